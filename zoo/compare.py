@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from datetime import UTC, datetime
 from functools import cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,6 @@ from agents.common.validation import number
 from zoo.arguments import COUNT, REAL, Parser, a_path, add_reference_scores, add_verbose
 from zoo.cli import run_program
 from zoo.errors import UsageError, as_usage_error
-from zoo.messages import log
 
 if TYPE_CHECKING:
     from zoo.report.inputs import Request
@@ -79,9 +79,9 @@ def _add_method(parser: Parser) -> None:
         "--focus",
         metavar="NAME",
         help="method that the report is about: a verdict on it, the others in grey (default: your own if it is one; of "
-        "two, the one that is not the baseline)",
+        "two, the last one that is not the baseline)",
     )
-    focus.add_argument("--no-focus", action="store_true", help="no verdict, every method in its colour")
+    focus.add_argument("--no-focus", action="store_true", help="a verdict on the leading method of each phase instead")
     how.add_argument(
         "--tolerance", type=REAL, default=0.05, help="largest difference that counts as reproduced, as a fraction"
     )
@@ -140,8 +140,6 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
     baseline = args.baseline or inputs.default_baseline()
     focus = None if args.no_focus else args.focus or inputs.default_focus(baseline, args.suite_focus)
     has_own = any(method.is_own for method in inputs.methods.values())
-    if has_own and len(inputs.methods) > 1 and not (focus or args.no_focus):
-        log.info("no verdict, since no method is in focus: choose one with --focus NAME (in a suite: `focus: NAME`)")
     names = read_labels(args.labels, inputs.methods)
     order = read_order(args.order, inputs.methods)
     inputs = relabelled(inputs, names)
@@ -149,6 +147,7 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
         replace(
             comparison,
             order=[names[name] for name in order],
+            baseline=names[baseline],
             focus=names.get(focus),
             resolve=args.resolve / 100,
         )
@@ -161,10 +160,12 @@ def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
         result["json"] = str(args.json)
     if args.output or args.print or not args.json:
         from zoo.report.page.report import Content, write_report
+        from zoo.runs.versions import git_commit
 
         expected = expected_settings if inputs.sets and has_own else None  # else there is nothing to compare
-        looks = {"width": args.width, "formats": args.format, "expected": expected, "costs": costs}
-        content = Content(inputs, found, names[baseline], args.tolerance, args.command_line, **looks)
+        made = f"{datetime.now(UTC):%Y-%m-%d}, commit {(git_commit() or 'unknown')[:12]}"
+        looks = {"made": made, "width": args.width, "formats": args.format, "expected": expected, "costs": costs}
+        content = Content(inputs, found, args.tolerance, args.command_line, **looks)
         if args.output:
             result["report"] = str(write_report(args.output, content))
         if args.print or not (args.json or args.output):

@@ -260,7 +260,7 @@ def test_runs_with_returns_only_are_compared_by_their_return(tmp_path, capsys):
     assert online["tasks"]["Pendulum-v1"]["td3"]["mean"] == pytest.approx(-1375.0)
     files = {path.stem for path in report.rglob("*") if path.is_file()}
     tables = {f"{name}_online_return" for name in ("verdict", "aggregates", "improvement", "tasks")}
-    figures = ("aggregates", "profiles", "improvement", "sample_efficiency", "environments")
+    figures = ("verdict", "aggregates", "profiles", "improvement", "sample_efficiency", "environments")
     assert files == tables | {f"{name}_return" for name in figures} | {
         "protocol",
         "report",

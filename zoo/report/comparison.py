@@ -116,7 +116,7 @@ class Phase:
     Aggregates, profiles and `curves` are empty where methods have no task in common, or have several whose scores are
     not on one scale.
 
-    :param steps: method -> step of its scores, or None where its runs differ.
+    :param step_ranges: method -> the least and the largest step of its scores, since tasks may have their own.
     :param coverage: method -> the tasks it has.
     :param tasks: the tasks that all methods have; aggregates are over these.
     :param suite: the suite that consists of `tasks`, or None.
@@ -138,7 +138,7 @@ class Phase:
     """
 
     name: str
-    steps: Mapping[str, int | None]
+    step_ranges: Mapping[str, tuple[int, int]]
     coverage: Mapping[str, Sequence[str]]
     tasks: tuple[str, ...]
     left_out: Mapping[str, list[str]]
@@ -156,6 +156,11 @@ class Phase:
     strays: tuple[str, ...] = ()
     scores: Mapping[str, Scores] = field(default_factory=dict)
     spreads: Mapping[str, Spread] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> dict[str, int | None]:
+        """Method -> the step of its scores, or None where its tasks differ."""
+        return {name: low if low == high else None for name, (low, high) in self.step_ranges.items()}
 
     @property
     def common_step(self) -> int | None:
@@ -187,8 +192,10 @@ class Comparison:
     :param curves_label: what learning curves are over: the tasks that all methods with single runs have in each phase,
         since a curve goes on from one phase to the next.
     :param order: methods that come first in tables and figures, those that are not in it by their scores.
-    :param focus: the method that the report is about: it gets a verdict, and figures show the others in grey.
-    :param resolve: the half width of the interval of a difference of means that seeds are planned for.
+    :param baseline: the method that others are compared against, see `baseline_of`.
+    :param focus: the method that the report is about: it gets a verdict, and figures show the others in grey. Without
+        one the verdict is about the leading method of each phase.
+    :param resolve: a difference of means that matters; equivalent methods differ by less, and seeds are planned for it.
     """
 
     kind: Kind
@@ -197,6 +204,7 @@ class Comparison:
     reps: int
     curves_label: str = ""
     order: Sequence[str] = ()
+    baseline: str | None = None
     focus: str | None = None
     resolve: float = 0.03
 
@@ -234,8 +242,8 @@ def by_score(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     return sorted((name for name in comparison.methods if name in present), key=key)
 
 
-def baseline_in(comparison: Comparison, wanted: str) -> str:
-    """Return the wanted method if it has scores of this kind on the common tasks, else the best one."""
+def baseline_of(comparison: Comparison) -> str:
+    """Return the baseline if it has scores of this kind on the common tasks, else the best method."""
     names = by_score(comparison)
     strays = {name for phase in comparison.phases.values() for name in phase.strays}
-    return next((name for name in (wanted, *names) if name in names and name not in strays), names[0])
+    return next((name for name in (comparison.baseline, *names) if name in names and name not in strays), names[0])

@@ -128,7 +128,7 @@ def _compare_phase(
     curve_reps = min(reps, CURVE_REPS)
     return Phase(
         name=name,
-        steps=_steps(runs, means),
+        step_ranges=_step_ranges(runs, means),
         coverage=coverage,
         tasks=tasks,
         left_out=left_out,
@@ -250,10 +250,10 @@ def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: Kind) ->
     return np.linspace(low - margin, high + margin, 201)
 
 
-def _steps(runs: pd.DataFrame, means: pd.DataFrame) -> dict[str, int | None]:
+def _step_ranges(runs: pd.DataFrame, means: pd.DataFrame) -> dict[str, tuple[int, int]]:
     last = pd.concat([last_evaluations(runs)[["method", "step"]], means[["method", "step"]]])
     steps = last.groupby("method")["step"].agg(["min", "max"])
-    return {str(method): int(row["max"]) if row["min"] == row["max"] else None for method, row in steps.iterrows()}
+    return {str(method): (int(row["min"]), int(row["max"])) for method, row in steps.iterrows()}
 
 
 def _aggregates(scores: Mapping[str, Scores], kind: Kind, reps: int, episodes: Played | None) -> dict[str, Cell]:

@@ -80,13 +80,13 @@ class Inputs:
         """Return the method that the report is about unless a user says which.
 
         It is the one that is wished for, if it is there; else one's own, if there is exactly one beside others; else
-        that of two which is not the baseline.
+        the last of two own ones that is not the baseline.
         """
         if wished in self.methods:
             return wished
         own = [name for name, method in self.methods.items() if method.is_own]
-        if len(self.methods) == 2 == len(own):
-            own.remove(baseline)
+        if len(own) == 2:
+            return next(name for name in reversed(own) if name != baseline)
         return own[0] if len(own) == 1 < len(self.methods) else None
 
 

@@ -1,5 +1,7 @@
 """Runs, comparisons and contents of reports for the tests."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import yaml
@@ -53,7 +55,8 @@ def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000
 
 
 def comparison_of_returns(methods, kind=RETURN, **options):
-    return compare(own_methods(methods), returns(methods, **options), NO_MEANS, reps=50, kind=kind)
+    found = compare(own_methods(methods), returns(methods, **options), NO_MEANS, reps=50, kind=kind)
+    return replace(found, baseline=methods[0])
 
 
 def runs_with_an_online_starter(others_go_online=False):
@@ -64,7 +67,8 @@ def runs_with_an_online_starter(others_go_online=False):
 
 
 def comparison_of(methods, **options):
-    return compare(own_methods(methods), evaluations(methods, **options), NO_MEANS, reps=50)
+    found = compare(own_methods(methods), evaluations(methods, **options), NO_MEANS, reps=50)
+    return replace(found, baseline=methods[0])
 
 
 def scene_runs(scores, method="qam"):
@@ -87,9 +91,9 @@ def runs_table(problems=()):
 
 def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
     methods = methods or own_methods(sorted(set(table["method"])))
-    found = compare(methods, table, NO_MEANS, reps=50)
+    found = replace(compare(methods, table, NO_MEANS, reps=50), baseline=baseline)
     inputs = Inputs(methods, table, NO_MEANS, runs_table(problems), sets, references={})
-    return Content(inputs, [found], baseline, tolerance=0.05, command="zoo compare logs")
+    return Content(inputs, [found], tolerance=0.05, command="zoo compare logs")
 
 
 def run_rows(method, environment, seed, scores=(10, 20), **columns):

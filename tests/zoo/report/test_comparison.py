@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pandas as pd
 
 from tests.zoo.report.samples import NO_MEANS, comparison_of_returns, evaluations, own_methods
-from zoo.report.comparison import baseline_in, ranking
+from zoo.report.comparison import baseline_of, ranking
 from zoo.report.compute import compare
 
 
@@ -16,5 +18,5 @@ def test_ranking_puts_the_best_first_and_late_starters_last():
 
 def test_baseline_without_scores_of_a_kind_is_replaced_by_the_best_method():
     comparison = comparison_of_returns(["SAC", "TD3"], environments=["Pendulum-v1"])
-    assert baseline_in(comparison, "TD3") == "TD3"
-    assert baseline_in(comparison, "QAM") == ranking(comparison)[0]
+    assert baseline_of(replace(comparison, baseline="TD3")) == "TD3"
+    assert baseline_of(replace(comparison, baseline="QAM")) == ranking(comparison)[0]

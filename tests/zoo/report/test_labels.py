@@ -4,7 +4,7 @@ import pytest
 
 from tests.zoo.report.samples import content_of, evaluations
 from zoo.errors import UsageError
-from zoo.report.comparison import baseline_in, ranking
+from zoo.report.comparison import baseline_of, ranking
 from zoo.report.figures.styles import method_styles
 from zoo.report.inputs import read_labels, read_order, relabelled
 
@@ -49,4 +49,4 @@ def test_order_moves_methods_to_the_front_but_not_the_best_one_as_baseline():
     ranked = ranking(comparison)
     ordered = replace(comparison, order=[ranked[2], "absent"])
     assert ranking(ordered) == [ranked[2], ranked[0], ranked[1]]
-    assert baseline_in(ordered, "absent") == ranked[0]
+    assert baseline_of(replace(ordered, baseline="absent")) == ranked[0]

@@ -86,7 +86,7 @@ def test_matrix_is_in_the_order_of_the_ranking_and_marks_what_is_clear():
     assert [entry.text for entry in first] == ["good", "-", "1.00", "1.00"]
     assert [entry.detail for entry in first[2:]] == ["+50.0", "+50.0"]
     assert [entry.is_bold for entry in first] == [False, False, True, True]
-    assert (second[1].text, second[1].detail, second[1].is_bold) == ("0.00", "-50.0", True)
+    assert (second[1].text, second[1].detail, second[1].is_bold) == ("0.00", "\N{MINUS SIGN}50.0", True)
     assert (second[3].text, second[3].detail, second[3].is_bold) == ("0.50", "+0.0", False)
     assert "5% after Holm's correction for the 3 comparisons between all methods" in table.caption
     row = next(row for row in table.data if row["method"] == "good" and row["other"] == "same")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -39,8 +40,8 @@ def write_survivors(folder):
 
 def content_of(folder, **options):
     inputs = collect(Request(paths=[folder], **options))
-    found = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, 50, curves=False)
-    return Content(inputs, found, "fql", 0.05, "zoo compare")
+    (found,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, 50, curves=False)
+    return Content(inputs, [replace(found, baseline="fql")], 0.05, "zoo compare")
 
 
 def mean_of(content, method="qam"):

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from zoo.report.comparison import Comparison
-from zoo.report.figures.drawing import PAGE, Sheet, draw_curve, legend_below, literal, panel_width
-from zoo.report.figures.styles import Style, ranked_styles
+from zoo.report.figures.drawing import PAGE, Sheet, draw_curve, label_ends, legend_below, literal, panel_width
+from zoo.report.figures.styles import Style, panel_styles
 from zoo.report.learning_curves import LearningCurve
 from zoo.report.statistics.estimates import Curve
 from zoo.runs.scores import METRICS, SUCCESS, Kind
@@ -25,9 +25,9 @@ def plot_sample_efficiency(comparison: Comparison, sheet: Sheet = PAGE) -> Figur
     shown = [phase.curves for phase in comparison.phases.values()]
     if not any(shown):
         return None
-    kind, looks = comparison.kind, ranked_styles(comparison, sheet.stroke)
+    kind, looks = comparison.kind, panel_styles(comparison, stroke=sheet.stroke)
     height = 1.0 + 0.25 * sheet.width
-    figure, axes = sheet.panels(2, height, sharey=True)
+    figure, axes = sheet.wider().panels(2, height, sharey=True)
     low, high = score_limits(kind, [curve for part in shown for c in part.values() for curve in (c.mean, c.iqm)])
     for ax, metric in zip(axes, ("mean", "iqm"), strict=True):
         _draw_phases(ax, shown, metric, looks, kind)
@@ -36,8 +36,10 @@ def plot_sample_efficiency(comparison: Comparison, sheet: Sheet = PAGE) -> Figur
         ax.set_title(title, loc="left", pad=1.5 * sheet.text if border else None)  # the phases stand below it
         for name, side in (("offline ", "right"), (" online", "left")) if border else ():
             ax.text(border, high + (high - low) / 102, name, ha=side, va="bottom", color="#555555")
-    axes[0].set_ylabel(sheet.wrap(f"{kind.unit}\n{comparison.curves_label}", height - 0.7))
-    legend_below(figure, looks, shown, sheet)
+        ends = {name: kind.scale * curve.points[-1] for _, name, _, curve in joined_curves(shown, metric)}
+        label_ends(ax, ends, looks, sheet, height - 0.8)
+        if ax.get_subplotspec().is_first_col():
+            ax.set_ylabel(sheet.wrap(f"{kind.unit}\n{comparison.curves_label}", height - 0.7))
     return figure
 
 
@@ -47,7 +49,7 @@ def plot_domains(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
     Each panel has an axis of steps of its own, since domains may have their own budgets. Returns have a panel for each
     environment, with an axis of scores of its own too.
     """
-    kind, looks = comparison.kind, ranked_styles(comparison, sheet.stroke)
+    kind, looks = comparison.kind, panel_styles(comparison, stroke=sheet.stroke)
     domains = sorted({d for phase in comparison.phases.values() for d, curves in phase.domain_curves.items() if curves})
     if not domains:
         return None

@@ -1,9 +1,9 @@
 """How each method is drawn.
 
-An algorithm has one style everywhere: a colour, a dash pattern and a marker. The colours were found by search. Those
-that share a dash pattern stay far apart even for readers without red or green cones (simulated after Machado et al.
-2009), all of them differ clearly for everyone else, and each has a contrast of at least 3 to white paper, which
-a test checks. Colours of their own are kept for methods that have no fixed style.
+An algorithm has one style everywhere: two colours, for light and dark paper, a dash pattern and a marker. The colours
+were found by search: any two can be told apart, by readers without red or green cones too (simulated after Machado et
+al. 2009), and each has a contrast of at least 3 to its paper, which a test checks. Colours of their own are kept for
+methods that have no fixed style. A panel draws at most `MOST_NAMED` methods in their styles, the others thin and grey.
 """
 
 from __future__ import annotations
@@ -13,48 +13,58 @@ from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any
 
-from zoo.report.comparison import Comparison, Method, ranking
+from zoo.report.comparison import Comparison, Method, Phase, baseline_of, ranking
 
 SOLID, DASHED, DOTTED, DASH_DOTTED = "-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5))
 _COLOURS = {
     SOLID: {
-        "QAM": "#a51eff",
-        "QAM-F": "#9687b4",
-        "QAM-E": "#003c69",
-        "FQL": "#3c783c",
-        "TRQAM": "#874bc3",
-        "RQL": "#2d4b4b",
+        "QAM": ("#a51eff", "#c966f7"),
+        "QAM-F": ("#9687b4", "#ffffec"),
+        "QAM-E": ("#003c69", "#8da3b6"),
+        "FQL": ("#3c783c", "#00be6d"),
+        "TRQAM": ("#874bc3", "#cd6ace"),
+        "RQL": ("#2d4b4b", "#7c7431"),
     },
     DASHED: {
-        "IFQL": "#7800a5",
-        "DSRL": "#0fa51e",
-        "ReBRAC": "#b43c69",
-        "CGQL": "#3c003c",
-        "SQAM": "#1e1e0f",
-        "FAN": "#f648d8",
-        "Value Flows": "#544800",
+        "IFQL": ("#7800a5", "#c600d0"),
+        "DSRL": ("#0fa51e", "#ebfc19"),
+        "ReBRAC": ("#b43c69", "#fe4f57"),
+        "CGQL": ("#3c003c", "#d2e7f3"),
+        "SQAM": ("#1e1e0f", "#f6ff95"),
+        "FAN": ("#f648d8", "#e30b5b"),
+        "Value Flows": ("#544800", "#faf457"),
     },
     DOTTED: {
-        "QSM": "#69963c",
-        "DAC": "#000fff",
-        "RLPD": "#5a2d0f",
-        "BAM": "#0f0096",
-        "BC": "#5a3c87",
-        "QGF": "#ff0fff",
-        "MeanFlowQL": "#0fa596",
-        "GFP": "#000024",
+        "QSM": ("#69963c", "#f6cc04"),
+        "DAC": ("#000fff", "#1069f6"),
+        "RLPD": ("#5a2d0f", "#dcb863"),
+        "BAM": ("#0f0096", "#3a95ff"),
+        "BC": ("#5a3c87", "#e3c1d0"),
+        "QGF": ("#ff0fff", "#c210ff"),
+        "MeanFlowQL": ("#0fa596", "#008671"),
+        "GFP": ("#000024", "#5c7595"),
     },
     DASH_DOTTED: {
-        "FEdit": "#d27896",
-        "FBRAC": "#3c4bd2",
-        "CGQL-L": "#5a691e",
-        "CGQL-M": "#b43ca5",
-        "FAWAC": "#000f69",
+        "FEdit": ("#d27896", "#eb9a77"),
+        "FBRAC": ("#3c4bd2", "#ad9ffc"),
+        "CGQL-L": ("#5a691e", "#79b723"),
+        "CGQL-M": ("#b43ca5", "#bc8993"),
+        "FAWAC": ("#000f69", "#566cd5"),
     },
 }
-MUTED = "#8f8f8f"
-"""The colour of methods that a figure is not about; it has a contrast of at least 3 to white paper too."""
-_SPARE_COLOURS = ("#f05a0f", "#2d87ff", "#4b1e2d", "#789669", "#1e00d2", "#4b7878", "#5a96d2", "#1e1e5a")
+MUTED = ("#8f8f8f", "#787d86")
+"""The colours of methods that a panel is not about; they have a contrast of at least 3 to paper too."""
+MOST_NAMED = 6
+_SPARE_COLOURS = (
+    ("#f05a0f", "#d25916"),
+    ("#2d87ff", "#309ad3"),
+    ("#4b1e2d", "#9bc6ac"),
+    ("#789669", "#8bf89d"),
+    ("#1e00d2", "#a2bfff"),
+    ("#4b7878", "#9fecb5"),
+    ("#5a96d2", "#73e3ff"),
+    ("#1e1e5a", "#945cac"),
+)
 _SPARE_DASHES = ((0, (5, 1.2, 1, 1.2, 1, 1.2)), (0, (9, 1.5)), (0, (2, 2.5)))
 _MARKERS = {SOLID: "o", DASHED: "s", DOTTED: "^", DASH_DOTTED: "D"} | dict(zip(_SPARE_DASHES, "vPX", strict=True))
 
@@ -63,41 +73,45 @@ _MARKERS = {SOLID: "o", DASHED: "s", DOTTED: "^", DASH_DOTTED: "D"} | dict(zip(_
 class Style:
     """How a method is drawn; own runs are drawn heavier than published ones.
 
+    :param dark: its colour on dark paper.
+    :param mark: follows the name where runs failed.
     :param stroke: what the width of its line is multiplied by.
+    :param is_named: whether its panel tells it from the others.
     """
 
     colour: str
+    dark: str
     dash: Any
     marker: str
     is_own: bool
-    mark: str = ""  # follows the name where runs failed
+    mark: str = ""
     stroke: float = 1.0
-    is_muted: bool = False  # it is not what the figure is about
+    is_named: bool = True
 
     @property
     def line(self) -> dict[str, Any]:
         """Keyword arguments of ``Axes.plot``."""
-        width = 2.2 if self.is_own else 1.2
+        width = 0.7 if not self.is_named else 2.2 if self.is_own else 1.2
         return {"color": self.colour, "linestyle": self.dash, "linewidth": self.stroke * width, "zorder": self.layer}
 
     @property
     def layer(self) -> float:
-        """The order of drawing: muted lines lie below the others."""
-        return 1.9 if self.is_muted else 2.0
+        """The order of drawing: what has the muted colour lies below the others."""
+        return 2.0 if self.colour != MUTED[0] else 1.9 if self.is_named else 1.8
 
 
-def algorithm_styles() -> dict[str, tuple[str, Any]]:
-    """Return the fixed styles: published name -> (colour, dash)."""
+def algorithm_styles() -> dict[str, tuple[tuple[str, str], Any]]:
+    """Return the fixed styles: published name -> (colours, dash)."""
     return {name: (colour, dash) for dash, colours in _COLOURS.items() for name, colour in colours.items()}
 
 
-def spare_styles() -> list[tuple[str, Any]]:
-    """Return the (colour, dash) of methods without a fixed style, in the order in which they are given out."""
+def spare_styles() -> list[tuple[tuple[str, str], Any]]:
+    """Return the (colours, dash) of methods without a fixed style, in the order in which they are given out."""
     return [(colour, dash) for dash in _SPARE_DASHES for colour in _SPARE_COLOURS]
 
 
-def method_styles(methods: Mapping[str, Method], focus: str | None = None) -> dict[str, Style]:
-    """Return the style of each method of a comparison; beside a focus the others are grey.
+def method_styles(methods: Mapping[str, Method]) -> dict[str, Style]:
+    """Return the style of each method of a comparison where it is named.
 
     Own and published runs of one algorithm share its style, so that they meet in a figure. Further variants of it, and
     algorithms without a fixed style, take spare ones in alphabetical order, never the colour of another algorithm.
@@ -107,20 +121,40 @@ def method_styles(methods: Mapping[str, Method], focus: str | None = None) -> di
     result = {}
     for name, method in sorted(methods.items()):
         key = (method.algorithm, method.is_own)
-        colour, dash = fixed[method.algorithm] if method.algorithm in fixed and key not in taken else next(spare)
+        colours, dash = fixed[method.algorithm] if method.algorithm in fixed and key not in taken else next(spare)
         taken.add(key)
-        result[name] = Style(colour, dash, _MARKERS[dash], method.is_own, method.mark)
-        if focus in methods and name != focus:
-            result[name] = replace(result[name], colour=MUTED, is_muted=True)
+        result[name] = Style(*colours, dash, _MARKERS[dash], method.is_own, method.mark)
     return result
 
 
-def ranked_styles(comparison: Comparison, stroke: float = 1.0) -> dict[str, Style]:
-    """Return the style of each method of a comparison, in the order in which tables and figures show them."""
-    looks = method_styles(comparison.methods, comparison.focus)
-    return {name: replace(looks[name], stroke=stroke) for name in ranking(comparison)}
+def named_methods(comparison: Comparison, phase: Phase | None = None) -> list[str]:
+    """Return the methods that a panel tells apart: the best ones, and the focus or the baseline among them.
+
+    :param phase: what the panel is about; None for all phases, of which the last one of each method counts.
+    """
+    names = [name for name in ranking(comparison, phase) if phase is None or name in phase.coverage]
+    if phase is None:
+        last = {n: c.estimates["mean"].point for p in comparison.phases.values() for n, c in p.aggregates.items()}
+        names.sort(key=lambda name: (name not in comparison.order, -last.get(name, 0.0)))
+    special = comparison.focus if comparison.focus in names else baseline_of(comparison)
+    best = [name for name in names if name != special][: MOST_NAMED - (special in names)]
+    return [name for name in names if name == special or name in best]
 
 
-def on_dark(colour: str) -> str:
-    """Return a colour (``#rrggbb``) for a dark page: mixed with white, so far that it is seen and still itself."""
-    return "#" + "".join(f"{round(255 - 0.55 * (255 - int(colour[k : k + 2], 16))):02x}" for k in (1, 3, 5))
+def panel_styles(comparison: Comparison, phase: Phase | None = None, stroke: float = 1.0) -> dict[str, Style]:
+    """Return how a panel draws each method, in the order in which tables and figures show them.
+
+    Beside a focus the others are grey; those that are not named are thin and solid as well.
+
+    :param phase: as in `named_methods`.
+    """
+    looks, named = method_styles(comparison.methods), named_methods(comparison, phase)
+    result = {}
+    for name in ranking(comparison, phase):
+        look = replace(looks[name], stroke=stroke)
+        if name not in named:
+            look = replace(look, dash=SOLID, is_named=False)
+        if name not in named or (comparison.focus in looks and name != comparison.focus):
+            look = replace(look, colour=MUTED[0], dark=MUTED[1])
+        result[name] = look
+    return result

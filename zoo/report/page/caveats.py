@@ -13,10 +13,10 @@ from zoo.report.published_scores import PublishedSet, load_progress
 from zoo.report.reproduction import Expected, set_differences
 from zoo.report.statistics.estimates import FEW_SEEDS
 from zoo.report.survival import describe_tallies
-from zoo.report.tables.scores import by_domain, scored_otherwise
+from zoo.report.tables.scores import by_domain, scored_otherwise, steps_text
 from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.history import PHASES
-from zoo.runs.protocol import count, shortened, show
+from zoo.runs.protocol import count, shortened
 from zoo.runs.read import RunTables, short_name, split_environment
 from zoo.runs.scores import KINDS, RETURN, SUCCESS
 
@@ -39,7 +39,8 @@ def describe_phases(comparisons: Sequence[Comparison]) -> str:
             where = phase.tasks_label if phase.suite is None else f"the {phase.tasks_label}"
             if not phase.tasks:
                 where = f"{count(len(phase.per_task), 'task')}, none of them common to all"
-            step = "" if phase.common_step is None else f", scored at {show(phase.common_step)} steps"
+            steps = {steps_text(steps) for steps in phase.step_ranges.values()}
+            step = f", scored at {steps.pop()} steps" if len(steps) == 1 else ""
             methods = count(len(phase.aggregates) or len(phase.coverage), "method")
             label = _label(comparison, phase)
             sentences.append(f"{label[0].upper()}{label[1:]}: {methods} on {where}{step}.")
@@ -114,11 +115,12 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
             f"{label}: returns of {len(phase.tasks)} environments are not averaged, because each has its own "
             "scale; --reference-scores puts them on a common one."
         )
-    if phase.common_step is None:
-        steps = "; ".join(f"{name} {'mixed' if step is None else show(step)}" for name, step in phase.steps.items())
-        where = "; see the table of aggregates" if phase.aggregates else f": {steps}"
-        who = "methods" if comparison.kind is SUCCESS else "runs"
-        result.append(f"{label}: {who} were scored at different steps{where}.")
+    by_steps: dict[str, list[str]] = {}
+    for name, steps in phase.step_ranges.items():
+        by_steps.setdefault(steps_text(steps), []).append(name)
+    if len(by_steps) > 1:
+        found = "; ".join(f"{text} ({', '.join(shortened(names))})" for text, names in by_steps.items())
+        result.append(f"{label}: methods were scored at different steps: {found}.")
     if phase.uneven_seeds:
         result.append(f"{label}: unequal numbers of seeds between tasks: {', '.join(phase.uneven_seeds)}.")
     return result

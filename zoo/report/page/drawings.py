@@ -16,8 +16,8 @@ from zoo.report.comparison import OWN, Cell, Comparison, Phase, ranking
 from zoo.report.compute import last_evaluations
 from zoo.report.figures.curves import Curves, end_of_offline, joined_curves, last_step, score_limits
 from zoo.report.figures.drawing import Panel, limits_of
-from zoo.report.figures.plots import aggregate_panels, improvement_panels
-from zoo.report.figures.styles import method_styles, on_dark
+from zoo.report.figures.plots import aggregate_panels, improvement_panels, verdict_panels
+from zoo.report.figures.styles import method_styles, named_methods
 from zoo.report.significance import family_of
 from zoo.report.statistics.estimates import Array, Curve, Estimate
 from zoo.report.tables.entries import Table, digits_of, seeds_text
@@ -79,30 +79,26 @@ def phase_of(name: str) -> str:
     return next((phase for phase in PHASES if phase in name.split("_")), "")
 
 
-def page_data(
-    comparisons: Sequence[Comparison],
-    baselines: Sequence[str],
-    evaluations: pd.DataFrame,
-    names: Names,
-) -> dict[str, Any]:
+def page_data(comparisons: Sequence[Comparison], evaluations: pd.DataFrame, names: Names) -> dict[str, Any]:
     """Return everything that the page's script needs.
 
-    :param baselines: the method that each comparison is against.
     :param evaluations: of all runs that count, columns `zoo.runs.read.EVALUATION_COLUMNS`.
     """
-    looks = method_styles(comparisons[0].methods, comparisons[0].focus)
+    first = comparisons[0]
+    looks = method_styles(first.methods)
     methods = [
         {"name": name, "title": name + looks[name].mark, "isOwn": looks[name].is_own}
-        | {"isMuted": looks[name].is_muted}
+        | {"isMuted": first.focus in names.methods and name != first.focus}
         | {"dash": [] if looks[name].dash == "-" else looks[name].dash[1], "marker": _MARKERS[looks[name].marker]}
         for name in names.methods
     ]
     drawings: list[Drawing] = []
-    for comparison, baseline in zip(comparisons, baselines, strict=True):
+    for comparison in comparisons:
         found = [
+            _intervals("verdict", comparison, verdict_panels(comparison), names),
             _intervals("aggregates", comparison, aggregate_panels(comparison), names),
             _profiles(comparison, names),
-            _intervals("improvement", comparison, improvement_panels(comparison, baseline), names),
+            _intervals("improvement", comparison, improvement_panels(comparison), names),
             _pairs(comparison, names),
             _sample_efficiency(comparison, names),
             _domains(comparison, names),
@@ -117,8 +113,8 @@ def page_data(
 
 def colours(comparisons: Sequence[Comparison], names: Names) -> list[tuple[str, str]]:
     """Return the colour of each method on white and on dark ground."""
-    looks = method_styles(comparisons[0].methods, comparisons[0].focus)
-    return [(looks[name].colour, on_dark(looks[name].colour)) for name in names.methods]
+    looks = method_styles(comparisons[0].methods)
+    return [(looks[name].colour, looks[name].dark) for name in names.methods]
 
 
 def _intervals(name: str, comparison: Comparison, panels: Sequence[Panel], names: Names) -> Drawing:
@@ -131,11 +127,13 @@ def _intervals(name: str, comparison: Comparison, panels: Sequence[Panel], names
         rows = [
             {"m": names.method(method), **_point(estimate, panel.scale, digits + 1)}
             | {"seeds": _seeds(phase, method, phase.tasks), "step": phase.steps.get(method)}
+            | ({"word": panel.words[method][0]} if panel.words else {})
             for method, estimate in panel.estimates.items()
             if estimate is not None
         ]
         about = {"title": panel.title, "label": panel.label, "note": panel.note, "phase": panel.phase}
         about |= {"digits": digits, "zero": panel.no_difference, "limits": _rounded(limits_of(panel, panels), 3)}
+        about |= {"margin": panel.margin, "named": _named(comparison, names, phase)}
         found.append(about | {"rows": rows})
     return {"name": name, "type": "intervals", "panels": found}
 
@@ -154,6 +152,7 @@ def _profiles(comparison: Comparison, names: Names) -> Drawing:
             limits = (0, 1) if kind is SUCCESS else _rounded((phase.thresholds[0], phase.thresholds[-1]), digits)
             label = f"{'score' if kind is SUCCESS else kind.name} τ"
             panels.append({"title": f"{phase.name}{steps}{kind.title}", "phase": phase.name, "lines": lines})
+            panels[-1] |= {"named": _named(comparison, names, phase)}
             panels[-1] |= {"x": {"label": label, "limits": limits, "digits": digits, "kind": "tau"}}
             panels[-1] |= {"y": {"label": "fraction of runs above τ", "limits": [0, 1], "digits": 2}}
     return {"name": "profiles", "type": "curves", "panels": panels}
@@ -200,7 +199,7 @@ def _curve_panel(
         lines.append({"m": names.method(name), "phase": phase.name, "seeds": _seeds(phase, name, where)})
         lines[-1] |= _line(steps, curve, kind.scale, 0, _digits(kind, [curve])) | {"isJoined": is_joined}
     axis = {"label": "steps", "limits": [0, last_step(parts)], "digits": 0, "kind": "steps"}
-    return {"lines": lines, "border": end_of_offline(parts), "x": axis}
+    return {"lines": lines, "border": end_of_offline(parts), "x": axis, "named": _named(comparison, names)}
 
 
 def _scores_axis(kind: Kind, curves: Sequence[Curve | None], label: str) -> dict[str, Any]:
@@ -274,6 +273,11 @@ def _runs(comparison: Comparison, evaluations: pd.DataFrame, names: Names) -> Dr
         about |= {"methods": _order(comparison, comparison.phases[phase], names)}
         panels.append(about | {"limits": _rounded(limits, digits + 1), "points": points})
     return {"name": "runs", "type": "runs", "panels": panels}
+
+
+def _named(comparison: Comparison, names: Names, phase: Phase | None = None) -> list[int | None]:
+    """Return the methods that a panel tells apart."""
+    return [names.method(name) for name in named_methods(comparison, phase)]
 
 
 def _order(comparison: Comparison, phase: Phase, names: Names) -> list[int | None]:

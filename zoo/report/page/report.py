@@ -1,11 +1,13 @@
 """The page, tables and figures of a comparison.
 
 A report is a function of its input: the same runs give the same bytes, so two reports can be compared with `diff`.
+Only the line below the title says when and how it was made.
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import platform
 from collections.abc import Iterator, Sequence
@@ -19,7 +21,7 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-from zoo.report.comparison import Comparison, Phase, baseline_in
+from zoo.report.comparison import Comparison, Phase, baseline_of
 from zoo.report.compute import last_evaluations
 from zoo.report.cost import NO_COSTS, Costs
 from zoo.report.figures.drawing import FORMATS, SHEETS, save
@@ -57,8 +59,8 @@ from zoo.texts import csv_cells
 _TEXTS = ("csv", "md", "tex")
 _TABLES = ("verdict", "aggregates", "improvement", "pairs", "seeds_needed", "domains", "tasks")
 _FIGURES = (
-    "aggregates", "profiles", "improvement", "pairs", "sample_efficiency", "domains", "environments", "heat_map",
-    "cost",
+    "verdict", "aggregates", "profiles", "improvement", "pairs", "sample_efficiency", "domains", "environments",
+    "heat_map", "cost",
 )  # fmt: skip
 _PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
 _EVALUATION = (
@@ -82,26 +84,22 @@ class Content:
     :param width: what the figures in files are drawn for, a key of `zoo.report.figures.drawing.SHEETS`.
     :param formats: the kinds of these files, of `zoo.report.figures.drawing.FORMATS`.
     :param costs: what own runs cost.
+    :param made: when and with which code the report is made.
     """
 
     inputs: Inputs
     comparisons: Sequence[Comparison]
-    baseline: str
     tolerance: float
     command: str
     expected: Expected | None = None
     width: str = "page"
     formats: Sequence[str] = FORMATS
     costs: Costs = NO_COSTS
-
-    @property
-    def focus(self) -> str | None:
-        """The method that the report is about, if there is one."""
-        return self.comparisons[0].focus
+    made: str = ""
 
     @cached_property
-    def verdicts(self) -> list[str]:
-        """What the report says about the focus, in sentences."""
+    def verdicts(self) -> list[tuple[str, str]]:
+        """What the report says first: the verdict of each phase, and what it rests on."""
         return verdict_sentences(self.comparisons)
 
     @cached_property
@@ -109,14 +107,14 @@ class Content:
         """Every table of the report, in the order of the page."""
         inputs = self.inputs
         found = [differences_table(inputs.own, inputs.methods)]
-        for comparison, baseline in zip(self.comparisons, self.baselines, strict=True):
+        for comparison in self.comparisons:
             found += [verdict_table(comparison, phase) for phase in comparison.phases.values()]
             for phase in comparison.phases.values():
                 found.append(aggregates_table(comparison, phase))
                 found += [aggregates_table(comparison, phase, suite) for suite in phase.suite_aggregates]
-                found.append(improvement_table(comparison, phase, baseline))
+                found.append(improvement_table(comparison, phase))
                 found.append(pairs_table(comparison, phase))
-                found.append(seeds_needed_table(comparison, phase, baseline))
+                found.append(seeds_needed_table(comparison, phase))
                 found.append(domains_table(comparison, phase))
                 found.append(tasks_table(comparison, phase))
             if comparison.kind is SUCCESS:
@@ -126,9 +124,20 @@ class Content:
         return [table for table in found if table.rows]
 
     @cached_property
-    def baselines(self) -> list[str]:
-        """The method that each comparison is against."""
-        return [baseline_in(comparison, self.baseline) for comparison in self.comparisons]
+    def texts(self) -> dict[str, dict[str, str]]:
+        """Each table as the text of a file: its name -> kind of file -> text."""
+        return {t.name: {"csv": to_csv(t), "md": to_markdown(t), "tex": to_latex(t, self.width)} for t in self.tables}
+
+    @cached_property
+    def evaluations(self) -> str:
+        """The evaluations of all runs that count, as CSV."""
+        return csv_text(evaluations_table(self.inputs.evaluations))
+
+    @property
+    def provenance(self) -> str:
+        """Where the report comes from: when it was made, with which code and from which data."""
+        digest = hashlib.sha256(self.evaluations.encode()).hexdigest()[:12]
+        return " · ".join(filter(None, (self.made, f"SHA-256 of evaluations.csv: {digest}")))
 
     @cached_property
     def names(self) -> Names:
@@ -137,8 +146,9 @@ class Content:
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """What the page's script draws."""
-        return page_data(self.comparisons, self.baselines, self.inputs.evaluations, self.names)
+        """What the page's script draws, and the texts of tables that it copies."""
+        files = {name: {"CSV": text["csv"], "LaTeX": text["tex"]} for name, text in self.texts.items()}
+        return page_data(self.comparisons, self.inputs.evaluations, self.names) | {"files": files}
 
 
 def write_report(folder: Path, content: Content) -> Path:
@@ -150,18 +160,16 @@ def write_report(folder: Path, content: Content) -> Path:
     inputs = content.inputs
     figures = _figures(content)
     files: dict[str, str | bytes] = {
-        f"tables/{table.name}.{kind}": text
-        for table in content.tables
-        for kind, text in zip(_TEXTS, (to_csv(table), to_markdown(table), to_latex(table, content.width)), strict=True)
+        f"tables/{name}.{kind}": text for name, texts in content.texts.items() for kind, text in texts.items()
     }
     files |= {f"figures/{name}.{kind}": data for name, found in figures.items() for kind, data in found.items()}
-    files["scores.csv"] = csv_cells(last_evaluations(inputs.evaluations)).to_csv(index=False)
+    files["scores.csv"] = csv_text(last_evaluations(inputs.evaluations))
     tidy = {
-        "evaluations": evaluations_table(inputs.evaluations),
-        "curves": curves_table(content.comparisons),
-        "profiles": profiles_table(content.comparisons),
+        "evaluations": content.evaluations,
+        "curves": csv_text(curves_table(content.comparisons)),
+        "profiles": csv_text(profiles_table(content.comparisons)),
     }
-    files |= dict(csv_file(name, table) for name, table in tidy.items())
+    files |= dict(csv_file(name, text) for name, text in tidy.items())
     files["runs.csv"] = _runs_csv(inputs.own)
     files["results.json"] = json_text(
         to_json(content.comparisons, inputs.own.skipped(), inputs.references, content.costs)
@@ -197,7 +205,7 @@ def to_html(content: Content) -> str:
             family_of=family_of,
             shown=[],
             contents=[],
-            baselines=content.baselines,
+            baseline_of=baseline_of,
             phases=describe_phases(content.comparisons),
             kinds=describe_kinds(content.comparisons),
             warnings=warnings(content.comparisons, inputs.own, inputs.sets, inputs.failed, content.expected),
@@ -228,8 +236,8 @@ def _figures(content: Content) -> dict[str, dict[str, bytes]]:
     sheet = SHEETS[content.width]
     return {
         name: {kind: _file_of(figure, kind) for kind in content.formats}
-        for comparison, baseline in zip(content.comparisons, content.baselines, strict=True)
-        for name, figure in all_figures(comparison, baseline, sheet).items()
+        for comparison in content.comparisons
+        for name, figure in all_figures(comparison, sheet).items()
     }
 
 
@@ -241,7 +249,7 @@ def _file_of(figure: Figure, kind: str) -> bytes:
 
 def _runs_csv(own: RunTables) -> str:
     departures = ["; ".join(found) if isinstance(found, tuple) else None for found in own.runs["departures"]]
-    return csv_cells(own.runs.assign(departures=departures).drop(columns="settings")).to_csv(index=False)
+    return csv_text(own.runs.assign(departures=departures).drop(columns="settings"))
 
 
 def _files_of_reports(folder: Path) -> Iterator[Path]:
@@ -298,9 +306,13 @@ def profiles_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(PROFILE_COLUMNS))
 
 
-def csv_file(name: str, table: pd.DataFrame) -> tuple[str, str | bytes]:
+def csv_text(table: pd.DataFrame) -> str:
+    """Return a table as CSV."""
+    return str(csv_cells(table).to_csv(index=False))
+
+
+def csv_file(name: str, text: str) -> tuple[str, str | bytes]:
     """Return the name and the content of a table's file: ``NAME.csv``, or ``NAME.csv.gz`` where that is large."""
-    text = csv_cells(table).to_csv(index=False)
     if len(text) <= LARGEST_CSV:
         return f"{name}.csv", text
     return f"{name}.csv.gz", gzip.compress(text.encode(), compresslevel=3, mtime=0)  # the same input, the same bytes

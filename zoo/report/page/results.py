@@ -9,7 +9,7 @@ from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, Phase, Tally
 from zoo.report.cost import NO_COSTS, Costs, cost_numbers
-from zoo.report.significance import family_of
+from zoo.report.significance import family_of, subject_of
 from zoo.report.statistics.estimates import Estimate
 from zoo.report.statistics.seeds_needed import plan_seeds
 from zoo.report.tables.verdict import verdicts
@@ -79,6 +79,7 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         },
         "tests": family.describe(),
         "probability_of_improvement": chances,
+        "verdict_on": subject_of(comparison, phase),
         "verdicts": {v.other: {"p_holm": v.p_value, "verdict": v.outcome} for v in verdicts(comparison, phase)},
         "domains": {
             domain: {method: _cell_to_json(cell, ("mean", "iqm")) for method, cell in sorted(cells.items())}

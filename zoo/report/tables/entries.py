@@ -41,6 +41,7 @@ class Table:
     """One table in words and in numbers.
 
     :param data: the numbers, one row each, for the CSV file; scores are fractions.
+    :param full_rows: the rows in files, where the page has no room for all of that.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Table:
     header: list[str]
     rows: list[list[Entry]]
     data: list[dict[str, Any]] = field(default_factory=list)
+    full_rows: list[list[Entry]] = field(default_factory=list)
 
 
 def best_point(estimates: Iterable[Estimate | None]) -> float:
@@ -85,12 +87,12 @@ def number_entry(estimate: Estimate, scale: float, digits: int) -> Entry:
 
     def text(value: float) -> str:
         shown = round(scale * value, 9)  # a tie is decided by its value, not by the order in which it was summed
-        return f"{shown:z,.{digits}f}"  # z: zero has no sign
+        return f"{shown:z,.{digits}f}".replace("-", "\N{MINUS SIGN}")  # z: zero has no sign
 
     detail = "(no interval)" if estimate.kind == UNSURE else ""
     if estimate.interval is not None:
-        low, high = estimate.interval
-        detail = f"[{text(low)}, {text(high)}]"
+        ends = [text(bound) for bound in estimate.interval]
+        detail = "\N{EN DASH}" if {*ends} == {text(estimate.point)} else f"[{', '.join(ends)}]"
     return Entry(text(estimate.point), detail)
 
 

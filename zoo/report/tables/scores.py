@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from zoo.report.comparison import Cell, Comparison, Phase, label_of, ranking
+from zoo.report.comparison import Cell, Comparison, Phase, baseline_of, ranking
 from zoo.report.cost import COST_NUMBERS, Costs, cost_numbers
 from zoo.report.reproduction import Reproduction
 from zoo.report.significance import Family, compared_methods, family_of
@@ -49,30 +49,39 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     label = suite or phase.suite
     cells = {name: found[name] for name in ranking(comparison, phase) if name in found}
     has_own = any(cell.tally is not None for cell in cells.values())
-    counts = ["tasks", "seeds", *(["finished"] if has_own else []), "step"]
-    header = ["method", *(METRICS[metric] for metric in SHOWN_METRICS), *counts]
+    header = ["method", *(METRICS[metric] for metric in SHOWN_METRICS)]
     if suite is not None:  # the ranking is that of the common tasks
         cells = dict(sorted(cells.items(), key=lambda item: -item[1].estimates["mean"].point))
     shown = {metric: [cell.estimates.get(metric) for cell in cells.values()] for metric in SHOWN_METRICS}
     best = {metric: best_point(estimates) for metric, estimates in shown.items()}
     digits = digits_of(kind, (estimate for estimates in shown.values() for estimate in estimates))
-    rows, data = [], []
+    rows, data, counts = [], [], []
     for name, cell in cells.items():
         step = phase.steps[name]
         scores = [
             score_entry(cell.estimates.get(metric), kind, digits, best[metric], is_complete(cell))
             for metric in SHOWN_METRICS
         ]
-        tasks = str(cell.tasks) if label is None else f"{cell.tasks} ({label})"
-        finished = [] if not has_own else ["-" if cell.tally is None else str(cell.tally)]
-        counts = (tasks, seeds_text(cell.seeds), *finished, "mixed" if step is None else show(step))
-        rows.append([Entry(comparison.methods[name].title), *scores, *map(Entry, counts)])
+        rows.append([Entry(comparison.methods[name].title), *scores])
+        counts.append({"seeds": seeds_text(cell.seeds)})
+        if has_own:
+            counts[-1]["finished"] = "-" if cell.tally is None else str(cell.tally)
+        counts[-1]["steps"] = steps_text(phase.step_ranges[name])
         data += cell_data({"method": name, "suite": label, "step": step}, cell)
+    alike = []
+    for key in counts[0] if counts else ():
+        texts = [found[key] for found in counts]
+        if len({*texts}) == 1 and key != "finished":
+            alike.append(f"{texts[0]} {key}")
+            continue
+        header.append(key)
+        for row, text in zip(rows, texts, strict=True):
+            row.append(Entry(text))
     used = {cell.estimates["mean"].kind for cell in cells.values()}
     intervals = "; ".join(text for name, text in _INTERVALS.items() if name in used)
     caption = (
-        f"{kind.caption} at the end of the {phase.name} phase on {_averaged_tasks(phase, kind, suite)}, "
-        f"last evaluation, with 95% intervals over seeds on the same tasks ({intervals}). "
+        f"{kind.caption} on {_averaged_tasks(phase, kind, suite)}, {''.join(f'{text}, ' for text in alike)}"
+        f"with 95% intervals over seeds ({intervals}). "
         f"{_bold_rule(kind)}.{unsure_note(estimate for estimates in shown.values() for estimate in estimates)}"
         f"{scoring_note(comparison, cells)}{finished_note(comparison, cells)}"
     )
@@ -83,9 +92,9 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     return replace(table, name=f"{table.name}_{suite}", title=f"{table.title}, {tasks} of {suite}")
 
 
-def improvement_table(comparison: Comparison, phase: Phase, baseline: str) -> Table:
+def improvement_table(comparison: Comparison, phase: Phase) -> Table:
     """Return how each method compares with the baseline; without rows where that has no single runs."""
-    kind = comparison.kind
+    kind, baseline = comparison.kind, baseline_of(comparison)
     found = {name: phase.improvements.get((name, baseline)) for name in ranking(comparison, phase)}
     pairs = {name: pair for name, pair in found.items() if pair is not None}
     digits = digits_of(kind, (pair.difference for pair in pairs.values()))
@@ -98,7 +107,7 @@ def improvement_table(comparison: Comparison, phase: Phase, baseline: str) -> Ta
             data[-1] |= estimate_data("difference", pair.difference)
     has_difference = any(pair.difference is not None for pair in pairs.values())
     header = ["method", "probability of improvement", *(["difference of means"] if has_difference else [])]
-    caption = _improvement_caption(phase, kind, baseline, len(rows), has_difference)
+    caption = _improvement_caption(kind, baseline, len(rows), has_difference)
     caption += _opposite_note(comparison, pairs) + unsure_note(pair.probability for pair in pairs.values())
     caption += finished_note(comparison, [*pairs, baseline])
     return _table("improvement", f"Improvement over {baseline}", phase, kind, caption, header, rows, data)
@@ -110,8 +119,8 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
     domains = {name: phase.domains[name] for name in sorted(phase.domains)}
     header = ["method", *(f"{name} ({len(phase.domain_tasks[name])})" for name in domains)]
     caption = (
-        f"Success in % at the end of the {phase.name} phase, mean over the tasks of a domain (their number in "
-        f"brackets). {_bold_rule(kind, ' in the column')}; -: not all tasks of the domain were run."
+        "Success in %, mean over the tasks of a domain (their number in brackets). "
+        f"{_bold_rule(kind, ' in the column')}; -: not all tasks of the domain were run."
     )
     names = [name for name in ranking(comparison, phase) if any(name in cells for cells in domains.values())]
     caption += scoring_note(comparison, names) + finished_note(comparison, names)
@@ -127,34 +136,29 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the mean of each method on each task; the intervals of success rates are in the CSV file only."""
     kind = comparison.kind
     names = [name for name in ranking(comparison, phase) if any(name in cells for cells in phase.per_task.values())]
-    rows = []
+    rows: list[list[Entry]] = []
+    full_rows: list[list[Entry]] = []
     for task, cells in phase.per_task.items():
         is_uneven = len({cell.seeds for cell in cells.values()}) > 1
-        row = [Entry(short_name(task))]
+        for found in (rows, full_rows):
+            found.append([Entry(short_name(task))])
         for name, entry in zip(names, _scores(cells, names, kind), strict=True):
-            interval = "" if kind is SUCCESS else entry.detail  # the papers have too many columns for intervals
             seeds = count(seeds_text(cells[name].seeds), "seed") if is_uneven and name in cells else ""
             if name in cells and not is_complete(cells[name]):
                 seeds = f"{cells[name].tally} finished"
-            row.append(Entry(entry.text, f"{interval} {seeds}".strip(), entry.is_bold))
-        rows.append(row)
-    if kind is SUCCESS:
-        intervals, note = "", " (in the CSV file)"
-        small = "In small print: number of seeds, where it differs between tasks." if phase.uneven_seeds else ""
-    else:
-        intervals, note = ", last evaluation, with 95% intervals over seeds", ""
-        small = "The number of seeds is shown where it differs within a row."
+            full_rows[-1].append(Entry(entry.text, f"{entry.detail} {seeds}".strip(), entry.is_bold))
+            # the page has too many columns for intervals of success rates, which its heat map tells
+            rows[-1].append(Entry(entry.text, seeds, entry.is_bold) if kind is SUCCESS else full_rows[-1][-1])
+    intervals = "in files with" if kind is SUCCESS else "with"
+    small = " The number of seeds is shown where it differs within a row." if phase.uneven_seeds else ""
     caption = (
-        (
-            f"{kind.caption} at the end of the {phase.name} phase, mean over seeds{intervals}. "
-            f"{_bold_rule(kind, ' in the row', note)}. {small}"
-        ).rstrip()
+        f"{kind.caption}, mean over seeds, {intervals} 95% intervals. {_bold_rule(kind, ' in the row')}.{small}"
         + scoring_note(comparison, names)
         + finished_note(comparison, names)
     )
     data = _means_data("environment", phase.per_task, names)
     header = ["environment", *(comparison.methods[name].title for name in names)]
-    return _table("tasks", "Tasks", phase, kind, caption, header, rows, data)
+    return _table("tasks", "Tasks", phase, kind, caption, header, rows, data, full_rows)
 
 
 def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table:
@@ -182,10 +186,9 @@ def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table
         for r in found
     ]
     caption = (
-        f"Own and published means, and the difference in points with its 95% t-interval. A cell agrees if the whole "
-        f"interval is within {100 * tolerance:g} points, differs if all of it is outside, and is open in between: more "
-        "seeds would tell. The protocol is the same if all settings are, besides those that change no number; where it "
-        "is not, the verdict is about the difference, not about an error."
+        f"Own minus published mean in points, with its 95% t-interval. It agrees if the whole interval is within "
+        f"{100 * tolerance:g} points, differs if all of it is outside, and is open in between. Where the protocol is "
+        "not the same, the verdict is about that difference, not about an error."
     )
     return Table("reproduction", "Reproduction", caption, header, rows, data)
 
@@ -202,15 +205,24 @@ def protocol_table(comparison: Comparison) -> Table:
         for name, where in found.items():
             merged.setdefault((source, _places(where), *values), []).append(name)
     stated = [k for k in range(len(PROTOCOL)) if any(key[2 + k] is not None for key in merged)]
+    alike = [k for k in stated if len(merged) > 1 and len({key[2 + k] for key in merged}) == 1]
+    shared = ", ".join(f"{PROTOCOL[k].replace('_', ' ')} {show(next(iter(merged))[2 + k])}" for k in alike)
+    stated = [k for k in stated if k not in alike]
     rows, data = [], []
     for (source, where, *values), names in sorted(merged.items(), key=lambda item: (item[0][:2], item[1])):
         texts = ["not stated" if values[k] is None else show(values[k]) for k in stated]
         rows.append([Entry(text) for text in (source, _methods_text(comparison, source, names), where, *texts)])
         data.append({"source": source, "methods": ", ".join(names), "where": where})
-        data[-1] |= {PROTOCOL[k]: values[k] for k in stated}
+        data[-1] |= {PROTOCOL[k]: values[k] for k in sorted([*stated, *alike])}
     header = ["source", "methods", "where", *(PROTOCOL[k].replace("_", " ") for k in stated)]
-    caption = f"How each score was made.{scoring_note(comparison, comparison.methods)}"
+    caption = f"How each score was made.{f' All: {shared}.' if shared else ''}"
+    caption += scoring_note(comparison, comparison.methods)
     return Table("protocol", "Protocol", caption, header, rows, data)
+
+
+def steps_text(steps: tuple[int, int]) -> str:
+    """Return the steps of scores as text, e.g. ``"1,000,000"``; tasks may have their own."""
+    return show(steps[0]) if steps[0] == steps[1] else f"{show(steps[0])} to {show(steps[1])}"
 
 
 def scoring_note(comparison: Comparison, names: Collection[str]) -> str:
@@ -314,11 +326,11 @@ def _places(environments: Sequence[str]) -> str:
     )
 
 
-def _bold_rule(kind: Kind, where: str = "", note: str = "") -> str:
+def _bold_rule(kind: Kind, where: str = "") -> str:
     """Return when an entry is bold, in words."""
     least = f"{LEAST_BEST:.0%}" if kind is SUCCESS else f"{LEAST_BEST:g}"
     least = "" if kind is RETURN else f", where that is at least {least}"
-    return f"Bold: the best{where}{least}; †: its interval{note} reaches the best. Neither is a test"
+    return f"Bold: the best{where}{least}; †: its interval reaches the best. Neither is a test"
 
 
 def _averaged_tasks(phase: Phase, kind: Kind, suite: str | None) -> str:
@@ -332,21 +344,16 @@ def _averaged_tasks(phase: Phase, kind: Kind, suite: str | None) -> str:
     return f"the {count(len(phase.tasks), 'task')} that all methods have ({_places(phase.tasks)})"
 
 
-def _improvement_caption(phase: Phase, kind: Kind, baseline: str, pairs: int, has_difference: bool) -> str:
+def _improvement_caption(kind: Kind, baseline: str, pairs: int, has_difference: bool) -> str:
     """Return what a table of improvements shows and how to read it."""
-    advice = "It says how often a run is better, not by how much."
     difference = ""
     if has_difference:
-        ceiling = "Near the ceiling a" if kind is SUCCESS else "A"
-        advice = f"{ceiling} small difference can look certain: read both."
-        unit = " in points" if kind is SUCCESS else ""
-        difference = f", and the difference of means{unit} as the size of that effect"
+        difference = (
+            f", and the difference of means{' in points' if kind is SUCCESS else ''}, each with its 95% interval"
+        )
     return (
-        f"Probability of improvement: that a run of the method scores above one of {baseline} on the same task (ties "
-        "count half)"
-        f"{difference}, {phase.name}{kind.title}, {label_of(phase.tasks, phase.suite)}. "
-        f"{advice} {count(pairs, 'comparison')}: about one in twenty intervals misses the truth, so decide beforehand "
-        "which one is the claim, and treat the others as exploration."
+        f"Probability that a run scores above one of {baseline} on the same task (ties count half){difference}. "
+        f"{count(pairs, 'comparison')}, not adjusted: about one in twenty intervals misses the truth."
     )
 
 
@@ -376,13 +383,13 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
     return Table(name, title, caption, ["method", *titles.values()], rows, data)
 
 
-def seeds_needed_table(comparison: Comparison, phase: Phase, baseline: str) -> Table:
+def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
     """Return how many seeds each method and the focus, or else the baseline, need.
 
     It has no rows where scores share no scale.
     """
     kind = comparison.kind
-    baseline = comparison.focus if comparison.focus in phase.spreads else baseline
+    baseline = comparison.focus if comparison.focus in phase.spreads else baseline_of(comparison)
     name, title = f"seeds_needed_{phase.name}{kind.suffix}", f"Seeds needed, {phase.name}{kind.title}"
     names = [method for method in ranking(comparison, phase) if method in phase.spreads and method != baseline]
     if kind is RETURN or not names or baseline not in phase.spreads:
@@ -414,13 +421,9 @@ def seeds_needed_table(comparison: Comparison, phase: Phase, baseline: str) -> T
     against = comparison.methods[baseline].title
     unit = "points" if kind is SUCCESS else "points (hundredths)"
     caption = (
-        "The least number of seeds of each of the two methods on each of the "
-        f"{label_of(phase.tasks, phase.suite)} for which half the width of the 95% t-interval "
-        f"(Welch-Satterthwaite) of the difference of means from {against} at the end of the {phase.name} phase is "
-        f"below {points:g} {unit}, if runs go on to vary as those that there are. In brackets: the same at the ends of "
-        "the 95% interval of that variance (chi-squared), which is wide where seeds are few. Beside it: the seeds of "
-        "the method and half the width today. Unknown where a task has one seed. A true difference as large as half "
-        "the width is found in about half of all such experiments."
+        f"The least number of seeds of each of two methods on each task for which half the width of the 95% t-interval "
+        f"of the difference of means from {against} is below {points:g} {unit}, if runs go on to vary as they do. In "
+        "brackets: the same at the ends of the 95% interval of that variance. Half width: that of today."
     )
     return Table(name, title, caption + finished_note(comparison, [*names, baseline]), header, rows, data)
 
@@ -442,12 +445,8 @@ def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
         data[-1]["total_hours"] = sum(times.hours_per_seed for times in runs)
     header = ["method", "machine", "seeds at once", "runs", "updates/s", "hours per run", "hours per seed"]
     caption = (
-        "Median over the finished own runs, and their range. Updates per second are those of each seed, while as many "
-        "seeds as stated trained at once. Hours are the wall-clock time of training by the run's own log, with "
-        "evaluation and checkpoints where training waits for them, without loading, work lost in interruptions and "
-        "what follows the last row of the log. Seeds trained at once share their time: hours per seed are the hours of "
-        "the run divided by their number. Rows of different machines, or numbers of seeds at once, do not compare "
-        "methods; the machine is the one that began the run. Published runs have no times."
+        "Median over the finished own runs, and their range, by the runs' own logs. Seeds trained at once share their "
+        "time. Rows of different machines, or numbers of seeds at once, do not compare methods."
     )
     if costs.unknown:
         examples = shortened([f"{run} ({why})" for run, why in costs.unknown.items()], 2)
@@ -475,7 +474,11 @@ def differences_table(own: RunTables, methods: Collection[str]) -> Table:
 
 
 def _pair_entry(pair: Improvement, is_clear: bool, kind: Kind, digits: int) -> Entry:
-    difference = "" if pair.difference is None else f"{kind.scale * pair.difference.point:+z,.{digits}f}"
+    difference = (
+        ""
+        if pair.difference is None
+        else f"{kind.scale * pair.difference.point:+z,.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    )
     return Entry(f"{pair.probability.point:.2f}", difference, is_clear)
 
 
@@ -484,11 +487,9 @@ def _pairs_caption(phase: Phase, kind: Kind, family: Family) -> str:
     unit = " in points" if kind is SUCCESS else ""
     difference = f" Second number: mean of the row minus mean of the column{unit}." if has_difference else ""
     return (
-        "Probability of improvement: that a run of the method in the row scores above a run of the method in the "
-        f"column on the same task (ties count half), at the end of the {phase.name} phase{kind.title}, "
-        f"{label_of(phase.tasks, phase.suite)}.{difference} Bold: clearly different, that is by {family.describe()}"
-        f"{'' if family.focus is None else '; other pairs are not tested'}. The intervals in the CSV file are not "
-        "adjusted."
+        "Probability that a run of the row's method scores above one of the column's on the same task (ties count "
+        f"half).{difference} Bold: clearly different, by {family.describe()}"
+        f"{'' if family.focus is None else '; other pairs are not tested'}."
     )
 
 

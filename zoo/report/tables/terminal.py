@@ -13,7 +13,7 @@ from zoo.report.tables import entries
 from zoo.texts import printable
 
 
-def print_tables(verdicts: Iterable[str], warnings: Iterable[str], found: Sequence[entries.Table]) -> None:
+def print_tables(verdicts: Iterable[tuple[str, str]], warnings: Iterable[str], found: Sequence[entries.Table]) -> None:
     """Print verdicts, warnings, aggregates, improvements and reproduction, each in the columns that fit a terminal.
 
     Where nothing can be averaged, the means of the tasks stand in for the aggregates.
@@ -30,7 +30,7 @@ def print_tables(verdicts: Iterable[str], warnings: Iterable[str], found: Sequen
         t.name: None for t in found if t.name.startswith("tasks") and t.name.removeprefix("tasks") not in averaged
     }
     console = Console()
-    for text in (*verdicts, *(f"! {sentence}" for sentence in warnings)):
+    for text in (*(" ".join(both).strip() for both in verdicts), *(f"! {sentence}" for sentence in warnings)):
         console.print(printable(text), markup=False, highlight=False)
     for table in found:
         kind = table.name if table.name in columns else table.name.split("_")[0]

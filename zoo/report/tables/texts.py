@@ -29,6 +29,7 @@ _LATEX = str.maketrans({
 })  # fmt: skip
 _MINUS = re.compile(r"(?<![\w)\]-])-(?=\.?\d)")  # a hyphen before a number that is not inside a name
 _LONG = 40  # letters, more than which are broken into lines
+_MANY = 6  # columns, more than which have the detail of an entry below it
 
 
 def to_csv(table: Table) -> str:
@@ -47,7 +48,11 @@ def to_markdown(table: Table) -> str:
         text, detail = _markdown(entry.text), _markdown(entry.detail)
         return f"**{text}** {detail}".strip() if entry.is_bold else f"{text} {detail}".strip()
 
-    rows = [map(_markdown, table.header), ["---"] * len(table.header), *(map(cell, row) for row in table.rows)]
+    rows = [
+        map(_markdown, table.header),
+        ["---"] * len(table.header),
+        *(map(cell, row) for row in table.full_rows or table.rows),
+    ]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([f"**{_markdown(table.title)}.** {_markdown(table.caption)}", "", *lines, ""])
 
@@ -58,10 +63,12 @@ def to_latex(table: Table, width: str = "page") -> str:
     :param width: where it stands, one of `zoo.report.figures.drawing.SHEETS`.
     """
     place = "table" if width == "column" else "table*"
-    longest = [max(len(entry.plain) for entry in column) for column in zip(*table.rows, strict=True)]
+    written = table.full_rows or table.rows
+    longest = [max(len(entry.plain) for entry in column) for column in zip(*written, strict=True)]
     types = "".join("p{4cm}" if letters > _LONG else "l" if k == 0 else "c" for k, letters in enumerate(longest))
     header, *rows = (
-        " & ".join(row) + r" \\" for row in (map(latex, table.header), *(map(_latex_cell, row) for row in table.rows))
+        " & ".join(row) + r" \\"
+        for row in (map(latex, table.header), *([_latex_cell(e, len(row) > _MANY) for e in row] for row in written))
     )
     body = "\n".join(rows)
     return rf"""% \usepackage{{adjustbox,booktabs}}; with \usepackage[T1]{{fontenc}} also lmodern, else T1 sets bitmaps
@@ -101,7 +108,9 @@ def _markdown(text: str) -> str:
     return printable(text).translate(_MARKDOWN).replace("](", r"]\(")
 
 
-def _latex_cell(entry: Entry) -> str:
+def _latex_cell(entry: Entry, is_narrow: bool) -> str:
     text = "--" if entry.text == "-" else latex(entry.text)
     text = rf"\textbf{{{text}}}" if entry.is_bold else text
+    if is_narrow and entry.detail:
+        return rf"\shortstack{{{text}\\{{\scriptsize {latex(entry.detail)}}}}}"
     return f"{text} {latex(entry.detail)}".strip()

@@ -1,7 +1,8 @@
 """The verdict on one method against each of the others: better or worse, by how much, how surely, on how many tasks.
 
-Every method with single runs is compared with the one in focus on the tasks that all methods have. What is called
-better or worse is clearly so by the tests of the phase, see `zoo.report.significance`.
+It is about the focus, or without one about the leading method of each phase. Every other method with single runs is
+compared with it on the tasks that all methods have. What is called better, worse or equivalent is clearly so by the
+tests of the phase, see `zoo.report.significance`.
 """
 
 from __future__ import annotations
@@ -9,24 +10,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zoo.report.comparison import Comparison, Phase, by_score, ranking
-from zoo.report.significance import family_of
-from zoo.report.statistics.estimates import Estimate, Improvement
-from zoo.report.tables.entries import CONTRADICTION, Entry, Table, digits_of, estimate_data, number_entry, unsure_note
-from zoo.report.tables.scores import finished_note
+from zoo.report.comparison import Comparison, Phase, ranking
+from zoo.report.significance import family_of, subject_of, without_tasks
+from zoo.report.statistics.aggregates import FRACTION
+from zoo.report.statistics.estimates import FEW_SEEDS, Estimate, Improvement
+from zoo.report.statistics.seeds_needed import plan_seeds, with_typical_spread
+from zoo.report.tables.entries import (
+    CONTRADICTION,
+    LEAST_BEST,
+    Entry,
+    Table,
+    digits_of,
+    estimate_data,
+    number_entry,
+    unsure_note,
+)
+from zoo.report.tables.scores import by_domain, finished_note
 from zoo.runs.protocol import count, shortened
-from zoo.runs.scores import SUCCESS, Kind
+from zoo.runs.scores import RETURN, SUCCESS, Kind
 
-BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
-_WORDS = {BETTER: "better than", WORSE: "worse than", UNDECIDED: "undecided against"}
+BETTER, WORSE, EQUIVALENT = "better", "worse", "equivalent"
+BOTH_FAIL, BOTH_SOLVE, UNCLEAR, UNTESTED = "both fail", "both solve", "unclear", "untested"
+_WORDS = {
+    BETTER: "better than",
+    WORSE: "worse than",
+    EQUIVALENT: "equivalent to",
+    BOTH_SOLVE: "undecided, since both solve the tasks, against",
+    BOTH_FAIL: "undecided, since both fail, against",
+    UNCLEAR: "undecided against",
+    UNTESTED: "not to be decided, since a task has one seed, against",
+}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the method in focus compares with another one.
+    """How the method that the verdict is about compares with another one.
 
     :param p_value: after Holm's correction; None where the pair cannot be tested.
-    :param outcome: whether the focus is better, worse, or neither beyond chance.
+    :param outcome: whether the subject is better, worse or equivalent, or why that is undecided.
     """
 
     other: str
@@ -34,27 +55,52 @@ class Verdict:
     p_value: float | None
     outcome: str
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether one of the two is better beyond chance."""
+        return self.outcome in (BETTER, WORSE)
+
+    @property
+    def lead(self) -> float:
+        """How far the subject is ahead."""
+        pair = self.improvement
+        return pair.probability.point - 0.5 if pair.difference is None else pair.difference.point
+
 
 def verdicts(comparison: Comparison, phase: Phase) -> list[Verdict]:
-    """Return the verdicts on the focus of a comparison in one phase, in the order of `ranking`; none without one."""
-    focus, family = comparison.focus, family_of(comparison, phase)
+    """Return the verdicts on the subject of one phase, in the order of `ranking`; none where nothing is compared."""
+    subject, family = str(subject_of(comparison, phase)), family_of(comparison, phase)
     result = []
     for other in ranking(comparison, phase):
-        pair = phase.improvements.get((str(focus), other))
+        pair = phase.improvements.get((subject, other))
         if pair is not None:
-            sure = BETTER if pair.is_positive else WORSE
-            outcome = sure if family.is_clear(str(focus), other) else UNDECIDED
-            result.append(Verdict(other, pair, family.p_values.get((str(focus), other)), outcome))
+            p_value, is_clear = family.p_values.get((subject, other)), family.is_clear(subject, other)
+            if p_value is None:
+                outcome = UNTESTED
+            elif is_clear:
+                outcome = BETTER if pair.is_positive else WORSE
+            else:
+                outcome = _undecided(comparison, phase, (subject, other)) or (
+                    EQUIVALENT if (subject, other) in family.equivalent else UNCLEAR
+                )
+            result.append(Verdict(other, pair, p_value, outcome))
     return result
 
 
+def _undecided(comparison: Comparison, phase: Phase, pair: tuple[str, str]) -> str:
+    """Return whether both methods of a pair fail or solve the tasks; empty if neither."""
+    means = [phase.aggregates[name].estimates["mean"].point for name in pair if name in phase.aggregates]
+    if comparison.kind.limits != FRACTION or not means:
+        return ""
+    return BOTH_FAIL if max(means) < LEAST_BEST else BOTH_SOLVE if min(means) > 1 - LEAST_BEST else ""
+
+
 def verdict_table(comparison: Comparison, phase: Phase) -> Table:
-    """Return how the method in focus compares with each other one; without rows where it has no single runs."""
+    """Return how the subject of a phase compares with each other method; without rows where nothing is compared."""
     kind, found = comparison.kind, verdicts(comparison, phase)
-    name = f"verdict_{phase.name}{kind.suffix}"
-    if not found:
+    name, subject = f"verdict_{phase.name}{kind.suffix}", subject_of(comparison, phase)
+    if subject is None:
         return Table(name, "", "", [], [])
-    focus = comparison.methods[comparison.focus].title
     digits = digits_of(kind, (v.improvement.difference for v in found))
     has_difference = any(v.improvement.difference is not None for v in found)
     header = ["against", *(["difference of means"] if has_difference else []), "p value (Holm)"]
@@ -63,41 +109,92 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     for v in found:
         pair = v.improvement
         row = [Entry(comparison.methods[v.other].title)]
-        data.append({"focus": comparison.focus, "against": v.other, **estimate_data("probability", pair.probability)})
+        data.append({"focus": subject, "against": v.other, **estimate_data("probability", pair.probability)})
         if pair.difference is not None:
             row.append(number_entry(pair.difference, kind.scale, digits))
             data[-1] |= estimate_data("difference", pair.difference)
-        word = Entry(v.outcome + (" §" if pair.is_contradictory else ""), is_bold=v.outcome != UNDECIDED)
+        word = Entry(v.outcome + (" §" if pair.is_contradictory else ""), is_bold=v.is_clear)
         chance = number_entry(pair.probability, 1, 2)
         rows.append([*row, Entry(_p_text(v.p_value)), chance, Entry(str(pair.tasks)), word])
         data[-1] |= {"p_holm": v.p_value, "won": pair.tasks.won, "lost": pair.tasks.lost}
         data[-1] |= {"undecided": pair.tasks.undecided, "verdict": v.outcome}
-    title = f"{focus} against each other method, {phase.name}{kind.title}"
+    title = f"{comparison.methods[subject].title} against each other method, {phase.name}{kind.title}"
     return Table(name, title, _caption(comparison, phase, found, has_difference), header, rows, data)
 
 
-def verdict_sentences(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return the answer for the first screen: one sentence or two for each kind of scores and phase with a focus."""
-    return [
-        _sentences(comparison, phase, found)
-        for comparison in comparisons
-        for phase in comparison.phases.values()
-        if (found := verdicts(comparison, phase))
-    ]
+def verdict_sentences(comparisons: Sequence[Comparison]) -> list[tuple[str, str]]:
+    """Return the answer for the first screen, for each kind of scores and phase: the verdict, and what it rests on."""
+    result = []
+    for comparison in comparisons:
+        for phase in comparison.phases.values():
+            found = verdicts(comparison, phase)
+            if found:
+                result.append(_sentences(comparison, phase, found))
+            elif phase.aggregates:
+                result.append((_means_alone(comparison, phase), ""))
+    return result
 
 
-def _sentences(comparison: Comparison, phase: Phase, found: Sequence[Verdict]) -> str:
-    """Return the verdict on the focus in one phase in words."""
+def _means_alone(comparison: Comparison, phase: Phase) -> str:
+    """Return what is said where nothing can be compared: of one method alone, or of means without single runs."""
+    best = max(sorted(phase.aggregates), key=lambda name: phase.aggregates[name].estimates["mean"].point)
+    score = _score_text(phase.aggregates[best].estimates["mean"], comparison.kind)
+    if len(phase.aggregates) == 1:
+        return f"{_where(comparison, phase, best, ',')}{score}."
+    return f"{_where(comparison, phase, best, ' leads')}{score}. Means without single runs decide nothing."
+
+
+def _where(comparison: Comparison, phase: Phase, name: str, does: str) -> str:
+    """Return the beginning of a sentence about a method."""
+    tasks = count(len(phase.tasks), "task")
+    return f"{comparison.methods[name].title}{does} {phase.name}{comparison.kind.title}, {tasks}: "
+
+
+def _sentences(comparison: Comparison, phase: Phase, found: Sequence[Verdict]) -> tuple[str, str]:
+    """Return the verdict of one phase in words, and what it rests on."""
     kind, methods = comparison.kind, comparison.methods
-    focus = methods[comparison.focus].title
-    text = f"{focus}, {phase.name}{kind.title}, {phase.tasks_label}: "
-    cell = phase.aggregates.get(comparison.focus)
+    subject = str(subject_of(comparison, phase))
+    text = _where(comparison, phase, subject, "," if subject == comparison.focus else " leads")
+    cell = phase.aggregates.get(subject)
     if cell is not None:
         text += f"{_score_text(cell.estimates['mean'], kind)}. "
     groups = {outcome: [methods[v.other].title for v in found if v.outcome == outcome] for outcome in _WORDS}
     clauses = [f"{_WORDS[outcome]} {_named(names, len(found))}" for outcome, names in groups.items() if names]
-    verdict = f"{', '.join(clauses)} ({family_of(comparison, phase).describe()}). "
-    return text + verdict[0].upper() + verdict[1:] + _rivals(comparison, phase, found)
+    verdict = f"{'; '.join(clauses)}. "
+    rival, details = _rivals(comparison, phase, subject, found)
+    text += verdict[0].upper() + verdict[1:] + rival
+    higher = [
+        methods[name].title
+        for name, other in phase.aggregates.items()
+        if cell is not None
+        and (subject, name) not in phase.improvements
+        and other.estimates["mean"].point > cell.estimates["mean"].point
+    ]
+    if higher:
+        text += f" Higher means without single runs cannot be tested: {', '.join(shortened(higher))}."
+    tests = family_of(comparison, phase).describe()
+    return text, f"{details} Tested by {tests}.{_robustness(comparison, phase, found)}"
+
+
+def _robustness(comparison: Comparison, phase: Phase, found: Sequence[Verdict]) -> str:
+    """Return, after a space, what of the verdict changes where a domain is left out."""
+    domains = by_domain(phase.tasks)
+    if len(domains) < 2 or any(v.improvement.difference is None or v.p_value is None for v in found):
+        return ""
+    subject, before = subject_of(comparison, phase), {v.other: v for v in found}
+    changes = []
+    for domain, tasks in domains.items():
+        part = without_tasks(phase, tasks)
+        leader = str(subject_of(comparison, part))
+        moved = [
+            f"{comparison.methods[v.other].title} {v.outcome}"
+            for v in verdicts(comparison, part)
+            if v.outcome != before[v.other].outcome and (v.is_clear or before[v.other].is_clear)
+        ] if leader == subject else [f"{comparison.methods[leader].title} leads"]  # fmt: skip
+        if moved:
+            changes.append(f"{domain} ({', '.join(shortened(moved))})")
+    left_out = f" Leaving out any one of the {len(domains)} domains"
+    return f"{left_out} changes: {'; '.join(changes)}." if changes else f"{left_out} changes no better or worse."
 
 
 def _named(names: Sequence[str], total: int) -> str:
@@ -108,27 +205,43 @@ def _named(names: Sequence[str], total: int) -> str:
     return listed if len(names) == 1 else f"{len(names)} of {total} ({listed})"
 
 
-def _rivals(comparison: Comparison, phase: Phase, found: Sequence[Verdict]) -> str:
-    """Return how the focus compares with the method that is the best of the others in this phase."""
-    kind, pairs = comparison.kind, {v.other: v.improvement for v in found}
-    best = next(name for name in by_score(comparison, phase) if name in pairs)
-    pair = pairs[best]
-    text = f"Against {comparison.methods[best].title}{', the best of them' if len(pairs) > 1 else ''}: "
-    if pair.difference is not None:
+def _rivals(comparison: Comparison, phase: Phase, subject: str, found: Sequence[Verdict]) -> tuple[str, str]:
+    """Return how the subject compares with the best other method, or with the other own one of two, and details."""
+    kind, methods = comparison.kind, comparison.methods
+    own = [v for v in found if methods[v.other].is_own and methods[subject].is_own]
+    best = own[0] if len(own) == 1 else min(found, key=lambda v: v.lead)
+    pair, which = best.improvement, ", your other method" if len(own) == 1 else ", the best of them"
+    against, chance = f"Against {methods[best.other].title}", number_entry(pair.probability, 1, 2).plain
+    text = f"{against}{which if len(found) > 1 else ''}: "
+    if pair.difference is None:
+        text += f"probability of improvement {chance}."
+    else:
         entry = number_entry(pair.difference, kind.scale, digits_of(kind, [pair.difference]))
         sign = "+" if pair.difference.point > 0 else ""
-        text += f"{sign}{entry.plain} {'points' if kind is SUCCESS else kind.unit}, "
-    text += f"probability of improvement {number_entry(pair.probability, 1, 2).plain}; "
+        text += f"{sign}{entry.plain} {'points' if kind is SUCCESS else kind.unit}."
     record = pair.tasks
-    text += f"tasks won {record.won}, lost {record.lost}, undecided {record.undecided}."
+    details = f"{against}: probability of improvement {chance}; tasks won {record.won}, lost {record.lost}, "
+    details += f"undecided {record.undecided}."
     if pair.is_contradictory:
         text += f" {CONTRADICTION[0].upper()}{CONTRADICTION[1:]}."
-    return text
+    is_open = best.outcome in (UNCLEAR, UNTESTED)
+    return text + (_seeds_advice(comparison, phase, (subject, best.other)) if is_open else ""), details
+
+
+def _seeds_advice(comparison: Comparison, phase: Phase, pair: tuple[str, str]) -> str:
+    """Return, after a space, how many seeds would decide a pair that is not decided."""
+    plan = None
+    if comparison.kind is not RETURN and phase.spreads:
+        plan = plan_seeds(with_typical_spread(phase.spreads), [pair], comparison.resolve)[pair]
+    if plan is None:
+        return f" It takes at least {FEW_SEEDS} seeds to decide that."
+    seeds = "more seeds than anyone has" if plan.seeds is None else f"about {plan.seeds:,} seeds"
+    return f" It takes {seeds} of each to resolve {100 * comparison.resolve:g} points."
 
 
 def _score_text(mean: Estimate, kind: Kind) -> str:
     entry = number_entry(mean, kind.scale, digits_of(kind, [mean]))
-    return f"{entry.plain}{'% success' if kind is SUCCESS else ''}"
+    return f"{entry.text}% {entry.detail}".strip() + " success" if kind is SUCCESS else entry.plain
 
 
 def _p_text(p_value: float | None) -> str:
@@ -139,17 +252,19 @@ def _p_text(p_value: float | None) -> str:
 
 def _caption(comparison: Comparison, phase: Phase, found: Sequence[Verdict], has_difference: bool) -> str:
     """Return what the table of verdicts shows, and how."""
-    focus = comparison.methods[comparison.focus].title
-    unit = " in points" if comparison.kind is SUCCESS else ""
-    text = f"{focus} at the end of the {phase.name} phase, on {count(len(phase.tasks), 'task')} that all methods have. "
+    subject = str(subject_of(comparison, phase))
+    title = comparison.methods[subject].title
+    points = f"{100 * comparison.resolve:g} points"
+    text = ""
     if has_difference:
-        text += f"Difference of means{unit} with its 95% t-interval, which is not adjusted. "
-    text += (
-        f"Verdict and p value: {family_of(comparison, phase).describe()}. Probability of improvement: that a run of "
-        f"{focus} is better on the same task, ties counted half. Tasks are won or lost where means differ at 5% by "
-        "Welch's t-test, Holm-adjusted for the tasks of a row: a family of its own, which decides no verdict."
-    )
+        text = f"Difference: mean of {title} minus the other's, with its 95% t-interval. "
+    text += f"Verdict and p value: {family_of(comparison, phase).describe()}. "
+    if any(v.outcome == EQUIVALENT for v in found):
+        text += f"Equivalent: surely less than {points} apart (two one-sided tests, Holm). "
+    if any(v.outcome in (BOTH_FAIL, BOTH_SOLVE) for v in found):
+        text += f"Both fail or solve: means below {LEAST_BEST:.0%} or above {1 - LEAST_BEST:.0%}. "
+    text += "Tasks are won or lost by a family of their own, which decides no verdict."
     if any(v.improvement.is_contradictory for v in found):
         text += f" §: {CONTRADICTION}."
     text += unsure_note(v.improvement.probability for v in found)
-    return text + finished_note(comparison, [comparison.focus, *(v.other for v in found)])
+    return text + finished_note(comparison, [subject, *(v.other for v in found)])

@@ -16,7 +16,7 @@ def test_offline_phase_is_shaded_and_the_online_curve_starts_where_it_ends():
     comparison = comparison_of(["QAM"])
     figure = curve_plots.plot_sample_efficiency(comparison)
     ax = figure.axes[0]
-    assert {text.get_text().strip() for text in ax.texts} == {"offline", "online"}
+    assert {text.get_text().strip() for text in ax.texts} == {"offline", "online", "QAM"}
     offline, online = ax.lines
     assert offline.get_xdata().tolist() == [1000, 2000]
     assert online.get_xdata().tolist() == [2000, 3000]

@@ -1,5 +1,3 @@
-import re
-
 import numpy as np
 import pandas as pd
 
@@ -14,7 +12,7 @@ from tests.zoo.report.samples import (
 from zoo.report.comparison import ranking
 from zoo.report.compute import compare
 from zoo.report.figures.drawing import SHEETS
-from zoo.report.figures.plots import plot_heat_map, plot_pairs
+from zoo.report.figures.plots import QUIET, plot_heat_map, plot_pairs
 from zoo.runs.scores import NORMALISED_RETURN
 
 METHODS = ["A", "B", "C", "D"]
@@ -25,15 +23,15 @@ def shown(ax):
     return np.ma.filled(ax.collections[0].get_array(), np.nan)
 
 
-def test_pairs_that_are_clearly_different_have_a_colour():
+def test_pairs_that_are_clearly_different_have_a_strong_colour():
     scores = {"good": [1.0] * 8, "middle": [0.5, 0.52] * 4, "same": [0.52, 0.5] * 4}
     runs = pd.concat([scene_runs([values] * 5, name) for name, values in scores.items()])
     clear = compare(own_methods(scores), runs, NO_MEANS, reps=50)
     ax = plot_pairs(clear).axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ranking(clear)
     assert [label.get_text() for label in ax.get_xticklabels()] == ranking(clear)
-    assert np.array_equal(shown(ax), [[np.nan, 1, 1], [0, np.nan, np.nan], [0, np.nan, np.nan]], equal_nan=True)
-    assert {text.get_text() for text in ax.texts} == {"1.00", ".00", ".50"}
+    assert np.array_equal(shown(ax), [[np.nan, 100, 100], [0, np.nan, 50], [0, 50, np.nan]], equal_nan=True)
+    assert {text.get_text(): text.get_color() for text in ax.texts} == {"100": "white", "0": "white", "50": QUIET}
 
 
 def test_numbers_of_pairs_are_left_out_where_they_do_not_fit():
@@ -47,28 +45,30 @@ def test_heat_map_has_the_mean_of_each_method_on_each_task_in_the_order_of_the_d
     table = evaluations(METHODS, tasks=4)
     lacking = (table["method"] == "B") & (table["environment"] == "scene-play-singletask-task2-v0")
     comparison = compare(own_methods(METHODS), table[~lacking], NO_MEANS, reps=20)
-    ax, below = plot_heat_map(comparison).axes[:2]  # both phases share the names below
-    labels = [" ".join(label.get_text().split()) for label in below.get_xticklabels()]
-    assert [re.sub("- ", "-", label) for label in labels] == [
+    ax = plot_heat_map(comparison).axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
         "cube-double-play task1", "cube-double-play task2", "scene-play task1", "scene-play task2",
     ]  # fmt: skip
     phase = comparison.phases["offline"]
     means = [
-        [100 * cells[name].estimates["mean"].point if name in cells else np.nan for cells in phase.per_task.values()]
-        for name in ranking(comparison)
+        [100 * cells[name].estimates["mean"].point if name in cells else np.nan for name in ranking(comparison)]
+        for cells in phase.per_task.values()
     ]
     assert np.allclose(shown(ax), means, equal_nan=True)
     assert ax.yaxis_inverted()
+    assert [text.get_text() for text in ax.texts[:2]] == [f"{value:.0f}" for value in means[0][:2]]
 
 
-def test_many_tasks_are_named_by_their_domains():
+def test_many_tasks_in_a_paper_are_named_by_their_domains():
     one = evaluations(["A"], tasks=1)
     domains = ("cube-double-play", "puzzle-3x3-play", "scene-play")
     names = {f"{domain}-singletask-task{k}-v0": domain for domain in domains for k in range(1, 6)}
     table = pd.concat([one.assign(environment=name, domain=domain) for name, domain in names.items()])
-    ax = plot_heat_map(compare(own_methods("A"), table, NO_MEANS, reps=20)).axes[1]
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["cube-double-play", "puzzle-3x3-play", "scene-play"]
-    assert ax.get_xticks().tolist() == [2.5, 7.5, 12.5]
+    comparison = compare(own_methods("A"), table, NO_MEANS, reps=20)
+    ax = plot_heat_map(comparison, SHEETS["column"]).axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["cube-double-play", "puzzle-3x3-play", "scene-play"]
+    assert ax.get_yticks().tolist() == [2.5, 7.5, 12.5]
+    assert len(plot_heat_map(comparison).axes[0].get_yticklabels()) == 15
 
 
 def test_returns_share_no_colours():

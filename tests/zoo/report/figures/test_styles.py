@@ -1,14 +1,23 @@
 import re
+from dataclasses import replace
 
 import numpy as np
+import pytest
 from matplotlib.colors import to_rgb
 
 import agents
-from tests.zoo.report.samples import own_methods
-from zoo.report.comparison import Method
+from tests.zoo.report.samples import comparison_of, own_methods
+from zoo.report.comparison import Method, ranking
 from zoo.report.figures import styles
 from zoo.report.page.scripts import FOLDER
 from zoo.report.published_scores import published_names
+
+TO_XYZ = np.array([[0.41246, 0.35758, 0.18044], [0.21267, 0.71515, 0.07217], [0.01933, 0.11919, 0.95030]])  # of sRGB
+# what is seen without the cones for red or green (Machado et al. 2009, severity 1)
+CONES = {
+    "red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
 
 
 def luminance(colour):
@@ -27,11 +36,50 @@ def every_style():
     return styles.algorithm_styles() | dict(enumerate(styles.spare_styles()[:8]))
 
 
+def lab(colours, missing=None):
+    """Return colours in CIELAB (D65), as readers without some cones see them: (n, 3)."""
+    values = np.array([to_rgb(colour) for colour in colours])
+    light = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    if missing is not None:
+        light = np.clip(light @ np.array(CONES[missing]).T, 0, 1)
+    xyz = light @ TO_XYZ.T / TO_XYZ.sum(axis=1)
+    x, y, z = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116).T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+
+
+@pytest.mark.parametrize("paper", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize(("missing", "least"), [(None, 18), ("red", 9.5), ("green", 9.5)])
+def test_any_two_colours_that_can_meet_are_apart_for_every_reader(paper, missing, least):
+    names = list(every_style())
+    found = lab([colours[paper] for colours, _ in every_style().values()], missing)
+    distances = np.linalg.norm(found[:, None] - found, axis=-1)
+    first, second = np.unravel_index((distances + 100 * np.eye(len(names))).argmin(), distances.shape)
+    assert distances[first, second] >= least, (names[first], names[second])
+
+
 def test_colours_have_a_contrast_of_three_to_light_and_dark_paper():
-    dark = re.search(r"--paper: light-dark\(#ffffff, (#\w+)\)", (FOLDER / "report.css").read_text())[1]
-    for name, (colour, _) in every_style().items():
-        assert 1.05 / (luminance(colour) + 0.05) >= 3, name
-        assert (luminance(styles.on_dark(colour)) + 0.05) / (luminance(dark) + 0.05) >= 3, name
+    style = (FOLDER / "report.css").read_text()
+    dark = re.search(r"--paper: light-dark\(#ffffff, (#\w+)\)", style)[1]
+    assert re.search(r"--muted: light-dark\((#\w+), (#\w+)\)", style).groups() == styles.MUTED
+    for name, (colours, _) in every_style().items() | {("muted", (styles.MUTED, "-"))}:
+        assert 1.05 / (luminance(colours[0]) + 0.05) >= 3, name
+        assert (luminance(colours[1]) + 0.05) / (luminance(dark) + 0.05) >= 3, name
+
+
+def test_a_panel_names_the_five_best_and_the_baseline_and_the_others_are_thin_and_grey():
+    comparison = comparison_of([f"agent{k:02d}" for k in range(9)])
+    phase = comparison.phases["offline"]
+    order = ranking(comparison, phase)
+    worst = replace(comparison, baseline=order[-1])
+    assert styles.named_methods(worst, phase) == [*order[:5], order[-1]]
+    assert styles.named_methods(replace(comparison, baseline=order[0]), phase) == order[:6]
+    found = styles.panel_styles(worst, phase)
+    assert {name for name, look in found.items() if look.colour == styles.MUTED[0]} == set(order[5:-1])
+    found = styles.panel_styles(replace(worst, focus=order[7]), phase)
+    assert [name for name, look in found.items() if look.colour != styles.MUTED[0]] == [order[7]]
+    assert [name for name, look in found.items() if look.is_named] == [*order[:5], order[7]]
+    last = ranking(comparison, comparison.phases["online"])
+    assert styles.named_methods(replace(worst, baseline=last[0])) == last[:6]  # of all phases: where they ended
 
 
 def test_style_of_an_algorithm_does_not_depend_on_the_others():
@@ -49,7 +97,7 @@ def test_own_and_published_runs_of_an_algorithm_share_colour_and_dash_but_not_wi
 def test_variants_and_unknown_algorithms_take_colours_of_no_algorithm():
     methods = {"qam": "QAM", "qam (big)": "QAM", "fql": "FQL", "my_agent": "my_agent", "DSRL": "my_agent"}
     found = styles.method_styles({name: Method(name, algorithm, "own") for name, algorithm in methods.items()})
-    fixed = {colour for colour, _ in styles.algorithm_styles().values()}
+    fixed = {colours[0] for colours, _ in styles.algorithm_styles().values()}
     assert {name for name, style in found.items() if style.colour in fixed} == {"qam", "fql"}
     assert len({style.colour for style in found.values()}) == 5
 

@@ -2,6 +2,7 @@
 
 import re
 from urllib.parse import parse_qs
+from xml.etree import ElementTree
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_page_draws_everything_without_errors_or_requests(page, content, address
     found = "[...document.querySelectorAll('[data-drawing]')].filter(each => each.querySelector('.panels svg'))"
     drawn = page.evaluate(f"{found}.map(each => each.dataset.drawing)")
     assert drawn == [
-        "aggregates", "profiles", "improvement", "pairs", "sample_efficiency", "domains", "heat_map", "runs"
+        "verdict", "aggregates", "profiles", "improvement", "pairs", "sample_efficiency", "domains", "heat_map", "runs"
     ]  # fmt: skip
     assert sorted(drawn) == sorted(drawing["name"] for drawing in content.data["drawings"])
     assert page.requests == {address}
@@ -136,9 +137,13 @@ def hover(page, selector):
 
 
 def test_hovering_tells_method_value_interval_seeds_and_step(page):
-    text = hover(page, "#figure-aggregates svg [aria-label=bar] rect")
+    text = hover(page, "#figure-verdict svg [aria-label=dot] circle")
+    assert re.search(
+        r"difference of means \(points\): .?\d+\.\d \[.?\d+\.\d, .?\d+\.\d\]\noffline: .* against\nunclear", text
+    )
+    text = hover(page, "#figure-aggregates svg [aria-label=dot] circle")
     assert re.search(r"success \(%\): \d+\.\d \[\d+\.\d, \d+\.\d\]\n", text)
-    assert "offline mean, 4 common tasks\n6 seeds\n2,000 steps" in text
+    assert "offline, mean, 4 common tasks\n6 seeds\n2,000 steps" in text
     assert text.split("\n")[0] in METHODS
     text = hover(page, "#figure-sample_efficiency svg [aria-label=dot] path")
     assert re.search(
@@ -158,7 +163,7 @@ def test_hovering_tells_method_value_interval_seeds_and_step(page):
 
 def test_a_link_restores_the_selection(page, address):
     hide(page, "domain", 1)
-    page.click("#figure-profiles .legend li:last-child button")
+    page.click("#figure-domains .legend li:last-child button")
     page.click("#selection input[value=offline]")
     page.click("#aggregates_offline th:nth-child(2) button")
     page.evaluate(WAIT)
@@ -196,6 +201,27 @@ def test_the_page_never_scrolls_sideways(tab, tmp_path, width):
     assert tab.problems == []
 
 
+def test_tables_and_figures_can_be_taken_away(page, content):
+    copied = "navigator.clipboard.writeText = async text => { window.copied = text; }"
+    for is_allowed in (True, False):
+        page.evaluate(f"window.copied = ''; {copied if is_allowed else 'delete navigator.clipboard.writeText'}")
+        if not is_allowed:  # the old way, as in a page that a browser does not trust
+            page.evaluate("navigator.clipboard.writeText = async () => { throw new Error('no'); }")
+            page.evaluate("document.execCommand = () => { window.copied = document.activeElement.value; return true; }")
+        page.click("#aggregates_offline .copy button:last-child")
+        page.settle()
+        assert page.evaluate("copied") == content.texts["aggregates_offline"]["tex"]
+    page.evaluate(copied)
+    page.click("#figure-pairs .copy button")
+    page.settle()
+    picture = ElementTree.fromstring(page.evaluate("copied"))
+    assert picture.tag.endswith("svg")
+    colours = {each.get("fill") for each in picture.iter() if each.tag.endswith("rect")}
+    assert len(colours) > 3
+    assert all(re.fullmatch("#[0-9a-f]{6}|none", colour) for colour in colours if colour)
+    assert texts(page, "#figure-pairs .copy button") == ["copied", "save SVG"]
+
+
 def test_the_keyboard_reaches_and_does_everything(page):
     page.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
@@ -223,14 +249,14 @@ def test_print_is_light_and_without_controls(page, tmp_path):
     page.print(tmp_path / "page.pdf")
     widths = page.evaluate("window.found")
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
-    assert len(widths) == 8
+    assert len(widths) == 9
     assert max(widths) <= 700
 
 
 def test_returns_are_drawn_too(tab, tmp_path):
     found = content_of(evaluations(["a", "b", "c"]))
     content = report.Content(
-        found.inputs, [comparison_of_returns(["a", "b", "c"])], "a", tolerance=0.05, command="zoo compare logs"
+        found.inputs, [comparison_of_returns(["a", "b", "c"])], tolerance=0.05, command="zoo compare logs"
     )
     (tmp_path / "report.html").write_text(report.to_html(content), encoding="utf-8")
     tab.open((tmp_path / "report.html").as_uri())

@@ -30,7 +30,7 @@ def names(comparison):
 
 @pytest.fixture(scope="module")
 def data(comparison, names):
-    return page_data([comparison], ["QAM"], evaluations(METHODS, tasks=4), names)
+    return page_data([comparison], evaluations(METHODS, tasks=4), names)
 
 
 def drawing(data, name):
@@ -74,7 +74,7 @@ def test_axis_holds_a_method_that_starts_online_where_the_others_end():
     runs = runs_with_an_online_starter()
     comparison = compare(own_methods(("QAM", "RLPD")), runs, NO_MEANS, reps=20)
     names = Names([comparison])
-    data = page_data([comparison], ["QAM"], runs, names)
+    data = page_data([comparison], runs, names)
     for figure in ("sample_efficiency", "domains"):
         panel = drawing(data, figure)["panels"][0]
         assert next(line["x"] for line in panel["lines"] if line["m"] == names.method("RLPD")) == [2500, 3000]
@@ -90,14 +90,14 @@ def test_pairs_hold_both_directions_and_need_three_methods(comparison, names, da
     assert cell["value"] == round(pair.probability.point, 3)
     assert cell["difference"]["value"] == round(100 * pair.difference.point, 2)
     two = comparison_of(["QAM", "FQL"])
-    assert "pairs" not in json.dumps(page_data([two], ["QAM"], evaluations(["QAM", "FQL"]), Names([two])))
+    assert "pairs" not in json.dumps(page_data([two], evaluations(["QAM", "FQL"]), Names([two])))
 
 
 def test_shades_of_success_are_absolute_and_those_of_returns_are_between_worst_and_best_of_a_row(data):
     for cell in drawing(data, "heat_map")["panels"][0]["cells"]:
         assert cell["shade"] == pytest.approx(cell["value"] / 100, abs=1e-3)
     found = comparison_of_returns(METHODS)
-    panel = drawing(page_data([found], ["QAM"], returns(METHODS), Names([found])), "heat_map_return")["panels"][0]
+    panel = drawing(page_data([found], returns(METHODS), Names([found])), "heat_map_return")["panels"][0]
     for task in range(2):
         cells = [cell for cell in panel["cells"] if cell["task"] == task]
         assert {0.0, 1.0} < {cell["shade"] for cell in cells}
@@ -107,7 +107,7 @@ def test_shades_of_success_are_absolute_and_those_of_returns_are_between_worst_a
 def test_single_runs_are_own_ones_with_their_folders(comparison, names):
     table = evaluations(METHODS, tasks=4)
     table.loc[table["method"] == "QAM", "source"] = "a_set"
-    panels = drawing(page_data([comparison], ["QAM"], table, names), "runs")["panels"]
+    panels = drawing(page_data([comparison], table, names), "runs")["panels"]
     assert [panel["phase"] for panel in panels] == ["offline", "online"]
     assert len(panels[0]["points"]) == 2 * 4 * 6  # methods, tasks, seeds
     assert {point["m"] for point in panels[0]["points"]} == {names.method("FQL"), names.method("mine")}

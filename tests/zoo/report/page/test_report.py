@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -40,7 +41,7 @@ def test_report_is_one_page_with_tables_and_figures_beside_it(folder):
         "tasks_online",
     ):
         assert {f"tables/{table}.{kind}" for kind in ("csv", "md", "tex")} <= names
-    for figure in ("aggregates", "profiles", "improvement", "sample_efficiency", "domains", "heat_map"):
+    for figure in ("verdict", "aggregates", "profiles", "improvement", "sample_efficiency", "domains", "heat_map"):
         assert {f"figures/{figure}.{kind}" for kind in ("pdf", "svg", "png")} <= names
 
 
@@ -69,6 +70,7 @@ def test_tables_unknown_to_the_layout_stand_under_more(content, tmp_path):
         "Something that the layout does not know.",
         ["method", "seeds"],
         [[Entry("QAM"), Entry("9")]],
+        [{"method": "QAM", "seeds": 9}],
     )
     fuller = replace(content)
     fuller.__dict__["tables"] = [*content.tables, extra]
@@ -83,11 +85,26 @@ def test_tables_unknown_to_the_layout_stand_under_more(content, tmp_path):
 def test_sentences_of_a_verdict_come_first(content):
     focused = replace(content, comparisons=[replace(found, focus="QAM") for found in content.comparisons])
     page = report.to_html(focused)
-    first = focused.verdicts[0]
+    first = focused.verdicts[0][0]
     assert first.startswith("QAM, offline")
-    assert page.index("</h1>") < page.index(first.split(" (")[0]) < page.index("Scores are success rates")
-    assert ">Verdict on QAM</h2>" in page
-    assert ">Verdict on" not in report.to_html(content)
+    places = [page.index(text) for text in (first.split(" (")[0], 'data-drawing="verdict"', "Scores are success rates")]
+    assert page.index("</h1>") < places[0] < places[1] < places[2]
+    assert content.verdicts[0][0].split()[1:3] == ["leads", "offline,"]
+
+
+def test_page_says_where_it_comes_from(content, folder):
+    page = report.to_html(replace(content, made="2026-11-30, commit 0123abc"))
+    digest = hashlib.sha256((folder / "evaluations.csv").read_bytes()).hexdigest()[:12]
+    assert f">2026-11-30, commit 0123abc · SHA-256 of evaluations.csv: {digest}<br><code>zoo compare logs<" in page
+
+
+def test_page_has_the_files_of_its_tables_to_copy(folder):
+    files = data_of((folder / "report.html").read_text())["files"]
+    assert set(files) == {path.stem for path in (folder / "tables").iterdir()}
+    for name, texts in files.items():
+        assert texts == {
+            "CSV": (folder / f"tables/{name}.csv").read_text(), "LaTeX": (folder / f"tables/{name}.tex").read_text()
+        }  # fmt: skip
 
 
 def test_skipped_runs_are_counted_and_listed_on_the_page(folder):

@@ -59,13 +59,13 @@ def test_runs_that_do_not_vary_need_two_seeds():
 
 def comparison_with(scores):
     runs = pd.concat([scene_runs([values] * 5, name) for name, values in scores.items()])
-    return compare(own_methods(scores), runs, NO_MEANS, reps=50)
+    return replace(compare(own_methods(scores), runs, NO_MEANS, reps=50), baseline="base")
 
 
 def test_one_seed_tells_nothing_and_unequal_seeds_count_as_they_are():
     comparison = comparison_with({"base": [0.4, 0.5, 0.6], "one": [0.5], "many": [0.2, 0.3, 0.4, 0.8, 0.9]})
     phase = comparison.phases["offline"]
-    table = seeds_needed_table(comparison, phase, "base")
+    table = seeds_needed_table(comparison, phase)
     rows = {row[0].text: row for row in table.rows}
     assert [entry.text for entry in rows["one"]] == ["one", "1", "-", "unknown"]
     low, high = phase.improvements["many", "base"].difference.interval
@@ -79,14 +79,14 @@ def test_one_seed_tells_nothing_and_unequal_seeds_count_as_they_are():
 def test_method_in_focus_stands_in_for_the_baseline():
     comparison = comparison_of(["A", "B", "C"])
     phase = comparison.phases["offline"]
-    table = seeds_needed_table(replace(comparison, focus="C"), phase, "A")
+    table = seeds_needed_table(replace(comparison, focus="C"), phase)
     assert {row["baseline"] for row in table.data} == {"C"}
     assert {row["method"] for row in table.data} == {"A", "B"}
-    table = seeds_needed_table(replace(comparison, focus="has other tasks"), phase, "A")
+    table = seeds_needed_table(replace(comparison, focus="has other tasks"), phase)
     assert {row["baseline"] for row in table.data} == {"A"}
 
 
 @pytest.mark.parametrize(("kind", "has_rows"), [(RETURN, False), (NORMALISED_RETURN, True)])
 def test_points_need_a_scale(kind, has_rows):
     comparison = comparison_of_returns(["A", "B"], kind=kind, environments=("Pendulum-v1",))
-    assert bool(seeds_needed_table(comparison, comparison.phases["online"], "A").rows) == has_rows
+    assert bool(seeds_needed_table(comparison, comparison.phases["online"]).rows) == has_rows

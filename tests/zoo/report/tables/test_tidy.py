@@ -68,7 +68,7 @@ def test_a_large_table_is_compressed_without_loss_and_takes_the_place_of_the_pla
     compressed = (tmp_path / "evaluations.csv.gz").read_bytes()
     assert gzip.decompress(compressed) == plain
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "evaluations.csv.gz"), tables["evaluations"])
-    assert page.csv_file("evaluations", page.evaluations_table(content.inputs.evaluations))[1] == compressed
+    assert page.csv_file("evaluations", content.evaluations)[1] == compressed
     monkeypatch.setattr(page, "LARGEST_CSV", 10_000_000)
     page.write_report(tmp_path, content)
     assert (tmp_path / "evaluations.csv").read_bytes() == plain

@@ -7,21 +7,26 @@ from scipy import stats
 
 from tests.zoo.report.samples import (
     NO_MEANS,
-    comparison_of,
+    SCENE,
     comparison_of_returns,
     content_of,
     evaluations,
     own_methods,
     scene_runs,
 )
+from zoo.report.comparison import MEAN_COLUMNS, Method
 from zoo.report.compute import compare
 from zoo.report.figures import plots
+from zoo.report.figures.plots import verdict_panels
 from zoo.report.page.results import to_json
-from zoo.report.significance import family_of
+from zoo.report.significance import family_of, without_tasks
 from zoo.report.statistics.estimates import Estimate, Improvement, Record
 from zoo.report.statistics.improvement import improvements
+from zoo.report.statistics.seeds_needed import plan_seeds, with_typical_spread
 from zoo.report.tables.scores import aggregates_table, pairs_table
 from zoo.report.tables.verdict import verdict_sentences, verdict_table, verdicts
+from zoo.runs.read import EVALUATION_COLUMNS
+from zoo.runs.scores import NORMALISED_RETURN
 
 GOOD = [[0.9, 0.92, 0.94, 0.9]] * 5
 ALIKE = [[0.9, 0.94, 0.92, 0.9]] * 5
@@ -42,11 +47,47 @@ def offline(comparison):
 def test_focus_is_better_than_worse_methods_and_undecided_against_its_like():
     comparison = compared({"ours": GOOD, "alike": ALIKE, "bad": BAD})
     assert {v.other: v.outcome for v in verdicts(comparison, offline(comparison))} == {
-        "alike": "undecided",
+        "alike": "equivalent",
         "bad": "better",
     }
     other_way = replace(comparison, focus="bad")
     assert {v.outcome for v in verdicts(other_way, offline(comparison))} == {"worse"}
+
+
+@pytest.mark.parametrize(
+    ("ours", "other", "outcome"),
+    [
+        ([0.00, 0.02, 0.00, 0.04], [0.02, 0.00, 0.04, 0.00], "both fail"),
+        ([1.00, 0.98, 1.00, 0.98], [0.98, 1.00, 0.98, 1.00], "both solve"),
+        ([0.2, 0.8, 0.3, 0.7], [0.8, 0.3, 0.2, 0.6], "unclear"),
+        ([0.90, 0.92, 0.94, 0.90], [0.92, 0.90, 0.94, 0.90], "equivalent"),
+        ([0.5], [0.6], "untested"),
+    ],
+)
+def test_what_is_not_better_says_why(ours, other, outcome):
+    comparison = compared({"ours": [ours] * 5, "other": [other] * 5})
+    (found,) = verdicts(comparison, offline(comparison))
+    assert found.outcome == outcome
+    (there,) = verdict_panels(comparison)
+    assert there.words["other"][0] == outcome
+    assert (there.estimates["other"], there.margin) == (found.improvement.difference, 3)
+
+
+def test_equivalence_is_two_one_sided_welch_tests_of_the_margin():
+    random = np.random.RandomState(4)
+    ours, other = (0.5 + 0.02 * random.randn(6) for _ in range(2))
+    runs = pd.concat([scene_runs([list(scores)], name) for name, scores in (("ours", ours), ("other", other))])
+    kind = comparison_of_returns(["SAC"], kind=NORMALISED_RETURN).kind  # has no least variance
+    found = compare(own_methods(["other", "ours"]), runs.assign(kind=kind.name), NO_MEANS, reps=10, kind=kind)
+    away = abs(ours.mean() - other.mean())
+    for margin in (away + 0.005, away + 0.05):
+        comparison = replace(found, focus="ours", resolve=margin)
+        low, high = (
+            stats.ttest_ind(ours + sign * margin, other, equal_var=False, alternative=side).pvalue
+            for sign, side in ((1, "greater"), (-1, "less"))
+        )
+        is_equivalent = ("ours", "other") in family_of(comparison, offline(comparison)).equivalent
+        assert is_equivalent == (max(low, high) <= 0.05) == (margin > away + 0.01)
 
 
 def test_p_values_are_welchs_and_adjusted_for_the_number_of_methods():
@@ -70,22 +111,81 @@ def test_tasks_are_won_lost_or_undecided():
     assert pairs["bad", "ours"].tasks == Record(won=0, lost=4, undecided=1)
 
 
-def test_one_seed_decides_nothing():
-    comparison = compared({"ours": [[0.9]] * 5, "bad": [[0.1]] * 5})
-    (found,) = verdicts(comparison, offline(comparison))
-    assert (found.p_value, found.outcome) == (None, "undecided")
-    assert found.improvement.tasks == Record(undecided=5)
-    assert "undecided against bad" in verdict_sentences([comparison])[0].lower()
-
-
 def test_sentence_has_score_outcomes_and_the_best_rival():
     comparison = compared({"ours": GOOD, "alike": ALIKE, "bad": BAD, "worse": [[0.0] * 4] * 5})
-    (sentence,) = verdict_sentences([comparison])
-    assert sentence.startswith("ours, offline, 5 common tasks: ")
-    assert "91.5 [" in sentence
-    assert "Better than 2 of 3 (bad, worse), undecided against alike" in sentence
+    ((sentence, basis),) = verdict_sentences([comparison])
+    assert sentence.startswith("ours, offline, 5 tasks: 91.5% [")
+    assert "Better than 2 of 3 (bad, worse); equivalent to alike" in sentence
     assert "Against alike, the best of them: 0.0 [" in sentence
-    assert "tasks won 0, lost 0, undecided 5." in sentence
+    assert "tasks won 0, lost 0, undecided 5." in basis
+
+
+def test_without_a_focus_the_verdict_is_on_the_leader_of_each_phase_among_all_pairs():
+    steps = ((1000, "offline"), (2000, "online"))
+    runs = pd.concat([evaluations([name], steps=steps) for name in ("a", "b", "c")])
+    rates = {("a", "offline"): 0.9, ("b", "offline"): 0.5, ("a", "online"): 0.2, ("b", "online"): 0.8}
+    runs["score"] = [rates.get(key, 0.3) for key in zip(runs["method"], runs["phase"], strict=True)]
+    (first, basis), (then, _) = verdict_sentences([compare(own_methods("abc"), runs, NO_MEANS, reps=20)])
+    assert first.startswith("a leads offline, 2 tasks: 90.0% [")
+    assert "Better than all 2 others. Against b, the best of them: +40.0 [" in first
+    assert then.startswith("b leads online")
+    assert "3 comparisons between all methods" in basis
+
+
+def test_two_own_methods_are_set_against_each_other_first():
+    published = Method("best", "QAM", "a_set")
+    comparison = compared({"old": BAD, "ours": ALIKE, "best": GOOD}, best=published)
+    assert "Against old, your other method: +" in verdict_sentences([comparison])[0][0]
+    inputs = content_of(evaluations(["QAM", "b", "c"]), {**own_methods("bc"), "QAM": published}).inputs
+    assert inputs.default_focus("QAM") == inputs.default_focus("b") == "c"
+    assert inputs.default_focus("c") == "b"
+
+
+def test_one_seed_decides_nothing_and_says_how_many_do():
+    comparison = compared({"ours": [[0.5]] * 5, "other": [[0.2, 0.4, 0.6]] * 5})
+    sentence = verdict_sentences([comparison])[0][0]
+    assert "Not to be decided, since a task has one seed, against other" in sentence
+    plan = plan_seeds(with_typical_spread(offline(comparison).spreads), [("ours", "other")], 0.03)["ours", "other"]
+    assert plan.seeds == pytest.approx(2 * 0.04 / 5 * (1.96 / 0.03) ** 2, abs=2)  # both vary as the other does
+    assert f"It takes about {plan.seeds} seeds of each to resolve 3 points." in sentence
+    nothing_known = compared({"ours": [[0.5]] * 5, "other": [[0.2]] * 5})
+    assert "It takes at least 5 seeds to decide that." in verdict_sentences([nothing_known])[0][0]
+
+
+def test_verdict_says_what_changes_without_a_domain():
+    runs = pd.concat([evaluations([name], tasks=4) for name in ("ours", "other")])
+    is_cube, is_ours = runs["domain"].str.startswith("cube"), runs["method"] == "ours"
+    wobble = 0.01 * (runs["seed"] % 2)
+    found = []
+    for rate in (0.9, 0.5):
+        runs["score"] = np.where(is_ours & is_cube, 0.9, np.where(is_ours, rate, 0.5)) + wobble
+        comparison = replace(compare(own_methods(["other", "ours"]), runs, NO_MEANS, reps=20), focus="ours")
+        found.append(verdict_sentences([comparison])[0][1])
+    assert "Leaving out any one of the 2 domains changes no better or worse." in found[0]
+    assert "Leaving out any one of the 2 domains changes: cube-double-play (other unclear)." in found[1]
+    alone = compare(own_methods(["other", "ours"]), runs[~is_cube], NO_MEANS, reps=20)
+    phase, part = comparison.phases["offline"], alone.phases["offline"]
+    reduced = without_tasks(phase, [task for task in phase.tasks if task.startswith("cube")])
+    pair, expected = (p.improvements["other", "ours"] for p in (reduced, part))
+    assert pair.p_value == pytest.approx(expected.p_value)
+    assert pair.difference.interval == pytest.approx(expected.difference.interval)
+
+
+def test_means_without_single_runs_decide_nothing():
+    means = pd.DataFrame(
+        [["A", "offline", 9, SCENE[0], "scene-play", mean, 0.1, 3] for mean in (0.4,)], columns=MEAN_COLUMNS
+    )
+    comparison = compare(
+        {"A": Method("A", "A", "a_set")}, scene_runs([]).reindex(columns=EVALUATION_COLUMNS), means, reps=10
+    )
+    assert verdict_sentences([comparison]) == [("A, offline, 1 task: 40.0% success.", "")]
+    comparison = compared({"ours": BAD, "other": BAD})
+    phase = offline(comparison)
+    better = replace(phase.aggregates["ours"], estimates={"mean": Estimate(0.99)})
+    phase = replace(phase, aggregates={**phase.aggregates, "A": better})
+    methods = {**comparison.methods, "A": Method("A", "A", "a_set")}
+    comparison = replace(comparison, methods=methods, phases={"offline": phase})
+    assert "Higher means without single runs cannot be tested: A." in verdict_sentences([comparison])[0][0]
 
 
 def test_contradiction_of_probability_and_difference_is_said():
@@ -93,7 +193,7 @@ def test_contradiction_of_probability_and_difference_is_said():
     pair = Improvement(Estimate(0.7, (0.6, 0.8), "bootstrap"), Estimate(-0.1, (-0.2, -0.05), "t"), 0.01)
     phase = replace(offline(comparison), improvements={("ours", "bad"): pair})
     comparison = replace(comparison, phases={"offline": phase})
-    assert "opposite directions" in verdict_sentences([comparison])[0]
+    assert "opposite directions" in verdict_sentences([comparison])[0][0]
     table = verdict_table(comparison, phase)
     assert table.rows[0][-1].text == "worse §"
     assert "§: probability and difference point in opposite directions" in table.caption
@@ -119,7 +219,7 @@ def test_online_the_rival_and_the_order_are_those_of_the_online_phase():
     runs["score"] = [scores.get(key, 0.3) for key in zip(runs["method"], runs["phase"], strict=True)]
     found = compare(own_methods(["first", "later", "ours"]), runs, NO_MEANS, reps=20)
     comparison = replace(found, focus="ours")
-    offline, online = verdict_sentences([comparison])
+    (offline, _), (online, _) = verdict_sentences([comparison])
     assert "Against first, the best of them" in offline
     assert "Against later, the best of them" in online
     shown = content_of(runs)
@@ -131,10 +231,10 @@ def test_online_the_rival_and_the_order_are_those_of_the_online_phase():
         assert tables[f"tasks_{phase}"].header[1:] == order
         assert [row[0].text for row in tables[f"pairs_{phase}"].rows] == order
         assert [row[0].text for row in tables[f"verdict_{phase}"].rows] == order[:2]
-    for name in ("aggregates", "heat_map"):
-        axes = plots.all_figures(comparison, "first")[name].axes
-        rows = [[label.get_text() for label in ax.get_yticklabels()] for ax in axes]
-        assert [labels for labels in rows if labels[:2] == ["later", "first"]], name
+    figures = plots.all_figures(comparison)
+    rows = [[label.get_text() for label in ax.get_yticklabels()] for ax in figures["aggregates"].axes]
+    assert rows[2] == ["later", "first", "ours"]
+    assert [label.get_text() for label in figures["heat_map"].axes[1].get_xticklabels()] == ["later", "first", "ours"]
     drawings = {drawing["name"]: drawing["panels"] for drawing in shown.data["drawings"]}
     numbers = [shown.names.method(name) for name in ("later", "first", "ours")]
     assert [row["m"] for row in drawings["aggregates"][2]["rows"]] == numbers
@@ -150,7 +250,7 @@ def test_words_marks_and_bold_of_a_page_never_contradict_each_other():
     words = {v.other: v.outcome for v in verdicts(comparison, phase)}
     assert words["near"] == "better"  # though it has more than 95% of the best mean
     for name, outcome in words.items():
-        assert family_of(comparison, phase).is_clear("ours", name) == (outcome != "undecided")
+        assert family_of(comparison, phase).is_clear("ours", name) == (outcome in ("better", "worse"))
     tables = {t.name: t for t in (aggregates_table(comparison, phase), pairs_table(comparison, phase))}
     bold = [row[0].text for row in tables["aggregates_offline"].rows if row[1].is_bold]
     assert bold == ["ours"]
@@ -158,7 +258,7 @@ def test_words_marks_and_bold_of_a_page_never_contradict_each_other():
     marked = {(row[0].text, pairs.header[k]) for row in pairs.rows for k, entry in enumerate(row) if entry.is_bold}
     assert marked == {pair for name in words for pair in (("ours", name), (name, "ours"))}
     family = "Welch's t-test of the difference of means, 5% after Holm's correction for the 3 comparisons with ours"
-    texts = [pairs.caption, verdict_table(comparison, phase).caption, verdict_sentences([comparison])[0]]
+    texts = [pairs.caption, verdict_table(comparison, phase).caption, verdict_sentences([comparison])[0][1]]
     assert all(family in text for text in texts)
     assert family in to_json([comparison], [])["offline"]["tests"]
     everything = family_of(replace(comparison, focus=None), phase)
@@ -174,20 +274,17 @@ def test_seeds_that_agree_have_no_interval_that_looks_certain():
     for table in (verdict_table(comparison, phase), aggregates_table(comparison, phase)):
         assert "says nothing about other seeds" in table.caption
         assert any(entry.detail == "(no interval)" for row in table.rows for entry in row)
-    assert "probability of improvement 1.00 (no interval)" in verdict_sentences([comparison])[0]
+    assert "probability of improvement 1.00 (no interval)" in verdict_sentences([comparison])[0][1]
     chance = to_json([comparison], [])["offline"]["probability_of_improvement"]["ours"]["bad"]
     assert (chance["point"], chance["ci95"], chance["interval"]) == (1.0, None, "unsure")
 
 
-def test_without_focus_there_is_no_verdict():
-    comparison = comparison_of(["QAM", "FQL"])
-    assert verdict_sentences([comparison]) == []
-    assert verdict_table(comparison, offline(comparison)).rows == []
-
-
 def test_page_and_json_have_the_verdict():
     content = content_of(evaluations(["QAM", "FQL"]))
-    assert not any(table.name.startswith("verdict") for table in content.tables)
+    means = {
+        name: cell.estimates["mean"].point for name, cell in content.comparisons[0].phases["offline"].aggregates.items()
+    }
+    assert to_json(content.comparisons, [])["offline"]["verdict_on"] == max(means, key=means.get)
     content = replace(content, comparisons=[replace(content.comparisons[0], focus="QAM")])
     assert [t.name for t in content.tables if t.name.startswith("verdict")] == ["verdict_offline", "verdict_online"]
     found = to_json(content.comparisons, [])
@@ -207,5 +304,5 @@ def test_chance_alone_gives_a_verdict_in_few_of_many_comparisons():
         scores = {name: {"t": random.binomial(50, 0.7, 5) / 50} for name in base.methods}
         found = improvements(scores, [("ours", name) for name in "abc"], 2, episodes=episodes)
         comparison = replace(base, phases={"offline": replace(offline(base), improvements=found)})
-        false += any(v.outcome != "undecided" for v in verdicts(comparison, offline(comparison)))
+        false += any(v.is_clear for v in verdicts(comparison, offline(comparison)))
     assert false <= 20

@@ -8,6 +8,8 @@ const Figures = (() => {
   const LETTER = 6.4; // about the width of a letter, in pixels
   const SMALLEST_CELL = 14; // a grid with narrower ones scrolls instead
   const colour = m => `var(--method-${m})`;
+  /** The colour of a method in a panel: its own where the panel names it and the report is about it. */
+  const paint = (panel, view, m) => (panel.named.includes(m) && !view.methods[m].isMuted ? colour(m) : "var(--muted)");
 
   // Numbers and texts
 
@@ -46,7 +48,7 @@ const Figures = (() => {
   }
 
   const dashes = (method, width) => method.dash.map(part => part * width).join(" ") || null;
-  const strokeWidth = method => (method.isOwn ? 2.4 : 1.3);
+  const strokeWidth = (method, isNamed = true) => (!isNamed ? 0.7 : method.isOwn ? 2.4 : 1.5);
 
   /** A plot whose marks tell what they are: to the mouse, to a finger, and to the arrow keys. */
   function plot(options, points, describe, label) {
@@ -109,7 +111,7 @@ const Figures = (() => {
 
   /** The names of methods left of their rows; own ones are bold. `place` returns where a method's row is. */
   function rowLabels(methods, view, side, place = m => m) {
-    const letters = Math.floor(side / LETTER) - 1;
+    const letters = Math.floor(side / LETTER) - 1; // the rest is in the tip
     const texts = isOwn => Plot.text(methods.filter(m => view.methods[m].isOwn === isOwn), {
       ...FONT, y: place, text: m => cut(view.methods[m].title, letters), frameAnchor: "left", textAnchor: "end", dx: -6,
       fontWeight: isOwn ? 600 : 400,
@@ -130,34 +132,45 @@ const Figures = (() => {
   function intervals(drawing, view, width) {
     const panels = drawing.panels.filter(panel => view.hasPhase(panel.phase));
     const side = sideFor(view.shown, view, width);
+    const isVerdict = panels.some(panel => panel.rows.some(row => row.word));
     const phases = [...new Set(panels.map(panel => panel.phase))].map(phase => panels.filter(panel => panel.phase === phase));
-    return phases.flatMap(group => intervalsOfPhase(group, view, width, side));
+    const each = isVerdict ? Math.floor(width / Math.min(phases.length, Math.max(1, Math.floor(width / 400)))) - 1 : width;
+    return phases.flatMap(group => intervalsOfPhase(group, view, each, side));
   }
+
+  const WORDS = {better: "var(--better)", worse: "var(--worse)"};
 
   function intervalsOfPhase(panels, view, width, side) {
     const methods = ordered([...new Set(panels.flatMap(panel => panel.rows.map(row => row.m)))], view);
     return arrange(panels, width, 190, side).map(({panel, isFirst, left, width}) => {
-      const rows = panel.rows.filter(row => methods.includes(row.m)).map(row => ({...row, at: [row.value, row.m]}));
-      const bars = {x1: d => d.interval[0], x2: d => d.interval[1], y: "m", fill: d => colour(d.m), insetTop: 3, insetBottom: 3};
-      const known = rows.filter(row => row.interval);
+      const [low, high] = panel.limits;
+      const rows = panel.rows.filter(row => methods.includes(row.m))
+        .map(row => ({...row, at: [Math.max(low, Math.min(high, row.value)), row.m]}));
+      const inside = rows.filter(row => row.value >= low && row.value <= high);
+      const outside = rows.filter(row => !inside.includes(row));
+      const fill = d => (d.word ? WORDS[d.word] ?? "var(--quiet)" : paint(panel, view, d.m));
+      const isWord = rows.some(row => row.word);
       const options = {
-        width, height: 21 * methods.length + 66, marginLeft: left, marginRight: 14, marginTop: 6, marginBottom: 58,
-        x: {domain: panel.limits, label: null}, y: {domain: methods, padding: 0, axis: null},
+        width, height: 19 * methods.length + (panel.note ? 62 : 48), marginLeft: left, marginRight: isWord ? 72 : 14, marginTop: 6, marginBottom: panel.note ? 54 : 40,
+        x: {domain: panel.limits, label: null}, y: {type: "band", domain: methods, padding: 0, axis: null},
         color: {type: "identity"},
         marks: [
-          Plot.gridX({...GRID, ticks: 4}),
-          Plot.axisX({label: `${panel.label}\n${panel.note}`, labelAnchor: "center", labelArrow: "none", labelOffset: 44, ticks: 4, tickSize: 0, ...FONT}),
+          panel.margin ? Plot.rect([0], {x1: -panel.margin, x2: panel.margin, fill: "var(--band)"}) : null,
+          Plot.gridX({...GRID, ticks: 5}),
+          Plot.axisX({label: panel.note ? `${panel.label}\n${panel.note}` : panel.label, labelAnchor: "center", labelArrow: "none", labelOffset: panel.note ? 44 : 36, ticks: 5, tickSize: 0, ...FONT}),
           isFirst ? rowLabels(methods, view, side) : null,
           panel.zero === null ? null : Plot.ruleX([panel.zero], {stroke: "var(--ink)", strokeDasharray: "2 3"}),
-          Plot.barX(known.filter(d => !view.methods[d.m].isOwn), {...bars, fillOpacity: 0.85}),
-          Plot.barX(known.filter(d => view.methods[d.m].isOwn), {...bars, stroke: "var(--ink)", strokeWidth: 1.4}),
-          Plot.tickX(rows, {x: "value", y: "m", stroke: "var(--ink)", strokeWidth: 1.3}),
-          Plot.tickX(rows, Plot.pointerY({x: "value", y: "m", stroke: "var(--ink)", strokeWidth: 3.5, maxRadius: 30})),
+          Plot.ruleY(inside.filter(row => row.interval), {x1: d => d.interval[0], x2: d => d.interval[1], y: "m", stroke: fill, strokeWidth: 2}),
+          Plot.dot(inside, {x: "value", y: "m", r: d => (view.methods[d.m].isOwn ? 4.5 : 3.5), fill, stroke: d => (view.methods[d.m].isOwn ? "var(--ink)" : "none")}),
+          Plot.text(outside, {x: d => d.at[0], y: "m", text: d => (d.value < low ? `◂ ${written(d.value, panel.digits)}` : ""), textAnchor: "start", fontSize: 11, fill}),
+          Plot.text(outside, {x: d => d.at[0], y: "m", text: d => (d.value > high ? `${written(d.value, panel.digits)} ▸` : ""), textAnchor: "end", fontSize: 11, fill}),
+          isWord ? Plot.text(rows, {y: "m", text: "word", frameAnchor: "right", textAnchor: "start", dx: 6, fontSize: 11, fill}) : null,
+          Plot.dot(rows, Plot.pointerY({x: d => d.at[0], y: "m", r: 6, stroke: "var(--ink)", strokeWidth: 1.5, maxRadius: 30})),
         ],
       };
       const describe = d => [
         view.methods[d.m].title, `${panel.label}: ${estimate(d, panel.digits)}`,
-        `${panel.title.replaceAll("\n", "")}${panel.note ? `, ${panel.note}` : ""}`, plural(d.seeds), inSteps(d.step),
+        `${panel.title}${panel.note ? `, ${panel.note}` : ""}`, d.word, plural(d.seeds), inSteps(d.step),
       ];
       return titled(panel.title, plot(options, rows, describe, `${panel.title}, ${panel.label}`), width);
     });
@@ -174,9 +187,10 @@ const Figures = (() => {
       (panel.phase === undefined || view.hasPhase(panel.phase)) && (panel.domain == null || view.hasDomain(panel.domain)));
     const most = panels.length > 4 ? 210 : 300;
     return arrange(panels, width - 4, most, 0).map(({panel, width}) => {
-      const isMuted = line => view.methods[line.m].isMuted;
+      const isNamed = m => panel.named.includes(m);
+      const rank = line => (isNamed(line.m) ? 1 : 0) + (view.methods[line.m].isMuted ? 0 : 1);
       const lines = panel.lines.filter(line => view.hasMethod(line.m) && view.hasPhase(line.phase))
-        .sort((a, b) => isMuted(b) - isMuted(a)); // what the report is about lies on top
+        .sort((a, b) => rank(a) - rank(b)); // what the report is about lies on top
       const points = lines.flatMap(line => line.x.map((x, k) => ({
         x, value: line.y[k], m: line.m, line, at: [x, line.y[k]], interval: line.low ? [line.low[k], line.high[k]] : null,
       })).slice(line.isJoined ? 1 : 0));
@@ -187,25 +201,28 @@ const Figures = (() => {
       const marks = lines.flatMap(line => {
         const method = view.methods[line.m];
         const data = line.x.map((x, k) => ({x, y: line.y[k], low: line.low?.[k], high: line.high?.[k]}));
-        const stroke = {stroke: colour(line.m), strokeWidth: strokeWidth(method)};
+        const stroke = {stroke: paint(panel, view, line.m), strokeWidth: strokeWidth(method, isNamed(line.m))};
         const isSingle = data.length === 1;
         return [
-          line.low && !isSingle ? Plot.areaY(data, {x: "x", y1: "low", y2: "high", fill: colour(line.m), fillOpacity: method.isMuted ? 0.06 : 0.16}) : null,
+          line.low && !isSingle && isNamed(line.m) ? Plot.areaY(data, {x: "x", y1: "low", y2: "high", fill: stroke.stroke, fillOpacity: method.isMuted ? 0.06 : 0.16}) : null,
           line.low && isSingle ? Plot.ruleX(data, {x: "x", y1: "low", y2: "high", ...stroke, strokeOpacity: 0.5}) : null,
-          Plot.lineY(data, {x: "x", y: "y", ...stroke, strokeDasharray: dashes(method, stroke.strokeWidth), strokeLinejoin: "round"}),
-          !isProfile && (isSingle || method.isOwn) ? Plot.dot(data, {x: "x", y: "y", fill: colour(line.m), symbol: method.marker, r: 2.6}) : null,
+          Plot.lineY(data, {x: "x", y: "y", ...stroke, strokeDasharray: isNamed(line.m) ? dashes(method, stroke.strokeWidth) : null, strokeLinejoin: "round"}),
+          !isProfile && (isSingle || method.isOwn) ? Plot.dot(data, {x: "x", y: "y", fill: stroke.stroke, symbol: method.marker, r: isNamed(line.m) ? 2.6 : 1.4}) : null,
         ];
       });
       const offline = !isPart && panel.border ? panel.border : null;
+      const height = Math.round(Math.max(190, Math.min(320, width * 0.66)));
+      const [labels, right] = panel.domain == null ? endLabels(panel, lines, view, height - 62) : [[], 14];
       const options = {
-        width, height: Math.round(Math.max(190, Math.min(320, width * 0.66))), marginLeft: 44, marginRight: 14, marginTop: 22, marginBottom: panel.domain == null ? 40 : 24, clip: true,
-        x: {domain: limits}, y: {domain: panel.y.limits},
+        width, height, marginLeft: 44, marginRight: right, marginTop: 22, marginBottom: panel.domain == null ? 40 : 24, clip: true,
+        x: {domain: limits}, y: {domain: panel.y.limits}, color: {type: "identity"},
         marks: [
           offline ? Plot.rect([0], {x1: limits[0], x2: offline, y1: panel.y.limits[0], y2: panel.y.limits[1], fill: "var(--shade)"}) : null,
           Plot.gridY({...GRID, ticks: 5}), Plot.gridX({...GRID, ticks: 4}),
           Plot.axisX({label: panel.domain == null ? panel.x.label : null, labelAnchor: "center", labelArrow: "none", ticks: 4, tickSize: 0, tickFormat: panel.x.kind === "steps" ? short : undefined, clip: false, ...FONT}),
           Plot.axisY({label: cut(panel.y.label, Math.floor(width / LETTER) - 2), labelArrow: "none", ticks: 5, tickSize: 0, clip: false, ...FONT}),
           ...marks,
+          Plot.text(labels, {x: limits[1], y: "y", text: "text", fill: "fill", fontSize: 11, fontWeight: d => (d.isOwn ? 600 : 400), textAnchor: "start", dx: 5, clip: false}),
           Plot.dot(points, Plot.pointer({x: "x", y: "value", r: 5, stroke: "var(--ink)", strokeWidth: 1.5, maxRadius: 40, clip: false})),
         ],
       };
@@ -216,6 +233,24 @@ const Figures = (() => {
       ];
       return titled(panel.title, plot(options, points, describe, `${panel.title}, ${panel.y.label}`), width);
     });
+  }
+
+  /** The names of curves at their ends, moved apart, and the room that they take; the others are counted together. */
+  function endLabels(panel, lines, view, height) {
+    const last = new Map(lines.map(line => [line.m, line]).sort((a, b) => a[1].x[0] - b[1].x[0])); // its last phase
+    const [named, others] = [[], []];
+    for (const line of last.values()) (panel.named.includes(line.m) ? named : others).push(line);
+    const labels = named.map(line => ({
+      y: line.y.at(-1), text: cut(view.methods[line.m].title, 18), fill: paint(panel, view, line.m), isOwn: view.methods[line.m].isOwn,
+    }));
+    const middle = others.map(line => line.y.at(-1)).sort((a, b) => a - b)[others.length >> 1];
+    if (others.length) labels.push({y: middle, text: `${others.length} others`, fill: "var(--quiet)"});
+    labels.sort((a, b) => a.y - b.y);
+    const [low, high] = panel.y.limits;
+    const gap = 12 * (high - low) / height;
+    labels.forEach((label, k) => { label.y = Math.max(label.y, k ? labels[k - 1].y + gap : low); });
+    for (let k = labels.length - 1; k >= 0; k--) labels[k].y = Math.min(labels[k].y, k + 1 < labels.length ? labels[k + 1].y - gap : high);
+    return [labels, 14 + LETTER * Math.max(0, ...labels.map(label => label.text.length))];
   }
 
   /** Cells of a grid with a number inside where there is room; `shade` gives colour and how much of it. */
@@ -291,7 +326,7 @@ const Figures = (() => {
       if (!found.length) return null;
       const firsts = tasks.filter((task, k) => k > 0 && task.domain !== tasks[k - 1].domain);
       const longest = Math.max(...tasks.map(task => task.name.length));
-      const side = Math.round(Math.min((longest + 3) * LETTER, width * 0.42)), top = heightAbove(methods, view);
+      const side = Math.round(Math.min((longest + 3) * LETTER, Math.max(width * 0.42, width - 60 * methods.length - 36))), top = heightAbove(methods, view);
       const full = Math.max(Math.min(width, side + 60 * methods.length + 36), side + SMALLEST_CELL * methods.length + 36);
       const options = {
         width: full, height: Math.round(top + 4 + 17 * tasks.length), marginLeft: side, marginRight: 36, marginTop: top, marginBottom: 4,
@@ -347,30 +382,34 @@ const Figures = (() => {
     const svg = document.createElementNS(name, "svg");
     const line = document.createElementNS(name, "line");
     const width = strokeWidth(method) + 0.5;
-    const all = {x1: 0, x2: 26, y1: 5, y2: 5, stroke: colour(m), "stroke-width": width, "stroke-dasharray": dashes(method, width) ?? ""};
+    const stroke = method.isMuted ? "var(--muted)" : colour(m);
+    const all = {x1: 0, x2: 26, y1: 5, y2: 5, stroke, "stroke-width": width, "stroke-dasharray": dashes(method, width) ?? ""};
     for (const [key, value] of Object.entries(all)) line.setAttribute(key, value);
     for (const [key, value] of Object.entries({width: 26, height: 10, "aria-hidden": true})) svg.setAttribute(key, value);
     svg.append(line);
     return svg;
   }
 
-  /** Buttons for the methods of a figure of curves, which show or hide them everywhere. */
+  /** Buttons for the methods that a figure of small curves names, which show or hide them everywhere. */
   function legend(drawing, view) {
     const drawn = new Set(drawing.panels.flatMap(panel => panel.lines.map(line => line.m)));
-    const items = view.methods.map((method, m) => m).filter(m => drawn.has(m)).map(m => {
+    const named = new Set(drawing.panels.flatMap(panel => panel.named.filter(m => drawn.has(m))));
+    const items = [...named].map(m => {
       const method = view.methods[m];
       const attributes = {type: "button", "aria-pressed": view.hasMethod(m), "data-toggle": m};
       if (method.isOwn) attributes.class = "own";
       return element("li", {}, element("button", attributes, swatch(m, method), method.title));
     });
-    return element("ul", {class: "legend", "aria-label": "Methods"}, ...items);
+    const others = drawn.size > named.size ? [element("li", {class: "others"}, `grey: ${drawn.size - named.size} others`)] : [];
+    return element("ul", {class: "legend", "aria-label": "Methods"}, ...items, ...others);
   }
 
   /** Draw a figure into its holder, so wide; `view` says what is shown. */
   function draw(holder, drawing, view, width) {
     const panels = KINDS[drawing.type](drawing, view, width);
     const shown = panels.length ? panels : [element("p", {class: "empty"}, "Everything in this figure is hidden.")];
-    holder.replaceChildren(element("div", {class: `panels ${drawing.type}`}, ...shown), ...(drawing.type === "curves" ? [legend(drawing, view)] : []));
+    const isSmall = drawing.type === "curves" && drawing.panels.some(panel => panel.domain != null);
+    holder.replaceChildren(element("div", {class: `panels ${drawing.type}`}, ...shown), ...(isSmall ? [legend(drawing, view)] : []));
   }
 
   return {draw, element, swatch, hideTip, moveTip};

@@ -252,6 +252,94 @@
     goTo(selection.at);
   }
 
+  // What can be taken away: the files of a table, and a figure as it is drawn
+
+  function offer(place, label, take) {
+    const button = element("button", {type: "button"}, label);
+    button.addEventListener("click", async () => {
+      const said = await take();
+      button.textContent = said;
+      setTimeout(() => { button.textContent = label; }, 1500);
+    });
+    place.append(button);
+    place.hidden = false;
+  }
+
+  async function copy(text) {
+    if (navigator.clipboard && isSecureContext) {
+      try {
+        await navigator.clipboard.writeText(text);
+        return "copied";
+      } catch { /* not allowed here: the old way may be */ }
+    }
+    const area = element("textarea", {readonly: "", style: "position: fixed; top: 0; opacity: 0"}, text);
+    document.body.append(area);
+    area.select();
+    const isDone = document.execCommand("copy");
+    area.remove();
+    return isDone ? "copied" : "not allowed here";
+  }
+
+  /** The panels of a figure as one SVG on light paper, with plain colours. */
+  function svgOf(holder) {
+    const {theme} = document.documentElement.dataset;
+    document.documentElement.dataset.theme = "light";
+    const brush = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+    const plain = colour => {
+      brush.clearRect(0, 0, 1, 1);
+      brush.fillStyle = colour;
+      brush.fillRect(0, 0, 1, 1);
+      return `#${[...brush.getImageData(0, 0, 1, 1).data].slice(0, 3).map(part => part.toString(16).padStart(2, "0")).join("")}`;
+    };
+    const origin = holder.getBoundingClientRect();
+    const whole = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    const size = {width: Math.ceil(origin.width), height: Math.ceil(origin.height), "font-family": "sans-serif", "font-size": 11};
+    for (const [key, value] of Object.entries(size)) whole.setAttribute(key, value);
+    for (const svg of holder.querySelectorAll(".panels svg")) {
+      const made = svg.cloneNode(true);
+      const [drawn, copies] = [svg, made].map(each => [each, ...each.querySelectorAll("*")]);
+      drawn.forEach((each, k) => {
+        for (const name of ["fill", "stroke"]) {
+          const value = getComputedStyle(each)[name];
+          if (each.hasAttribute(name) && value !== "none" && !value.startsWith("url")) copies[k].setAttribute(name, plain(value));
+        }
+      });
+      const box = svg.getBoundingClientRect();
+      made.removeAttribute("style");
+      made.setAttribute("color", "#1b1d21");
+      made.setAttribute("x", box.left - origin.left);
+      made.setAttribute("y", box.top - origin.top);
+      const title = svg.parentNode.querySelector(".panel-title");
+      if (title) {
+        const text = document.createElementNS("http://www.w3.org/2000/svg", "text");
+        const about = {x: box.left - origin.left, y: box.top - origin.top - 4, "font-weight": 600, "font-size": 12};
+        for (const [key, value] of Object.entries(about)) text.setAttribute(key, value);
+        text.textContent = title.textContent;
+        whole.append(text);
+      }
+      whole.append(made);
+    }
+    if (theme) document.documentElement.dataset.theme = theme;
+    else delete document.documentElement.dataset.theme;
+    return new XMLSerializer().serializeToString(whole);
+  }
+
+  function save(name, text) {
+    const link = element("a", {download: name, href: URL.createObjectURL(new Blob([text], {type: "image/svg+xml"}))});
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    return "saved";
+  }
+
+  for (const place of document.querySelectorAll("[data-copy]")) {
+    for (const [kind, text] of Object.entries(data.files[place.dataset.copy])) offer(place, `copy ${kind}`, () => copy(text));
+  }
+  for (const place of document.querySelectorAll("[data-save]")) {
+    const holder = place.closest("figure").querySelector("[data-drawing]");
+    offer(place, "copy SVG", () => copy(svgOf(holder)));
+    offer(place, "save SVG", () => save(`${place.dataset.save}.svg`, svgOf(holder)));
+  }
+
   tables.forEach(prepareTable);
   makeControls();
   document.addEventListener("click", event => {
