@@ -121,8 +121,9 @@ def prepare_drawing(env: Any) -> None:
     :param env: one of Gymnasium without wrappers, of MuJoCo or not.
     """
     model = getattr(env, "model", None) or getattr(env, "_model", None)
-    if model is not None:
-        model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
+    if model is None:
+        return
+    model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
     if hasattr(getattr(env, "custom_camera", None), "distance"):  # OGBench's mazes: white, without their outer walls
         model.mat("wall").rgba[:3] = WALLS
         width, height = 1.02 * env._maze_unit * max(env.maze_map.shape), env._maze_unit * env._maze_height
