@@ -85,9 +85,9 @@ def export_onnx(
 ) -> float:
     """Write a policy as an ONNX file, and compare the file with it on random observations.
 
-    Inputs are ``observations`` (N, *observation shape) and the noise by its names, each (N, ...), in float32. Images
+    Inputs are ``observations`` (N, observation shape) and the noise by its names, each (N, ...), in float32. Images
     are uint8 with the channels last, (N, H, W, C), choices int64, and the parts of a Dict inputs of their own, e.g.
-    ``observations.camera``. The output is ``actions`` (N, H, *action shape), a chunk of H actions in the environment's
+    ``observations.camera``. The output is ``actions`` (N, H, action shape), a chunk of H actions in the environment's
     units. ``flow_rl_zoo`` in the file's metadata is JSON that says what the policy is, what its inputs are, how its
     noise is distributed, and what ``about`` says.
 
