@@ -208,8 +208,7 @@ def label_cells(_: Sphinx, document: nodes.document) -> None:
         titles = [cell.astext() for cell in head.findall(nodes.entry)]
         (body,) = found.findall(nodes.tbody)
         cells = list(body.findall(nodes.entry))
-        is_of_texts = max(len(cell.astext()) for cell in cells) > LONG and not any(found.findall(nodes.raw))
-        if len(titles) > 2 and is_of_texts:
+        if max(len(cell.astext()) for cell in cells) > LONG and not any(found.findall(nodes.raw)):
             found["classes"].append("cards")
             for index, cell in enumerate(cells):
                 title = titles[index % len(titles)]
