@@ -16,6 +16,7 @@ import pandas as pd
 
 from agents.common.files import atomic_path
 from zoo.arguments import a_path
+from zoo.registry.checks import count_inside
 from zoo.report.comparison import Cell, Phase
 from zoo.report.compute import compare
 from zoo.report.inputs import Request, collect
@@ -95,7 +96,8 @@ def _origin(published: PublishedSet) -> dict[str, Any]:
     """Return what is known of a set besides its scores."""
     about = {key: published.about[key] for key in ("reference", "date", "source")}
     checks = [
-        f"{check['date']}: {check['level']} {'holds' if check['holds'] else 'fails'} ({len(check['runs'])} runs)"
+        f"{check['date']}: {check['level']} {'holds' if check['holds'] else 'fails'} "
+        f"({count_inside(check['runs'])} of {len(check['runs'])} runs inside their intervals)"
         for check in published.checks
     ]
     return {"set": published.name, "level": published.level, "hours": published.hours, "checks": checks, **about}

@@ -105,8 +105,12 @@ def expected_range(runs: pd.DataFrame) -> tuple[float, float]:
 
 def holds(rows: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether no more runs lie outside their intervals than chance explains (at the 5% level)."""
-    outside = sum(not (row["found"] == row["stated"] or row["low"] <= row["found"] <= row["high"]) for row in rows)
-    return bool(outside <= stats.binom.ppf(LEVEL, len(rows), 1 - LEVEL))
+    return bool(len(rows) - count_inside(rows) <= stats.binom.ppf(LEVEL, len(rows), 1 - LEVEL))
+
+
+def count_inside(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many runs have the stated successes, or lie in their intervals."""
+    return sum(row["found"] == row["stated"] or row["low"] <= row["found"] <= row["high"] for row in rows)
 
 
 def record(entry: Mapping[str, Any], path: Path) -> None:

@@ -38,6 +38,7 @@ def test_one_more_seed_is_expected_within_students_interval() -> None:
 def test_no_more_runs_lie_outside_than_chance_explains(outside: int, number: int, holds: bool) -> None:
     rows = [{"stated": 30, "found": 45 if k < outside else 31, "low": 25.0, "high": 35.0} for k in range(number)]
     assert checks.holds(rows) is holds
+    assert checks.count_inside(rows) == number - outside
 
 
 def test_a_packaged_agent_is_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
