@@ -362,8 +362,12 @@
   addEventListener("beforeprint", () => {
     waiting = [];
     holders.forEach(holder => drawOne(holder, PAPER));
+    for (const button of document.querySelectorAll("th button")) button.after(element("span", {class: "printed"}, button.textContent));
   });
-  addEventListener("afterprint", drawAll);
+  addEventListener("afterprint", () => {
+    for (const text of document.querySelectorAll(".printed")) text.remove();
+    drawAll();
+  });
   let width = main.clientWidth;
   addEventListener("resize", () => {
     const before = width;
