@@ -20,9 +20,9 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file from anywhere
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program
 from zoo.errors import UsageError
+from zoo.terminal.arguments import Parser, whole_number
 
 WORKER = """
 import sys, time

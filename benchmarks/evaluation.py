@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import zoo` find the package
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program
+from zoo.terminal.arguments import Parser, whole_number
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue

@@ -22,11 +22,11 @@ from benchmarks.gpu_parts import results as kept
 from benchmarks.gpu_parts.correct import correctness_parts, describe_environment
 from benchmarks.gpu_parts.part import Options, OutOfTime, Part, Runner
 from benchmarks.gpu_parts.speed import WarmUps, speed_parts
-from zoo.arguments import Parser
 from zoo.cli import run_program
 from zoo.errors import DONE, FAILED, INTERRUPTED, UsageError
-from zoo.messages import log
-from zoo.tables import print_table
+from zoo.terminal.arguments import Parser
+from zoo.terminal.messages import log
+from zoo.terminal.tables import print_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ENVIRONMENT = Part("environment", "where it is measured", describe_environment, seconds=90)

@@ -26,8 +26,8 @@ from torch.nn import functional as F
 
 from agents.common.batch import Batch
 from benchmarks import throughput
-from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program
+from zoo.terminal.arguments import Parser, whole_number
 
 LAYER_NORM_EPS = 1e-6
 

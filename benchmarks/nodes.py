@@ -24,8 +24,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from benchmarks import throughput
 from benchmarks.absent_gpu import require_triton
 from benchmarks.kernels import KernelCounter, networks_as_on_cuda, scheduled_kernels
-from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program
+from zoo.terminal.arguments import Parser, whole_number
 
 if TYPE_CHECKING:
     from agents.common.sb3.model import FlowQLearning

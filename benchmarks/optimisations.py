@@ -22,8 +22,8 @@ from agents.common.maths import adjoint
 from agents.common.nets import fast, mlp
 from agents.common.nets.mlp import Layer
 from benchmarks import throughput
-from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program
+from zoo.terminal.arguments import Parser, whole_number
 
 Change = tuple[object, str, Any]
 

@@ -26,8 +26,8 @@ from scipy import stats
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program
+from zoo.terminal.arguments import Parser, whole_number
 
 if TYPE_CHECKING:
     from agents.common.sb3.model import FlowQLearning

@@ -14,9 +14,9 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file from anywhere
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import Parser
 from zoo.cli import run_program
 from zoo.errors import UsageError
+from zoo.terminal.arguments import Parser
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"

@@ -30,13 +30,13 @@ from benchmarks.rank_table import (
     mean_table,
     summarise,
 )
-from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program
 from zoo.datasets.files import dataset_files
 from zoo.errors import UsageError
-from zoo.layers import read_profiles, shared_profile
 from zoo.runs.protocol import describe_layers
 from zoo.runs.read import read_runs
+from zoo.settings.layers import read_profiles, shared_profile
+from zoo.terminal.arguments import Parser, whole_number
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV = "pointmaze-medium-navigate-singletask-task{}-v0"

@@ -23,10 +23,10 @@ if __package__ in (None, ""):  # run as a file from anywhere
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.files import atomic_path
-from zoo.arguments import Parser
 from zoo.cli import run_program
 from zoo.errors import DONE, FAILED, INTERRUPTED, UsageError
-from zoo.messages import log
+from zoo.terminal.arguments import Parser
+from zoo.terminal.messages import log
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file from anywhere
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import Parser, whole_number
 from zoo.cli import run_program
 from zoo.errors import UsageError
+from zoo.terminal.arguments import Parser, whole_number
 
 if TYPE_CHECKING:
     import torch
@@ -163,7 +163,7 @@ def make_model(args: argparse.Namespace) -> FlowQLearning:
     import gymnasium
     import numpy as np
 
-    from zoo.config import load_config
+    from zoo.settings.config import load_config
 
     vectors = gymnasium.spaces.Box(-np.inf, np.inf, (args.observations,), np.float32)
     images = args.image and gymnasium.spaces.Box(0, 255, (args.image[1], *args.image[:1] * 2), np.uint8)

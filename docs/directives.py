@@ -21,9 +21,9 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
-from zoo.arguments import Parser, module_of
 from zoo.cli import PROGRAMS
 from zoo.list_agents import describe_algorithm, describe_algorithms, readable_type
+from zoo.terminal.arguments import Parser, module_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ROOT / "docs" / "reference" / "settings"
@@ -179,7 +179,7 @@ def show_setting(_: BuildEnvironment, text: str, node: addnodes.desc_signature) 
 
 def profile_table(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Give a table of what each entry of a profile sets, and where that is from."""
-    from zoo.layers import ENTRY_NOTES
+    from zoo.settings.layers import ENTRY_NOTES
 
     lines = [("entry", "settings", *ENTRY_NOTES)]
     for entry, values in entries.items():

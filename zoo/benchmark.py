@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import COUNT, THREADS, ZERO_OR_MORE, Parser, a_path, add_verbose
 from zoo.cli import run_program
 from zoo.envs.rendering import prepare_pictures
 from zoo.errors import DONE, FAILED
+from zoo.terminal.arguments import COUNT, THREADS, ZERO_OR_MORE, Parser, a_path, add_verbose
 
 if TYPE_CHECKING:
     from zoo.suites.overview import Look
@@ -186,7 +186,7 @@ def _report(plan: Plan, looks: Sequence[Look], args: argparse.Namespace) -> dict
 
 
 def _say(text: str) -> None:
-    from zoo.messages import log
+    from zoo.terminal.messages import log
 
     for line in text.splitlines():
         log.info("%s", line)

@@ -18,9 +18,9 @@ from typing import Any
 
 from agents.common.files import DamagedFile
 from agents.common.validation import unknown_name_message
-from zoo.arguments import module_of
 from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, TRACEBACK_HINT, Interrupted, UsageError, describe_limit
-from zoo.messages import FILE_ONLY, log, messages, show_what_cannot_be_encoded
+from zoo.terminal.arguments import module_of
+from zoo.terminal.messages import FILE_ONLY, log, messages, show_what_cannot_be_encoded
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 

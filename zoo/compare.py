@@ -20,9 +20,9 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.validation import number
-from zoo.arguments import COUNT, REAL, Parser, a_path, add_reference_scores, add_verbose
 from zoo.cli import run_program
 from zoo.errors import UsageError, as_usage_error
+from zoo.terminal.arguments import COUNT, REAL, Parser, a_path, add_reference_scores, add_verbose
 
 if TYPE_CHECKING:
     from zoo.report.inputs import Request
@@ -188,11 +188,11 @@ def expected_settings(published: str, environment: str, profile: str | None) -> 
     :return: None for a profile that does not exist; for an algorithm that this zoo does not have, what the profile says
         to all of them.
     """
-    from zoo.config import load_config
-    from zoo.layers import DEFAULT_PROFILE, merge, shared_profile
     from zoo.report.published_scores import published_names
     from zoo.runs.protocol import describe_settings
     from zoo.runs.read import split_environment
+    from zoo.settings.config import load_config
+    from zoo.settings.layers import DEFAULT_PROFILE, merge, shared_profile
 
     ids = {name: algorithm for algorithm, name in published_names().items()}
     domain, profile = split_environment(environment)[1], profile or DEFAULT_PROFILE

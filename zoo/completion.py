@@ -13,8 +13,8 @@ from importlib.resources import files
 import argcomplete
 from argcomplete.lexers import split_line
 
-from zoo.arguments import Parser
 from zoo.datasets.names import DATASETS, single_task_names
+from zoo.terminal.arguments import Parser
 
 ASKED = "_ARGCOMPLETE"
 """The variable by which the shell asks for completions; its value is the position of the program's word, from 1."""

@@ -13,12 +13,12 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import AMOUNT, COUNT, REAL, SEED, Parser, a_path, add_verbose, two_numbers
 from zoo.cli import run_program
 from zoo.datasets.files import DEFAULT_DATASET_DIR
 from zoo.datasets.names import is_own
 from zoo.envs.rendering import choose_platform, prepare_pictures
 from zoo.models.arguments import TRUST
+from zoo.terminal.arguments import AMOUNT, COUNT, REAL, SEED, Parser, a_path, add_verbose, two_numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

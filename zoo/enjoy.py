@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import COUNT, SEED, Parser, a_path
 from zoo.cli import run_program, signals_deferred
 from zoo.envs.rendering import PLATFORMS, WHAT_TO_INSTALL, choose_platform, prepare_pictures, why_no_window
 from zoo.errors import UsageError
-from zoo.messages import log
 from zoo.models.arguments import add_agent, add_machine, check_agent
+from zoo.terminal.arguments import COUNT, SEED, Parser, a_path
+from zoo.terminal.messages import log
 
 if TYPE_CHECKING:
     from zoo.models.agent import Agent

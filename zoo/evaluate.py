@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import COUNT, REAL, SEED, Parser
 from zoo.cli import run_program, signals_deferred
 from zoo.envs.rendering import prepare_pictures
 from zoo.errors import FAILED, UsageError
-from zoo.messages import log
 from zoo.models.arguments import add_agent, add_machine, check_agent
+from zoo.terminal.arguments import COUNT, REAL, SEED, Parser
+from zoo.terminal.messages import log
 
 if TYPE_CHECKING:
     from zoo.models.agent import Agent

@@ -14,11 +14,11 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import SEED, Parser, a_path
 from zoo.cli import run_program, signals_deferred
 from zoo.errors import UsageError
-from zoo.messages import log
 from zoo.models.arguments import add_agent, add_machine, check_agent
+from zoo.terminal.arguments import SEED, Parser, a_path
+from zoo.terminal.messages import log
 
 PURPOSE = """Write a policy as an ONNX file. Its inputs are observations and noise, its output is a chunk of actions in
 the environment's units. The file's actions are compared with PyTorch's before it is written."""

@@ -14,10 +14,10 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not this file
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import Parser, a_path
 from zoo.cli import run_program
 from zoo.errors import DONE, FAILED, UsageError, as_usage_error
-from zoo.messages import log
+from zoo.terminal.arguments import Parser, a_path
+from zoo.terminal.messages import log
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,8 +65,8 @@ def _show(args: argparse.Namespace) -> dict[str, Any] | None:
 def _check(args: argparse.Namespace) -> dict[str, Any] | None:
     """Check an algorithm; the exit code says whether everything holds."""
     from agents.testing.kit import CHECKS, require_names, run_checks
-    from zoo.config import find_entry
-    from zoo.layers import parse_overrides
+    from zoo.settings.config import find_entry
+    from zoo.settings.layers import parse_overrides
 
     entry = find_entry(args.algo)
     if entry.method is None:
@@ -135,8 +135,8 @@ def describe_algorithms() -> dict[str, Any]:
 def describe_algorithm(algo: str) -> dict[str, Any]:
     """Return what an algorithm is, its settings with type, default and meaning, and its profiles with their entries."""
     from zoo.baselines import settings_of
-    from zoo.config import find_entry, known_settings
-    from zoo.layers import describe_profiles
+    from zoo.settings.config import find_entry, known_settings
+    from zoo.settings.layers import describe_profiles
 
     entry = find_entry(algo)
     settings = {
@@ -161,7 +161,7 @@ def describe_algorithm(algo: str) -> dict[str, Any]:
 
 def print_outcomes(found: Mapping[str, Any]) -> None:
     """Print what checks of an algorithm have found as a table, failures with where to look."""
-    from zoo.tables import print_table
+    from zoo.terminal.tables import print_table
 
     failed = [name for name, row in found["checks"].items() if row["state"] == "fails"]
     rows = [
@@ -174,7 +174,7 @@ def print_outcomes(found: Mapping[str, Any]) -> None:
 
 def print_algorithms(found: Mapping[str, Any]) -> None:
     """Print what :func:`describe_algorithms` returns as a table of each kind."""
-    from zoo.tables import print_table
+    from zoo.terminal.tables import print_table
 
     algorithms = found["algorithms"]
     for kind in dict.fromkeys(row["kind"] for row in algorithms.values()):
@@ -188,7 +188,7 @@ def print_algorithms(found: Mapping[str, Any]) -> None:
 
 def print_algorithm(found: Mapping[str, Any]) -> None:
     """Print what :func:`describe_algorithm` returns: a summary, and tables of settings and profiles."""
-    from zoo.tables import print_table, terminal
+    from zoo.terminal.tables import print_table, terminal
 
     console = terminal()
     head = f"{found['published_name']} ({found['algo']}), {found['paper']} ({found['kind']})"
@@ -205,8 +205,8 @@ def print_algorithm(found: Mapping[str, Any]) -> None:
 
 def _print_profile(name: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
     """Print what each entry of a profile sets, in the form of ``-params``, and its source."""
-    from zoo.layers import ENTRY_NOTES
-    from zoo.tables import print_table
+    from zoo.settings.layers import ENTRY_NOTES
+    from zoo.terminal.tables import print_table
 
     rows = []
     for entry, values in entries.items():

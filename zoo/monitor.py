@@ -16,9 +16,9 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.validation import number
-from zoo.arguments import Parser, a_path, add_reference_scores, add_verbose
 from zoo.cli import run_program
 from zoo.errors import UsageError
+from zoo.terminal.arguments import Parser, a_path, add_reference_scores, add_verbose
 
 if TYPE_CHECKING:
     from zoo.runs.read import RunTables

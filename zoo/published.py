@@ -11,8 +11,8 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import Parser, add_verbose
 from zoo.cli import run_program
+from zoo.terminal.arguments import Parser, add_verbose
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,10 +14,10 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import Parser, a_path, add_verbose
 from zoo.cli import run_program
 from zoo.errors import UsageError
-from zoo.messages import log
+from zoo.terminal.arguments import Parser, a_path, add_verbose
+from zoo.terminal.messages import log
 
 PURPOSE = """Write a submission to the registry from the finished runs of one method: what it scored in every run, its
 settings and commands, and what you say about it. Everything is checked first, as `zoo verify` does."""
@@ -44,8 +44,8 @@ def make_parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    from zoo import plain_yaml
     from zoo.registry.submit import ABOUT, submit
+    from zoo.settings import plain_yaml
 
     if args.example:
         print(plain_yaml.write(ABOUT), end="")

@@ -15,10 +15,10 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import AMOUNT, COUNT, ZERO_OR_MORE, Parser
 from zoo.cli import prepare_process, run_program, signals_deferred
 from zoo.envs.rendering import prepare_pictures
 from zoo.packages import require_optuna
+from zoo.terminal.arguments import AMOUNT, COUNT, ZERO_OR_MORE, Parser
 from zoo.training import arguments as training
 from zoo.tuning import TUNING_SEED
 

@@ -15,10 +15,10 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.arguments import COUNT, SEED, Parser, a_path, add_verbose
 from zoo.cli import run_program
 from zoo.errors import FAILED, UsageError
-from zoo.messages import log
+from zoo.terminal.arguments import COUNT, SEED, Parser, a_path, add_verbose
+from zoo.terminal.messages import log
 
 PURPOSE = """Check submissions to the registry: their format, seeds, counts, protocol and statistics. Nothing of them is
 run. --replay and --retrain are for maintainers: they play the policies or train runs again, and keep what came of it

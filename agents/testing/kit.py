@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from agents.common.check import AgentError
+from agents.common.checks.first_update import AgentError
 from agents.common.method import Method
 from agents.common.validation import unknown_name_message
 from agents.testing import life_checks as life

@@ -11,8 +11,8 @@ from stable_baselines3.common.logger import configure
 from torch import Tensor
 
 from agents.common.batch import Batch
-from agents.common.check import examine, random_batch
-from agents.common.habits import Finding
+from agents.common.checks.first_update import examine, random_batch
+from agents.common.checks.habits import Finding
 from agents.common.method import Method
 from agents.common.sb3.model import FlowQLearning
 from agents.models import model_class

@@ -14,8 +14,8 @@ import agents
 from agents.qam import QAM
 from agents.registry import BUILT_IN, origin_of
 from tests.common.toys import tiny_model, toy_dataset
-from zoo.config import load_config
 from zoo.errors import UsageError
+from zoo.settings.config import load_config
 
 PAGE = Path(__file__).parents[2] / "docs" / "register.md"
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from zoo.arguments import module_of
 from zoo.cli import PROGRAMS
+from zoo.terminal.arguments import module_of
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^ *```(\w*)\s*$", flags=re.MULTILINE)

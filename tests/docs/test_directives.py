@@ -16,8 +16,8 @@ from agents.registry import BUILT_IN
 from docs import directives
 from docs.mathml import tex2mathml
 from tests.docs.commands import pages
-from zoo.arguments import Parser, whole_number
 from zoo.cli import PROGRAMS
+from zoo.terminal.arguments import Parser, whole_number
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$`])\$([^$`]+)\$", flags=re.DOTALL)
 

@@ -35,15 +35,15 @@ from tests.envs import SpacesEnv
 from tests.zoo.datasets import demonstrations, own
 from tests.zoo.datasets.formats.test_ocbench import arrays as ocbench_arrays
 from tests.zoo.runs.test_read import write_run
-from zoo import plain_yaml
-from zoo.config import load_config
 from zoo.datasets.formats.episodes import COMPACT, Arrays
 from zoo.datasets.formats.read import read_source
 from zoo.errors import UsageError
-from zoo.layers import load_yaml
 from zoo.models.agent import agent_of_file
 from zoo.models.score import Score
 from zoo.runs.read import read_runs
+from zoo.settings import plain_yaml
+from zoo.settings.config import load_config
+from zoo.settings.layers import load_yaml
 from zoo.suites.suite import read_suite
 
 GIB = 1 << 30

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 import agents
 from agents.common.settings import Setting
-from zoo import plain_yaml
-from zoo.config import load_config
 from zoo.errors import UsageError
-from zoo.layers import flatten, load_yaml, merge, parse_override
+from zoo.settings import plain_yaml
+from zoo.settings.config import load_config
+from zoo.settings.layers import flatten, load_yaml, merge, parse_override
 
 ENV = "cube-double-play-singletask-task1-v0"
 DECLARED = [

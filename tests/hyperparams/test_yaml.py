@@ -10,12 +10,12 @@ import pytest
 import agents
 from agents.fql import FQL
 from zoo.baselines import algorithm_ids
-from zoo.config import PROTOCOL_SETTINGS, known_settings, load_config
 from zoo.datasets.names import DATASETS
 from zoo.envs import d4rl, robomimic
 from zoo.envs.ocbench import TASKS
 from zoo.errors import UsageError
-from zoo.layers import (
+from zoo.settings.config import PROTOCOL_SETTINGS, known_settings, load_config
+from zoo.settings.layers import (
     DEFAULT_PROFILE,
     ENTRY_NOTES,
     describe_profiles,

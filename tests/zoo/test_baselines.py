@@ -19,10 +19,10 @@ from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.test_train_program import ENV, EVALUATIONS
 from zoo import baselines
 from zoo.baselines import BASELINES, settings_of
-from zoo.config import load_config
 from zoo.envs.snapshot import ResumableEnv
 from zoo.errors import UsageError
-from zoo.layers import DEFAULT_PROFILE, read_profiles
+from zoo.settings.config import load_config
+from zoo.settings.layers import DEFAULT_PROFILE, read_profiles
 from zoo.train import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")

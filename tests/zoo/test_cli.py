@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from zoo.arguments import module_of, whole_number
 from zoo.cli import PROGRAMS, main, run_program, signals_deferred
 from zoo.completion import actions_of
 from zoo.errors import BAD_INPUT, FAILED, INTERRUPTED, UsageError
+from zoo.terminal.arguments import module_of, whole_number
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {"dataset": ("list", "generate", "download"), "agents": ("list", "show"), "published": ("list",)}
@@ -71,7 +71,7 @@ def test_help_answers_within_a_second_without_importing_pytorch(program: str) ->
     assert time.monotonic() - begin < 1 + float(os.getloadavg()[0])  # more where others want the cores
     assert found.stdout.startswith(f"usage: {file} ")
     imported = {line.rpartition("|")[2].strip() for line in found.stderr.splitlines()}
-    assert "zoo.arguments" in imported
+    assert "zoo.terminal.arguments" in imported
     assert not imported & {"torch", "optuna"}
 
 

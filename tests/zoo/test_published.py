@@ -35,7 +35,7 @@ def test_an_installed_package_brings_its_data(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     code = (
-        "import agents, zoo.report.published_scores as p, zoo.layers as c\n"
+        "import agents, zoo.report.published_scores as p, zoo.settings.layers as c\n"
         f"assert agents.__file__.startswith({str(site)!r}), agents.__file__\n"
         "from pathlib import Path; from zoo.suites.suite import find_suite\n"
         "assert find_suite(Path('mini')).is_file()\n"

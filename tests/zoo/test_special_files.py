@@ -20,8 +20,8 @@ from zoo.datasets.check import check_structure
 from zoo.datasets.formats.read import environment_of, is_own, read_source
 from zoo.datasets.names import DATASETS
 from zoo.errors import UsageError
-from zoo.layers import read_yaml_text
 from zoo.runs.folder import RunFolder
+from zoo.settings.layers import read_yaml_text
 from zoo.suites.suite import read_suite
 from zoo.tuning.journal import open_journal
 

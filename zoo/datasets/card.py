@@ -22,7 +22,7 @@ from zoo.datasets.formats.episodes import Array, Arrays
 from zoo.datasets.names import parse_env_name
 from zoo.envs.make import without_startup_noise
 from zoo.envs.rendering import prepare_drawing
-from zoo.texts import printable
+from zoo.terminal.texts import printable
 
 BINS, MOST_PANELS, MOST_POINTS = 40, 12, 200_000
 COLOUR = "#0072B2"

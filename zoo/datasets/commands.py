@@ -13,7 +13,6 @@ import numpy as np
 
 from agents.common.files.bounded import read_npz_headers
 from agents.common.files.manifest import digest_of
-from zoo.config import find_entry
 from zoo.datasets.card import draw_states, rows_shown, write_card
 from zoo.datasets.check import check_dataset, check_structure, require_sound
 from zoo.datasets.files import dataset_files, recorded_sha256, shard_folder, training_files
@@ -38,9 +37,10 @@ from zoo.envs.rendering import VISUAL, WHAT_TO_INSTALL
 from zoo.envs.robomimic import TASKS as ROBOMIMIC
 from zoo.envs.robomimic import find_task as find_robomimic_task
 from zoo.errors import BAD_INPUT, Interrupted, UsageError
-from zoo.layers import parse_overrides
 from zoo.packages import import_environments
-from zoo.tables import print_table, terminal
+from zoo.settings.config import find_entry
+from zoo.settings.layers import parse_overrides
+from zoo.terminal.tables import print_table, terminal
 
 Result = dict[str, Any]
 

@@ -19,7 +19,7 @@ from agents.common.files.manifest import digest_of
 from agents.common.validation import one_of
 from zoo.datasets.names import DatasetSpec
 from zoo.errors import UsageError
-from zoo.messages import log
+from zoo.terminal.messages import log
 
 DEFAULT_DATASET_DIR = "~/.ogbench/data"  # OGBench's own default, so that both find each other's files
 _MOST_CHECKSUM_BYTES = 1 << 12

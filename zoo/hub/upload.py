@@ -18,9 +18,7 @@ import numpy as np
 from agents.common.sb3.acting import read_about, save_policy
 from agents.common.sb3.policy import FlowPolicy
 from agents.registry import find
-from zoo import plain_yaml
 from zoo.errors import UsageError
-from zoo.messages import log
 from zoo.models.agent import Agent
 from zoo.models.hub import COMMAND, CURVE, MODEL, POLICY, VIDEO, hub_library
 from zoo.models.play import play
@@ -31,6 +29,8 @@ from zoo.report.statistics import aggregates as statistics
 from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.resume import comparable
 from zoo.runs.scores import KINDS, RETURN
+from zoo.settings import plain_yaml
+from zoo.terminal.messages import log
 
 LIBRARY = "flow-rl-zoo"
 TEMPLATES = Path(__file__).parent / "templates"

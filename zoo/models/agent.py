@@ -20,17 +20,17 @@ from agents.common.validation import integer
 from agents.models import Entry
 from agents.registry import ALIASES, name_of
 from zoo.baselines import algorithm_ids, find_named_by_file
-from zoo.config import checked_episodes, find_entry
 from zoo.datasets.names import gym_id
 from zoo.envs.make import find_spec
 from zoo.errors import UsageError, as_usage_error
-from zoo.layers import parse_overrides
 from zoo.models.hub import download_policy
 from zoo.models.score import Score
 from zoo.models.trained import ENDING, find_trained
 from zoo.packages import import_environments
 from zoo.playing.episodes import REPORTED, Scoring
 from zoo.runs.folder import RunFolder, numbered_folders
+from zoo.settings.config import checked_episodes, find_entry
+from zoo.settings.layers import parse_overrides
 
 DEFAULT_EPISODES = 50
 """Episodes of an evaluation in the report's protocol, for a model that does not say."""

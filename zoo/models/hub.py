@@ -14,8 +14,8 @@ from typing import Any
 
 from agents.common.files.bounded import size_text
 from zoo.errors import UsageError
-from zoo.messages import log
 from zoo.packages import import_optional
+from zoo.terminal.messages import log
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 

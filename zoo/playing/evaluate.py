@@ -18,12 +18,12 @@ from stable_baselines3.common.policies import BasePolicy
 
 from agents.common.validation import integer
 from zoo.baselines import planner_of
-from zoo.config import checked_episodes
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.pool import Ending, EnvPool, Spaces
 from zoo.processes.heartbeat import beat
 from zoo.processes.serving import Hook
+from zoo.settings.config import checked_episodes
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
 

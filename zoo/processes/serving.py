@@ -25,9 +25,9 @@ from typing import Any, Protocol
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from zoo.errors import LIMITS, EnvironmentFault, UsageError, describe_limit
-from zoo.messages import log
 from zoo.processes import heartbeat
 from zoo.processes.heartbeat import Watch, beat, beat_on
+from zoo.terminal.messages import log
 
 CLOSE_SECONDS = 2.0  # a process in the middle of its work gets this long to end by itself
 MOST_RESTARTS = 2  # of a process in an evaluation

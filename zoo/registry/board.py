@@ -15,7 +15,6 @@ import jinja2
 import pandas as pd
 
 from agents.common.files import atomic_path
-from zoo.arguments import a_path
 from zoo.registry.checks import count_inside
 from zoo.report.comparison import Cell, Phase
 from zoo.report.compute import compare
@@ -23,6 +22,7 @@ from zoo.report.inputs import Request, collect
 from zoo.report.published_scores import LEVELS, PublishedSet, set_names
 from zoo.runs.protocol import describe_layers, show
 from zoo.runs.read import short_name
+from zoo.terminal.arguments import a_path
 
 TEMPLATE = Path(__file__).parent / "board.html"
 REPS = 20

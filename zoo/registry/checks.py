@@ -16,11 +16,8 @@ import pandas as pd
 from scipy import stats
 
 from agents.common.files import atomic_path
-from zoo import plain_yaml
 from zoo.baselines import algorithm_ids
 from zoo.errors import UsageError
-from zoo.layers import read_yaml
-from zoo.messages import log
 from zoo.models.agent import Agent, agent_of_file
 from zoo.models.hub import download_policy
 from zoo.models.play import play, with_protocol
@@ -30,6 +27,9 @@ from zoo.registry.verify import CONFIG, POLICIES
 from zoo.report.published_scores import CHECKS, PublishedSet, load_runs, published_names
 from zoo.runs.read import read_runs
 from zoo.runs.versions import git_commit, processor
+from zoo.settings import plain_yaml
+from zoo.settings.layers import read_yaml
+from zoo.terminal.messages import log
 
 REPLAYED, RETRAINED = "replayed", "retrained"
 LEVEL = 0.95

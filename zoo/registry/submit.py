@@ -12,10 +12,8 @@ from typing import Any
 import pandas as pd
 
 from agents.common.files import atomic_folder
-from zoo import plain_yaml
 from zoo.errors import UsageError
 from zoo.hub.upload import command_of, without_folders
-from zoo.layers import read_yaml
 from zoo.registry.verify import COMMAND, CONFIG, SCORES, means_of, verify
 from zoo.report.inputs import nothing_counts
 from zoo.report.published_scores import SUBMISSION, load_submission, suite_names, suite_tasks
@@ -24,6 +22,8 @@ from zoo.runs.read import read_runs
 from zoo.runs.resume import comparable
 from zoo.runs.scores import SUCCESS
 from zoo.runs.times import read_times
+from zoo.settings import plain_yaml
+from zoo.settings.layers import read_yaml
 from zoo.suites.jobs import digest_of
 from zoo.suites.scores import score_table, score_text
 

@@ -14,9 +14,7 @@ import pandas as pd
 
 from agents.common.files import DamagedFile, regular_file
 from agents.common.files.bounded import read_text
-from zoo import plain_yaml
 from zoo.errors import UsageError
-from zoo.layers import read_yaml
 from zoo.report.included_runs import read_included_runs
 from zoo.report.published_scores import (
     CHECKS,
@@ -34,6 +32,8 @@ from zoo.runs.folder import CONFIG_KEYS, UnreadableRun
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import protocol_differences, shortened
 from zoo.runs.read import describe_config, split_environment
+from zoo.settings import plain_yaml
+from zoo.settings.layers import read_yaml
 
 SCORES, CONFIG, COMMAND, POLICIES = "scores.csv", "config.yml", "command.txt", "policies.yml"
 FILES = (SUBMISSION, SCORES, MEANS, CONFIG, COMMAND, POLICIES, CHECKS)

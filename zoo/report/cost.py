@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from zoo.messages import log
 from zoo.report.inputs import Inputs
 from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.protocol import count
 from zoo.runs.times import Times, read_times
+from zoo.terminal.messages import log
 
 
 @dataclass(frozen=True)

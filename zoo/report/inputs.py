@@ -13,7 +13,6 @@ import pandas as pd
 
 from agents.common.validation import unknown_name_message
 from zoo.errors import UsageError
-from zoo.messages import log
 from zoo.report.comparison import MEAN_COLUMNS, OWN, Method
 from zoo.report.published_scores import PublishedSet, load_means, load_progress, load_runs, load_set, published_names
 from zoo.report.references import References, normalise_returns, read_references
@@ -21,7 +20,8 @@ from zoo.report.survival import failed_scores, tallies
 from zoo.runs.protocol import PROTOCOL, show
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, SUCCESS
-from zoo.texts import check_label
+from zoo.terminal.messages import log
+from zoo.terminal.texts import check_label
 
 
 @dataclass(frozen=True)

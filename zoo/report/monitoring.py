@@ -20,7 +20,7 @@ from zoo.runs.liveness import DEAD, SHOWN_STATES
 from zoo.runs.read import RunTables, short_name
 from zoo.runs.scores import KINDS, SUCCESS, Kind
 from zoo.runs.times import read_speed
-from zoo.texts import printable
+from zoo.terminal.texts import printable
 
 _MOST_PROBLEMS = 10
 _ABOUT_PROGRESS = (

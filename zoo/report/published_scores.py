@@ -19,12 +19,12 @@ from agents.common.files.bounded import read_npz
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
 from zoo.errors import UsageError
-from zoo.layers import read_yaml
 from zoo.report.included_runs import STAMPS, Progress, check_progress, finished_runs, read_included_runs
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import describe_layers
 from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS
+from zoo.settings.layers import read_yaml
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
 COMMUNITY = FOLDER.parent / "community"

@@ -11,10 +11,10 @@ import numpy as np
 
 from agents.common.validation import number, unknown_name_message
 from zoo.errors import UsageError
-from zoo.layers import load_yaml, read_yaml_text
-from zoo.messages import log
 from zoo.runs.read import RunTables, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS, SUCCESS_BY_RETURN
+from zoo.settings.layers import load_yaml, read_yaml_text
+from zoo.terminal.messages import log
 
 FLAG = "--reference-scores"
 References = dict[str, tuple[float, float]]

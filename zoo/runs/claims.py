@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from agents.common.files import TakenOver, atomic_folder, atomic_path, prepare_beside, prepare_in
-from zoo.messages import log, say_once
 from zoo.runs.folder import HOST
+from zoo.terminal.messages import log, say_once
 
 HEARTBEAT_SECONDS = 15.0
 STALE_SECONDS = 180.0

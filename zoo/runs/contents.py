@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from zoo.layers import flatten
 from zoo.runs.history import OFFLINE, ONLINE
+from zoo.settings.layers import flatten
 
 Check: TypeAlias = Callable[[Any], bool]
 

@@ -25,9 +25,7 @@ from agents.common.files import DamagedFile, TakenOver, atomic_folder, atomic_pa
 from agents.common.files.bounded import read_npz, read_text
 from agents.common.files.manifest import NAME as MANIFEST
 from agents.common.files.manifest import DamagedFolderError, digest_of, read_manifest, seal
-from zoo import plain_yaml
 from zoo.errors import CannotResume, Interrupted, UsageError
-from zoo.messages import RUN_LOG, log
 from zoo.runs.contents import (
     find_bad_config,
     find_bad_evaluations,
@@ -37,7 +35,9 @@ from zoo.runs.contents import (
 )
 from zoo.runs.history import COLUMNS
 from zoo.runs.versions import command_line
-from zoo.texts import csv_cell, printable
+from zoo.settings import plain_yaml
+from zoo.terminal.messages import RUN_LOG, log
+from zoo.terminal.texts import csv_cell, printable
 
 STUDY = "study.yml"
 """File that marks the folder of a tuning study."""

@@ -12,10 +12,10 @@ import numpy as np
 from agents.common.engine.checkpoint import find_checkpoints, read_kept_file
 from agents.common.files.bounded import read_npz
 from agents.common.files.manifest import DamagedFolderError
-from zoo import plain_yaml
-from zoo.messages import log
 from zoo.runs.folder import IDENTITY, RunFolder
 from zoo.runs.history import EvaluationHistory
+from zoo.settings import plain_yaml
+from zoo.terminal.messages import log
 
 EVALUATIONS, PROGRESS = "evaluations.npz", "progress.csv"
 

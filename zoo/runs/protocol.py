@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from zoo.layers import flatten
-from zoo.texts import printable
+from zoo.settings.layers import flatten
+from zoo.terminal.texts import printable
 
 PROTOCOL = (
     "profile", "offline_steps", "online_steps", "eval_episodes", "sparse", "dataset_size", "dataset_fingerprint",

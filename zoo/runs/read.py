@@ -17,12 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zoo import plain_yaml
 from zoo.datasets.names import parse_env_name
 from zoo.envs import d4rl
 from zoo.envs.ocbench import TASKS
 from zoo.errors import UsageError
-from zoo.layers import DEFAULT_PROFILE
 from zoo.playing.episodes import Scoring
 from zoo.runs.folder import RunFolder, UnreadableRun, find_run_folders
 from zoo.runs.history import PHASES
@@ -30,7 +28,9 @@ from zoo.runs.liveness import DEAD, WHAT_TO_DO, state_now
 from zoo.runs.naming import name_methods
 from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, show
 from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN
-from zoo.texts import printable
+from zoo.settings import plain_yaml
+from zoo.settings.layers import DEFAULT_PROFILE
+from zoo.terminal.texts import printable
 
 _BESIDES = ("offline_data", "env_kwargs", "eval_env_kwargs")
 """Entries of ``config.yml`` beside the settings of the algorithm that may change a score."""

@@ -11,10 +11,7 @@ from typing import Any
 
 from agents.common.engine.checkpoint import OtherVersionError, find_checkpoints, require_format
 from agents.common.files.manifest import DamagedFolderError
-from zoo import plain_yaml
 from zoo.errors import UsageError
-from zoo.layers import flatten
-from zoo.messages import log
 from zoo.playing.episodes import Scoring
 from zoo.runs.folder import ARGUMENTS, RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.history import EvaluationHistory
@@ -22,6 +19,9 @@ from zoo.runs.kept import find_kept_history, find_kept_mapping
 from zoo.runs.protocol import shortened
 from zoo.runs.results import joint_result, result_of, result_of_failed
 from zoo.runs.versions import describe_versions
+from zoo.settings import plain_yaml
+from zoo.settings.layers import flatten
+from zoo.terminal.messages import log
 
 DERIVED = ("sources", "departures")
 """Entries of ``config.yml`` that follow from the others; runs that differ in nothing else are the same."""

@@ -13,7 +13,7 @@ from textwrap import shorten
 import numpy as np
 
 from zoo.runs.folder import RunFolder, UnreadableRun
-from zoo.texts import printable
+from zoo.terminal.texts import printable
 
 _LONGEST_NAME, _UNKNOWN = 80, "not recorded"
 _RECENT = 10_000  # characters of a log, about a dozen rows

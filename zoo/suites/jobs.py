@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import BAD_INPUT, UsageError
-from zoo.layers import flatten
 from zoo.runs.claims import HIDDEN, STALE_SECONDS, Claims
 from zoo.runs.folder import file_name_of
 from zoo.runs.history import PHASES
 from zoo.runs.resume import StoredRun, comparable, stored_runs
+from zoo.settings.layers import flatten
 from zoo.suites.suite import Run, Suite
 from zoo.training.arguments import make_parser
 from zoo.training.options import read_request

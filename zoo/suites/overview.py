@@ -22,11 +22,11 @@ from agents.common.sb3.model import FlowQLearning
 from zoo.baselines import find_algorithm
 from zoo.envs.make import make_env
 from zoo.envs.observations import policy_name
-from zoo.messages import log
 from zoo.runs.protocol import count
 from zoo.runs.resume import StoredRun
 from zoo.suites.jobs import Job, State
-from zoo.tables import print_table, terminal
+from zoo.terminal.messages import log
+from zoo.terminal.tables import print_table, terminal
 from zoo.training.arguments import make_parser
 from zoo.training.options import read_request
 

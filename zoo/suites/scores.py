@@ -19,7 +19,7 @@ from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs, split_environment
 from zoo.suites.jobs import Job
 from zoo.suites.overview import Look
-from zoo.texts import csv_cell, csv_cells
+from zoo.terminal.texts import csv_cell, csv_cells
 
 _RUN = ["method", "environment", "seed"]
 

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from agents.common.validation import unknown_name_message
-from zoo.arguments import parse_seeds
 from zoo.baselines import Baseline
-from zoo.config import find_entry
 from zoo.datasets.names import single_task_names
 from zoo.envs import d4rl, robomimic
 from zoo.envs.ocbench import tasks_of
 from zoo.errors import UsageError
-from zoo.layers import DEFAULT_PROFILE, merge, read_yaml
-from zoo.texts import check_label
+from zoo.settings.config import find_entry
+from zoo.settings.layers import DEFAULT_PROFILE, merge, read_yaml
+from zoo.terminal.arguments import parse_seeds
+from zoo.terminal.texts import check_label
 
 ALL = "all"
 LISTS_OF_NAMES = ("environments", "gym_packages", "published")

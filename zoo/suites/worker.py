@@ -22,10 +22,10 @@ from typing import Any, BinaryIO
 import torch
 
 from zoo.errors import INTERRUPTED, TRACEBACK_HINT, Interrupted, UsageError
-from zoo.messages import log, say_once
 from zoo.runs.claims import Claim
 from zoo.suites.jobs import Job, Machine, State, make_jobs
 from zoo.suites.suite import Run, Suite
+from zoo.terminal.messages import log, say_once
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 SECONDS_BETWEEN_LOOKS = 0.2

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from zoo.arguments import (
+from zoo.settings.layers import DEFAULT_PROFILE
+from zoo.terminal.arguments import (
     COUNT,
     REAL,
     SEED,
@@ -17,7 +18,6 @@ from zoo.arguments import (
     add_verbose,
     two_numbers,
 )
-from zoo.layers import DEFAULT_PROFILE
 
 PURPOSE = "Train an algorithm on an environment's dataset, then online: one run folder per seed."
 

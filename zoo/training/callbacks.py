@@ -24,13 +24,13 @@ from agents.common.files import atomic_path
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
 from zoo.errors import Abandoned, Interrupted
-from zoo.messages import FILE_ONLY, log
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import Evaluator
 from zoo.runs.history import OFFLINE, PHASES, EvaluationHistory
 from zoo.runs.kept import kept_files, restore_files
 from zoo.runs.results import describe_evaluation
+from zoo.terminal.messages import FILE_ONLY, log
 from zoo.training.logs import STEP, ReplicaLogger
 from zoo.training.replicas import Replicas, curve_step
 

@@ -15,7 +15,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from agents.common.files import naming
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
-from zoo.config import Config
+from zoo.settings.config import Config
 from zoo.training.replicas import Replicas
 from zoo.training.tracking import STEP, TrackedRun
 

@@ -10,17 +10,17 @@ from typing import Any
 import gymnasium
 import torch
 
-from zoo.arguments import parse_seeds
-from zoo.config import Config, load_config
 from zoo.datasets.formats.read import environment_of, is_own
 from zoo.datasets.load import SOURCES
 from zoo.datasets.names import gym_id, parse_env_name
 from zoo.envs import d4rl, ocbench, robomimic
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.errors import UsageError
-from zoo.layers import parse_overrides
 from zoo.packages import import_environments
-from zoo.texts import check_label
+from zoo.settings.config import Config, load_config
+from zoo.settings.layers import parse_overrides
+from zoo.terminal.arguments import parse_seeds
+from zoo.terminal.texts import check_label
 from zoo.training.record import check_trained_agent, describe_model
 from zoo.training.tracking import check_tracking
 

@@ -12,15 +12,15 @@ from agents.common.files.manifest import digest_of
 from agents.common.saved import find_model, read_attributes, require_algorithm
 from agents.common.sb3.model import FlowQLearning
 from agents.registry import BUILT_IN, origin_of
-from zoo import plain_yaml
 from zoo.baselines import find_algorithm
-from zoo.config import Config
 from zoo.datasets.load import Dataset
 from zoo.datasets.shards import ShardedDataset
 from zoo.errors import UsageError, as_usage_error
-from zoo.messages import FILE_ONLY, keep_in, log
 from zoo.runs.folder import RunFolder
 from zoo.runs.versions import describe_versions
+from zoo.settings import plain_yaml
+from zoo.settings.config import Config
+from zoo.terminal.messages import FILE_ONLY, keep_in, log
 
 
 def describe_run(config: Config, data: Dataset | ShardedDataset | None, args: argparse.Namespace) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.common.files import WriteError
 from agents.common.replicas import Diverged, PerReplica
 from agents.common.sb3.model import FlowQLearning
-from zoo.messages import log
 from zoo.runs.folder import RunFolder
+from zoo.terminal.messages import log
 
 
 class Replicas:

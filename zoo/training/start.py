@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from agents.common.check import AgentError, check_first_update
+from agents.common.checks.first_update import AgentError, check_first_update
 from agents.common.engine.checkpoint import find_checkpoints, set_aside
 from agents.common.files import TakenOver, atomic_path
 from agents.common.method import Method
@@ -27,7 +27,6 @@ from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.model import FlowQLearning
 from agents.common.sb3.spaces import available_device
 from zoo.baselines import find_algorithm
-from zoo.config import Config
 from zoo.datasets.load import SOURCES, Dataset, load_dataset
 from zoo.datasets.own import load_own
 from zoo.datasets.shards import ShardedDataset
@@ -38,7 +37,6 @@ from zoo.envs.make import make_env
 from zoo.envs.observations import policy_name
 from zoo.envs.snapshot import ResumableEnv
 from zoo.errors import Abandoned, CannotResume, UsageError, as_usage_error
-from zoo.messages import FILE_ONLY, keep_in, log
 from zoo.models.score import interval_of_mean, interval_of_successes
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.episodes import Scoring
@@ -53,6 +51,8 @@ from zoo.runs.read import short_name
 from zoo.runs.results import joint_result, result_of, result_of_failed
 from zoo.runs.resume import find_run, result_of_done
 from zoo.runs.versions import command_line
+from zoo.settings.config import Config
+from zoo.terminal.messages import FILE_ONLY, keep_in, log
 from zoo.training import logs
 from zoo.training.callbacks import (
     EvaluationCallback,

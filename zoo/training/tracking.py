@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from zoo.config import Config
 from zoo.errors import UsageError
-from zoo.messages import log
 from zoo.packages import import_optional
 from zoo.runs.folder import RunFolder, UnreadableRun, describe_error
+from zoo.settings.config import Config
+from zoo.terminal.messages import log
 from zoo.training.replicas import Replicas
 
 STEP = "time/total_timesteps"

@@ -20,13 +20,13 @@ from agents.common.training import Training
 from agents.common.validation import unknown_name_message
 from agents.models import Entry
 from zoo.baselines import settings_of
-from zoo.config import find_entry
 from zoo.errors import UsageError, as_usage_error
-from zoo.layers import flatten, load_yaml, parse_overrides
-from zoo.messages import log
 from zoo.processes.serving import available_cores
 from zoo.runs.folder import file_name_of
 from zoo.runs.resume import comparable
+from zoo.settings.config import find_entry
+from zoo.settings.layers import flatten, load_yaml, parse_overrides
+from zoo.terminal.messages import log
 from zoo.training.options import Request, read_request
 from zoo.training.record import describe_run
 from zoo.tuning import TUNING_SEED

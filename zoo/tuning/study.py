@@ -30,15 +30,15 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
 from agents.common.files import atomic_path
-from zoo import plain_yaml
 from zoo.errors import Interrupted, UsageError
-from zoo.layers import nest
-from zoo.messages import log
 from zoo.processes.serving import ServingProcess, WorkerError
 from zoo.runs.folder import STUDY, check_log_folder, find_run_folders
 from zoo.runs.versions import command_line
-from zoo.tables import print_table
-from zoo.texts import csv_cells
+from zoo.settings import plain_yaml
+from zoo.settings.layers import nest
+from zoo.terminal.messages import log
+from zoo.terminal.tables import print_table
+from zoo.terminal.texts import csv_cells
 from zoo.training.callbacks import StopSignal
 from zoo.tuning import trial as trials
 from zoo.tuning.journal import Workers, open_journal, study_names

@@ -18,12 +18,12 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from agents.common.replicas import Diverged
-from zoo.config import find_entry
 from zoo.errors import Interrupted, UsageError
-from zoo.messages import FILE_ONLY, log, messages
 from zoo.runs.folder import describe_error, find_run_folders
 from zoo.runs.history import EvaluationHistory
 from zoo.runs.scores import RETURN, SUCCESS
+from zoo.settings.config import find_entry
+from zoo.terminal.messages import FILE_ONLY, log, messages
 from zoo.training.start import train
 from zoo.tuning.journal import JOURNAL, STUDIES, open_journal, study_folder, study_names
 from zoo.tuning.options import Plan

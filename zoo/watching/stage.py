@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.common.checks.watched import Visit, WatchedNetworks
 from agents.common.engine.precision import float32_products
 from agents.common.sb3.acting import has_score
 from agents.common.sb3.policy import FlowPolicy
-from agents.common.watched import Visit, WatchedNetworks
 from zoo.baselines import planner_of
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.observations import stack

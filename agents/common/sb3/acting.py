@@ -18,12 +18,12 @@ from safetensors.torch import save_file
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
+from agents.common.checks.watched import WatchedNetworks
 from agents.common.files import DamagedFile, atomic_path, regular_file
 from agents.common.files.bounded import require_memory
 from agents.common.method import Method
 from agents.common.nets.heads import Networks
 from agents.common.sb3.policy import FlowPolicy
-from agents.common.watched import WatchedNetworks
 
 FORMAT = "flow-rl-zoo policy 1"
 _NETWORKS = "nets."

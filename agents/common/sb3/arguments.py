@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from stable_baselines3.common.noise import ActionNoise
 
-from agents.common.check import require_table
+from agents.common.checks.first_update import require_table
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.method import Method
 from agents.common.nets.specs import NetworkSpec

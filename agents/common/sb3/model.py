@@ -22,7 +22,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from agents.common.check import check_first_update, require_sampler, require_table
+from agents.common.checks.first_update import check_first_update, require_sampler, require_table
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
@@ -322,7 +322,7 @@ class FlowQLearning(StoredModel):
             self.policy.set_observation_statistics(rows, self.method.observation_scale)
 
     def _check_first_update(self) -> None:
-        """Try the algorithm's hooks once, before any training: see :mod:`agents.common.check`."""
+        """Try the algorithm's hooks once, before any training: see :mod:`agents.common.checks.first_update`."""
         if not self.method.is_tried:
             kept = {name: value for name, value in self.policy_kwargs.items() if name == "activation_fn"}
             policy_class: Any = self.policy_class

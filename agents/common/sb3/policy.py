@@ -17,6 +17,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
+from agents.common.checks.watched import WatchedNetworks
 from agents.common.engine.precision import float32_products
 from agents.common.method import Method, Noise
 from agents.common.model_file import decode_attributes, encode_attributes, read_tensors
@@ -25,7 +26,6 @@ from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.replicated import ReplicatedExtractor
 from agents.common.nets.specs import Sizes
 from agents.common.observations import ObservationLayout, centre_and_factor
-from agents.common.watched import WatchedNetworks
 from agents.registry import find_named_by_file, name_of
 
 ChunkState = tuple[NDArray[Any], NDArray[np.int64]]

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import agents
-from agents.common.check import examine
+from agents.common.checks.first_update import examine
 from agents.testing.kit import run_checks
 from tests.envs import SpacesEnv
 from zoo.authoring.package import HOOKS, explain

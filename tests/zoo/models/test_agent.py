@@ -12,12 +12,12 @@ import torch
 from agents.common.engine.checkpoint import save_checkpoint
 from agents.common.sb3.model import FlowQLearning
 from tests.zoo.models.conftest import ENV, STEPS, maze_model, write_run
-from zoo.arguments import Parser
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
 from zoo.models.agent import Agent, agent_of_file, agent_of_run, find_agent, find_run
 from zoo.models.arguments import add_agent, add_machine, check_agent
 from zoo.models.score import Score
+from zoo.terminal.arguments import Parser
 
 
 def weights(agent: Agent) -> torch.Tensor:

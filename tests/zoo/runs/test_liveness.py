@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from zoo import plain_yaml
 from zoo.runs import folder as folders
 from zoo.runs import liveness
 from zoo.runs.claims import HIDDEN, Claims
 from zoo.runs.folder import RunFolder
 from zoo.runs.liveness import state_now
 from zoo.runs.read import read_runs
+from zoo.settings import plain_yaml
 
 CONFIG = {"algo": "qam", "env": "env-v0", "offline_steps": 10, "seed": 3}
 

@@ -18,10 +18,10 @@ import pytest
 
 from tests.zoo.outcomes import call
 from tests.zoo.tuning.fakes import ENV, Objective, near_three, words
-from zoo.config import load_config
 from zoo.errors import UsageError
 from zoo.processes.serving import WorkerError
 from zoo.runs.folder import RunFolder
+from zoo.settings.config import load_config
 from zoo.tune import main
 from zoo.tuning.journal import Workers, open_journal
 from zoo.tuning.trial import COMPLETE, FAILED, INTERRUPTED, PRUNED, Job, Outcome

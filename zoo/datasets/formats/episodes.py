@@ -17,7 +17,7 @@ from agents.common.files.bounded import require_memory, size_text
 from agents.common.validation import closest_names
 from zoo.datasets.files import publish
 from zoo.errors import UsageError, as_usage_error
-from zoo.messages import log
+from zoo.terminal.messages import log
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = dict[str, Array]

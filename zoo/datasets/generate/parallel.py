@@ -21,8 +21,8 @@ from agents.common.files.bounded import read_npz, read_npz_headers
 from zoo.datasets.environment import global_numpy_seed
 from zoo.datasets.files import SPLITS, is_settled, making, publish, settings_sha256
 from zoo.datasets.progress import progress_bar
-from zoo.messages import log
 from zoo.processes.serving import ServingProcess, available_cores, wait_for_answers
+from zoo.terminal.messages import log
 
 MOST_ATTEMPTS = 100  # far above need: few episodes are unhealthy
 

@@ -21,7 +21,7 @@ from zoo.datasets.generate.ocbench import generate_ocbench
 from zoo.datasets.sources.download import DownloadError, download_file, find_damage
 from zoo.envs.ocbench import OcbenchTask
 from zoo.errors import UsageError, as_usage_error
-from zoo.messages import log
+from zoo.terminal.messages import log
 
 REVISION = "fd771640f7a47879d8b06657fe05389641b5bff9"
 """State of OCBench's datasets that version 1.0 of the package asks for."""

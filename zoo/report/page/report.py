@@ -54,7 +54,7 @@ from zoo.runs.history import PHASES
 from zoo.runs.protocol import count
 from zoo.runs.read import RunTables
 from zoo.runs.scores import KINDS, SUCCESS
-from zoo.texts import csv_cells
+from zoo.terminal.texts import csv_cells
 
 _TEXTS = ("csv", "md", "tex")
 _TABLES = ("verdict", "aggregates", "improvement", "pairs", "seeds_needed", "domains", "tasks")

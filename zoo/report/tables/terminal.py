@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zoo.report.tables import entries
-from zoo.texts import printable
+from zoo.terminal.texts import printable
 
 
 def print_tables(verdicts: Iterable[tuple[str, str]], warnings: Iterable[str], found: Sequence[entries.Table]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agents.common.files import atomic_path
 from zoo.report.tables.entries import Entry, Table
-from zoo.texts import csv_cell, printable
+from zoo.terminal.texts import csv_cell, printable
 
 _MARKDOWN = str.maketrans({"|": r"\|", "<": "&lt;"})  # HTML would be part of the page that Markdown becomes
 _LATEX = str.maketrans({

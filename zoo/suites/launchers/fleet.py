@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from zoo.messages import log
 from zoo.suites.jobs import Job, State
 from zoo.suites.worker import Plan, Worker
+from zoo.terminal.messages import log
 
 ROOT = Path(__file__).resolve().parents[3]
 MOST_WORKERS = 100

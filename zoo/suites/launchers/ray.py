@@ -10,11 +10,11 @@ from typing import Any
 
 from agents.common.validation import unknown_name_message
 from zoo.errors import Interrupted, UsageError
-from zoo.layers import parse_overrides
-from zoo.messages import log
 from zoo.packages import import_optional
+from zoo.settings.layers import parse_overrides
 from zoo.suites.launchers.fleet import Driver, python_path
 from zoo.suites.worker import Plan, Worker, WorkerThread
+from zoo.terminal.messages import log
 
 ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")
 from ray.exceptions import RayError, TaskCancelledError  # noqa: E402  only where Ray is

@@ -16,12 +16,12 @@ from types import FrameType
 from typing import Any
 
 from zoo.errors import Interrupted, UsageError, as_usage_error
-from zoo.layers import parse_overrides
-from zoo.messages import log
 from zoo.packages import import_optional
 from zoo.runs.claims import HIDDEN
+from zoo.settings.layers import parse_overrides
 from zoo.suites.launchers.fleet import Driver, python_path
 from zoo.suites.worker import Plan, Worker, WorkerThread
+from zoo.terminal.messages import log
 
 submitit = import_optional("submitit", "submitit", "`--launcher slurm`", "flow-rl-zoo[slurm]")
 from submitit.core.utils import FailedJobError, FailedSubmissionError  # noqa: E402  only where submitit is

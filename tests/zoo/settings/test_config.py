@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from zoo.config import load_config
 from zoo.errors import UsageError
-from zoo.layers import load_yaml, parse_override
+from zoo.settings.config import load_config
+from zoo.settings.layers import load_yaml, parse_override
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import agents
 from agents.bc import BC
-from agents.common.check import AgentError, check_first_update
+from agents.common.checks.first_update import AgentError, check_first_update
 from agents.common.maths.flow import flow_matching_loss
 from agents.common.nets.specs import velocity_field
 from agents.fql import FQL
@@ -166,7 +166,7 @@ def test_it_comes_before_training(wrong: Any, begin: str) -> None:
 
 def test_it_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr("agents.common.check.examine", lambda *arguments: calls.append(arguments) or [])
+    monkeypatch.setattr("agents.common.checks.first_update.examine", lambda *arguments: calls.append(arguments) or [])
     model = tiny_model("fql")
     model.learn_offline(1, dataset=toy_dataset())
     model.learn_offline(1)

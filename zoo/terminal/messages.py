@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from agents.common.files import is_taken_over
-from zoo.texts import printable
+from zoo.terminal.texts import printable
 
 RUN_LOG = "run.log"
 FILE_ONLY = logging.DEBUG

@@ -22,7 +22,7 @@ from agents.common.batch import Batch
 from agents.common.method import Method, Noise
 from agents.common.nets.heads import Networks
 
-LIBRARY = Path(__file__).parent
+LIBRARY = Path(__file__).parents[1]
 TO_THE_HOST = {"tolist", "numpy", "cpu", "__array__"}
 """Methods of tensors that wait for the device and that no dispatcher sees."""
 MOST_FINDINGS = 20

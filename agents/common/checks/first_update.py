@@ -20,7 +20,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor
 
 from agents.common.batch import Batch, Sampler
-from agents.common.habits import (
+from agents.common.checks.habits import (
     Finding,
     Watch,
     find_hidden_state,

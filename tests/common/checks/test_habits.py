@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from agents.bc import BC
-from agents.common.check import examine
-from agents.common.habits import Finding
+from agents.common.checks.first_update import examine
+from agents.common.checks.habits import Finding
 from agents.fql import FQL
 from tests.envs import SpacesEnv
 

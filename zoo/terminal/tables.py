@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from zoo.texts import printable
+from zoo.terminal.texts import printable
 
 
 def terminal() -> Console:

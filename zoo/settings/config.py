@@ -14,7 +14,7 @@ from agents.common.validation import integer, number, unknown_name_message
 from agents.models import Entry
 from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError, as_usage_error
-from zoo.layers import DEFAULT_PROFILE, ENTRY_NOTES, Layer, merge, nest, parse_override, read_layers
+from zoo.settings.layers import DEFAULT_PROFILE, ENTRY_NOTES, Layer, merge, nest, parse_override, read_layers
 
 PROTOCOL_SETTINGS = (
     "sparse", "horizon_length", "gamma", "dataset_size", "pretraining_steps", "offline_steps", "online_steps",

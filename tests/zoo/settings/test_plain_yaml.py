@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from zoo import plain_yaml
 from zoo.errors import UsageError
-from zoo.layers import parse_override, read_profiles
-from zoo.plain_yaml import InvalidYaml
+from zoo.settings import plain_yaml
+from zoo.settings.layers import parse_override, read_profiles
+from zoo.settings.plain_yaml import InvalidYaml
 
 
 def alias_bomb(levels: int = 9, width: int = 9) -> str:

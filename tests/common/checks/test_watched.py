@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from agents.common.checks.watched import WatchedNetworks
 from agents.common.maths.flow import integrate_flow
 from agents.common.nets.heads import Networks
-from agents.common.watched import WatchedNetworks
 from tests.common.toys import normals, tiny_model
 
 

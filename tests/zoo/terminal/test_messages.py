@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.messages import FILE_ONLY, keep_in, log, messages
+from zoo.terminal.messages import FILE_ONLY, keep_in, log, messages
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ "
 

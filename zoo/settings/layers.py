@@ -18,8 +18,8 @@ import yaml
 
 from agents.common.files import DamagedFile
 from agents.common.files.bounded import read_text
-from zoo import plain_yaml
 from zoo.errors import UsageError
+from zoo.settings import plain_yaml
 
 DEFAULT_PROFILE = "qam"
 """The profile of a run that names none: the protocol of the QAM paper."""

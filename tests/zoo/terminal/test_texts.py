@@ -11,11 +11,11 @@ import pytest
 from tests.zoo.runs.test_read import write_run
 from zoo import compare
 from zoo.errors import UsageError
-from zoo.messages import log, messages
 from zoo.report.tables.entries import Entry, Table
 from zoo.report.tables.texts import to_csv, to_latex, to_markdown
-from zoo.tables import print_table
-from zoo.texts import check_label, csv_cell, printable
+from zoo.terminal.messages import log, messages
+from zoo.terminal.tables import print_table
+from zoo.terminal.texts import check_label, csv_cell, printable
 
 FORMULAS = ("=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(1)")
 

@@ -1,0 +1,1 @@
+"""An algorithm's hooks, tried before training, and what is watched meanwhile."""

@@ -1,0 +1,1 @@
+"""What the programs share at the terminal: command lines, messages, tables."""
