@@ -48,6 +48,7 @@ class CommonSettings(Declared):
 
     learning_rate: float | str | Callable[[float], float] = setting(
         default=3e-4,
+        reference="lr",
         kw_only=False,
         check=checked_rate,
         search=log_range(3e-5, 3e-3),
@@ -59,6 +60,7 @@ class CommonSettings(Declared):
     )
     learning_starts: int = setting(
         default=5_000,
+        reference="start_training",
         kw_only=False,
         at_least=0,
         doc="Online environment steps before the first online update. Without an offline phase the actions before it "
@@ -81,13 +83,20 @@ class CommonSettings(Declared):
         "before the step.",
     )
     gamma: float = setting(
-        default=0.99, kw_only=False, at_least=0, at_most=1, fixed=OF_BUFFER, doc="Discount per environment step."
+        default=0.99,
+        reference="discount",
+        kw_only=False,
+        at_least=0,
+        at_most=1,
+        fixed=OF_BUFFER,
+        doc="Discount per environment step.",
     )
     train_freq: int | tuple[int, str] = setting(
         default=1, kw_only=False, doc='Environment steps (or `(n, "episode")`) between rounds of updates.'
     )
     gradient_steps: int = setting(
         default=1,
+        reference="utd_ratio",
         kw_only=False,
         check=_gradient_steps,
         doc="Updates per round (the update-to-data ratio); -1 for one per environment step.",
@@ -138,7 +147,10 @@ class CommonSettings(Declared):
         default=False, fixed=OF_NETWORKS, doc="Apply LayerNorm after each hidden activation of velocity fields."
     )
     critic_layer_norm: bool = setting(
-        default=True, fixed=OF_NETWORKS, doc="Apply LayerNorm after each hidden activation of critics and values."
+        default=True,
+        reference="value_layer_norm",
+        fixed=OF_NETWORKS,
+        doc="Apply LayerNorm after each hidden activation of critics and values.",
     )
     observation_scale: float | Literal["range"] | None = setting(
         default=None,

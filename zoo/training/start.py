@@ -417,7 +417,7 @@ def plot_learning_curve(history: EvaluationHistory, path: Path, method: str, tit
         values, ends = 100 * wins.mean(axis=1), [interval_of_successes(int(row.sum()), episodes) for row in wins]
         axes.set_ylim(0, 100)
     band = np.array(ends) * (1 if wins is None else 100)
-    colour = algorithm_styles().get(method, spare_styles()[0])[0]
+    (colour, _), _ = algorithm_styles().get(method, spare_styles()[0])
     axes.plot(steps, values, marker="o", color=colour, clip_on=False, zorder=3)
     axes.fill_between(steps, *np.where(np.isfinite(band), band, np.nan).T, color=colour, alpha=0.2, linewidth=0)
     offline = arrays["phase"] == OFFLINE
