@@ -412,11 +412,11 @@ def plot_learning_curve(history: EvaluationHistory, path: Path, method: str, tit
     steps, wins = arrays["timesteps"], arrays.get("successes")
     episodes = arrays["results"].shape[1]
     if wins is None:
-        values, ends = arrays["results"].mean(axis=1), [interval_of_mean(row) for row in arrays["results"]]
+        values, band = arrays["results"].mean(axis=1), np.array([interval_of_mean(row) for row in arrays["results"]])
     else:
-        values, ends = 100 * wins.mean(axis=1), [interval_of_successes(int(row.sum()), episodes) for row in wins]
+        values = 100 * wins.mean(axis=1)
+        band = 100 * np.array([interval_of_successes(int(row.sum()), episodes) for row in wins])
         axes.set_ylim(0, 100)
-    band = np.array(ends) * (1 if wins is None else 100)
     (colour, _), _ = algorithm_styles().get(method, spare_styles()[0])
     axes.plot(steps, values, marker="o", color=colour, clip_on=False, zorder=3)
     axes.fill_between(steps, *np.where(np.isfinite(band), band, np.nan).T, color=colour, alpha=0.2, linewidth=0)

@@ -29,6 +29,7 @@ from zoo.report.figures.drawing import (
 from zoo.report.figures.styles import panel_styles
 from zoo.report.significance import compared_methods, family_of, subject_of
 from zoo.report.statistics.estimates import Array
+from zoo.report.tables.entries import with_minus
 from zoo.report.tables.verdict import BETTER, WORSE, verdicts
 from zoo.runs.read import short_name, split_environment
 from zoo.runs.scores import METRICS, RETURN, SUCCESS
@@ -281,9 +282,7 @@ def _write(ax: Axes, points: Array, colours: Array, sheet: Sheet, is_clear: np.n
         is_dark = colours[row, column, :3] @ [0.3, 0.59, 0.11] < _DARK
         ink = "white" if is_dark else "black" if is_clear is None or is_clear[row, column] else QUIET
         where = {"ha": "center", "va": "center", "fontsize": 0.95 * sheet.text, "in_layout": False}
-        ax.text(
-            column + 0.5, row + 0.5, f"{points[row, column]:.0f}".replace("-", "\N{MINUS SIGN}"), color=ink, **where
-        )
+        ax.text(column + 0.5, row + 0.5, with_minus(f"{points[row, column]:.0f}"), color=ink, **where)
 
 
 def _groups(tasks: Sequence[str], sheet: Sheet) -> list[tuple[str, int]]:

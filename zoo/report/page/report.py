@@ -126,7 +126,10 @@ class Content:
     @cached_property
     def texts(self) -> dict[str, dict[str, str]]:
         """Each table as the text of a file: its name -> kind of file -> text."""
-        return {t.name: {"csv": to_csv(t), "md": to_markdown(t), "tex": to_latex(t, self.width)} for t in self.tables}
+        return {
+            t.name: dict(zip(_TEXTS, (to_csv(t), to_markdown(t), to_latex(t, self.width)), strict=True))
+            for t in self.tables
+        }
 
     @cached_property
     def evaluations(self) -> str:

@@ -82,12 +82,17 @@ def score_entry(
     return Entry(entry.text + ("†" if reaches and not is_best else ""), entry.detail, is_best and is_complete)
 
 
+def with_minus(number: str) -> str:
+    """Return a number's text with a minus sign for its hyphen."""
+    return number.replace("-", "\N{MINUS SIGN}")
+
+
 def number_entry(estimate: Estimate, scale: float, digits: int) -> Entry:
     """Return an estimate with its interval."""
 
     def text(value: float) -> str:
         shown = round(scale * value, 9)  # a tie is decided by its value, not by the order in which it was summed
-        return f"{shown:z,.{digits}f}".replace("-", "\N{MINUS SIGN}")  # z: zero has no sign
+        return with_minus(f"{shown:z,.{digits}f}")  # z: zero has no sign
 
     detail = "(no interval)" if estimate.kind == UNSURE else ""
     if estimate.interval is not None:

@@ -27,6 +27,7 @@ from zoo.report.tables.entries import (
     score_entry,
     seeds_text,
     unsure_note,
+    with_minus,
 )
 from zoo.runs.naming import what_differs
 from zoo.runs.protocol import PROTOCOL, count, shortened, show
@@ -474,11 +475,7 @@ def differences_table(own: RunTables, methods: Collection[str]) -> Table:
 
 
 def _pair_entry(pair: Improvement, is_clear: bool, kind: Kind, digits: int) -> Entry:
-    difference = (
-        ""
-        if pair.difference is None
-        else f"{kind.scale * pair.difference.point:+z,.{digits}f}".replace("-", "\N{MINUS SIGN}")
-    )
+    difference = "" if pair.difference is None else with_minus(f"{kind.scale * pair.difference.point:+z,.{digits}f}")
     return Entry(f"{pair.probability.point:.2f}", difference, is_clear)
 
 
