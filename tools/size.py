@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import ast
-import io
 import json
 import sys
-import tokenize
 from collections import Counter
 from pathlib import Path
 
@@ -21,15 +19,14 @@ DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 def code_lines(path: Path) -> int:
     """Return how many lines of a Python file hold code."""
     source = path.read_text(encoding="utf-8")
-    layout = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-    lines: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type not in layout:
-            lines.update(range(token.start[0], token.end[0] + 1))
-    for node in ast.walk(ast.parse(source)):
-        body = getattr(node, "body", None)
-        if isinstance(node, DOCUMENTED) and body and _is_text(body[0]):
-            lines -= set(range(body[0].lineno, body[0].end_lineno + 1))
+    lines = {number for number, line in enumerate(source.split("\n"), 1) if line.strip()[:1] not in ("", "#")}
+    nodes = list(ast.walk(ast.parse(source)))
+    for node in nodes:
+        if isinstance(node, ast.Constant | ast.JoinedStr):  # a text may have blank lines
+            lines.update(range(node.lineno, (node.end_lineno or 0) + 1))
+    for node in nodes:
+        if isinstance(node, DOCUMENTED) and node.body and _is_text(node.body[0]):
+            lines -= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
     return len(lines)
 
 
