@@ -218,6 +218,11 @@ def test_methods_and_environments_can_be_chosen(tmp_path, capsys, monkeypatch):
         ([], "expected folders of runs, or --published SET for published scores alone, got none"),
         (["--published", "qam2025"], "unknown set of published scores `qam2025`; closest: qam2026"),
         (["{logs}", "--baseline", "qan"], "unknown method `qan`; closest: qam"),
+        (
+            ["{logs}", "--methods", "qam", "--baseline", "fql"],
+            "`--baseline` must be a method of the comparison, got `fql`",
+        ),
+        (["{logs}", "--methods", "qam", "--focus", "fql"], "`--focus` must be a method of the comparison, got `fql`"),
         (["{logs}", "--envs", "ant*"], "expected scores on environments like ant*, got none"),
         (["{logs}", "--resolve", "0"], "`--resolve` must be a finite number > 0 and <= 100, got 0.0"),
         (["{tmp}/nowhere"], "expected a folder of runs, got `{tmp}/nowhere`"),
@@ -227,7 +232,8 @@ def test_methods_and_environments_can_be_chosen(tmp_path, capsys, monkeypatch):
     ],
 )
 def test_bad_input_is_refused_with_exit_code_2(tmp_path, capsys, words, message):
-    write_runs(tmp_path / "logs", SCENE[:1], seeds=1)
+    for algo in ("qam", "fql"):
+        write_runs(tmp_path / "logs", SCENE[:1], algo=algo, seeds=1)
     write_run(tmp_path / "unfinished" / "run", state="interrupted")
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")

@@ -70,15 +70,15 @@ def test_tables_of_different_suites_are_apart_and_named(tmp_path, capsys, monkey
     common, qam, fql = (
         (report / "tables" / f"aggregates_offline{end}.md").read_text() for end in ("", "_qam50", "_fql50")
     )
-    assert common.startswith("**Aggregates, offline, 40 common tasks.**")
+    assert common.startswith("**Aggregates, offline, 40 common tasks, 1,000,000 steps.**")
     assert "the 40 tasks that all methods have (antmaze-giant-navigate (5 tasks), " in common
-    assert qam.startswith("**Aggregates, offline, 50 tasks of qam50.**")
-    assert fql.startswith("**Aggregates, offline, 50 tasks of fql50.**")
+    assert qam.startswith("**Aggregates, offline, 50 tasks of qam50, ")
+    assert fql.startswith("**Aggregates, offline, 50 tasks of fql50, 8 seeds, 1,000,000 steps.**")
     assert "all tasks of fql50, for the methods that have them all, 8 seeds, 1,000,000 steps, " in fql
     assert "| Half | **50.0** | - |" in fql
     assert "Half" not in qam
     page = (report / "report.html").read_text()
-    assert "<b>Aggregates, offline, 50 tasks of fql50.</b>" in page
+    assert "<b>Aggregates, offline, 50 tasks of fql50, 8 seeds, 1,000,000 steps.</b>" in page
     run(capsys, "--published", "qam2026", "-o", report, *SMALL)  # tables of an older report go
     assert not list((report / "tables").glob("aggregates_*50.*"))
 

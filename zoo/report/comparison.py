@@ -130,7 +130,7 @@ class Phase:
     :param thresholds: where the profiles are evaluated.
     :param profiles: method -> fraction of runs above each threshold.
     :param curves: method -> its learning curve over the tasks of `Comparison.curves_label`.
-    :param domain_curves: domain -> method -> its learning curve.
+    :param domain_curves: domain -> method -> its learning curve, over the tasks that have all phases of the domain.
     :param suite_aggregates: suite of a published set -> method that has all its tasks -> its aggregates over them;
         without `suite`, whose aggregates are `aggregates`.
     :param scores: method with single runs -> task of `tasks` -> the final score of each run; without `strays`.

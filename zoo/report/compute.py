@@ -70,12 +70,12 @@ def compare(
     """
     phases = {}
     suites = sorted({m.suite for m in methods.values() if m.suite}) if kind is SUCCESS else []
-    curve_tasks = _curve_tasks(evaluations)
+    curve_tasks, passing = _curve_tasks(evaluations), _passing_tasks(evaluations) if kind is SUCCESS else set()
     for name in PHASES:
         runs, published = (table[table["phase"] == name] for table in (evaluations, means))
         if len(runs) or len(published):
             shown = curve_tasks if curves else None
-            phase = _compare_phase(name, runs, published, kind, reps, suites, shown)
+            phase = _compare_phase(name, runs, published, kind, reps, suites, shown, passing)
             phases[name] = _with_tallies(phase, methods)
     label = label_of(curve_tasks, _suite_of(curve_tasks, kind))
     return Comparison(kind, methods, phases, reps, label)
@@ -103,11 +103,13 @@ def _compare_phase(
     reps: int,
     suites: Sequence[str],
     curve_tasks: Sequence[str] | None,
+    passing: Collection[str],
 ) -> Phase:
     """Compute every number of one phase.
 
     :param suites: the suites of published sets.
     :param curve_tasks: what learning curves are over; None for no curves and profiles.
+    :param passing: tasks that the learning curves of their domain leave out.
     """
     scores = final_scores(runs)
     episodes = episodes_of(runs) if kind is SUCCESS else None
@@ -143,8 +145,8 @@ def _compare_phase(
         curves=learning_curves(runs, curve_tasks, kind, curve_reps) if _can_average(curve_tasks, kind) else {},
         domain_curves={
             domain: learning_curves(runs, inside, kind, curve_reps, with_iqm=False)
-            for domain, inside in domain_tasks.items()
-            if curve_tasks is not None
+            for domain, found in domain_tasks.items()
+            if curve_tasks is not None and (inside := [task for task in found if task not in passing])
         },
         suite=_suite_of(tasks, kind),
         suite_aggregates=_suite_aggregates(scores, table, suites, tasks, reps, episodes),
@@ -217,6 +219,13 @@ def _curve_tasks(evaluations: pd.DataFrame) -> tuple[str, ...]:
         strays = _find_strays(coverage, own)
         found += [set(tasks) for method, tasks in coverage.items() if method not in strays]
     return tuple(sorted(set.intersection(*found))) if found else ()
+
+
+def _passing_tasks(evaluations: pd.DataFrame) -> set[str]:
+    """Return the tasks that lack a phase of their domain, whose curve would go on about other tasks."""
+    phases = evaluations[["domain", "environment", "phase"]].drop_duplicates()
+    own, whole = (phases.groupby(key)["phase"].transform("nunique") for key in ("environment", "domain"))
+    return set(phases.loc[own < whole, "environment"])
 
 
 def _domain_tasks(runs: pd.DataFrame, means: PublishedMeans, kind: Kind) -> dict[str, list[str]]:

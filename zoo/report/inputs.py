@@ -266,6 +266,14 @@ def _joined(tables: Sequence[pd.DataFrame], columns: Iterable[str]) -> pd.DataFr
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(columns))
 
 
+def _restricted(method: Method, environments: Collection[str]) -> Method:
+    """Return a method that knows of its runs on some environments only."""
+    places = {*environments, *(split_environment(name)[1] for name in environments)}  # published ones are by domain
+    tables = ("protocols", "departures", "tallies", "settings")
+    kept = {table: {k: v for k, v in getattr(method, table).items() if k in places} for table in tables}
+    return replace(method, **kept)
+
+
 def _chosen(inputs: Inputs, request: Request) -> Inputs:
     """Keep the methods and environments that were asked for."""
     evaluations, means, methods = inputs.evaluations, inputs.means, inputs.methods
@@ -276,9 +284,10 @@ def _chosen(inputs: Inputs, request: Request) -> Inputs:
         methods = {name: method for name, method in methods.items() if name in request.methods}
         evaluations, means = (table[table["method"].isin(list(methods))] for table in (evaluations, means))
     if request.envs:
-        known = {*evaluations["environment"], *means["environment"]}
-        wanted = [name for name in known if any(fnmatchcase(name, pattern) for pattern in request.envs)]
+        known = {*evaluations["environment"], *means["environment"], *inputs.own.runs["environment"].dropna()}
+        wanted = {name for name in known if any(fnmatchcase(name, pattern) for pattern in request.envs)}
         evaluations, means = (table[table["environment"].isin(wanted)] for table in (evaluations, means))
+        methods = {name: _restricted(method, wanted) for name, method in methods.items()}
     if request.paths and any(method.is_own for method in methods.values()):
         # A phase that no own run has reached says nothing about own runs.
         is_success = evaluations["kind"] == SUCCESS.name
@@ -289,6 +298,9 @@ def _chosen(inputs: Inputs, request: Request) -> Inputs:
     methods = {name: method for name, method in methods.items() if name in present}
     if not methods:
         raise UsageError(f"expected scores on environments like {', '.join(request.envs or ['any'])}, got none")
+    for flag, name in (("--baseline", request.baseline), ("--focus", request.focus)):
+        if name is not None and name not in methods:
+            raise UsageError(f"`{flag}` must be a method of the comparison, got `{name}`, which has no scores in it")
     normalised = set(evaluations.loc[evaluations["kind"] == NORMALISED_RETURN.name, "environment"])
     references = {name: pair for name, pair in inputs.references.items() if name in normalised}
     return replace(inputs, methods=methods, evaluations=evaluations, means=means, references=references)

@@ -19,11 +19,13 @@ class LearningCurve:
     """Scores of one method at its evaluations.
 
     :param steps: gradient steps, then environment steps on top, shape (K,).
+    :param seeds: the smallest and the largest number of runs of a task.
     :param mean: mean at each step.
     :param iqm: interquartile mean at each step, or None where it was not computed.
     """
 
     steps: np.ndarray
+    seeds: tuple[int, int]
     mean: Curve
     iqm: Curve | None = None
 
@@ -60,10 +62,11 @@ def learning_curves(
         table = tables[method]
         played = episodes.get(method)
         scores = {task: table.loc[task].to_numpy() for task in tasks}
-        steps = table.columns.to_numpy()
+        steps, runs = table.columns.to_numpy(), [len(found) for found in scores.values()]
+        seeds = min(runs), max(runs)
         if not with_iqm:
-            return LearningCurve(steps, statistics.mean(scores, kind.limits, played))
-        return LearningCurve(steps, *statistics.mean_and_iqm(scores, reps, kind.limits, played))
+            return LearningCurve(steps, seeds, statistics.mean(scores, kind.limits, played))
+        return LearningCurve(steps, seeds, *statistics.mean_and_iqm(scores, reps, kind.limits, played))
 
     complete = [
         method

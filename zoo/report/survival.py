@@ -70,7 +70,7 @@ def describe_tallies(found: Mapping[str, Tally], mode: str) -> list[str]:
     :param found: method -> its runs on the tasks of the comparison.
     """
     counts = {
-        "last": "they count with their last evaluation, kept to the end",
+        "last": "they count with their last evaluation after step 0, where they have one, kept to the end",
         "zero": "they count as zero",
         "exclude": "they are left out, so its scores are those of the survivors",
     }[mode]

@@ -81,6 +81,15 @@ def test_method_with_missing_runs_is_never_bold(tmp_path):
         assert "qam‡" not in bold | columns
 
 
+def test_runs_on_environments_that_are_left_out_are_not_told_of(tmp_path):
+    write_method(tmp_path / "scene", "qam", [40, 40, 1], failed=(2,))
+    write_method(tmp_path / "cube", "qam", [40] * 3, env="cube-double-play-singletask-task1-v0")
+    (method,) = collect(Request(paths=[tmp_path], envs=["cube-*"])).methods.values()
+    assert method.title == "qam"
+    assert method.tally(method.tallies) == Tally(3, 3, 0)
+    assert list(method.protocols) == ["cube-double-play-singletask-task1-v0"]
+
+
 def test_unfinished_runs_are_started_but_have_not_failed(tmp_path):
     write_method(tmp_path, "qam", [40] * 5)
     write_run(tmp_path / "late", seed=5, state="running")

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 from packaging.version import Version
 
 from zoo.report.comparison import Comparison, Phase, label_of
@@ -76,10 +77,11 @@ def warnings(
         result.append(f"{few}; each is listed with its reason.")
     tallies = {name: method.tally(method.tallies) for name, method in comparisons[0].methods.items()}
     result += describe_tallies({name: tally for name, tally in tallies.items() if tally is not None}, failed)
-    result += _rewards_of_other_versions(own, sets)
+    shown = own.runs[own.runs["problem"].isna() & own.runs["method"].isin(list(comparisons[0].methods))]
+    result += _rewards_of_other_versions(shown, sets)
     result += _unfinished_sets(sets)
     result += _departures(comparisons, sets)
-    result += _different_thresholds(own)
+    result += _different_thresholds(shown)
     result += [
         f"Scoring of {', '.join(shortened(names))}: {scoring}. Other scores are those of the last evaluation."
         for scoring, names in scored_otherwise(comparisons[0]).items()
@@ -126,10 +128,10 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
     return result
 
 
-def _different_thresholds(own: RunTables) -> list[str]:
+def _different_thresholds(runs: pd.DataFrame) -> list[str]:
     """Return where runs count a success from different returns on, which are different scores."""
-    counted = own.runs[own.runs["problem"].isna() & own.runs["success_return"].notna()]
-    found = {str(name): sorted(set(part)) for name, part in counted.groupby("environment")["success_return"]}
+    known = runs[runs["success_return"].notna()]
+    found = {str(name): sorted(set(part)) for name, part in known.groupby("environment")["success_return"]}
     return [
         f"{short_name(name)}: runs count a success from different returns on, {', '.join(f'{x:g}' for x in values)}; "
         "their shares of successes say nothing about each other."
@@ -153,16 +155,15 @@ def _unfinished_sets(sets: Sequence[PublishedSet]) -> list[str]:
     return result
 
 
-def _rewards_of_other_versions(own: RunTables, sets: Sequence[PublishedSet]) -> list[str]:
+def _rewards_of_other_versions(runs: pd.DataFrame, sets: Sequence[PublishedSet]) -> list[str]:
     """Return whether scores stand side by side whose rewards came at different steps of an episode."""
-    found = {published.name: published.ogbench for published in sets}
-    for name, part in own.runs[own.runs["problem"].isna()].groupby("method"):
+    found = {(published.name, published.ogbench): None for published in sets}
+    for name, run in sorted(zip(runs["method"], runs["run"], strict=True)):
         with contextlib.suppress(UnreadableRun):  # old runs may have none
-            packages = RunFolder(Path(part["run"].iloc[0])).read_versions().get("packages") or {}
-            found[str(name)] = packages.get("ogbench")
-    known = {name: Version(version) for name, version in found.items() if version}
-    before = [f"{name} ({version})" for name, version in known.items() if version < REWARDS_CHANGED]
-    since = [f"{name} ({version})" for name, version in known.items() if version >= REWARDS_CHANGED]
+            found[name, (RunFolder(Path(run)).read_versions().get("packages") or {}).get("ogbench")] = None
+    known = [(name, Version(version)) for name, version in found if version]
+    before = [f"{name} ({version})" for name, version in known if version < REWARDS_CHANGED]
+    since = [f"{name} ({version})" for name, version in known if version >= REWARDS_CHANGED]
     if not before or not since:
         return []
     return [
@@ -220,30 +221,34 @@ def _differences_from_sets(
     for comparison in (found for found in comparisons if found.kind is SUCCESS):
         phase = PHASES[-1] if PHASES[-1] in comparison.phases else PHASES[0]
         for published in sets:
-            covered = {
-                domain for m in comparison.methods.values() if m.source == published.name for domain in m.protocols
-            }
             for name, method in comparison.methods.items():
-                tasks = [task for task in _shown_tasks([comparison], name) if split_environment(task)[1] in covered]
-                if method.is_own and tasks:
-                    differences = {task: set_differences(phase, method, task, published, expected) for task in tasks}
-                    if any(differences.values()):
-                        result.append(f"{name} was not run as {published.name} was: {_gathered(differences)}.")
+                tasks = _compared_tasks(comparison, published, name) if method.is_own else []
+                differences = {task: set_differences(phase, method, task, published, expected) for task in tasks}
+                if any(differences.values()):
+                    result.append(f"{name} was not run as {published.name} was: {_gathered(differences)}.")
     return result
+
+
+def _compared_tasks(comparison: Comparison, published: PublishedSet, name: str) -> list[str]:
+    """Return the environments of a method in whose domains a published set has scores beside it."""
+    covered = {domain for m in comparison.methods.values() if m.source == published.name for domain in m.protocols}
+    return [task for task in _shown_tasks([comparison], name) if split_environment(task)[1] in covered]
 
 
 def _departures(comparisons: Sequence[Comparison], sets: Sequence[PublishedSet]) -> list[str]:
     """Return which methods depart from the protocol of their profile, and where.
 
-    Of a published set's profile, `_differences_from_sets` says it.
+    Beside the scores of a set of that profile, `_differences_from_sets` says it.
     """
-    compared = {published.protocol.get("profile") for published in sets}
     result = []
     for name, method in comparisons[0].methods.items():
-        shown = _shown_tasks(comparisons, name)
-        found = {task: method.departures.get(task, ()) for task in shown}
-        profiles = {str(method.protocols[task]["profile"]): None for task in shown if found[task]}
-        if profiles and not set(profiles) <= compared:
+        found = {task: method.departures.get(task, ()) for task in _shown_tasks(comparisons, name)}
+        for published in sets:
+            for task in _compared_tasks(comparisons[0], published, name):
+                if method.is_own and method.protocols[task]["profile"] == published.protocol.get("profile"):
+                    found[task] = ()
+        profiles = {str(method.protocols[task]["profile"]): None for task in found if found[task]}
+        if profiles:
             result.append(f"{name} departs from the protocol of profile {', '.join(profiles)}: {_gathered(found)}.")
     return result
 

@@ -163,7 +163,7 @@ def _sample_efficiency(comparison: Comparison, names: Names) -> Drawing:
     parts = [phase.curves for phase in comparison.phases.values()]
     both = [curve for part in parts for found in part.values() for curve in (found.mean, found.iqm)]
     panels = [
-        _curve_panel(comparison, parts, metric, names, None)
+        _curve_panel(comparison, parts, metric, names)
         | {"title": METRICS[metric] + kind.title}
         | {"y": _scores_axis(kind, both, f"{kind.unit}, {comparison.curves_label}")}
         for metric in ("mean", "iqm")
@@ -178,7 +178,7 @@ def _domains(comparison: Comparison, names: Names) -> Drawing:
     found = sorted({domain for phase in phases for domain, curves in phase.domain_curves.items() if curves})
     for domain in found:
         parts = [phase.domain_curves.get(domain, {}) for phase in phases]
-        panel = _curve_panel(comparison, parts, "mean", names, domain)
+        panel = _curve_panel(comparison, parts, "mean", names)
         curves = [curve.mean for part in parts for curve in part.values()]
         panel |= {"title": domain, "domain": names.domain(domain), "y": _scores_axis(kind, curves, kind.unit)}
         panels.append(panel)
@@ -186,18 +186,15 @@ def _domains(comparison: Comparison, names: Names) -> Drawing:
     return {"name": name, "type": "curves", "panels": panels}
 
 
-def _curve_panel(
-    comparison: Comparison, parts: Sequence[Curves], metric: str, names: Names, domain: str | None
-) -> dict[str, Any]:
+def _curve_panel(comparison: Comparison, parts: Sequence[Curves], metric: str, names: Names) -> dict[str, Any]:
     """Return the learning curves of all phases; the first point of an online one may be the last offline one."""
     kind, phases = comparison.kind, list(comparison.phases.values())
     lines = []
     for k, name, steps, curve in joined_curves(parts, metric):
-        phase = phases[k]
-        where = phase.tasks if domain is None else phase.domain_tasks[domain]
-        is_joined = len(steps) > len(parts[k][name].steps)
-        lines.append({"m": names.method(name), "phase": phase.name, "seeds": _seeds(phase, name, where)})
-        lines[-1] |= _line(steps, curve, kind.scale, 0, _digits(kind, [curve])) | {"isJoined": is_joined}
+        found = parts[k][name]
+        lines.append({"m": names.method(name), "phase": phases[k].name, "seeds": seeds_text(found.seeds)})
+        lines[-1] |= _line(steps, curve, kind.scale, 0, _digits(kind, [curve]))
+        lines[-1] |= {"isJoined": len(steps) > len(found.steps)}
     axis = {"label": "steps", "limits": [0, last_step(parts)], "digits": 0, "kind": "steps"}
     return {"lines": lines, "border": end_of_offline(parts), "x": axis, "named": _named(comparison, names)}
 

@@ -21,7 +21,7 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-from zoo.report.comparison import Comparison, Phase, baseline_of
+from zoo.report.comparison import Comparison, baseline_of
 from zoo.report.compute import last_evaluations
 from zoo.report.cost import NO_COSTS, Costs
 from zoo.report.figures.drawing import FORMATS, SHEETS, save
@@ -283,7 +283,7 @@ def curves_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
         {"method": name, "kind": comparison.kind.name, "phase": phase.name, "where": where, "metric": metric}
         | {"step": int(step)}
         | _values(curve, k, "value")
-        | {"seeds": _seeds(phase, name, phase.tasks if where == ALL_TASKS else phase.domain_tasks[where])}
+        | {"seeds": found.seeds[0]}
         for comparison in comparisons
         for phase in comparison.phases.values()
         for where, curves in {ALL_TASKS: phase.curves, **phase.domain_curves}.items()
@@ -300,7 +300,7 @@ def profiles_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     rows = [
         {"method": name, "kind": comparison.kind.name, "phase": phase.name, "tau": float(tau)}
         | _values(curve, k, "fraction")
-        | {"seeds": _seeds(phase, name, phase.tasks)}
+        | {"seeds": phase.aggregates[name].seeds[0]}
         for comparison in comparisons
         for phase in comparison.phases.values()
         for name, curve in phase.profiles.items()
@@ -326,8 +326,3 @@ def _values(curve: Curve, index: int, name: str) -> dict[str, float | None]:
     estimate = curve.estimate(index)
     low, high = estimate.interval or (None, None)
     return {name: estimate.point, "low": low, "high": high}
-
-
-def _seeds(phase: Phase, method: str, tasks: Sequence[str]) -> int:
-    """Return the smallest number of seeds of a method on a task."""
-    return min((phase.per_task[task][method].seeds[0] for task in tasks if method in phase.per_task[task]), default=0)

@@ -87,7 +87,7 @@ class Improvement:
     :param probability: P(X > Y), ties counted half, averaged over tasks.
     :param difference: the effect size, mean of X minus mean of Y; None where scores of tasks cannot be averaged.
     :param p_value: two-sided, before any correction: that the means are equal, or without a difference that runs of
-        both score alike on every task; None where a task has one run.
+        both score alike on every task; None where nothing says how runs vary.
     :param tasks: on how many tasks the means differ at 5%, after Holm's correction for these tasks.
     """
 
@@ -163,7 +163,9 @@ def t_quantile(freedom: Array) -> Array:
 
 
 def welch_p_values(sums: Array, variances: Array, seeds: NDArray[np.int64]) -> Array:
-    """Return the two-sided p value of each sum of means being zero; NaN where a variance is.
+    """Return the two-sided p value of each sum of means being zero; NaN where a variance is, or all of them are zero.
+
+    Runs that agree exactly, where nothing bounds their variance, say nothing about other seeds.
 
     :param sums: shape (K,).
     :param variances: of one run, shape (parts, K).
@@ -171,8 +173,7 @@ def welch_p_values(sums: Array, variances: Array, seeds: NDArray[np.int64]) -> A
     :return: shape (K,).
     """
     error, freedom = _welch(variances, seeds)
-    certain = np.where(sums == 0, 0.0, np.inf)  # runs that all agree, where nothing bounds their variance
-    found = np.divide(np.abs(sums), error, out=certain, where=error != 0)
+    found = np.divide(np.abs(sums), error, out=np.full_like(error, np.nan), where=error != 0)
     return np.asarray(2 * special.stdtr(freedom, -found))
 
 

@@ -32,7 +32,7 @@ class SeedPlan:
 def plan_seeds(
     spreads: Mapping[str, Spread], pairs: Sequence[tuple[str, str]], resolve: float
 ) -> dict[tuple[str, str], SeedPlan | None]:
-    """Return the plan of each pair of methods; None where a task has one run, which says nothing about its variance.
+    """Return the plan of each pair of methods; None where nothing says how runs vary: a task has one, or all agree.
 
     It assumes that runs of every task vary as those that there are, that both methods get the same number of seeds on
     each of these tasks, and Welch-Satterthwaite's t-interval, whose quantile depends on that number.
@@ -50,7 +50,7 @@ def plan_seeds(
     ends = [freedom / (2 * special.gammaincinv(freedom / 2, end / 100)) for end in reversed(PERCENTILES)]
     low, needed, high = (_seeds_needed(variances * scale, resolve) for scale in (ends[0], 1.0, ends[1]))
     return {
-        pair: None if np.isnan(widths[k]) else SeedPlan(float(widths[k]), needed[k], (low[k], high[k]))
+        pair: None if not widths[k] > 0 else SeedPlan(float(widths[k]), needed[k], (low[k], high[k]))
         for k, pair in enumerate(pairs)
     }
 

@@ -73,7 +73,7 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     for key in counts[0] if counts else ():
         texts = [found[key] for found in counts]
         if len({*texts}) == 1 and key != "finished":
-            alike.append(f"{texts[0]} {key}")
+            alike.append(count(texts[0], key.removesuffix("s")))
             continue
         header.append(key)
         for row, text in zip(rows, texts, strict=True):
@@ -88,9 +88,10 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     )
     table = _table("aggregates", "Aggregates", phase, kind, caption, header, rows, data)
     if suite is None:
-        return replace(table, title=f"{table.title}, {phase.tasks_label}")
+        return replace(table, title=", ".join((table.title, phase.tasks_label, *alike)))
     tasks = count(next(iter(cells.values())).tasks, "task")
-    return replace(table, name=f"{table.name}_{suite}", title=f"{table.title}, {tasks} of {suite}")
+    title = ", ".join((table.title, f"{tasks} of {suite}", *alike))
+    return replace(table, name=f"{table.name}_{suite}", title=title)
 
 
 def improvement_table(comparison: Comparison, phase: Phase) -> Table:

@@ -19,7 +19,7 @@ def print_tables(verdicts: Iterable[tuple[str, str]], warnings: Iterable[str], f
     Where nothing can be averaged, the means of the tasks stand in for the aggregates.
     """
     columns = {
-        "aggregates": ("method", "mean", "IQM", "seeds", "finished", "step"),
+        "aggregates": None,
         "improvement": None,
         "verdict": None,
         "differences": None,

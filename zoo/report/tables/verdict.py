@@ -38,7 +38,7 @@ _WORDS = {
     BOTH_SOLVE: "undecided, since both solve the tasks, against",
     BOTH_FAIL: "undecided, since both fail, against",
     UNCLEAR: "undecided against",
-    UNTESTED: "not to be decided, since a task has one seed, against",
+    UNTESTED: "not to be decided, since a task has one seed or all seeds agree, against",
 }
 
 

@@ -1,3 +1,5 @@
+import json
+
 import pandas as pd
 import pytest
 
@@ -15,6 +17,7 @@ from tests.zoo.runs.test_read import write_run
 from zoo.report.comparison import Method
 from zoo.report.compute import compare
 from zoo.report.page.caveats import describe_kinds, describe_phases, warnings
+from zoo.report.published_scores import load_set
 from zoo.runs.read import read_runs
 
 
@@ -73,13 +76,13 @@ def test_methods_with_the_same_environments_are_named_together():
     assert found.endswith("was run by all methods: a, c have scene-play task1; b has 4 tasks of scene-play.")
 
 
-def departures_of(departures, profile="qam"):
+def departures_of(departures, profile="qam", sets=()):
     """Return the sentences on departures of one method that was run on the given tasks of scene."""
     protocols = {env: {"profile": profile} for env in departures}
     table = scene_runs([[0.5] * 6] * 5)
     methods = {"qam": Method("qam", "QAM", "own", protocols, departures)}
     comparison = compare(methods, table[table["environment"].isin(departures)], NO_MEANS, reps=20)
-    return [sentence for sentence in warnings([comparison], runs_table()) if "departs" in sentence]
+    return [sentence for sentence in warnings([comparison], runs_table(), sets) if "departs" in sentence]
 
 
 def test_departures_of_some_environments_name_them():
@@ -91,9 +94,22 @@ def test_departures_of_some_environments_name_them():
     ]
 
 
+def test_departures_are_told_beside_a_set_that_has_no_scores_there():
+    departures = {SCENE[0]: ("offline_steps 3,000 instead of 1,000,000",)}
+    assert len(departures_of(departures, sets=[load_set("qam2026")])) == 1
+
+
+def test_seeds_of_a_method_with_other_rewards_are_told(tmp_path):
+    for seed, version in enumerate(("1.1.0", "1.2.1")):
+        run = write_run(tmp_path / str(seed), seed=seed)
+        (run / "versions.json").write_text(json.dumps({"packages": {"ogbench": version}}))
+    (sentence,) = (text for text in warnings(content_of(evaluations(["qam"])).comparisons, read_runs([tmp_path])))
+    assert sentence.endswith("may differ for that alone: qam (1.1.0), and qam (1.2.1).")
+
+
 def test_different_thresholds_of_success_on_one_environment_are_told(tmp_path):
     for number, (env, threshold) in enumerate([("Pendulum-v1", -300), ("Pendulum-v1", -500.5), ("Hopper-v5", 1000)]):
         write_run(tmp_path / str(number), env=env, seed=number, success_return=threshold)
-    found = warnings(content_of(evaluations(["QAM"])).comparisons, read_runs([tmp_path]))
+    found = warnings(content_of(evaluations(["qam"])).comparisons, read_runs([tmp_path], merge_protocols=True))
     assert "Pendulum-v1: runs count a success from different returns on, -500.5, -300" in "\n".join(found)
     assert "Hopper" not in "\n".join(found)

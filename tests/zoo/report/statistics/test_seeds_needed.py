@@ -53,8 +53,8 @@ def test_what_no_number_of_seeds_resolves_is_said():
     assert plan.half_width > 0
 
 
-def test_runs_that_do_not_vary_need_two_seeds():
-    assert plan_seeds(spreads([0.0], [0.0]), [PAIR], 0.03)[PAIR].seeds == 2
+def test_runs_that_agree_exactly_give_no_plan():
+    assert plan_seeds(spreads([0.0], [0.0]), [PAIR], 0.03)[PAIR] is None
 
 
 def comparison_with(scores):

@@ -144,7 +144,7 @@ def test_two_own_methods_are_set_against_each_other_first():
 def test_one_seed_decides_nothing_and_says_how_many_do():
     comparison = compared({"ours": [[0.5]] * 5, "other": [[0.2, 0.4, 0.6]] * 5})
     sentence = verdict_sentences([comparison])[0][0]
-    assert "Not to be decided, since a task has one seed, against other" in sentence
+    assert "Not to be decided, since a task has one seed or all seeds agree, against other" in sentence
     plan = plan_seeds(with_typical_spread(offline(comparison).spreads), [("ours", "other")], 0.03)["ours", "other"]
     assert plan.seeds == pytest.approx(2 * 0.04 / 5 * (1.96 / 0.03) ** 2, abs=2)  # both vary as the other does
     assert f"It takes about {plan.seeds} seeds of each to resolve 3 points." in sentence
