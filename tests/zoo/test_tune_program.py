@@ -92,7 +92,7 @@ def test_an_algorithm_without_declared_searches_is_refused(tmp_path: Path, capsy
 def test_a_trial_is_a_training_run(
     in_this_process: None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, result, _ = tune(capsys, arguments(data, tmp_path, "--n-trials", "2", "--n-evaluations", "2"))
+    code, result, _ = tune(capsys, arguments(data, tmp_path, "--n-trials", "2", "--n-evaluations", "2", steps=21))
     assert (code, result["trials"]) == (0, {"complete": 2})
     assert table(tmp_path)["number"].tolist() == [0, 1]
     for number, runs in enumerate(table(tmp_path)["runs"].str.split()):
@@ -103,7 +103,7 @@ def test_a_trial_is_a_training_run(
             assert config["sources"][-1].startswith("-params")
             assert f"study s, trial {number}" in config["sources"]
             assert (config["seed"], config["eval_seed"]) == (seed, 1_000_000)
-            assert np.load(run / "evaluations.npz")["timesteps"].tolist() == [10, 20]
+            assert np.load(run / "evaluations.npz")["timesteps"].tolist() == [11, 21]
             assert json.loads((run / "status.json").read_text())["state"] == "done"
 
 

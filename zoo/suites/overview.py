@@ -111,7 +111,7 @@ def forecast(looks: Sequence[Look], others: Sequence[Look] = (), trials: Mapping
     :param others: further jobs of the suite, whose time tells too.
     :param trials: by algorithm.
     """
-    done = [look for look in (*looks, *others) if look.state.is_final and look.seconds]
+    done = [look for look in (*looks, *others) if look.state is State.DONE and look.seconds]
     trials = trials or {}
     left = [look for look in looks if not look.state.is_final]
     if not left:
@@ -210,7 +210,7 @@ def try_algorithms(looks: Sequence[Look], others: Sequence[Look] = ()) -> dict[s
     :param looks: at the jobs that are asked about.
     :param others: at further jobs, of which finished ones tell the time too.
     """
-    known = {look.job.algo for look in (*looks, *others) if look.state.is_final and look.seconds}
+    known = {look.job.algo for look in (*looks, *others) if look.state is State.DONE and look.seconds}
     jobs = {look.job.algo: look.job for look in looks if not look.state.is_final and look.job.algo not in known}
     if jobs:
         log.info("trying how fast %s train on this machine, some seconds each", ", ".join(jobs))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from agents.common.validation import unknown_name_message
+from agents.registry import ALIASES
 from zoo.baselines import Baseline
-from zoo.datasets.names import single_task_names
-from zoo.envs import d4rl, robomimic
+from zoo.datasets.names import DATASETS, single_task_names
+from zoo.envs import d4rl
 from zoo.envs.ocbench import tasks_of
 from zoo.errors import UsageError
+from zoo.report.published_scores import load_set
 from zoo.settings.config import find_entry
-from zoo.settings.layers import DEFAULT_PROFILE, merge, read_yaml
+from zoo.settings.layers import DEFAULT_PROFILE, merge, nest, read_yaml
 from zoo.terminal.arguments import parse_seeds
 from zoo.terminal.texts import check_label
 
@@ -93,13 +94,19 @@ class Suite:
 
     def runs(self) -> list[Run]:
         """Return every run, environment by environment, so that a suite that is stopped has compared some."""
-        groups = self._seed_groups()
-        return [
-            Run(algo, env, group, label, merge(self._params_for(label or algo, algo, env), own))
-            for env in self._environments()
-            for algo, label, own in self._variants()
+        groups, environments, variants = self._seed_groups(), self._environments(), self._variants()
+        for override in self.overrides:
+            _check_keys(override, ("algorithms", "environments", "params"), "an override of the suite")
+        runs = [
+            Run(algo, env, group, label, merge(self._params_for(algo, label, env), nest(own)))
+            for env in environments
+            for algo, label, own in variants
             for group in (groups if _can_train_together(algo) else [(seed,) for group in groups for seed in group])
         ]
+        for override in self.overrides:
+            if not any(_is_for(override, run.algo, run.label, run.env) for run in runs):
+                raise UsageError(f"an override of the suite must match one of its runs, got {dict(override)}, for none")
+        return runs
 
     def _seed_groups(self) -> list[tuple[int, ...]]:
         words = self.seeds if isinstance(self.seeds, list | tuple) else [self.seeds]
@@ -113,10 +120,10 @@ class Suite:
         """Return the environments, those of each domain in place of it."""
         found: dict[str, None] = {}
         for name in self.environments:
-            is_one = "singletask" in name or name in robomimic.TASKS or re.search(r"-v\d+$", name)
-            of_domain = tasks_of(name) or [task.name for task in d4rl.TASKS.values() if task.domain == name]
-            of_domain = of_domain or single_task_names(f"{name}-v0")[1:]
-            found |= dict.fromkeys([name] if is_one else of_domain)
+            tasks = tasks_of(name) or [task.name for task in d4rl.TASKS.values() if task.domain == name]
+            if f"{name}-v0" in DATASETS:
+                tasks = single_task_names(f"{name}-v0")[1:]
+            found |= dict.fromkeys(tasks or [name])
         return list(found)
 
     def _variants(self) -> list[tuple[str, str, Mapping[str, Any]]]:
@@ -125,26 +132,25 @@ class Suite:
         for entry in self.algorithms:
             values = {"algo": entry} if isinstance(entry, str) else entry
             _check_keys(values, ("algo", "label", "params"), "an algorithm of the suite")
-            if "algo" not in values:
+            if not isinstance(values.get("algo"), str):
                 raise UsageError(f"an algorithm of the suite must be an id or have `algo`, got {entry!r}")
             check_label(str(values.get("label", "")))
             found.append((values["algo"], str(values.get("label", "")), values.get("params", {})))
         names = [label or algo for algo, label, _ in found]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        ids = [ALIASES.get(name, name) for name in names]
+        twice = sorted({id for id in ids if ids.count(id) > 1})
         if twice:
             raise UsageError(f"algorithms of a suite must have different names, got {twice[0]} twice; give a `label`")
         if self.focus and self.focus not in names:
             raise UsageError(unknown_name_message("algorithm of the suite as its `focus`", self.focus, names))
         return found
 
-    def _params_for(self, name: str, algo: str, env: str) -> dict[str, Any]:
+    def _params_for(self, algo: str, label: str, env: str) -> dict[str, Any]:
         """Return the settings that the suite gives a run."""
-        params: dict[str, Any] = dict(self.params)
+        params = nest(self.params)
         for override in self.overrides:
-            _check_keys(override, ("algorithms", "environments", "params"), "an override of the suite")
-            algorithms, environments = (_listed(override.get(key, "*")) for key in ("algorithms", "environments"))
-            if (_matches(name, algorithms) or _matches(algo, algorithms)) and _matches(env, environments):
-                params = merge(params, override.get("params", {}))
+            if _is_for(override, algo, label, env):
+                params = merge(params, nest(override.get("params", {})))
         return params
 
 
@@ -173,6 +179,12 @@ def read_suite(path: Path) -> Suite:
             raise UsageError(f"`{name}` of the suite {path} must be {noun}, got {value!r}")
         if name in LISTS_OF_NAMES and not all(isinstance(each, str) for each in value):
             raise UsageError(f"`{name}` of the suite {path} must be a list of names, got {value!r}")
+        if name in ("algorithms", "environments") and not value:
+            raise UsageError(f"`{name}` of the suite {path} must name at least one, got none")
+    if content.get("quick") and "profile" in content:
+        raise UsageError(f"`quick` and `profile` of the suite {path} both say which settings; give one of them")
+    for name in content.get("published", ()):
+        load_set(name)  # refused now, not when the report is written
     return Suite(**content)
 
 
@@ -180,7 +192,7 @@ def select(runs: Sequence[Run], algorithms: Sequence[str], environments: Sequenc
     """Return the runs whose algorithm and environment match one of some patterns; no patterns match all."""
     chosen = list(runs)
     for patterns, fields_of in ((algorithms, ("algo", "label")), (environments, ("env",))):
-        names = {getattr(run, name) for run in runs for name in fields_of}
+        names = {getattr(run, name) for run in runs for name in fields_of} - {""}
         for pattern in patterns:
             if not fnmatch.filter(names, pattern):
                 raise UsageError(unknown_name_message("algorithm or environment of the suite", pattern, names))
@@ -205,9 +217,15 @@ def _check_keys(values: Any, known: Sequence[str], what: str) -> None:
         if key not in known:
             raise UsageError(unknown_name_message(f"key of {what}", str(key), known))
     for key in ("params", "env_kwargs"):
-        if not isinstance(values.get(key, {}), Mapping):
-            raise UsageError(f"`{key}` of {what} must be a mapping, got {values[key]!r}")
+        given = values.get(key, {})
+        if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+            raise UsageError(f"`{key}` of {what} must be a mapping with names as its keys, got {given!r}")
 
 
-def _listed(value: Any) -> list[str]:
-    return [str(each) for each in value] if isinstance(value, list) else [str(value)]
+def _is_for(override: Mapping[str, Any], algo: str, label: str, env: str) -> bool:
+    """Return whether an override is for a run."""
+    algorithms, environments = (
+        [str(each) for each in value] if isinstance(value, list) else [str(value)]
+        for value in (override.get("algorithms", "*"), override.get("environments", "*"))
+    )
+    return (_matches(label or algo, algorithms) or _matches(algo, algorithms)) and _matches(env, environments)

@@ -119,7 +119,7 @@ def _read_request(args: argparse.Namespace) -> Request:
     if args.eval_freq is not None:
         raise UsageError("`--n-evaluations` and `--eval-freq` both say when to evaluate; give one of them")
     run = request.config.run
-    args.eval_freq = max(1, (run.offline_steps + run.online_steps) // args.n_evaluations)
+    args.eval_freq = max(1, -(-(run.offline_steps + run.online_steps) // args.n_evaluations))
     return read_request(args)
 
 
@@ -140,19 +140,30 @@ def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
     return {name: _suggest(trial, name, search) for name, search in searches.items()}
 
 
-def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> dict[str, Any] | None:
-    """Return the parameters of a trial with the given settings, or None if one of them is outside."""
-    params, known = {}, {**settings, **dict(flatten(settings))}
+def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> dict[str, Any]:
+    """Return the parameters of a trial with the given settings, of :func:`settings_in_use`, that are in the search."""
+    params = {}
     for name, search in searches.items():
-        value = known.get(name)
+        value = settings.get(name)
         if isinstance(search, Choice):
-            is_inside = value in search.values
-        else:
-            is_inside = isinstance(value, int | float) and search.low <= value <= search.high
-        if not is_inside:
-            return None
-        params[name] = str(value) if isinstance(search, Choice) else value
+            if value in search.values:
+                params[name] = str(value)
+        elif isinstance(value, int | float) and search.low <= value <= search.high:
+            params[name] = value
     return params
+
+
+def settings_in_use(algo: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of every setting that can be searched, also of networks that have none of their own."""
+    method = find_entry(algo).method
+    specs = {} if method is None else method(**settings).specs()
+    of_networks = {
+        # a bound of its own on the gradient's norm is not the same as a share in that of all
+        f"per_network.{network}.{name}": settings.get(name) if value is None and name != "max_grad_norm" else value
+        for network, spec in specs.items()
+        for name, value in spec.training.settings().items()
+    }
+    return {**of_networks, **settings}
 
 
 def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) -> dict[str, Search]:
@@ -170,6 +181,8 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
         declared = {**declared, **of_parts}
     if words:
         searches = dict(_read_word(entry, declared, word) for word in words)
+        if len(searches) < len(words):
+            raise UsageError(f"`--search` names a setting twice, got {' '.join(words)}; give one range of each")
         if both := sorted(searches.keys() & fixed):
             raise UsageError(f"`{both[0]}` is both searched and fixed by -params; leave out one of the two")
     else:
@@ -226,11 +239,11 @@ def _checked(setting: Setting, search: Search) -> Search:
     """Return a search whose values have the type of the setting; refuse one outside the setting's bounds."""
     try:
         values = [setting.checked(value) for value in search.ends]
+        if isinstance(search, Choice):
+            return Choice(tuple(values))
     except (TypeError, ValueError) as error:
         raise UsageError(f"the search of `{setting.name}` in {search} leaves what is allowed: {error}") from error
-    if isinstance(search, Choice):
-        return Choice(tuple(values))
-    if isinstance(setting.default, float):
+    if "float" in setting.annotation:
         values = [float(value) for value in values]
     return Range(*values, log=search.log)
 

@@ -42,7 +42,7 @@ from zoo.terminal.texts import csv_cells
 from zoo.training.callbacks import StopSignal
 from zoo.tuning import trial as trials
 from zoo.tuning.journal import Workers, open_journal, study_names
-from zoo.tuning.options import Plan, params_of, read_plan, suggest
+from zoo.tuning.options import Plan, params_of, read_plan, settings_in_use, suggest
 from zoo.tuning.trial import DEFINITION, SETTINGS, best_first
 
 MOST_ATTEMPTS = 3
@@ -87,8 +87,13 @@ def _open_study(plan: Plan, storage: JournalStorage) -> optuna.Study:
         raise UsageError(f"study `{plan.name}` in {plan.journal} is not one of `zoo tune`; choose another --study-name")
     if there is None:
         study.set_user_attr(DEFINITION, now)
-        if (params := params_of(plan.request.config.settings, plan.searches)) is not None:
-            study.enqueue_trial(params)  # first the settings as they are without tuning
+        config = plan.request.config
+        now_used = settings_in_use(config.algo, config.settings)
+        params = params_of(now_used, plan.searches)
+        if outside := [f"{name} is {now_used.get(name)}" for name in plan.searches if name not in params]:
+            log.info("no trial has the settings as they are without tuning: %s, outside its search", "; ".join(outside))
+        else:
+            study.enqueue_trial(params)
     elif found := [
         f"{name.removeprefix('settings.')} {there.get(name, 'not set')} there, {now.get(name, 'not set')} now"
         for name in dict.fromkeys([*there, *now])

@@ -20,6 +20,7 @@ def look(
 
 def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain() -> None:
     looks = [
+        look("fql", "scene-play", State.DIVERGED, seconds=1.0),  # before its last step
         look("fql", "scene-play", State.DONE, seconds=20.0, size=400),
         look("fql", "cube-single-play", State.DONE, seconds=99.0, size=600),
         look("fql", "scene-play", State.WAITING, seeds=4),

@@ -36,9 +36,9 @@ def test_every_algorithm_runs_on_every_environment_with_all_seeds_at_once(tmp_pa
     ]
 
 
-def test_a_domain_stands_for_its_five_tasks(tmp_path: Path) -> None:
-    found = [run.env for run in runs(tmp_path, environments=["scene-play"])]
-    assert found == [f"scene-play-singletask-task{task}-v0" for task in range(1, 6)]
+def test_a_domain_stands_for_its_five_tasks_and_any_other_name_for_itself(tmp_path: Path) -> None:
+    found = [run.env for run in runs(tmp_path, environments=["scene-play", "mine:Unversioned"])]
+    assert found == [*(f"scene-play-singletask-task{task}-v0" for task in range(1, 6)), "mine:Unversioned"]
 
 
 @pytest.mark.parametrize(
@@ -81,10 +81,16 @@ def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path: P
         ({"algorithms": [{"label": "mine"}]}, "algo"),
         ({"algorithms": [{"algo": "fql", "param": {}}]}, "closest: params"),
         ({"params": [1]}, "params"),
+        ({"params": {5: 1}}, "names as its keys"),
         ({"overrides": [{"params": 2}]}, "params"),
         ({"environments": [None]}, "environments"),
         ({"algorithms": ["fql", "bc"], "focus": "bcc"}, "closest: bc"),
         ({"quick": "no"}, "quick"),
+        ({"quick": True, "profile": "qam"}, "give one of them"),
+        ({"algorithms": []}, "at least one"),
+        ({"algorithms": ["fbrac", "bptt"]}, "fbrac twice"),
+        ({"overrides": [{"algorithms": ["bc"], "params": {"batch_size": 5}}]}, "for none"),
+        ({"published": ["qam2062"]}, "closest: qam2026"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path: Path, values: dict[str, Any], message: str) -> None:

@@ -12,7 +12,7 @@ from agents.common.search import Choice, Range, Search, linear_range, log_range
 from zoo.baselines import algorithm_ids, find_algorithm, settings_of
 from zoo.errors import UsageError
 from zoo.settings.config import find_entry
-from zoo.tuning.options import own_searches, params_of, read_searches, suggest
+from zoo.tuning.options import own_searches, params_of, read_searches, settings_in_use, suggest
 
 
 def read(*words: str, algo: str = "qam", fixed: tuple[str, ...] = ()) -> dict[str, Search]:
@@ -53,11 +53,9 @@ def test_a_setting_of_one_network_is_searched_by_its_dotted_name() -> None:
     name = "per_network.critic.learning_rate"
     space = read(name, "per_network.critic.tau=0.01:0.1")
     assert space == {name: log_range(3e-5, 3e-3), "per_network.critic.tau": linear_range(0.01, 0.1)}
-    assert params_of({"per_network": {"critic": {"learning_rate": 1e-3, "tau": 0.05}}}, space) == {
-        name: 1e-3,
-        "per_network.critic.tau": 0.05,
-    }
-    assert params_of({"per_network": None, "learning_rate": 1e-3}, space) is None  # what was declared is not known here
+    for own in ({"per_network": {"critic": {"tau": 0.05}}}, {"tau": 0.05}):
+        known = settings_in_use("qam", {"learning_rate": 1e-3, **own})
+        assert params_of(known, space) == {name: 1e-3, "per_network.critic.tau": 0.05}
     with pytest.raises(UsageError, match=r"`per_network.critc.tau`; closest: per_network.critic.tau"):
         read("per_network.critc.tau")
     with pytest.raises(UsageError, match="both searched and fixed"):
@@ -70,6 +68,7 @@ def test_suggestions_have_the_type_of_their_setting() -> None:
     values = suggest(trial, space)
     assert values == {"rho": 0.5, "flow_steps": 7, "net_arch": [64, 64]}
     assert isinstance(space["rho"].low, float)
+    assert isinstance(read("ent_coef=0:1", algo="sac")["ent_coef"].low, float)
     assert isinstance(space["flow_steps"].low, int)
 
 
@@ -84,6 +83,7 @@ def test_suggestions_have_the_type_of_their_setting() -> None:
         ("rho=1:0", "lower"),
         ("rho=0:1:log", "logarithmic"),
         ("rho=[1]", "two different"),
+        ("rho=[1, 1.0]", "two different"),
         ("tau=0.1:2", "tau"),
         ("flow_steps=[1, 2.5]", "flow_steps"),
         ("rho=[1, [", "YAML"),
@@ -92,14 +92,16 @@ def test_suggestions_have_the_type_of_their_setting() -> None:
 def test_a_bad_word_is_refused(word: str, named: str) -> None:
     with pytest.raises(UsageError, match=named):
         read(word)
+    with pytest.raises(UsageError, match="twice"):
+        read("rho=0:1", "rho=0:0.5")
 
 
 def test_given_settings_are_parameters_if_they_are_inside() -> None:
     space = read("rho=0:1", "batch_size=[64, 128]")
     assert params_of({"rho": 0.5, "batch_size": 64}, space) == {"rho": 0.5, "batch_size": "64"}
-    assert params_of({"rho": 2.0, "batch_size": 64}, space) is None
-    assert params_of({"rho": 0.5, "batch_size": 256}, space) is None
-    assert params_of({"learning_rate": "lin_1e-3"}, read("learning_rate")) is None
+    assert params_of({"rho": 2.0, "batch_size": 64}, space) == {"batch_size": "64"}
+    assert params_of({"rho": 0.5, "batch_size": 256}, space) == {"rho": 0.5}
+    assert params_of({"learning_rate": "lin_1e-3"}, read("learning_rate")) == {}
 
 
 def test_an_own_agent_is_tuned_by_what_it_declares() -> None:
