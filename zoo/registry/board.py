@@ -20,6 +20,7 @@ from zoo.report.comparison import Cell, Phase
 from zoo.report.compute import compare
 from zoo.report.inputs import Request, collect
 from zoo.report.published_scores import LEVELS, PublishedSet, set_names
+from zoo.report.tables.entries import number_entry
 from zoo.runs.protocol import describe_layers, show
 from zoo.runs.read import short_name
 from zoo.terminal.arguments import a_path
@@ -72,10 +73,10 @@ def _scores(phase: Phase, method: str) -> dict[str, Any]:
 
 
 def _curve(runs: pd.DataFrame, phase: Phase) -> dict[str, Any]:
-    """Return the mean at each step of a phase at which every run was evaluated; empty where only means are known."""
+    """Return the mean at each step of a phase at which every run was evaluated; empty where there is none."""
     runs = runs[runs["phase"] == phase.name]
     at = runs.groupby("step")["score"].agg(["mean", "size"])
-    whole = at[at["size"] == at["size"].max()]
+    whole = at[at["size"] == len(runs[["environment", "seed"]].drop_duplicates())]
     return {"curve": [[int(step), round(100 * float(mean), 2)] for step, mean in whole["mean"].items()]}
 
 
@@ -86,8 +87,13 @@ def _group(published: PublishedSet, first: dict[str, str]) -> str:
     """
     protocol = {name: value for name, value in published.protocol.items() if value is not None}
     name = first.setdefault(json.dumps([published.suite, protocol, published.domains], sort_keys=True), published.name)
-    lengths = [show(protocol[key]) for key in ("offline_steps", "online_steps") if protocol.get(key)]
-    widths = describe_layers(protocol.get("net_arch"))
+    everywhere = [protocol, *published.domains.values()]
+
+    def values(key: str) -> str:
+        found = [part[key] for part in everywhere if part.get(key)]
+        return " or ".join(dict.fromkeys(map(describe_layers if key == "net_arch" else show, found)))
+
+    lengths, widths = [*filter(None, map(values, ("offline_steps", "online_steps")))], values("net_arch")
     parts = [f"{' + '.join(lengths)} steps" if lengths else "", f"networks {widths}" if widths else ""]
     return ", ".join(filter(None, (f"{published.suite} as in {name}", *parts)))
 
@@ -103,11 +109,12 @@ def _origin(published: PublishedSet) -> dict[str, Any]:
     return {"set": published.name, "level": published.level, "hours": published.hours, "checks": checks, **about}
 
 
-def _numbers(cell: Cell) -> list[float | None]:
-    """Return a mean and its interval in percent; None where there is no interval."""
+def _numbers(cell: Cell) -> list[Any]:
+    """Return a mean and its interval in percent, None where there is no interval, and the text of a report's table."""
     estimate = cell.estimates["mean"]
     low, high = estimate.interval or (None, None)
-    return [None if value is None else round(100 * float(value), 2) for value in (estimate.point, low, high)]
+    numbers = [None if value is None else round(100 * float(value), 2) for value in (estimate.point, low, high)]
+    return [*numbers, number_entry(estimate, 100, 1).plain]
 
 
 def main() -> None:

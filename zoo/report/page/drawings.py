@@ -20,7 +20,7 @@ from zoo.report.figures.plots import aggregate_panels, improvement_panels, verdi
 from zoo.report.figures.styles import method_styles, named_methods
 from zoo.report.significance import family_of
 from zoo.report.statistics.estimates import Array, Curve, Estimate
-from zoo.report.tables.entries import Table, digits_of, seeds_text
+from zoo.report.tables.entries import Table, digits_of, number_entry, seeds_text
 from zoo.runs.history import PHASES
 from zoo.runs.read import short_name
 from zoo.runs.scores import METRICS, SUCCESS, Kind
@@ -125,7 +125,7 @@ def _intervals(name: str, comparison: Comparison, panels: Sequence[Panel], names
         is_chance = panel.limits is not None
         digits = 2 if is_chance else digits_of(kind, panel.estimates.values())
         rows = [
-            {"m": names.method(method), **_point(estimate, panel.scale, digits + 1)}
+            {"m": names.method(method), **_point(estimate, panel.scale, digits)}
             | {"seeds": _seeds(phase, method, phase.tasks), "step": phase.steps.get(method)}
             | ({"word": panel.words[method][0]} if panel.words else {})
             for method, estimate in panel.estimates.items()
@@ -212,15 +212,15 @@ def _pairs(comparison: Comparison, names: Names) -> Drawing:
         digits = digits_of(kind, (pair.difference for pair in phase.improvements.values()))
         family = family_of(comparison, phase)
         cells = [
-            {"m": names.method(x), "other": names.method(y), **_point(pair.probability, 1, 3)}
-            | ({} if pair.difference is None else {"difference": _point(pair.difference, kind.scale, digits + 1)})
+            {"m": names.method(x), "other": names.method(y), **_point(pair.probability, 1, 2)}
+            | ({} if pair.difference is None else {"difference": _point(pair.difference, kind.scale, digits)})
             | {"isClear": family.is_clear(x, y), "seeds": _seeds(phase, x, phase.tasks)}
             for (x, y), pair in phase.improvements.items()
             if x in names.methods and y in names.methods
         ]
         if len(cells) > 2:  # one pair has two directions
             unit = "points" if kind is SUCCESS else kind.unit
-            about = {"title": f"{phase.name}{kind.title}", "phase": phase.name, "digits": digits, "unit": unit}
+            about = {"title": f"{phase.name}{kind.title}", "phase": phase.name, "unit": unit}
             panels.append(about | {"cells": cells, "methods": _order(comparison, phase, names)})
     return {"name": "pairs", "type": "matrix", "panels": panels}
 
@@ -242,8 +242,8 @@ def _heat_map(comparison: Comparison, names: Names) -> Drawing:
             for name, cell in found.items():
                 mean = cell.estimates["mean"]
                 shade = (mean.point - low) / (high - low) if high > low else 0.5
-                cells.append({"m": names.method(name), "task": k, "shade": round(shade, 3), "digits": digits})
-                cells[-1] |= _point(mean, kind.scale, digits + 1) | {"seeds": _cell_seeds(cell)}
+                cells.append({"m": names.method(name), "task": k, "shade": round(shade, 3)})
+                cells[-1] |= _point(mean, kind.scale, digits) | {"seeds": _cell_seeds(cell)}
         if len(tasks) > 1:
             about = {"title": f"{phase.name}{kind.title}", "label": kind.unit, "phase": phase.name}
             panels.append(about | {"tasks": tasks, "cells": cells, "methods": _order(comparison, phase, names)})
@@ -283,9 +283,10 @@ def _order(comparison: Comparison, phase: Phase, names: Names) -> list[int | Non
 
 
 def _point(estimate: Estimate, scale: float, digits: int) -> dict[str, Any]:
-    """Return an estimate with its bounds, where it has some."""
-    point = {"value": round(scale * estimate.point, digits)}
-    return point if estimate.interval is None else point | {"interval": _rounded(estimate.interval, digits, scale)}
+    """Return an estimate as it is drawn, with its bounds where it has some, and as tables write it."""
+    text = number_entry(estimate, scale, digits).plain
+    point = {"value": round(scale * estimate.point, digits + 1), "text": text}
+    return point if estimate.interval is None else point | {"interval": _rounded(estimate.interval, digits + 1, scale)}
 
 
 def _line(x: Iterable[float], curve: Curve, scale: float, digits_x: int, digits: int) -> dict[str, Any]:

@@ -107,6 +107,11 @@ def test_headings_sort_numbers_by_number_and_texts_by_name(page):
     assert column(page, "aggregates_offline", 0) == before
     page.click("#aggregates_offline th:first-child button")
     assert column(page, "aggregates_offline", 0) == [HOSTILE, "FQL", "QAM"]
+    page.evaluate("document.querySelectorAll('#verdict_offline tbody tr').forEach((row, k) => {"
+                  "row.cells[2].firstChild.textContent = ['< 0.001', '0.001'][k]; })")  # fmt: skip
+    for expected in (["0.001", "< 0.001"], ["< 0.001", "0.001"]):  # the largest first, then the smallest
+        page.click("#verdict_offline th:nth-child(3) button")
+        assert column(page, "verdict_offline", 2) == expected
 
 
 def test_a_hidden_method_is_hidden_everywhere(page):

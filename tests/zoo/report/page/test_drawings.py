@@ -13,7 +13,7 @@ from tests.zoo.report.samples import (
 )
 from zoo.report.compute import compare
 from zoo.report.page.drawings import Names, page_data
-from zoo.report.tables.scores import domains_table, tasks_table
+from zoo.report.tables.scores import aggregates_table, domains_table, tasks_table
 
 METHODS = ["QAM", "FQL", "mine"]
 
@@ -53,6 +53,8 @@ def test_intervals_are_those_of_the_comparison_in_percent(comparison, names, dat
     mean = comparison.phases["offline"].aggregates["FQL"].estimates["mean"]
     assert row["value"] == round(100 * mean.point, 2)
     assert row["interval"] == [round(100 * bound, 2) for bound in mean.interval]
+    table = aggregates_table(comparison, comparison.phases["offline"])
+    assert row["text"] == next(entries for entries in table.rows if entries[0].text == "FQL")[1].plain.replace("†", "")
     assert (row["seeds"], row["step"], panel["digits"], panel["phase"]) == ("6", 2000, 1, "offline")
 
 

@@ -1,6 +1,6 @@
 "use strict";
 // Draws the figures with Observable Plot. Colours are CSS variables (`--method-3`, `--ink`), so that neither dark mode
-// nor print needs another drawing. What the data are, `zoo/report/interactive.py` says.
+// nor print needs another drawing. What the data are, `zoo/report/page/drawings.py` says.
 
 const Figures = (() => {
   const FONT = {fontSize: 11, fill: "var(--ink)"};
@@ -19,7 +19,7 @@ const Figures = (() => {
   };
   const interval = (found, digits) =>
     found ? ` [${found.map(bound => written(bound, digits)).join(", ")}]` : " (no interval)";
-  const estimate = (d, digits) => written(d.value, digits) + interval(d.interval, digits);
+  const onCurve = (d, digits) => written(d.value, digits) + interval(d.interval, digits);
   const plural = seeds => (seeds === "" ? "" : `${seeds} ${/^1($|,)/.test(seeds) ? "seed" : "seeds"}`);
   const inSteps = step => (step == null ? "scored at different steps" : `${step.toLocaleString("en")} steps`);
   const short = value => value >= 1e6 ? `${+(value / 1e6).toFixed(2)}M` : value >= 1e3 ? `${+(value / 1e3).toFixed(1)}k` : `${value}`;
@@ -169,7 +169,7 @@ const Figures = (() => {
         ],
       };
       const describe = d => [
-        view.methods[d.m].title, `${panel.label}: ${estimate(d, panel.digits)}`,
+        view.methods[d.m].title, `${panel.label}: ${d.text}`,
         `${panel.title}${panel.note ? `, ${panel.note}` : ""}`, d.word, plural(d.seeds), inSteps(d.step),
       ];
       return titled(panel.title, plot(options, rows, describe, `${panel.title}, ${panel.label}`), width);
@@ -227,7 +227,7 @@ const Figures = (() => {
         ],
       };
       const describe = d => [
-        view.methods[d.m].title, `${panel.y.label}: ${estimate(d, panel.y.digits)}`,
+        view.methods[d.m].title, `${panel.y.label}: ${onCurve(d, panel.y.digits)}`,
         WHERE[panel.x.kind](d.x, panel.x.digits),
         `${d.line.phase}${panel.domain == null ? "" : `, ${panel.title}`}`, plural(d.line.seeds),
       ];
@@ -303,8 +303,8 @@ const Figures = (() => {
         marks: [rowLabels(methods, view, side), columnLabels(methods, view, 16)],
       };
       const describe = d => [
-        `${view.methods[d.m].title} against ${view.methods[d.other].title}`, `probability of improvement: ${estimate(d, 2)}`,
-        d.difference ? `difference of means: ${estimate(d.difference, panel.digits)} ${panel.unit}` : "", panel.title, plural(d.seeds),
+        `${view.methods[d.m].title} against ${view.methods[d.other].title}`, `probability of improvement: ${d.text}`,
+        d.difference ? `difference of means: ${d.difference.text} ${panel.unit}` : "", panel.title, plural(d.seeds),
       ];
       const svg = cells(options, found, describe, `${panel.title}, probability of improvement`, {
         shade: d => [d.value >= 0.5 ? "better" : "worse", Math.min(170 * Math.abs(d.value - 0.5), d.isClear ? 85 : 20)],
@@ -338,7 +338,7 @@ const Figures = (() => {
         ],
       };
       const describe = d => [
-        view.methods[d.m].title, `${panel.label}: ${estimate(d, d.digits)}`, panel.tasks[d.task].name, panel.title, plural(d.seeds),
+        view.methods[d.m].title, `${panel.label}: ${d.text}`, panel.tasks[d.task].name, panel.title, plural(d.seeds),
       ];
       const svg = cells(options, found, describe, `${panel.title}, ${panel.label}, task by task`, {
         shade: d => ["heat", 4 + 92 * d.shade], text: d => written(d.value, 0), isQuiet: () => false,

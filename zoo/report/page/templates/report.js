@@ -55,12 +55,13 @@
 
   // Tables
 
-  const NUMBER = /^[-−+]?(\d[\d,]*)?\.?\d+(e[-+]?\d+)?(?![\w.])/i;
+  const NUMBER = /^(< |more than )?([-−+]?(?:\d[\d,]*)?\.?\d+(?:e[-+]?\d+)?)(?![\w.])/i;
+  const BEYOND = {"< ": 0.5, "more than ": 2};
 
   /** The number that an entry begins with, or null. */
   function numberOf(text) {
     const found = NUMBER.exec(text);
-    return found && Number(found[0].replaceAll(",", "").replace("−", "-"));
+    return found && Number(found[2].replaceAll(",", "").replace("−", "-")) * (BEYOND[found[1]] ?? 1);
   }
 
   const textOf = cell => (cell.querySelector("b") ?? cell.firstChild ?? cell).textContent.trim();
