@@ -14,7 +14,7 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 from functools import cache, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -23,9 +23,6 @@ from agents.common.validation import number
 from zoo.cli import run_program
 from zoo.errors import UsageError, as_usage_error
 from zoo.terminal.arguments import COUNT, REAL, Parser, a_path, add_reference_scores, add_verbose
-
-if TYPE_CHECKING:
-    from zoo.report.inputs import Request
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,21 +119,14 @@ def _add_looks(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for, and return the result to print."""
-    from zoo.report.inputs import Request
-
-    _check(args)
-    request = Request(**{field.name: getattr(args, field.name) for field in fields(Request)})
-    return _compare(request, args)
-
-
-def _compare(request: Request, args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.compute import compare_kinds
     from zoo.report.cost import NO_COSTS, read_costs
-    from zoo.report.inputs import collect, read_labels, read_order, relabelled
+    from zoo.report.inputs import Request, collect, read_labels, read_order, relabelled
     from zoo.report.page.results import json_text, to_json
     from zoo.report.tables.texts import write_file
 
-    inputs = collect(request)
+    _check(args)
+    inputs = collect(Request(**{field.name: getattr(args, field.name) for field in fields(Request)}))
     baseline = args.baseline or inputs.default_baseline()
     focus = None if args.no_focus else args.focus or inputs.default_focus(baseline, args.suite_focus)
     has_own = any(method.is_own for method in inputs.methods.values())
@@ -214,9 +204,6 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(
             "expected folders of runs, or --published SET for published scores alone, got none; see --help"
         )
-    missing = [path for path in args.paths if not path.is_dir()]
-    if missing:
-        raise UsageError(f"expected a folder of runs, got `{missing[0]}`, which is not one; check the path")
     for flag, folder in (("--output", args.output), ("--json", args.json and args.json.parent)):
         if folder:
             _check_place(flag, folder)

@@ -92,9 +92,6 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 def _read(args: argparse.Namespace) -> RunTables:
     from zoo.runs.read import read_runs
 
-    missing = [path for path in args.paths if not path.is_dir()]
-    if missing:
-        raise UsageError(f"expected a folder of runs, got `{missing[0]}`, which is not one; check the path")
     return read_runs(args.paths, args.merge_protocols)
 
 

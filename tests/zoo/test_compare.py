@@ -218,10 +218,7 @@ def test_methods_and_environments_can_be_chosen(tmp_path, capsys, monkeypatch):
         ([], "expected folders of runs, or --published SET for published scores alone, got none"),
         (["--published", "qam2025"], "unknown set of published scores `qam2025`; closest: qam2026"),
         (["{logs}", "--baseline", "qan"], "unknown method `qan`; closest: qam"),
-        (
-            ["{logs}", "--methods", "qam", "--baseline", "fql"],
-            "`--baseline` must be a method of the comparison, got `fql`",
-        ),
+        (["{logs}", "--methods", "qam", "--baseline", "fql"], "must be a method of the comparison, got `fql`, which"),
         (["{logs}", "--methods", "qam", "--focus", "fql"], "`--focus` must be a method of the comparison, got `fql`"),
         (["{logs}", "--envs", "ant*"], "expected scores on environments like ant*, got none"),
         (["{logs}", "--resolve", "0"], "`--resolve` must be a finite number > 0 and <= 100, got 0.0"),

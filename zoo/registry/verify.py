@@ -227,12 +227,19 @@ def _check_means(path: Path, found: PublishedSet, entry: Mapping[str, Any]) -> I
         return
     tasks = set(suite_tasks(found.suite))
     domains = {domain for task in tasks if set(tasks_of(domain := split_environment(task)[1])) <= tasks}
+    numbers = table[["step", "mean", "sd", "seeds"]].apply(pd.to_numeric, errors="coerce")
+    repeated = table.duplicated(["phase", "environment"])
     for index, row in table.iterrows():
+        step, mean, sd, seeds = numbers.loc[index]
         rules = [
             ("method", entry["method"], row["method"] == entry["method"]),
             ("phase", " or ".join(PHASES), row["phase"] in PHASES),
             ("environment", f"a task or a whole domain of {found.suite}", row["environment"] in tasks | domains),
-            ("mean", "a fraction from 0 to 1", 0 <= float(row["mean"]) <= 1),
+            ("environment", "in one row of each phase", not repeated[index]),
+            ("step", "a whole number", step >= 0 and step % 1 == 0),
+            ("mean", "a fraction from 0 to 1", 0 <= mean <= 1),
+            ("sd", "a number >= 0, or empty", sd >= 0 or pd.isna(row["sd"])),
+            ("seeds", "a whole number >= 1", seeds >= 1 and seeds % 1 == 0),
         ]
         yield from _broken(path, index, row, rules)
 

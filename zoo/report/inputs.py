@@ -30,7 +30,7 @@ class Request:
 
     :param envs: patterns of the environments to keep, e.g. ``"scene-*"``; empty keeps all.
     :param reference_scores: what `read_references` reads.
-    :param failed: what failed runs count for, one of `zoo.report.survival.FAILED_MODES`.
+    :param failed: what failed runs count for, see `zoo.report.survival.failed_scores`.
     """
 
     paths: Sequence[Path] = ()
@@ -44,10 +44,6 @@ class Request:
     focus: str | None = None
     failed: str = "last"
 
-    def read_runs(self) -> RunTables:
-        """Return the tables of own runs as they are at the moment."""
-        return read_runs(self.paths, self.merge_protocols)
-
 
 @dataclass(frozen=True)
 class Inputs:
@@ -55,7 +51,7 @@ class Inputs:
 
     :param evaluations: one row for each evaluation of a run that counts, own or published.
     :param own: the tables of own runs, those that do not count included.
-    :param failed: what failed runs count for, one of `zoo.report.survival.FAILED_MODES`.
+    :param failed: what failed runs count for, see `zoo.report.survival.failed_scores`.
     """
 
     methods: Mapping[str, Method]
@@ -118,7 +114,7 @@ def read_own(request: Request) -> tuple[RunTables, References]:
 
     Runs that do not count are named on standard error.
     """
-    own = request.read_runs()
+    own = read_runs(request.paths, request.merge_protocols)
     skipped = own.skipped()
     for entry in skipped:
         log.info("skipped %s: %s", entry["path"], entry["reason"])

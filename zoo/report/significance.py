@@ -20,9 +20,6 @@ from zoo.report.statistics.improvement import Spread, pair_spreads
 from zoo.runs.protocol import count
 from zoo.runs.scores import RETURN
 
-FEWEST_METHODS = 3
-"""Two methods are one pair, which the table of improvements has already."""
-
 
 @dataclass(frozen=True)
 class Family:
@@ -155,4 +152,4 @@ def rank_p_values(scores: Mapping[str, Scores], pairs: Sequence[tuple[str, str]]
 def compared_methods(comparison: Comparison, phase: Phase) -> list[str]:
     """Return the methods of a matrix of all pairs in the order of `ranking`; none where there are too few."""
     names = [name for name in ranking(comparison, phase) if any(name in pair for pair in phase.improvements)]
-    return names if len(names) >= FEWEST_METHODS else []
+    return names if len(names) > 2 else []  # two are one pair, which the table of improvements has already

@@ -17,9 +17,6 @@ from zoo.report.comparison import Tally
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables
 from zoo.runs.scores import RETURN, SUCCESS
 
-FAILED_MODES = ("last", "zero", "exclude")
-"""What a failed run counts for: its last evaluation, zero, or nothing."""
-
 
 def tallies(own: RunTables) -> dict[str, dict[str, Tally]]:
     """Return method -> environment -> how many of its runs were started, finished and failed.
@@ -41,7 +38,7 @@ def failed_scores(own: RunTables, mode: str) -> pd.DataFrame:
     environment were evaluated, and at the end of each phase. These rows are marked in the column ``carried``. A run
     that failed before its first evaluation after step 0 has no last score: it counts only as zero.
 
-    :param mode: one of `FAILED_MODES`.
+    :param mode: what they count for: ``last``, ``zero`` or ``exclude``.
     :raises UsageError: if zero is asked for where a return cannot be compared with it.
     """
     failed = own.runs[own.runs["replaced_by"].isna() & _has_failed(own.runs)]

@@ -419,7 +419,7 @@ def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:
     found: set[Path] = set()
     for path in paths:
         if not path.is_dir():
-            raise FileNotFoundError(f"expected a folder of runs, got `{path}`, which is not one; check the path")
+            raise UsageError(f"expected a folder of runs, got `{path}`, which is not one; check the path")
         for folder, folders, files in os.walk(path):
             if STUDY in files and Path(folder) != path:
                 folders.clear()

@@ -178,7 +178,10 @@ def test_a_submission_stands_beside_other_sets(folder: Path, monkeypatch: pytest
     (folder / "config.yml").unlink()
     assert verify.main([str(folder)]) == 0
     assert published_scores.load_set(name).level == "reported"
-    pd.DataFrame([row | {"mean": 50}]).to_csv(folder / "means.csv", index=False)
+    for bad in ({"mean": 50}, {"mean": "half"}, {"sd": -1}, {"sd": "x"}, {"seeds": None}, {"step": 0.5}):
+        pd.DataFrame([row | bad]).to_csv(folder / "means.csv", index=False)
+        assert verify.main([str(folder)]) == 1, bad
+    pd.DataFrame([row, row]).to_csv(folder / "means.csv", index=False)
     assert verify.main([str(folder)]) == 1
 
 

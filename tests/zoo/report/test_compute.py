@@ -1,39 +1,8 @@
 import pandas as pd
 import pytest
 
-from tests.zoo.report.samples import NO_MEANS, comparison_of_returns, evaluations, own_methods, returns
-from zoo.report.comparison import ranking
+from tests.zoo.report.samples import NO_MEANS, evaluations, own_methods
 from zoo.report.compute import compare, compare_kinds
-from zoo.runs.scores import RETURN, SUCCESS
-
-
-def test_each_kind_of_score_is_a_comparison_of_its_own():
-    table = pd.concat([evaluations(["QAM", "SAC"]), returns(["SAC", "TD3"])])
-    methods = own_methods(("QAM", "SAC", "TD3"))
-    found = compare_kinds(methods, table, NO_MEANS, reps=20)
-    assert [comparison.kind for comparison in found] == [SUCCESS, RETURN]
-    assert [set(ranking(comparison)) for comparison in found] == [{"QAM", "SAC"}, {"SAC", "TD3"}]
-    tasks = [{task for phase in comparison.phases.values() for task in phase.per_task} for comparison in found]
-    assert tasks[1] == {"HalfCheetah-v5", "Pendulum-v1"}
-    assert not tasks[0] & tasks[1]
-
-
-def test_returns_of_one_common_environment_are_averaged_over_its_runs():
-    phase = comparison_of_returns(["SAC", "TD3"], environments=["Pendulum-v1"]).phases["online"]
-    runs = returns(["SAC", "TD3"], environments=["Pendulum-v1"])
-    last = runs[(runs["method"] == "SAC") & (runs["step"] == 2000)]["score"]
-    assert phase.aggregates["SAC"].estimates["mean"].point == pytest.approx(last.mean())
-    assert set(phase.aggregates["SAC"].estimates) == {"mean", "iqm"}
-    assert phase.improvements["SAC", "TD3"].difference is not None
-    assert set(phase.profiles) == set(phase.curves) == {"SAC", "TD3"}
-
-
-def test_returns_of_several_environments_keep_what_needs_no_common_scale():
-    phase = comparison_of_returns(["SAC", "TD3"]).phases["online"]
-    assert phase.aggregates == phase.profiles == phase.curves == phase.domains == {}
-    assert 0 <= phase.improvements["SAC", "TD3"].probability.point <= 1
-    assert {pair.difference for pair in phase.improvements.values()} == {None}
-    assert set(phase.domain_curves) == set(phase.per_task) == {"HalfCheetah-v5", "Pendulum-v1"}
 
 
 def test_methods_without_a_common_task_have_no_aggregates_and_say_what_they_have():

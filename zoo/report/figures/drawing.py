@@ -172,8 +172,10 @@ class Panel:
     words: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
-def plot_panels(panels: Sequence[Panel], comparison: Comparison, sheet: Sheet) -> Figure:
-    """Return panels, those of a phase in rows of their own, since each phase has its own order of methods."""
+def plot_panels(panels: Sequence[Panel], comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
+    """Return panels, those of a phase in rows of their own, since each phase has its own order; None without panels."""
+    if not panels:
+        return None
     methods = comparison.methods
     labels = {name: sheet.name(name, methods[name].mark) for panel in panels for name in panel.estimates}
     lines = [line for label in labels.values() for line in label.splitlines()]

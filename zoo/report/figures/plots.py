@@ -46,8 +46,8 @@ def all_figures(comparison: Comparison, sheet: Sheet = PAGE) -> dict[str, Figure
     """Return every figure of a comparison under its name, without those that have nothing to show."""
     with matplotlib.rc_context(sheet.fonts):
         figures = {
-            "verdict": plot_verdict(comparison, sheet),
-            "aggregates": plot_aggregates(comparison, sheet),
+            "verdict": plot_panels(verdict_panels(comparison), comparison, sheet),
+            "aggregates": plot_panels(aggregate_panels(comparison), comparison, sheet),
             "profiles": plot_profiles(comparison, sheet),
             "improvement": plot_improvement(comparison, sheet),
             "pairs": plot_pairs(comparison, sheet),
@@ -59,14 +59,8 @@ def all_figures(comparison: Comparison, sheet: Sheet = PAGE) -> dict[str, Figure
     return {f"{name}{suffix}": figure for name, figure in figures.items() if figure is not None}
 
 
-def plot_verdict(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
-    """Return how far the subject of each verdict is ahead of each other method, or None where nothing is compared."""
-    panels = verdict_panels(comparison)
-    return plot_panels(panels, comparison, sheet) if panels else None
-
-
 def verdict_panels(comparison: Comparison) -> list[Panel]:
-    """Return a panel for each phase with a verdict; the words are its outcomes."""
+    """Return a panel for each phase with a verdict: how far its subject is ahead of each other method, in words too."""
     kind, panels = comparison.kind, []
     for phase in comparison.phases.values():
         found = verdicts(comparison, phase)
@@ -86,15 +80,6 @@ def verdict_panels(comparison: Comparison) -> list[Panel]:
             panels.append(Panel(label="probability of improvement", estimates=chances, no_difference=0.5,
                                 limits=(0, 1), **about))  # fmt: skip
     return panels
-
-
-def plot_aggregates(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
-    """Return mean and IQM with intervals for each method and phase, or None without aggregates.
-
-    A method without an interval is a dot; one that was not evaluated is empty.
-    """
-    panels = aggregate_panels(comparison)
-    return plot_panels(panels, comparison, sheet) if panels else None
 
 
 def aggregate_panels(comparison: Comparison) -> list[Panel]:
@@ -148,10 +133,9 @@ def plot_improvement(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | No
 
     None if no method with single runs meets the baseline; without differences where scores of tasks cannot be averaged.
     """
-    panels = improvement_panels(comparison)
-    if not panels:
+    figure = plot_panels(improvement_panels(comparison), comparison, sheet)
+    if figure is None:
         return None
-    figure = plot_panels(panels, comparison, sheet)
     title = sheet.wrap(f"against {baseline_of(comparison)}{comparison.kind.title}", sheet.width - 0.3)
     figure.suptitle(literal(title), fontsize=sheet.text + 0.5)
     figure.set_figheight(figure.get_figheight() + sheet.lines(title.count("\n") + 1))

@@ -67,7 +67,7 @@ def warnings(
     """Return sentences on what a reader must know before believing a number.
 
     :param sets: the published sets that were asked for.
-    :param failed: what failed runs count for, one of `zoo.report.survival.FAILED_MODES`.
+    :param failed: what failed runs count for, see `zoo.report.survival.failed_scores`.
     :param expected: gives the settings that are behind published scores.
     """
     result = _differences_from_sets(comparisons, sets, expected)

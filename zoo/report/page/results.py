@@ -128,7 +128,7 @@ def _cell_to_json(cell: Cell, metrics: Sequence[str]) -> dict[str, Any]:
 
 def _tally_to_json(tally: Tally | None) -> dict[str, int]:
     """Return what became of own runs; nothing for published scores."""
-    return {} if tally is None else {"started": tally.started, "finished": tally.finished, "failed": tally.failed}
+    return {} if tally is None else asdict(tally)
 
 
 def _estimate_to_json(estimate: Estimate | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from zoo.report.comparison import Cell
@@ -117,10 +117,7 @@ def seeds_text(seeds: tuple[int, int]) -> str:
 def cell_data(about: Mapping[str, Any], cell: Cell) -> list[dict[str, Any]]:
     """Return one row of numbers for each estimate of a cell."""
     counts = {"tasks": cell.tasks, "fewest_seeds": cell.seeds[0], "most_seeds": cell.seeds[1]}
-    if cell.tally is not None:
-        counts |= {"started": cell.tally.started, "finished": cell.tally.finished, "failed": cell.tally.failed}
-    else:
-        counts |= dict.fromkeys(("started", "finished", "failed"))
+    counts |= dict.fromkeys(("started", "finished", "failed")) if cell.tally is None else asdict(cell.tally)
     return [
         {**about, "metric": metric, **estimate_data("score", estimate), **counts}
         for metric, estimate in cell.estimates.items()

@@ -12,31 +12,23 @@ from rich.table import Table
 from zoo.report.tables import entries
 from zoo.terminal.texts import printable
 
+_SHOWN = ("aggregates", "improvement", "verdict", "differences", "reproduction")
+
 
 def print_tables(verdicts: Iterable[tuple[str, str]], warnings: Iterable[str], found: Sequence[entries.Table]) -> None:
     """Print verdicts, warnings, aggregates, improvements and reproduction, each in the columns that fit a terminal.
 
     Where nothing can be averaged, the means of the tasks stand in for the aggregates.
     """
-    columns = {
-        "aggregates": None,
-        "improvement": None,
-        "verdict": None,
-        "differences": None,
-        "reproduction": ("phase", "where", "method", "published", "own", "difference", "verdict"),
-    }
     averaged = {table.name.removeprefix("aggregates") for table in found if table.name.startswith("aggregates")}
-    columns |= {
-        t.name: None for t in found if t.name.startswith("tasks") and t.name.removeprefix("tasks") not in averaged
-    }
     console = Console()
     for text in (*(" ".join(both).strip() for both in verdicts), *(f"! {sentence}" for sentence in warnings)):
         console.print(printable(text), markup=False, highlight=False)
     for table in found:
-        kind = table.name if table.name in columns else table.name.split("_")[0]
-        if kind not in columns:
+        kind = table.name.split("_")[0]
+        if kind not in _SHOWN and (kind != "tasks" or table.name.removeprefix("tasks") in averaged):
             continue
-        wanted = [k for k, name in enumerate(table.header) if name in (columns[kind] or table.header)]
+        wanted = [k for k, name in enumerate(table.header) if kind != "reproduction" or name != "protocol"]
         shown = terminal_table([table.header[k] for k in wanted], table.title)
         for row in table.rows:
             texts = ((literal(row[k].plain), row[k].is_bold) for k in wanted)

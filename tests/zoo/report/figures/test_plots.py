@@ -8,7 +8,7 @@ from zoo.report.comparison import ranking
 from zoo.report.compute import compare
 from zoo.report.figures import curves as curve_plots
 from zoo.report.figures import plots
-from zoo.report.figures.drawing import save
+from zoo.report.figures.drawing import plot_panels, save
 from zoo.report.figures.styles import method_styles, named_methods
 from zoo.report.statistics.estimates import Estimate
 from zoo.runs.scores import RETURN
@@ -34,7 +34,7 @@ def test_no_difference_is_marked_at_a_half_and_at_zero():
 
 def test_panels_of_one_phase_and_unit_share_their_axis():
     comparison = comparison_of(["QAM", "FQL", "BAM"])
-    offline, iqm, online, _ = (ax.get_xlim() for ax in plots.plot_aggregates(comparison).axes)
+    offline, iqm, online, _ = (ax.get_xlim() for ax in plot_panels(plots.aggregate_panels(comparison), comparison).axes)
     assert offline == iqm != online
     chance, difference, later_chance, later_difference = plots.plot_improvement(comparison).axes
     assert chance.get_xlim() == later_chance.get_xlim() == (0, 1)
@@ -76,7 +76,7 @@ def test_method_far_below_the_others_is_an_arrow_with_its_value_and_does_not_pre
              for name, cell in phase.aggregates.items()}  # fmt: skip
     cells[worst] = replace(cells[worst], estimates={"mean": Estimate(0.011), "iqm": Estimate(0.011)})
     comparison = replace(comparison, phases={"offline": replace(phase, aggregates=cells)})
-    ax = plots.plot_aggregates(comparison).axes[0]
+    ax = plot_panels(plots.aggregate_panels(comparison), comparison).axes[0]
     assert ax.get_xlim()[0] > 15
     assert "1.1" in [text.get_text() for text in ax.texts]
     assert "<" in [line.get_marker() for line in ax.lines]

@@ -98,15 +98,6 @@ def test_page_says_where_it_comes_from(content, folder):
     assert f">2026-11-30, commit 0123abc · SHA-256 of evaluations.csv: {digest}<br><code>zoo compare logs<" in page
 
 
-def test_page_has_the_files_of_its_tables_to_copy(folder):
-    files = data_of((folder / "report.html").read_text())["files"]
-    assert set(files) == {path.stem for path in (folder / "tables").iterdir()}
-    for name, texts in files.items():
-        assert texts == {
-            "CSV": (folder / f"tables/{name}.csv").read_text(), "LaTeX": (folder / f"tables/{name}.tex").read_text()
-        }  # fmt: skip
-
-
 def test_skipped_runs_are_counted_and_listed_on_the_page(folder):
     page = (folder / "report.html").read_text()
     assert "1 of 2 run folders did not finish, or do not count" in page

@@ -17,10 +17,3 @@ def test_methods_of_one_label_have_a_table_of_what_differs(tmp_path):
         "batch_size 256; gamma 0.5; horizon_length 5; inverse_temperature 99.0; rho 0.5; tau 0.005"
     )
     assert {"method": "qam d", "field": "gamma", "value": "0.99"} in table.data
-
-
-def test_there_is_no_such_table_where_every_label_is_one_method(tmp_path):
-    write_run(tmp_path / "a")
-    write_run(tmp_path / "b", algo="fql", settings={"gamma": 0.5})
-    own = read_runs([tmp_path])
-    assert differences_table(own, set(own.runs["method"])).rows == []

@@ -127,6 +127,7 @@ def test_several_environments_have_no_aggregates_and_no_difference_of_returns():
     phase = comparison.phases["online"]
     assert tables.aggregates_table(comparison, phase).rows == []
     assert tables.domains_table(comparison, phase).rows == []
+    assert set(phase.domain_curves) == {"HalfCheetah-v5", "Pendulum-v1"}
     table = tables.improvement_table(comparison, phase)
     assert table.header == ["method", "probability of improvement"]
     assert "difference" not in table.caption
