@@ -312,7 +312,7 @@ def test_returns_of_several_environments_are_not_averaged(tmp_path, capsys):
     assert "difference" not in chance
     assert online["tasks"]["HalfCheetah-v5"]["sac"]["mean"] == pytest.approx(4025.0)
     page = (tmp_path / "report" / "report.html").read_text()
-    assert "returns of 2 environments are not averaged" in page
+    assert "online, return: returns of 2 environments are not averaged" in page
     assert not (tmp_path / "report" / "figures" / "aggregates_return.svg").exists()
 
 

@@ -156,7 +156,7 @@ def suite_tasks(name: str) -> tuple[str, ...]:
     suites = _metadata()["suites"]
     if name not in suites:
         raise UsageError(unknown_name_message("suite of tasks", name, suites))
-    return tuple(sorted(task for place in suites[name] for task in _tasks_at(place)))
+    return tuple(sorted(task for place in suites[name] for task in tasks_of(place)))
 
 
 def suite_of(tasks: Collection[str]) -> str | None:
@@ -169,13 +169,9 @@ def published_names() -> dict[str, str]:
     return dict(_metadata()["methods"])
 
 
-def tasks_of(domain: str) -> list[str]:
-    """Return the environments of the tasks of a domain, e.g. of ``"scene-play"``."""
-    return single_task_names(f"{domain}-v0")[1:]
-
-
-def _tasks_at(place: str) -> list[str]:
-    return [place] if "-singletask-" in place else tasks_of(place)
+def tasks_of(place: str) -> list[str]:
+    """Return the environments of the tasks of a domain, e.g. of ``"scene-play"``; a task's name is that of one."""
+    return [place] if "-singletask-" in place else single_task_names(f"{place}-v0")[1:]
 
 
 def load_means(published: PublishedSet) -> pd.DataFrame:

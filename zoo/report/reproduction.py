@@ -86,7 +86,7 @@ def reproduce(
 
 def _places(scores: Scores, rows: pd.DataFrame) -> dict[str, list[tuple[Any, list[str]]]]:
     """Return where both have scores: place -> [(published row, own tasks that it stands for)]."""
-    tasks = {name: [name] if "-singletask-" in name else tasks_of(name) for name in rows.index}
+    tasks = {name: tasks_of(name) for name in rows.index}
     places = {name: [(rows.loc[name], found)] for name, found in tasks.items() if set(found) <= set(scores)}
     domains = [name for name, found in tasks.items() if len(found) > 1]
     if domains and set(domains) <= set(places):

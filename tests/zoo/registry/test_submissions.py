@@ -178,11 +178,10 @@ def test_a_submission_stands_beside_other_sets(folder: Path, monkeypatch: pytest
     (folder / "config.yml").unlink()
     assert verify.main([str(folder)]) == 0
     assert published_scores.load_set(name).level == "reported"
-    for bad in ({"mean": 50}, {"mean": "half"}, {"sd": -1}, {"sd": "x"}, {"seeds": None}, {"step": 0.5}):
-        pd.DataFrame([row | bad]).to_csv(folder / "means.csv", index=False)
-        assert verify.main([str(folder)]) == 1, bad
-    pd.DataFrame([row, row]).to_csv(folder / "means.csv", index=False)
-    assert verify.main([str(folder)]) == 1
+    wrong = ({"mean": 50}, {"mean": "half"}, {"sd": -1}, {"sd": "x"}, {"seeds": None}, {"step": 0.5})
+    for rows in ([row, row], *([row | bad] for bad in wrong)):
+        pd.DataFrame(rows).to_csv(folder / "means.csv", index=False)
+        assert verify.main([str(folder)]) == 1, rows
 
 
 def test_every_submission_of_the_registry_is_sound() -> None:

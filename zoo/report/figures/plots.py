@@ -183,7 +183,8 @@ def plot_pairs(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
     figure.set_figheight(height * axes[0].get_subplotspec().get_gridspec().nrows + sheet.lines(3))
     norm, colours = Normalize(0, 100), _colours(WORD_COLOURS[WORSE], "#ffffff", WORD_COLOURS[BETTER])
     for ax, (phase, names) in zip(axes, shown, strict=True):
-        points = 100 * np.array([[_probability(phase, x, y) for y in names] for x in names])
+        chances = {pair: found.probability.point for pair, found in phase.improvements.items()}
+        points = 100 * np.array([[chances.get((x, y), np.nan) for y in names] for x in names])
         family = family_of(comparison, phase)
         is_clear = np.array([[family.is_clear(x, y) for y in names] for x in names])
         shades = np.where(is_clear, points, np.clip(points, *_PALE))
@@ -289,10 +290,6 @@ def _name_groups(ax: Axes, groups: Sequence[tuple[str, int]]) -> None:
 def _labels(comparison: Comparison, sheet: Sheet) -> dict[str, str]:
     """Return what each method is called in a figure, with its mark, on one line."""
     return {name: sheet.name(name, m.mark).replace("\n", " ") for name, m in comparison.methods.items()}
-
-
-def _probability(phase: Phase, x: str, y: str) -> float:
-    return np.nan if x == y else phase.improvements[x, y].probability.point
 
 
 def _mean(phase: Phase, task: str, name: str) -> float:

@@ -21,6 +21,7 @@ from zoo.report.figures.styles import method_styles, named_methods
 from zoo.report.significance import family_of
 from zoo.report.statistics.estimates import Array, Curve, Estimate
 from zoo.report.tables.entries import Table, digits_of, number_entry, seeds_text
+from zoo.report.tables.scores import finished_text
 from zoo.runs.history import PHASES
 from zoo.runs.read import short_name
 from zoo.runs.scores import METRICS, SUCCESS, Kind
@@ -243,7 +244,9 @@ def _heat_map(comparison: Comparison, names: Names) -> Drawing:
                 mean = cell.estimates["mean"]
                 shade = (mean.point - low) / (high - low) if high > low else 0.5
                 cells.append({"m": names.method(name), "task": k, "shade": round(shade, 3)})
-                cells[-1] |= _point(mean, kind.scale, digits) | {"seeds": _cell_seeds(cell)}
+                cells[-1] |= _point(mean, kind.scale, digits) | {
+                    "seeds": seeds_text(cell.seeds) + finished_text(cell.tally)
+                }
         if len(tasks) > 1:
             about = {"title": f"{phase.name}{kind.title}", "label": kind.unit, "phase": phase.name}
             panels.append(about | {"tasks": tasks, "cells": cells, "methods": _order(comparison, phase, names)})
@@ -312,8 +315,3 @@ def _seeds(phase: Phase, method: str, tasks: Sequence[str]) -> str:
     found: list[Mapping[str, Cell]] = [phase.per_task[task] for task in tasks if task in phase.per_task]
     seeds = [number for cells in found if method in cells for number in cells[method].seeds]
     return seeds_text((min(seeds), max(seeds))) if seeds else ""
-
-
-def _cell_seeds(cell: Cell) -> str:
-    finished = "" if cell.tally is None or cell.tally.is_complete else f", {cell.tally} runs finished"
-    return seeds_text(cell.seeds) + finished

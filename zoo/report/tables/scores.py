@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from zoo.report.comparison import Cell, Comparison, Phase, baseline_of, ranking
+from zoo.report.comparison import Cell, Comparison, Phase, Tally, baseline_of, ranking
 from zoo.report.cost import COST_NUMBERS, Costs, cost_numbers
 from zoo.report.reproduction import Reproduction
 from zoo.report.significance import Family, compared_methods, family_of
@@ -172,7 +172,7 @@ def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table
             Entry(short_name(r.where)),
             Entry(r.method),
             Entry(f"{100 * r.published_mean:.1f}", f"{r.source}, {count(r.published_seeds, 'seed')}"),
-            Entry(f"{100 * r.own:.1f}", count(seeds_text(r.own_seeds), "seed") + _finished_of(r)),
+            Entry(f"{100 * r.own:.1f}", count(seeds_text(r.own_seeds), "seed") + finished_text(r.tally)),
             number_entry(r.difference, 100, 1),
             Entry(r.verdict, is_bold=r.verdict == "differs"),
             Entry("; ".join(shortened(r.protocol)) or "same"),
@@ -282,8 +282,9 @@ def _opposite_note(comparison: Comparison, pairs: Mapping[str, Improvement]) -> 
     return f" {', '.join(names)}: {CONTRADICTION}." if names else ""
 
 
-def _finished_of(found: Reproduction) -> str:
-    return "" if found.tally is None or found.tally.is_complete else f", {found.tally} runs finished"
+def finished_text(tally: Tally | None) -> str:
+    """Return, after a comma, how many runs finished where some did not."""
+    return "" if tally is None or tally.is_complete else f", {tally} runs finished"
 
 
 def _table(name: str, title: str, phase: Phase, kind: Kind, *content: Any) -> Table:

@@ -47,12 +47,6 @@ def test_unequal_seeds_left_out_tasks_and_different_steps_are_warned_of():
     assert "offline: methods were scored at different steps" in text
 
 
-def test_returns_that_are_not_averaged_are_explained():
-    (sentence,) = warnings([comparison_of_returns(["SAC", "TD3"])], runs_table())
-    assert sentence.startswith("online, return: returns of 2 environments are not averaged")
-    assert "--reference-scores" in sentence
-
-
 def test_kinds_of_scores_are_named():
     comparisons = [content_of(evaluations(["QAM"])).comparisons[0], comparison_of_returns(["SAC"])]
     assert describe_kinds(comparisons[:1]) == (
