@@ -144,7 +144,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
     ``np_random``, so a seeded sequence of resets is repeatable too. The global generator is left as it was found.
 
     What cannot be trained on raises :class:`zoo.errors.EnvironmentFault` at that step: NaN and infinity in an
-    observation or a reward, numbers that float32 cannot hold, and a success that is neither 0 nor 1.
+    observation or a reward, numbers that float32 cannot hold, several rewards, and a success that is neither 0 nor 1.
 
     :param keep_info: whether to keep all of the environment's ``info`` or only the success.
     """
@@ -185,7 +185,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
             except SystemExit as error:
                 raise self._exit_fault(error) from error
         self._check(observation, 0.0)
-        return observation, self._select(info)
+        return _copied(observation), self._select(info)
 
     def be_called(self, name: str) -> None:
         """Take a name for messages, e.g. ``training environment 3``."""
@@ -199,9 +199,11 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
                 observation, reward, terminated, truncated, info = self.env.step(action)
             except SystemExit as error:
                 raise self._exit_fault(error) from error
+        if np.ndim(reward) or reward is None:
+            raise EnvironmentFault(f"a reward must be a single number, got {reward!r} from {self._where()}")
         reward = float(reward)
         self._check(observation, reward)
-        return observation, reward, terminated, truncated, self._select(info)
+        return _copied(observation), reward, terminated, truncated, self._select(info)
 
     def _check(self, observation: np.ndarray, reward: float) -> None:
         """Raise EnvironmentFault if an observation is not what its space promises, or a value not finite in float32."""
@@ -243,11 +245,12 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
 
     def _select(self, info: dict[str, Any]) -> dict[str, Any]:
         """Return the part of an info that is kept, with success under both names."""
-        success = info.get("success", info.get("is_success"))
+        success = info.get("success")
+        success = info.get("is_success") if success is None else success
         kept = info if self._keep_info else {}
         if success is None:
             return kept
-        if success not in (0, 1):
+        if np.ndim(success) or success not in (0, 1):
             raise EnvironmentFault(f"`success` of an info must be 0 or 1, got {success!r} from {self._where()}")
         return {**kept, "success": int(success), "is_success": bool(success)}
 
@@ -261,6 +264,11 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         finally:
             self._global_state = np.random.get_state()
             np.random.set_state(outside)
+
+
+def _copied(observation: Any) -> Any:
+    """Return an observation that stays as it is when an environment goes on writing into its own."""
+    return copy.deepcopy(observation) if isinstance(observation, dict) else np.array(observation)
 
 
 class _WithoutComputeReward:

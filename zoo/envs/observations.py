@@ -27,6 +27,11 @@ def refuse_unfit(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
             f"`{env_id}` has the action space {_describe(actions)}, expected a one-dimensional Box; choose an "
             "environment with continuous actions"
         )
+    if (actions.low >= actions.high).any():
+        raise UsageError(
+            f"`{env_id}` has actions with low >= high in coordinate {int(np.argmax(actions.low >= actions.high))}, "
+            "expected a range to choose from; leave out what cannot move in a wrapper"
+        )
     parts = observations.spaces if isinstance(observations, spaces.Dict) else {"": observations}
     for key, part in parts.items():
         if is_image(part) or (isinstance(part, spaces.Box) and len(part.shape) == 1):

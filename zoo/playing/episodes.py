@@ -8,12 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from zoo.errors import EnvironmentFault
+
+UNREPORTED = -1
+"""The success of an episode whose last step says none, though others do."""
+PARTLY_REPORTED = (
+    "an environment must report success at the last step of every episode or of none, got it for some only; report 0 "
+    "in the others in a wrapper, or score by the return with --score return"
+)
+
 
 @dataclass(frozen=True)
 class EpisodeResults:
     """What S replicas did in the same episodes.
 
-    :param successes: success (0 or 1) of each episode's last step, shape (S, episodes); None where the
+    :param successes: success (0 or 1, or `UNREPORTED`) of each episode's last step, shape (S, episodes); None where the
         environment does not know success.
     :param returns: undiscounted sums of rewards, shape (S, episodes).
     :param lengths: environment steps, shape (S, episodes).
@@ -67,10 +76,15 @@ class Scoring:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def apply(self, results: EpisodeResults) -> EpisodeResults:
-        """Return results with the successes that count: none of them where the return is the score."""
+        """Return results with the successes that count: none of them where the return is the score.
+
+        :raises EnvironmentFault: if an environment reports the success of some episodes only, and it is the score.
+        """
         if self.score == "return":
             return replace(results, successes=None)
         if self.success_return is None:
+            if results.successes is not None and (results.successes == UNREPORTED).any():
+                raise EnvironmentFault(PARTLY_REPORTED)
             return results
         return replace(results, successes=(results.returns >= self.success_return).astype(np.int64))
 

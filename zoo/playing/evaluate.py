@@ -19,7 +19,7 @@ from stable_baselines3.common.policies import BasePolicy
 from agents.common.validation import integer
 from zoo.baselines import planner_of
 from zoo.envs.make import find_spec, is_ogbench
-from zoo.playing.episodes import EpisodeResults
+from zoo.playing.episodes import UNREPORTED, EpisodeResults
 from zoo.playing.pool import Ending, EnvPool, Spaces
 from zoo.processes.heartbeat import beat
 from zoo.processes.serving import Hook
@@ -296,9 +296,10 @@ def _tabulate(endings: dict[tuple[int, int], Ending], replicas: int, seeds: np.n
     shape = (replicas, len(seeds))
     returns, lengths, successes = np.zeros(shape), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for job, ending in endings.items():
-        returns[job], lengths[job], successes[job] = ending.episode_return, ending.length, ending.success or 0
+        returns[job], lengths[job] = ending.episode_return, ending.length
+        successes[job] = UNREPORTED if ending.success is None else ending.success
     return EpisodeResults(
-        successes=None if any(ending.success is None for ending in endings.values()) else successes,
+        successes=None if endings and all(ending.success is None for ending in endings.values()) else successes,
         returns=returns,
         lengths=lengths,
         seeds=seeds,

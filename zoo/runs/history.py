@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from zoo.playing.episodes import EpisodeResults
+from zoo.errors import EnvironmentFault
+from zoo.playing.episodes import PARTLY_REPORTED, EpisodeResults
 
 PHASES = ("offline", "online")
 """Names of the values 0 and 1 of ``phase``."""
@@ -49,6 +50,8 @@ class EvaluationHistory:
         }
         if results.successes is not None:
             row["successes"] = results.successes[replica]
+        if self._rows and row.keys() != self._rows[-1].keys():
+            raise EnvironmentFault(PARTLY_REPORTED)
         if self._rows and (row["phase"], row["timesteps"]) <= ((last := self._rows[-1])["phase"], last["timesteps"]):
             raise ValueError(
                 f"an evaluation must come after the last one (phase {last['phase']}, step {last['timesteps']}), "

@@ -154,6 +154,13 @@ def test_an_environment_that_cannot_be_used_is_refused_by_name(env_id: str, mess
         make_env(env_id)
 
 
+def test_an_action_that_cannot_move_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = gymnasium.spaces.Box(np.array([-1, 0], np.float32), np.array([1, 0], np.float32))
+    monkeypatch.setattr(toys.ToyEnv, "action_space", space)
+    with pytest.raises(UsageError, match="`Toy-v0` has actions with low >= high in coordinate 1"):
+        make_env("Toy-v0")
+
+
 def test_an_unknown_constructor_argument_is_refused() -> None:
     with pytest.raises(UsageError, match=r"`Toy-v0` does not take these arguments, got \{'speed': 2\}"):
         make_env("Toy-v0", speed=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,9 @@ FAULTS = [
     ("reward", np.inf, "got reward = inf"),
     ("success", 7.0, "must be 0 or 1, got 7.0"),
     ("success", np.nan, "must be 0 or 1, got nan"),
+    ("success", np.array([1.0]), "must be 0 or 1, got array([1.])"),
+    ("reward", np.zeros(1), "a reward must be a single number, got array([0.])"),
+    ("reward", None, "a reward must be a single number, got None"),
     ("exit", np.nan, "got SystemExit(0)"),
 ]
 
@@ -31,7 +35,7 @@ def message(found: str, environment: str, step: int) -> str:
 
 @pytest.mark.parametrize(("failure", "wrong", "found"), FAULTS)
 def test_a_value_that_cannot_be_trained_on_is_named_at_its_step(
-    tmp_path: Path, failure: str, wrong: float, found: str
+    tmp_path: Path, failure: str, wrong: Any, found: str
 ) -> None:
     env = make_env(TOY, failure=failure, failure_file=str(tmp_path / "fail"), wrong=wrong)
     env.be_called("the toy")
@@ -46,6 +50,20 @@ def test_a_value_that_cannot_be_trained_on_is_named_at_its_step(
 def test_large_values_whose_sum_overflows_are_left_alone() -> None:
     env = make_env(TOY)
     env._check(np.full(3, np.finfo(np.float32).max, np.float32), 0.0)
+
+
+def test_success_may_stand_beside_an_empty_entry_of_the_other_name() -> None:
+    env = make_env(TOY, success=None)
+    env.unwrapped._info = lambda: {"success": None, "is_success": True}
+    env.reset(seed=1)
+    assert env.step(np.zeros(2, np.float32))[-1] == {"success": 1, "is_success": True}
+
+
+def test_an_observation_stays_as_it_is_when_the_environment_writes_into_its_own() -> None:
+    env = make_env("Odometer-v0")
+    first, _ = env.reset(seed=1)
+    seen = [first, *(env.step(np.ones(1, np.float32))[0] for _ in range(2))]
+    np.testing.assert_array_equal(np.ravel(seen), [0, 1, 2])
 
 
 @pytest.mark.parametrize("algo", ["qam", "sac"])

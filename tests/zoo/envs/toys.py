@@ -111,6 +111,24 @@ class SpringEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return np.r_[self.position, self.speed], reward, False, False, {"is_success": reward > -0.1}
 
 
+class OdometerEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+    """Counts what it drives in one array, which it returns at every step; says only on arrival that it has arrived."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.driven = np.zeros(1)
+        return self.driven, {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.driven += action
+        arrived = bool(self.driven[0] > 1)
+        return self.driven, -1.0, arrived, False, {"is_success": True} if arrived else {}
+
+
+gymnasium.register("Odometer-v0", entry_point="tests.zoo.envs.toys:OdometerEnv", max_episode_steps=5)
 gymnasium.register("Spring-v0", entry_point="tests.zoo.envs.toys:SpringEnv", max_episode_steps=20)
 gymnasium.register("Toy-v0", entry_point="tests.zoo.envs.toys:ToyEnv")
 gymnasium.register("DictToy-v0", entry_point="tests.zoo.envs.toys:DictToyEnv")

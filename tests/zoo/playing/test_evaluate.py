@@ -14,7 +14,8 @@ import torch
 from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from zoo.envs.make import make_env
-from zoo.errors import UsageError
+from zoo.errors import EnvironmentFault, UsageError
+from zoo.playing.episodes import REPORTED, Scoring
 from zoo.playing.evaluate import NOISE_PLANS, EpisodeResults, Evaluator
 from zoo.playing.pool import count_environments
 from zoo.processes import heartbeat
@@ -194,6 +195,23 @@ def test_the_policy_always_gets_a_batch_of_all_rows(anywhere: Evaluator) -> None
 def test_an_environment_without_success_gives_none() -> None:
     with Evaluator(TOY, episodes=2, n_envs=1, seed=0, env_kwargs={"success": None}) as evaluator:
         assert evaluator.evaluate(ElementwisePolicy()).successes is None
+
+
+class ForthPolicy(ElementwisePolicy):
+    """Drives forth as fast as its noise, and so arrives in some episodes only."""
+
+    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+        return noise["noise"].numpy()[..., :1] / 2
+
+
+def test_success_that_some_episodes_only_report_is_refused_where_it_is_the_score() -> None:
+    with Evaluator("Odometer-v0", episodes=4, n_envs=1, seed=0) as evaluator:
+        found = evaluator.evaluate(ForthPolicy())
+    assert 0 < found.successes.clip(0).sum() < 4
+    with pytest.raises(EnvironmentFault, match="success at the last step of every episode or of none"):
+        REPORTED.apply(found)
+    assert Scoring(score="return").apply(found).successes is None
+    assert Scoring(success_return=-4).apply(found).successes.tolist() == (found.returns >= -4).tolist()
 
 
 def test_global_generators_are_left_as_they_were() -> None:

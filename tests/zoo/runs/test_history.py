@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from zoo.errors import EnvironmentFault
 from zoo.playing.episodes import EpisodeResults
 from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.history import EvaluationHistory
@@ -52,6 +53,14 @@ def test_an_environment_without_success_has_no_such_key() -> None:
     result.append(50, 0, played(with_success=False))
     assert "successes" not in result.arrays()
     assert result.success_rates() is None
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_evaluations_report_success_all_or_none(first: bool) -> None:
+    result = EvaluationHistory()
+    result.append(50, 0, played(with_success=first))
+    with pytest.raises(EnvironmentFault, match="of every episode or of none"):
+        result.append(100, 0, played(with_success=not first))
 
 
 def test_equal_histories_give_equal_bytes_on_another_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
