@@ -119,7 +119,8 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path: Path, capsy
     ("more", "text"),
     [
         (["--success-return", "1", "--score", "return"], "give one of the two"),
-        (["--action-range", "-1,1"], "must lie in [-2, 2]"),
+        (["--action-range", "-1,1"], "`actions` must lie in [-1, 1], got -1.836"),
+        (["--reference-scores", "-100,-1000"], "must be a number and a higher one, got [-100.0, -1000.0]"),
         (["--dataset-size", "1000"], "at most 59"),
         (["sparse=true"], "`sparse` belongs to OGBench's rewards"),
         (["--env", "Pendulum-v1"], "rows of shape (3,) as in Pendulum-v1, got (4,)"),

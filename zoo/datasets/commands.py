@@ -226,7 +226,7 @@ def _check_own(args: argparse.Namespace) -> Result:
     arrays = read_source(args.name, _reading(args))
     if args.action_range is not None:
         with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
-            arrays["actions"] = in_units_of(env.action_space, arrays["actions"], args.action_range)
+            arrays["actions"] = in_units_of(env.action_space, args.name, arrays, args.action_range)
     findings = [asdict(finding) for finding in check_set(arrays, env_id, env_kwargs)]
     return {**_report(args, args.name, findings), **_counts(arrays)}
 

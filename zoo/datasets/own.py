@@ -11,13 +11,14 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from agents.common.data.action_range import ActionRange, in_pieces
 from agents.common.frames import channel_axis, is_image
 from zoo.datasets.check import Finding
 from zoo.datasets.formats.episodes import COMPACT, Arrays, digest_of_arrays
 from zoo.datasets.formats.read import environment_of, name_of, read_source, references_of
 from zoo.datasets.load import Dataset, rows_of_first_trajectories
 from zoo.envs.make import make_env
-from zoo.errors import UsageError
+from zoo.errors import UsageError, as_usage_error
 
 
 def load_own(
@@ -44,8 +45,7 @@ def load_own(
         arrays = {key: array[:rows] for key, array in arrays.items()}
     if misfits := shape_findings(arrays, env_id, spaces):
         raise UsageError(f"{source} does not fit {env_id}: {'; '.join(finding.message for finding in misfits)}")
-    if action_range is not None:
-        arrays["actions"] = in_units_of(spaces[1], arrays["actions"], action_range)
+    arrays["actions"] = in_units_of(spaces[1], source, arrays, action_range)
     name = Path(name_of(source).replace("/", "-")).with_suffix(".npz")
     parts = {key: arrays[key] for key in COMPACT}
     return Dataset(name, **parts, fingerprint=digest_of_arrays(arrays), reference_scores=references_of(source))
@@ -73,9 +73,26 @@ def _turned(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[-1], *shape[:-1]) if channel_axis(shape) == -1 else (*shape[1:], shape[0])
 
 
-def in_units_of(space: gymnasium.Space[Any], actions: np.ndarray, action_range: Sequence[float]) -> np.ndarray:
-    """Return actions in an environment's units."""
+def in_units_of(
+    space: gymnasium.Space[Any], source: str | Path, arrays: Arrays, action_range: Sequence[float] | None
+) -> np.ndarray:
+    """Return a set's actions in an environment's units; refuse those outside of the range that stands for its limits.
+
+    :param source: what to call the set.
+    :param action_range: that range; None: the limits.
+    """
     assert isinstance(space, gymnasium.spaces.Box)
+    actions = arrays["actions"]
+    with as_usage_error():
+        outside = ActionRange.of(space, action_range).find_outside(in_pieces(actions), arrays["valids"] > 0)
+    if outside is not None and outside.refused:
+        raise UsageError(
+            f"{source}: `actions` {outside.describe_refused()}; they reach from {outside.span[0]:.4g} to "
+            f"{outside.span[1]:.4g}: if they are in other units than the environment's, say what stands for its limits "
+            "with `--action-range`"
+        )
+    if action_range is None:
+        return actions
     low, high = action_range
     scaled: np.ndarray = space.low + (actions - np.float32(low)) / np.float32(high - low) * (space.high - space.low)
     return scaled.astype(np.float32)

@@ -45,15 +45,15 @@ def checked_episodes(name: str, value: object) -> int:
 
 
 def _checked_pair(name: str, value: Any) -> tuple[float, float] | None:
-    """Return two different finite numbers, or None."""
+    """Return two finite numbers, the lower one first, or None."""
     if value is None:
         return None
     try:
         low, high = (number(name, part) for part in value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"`{name}` must be two finite numbers, e.g. [-1, 1], got {value!r}") from error
-    if low == high or (name == "action_range" and low > high):
-        raise ValueError(f"`{name}` must be a number and a different one, of actions a higher one, got {list(value)}")
+    if low >= high:
+        raise ValueError(f"`{name}` must be a number and a higher one, got {list(value)}; give the lower one first")
     return low, high
 
 
@@ -258,8 +258,12 @@ def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSet
     with as_usage_error(TypeError, ValueError, RuntimeError):
         run = RunSettings(**{k: v for k, v in values.items() if k in names})
         own = {k: v for k, v in values.items() if k not in names}
-        if isinstance(own.get("train_freq"), list):  # SB3 asks for a tuple, which YAML lacks
-            own["train_freq"] = tuple(own["train_freq"])
+        frequency = own.get("train_freq", 1)
+        if isinstance(frequency, list) and len(frequency) == 2:  # SB3 asks for a tuple, which YAML lacks
+            own["train_freq"], frequency = tuple(frequency), frequency[0]
+        integer("train_freq", frequency, at_least=1)
+        if not isinstance(own.get("policy_kwargs") or {}, Mapping):
+            raise TypeError(f"`policy_kwargs` must be a mapping of names to values, got {own['policy_kwargs']!r}")
         if run.offline_data is not None:
             own["balanced_sampling"] = run.offline_data == "balanced"
         for name in ("pretraining_steps", "offline_steps"):

@@ -113,7 +113,7 @@ def minari_references(metadata: Mapping[str, Any]) -> tuple[float, float] | None
         low, high = (number(name, metadata.get(name)) for name in ("ref_min_score", "ref_max_score"))
     except (TypeError, ValueError):
         return None
-    return (low, high) if low != high else None
+    return (low, high) if low < high else None
 
 
 def open_minari(folder: Path) -> tuple[Size, Iterator[Episode]]:

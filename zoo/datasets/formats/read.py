@@ -127,6 +127,7 @@ def read_source(source: str | Path, reading: Reading = PLAIN) -> Arrays:
     """
     folder = _minari_folder(source)
     if folder is not None:
+        _require_plain(source, reading)
         size, episodes = open_minari(folder)
         return _from_arrays(str(source), join(str(source), episodes, size))
     path = Path(source).expanduser()
@@ -136,6 +137,12 @@ def read_source(source: str | Path, reading: Reading = PLAIN) -> Arrays:
         return _from_arrays(str(path), _from_rows(str(path), read_parquet(path, reading.columns), reading))
     if path.suffix in HDF5_SUFFIXES:
         return _read_hdf5(path, reading)
+    if not path.is_dir() and path.suffix != ".npz":
+        raise UsageError(
+            f"a dataset must be an .npz, .hdf5 or .parquet file, a folder or `{MINARI}ID`, got {path}; save arrays "
+            "with `np.savez(path, **arrays)`"
+        )
+    _require_plain(path, reading)
     if is_ocbench_format(files := _npz_files(path)):
         for file in files:
             _require_checksum(file)
@@ -144,13 +151,17 @@ def read_source(source: str | Path, reading: Reading = PLAIN) -> Arrays:
         if not files:
             raise UsageError(f"expected .npz or .parquet files, or a Minari set, in {path}, got none; check the path")
         return _from_arrays(str(path), join(str(path), _read_episodes(files), _size_of_episodes(files)))
-    if path.suffix != ".npz":
-        raise UsageError(
-            f"a dataset must be an .npz, .hdf5 or .parquet file, a folder or `{MINARI}ID`, got {path}; save arrays "
-            "with `np.savez(path, **arrays)`"
-        )
     _require_checksum(path)
     return _from_arrays(str(path), _read_npz(path, KNOWN_ARRAYS))
+
+
+def _require_plain(source: str | Path, reading: Reading) -> None:
+    """Refuse what is said about a set of a format that leaves nothing open."""
+    if reading != PLAIN:
+        raise UsageError(
+            f"{source} is in a format whose arrays have fixed names and meanings; leave out `--columns`, "
+            "`--step-reward` and `--done`"
+        )
 
 
 def _minari_folder(source: str | Path) -> Path | None:
@@ -188,11 +199,7 @@ def _read_hdf5(path: Path, reading: Reading) -> Arrays:
     """Return the content of an HDF5 file, robomimic's or D4RL's."""
     if not is_robomimic(path):
         return _from_d4rl(str(path), _renamed(read_hdf5(path), reading.columns), reading)
-    if reading != PLAIN:
-        raise UsageError(
-            f"{path} is a file of robomimic, whose arrays have fixed names and meanings; leave out `--columns`, "
-            "`--step-reward` and `--done`"
-        )
+    _require_plain(path, reading)
     version = robomimic_environment(path).get("env_version", "1.5")
     if not version.startswith("1.5"):
         warnings.warn(
@@ -272,13 +279,18 @@ def _from_d4rl(name: str, arrays: Arrays, reading: Reading) -> Arrays:
     """Return D4RL's arrays in the compact layout."""
     _add_rewards(name, arrays, reading)
     require_keys(name, arrays, ("observations", "actions", "rewards", "terminals"))
+    if reading.done is not None:
+        if "timeouts" in arrays:
+            raise UsageError(f"{name} has `timeouts`, which say where trajectories were cut off; leave out `--done`")
+        ended, none = arrays["terminals"], np.zeros(len(arrays["terminals"]), bool)
+        arrays["terminals"], arrays["timeouts"] = (ended, none) if reading.done == "terminated" else (none, ended)
     if "next_observations" in arrays and len(arrays["next_observations"]) == len(arrays["observations"]):
         arrays.setdefault("timeouts", np.zeros(len(arrays["actions"]), bool))
         return _from_arrays(name, {key: array for key, array in arrays.items() if key in KNOWN_ARRAYS})
     if "timeouts" not in arrays:
         raise UsageError(
             f"{name} must have `timeouts`, 1 where a trajectory was cut off, or `next_observations`: without them "
-            "trajectories run into one another; add one of them"
+            "trajectories run into one another; add one of them, or `--done` if `terminals` marks every end"
         )
     terminated, cut = (
         require_flags(name, key, arrays[key], len(arrays["actions"])) for key in ("terminals", "timeouts")
@@ -296,6 +308,8 @@ def _from_rows(name: str, rows: Arrays, reading: Reading) -> Arrays:
         raise UsageError(f"{name} must hold an episode with a transition, got no row; give another set")
     number = rows.get("episode", rows["file"])
     ends = np.append(number[1:] != number[:-1], True)
+    if "done" in rows and "episode" not in rows:
+        ends |= require_flags(name, "done", rows["done"], steps)
     _require_in_order(name, rows, ends)
     _add_rewards(name, rows, reading)
     return _from_ends(name, rows, ends, _terminated(name, rows, ends, reading))
@@ -335,6 +349,8 @@ def _terminated(name: str, rows: Arrays, ends: np.ndarray, reading: Reading) -> 
 def _add_rewards(name: str, rows: Arrays, reading: Reading) -> None:
     """Give each step the same reward where there is none."""
     if "rewards" in rows:
+        if reading.step_reward is not None:
+            raise UsageError(f"{name} has rewards; leave out `--step-reward`")
         return
     if reading.step_reward is None:
         raise UsageError(

@@ -28,7 +28,6 @@ from tests.zoo.datasets.own import (
     write_npz,
     write_parquet,
 )
-from zoo.datasets.formats import episodes as joining
 from zoo.datasets.formats.episodes import COMPACT, write_set
 from zoo.datasets.formats.read import Reading, environment_of, read_source
 from zoo.datasets.own import load_own
@@ -122,6 +121,39 @@ def test_what_formats_leave_open_can_be_given(tmp_path: Path) -> None:
     assert "closest: rewards" in refusal(tmp_path / "a.parquet", columns={"reward": "cost"})
 
 
+def test_an_episode_without_a_number_ends_where_it_is_done(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    folder = write_parquet(tmp_path, episodes())
+    parquet.write_table(
+        parquet.read_table(folder).drop_columns(["episode_index", "frame_index"]), tmp_path / "a.parquet"
+    )
+    for name, array in read_source(folder).items():
+        np.testing.assert_array_equal(read_source(tmp_path / "a.parquet")[name], array)
+
+
+@pytest.mark.parametrize("done", ["terminated", "truncated"])
+def test_terminals_that_mark_every_end_end_as_is_said(tmp_path: Path, done: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = write_d4rl(tmp_path, parts := episodes())
+    assert "leave out `--done`" in refusal(path, done=done)
+    with h5py.File(path, "a") as file:
+        file["terminals"][len(parts[0]["actions"]) - 1 :: len(parts[1]["actions"])] = True
+        del file["timeouts"]
+    assert "or `--done` if `terminals` marks every end" in refusal(path)
+    found = read_source(path, Reading(done=done))
+    assert np.flatnonzero(found["masks"] == 0).tolist() == ([18, 39] if done == "terminated" else [])
+    assert int((found["valids"] == 0).sum()) == 2
+
+
+@pytest.mark.parametrize("kind", ["npz", "folder", "minari"])
+def test_what_a_format_does_not_leave_open_cannot_be_given(tmp_path: Path, kind: str) -> None:
+    assert "leave out `--columns`" in refusal(WRITERS[kind](tmp_path, episodes()), done="truncated")
+
+
+def test_a_step_reward_beside_rewards_is_refused(tmp_path: Path) -> None:
+    assert "has rewards; leave out `--step-reward`" in refusal(write_d4rl(tmp_path, episodes()), step_reward=-1.0)
+
+
 def test_dataset_size_keeps_whole_trajectories_and_changes_the_fingerprint(tmp_path: Path) -> None:
     path = write_npz(tmp_path, episodes(3))
     whole, part = load_own(path, ENV, {}), load_own(path, ENV, {}, size=20)
@@ -152,15 +184,12 @@ def test_nothing_of_minaris_set_is_made_or_imported(tmp_path: Path, monkeypatch:
     assert environment_of(name) == "Evil-v0"
 
 
-def test_memory_that_is_not_there_is_refused_before_anything_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_that_is_not_there_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "huge.hdf5", "w") as file:  # which takes no room in the file
         for name, shape in (("observations", (1 << 40, 100)), ("actions", (1 << 40, 2))):
             file.create_dataset(name, shape, np.float32, chunks=(1000, shape[1]))
     assert "of memory that this process can take" in refusal(tmp_path / "huge.hdf5")
-    monkeypatch.setattr(joining, "_TELL_BYTES", 1)
 
 
 def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path: Path) -> None:
