@@ -14,7 +14,7 @@ import yaml
 
 import agents
 from benchmarks.fault_suite.programs import Programs
-from tests.zoo.envs import toys  # noqa: F401  registers the toys
+from tests.zoo.envs import toys
 from tests.zoo.outcomes import call
 from zoo.train import main
 
@@ -157,3 +157,19 @@ def test_an_online_phase_without_updates_is_said_before_training_begins(
     code, _, errors = train(capsys, [*words, "-f", str(tmp_path / "file"), "-params", "learning_starts=5"])
     assert code == 2
     assert "`learning_starts`" in errors
+
+
+def test_a_run_is_done_when_its_replay_buffer_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--algo", "qam", "--env", toys.TOY, "--offline-steps", "0", "--online-steps", "4", "--seed", "1"]
+    words += ["--eval-episodes", "1", "-f", str(tmp_path), "--save-replay-buffer", "-params", *TINY]
+    model = agents.get("qam").algorithm
+    with monkeypatch.context() as patched:
+        patched.setattr(model, "save_replay_buffer", lambda self, file: "no room".no_such_name)
+        assert main(words) == 1
+    assert json.loads(next(tmp_path.glob("qam/*/status.json")).read_text())["state"] == "failed"
+    capsys.readouterr()
+    code, result, _ = train(capsys, words)
+    assert code == 0
+    assert (Path(result["run"]) / "replay_buffer.npz").is_file()

@@ -166,7 +166,7 @@ _TRACKING: dict[str, tuple[Check, str]] = {
 _PAIRS = ("reference_scores", "dataset.reference_scores", "action_range")
 _CONFIG: dict[str, tuple[Check, str]] = {
     **dict.fromkeys(("algo", "env", "label", "profile"), _LINE),
-    **dict.fromkeys(("seed", "offline_steps", "online_steps", "pretraining_steps", "eval_episodes"), _COUNT),
+    **dict.fromkeys(("seed", "offline_steps", "online_steps", "pretraining_steps", "eval_episodes", "n_envs"), _COUNT),
     **dict.fromkeys(("sparse", "eval_at_start"), (lambda value: isinstance(value, bool), "true or false")),
     "seeds": (lambda value: _are_counts(value) and value != [], "a list of whole numbers >= 0"),
     "folders": (_are_names, "a list of names of folders"),

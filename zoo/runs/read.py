@@ -194,6 +194,9 @@ def describe_config(config: Mapping[str, Any], status: Mapping[str, Any]) -> dic
     besides = {name: config[name] for name in _BESIDES if config.get(name)}
     if config.get("trained_agent"):
         besides["trained_agent"] = True  # each seed may have its own file
+    n_envs = (config.get("n_envs") or 1) // len(config.get("seeds") or [0])
+    if n_envs > 1 and config.get("online_steps"):  # one update follows a step of all of them
+        besides["n_envs"] = n_envs
     return {
         "algorithm": str(config["algo"]),
         "label": str(config.get("label") or config["algo"]),

@@ -129,13 +129,15 @@ def add_data(group: argparse._ArgumentGroup, storage: str = "--storage") -> None
 
 def add_environments(group: argparse._ArgumentGroup) -> None:
     """Add the flags of environments."""
-    group.add_argument("--n-envs", type=COUNT, help="training environments (default: one per seed)")
+    group.add_argument(
+        "--n-envs", type=COUNT, help="training environments (default: one per seed); an update follows a step of all"
+    )
     group.add_argument(
         "--vec-env", choices=("dummy", "subproc"), default="dummy", help="how training environments are stepped"
     )
     keywords = {"nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE"}
     group.add_argument("--env-kwargs", **keywords, help="arguments of the environment")
-    group.add_argument("--eval-env-kwargs", **keywords, help="the same for evaluation")
+    group.add_argument("--eval-env-kwargs", **keywords, help="those of evaluation, in place of --env-kwargs")
     group.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, for their environments")
 
 

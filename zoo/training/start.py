@@ -117,14 +117,11 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     replicas = Replicas(folders, seeds, stops=args.on_divergence == "stop")
     bar = args.progress if args.verbose else bool(args.progress)
     training = Training(config, model, evaluator, replicas, Scoring.recorded_in(record), bar, observe)
+    training.saves_replay_buffer = args.save_replay_buffer
     position = training.restore() if found else None
     trackers = stack.enter_context(tracked(args, config, replicas, position))
     set_logger(config, model, replicas, args, position, trackers)
-    result = training.run()
-    if args.save_replay_buffer:
-        with atomic_path(folders[0].replay_buffer) as temporary, temporary.open("wb") as file:
-            model.save_replay_buffer(file)
-    return result
+    return training.run()
 
 
 def make_evaluator(request: Request) -> Evaluator | BackgroundEvaluator:
@@ -278,6 +275,8 @@ def _make_environments(request: Request, seeds: list[int]) -> VecEnv:
 class Training:
     """The run itself: offline phase, online phase, evaluations, checkpoints, and how it ended."""
 
+    saves_replay_buffer = False
+
     def __init__(
         self,
         config: Config,
@@ -385,6 +384,9 @@ class Training:
     def _finish(self) -> dict[str, Any]:
         """Write the final files and return one result, or one per seed."""
         results = [self._finish_replica(replica) for replica in range(len(self.replicas))]
+        if self.saves_replay_buffer:
+            with atomic_path(self.replicas.folders[0].replay_buffer) as temporary, temporary.open("wb") as file:
+                self.model.save_replay_buffer(file)
         self.replicas.write_status(self.model, "done")
         return joint_result(self.config.algo, self.config.env, self.updates_per_second, results)
 

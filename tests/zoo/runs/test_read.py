@@ -205,6 +205,14 @@ def test_runs_of_another_protocol_or_setting_are_another_row_named_after_it(tmp_
     assert name in found
 
 
+def test_runs_of_several_environments_a_seed_make_fewer_updates_and_are_another_row(tmp_path):
+    write_run(tmp_path / "alone", online=(40,), seed=0)
+    write_run(tmp_path / "together", online=(40,), seed=1, seeds=[1, 2], n_envs=2)
+    write_run(tmp_path / "several", online=(40,), seed=3, n_envs=4)
+    found = dict(read_runs([tmp_path]).runs[["seed", "method"]].to_numpy())
+    assert found[0] == found[1] != found[3] == "qam (n_envs=4)"
+
+
 def test_settings_that_differ_between_environments_only_stay_in_one_row(tmp_path):
     write_run(tmp_path / "a", sparse=True, settings={"inverse_temperature": 1.0})
     write_run(
