@@ -75,6 +75,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     from zoo.playing.evaluate import Evaluator
     from zoo.playing.pool import count_environments
+    from zoo.processes.serving import available_cores
 
     n_envs = options.n_envs or count_environments(options.env, {}, options.episodes)
     if options.num_threads:
@@ -92,7 +93,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             seconds = time.perf_counter() - began
             speeds.append(steps / seconds)
             planning.append(policy.seconds / seconds)
-            episodes, processes = options.replicas * options.episodes, evaluator.n_processes
+            episodes, processes = options.replicas * options.episodes, min(n_envs, available_cores())
             bare.append(simulate(options.env, episodes, processes, n_envs, options.horizon_length))
             alone.append(simulate(options.env, episodes, processes, processes, options.horizon_length))
     result = {

@@ -14,7 +14,6 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.cli import run_program
-from zoo.datasets.files import DEFAULT_DATASET_DIR
 from zoo.datasets.names import is_own
 from zoo.envs.rendering import choose_platform, prepare_pictures
 from zoo.models.arguments import TRUST
@@ -67,7 +66,8 @@ def _add_arguments(command: Parser, word: str) -> None:
     elif word != "list":
         others = ", or the path of your own, or minari:ID" if word in ("check", "convert", "show") else ""
         command.add_argument("name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{others}")
-    command.add_argument("--dataset-dir", metavar="DIR", default=DEFAULT_DATASET_DIR, help="folder of datasets")
+    where = "folder of datasets (default: where each benchmark keeps its own)"
+    command.add_argument("--dataset-dir", metavar="DIR", help=where)
     add_verbose(command)
     if word in ("generate", "download"):
         command.add_argument("--force", action="store_true", help="replace a dataset that exists")

@@ -14,6 +14,7 @@ from tests.zoo.datasets.d4rl import record
 from tests.zoo.outcomes import refusal, result_of
 from zoo.benchmark import main as benchmark
 from zoo.compare import main as compare
+from zoo.dataset import main as dataset
 from zoo.train import main as train
 
 HOPPER, CHEETAH, PEN = "mujoco/hopper/medium-v0", "mujoco/halfcheetah/simple-v0", "D4RL/pen/human-v2"
@@ -74,6 +75,17 @@ def test_data_that_are_not_there_name_the_command_that_gets_them(
     text = refusal(capsys, words(tmp_path, HOPPER))
     assert f"run `minari download {HOPPER}` where there is internet" in text
     assert str(tmp_path / "minari" / HOPPER) in text
+
+
+@pytest.mark.parametrize("where", [[], ["--dataset-dir", "FOLDER"]])
+def test_data_are_converted_by_their_name(
+    minari: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], where: list[str]
+) -> None:
+    record(minari, HOPPER)
+    if where:
+        where = ["--dataset-dir", str(minari.rename(tmp_path / "elsewhere"))]
+    assert dataset(["convert", HOPPER, *where, "-o", str(tmp_path / "a.npz")]) == 0
+    assert result_of(capsys)["recorded_in"] == "Hopper-v5"
 
 
 def test_data_are_not_generated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,12 +38,11 @@ def without(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return logs
 
 
-@pytest.mark.parametrize("mode", ["async"])
 def test_training_and_the_other_evaluations_are_those_of_a_run_without_it(
-    data: Path, tmp_path: Path, without: Path, mode: str
+    data: Path, tmp_path: Path, without: Path
 ) -> None:
     words = [*arguments(data, tmp_path, "learning_starts=2"), "--online-steps", "20"]
-    assert main([*words, "--eval-at-start", "--eval-mode", mode]) == 0
+    assert main([*words, "--eval-at-start", "--eval-mode", "async"]) == 0
     found, expected = evaluations(tmp_path), evaluations(without)
     assert found["timesteps"].tolist() == [0, *expected["timesteps"]] == [0, 10, 20, 30, 40]
     assert found["phase"].tolist() == [0, 0, 0, 1, 1]  # one evaluation where the online phase begins

@@ -71,10 +71,8 @@ def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [("--offline-steps", "4", "--online-steps", "20")])
-def test_a_killed_run_on_frames_ends_as_an_uninterrupted_one(
-    data: Path, tmp_path: Path, steps: tuple[str, ...]
-) -> None:
+def test_a_killed_run_on_frames_ends_as_an_uninterrupted_one(data: Path, tmp_path: Path) -> None:
+    steps = ("--offline-steps", "4", "--online-steps", "20")
     params = (*OF_IMAGES, "frame_stack=3", "learning_starts=2")
     with Programs() as programs:
         assert programs.run("train", words(tmp_path / "whole", data, *steps, params=params)).code == 0

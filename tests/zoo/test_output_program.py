@@ -8,10 +8,9 @@ import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tests.zoo.test_train_program import ENV, EVALUATIONS, TINY, arguments, train
+from tests.zoo.test_train_program import ENV, arguments, train
 from zoo.runs.folder import RunFolder
 from zoo.runs.versions import command_line
 from zoo.train import main
@@ -76,18 +75,6 @@ def test_a_runs_log_has_the_traceback_of_its_failure(
     assert "Traceback (most recent call last):" in text
     assert "in _finish_replica" in text
     assert text.endswith("ArithmeticError: the curve broke\n")
-
-
-def test_without_success_the_return_is_the_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--algo", "qam", "--env", "Pendulum-v1", "--online-steps", "12", "-f", str(tmp_path), "--seed", "1"]
-    words += [*EVALUATIONS, "--env-kwargs", "max_episode_steps=6", "-params", *TINY, "learning_starts=2"]
-    code, result, errors = train(capsys, words)
-    assert code == 0
-    with np.load(Path(result["run"]) / "evaluations.npz") as found:
-        assert result["return"] == pytest.approx(found["results"][-1].mean())
-    assert result["success"] is None
-    value = f"{result['return']:.2f}"
-    assert f"evaluation at step 12 (online): mean return {value} over 2 episodes, mean length 6.0" in errors
 
 
 # -- what it refuses, and how it fails --------------------------------------------------------------------------------

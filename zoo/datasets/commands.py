@@ -17,7 +17,7 @@ from zoo.datasets.card import draw_states, rows_shown, write_card
 from zoo.datasets.check import check_dataset, check_structure, require_sound
 from zoo.datasets.files import dataset_files, recorded_sha256, shard_folder, training_files
 from zoo.datasets.formats.episodes import digest_of_arrays, write_set
-from zoo.datasets.formats.hdf5 import minari_folder
+from zoo.datasets.formats.hdf5 import find_d4rl, minari_folder
 from zoo.datasets.formats.read import Reading, environment_of, read_source
 from zoo.datasets.generate.ocbench import generate_ocbench
 from zoo.datasets.generate.ogbench import generate_dataset
@@ -138,6 +138,7 @@ def convert(args: argparse.Namespace) -> Result:
     """Convert a dataset in another format; or one of several files before training, which would do it too."""
     if args.output is not None:
         path = _output(args)
+        _find_data_of_task(args)
         arrays = read_source(args.name, _reading(args))
         return {**_write(path, arrays), "recorded_in": environment_of(args.name)}
     if is_own(args.name):
@@ -198,7 +199,7 @@ def _find_data_of_task(args: argparse.Namespace) -> str | None:
     elif demonstrated := find_robomimic_task(name):
         args.name = str(robomimic.find_demonstrations(demonstrated, args.dataset_dir))
     elif name in D4RL:
-        args.name = f"minari:{name}"
+        args.name = find_d4rl(name, args.dataset_dir)
     else:
         return None
     return name

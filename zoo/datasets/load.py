@@ -123,7 +123,8 @@ def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split:
     with contextlib.closing(make_labelling_env(name.env_id)) as env:
         require_sound(check_shapes(path, name.spec, env), name.spec, path)
         if name.spec.is_visual:
-            tell_memory(f"{path.name}, with the replay buffer,", 2 * _bytes(path))
+            shape, dtype = read_npz_headers(path)["observations"]
+            tell_memory(f"{path.name}, with the replay buffer,", 2 * math.prod(shape) * dtype.itemsize)
         digest = verified_sha256(path, name.spec)
         arrays = read_arrays(path, name.spec)
         if size is not None:
@@ -145,12 +146,6 @@ def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split:
         valids=arrays["valids"],
         fingerprint=settings_sha256(settings),
     )
-
-
-def _bytes(path: Path) -> int:
-    """Return the memory of a file's observations."""
-    shape, dtype = read_npz_headers(path)["observations"]
-    return math.prod(shape) * dtype.itemsize
 
 
 def _find_files(

@@ -221,23 +221,11 @@ def parse_env_name(name: str) -> DatasetName:
 
 def _unknown(kind: str, name: str, known: list[str]) -> UsageError:
     """Return the error for a name that is not OGBench's; the closest one may be OCBench's."""
-    if robomimic.find_task(name) is not None:
-        return UsageError(
-            f"`{name}` is a task of robomimic, with demonstrations by people; download them as docs/robomimic.md says"
-        )
-    if name in d4rl.TASKS:
-        return UsageError(f"`{name}` is a task of D4RL, whose data are Minari's; docs/d4rl.md says how they are loaded")
-    if ocbench.find_task(name) is not None:
-        return UsageError(
-            f"`{name}` is a task of OCBench, not of OGBench; docs/ocbench.md says how its data are loaded"
-        )
+    tasks = {"robomimic": robomimic.find_task(name), "D4RL": d4rl.TASKS.get(name), "OCBench": ocbench.find_task(name)}
+    for benchmark in (benchmark for benchmark, task in tasks.items() if task is not None):
+        page = f"docs/{benchmark.lower()}.md"
+        return UsageError(f"`{name}` is a task of {benchmark}, not of OGBench; {page} says how its data are loaded")
     return UsageError(unknown_name_message(kind, name, [*known, *ocbench.TASKS, *robomimic.TASKS, *d4rl.TASKS]))
-
-
-def is_env_name(name: str) -> bool:
-    """Return whether a name is that of a single-task environment with a dataset of OGBench."""
-    found = _parse(name)
-    return found is not None and found.task is not None
 
 
 def is_own(name: str) -> bool:
@@ -252,7 +240,8 @@ def gym_id(name: str) -> str:
     """Return the Gymnasium id of an environment, given its name here: OGBench's and D4RL's datasets are part of it."""
     if name in d4rl.TASKS:
         return d4rl.TASKS[name].env_id
-    return parse_env_name(name).env_id if is_env_name(name) else name
+    found = _parse(name)
+    return name if found is None or found.task is None else found.env_id
 
 
 def _parse(name: str) -> DatasetName | None:

@@ -95,11 +95,6 @@ class Evaluator:
             self.close()
             raise
 
-    @property
-    def n_processes(self) -> int:
-        """How many processes play."""
-        return self._open_pool().n_processes
-
     def close(self) -> None:
         """End the environments' processes; a later evaluation starts new ones."""
         if self._pool is not None:

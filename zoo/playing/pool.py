@@ -148,11 +148,6 @@ class EnvPool:
             worker.losses = 0
 
     @property
-    def n_processes(self) -> int:
-        """How many processes play."""
-        return len(self._workers)
-
-    @property
     def spaces(self) -> Spaces:
         """Observation and action space, as soon as every process has built its environments."""
         if self._spaces is None:

@@ -363,8 +363,6 @@ def _main_module_hidden() -> Iterator[None]:
 
 def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
     """Return how processes start: forked from a server that has the imports, never from this process's threads."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     multiprocessing.util.get_temp_dir()  # children use it too; one that is killed would leave its own behind

@@ -27,6 +27,7 @@ from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.model import FlowQLearning
 from agents.common.sb3.spaces import available_device
 from zoo.baselines import find_algorithm
+from zoo.datasets.formats.hdf5 import find_d4rl
 from zoo.datasets.load import SOURCES, Dataset, load_dataset
 from zoo.datasets.own import load_own
 from zoo.datasets.shards import ShardedDataset
@@ -208,7 +209,7 @@ def _find_own(request: Request) -> str | Path:
     if name in d4rl.TASKS:
         if args.dataset == "generate":
             raise UsageError(f"the data of {name} cannot be generated; leave out `--dataset generate` to download them")
-        return f"minari:{name}" if args.dataset_dir is None else Path(args.dataset_dir).expanduser() / name
+        return find_d4rl(name, args.dataset_dir)
     if name in robomimic.TASKS:
         return find_demonstrations(robomimic.TASKS[name], args.dataset_dir)
     return find_set(ocbench.TASKS[name], args.dataset_dir, args.dataset)

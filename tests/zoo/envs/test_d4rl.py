@@ -18,7 +18,7 @@ def test_there_are_the_21_tasks_of_gfp_and_six_mazes() -> None:
     assert {name: domains.count(name) for name in domains} == {"d4rl-adroit": 12, "d4rl-mujoco": 9, "d4rl-antmaze": 6}
     assert split_environment("mujoco/hopper/medium-v0") == ("mujoco/hopper/medium-v0", "d4rl-mujoco", "")
     assert gym_id("D4RL/relocate/cloned-v2") == "AdroitHandRelocate-v1"
-    with pytest.raises(UsageError, match="is a task of D4RL, whose data are Minari's"):
+    with pytest.raises(UsageError, match=r"is a task of D4RL, not of OGBench; docs/d4rl\.md says"):
         parse_name("D4RL/relocate/cloned-v2")
 
 

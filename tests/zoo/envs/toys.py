@@ -115,16 +115,16 @@ class OdometerEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """Counts what it drives in one array, which it returns at every step; says only on arrival that it has arrived."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
-    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
-        self.driven = np.zeros(1)
+        self.driven = np.full(1, 0.5)
         return self.driven, {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        self.driven += action
-        arrived = bool(self.driven[0] > 1)
+        self.driven += action[0]
+        arrived = bool(self.driven[0] > 2.5)
         return self.driven, -1.0, arrived, False, {"is_success": True} if arrived else {}
 
 

@@ -71,7 +71,7 @@ def test_a_claim_whose_last_sign_of_life_is_not_of_now_is_taken_over(
     set_age(first, sign * 190)
     assert Claims(folder(tmp_path)).holder() is None
     assert Claims(folder(tmp_path)).take("second") is not None
-    assert first.is_lost
+    assert not first.folder.is_dir()
     assert not first.release("done")
     with pytest.raises(TakenOver, match="another process has taken over job"):
         first.beat()
@@ -106,14 +106,14 @@ def test_a_claim_of_processes_that_have_ended_here_is_taken_over_at_once(tmp_pat
 def test_a_later_life_of_an_owner_ends_the_claim_of_the_earlier_one(tmp_path: Path) -> None:
     first, claims = take(tmp_path, "same"), Claims(folder(tmp_path))
     claims.end_earlier("another")
-    assert not first.is_lost
+    assert first.folder.is_dir()
     claims.end_earlier("same")
-    assert first.is_lost
+    assert not first.folder.is_dir()
     (record,) = claims.ended()
     assert (record["outcome"], record["reason"]) == ("lost", "its owner was started again")
     second = take(tmp_path, "same")
     assert claims.take("same") is None  # as the earlier life asks, if it still runs
-    assert not second.is_lost
+    assert second.folder.is_dir()
 
 
 def test_who_has_lost_a_claim_writes_nothing_more(tmp_path: Path) -> None:

@@ -106,7 +106,8 @@ def test_differences_are_named_with_both_values() -> None:
 
 def test_what_is_derived_does_not_make_another_run() -> None:
     derived = {"sources": ["-params gamma=0.9"], "departures": ["gamma 0.9"], "eval_at_start": True}
-    assert comparable(RECORD | derived) == comparable(RECORD)
+    here, there = ({"dataset": {"name": name, "fingerprint": "01"}} for name in ("here", "there"))
+    assert comparable(RECORD | derived | here) == comparable(RECORD | there)
     assert comparable(RECORD)["settings.gamma"] == 0.9
 
 

@@ -132,8 +132,8 @@ def join(name: str, episodes: Iterable[Episode], size: Size) -> Arrays:
     return {key: array[:end] for key, array in arrays.items()}
 
 
-def join_rows(name: str, rows: Arrays, ends: Array, terminated: Array) -> Arrays:
-    """Return trajectories whose last observations are missing as one set.
+def with_next_observations(name: str, rows: Arrays, ends: Array, terminated: Array) -> Arrays:
+    """Return trajectories whose last observations are missing in the regular layout.
 
     Where a trajectory terminates nothing is bootstrapped from what follows, so its last observation is repeated. Where
     it was cut off its last action and reward are dropped, and the observation before them is the last one.
@@ -141,28 +141,18 @@ def join_rows(name: str, rows: Arrays, ends: Array, terminated: Array) -> Arrays
     :param rows: ``observations``, ``actions`` and ``rewards`` of trajectories that follow one another, (n, ...).
     :param ends: where a trajectory ends, (n,); ``terminated``: where it does so because the task did.
     """
-    begins = np.append(True, ends[:-1])
-    kept = ~(begins & ends & ~terminated)  # an episode of a single row that was cut off has no transition
-    index = np.repeat(np.arange(len(ends)), np.where(kept, 1 + terminated, 0))
-    if not len(index):
+    cut = ends & ~terminated
+    kept = np.flatnonzero(~cut)
+    if not len(kept):
         raise UsageError(f"{name} must hold an episode with a transition, got none; give another set")
-    last = ends[index] & np.append(index[1:] != index[:-1], True)
-    with np.errstate(over="ignore"):
-        arrays = {key: np.asarray(rows[key][index], np.float32) for key in ("observations", "actions", "rewards")}
-    arrays["valids"] = np.asarray(~last, np.float32)
-    arrays["terminals"] = np.asarray(last | np.append(last[1:], False), np.float32)
-    arrays["masks"] = np.asarray(~(terminated[index] & ~last), np.float32)
-    for key in ("actions", "rewards"):
-        arrays[key][last] = 0.0
-    repeated, dropped = int(terminated.sum()), int((ends & ~terminated).sum())
     log.info(
         "%s has no observation after the last action: repeated in %d trajectories, which terminate; in the %d that "
         "were cut off the last transition is dropped",
-        name,
-        repeated,
-        dropped,
+        *(name, int(terminated.sum()), int(cut.sum())),
     )
-    return {key: arrays[key] for key in COMPACT}
+    arrays = {key: rows[key][kept] for key in ("observations", "actions", "rewards")}
+    arrays["next_observations"] = rows["observations"][kept + ~terminated[kept]]
+    return arrays | {"terminals": terminated[kept], "timeouts": np.append(cut, False)[kept + 1] & ~terminated[kept]}
 
 
 def digest_of_arrays(arrays: Arrays) -> str:

@@ -43,11 +43,6 @@ def read_ocbench(name: str, files: Sequence[Path]) -> Arrays:
     headers = [_headers(file) for file in files]
     steps = sum(header["actions"][0][0] for header in headers)
     rows = sum(header["observations"][0][0] for header in headers)
-    if rows <= steps:
-        raise UsageError(
-            f"{name}: `observations` must have a row more than `actions` for each episode, got {rows:,} and {steps:,} "
-            "in all; get or make the set again"
-        )
     widths = (headers[0][key][0][1] for key in ("observations", "actions"))
     return join(name, _episodes(files), Size(rows - steps, steps, *widths))
 

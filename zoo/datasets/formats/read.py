@@ -22,7 +22,6 @@ from zoo.datasets.formats.episodes import (
     Size,
     checked_episode,
     join,
-    join_rows,
     require_continuous,
     require_flags,
     require_keys,
@@ -31,6 +30,7 @@ from zoo.datasets.formats.episodes import (
     require_rows,
     require_vectors,
     tell_memory,
+    with_next_observations,
 )
 from zoo.datasets.formats.hdf5 import (
     MINARI,
@@ -134,7 +134,7 @@ def read_source(source: str | Path, reading: Reading = PLAIN) -> Arrays:
     if not path.exists():
         raise UsageError(f"expected a dataset at {path}, got nothing; check the path, or give `{MINARI}ID`")
     if is_parquet(path):
-        return _from_arrays(str(path), _from_rows(str(path), read_parquet(path, reading.columns), reading))
+        return _from_rows(str(path), read_parquet(path, reading.columns), reading)
     if path.suffix in HDF5_SUFFIXES:
         return _read_hdf5(path, reading)
     if not path.is_dir() and path.suffix != ".npz":
@@ -295,7 +295,7 @@ def _from_d4rl(name: str, arrays: Arrays, reading: Reading) -> Arrays:
     terminated, cut = (
         require_flags(name, key, arrays[key], len(arrays["actions"])) for key in ("terminals", "timeouts")
     )
-    return _from_arrays(name, _from_ends(name, arrays, terminated | cut, terminated))
+    return _from_ends(name, arrays, terminated | cut, terminated)
 
 
 def _from_rows(name: str, rows: Arrays, reading: Reading) -> Arrays:
@@ -370,4 +370,4 @@ def _from_ends(name: str, rows: Arrays, ends: np.ndarray, terminated: np.ndarray
     ends = ends.copy()
     ends[-1] = True
     tell_memory(name, sum(rows[key].nbytes for key in ("observations", "actions")))
-    return join_rows(name, rows, ends, terminated)
+    return _from_arrays(name, with_next_observations(name, rows, ends, terminated))

@@ -15,8 +15,8 @@ from agents.common.validation import integer
 from zoo.datasets.environment import make_raw_env
 from zoo.datasets.formats.ocbench import INTERVAL
 from zoo.datasets.generate.parallel import Episode, EpisodeWriter, Recipe, make_dataset
-from zoo.envs.ocbench import OcbenchTask, find_task, import_ocbench
-from zoo.errors import UsageError, as_usage_error
+from zoo.envs.ocbench import TASKS, OcbenchTask, import_ocbench
+from zoo.errors import as_usage_error
 from zoo.processes.serving import available_cores
 
 EPISODES = 1000  # as in OCBench's script
@@ -64,11 +64,8 @@ class OracleWriter(EpisodeWriter):
 
     def __init__(self, name: str, seed: int) -> None:
         super().__init__(name, seed)
-        task = find_task(name)
-        if task is None:
-            raise UsageError(f"`{name}` is not a task of OCBench on the CPU")
         oracles = import_ocbench(name, "ocbench.oracles")
-        self._make_oracle = getattr(oracles, f"{task.family.capitalize()}Controller")
+        self._make_oracle = getattr(oracles, f"{TASKS[name].family.capitalize()}Controller")
         self._env = make_raw_env(name)
 
     def close(self) -> None:

@@ -54,7 +54,7 @@ def generate_dataset(
     dataset of fewer episodes is the beginning of one of more.
 
     :param num_episodes: training episodes; the validation file gets a tenth of them, at least one.
-    :param dataset_size: training transitions instead of episodes, rounded up to whole episodes; None for both takes
+    :param dataset_size: training transitions in place of episodes, rounded up to whole episodes; None for both takes
         OGBench's size.
     :param episode_steps: transitions of an episode; None takes OGBench's number.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
@@ -116,10 +116,6 @@ def _no_oracle_message(spec: DatasetSpec) -> str:
 
 
 def _count_episodes(spec: DatasetSpec, num_episodes: int | None, dataset_size: int | None) -> int:
-    if num_episodes is not None and dataset_size is not None:
-        raise UsageError(
-            f"expected `--episodes` or `--dataset-size`, got both ({num_episodes} and {dataset_size}); leave one out"
-        )
     with as_usage_error():
         if dataset_size is not None:
             return math.ceil(integer("dataset_size", dataset_size, at_least=1) / spec.steps)
@@ -215,9 +211,10 @@ class ManipulationWriter(EpisodeWriter):
             spec.env_id, terminate_at_goal=False, mode="data_collection", max_episode_steps=spec.steps + 1
         )
         self.spec = spec
+        self.compresses = spec.is_visual  # images are most of a file, and shrink to a fifth
         self.settings = oracle_settings(spec)
         _, self.action_space = env_spaces(self.env)
-        self.oracles = _plan_oracles(self.env, spec) if spec.kind == "play" else _markov_oracles(self.env, spec)
+        self.oracles = _oracles(self.env, spec)
 
     def play(self, reset_seed: int, action_seed: int) -> Episode | None:
         """Return the arrays of one episode; None if it is to be replaced by another."""
@@ -239,11 +236,6 @@ class ManipulationWriter(EpisodeWriter):
         arrays = _to_arrays(rows)
         return arrays if not _family(self.spec).startswith("scene") or is_healthy(arrays["qpos"]) else None
 
-    def save(self, file: Path, arrays: Episode) -> None:
-        """Write an episode's arrays; images are most of a file, and shrink to a fifth."""
-        save = np.savez_compressed if self.spec.is_visual else np.savez
-        save(file, **arrays)  # type: ignore[arg-type]
-
     def start_oracle(self, observation: np.ndarray, info: dict[str, Any]) -> Any:
         """Return the oracle of the current target, started."""
         oracle = self.oracles[info["privileged/target_task"]]
@@ -260,31 +252,21 @@ class ManipulationWriter(EpisodeWriter):
         return action.clip(-1.0, 1.0)
 
 
-def _plan_oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
-    """Return the open-loop oracles of an environment by target."""
-    settings = oracle_settings(spec)
-    common = {"env": env, "noise": settings["plan_noise"], "noise_smoothing": settings["plan_noise_smoothing"]}
+def _oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
+    """Return the oracles of an environment by target: open-loop ones that plan, or closed-loop ones."""
+    settings, is_plan = oracle_settings(spec), spec.kind == "play"
+    if is_plan:
+        how = {"env": env, "noise": settings["plan_noise"], "noise_smoothing": settings["plan_noise_smoothing"]}
+        cube, button, drawer, window = CubePlanOracle, ButtonPlanOracle, DrawerPlanOracle, WindowPlanOracle
+    else:
+        how = {"env": env, "min_norm": settings["min_norm"]}
+        cube, button, drawer, window = CubeMarkovOracle, ButtonMarkovOracle, DrawerMarkovOracle, WindowMarkovOracle
     if _family(spec).startswith("puzzle"):
-        return {"button": ButtonPlanOracle(gripper_always_closed=True, **common)}
+        return {"button": button(gripper_always_closed=True, **how)}
     if _family(spec).startswith("cube"):
-        return {"cube": CubePlanOracle(**common)}
-    classes = {"cube": CubePlanOracle, "button": ButtonPlanOracle, "drawer": DrawerPlanOracle}
-    return {target: oracle(**common) for target, oracle in {**classes, "window": WindowPlanOracle}.items()}
-
-
-def _markov_oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
-    """Return the closed-loop oracles of an environment by target."""
-    common = {"env": env, "min_norm": oracle_settings(spec)["min_norm"]}
-    if _family(spec).startswith("puzzle"):
-        return {"button": ButtonMarkovOracle(gripper_always_closed=True, **common)}
-    if _family(spec).startswith("cube"):
-        return {"cube": CubeMarkovOracle(**common)}
-    return {
-        "cube": CubeMarkovOracle(max_step=100, **common),
-        "button": ButtonMarkovOracle(**common),
-        "drawer": DrawerMarkovOracle(**common),
-        "window": WindowMarkovOracle(**common),
-    }
+        return {"cube": cube(**how)}
+    limit = {} if is_plan else {"max_step": 100}
+    return {"cube": cube(**limit, **how), "button": button(**how), "drawer": drawer(**how), "window": window(**how)}
 
 
 def _stacking_probability(environment: str) -> float:

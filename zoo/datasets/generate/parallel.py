@@ -34,6 +34,8 @@ Episode = dict[str, np.ndarray]
 class EpisodeWriter:
     """Collects episodes of a dataset, each into a file: one seed, one episode, bit for bit."""
 
+    compresses = False
+
     def __init__(self, name: str, seed: int) -> None:
         self.name, self.seed = name, seed
 
@@ -55,15 +57,11 @@ class EpisodeWriter:
         """Return the arrays of one episode; None if it is to be replaced by another."""
         raise NotImplementedError
 
-    def save(self, file: Path, arrays: Episode) -> None:
-        """Write an episode's arrays."""
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-
     def write(self, split: str, episode: int, file: Path) -> Path:
         """Collect an episode and return its file, which appears when it is complete."""
         arrays = self.collect(split, episode)
         with atomic_path(file) as temporary:
-            self.save(temporary, arrays)
+            (np.savez_compressed if self.compresses else np.savez)(temporary, **arrays)  # type: ignore[arg-type]
         return file
 
     def close(self) -> None:

@@ -82,8 +82,11 @@ def download_dataset(
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
     spec = parse_name(name).spec
-    if not spec.hosted or spec.files > 1:
-        raise UsageError(_not_offered_message(spec))
+    if not spec.hosted:
+        raise UsageError(
+            f"{spec.name} cannot be downloaded: OGBench hosts no file of it; "
+            f"generate it with `zoo dataset generate {spec.name}`"
+        )
     files = dataset_files(spec.name, dataset_dir)
     with making(files[0]):
         if is_settled(files[0], existing):
@@ -119,18 +122,6 @@ def download_shards(
             folders = [f"{source}/{spec.name}" for source in sources or SOURCES]
             download_file(path, folders, lambda path: _find_problems(path, spec))
     return paths
-
-
-def _not_offered_message(spec: DatasetSpec) -> str:
-    if not spec.hosted:
-        return (
-            f"{spec.name} cannot be downloaded: OGBench hosts no file of it; "
-            f"generate it with `zoo dataset generate {spec.name}`"
-        )
-    return (
-        f"{spec.name} cannot be downloaded as one file: it is a folder of {spec.files} files of about "
-        f"{spec.transitions // spec.files:,} transitions each; fetch them with `download_shards`"
-    )
 
 
 def download_file(file: Path, sources: Sequence[str], find_problems: Callable[[Path], list[str]]) -> None:

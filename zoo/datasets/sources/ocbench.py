@@ -15,7 +15,7 @@ from typing import Any
 from agents.common.files import DamagedFile
 from agents.common.files.bounded import read_text
 from agents.common.validation import integer
-from zoo.datasets.files import DEFAULT_DATASET_DIR, is_settled, making
+from zoo.datasets.files import is_settled, making
 from zoo.datasets.formats.ocbench import is_ocbench_format
 from zoo.datasets.generate.ocbench import generate_ocbench
 from zoo.datasets.sources.download import DownloadError, download_file, find_damage
@@ -49,7 +49,7 @@ class Hosted:
 
 def dataset_root(dataset_dir: str | Path | None = None) -> Path:
     """Return the folder of all datasets: where OCBench itself looks for them, unless another is given."""
-    if dataset_dir is not None and str(dataset_dir) != DEFAULT_DATASET_DIR:
+    if dataset_dir is not None:
         return Path(dataset_dir).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache).expanduser() / "ocbench" / "datasets"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from zoo.datasets.files import DEFAULT_DATASET_DIR
 from zoo.envs.robomimic import RobomimicTask
 from zoo.errors import UsageError
 
@@ -17,9 +16,7 @@ HOST = "https://huggingface.co/datasets/robomimic/robomimic_datasets/resolve/mai
 
 def demonstrations_file(task: RobomimicTask, dataset_dir: str | Path | None = None) -> Path:
     """Return the path of a task's file, whether it exists or not: by default where Q-chunking and TRQAM look for it."""
-    is_default = dataset_dir is None or str(dataset_dir) == DEFAULT_DATASET_DIR
-    root = Path("~/.robomimic" if is_default else dataset_dir).expanduser()
-    return root / task.folder / FILE
+    return Path(dataset_dir or "~/.robomimic").expanduser() / task.folder / FILE
 
 
 def find_demonstrations(task: RobomimicTask, dataset_dir: str | Path | None = None) -> Path:

@@ -136,6 +136,7 @@ def test_terminals_that_mark_every_end_end_as_is_said(tmp_path: Path, done: str)
     h5py = pytest.importorskip("h5py")
     path = write_d4rl(tmp_path, parts := episodes())
     assert "leave out `--done`" in refusal(path, done=done)
+    assert "has rewards; leave out `--step-reward`" in refusal(path, step_reward=-1.0)
     with h5py.File(path, "a") as file:
         file["terminals"][len(parts[0]["actions"]) - 1 :: len(parts[1]["actions"])] = True
         del file["timeouts"]
@@ -148,10 +149,6 @@ def test_terminals_that_mark_every_end_end_as_is_said(tmp_path: Path, done: str)
 @pytest.mark.parametrize("kind", ["npz", "folder", "minari"])
 def test_what_a_format_does_not_leave_open_cannot_be_given(tmp_path: Path, kind: str) -> None:
     assert "leave out `--columns`" in refusal(WRITERS[kind](tmp_path, episodes()), done="truncated")
-
-
-def test_a_step_reward_beside_rewards_is_refused(tmp_path: Path) -> None:
-    assert "has rewards; leave out `--step-reward`" in refusal(write_d4rl(tmp_path, episodes()), step_reward=-1.0)
 
 
 def test_dataset_size_keeps_whole_trajectories_and_changes_the_fingerprint(tmp_path: Path) -> None:

@@ -207,4 +207,4 @@ def test_what_cannot_be_generated_or_downloaded_here_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     assert dataset([*words, LIFT.name, "--dataset-dir", str(tmp_path)]) == 2
-    assert "with demonstrations by people; download them as docs/robomimic.md says" in capsys.readouterr().err
+    assert "docs/robomimic.md says how its data are loaded" in capsys.readouterr().err

@@ -170,7 +170,6 @@ def test_dataset_without_oracle_is_refused(tmp_path: Path, name: str, reason: st
     ("settings", "text"),
     [
         ({"num_episodes": 0}, "`num_episodes` must be an int >= 1, got 0"),
-        ({"num_episodes": 2, "dataset_size": 5}, "expected `--episodes` or `--dataset-size`, got both \\(2 and 5\\)"),
     ],
 )
 def test_number_out_of_range_is_refused(tmp_path: Path, settings: dict[str, int], text: str) -> None:
