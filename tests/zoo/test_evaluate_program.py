@@ -45,7 +45,7 @@ def test_a_run_scores_what_it_recorded_to_the_last_bit(
     ("flags", "kind", "expected"),
     [
         (["--success-return", "-1e9"], "success by return", 1.0),
-        (["--score", "return", "--reference-scores", "0,-100"], "return", None),
+        (["--score", "return", "--reference-scores", "-100,0"], "return", None),
     ],
 )
 def test_a_run_is_scored_as_it_was_in_training(
@@ -58,7 +58,7 @@ def test_a_run_is_scored_as_it_was_in_training(
     assert code == 0
     assert f"in {ENV}: {kind} " in said
     assert found[kind] == (found["return"] if expected is None else expected)
-    normalised = None if expected is not None else pytest.approx(found["return"] / -100)
+    normalised = None if expected is not None else pytest.approx(found["return"] / 100 + 1)
     assert found["normalised return"] == normalised
 
 
