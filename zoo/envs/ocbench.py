@@ -105,6 +105,11 @@ def find_task(name: str) -> OcbenchTask | None:
 _BY_GPU_NAME = {task.gpu_name: task for task in TASKS.values()}
 
 
+def tasks_of(domain: str) -> list[str]:
+    """Return the names of a domain's tasks; none if OCBench has no such domain."""
+    return [task.name for task in TASKS.values() if task.domain == domain]
+
+
 def import_ocbench(name: str, module: str = "ocbench") -> ModuleType:
     """Return a module of OCBench, which registers its environments.
 

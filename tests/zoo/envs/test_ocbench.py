@@ -10,7 +10,7 @@ import pytest
 
 from zoo.datasets.names import parse_env_name, parse_name
 from zoo.envs.make import find_spec, make_env
-from zoo.envs.ocbench import TASKS, find_task, is_ocbench
+from zoo.envs.ocbench import TASKS, find_task, is_ocbench, tasks_of
 from zoo.envs.snapshot import ResumableEnv
 from zoo.errors import UsageError
 from zoo.runs.read import split_environment
@@ -38,6 +38,7 @@ def test_a_task_has_a_domain_and_a_number() -> None:
     task = find_task(NAME)
     assert task is not None
     assert (task.domain, task.number, task.family, task.is_lite) == ("block-cpu-lite-double", 2, "block", True)
+    assert tasks_of(task.domain) == ["block-cpu-lite-double-task1-v0", NAME]
     assert split_environment(NAME) == (NAME, "block-cpu-lite-double", "task2")
 
 
