@@ -38,7 +38,7 @@ from zoo.sb3_papers import SB3
 
 # constructor arguments that are not settings of the method, or that mean another way to store data
 NOT_SETTINGS = {
-    "self", "policy", "env", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "n_steps",
+    "policy", "env", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "n_steps",
     "action_noise", "use_sde", "sde_sample_freq", "use_sde_at_warmup", "stats_window_size", "tensorboard_log",
     "policy_kwargs", "verbose", "seed", "device", "_init_setup_model",
 }  # fmt: skip
@@ -164,7 +164,7 @@ class Baseline(StoredModel):
             _init_setup_model=_init_setup_model,  # type: ignore[call-arg]  # the algorithm's, not the base class's
         )
         if own.noise_std and env is not None:
-            shape = self.action_space.shape
+            shape: Any = self.action_space.shape
             self.action_noise = NormalActionNoise(np.zeros(shape), np.full(shape, own.noise_std))
 
     @classmethod
@@ -174,7 +174,7 @@ class Baseline(StoredModel):
         text = "\n\n".join(inspect.getdoc(each) or "" for each in (algorithm, cls))
         meanings = dict(re.findall(r":param (\w+): (.*?)(?=\n:|\n\n|\Z)", text, flags=re.DOTALL))
         found = {}
-        for name, parameter in inspect.signature(algorithm.__init__).parameters.items():
+        for name, parameter in inspect.signature(algorithm).parameters.items():
             if name not in NOT_SETTINGS:
                 meaning = " ".join(meanings.get(name, "").split())
                 declared = Setting(parameter.default, doc=meaning, check=CHECKS.get(name), search=SEARCHES.get(name))
@@ -228,7 +228,8 @@ class Baseline(StoredModel):
         assert isinstance(self.replay_buffer, TransitionReplayBuffer)
         if action_range is None and not isinstance(dataset, Shards):
             # SB3 scales its online actions in [-1, 1] too, which rounds; this rounds the dataset's in the same way
-            action_range = (self.action_space.low, self.action_space.high)
+            box: Any = self.action_space
+            action_range = (box.low, box.high)
         self.replay_buffer.load_dataset(dataset, action_range)
         if self.verbose >= 1:
             print(self.replay_buffer.dataset_description)

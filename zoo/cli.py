@@ -88,8 +88,8 @@ def signals_deferred() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    for number in arrived[:1]:
-        signal.raise_signal(number)
+    for received in arrived[:1]:
+        signal.raise_signal(received)
 
 
 def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> int:
@@ -188,6 +188,6 @@ def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt(f"stopped by signal {signum}")
 
 
-def _show_warning(message: Warning | str, *where: object) -> None:
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     """Show a warning without the line of code that raised it."""
     log.warning("%s", message)

@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             comparison,
             order=[names[name] for name in order],
             baseline=names[baseline],
-            focus=names.get(focus),
+            focus=focus and names[focus],
             resolve=args.resolve / 100,
         )
         for comparison in compare_kinds(inputs.methods, inputs.evaluations, inputs.means, args.reps, bool(args.output))

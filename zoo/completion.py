@@ -38,7 +38,7 @@ def answer(parser: argparse.ArgumentParser) -> None:
     """Give the shell the completions of a parser's command line, and end the process."""
     for action in actions_of(parser):
         for flag in COMPLETERS.keys() & set(action.option_strings):
-            action.completer = argcomplete.ChoicesCompleter(COMPLETERS[flag]())  # type: ignore[attr-defined]
+            action.completer = argcomplete.ChoicesCompleter(COMPLETERS[flag]())  # type: ignore[arg-type, attr-defined]
     argcomplete.autocomplete(parser)
 
 

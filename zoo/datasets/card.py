@@ -7,6 +7,7 @@ import html
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def rows_shown(rows: int) -> list[int]:
 
 
 def _gallery(images: Mapping[int, Array]) -> Figure:
-    return _figure([(f"row {row:,}", lambda axes, image=image: _image(axes, image)) for row, image in images.items()])
+    return _figure([(f"row {row:,}", partial(_image, image=image)) for row, image in images.items()])
 
 
 def _image(axes: Axes, image: Array) -> None:

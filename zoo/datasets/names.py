@@ -164,8 +164,8 @@ def _default_task(environment: str) -> int:
 def _build_table() -> dict[str, DatasetSpec]:
     specs = []
     visual = tuple(
-        (" ".join(VISUAL + each for each in environments.split()), *row)
-        for environments, *row in _STANDARD
+        (" ".join(VISUAL + each for each in environments.split()), kinds, size, steps)
+        for environments, kinds, size, steps in _STANDARD
         if environments.startswith(_VISUAL_FAMILIES)
     )
     tables = (_STANDARD, "", True), (_GENERATED_ONLY, "", False), (_LARGE, "-100m", True), (visual, "", True)

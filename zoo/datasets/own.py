@@ -73,9 +73,7 @@ def _turned(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[-1], *shape[:-1]) if channel_axis(shape) == -1 else (*shape[1:], shape[0])
 
 
-def in_units_of(
-    space: gymnasium.Space[Any], source: str | Path, arrays: Arrays, action_range: Sequence[float] | None
-) -> np.ndarray:
+def in_units_of(space: gymnasium.Space[Any], source: str | Path, arrays: Arrays, action_range: Any) -> np.ndarray:
     """Return a set's actions in an environment's units; refuse those outside of the range that stands for its limits.
 
     :param source: what to call the set.

@@ -70,7 +70,7 @@ def _random_steps(env: gymnasium.Env[Any, Any]) -> Steps:
     """Take steps with random actions."""
     space = env.action_space
     assert isinstance(space, gymnasium.spaces.Box)
-    generator, rows = np.random.default_rng(0), []
+    generator, rows = np.random.default_rng(0), list[Any]()
     low, high = (np.nan_to_num(bound, posinf=1.0, neginf=-1.0) for bound in (space.low, space.high))
     observation, _ = env.reset(seed=0)
     begin = time.monotonic()
@@ -225,7 +225,7 @@ def _check_last(arrays: Arrays) -> Iterator[Finding]:
     """Find last observations that are missing: the one before repeated, or the next trajectory's first instead."""
     observations = arrays["observations"]
     if observations.ndim > 2:  # sums tell images apart, and take no memory
-        observations = np.array([[zlib.crc32(np.ascontiguousarray(image))] for image in observations])
+        observations = np.array([[zlib.crc32(image.tobytes())] for image in observations])
     last = np.flatnonzero(arrays["valids"] == 0)
     cut = last[arrays["masks"][last - 1] > 0]  # what follows a termination is never used
     moves = (observations[1:] != observations[:-1]).any(1)

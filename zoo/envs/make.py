@@ -194,6 +194,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take one step with an action in the environment's own units, shape (A,)."""
         self._steps += 1
+        reward: Any
         with self._own_global_generator() if self._draws_while_stepping else contextlib.nullcontext():
             try:
                 observation, reward, terminated, truncated, info = self.env.step(action)

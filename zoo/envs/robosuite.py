@@ -121,7 +121,7 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         is_achieved = bool(reward > 0)
         return _vector(sensors), float(reward) - 1, is_achieved, False, {"success": int(is_achieved)}
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """Return a picture from the front, (256, 256, 3); None without a render mode."""
         if self.render_mode is None:
             return None

@@ -129,6 +129,7 @@ def write_files(
         log.info("playing %d episodes for the score on the card", agent.episodes)
         _, score = play(agent, n_envs)
         about = describe_agent(agent, origin.config, origin.versions, licence) | {"score": asdict(score)}
+        assert isinstance(agent.policy, FlowPolicy)  # see `origin_of`
         save_policy(agent.policy, folder / POLICY, about)
     (folder / SETTINGS).write_text(plain_yaml.write(origin.config), encoding="utf-8")
     (folder / VERSIONS).write_text(json.dumps(origin.versions, indent=1) + "\n", encoding="utf-8")
@@ -215,7 +216,7 @@ def model_card(
     :param with_model: whether the whole model is uploaded too.
     """
     own = origin.config.get("agent") or {}
-    named = {"--algo": own.get("class"), "--env": agent.env if ":" in agent.env else None}
+    named = {"--algo": own.get("class", ""), "--env": agent.env if ":" in agent.env else ""}
     seeds = {seed: each for seed, each in origin.seeds.items() if each.kind == score.kind}
     means = np.array([each.mean for each in seeds.values()] or [score.mean])
     estimate = statistics.mean({"": means}, KINDS[score.kind].limits).estimate(0)

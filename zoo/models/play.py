@@ -19,7 +19,7 @@ from zoo.playing.pool import count_environments
 
 def with_protocol(agent: Agent, episodes: int | None, seed: int | None) -> Agent:
     """Return an agent that plays other episodes, where they are given; raise UsageError for numbers that are none."""
-    given = {"episodes": episodes, "seed": seed}
+    given: dict[str, Any] = {"episodes": episodes, "seed": seed}
     with as_usage_error():
         return replace(agent, **{name: value for name, value in given.items() if value is not None})
 

@@ -298,7 +298,7 @@ def _tabulate(endings: dict[tuple[int, int], Ending], replicas: int, seeds: np.n
         returns=returns,
         lengths=lengths,
         seeds=seeds,
-        played=(lengths > 0).all(axis=1),
+        played=np.all(lengths > 0, axis=1),
     )
 
 

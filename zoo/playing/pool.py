@@ -260,7 +260,7 @@ def _start(build: functools.partial[EnvGroup], spec: EnvSpec) -> ServingProcess:
     preload = ["zoo.playing.preload", *simulator]
     # a script without `if __name__ == "__main__"` is not run again, unless it is where the environment is defined
     is_in_script = str(spec.entry_point).startswith("__main__:")
-    how = {"preload": preload, "imports_main": is_in_script, "is_watched": True}
+    how: dict[str, Any] = {"preload": preload, "imports_main": is_in_script, "is_watched": True}
     return ServingProcess(build, "advance", what="environment", name=spec.id, **how)
 
 

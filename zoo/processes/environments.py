@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -106,7 +106,7 @@ class _Served:
         """Close the environment."""
         self._env.close()
 
-    def _step(self, action: np.ndarray) -> tuple[Any, float, bool, dict[str, Any], dict[str, Any]]:
+    def _step(self, action: np.ndarray) -> tuple[Any, SupportsFloat, bool, dict[str, Any], dict[str, Any]]:
         """Take a step, and begin the next episode where one ends."""
         observation, reward, terminated, truncated, info = self._env.step(action)
         ended = terminated or truncated

@@ -127,8 +127,8 @@ class ServingProcess:
         count = self._context.RawValue(c_uint64) if self._is_watched else None
         self._watch = None if count is None else Watch(count)
         self._connection, theirs = self._context.Pipe()
-        arguments = (theirs, CloudpickleWrapper(self._build), self._method, count)
-        self._process = self._context.Process(target=_serve, args=arguments, daemon=self._is_daemon)  # type: ignore[attr-defined, type-var]
+        arguments = (theirs, CloudpickleWrapper(self._build), self._method, count)  # type: ignore[type-var]
+        self._process = self._context.Process(target=_serve, args=arguments, daemon=self._is_daemon)  # type: ignore[attr-defined]
         with contextlib.nullcontext() if self._imports_main else _main_module_hidden():
             self._process.start()
         theirs.close()
@@ -293,7 +293,7 @@ def wait_for_answers(asked: Sequence[ServingProcess], patience: float, check_in:
     """
 
     def still_out(late: Sequence[ServingProcess], seconds: float) -> list[ServingProcess]:
-        there = multiprocessing.connection.wait(late, seconds)  # type: ignore[arg-type]
+        there: list[Any] = multiprocessing.connection.wait(late, seconds)  # type: ignore[arg-type]
         return [one for one in late if one not in there]
 
     late = [one for one in asked if not one.has_answered()]

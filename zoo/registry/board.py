@@ -91,7 +91,8 @@ def _group(published: PublishedSet, first: dict[str, str]) -> str:
 
     def values(key: str) -> str:
         found = [part[key] for part in everywhere if part.get(key)]
-        return " or ".join(dict.fromkeys(map(describe_layers if key == "net_arch" else show, found)))
+        texts = map(describe_layers, found) if key == "net_arch" else map(show, found)
+        return " or ".join(dict.fromkeys(map(str, texts)))
 
     lengths, widths = [*filter(None, map(values, ("offline_steps", "online_steps")))], values("net_arch")
     parts = [f"{' + '.join(lengths)} steps" if lengths else "", f"networks {widths}" if widths else ""]

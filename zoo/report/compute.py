@@ -142,7 +142,7 @@ def _compare_phase(
         per_task=_per_task(scores, table, kind, episodes),
         thresholds=thresholds,
         profiles={} if curve_tasks is None else _profiles(averaged, thresholds, curve_reps, kind),
-        curves=learning_curves(runs, curve_tasks, kind, curve_reps) if _can_average(curve_tasks, kind) else {},
+        curves=learning_curves(runs, curve_tasks or (), kind, curve_reps) if _can_average(curve_tasks, kind) else {},
         domain_curves={
             domain: learning_curves(runs, inside, kind, curve_reps, with_iqm=False)
             for domain, found in domain_tasks.items()
@@ -202,7 +202,7 @@ def _common_tasks(coverage: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...
 
 def _can_average(tasks: Sequence[str] | None, kind: Kind) -> bool:
     """Return whether there are tasks, and their scores are on one scale."""
-    return bool(tasks) and (kind.is_comparable or len(tasks) == 1)
+    return bool(tasks and (kind.is_comparable or len(tasks) == 1))
 
 
 def _suite_of(tasks: Sequence[str], kind: Kind) -> str | None:

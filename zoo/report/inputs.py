@@ -231,9 +231,8 @@ def _read_published(
     if progress is not None:
         log.info("%s: %s", published.name, progress.describe())
     if wanted is not None:
-        domains = {split_environment(name)[1] for name in wanted}
         runs = runs[runs["environment"].isin(wanted)]
-        means = means[means["environment"].isin(wanted | domains)]
+        means = means[means["environment"].isin(wanted | {split_environment(name)[1] for name in wanted})]
         if runs.empty and means.empty:
             log.info("%s: covers none of your environments; left out", published.name)
     domains = sorted({*runs["domain"], *means["domain"]})
@@ -266,7 +265,7 @@ def _restricted(method: Method, environments: Collection[str]) -> Method:
     """Return a method that knows of its runs on some environments only."""
     places = {*environments, *(split_environment(name)[1] for name in environments)}  # published ones are by domain
     tables = ("protocols", "departures", "tallies", "settings")
-    kept = {table: {k: v for k, v in getattr(method, table).items() if k in places} for table in tables}
+    kept: dict[str, Any] = {table: {k: v for k, v in getattr(method, table).items() if k in places} for table in tables}
     return replace(method, **kept)
 
 
@@ -294,9 +293,9 @@ def _chosen(inputs: Inputs, request: Request) -> Inputs:
     methods = {name: method for name, method in methods.items() if name in present}
     if not methods:
         raise UsageError(f"expected scores on environments like {', '.join(request.envs or ['any'])}, got none")
-    for flag, name in (("--baseline", request.baseline), ("--focus", request.focus)):
-        if name is not None and name not in methods:
-            raise UsageError(f"`{flag}` must be a method of the comparison, got `{name}`, which has no scores in it")
+    for flag, chosen in (("--baseline", request.baseline), ("--focus", request.focus)):
+        if chosen is not None and chosen not in methods:
+            raise UsageError(f"`{flag}` must be a method of the comparison, got `{chosen}`, which has no scores in it")
     normalised = set(evaluations.loc[evaluations["kind"] == NORMALISED_RETURN.name, "environment"])
     references = {name: pair for name, pair in inputs.references.items() if name in normalised}
     return replace(inputs, methods=methods, evaluations=evaluations, means=means, references=references)

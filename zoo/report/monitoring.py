@@ -36,7 +36,7 @@ def show_states(own: RunTables) -> RenderableType:
 
 def show_curves(own: RunTables) -> RenderableType:
     """Return one table for each kind of scores, with one row for each run, and what is wrong with single runs."""
-    tables = list(_curve_tables(own)) or [Text("no run has been evaluated yet")]
+    tables: list[RenderableType] = list(_curve_tables(own)) or [Text("no run has been evaluated yet")]
     return Group(*tables, *_problems(own.runs))
 
 

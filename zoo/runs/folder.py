@@ -280,8 +280,8 @@ class RunFolder:
         with atomic_path(path) as temporary:
             yield temporary
             sums = self._read_sums()
-            now = digest_of(path) if path.is_file() else None
-            sums[path.name] = [*([now] if now in sums.get(path.name, ()) else []), digest_of(temporary)]
+            now = [digest_of(path)] if path.is_file() else []
+            sums[path.name] = [*(known for known in now if known in sums.get(path.name, ())), digest_of(temporary)]
             with atomic_path(self.path / MANIFEST) as manifest:
                 manifest.write_text(seal({"files": sums}), encoding="utf-8")
 

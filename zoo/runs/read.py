@@ -171,7 +171,7 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], Mapping[str, np.ndarra
     if unfinished:
         reason = WHAT_TO_DO if row["state"] == DEAD else printable(" ".join((status.get("reason") or "").split()))
         row["problem"] = f"{row['state']}: {_progress(row, status)}" + (f"; {reason}" if reason else "")
-    elif missing := _find_missing_evaluation(row, table):
+    elif table is not None and (missing := _find_missing_evaluation(row, table)):
         return row | {"problem": missing}, None
     return row, table
 

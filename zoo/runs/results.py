@@ -21,9 +21,9 @@ def result_of(folder: RunFolder, seed: int, history: EvaluationHistory, scoring:
     if len(history):
         arrays, rates = history.arrays(), history.success_rates()
         result["success"] = None if rates is None else float(rates[-1])
-        result["return"] = float(arrays["results"][-1].mean())
+        result["return"] = mean = float(arrays["results"][-1].mean())
         if rates is None and scoring.reference_scores is not None:
-            result["normalised_return"] = scoring.normalised(result["return"])
+            result["normalised_return"] = scoring.normalised(mean)
         result["episodes"], result["steps"] = arrays["results"].shape[1], int(arrays["timesteps"][-1])
     return result | ({"learning_curve": str(folder.learning_curve)} if folder.learning_curve.exists() else {})
 
@@ -50,7 +50,7 @@ def describe_evaluation(
 
     Several seeds have the mean over all of them, and the score of each.
     """
-    played = np.flatnonzero(results.played)
+    played = np.flatnonzero(results.played).tolist()
     returns, lengths = results.returns[played], results.lengths[played]
     name, scores, digits = "mean return", returns, ".2f"
     if results.successes is not None:

@@ -259,7 +259,7 @@ def _random_dataset(model: OffPolicyAlgorithm) -> dict[str, np.ndarray]:
     layout = model.replay_buffer.stored
     shape = (TRIAL_ROWS, *layout.row_shape)
     if layout.is_plain:
-        seen = rng.standard_normal(shape, dtype=np.float32)
+        seen: np.ndarray = rng.standard_normal(shape, dtype=np.float32)
     else:  # zero is a value of any choice
         seen = rng.integers(256, size=shape, dtype=np.uint8) if layout.dtype == torch.uint8 else np.zeros(shape)
     return {

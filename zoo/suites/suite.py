@@ -130,7 +130,7 @@ class Suite:
         """Return id, label and own settings of each algorithm."""
         found = []
         for entry in self.algorithms:
-            values = {"algo": entry} if isinstance(entry, str) else entry
+            values: Mapping[str, Any] = {"algo": entry} if isinstance(entry, str) else entry
             _check_keys(values, ("algo", "label", "params"), "an algorithm of the suite")
             if not isinstance(values.get("algo"), str):
                 raise UsageError(f"an algorithm of the suite must be an id or have `algo`, got {entry!r}")

@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         self.answer_shell(self)
         return super().parse_args(args, namespace)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse arguments; refuse unknown ones by the name of the sub-command that they were given to."""
         words = list(sys.argv[1:] if args is None else args)
         for flag in self._unknown_flags(words):

@@ -135,9 +135,12 @@ def add_environments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--vec-env", choices=("dummy", "subproc"), default="dummy", help="how training environments are stepped"
     )
-    keywords = {"nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE"}
-    group.add_argument("--env-kwargs", **keywords, help="arguments of the environment")
-    group.add_argument("--eval-env-kwargs", **keywords, help="those of evaluation, in place of --env-kwargs")
+    described = (
+        ("--env-kwargs", "arguments of the environment"),
+        ("--eval-env-kwargs", "those of evaluation, in place of --env-kwargs"),
+    )
+    for flag, text in described:
+        group.add_argument(flag, nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=text)
     group.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, for their environments")
 
 

@@ -31,8 +31,9 @@ from zoo.runs.history import OFFLINE, PHASES, EvaluationHistory
 from zoo.runs.kept import kept_files, restore_files
 from zoo.runs.results import describe_evaluation
 from zoo.terminal.messages import FILE_ONLY, log
-from zoo.training.logs import STEP, ReplicaLogger
+from zoo.training.logs import ReplicaLogger
 from zoo.training.replicas import Replicas, curve_step
+from zoo.training.tracking import STEP
 
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_REDRAWS = 1.0
@@ -132,7 +133,7 @@ class EvaluationCallback(BaseCallback):
 
         A rollout cannot be saved in the middle, and a checkpoint has room for one pending evaluation.
         """
-        frequency, unit = self.model.train_freq  # type: ignore[attr-defined, misc]
+        frequency, unit = self.model.train_freq  # type: ignore[attr-defined]
         steps = frequency * self.model.n_envs if unit == TrainFrequencyUnit.STEP else None
         self._may_abandon = True
         with contextlib.suppress(Abandoned):  # `SaveCallback` comes next, and ends the run
@@ -274,9 +275,9 @@ class EvaluationCallback(BaseCallback):
         histories = [self.histories[replica] for replica in self.replicas.active]
         if not histories or not all(map(len, histories)):
             return None
-        rates = [history.success_rates() for history in histories]
-        if all(rate is not None for rate in rates):
-            return f"success {np.mean([rate[-1] for rate in rates]):.1%}"
+        last = [rates[-1] for history in histories if (rates := history.success_rates()) is not None]
+        if len(last) == len(histories):
+            return f"success {np.mean(last):.1%}"
         return f"return {np.mean([history.arrays()['results'][-1].mean() for history in histories]):.2f}"
 
 

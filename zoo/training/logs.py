@@ -148,6 +148,6 @@ def _reopen_csv(path: Path, text: str) -> ProgressTable:
 
 def _hide_later_events(events: TensorBoardOutputFormat, step: int) -> None:
     """Make TensorBoard drop what an earlier process wrote after a step."""
-    writer = events.writer.file_writer
+    writer: Any = events.writer.file_writer
     writer.add_event(Event(step=step + 1, file_version="brain.Event:2"))
     writer.add_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))

@@ -91,7 +91,9 @@ def _is_of_ogbench(env: str, own: str | None) -> bool:
 
     :param own: the user's own set, which may say where an unknown environment is from.
     """
-    if ":" in env or own is not None:
+    if ":" not in env and own is None:
+        spec = gymnasium.registry.get(env)
+    else:
         try:
             spec = find_spec(gym_id(env))
         except UsageError as error:
@@ -102,8 +104,6 @@ def _is_of_ogbench(env: str, own: str | None) -> bool:
                 f"{own} was recorded in `{env}`, which is not installed; install the package that registers it and "
                 "name it with --gym-packages, or give --env another environment with the same observations and actions"
             ) from error
-    else:
-        spec = gymnasium.registry.get(env)
     return spec is None or is_ogbench(spec)
 
 

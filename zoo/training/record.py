@@ -72,6 +72,7 @@ def make_folders(
     device = model.device
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     versions = describe_versions(device_name, None if data is None else data.fingerprint)
+    assert model.replay_buffer is not None
     versions["storage"] = model.replay_buffer.placement.text
     for seed in seeds:
         folders.append(RunFolder.create(args.log_folder, record["algo"], record["env"], seed))

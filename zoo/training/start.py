@@ -99,14 +99,15 @@ def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str
 def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | None) -> dict[str, Any]:
     """Train, or find that this was done already; the stack closes what is opened."""
     args, config = request.args, request.config
-    evaluator = None if args.resume else stack.enter_context(make_evaluator(request))  # a finished run needs none
+    # a finished run needs none
+    evaluator = None if args.resume else stack.enter_context(contextlib.closing(make_evaluator(request)))
     method = make_method(request)
     data = load_data(request)
     record = describe_run(config, data, args)
     found = find_run(args.log_folder, record, request.seeds, args.claim is not None) if args.resume else None
     if found is not None and found.is_done:
         return result_of_done(found)
-    evaluator = evaluator or stack.enter_context(make_evaluator(request))
+    evaluator = evaluator or stack.enter_context(contextlib.closing(make_evaluator(request)))
     folders = found.folders if found else []
     seeds = request.seeds or (found.seeds if found else [secrets.randbelow(100_000)])
     stack.enter_context(ending_recorded(folders, seeds))
@@ -237,7 +238,7 @@ def make_model(
             verbose=max(args.verbose - 1, 0),
         )
         if args.trained_agent:
-            model.set_parameters(find_model(args.trained_agent), device=args.device)  # type: ignore[arg-type]
+            model.set_parameters(find_model(args.trained_agent), device=args.device)
         if data is not None:
             model.load_dataset(data.content)
         if args.pretrained_actor:  # after the dataset, which gives the observation statistics

@@ -142,7 +142,7 @@ def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
 
 def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> dict[str, Any]:
     """Return the parameters of a trial with the given settings, of :func:`settings_in_use`, that are in the search."""
-    params = {}
+    params: dict[str, Any] = {}
     for name, search in searches.items():
         value = settings.get(name)
         if isinstance(search, Choice):
@@ -232,7 +232,7 @@ def _read_search(name: str, text: str) -> Search:
         is_right = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds)
         if len(bounds) < 2 or not is_right or scale not in ([], ["log"], ["linear"]):
             raise UsageError(f"`--search {name}=` expects low:high, low:high:log or [a,b,c], got {text!r}")
-        return Range(*bounds, log=scale == ["log"])
+        return Range(bounds[0], bounds[1], log=scale == ["log"])
 
 
 def _checked(setting: Setting, search: Search) -> Search:
@@ -245,7 +245,7 @@ def _checked(setting: Setting, search: Search) -> Search:
         raise UsageError(f"the search of `{setting.name}` in {search} leaves what is allowed: {error}") from error
     if "float" in setting.annotation:
         values = [float(value) for value in values]
-    return Range(*values, log=search.log)
+    return Range(values[0], values[1], log=search.log)
 
 
 def _suggest(trial: Trial, name: str, search: Search) -> Any:

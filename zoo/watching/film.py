@@ -199,7 +199,7 @@ class Film:
 
 def find_maze(env: RepeatableEnv) -> MazeMap | None:
     """Return the plan of OGBench's mazes, as it is in the present episode; None for other environments."""
-    raw = env.env.unwrapped
+    raw: Any = env.env.unwrapped
     if not hasattr(raw, "maze_map") or not hasattr(raw, "cur_goal_xy"):
         return None
     gates = raw._teleport_info or {"teleport_in_xys": [], "teleport_out_xys": []}

@@ -158,13 +158,13 @@ class MazePicture:
         self._empty.dot(self.point(maze.goal), 0.25 * self._cell, None, GOAL)
         self._empty.dot(self.point(maze.goal), 0.1 * self._cell, GOAL)
 
-    def point(self, place: Sequence[float]) -> tuple[float, float]:
+    def point(self, place: Sequence[float] | np.ndarray) -> tuple[float, float]:
         """Return where a place of the maze is in the picture."""
         x, y = (self._scale * (value - middle) for value, middle in zip(place, self._middle, strict=True))
         return self._half + x, self._half - y
 
     def draw(
-        self, trail: Sequence[Sequence[float]], paths: np.ndarray | None = None, thoughts: Thoughts | None = None
+        self, trail: Sequence[np.ndarray], paths: np.ndarray | None = None, thoughts: Thoughts | None = None
     ) -> Image.Image:
         """Draw the way so far, whose end is the agent, and the paths of the chunks thought of, (F, H + 1, 2)."""
         sheet, size = self._empty.copy(), self._mark * self._cell
@@ -260,7 +260,7 @@ def draw_close_up(
     paths: np.ndarray,
     maze: MazeMap,
     reach: float,
-    trail: Sequence[Sequence[float]],
+    trail: Sequence[np.ndarray],
 ) -> Image.Image:
     """Draw the surroundings of an agent with the paths of the chunks thought of, (F, H + 1, 2).
 
@@ -329,7 +329,7 @@ def draw_values(
     :param limits: of the axis of values.
     :param more: what the title ends in.
     """
-    steps = np.arange(first, first + len(values))
+    steps = range(first, first + len(values))
     low, middle, high = values.min(1), values.mean(1), values.max(1)
     across = (first, max(first + len(values) - 1, first + 40))
     note = f"line: mean of {values.shape[1]} samples; band: all of them; dots: chunks that were begun"

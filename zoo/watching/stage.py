@@ -244,7 +244,8 @@ class Imagination:
 
         :param chunks: in the environment's units, (F, H, A).
         """
-        there, here = env.env.unwrapped, self._env.env.unwrapped
+        there: Any = env.env.unwrapped
+        here: Any = self._env.env.unwrapped
         state = np.empty(mujoco.mj_stateSize(there.model, mujoco.mjtState.mjSTATE_INTEGRATION))
         mujoco.mj_getState(there.model, there.data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
         paths = np.empty((len(chunks), chunks.shape[1] + 1, 2))

@@ -44,11 +44,11 @@ def open_video(path: Path) -> Iterator[Callable[[Image.Image, bool], None]]:
     how = {"fps": speed, "macro_block_size": 2, "pixelformat": "yuv420p"}
     if path.suffix == ".gif":
         how = {"duration": 1000 / speed, "loop": 0}
-    with atomic_path(path) as temporary, imageio.get_writer(temporary, mode="I", **how) as writer:
+    with atomic_path(path) as temporary, imageio.get_writer(temporary, None, "I", **how) as writer:
 
         def add(picture: Image.Image, is_last: bool = False) -> None:
             frame = np.asarray(picture)
             for _ in range(1 + is_last * round(LAST_SECONDS * speed)):
-                writer.append_data(frame)
+                writer.append_data(frame)  # type: ignore[attr-defined]  # a writer in a `with` is one
 
         yield add

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import glfw
 import numpy as np
@@ -38,8 +39,8 @@ class _Window:
     """
 
     def __init__(self, title: str) -> None:
-        self._title, self._handle = title, None
-        self._until = 0.0  # time at which the picture that is shown has been shown for long enough
+        self._handle: Any = None
+        self._title, self._until = title, 0.0  # until that time the picture that is shown stays
 
     def show(self, picture: Image.Image, is_last: bool = False) -> None:
         """Show a picture when the one before it has been shown for long enough."""

@@ -43,8 +43,8 @@ def read_ocbench(name: str, files: Sequence[Path]) -> Arrays:
     headers = [_headers(file) for file in files]
     steps = sum(header["actions"][0][0] for header in headers)
     rows = sum(header["observations"][0][0] for header in headers)
-    widths = (headers[0][key][0][1] for key in ("observations", "actions"))
-    return join(name, _episodes(files), Size(rows - steps, steps, *widths))
+    observation, action = (headers[0][key][0][1] for key in ("observations", "actions"))
+    return join(name, _episodes(files), Size(rows - steps, steps, observation, action))
 
 
 def _headers(file: Path) -> dict[str, Header]:

@@ -84,7 +84,7 @@ class Recipe:
     """
 
     name: str
-    build: functools.partial[EpisodeWriter]
+    build: functools.partial[Any]
     settings: dict[str, Any]
     steps: int
     steps_per_second: int
@@ -149,7 +149,7 @@ def _write(recipe: Recipe, jobs: Jobs) -> Generator[Path, None, None]:
 def _write_in_processes(recipe: Recipe, jobs: Jobs, num_workers: int) -> Generator[Path, None, None]:
     """Write the episodes in child processes; yield each finished file."""
     build = recipe.build
-    options = {"what": "episode collector", "name": recipe.name, "preload": [build.func.__module__]}
+    options: dict[str, Any] = {"what": "episode collector", "name": recipe.name, "preload": [build.func.__module__]}
     workers = [ServingProcess(build, "write", **options, imports_main=False) for _ in range(num_workers)]
     left, busy = deque(jobs), list(workers)
     try:

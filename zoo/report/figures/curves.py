@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from zoo.report.comparison import Comparison
-from zoo.report.figures.drawing import PAGE, Sheet, draw_curve, label_ends, legend_below, literal, panel_width
+from zoo.report.figures.drawing import PAGE, Sheet, draw_curve, label_ends, legend_below, literal, panel_width, place_of
 from zoo.report.figures.styles import Style, panel_styles
 from zoo.report.learning_curves import LearningCurve
 from zoo.report.statistics.estimates import Curve
@@ -34,11 +34,12 @@ def plot_sample_efficiency(comparison: Comparison, sheet: Sheet = PAGE) -> Figur
         border = _decorate_steps(ax, shown, (low, high))
         title = sheet.wrap(METRICS[metric] + kind.title, panel_width(ax, beside=0.6))
         ax.set_title(title, loc="left", pad=1.5 * sheet.text if border else None)  # the phases stand below it
-        for name, side in (("offline ", "right"), (" online", "left")) if border else ():
-            ax.text(border, high + (high - low) / 102, name, ha=side, va="bottom", color="#555555")
+        if border:
+            for name, side in (("offline ", "right"), (" online", "left")):
+                ax.text(border, high + (high - low) / 102, name, ha=side, va="bottom", color="#555555")
         ends = {name: kind.scale * curve.points[-1] for _, name, _, curve in joined_curves(shown, metric)}
         label_ends(ax, ends, looks, sheet, height - 0.8)
-        if ax.get_subplotspec().is_first_col():
+        if place_of(ax).is_first_col():
             ax.set_ylabel(sheet.wrap(f"{kind.unit}\n{comparison.curves_label}", height - 0.7))
     return figure
 
@@ -63,7 +64,7 @@ def plot_domains(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
         ax.set_title(literal(sheet.wrap(domain, panel_width(ax))), fontsize=sheet.text)
         _decorate_steps(ax, parts[domain], score_limits(kind, curves))
         ax.set_xlabel("")
-        if ax.get_subplotspec().is_first_col():
+        if place_of(ax).is_first_col():
             ax.set_ylabel(kind.unit)
     legend_below(figure, looks, [curves for part in parts.values() for curves in part], sheet)
     return figure

@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -22,7 +23,7 @@ from zoo.report.statistics.estimates import Curve, Estimate
 
 FORMATS = ("pdf", "svg", "png")
 """The kinds of files that a figure can be written as."""
-FONTS = {
+FONTS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures look the same on every machine
     "axes.axisbelow": True,
     "pdf.fonttype": 42,  # TrueType: conferences refuse the Type 3 fonts that are matplotlib's default
@@ -55,12 +56,12 @@ class Sheet:
     stroke: float
 
     @property
-    def fonts(self) -> dict[str, Any]:
+    def fonts(self) -> dict[Any, Any]:
         """The settings of matplotlib for a figure of this sheet."""
         sizes = {"font.size": self.text, "axes.titlesize": self.text + 0.5, "axes.labelsize": self.text}
         return FONTS | sizes | {"xtick.labelsize": self.text, "ytick.labelsize": self.text}
 
-    def lines(self, count: int) -> float:
+    def lines(self, count: float) -> float:
         """Return the height of some lines of text in inches."""
         return count * _LINE * self.text / 72
 
@@ -123,8 +124,15 @@ def save(figure: Figure, path: Any, kind: str) -> None:
 
 def panel_width(ax: Axes, beside: float = 0.0) -> float:
     """Return about how many inches of text fit above or below a panel."""
-    grid = ax.get_subplotspec().get_gridspec()
-    return float((ax.figure.get_figwidth() - beside) / grid.ncols - 0.15)
+    assert isinstance(ax.figure, Figure)
+    return float((ax.figure.get_figwidth() - beside) / place_of(ax).get_gridspec().ncols - 0.15)
+
+
+def place_of(ax: Axes) -> SubplotSpec:
+    """Return the place of a panel in its figure."""
+    place = ax.get_subplotspec()
+    assert place is not None
+    return place
 
 
 def literal(name: str) -> str:
@@ -183,7 +191,7 @@ def plot_panels(panels: Sequence[Panel], comparison: Comparison, sheet: Sheet = 
     tallest = max(label.count("\n") + 1 for label in labels.values())
     together = max(Counter(panel.phase for panel in panels).values())
     figure, axes = sheet.panels(len(panels), 1.0, beside, together)
-    grid = axes[0].get_subplotspec().get_gridspec()
+    grid = place_of(axes[0]).get_gridspec()
     most = [max(len(p.estimates) for p in panels[k : k + grid.ncols]) for k in range(0, len(panels), grid.ncols)]
     heights = [max(0.55, rows * (sheet.lines(tallest) + 0.04)) for rows in most]
     grid.set_height_ratios(heights)
@@ -197,7 +205,7 @@ def plot_panels(panels: Sequence[Panel], comparison: Comparison, sheet: Sheet = 
             word, colour = panel.words.get(name, ("", looks[name].colour))
             _draw_interval(ax, row, estimate, replace(looks[name], colour=colour), panel.scale, limits)
             ax.text(1.02, row, word, color=colour, va="center", transform=ax.get_yaxis_transform())
-        is_first = ax.get_subplotspec().is_first_col()
+        is_first = place_of(ax).is_first_col()
         ax.set_yticks(range(len(panel.estimates)), [labels[name] if is_first else "" for name in panel.estimates])
         ax.set_ylim(len(panel.estimates) - 0.4, -0.6)
         if panel.no_difference is not None:
@@ -256,11 +264,10 @@ def _draw_interval(
         )  # fmt: skip
         return
     if estimate.interval is not None:
-        ax.hlines(
-            row, *(scale * bound for bound in estimate.interval), color=style.colour, linewidth=1.8 * style.stroke
-        )
-    edge = "black" if style.is_own else style.colour
-    ax.plot(point, row, marker="o", color=style.colour, markeredgecolor=edge, markersize=size)
+        low, high = (scale * bound for bound in estimate.interval)
+        ax.hlines(row, low, high, color=style.colour, linewidth=1.8 * style.stroke)
+    outline = "black" if style.is_own else style.colour
+    ax.plot(point, row, marker="o", color=style.colour, markeredgecolor=outline, markersize=size)
 
 
 def label_ends(ax: Axes, ends: Mapping[str, float], looks: Mapping[str, Style], sheet: Sheet, height: float) -> None:

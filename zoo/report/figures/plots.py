@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -24,6 +25,7 @@ from zoo.report.figures.drawing import (
     label_ends,
     literal,
     panel_width,
+    place_of,
     plot_panels,
 )
 from zoo.report.figures.styles import panel_styles
@@ -68,7 +70,7 @@ def verdict_panels(comparison: Comparison) -> list[Panel]:
             continue
         subject = comparison.methods[str(subject_of(comparison, phase))].title
         words = {v.other: (v.outcome, WORD_COLOURS.get(v.outcome, QUIET)) for v in found}
-        about = {"title": f"{phase.name}{kind.title}: {subject} against", "phase": phase.name, "words": words}
+        about = dict[str, Any](title=f"{phase.name}{kind.title}: {subject} against", phase=phase.name, words=words)
         differences = {v.other: v.improvement.difference for v in found}
         if all(differences.values()):
             margin = 0.0 if kind is RETURN else kind.scale * comparison.resolve
@@ -123,7 +125,7 @@ def plot_profiles(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
         ax.tick_params(length=0)
         ax.grid(alpha=0.25)
         label_ends(ax, {name: curve.points[-1] for name, curve in phase.profiles.items()}, looks, sheet, height - 0.8)
-        if ax.get_subplotspec().is_first_col():
+        if place_of(ax).is_first_col():
             ax.set_ylabel(r"fraction of runs above $\tau$")
     return figure
 
@@ -176,11 +178,11 @@ def plot_pairs(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
     # a matrix needs room for the names of its columns, which are on their side
     narrow = replace(sheet, panel=most * sheet.lines(1) + beside)
     figure, axes = narrow.panels(len(shown), 1.0)
-    columns = axes[0].get_subplotspec().get_gridspec().ncols
-    cell = (sheet.width / columns - beside - 0.35) / most
+    grid = place_of(axes[0]).get_gridspec()
+    cell = (sheet.width / grid.ncols - beside - 0.35) / most
     tall, wide = min(cell, 2 * sheet.lines(1)), min(cell, 5 * sheet.lines(1))
     height = tall * most + beside + sheet.lines(4)
-    figure.set_figheight(height * axes[0].get_subplotspec().get_gridspec().nrows + sheet.lines(3))
+    figure.set_figheight(height * grid.nrows + sheet.lines(3))
     norm, colours = Normalize(0, 100), _colours(WORD_COLOURS[WORSE], "#ffffff", WORD_COLOURS[BETTER])
     for ax, (phase, names) in zip(axes, shown, strict=True):
         chances = {pair: found.probability.point for pair, found in phase.improvements.items()}
@@ -223,17 +225,16 @@ def plot_heat_map(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
         is_thin = len(groups) < len(tasks)
         ax.set_facecolor("#e4e4e4")  # what a method lacks
         _draw_matrix(ax, points, norm, colours)
-        beside, above = (
-            LETTER * sheet.text / 72 * max(map(len, texts)) for texts in (dict(groups), map(labels.get, names))
-        )
+        across = [labels[name] for name in names]
+        beside, above = (LETTER * sheet.text / 72 * max(map(len, texts)) for texts in (dict(groups), across))
         if not is_thin and sheet.width - beside - 0.4 >= len(names) * _ROOM_FOR_NUMBER * sheet.text / 72:
             _write(ax, points, colours(norm(points)), sheet)
         ax.xaxis.tick_top()
-        ax.set_xticks(np.arange(len(names)) + 0.5, [labels[name] for name in names], rotation=90)
+        ax.set_xticks(np.arange(len(names)) + 0.5, across, rotation=90)
         ax.set_title(phase.name + comparison.kind.title)
         _name_groups(ax, groups)
         heights.append(max(0.65, len(tasks) * sheet.lines(0.55 if is_thin else 1.15)) + above + sheet.lines(2.5))
-    axes[0].get_subplotspec().get_gridspec().set_height_ratios(heights)
+    place_of(axes[0]).get_gridspec().set_height_ratios(heights)
     figure.set_figheight(sum(heights) + sheet.lines(4))
     _add_scale(figure, axes, norm, colours, comparison.kind.unit)
     return figure
@@ -266,7 +267,7 @@ def _write(ax: Axes, points: Array, colours: Array, sheet: Sheet, is_clear: np.n
     for row, column in zip(*np.nonzero(~np.isnan(points)), strict=True):
         is_dark = colours[row, column, :3] @ [0.3, 0.59, 0.11] < _DARK
         ink = "white" if is_dark else "black" if is_clear is None or is_clear[row, column] else QUIET
-        where = {"ha": "center", "va": "center", "fontsize": 0.95 * sheet.text, "in_layout": False}
+        where: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 0.95 * sheet.text, "in_layout": False}
         ax.text(column + 0.5, row + 0.5, with_minus(f"{points[row, column]:.0f}"), color=ink, **where)
 
 

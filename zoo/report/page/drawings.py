@@ -68,7 +68,7 @@ class Names:
 
     def _about(self, texts: Sequence[str]) -> tuple[int | None, int | None]:
         methods, domains = map(self.method, texts), map(self.domain, texts)
-        return tuple(next((k for k in found if k is not None), None) for found in (methods, domains))
+        return next((k for k in methods if k is not None), None), next((k for k in domains if k is not None), None)
 
 
 def _plain(domain: str) -> str:
@@ -132,7 +132,7 @@ def _intervals(name: str, comparison: Comparison, panels: Sequence[Panel], names
             for method, estimate in panel.estimates.items()
             if estimate is not None
         ]
-        about = {"title": panel.title, "label": panel.label, "note": panel.note, "phase": panel.phase}
+        about: dict[str, Any] = {"title": panel.title, "label": panel.label, "note": panel.note, "phase": panel.phase}
         about |= {"digits": digits, "zero": panel.no_difference, "limits": _rounded(limits_of(panel, panels), 3)}
         about |= {"margin": panel.margin, "named": _named(comparison, names, phase)}
         found.append(about | {"rows": rows})
@@ -140,7 +140,7 @@ def _intervals(name: str, comparison: Comparison, panels: Sequence[Panel], names
 
 
 def _profiles(comparison: Comparison, names: Names) -> Drawing:
-    kind, panels = comparison.kind, []
+    kind, panels = comparison.kind, list[dict[str, Any]]()
     for phase in comparison.phases.values():
         digits = 3 if kind.scale > 1 else kind.digits(phase.thresholds) + 1
         steps = "" if phase.common_step is None else f", {phase.common_step:,} steps"

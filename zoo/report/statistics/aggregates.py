@@ -163,7 +163,7 @@ def _iqm(cells: Array, seeds: tuple[int, ...], reps: int) -> Curve:
 
 
 def _bootstrap(
-    statistic: Callable[[Array], Array], seeds: tuple[int, ...], reps: int, dtype: type[np.floating] = np.float64
+    statistic: Callable[..., Array], seeds: tuple[int, ...], reps: int, dtype: type[np.floating] = np.float64
 ) -> Curve:
     """Return a statistic of how often each run is drawn, (R, cells) -> (R, K), with its percentile bounds."""
     points = statistic(np.ones((1, sum(seeds)), dtype))[0]

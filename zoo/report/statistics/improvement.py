@@ -53,16 +53,16 @@ def improvements(
         groups.setdefault((flat[x][1], flat[y][1]), []).append(pair)
     result: dict[tuple[str, str], Improvement] = {}
     for (seeds_x, seeds_y), group in groups.items():
-        x, y = (np.stack([flat[name][0][:, 0] for name in side], axis=1) for side in zip(*group, strict=True))
+        runs_x, runs_y = (np.stack([flat[name][0][:, 0] for name in side], axis=1) for side in zip(*group, strict=True))
         variances, seeds = pair_spreads(spreads, group)
-        differences = run_weights(seeds_x) @ x - run_weights(seeds_y) @ y
+        differences = run_weights(seeds_x) @ runs_x - run_weights(seeds_y) @ runs_y
         found = [
             Improvement(chance, effect, None if np.isnan(p) else float(p), record)
             for chance, effect, p, record in zip(
-                _chances(x, y, seeds_x, seeds_y, reps),
+                _chances(runs_x, runs_y, seeds_x, seeds_y, reps),
                 _effects(differences, welch_half_width(variances, seeds), limits),
                 welch_p_values(differences, variances, seeds),
-                _records(x, y, variances, seeds),
+                _records(runs_x, runs_y, variances, seeds),
                 strict=True,
             )
         ]

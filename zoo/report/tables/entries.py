@@ -116,7 +116,7 @@ def seeds_text(seeds: tuple[int, int]) -> str:
 
 def cell_data(about: Mapping[str, Any], cell: Cell) -> list[dict[str, Any]]:
     """Return one row of numbers for each estimate of a cell."""
-    counts = {"tasks": cell.tasks, "fewest_seeds": cell.seeds[0], "most_seeds": cell.seeds[1]}
+    counts: dict[str, int | None] = {"tasks": cell.tasks, "fewest_seeds": cell.seeds[0], "most_seeds": cell.seeds[1]}
     counts |= dict.fromkeys(("started", "finished", "failed")) if cell.tally is None else asdict(cell.tally)
     return [
         {**about, "metric": metric, **estimate_data("score", estimate), **counts}

@@ -204,8 +204,8 @@ def protocol_table(comparison: Comparison) -> Table:
             places.setdefault(key, {}).setdefault(name, []).append(where)
     merged: dict[tuple[Any, ...], list[str]] = {}  # (source, where, protocol) -> methods
     for (source, *values), found in places.items():
-        for name, where in found.items():
-            merged.setdefault((source, _places(where), *values), []).append(name)
+        for name, everywhere in found.items():
+            merged.setdefault((source, _places(everywhere), *values), []).append(name)
     stated = [k for k in range(len(PROTOCOL)) if any(key[2 + k] is not None for key in merged)]
     alike = [k for k in stated if len(merged) > 1 and len({key[2 + k] for key in merged}) == 1]
     shared = ", ".join(f"{PROTOCOL[k].replace('_', ' ')} {show(next(iter(merged))[2 + k])}" for k in alike)
@@ -392,7 +392,7 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
     It has no rows where scores share no scale.
     """
     kind = comparison.kind
-    baseline = comparison.focus if comparison.focus in phase.spreads else baseline_of(comparison)
+    baseline = comparison.focus if comparison.focus and comparison.focus in phase.spreads else baseline_of(comparison)
     name, title = f"seeds_needed_{phase.name}{kind.suffix}", f"Seeds needed, {phase.name}{kind.title}"
     names = [method for method in ranking(comparison, phase) if method in phase.spreads and method != baseline]
     if kind is RETURN or not names or baseline not in phase.spreads:

@@ -58,7 +58,7 @@ class RayFleet:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._task = ray.remote(**{"max_retries": MOST_RETRIES, "scheduling_strategy": "SPREAD", **options})(train)
-        self._tasks: list[ray.ObjectRef] = []
+        self._tasks: list[Any] = []
 
     def start(self, workers: Sequence[Worker]) -> None:
         """Ask Ray to run workers where there is room for them."""

@@ -152,7 +152,7 @@ class SlurmWorker:
             # then, which makes submitit do so; a job that ends by itself stays away.
             threading.Event().wait(SECONDS_TO_BE_KILLED)
 
-    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+    def checkpoint(self) -> Any:
         """Stop, after a checkpoint of what is being trained; return what continues."""
         self.worker.stop()
         if self._thread is not None and self._thread.is_alive():
@@ -174,7 +174,7 @@ def _blocked(*signals: signal.Signals) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
-def _make_executor(folder: Path, parameters: Mapping[str, Any]) -> submitit.AutoExecutor:
+def _make_executor(folder: Path, parameters: Mapping[str, Any]) -> Any:
     """Return what submits jobs that run in the current folder, and find what this process finds."""
     commands, more = parameters.get("slurm_setup", []), parameters.get("slurm_additional_parameters", {})
     if not isinstance(commands, list):
