@@ -234,13 +234,15 @@ def test_fql_has_its_published_weights_on_images(domain: str, weight: float) -> 
     assert {name: found[name] for name in wanted} == wanted
 
 
-@pytest.mark.parametrize(("algo", "profile"), PROFILES)
+@pytest.mark.parametrize(("algo", "profile"), [*PROFILES, ("qgf", DEFAULT_PROFILE)])
 def test_every_entry_of_a_profile_is_in_effect(algo: str, profile: str) -> None:
     entries = describe_profiles(algo, known_settings(agents.get(algo)))[profile]
     for domain in set(entries) - {"default"}:
         config = load_config(algo, f"{domain}-singletask-v0", domain, profile=profile)
         effective: dict[str, Any] = {**vars(config.run), **config.settings}
-        expected = {k: v for k, v in {**entries["default"], **entries[domain]}.items() if k not in ENTRY_NOTES}
+        expected = {
+            k: v for k, v in {**entries["default"], **entries[domain]}.items() if k not in (*ENTRY_NOTES, "dataset")
+        }
         assert {key: effective[key] for key in expected} == expected
         assert config.profile == profile
 

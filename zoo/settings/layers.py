@@ -173,17 +173,22 @@ def describe_profiles(algo: str, known: Collection[str]) -> dict[str, Entries]:
     """Return every profile that an algorithm has settings for, the default one first.
 
     :return: profile -> entry name -> settings: in the default profile what it says to all algorithms and the
-        algorithm's own entries; in another one what lies over them.
+        algorithm's own entries; in another one what lies over them. What it says to all in a domain is left out where
+        the algorithm's own ``default`` lies over it.
     """
-    shown = {*known, *ENTRY_NOTES, "dataset"}
-    return {
-        name: {
-            entry: {key: value for key, value in settings.items() if key in shown}
-            for entry, settings in merge(shared_profile(name), entries).items()
+    shown, found = {*known, *ENTRY_NOTES, "dataset"}, {}
+    for name, own in read_profiles(algo).items():
+        hidden = own.get("default", {}).keys() - set(ENTRY_NOTES)
+        found[name] = {
+            entry: {
+                key: value
+                for key, value in settings.items()
+                if key in shown and (key not in hidden or entry == "default" or key in own.get(entry, {}))
+            }
+            for entry, settings in merge(shared_profile(name), own).items()
             if entry != "quick"
         }
-        for name, entries in read_profiles(algo).items()
-    }
+    return found
 
 
 def read_layers(algo: str, profile: str, conf: str | Path | None) -> tuple[list[Layer], list[Layer]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
@@ -85,7 +85,7 @@ def save_policy(policy: FlowPolicy, path: str | Path, about: Mapping[str, Any] |
         "about": json.dumps(dict(about or {})),
     }
     with atomic_path(Path(path)) as temporary:
-        save_file(tensors, temporary, header)
+        temporary.write_bytes(save(tensors, header))  # its own way to write keeps a file from all others
 
 
 def load_policy(path: str | Path, device: torch.device | str = "auto", *, trust: bool = False) -> ActingPolicy:
