@@ -54,6 +54,11 @@ class Claim:
         """The folder of all claims on the job."""
         return self.folder.parents[1]
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether another process has taken over."""
+        return not self.folder.is_dir()
+
     def beat(self) -> None:
         """Show that the holder is alive; raise TakenOver if the claim is lost."""
         try:
