@@ -100,7 +100,7 @@ class TestInBrowser:
         assert tab.evaluate("document.querySelector('[name=group]').value").startswith("mini as in mini")
         assert tab.evaluate("document.querySelector('tr:target, #mini\\\\/FQL\\\\/offline').id") == "mini/FQL/offline"
         choose(tab, "level", "retrained")
-        assert len(tab.evaluate(VISIBLE)) in (0, 27 - 5)
+        assert len(tab.evaluate(VISIBLE)) in (0, 30 - 5)
 
     def test_the_shown_rows_are_downloaded_as_csv(self, tab: Any, page_file: Path) -> None:
         tab.open(page_file.as_uri())
