@@ -103,7 +103,8 @@ def imported(checkout: Path, *names: str) -> Iterator[list[ModuleType]]:
 def train(label: str, task: int, checkout: Path, design: Design, args: argparse.Namespace) -> list[list[Any]]:
     """Train all seeds of one row on one task, and return its rows of scores."""
     entry, seeds = ranks.ENTRIES[label], list(design.seeds)
-    request = read_request(make_parser().parse_args(ranks.commands(label, task, args)[0][2:]))
+    words = [*ranks.commands(label, task, args)[0][2:], "--eval-mode", "sync"]
+    request = read_request(make_parser().parse_args(words))
     settings = request.config.settings
     content, see = read_transitions(request)
     agent, dataset, buffer = load_original(checkout, entry.algo, content, settings)
