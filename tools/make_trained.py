@@ -16,6 +16,7 @@ if __package__ in (None, ""):  # run as a file: let `import tools` find the pack
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from agents.common.sb3.acting import read_about, save_policy
+from agents.common.sb3.policy import FlowPolicy
 from agents.registry import BUILT_IN, find
 from zoo.hub.upload import describe_agent
 from zoo.models.agent import agent_of_file, agent_of_run
@@ -52,6 +53,7 @@ def find_runs(logs: Path) -> dict[tuple[str, str], Path]:
 def make_agent(run: Path, target: Path) -> Score:
     """Write the trained agent of a run, with the score that the written file itself has under the protocol."""
     trained, config = agent_of_run(run), RunFolder(run).read_config()
+    assert isinstance(trained.policy, FlowPolicy)
     about = describe_agent(trained, config, RunFolder(run).read_versions())
     with tempfile.TemporaryDirectory() as folder:
         save_policy(trained.policy, Path(folder) / target.name, about)
