@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from zoo.settings.layers import DEFAULT_PROFILE
 from zoo.terminal.arguments import (
@@ -135,12 +136,9 @@ def add_environments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--vec-env", choices=("dummy", "subproc"), default="dummy", help="how training environments are stepped"
     )
-    described = (
-        ("--env-kwargs", "arguments of the environment"),
-        ("--eval-env-kwargs", "those of evaluation, in place of --env-kwargs"),
-    )
-    for flag, text in described:
-        group.add_argument(flag, nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=text)
+    keywords: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE"}
+    group.add_argument("--env-kwargs", **keywords, help="arguments of the environment")
+    group.add_argument("--eval-env-kwargs", **keywords, help="those of evaluation, in place of --env-kwargs")
     group.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, for their environments")
 
 
