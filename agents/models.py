@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
 from agents import registry
 from agents.common.method import Method
 from agents.common.saved import algorithm_of, find_model
@@ -43,6 +46,7 @@ def model_class(method: type[Method]) -> type[FlowQLearning]:
     :return: a subclass of :class:`FlowQLearning` of the method's name, documented with its settings.
     """
     if method not in _models:
+        _require_free_names(method)
         text = f"{inspect.getdoc(method) or ''}\n\n{method.documentation()}\n{Arguments.documentation()}"
         is_built_in = registry.name_of(method) in registry.BUILT_IN
         attributes = {
@@ -54,6 +58,19 @@ def model_class(method: type[Method]) -> type[FlowQLearning]:
         }
         _models[method] = type(method.__name__, (FlowQLearning,), attributes)
     return _models[method]
+
+
+def _require_free_names(method: type[Method]) -> None:
+    """Refuse settings that have the name of something that every model has."""
+    makers = BaseAlgorithm.__init__, OffPolicyAlgorithm.__init__, FlowQLearning.__init__, FlowQLearning._setup_model
+    assigned = {name for maker in makers for name in maker.__code__.co_names}
+    taken = {*dir(FlowQLearning), *Arguments.declared(), *assigned} - Method.declared().keys()
+    for name in method.declared():
+        if name in taken:
+            raise ValueError(
+                f"setting `{name}` of {method.__name__} has the name of something that every model has; rename it, "
+                f"e.g. `own_{name}`"
+            )
 
 
 def get(id: str) -> Entry:

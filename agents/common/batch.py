@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from agents.common.validation import number
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -75,6 +77,10 @@ class Sampler:
     exponent: float = 1.0
     correction: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("exponent", "correction"):
+            number(name, getattr(self, name), at_least=0)
+
 
 def prioritised(exponent: float = 0.6, correction: float = 0.4) -> Sampler:
     """Return a sampler by the priorities that the algorithm returns after each update.
@@ -97,6 +103,7 @@ def return_weighted(temperature: float = 0.1) -> Sampler:
     :param temperature: tau, > 0; returns are brought to [0, 1] first.
     :return: the sampler.
     """
+    number("temperature", temperature, above=0)
 
     def start(returns: Tensor) -> Tensor:
         low, high = returns.min(), returns.max()

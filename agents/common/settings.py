@@ -87,11 +87,10 @@ class Setting:
         """
         if self.check is not None:
             return self.check(self.name, value)
-        kinds = get_args(self.type) if get_origin(self.type) in (Union, UnionType) else (self.type,)
-        if value is None and NoneType in kinds:
-            return None
-        if len([kind for kind in kinds if kind is not NoneType]) > 1:
-            return value  # whoever uses it knows what it may be
+        parts = get_args(self.type) if get_origin(self.type) in (Union, UnionType) else (self.type,)
+        kinds = [kind for kind in parts if kind is not NoneType]
+        if len(kinds) != 1 or (value is None and NoneType in parts):
+            return value  # of several types, whoever uses it knows what it may be
         if get_origin(kinds[0]) is Literal:
             return one_of(self.name, value, get_args(kinds[0]))
         if kinds[0] is bool:
@@ -169,6 +168,10 @@ class Declared:
         inherited = {name: found for base in reversed(cls.__mro__[1:]) for name, found in _declared_by(base).items()}
         own = _declared_by(cls)
         for name, declaration in own.items():
+            if name not in cls.__annotations__:
+                raise TypeError(f"setting `{name}` of {cls.__name__} needs a type, e.g. `{name}: float = setting(...)`")
+            if hasattr(Declared, name) or any(callable(getattr(base, name, None)) for base in cls.__bases__):
+                raise TypeError(f"setting `{name}` of {cls.__name__} has the name of something else there; rename it")
             written = cls.__annotations__[name]
             declaration.annotation = written if isinstance(written, str) else inspect.formatannotation(written)
             declaration.name = name

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import agents
+from agents.models import model_class
 from agents.qam import QAM
 from agents.registry import BUILT_IN, origin_of
 from tests.common.toys import tiny_model, toy_dataset
@@ -96,6 +97,19 @@ def test_an_id_that_is_taken_is_refused_with_its_owner(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match=f"algorithm id `{id}` is taken by {owner}"):
         load_config(f"my_{id}_agents:Mine", "x")
+
+
+@pytest.mark.parametrize("name", ["n_steps", "n_envs", "learn", "critic", "env"])
+def test_a_setting_that_a_model_would_overwrite_is_refused(name: str) -> None:
+    taken = {name: agents.setting(default=1), "__annotations__": {name: "int"}, "__module__": __name__}
+    with pytest.raises(ValueError, match=f"setting `{name}` of Mine has the name of something that every model has"):
+        model_class(type("Mine", (QAM,), taken))
+
+
+@pytest.mark.parametrize("name", ["losses", "score", "loss_weights", "flow_steps"])
+def test_what_belongs_into_a_method_is_refused_in_a_model(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"`{name}` of Mine must be defined in a subclass of `agents\.Method`"):
+        type("Mine", (agents.QAM,), {name: 3})
 
 
 def test_a_misspelt_argument_names_the_closest() -> None:

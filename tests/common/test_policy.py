@@ -74,11 +74,12 @@ def test_single_observation_gives_a_single_action_and_can_be_continued() -> None
     assert policy.predict(observations()[1], state)[0].shape == (2,)
 
 
-def test_state_of_another_number_of_rows_is_refused() -> None:
+def test_a_state_of_something_else_is_refused() -> None:
     policy = policy_of()
-    _, state = policy.predict(observations(3))
-    with pytest.raises(ValueError, match="`state` holds 3 chunks for 4 observations; pass the state of the same"):
-        policy.predict(observations(4), state)
+    _, of_other_rows = policy.predict(observations(3))
+    for state in (of_other_rows, (1, 2), (np.zeros((4, HORIZON + 1, 2)), np.zeros(4, int))):
+        with pytest.raises(ValueError, match="`state` must be None or what `predict` returned for the same 4 obs"):
+            policy.predict(observations(4), state)  # type: ignore[arg-type]
 
 
 def test_inputs_of_predict_are_not_changed() -> None:

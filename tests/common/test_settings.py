@@ -63,6 +63,13 @@ def test_bad_values_are_refused_when_given_and_when_assigned(
             setattr(Derived(), name, value)
 
 
+def test_a_declaration_that_would_not_act_is_refused() -> None:
+    with pytest.raises(TypeError, match="setting `bare` of Mine needs a type"):
+        type("Mine", (Base,), {"bare": setting(default=1.0)})
+    with pytest.raises(TypeError, match="setting `changes` of Mine has the name of something else there"):
+        type("Mine", (Base,), {"changes": setting(default=1), "__annotations__": {"changes": "int"}})
+
+
 def test_a_fixed_setting_can_be_changed_until_the_object_is_finished() -> None:
     found = Base()
     found.steps = 7

@@ -24,6 +24,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise, VectorizedActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecVideoRecorder
+from stable_baselines3.sac.policies import SACPolicy
 
 import agents
 from agents.common.nets.mlp import StackedMLP
@@ -152,6 +153,12 @@ def test_n_critics_is_another_name_of_the_ensemble_size(tmp_path: Path) -> None:
     for each in (model, agents.QAM.load(tmp_path / "model", device="cpu"), model.replica(0)):
         assert (each.ensemble_size, each.settings()["ensemble_size"]) == (4, 4)
         assert each.critic(torch.zeros(1, 5, 4), torch.zeros(1, 5, 6)).shape == (1, 4, 5)
+
+
+def test_policies_of_other_kinds_are_refused() -> None:
+    for policy in ("MlpLstmPolicy", SACPolicy, None):
+        with pytest.raises(ValueError, match=r"`policy` must be one of MlpPolicy, .* or a subclass of FlowPolicy, got"):
+            agents.FQL(policy, SpacesEnv(4, 2))  # type: ignore[arg-type]
 
 
 def test_an_activation_with_parameters_is_refused() -> None:

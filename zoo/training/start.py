@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box, Space
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from stable_baselines3.common.env_util import make_vec_env
@@ -158,11 +159,13 @@ def make_method(request: Request) -> Method | None:
             return None
         with as_usage_error(AgentError, NotImplementedError, TypeError, ValueError):
             method, arguments = read_arguments(kind, (), config.settings)
-            check_first_update(method, env.observation_space, env.action_space)
-            if policy != "MlpPolicy" or method.encoder is not None or method.random_crop:
-                seen, seeds = FlowQLearning._wrap_env(env), request.seeds or [0]
-                spaces = seen.observation_space, seen.action_space
-                make_policy(POLICIES[policy], *spaces, lambda _: 0.0, method, seeds, arguments.policy_kwargs)
+            seen: Space[Any] = env.observation_space
+            if policy != "MlpPolicy" or not isinstance(seen, Box) or method.encoder is not None or method.random_crop:
+                wrapped, seeds = FlowQLearning._wrap_env(env), request.seeds or [0]
+                spaces, others = (wrapped.observation_space, wrapped.action_space), arguments.policy_kwargs
+                tried = make_policy(POLICIES[policy], *spaces, lambda _: 0.0, method, seeds, others)
+                seen = tried.features_space
+            check_first_update(method, seen, env.action_space)
     return method
 
 

@@ -33,7 +33,6 @@ from agents.common.checks.habits import (
 )
 from agents.common.method import Draw, Method
 from agents.common.nets.specs import NetworkSpec
-from agents.common.observations import ObservationLayout
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import unknown_name_message
 
@@ -76,7 +75,7 @@ def examine(
     """Try an algorithm's hooks as an update and a plan will use them.
 
     :param method: the algorithm; it stays as it is.
-    :param observation_space: of its environment.
+    :param observation_space: what its networks see, a Box of one axis.
     :param action_space: of its environment.
     :param policy_class: of the model.
     :param policy_kwargs: further arguments of the policy.
@@ -86,6 +85,7 @@ def examine(
     probe = _Probe(method, observation_space, action_space, policy_class, policy_kwargs)
     require_table(probe.method, "noise", Draw)
     require_table(probe.method, "loss_weights", Real)
+    require_sampler(probe.method)
     _check_acting(probe)
     with probe.calling("noise"):
         noise = probe.draw(probe.method.update_noise())
@@ -129,8 +129,6 @@ class _Probe:
         tiny = {"net_arch": [WIDTH, WIDTH], "precision": "fp32", "random_crop": 0.0}
         self.read: set[str] = set()
         self.method = noting_reads(type(method), self.read)(**{**method.settings(), **tiny})
-        if not ObservationLayout(observation_space).is_plain:
-            observation_space = spaces.Box(-1, 1, (WIDTH,))  # the hooks see features in any case
         with _calling(method, "networks"):
             self.policy = policy_class(
                 observation_space,
@@ -141,7 +139,6 @@ class _Probe:
                 features_extractor_class=FlattenExtractor,
                 **policy_kwargs,
             )
-        self.policy.set_training_mode(False)  # no dropout: every random draw that is left is the algorithm's own
         self.nets, self.changes = self.policy.nets, self.method.changes
         self.generator = torch.Generator().manual_seed(0)
 
@@ -158,8 +155,13 @@ class _Probe:
 def _check_acting(probe: _Probe) -> None:
     """Check the sampler and the score."""
     policy, actor = probe.policy, probe.method
+    policy.set_training_mode(False)
     observations = torch.randn(REPLICAS, ROWS, policy.observation_mean.numel(), generator=probe.generator)
     table = actor.action_noise_table()
+    with probe.calling("action_noise_table"):
+        for name, draw in table.items():
+            if "B" not in draw.axes:
+                _fail(f"must give the draw `{name}` the axis B (rows), got the axes {draw.axes!r}")
     with probe.calling("act"), torch.no_grad():
         actions = actor.act(observations, probe.draw(table), policy.nets)
         _require_tensor(
@@ -169,6 +171,7 @@ def _check_acting(probe: _Probe) -> None:
         with probe.calling("score"), torch.no_grad():
             scores = actor.score(observations, actions, policy.nets)
             _require_tensor("scores", scores, (REPLICAS, ROWS), "(S, N): replicas, rows")
+    policy.set_training_mode(True)
 
 
 def _check_update(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor], watch: Watch) -> dict[str, Tensor]:
@@ -192,7 +195,6 @@ def _check_update(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor], watc
         for name in method.loss_weights():
             if name not in losses:
                 _fail(f"names an {unknown_name_message('loss', name, losses)}")
-    require_sampler(method)
     if type(method).priorities is not Method.priorities:
         with probe.calling("priorities"), torch.no_grad():
             found = method.priorities(batch, noise, nets)

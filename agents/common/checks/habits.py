@@ -127,7 +127,11 @@ class _Operations(TorchDispatchMode):
         kwargs = kwargs or {}
         if {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags):
             self.watch.note_wait()
-        elif torch.Tag.nondeterministic_seeded in func.tags:
+        before = torch.get_rng_state()
+        found = func(*args, **kwargs)
+        # attention without dropout has the tag too, and draws nothing
+        own = kwargs.get("generator") is not None or not torch.equal(before, torch.get_rng_state())
+        if torch.Tag.nondeterministic_seeded in func.tags and own:
             self.watch.note(
                 "noise", "draws random numbers of its own; declare the draw in `noise` and take it from there"
             )
@@ -135,7 +139,7 @@ class _Operations(TorchDispatchMode):
             schema = zip(func._schema.arguments, args, strict=False)
             written = [value for argument, value in schema if argument.alias_info and argument.alias_info.is_write]
             self.watch.note_writes(iter([*written, kwargs.get("out")]))
-        return func(*args, **kwargs)
+        return found
 
 
 class _Functions(TorchFunctionMode):

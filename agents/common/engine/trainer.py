@@ -32,6 +32,7 @@ from agents.common.method import Info, Method, Noise
 from agents.common.nets.encoding import RememberedFeatures
 from agents.common.pretraining import CLONING_NOISE, find_behaviour, start_from_behaviour
 from agents.common.training import Rate
+from agents.common.validation import unknown_name_message
 
 CROP_PIXELS = 3
 """By how many pixels random crops shift images at most, as in FQL's implementation."""
@@ -194,8 +195,7 @@ class Trainer:
         batch = replace(batch, updates=self.number)
         with self._products():
             info, found = self.differentiate(batch, noise)
-        grads = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, found, strict=True)]
-        self.apply(grads, info)
+        self.apply(found, info)
         if batch.index is not None and self.renews and not self.pretraining:
             with torch.no_grad(), self._products():
                 priorities = self.method.priorities(batch, noise, self.policy.nets)
@@ -269,21 +269,21 @@ class Trainer:
     def _is_recording(self) -> bool:
         return self.recorder is not None and self.recorder.is_recording
 
-    def apply(self, grads: list[Tensor], info: Info) -> None:
+    def apply(self, found: Sequence[Tensor | None], info: Info) -> None:
         """Clip the gradient, move the targets towards the weights from before the step, and take the step.
 
-        :param grads: one tensor per parameter.
+        :param found: one tensor per parameter; one without a gradient stays as it is, as in PyTorch, without decay.
         :param info: gets ``grad_norm``, each replica's norm before clipping, (S,).
         """
-        grads = [_laid_out(grad, parameter) for grad, parameter in zip(grads, self.parameters, strict=True)]
-        grads = self._clipped(grads, info)
+        pairs = zip(found, self.parameters, strict=True)
+        grads = self._clipped([torch.zeros_like(p) if g is None else _laid_out(g, p) for g, p in pairs], info)
         with torch.no_grad():
             for own_rate, (online, target) in self.averages.items():
                 torch._foreach_lerp_(target, online, self.method.tau if own_rate is None else own_rate)
             for own, other in zip(self.target_statistics, self.online_statistics, strict=True):
                 own.copy_(other)
-        for parameter, grad in zip(self.parameters, grads, strict=True):
-            parameter.grad = grad
+        for parameter, grad, given in zip(self.parameters, grads, found, strict=True):
+            parameter.grad = None if given is None else grad
         if not self.rounds_step_size or self._is_recording:
             self.optimizer.step()
             return
@@ -313,7 +313,8 @@ class Trainer:
         if self.pretraining:
             return frozenset(self.policy.nets) - {self.behaviour}
         number = self.model._n_updates + 1
-        return self.method.skipped_networks(number - 1) | {name for name, every in self.delays if number % every}
+        rests = frozenset(self.method.skipped_networks(number - 1))
+        return rests | {name for name, every in self.delays if number % every}
 
     def _read_specs(self) -> None:
         """Note what networks have of their own in training; it may follow from settings, so again after a change."""
@@ -346,6 +347,8 @@ class Trainer:
         if skipped == self.skipped:
             return
         nets = self.policy.nets
+        for name in skipped - set(nets):
+            raise ValueError(f"`skipped_networks` names an {unknown_name_message('network', name, nets)}")
         still = {id(p) for name in skipped for p in nets[name].parameters()}
         every = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.parameters = [p for p in every if id(p) not in still]

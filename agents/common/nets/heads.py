@@ -11,6 +11,7 @@ take has one meaning:
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -221,6 +222,9 @@ class NetworkViews:
 class Networks(NetworkViews, nn.ModuleDict):
     """An algorithm's networks by name: ``nets.critic``, ``nets.critic_target``, ``nets.frozen.critic``."""
 
+    followed: tuple[str, ...] = ()
+    """Names of the networks that have a target network."""
+
     if TYPE_CHECKING:  # each network is called in its own way
 
         def __getattr__(self, name: str) -> Any: ...
@@ -230,9 +234,20 @@ class Networks(NetworkViews, nn.ModuleDict):
         """Whether observations pass features extractors."""
         return any(getattr(network, "features_extractor", None) is not None for network in self.values())
 
+    def follow(self, names: Sequence[str]) -> None:
+        """Give networks a target network, which begins as their copy."""
+        for name in names:
+            if f"{name}_target" in self:
+                raise ValueError(
+                    f"`{name}_target` is the moving average of network `{name}`, got another network of that name; "
+                    "rename it, or declare the first with `target=False`"
+                )
+            self[f"{name}_target"] = copy.deepcopy(self[name]).requires_grad_(False)
+        self.followed = tuple(names)
+
     def targets(self) -> list[tuple[nn.Module, nn.Module]]:
         """Return the pairs (network, its target network)."""
-        return [(self[name.removesuffix("_target")], net) for name, net in self.items() if name.endswith("_target")]
+        return [(self[name], self[f"{name}_target"]) for name in self.followed]
 
     def train(self, mode: bool = True) -> Self:
         """Set PyTorch's training mode, except in target networks, which are always in evaluation mode."""

@@ -23,6 +23,7 @@ _REFUSED: tuple[tuple[Any, str], ...] = (
         "draws numbers that are no declared noise, so that a resumed run does not repeat them; leave it out",
     ),
     (nn.modules.lazy.LazyModuleMixin, "has no shape before its first call; give its sizes"),
+    (nn.RNNBase, "PyTorch cannot call for several seeds at once; use its cell, e.g. GRUCell"),
 )
 """Parts of modules that are no functions of their inputs, and what to do; normalisation without statistics is one."""
 
@@ -40,17 +41,26 @@ class PlainNetwork(Network):
     def __init__(self, make: Callable[[], nn.Module], replicas: int) -> None:
         super().__init__()
         self._make, self.replicas, self.module = make, replicas, _checked(make())
+        for part in self.module.modules():
+            part._non_persistent_buffers_set.clear()  # what is drawn at random must be saved
         for held in (*self.module.parameters(), *self.module.buffers()):
             held.data = held.data.new_zeros(replicas, *held.shape)
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Make the module of one replica; what that draws from PyTorch's global generator follows from its own."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            # on the CPU also where networks are built for their shapes alone
+            seed = torch.randint(2**62, (), generator=generator, device="cpu")
+            torch.default_generator.manual_seed(int(seed))
             one = self._make()
             for held, own in zip(
                 (*self.module.parameters(), *self.module.buffers()), (*one.parameters(), *one.buffers()), strict=True
             ):
+                if held is own:
+                    raise TypeError(
+                        "`from_module` must make a new module at every call, got parts that were there before; what "
+                        "networks share must be a network of its own, as `encoder` in docs/register.md"
+                    )
                 held[replica].copy_(own)
 
     def forward(self, *inputs: Any, frozen: bool = False) -> Any:
@@ -59,13 +69,21 @@ class PlainNetwork(Network):
         axes = [0 if isinstance(each, Tensor) and each.ndim else None for each in inputs]
 
         def call(own: dict[str, Tensor], *parts: Any) -> Any:
-            return functional_call(self.module, own, parts, tie_weights=False)
+            before = dict(own)
+            found = functional_call(self.module, own, parts, tie_weights=False)
+            for name, value in before.items():  # PyTorch notes there what was assigned, and puts the old one back
+                if own[name] is not value:
+                    raise TypeError(
+                        f"a module must be a function of its inputs, got one that assigns `{name}`, "
+                        "which would be forgotten; change it in the hook `after_update`"
+                    )
+            return found
 
         if self.replicas == 1:  # the module itself, which exports as it is
             alone = (each if axis is None else each[0] for axis, each in zip(axes, inputs, strict=True))
             found = call({name: value[0] for name, value in held.items()}, *alone)
             return tree_map(lambda value: value.unsqueeze(0), found)
-        return vmap(call, in_dims=(0, *axes))(held, *inputs)
+        return vmap(call, in_dims=(0, *axes), randomness="different")(held, *inputs)
 
     def _held(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every place of a tensor once: a part that is used twice is one, a tensor of two parts has two.
@@ -119,6 +137,10 @@ def _checked(module: Any) -> nn.Module:
         raise TypeError(f"`make` must return a torch.nn.Module, got {type(module).__name__}; return the module")
     for part in module.modules():
         for kind, reason in _REFUSED:
-            if isinstance(part, kind) and getattr(part, "track_running_stats", True):
+            does_nothing = not getattr(part, "track_running_stats", True) or getattr(part, "p", None) == 0
+            if isinstance(part, kind) and not does_nothing:
                 raise TypeError(f"a module must be a function of its inputs, got {type(part).__name__}, which {reason}")
+        lost = [name for name, value in vars(part).items() if isinstance(value, Tensor) and value.is_leaf]
+        if lost:
+            raise TypeError(f"`{lost[0]}` of {type(part).__name__} would not be saved; give it to `register_buffer`")
     return module

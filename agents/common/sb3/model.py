@@ -55,7 +55,6 @@ ARGUMENTS_OF_SB3 = (
     "action_noise", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "policy_kwargs",
     "stats_window_size", "tensorboard_log", "verbose", "device",
 )  # fmt: skip
-HOOKS = ("networks", "noise", "act", "targets", "losses")
 
 
 class SharedSetting:
@@ -104,9 +103,14 @@ class FlowQLearning(StoredModel):
     _last_info: Info
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse the hooks of a method: here nobody would call them."""
+        """Refuse the hooks and settings of a method: here nobody would read them."""
         super().__init_subclass__(**options)
-        misplaced = [name for name in HOOKS if name in vars(cls)]
+        misplaced = [
+            name
+            for name in vars(cls)
+            if (callable(getattr(Method, name, None)) and not name.startswith("_"))
+            or isinstance(getattr(super(cls, cls), name, None), SharedSetting)
+        ]
         if misplaced:
             raise TypeError(
                 f"`{misplaced[0]}` of {cls.__name__} must be defined in a subclass of `agents.Method`, not of a model; "
@@ -116,6 +120,10 @@ class FlowQLearning(StoredModel):
     def __init__(
         self, policy: str | type[FlowPolicy], env: GymEnv | str | None, *positional: Any, **named: Any
     ) -> None:
+        kind = self.policy_aliases.get(policy) if isinstance(policy, str) else policy
+        if not isinstance(kind, type) or not issubclass(kind, FlowPolicy):
+            known = ", ".join(self.policy_aliases)
+            raise ValueError(f"`policy` must be one of {known}, or a subclass of FlowPolicy, got {policy!r}")
         self.method, arguments = read_arguments(self.method_class, positional, named)
         super().__init__(
             policy,
@@ -326,7 +334,7 @@ class FlowQLearning(StoredModel):
         if not self.method.is_tried:
             kept = {name: value for name, value in self.policy_kwargs.items() if name == "activation_fn"}
             policy_class: Any = self.policy_class
-            check_first_update(self.method, self.observation_space, self.action_space, policy_class, **kept)
+            check_first_update(self.method, self.policy.features_space, self.action_space, policy_class, **kept)
 
     def load_pretrained_actor(self, path: str | Path | BufferedIOBase) -> None:
         """Begin with the behaviour flow of a saved model, of this or another algorithm, in place of pretraining.
@@ -345,7 +353,7 @@ class FlowQLearning(StoredModel):
         gradient_steps: int,
         callback: MaybeCallback = None,
         dataset: ArraySource | Shards | None = None,
-        log_interval: int = 5_000,
+        log_interval: int | None = 5_000,
         tb_log_name: str = "run",
         reset_num_timesteps: bool = False,
         progress_bar: bool = False,
@@ -355,7 +363,7 @@ class FlowQLearning(StoredModel):
         :param gradient_steps: number of updates.
         :param callback: SB3 callback, list of them, or function.
         :param dataset: loaded first, see :meth:`load_dataset`; None goes on with what the buffer holds.
-        :param log_interval: gradient steps between log entries.
+        :param log_interval: gradient steps between log entries; None for none.
         :param tb_log_name: name of the TensorBoard run.
         :param reset_num_timesteps: whether to count from zero.
         :param progress_bar: whether to show SB3's progress bar.
@@ -385,7 +393,7 @@ class FlowQLearning(StoredModel):
             self._last_info = self.trainer.update(self.method.batch_size)
             self.num_timesteps += 1
             self.offline_steps += 1
-            if self.num_timesteps % log_interval == 0:
+            if log_interval and self.num_timesteps % log_interval == 0:
                 self._dump_offline_logs()
             callback.update_locals(locals())
             if not callback.on_step():

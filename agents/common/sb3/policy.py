@@ -111,6 +111,11 @@ class FlowPolicy(BasePolicy):
         return self.method.chunk_length
 
     @property
+    def features_space(self) -> spaces.Box:
+        """A space of what networks see: observations, or their features."""
+        return spaces.Box(-1, 1, (self.features_extractor.features_dim,))
+
+    @property
     def generator(self) -> torch.Generator:
         """The generator of the first replica's acting noise."""
         return self.generators[0]
@@ -139,9 +144,7 @@ class FlowPolicy(BasePolicy):
         if self.features_extractor_class is not FlattenExtractor or not self.layout.is_plain:
             self._extract_features(nets)
         _initialise(nets, self.seeds)
-        for name, spec in specs.items():
-            if spec.target:
-                nets[f"{name}_target"] = copy.deepcopy(nets[name]).requires_grad_(False)
+        nets.follow([name for name, spec in specs.items() if spec.target])
         for name, module in nets.named_modules():
             if isinstance(module, StackedMLP):
                 module.matmul_dtype = torch.bfloat16 if self.method.precision == "bf16" else None
@@ -218,7 +221,7 @@ class FlowPolicy(BasePolicy):
         single.to(self.device)
         steps = self.optimizer.state_dict()
         moments = {
-            key: {k: (v if k == "step" else self._of_replica(v, index)).clone() for k, v in values.items()}
+            key: {k: (self._of_replica(v, index) if v.ndim else v).clone() for k, v in values.items()}
             for key, values in steps["state"].items()
         }
         single.optimizer.load_state_dict({**steps, "state": moments})
@@ -348,14 +351,12 @@ class FlowPolicy(BasePolicy):
         self, rows: int, state: tuple[NDArray[Any], ...] | None, episode_start: NDArray[Any] | None
     ) -> ChunkState:
         """Return copies of the chunks in flight and how much of each is used; used up where a plan is due."""
+        shape = (rows, self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
         if state is None:
-            shape = (rows, self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
             return np.zeros(shape, dtype=self.action_space.dtype), np.full(rows, self.chunk_length)
+        if not isinstance(state, tuple) or [np.shape(part) for part in state] != [shape, (rows,)]:
+            raise ValueError(f"`state` must be None or what `predict` returned for the same {rows} observations")
         chunks, used = state[0].copy(), state[1].copy()
-        if len(chunks) != rows:
-            raise ValueError(
-                f"`state` holds {len(chunks)} chunks for {rows} observations; pass the state of the same batch"
-            )
         if episode_start is not None:
             used[np.asarray(episode_start, dtype=bool)] = self.chunk_length
         return chunks, used

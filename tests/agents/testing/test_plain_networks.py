@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import agents
 from agents import registry
+from agents.common.checks.first_update import AgentError, examine
 from agents.common.nets.heads import Networks
 from agents.common.nets.specs import Sizes
 from agents.common.sb3.exporting import export_onnx
@@ -65,6 +66,17 @@ class Tied(nn.Module):
         seen = observations if x is None else observations + x.sum(-1, keepdim=True) * t
         hidden = torch.sin(self.into(seen) + self.phase)
         return self.last(self.again(torch.relu(self.through(hidden))))
+
+
+class Scaled(nn.Module):
+    """Holds a tensor, as a buffer of that name that is not saved if there is one."""
+
+    def __init__(self, scale: Tensor, buffer: str = "") -> None:
+        super().__init__()
+        if buffer:
+            self.register_buffer(buffer, scale, persistent=False)
+        else:
+            self.scale = scale
 
 
 class Cloning(Imitation):
@@ -154,13 +166,75 @@ def test_the_pages_agent_is_exported(method: type[agents.Method], tmp_path: Path
         ),
         (nn.Sequential(nn.Dropout(), nn.Linear(4, 3)), "got Dropout, which draws numbers that are no declared noise"),
         (nn.LazyLinear(3), "got LazyLinear, which has no shape before its first call"),
+        (nn.Sequential(nn.LSTM(4, 3)), "got LSTM, which PyTorch cannot call for several seeds at once; use its cell"),
+        (Scaled(torch.ones(4)), "`scale` of Scaled would not be saved; give it to `register_buffer`"),
         (lambda rows: rows, "must return a torch.nn.Module, got function"),
     ],
-    ids=["batch norm", "spectral norm", "dropout", "lazy", "function"],
+    ids=["batch norm", "spectral norm", "dropout", "lazy", "recurrent", "tensor", "function"],
 )
 def test_modules_that_cannot_stand_for_several_are_refused_with_the_reason(made: Any, text: str) -> None:
     with pytest.raises(TypeError, match=text):
         from_module(lambda sizes: made).build(SIZES)
+
+
+def test_a_module_that_is_made_once_cannot_stand_for_several() -> None:
+    made = nn.Linear(4, 3)
+    with pytest.raises(TypeError, match="must make a new module at every call"):
+        from_module(lambda sizes: nn.Sequential(made)).build(SIZES).initialise(0, torch.Generator())
+
+
+def learnt_alike(network: Any) -> list[str]:
+    method = type("Mine", (Imitation,), {"networks": lambda self: {"actor": from_module(network)}})
+    space = SpacesEnv(4, 2)
+    return [each.kind for each in examine(method(), space.observation_space, space.action_space)]
+
+
+def test_what_a_module_does_in_training_alone_is_found() -> None:
+    class Dropping(Tied):
+        def forward(self, observations: Tensor) -> Tensor:
+            return super().forward(nn.functional.dropout(observations, 0.5, self.training))
+
+    class Gathering(Tied):
+        def forward(self, observations: Tensor) -> Tensor:
+            if self.training:
+                self.phase.mul_(0.5)
+            return super().forward(observations)
+
+    class Forgetting(Tied):
+        def forward(self, observations: Tensor) -> Tensor:
+            if self.training:
+                self.phase = self.phase * 0.5
+            return super().forward(observations)
+
+    assert learnt_alike(lambda n: Dropping(n.observations, n.actions)) == ["noise"]
+    assert learnt_alike(lambda n: Gathering(n.observations, n.actions)) == ["pure"]
+    with pytest.raises(AgentError, match=r"got one that assigns `phase`.* change it in the hook `after_update`"):
+        learnt_alike(lambda n: Forgetting(n.observations, n.actions))
+
+
+def test_attention_without_dropout_draws_nothing() -> None:
+    class Attending(nn.Module):
+        def __init__(self, actions: int) -> None:
+            super().__init__()
+            self.layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
+            self.out = nn.Linear(4, actions)
+
+        def forward(self, observations: Tensor) -> Tensor:
+            return self.out(self.layer(observations.unsqueeze(-2)).squeeze(-2)).tanh()
+
+    assert learnt_alike(lambda n: Attending(n.actions)) == []
+
+
+def test_a_policy_of_plain_modules_is_loaded(method: type[agents.Method], tmp_path: Path) -> None:
+    model = model_class(method)("MlpPolicy", SpacesEnv(4, 2), **TINY)
+    model.save_policy(tmp_path / "policy.safetensors")
+    seen, loaded = torch.ones(1, 4).numpy(), agents.load_policy(tmp_path / "policy.safetensors")
+    assert (loaded.predict(seen)[0] == model.predict(seen)[0]).all()
+
+
+def test_constants_that_a_module_would_not_save_are_saved() -> None:
+    network: Any = from_module(lambda sizes: Scaled(torch.rand(4), "kept")).build(SIZES)
+    assert network.state_dict()["module.kept"].shape == (2, 4)
 
 
 @pytest.mark.parametrize("made", [nn.LayerNorm(4), nn.InstanceNorm1d(3), nn.GroupNorm(2, 4)], ids=repr)

@@ -14,8 +14,10 @@ from torch import Tensor
 
 import agents
 from agents.bc import BC
+from agents.common.batch import prioritised, return_weighted
 from agents.common.checks.first_update import AgentError, check_first_update
 from agents.common.maths.flow import flow_matching_loss
+from agents.common.method import normal
 from agents.common.nets.specs import velocity_field
 from agents.fql import FQL
 from agents.models import model_class
@@ -74,6 +76,11 @@ def test_every_algorithm_passes_without_a_word(id: str, settings: dict[str, Any]
          r"^Mine\.loss_weights must return a dict of name -> Real, e\.g\. .*; got 'distill': str '3'$"),
         (changed("loss_weights", lambda found: {"distil": 3.0}),
          r"^Mine\.loss_weights names an unknown loss `distil`; closest: distill"),
+        ({"action_noise_table": lambda self: {"action": normal("D")}},
+         r"^Mine\.action_noise_table must give the draw `action` the axis B \(rows\), got the axes 'D'$"),
+        ({"row_sampler": lambda self: return_weighted(0.0)},
+         r"^Mine\.row_sampler failed: ValueError: `temperature` must be a finite number > 0, got 0\.0$"),
+        ({"row_sampler": lambda self: prioritised(correction=-1)}, r"`correction` must be a finite number >= 0, got"),
         ({"losses": lambda self, batch, targets, noise: {}},
          r"^Mine\.losses failed: TypeError: .*; its signature is losses\(self, batch.*info"),
         ({"losses": lambda self, batch, targets, noise, nets, info: 1 / 0},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -62,6 +63,25 @@ def test_targets_follow_the_weights_from_before_the_step() -> None:
         torch.testing.assert_close(first[target], start[name], rtol=2e-7, atol=0)
         torch.testing.assert_close(second[target], 0.005 * first[name] + 0.995 * first[target], rtol=1e-6, atol=1e-9)
         assert not torch.equal(second[target], first[target])
+
+
+@pytest.mark.parametrize("name", ["fixed", "behaviour_target", "only_target"])
+def test_a_network_that_no_loss_trains_stays_as_it_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    method: Any = agents.get("fql").method
+    networks = method.networks
+    monkeypatch.setattr(method, "networks", lambda self: {**networks(self), name: velocity_field()})
+    model = tiny_model("fql", learning_rate=0.1, policy_kwargs={"optimizer_class": torch.optim.AdamW})
+    before = networks_of(model)
+    updated(model)
+    changed = {key.split(".")[0] for key, value in networks_of(model).items() if not torch.equal(value, before[key])}
+    assert changed == {"critic", "behaviour", "one_step"}
+
+
+def test_a_network_with_the_name_of_a_moving_average_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = {"critic": critic(), "critic_target": critic()}
+    monkeypatch.setattr(agents.get("bc").method, "networks", lambda method: networks)
+    with pytest.raises(ValueError, match="`critic_target` is the moving average of network `critic`, got another"):
+        tiny_model("bc")
 
 
 def test_a_moving_average_can_have_a_weight_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +208,12 @@ def test_no_weight_on_q_samples_from_the_behaviour_flow() -> None:
         for i in range(3):
             x = x + model.policy.nets.behaviour(observations, x, i / 3) / 3
     torch.testing.assert_close(got, x.clamp(-1, 1))
+
+
+def test_an_unknown_network_to_skip_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents.get("bc").method, "skipped_networks", lambda method, updates: ["behavior"])
+    with pytest.raises(ValueError, match="`skipped_networks` names an unknown network `behavior`; closest: behaviour"):
+        tiny_model("bc")
 
 
 def test_parameters_that_an_update_skips_and_their_moments_stay() -> None:
