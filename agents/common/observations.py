@@ -75,7 +75,7 @@ class ObservationLayout:
 
     def _part_rows(self, part: Part, values: Any) -> NDArray[Any]:
         array = _as_array(values, self.numpy_dtype)
-        return (channels_first(array, part.shape) if part.is_image else array).reshape(-1, _width(part))
+        return (channels_first(array, part.shape) if part.is_image else array).reshape(-1, int(np.prod(part.shape)))
 
     def observations(self, rows: NDArray[Any]) -> Any:
         """Return rows (..., O) as the environment's observations, (N, ...), by name in a Dict space."""
@@ -183,10 +183,6 @@ def _shift(images: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
     right = (torch.arange(width, device=images.device) + shift_x.unsqueeze(-1)).clamp(0, width - 1)
     lines = images.gather(-2, down[..., None, :, None].expand(*images.shape))
     return lines.gather(-1, right[..., None, None, :].expand(*images.shape))
-
-
-def _width(part: Part) -> int:
-    return part.columns.stop - part.columns.start
 
 
 def _as_array(values: Any, dtype: type[Any]) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -21,14 +21,6 @@ EPISODES = 200
 """Of each kind."""
 
 
-class _Row(NamedTuple):
-    state: int
-    action: float
-    reward: float
-    next_state: int
-    goes_on: bool
-
-
 def make_dataset() -> dict[str, NDArray[np.float32]]:
     """Return transitions of one action, in OGBench's regular layout.
 
@@ -37,24 +29,25 @@ def make_dataset() -> dict[str, NDArray[np.float32]]:
     :return: array name -> array.
     """
     draw = np.random.default_rng(0)
-    rows: list[_Row] = []
+    rows: list[tuple[int, float, float, int, bool]] = []  # state, action, reward, next state, whether it goes on
     for episode in range(EPISODES):
         mode = MODE if episode % 2 else -MODE
         choice, other = draw.uniform(0, 1), draw.uniform(-1, 1)
         rows += [
-            _Row(CONSTANT, mode, 1.0, CONSTANT, False),
-            _Row(FIRST, other, 0.0, SECOND, True),
-            _Row(SECOND, -other, 1.0, SECOND, False),
-            _Row(CHOICE, choice, SLOPE * choice, CHOICE, False),
-            _Row(CHOICE, -choice, -SLOPE * choice, CHOICE, False),
+            (CONSTANT, mode, 1.0, CONSTANT, False),
+            (FIRST, other, 0.0, SECOND, True),
+            (SECOND, -other, 1.0, SECOND, False),
+            (CHOICE, choice, SLOPE * choice, CHOICE, False),
+            (CHOICE, -choice, -SLOPE * choice, CHOICE, False),
         ]
     one_hot = np.eye(STATES, dtype=np.float32)
-    masks = np.array([row.goes_on for row in rows], np.float32)
+    states, actions, rewards, next_states, goes_on = map(np.array, zip(*rows, strict=True))
+    masks = goes_on.astype(np.float32)
     return {
-        "observations": one_hot[[row.state for row in rows]],
-        "next_observations": one_hot[[row.next_state for row in rows]],
-        "actions": np.array([[row.action] for row in rows], np.float32),
-        "rewards": np.array([row.reward for row in rows], np.float32),
+        "observations": one_hot[states],
+        "next_observations": one_hot[next_states],
+        "actions": actions[:, None].astype(np.float32),
+        "rewards": rewards.astype(np.float32),
         "masks": masks,
         "terminals": 1 - masks,
     }

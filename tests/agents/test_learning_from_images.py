@@ -12,7 +12,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 
 import agents
-from tests.mazes import EPISODE, GOAL, VisualMaze, moved, wandering
+from tests.mazes import EPISODE, VisualMaze, wandering
 
 EPISODES = 100
 SETTINGS: dict[str, Any] = {
@@ -30,28 +30,6 @@ SETTINGS: dict[str, Any] = {
     },
 }
 OF_QAM = {"gamma": 0.98, "tau": 0.01, "ensemble_size": 2, "rho": 0.0, "inverse_temperature": 10.0}
-
-
-def test_walls_stop_a_point_that_slides_along_them() -> None:
-    corner = np.array([5.2, 4.0])
-    np.testing.assert_allclose(moved(corner, np.array([-1.0, 1.0])), [5.2, 4.5])
-
-
-def test_an_episode_ends_at_the_goal_or_after_its_time() -> None:
-    env = VisualMaze()
-    env.reset()
-    env.position = GOAL - np.array([0.0, 0.9])
-    assert env.step(np.array([0.0, 1.0]))[2:] == (True, False, {"is_success": True})
-    env.reset()
-    ends = [env.step(np.zeros(2))[2:4] for _ in range(EPISODE)]
-    assert ends == [(False, False)] * (EPISODE - 1) + [(False, True)]
-
-
-def test_a_trajectory_follows_its_own_actions() -> None:
-    data = wandering(2, length=6)
-    ends = data["terminals"] > 0
-    assert ends.tolist() == ([False] * 5 + [True]) * 2
-    np.testing.assert_array_equal(data["observations"][1:][~ends[:-1]], data["next_observations"][:-1][~ends[:-1]])
 
 
 def success(id: str, updates: int, dataset: dict[str, Any], **settings: Any) -> float:

@@ -8,7 +8,6 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.wrappers import FrameStackObservation
 from numpy.typing import NDArray
 
 import agents
@@ -32,12 +31,6 @@ def test_an_observation_is_the_newest_frames_and_the_first_one_is_repeated(is_fi
     for step, stacked in enumerate(found):
         expected = [frames[max(step - back, 0)] for back in (2, 1, 0)]
         np.testing.assert_array_equal(stacked, np.concatenate(expected, axis))
-
-
-def test_the_frames_are_gymnasiums() -> None:
-    theirs = played(FrameStackObservation(PicturesEnv(), 3, padding_type="reset"), 4)
-    for ours, frames in zip(played(FrameStack(PicturesEnv(), 3), 4), theirs, strict=True):
-        np.testing.assert_array_equal(ours, np.concatenate(list(frames), -1))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from stable_baselines3.common.logger import CSVOutputFormat, Logger
 
-from agents.common.replicas import PerReplica, find_divergence, on_host
+from agents.common.replicas import PerReplica, find_divergence
 from tests.common.toys import tiny_model, toy_dataset
 
 
@@ -22,15 +22,6 @@ def test_a_value_of_each_replica_survives_pickling():
     found = pickle.loads(pickle.dumps(PerReplica([1.0, 4.0])))
     assert found == 2.5
     assert found.values.tolist() == [1.0, 4.0]
-
-
-def test_values_come_to_the_host_under_their_names():
-    found = on_host({"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, 5.0])})
-    assert {name: value.values.tolist() for name, value in found.items()} == {"a": [1.0, 2.0], "b": [3.0, 5.0]}
-
-
-def test_nothing_comes_to_the_host_before_the_first_update():
-    assert on_host({}) == {}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

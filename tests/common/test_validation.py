@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from agents.common.validation import boolean, closest_names, integer, number, one_of, unknown_name_message
+from agents.common.validation import boolean, closest_names, integer, number, one_of
 
 
 @pytest.mark.parametrize("value", [1, 0.5, np.float32(0.25), np.int64(1)])
@@ -54,7 +54,3 @@ def test_word_outside_the_choices_is_refused_with_the_choices(value: object) -> 
 
 def test_closest_names_come_best_first() -> None:
     assert closest_names("qamf", ["fql", "qam_f", "qam", "dsrl"])[:2] == ["qam_f", "qam"]
-
-
-def test_unknown_name_message_names_the_closest_choice() -> None:
-    assert unknown_name_message("algorithm", "qan", ["qam", "fql"]) == "unknown algorithm `qan`; closest: qam"

@@ -319,9 +319,10 @@ def test_hindsight_replay_is_refused() -> None:
 def test_an_offline_phase_lets_the_policy_act_at_once_and_updates_wait_for_learning_starts() -> None:
     model = tiny_model(learning_starts=8, horizon_length=3)
     model.learn_offline(3, dataset=toy_dataset())
-    torch_state = model.policy.generator.get_state()
+    (generator,) = model.policy.generators
+    torch_state = generator.get_state()
     model.learn(20, reset_num_timesteps=False)
-    assert not torch.equal(model.policy.generator.get_state(), torch_state)
+    assert not torch.equal(generator.get_state(), torch_state)
     assert (model.num_timesteps, model.offline_steps, model._n_updates) == (23, 3, 3 + 12)
 
 

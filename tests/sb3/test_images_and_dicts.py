@@ -15,10 +15,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import agents
-from agents.bc import BC
 from agents.common.sb3.model import FlowQLearning
-from agents.core import from_module
-from agents.models import model_class
 from tests.common.toys import TINY, assert_same, parameters_of, tiny_model, toy_dataset
 
 SIDE = 36  # NatureCNN takes no smaller images
@@ -93,25 +90,11 @@ def test_both_phases_train_act_and_are_saved(name: str, horizon_length: int, tmp
         np.testing.assert_array_equal(other.predict(seen, deterministic=True)[0], expected)
 
 
-class OfItsSizes(BC):
-    """Has a network for 12 observations, which fits no others."""
-
-    def networks(self) -> Any:
-        return {"behaviour": from_module(lambda n: torch.nn.Bilinear(12, n.actions, n.actions))}
-
-    def act(self, observations: Any, noise: Any, nets: Any) -> Any:
-        return nets.behaviour(observations, noise["action"]).clamp(-1, 1)
-
-    def losses(self, batch: Any, targets: Any, noise: Any, nets: Any, info: Any) -> Any:
-        found = nets.behaviour(batch.observations, noise["bc_x0"])
-        return {"bc": (batch.valid * noise["bc_t"] * (found - batch.actions).square().mean(-1)).mean(1)}
-
-
-def test_networks_are_tried_with_the_features_that_they_will_see() -> None:
-    space = spaces.Box(0, 255, (2, 2, 3), np.uint8)
-    model = model_class(OfItsSizes)("MlpPolicy", SampledEnv(space), **TINY)
-    model.learn_offline(1, dataset=dataset_of(space), log_interval=None)
-    assert model._n_updates == 1
+def test_networks_are_tried_with_the_features_that_they_will_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("agents.common.sb3.model.check_first_update", lambda method, space, *others: seen.append(space))
+    model_of("flat image").load_dataset(dataset_of(SPACES["flat image"][1]))
+    assert [space.shape for space in seen] == [(4 * 4 * 3,)]
 
 
 def test_images_are_stored_as_uint8_and_once() -> None:

@@ -10,8 +10,6 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
-from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
@@ -97,46 +95,6 @@ class SequenceReplayBuffer(TransitionStore):
     _priorities: Tensor | None = None
     """Of each row, for each replica, (S, rows), where there is a sampler."""
 
-    def __init__(
-        self,
-        buffer_size: int,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Space[Any],
-        device: torch.device | str = "auto",
-        n_envs: int = 1,
-        optimize_memory_usage: bool = False,
-        handle_timeout_termination: bool = True,
-        horizon_length: int = 1,
-        gamma: float = 0.99,
-        action_chunking: bool = True,
-        replicas: int = 1,
-        sparse: bool = False,
-        balanced: bool = False,
-        storage: str = "auto",
-        frame_stack: int = 1,
-    ) -> None:
-        if n_envs > 1 and n_envs % replicas:
-            raise ValueError(
-                f"`n_envs` must be a multiple of the number of seeds, got {n_envs} environments for {replicas} seeds; "
-                "give each seed the same number of environments"
-            )
-        self.gamma, self.action_chunking = gamma, action_chunking
-        self.replicas, self.balanced = replicas, balanced
-        super().__init__(
-            buffer_size,
-            observation_space,
-            action_space,
-            device,
-            n_envs,
-            handle_timeout_termination=handle_timeout_termination,
-            horizon_length=horizon_length,
-            sparse=sparse,
-            storage=storage,
-            frame_stack=frame_stack,
-        )
-        self.optimize_memory_usage = optimize_memory_usage
-        self.n_steps = horizon_length  # SB3's name
-
     # -- priorities ---------------------------------------------------------------------------------------------------
 
     def use_sampler(self, sampler: Sampler | None) -> None:
@@ -160,10 +118,6 @@ class SequenceReplayBuffer(TransitionStore):
         if count := self.dataset_size:
             rows = self._rewards[:count], self._next_row[:count] >= self.capacity
             self._priorities[:, :count] = self.sampler.start(returns_of_rows(*rows)).float()
-
-    def _dataset_loaded(self) -> None:
-        super()._dataset_loaded()
-        self._begin_priorities()
 
     def add(self, *transition: Any) -> None:
         """Append one transition of every environment; with a sampler, none has a higher priority."""
@@ -217,9 +171,11 @@ class SequenceReplayBuffer(TransitionStore):
         self._table = None
         super().__setstate__(state)
 
-    def _dataset_changed(self) -> None:
+    def _dataset_changed(self, is_new: bool = False) -> None:
         """Follow all sequences of the dataset once; in place, since recorded updates go on reading the same memory."""
-        if self.size() or not self.on_device:  # sequences are followed when they are drawn, in the background on a host
+        if is_new:
+            self._begin_priorities()
+        if self.size() or not self.placement.on_device:  # they are followed when they are drawn
             self._table = None
             return
         rows, steps = self._rings_begin, self._chunk_steps
@@ -376,7 +332,8 @@ class SequenceReplayBuffer(TransitionStore):
         powers = self.gamma ** torch.arange(horizon, device=rows.device, dtype=torch.float32)
         step_rewards = self._rewards[rows]
         if env is not None:
-            step_rewards = _as_tensor(env.normalize_reward(step_rewards.cpu().numpy()), step_rewards)
+            normalised = env.normalize_reward(step_rewards.cpu().numpy())
+            step_rewards = torch.as_tensor(normalised, dtype=torch.float32).to(rows.device)
         rewards = torch.cumsum(powers * step_rewards * valid, -1)
         masks = torch.cummin(torch.where(valid > 0, self._masks[rows].float(), 1.0), -1).values
         last_valid = (valid.cumsum(-1) - 1).long()
@@ -489,10 +446,6 @@ class SequenceReplayBuffer(TransitionStore):
     def timeouts(self) -> Tensor:  # type: ignore[override]
         """Where trajectories end but bootstrapping continues."""
         return self.dones & self._masks
-
-
-def _as_tensor(array: NDArray[Any], like: Tensor) -> Tensor:
-    return torch.as_tensor(array, dtype=torch.float32).to(like.device)
 
 
 # -- files: tensors as arrays of an ``.npz``, and everything else as JSON beside them ---------------------------------

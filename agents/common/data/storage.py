@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -37,13 +37,12 @@ def place(storage: str, device: torch.device, needed: int) -> Placement:
     A warning tells where host memory does not suffice.
     """
     one_of("storage", storage, STORAGES)
-    host, size = torch.device("cpu"), f"replay buffer: {_show(needed)}"
-    if storage == "host":
+    size = f"replay buffer: {_show(needed)}"
+    on_host = Placement(False, torch.device("cpu"), f"{size} in host memory, the next batch prepared in the background")
+    on_device = Placement(True, device, f"{size} on {device}")
+    if storage == "host" or device.type != "cuda":
         _warn_if_too_large(needed)
-        return Placement(False, host, f"{size} in host memory, the next batch prepared in the background")
-    if device.type != "cuda":
-        _warn_if_too_large(needed)
-        return Placement(True, device, f"{size} on {device}")
+        return on_host if storage == "host" else on_device
     free, total = device_memory(device)
     if storage == "device":
         if needed > free:
@@ -51,13 +50,13 @@ def place(storage: str, device: torch.device, needed: int) -> Placement:
                 f"`storage` is 'device', but the replay buffer needs {_show(needed)} and {device} has {_show(free)} "
                 "free; use `storage='host'` or 'auto', or a smaller `buffer_size`"
             )
-        return Placement(True, device, f"{size} on {device}")
+        return on_device
     kept = max(KEPT_FREE, int(KEPT_SHARE * total))
     why = f"{_show(free)} of {_show(total)} are free on {device}, {_show(kept)} of which are kept for training"
     if needed <= free - kept:
-        return Placement(True, device, f"{size} on {device} ({why})")
+        return replace(on_device, text=f"{on_device.text} ({why})")
     _warn_if_too_large(needed)
-    return Placement(False, host, f"{size} in host memory, the next batch prepared in the background ({why})")
+    return replace(on_host, text=f"{on_host.text} ({why})")
 
 
 def _warn_if_too_large(needed: int) -> None:

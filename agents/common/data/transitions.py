@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -37,15 +38,10 @@ RING_TENSORS = {
     "_masks": torch.bool,
     "_next_row": torch.int32,
 }
+Writes = defaultdict[str, dict[int, Any]]
+"""Values by tensor and row; of two for one row the last counts."""
 DERIVED = {"_holders", "_newest", "layout", "stored"}
 """What is left out of a pickled buffer, because it follows from the rest."""
-
-
-class _Writes(dict[str, dict[int, Any]]):
-    """Values by tensor and row; of two for one row the last counts."""
-
-    def __init__(self) -> None:
-        super().__init__({name: {} for name in RING_TENSORS})
 
 
 class TransitionStore(NStepReplayBuffer):
@@ -75,20 +71,31 @@ class TransitionStore(NStepReplayBuffer):
         buffer_size: int,
         observation_space: spaces.Space[Any],
         action_space: spaces.Space[Any],
-        device: torch.device | str,
-        n_envs: int,
-        *,
-        handle_timeout_termination: bool,
-        horizon_length: int,
-        sparse: bool,
-        storage: str,
-        frame_stack: int,
+        device: torch.device | str = "auto",
+        n_envs: int = 1,
+        optimize_memory_usage: bool = False,
+        handle_timeout_termination: bool = True,
+        horizon_length: int = 1,
+        gamma: float = 0.99,
+        action_chunking: bool = True,
+        replicas: int = 1,
+        sparse: bool = False,
+        balanced: bool = False,
+        storage: str = "auto",
+        frame_stack: int = 1,
     ) -> None:
+        if n_envs > 1 and n_envs % replicas:
+            raise ValueError(
+                f"`n_envs` must be a multiple of the number of seeds, got {n_envs} environments for {replicas} seeds; "
+                "give each seed the same number of environments"
+            )
         BaseBuffer.__init__(self, max(buffer_size // n_envs, 1), observation_space, action_space, device, n_envs)
         self.frame_stack = frame_stack
         self._make_layouts()
+        self.optimize_memory_usage = optimize_memory_usage
         self.handle_timeout_termination = handle_timeout_termination
-        self.horizon_length = horizon_length
+        self.horizon_length = self.n_steps = horizon_length  # the latter is SB3's name
+        self.gamma, self.action_chunking, self.replicas, self.balanced = gamma, action_chunking, replicas, balanced
         self.sparse, self.storage = sparse, storage
         self.loader: ShardLoader | None = None  # of a dataset of several parts
         self._prefetcher = Prefetcher(self.device)
@@ -122,17 +129,8 @@ class TransitionStore(NStepReplayBuffer):
         self._holders = np.zeros((self.n_envs, self.buffer_size), np.int32)
         self._newest = np.zeros((self.n_envs, flat), self.stored.numpy_dtype)
 
-    def _dataset_loaded(self) -> None:
-        """Prepare for a new dataset."""
-        self._dataset_changed()
-
-    def _dataset_changed(self) -> None:
+    def _dataset_changed(self, is_new: bool = False) -> None:
         """Prepare for drawing from the dataset, which is new or has been moved."""
-
-    @property
-    def on_device(self) -> bool:
-        """Whether the data live on the training device."""
-        return self.placement.on_device
 
     @property
     def _place(self) -> torch.device:
@@ -193,7 +191,7 @@ class TransitionStore(NStepReplayBuffer):
         next_row = np.arange(1, count + 1, dtype=np.int32)
         next_row[found.ends] = self.capacity + np.arange(extra, dtype=np.int32)
         self._next_row[:count] = torch.from_numpy(next_row)
-        self._dataset_loaded()
+        self._dataset_changed(is_new=True)
 
     def rotate_dataset(self, updates: int) -> None:
         """Switch to the part of a dataset of several parts whose turn it is after a number of gradient steps.
@@ -211,7 +209,7 @@ class TransitionStore(NStepReplayBuffer):
             getattr(self, f"_{name}")[: len(values)].copy_(values, non_blocking=True)
         self._observations[self.capacity : self.capacity + len(final)].copy_(final, non_blocking=True)
         self.dataset_size = len(rows["rewards"])
-        self._dataset_loaded()
+        self._dataset_changed(is_new=True)
         loader.prepare_next()
 
     @staticmethod
@@ -250,7 +248,7 @@ class TransitionStore(NStepReplayBuffer):
                 raise ValueError(f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off")
             rewards = -(rewards != 0).astype(np.float32)
         self._prefetcher.discard()
-        writes = _Writes()
+        writes = Writes(dict)
         for e in range(self.n_envs):
             row = self._rings_begin + e * self.buffer_size + self.pos
             self._forget(e)
@@ -283,7 +281,7 @@ class TransitionStore(NStepReplayBuffer):
         if self.full and holder >= self._pending[0] + self.n_envs:
             self._free_tail.append(holder)
 
-    def _link_previous(self, env: int, row: int, observation: NDArray[Any], writes: _Writes) -> bool:
+    def _link_previous(self, env: int, row: int, observation: NDArray[Any], writes: Writes) -> bool:
         """Return whether the environment's episode continues; its last transition then shares the row's observation."""
         previous = self._running(env)
         if previous is None:
@@ -311,24 +309,23 @@ class TransitionStore(NStepReplayBuffer):
         last = (self.pos - 1) % self.buffer_size
         return last if self._holders[env, last] == self._pending[env] else None
 
-    def _end_episode(self, env: int, last: int, writes: _Writes) -> None:
+    def _end_episode(self, env: int, last: int, writes: Writes) -> None:
         """End a trajectory at its last transition, whose next observation gets a row of its own."""
         holder = self._take_tail()
         self._point(env, last, holder, writes)
         writes["_observations"][holder] = self._newest[env].copy()
 
-    def _point(self, env: int, place: int, holder: int, writes: _Writes) -> None:
+    def _point(self, env: int, place: int, holder: int, writes: Writes) -> None:
         """Let a transition's next observation be that of a row."""
         self._holders[env, place] = holder
         writes["_next_row"][self._rings_begin + env * self.buffer_size + place] = holder
 
-    def _write(self, writes: _Writes) -> None:
+    def _write(self, writes: Writes) -> None:
         """Write values into rows, so that the host waits for nothing that the device does."""
         for name, values in writes.items():
-            if values:
-                target: Tensor = getattr(self, name)
-                rows, new = torch.tensor(list(values)), torch.from_numpy(np.asarray(list(values.values())))
-                target[self._sent(rows)] = self._sent(new.to(target.dtype))
+            target: Tensor = getattr(self, name)
+            rows, new = torch.tensor(list(values)), torch.from_numpy(np.asarray(list(values.values())))
+            target[self._sent(rows)] = self._sent(new.to(target.dtype))
 
     def _sent(self, values: Tensor) -> Tensor:
         """Copy values to the data's device; from page-locked memory, so that nothing is waited for."""
@@ -355,7 +352,7 @@ class TransitionStore(NStepReplayBuffer):
     def end_episodes(self) -> None:
         """End the running trajectories here without changing their masks, because the environments start again."""
         self._prefetcher.discard()
-        writes = _Writes()
+        writes = Writes(dict)
         for env in range(self.n_envs):
             last = self._running(env)
             if last is not None:

@@ -59,7 +59,7 @@ class Trainer:
         self.method: Method = self.policy.method
         self.optimizer: torch.optim.Optimizer = self.policy.optimizer
         self.behaviour = find_behaviour(self.method.networks())
-        self.has_extractors = self.policy.nets.have_extractors
+        self.has_extractors = any(getattr(net, "features_extractor", None) for net in self.policy.nets.values())
         self.renews = type(self.method).priorities is not Method.priorities
         self.rounds_step_size = self.device.type == "cuda"
         self.number = torch.zeros(self.policy.num_replicas, device=self.device)
@@ -280,8 +280,8 @@ class Trainer:
         with torch.no_grad():
             for own_rate, (online, target) in self.averages.items():
                 torch._foreach_lerp_(target, online, self.method.tau if own_rate is None else own_rate)
-            for own, other in zip(self.target_statistics, self.online_statistics, strict=True):
-                own.copy_(other)
+            for online_one, target_one in self.statistics:
+                target_one.copy_(online_one)
         for parameter, grad, given in zip(self.parameters, grads, found, strict=True):
             parameter.grad = None if given is None else grad
         if not self.rounds_step_size or self._is_recording:
@@ -370,8 +370,7 @@ class Trainer:
         # bound on a norm, None for the setting's, and the places of the gradients that the norm is of
         self.bounds = [(bounded.get(name), own) for name, own in places.items()]
         # statistics that a features extractor gathers, e.g. those of batch normalisation
-        self.online_statistics: list[Tensor] = [p for online, _ in following for p in online.buffers()]
-        self.target_statistics: list[Tensor] = [q for _, target in following for q in target.buffers()]
+        self.statistics = [pair for one, its in following for pair in zip(one.buffers(), its.buffers(), strict=True)]
         self.skipped = skipped
 
     def batch_source(self) -> Hashable:
@@ -381,7 +380,7 @@ class Trainer:
             an environment's statistics normalise them, or where the buffer is in the host's memory.
         """
         buffer = self.model.replay_buffer
-        if buffer.size() or not buffer.on_device or self.model._vec_normalize_env is not None:
+        if buffer.size() or not buffer.placement.on_device or self.model._vec_normalize_env is not None:
             return None
         return buffer.observations.data_ptr(), buffer.dataset_size
 

@@ -229,11 +229,6 @@ class Networks(NetworkViews, nn.ModuleDict):
 
         def __getattr__(self, name: str) -> Any: ...
 
-    @property
-    def have_extractors(self) -> bool:
-        """Whether observations pass features extractors."""
-        return any(getattr(network, "features_extractor", None) is not None for network in self.values())
-
     def follow(self, names: Sequence[str]) -> None:
         """Give networks a target network, which begins as their copy."""
         for name in names:

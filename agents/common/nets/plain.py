@@ -53,9 +53,8 @@ class PlainNetwork(Network):
             seed = torch.randint(2**62, (), generator=generator, device="cpu")
             torch.default_generator.manual_seed(int(seed))
             one = self._make()
-            for held, own in zip(
-                (*self.module.parameters(), *self.module.buffers()), (*one.parameters(), *one.buffers()), strict=True
-            ):
+            tensors = [(*each.parameters(), *each.buffers()) for each in (self.module, one)]
+            for held, own in zip(*tensors, strict=True):
                 if held is own:
                     raise TypeError(
                         "`from_module` must make a new module at every call, got parts that were there before; what "

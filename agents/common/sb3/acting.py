@@ -22,7 +22,6 @@ from agents.common.checks.watched import WatchedNetworks
 from agents.common.files import DamagedFile, atomic_path, regular_file
 from agents.common.files.bounded import require_memory
 from agents.common.method import Method
-from agents.common.nets.heads import Networks
 from agents.common.sb3.policy import FlowPolicy
 
 FORMAT = "flow-rl-zoo policy 1"
@@ -31,11 +30,6 @@ _NETWORKS = "nets."
 
 class ActingPolicy(FlowPolicy):
     """A policy without the networks that only training needs; :func:`load_policy` makes it."""
-
-    def keep_networks(self, names: set[str]) -> None:
-        """Drop the other networks, and the optimiser."""
-        del self.optimizer
-        self.nets = Networks({name: network for name, network in self.nets.items() if name in names})
 
 
 def find_acting_networks(policy: FlowPolicy) -> set[str]:

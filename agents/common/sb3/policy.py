@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import IO, Any, Literal, Self
 
 import numpy as np
@@ -114,11 +115,6 @@ class FlowPolicy(BasePolicy):
     def features_space(self) -> spaces.Box:
         """A space of what networks see: observations, or their features."""
         return spaces.Box(-1, 1, (self.features_extractor.features_dim,))
-
-    @property
-    def generator(self) -> torch.Generator:
-        """The generator of the first replica's acting noise."""
-        return self.generators[0]
 
     @property
     def actor(self) -> FlowPolicy:
@@ -382,12 +378,17 @@ class FlowPolicy(BasePolicy):
         """Save the policy by itself.
 
         :param path: where to; any open binary file will do.
-        :param to_act: whether to leave out the networks that acting does not use; a policy that is loaded without them
-            has NaN in their place.
+        :param to_act: whether to leave out the networks that acting does not use; a policy that is loaded has none.
         """
         unused = set(self.nets) - self.acting_networks() if to_act else set()
-        state = {name: value for name, value in self.state_dict().items() if not _is_part(name, unused)}
+        left_out = tuple(f"nets.{name}." for name in unused)
+        state = {name: value for name, value in self.state_dict().items() if not name.startswith(left_out)}
         torch.save({"state_dict": state, "about": self.describe(), "left_out": sorted(unused)}, path)
+
+    def keep_networks(self, names: set[str]) -> None:
+        """Drop the other networks, and the optimiser."""
+        del self.optimizer
+        self.nets = Networks({name: network for name, network in self.nets.items() if name in names})
 
     def describe(self) -> str:
         """Return what makes an equal policy but for its parameters, as JSON; :meth:`build` reads it."""
@@ -432,25 +433,15 @@ class FlowPolicy(BasePolicy):
         saved = read_tensors(path, device)
         description = saved.get("about") if isinstance(saved, dict) else None
         policy = cls.build(description, str(path))  # type: ignore[arg-type]  # refused there
-        missing = _nan_of(set(saved.get("left_out", ())), policy.state_dict())
-        policy.load_state_dict({**missing, **saved["state_dict"]})
+        if left_out := saved.get("left_out"):
+            policy.keep_networks(set(policy.nets) - set(left_out))
+        policy.load_state_dict(saved["state_dict"])
         return policy.to(device=get_device(device))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """Return what makes an equal policy."""
-        return dict(
-            observation_space=self.observation_space,
-            action_space=self.action_space,
-            lr_schedule=self._dummy_schedule,
-            method=self.method,
-            seeds=self.seeds,
-            activation_fn=self.activation_fn,
-            normalize_images=self.normalize_images,
-            features_extractor_class=self.features_extractor_class,
-            features_extractor_kwargs=self.features_extractor_kwargs,
-            optimizer_class=self.optimizer_class,
-            optimizer_kwargs=self.optimizer_kwargs,
-        )
+        names = set(inspect.signature(FlowPolicy).parameters) - {"lr_schedule"}
+        return {"lr_schedule": self._dummy_schedule, **{name: getattr(self, name) for name in sorted(names)}}
 
 
 def _initialise(nets: Networks, seeds: Sequence[int]) -> None:
@@ -487,18 +478,6 @@ def _require_fit(extractor: nn.Module, replicas: int) -> None:
             f"`features_extractor_class` must be FlattenExtractor or ImpalaEncoder for {replicas} seeds at once, got "
             f"{type(extractor).__name__}, whose layers hold only one replica; train each seed by itself"
         )
-
-
-def _is_part(name: str, networks: set[str]) -> bool:
-    """Return whether an entry of a policy's state is a part of one of some networks."""
-    parent, _, rest = name.partition(".")
-    return parent == "nets" and rest.partition(".")[0] in networks
-
-
-def _nan_of(networks: set[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the entries of some networks of a policy's state, with NaN where they have numbers."""
-    own = {name: value for name, value in state.items() if _is_part(name, networks)}
-    return {name: torch.full_like(v, torch.nan) if v.is_floating_point() else v for name, v in own.items()}
 
 
 def _refuse_reset_pair(observation: Any) -> None:

@@ -68,15 +68,14 @@ class Tied(nn.Module):
         return self.last(self.again(torch.relu(self.through(hidden))))
 
 
-class Scaled(nn.Module):
-    """Holds a tensor, as a buffer of that name that is not saved if there is one."""
-
-    def __init__(self, scale: Tensor, buffer: str = "") -> None:
-        super().__init__()
-        if buffer:
-            self.register_buffer(buffer, scale, persistent=False)
-        else:
-            self.scale = scale
+def holding(saved: bool) -> nn.Module:
+    """Return a module with a tensor that PyTorch would not save."""
+    module = nn.Linear(4, 3)
+    if saved:
+        module.register_buffer("phase", torch.rand(4), persistent=False)
+    else:
+        module.scale = torch.ones(4)
+    return module
 
 
 class Cloning(Imitation):
@@ -167,7 +166,7 @@ def test_the_pages_agent_is_exported(method: type[agents.Method], tmp_path: Path
         (nn.Sequential(nn.Dropout(), nn.Linear(4, 3)), "got Dropout, which draws numbers that are no declared noise"),
         (nn.LazyLinear(3), "got LazyLinear, which has no shape before its first call"),
         (nn.Sequential(nn.LSTM(4, 3)), "got LSTM, which PyTorch cannot call for several seeds at once; use its cell"),
-        (Scaled(torch.ones(4)), "`scale` of Scaled would not be saved; give it to `register_buffer`"),
+        (holding(saved=False), "`scale` of Linear would not be saved; give it to `register_buffer`"),
         (lambda rows: rows, "must return a torch.nn.Module, got function"),
     ],
     ids=["batch norm", "spectral norm", "dropout", "lazy", "recurrent", "tensor", "function"],
@@ -233,8 +232,8 @@ def test_a_policy_of_plain_modules_is_loaded(method: type[agents.Method], tmp_pa
 
 
 def test_constants_that_a_module_would_not_save_are_saved() -> None:
-    network: Any = from_module(lambda sizes: Scaled(torch.rand(4), "kept")).build(SIZES)
-    assert network.state_dict()["module.kept"].shape == (2, 4)
+    network: Any = from_module(lambda sizes: holding(saved=True)).build(SIZES)
+    assert network.state_dict()["module.phase"].shape == (2, 4)
 
 
 @pytest.mark.parametrize("made", [nn.LayerNorm(4), nn.InstanceNorm1d(3), nn.GroupNorm(2, 4)], ids=repr)

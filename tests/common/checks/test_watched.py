@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
@@ -46,11 +44,6 @@ def test_asking_for_all_networks_uses_all(nets: Networks) -> None:
     watched = WatchedNetworks(nets)
     assert dict(watched.items()) == dict(nets.items())
     assert watched.used == set(nets)
-
-
-def test_attributes_of_a_network_are_its_own(nets: Networks) -> None:
-    watched: Any = WatchedNetworks(nets)
-    assert watched["fine_tuned"].mlp is nets.fine_tuned.mlp
 
 
 def test_a_one_step_map_is_visited_once_at_its_noise() -> None:

@@ -50,7 +50,7 @@ def whole(dataset: Dataset, **settings: Any) -> SequenceReplayBuffer:
 
 def assert_same_sequences(first: SequenceReplayBuffer, second: SequenceReplayBuffer) -> None:
     for buffer in (first, second):
-        if buffer.on_device and not buffer.size():
+        if buffer.placement.on_device and not buffer.size():
             assert_looked_up_batches_are_followed_ones(buffer)
     assert_same_batches(*(buffer.batch_of(all_rows(buffer)) for buffer in (first, second)))
 

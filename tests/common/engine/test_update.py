@@ -84,19 +84,6 @@ def test_a_network_with_the_name_of_a_moving_average_is_refused(monkeypatch: pyt
         tiny_model("bc")
 
 
-def test_a_moving_average_can_have_a_weight_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    networks = {"critic": critic(time=True), "behaviour": velocity_field(target=True, role="behaviour", tau=1.0)}
-    monkeypatch.setattr(agents.get("cgql").method, "networks", lambda method: networks)
-    model = tiny_model("cgql", tau=0)
-    updated(model, seed=1)
-    before = networks_of(model)
-    updated(model, seed=2)
-    after = networks_of(model)
-    assert torch.equal(after["behaviour_target.mlp.weights.0"], before["behaviour.mlp.weights.0"])
-    assert torch.equal(after["critic_target.mlp.weights.0"], before["critic_target.mlp.weights.0"])
-    assert not torch.equal(after["critic.mlp.weights.0"], before["critic.mlp.weights.0"])
-
-
 # -- optimiser --------------------------------------------------------------------------------------------------------
 
 
@@ -120,11 +107,6 @@ def test_first_step_moves_every_entry_with_gradient_by_the_learning_rate(max_gra
         assert not step[grad == 0].any(), name
         moved += int(clear.sum())
     assert moved > 1000
-
-
-def test_learning_rate_schedule_reaches_the_optimiser() -> None:
-    model = tiny_model(learning_rate=lambda remaining: 1e-3 * remaining)
-    assert model.policy.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3)
 
 
 # -- clipping ---------------------------------------------------------------------------------------------------------

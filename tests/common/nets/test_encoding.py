@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import agents
 from agents.common.nets.encoding import RememberedFeatures, RepeatedObservations
-from agents.common.nets.heads import Networks, ObservingNetwork
+from agents.common.nets.heads import ObservingNetwork
 from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import NormedFeatures, normals, space_env, tiny_model, toy_batch, toy_noise
 
@@ -79,7 +79,7 @@ def test_what_is_remembered_changes_neither_losses_nor_gradients(id: str, monkey
         return (*info.values(), *torch.autograd.grad(total.sum(), parameters, allow_unused=True))
 
     found = differentiated()
-    monkeypatch.setattr(Networks, "have_extractors", False)
+    monkeypatch.setattr(model.trainer, "has_extractors", False)
     for own, expected in zip(found, differentiated(), strict=True):
         torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-6)
 

@@ -85,18 +85,6 @@ def outputs_of(network: nn.Module, inputs: list[Tensor]) -> Tensor:
     return torch.cat(out, -1) if isinstance(out, tuple) else out
 
 
-@pytest.mark.parametrize("name", STACKS)
-def test_stacked_replica_computes_what_a_single_network_does(name: str) -> None:
-    build, widths = STACKS[name]
-    stack, single = filled(build(3)), build(1)
-    inputs = [normals(3, 5, width, seed=i) for i, width in enumerate(widths)]
-    together = outputs_of(stack, inputs)
-    for k in range(3):
-        single.load_state_dict({key: value[k : k + 1] for key, value in stack.state_dict().items()})
-        alone = outputs_of(single, [x[k : k + 1] for x in inputs])
-        torch.testing.assert_close(together[k : k + 1], alone, rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_field_at_many_flow_steps_equals_one_evaluation_a_step(replicas: int) -> None:
     network = filled(VelocityField(replicas, 3, 2, [8, 8], layer_norm=True))
