@@ -48,6 +48,8 @@ def test_a_loaded_policy_plans_the_same_bits(id: str, tmp_path: Path) -> None:
 def test_several_candidates_are_rated_by_the_same_critic(tmp_path: Path) -> None:
     model = tiny_model("ifql", best_of_n=4)
     model.save_policy(tmp_path / "policy.safetensors")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "policy.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode  # not for us alone
     np.testing.assert_array_equal(planned(agents.load_policy(tmp_path / "policy.safetensors")), planned(model.policy))
 
 

@@ -154,7 +154,6 @@ def test_the_plan_of_a_new_suite_has_an_estimate_of_time_and_disk(
     ("change", "message"),
     [
         ({"environments": ["pointmaze-medum-navigate-singletask-task1-v0"]}, "closest"),
-        ({"params": {"offline_stps": 3}}, "offline_stps"),
         ({"profile": "qaam", "quick": False}, "qaam"),
     ],
 )

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -231,24 +232,18 @@ def _try(job: Job) -> Trial:
         device=request.args.device,
     )
     model.load_dataset(_random_dataset(model))
-    _train_for(model, 2)  # warms up
+    # in the phase that the algorithm has
+    train = model.learn_offline if isinstance(model, FlowQLearning) else partial(model.learn, reset_num_timesteps=False)
+    train(2)  # warms up
     steps, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < TRIAL_SECONDS:
-        steps += _train_for(model, max(1, steps))
+        train(more := max(1, steps))
+        steps += more
     seconds = (time.perf_counter() - begin) / steps / len(job.run.seeds)
     saved = io.BytesIO()
     model.save(saved)
     env.close()
     return Trial(seconds, KEPT_MODELS * saved.getbuffer().nbytes / len(job.run.seeds))
-
-
-def _train_for(model: OffPolicyAlgorithm, steps: int) -> int:
-    """Train for some steps, in the phase that the algorithm has, and return how many they were."""
-    if isinstance(model, FlowQLearning):
-        model.learn_offline(steps)
-    else:
-        model.learn(steps, reset_num_timesteps=False)
-    return steps
 
 
 def _random_dataset(model: OffPolicyAlgorithm) -> dict[str, np.ndarray]:

@@ -196,8 +196,8 @@ def select(runs: Sequence[Run], algorithms: Sequence[str], environments: Sequenc
         for pattern in patterns:
             if not fnmatch.filter(names, pattern):
                 raise UsageError(unknown_name_message("algorithm or environment of the suite", pattern, names))
-        wanted = {name for name in names if not patterns or _matches(name, patterns)}
-        chosen = [run for run in chosen if any(getattr(run, name) in wanted for name in fields_of)]
+        if patterns:
+            chosen = [run for run in chosen if any(_matches(getattr(run, name), patterns) for name in fields_of)]
     return chosen
 
 

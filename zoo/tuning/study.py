@@ -342,27 +342,13 @@ def tabulate(trials: Sequence[FrozenTrial], seeds: Sequence[int], searched: Sequ
     rows = []
     for trial in trials:
         found = trial.user_attrs
-        scores = found.get("scores") or [None] * len(seeds)
-        own = {name: found.get(SETTINGS, {}).get(name) for name in searched}
         state = {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
-        rows.append(
-            {
-                "number": trial.number,
-                "state": "retried" if "retried" in found else state,
-                "score": trial.value,
-                **{f"seed {seed}": score for seed, score in zip(seeds, scores, strict=True)},
-                **own,
-                "seconds": found.get("seconds"),
-                "retry_of": found.get("retry_of"),
-                "reason": found.get("reason", ""),
-                "runs": " ".join(found.get("runs", [])),
-            }
-        )
-    names = [
-        "number", "state", "score", *(f"seed {seed}" for seed in seeds), *searched, "seconds", "retry_of", "reason",
-        "runs",
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=names)
+        scores = found.get("scores") or [None] * len(seeds)
+        own = [found.get(SETTINGS, {}).get(name) for name in searched]
+        ending = [found.get("seconds"), found.get("retry_of"), found.get("reason", ""), " ".join(found.get("runs", []))]
+        rows.append([trial.number, "retried" if "retried" in found else state, trial.value, *scores, *own, *ending])
+    names = ["number", "state", "score", *(f"seed {seed}" for seed in seeds), *searched]
+    return pd.DataFrame(rows, columns=[*names, "seconds", "retry_of", "reason", "runs"])
 
 
 def write_best(best: FrozenTrial, plan: Plan) -> None:

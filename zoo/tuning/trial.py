@@ -204,12 +204,11 @@ def read_trial(study: str, trial_id: str, log_folder: Path, algo: str) -> dict[s
 
 def _find_study(study: str, log_folder: Path) -> tuple[Path, str]:
     """Return the journal file and the name of a study."""
-    before, _, after = study.rpartition(":")
-    if Path(study).is_file():
-        path, name = Path(study), ""
-    elif before and Path(before).is_file():
-        path, name = Path(before), after
-    else:
+    path, name = Path(study), ""
+    if not path.is_file():
+        before, _, name = study.rpartition(":")
+        path = Path(before)
+    if not path.is_file():
         path, name = study_folder(log_folder, study) / JOURNAL, study
     names = study_names(open_journal(path)) if path.is_file() else []
     if not name and len(names) == 1:
