@@ -1,0 +1,46 @@
+"""The page of runs at the papers' size: which scores are inside the published seeds, and what made them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks import full_size
+from tests.zoo.runs.test_read import write_run
+
+
+def finished(folder: Path, algo: str, seed: int, successes: tuple[int, ...]) -> None:
+    """Write a run with evaluations after 25,000, 50,000, ... updates, at 2 updates a second but for a pause."""
+    run = write_run(folder, algo=algo, seed=seed, offline=successes, every=25_000, settings={"precision": "bf16"})
+    versions = {"processor": "Some CPU", "git_commit": "a" * 40, "dataset_fingerprint": "f1"}
+    (run / "versions.json").write_text(json.dumps(versions))
+    rows = [f"{step},{step / 2},{2 if step != 30_000 else 0.1},{step}" for step in range(10_000, 60_000, 10_000)]
+    header = "time/total_timesteps,time/time_elapsed,time/fps,train/n_updates"
+    (run / "progress.csv").write_text("\n".join([header, *rows]) + "\n")
+
+
+def test_each_score_stands_beside_the_published_seeds(tmp_path: Path) -> None:
+    finished(tmp_path / "logs" / "first", "ifql", 0, (45, 48))
+    finished(tmp_path / "logs" / "second", "fql", 1, (0, 50))
+    assert full_size.main(["-f", str(tmp_path / "logs"), "-o", str(tmp_path)]) == 0
+    page = (tmp_path / "full_size.md").read_text()
+    assert "| IFQL | scene-play-singletask-task1-v0 | 50,000 | 0 | 96 | 96 | " in page
+    (outside,) = [line for line in page.splitlines() if "| 50,000 | 1 | 100 | 16 |" in line]
+    assert outside.endswith("| **no** | 6.9 |")
+    assert "Some CPU, bf16, commit `aaaaaaaaaaaa`, data with SHA-256 `f1`" in page
+
+
+def test_scores_are_added_to_those_of_before(tmp_path: Path) -> None:
+    for name, seed in (("first", 0), ("second", 1)):
+        finished(tmp_path / name / "run", "ifql", seed, (45, 48))
+        assert full_size.main(["-f", str(tmp_path / name), "-o", str(tmp_path)]) == 0
+    table = pd.read_csv(tmp_path / "full_size.csv")
+    assert table[["seed", "step"]].values.tolist() == [[0, 25_000], [0, 50_000], [1, 25_000], [1, 50_000]]
+    assert table["successes"].tolist() == [45, 48] * 2
+
+
+def test_nothing_is_written_without_scores(tmp_path: Path) -> None:
+    assert full_size.main(["-o", str(tmp_path)]) == 2
+    assert not list(tmp_path.iterdir())
