@@ -121,13 +121,15 @@ def _read_file(path: Path) -> References:
 
 
 def _checked(name: str, pair: Any, origin: str) -> tuple[str, tuple[float, float]]:
-    """Return the full name of an environment and its two different finite numbers."""
+    """Return the full name of an environment and its two finite numbers, the lower one first."""
     try:
         random, expert = (number(name, value) for value in pair)
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"`{FLAG}` must give two finite numbers for `{name}`, random and expert, got {pair!r} in {origin}"
         ) from error
-    if random == expert:
-        raise UsageError(f"`{FLAG}` must give two different numbers for `{name}`, got {random:g} twice in {origin}")
+    if random >= expert:
+        raise UsageError(
+            f"`{FLAG}` must give `{name}` less for random than for expert, got {random:g} first in {origin}"
+        )
     return split_environment(name)[0], (random, expert)

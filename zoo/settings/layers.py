@@ -44,7 +44,7 @@ class Layer:
     shared: bool = False
 
 
-class _Loader(plain_yaml.Loader):  # type: ignore[misc]
+class _Loader(plain_yaml.Loader):
     """YAML's safe loader that reads 3e-4 as a number, and 1e5 as the integer it is."""
 
     def construct_exponent(self, node: yaml.ScalarNode) -> int | float:

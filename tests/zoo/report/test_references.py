@@ -54,6 +54,7 @@ def test_returns_with_a_reference_are_normalised_and_nothing_else(own):
         "Pendulum-v1=a,2",
         "Pendulum-v1=.inf,2",
         "Pendulum-v1=3,3",
+        "Pendulum-v1=4,3",
         "Pendulum-v0=1,2",
         f"{ENV}=1,2",
     ],

@@ -33,6 +33,12 @@ def test_aliases_are_understood() -> None:
     }  # fmt: skip
 
 
+def test_a_name_that_is_said_twice_is_refused_and_one_that_overrides_a_merged_one_is_not() -> None:
+    with pytest.raises(InvalidYaml, match="says `gamma` twice in one mapping"):
+        plain_yaml.read("params: {gamma: 0.9, tau: 1, gamma: 0.99}")
+    assert plain_yaml.read("a: &a {b: 1, c: 2}\nd: &d {<<: *a, c: 3}\ne: {<<: *d}")["e"] == {"b": 1, "c": 3}
+
+
 LARGE = {
     "aliases": (alias_bomb(), r"it has [\d,]+ values after its aliases are expanded, expected at most 100,000"),
     "values": ("[" + "1," * 200_000 + "]", "it has 100,001 values .* expected at most 100,000"),
