@@ -12,6 +12,9 @@ from agents import registry
 from agents.common.nets import fast
 from benchmarks.fault_suite.programs import Programs
 
+FEW = {"qam", "fql", "rebrac", "dsrl"}
+"""Algorithms with which a plain run makes the tests that are marked `few`."""
+
 # Tests compare CPU numbers, so a GPU is out of sight, also in the programs that they start; those marked `gpu` see it.
 FINDS_CUDA = torch.cuda.is_available
 DEVICES = "CUDA_VISIBLE_DEVICES"
@@ -44,9 +47,11 @@ torch.set_num_threads(1)  # small tensors: a second thread costs more than it gi
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none; tests of programs for developers are no part of a plain run."""
+    """Skip what needs a GPU where there is none; say what is no part of a plain run."""
     for item in items:
-        if item.path.parent.name == "benchmarks":
+        of = getattr(item, "callspec", None)
+        another = of is not None and item.get_closest_marker("few") and of.params.get("id", "qam") not in FEW
+        if another or item.path.parent.name == "benchmarks":  # programs for developers
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("gpu") and not HAS_CUDA:  # `keywords` has the names of folders too
             item.add_marker(pytest.mark.skip(reason="needs CUDA"))

@@ -54,6 +54,7 @@ def trained(id: str, env: gymnasium.Env[Any, Any] | None = None, **settings: Any
     return model
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_networks_without_hidden_layers_learn(id: str) -> None:
     model = tiny_model(id, net_arch=[])
@@ -85,12 +86,14 @@ def assert_same_actions(first: FlowQLearning | FlowPolicy, second: FlowQLearning
 # -- learning ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.few
 def test_one_dimensional_actions_work(id: str) -> None:
     model = trained(id, SpacesEnv(4, 1), horizon_length=1)
     assert model.policy.chunk_size == 1
     assert_acts_within_bounds(model)
 
 
+@pytest.mark.few
 def test_best_of_several_candidates_works(id: str) -> None:
     if id in ONE_CANDIDATE:
         with pytest.raises(ValueError, match="`best_of_n` must be 1, got 4"):
@@ -100,6 +103,7 @@ def test_best_of_several_candidates_works(id: str) -> None:
     assert_acts_within_bounds(model)
 
 
+@pytest.mark.few
 def test_features_are_extracted_by_each_network_for_itself(id: str, tmp_path: Path) -> None:
     model = trained(id, policy_kwargs={"features_extractor_class": NormedFeatures})
     extractors = {
@@ -134,6 +138,7 @@ def test_loaded_model_goes_on_learning_as_the_saved_one_does(id: str, tmp_path: 
     assert_same(parameters_of(loaded), parameters_of(model))
 
 
+@pytest.mark.few
 def test_observation_statistics_are_saved(id: str, tmp_path: Path) -> None:
     model = tiny_model(id, observation_scale=0.5)
     dataset = toy_dataset()
@@ -173,6 +178,7 @@ def test_unsupported_space_is_refused_by_name(id: str, case: str) -> None:
         tiny_model(id, space_env(observations, actions))
 
 
+@pytest.mark.few
 def test_double_precision_observations_work(id: str) -> None:
     model = trained(id, space_env(spaces.Box(-np.inf, np.inf, (4,), np.float64)))
     assert model.replay_buffer is not None
@@ -180,11 +186,13 @@ def test_double_precision_observations_work(id: str) -> None:
     assert_acts_within_bounds(model)
 
 
+@pytest.mark.few
 def test_observations_with_several_axes_are_flattened(id: str) -> None:
     model = trained(id, space_env(spaces.Box(-np.inf, np.inf, (2, 3), np.float32)))
     assert_acts_within_bounds(model)
 
 
+@pytest.mark.few
 def test_action_box_other_than_the_unit_box_works(id: str) -> None:
     box = spaces.Box(np.array([0.0, -4.0], np.float32), np.array([10.0, 8.0], np.float32))
     model = trained(id, space_env(OBSERVATIONS, box))

@@ -34,6 +34,7 @@ def moved(tensors: Mapping[str, Tensor], device: torch.device | str) -> dict[str
     return {name: value.to(device) for name, value in tensors.items()}
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("seeds", SEEDS.values(), ids=SEEDS)
 @pytest.mark.parametrize("id", ALGORITHMS)
 def test_offline_updates_neither_leave_the_device_nor_wait_for_the_host(
@@ -46,6 +47,7 @@ def test_offline_updates_neither_leave_the_device_nor_wait_for_the_host(
     assert {value.device for value in info.values()} == {elsewhere}
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("id", ALGORITHMS)
 def test_an_update_gives_the_numbers_of_the_cpu(id: str, elsewhere: torch.device) -> None:
     here, there = tiny_model(id), tiny_model(id, device=elsewhere)
@@ -59,6 +61,7 @@ def test_an_update_gives_the_numbers_of_the_cpu(id: str, elsewhere: torch.device
     torch.testing.assert_close(moved(found, "cpu"), moved(expected, "cpu"), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("id", ALGORITHMS)
 def test_a_model_acts_collects_and_is_loaded_on_either_device(id: str, elsewhere: torch.device) -> None:
     model = tiny_model(id, device=elsewhere)

@@ -57,7 +57,11 @@ PICTURES: dict[str, tuple[str, spaces.Space[Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(
     ("name", "id"),
-    [(name, "fql") for name in PICTURES] + [pytest.param("ImpalaEncoder", "cgql", marks=pytest.mark.slow)],
+    [
+        ("Dict", "fql"),
+        *(pytest.param(name, "fql", marks=pytest.mark.slow) for name in PICTURES if name != "Dict"),
+        pytest.param("ImpalaEncoder", "cgql", marks=pytest.mark.slow),
+    ],
 )
 def test_images_and_choices_are_taken_as_the_environment_gives_them(name: str, id: str, tmp_path: Path) -> None:
     policy_name, space, kwargs = PICTURES[name]
@@ -109,6 +113,7 @@ def test_a_file_says_what_it_is(exported: Path) -> None:
     assert said["noise"] == {"smooth": {"kind": "normal", "shape": [2 * said["chunk_length"]]}}
 
 
+@pytest.mark.slow
 def test_bf16_is_exported_in_float32_and_leaves_the_policy_alone(tmp_path: Path) -> None:
     policy = tiny_model("rebrac", precision="bf16").policy
     before = {network.matmul_dtype for network in policy.modules() if hasattr(network, "matmul_dtype")}

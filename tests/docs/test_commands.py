@@ -33,7 +33,7 @@ FOLDERS = re.compile(r"(agents|benchmarks|docs|hyperparams|results|tests|tools|z
 SYSTEM = {".", "cd", "curl", "docker", "export", "for", "hf", "pip", "pytest", "tar", "trackio"}
 """What is not of this project, and so not checked."""
 RUN = sorted({block.page for block in BLOCKS if not block.mark})
-QUICK = {"docs/start.md", "docs/compare.md", "docs/monitor.md"}
+QUICK = {"docs/start.md", "docs/monitor.md"}
 """Pages that a plain run of the tests tries; those of the others are slow."""
 TINY = ["net_arch=[8,8]", "ensemble_size=2", "flow_steps=2", "batch_size=8", "buffer_size=1000"]
 RUNS = ["--offline-steps", "4", "--eval-episodes", "1", "--n-eval-envs", "1", "--dataset-size", "1000"]

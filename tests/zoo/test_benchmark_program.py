@@ -253,6 +253,7 @@ def test_a_suite_that_is_stopped_writes_checkpoints_and_continues(tmp_path: Path
         assert arrays["timesteps"][-1] == 2_000
 
 
+@pytest.mark.slow
 def test_what_draws_is_chosen_before_mujoco_is_imported_where_a_trial_needs_pictures(tmp_path: Path) -> None:
     suite = tmp_path / "pictures.yml"
     content = {"algorithms": ["fql"], "environments": ["visual-cube-single-play-singletask-task1-v0"], "seeds": 0}

@@ -94,6 +94,7 @@ def whole(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return logs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kill", "by"),
     [

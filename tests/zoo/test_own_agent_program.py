@@ -57,6 +57,7 @@ def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(
     assert type(agents.load(folder / ran.result["run"], device="cpu").policy.method) is mine.WeightedBC
 
 
+@pytest.mark.slow
 def test_its_runs_are_found_and_played_by_its_name(
     train: Callable[..., Ended], folder: Path, data: Path, programs: Programs
 ) -> None:

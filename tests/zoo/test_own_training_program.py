@@ -44,6 +44,7 @@ def run(folder: Path, programs: Programs, data: Path) -> Callable[..., Ended]:
     return ended
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_agents")
 def test_it_passes_the_conformance_kit(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -53,6 +54,7 @@ def test_it_passes_the_conformance_kit(
     assert main(["check", "my_sac:MySAC", "--skip", "compiled"]) == 0, capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_overrides_ends_as_an_uninterrupted_one(run: Callable[..., Ended], folder: Path) -> None:
     words = ["--seed", "3", "--online-steps", "24", "--save-freq", "5", "--eval-freq", "12", "--log-interval", "3"]
     words += ["--resume", *TINY, "learning_rate=lin_1e-3", f"{RATE}=warmup_4_cos_1e-2", "per_network.critic.tau=0.1"]

@@ -86,8 +86,8 @@ def test_the_reference_run_has_both_phases_on_one_axis(reference: Path) -> None:
     [
         ("update", 18),  # offline
         ("step", 25),  # online, in the middle of a chunk and of an episode
-        ("write", 44),  # within a checkpoint online
-        ("status", 12),  # behind the last checkpoint, before the final files
+        pytest.param(("write", 44), marks=pytest.mark.slow),  # within a checkpoint online
+        pytest.param(("status", 12), marks=pytest.mark.slow),  # behind the last checkpoint, before the final files
         pytest.param(("update", 3), marks=pytest.mark.slow),  # before the first checkpoint
         pytest.param(("evaluation", 2), marks=pytest.mark.slow),  # between an evaluation's result and its checkpoint
         pytest.param(("write", 12), marks=pytest.mark.slow),  # within the third checkpoint, offline
@@ -172,6 +172,7 @@ def test_a_run_that_was_asked_to_stop_ends_as_an_uninterrupted_one(
     pd.testing.assert_frame_equal(log_of(tmp_path), log_of(reference))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("play", "finished", "step"),
     [
@@ -209,6 +210,7 @@ def test_stacked_seeds_resume_together(run: Runner, tmp_path: Path, kill: tuple[
     assert not folder_of(tmp_path / "killed", 3).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kill",
     [

@@ -34,6 +34,7 @@ def run(folder: Path, programs: Programs) -> Any:
     return lambda logs, *words, **settings: runner(logs, *words, *more, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kill",
     [

@@ -107,6 +107,7 @@ def test_a_trial_is_a_training_run(
             assert json.loads((run / "status.json").read_text())["state"] == "done"
 
 
+@pytest.mark.slow
 def test_a_trial_can_be_trained_again(
     in_this_process: None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,7 +37,7 @@ def only(*names: str) -> set[str]:
     return {*NAMES} - {*names}
 
 
-@pytest.mark.parametrize("id", ["fql", "bc"])
+@pytest.mark.parametrize("id", [pytest.param("fql", marks=pytest.mark.slow), "bc"])
 def test_it_passes_on_an_algorithm(id: str) -> None:
     found = outcomes(id, "compiled")
     assert not failures(found)
@@ -58,6 +58,7 @@ REPLICATED: dict[str, dict[str, Any]] = {  # settings of which replicas may have
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_every_algorithm_keeps_the_contract(id: str) -> None:
     assert not failures(outcomes(id, "compiled", "values", "actions", "plain", **REPLICATED.get(id, {})))
@@ -254,6 +255,7 @@ def test_a_failure_names_the_authors_line(write_agent: Callable[[str], str]) -> 
     assert f"(an_agent.py:{line})" in outcomes(write_agent(code), *only("hooks"))["hooks"].detail
 
 
+@pytest.mark.slow
 def test_settings_reach_every_check(write_agent: Callable[[str], str]) -> None:
     code = example().replace("self.beta * (q", "0 * self.beta * (q")
     assert failures(outcomes(write_agent(code), *only("hooks", "actions")))

@@ -37,6 +37,7 @@ def changed(hook: str, change: Callable[..., Any]) -> dict[str, Any]:
     return {hook: lambda self, *arguments: change(getattr(FQL, hook)(self, *arguments))}
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("settings", [{}, {"best_of_n": 3}, {"horizon_length": 1}, {"action_chunking": False}])
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_every_algorithm_passes_without_a_word(id: str, settings: dict[str, Any]) -> None:

@@ -194,7 +194,7 @@ def trained(folder: Path, stop: int | None, **settings: Any) -> Any:
     return model.learn(12, reset_num_timesteps=False)
 
 
-@pytest.mark.parametrize("stop", [3, 4, 9])
+@pytest.mark.parametrize("stop", [4, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (3, 9))])
 @pytest.mark.parametrize(
     "settings", [{}, {"seeds": [1, 2]}, {"replay_buffer_kwargs": {"storage": "host"}}], ids=["one", "stacked", "host"]
 )

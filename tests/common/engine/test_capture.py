@@ -354,9 +354,15 @@ def test_a_compiler_that_fails_on_the_way_back_is_named_too(compile_with: Callab
 
 @pytest.mark.parametrize(
     ("id", "settings"),
-    [(id, {}) for id in ("qam", "trqam", "sqam", "cgql", "dac", "fql")]
-    + [("qam", {"best_of_n": 3}), ("qam", {"residual": True}), ("trqam", {"pretraining_steps": 5})]
-    + [("qam", {"policy_kwargs": {"activation_fn": torch.nn.ReLU}})],
+    [("qam", {"best_of_n": 3, "residual": True})]
+    + [
+        pytest.param(id, settings, marks=pytest.mark.slow)
+        for id, settings in [
+            *((id, {}) for id in ("trqam", "sqam", "cgql", "dac", "fql")),
+            ("trqam", {"pretraining_steps": 5}),
+            ("qam", {"policy_kwargs": {"activation_fn": torch.nn.ReLU}}),
+        ]
+    ],
 )
 def test_the_compiler_sees_the_losses_as_one_graph(id: str, settings: dict[str, Any]) -> None:
     model = made(id, **settings)

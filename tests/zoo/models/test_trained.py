@@ -39,9 +39,10 @@ def test_a_file_says_what_its_agent_is(file: Path) -> None:
     assert Score.read(about["score"]).episodes == 50
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
-def test_an_agent_plays_its_first_episode_again(algo: str) -> None:
-    file = find_trained(algo, MEDIUM)
+@pytest.mark.few
+@pytest.mark.parametrize("id", ALGORITHMS)
+def test_an_agent_plays_its_first_episode_again(id: str) -> None:
+    file = find_trained(id, MEDIUM)
     results, _ = play(with_protocol(agent_of_file(file, None), 1, None), n_envs=1)
     assert {"return": results.returns[0, 0], "length": results.lengths[0, 0]} == read_about(file)["first_episode"]
 

@@ -41,6 +41,7 @@ def test_no_more_runs_lie_outside_than_chance_explains(outside: int, number: int
     assert checks.count_inside(rows) == number - outside
 
 
+@pytest.mark.slow
 def test_a_packaged_agent_is_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "list_trained", lambda: {"sqam": [MEDIUM]})
     found = load_set("mini")

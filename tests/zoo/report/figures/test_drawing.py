@@ -56,6 +56,7 @@ def drawn(comparisons):
     return [(name, figure, texts_of(figure)) for name, figure in figures.items()]
 
 
+@pytest.mark.slow
 def test_texts_of_figures_for_a_paper_have_a_readable_size(drawn):
     for name, _, texts in drawn:
         assert len(texts) > 6
