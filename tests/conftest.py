@@ -3,6 +3,7 @@
 import os
 import resource
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -48,10 +49,14 @@ torch.set_num_threads(1)  # small tensors: a second thread costs more than it gi
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a GPU where there is none; say what is no part of a plain run."""
+    cases = Counter[str]()
     for item in items:
-        of = getattr(item, "callspec", None)
-        another = of is not None and item.get_closest_marker("few") and of.params.get("id", "qam") not in FEW
-        if another or item.path.parent.name == "benchmarks":  # programs for developers
+        if few := item.get_closest_marker("few"):
+            test, _, case = item.nodeid.partition("[")
+            cases[test] += 1
+            if cases[test] > few.args[0] if few.args else not FEW & {*case.rstrip("]").split("-")}:
+                item.add_marker(pytest.mark.slow)
+        if item.path.parent.name == "benchmarks":  # programs for developers
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("gpu") and not HAS_CUDA:  # `keywords` has the names of folders too
             item.add_marker(pytest.mark.skip(reason="needs CUDA"))

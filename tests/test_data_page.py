@@ -71,6 +71,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_command_of_the_page_works(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = commands()
     assert len(lines) >= 14

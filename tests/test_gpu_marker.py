@@ -35,13 +35,12 @@ def test_other():
 SETTINGS = "[pytest]\nmarkers =\n    gpu: needs CUDA\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "devices"),
     [
         ({}, None),
-        pytest.param(  # a worker of pytest-xdist
-            {"CUDA_VISIBLE_DEVICES": "", "DEVICES_OF_GPU_TESTS": "3"}, "3", marks=pytest.mark.slow
-        ),
+        ({"CUDA_VISIBLE_DEVICES": "", "DEVICES_OF_GPU_TESTS": "3"}, "3"),  # a worker of pytest-xdist
     ],
 )
 def test_marked_tests_see_the_gpu_and_no_others(

@@ -91,6 +91,7 @@ def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id: str) 
             assert_same(state_of(nets[name]), before[name])
 
 
+@pytest.mark.few
 def test_everything_that_learns_learns_after_pretraining(id: str) -> None:
     whole, pretrained = small_model(id), small_model(id, pretraining_steps=1)
     step(pretrained)
@@ -192,6 +193,7 @@ def saved(folder: Path, id: str = "bc", updates: int = 2, **settings: Any) -> tu
     return model, folder / "source.zip"
 
 
+@pytest.mark.few
 def test_a_clone_is_where_every_algorithm_can_begin(id: str, tmp_path: Path) -> None:
     source, path = saved(tmp_path)
     flow, copies = FLOWS[id]

@@ -94,18 +94,19 @@ def assert_same_training(first: FlowQLearning, second: FlowQLearning) -> None:
     assert [dict(info, t=0) for info in first.ep_info_buffer] == [dict(info, t=0) for info in second.ep_info_buffer]
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize(
     "settings",
     [
         {},
-        pytest.param({"envs": 2}, marks=pytest.mark.slow),
         {"envs": 2, "seeds": [1, 2]},
-        pytest.param({"train_freq": 4, "gradient_steps": 2}, marks=pytest.mark.slow),
         {"balanced_sampling": True, "batch_size": 8},
         {"replay_buffer_kwargs": {"storage": "host"}, "train_freq": 4, "gradient_steps": 4},
         {"policy_kwargs": {"features_extractor_class": NormedFeatures}},
+        {"envs": 2},
+        {"train_freq": 4, "gradient_steps": 2},
         {"best_of_n": 3, "learning_rate": lambda left: 1e-3 * left},
-        pytest.param({"action_noise": NormalActionNoise(np.zeros(2), np.ones(2))}, marks=pytest.mark.slow),
+        {"action_noise": NormalActionNoise(np.zeros(2), np.ones(2))},
         {"action_noise": OrnsteinUhlenbeckActionNoise(np.zeros(2), np.ones(2))},
     ],
     ids=lambda settings: "-".join(settings) or "default",
@@ -274,6 +275,7 @@ def trace(env: gymnasium.Env[Any, Any], actions: np.ndarray) -> list[tuple[Any, 
     return found
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize(
     "env_id",
     [
@@ -282,16 +284,11 @@ def trace(env: gymnasium.Env[Any, Any], actions: np.ndarray) -> list[tuple[Any, 
         "pointmaze-medium-singletask-task1-v0",
         "pointmaze-teleport-singletask-task1-v0",
         "antmaze-medium-singletask-task1-v0",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in (
-                "humanoidmaze-medium-singletask-task1-v0",
-                "antsoccer-arena-singletask-task1-v0",
-                "cube-double-singletask-task1-v0",
-                "scene-singletask-task4-v0",
-                "puzzle-3x3-singletask-task1-v0",
-            )
-        ),
+        "humanoidmaze-medium-singletask-task1-v0",
+        "antsoccer-arena-singletask-task1-v0",
+        "cube-double-singletask-task1-v0",
+        "scene-singletask-task4-v0",
+        "puzzle-3x3-singletask-task1-v0",
     ],
 )
 def test_an_environment_goes_on_in_another_one_to_the_last_bit(env_id: str) -> None:

@@ -19,7 +19,6 @@ from tests.common.toys import TINY, space_env, tiny_model
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-QUICK = ["fql", "cgql"]  # a plain chain, and one with Q's gradient inside
 
 
 def differing_inputs(policy: FlowPolicy, rows: int) -> dict[str, torch.Tensor]:
@@ -28,9 +27,8 @@ def differing_inputs(policy: FlowPolicy, rows: int) -> dict[str, torch.Tensor]:
     return {"observations": observations, **policy.draw_action_noise(rows, generator)}
 
 
-@pytest.mark.parametrize(
-    "id", [pytest.param(id, marks=[] if id in QUICK else [pytest.mark.slow]) for id in agents.algorithm_ids()]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_every_algorithm_plans_alike_for_any_number_of_observations(id: str, tmp_path: Path) -> None:
     policy = tiny_model(id, observation_scale=2.0).policy
     assert export_onnx(policy, tmp_path / "policy.onnx") <= 1e-5
@@ -47,22 +45,16 @@ IMAGE = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
 MIXED = spaces.Dict({"choice": spaces.Discrete(3), "image": IMAGE, "vector": spaces.Box(-1, 1, (2,), np.float32)})
 IMPALA = {"features_extractor_class": agents.ImpalaEncoder, "features_extractor_kwargs": {"widths": [4, 4]}}
 PICTURES: dict[str, tuple[str, spaces.Space[Any], dict[str, Any]]] = {
+    "Dict": ("MultiInputPolicy", MIXED, {}),
     "NatureCNN": ("CnnPolicy", IMAGE, {}),
     "ImpalaEncoder": ("CnnPolicy", spaces.Box(0, 255, (9, 10, 3), np.uint8), IMPALA),
     "flattened": ("MlpPolicy", spaces.Box(0, 255, (4, 5, 3), np.uint8), {}),
-    "Dict": ("MultiInputPolicy", MIXED, {}),
     "choices": ("MlpPolicy", spaces.MultiDiscrete([3, 4]), {}),
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "id"),
-    [
-        ("Dict", "fql"),
-        *(pytest.param(name, "fql", marks=pytest.mark.slow) for name in PICTURES if name != "Dict"),
-        pytest.param("ImpalaEncoder", "cgql", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.few(1)
+@pytest.mark.parametrize(("name", "id"), [*((name, "fql") for name in PICTURES), ("ImpalaEncoder", "cgql")])
 def test_images_and_choices_are_taken_as_the_environment_gives_them(name: str, id: str, tmp_path: Path) -> None:
     policy_name, space, kwargs = PICTURES[name]
     model = agents.get(id).algorithm(
@@ -93,6 +85,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_noise_inside_is_seeded(exported: Path) -> None:
     assert [each.name for each in onnx.load(exported).graph.input] == ["observations"]
     rows = np.zeros((4, 4), np.float32)

@@ -32,9 +32,8 @@ COMMANDS = sorted({(block.page, words) for block in BLOCKS for words in block.co
 FOLDERS = re.compile(r"(agents|benchmarks|docs|hyperparams|results|tests|tools|zoo)/")
 SYSTEM = {".", "cd", "curl", "docker", "export", "for", "hf", "pip", "pytest", "tar", "trackio"}
 """What is not of this project, and so not checked."""
-RUN = sorted({block.page for block in BLOCKS if not block.mark})
 QUICK = {"docs/start.md", "docs/monitor.md"}
-"""Pages that a plain run of the tests tries; those of the others are slow."""
+RUN = sorted({block.page for block in BLOCKS if not block.mark}, key=lambda page: (page not in QUICK, page))
 TINY = ["net_arch=[8,8]", "ensemble_size=2", "flow_steps=2", "batch_size=8", "buffer_size=1000"]
 RUNS = ["--offline-steps", "4", "--eval-episodes", "1", "--n-eval-envs", "1", "--dataset-size", "1000"]
 RUNS += ["--num-threads", "1", "--device", "cpu", "--env-kwargs", "max_episode_steps=20", "-params", *TINY]
@@ -150,7 +149,8 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("own_agents")
 @pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
-@pytest.mark.parametrize("page", [pytest.param(page, marks=() if page in QUICK else pytest.mark.slow) for page in RUN])
+@pytest.mark.few(len(QUICK))
+@pytest.mark.parametrize("page", RUN)
 def test_its_commands_run(page: str, sandbox: Path, data: Path) -> None:
     for block in BLOCKS:
         if block.page == page and not block.mark:

@@ -41,10 +41,12 @@ def test_numbers_equal_the_reference(fixture: Fixture) -> None:
     assert not [name for name in found.not_compared if name.startswith(("adam/", "dual/"))]
 
 
+@pytest.mark.few
 def test_numbers_by_onednn_equal_the_reference(fixture: Fixture, onednn: None) -> None:
     check(fixture, OurAgents())
 
 
+@pytest.mark.few
 def test_numbers_in_the_way_of_cuda_equal_the_reference(fixture: Fixture, as_on_cuda: None) -> None:
     check(fixture, OurAgents())
 

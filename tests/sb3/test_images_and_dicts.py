@@ -160,6 +160,7 @@ def test_an_environments_nan_is_named_with_its_part() -> None:
         model.learn(3)
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_every_algorithm_takes_images(id: str) -> None:
     model = tiny_model(id, SampledEnv(SPACES["flat image"][1]))

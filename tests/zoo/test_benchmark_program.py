@@ -68,6 +68,7 @@ def folders(logs: Path) -> list[Path]:
     return sorted(path.parent for path in logs.glob("*/*/status.json"))
 
 
+@pytest.mark.slow
 def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(
     run: Callable[..., Ended], tmp_path: Path, data: Path
 ) -> None:

@@ -158,6 +158,7 @@ def test_nothing_is_written_where_the_report_cannot_be_made(tmp_path, capsys, mo
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("with_figures")
 def test_tables_and_figures_of_an_older_report_do_not_stay_beside_a_new_one(tmp_path, capsys):
     report = tmp_path / "report"
@@ -344,6 +345,7 @@ def test_published_success_rates_are_not_set_beside_returns(tmp_path, capsys, mo
     assert "qam2026: covers none of your environments" in err
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("algo", ["qam", "mine:Mine"])
 def test_differences_from_a_published_set_come_first(tmp_path, capsys, algo):
     settings = {"net_arch": [128] * 3, "batch_size": 256, "inverse_temperature": 3.0, "gamma": 0.995}

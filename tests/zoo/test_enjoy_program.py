@@ -142,6 +142,7 @@ def record_elsewhere(policy: Path, video: Path, *words: str) -> int:
         return len(image.convert("RGB").getcolors(1 << 20) or [])
 
 
+@pytest.mark.slow
 def test_the_camera_is_used_where_there_is_one(policy: Path, tmp_path: Path) -> None:
     assert record_elsewhere(policy, tmp_path / "maze.gif") > 100  # shades, which a map has few of
 

@@ -38,6 +38,7 @@ def without(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return logs
 
 
+@pytest.mark.slow
 def test_training_and_the_other_evaluations_are_those_of_a_run_without_it(
     data: Path, tmp_path: Path, without: Path
 ) -> None:
@@ -99,10 +100,10 @@ def whole(run: Runner, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("kill", "by"),
     [
         (("evaluation", 1), "SIGKILL"),  # between the first result and the first update
-        pytest.param(("play", 1), "SIGTERM", marks=pytest.mark.slow),  # within the first evaluation, made again
-        pytest.param(("update", 3), "SIGKILL", marks=pytest.mark.slow),  # before the first checkpoint
-        pytest.param(("update", 18), "SIGKILL", marks=pytest.mark.slow),
-        pytest.param(("step", 25), "SIGKILL", marks=pytest.mark.slow),  # online
+        (("play", 1), "SIGTERM"),  # within the first evaluation, made again
+        (("update", 3), "SIGKILL"),  # before the first checkpoint
+        (("update", 18), "SIGKILL"),
+        (("step", 25), "SIGKILL"),  # online
     ],
     ids=str,
 )

@@ -41,7 +41,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.mark.parametrize("frames", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.few(1)
+@pytest.mark.parametrize("frames", [3, 1])
 def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], frames: int
 ) -> None:

@@ -78,6 +78,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("before", MISTAKES)
 def test_a_mistake_is_told_with_its_line_before_data_are_loaded_and_a_folder_is_made(
     train: Callable[..., Ended], folder: Path, before: str

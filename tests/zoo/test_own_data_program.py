@@ -31,6 +31,7 @@ def _minari_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", ["minari", "parquet", "npz"])
 def test_a_set_is_trained_on_evaluated_resumed_and_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str

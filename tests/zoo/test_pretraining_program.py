@@ -73,6 +73,7 @@ def test_a_run_can_begin_with_the_clone_of_another(data: Path, tmp_path: Path, c
             torch.testing.assert_close(got, expected, rtol=0, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_with_the_same_flow_only(
     data: Path, tmp_path: Path, clone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

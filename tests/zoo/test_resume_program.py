@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,6 @@ class Runner:
         *more: str,
         kill: tuple[str, int] | None = None,
         by: str = "SIGKILL",
-        after: float | None = None,
         seeds: tuple[str, ...] = ("--seed", "3"),
     ) -> int:
         words = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(self.data), "-f", str(logs), "--verbose", "0"]
@@ -41,7 +39,7 @@ class Runner:
         words += ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1", "--save-freq", "7"]
         words += ["--env-kwargs", "max_episode_steps=9", "--log-interval", "5", "--device", "cpu"]
         words += ["-params", *TINY, "learning_starts=4", *more]
-        return self.programs.run("train", words, kill=kill, by=by, after=after).code
+        return self.programs.run("train", words, kill=kill, by=by).code
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +79,18 @@ def test_the_reference_run_has_both_phases_on_one_axis(reference: Path) -> None:
         assert found["phase"].tolist() == [0] * 3 + [1] * 7
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "kill",
     [
-        ("update", 18),  # offline
         ("step", 25),  # online, in the middle of a chunk and of an episode
-        pytest.param(("write", 44), marks=pytest.mark.slow),  # within a checkpoint online
-        pytest.param(("status", 12), marks=pytest.mark.slow),  # behind the last checkpoint, before the final files
-        pytest.param(("update", 3), marks=pytest.mark.slow),  # before the first checkpoint
-        pytest.param(("evaluation", 2), marks=pytest.mark.slow),  # between an evaluation's result and its checkpoint
-        pytest.param(("write", 12), marks=pytest.mark.slow),  # within the third checkpoint, offline
-        pytest.param(("model", 1), marks=pytest.mark.slow),  # behind the first best model, before its checkpoint
+        ("update", 18),  # offline
+        ("write", 44),  # within a checkpoint online
+        ("status", 12),  # behind the last checkpoint, before the final files
+        ("update", 3),  # before the first checkpoint
+        ("evaluation", 2),  # between an evaluation's result and its checkpoint
+        ("write", 12),  # within the third checkpoint, offline
+        ("model", 1),  # behind the first best model, before its checkpoint
     ],
     ids=str,
 )
@@ -132,36 +131,8 @@ def test_a_run_that_evaluates_beside_training_ends_as_an_uninterrupted_one(
     pd.testing.assert_frame_equal(*(table.reset_index(drop=True) for table in evaluations))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("attempt", range(20))
-def test_a_run_killed_at_random_ends_as_an_uninterrupted_one(
-    run: Runner, reference: Path, tmp_path: Path, attempt: int
-) -> None:
-    draw = random.Random(attempt)
-    kills = 0
-    for _ in range(3):
-        if draw.random() < 0.5:
-            code = run(tmp_path, after=draw.uniform(0.05, 2.0))
-        else:
-            event, most = draw.choice([("update", 70), ("step", 60), ("write", 60), ("evaluation", 9), ("status", 11)])
-            code = run(tmp_path, kill=(event, draw.randint(1, most)))
-        kills += code == KILLED
-        if code == 0:
-            break
-    if code != 0:
-        assert run(tmp_path) == 0
-    assert kills or code == 0
-    last = max(int(path.name.rpartition("_")[2]) for path in (tmp_path / "qam").glob(f"{ENV}_*"))
-    assert (folder_of(tmp_path, last) / "evaluations.npz").read_bytes() == (
-        folder_of(reference) / "evaluations.npz"
-    ).read_bytes()
-    first, second = (parameters(folder / f"{ENV}.zip") for folder in (folder_of(tmp_path, last), folder_of(reference)))
-    assert all(torch.equal(first[key], second[key]) for key in second)
-
-
-@pytest.mark.parametrize(
-    "at", [pytest.param(("update", 12), marks=pytest.mark.slow), ("step", 31)], ids=["offline", "online"]
-)
+@pytest.mark.few(1)
+@pytest.mark.parametrize("at", [("step", 31), ("update", 12)], ids=["online", "offline"])
 def test_a_run_that_was_asked_to_stop_ends_as_an_uninterrupted_one(
     run: Runner, reference: Path, tmp_path: Path, at: tuple[str, int]
 ) -> None:
@@ -177,9 +148,9 @@ def test_a_run_that_was_asked_to_stop_ends_as_an_uninterrupted_one(
     ("play", "finished", "step"),
     [
         (2, 0, (10, 0)),  # offline
-        pytest.param(20, 2, (24, 0), marks=pytest.mark.slow),  # at the end of the offline phase
-        pytest.param(29, 3, (24, 6), marks=pytest.mark.slow),  # online, where the step is finished first
-        pytest.param(83, 9, (24, 60), marks=pytest.mark.slow),  # at the end
+        (20, 2, (24, 0)),  # at the end of the offline phase
+        (29, 3, (24, 6)),  # online, where the step is finished first
+        (83, 9, (24, 60)),  # at the end
     ],
 )
 def test_an_evaluation_is_abandoned_where_the_run_is_to_stop_and_made_again(
@@ -215,10 +186,10 @@ def test_stacked_seeds_resume_together(run: Runner, tmp_path: Path, kill: tuple[
     "kill",
     [
         ("update", 9),  # while pretraining, behind its first checkpoint
-        pytest.param(("update", 3), marks=pytest.mark.slow),  # before that
-        pytest.param(("evaluation", 1), marks=pytest.mark.slow),  # where pretraining ends
-        pytest.param(("update", 25), marks=pytest.mark.slow),  # offline
-        pytest.param(("step", 15), marks=pytest.mark.slow),  # online
+        ("update", 3),  # before that
+        ("evaluation", 1),  # where pretraining ends
+        ("update", 25),  # offline
+        ("step", 15),  # online
     ],
     ids=str,
 )

@@ -39,11 +39,11 @@ def run(folder: Path, programs: Programs) -> Any:
     "kill",
     [
         ("update", 17),  # offline, behind the third swap and the second checkpoint
-        pytest.param(("step", 25), marks=pytest.mark.slow),  # online
-        pytest.param(("update", 10), marks=pytest.mark.slow),  # right before a swap
-        pytest.param(("update", 11), marks=pytest.mark.slow),  # right behind it
-        pytest.param(("write", 12), marks=pytest.mark.slow),
-        pytest.param(("step", 44), marks=pytest.mark.slow),
+        ("step", 25),  # online
+        ("update", 10),  # right before a swap
+        ("update", 11),  # right behind it
+        ("write", 12),
+        ("step", 44),
     ],
     ids=str,
 )
@@ -55,6 +55,7 @@ def test_a_run_killed_among_several_files_ends_as_an_uninterrupted_one(
     assert_same_run(tmp_path, reference)
 
 
+@pytest.mark.slow
 def test_the_record_covers_all_files(folder: Path, reference: Path) -> None:
     config = yaml.safe_load((folder_of(reference) / "config.yml").read_text())
     assert config["dataset"]["name"] == folder.name

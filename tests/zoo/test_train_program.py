@@ -88,6 +88,7 @@ def test_the_same_seeds_give_the_same_runs_and_the_result_is_one_line_of_json(
             assert (value == second.policy.state_dict()[name]).all(), name
 
 
+@pytest.mark.slow
 def test_evaluations_beside_training_give_the_same_run(data: Path, tmp_path: Path) -> None:
     words = [*arguments(data, tmp_path, "learning_starts=2", seeds=("--seeds", "4-5")), "--online-steps", "25"]
     for mode in ("sync", "async"):
@@ -105,6 +106,7 @@ def test_evaluations_beside_training_give_the_same_run(data: Path, tmp_path: Pat
         assert len(evaluations[0]) == 5
 
 
+@pytest.mark.slow
 def test_a_crash_of_the_evaluation_beside_training_ends_the_run_with_its_traceback(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

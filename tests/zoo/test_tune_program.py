@@ -142,6 +142,7 @@ def test_a_pruned_run_is_interrupted_and_never_counts(
     assert tables.counted().empty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("diverged", [["NaN"], ["NaN", "NaN"]])
 def test_a_diverged_replica_counts_as_no_success(
     in_this_process: None,

@@ -43,7 +43,8 @@ def method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[agents.Metho
     return found
 
 
-@pytest.mark.parametrize("checks", [QUICK, pytest.param(SLOW, marks=pytest.mark.slow)], ids=["quick", "slow"])
+@pytest.mark.few(1)
+@pytest.mark.parametrize("checks", [QUICK, SLOW], ids=["quick", "slow"])
 def test_the_pages_agent_keeps_the_contract(method: type[agents.Method], checks: list[str]) -> None:
     skipped = [check.name for check in CHECKS if check.name not in ("hooks", *checks)]
     found = {each.check.name: each for each in run_checks(method, skip=skipped) if each.state != "skipped"}
@@ -146,6 +147,7 @@ def test_seeds_that_train_together_learn_as_their_modules_do_alone() -> None:
             torch.testing.assert_close(learnt, own, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_pages_agent_is_exported(method: type[agents.Method], tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     model = model_class(method)("MlpPolicy", SpacesEnv(4, 2), **{**TINY, "seeds": [3, 4]})

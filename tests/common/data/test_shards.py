@@ -194,10 +194,11 @@ def trained(folder: Path, stop: int | None, **settings: Any) -> Any:
     return model.learn(12, reset_num_timesteps=False)
 
 
-@pytest.mark.parametrize("stop", [4, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (3, 9))])
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "settings", [{}, {"seeds": [1, 2]}, {"replay_buffer_kwargs": {"storage": "host"}}], ids=["one", "stacked", "host"]
 )
+@pytest.mark.parametrize("stop", [4, 3, 9])
 def test_resumed_training_sees_the_same_parts(tmp_path: Path, stop: int, settings: dict[str, Any]) -> None:
     expected, found = trained(tmp_path, None, **settings), trained(tmp_path, stop, **settings)
     assert_same(parameters_of(found), parameters_of(expected))

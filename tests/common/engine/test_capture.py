@@ -352,17 +352,12 @@ def test_a_compiler_that_fails_on_the_way_back_is_named_too(compile_with: Callab
     assert_falls_back(model, plain, "updates are not compiled: .*the library is too short")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("id", "settings"),
     [("qam", {"best_of_n": 3, "residual": True})]
-    + [
-        pytest.param(id, settings, marks=pytest.mark.slow)
-        for id, settings in [
-            *((id, {}) for id in ("trqam", "sqam", "cgql", "dac", "fql")),
-            ("trqam", {"pretraining_steps": 5}),
-            ("qam", {"policy_kwargs": {"activation_fn": torch.nn.ReLU}}),
-        ]
-    ],
+    + [(id, {}) for id in ("trqam", "sqam", "cgql", "dac", "fql")]
+    + [("trqam", {"pretraining_steps": 5}), ("qam", {"policy_kwargs": {"activation_fn": torch.nn.ReLU}})],
 )
 def test_the_compiler_sees_the_losses_as_one_graph(id: str, settings: dict[str, Any]) -> None:
     model = made(id, **settings)

@@ -186,6 +186,7 @@ def test_recorded_updates_anneal_and_renew_priorities_as_plain_ones(captured: An
     torch.testing.assert_close(priorities_of(replayed), priorities_of(plain), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_compiler_sees_the_number_as_an_input() -> None:
     graphs = []
 

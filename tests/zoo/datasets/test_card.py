@@ -53,6 +53,7 @@ def test_coverage_is_of_coordinates_and_an_axis_of_equal_values_shows_the_value(
     assert equal.patches[0].get_height() == 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draws", [True, False])
 @pytest.mark.filterwarnings("ignore:no state in")
 def test_states_of_ogbenchs_sets_are_drawn_where_something_draws(

@@ -32,23 +32,22 @@ def test_reward_and_mask_are_those_of_the_state_before_the_action(write_dataset:
     np.testing.assert_array_equal(dataset.masks, [0.0] * 3 + [1.0] * 30)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
-    ("name", "steps"),
+    "name",
     [
-        ("pointmaze-teleport-navigate-singletask-task3-v0", 15),
-        pytest.param("cube-single-play-singletask-task2-v0", 15, marks=pytest.mark.slow),
-        pytest.param("scene-play-singletask-task4-v0", 15, marks=pytest.mark.slow),
-        pytest.param("puzzle-3x3-noisy-singletask-v0", 15, marks=pytest.mark.slow),
+        "pointmaze-teleport-navigate-singletask-task3-v0",
+        "cube-single-play-singletask-task2-v0",
+        "scene-play-singletask-task4-v0",
+        "puzzle-3x3-noisy-singletask-v0",
     ],
 )
-def test_every_family_equals_ogbenchs_own_loader(
-    name: str, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_family_equals_ogbenchs_own_loader(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ogbench import make_env_and_datasets
 
     from zoo.datasets.names import DATASETS, parse_name
 
-    spec = dataclasses.replace(parse_name(name).spec, steps=steps)
+    spec = dataclasses.replace(parse_name(name).spec, steps=15)
     monkeypatch.setitem(DATASETS, spec.name, spec)
     generate_dataset(spec.name, tmp_path, num_episodes=2, num_workers=1)
     with warnings.catch_warnings():

@@ -40,6 +40,7 @@ def with_images(states: Path, folder: Path, images: np.ndarray | None = None, na
     return folder / f"{name}.npz"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:no state in")
 def test_images_are_read_as_they_are_and_labelled_as_states(states: Path, tmp_path: Path) -> None:
     path = with_images(states, tmp_path)

@@ -22,10 +22,10 @@ FAMILIES = [
     "humanoidmaze-medium-singletask-task1-v0",
     "antsoccer-arena-singletask-task4-v0",
     "pointmaze-teleport-singletask-task1-v0",
-    pytest.param(CUBE, marks=pytest.mark.slow),
-    pytest.param("cube-double-singletask-task2-v0", marks=pytest.mark.slow),
-    pytest.param("scene-singletask-task4-v0", marks=pytest.mark.slow),
-    pytest.param("puzzle-3x3-singletask-task1-v0", marks=pytest.mark.slow),
+    CUBE,
+    "cube-double-singletask-task2-v0",
+    "scene-singletask-task4-v0",
+    "puzzle-3x3-singletask-task1-v0",
 ]
 
 
@@ -41,6 +41,7 @@ def episode(env: gymnasium.Env, seed: int | None, steps: int = 40) -> np.ndarray
     return np.array(rows)
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("env_id", FAMILIES)
 def test_the_same_seed_gives_the_same_bits_again_and_in_a_new_instance(env_id: str) -> None:
     env = make_env(env_id)
@@ -52,6 +53,7 @@ def test_the_same_seed_gives_the_same_bits_again_and_in_a_new_instance(env_id: s
     assert (other != first).any()
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("env_id", FAMILIES)
 def test_resets_without_a_seed_follow_from_the_last_seed(env_id: str) -> None:
     env = make_env(env_id)
@@ -119,7 +121,8 @@ def test_an_environment_without_success_keeps_its_own_info() -> None:
     assert env.spec.max_episode_steps == 200
 
 
-@pytest.mark.parametrize("env_id", [POINTMAZE, pytest.param(CUBE, marks=pytest.mark.slow), "Pendulum-v1"])
+@pytest.mark.few(2)
+@pytest.mark.parametrize("env_id", [POINTMAZE, "Pendulum-v1", CUBE])
 def test_sb3_check_env_passes(env_id: str) -> None:
     env = make_env(env_id)
     with warnings.catch_warnings():

@@ -54,6 +54,7 @@ def assert_same(first: EpisodeResults, second: EpisodeResults) -> None:
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("settings", [{}, {"precision": "bf16"}, {"best_of_n": 4}, {"observation_scale": 2.0}], ids=str)
 def test_results_have_the_same_bits_as_in_the_foreground(
     beside: BackgroundEvaluator, in_front: Evaluator, settings: dict[str, object]
@@ -121,6 +122,7 @@ def test_a_crash_is_raised_with_its_traceback(tmp_path: Path) -> None:
         assert set(multiprocessing.active_children()) == before
 
 
+@pytest.mark.slow
 def test_an_environment_that_cannot_be_played_is_refused_at_once() -> None:
     with pytest.raises(UsageError, match="DictToy-v0"):
         BackgroundEvaluator("DictToy-v0", **SETTINGS)

@@ -224,6 +224,7 @@ def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process() -> None:
         assert_same(evaluator.evaluate(ElementwisePolicy()), first)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("failure", "message"),
     [

@@ -61,6 +61,7 @@ def playing(monkeypatch: pytest.MonkeyPatch, cores: int) -> Iterator[tuple[Evalu
         yield evaluator, lambda: children() - before
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("cores", [1, 2, 3])
 def test_an_evaluation_that_loses_its_processes_has_the_same_bits(
@@ -89,6 +90,7 @@ def test_a_process_that_is_lost_at_every_plan_is_reported(monkeypatch: pytest.Mo
         assert not workers()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("cores", [1, 2, 3])
 def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(
     monkeypatch: pytest.MonkeyPatch, cores: int

@@ -61,6 +61,6 @@ def evaluate(name: str, policy: Reacting) -> list[tuple[float, int, bool]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [TASKS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in TASKS[1:])])
+@pytest.mark.parametrize("name", TASKS)
 def test_a_policy_gives_the_returns_lengths_and_success_of_ocbenchs_loop(name: str) -> None:
     assert evaluate(name, Reacting()) == play_as_ocbench_does(name, lambda episode, step, ob: react(ob))

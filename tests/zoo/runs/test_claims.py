@@ -32,6 +32,7 @@ def take(tmp_path: Path, owner: str = "me") -> Claim:
     return claim
 
 
+@pytest.mark.slow
 def test_processes_that_ask_at_once_never_hold_a_claim_together(tmp_path: Path) -> None:
     code = (
         "import sys, os; from pathlib import Path; from zoo.runs.claims import Claims\n"

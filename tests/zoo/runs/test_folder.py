@@ -26,6 +26,7 @@ def test_runs_that_start_together_never_share_a_folder(tmp_path: Path) -> None:
 # -- the index --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_processes_that_write_the_index_together_lose_no_row(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from zoo.runs.folder import RunFolder\n"

@@ -108,6 +108,7 @@ def test_a_job_is_trained_once_and_its_claim_says_how_that_ended(tmp_path: Path)
     assert texts == ["printed at exit\n", "the reason\n"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("outcome", ["prints", "leaves"])
 def test_neither_what_a_job_prints_nor_what_it_leaves_behind_keeps_a_worker(tmp_path: Path, outcome: str) -> None:

@@ -89,6 +89,7 @@ def log_of(folder: Path) -> pd.DataFrame:
     return table.sort_values(["time/total_timesteps", "eval/mean_reward"], ignore_index=True).sort_index(axis=1)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("update", "found_at", "evaluated"),
     [(13, 15, [10]), (27, 30, [10, 20])],
@@ -142,6 +143,7 @@ def test_environments_of_a_diverged_replica_get_no_nan(
     assert status_of(tmp_path / "qam" / "Toy-v0_2")["state"] == "done"
 
 
+@pytest.mark.slow
 def test_a_replica_whose_plans_are_not_finite_fails_at_the_evaluation(
     data: Path, tmp_path: Path, healthy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +207,8 @@ def change_info(monkeypatch: pytest.MonkeyPatch, update: int, **values: float) -
     monkeypatch.setattr(Trainer, "update", changed)
 
 
-@pytest.mark.parametrize(("name", "value"), [("total_loss", 2e32), ("q_max", 1e9)])
+@pytest.mark.few(1)
+@pytest.mark.parametrize(("name", "value"), [("q_max", 1e9), ("total_loss", 2e32)])
 def test_a_finite_value_beyond_recovery_ends_a_replica_within_a_log_interval(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float
 ) -> None:
@@ -217,14 +220,15 @@ def test_a_finite_value_beyond_recovery_ends_a_replica_within_a_log_interval(
     assert status_of(folder_of(tmp_path, 1))["state"] == "done"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("values", "words", "message"),
     [
+        ({"grad_norm": 0.0}, [], "every gradient is exactly 0"),
         ({"total_loss": 2e32}, ["--on-divergence", "warn"], "total_loss = 2e+32, where rewards and discount allow"),
         ({"q_max": 5e5}, [], "q_max = 5e+05, where rewards and discount allow far less than"),  # may recover
-        ({"grad_norm": 0.0}, [], "every gradient is exactly 0"),
     ],
-    ids=["--on-divergence warn", "beyond the bound", "dead gradient"],
+    ids=["dead gradient", "--on-divergence warn", "beyond the bound"],
 )
 def test_what_does_not_end_a_run_is_reported_once(
     data: Path,
@@ -245,6 +249,7 @@ class Killed(BaseException):
     """Stands for the end of a process."""
 
 
+@pytest.mark.slow
 def test_a_resumed_run_remembers_who_has_failed(
     data: Path, tmp_path: Path, healthy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

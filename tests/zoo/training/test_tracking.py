@@ -144,6 +144,7 @@ def test_a_tracker_gets_every_row_of_each_seed_in_a_run_of_its_own(
     assert rows_of(tracker.runs[0]) != rows_of(tracker.runs[1])
 
 
+@pytest.mark.few(1)
 def test_a_resumed_run_goes_on_in_its_tracker_run_and_sends_nothing_twice(
     data: Path, tmp_path: Path, tracker: StandIn, end_process: Callable[[], None]
 ) -> None:
@@ -168,6 +169,7 @@ def test_a_resumed_run_goes_on_in_its_tracker_run_and_sends_nothing_twice(
     assert run.exit_codes == ([1, 0] if tracker.__name__ == "wandb" else [0, 0])  # trackio knows none
 
 
+@pytest.mark.few(1)
 def test_a_tracker_that_fails_is_reported_once_and_the_run_is_the_same(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tracker: StandIn
 ) -> None:

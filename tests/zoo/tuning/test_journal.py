@@ -112,6 +112,7 @@ def test_a_worker_is_dead_once_its_process_was_killed(tmp_path: Path) -> None:
         assert me.is_alive(me.name)
 
 
+@pytest.mark.slow
 def test_one_worker_at_a_time_is_alone(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from zoo.tuning.journal import Workers\n"

@@ -49,6 +49,7 @@ def tune(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict
     return call(capsys, main, *arguments)
 
 
+@pytest.mark.slow
 def test_the_total_counts_the_trials_of_all_calls(
     objective: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +61,7 @@ def test_the_total_counts_the_trials_of_all_calls(
         assert (code, result["trials"]) == (0, {"complete": 5})
 
 
+@pytest.mark.slow
 def test_what_a_trial_draws_depends_on_its_number_alone(objective: Use, tmp_path: Path) -> None:
     assert main(words(tmp_path / "once", "--n-trials", "4")) == 0
     for _ in range(4):
@@ -233,6 +235,7 @@ def write(logs: Path, **attributes: Any) -> None:
         trial.set_user_attr(name, value)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["worker", "retry_of", "folder"])
 def test_a_path_in_a_journal_is_neither_written_to_nor_removed(objective: Use, tmp_path: Path, name: str) -> None:
     assert main(words(tmp_path, "--n-trials", "1")) == 0
@@ -271,6 +274,7 @@ def test_a_trial_of_a_living_worker_is_left_alone(objective: Use, tmp_path: Path
         assert states(tmp_path) == ["complete", "running", "complete"]
 
 
+@pytest.mark.slow
 def test_settings_that_kill_their_worker_again_and_again_are_given_up(objective: Use, tmp_path: Path) -> None:
     assert main(words(tmp_path, "--n-trials", "1")) == 0
     for kill in (1, 2, 3):

@@ -37,6 +37,7 @@ def test_an_episode_depends_on_its_number_only_and_leaves_the_global_generator(w
     np.testing.assert_array_equal(np.random.get_state()[1], state)
 
 
+@pytest.mark.slow
 def test_its_actions_played_back_give_its_observations_and_rewards(writer: OracleWriter) -> None:
     episode = writer.collect("train", 0)
     env = make_env(BLOCK.name)

@@ -14,9 +14,8 @@ MANIPULATION = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name", ["pointmaze-giant-stitch-v0", *(pytest.param(name, marks=pytest.mark.slow) for name in MANIPULATION)]
-)
+@pytest.mark.few(1)
+@pytest.mark.parametrize("name", ["pointmaze-giant-stitch-v0", *MANIPULATION])
 def test_episode_depends_on_its_number_only(name: str) -> None:
     after_others = make_writer(name, seed=5, steps=60)
     for episode in range(2):
@@ -27,22 +26,13 @@ def test_episode_depends_on_its_number_only(name: str) -> None:
         np.testing.assert_array_equal(array, second[key], err_msg=key)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("name", "sizes", "has_buttons"),
     [
         ("pointmaze-medium-navigate-v0", {"observations": 2, "actions": 2, "qpos": 2, "qvel": 2}, False),
-        pytest.param(
-            "cube-single-play-v0",
-            {"observations": 28, "actions": 5, "qpos": 21, "qvel": 20},
-            False,
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            "scene-play-v0",
-            {"observations": 40, "actions": 5, "qpos": 25, "qvel": 24},
-            True,
-            marks=pytest.mark.slow,
-        ),
+        ("cube-single-play-v0", {"observations": 28, "actions": 5, "qpos": 21, "qvel": 20}, False),
+        ("scene-play-v0", {"observations": 40, "actions": 5, "qpos": 25, "qvel": 24}, True),
     ],
 )
 def test_arrays_are_those_of_ogbenchs_files(name: str, sizes: dict[str, int], has_buttons: bool) -> None:

@@ -131,6 +131,7 @@ def test_failure_of_a_process_is_told_with_its_traceback(tmp_path: Path, monkeyp
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_a_script_that_guards_nothing_can_generate(tmp_path: Path) -> None:
     text = "from zoo.datasets.generate.ogbench import generate_dataset\nprint('begin')\n"
     (tmp_path / "script.py").write_text(text + f"generate_dataset({NAME!r}, 'data', num_episodes=2, num_workers=2)\n")

@@ -96,6 +96,7 @@ def test_every_file_but_the_pickled_ones_arrives_in_ocbenchs_place(server: Serve
         download_ocbench(TASK, tmp_path)
 
 
+@pytest.mark.slow
 def test_ocbench_reads_what_was_downloaded(server: Server, tmp_path: Path) -> None:
     ocbench = pytest.importorskip("ocbench", reason="needs OCBench")
     folder = download_ocbench(TASK, tmp_path)

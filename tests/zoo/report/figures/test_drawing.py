@@ -63,6 +63,7 @@ def test_texts_of_figures_for_a_paper_have_a_readable_size(drawn):
         assert all(6.5 <= text.get_fontsize() <= 9.5 for text, _ in texts), name
 
 
+@pytest.mark.slow
 def test_no_text_of_a_figure_for_a_paper_is_cut_off(drawn):
     for name, figure, texts in drawn:
         for text, box in texts:
@@ -70,6 +71,7 @@ def test_no_text_of_a_figure_for_a_paper_is_cut_off(drawn):
             assert inside, (name, text.get_text(), box)
 
 
+@pytest.mark.slow
 def test_no_text_of_a_figure_for_a_paper_covers_another(drawn):
     for name, _, texts in drawn:
         for (a, box), (b, other) in combinations(texts, 2):
@@ -105,6 +107,7 @@ def twice():
     return [all_figures(comparison_of(["QAM", "FQL"]))["profiles"] for _ in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pdf", "svg"])
 def test_same_figure_gives_the_same_file(twice, kind):
     files = []
