@@ -96,12 +96,8 @@ def refusal(program: ModuleType, arguments: list[str]) -> str:
     "command",
     [
         "zoo train --algo qam --env scene --ofline-steps 3",
-        "zoo retrain --algo qam",
-        "zoo agents new",
-        "python zoo/compare.py logs/ --published mini --no-such-flag",
         "python zoo/no_such_program.py",
         "python benchmarks/throughput.py --algos qam",
-        "zoo benchmark benchmarks/suites/no_such_suite.yml",
         "python -m no_such_module",
         "make cake",
         "conda install",
