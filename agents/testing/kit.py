@@ -13,10 +13,8 @@ from typing import Any, Literal
 from agents.common.checks.first_update import AgentError
 from agents.common.method import Method
 from agents.common.validation import unknown_name_message
-from agents.testing import life_checks as life
-from agents.testing import update_checks as update
+from agents.testing import checks
 from agents.testing.subject import NotApplicable, Subject, Violation
-from agents.testing.update_checks import without
 
 State = Literal["holds", "fails", "does not apply", "skipped", "not tried"]
 PAGE = "docs/register.md"
@@ -58,24 +56,24 @@ class Outcome:
 
 
 CHECKS = (
-    Check("hooks", "every hook is there and returns what it should", "the-hooks", update.check_hooks),
-    Check("networks", "every network and parameter is declared in `networks`", "the-hooks", without("networks")),
-    Check("settings", "every setting is read", "settings", without("settings")),
-    Check("gradients", "each loss trains the networks that it should", "gradients", without("gradients")),
-    Check("masks", "losses leave out sequences across a trajectory's end", "rules", without("masks")),
-    Check("noise", "declared noise is used, and nothing else is random", "rules", update.check_noise),
-    Check("purity", "`targets` and `losses` change nothing", "rules", without("pure")),
-    Check("device", "an update never waits for the device", "rules", without("device")),
-    Check("bounds", "actions keep to their bounds", "the-hooks", update.check_bounds),
-    Check("replicas", "several seeds at once equal each alone", "rules", update.check_replicas),
-    Check("bf16", "low precision changes the gradient little", "checks", update.check_low_precision),
-    Check("plain", "an update of wide networks is that of plain PyTorch", "checks", update.check_plain),
-    Check("phases", "it trains offline and goes on online, with chunks of 1 and of 5", "checks", life.check_phases),
-    Check("saving", "a loaded model is the saved one", "rules", life.check_saving),
-    Check("resuming", "training resumes bit for bit", "rules", life.check_resuming),
-    Check("values", "known values are learnt", "what-must-be-learnt", life.check_values),
-    Check("actions", "better actions are preferred, or both modes cloned", "what-must-be-learnt", life.check_actions),
-    Check("compiled", "compiled updates equal plain ones", "checks", update.check_compiled),
+    Check("hooks", "every hook is there and returns what it should", "the-hooks", checks.check_hooks),
+    Check("networks", "every network and parameter is declared in `networks`", "the-hooks", checks.without("networks")),
+    Check("settings", "every setting is read", "settings", checks.without("settings")),
+    Check("gradients", "each loss trains the networks that it should", "gradients", checks.without("gradients")),
+    Check("masks", "losses leave out sequences across a trajectory's end", "rules", checks.without("masks")),
+    Check("noise", "declared noise is used, and nothing else is random", "rules", checks.check_noise),
+    Check("purity", "`targets` and `losses` change nothing", "rules", checks.without("pure")),
+    Check("device", "an update never waits for the device", "rules", checks.without("device")),
+    Check("bounds", "actions keep to their bounds", "the-hooks", checks.check_bounds),
+    Check("replicas", "several seeds at once equal each alone", "rules", checks.check_replicas),
+    Check("bf16", "low precision changes the gradient little", "checks", checks.check_low_precision),
+    Check("plain", "an update of wide networks is that of plain PyTorch", "checks", checks.check_plain),
+    Check("phases", "it trains offline and goes on online, with chunks of 1 and of 5", "checks", checks.check_phases),
+    Check("saving", "a loaded model is the saved one", "rules", checks.check_saving),
+    Check("resuming", "training resumes bit for bit", "rules", checks.check_resuming),
+    Check("values", "known values are learnt", "what-must-be-learnt", checks.check_values),
+    Check("actions", "better actions are preferred, or both modes cloned", "what-must-be-learnt", checks.check_actions),
+    Check("compiled", "compiled updates equal plain ones", "checks", checks.check_compiled),
 )
 """In the order in which they are tried: the quick ones first, and what later ones build on before them."""
 

@@ -21,11 +21,11 @@ import torch
 import agents
 from agents.common.data import prefetch
 from agents.common.engine import capture
-from agents.common.engine.recorded_plans import RecordedPlans
+from agents.common.engine.capture import RecordedPlans
 from agents.common.sb3.model import FlowQLearning
 from agents.parity import compare, read_fixture
+from agents.testing.checks import TOLERANCE
 from agents.testing.subject import Violation
-from agents.testing.update_checks import TOLERANCE
 from benchmarks import nodes, throughput
 from benchmarks.gpu_parts.part import Found, Options, Part
 from benchmarks.gpu_parts.speed import Setting

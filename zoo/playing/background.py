@@ -16,7 +16,7 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.policies import BasePolicy
 
-from agents.common.engine.recorded_plans import RecordedPlans
+from agents.common.engine.capture import RecordedPlans
 from agents.common.sb3.policy import FlowPolicy
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.errors import Abandoned, EnvironmentFault, UsageError

@@ -13,9 +13,8 @@ import torch
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from agents.common.batch import Batch, Sampler
+from agents.common.batch import Batch, Sampler, draw_by_priority, importance_weights, renew, returns_of_rows
 from agents.common.data.action_range import ActionRange
-from agents.common.data.priorities import draw_by_priority, importance_weights, renew, returns_of_rows
 from agents.common.data.shards import Shard, Shards
 from agents.common.data.storage import Placement
 from agents.common.data.transitions import RING_TENSORS, TransitionStore

@@ -25,9 +25,8 @@ from torch import Tensor
 from agents.common.batch import Sampler
 from agents.common.data.action_range import ActionRange
 from agents.common.data.arrays import ArraySource, Transitions, prepare, rows_of
-from agents.common.data.prefetch import Prefetcher
 from agents.common.data.shards import ShardLoader, Shards
-from agents.common.data.storage import place
+from agents.common.data.storage import Prefetcher, place
 from agents.common.frames import frame_space
 from agents.common.observations import ObservationLayout
 

@@ -11,7 +11,7 @@ import torch
 
 from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
-from agents.common.data.prefetch import Prefetcher
+from agents.common.data.storage import Prefetcher
 from tests.common.data.test_buffer import Recorder, assert_same_batches, loaded_buffer
 from tests.common.toys import tiny_model, toy_dataset
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.common.engine import capture, recorded_plans
-from agents.common.engine.recorded_plans import RecordedPlans
+from agents.common.engine import capture
+from agents.common.engine.capture import RecordedPlans
 from agents.common.sb3.policy import FlowPolicy
 from tests.common.engine.test_capture import Tape
 from tests.common.toys import tiny_model
@@ -30,7 +30,7 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
     monkeypatch.setattr(capture, "record", record)
     monkeypatch.setattr(capture, "run_aside", lambda step, device: step())
     monkeypatch.setattr(capture, "_failures", [])
-    monkeypatch.setattr(recorded_plans, "may_record", lambda device: capture.earlier_failure() is None)
+    monkeypatch.setattr(capture, "may_record", lambda device: capture.earlier_failure() is None)
     return found
 
 

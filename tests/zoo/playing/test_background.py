@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.common.engine.recorded_plans import RecordedPlans
+from agents.common.engine.capture import RecordedPlans
 from agents.common.sb3.model import FlowQLearning
 from agents.common.sb3.policy import FlowPolicy
 from tests.common.toys import tiny_model, toy_dataset
