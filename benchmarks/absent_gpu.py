@@ -86,6 +86,7 @@ def move(graph: GraphModule, inputs: Sequence[Any]) -> list[Any]:
     :return: the inputs as fake tensors of the GPU.
     """
     mode = detect_fake_mode(inputs)
+    assert mode is not None
 
     def there(value: Any) -> Any:
         if not isinstance(value, Tensor):

@@ -78,6 +78,7 @@ def simulate(spread: str, rate: float, seeds: int, episodes: int, trials: int, t
     covered, bare = (
         float(((bounds[0] <= rate + 1e-12) & (rate - 1e-12 <= bounds[1])).mean())
         for bounds in (mean(by_task, episodes=known).bounds, mean(by_task).bounds)
+        if bounds is not None
     )
     return Cell(spread, rate, seeds, episodes, covered, bare)
 
@@ -100,7 +101,7 @@ def to_markdown(cells: Sequence[Cell], trials: int) -> str:
     )
     error = 100 * (0.95 * 0.05 / trials) ** 0.5
     text = _INTRODUCTION.format(trials=trials, error=error, width=_WIDTH, correlation=_CORRELATION, lowest=lowest)
-    rows = {(cell.rate, cell.seeds, cell.episodes): {} for cell in cells}
+    rows: dict[tuple[float, int, int], dict[str, str]] = {(cell.rate, cell.seeds, cell.episodes): {} for cell in cells}
     for cell in cells:
         rows[cell.rate, cell.seeds, cell.episodes][cell.spread] = f"{100 * cell.covered:.1f} | {100 * cell.bare:.1f}"
     heads = " | ".join(f"{spread} | without" for spread in SPREADS)

@@ -83,6 +83,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     began = time.perf_counter()
     with Evaluator(options.env, episodes=options.episodes, n_envs=n_envs, seed=0) as evaluator:
         observation_space, action_space = evaluator.spaces
+        assert observation_space.shape is not None
         start_s = time.perf_counter() - began
         policy = TimedPolicy(make_policy(observation_space.shape[0], action_space, options))
         speeds, bare, alone, planning = [], [], [], []
@@ -129,10 +130,10 @@ def make_policy(observation_size: int, action_space: gymnasium.spaces.Box, optio
     """
     if options.algo is None:
         return UntrainedPolicy(observation_size, action_space, options)
-    from agents import registry
+    import agents
     from zoo.envs.make import make_env
 
-    algorithm = registry.get(options.algo).algorithm
+    algorithm = agents.get(options.algo).algorithm
     return algorithm(
         "MlpPolicy",
         make_env(options.env),

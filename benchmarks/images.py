@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 if __package__ in (None, ""):  # run as a file from anywhere
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -114,7 +114,7 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the features, (B, 512)."""
         x = images.float() / 255.0
-        for first, inner, outer in self.stages:
+        for first, inner, outer in cast(Any, self.stages):
             x = first(x)
             x = F.max_pool2d(x, 3, 2, padding=x.shape[-1] % 2, ceil_mode=True)
             x = x + outer(inner(x.relu()).relu())
@@ -215,7 +215,7 @@ class PlainQAM:
         end = (states[-1] + velocities[-1] / steps).requires_grad_()
         value = self.critic_target(guide, end.clamp(-1, 1)).mean(0).sum()
         adjoint = -self.method.inverse_temperature * torch.autograd.grad(value, end)[0]
-        adjoints = []
+        adjoints: list[Tensor] = []
         for i in reversed(range(steps)):
             x = states[i].detach().requires_grad_()
             velocity = self.velocity(self.behaviour_target, prior, x, i + 1)

@@ -34,6 +34,7 @@ from zoo.datasets.files import dataset_files
 from zoo.datasets.load import Dataset
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
+from zoo.playing.evaluate import Evaluator
 from zoo.training.arguments import make_parser
 from zoo.training.options import Request, read_request
 from zoo.training.start import load_data, make_evaluator
@@ -112,6 +113,7 @@ def train(label: str, task: int, checkout: Path, design: Design, args: argparse.
     phase = partial(Online, request=request, see=see, buffer=buffer) if entry.phase == "online" else Offline
     learners = [phase(seed, dataset, settings) for seed in seeds]
     with closing(make_evaluator(request)) as evaluator:
+        assert isinstance(evaluator, Evaluator)  # it is asked to wait
         for step in range(1, entry.checkpoints[-1] + 1):
             batches = [learner.advance(step, agents, index) for index, learner in enumerate(learners)]
             if batches[0]:
@@ -165,8 +167,10 @@ def original_settings(algo: str, settings: Mapping[str, Any]) -> tuple[str, dict
     recorded = read_fixture(OWN_FIXTURES / "open" / f"{'trqam' if algo == 'bc' else algo}.npz").config
     names = {**COMMON_SETTINGS, **SETTINGS["trqam" if algo == "bc" else algo]}
     found = {key: value for key, value in recorded.items() if key not in SET_BY_CREATE}
-    for key in found.keys() & {key for key, name in names.items() if name is not None}:
-        name, values = names[key] if isinstance(names[key], tuple) else (names[key], {})
+    for key, translation in names.items():
+        if translation is None or key not in found:
+            continue
+        name, values = translation if isinstance(translation, tuple) else (translation, {})
         if name in settings or algo != "bc":
             found[key] = {ours: theirs for theirs, ours in values.items()}.get(settings[name], settings[name])
     sizes = tuple(settings["net_arch"])
@@ -261,7 +265,7 @@ class Online(Offline):
             keys = torch.tensor([[[self.seed, step]]]).expand(agents.num_replicas, 1, 2)
             seen = np.broadcast_to(self.observation, (agents.num_replicas, 1, *self.observation.shape))
             self.queue = list(agents.plan(seen, {"key": keys})[index, 0])
-        action = self.queue.pop(0) if self.queue else np.random.uniform(-1, 1, np.shape(self.env.action_space.low))
+        action = self.queue.pop(0) if self.queue else np.random.uniform(-1, 1, self.env.action_space.shape)
         after, reward, terminated, truncated, _ = self.env.step(action.astype(np.float32))
         over = terminated or truncated
         both = {"observations": self.see(self.observation), "next_observations": self.see(after), "actions": action}

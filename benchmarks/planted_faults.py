@@ -21,7 +21,7 @@ def targets_after_step() -> None:
     """Move the target networks towards the weights from after the step, not from before it."""
     apply = trainer.Trainer.apply
 
-    def faulty(self: trainer.Trainer, grads: list[Tensor], info: Info) -> None:
+    def faulty(self: trainer.Trainer, grads: Sequence[Tensor | None], info: Info) -> None:
         averages, self.averages = self.averages, {}
         apply(self, grads, info)
         self.averages = averages
@@ -29,7 +29,7 @@ def targets_after_step() -> None:
             for own_rate, (online, target) in averages.items():
                 torch._foreach_lerp_(target, online, self.method.tau if own_rate is None else own_rate)
 
-    trainer.Trainer.apply = faulty  # type: ignore[method-assign]
+    trainer.Trainer.apply = faulty  # type: ignore[method-assign, assignment]
 
 
 def no_clipping() -> None:

@@ -156,11 +156,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     now = {"Ours": ours, "Originals": read_scores(args.reference)}
     sides, replaced = with_earlier(now, args.scores.parent / "earlier", design)
     gaps = {side: find_missing(scores, design) for side, scores in sides.items()}
-    tests = compare(*sides.values(), design)
+    own, theirs = sides.values()
+    tests = compare(own, theirs, design)
     lines = [describe_data(replaced, design), summarise(tests, gaps, design)]
-    lines += [describe_pooled(*sides.values(), FAMILIES, design), describe_control(*sides.values(), design, replaced)]
+    lines += [describe_pooled(own, theirs, FAMILIES, design), describe_control(own, theirs, design, replaced)]
     result = "\n".join([*lines, describe_diverged(sides, design)])
-    faults = fault_table(*now.values(), {label: entry.algo for label, entry in FAULTS.items()}, design)
+    faults = fault_table(ours, now["Originals"], {label: entry.algo for label, entry in FAULTS.items()}, design)
     text = describe(tests, result, faults, len(design.seeds), args.reference)
     args.output.write_text(
         replace_tables(args.output.read_text(encoding="utf-8") if args.output.exists() else "", text)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 EPISODES = 50
-PUBLISHED = {
+PUBLISHED: dict[int, tuple[int, ...]] = {
     50_000: (22, 18, 28, 17, 21, 25, 10, 20, 19, 28, 20, 21),
     100_000: (46, 47, 47, 30, 46, 28, 40, 49, 47, 44, 37, 41),
 }

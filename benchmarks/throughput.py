@@ -336,7 +336,7 @@ def kernels_of(events: Iterable[Any]) -> list[Kernel]:
 
     :param events: averages by name.
     """
-    from torch.autograd import DeviceType
+    from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
     found = [
         Kernel(event.key, event.count, event.self_device_time_total)

@@ -34,7 +34,9 @@ class MisbehavingEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         bound = 2.0 if wide and Path(wide).exists() else 1.0
         self.action_space = spaces.Box(-bound, bound, (1,), np.float32)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode."""
         super().reset(seed=seed)
         self.place, self.time = self.np_random.standard_normal(), 0

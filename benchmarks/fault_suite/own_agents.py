@@ -92,7 +92,10 @@ class Strange(agents.Method):
 def train_strange_agent(lab: Lab) -> None:
     """Train an agent beside plain PyTorch, and begin a run of it."""
     seeds = [[lab.seed], [lab.seed, lab.seed + 1]][lab.seed % 2]
-    settings = {"net_arch": [lab.draw.choice([32, 128, 256])] * 2, "max_grad_norm": lab.draw.choice([None, 1e6])}
+    settings: dict[str, Any] = {
+        "net_arch": [lab.draw.choice([32, 128, 256])] * 2,
+        "max_grad_norm": lab.draw.choice([None, 1e6]),
+    }
     model = Subject(Strange, {}).make_model(seeds=seeds, batch_size=ROWS, learning_rate=RATE, **settings)
     nets = copy.deepcopy(model.policy.nets)
     for network in nets.modules():
@@ -153,7 +156,7 @@ def _train(lab: Lab, words: list[str | Path], **environment: str) -> str:
 
 def _words(lab: Lab, algo: str, *params: str) -> list[str | Path]:
     """Return the command line of a run of three updates."""
-    words = [
+    words: list[str | Path] = [
         "--algo",
         algo,
         "--env",

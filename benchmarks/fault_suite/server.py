@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import agents.common.engine.trainer
 import agents.common.files
 import zoo.benchmark
 import zoo.compare

@@ -45,7 +45,7 @@ EQUAL = "the suite ends, each run once and equal to an undisturbed one"
 
 
 def _start(lab: Lab, folder: Path) -> Running:
-    words = ["suite.yml", "-f", folder / "logs", "--device", "cpu", "--no-report", "--compile", "off"]
+    words: list[str | Path] = ["suite.yml", "-f", folder / "logs", "--device", "cpu", "--no-report", "--compile", "off"]
     return lab.programs.start("benchmark", [*words, "--workers", "1", "--stale-after", "20"], folder=folder)
 
 

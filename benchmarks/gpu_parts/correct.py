@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import agents
-from agents.common.data import prefetch
+from agents.common.data import storage
 from agents.common.engine import capture
 from agents.common.engine.capture import RecordedPlans
 from agents.common.sb3.model import FlowQLearning
@@ -284,7 +284,7 @@ def check_host_storage(options: Options) -> Found:
     :param options: of the check.
     :raises Violation: if they differ, or nothing was recorded.
     """
-    prepare = prefetch.Prefetcher._prepare
+    prepare = storage.Prefetcher._prepare
     worst = 0.0
     for delay in (0.0, 0.0, SLOW_BATCH, SLOW_BATCH):
 
@@ -292,7 +292,7 @@ def check_host_storage(options: Options) -> Found:
             time.sleep(delay)
             return prepare(self, *arguments)
 
-        with patch.object(prefetch.Prefetcher, "_prepare", slowly):
+        with patch.object(storage.Prefetcher, "_prepare", slowly):
             recorded, plain = make_pair("qam", options, replay_buffer_kwargs={"storage": "host"})
             for model in (recorded, plain):
                 for _ in range(UPDATES):

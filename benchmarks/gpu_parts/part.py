@@ -106,8 +106,10 @@ class Runner:
 
     def _ask(self, part: Part, look: Callable[[], None]) -> dict[str, Any]:
         if self._process is None:
-            how = {"what": "checking", "name": self.options.device, "preload": ["torch"]}
-            self._process = ServingProcess(Worker, "run", has_children=True, imports_main=False, **how)
+            self._process = ServingProcess(
+                Worker, "run", what="checking", name=self.options.device, preload=["torch"], has_children=True,
+                imports_main=False,
+            )  # fmt: skip
             self._process.receive(look)
         self._process.send(part, self.options)
         return self._process.receive(look)
