@@ -67,18 +67,22 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     console = Console()
     show = show_curves if args.curve else show_states
     own = _read(args)
-    references = read_references(args.reference_scores, own)
     if args.watch is None:
         if own.runs.empty:
             places = ", ".join(map(str, args.paths))
             raise UsageError(f"expected run folders below {places}, got none; --watch waits for the first one")
-        console.print(show(normalise_returns(own, references)))
+        console.print(show(normalise_returns(own, read_references(args.reference_scores, own))))
         return count_states(own)
     with Live(auto_refresh=False, console=console) as live:
         try:
+            while own.runs.empty:
+                live.update(show(own), refresh=True)
+                time.sleep(args.watch)
+                own = _read(args)
+            references = read_references(args.reference_scores, own)
             while True:
                 live.update(show(normalise_returns(own, references)), refresh=True)
-                if len(own.runs) and not (own.runs["state"] == "running").any():
+                if not (own.runs["state"] == "running").any():
                     break
                 time.sleep(args.watch)
                 own = _read(args)

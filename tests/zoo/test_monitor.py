@@ -124,18 +124,19 @@ def test_curves_of_returns_span_the_range_of_their_environment_in_a_table_of_the
     assert "%" not in returns
 
 
-def test_watch_refreshes_until_the_last_run_is_done(tmp_path, capsys, monkeypatch):
-    folder = write_run(tmp_path / "a", state="running")
-    naps = []
+def test_watch_refreshes_from_before_the_first_run_until_the_last_is_done(tmp_path, capsys, monkeypatch):
+    naps, status = [], tmp_path / "a" / "status.json"
 
     def sleep(seconds):
         naps.append(seconds)
-        status = json.loads((folder / "status.json").read_text()) | {"state": "done"}
-        (folder / "status.json").write_text(json.dumps(status))
+        if len(naps) == 1:
+            write_run(status.parent, env="Pendulum-v1", has_success=False, state="running")
+        else:
+            status.write_text(json.dumps(json.loads(status.read_text()) | {"state": "done"}))
 
     monkeypatch.setattr("time.sleep", sleep)
-    _, result, lines = run(capsys, tmp_path, "--watch", "3")
-    assert naps == [3.0]
+    _, result, lines = run(capsys, tmp_path, "--reference-scores", "Pendulum-v1=-1,0", "--watch", "3")
+    assert naps == [3.0, 3.0]
     assert result == {"runs": 1, "done": 1}
     assert any("1 done" in " ".join(line) for line in lines)
 
