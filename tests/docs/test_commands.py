@@ -48,9 +48,10 @@ SMALLER = {
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_each_block_says_its_language(path: Path) -> None:
-    opening = FENCE.findall(path.read_text())[::2]
-    assert "" not in opening, "write ```bash for commands, ```text for what a program prints"
+def test_each_block_says_its_language_and_each_test_is_there(path: Path) -> None:
+    assert "" not in FENCE.findall(path.read_text())[::2], "write ```bash for commands, ```text for what is printed"
+    tests = re.findall(r"`(tests/[\w./-]+)`", path.read_text())
+    assert not [name for name in tests if not (ROOT / name).exists()]
 
 
 @pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: value if isinstance(value, str) else value[-1])
@@ -100,7 +101,6 @@ def refusal(program: ModuleType, arguments: list[str]) -> str:
         "python benchmarks/throughput.py --algos qam",
         "python -m no_such_module",
         "make cake",
-        "conda install",
     ],
 )
 def test_a_command_that_has_drifted_is_found(command: str) -> None:
