@@ -43,8 +43,8 @@ python zoo/benchmark.py full_size --precision bf16 --compile on --num-threads 1 
 python benchmarks/full_size.py -f logs/full_size                                  # this page
 ```
 
-Success is in per cent of 50 episodes. A score is inside if it lies between the least and the greatest of the {seeds}
-published seeds. Hours are those of one thread, without evaluations.
+Success in percent of 50 episodes. A score is inside if it lies between the least and the greatest of the {seeds}
+published seeds; nothing is published before 50,000 updates. Hours are those of one thread, without evaluations.
 
 """
 
@@ -115,7 +115,7 @@ def read_scores(folder: Path) -> pd.DataFrame:
 def compare(scores: pd.DataFrame) -> tuple[list[str], list[bool]]:
     """Return the lines of the page's table, and whether each score lies among the published seeds.
 
-    :param scores: columns `COLUMNS`; a method and step that the authors did not publish is left out.
+    :param scores: columns `COLUMNS`; what the authors did not publish stands alone.
     """
     published = load_runs(load_set(SET))
     assert published is not None
@@ -125,14 +125,17 @@ def compare(scores: pd.DataFrame) -> tuple[list[str], list[bool]]:
     lines.append("|" + "---|" * 9)
     inside = []
     for row in scores.itertuples():
-        method = names.get(str(row.method).lower().replace("-", "_"))
-        if (method, row.environment, row.step) not in theirs.index:
-            continue
-        least, mean, greatest = theirs.loc[(method, row.environment, row.step)]
-        own = row.successes / row.episodes
-        inside.append(bool(least <= own <= greatest))
-        cells = [method, row.environment, f"{row.step:,}", row.seed, f"{100 * own:.0f}", f"{100 * mean:.0f}"]
-        cells += [f"{100 * least:.0f} to {100 * greatest:.0f}", "yes" if inside[-1] else "**no**", row.hours]
+        method = names.get(str(row.method).lower().replace("-", "_"), row.method)
+        own, beside = row.successes / row.episodes, ["", "", ""]
+        if (key := (method, row.environment, row.step)) in theirs.index:
+            least, mean, greatest = theirs.loc[key]
+            inside.append(bool(least <= own <= greatest))
+            beside = [
+                f"{100 * mean:.0f}",
+                f"{100 * least:.0f} to {100 * greatest:.0f}",
+                "yes" if inside[-1] else "**no**",
+            ]
+        cells = [method, row.environment, f"{row.step:,}", row.seed, f"{100 * own:.0f}", *beside, row.hours]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines, inside
 
