@@ -56,7 +56,7 @@ class Imitation(agents.Method):
 
 @pytest.mark.parametrize("network", [PAGE["Actor"], Transposed])
 @pytest.mark.parametrize("settings", [{}, {"max_grad_norm": 1e3}, {"seeds": [0, 1]}], ids=str)
-@pytest.mark.few(1)
+@pytest.mark.few(6)
 @pytest.mark.parametrize("compile", ["off", "on"])
 def test_a_network_with_other_strides_learns_as_in_plain_pytorch(
     network: type[nn.Module], settings: dict[str, Any], compile: str
