@@ -21,7 +21,7 @@ import pandas as pd
 from agents.common.files import atomic_path
 from zoo.cli import run_program
 from zoo.errors import UsageError
-from zoo.report.published_scores import load_runs, load_set
+from zoo.report.published_scores import load_runs, load_set, published_names
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs
 from zoo.terminal.arguments import Parser
@@ -29,9 +29,8 @@ from zoo.terminal.arguments import Parser
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 SET = "qam2026"
 KEY = ["method", "environment", "seed", "step"]
-MADE = ["hours", "precision", "processor", "commit", "dataset"]
-"""What made a score: hours of the updates until then at the run's median speed, and what the run folder says."""
-COLUMNS = [*KEY, "successes", "episodes", *MADE]
+COLUMNS = [*KEY, "successes", "episodes", "hours", "precision", "processor", "commit", "dataset"]
+"""A score and what made it: hours of the updates until then at the run's median speed, and what the run folder says."""
 TEXT = """# Early scores at the papers' size
 
 Networks, data sizes and settings of the QAM paper on a CPU, for as long as one can afford, beside the seeds that its
@@ -81,9 +80,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(f"expected evaluations in `{path}`, or of runs below `-f`, got none; train some first")
     with atomic_path(path) as temporary:
         scores.to_csv(temporary, index=False)
-    lines, inside = compare(scores)
     published = load_runs(load_set(SET))
     assert published is not None
+    lines, inside = compare(scores, published)
     with atomic_path(path.with_suffix(".md")) as temporary:
         text = TEXT.format(set=SET, seeds=published["seed"].nunique())
         temporary.write_text(text + "\n".join(lines) + "\n" + footnote(scores), encoding="utf-8")
@@ -112,20 +111,19 @@ def read_scores(folder: Path) -> pd.DataFrame:
     return table[COLUMNS]
 
 
-def compare(scores: pd.DataFrame) -> tuple[list[str], list[bool]]:
+def compare(scores: pd.DataFrame, published: pd.DataFrame) -> tuple[list[str], list[bool]]:
     """Return the lines of the page's table, and whether each score lies among the published seeds.
 
     :param scores: columns `COLUMNS`; what the authors did not publish stands alone.
+    :param published: of the authors' single runs.
     """
-    published = load_runs(load_set(SET))
-    assert published is not None
     theirs = published.groupby(["method", "environment", "step"])["score"].agg(["min", "mean", "max"])
-    names = {name.lower().replace("-", "_"): name for name in published["method"].unique()}
+    names = published_names()
     lines = ["| method | task | updates | seed | success | published mean | published seeds | inside | hours |"]
     lines.append("|" + "---|" * 9)
     inside = []
     for row in scores.itertuples():
-        method = names.get(str(row.method).lower().replace("-", "_"), row.method)
+        method = names.get(row.method, row.method)
         own, beside = row.successes / row.episodes, ["", "", ""]
         if (key := (method, row.environment, row.step)) in theirs.index:
             least, mean, greatest = theirs.loc[key]

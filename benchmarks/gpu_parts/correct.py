@@ -19,9 +19,8 @@ import numpy as np
 import torch
 
 import agents
-from agents.common.data import storage
+from agents.common.data.storage import Prefetcher
 from agents.common.engine import capture
-from agents.common.engine.capture import RecordedPlans
 from agents.common.sb3.model import FlowQLearning
 from agents.parity import compare, read_fixture
 from agents.testing.checks import TOLERANCE
@@ -284,7 +283,7 @@ def check_host_storage(options: Options) -> Found:
     :param options: of the check.
     :raises Violation: if they differ, or nothing was recorded.
     """
-    prepare = storage.Prefetcher._prepare
+    prepare = Prefetcher._prepare
     worst = 0.0
     for delay in (0.0, 0.0, SLOW_BATCH, SLOW_BATCH):
 
@@ -292,7 +291,7 @@ def check_host_storage(options: Options) -> Found:
             time.sleep(delay)
             return prepare(self, *arguments)
 
-        with patch.object(storage.Prefetcher, "_prepare", slowly):
+        with patch.object(Prefetcher, "_prepare", slowly):
             recorded, plain = make_pair("qam", options, replay_buffer_kwargs={"storage": "host"})
             for model in (recorded, plain):
                 for _ in range(UPDATES):
@@ -369,7 +368,7 @@ def check_plans(options: Options) -> Found:
     """
     args = throughput.make_parser().parse_args(Setting("qam", 1, "tf32").words(options))
     policy = throughput.make_model(args).policy
-    recorded, rows = RecordedPlans(policy), 4 if options.small else 50
+    recorded, rows = capture.RecordedPlans(policy), 4 if options.small else 50
     noise = {name: draw[None] for name, draw in policy.draw_action_noise(rows, torch.Generator()).items()}
     observations = np.random.default_rng(0).normal(size=(1, rows, policy.layout.size)).astype(np.float32)
     milliseconds = {}

@@ -127,11 +127,12 @@ class _Operations(TorchDispatchMode):
         kwargs = kwargs or {}
         if {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags):
             self.watch.note_wait()
-        before = torch.get_rng_state()
+        before = torch.get_rng_state() if torch.Tag.nondeterministic_seeded in func.tags else None
         found = func(*args, **kwargs)
         # attention without dropout has the tag too, and draws nothing
-        own = kwargs.get("generator") is not None or not torch.equal(before, torch.get_rng_state())
-        if torch.Tag.nondeterministic_seeded in func.tags and own:
+        if before is not None and (
+            kwargs.get("generator") is not None or not torch.equal(before, torch.get_rng_state())
+        ):
             self.watch.note(
                 "noise", "draws random numbers of its own; declare the draw in `noise` and take it from there"
             )
