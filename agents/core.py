@@ -16,12 +16,12 @@ from agents.common.maths.critic import (
 )
 from agents.common.maths.flow import cloning_loss, flow_matching_loss, integrate_flow, interpolate
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, integers, normal, uniform
-from agents.common.nets.plain import from_module
 from agents.common.nets.policies import tanh_gaussian_sample
 from agents.common.nets.specs import (
     Networks,
     NetworkSpec,
     critic,
+    from_module,
     noise_predictor,
     state_value,
     tanh_actor,

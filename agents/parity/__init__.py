@@ -5,8 +5,17 @@ implementation needs neither our classes nor PyTorch. :class:`Recorder` writes t
 """
 
 from agents.parity.checker import Comparison, Row, compare
-from agents.parity.fixture import TOLERANCES, Fixture, ParityError, find_fixtures, read_fixture
-from agents.parity.recorder import Recorder, norm, note_draws, perturb
+from agents.parity.fixture import (
+    TOLERANCES,
+    Fixture,
+    ParityError,
+    Recorder,
+    find_fixtures,
+    norm,
+    note_draws,
+    perturb,
+    read_fixture,
+)
 
 __all__ = [
     "TOLERANCES",

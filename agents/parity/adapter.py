@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from agents.parity.fixture import Array, Fixture, ParityError
 
 Arrays = Mapping[str, Array]
@@ -101,18 +99,3 @@ def describe(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f" ({frame.filename}:{frame.lineno})" for frame in frames if not any(a in frame.filename for a in others)]
     return f"{type(error).__name__}: {error}{lines[-1] if lines else ''}"
-
-
-def to_array(value: Any) -> Array:
-    """Return numbers as a NumPy array; tensors of other libraries are taken too.
-
-    :param value: number, array or tensor.
-    :return: the array.
-    :raises TypeError: if it is not numbers.
-    """
-    if hasattr(value, "detach"):  # PyTorch, perhaps with a graph and on a device
-        value = value.detach().cpu()
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"expected numbers, got {value!r} of type {type(value).__name__}")
-    return array

@@ -10,8 +10,17 @@ from typing import Any
 import numpy as np
 
 from agents.common.validation import closest_names
-from agents.parity.adapter import Adapter, Arrays, describe, to_array
-from agents.parity.fixture import STEPS, STEPS_WITH_PARAMETERS, TARGET, TOLERANCES, Array, Fixture, require_tolerances
+from agents.parity.adapter import Adapter, Arrays, describe
+from agents.parity.fixture import (
+    STEPS,
+    STEPS_WITH_PARAMETERS,
+    TARGET,
+    TOLERANCES,
+    Array,
+    Fixture,
+    require_tolerances,
+    to_array,
+)
 
 LOSS_FLOOR = 0.01
 RELIABLE = 1e-3

@@ -39,10 +39,9 @@ from agents.common.sb3.arguments import read_arguments
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
 from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.policy import FlowPolicy
-from agents.common.sb3.pretrained_actor import load_behaviour
 from agents.common.sb3.spaces import UnsupportedSpaceError as UnsupportedSpaceError
 from agents.common.sb3.spaces import check_spaces
-from agents.common.sb3.stored_model import File, StoredModel
+from agents.common.sb3.stored_model import File, StoredModel, load_behaviour
 from agents.common.training import Rate
 from agents.common.validation import integer
 from agents.registry import name_of
