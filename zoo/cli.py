@@ -1,12 +1,7 @@
-"""What every program shares: dispatch, exit codes, error text, the last line of JSON, and completion in the shell.
-
-Completion is by argcomplete, ``eval "$(register-python-argcomplete zoo)"``. Neither PyTorch nor Gymnasium is imported
-for it, so that the Tab key answers at once.
-"""
+"""What every program shares: dispatch, exit codes, error text and the last line of JSON."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import importlib
@@ -18,18 +13,13 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import argcomplete
-from argcomplete.lexers import split_line
-
 from agents.common.files import DamagedFile
 from agents.common.validation import unknown_name_message
-from zoo.datasets.names import DATASETS, single_task_names
 from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, TRACEBACK_HINT, Interrupted, UsageError, describe_limit
-from zoo.terminal.arguments import Parser, module_of
+from zoo.terminal.arguments import module_of
 from zoo.terminal.messages import FILE_ONLY, log, messages, show_what_cannot_be_encoded
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
@@ -50,8 +40,6 @@ PROGRAMS = {
     "dataset": "list, generate, download, check, convert and collect datasets",
     "agents": "show the algorithms and their settings, check or begin one of your own",
 }
-ASKED = "_ARGCOMPLETE"
-"""The variable by which the shell asks for completions; its value is the position of the program's word, from 1."""
 
 
 def keep_freed_memory() -> None:
@@ -174,8 +162,10 @@ def _show_traceback_of_others(error: BaseException) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``zoo PROGRAM ...`` on the words after ``zoo``, by default those typed; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if ASKED in os.environ:  # the shell's Tab key
-        words = [_program_typed()]
+    if "_ARGCOMPLETE" in os.environ:  # the shell's Tab key
+        from zoo import completion
+
+        words = [completion.program_typed(PROGRAMS)]
     if not words or words[0] in ("-h", "--help"):
         print("usage: zoo PROGRAM [arguments], zoo --version; programs:")
         for name, purpose in PROGRAMS.items():
@@ -201,52 +191,3 @@ def _interrupt(signum: int, frame: object) -> None:
 def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     """Show a warning without the line of code that raised it."""
     log.warning("%s", message)
-
-
-def _program_typed() -> str:
-    """Return the program that has been typed, whose parser then answers the shell; complete its name before that."""
-    typed = split_line(os.environ["COMP_LINE"], int(os.environ["COMP_POINT"]))[3]
-    first = int(os.environ[ASKED])
-    if len(typed) > first:
-        os.environ[ASKED] = str(first + 1)  # the words from the program's name on are its command line
-        Parser.answer_shell = staticmethod(_answer)
-        return typed[first]
-    parser = argparse.ArgumentParser("zoo")
-    parser.add_argument("program", choices=list(PROGRAMS))
-    _answer(parser)
-    raise SystemExit("argcomplete came back without an answer")
-
-
-def _answer(parser: argparse.ArgumentParser) -> None:
-    """Give the shell the completions of a parser's command line, and end the process."""
-    for action in actions_of(parser):
-        for flag in COMPLETERS.keys() & set(action.option_strings):
-            action.completer = argcomplete.ChoicesCompleter(COMPLETERS[flag]())  # type: ignore[arg-type, attr-defined]
-    argcomplete.autocomplete(parser)
-
-
-def actions_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Give the actions of a parser and of its sub-commands."""
-    for action in parser._actions:
-        yield action
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                yield from actions_of(command)
-
-
-def _algorithms() -> list[str]:
-    names = (resource.name for resource in files("hyperparams").iterdir())
-    return sorted(name.removesuffix(".yml") for name in names if name.endswith(".yml"))
-
-
-def _environments() -> list[str]:
-    return [name for dataset in DATASETS for name in single_task_names(dataset)]
-
-
-COMPLETERS: dict[str, Callable[[], list[str]]] = {
-    "--algo": _algorithms,
-    "--algos": _algorithms,
-    "--env": _environments,
-    "--envs": _environments,
-}
-"""Flags whose values are known names."""

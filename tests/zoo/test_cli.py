@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo.cli import PROGRAMS, actions_of, main, run_program, signals_deferred
+from zoo.cli import PROGRAMS, main, run_program, signals_deferred
+from zoo.completion import actions_of
 from zoo.errors import BAD_INPUT, FAILED, INTERRUPTED, UsageError
 from zoo.terminal.arguments import module_of, whole_number
 

@@ -49,5 +49,5 @@ def test_programs_flags_and_known_names_are_completed(
 
 
 def test_completing_needs_no_pytorch() -> None:
-    code = "import sys, zoo.cli; sys.exit('torch' in sys.modules or 'gymnasium' in sys.modules)"
+    code = "import sys, zoo.cli, zoo.completion; sys.exit('torch' in sys.modules or 'gymnasium' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
