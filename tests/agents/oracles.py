@@ -14,20 +14,15 @@ import agents
 from agents.common.batch import Batch
 from agents.common.nets.heads import Time
 from agents.common.sb3.model import FlowQLearning
+from tests.common.toys import tiny_model, toy_batch, toy_noise
 from tests.envs import SpacesEnv
-
-ROWS = 8
-
 
 # -- small models -----------------------------------------------------------------------------------------------------
 
 
 def small_model(id: str, observations: int = 3, actions: int = 2, **settings: Any) -> FlowQLearning:
-    """Return an algorithm with small networks."""
-    small = {"net_arch": [16, 16], "ensemble_size": 3, "flow_steps": 3, "horizon_length": 1, "batch_size": ROWS}
-    fixed = {"buffer_size": 10, "device": "cpu", "compile": "off", "seed": 0}
-    algorithm = agents.get(id).algorithm
-    return algorithm("MlpPolicy", SpacesEnv(observations, actions), **{**small, **fixed, **settings})
+    """Return an algorithm with small networks that plans single actions."""
+    return tiny_model(id, SpacesEnv(observations, actions), **{"horizon_length": 1, **settings})
 
 
 def bare(id: str, **settings: Any) -> FlowQLearning:
@@ -36,32 +31,9 @@ def bare(id: str, **settings: Any) -> FlowQLearning:
     return algorithm("MlpPolicy", None, **{"device": "cpu", **settings}, _init_setup_model=False)
 
 
-def random_batch(model: FlowQLearning, rows: int = ROWS, seed: int = 0) -> Batch:
-    """Return a batch of random numbers in which some rows do not count."""
-    generator = torch.Generator().manual_seed(seed)
-    replicas, size = model.policy.num_replicas, model.observation_space.shape[0]
-    draw = lambda *axes: torch.randn(replicas, rows, *axes, generator=generator)  # noqa: E731
-    values = dict(
-        observations=draw(size),
-        actions=(0.3 * draw(model.policy.chunk_size)).clamp(-1, 1),
-        rewards=draw(),
-        discounts=torch.full((replicas, rows), 0.9),
-        next_observations=draw(size),
-        valid=(draw() > -0.7).float(),
-    )
-    return Batch(**values, steps_valid=values["valid"].unsqueeze(-1))
-
-
-def random_noise(model: FlowQLearning, rows: int = ROWS, seed: int = 1) -> dict[str, Tensor]:
-    """Return all draws of one update."""
-    generator = torch.Generator().manual_seed(seed)
-    sizes = model.noise_sizes(model.policy.num_replicas, rows, model.policy.chunk_size, model.policy.layout.size)
-    return {name: draw(sizes, generator, "cpu") for name, draw in model.update_noise().items()}
-
-
 def acting_depends_on(network: str, model: FlowQLearning, noise: Mapping[str, Tensor]) -> bool:
     """Return whether a model acts differently when the parameters of one of its networks change, which they do."""
-    observations = random_batch(model).observations
+    observations = toy_batch(model).observations
 
     def actions() -> Tensor:
         with torch.no_grad():
@@ -72,30 +44,6 @@ def acting_depends_on(network: str, model: FlowQLearning, noise: Mapping[str, Te
         for parameter in model.policy.nets[network].parameters():
             parameter.mul_(1.5)
     return not torch.equal(before, actions())
-
-
-def assert_stacked_equals_single(id: str, **settings: Any) -> None:
-    """Assert that three stacked replicas learn and act as three models of their own do, given the same noise."""
-    stacked = small_model(id, **settings, seeds=[3, 4, 5], seed=None)
-    singles = [stacked.replica(k) for k in range(3)]
-    for step in (1, 2):
-        batch, noise = random_batch(stacked, seed=step), random_noise(stacked, seed=10 + step)
-        info = stacked.trainer.update_on(batch, noise)
-        for k, single in enumerate(singles):
-            own = batch.map(lambda value, k=k: value[k : k + 1])
-            alone = single.trainer.update_on(own, {name: draw[k : k + 1] for name, draw in noise.items()})
-            torch.testing.assert_close(info["total_loss"][k], alone["total_loss"][0], rtol=1e-5, atol=1e-6)
-    sizes = stacked.noise_sizes(3, ROWS, stacked.policy.chunk_size, stacked.policy.layout.size)
-    acting = {n: d(sizes, torch.Generator().manual_seed(9), "cpu") for n, d in stacked.candidate_noise().items()}
-    observations = random_batch(stacked).observations
-    with torch.no_grad():
-        together = stacked.sample_actions(observations, acting, stacked.policy.nets)
-        for k, single in enumerate(singles):
-            own = {name: draw[k : k + 1] for name, draw in acting.items()}
-            apart = single.sample_actions(observations[k : k + 1], own, single.policy.nets)
-            torch.testing.assert_close(together[k], apart[0], rtol=1e-4, atol=1e-5)
-            for name, value in single.policy.nets.state_dict().items():
-                torch.testing.assert_close(stacked.policy.nets.state_dict()[name][k], value[0], rtol=1e-4, atol=1e-6)
 
 
 # -- closed forms -----------------------------------------------------------------------------------------------------
@@ -208,11 +156,6 @@ def rows_of(actions: Tensor) -> Batch:
     return Batch(state, actions.unsqueeze(0), zeros, zeros, state, ones, ones.unsqueeze(-1))
 
 
-def normal_quantiles(rows: int = 4001) -> Tensor:
-    """Return equally likely standard normal values, (rows,): means over them are integrals."""
-    return torch.special.ndtri((torch.arange(rows, dtype=torch.float64) + 0.5) / rows).float()
-
-
 # -- learning on a bandit ---------------------------------------------------------------------------------------------
 
 
@@ -235,7 +178,7 @@ def learn_bandit(model: FlowQLearning, behaviour: Behaviour, steps: int, rows: i
         batch = rows_of(behaviour.sample(rows, seed=2 * step))  # other numbers than the update's noise
         reward = Quadratic(0.0) if "critic_target" not in exact else exact["critic_target"]
         batch = Batch(**{**vars(batch), "rewards": reward(batch.observations, batch.actions, 1.0).mean(1)})
-        model.trainer.update_on(batch, random_noise(model, rows, seed=2 * step + 1))
+        model.trainer.update_on(batch, toy_noise(model, rows, seed=2 * step + 1))
 
 
 def bandit_actions(model: FlowQLearning, rows: int = 20_000) -> Tensor:

@@ -1,4 +1,4 @@
-"""Finding algorithms, and registering one's own in one file."""
+"""Finding algorithms, registering one's own in one file, and what pages say of both."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import agents
 from agents.models import model_class
 from agents.qam import QAM
 from agents.registry import BUILT_IN, origin_of
+from docs import make_tables
 from tests.common.toys import tiny_model, toy_dataset
 from zoo.errors import UsageError
 from zoo.settings.config import load_config
@@ -34,6 +35,22 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_published_names_are_unique() -> None:
     names = [agents.get(id).published_name for id in BUILT_IN]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("page", make_tables.MINI_COLUMNS, ids=lambda page: page.name)
+def test_the_tables_of_the_mini_benchmark_are_those_of_its_scores(page: Path) -> None:
+    text = make_tables.updated_mini(page)
+    assert text == page.read_text(encoding="utf-8"), "run `python docs/make_tables.py`"
+    assert make_tables.mini_table(make_tables.MINI_COLUMNS[page], make_tables.MINI_ROWS.get(page)) in text
+    assert make_tables.MINI_RANK.search(text)
+    assert make_tables.MINI_PROGRESS.search(text)
+
+
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_a_pages_settings_are_the_declared_ones(id: str) -> None:
+    page = Path(make_tables.DOCS / f"{id}.md").read_text()
+    assert make_tables.updated(id) == page, "run `python docs/make_tables.py`"
+    assert id == "bc" or make_tables.table_of(id) in page
 
 
 def test_an_unknown_id_names_the_closest() -> None:

@@ -31,8 +31,6 @@ from agents.common.nets.mlp import StackedMLP
 from tests.common.toys import TINY, assert_same, parameters_of, space_env, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 
-ROOT = Path(__file__).parents[2]
-
 
 class RenderedEnv(SpacesEnv):
     """Draws one grey picture."""

@@ -1,0 +1,156 @@
+"""What is special about relatives of QAM: BAM's control problem, and the trust region of TRQAM and SQAM."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from agents.common.maths.flow import integrate_flow
+from agents.common.nets.heads import Time
+from tests.agents.oracles import Field, Quadratic, bare, networks, rows_of, small_model
+from tests.common.closed_forms import Gaussian
+from tests.common.toys import tiny_model, toy_batch, toy_dataset, toy_noise
+
+# -- BAM --------------------------------------------------------------------------------------------------------------
+
+
+def optimal_shifts(s: float, flow_steps: int, tau: float) -> Tensor:
+    """Return b_i = tau sigma_i^2 D_i g / 4 with D_i the effect of b_i on the end of the rollout; 0 at the last step."""
+    behaviour, h = Gaussian(0.0, s), 1 / flow_steps
+    times = [i * h for i in range(flow_steps)]
+    factors = [1 + h * (2 * behaviour.slope(t) - 1 / (t + h)) for t in times]
+    shifts = [0.0] * flow_steps
+    effect = 2 * h * (1 + h * behaviour.slope(times[-1]))
+    for i in reversed(range(flow_steps - 1)):
+        shifts[i] = tau * 2 * (1 - times[i] + h) / (times[i] + h) * effect / 4
+        effect *= factors[i]
+    return torch.tensor(shifts)
+
+
+def loss_of(shifts: Tensor, s: float, **settings: float) -> Tensor:
+    """Return BAM's loss for a linear value of slope 1, with constants added to the behaviour at every grid time."""
+    model, behaviour = bare("bam", flow_steps=len(shifts), **settings), Gaussian(0.0, s)
+
+    def shifted(x: Tensor, t: Time) -> Tensor:
+        return behaviour(x, t) + shifts[round(float(t) * len(shifts))]
+
+    flows = {"behaviour": Field(behaviour), "behaviour_target": Field(behaviour), "fine_tuned": Field(shifted)}
+    nets = networks(critic=Quadratic(1.0), critic_target=Quadratic(1.0), **flows)
+    zeros = torch.zeros(1, 2, 1)
+    noise = torch.tensor([1.0, -1.0]).view(1, 1, 2, 1).expand(1, len(shifts), 2, 1)  # cancels: the mean is exact
+    draws = {"bc_x0": zeros, "bc_t": torch.zeros(1, 2), "am_x0": zeros, "am_eps": noise}
+    found: Tensor = model.losses(rows_of(torch.zeros(2, 1)), {"td": torch.zeros(1, 2)}, draws, nets, {})["bam"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("s", "flow_steps", "settings"),
+    [
+        (0.5, 3, {"inverse_temperature": 10.0}),
+        (0.2, 10, {"inverse_temperature": 10.0}),
+        (0.5, 10, {"inverse_temperature": 1.0, "kl_scale": 0.1}),  # of temperature 10 h = 1 with the path KL as cost
+    ],
+)
+def test_predicted_shifts_are_stationary(s: float, flow_steps: int, settings: dict[str, float]) -> None:
+    shifts = optimal_shifts(s, flow_steps, tau=10.0).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss_of(shifts, s, **settings).sum(), shifts)
+    torch.testing.assert_close(gradient, torch.zeros(flow_steps), rtol=0, atol=1e-5)
+
+
+def test_residual_is_added_to_the_prior_in_the_rollout_and_to_the_online_flow_in_the_sampler() -> None:
+    model = small_model("bam", residual=True)
+    nets, batch, noise = model.policy.nets, toy_batch(model), toy_noise(model)
+    with torch.no_grad():
+        for parameter in nets.fine_tuned.parameters():
+            parameter.zero_()  # a residual of zero: prior and policy coincide
+        nets.behaviour_target.mlp.biases[-1].add_(0.5)
+        _, info = model.trainer.losses(batch, noise)
+        acted = model.act(batch.observations, {"action": noise["td_action"]}, nets)
+        online = integrate_flow(nets.behaviour.at(batch.observations), noise["td_action"], 3).clamp(-1, 1)
+    assert float(info["bam_control_loss"]) == 0
+    torch.testing.assert_close(acted, online)
+
+
+def test_one_flow_step_has_no_control_cost() -> None:
+    model = small_model("bam", flow_steps=1)
+    info = model.trainer.update_on(toy_batch(model), toy_noise(model))
+    assert float(info["bam_control_loss"]) == 0
+
+
+# -- trust regions ----------------------------------------------------------------------------------------------------
+
+
+def step(model: Any, seed: int = 0) -> None:
+    model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=100 + seed))
+
+
+def weights(network: Any) -> Tensor:
+    """Return a copy of all of a network's weights in one row."""
+    return torch.cat([p.detach().flatten() for p in network.parameters()]).clone()
+
+
+def test_multiplier_approaches_its_equilibrium_as_known() -> None:
+    model = small_model("trqam", kl_budget=0.05)
+    state = model.policy.nets.multiplier
+    for _ in range(101):  # the policy is at its fixed point for it all along (s = .5, K = 10, H = 1)
+        model.after_update(model.policy.nets, {"path_kl": 0.36497 / (2 * (3 * state.value) ** 2)})
+    assert float(state.value) == pytest.approx(0.96874, abs=2e-5)
+
+
+def test_one_large_divergence_counts_as_two_budgets() -> None:
+    large, capped = small_model("trqam"), small_model("trqam")
+    large.after_update(large.policy.nets, {"path_kl": torch.tensor([1e6])})
+    capped.after_update(capped.policy.nets, {"path_kl": torch.tensor([2.0])})
+    assert torch.equal(large.policy.nets.multiplier.value, capped.policy.nets.multiplier.value)
+
+
+def test_multiplier_stays_inside_its_bounds() -> None:
+    model = small_model("trqam", multiplier_min=0.9, multiplier_max=1.1, multiplier_learning_rate=5.0)
+    for kl, bound in ((0.0, 0.9), (1e9, 1.1)):
+        for _ in range(30):
+            model.after_update(model.policy.nets, {"path_kl": torch.tensor([kl])})
+        assert float(model.policy.nets.multiplier.value) == pytest.approx(bound)
+
+
+def test_online_phase_brings_its_own_budget() -> None:
+    model = tiny_model("trqam", kl_budget=1.0, kl_budget_online=0.2)
+    multiplier = model.policy.nets.multiplier
+    model.learn_offline(1, dataset=toy_dataset())
+    before = float(multiplier.budget), float(multiplier.kl_average)
+    model.learn(1, reset_num_timesteps=False)
+    assert before == (1.0, float(multiplier.kl_average))
+    assert float(multiplier.budget) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("id", ["trqam", "sqam"])
+def test_frozen_base_stays_as_pretraining_left_it_while_the_rest_learns(id: str) -> None:
+    model = small_model(id, freeze_base=True, pretraining_steps=1)
+    nets = model.policy.nets
+    start = weights(nets.behaviour)
+    step(model)
+    assert not torch.equal(weights(nets.behaviour), start)
+    nets.behaviour_target.mlp.biases[0].fill_(0.1)  # a target apart from its network would move towards it
+    before = {name: weights(net) for name, net in nets.items() if name != "multiplier"}
+    step(model, seed=1)
+    step(model, seed=2)
+    moved = {name for name in before if not torch.equal(weights(nets[name]), before[name])}
+    assert moved == {"critic", "critic_target", "fine_tuned"}
+
+
+@pytest.mark.parametrize(("setting", "source"), [("target_behaviour", "behaviour"), ("target_gradient", "critic")])
+def test_online_networks_stand_in_for_their_averages_on_demand(setting: str, source: str) -> None:
+    averaged, online = small_model("trqam"), small_model("trqam", **{setting: False})
+    for model in (averaged, online):
+        model.policy.nets[f"{source}_target"].mlp.biases[0].add_(0.3)
+    aligned = copy.deepcopy(averaged.policy.nets.state_dict())
+    for name in [name for name in aligned if name.startswith(f"{source}.")]:
+        aligned[name] = aligned[name.replace(source, f"{source}_target", 1)].clone()
+    batch, noise = toy_batch(averaged), toy_noise(averaged)
+    with_average = averaged.trainer.losses(batch, noise)[1]["am_loss"]
+    assert not torch.allclose(with_average, online.trainer.losses(batch, noise)[1]["am_loss"])
+    online.policy.nets.load_state_dict(aligned)
+    torch.testing.assert_close(with_average, online.trainer.losses(batch, noise)[1]["am_loss"])

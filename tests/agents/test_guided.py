@@ -1,0 +1,143 @@
+"""Flows that Q's gradient steers where they act, against what is known of a Gaussian; CGQL's variants and QGF."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.agents.oracles import Behaviour, Field, Quadratic, acting_depends_on, bare, networks, small_model
+from tests.common.toys import assert_same, parameters_of, toy_batch, toy_noise
+
+
+def expected_q(behaviour: Behaviour, tau: float, curvature: float) -> Quadratic:
+    """Return Q(a) = a - p a^2 / 2 with, at noisy actions, its mean over the clean actions behind them."""
+
+    def noisy(x: Tensor, t: float) -> Tensor:
+        shares, means, variance = behaviour.posterior(x, t)
+        return (shares * (means - 0.5 * curvature * (means.square() + variance)).sum(-1)).sum(-1)
+
+    return Quadratic(1.0, curvature, noisy)
+
+
+def soft_q(behaviour: Behaviour, tau: float, curvature: float) -> Quadratic:
+    """Return Q(a) = a - p a^2 / 2 with, at noisy actions, log E exp(tau Q) / tau over the clean actions behind them."""
+
+    def noisy(x: Tensor, t: float) -> Tensor:
+        _, means, variance = behaviour.posterior(x, t)
+        mean = means[..., 0, 0]  # one component, one coordinate; constants in x are left out
+        return (mean - 0.5 * curvature * mean.square()) / (1 + tau * curvature * variance)
+
+    return Quadratic(1.0, curvature, noisy)
+
+
+CRITICS = {
+    "cgql": lambda behaviour, tau, curvature: Quadratic(1.0, curvature),
+    "cgql_mse": expected_q,
+    "cgql_linex": soft_q,
+}
+BASES = {  # behaviour, inverse temperature, curvature of Q
+    "a": (Behaviour(0.5, [[0.0]]), 1.0, 0.0),
+    "b": (Behaviour(0.2, [[0.2]]), 3.0, 0.0),
+    "c": (Behaviour(0.5, [[0.0]]), 1.0, 2.0),
+}
+
+
+def gaussian_end(id: str, base: str, **settings: object) -> tuple[float, float]:
+    """Return mean and standard deviation of the guided flow's end: with exact networks it is affine in the noise."""
+    behaviour, tau, curvature = BASES[base]
+    model = bare(id, **{"flow_steps": 10, "inverse_temperature": tau, **settings})
+    nets = networks(behaviour_target=Field(behaviour.velocity), critic=CRITICS[id](behaviour, tau, curvature))
+    noise = torch.tensor([[[0.0], [0.02]]])
+    start, end = model.act(torch.zeros(1, 2, 1), {"action": noise}, nets)[0, :, 0].tolist()
+    return start, abs(end - start) / 0.02
+
+
+@pytest.mark.parametrize(
+    ("id", "base", "weight", "x_term", "mean", "std"),
+    [
+        ("cgql", "a", 0.1, True, 0.1425, 0.5846),
+        ("cgql", "b", 0.1, False, 0.3484, 0.1542),
+        ("cgql", "c", 0.1, True, 0.1242, 0.3806),
+        ("cgql", "c", 0.1, False, 0.1085, 0.2709),
+        ("cgql_mse", "b", 0.1, True, 0.2213, 0.2130),
+        ("cgql_mse", "c", 0.1, False, 0.0234, 0.4195),
+        ("cgql_mse", "a", 1.0, True, 0.485, 5.282),
+        ("cgql_mse", "c", 1.0, False, 0.204, 0.329),
+        ("cgql_linex", "a", 0.1, True, 0.0254, 0.5846),
+        ("cgql_linex", "c", 0.1, False, 0.0179, 0.4217),
+        ("cgql_linex", "c", 1.0, True, 0.308, 4.40),
+        ("cgql_linex", "c", 1.0, False, 0.160, 0.347),
+    ],
+)
+def test_guided_flow_has_the_closed_form_of_a_gaussian(
+    id: str, base: str, weight: float, x_term: bool, mean: float, std: float
+) -> None:
+    got = gaussian_end(id, base, guidance_weight=weight, x_term=x_term)
+    assert got[0] == pytest.approx(mean, abs=6e-5 if weight < 1 else 6e-4)
+    assert got[1] == pytest.approx(std, abs=6e-5 if weight < 1 else 6e-3)
+
+
+@pytest.mark.parametrize("off", [{"inverse_temperature": 0.0}, {"guidance_weight": 0.0}])
+def test_without_guidance_the_behaviour_flow_is_sampled(off: dict[str, float]) -> None:
+    assert gaussian_end("cgql", "a", **off) == pytest.approx((0.0, 0.4308), abs=6e-5)
+
+
+@pytest.mark.parametrize(("id", "draw"), [("cgql", "action"), ("dsrl", "policy")])
+def test_sampling_can_follow_the_behaviour_itself(id: str, draw: str) -> None:
+    model = small_model(id, target_behaviour=False)
+    noise = {draw: toy_noise(model)[f"td_{draw}"]}
+    assert acting_depends_on("behaviour", model, noise)
+    assert not acting_depends_on("behaviour_target", model, noise)
+
+
+@pytest.mark.parametrize("id", ["cgql", "rql"])
+def test_critics_of_noisy_actions_score_clean_ones_by_their_mean(id: str) -> None:
+    model = small_model(id, best_of_n=4)
+    batch, nets = toy_batch(model), model.policy.nets
+    with torch.no_grad():
+        expected = nets.critic(batch.observations, batch.actions, 1.0).mean(1)
+        assert torch.equal(model.score(batch.observations, batch.actions, nets), expected)
+
+
+# -- the loss of CGQL-Linex -------------------------------------------------------------------------------------------
+
+
+def linex(gap: Tensor, **settings: object) -> Tensor:
+    """Return the losses at Q' - q = gap, where q = 0 and tau = 1."""
+    return bare("cgql_linex", inverse_temperature=1.0, **settings).noisy_errors(torch.zeros_like(gap), gap, {})
+
+
+def test_beyond_the_clip_the_loss_is_the_gap_itself_or_the_tangent_at_the_clip() -> None:
+    gap = torch.tensor([[[4.99, 5.01, 300.0]]])
+    torch.testing.assert_close(linex(gap), torch.tensor([[[math.exp(4.99), 5.01, 300.0]]]))
+    below, at, above, far = linex(torch.tensor([[[4.999, 5.0, 5.001, 7.0]]]), linear_continuation=True)[0, 0].tolist()
+    assert above - at == pytest.approx(at - below, rel=5e-3)
+    assert far == pytest.approx(math.exp(5.0) * 3, rel=1e-5)
+
+
+def test_clipped_rows_have_finite_gradient_where_the_exponential_overflows() -> None:
+    model = bare("cgql_linex", inverse_temperature=10.0)
+    q = torch.zeros(1, 1, 1, requires_grad=True)
+    model.noisy_errors(q, torch.full((1, 1, 1), 1e3), {}).sum().backward()
+    assert float(q.grad) == -10.0
+
+
+# -- QGF --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_gradient_is_taken_inside_the_action_box() -> None:
+    model = bare("qgf", flow_steps=1, guidance_weight=2.5)
+    nets = networks(behaviour=Field(lambda x, t: 3 - x), critic_target=Quadratic(0.0, 1.0))  # dQ/da = -a
+    action = model.act(torch.zeros(1, 1, 1), {"action": torch.tensor([[[-2.5]]])}, nets)
+    assert float(action) == pytest.approx(3 - 2.5 * 1)  # the flow leads to 3, where the gradient is that at 1
+
+
+def test_nothing_that_is_trained_depends_on_the_guidance() -> None:
+    models = [small_model("qgf", guidance_weight=weight) for weight in (0.0, 1.0)]
+    for model in models:
+        for seed in range(2):
+            model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=seed))
+    assert_same(*map(parameters_of, models))
