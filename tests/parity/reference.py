@@ -26,62 +26,59 @@ OWN_FIXTURES = Path(__file__).parent / "fixtures"
 
 # the reference's settings -> ours; a pair maps values too, None says that the setting is not one of the algorithm's
 Translation = str | tuple[str, dict[Any, Any]] | None
-COMMON_SETTINGS = {
+
+
+def same(*names: str) -> dict[str, Translation]:
+    """Return a translation of names that are ours too."""
+    return {name: name for name in names}
+
+
+def unused(*names: str) -> dict[str, Translation]:
+    """Return a translation of what is no setting here, or that the reference does not use."""
+    return dict.fromkeys(names)
+
+
+COMMON_SETTINGS: dict[str, Translation] = {
+    **same("tau", "rho", "flow_steps", "best_of_n", "horizon_length", "action_chunking", "batch_size"),
+    **same("actor_layer_norm"),
+    **unused("agent_name", "ob_dims", "action_dim"),
+    **unused("actor_hidden_dims", "value_hidden_dims"),  # together they are `net_arch`
     "discount": "gamma",
-    "tau": "tau",
-    "rho": "rho",
     "lr": "learning_rate",
     "num_qs": "ensemble_size",
-    "flow_steps": "flow_steps",
-    "best_of_n": "best_of_n",
-    "horizon_length": "horizon_length",
-    "action_chunking": "action_chunking",
-    "batch_size": "batch_size",
-    "actor_layer_norm": "actor_layer_norm",
     "value_layer_norm": "critic_layer_norm",
-    "agent_name": None,
-    "ob_dims": None,
-    "action_dim": None,
-    "actor_hidden_dims": None,  # together they are `net_arch`
-    "value_hidden_dims": None,
 }
-QAM_SETTINGS = {
+QAM_SETTINGS: dict[str, Translation] = {
+    **same("residual"),
+    **unused("fql_alpha", "edit_scale", "edit_target_entropy", "edit_target_entropy_multiplier"),
+    **unused("clip_grad"),  # `max_grad_norm`, from the fixture's meta
     "inv_temp": "inverse_temperature",
     "target_actor": "target_behaviour",
     "use_target_grad": "target_gradient",
     "clip_adj": "clip_adjoint",
-    "residual": "residual",
-    "clip_grad": None,  # `max_grad_norm`, from the fixture's meta
-    "fql_alpha": None,
-    "edit_scale": None,
-    "edit_target_entropy": None,
-    "edit_target_entropy_multiplier": None,
 }
-CGQL_SETTINGS = {
+CGQL_SETTINGS: dict[str, Translation] = {
+    **unused("mode", "noisy_coef", "isd_clip"),  # a class of its own each
+    **unused("separate"),  # does not run in the reference
     "inv_temp": "inverse_temperature",
     "guidance_coef": "guidance_weight",
     "target_guidance": "target_behaviour",
-    "mode": None,  # a class of its own each
-    "noisy_coef": None,
-    "isd_clip": None,
-    "separate": None,  # does not run in the reference
 }
 DIFFUSION_SETTINGS: dict[str, Translation] = {
+    **same("beta_schedule"),
+    **unused("actor_loss_type", "best_of_n", "inv_temp"),
+    **unused("clip_grad_norm"),  # `max_grad_norm`, from the fixture's meta
     "alpha": "bc_weight",
     "diffusion_steps": "flow_steps",
-    "beta_schedule": "beta_schedule",
     "time_dim": "time_features",
     "use_target_critic_grad": "target_gradient",
     "clip_sampler_before": ("sampler", {True: "ddpm_clipped", False: "jump"}),
     "clip_sampler_after": "clip_states",
-    "actor_loss_type": None,
-    "clip_grad_norm": None,  # `max_grad_norm`, from the fixture's meta
-    "best_of_n": None,  # not used by the reference
-    "inv_temp": None,
 }
-TRUST_REGION_SETTINGS = {
-    "kl_budget": "kl_budget",
-    "kl_budget_online": "kl_budget_online",
+TRUST_REGION_SETTINGS: dict[str, Translation] = {
+    **same("kl_budget", "kl_budget_online"),
+    **unused("clip_grad"),  # `max_grad_norm`, from the fixture's meta
+    **unused("bc_only"),  # `pretraining_steps`: a phase of a run, not another agent
     "lam_scale": "multiplier_scale",
     "eta_lambda": "multiplier_learning_rate",
     "lambda_min": "multiplier_min",
@@ -89,14 +86,13 @@ TRUST_REGION_SETTINGS = {
     "kl_ema_coef": "kl_average_rate",
     "kl_clip_coef": "kl_clip",
     "target_actor": "target_behaviour",
-    "clip_grad": None,  # `max_grad_norm`, from the fixture's meta
-    "bc_only": None,  # `pretraining_steps`: a phase of a run, not another agent
 }
+MEAN_OR_MINIMUM = ("rho", {"mean": 0.0, "min": 1.0})  # of two critics
 SETTINGS: dict[str, dict[str, Translation]] = {
     "qam": QAM_SETTINGS,
     "qam_f": {**QAM_SETTINGS, "fql_alpha": "distill_weight"},
-    "qam_e": {**QAM_SETTINGS, "edit_scale": "edit_scale", "edit_target_entropy": "target_entropy"},
-    "fawac": {"inv_temp": "inverse_temperature", "best_of_n": None, "ac_action_dim": None},
+    "qam_e": {**QAM_SETTINGS, **same("edit_scale"), "edit_target_entropy": "target_entropy"},
+    "fawac": {"inv_temp": "inverse_temperature", **unused("best_of_n", "ac_action_dim")},
     "ifql": {"kappa": "expectile", "num_samples": "best_of_n"},
     "cgql": CGQL_SETTINGS,
     "cgql_mse": {**CGQL_SETTINGS, "noisy_coef": "noisy_weight"},
@@ -104,46 +100,44 @@ SETTINGS: dict[str, dict[str, Translation]] = {
     "qsm": {**DIFFUSION_SETTINGS, "inv_temp": "inverse_temperature"},
     "dac": DIFFUSION_SETTINGS,
     "dsrl": {
-        "noise_scale": "noise_scale",
-        "target_entropy": "target_entropy",
-        "target_entropy_multiplier": None,
+        **same("noise_scale", "target_entropy"),
+        **unused("target_entropy_multiplier"),
         "use_target_latent": "target_behaviour",
     },
     "fedit": {
-        "edit_scale": "edit_scale",
+        **same("edit_scale"),
+        **unused("edit_target_entropy_multiplier"),
         "edit_target_entropy": "target_entropy",
-        "edit_target_entropy_multiplier": None,
     },
     "trqam": {**TRUST_REGION_SETTINGS, "use_target_grad": "target_gradient", "clip_adj": "clip_adjoint"},
     "sqam": {**TRUST_REGION_SETTINGS, "gap_reg_coef": "gap_penalty", "n_bridge": "bridge_states"},
-    "bam": {"inv_temp": "inverse_temperature", "target_actor": "target_behaviour", "residual": "residual"},
+    "bam": {**same("residual"), "inv_temp": "inverse_temperature", "target_actor": "target_behaviour"},
     "fbrac": {"alpha": "bc_weight"},
     "fql": {"alpha": "distill_weight"},
     "rebrac": {
+        **same("actor_noise", "actor_noise_clip"),
         "alpha_actor": "bc_weight",
-        "actor_noise": "actor_noise",
-        "actor_noise_clip": "actor_noise_clip",
         "actor_freq": "policy_delay",
         "actor_fc_scale": "head_scale",
     },
     "rlpd": {
+        **same("target_entropy"),
+        **unused("target_entropy_multiplier"),
         "bc_alpha": "bc_weight",
-        "target_entropy": "target_entropy",
-        "target_entropy_multiplier": None,
         "init_temp": "initial_temperature",
     },
     "meanflowql": {
+        **same("time_steps"),
         "alpha": "flow_weight",
         "adaptive_gamma": "adaptive_power",
         "bound_loss_weight": "bound_weight",
-        "time_steps": "time_steps",
         "num_candidates": "best_of_n",
         "q_agg": ("rho", {"mean": 0.0}),
     },
     "gfp": {
         "alpha": "distill_weight",
         "eta_temperature": "guidance_temperature",
-        "q_agg": ("rho", {"mean": 0.0, "min": 1.0}),  # of two critics
+        "q_agg": MEAN_OR_MINIMUM,
         "target_agg": ("target", {"actor": "policy", "mean": "mean"}),
         "guidance_agg": ("rival", {"actor": "policy", "min": "smaller"}),
     },
@@ -157,72 +151,56 @@ SETTINGS: dict[str, dict[str, Translation]] = {
         "alpha": "distill_weight",
         "num_samples": "best_of_n",
         "num_flow_steps": "flow_steps",
-        "ret_agg": ("rho", {"mean": 0.0, "min": 1.0}),  # of two critics
+        "ret_agg": MEAN_OR_MINIMUM,
     },
     "fan": {
+        **same("expectile"),
         "alpha1": "anchor_weight",
         "alpha2": "critic_anchor_weight",
-        "expectile": "expectile",
-        "z_agg": ("rho", {"mean": 0.0, "min": 1.0}),  # of two critics
+        "z_agg": MEAN_OR_MINIMUM,
     },
     "qgf": {
+        **same("expectile", "guidance_weight", "gradient"),
         "denoise_steps": "flow_steps",
-        "expectile": "expectile",
-        "guidance_weight": "guidance_weight",
-        "gradient": "gradient",
-        "q_aggregation": ("rho", {"min": 1.0, "mean": 0.0}),  # of two critics
+        "q_aggregation": MEAN_OR_MINIMUM,
     },
     "rql": {
+        **same("expectile"),
+        **unused("q_agg"),
+        **unused("h"),  # recorded as `horizon_length` too
         "alpha": "bc_weight",
-        "expectile": "expectile",
         "ema": ("policy_tau", {0.999: 0.001}),
         "ensemble_ct": "ensemble_size",
         "layer_norm": "critic_layer_norm",
-        "h": None,  # recorded as `horizon_length` too
-        "q_agg": None,  # not used by the reference
     },
 }
-# the reference's modules -> ours
-QAM_MODULES = {"critic": "critic", "actor_slow": "behaviour", "actor_fast": "fine_tuned"}
-CGQL_MODULES = {"critic": "critic", "actor": "behaviour"}
-DIFFUSION_MODULES = {"critic": "critic", "actor": "denoiser"}
 MODULES: dict[str, dict[str, str]] = {
-    "qam": QAM_MODULES,
-    "qam_f": {**QAM_MODULES, "one_step_actor": "one_step"},
-    "qam_e": {**QAM_MODULES, "edit_actor": "edit", "edit_alpha": "temperature"},
-    "fawac": {"critic": "critic", "value": "value", "actor": "flow"},
-    "ifql": {"critic": "critic", "value": "value", "actor_flow": "behaviour"},
-    "cgql": CGQL_MODULES,
-    "cgql_mse": CGQL_MODULES,
-    "cgql_linex": CGQL_MODULES,
-    "qsm": DIFFUSION_MODULES,
-    "dac": DIFFUSION_MODULES,
-    "dsrl": {
-        "critic": "critic",
-        "z_critic": "latent_critic",
-        "actor_bc_flow": "behaviour",
-        "actor": "latent_policy",
-        "alpha": "temperature",
-    },
-    "fedit": {"critic": "critic", "actor_bc_flow": "behaviour", "edit_actor": "edit", "alpha": "temperature"},
-    "trqam": QAM_MODULES,
-    "sqam": QAM_MODULES,
-    "bam": QAM_MODULES,
-    "fbrac": {"critic": "critic", "actor_flow": "flow"},
-    "fql": {"critic": "critic", "actor_bc_flow": "behaviour", "actor_onestep_flow": "one_step"},
-    "rebrac": {"critic": "critic", "actor": "actor"},
-    "rlpd": {"critic": "critic", "actor": "actor", "alpha": "temperature"},
-    "meanflowql": {"critic": "critic", "actor_bc_flow": "policy"},
-    "gfp": {"critic": "critic", "vabc": "behaviour", "actor": "one_step"},
-    "value_flows": {"critic_flow": "critic", "actor_flow": "behaviour", "actor_onestep_flow": "one_step"},
-    "fan": {
-        "critic": "noise_critic",
-        "critic_z": "critic",
-        "actor_bc_flow": "behaviour",
-        "actor_onestep_flow": "one_step",
-    },
-    "qgf": {"critic": "critic", "value": "value", "policy": "behaviour"},
+    "qam_f": {"one_step_actor": "one_step"},
+    "qam_e": {"edit_actor": "edit", "edit_alpha": "temperature"},
+    "fawac": {"actor": "flow"},
+    "ifql": {"actor_flow": "behaviour"},
+    "cgql": {"actor": "behaviour"},
+    "cgql_mse": {"actor": "behaviour"},
+    "cgql_linex": {"actor": "behaviour"},
+    "qsm": {"actor": "denoiser"},
+    "dac": {"actor": "denoiser"},
+    "dsrl": {"z_critic": "latent_critic", "actor": "latent_policy", "alpha": "temperature"},
+    "fedit": {"edit_actor": "edit", "alpha": "temperature"},
+    "fbrac": {"actor_flow": "flow"},
+    "rlpd": {"alpha": "temperature"},
+    "meanflowql": {"actor_bc_flow": "policy"},
+    "gfp": {"vabc": "behaviour", "actor": "one_step"},
+    "value_flows": {"critic_flow": "critic", "actor_flow": "behaviour"},
+    "fan": {"critic": "noise_critic", "critic_z": "critic"},
+    "qgf": {"policy": "behaviour"},
     "rql": {"value": "critic", "actor": "flow"},
+}
+"""The reference's modules -> ours, where they are neither of one name nor among those that several algorithms share."""
+SHARED_MODULES = {
+    "actor_slow": "behaviour",
+    "actor_fast": "fine_tuned",
+    "actor_bc_flow": "behaviour",
+    "actor_onestep_flow": "one_step",
 }
 LOSSES = {"alpha": "temperature"}  # the reference's loss names -> ours, where they differ
 WEIGHTED = {("rebrac", "bc"), ("rlpd", "bc")}  # losses that the reference records with their weight
@@ -257,7 +235,8 @@ class Agent:
         """Yield (reference path, our parameter)."""
         for path in self.fixture.parameters:
             module, _, below = path.partition("/")
-            name = MODULES[self.fixture.id][module.removeprefix("target_")]
+            theirs = module.removeprefix("target_")
+            name = {**SHARED_MODULES, **MODULES.get(self.fixture.id, {})}.get(theirs, theirs)
             name += "_target" if module.startswith("target_") else ""
             yield path, find_parameter(self.model.policy.nets[name], below)
 
@@ -368,25 +347,13 @@ def find_parameter(module: nn.Module, path: str) -> nn.Parameter:
     single = {"log_value": "log_value", "FourierFeatures_0": "frequencies"}.get(parts[0])
     if single is not None:
         return module.get_parameter(single)
-    owner, layer = {
-        "value_net": ("mlp", None),
-        "mlp": ("mlp", None),
-        "MLP_0": ("time_mlp" if isinstance(module, NoisePredictor) else "trunk", None),
-        "MLP_1": ("mlp", None),
-        "actor_net": ("trunk", None),
-        "mean_net": ("mean", 0),
-        "OutputDenseMean": ("mean", 0),
-        "OutputDenseLogStd": ("log_std", 0),
-    }[parts[0]]
-    stack = module.get_submodule(owner)
-    if layer is None:
-        kind, number = parts[1].split("_")
-        layer = int(number)
-        norm = kind == "LayerNorm"
-    else:
-        norm = False
-    names = {"scale": "norm_scales", "bias": "norm_biases"} if norm else {"kernel": "weights", "bias": "biases"}
-    return getattr(stack, names[parts[-1]])[layer]
+    heads = {"mean_net": "mean", "OutputDenseMean": "mean", "OutputDenseLogStd": "log_std"}
+    first = "time_mlp" if isinstance(module, NoisePredictor) else "trunk"
+    stacks = {"value_net": "mlp", "mlp": "mlp", "MLP_0": first, "MLP_1": "mlp", "actor_net": "trunk", **heads}
+    kind, layer = ("Dense", "0") if parts[0] in heads else parts[1].split("_")
+    norms = {"scale": "norm_scales", "bias": "norm_biases"}
+    names = norms if kind == "LayerNorm" else {"kernel": "weights", "bias": "biases"}
+    return getattr(module.get_submodule(stacks[parts[0]]), names[parts[-1]])[int(layer)]
 
 
 def fixture_paths() -> list[Path]:

@@ -56,13 +56,7 @@ def assert_plans_agree(plans: RecordedPlans, policy: FlowPolicy, rows: int = 3, 
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        {},
-        {"seeds": [0, 1], "seed": None},
-        {"best_of_n": 3},
-        {"horizon_length": 1},
-        {"observation_scale": 1.0},
-    ],
+    [{}, {"seeds": [0, 1], "seed": None}, {"best_of_n": 3, "horizon_length": 1, "observation_scale": 1.0}],
 )
 def test_replayed_plans_are_those_that_would_have_been_made(settings: dict[str, Any], recordings: list[Tape]) -> None:
     policy = policy_of(**settings)
@@ -70,7 +64,9 @@ def test_replayed_plans_are_those_that_would_have_been_made(settings: dict[str, 
     assert len(recordings) == 1
 
 
-def test_a_plan_follows_parameters_that_change_in_place(recordings: list[Tape]) -> None:
+def test_parameters_change_in_place_and_others_settings_and_shapes_have_recordings_of_their_own(
+    recordings: list[Tape],
+) -> None:
     policy = policy_of()
     plans = RecordedPlans(policy)
     assert_plans_agree(plans, policy)
@@ -79,12 +75,6 @@ def test_a_plan_follows_parameters_that_change_in_place(recordings: list[Tape]) 
             parameter.mul_(1.5)
     assert_plans_agree(plans, policy)
     assert len(recordings) == 1
-
-
-def test_other_parameters_settings_and_shapes_have_recordings_of_their_own(recordings: list[Tape]) -> None:
-    policy = policy_of()
-    plans = RecordedPlans(policy)
-    assert_plans_agree(plans, policy)
     weight = policy.nets["fine_tuned"].mlp.weights[0]
     weight.data = 2 * weight.data
     assert_plans_agree(plans, policy)
