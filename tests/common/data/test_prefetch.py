@@ -41,17 +41,11 @@ class Draws:
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_batches_are_the_same_as_on_the_device(replicas: int) -> None:
-    (device, host), (first, second) = pair(replicas=replicas), seeded()
-    for _ in range(6):
-        assert_same_batches(device.sample(9, generator=first), host.sample(9, generator=second))
-
-
-def test_batches_are_the_same_while_transitions_are_added() -> None:
-    (device, host), (first, second) = pair(size=6), seeded()
+def test_batches_are_the_same_as_on_the_device_also_while_transitions_are_added(replicas: int) -> None:
+    (device, host), (first, second) = pair(size=6, replicas=replicas, n_envs=replicas), seeded()
     recorders = [Recorder(device), Recorder(host)]
-    for step in range(30):
-        for recorder in recorders if step % 3 == 0 else []:
+    for step in range(36):
+        for recorder in recorders if step > 5 and step % 3 == 0 else []:
             recorder.add({0: "truncated"} if step % 4 == 3 else None)
         assert_same_batches(device.sample(9, generator=first), host.sample(9, generator=second))
 
