@@ -93,8 +93,8 @@ def compare(ours: pd.DataFrame, theirs: pd.DataFrame, design: Design) -> pd.Data
 
 
 def _prepare(scores: pd.DataFrame, design: Design) -> pd.DataFrame:
-    """Return the rows of the design's seeds, with success in percent."""
-    own = scores[scores["seed"].isin(design.seeds)]
+    """Return the rows of the design's algorithms and seeds, with success in percent."""
+    own = scores[scores["algorithm"].isin(design.checkpoints) & scores["seed"].isin(design.seeds)]
     return own.assign(success=100 * own["successes"] / own["episodes"], length=own["mean_length"])
 
 

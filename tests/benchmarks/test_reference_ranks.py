@@ -97,7 +97,8 @@ def test_the_control_counts_pairs_of_different_algorithms_that_the_tests_tell_ap
     ours, theirs = scores(), scores(seed=1)
     assert "the means of 0 of 2 such pairs" in describe_control(ours, theirs, DESIGN)
     theirs.loc[theirs["algorithm"] == "fql", "successes"] += 8
-    assert "the means of 1 of 2 such pairs" in describe_control(ours, theirs, DESIGN)
+    with_fault = pd.concat([ours, scores(design=Design({"fault": (10, 20)}, (1, 5), range(8)))])
+    assert "the means of 1 of 2 such pairs" in describe_control(with_fault, theirs, DESIGN)
 
 
 def test_tests_at_the_floor_leave_the_family_whatever_their_difference() -> None:
