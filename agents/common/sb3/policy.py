@@ -463,8 +463,9 @@ def _layout_of(space: spaces.Space[Any], normalize_images: bool, method: Method)
     layout = ObservationLayout(space, normalize_images)
     if method.observation_scale is not None and not layout.is_plain:
         raise ValueError(
-            f"`observation_scale` is for vectors of numbers, got observations in {space}; leave it None: images are "
-            "brought to [0, 1], and choices are one-hot"
+            f"`observation_scale` is for vectors of numbers, got observations in {space}; give None "
+            "(where a profile sets it, `-params observation_scale=null`): images are made [0, 1], and choices are "
+            "one-hot"
         )
     if method.random_crop and not any(part.is_image for part in layout.parts):
         raise ValueError(f"`random_crop` is for images, got observations in {space}; leave it 0")
