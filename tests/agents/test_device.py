@@ -117,40 +117,32 @@ def test_mixing_devices_and_waiting_for_the_host_are_seen(elsewhere: torch.devic
                 crossing()
 
 
+def precisions() -> tuple[str, bool]:
+    return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize(("precision", "inside"), [("fp32", "highest"), ("tf32", "high"), ("bf16", "high")])
 @pytest.mark.parametrize("outside", ["highest", "high"])
 def test_a_models_precision_is_its_own(
     precision: str, inside: str, outside: str, elsewhere: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, bool]] = []
-    losses, act = FQL.losses, FQL.act
 
     def noting(function: Any) -> Any:
-        def call(*arguments: Any) -> Any:
-            seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
-            return function(*arguments)
-
-        return call
+        return lambda *arguments: seen.append(precisions()) or function(*arguments)
 
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(outside)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", outside == "highest")  # the other way round
     try:
-        model = tiny_model("fql", device=elsewhere, precision=precision)
-        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == (
-            outside,
-            outside == "highest",
-        )
-        monkeypatch.setattr(FQL, "losses", noting(losses))
-        monkeypatch.setattr(FQL, "act", noting(act))
+        model, found = tiny_model("fql", device=elsewhere, precision=precision), [precisions()]
         model.load_dataset(toy_dataset())
-        seen.clear()
+        for hook in ("losses", "act"):
+            monkeypatch.setattr(FQL, hook, noting(getattr(FQL, hook)))
         model.trainer.update(16)
         model.predict(np.zeros((1, 4), np.float32))
-        assert seen == [(inside, inside == "high")] * 3  # the next action, the losses, the plan
-        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == (
-            outside,
-            outside == "highest",
-        )
+        found.append(precisions())
     finally:
         torch.set_float32_matmul_precision(before)
+    assert found == [(outside, outside == "highest")] * 2
+    assert seen == [(inside, inside == "high")] * 3  # the next action, the losses, the plan

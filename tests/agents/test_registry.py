@@ -15,7 +15,7 @@ from agents.models import model_class
 from agents.qam import QAM
 from agents.registry import BUILT_IN, origin_of
 from docs import make_tables
-from tests.common.toys import tiny_model, toy_dataset
+from tests.common.toys import tiny_model
 from zoo.errors import UsageError
 from zoo.settings.config import load_config
 
@@ -77,16 +77,6 @@ def test_the_page_on_registering_is_true(own_module: str) -> None:
     assert "beta" in entry.method.declared()
     config = load_config(own_module, "any", params=["beta=2", "net_arch=[16]", "offline_steps=1"])
     assert config.settings["beta"] == 2.0
-
-
-def test_an_agent_of_ones_own_learns_saves_and_loads(own_module: str, tmp_path: Path) -> None:
-    model = tiny_model(own_module)
-    model.learn_offline(3, dataset=toy_dataset())
-    model.save(tmp_path / "model")
-    loaded = type(model).load(tmp_path / "model", device="cpu")
-    observation = model.observation_space.sample()
-    expected, _ = model.predict(observation, deterministic=True)
-    assert (loaded.predict(observation, deterministic=True)[0] == expected).all()
 
 
 def test_a_class_that_is_not_registered_is_refused() -> None:

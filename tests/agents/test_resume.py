@@ -8,7 +8,6 @@ import random
 import re
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -116,21 +115,17 @@ def test_resumed_training_is_the_same_to_the_last_bit(tmp_path: Path, settings: 
     assert_same_training(finished(tmp_path / "killed", resume=True, **settings), whole)
 
 
-def test_normalisation_statistics_resume(tmp_path: Path) -> None:
-    def make(count: int) -> VecEnv:
-        return VecNormalize(environments(count))
-
-    whole = finished(tmp_path / "whole", resume=False, make=make, envs=2, offline=0)
-    assert_same_training(finished(tmp_path / "killed", resume=True, make=make, envs=2, offline=0), whole)
-
-
-@pytest.mark.slow
-def test_environments_in_other_processes_resume(tmp_path: Path) -> None:
-    def make(count: int) -> VecEnv:
-        return environments(count, vec_env_cls=SubprocVecEnv)
-
-    whole = finished(tmp_path / "whole", resume=False, make=make, envs=2)
-    assert_same_training(finished(tmp_path / "killed", resume=True, make=make, envs=2), whole)
+@pytest.mark.parametrize(
+    ("make", "offline"),
+    [
+        (lambda count: VecNormalize(environments(count)), 0),
+        pytest.param(lambda count: environments(count, vec_env_cls=SubprocVecEnv), 4, marks=pytest.mark.slow),
+    ],
+    ids=["normalised", "in other processes"],
+)
+def test_statistics_and_environments_in_other_processes_resume(tmp_path: Path, make: Any, offline: int) -> None:
+    whole = finished(tmp_path / "whole", resume=False, make=make, envs=2, offline=offline)
+    assert_same_training(finished(tmp_path / "killed", resume=True, make=make, envs=2, offline=offline), whole)
 
 
 @pytest.mark.parametrize("space", ["observation_space", "action_space"])
@@ -161,20 +156,6 @@ def test_of_a_checkpoint_that_is_a_link_the_link_alone_is_removed(tmp_path: Path
     assert [path.name for path in find_checkpoints(runs)] == ["step_000000002.0", "step_000000001.0"]
     assert not (runs / "step_000000000.0").is_symlink()
     assert sorted(elsewhere.iterdir()) == kept
-
-
-def test_offline_training_resumes(tmp_path: Path) -> None:
-    whole = model_on(environments())
-    whole.learn_offline(9)
-    first = model_on(environments())
-    first.learn_offline(5)
-    save_checkpoint(first, tmp_path)
-    forget_all_randomness()
-    second = model_on(environments())
-    load_checkpoint(second, find_checkpoints(tmp_path)[0])
-    second.learn_offline(4)
-    assert second.offline_steps == 9
-    assert_same(parameters_of(second), parameters_of(whole))
 
 
 def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tmp_path: Path) -> None:
@@ -306,41 +287,20 @@ def test_an_environment_goes_on_in_another_one_to_the_last_bit(env_id: str) -> N
     assert trace(second, actions[25:]) == expected
 
 
-def test_a_wrapper_around_a_second_environment_is_not_taken_for_restorable() -> None:
+class Lossy(gymnasium.utils.EzPickle):
+    """Pickles its constructor's arguments only."""
+
+
+@pytest.mark.parametrize(
+    ("part", "obstacle"),
+    [(ToyEnv(), "`env.part` is a second environment"), (Lossy(), "pickles its constructor's arguments only")],
+)
+def test_what_hides_state_is_not_taken_for_restorable(part: Any, obstacle: str) -> None:
     env = ToyEnv()
-    env.other = ToyEnv()  # type: ignore[attr-defined]
+    env.part = part  # type: ignore[attr-defined]
     wrapped = ResumableEnv(env)
     assert wrapped.snapshot() is None
-    assert wrapped.obstacle == "`env.other` is a second environment"
-
-
-def test_an_object_that_pickles_its_arguments_only_is_not_taken_for_restorable() -> None:
-    class Lossy(gymnasium.utils.EzPickle):
-        pass
-
-    env = ToyEnv()
-    env.part = Lossy()  # type: ignore[attr-defined]
-    wrapped = ResumableEnv(env)
-    assert wrapped.snapshot() is None
-    assert "pickles its constructor's arguments only" in str(wrapped.obstacle)
-
-
-def test_a_snapshot_is_made_of_plain_values() -> None:
-    env = ResumableEnv(ToyEnv())
-    env.reset(seed=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert set(json.loads(json.dumps(env.snapshot()))) == {"env"}
-
-
-def test_a_snapshot_keeps_what_two_attributes_share() -> None:
-    env = ToyEnv()
-    env.first = env.second = np.zeros(2)  # type: ignore[attr-defined]
-    wrapped = ResumableEnv(env)
-    state = json.loads(json.dumps(wrapped.snapshot()))
-    assert wrapped.restore(state) is None
-    env.first[0] = 5  # type: ignore[attr-defined]
-    assert env.second[0] == 5  # type: ignore[attr-defined]
+    assert obstacle in str(wrapped.obstacle)
 
 
 def test_a_snapshot_that_names_a_class_of_something_else_is_not_restored() -> None:

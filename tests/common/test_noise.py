@@ -36,23 +36,16 @@ def test_an_axis_that_does_not_exist_is_refused_with_those_that_do(axes: str) ->
         normal(axes)(SIZES, generator(), "cpu")
 
 
-def test_normal_draws_are_standard_normal() -> None:
-    values = normal("KBD")(SIZES, generator(), "cpu")
-    assert abs(float(values.mean())) < 0.03
-    assert float(values.std()) == pytest.approx(1, abs=0.03)
-
-
-def test_uniform_draws_are_times_below_one() -> None:
-    values = uniform()({**SIZES, "B": 5000}, generator(), "cpu")
-    assert float(values.min()) >= 0
-    assert float(values.max()) < 1
-    assert float(values.mean()) == pytest.approx(0.5, abs=0.02)
-
-
-def test_integer_draws_are_the_steps_from_one_to_k_as_floats() -> None:
-    values = integers()(SIZES, generator(), "cpu")
-    assert values.dtype == torch.float32
-    assert values.unique().tolist() == [1, 2, 3, 4, 5]
+def test_draws_are_standard_normal_times_below_one_and_whole_steps_as_floats() -> None:
+    sizes = {**SIZES, "B": 5000}
+    values = normal()(sizes, generator(), "cpu")
+    assert (float(values.mean()), float(values.std())) == pytest.approx((0, 1), abs=0.03)
+    times = uniform()(sizes, generator(), "cpu")
+    assert 0 <= float(times.min()) < float(times.max()) < 1
+    assert float(times.mean()) == pytest.approx(0.5, abs=0.02)
+    steps = integers()(sizes, generator(), "cpu")
+    assert steps.dtype == torch.float32
+    assert steps.unique().tolist() == [1, 2, 3, 4, 5]
 
 
 def test_draws_follow_their_generator_and_not_the_global_one() -> None:

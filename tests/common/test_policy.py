@@ -19,9 +19,7 @@ HORIZON = 3
 
 
 def policy_of(**settings: Any) -> FlowPolicy:
-    policy = tiny_model(**settings).policy
-    assert isinstance(policy, FlowPolicy)
-    return policy
+    return tiny_model(**settings).policy
 
 
 def observations(rows: int = 4, size: int = 4, seed: int = 0) -> NDArray[np.float32]:
@@ -120,20 +118,14 @@ def test_deterministic_actions_depend_on_parameters_and_observations_only() -> N
     assert not np.allclose(policy.predict(observations(), deterministic=True)[0], first)
 
 
-def test_sampled_actions_follow_the_seed_of_the_policy() -> None:
-    policy = policy_of()
+def test_sampled_actions_follow_the_seed_of_the_policy_and_leave_the_global_generator_alone() -> None:
+    policy, before = policy_of(), torch.get_rng_state()
     policy.set_random_seed(1)
     first, _ = policy.predict(observations())
     second, _ = policy.predict(observations())
     policy.set_random_seed(1)
     np.testing.assert_array_equal(policy.predict(observations())[0], first)
     assert not np.allclose(first, second)
-
-
-def test_sampling_actions_leaves_the_global_generators_alone() -> None:
-    policy = policy_of()
-    before = torch.get_rng_state()
-    policy.predict(observations())
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -183,21 +175,19 @@ def test_actions_at_the_edge_stay_inside_awkward_boxes(monkeypatch: pytest.Monke
         assert box.contains(policy.predict(observations()[0])[0])
 
 
-def test_observation_statistics_centre_and_scale_each_coordinate() -> None:
-    policy = policy_of(observation_scale=0.5)
+@pytest.mark.parametrize(
+    ("scale", "expected"),  # the third coordinate never changes
+    [
+        (0.5, [[-0.5, -0.5, 0.0, -0.5], [0.5, 0.5, 0.0, 0.5], [0.0, 0.0, 0.0, 0.0]]),
+        ("range", [[-1.0, -1.0, 0.0, -1.0], [1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]]),
+    ],
+)
+def test_observations_are_standardised_or_brought_into_their_range(scale: Any, expected: list[list[float]]) -> None:
+    policy = policy_of(observation_scale=scale)
     rows = torch.tensor([[0.0, 10.0, 3.0, 0.0], [2.0, 30.0, 3.0, 4.0]])
-    policy.set_observation_statistics(rows, 0.5)
-    seen = policy.preprocess(rows)
-    expected = [[-0.5, -0.5, 0.0, -0.5], [0.5, 0.5, 0.0, 0.5]]  # the third coordinate never changes
+    policy.set_observation_statistics(rows, scale)
+    seen = policy.preprocess(torch.cat([rows, torch.tensor([[1.0, 20.0, 3.0, 2.0]])]))
     torch.testing.assert_close(seen, torch.tensor(expected))
-
-
-def test_observations_are_brought_from_minus_one_to_one_by_their_range() -> None:
-    policy = policy_of(observation_scale="range")
-    rows = torch.tensor([[0.0, 10.0, 3.0, 0.0], [2.0, 30.0, 3.0, 4.0], [2.0, 15.0, 3.0, 1.0]])
-    policy.set_observation_statistics(rows, "range")
-    expected = [[-1.0, -1.0, 0.0, -1.0], [1.0, 1.0, 0.0, 1.0], [1.0, -0.5, 0.0, -0.5]]
-    torch.testing.assert_close(policy.preprocess(rows), torch.tensor(expected))
 
 
 # -- stacked replicas -------------------------------------------------------------------------------------------------
@@ -220,6 +210,7 @@ def test_a_replica_acts_the_same_whenever_the_others_plan(horizon_length: int) -
 # -- what acting needs ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_a_policy_saved_to_act_acts_alike_without_the_other_networks(id: str) -> None:
     policy = tiny_model(id).policy

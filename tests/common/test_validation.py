@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from agents.common.validation import boolean, closest_names, integer, number, one_of
+from agents.common.validation import closest_names, integer, number, one_of
 
 
 @pytest.mark.parametrize("value", [1, 0.5, np.float32(0.25), np.int64(1)])
@@ -34,16 +34,10 @@ def test_number_outside_its_range_is_refused_with_the_range(value: float) -> Non
         number("tau", value, above=0, at_most=1)
 
 
-@pytest.mark.parametrize(("value", "kind"), [(1.5, "float"), ("1", "str"), (True, "bool"), (None, "NoneType")])
-def test_integer_of_the_wrong_type_is_refused_with_its_type(value: object, kind: str) -> None:
+@pytest.mark.parametrize(("value", "kind"), [("1", "str"), (True, "bool"), (None, "NoneType")])
+def test_a_value_of_the_wrong_type_is_refused_with_its_type(value: object, kind: str) -> None:
     with pytest.raises(TypeError, match=re.escape(f"`n` must be an int, got {value!r} of type {kind}")):
         integer("n", value)
-
-
-@pytest.mark.parametrize(("value", "kind"), [(1, "int"), ("False", "str"), (None, "NoneType"), (np.True_, "bool")])
-def test_anything_but_a_bool_is_refused(value: object, kind: str) -> None:
-    with pytest.raises(TypeError, match=re.escape(f"`residual` must be true or false, got {value!r} of type {kind}")):
-        boolean("residual", value)
 
 
 @pytest.mark.parametrize("value", ["On", "", 1, None, ["on"]])

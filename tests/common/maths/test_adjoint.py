@@ -35,11 +35,6 @@ GAINS = [-0.003115, 0.014460, 0.053710, 0.127045, 0.254089, 0.453731, 0.716417, 
 SIX_DECIMALS = 6e-7
 
 
-def unit_adjoints(states: Tensor) -> Tensor:
-    """Return the lean adjoints of Q(x) = x under the golden behaviour, at any states (1, K, B, 1)."""
-    return lean_adjoint(GOLDEN, states, -torch.ones_like(states[:, 0]))
-
-
 def random_states(flow_steps: int, rows: int = 3, size: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randn(1, flow_steps, rows, size, generator=generator, dtype=torch.float64)
@@ -53,15 +48,12 @@ def smooth_field(size: int) -> Velocity:
     return lambda x, t: torch.tanh(x @ first + t) @ second / 4
 
 
-# -- schedule ---------------------------------------------------------------------------------------------------------
+# -- schedule and rollout ---------------------------------------------------------------------------------------------
 
 
 def test_noise_scales_follow_the_memoryless_schedule() -> None:
     got = [memoryless_sigma(i, 10) ** 2 for i in range(10)]
     np.testing.assert_allclose(got, SIGMA_SQUARED, atol=SIX_DECIMALS)
-
-
-# -- rollout ----------------------------------------------------------------------------------------------------------
 
 
 def test_rollout_without_noise_follows_the_golden_trace() -> None:
@@ -74,7 +66,8 @@ def test_rollout_without_noise_follows_the_golden_trace() -> None:
 
 
 def test_lean_adjoint_of_a_unit_gradient_is_the_golden_gain() -> None:
-    adjoints = unit_adjoints(random_states(10))
+    states = random_states(10)
+    adjoints = lean_adjoint(GOLDEN, states, -torch.ones_like(states[:, 0]))  # of Q(x) = x
     np.testing.assert_allclose(-adjoints[0, :, :, 0], np.repeat(np.array(GAINS)[:, None], 3, 1), atol=SIX_DECIMALS)
 
 
@@ -100,17 +93,12 @@ def test_lean_adjoint_matches_autograd_of_the_base_rollout() -> None:
         torch.testing.assert_close(adjoints[:, i], expected, rtol=1e-10, atol=1e-12)
 
 
-def test_terminal_adjoint_is_minus_the_gradient_of_the_value() -> None:
-    x = torch.tensor([[[0.5, -0.25]]])
-    got = terminal_adjoint(lambda y: (y**2).sum(-1) + y[..., 0], x)
+def test_terminal_adjoint_is_minus_the_gradient_of_the_value_and_vanishes_outside_the_box_only_with_clipping() -> None:
+    got = terminal_adjoint(lambda y: (y**2).sum(-1) + y[..., 0], torch.tensor([[[0.5, -0.25]]]))
     torch.testing.assert_close(got, torch.tensor([[[-2.0, 0.5]]]))
-
-
-def test_terminal_adjoint_vanishes_outside_the_action_box_only_with_clipping() -> None:
     x = torch.tensor([[[1.5, 0.5, -1.01]]])
-    value = lambda y: y.sum(-1)  # noqa: E731
-    torch.testing.assert_close(terminal_adjoint(value, x), torch.tensor([[[0.0, -1.0, 0.0]]]))
-    torch.testing.assert_close(terminal_adjoint(value, x, clip=False), -torch.ones(1, 1, 3))
+    torch.testing.assert_close(terminal_adjoint(lambda y: y.sum(-1), x), torch.tensor([[[0.0, -1.0, 0.0]]]))
+    torch.testing.assert_close(terminal_adjoint(lambda y: y.sum(-1), x, clip=False), -torch.ones(1, 1, 3))
 
 
 # -- the fixed point --------------------------------------------------------------------------------------------------
@@ -144,31 +132,11 @@ def test_linear_value_moves_samples_and_simulation_to_the_golden_moments() -> No
 
 # s -> per K in (5, 10, 20, 100): mean and std of the ODE, mean and std of the SDE; m = 0.3
 DISCRETISATION = {
-    0.1: [
-        (0.300, 0.036, 0.302, 0.098),
-        (0.300, 0.062, 0.302, 0.129),
-        (0.300, 0.080, 0.301, 0.123),
-        (0.300, 0.096, 0.300, 0.107),
-    ],
-    0.2: [
-        (0.300, 0.114, 0.306, 0.270),
-        (0.300, 0.154, 0.305, 0.247),
-        (0.300, 0.176, 0.303, 0.228),
-        (0.300, 0.195, 0.301, 0.207),
-    ],
-    0.5: [
-        (0.300, 0.369, 0.324, 0.607),
-        (0.300, 0.431, 0.317, 0.562),
-        (0.300, 0.464, 0.310, 0.538),
-        (0.300, 0.493, 0.302, 0.509),
-    ],
-    1.0: [
-        (0.300, 0.771, 0.360, 1.154),
-        (0.300, 0.879, 0.338, 1.107),
-        (0.300, 0.938, 0.321, 1.065),
-        (0.300, 0.987, 0.305, 1.015),
-    ],
-}
+    0.2: [(0.300, 0.114, 0.306, 0.270), (0.300, 0.154, 0.305, 0.247), (0.300, 0.176, 0.303, 0.228),
+          (0.300, 0.195, 0.301, 0.207)],
+    1.0: [(0.300, 0.771, 0.360, 1.154), (0.300, 0.879, 0.338, 1.107), (0.300, 0.938, 0.321, 1.065),
+          (0.300, 0.987, 0.305, 1.015)],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("s", DISCRETISATION)
@@ -180,14 +148,7 @@ def test_behaviour_is_sampled_with_the_known_discretisation_error(s: float) -> N
 
 
 # s -> shift of the ODE samples divided by the exact tau s^2 g, for K in (10, 20, 100)
-SHIFT_RATIOS = {
-    0.1: (1.975, 1.351, 1.067),
-    0.2: (1.324, 1.155, 1.028),
-    0.25: (1.239, 1.114, 1.019),
-    0.3: (1.182, 1.084, 1.012),
-    0.5: (1.047, 1.012, 0.995),
-    1.0: (0.879, 0.917, 0.969),
-}
+SHIFT_RATIOS = {0.1: (1.975, 1.351, 1.067), 0.3: (1.182, 1.084, 1.012), 1.0: (0.879, 0.917, 0.969)}
 
 
 def shift_of(s: float, flow_steps: int) -> float:
@@ -206,31 +167,31 @@ def test_linear_value_shifts_samples_by_the_known_multiple_of_the_exact_shift(s:
 
 # (m, s, tau, g, p) -> sampled mean and std at K = 10, 20, 100, simulated mean and std and path KL at K = 10
 QUADRATIC = {
-    (0.0, 0.5, 1, 1.0, 2): ((0.1676, 0.3424), (0.1635, 0.3747), (0.1646, 0.4014), (0.1933, 0.4644), 0.133),
     (0.2, 0.5, 3, 0.5, 1): ((0.3262, 0.3136), (0.3239, 0.3460), (0.3264, 0.3716), (0.3516, 0.4355), 0.154),
     (0.0, 0.2, 10, 0.5, 5): ((0.1052, 0.0124), (0.0716, 0.0816), (0.0661, 0.1110), (0.0697, 0.2227), 3.15),
 }
 
 
-def quadratic_case(case: tuple[float, ...], flow_steps: int) -> tuple[Gaussian, FixedPoint]:
+def quadratic_case(case: tuple[float, ...], flow_steps: int) -> FixedPoint:
     m, s, tau, g, p = case
-    behaviour = Gaussian(m, s)
-    return behaviour, FixedPoint(behaviour, Quadratic(g, p, tau), flow_steps)
+    return FixedPoint(Gaussian(m, s), Quadratic(g, p, tau), flow_steps)
 
 
 @pytest.mark.parametrize("case", QUADRATIC, ids=str)
 def test_quadratic_value_gives_the_known_moments(case: tuple[float, ...]) -> None:
     *sampled, simulated, _ = QUADRATIC[case]
     for flow_steps, expected in zip((10, 20, 100), sampled, strict=True):
-        _, fixed = quadratic_case(case, flow_steps)
-        assert sampled_moments(fixed, flow_steps) == pytest.approx(expected, abs=6e-5), flow_steps
-    behaviour, fixed = quadratic_case(case, 10)
-    assert simulated_moments(fixed, behaviour, 10) == pytest.approx(simulated, abs=6e-5)
+        assert sampled_moments(quadratic_case(case, flow_steps), flow_steps) == pytest.approx(expected, abs=6e-5), (
+            flow_steps
+        )
+    fixed = quadratic_case(case, 10)
+    assert simulated_moments(fixed, fixed.behaviour, 10) == pytest.approx(simulated, abs=6e-5)
 
 
 @pytest.mark.parametrize("case", QUADRATIC, ids=str)
 def test_expected_adjoint_at_the_fixed_point_is_the_gap_to_the_behaviour(case: tuple[float, ...]) -> None:
-    behaviour, fixed = quadratic_case(case, 10)
+    fixed = quadratic_case(case, 10)
+    behaviour = fixed.behaviour
     states = memoryless_rollout(fixed, behaviour, *noise_basis(10))
     terminal = fixed.value.tau * terminal_adjoint(fixed.value, states[:, -1], clip=False)
     adjoints = lean_adjoint(behaviour, states[:, :-1], terminal)

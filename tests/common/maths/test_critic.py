@@ -31,15 +31,10 @@ def test_members_that_agree_exactly_are_climbed_by_their_mean() -> None:
     assert q.grad[0, :, 1].tolist() == pytest.approx([0.75, 0.25])
 
 
-def test_td_target_adds_the_discounted_pessimistic_value() -> None:
-    next_q = torch.tensor([[[2.0, 10.0], [4.0, 10.0]]])  # (S, E, B)
-    target = td_target(batch_of(torch.tensor([[1.0, -1.0]]), torch.tensor([[0.5, 0.9]])), next_q, 0.5)
-    assert target.tolist() == [[pytest.approx(1 + 0.5 * (3 - 0.5)), pytest.approx(-1 + 9)]]
-
-
-def test_td_target_stops_where_the_mask_is_zero() -> None:
-    target = td_target(batch_of(torch.tensor([[-1.0]]), torch.zeros(1, 1)), torch.full((1, 3, 1), 1e6), 0.5)
-    assert target.tolist() == [[-1.0]]
+def test_td_target_adds_the_discounted_pessimistic_value_and_stops_where_the_mask_is_zero() -> None:
+    next_q = torch.tensor([[[2.0, 10.0, 1e6], [4.0, 10.0, 1e6]]])  # (S, E, B)
+    batch = batch_of(torch.tensor([[1.0, -1.0, -1.0]]), torch.tensor([[0.5, 0.9, 0.0]]))
+    assert td_target(batch, next_q, 0.5)[0].tolist() == pytest.approx([1 + 0.5 * (3 - 0.5), -1 + 9, -1])
 
 
 def test_gradient_of_the_td_loss_is_zero_where_the_sequence_is_not_valid() -> None:

@@ -55,11 +55,8 @@ def test_noised_actions_keep_unit_variance() -> None:
 @pytest.mark.parametrize(
     ("std", "sampler", "clip_states", "expected"),
     [
-        (0.2, "ddpm_clipped", False, 0.1820),
         (0.5, "ddpm_clipped", False, 0.4862),
         (0.2, "jump", True, 0.1571),
-        (0.5, "jump", True, 0.3801),
-        (0.2, "ddpm", True, 0.1731),
         (0.5, "ddpm", True, 0.4286),
     ],
 )
@@ -81,15 +78,8 @@ def test_samplers_give_a_mixture_the_known_modes(sampler: str, clip_states: bool
 
 
 def test_clipped_chain_ends_in_the_clipped_estimate() -> None:
-    schedule = NoiseSchedule(1, 1, "vp")
-    end = denoise(
-        lambda x, t: torch.zeros_like(x),
-        torch.full((1, 1, 1), 9.0),
-        torch.zeros(1, 1, 1, 1),
-        schedule,
-        "ddpm_clipped",
-        False,
-    )
+    start, none = torch.full((1, 1, 1), 9.0), torch.zeros(1, 1, 1, 1)
+    end = denoise(lambda x, t: torch.zeros_like(x), start, none, NoiseSchedule(1, 1, "vp"), "ddpm_clipped", False)
     assert float(end) == pytest.approx(1.0, abs=1e-6)
 
 

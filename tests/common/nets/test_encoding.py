@@ -44,12 +44,14 @@ def counted(model: FlowQLearning) -> int:
     return Counting.rows
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("id", [id for id in agents.algorithm_ids() if id != "bc"])  # BC has no candidates
 def test_candidates_do_not_add_to_what_is_encoded_but_for_their_scores(id: str) -> None:
     one, several = (counted(counting_model(id, best_of_n=n)) for n in (1, CANDIDATES))
     assert several in (one, one + ROWS)  # the scores' critic sees the next observations once
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_an_update_encodes_the_same_observations_once_for_each_network(
     id: str, monkeypatch: pytest.MonkeyPatch
@@ -68,6 +70,7 @@ def test_an_update_encodes_the_same_observations_once_for_each_network(
     assert len(seen) == len(set(seen)) > 0
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_what_is_remembered_changes_neither_losses_nor_gradients(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = counting_model(id)
@@ -95,7 +98,7 @@ def test_an_extractor_with_dropout_or_statistics_is_called_every_time_while_it_t
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("id", ["qam", "cgql", "qam_e"])  # a flow, Q's gradient inside the sampler, an edited flow
+@pytest.mark.parametrize("id", ["cgql", "qam_e"])  # Q's gradient inside the sampler, an edited flow
 def test_actions_are_those_of_repeated_observations(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = counting_model(id, best_of_n=CANDIDATES)
     noise = model.policy.draw_action_noise(ROWS, torch.Generator().manual_seed(1))
