@@ -53,7 +53,6 @@ def vector(count: int, episode_length: int = 20) -> DummyVecEnv:
     ("train_freq", "gradient_steps", "steps", "updates"),
     [
         (1, 1, 30, 20),
-        (4, 1, 32, 6),
         ((4, "step"), 2, 32, 12),
         ((1, "episode"), 3, 40, 6),
         (4, -1, 32, 24),
@@ -183,29 +182,22 @@ def test_the_actor_is_a_policy_that_acts_and_is_saved(tmp_path: Path) -> None:
     actor.save(tmp_path / "actor.pkl")
     seen = np.ones((3, 4), np.float32)
     again = type(actor).load(tmp_path / "actor.pkl", device="cpu")
-    np.testing.assert_array_equal(
-        again.predict(seen, deterministic=True)[0], actor.predict(seen, deterministic=True)[0]
-    )
+    np.testing.assert_array_equal(*(each.predict(seen, deterministic=True)[0] for each in (again, actor)))
 
 
 # -- saving -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_compiled_policy_is_saved_and_loaded(tmp_path: Path) -> None:
-    model = tiny_model()
-    expected = parameters_of(model)
-    model.policy = torch.compile(model.policy)  # type: ignore[assignment]
-    model.save(tmp_path / "model")
-    assert_same(parameters_of(agents.QAM.load(tmp_path / "model", device="cpu")), expected)
-
-
-def test_parameters_are_got_and_set(tmp_path: Path) -> None:
+def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp_path: Path) -> None:
     source, target = tiny_model(seed=0), tiny_model(seed=1)
     assert list(source.get_parameters()) == ["policy", "policy.optimizer"]
     target.set_parameters(source.get_parameters())
     assert_same(parameters_of(target), parameters_of(source))
     with pytest.raises(ValueError, match="nonsense"):
         target.set_parameters({**source.get_parameters(), "nonsense": {}})
+    target.policy = torch.compile(target.policy)  # type: ignore[assignment]
+    target.save(tmp_path / "model")
+    assert_same(parameters_of(agents.QAM.load(tmp_path / "model", device="cpu")), parameters_of(source))
 
 
 def test_replay_buffer_is_saved_loaded_and_extended(tmp_path: Path) -> None:
@@ -284,12 +276,8 @@ def test_evaluate_policy_scores_several_environments_at_once() -> None:
 
 def test_episodes_are_recorded_as_videos(tmp_path: Path) -> None:
     pytest.importorskip("moviepy")
-    env = VecVideoRecorder(
-        DummyVecEnv([lambda: RenderedEnv(4, 2)]),
-        str(tmp_path),
-        record_video_trigger=lambda step: step == 0,
-        video_length=6,
-    )
+    pictures = DummyVecEnv([lambda: RenderedEnv(4, 2)])
+    env = VecVideoRecorder(pictures, str(tmp_path), record_video_trigger=lambda step: step == 0, video_length=6)
     model = tiny_model(env=env, learning_starts=0)
     observations, state = env.reset(), None
     starts = np.ones(1, bool)
@@ -312,16 +300,6 @@ def test_hindsight_replay_is_refused() -> None:
 
 
 # -- two phases -------------------------------------------------------------------------------------------------------
-
-
-def test_an_offline_phase_lets_the_policy_act_at_once_and_updates_wait_for_learning_starts() -> None:
-    model = tiny_model(learning_starts=8, horizon_length=3)
-    model.learn_offline(3, dataset=toy_dataset())
-    (generator,) = model.policy.generators
-    torch_state = generator.get_state()
-    model.learn(20, reset_num_timesteps=False)
-    assert not torch.equal(generator.get_state(), torch_state)
-    assert (model.num_timesteps, model.offline_steps, model._n_updates) == (23, 3, 3 + 12)
 
 
 def test_stacked_seeds_train_online_with_an_environment_each() -> None:

@@ -56,20 +56,15 @@ NETWORKS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(params=NETWORKS)
-def network_and_inputs(request: pytest.FixtureRequest) -> tuple[Any, list[Any]]:
-    build, inputs = NETWORKS[request.param]
-    network = build()
-    network.initialise(0, torch.Generator().manual_seed(0))
-    return network, inputs
-
-
 def first_of(output: Any) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
-def test_a_network_sees_the_features_of_its_observations(network_and_inputs: tuple[Any, list[Any]]) -> None:
-    network, inputs = network_and_inputs
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_sees_the_features_of_its_observations(name: str) -> None:
+    build, inputs = NETWORKS[name]
+    network = build()
+    network.initialise(0, torch.Generator().manual_seed(0))
     observations, extractor = torch.from_numpy(SEEN).unsqueeze(0), Linear(spaces.Box(-1, 1, (4,)))
     expected = first_of(network(observations @ extractor.layer.weight.T + extractor.layer.bias, *inputs))
     network.extract_with(extractor, lambda rows: rows)
@@ -101,11 +96,9 @@ def test_extractors_train_and_target_copies_follow() -> None:
 def test_pretraining_hands_an_extractor_on_with_its_statistics() -> None:
     model = normed_model(pretraining_steps=2)
     model.learn_offline(2, dataset=toy_dataset())
-    behaviour, *copies = (
-        dict(model.policy.nets[name].state_dict()) for name in ("behaviour", "behaviour_target", "fine_tuned")
-    )
-    for copy in copies:
-        assert_same(copy, behaviour)
+    behaviour = dict(model.policy.nets["behaviour"].state_dict())
+    for copy in ("behaviour_target", "fine_tuned"):
+        assert_same(dict(model.policy.nets[copy].state_dict()), behaviour)
 
 
 def test_a_pretrained_actor_brings_its_extractor(tmp_path: Path) -> None:
@@ -155,14 +148,11 @@ def test_targets_are_never_in_training_mode() -> None:
 
 
 def test_a_policy_with_an_extractor_is_saved_whole(tmp_path: Path) -> None:
-    model = tiny_model(
-        policy_kwargs={"features_extractor_class": NormedFeatures, "features_extractor_kwargs": {"dropout": 0.5}}
-    )
+    kwargs = {"features_extractor_class": NormedFeatures, "features_extractor_kwargs": {"dropout": 0.5}}
+    model = tiny_model(policy_kwargs=kwargs)
     model.learn_offline(3, dataset=toy_dataset())
     model.policy.save(str(tmp_path / "policy"))
     loaded = type(model.policy).load(str(tmp_path / "policy"), device="cpu")
     assert loaded.features_extractor.layers[3].p == 0.5
     assert_same(dict(loaded.state_dict()), dict(model.policy.state_dict()))
-    np.testing.assert_array_equal(
-        loaded.predict(SEEN, deterministic=True)[0], model.predict(SEEN, deterministic=True)[0]
-    )
+    np.testing.assert_array_equal(*(each.predict(SEEN, deterministic=True)[0] for each in (loaded, model)))

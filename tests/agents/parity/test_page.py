@@ -37,14 +37,6 @@ def test_the_page_works_word_by_word(folder: Path, capsys: pytest.CaptureFixture
     assert "FAILS" not in printed
 
 
-@pytest.mark.slow
-def test_the_page_works_in_processes_of_their_own(folder: Path) -> None:
-    (folder / "tests").symlink_to(ROOT / "tests")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for words in COMMANDS:
-        subprocess.run([sys.executable, *words[1:]], check=True, env=environment, stdout=subprocess.DEVNULL)
-
-
 def test_checking_needs_no_pytorch(recorded: Path) -> None:
     code = "import sys, agents.parity.__main__; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})

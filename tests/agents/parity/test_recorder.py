@@ -17,13 +17,8 @@ from tests.parity.reference import OWN_FIXTURES
 
 def record_again(fixture: Fixture) -> Recorder:
     """Hand everything that a fixture holds to a recorder."""
-    recorder = Recorder(
-        fixture.id,
-        reference=fixture.meta["reference_agent"],
-        config=fixture.config,
-        adam=fixture.meta["adam"],
-        sizes=fixture.sizes,
-    )
+    told = {"reference": fixture.meta["reference_agent"], "adam": fixture.meta["adam"], "sizes": fixture.sizes}
+    recorder = Recorder(fixture.id, config=fixture.config, **told)
     recorder.start(fixture.parameters, fixture.batch, fixture.below("dual_before/"))
     recorder.losses(fixture.below("loss/"), fixture.below("out/"))
     recorder.gradients({path: array for path, array in fixture.below("grad/").items() if array.any()})
@@ -102,12 +97,9 @@ def test_draws_are_noted_and_the_functions_put_back() -> None:
     assert vars(owner) == own
 
 
-def test_every_entry_is_perturbed() -> None:
+def test_every_entry_is_perturbed_and_the_norm_is_of_all_entries_together() -> None:
     found = perturb({"a": {"b": np.zeros((2, 3))}, "c": np.ones(1)}, seed=0)
     assert found["a"]["b"].all()
     assert found["c"] != 1
     assert found["a"]["b"].dtype == np.float32
-
-
-def test_the_norm_is_of_all_entries_together() -> None:
     assert norm({"a": {"b": np.array([3.0])}, "c": np.array(4.0)}) == 5

@@ -11,20 +11,13 @@ WEIGHT = 'weight = targets["weight"] * batch.valid'
 
 
 class Mistake(NamedTuple):
-    """An edit and what it is told.
+    """An edit and what it is told."""
 
-    :param before: text of the example.
-    :param after: what stands there instead.
-    :param check: of the kit that fails.
-    :param message: regular expression of what both the kit and training say, or the kit alone.
-    :param stops: whether training is refused, not only warned of; None where only the kit can tell.
-    """
-
-    before: str
-    after: str
-    check: str
-    message: str
-    stops: bool | None
+    before: str  # text of the example
+    after: str  # what stands there instead
+    check: str  # of the kit that fails
+    message: str  # regular expression of what both the kit and training say, or the kit alone
+    stops: bool | None  # whether training is refused, not only warned of; None where only the kit can tell
 
 
 MISTAKES = {
@@ -36,15 +29,6 @@ MISTAKES = {
         'targets["td"], batch.valid),', 'targets["td"], batch.valid).mean(),', "hooks",
         r"WeightedBC\.losses must give loss `td` as a tensor of shape \(2,\) here, .*one number per replica: take the "
         r"mean over everything but the first axis; got a tensor of shape \(\)", True,
-    ),
-    "wrong noise name": Mistake(
-        'noise["bc_x0"]', 'noise["bc_x"]', "hooks",
-        r"WeightedBC\.losses asks for an unknown noise `bc_x`; closest: bc_x0", True,
-    ),
-    "wrong shape": Mistake(
-        "clamp(-1, 1)", "clamp(-1, 1).mean(-1)", "hooks",
-        r"WeightedBC\.act must give actions as a tensor of shape \(2, 7, \d+\) here, \(S, N, D\): replicas, rows, "
-        r"flattened chunk; got a tensor of shape \(2, 7\)", True,
     ),
     "missing S": Mistake(
         "q.mean(1, keepdim=True)", "q.mean()", "replicas",
@@ -73,10 +57,6 @@ MISTAKES = {
         "    def networks(self):", "    actor_learning_rate: float = agents.setting(default=1e-4, above=0)\n\n"
         "    def networks(self):", "settings",
         r"nothing reads the setting `actor_learning_rate`, so it changes nothing; use `self\.actor_", False,
-    ),
-    "unknown axis": Mistake(
-        '"bc_x0": normal()', '"bc_x0": normal("BX")', "hooks",
-        r"WeightedBC\.noise failed: .* B \(rows\), N .*, K .* and O \(observation\), .*; got 'BX'", True,
     ),
     "unregistered network": Mistake(
         "    def networks(self):\n",

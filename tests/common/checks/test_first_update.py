@@ -14,7 +14,7 @@ import torch
 
 import agents
 from agents.bc import BC
-from agents.common.batch import prioritised, return_weighted
+from agents.common.batch import return_weighted
 from agents.common.checks.first_update import AgentError, check_first_update
 from agents.common.method import normal
 from agents.common.nets.specs import velocity_field
@@ -62,10 +62,8 @@ def test_every_algorithm_passes_without_a_word(id: str, settings: dict[str, Any]
          r"^Mine\.losses must return losses with a gradient, got none"),
         (changed("act", lambda found: found[..., :-1]),
          r"^Mine\.act must give actions as a tensor of shape \(2, 7, 10\) here, .*got .* \(2, 7, 9\)$"),
-        (changed("targets", lambda found: found["td"]), r"^Mine\.targets must return a dict .* -> tensor, got a ten"),
         (changed("networks", list), r"^Mine\.networks must return a dict of name -> NetworkSpec, .*; got list"),
         (changed("networks", lambda found: found | {"x": None}), r"^Mine\.networks must return .*; got 'x': NoneType"),
-        (changed("noise", lambda found: list(found)), r"^Mine\.noise must return a dict of name -> Draw, .*; got list"),
         (changed("noise", lambda found: {"bc_x0": found["bc_x0"]}),
          r"^Mine\.targets asks for an unknown noise `distill_z`; closest: .*; there are: td_action, bc_x0$"),
         (changed("targets", lambda found: {"next_actions": found["next_actions"]}),
@@ -80,7 +78,6 @@ def test_every_algorithm_passes_without_a_word(id: str, settings: dict[str, Any]
          r"^Mine\.action_noise_table must give the draw `action` the axis B \(rows\), got the axes 'D'$"),
         ({"row_sampler": lambda self: return_weighted(0.0)},
          r"^Mine\.row_sampler failed: ValueError: `temperature` must be a finite number > 0, got 0\.0$"),
-        ({"row_sampler": lambda self: prioritised(correction=-1)}, r"`correction` must be a finite number >= 0, got"),
         ({"losses": lambda self, batch, targets, noise: {}},
          r"^Mine\.losses failed: TypeError: .*; its signature is losses\(self, batch.*info"),
         ({"losses": lambda self, batch, targets, noise, nets, info: 1 / 0},

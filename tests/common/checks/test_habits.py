@@ -31,16 +31,13 @@ def findings(base: type = BC, losses: Callable[..., Any] | None = None, **attrib
     "wait",
     [
         lambda batch: batch.valid.sum().item(),
-        lambda batch: float(batch.valid.sum()),
         lambda batch: batch.valid.tolist(),
-        lambda batch: batch.valid.numpy(),
         lambda batch: batch.valid.cpu(),
         lambda batch: batch.rewards[batch.valid > 0],
         lambda batch: batch.valid.nonzero(),
-        lambda batch: torch.equal(batch.valid, batch.rewards),
         lambda batch: bool(batch.valid.any()),
     ],
-    ids=["item", "float", "tolist", "numpy", "cpu", "mask", "nonzero", "equal", "bool"],
+    ids=["item", "tolist", "cpu", "mask", "nonzero", "bool"],
 )
 def test_whatever_waits_for_the_device_is_found(wait: Callable[[Any], Any]) -> None:
     def losses(found: Any, batch: Any, nets: Any) -> Any:
@@ -50,18 +47,9 @@ def test_whatever_waits_for_the_device_is_found(wait: Callable[[Any], Any]) -> N
     assert [finding.kind for finding in findings(losses=losses)] == ["device"]
 
 
-def test_a_new_tensor_may_be_changed_in_place() -> None:
-    assert (
-        findings(
-            losses=lambda found, batch, nets: {k: v + batch.rewards.clone().zero_().mean(1) for k, v in found.items()}
-        )
-        == []
-    )
-
-
-def test_a_tensor_that_an_update_makes_itself_is_no_parameter() -> None:
+def test_a_tensor_that_an_update_makes_itself_is_no_parameter_and_may_be_changed_in_place() -> None:
     def penalised(found: Any, batch: Any, nets: Any) -> Any:
-        actions, kept = batch.actions.detach().requires_grad_(), batch.rewards.requires_grad_()
+        actions, kept = batch.actions.clone().mul_(2).detach().requires_grad_(), batch.rewards.requires_grad_()
         q = nets.critic(batch.observations, actions)
         (slope,) = torch.autograd.grad(q.sum(), actions, create_graph=True)
         return {**found, "penalty": (slope.square().sum(-1) * batch.valid).mean(1) + 0 * kept.detach().mean(1)}

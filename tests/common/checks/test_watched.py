@@ -38,10 +38,6 @@ def test_names_are_those_of_the_networks_whatever_stands_for_them(nets: Networks
     assert torch.equal(found, nets.critic_target(rows, actions))
     assert not found.requires_grad
     assert watched.used == {"critic_target"}
-
-
-def test_asking_for_all_networks_uses_all(nets: Networks) -> None:
-    watched = WatchedNetworks(nets)
     assert dict(watched.items()) == dict(nets.items())
     assert watched.used == set(nets)
 
