@@ -30,10 +30,11 @@ class SpacesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return self.np_random.standard_normal(self.observation_space.shape).astype(np.float32)
 
 
-def space_env_of(observations: spaces.Space[Any]) -> SpacesEnv:
-    """Return an environment with these observations, which it cannot make."""
+def space_env_of(observations: spaces.Space[Any], actions: spaces.Space[Any] | None = None) -> SpacesEnv:
+    """Return an environment with these observations, which it cannot make; actions default to the box [-1, 1]^2."""
     env = SpacesEnv(1, 2)
     env.observation_space = observations  # type: ignore[assignment]
+    env.action_space = actions or env.action_space  # type: ignore[assignment]
     return env
 
 

@@ -18,15 +18,8 @@ from agents.common.nets.heads import ObservingNetwork
 from agents.common.sb3.model import FlowQLearning
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.spaces import UnsupportedSpaceError
-from tests.common.toys import (
-    NormedFeatures,
-    assert_same,
-    parameters_of,
-    space_env,
-    tiny_model,
-    toy_dataset,
-)
-from tests.envs import SpacesEnv
+from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
+from tests.envs import SpacesEnv, space_env_of
 
 ONE_CANDIDATE: set[str] = {"bc"}  # these have no critic to choose candidates with
 OBSERVATIONS = spaces.Box(-np.inf, np.inf, (4,), np.float32)
@@ -165,13 +158,13 @@ UNSUPPORTED: dict[str, tuple[spaces.Space[Any], spaces.Space[Any] | None, str]] 
 def test_unsupported_space_is_refused_by_name(case: str) -> None:
     observations, actions, message = UNSUPPORTED[case]
     with pytest.raises(UnsupportedSpaceError, match=re.escape(message)):
-        tiny_model(env=space_env(observations, actions))
+        tiny_model(env=space_env_of(observations, actions))
 
 
 @pytest.mark.few
 def test_observations_with_axes_in_double_precision_and_another_action_box_than_the_unit_box_work(id: str) -> None:
     box = spaces.Box(np.array([0.0, -4.0], np.float32), np.array([10.0, 8.0], np.float32))
-    model = trained(id, space_env(spaces.Box(-np.inf, np.inf, (2, 3), np.float64), box))
+    model = trained(id, space_env_of(spaces.Box(-np.inf, np.inf, (2, 3), np.float64), box))
     assert model.replay_buffer.observations.dtype == torch.float32
     stored = model.replay_buffer.actions[:60]
     torch.testing.assert_close(stored, torch.from_numpy(toy_dataset(observations=6)["actions"]), rtol=1e-5, atol=1e-5)

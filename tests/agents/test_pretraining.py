@@ -127,16 +127,6 @@ def test_pretraining_of_a_dataset_is_behaviour_cloning_to_the_last_bit() -> None
     assert is_equal(pretrained.policy.nets.behaviour, clone.policy.nets.behaviour)
 
 
-def test_stacked_replicas_pretrain_like_single_runs() -> None:
-    stacked = small_model("qam", pretraining_steps=1, seeds=[3, 4], seed=None)
-    alone = stacked.replica(1)
-    for seed in range(3):
-        batch, noise = toy_batch(stacked, seed=seed), toy_noise(stacked, seed=100 + seed)
-        stacked.trainer.update_on(batch, noise)
-        alone.trainer.update_on(batch.map(lambda t: t[1:]), {name: draw[1:] for name, draw in noise.items()})
-    torch.testing.assert_close(parameters_of(stacked.replica(1)), parameters_of(alone), rtol=1e-4, atol=1e-6)
-
-
 @pytest.mark.parametrize("saved_at", [2, 3, 4])
 @pytest.mark.parametrize("id", ["qam", "trqam"])
 def test_training_resumes_across_the_end_of_pretraining(id: str, saved_at: int, tmp_path: Path) -> None:
@@ -162,22 +152,6 @@ def test_an_algorithm_without_a_behaviour_flow_refuses_to_pretrain(id: str) -> N
         tiny_model(id, pretraining_steps=1)
     with pytest.raises(ValueError, match="has no behaviour flow to pretrain; leave pretraining out"):
         tiny_model(id).load_pretrained_actor("never_read.zip")
-
-
-@pytest.mark.slow
-def test_pretraining_compiles_once_for_all_of_its_updates() -> None:
-    torch._dynamo.reset()
-    counter = torch._dynamo.utils.counters["stats"]
-    model = small_model("fql", pretraining_steps=4, compile="on")
-    for update in range(3):
-        step(model, update)
-    pretraining_graphs = counter["unique_graphs"]
-    step(model, 3)
-    assert counter["unique_graphs"] == pretraining_graphs
-    assert "distill_loss" in step(model, 4)
-    graphs = counter["unique_graphs"]
-    step(model, 5)
-    assert counter["unique_graphs"] == graphs
 
 
 # -- flows of saved models --------------------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ def test_a_checkpoint_is_refused_where_the_environment_has_another_space_now(tmp
     assert_same(parameters_of(other), before)
 
 
-def test_of_a_checkpoint_that_is_a_link_the_link_alone_is_removed(tmp_path: Path) -> None:
+def test_the_last_two_checkpoints_are_kept_and_of_one_that_is_a_link_the_link_alone_is_removed(tmp_path: Path) -> None:
     model = model_on(environments())
     runs, elsewhere = tmp_path / "checkpoint", tmp_path / "elsewhere"
     save_checkpoint(model, runs).rename(elsewhere)
@@ -154,6 +154,7 @@ def test_of_a_checkpoint_that_is_a_link_the_link_alone_is_removed(tmp_path: Path
         model.learn_offline(1)
         save_checkpoint(model, runs)
     assert [path.name for path in find_checkpoints(runs)] == ["step_000000002.0", "step_000000001.0"]
+    assert len(list(runs.iterdir())) == 2
     assert not (runs / "step_000000000.0").is_symlink()
     assert sorted(elsewhere.iterdir()) == kept
 
@@ -192,15 +193,6 @@ def test_a_checkpoint_of_another_version_is_refused_and_the_model_left_as_it_is(
     ):
         load_checkpoint(other, checkpoint)
     assert_same(before, parameters_of(other))
-
-
-def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
-    model = tiny_model(env=environments())
-    for _ in range(4):
-        model.learn_offline(1, dataset=None if model.num_timesteps else toy_dataset(30, 3))
-        save_checkpoint(model, tmp_path)
-    assert [path.name for path in find_checkpoints(tmp_path)] == ["step_000000004.0", "step_000000003.0"]
-    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_failed_write_leaves_the_old_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

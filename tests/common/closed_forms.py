@@ -7,6 +7,7 @@ V_t = t^2 s^2 + (1-t)^2, and the velocity v(x, t) = m + c_t (x - t m) with c_t =
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ class Gaussian:
     m: float
     s: float
 
-    def slope(self, t: float) -> float:
+    def slope(self, t: Any) -> Any:
         """Return c_t."""
         return (t * self.s**2 - (1 - t)) / (t**2 * self.s**2 + (1 - t) ** 2)
 
@@ -34,8 +35,7 @@ class Gaussian:
 
     def __call__(self, x: Tensor, t: Time) -> Tensor:
         t = torch.as_tensor(t, dtype=x.dtype)
-        slope = (t * self.s**2 - (1 - t)) / (t**2 * self.s**2 + (1 - t) ** 2)
-        return self.m + slope * (x - t * self.m)
+        return self.m + self.slope(t) * (x - t * self.m)
 
 
 @dataclass(frozen=True)

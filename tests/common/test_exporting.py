@@ -15,7 +15,8 @@ import agents
 from agents.common.sb3 import exporting
 from agents.common.sb3.exporting import export_onnx, run_onnx
 from agents.common.sb3.policy import FlowPolicy
-from tests.common.toys import TINY, space_env, tiny_model
+from tests.common.toys import TINY, tiny_model
+from tests.envs import space_env_of
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -58,7 +59,7 @@ PICTURES: dict[str, tuple[str, spaces.Space[Any], dict[str, Any]]] = {
 def test_images_and_choices_are_taken_as_the_environment_gives_them(name: str, id: str, tmp_path: Path) -> None:
     policy_name, space, kwargs = PICTURES[name]
     model = agents.get(id).algorithm(
-        policy_name, space_env(space), **{**TINY, "horizon_length": 1, "policy_kwargs": kwargs}
+        policy_name, space_env_of(space), **{**TINY, "horizon_length": 1, "policy_kwargs": kwargs}
     )
     assert export_onnx(model.policy, tmp_path / "policy.onnx") <= 1e-5
     space.seed(3)
@@ -67,35 +68,22 @@ def test_images_and_choices_are_taken_as_the_environment_gives_them(name: str, i
         f"observations.{key}" if key else "observations": np.stack([each[key] if key else each for each in seen])
         for key in (space.spaces if isinstance(space, spaces.Dict) else [""])
     }
-    zeros = {key: np.zeros((5, *draw.shape[1:]), np.float32) for key, draw in noise_of(model.policy).items()}
+    zeros = {
+        key: np.zeros((5, *draw.shape[1:]), np.float32)
+        for key, draw in model.policy.draw_action_noise(1, torch.Generator()).items()
+    }
     found = run_onnx(str(tmp_path / "policy.onnx"), {**batch, **zeros})[:, 0]
     wanted = [model.predict(each, deterministic=True)[0] for each in seen]
     np.testing.assert_allclose(found, wanted, atol=2e-5)
     assert np.ptp(found, 0).max() > 1e-4, "actions depend on the observation"
 
 
-def noise_of(policy: FlowPolicy) -> dict[str, torch.Tensor]:
-    return policy.draw_action_noise(1, torch.Generator())
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("onnx") / "policy.onnx"
+def test_a_file_says_what_it_is_and_holds_seeded_noise(tmp_path: Path) -> None:
+    path = tmp_path / "policy.onnx"
     export_onnx(tiny_model("rebrac").policy, path, about={"env": "a maze"}, seed=3)
-    return path
-
-
-@pytest.mark.slow
-def test_noise_inside_is_seeded(exported: Path) -> None:
-    assert [each.name for each in onnx.load(exported).graph.input] == ["observations"]
-    rows = np.zeros((4, 4), np.float32)
-    np.testing.assert_array_equal(
-        run_onnx(str(exported), {"observations": rows}), run_onnx(str(exported), {"observations": rows})
-    )
-
-
-def test_a_file_says_what_it_is(exported: Path) -> None:
-    file = onnx.load(exported)
+    file, rows = onnx.load(path), {"observations": np.zeros((4, 4), np.float32)}
+    assert [each.name for each in file.graph.input] == ["observations"]
+    np.testing.assert_array_equal(run_onnx(str(path), rows), run_onnx(str(path), rows))
     assert [each.version for each in file.opset_import if not each.domain] == [20]
     (text,) = [each.value for each in file.metadata_props if each.key == "flow_rl_zoo"]
     said = json.loads(text)

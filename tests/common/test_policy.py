@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 import agents
 from agents.common.sb3.policy import FlowPolicy
-from tests.common.toys import space_env, tiny_model
+from tests.common.toys import tiny_model
+from tests.envs import space_env_of
 
 HORIZON = 3
 
@@ -153,7 +154,7 @@ def test_stacked_seeds_plan_anew_only_where_a_chunk_is_used_up() -> None:
 @pytest.mark.parametrize("horizon_length", [1, 3])
 def test_actions_come_in_the_units_of_the_environment(monkeypatch: pytest.MonkeyPatch, horizon_length: int) -> None:
     box = spaces.Box(np.array([0.0, -4.0], np.float32), np.array([10.0, 4.0], np.float32))
-    env = space_env(spaces.Box(-np.inf, np.inf, (4,), np.float32), box)
+    env = space_env_of(spaces.Box(-np.inf, np.inf, (4,), np.float32), box)
     policy = policy_of(env=env, horizon_length=horizon_length)
     ends = torch.tensor([-1.0, 0.5]).repeat(horizon_length)
     monkeypatch.setattr(policy.method, "sample_actions", lambda obs, noise, nets: ends.expand(*obs.shape[:2], -1))
@@ -167,7 +168,7 @@ def test_actions_come_in_the_units_of_the_environment(monkeypatch: pytest.Monkey
 def test_actions_at_the_edge_stay_inside_awkward_boxes(monkeypatch: pytest.MonkeyPatch, horizon_length: int) -> None:
     # low + (high - low) is one unit in the last place above this high
     box = spaces.Box(np.float32(-1.3812797), np.float32(-0.03466512), (2,), np.float32)
-    env = space_env(spaces.Box(-np.inf, np.inf, (4,), np.float32), box)
+    env = space_env_of(spaces.Box(-np.inf, np.inf, (4,), np.float32), box)
     policy = policy_of(env=env, horizon_length=horizon_length)
     for edge in (-2.0, 2.0):
         outside = torch.full((1, 1, 2 * horizon_length), edge)

@@ -50,15 +50,6 @@ class NormedFeatures(BaseFeaturesExtractor):
         return self.layers(observations)
 
 
-def space_env(observations: spaces.Space[Any], actions: spaces.Space[Any] | None = None) -> SpacesEnv:
-    """Return an environment with the given spaces; actions default to the box [-1, 1]^2."""
-    env = SpacesEnv(1, 2)
-    env.observation_space = observations  # type: ignore[assignment]
-    if actions is not None:
-        env.action_space = actions  # type: ignore[assignment]
-    return env
-
-
 def tiny_model(id: str = "qam", env: gymnasium.Env[Any, Any] | None = None, **settings: Any) -> FlowQLearning:
     """Return an algorithm with tiny networks, 4 observations and 2 actions, that writes no logs."""
     model = agents.get(id).algorithm("MlpPolicy", env or SpacesEnv(4, 2), **{**TINY, **settings})

@@ -124,18 +124,55 @@ def test_qam_has_the_ten_domains_of_its_paper() -> None:
     assert set(read_profiles("qam")[DEFAULT_PROFILE]) >= PAPER_DOMAINS
 
 
+AS_FQL = {"ensemble_size": 2, "batch_size": 256, "gamma": 0.99, "tau": 0.005, "horizon_length": 1}
+D4RL_STEPS, OCBENCH_STEPS = {"offline_steps": 500_000}, {"offline_steps": 2_000_000, "eval_episodes": 500}
+LOCOMOTION = {"offline_steps": 1_000_000, "score": "return"}
+
+
 @pytest.mark.parametrize(
-    ("domain", "expected"),
+    ("algo", "task", "profile", "status", "expected"),
     [
-        ("puzzle-4x4-play", {"inverse_temperature": 30.0, "sparse": True, "horizon_length": 5, "gamma": 0.99}),
-        ("antmaze-giant-navigate", {"inverse_temperature": 3.0, "horizon_length": 1, "gamma": 0.995, "rho": 0.5}),
-        ("humanoidmaze-large-navigate", {"inverse_temperature": 3.0, "horizon_length": 1, "rho": 0.0, "gamma": 0.995}),
-        ("cube-double-play", {"inverse_temperature": 1.0, "sparse": False, "ensemble_size": 10, "flow_steps": 10}),
+        ("qam", "puzzle-4x4-play", "qam", "published",
+         {"inverse_temperature": 30.0, "sparse": True, "horizon_length": 5, "gamma": 0.99}),
+        ("qam", "antmaze-giant-navigate", "qam", "published",
+         {"inverse_temperature": 3.0, "horizon_length": 1, "gamma": 0.995, "rho": 0.5}),
+        ("qam", "humanoidmaze-large-navigate", "qam", "published",
+         {"inverse_temperature": 3.0, "horizon_length": 1, "rho": 0.0, "gamma": 0.995}),
+        ("qam", "cube-double-play", "qam", "published",
+         {"inverse_temperature": 1.0, "sparse": False, "ensemble_size": 10, "flow_steps": 10}),
+        ("trqam", "cube-triple-play", "trqam", "", {"kl_budget": 0.5}),
+        ("trqam", "scene-play", "trqam", "", {"kl_budget": 1.0}),
+        ("sqam", "cube-double-play", "trqam", "", {"kl_budget": 0.5, "gap_penalty": 0.0}),
+        ("sqam", "cube-triple-play", "trqam", "", {"kl_budget": 0.5, "gap_penalty": 0.3}),
+        ("fql", "block-cpu-single-task1-v0", "qam", "", {**OCBENCH_STEPS, "horizon_length": 25, "score": None}),
+        ("fql", "block-cpu-lite-single-task1-v0", "qam", "", {**OCBENCH_STEPS, "horizon_length": 3, "score": None}),
+        ("fql", "bowling-cpu-task1-v0", "qam", "", {**OCBENCH_STEPS, "horizon_length": 25, "score": "return"}),
+        ("fql", "D4RL/pen/expert-v2", "d4rl", "published",
+         {**AS_FQL, **D4RL_STEPS, "score": "return", "distill_weight": 3000.0, "rho": 1.0}),
+        ("fql", "D4RL/hammer/cloned-v2", "d4rl", "published",
+         {**AS_FQL, **D4RL_STEPS, "score": "return", "distill_weight": 10_000.0, "rho": 1.0}),
+        ("fql", "D4RL/antmaze/large-play-v1", "d4rl", "untuned",
+         {**AS_FQL, **D4RL_STEPS, "score": None, "distill_weight": 3.0, "rho": 0.0}),
+        ("fql", "mujoco/hopper/medium-v0", "d4rl", "untuned",
+         {**AS_FQL, **LOCOMOTION, "distill_weight": 100.0, "rho": 1.0}),
+        ("fql", "visual-cube-single-play", "qam", "published", {**AS_FQL, "distill_weight": 300, "rho": 0}),
+        ("fql", "visual-cube-double-play", "qam", "published", {**AS_FQL, "distill_weight": 100, "rho": 0}),
+        ("fql", "visual-scene-play", "qam", "published", {**AS_FQL, "distill_weight": 100, "rho": 0}),
+        ("fql", "visual-puzzle-3x3-play", "qam", "published", {**AS_FQL, "distill_weight": 300, "rho": 0}),
+        ("fql", "visual-puzzle-4x4-play", "qam", "published", {**AS_FQL, "distill_weight": 300, "rho": 0}),
     ],
-)
-def test_qam_uses_the_published_values(domain: str, expected: dict[str, Any]) -> None:
-    settings = load_config("qam", f"{domain}-singletask-task1-v0", domain).settings
-    assert {name: settings[name] for name in expected} == expected
+)  # fmt: skip
+def test_tasks_have_the_values_of_their_authors(
+    algo: str, task: str, profile: str, status: str, expected: dict[str, Any]
+) -> None:
+    name, domain, groups = f"{task}-singletask-task1-v0", task, ("visual",) if task.startswith("visual") else ()
+    if known := TASKS.get(task) or d4rl.TASKS.get(task):
+        name, domain, groups = task, known.domain, getattr(known, "entries", ())
+    config = load_config(algo, name, domain, groups=groups, profile=profile)
+    found: dict[str, Any] = {**vars(config.run), **config.settings}
+    assert {key: found[key] for key in expected} == expected
+    assert status in config.sources[-1]
+    assert config.departures == []
 
 
 # -- profiles ---------------------------------------------------------------------------------------------------------
@@ -148,22 +185,6 @@ def test_every_entry_of_a_profile_is_reachable_and_names_its_source_and_status(
     assert name in {"default", "quick", "visual", "visual-quick"} | DOMAINS | OCBENCH | ROBOMIMIC | D4RL, origin
     assert entry["source"]
     assert entry["status"] in STATUSES
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("block-cpu-single-task1-v0", (2_000_000, 500, 25, None)),
-        ("block-cpu-lite-single-task1-v0", (2_000_000, 500, 3, None)),
-        ("bowling-cpu-task1-v0", (2_000_000, 500, 25, "return")),
-    ],
-)
-def test_the_tasks_of_ocbench_have_its_protocol(name: str, expected: tuple[Any, ...]) -> None:
-    task = TASKS[name]
-    config = load_config("fql", name, task.domain, groups=task.entries)
-    run = config.run
-    assert (run.offline_steps, run.eval_episodes, config.settings["horizon_length"], run.score) == expected
-    assert any("untuned" in source for source in config.sources)
 
 
 @pytest.mark.parametrize("task", robomimic.TASKS.values(), ids=robomimic.TASKS)
@@ -180,26 +201,6 @@ def test_the_tasks_of_robomimic_have_the_protocols_of_q_chunking_and_trqam(task:
     assert any("untuned" in source for source in ours.sources)
 
 
-@pytest.mark.parametrize(
-    ("name", "run", "settings"),
-    [
-        ("D4RL/pen/expert-v2", (500_000, "return"), {"distill_weight": 3000.0, "rho": 1.0}),
-        ("D4RL/hammer/cloned-v2", (500_000, "return"), {"distill_weight": 10_000.0, "rho": 1.0}),
-        ("D4RL/antmaze/large-play-v1", (500_000, None), {"distill_weight": 3.0, "rho": 0.0}),
-        ("mujoco/hopper/medium-v0", (1_000_000, "return"), {"distill_weight": 100.0, "rho": 1.0}),
-    ],
-)
-def test_d4rl_has_the_protocol_and_the_weights_of_fql(
-    name: str, run: tuple[int, str], settings: dict[str, Any]
-) -> None:
-    config = load_config("fql", name, d4rl.TASKS[name].domain, profile="d4rl")
-    assert (config.run.offline_steps, config.run.score) == run
-    wanted = {"ensemble_size": 2, "batch_size": 256, "gamma": 0.99, "tau": 0.005, "horizon_length": 1, **settings}
-    assert {key: config.settings[key] for key in wanted} == wanted
-    assert any("published" in source for source in config.sources if name in source) == ("v2" in name)
-    assert config.departures == []
-
-
 @pytest.mark.parametrize("algo", agents.algorithm_ids())
 def test_images_have_the_protocol_of_fql(algo: str) -> None:
     domain = "visual-cube-single-play"
@@ -212,16 +213,6 @@ def test_images_have_the_protocol_of_fql(algo: str) -> None:
         algo in ("fql", "ifql", "rebrac")
     )
     assert config.departures == []
-
-
-@pytest.mark.parametrize(
-    ("domain", "weight"),
-    [("cube-single", 300), ("cube-double", 100), ("scene", 100), ("puzzle-3x3", 300), ("puzzle-4x4", 300)],
-)
-def test_fql_has_its_published_weights_on_images(domain: str, weight: float) -> None:
-    found = load_config("fql", f"visual-{domain}", f"visual-{domain}-play", groups=("visual",)).settings
-    wanted = {"distill_weight": weight, "ensemble_size": 2, "rho": 0, "batch_size": 256, "gamma": 0.99, "tau": 0.005}
-    assert {name: found[name] for name in wanted} == wanted
 
 
 @pytest.mark.parametrize(("algo", "profile"), [*PROFILES, ("qgf", DEFAULT_PROFILE)])
@@ -254,20 +245,6 @@ def test_trqams_protocol_is_the_same_for_all_of_its_algorithms(algo: str) -> Non
             "sparse": False,
         }
         assert {name: config.settings[name] for name in expected} == expected, domain
-
-
-@pytest.mark.parametrize(
-    ("algo", "domain", "expected"),
-    [
-        ("trqam", "cube-triple-play", {"kl_budget": 0.5}),
-        ("trqam", "scene-play", {"kl_budget": 1.0}),
-        ("sqam", "cube-double-play", {"kl_budget": 0.5, "gap_penalty": 0.0}),
-        ("sqam", "cube-triple-play", {"kl_budget": 0.5, "gap_penalty": 0.3}),
-    ],
-)
-def test_trust_region_settings_are_the_authors(algo: str, domain: str, expected: dict[str, float]) -> None:
-    settings = load_config(algo, f"{domain}-singletask-task1-v0", domain, profile="trqam").settings
-    assert {name: settings[name] for name in expected} == expected
 
 
 def test_an_unknown_setting_in_a_file_names_the_closest(tmp_path) -> None:

@@ -22,6 +22,7 @@ from agents.common.nets.policies import (
 from tests.parity.reference import OWN_FIXTURES, find_parameter
 
 OBSERVATIONS, ACTIONS, ENSEMBLE, HIDDEN = 6, 5, 4, [32, 32, 32]
+SIZES = (1, OBSERVATIONS, ACTIONS)
 TOLERANCE = 5e-6  # relative to the largest recorded value, or to 1
 LOG_DENSITY_TOLERANCE = 1e-5  # absolute, for densities that float32 resolves that finely...
 LOG_DENSITY_ROUNDING = 4e-7  # ...and relative, three units in the last place, for those in the hundreds and thousands
@@ -69,7 +70,7 @@ class Entry:
 
 
 def critic(entry: Entry) -> Outputs:
-    network = entry.fill(CriticEnsemble(1, OBSERVATIONS, ACTIONS, ENSEMBLE, HIDDEN))
+    network = entry.fill(CriticEnsemble(*SIZES, ENSEMBLE, HIDDEN))
     actions = entry["a"].requires_grad_()
     q = network(entry["s"], actions)
     outputs = {"out": q[0]}
@@ -82,31 +83,20 @@ def critic(entry: Entry) -> Outputs:
     return outputs
 
 
-def value(entry: Entry) -> Outputs:
-    return {"out": entry.fill(StateValue(1, OBSERVATIONS, HIDDEN))(entry["s"])[0]}
-
-
 def velocity(entry: Entry) -> Outputs:
-    network = entry.fill(VelocityField(1, OBSERVATIONS, ACTIONS, HIDDEN, layer_norm="layernorm" in entry.name))
+    network = entry.fill(VelocityField(*SIZES, HIDDEN, layer_norm="layernorm" in entry.name))
     x = entry["x"].requires_grad_()
     out = network(entry["s"], x, entry["t"])
     return {"out": out[0], "vjp": torch.autograd.grad(out, x, entry["w"])[0][0]}
 
 
-def one_step(entry: Entry) -> Outputs:
-    return {"out": entry.fill(VelocityField(1, OBSERVATIONS, ACTIONS, HIDDEN, time=False))(entry["s"], entry["z"])[0]}
-
-
 def time_critic(entry: Entry) -> Outputs:
-    network = entry.fill(CriticEnsemble(1, OBSERVATIONS, ACTIONS, ENSEMBLE, HIDDEN, time=True))
-    return {
-        "out": network(entry["s"], entry["x"], entry["t"])[0],
-        "out_t1": network(entry["s"], entry["x"], 1.0)[0],
-    }
+    network = entry.fill(CriticEnsemble(*SIZES, ENSEMBLE, HIDDEN, time=True))
+    return {"out": network(entry["s"], entry["x"], entry["t"])[0], "out_t1": network(entry["s"], entry["x"], 1.0)[0]}
 
 
 def tanh_normal(entry: Entry) -> Outputs:
-    mean, log_std = entry.fill(TanhGaussian(1, OBSERVATIONS, ACTIONS, HIDDEN))(entry["s"])
+    mean, log_std = entry.fill(TanhGaussian(*SIZES, HIDDEN))(entry["s"])
     outputs = {"mean": mean[0], "log_std": log_std[0]}
     if "log_prob" in entry.outputs():
         sample, log_prob = tanh_gaussian_sample(mean, log_std, entry["eps"])
@@ -122,27 +112,19 @@ def tanh_normal_density(entry: Entry) -> Outputs:
     }
 
 
-def tanh_actor(entry: Entry) -> Outputs:
-    return {"out": entry.fill(TanhActor(1, OBSERVATIONS, ACTIONS, HIDDEN))(entry["s"])[0]}
-
-
-def noise_net(entry: Entry) -> Outputs:
-    return {"out": entry.fill(NoisePredictor(1, OBSERVATIONS, ACTIONS, HIDDEN))(entry["s"], entry["x"], entry["t"])[0]}
-
-
 COMPUTED: dict[str, Callable[[Entry], Outputs]] = {
     "critic": critic,
     "critic_small": critic,
-    "value": value,
+    "value": lambda e: {"out": e.fill(StateValue(1, OBSERVATIONS, HIDDEN))(e["s"])[0]},
     "velocity": velocity,
     "velocity_layernorm": velocity,
-    "onestep": one_step,
+    "onestep": lambda e: {"out": e.fill(VelocityField(*SIZES, HIDDEN, time=False))(e["s"], e["z"])[0]},
     "time_critic": time_critic,
     "tanh_normal": tanh_normal,
     "tanh_normal_lowclip": tanh_normal,
     "tanh_normal_density": tanh_normal_density,
-    "tanh_actor": tanh_actor,
-    "noise_net": noise_net,
+    "tanh_actor": lambda e: {"out": e.fill(TanhActor(*SIZES, HIDDEN))(e["s"])[0]},
+    "noise_net": lambda e: {"out": e.fill(NoisePredictor(*SIZES, HIDDEN))(e["s"], e["x"], e["t"])[0]},
 }
 
 

@@ -28,8 +28,8 @@ from stable_baselines3.sac.policies import SACPolicy
 
 import agents
 from agents.common.nets.mlp import StackedMLP
-from tests.common.toys import TINY, assert_same, parameters_of, space_env, tiny_model, toy_dataset
-from tests.envs import SpacesEnv
+from tests.common.toys import TINY, assert_same, parameters_of, tiny_model, toy_dataset
+from tests.envs import SpacesEnv, space_env_of
 
 
 class RenderedEnv(SpacesEnv):
@@ -294,7 +294,7 @@ def test_episodes_are_recorded_as_videos(tmp_path: Path) -> None:
 
 def test_hindsight_replay_is_refused() -> None:
     box = spaces.Box(-1, 1, (2,))
-    goals = space_env(spaces.Dict({"observation": box, "achieved_goal": box, "desired_goal": box}))
+    goals = space_env_of(spaces.Dict({"observation": box, "achieved_goal": box, "desired_goal": box}))
     with pytest.raises(TypeError, match="must be a subclass of SequenceReplayBuffer, got HerReplayBuffer"):
         agents.QAM("MultiInputPolicy", goals, replay_buffer_class=stable_baselines3.HerReplayBuffer)
 

@@ -16,7 +16,8 @@ from agents.common.data import action_range as module
 from agents.common.data.action_range import ROUNDING, ActionRange, in_pieces
 from agents.common.sb3.model import FlowQLearning
 from tests.common.data.test_buffer import all_rows, assert_same_batches
-from tests.common.toys import space_env, tiny_model, toy_dataset, toy_shards
+from tests.common.toys import tiny_model, toy_dataset, toy_shards
+from tests.envs import space_env_of
 
 WIDE = spaces.Box(np.array([-2, 0], np.float32), np.array([6, 10], np.float32))
 
@@ -30,7 +31,7 @@ def find(actions: NDArray[Any], space: spaces.Box | None = None, kept: NDArray[n
 
 
 def model_in(space: spaces.Box) -> FlowQLearning:
-    return tiny_model(env=space_env(spaces.Box(-1, 1, (4,), np.float32), space))
+    return tiny_model(env=space_env_of(spaces.Box(-1, 1, (4,), np.float32), space))
 
 
 def dataset_in(space: spaces.Box) -> dict[str, NDArray[Any]]:

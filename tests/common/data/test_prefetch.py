@@ -28,18 +28,6 @@ def seeded(seed: int = 0) -> tuple[torch.Generator, torch.Generator]:
     return torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
 
 
-class Draws:
-    """A source of batches that notes which thread drew them."""
-
-    def __init__(self) -> None:
-        self.threads: list[str] = []
-
-    def __call__(self, size: int, generator: torch.Generator) -> Batch:
-        self.threads.append(threading.current_thread().name.partition("_")[0])
-        value = torch.rand(1, size, generator=generator)
-        return Batch(*[value] * 7)
-
-
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_batches_are_the_same_as_on_the_device_also_while_transitions_are_added(replicas: int) -> None:
     (device, host), (first, second) = pair(size=6, replicas=replicas, n_envs=replicas), seeded()
@@ -59,15 +47,6 @@ def test_a_batch_that_was_prepared_and_not_used_moves_no_generator() -> None:
         assert torch.equal(used.get_state(), expected.get_state())
 
 
-def test_the_next_batch_is_prepared_in_the_background() -> None:
-    draws, source, generator = Draws(), Prefetcher(CPU), torch.Generator()
-    for _ in range(6):
-        source.batch(draws, 4, generator)
-    source.discard()
-    assert draws.threads[:2] == ["MainThread"] * 2
-    assert set(draws.threads[2:6]) == {"next-batch"}
-
-
 def test_a_failure_in_the_background_is_not_lost() -> None:
     source, generator, calls = Prefetcher(CPU), torch.Generator(), []
 
@@ -75,7 +54,7 @@ def test_a_failure_in_the_background_is_not_lost() -> None:
         calls.append(size)
         if len(calls) == 3:
             raise RuntimeError("the disk is gone")
-        return Draws()(size, drawn_from)
+        return Batch(*[torch.rand(1, size, generator=drawn_from)] * 7)
 
     source.batch(failing, 4, generator)
     source.batch(failing, 4, generator)

@@ -10,12 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.common.maths.flow import (
-    flow_matching_loss,
-    integrate_flow,
-    interpolate,
-    times_of_sampler,
-)
+from agents.common.maths.flow import flow_matching_loss, integrate_flow, interpolate, times_of_sampler
 from tests.common.closed_forms import Gaussian, sampled_moments
 
 

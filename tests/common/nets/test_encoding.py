@@ -14,7 +14,8 @@ import agents
 from agents.common.nets.encoding import RememberedFeatures, RepeatedObservations
 from agents.common.nets.heads import ObservingNetwork
 from agents.common.sb3.model import FlowQLearning
-from tests.common.toys import NormedFeatures, normals, space_env, tiny_model, toy_batch, toy_noise
+from tests.common.toys import NormedFeatures, normals, tiny_model, toy_batch, toy_noise
+from tests.envs import space_env_of
 
 CANDIDATES, ROWS = 4, 16
 
@@ -35,7 +36,7 @@ class Counting(BaseFeaturesExtractor):
 
 def counting_model(id: str, **settings: Any) -> FlowQLearning:
     kwargs = {"features_extractor_class": Counting}
-    return tiny_model(id, space_env(spaces.Box(-1, 1, (4,))), policy_kwargs=kwargs, **settings)
+    return tiny_model(id, space_env_of(spaces.Box(-1, 1, (4,))), policy_kwargs=kwargs, **settings)
 
 
 def counted(model: FlowQLearning) -> int:
@@ -89,7 +90,7 @@ def test_what_is_remembered_changes_neither_losses_nor_gradients(id: str, monkey
 
 def test_an_extractor_with_dropout_or_statistics_is_called_every_time_while_it_trains() -> None:
     kwargs = {"features_extractor_class": NormedFeatures}
-    nets = tiny_model("qam", space_env(spaces.Box(-1, 1, (4,))), policy_kwargs=kwargs).policy.nets
+    nets = tiny_model("qam", space_env_of(spaces.Box(-1, 1, (4,))), policy_kwargs=kwargs).policy.nets
     view, observations, actions = RememberedFeatures(nets), normals(1, 3, 4), normals(1, 3, 6, seed=1)
     first, second = (view.critic(observations, actions) for _ in range(2))
     assert not torch.equal(first, second)
