@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import yaml
 from gymnasium import spaces
-from numpy.typing import NDArray
 
 import agents
 from agents.common.data.action_range import ActionRange
@@ -33,7 +32,7 @@ from agents.parity import ParityError, Recorder, find_fixtures, perturb, read_fi
 from tests.common.toys import toy_dataset
 from tests.envs import SpacesEnv
 from tests.zoo.datasets import demonstrations, own
-from tests.zoo.datasets.formats.test_ocbench import arrays as ocbench_arrays
+from tests.zoo.datasets.test_ocbench import arrays as ocbench_arrays
 from tests.zoo.runs.test_read import write_run
 from zoo.datasets.formats.episodes import COMPACT, Arrays
 from zoo.datasets.formats.read import read_source
@@ -136,17 +135,6 @@ def memory_limited(more: int = GIB) -> Iterator[None]:
 # -- run folders ------------------------------------------------------------------------------------------------------
 
 
-@cache
-def _runs() -> Files:
-    with tempfile.TemporaryDirectory() as folder:
-        write_run(Path(folder, "run"), episodes=3, offline=(1, 2))
-        return _files(Path(folder))
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
 def _read_runs(folder: Path) -> None:
     """Read a run and an intact one beside it, as ``compare`` does: a bad one is skipped, and takes no other with it.
 
@@ -164,47 +152,11 @@ def _read_runs(folder: Path) -> None:
 # -- datasets ---------------------------------------------------------------------------------------------------------
 
 
-@cache
-def _dataset() -> Files:
-    arrays: dict[str, NDArray[Any]] = toy_dataset(12, observations=3, actions=2, length=4)
-    content = io.BytesIO()
-    np.savez(content, **arrays, timeouts=np.zeros(12, bool))
-    return {"dataset.npz": content.getvalue()}
-
-
 def _read_dataset(folder: Path) -> None:
     box = spaces.Box(-1, 1, (2,), np.float32)
     found = prepare(folder / "dataset.npz", (3,), ActionRange.of(box, None), horizon_length=2)
     for name, array in found.arrays.items():
         assert np.isfinite(np.asarray(array, np.float32)[found.valid]).all(), name
-
-
-def _written(write: Callable[[Path, list[Arrays]], Any]) -> Callable[[], Files]:
-    """Return what gives the files of a set of one's own."""
-
-    @cache
-    def example() -> Files:
-        with tempfile.TemporaryDirectory() as folder:
-            write(Path(folder), own.episodes(2, 4))
-            return _files(Path(folder))
-
-    return example
-
-
-@cache
-def _robomimic() -> Files:
-    with tempfile.TemporaryDirectory() as folder:
-        demonstrations.write(
-            Path(folder) / "low_dim.hdf5", [demonstrations.demonstration(3), demonstrations.demonstration(2, 1)]
-        )
-        return _files(Path(folder))
-
-
-@cache
-def _ocbench() -> Files:
-    content = io.BytesIO()
-    np.savez(content, **ocbench_arrays())  # type: ignore[arg-type]
-    return {"ocbench.npz": content.getvalue()}
 
 
 def _read_own(name: str) -> Callable[[Path], None]:
@@ -259,13 +211,9 @@ def _read_suite(folder: Path) -> None:
 # -- models -----------------------------------------------------------------------------------------------------------
 
 
-@cache
-def _model() -> Files:
-    with tempfile.TemporaryDirectory() as folder:
-        env = SpacesEnv(3, 2)
-        model = agents.BC("MlpPolicy", env, net_arch=[2], flow_steps=1, horizon_length=1, buffer_size=4, device="cpu")
-        model.save(Path(folder) / "model")
-        return _files(Path(folder))
+def _tiny() -> agents.BC:
+    env = SpacesEnv(3, 2)
+    return agents.BC("MlpPolicy", env, net_arch=[2], flow_steps=1, horizon_length=1, buffer_size=4, device="cpu")
 
 
 def _read_model(folder: Path) -> None:
@@ -275,17 +223,10 @@ def _read_model(folder: Path) -> None:
     model.predict(model.observation_space.sample())
 
 
-@cache
-def _policy() -> Files:
-    with tempfile.TemporaryDirectory() as folder:
-        env = SpacesEnv(3, 2)
-        model = agents.BC("MlpPolicy", env, net_arch=[2], flow_steps=1, horizon_length=1, buffer_size=4, device="cpu")
-        protocol = {"episodes": 2, "seed": 0, "env_kwargs": {}}
-        score = vars(Score("success", 0.5, 0.1, 0.9, 2))
-        model.save_policy(
-            Path(folder) / "policy.safetensors", {"env": "Toy-v0", "seed": 0, "protocol": protocol, "score": score}
-        )
-        return _files(Path(folder))
+def _write_policy(folder: Path) -> None:
+    protocol = {"episodes": 2, "seed": 0, "env_kwargs": {}}
+    about = {"env": "Toy-v0", "seed": 0, "protocol": protocol, "score": vars(Score("success", 0.5, 0.1, 0.9, 2))}
+    _tiny().save_policy(folder / "policy.safetensors", about)
 
 
 def _read_policy(folder: Path) -> None:
@@ -296,8 +237,7 @@ def _read_policy(folder: Path) -> None:
 # -- recorded numbers -------------------------------------------------------------------------------------------------
 
 
-@cache
-def _fixture() -> Files:
+def _write_fixture(folder: Path) -> None:
     parameters = perturb({"critic": {"w": np.zeros(2)}, "target_critic": {"w": np.zeros(2)}}, seed=0)
     recorder = Recorder("small", reference="us", config={"tau": 0.1}, adam={"lr": 3e-4}, tolerances={"loss": 1e-4})
     recorder.start(parameters, {"rewards": np.zeros(2)})
@@ -306,9 +246,7 @@ def _fixture() -> Files:
     for _ in range(3):
         recorder.update({"bc_t": np.zeros(2)}, 1.0, parameters)
     recorder.sample(np.zeros((1, 2)), {}, np.zeros((1, 1)))
-    with tempfile.TemporaryDirectory() as folder:
-        recorder.save(Path(folder) / "small.npz")
-        return _files(Path(folder))
+    recorder.save(folder / "small.npz")
 
 
 def _read_fixture(folder: Path) -> None:
@@ -317,18 +255,45 @@ def _read_fixture(folder: Path) -> None:
     assert np.isfinite([fixture.config.get("tau", 0), fixture.total(3), *fixture.losses.values()]).all()
 
 
+def _written(write: Callable[[Path], Any]) -> Callable[[], Files]:
+    """Return what gives the files that a function writes into a folder."""
+
+    @cache
+    def example() -> Files:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write(folder)
+            found = sorted(path for path in folder.rglob("*") if path.is_file())
+            return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+    return example
+
+
+def _own(write: Callable[[Path, list[Arrays]], Any]) -> Callable[[], Files]:
+    """Return what gives the files of a set of one's own."""
+    return _written(lambda folder: write(folder, own.episodes(2, 4)))
+
+
+DATASET = {**toy_dataset(12, observations=3, actions=2, length=4), "timeouts": np.zeros(12, bool)}
+PARTS = [demonstrations.demonstration(3), demonstrations.demonstration(2, 1)]
+_runs = _written(lambda folder: write_run(folder / "run", episodes=3, offline=(1, 2)))
+_dataset = _written(lambda folder: np.savez(folder / "dataset.npz", **DATASET))
+_robomimic = _written(lambda folder: demonstrations.write(folder / "low_dim.hdf5", PARTS))
+_ocbench = _written(lambda folder: np.savez(folder / "ocbench.npz", **ocbench_arrays()))
+_model = _written(lambda folder: _tiny().save(folder / "model"))
+
 READERS = {
     "runs": Reader(_runs, _read_runs, ()),
     "datasets": Reader(_dataset, _read_dataset, (ValueError, OSError)),
-    "folders": Reader(_written(own.write_folder), _read_own("episodes"), (UsageError,)),
-    "parquet": Reader(_written(own.write_parquet), _read_own("robot"), (UsageError,)),
-    "hdf5": Reader(_written(own.write_d4rl), _read_own("d4rl.hdf5"), (UsageError,)),
-    "minari": Reader(_written(own.write_minari), _read_own("spring/random-v0"), (UsageError,)),
+    "folders": Reader(_own(own.write_folder), _read_own("episodes"), (UsageError,)),
+    "parquet": Reader(_own(own.write_parquet), _read_own("robot"), (UsageError,)),
+    "hdf5": Reader(_own(own.write_d4rl), _read_own("d4rl.hdf5"), (UsageError,)),
+    "minari": Reader(_own(own.write_minari), _read_own("spring/random-v0"), (UsageError,)),
     "robomimic": Reader(_robomimic, _read_own("low_dim.hdf5"), (UsageError,)),
     "ocbench": Reader(_ocbench, _read_own("ocbench.npz"), (UsageError,)),
     "settings": Reader(lambda: {"settings.yml": SETTINGS.encode()}, _read_settings, (UsageError,)),
     "suites": Reader(lambda: {"suite.yml": SUITE.encode()}, _read_suite, (UsageError,)),
     "models": Reader(_model, _read_model, (ValueError, OSError)),
-    "policies": Reader(_policy, _read_policy, (UsageError,)),
-    "fixtures": Reader(_fixture, _read_fixture, (ParityError,)),
+    "policies": Reader(_written(_write_policy), _read_policy, (UsageError,)),
+    "fixtures": Reader(_written(_write_fixture), _read_fixture, (ParityError,)),
 }

@@ -40,10 +40,7 @@ def damaged(draw: st.DrawFn, reader: Reader) -> bytes:
     return part + bytes(content[: draw(st.one_of(st.none(), st.integers(0, len(content))))])
 
 
-@pytest.mark.parametrize(
-    "name",
-    NAMES,
-)
+@EACH_READER
 def test_damaged_files_are_accepted_or_refused_as_documented(name: str) -> None:
     @FEWER
     @given(damaged(READERS[name]))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -17,18 +18,18 @@ ENV = toys.SPRING
 Arrays = dict[str, np.ndarray]
 
 
-def episodes(count: int = 2, steps: int = 20, seed: int = 0) -> list[Arrays]:
+def episodes(count: int = 2, steps: int = 20, seed: int = 0, env: gymnasium.Env | None = None) -> list[Arrays]:
     """Play episodes with random actions; the first terminates one step early, the others are cut off."""
-    generator, found = np.random.default_rng(seed), []
+    env, found = env or toys.SpringEnv(), []
+    env.action_space.seed(seed)
     for number in range(count):
-        env = toys.SpringEnv()
         length = steps - (number == 0)
         observations, rewards, actions = [env.reset(seed=number)[0]], [], []
         for _ in range(length):
-            actions.append(generator.uniform(-2, 2, 2).astype(np.float32))
+            actions.append(env.action_space.sample())
             observation, reward, *_ = env.step(actions[-1])
             observations.append(observation)
-            rewards.append(reward)
+            rewards.append(float(reward))
         terminated = np.arange(length) == (length - 1 if number == 0 else -1)
         found.append(
             {

@@ -11,12 +11,10 @@ import pytest
 
 from zoo.datasets.files import (
     checksum_file,
-    is_settled,
     making,
     publish,
     recorded_sha256,
 )
-from zoo.errors import UsageError
 
 
 def test_published_file_has_its_checksum_beside_it(tmp_path: Path) -> None:
@@ -78,13 +76,3 @@ def test_second_maker_goes_on_after_the_first_has_failed_and_removed_the_folder(
         fail_making(file, let_second_wait)
     second.join(timeout=10)
     assert file.read_text() == "second"
-
-
-def test_dataset_is_whole_when_its_training_file_is_there(tmp_path: Path) -> None:
-    train = tmp_path / "a.npz"
-    assert not is_settled(train, "refuse")
-    train.write_text("")
-    assert is_settled(train, "keep")
-    assert not is_settled(train, "replace")
-    with pytest.raises(UsageError, match=r"expected no dataset yet, got .*a\.npz; add `--force` to replace it"):
-        is_settled(train, "refuse")

@@ -37,12 +37,8 @@ def rows_before_last(arrays: Arrays) -> np.ndarray:
     return np.flatnonzero(arrays["valids"] == 0) - 1
 
 
-def scale_actions(factor: float) -> Change:
-    return lambda arrays: arrays.update(actions=arrays["actions"] * np.float32(factor))
-
-
-def scale_observations(factor: float) -> Change:
-    return lambda arrays: arrays.update(observations=arrays["observations"] * np.float32(factor))
+def scale(name: str, factor: float) -> Change:
+    return lambda arrays: arrays.update({name: arrays[name] * np.float32(factor)})
 
 
 def normalise(arrays: Arrays) -> None:
@@ -68,13 +64,6 @@ def terminate_at_limits(arrays: Arrays) -> None:
     arrays["masks"][rows_before_last(arrays)] = 0
 
 
-def mix(arrays: Arrays) -> None:
-    valid = np.flatnonzero(arrays["valids"] > 0)
-    order = np.random.default_rng(0).permutation(valid)
-    for name in ("observations", "actions"):
-        arrays[name][valid] = arrays[name][order]
-
-
 def cut_in_the_middle(arrays: Arrays) -> None:
     """Mark an end in the middle of each trajectory, as a flag of success would."""
     first = np.flatnonzero(arrays["valids"] == 0)[:-1] + 1
@@ -87,10 +76,10 @@ def cut_in_the_middle(arrays: Arrays) -> None:
 
 
 BROKEN: dict[str, tuple[Change, str, str]] = {
-    "actions beyond": (scale_actions(50), "error", "if they are in other units, add `--action-range"),
-    "actions small": (scale_actions(0.01), "warning", "1.0% of the environment's range"),
-    "observations in millimetres": (scale_observations(1000), "warning", "in other units"),
-    "observations in kilometres": (scale_observations(0.001), "warning", "in other units"),
+    "actions beyond": (scale("actions", 50), "error", "if they are in other units, add `--action-range"),
+    "actions small": (scale("actions", 0.01), "warning", "1.0% of the environment's range"),
+    "observations in millimetres": (scale("observations", 1000), "warning", "in other units"),
+    "observations in kilometres": (scale("observations", 0.001), "warning", "in other units"),
     "normalised": (normalise, "error", "they were normalised"),
     "late": (shift(1), "warning", "stored one step late"),
     "early": (shift(-1), "warning", "stored one step early"),
@@ -115,27 +104,21 @@ def test_nothing_is_found_in_a_sound_set() -> None:
 def test_mixed_trajectories_are_found() -> None:
     arrays, _ = collect("random", DRIFT, {}, episodes=30)
     assert check_set(arrays, DRIFT, {}) == []
-    mix(arrays)
+    valid = np.flatnonzero(arrays["valids"] > 0)
+    order = np.random.default_rng(0).permutation(valid)
+    for name in ("observations", "actions"):
+        arrays[name][valid] = arrays[name][order]
     assert any("trajectories are mixed" in finding.message for finding in check_set(arrays, DRIFT, {}))
 
 
 def test_terminations_that_are_not_marked_are_found() -> None:
-    def shorten(arrays: Arrays) -> None:
-        parts = episodes(30)
-        cut = [
-            checked_episode(
-                "a",
-                part["observations"][: 11 + k % 5],
-                part["actions"][: 10 + k % 5],
-                part["rewards"][: 10 + k % 5],
-                terminated=np.array(0),
-                masks=None,
-            )
-            for k, part in enumerate(parts)
-        ]
-        arrays.update(join("set", cut, Size(30, 600, 4, 2)))
-
-    assert "no trajectory terminates, and 30 of 30 end before" in findings(shorten)[0].message
+    cut = []
+    for k, part in enumerate(episodes(30)):
+        steps = 10 + k % 5
+        arrays = (part["observations"][: steps + 1], part["actions"][:steps], part["rewards"][:steps])
+        cut.append(checked_episode("a", *arrays, terminated=np.array(0), masks=None))
+    found = check_set(join("set", cut, Size(30, 600, 4, 2)), ENV, {})
+    assert "no trajectory terminates, and 30 of 30 end before" in found[0].message
 
 
 def test_a_shift_is_told_from_a_policy_that_looks_at_the_state() -> None:

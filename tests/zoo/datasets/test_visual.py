@@ -30,14 +30,14 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return generate_dataset(STATES, folder, num_episodes=2, episode_steps=7, num_workers=1)[0]
 
 
-def with_images(states: Path, folder: Path, images: np.ndarray | None = None, name: str = IMAGES) -> Path:
+def with_images(states: Path, folder: Path, images: np.ndarray | None = None) -> Path:
     """Write the file with images in place of its states."""
     with np.load(states) as found:
         arrays = dict(found)
     if images is None:
         images = np.random.default_rng(0).integers(256, size=(len(arrays["actions"]), 64, 64, 3), dtype=np.uint8)
-    np.savez(folder / f"{name}.npz", **{**arrays, "observations": images})
-    return folder / f"{name}.npz"
+    np.savez(folder / f"{IMAGES}.npz", **{**arrays, "observations": images})
+    return folder / f"{IMAGES}.npz"
 
 
 @pytest.mark.slow
@@ -86,9 +86,9 @@ def test_images_that_nothing_draws_or_the_disk_cannot_hold_are_refused(
 # -- drawn by MuJoCo --------------------------------------------------------------------------------------------------
 
 
-def generate(folder: Path, *more: str, name: str = IMAGES) -> dict[str, Any]:
+def generate(folder: Path, *more: str) -> dict[str, Any]:
     """Generate a small set in a process that draws with what works here."""
-    words = ["generate", name, "--dataset-dir", str(folder), "--episodes", "2", "--episode-steps", "7", *more]
+    words = ["generate", IMAGES, "--dataset-dir", str(folder), "--episodes", "2", "--episode-steps", "7", *more]
     environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
     program = [sys.executable, str(ROOT / "zoo" / "dataset.py"), *words]
     ended = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=300)

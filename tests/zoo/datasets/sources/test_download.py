@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,13 +104,9 @@ def make_handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server that offers the dataset."""
-    behaviour = Behaviour()
-    for name, episodes in zip(FILES, (1, 100), strict=True):
-        np.savez_compressed(tmp_path / name, **small_arrays(episodes))
-        behaviour.files[name] = (tmp_path / name).read_bytes()
+@contextlib.contextmanager
+def serving(behaviour: Behaviour) -> Iterator[Server]:
+    """Let a server on this machine behave so."""
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), make_handler(behaviour))
     thread = threading.Thread(target=lambda: httpd.serve_forever(poll_interval=0.01))
     thread.start()
@@ -115,6 +114,17 @@ def server(tmp_path: Path) -> Iterator[Server]:
     httpd.shutdown()
     thread.join()
     httpd.server_close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server that offers the dataset."""
+    files = {}
+    for name, episodes in zip(FILES, (1, 100), strict=True):
+        np.savez_compressed(tmp_path / name, **small_arrays(episodes))
+        files[name] = (tmp_path / name).read_bytes()
+    with serving(Behaviour(files)) as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)
@@ -132,10 +142,21 @@ def assert_complete(server: Server, folder: Path) -> None:
     assert left == {*FILES, *(f"{name}.sha256" for name in FILES)}
 
 
-def test_dropped_connection_goes_on_where_it_was(server: Server, tmp_path: Path) -> None:
-    server.behaviour.drop_after = [None, 3072, 2048]
+@pytest.mark.parametrize(
+    ("behaviour", "asked"),
+    [
+        ({"drop_after": [None, 3072, 2048]}, [None, "bytes=3072-", "bytes=5120-"]),
+        ({"drop_after": [None, 3072], "ranges": False}, [None, "bytes=3072-"]),  # which sends it all again
+        ({"status": [503, 429]}, [None]),
+    ],
+    ids=["dropped", "without ranges", "busy"],
+)
+def test_what_stops_a_transfer_is_overcome(
+    server: Server, tmp_path: Path, behaviour: dict[str, Any], asked: list[str | None]
+) -> None:
+    vars(server.behaviour).update(behaviour)
     download_dataset(NAME, tmp_path / "data", sources=server.sources)
-    assert server.requests_for(FILES[1]) == [None, "bytes=3072-", "bytes=5120-"]
+    assert server.requests_for(FILES[1]) == asked
     assert_complete(server, tmp_path / "data")
 
 
@@ -151,13 +172,6 @@ def test_interrupted_program_goes_on_where_it_was(
     assert_complete(server, tmp_path / "data")
 
 
-def test_server_without_ranges_sends_it_all_again(server: Server, tmp_path: Path) -> None:
-    server.behaviour.drop_after = [None, 3072]
-    server.behaviour.ranges = False
-    download_dataset(NAME, tmp_path / "data", sources=server.sources)
-    assert_complete(server, tmp_path / "data")
-
-
 def test_file_that_changed_meanwhile_is_not_spliced(server: Server, tmp_path: Path) -> None:
     stop_halfway(server, tmp_path / "data")
     np.savez_compressed(tmp_path / "new.npz", **small_arrays(50))
@@ -165,14 +179,6 @@ def test_file_that_changed_meanwhile_is_not_spliced(server: Server, tmp_path: Pa
     download_dataset(NAME, tmp_path / "data", sources=server.sources)
     assert server.requests_for(FILES[1])[-1] == "bytes=3072-"  # asked for the rest, got the new file
     assert_complete(server, tmp_path / "data")
-
-
-def test_bytes_from_the_wrong_place_are_refused(server: Server, tmp_path: Path) -> None:
-    server.behaviour.drop_after = [None, 3072]
-    server.behaviour.lies_about_start = True
-    with pytest.raises(DownloadError, match="expected bytes from 3072 on, got bytes 0-"):
-        download_dataset(NAME, tmp_path / "data", sources=server.sources)
-    assert not (tmp_path / "data" / FILES[1]).exists()
 
 
 def stop_halfway(server: Server, folder: Path) -> Path:
@@ -219,12 +225,6 @@ def test_missing_file_is_told_with_every_address(server: Server, tmp_path: Path)
     assert str(caught.value).count("404") == 2
 
 
-def test_server_that_is_busy_is_asked_again(server: Server, tmp_path: Path) -> None:
-    server.behaviour.status = [503, 429]
-    download_dataset(NAME, tmp_path / "data", sources=server.sources)
-    assert_complete(server, tmp_path / "data")
-
-
 def test_server_that_falls_silent_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "READ_TIMEOUT", 0.02)
     monkeypatch.setattr(download, "MAX_STALLS", 2)
@@ -235,35 +235,40 @@ def test_server_that_falls_silent_is_given_up(server: Server, tmp_path: Path, mo
         download_dataset(NAME, tmp_path / "data", sources=server.sources)
 
 
+def damaged() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **small_arrays(1000))
+    content = bytearray(file.getvalue())
+    content[len(content) // 2] ^= 0xFF
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "behaviour", "message"),
+    [
+        (b"<html>maintenance</html>", {}, "file is not a valid dataset: expected a whole npz file, got "),
+        (damaged(), {}, "damaged data in"),
+        (None, {"sends_length": False, "drop_after": [None, 5000]}, "expected a whole npz file"),
+        (None, {"lies_about_start": True, "drop_after": [None, 3072]}, "expected bytes from 3072 on, got bytes 0-"),
+    ],
+    ids=["no dataset", "damaged", "truncated", "from another place"],
+)
+def test_what_is_not_the_dataset_is_refused_and_not_kept(
+    server: Server, tmp_path: Path, content: bytes | None, behaviour: dict[str, Any], message: str
+) -> None:
+    server.behaviour.files[FILES[1]] = content or server.behaviour.files[FILES[1]]
+    vars(server.behaviour).update(behaviour)
+    with pytest.raises(DownloadError, match=message):
+        download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    assert not any((tmp_path / "data" / f"{FILES[1]}{end}").exists() for end in ("", ".part", ".part.json"))
+
+
 def test_download_that_brings_nothing_leaves_no_folder(server: Server, tmp_path: Path) -> None:
     server.behaviour.files.clear()
     for sources in (("http://127.0.0.1:1",), server.sources):  # no connection, and no such file
         with pytest.raises(DownloadError):
             download_dataset(NAME, tmp_path / "new" / "data", sources=sources)
     assert not (tmp_path / "new").exists()
-
-
-def test_content_that_is_no_dataset_is_refused_and_not_kept(server: Server, tmp_path: Path) -> None:
-    server.behaviour.files[FILES[0]] = b"<html>maintenance</html>"
-    with pytest.raises(DownloadError, match="file is not a valid dataset: expected a whole npz file, got "):
-        download_dataset(NAME, tmp_path / "data", sources=server.sources)
-    assert not (tmp_path / "data").exists()
-
-
-def test_damaged_content_is_refused(server: Server, tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", **small_arrays(1000))
-    content = bytearray((tmp_path / "a.npz").read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    server.behaviour.files[FILES[1]] = bytes(content)
-    with pytest.raises(DownloadError, match="damaged data in"):
-        download_dataset(NAME, tmp_path / "data", sources=server.sources)
-
-
-def test_truncated_content_without_a_length_is_refused(server: Server, tmp_path: Path) -> None:
-    server.behaviour.sends_length = False
-    server.behaviour.drop_after = [None, 5000]
-    with pytest.raises(DownloadError, match="expected a whole npz file"):
-        download_dataset(NAME, tmp_path / "data", sources=server.sources)
 
 
 # -- datasets of several files ----------------------------------------------------------------------------------------

@@ -1,0 +1,310 @@
+"""OCBench's data: read as its own loader reads them, downloaded, found on the disk, or generated with its oracles."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.zoo.datasets.sources.test_download import Behaviour, Server, serving
+from zoo.datasets.formats.ocbench import is_ocbench_format
+from zoo.datasets.formats.read import is_own, read_source
+from zoo.datasets.generate.ocbench import OracleWriter, generate_ocbench
+from zoo.datasets.sources import download
+from zoo.datasets.sources import ocbench as sets
+from zoo.datasets.sources.download import DownloadError
+from zoo.datasets.sources.ocbench import (
+    describe_task,
+    download_ocbench,
+    find_existing,
+    find_set,
+    generated_files,
+    hosted_files,
+)
+from zoo.envs.make import make_env
+from zoo.envs.ocbench import TASKS
+from zoo.errors import UsageError
+
+LENGTHS = (3, 1, 4)
+
+
+def arrays(lengths: tuple[int, ...] = LENGTHS, size: int = 5, **changes: Any) -> dict[str, np.ndarray]:
+    """Return episodes of some lengths in OCBench's format; the last is cut off, the others terminate."""
+    generator, steps = np.random.default_rng(0), sum(lengths)
+    terminals = np.zeros(steps, bool)
+    terminals[np.cumsum(lengths) - 1] = True
+    masks = 1 - terminals.astype(np.float32)
+    masks[-1] = 1
+    found = {
+        "observations": generator.normal(size=(steps + len(lengths), size)).astype(np.float32),
+        "observation_interval": np.asarray(1, np.int32),
+        "actions": generator.uniform(-1, 1, (steps, 7)).astype(np.float32),
+        "rewards": generator.integers(0, 2, steps).astype(np.float32),
+        "masks": masks,
+        "terminals": terminals,
+        "qpos": np.zeros((steps, 3), np.float32),  # what training does not need
+    }
+    return {name: value for name, value in (found | changes).items() if value is not None}
+
+
+def write(folder: Path, name: str = "a", **changes: Any) -> Path:
+    path = folder / f"{name}.npz"
+    np.savez_compressed(path, **arrays(**changes))
+    return path
+
+
+@pytest.fixture(scope="module")
+def ocbench() -> Any:
+    """Return the package, which these tests need."""
+    return pytest.importorskip("ocbench", reason="needs OCBench")
+
+
+def test_every_transition_is_that_of_ocbenchs_loader(ocbench: Any, tmp_path: Path) -> None:
+    path = write(tmp_path)
+    theirs, ours = ocbench.load_dataset(path), read_source(path)
+    steps, rows = ocbench.get_episode_offsets(theirs)
+    np.testing.assert_array_equal(ours["observations"], theirs["observations"])
+    is_step = ours["valids"] == 1
+    for name in ("actions", "rewards", "masks"):
+        np.testing.assert_array_equal(ours[name][is_step], theirs[name], err_msg=name)
+    np.testing.assert_array_equal(np.flatnonzero(~is_step), rows[1:] - 1)
+    np.testing.assert_array_equal(ours["terminals"][is_step], theirs["terminals"])
+    assert steps[-1] == is_step.sum() == sum(LENGTHS)
+
+
+def test_several_files_follow_one_another_without_those_for_validation(tmp_path: Path) -> None:
+    write(tmp_path, "set-000")
+    write(tmp_path, "set-001", lengths=(2,))
+    write(tmp_path, "set-000-val", lengths=(9,))
+    found = read_source(tmp_path)
+    assert (found["valids"] == 1).sum() == sum(LENGTHS) + 2
+    np.testing.assert_array_equal(found["observations"][-3:], arrays((2,))["observations"])
+
+
+def test_a_set_of_ocbench_is_told_from_one_of_ogbench_and_from_episodes(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    assert is_ocbench_format([path])
+    assert is_own(path)
+    np.savez(tmp_path / "other.npz", observations=np.zeros((2, 3)), qpos=np.zeros((2, 3)))
+    assert not is_ocbench_format([tmp_path / "other.npz"])
+    assert not is_ocbench_format([])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"observation_interval": np.asarray(5)}, "`observation_interval` 5, expected 1: it leaves observations out"),
+        ({"observation_interval": np.asarray([1, 1])}, r"`observation_interval` \[1, 1\], expected 1"),
+        ({"rewards": None}, "missing: rewards"),
+        ({"observations": np.zeros((11, 3, 8, 8), np.uint8)}, "these are images"),
+        ({"observations": np.zeros((8, 5), np.float32)}, r"must have 11 rows, .* 8 actions .* 3 episodes, got 8"),
+        ({"terminals": np.zeros(8, bool)}, "`terminals` must be"),
+        ({"terminals": np.full(8, 2)}, "`terminals` must be 0 or 1"),
+        ({"rewards": np.zeros(7, np.float32)}, "`rewards` must have shape"),
+        ({"actions": np.zeros((8, 7), np.int64)}, "`actions` must be continuous"),
+        ({"actions": np.zeros(8, np.float32)}, r"`actions` must have shape \(rows, size\), got \(8,\)"),
+        ({"rewards": np.full(8, np.nan, np.float32)}, "rewards"),
+        ({"rewards": np.array([print] * 8, object)}, "rewards"),  # nothing is unpickled
+    ],
+)
+def test_a_file_that_is_not_what_it_says_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = write(tmp_path, **changes)
+    with pytest.raises(UsageError, match=message):
+        read_source(path)
+
+
+# -- where the data come from ------------------------------------------------------------------------------------------
+
+
+TASK = TASKS["block-cpu-lite-single-task1-v0"]
+FULL = TASKS["block-cpu-single-task1-v0"]
+FOLDER = "lite/block-lite-single-task1-v0"
+STEMS = ("set-000", "set-001")
+
+
+def content(seed: int) -> bytes:
+    file = io.BytesIO()
+    observations = np.random.default_rng(seed).normal(size=(11, 28)).astype(np.float32)
+    np.savez_compressed(file, **arrays(observations=observations))
+    return file.getvalue()
+
+
+def entry(path: str, size: int, **changes: Any) -> str:
+    return json.dumps({"path": path, "kind": "data", "split": "train", "bytes": size} | changes)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server with two training files of one task, as OCBench's host has them."""
+    behaviour = Behaviour()
+    for number, name in enumerate(f"{stem}{split}.npz" for stem in STEMS for split in ("", "-val")):
+        behaviour.files[f"{FOLDER}/{name}"] = content(number)
+    lines = [entry(path, len(data)) for path, data in behaviour.files.items()]
+    lines += [entry(f"{FOLDER}/{stem}-metadata.pkl", 5, kind="metadata") for stem in STEMS]
+    lines += [entry("lite/block-lite-double-task1-v0/set-000.npz", 9), entry(f"{FOLDER}/../../x.npz", 9)]
+    behaviour.files["manifest.jsonl"] = "\n".join(lines).encode()
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    with serving(behaviour) as found:
+        monkeypatch.setattr(sets, "HOSTS", found.sources)
+        yield found
+
+
+@pytest.fixture
+def generated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the tasks whose data are generated, which takes no time here."""
+    names: list[str] = []
+
+    def generate(task: Any, files: tuple[Path, Path], *, existing: str) -> None:
+        if not files[0].exists():
+            names.append(task.name)
+            files[0].parent.mkdir(parents=True, exist_ok=True)
+            files[0].write_bytes(content(9))
+
+    monkeypatch.setattr(sets, "generate_ocbench", generate)
+    return names
+
+
+def test_every_file_but_the_pickled_ones_arrives_in_ocbenchs_place(server: Server, tmp_path: Path) -> None:
+    assert download_ocbench(TASK, tmp_path) == tmp_path / FOLDER
+    for path, data in server.behaviour.files.items():
+        if path.endswith(".npz"):
+            assert (tmp_path / path).read_bytes() == data
+    assert not list(tmp_path.rglob("*.pkl"))
+    assert len([path for path, _ in server.behaviour.requests if path.endswith(".npz")]) == 4
+    manifest = tmp_path / ".cache" / "ocbench" / sets.REVISION / "manifest.jsonl"  # where OCBench reads it
+    assert manifest.read_bytes() == server.behaviour.files["manifest.jsonl"]
+    assert {file.path for file in hosted_files(TASK, tmp_path)} == set(server.behaviour.files) - {"manifest.jsonl"}
+    with pytest.raises(UsageError, match="expected no dataset yet"):
+        download_ocbench(TASK, tmp_path)
+
+
+def test_the_first_files_alone_are_downloaded_and_the_others_later(server: Server, tmp_path: Path) -> None:
+    folder = download_ocbench(TASK, tmp_path, num_files=1)
+    assert {path.name for path in folder.glob("*.npz")} == {"set-000.npz", "set-000-val.npz"}
+    assert not describe_task(TASK, tmp_path)["downloaded"]
+    assert find_set(TASK, tmp_path, "auto") == folder  # which completes it
+    assert describe_task(TASK, tmp_path)["downloaded"]
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [(b"PK", "bytes, got 2"), (content(0)[:-30] + b"0" * 30, "not a valid dataset")],
+    ids=["short", "damaged"],
+)
+def test_a_file_that_is_not_what_the_list_says_is_refused(
+    server: Server, tmp_path: Path, data: bytes, problem: str
+) -> None:
+    path = f"{FOLDER}/set-000.npz"
+    if len(data) > 2:
+        size = len(server.behaviour.files[path])
+        lines = server.behaviour.files["manifest.jsonl"].replace(str(size).encode(), str(len(data)).encode())
+        server.behaviour.files["manifest.jsonl"] = lines
+    server.behaviour.files[path] = data
+    with pytest.raises(DownloadError, match=problem):
+        download_ocbench(TASK, tmp_path)
+    assert not (tmp_path / path).exists()
+
+
+def test_a_damaged_list_is_named(server: Server, tmp_path: Path) -> None:
+    server.behaviour.files["manifest.jsonl"] = b'{"kind": "data"}'
+    with pytest.raises(UsageError, match=r"manifest\.jsonl must list OCBench's files, .*; remove it"):
+        download_ocbench(TASK, tmp_path)
+
+
+# -- which set a run uses ---------------------------------------------------------------------------------------------
+
+
+def test_without_hosted_data_they_are_generated(server: Server, generated: list[str], tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="the download failed: OCBench hosts no dataset.*generating block-cpu-single"):
+        assert find_set(FULL, tmp_path, "auto") == generated_files(FULL, tmp_path)[0]
+    assert generated == [FULL.name]
+
+
+def test_a_download_is_preferred_to_generated_data_unless_these_are_asked_for(
+    server: Server, generated: list[str], tmp_path: Path
+) -> None:
+    find_set(TASK, tmp_path, "generate")
+    assert find_set(TASK, tmp_path, "download") == tmp_path / FOLDER
+    assert find_set(TASK, tmp_path, "auto") == tmp_path / FOLDER
+    assert find_set(TASK, tmp_path, "generate") == generated_files(TASK, tmp_path)[0]
+
+
+def test_an_incomplete_download_is_not_trained_on_silently(
+    server: Server, generated: list[str], tmp_path: Path
+) -> None:
+    folder = download_ocbench(TASK, tmp_path, num_files=1)
+    server.behaviour.files.clear()
+    with pytest.raises(UsageError, match=f"there is no complete dataset in .*--dataset {folder}"):
+        find_set(TASK, tmp_path, "auto")
+    assert generated == []
+
+
+def test_no_data_say_where_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"`zoo dataset generate {TASK.name}`, or download it with"):
+        find_existing(TASK, tmp_path)
+
+
+# -- generation with OCBench's oracles ---------------------------------------------------------------------------------
+
+
+FAMILIES = [
+    "switch-cpu-lite-3x3-task1-v0", "hanoi-cpu-lite-single-task1-v0", "chamber-cpu-lite-easy-task1-v0",
+    "bowling-cpu-task1-v0",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def writer(ocbench: Any) -> OracleWriter:
+    return OracleWriter(TASK.name, seed=0)
+
+
+def test_an_episode_depends_on_its_number_only_and_leaves_the_global_generator(writer: OracleWriter) -> None:
+    state = np.random.get_state()[1].copy()
+    first, other, again = (writer.collect(split, 0) for split in ("train", "val", "train"))
+    assert first.keys() == {"observations", "actions", "rewards", "masks", "terminals"}
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, again[name], err_msg=name)
+    assert not np.array_equal(first["observations"][0], other["observations"][0])
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+@pytest.mark.slow
+def test_its_actions_played_back_give_its_observations_and_rewards(writer: OracleWriter) -> None:
+    episode = writer.collect("train", 0)
+    env = make_env(TASK.name)
+    words = np.random.SeedSequence(0, spawn_key=(0, 0, 0)).generate_state(5)
+    observations = [env.reset(seed=int(words[4]))[0]]
+    rows = zip(*(episode[name] for name in ("actions", "rewards", "masks", "terminals")), strict=True)
+    for action, reward, mask, is_last in rows:
+        observation, got, terminated, truncated, info = env.step(action)
+        observations.append(observation)
+        assert (got, 1 - terminated, terminated or truncated) == (reward, mask, is_last)
+    np.testing.assert_array_equal(episode["observations"], np.array(observations, np.float32))
+    assert info["success"] == 1
+    assert episode["rewards"].sum() == 1
+
+
+def test_ocbench_reads_the_files(ocbench: Any, tmp_path: Path) -> None:
+    files = generated_files(TASK, tmp_path)
+    generate_ocbench(TASK, files, num_episodes=2, num_workers=1)
+    theirs = ocbench.load_dataset(files[0])
+    assert len(ocbench.get_episode_offsets(theirs)[0]) == 3
+    np.testing.assert_array_equal(read_source(files[0])["observations"], theirs["observations"])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ocbench")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_family_has_its_oracle(name: str) -> None:
+    writer = OracleWriter(name, seed=0)
+    first, _, again = (writer.collect("train", number) for number in (0, 1, 0))
+    for key, array in first.items():
+        np.testing.assert_array_equal(array, again[key], err_msg=key)
+    assert len(first["actions"]) <= TASKS[name].steps
+    assert len(first["observations"]) == len(first["actions"]) + 1
+    assert np.abs(first["actions"]).max() <= 1
