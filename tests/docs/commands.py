@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -82,6 +82,18 @@ def inline_commands() -> Iterator[tuple[str, tuple[str, ...]]]:
             words = tuple(shlex.split(code.replace("\n", " ")))
             if len(words) > 2:
                 yield str(path.relative_to(ROOT)), words
+
+
+def commands_run_by(test: str) -> dict[str, list[str]]:
+    """Return the words of each command that a test is said to run, by the command, in the order of its page."""
+    ours = [block for block in blocks() if block.reason.partition("::")[2] == test]
+    return {shlex.join(words): list(words) for block in ours for words in block.commands}
+
+
+def with_values(words: Sequence[str], values: Mapping[str, str]) -> list[str]:
+    """Return the words of a command with other values after some flags, and with the user's folder in place of ~."""
+    found = [values.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+    return [str(Path(word).expanduser()) if word.startswith("~") else word for word in found]
 
 
 def program_of(words: Sequence[str]) -> tuple[ModuleType, list[str]] | None:

@@ -52,6 +52,8 @@ def test_each_block_says_its_language_and_each_test_is_there(path: Path) -> None
     assert "" not in FENCE.findall(path.read_text())[::2], "write ```bash for commands, ```text for what is printed"
     tests = re.findall(r"`(tests/[\w./-]+)`", path.read_text())
     assert not [name for name in tests if not (ROOT / name).exists()]
+    for name, file in re.findall(r"\[`(test_\w+)`\]\(([^)]+)\)", path.read_text()):
+        assert f"def {name}(" in (path.parent / file).read_text(), f"{name} in {file}"
 
 
 @pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: value if isinstance(value, str) else value[-1])

@@ -14,33 +14,16 @@ import gymnasium
 import pytest
 import yaml
 
-from tests.docs.commands import blocks
+from tests.docs.commands import ROOT, commands_run_by, with_values
 from tests.zoo.envs.lifting import NAME, record
 from tests.zoo.envs.test_robomimic import INSTALL
 from zoo.cli import main
 from zoo.datasets.sources.robomimic import FILE, HOST
 from zoo.envs.robomimic import TASKS
 
-PAGE = Path(__file__).parents[1] / "docs" / "robomimic.md"
 TINY = "-params net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 buffer_size=1000 learning_starts=1"
 SMALL = ["--pretraining-steps", "2", "--offline-steps", "4", "--eval-freq", "2", "--eval-episodes", "1"]
 SMALL += ["--n-eval-envs", "1", "--device", "cpu", "--env-kwargs", "max_episode_steps=12", *shlex.split(TINY)]
-
-
-def commands() -> list[str]:
-    """Return the commands of the page that this file runs."""
-    ours = [block for block in blocks() if block.page == "docs/robomimic.md" and block.mark == "run by"]
-    return [shlex.join(words) for block in ours for words in block.commands]
-
-
-def made_small(command: str) -> list[str]:
-    """Return the words of a command, with small numbers."""
-    words = [str(Path(word).expanduser()) if word.startswith("~") else word for word in shlex.split(command)[1:]]
-    words = ["6" if before == "--online-steps" else word for before, word in zip(["", *words], words, strict=False)]
-    if words[0] == "train":
-        return [*words, *(SMALL if "trqam" in words else SMALL[2:])]
-    more = {"compare": ["--reps", "50"], "evaluate": ["--episodes", "1", "--n-eval-envs", "1"]}
-    return words + more.get(words[0], [])
 
 
 @pytest.fixture
@@ -54,10 +37,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_every_command_of_the_page_works(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    results = {}
-    for line in commands():
-        assert main(made_small(line)) == 0, (line, capsys.readouterr().err)
+def test_every_command_of_robomimics_page_works(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results, smaller = {}, {"compare": ["--reps", "50"], "evaluate": ["--episodes", "1", "--n-eval-envs", "1"]}
+    for line, words in commands_run_by("test_every_command_of_robomimics_page_works").items():
+        more = SMALL[0 if "trqam" in words else 2 :] if words[1] == "train" else smaller.get(words[1], [])
+        assert main([*with_values(words[1:], {"--online-steps": "6"}), *more]) == 0, (line, capsys.readouterr().err)
         results[line] = json.loads(capsys.readouterr().out.splitlines()[-1])
     trained = [result for line, result in results.items() if line.startswith("zoo train")]
     assert len(trained) == 2
@@ -79,12 +63,10 @@ def test_a_run_stopped_while_it_trains_online_goes_on(place: Path, capsys: pytes
     assert (first["steps"], second["steps"]) == (10, 16)
 
 
-def test_the_page_says_where_files_come_from() -> None:
-    assert f"-o ~/.robomimic/lift/mh/{FILE} {HOST}/lift/mh/{FILE}" in PAGE.read_text()
-
-
-def test_the_table_of_the_page_has_every_task_with_its_steps() -> None:
-    rows = re.findall(r"^\| `(\S+-low_dim)` \| `(\w+)` \| \d+ \| (\d+) \|$", PAGE.read_text(), flags=re.MULTILINE)
+def test_the_page_says_where_files_come_from_and_its_table_has_every_task_with_its_steps() -> None:
+    text = (ROOT / "docs" / "robomimic.md").read_text()
+    assert f"-o ~/.robomimic/lift/mh/{FILE} {HOST}/lift/mh/{FILE}" in text
+    rows = re.findall(r"^\| `(\S+-low_dim)` \| `(\w+)` \| \d+ \| (\d+) \|$", text, flags=re.MULTILINE)
     assert {name: (scene, int(steps)) for name, scene, steps in rows} == {
         task.name: (task.scene, gymnasium.spec(task.name).max_episode_steps) for task in TASKS.values()
     }

@@ -11,29 +11,13 @@ import pytest
 import yaml
 
 from benchmarks.fault_suite.programs import Programs
+from tests.docs.commands import ROOT, commands_run_by, with_values
 from zoo.cli import main
 from zoo.envs.ocbench import TASKS
-from zoo.train import main as train
 
-PAGE = Path(__file__).parents[1] / "docs" / "ocbench.md"
 TINY = "-params net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 horizon_length=2 buffer_size=1000"
 SMALL = {"--offline-steps": "12", "--eval-freq": "6", "--episodes": "2", "--eval-episodes": "1"}
 BLOCK = "block-cpu-lite-single-task1-v0"
-
-
-def commands() -> list[str]:
-    """Return the commands of the page."""
-    blocks = re.findall(r"```bash\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    return [line for block in blocks for line in block.splitlines()]
-
-
-def made_small(command: str) -> list[str]:
-    """Return the words of a command, with small numbers."""
-    words = [str(Path(word).expanduser()) if word.startswith("~") else word for word in shlex.split(command)[1:]]
-    words = [SMALL.get(before, word) for before, word in zip(["", *words], words, strict=False)]
-    if words[0] == "train":
-        words += [*shlex.split(TINY), "--n-eval-envs", "1"]
-    return words + (["--reps", "50"] if words[0] == "compare" else [])
 
 
 @pytest.fixture
@@ -48,12 +32,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_every_command_of_the_page_works(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = commands()
-    assert len({word for line in lines for word in line.split() if word in TASKS}) == 3
+def test_every_command_of_ocbenchs_page_works(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = commands_run_by("test_every_command_of_ocbenchs_page_works")
+    assert len({word for words in lines.values() for word in words if word in TASKS}) == 3
+    more = {"train": [*shlex.split(TINY), "--n-eval-envs", "1"], "compare": ["--reps", "50"]}
     results = {}
-    for line in lines:
-        assert main(made_small(line)) == 0, (line, capsys.readouterr().err)
+    for line, words in lines.items():
+        assert main([*with_values(words[1:], SMALL), *more.get(words[1], [])]) == 0, (line, capsys.readouterr().err)
         results[line] = json.loads(capsys.readouterr().out.splitlines()[-1])
     trained = {line: result for line, result in results.items() if line.startswith("zoo train")}
     assert len(trained) == 4
@@ -82,20 +67,9 @@ def test_a_run_killed_within_an_online_episode_ends_as_an_uninterrupted_one(plac
     assert any("untuned" in source for source in config["sources"])
 
 
-def test_each_option_of_the_page_is_one(capsys: pytest.CaptureFixture[str]) -> None:
-    options = set(re.findall(r"--[a-z][a-z-]+", PAGE.read_text()))
-    known = ""
-    for words in (["train"], ["benchmark"], ["dataset", "generate"], ["dataset", "download"]):
-        with pytest.raises(SystemExit):
-            main([*words, "--help"])
-        known += capsys.readouterr().out
-    assert {option for option in options if not re.search(rf"{option}\b", known)} == set()
-
-
 def test_the_table_of_the_page_has_every_environment_with_its_episodes() -> None:
-    rows = [
-        line.split("|")[1:5] for line in PAGE.read_text().splitlines() if "`bowling-cpu`" in line or "-cpu-" in line
-    ]
+    lines = (ROOT / "docs" / "ocbench.md").read_text().splitlines()
+    rows = [line.split("|")[1:5] for line in lines if "`bowling-cpu`" in line or "-cpu-" in line]
     told: dict[str, tuple[int, int]] = {}
     for names, counts, steps, lite_steps in (row for row in rows if len(row) == 4):
         first, *others = re.findall(r"`(.+?)`", names)
@@ -108,18 +82,3 @@ def test_the_table_of_the_page_has_every_environment_with_its_episodes() -> None
                 told[domain.replace("cpu", "cpu-lite")] = numbers[0][position], numbers[2][position]
     ours = {task.domain: task for task in TASKS.values()}  # the last task of each
     assert told == {domain: (task.number, task.steps) for domain, task in ours.items()}
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("block-lite-single-task1-v0", f"use the same task with vectors on the CPU: `{BLOCK}`"),
-        ("block-cpu-lite-single-task2-v0", f"closest: {BLOCK}"),
-    ],
-)
-def test_training_on_another_name_says_which_is_meant(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, message: str
-) -> None:
-    assert train(["--algo", "fql", "--env", name, "-f", str(tmp_path / "logs")]) == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "logs").exists()
