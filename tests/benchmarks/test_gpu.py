@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from benchmarks import gpu
+from agents.common.engine import capture, trainer
+from agents.common.engine.strategies import Mode
+from agents.common.sb3.model import FlowQLearning
+from agents.testing.subject import Violation
+from benchmarks import gpu, throughput
+from benchmarks.gpu_parts import correct
 from benchmarks.gpu_parts import results as kept
 from benchmarks.gpu_parts.part import Options, OutOfTime, Part, Runner, outcome_of
-from benchmarks.gpu_parts.speed import SETTINGS, speed_parts
 from tests.benchmarks import gpu_toys as toys
+from tests.common.engine.test_capture import TapeRecorder
+from tests.parity import reference
 
 CPU, CUDA = Options("cpu", small=True), Options("cuda", small=False)
 H200 = "NVIDIA H200"
@@ -65,13 +72,17 @@ def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tupl
 # -- the program ------------------------------------------------------------------------------------------------------
 
 
-def test_parts_that_hold_end_well(check: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, found = check([part("a"), part("b")])
+def test_parts_that_hold_end_well_and_skipped_ones_are_named(
+    check: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, found = check([part("a"), part("b", toys.leave_out)])
     assert code == 0
-    assert {name: each["state"] for name, each in found["parts"].items()} == {"a": "holds", "b": "holds"}
+    assert {name: each["state"] for name, each in found["parts"].items()} == {"a": "holds", "b": "skipped"}
     assert {each["commit"] for each in found["parts"].values()} == {"abc"}
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (result["device"], result["held"], result["problems"], result["left"]) == (H200, 2, [], [])
+    out, err = capsys.readouterr()
+    result = json.loads(out.splitlines()[-1])
+    assert (result["device"], result["held"], result["problems"], result["left"]) == (H200, 1, [], [])
+    assert "1 parts were skipped, so nothing is known of them: b" in err
     assert "| a | holds |" in (tmp_path / "nvidia-h200.md").read_text()
 
 
@@ -83,14 +94,6 @@ def test_what_does_not_hold_ends_with_one_and_the_reason(
     assert code == 1
     assert found["parts"]["b"]["state"] == "holds"  # the others are tried
     assert f"a: {'' if bad is toys.differ else 'RuntimeError: '}{why}" in capsys.readouterr().err
-
-
-def test_what_is_skipped_is_said_and_does_not_count_as_held(check: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    code, found = check([part("a"), part("b", toys.leave_out)])
-    assert (code, found["parts"]["b"]["state"]) == (0, "skipped")
-    out, err = capsys.readouterr()
-    assert json.loads(out.splitlines()[-1])["held"] == 1
-    assert "1 parts were skipped, so nothing is known of them: b" in err
 
 
 def test_what_there_is_no_time_for_is_left_to_the_next_command(check: Any) -> None:
@@ -112,13 +115,12 @@ def test_single_parts_are_done_again_and_the_others_are_kept(check: Any) -> None
     assert [each["state"] for each in found["parts"].values()] == ["holds", "holds"]
 
 
-def test_unknown_parts_and_folders_are_refused(check: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_parts_folders_and_devices_are_refused(
+    check: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert check([part("parity")], "--parts", "party")[0] == 2
     assert "parity" in capsys.readouterr().err
     assert check([part("a")], "-o", "/nowhere")[0] == 2
-
-
-def test_a_missing_device_is_bad_input(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "ENVIRONMENT", part("environment", toys.differ))
     assert check([part("a")]) == (2, {})
 
@@ -126,26 +128,19 @@ def test_a_missing_device_is_bad_input(check: Any, monkeypatch: pytest.MonkeyPat
 # -- time -------------------------------------------------------------------------------------------------------------
 
 
-def do(parts: list[Part], seconds: float) -> tuple[list[str], dict[str, Any], list[str]]:
-    """Run parts with some time left; return what is left, the outcomes and what was begun."""
-    runner, outcomes, now = Here(CPU), {}, time.monotonic()
-    left = gpu.do(parts, runner, lambda part, outcome: outcomes.update({part.name: outcome}), now, now + seconds)  # type: ignore[arg-type]
-    return left, outcomes, runner.begun
-
-
-def test_the_first_part_is_begun_however_little_time_there_is() -> None:
-    left, outcomes, begun = do([part("a", seconds=100), part("b", seconds=100)], seconds=50)
-    assert (left, list(outcomes), begun) == (["b"], ["a"], ["a"])
-
-
-def test_a_part_that_the_commands_end_cuts_off_is_left() -> None:
-    left, outcomes, _ = do([part("a", toys.hang, seconds=100), part("b")], seconds=50)
-    assert (left, outcomes) == (["a", "b"], {})
-
-
-def test_a_part_that_takes_longer_than_it_may_has_failed() -> None:
-    left, outcomes, _ = do([part("a", toys.hang, seconds=10), part("b")], seconds=50)
-    assert (left, outcomes["a"]["state"], outcomes["a"]["detail"]) == ([], "failed", "took longer than 10 s")
+@pytest.mark.parametrize(
+    ("first", "seconds", "left", "outcome"),
+    [
+        (toys.hold, 100, ["b"], "holds"),  # begun however little time there is
+        (toys.hang, 100, ["a", "b"], None),  # cut off by the end of the command
+        (toys.hang, 10, ["b"], "failed"),  # longer than it may take
+    ],
+)
+def test_time_decides_what_is_begun_left_and_failed(first: Any, seconds: int, left: list[str], outcome: str) -> None:
+    outcomes: dict[str, Any] = {}
+    parts, now = [part("a", first, seconds=seconds), part("b", seconds=100)], time.monotonic()
+    assert gpu.do(parts, Here(CPU), lambda part, found: outcomes.update({part.name: found}), now, now + 50) == left  # type: ignore[arg-type]
+    assert outcomes.get("a", {}).get("state") == outcome
 
 
 # -- the process ------------------------------------------------------------------------------------------------------
@@ -164,12 +159,6 @@ def test_parts_share_a_process_until_one_of_them_spoils_it() -> None:
         assert len({first["process"], third["process"], fourth["process"]}) == 3
 
 
-def test_what_needs_cuda_is_skipped_on_a_cpu_without_being_tried() -> None:
-    with Runner(CPU) as runner:
-        outcome = runner.run(part("a", toys.die, needs_cuda=True), 60)
-    assert (outcome["state"], outcome["detail"]) == ("skipped", "needs CUDA")
-
-
 def test_on_a_cpu_the_whole_command_holds_or_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--device", "cpu", "--small", "-o", str(tmp_path)]
     names = ["contract qam", "parity", "capture x1", "speed qam x1 tf32"]
@@ -180,29 +169,7 @@ def test_on_a_cpu_the_whole_command_holds_or_is_skipped(tmp_path: Path, capsys: 
     assert "speeds are compared with floors on an NVIDIA H200 only" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_on_a_cpu_all_parts_are_done(tmp_path: Path) -> None:
-    assert gpu.main(["--device", "cpu", "--small", "-o", str(tmp_path)]) == 0
-    found = kept.read(next(tmp_path.glob("*-small.json")))["parts"]
-    done = [name for name, outcome in found.items() if outcome["state"] != "skipped"]
-    speeds = ["speed qam x1 tf32", "speed fql x2 bf16"]
-    assert done == ["parity", "evaluation", *speeds]
-    assert list(found) == [part.name for part in gpu.all_parts(CPU)]
-
-
 # -- what is measured, and the verdict --------------------------------------------------------------------------------
-
-
-def test_all_that_was_asked_for_is_measured() -> None:
-    names = [part.name for part in gpu.all_parts(CUDA)]
-    assert len(set(names)) == len(names)
-    for seeds in (1, 4, 12, 24):
-        assert {f"speed qam x{seeds} {precision}" for precision in ("tf32", "bf16")} <= set(names)
-    for algo in ("fql", "fawac", "qam_e", "sqam"):
-        assert {f"speed {algo} x1 tf32", f"speed {algo} x12 tf32"} <= set(names)
-    assert {(each.algo, each.seeds, each.precision) for each in SETTINGS} >= kept.FLOORS.keys()
-    for each in speed_parts(CUDA):
-        assert each.warm_up[1].endswith("throughput.py")
 
 
 def row(algo: str = "qam", seeds: int = 1, precision: str = "tf32", **more: Any) -> dict[str, Any]:
@@ -227,10 +194,6 @@ def test_a_missed_floor_is_a_problem_where_the_reference_was_measured() -> None:
     assert kept.problems(results(row("fql", seed_updates_per_s=1.0))) == []
 
 
-def test_goals_are_no_floors() -> None:
-    assert kept.problems(results(row(seed_updates_per_s=999.0))) == []
-
-
 def test_updates_that_are_not_recorded_or_not_compiled_are_a_problem_on_cuda() -> None:
     for mode in ("eager (why)", "captured (why)", "compiled (why)"):
         (found,) = kept.problems(results(row(mode=mode), device="NVIDIA A100"))
@@ -247,15 +210,82 @@ def test_the_page_has_speeds_floors_kernels_and_what_is_wrong() -> None:
     assert "they are not judged here" in kept.page(results(row(), device="NVIDIA A100"))
 
 
-def test_the_page_names_other_commits() -> None:
-    found = results({**row(), "commit": "old"}, {**row(), "commit": "new"})
-    found["environment"]["commit"] = "new"
-    assert "some parts are of other commits: old" in kept.page(found)
+# -- the parts, with a recorder of operations in place of a CUDA graph: what they let pass -----------------------------
 
 
-def test_results_with_tiny_sizes_have_a_file_of_their_own(tmp_path: Path) -> None:
-    paths = [kept.results_path(tmp_path, "AMD EPYC 9B14 (x)", small) for small in (False, True)]
-    assert [path.name for path in paths] == ["amd-epyc-9b14-x.json", "amd-epyc-9b14-x-small.json"]
-    kept.write(paths[1], results(row(), small=True))
-    assert kept.read(paths[1]) == results(row(), small=True)
-    assert "sizes are tiny" in paths[1].with_suffix(".md").read_text()
+OPTIONS = Options("cpu", small=True)
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> TapeRecorder:
+    """Let models that are not plain record their updates with the recorder of operations."""
+    recorder = TapeRecorder()
+    monkeypatch.setattr(capture, "record", recorder)
+    monkeypatch.setattr(capture, "run_aside", lambda step, device: step())
+    monkeypatch.setattr(capture, "_failures", [])
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(trainer, "choose_mode", lambda wish, *others: Mode(False, wish != "off", "test"))
+
+    def noting(make: Callable[..., FlowQLearning]) -> Callable[..., FlowQLearning]:
+        def made(*arguments: Any, **settings: Any) -> FlowQLearning:
+            model = make(*arguments, **settings)
+            if model.trainer.mode.captured:
+                recorder.model = model
+            return model
+
+        return made
+
+    monkeypatch.setattr(correct, "tiny_model", noting(correct.tiny_model))
+    monkeypatch.setattr(throughput, "make_model", noting(throughput.make_model))
+    return recorder
+
+
+@pytest.fixture
+def stale(recorder: TapeRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let replays do nothing."""
+
+    def record(*arguments: Any) -> Any:
+        _, info = recorder(*arguments)
+        return lambda: None, info
+
+    monkeypatch.setattr(capture, "record", record)
+
+
+def test_replays_that_do_nothing_differ(stale: None) -> None:
+    with pytest.raises(Violation, match="after 12 updates of 1 seed"):
+        correct.check_contract("bc", OPTIONS)
+
+
+def test_recorded_updates_that_equal_plain_ones_hold_and_plain_plans_do_not(recorder: TapeRecorder) -> None:
+    assert correct.check_contract("qam", OPTIONS)["largest_difference"] < 1e-5
+    with pytest.raises(Violation, match="plans were not recorded: none was tried"):
+        correct.check_plans(OPTIONS)
+
+
+def test_plain_updates_do_not_pass_for_recorded_ones() -> None:
+    with pytest.raises(Violation, match="expected captured ones"):
+        correct.check_contract("bc", OPTIONS)
+    with pytest.raises(Violation, match="expected captured ones"):
+        correct.check_host_storage(OPTIONS)
+    with pytest.raises(Violation, match="expected captured ones"):
+        correct.check_capture(1, OPTIONS)
+
+
+# -- the references, and evaluation -----------------------------------------------------------------------------------
+
+
+def test_a_number_that_is_not_the_references_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = reference.fixture_paths()[:1]
+    monkeypatch.setattr(reference, "fixture_paths", lambda: paths)
+    assert "1 of 1 fixtures" in correct.check_parity(OPTIONS)["detail"]
+    update = reference.OurAgents.update
+
+    def update_from_elsewhere(self: Any, agent: Any, *given: Any) -> Any:
+        with torch.no_grad():
+            for parameter in agent.model.policy.parameters():
+                parameter.mul_(1.01)
+        return update(self, agent, *given)
+
+    monkeypatch.setattr(reference.OurAgents, "update", update_from_elsewhere)
+    with pytest.raises(Violation, match=f"1 of 1 fixtures differ: {paths[0].parent.name}/{paths[0].stem}"):
+        correct.check_parity(OPTIONS)

@@ -23,6 +23,8 @@ def test_tf32_has_ten_bits(value: float, expected: float) -> None:
 def test_factors_are_rounded_forwards_and_backwards() -> None:
     x = torch.full((2, 3), 1 + 0.4 * ULP, requires_grad=True)
     weight = torch.full((3, 4), 2 + 0.8 * ULP, requires_grad=True)
+    with precision.emulated("fp32"):
+        assert torch.equal(x @ weight, x.detach() @ weight.detach())
     with precision.emulated("tf32"):
         product = x @ weight
         product.sum().backward()
@@ -45,30 +47,12 @@ def test_the_products_of_an_update_are_rounded(onednn: bool, request: pytest.Fix
     assert 1e-7 < abs(rounded - exact) / abs(exact) < 1e-2
 
 
-def test_float32_is_left_alone() -> None:
-    x = torch.full((2, 3), 1 + 0.4 * ULP)
-    expected = x @ x.T
-    with precision.emulated("fp32"):
-        assert torch.equal(x @ x.T, expected)
-    with precision.emulated("tf32"):
-        assert not torch.equal(x @ x.T, expected)
-
-
 def test_the_wall_stops_what_would_cross_it_and_nothing_else() -> None:
     starts = np.array([[-0.1, 0.0], [-0.1, 0.7], [0.1, -0.59], [-0.5, 0.0], [0.9, 0.0]])
     ends = precision.move(starts, np.array([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]))
     expected = [[-0.001, 0.0], [0.1, 0.7], [0.001, -0.59], [-0.3, 0.0], [1.0, 0.0]]
     np.testing.assert_allclose(ends, expected, atol=1e-9)
     assert precision.arrived(ends).tolist() == [False, False, False, False, True]
-
-
-def test_the_data_reach_the_goal_seldom_and_end_there() -> None:
-    data = precision.dataset(100)
-    done = data["masks"] == 0
-    assert 0 < done.mean() < 0.1
-    assert np.array_equal(done, precision.arrived(data["next_observations"].astype(np.float64)))
-    assert (data["terminals"][done] == 1).all()
-    assert np.array_equal(data["rewards"], -data["masks"])
 
 
 def test_the_committed_comparison_finds_no_difference() -> None:

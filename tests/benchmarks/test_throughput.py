@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from agents import registry
-from agents.common.engine import strategies
 from agents.common.nets import fast
-from benchmarks import throughput
-from tests.common.toys import tiny_model, toy_dataset
+from benchmarks import alternate, optimisations, throughput
+from tests.common.toys import tiny_model, toy_batch, toy_dataset
 
 SIZES = ["--observations", "4", "--actions", "2", "--batch", "64", "--seconds", "0.1", "--device", "cpu"]
 SIZES += ["--compile", "off"]
@@ -51,18 +52,6 @@ def test_operations_of_every_algorithm_are_counted(id: str) -> None:
     assert 1.9 * once < twice <= 2 * once  # what is done once a batch, as for the times of diffusion steps, is little
 
 
-def test_operations_of_compiled_updates_are_counted_without_the_compiler(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda function, **settings: real(function, backend="eager", **settings))
-    monkeypatch.setattr(strategies, "onednn_is_faster", lambda: False)
-    results = [run(capsys, "--algo", "bc", "--compile", wish)[1] for wish in ("off", "on", "auto")]
-    torch._dynamo.reset()
-    assert [result["mode"].split()[0] for result in results] == ["eager", "compiled", "compiled"]
-    assert len({result["flop_per_update"] for result in results}) == 1
-
-
 def test_the_share_of_the_peak_is_taken_round_by_round(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,8 +74,46 @@ def test_a_sweep_measures_every_number_of_seeds_and_draws_them(
     assert (tmp_path / "plot.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_updates_on_images_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    code, result, _ = run(capsys, "--algo", "bc", "--image", "12", "3", "--batch", "8")
-    assert code == 0
-    first = 8 * 2 * 12 * 12 * 3 * 9 * 16  # forwards through the first convolution of `ImpalaEncoder`
-    assert result["flop_per_update"] > 2 * first
+# -- the networks' optimisations ---------------------------------------------------------------------------------------
+
+
+def test_ratios_of_every_optimisation_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    threads = torch.get_num_threads()
+    assert optimisations.main(["--pairs", "2", *TINY]) == 0
+    torch.set_num_threads(threads)
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(result["speed_ratio_quartiles"]) == list(optimisations.OFF)
+    assert all(quartile > 0 for found in result["speed_ratio_quartiles"].values() for quartile in found)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", optimisations.OFF)
+def test_an_optimisation_changes_no_loss_but_by_rounding(name: str, precision: str, onednn: None) -> None:
+    model = tiny_model("qam", precision=precision)
+    batch, noise = toy_batch(model, rows=64), model.trainer.draw_noise(64)
+    expected, _ = model.trainer.losses(batch, noise)
+    with ExitStack() as stack:
+        for change in optimisations.OFF[name]:
+            stack.enter_context(patch.object(*change))
+        found, _ = model.trainer.losses(batch, noise)
+    torch.testing.assert_close(found, expected, rtol=1e-4 if precision == "fp32" else 2e-2, atol=1e-4)
+
+
+# -- two checkouts -----------------------------------------------------------------------------------------------------
+
+
+ROOT = Path(alternate.__file__).resolve().parent.parent
+SMALL = ["--algo", "bc", "-params", "net_arch=[8]", "flow_steps=2"]
+
+
+@pytest.mark.slow
+def test_a_checkout_is_about_as_fast_as_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert alternate.main([str(ROOT), str(ROOT), "--rounds", "3", "--updates", "20", *SMALL]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert 0.2 < found["after_by_before"] < 5
+    assert all(seconds > 0 for seconds in found["cpu_seconds_per_update"])
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert alternate.main([str(tmp_path), str(ROOT)]) == 2
+    assert "expected the root of a checkout of this repository" in capsys.readouterr().err
