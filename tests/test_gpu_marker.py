@@ -32,35 +32,20 @@ def test_marked():
 def test_other():
     assert sees() == (False, "")
 """
-SETTINGS = "[pytest]\nmarkers =\n    gpu: needs CUDA\n"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("environment", "devices"),
-    [
-        ({}, None),
-        ({"CUDA_VISIBLE_DEVICES": "", "DEVICES_OF_GPU_TESTS": "3"}, "3"),  # a worker of pytest-xdist
-    ],
-)
+@pytest.mark.parametrize("devices", [None, "3"], ids=["a process", "a worker of pytest-xdist"])
 def test_marked_tests_see_the_gpu_and_no_others(
-    environment: dict[str, str], devices: str | None, tmp_path: Path
+    devices: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "pretend_cuda.py").write_text(PLUGIN)
-    folder = tmp_path / "gpu"  # whose name is no mark
-    folder.mkdir()
-    (folder / "test_it.py").write_text(TESTS.format(devices=devices))
-    (tmp_path / "pytest.ini").write_text(SETTINGS)
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("CUDA_VISIBLE_DEVICES", "DEVICES_OF_GPU_TESTS")
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "pretend_cuda", "-p", "tests.conftest", "-q", str(tmp_path)],
-        env={**kept, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", **environment},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    (tmp_path / "gpu").mkdir()  # whose name is no mark
+    (tmp_path / "gpu" / "test_it.py").write_text(TESTS.format(devices=devices))
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    gpu: needs CUDA\n")
+    for name, value in {"CUDA_VISIBLE_DEVICES": "", "DEVICES_OF_GPU_TESTS": devices}.items():
+        monkeypatch.setenv(name, value) if devices else monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    words = [sys.executable, "-m", "pytest", "-p", "pretend_cuda", "-p", "tests.conftest", "-q", str(tmp_path)]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert "2 passed" in done.stdout, done.stdout + done.stderr

@@ -282,11 +282,3 @@ def test_a_buffer_samples_the_same_after_it_was_stored_in_either_way(case: Case)
         batches = [each.sample(5, generator=torch.Generator().manual_seed(0)) for each in (buffer, copy)]
         for name, value in batches[0].tensors().items():
             assert torch.equal(value, getattr(batches[1], name)), name
-
-
-@given(cases().filter(lambda case: bool(case.dataset)), st.sampled_from(["regular", "compact", "timeouts", "unmarked"]))
-def test_all_layouts_of_a_dataset_give_the_same_samples(case: Case, layout: str) -> None:
-    buffers = [buffer_of(case), buffer_of(replace(case, layout=layout))]
-    batches = [buffer.batch_of(all_rows(buffer)) for buffer in buffers]
-    for name, value in batches[0].tensors().items():
-        assert torch.equal(value, getattr(batches[1], name)), name

@@ -91,15 +91,6 @@ def test_returns_in_another_unit_have_aggregates_in_that_unit(scores: Scores, sc
         assert found.bounds == pytest.approx(scale * wanted.bounds + shift, rel=1e-6, abs=1e-4)
 
 
-@given(success_rates(), st.integers(1, 6))
-def test_a_profile_falls_from_the_left_and_counts_the_runs_above(scores: Scores, steps: int) -> None:
-    thresholds = (np.arange(steps) + 0.5) / steps
-    curve = statistics.performance_profile(scores, thresholds, REPS)
-    wanted = [np.mean([np.mean(runs > threshold) for runs in scores.values()]) for threshold in thresholds]
-    assert curve.points == pytest.approx(np.array(wanted), abs=1e-9)
-    assert (np.diff(curve.points) <= 1e-9).all()
-
-
 @st.composite
 def rivals(draw: st.DrawFn) -> tuple[Scores, Scores]:
     """Draw two methods on the same tasks."""
@@ -118,10 +109,3 @@ def test_the_probability_of_improvement_counts_every_meeting_and_turns_with_the_
     assert found["y", "x"].probability.point == pytest.approx(1 - np.mean(each), abs=1e-6)
     difference = np.mean([np.mean(x[task]) - np.mean(y[task]) for task in x])
     assert found["x", "y"].difference.point == pytest.approx(difference, abs=1e-9)
-
-
-@given(success_rates(), st.sampled_from([np.nan, np.inf, -0.1, 1.01]))
-def test_a_score_that_no_evaluation_gives_is_refused(scores: Scores, bad: float) -> None:
-    scores["task0"][-1] = bad
-    with pytest.raises(ValueError, match="fractions in"):
-        statistics.aggregate(scores, REPS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gymnasium
 import numpy as np
 import pytest
 
@@ -37,8 +36,3 @@ def test_an_ant_at_its_goal_has_reached_it_and_the_episode_ends(size: str) -> No
     assert env.spec is not None
     assert env.spec.max_episode_steps == (700 if size == "umaze" else 1000)
     env.close()
-
-
-def test_locomotion_needs_gymnasium_only() -> None:
-    for name in ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5"):
-        assert name in {task.env_id for task in TASKS.values()} & set(gymnasium.registry)

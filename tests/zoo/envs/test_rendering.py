@@ -38,33 +38,25 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *working: str) -> list[str]:
     return tried
 
 
-def test_the_first_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = pretend(monkeypatch, "osmesa", "glfw")
-    assert choose_platform() == "osmesa"
-    assert (tried, os.environ[VARIABLE]) == (["egl", "osmesa"], "osmesa")
-
-
-def test_nothing_may_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = pretend(monkeypatch)
-    assert choose_platform() is None
-    assert tried == list(PLATFORMS)
-    assert VARIABLE not in os.environ
-
-
-def test_what_the_user_names_is_the_only_one_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "glfw")
-    tried = pretend(monkeypatch, "egl")
-    assert choose_platform() is None
-    assert tried == ["glfw"]
-
-
-def test_a_process_that_has_imported_mujoco_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = pretend(monkeypatch, "egl")
-    monkeypatch.setitem(sys.modules, "mujoco", sys)
-    assert choose_platform() is None
-    assert tried == []
-    monkeypatch.setenv(VARIABLE, "egl")
-    assert choose_platform() == "egl"
+@pytest.mark.parametrize(
+    ("working", "named", "is_imported", "chosen", "tries"),
+    [
+        (("osmesa", "glfw"), "", False, "osmesa", ["egl", "osmesa"]),  # the first that works
+        ((), "", False, None, list(PLATFORMS)),
+        (("egl",), "glfw", False, None, ["glfw"]),  # what the user names is the only one tried
+        (("egl",), "", True, None, []),  # a process that has imported MuJoCo keeps what it has
+        (("egl",), "egl", True, "egl", ["egl"]),
+    ],
+)
+def test_what_draws_is_the_first_that_works_unless_it_is_named_or_chosen_already(
+    monkeypatch: pytest.MonkeyPatch, working: tuple[str, ...], named: str, is_imported: bool, chosen: str, tries: list
+) -> None:
+    tried = pretend(monkeypatch, *working)
+    monkeypatch.setenv(VARIABLE, named)
+    if is_imported:
+        monkeypatch.setitem(sys.modules, "mujoco", sys)
+    assert (choose_platform(), tried) == (chosen, tries)
+    assert is_imported or named or os.environ.get(VARIABLE) == chosen
 
 
 @pytest.fixture

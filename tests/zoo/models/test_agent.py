@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from zoo.envs.make import make_env
 from zoo.errors import UsageError
 from zoo.models.agent import Agent, agent_of_file, agent_of_run, find_agent, find_run
 from zoo.models.arguments import add_agent, add_machine, check_agent
+from zoo.models.play import play
 from zoo.models.score import Score
 from zoo.terminal.arguments import Parser
+from zoo.watching.stage import Stage
 
 
 def weights(agent: Agent) -> torch.Tensor:
@@ -66,19 +69,18 @@ def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path: Path) -> None:
         agent_of_run(folders[0].path, step=5)
 
 
-def test_a_policy_file_says_where_and_how_it_plays(policy_file: Path, model: FlowQLearning) -> None:
+def test_a_policy_file_says_where_how_and_how_well_it_plays(
+    policy_file: Path, tmp_path: Path, model: FlowQLearning
+) -> None:
     agent = agent_of_file(policy_file, None)
     assert (agent.algo, agent.env, agent.episodes, agent.seed, agent.replica) == ("qam", ENV, 4, 7, 3)
     assert agent.stated is None
     assert torch.equal(weights(agent), own_weights(model))
-
-
-def test_a_stated_score_is_not_that_of_another_environment(tmp_path: Path, model: FlowQLearning) -> None:
-    score = Score("success", 0.5, 0.3, 0.7, 20)
-    model.save_policy(tmp_path / "policy.safetensors", {"env": ENV, "score": vars(score)})
-    assert agent_of_file(tmp_path / "policy.safetensors", None).stated == score
-    elsewhere = agent_of_file(tmp_path / "policy.safetensors", ENV.replace("task1", "task2"))
-    assert (elsewhere.stated, elsewhere.env) == (None, ENV.replace("task1", "task2"))
+    score, other = Score("success", 0.5, 0.3, 0.7, 20), ENV.replace("task1", "task2")
+    model.save_policy(tmp_path / "scored.safetensors", {"env": ENV, "score": vars(score)})
+    assert agent_of_file(tmp_path / "scored.safetensors", None).stated == score
+    elsewhere = agent_of_file(tmp_path / "scored.safetensors", other)
+    assert (elsewhere.stated, elsewhere.env) == (None, other)
 
 
 @pytest.mark.parametrize(
@@ -195,3 +197,28 @@ def test_what_is_not_there_or_no_model_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_text("hello")
         with pytest.raises(UsageError, match=f"{name}"):
             agent_of_file(tmp_path / name, ENV)
+
+
+# -- played for a score ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def agent(logs: Path) -> Agent:
+    return agent_of_run(find_run(logs, "qam", ENV))
+
+
+def test_an_agent_plays_no_other_spaces(agent: Agent) -> None:
+    moved = replace(agent, env="Pendulum-v1", env_kwargs={})
+    for start in (play, Stage):
+        with pytest.raises(UsageError, match="got Pendulum-v1 with"):
+            start(moved)
+
+
+def test_an_agent_that_plans_nan_has_no_score(agent: Agent, policy_file: Path) -> None:
+    broken = replace(agent, policy=agent_of_file(policy_file, None).policy)
+    with torch.no_grad():
+        next(iter(broken.policy.nets.fine_tuned.parameters())).fill_(torch.nan)  # type: ignore[union-attr]
+    with pytest.raises(ArithmeticError, match="planned an action that is NaN or infinite"):
+        play(broken, n_envs=1)
+    with pytest.raises(ArithmeticError, match="planned an action that is NaN or infinite"):
+        next(Stage(broken).play())

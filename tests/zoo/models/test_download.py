@@ -83,7 +83,6 @@ def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(
         (lambda: changed(sha256="0" * 64), "its SHA-256 is not that of what was written"),
         (lambda: told(env="this:Env-v0"), "give --env this:Env-v0"),
         (lambda: told(protocol={"success_return": "high"}), "says nonsense about its protocol or its score"),
-        (lambda: told(protocol={"score": "best"}), "says nonsense about its protocol or its score"),
         (lambda: (1 << 60).to_bytes(8, "little") + trained()[8:], "it is no file of tensors"),
         (lambda: pickle.dumps([1]), "it is no file of tensors"),
         (lambda: save({"weight": torch.zeros(2)}), "whose format is None"),

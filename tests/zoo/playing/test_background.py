@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,12 +16,10 @@ import torch
 
 from agents.common.engine.capture import RecordedPlans
 from agents.common.sb3.model import FlowQLearning
-from agents.common.sb3.policy import FlowPolicy
 from tests.common.toys import tiny_model, toy_dataset
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.report.programs import start_program
 from zoo.baselines import TD3, planner_of
-from zoo.errors import UsageError
 from zoo.playing import background
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import EpisodeResults, Evaluator
@@ -67,27 +65,15 @@ def test_results_have_the_same_bits_as_in_the_foreground(
     assert not np.array_equal(in_front.evaluate(model.policy, [3, 4]).returns, expected.returns)
 
 
-class Catching:
-    """Keeps the policy that it is to evaluate."""
-
-    def __init__(self, *arguments: object, **how: object) -> None:
-        self.policy: Any = None
-
-    def begin(self, policy: FlowPolicy, *others: object) -> None:
-        self.policy = policy
-
-    def finish(self) -> Any:
-        return self.policy
-
-
 @pytest.mark.parametrize(("compile", "records"), [("auto", True), ("off", False)])
 def test_plans_are_recorded_where_updates_may_be(compile: str, records: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "Evaluator", Catching)
+    evaluator = Mock()
+    monkeypatch.setattr(background, "Evaluator", lambda *arguments, **how: evaluator)
     policy, content = trained(compile=compile).policy, io.BytesIO()
     policy.save(content, to_act=True)
     kinds, player = (type(policy), type(policy.method)), background._Player(None)  # type: ignore[arg-type]
-    found: Any = player.play(kinds, content.getvalue(), "cpu", torch.get_num_threads(), [3, 4], [0, 1])
-    assert isinstance(found.plan, RecordedPlans) == records
+    player.play(kinds, content.getvalue(), "cpu", torch.get_num_threads(), [3, 4], [0, 1])
+    assert isinstance(evaluator.begin.call_args.args[0].plan, RecordedPlans) == records
 
 
 @pytest.mark.slow
@@ -120,12 +106,6 @@ def test_a_crash_is_raised_with_its_traceback(tmp_path: Path) -> None:
         with pytest.raises(WorkerError, match="ArithmeticError: the toy broke"):
             evaluator.finish()
         assert set(multiprocessing.active_children()) == before
-
-
-@pytest.mark.slow
-def test_an_environment_that_cannot_be_played_is_refused_at_once() -> None:
-    with pytest.raises(UsageError, match="DictToy-v0"):
-        BackgroundEvaluator("DictToy-v0", **SETTINGS)
 
 
 PROGRAM = """

@@ -15,11 +15,12 @@ from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from zoo.envs.make import make_env
 from zoo.errors import EnvironmentFault, UsageError
-from zoo.playing.episodes import REPORTED, Scoring
-from zoo.playing.evaluate import NOISE_PLANS, EpisodeResults, Evaluator
+from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
+from zoo.playing.evaluate import NOISE_PLANS, Evaluator
 from zoo.playing.pool import count_environments
 from zoo.processes import heartbeat
 from zoo.processes.serving import WorkerError
+from zoo.runs.results import describe_evaluation
 
 TOY = "Toy-v0"
 POINTMAZE = "pointmaze-medium-singletask-task1-v0"
@@ -138,13 +139,6 @@ def test_a_replica_alone_plays_as_in_the_stack(here: Evaluator) -> None:
     stack = here.evaluate(ElementwisePolicy(num_replicas=3), replicas=[7, 8, 9])
     alone = here.evaluate(ElementwisePolicy(num_replicas=1), replicas=[8])
     np.testing.assert_array_equal(alone.returns[0], stack.returns[1])
-
-
-def test_the_policy_always_gets_a_batch_of_all_rows(anywhere: Evaluator) -> None:
-    policy = ElementwisePolicy(num_replicas=2)
-    anywhere.evaluate(policy)
-    assert {batch.shape for batch in policy.batches} == {(2, EPISODES, 3)}
-    assert {batch.dtype for batch in policy.batches} == {np.dtype(np.float64)}
 
 
 def test_an_environment_without_success_gives_none() -> None:
@@ -318,3 +312,39 @@ def test_only_active_replicas_play_and_as_they_would_among_all(anywhere: Evaluat
     found = anywhere.evaluate(ElementwisePolicy(num_replicas=3), active=[2, 0])
     assert found.played.tolist() == [True, False, True]
     np.testing.assert_array_equal(found.returns[[0, 2]], expected.returns[[0, 2]])
+
+
+# -- what episodes are scored by ---------------------------------------------------------------------------------------
+
+
+RETURNS = np.array([[1.0, 2.0, 3.0]])
+
+
+def results(successes: np.ndarray | None) -> EpisodeResults:
+    return EpisodeResults(successes, RETURNS, np.ones((1, 3), int), np.arange(3), np.ones(1, bool))
+
+
+def test_success_is_what_the_environment_reports_unless_asked_otherwise() -> None:
+    reported = results(np.array([[1, 0, 0]]))
+    assert REPORTED.apply(reported) is reported
+    assert REPORTED.apply(results(None)).successes is None
+
+
+@pytest.mark.parametrize("reported", [None, np.array([[1, 0, 0]])])
+def test_a_threshold_counts_returns_of_at_least_it(reported: np.ndarray | None) -> None:
+    found = Scoring(success_return=2.0).apply(results(reported))
+    assert found.successes is not None
+    assert found.successes.tolist() == [[0, 1, 1]]
+    text = describe_evaluation(5, "offline", found, [0], Scoring(success_return=2.0))
+    assert "success (return >= 2) 66.7% over 3 episodes" in text
+
+
+def test_the_return_is_the_score_where_asked_for_and_normalised_by_references() -> None:
+    scoring = Scoring("return", reference_scores=(0.0, 4.0))
+    found = scoring.apply(results(np.array([[1, 0, 0]])))
+    assert found.successes is None
+    assert scoring.normalised(3.0) == 0.75
+    assert REPORTED.normalised(3.0) is None
+    assert "mean return 2.00 over 3 episodes, normalised return 50.0%" in describe_evaluation(
+        5, "offline", found, [0], scoring
+    )

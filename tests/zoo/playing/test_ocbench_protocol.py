@@ -33,18 +33,15 @@ def react(observations: np.ndarray) -> np.ndarray:
     return np.sin(3 * observations[..., :7]).astype(np.float32)
 
 
-def play_as_ocbench_does(name: str, choose) -> list[tuple[float, int, bool]]:
-    """Play episodes with the loop of OCBench's README: its own environment, made and stepped by its own functions.
-
-    :param choose: gives the action, given the number of the episode, the step and the observation.
-    """
+def play_as_ocbench_does(name: str) -> list[tuple[float, int, bool]]:
+    """Play episodes with the loop of OCBench's README: its own environment, made and stepped by its own functions."""
     env = ocbench.make(name)
     results = []
-    for episode, seed in enumerate(np.random.SeedSequence(EVAL_SEED).generate_state(EPISODES)):
+    for seed in np.random.SeedSequence(EVAL_SEED).generate_state(EPISODES):
         observation, info = env.reset(seed=int(seed))
         episode_return, step, done = 0.0, 0, False
         while not done:
-            observation, reward, terminated, truncated, info = env.step(choose(episode, step, observation))
+            observation, reward, terminated, truncated, info = env.step(react(observation))
             episode_return, step = episode_return + reward, step + 1
             done = terminated or truncated
         results.append((episode_return, step, bool(info["success"])))
@@ -63,4 +60,4 @@ def evaluate(name: str, policy: Reacting) -> list[tuple[float, int, bool]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_a_policy_gives_the_returns_lengths_and_success_of_ocbenchs_loop(name: str) -> None:
-    assert evaluate(name, Reacting()) == play_as_ocbench_does(name, lambda episode, step, ob: react(ob))
+    assert evaluate(name, Reacting()) == play_as_ocbench_does(name)

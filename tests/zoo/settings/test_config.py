@@ -27,11 +27,6 @@ def test_numbers_are_read_as_numbers(text: str, value: object) -> None:
     assert type(read) is type(value)
 
 
-def test_tags_that_build_objects_are_refused() -> None:
-    with pytest.raises(UsageError, match="must be valid YAML"):
-        load_yaml("!!python/object/apply:os.system [true]", "a test")
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -137,12 +132,9 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(tmp_path: Path) -
     [
         ("horizon_length=0", "`horizon_length` must be an int >= 1, got 0"),
         ("rho=.nan", "`rho` must be a finite number >= 0, got nan"),
-        ("rho=high", "`rho` must be a number >= 0, got 'high'"),
         ("gamma=1.5", "`gamma` must be a finite number >= 0 and <= 1"),
-        ("flow_steps=true", "`flow_steps` must be an int >= 1, got True"),
         ("action_chunking=1", "`action_chunking` must be true or false, got 1"),
         ("net_arch=wide", "`net_arch` must be a list of hidden widths"),
-        ("train_freq=0", "`train_freq` must be an int >= 1, got 0"),
         ("train_freq=[0,episode]", "`train_freq` must be an int >= 1, got 0"),
         ("policy_kwargs=5", "`policy_kwargs` must be a mapping of names to values, got 5"),
         ("eval_episodes=1e9", "`eval_episodes` must be at most 100,000, got 1,000,000,000"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ import torch
 import agents
 from agents.common.engine.checkpoint import find_checkpoints
 from agents.common.engine.trainer import Trainer
+from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
 from agents.qam import QAM
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.test_train_program import ENV, TINY
 from zoo.runs.folder import RunFolder
 from zoo.train import main
+from zoo.training.replicas import STOP, TELL, bound_of_q, find_excess
 
 OFFLINE, ONLINE = 20, 30
 
@@ -207,42 +210,40 @@ def change_info(monkeypatch: pytest.MonkeyPatch, update: int, **values: float) -
     monkeypatch.setattr(Trainer, "update", changed)
 
 
-@pytest.mark.few(1)
-@pytest.mark.parametrize(("name", "value"), [("q_max", 1e9), ("total_loss", 2e32)])
-def test_a_finite_value_beyond_recovery_ends_a_replica_within_a_log_interval(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float
-) -> None:
-    change_info(monkeypatch, 13, **{name: value})
-    assert main(arguments(data, tmp_path, "--seeds", "4", "5")) == 0
-    status = status_of(folder_of(tmp_path, 2))
-    assert (status["state"], status["step"]) == ("failed", 15)
-    assert f"training diverged: {name} = {value:.3g}, where rewards and discount allow far less" in status["reason"]
-    assert status_of(folder_of(tmp_path, 1))["state"] == "done"
+WARN = ["--on-divergence", "warn"]
 
 
-@pytest.mark.few(1)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
-    ("values", "words", "message"),
+    ("values", "words", "state", "message"),
     [
-        ({"grad_norm": 0.0}, [], "every gradient is exactly 0"),
-        ({"total_loss": 2e32}, ["--on-divergence", "warn"], "total_loss = 2e+32, where rewards and discount allow"),
-        ({"q_max": 5e5}, [], "q_max = 5e+05, where rewards and discount allow far less than"),  # may recover
+        ({"q_max": 1e9}, [], "failed", "q_max = 1e+09, where rewards and discount allow far less"),
+        ({"grad_norm": 0.0}, [], "done", "every gradient is exactly 0"),
+        ({"total_loss": 2e32}, [], "failed", "total_loss = 2e+32, where rewards and discount allow far less"),
+        ({"total_loss": 2e32}, WARN, "done", "total_loss = 2e+32, where rewards and discount allow"),
+        ({"q_max": 5e5}, [], "done", "q_max = 5e+05, where rewards and discount allow far less than"),  # may recover
     ],
-    ids=["dead gradient", "--on-divergence warn", "beyond the bound"],
+    ids=str,
 )
-def test_what_does_not_end_a_run_is_reported_once(
+def test_a_finite_value_beyond_recovery_ends_a_replica_and_others_are_reported_once(
     data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     values: dict[str, float],
     words: list[str],
+    state: str,
     message: str,
 ) -> None:
     change_info(monkeypatch, 13, **values)
     assert main(arguments(data, tmp_path, "--seeds", "4", "5", *words)) == 0
-    assert status_of(folder_of(tmp_path, 2))["state"] == "done"
-    (line,) = [line for line in (folder_of(tmp_path) / "run.log").read_text().splitlines() if message in line]
-    assert "warning: seed 5 at step 15: " in line
+    status = status_of(folder_of(tmp_path, 2))
+    assert (status["state"], status_of(folder_of(tmp_path))["state"]) == (state, "done")
+    if state == "failed":
+        assert status["step"] == 15
+        assert f"training diverged: {message}" in status["reason"]
+    else:
+        (line,) = [line for line in (folder_of(tmp_path) / "run.log").read_text().splitlines() if message in line]
+        assert "warning: seed 5 at step 15: " in line
 
 
 class Killed(BaseException):
@@ -271,3 +272,36 @@ def test_a_resumed_run_remembers_who_has_failed(
     assert not (folder_of(tmp_path) / f"{ENV}.zip").exists()
     for number in (2, 3):
         assert_same_run(folder_of(tmp_path, number), folder_of(healthy, number))
+
+
+# -- where values stop being those of a healthy run --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reward", "gamma", "expected"), [(1.0, 0.99, 101.0), (0.0, 0.99, 1.0), (2.0, 0.0, 3.0), (1.0, 1.0, 10001.0)]
+)
+def test_the_bound_is_that_of_a_discounted_sum(reward: float, gamma: float, expected: float) -> None:
+    assert bound_of_q(reward, gamma) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kinds"),
+    [
+        ("q_max", 99 * 3.0, []),
+        ("q_max", TELL * 3.1, [("Q", False)]),
+        ("q_min", -TELL * 3.1, [("Q", False)]),
+        ("q_max", STOP * 3.1, [("Q", True)]),
+        ("q_max", math.inf, [("Q", True)]),
+        ("td_loss", (10 * TELL * 2.9) ** 2, []),
+        ("td_loss", (10 * TELL * 3.1) ** 2, [("loss", False)]),
+        ("td_loss", (10 * STOP * 3.1) ** 2, [("loss", True)]),
+        ("total_loss", math.nan, []),  # found elsewhere
+        ("grad_norm", 0.0, [("gradient", False)]),
+        ("grad_norm", 1e-30, []),
+        ("temperature", 1e30, []),
+    ],
+)
+def test_only_the_replica_with_the_value_is_named(name: str, value: float, kinds: list[tuple[str, bool]]) -> None:
+    found = find_excess({name: PerReplica([1.0, value])}, bound_of_q(2.0, 0.0))
+    assert 0 not in found
+    assert [(excess.kind, excess.is_final) for excess in found.get(1, [])] == kinds

@@ -88,27 +88,6 @@ def tracker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return module
 
 
-@pytest.fixture
-def wandb(monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    module = StandIn("wandb")
-    monkeypatch.setitem(sys.modules, "wandb", module)
-    return module
-
-
-@pytest.fixture
-def end_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Give up the claims of the runs so far, as the end of their process would."""
-    folders: list[RunFolder] = []
-    create = RunFolder.create
-
-    def created(*arguments: Any) -> RunFolder:
-        folders.append(create(*arguments))
-        return folders[-1]
-
-    monkeypatch.setattr(RunFolder, "create", created)
-    return lambda: [folder.release() for folder in folders] and None
-
-
 def rows_of(run: TrackerRun) -> list[dict[str, float]]:
     return sorted_rows([{name: value for name, value in row.items() if name not in CLOCK} for row in run.rows])
 
@@ -146,8 +125,9 @@ def test_a_tracker_gets_every_row_of_each_seed_in_a_run_of_its_own(
 
 @pytest.mark.few(1)
 def test_a_resumed_run_goes_on_in_its_tracker_run_and_sends_nothing_twice(
-    data: Path, tmp_path: Path, tracker: StandIn, end_process: Callable[[], None]
+    data: Path, tmp_path: Path, tracker: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(RunFolder, "claim", lambda self: True)  # a process would give up its claim with its end
     words = [*arguments(data, tmp_path), "--save-freq", "7", "--resume", "--track", tracker.__name__]
 
     def kill(step: int) -> None:
@@ -157,7 +137,6 @@ def test_a_resumed_run_goes_on_in_its_tracker_run_and_sends_nothing_twice(
     tracker.hook = kill
     with pytest.raises(Killed):
         main(words)
-    end_process()
     (run,) = tracker.runs
     before = list(run.rows)
     assert max(row[STEP] for row in before) == 15  # after the checkpoint of step 14
@@ -192,12 +171,13 @@ def test_a_tracker_that_fails_is_reported_once_and_the_run_is_the_same(
 
 
 def test_a_new_run_that_its_tracker_refuses_ends_before_it_trains(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wandb: StandIn
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(**_: object) -> None:
         raise ConnectionError("no such project")
 
-    wandb.init = refuse
+    monkeypatch.setitem(sys.modules, "wandb", StandIn("wandb"))
+    monkeypatch.setattr(sys.modules["wandb"], "init", refuse)
     code, _, errors = train(capsys, [*arguments(data, tmp_path), "--track"])
     message = f"Weights & Biases refused {ENV}_1 (ConnectionError: no such project); log in with `wandb login`"
     assert (code, message in errors) == (2, True)
@@ -208,6 +188,7 @@ def test_a_new_run_that_its_tracker_refuses_ends_before_it_trains(
 
 # -- the packages themselves ------------------------------------------------------------------------------------------
 
+PYTHON = [sys.executable, "-W", "ignore"]
 STOPPED = """
 import signal, sys
 from zoo.training import tracking
@@ -222,18 +203,23 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+def stop_and_resume(data: Path, logs: Path, tracker: str, **environment: str) -> dict[str, str]:
+    """Train two seeds, stop, and go on in another process; return the environment of the two."""
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **environment}
+    words = [*arguments(data, logs, seeds=("--seeds", "4", "9")), "--save-freq", "7", "--resume"]
+    words = [*words, "--track", tracker, "--wandb-project-name", "mazes"]
+    assert subprocess.run([*PYTHON, "-c", STOPPED, tracker, *words], env=known, check=False).returncode == 3
+    subprocess.run([*PYTHON, "-m", "zoo.train", *words], env=known, check=True)
+    return known
+
+
 @pytest.mark.slow
 def test_trackio_has_a_stopped_and_resumed_run_once(data: Path, tmp_path: Path) -> None:
     pytest.importorskip("trackio")
-    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "PYTHONPATH": str(ROOT)}
-    words = [*arguments(data, tmp_path, seeds=("--seeds", "4", "9")), "--save-freq", "7", "--resume"]
-    words = [*words, "--track", "trackio", "--wandb-project-name", "mazes"]
-    python = [sys.executable, "-W", "ignore"]
-    assert subprocess.run([*python, "-c", STOPPED, "trackio", *words], env=environment, check=False).returncode == 3
-    subprocess.run([*python, "-m", "zoo.train", *words], env=environment, check=True)
+    environment = stop_and_resume(data, tmp_path, "trackio", TRACKIO_DIR=str(tmp_path / "trackio"))
     read = "import json, sys; from trackio.sqlite_storage import SQLiteStorage as S; project = 'mazes'\n"
     read += "print(json.dumps({run: S.get_logs(project, run) for run in S.get_runs(project)}))"
-    found = subprocess.run([*python, "-c", read], env=environment, check=True, capture_output=True, text=True).stdout
+    found = subprocess.run([*PYTHON, "-c", read], env=environment, check=True, capture_output=True, text=True).stdout
     runs = json.loads(found.splitlines()[-1])
     assert len(runs) == 2
     for name, rows in runs.items():
@@ -247,12 +233,7 @@ def test_trackio_has_a_stopped_and_resumed_run_once(data: Path, tmp_path: Path) 
 @pytest.mark.slow
 def test_weights_and_biases_keeps_a_run_of_each_seed_offline(data: Path, tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="wandb is not installed")
-    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    words = [*arguments(data, tmp_path, seeds=("--seeds", "4", "9")), "--save-freq", "7", "--resume", "--track"]
-    python = [sys.executable, "-W", "ignore"]
-    assert subprocess.run([*python, "-c", STOPPED, "wandb", *words], env=environment, check=False).returncode == 3
-    subprocess.run([*python, "-m", "zoo.train", *words], env=environment, check=True)
+    stop_and_resume(data, tmp_path, "wandb", WANDB_MODE="offline", WANDB_DIR=str(tmp_path))
     for number in (1, 2):
         record = json.loads((folder_of(tmp_path, number) / "tracking.json").read_text())["wandb"]
         assert len(list((tmp_path / "wandb").glob(f"offline-run-*-{record['id']}"))) == 2  # W&B joins them by their id

@@ -110,17 +110,3 @@ def test_a_worker_is_dead_once_its_process_was_killed(tmp_path: Path) -> None:
         process.wait()
         assert not me.is_alive(name)
         assert me.is_alive(me.name)
-
-
-@pytest.mark.slow
-def test_one_worker_at_a_time_is_alone(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from zoo.tuning.journal import Workers\n"
-        "with Workers(Path(sys.argv[1])).alone: print('in', flush=True)"
-    )
-    with Workers(tmp_path / "j") as me:
-        with me.alone:
-            process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "j")], stdout=subprocess.PIPE)
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(4)
-        assert process.communicate(timeout=60)[0] == b"in\n"

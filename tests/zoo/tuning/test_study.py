@@ -22,9 +22,10 @@ from zoo.errors import UsageError
 from zoo.processes.serving import WorkerError
 from zoo.runs.folder import RunFolder
 from zoo.settings.config import load_config
+from zoo.train import main as train
 from zoo.tune import main
 from zoo.tuning.journal import Workers, open_journal
-from zoo.tuning.trial import COMPLETE, FAILED, INTERRUPTED, PRUNED, Job, Outcome
+from zoo.tuning.trial import COMPLETE, FAILED, INTERRUPTED, PRUNED, Job, Outcome, read_trial
 
 Use = Callable[[Objective], None]
 
@@ -50,24 +51,16 @@ def tune(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict
 
 
 @pytest.mark.slow
-def test_the_total_counts_the_trials_of_all_calls(
+def test_the_total_counts_the_trials_of_all_calls_and_what_one_draws_depends_on_its_number_alone(
     objective: Use, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert tune(capsys, *words(tmp_path, "--n-trials", "3"))[1]["trials"] == {"complete": 3}
-    first, second, _ = trials(tmp_path)
-    assert first.user_attrs["settings"] == {"inverse_temperature": 0.3} != second.user_attrs["settings"]
-    for _ in range(2):
-        code, result, _ = tune(capsys, *words(tmp_path, "--max-total-trials", "5", "--n-trials", "1"))
-        assert (code, result["trials"]) == (0, {"complete": 5})
-
-
-@pytest.mark.slow
-def test_what_a_trial_draws_depends_on_its_number_alone(objective: Use, tmp_path: Path) -> None:
-    assert main(words(tmp_path / "once", "--n-trials", "4")) == 0
-    for _ in range(4):
-        assert main(words(tmp_path / "again", "--n-trials", "1")) == 0
-    params = [[trial.params for trial in trials(tmp_path / name)] for name in ("once", "again")]
-    assert params[0] == params[1]
+    once, again = tmp_path / "once", tmp_path / "again"
+    assert tune(capsys, *words(once, "--n-trials", "4"))[1]["trials"] == {"complete": 4}
+    for count in (1, 2, 3, 4, 4):
+        code, result, _ = tune(capsys, *words(again, "--max-total-trials", "4", "--n-trials", "1"))
+        assert (code, result["trials"]) == (0, {"complete": count})
+    assert [trial.params for trial in trials(once)] == [trial.params for trial in trials(again)]
+    assert trials(once)[0].user_attrs["settings"] == {"inverse_temperature": 0.3}
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
@@ -227,14 +220,6 @@ def test_a_trial_of_a_killed_worker_is_tried_again(objective: Use, tmp_path: Pat
     assert (status["state"], status["reason"]) == ("interrupted", "its worker host-1-gone was killed")
 
 
-def write(logs: Path, **attributes: Any) -> None:
-    """Leave a running trial with attributes that somebody else wrote, whose checksums fit."""
-    study = optuna.load_study(study_name="s", storage=open_journal(journal(logs)))
-    trial = study.ask()
-    for name, value in attributes.items():
-        trial.set_user_attr(name, value)
-
-
 @pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["worker", "retry_of", "folder"])
 def test_a_path_in_a_journal_is_neither_written_to_nor_removed(objective: Use, tmp_path: Path, name: str) -> None:
@@ -244,7 +229,9 @@ def test_a_path_in_a_journal_is_neither_written_to_nor_removed(objective: Use, t
     outside.release()
     status = outside.status.read_text()
     path = str(outside.status) if name == "worker" else str(tmp_path / "outside")
-    write(tmp_path, **{"worker": "host-1-gone", name: path})
+    trial = optuna.load_study(study_name="s", storage=open_journal(journal(tmp_path))).ask()
+    for key, value in {"worker": "host-1-gone", name: path}.items():  # whose checksums fit
+        trial.set_user_attr(key, value)
     assert main(words(tmp_path, "--n-trials", "1")) == (0 if name == "folder" else 2)
     assert outside.status.read_text() == status
 
@@ -298,3 +285,54 @@ def test_two_programs_at_once_share_a_study(objective: Use, tmp_path: Path) -> N
     found = trials(tmp_path)
     assert [trial.state.name for trial in found] == ["COMPLETE"] * 9
     assert len({trial.params["inverse_temperature"] for trial in found}) == 9
+
+
+# -- training with the settings of a trial -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def logs(objective: object, tmp_path: Path) -> Path:
+    """Return a log folder with a study of four trials."""
+    assert main(words(tmp_path, "--n-trials", "4")) == 0
+    return tmp_path
+
+
+def test_a_trial_is_found_by_number_and_the_best_by_its_score(logs: Path) -> None:
+    first = read_trial("s", "0", logs, "qam")
+    assert first["settings"] == {"inverse_temperature": 0.3}
+    assert first["source"].startswith("study s, trial 0 (score 0.")
+    scores = [read_trial("s", str(number), logs, "qam")["source"] for number in range(4)]
+    best = max(scores, key=lambda text: float(text.split("score ")[1].rstrip(")")))
+    assert read_trial("s", "best", logs, "qam")["source"] == best
+
+
+def test_a_study_is_named_by_its_file_too(logs: Path) -> None:
+    file = str(logs / "studies" / "s" / "journal.log")
+    for study in (file, f"{file}:s"):
+        assert read_trial(study, "0", Path("elsewhere"), "qam")["settings"] == {"inverse_temperature": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("study", "trial", "algo", "message"),
+    [
+        ("t", "0", "qam", "which has: s"),
+        ("s", "9", "qam", "0, 1, 2, 3; or best"),
+        ("s", "0", "fql", "tuned qam"),
+    ],
+)
+def test_what_is_not_there_is_named_with_what_is(logs: Path, study: str, trial: str, algo: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_trial(study, trial, logs, algo)
+
+
+def test_a_journal_of_several_studies_asks_for_one(logs: Path) -> None:
+    file = logs / "studies" / "s" / "journal.log"
+    assert main([*words(logs, "--n-trials", "1", "--storage", str(file)), "--study-name", "t"]) == 0
+    with pytest.raises(UsageError, match="s, t"):
+        read_trial(str(file), "0", logs, "qam")
+    assert read_trial(f"{file}:t", "0", logs, "qam")["source"].startswith("study t, trial 0")
+
+
+def test_study_and_trial_belong_together(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(["--algo", "qam", "--env", ENV, "--study", "s"]) == 2
+    assert "--trial-id" in capsys.readouterr().err

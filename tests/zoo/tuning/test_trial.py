@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 
-from zoo.runs.folder import RunFolder, state_after
+from zoo.runs.folder import state_after
 from zoo.runs.history import EvaluationHistory
-from zoo.tuning.trial import COMPLETE, Pruned, Watch, end_runs, outcome_of
+from zoo.tuning.trial import COMPLETE, Pruned, Watch, outcome_of
 
 
 def history(successes: list[float], returns: list[float] | None = None) -> EvaluationHistory:
@@ -44,39 +41,28 @@ def study() -> optuna.Study:
     return found
 
 
-def run(seed: int, success: float | None, **more: Any) -> dict[str, Any]:
-    return {"run": f"r{seed}", "seed": seed, "success": success, "return": None, **more}
+@pytest.mark.parametrize(
+    ("kind", "values", "score"),
+    [("success", [0.5, 1.0], 0.75), ("success", [0.5, None], 0.25), ("return", [3.0, None], -math.inf)],
+)
+def test_the_score_is_the_mean_over_the_seeds_and_a_diverged_one_is_the_worst(
+    kind: str, values: list[float | None], score: float
+) -> None:
+    runs = [{"seed": seed, "success": None, "return": None, kind: value} for seed, value in enumerate(values)]
+    runs = [run if run[kind] is not None else {**run, "reason": "NaN"} for run in runs]
+    outcome = outcome_of({"runs": runs}, kind == "success")
+    assert (outcome.state, outcome.score) == (COMPLETE, score)
 
 
-def test_the_score_is_the_mean_over_the_seeds() -> None:
-    outcome = outcome_of({"runs": [run(0, 0.5), run(1, 1.0)]}, True)
-    assert (outcome.state, outcome.scores, outcome.score, outcome.reason) == (COMPLETE, [0.5, 1.0], 0.75, "")
-
-
-def test_a_diverged_seed_counts_as_the_worst() -> None:
-    outcome = outcome_of({"runs": [run(0, 0.5), run(1, None, reason="training diverged: NaN")]}, True)
-    assert outcome.scores == [0.5, 0.0]
-    returns = [{**run(0, None), "return": 3.0}, run(1, None, reason="NaN")]
-    assert outcome_of({"runs": returns}, False).score == -math.inf
-
-
-def test_every_evaluation_is_reported_once_under_its_number(study: optuna.Study) -> None:
-    trial = study.ask()
-    watch = Watch(trial, steps=30)
-    watch([history([1.0]), history([0.0])])
-    watch([history([1.0, 1.0]), history([0.0, 1.0])])
-    assert study.trials[-1].intermediate_values == {1: 0.5, 2: 1.0}
-
-
-def test_the_evaluation_before_the_first_update_is_neither_reported_nor_a_reason_to_prune(study: optuna.Study) -> None:
-    arrays = history([0.0, 1.0, 0.0]).arrays()
-    arrays["timesteps"] -= 10  # 0, 10, 20
+def test_every_evaluation_but_that_before_the_first_update_is_reported_once_under_its_number(
+    study: optuna.Study,
+) -> None:
+    arrays = [history(successes).arrays() for successes in ([0.0, 1.0, 1.0], [0.0, 0.0, 1.0])]
     watch = Watch(study.ask(), steps=30)
-    watch([EvaluationHistory({name: column[:1] for name, column in arrays.items()})])
-    assert not study.trials[-1].intermediate_values
-    watch([EvaluationHistory({name: column[:2] for name, column in arrays.items()})])
-    watch([EvaluationHistory(arrays)])
-    assert study.trials[-1].intermediate_values == {1: 1.0, 2: 0.0}
+    for rows, reported in ((1, {}), (2, {1: 0.5}), (3, {1: 0.5, 2: 1.0})):
+        known = [{name: column[:rows] for name, column in each.items()} for each in arrays]
+        watch([EvaluationHistory(each | {"timesteps": each["timesteps"] - 10}) for each in known])
+        assert study.trials[-1].intermediate_values == reported
 
 
 def test_a_run_that_does_worse_than_others_did_is_ended_as_interrupted(study: optuna.Study) -> None:
@@ -85,17 +71,4 @@ def test_a_run_that_does_worse_than_others_did_is_ended_as_interrupted(study: op
     with pytest.raises(Pruned, match="evaluation 2") as ending:
         watch([history([0.0, 0.0])])
     assert state_after(ending.value) == "interrupted"
-
-
-def test_a_run_is_not_ended_at_its_last_evaluation(study: optuna.Study) -> None:
-    Watch(study.ask(), steps=20)([history([0.0, 0.0])])
-
-
-def test_runs_whose_process_is_gone_get_an_ending(tmp_path: Path) -> None:
-    going, done = (RunFolder.create(tmp_path, "qam", "env", 3) for _ in range(2))
-    going.write_status("running", 3, 10, 0)
-    done.write_status("done", 4, 20, 0)
-    end_runs(tmp_path, "interrupted", "killed")
-    status = json.loads(going.status.read_text())
-    assert (status["state"], status["reason"], status["offline_step"]) == ("interrupted", "killed", 10)
-    assert json.loads(done.status.read_text())["state"] == "done"
+    Watch(study.ask(), steps=20)([history([0.0, 0.0])])  # its last evaluation
