@@ -21,6 +21,7 @@ from benchmarks.rank_table import (
     MEAN,
     Design,
     compare,
+    describe_control,
     find_missing,
     summarise,
 )
@@ -71,6 +72,14 @@ def test_what_is_missing_is_named_and_the_rest_is_tested_in_the_whole_family() -
     text = summarise(tests, {"Ours": gaps, "Originals": {}}, DESIGN)
     assert "Ours: 1 of 4 pairs of algorithm and task; **missing**: qam task 5 (seeds 3), fql." in text
     assert "Originals: complete" in text
+
+
+def test_the_control_counts_pairs_of_different_algorithms_that_the_tests_tell_apart() -> None:
+    ours, theirs = scores(), scores(seed=1)
+    assert "the means of 0 of 2 such pairs" in describe_control(ours, theirs, DESIGN)
+    theirs.loc[theirs["algorithm"] == "fql", "successes"] += 8
+    with_fault = pd.concat([ours, scores(design=Design({"fault": (10, 20)}, (1, 5), range(8)))])
+    assert "the means of 1 of 2 such pairs" in describe_control(with_fault, theirs, DESIGN)
 
 
 def test_tests_at_the_floor_leave_the_family_whatever_their_difference() -> None:
