@@ -1,5 +1,6 @@
 """Runs, comparisons and contents of reports for the tests."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from zoo.runs.read import RunTables
 from zoo.runs.scores import RETURN
 
 SCENE = [f"scene-play-singletask-task{k}-v0" for k in range(1, 6)]
+CUBE = [f"cube-double-play-singletask-task{k}-v0" for k in range(1, 6)]
 NO_MEANS = pd.DataFrame(columns=MEAN_COLUMNS)
 
 
@@ -26,16 +28,15 @@ def evaluations(methods, steps=((1000, "offline"), (2000, "offline"), (3000, "on
     """Return random evaluations of methods on tasks of two domains."""
     random = np.random.RandomState(0)
     rows = []
-    for method in methods:
-        for task in range(tasks):
-            domain = ("scene-play", "cube-double-play")[task % 2]
-            environment = f"{domain}-singletask-task{task // 2 + 1}-v0"
-            for seed in range(seeds):
-                for step, phase in steps:
-                    count = random.randint(0, 51)
-                    about = {"method": method, "environment": environment, "domain": domain, "seed": seed}
-                    about |= {"phase": phase, "step": step, "successes": count, "episodes": 50, "kind": "success"}
-                    rows.append(about | {"score": count / 50, "source": "own", "run": f"{method}/{task}/{seed}"})
+    for method, task in itertools.product(methods, range(tasks)):
+        domain = ("scene-play", "cube-double-play")[task % 2]
+        about = {"method": method, "environment": f"{domain}-singletask-task{task // 2 + 1}-v0", "domain": domain}
+        for seed, (step, phase) in itertools.product(range(seeds), steps):
+            count = random.randint(0, 51)
+            rows.append(
+                {**about, "seed": seed, "run": f"{method}/{task}/{seed}", "phase": phase, "step": step, "source": "own",
+                 "kind": "success", "successes": count, "episodes": 50, "score": count / 50}
+            )  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -43,14 +44,12 @@ def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000
     """Return evaluations by return: around 5,000 in the first environment, around -1,000 in the second."""
     random = np.random.RandomState(1)
     rows = []
-    for method in methods:
-        for environment in environments:
-            middle, spread = (5000.0, 500.0) if environment == "HalfCheetah-v5" else (-1000.0, 100.0)
-            for seed in range(seeds):
-                for step in steps:
-                    about = {"method": method, "environment": environment, "domain": environment, "seed": seed}
-                    about |= {"phase": "online", "step": step, "episodes": 10, "kind": "return", "source": "own"}
-                    rows.append(about | {"score": middle + spread * random.randn(), "run": f"{method}/{seed}"})
+    for method, environment in itertools.product(methods, environments):
+        middle, spread = (5000.0, 500.0) if environment == "HalfCheetah-v5" else (-1000.0, 100.0)
+        for seed, step in itertools.product(range(seeds), steps):
+            about = {"method": method, "environment": environment, "domain": environment, "seed": seed, "step": step}
+            about |= {"phase": "online", "episodes": 10, "kind": "return", "source": "own", "run": f"{method}/{seed}"}
+            rows.append(about | {"score": middle + spread * random.randn()})
     return pd.DataFrame(rows)
 
 
@@ -98,16 +97,11 @@ def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
 
 def run_rows(method, environment, seed, scores=(10, 20), **columns):
     """Return the rows of one run as a file of included runs has them: evaluations up to 2,000 offline steps."""
-    fixed = {"method": method, "environment": environment, "seed": seed, "phase": "offline", "episodes": 50}
-    fixed |= {
-        "return": -100.0,
-        "length": 150.0,
-        "settings": "a1",
-        "commit": "c0ffee",
-        "ogbench": "1.2.2",
-        "mujoco": "4.0.0",
+    fixed = {
+        "method": method, "environment": environment, "seed": seed, "phase": "offline", "episodes": 50,
+        "return": -100.0, "length": 150.0, "settings": "a1", "commit": "c0ffee", "ogbench": "1.2.2", "mujoco": "4.0.0",
         "dataset": "",
-    }
+    }  # fmt: skip
     steps = np.linspace(0, 2000, len(scores) + 1)[1:].astype(int)
     return [{**fixed, "step": step, "successes": score, **columns} for step, score in zip(steps, scores, strict=True)]
 

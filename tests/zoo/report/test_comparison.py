@@ -1,10 +1,52 @@
+"""Comparisons: common tasks, curves, baselines, order and labels. More data hides no other."""
+
+import re
 from dataclasses import replace
 
 import pandas as pd
+import pytest
 
-from tests.zoo.report.samples import NO_MEANS, comparison_of_returns, evaluations, own_methods
-from zoo.report.comparison import baseline_of, ranking
-from zoo.report.compute import compare
+from tests.zoo.report.samples import (
+    NO_MEANS,
+    SCENE,
+    comparison_of_returns,
+    content_of,
+    evaluations,
+    own_methods,
+    runs_table,
+    scene_runs,
+)
+from zoo.errors import UsageError
+from zoo.report.comparison import MEAN_COLUMNS, Method, baseline_of, ranking
+from zoo.report.compute import PublishedMeans, compare, compare_kinds
+from zoo.report.figures.styles import method_styles
+from zoo.report.inputs import read_labels, read_order, relabelled
+from zoo.report.page.caveats import warnings
+
+
+def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
+    table = evaluations(["QAM"], tasks=3)  # two of scene, one of cube
+    first, second = sorted(set(table.loc[table["domain"] == "scene-play", "environment"]))
+    keep = (table["environment"] != first) | ((table["phase"] == "offline") & (table["seed"] < 3))
+    (found,) = compare_kinds(own_methods(["QAM"]), table[keep], NO_MEANS, reps=20)
+    phase = found.phases["offline"]
+    assert phase.domain_tasks["scene-play"] == [first, second]
+    curve = phase.domain_curves["scene-play"]["QAM"]
+    of_second = table[(table["environment"] == second) & (table["phase"] == "offline")]
+    assert curve.mean.points == pytest.approx(of_second.groupby("step")["score"].mean().to_numpy())
+    assert (curve.seeds, phase.curves["QAM"].seeds, phase.aggregates["QAM"].seeds) == ((6, 6), (6, 6), (3, 6))
+
+
+def test_evaluation_at_step_0_begins_the_curve_and_is_no_score():
+    steps = ((0, "offline"), (1000, "offline"), (2000, "offline"))
+    table = evaluations(["QAM"], steps=steps)
+    (found,) = compare_kinds(own_methods(["QAM"]), table, NO_MEANS, reps=20)
+    (without,) = compare_kinds(own_methods(["QAM"]), table[table["step"] > 0], NO_MEANS, reps=20)
+    curve = found.phases["offline"].curves["QAM"]
+    assert curve.steps.tolist() == [0, 1000, 2000]
+    assert curve.mean.points[0] == pytest.approx(table.loc[table["step"] == 0, "score"].mean())
+    assert found.phases["offline"].aggregates == without.phases["offline"].aggregates
+    assert found.phases["offline"].steps == {"QAM": 2000}
 
 
 def test_ranking_puts_the_best_first_and_late_starters_last():
@@ -20,3 +62,93 @@ def test_baseline_without_scores_of_a_kind_is_replaced_by_the_best_method():
     comparison = comparison_of_returns(["SAC", "TD3"], environments=["Pendulum-v1"])
     assert baseline_of(replace(comparison, baseline="TD3")) == "TD3"
     assert baseline_of(replace(comparison, baseline="QAM")) == ranking(comparison)[0]
+
+
+def scene_comparison(have, means=NO_MEANS):
+    """Return a comparison of methods that have the given tasks of scene."""
+    runs = [scene_runs([[0.5, 0.6, 0.7]] * 5, name) for name in have]
+    table = pd.concat([part[part["environment"].isin(have[name])] for name, part in zip(have, runs, strict=True)])
+    methods = own_methods(have) | {name: Method(name, name, "paper") for name in set(means["method"])}
+    return compare(methods, table, means, reps=20, curves=False)
+
+
+def test_stray_method_takes_no_task_from_the_others_is_named_and_does_not_become_the_baseline():
+    comparison = scene_comparison({"a stray": SCENE[:1], "b": SCENE, "c": SCENE})
+    phase = comparison.phases["offline"]
+    assert (phase.tasks, phase.strays, set(phase.aggregates)) == (tuple(SCENE), ("a stray",), {"b", "c"})
+    assert phase.per_task[SCENE[0]]["a stray"].estimates["mean"].point > 0
+    text = "offline: a stray has only scene-play task1; aggregates leave it out, so that the others keep their 5 common"
+    assert any(text in sentence for sentence in warnings([comparison], runs_table()))
+    assert baseline_of(replace(comparison, baseline="a stray")) in {"b", "c"}
+    assert baseline_of(replace(comparison, baseline="c")) == "c"
+
+
+def test_methods_with_about_as_many_tasks_are_compared_on_those_they_share():
+    phase = scene_comparison({"a": SCENE[:3], "b": SCENE, "c": SCENE}).phases["offline"]
+    assert (phase.tasks, phase.strays) == (tuple(SCENE[:3]), ())
+
+
+def test_means_of_single_tasks_hide_no_mean_of_their_domain():
+    fixed = {"phase": "offline", "step": 1_000_000, "domain": "scene-play", "sd": 0.1, "seeds": 8}
+    whole = fixed | {"method": "Whole", "environment": "scene-play", "mean": 0.9}
+    single = [fixed | {"method": "Single", "environment": task, "mean": 0.3} for task in SCENE[:2]]
+    for rows in ([whole], [whole, *single]):
+        means = pd.DataFrame(rows, columns=list(MEAN_COLUMNS))
+        phase = scene_comparison({"a": SCENE[:2]}, means).phases["offline"]
+        assert phase.domains["scene-play, whole"]["Whole"].estimates["mean"].point == 0.9
+        assert set(phase.domains["scene-play, whole"]) == {"Whole"}
+        assert phase.domains["scene-play"]["a"].tasks == 2
+
+
+def means_of(*rows):
+    fixed = {"phase": "offline", "step": 1000, "sd": 0.1, "seeds": 4, "domain": "scene-play"}
+    rows = [{**fixed, "method": m, "environment": e, "mean": x} for m, e, x in rows]
+    return PublishedMeans(pd.DataFrame(rows, columns=list(MEAN_COLUMNS)))
+
+
+def test_mean_of_a_domain_stands_for_all_its_tasks_or_those_that_others_have_but_for_no_mean_of_some():
+    whole = means_of(("a", "scene-play", 0.5))
+    assert whole.tasks() == {"a": SCENE}
+    assert whole.tasks(SCENE[:2]) == {"a": SCENE[:2]}
+    assert means_of(("a", "scene-play", 0.5), ("b", SCENE[1], 0.4)).tasks() == {"a": [SCENE[1]], "b": [SCENE[1]]}
+    assert whole.aggregates(SCENE[:2]) == {}
+    assert whole.aggregates(SCENE)["a"].estimates["mean"].point == 0.5
+
+
+def test_label_belongs_to_the_longest_name_that_it_begins_with():
+    names = read_labels(["qam (a=1)=Ours = best"], ["qam", "qam (a", "qam (a=1)"])
+    assert names == {"qam": "qam", "qam (a": "qam (a", "qam (a=1)": "Ours = best"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["qan=Ours"], "unknown method `qan`; closest: qam"),
+        (["qam"], "`--labels` must be NAME=TEXT, got `qam`; write e.g. `fql=Ours`"),
+        (["qam="], "got no text for `qam`"),
+        (["qam=fql"], "must give each method a name of its own, got `fql` twice"),
+        (["qam=a\nb"], "without line breaks"),
+    ],
+)
+def test_labels_and_an_order_that_make_no_sense_are_refused(words, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        read_labels(words, ["fql", "qam"])
+    with pytest.raises(UsageError, match="unknown method `qan`; closest: qam"):
+        read_order(["qan"], ["fql", "qam"])
+
+
+def test_label_renames_a_method_everywhere_and_keeps_its_colour():
+    inputs = content_of(evaluations(["QAM", "FQL"])).inputs
+    found = relabelled(inputs, {"QAM": "FQL-like", "FQL": "FQL"})
+    assert set(found.methods) == set(found.evaluations["method"]) == {"FQL-like", "FQL"}
+    before, after = method_styles(inputs.methods), method_styles(found.methods)
+    assert after["FQL-like"] == before["QAM"]
+    assert after["FQL"] == before["FQL"]
+
+
+def test_order_moves_methods_to_the_front_but_not_the_best_one_as_baseline():
+    comparison = content_of(evaluations(["QAM", "FQL", "BAM"])).comparisons[0]
+    ranked = ranking(comparison)
+    ordered = replace(comparison, order=[ranked[2], "absent"])
+    assert ranking(ordered) == [ranked[2], ranked[0], ranked[1]]
+    assert baseline_of(replace(ordered, baseline="absent")) == ranked[0]

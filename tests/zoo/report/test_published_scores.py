@@ -1,40 +1,42 @@
+import functools
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import SCENE, run_rows, write_small
 from zoo.errors import UsageError
 from zoo.report import published_scores as published
+from zoo.report.included_runs import COLUMNS, check_progress, read_included_runs
 from zoo.runs.read import EVALUATION_COLUMNS
 
 
-def test_table_of_means_has_all_methods_domains_and_tasks():
-    means = published.load_means(published.load_set("qam2026"))
-    for phase, methods in (("offline", 16), ("online", 17)):
-        part = means[means["phase"] == phase]
-        assert part["method"].nunique() == methods
-        is_task = part["environment"].str.contains("-singletask-")
-        assert is_task.sum() == 50 * methods
-        assert (~is_task).sum() == 10 * methods
+@functools.cache
+def means_of(name):
+    """Return the means of a published set, which takes seconds to read."""
+    return published.load_means(published.load_set(name))
+
+
+OVERALL_OF_QAM = {
+    "QAM-E": 45.71, "QAM-F": 45.40, "QAM": 44.39, "QSM": 41.55, "ReBRAC": 39.99, "DSRL": 38.39, "CGQL-L": 36.83,
+    "FQL": 35.74, "DAC": 36.49, "BAM": 35.38, "CGQL-M": 34.62, "IFQL": 34.42, "FEdit": 32.64, "CGQL": 29.79,
+    "FBRAC": 10.77, "FAWAC": 8.42,
+}  # fmt: skip
+"""The release's overall scores in %, offline, as computed by others from the authors' data."""
+
+
+def test_means_of_qam_are_the_published_overall_scores_and_those_of_domains_the_means_of_their_tasks():
+    means = means_of("qam2026")
     assert set(means["seeds"]) == {12}
     assert set(zip(means["phase"], means["step"], strict=True)) == {("offline", 1_000_000), ("online", 1_500_000)}
-
-
-def test_means_of_all_tasks_are_the_published_overall_scores():
-    # The release's overall scores in %, as computed by others from the authors' data.
-    overall = {"QAM-E": 45.71, "QAM-F": 45.40, "QAM": 44.39, "QSM": 41.55, "ReBRAC": 39.99, "DSRL": 38.39}
-    overall |= {"CGQL-L": 36.83, "FQL": 35.74, "DAC": 36.49, "BAM": 35.38, "CGQL-M": 34.62, "IFQL": 34.42}
-    overall |= {"FEdit": 32.64, "CGQL": 29.79, "FBRAC": 10.77, "FAWAC": 8.42}
-    means = published.load_means(published.load_set("qam2026"))
-    tasks = means[(means["phase"] == "offline") & means["environment"].str.contains("-singletask-")]
-    found = 100 * tasks.groupby("method")["mean"].mean()
-    assert found.round(2).to_dict() == pytest.approx(overall, abs=0.011)
-
-
-def test_domain_means_are_the_means_of_their_tasks():
-    means = published.load_means(published.load_set("qam2026"))
     domain = means["environment"].str.replace(r"-singletask-.*", "", regex=True)
     is_task = means["environment"] != domain
+    for phase, methods in (("offline", 16), ("online", 17)):
+        part = means["phase"] == phase
+        assert means[part]["method"].nunique() == methods
+        assert ((part & is_task).sum(), (part & ~is_task).sum()) == (50 * methods, 10 * methods)
+    found = 100 * means[is_task & (means["phase"] == "offline")].groupby("method")["mean"].mean()
+    assert found.round(2).to_dict() == pytest.approx(OVERALL_OF_QAM, abs=0.011)
     tasks = means[is_task].groupby([means["method"], means["phase"], domain])["mean"].mean()
     domains = means[~is_task].set_index(["method", "phase", "environment"])["mean"]
     assert (tasks - domains).abs().max() < 2e-6
@@ -43,7 +45,7 @@ def test_domain_means_are_the_means_of_their_tasks():
 def test_trqam_table_rounds_to_its_own_overall_scores():
     # "all" of the authors' table: mean of the rounded domain means, rounded half up.
     overall = {"FQL": 28, "CGQL-L": 23, "DSRL": 46, "IFQL": 35, "QAM": 35, "QAM-E": 45, "TRQAM": 68, "SQAM": 75}
-    means = published.load_means(published.load_set("trqam2026"))
+    means = means_of("trqam2026")
     found = 100 * means.groupby("method")["mean"].mean()
     assert {name: int(value + 0.5 + 1e-9) for name, value in found.items()} == overall
     assert (means.groupby("method").size() == 10).all()
@@ -58,7 +60,7 @@ DOMAINS_OF_RQL = {
 
 
 def test_rql_tasks_round_to_the_printed_means_of_domains_and_of_all_tasks():
-    means = published.load_means(published.load_set("rql2026")).set_index("environment")["mean"]
+    means = means_of("rql2026").set_index("environment")["mean"]
     tasks = {domain: 100 * means[published.tasks_of(domain)].mean() for domain in DOMAINS_OF_RQL}
     assert {domain: round(value) for domain, value in tasks.items()} == DOMAINS_OF_RQL
     assert {domain: round(100 * means[domain]) for domain in DOMAINS_OF_RQL} == DOMAINS_OF_RQL
@@ -67,12 +69,14 @@ def test_rql_tasks_round_to_the_printed_means_of_domains_and_of_all_tasks():
 
 
 @pytest.mark.parametrize("name", published.set_names())
-def test_every_table_has_the_tasks_of_its_suite(name):
+def test_every_table_has_the_tasks_of_its_suite_and_its_baseline(name):
     found = published.load_set(name)
-    places = set(published.load_means(found)["environment"])
+    means = means_of(name)
+    places = set(means["environment"])
     tasks = {task for place in places for task in ([place] if "-task" in place else published.tasks_of(place))}
     suite = set(published.suite_tasks(found.suite))
     assert tasks == suite or (found.planned and tasks <= suite)  # planned runs may still be missing
+    assert found.baseline in set(means["method"])
 
 
 def test_runs_in_files_are_read_like_arrays_of_counts(tmp_path, monkeypatch):
@@ -86,8 +90,7 @@ def test_runs_in_files_are_read_like_arrays_of_counts(tmp_path, monkeypatch):
 
 
 def test_runs_that_have_not_reached_their_last_step_do_not_count(tmp_path, monkeypatch):
-    late = run_rows("qam", SCENE[0], 1)[:1]
-    write_small(tmp_path, monkeypatch, [run_rows("qam", SCENE[0], 0), late])
+    write_small(tmp_path, monkeypatch, [run_rows("qam", SCENE[0], 0), run_rows("qam", SCENE[0], 1)[:1]])
     small = published.load_set("small")
     assert set(published.load_runs(small)["seed"]) == {0}
     assert published.load_progress(small).finished == 1
@@ -101,26 +104,18 @@ def test_runs_need_the_end_of_both_phases(tmp_path, monkeypatch):
     assert set(published.load_runs(published.load_set("small"))["seed"]) == {0}
 
 
-def test_means_of_included_runs_are_over_seeds(tmp_path, monkeypatch):
-    scores = {SCENE[0]: (10, 20), SCENE[1]: (50, 40)}
-    runs = [run_rows("qam", task, seed, (0, x)) for task, found in scores.items() for seed, x in enumerate(found)]
-    write_small(tmp_path, monkeypatch, runs)
-    means = published.load_means(published.load_set("small")).set_index("environment")
-    assert set(means.index) == set(SCENE[:2])  # not the domain, which has five tasks
-    assert means.loc[SCENE[0], ["mean", "seeds", "step"]].tolist() == [pytest.approx(0.3), 2, 2000]
-    assert means.loc[SCENE[0], "sd"] == pytest.approx(0.2 / 2**0.5)
-
-
-def test_means_of_included_runs_have_the_domains_that_are_whole(tmp_path, monkeypatch):
+def test_means_of_included_runs_are_over_seeds_with_the_domains_that_are_whole(tmp_path, monkeypatch):
     runs = [run_rows("qam", task, seed, (0, 10 * k + 5 * seed)) for k, task in enumerate(SCENE) for seed in (0, 1)]
     write_small(tmp_path, monkeypatch, runs)
     metadata = published._metadata()
-    metadata["suites"]["small"] = ["scene-play"]
+    metadata["suites"]["small"] = ["scene-play", "cube-double-play"]
     monkeypatch.setattr(published, "_metadata", lambda: metadata)
-    row = published.load_means(published.load_set("small")).set_index("environment").loc["scene-play"]
-    assert row["mean"] == pytest.approx(0.45)
-    assert row["seeds"] == 2
-    assert row["sd"] == pytest.approx((5 * 0.1**2 / 2) ** 0.5 / 5)
+    means = published.load_means(published.load_set("small")).set_index("environment")
+    assert set(means.index) == {*SCENE, "scene-play"}
+    assert means.loc[SCENE[1], ["mean", "seeds", "step"]].tolist() == [pytest.approx(0.25), 2, 2000]
+    assert means.loc[SCENE[1], "sd"] == pytest.approx(0.1 / 2**0.5)
+    assert means.loc["scene-play", ["mean", "seeds"]].tolist() == [pytest.approx(0.45), 2]
+    assert means.loc["scene-play", "sd"] == pytest.approx((5 * 0.1**2 / 2) ** 0.5 / 5)
 
 
 def test_protocol_differs_between_domains_sets_and_methods():
@@ -132,11 +127,6 @@ def test_protocol_differs_between_domains_sets_and_methods():
     assert trqam.protocol_of("QAM", "puzzle-4x4-play")["net_arch"] == "1024x4"
     assert trqam.protocol_of("QAM", "scene-play")["sparse"] is None
     assert qam.protocol_of("RLPD", "scene-play")["offline_steps"] == 0
-
-
-def test_unknown_set_names_the_closest():
-    with pytest.raises(UsageError, match="unknown set of published scores `qam2025`; closest: qam2026"):
-        published.load_set("qam2025")
 
 
 def test_method_that_starts_online_is_aligned_at_the_end():
@@ -153,15 +143,83 @@ def test_damaged_counts_say_how_to_repair_them(tmp_path, monkeypatch):
         published.load_runs(damaged)
 
 
-@pytest.mark.parametrize("name", published.set_names())
-def test_baseline_of_a_set_is_one_of_its_methods(name):
-    found = published.load_set(name)
-    assert found.baseline in set(published.load_means(found)["method"])
-
-
 def test_what_differs_for_a_method_of_a_set_is_said_under_its_published_name():
     names = set(published.published_names().values())
     for found in map(published.load_set, published.set_names()):
         planned = found.planned["methods"] if found.planned else []
         assert set(found.methods) | set(planned) <= names, found.name
     assert published.load_set("mini").last_steps("SAC", "scene-play-singletask-task1-v0") == {"online": 10_000}
+
+
+def write(folder, *runs, name="runs.csv"):
+    table = pd.DataFrame([row for run in runs for row in run])[list(COLUMNS)]
+    table.to_csv(folder / name, index=False)
+    return folder / name
+
+
+def test_rows_of_all_files_are_read_with_their_types(tmp_path):
+    write(tmp_path, run_rows("qam", SCENE[0], 0), name="a.csv")
+    write(tmp_path, run_rows("fql", SCENE[0], 1, settings="1e5", length=""), name="b.csv")
+    table = read_included_runs(tmp_path, SCENE)
+    assert table["seed"].tolist() == [0, 0, 1, 1]
+    assert table["successes"].tolist() == [10, 20, 10, 20]
+    assert table["settings"].tolist() == ["a1", "a1", "1e5", "1e5"]
+    assert table["length"].isna().tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *(("environment", "pong"), ("phase", "before"), ("method", ""), ("seed", "one"), ("step", "10.5")),
+        *(("successes", "51"), ("episodes", "0"), ("return", "inf"), ("length", "long")),
+    ],
+)
+def test_damaged_value_is_named_with_its_file_and_line(tmp_path, column, value):
+    rows = run_rows("qam", SCENE[0], 0)
+    path = write(tmp_path, [rows[0], rows[1] | {column: value}])
+    with pytest.raises(UsageError) as error:
+        read_included_runs(tmp_path, SCENE)
+    assert f"`{path}`, line 3: " in str(error.value)
+
+
+def test_file_that_ends_in_the_middle_of_a_line_or_lacks_columns_is_refused(tmp_path):
+    path = write(tmp_path, run_rows("qam", SCENE[0], 0))
+    whole = path.read_text()
+    path.write_text(whole[:-30])
+    with pytest.raises(UsageError, match=r"runs.csv`, line 3: "):
+        read_included_runs(tmp_path, SCENE)
+    path.write_text(whole)
+    pd.read_csv(path).drop(columns=["seed", "commit"]).to_csv(path, index=False)
+    with pytest.raises(UsageError, match=r"seed.*commit"):
+        read_included_runs(tmp_path, SCENE)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'method,seed\n"a,1\n'])
+def test_file_that_is_no_table_is_refused(tmp_path, content):
+    (tmp_path / "runs.csv").write_bytes(content)
+    with pytest.raises(UsageError, match=r"runs.csv` cannot be read .*; restore the file"):
+        read_included_runs(tmp_path, SCENE)
+
+
+def test_evaluation_that_appears_twice_is_refused(tmp_path):
+    write(tmp_path, run_rows("qam", SCENE[0], 0), name="a.csv")
+    write(tmp_path, run_rows("qam", SCENE[0], 0)[1:], name="b.csv")
+    with pytest.raises(UsageError, match="got several for qam, scene-play"):
+        read_included_runs(tmp_path, SCENE)
+
+
+def test_runs_of_different_settings_are_not_one_method(tmp_path):
+    write(tmp_path, run_rows("qam", SCENE[0], 0), run_rows("qam", SCENE[0], 1, settings="b2"))
+    with pytest.raises(UsageError, match="got several hashes for qam on scene-play"):
+        read_included_runs(tmp_path, SCENE)
+
+
+def test_progress_counts_planned_runs_and_names_the_missing_ones():
+    runs = [run_rows("QAM", SCENE[0], seed) for seed in range(5)] + [run_rows("QAM", SCENE[1], 0)]
+    runs += [run_rows("unplanned", SCENE[0], 0)]
+    table = pd.DataFrame([row for run in runs for row in run])
+    progress = check_progress(table, ["QAM", "FQL"], SCENE[:2], 3)
+    assert (progress.finished, progress.planned) == (4, 12)  # seeds above the plan do not stand in for others
+    assert progress.missing == {"QAM": 4, "FQL": 0}
+    assert "QAM has 4 of 6, FQL has 0 of 6" in progress.describe()
+    assert check_progress(table, ["QAM"], SCENE[:1], 5).missing == {}

@@ -48,13 +48,17 @@ def mean_of(content, method="qam"):
     return content.comparisons[0].phases["offline"].aggregates[method].estimates["mean"].point
 
 
-@pytest.mark.parametrize(("mode", "mean"), [("last", (3 * 0.82 + 3 * 0.1) / 6), ("zero", 0.41), ("exclude", 0.82)])
-def test_failed_runs_count_as_they_are_told_to(tmp_path, mode, mean):
-    assert mean_of(content_of(write_survivors(tmp_path), failed=mode)) == pytest.approx(mean)
-
-
-def test_failed_run_keeps_its_last_evaluation_by_default(tmp_path):
-    content = content_of(write_survivors(tmp_path))
+def test_failed_runs_count_as_they_are_told_to_and_by_their_last_evaluation_by_default(tmp_path):
+    write_survivors(tmp_path)
+    for mode, mean in (("last", (3 * 0.82 + 3 * 0.1) / 6), ("zero", 0.41), ("exclude", 0.82)):
+        content = content_of(tmp_path, failed=mode)
+        assert mean_of(content) == pytest.approx(mean)
+        # a method with missing runs is never bold, also where it is the best
+        assert (mean_of(content) > mean_of(content, "fql")) == (mode == "exclude")
+        bold = {row[0].text for t in content.tables for row in t.rows if any(entry.is_bold for entry in row)}
+        columns = {t.header[k] for t in content.tables for row in t.rows for k, e in enumerate(row) if e.is_bold}
+        assert "qam‡" not in bold | columns
+    content = content_of(tmp_path)
     assert content.inputs.failed == "last"
     scores = last_evaluations(content.inputs.evaluations).set_index(["method", "seed"])
     assert scores.loc[("qam", 4), ["step", "score", "successes", "carried"]].tolist() == [3000, 0.1, 5, True]
@@ -70,15 +74,6 @@ def test_every_table_marks_the_method_and_says_how_many_runs_finished(tmp_path):
         assert "qam‡" in names, table.name
         assert "‡: runs failed. Finished runs: qam‡ 3 of 6 (3 failed); a method is not bold" in table.caption
         assert r"$^\ddagger$" in to_latex(table)
-
-
-def test_method_with_missing_runs_is_never_bold(tmp_path):
-    for mode, is_first in (("exclude", True), ("last", False)):
-        content = content_of(write_survivors(tmp_path / mode), failed=mode)
-        assert (mean_of(content) > mean_of(content, "fql")) == is_first
-        bold = {row[0].text for t in content.tables for row in t.rows if any(entry.is_bold for entry in row)}
-        columns = {t.header[k] for t in content.tables for row in t.rows for k, e in enumerate(row) if e.is_bold}
-        assert "qam‡" not in bold | columns
 
 
 def test_runs_on_environments_that_are_left_out_are_not_told_of(tmp_path):
@@ -102,23 +97,18 @@ def test_unfinished_runs_are_started_but_have_not_failed(tmp_path):
     assert "Finished runs: qam 5 of 7; a method is not bold where runs are missing." in table.caption
 
 
-def test_run_that_failed_before_its_first_evaluation_counts_only_as_zero(tmp_path):
-    write_method(tmp_path, "qam", [50, 50, 1], failed=(2,))
-    (tmp_path / "qam" / "2" / "evaluations.npz").unlink()
-    last, zero = content_of(tmp_path), content_of(tmp_path, failed="zero")
-    assert mean_of(last) == 1.0
-    assert mean_of(zero) == pytest.approx(2 / 3)
-    for content in (last, zero):
-        assert content.inputs.methods["qam"].title == "qam‡"
-
-
-def test_evaluation_at_step_0_is_not_the_score_of_a_failed_run(tmp_path):
+@pytest.mark.parametrize("has_start", [False, True])
+def test_run_that_failed_before_its_first_score_counts_only_as_zero(tmp_path, has_start):
     write_method(tmp_path, "qam", [50, 50, 1], failed=(2,))
     bad = tmp_path / "qam" / "2" / "evaluations.npz"
     arrays = {name: column[:1] for name, column in np.load(bad).items()}
-    np.savez(bad, **(arrays | {"timesteps": np.zeros(1, int)}))
-    assert mean_of(content_of(tmp_path)) == 1.0
-    assert mean_of(content_of(tmp_path, failed="zero")) == pytest.approx(2 / 3)
+    bad.unlink()
+    if has_start:  # an evaluation at step 0 is not a score
+        np.savez(bad, **(arrays | {"timesteps": np.zeros(1, int)}))
+    for mode, mean in (("last", 1.0), ("zero", 2 / 3)):
+        content = content_of(tmp_path, failed=mode)
+        assert mean_of(content) == pytest.approx(mean)
+        assert content.inputs.methods["qam"].title == "qam‡"
 
 
 def test_run_that_failed_offline_counts_online_too(tmp_path):
@@ -131,27 +121,21 @@ def test_run_that_failed_offline_counts_online_too(tmp_path):
 
 
 def test_zero_makes_no_sense_for_returns(tmp_path):
-    write_run(tmp_path / "a", env="Pendulum-v1", offline=(), online=(-9.0, -5.0), has_success=False)
-    write_run(
-        tmp_path / "b", seed=1, env="Pendulum-v1", offline=(), online=(-9.0,), online_steps=2000, has_success=False,
-        state="failed",
-    )  # fmt: skip
+    more = {"env": "Pendulum-v1", "offline": (), "has_success": False}
+    write_run(tmp_path / "a", online=(-9.0, -5.0), **more)
+    write_run(tmp_path / "b", seed=1, online=(-9.0,), online_steps=2000, state="failed", **more)
     with pytest.raises(UsageError, match=r"`--failed zero` needs scores with a zero, got returns of Pendulum-v1"):
         collect(Request(paths=[tmp_path], failed="zero"))
     scores = last_evaluations(collect(Request(paths=[tmp_path])).evaluations)
     assert scores["score"].tolist() == pytest.approx([-5.0, -9.0])
-    references = ["Pendulum-v1=-10,0"]
-    inputs = collect(Request(paths=[tmp_path], failed="zero", reference_scores=references))
+    inputs = collect(Request(paths=[tmp_path], failed="zero", reference_scores=["Pendulum-v1=-10,0"]))
     assert last_evaluations(inputs.evaluations)["score"].tolist() == pytest.approx([0.5, 0.0])
 
 
 def test_report_says_what_failed_runs_count_for(tmp_path, capsys):
-    write_survivors(tmp_path / "logs")
-    out = tmp_path / "out.json"
-    report = tmp_path / "report"
-    words = [str(tmp_path / "logs"), "--reps", "50", "--failed", "exclude", "--json", str(out), "-o", str(report)]
-    words += ["--format", "svg"]
-    assert compare.main(words) == 0
+    logs, out, report = (write_survivors(tmp_path / "logs"), tmp_path / "out.json", tmp_path / "report")
+    words = ["--reps", "50", "--failed", "exclude", "--json", str(out), "-o", str(report), "--format", "svg"]
+    assert compare.main([str(logs), *words]) == 0
     page = (report / "report.html").read_text()
     sentence = "qam: 3 of 6 runs finished, 3 failed (‡): they are left out, so its scores are those of the survivors"
     assert sentence in page

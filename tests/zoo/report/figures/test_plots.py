@@ -2,16 +2,28 @@ import io
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
+import pytest
 
-from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_returns, own_methods, returns
+from tests.zoo.report.samples import (
+    NO_MEANS,
+    comparison_of,
+    comparison_of_returns,
+    evaluations,
+    own_methods,
+    returns,
+    runs_with_an_online_starter,
+    scene_runs,
+)
 from zoo.report.comparison import ranking
 from zoo.report.compute import compare
 from zoo.report.figures import curves as curve_plots
 from zoo.report.figures import plots
-from zoo.report.figures.drawing import plot_panels, save
+from zoo.report.figures.drawing import SHEETS, plot_panels, save
+from zoo.report.figures.plots import QUIET, plot_heat_map, plot_pairs
 from zoo.report.figures.styles import method_styles, named_methods
 from zoo.report.statistics.estimates import Estimate
-from zoo.runs.scores import RETURN
+from zoo.runs.scores import NORMALISED_RETURN, RETURN
 
 
 def test_every_method_keeps_its_colour_in_every_figure():
@@ -49,32 +61,28 @@ def test_single_seed_gives_figures_without_bands():
     assert not figures["profiles"].axes[0].collections
 
 
-def test_names_with_formula_signs_are_drawn_as_they_are():
-    figures = plots.all_figures(comparison_of([r"$\nonsense$", "a_b"]))
-    for figure in figures.values():
-        save(figure, io.BytesIO(), "svg")
-
-
 def test_figures_of_returns_have_the_kind_in_their_name_and_on_their_axes():
     figures = plots.all_figures(comparison_of_returns(["SAC", "TD3"], environments=["Pendulum-v1"]))
     names = {"verdict", "aggregates", "profiles", "improvement", "sample_efficiency", "environments"}
     assert set(figures) == {f"{name}_return" for name in names}
-    assert figures["aggregates_return"].axes[0].get_xlabel() == "return\n1 common task"
-    assert figures["aggregates_return"].axes[0].get_title() == "online, mean, return"
-    assert figures["profiles_return"].axes[0].get_title() == "online, 2,000 steps, return"
-    ax = figures["improvement_return"].axes[1]
-    assert (ax.get_title(), ax.get_xlabel()) == ("online, difference of means", "return")
-    assert figures["sample_efficiency_return"].axes[0].get_title(loc="left") == "mean, return"
-    assert figures["environments_return"].axes[0].get_ylabel() == "return"
+    axes = {name: figures[f"{name}_return"].axes for name in names}
+    assert axes["aggregates"][0].get_title() == "online, mean, return"
+    assert axes["aggregates"][0].get_xlabel() == "return\n1 common task"
+    assert axes["improvement"][1].get_title() == "online, difference of means"
+    assert axes["profiles"][0].get_title() == "online, 2,000 steps, return"
+    assert axes["sample_efficiency"][0].get_title(loc="left") == "mean, return"
+    assert axes["environments"][0].get_ylabel() == "return"
 
 
 def test_method_far_below_the_others_is_an_arrow_with_its_value_and_does_not_press_them_together():
     comparison = comparison_of([f"agent{k}" for k in range(9)])
     phase = comparison.phases["offline"]
     worst = ranking(comparison, phase)[-1]
-    cells = {name: replace(cell, estimates={"mean": cell.estimates["mean"], "iqm": cell.estimates["mean"]})
-             for name, cell in phase.aggregates.items()}  # fmt: skip
-    cells[worst] = replace(cells[worst], estimates={"mean": Estimate(0.011), "iqm": Estimate(0.011)})
+    means = {name: cell.estimates["mean"] for name, cell in phase.aggregates.items()} | {worst: Estimate(0.011)}
+    cells = {
+        name: replace(cell, estimates=dict.fromkeys(("mean", "iqm"), means[name]))
+        for name, cell in phase.aggregates.items()
+    }
     comparison = replace(comparison, phases={"offline": replace(phase, aggregates=cells)})
     ax = plot_panels(plots.aggregate_panels(comparison), comparison).axes[0]
     assert ax.get_xlim()[0] > 15
@@ -91,12 +99,111 @@ def test_curves_are_labelled_at_their_ends_and_the_rest_is_counted():
     assert np.diff(sorted(places.values())).min() > 0.03
 
 
-def test_single_run_gives_figures_of_returns():
-    table = returns(["SAC"], environments=["Pendulum-v1"], steps=(1000,), seeds=1).assign(score=0.0)
-    methods = own_methods(["SAC"])
-    comparison = compare(methods, table, NO_MEANS, reps=10, kind=RETURN)
+def test_single_run_with_formula_signs_in_its_name_gives_figures_of_returns():
+    name = r"$\nonsense$_b"
+    table = returns([name], environments=["Pendulum-v1"], steps=(1000,), seeds=1).assign(score=0.0)
+    comparison = compare(own_methods([name]), table, NO_MEANS, reps=10, kind=RETURN)
     figures = plots.all_figures(comparison)
     for figure in figures.values():
         save(figure, io.BytesIO(), "svg")
         for ax in figure.axes:
             assert np.isfinite([*ax.get_xlim(), *ax.get_ylim()]).all()
+
+
+def test_offline_phase_is_shaded_and_the_online_curve_starts_where_it_ends():
+    comparison = comparison_of(["QAM"])
+    figure = curve_plots.plot_sample_efficiency(comparison)
+    ax = figure.axes[0]
+    assert {text.get_text().strip() for text in ax.texts} == {"offline", "online", "QAM"}
+    offline, online = ax.lines
+    assert offline.get_xdata().tolist() == [1000, 2000]
+    assert online.get_xdata().tolist() == [2000, 3000]
+    assert online.get_ydata()[0] == offline.get_ydata()[-1]
+
+
+@pytest.mark.parametrize("others_go_online", [True, False])
+def test_method_that_starts_online_is_drawn_from_the_border_and_inside_the_axes(others_go_online):
+    runs = runs_with_an_online_starter(others_go_online)
+    comparison = compare(own_methods(("QAM", "RLPD")), runs, NO_MEANS, reps=20)
+    for plot in (curve_plots.plot_sample_efficiency, curve_plots.plot_domains):
+        ax = plot(comparison).axes[0]
+        assert [2500, 3000] in [line.get_xdata().tolist() for line in ax.lines]
+        assert ax.get_xlim()[1] >= 3000
+
+
+def test_bands_of_two_seeds_do_not_press_the_curves_flat():
+    comparison = comparison_of_returns(["SAC", "TD3"], seeds=2)
+    figure = curve_plots.plot_domains(comparison)
+    for ax, environment in zip(figure.axes, ("HalfCheetah-v5", "Pendulum-v1"), strict=False):
+        curves = comparison.phases["online"].domain_curves[environment].values()
+        points = np.concatenate([curve.mean.points for curve in curves])
+        low, high = ax.get_ylim()
+        assert low < points.min()
+        assert points.max() < high
+        assert high - low < 3.5 * np.ptp(points) < np.ptp([curve.mean.bounds for curve in curves])
+
+
+METHODS = ["A", "B", "C", "D"]
+
+
+def labels(texts):
+    return [text.get_text() for text in texts]
+
+
+def shown(ax):
+    """Return the numbers behind the colours of a matrix, NaN where there is none."""
+    return np.ma.filled(ax.collections[0].get_array(), np.nan)
+
+
+def test_pairs_that_are_clearly_different_have_a_strong_colour():
+    scores = {"good": [1.0] * 8, "middle": [0.5, 0.52] * 4, "same": [0.52, 0.5] * 4}
+    runs = pd.concat([scene_runs([values] * 5, name) for name, values in scores.items()])
+    clear = compare(own_methods(scores), runs, NO_MEANS, reps=50)
+    ax = plot_pairs(clear).axes[0]
+    assert labels(ax.get_yticklabels()) == labels(ax.get_xticklabels()) == ranking(clear)
+    assert np.array_equal(shown(ax), [[np.nan, 100, 100], [0, np.nan, 50], [0, 50, np.nan]], equal_nan=True)
+    assert {text.get_text(): text.get_color() for text in ax.texts} == {"100": "white", "0": "white", "50": QUIET}
+
+
+def test_numbers_of_pairs_are_left_out_where_they_do_not_fit():
+    comparison = comparison_of([f"method {k:02d}" for k in range(17)], seeds=2)
+    assert not plot_pairs(comparison, SHEETS["column"]).axes[0].texts
+    assert len(plot_pairs(comparison_of(METHODS), SHEETS["column"]).axes[0].texts) == 12
+    assert plot_pairs(comparison_of(METHODS[:2])) is None
+
+
+def test_heat_map_has_the_mean_of_each_method_on_each_task_in_the_order_of_the_domains():
+    table = evaluations(METHODS, tasks=4)
+    lacking = (table["method"] == "B") & (table["environment"] == "scene-play-singletask-task2-v0")
+    comparison = compare(own_methods(METHODS), table[~lacking], NO_MEANS, reps=20)
+    ax = plot_heat_map(comparison).axes[0]
+    assert labels(ax.get_yticklabels()) == [
+        "cube-double-play task1", "cube-double-play task2", "scene-play task1", "scene-play task2",
+    ]  # fmt: skip
+    phase = comparison.phases["offline"]
+    means = [
+        [100 * cells[name].estimates["mean"].point if name in cells else np.nan for name in ranking(comparison)]
+        for cells in phase.per_task.values()
+    ]
+    assert np.allclose(shown(ax), means, equal_nan=True)
+    assert ax.yaxis_inverted()
+    assert [text.get_text() for text in ax.texts[:2]] == [f"{value:.0f}" for value in means[0][:2]]
+
+
+def test_many_tasks_in_a_paper_are_named_by_their_domains():
+    domains = ["cube-double-play", "puzzle-3x3-play", "scene-play"]
+    one, names = evaluations(["A"], tasks=1), {f"{d}-singletask-task{k}-v0": d for d in domains for k in range(1, 6)}
+    table = pd.concat([one.assign(environment=name, domain=domain) for name, domain in names.items()])
+    comparison = compare(own_methods("A"), table, NO_MEANS, reps=20)
+    ax = plot_heat_map(comparison, SHEETS["column"]).axes[0]
+    assert labels(ax.get_yticklabels()) == domains
+    assert ax.get_yticks().tolist() == [2.5, 7.5, 12.5]
+    assert len(plot_heat_map(comparison).axes[0].get_yticklabels()) == 15
+
+
+def test_returns_share_no_colours():
+    assert plot_heat_map(comparison_of_returns(["A", "B"])) is None
+    figure = plot_heat_map(comparison_of_returns(["A", "B"], kind=NORMALISED_RETURN))
+    low, high = figure.axes[-1].get_xlim()
+    assert low < 0  # no better than random
+    assert high > 1

@@ -64,9 +64,7 @@ class Page:
 
     def __init__(self, socket, session=None):
         self._socket, self._session, self._numbers = socket, session, itertools.count(1)
-        self.problems = []
-        self._requests = {}
-        self._loaded = False
+        self.problems, self._requests, self._loaded = [], {}, False
 
     @property
     def requests(self):
@@ -92,9 +90,7 @@ class Page:
             details = parameters["exceptionDetails"]
             self.problems.append(details.get("exception", {}).get("description", details["text"]))
         elif event == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning"):
-            self.problems.append(
-                " ".join(str(each.get("value", each.get("description"))) for each in parameters["args"])
-            )
+            self.problems += [str(each.get("value", each.get("description"))) for each in parameters["args"]]
         elif event == "Log.entryAdded":
             self.problems.append(parameters["entry"]["text"])
         elif event == "Network.requestWillBeSent":
@@ -107,19 +103,14 @@ class Page:
 
     def open(self, address):
         """Load an address and wait until the page has drawn."""
-        self._loaded = False
-        self.send("Page.navigate", url="about:blank")  # else another fragment of the same page would not load it again
-        self._wait_for_load()
-        self._loaded = False
-        self.problems.clear()
-        self._requests.clear()
-        self.send("Page.navigate", url=str(address))
-        self._wait_for_load()
+        for place in ("about:blank", str(address)):  # else another fragment of the same page would not load it again
+            self._loaded = False
+            self.problems.clear()
+            self._requests.clear()
+            self.send("Page.navigate", url=place)
+            while not self._loaded:
+                self._receive()
         self.settle()
-
-    def _wait_for_load(self):
-        while not self._loaded:
-            self._receive()
 
     def settle(self):
         """Wait until what a script has asked for is drawn."""
@@ -140,9 +131,8 @@ class Page:
 
     def media(self, kind="", scheme="light"):
         """Pretend to be paper or a screen, and a light or dark one."""
-        self.send(
-            "Emulation.setEmulatedMedia", media=kind, features=[{"name": "prefers-color-scheme", "value": scheme}]
-        )
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.send("Emulation.setEmulatedMedia", media=kind, features=features)
         self.settle()
 
     def place(self, selector):
@@ -171,11 +161,6 @@ class Page:
         for kind in ("keyDown", "keyUp"):
             self.send("Input.dispatchKeyEvent", type=kind, key=key, text=text, windowsVirtualKeyCode=code)
         self.settle()
-
-    def screenshot(self, path, whole=True):
-        """Write a picture of the page as PNG."""
-        data = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
-        path.write_bytes(base64.b64decode(data))
 
     def print(self, path):
         """Write the page as it would be printed, as PDF."""

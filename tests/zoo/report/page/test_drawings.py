@@ -34,7 +34,14 @@ def data(comparison, names):
 
 
 def drawing(data, name):
-    return next(found for found in data["drawings"] if found["name"] == name)
+    """Return the panels of a drawing."""
+    return next(found["panels"] for found in data["drawings"] if found["name"] == name)
+
+
+def drawn(comparison, runs, name):
+    """Return the panels of a drawing of another comparison, and its names."""
+    names = Names([comparison])
+    return drawing(page_data([comparison], runs, names), name), names
 
 
 def test_rows_and_columns_of_tables_know_their_method_and_domain(comparison, names):
@@ -48,7 +55,7 @@ def test_rows_and_columns_of_tables_know_their_method_and_domain(comparison, nam
 
 
 def test_intervals_are_those_of_the_comparison_in_percent(comparison, names, data):
-    panel = drawing(data, "aggregates")["panels"][0]
+    panel = drawing(data, "aggregates")[0]
     row = next(row for row in panel["rows"] if row["m"] == names.method("FQL"))
     mean = comparison.phases["offline"].aggregates["FQL"].estimates["mean"]
     assert row["value"] == round(100 * mean.point, 2)
@@ -59,32 +66,28 @@ def test_intervals_are_those_of_the_comparison_in_percent(comparison, names, dat
 
 
 def test_an_online_curve_begins_where_the_offline_one_ended(comparison, names, data):
-    lines = drawing(data, "sample_efficiency")["panels"][0]["lines"]
+    lines = drawing(data, "sample_efficiency")[0]["lines"]
     offline, online = (
         next(line for line in lines if line["m"] == names.method("QAM") and line["phase"] == phase)
         for phase in ("offline", "online")
     )
     assert (offline["x"], online["x"]) == ([1000, 2000], [2000, 3000])
-    assert online["y"][0] == offline["y"][-1]
-    assert (offline["isJoined"], online["isJoined"]) == (False, True)
+    assert (online["y"][0], offline["isJoined"], online["isJoined"]) == (offline["y"][-1], False, True)
     found = comparison.phases["offline"].curves["QAM"].mean
     assert offline["y"] == [round(100 * value, 2) for value in found.points]
     assert offline["low"] == [round(100 * value, 2) for value in found.bounds[0]]
 
 
-def test_axis_holds_a_method_that_starts_online_where_the_others_end():
+@pytest.mark.parametrize("figure", ["sample_efficiency", "domains"])
+def test_axis_holds_a_method_that_starts_online_where_the_others_end(figure):
     runs = runs_with_an_online_starter()
-    comparison = compare(own_methods(("QAM", "RLPD")), runs, NO_MEANS, reps=20)
-    names = Names([comparison])
-    data = page_data([comparison], runs, names)
-    for figure in ("sample_efficiency", "domains"):
-        panel = drawing(data, figure)["panels"][0]
-        assert next(line["x"] for line in panel["lines"] if line["m"] == names.method("RLPD")) == [2500, 3000]
-        assert panel["x"]["limits"] == [0, 3000]
+    (panel, *_), names = drawn(compare(own_methods(("QAM", "RLPD")), runs, NO_MEANS, reps=20), runs, figure)
+    assert next(line["x"] for line in panel["lines"] if line["m"] == names.method("RLPD")) == [2500, 3000]
+    assert panel["x"]["limits"] == [0, 3000]
 
 
 def test_pairs_hold_both_directions_and_need_three_methods(comparison, names, data):
-    cells = drawing(data, "pairs")["panels"][0]["cells"]
+    cells = drawing(data, "pairs")[0]["cells"]
     found = {(cell["m"], cell["other"]): cell for cell in cells}
     assert len(found) == 6
     pair = comparison.phases["offline"].improvements["mine", "QAM"]
@@ -96,10 +99,9 @@ def test_pairs_hold_both_directions_and_need_three_methods(comparison, names, da
 
 
 def test_shades_of_success_are_absolute_and_those_of_returns_are_between_worst_and_best_of_a_row(data):
-    for cell in drawing(data, "heat_map")["panels"][0]["cells"]:
+    for cell in drawing(data, "heat_map")[0]["cells"]:
         assert cell["shade"] == pytest.approx(cell["value"] / 100, abs=1e-3)
-    found = comparison_of_returns(METHODS)
-    panel = drawing(page_data([found], returns(METHODS), Names([found])), "heat_map_return")["panels"][0]
+    (panel,), _ = drawn(comparison_of_returns(METHODS), returns(METHODS), "heat_map_return")
     for task in range(2):
         cells = [cell for cell in panel["cells"] if cell["task"] == task]
         assert {0.0, 1.0} < {cell["shade"] for cell in cells}
@@ -109,7 +111,7 @@ def test_shades_of_success_are_absolute_and_those_of_returns_are_between_worst_a
 def test_single_runs_are_own_ones_with_their_folders(comparison, names):
     table = evaluations(METHODS, tasks=4)
     table.loc[table["method"] == "QAM", "source"] = "a_set"
-    panels = drawing(page_data([comparison], table, names), "runs")["panels"]
+    panels = drawing(page_data([comparison], table, names), "runs")
     assert [panel["phase"] for panel in panels] == ["offline", "online"]
     assert len(panels[0]["points"]) == 2 * 4 * 6  # methods, tasks, seeds
     assert {point["m"] for point in panels[0]["points"]} == {names.method("FQL"), names.method("mine")}

@@ -1,7 +1,10 @@
+import base64
 import hashlib
 import json
 import re
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from tests.zoo.report.samples import SCENE, content_of, evaluations, scene_runs
 from zoo.report.comparison import Method
 from zoo.report.page import report
-from zoo.report.page.scripts import scripts
+from zoo.report.page.scripts import FOLDER, VENDOR, content_security_policy, scripts, vendored
 from zoo.report.published_scores import load_set
 from zoo.report.tables.entries import Entry, Table
 
@@ -31,47 +34,36 @@ def folder(content, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def page(folder):
+    return (folder / "report.html").read_text()
+
+
 def test_report_is_one_page_with_tables_and_figures_beside_it(folder):
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"report.html", "scores.csv", "runs.csv", "results.json"} <= names
-    for table in (
-        "aggregates_offline",
-        "improvement_online",
-        "seeds_needed_offline",
-        "tasks_online",
-    ):
-        assert {f"tables/{table}.{kind}" for kind in ("csv", "md", "tex")} <= names
-    for figure in ("verdict", "aggregates", "profiles", "improvement", "sample_efficiency", "domains", "heat_map"):
-        assert {f"figures/{figure}.{kind}" for kind in ("pdf", "svg", "png")} <= names
+    tables = ("aggregates_offline", "improvement_online", "seeds_needed_offline", "tasks_online")
+    assert {f"tables/{table}.{kind}" for table in tables for kind in ("csv", "md", "tex")} <= names
+    figures = ("verdict", "aggregates", "profiles", "improvement", "sample_efficiency", "domains", "heat_map")
+    assert {f"figures/{figure}.{kind}" for figure in figures for kind in ("pdf", "svg", "png")} <= names
 
 
-def test_page_needs_nothing_from_outside(folder):
-    page = (folder / "report.html").read_text()
+def test_page_needs_nothing_from_outside_and_draws_its_figures_itself(folder, page):
     assert not re.search(r'<[^>]*(src|href)="(?!#)', page.replace("".join(scripts()), ""))
     assert "@import" not in page
     assert "url(" not in page[: page.index("</style>")]
     assert page.count("<script") == page.count("</script>") == 5
-
-
-def test_page_draws_its_figures_itself_and_says_where_the_files_are(folder):
-    page = (folder / "report.html").read_text()
-    assert "<svg" not in page[: page.index("<script")]
-    assert "the figures are in <code>figures/</code>" in page
-    data = data_of(page)
-    names = [drawing["name"] for drawing in data["drawings"]]
-    assert sorted(re.findall(r'data-drawing="(.*?)"', page[: page.index("<script")])) == sorted(names)
+    text = page[: page.index("<script")]
+    assert "<svg" not in text
+    assert "the figures are in <code>figures/</code>" in text
+    names = [drawing["name"] for drawing in data_of(page)["drawings"]]
+    assert sorted(re.findall(r'data-drawing="(.*?)"', text)) == sorted(names)
     assert {path.stem for path in (folder / "figures").iterdir()} <= set(names)
 
 
-def test_tables_unknown_to_the_layout_stand_under_more(content, tmp_path):
-    extra = Table(
-        "later_offline",
-        "Later",
-        "Something that the layout does not know.",
-        ["method", "seeds"],
-        [[Entry("QAM"), Entry("9")]],
-        [{"method": "QAM", "seeds": 9}],
-    )
+def test_tables_unknown_to_the_layout_stand_under_more(content):
+    entries, data = [[Entry("QAM"), Entry("9")]], [{"method": "QAM", "seeds": 9}]
+    extra = Table("later_offline", "Later", "The layout does not know it.", ["method", "seeds"], entries, data)
     fuller = replace(content)
     fuller.__dict__["tables"] = [*content.tables, extra]
     page = report.to_html(fuller)
@@ -92,14 +84,10 @@ def test_sentences_of_a_verdict_come_first(content):
     assert content.verdicts[0][0].split()[1:3] == ["leads", "offline,"]
 
 
-def test_page_says_where_it_comes_from(content, folder):
-    page = report.to_html(replace(content, made="2026-11-30, commit 0123abc"))
+def test_page_says_where_it_comes_from_and_what_was_skipped(content, folder, page):
+    made = report.to_html(replace(content, made="2026-11-30, commit 0123abc"))
     digest = hashlib.sha256((folder / "evaluations.csv").read_bytes()).hexdigest()[:12]
-    assert f">2026-11-30, commit 0123abc · SHA-256 of evaluations.csv: {digest}<br><code>zoo compare logs<" in page
-
-
-def test_skipped_runs_are_counted_and_listed_on_the_page(folder):
-    page = (folder / "report.html").read_text()
+    assert f">2026-11-30, commit 0123abc · SHA-256 of evaluations.csv: {digest}<br><code>zoo compare logs<" in made
     assert "1 of 2 run folders did not finish, or do not count" in page
     assert "<code>logs/b</code>: failed: at step 1" in page
 
@@ -116,28 +104,57 @@ def test_reproduction_stands_on_the_page():
     found = content_of(scene_runs([[1.0, 0.9, 0.8]] * 5), methods, sets=[load_set("qam2026")], baseline="qam")
     table = next(table for table in found.tables if table.name == "reproduction")
     row = next(row for row in table.rows if row[1].text == "scene-play")
-    assert row[3] == Entry("96.9", "qam2026, 12 seeds")
-    assert row[4] == Entry("90.0", "3 seeds")
+    assert [row[3], row[4]] == [Entry("96.9", "qam2026, 12 seeds"), Entry("90.0", "3 seeds")]
     assert row[7].text == "settings not compared"
     page = report.to_html(found)
     assert "Reproduction of published scores" in page
     assert "Qiyang Li, Sergey Levine" in page
 
 
-def test_names_from_run_folders_cannot_add_markup_to_the_page():
-    name = "<script>alert(1)</script>"
-    found = content_of(scene_runs([[0.5] * 6] * 5, name), problems=[("logs/<i>", "<u>")], baseline=name)
-    page = report.to_html(found)
-    assert page.count("<script") == page.count("</script>") == 5
-    assert "alert(1)" in page
-    assert "<i>" not in page
-    assert "<u>" not in page
-
-
-def test_labels_stay_inside_the_data():
+def test_names_from_run_folders_stay_inside_the_data_and_add_no_markup_to_the_page():
     names = ["</script><script>alert(1)</script>", "<!--<script>", "a\u2028b", "a&amp;b'\"", "]]>"]
-    found = content_of(pd.concat([scene_runs([[0.5] * 6], name) for name in names]), baseline=names[0])
-    page = report.to_html(found)
+    runs = pd.concat([scene_runs([[0.5] * 6], name) for name in names])
+    page = report.to_html(content_of(runs, problems=[("logs/<i>", "<u>")], baseline=names[0]))
     text = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)[1]
     assert not set("<>&'\u2028") & set(text)
     assert {method["name"] for method in data_of(page)["methods"]} == set(names)
+    assert page.count("<script") == page.count("</script>") == 5
+    assert "alert(1)" in page
+    assert not re.search("<[iu]>", page)
+
+
+@pytest.mark.parametrize("entry", vendored(), ids=lambda entry: entry["file"])
+def test_scripts_of_others_are_the_recorded_bytes_with_their_licence(entry):
+    assert hashlib.sha256((VENDOR / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
+    assert f"v{entry['version']} " in (VENDOR / entry["file"]).read_text()[:200]
+    assert f"-{entry['version']}.tgz" in entry["source"]
+    assert "Permission to use, copy, modify" in (VENDOR / entry["licence_file"]).read_text()
+
+
+def test_every_file_that_is_vendored_is_recorded():
+    recorded = {name for entry in vendored() for name in (entry["file"], entry["licence_file"])}
+    assert {path.name for path in VENDOR.iterdir()} == recorded | {"vendored.yml"}
+
+
+def test_wheel_has_every_file_of_the_page():
+    project = tomllib.loads((FOLDER.parents[3] / "pyproject.toml").read_text())
+    package = project["tool"]["setuptools"]["package-data"]["zoo"]
+    root = FOLDER.parents[2]
+    included = {path for pattern in package for path in root.glob(pattern)}
+    assert {path for path in FOLDER.rglob("*") if path.is_file()} <= included
+
+
+def test_policy_allows_the_scripts_of_the_page_alone():
+    policy = content_security_policy()
+    allowed = re.search(r"script-src ([^;]*);", policy)[1].split()
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts()]
+    assert allowed == [f"'sha256-{value}'" for value in hashes]
+    assert policy.startswith("default-src 'none';")
+
+
+def test_scripts_can_stand_in_a_page():
+    for script in scripts():
+        assert not re.search(r"</script|<!--|\r", script, flags=re.IGNORECASE)
+    own = "".join(path.read_text() for path in Path(FOLDER).glob("*.js"))
+    assert "innerHTML" not in own
+    assert "eval(" not in own

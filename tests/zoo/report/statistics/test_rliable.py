@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 from rliable import library, metrics
-from scipy import stats
 
 from tests.zoo.report.samples import by_task, scores_of
 from zoo.report.statistics.aggregates import aggregate, performance_profile
 from zoo.report.statistics.improvement import improvements
 from zoo.report.statistics.resampling import stream_seed
 
-UNLIMITED = (-np.inf, np.inf)
+RATES, UNLIMITED = (0.0, 1.0), (-np.inf, np.inf)
 REPS = 1_200  # more than one block of resamples
 
 
@@ -27,50 +26,27 @@ def rliable_intervals(scores, function, seed, reps=REPS):
 
 def rliable_aggregates(scores):
     """Return mean, IQM, median and optimality gap."""
-    return np.array(
-        [
-            metrics.aggregate_mean(scores),
-            metrics.aggregate_iqm(scores),
-            metrics.aggregate_median(scores),
-            metrics.aggregate_optimality_gap(scores),
-        ]
-    )
+    names = ("mean", "iqm", "median", "optimality_gap")
+    return np.array([getattr(metrics, f"aggregate_{name}")(scores) for name in names])
 
 
-def check_aggregates(ours, points, intervals):
-    """Check that all points, and the intervals of IQM and median, are rliable's; means have t-intervals."""
+BOTH_SIDES = np.random.RandomState(4).normal(0.8, 0.6, (7, 3))
+"""Normalised returns on both sides of 0 and 1."""
+
+
+@pytest.mark.parametrize(
+    ("scores", "limits"),
+    [(scores_of(12, 10), RATES), (scores_of(5, 1), RATES), (scores_of(7, 3), RATES), (BOTH_SIDES, UNLIMITED)],
+)
+def test_aggregates_equal_rliable_on_the_same_stream(scores, limits):
+    points, intervals = rliable_intervals(scores, rliable_aggregates, stream_seed((len(scores),) * scores.shape[1]))
+    ours = aggregate(by_task(scores), REPS, limits)
     for k, name in enumerate(("mean", "iqm", "median", "optimality_gap")):
         assert ours[name].point == pytest.approx(points[k], abs=1e-12)
         if name in ("iqm", "median"):
             assert ours[name].interval == pytest.approx(intervals[:, k], abs=1e-12)
         else:
             assert ours[name].kind == "t"
-
-
-def test_mean_of_one_task_has_scipys_t_interval():
-    scores = scores_of(7, 1)
-    reference = stats.ttest_1samp(scores[:, 0], 0).confidence_interval(0.95)
-    assert aggregate(by_task(scores), 10)["mean"].interval == pytest.approx((reference.low, reference.high), abs=1e-12)
-
-
-def test_least_variance_of_episodes_widens_an_interval_that_rliable_makes_too_narrow():
-    agree = np.full((6, 2), 0.8)
-    _, intervals = rliable_intervals(agree, rliable_aggregates, 0, reps=50)
-    assert intervals[:, 0] == pytest.approx([0.8, 0.8])
-    low, high = aggregate(by_task(agree), 10, episodes={"task00": 50, "task01": 50})["mean"].interval
-    assert low < 0.78
-    assert high > 0.82
-
-
-@pytest.mark.parametrize(("runs", "tasks"), [(12, 10), (5, 1), (7, 3)])
-def test_aggregates_equal_rliable_on_the_same_stream(runs, tasks):
-    scores = scores_of(runs, tasks)
-    points, intervals = rliable_intervals(
-        scores,
-        rliable_aggregates,
-        stream_seed((runs,) * tasks),
-    )
-    check_aggregates(aggregate(by_task(scores), REPS), points, intervals)
 
 
 def test_probability_of_improvement_equals_rliable_on_the_same_stream():
@@ -91,15 +67,3 @@ def test_profile_equals_rliable_on_the_same_stream():
     ours = performance_profile(by_task(scores), thresholds, REPS)
     assert ours.points == pytest.approx(points["x"], abs=1e-12)
     assert ours.bounds == pytest.approx(intervals["x"], abs=1e-12)
-
-
-def test_aggregates_of_scores_without_limits_equal_rliable_on_the_same_stream():
-    scores = np.random.RandomState(4).normal(0.8, 0.6, (7, 3))  # normalised returns on both sides of 0 and 1
-    assert scores.min() < 0
-    assert scores.max() > 1
-    points, intervals = rliable_intervals(
-        scores,
-        rliable_aggregates,
-        stream_seed((7,) * 3),
-    )
-    check_aggregates(aggregate(by_task(scores), REPS, UNLIMITED), points, intervals)

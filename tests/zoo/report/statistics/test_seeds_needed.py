@@ -27,8 +27,7 @@ def half_width(x, y, seeds):
 
 
 @pytest.mark.parametrize(
-    ("x", "y"),
-    [([0.0004], [0.0001]), ([0.2, 0.0, 0.05], [0.01, 0.1, 0.0]), ([0.25] * 50, [0.1] * 50)],
+    ("x", "y"), [([0.0004], [0.0001]), ([0.2, 0.0, 0.05], [0.01, 0.1, 0.0]), ([0.25] * 50, [0.1] * 50)]
 )
 @pytest.mark.parametrize("resolve", [0.03, 0.1])
 def test_seeds_are_the_first_number_with_a_narrow_enough_interval(x, y, resolve):
@@ -47,30 +46,22 @@ def test_seeds_of_a_poorly_known_variance_have_a_wide_interval():
     assert few.interval[1] == highest
 
 
-def test_what_no_number_of_seeds_resolves_is_said():
+def test_what_no_number_of_seeds_resolves_is_said_and_runs_that_agree_exactly_give_no_plan():
     plan = plan_seeds(spreads([0.25], [0.25]), [PAIR], 1e-6)[PAIR]
-    assert plan.seeds is None
-    assert plan.half_width > 0
-
-
-def test_runs_that_agree_exactly_give_no_plan():
+    assert (plan.seeds, plan.half_width > 0) == (None, True)
     assert plan_seeds(spreads([0.0], [0.0]), [PAIR], 0.03)[PAIR] is None
 
 
-def comparison_with(scores):
-    runs = pd.concat([scene_runs([values] * 5, name) for name, values in scores.items()])
-    return replace(compare(own_methods(scores), runs, NO_MEANS, reps=50), baseline="base")
-
-
 def test_one_seed_tells_nothing_and_unequal_seeds_count_as_they_are():
-    comparison = comparison_with({"base": [0.4, 0.5, 0.6], "one": [0.5], "many": [0.2, 0.3, 0.4, 0.8, 0.9]})
+    scores = {"base": [0.4, 0.5, 0.6], "one": [0.5], "many": [0.2, 0.3, 0.4, 0.8, 0.9]}
+    runs = pd.concat([scene_runs([values] * 5, name) for name, values in scores.items()])
+    comparison = replace(compare(own_methods(scores), runs, NO_MEANS, reps=50), baseline="base")
     phase = comparison.phases["offline"]
     table = seeds_needed_table(comparison, phase)
-    rows = {row[0].text: row for row in table.rows}
-    assert [entry.text for entry in rows["one"]] == ["one", "1", "-", "unknown"]
+    rows = {row[0].text: [entry.text for entry in row] for row in table.rows}
+    assert rows["one"] == ["one", "1", "-", "unknown"]
     low, high = phase.improvements["many", "base"].difference.interval
-    assert rows["many"][1].text == "5"
-    assert rows["many"][2].text == f"{50 * (high - low):.1f}"
+    assert rows["many"][1:3] == ["5", f"{50 * (high - low):.1f}"]
     data = {row["method"]: row for row in table.data}
     assert data["one"]["seeds_needed"] is None
     assert data["many"]["half_width"] == pytest.approx((high - low) / 2)
@@ -79,11 +70,10 @@ def test_one_seed_tells_nothing_and_unequal_seeds_count_as_they_are():
 def test_method_in_focus_stands_in_for_the_baseline():
     comparison = comparison_of(["A", "B", "C"])
     phase = comparison.phases["offline"]
-    table = seeds_needed_table(replace(comparison, focus="C"), phase)
-    assert {row["baseline"] for row in table.data} == {"C"}
-    assert {row["method"] for row in table.data} == {"A", "B"}
-    table = seeds_needed_table(replace(comparison, focus="has other tasks"), phase)
-    assert {row["baseline"] for row in table.data} == {"A"}
+    for focus, baseline, others in (("C", "C", {"A", "B"}), ("has other tasks", "A", {"B", "C"})):
+        table = seeds_needed_table(replace(comparison, focus=focus), phase)
+        assert {row["baseline"] for row in table.data} == {baseline}
+        assert {row["method"] for row in table.data} == others
 
 
 @pytest.mark.parametrize(("kind", "has_rows"), [(RETURN, False), (NORMALISED_RETURN, True)])

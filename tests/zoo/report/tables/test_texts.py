@@ -1,14 +1,17 @@
-import csv
-import io
+import gzip
 import shutil
 import subprocess
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import content_of, evaluations
+from zoo.report.page import report as page
 from zoo.report.tables import texts as rendering
 from zoo.report.tables.entries import Entry, Table
 
+pytestmark = pytest.mark.usefixtures("figures_on_demand")
 DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
 \usepackage[textwidth=6.75in,textheight=9in,columnsep=0.25in]{geometry}
 \usepackage{adjustbox,booktabs}
@@ -63,6 +66,33 @@ def test_tables_compile_and_fit_without_bitmap_fonts(tmp_path, width):
     assert b"/Type3" not in (tmp_path / "tables.pdf").read_bytes()
 
 
-def test_csv_is_read_back():
-    rows = list(csv.DictReader(io.StringIO(rendering.to_csv(nasty()))))
-    assert rows == [{"name": "<b>|50%", "score": "1.0"}]
+@pytest.fixture(scope="module")
+def content():
+    return content_of(evaluations(["QAM", "FQL"]))
+
+
+def test_every_evaluation_curve_and_profile_of_the_comparison_is_in_a_file(content, tmp_path):
+    page.write_report(tmp_path, content)
+    found = pd.read_csv(tmp_path / "evaluations.csv")
+    assert len(found) == len(content.inputs.evaluations) == 2 * 2 * 6 * 3  # methods, tasks, seeds, evaluations
+    assert (found["score"] == found["successes"] / found["episodes"]).all()
+    phase = content.comparisons[0].phases["offline"]
+    found = pd.read_csv(tmp_path / "curves.csv").query("method == 'QAM' and phase == 'offline' and metric == 'mean'")
+    for where, curve in (("all", phase.curves["QAM"]), ("scene-play", phase.domain_curves["scene-play"]["QAM"])):
+        part = found[found["where"] == where]
+        assert np.allclose(part[["value", "low"]].T, [curve.mean.points, curve.mean.bounds[0]])
+        assert (part["step"].tolist(), set(part["seeds"])) == ([1000, 2000], {6})
+    found = pd.read_csv(tmp_path / "profiles.csv").query("method == 'FQL' and phase == 'offline'")
+    assert np.allclose(found[["fraction", "tau"]].T, [phase.profiles["FQL"].points, phase.thresholds])
+
+
+def test_a_large_table_is_compressed_without_loss_and_takes_the_place_of_the_plain_one(content, tmp_path, monkeypatch):
+    files = ("evaluations.csv", "evaluations.csv.gz")
+    found = []
+    for largest in (10_000_000, 1000, 10_000_000):
+        monkeypatch.setattr(page, "LARGEST_CSV", largest)
+        page.write_report(tmp_path, content)
+        found.append([(tmp_path / name).read_bytes() if (tmp_path / name).exists() else None for name in files])
+    plain, compressed = found[0][0], found[1][1]
+    assert found == [[plain, None], [None, compressed], [plain, None]]
+    assert gzip.decompress(compressed) == plain
