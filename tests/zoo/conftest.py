@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.zoo import outcomes
 from tests.zoo.hub.stand_in import Hub
 from zoo.datasets.generate.ogbench import generate_dataset
 
@@ -68,12 +70,27 @@ def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return logs
 
 
-@pytest.fixture(scope="module")
-def reference(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the logs of an uninterrupted run, by the module's ``run``."""
-    logs = tmp_path_factory.mktemp("reference")
-    assert run(logs) == 0
-    return logs
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a dataset of three files of a few trajectories, not all of one size."""
+    from tests.zoo.datasets.test_shards import write_shard
+
+    folder = tmp_path_factory.mktemp("shards")
+    for number, episodes in enumerate((4, 3, 4)):
+        write_shard(folder, number, episodes)
+    return folder
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> outcomes.Call:
+    """Return what runs a program, and returns its exit code, its result and what it said."""
+    return functools.partial(outcomes.call, capsys)
+
+
+@pytest.fixture
+def refusal(call: outcomes.Call) -> outcomes.Refusal:
+    """Return what runs a program with a command line that it refuses, and returns why."""
+    return functools.partial(outcomes.refused, call)
 
 
 @pytest.fixture

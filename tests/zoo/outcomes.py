@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from zoo.train import main
+Call = Callable[..., tuple[int, dict[str, Any], str]]
+"""The fixture `call`: what `call` below does, without `capsys`."""
+Refusal = Callable[..., str]
+"""The fixture `refusal`: what `refused` does, without `call`."""
 
 
 def call(
@@ -18,19 +21,14 @@ def call(
     """Run a program; return its exit code, the result that it printed last if it has one, and what it said."""
     code = program([str(word) for word in words])
     output = capsys.readouterr()
-    lines = output.out.strip().splitlines() if code in (0, 1) else []
-    return code, json.loads(lines[-1]) if lines else {}, output.err
+    last = output.out.strip().rpartition("\n")[2]
+    return code, json.loads(last) if last.startswith("{") else {}, output.err
 
 
-def result_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """Return the result that a program printed last."""
-    result: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return result
-
-
-def refusal(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
-    """Return what the training program says about a command line; nothing is trained, and no run folder made."""
-    assert main(arguments) == 2
-    logs = Path(arguments[arguments.index("-f") + 1])
+def refused(call: Call, program: Callable[[list[str]], int], *words: object) -> str:
+    """Return what a program says about a command line; nothing is trained, and no run folder made."""
+    code, _, said = call(program, *words)
+    assert code == 2, said
+    logs = Path(str(words[words.index("-f") + 1]))
     assert not list(logs.rglob("status.json"))
-    return capsys.readouterr().err
+    return said

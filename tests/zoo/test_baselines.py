@@ -37,22 +37,14 @@ def small(id: str = "sac", env: Any = None, **settings: Any) -> Any:
 
 
 @pytest.mark.parametrize("id", BASELINES)
-def test_a_baseline_learns_with_a_dataset_in_its_buffer(id: str) -> None:
-    model = small(id)
-    model.load_dataset(toy_dataset())
-    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
-    model.learn(15)
-    assert model.replay_buffer.dataset_size == 60
-    assert model._n_updates == 10
-    assert any(not torch.equal(value, before[name]) for name, value in model.policy.state_dict().items())
-
-
-@pytest.mark.parametrize("id", BASELINES)
-def test_a_baseline_trains_on_one_part_of_a_dataset_after_the_other(id: str, tmp_path: Path) -> None:
+def test_a_baseline_learns_with_a_dataset_in_its_buffer_one_part_after_the_other(id: str, tmp_path: Path) -> None:
     first, second = toy_dataset(seed=1), toy_dataset(seed=2)
     model = small(id)
     model.load_dataset(toy_shards(tmp_path, first, second, replace_interval=4))
-    model.learn(9)  # updates 1 to 4
+    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    model.learn(9)
+    assert (model.replay_buffer.dataset_size, model._n_updates) == (60, 4)
+    assert any(not torch.equal(value, before[name]) for name, value in model.policy.state_dict().items())
     np.testing.assert_array_equal(model.replay_buffer.rewards[:60], first["rewards"])
     model.learn(1, reset_num_timesteps=False)
     np.testing.assert_array_equal(model.replay_buffer.rewards[:60], second["rewards"])
@@ -71,17 +63,14 @@ def test_shipped_settings_are_settings_with_a_source(id: str) -> None:
 
 def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data: Path, tmp_path: Path) -> None:
     words = ["--algo", "tqc", "--env", ENV, "--dataset-dir", str(data), "-f", str(tmp_path), "--seed", "3"]
-    words += ["--online-steps", "30", *EVALUATIONS, "--verbose", "1"]
-    words += ["--env-kwargs", "max_episode_steps=12", "--device", "cpu", "--save-freq", "10"]
+    words += ["--online-steps", "30", *EVALUATIONS, "--env-kwargs", "max_episode_steps=12", "--device", "cpu"]
     words += ["-params", "net_arch=[16,16]", "learning_starts=5", "batch_size=8", "buffer_size=100"]
     assert main(words) == 0
     folder = tmp_path / "tqc" / f"{ENV}_1"
     with np.load(folder / "evaluations.npz") as found:
-        assert found["timesteps"].tolist() == [10, 20, 30]
-        assert found["phase"].tolist() == [1, 1, 1]
+        assert (found["timesteps"].tolist(), found["phase"].tolist()) == ([10, 20, 30], [1, 1, 1])
     config = yaml.safe_load((folder / "config.yml").read_text())
-    assert config["offline_data"] == "preload"
-    assert config["dataset"]["size"] == 2000
+    assert (config["offline_data"], config["dataset"]["size"]) == ("preload", 2000)
     assert json.loads((folder / "status.json").read_text())["online_step"] == 30
     model = baselines.TQC.load(folder / f"{ENV}.zip", device="cpu")
     assert model.action_space.contains(model.predict(np.zeros(2, np.float32))[0])

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +20,8 @@ import yaml
 
 import agents
 from benchmarks.fault_suite.programs import Ended, Programs
+from tests.zoo.outcomes import Call
+from tests.zoo.suites.tiny import wait_for
 from zoo.benchmark import main
 from zoo.errors import Interrupted
 
@@ -34,18 +35,24 @@ def write_suite(folder: Path, data: Path, algorithms: list[Any], steps: int = 40
         "quick": True, "algorithms": algorithms, "environments": [ENV], "seeds": "0-1", "dataset_dir": str(data),
         "params": {**SMALL, "offline_steps": steps}, "env_kwargs": {"max_episode_steps": 20}, **more,
     }  # fmt: skip
-    path = folder / "suite.yml"
-    path.write_text(yaml.safe_dump(content))
-    return path
+    folder.mkdir(exist_ok=True)
+    (folder / "suite.yml").write_text(yaml.safe_dump(content))
+    return folder / "suite.yml"
+
+
+def write_agent(folder: Path, before: str = "", after: str = "") -> None:
+    """Write the documentation's agent, in whose text something may be changed."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "register.md").read_text(), flags=re.DOTALL)
+    assert before in code
+    (folder / "my_agents.py").write_text(code.replace(before, after, 1))
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     """Start the program from a folder, with one worker."""
     command = [sys.executable, str(ROOT / "zoo" / "benchmark.py"), "suite.yml", "-f", "logs", "--device", "cpu", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes)
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
@@ -68,12 +75,15 @@ def folders(logs: Path) -> list[Path]:
     return sorted(path.parent for path in logs.glob("*/*/status.json"))
 
 
+def states(logs: Path) -> list[str]:
+    return [json.loads((folder / "status.json").read_text())["state"] for folder in folders(logs)]
+
+
 @pytest.mark.slow
 def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(
     run: Callable[..., Ended], tmp_path: Path, data: Path
 ) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "register.md").read_text(), flags=re.DOTALL)
-    (tmp_path / "my_agents.py").write_text(code)
+    write_agent(tmp_path)
     write_suite(tmp_path, data, ["fql", "my_agents:WeightedBC"], steps=20, focus="fql")
     result = run().result
     assert (result["jobs"], result["runs"], result["done"], result["methods"]) == (2, 4, 2, 2)
@@ -138,16 +148,12 @@ def check_scores_of_a_stopped_suite(folder: Path, data: Path) -> None:
     assert [path.name for path in (folder / "later").glob("*.csv")] == ["fql.csv"]
 
 
-def test_the_plan_of_a_new_suite_has_an_estimate_of_time_and_disk(
-    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_plan_of_a_new_suite_has_an_estimate_of_time_and_disk(tmp_path: Path, data: Path, call: Call) -> None:
     file = write_suite(tmp_path, data, ["fql"], steps=100_000)
-    assert main([str(file), "--dry-run", "-f", str(tmp_path / "logs"), "--device", "cpu", "--num-threads", "1"]) == 0
-    output = capsys.readouterr()
-    result = json.loads(output.out)
-    assert (result["jobs"], result["waiting"]) == (1, 1)
-    assert result["hours_left"] > 0
-    assert "the others by trials on this machine" in " ".join(output.err.split())
+    words = [file, "--dry-run", "-f", tmp_path / "logs", "--device", "cpu", "--num-threads", "1"]
+    code, result, errors = call(main, *words)
+    assert (code, result["jobs"], result["waiting"], result["hours_left"] > 0) == (0, 1, 1, True)
+    assert "the others by trials on this machine" in " ".join(errors.split())
     assert folders(tmp_path / "logs") == []
 
 
@@ -159,12 +165,11 @@ def test_the_plan_of_a_new_suite_has_an_estimate_of_time_and_disk(
     ],
 )
 def test_bad_input_is_refused_before_anything_is_made(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], message: str
+    tmp_path: Path, call: Call, change: dict[str, Any], message: str
 ) -> None:
-    content = {"quick": True, "algorithms": ["fql"], "environments": [ENV], "seeds": 0, **change}
-    (tmp_path / "suite.yml").write_text(yaml.safe_dump(content))
-    assert main([str(tmp_path / "suite.yml"), "-f", str(tmp_path / "logs")]) == 2
-    assert message in capsys.readouterr().err
+    suite = write_suite(tmp_path, tmp_path, ["fql"], **change)
+    code, _, errors = call(main, suite, "-f", tmp_path / "logs")
+    assert (code, message in errors) == (2, True), errors
     assert not (tmp_path / "logs").exists()
 
 
@@ -172,11 +177,9 @@ def test_bad_input_is_refused_before_anything_is_made(
 def test_a_suite_whose_job_keeps_failing_says_why_and_finishes_the_others(
     run: Callable[..., Ended], tmp_path: Path, data: Path
 ) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "register.md").read_text(), flags=re.DOTALL)
-    late = "assert batch.observations.shape[1] == 7, 'my mistake'\n        flow = nets.flow.at(batch.observations)"
-    (tmp_path / "my_agents.py").write_text(
-        code.replace("flow = nets.flow.at(batch.observations)", late, 1)  # the check before training has 7 rows
-    )
+    flow = "flow = nets.flow.at(batch.observations)"
+    late = "assert batch.observations.shape[1] == 7, 'my mistake'"  # the check before training has 7 rows
+    write_agent(tmp_path, flow, f"{late}\n        {flow}")
     write_suite(tmp_path, data, ["my_agents:WeightedBC", "bc"], steps=20, seeds=0)
     ran = run("--retries", "0", "--no-report")
     assert ran.code == 1, ran.err
@@ -194,14 +197,7 @@ def outcome(folder: Path) -> tuple[bytes, dict[str, torch.Tensor]]:
 
 
 def wait_for_checkpoint(logs: Path) -> None:
-    end = time.monotonic() + 120
-    while not list(logs.glob("*/*/checkpoint/step_*")):
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    wait_for(lambda: list(logs.glob("*/*/checkpoint/step_*")), 120)
 
 
 @pytest.mark.slow
@@ -210,10 +206,9 @@ def test_a_suite_that_is_killed_and_started_twice_at_once_runs_every_run_once_wi
     tmp_path: Path, data: Path
 ) -> None:
     algorithms = ["fql", {"algo": "fql", "label": "strong", "params": {"distill_weight": 1.0}}]
-    for name in ("undisturbed", "disturbed"):
-        (tmp_path / name).mkdir()
-        write_suite(tmp_path / name, data, algorithms, steps=500, seeds_at_once=1)
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    for folder in (undisturbed, disturbed):
+        write_suite(folder, data, algorithms, steps=500, seeds_at_once=1)
     finish(start(undisturbed))
 
     first = start(disturbed, "--workers", "2")
@@ -225,7 +220,7 @@ def test_a_suite_that_is_killed_and_started_twice_at_once_runs_every_run_once_wi
     assert [result["done"] for result in results] == [4, 4]
     found = folders(disturbed / "logs")
     assert len(found) == len(folders(undisturbed / "logs")) == 4
-    assert {json.loads((folder / "status.json").read_text())["state"] for folder in found} == {"done"}
+    assert states(disturbed / "logs") == ["done"] * 4
 
     def by_run(logs: Path) -> dict[tuple[str, int], Path]:
         configs = {folder: yaml.safe_load((folder / "config.yml").read_text()) for folder in folders(logs)}
@@ -246,8 +241,7 @@ def test_a_suite_that_is_stopped_writes_checkpoints_and_continues(tmp_path: Path
     process.send_signal(signal.SIGINT)
     message = finish(process, code=3)["message"]
     assert "start the same command again to continue" in message
-    states = [json.loads((folder / "status.json").read_text())["state"] for folder in folders(tmp_path / "logs")]
-    assert states == ["interrupted", "interrupted"]
+    assert states(tmp_path / "logs") == ["interrupted", "interrupted"]
     result = finish(start(tmp_path))
     assert (result["done"], len(folders(tmp_path / "logs"))) == (1, 2)
     with np.load(folders(tmp_path / "logs")[0] / "evaluations.npz") as arrays:
@@ -256,9 +250,7 @@ def test_a_suite_that_is_stopped_writes_checkpoints_and_continues(tmp_path: Path
 
 @pytest.mark.slow
 def test_what_draws_is_chosen_before_mujoco_is_imported_where_a_trial_needs_pictures(tmp_path: Path) -> None:
-    suite = tmp_path / "pictures.yml"
-    content = {"algorithms": ["fql"], "environments": ["visual-cube-single-play-singletask-task1-v0"], "seeds": 0}
-    suite.write_text(yaml.safe_dump(content))
+    suite = write_suite(tmp_path, tmp_path, ["fql"], environments=["visual-cube-single-play-singletask-task1-v0"])
     code = """
 import sys
 from zoo.envs import rendering
@@ -268,8 +260,8 @@ sys.exit(benchmark.main([*sys.argv[1:], "--dry-run"]))
 """
     environment = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
     command = [sys.executable, "-c", code, str(suite), "-f", str(tmp_path / "logs")]
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert (run.returncode, run.stdout.splitlines()) == (2, ["egl False", "osmesa False", "glfw False"])
-    assert "MuJoCo can draw nothing here" in run.stderr
-    run = subprocess.run([*command, "--no-measure"], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert (run.returncode, "egl" in run.stdout) == (0, False)
+    for more, returned, tried in (([], 2, ["egl", "osmesa", "glfw"]), (["--no-measure"], 0, [])):
+        run = subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, text=True)
+        found = [line for line in run.stdout.splitlines() if line[-5:] in (" True", "False")]
+        assert (run.returncode, found) == (returned, [f"{name} False" for name in tried])
+        assert ("MuJoCo can draw nothing here" in run.stderr) == (returned == 2)

@@ -1,4 +1,4 @@
-"""What every program's command line has in common."""
+"""The command line: what all programs have in common, completion, the list of algorithms, packages that are missing."""
 
 from __future__ import annotations
 
@@ -12,19 +12,28 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.zoo.outcomes import Call
+from zoo import list_agents
+from zoo.baselines import algorithm_ids, find_algorithm, settings_of
 from zoo.cli import PROGRAMS, main, run_program, signals_deferred
 from zoo.completion import actions_of
 from zoo.errors import BAD_INPUT, FAILED, INTERRUPTED, UsageError
+from zoo.packages import import_environments, import_optional
 from zoo.terminal.arguments import module_of, whole_number
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {"dataset": ("list", "generate", "download"), "agents": ("list", "show"), "published": ("list",)}
 USES = [(program, *command) for program in PROGRAMS for command in ((), *((c,) for c in COMMANDS.get(program, ())))]
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
 
 
 def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -33,23 +42,12 @@ def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().out
 
 
-@pytest.fixture(params=PROGRAMS)
-def refuse(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Return what runs a program with a bad command line, and returns what it says about it."""
-    program = importlib.import_module(f"zoo.{module_of(request.param)}")
-    command = COMMANDS.get(request.param, ())[:1]
-
-    def refused(*words: str) -> str:
-        with pytest.raises(SystemExit) as ending:
-            program.main([*command, *words])
-        assert ending.value.code == BAD_INPUT
-        return capsys.readouterr().err
-
-    return refused
-
-
-def test_every_program_names_the_closest_flag(refuse: Callable[..., str]) -> None:
-    assert "unknown flag --hepl; closest: --help" in refuse("--hepl")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_names_the_closest_flag(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    program = importlib.import_module(f"zoo.{module_of(name)}")
+    with pytest.raises(SystemExit, match=str(BAD_INPUT)):
+        program.main([*COMMANDS.get(name, ())[:1], "--hepl"])
+    assert "unknown flag --hepl; closest: --help" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", USES, ids=" ".join)
@@ -82,15 +80,10 @@ def test_what_is_not_a_whole_number_is_refused(text: str) -> None:
         whole_number(text)
 
 
-OPTIONS = [
-    action
-    for name in PROGRAMS
-    for action in actions_of(importlib.import_module(f"zoo.{module_of(name)}").make_parser())
-]
-
-
 def test_every_number_and_path_of_a_command_line_has_bounds() -> None:
-    assert [action.dest for action in OPTIONS if action.type in (int, float, Path, whole_number)] == []
+    parsers = [importlib.import_module(f"zoo.{module_of(name)}").make_parser() for name in PROGRAMS]
+    unbounded = (int, float, Path, whole_number)
+    assert [action.dest for parser in parsers for action in actions_of(parser) if action.type in unbounded] == []
 
 
 def test_the_version_and_what_there_is_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,19 +105,19 @@ def failing(error: BaseException) -> Callable[[], dict[str, object]]:
     return body
 
 
-def test_the_traceback_of_an_unexpected_failure_is_shown_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_program(failing(ArithmeticError("broke")), verbose=1) == FAILED
-    assert capsys.readouterr().err == "ArithmeticError: broke (run with --verbose 2 for the traceback)\n"
-    assert run_program(failing(ArithmeticError("broke")), verbose=2) == FAILED
-    shown = capsys.readouterr().err
-    assert shown.startswith("Traceback (most recent call last):")
-    assert shown.endswith("ArithmeticError: broke\n")
-
-
-@pytest.mark.parametrize("verbose", [0, 1])
-def test_why_a_program_ends_is_said_at_every_level(capsys: pytest.CaptureFixture[str], verbose: int) -> None:
+@pytest.mark.parametrize("verbose", [0, 1, 2])
+def test_why_a_program_ends_is_said_at_every_level_and_the_traceback_on_demand(
+    capsys: pytest.CaptureFixture[str], verbose: int
+) -> None:
     assert run_program(failing(UsageError("a bad word")), verbose) == BAD_INPUT
     assert capsys.readouterr().err == "a bad word\n"
+    assert run_program(failing(ArithmeticError("broke")), verbose) == FAILED
+    shown = capsys.readouterr().err
+    if verbose == 2:
+        assert shown.startswith("Traceback (most recent call last):")
+        assert shown.endswith("ArithmeticError: broke\n")
+    else:
+        assert shown == "ArithmeticError: broke (run with --verbose 2 for the traceback)\n"
 
 
 @pytest.mark.parametrize("code", [0, None, 5])
@@ -164,7 +157,113 @@ def test_a_signal_waits_for_the_end_of_an_import(number: signal.Signals) -> None
     assert finished == ["import"]
 
 
-@pytest.fixture(autouse=True)
-def _wide(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("COLUMNS", "100")
-    return
+@pytest.fixture
+def complete(tmp_path: Path) -> Callable[[str], list[str]]:
+    """Return what asks for completions as bash does, and returns them."""
+
+    def completed(line: str) -> list[str]:
+        answer = tmp_path / "answer"
+        asked = {
+            "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1",
+            "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_SHELL": "bash", "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+        }  # fmt: skip
+        code = "import sys; sys.argv = ['zoo']; from zoo.cli import main; main()"
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **asked, "PYTHONPATH": str(ROOT)}, check=True
+        )
+        return answer.read_text().split()
+
+    return completed
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("zoo tr", ["train"]),
+        ("zoo train --pro", ["--profile", "--progress"]),
+        ("zoo train --algo qam", ["qam", "qam_e", "qam_f"]),
+        ("zoo train --algo fql --env cube-double-play-singletask-task2", ["cube-double-play-singletask-task2-v0"]),
+        ("zoo dataset g", ["generate"]),
+    ],
+)
+def test_programs_flags_and_known_names_are_completed(
+    complete: Callable[[str], list[str]], line: str, expected: list[str]
+) -> None:
+    assert sorted(complete(line)) == sorted(expected)
+
+
+def test_completing_needs_no_pytorch() -> None:
+    code = "import sys, zoo.cli, zoo.completion; sys.exit('torch' in sys.modules or 'gymnasium' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_list_names_every_algorithm_without_importing_pytorch() -> None:
+    command = [sys.executable, "-X", "importtime", "zoo/list_agents.py", "list"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "| torch" not in ran.stderr
+    algorithms = json.loads(ran.stdout)["algorithms"]
+    entries = {id: find_algorithm(id) for id in algorithm_ids()}
+    assert {id: (row["published_name"], row["paper"]) for id, row in algorithms.items()} == {
+        id: (entry.published_name, entry.paper) for id, entry in entries.items()
+    }
+    assert {id: row["kind"] for id, row in algorithms.items() if id in ("qam", "sac")} == {
+        "qam": "offline and online",
+        "sac": "SB3 baseline, online",
+    }
+
+
+@pytest.mark.parametrize("algo", algorithm_ids())
+def test_every_setting_has_a_meaning(algo: str, call: Call) -> None:
+    code, result, said = call(list_agents.main, "show", algo)
+    assert (code, "\\" in said) == (0, False)  # no LaTeX
+    assert set(result["settings"]) == set(settings_of(find_algorithm(algo).algorithm))
+    assert [name for name, row in result["settings"].items() if not row["meaning"]] == []
+
+
+def test_an_algorithms_profiles_are_shown(call: Call) -> None:
+    code, result, said = call(list_agents.main, "show", "trqam")
+    assert (code, "--profile trqam" in said) == (0, True)
+    profiles = result["profiles"]
+    assert list(profiles) == ["qam", "trqam", "mini"]
+    assert profiles["qam"]["default"]["gamma"] == 0.99
+    assert "quick" not in profiles["qam"]
+    shown = profiles["trqam"]["cube-triple-play"]
+    assert (shown["dataset_size"], shown["kl_budget"], shown["status"]) == (10_000_000, 0.5, "published")
+
+
+@pytest.mark.parametrize("words", [("show", "qam"), ("list",)], ids=" ".join)
+def test_json_is_for_other_programs(call: Call, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    _, piped, said = call(list_agents.main, *words)
+    assert call(list_agents.main, *words, "--json") == (0, piped, "")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert call(list_agents.main, *words) == (0, {}, said)
+    assert piped
+    assert said
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
+    with pytest.raises(UsageError) as refusal:
+        import_optional("no_such.module", "Nothing", "`--nothing`", "flow-rl-zoo[no]", ", or do without")
+    assert str(refusal.value) == (
+        "`--nothing` needs Nothing; install it with `pip install 'flow-rl-zoo[no]'`, or do without"
+    )
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the name of a package that is there, and imports one that is not."""
+    (tmp_path / "broken_package.py").write_text("import no_such_package")
+    monkeypatch.syspath_prepend(tmp_path)
+    return "broken_package"
+
+
+def test_a_package_that_misses_another_one_is_not_called_missing(broken: str) -> None:
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        import_optional(broken, "Broken", "this test", "broken")
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        import_environments([broken])
+
+
+def test_a_package_of_environments_that_is_not_found_is_named() -> None:
+    with pytest.raises(UsageError, match="`--gym-packages` must name packages that Python finds, got 'no_such_envs'"):
+        import_environments(["json", "no_such_envs"])

@@ -1,3 +1,5 @@
+"""The compare program: own runs, published sets, success and returns."""
+
 import json
 import re
 import resource
@@ -9,18 +11,38 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.zoo.outcomes import call
-from tests.zoo.report.samples import write_published_runs
+from tests.zoo.report.samples import CUBE, SCENE, run_rows, write_published_runs, write_set, write_small
 from tests.zoo.runs.test_read import write_run
 from zoo import compare
-from zoo.report.published_scores import published_names
+from zoo.report.compute import compare_kinds
+from zoo.report.inputs import Request, collect
+from zoo.report.published_scores import published_names, suite_tasks
 
-ROOT = Path(compare.__file__).resolve().parents[1]
-SCENE = [f"scene-play-singletask-task{k}-v0" for k in range(1, 6)]
-CUBE = [f"cube-double-play-singletask-task{k}-v0" for k in range(1, 6)]
+ROOT = Path(__file__).parents[2]
 SMALL = ["--reps", "200"]
-
 pytestmark = pytest.mark.usefixtures("figures_on_demand")
+
+
+@pytest.fixture
+def logs(tmp_path):
+    return tmp_path / "logs"
+
+
+@pytest.fixture
+def report(tmp_path):
+    return tmp_path / "report"
+
+
+@pytest.fixture
+def compared(tmp_path, call):
+    """Return what compares, and returns the numbers of the JSON file."""
+
+    def compared(*words):
+        code, result, err = call(compare.main, *words, "--json", tmp_path / "out.json", *SMALL)
+        assert (code, result["json"]) == (0, str(tmp_path / "out.json")), err
+        return json.loads((tmp_path / "out.json").read_text())
+
+    return compared
 
 
 def write_runs(folder, environments, *, algo="qam", seeds=6, start=20, **config):
@@ -30,37 +52,25 @@ def write_runs(folder, environments, *, algo="qam", seeds=6, start=20, **config)
             write_run(folder / algo / f"{env}_{seed}", algo=algo, env=env, seed=seed, offline=(5, last), **config)
 
 
-def write_return_runs(folder, algo, environments, *, seeds=6, start=-1500.0, **config):
-    """Write online runs without success: each seed ends 10 above the one before."""
-    for env in environments:
-        for seed in range(seeds):
+def write_return_runs(folder, algo, **first):
+    """Write six online runs without success for each environment: each seed ends 10 above the one before."""
+    for env, start in first.items():
+        for seed in range(6):
             last = start + 10 * seed
-            name = folder / algo / f"{env}_{seed}"
-            write_run(
-                name, algo=algo, env=env, seed=seed, offline=(), online=(last - 100, last), has_success=False, **config
-            )
+            more = {"offline": (), "online": (last - 100, last), "has_success": False}
+            write_run(folder / algo / f"{env}_{seed}", algo=algo, env=f"{env}-v5", seed=seed, **more)
 
 
-def run(capsys, *words):
-    """Run the program; return its exit code, its result and what it said on stderr."""
-    return call(capsys, compare.main, *words)
-
-
-def test_published_runs_alone_give_every_number_of_the_json_schema(tmp_path, capsys, monkeypatch):
+def test_published_runs_alone_give_every_number_of_the_json_schema(tmp_path, compared, monkeypatch):
     scores = write_published_runs(tmp_path, monkeypatch, SCENE)
-    code, result, _ = run(capsys, "--published", "qam2026", "--json", tmp_path / "out.json", *SMALL)
-    assert code == 0
-    assert result["json"] == str(tmp_path / "out.json")
-    out = json.loads((tmp_path / "out.json").read_text())
-    assert out["offline"]["steps"] == 1_000_000
-    assert out["online"]["steps"] == 1_500_000
+    out = compared("--published", "qam2026")
+    assert (out["offline"]["steps"], out["online"]["steps"], out["skipped"]) == (1_000_000, 1_500_000, [])
     qam = out["offline"]["aggregates"]["QAM"]
     assert qam["mean"]["point"] == pytest.approx(scores[0, :, 1].mean())
     assert qam["mean"]["ci95"][0] < qam["mean"]["point"] < qam["mean"]["ci95"][1]
     assert (qam["tasks"], qam["seeds"]) == (5, 6)
     assert set(qam) >= {"mean", "iqm", "median", "optimality_gap"}
-    online = out["online"]["aggregates"]["FQL"]
-    assert online["mean"]["point"] == pytest.approx(scores[1, :, 2].mean())
+    assert out["online"]["aggregates"]["FQL"]["mean"]["point"] == pytest.approx(scores[1, :, 2].mean())
     chance = out["offline"]["probability_of_improvement"]
     x, y = scores[0, :, 1][:, :, None], scores[1, :, 1][:, None, :]
     assert chance["QAM"]["FQL"]["point"] == pytest.approx(np.mean((x > y) + (x == y) / 2))
@@ -68,149 +78,97 @@ def test_published_runs_alone_give_every_number_of_the_json_schema(tmp_path, cap
     assert chance["FQL"]["QAM"]["ci95"] == pytest.approx([1 - bound for bound in chance["QAM"]["FQL"]["ci95"][::-1]])
     assert chance["QAM"]["FQL"]["difference"]["point"] == pytest.approx((scores[0] - scores[1])[:, 1].mean())
     assert out["offline"]["domains"]["scene-play"]["QAM"]["mean"]["point"] == pytest.approx(scores[0, :, 1].mean())
-    assert out["offline"]["tasks"][SCENE[2]]["FQL"]["mean"] == pytest.approx(scores[1, 2, 1].mean())
-    assert out["offline"]["tasks"][SCENE[2]]["FQL"]["seeds"] == 6
-    assert out["skipped"] == []
+    task = out["offline"]["tasks"][SCENE[2]]["FQL"]
+    assert (task["mean"], task["seeds"]) == (pytest.approx(scores[1, 2, 1].mean()), 6)
 
 
-def test_published_means_without_runs_have_no_intervals(tmp_path, capsys):
-    code, _, err = run(capsys, "--published", "rql2026", "--json", tmp_path / "out.json", *SMALL)
-    assert code == 0
-    assert "rql2026: means without intervals" in err
-    rql = json.loads((tmp_path / "out.json").read_text())["offline"]["aggregates"]["RQL"]
-    assert rql["mean"] == {"point": pytest.approx(0.5552), "ci95": None, "interval": "none"}
-    assert rql["iqm"]["point"] is None
-    assert (rql["tasks"], rql["seeds"]) == (50, 4)
-
-
-def test_a_method_of_two_sets_has_a_row_in_each(tmp_path, capsys):
-    words = ["--published", "qam2026", "trqam2026", "--methods", "QAM (qam2026)", "QAM (trqam2026)", "TRQAM"]
-    run(capsys, *words, "--json", tmp_path / "out.json", *SMALL)
-    aggregates = json.loads((tmp_path / "out.json").read_text())["offline"]["aggregates"]
-    assert aggregates["QAM (qam2026)"]["mean"]["point"] == pytest.approx(0.4439, abs=5e-5)
-    assert aggregates["QAM (trqam2026)"]["mean"]["point"] == pytest.approx(0.347)
-    assert "TRQAM" in aggregates
-
-
-def test_own_runs_stand_beside_published_ones_with_a_verdict(tmp_path, capsys, monkeypatch):
+def test_own_runs_stand_beside_published_ones_with_a_verdict(tmp_path, logs, compared, monkeypatch):
     write_published_runs(tmp_path, monkeypatch, [*SCENE, *CUBE])
-    write_runs(tmp_path / "logs", SCENE, seeds=6)
-    run(capsys, tmp_path / "logs", "--published", "qam2026", "--json", tmp_path / "out.json", *SMALL)
-    out = json.loads((tmp_path / "out.json").read_text())
+    write_runs(logs, SCENE)
+    out = compared(logs, "--published", "qam2026")
     assert out["offline"]["common_tasks"] == SCENE
-    assert set(out["offline"]["aggregates"]) == {"qam", "QAM", "FQL"}
-    assert {cell["tasks"] for cell in out["offline"]["aggregates"].values()} == {5}
+    assert {name: cell["tasks"] for name, cell in out["offline"]["aggregates"].items()} == {
+        "qam": 5,
+        "QAM": 5,
+        "FQL": 5,
+    }
     assert out["online"] is None  # no run of our own went online
-    assert out["focus"] == "qam"
-    assert set(out["offline"]["verdicts"]) == {"QAM", "FQL"}
+    assert (out["focus"], set(out["offline"]["verdicts"])) == ("qam", {"QAM", "FQL"})
     assert out["offline"]["steps"] is None  # ours are shorter
     assert out["offline"]["aggregates"]["qam"]["steps"] == 2000
 
 
-def test_tasks_that_a_method_lacks_are_left_out_of_aggregates_and_named(tmp_path, capsys):
-    write_runs(tmp_path / "logs", SCENE[:2])
-    write_runs(tmp_path / "logs", SCENE[:1], algo="fql")
-    run(capsys, tmp_path / "logs", "--json", tmp_path / "out.json", *SMALL)
-    out = json.loads((tmp_path / "out.json").read_text())["offline"]
-    assert out["common_tasks"] == SCENE[:1]
-    assert out["left_out_tasks"] == {SCENE[1]: ["fql"]}
+def test_tasks_that_a_method_lacks_are_left_out_of_aggregates_and_named(logs, compared):
+    write_runs(logs, SCENE[:2])
+    write_runs(logs, SCENE[:1], algo="fql")
+    out = compared(logs)["offline"]
+    assert (out["common_tasks"], out["left_out_tasks"]) == (SCENE[:1], {SCENE[1]: ["fql"]})
     assert set(out["tasks"]) == set(SCENE[:2])
     assert set(out["domains"]["scene-play"]) == {"qam"}  # the other method has not all its tasks
 
 
 @pytest.mark.usefixtures("with_figures")
-def test_methods_without_a_common_environment_have_their_tables_and_the_reason_why_there_is_no_aggregate(
-    tmp_path, capsys
+def test_without_a_common_environment_there_are_tables_the_reason_and_no_aggregate_not_even_an_older_one(
+    logs, report, compared
 ):
-    write_runs(tmp_path / "logs", SCENE)
-    write_runs(tmp_path / "logs", CUBE[:1], algo="fql")
-    words = ["-o", tmp_path / "report", "--format", "svg", "--json", tmp_path / "out.json", *SMALL]
-    code, result, _ = run(capsys, tmp_path / "logs", *words)
-    assert (code, result["methods"]) == (0, 2)
-    out = json.loads((tmp_path / "out.json").read_text())["offline"]
+    write_runs(logs, SCENE)
+    write_runs(logs, CUBE[:1], algo="fql")
+    older = [report / name for name in ("figures/aggregates.svg", "tables/aggregates_offline.csv", "figures/mine.svg")]
+    for path in older:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    out = compared(logs, "-o", report, "--format", "svg")["offline"]
     assert out["aggregates"] == out["probability_of_improvement"] == {}
     assert out["common_tasks"] == []
     assert out["tasks"][SCENE[0]]["qam"]["mean"] == pytest.approx(0.45)
     assert set(out["domains"]["scene-play"]) == {"qam"}
-    files = {path.name for path in (tmp_path / "report").rglob("*") if path.is_file()}
-    assert {"report.html", "tasks_offline.csv", "domains_offline.csv", "domains.svg"} <= files
-    assert not files & {"aggregates.svg", "profiles.svg", "improvement.svg", "sample_efficiency.svg"}
-    assert "aggregates_offline.csv" not in files
-    page = (tmp_path / "report" / "report.html").read_text()
+    files = {path.name for path in report.rglob("*") if path.is_file()}
+    assert {"report.html", "tasks_offline.csv", "domains_offline.csv", "domains.svg", "mine.svg"} <= files
+    lacking = {"aggregates.svg", "profiles.svg", "improvement.svg", "sample_efficiency.svg", "aggregates_offline.csv"}
+    assert not files & lacking
+    page = (report / "report.html").read_text()
     assert "Offline: 2 methods on 6 tasks, none of them common to all" in page
-    assert (
-        "offline: no aggregate is possible, because no environment was run by all methods: fql has cube-double-play "
-        "task1; qam has 5 tasks of scene-play." in page
-    )
+    assert "no aggregate is possible, because no environment was run by all methods: fql has cube-double-play " in page
     for heading in ("Aggregates", "Performance profiles", "Improvement over", "Sample efficiency"):
         assert f"<h2>{heading}" not in page
 
 
-def test_nothing_is_written_where_the_report_cannot_be_made(tmp_path, capsys, monkeypatch):
+def test_nothing_is_written_where_the_report_cannot_be_made(logs, report, call, monkeypatch):
     def fail(*_):
         raise RuntimeError("no fonts")
 
     monkeypatch.setattr("zoo.report.page.report.all_figures", fail)
-    write_runs(tmp_path / "logs", SCENE[:1])
-    code, _, err = run(capsys, tmp_path / "logs", "-o", tmp_path / "report", *SMALL)
-    assert code == 1
-    assert "no fonts" in err
-    assert not (tmp_path / "report").exists()
+    write_runs(logs, SCENE[:1])
+    code, _, err = call(compare.main, logs, "-o", report, *SMALL)
+    assert (code, "no fonts" in err) == (1, True)
+    assert not report.exists()
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("with_figures")
-def test_tables_and_figures_of_an_older_report_do_not_stay_beside_a_new_one(tmp_path, capsys):
-    report = tmp_path / "report"
-    write_runs(tmp_path / "logs", SCENE[:1])
-    run(capsys, tmp_path / "logs", "-o", report, "--format", "svg", *SMALL)
-    assert (report / "figures" / "aggregates.svg").exists()
-    (report / "figures" / "mine.svg").write_text("")
-    write_runs(tmp_path / "logs", CUBE[:1], algo="fql")
-    run(capsys, tmp_path / "logs", "-o", report, "--format", "svg", *SMALL)
-    assert not (report / "figures" / "aggregates.svg").exists()
-    assert not (report / "tables" / "aggregates_offline.csv").exists()
-    assert (report / "tables" / "tasks_offline.csv").exists()
-    assert (report / "figures" / "mine.svg").exists()
-
-
-def test_corrupt_run_is_named_and_counted_and_the_rest_compared(tmp_path, capsys):
-    write_runs(tmp_path / "logs", SCENE[:1])
-    bad = write_run(tmp_path / "logs" / "bad", seed=9)
+def test_a_corrupt_run_is_named_and_counted_and_the_rest_compared_unless_strict(tmp_path, logs, call):
+    write_runs(logs, SCENE[:1])
+    bad = write_run(logs / "bad", seed=9)
     (bad / "evaluations.npz").write_bytes(b"PK\x03\x04")
-    code, result, err = run(capsys, tmp_path / "logs", "--json", tmp_path / "out.json", *SMALL)
-    assert code == 0
-    assert result["skipped"] == 1
+    code, result, err = call(compare.main, logs, "--json", tmp_path / "out.json", *SMALL)
+    assert (code, result["skipped"]) == (0, 1)
     assert f"skipped {bad}: evaluations.npz cannot be read" in err
-    skipped = json.loads((tmp_path / "out.json").read_text())["skipped"]
-    assert [entry["path"] for entry in skipped] == [str(bad)]
+    assert [entry["path"] for entry in json.loads((tmp_path / "out.json").read_text())["skipped"]] == [str(bad)]
+    code, _, err = call(compare.main, logs, "--strict", *SMALL)
+    assert (code, "--strict allows no skipped run, got 1" in err) == (2, True)
 
 
-def test_strict_fails_on_a_skipped_run(tmp_path, capsys):
-    write_runs(tmp_path / "logs", SCENE[:1])
-    write_run(tmp_path / "logs" / "late", seed=9, state="running")
-    code, _, err = run(capsys, tmp_path / "logs", "--strict", *SMALL)
-    assert code == 2
-    assert "--strict allows no skipped run, got 1" in err
-
-
-def test_protocols_are_separate_rows_unless_merged(tmp_path, capsys):
-    write_runs(tmp_path / "logs", SCENE[:1], seeds=3)
+def test_protocols_are_separate_rows_unless_merged(logs, call):
+    write_runs(logs, SCENE[:1], seeds=3)
     for seed in (3, 4):
-        write_run(tmp_path / "logs" / f"dense_{seed}", seed=seed, offline=(5, 9), sparse=False)
-    code, result, _ = run(capsys, tmp_path / "logs", *SMALL)
-    assert (code, result["methods"]) == (0, 2)
-    code, result, _ = run(capsys, tmp_path / "logs", "--merge-protocols", *SMALL)
-    assert (code, result["methods"]) == (0, 1)
+        write_run(logs / f"dense_{seed}", seed=seed, offline=(5, 9), sparse=False)
+    for words, methods in (((), 2), (("--merge-protocols",), 1)):
+        code, result, _ = call(compare.main, logs, *words, *SMALL)
+        assert (code, result["methods"]) == (0, methods)
 
 
-def test_methods_and_environments_can_be_chosen(tmp_path, capsys, monkeypatch):
+def test_methods_and_environments_can_be_chosen(tmp_path, compared, monkeypatch):
     write_published_runs(tmp_path, monkeypatch, [*SCENE, *CUBE])
-    words = ["--published", "qam2026", "--methods", "QAM", "--envs", "cube-*", "--json", tmp_path / "out.json"]
-    run(capsys, *words, *SMALL)
-    out = json.loads((tmp_path / "out.json").read_text())["offline"]
-    assert set(out["aggregates"]) == {"QAM"}
-    assert out["common_tasks"] == CUBE
+    out = compared("--published", "qam2026", "--methods", "QAM", "--envs", "cube-*")["offline"]
+    assert (set(out["aggregates"]), out["common_tasks"]) == ({"QAM"}, CUBE)
 
 
 @pytest.mark.parametrize(
@@ -229,133 +187,99 @@ def test_methods_and_environments_can_be_chosen(tmp_path, capsys, monkeypatch):
         (["{logs}", "--reference-scores", "Pendulum-v1=1,2"], "unknown environment `Pendulum-v1`; closest: scene-play"),
     ],
 )
-def test_bad_input_is_refused_with_exit_code_2(tmp_path, capsys, words, message):
+def test_bad_input_is_refused_with_exit_code_2(tmp_path, logs, call, words, message):
     for algo in ("qam", "fql"):
-        write_runs(tmp_path / "logs", SCENE[:1], algo=algo, seeds=1)
+        write_runs(logs, SCENE[:1], algo=algo, seeds=1)
     write_run(tmp_path / "unfinished" / "run", state="interrupted")
-    (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    names = {"logs": tmp_path / "logs", "tmp": tmp_path}
-    code, _, err = run(capsys, *(word.format(**names) for word in words))
-    assert code == 2
-    assert message.format(**names) in err
+    names = {"logs": logs, "tmp": tmp_path}
+    code, _, err = call(compare.main, *(word.format(**names) for word in words))
+    assert (code, message.format(**names) in err) == (2, True), err
 
 
 @pytest.mark.usefixtures("with_figures")
-def test_runs_with_returns_only_are_compared_by_their_return(tmp_path, capsys):
-    write_return_runs(tmp_path / "logs", "sac", ["Pendulum-v1"])
-    write_return_runs(tmp_path / "logs", "td3", ["Pendulum-v1"], start=-1400.0)
-    out, report = tmp_path / "out.json", tmp_path / "report"
-    code, result, err = run(capsys, tmp_path / "logs", "--json", out, "-o", report, "--format", "svg", *SMALL)
-    assert (code, result["skipped"], err) == (0, 0, "")
-    out = json.loads(out.read_text())
-    assert out["offline"] is None  # these are success rates
-    assert out["online"] is None
-    assert out["return"]["offline"] is None
+def test_runs_with_returns_only_are_compared_by_their_return(logs, report, compared):
+    write_return_runs(logs, "sac", Hopper=-1500.0)
+    write_return_runs(logs, "td3", Hopper=-1400.0)
+    out = compared(logs, "-o", report, "--format", "svg")
+    assert out["offline"] is out["online"] is out["return"]["offline"] is None  # the first two are success rates
     online = out["return"]["online"]
-    assert online["aggregates"]["sac"]["mean"]["point"] == pytest.approx(-1475.0)
-    low, high = online["aggregates"]["sac"]["mean"]["ci95"]
-    assert -1500 <= low < -1475 < high <= -1450
-    counts = {"tasks", "seeds", "most_seeds", "steps", "started", "finished", "failed"}
-    assert set(online["aggregates"]["sac"]) == {"mean", "iqm", *counts}
+    sac = online["aggregates"]["sac"]
+    assert sac["mean"]["point"] == pytest.approx(-1475.0)
+    assert -1500 <= sac["mean"]["ci95"][0] < -1475 < sac["mean"]["ci95"][1] <= -1450
+    assert not {"median", "optimality_gap"} & set(sac)
     chance = online["probability_of_improvement"]["td3"]["sac"]
-    assert chance["point"] == 1.0
-    assert chance["difference"]["point"] == pytest.approx(100.0)
-    assert online["tasks"]["Pendulum-v1"]["td3"]["mean"] == pytest.approx(-1375.0)
+    assert (chance["point"], chance["difference"]["point"]) == (1.0, pytest.approx(100.0))
+    assert online["tasks"]["Hopper-v5"]["td3"]["mean"] == pytest.approx(-1375.0)
     files = {path.stem for path in report.rglob("*") if path.is_file()}
-    tables = {f"{name}_online_return" for name in ("verdict", "aggregates", "improvement", "tasks")}
-    figures = ("verdict", "aggregates", "profiles", "improvement", "sample_efficiency", "environments")
-    assert files == tables | {f"{name}_return" for name in figures} | {
-        "protocol",
-        "report",
-        "results",
-        "runs",
-        "scores",
-        *("evaluations", "curves", "profiles"),
-    }
+    assert {"verdict_online_return", "tasks_online_return", "profiles_return", "environments_return"} <= files
     page = (report / "report.html").read_text()
     assert "Online, return: 2 methods on 1 common task, scored at 2,000 steps." in page
     assert "Scores are mean returns of the last evaluation of a phase" in page
     assert "success" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL).lower()
 
 
-def test_success_and_returns_never_share_a_number(tmp_path, capsys):
-    write_runs(tmp_path / "logs", SCENE[:1], algo="sac")
-    write_runs(tmp_path / "logs", SCENE[:1], start=30)
-    alone, both = tmp_path / "alone.json", tmp_path / "both.json"
-    run(capsys, tmp_path / "logs", "--json", alone, "--no-focus", *SMALL)
-    write_return_runs(tmp_path / "logs", "sac", ["Pendulum-v1", "HalfCheetah-v5"])
-    write_return_runs(tmp_path / "logs", "td3", ["Pendulum-v1"])
-    run(capsys, tmp_path / "logs", "--json", both, "-o", tmp_path / "report", *SMALL)
-    alone, both = (json.loads(path.read_text()) for path in (alone, both))
+def test_success_and_returns_never_share_a_number(logs, report, compared):
+    write_runs(logs, SCENE[:1], algo="sac")
+    write_runs(logs, SCENE[:1], start=30)
+    alone = compared(logs, "--no-focus")
+    write_return_runs(logs, "sac", Hopper=-1500.0, HalfCheetah=-1500.0)
+    write_return_runs(logs, "td3", Hopper=-1500.0)
+    both = compared(logs, "-o", report)
     assert both["offline"] == alone["offline"]  # success as if there were nothing else
     assert both["online"] is None
-    assert set(both["return"]["online"]["tasks"]) == {"Pendulum-v1", "HalfCheetah-v5"}
+    assert set(both["return"]["online"]["tasks"]) == {"Hopper-v5", "HalfCheetah-v5"}
     assert set(both["return"]["online"]["aggregates"]) == {"sac", "td3"}
-    scores = pd.read_csv(tmp_path / "report" / "scores.csv")
+    scores = pd.read_csv(report / "scores.csv")
     kinds = scores.groupby("environment")["kind"].unique().apply(list).to_dict()
-    assert kinds == {SCENE[0]: ["success"], "Pendulum-v1": ["return"], "HalfCheetah-v5": ["return"]}
-    runs = pd.read_csv(tmp_path / "report" / "runs.csv")
-    assert runs.groupby("kind").size().to_dict() == {"success": 12, "return": 18}
+    assert kinds == {SCENE[0]: ["success"], "Hopper-v5": ["return"], "HalfCheetah-v5": ["return"]}
+    assert pd.read_csv(report / "runs.csv").groupby("kind").size().to_dict() == {"success": 12, "return": 18}
 
 
-@pytest.mark.usefixtures("with_figures")
-def test_returns_of_several_environments_are_not_averaged(tmp_path, capsys):
-    for algo, better in (("sac", 0.0), ("td3", 25.0)):
-        write_return_runs(tmp_path / "logs", algo, ["Pendulum-v1"], start=-1500.0 + better)
-        write_return_runs(tmp_path / "logs", algo, ["HalfCheetah-v5"], start=4000.0 + better)
-    words = ["--json", tmp_path / "out.json", "-o", tmp_path / "report", "--format", "svg", *SMALL]
-    run(capsys, tmp_path / "logs", *words)
-    online = json.loads((tmp_path / "out.json").read_text())["return"]["online"]
+def test_returns_of_several_environments_are_not_averaged(logs, report, compared):
+    write_return_runs(logs, "sac", Hopper=-1500.0, HalfCheetah=4000.0)
+    write_return_runs(logs, "td3", Hopper=-1475.0, HalfCheetah=4025.0)
+    online = compared(logs, "-o", report)["return"]["online"]
     assert online["aggregates"] == {}
     chance = online["probability_of_improvement"]["td3"]["sac"]
     assert chance["point"] == pytest.approx(30 / 36)  # 25, 35, ... 75 above sac's 0, 10, ... 50
     assert "difference" not in chance
     assert online["tasks"]["HalfCheetah-v5"]["sac"]["mean"] == pytest.approx(4025.0)
-    page = (tmp_path / "report" / "report.html").read_text()
+    page = (report / "report.html").read_text()
     assert "online, return: returns of 2 environments are not averaged" in page
-    assert not (tmp_path / "report" / "figures" / "aggregates_return.svg").exists()
 
 
-def test_reference_scores_put_returns_on_one_scale(tmp_path, capsys):
-    write_return_runs(tmp_path / "logs", "sac", ["Pendulum-v1"], start=-850.0)
-    write_return_runs(tmp_path / "logs", "sac", ["HalfCheetah-v5"], start=2975.0)
-    path = tmp_path / "references.yml"
-    path.write_text("HalfCheetah-v5: [0, 6000]\n")
-    out = tmp_path / "out.json"
-    words = ["--reference-scores", "Pendulum-v1=-1500,-150", path]
-    run(capsys, tmp_path / "logs", *words, "--json", out, "-o", tmp_path / "report", *SMALL)
-    out = json.loads(out.read_text())
-    assert out["reference_scores"] == {"Pendulum-v1": [-1500.0, -150.0], "HalfCheetah-v5": [0.0, 6000.0]}
+def test_reference_scores_put_returns_on_one_scale(tmp_path, logs, report, compared):
+    write_return_runs(logs, "sac", Hopper=-850.0, HalfCheetah=2975.0)
+    (tmp_path / "references.yml").write_text("HalfCheetah-v5: [0, 6000]\n")
+    words = ["--reference-scores", "Hopper-v5=-1500,-150", tmp_path / "references.yml", "-o", report]
+    out = compared(logs, *words)
+    assert out["reference_scores"] == {"Hopper-v5": [-1500.0, -150.0], "HalfCheetah-v5": [0.0, 6000.0]}
     assert "return" not in out
     sac = out["normalised_return"]["online"]["aggregates"]["sac"]
     assert sac["mean"]["point"] == pytest.approx((675 / 1350 + 3000 / 6000) / 2)
-    assert sac["tasks"] == 2
-    assert sac["optimality_gap"]["point"] == pytest.approx(0.5)
-    assert (tmp_path / "report" / "tables" / "aggregates_online_normalised_return.md").exists()
-    page = (tmp_path / "report" / "report.html").read_text()
-    assert "<li>Pendulum-v1: random -1,500, expert -150</li>" in page
+    assert (sac["tasks"], sac["optimality_gap"]["point"]) == (2, pytest.approx(0.5))
+    assert (report / "tables" / "aggregates_online_normalised_return.md").exists()
+    assert "<li>Hopper-v5: random -1,500, expert -150</li>" in (report / "report.html").read_text()
 
 
-def test_published_success_rates_are_not_set_beside_returns(tmp_path, capsys, monkeypatch):
+def test_published_success_rates_are_not_set_beside_returns(tmp_path, logs, call, monkeypatch):
     write_published_runs(tmp_path, monkeypatch, SCENE)
-    write_return_runs(tmp_path / "logs", "sac", SCENE[:1])
-    code, result, err = run(capsys, tmp_path / "logs", "--published", "qam2026", *SMALL)
+    write_run(logs / "sac", algo="sac", env=SCENE[0], offline=(-9.0,), has_success=False)
+    code, result, err = call(compare.main, logs, "--published", "qam2026", *SMALL)
     assert (code, result["methods"]) == (0, 1)
     assert "qam2026: covers none of your environments" in err
 
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("algo", ["qam", "mine:Mine"])
-def test_differences_from_a_published_set_come_first(tmp_path, capsys, algo):
+def test_differences_from_a_published_set_come_first(logs, capsys, algo):
     settings = {"net_arch": [128] * 3, "batch_size": 256, "inverse_temperature": 3.0, "gamma": 0.995}
-    env = "pointmaze-medium-navigate-singletask-task1-v0"
     more = {"episodes": 20, "settings": settings, "sparse": False, "departures": ["eval_episodes 20 instead of 50"]}
+    more |= {"algo": algo, "env": "pointmaze-medium-navigate-singletask-task1-v0", "profile": "qam"}
     for seed in range(2):
-        write_run(
-            tmp_path / "logs" / str(seed), algo=algo, env=env, seed=seed, offline=(2, 4, 6), profile="qam", **more
-        )
-    compare.main([str(tmp_path / "logs"), "--published", "mini", "--print", *SMALL])
+        write_run(logs / str(seed), seed=seed, offline=(2, 4, 6), **more)
+    compare.main([str(logs), "--published", "mini", "--print", *SMALL])
     output = " ".join(capsys.readouterr().out.split())
     first = output[output.index("! ") :].split(" ! ")[0]
     assert first.startswith(f"! {algo} was not run as mini was: ")
@@ -367,21 +291,15 @@ def test_differences_from_a_published_set_come_first(tmp_path, capsys, algo):
 
 def test_neither_torch_nor_rliable_is_imported():
     code = "import sys, zoo.report.page.report; assert not {'torch', 'rliable', 'seaborn', 'arch'} & set(sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert found.returncode == 0, found.stderr
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
 @pytest.mark.slow
-def test_everything_about_17_methods_50_tasks_and_12_seeds_takes_a_minute_on_two_cores(tmp_path, monkeypatch):
-    domains = ("scene-play", "cube-double-play", "cube-triple-play", "puzzle-3x3-play", "puzzle-4x4-play")
-    domains += ("antmaze-large-navigate", "antmaze-giant-navigate", "humanoidmaze-medium-navigate")
-    domains += ("humanoidmaze-large-navigate", "cube-quadruple-play")
-    environments = [f"{domain}-singletask-task{k}-v0" for domain in domains for k in range(1, 6)]
-    write_published_runs(
-        tmp_path, monkeypatch, environments, methods=list(published_names().values())[:17], seeds=12, evaluations=30
-    )
+def test_everything_about_17_methods_50_tasks_and_12_seeds_takes_a_minute_on_two_cores(tmp_path, report, monkeypatch):
+    methods = list(published_names().values())[:17]
+    write_published_runs(tmp_path, monkeypatch, suite_tasks("qam50"), methods=methods, seeds=12, evaluations=30)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "zoo/compare.py", "--published", "qam2026", "-o", str(tmp_path / "report")]
+    command = [sys.executable, "zoo/compare.py", "--published", "qam2026", "-o", str(report)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=600)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -389,14 +307,102 @@ def test_everything_about_17_methods_50_tasks_and_12_seeds_takes_a_minute_on_two
 
 
 @pytest.mark.usefixtures("with_figures")
-def test_figures_and_tables_are_made_for_a_paper(tmp_path, capsys):
-    write_runs(tmp_path / "logs", SCENE[:2], algo="qam")
-    write_runs(tmp_path / "logs", SCENE[:2], algo="fql")
+def test_figures_and_tables_are_made_for_a_paper(logs, report, compared):
+    for algo in ("qam", "fql"):
+        write_runs(logs, SCENE[:2], algo=algo)
     words = ["--width", "column", "--format", "pdf", "--labels", "qam=Ours", "--order", "fql", "qam"]
-    code, _, _ = run(capsys, tmp_path / "logs", "-o", tmp_path / "report", *words, *SMALL)
-    assert code == 0
-    assert {path.suffix for path in (tmp_path / "report" / "figures").iterdir()} == {".pdf"}
-    assert b"/MediaBox [ 0 0 234 " in (tmp_path / "report" / "figures" / "profiles.pdf").read_bytes()
-    rows = (tmp_path / "report" / "tables" / "aggregates_offline.md").read_text().splitlines()[-2:]
+    compared(logs, "-o", report, *words)
+    assert {path.suffix for path in (report / "figures").iterdir()} == {".pdf"}
+    assert b"/MediaBox [ 0 0 234 " in (report / "figures" / "profiles.pdf").read_bytes()
+    rows = (report / "tables" / "aggregates_offline.md").read_text().splitlines()[-2:]
     assert [row.split(" ")[1] for row in rows] == ["fql", "Ours"]
-    assert 'data-drawing="profiles"' in (tmp_path / "report" / "report.html").read_text()
+    assert 'data-drawing="profiles"' in (report / "report.html").read_text()
+
+
+@pytest.fixture
+def published_scores(tmp_path, monkeypatch):
+    """Two methods on the 50 tasks stand for the 17: reports of all take long."""
+    return write_published_runs(tmp_path, monkeypatch, suite_tasks("qam50"), seeds=3)
+
+
+@pytest.fixture
+def compared_sets(tmp_path, capsys, published_scores):
+    """Return what compares published sets; returns the report's folder, the offline numbers and what was said."""
+
+    def compared_sets(*sets):
+        words = ["-o", str(tmp_path / "report"), "--json", str(tmp_path / "out.json"), "--print", "--reps", "100"]
+        assert compare.main(["--published", *sets, *words]) == 0
+        output = capsys.readouterr()
+        said = " ".join((output.out + output.err).split())
+        return tmp_path / "report", json.loads((tmp_path / "out.json").read_text())["offline"], said
+
+    return compared_sets
+
+
+def write_set_of_other_tasks(tmp_path, monkeypatch):
+    """Add a set with a method on FQL's 50 tasks, half of the episodes of each a success."""
+    protocol = {"offline_steps": 1_000_000, "online_steps": 0}
+    folder = write_set(tmp_path, monkeypatch, "other", suite="fql50", protocol=protocol)
+    fixed = {"method": "Half", "phase": "offline", "step": 1_000_000, "mean": 0.5, "sd": 0.1, "seeds": 8}
+    rows = [fixed | {"environment": task} for task in suite_tasks("fql50")]
+    pd.DataFrame(rows).to_csv(folder / "other.csv", index=False)
+
+
+def test_sets_of_one_suite_share_its_50_tasks_also_where_they_have_means_only(compared_sets):
+    _, out, said = compared_sets("qam2026", "trqam2026", "rql2026")
+    assert (out["suite"], out["suites"], out["left_out_tasks"]) == ("qam50", {}, {})
+    assert {cell["tasks"] for cell in out["aggregates"].values()} == {50}
+    assert {"TRQAM", "RQL", "QAM (qam2026)", "QAM (trqam2026)"} <= set(out["aggregates"])
+    assert out["aggregates"]["QAM (trqam2026)"]["mean"]["point"] == pytest.approx(0.347)
+    assert "rql2026: means without intervals" in said
+    rql = out["aggregates"]["RQL"]
+    assert rql["mean"] == {"point": pytest.approx(0.5552), "ci95": None, "interval": "none"}
+    assert (rql["iqm"]["point"], rql["seeds"]) == (None, 4)
+
+
+def test_sets_of_different_suites_have_a_table_each_beside_that_of_their_common_tasks(
+    tmp_path, compared_sets, monkeypatch, published_scores
+):
+    write_set_of_other_tasks(tmp_path, monkeypatch)
+    report, out, _ = compared_sets("qam2026", "other")
+    assert (out["suite"], len(out["common_tasks"]), len(out["left_out_tasks"])) == (None, 40, 20)
+    assert {cell["tasks"] for cell in out["aggregates"].values()} == {40}
+    assert {name: set(cells) for name, cells in out["suites"].items()} == {"qam50": {"QAM", "FQL"}, "fql50": {"Half"}}
+    assert out["suites"]["qam50"]["QAM"]["mean"]["point"] == pytest.approx(published_scores[0, :, 1].mean())
+    assert {cell["tasks"] for cells in out["suites"].values() for cell in cells.values()} == {50}
+    common, qam, fql = (
+        (report / "tables" / f"aggregates_offline{end}.md").read_text() for end in ("", "_qam50", "_fql50")
+    )
+    assert common.startswith("**Aggregates, offline, 40 common tasks, 1,000,000 steps.**")
+    assert "the 40 tasks that all methods have (antmaze-giant-navigate (5 tasks), " in common
+    assert qam.startswith("**Aggregates, offline, 50 tasks of qam50, ")
+    assert "Half" not in qam
+    assert fql.startswith("**Aggregates, offline, 50 tasks of fql50, 8 seeds, 1,000,000 steps.**")
+    assert "| Half | **50.0** | - |" in fql
+    assert "<b>Aggregates, offline, 50 tasks of fql50, 8 seeds, 1,0" in (report / "report.html").read_text()
+    compared_sets("qam2026")  # tables of an older report go
+    assert not list((report / "tables").glob("aggregates_*50.*"))
+
+
+def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkeypatch):
+    write_published_runs(tmp_path, monkeypatch, SCENE)
+    write_small(tmp_path, monkeypatch, [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)])
+    inputs = collect(Request(published=["qam2026", "small"]))
+    (found,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, reps=50)
+    offline, online = (found.phases[name] for name in ("offline", "online"))
+    assert (len(offline.tasks), len(online.tasks)) == (2, 5)  # there are no online runs of the small benchmark
+    assert found.curves_label == "2 tasks of small"
+    last = inputs.evaluations.query("method == 'FQL' and step == 1_500_000")
+    expected = last.loc[last["environment"].isin(SCENE[:2]), "score"].mean()
+    assert online.curves["FQL"].mean.points[-1] == pytest.approx(expected)
+
+
+def test_incomplete_set_of_included_runs_is_compared_and_says_what_is_missing(tmp_path, compared_sets, monkeypatch):
+    runs = [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)] + [run_rows("fql", SCENE[0], 0)]
+    write_small(tmp_path, monkeypatch, runs)
+    _, out, said = compared_sets("small")
+    assert (out["common_tasks"], set(out["aggregates"])) == (SCENE[:1], {"QAM", "FQL"})
+    assert set(out["suites"]["small"]) == {"QAM"}
+    assert out["suites"]["small"]["QAM"]["mean"]["point"] == pytest.approx(0.4)
+    assert "! small: 5 of 8 planned runs are finished: FQL has 1 of 4." in said
+    assert "Aggregates, offline, 2 tasks of small" in said

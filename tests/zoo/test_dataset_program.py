@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ import pytest
 from agents.common.files.manifest import digest_of
 from tests.zoo.datasets.conftest import NAME, small_arrays
 from tests.zoo.datasets.test_shards import write_shard
+from tests.zoo.outcomes import Call
 from zoo.dataset import main
 from zoo.datasets import shards
 from zoo.datasets.names import DATASETS
@@ -20,64 +19,40 @@ from zoo.datasets.names import DATASETS
 STITCH = "pointmaze-medium-stitch-v0"
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, Any], str]:
-    """Run a command; return exit code, the result on the last line of standard output, and what was said."""
-    code = main([str(word) for word in words])
-    output = capsys.readouterr()
-    lines = output.out.splitlines()
-    return code, json.loads(lines[-1]) if lines else {}, output.err
-
-
-def test_list_tells_size_source_and_presence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_list_tells_size_source_and_presence(call: Call, tmp_path: Path) -> None:
     (tmp_path / f"{NAME}.npz").touch()
-    code, result, _ = run(capsys, "list", "--dataset-dir", tmp_path)
+    code, result, _ = call(main, "list", "--dataset-dir", tmp_path)
     rows = {row["name"]: row for row in result["datasets"]}
-    assert code == 0
-    assert rows[NAME]["here"]
-    assert not rows[STITCH]["here"]
+    assert (code, rows[NAME]["here"], rows[STITCH]["here"]) == (0, True, False)
     assert rows["antmaze-giant-navigate-v0"] == {
-        "name": "antmaze-giant-navigate-v0",
-        "files": 1,
-        "episodes": 500,
-        "transitions": 1_000_000,
-        "download": True,
-        "generate": False,
-        "here": False,
-    }
+        "name": "antmaze-giant-navigate-v0", "files": 1, "episodes": 500, "transitions": 1_000_000, "download": True,
+        "generate": False, "here": False,
+    }  # fmt: skip
 
 
-def test_generate_then_info_then_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, result, _ = run(
-        capsys, "generate", STITCH, "--dataset-dir", tmp_path, "--dataset-size", 4000, "--num-workers", 1
-    )
-    train = tmp_path / f"{STITCH}.npz"
+def test_generate_then_info_then_check(call: Call, tmp_path: Path) -> None:
+    words = ["generate", STITCH, "--dataset-dir", tmp_path, "--dataset-size", 4000, "--num-workers", 1]
+    code, result, _ = call(main, *words)
+    train, val = tmp_path / f"{STITCH}.npz", tmp_path / f"{STITCH}-val.npz"
+    sha256 = digest_of(train)
     assert code == 0
-    assert result == {
-        "name": STITCH,
-        "train": str(train),
-        "val": str(tmp_path / f"{STITCH}-val.npz"),
-        "rows": 20 * 201,
-        "sha256": digest_of(train),
-    }
-    code, result, _ = run(capsys, "info", STITCH, "--dataset-dir", tmp_path)
+    assert result == {"name": STITCH, "train": str(train), "val": str(val), "rows": 20 * 201, "sha256": sha256}
+    code, result, _ = call(main, "info", STITCH, "--dataset-dir", tmp_path)
     assert code == 0
     assert result["files"][str(train)]["arrays"]["qpos"] == {"shape": [4020, 2], "dtype": "float32"}
-    assert result["files"][str(train)]["sha256"] == digest_of(train)
-    code, result, _ = run(capsys, "check", STITCH, "--dataset-dir", tmp_path)
-    assert code == 0
-    assert result["sound"]
+    assert result["files"][str(train)]["sha256"] == sha256
+    code, result, _ = call(main, "check", STITCH, "--dataset-dir", tmp_path)
+    assert (code, result["sound"]) == (0, True)
 
 
-def test_check_reports_what_is_broken(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_check_reports_what_is_broken(call: Call, tmp_path: Path) -> None:
     arrays = small_arrays()
     np.savez(tmp_path / f"{NAME}.npz", **{**arrays, "actions": 3.0 * np.sign(arrays["actions"])})
     np.savez(tmp_path / f"{NAME}-val.npz", **{**arrays, "qpos": np.full((33, 2), np.nan)})
-    code, result, said = run(capsys, "check", NAME, "--dataset-dir", tmp_path)
-    assert code == 2
-    assert not result["sound"]
+    code, result, said = call(main, "check", NAME, "--dataset-dir", tmp_path)
+    assert (code, result["sound"], "Findings in" in said) == (2, False, True)
     found = [(row["file"], row["severity"], row["array"]) for row in result["findings"]]
     assert found == [(f"{NAME}.npz", "error", "actions"), (f"{NAME}-val.npz", "error", "qpos")]
-    assert "Findings in" in said
 
 
 # -- datasets of several files ----------------------------------------------------------------------------------------
@@ -92,29 +67,27 @@ def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_convert_makes_the_arrays_that_training_maps(
-    capsys: pytest.CaptureFixture[str], large: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, result, _ = run(capsys, "convert", NAME, "--dataset-dir", large)
+def test_convert_makes_the_arrays_that_training_maps(call: Call, large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, result, _ = call(main, "convert", NAME, "--dataset-dir", large)
     assert code == 0
     assert result == {"name": NAME, "folder": str(large / NAME / "arrays"), "files": 2, "transitions": 50}
     monkeypatch.setattr(shards, "read_arrays", None)
-    assert run(capsys, "convert", NAME, "--dataset-dir", large)[:2] == (0, result)
+    assert call(main, "convert", NAME, "--dataset-dir", large)[:2] == (0, result)
 
 
-def test_list_info_and_check_know_every_file(capsys: pytest.CaptureFixture[str], large: Path) -> None:
-    rows = {row["name"]: row for row in run(capsys, "list", "--dataset-dir", large)[1]["datasets"]}
+def test_list_info_and_check_know_every_file(call: Call, large: Path) -> None:
+    rows = {row["name"]: row for row in call(main, "list", "--dataset-dir", large)[1]["datasets"]}
     assert rows[NAME]["here"]
     first, second = (large / NAME / f"{NAME}-00{number}.npz" for number in range(2))
-    files = run(capsys, "info", NAME, "--dataset-dir", large)[1]["files"]
+    files = call(main, "info", NAME, "--dataset-dir", large)[1]["files"]
     assert {path: found["arrays"]["qpos"]["shape"] for path, found in files.items()} == {
         str(first): [33, 2],
         str(second): [22, 2],
     }
     second.unlink()
-    rows = {row["name"]: row for row in run(capsys, "list", "--dataset-dir", large)[1]["datasets"]}
+    rows = {row["name"]: row for row in call(main, "list", "--dataset-dir", large)[1]["datasets"]}
     assert not rows[NAME]["here"]
-    code, result, _ = run(capsys, "check", NAME, "--dataset-dir", large)
+    code, result, _ = call(main, "check", NAME, "--dataset-dir", large)
     assert code == 2
     assert [row for row in result["findings"] if row["severity"] == "error"] == [
         {"file": second.name, "severity": "error", "array": "file", "message": "expected a file, got nothing"}

@@ -1,28 +1,34 @@
-"""`zoo/evaluate.py` plays by the protocol, and calls a score reproduced only where it is."""
+"""Agents are played: evaluated by the protocol, called reproduced only where they are, shown and recorded."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tests.zoo.models.conftest import STEPS, maze_model
-from tests.zoo.outcomes import call
-from tests.zoo.test_train_program import ENV, arguments
-from zoo import train
-from zoo.evaluate import main
+from tests.common.toys import tiny_model
+from tests.zoo.models.conftest import ENV, STEPS, maze_model
+from tests.zoo.outcomes import Call
+from tests.zoo.test_train_program import arguments
+from zoo import evaluate, train
+from zoo.enjoy import main
+from zoo.envs import rendering
+from zoo.envs.make import make_env
 from zoo.models.score import Score
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
 
-def evaluate(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, Any], str]:
-    return call(capsys, main, *words)
-
-
-def policy(folder: Path, **about: Any) -> Path:
+def save_policy(folder: Path, **about: Any) -> Path:
     """Save a policy for acting that never reaches the goal."""
     protocol = {"episodes": 2, "seed": 0, "env_kwargs": STEPS}
     maze_model(seed=3).save_policy(folder / "policy.safetensors", {"env": ENV, "protocol": protocol, **about})
@@ -31,10 +37,8 @@ def policy(folder: Path, **about: Any) -> Path:
 
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("more", [[], ["--load-checkpoint", "20"]])
-def test_a_run_scores_what_it_recorded_to_the_last_bit(
-    runs: Path, number: int, more: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, found, _ = evaluate(capsys, "--algo", "qam", "--env", ENV, "-f", runs, "--exp-id", number, *more)
+def test_a_run_scores_what_it_recorded_to_the_last_bit(runs: Path, number: int, more: list[str], call: Call) -> None:
+    code, found, _ = call(evaluate.main, "--algo", "qam", "--env", ENV, "-f", runs, "--exp-id", number, *more)
     with np.load(runs / "qam" / f"{ENV}_{number}" / "evaluations.npz") as recorded:
         assert (found["success"], found["return"]) == (recorded["successes"][-1].mean(), recorded["results"][-1].mean())
         assert found["episodes"] == recorded["results"].shape[1]
@@ -49,12 +53,10 @@ def test_a_run_scores_what_it_recorded_to_the_last_bit(
     ],
 )
 def test_a_run_is_scored_as_it_was_in_training(
-    flags: list[str], kind: str, expected: float | None, data: Path, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    assert train.main(arguments(data, tmp_path, *flags, seeds=("--seed", "3"))) == 0
-    capsys.readouterr()
-    code, found, said = evaluate(capsys, "--algo", "qam", "--env", ENV, "-f", tmp_path)
+    flags: list[str], kind: str, expected: float | None, data: Path, tmp_path: Path, call: Call
+) -> None:
+    assert call(train.main, *arguments(data, tmp_path, *flags))[0] == 0
+    code, found, said = call(evaluate.main, "--algo", "qam", "--env", ENV, "-f", tmp_path)
     assert code == 0
     assert f"in {ENV}: {kind} " in said
     assert found[kind] == (found["return"] if expected is None else expected)
@@ -62,45 +64,32 @@ def test_a_run_is_scored_as_it_was_in_training(
     assert found["normalised return"] == normalised
 
 
-@pytest.mark.parametrize(
-    ("interval", "code", "reproduced", "words"),
-    [
-        (("0", "0.4"), 0, True, "reproduced"),
-        (("0.1", "1"), 1, False, "not reproduced: the score is outside the stated interval"),
-    ],
-)
+@pytest.mark.parametrize(("interval", "code"), [((0.0, 0.4), 0), ((0.1, 1.0), 1)])
 def test_a_score_is_reproduced_only_inside_its_interval(
-    interval: tuple[str, str], code: int, reproduced: bool, words: str, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    got, found, said = evaluate(capsys, policy(tmp_path), "--interval", *interval)
-    assert (got, found["reproduced"], found["stated"]) == (code, reproduced, [float(end) for end in interval])
-    assert f"; {words}\n" in said
+    interval: tuple[float, float], code: int, tmp_path: Path, call: Call
+) -> None:
+    got, found, said = call(evaluate.main, save_policy(tmp_path), "--interval", *interval)
+    assert (got, found["reproduced"], found["stated"]) == (code, code == 0, list(interval))
+    assert ("; not reproduced: the score is outside the stated interval\n" in said) == (code == 1)
 
 
 @pytest.mark.parametrize(("score", "code"), [((0.1, 0.0, 0.4), 0), ((0.9, 0.6, 1.0), 1)])
 def test_the_score_that_a_file_states_is_compared(
-    score: tuple[float, float, float], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    score: tuple[float, float, float], code: int, tmp_path: Path, call: Call
 ) -> None:
-    got, found, _ = evaluate(capsys, policy(tmp_path, score=vars(Score("success", *score, 2))))
+    got, found, _ = call(evaluate.main, save_policy(tmp_path, score=vars(Score("success", *score, 2))))
     assert (got, found["reproduced"], found["stated"]) == (code, code == 0, list(score[1:]))
 
 
-def test_another_protocol_is_compared_with_no_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = policy(tmp_path, score=vars(Score("success", 0.9, 0.6, 1.0, 2)))
-    code, found, said = evaluate(capsys, path, "--episodes", 1)
+def test_another_protocol_is_compared_with_no_score(tmp_path: Path, call: Call) -> None:
+    path = save_policy(tmp_path, score=vars(Score("success", 0.9, 0.6, 1.0, 2)))
+    code, found, said = call(evaluate.main, path, "--episodes", 1)
     assert (code, found["episodes"]) == (0, 1)
     assert "reproduced" not in found
     assert "not compared, because this is not its protocol" in said
-    code, _, said = evaluate(capsys, path, "--seed", 4, "--interval", 0, 1)
+    code, _, said = call(evaluate.main, path, "--seed", 4, "--interval", 0, 1)
     assert code == 2
     assert "`--interval` belongs to a score under the protocol, 2 episodes with the starts of seed 0" in said
-
-
-def test_an_interval_in_percent_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, said = evaluate(capsys, policy(tmp_path), "--interval", 90, 100)
-    assert code == 2
-    assert "`--interval` must be an interval of fractions from 0 to 1" in said
 
 
 @pytest.mark.parametrize(
@@ -110,11 +99,124 @@ def test_an_interval_in_percent_is_refused(tmp_path: Path, capsys: pytest.Captur
         (["model.zip", "--trained"], "MODEL and `--trained` both name an agent"),
         (["model.zip", "--load-best"], "`--load-best` chooses among the models of a run"),
         (["none.zip"], "which does not exist"),
+        (["POLICY", "--interval", "90", "100"], "`--interval` must be an interval of fractions from 0 to 1"),
     ],
 )
-def test_a_command_line_that_names_no_agent_or_two_is_refused(
-    words: list[str], text: str, capsys: pytest.CaptureFixture[str]
+def test_a_wrong_command_line_is_refused(words: list[str], text: str, tmp_path: Path, call: Call) -> None:
+    code, _, said = call(evaluate.main, *(word.replace("POLICY", str(save_policy(tmp_path))) for word in words))
+    assert (code, text in said) == (2, True), said
+
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("policy") / "policy.safetensors"
+    maze_model(seed=3).save_policy(path, {"env": ENV, "protocol": {"episodes": 9, "env_kwargs": STEPS}})
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _no_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let MuJoCo draw nothing, which it can only in processes that have not imported it."""
+    monkeypatch.setattr(rendering, "_works", lambda name: False)
+
+
+def test_five_episodes_are_played_and_each_is_told(policy: Path, call: Call) -> None:
+    code, found, said = call(main, policy)
+    assert (code, found["episodes"], found["success"], found["video"]) == (0, 5, 0.0, None)
+    told = [line for line in said.splitlines() if line.startswith("episode ")]
+    assert told == [f"episode {number}: failure, 12 steps, return -12.0" for number in range(1, 6)]
+    assert said.endswith("\nsuccess 0.0% [0.0, 43.4] over 5 episodes\n")
+    assert "no window is opened: there is no screen" in said
+
+
+@pytest.fixture
+def window(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Image.Image, bool]]:
+    """Stand in for a screen; return what is shown in its window."""
+    shown: list[tuple[Image.Image, bool]] = []
+
+    @contextlib.contextmanager
+    def open_window(title: str) -> Iterator[Any]:
+        assert title == f"qam in {ENV}"
+        yield lambda picture, is_last: shown.append((picture, is_last))
+
+    monkeypatch.setattr("zoo.enjoy.why_no_window", lambda: None)
+    monkeypatch.setitem(sys.modules, "zoo.watching.window", SimpleNamespace(open_window=open_window))
+    return shown
+
+
+def test_where_there_is_a_screen_every_step_is_shown(
+    policy: Path, window: list[tuple[Image.Image, bool]], call: Call
 ) -> None:
-    code, _, said = evaluate(capsys, *words)
-    assert code == 2
-    assert text in said
+    code, found, said = call(main, policy, "--episodes", 2, "--explain")  # mazes are maps then, without a camera
+    assert (code, found["episodes"], found["video"]) == (0, 2, None)
+    assert [is_last for _, is_last in window] == ([False] * 12 + [True]) * 2
+    assert len({picture.tobytes() for picture, _ in window}) == 26
+    assert "shown in a window; close it, or press Esc or q, to stop" in said
+
+
+def test_a_maze_is_recorded_without_a_camera(policy: Path, tmp_path: Path, call: Call) -> None:
+    code, found, said = call(main, policy, "--episodes", 2, "--video", tmp_path / "maze.gif")
+    assert (code, found["episodes"], found["video"]) == (0, 2, str(tmp_path / "maze.gif"))
+    assert "so the maze is shown as a map; for pictures, install EGL" in " ".join(said.split())
+    with Image.open(tmp_path / "maze.gif") as image:
+        assert (image.size, image.n_frames > 10) == ((480, 544), True)
+
+
+def test_a_grid_plays_as_many_episodes_as_it_shows(policy: Path, tmp_path: Path, call: Call) -> None:
+    code, found, _ = call(main, policy, "--grid", "2x3", "--every", 6, "--video", tmp_path / "maze.gif")
+    assert (code, found["episodes"]) == (0, 6)
+    with Image.open(tmp_path / "maze.gif") as image:
+        assert image.size == (3 * 256 + 8, 2 * 288 + 4 + 32)
+
+
+def test_thoughts_are_recorded_in_mp4_too(policy: Path, tmp_path: Path, call: Call) -> None:
+    assert call(main, policy, "--episodes", 1, "--explain", "--video", tmp_path / "maze.mp4")[0] == 0
+    assert (tmp_path / "maze.mp4").stat().st_size > 10_000
+
+
+def save_swimmer(folder: Path) -> Path:
+    """Save a policy for an environment of MuJoCo that is no maze."""
+    about = {"env": "Swimmer-v5", "protocol": {"env_kwargs": {"max_episode_steps": 5}}}
+    tiny_model("qam", make_env("Swimmer-v5"), seed=3).save_policy(folder / "policy.safetensors", about)
+    return folder / "policy.safetensors"
+
+
+def test_what_is_no_maze_needs_a_camera(tmp_path: Path, call: Call) -> None:
+    code, _, said = call(main, save_swimmer(tmp_path), "--video", tmp_path / "swimmer.gif")
+    assert (code, "MuJoCo can draw nothing here, and Swimmer-v5 is no maze; install EGL" in said) == (2, True), said
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--explain"], "`--explain` says what is shown, but no window can be opened: there is no screen"),
+        (["--every", "3", "--no-render"], "`--every` says what is shown; leave out --no-render, or add --video FILE"),
+        (["--grid", "2x2", "--explain", "--video", "a.gif"], "`--explain` shows one episode at a time"),
+        (["--video", "a.avi"], "`--video` must end in .mp4 or .gif, got a.avi"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(words: list[str], text: str, policy: Path, call: Call) -> None:
+    code, _, said = call(main, policy, *words)
+    assert (code, text in said) == (2, True), said
+
+
+def record_elsewhere(policy: Path, video: Path, *words: str) -> int:
+    """Record in another process, with what draws there; return how many colours the picture has."""
+    command = [sys.executable, str(ROOT / "zoo" / "enjoy.py"), str(policy), "--video", str(video), *words]
+    kept = {name: value for name, value in os.environ.items() if name != rendering.VARIABLE}
+    ran = subprocess.run([*command, "--episodes", "1", "--every", "6"], env=kept, capture_output=True, text=True)
+    if "MuJoCo can draw nothing here" in ran.stderr:
+        pytest.skip("needs EGL, OSMesa or a screen")
+    assert ran.returncode == 0, ran.stderr
+    assert "pictures are drawn with " in ran.stderr
+    with Image.open(video) as image:
+        return len(image.convert("RGB").getcolors(1 << 20) or [])
+
+
+@pytest.mark.slow
+def test_the_camera_is_used_where_there_is_one_also_beside_thoughts(policy: Path, tmp_path: Path) -> None:
+    assert record_elsewhere(policy, tmp_path / "maze.gif") > 100  # shades, which a map has few of
+    assert record_elsewhere(save_swimmer(tmp_path), tmp_path / "swimmer.gif", "--explain") > 100

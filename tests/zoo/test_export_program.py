@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.zoo.outcomes import Call
 from zoo.cli import main
 from zoo.errors import BAD_INPUT, DONE
 
@@ -32,12 +33,10 @@ gymnasium.register("Mine-v0", entry_point=Mine)
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
-def test_a_trained_agent_plays_without_pytorch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_trained_agent_plays_without_pytorch(tmp_path: Path, call: Call) -> None:
     file = tmp_path / "policy.onnx"
-    assert main([*TRAINED, "-o", str(file)]) == DONE
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert result["largest_error"] <= 1e-5
-    assert result["bytes"] == file.stat().st_size
+    code, result, _ = call(main, *TRAINED, "-o", file)
+    assert (code, result["largest_error"] <= 1e-5, result["bytes"]) == (DONE, True, file.stat().st_size)
     example = ROOT / "docs" / "examples" / "play_onnx.py"
     assert len(example.read_text().splitlines()) <= 30
     (tmp_path / "my_maze.py").write_text(SCORED_BY_RETURNS)
@@ -49,24 +48,17 @@ def test_a_trained_agent_plays_without_pytorch(tmp_path: Path, capsys: pytest.Ca
         assert said.startswith(f"sqam: mean {kind} ")
         assert float(said.split()[3]) >= least  # its score is above 90%; rewards are -1
     about = json.loads(onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map["flow_rl_zoo"])
-    assert about["about"]["env"] == MAZE
-    assert about["about"]["score"]
+    assert (about["about"]["env"], bool(about["about"]["score"])) == (MAZE, True)
 
 
-def test_a_place_that_cannot_be_written_is_refused_before_loading(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*TRAINED, "-o", str(tmp_path / "missing" / "policy.onnx")]) == BAD_INPUT
-    assert "a file in a folder that exists" in caplog.text + capsys.readouterr().err
-
-
-def test_missing_packages_are_named(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    capsys: pytest.CaptureFixture[str],
+def test_missing_packages_and_a_place_that_cannot_be_written_are_refused_before_loading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: Call
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    assert main([*TRAINED, "-o", str(tmp_path / "policy.onnx")]) == BAD_INPUT
-    assert "pip install onnx onnxscript onnxruntime" in caplog.text + capsys.readouterr().err
+    for folder, message in (
+        ("missing", "a file in a folder that exists"),
+        ("", "pip install onnx onnxscript onnxruntime"),
+    ):
+        code, _, errors = call(main, *TRAINED, "-o", tmp_path / folder / "policy.onnx")
+        assert (code, message in caplog.text + errors) == (BAD_INPUT, True)
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ import yaml
 
 import agents
 from benchmarks.fault_suite.programs import Programs
-from tests.zoo.outcomes import refusal, result_of
+from tests.zoo.outcomes import Call, Refusal
 from zoo.compare import main as compare
 from zoo.dataset import main as dataset
 from zoo.enjoy import main as enjoy
@@ -44,56 +44,47 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.few(1)
 @pytest.mark.parametrize("frames", [3, 1])
 def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], frames: int
+    data: Path, tmp_path: Path, call: Call, frames: int
 ) -> None:
-    logs = tmp_path / "logs"
-    mode = "async" if frames == 1 else "sync"
+    logs, mode = tmp_path / "logs", "async" if frames == 1 else "sync"
     arguments = words(logs, data, "--eval-mode", mode, params=(*OF_IMAGES, f"frame_stack={frames}"))
-    assert main(arguments) == 0
-    trained = result_of(capsys)
+    code, trained, _ = call(main, *arguments)
+    assert code == 0
     folder = logs / "qam" / f"{FOLDER}_1"
-    config = yaml.safe_load((folder / "config.yml").read_text())
-    assert config["settings"]["encoder"] == "impala_small"
-    assert config["settings"]["frame_stack"] == frames
+    settings = yaml.safe_load((folder / "config.yml").read_text())["settings"]
+    assert (settings["encoder"], settings["frame_stack"]) == ("impala_small", frames)
     assert agents.load(folder, device="cpu").observation_space.shape == (3 * frames, 16, 16)
-    assert evaluate([str(folder), "--verbose", "0"]) == 0
-    assert result_of(capsys)["success"] == trained["success"]
-    assert main([*arguments, "--resume"]) == 0
-    assert result_of(capsys)["already_done"]
-    assert enjoy([str(folder), "--video", str(tmp_path / "a.gif"), "--episodes", "2", "--verbose", "0"]) == 0
-    assert result_of(capsys)["success"] == trained["success"]
+    assert call(evaluate, folder)[1]["success"] == trained["success"]
+    assert call(main, *arguments, "--resume")[1]["already_done"]
+    assert call(enjoy, folder, "--video", tmp_path / "a.gif", "--episodes", 2)[1]["success"] == trained["success"]
     assert (tmp_path / "a.gif").stat().st_size > 0
-    again = ["collect", str(folder), "--env", ENV, "--episodes", "2", "-o", str(tmp_path / "again.npz")]
-    assert dataset([*again, "--verbose", "0"]) == 0
+    again = ["collect", folder, "--env", ENV, "--episodes", 2, "-o", tmp_path / "again.npz"]
+    assert call(dataset, *again)[0] == 0
     with np.load(tmp_path / "again.npz") as found:
         assert found["observations"].shape == (18, 16, 16, 3)
-    assert compare([str(logs), "--json", str(tmp_path / "report.json"), "--reps", "50"]) == 0
+    assert call(compare, logs, "--json", tmp_path / "report.json", "--reps", "50")[0] == 0
     assert ENV in (tmp_path / "report.json").read_text()
 
 
 @pytest.mark.slow
-def test_a_killed_run_on_frames_ends_as_an_uninterrupted_one(data: Path, tmp_path: Path) -> None:
-    steps = ("--offline-steps", "4", "--online-steps", "20")
-    params = (*OF_IMAGES, "frame_stack=3", "learning_starts=2")
-    with Programs() as programs:
-        assert programs.run("train", words(tmp_path / "whole", data, *steps, params=params)).code == 0
-        killed = words(tmp_path / "killed", data, *steps, params=params)
-        assert programs.run("train", killed, kill=("update", 9)).code == -9
-        resumed = words(tmp_path / "killed", data, *steps, "--resume", params=params)
-        assert programs.run("train", resumed).code == 0
+def test_a_killed_run_on_frames_ends_as_an_uninterrupted_one(data: Path, tmp_path: Path, programs: Programs) -> None:
+    whole, killed = (
+        words(tmp_path / name, data, "--offline-steps", "4", "--online-steps", "20", "--resume",
+              params=(*OF_IMAGES, "frame_stack=3", "learning_starts=2"))
+        for name in ("whole", "killed")
+    )  # fmt: skip
+    for arguments, kill, code in ((whole, None, 0), (killed, ("update", 9), -9), (killed, None, 0)):
+        assert programs.run("train", arguments, kill=kill).code == code
     first, second = (tmp_path / name / "qam" / f"{FOLDER}_1" / "evaluations.npz" for name in ("whole", "killed"))
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path: Path, call: Call) -> None:
     # SB3's extractor takes no images below 36 pixels
-    arguments = words(
-        tmp_path, None, "--online-steps", "12", "--env-kwargs", "as_dict=true", "side=36", params=("learning_starts=4",)
-    )
-    assert main(arguments) == 0
-    trained = result_of(capsys)
-    assert evaluate([str(tmp_path / "qam" / f"{FOLDER}_1"), "--verbose", "0"]) == 0
-    assert result_of(capsys)["return"] == trained["return"]
+    more = ("--online-steps", "12", "--env-kwargs", "as_dict=true", "side=36")
+    code, trained, _ = call(main, *words(tmp_path, None, *more, params=("learning_starts=4",)))
+    assert code == 0
+    assert call(evaluate, tmp_path / "qam" / f"{FOLDER}_1")[1]["return"] == trained["return"]
 
 
 # -- refused before any work ------------------------------------------------------------------------------------------
@@ -105,36 +96,28 @@ def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path: Path, capsy
         (("--env-kwargs", "fault=float space"), (), r"Box(16, 16, 3) of float32, expected a vector, an image (uint8"),
         ((), ("observation_scale=4",), "`observation_scale` is for vectors"),
         (("--seed", "-1", "--seeds", "1", "2", "--env-kwargs", "side=36"), (), "ImpalaEncoder for 2 seeds at once"),
+        (("--dataset", "OTHER"), OF_IMAGES, "must have rows of shape (16, 16, 3) as in tests.envs:Pictures-v0, got"),
     ],
 )
-def test_settings_that_do_not_fit_images_are_refused(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple, params: tuple, message: str
-) -> None:
-    assert message in refusal(capsys, words(tmp_path, data, *more, params=params))
-
-
-@pytest.mark.parametrize("setting", ["encoder=impala_small", "random_crop=0.5"])
-def test_settings_of_images_are_refused_for_vectors(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str
-) -> None:
-    arguments = ["--algo", "qam", "--env", "Pendulum-v1", "--online-steps", "5", "-f", str(tmp_path), "--device", "cpu"]
-    message = refusal(capsys, [*arguments, "-params", *TINY, setting])
-    assert "images" in message
-    assert setting.split("=")[0].removeprefix("encoder") in message
-
-
-def test_an_environment_that_breaks_its_promise_is_at_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = words(tmp_path, None, "--online-steps", "5", "--env-kwargs", "fault=float", params=tuple(OF_IMAGES))
-    assert main(arguments) != 0
-    assert "an image must be uint8 from 0 to 255 of shape (16, 16, 3)" in capsys.readouterr().err
-
-
-def test_data_that_are_not_the_environments_images_are_refused(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_what_does_not_fit_images_is_refused(
+    data: Path, tmp_path: Path, refusal: Refusal, more: tuple, params: tuple, message: str
 ) -> None:
     with np.load(data) as found:
-        arrays = dict(found)
-    arrays["observations"] = arrays["observations"][:, 1:]
-    np.savez(tmp_path / "other.npz", **arrays)
-    message = refusal(capsys, words(tmp_path, tmp_path / "other.npz", params=tuple(OF_IMAGES)))
-    assert "must have rows of shape (16, 16, 3) as in tests.envs:Pictures-v0, got (15, 16, 3)" in message
+        np.savez(tmp_path / "other.npz", **{**found, "observations": found["observations"][:, 1:]})
+    more = tuple(str(tmp_path / "other.npz") if word == "OTHER" else word for word in more)
+    assert message in refusal(main, *words(tmp_path, data, *more, params=params))
+
+
+@pytest.mark.parametrize(("setting", "named"), [("encoder=impala_small", ""), ("random_crop=0.5", "random_crop")])
+def test_settings_of_images_are_refused_for_vectors(tmp_path: Path, refusal: Refusal, setting: str, named: str) -> None:
+    arguments = ["--algo", "qam", "--env", "Pendulum-v1", "--online-steps", "5", "-f", str(tmp_path), "--device", "cpu"]
+    message = refusal(main, *arguments, "-params", *TINY, setting)
+    assert "images" in message
+    assert named in message
+
+
+def test_an_environment_that_breaks_its_promise_is_at_fault(tmp_path: Path, call: Call) -> None:
+    more = ("--online-steps", "5", "--env-kwargs", "fault=float")
+    code, _, errors = call(main, *words(tmp_path, None, *more, params=tuple(OF_IMAGES)))
+    assert code != 0
+    assert "an image must be uint8 from 0 to 255 of shape (16, 16, 3)" in errors

@@ -1,4 +1,4 @@
-"""An agent of one's own, in a file in the current folder, through the training program."""
+"""Agents of one's own, in a file in the current folder, through the programs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import yaml
 
 import agents
 from benchmarks.fault_suite.programs import Ended, Programs
+from tests.zoo.outcomes import Call
+from tests.zoo.test_benchmark_program import SMALL, write_suite
+from zoo import list_agents
 from zoo.runs.folder import RunFolder
 from zoo.train import main
 
@@ -22,16 +28,18 @@ FEW = ["--offline-steps", "4", "--eval-freq", "4", "--eval-episodes", "1", "--n-
 FEW += ["--env-kwargs", "max_episode_steps=10", "--device", "cpu", "-params", "net_arch=[8]", "batch_size=8"]
 
 
-@pytest.fixture(scope="module")
-def code() -> str:
-    (found,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    return found
-
-
 @pytest.fixture
-def folder(tmp_path: Path, code: str) -> Path:
+def folder(tmp_path: Path) -> Path:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     (tmp_path / "my_agents.py").write_text(code)
     return tmp_path
+
+
+def change(folder: Path, before: str, after: str) -> None:
+    """Change the agent where its file has a text first."""
+    file = folder / "my_agents.py"
+    assert before in file.read_text()
+    file.write_text(file.read_text().replace(before, after, 1))
 
 
 @pytest.fixture
@@ -84,9 +92,7 @@ def test_a_mistake_is_told_with_its_line_before_data_are_loaded_and_a_folder_is_
     train: Callable[..., Ended], folder: Path, before: str
 ) -> None:
     after, message = MISTAKES[before]
-    file = folder / "my_agents.py"
-    assert before in file.read_text()
-    file.write_text(file.read_text().replace(before, after, 1))
+    change(folder, before, after)
     ran = train("--dataset", "no-such-dataset.npz", *FEW)
     assert ran.code == 2, ran.err
     assert message in ran.err.splitlines()[-1]
@@ -94,48 +100,119 @@ def test_a_mistake_is_told_with_its_line_before_data_are_loaded_and_a_folder_is_
     assert not list(folder.glob("logs/*"))
 
 
-def test_an_error_in_the_middle_of_training_shows_its_line(
-    train: Callable[..., Ended], folder: Path, data: Path
-) -> None:
-    file = folder / "my_agents.py"
+def test_an_error_in_training_shows_its_line(train: Callable[..., Ended], folder: Path, data: Path) -> None:
     first = "flow = nets.flow.at(batch.observations)"
     late = (
         f'if batch.valid.shape[1] == 8:\n            raise RuntimeError("three")\n        {first}'  # not in the check
     )
-    file.write_text(file.read_text().replace(first, late, 1))
+    change(folder, first, late)
     ran = train("--dataset-dir", str(data), *FEW)
     assert ran.code == 1
     assert 'raise RuntimeError("three")' in ran.err
     assert ran.err.splitlines()[-1] == "RuntimeError: three"
 
 
-# -- models to start from ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def fql_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    logs = tmp_path_factory.mktemp("start")
-    assert main(["--algo", "fql", "--env", ENV, "--dataset-dir", str(data), "-f", str(logs), *FEW]) == 0
-    return logs / "fql" / f"{ENV}_1"
-
-
-def test_a_run_folder_is_a_model_to_start_from(fql_run: Path, data: Path, tmp_path: Path) -> None:
+def test_a_run_folder_is_a_model_to_start_from_and_what_is_none_is_refused(
+    data: Path, tmp_path: Path, call: Call
+) -> None:
     words = ["--env", ENV, "--dataset-dir", str(data), "-f", str(tmp_path), *FEW]
-    assert main(["--algo", "fql", "-i", str(fql_run), *words]) == 0
-    assert main(["--algo", "qam", "--pretrained-actor", str(fql_run), *words]) == 0
+    run = call(main, "--algo", "fql", *words)[1]["run"]
+    assert call(main, "--algo", "fql", "-i", run, *words)[0] == 0
+    assert call(main, "--algo", "qam", "--pretrained-actor", run, *words)[0] == 0
+    for path, message in (
+        ("nofile.zip", "expected a saved model (.zip) or the folder of a run that has saved one, got nofile.zip\n"),
+        (run, "task1-v0.zip is a model of FQL, expected one of QAM;"),
+    ):
+        code, _, errors = call(main, "--algo", "qam", "-i", path, *words)
+        assert (code, message in errors) == (2, True), errors
+    assert len(list((tmp_path / "qam").glob("*/status.json"))) == 1
+
+
+OWN = ["--algo", "my_sac:MySAC"]
+WORDS = [*OWN, "--env", ENV, "--offline-steps", "12", "--eval-episodes", "1", "--n-eval-envs", "1", "--device", "cpu"]
+WORDS += ["--env-kwargs", "max_episode_steps=9", "--verbose", "0"]
+TINY = ["-params", "net_arch=[8]", "batch_size=8", "buffer_size=40", "learning_starts=4", "cloning_updates=20"]
+RATE = "per_network.critic.learning_rate"
+
+
+@pytest.fixture
+def sac_folder(tmp_path: Path) -> Path:
+    blocks = re.findall(r"```py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    (code,) = (block for block in blocks if "class MySAC" in block)
+    (tmp_path / "my_sac.py").write_text(code)
+    return tmp_path
+
+
+@pytest.fixture
+def run(sac_folder: Path, programs: Programs, data: Path) -> Callable[..., Ended]:
+    """Return what runs a program from the folder of the agent's file."""
+
+    def ended(program: str, *words: str, **how: tuple[str, int]) -> Ended:
+        return programs.run(program, [*WORDS, "--dataset-dir", str(data), *words], folder=sac_folder, **how)
+
+    return ended
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_agents")
+def test_it_passes_the_conformance_kit(
+    sac_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(sac_folder)
+    monkeypatch.syspath_prepend(sac_folder)
+    assert list_agents.main(["check", "my_sac:MySAC", "--skip", "compiled"]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_killed_run_with_overrides_ends_as_an_uninterrupted_one(run: Callable[..., Ended], sac_folder: Path) -> None:
+    words = ["--seed", "3", "--online-steps", "24", "--save-freq", "5", "--eval-freq", "12", "--log-interval", "3"]
+    words += ["--resume", *TINY, "learning_rate=lin_1e-3", f"{RATE}=warmup_4_cos_1e-2", "per_network.critic.tau=0.1"]
+    found = []
+    for logs, kills in (("whole", []), ("parts", [("update", 8), ("step", 14)])):
+        for kill in kills:  # offline, then online
+            assert run("train", "-f", logs, *words, kill=kill).code == -9
+        ended = run("train", "-f", logs, *words)
+        assert ended.code == 0, ended.err
+        path = sac_folder / logs / "my_sac" / f"{ENV}_1"
+        table = pd.read_csv(path / "progress.csv").filter(regex="^train/").sort_index(axis=1)
+        found.append((table, (path / "evaluations.npz").read_bytes()))
+        config = RunFolder(path).read_config()["settings"]
+        assert config["per_network"] == {"critic": {"learning_rate": "warmup_4_cos_1e-2", "tau": 0.1}}
+    (whole, evaluations), (parts, evaluations_of_parts) = found
+    pd.testing.assert_frame_equal(whole, parts)
+    assert evaluations == evaluations_of_parts
+    rate = whole["train/learning_rate_critic"].dropna().iloc[0]
+    assert rate == pytest.approx(1e-2 * 3 / 4 * (1 + np.cos(np.pi * 2 / 12)) / 2)
 
 
 @pytest.mark.parametrize(
-    ("path", "message"),
+    ("word", "message"),
     [
-        ("nofile.zip", r"expected a saved model \(\.zip\) or the folder of a run that has saved one, got nofile\.zip$"),
-        (None, r"task1-v0\.zip is a model of FQL, expected one of QAM;"),
+        ("per_network.critc.tau=1", "unknown network of MySAC `critc`; closest: critic"),
+        ("per_network.actor.train_evry=2", "closest: train_every"),
+        ("balanced_sampling=true", "set `balanced_sampling` to False"),
     ],
 )
-def test_a_model_that_cannot_be_started_from_is_refused(
-    fql_run: Path, path: str | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_what_is_wrong_is_refused_before_training(
+    run: Callable[..., Ended], sac_folder: Path, word: str, message: str
 ) -> None:
-    words = ["--env", ENV, "-f", str(tmp_path / "logs"), *FEW, "-i", path or str(fql_run)]
-    assert main(["--algo", "qam", *words]) == 2
-    assert re.search(message, capsys.readouterr().err.strip())
-    assert not (tmp_path / "logs").exists()
+    ran = run("train", *TINY, word)
+    assert (ran.code, message in ran.err.splitlines()[-1]) == (2, True), ran.err
+    assert not list(sac_folder.glob("logs/*"))
+
+
+@pytest.mark.slow
+def test_a_suite_trains_it_and_tuning_searches_a_networks_rate(
+    run: Callable[..., Ended], sac_folder: Path, data: Path, programs: Programs
+) -> None:
+    params = {"per_network": {"critic": {"learning_rate": 1e-3}}}
+    write_suite(sac_folder, data, ["my_sac:MySAC"], params={**SMALL, **params, "offline_steps": 6})
+    ended = programs.run("benchmark", ["suite.yml", "-f", "logs", "--device", "cpu", "--no-report"], folder=sac_folder)
+    assert (ended.code, ended.result["runs"]) == (0, 2), ended.err
+    words = ["--seeds", "4-5", "--study-name", "s", "--max-total-trials", "2", "--search", f"{RATE}=1e-4:1e-2:log"]
+    tuned = run("tune", *words, *TINY)
+    assert tuned.code == 0, tuned.err
+    tried = pd.read_csv(sac_folder / "logs" / "studies" / "s" / "trials.csv")[RATE]
+    assert (tried.between(1e-4, 1e-2).all(), tried.nunique()) == (True, 2)
+    best = yaml.safe_load(Path(tuned.result["best_conf"]).read_text())[ENV]
+    assert set(best["per_network"]["critic"]) == {"learning_rate"}

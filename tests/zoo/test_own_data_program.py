@@ -1,20 +1,25 @@
-"""Data of one's own through the programs: trained on, evaluated, resumed and compared, scored as was asked."""
+"""Data of one's own, and of D4RL through Minari: trained on, evaluated, resumed and compared as was asked."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
 import agents
+from tests.zoo.datasets.d4rl import record
 from tests.zoo.datasets.own import ENV, WRITERS, episodes, metadata_of, write_minari, write_npz
-from tests.zoo.outcomes import refusal, result_of
+from tests.zoo.outcomes import Call, Refusal
+from zoo.benchmark import main as benchmark
 from zoo.compare import main as compare
 from zoo.dataset import main as dataset
 from zoo.train import main
+from zoo.train import main as train
 
 TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2", "buffer_size=100"]
 FOLDER = "tests.zoo.envs.toys__Spring-v0"
@@ -33,12 +38,10 @@ def _minari_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("kind", ["minari", "parquet", "npz"])
-def test_a_set_is_trained_on_evaluated_resumed_and_compared(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
-) -> None:
+def test_a_set_is_trained_on_evaluated_resumed_and_compared(tmp_path: Path, call: Call, kind: str) -> None:
     source, logs = WRITERS[kind](tmp_path, episodes(3)), tmp_path / "logs"
-    assert main(words(logs, source)) == 0
-    assert result_of(capsys)["success"] is not None  # the environment says `is_success`
+    code, result, _ = call(main, *words(logs, source))
+    assert (code, result["success"] is not None) == (0, True)  # the environment says `is_success`
     folder = logs / "qam" / f"{FOLDER}_1"
     config = yaml.safe_load((folder / "config.yml").read_text())
     assert config["dataset"]["size"] == (57 if kind == "parquet" else 59)
@@ -47,27 +50,20 @@ def test_a_set_is_trained_on_evaluated_resumed_and_compared(
     with np.load(folder / "evaluations.npz") as found:
         assert found["timesteps"].tolist() == [6, 12]
     assert agents.load(folder, device="cpu").action_space.high[0] == 2
-    assert main([*words(logs, source), "--resume"]) == 0
-    assert result_of(capsys)["already_done"]
+    assert call(main, *words(logs, source), "--resume")[1]["already_done"]
     assert compare([str(logs), "--json", str(tmp_path / "report.json"), "--reps", "50"]) == 0
     assert ENV in (tmp_path / "report.json").read_text()
 
 
-def test_a_set_is_converted_and_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_set_is_converted_and_described(tmp_path: Path, call: Call) -> None:
     source = write_minari(tmp_path, episodes(3))
-    assert dataset(["convert", source, "-o", str(tmp_path / "a.npz")]) == 0
-    assert result_of(capsys) == {
-        "file": str(tmp_path / "a.npz"),
-        "trajectories": 3,
-        "transitions": 59,
-        "terminated": 1,
-        "observation": 4,
-        "action": 2,
-        "recorded_in": "Spring-v0",
-    }
+    assert call(dataset, "convert", source, "-o", tmp_path / "a.npz")[:2] == (0, {
+        "file": str(tmp_path / "a.npz"), "trajectories": 3, "transitions": 59, "terminated": 1, "observation": 4,
+        "action": 2, "recorded_in": "Spring-v0",
+    })  # fmt: skip
 
 
-def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path: Path, call: Call) -> None:
     data, logs = write_npz(tmp_path, episodes(3)), tmp_path / "logs"
     kinds = {
         "a": [],
@@ -77,8 +73,8 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path: Path, capsy
     }
     results = {}
     for label, more in kinds.items():
-        assert main([*words(logs, data), *more, "--label", label]) == 0
-        results[label] = result_of(capsys)
+        code, results[label], _ = call(main, *words(logs, data), *more, "--label", label)
+        assert code == 0
     assert results["b"]["success"] == 1.0
     assert results["c"]["success"] is results["d"]["success"] is None
     assert results["d"]["normalised_return"] == pytest.approx((results["d"]["return"] + 1000) / 900)
@@ -104,22 +100,126 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path: Path, capsy
         (["--dataset-size", "1000"], "at most 59"),
         (["sparse=true"], "`sparse` belongs to OGBench's rewards"),
         (["--env", "Pendulum-v1"], "rows of shape (3,) as in Pendulum-v1, got (4,)"),
+        (["--dataset", "auto"], "give your own with --dataset"),
     ],
 )
 def test_what_contradicts_the_set_or_itself_is_refused_before_any_work(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], text: str
+    tmp_path: Path, refusal: Refusal, more: list[str], text: str
 ) -> None:
-    assert text in refusal(capsys, words(tmp_path / "logs", write_npz(tmp_path, episodes(3)), *more))
+    assert text in refusal(main, *words(tmp_path / "logs", write_npz(tmp_path, episodes(3))), *more)
 
 
-def test_an_environment_without_data_asks_for_a_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "give your own with --dataset" in refusal(capsys, words(tmp_path / "logs", "auto"))
-
-
-def test_a_minari_set_whose_environment_is_missing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_minari_set_whose_environment_is_missing_says_so(tmp_path: Path, refusal: Refusal) -> None:
     name = write_minari(tmp_path, episodes())
     path, metadata = metadata_of(tmp_path)
     spec = json.loads(metadata["env_spec"]) | {"id": "AdroitHandPen-v1"}
     path.write_text(json.dumps(metadata | {"env_spec": json.dumps(spec)}))
-    said = refusal(capsys, words(tmp_path / "logs", name, env="AdroitHandPen-v1"))
+    said = refusal(main, *words(tmp_path / "logs", name, env="AdroitHandPen-v1"))
     assert f"{name} was recorded in `AdroitHandPen-v1`, which is not installed; install the package" in said
+
+
+HOPPER, CHEETAH, PEN = "mujoco/hopper/medium-v0", "mujoco/halfcheetah/simple-v0", "D4RL/pen/human-v2"
+REFERENCES = {"ref_min_score": -20.0, "ref_max_score": 3230.0}
+SMALL = {"net_arch": [16, 16], "flow_steps": 2, "batch_size": 16, "buffer_size": 100}
+STEPS = {"offline_steps": 4, "eval_freq": 2, "eval_episodes": 2}
+
+
+@pytest.fixture
+def minari(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder where Minari looks."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    return tmp_path / "minari"
+
+
+def d4rl_words(logs: Path, name: str, **more: Any) -> list[str]:
+    found = ["--algo", "fql", "--env", name, "--profile", "d4rl", "--seed", "0", "-f", str(logs), "--device", "cpu"]
+    settings = [f"{key}={json.dumps(value)}" for key, value in {**SMALL, **STEPS, **more}.items()]
+    return [*found, "--n-eval-envs", "1", "-params", *settings]
+
+
+def test_returns_are_normalised_by_what_the_data_say(minari: Path, tmp_path: Path, call: Call) -> None:
+    record(minari, HOPPER, **REFERENCES)
+    code, found, _ = call(train, *d4rl_words(tmp_path, HOPPER))
+    assert (code, found["normalised_return"]) == (0, pytest.approx((found["return"] + 20) / 3250))
+    config = yaml.safe_load((Path(found["run"]) / "config.yml").read_text())
+    assert config["dataset"]["reference_scores"] == [-20.0, 3230.0]
+    assert (config["score"], config["settings"]["horizon_length"], config["settings"]["rho"]) == ("return", 1, 1.0)
+    again = call(train, *d4rl_words(tmp_path, HOPPER), "--resume")[1]
+    assert (again["already_done"], again["normalised_return"]) == (True, found["normalised_return"])
+
+
+def test_data_without_references_leave_returns_as_they_are_and_say_so_once(
+    minari: Path, tmp_path: Path, call: Call
+) -> None:
+    record(minari, HOPPER, ref_min_score=1.0)
+    for more, times in ((), 1), (("--reference-scores", "-20,3230"), 0):
+        code, found, said = call(train, *d4rl_words(tmp_path, HOPPER), *more)
+        assert (code, "normalised_return" in found) == (0, not times)
+        assert said.count("returns stay as they are; give `--reference-scores`") == times
+
+
+def test_data_that_are_not_there_name_the_command_that_gets_them(
+    minari: Path, tmp_path: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_internet(name: str) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(pytest.importorskip("minari"), "download_dataset", no_internet)
+    text = refusal(train, *d4rl_words(tmp_path, HOPPER))
+    assert f"run `minari download {HOPPER}` where there is internet" in text
+    assert str(minari / HOPPER) in text
+    text = refusal(train, *d4rl_words(tmp_path, HOPPER), "--dataset", "generate")
+    assert f"the data of {HOPPER} cannot be generated; leave out `--dataset generate` to download them" in text
+
+
+def test_data_are_converted_by_their_name_wherever_they_are(minari: Path, tmp_path: Path, call: Call) -> None:
+    record(minari, HOPPER)
+    code, result, _ = call(dataset, "convert", HOPPER, "-o", tmp_path / "a.npz")
+    assert (code, result["recorded_in"]) == (0, "Hopper-v5")
+    elsewhere = minari.rename(tmp_path / "elsewhere")
+    assert call(dataset, "convert", HOPPER, "--dataset-dir", elsewhere, "-o", tmp_path / "b.npz")[0] == 0
+
+
+def test_without_gymnasium_robotics_its_tasks_name_the_extra(
+    tmp_path: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
+    text = refusal(train, *d4rl_words(tmp_path, PEN))
+    assert "needs Gymnasium-Robotics; install it with `pip install 'flow-rl-zoo[d4rl]'`" in text
+
+
+@pytest.mark.parametrize("name", [PEN, "D4RL/antmaze/umaze-v1"])
+def test_the_tasks_of_gymnasium_robotics_are_scored_as_papers_do(
+    minari: Path, tmp_path: Path, call: Call, name: str
+) -> None:
+    robotics = pytest.importorskip("gymnasium_robotics", reason="needs `pip install 'flow-rl-zoo[d4rl]'`")
+    env = None
+    if "antmaze" in name:
+        pytest.importorskip("gymnasium").register_envs(robotics)
+        env = pytest.importorskip("gymnasium").make("AntMaze_UMaze-v4", continuing_task=True)
+    record(minari, name, env, **REFERENCES)
+    code, found, _ = call(train, *d4rl_words(tmp_path, name))
+    assert (code, found["success"] is None, "normalised_return" in found) == (0, name == PEN, name == PEN)
+
+
+@pytest.mark.slow
+def test_d4rl_is_trained_on_benchmarked_and_compared_on_its_own_scale(
+    minari: Path, tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (HOPPER, CHEETAH):
+        record(minari, name, **REFERENCES)
+    code, found, _ = call(train, *d4rl_words(tmp_path / "logs", HOPPER))
+    assert code == 0
+    suite = {"profile": "d4rl", "algorithms": ["fql"], "environments": [HOPPER, CHEETAH], "seeds": 0}
+    (tmp_path / "suite.yml").write_text(yaml.safe_dump({**suite, "params": {**SMALL, **STEPS}}))
+    options = ["-f", str(tmp_path / "suite"), "--workers", "1", "--device", "cpu", "--no-report"]
+    for _ in range(2):  # what a job finds in its data does not change it
+        assert call(benchmark, tmp_path / "suite.yml", *options)[1]["done"] == 2
+    output = ["--json", str(tmp_path / "out.json"), "--print", "--reps", "50"]
+    assert compare([str(tmp_path / "suite"), *output]) == 0
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["reference_scores"] == {CHEETAH: [-20.0, 3230.0], HOPPER: [-20.0, 3230.0]}
+    assert "return" not in report
+    scores = report["normalised_return"]["offline"]
+    assert scores["tasks"][HOPPER]["fql"]["mean"] == pytest.approx(found["normalised_return"])
+    assert f"{100 * scores['aggregates']['fql']['mean']['point']:.1f}" in capsys.readouterr().out

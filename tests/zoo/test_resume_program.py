@@ -2,68 +2,100 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 import agents
 from agents.common.engine.checkpoint import find_checkpoints
 from benchmarks.fault_suite.programs import Programs
+from tests.zoo.envs import toys  # noqa: F401  registers the toys
+from tests.zoo.test_train_program import arguments
+from zoo.playing.evaluate import Evaluator
+from zoo.train import main
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
+pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
 KILLED = -9
 TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=8", "horizon_length=3", "buffer_size=40"]
 OFFLINE, ONLINE = 24, 60
-
-
-class Runner:
-    """Starts training programs that can be killed at a chosen point."""
-
-    def __init__(self, data: Path, programs: Programs) -> None:
-        self.data, self.programs = data, programs
-
-    def __call__(
-        self,
-        logs: Path,
-        *more: str,
-        kill: tuple[str, int] | None = None,
-        by: str = "SIGKILL",
-        seeds: tuple[str, ...] = ("--seed", "3"),
-    ) -> int:
-        words = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(self.data), "-f", str(logs), "--verbose", "0"]
-        words += ["--offline-steps", str(OFFLINE), "--online-steps", str(ONLINE), "--resume", *seeds]
-        words += ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1", "--save-freq", "7"]
-        words += ["--env-kwargs", "max_episode_steps=9", "--log-interval", "5", "--device", "cpu"]
-        words += ["-params", *TINY, "learning_starts=4", *more]
-        return self.programs.run("train", words, kill=kill, by=by).code
+TIMES = [10, 20, 24, 30, 40, 50, 60, 70, 80, 84]
+KINDS = {
+    "plain": ("", TIMES),
+    "beside": ("--eval-mode async", TIMES),
+    "stacked": ("--seeds 4 9", TIMES),
+    "pretraining": ("pretraining_steps=11 --online-steps 20", [0, 10, 20, 24, 30, 40, 44]),
+    "at start": ("eval_at_start=true", [0, *TIMES]),
+    "shards": ("--dataset SHARDS --dataset-replace-interval 5", TIMES),
+}
+"""Kinds of runs: their words, and the steps of their evaluations."""
+Run = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
-def run(data: Path, programs: Programs) -> Runner:
-    return Runner(data, programs)
+def run(data: Path, shards: Path, programs: Programs) -> Run:
+    """Return what runs a training program, which may be killed at a chosen point, and returns its exit code."""
+
+    def ended(logs: Path, kind: str = "plain", kill: tuple[str, int] | None = None, by: str = "SIGKILL") -> int:
+        more = KINDS[kind][0].replace("SHARDS", str(shards)).split()
+        words = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(logs), "--verbose", "0"]
+        words += ["--offline-steps", str(OFFLINE), "--online-steps", str(ONLINE), "--resume"]
+        words += ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1", "--save-freq", "7"]
+        words += ["--env-kwargs", "max_episode_steps=9", "--log-interval", "5", "--device", "cpu"]
+        words += [] if kind == "stacked" else ["--seed", "3"]
+        words += ["-params", *TINY, "learning_starts=4", *more]
+        return programs.run("train", words, kill=kill, by=by).code
+
+    return ended
+
+
+@pytest.fixture(scope="module")
+def whole(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return what makes an uninterrupted run of a kind, once, and returns its logs."""
+
+    @functools.cache
+    def made(kind: str) -> Path:
+        logs = tmp_path_factory.mktemp("whole")
+        assert run(logs, kind) == 0
+        assert evaluations(logs)["timesteps"].tolist() == KINDS[kind][1]
+        return logs
+
+    return made
 
 
 def folder_of(logs: Path, number: int = 1) -> Path:
     return logs / "qam" / f"{ENV}_{number}"
 
 
-def parameters(path: Path) -> dict[str, torch.Tensor]:
-    return agents.QAM.load(path, device="cpu").policy.state_dict()
+def evaluations(logs: Path) -> dict[str, np.ndarray]:
+    with np.load(folder_of(logs) / "evaluations.npz") as found:
+        return dict(found)
 
 
-def assert_same_run(logs: Path, reference: Path, number: int = 1, online: int = ONLINE) -> None:
-    """Check final and best parameters, evaluations and the log of two runs."""
+def status_of(logs: Path, number: int = 1) -> tuple[str, int, int]:
+    status = json.loads((folder_of(logs, number) / "status.json").read_text())
+    return status["state"], status["offline_step"], status["online_step"]
+
+
+def assert_same_run(logs: Path, reference: Path, number: int = 1) -> None:
+    """Check final and best parameters, evaluations and the end of two runs."""
     found, expected = folder_of(logs, number), folder_of(reference, number)
     assert (found / "evaluations.npz").read_bytes() == (expected / "evaluations.npz").read_bytes()
     for name in (f"{ENV}.zip", "best_model.zip"):
-        first, second = parameters(found / name), parameters(expected / name)
+        first, second = (
+            agents.QAM.load(folder / name, device="cpu").policy.state_dict() for folder in (found, expected)
+        )
         assert all(torch.equal(first[key], second[key]) for key in second), name
-    status = json.loads((found / "status.json").read_text())
-    assert (status["state"], status["offline_step"], status["online_step"]) == ("done", OFFLINE, online)
+    assert status_of(logs, number) == status_of(reference, number)
+    assert status_of(logs, number)[0] == "done"
 
 
 def log_of(logs: Path) -> pd.DataFrame:
@@ -73,74 +105,70 @@ def log_of(logs: Path) -> pd.DataFrame:
     return table.drop(columns=clock).sort_index(axis=1)
 
 
-def test_the_reference_run_has_both_phases_on_one_axis(reference: Path) -> None:
-    with np.load(folder_of(reference) / "evaluations.npz") as found:
-        assert found["timesteps"].tolist() == [10, 20, 24, 30, 40, 50, 60, 70, 80, 84]
-        assert found["phase"].tolist() == [0] * 3 + [1] * 7
+def test_the_reference_run_has_both_phases_on_one_axis(whole: Callable[[str], Path]) -> None:
+    assert evaluations(whole("plain"))["phase"].tolist() == [0] * 3 + [1] * 7
+    assert status_of(whole("plain")) == ("done", OFFLINE, ONLINE)
+    assert pd.read_csv(folder_of(whole("plain")) / "progress.csv").columns[0] == "time/total_timesteps"
 
 
-@pytest.mark.few(1)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
-    "kill",
+    ("kind", "kill", "by"),
     [
-        ("step", 25),  # online, in the middle of a chunk and of an episode
-        ("update", 18),  # offline
-        ("write", 44),  # within a checkpoint online
-        ("status", 12),  # behind the last checkpoint, before the final files
-        ("update", 3),  # before the first checkpoint
-        ("evaluation", 2),  # between an evaluation's result and its checkpoint
-        ("write", 12),  # within the third checkpoint, offline
-        ("model", 1),  # behind the first best model, before its checkpoint
+        ("plain", ("step", 25), "SIGKILL"),  # online, in the middle of a chunk and of an episode
+        ("plain", ("step", 31), "SIGTERM"),
+        ("plain", ("update", 18), "SIGKILL"),  # offline
+        ("plain", ("write", 44), "SIGKILL"),  # within a checkpoint online
+        ("plain", ("status", 12), "SIGKILL"),  # behind the last checkpoint, before the final files
+        ("plain", ("update", 3), "SIGKILL"),  # before the first checkpoint
+        ("plain", ("evaluation", 2), "SIGKILL"),  # between an evaluation's result and its checkpoint
+        ("plain", ("write", 12), "SIGKILL"),  # within the third checkpoint, offline
+        ("plain", ("model", 1), "SIGKILL"),  # behind the first best model, before its checkpoint
+        ("plain", ("update", 12), "SIGTERM"),
+        ("beside", ("update", 11), "SIGKILL"),  # the first evaluation has just begun
+        ("beside", ("update", 15), "SIGKILL"),  # behind the checkpoint that met it, at step 14
+        ("beside", ("write", 14), "SIGKILL"),  # within the checkpoint at step 21, beside the second evaluation
+        ("beside", ("evaluation", 3), "SIGKILL"),
+        ("beside", ("step", 25), "SIGKILL"),
+        ("beside", ("model", 1), "SIGKILL"),
+        ("beside", ("update", 12), "SIGTERM"),
+        ("beside", ("step", 8), "SIGTERM"),  # the evaluation at step 30 is under way
+        ("stacked", ("update", 12), "SIGKILL"),
+        ("stacked", ("step", 31), "SIGKILL"),
+        ("pretraining", ("update", 9), "SIGKILL"),  # behind its first checkpoint
+        ("pretraining", ("update", 3), "SIGKILL"),  # before that
+        ("pretraining", ("evaluation", 1), "SIGKILL"),  # where pretraining ends
+        ("pretraining", ("update", 25), "SIGKILL"),  # offline
+        ("pretraining", ("step", 15), "SIGKILL"),  # online
+        ("at start", ("evaluation", 1), "SIGKILL"),  # between the first result and the first update
+        ("at start", ("play", 1), "SIGTERM"),  # within the first evaluation, made again
+        ("at start", ("update", 3), "SIGKILL"),  # before the first checkpoint
+        ("at start", ("update", 18), "SIGKILL"),
+        ("at start", ("step", 25), "SIGKILL"),  # online
+        ("shards", ("update", 17), "SIGKILL"),  # offline, behind the third swap of files and the second checkpoint
+        ("shards", ("step", 25), "SIGKILL"),  # online
+        ("shards", ("update", 10), "SIGKILL"),  # right before a swap
+        ("shards", ("update", 11), "SIGKILL"),  # right behind it
+        ("shards", ("write", 12), "SIGKILL"),
+        ("shards", ("step", 44), "SIGKILL"),
     ],
     ids=str,
 )
 def test_a_killed_run_ends_as_an_uninterrupted_one(
-    run: Runner, reference: Path, tmp_path: Path, kill: tuple[str, int]
+    run: Run, whole: Callable[[str], Path], tmp_path: Path, kind: str, kill: tuple[str, int], by: str
 ) -> None:
-    assert run(tmp_path, kill=kill) == KILLED
-    assert json.loads((folder_of(tmp_path) / "status.json").read_text())["state"] == "running"
-    assert run(tmp_path) == 0
-    assert_same_run(tmp_path, reference)
-    pd.testing.assert_frame_equal(log_of(tmp_path), log_of(reference))
-    assert pd.read_csv(folder_of(tmp_path) / "progress.csv").columns[0] == "time/total_timesteps"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kill", "by"),
-    [
-        (("update", 11), "SIGKILL"),  # the first evaluation has just begun
-        (("update", 15), "SIGKILL"),  # behind the checkpoint that met it, at step 14
-        (("write", 14), "SIGKILL"),  # within the checkpoint at step 21, beside the second evaluation
-        (("evaluation", 3), "SIGKILL"),
-        (("step", 25), "SIGKILL"),
-        (("model", 1), "SIGKILL"),
-        (("update", 12), "SIGTERM"),
-        (("step", 8), "SIGTERM"),  # the evaluation at step 30 is under way
-    ],
-    ids=str,
-)
-def test_a_run_that_evaluates_beside_training_ends_as_an_uninterrupted_one(
-    run: Runner, reference: Path, tmp_path: Path, kill: tuple[str, int], by: str
-) -> None:
-    words = ("--seed", "3", "--eval-mode", "async")
-    assert run(tmp_path, kill=kill, by=by, seeds=words) == {"SIGKILL": KILLED, "SIGTERM": 3}[by]
-    assert run(tmp_path, seeds=words) == 0
-    assert_same_run(tmp_path, reference)
-    evaluations = [log_of(logs).filter(like="eval/").dropna() for logs in (tmp_path, reference)]
-    pd.testing.assert_frame_equal(*(table.reset_index(drop=True) for table in evaluations))
-
-
-@pytest.mark.few(1)
-@pytest.mark.parametrize("at", [("step", 31), ("update", 12)], ids=["online", "offline"])
-def test_a_run_that_was_asked_to_stop_ends_as_an_uninterrupted_one(
-    run: Runner, reference: Path, tmp_path: Path, at: tuple[str, int]
-) -> None:
-    assert run(tmp_path, kill=at, by="SIGTERM") == 3
-    assert json.loads((folder_of(tmp_path) / "status.json").read_text())["state"] == "interrupted"
-    assert run(tmp_path) == 0
-    assert_same_run(tmp_path, reference)
-    pd.testing.assert_frame_equal(log_of(tmp_path), log_of(reference))
+    code, state = {"SIGKILL": (KILLED, "running"), "SIGTERM": (3, "interrupted")}[by]
+    assert run(tmp_path, kind, kill, by) == code
+    assert status_of(tmp_path)[0] == state
+    assert run(tmp_path, kind) == 0
+    expected = whole("plain" if kind == "beside" else kind)
+    for number in (1, 2) if kind == "stacked" else (1,):
+        assert_same_run(tmp_path, expected, number)
+    assert len(list(tmp_path.glob("qam/*/status.json"))) == len(list(expected.glob("qam/*/status.json")))
+    logs = [log_of(tmp_path), log_of(expected)]
+    if kind == "beside":  # its rows stand where an evaluation ended
+        logs = [log.filter(like="eval/").dropna().reset_index(drop=True) for log in logs]
+    pd.testing.assert_frame_equal(*logs)
 
 
 @pytest.mark.slow
@@ -154,13 +182,13 @@ def test_a_run_that_was_asked_to_stop_ends_as_an_uninterrupted_one(
     ],
 )
 def test_an_evaluation_is_abandoned_where_the_run_is_to_stop_and_made_again(
-    run: Runner, reference: Path, tmp_path: Path, play: int, finished: int, step: tuple[int, int]
+    run: Run, whole: Callable[[str], Path], tmp_path: Path, play: int, finished: int, step: tuple[int, int]
 ) -> None:
+    reference = whole("plain")
     assert run(tmp_path, kill=("play", play), by="SIGTERM") == 3
-    status = json.loads((folder_of(tmp_path) / "status.json").read_text())
-    assert (status["state"], status["offline_step"], status["online_step"]) == ("interrupted", *step)
-    evaluations = folder_of(tmp_path) / "evaluations.npz"
-    assert finished == (len(np.load(evaluations)["timesteps"]) if evaluations.exists() else 0)
+    assert status_of(tmp_path) == ("interrupted", *step)
+    assert finished == (len(evaluations(tmp_path)["timesteps"]) if finished else 0)
+    assert (folder_of(tmp_path) / "evaluations.npz").exists() == bool(finished)
     assert run(tmp_path) == 0
     assert_same_run(tmp_path, reference)
     tables = [
@@ -170,57 +198,69 @@ def test_an_evaluation_is_abandoned_where_the_run_is_to_stop_and_made_again(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kill", [("update", 12), ("step", 31)], ids=str)
-def test_stacked_seeds_resume_together(run: Runner, tmp_path: Path, kill: tuple[str, int]) -> None:
-    stack = ("--seeds", "4", "9")
-    assert run(tmp_path / "whole", seeds=stack) == 0
-    assert run(tmp_path / "killed", seeds=stack, kill=kill) == KILLED
-    assert run(tmp_path / "killed", seeds=stack) == 0
-    for number in (1, 2):
-        assert_same_run(tmp_path / "killed", tmp_path / "whole", number)
-    assert not folder_of(tmp_path / "killed", 3).exists()
+def test_a_damaged_checkpoint_makes_way_for_the_one_before_it_and_without_one_no_run_begins_again(
+    run: Run, whole: Callable[[str], Path], tmp_path: Path
+) -> None:
+    for logs, damaged in ((tmp_path / "one", 1), (tmp_path / "all", 2)):
+        assert run(logs, kill=("step", 30)) == KILLED
+        newest, older = find_checkpoints(folder_of(logs) / "checkpoint")
+        for checkpoint in (newest, older)[:damaged]:
+            content = (checkpoint / "model.zip").read_bytes()
+            (checkpoint / "model.zip").write_bytes(content[: len(content) // 2])
+    assert run(tmp_path / "one") == 0
+    assert_same_run(tmp_path / "one", whole("plain"))
+    status = (folder_of(tmp_path / "all") / "status.json").read_text()
+    assert run(tmp_path / "all") == 2
+    assert (folder_of(tmp_path / "all") / "status.json").read_text() == status
+    assert not folder_of(tmp_path / "all", 2).exists()
+
+
+AT_START = "eval_at_start=true"
+
+
+def model_of(logs: Path, name: str = f"{ENV}.zip") -> agents.QAM:
+    return agents.QAM.load(folder_of(logs) / name, device="cpu")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "kill",
-    [
-        ("update", 9),  # while pretraining, behind its first checkpoint
-        ("update", 3),  # before that
-        ("evaluation", 1),  # where pretraining ends
-        ("update", 25),  # offline
-        ("step", 15),  # online
-    ],
-    ids=str,
-)
-def test_a_run_resumes_across_the_end_of_pretraining(run: Runner, tmp_path: Path, kill: tuple[str, int]) -> None:
-    words = ("pretraining_steps=11", "--online-steps", "20")
-    assert run(tmp_path / "whole", *words) == 0
-    assert run(tmp_path / "killed", *words, kill=kill) == KILLED
-    assert run(tmp_path / "killed", *words) == 0
-    assert_same_run(tmp_path / "killed", tmp_path / "whole", online=20)
-    pd.testing.assert_frame_equal(log_of(tmp_path / "killed"), log_of(tmp_path / "whole"))
-    with np.load(folder_of(tmp_path / "whole") / "evaluations.npz") as found:
-        assert found["timesteps"].tolist() == [0, 10, 20, 24, 30, 40, 44]
+def test_training_and_the_other_evaluations_are_those_of_a_run_without_it(data: Path, tmp_path: Path) -> None:
+    without, beside = tmp_path / "without", tmp_path / "with"
+    for logs, more in ((without, []), (beside, ["--eval-at-start", "--eval-mode", "async"])):
+        assert main([*arguments(data, logs, "learning_starts=2"), "--online-steps", "20", *more]) == 0
+    found, expected = evaluations(beside), evaluations(without)
+    assert found["timesteps"].tolist() == [0, *expected["timesteps"]] == [0, 10, 20, 30, 40]
+    assert found["phase"].tolist() == [0, 0, 0, 1, 1]  # one evaluation where the online phase begins
+    for name, column in expected.items():
+        assert np.array_equal(found[name][1:], column), name
+    first, second = (model_of(logs).policy.state_dict() for logs in (beside, without))
+    assert all(torch.equal(first[name], second[name]) for name in second)
+    assert yaml.safe_load((folder_of(beside) / "config.yml").read_text())["eval_at_start"] is True
 
 
-@pytest.mark.slow
-def test_a_damaged_checkpoint_makes_way_for_the_one_before_it(run: Runner, reference: Path, tmp_path: Path) -> None:
-    assert run(tmp_path, kill=("step", 30)) == KILLED
-    newest, older = find_checkpoints(folder_of(tmp_path) / "checkpoint")
-    assert newest > older
-    content = (newest / "model.zip").read_bytes()
-    (newest / "model.zip").write_bytes(content[: len(content) // 2])
-    assert run(tmp_path) == 0
-    assert_same_run(tmp_path, reference)
+@pytest.mark.parametrize(("algo", "settings"), [("qam", ["net_arch=[8]", "ensemble_size=2"]), ("sac", [])])
+def test_an_online_run_begins_in_the_online_phase(tmp_path: Path, algo: str, settings: list[str]) -> None:
+    words = ["--algo", algo, "--env", "Toy-v0", "--online-steps", "20", "-f", str(tmp_path), "--seed", "1"]
+    words += ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1", "--verbose", "0", "--eval-at-start"]
+    assert main([*words, "-params", *settings, "batch_size=8", "learning_starts=5"]) == 0
+    with np.load(tmp_path / algo / "Toy-v0_1" / "evaluations.npz") as found:
+        assert found["timesteps"].tolist() == [0, 10, 20]
+        assert found["phase"].tolist() == [1, 1, 1]
 
 
-@pytest.mark.slow
-def test_a_run_without_a_readable_checkpoint_is_not_begun_again(run: Runner, tmp_path: Path) -> None:
-    assert run(tmp_path, kill=("step", 30)) == KILLED
-    for checkpoint in find_checkpoints(folder_of(tmp_path) / "checkpoint"):
-        (checkpoint / "model.zip").write_bytes(b"")
-    status = (folder_of(tmp_path) / "status.json").read_text()
-    assert run(tmp_path) == 2
-    assert (folder_of(tmp_path) / "status.json").read_text() == status
-    assert not folder_of(tmp_path, 2).exists()
+@pytest.mark.parametrize(("bonus", "best"), [(0.0, 10), (1.0, 0)], ids=["as good as after training", "better"])
+def test_an_untrained_model_is_the_best_only_if_it_is_better(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bonus: float, best: int
+) -> None:
+    """No model reaches the goal in 30 steps, so all returns are equal."""
+    finish, steps = Evaluator.finish, []
+
+    def changed(self: Evaluator) -> object:
+        results = finish(self)
+        steps.append(len(steps))
+        return replace(results, returns=results.returns + (bonus if len(steps) == 1 else 0))
+
+    monkeypatch.setattr(Evaluator, "finish", changed)
+    assert main([*arguments(data, tmp_path, AT_START)]) == 0
+    assert len(steps) == 3
+    assert len({*evaluations(tmp_path)["results"][1:].ravel()}) == 1
+    assert model_of(tmp_path, "best_model.zip").num_timesteps == best

@@ -1,28 +1,37 @@
-"""Pipes and devices in the place of files: every reader refuses them at once."""
+"""Unusual files and places: pipes and devices are refused at once, and what works elsewhere is told."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tests.zoo.envs.namespaced  # registers the environment
 from agents.common.files import DamagedFile, open_file
 from agents.common.files.bounded import read_npz, read_text
 from agents.common.files.manifest import DamagedFolderError, digest_of, read_manifest
 from agents.common.model_file import read_model_file
 from agents.common.saved import read_attributes
 from agents.common.sb3.acting import load_policy, read_about
+from tests.zoo.outcomes import Call
+from tests.zoo.test_train_program import TINY
+from zoo.compare import main as compare
 from zoo.datasets.check import check_structure
 from zoo.datasets.formats.read import environment_of, is_own, read_source
 from zoo.datasets.names import DATASETS
 from zoo.errors import UsageError
 from zoo.runs.folder import RunFolder
+from zoo.runs.read import read_runs
 from zoo.settings.layers import read_yaml_text
 from zoo.suites.suite import read_suite
+from zoo.train import main
 from zoo.tuning.journal import open_journal
 
 SECONDS = 20
@@ -32,7 +41,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def ends() -> Iterator[None]:
     """Fail what waits for a pipe, or reads from a device without end."""
     before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits"))
@@ -54,10 +63,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "text": ("a.txt", lambda path: read_text(path, 10)),
     "a checksum": ("a", digest_of),
     "npz": ("a.npz", a_dataset),
-    "OGBench's": (
-        "a.npz",
-        lambda path: _raise(check_structure(path, DATASETS["pointmaze-medium-navigate-v0"])),
-    ),
+    "OGBench's": ("a.npz", lambda path: _raise(check_structure(path, DATASETS["pointmaze-medium-navigate-v0"]))),
     "hdf5": ("a.hdf5", a_dataset),
     "parquet": ("a.parquet", a_dataset),
     "a folder of LeRobot": ("set/data/chunk-000/a.parquet", lambda path: a_dataset(path.parents[2])),
@@ -78,6 +84,7 @@ def _raise(findings: list[Any]) -> None:
     raise UsageError("; ".join(finding.message for finding in findings))
 
 
+@pytest.mark.usefixtures("ends")
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize(("name", "read"), READERS.values(), ids=READERS)
 def test_what_is_not_a_regular_file_is_refused_at_once(
@@ -96,3 +103,56 @@ def test_a_regular_file_and_a_link_to_one_are_read(tmp_path: Path) -> None:
     for name in ("a", "b"):
         with open_file(tmp_path / name) as file:
             assert file.read() == b"12"
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def words(logs: Path, env: str = "Toy-v0") -> list[str]:
+    found = ["--algo", "qam", "--env", env, "-f", str(logs), "--offline-steps", "0", "--online-steps", "9"]
+    found += ["--seed", "1", "--eval-episodes", "1", "--n-eval-envs", "1"]
+    return [*found, "-params", *TINY, "learning_starts=3"]
+
+
+def test_an_id_with_a_namespace_is_trained_resumed_and_compared(tmp_path: Path, call: Call) -> None:
+    env = tests.zoo.envs.namespaced.NAMESPACED
+    assert main(words(tmp_path, env)) == 0
+    folder = RunFolder(tmp_path / "qam" / "my-ns__Toy-v0_1")
+    assert folder.model.is_file()
+    assert call(main, *words(tmp_path, env), "--resume")[1]["already_done"]
+    assert main(words(tmp_path, env)) == 0
+    assert (tmp_path / "qam" / "my-ns__Toy-v0_2").is_dir()
+    assert set(read_runs([tmp_path]).runs["environment"]) == {env}
+    report = tmp_path / "report"
+    assert compare([str(tmp_path / "qam"), "-o", str(report), "--reps", "50", "--format", "svg"]) == 0
+    assert env in (report / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_unicode_folder_works_in_a_locale_that_does_not_know_it(tmp_path: Path) -> None:
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "OMP_NUM_THREADS": "1"}
+    logs = tmp_path / "läufe-日本"
+    command = [sys.executable, "-m", "zoo.train", *words(logs)]
+    command[3:3] = ["--gym-packages", "tests.zoo.envs.toys", "--label", "für 日本"]
+    for more in ([], ["--resume"]):
+        subprocess.run([*command, *more], cwd=ROOT, env=environment, check=True)
+    monitored = [sys.executable, "zoo/monitor.py", str(logs), "--curve"]
+    subprocess.run(monitored, cwd=ROOT, env=environment, check=True)
+    found = read_runs([tmp_path])
+    assert list(found.runs["label"]) == ["für 日本"]
+    assert not found.skipped()
+
+
+def test_a_folder_that_is_deleted_under_a_run_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    original = RunFolder.write_evaluations
+
+    def deleting(self: RunFolder, *args: object) -> None:
+        shutil.rmtree(tmp_path / "logs")
+        original(self, *args)
+
+    monkeypatch.setattr(RunFolder, "write_evaluations", deleting)
+    code, _, errors = call(main, *words(tmp_path / "logs"), "--verbose", "0")
+    assert (code, f"its folder {tmp_path / 'logs' / 'qam' / 'Toy-v0_1'} is gone" in errors) == (1, True), errors
+    assert not (tmp_path / "logs").exists()

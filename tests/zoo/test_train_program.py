@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import yaml
 
 import agents
+from agents.common.files.manifest import digest_of
 from benchmarks.fault_suite.programs import Programs
 from tests.zoo.envs import toys
-from tests.zoo.outcomes import call
+from tests.zoo.outcomes import Call, Refusal
+from tests.zoo.outcomes import call as call_program
+from zoo.runs.folder import RunFolder
+from zoo.runs.versions import command_line
 from zoo.train import main
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -23,8 +29,6 @@ TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", 
 EVALUATIONS = ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1"]
 OF_RUNS = ["--eval-seed", "5", "--save-freq", "10"]  # of the fixture `runs`
 ROOT = Path(__file__).parents[2]
-
-
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
 
 
@@ -37,7 +41,7 @@ def arguments(
 
 
 def train(capsys: pytest.CaptureFixture[str], words: list[str]) -> tuple[int, dict[str, Any], str]:
-    return call(capsys, main, *words)
+    return call_program(capsys, main, *words)
 
 
 @pytest.fixture
@@ -52,29 +56,21 @@ def test_a_run_leaves_everything_in_its_folder(finished: Path) -> None:
         "evaluations.npz", "checkpoint", f"{ENV}.zip", "best_model.zip", "learning_curve.png", "run.log",
         "manifest.json",
     }  # fmt: skip
-
-
-def test_the_configuration_is_recorded_in_full(finished: Path) -> None:
     config = yaml.safe_load((finished / "config.yml").read_text())
     assert (config["algo"], config["env"], config["seed"], config["seeds"]) == ("qam", ENV, 3, [3, 4])
-    assert config["settings"]["horizon_length"] == 2
-    assert config["settings"]["tau"] == 0.005
+    assert (config["settings"]["horizon_length"], config["settings"]["tau"]) == (2, 0.005)
     assert config["dataset"]["size"] == 2000
     assert set(config["settings"]) == set(agents.get("qam").method.declared()) - {"per_network"}  # which is not given
-
-
-def test_evaluations_are_in_sb3s_format(finished: Path) -> None:
-    with np.load(finished / "evaluations.npz") as found:
-        assert found["timesteps"].tolist() == [10, 20]
-        assert found["phase"].tolist() == [0, 0]
+    with np.load(finished / "evaluations.npz") as found:  # in SB3's format
+        assert (found["timesteps"].tolist(), found["phase"].tolist()) == ([10, 20], [0, 0])
         assert found["results"].shape == found["ep_lengths"].shape == found["successes"].shape == (2, 2)
         assert found["successes"].dtype.kind in "iu"
 
 
 def test_the_same_seeds_give_the_same_runs_and_the_result_is_one_line_of_json(
-    data: Path, tmp_path: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, runs: Path, call: Call
 ) -> None:
-    code, result, _ = train(capsys, arguments(data, tmp_path, *OF_RUNS, seeds=("--seeds", "3-4")))
+    code, result, _ = call(main, *arguments(data, tmp_path, *OF_RUNS, seeds=("--seeds", "3-4")))
     assert (code, result["updates_per_s"] > 0, len(result["runs"])) == (0, True, 2)
     for run, seed in zip(result["runs"], (3, 4), strict=True):
         again = Path(run["run"])
@@ -89,56 +85,55 @@ def test_the_same_seeds_give_the_same_runs_and_the_result_is_one_line_of_json(
 
 
 @pytest.mark.slow
-def test_evaluations_beside_training_give_the_same_run(data: Path, tmp_path: Path) -> None:
-    words = [*arguments(data, tmp_path, "learning_starts=2", seeds=("--seeds", "4-5")), "--online-steps", "25"]
-    for mode in ("sync", "async"):
-        assert main([*words, "--eval-mode", mode]) == 0
-    folders = [tmp_path / "qam" / f"{ENV}_{number}" for number in (1, 2, 3, 4)]
-    for first, second in zip(folders[:2], folders[2:], strict=True):
-        assert (first / "evaluations.npz").read_bytes() == (second / "evaluations.npz").read_bytes()
-        for name in ("best_model.zip", f"{ENV}.zip"):
-            a, b = (agents.QAM.load(folder / name, device="cpu") for folder in (first, second))
-            assert a.num_timesteps == b.num_timesteps
-            assert all(torch.equal(a.policy.state_dict()[key], value) for key, value in b.policy.state_dict().items())
-        logs = [pd.read_csv(folder / "progress.csv").sort_values("time/total_timesteps") for folder in (first, second)]
-        evaluations = [log.filter(like="eval/").dropna().to_numpy() for log in logs]
-        np.testing.assert_array_equal(*evaluations)
-        assert len(evaluations[0]) == 5
-
-
-@pytest.mark.slow
-def test_a_crash_of_the_evaluation_beside_training_ends_the_run_with_its_traceback(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_crash_of_the_evaluation_beside_training_ends_the_run_with_its_traceback(tmp_path: Path, call: Call) -> None:
     (tmp_path / "fail").touch()
     words = ["--algo", "qam", "--env", "Toy-v0", "--online-steps", "20", "-f", str(tmp_path), "--seed", "1"]
     words += ["--offline-steps", "0", *EVALUATIONS, "-params", *TINY]
     words += ["--eval-mode", "async", "--eval-env-kwargs", "failure=raise", f"failure_file={tmp_path / 'fail'}"]
-    assert main(words) == 1
-    assert "ArithmeticError: the toy broke" in capsys.readouterr().err
+    code, _, errors = call(main, *words)
+    assert (code, "ArithmeticError: the toy broke" in errors) == (1, True)
     status = json.loads((tmp_path / "qam" / "Toy-v0_1" / "status.json").read_text())
     assert status["state"] == "failed"
     assert "ArithmeticError: the toy broke" in status["reason"]
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--env", "scene-play-singletask-task9-v0"], "closest: scene-play-singletask-task"),
-        (["--algo", "qamm"], "unknown algorithm `qamm`; closest: qam"),
-        (["--algo", "qam", "--seeds", "1", "0-3"], "`--seeds` expects different seeds"),
-        (["--env", "Pendulum-v1", "--offline-steps", "5"], "has no dataset to train on offline"),
-        (["-params", "rho"], "expects key=value"),
-        (["--log-folder", "/proc/nowhere"], "the log folder must be writable"),
-    ],
-)
-def test_bad_input_is_refused_before_any_work(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+REFUSED = {
+    "--env scene-play-singletask-task9-v0": "closest: scene-play-singletask-task",
+    "--algo qamm": "unknown algorithm `qamm`; closest: qam",
+    "--seed -1 --seeds 1 0-3": "`--seeds` expects different seeds",
+    "--seeds 4 5": "`--seeds` and `--seed` both name seeds, got --seed 3 too; leave one of them out",
+    "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
+    "-params rho": "expects key=value",
+    "-f /proc/nowhere": "the log folder must be writable",
+    # an online phase without updates, of which one is warned before anything else is done
+    "-f /proc/nowhere --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (
+        "the online phase will make no update: `learning_starts` is 5"
+    ),
+    "-tags a": "`--wandb-tags` needs --track, which is not given",
+    "--track": "`--track` needs Weights & Biases; install it with `pip install wandb`",
+    "--pretrained-actor CLONE --pretraining-steps 3": "got 3 steps of it too; set --pretraining-",
+    "--pretrained-actor CLONE -i x.zip": "`--pretrained-actor` and `--trained-agent` both say",
+    "--pretrained-actor CLONE/config.yml": "which cannot be read as one: File is not a zip file",
+    "--pretrained-actor CLONE -params net_arch=[16,8]": "expected layer widths [7, 16, 8, 4], got [7, 16",
+    "--pretrained-actor CLONE --algo rebrac": "ReBRAC has no behaviour flow to pretrain",
+    "--pretrained-actor CLONE --algo sac --offline-steps 0": "`sac` has no behaviour flow to start",
+    "--env Pendulum-v1 --offline-steps 0 --online-steps 5 --pretraining-steps 3": "no dataset to",
+    "--pretraining-steps 3 --offline-steps 0 --online-steps 5 --offline-data none": (
+        "`offline_data` is none, but `pretraining_steps` = 3 need data"
+    ),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_is_wrong_or_does_not_go_together_is_refused_before_any_work(
+    data: Path, tmp_path: Path, clone: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
-    base = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(tmp_path / "logs"), "--verbose", "0"]
-    assert main([*base, *words]) == 2
-    assert message in capsys.readouterr().err
-    assert not list(tmp_path.rglob("config.yml"))
+    for tracker in ("wandb", "trackio"):
+        monkeypatch.setitem(sys.modules, tracker, None)
+    base = arguments(data, tmp_path)
+    if "sac" in words:
+        base = base[: base.index("-params")]
+    assert REFUSED[words] in refusal(main, *base, *words.replace("CLONE", str(clone)).split())
 
 
 def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(programs: Programs, data: Path, tmp_path: Path) -> None:
@@ -151,18 +146,8 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(programs: Programs, data: P
     assert agents.QAM.load(checkpoint / "model.zip", device="cpu").num_timesteps > 0
 
 
-def test_an_online_phase_without_updates_is_said_before_training_begins(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "file").touch()  # as the log folder it is refused, before anything else is done
-    words = ["--algo", "qam", "--env", "tests.zoo.envs.toys:Toy-v0", "--offline-steps", "0", "--online-steps", "5"]
-    code, _, errors = train(capsys, [*words, "-f", str(tmp_path / "file"), "-params", "learning_starts=5"])
-    assert code == 2
-    assert "`learning_starts`" in errors
-
-
 def test_a_run_is_done_when_its_replay_buffer_is_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
     words = ["--algo", "qam", "--env", toys.TOY, "--offline-steps", "0", "--online-steps", "4", "--seed", "1"]
     words += ["--eval-episodes", "1", "-f", str(tmp_path), "--save-replay-buffer", "-params", *TINY]
@@ -171,6 +156,178 @@ def test_a_run_is_done_when_its_replay_buffer_is_saved(
         patched.setattr(model, "save_replay_buffer", lambda self, file: "no room".no_such_name)
         assert main(words) == 1
     assert json.loads(next(tmp_path.glob("qam/*/status.json")).read_text())["state"] == "failed"
-    code, result, _ = train(capsys, words)
+    code, result, _ = call(main, *words)
     assert code == 0
     assert (Path(result["run"]) / "replay_buffer.npz").is_file()
+
+
+def log_of(folder: Path) -> str:
+    return re.sub(r"^\S+Z ", "", (folder / "run.log").read_text(), flags=re.MULTILINE)
+
+
+def test_progress_is_a_line_now_and_then(
+    data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.training.callbacks.SECONDS_BETWEEN_LINES", 0.0)
+    _, _, errors = call(main, *arguments(data, tmp_path, steps=12, verbose=1))
+    assert re.findall(r"^offline (\d+)/12, [\d.]+ steps/s", errors, re.MULTILINE) == [*map(str, range(1, 13))]
+    assert re.search(r"^offline 11/12, [\d.]+ steps/s, loss \S+, success \d+\.\d%$", errors, re.MULTILINE)
+    assert re.search(r"^offline 12/12, [\d.]+ steps/s, loss \S+$", errors, re.MULTILINE)  # an evaluation follows
+
+
+def test_a_runs_log_has_everything_that_was_said(data: Path, tmp_path: Path, call: Call) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        code, result, errors = call(main, *arguments(data, tmp_path, verbose=1))
+    assert code == 0
+    command, said = log_of(Path(result["run"])).split("\n", 1)
+    assert command == command_line()
+    assert [line for line in said.splitlines() if line in errors.splitlines()] == errors.splitlines()
+    assert "\nalgo: qam\n" in said
+    assert len(errors.splitlines()) < 12  # the settings are in files
+    assert errors.count("no state in") == 1
+    for text in (
+        "settings differ from",
+        "warning: no state in",
+        "replay buffer: ",
+        "run folder, with all settings in config.yml: ",
+        "evaluation at",
+    ):
+        assert f"\n{text}" in f"\n{said}"
+
+
+def test_a_runs_log_has_the_traceback_of_its_failure(
+    data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: object, **__: object) -> None:
+        raise ArithmeticError("the curve broke")
+
+    monkeypatch.setattr("zoo.training.start.plot_learning_curve", break_down)
+    code, _, errors = call(main, *arguments(data, tmp_path, verbose=1))
+    assert code == 1
+    assert errors.endswith("\nArithmeticError: the curve broke (run with --verbose 2 for the traceback)\n")
+    assert "Traceback" not in errors
+    text = log_of(tmp_path / "qam" / f"{ENV}_1")
+    assert "Traceback (most recent call last):" in text
+    assert "in _finish_replica" in text
+    assert text.endswith("ArithmeticError: the curve broke\n")
+
+
+def test_what_fails_before_training_fails_the_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zoo.training.start.set_logger", full)
+    assert main(arguments(data, tmp_path, seeds=("--seeds", "4", "5"))) == 1
+    for number in (1, 2):
+        status = json.loads((tmp_path / "qam" / f"{ENV}_{number}" / "status.json").read_text())
+        assert (status["state"], status["seed"]) == ("failed", 3 + number)
+        assert "No space left on device" in status["reason"]
+
+
+def test_a_finished_run_is_named_and_not_built_again(
+    data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*arguments(data, tmp_path, verbose=1), "--resume"]
+    _, first, errors = call(main, *words)
+    assert "no unfinished run matches: there is no run of this algorithm and environment; starting a new " in errors
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+    def build(*_: object, **__: object) -> None:
+        raise AssertionError("nothing is to be built")
+
+    for name in ("make_evaluator", "make_model", "make_folders"):
+        monkeypatch.setattr(f"zoo.training.start.{name}", build)
+    code, second, errors = call(main, *words)
+    assert code == 0
+    assert f"{tmp_path}/qam/{ENV}_1 (seed 3) has already finished with these settings" in errors
+    known = {name: value for name, value in first.items() if name not in ("updates_per_s", "wall_s")}
+    assert {name: second[name] for name in known} == known
+    assert (second["already_done"], second["updates_per_s"]) == (True, None)
+    assert "already_done" not in first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.slow
+def test_the_log_of_a_resumed_run_goes_on(
+    data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*arguments(data, tmp_path, verbose=1), "--resume", "--save-freq", "4"]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt("stopped by the test")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zoo.training.start.Training._finish", stop)
+        patch.setattr(RunFolder, "claim", lambda self: True)  # a process would give up its claim with its end
+        assert call(main, *words)[0] == 3
+    code, _, errors = call(main, *words, "--seed", "8")
+    assert code == 0
+    assert f"the nearest, {tmp_path}/qam/{ENV}_1, differs in seed: 3 there, 8 now; starting" in errors
+    code, _, errors = call(main, *words)
+    assert code == 0
+    assert f"resuming {tmp_path}/qam/{ENV}_1 (seed 3) from offline step 20 of 20" in errors
+    text = log_of(tmp_path / "qam" / f"{ENV}_1")
+    assert text.index("evaluation at step 20") < text.index("stopped by the test") < text.index("resuming ")
+    assert text.endswith(errors)
+
+
+@pytest.fixture(scope="module")
+def clone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished run of behaviour cloning."""
+    logs = tmp_path_factory.mktemp("clone")
+    assert main(arguments(data, logs, "--algo", "bc")) == 0
+    return logs / "bc" / f"{ENV}_1"
+
+
+def flow_of(path: Path, name: str) -> list[torch.Tensor]:
+    algorithm = agents.BC if path.parts[-3] == "bc" else agents.QAM
+    return list(algorithm.load(path, device="cpu").policy.nets[name].parameters())
+
+
+def test_the_curve_begins_where_pretraining_ends(data: Path, tmp_path: Path) -> None:
+    assert main([*arguments(data, tmp_path), "--pretraining-steps", "7", "--online-steps", "10"]) == 0
+    with np.load(tmp_path / "qam" / f"{ENV}_1" / "evaluations.npz") as found:
+        assert found["timesteps"].tolist() == [0, 10, 20, 30]
+        assert found["phase"].tolist() == [0, 0, 0, 1]
+
+
+def test_a_run_can_begin_with_the_clone_of_another(data: Path, tmp_path: Path, clone: Path) -> None:
+    words = arguments(data, tmp_path, steps=1, seeds=("--seeds", "4", "5"))
+    assert main([*words, "--pretrained-actor", str(clone)]) == 0
+    final = clone / f"{ENV}.zip"
+    recorded = {"path": str(final), "updates": 20, "fingerprint": digest_of(final)}
+    for number in (1, 2):
+        folder = tmp_path / "qam" / f"{ENV}_{number}"
+        assert yaml.safe_load((folder / "config.yml").read_text())["pretrained_actor"] == recorded
+        # the moving average follows the weights from before the step, which are the clone's
+        pair = flow_of(folder / f"{ENV}.zip", "behaviour_target"), flow_of(final, "behaviour")
+        torch.testing.assert_close(*pair, rtol=0, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_a_run_resumes_with_the_same_flow_only(data: Path, tmp_path: Path, clone: Path, call: Call) -> None:
+    words = [*arguments(data, tmp_path, steps=10, verbose=1), "--resume", "--pretrained-actor"]
+    for path, is_same in ((f"{ENV}.zip", False), ("", True), ("best_model.zip", False)):
+        code, _, errors = call(main, *words, clone / path)
+        assert (code, "has already finished with these settings" in errors) == (0, is_same)
+
+
+@pytest.mark.parametrize(("storage", "place"), [("auto", "on cpu"), ("host", "in host memory")])
+def test_where_the_data_live_is_said_and_recorded(
+    shards: Path, tmp_path: Path, call: Call, storage: str, place: str
+) -> None:
+    words = [*arguments(shards, tmp_path, steps=6), "--dataset", str(shards), "--storage", storage]
+    code, result, said = call(main, *words, "--verbose", "1", "--device", "cpu")
+    assert (code, said.count("replay buffer: 0.00 GiB"), said.count("updates: eager")) == (0, 1, 1)
+    recorded = json.loads((Path(result["run"]) / "versions.json").read_text())["storage"]
+    assert place in recorded
+    assert recorded in said
+    config = yaml.safe_load((Path(result["run"]) / "config.yml").read_text())
+    assert (config["dataset"]["name"], config["dataset"]["size"]) == (shards.name, 110)  # of all files
+
+
+def test_trajectories_shorter_than_a_chunk_are_refused(shards: Path, tmp_path: Path, refusal: Refusal) -> None:
+    errors = refusal(main, *arguments(shards, tmp_path, "horizon_length=11", "--dataset", str(shards)))
+    assert "`horizon_length` = 11 transitions must stay inside one trajectory" in errors
+    assert "the longest of 10 transitions" in errors

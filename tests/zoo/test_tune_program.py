@@ -7,17 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from tests.zoo.outcomes import call
+from tests.zoo.outcomes import Call
+from tests.zoo.suites.tiny import wait_for
 from tests.zoo.test_train_program import ENV, TINY
 from tests.zoo.tuning.fakes import Objective
 from zoo.runs.read import read_runs
@@ -37,10 +36,6 @@ def arguments(data: Path, logs: Path, *more: str, steps: int = 20) -> list[str]:
     return [*words, *more, "-params", *TINY]
 
 
-def tune(capsys: pytest.CaptureFixture[str], words: list[str]) -> tuple[int, dict[str, Any], str]:
-    return call(capsys, main, *words)
-
-
 @pytest.fixture
 def in_this_process(objective: Callable[[Objective], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let trials train in this process, which is quicker."""
@@ -56,13 +51,15 @@ def table(logs: Path) -> pd.DataFrame:
 
 
 def test_optuna_is_asked_for_by_its_install_command(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: Call
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    assert main(["--algo", "qam", "--env", ENV, "-f", str(tmp_path)]) == 2
-    assert "`zoo tune` needs Optuna; install it with `pip install 'optuna>=5'`" in capsys.readouterr().err
-    assert train(["--algo", "qam", "--env", ENV, "--study", "s", "--trial-id", "best"]) == 2
-    assert "`--study` needs Optuna" in capsys.readouterr().err
+    for program, words, message in (
+        (main, ["-f", tmp_path], "`zoo tune` needs Optuna; install it with `pip install 'optuna>=5'`"),
+        (train, ["--study", "s", "--trial-id", "best"], "`--study` needs Optuna"),
+    ):
+        code, _, errors = call(program, "--algo", "qam", "--env", ENV, *words)
+        assert (code, message in errors) == (2, True), errors
 
 
 @pytest.mark.parametrize(
@@ -71,28 +68,20 @@ def test_optuna_is_asked_for_by_its_install_command(
         (["--search", "inverse_temp"], "unknown setting of qam `inverse_temp`; closest: inverse_temperature"),
         (["--n-evaluations", "2", "--eval-freq", "3"], "`--n-evaluations` and `--eval-freq` both say"),
         (["--storage", "sqlite:///a.db"], "`--storage` expects the path of a journal file, got the URL sqlite:///a.db"),
+        (["--algo", "bc"], "`bc` declares no setting to search; declare one"),
     ],
 )
-def test_bad_input_is_refused_before_any_work(
-    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["--algo", "qam", "--env", ENV, "-f", str(tmp_path), *words]) == 2
-    assert message in capsys.readouterr().err
+def test_bad_input_is_refused_before_any_work(words: list[str], message: str, tmp_path: Path, call: Call) -> None:
+    code, _, errors = call(main, "--algo", "qam", "--env", ENV, "-f", tmp_path, *words)
+    assert (code, message in errors) == (2, True), errors
     assert not list(tmp_path.iterdir())
-
-
-def test_an_algorithm_without_declared_searches_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--algo", "bc", "--env", ENV, "-f", str(tmp_path)]) == 2
-    assert "`bc` declares no setting to search; declare one" in capsys.readouterr().err
 
 
 # -- studies ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_trial_is_a_training_run(
-    in_this_process: None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, result, _ = tune(capsys, arguments(data, tmp_path, "--n-trials", "2", "--n-evaluations", "2", steps=21))
+def test_a_trial_is_a_training_run(in_this_process: None, data: Path, tmp_path: Path, call: Call) -> None:
+    code, result, _ = call(main, *arguments(data, tmp_path, "--n-trials", "2", "--n-evaluations", "2", steps=21))
     assert (code, result["trials"]) == (0, {"complete": 2})
     assert table(tmp_path)["number"].tolist() == [0, 1]
     for number, runs in enumerate(table(tmp_path)["runs"].str.split()):
@@ -108,10 +97,8 @@ def test_a_trial_is_a_training_run(
 
 
 @pytest.mark.slow
-def test_a_trial_can_be_trained_again(
-    in_this_process: None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, result, _ = tune(capsys, arguments(data, tmp_path, "--n-trials", "2", "--eval-freq", "10"))
+def test_a_trial_can_be_trained_again(in_this_process: None, data: Path, tmp_path: Path, call: Call) -> None:
+    _, result, _ = call(main, *arguments(data, tmp_path, "--n-trials", "2", "--eval-freq", "10"))
     same = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(tmp_path), "--seeds", "4-5"]
     same += ["--offline-steps", "20", "--eval-episodes", "2", "--n-eval-envs", "1", "--eval-freq", "10"]
     same += ["--eval-seed", "1000000", "--env-kwargs", "max_episode_steps=30", "--verbose", "0", "-params", *TINY]
@@ -122,16 +109,12 @@ def test_a_trial_can_be_trained_again(
 
 
 def test_a_pruned_run_is_interrupted_and_never_counts(
-    in_this_process: None,
-    data: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    in_this_process: None, data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from optuna.pruners import ThresholdPruner
 
     monkeypatch.setattr("zoo.tuning.options.Plan.make_pruner", lambda _: ThresholdPruner(lower=2.0, n_warmup_steps=1))
-    code, _, _ = tune(capsys, arguments(data, tmp_path, "--n-trials", "1", "--eval-freq", "5"))
+    code, _, _ = call(main, *arguments(data, tmp_path, "--n-trials", "1", "--eval-freq", "5"))
     assert code == 1  # nothing has finished
     assert table(tmp_path)["state"].tolist() == ["pruned"]
     for run in table(tmp_path)["runs"][0].split():
@@ -145,17 +128,12 @@ def test_a_pruned_run_is_interrupted_and_never_counts(
 @pytest.mark.slow
 @pytest.mark.parametrize("diverged", [["NaN"], ["NaN", "NaN"]])
 def test_a_diverged_replica_counts_as_no_success(
-    in_this_process: None,
-    diverged: list[str],
-    data: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    in_this_process: None, diverged: list[str], data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from agents.common.sb3.model import FlowQLearning
 
     monkeypatch.setattr(FlowQLearning, "find_divergence", lambda _: dict(enumerate(diverged)))
-    code, result, _ = tune(capsys, arguments(data, tmp_path, "--n-trials", "1"))
+    code, result, _ = call(main, *arguments(data, tmp_path, "--n-trials", "1"))
     assert (code, result["best"]["score"]) == (0, 0.0)
     assert "seed 4 failed: training diverged: NaN" in (Path(result["best"]["runs"][0]) / "run.log").read_text()
     states = [json.loads((Path(run) / "status.json").read_text())["state"] for run in result["best"]["runs"]]
@@ -174,21 +152,16 @@ def start(words: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
-    """Wait until there is a file, or fail with what the program says."""
-    end = time.monotonic() + 200
-    while not list(path.glob(pattern)):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.1)
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+    output, errors = process.communicate(timeout=250)
+    assert process.returncode == code, errors
+    return output
 
 
 @pytest.mark.slow
 def test_trials_train_side_by_side_in_processes(data: Path, tmp_path: Path) -> None:
-    process = start(arguments(data, tmp_path, "--n-trials", "3", "--n-workers", "2", "--eval-freq", "10"))
-    output, errors = process.communicate(timeout=250)
-    assert process.returncode == 0, errors
-    assert json.loads(output)["trials"] == {"complete": 3}
+    words = arguments(data, tmp_path, "--n-trials", "3", "--n-workers", "2", "--eval-freq", "10")
+    assert json.loads(finish(start(words)))["trials"] == {"complete": 3}
     command = (tmp_path / "studies/s/trial_2/qam" / f"{ENV}_1" / "command.txt").read_text()
     assert str(ROOT / "zoo" / "tune.py") in command
 
@@ -200,18 +173,15 @@ def test_a_study_that_was_stopped_continues_its_trial_from_the_checkpoint(data: 
     words = ["--max-total-trials", "1", "--eval-freq", "100", "--save-freq", "20"]
     logs = tmp_path / "stopped"
     process = start(arguments(data, logs, *words, steps=500))
-    wait_for(logs, f"studies/s/trial_0/qam/{ENV}_1/checkpoint/step_*", process)
+    wait_for(lambda: list(logs.glob(f"studies/s/trial_0/qam/{ENV}_1/checkpoint/step_*")), 200)
     os.kill(process.pid, by)
-    _, errors = process.communicate(timeout=100)
-    assert process.returncode == (3 if by == signal.SIGTERM else -9), errors
+    finish(process, 3 if by == signal.SIGTERM else -9)
     before = json.loads((logs / f"studies/s/trial_0/qam/{ENV}_1/status.json").read_text())
     assert before["state"] == ("interrupted" if by == signal.SIGTERM else "running")
     assert 0 < before["offline_step"] < 500
 
     for folder in (logs, tmp_path / "whole"):
-        process = start(arguments(data, folder, *words, steps=500))
-        _, errors = process.communicate(timeout=250)
-        assert process.returncode == 0, errors
+        finish(start(arguments(data, folder, *words, steps=500)))
     assert table(logs)["state"].tolist() == ["retried", "complete"]
     runs = [table(folder)["runs"].iloc[-1].split()[0] for folder in (logs, tmp_path / "whole")]
     assert "resuming" in (Path(runs[0]) / "run.log").read_text()

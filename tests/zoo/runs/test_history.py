@@ -1,3 +1,7 @@
+"""What runs came to, in words and in numbers."""
+
+from __future__ import annotations
+
 import time
 from pathlib import Path
 
@@ -8,6 +12,8 @@ from zoo.errors import EnvironmentFault
 from zoo.playing.episodes import EpisodeResults
 from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.history import EvaluationHistory
+from zoo.runs.results import describe_evaluation
+from zoo.runs.scores import RETURN
 
 
 def played(offset: int = 0, episodes: int = 4, with_success: bool = True) -> EpisodeResults:
@@ -48,17 +54,11 @@ def test_the_file_has_sb3s_keys_beside_phase_and_seeds(tmp_path: Path) -> None:
     assert np.issubdtype(arrays["successes"].dtype, np.integer)
 
 
-def test_an_environment_without_success_has_no_such_key() -> None:
-    result = EvaluationHistory()
-    result.append(50, 0, played(with_success=False))
-    assert "successes" not in result.arrays()
-    assert result.success_rates() is None
-
-
 @pytest.mark.parametrize("first", [True, False])
 def test_evaluations_report_success_all_or_none(first: bool) -> None:
     result = EvaluationHistory()
     result.append(50, 0, played(with_success=first))
+    assert ("successes" in result.arrays()) == (result.success_rates() is not None) == first
     with pytest.raises(EnvironmentFault, match="of every episode or of none"):
         result.append(100, 0, played(with_success=not first))
 
@@ -105,3 +105,36 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").unlink()  # as in the folders of older versions
     with pytest.raises(UnreadableRun, match=rf"{folder.evaluations} cannot be read: "):
         folder.read_evaluations()
+
+
+def results(successes: list[list[int]] | None, returns: list[list[float]]) -> EpisodeResults:
+    array = np.array(returns)
+    lengths = np.full(array.shape, 30)
+    played = np.isfinite(array).all(axis=1)
+    rates = None if successes is None else np.array(successes)
+    return EpisodeResults(rates, np.nan_to_num(array), lengths, np.arange(array.shape[1]), played)
+
+
+def test_an_evaluation_is_one_line() -> None:
+    text = describe_evaluation(1000, "offline", results([[1, 0]], [[-10, -21]]), [3])
+    assert text == (
+        "evaluation at step 1000 (offline): success 50.0% over 2 episodes, mean return -15.50, mean length 30.0"
+    )
+
+
+def test_stacked_seeds_have_a_mean_and_a_value_each() -> None:
+    text = describe_evaluation(7, "online", results([[1, 0], [1, 1]], [[-1, -1], [-2, -2]]), [3, 8])
+    assert "success 75.0% over 2 episodes (seed 3: 50.0%, seed 8: 100.0%), mean return -1.50, " in text
+
+
+def test_a_replica_that_did_not_play_does_not_count() -> None:
+    text = describe_evaluation(7, "online", results(None, [[np.nan, 0], [-2, -4]]), [3, 8])
+    assert "mean return -3.00 over 2 episodes (seed 8: -3.00), " in text
+
+
+@pytest.mark.parametrize(
+    ("returns", "digits"),
+    [([-1483.2, 12.0], 0), ([123.4], 1), ([12.34, -0.1], 2), ([0.0123], 5), ([0.0], 1), ([], 1), ([25_000_000.0], 0)],
+)
+def test_returns_are_shown_with_four_significant_digits_of_the_largest(returns, digits):
+    assert RETURN.digits(returns) == digits

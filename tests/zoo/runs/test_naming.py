@@ -1,10 +1,9 @@
 """Names of methods, and which runs share one."""
 
-from tests.zoo.runs.test_read import write_run
+from tests.zoo.runs.test_read import CUBE, write_run
+from zoo.report.tables.scores import differences_table
 from zoo.runs.naming import what_differs
 from zoo.runs.read import read_runs
-
-CUBE = "cube-double-play-singletask-task1-v0"
 
 
 def names(tables):
@@ -24,6 +23,9 @@ def test_many_differences_give_letters_instead_of_a_long_name(tmp_path):
     }
     differ = what_differs(found.runs, set(found.runs["method"]))
     assert differ["a method with a name b"] == {"gamma": "0.5", "inverse_temperature": "99.0"}
+    table = differences_table(found, set(found.runs["method"]))
+    assert [entry.text for entry in table.rows[1]] == ["a method with a name b", "gamma 0.5; inverse_temperature 99.0"]
+    assert {"method": "a method with a name d", "field": "gamma", "value": "0.99"} in table.data
 
 
 def test_one_of_several_differences_that_come_together_makes_the_name(tmp_path):
@@ -51,10 +53,9 @@ def test_failed_run_with_settings_of_its_own_is_a_method_and_renames_no_other(tm
 
 
 def test_failed_run_without_an_evaluation_belongs_to_the_runs_by_return_of_its_environment(tmp_path):
-    write_run(tmp_path / "a", env="Pendulum-v1", offline=(), online=(1.0, 2.0), has_success=False)
-    bad = write_run(
-        tmp_path / "b", env="Pendulum-v1", seed=1, offline=(), online=(1.0, 2.0), has_success=False, state="failed"
-    )
+    more = {"env": "Pendulum-v1", "offline": (), "online": (1.0, 2.0), "has_success": False}
+    write_run(tmp_path / "a", **more)
+    bad = write_run(tmp_path / "b", seed=1, state="failed", **more)
     (bad / "evaluations.npz").unlink()
     assert names(read_runs([tmp_path])) == {"a": "qam", "b": "qam"}
 

@@ -11,7 +11,7 @@ import yaml
 from zoo.runs.protocol import protocol_differences
 from zoo.runs.read import read_runs, split_environment
 
-ENV = "scene-play-singletask-task1-v0"
+ENV, CUBE = "scene-play-singletask-task1-v0", "cube-double-play-singletask-task1-v0"
 
 
 def write_run(
@@ -48,17 +48,11 @@ def write_run(
         arrays["results"] = np.array(counts)[:, None] + np.linspace(-1, 1, episodes)
     np.savez(folder / "evaluations.npz", **arrays)
     values = {
-        "algo": algo,
-        "env": env,
-        "seed": seed,
-        "offline_steps": every * len(offline),
-        "online_steps": every * len(online),
-        "eval_episodes": episodes,
-        "sparse": True,
+        "algo": algo, "env": env, "seed": seed, "offline_steps": every * len(offline),
+        "online_steps": every * len(online), "eval_episodes": episodes, "sparse": True,
         "dataset": {"name": "scene-play-v0", "size": 1_000_000, "fingerprint": "0123456789abcdef"},
-        "settings": {"net_arch": [512, 512, 512, 512], "gamma": 0.99, **(settings or {})},
-        **config,
-    }
+        "settings": {"net_arch": [512, 512, 512, 512], "gamma": 0.99, **(settings or {})}, **config,
+    }  # fmt: skip
     (folder / "config.yml").write_text(yaml.safe_dump(values))
     if state == "running":  # nobody holds the lock; an older status would be that of a dead run
         updated = datetime.datetime.now(datetime.UTC).isoformat()
@@ -90,44 +84,20 @@ def test_evaluations_are_counted_as_integers_with_phase_and_step(tmp_path):
 
 @pytest.mark.parametrize("state", ["running", "failed", "interrupted"])
 def test_run_that_is_not_done_is_listed_with_its_progress_and_not_counted(tmp_path, state):
-    write_run(tmp_path / "run", state=state)
+    run = write_run(tmp_path / "run", state=state)
     tables = read_runs([tmp_path])
     assert reasons(tables)["run"].startswith(f"{state}: at offline step 3,000 of 3,000")
     assert tables.counted().empty
     assert len(tables.evaluations) == 3  # still there to be watched
-
-
-def test_run_that_has_not_been_evaluated_yet_is_listed(tmp_path):
-    run = write_run(tmp_path / "run", state="running")
-    (run / "evaluations.npz").unlink()
-    assert reasons(read_runs([tmp_path]))["run"].startswith("running")
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (lambda run: (run / "evaluations.npz").write_bytes(b"PK\x03\x04nonsense"), "evaluations.npz cannot be read"),
-        (lambda run: (run / "evaluations.npz").unlink(), "evaluations.npz is missing"),
-        (lambda run: (run / "config.yml").write_text("- 1"), "config.yml lacks algo, env, offline_steps"),
-        (lambda run: (run / "status.json").write_text("{"), "status.json cannot be read"),
-        (lambda run: (run / "status.json").write_text('{"state": "well"}'), "status.json has no state out of"),
-    ],
-)
-def test_damaged_run_is_listed_with_the_reason_and_the_others_count(tmp_path, damage, reason):
-    damage(write_run(tmp_path / "bad"))
-    write_run(tmp_path / "good", seed=1)
-    tables = read_runs([tmp_path])
-    assert reasons(tables)["bad"].startswith(reason)
-    assert len(tables.counted()) == 3
+    (run / "evaluations.npz").unlink()  # as before the first evaluation
+    assert reasons(read_runs([tmp_path]))["run"].startswith(state)
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
         ({"successes": np.full((3, 50), 2)}, "successes"),
-        ({"successes": np.full((3, 50), "x")}, "successes"),
         ({"successes": np.zeros((2, 50))}, "successes"),
-        ({"successes": np.zeros(3)}, "successes"),
         ({"successes": None, "results": np.full((3, 50), np.nan)}, "results"),
         ({"results": None}, "results"),
         ({"results": np.full((3, 50), "a")}, "results"),
@@ -135,23 +105,19 @@ def test_damaged_run_is_listed_with_the_reason_and_the_others_count(tmp_path, da
         ({"phase": np.array([1, 0, 1])}, "phase"),
         ({"timesteps": np.array([3, 2, 1])}, "timesteps"),
         ({"timesteps": np.array([1, 2, np.nan])}, "timesteps"),
-        ({"timesteps": np.array([1, 2, 2.5])}, "timesteps"),
         ({"timesteps": np.array([-1, 2, 3])}, "timesteps"),
         ({"timesteps": np.array([1, 2, 2**63], dtype=np.uint64)}, "timesteps"),
         ({"timesteps": np.array([False, True, True])}, "timesteps"),
     ],
 )
 def test_arrays_that_no_evaluation_gives_are_listed(tmp_path, change, named):
-    change_arrays(write_run(tmp_path / "run"), **change)
-    assert reasons(read_runs([tmp_path]))["run"].startswith("evaluations.npz ")
-    assert named in reasons(read_runs([tmp_path]))["run"]
-
-
-def change_arrays(run, **change):
-    """Replace arrays of a run's evaluations; None removes one."""
+    run = write_run(tmp_path / "run")
     with np.load(run / "evaluations.npz") as file:
         arrays = dict(file) | change
     np.savez(run / "evaluations.npz", **{name: array for name, array in arrays.items() if array is not None})
+    (reason,) = reasons(read_runs([tmp_path])).values()
+    assert reason.startswith("evaluations.npz ")
+    assert named in reason
 
 
 def test_run_without_success_is_scored_by_its_mean_return(tmp_path):
@@ -164,12 +130,6 @@ def test_run_without_success_is_scored_by_its_mean_return(tmp_path):
     assert found["successes"].isna().all()
     assert tables.runs["kind"].tolist() == ["return"]
     assert tables.skipped() == []
-
-
-def test_returns_after_other_numbers_of_steps_on_one_environment_are_separate_rows(tmp_path):
-    write_run(tmp_path / "a", env="Pendulum-v1", offline=(), online=(1.0, 2.0), has_success=False)
-    write_run(tmp_path / "b", env="Pendulum-v1", seed=1, offline=(), online=(1.0, 2.0, 3.0), has_success=False)
-    assert methods(read_runs([tmp_path])) == ["qam (online_steps=2,000)", "qam (online_steps=3,000)"]
 
 
 def test_finished_run_without_its_last_evaluation_is_listed(tmp_path):
@@ -213,20 +173,16 @@ def test_runs_of_several_environments_a_seed_make_fewer_updates_and_are_another_
     assert found[0] == found[1] != found[3] == "qam (n_envs=4)"
 
 
-def test_settings_that_differ_between_environments_only_stay_in_one_row(tmp_path):
-    write_run(tmp_path / "a", sparse=True, settings={"inverse_temperature": 1.0})
-    write_run(
-        tmp_path / "b",
-        env="cube-double-play-singletask-task1-v0",
-        sparse=False,
-        settings={"inverse_temperature": 3.0},
-    )
+def test_settings_of_speed_and_those_that_differ_between_environments_only_make_no_other_row(tmp_path):
+    write_run(tmp_path / "a", settings={"inverse_temperature": 1.0, "precision": "fp32", "device": "cpu"})
+    write_run(tmp_path / "b", seed=1, settings={"inverse_temperature": 1.0, "precision": "tf32", "device": "cuda"})
+    write_run(tmp_path / "c", env=CUBE, sparse=False, settings={"inverse_temperature": 3.0})
     assert methods(read_runs([tmp_path])) == ["qam"]
 
 
 def test_numbers_of_steps_that_differ_between_environments_are_separate_rows(tmp_path):
     write_run(tmp_path / "a")
-    write_run(tmp_path / "b", env="cube-double-play-singletask-task1-v0", offline=(1, 2))
+    write_run(tmp_path / "b", env=CUBE, offline=(1, 2))
     assert methods(read_runs([tmp_path])) == ["qam (offline_steps=2,000)", "qam (offline_steps=3,000)"]
 
 
@@ -235,12 +191,6 @@ def test_unfinished_run_says_how_far_its_pretraining_is(tmp_path):
     status = json.loads((path / "status.json").read_text())
     (path / "status.json").write_text(json.dumps(status | {"pretraining_step": 20, "offline_step": 0}))
     assert reasons(read_runs([tmp_path]))["run"] == "running: at pretraining step 20 of 300"
-
-
-def test_speed_settings_do_not_separate_runs(tmp_path):
-    write_run(tmp_path / "a", settings={"precision": "fp32", "device": "cpu"})
-    write_run(tmp_path / "b", seed=1, settings={"precision": "tf32", "device": "cuda"})
-    assert methods(read_runs([tmp_path])) == ["qam"]
 
 
 @pytest.mark.parametrize(
@@ -260,19 +210,16 @@ def test_protocol_difference_names_the_field_and_both_values():
     ours = {"offline_steps": 10_000, "online_steps": 0, "net_arch": "512x4", "sparse": None}
     theirs = {"offline_steps": 1_000_000, "online_steps": 500_000, "net_arch": "512x4", "sparse": True}
     assert protocol_differences("offline", ours, theirs) == ["offline_steps 10,000 against 1,000,000"]
-
-
-def test_dataset_size_may_count_the_last_states():
-    assert protocol_differences("offline", {"dataset_size": 1_001_000}, {"dataset_size": 1_000_000}) == []
-    assert protocol_differences("offline", {"dataset_size": 900_000}, {"dataset_size": 1_000_000})
+    for size, differs in ((1_001_000, False), (900_000, True)):  # a size may count the last states
+        found = protocol_differences("offline", {"dataset_size": size}, {"dataset_size": 1_000_000})
+        assert bool(found) == differs
 
 
 # -- hostile folders --------------------------------------------------------------------------------------------------
 
 HOSTILE = (
-    "abc", "", "=cmd()", "\x1b[2J", "a" * 50_000, 10**30, -1, 1.5, float("nan"), float("inf"), True, None, [], [1],
-    [[]], ["../.."], {}, {"a": {"b": [1]}}, {"x": 1, 1: "x"}, {"size": "abc"}, {"profile": 1, "profile_": 2},
-    datetime.date(2026, 1, 1),
+    "abc", "\x1b[2J", "a" * 50_000, 10**30, -1, float("nan"), True, None, [], [[]], ["../.."], {"a": {"b": [1]}},
+    {"x": 1, 1: "x"}, {"size": "abc"}, {"profile": 1, "profile_": 2}, datetime.date(2026, 1, 1),
 )  # fmt: skip
 """Values that an entry may have which the zoo did not write."""
 
@@ -316,14 +263,10 @@ def test_no_value_of_any_entry_fails_the_others(tmp_path, file, name):
     ("file", "name", "value", "reason"),
     [
         ("status.json", "online_step", True, "status.json has `online_step` = True, expected a whole number >= 0"),
-        ("status.json", "online_step", float("inf"), "status.json has `online_step` = inf"),
-        ("config.yml", "seeds", [], "config.yml has `seeds` = []"),
         ("config.yml", "folders", ["../a"], "config.yml has `folders` = ['../a']"),
-        ("config.yml", "departures", None, "config.yml has `departures` = None"),
         ("config.yml", "label", "a" * 20_000, "config.yml has `label` = 'aaaa"),
         ("config.yml", "settings.net_arch", {"a": {"b": 1}}, "config.yml has `settings.net_arch` = {'a'"),
         ("config.yml", "dataset.size", "abc", "config.yml has `dataset.size` = 'abc'"),
-        ("config.yml", "settings", {"a\x1b": 1}, "config.yml has 'a\\x1b' among its `settings`"),
         ("config.yml", "settings", {"a": {"b_": 1}}, "config.yml has 'a.b_' among its `settings`"),
     ],
 )
@@ -332,32 +275,35 @@ def test_entry_of_another_type_makes_a_run_unreadable(tmp_path, file, name, valu
     assert reasons(read_runs([tmp_path]))["run"].startswith(reason)
 
 
-def replace_by_folder(path):
-    path.unlink()
-    path.mkdir()
-
-
-def replace_by_pipe(path):
-    path.unlink()
-    os.mkfifo(path)
+NONSENSE = {
+    "bytes": "\x00\x1b\xff" * 100,
+    "deep": '{"a":' * 100_000,
+    "long": '"' + "a" * 3_000_000 + '"',
+    "aliases": "a: &a [x,x]\n" + "".join(f"b{n}: &a [*a,*a]\n" for n in range(40)),
+    "other": "- 1",
+}
 
 
 @pytest.mark.parametrize("file", ["config.yml", "status.json", "evaluations.npz"])
-@pytest.mark.parametrize(
-    "damage",
-    [
-        replace_by_folder, replace_by_pipe,
-        lambda path: path.write_bytes(b"\x00\x1b\xff" * 100),
-        lambda path: path.write_text('{"a":' * 100_000),
-        lambda path: path.write_text('"' + "a" * 3_000_000 + '"'),
-        lambda path: path.write_text("a: &a [x,x]\n" + "".join(f"b{n}: &a [*a,*a]\n" for n in range(40))),
-    ],
-    ids=["folder", "pipe", "bytes", "deep", "long", "aliases"],
-)  # fmt: skip
-def test_file_that_holds_nonsense_is_listed_and_the_others_count(tmp_path, file, damage):
+def test_file_that_holds_nonsense_is_listed_and_the_others_count(tmp_path, file):
     write_run(tmp_path / "good", seed=1)
-    damage(write_run(tmp_path / "bad") / file)
+    for name, text in NONSENSE.items():
+        (write_run(tmp_path / name) / file).write_text(text, encoding="latin-1")
+    for name, make in (("folder", os.mkdir), ("pipe", os.mkfifo)):
+        path = write_run(tmp_path / name) / file
+        path.unlink()
+        make(path)
     tables = read_runs([tmp_path])
-    assert reasons(tables)["bad"].startswith(f"{file} ")
-    assert reasons(tables)["bad"].isprintable()
+    assert len(reasons(tables)) == len(NONSENSE) + 2
+    assert all(reason.startswith(f"{file} ") and reason.isprintable() for reason in reasons(tables).values())
     assert len(tables.counted()) == 3
+
+
+def test_missing_parts_of_a_run_are_named(tmp_path):
+    (write_run(tmp_path / "a") / "evaluations.npz").unlink()
+    (write_run(tmp_path / "b") / "config.yml").write_text("- 1")
+    (write_run(tmp_path / "c") / "status.json").write_text('{"state": "well"}')
+    found = reasons(read_runs([tmp_path]))
+    assert found["a"] == "evaluations.npz is missing"
+    assert found["b"].startswith("config.yml lacks algo, env, offline_steps")
+    assert found["c"].startswith("status.json has no state out of")

@@ -33,20 +33,22 @@ def written(logs: Path, state: str, seed: int = 3, **more: Any) -> RunFolder:
     return folder
 
 
-def with_checkpoint(folder: RunFolder, step: int) -> RunFolder:
-    checkpoint = folder.path / "checkpoint" / f"step_{step:09d}.0"
+def with_checkpoint(step: int, *folders: RunFolder, keeps: bool = True) -> Path:
+    """Write a checkpoint of runs that are trained together; one of older versions does not keep what they are."""
+    checkpoint = folders[0].path / "checkpoint" / f"step_{step:09d}.0"
     checkpoint.mkdir(parents=True)
+    for replica, folder in enumerate(folders):
+        for name, content in folder.identity.items() if keeps else ():
+            (checkpoint / f"{replica}.{name}").write_bytes(content)
     write_manifest(checkpoint, format=FORMAT)
-    return folder
+    return checkpoint
 
 
 def stack(logs: Path, *states: str) -> list[RunFolder]:
     """Write the folders of stacked seeds 5, 6, ..."""
-    together = {
-        "seeds": [5 + k for k in range(len(states))],
-        "folders": [f"some-v0_{k + 1}" for k in range(len(states))],
-    }
-    return [written(logs, state, seed=5 + k, **together) for k, state in enumerate(states)]
+    seeds = [5 + k for k in range(len(states))]
+    together = {"seeds": seeds, "folders": [f"some-v0_{k + 1}" for k in range(len(states))]}
+    return [written(logs, state, seed=seed, **together) for state, seed in zip(states, seeds, strict=True)]
 
 
 def names(run: StoredRun | None) -> list[str]:
@@ -87,15 +89,8 @@ def test_the_nearest_run_differs_in_the_fewest_settings_and_is_the_newest_of_tho
 
 def test_differences_are_named_with_both_values() -> None:
     there = {"settings.gamma": 0.99, "dataset.fingerprint": "0123456789ab", "label": None, "settings.tau": 1}
-    now = {
-        "settings.gamma": 0.995,
-        "dataset.fingerprint": "ba9876543210",
-        "label": "mine",
-        "eval_seed": 0,
-        "settings.tau": 1,
-    }
-    choice = choose(now, [1], [stored("a", there, [0], "running")])
-    assert choice.differences == (
+    now = {"settings.gamma": 0.995, "dataset.fingerprint": "ba9876543210", "label": "mine", "eval_seed": 0}
+    assert choose(now | {"settings.tau": 1}, [1], [stored("a", there, [0], "running")]).differences == (
         "gamma: 0.99 there, 0.995 now",
         "dataset.fingerprint: 01234567 there, ba987654 now",
         "label: none there, mine now",
@@ -122,14 +117,12 @@ def test_the_newest_unfinished_run_is_found(tmp_path: Path) -> None:
 
 def test_a_stack_of_which_some_have_failed_is_finished_when_the_others_are(tmp_path: Path) -> None:
     _, second = stack(tmp_path, "failed", "running")
-    found = find_run(tmp_path, RECORD, [5, 6])
-    assert found is not None
-    assert not found.is_done
-    found.folders[0].release()
-    second.write_status("done", 6, 0, 0)
-    found = find_run(tmp_path, RECORD, [5, 6])
-    assert found is not None
-    assert found.is_done
+    for is_done in (False, True):
+        found = find_run(tmp_path, RECORD, [5, 6])
+        assert found is not None
+        assert found.is_done == is_done
+        found.folders[0].release()
+        second.write_status("done", 6, 0, 0)
 
 
 def test_a_run_that_another_process_is_at_is_refused(tmp_path: Path) -> None:
@@ -140,9 +133,8 @@ def test_a_run_that_another_process_is_at_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    folder = with_checkpoint(written(tmp_path, "interrupted"), 4)
-    (checkpoint,) = folder.path.glob("checkpoint/*")
-    write_manifest(checkpoint, format=99)
+    folder = written(tmp_path, "interrupted")
+    write_manifest(with_checkpoint(4, folder, keeps=False), format=99)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UsageError, match=r"format 99.*without --resume$"):
         find_run(tmp_path, RECORD, [3])
@@ -151,22 +143,17 @@ def test_a_run_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path) -
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "why"),
-    [("config.yml", None, "is missing"), ("status.json", "{", "Expecting property name")],
-)
+@pytest.mark.parametrize("name", ["config.yml", "status.json"])
 def test_a_run_with_checkpoints_is_not_passed_over_in_silence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str | None, why: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    folder = with_checkpoint(written(tmp_path, "running"), 10)
+    folder = written(tmp_path, "running")
+    with_checkpoint(10, folder, keeps=False)
     (folder.path / "manifest.json").unlink()  # as in the folders of older versions
-    (folder.path / name).unlink()
-    if text is not None:
-        (folder.path / name).write_text(text)
-    with pytest.raises(UsageError, match=rf"{folder.path} has checkpoints and may be the run to resume") as error:
+    (folder.path / name).write_text("{")
+    why = re.escape(f"({folder.path / name} ")
+    with pytest.raises(UsageError, match=rf"{folder.path} has checkpoints and may be the run to resume.*{why}"):
         find_run(tmp_path, RECORD, [3])
-    assert f"({folder.path / name} " in str(error.value)
-    assert why in str(error.value)
     other = written(tmp_path, "running")
     assert names(find_run(tmp_path, RECORD, [3])) == [other.path.name]
     assert f"warning: {folder.path} has checkpoints, but it cannot be read: " in capsys.readouterr().err
@@ -176,65 +163,41 @@ def test_a_run_whose_configuration_is_damaged_is_known_from_its_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = written(tmp_path, "running")
-    checkpoint = folder.path / "checkpoint" / "step_000000010.0"
-    checkpoint.mkdir(parents=True)
-    (checkpoint / "0.config.yml").write_bytes(folder.config.read_bytes())
-    write_manifest(checkpoint, format=FORMAT)
+    with_checkpoint(10, folder)
     folder.config.write_bytes(folder.config.read_bytes().replace(b"0.9", b"0.8"))
     assert names(find_run(tmp_path, RECORD, [3])) == [folder.path.name]
     assert "config.yml is damaged: its SHA-256 is not that of what was written; its newest" in capsys.readouterr().err
 
 
-def stack_with_a_checkpoint(logs: Path) -> list[RunFolder]:
-    """Write the folders of stacked seeds 5 and 6, of which the checkpoint has kept what they are."""
-    folders = stack(logs, "interrupted", "interrupted")
-    checkpoint = folders[0].path / "checkpoint" / "step_000000010.0"
-    checkpoint.mkdir(parents=True)
-    for replica, folder in enumerate(folders):
-        (checkpoint / f"{replica}.config.yml").write_bytes(folder.config.read_bytes())
-    write_manifest(checkpoint, format=FORMAT)
-    return folders
-
-
-def test_a_deleted_folder_of_a_stack_is_filled_from_its_checkpoint(tmp_path: Path) -> None:
-    folders = stack_with_a_checkpoint(tmp_path)
+def test_a_deleted_folder_of_a_stack_is_filled_from_its_checkpoint_unless_another_run_has_got_it(
+    tmp_path: Path,
+) -> None:
+    folders = stack(tmp_path, "interrupted", "interrupted")
+    with_checkpoint(10, *folders)
     shutil.rmtree(folders[1].path)
     found = find_run(tmp_path, RECORD, [5, 6])
     assert names(found) == [folder.path.name for folder in folders]
     restore_files(found.folders, find_checkpoints(folders[0].checkpoints)[0])
     assert folders[1].read_config()["seed"] == 6
-
-
-def test_a_folder_that_another_run_has_got_since_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    folders = stack_with_a_checkpoint(tmp_path)
+    found.folders[0].release()
     shutil.rmtree(folders[1].path)
-    other = written(tmp_path, "interrupted", seed=6)
-    assert other.path == folders[1].path
+    assert written(tmp_path, "interrupted", seed=6).path == folders[1].path
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UsageError, match=f"{re.escape(str(other.path))} .* is another run now"):
+    with pytest.raises(UsageError, match=f"{re.escape(str(folders[1].path))} .* is another run now"):
         find_run(tmp_path, RECORD, [5, 6])
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    ("damaged", "claim"), [("args.yml", None), ("args.yml", "logs/c"), ("manifest.json", "logs/c")]
-)
-def test_who_started_a_run_is_known_from_its_checkpoint_where_that_is_damaged(
-    tmp_path: Path, damaged: str, claim: str | None
-) -> None:
-    folder = written(tmp_path, "running")
-    folder.write_origin({"claim": claim}, {})
-    checkpoint = folder.path / "checkpoint" / "step_000000010.0"
-    checkpoint.mkdir(parents=True)
-    for name, content in folder.identity.items():
-        (checkpoint / f"0.{name}").write_bytes(content)
-    write_manifest(checkpoint, format=FORMAT)
-    (folder.path / damaged).write_text("{")
-    if claim is None:
-        assert names(find_run(tmp_path, RECORD, [3])) == [folder.path.name]
-    else:
-        with pytest.raises(UsageError, match="belongs to a suite"):
-            find_run(tmp_path, RECORD, [3])
+@pytest.mark.parametrize("damaged", ["args.yml", "manifest.json"])
+def test_a_run_of_a_suite_is_known_from_its_checkpoint_where_that_is_damaged(tmp_path: Path, damaged: str) -> None:
+    for logs, claim in ((tmp_path / "suite", "logs/c"), (tmp_path / "alone", None)):
+        folder = written(logs, "running")
+        folder.write_origin({"claim": claim}, {})
+        with_checkpoint(10, folder)
+        (folder.path / damaged).write_text("{")
+    assert names(find_run(tmp_path / "alone", RECORD, [3])) == ["some-v0_1"]
+    with pytest.raises(UsageError, match="belongs to a suite"):
+        find_run(tmp_path / "suite", RECORD, [3])
 
 
 def test_other_software_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,9 +206,7 @@ def test_other_software_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     versions["packages"]["mujoco"] = "2.0"
     folder.write_origin({}, versions)
     assert find_run(tmp_path, RECORD, [3]) is not None
-    assert (
-        "goes on with other software, so it may differ in its last bits: mujoco 2.0 there, " in capsys.readouterr().err
-    )
+    assert "goes on with other software, so it may differ in its last bits: mujoco 2.0" in capsys.readouterr().err
 
 
 # -- what is said -----------------------------------------------------------------------------------------------------
@@ -266,7 +227,7 @@ def test_the_run_that_goes_on_is_named_with_its_position(
 ) -> None:
     folder = written(tmp_path, "running", pretraining_steps=pretrain)
     if step is not None:
-        with_checkpoint(folder, step)
+        with_checkpoint(step, folder)
     assert find_run(tmp_path, RECORD | {"pretraining_steps": pretrain}, None) is not None
     assert capsys.readouterr().err == f"resuming {folder.path} (seed 3) {position}\n"
 
@@ -283,18 +244,11 @@ def test_where_none_matches_the_nearest_is_named(tmp_path: Path, capsys: pytest.
 # -- the result of a run that is done ---------------------------------------------------------------------------------
 
 
-def evaluated(folder: RunFolder, success: int) -> None:
-    results = EpisodeResults(
-        np.array([[success, 0]]), np.array([[-1.0, -2.0]]), np.ones((1, 2)), np.arange(2), np.ones(1)
-    )
-    history = EvaluationHistory()
-    history.append(30, 1, results)
-    folder.write_evaluations(history.arrays())
-
-
 def test_a_run_that_is_done_has_the_result_of_its_end(tmp_path: Path) -> None:
     folder = written(tmp_path, "done")
-    evaluated(folder, 1)
+    history, columns = EvaluationHistory(), ([[1, 0]], [[-1.0, -2.0]], [[1, 1]], [0, 1], [1])
+    history.append(30, 1, EpisodeResults(*map(np.array, columns)))
+    folder.write_evaluations(history.arrays())
     (folder.path / "learning_curve.png").touch()
     found = find_run(tmp_path, RECORD, [3])
     assert found is not None

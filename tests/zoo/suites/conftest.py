@@ -13,5 +13,6 @@ from tests.zoo.suites.tiny import Project
 def reference(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Return a project whose suite was trained here, undisturbed."""
     project = Project(tmp_path_factory.mktemp("reference"), data, seconds=0.0)
-    project.finish(project.start("--launcher", "local", "--workers", "2"), 400)
+    with project.started("--launcher", "local", "--workers", "2") as driver:
+        project.finish(driver, 400)
     return project

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, descendants, end, is_alive, logs_beside, wait_for
+from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, descendants, is_alive, logs_beside, wait_for
 from zoo.benchmark import main
 from zoo.errors import BAD_INPUT, INTERRUPTED
 
@@ -45,30 +45,29 @@ def node_of(cluster: Any, pid: int) -> Any:
     )
 
 
+@pytest.fixture
+def words(cluster: Any) -> tuple[str, ...]:
+    return ("--launcher", "ray", "--ray-address", cluster.address, *WORKERS)
+
+
+@pytest.fixture
+def project(data: Path, tmp_path: Path) -> Project:
+    return Project(tmp_path / "project", data, seconds=0.05)
+
+
 def test_a_suite_survives_the_death_of_a_node(
-    cluster: Any, data: Path, reference: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Any, words: tuple[str, ...], project: Project, reference: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = Project(tmp_path / "project", data, seconds=0.05)
-    driver = project.start("--launcher", "ray", "--ray-address", cluster.address, *WORKERS)
-    try:
+    with project.started(*words) as driver:
         first = project.wait_for_training()
-        old = descendants(first["pid"])
+        old = [first["pid"], *descendants(first["pid"])]
         project.update_takes(2.0)  # so that the old training process is not at its end before it is taken over
         cluster.remove_node(node_of(cluster, first["pid"]), allow_graceful=False)
-
-        def later() -> bool:
-            return any(claim["job"] == first["job"] and claim["path"] != first["path"] for claim in project.claims())
-
-        waited = wait_for(later, 200, "for another life of the worker")
-        ended = wait_for(lambda: not any(map(is_alive, [first["pid"], *old])), 60, "for the end of the old process")
+        project.wait_for_another_life(first)
+        wait_for(lambda: not any(map(is_alive, old)), 60, "for the end of the old process")
         project.update_takes(0.0)
         result = project.finish(driver, 400)
-        before = project.fingerprints()
-        print(f"\ncontinued after {waited:.1f} s; the old processes ended {ended:.1f} s after that")
-        time.sleep(3)
-        assert project.fingerprints() == before
-    finally:
-        end(driver)
+        project.assert_unchanged_since(project.fingerprints())
     assert result["done"] == JOBS
     assert sorted(record["outcome"] for record in project.ended()) == [*["done"] * JOBS, "lost"]
     assert "resuming" in logs_beside(first)
@@ -76,25 +75,17 @@ def test_a_suite_survives_the_death_of_a_node(
 
 
 def test_ctrl_c_writes_checkpoints_and_the_same_command_continues(
-    cluster: Any, data: Path, reference: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...], project: Project, reference: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = Project(tmp_path / "project", data, seconds=0.05)
-    words = ("--launcher", "ray", "--ray-address", cluster.address, *WORKERS)
-    drivers = [project.start(*words)]
-    try:
+    with project.started(*words) as driver:
         project.wait_for_training()
-        begin = time.monotonic()
-        drivers[0].send_signal(signal.SIGINT)
-        assert drivers[0].wait(120) == INTERRUPTED, project.said()
-        print(f"\nstopped after {time.monotonic() - begin:.1f} s")
-        assert not project.claims()
-        records = project.ended()
-        assert {record["outcome"] for record in records} == {"interrupted"}
-        drivers.append(project.start(*words))
-        assert project.finish(drivers[1], 400)["done"] == JOBS
-    finally:
-        for driver in drivers:
-            end(driver)
+        driver.send_signal(signal.SIGINT)
+        assert driver.wait(120) == INTERRUPTED, project.said()
+    assert not project.claims()
+    records = project.ended()
+    assert {record["outcome"] for record in records} == {"interrupted"}
+    with project.started(*words) as driver:
+        assert project.finish(driver, 400)["done"] == JOBS
     assert len(project.ended()) == JOBS + len(records)
     assert_equal_runs(project, reference, monkeypatch)
 

@@ -1,4 +1,4 @@
-"""What a suite's file means, and what is refused in it."""
+"""What a suite's file means, what is refused in it, and how far its runs are."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from zoo.errors import UsageError
+from zoo.suites.jobs import Job, Machine, State
+from zoo.suites.overview import Look, Trial, describe, forecast, summary
 from zoo.suites.suite import SHIPPED, Run, Suite, find_suite, read_suite, select
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -26,24 +28,15 @@ def runs(folder: Path, **values: Any) -> list[Run]:
     return read_suite(write(folder, **values)).runs()
 
 
-def test_every_algorithm_runs_on_every_environment_with_all_seeds_at_once(tmp_path: Path) -> None:
-    found = runs(tmp_path, algorithms=["fql", "qam"], environments=[MAZE, "scene-play-singletask-task2-v0"])
-    assert [(run.algo, run.env, run.seeds) for run in found] == [
-        ("fql", MAZE, (0, 1)),
-        ("qam", MAZE, (0, 1)),
-        ("fql", "scene-play-singletask-task2-v0", (0, 1)),
-        ("qam", "scene-play-singletask-task2-v0", (0, 1)),
-    ]
-
-
-def test_a_domain_stands_for_its_five_tasks_and_any_other_name_for_itself(tmp_path: Path) -> None:
-    found = [run.env for run in runs(tmp_path, environments=["scene-play", "mine:Unversioned"])]
-    assert found == [*(f"scene-play-singletask-task{task}-v0" for task in range(1, 6)), "mine:Unversioned"]
+def test_every_algorithm_runs_on_every_environment_and_a_domain_stands_for_its_five_tasks(tmp_path: Path) -> None:
+    found = runs(tmp_path, algorithms=["fql", "qam"], environments=[MAZE, "scene-play", "mine:Unversioned"])
+    tasks = [MAZE, *(f"scene-play-singletask-task{task}-v0" for task in range(1, 6)), "mine:Unversioned"]
+    expected = [(algo, task, (0, 1)) for task in tasks for algo in ("fql", "qam")]
+    assert [(run.algo, run.env, run.seeds) for run in found] == expected
 
 
 @pytest.mark.parametrize(
-    ("at_once", "groups"),
-    [(1, [(0,), (1,), (2,), (7,)]), (3, [(0, 1, 2), (7,)]), ("all", [(0, 1, 2, 7)])],
+    ("at_once", "groups"), [(1, [(0,), (1,), (2,), (7,)]), (3, [(0, 1, 2), (7,)]), ("all", [(0, 1, 2, 7)])]
 )
 def test_seeds_are_trained_in_groups(tmp_path: Path, at_once: int | str, groups: list[tuple[int, ...]]) -> None:
     assert [run.seeds for run in runs(tmp_path, seeds=["0-2", 7], seeds_at_once=at_once)] == groups
@@ -73,14 +66,10 @@ def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path: P
     [
         ({"algorithm": ["fql"]}, "algorithms"),
         ({"seeds": None}, "seeds"),
-        ({"seeds": [1, 1]}, "seeds"),
         ({"seeds_at_once": 0}, "seeds_at_once"),
-        ({"algorithms": "fql"}, "algorithms"),
         ({"algorithms": ["fqll"]}, "closest: fql"),
         ({"algorithms": ["fql", {"algo": "fql"}]}, "label"),
-        ({"algorithms": [{"label": "mine"}]}, "algo"),
         ({"algorithms": [{"algo": "fql", "param": {}}]}, "closest: params"),
-        ({"params": [1]}, "params"),
         ({"params": {5: 1}}, "names as its keys"),
         ({"overrides": [{"params": 2}]}, "params"),
         ({"environments": [None]}, "environments"),
@@ -118,3 +107,56 @@ def test_runs_are_selected_by_patterns() -> None:
     assert len(select(suite.runs(), [], [])) == 4
     with pytest.raises(UsageError, match="`dsrl`"):
         select(suite.runs(), ["dsrl"], [])
+
+
+def look(
+    algo: str, env: str, state: State, seconds: float | None = None, size: int = 0, seeds: int = 2, reason: str = ""
+) -> Look:
+    run = Run(algo, f"{env}-singletask-task1-v0", tuple(range(seeds)))
+    return Look(Job(run, Machine(Path("logs")), (), algo, {}, 1_000), state, seconds, size, reason)
+
+
+def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain() -> None:
+    looks = [
+        look("fql", "scene-play", State.DIVERGED, seconds=1.0),  # before its last step
+        look("fql", "scene-play", State.DONE, seconds=20.0, size=400),
+        look("fql", "cube-single-play", State.DONE, seconds=99.0, size=600),
+        look("fql", "scene-play", State.WAITING, seeds=4),
+    ]
+    found = forecast(looks)
+    assert (found.seconds, found.measured, found.left) == (pytest.approx(40.0), 1, 1)
+    assert found.disk_bytes == 4 * 250
+    trials = {"fql": Trial(seconds_per_step=9.0, folder_bytes=1.0)}  # which says less
+    assert forecast(looks, trials=trials).seconds == pytest.approx(40.0)
+
+
+def test_without_such_a_job_a_trial_tells_the_time_then_the_same_algorithm_then_all() -> None:
+    done = look("fql", "scene-play", State.DONE, seconds=20.0)
+    left = look("qam", "scene-play", State.WAITING)
+    trial = Trial(seconds_per_step=0.5, folder_bytes=7.0)
+    assert forecast([done, left], trials={"qam": trial}).seconds == pytest.approx(0.5 * 2_000)
+    assert forecast([done, left]).seconds == pytest.approx(20.0)
+    elsewhere = look("qam", "cube-single-play", State.DONE, seconds=60.0)
+    assert forecast([done, elsewhere, left]).seconds == pytest.approx(60.0)
+
+
+def test_what_was_never_tried_has_no_estimate_and_what_is_done_costs_nothing() -> None:
+    left, done = look("qam", "scene-play", State.WAITING), look("qam", "scene-play", State.DIVERGED)
+    assert summary([left], forecast([left]))["hours_left"] is None
+    assert "nothing is known of their time" in describe([left], None, forecast([left]))
+    found = summary([done], forecast([done]))
+    assert (found["hours_left"], found["gigabytes_left"]) == (0.0, 0.0)
+
+
+def test_failures_are_named_with_their_reason_and_counted() -> None:
+    looks = [
+        look("qam", "scene-play", State.FAILED, reason="no luck"),
+        look("fql", "scene-play", State.DIVERGED, reason="training diverged: NaN"),
+        look("bc", "scene-play", State.DONE, seconds=3_600.0, size=10**9),
+    ]
+    found = summary(looks, forecast(looks))
+    assert (found["failed"], found["diverged"], found["done"], found["runs"]) == (1, 1, 1, 6)
+    assert [problem["reason"] for problem in found["problems"]] == ["no luck", "training diverged: NaN"]
+    text = describe(looks, 4, forecast(looks))
+    assert "failed: qam on scene-play-singletask-task1-v0, seeds 0, 1: no luck" in text
+    assert "1.0 h of one worker, 0.2 h with 4 workers, and 1.0 GB; 0 of 1 by finished jobs" in text

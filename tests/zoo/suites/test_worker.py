@@ -6,14 +6,12 @@ import json
 import os
 import pickle
 import shutil
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.zoo.suites.tiny import is_alive
+from tests.zoo.suites.tiny import is_alive, wait_for
 from zoo.runs.claims import Claims
 from zoo.suites import worker as worker_module
 from zoo.suites.jobs import Job, Machine, State
@@ -21,12 +19,11 @@ from zoo.suites.suite import Run, Suite
 from zoo.suites.worker import Plan, Worker, WorkerThread
 
 FAKE = """
-import json, os, signal, subprocess, sys, time
+import os, signal, subprocess, sys, time
 from pathlib import Path
-folder, outcome, claim = Path(sys.argv[1]), sys.argv[2], sys.argv[sys.argv.index("--claim") + 1]
+folder, outcome = Path(sys.argv[1]), sys.argv[2]
 with open(folder / "starts", "a") as file:
     file.write(outcome + "\\n")
-code = {"done": 0, "refused": 2, "fails": 1, "waits": 0}.get(outcome, 0)
 if outcome == "prints":
     print("o" * 10**6)
     print("e" * 10**6, file=sys.stderr)
@@ -35,18 +32,14 @@ if outcome == "leaves":
     (folder / "server").write_text(str(server.pid))
 if outcome == "quits":
     os._exit(0)
-if outcome == "deaf":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    (folder / "ready").touch()
-    time.sleep(60)
-if outcome == "once" and len((folder / "starts").read_text().splitlines()) == 1:
-    code = 1
-if outcome == "waits":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
-    (folder / "ready").touch()
-    time.sleep(60)
 if outcome == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
+if outcome in ("deaf", "waits"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if outcome == "deaf" else lambda *_: sys.exit(3))
+    (folder / "ready").touch()
+    time.sleep(60)
+is_first = len((folder / "starts").read_text().splitlines()) == 1
+code = {"refused": 2, "fails": 1, "once": int(is_first)}.get(outcome, 0)
 if code == 0:
     (folder / "done").touch()
 print("the reason", file=sys.stderr)
@@ -117,7 +110,7 @@ def test_neither_what_a_job_prints_nor_what_it_leaves_behind_keeps_a_worker(tmp_
     assert [end["outcome"] for end in claims_of(worker).ended()] == ["done"]
     if outcome == "leaves":
         server = int((tmp_path / "logs" / "server").read_text())
-        wait_until(lambda: not is_alive(server))
+        wait_for(lambda: not is_alive(server), pause=0.02)
 
 
 @pytest.mark.parametrize(("outcome", "times"), [("fails", 3), ("killed", 3), ("quits", 3), ("refused", 1), ("once", 2)])
@@ -143,18 +136,19 @@ def test_a_worker_that_waits_trains_the_job_when_its_holder_gives_up(
     assert claim is not None
     thread = WorkerThread(worker)
     thread.start()
-    wait_until(lambda: "waiting for jobs that other programs train" in caplog.text)
+    wait_for(lambda: "waiting for jobs that other programs train" in caplog.text, pause=0.02)
     assert not (tmp_path / "logs" / "starts").exists()
     claim.release("interrupted")
     thread.join(timeout=30)
     assert starts(tmp_path) == 1
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+def begin(worker: Worker) -> WorkerThread:
+    """Let a worker begin, and wait until its job runs."""
+    thread = WorkerThread(worker)
+    thread.start()
+    wait_for((worker.plan.machine.log_folder / "ready").exists, pause=0.02)
+    return thread
 
 
 @pytest.mark.parametrize("outcome", ["waits", "deaf"])
@@ -163,9 +157,7 @@ def test_a_worker_that_is_stopped_lets_its_run_write_a_checkpoint_or_kills_it(
 ) -> None:
     monkeypatch.setattr(worker_module, "STOP_SECONDS", 0.2 if outcome == "deaf" else 30.0)
     worker = make_worker(tmp_path, outcome)
-    thread = WorkerThread(worker)
-    thread.start()
-    wait_until((tmp_path / "logs" / "ready").exists)
+    thread = begin(worker)
     worker.stop()
     thread.join(timeout=30)
     assert thread.error is None
@@ -175,11 +167,9 @@ def test_a_worker_that_is_stopped_lets_its_run_write_a_checkpoint_or_kills_it(
 
 def test_claims_that_are_removed_under_a_worker_are_made_again(tmp_path: Path) -> None:
     worker = make_worker(tmp_path, "waits", waits=True)
-    thread = WorkerThread(worker)
-    thread.start()
-    wait_until((tmp_path / "logs" / "ready").exists)
+    thread = begin(worker)
     shutil.rmtree(tmp_path / "logs" / ".claims")
-    wait_until(lambda: starts(tmp_path) == 2)
+    wait_for(lambda: starts(tmp_path) == 2, pause=0.02)
     worker.stop()
     thread.join(timeout=30)
     assert thread.error is None
@@ -188,9 +178,7 @@ def test_claims_that_are_removed_under_a_worker_are_made_again(tmp_path: Path) -
 
 def test_a_later_life_of_a_worker_ends_the_earlier_one_and_its_run(tmp_path: Path) -> None:
     earlier = make_worker(tmp_path, "waits")
-    thread = WorkerThread(earlier)
-    thread.start()
-    wait_until((tmp_path / "logs" / "ready").exists)
+    thread = begin(earlier)
     later = pickle.loads(pickle.dumps(make_worker(tmp_path, "done")))
     later()
     thread.join(timeout=30)

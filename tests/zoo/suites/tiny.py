@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,34 +52,31 @@ class Project:
         folder.mkdir(exist_ok=True)
         (folder / "slow_fql.py").write_text(AGENT)
         self.update_takes(seconds)
-        suite: dict[str, Any] = {
-            "algorithms": ["slow_fql:SlowFQL"],
-            "environments": [ENV],
-            "seeds": f"{SEEDS[0]}-{SEEDS[-1]}",
-            "seeds_at_once": 2,
-            "quick": True,
-            "dataset_dir": str(data),
+        suite = {
+            "algorithms": ["slow_fql:SlowFQL"], "environments": [ENV], "seeds": f"{SEEDS[0]}-{SEEDS[-1]}",
+            "seeds_at_once": 2, "quick": True, "dataset_dir": str(data),
             "params": {
-                "net_arch": [16, 16],
-                "batch_size": 8,
-                "flow_steps": 2,
-                "offline_steps": 150,
-                "eval_freq": 50,
-                "eval_episodes": 2,
-                "save_freq": 40,
+                "net_arch": [16, 16], "batch_size": 8, "flow_steps": 2, "offline_steps": 150, "eval_freq": 50,
+                "eval_episodes": 2, "save_freq": 40,
             },
-        }
+        }  # fmt: skip
         (folder / "suite.yml").write_text(yaml.safe_dump(suite))
 
-    def start(self, *words: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start the benchmark program; what it says lies in ``said``."""
+    @contextmanager
+    def started(self, *words: str, environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+        """Start the benchmark program; what it says lies in ``said``. It ends with the block."""
         command = [sys.executable, str(ROOT / "zoo" / "benchmark.py"), "suite.yml", "-f", str(self.logs), *words]
         command += ["--no-report", "--device", "cpu", "--num-threads", "1"]
         variables = {**os.environ, **(environment or {}), "OMP_NUM_THREADS": "1"}
         with (self.folder / "said").open("a") as said:
-            return subprocess.Popen(
+            driver = subprocess.Popen(
                 command, cwd=self.folder, env=variables, stdout=subprocess.PIPE, stderr=said, text=True
             )
+        try:
+            yield driver
+        finally:
+            driver.kill()
+            driver.wait()
 
     def said(self) -> str:
         return (self.folder / "said").read_text()
@@ -106,11 +103,7 @@ class Project:
         return [{**json.loads(file.read_text()), "job": file.parent.name} for file in files]
 
     def wait_for_training(self, is_meant: Callable[[dict[str, Any]], bool] = lambda claim: True) -> dict[str, Any]:
-        """Return a claim under which a run is past its first checkpoint and evaluation.
-
-        :param is_meant: whether it may be a certain claim.
-        """
-
+        """Return a claim, which may be restricted, under which a run is past its first checkpoint and evaluation."""
         found: list[dict[str, Any]] = []
 
         def is_past() -> bool:
@@ -119,6 +112,19 @@ class Project:
 
         wait_for(is_past, 240, "for an evaluation")
         return found[0]
+
+    def wait_for_another_life(self, first: Mapping[str, Any]) -> None:
+        """Wait until the job of a claim is under another one."""
+
+        def later() -> bool:
+            return any(claim["job"] == first["job"] and claim["path"] != first["path"] for claim in self.claims())
+
+        wait_for(later, 200, "for another life of the worker")
+
+    def assert_unchanged_since(self, before: Mapping[str, Any]) -> None:
+        """Check after a while that no file of the run folders is another."""
+        time.sleep(3)
+        assert self.fingerprints() == before
 
     def update_takes(self, seconds: float) -> None:
         """Change how long an update takes, of every run from now on."""
@@ -166,13 +172,12 @@ def assert_equal_runs(project: Project, reference: Project, monkeypatch: Any) ->
         assert all(torch.equal(found[name], wanted[name]) for name in wanted), seed
 
 
-def wait_for(condition: Callable[[], Any], seconds: float, what: str = "") -> float:
-    """Wait until something holds, and return for how long."""
-    begin = time.monotonic()
+def wait_for(condition: Callable[[], Any], seconds: float = 30, what: str = "", pause: float = 0.2) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() - begin < seconds, f"waited in vain {what}"
-        time.sleep(0.2)
-    return time.monotonic() - begin
+        assert time.monotonic() < end, f"waited in vain {what}"
+        time.sleep(pause)
 
 
 def descendants(pid: int) -> list[int]:
@@ -194,10 +199,3 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    """End a program that a failed test has left."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGKILL)
-        process.wait()

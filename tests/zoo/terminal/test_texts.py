@@ -1,9 +1,10 @@
-"""Texts of strangers do nothing where they are shown: in a terminal, a spreadsheet, a table of a paper."""
+"""What programs say and where it is kept; texts of strangers do nothing where they are shown."""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from zoo import compare
 from zoo.errors import UsageError
 from zoo.report.tables.entries import Entry, Table
 from zoo.report.tables.texts import to_csv, to_latex, to_markdown
-from zoo.terminal.messages import log, messages
+from zoo.terminal.messages import FILE_ONLY, keep_in, log, messages
 from zoo.terminal.tables import print_table
 from zoo.terminal.texts import check_label, csv_cell, printable
 
@@ -45,8 +46,6 @@ def test_label_that_no_line_can_show_is_refused(label: str) -> None:
     assert str(raised.value).isprintable()
 
 
-# -- where they are shown ---------------------------------------------------------------------------------------------
-
 HOSTILE = "=1<script>alert(1)</script>[a](javascript:b)|\\input{/etc/passwd}$x_1%&#^~"
 
 
@@ -55,15 +54,11 @@ def hostile_table() -> Table:
                  [{"method": HOSTILE, "mean": -0.5}])  # fmt: skip
 
 
-def test_csv_tables_run_nothing() -> None:
+def test_tables_in_files_run_nothing_and_hold_no_html_no_link_and_no_further_cell() -> None:
     (row,) = csv.DictReader(io.StringIO(to_csv(hostile_table())))
     assert row == {"method": f"'{HOSTILE}", "mean": "-0.5"}
-
-
-def test_markdown_tables_hold_no_html_no_link_and_no_further_cell() -> None:
     text = to_markdown(hostile_table())
-    assert "<" not in text
-    assert "](" not in text
+    assert not re.search(r"<|\]\(", text)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.replace(r"\|", "").count("|") for line in rows} == {3}
 
@@ -113,3 +108,48 @@ def test_comparison_of_hostile_runs_writes_and_shows_harmless_texts(
         if path.suffix == ".csv":
             cells = [cell for row in csv.reader(io.StringIO(text)) for cell in row]
             assert not [cell for cell in cells if cell.startswith("=")], path
+
+
+STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ "
+
+
+def lines_of(folder: Path) -> list[str]:
+    """Return a run's log without the time stamps, which every line must have."""
+    lines = (folder / "run.log").read_text().splitlines()
+    assert all(re.match(STAMP, line) for line in lines)
+    return [re.sub(f"^{STAMP}", "", line) for line in lines]
+
+
+def test_a_runs_log_has_what_was_said_before_its_folder_existed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with messages(1):
+        log.info("first\nand more")
+        keep_in([tmp_path])
+        log.warning("second")
+    assert lines_of(tmp_path) == ["first", "and more", "warning: second"]
+    assert capsys.readouterr().err == "first\nand more\nwarning: second\n"
+
+
+def test_what_is_for_the_file_is_not_on_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with messages(2):
+        keep_in([tmp_path])
+        log.log(FILE_ONLY, "details")
+        log.info("news", extra={"hint": " (more in the manual)"})
+    assert capsys.readouterr().err == "news (more in the manual)\n"
+    assert lines_of(tmp_path) == ["details", "news"]
+
+
+def test_a_log_that_cannot_be_written_is_named_once_and_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.mkdir()
+    (bad / "run.log").mkdir(parents=True)
+    with messages(1):
+        keep_in([bad, good])
+        for text in ("first", "second"):
+            log.info("%s", text)
+    warning = f"warning: {bad / 'run.log'} is incomplete, because it cannot be written: Is a directory"
+    assert sorted(capsys.readouterr().err.splitlines()) == sorted(["first", "second", warning])
+    assert sorted(lines_of(good)) == sorted(["first", "second", warning])

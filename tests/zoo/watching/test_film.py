@@ -1,29 +1,26 @@
-"""A film shows every episode, from its first moment to its end."""
+"""Films and what they show: every episode as an evaluation plays it, and what a policy thinks."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.zoo.models.conftest import ENV, STEPS, maze_model
 from zoo.baselines import SAC
 from zoo.envs.make import make_env
 from zoo.envs.rendering import prepare_drawing
 from zoo.errors import UsageError
-from zoo.models.agent import Agent
+from zoo.models.agent import Agent, agent_of_run, find_run
+from zoo.models.play import play
 from zoo.watching import film
 from zoo.watching.film import Film, find_maze
 from zoo.watching.pictures import AGENT, CAPTION, GOAL, draw_caption
-
-
-def agent_of(id: str = "qam", episodes: int = 2, **more: Any) -> Agent:
-    policy = maze_model(id, seed=3).policy
-    return replace(Agent(id, policy, Path("here"), ENV, STEPS, episodes), **more)
+from zoo.watching.stage import FAN, Imagination, Lane, Mind, Stage, Thoughts
 
 
 def shot(shown: Film, every: int = 1) -> list[tuple[np.ndarray, bool]]:
@@ -37,7 +34,7 @@ def has(image: np.ndarray, colour: tuple[int, int, int]) -> bool:
 
 
 def test_without_a_camera_a_maze_is_a_map_with_agent_and_goal() -> None:
-    frames = shot(Film(agent_of(), has_camera=False))
+    frames = shot(Film(agent_of("qam"), has_camera=False))
     assert [is_last for _, is_last in frames] == ([False] * 12 + [True]) * 2
     assert all(frame.shape == (480 + 2 * CAPTION, 480, 3) for frame, _ in frames)
     assert all(has(frame, AGENT) and has(frame, GOAL) for frame, _ in frames)
@@ -45,7 +42,7 @@ def test_without_a_camera_a_maze_is_a_map_with_agent_and_goal() -> None:
 
 
 def test_a_grid_shows_as_many_episodes_and_leaves_places_empty() -> None:
-    frames = shot(Film(agent_of(episodes=3), grid=(1, 2), has_camera=False), every=12)
+    frames = shot(Film(agent_of("qam", 3), grid=(1, 2), has_camera=False), every=12)
     assert len({frame.shape for frame, _ in frames}) == 1
     both, alone = frames[0][0], frames[-1][0]
     assert both.shape == (256 + 2 * CAPTION, 2 * 256 + 4, 3)
@@ -57,14 +54,14 @@ def test_a_grid_shows_as_many_episodes_and_leaves_places_empty() -> None:
 def test_the_episodes_that_have_succeeded_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     captions = []
     monkeypatch.setattr(film, "draw_caption", lambda *words: captions.append(words[1:3]) or draw_caption(*words))
-    shot(Film(agent_of(episodes=3), grid=(1, 2), has_camera=False), every=12)
+    shot(Film(agent_of("qam", 3), grid=(1, 2), has_camera=False), every=12)
     told = [tally for text, tally in captions if text == "qam in pointmaze-medium-navigate task1"]
     assert told == ["", "0 of 2 succeeded", "0 of 2 succeeded", "0 of 3 succeeded"]
 
 
 @pytest.mark.parametrize("id", ["qam", "bc", "rebrac"])
 def test_thoughts_are_shown_beside_the_map(id: str) -> None:
-    frames = shot(Film(agent_of(id, episodes=1), explain=True, has_camera=False), every=6)
+    frames = shot(Film(agent_of(id, 1), explain=True, has_camera=False), every=6)
     assert {frame.shape for frame, _ in frames} == {(512 + 2 * CAPTION, 512 + 448, 3)}
     assert all((frame[:512, 512:] != 255).any() for frame, _ in frames)
 
@@ -87,3 +84,101 @@ def test_a_maze_is_shown_whole_with_its_teleports() -> None:
     assert 48 < metres < 50  # 12 cells of 4 metres
     assert raw.model.mat("wall").rgba.max() == 1 > raw.model.mat("wall").rgba[:3].max()
     env.close()
+
+
+def agent_of(id: str, episodes: int = 2, **settings: Any) -> Agent:
+    policy = maze_model(id, seed=3, **settings).policy
+    return Agent(algo=id, policy=policy, source=Path("here"), env=ENV, env_kwargs=STEPS, episodes=episodes)
+
+
+def thoughts_of(agent: Agent) -> tuple[Thoughts, Lane]:
+    stage = Stage(agent)
+    (lane,) = next(stage.play())
+    return Mind(agent.policy).think(lane), lane  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 9])
+def test_step_by_step_has_the_results_of_an_evaluation(logs: Path, lanes: int) -> None:
+    agent = agent_of_run(find_run(logs, "qam", ENV))
+    stage, moments = Stage(agent, lanes), []
+    assert len(stage.lanes) == min(lanes, 4)
+    for shown in stage.play():
+        moments.append((shown[0].length, shown[0].has_new_chunk))
+    assert moments[:13] == [(length, length % 3 == 0 and length < 12) for length in range(13)]  # chunks of 3
+    expected, _ = play(agent, n_envs=1)
+    np.testing.assert_equal(vars(stage.results()), vars(expected))
+    stage.close()
+
+
+STEPS_OF_3 = {"flow_steps": 3}
+
+
+@pytest.mark.parametrize(
+    ("id", "settings", "stages"),
+    [
+        *(("qam", STEPS_OF_3, 4), ("qam_e", STEPS_OF_3, 4), ("qgf", STEPS_OF_3, 4), ("bc", STEPS_OF_3, 4)),
+        *(("fql", {}, 2), ("rebrac", {}, 1)),
+    ],
+)
+def test_the_played_chunk_is_among_the_thoughts(id: str, settings: dict[str, Any], stages: int) -> None:
+    thoughts, lane = thoughts_of(agent_of(id, **settings))
+    np.testing.assert_allclose(thoughts.chunks[thoughts.played], lane.chunk, atol=1e-5)
+    assert thoughts.chunks.shape == (FAN, 3, 2)
+    assert len(thoughts.stages) == stages
+    assert all(stage.shape == (FAN, 2) for stage in thoughts.stages)
+    assert (thoughts.values is None) == (id == "bc")
+
+
+def test_the_best_candidate_is_played_and_all_are_shown() -> None:
+    thoughts, lane = thoughts_of(agent_of("ifql", best_of_n=20))
+    assert thoughts.values is not None
+    assert (thoughts.values.shape, thoughts.played) == ((20,), thoughts.values.argmax())
+    np.testing.assert_allclose(thoughts.chunks[thoughts.played], lane.chunk, atol=1e-5)
+
+
+def test_noise_becomes_an_action_in_euler_steps() -> None:
+    agent = agent_of("qam", flow_steps=3)
+    thoughts, lane = thoughts_of(agent)
+    x, nets = lane.noise["action"][None, None].clone(), agent.policy.nets  # type: ignore[union-attr]
+    rows = torch.as_tensor(lane.observation, dtype=torch.float32)[None, None]
+    with torch.no_grad():
+        for step, stage in enumerate(thoughts.stages[:-1]):
+            np.testing.assert_allclose(stage[0], x[0, 0, :2], atol=1e-5)
+            x = x + 1 / 3 * nets.fine_tuned(rows, x, step / 3)
+    np.testing.assert_allclose(thoughts.stages[-1][0], x.clamp(-1, 1)[0, 0, :2], atol=1e-5)
+
+
+def test_values_are_the_critics() -> None:
+    agent = agent_of("qam")
+    thoughts, lane = thoughts_of(agent)
+    rows = torch.as_tensor(lane.observation, dtype=torch.float32).expand(1, FAN, -1)
+    flat = torch.as_tensor(thoughts.chunks.reshape(1, FAN, -1))  # the maze's actions are in [-1, 1]
+    with torch.no_grad():
+        expected = agent.policy.nets.critic(rows, flat).mean(1)[0]  # type: ignore[union-attr]
+    np.testing.assert_allclose(thoughts.values, expected, atol=1e-4)  # type: ignore[arg-type]
+
+
+def test_thinking_changes_no_episode() -> None:
+    agent = agent_of("qam")
+    returns = []
+    for thinks in (True, False):
+        stage, mind = Stage(agent), Mind(agent.policy)  # type: ignore[arg-type]
+        imagination = Imagination(agent)
+        for lanes in stage.play():
+            if thinks and not lanes[0].is_over:
+                imagination.paths(lanes[0].env, mind.think(lanes[0]).chunks)
+        returns.append((stage.results().returns, lanes[0].observation))
+        imagination.close()
+    for with_thoughts, without in zip(*returns, strict=True):
+        np.testing.assert_array_equal(with_thoughts, without)
+
+
+def test_the_imagined_path_of_the_played_chunk_is_the_one_that_is_taken() -> None:
+    agent = agent_of("qam", 1)
+    stage, imagination, taken = Stage(agent), Imagination(agent), []
+    for lanes in stage.play():
+        if lanes[0].has_new_chunk and not taken:
+            path = imagination.paths(lanes[0].env, lanes[0].chunk[None])[0]
+        taken.append(np.array(lanes[0].env.env.unwrapped.get_xy()))  # type: ignore[attr-defined]
+    np.testing.assert_allclose(path, taken[: len(path)], atol=1e-9)
+    assert np.abs(path - path[0]).max() > 0.01

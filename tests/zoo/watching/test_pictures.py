@@ -1,30 +1,24 @@
-"""Drawings show what they say, where they say it."""
+"""Drawings show what they say, where they say it; videos and windows show what they are given."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import imageio.v2 as imageio
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
-from zoo.watching.pictures import (
-    HIGH,
-    LOW,
-    MIDDLE,
-    MazeMap,
-    MazePicture,
-    Panel,
-    Sheet,
-    colours_of,
-    draw_chunks,
-    draw_close_up,
-    draw_flow,
-    draw_values,
-    fitted,
-    put_together,
-    ticks,
-    widened,
-)
+from zoo.errors import UsageError
+from zoo.watching import pictures
+from zoo.watching.pictures import MazeMap, MazePicture, Panel, Sheet, fitted, put_together, ticks, widened
 from zoo.watching.stage import Thoughts
+from zoo.watching.video import check_video, open_video
 
 # . # .   y = 4
 # . . #   y = 0, and x = 0 is the left column
@@ -46,22 +40,23 @@ def test_y_points_up_and_the_maze_is_in_the_middle() -> None:
 
 
 def test_colours_go_from_the_lowest_to_the_highest_value() -> None:
-    assert colours_of(thoughts(values=[3.0, 1.0, 2.0])) == [HIGH, LOW, MIDDLE]
-    assert colours_of(thoughts(values=[2.0, 2.0, 2.0])) == colours_of(thoughts()) == [MIDDLE] * 3
+    low, middle, high = pictures.LOW, pictures.MIDDLE, pictures.HIGH
+    for values, expected in (([3.0, 1.0, 2.0], [high, low, middle]), ([2.0] * 3, [middle] * 3), (None, [middle] * 3)):
+        assert pictures.colours_of(thoughts(values=values)) == expected
 
 
 @pytest.mark.parametrize(("size", "stages"), [(2, 4), (1, 4), (2, 1), (5, 2)])
 def test_thoughts_about_actions_of_any_size_are_drawn(size: int, stages: int) -> None:
     what, paths = thoughts(size, stages), np.zeros((3, 2, 2))
-    drawn = [draw_flow(SIZE, what), draw_chunks(SIZE, what, (-1, 1))]
-    drawn.append(draw_close_up(SIZE, what, paths, MAZE, 1.0, [(0.0, 0.0)]))
+    drawn = [pictures.draw_flow(SIZE, what), pictures.draw_chunks(SIZE, what, (-1, 1))]
+    drawn.append(pictures.draw_close_up(SIZE, what, paths, MAZE, 1.0, [(0.0, 0.0)]))
     assert all(each.size == SIZE and len(each.getcolors(1 << 16) or []) > 2 for each in drawn)
 
 
 @pytest.mark.parametrize("values", [np.zeros((1, 3)), np.full((5, 3), -120.0), np.arange(12.0).reshape(4, 3)])
 def test_values_are_drawn_from_the_first_step_on_and_where_they_are_all_the_same(values: np.ndarray) -> None:
     limits = widened((0.0, 0.0), values)
-    assert draw_values(SIZE, values, [(0, float(values[0, 0]))], limits).size == SIZE
+    assert pictures.draw_values(SIZE, values, [(0, float(values[0, 0]))], limits).size == SIZE
 
 
 def test_an_axis_is_widened_with_room_and_then_stays() -> None:
@@ -91,3 +86,99 @@ def test_pictures_are_put_together_in_rows_and_keep_their_shape() -> None:
 @pytest.mark.parametrize(("low", "high", "expected"), [(-3, 3, [-2, 0, 2]), (-120.3, -76.1, [-120, -100, -80])])
 def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
     assert ticks(low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("ending", "speed"), [("gif", 20), ("mp4", 30)])
+def test_pictures_come_back(ending: str, speed: int, tmp_path: Path) -> None:
+    path = tmp_path / f"video.{ending}"
+    check_video(path)
+    with open_video(path) as add:
+        for shade in (0, 200):
+            add(Image.new("RGB", (64, 48), (shade, shade, shade)), shade == 200)
+    with imageio.get_reader(path) as reader:
+        frames = [frame[..., :3] for frame in reader]
+    assert frames[0].shape == (48, 64, 3)
+    assert frames[0].mean() == pytest.approx(0, abs=8)
+    assert frames[-1].mean() == pytest.approx(200, abs=8)
+    assert length_of(path, speed) == pytest.approx((2 + 0.8 * speed) / speed, abs=0.01)  # the last picture stays
+
+
+def length_of(path: Path, speed: int) -> float:
+    """Return how long a video takes, in seconds; a GIF has one long picture for several that are the same."""
+    with imageio.get_reader(path) as reader:
+        if path.suffix == ".mp4":
+            return reader.count_frames() / speed
+    with Image.open(path) as image:
+        return sum(frame.info["duration"] for frame in ImageSequence.Iterator(image)) / 1000
+
+
+def test_a_video_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def record() -> None:
+        with open_video(tmp_path / "video.gif") as add:
+            add(Image.new("RGB", (64, 48)), False)
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        record()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["video.avi", "video", "missing/video.gif"])
+def test_what_cannot_be_written_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"`--video` (must end in \.mp4 or \.gif|needs the folder)"):
+        check_video(tmp_path / name)
+
+
+def test_without_ffmpeg_a_gif_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(UsageError, match=r"`pip install imageio-ffmpeg`, or record a GIF: .*video\.gif"):
+        check_video(tmp_path / "video.mp4")
+    check_video(tmp_path / "video.gif")
+
+
+ROOT = Path(__file__).parents[3]
+PROGRAM = """
+import sys
+from PIL import Image
+from zoo.errors import Interrupted, UsageError
+from zoo.watching.window import glfw, open_window
+
+picture = Image.new("RGB", (150, 120), "red")
+with open_window("a picture") as show:
+    try:
+        show(picture, True)
+    except UsageError:
+        sys.exit("no window")
+    print("shown", flush=True)
+    sys.stdin.readline()
+    glfw.set_window_should_close(show.__self__._handle, True)
+    try:
+        show(picture, False)
+    except Interrupted as error:
+        print(error, flush=True)
+"""
+
+
+@pytest.fixture
+def screen() -> Iterator[str]:
+    """Return the name of a screen."""
+    read, write = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "320x240x24"]
+    with subprocess.Popen(command, pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        os.close(write)
+        with os.fdopen(read) as number:
+            yield f":{number.readline().strip()}"
+        server.terminate()
+
+
+@pytest.mark.skipif(shutil.which("Xvfb") is None, reason="needs Xvfb")
+def test_a_picture_is_shown_until_the_window_is_closed(screen: str) -> None:
+    variables = {key: value for key, value in os.environ.items() if key != "PYOPENGL_PLATFORM"} | {"DISPLAY": screen}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, env=variables, text=True, **pipes) as program:
+        assert program.stdout is not None
+        said = program.stdout.readline()
+        if not said and "no window" in program.communicate()[1]:
+            pytest.skip("needs OpenGL on Xvfb's screen")
+        assert said == "shown\n"
+        assert program.communicate("\n", timeout=60)[0] == "the window was closed before all episodes were over\n"

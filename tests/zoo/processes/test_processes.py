@@ -1,0 +1,216 @@
+"""Processes: waiting for their answers, environments that fail in them, and how long one may be quiet."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing.process
+import os
+import signal
+import time
+from collections.abc import Iterator
+from ctypes import c_uint64
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests.zoo.conftest import pretend_cores
+from tests.zoo.envs.toys import TOY
+from zoo.envs.make import find_spec, make_env
+from zoo.errors import EnvironmentFault
+from zoo.playing import pool
+from zoo.processes import heartbeat
+from zoo.processes.environments import WatchedVecEnv
+from zoo.processes.heartbeat import Watch, beat, beat_on
+from zoo.processes.serving import ServingProcess, WorkerError, WorkerLost, wait_for_answers
+
+
+class Waiter:
+    """Answers as soon as a file is there."""
+
+    spaces = "ready"
+
+    def wait(self, file: Path) -> str:
+        while not file.exists():
+            time.sleep(0.001)
+        return file.name
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def waiters() -> Iterator[list[ServingProcess]]:
+    processes = [ServingProcess(Waiter, "wait", what="waiter", name=name) for name in "ab"]
+    assert [process.receive() for process in processes] == ["ready", "ready"]
+    yield processes
+    for process in processes:
+        process.hang_up()
+    for process in processes:
+        process.close()
+
+
+def test_the_first_to_answer_is_there_before_the_others(waiters: list[ServingProcess], tmp_path: Path) -> None:
+    for process, name in zip(waiters, "ab", strict=True):
+        process.send(tmp_path / name)
+    (tmp_path / "b").touch()
+    assert wait_for_answers(waiters, 0.0) == [waiters[1]]
+    assert waiters[1].receive() == "b"
+    (tmp_path / "a").touch()
+    assert wait_for_answers(waiters[:1], 0.0) == [waiters[0]]
+    assert waiters[0].receive() == "a"
+
+
+@pytest.mark.parametrize(("cores", "pipe_bytes"), [(1, 0), (2, 0), (3, 0), (3, pool.PIPE_BYTES)])
+def test_a_pool_reports_every_environment_once(monkeypatch: pytest.MonkeyPatch, cores: int, pipe_bytes: int) -> None:
+    monkeypatch.setattr(pool, "PIPE_BYTES", pipe_bytes)
+    pretend_cores(monkeypatch, cores)
+    envs = pool.EnvPool(find_spec(TOY), {}, 5)
+    try:
+        assert len(envs._workers) == cores
+        envs.send([], np.empty((0, 1, 2), np.float32), {number: number for number in range(5)})
+        for _ in range(3):
+            running: list[int] = []
+            while (progress := envs.receive()) is not None:
+                running += progress.running
+                assert progress.observations.shape == (len(progress.running), 3)
+                assert progress.endings == {}
+            assert sorted(running) == [0, 1, 2, 3, 4]
+            envs.send(running, np.zeros((5, 1, 2), np.float32), {})
+    finally:
+        envs.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "limit"), [(OSError(errno.EMFILE, "Too many open files"), "ulimit -n"), (EOFError(), "ulimit -u")]
+)
+def test_a_process_that_cannot_be_started_says_which_limit_to_raise(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, limit: str
+) -> None:
+    def refuse(self: object) -> None:
+        raise error
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
+    with pytest.raises(WorkerError, match=limit):
+        ServingProcess(Waiter, "wait", what="waiter", name="a")
+
+
+ACTIONS = np.zeros((2, 2), np.float32)
+
+
+@pytest.fixture
+def switch(tmp_path: Path) -> Path:
+    return tmp_path / "fail"
+
+
+@pytest.fixture
+def pair(switch: Path, request: pytest.FixtureRequest) -> Iterator[WatchedVecEnv]:
+    """Two environments that fail, as the test's parameter says, from when the file exists."""
+    failing = getattr(request, "param", "raise")
+    env = WatchedVecEnv([partial(make_env, TOY, failure=failing, failure_file=str(switch)) for _ in range(2)])
+    for index in range(2):
+        env.env_method("be_called", f"training environment {index}", indices=[index])
+    env.seed(3)
+    env.reset()
+    env.step(ACTIONS)
+    yield env
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("pair", "kind", "message"),
+    [
+        ("raise", WorkerError, "training environment 0(?s:.*)ArithmeticError: the toy broke"),
+        ("os._exit", WorkerLost, "training environment 0` ended with exit code 0 .* --resume"),
+        (
+            "observation",
+            EnvironmentFault,
+            r"got observation\[1\] = nan from `Toy-v0`, training environment 0, at step 2 of its episode",
+        ),
+        ("SIGKILL", WorkerLost, "training environment 0` was killed by signal 9 .* --resume"),
+    ],
+    indirect=["pair"],
+)
+def test_what_goes_wrong_is_raised_here(pair: WatchedVecEnv, switch: Path, kind: type[Exception], message: str) -> None:
+    switch.touch()
+    with pytest.raises(kind, match=message):
+        pair.step(ACTIONS)
+
+
+def test_a_process_that_is_stopped_is_not_waited_for_for_ever(
+    pair: WatchedVecEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "LEAST_PATIENCE", 0.3)
+    monkeypatch.setattr(heartbeat, "PATIENCE_FACTOR", 1.0)
+    monkeypatch.setattr(heartbeat, "LOOK_SECONDS", 0.02)
+    (hanging,) = pair.env_method("process_id", indices=[1])
+    os.kill(hanging, signal.SIGSTOP)
+    with pytest.raises(WorkerLost, match=r"training environment 1` hung: .* --resume"):
+        pair.step(ACTIONS)
+    begin = time.monotonic()
+    pair.close()
+    assert time.monotonic() - begin < 10
+    with pytest.raises(ProcessLookupError):
+        os.kill(hanging, 0)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Return a clock that is set by hand."""
+    found = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: found.now)
+    return found
+
+
+def wait(watch: Watch, clock: SimpleNamespace, seconds: float) -> None:
+    """Let time pass, with a look every second."""
+    for _ in range(round(seconds)):
+        clock.now += 1.0
+        watch.look()
+
+
+def test_a_process_may_take_long_to_build(clock: SimpleNamespace) -> None:
+    watch = Watch(c_uint64())
+    wait(watch, clock, heartbeat.FIRST_PATIENCE)
+    assert not watch.is_hanging
+    wait(watch, clock, 1)
+    assert watch.is_hanging
+
+
+def test_patience_follows_from_the_longest_time_between_two_beats(clock: SimpleNamespace) -> None:
+    count = c_uint64()
+    watch = Watch(count)
+    wait(watch, clock, 300)  # building says nothing about steps
+    watch.answered()
+    assert watch.patience == heartbeat.LEAST_PATIENCE
+    for seconds in (3, 40, 5):
+        wait(watch, clock, seconds)
+        count.value += 1
+        watch.look()
+    assert watch.patience == pytest.approx(40 * heartbeat.PATIENCE_FACTOR, abs=30)
+    wait(watch, clock, 200)
+    assert not watch.is_hanging
+
+
+def test_the_time_in_which_everything_was_suspended_does_not_count(clock: SimpleNamespace) -> None:
+    watch = Watch(c_uint64())
+    watch.answered()
+    for _ in range(5):
+        clock.now += 3600.0
+        watch.look()
+    assert not watch.is_hanging
+    assert watch.quiet == 5 * heartbeat.LONGEST_GAP
+
+
+def test_a_beat_is_seen_by_who_watches() -> None:
+    count = c_uint64()
+    try:
+        beat_on(count)
+        beat()
+        assert count.value == 1
+    finally:
+        beat_on(None)
+    beat()  # nobody watches
+    assert count.value == 1
