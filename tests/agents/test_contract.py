@@ -112,7 +112,6 @@ def test_loaded_model_goes_on_learning_as_the_saved_one_does(id: str, tmp_path: 
     model.save(tmp_path / "model")
     loaded = type(model).load(tmp_path / "model", SpacesEnv(4, 2), device="cpu")
     loaded.set_logger(model.logger)
-    assert loaded.replay_buffer is not None
     loaded.replay_buffer.load_dataset(toy_dataset())
     for each in (model, loaded):
         each.set_random_seed(7)
@@ -244,7 +243,6 @@ def test_offline_training_without_a_dataset_is_refused() -> None:
 def test_online_only_training_plays_uniform_actions_first() -> None:
     model = tiny_model("qam", learning_starts=50, buffer_size=60)
     model.learn(50)
-    assert model.replay_buffer is not None
     expected = SpacesEnv(4, 2).action_space
     expected.seed(0)
     drawn = [expected.sample() for _ in range(50)]

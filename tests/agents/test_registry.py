@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,20 +14,16 @@ from agents.models import model_class
 from agents.qam import QAM
 from agents.registry import BUILT_IN, origin_of
 from docs import make_tables
+from tests.agents.testing.mistakes import example
 from tests.common.toys import tiny_model
 from zoo.errors import UsageError
 from zoo.settings.config import load_config
 
-PAGE = Path(__file__).parents[2] / "docs" / "register.md"
-
 
 @pytest.fixture
-def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    (tmp_path / "my_agents.py").write_text(code)
+def own_module(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "my_agents.py").write_text(example())
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("agents.registry._entries", dict(agents.registry._entries))
-    monkeypatch.delitem(sys.modules, "my_agents", raising=False)
     return "my_agents:WeightedBC"
 
 

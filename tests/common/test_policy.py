@@ -84,7 +84,6 @@ def test_a_state_of_something_else_is_refused() -> None:
 def test_inputs_of_predict_are_not_changed() -> None:
     policy, seen, starts = policy_of(), observations(), np.array([True, False, False, True])
     _, state = policy.predict(seen)
-    assert state is not None
     before = [array.copy() for array in (seen, *state, starts)]
     policy.predict(seen, state, starts)
     for array, copy in zip((seen, *state, starts), before, strict=True):
@@ -137,11 +136,8 @@ def test_stacked_seeds_plan_anew_only_where_a_chunk_is_used_up() -> None:
     policy, before, now = policy_of(seeds=[5, 6]), observations(4), observations(4, seed=1)
     _, state = policy.predict(before, deterministic=True)
     _, fresh = policy.predict(now, deterministic=True)
-    assert state is not None
-    assert fresh is not None
     starts = np.array([False, True, False, False])
     actions, after = policy.predict(now, state, starts, deterministic=True)
-    assert after is not None
     expected = np.where(starts[:, None, None], fresh[0], state[0])
     np.testing.assert_array_equal(after[0], expected)
     np.testing.assert_array_equal(actions, expected[np.arange(4), [1, 0, 1, 1]])

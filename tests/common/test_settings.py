@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +13,11 @@ import pytest
 
 import agents
 from agents.common.common_settings import OF_NETWORKS
+from agents.common.search import choice, linear_range, log_range
 from agents.common.settings import Declared, setting
+from agents.common.validation import closest_names, integer, number, one_of
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
+from zoo.baselines import algorithm_ids, find_algorithm, settings_of
 
 Word = Literal["one", "two"]
 
@@ -88,7 +93,6 @@ def test_a_fixed_setting_can_be_changed_until_the_object_is_finished() -> None:
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_every_setting_says_what_it_means_and_the_constructor_takes_it(id: str) -> None:
     entry = agents.get(id)
-    assert entry.method is not None
     parameters = inspect.signature(entry.algorithm).parameters
     for name, declared in entry.method.declared().items():
         assert declared.doc.endswith("."), name
@@ -147,3 +151,89 @@ def test_changed_settings_are_saved(tmp_path: Path) -> None:
     assert loaded.settings() == model.settings()
     assert loaded.policy.method is loaded.method
     np.testing.assert_array_equal(actions_of(loaded), actions_of(model))
+
+
+# -- where tuning looks for a value -----------------------------------------------------------------------------------
+
+
+class Searched(Declared):
+    weight: float = setting(default=2.0, above=0, search=log_range(0.1, 10.0), doc="Weight.")
+    count: int = setting(default=1, at_least=1, search=choice(1, 4), doc="Count.")
+
+
+def _one(name: str, value: object) -> int:
+    if value != 1:
+        raise ValueError(f"`{name}` must be 1")
+    return 1
+
+
+class Again(Searched):
+    weight: float = setting(default=5.0)
+    count: int = setting(default=1, check=_one)
+
+
+def test_a_subclass_inherits_where_to_search_unless_it_has_a_check_of_its_own() -> None:
+    assert Again.declared()["weight"].search == log_range(0.1, 10.0)
+    assert Again.declared()["count"].search is None
+    assert Searched.declared()["count"].search == choice(1, 4)
+
+
+def test_a_range_is_written_as_the_command_line_takes_it() -> None:
+    assert str(log_range(0.1, 100.0)) == "0.1:100.0:log"
+    assert str(linear_range(1, 8)) == "1:8"
+    assert str(choice(1, None, True, "a")) == "[1, null, true, a]"
+
+
+@pytest.mark.parametrize("algo", algorithm_ids())
+def test_every_declared_search_keeps_to_the_bounds_of_its_setting(algo: str) -> None:
+    declared = settings_of(find_algorithm(algo).algorithm)
+    searched = {name: found for name, found in declared.items() if found.search is not None}
+    assert "learning_rate" in searched
+    for found in searched.values():
+        assert [found.checked(value) for value in found.search.ends] == list(found.search.ends)
+
+
+def test_the_declarations_are_at_hand_for_an_own_agent() -> None:
+    assert (agents.log_range, agents.linear_range, agents.choice) == (log_range, linear_range, choice)
+
+
+# -- checks of numbers and words --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [1, 0.5, np.float32(0.25), np.int64(1)])
+def test_number_returns_a_float(value: float) -> None:
+    got = number("rho", value, at_least=0, at_most=1)
+    assert type(got) is float
+    assert got == value
+
+
+def test_number_accepts_only_inclusive_bounds_themselves() -> None:
+    assert number("x", 0, at_least=0) == 0
+    assert number("x", 1, at_most=1) == 1
+    with pytest.raises(ValueError, match=re.escape("`x` must be a finite number > 0, got 0")):
+        number("x", 0, above=0)
+    with pytest.raises(ValueError, match=re.escape("`x` must be a finite number < 1, got 1")):
+        number("x", 1, below=1)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, math.nan, math.inf, -math.inf, 10**400])
+def test_number_outside_its_range_is_refused_with_the_range(value: float) -> None:
+    message = re.escape(f"`tau` must be a finite number > 0 and <= 1, got {value!r}")
+    with pytest.raises(ValueError, match=message):
+        number("tau", value, above=0, at_most=1)
+
+
+@pytest.mark.parametrize(("value", "kind"), [("1", "str"), (True, "bool"), (None, "NoneType")])
+def test_a_value_of_the_wrong_type_is_refused_with_its_type(value: object, kind: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"`n` must be an int, got {value!r} of type {kind}")):
+        integer("n", value)
+
+
+@pytest.mark.parametrize("value", ["On", "", 1, None, ["on"]])
+def test_word_outside_the_choices_is_refused_with_the_choices(value: object) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"`compile` must be one of auto, on, off, got {value!r}")):
+        one_of("compile", value, ("auto", "on", "off"))
+
+
+def test_closest_names_come_best_first() -> None:
+    assert closest_names("qamf", ["fql", "qam_f", "qam", "dsrl"])[:2] == ["qam_f", "qam"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,17 +29,7 @@ from stable_baselines3.sac.policies import SACPolicy
 import agents
 from agents.common.nets.mlp import StackedMLP
 from tests.common.toys import TINY, assert_same, parameters_of, tiny_model, toy_dataset
-from tests.envs import SpacesEnv, space_env_of
-
-
-class RenderedEnv(SpacesEnv):
-    """Draws one grey picture."""
-
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 30}
-    render_mode = "rgb_array"
-
-    def render(self) -> np.ndarray:
-        return np.full((16, 16, 3), 128, np.uint8)
+from tests.envs import PicturesEnv, SpacesEnv, space_env_of
 
 
 def vector(count: int, episode_length: int = 20) -> DummyVecEnv:
@@ -101,7 +91,6 @@ def test_normalised_environments_train_on_original_observations() -> None:
     model = tiny_model(env=env, learning_starts=4)
     model.learn(20)
     raw = env.get_original_obs()
-    assert model.replay_buffer is not None
     last = model.replay_buffer._observations[model.replay_buffer._pending]
     np.testing.assert_array_equal(last.numpy(), raw)
     batch = model.replay_buffer.sample(8, env)
@@ -124,7 +113,6 @@ def test_trajectories_end_where_training_starts_anew() -> None:
     model = tiny_model(learning_starts=100)
     model.learn(7)
     model.learn(7)
-    assert model.replay_buffer is not None
     assert model.replay_buffer.dones[:14].tolist() == [False] * 6 + [True] + [False] * 7
     assert model.replay_buffer.timeouts[6]
 
@@ -172,7 +160,6 @@ def test_predict_takes_one_observation_or_any_number_of_them() -> None:
     for rows in (1, 3, 10):
         actions, state = model.predict(np.zeros((rows, 4), np.float32))
         assert actions.shape == (rows, 2)
-        assert state is not None
         assert len(state[0]) == rows
 
 
@@ -276,7 +263,7 @@ def test_evaluate_policy_scores_several_environments_at_once() -> None:
 
 def test_episodes_are_recorded_as_videos(tmp_path: Path) -> None:
     pytest.importorskip("moviepy")
-    pictures = DummyVecEnv([lambda: RenderedEnv(4, 2)])
+    pictures = DummyVecEnv([lambda: PicturesEnv(render_mode="rgb_array")])
     env = VecVideoRecorder(pictures, str(tmp_path), record_video_trigger=lambda step: step == 0, video_length=6)
     model = tiny_model(env=env, learning_starts=0)
     observations, state = env.reset(), None

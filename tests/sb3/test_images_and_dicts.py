@@ -146,17 +146,34 @@ def test_a_dataset_of_other_images_is_refused(change: str) -> None:
         model_of("image").load_dataset(dataset)
 
 
-def test_an_environments_nan_is_named_with_its_part() -> None:
-    class Broken(SampledEnv):
-        def step(self, action: NDArray[Any]) -> Any:
-            observation, *others = super().step(action)
-            observation["vector"][1] = np.nan
-            return observation, *others
+class Broken(SampledEnv):
+    """Observes a wrong number."""
 
-    model = agents.QAM("MultiInputPolicy", Broken(MIXED), **TINY)
+    wrong = np.nan
+
+    def step(self, action: NDArray[Any]) -> Any:
+        observation, *others = super().step(action)
+        (observation["vector"] if isinstance(observation, dict) else observation)[1] = self.wrong
+        return observation, *others
+
+
+@pytest.mark.parametrize(
+    ("space", "wrong", "named"),
+    [
+        (MIXED, np.nan, r"`vector`\[0, 1\] = nan from environment 0"),
+        (spaces.Box(-1, 1, (4,)), np.nan, r"observation\[1\] = nan from environment 0 at step \d+; this is a fault of"),
+        (spaces.Box(-1, 1, (4,), np.float64), 1e300, r"observation\[1\] = 1e\+300 from environment 0 at step"),
+    ],
+)
+def test_an_environments_wrong_number_is_named_and_not_blamed_on_training(
+    space: spaces.Space[Any], wrong: float, named: str
+) -> None:
+    env = Broken(space)
+    env.wrong = wrong
+    model = agents.QAM("MultiInputPolicy" if space is MIXED else "MlpPolicy", env, **{**TINY, "learning_starts": 0})
     model.set_logger(configure(None, []))
-    with pytest.raises(ValueError, match=r"got observation `vector`\[0, 1\] = nan from environment 0"):
-        model.learn(3)
+    with pytest.raises(ValueError, match=f"got (observation )?{named}"):
+        model.learn(9)
 
 
 # -- several seeds with our own encoder -------------------------------------------------------------------------------
@@ -217,19 +234,15 @@ def test_images_are_shifted_with_the_probability_and_both_observations_alike() -
 
 @pytest.mark.parametrize("pretraining_steps", [0, 2])
 def test_crops_change_training_and_follow_from_the_seed(pretraining_steps: int) -> None:
-    dataset = dataset_of(spaces.Box(0, 255, (8, 8, 3), np.uint8))
-    models = [cropping_model(pretraining_steps=pretraining_steps) for _ in range(2)]
-    for model in models:
-        model.learn_offline(2, dataset=dataset)
-    assert_same(parameters_of(models[0]), parameters_of(models[1]))
-    always = cropping_model(pretraining_steps=pretraining_steps)
-    always.random_crop = 1.0
-    never = cropping_model(pretraining_steps=pretraining_steps)
-    never.random_crop = 1e-9
-    for model in (always, never):
-        model.learn_offline(2, dataset=dataset)
-    first, second = parameters_of(always), parameters_of(never)
-    assert not torch.equal(first["nets.behaviour.mlp.weights.0"], second["nets.behaviour.mlp.weights.0"])
+    found = []
+    for chance in (0.5, 0.5, 1.0, 1e-9):
+        model = cropping_model(pretraining_steps=pretraining_steps)
+        model.random_crop = chance
+        model.learn_offline(2, dataset=dataset_of(spaces.Box(0, 255, (8, 8, 3), np.uint8)))
+        found.append(parameters_of(model))
+    first, again, always, never = found
+    assert_same(first, again)
+    assert not torch.equal(always["nets.behaviour.mlp.weights.0"], never["nets.behaviour.mlp.weights.0"])
 
 
 @pytest.mark.few

@@ -25,7 +25,6 @@ FLOW = "        flow = nets.flow"
 
 def outcomes(id: str, *skip: str, **settings: Any) -> dict[str, Outcome]:
     method = agents.get(id).method
-    assert method is not None
     return {outcome.check.name: outcome for outcome in run_checks(method, settings, skip)}
 
 

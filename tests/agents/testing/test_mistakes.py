@@ -20,7 +20,6 @@ ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 def test_a_mistake_fails_its_check_with_the_message_that_a_newcomer_needs(name: str, write_agent: WriteAgent) -> None:
     mistake = MISTAKES[name]
     method = agents.get(write_agent(with_mistake(name))).method
-    assert method is not None
     others = {check.name for check in CHECKS} - {"hooks", mistake.check}
     outcomes = {outcome.check.name: outcome for outcome in run_checks(method, skip=others)}
     assert outcomes[mistake.check].state == "fails"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +15,13 @@ import torch
 import agents
 from agents.bc import BC
 from agents.common.batch import return_weighted
-from agents.common.checks.first_update import AgentError, check_first_update
+from agents.common.checks.first_update import AgentError, check_first_update, examine
+from agents.common.checks.habits import Finding
 from agents.common.method import normal
 from agents.common.nets.specs import velocity_field
 from agents.fql import FQL
 from agents.models import model_class
-from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
+from tests.common.toys import TINY, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 
 SPACES = (SpacesEnv(4, 2).observation_space, SpacesEnv(4, 2).action_space)
@@ -125,25 +126,13 @@ def test_a_loss_that_is_meant_to_count_all_rows_is_not_found(recwarn: pytest.War
 # -- when it is made --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def wrong() -> Iterator[Any]:
-    class Wrong(FQL):
-        def losses(self, *arguments: Any) -> Any:
-            return {name: loss.sum() for name, loss in super().losses(*arguments).items()}
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agents.registry._entries", dict(agents.registry._entries))
-        agents.register("wrong", paper="", published_name="Wrong")(Wrong)
-        yield Wrong
-
-
 @pytest.mark.parametrize("begin", ["learn_offline", "learn"])
-def test_it_comes_before_training(wrong: Any, begin: str) -> None:
-    model = tiny_model("wrong")
+def test_it_comes_before_training(begin: str) -> None:
+    wrong = type("Wrong", (FQL,), changed("losses", lambda found: {name: loss.sum() for name, loss in found.items()}))
+    model = model_class(wrong)("MlpPolicy", SpacesEnv(4, 2), **TINY)
     with pytest.raises(AgentError, match="loss `td`"):
         model.learn_offline(1, dataset=toy_dataset()) if begin == "learn_offline" else model.learn(1)
     assert model._n_updates == 0
-    assert model.replay_buffer is not None
     assert model.replay_buffer.dataset_size == model.replay_buffer.size() == 0
 
 
@@ -174,3 +163,57 @@ def test_networks_that_are_no_table_are_refused_when_the_model_is_made() -> None
     listed = type("Listed", (FQL,), {"networks": lambda self: [velocity_field()]})
     with pytest.raises(AgentError, match=r"^Listed\.networks must return a dict of name -> NetworkSpec"):
         model_class(listed)("MlpPolicy", None, _init_setup_model=False)
+
+
+# -- bad habits -------------------------------------------------------------------------------------------------------
+
+
+def findings(base: type = BC, losses: Callable[..., Any] | None = None, **attributes: Any) -> list[Finding]:
+    """Return the bad habits of an algorithm whose losses are changed by a function of them and the batch."""
+
+    def changed(self: Any, batch: Any, targets: Any, noise: Any, nets: Any, info: Any) -> Any:
+        found = base.losses(self, batch, targets, noise, nets, info)
+        return found if losses is None else losses(found, batch, nets)
+
+    return examine(type("Mine", (base,), {"losses": changed, **attributes})(flow_steps=2), *SPACES)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda batch: batch.valid.sum().item(),
+        lambda batch: batch.valid.tolist(),
+        lambda batch: batch.valid.cpu(),
+        lambda batch: batch.rewards[batch.valid > 0],
+        lambda batch: batch.valid.nonzero(),
+        lambda batch: bool(batch.valid.any()),
+    ],
+    ids=["item", "tolist", "cpu", "mask", "nonzero", "bool"],
+)
+def test_whatever_waits_for_the_device_is_found(wait: Callable[[Any], Any]) -> None:
+    def losses(found: Any, batch: Any, nets: Any) -> Any:
+        wait(batch)
+        return found
+
+    assert [finding.kind for finding in findings(losses=losses)] == ["device"]
+
+
+def test_a_tensor_that_an_update_makes_itself_is_no_parameter_and_may_be_changed_in_place() -> None:
+    def penalised(found: Any, batch: Any, nets: Any) -> Any:
+        actions, kept = batch.actions.clone().mul_(2).detach().requires_grad_(), batch.rewards.requires_grad_()
+        q = nets.critic(batch.observations, actions)
+        (slope,) = torch.autograd.grad(q.sum(), actions, create_graph=True)
+        return {**found, "penalty": (slope.square().sum(-1) * batch.valid).mean(1) + 0 * kept.detach().mean(1)}
+
+    assert findings(FQL, penalised) == []
+
+
+def climb(found: Any, batch: Any, nets: Any) -> Any:
+    actions = nets.one_step(batch.observations, torch.zeros_like(batch.actions))
+    return {**found, "q": -nets.critic(batch.observations, actions).mean((1, 2))}
+
+
+def test_a_loss_may_train_several_networks_if_that_is_declared() -> None:
+    (found,) = findings(FQL, climb)
+    assert "loss `q` trains `critic`, `one_step` at once" in found.text
+    assert findings(FQL, climb, trains={"q": frozenset({"critic", "one_step"})}) == []

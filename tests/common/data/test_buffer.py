@@ -63,7 +63,6 @@ def assert_same_batches(first: Batch, second: Batch) -> None:
 
 def assert_looked_up_batches_are_followed_ones(buffer: SequenceReplayBuffer) -> None:
     starts = torch.arange(buffer.count_starts()).expand(buffer.replicas, -1)
-    assert buffer._table is not None
     assert_same_batches(buffer._batch_from(buffer._table, starts), buffer.batch_of(all_rows(buffer)))
 
 

@@ -186,7 +186,7 @@ def model_of(frames: int = K, **settings: Any) -> FlowQLearning:
 def test_models_train_on_frames_in_both_phases_with_several_seeds(storage: str) -> None:
     model = model_of(seed=None, seeds=[0, 1], replay_buffer_kwargs={"storage": storage})
     model.learn_offline(2, dataset=dataset_of([play(seed, frames=1) for seed in range(3)]))
-    single = model_of(seed=1)
+    single = model_of(seed=1, replay_buffer_kwargs={"storage": storage})
     assert single.observation_space.shape == (9, SIDE, SIDE)
     single.learn_offline(2, dataset=dataset_of([play(seed, frames=1) for seed in range(3)]))
     single.learn(14, reset_num_timesteps=False)

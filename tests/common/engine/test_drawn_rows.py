@@ -40,7 +40,6 @@ class Drawn(FQL):
 
     def losses(self, batch: core.Batch, *more: Any) -> core.Losses:
         losses = super().losses(batch, *more)
-        assert batch.updates is not None
         return losses | {"bc_flow": losses["bc_flow"] * (1 - batch.updates / 10).clamp(min=0)}
 
 
@@ -51,8 +50,6 @@ def made(method: type[core.Method] = Drawn, **settings: Any) -> FlowQLearning:
 
 
 def priorities_of(model: FlowQLearning) -> Tensor:
-    assert model.replay_buffer is not None
-    assert model.replay_buffer._priorities is not None
     return model.replay_buffer._priorities
 
 
@@ -104,7 +101,6 @@ def test_trajectories_of_a_high_return_are_preferred() -> None:
     dataset = toy_dataset()
     sums = dataset["rewards"].reshape(5, 12).sum(1)
     batch = model.trainer.draw_batch(4096)
-    assert batch.index is not None
     assert (batch.index[0] // 12).mode().values == sums.argmax()
     assert (batch.weight == 1).all()
     assert torch.equal(batch.observations[0], torch.from_numpy(dataset["observations"])[batch.index[0]])
@@ -115,7 +111,6 @@ def test_an_update_renews_the_priorities_of_its_rows_alone() -> None:
     assert (priorities_of(model) == 1).all()
     batch, noise = model.trainer.draw_batch(16), model.trainer.draw_noise(16)
     model.trainer.update_on(batch, noise)
-    assert batch.index is not None
     renewed = priorities_of(model)
     for replica in range(2):
         rows = set(batch.index[replica].tolist())
@@ -130,7 +125,6 @@ def test_online_transitions_begin_with_the_highest_priority() -> None:
     model = made()
     model.learn_offline(3)
     buffer, highest = model.replay_buffer, priorities_of(model).amax()
-    assert buffer is not None
     priorities_of(model)[:, buffer.dataset_size :] = 0
     zero = np.zeros((1, 4), np.float32)
     buffer.add(zero, zero + 1, np.zeros((1, 2), np.float32), np.zeros(1), np.zeros(1), [{}])
@@ -179,7 +173,6 @@ def test_recorded_updates_anneal_and_renew_priorities_as_plain_ones(captured: An
         found, wanted = replayed.trainer.update(16), plain.trainer.update(16)
         torch.testing.assert_close(found["bc_flow_loss"], wanted["bc_flow_loss"], rtol=1e-4, atol=1e-6)
     assert found["bc_flow_loss"].item() == 0
-    assert recorder is not None
     assert all(step.is_recorded for step in recorder.steps.values())
     assert_close(replayed, plain)
     torch.testing.assert_close(priorities_of(replayed), priorities_of(plain), rtol=1e-4, atol=1e-6)
@@ -248,8 +241,6 @@ def test_a_batch_holds_the_states_before_and_after_each_action(chunks: bool, sca
     batch = model.trainer.draw_batch(64)
     length = 3 if chunks else 1
     before, after, valid = batch.step_observations, batch.step_next_observations, batch.steps_valid > 0
-    assert before is not None
-    assert after is not None
     assert before.shape == after.shape == (1, 64, length, 4)
     assert torch.equal(before[:, :, 0], batch.observations)
     dataset = {name: torch.from_numpy(array) for name, array in toy_dataset().items()}

@@ -26,7 +26,6 @@ def test_pessimistic_value_subtracts_population_standard_deviations() -> None:
 def test_members_that_agree_exactly_are_climbed_by_their_mean() -> None:
     q = torch.tensor([[[1.0, 3.0], [1.0, 5.0]]], requires_grad=True)  # a square root has no slope at no spread
     pessimistic_value(q, 0.5).sum().backward()
-    assert q.grad is not None
     assert q.grad[0, :, 0].tolist() == [0.5, 0.5]
     assert q.grad[0, :, 1].tolist() == pytest.approx([0.75, 0.25])
 
@@ -40,7 +39,6 @@ def test_td_target_adds_the_discounted_pessimistic_value_and_stops_where_the_mas
 def test_gradient_of_the_td_loss_is_zero_where_the_sequence_is_not_valid() -> None:
     q = torch.ones(1, 2, 3, requires_grad=True)
     td_loss(q, torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 1.0]])).sum().backward()
-    assert q.grad is not None
     assert q.grad[0, :, 1].tolist() == [0.0, 0.0]
     assert q.grad[0, :, 0].tolist() == [pytest.approx(1 / 3)] * 2
 
