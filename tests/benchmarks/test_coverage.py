@@ -15,6 +15,10 @@ def test_interval_of_95_per_cent_covers_the_truth_at_least_93_times_in_100(rate,
     assert simulate(spread, rate, seeds, episodes, TRIALS).covered >= 0.93
 
 
+def test_mean_over_tasks_is_covered_too():
+    assert simulate("moderate", 0.2, 3, 50, TRIALS, tasks=5).covered >= 0.93
+
+
 def test_variance_between_seeds_alone_covers_far_less():
     cell = simulate("none", 0.99, 3, 10, TRIALS)
     assert cell.bare < 0.5

@@ -208,6 +208,9 @@ def test_the_page_has_speeds_floors_kernels_and_what_is_wrong() -> None:
     assert "| `a/b` | 3 | 1,234 |" in text
     assert "they are judged here" in text
     assert "they are not judged here" in kept.page(results(row(), device="NVIDIA A100"))
+    found = results({**row(), "commit": "old"}, {**row(), "commit": "new"})
+    found["environment"]["commit"] = "new"
+    assert "some parts are of other commits: old" in kept.page(found)
 
 
 # -- the parts, with a recorder of operations in place of a CUDA graph: what they let pass -----------------------------

@@ -34,8 +34,10 @@ def test_the_committed_numbers_of_compiled_losses_are_those_of_the_code() -> Non
     assert found == COMMITTED["bc", 1, "tf32"]["losses_compiled"], ADVICE
 
 
-def test_more_seeds_at_once_add_few_kernels() -> None:
+def test_qam_stays_within_its_bounds_and_more_seeds_at_once_add_few_kernels() -> None:
     one, twelve = (COMMITTED["qam", seeds, "tf32"] for seeds in (1, 12))
+    assert total(one) <= 705
+    assert total(one, compiled=True) <= 495
     assert total(twelve, compiled=True) <= 1.1 * total(one, compiled=True)
     # the product of a single network adds the bias, those of several do not; and clipping takes a kernel per seed
     assert twelve["losses"] - one["losses"] <= 115

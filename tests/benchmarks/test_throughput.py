@@ -6,7 +6,7 @@ import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 import torch
@@ -50,6 +50,17 @@ def test_operations_of_every_algorithm_are_counted(id: str) -> None:
     model.load_dataset(toy_dataset())
     once, twice = (throughput.count_flop(model, rows) for rows in (64, 128))
     assert 1.9 * once < twice <= 2 * once  # what is done once a batch, as for the times of diffusion steps, is little
+
+
+def test_operations_of_compiled_updates_are_counted_without_the_compiler(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: real(function, backend="eager", **settings))
+    results = [run(capsys, "--algo", "bc", "--compile", wish)[1] for wish in ("off", "on")]
+    torch._dynamo.reset()
+    assert [result["mode"].split()[0] for result in results] == ["eager", "compiled"]
+    assert len({result["flop_per_update"] for result in results}) == 1
 
 
 def test_the_share_of_the_peak_is_taken_round_by_round(
@@ -112,6 +123,18 @@ def test_a_checkout_is_about_as_fast_as_itself(capsys: pytest.CaptureFixture[str
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert 0.2 < found["after_by_before"] < 5
     assert all(seconds > 0 for seconds in found["cpu_seconds_per_update"])
+
+
+def test_turns_are_taken_in_changing_order() -> None:
+    order, workers = [], []
+    for name, seconds in (("before", "0.5\n"), ("after", "0.25\n")):
+        worker = Mock()
+        worker.stdin.write = lambda text, name=name: order.append(f"{name} {text.strip()}")
+        worker.stdout.readline.return_value = seconds
+        workers.append(worker)
+    for is_odd in (False, True):
+        assert alternate.take_turns(workers, 3, is_odd) == (0.5, 0.25)
+    assert order == ["before 3", "after 3", "after 3", "before 3"]
 
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,15 +97,6 @@ def test_the_order_of_folders_does_not_matter(runs: list[RandomRun], random: Ran
     assert by_content(tables_of(runs, names)) == by_content(tables_of(runs, mixed))
 
 
-@FEWER
-@given(st.lists(RUNS, min_size=1, max_size=6))
-def test_runs_that_do_not_count_change_no_score_of_the_others(runs: list[RandomRun]) -> None:
-    names = [f"run_{k}" for k in range(len(runs))]
-    finished = [k for k, run in enumerate(runs) if run.state == "done"]
-    alone = tables_of([runs[k] for k in finished], [names[k] for k in finished])
-    assert by_content(tables_of(runs, names)) == by_content(alone)
-
-
 @st.composite
 def evaluations(draw: st.DrawFn) -> pd.DataFrame:
     """Draw the final evaluations of up to three methods, which all have the same two tasks."""
