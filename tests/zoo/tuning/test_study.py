@@ -56,8 +56,9 @@ def test_the_total_counts_the_trials_of_all_calls_and_what_one_draws_depends_on_
 ) -> None:
     once, again = tmp_path / "once", tmp_path / "again"
     assert tune(capsys, *words(once, "--n-trials", "4"))[1]["trials"] == {"complete": 4}
-    for count in (1, 2, 3, 4, 4):
-        code, result, _ = tune(capsys, *words(again, "--max-total-trials", "4", "--n-trials", "1"))
+    for total, count in ((None, 1), (None, 2), ("4", 4), ("4", 4)):
+        more = ["--max-total-trials", total] if total else []
+        code, result, _ = tune(capsys, *words(again, "--n-trials", "1", *more))
         assert (code, result["trials"]) == (0, {"complete": count})
     assert [trial.params for trial in trials(once)] == [trial.params for trial in trials(again)]
     assert trials(once)[0].user_attrs["settings"] == {"inverse_temperature": 0.3}
