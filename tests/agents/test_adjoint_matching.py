@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from agents.common.maths.flow import integrate_flow
 from agents.common.nets.heads import Time
-from tests.agents.oracles import Field, Quadratic, bare, networks, rows_of, small_model
+from tests.agents.oracles import Field, Quadratic, bare, networks, rows_of, small_model, step, weights
 from tests.common.closed_forms import Gaussian
 from tests.common.toys import tiny_model, toy_batch, toy_dataset, toy_noise
 
@@ -82,15 +81,6 @@ def test_one_flow_step_has_no_control_cost() -> None:
 
 
 # -- trust regions ----------------------------------------------------------------------------------------------------
-
-
-def step(model: Any, seed: int = 0) -> None:
-    model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=100 + seed))
-
-
-def weights(network: Any) -> Tensor:
-    """Return a copy of all of a network's weights in one row."""
-    return torch.cat([p.detach().flatten() for p in network.parameters()]).clone()
 
 
 def test_multiplier_approaches_its_equilibrium_as_known() -> None:

@@ -15,7 +15,7 @@ import agents
 from agents.common.batch import Batch
 from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
 from agents.common.sb3.model import FlowQLearning
-from tests.agents.oracles import small_model
+from tests.agents.oracles import small_model, step
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_batch, toy_dataset, toy_noise
 
 # algorithm -> its behaviour flow, the networks that begin as its copies, and those that begin at zero beside it
@@ -34,11 +34,6 @@ WITHOUT = {"qsm", "dac", "rebrac", "rlpd", "meanflowql"}
 @pytest.fixture(params=FLOWS)
 def id(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-def step(model: FlowQLearning, seed: int = 0) -> dict[str, Tensor]:
-    """Take one update with a random batch."""
-    return model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=100 + seed))
 
 
 def state_of(network: nn.Module) -> dict[str, Tensor]:

@@ -15,18 +15,8 @@ from agents.common.maths.critic import action_gradient
 from agents.common.maths.denoising import NoiseSchedule
 from agents.common.maths.flow import integrate_flow
 from agents.common.nets.policies import TanhActor
-from tests.agents.oracles import Behaviour, Field, Quadratic, bare, networks, rows_of, small_model
+from tests.agents.oracles import Behaviour, Field, Quadratic, bare, networks, rows_of, small_model, step, weights
 from tests.common.toys import toy_batch, toy_noise
-
-
-def step(model: Any, seed: int = 0) -> None:
-    model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=100 + seed))
-
-
-def weights(network: Any) -> Tensor:
-    """Return a copy of all of a network's weights in one row."""
-    return torch.cat([p.detach().flatten() for p in network.parameters()]).clone()
-
 
 # -- flow policies ----------------------------------------------------------------------------------------------------
 

@@ -34,10 +34,6 @@ def test_a_fault_is_survived_as_promised(programs: Programs, stock: Stock, tmp_p
     assert outcome.lost is None
 
 
-def test_the_suite_makes_four_hundred_tries_of_qam_sqam_and_dsrl() -> None:
-    assert sum(kind.tries for kind in all_kinds().values()) >= 400
-
-
 @pytest.fixture
 def runs(programs: Programs, stock: Stock, tmp_path: Path) -> tuple[Path, Path]:
     """Return the folders of a finished run and of a copy of it."""

@@ -7,13 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch._subclasses import FakeTensorMode
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from benchmarks import nodes
-from benchmarks.absent_gpu import DEVICE, move
-from benchmarks.kernels import scheduled_kernels
 
 COMMITTED = nodes.read(nodes.RESULTS / "nodes.json")
 ADVICE = "if the change is meant, run `python benchmarks/nodes.py` and commit the table"
@@ -62,20 +57,6 @@ def test_every_algorithm_is_counted() -> None:
 # -- the compiler's stand-in for a GPU ---------------------------------------------------------------------------------
 
 
-def test_a_graph_and_its_inputs_move_to_the_gpu() -> None:
-    def function(x: torch.Tensor, count: int) -> torch.Tensor:
-        return (x.t() + torch.arange(3)) * torch.full((3,), 2.0) * count
-
-    with FakeTensorMode():
-        x = torch.empty(3, 4)
-        graph = make_fx(function)(x, 2)
-        moved, count = move(graph, [x, 2])
-    assert (moved.device, moved.shape, moved.stride(), count) == (DEVICE, x.shape, x.stride(), 2)
-    of_tensors = [node.meta["val"] for node in graph.graph.nodes if isinstance(node.meta.get("val"), torch.Tensor)]
-    assert len(of_tensors) >= 5
-    assert {value.device for value in of_tensors} == {DEVICE}
-
-
 def test_without_triton_the_count_is_refused_before_it_starts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,16 +66,3 @@ def test_without_triton_the_count_is_refused_before_it_starts(
     assert nodes.main(["--algos", "bc", "-o", str(output)]) == 2
     assert "pip install triton" in capsys.readouterr().err
     assert not output.exists()
-
-
-@pytest.mark.slow
-def test_a_layer_norm_is_one_kernel_with_what_surrounds_it() -> None:
-    pytest.importorskip("triton", reason="pip install triton")
-    x, weight = torch.randn(64, 32), torch.randn(32, 32, requires_grad=True)
-
-    def loss() -> torch.Tensor:
-        normed = torch.nn.functional.layer_norm(torch.tanh(x @ weight), (32,))
-        return (normed @ weight.detach()).sum()
-
-    # two products and their sum, tanh and the norm as one; the gradients of the last product, the norm and the weight
-    assert scheduled_kernels(loss) <= 8

@@ -25,7 +25,7 @@ from benchmarks.rank_table import (
     find_missing,
     summarise,
 )
-from benchmarks.reference_ranks import OURS, PAGE, REFERENCE, TRAINED, add_runs, with_earlier
+from benchmarks.reference_ranks import OURS, PAGE, REFERENCE, add_runs, with_earlier
 from tests.common.toys import toy_dataset
 from tests.envs import SpacesEnv
 from tests.zoo.runs.test_read import write_run
@@ -229,17 +229,3 @@ def test_the_committed_page_is_that_of_the_committed_scores(tmp_path: Path, caps
     words = ["--table-only", "-f", str(tmp_path / "none"), "--scores", str(tmp_path / "ours.csv")]
     assert reference_ranks.main([*words, "-o", str(page)]) == 0
     assert page.read_text() == PAGE.read_text()
-
-
-EARLIER = OURS.parent / "earlier"
-
-
-@pytest.mark.parametrize("path", [OURS, REFERENCE, EARLIER / "ours.csv", EARLIER / "originals.csv"])
-def test_committed_scores_are_whole_and_of_this_comparison(path: Path) -> None:
-    table = reference_ranks.read_scores(path)
-    assert not table.duplicated(COLUMNS[:4]).any()
-    assert set(table["algorithm"]) <= set(TRAINED)
-    assert table["successes"].between(0, table["episodes"]).all()
-    assert all(
-        step in TRAINED[label].checkpoints for label, step in zip(table["algorithm"], table["step"], strict=True)
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-import agents
 from agents.common.sb3.policy import FlowPolicy
 from tests.common.toys import tiny_model
 from tests.envs import space_env_of
@@ -202,21 +200,3 @@ def test_a_replica_acts_the_same_whenever_the_others_plan(horizon_length: int) -
         return actions
 
     np.testing.assert_array_equal(played(interrupted=True), played(interrupted=False))
-
-
-# -- what acting needs ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.few
-@pytest.mark.parametrize("id", agents.algorithm_ids())
-def test_a_policy_saved_to_act_acts_alike_without_the_other_networks(id: str) -> None:
-    policy = tiny_model(id).policy
-    used = policy.acting_networks()
-    content = io.BytesIO()
-    policy.save(content, to_act=True)
-    content.seek(0)
-    loaded = FlowPolicy.load(content, device="cpu")
-    for each in (policy, loaded):
-        each.set_random_seed(0)
-    np.testing.assert_array_equal(policy.predict(observations())[0], loaded.predict(observations())[0])
-    assert set(loaded.nets) == used

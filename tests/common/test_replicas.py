@@ -7,7 +7,7 @@ import pytest
 import torch
 from stable_baselines3.common.logger import CSVOutputFormat, Logger
 
-from agents.common.replicas import PerReplica, find_divergence
+from agents.common.replicas import PerReplica
 from tests.common.toys import tiny_model, toy_dataset
 
 
@@ -17,19 +17,6 @@ def test_a_value_of_each_replica_is_their_mean_to_a_logger_of_sb3_and_survives_p
     assert logger.name_to_value["loss"].values.tolist() == [1, 2, 6]
     logger.dump()
     assert (tmp_path / "log.csv").read_text() == "loss\n3.0\n"
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_one_number_that_is_not_finite_marks_its_replica_only(value):
-    weights = torch.zeros(3, 4, 5)
-    weights[1, 3, 2] = value
-    assert find_divergence({"loss is": [torch.zeros(3)], "weights are": [weights]}) == {1: "weights are not finite"}
-
-
-def test_the_first_that_applies_is_named():
-    weights, loss = torch.full((2, 4), torch.nan), torch.tensor([torch.nan, 0.0])
-    found = find_divergence({"nothing is": [], "loss is": [loss], "weights are": [weights]})
-    assert found == {0: "loss is not finite", 1: "weights are not finite"}
 
 
 @pytest.mark.parametrize("id", ["qam", "trqam", "rlpd", "dac"])

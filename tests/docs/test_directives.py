@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from docutils import core, nodes
 
 pytest.importorskip("sphinx")
 
@@ -18,40 +17,16 @@ from docs import directives
 from docs.mathml import tex2mathml
 from tests.docs.commands import pages
 from zoo.cli import PROGRAMS
-from zoo.terminal.arguments import Parser, whole_number
 
 OTHERS = {"--agent", "--gpus", "--horizon", "--ogbench", "--online", "--sparse"}
 """Flags of other projects' programs."""
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$`])\$([^$`]+)\$", flags=re.DOTALL)
 
 
-def parser() -> Parser:
-    found = Parser("train", description="Does *one* thing.")
-    group = found.add_argument_group("how long")
-    group.add_argument("-n", "--steps", type=whole_number, default=5, help="steps of `fit`")
-    group.add_argument("--secret", help=directives.argparse.SUPPRESS)
-    group.add_argument("--fast", action="store_true", help="be quick")
-    command = found.add_subparsers().add_parser("list", help="show all")
-    command.add_argument("name", help="a pattern, e.g. scene_*")
-    return found
-
-
-def test_a_flag_has_its_spellings_value_help_and_default() -> None:
-    text = "\n".join(directives.program(parser(), "zoo train"))
-    assert "Does \\*one\\* thing." in text
-    assert ".. rubric:: How long" in text
-    assert ".. option:: -n N, --steps N\n\n   steps of ``fit`` (default: 5)" in text
-    assert ".. option:: --fast\n\n   be quick" in text
-
-
-def test_a_sub_command_has_a_heading_and_its_own_arguments() -> None:
-    text = "\n".join(directives.program(parser(), "zoo train"))
-    assert "zoo train list\n--------------\n\nShow all.\n\n.. program:: zoo train list" in text
-    assert ".. option:: name\n\n   a pattern, e.g. scene\\_\\*" in text
-
-
-def test_every_program_is_described() -> None:
+def test_every_program_is_described_with_its_flags_and_sub_commands() -> None:
     text = "\n".join(directives.programs())
+    assert ".. option:: --eval-episodes N\n\n   episodes per evaluation (default: from YAML)" in text
+    assert "\nzoo dataset check\n-----------------\n" in text
     assert re.findall(r"^zoo ([\w-]+)\n=+$", text, flags=re.MULTILINE) == list(PROGRAMS)
 
 
@@ -71,26 +46,6 @@ def test_every_setting_of_an_algorithm_is_on_its_page_or_in_the_common_list() ->
         assert id != "trqam" or ".. setting:: trqam.gamma = 0.995" in page  # it differs from the common one
         for name in found["settings"]:
             assert f".. setting:: {id}.{name} = " in page or f".. setting:: all.{name} = " in common, f"{name} of {id}"
-
-
-def test_the_index_names_the_algorithms_that_a_setting_is_of() -> None:
-    index = "\n".join(directives.settings())
-    assert "``kl_budget``\n   :setting:`SQAM <sqam.kl_budget>`, :setting:`TRQAM <trqam.kl_budget>`\n" in index
-
-
-def table(*cells: str) -> nodes.document:
-    """Return a document with a table of these cells below its head."""
-    rows = [("setting", "range", "meaning"), cells]
-    text = "\n".join(directives.table(rows, ""))
-    return core.publish_doctree(text)
-
-
-def test_cells_of_texts_name_their_columns_and_those_of_numbers_do_not() -> None:
-    texts, numbers = table("rho", "> 0", "a meaning of more than thirty characters"), table("1", "2", "3")
-    for each in (texts, numbers):
-        directives.label_cells(None, each)
-    assert [each.astext() for each in texts.findall(nodes.inline)] == ["range: ", "meaning: "]
-    assert not list(numbers.findall(nodes.inline))
 
 
 @pytest.mark.parametrize("module", [agents, agents.core])

@@ -8,16 +8,13 @@ import shlex
 from pathlib import Path
 
 import pytest
-import yaml
 
-from benchmarks.fault_suite.programs import Programs
 from tests.docs.commands import ROOT, commands_run_by, with_values
 from zoo.cli import main
 from zoo.envs.ocbench import TASKS
 
 TINY = "-params net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 horizon_length=2 buffer_size=1000"
 SMALL = {"--offline-steps": "12", "--eval-freq": "6", "--episodes": "2", "--eval-episodes": "1"}
-BLOCK = "block-cpu-lite-single-task1-v0"
 
 
 @pytest.fixture
@@ -47,24 +44,6 @@ def test_every_command_of_ocbenchs_page_works(place: Path, capsys: pytest.Captur
     report = (place / "report" / "report.html").read_text()
     assert all(name in report for name in TASKS if any(name in line for line in trained))
     assert next(result for line, result in results.items() if " benchmark " in line)["runs"] == 5 * 28 * 4
-
-
-@pytest.mark.slow
-def test_a_run_killed_within_an_online_episode_ends_as_an_uninterrupted_one(place: Path) -> None:
-    words = ["--algo", "qam", "--env", BLOCK, "--dataset", "generate", "--seed", "1", "--device", "cpu"]
-    words += ["--offline-steps", "6", "--online-steps", "12", "--eval-freq", "6", "--save-freq", "4"]
-    words += ["--eval-episodes", "1", "--n-eval-envs", "1", "--verbose", "0", *shlex.split(TINY), "learning_starts=1"]
-    assert main(["dataset", "generate", BLOCK, "--episodes", "2", "--num-workers", "1"]) == 0
-    whole, killed = ([*words, "-f", str(place / name)] for name in ("whole", "killed"))
-    with Programs() as programs:
-        assert programs.run("train", whole).code == 0
-        assert programs.run("train", killed, kill=("update", 15)).code == -9
-        assert programs.run("train", [*killed, "--resume"]).code == 0
-    first, second = (place / name / "qam" / f"{BLOCK}_1" for name in ("whole", "killed"))
-    assert (first / "evaluations.npz").read_bytes() == (second / "evaluations.npz").read_bytes()
-    config = yaml.safe_load((first / "config.yml").read_text())
-    assert config["dataset"]["name"] == BLOCK
-    assert any("untuned" in source for source in config["sources"])
 
 
 def test_the_table_of_the_page_has_every_environment_with_its_episodes() -> None:

@@ -53,16 +53,6 @@ def test_every_command_of_robomimics_page_works(place: Path, capsys: pytest.Capt
     assert next(result for line, result in results.items() if " check " in line)["sound"]
 
 
-@pytest.mark.slow
-def test_a_run_stopped_while_it_trains_online_goes_on(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train", "--algo", "qam", "--env", NAME, "--seed", "0", "-f", "logs", "--save-freq", "2", *SMALL[2:]]
-    assert main([*words, "--online-steps", "6"]) == 0
-    first = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert main([*words, "--online-steps", "12", "--resume"]) == 0
-    second = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (first["steps"], second["steps"]) == (10, 16)
-
-
 def test_the_page_says_where_files_come_from_and_its_table_has_every_task_with_its_steps() -> None:
     text = (ROOT / "docs" / "robomimic.md").read_text()
     assert f"-o ~/.robomimic/lift/mh/{FILE} {HOST}/lift/mh/{FILE}" in text

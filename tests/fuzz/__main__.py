@@ -67,11 +67,9 @@ def explore(name: str, folder: Path, seconds: int) -> None:
 def run(name: str, folder: Path, seconds: int) -> bool:
     """Explore in a process of its own, and print a row of the table; return whether anything was found."""
     command = [sys.executable, "-m", "tests.fuzz", name, "--explore", "--seconds", str(seconds)]
-    with subprocess.Popen(
-        [*command, "--folder", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout is not None
-        output = process.stdout.read()
+    command += ["--folder", str(folder)]
+    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    output = process.stdout
     tries = re.search(r"number_of_executed_units: (\d+)", output)
     found = re.findall(r"^found: (.*)$|Test unit written to (\S+)", output, flags=re.MULTILINE)
     print(f"{name:<9} | {tries[1] if tries else '?':>7} | {len(found)}", flush=True)

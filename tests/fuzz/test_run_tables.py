@@ -7,16 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.zoo.report.samples import NO_MEANS, own_methods
 from tests.zoo.runs.test_read import write_run
-from zoo.report.comparison import Comparison
-from zoo.report.compute import compare
 from zoo.runs.read import RunTables, read_runs
 
 ENVIRONMENTS = ("scene-play-singletask-task1-v0", "scene-play-singletask-task2-v0", "cube-double-play-singletask-v0")
@@ -95,38 +90,3 @@ def test_the_order_of_folders_does_not_matter(runs: list[RandomRun], random: Ran
     mixed = list(names)
     random.shuffle(mixed)
     assert by_content(tables_of(runs, names)) == by_content(tables_of(runs, mixed))
-
-
-@st.composite
-def evaluations(draw: st.DrawFn) -> pd.DataFrame:
-    """Draw the final evaluations of up to three methods, which all have the same two tasks."""
-    rows = []
-    for method in draw(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, unique=True)):
-        for environment in ENVIRONMENTS[:2]:
-            for seed in range(draw(st.integers(1, 6))):
-                wins = draw(st.integers(0, 10))
-                about = {"method": method, "environment": environment, "domain": "scene-play", "seed": seed}
-                about |= {"phase": "offline", "step": 1000, "successes": wins, "episodes": 10, "kind": "success"}
-                rows.append(about | {"score": wins / 10, "source": "own", "run": f"{method}/{environment}/{seed}"})
-    return pd.DataFrame(rows)
-
-
-def compared(table: pd.DataFrame) -> Comparison:
-    return compare(own_methods(sorted(set(table["method"]))), table, NO_MEANS, reps=20, curves=False)
-
-
-@FEWER
-@given(evaluations(), st.integers(0, 1000))
-def test_a_comparison_is_that_of_the_direct_formulas_whatever_the_order_of_rows(table: pd.DataFrame, seed: int) -> None:
-    phase = compared(table).phases["offline"]
-    mixed = compared(table.sample(frac=1, random_state=seed)).phases["offline"]
-    assert mixed.aggregates == phase.aggregates
-    assert mixed.improvements == phase.improvements
-    assert mixed.per_task == phase.per_task
-    for method, group in table.groupby("method"):
-        tasks = group.groupby("environment")["score"]
-        cell = phase.aggregates[method]
-        assert cell.estimates["mean"].point == pytest.approx(tasks.mean().mean(), abs=1e-9)
-        assert cell.seeds == (tasks.size().min(), tasks.size().max())
-        for environment, scores in tasks:
-            assert phase.per_task[environment][method].estimates["mean"].point == pytest.approx(np.mean(scores))

@@ -50,18 +50,6 @@ def same(one: Any, other: Any) -> bool:
 
 
 @given(st.sampled_from(DECLARED), VALUES)
-def test_a_setting_keeps_a_value_or_names_itself(of: tuple[str, Setting], value: Any) -> None:
-    _, declared = of
-    try:
-        kept = declared.checked(value)
-    except (TypeError, ValueError) as error:
-        assert declared.name in str(error)
-        return
-    written = plain_yaml.read(plain_yaml.write({"kept": list(kept) if isinstance(kept, tuple) else kept}))["kept"]
-    assert same(declared.checked(written), kept)
-
-
-@given(st.sampled_from(DECLARED), VALUES)
 def test_a_configuration_keeps_a_value_or_names_its_setting(of: tuple[str, Setting], value: Any) -> None:
     id, declared = of
     assert_kept_or_refused(id, declared.name, value)
@@ -84,14 +72,6 @@ def assert_kept_or_refused(id: str, name: str, value: Any) -> None:
     again = load_config(id, ENV, "cube-double-play", flags={name: kept})
     assert same(again.settings, config.settings)
     assert again.run.settings() == config.run.settings()
-
-
-@given(st.one_of(st.text(), st.text(alphabet="{}[]:,&*!|>-?#'\" \n\t01eE.ab_=<%@`")))
-def test_text_is_a_value_or_refused_as_yaml(text: str) -> None:
-    try:
-        load_yaml(text, "a test")
-    except UsageError as error:
-        assert "a test" in str(error)
 
 
 @given(st.text(), st.sampled_from(["{}", "gamma={}", "policy_kwargs=dict({})", "a.b.c:{}"]))

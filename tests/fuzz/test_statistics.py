@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 from scipy.stats import trim_mean
 
 from zoo.report.statistics import aggregates as statistics
 from zoo.report.statistics.aggregates import Scores
-from zoo.report.statistics.estimates import FEW_SEEDS, Estimate
+from zoo.report.statistics.estimates import Estimate
 from zoo.report.statistics.improvement import improvements
 
 REPS = 60
@@ -59,26 +58,6 @@ def test_points_are_those_of_the_direct_formulas(scores: Scores) -> None:
         assert found["iqm"].point == pytest.approx(trim_mean(np.concatenate(list(scores.values())), 0.25), abs=1e-9)
     else:
         assert found["iqm"].point == pytest.approx(trim_mean(np.tile(repeated, whole // common), 0.25), abs=1e-9)
-
-
-@given(success_rates())
-def test_points_are_success_rates_and_bootstrap_intervals_lie_between_0_and_1(scores: Scores) -> None:
-    for name, estimate in statistics.aggregate(scores, REPS).items():
-        low, high = estimate.interval or (estimate.point, estimate.point)
-        assert -1e-9 <= low <= high <= 1 + 1e-9, name
-        assert -1e-9 <= estimate.point <= 1 + 1e-9, name
-
-
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=FEW_SEEDS - 1))
-def test_the_interval_of_few_seeds_on_one_task_is_students(runs: list[float]) -> None:
-    estimate = statistics.aggregate({"task": np.array(runs)}, REPS)["mean"]
-    if estimate.interval is None:
-        assert np.ptp(runs) < 1e-12  # equal runs tell none
-        return
-    deviation = np.std(runs, ddof=1) / np.sqrt(len(runs))
-    half = stats.t.ppf(0.975, len(runs) - 1) * deviation
-    wanted = np.clip([np.mean(runs) - half, np.mean(runs) + half], 0, 1)
-    assert estimate.interval == pytest.approx(tuple(wanted), abs=1e-7)
 
 
 @given(success_rates(least_runs=2), st.floats(0.1, 100), st.floats(-50, 50))

@@ -23,13 +23,13 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise, VectorizedActionNoise
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecVideoRecorder
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from stable_baselines3.sac.policies import SACPolicy
 
 import agents
 from agents.common.nets.mlp import StackedMLP
 from tests.common.toys import TINY, assert_same, parameters_of, tiny_model, toy_dataset
-from tests.envs import PicturesEnv, SpacesEnv, space_env_of
+from tests.envs import SpacesEnv, space_env_of
 
 
 def vector(count: int, episode_length: int = 20) -> DummyVecEnv:
@@ -154,15 +154,6 @@ def test_an_activation_with_parameters_is_refused() -> None:
 # -- acting -----------------------------------------------------------------------------------------------------------
 
 
-def test_predict_takes_one_observation_or_any_number_of_them() -> None:
-    model = tiny_model(env=vector(2))
-    assert model.predict(np.zeros(4, np.float32))[0].shape == (2,)
-    for rows in (1, 3, 10):
-        actions, state = model.predict(np.zeros((rows, 4), np.float32))
-        assert actions.shape == (rows, 2)
-        assert len(state[0]) == rows
-
-
 def test_the_actor_is_a_policy_that_acts_and_is_saved(tmp_path: Path) -> None:
     actor = tiny_model().policy.actor
     assert isinstance(actor, BasePolicy)
@@ -259,21 +250,6 @@ def test_evaluate_policy_scores_several_environments_at_once() -> None:
     returns, lengths = evaluate_policy(model, vector(3, 7), n_eval_episodes=5, return_episode_rewards=True)
     assert returns == [-7] * 5
     assert lengths == [7] * 5
-
-
-def test_episodes_are_recorded_as_videos(tmp_path: Path) -> None:
-    pytest.importorskip("moviepy")
-    pictures = DummyVecEnv([lambda: PicturesEnv(render_mode="rgb_array")])
-    env = VecVideoRecorder(pictures, str(tmp_path), record_video_trigger=lambda step: step == 0, video_length=6)
-    model = tiny_model(env=env, learning_starts=0)
-    observations, state = env.reset(), None
-    starts = np.ones(1, bool)
-    for _ in range(8):
-        actions, state = model.predict(observations, state, starts)
-        observations, _, starts, _ = env.step(actions)
-    env.close()
-    (video,) = tmp_path.glob("*.mp4")
-    assert video.stat().st_size > 0
 
 
 # -- what is not supported --------------------------------------------------------------------------------------------

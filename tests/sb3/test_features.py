@@ -8,19 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.callbacks import EvalCallback
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from torch import Tensor, nn
+from torch import Tensor
 
-from agents.common.nets.heads import CriticEnsemble, StateValue, VelocityField
-from agents.common.nets.policies import NoisePredictor, TanhActor, TanhGaussian
 from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 
 SEEN = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
-SIZES: dict[str, Any] = {"replicas": 1, "observation_size": 3, "action_size": 2, "hidden": [8]}
 
 
 def normed_model(id: str = "qam", **settings: Any) -> FlowQLearning:
@@ -30,46 +25,6 @@ def normed_model(id: str = "qam", **settings: Any) -> FlowQLearning:
 
 def statistics_of(model: FlowQLearning) -> dict[str, Tensor]:
     return {name: value for name, value in parameters_of(model).items() if "running" in name}
-
-
-class Linear(BaseFeaturesExtractor):
-    """Three features of four observations, by one matrix."""
-
-    def __init__(self, observation_space: spaces.Box) -> None:
-        super().__init__(observation_space, features_dim=3)
-        self.layer = nn.Linear(4, 3)
-
-    def forward(self, observations: Tensor) -> Tensor:
-        return self.layer(observations)
-
-
-# -- one network ------------------------------------------------------------------------------------------------------
-
-
-NETWORKS: dict[str, Any] = {
-    "critic": (lambda: CriticEnsemble(**SIZES, ensemble_size=2), [torch.ones(1, 5, 2)]),
-    "value": (lambda: StateValue(1, 3, [8]), []),
-    "velocity": (lambda: VelocityField(**SIZES), [torch.ones(1, 5, 2), 0.5]),
-    "denoiser": (lambda: NoisePredictor(**SIZES), [torch.ones(1, 5, 2), 3.0]),
-    "gaussian": (lambda: TanhGaussian(1, 3 + 2, 2, [8]), [torch.ones(1, 5, 2)]),
-    "actor": (lambda: TanhActor(**SIZES), []),
-}
-
-
-def first_of(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_sees_the_features_of_its_observations(name: str) -> None:
-    build, inputs = NETWORKS[name]
-    network = build()
-    network.initialise(0, torch.Generator().manual_seed(0))
-    observations, extractor = torch.from_numpy(SEEN).unsqueeze(0), Linear(spaces.Box(-1, 1, (4,)))
-    expected = first_of(network(observations @ extractor.layer.weight.T + extractor.layer.bias, *inputs))
-    network.extract_with(extractor, lambda rows: rows)
-    torch.testing.assert_close(first_of(network(observations, *inputs)), expected)
-    torch.testing.assert_close(first_of(network(observations, *inputs, frozen=True)), expected)
 
 
 # -- training and acting ----------------------------------------------------------------------------------------------

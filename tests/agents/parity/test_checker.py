@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from agents.parity import TOLERANCES, Comparison, ParityError, Row, compare, read_fixture
@@ -152,8 +150,3 @@ def test_a_mistake_that_parameters_hardly_show_is_told(name: str, adapter: OurAg
     rows = failing(compare(read_fixture(OWN_FIXTURES / "open" / f"{name}.npz"), adapter))
     assert next(iter(rows)) == quantity
     assert told in rows[quantity].found + rows[quantity].look
-
-
-def test_a_number_that_is_none_never_holds() -> None:
-    assert not Row("loss", math.nan, 1.0).holds
-    assert not Row("loss", np.inf, 1.0).holds

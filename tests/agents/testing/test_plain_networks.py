@@ -23,7 +23,7 @@ from agents.models import model_class
 from agents.testing.kit import CHECKS, run_checks
 from tests.agents.testing.mistakes import PAGE
 from tests.agents.testing.test_own_networks import Imitation
-from tests.common.toys import TINY, toy_batch
+from tests.common.toys import TINY
 from tests.envs import SpacesEnv
 
 SIZES = Sizes(2, 4, 3, 2, 5, [8], [8], False, False)
@@ -77,13 +77,6 @@ class Holding(nn.Linear):
         self.scale = torch.ones(4)
 
 
-class Cloning(Imitation):
-    """Regress to the batch's actions with an ordinary module."""
-
-    def networks(self) -> Any:
-        return {"actor": from_module(lambda n: Tied(n.observations, n.actions))}
-
-
 def make(sizes: Sizes) -> nn.Module:
     return Tied(sizes.observations, sizes.actions)
 
@@ -125,23 +118,6 @@ def test_gradient_goes_through_the_inputs_of_a_frozen_module_only() -> None:
     Networks({"actor": network}).frozen.actor(observations)[0].sum().backward()
     assert observations.grad[0].abs().min() > 0
     assert all(each.grad is None for each in network.parameters())
-
-
-def test_seeds_that_train_together_learn_as_their_modules_do_alone() -> None:
-    model = model_class(Cloning)("MlpPolicy", SpacesEnv(4, 2), **{**TINY, "seeds": [3, 4], "learning_rate": 3e-3})
-    batch = toy_batch(model)
-    modules = [alone(model.policy.nets.actor, k) for k in range(2)]
-    for _ in range(30):
-        model.trainer.update_on(batch, {})
-    for k, module in enumerate(modules):
-        optimizer = torch.optim.Adam(module.parameters(), 3e-3)
-        for _ in range(30):
-            optimizer.zero_grad()
-            error = (module(batch.observations[k]) - batch.actions[k]).square().mean(1)
-            (error * batch.valid[k]).mean().backward()
-            optimizer.step()
-        for own, learnt in zip(module.parameters(), alone(model.policy.nets.actor, k).parameters(), strict=True):
-            torch.testing.assert_close(learnt, own, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.slow

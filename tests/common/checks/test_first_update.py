@@ -136,15 +136,6 @@ def test_it_comes_before_training(begin: str) -> None:
     assert model.replay_buffer.dataset_size == model.replay_buffer.size() == 0
 
 
-def test_it_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
-    monkeypatch.setattr("agents.common.checks.first_update.examine", lambda *arguments: calls.append(arguments) or [])
-    model = tiny_model("fql")
-    model.learn_offline(1, dataset=toy_dataset())
-    model.learn_offline(1)
-    assert len(calls) == 1
-
-
 def test_it_leaves_the_model_and_all_generators_alone() -> None:
     model = tiny_model("qam")
     parameters = parameters_of(model)

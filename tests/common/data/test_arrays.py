@@ -230,14 +230,6 @@ def test_raw_ogbench_file_is_recognised(tmp_path: Path) -> None:
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", ["regular", "compact"])
-def test_arrays_that_fit_are_not_copied(layout: str) -> None:
-    dataset = toy_dataset() if layout == "regular" else compacted(toy_dataset())
-    found = prepared(dataset)
-    for name, array in found.arrays.items():
-        assert array is dataset[name], name
-
-
 @pytest.mark.parametrize(("layout", "kind"), [("regular", np.float64), ("compact", np.float32)])
 def test_no_array_is_copied_as_a_whole_on_the_way(layout: str, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PIECE_ROWS", 1000)
@@ -250,6 +242,3 @@ def test_no_array_is_copied_as_a_whole_on_the_way(layout: str, kind: type, monke
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 50_000 * 20 * 4 / 4  # the actions in single precision take four times as much
-
-
-# -- what the buffer says ---------------------------------------------------------------------------------------------

@@ -171,20 +171,6 @@ def test_dataset_after_online_transitions_is_refused() -> None:
 # -- online transitions -----------------------------------------------------------------------------------------------
 
 
-def test_episode_end_by_time_limit_keeps_the_bootstrap_and_ends_the_sequence() -> None:
-    buffer = empty_buffer()
-    recorder = Recorder(buffer)
-    for step in range(8):
-        recorder.add({2: {0: "truncated"}, 5: {0: "terminated"}}.get(step))
-    assert buffer.dones[:8].tolist() == [False, False, True, False, False, True, False, False]
-    assert buffer.timeouts[:8].tolist() == [False, False, True, False, False, False, False, False]
-    batch = buffer.batch_of(torch.tensor([[[0, 1, 2], [1, 2, 3], [3, 4, 5], [4, 5, 6]]]))
-    discount = pytest.approx(0.9**3)
-    assert batch.discounts[0].tolist() == [discount, discount, 0, 0]
-    assert batch.valid[0].tolist() == [1, 0, 1, 0]
-    assert batch.next_observations[0, :, 0].tolist() == [2.5, 2.5, 5.5, 5.5]
-
-
 def test_positive_reward_is_refused_where_rewards_are_made_sparse() -> None:
     with pytest.raises(ValueError, match=re.escape("`sparse` expects rewards <= 0, got 0.5; switch `sparse` off")):
         Recorder(empty_buffer(sparse=True)).add(rewards=0.5)
@@ -223,16 +209,6 @@ def test_batches_of_a_dataset_are_looked_up_as_they_would_be_followed(
     buffer = loaded_buffer(dataset, **settings)
     assert_looked_up_batches_are_followed_ones(buffer)
     assert_looked_up_batches_are_followed_ones(pickle.loads(pickle.dumps(buffer)))
-
-
-def test_batches_after_the_first_online_transition_are_followed_again() -> None:
-    buffer = loaded_buffer(toy_dataset(40, 1, 1))
-    recorder = Recorder(buffer)
-    recorder.add()
-    drawn = buffer.sample(50, generator=torch.Generator().manual_seed(0))
-    rows = buffer.draw_rows((1, 50), torch.Generator().manual_seed(0))
-    assert int(rows.max()) == 40  # the online row
-    assert_same_batches(drawn, buffer.batch_of(rows))
 
 
 def test_normalised_environment_normalises_observations_and_single_rewards() -> None:

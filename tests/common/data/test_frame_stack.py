@@ -15,6 +15,7 @@ import agents
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.frames import FrameStack
 from agents.common.sb3.model import FlowQLearning
+from tests.common.data.test_buffer import compacted
 from tests.common.toys import TINY
 from tests.envs import PicturesEnv
 
@@ -39,22 +40,15 @@ def play(seed: int, frames: int = K, length: int = LENGTH) -> Episode:
 
 def dataset_of(episodes: list[Episode], layout: str = "compact") -> dict[str, NDArray[Any]]:
     """Return episodes of single frames, channels last, as a dataset."""
-    parts: dict[str, list[Any]] = {name: [] for name in ("observations", "actions", "rewards", "next_observations")}
-    for episode in episodes:
-        frames, steps = np.moveaxis(episode["observations"], 1, -1), len(episode["actions"])
-        rows = 1 if layout == "compact" else 0
-        parts["observations"].append(frames[: steps + rows])
-        parts["next_observations"].append(frames[1:])
-        for name in ("actions", "rewards"):
-            parts[name].append(np.concatenate([episode[name], episode[name][:rows]]))
-    found = {name: np.concatenate(values) for name, values in parts.items() if values}
-    last = np.concatenate([np.arange(len(values)) == len(values) - 1 for values in parts["actions"]])
-    found["masks"] = np.ones(len(last), np.float32)
+    frames = [np.moveaxis(episode["observations"], 1, -1) for episode in episodes]
+    found = {name: np.concatenate([episode[name] for episode in episodes]) for name in ("actions", "rewards")}
+    found |= {"masks": np.ones(len(found["rewards"])), "observations": np.concatenate([each[:-1] for each in frames])}
+    found["next_observations"] = np.concatenate([each[1:] for each in frames])
+    found["terminals"] = np.concatenate([np.arange(1, len(each)) == len(each) - 1 for each in frames])
     if layout == "compact":
-        found.pop("next_observations")
-        found["valids"] = (~last).astype(np.float32)
-        last = last | np.append(last[1:], False)
-    return found | {"terminals": last.astype(np.float32)}
+        found = compacted(found)
+        found["observations"] = found["observations"].astype(np.uint8)
+    return found
 
 
 def buffer_of(size: int = 50, **settings: Any) -> SequenceReplayBuffer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from agents.common.data import shards as module
 from agents.common.data.buffer import SequenceReplayBuffer
-from agents.common.data.shards import ShardLoader, Shards
+from agents.common.data.shards import Shards
 from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
 from tests.agents.test_resume import environments
 from tests.common.data.test_buffer import (
@@ -92,25 +91,6 @@ def test_online_transitions_survive_a_swap(tmp_path: Path, balanced: bool, repli
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_next_part_is_read_in_the_background_into_room_for_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[tuple[int, str]] = []
-    original = ShardLoader._read
-
-    def noted(loader: ShardLoader, index: int) -> Any:
-        read.append((index, threading.current_thread().name.partition("_")[0]))
-        return original(loader, index)
-
-    monkeypatch.setattr(ShardLoader, "_read", noted)
-    buffer = sharded(tmp_path, parts(24, 60, 36))
-    for updates in range(3 * INTERVAL):
-        buffer.rotate_dataset(updates)
-    buffer.loader._thread.shutdown()
-    assert read == [(0, "MainThread"), (1, "next-shard"), (2, "next-shard"), (0, "next-shard")]
-    assert {len(tensor) for tensor in buffer.loader._room.values()} == {60, 5}  # rows and trajectories of the largest
 
 
 def test_the_front_of_a_part_can_be_used(tmp_path: Path) -> None:

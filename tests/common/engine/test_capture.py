@@ -62,7 +62,8 @@ class TapeRecorder:
     ) -> tuple[Callable[[], None], Info]:
         policy, generators = self.model.policy, list(self.model.trainer.generators().values())
         moments = [value for values in policy.optimizer.state.values() for value in values.values()]
-        kept = [*policy.parameters(), *policy.buffers(), *moments]
+        priorities = self.model.replay_buffer._priorities
+        kept = [*policy.parameters(), *policy.buffers(), *moments, *([] if priorities is None else [priorities])]
         before, random = [tensor.clone() for tensor in kept], [generator.get_state() for generator in generators]
         with Tape() as tape:
             info = step()

@@ -20,10 +20,9 @@ from agents.common.engine.strategies import Mode
 from agents.common.sb3.model import FlowQLearning
 from agents.fql import FQL
 from agents.models import model_class
-from tests.common.engine.test_capture import TapeRecorder
 from tests.common.engine.test_capture import assert_same as assert_close
 from tests.common.engine.test_capture import captured as captured  # a fixture
-from tests.common.toys import TINY, assert_same, parameters_of, toy_batch, toy_dataset, toy_noise, toy_shards
+from tests.common.toys import TINY, assert_same, parameters_of, toy_dataset, toy_shards
 from tests.envs import SpacesEnv
 
 
@@ -150,21 +149,7 @@ def test_priorities_go_on_from_a_checkpoint_and_a_saved_buffer_to_the_bit(tmp_pa
     assert fresh.trainer.draw_batch(8).weight is not None
 
 
-@pytest.fixture
-def with_priorities(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the stand-in of a recording undo what recording does to priorities, too."""
-    record = TapeRecorder.__call__
-
-    def kept(self: TapeRecorder, *arguments: Any) -> Any:
-        before = priorities_of(self.model).clone()
-        result = record(self, *arguments)
-        priorities_of(self.model).copy_(before)
-        return result
-
-    monkeypatch.setattr(TapeRecorder, "__call__", kept)
-
-
-def test_recorded_updates_anneal_and_renew_priorities_as_plain_ones(captured: Any, with_priorities: None) -> None:
+def test_recorded_updates_anneal_and_renew_priorities_as_plain_ones(captured: Any) -> None:
     plain, replayed = made(), made()
     plain.trainer._use(Mode(False, False, "test"))
     recorder = replayed.trainer.recorder
@@ -176,27 +161,6 @@ def test_recorded_updates_anneal_and_renew_priorities_as_plain_ones(captured: An
     assert all(step.is_recorded for step in recorder.steps.values())
     assert_close(replayed, plain)
     torch.testing.assert_close(priorities_of(replayed), priorities_of(plain), rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_the_compiler_sees_the_number_as_an_input() -> None:
-    graphs = []
-
-    def backend(graph: Any, inputs: Any) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
-    model = made()
-    losses = torch.compile(model.trainer.losses, backend=backend, fullgraph=True)
-    batch, noise = toy_batch(model), toy_noise(model)
-    weighted = core.Batch(**{**batch.tensors(), "weight": batch.valid, "index": batch.valid.long()})
-    found = []
-    for number in (0.0, 5.0, 10.0):
-        numbered = core.Batch(**{**weighted.tensors(), "updates": torch.tensor([number])})
-        found.append(losses(numbered, noise)[1]["bc_flow_loss"].item())
-    torch._dynamo.reset()
-    assert len(graphs) == 1
-    assert found == pytest.approx([found[0], found[0] / 2, 0])
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
@@ -258,7 +222,3 @@ def test_noise_has_own_axes_and_the_shape_of_observations() -> None:
     model = made(OneStep, seeds=[1, 2])
     noise = model.trainer.draw_noise(5)
     assert (noise["latent"].shape, noise["shaken"].shape) == ((2, 5, 6), (2, 5, 4))
-    with pytest.raises(
-        ValueError, match=r"B \(rows\), .* and O \(observation\), .*; got 'BL'; give an axis of your own"
-    ):
-        core.normal("BL")

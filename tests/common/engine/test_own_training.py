@@ -67,11 +67,6 @@ def test_a_text_that_is_no_rate_is_refused(text: str) -> None:
         tiny_model(learning_rate=text)
 
 
-def test_without_a_declaration_there_is_one_group_as_torch_makes_it() -> None:
-    (group,) = tiny_model("rlpd").policy.optimizer.param_groups
-    assert group.keys() == torch.optim.Adam([torch.zeros(1)]).param_groups[0].keys()
-
-
 def test_rates_follow_the_phase_and_the_count_and_are_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     model = rlpd(actor={"learning_rate": "cos_1e-3"}, critic={"learning_rate": "warmup_4_0.01"})
     found, logged = [], {}
@@ -234,8 +229,7 @@ def test_stacked_seeds_learn_as_each_alone() -> None:
 
 @pytest.mark.parametrize("rounding", [False, True])
 def test_replayed_updates_follow_the_rates_of_all_groups(captured: Any, rounding: bool) -> None:
-    own = {**OWN, "actor": {**OWN["actor"], "train_every": 2}}
-    replayed, plain = captured("rlpd", per_network=own), made_plain("rlpd", per_network=own)
+    replayed, plain = captured("rlpd", per_network=OWN), made_plain("rlpd", per_network=OWN)
     for model in (replayed, plain):
         model.trainer.rounds_step_size = rounding
         model.learn_offline(24)

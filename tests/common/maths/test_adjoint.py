@@ -12,11 +12,9 @@ from agents.common.maths.adjoint import (
     lean_adjoint,
     memoryless_sigma,
     memoryless_sigmas,
-    step_times,
     terminal_adjoint,
 )
-from agents.common.maths.flow import integrate_flow
-from agents.common.nets.heads import Time, Velocity, VelocityField
+from agents.common.nets.heads import Velocity
 from tests.common.closed_forms import (
     FixedPoint,
     Gaussian,
@@ -206,42 +204,3 @@ def test_expected_adjoint_at_the_fixed_point_is_the_gap_to_the_behaviour(case: t
         torch.testing.assert_close(gap, -fixed.sigma_squared[i] / 2 * expected_adjoint, rtol=1e-9, atol=1e-9)
         path_kl += 2 * 0.1 / fixed.sigma_squared[i] * float(gap[0] ** 2 + (gap[1:] - gap[0]).square().sum())
     assert path_kl == pytest.approx(QUADRATIC[case][-1], rel=5e-3)
-
-
-# -- convergence ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_learned_flow_reaches_the_fixed_point() -> None:
-    torch.manual_seed(0)
-    flow_steps, rows, updates = 10, 256, 1200
-    behaviour, means = Gaussian(0.0, 0.3), torch.tensor([0.2, -0.1])
-    value = lambda actions: (actions * torch.tensor([1.0, 0.3])).sum(-1)  # noqa: E731
-
-    def base(x: Tensor, t: Time) -> Tensor:
-        """Return the velocity of N((0.2, -0.1), 0.3^2 I)."""
-        return means + behaviour(x - t * means, t)
-
-    network = VelocityField(1, 1, 2, [64, 64, 64])
-    network.initialise(0, torch.Generator().manual_seed(0))
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
-    nowhere = torch.zeros(1, rows, 1)
-    for _ in range(updates):
-        with torch.no_grad():
-            noise = torch.randn(1, flow_steps, rows, 2)
-            states = memoryless_rollout(network.at(nowhere), base, torch.randn(1, rows, 2), noise)
-            adjoints = lean_adjoint(base, states[:, :-1], terminal_adjoint(value, states[:, -1], clip=False))
-        x, times = states[:, :-1], step_times(flow_steps, states)
-        got = network(nowhere, x, times)
-        loss = adjoint_matching_loss(got, base(x, times), adjoints, memoryless_sigmas(flow_steps, x))
-        optimizer.zero_grad()
-        loss.sum().backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-    with torch.no_grad():
-        samples = integrate_flow(network.at(torch.zeros(1, 20_000, 1)), torch.randn(1, 20_000, 2), flow_steps)
-    shift = SHIFT_RATIOS[0.3][0] * 0.3**2
-    assert samples.mean((0, 1)).tolist() == pytest.approx([0.2 + shift, -0.1 + 0.3 * shift], abs=0.05 * shift)
-    assert samples.std(1).flatten().tolist() == pytest.approx([0.247, 0.247], rel=0.05)

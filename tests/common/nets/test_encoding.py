@@ -110,17 +110,6 @@ def test_actions_are_those_of_repeated_observations(id: str, monkeypatch: pytest
     torch.testing.assert_close(found, model.policy.plan(rows, placed), rtol=1e-5, atol=1e-6)
 
 
-def test_views_of_the_view_encode_once_too() -> None:
-    nets = counting_model("qam").policy.nets
-    observations, actions = normals(1, 3, 4), normals(1, 6, 6, seed=1)
-    view: Any = RepeatedObservations(nets, observations, 2)
-    expected = nets.critic_target(observations.repeat_interleave(2, 1), actions)
-    Counting.rows = 0
-    for critic in (view.using(critic="critic_target").critic, view.using(critic="critic_target").frozen.critic):
-        torch.testing.assert_close(critic(view.repeated, actions), expected)
-    assert Counting.rows == 2 * 3
-
-
 def test_frozen_features_bear_no_gradient_of_the_extractor() -> None:
     nets = counting_model("qam").policy.nets
     view: Any = RepeatedObservations(nets, normals(1, 3, 4), 2)

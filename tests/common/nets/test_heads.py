@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from agents.common.nets.heads import CriticEnsemble, StateValue, VelocityField
-from agents.common.nets.mlp import StackedMLP, gelu
+from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.policies import (
     NoisePredictor,
     TanhActor,
@@ -31,27 +30,6 @@ def test_initial_weights_are_uniform_up_to_xaviers_bound_of_one_member_and_membe
     assert float(first.abs().max()) <= bound
     assert float(first.std()) == pytest.approx(bound / math.sqrt(3), rel=0.02)
     assert not torch.equal(first[0, 0], first[0, 1])
-
-
-def test_initialising_one_replica_leaves_the_others_alone() -> None:
-    network = VelocityField(2, 3, 2, [8])
-    network.initialise(1, torch.Generator().manual_seed(0))
-    assert not network.mlp.weights[0][0].any()
-    assert network.mlp.weights[0][1].all()
-
-
-@pytest.mark.parametrize(
-    ("network", "expected"),
-    [
-        (lambda: CriticEnsemble(1, 37, 25, 10, [512] * 4), 8_248_330),
-        (lambda: VelocityField(1, 37, 25, [512] * 4), 833_561),
-        (lambda: TanhGaussian(1, 37 + 25, 25, [512] * 4), 845_874),
-        (lambda: NoisePredictor(1, 37, 25, [512] * 4), 1_916_473),
-    ],
-    ids=["critic", "velocity field", "edit policy", "noise prediction"],
-)
-def test_networks_have_as_many_parameters_as_the_reference(network: Callable[[], nn.Module], expected: int) -> None:
-    assert sum(parameter.numel() for parameter in network().parameters()) == expected
 
 
 # -- stacks -----------------------------------------------------------------------------------------------------------
@@ -157,15 +135,6 @@ def test_slope_is_the_change_along_a_way(layer_norm: bool, way: str, request: py
 
 
 # -- the plain MLP ----------------------------------------------------------------------------------------------------
-
-
-def test_last_layer_is_plain_unless_it_is_asked_to_be_activated() -> None:
-    plain = filled(StackedMLP((1,), [3, 4]))
-    active = StackedMLP((1,), [3, 4], activate_final=True)
-    active.load_state_dict(plain.state_dict())
-    x = normals(1, 6, 3)
-    torch.testing.assert_close(plain(x)[0], x[0] @ plain.weights[0][0] + plain.biases[0][0])
-    torch.testing.assert_close(active(x), gelu(plain(x)))
 
 
 def test_lower_precision_of_hidden_layers_costs_about_three_digits_and_leaves_the_output_layer_alone() -> None:
