@@ -103,6 +103,21 @@ def test_gelu_is_the_same_function_whether_or_not_a_gradient_is_recorded() -> No
     torch.testing.assert_close(gelu(x), mlp.gelu(x), rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("stack", [(1,), (2,)])
+def test_a_derivative_is_carried_forwards(stack: tuple[int, ...], recorded: bool, onednn: None) -> None:
+    own, (x, along) = stacked(stack, [5, 16, 16, 2], norm=True), (normals(*stack, 7, 5, seed=k) for k in (7, 8))
+    with torch.set_grad_enabled(recorded):
+        value, slope = torch.func.jvp(lambda at: evaluate(own, at), (x,), (along,))
+        expected = torch.func.jvp(lambda at: mlp.evaluate(with_activation(own, mlp.gelu), at), (x,), (along,))
+    torch.testing.assert_close((value, slope), expected, rtol=1e-4, atol=1e-5)
+    assert slope.requires_grad is recorded
+    if recorded:
+        weights = [layer.weight for layer in own]
+        found, wanted = (torch.autograd.grad(each.square().sum(), weights) for each in (slope, expected[1]))
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("transformed", [False, True], ids=["autograd.grad", "func.grad"])
 @pytest.mark.parametrize("way", ["onednn", "mkl"])
 @pytest.mark.parametrize("stack", [(1,), (2, 3)])
