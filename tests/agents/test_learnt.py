@@ -120,6 +120,7 @@ def test_qam_moves_along_the_gradient_of_a_reward_that_is_learnt_from_data() -> 
         "terminals": nothing[:, 0] + 1,
     }
     settings = {"horizon_length": 1, "flow_steps": 10, "net_arch": [64, 64], "batch_size": 128, "rho": 0.0}
+    settings |= {"inverse_temperature": 1.0}
     model = tiny_model(env=SpacesEnv(1, 2), learning_rate=lambda remaining: 2e-3 * remaining, **settings)
     model.learn_offline(700, dataset=dataset)
     samples, _ = model.predict(np.zeros((20_000, 1), np.float32))
