@@ -25,7 +25,7 @@ test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m 'slow or slurm'
 
 notebook: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow tests/test_notebook.py
+	$(BIN)/python -m pytest -m slow tests/docs/test_notebook.py
 
 faults: $(INSTALLED)
 	$(BIN)/python benchmarks/faults.py --output results/faults.md
