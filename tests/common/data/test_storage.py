@@ -14,7 +14,7 @@ from agents.common.data import storage
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.storage import GIB, Prefetcher, place
 from tests.common.data.test_buffer import Recorder, assert_same_batches, loaded_buffer
-from tests.common.toys import toy_dataset
+from tests.common.toys import tiny_model, toy_dataset
 
 CPU = torch.device("cpu")
 
@@ -61,6 +61,14 @@ def test_a_failure_in_the_background_is_not_lost() -> None:
     source.batch(failing, 4, generator)
     with pytest.raises(RuntimeError, match="the disk is gone"):
         source.batch(failing, 4, generator)
+
+
+def test_models_draw_batches_in_host_memory_from_a_generator_of_their_own() -> None:
+    model = tiny_model(replay_buffer_kwargs={"storage": "host"})
+    model.load_dataset(toy_dataset())
+    before = model.trainer.generators()["batches"].get_state()
+    model.learn_offline(3)
+    assert not torch.equal(model.trainer.generators()["batches"].get_state(), before)
 
 
 def test_a_batch_is_copied_to_a_device_as_one_block_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
