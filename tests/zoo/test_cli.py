@@ -241,14 +241,6 @@ def test_json_is_for_other_programs(call: Call, monkeypatch: pytest.MonkeyPatch,
     assert said
 
 
-def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
-    with pytest.raises(UsageError) as refusal:
-        import_optional("no_such.module", "Nothing", "`--nothing`", "flow-rl-zoo[no]", ", or do without")
-    assert str(refusal.value) == (
-        "`--nothing` needs Nothing; install it with `pip install 'flow-rl-zoo[no]'`, or do without"
-    )
-
-
 @pytest.fixture
 def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the name of a package that is there, and imports one that is not."""

@@ -2,7 +2,6 @@
 
 import json
 import re
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from tests.zoo.runs.test_read import write_run
 from zoo import compare
 from zoo.report.compute import compare_kinds
 from zoo.report.inputs import Request, collect
-from zoo.report.published_scores import published_names, suite_tasks
+from zoo.report.published_scores import suite_tasks
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--reps", "200"]
@@ -292,18 +291,6 @@ def test_differences_from_a_published_set_come_first(logs, capsys, algo):
 def test_neither_torch_nor_rliable_is_imported():
     code = "import sys, zoo.report.page.report; assert not {'torch', 'rliable', 'seaborn', 'arch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
-
-
-@pytest.mark.slow
-def test_everything_about_17_methods_50_tasks_and_12_seeds_takes_a_minute_on_two_cores(tmp_path, report, monkeypatch):
-    methods = list(published_names().values())[:17]
-    write_published_runs(tmp_path, monkeypatch, suite_tasks("qam50"), methods=methods, seeds=12, evaluations=30)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "zoo/compare.py", "--published", "qam2026", "-o", str(report)]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=600)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert used < 2 * 60  # seconds of processor time; the wall clock depends on what else runs
 
 
 @pytest.mark.usefixtures("with_figures")

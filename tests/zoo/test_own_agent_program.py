@@ -11,12 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 import agents
 from benchmarks.fault_suite.programs import Ended, Programs
 from tests.zoo.outcomes import Call
-from tests.zoo.test_benchmark_program import SMALL, write_suite
 from zoo import list_agents
 from zoo.runs.folder import RunFolder
 from zoo.train import main
@@ -199,20 +197,3 @@ def test_what_is_wrong_is_refused_before_training(
     ran = run("train", *TINY, word)
     assert (ran.code, message in ran.err.splitlines()[-1]) == (2, True), ran.err
     assert not list(sac_folder.glob("logs/*"))
-
-
-@pytest.mark.slow
-def test_a_suite_trains_it_and_tuning_searches_a_networks_rate(
-    run: Callable[..., Ended], sac_folder: Path, data: Path, programs: Programs
-) -> None:
-    params = {"per_network": {"critic": {"learning_rate": 1e-3}}}
-    write_suite(sac_folder, data, ["my_sac:MySAC"], params={**SMALL, **params, "offline_steps": 6})
-    ended = programs.run("benchmark", ["suite.yml", "-f", "logs", "--device", "cpu", "--no-report"], folder=sac_folder)
-    assert (ended.code, ended.result["runs"]) == (0, 2), ended.err
-    words = ["--seeds", "4-5", "--study-name", "s", "--max-total-trials", "2", "--search", f"{RATE}=1e-4:1e-2:log"]
-    tuned = run("tune", *words, *TINY)
-    assert tuned.code == 0, tuned.err
-    tried = pd.read_csv(sac_folder / "logs" / "studies" / "s" / "trials.csv")[RATE]
-    assert (tried.between(1e-4, 1e-2).all(), tried.nunique()) == (True, 2)
-    best = yaml.safe_load(Path(tuned.result["best_conf"]).read_text())[ENV]
-    assert set(best["per_network"]["critic"]) == {"learning_rate"}

@@ -15,7 +15,6 @@ import agents
 from agents.common.checks.first_update import examine
 from agents.testing.kit import run_checks
 from tests.envs import SpacesEnv
-from zoo.authoring.package import HOOKS, explain
 from zoo.list_agents import main
 
 SPACES = (SpacesEnv(4, 2).observation_space, SpacesEnv(4, 2).action_space)
@@ -59,17 +58,6 @@ def test_a_package_starts_from_the_hooks_of_any_algorithm(make: Any, like: str) 
     own = set(original.declared()) - set(agents.Method.declared())
     assert set(settings) == {"source", "status"} | own
     assert agents.registry.find(f"my_{like}:{method.__name__}").paper == ""
-
-
-@pytest.mark.parametrize("words", [[], ["--like", "rebrac"]], ids=" ".join)
-def test_every_hook_of_an_agent_is_explained(make: Any, words: list[str]) -> None:
-    folder, _ = make("zoo_test_hooks", *words)
-    code = (folder / "zoo_test_hooks.py").read_text()
-    defined = [name for name in HOOKS if f"    def {name}(self" in code]
-    assert {"networks", "noise", "act", "targets", "losses"} <= set(defined)
-    for name in defined:
-        assert f"{explain(name)}\n    def {name}(self" in code
-    assert max(map(len, code.splitlines())) <= 120
 
 
 @pytest.mark.parametrize(

@@ -42,11 +42,6 @@ def test_the_page_stands_alone_and_shows_facts_and_figures(tmp_path: Path, capsy
     assert not re.search(r"<(script|link|img|iframe)|url\(http|@import", page)
 
 
-def test_coverage_is_of_the_two_coordinates_that_vary_most() -> None:
-    axes = card._coverage(np.random.default_rng(0).normal(size=(500, 3)) * [4, 1, 5]).axes[0]
-    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_aspect()) == ("observation 0", "observation 2", 1)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("draws", [True, False])
 @pytest.mark.filterwarnings("ignore:no state in")

@@ -11,13 +11,7 @@ import pytest
 
 from agents.common.files import bounded
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
-from zoo.datasets.check import (
-    check_dataset,
-    check_structure,
-    check_values,
-    read_arrays,
-    remedy,
-)
+from zoo.datasets.check import check_dataset, check_structure, check_values, read_arrays, remedy
 from zoo.datasets.environment import make_raw_env, relabel
 from zoo.datasets.files import checksum_file
 from zoo.datasets.names import DATASETS

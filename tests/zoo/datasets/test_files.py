@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from zoo.datasets.files import (
-    checksum_file,
-    making,
-    publish,
-    recorded_sha256,
-)
-
-
-def test_published_file_has_its_checksum_beside_it(tmp_path: Path) -> None:
-    temporary, final = tmp_path / "a.tmp", tmp_path / "a.npz"
-    temporary.write_bytes(b"content")
-    publish(temporary, final)
-    digest = hashlib.sha256(b"content").hexdigest()
-    assert checksum_file(final).read_text() == f"{digest}  a.npz\n"  # the format of `sha256sum -c`
-    assert recorded_sha256(final) == digest
-    assert not temporary.exists()
+from zoo.datasets.files import making
 
 
 def test_second_maker_waits_for_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,11 +63,6 @@ def test_sizes_are_the_papers_and_what_has_a_scripted_oracle_can_be_generated(
     assert (DATASETS[name].transitions, DATASETS[name].is_generatable) == (transitions, has_oracle)
 
 
-def test_large_dataset_has_ogbenchs_file_names() -> None:
-    names = DATASETS["cube-quadruple-play-100m-v0"].shard_names
-    assert (names[0], names[-1], len(names)) == ("cube-quadruple-play-v0-000", "cube-quadruple-play-v0-099", 100)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("environment", sorted({spec.environment for spec in DATASETS.values()}))
 def test_default_task_is_ogbenchs(environment: str) -> None:

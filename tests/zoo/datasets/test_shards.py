@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -79,10 +78,7 @@ def test_each_part_equals_its_file_loaded_alone(folder: Path, settings: dict[str
             assert torch.equal(getattr(together.batch_of(rows), key), value), (number, key)
 
 
-@pytest.mark.parametrize(
-    ("size", "transitions"),
-    [(1, [10]), (31, [30, 10]), (80, [30, 50]), (100, [30, 50, 20])],
-)
+@pytest.mark.parametrize(("size", "transitions"), [(1, [10]), (31, [30, 10]), (80, [30, 50]), (100, [30, 50, 20])])
 def test_size_takes_the_first_files_and_cuts_the_last_behind_a_trajectory(
     folder: Path, size: int, transitions: list[int]
 ) -> None:
@@ -122,24 +118,24 @@ def test_a_file_that_changed_is_converted_again(folder: Path) -> None:
     assert [part.transitions for part in load_all(folder).shards.parts] == [30, 70, 20]
 
 
-@pytest.mark.parametrize("record", [{"format": 0}, {"ogbench": "0.9"}, {"unknown": 1}], ids=str)
-def test_arrays_of_another_making_are_made_again(folder: Path, record: dict[str, Any]) -> None:
-    load_all(folder)
-    path = folder / ARRAYS / f"{NAME}-001" / "shard.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **record}))
-    assert find_converted(folder, f"{NAME}-001", SPEC) is None
-    load_all(folder)
-    assert find_converted(folder, f"{NAME}-001", SPEC) is not None
+def other_making(folder: Path) -> None:
+    record = json.loads((folder / "shard.json").read_text())
+    (folder / "shard.json").write_text(json.dumps(record | {"ogbench": "0.9"}))
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
-def test_arrays_that_are_not_whole_are_made_again(folder: Path, damage: Callable[[Path], object]) -> None:
-    before = load_all(folder)
-    path = folder / ARRAYS / f"{NAME}-001" / "rewards-task3.npy"
-    content = path.read_bytes()
-    damage(path)
+def shortened(folder: Path) -> None:
+    path = folder / "rewards-task3.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("damage", [other_making, shortened, lambda folder: (folder / "rewards-task3.npy").unlink()])
+def test_arrays_of_another_making_or_not_whole_are_made_again(folder: Path, damage: Callable[[Path], object]) -> None:
+    before, arrays = load_all(folder), folder / ARRAYS / f"{NAME}-001"
+    content = (arrays / "rewards-task3.npy").read_bytes()
+    damage(arrays)
+    assert find_converted(folder, arrays.name, SPEC) is None
     assert load_all(folder) == before
-    assert path.read_bytes() == content
+    assert (arrays / "rewards-task3.npy").read_bytes() == content
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -213,14 +209,3 @@ def test_files_of_a_large_set_that_its_size_needs_are_fetched_or_refused_with_th
     with pytest.raises(UsageError, match=r"2 are not there, .*-001.npz; .*the download failed: no network"):
         load_dataset(LARGE_TASK, dataset_dir=tmp_path, dataset_size=8_000_001)  # 4,000,000 a file
     assert asked == [f"humanoidmaze-giant-navigate-v0-00{number}" for number in (1, 2)]
-
-
-def test_large_set_that_is_there_is_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_dataset: Callable[..., Path]
-) -> None:
-    small = dataclasses.replace(SPEC, name=NAME, files=2)
-    monkeypatch.setitem(DATASETS, NAME, small)
-    for number in range(2):
-        write_shard(tmp_path / NAME, number)
-    dataset = load_dataset(TASK_1, dataset_dir=tmp_path)
-    assert (dataset.path, dataset.num_transitions) == (tmp_path / NAME, 60)

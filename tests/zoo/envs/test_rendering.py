@@ -10,14 +10,7 @@ from pathlib import Path
 import pytest
 
 from zoo.envs import rendering
-from zoo.envs.rendering import (
-    PLATFORMS,
-    VARIABLE,
-    choose_platform,
-    prepare_pictures,
-    require_pictures,
-    why_no_window,
-)
+from zoo.envs.rendering import PLATFORMS, VARIABLE, choose_platform, prepare_pictures, require_pictures, why_no_window
 from zoo.errors import UsageError
 
 

@@ -81,18 +81,6 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         os.kill(os.getpid(), getattr(signal, str(self.failure)))
 
 
-class DictToyEnv(ToyEnv):
-    """Has observations with a part that cannot be trained on."""
-
-    observation_space = spaces.Dict({"position": spaces.Tuple([spaces.Box(-1.0, 1.0, (3,))])})
-
-
-class ImageToyEnv(ToyEnv):
-    """Has image observations of which nothing says the scale."""
-
-    observation_space = spaces.Box(0, 255, (8, 8, 3), np.float32)
-
-
 class SpringEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """A mass on a spring in a plane, pushed by its actions: what it does follows its state and actions linearly."""
 
@@ -131,5 +119,3 @@ class OdometerEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 gymnasium.register("Odometer-v0", entry_point="tests.zoo.envs.toys:OdometerEnv", max_episode_steps=5)
 gymnasium.register("Spring-v0", entry_point="tests.zoo.envs.toys:SpringEnv", max_episode_steps=20)
 gymnasium.register("Toy-v0", entry_point="tests.zoo.envs.toys:ToyEnv")
-gymnasium.register("DictToy-v0", entry_point="tests.zoo.envs.toys:DictToyEnv")
-gymnasium.register("ImageToy-v0", entry_point="tests.zoo.envs.toys:ImageToyEnv")

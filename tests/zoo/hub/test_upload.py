@@ -9,7 +9,7 @@ import pytest
 
 from agents.common.sb3.model import FlowQLearning
 from tests.zoo.models.conftest import ENV, model, write_run
-from zoo.hub.upload import Origin, command_of, model_card, origin_of, without_folders, write_files
+from zoo.hub.upload import Origin, model_card, origin_of, without_folders, write_files
 from zoo.models.agent import agent_of_file, agent_of_run
 from zoo.models.trained import find_trained
 
@@ -59,22 +59,14 @@ def test_a_video_in_the_run_folder_is_uploaded(tmp_path: Path, model: FlowQLearn
     assert "replay" not in card_of()
 
 
-@pytest.mark.parametrize("program", ["/me/bin/zoo train", "zoo/train.py", "/me/repo/zoo/train.py"])
-def test_the_command_of_a_run_is_one_of_the_installed_package(
-    program: str, tmp_path: Path, model: FlowQLearning
-) -> None:
-    run = write_run(tmp_path, model)
-    (run.path / "command.txt").write_text(f"/usr/bin/python {program} --algo qam -f logs")
-    assert command_of(run) == "zoo train --algo qam -f logs"
-
-
 def test_folders_of_the_machine_are_left_out(tmp_path: Path, model: FlowQLearning) -> None:
     run = write_run(tmp_path, model, pretrained_actor={"path": "/home/me/logs/bc_1.zip", "updates": 1})
-    words = "/home/me/.venv/bin/python /home/me/.venv/bin/zoo train -f '/home/my logs' --dataset=/data/a.npz -i/b"
-    (run.path / "command.txt").write_text(words)
     (run.path / "versions.json").write_text("{}")
-    origin = origin_of(agent_of_run(run.path, "cpu"))
-    assert origin.command == "zoo train -f 'my logs' --dataset=a.npz -ib"
+    words = "-f '/home/my logs' --dataset=/data/a.npz -i/b"
+    for program in ("/home/me/.venv/bin/zoo train", "zoo/train.py", "/home/me/repo/zoo/train.py"):
+        (run.path / "command.txt").write_text(f"/home/me/.venv/bin/python {program} {words}")
+        origin = origin_of(agent_of_run(run.path, "cpu"))
+        assert origin.command == "zoo train -f 'my logs' --dataset=a.npz -ib"
     assert origin.config["pretrained_actor"]["path"] == "bc_1.zip"
     kept = ["hf://a/b", "https://a.b/c/d", "my_ns/Env-v0", "logs/bc", "a / b"]
     assert without_folders(kept) == kept

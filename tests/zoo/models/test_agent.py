@@ -85,12 +85,7 @@ def test_a_policy_file_says_where_how_and_how_well_it_plays(
 
 @pytest.mark.parametrize(
     "about",
-    [
-        {"protocol": 3},
-        {"protocol": {"episodes": 1_000_000_000}},
-        {"protocol": {"seed": -1}},
-        {"score": {"mean": 1}},
-    ],
+    [{"protocol": 3}, {"protocol": {"episodes": 1_000_000_000}}, {"protocol": {"seed": -1}}, {"score": {"mean": 1}}],
 )
 def test_nonsense_about_a_policy_is_refused(about: dict[str, object], tmp_path: Path, model: FlowQLearning) -> None:
     model.save_policy(tmp_path / "policy.safetensors", {"env": ENV, **about})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -44,10 +43,3 @@ def test_returns_have_students_interval() -> None:
 def test_one_return_says_nothing_about_the_next() -> None:
     score, same = Score.of(results([5.0])), Score.of(results([5.0, 5.0]))
     assert (score.low, score.high, same.low, same.high) == (-math.inf, math.inf, 5.0, 5.0)
-
-
-def test_a_score_is_read_as_it_was_written() -> None:
-    score = Score("success", 0.5, 0.3, 0.7, 20)
-    assert Score.read(asdict(score)) == score
-    assert score.text == "success 50.0% [30.0, 70.0]"
-    assert Score("return", -12.25, -14, -10, 20).text == "return -12.2 [-14.0, -10.0]"

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 import signal
-import time
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from unittest.mock import Mock
+from subprocess import DEVNULL, PIPE
 
 import numpy as np
 import pytest
 import torch
 
-from agents.common.engine.capture import RecordedPlans
 from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import tiny_model, toy_dataset
 from tests.zoo.envs.toys import ToyEnv
-from tests.zoo.report.programs import start_program
+from tests.zoo.suites.tiny import ROOT, descendants, is_alive, wait_for
 from zoo.baselines import TD3, planner_of
-from zoo.playing import background
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import EpisodeResults, Evaluator
 from zoo.processes.serving import WorkerError
@@ -65,17 +63,6 @@ def test_results_have_the_same_bits_as_in_the_foreground(
     assert not np.array_equal(in_front.evaluate(model.policy, [3, 4]).returns, expected.returns)
 
 
-@pytest.mark.parametrize(("compile", "records"), [("auto", True), ("off", False)])
-def test_plans_are_recorded_where_updates_may_be(compile: str, records: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluator = Mock()
-    monkeypatch.setattr(background, "Evaluator", lambda *arguments, **how: evaluator)
-    policy, content = trained(compile=compile).policy, io.BytesIO()
-    policy.save(content, to_act=True)
-    kinds, player = (type(policy), type(policy.method)), background._Player(None)  # type: ignore[arg-type]
-    player.play(kinds, content.getvalue(), "cpu", torch.get_num_threads(), [3, 4], [0, 1])
-    assert isinstance(evaluator.begin.call_args.args[0].plan, RecordedPlans) == records
-
-
 @pytest.mark.slow
 def test_products_round_as_they_do_here(beside: BackgroundEvaluator, in_front: Evaluator) -> None:
     model = trained(net_arch=[256, 256])
@@ -109,7 +96,6 @@ def test_a_crash_is_raised_with_its_traceback(tmp_path: Path) -> None:
 
 
 PROGRAM = """
-import os
 import tests.zoo.envs.toys
 from tests.zoo.playing.test_background import trained
 from zoo.playing.background import BackgroundEvaluator
@@ -122,29 +108,14 @@ if __name__ == "__main__":
 """
 
 
-def processes_of_session(session: int) -> list[int]:
-    """Return the living processes of a session, from Linux's table."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # no process, or gone meanwhile
-        if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(entry.name))
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's table of processes")
 @pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM"])
-def test_nothing_is_left_over_however_the_training_ends(tmp_path: Path, end: str) -> None:
-    with start_program(tmp_path, PROGRAM, start_new_session=True) as main:
-        assert main.stdout.readline() == "False\n"
-        assert len(processes_of_session(main.pid)) >= 4  # training, evaluation and two environments, at least
+def test_nothing_is_left_over_however_the_training_ends(end: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=DEVNULL) as main:
+        assert main.stdout.readline() == b"False\n"
+        started = descendants(main.pid)
+        assert len(started) >= 3  # evaluation and two environments, at least
         main.send_signal(getattr(signal, end))
         main.wait(timeout=20)
-    deadline = time.monotonic() + 5
-    while processes_of_session(main.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert processes_of_session(main.pid) == []
+    wait_for(lambda: not any(map(is_alive, started)), 5, "for the end of its processes")

@@ -15,9 +15,9 @@ from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from zoo.envs.make import make_env
 from zoo.errors import EnvironmentFault, UsageError
+from zoo.playing import pool
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import NOISE_PLANS, Evaluator
-from zoo.playing.pool import count_environments
 from zoo.processes import heartbeat
 from zoo.processes.serving import WorkerError
 from zoo.runs.results import describe_evaluation
@@ -130,7 +130,11 @@ def test_results_are_those_of_a_plain_loop_over_episodes(here: Evaluator, chunk_
         np.testing.assert_array_equal(results.successes[replica], successes)
 
 
-def test_results_have_the_same_bits_in_one_and_in_several_environments(here: Evaluator, anywhere: Evaluator) -> None:
+@pytest.mark.parametrize("pipe_bytes", [pool.PIPE_BYTES, 0], ids=["rows that a pipe holds", "rows that it does not"])
+def test_results_have_the_same_bits_in_one_and_in_several_environments(
+    here: Evaluator, anywhere: Evaluator, monkeypatch: pytest.MonkeyPatch, pipe_bytes: int
+) -> None:
+    monkeypatch.setattr(pool, "PIPE_BYTES", pipe_bytes)
     policy = NetworkPolicy(num_replicas=2, observation_size=3)
     assert_same(here.evaluate(policy), anywhere.evaluate(policy))
 
@@ -197,17 +201,6 @@ def test_there_is_at_most_one_process_per_core_and_this_one_plays_nothing(
         assert len(children() - before) == processes
 
 
-@pytest.mark.parametrize(
-    ("env_id", "episodes", "expected"),
-    [(POINTMAZE, 200, 64), ("scene-singletask-task1-v0", 50, 8), (TOY, 4, 4)],
-)
-def test_mazes_are_many_and_other_environments_two_per_core_or_eight(
-    monkeypatch: pytest.MonkeyPatch, env_id: str, episodes: int, expected: int
-) -> None:
-    pretend_cores(monkeypatch, 3)
-    assert count_environments(env_id, {}, episodes) == expected
-
-
 def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process() -> None:
     before = children()
     with Evaluator(TOY, episodes=4, n_envs=2, seed=0) as evaluator:
@@ -265,8 +258,7 @@ def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated() -> N
 
 
 @pytest.mark.parametrize(
-    ("env_id", "message"),
-    [("CartPole-v1", "action space Discrete"), ("Toy-v7", "unknown environment `Toy-v7`")],
+    ("env_id", "message"), [("CartPole-v1", "action space Discrete"), ("Toy-v7", "unknown environment `Toy-v7`")]
 )
 def test_an_environment_that_cannot_be_played_is_refused_at_once(env_id: str, message: str) -> None:
     before = children()
@@ -322,12 +314,6 @@ RETURNS = np.array([[1.0, 2.0, 3.0]])
 
 def results(successes: np.ndarray | None) -> EpisodeResults:
     return EpisodeResults(successes, RETURNS, np.ones((1, 3), int), np.arange(3), np.ones(1, bool))
-
-
-def test_success_is_what_the_environment_reports_unless_asked_otherwise() -> None:
-    reported = results(np.array([[1, 0, 0]]))
-    assert REPORTED.apply(reported) is reported
-    assert REPORTED.apply(results(None)).successes is None
 
 
 @pytest.mark.parametrize("reported", [None, np.array([[1, 0, 0]])])

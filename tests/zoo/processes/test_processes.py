@@ -1,4 +1,4 @@
-"""Processes: waiting for their answers, environments that fail in them, and how long one may be quiet."""
+"""Processes: environments that fail in them, and how long one may be quiet."""
 
 from __future__ import annotations
 
@@ -16,71 +16,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs.toys import TOY
-from zoo.envs.make import find_spec, make_env
+from zoo.envs.make import make_env
 from zoo.errors import EnvironmentFault
-from zoo.playing import pool
 from zoo.processes import heartbeat
 from zoo.processes.environments import WatchedVecEnv
 from zoo.processes.heartbeat import Watch, beat, beat_on
-from zoo.processes.serving import ServingProcess, WorkerError, WorkerLost, wait_for_answers
-
-
-class Waiter:
-    """Answers as soon as a file is there."""
-
-    spaces = "ready"
-
-    def wait(self, file: Path) -> str:
-        while not file.exists():
-            time.sleep(0.001)
-        return file.name
-
-    def close(self) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def waiters() -> Iterator[list[ServingProcess]]:
-    processes = [ServingProcess(Waiter, "wait", what="waiter", name=name) for name in "ab"]
-    assert [process.receive() for process in processes] == ["ready", "ready"]
-    yield processes
-    for process in processes:
-        process.hang_up()
-    for process in processes:
-        process.close()
-
-
-def test_the_first_to_answer_is_there_before_the_others(waiters: list[ServingProcess], tmp_path: Path) -> None:
-    for process, name in zip(waiters, "ab", strict=True):
-        process.send(tmp_path / name)
-    (tmp_path / "b").touch()
-    assert wait_for_answers(waiters, 0.0) == [waiters[1]]
-    assert waiters[1].receive() == "b"
-    (tmp_path / "a").touch()
-    assert wait_for_answers(waiters[:1], 0.0) == [waiters[0]]
-    assert waiters[0].receive() == "a"
-
-
-@pytest.mark.parametrize(("cores", "pipe_bytes"), [(1, 0), (2, 0), (3, 0), (3, pool.PIPE_BYTES)])
-def test_a_pool_reports_every_environment_once(monkeypatch: pytest.MonkeyPatch, cores: int, pipe_bytes: int) -> None:
-    monkeypatch.setattr(pool, "PIPE_BYTES", pipe_bytes)
-    pretend_cores(monkeypatch, cores)
-    envs = pool.EnvPool(find_spec(TOY), {}, 5)
-    try:
-        assert len(envs._workers) == cores
-        envs.send([], np.empty((0, 1, 2), np.float32), {number: number for number in range(5)})
-        for _ in range(3):
-            running: list[int] = []
-            while (progress := envs.receive()) is not None:
-                running += progress.running
-                assert progress.observations.shape == (len(progress.running), 3)
-                assert progress.endings == {}
-            assert sorted(running) == [0, 1, 2, 3, 4]
-            envs.send(running, np.zeros((5, 1, 2), np.float32), {})
-    finally:
-        envs.close()
+from zoo.processes.serving import ServingProcess, WorkerError, WorkerLost
 
 
 @pytest.mark.parametrize(
@@ -94,7 +36,7 @@ def test_a_process_that_cannot_be_started_says_which_limit_to_raise(
 
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
     with pytest.raises(WorkerError, match=limit):
-        ServingProcess(Waiter, "wait", what="waiter", name="a")
+        ServingProcess(dict, "get", what="mapping", name="a")
 
 
 ACTIONS = np.zeros((2, 2), np.float32)

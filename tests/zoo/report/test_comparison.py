@@ -18,7 +18,7 @@ from tests.zoo.report.samples import (
 )
 from zoo.errors import UsageError
 from zoo.report.comparison import MEAN_COLUMNS, Method, baseline_of, ranking
-from zoo.report.compute import PublishedMeans, compare, compare_kinds
+from zoo.report.compute import compare, compare_kinds
 from zoo.report.figures.styles import method_styles
 from zoo.report.inputs import read_labels, read_order, relabelled
 from zoo.report.page.caveats import warnings
@@ -98,21 +98,7 @@ def test_means_of_single_tasks_hide_no_mean_of_their_domain():
         assert phase.domains["scene-play, whole"]["Whole"].estimates["mean"].point == 0.9
         assert set(phase.domains["scene-play, whole"]) == {"Whole"}
         assert phase.domains["scene-play"]["a"].tasks == 2
-
-
-def means_of(*rows):
-    fixed = {"phase": "offline", "step": 1000, "sd": 0.1, "seeds": 4, "domain": "scene-play"}
-    rows = [{**fixed, "method": m, "environment": e, "mean": x} for m, e, x in rows]
-    return PublishedMeans(pd.DataFrame(rows, columns=list(MEAN_COLUMNS)))
-
-
-def test_mean_of_a_domain_stands_for_all_its_tasks_or_those_that_others_have_but_for_no_mean_of_some():
-    whole = means_of(("a", "scene-play", 0.5))
-    assert whole.tasks() == {"a": SCENE}
-    assert whole.tasks(SCENE[:2]) == {"a": SCENE[:2]}
-    assert means_of(("a", "scene-play", 0.5), ("b", SCENE[1], 0.4)).tasks() == {"a": [SCENE[1]], "b": [SCENE[1]]}
-    assert whole.aggregates(SCENE[:2]) == {}
-    assert whole.aggregates(SCENE)["a"].estimates["mean"].point == 0.5
+        assert "Whole" not in phase.aggregates  # which are over two of its five tasks
 
 
 def test_label_belongs_to_the_longest_name_that_it_begins_with():

@@ -7,15 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from agents.common.engine.checkpoint import FORMAT, find_checkpoints
 from agents.common.files.manifest import write_manifest
 from zoo.errors import UsageError
-from zoo.playing.episodes import EpisodeResults
 from zoo.runs.folder import RunFolder
-from zoo.runs.history import EvaluationHistory
 from zoo.runs.kept import restore_files
 from zoo.runs.resume import StoredRun, choose, comparable, find_run, result_of_done
 from zoo.runs.versions import describe_versions
@@ -232,31 +229,7 @@ def test_the_run_that_goes_on_is_named_with_its_position(
     assert capsys.readouterr().err == f"resuming {folder.path} (seed 3) {position}\n"
 
 
-def test_where_none_matches_the_nearest_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = written(tmp_path, "interrupted", settings={"gamma": 0.99, "net_arch": [16, 16]})
-    assert find_run(tmp_path, RECORD, [4]) is None
-    assert capsys.readouterr().err == (
-        f"warning: no unfinished run matches; the nearest, {folder.path}, differs in gamma: 0.99 there, 0.9 now; "
-        "seed: 3 there, 4 now; starting a new run\n"
-    )
-
-
 # -- the result of a run that is done ---------------------------------------------------------------------------------
-
-
-def test_a_run_that_is_done_has_the_result_of_its_end(tmp_path: Path) -> None:
-    folder = written(tmp_path, "done")
-    history, columns = EvaluationHistory(), ([[1, 0]], [[-1.0, -2.0]], [[1, 1]], [0, 1], [1])
-    history.append(30, 1, EpisodeResults(*map(np.array, columns)))
-    folder.write_evaluations(history.arrays())
-    (folder.path / "learning_curve.png").touch()
-    found = find_run(tmp_path, RECORD, [3])
-    assert found is not None
-    assert result_of_done(found) == {
-        "algo": "qam", "env": "some-v0", "updates_per_s": None, "run": str(folder.path), "seed": 3, "success": 0.5,
-        "return": -1.5, "episodes": 2, "steps": 30, "learning_curve": str(folder.path / "learning_curve.png"),
-        "already_done": True,
-    }  # fmt: skip
 
 
 def test_a_result_that_cannot_be_read_is_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,14 +12,7 @@ from zoo.settings.layers import load_yaml, parse_override
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("3e-4", 3e-4),
-        ("1e5", 100_000),
-        ("1_000", 1000),
-        ("1.0", 1.0),
-        ("abc", "abc"),
-    ],
+    ("text", "value"), [("3e-4", 3e-4), ("1e5", 100_000), ("1_000", 1000), ("1.0", 1.0), ("abc", "abc")]
 )
 def test_numbers_are_read_as_numbers(text: str, value: object) -> None:
     read = load_yaml(text, "a test")

@@ -20,6 +20,7 @@ from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
 from agents.qam import QAM
 from tests.zoo.envs.toys import ToyEnv
+from tests.zoo.test_resume_program import assert_same_run, folder_of, log_of
 from tests.zoo.test_train_program import ENV, TINY
 from zoo.runs.folder import RunFolder
 from zoo.train import main
@@ -37,10 +38,6 @@ def arguments(data: Path, logs: Path, *more: str) -> list[str]:
     return [*words, "--log-interval", "5", *more, "-params", *TINY, "learning_starts=2"]
 
 
-def folder_of(logs: Path, number: int = 1) -> Path:
-    return logs / "qam" / f"{ENV}_{number}"
-
-
 def status_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "status.json").read_text())
 
@@ -50,10 +47,7 @@ def parameters(path: Path) -> dict[str, torch.Tensor]:
 
 
 def break_after(
-    monkeypatch: pytest.MonkeyPatch,
-    update: int,
-    replicas: list[int],
-    then: Callable[[int], None] = lambda update: None,
+    monkeypatch: pytest.MonkeyPatch, update: int, replicas: list[int], then: Callable[[int], None] = lambda update: None
 ) -> None:
     """Let parameters of some replicas become NaN after an update, counted from the run's beginning."""
     original = Trainer.update
@@ -77,26 +71,18 @@ def healthy(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return logs
 
 
-def assert_same_run(found: Path, expected: Path) -> None:
-    assert (found / "evaluations.npz").read_bytes() == (expected / "evaluations.npz").read_bytes()
-    for name in (f"{ENV}.zip", "best_model.zip"):
-        first, second = parameters(found / name), parameters(expected / name)
-        assert all(torch.equal(first[key], second[key]) for key in second), name
-    pd.testing.assert_frame_equal(*(log_of(folder) for folder in (found, expected)))
-
-
-def log_of(folder: Path) -> pd.DataFrame:
-    """Return the log without what depends on the time of day or on all replicas, in the order of steps."""
-    table = pd.read_csv(folder / "progress.csv")
-    table = table.drop(columns=["time/fps", "time/time_elapsed", "time/updates_per_s", "time/episodes"])
-    return table.sort_values(["time/total_timesteps", "eval/mean_reward"], ignore_index=True).sort_index(axis=1)
+def assert_untouched(logs: Path, healthy: Path, *numbers: int) -> None:
+    """Check that runs are those of an undisturbed training, also in their logs but for what depends on all replicas."""
+    for number in numbers:
+        assert_same_run(logs, healthy, number)
+        tables = (log_of(each, number).drop(columns="time/episodes") for each in (logs, healthy))
+        order = ["time/total_timesteps", "eval/mean_reward"]
+        pd.testing.assert_frame_equal(*(table.sort_values(order, ignore_index=True) for table in tables))
 
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize(
-    ("update", "found_at", "evaluated"),
-    [(13, 15, [10]), (27, 30, [10, 20])],
-    ids=["offline", "online"],
+    ("update", "found_at", "evaluated"), [(13, 15, [10]), (27, 30, [10, 20])], ids=["offline", "online"]
 )
 def test_a_replica_that_diverges_fails_and_the_others_are_untouched(
     data: Path,
@@ -120,9 +106,7 @@ def test_a_replica_that_diverges_fails_and_the_others_are_untouched(
     assert not (failed / f"{ENV}.zip").exists()
     assert all(value.isfinite().all() for value in parameters(failed / "best_model.zip").values())
     assert [run["seed"] for run in result["runs"] if run.get("reason")] == [5]
-    for number in (1, 3):
-        assert status_of(folder_of(tmp_path, number))["state"] == "done"
-        assert_same_run(folder_of(tmp_path, number), folder_of(healthy, number))
+    assert_untouched(tmp_path, healthy, 1, 3)
 
 
 def test_environments_of_a_diverged_replica_get_no_nan(
@@ -165,15 +149,11 @@ def test_a_replica_whose_plans_are_not_finite_fails_at_the_evaluation(
     assert (status["state"], status["step"]) == ("failed", 10)
     assert "planned actions of the evaluation at step 10 are not finite" in status["reason"]
     assert not (folder_of(tmp_path, 3) / "evaluations.npz").exists()
-    for number in (1, 2):
-        assert_same_run(folder_of(tmp_path, number), folder_of(healthy, number))
+    assert_untouched(tmp_path, healthy, 1, 2)
 
 
 def test_a_run_ends_at_once_when_every_replica_has_failed(
-    data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     break_after(monkeypatch, 13, [0, 1])
     assert main(arguments(data, tmp_path, "--seeds", "4", "5")) == 1
@@ -270,8 +250,7 @@ def test_a_resumed_run_remembers_who_has_failed(
     assert main(words) == 0
     assert status_of(folder_of(tmp_path)) == before
     assert not (folder_of(tmp_path) / f"{ENV}.zip").exists()
-    for number in (2, 3):
-        assert_same_run(folder_of(tmp_path, number), folder_of(healthy, number))
+    assert_untouched(tmp_path, healthy, 2, 3)
 
 
 # -- where values stop being those of a healthy run --------------------------------------------------------------------

@@ -16,7 +16,7 @@ from PIL import Image, ImageSequence
 
 from zoo.errors import UsageError
 from zoo.watching import pictures
-from zoo.watching.pictures import MazeMap, MazePicture, Panel, Sheet, fitted, put_together, ticks, widened
+from zoo.watching.pictures import MazeMap, MazePicture
 from zoo.watching.stage import Thoughts
 from zoo.watching.video import check_video, open_video
 
@@ -51,41 +51,6 @@ def test_thoughts_about_actions_of_any_size_are_drawn(size: int, stages: int) ->
     drawn = [pictures.draw_flow(SIZE, what), pictures.draw_chunks(SIZE, what, (-1, 1))]
     drawn.append(pictures.draw_close_up(SIZE, what, paths, MAZE, 1.0, [(0.0, 0.0)]))
     assert all(each.size == SIZE and len(each.getcolors(1 << 16) or []) > 2 for each in drawn)
-
-
-@pytest.mark.parametrize("values", [np.zeros((1, 3)), np.full((5, 3), -120.0), np.arange(12.0).reshape(4, 3)])
-def test_values_are_drawn_from_the_first_step_on_and_where_they_are_all_the_same(values: np.ndarray) -> None:
-    limits = widened((0.0, 0.0), values)
-    assert pictures.draw_values(SIZE, values, [(0, float(values[0, 0]))], limits).size == SIZE
-
-
-def test_an_axis_is_widened_with_room_and_then_stays() -> None:
-    limits = widened((0.0, 0.0), np.array([-100.0, -90.0]))
-    assert limits == (-110.0, 0.0)
-    assert widened(limits, np.array([-109.0, -1.0])) == limits
-    assert widened(limits, np.array([10.0])) == (-110.0, 22.0)
-
-
-def test_what_is_beyond_a_panel_is_put_at_its_edge() -> None:
-    panel = Panel((200, 200), "", "", (-3, 3), (-3, 3))
-    assert panel.point((9, -9)) == panel.point((3, -3))
-
-
-def test_text_is_cut_off_where_it_has_no_room() -> None:
-    assert Sheet(400, 40).text((0, 0), "a long line of text that goes on and on", 15, room=100) <= 100
-
-
-def test_pictures_are_put_together_in_rows_and_keep_their_shape() -> None:
-    red, blue = (Image.new("RGB", (10, 20), colour) for colour in ("red", "blue"))
-    whole = put_together([[red, blue], [blue, red]], gap=2)
-    assert (whole.size, whole.getpixel((21, 41))) == ((22, 42), (255, 0, 0))
-    image = fitted(np.zeros((200, 400, 3), np.uint8), 100)
-    assert (image.size, image.getpixel((50, 50)), image.getpixel((50, 10))) == ((100, 100), (0, 0, 0), (255, 255, 255))
-
-
-@pytest.mark.parametrize(("low", "high", "expected"), [(-3, 3, [-2, 0, 2]), (-120.3, -76.1, [-120, -100, -80])])
-def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
-    assert ticks(low, high) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("ending", "speed"), [("gif", 20), ("mp4", 30)])

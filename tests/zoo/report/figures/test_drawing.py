@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from tests.zoo.report.samples import comparison_of, comparison_of_returns
-from zoo.report.figures.drawing import PAGE, SHEETS, save
+from zoo.report.figures.drawing import SHEETS, save
 from zoo.report.figures.plots import all_figures
 from zoo.runs.scores import NORMALISED_RETURN
 
@@ -93,10 +93,3 @@ def test_same_figure_gives_the_same_file(kind):
     for file in files:
         save(all_figures(comparison_of(["QAM", "FQL"]))["profiles"], file, kind)
     assert files[0].getvalue() == files[1].getvalue()
-
-
-def test_long_names_are_broken_into_two_lines_at_most():
-    name = SHEETS["column"].name(MANY[-1])
-    assert name.count("\n") == 1
-    assert name.endswith("…")
-    assert PAGE.name("QAM-E (qam2026)") == "QAM-E (qam2026)"

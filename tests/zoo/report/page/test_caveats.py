@@ -3,20 +3,11 @@ import json
 import pandas as pd
 import pytest
 
-from tests.zoo.report.samples import (
-    NO_MEANS,
-    SCENE,
-    comparison_of_returns,
-    content_of,
-    evaluations,
-    own_methods,
-    runs_table,
-    scene_runs,
-)
+from tests.zoo.report.samples import NO_MEANS, SCENE, content_of, evaluations, runs_table, scene_runs
 from tests.zoo.runs.test_read import write_run
 from zoo.report.comparison import Method
 from zoo.report.compute import compare
-from zoo.report.page.caveats import describe_kinds, describe_phases, warnings
+from zoo.report.page.caveats import warnings
 from zoo.report.published_scores import load_set
 from zoo.runs.read import read_runs
 
@@ -42,26 +33,6 @@ def test_unequal_seeds_left_out_tasks_and_different_steps_are_warned_of():
     assert "offline: unequal numbers of seeds between tasks: QAM (5 to 6)" in text
     assert "aggregates leave out tasks that some methods lack: cube-double-play task2, scene-play task2 (FQL)." in text
     assert "offline: methods were scored at different steps" in text
-
-
-def test_kinds_of_scores_are_named():
-    comparisons = [content_of(evaluations(["QAM"])).comparisons[0], comparison_of_returns(["SAC"])]
-    assert describe_kinds(comparisons[:1]) == (
-        "Scores are success rates of the last evaluation of a phase, never of the best one."
-    )
-    assert describe_kinds(comparisons).startswith("Scores are success rates and mean returns of the last evaluation")
-    assert describe_phases(comparisons).endswith("Online, return: 1 method on 2 common tasks, scored at 2,000 steps.")
-
-
-def test_methods_with_the_same_environments_are_named_together():
-    have = {"a": SCENE[:1], "b": SCENE[1:], "c": SCENE[:1]}
-    runs = pd.concat([scene_runs([[0.5] * 6] * 5, name) for name in have])
-    runs = runs[[env in have[name] for name, env in zip(runs["method"], runs["environment"], strict=True)]]
-    found = warnings([compare(own_methods(have), runs, NO_MEANS, reps=20, curves=False)], runs_table())
-    assert any(
-        text.endswith("was run by all methods: a, c have scene-play task1; b has 4 tasks of scene-play.")
-        for text in found
-    )
 
 
 def test_departures_of_some_environments_name_them_also_beside_a_set_that_has_no_scores_there():

@@ -13,7 +13,7 @@ from tests.zoo.report.samples import (
 )
 from zoo.report.compute import compare
 from zoo.report.page.drawings import Names, page_data
-from zoo.report.tables.scores import aggregates_table, domains_table, tasks_table
+from zoo.report.tables.scores import aggregates_table
 
 METHODS = ["QAM", "FQL", "mine"]
 
@@ -42,16 +42,6 @@ def drawn(comparison, runs, name):
     """Return the panels of a drawing of another comparison, and its names."""
     names = Names([comparison])
     return drawing(page_data([comparison], runs, names), name), names
-
-
-def test_rows_and_columns_of_tables_know_their_method_and_domain(comparison, names):
-    phase = comparison.phases["offline"]
-    domains, tasks = domains_table(comparison, phase), tasks_table(comparison, phase)
-    assert names.domains == ["cube-double-play", "scene-play"]
-    assert names.of_columns(domains) == [(None, None), (None, 0), (None, 1)]
-    assert names.of_rows(domains) == [(names.method(row[0].text), None) for row in domains.rows]
-    assert names.of_columns(tasks) == [(None, None), *((names.method(name), None) for name in tasks.header[1:])]
-    assert names.of_rows(tasks) == [(None, 0), (None, 0), (None, 1), (None, 1)]
 
 
 def test_intervals_are_those_of_the_comparison_in_percent(comparison, names, data):

@@ -14,7 +14,7 @@ from zoo.report.comparison import Method
 from zoo.report.page import report
 from zoo.report.page.scripts import FOLDER, VENDOR, content_security_policy, scripts, vendored
 from zoo.report.published_scores import load_set
-from zoo.report.tables.entries import Entry, Table
+from zoo.report.tables.entries import Entry
 
 
 def data_of(page):
@@ -48,7 +48,7 @@ def test_report_is_one_page_with_tables_and_figures_beside_it(folder):
     assert {f"figures/{figure}.{kind}" for figure in figures for kind in ("pdf", "svg", "png")} <= names
 
 
-def test_page_needs_nothing_from_outside_and_draws_its_figures_itself(folder, page):
+def test_page_needs_nothing_from_outside_and_draws_its_figures_itself(content, folder, page):
     assert not re.search(r'<[^>]*(src|href)="(?!#)', page.replace("".join(scripts()), ""))
     assert "@import" not in page
     assert "url(" not in page[: page.index("</style>")]
@@ -59,19 +59,7 @@ def test_page_needs_nothing_from_outside_and_draws_its_figures_itself(folder, pa
     names = [drawing["name"] for drawing in data_of(page)["drawings"]]
     assert sorted(re.findall(r'data-drawing="(.*?)"', text)) == sorted(names)
     assert {path.stem for path in (folder / "figures").iterdir()} <= set(names)
-
-
-def test_tables_unknown_to_the_layout_stand_under_more(content):
-    entries, data = [[Entry("QAM"), Entry("9")]], [{"method": "QAM", "seeds": 9}]
-    extra = Table("later_offline", "Later", "The layout does not know it.", ["method", "seeds"], entries, data)
-    fuller = replace(content)
-    fuller.__dict__["tables"] = [*content.tables, extra]
-    page = report.to_html(fuller)
-    assert page.index(">More</h2>") < page.index('id="later_offline"')
-    assert 'id="later_offline" data-phase="offline"' in page
-    assert ">More</h2>" not in report.to_html(content)
-    for table in content.tables:
-        assert page.count(f'id="{table.name}"') == 1
+    assert [page.count(f'id="{table.name}"') for table in content.tables] == [1] * len(content.tables)
 
 
 def test_sentences_of_a_verdict_come_first(content):

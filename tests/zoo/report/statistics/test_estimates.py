@@ -4,7 +4,7 @@ from scipy import stats
 
 from tests.zoo.report.samples import by_task, scores_of
 from zoo.report.statistics.aggregates import aggregate, mean, mean_and_iqm, performance_profile, seed_variances
-from zoo.report.statistics.estimates import UNSURE, Estimate, holm, welch_mean, welch_p_values
+from zoo.report.statistics.estimates import UNSURE, Estimate, welch_mean, welch_p_values
 from zoo.report.statistics.improvement import improvements
 
 UNLIMITED = (-np.inf, np.inf)
@@ -180,28 +180,6 @@ def test_welch_mean_takes_a_known_part_as_exact():
     found = welch_mean([x.mean(), -0.1], [x.var(ddof=1), 0.0], [len(x), 1])
     reference = stats.ttest_1samp(x - 0.1, 0).confidence_interval(0.95)
     assert found.interval == pytest.approx((reference.low, reference.high), abs=1e-12)
-
-
-def test_interval_is_cut_at_the_limits_of_the_number():
-    assert welch_mean([0.9], [0.04], [5]).interval[1] > 1
-    low, high = welch_mean([0.9], [0.04], [5], limits=(0.0, 1.0)).interval
-    assert (low, high) == (pytest.approx(0.9 - stats.t.ppf(0.975, 4) * 0.2 / 5**0.5), 1.0)
-
-
-def test_welch_mean_without_a_known_variance_has_no_interval():
-    assert welch_mean([0.3], [np.nan], [1]).interval is None
-
-
-@pytest.mark.parametrize(
-    ("p_values", "tests", "expected"),
-    [
-        ([0.01, 0.04, 0.03, 0.005], 4, [0.03, 0.06, 0.06, 0.02]),  # multiplied by the tests left, never falling
-        ([0.01, 0.04, 0.03, 0.005], 10, [0.09, 0.28, 0.24, 0.05]),  # counting tests that are missing
-        (np.array([[0.01, 0.2], [0.04, 0.01]]), 2, np.array([[0.02, 0.2], [0.04, 0.02]])),  # each column alone
-    ],
-)
-def test_holm_adjusts_for_the_number_of_tests(p_values, tests, expected):
-    assert holm(p_values, tests) == pytest.approx(expected)
 
 
 def test_runs_that_agree_exactly_have_no_p_value():

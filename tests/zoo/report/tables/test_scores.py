@@ -115,15 +115,3 @@ def test_tasks_of_success_have_their_intervals_in_files():
 )
 def test_numbers_have_true_minus_signs_and_a_dash_where_the_interval_is_narrower_than_its_digits(interval, point, text):
     assert number_entry(Estimate(point, interval, "t"), 100, 1).plain == text.replace("~", "\N{MINUS SIGN}")
-
-
-def test_several_environments_have_no_aggregates_and_no_difference_of_returns():
-    comparison = comparison_of_returns(["SAC", "TD3"])
-    phase = comparison.phases["online"]
-    assert tables.aggregates_table(comparison, phase).rows == []
-    assert tables.domains_table(comparison, phase).rows == []
-    assert set(phase.domain_curves) == {"HalfCheetah-v5", "Pendulum-v1"}
-    table = tables.improvement_table(comparison, phase)
-    assert table.header == ["method", "probability of improvement"]
-    assert " 1 comparison, not adjusted: " in table.caption
-    assert not [name for name in table.data[0] if "difference" in name]
