@@ -172,11 +172,6 @@ def test_a_grid_plays_as_many_episodes_as_it_shows(policy: Path, tmp_path: Path,
         assert image.size == (3 * 256 + 8, 2 * 288 + 4 + 32)
 
 
-def test_thoughts_are_recorded_in_mp4_too(policy: Path, tmp_path: Path, call: Call) -> None:
-    assert call(main, policy, "--episodes", 1, "--explain", "--video", tmp_path / "maze.mp4")[0] == 0
-    assert (tmp_path / "maze.mp4").stat().st_size > 10_000
-
-
 def save_swimmer(folder: Path) -> Path:
     """Save a policy for an environment of MuJoCo that is no maze."""
     about = {"env": "Swimmer-v5", "protocol": {"env_kwargs": {"max_episode_steps": 5}}}

@@ -183,17 +183,7 @@ def test_a_killed_run_with_overrides_ends_as_an_uninterrupted_one(run: Callable[
     assert rate == pytest.approx(1e-2 * 3 / 4 * (1 + np.cos(np.pi * 2 / 12)) / 2)
 
 
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("per_network.critc.tau=1", "unknown network of MySAC `critc`; closest: critic"),
-        ("per_network.actor.train_evry=2", "closest: train_every"),
-        ("balanced_sampling=true", "set `balanced_sampling` to False"),
-    ],
-)
-def test_what_is_wrong_is_refused_before_training(
-    run: Callable[..., Ended], sac_folder: Path, word: str, message: str
-) -> None:
-    ran = run("train", *TINY, word)
-    assert (ran.code, message in ran.err.splitlines()[-1]) == (2, True), ran.err
+def test_a_setting_that_it_cannot_follow_is_refused_at_once(run: Callable[..., Ended], sac_folder: Path) -> None:
+    ran = run("train", *TINY, "balanced_sampling=true")
+    assert (ran.code, "set `balanced_sampling` to False" in ran.err.splitlines()[-1]) == (2, True), ran.err
     assert not list(sac_folder.glob("logs/*"))

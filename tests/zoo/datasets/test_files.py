@@ -37,12 +37,6 @@ def fail_making(path: Path, work: Callable[[], object]) -> None:
         raise ZeroDivisionError
 
 
-def test_failure_that_has_written_nothing_leaves_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError):
-        fail_making(tmp_path / "a" / "b" / "c.npz", lambda: None)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_second_maker_goes_on_after_the_first_has_failed_and_removed_the_folder(tmp_path: Path) -> None:
     file = tmp_path / "new" / "a.npz"
 

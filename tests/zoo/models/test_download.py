@@ -112,14 +112,6 @@ def test_a_file_that_is_too_large_for_a_policy_is_not_downloaded(hub: Hub, monke
     assert not hub.cache.exists()
 
 
-def test_a_revision_is_played_for_good(hub: Hub) -> None:
-    other = told(seed=1)
-    first, second = hub.put("me/agent", {POLICY: trained()}), hub.put("me/agent", {POLICY: other})
-    assert download_policy(f"me/agent@{first}").read_bytes() == trained()
-    assert download_policy("me/agent").read_bytes() == other
-    assert second in str(download_policy("me/agent"))
-
-
 @pytest.mark.parametrize("name", ["agent", "me/agent@", "a b/c", "me/a/b@x@y"])
 def test_a_name_that_is_not_a_repository_is_refused(hub: Hub, name: str) -> None:
     with pytest.raises(UsageError, match="expected `--from-hub` to be NAME/REPOSITORY"):

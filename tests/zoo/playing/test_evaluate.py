@@ -23,7 +23,6 @@ from zoo.processes.serving import WorkerError
 from zoo.runs.results import describe_evaluation
 
 TOY = "Toy-v0"
-POINTMAZE = "pointmaze-medium-singletask-task1-v0"
 EPISODES = 6
 
 

@@ -163,15 +163,8 @@ def test_a_submission_stands_beside_other_sets(folder: Path, monkeypatch: pytest
     assert runs is not None
     assert len(runs) == 2 * len(SCENE) * len(SEEDS)
     (folder / "scores.csv").unlink()
-    row = {
-        "method": "qam",
-        "phase": "offline",
-        "step": 2000,
-        "environment": SCENE[0],
-        "mean": 0.5,
-        "sd": 0.1,
-        "seeds": 3,
-    }
+    row = {"method": "qam", "phase": "offline", "step": 2000, "environment": SCENE[0]}
+    row |= {"mean": 0.5, "sd": 0.1, "seeds": 3}
     pd.DataFrame([row]).to_csv(folder / "means.csv", index=False)
     (folder / "config.yml").unlink()
     assert verify.main([str(folder)]) == 0

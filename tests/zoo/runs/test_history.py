@@ -36,24 +36,6 @@ def history() -> EvaluationHistory:
     return result
 
 
-def test_the_file_has_sb3s_keys_beside_phase_and_seeds(tmp_path: Path) -> None:
-    RunFolder(tmp_path).write_evaluations(history().arrays())
-    with np.load(tmp_path / "evaluations.npz") as file:
-        arrays = dict(file)
-    expected = {
-        "timesteps": [50, 100, 100],
-        "phase": [0, 0, 1],
-        "results": -np.array([[4, 5, 6, 7], [5, 6, 7, 8], [6, 7, 8, 9]]) / 3,
-        "ep_lengths": [[104, 105, 106, 107], [105, 106, 107, 108], [106, 107, 108, 109]],
-        "successes": [[0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]],
-        "episode_seeds": [[7, 8, 9, 10]] * 3,
-    }
-    assert set(arrays) == set(expected)
-    for name, values in expected.items():
-        np.testing.assert_array_equal(arrays[name], values)
-    assert np.issubdtype(arrays["successes"].dtype, np.integer)
-
-
 @pytest.mark.parametrize("first", [True, False])
 def test_evaluations_report_success_all_or_none(first: bool) -> None:
     result = EvaluationHistory()

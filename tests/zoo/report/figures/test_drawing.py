@@ -1,7 +1,5 @@
 import io
 import re
-import shutil
-import subprocess
 from itertools import combinations
 
 import pytest
@@ -17,12 +15,6 @@ MANY = [
     *("QAM", "QAM-E", "QAM-F", "FQL", "IFQL", "ReBRAC", "DSRL", "CGQL", "CGQL-M", "CGQL-L", "DAC", "BAM", "FEdit"),
     *("FBRAC", "FAWAC", "RLPD", "an agent of mine with a name that is far too long for one column (net_arch=512x4)"),
 ]
-
-
-@pytest.fixture(scope="module")
-def comparisons():
-    one = comparison_of_returns(["SAC", "TD3"], kind=NORMALISED_RETURN)
-    return [comparison_of(MANY, seeds=2, tasks=8), comparison_of_returns(["SAC", "TD3"]), one]
 
 
 def texts_of(figure):
@@ -45,16 +37,13 @@ def labels_outside(ax):
                 yield from (tick.label1, tick.label2)
 
 
-@pytest.fixture(scope="module")
-def drawn(comparisons):
-    """Return every kind of figure as it is drawn for a paper: (name, figure, its texts)."""
-    figures = {name: figure for c in comparisons for name, figure in all_figures(c, SHEETS["column"]).items()}
-    return [(name, figure, texts_of(figure)) for name, figure in figures.items()]
-
-
 @pytest.mark.slow
-def test_texts_of_figures_for_a_paper_are_readable_and_neither_cut_off_nor_covered(drawn):
-    for name, figure, texts in drawn:
+def test_texts_of_figures_for_a_paper_are_readable_and_neither_cut_off_nor_covered():
+    one = comparison_of_returns(["SAC", "TD3"], kind=NORMALISED_RETURN)
+    comparisons = [comparison_of(MANY, seeds=2, tasks=8), comparison_of_returns(["SAC", "TD3"]), one]
+    figures = {name: figure for c in comparisons for name, figure in all_figures(c, SHEETS["column"]).items()}
+    for name, figure in figures.items():
+        texts = texts_of(figure)
         assert len(texts) > 6
         for text, box in texts:
             assert 6.5 <= text.get_fontsize() <= 9.5, name
@@ -62,17 +51,13 @@ def test_texts_of_figures_for_a_paper_are_readable_and_neither_cut_off_nor_cover
             assert inside, (name, text.get_text(), box)
         for (a, box), (b, other) in combinations(texts, 2):
             assert not box.padded(-0.5).overlaps(other.padded(-0.5)), (name, a.get_text(), b.get_text())
-
-
-def test_panels_of_figures_for_a_paper_keep_room_for_their_data(drawn):
-    for name, figure, _ in drawn:
         for ax in (ax for ax in figure.axes if ax.get_label() != "<colorbar>"):
-            assert min(ax.bbox.width, ax.bbox.height) > 36, name  # half an inch
+            assert min(ax.bbox.width, ax.bbox.height) > 36, name  # half an inch for the data
 
 
 @pytest.mark.parametrize("place", ["column", "text"])
-def test_pdf_has_the_width_of_its_place_and_fonts_that_conferences_accept(comparisons, tmp_path, place):
-    for name, figure in all_figures(comparisons[1], SHEETS[place]).items():
+def test_pdf_has_the_width_of_its_place_and_fonts_that_conferences_accept(tmp_path, place):
+    for name, figure in all_figures(comparison_of_returns(["SAC", "TD3"]), SHEETS[place]).items():
         path = tmp_path / f"{name}.pdf"
         save(figure, path, "pdf")
         data = path.read_bytes()
@@ -80,10 +65,6 @@ def test_pdf_has_the_width_of_its_place_and_fonts_that_conferences_accept(compar
         assert width == pytest.approx(72 * SHEETS[place].width, abs=0.1)
         assert b"/Type3" not in data
         assert b"/CIDFontType2" in data  # TrueType
-        if shutil.which("pdffonts"):
-            found = subprocess.run(["pdffonts", path], capture_output=True, text=True, check=True).stdout
-            fonts = found.splitlines()[2:]
-            assert all("TrueType" in line and "yes yes" in line for line in fonts)  # embedded, as a subset
 
 
 @pytest.mark.slow

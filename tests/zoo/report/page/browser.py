@@ -21,7 +21,7 @@ _FLAGS = (
     "--remote-debugging-port=0",
 )  # fmt: skip
 _PATIENCE = 60.0
-_KEYS = {"Enter": (13, "\r"), " ": (32, " "), "Tab": (9, ""), "ArrowRight": (39, ""), "ArrowLeft": (37, "")}
+_KEYS = {"Enter": (13, "\r"), " ": (32, " "), "Tab": (9, "")}
 
 
 @contextmanager
