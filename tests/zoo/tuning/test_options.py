@@ -7,6 +7,7 @@ from typing import Any
 import optuna
 import pytest
 
+import agents
 from agents.common.search import Choice, Range, Search, linear_range, log_range
 from zoo.baselines import algorithm_ids, find_algorithm, settings_of
 from zoo.errors import UsageError
@@ -99,3 +100,10 @@ def test_given_settings_are_parameters_if_they_are_inside() -> None:
     assert params_of({"rho": 2.0, "batch_size": 64}, space) == {"batch_size": "64"}
     assert params_of({"rho": 0.5, "batch_size": 256}, space) == {"rho": 0.5}
     assert params_of({"learning_rate": "lin_1e-3"}, read("learning_rate")) == {}
+
+
+def test_an_own_agent_is_tuned_by_what_it_declares() -> None:
+    class Mine(agents.Method):
+        weight: float = agents.setting(default=1.0, above=0, search=agents.log_range(0.1, 10.0), doc="Weight.")
+
+    assert own_searches(Mine.declared()) == {"weight": log_range(0.1, 10.0)}
