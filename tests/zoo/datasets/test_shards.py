@@ -118,9 +118,14 @@ def test_a_file_that_changed_is_converted_again(folder: Path) -> None:
     assert [part.transitions for part in load_all(folder).shards.parts] == [30, 70, 20]
 
 
-def other_making(folder: Path) -> None:
-    record = json.loads((folder / "shard.json").read_text())
-    (folder / "shard.json").write_text(json.dumps(record | {"ogbench": "0.9"}))
+def recorded(**values: Any) -> Callable[[Path], object]:
+    """Return what changes the record of a converted file."""
+
+    def change(folder: Path) -> None:
+        record = json.loads((folder / "shard.json").read_text())
+        (folder / "shard.json").write_text(json.dumps(record | values))
+
+    return change
 
 
 def shortened(folder: Path) -> None:
@@ -128,7 +133,10 @@ def shortened(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
-@pytest.mark.parametrize("damage", [other_making, shortened, lambda folder: (folder / "rewards-task3.npy").unlink()])
+@pytest.mark.parametrize("damage", [
+    recorded(format=0), recorded(ogbench="0.9"), recorded(unknown=1), shortened,
+    lambda folder: (folder / "rewards-task3.npy").unlink(),
+])  # fmt: skip
 def test_arrays_of_another_making_or_not_whole_are_made_again(folder: Path, damage: Callable[[Path], object]) -> None:
     before, arrays = load_all(folder), folder / ARRAYS / f"{NAME}-001"
     content = (arrays / "rewards-task3.npy").read_bytes()
