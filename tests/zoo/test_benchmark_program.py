@@ -247,3 +247,9 @@ sys.exit(benchmark.main([*sys.argv[1:], "--dry-run"]))
         found = [line for line in run.stdout.splitlines() if line[-5:] in (" True", "False")]
         assert (run.returncode, found) == (returned, [f"{name} False" for name in tried])
         assert ("MuJoCo can draw nothing here" in run.stderr) == (returned == 2)
+
+
+def test_scores_of_the_mini_benchmark_that_were_kept_are_those_of_its_settings_now(call: Call, tmp_path: Path) -> None:
+    words = ["mini", "--algos", "bam", "fan", "--envs", "scene-*", "--scores", str(ROOT / "results" / "mini")]
+    code, result, _ = call(main, *words, "--dry-run", "-f", str(tmp_path))
+    assert (code, result["kept"]) == (0, result["jobs"])

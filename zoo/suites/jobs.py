@@ -25,6 +25,8 @@ from zoo.training.record import describe_run
 MOST_LETTERS = 60
 NOT_COMPARED = ("dataset", "settings.precision", "settings.compile")
 """What is only known where a run is trained: the content of the data, and how its machine computes."""
+OF_IMAGES = {"settings.encoder": None, "settings.frame_stack": 1, "settings.random_crop": 0.0}
+"""Settings at the values that have no effect: left out, so that scores of vectors that were kept keep their hash."""
 
 
 class State(StrEnum):
@@ -160,6 +162,7 @@ def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
         name: value
         for name, value in settings.items()
         if not any(name == left or name.startswith(f"{left}.") for left in NOT_COMPARED)
+        and OF_IMAGES.get(name, NOT_COMPARED) != value
     }
 
 
