@@ -13,6 +13,6 @@ def test_a_step_of_fql_is_followed_through_few_files(capsys: pytest.CaptureFixtu
     found = trace_step.main(["--algo", "fql"])
     assert json.loads(capsys.readouterr().out) == found
     assert "agents/fql.py" in found["files"]
-    assert found["number_of_files"] <= 10  # one of them is the batch, 45 lines
-    assert found["lines"] <= 2600
-    assert found["file_changes"] <= 60
+    assert found["number_of_files"] <= 8
+    assert found["lines"] <= 2_050
+    assert found["file_changes"] <= 50

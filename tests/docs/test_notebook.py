@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("sphinx")
-
-import ast
-from pathlib import Path
-
-import pytest
 
 from docs.figures import flows
 from docs.notebook import as_markdown
