@@ -43,7 +43,8 @@ python benchmarks/full_size.py -f logs/full_size                                
 ```
 
 Success in percent of 50 episodes. A score is inside if it lies between the least and the greatest of the {seeds}
-published seeds; nothing is published before 50,000 updates. Hours are those of one thread, without evaluations.
+published seeds; nothing is published before 50,000 updates. Hours are those of one thread beside other work, without
+evaluations.
 
 """
 
