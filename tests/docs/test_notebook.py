@@ -35,6 +35,7 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
 def test_the_notebook_runs_in_ten_cells_and_shows_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two threads that wait for each other crawl beside other work
     notebook = nbformat.read(ROOT / "docs" / "first_steps.ipynb", as_version=4)
     assert len(notebook.cells) == 10
     nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
