@@ -44,7 +44,7 @@ def make_parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    from zoo.registry.submissions import ABOUT, submit
+    from zoo.registry.submit import ABOUT, submit
     from zoo.settings import plain_yaml
 
     if args.example:

@@ -50,7 +50,7 @@ def make_parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    from zoo.registry.submissions import verify
+    from zoo.registry.verify import verify
     from zoo.report.published_scores import COMMUNITY, FOLDER, load_set, load_submission, set_names
 
     result = []

@@ -23,7 +23,7 @@ from zoo.models.hub import download_policy
 from zoo.models.play import play, with_protocol
 from zoo.models.score import interval_of_successes
 from zoo.models.trained import find_trained, list_trained
-from zoo.registry.submissions import CONFIG, POLICIES
+from zoo.registry.verify import CONFIG, POLICIES
 from zoo.report.published_scores import CHECKS, PublishedSet, load_runs, published_names
 from zoo.runs.read import read_runs
 from zoo.runs.versions import git_commit, processor

@@ -15,7 +15,7 @@ import yaml
 from tests.zoo.report.samples import SCENE
 from tests.zoo.runs.test_read import write_run
 from zoo import submit, verify
-from zoo.registry.submissions import ABOUT
+from zoo.registry.submit import ABOUT
 from zoo.report import published_scores
 
 SEEDS = range(3)
