@@ -162,7 +162,7 @@ def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
         name: value
         for name, value in settings.items()
         if not any(name == left or name.startswith(f"{left}.") for left in NOT_COMPARED)
-        and OF_IMAGES.get(name, NOT_COMPARED) != value
+        and (name, value) not in OF_IMAGES.items()
     }
 
 
