@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "requirements"
 ABOUT = {
-    "build": "What builds packages: this one, and those that come as source.",
+    "build": "What builds and installs the other packages.",
     "dev": "What the project and its development need, except PyTorch.",
     "torch-cuda": "PyTorch as the package index has it, and the CUDA libraries that it needs.",
     "torch-cpu": "PyTorch's CPU build, which is smaller and not in the package index; known for Python 3.11 only.",
@@ -37,7 +37,7 @@ def compile_all(uv: str) -> dict[str, str]:
 
 def file_of(name: str) -> str:
     """Return the lock file that a package belongs in."""
-    if name == "setuptools":
+    if name in ("setuptools", "uv"):
         return "build"
     return "torch-cuda" if re.match(r"(torch|triton|cuda-.*|nvidia-.*)$", name) else "dev"
 

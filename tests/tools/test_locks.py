@@ -82,17 +82,25 @@ def test_a_line_that_is_no_locked_package_is_refused(tmp_path: Path, line: str) 
         read_lock(tmp_path / "bad.lock")
 
 
-def test_the_set_up_uses_uv_where_there_is_one(tmp_path: Path) -> None:
-    calls = tmp_path / "calls"
-    uv = tmp_path / "uv"
-    uv.write_text(f'#!/bin/sh\necho "$UV_FIND_LINKS|$*" >> {calls}\n')
-    uv.chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PIP_FIND_LINKS": "wheels", "TORCH": "cpu"}
-    subprocess.run([ROOT / "tools" / "install_locked.sh", sys.executable], env=environment, check=True)
-    assert set(ABOUT) == {"build", "dev", "torch-cpu", "torch-cuda"}
-    *locked, own, check = calls.read_text().splitlines()
-    for name, call in zip(["build", "torch-cpu", "dev"], locked, strict=True):
-        assert call.startswith(f"wheels|pip install --quiet --python {sys.executable} --require-hashes --no-deps")
-        assert call.endswith(f"-r requirements/{name}.lock")
+@pytest.mark.parametrize("uv_fails", [False, True])
+def test_the_set_up_installs_with_uv_from_where_pip_looks_or_else_with_pip(tmp_path: Path, uv_fails: bool) -> None:
+    calls, python, uv = tmp_path / "calls", tmp_path / "python", tmp_path / "uv"
+    python.write_text(
+        f'#!/bin/sh\ncase "$*" in -c*|*"config list") exec {sys.executable} "$@";; esac\necho "$*" >> {calls}\n'
+    )
+    uv.write_text(f'#!/bin/sh\necho "uv $UV_DEFAULT_INDEX|$UV_FIND_LINKS|$*" >> {calls}\nexit {int(uv_fails)}\n')
+    for program in (python, uv):
+        program.chmod(0o755)
+    environment = {"PATH": "/usr/bin:/bin", "PIP_FIND_LINKS": "a b", "PIP_INDEX_URL": "https://index", "TORCH": "cpu"}
+    subprocess.run([ROOT / "tools" / "install_locked.sh", python], env=environment, check=True)
+    build, *locked, own, check = calls.read_text().splitlines()
+    assert build.endswith("-r requirements/build.lock")
+    programs = ("uv https://index", "-m pip") if uv_fails else ("uv https://index",)
+    expected = [(program, name) for name in ("torch-cpu", "dev") for program in programs]
+    for (program, name), call in zip(expected, locked, strict=True):
+        assert call.startswith(program)
+        assert ("a,b," in call) == program.startswith("uv")
+        assert "install --quiet --require-hashes --no-deps" in call
+        assert f"-r requirements/{name}.lock" in call
     assert own.endswith("--no-index -e .")
-    assert "|pip check " in check
+    assert "-m pip check " in check
