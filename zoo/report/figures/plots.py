@@ -1,9 +1,12 @@
-"""Figures of a comparison: aggregates, performance profiles, improvement, all pairs, and methods by tasks."""
+"""The figures of a comparison as files: matplotlib draws what `zoo.report.figures.drawings` describes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -11,288 +14,366 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from zoo.report.comparison import Comparison, Phase, baseline_of, ranking
-from zoo.report.figures.curves import plot_domains, plot_sample_efficiency
-from zoo.report.figures.drawing import (
-    LETTER,
-    PAGE,
-    Panel,
-    Sheet,
-    draw_curve,
-    label_ends,
-    literal,
-    panel_width,
-    place_of,
-    plot_panels,
-)
-from zoo.report.figures.styles import panel_styles
-from zoo.report.significance import compared_methods, family_of, subject_of
-from zoo.report.statistics.estimates import Array
+from zoo.report.comparison import Comparison
+from zoo.report.figures.drawings import Drawing, Names, drawings_of
+from zoo.report.figures.styles import MUTED, Style, panel_styles
 from zoo.report.tables.entries import with_minus
-from zoo.report.tables.verdict import BETTER, WORSE, verdicts
-from zoo.runs.read import short_name, split_environment
-from zoo.runs.scores import METRICS, RETURN, SUCCESS
+from zoo.report.tables.verdict import BETTER, WORSE
+from zoo.runs.scores import SUCCESS
 
-_MOST_NAMED_TASKS = 12  # more are named by their domains
-_ROOM_FOR_NUMBER = 2.2  # font sizes that a cell is wide
+FORMATS = ("pdf", "svg", "png")
+"""The kinds of files that a figure can be written as."""
+FONTS: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures look the same on every machine
+    "axes.axisbelow": True,
+    "pdf.fonttype": 42,  # TrueType: conferences refuse the Type 3 fonts that are matplotlib's default
+    "svg.hashsalt": "flow-rl-zoo",  # the same figure gives the same file
+    "svg.fonttype": "path",  # text would be set in another font where DejaVu Sans is not installed
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 WORD_COLOURS = {BETTER: "#0b5394", WORSE: "#b04a00"}
 QUIET = "#595d66"
+_UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+_LETTER = 0.62  # the width of an average letter of DejaVu Sans, in font sizes
+_LINE = 1.25  # the height of a line of text, in font sizes
+_MOST_NAMED_TASKS = 12  # more are named by their domains in a paper
+_ROOM_FOR_NUMBER = 2.2  # font sizes that a cell is wide
 _PALE = (38, 62)  # the colours of pairs that are not clearly different, as probabilities
 _DARK = 0.52  # luminance below which a colour needs white text
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """What figures are drawn for. They are placed at this width as they are, so that texts keep their size.
+
+    :param width: of a figure, in inches.
+    :param text: the size of texts, in points.
+    :param panel: how wide a panel must be at least, in inches.
+    :param letters: how many letters of a method's name fit on one line.
+    :param stroke: what the widths of lines are multiplied by.
+    """
+
+    width: float
+    text: float
+    panel: float
+    letters: int
+    stroke: float
+
+    @property
+    def fonts(self) -> dict[Any, Any]:
+        """The settings of matplotlib for a figure of this sheet."""
+        sizes = dict.fromkeys(("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize"), self.text)
+        return FONTS | sizes | {"axes.titlesize": self.text + 0.5}
+
+    def lines(self, count: float) -> float:
+        """Return the height of some lines of text in inches."""
+        return count * _LINE * self.text / 72
+
+    def letters_wide(self, count: float) -> float:
+        """Return the width of some letters in inches."""
+        return count * _LETTER * self.text / 72
+
+    def wrap(self, text: str, inches: float) -> str:
+        """Return a text in lines that are about so many inches long."""
+        letters = max(8, int(inches / self.letters_wide(1)))
+        return literal("\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, letters)))
+
+    def name(self, method: str, mark: str = "", most_lines: int = 2) -> str:
+        """Return the name of a method in few lines, escaped so that matplotlib reads no formula into it.
+
+        :param mark: follows the name, however short that becomes.
+        """
+        lines = textwrap.wrap(method, self.letters, max_lines=most_lines, placeholder=" …") or [method]
+        return literal("\n".join(lines) + mark)
+
+    def panels(
+        self,
+        count: int,
+        height: float,
+        least: float | None = None,
+        beside: float = 0.0,
+        most: int = 100,
+        **options: Any,
+    ) -> tuple[Figure, list[Axes]]:
+        """Return a figure with panels in as few rows as fit, those of a row equally wide, and its axes row by row.
+
+        :param height: of a row, in inches.
+        :param least: how wide a panel must be; 0 for what the sheet says.
+        :param beside: what stands left of the panels, in inches.
+        :param most: the most panels of a row.
+        :param options: of ``Figure.subplots``.
+        """
+        most = min(most, max(1, int((self.width - beside) / (least or self.panel))))
+        rows = math.ceil(count / most)
+        figure = Figure(figsize=(self.width, rows * height), layout="constrained")
+        axes = figure.subplots(rows, math.ceil(count / rows), squeeze=False, **options)
+        for ax in axes.flat[count:]:
+            ax.set_visible(False)
+        for ax in axes.flat:
+            ax.tick_params(labelsize=self.text)  # ticks are made when they are drawn, with the settings of that time
+        return figure, list(axes.flat[:count])
+
+
+PAGE = Sheet(width=9.6, text=9.0, panel=1.8, letters=40, stroke=1.0)
+SHEETS = {
+    "page": PAGE,
+    "column": Sheet(width=3.25, text=7.0, panel=1.15, letters=15, stroke=0.7),
+    "text": Sheet(width=6.75, text=7.5, panel=1.2, letters=28, stroke=0.8),
+}
+"""What figures can be drawn for: a page of the screen, or one column or the whole width of the text in a paper."""
+
+
+def save(figure: Figure, path: Any, kind: str) -> None:
+    """Write a figure as one of `FORMATS` to a path or an open binary file."""
+    with matplotlib.rc_context(FONTS):
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()  # finds the layout, once for all kinds of files
+            figure.set_layout_engine(None)
+        figure.savefig(path, format=kind, dpi=200 if figure.get_figwidth() > 7 else 400, metadata=_UNDATED.get(kind))
+
+
 def all_figures(comparison: Comparison, sheet: Sheet = PAGE) -> dict[str, Figure]:
-    """Return every figure of a comparison under its name, without those that have nothing to show."""
+    """Return every figure of a comparison under its name, without those that have nothing to show.
+
+    There is no map of tasks of returns, which share no scale.
+    """
+    names = Names([comparison])
+    drawn = {"intervals": _plot_intervals, "curves": _plot_curves, "matrix": _plot_matrices, "heat": _plot_matrices}
     with matplotlib.rc_context(sheet.fonts):
-        figures = {
-            "verdict": plot_panels(verdict_panels(comparison), comparison, sheet),
-            "aggregates": plot_panels(aggregate_panels(comparison), comparison, sheet),
-            "profiles": plot_profiles(comparison, sheet),
-            "improvement": plot_improvement(comparison, sheet),
-            "pairs": plot_pairs(comparison, sheet),
-            "sample_efficiency": plot_sample_efficiency(comparison, sheet),
-            "domains" if comparison.kind is SUCCESS else "environments": plot_domains(comparison, sheet),
-            "heat_map": plot_heat_map(comparison, sheet),
+        return {
+            drawing["name"]: drawn[drawing["type"]](drawing, comparison, names, sheet)
+            for drawing in drawings_of(comparison, names)
+            if drawing["type"] != "heat" or comparison.kind.is_comparable
         }
-    suffix = comparison.kind.suffix
-    return {f"{name}{suffix}": figure for name, figure in figures.items() if figure is not None}
 
 
-def verdict_panels(comparison: Comparison) -> list[Panel]:
-    """Return a panel for each phase with a verdict: how far its subject is ahead of each other method, in words too."""
-    kind, panels = comparison.kind, []
-    for phase in comparison.phases.values():
-        found = verdicts(comparison, phase)
-        if not found:
-            continue
-        subject = comparison.methods[str(subject_of(comparison, phase))].title
-        words = {v.other: (v.outcome, WORD_COLOURS.get(v.outcome, QUIET)) for v in found}
-        about = dict[str, Any](title=f"{phase.name}{kind.title}: {subject} against", phase=phase.name, words=words)
-        differences = {v.other: v.improvement.difference for v in found}
-        if all(differences.values()):
-            margin = 0.0 if kind is RETURN else kind.scale * comparison.resolve
-            unit = "points" if kind is SUCCESS else kind.unit
-            panels.append(Panel(label=f"difference of means ({unit})", estimates=differences, scale=kind.scale,
-                                no_difference=0.0, margin=margin, **about))  # fmt: skip
-        else:
-            chances = {v.other: v.improvement.probability for v in found}
-            panels.append(Panel(label="probability of improvement", estimates=chances, no_difference=0.5,
-                                limits=(0, 1), **about))  # fmt: skip
-    return panels
+def literal(name: str) -> str:
+    """Escape a name so that matplotlib does not read it as a formula."""
+    return name.replace("$", r"\$")
 
 
-def aggregate_panels(comparison: Comparison) -> list[Panel]:
-    """Return a panel for mean and IQM of each phase that has aggregates."""
-    kind = comparison.kind
-    return [
-        Panel(
-            title=f"{phase.name}, {METRICS[metric]}{kind.title}",
-            label=kind.unit,
-            note=phase.tasks_label,
-            estimates={
-                name: phase.aggregates[name].estimates.get(metric)
-                for name in ranking(comparison, phase)
-                if name in phase.aggregates
-            },
-            scale=kind.scale,
-            phase=phase.name,
-        )
-        for phase in comparison.phases.values()
-        if phase.aggregates
-        for metric in ("mean", "iqm")
+def _labels(comparison: Comparison, names: Names, sheet: Sheet, most_lines: int = 2) -> list[str]:
+    """Return what each method is called in a figure, with its mark."""
+    return [sheet.name(name, comparison.methods[name].mark, most_lines) for name in names.methods]
+
+
+def _looks(comparison: Comparison, panel: Mapping[str, Any], names: Names, sheet: Sheet) -> dict[int | None, Style]:
+    """Return how a panel draws each method."""
+    found = panel_styles(comparison, comparison.phases.get(panel.get("phase", "")), sheet.stroke)
+    return {names.method(name): look for name, look in found.items()}
+
+
+def _room(ax: Axes, beside: float = 0.0) -> float:
+    """Return about how many inches of text fit above or below a panel."""
+    assert isinstance(ax.figure, Figure)
+    place = ax.get_subplotspec()
+    assert place is not None
+    return float((ax.figure.get_figwidth() - beside) / place.get_gridspec().ncols - 0.15)
+
+
+def _plot_intervals(drawing: Drawing, comparison: Comparison, names: Names, sheet: Sheet) -> Figure:
+    """Draw panels, those of a phase in rows of their own, since each phase has its own order."""
+    panels, labels = drawing["panels"], _labels(comparison, names, sheet)
+    methods: dict[str, list[int]] = {}  # phase -> from top to bottom
+    for panel in panels:
+        known = methods.setdefault(panel["phase"], [])
+        known += [row["m"] for row in panel["rows"] if row["m"] not in known]
+    shown = [labels[m] for found in methods.values() for m in found]
+    beside = sheet.letters_wide(max(len(line) for label in shown for line in label.splitlines()))
+    tallest = max(label.count("\n") + 1 for label in shown)
+    together = max(Counter(panel["phase"] for panel in panels).values())
+    figure, axes = sheet.panels(len(panels), 1.0, beside=beside, most=together)
+    grid = axes[0].get_gridspec()
+    assert grid is not None
+    heights = [
+        max(0.55, len(methods[panel["phase"]]) * (sheet.lines(tallest) + 0.04)) for panel in panels[:: grid.ncols]
     ]
+    grid.set_height_ratios(heights)
+    figure.set_figheight(sum(heights) + len(heights) * (0.25 + sheet.lines(6)))
+    for ax, panel in zip(axes, panels, strict=True):
+        order, looks = methods[panel["phase"]], _looks(comparison, panel, names, sheet)
+        if panel["margin"]:
+            ax.axvspan(-panel["margin"], panel["margin"], color="#ececec", zorder=0)
+        for row in panel["rows"]:
+            word = row.get("word", "")
+            colour = WORD_COLOURS.get(word, QUIET) if word else looks[row["m"]].colour
+            _draw_interval(ax, order.index(row["m"]), row, looks[row["m"]], colour, panel["limits"])
+            ax.text(1.02, order.index(row["m"]), word, color=colour, va="center", transform=ax.get_yaxis_transform())
+        is_first = (place := ax.get_subplotspec()) is not None and place.is_first_col()
+        ax.set_yticks(range(len(order)), [labels[m] if is_first else "" for m in order])
+        ax.set_ylim(len(order) - 0.4, -0.6)
+        if panel["zero"] is not None:
+            ax.axvline(panel["zero"], color="black", linewidth=0.8, linestyle=":")
+        room = _room(ax, beside)
+        ax.set_title(sheet.wrap(panel["title"], room))
+        ax.set_xlabel("\n".join(sheet.wrap(text, room) for text in (panel["label"], panel["note"]) if text))
+        ax.set_xlim(panel["limits"])
+        ax.xaxis.set_major_locator(MaxNLocator(5 if room > 1.5 else 3, steps=[1, 2, 5, 10]))
+        ax.grid(axis="x", alpha=0.25)
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+    return figure
 
 
-def plot_profiles(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
-    """Return the performance profiles of each phase with bands, or None without single runs."""
-    phases = [phase for phase in comparison.phases.values() if phase.profiles]
-    if not phases:
-        return None
-    kind, height = comparison.kind, 1.0 + 0.25 * sheet.width
-    figure, axes = sheet.wider().panels(len(phases), height, sharey=True)
-    for ax, phase in zip(axes, phases, strict=True):
-        looks = panel_styles(comparison, phase, sheet.stroke)
-        for name, curve in phase.profiles.items():
-            draw_curve(ax, phase.thresholds, curve, looks[name])
-        step = "" if phase.common_step is None else f", {phase.common_step:,} steps"
-        limits = (0, 1) if kind is SUCCESS else (phase.thresholds[0], phase.thresholds[-1])
-        ax.set(title=sheet.wrap(f"{phase.name}{step}{kind.title}", panel_width(ax)), xlim=limits, ylim=(0, 1.01))
-        ax.set(xlabel=rf"{'score' if kind is SUCCESS else kind.name} $\tau$", yticks=[0, 0.25, 0.5, 0.75, 1])
-        ax.spines[["left", "bottom"]].set_position(("outward", 3))  # curves at 0 and 1 stay visible
-        ax.tick_params(length=0)
+def _draw_interval(
+    ax: Axes, place: int, row: Mapping[str, Any], style: Style, colour: str, limits: tuple[float, float]
+) -> None:
+    """Draw an estimate as a dot on its interval, or as an arrow with its value where it is outside of the axis."""
+    point, size = row["value"], (5.0 if style.is_own else 4.0) * style.stroke
+    if not limits[0] <= point <= limits[1]:
+        is_right = point > limits[1]
+        edge, offset, side = limits[is_right], (-6 if is_right else 6, 0), "right" if is_right else "left"
+        ax.plot(edge, place, marker="<>"[is_right], color=colour, markersize=size, clip_on=False)
+        where: dict[str, Any] = {"textcoords": "offset points", "va": "center", "ha": side}
+        ax.annotate(f"{point:.1f}", (edge, place), offset, color=colour, **where)
+        return
+    if "interval" in row:
+        ax.hlines(place, *row["interval"], color=colour, linewidth=1.8 * style.stroke)
+    outline = "black" if style.is_own else colour
+    ax.plot(point, place, marker="o", color=colour, markeredgecolor=outline, markersize=size)
+
+
+def _plot_curves(drawing: Drawing, comparison: Comparison, names: Names, sheet: Sheet) -> Figure:
+    """Draw panels of curves with their bands, the offline phase shaded, and one legend below."""
+    panels = drawing["panels"]
+    is_small, share = "domain" in panels[0], comparison.kind is SUCCESS or "domain" not in panels[0]
+    height = (0.9 + 0.12 * sheet.width) if is_small else (1.0 + 0.25 * sheet.width)
+    figure, axes = sheet.panels(len(panels), height, sharey=share)
+    named: dict[int | None, Style] = {}
+    others: dict[int | None, Style] = {}
+    for ax, panel in zip(axes, panels, strict=True):
+        looks, is_profile = _looks(comparison, panel, names, sheet), panel["x"]["kind"] == "tau"
+        for line in panel["lines"]:
+            style = looks[line["m"]]
+            (named if style.is_named else others)[line["m"]] = style
+            has_marker = len(line["x"]) == 1 or (style.is_own and style.is_named and not is_profile)
+            _draw_curve(ax, line, style, has_marker)
+        if panel.get("border"):
+            ax.axvspan(0, panel["border"], color="#f2f2f2", zorder=0)
+        (left, right), (low, high) = panel["x"]["limits"], panel["y"]["limits"]
+        ax.set_xlim(left, right + (0 if is_profile else 0.01 * (right - left) or 1))
+        ax.set_ylim(low, high + 0.02 * (high - low))  # curves at the limit stay visible
+        ax.set_title(sheet.wrap(panel["title"], _room(ax, beside=0.6)))
+        ax.set_xlabel("" if is_small else panel["x"]["label"])
+        ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        if not is_profile:
+            ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
         ax.grid(alpha=0.25)
-        label_ends(ax, {name: curve.points[-1] for name, curve in phase.profiles.items()}, looks, sheet, height - 0.8)
-        if place_of(ax).is_first_col():
-            ax.set_ylabel(r"fraction of runs above $\tau$")
+        if (place := ax.get_subplotspec()) is not None and place.is_first_col():
+            ax.set_ylabel(sheet.wrap(panel["y"]["label"], height - 0.6))
+    _add_legend(figure, comparison, named, {m: look for m, look in others.items() if m not in named}, names, sheet)
     return figure
 
 
-def plot_improvement(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
-    """Return the probability of improvement over the baseline and the difference of means, for each phase.
+def _draw_curve(ax: Axes, line: Mapping[str, Any], style: Style, has_marker: bool) -> None:
+    """Draw a curve with its band; a single point has a vertical line as its interval."""
+    ax.plot(line["x"], line["y"], marker=style.marker if has_marker else None, markersize=3, **style.line)
+    if "low" not in line:
+        return
+    if len(line["x"]) == 1:
+        ax.vlines(line["x"], line["low"], line["high"], color=style.colour, alpha=0.4, zorder=style.layer)
+    if style.is_named:  # many grey bands on one another would hide the curves that matter
+        band: dict[str, Any] = {"alpha": 0.1 if style.colour == MUTED[0] else 0.2, "linewidth": 0}
+        ax.fill_between(line["x"], line["low"], line["high"], color=style.colour, zorder=style.layer - 1, **band)
 
-    None if no method with single runs meets the baseline; without differences where scores of tasks cannot be averaged.
+
+def _add_legend(
+    figure: Figure,
+    comparison: Comparison,
+    named: Mapping[int | None, Style],
+    others: Mapping[int | None, Style],
+    names: Names,
+    sheet: Sheet,
+) -> None:
+    """Put the methods that a panel names below all panels, in as many columns as fit, and how many others there are."""
+    every = _labels(comparison, names, sheet)
+    shown = [m for m in range(len(every)) if m in named]
+    markers = [named[m].marker if named[m].is_own else None for m in shown]
+    handles = [Line2D([], [], marker=k, markersize=3, **named[m].line) for m, k in zip(shown, markers, strict=True)]
+    labels = [every[m] for m in shown]
+    if others:
+        handles.append(Line2D([], [], **next(iter(others.values())).line))
+        labels.append(f"{len(others)} others")
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    columns = min(len(labels), max(1, int(sheet.width / sheet.letters_wide(7.5 + longest))))
+    tallest = max(label.count("\n") + 1 for label in labels)
+    figure.set_figheight(figure.get_figheight() + sheet.lines(math.ceil(len(labels) / columns) * tallest + 1))
+    looks: dict[str, Any] = {"frameon": False, "handlelength": 2.5, "columnspacing": 1.0, "labelspacing": 0.25}
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=sheet.text, **looks)
+
+
+def _plot_matrices(drawing: Drawing, comparison: Comparison, names: Names, sheet: Sheet) -> Figure:
+    """Draw methods against methods, or tasks by methods, with numbers where they fit.
+
+    Pairs that are not clearly different, or not tested, are pale.
     """
-    figure = plot_panels(improvement_panels(comparison), comparison, sheet)
-    if figure is None:
-        return None
-    title = sheet.wrap(f"against {baseline_of(comparison)}{comparison.kind.title}", sheet.width - 0.3)
-    figure.suptitle(literal(title), fontsize=sheet.text + 0.5)
-    figure.set_figheight(figure.get_figheight() + sheet.lines(title.count("\n") + 1))
-    return figure
-
-
-def improvement_panels(comparison: Comparison) -> list[Panel]:
-    """Return a panel for the probability and, where scores can be averaged, the difference of each phase."""
-    kind, baseline = comparison.kind, baseline_of(comparison)
-    unit = "points" if kind is SUCCESS else kind.unit
-    panels = []
-    for phase in comparison.phases.values():
-        pairs = {name: phase.improvements.get((name, baseline)) for name in ranking(comparison, phase)}
-        found = {name: pair for name, pair in pairs.items() if pair is not None}
-        chances = {name: pair.probability for name, pair in found.items()}
-        differences = {name: pair.difference for name, pair in found.items()}
-        if found:
-            title = f"{phase.name}, probability of improvement"
-            panels.append(Panel(title, "probability", chances, 1, 0.5, (0, 1), phase=phase.name))
-        if any(differences.values()):
-            title = f"{phase.name}, difference of means"
-            panels.append(Panel(title, unit, differences, kind.scale, 0.0, phase=phase.name))
-    return panels
-
-
-def plot_pairs(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
-    """Return the probability of improvement of row over column for every pair, or None below three methods.
-
-    Pairs that are not clearly different, or not tested, are pale. There are numbers, in %, where they fit.
-    """
-    shown = [(phase, compared_methods(comparison, phase)) for phase in comparison.phases.values()]
-    shown = [(phase, names) for phase, names in shown if names]
-    if not shown:
-        return None
-    labels = _labels(comparison, sheet)
-    most = max(len(names) for _, names in shown)
-    beside = max(len(labels[name]) for _, names in shown for name in names) * LETTER * sheet.text / 72
-    # a matrix needs room for the names of its columns, which are on their side
-    narrow = replace(sheet, panel=most * sheet.lines(1) + beside)
-    figure, axes = narrow.panels(len(shown), 1.0)
-    grid = place_of(axes[0]).get_gridspec()
-    cell = (sheet.width / grid.ncols - beside - 0.35) / most
-    tall, wide = min(cell, 2 * sheet.lines(1)), min(cell, 5 * sheet.lines(1))
-    height = tall * most + beside + sheet.lines(4)
-    figure.set_figheight(height * grid.nrows + sheet.lines(3))
-    norm, colours = Normalize(0, 100), _colours(WORD_COLOURS[WORSE], "#ffffff", WORD_COLOURS[BETTER])
-    for ax, (phase, names) in zip(axes, shown, strict=True):
-        chances = {pair: found.probability.point for pair, found in phase.improvements.items()}
-        points = 100 * np.array([[chances.get((x, y), np.nan) for y in names] for x in names])
-        family = family_of(comparison, phase)
-        is_clear = np.array([[family.is_clear(x, y) for y in names] for x in names])
-        shades = np.where(is_clear, points, np.clip(points, *_PALE))
-        _draw_matrix(ax, shades, norm, colours)
-        if cell >= _ROOM_FOR_NUMBER * sheet.text / 72:
-            _write(ax, points, colours(norm(shades)), sheet, is_clear)
-        ax.set_yticks(np.arange(len(names)) + 0.5, [labels[name] for name in names])
-        ax.set_xticks(np.arange(len(names)) + 0.5, [labels[name] for name in names], rotation=90)
-        ax.set_title(phase.name + comparison.kind.title)
-        if wide < cell:  # few methods do not need the whole width
-            ax.set_box_aspect(tall / wide)
-    _add_scale(figure, axes, norm, colours, "probability of improvement (row), in %")
-    return figure
-
-
-def plot_heat_map(comparison: Comparison, sheet: Sheet = PAGE) -> Figure | None:
-    """Return the mean of each method on each task of each phase with several, with numbers where they fit.
-
-    None for returns, which share no scale.
-    """
-    phases = [phase for phase in comparison.phases.values() if len(phase.per_task) > 1]
-    if comparison.kind is RETURN or not phases:
-        return None
-    labels = _labels(comparison, sheet)
-    figure, axes = replace(sheet, panel=sheet.width).panels(len(phases), 1.0)
-    scale = comparison.kind.scale
-    found = [cell.estimates["mean"].point for p in phases for cells in p.per_task.values() for cell in cells.values()]
-    low, high = (0.0, 1.0) if comparison.kind is SUCCESS else (min(0.0, *found), max(1.0, *found))
-    norm, colours = Normalize(scale * low, scale * high), _colours("#f5f8fa", "#0b4f8a")
+    panels, is_pairs = drawing["panels"], drawing["type"] == "matrix"
+    labels = _labels(comparison, names, sheet, most_lines=1)
+    unit, colours = comparison.kind.unit, ["#f5f8fa", "#0b4f8a"]
+    if is_pairs:
+        unit, colours = "probability of improvement (row), in %", [WORD_COLOURS[WORSE], "#ffffff", WORD_COLOURS[BETTER]]
+    shades = LinearSegmentedColormap.from_list("matrix", colours)
+    limits = [0, 100] if is_pairs else [end for panel in panels for end in panel["limits"]]
+    norm = Normalize(min(limits), max(limits))
+    figure, axes = sheet.panels(len(panels), 1.0, least=sheet.width)
     heights = []
-    for ax, phase in zip(axes, phases, strict=True):
-        tasks = sorted(phase.per_task, key=lambda task: split_environment(task)[1:])
-        names = [name for name in ranking(comparison, phase) if any(name in cells for cells in phase.per_task.values())]
-        points = scale * np.array([[_mean(phase, task, name) for name in names] for task in tasks])
-        groups = _groups(tasks, sheet)
-        is_thin = len(groups) < len(tasks)
+    for ax, panel in zip(axes, panels, strict=True):
+        columns = [m for m in panel["methods"] if any(cell["m"] == m for cell in panel["cells"])]
+        groups = [(labels[m], 1) for m in columns] if is_pairs else _groups(panel["tasks"], names, sheet)
+        rows = columns if is_pairs else range(len(panel["tasks"]))
+        points, is_clear = np.full((len(rows), len(columns)), np.nan), np.ones((len(rows), len(columns)), bool)
+        for cell in panel["cells"]:
+            row, column = (cell["m"], cell["other"]) if is_pairs else (cell["task"], cell["m"])
+            place = rows.index(row), columns.index(column)
+            points[place], is_clear[place] = cell["value"] * (100 if is_pairs else 1), cell.get("isClear", True)
+        shown = np.where(is_clear, points, np.clip(points, *_PALE))
+        across = [labels[m] for m in columns]
+        beside, above = (sheet.letters_wide(max(map(len, texts))) for texts in (dict(groups), across))
+        is_thin = len(groups) < len(rows)
         ax.set_facecolor("#e4e4e4")  # what a method lacks
-        _draw_matrix(ax, points, norm, colours)
-        across = [labels[name] for name in names]
-        beside, above = (LETTER * sheet.text / 72 * max(map(len, texts)) for texts in (dict(groups), across))
-        if not is_thin and sheet.width - beside - 0.4 >= len(names) * _ROOM_FOR_NUMBER * sheet.text / 72:
-            _write(ax, points, colours(norm(points)), sheet)
+        mesh = ax.pcolormesh(np.ma.masked_invalid(shown), norm=norm, cmap=shades, linewidth=0.4)
+        mesh.set_edgecolor("#e4e4e4")
+        if not is_thin and sheet.width - beside - 0.4 >= len(columns) * _ROOM_FOR_NUMBER * sheet.text / 72:
+            _write(ax, points, shades(norm(shown)), is_clear, sheet)
+        ax.set_xticks(np.arange(len(columns)) + 0.5, across, rotation=90)
+        edges = np.cumsum([0, *(size for _, size in groups)])
+        ax.hlines(edges[1:-1] if is_thin else [], *ax.get_xlim(), color="white", linewidth=1.5)
+        ax.set_yticks((edges[1:] + edges[:-1]) / 2, [name for name, _ in groups])
+        ax.invert_yaxis()
         ax.xaxis.tick_top()
-        ax.set_xticks(np.arange(len(names)) + 0.5, across, rotation=90)
-        ax.set_title(phase.name + comparison.kind.title)
-        _name_groups(ax, groups)
-        heights.append(max(0.65, len(tasks) * sheet.lines(0.55 if is_thin else 1.15)) + above + sheet.lines(2.5))
-    place_of(axes[0]).get_gridspec().set_height_ratios(heights)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        ax.set_title(panel["title"])
+        heights.append(max(0.65, len(rows) * sheet.lines(0.55 if is_thin else 1.15)) + above + sheet.lines(2.5))
+    grid = axes[0].get_gridspec()
+    assert grid is not None
+    grid.set_height_ratios(heights)
     figure.set_figheight(sum(heights) + sheet.lines(4))
-    _add_scale(figure, axes, norm, colours, comparison.kind.unit)
+    scale = ScalarMappable(norm, shades.resampled(48))  # of more shades matplotlib would make a picture
+    bar = figure.colorbar(scale, ax=axes, location="bottom", shrink=0.5, aspect=30, pad=0.02)
+    bar.set_label(unit)
+    bar.outline.set_visible(False)
     return figure
 
 
-def _colours(*colours: str) -> Colormap:
-    """Return the colours of a matrix, as the page has them."""
-    return LinearSegmentedColormap.from_list("matrix", colours)
+def _groups(tasks: list[dict[str, Any]], names: Names, sheet: Sheet) -> list[tuple[str, int]]:
+    """Return the names beside a map of tasks and how many rows each is for: domains where a paper has many tasks."""
+    domains = [(names.domains[k], len(list(found))) for k, found in groupby(task["domain"] for task in tasks)]
+    if sheet is PAGE or len(tasks) <= _MOST_NAMED_TASKS or min(size for _, size in domains) < 3:
+        return [(literal(task["name"]), 1) for task in tasks]
+    return [(literal(name), size) for name, size in domains]
 
 
-def _draw_matrix(ax: Axes, points: Array, norm: Normalize, colours: Colormap) -> None:
-    """Draw a matrix with its first row on top; what is not a number has no colour."""
-    mesh = ax.pcolormesh(np.ma.masked_invalid(points), norm=norm, cmap=colours, linewidth=0.4)
-    mesh.set_edgecolor("#e4e4e4")
-    ax.invert_yaxis()
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-
-
-def _add_scale(figure: Figure, axes: Sequence[Axes], norm: Normalize, colours: Colormap, label: str) -> None:
-    """Add the scale of the colours below all matrices; of more shades matplotlib would make a picture."""
-    shades = ScalarMappable(norm, colours.resampled(48))
-    bar = figure.colorbar(shades, ax=axes, location="bottom", shrink=0.5, aspect=30, pad=0.02)
-    bar.set_label(label)
-    bar.outline.set_visible(False)
-
-
-def _write(ax: Axes, points: Array, colours: Array, sheet: Sheet, is_clear: np.ndarray | None = None) -> None:
+def _write(ax: Axes, points: np.ndarray, colours: np.ndarray, is_clear: np.ndarray, sheet: Sheet) -> None:
     """Write whole numbers into the cells of a matrix; those that are not clear are grey."""
+    where: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 0.95 * sheet.text, "in_layout": False}
     for row, column in zip(*np.nonzero(~np.isnan(points)), strict=True):
         is_dark = colours[row, column, :3] @ [0.3, 0.59, 0.11] < _DARK
-        ink = "white" if is_dark else "black" if is_clear is None or is_clear[row, column] else QUIET
-        where: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 0.95 * sheet.text, "in_layout": False}
+        ink = "white" if is_dark else "black" if is_clear[row, column] else QUIET
         ax.text(column + 0.5, row + 0.5, with_minus(f"{points[row, column]:.0f}"), color=ink, **where)
-
-
-def _groups(tasks: Sequence[str], sheet: Sheet) -> list[tuple[str, int]]:
-    """Return the names beside a heat map and how many rows each is for: domains where a paper has many tasks."""
-    by_name = groupby(split_environment(task)[1] for task in tasks)
-    domains = [(name, len(list(group))) for name, group in by_name]
-    if sheet is PAGE or len(tasks) <= _MOST_NAMED_TASKS or min(size for _, size in domains) < 3:
-        return [(short_name(task), 1) for task in tasks]
-    return domains
-
-
-def _name_groups(ax: Axes, groups: Sequence[tuple[str, int]]) -> None:
-    """Name the rows of a heat map, and divide its domains."""
-    edges = np.cumsum([0, *(size for _, size in groups)])
-    if edges[-1] > len(groups):
-        ax.hlines(edges[1:-1], *ax.get_xlim(), color="white", linewidth=1.5)
-    ax.set_yticks((edges[1:] + edges[:-1]) / 2, [literal(name) for name, _ in groups])
-
-
-def _labels(comparison: Comparison, sheet: Sheet) -> dict[str, str]:
-    """Return what each method is called in a figure, with its mark, on one line."""
-    return {name: sheet.name(name, m.mark).replace("\n", " ") for name, m in comparison.methods.items()}
-
-
-def _mean(phase: Phase, task: str, name: str) -> float:
-    cell = phase.per_task.get(task, {}).get(name)
-    return np.nan if cell is None else cell.estimates["mean"].point

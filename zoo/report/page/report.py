@@ -24,11 +24,10 @@ from matplotlib.figure import Figure
 from zoo.report.comparison import Comparison, baseline_of
 from zoo.report.compute import last_evaluations
 from zoo.report.cost import NO_COSTS, Costs
-from zoo.report.figures.drawing import FORMATS, SHEETS, save
-from zoo.report.figures.plots import all_figures
+from zoo.report.figures.drawings import Names, colours, page_data, phase_of
+from zoo.report.figures.plots import FORMATS, SHEETS, all_figures, save
 from zoo.report.inputs import Inputs
 from zoo.report.page.caveats import describe_kinds, describe_phases, warnings
-from zoo.report.page.drawings import Names, colours, page_data, phase_of
 from zoo.report.page.results import json_text, to_json
 from zoo.report.page.scripts import FOLDER, content_security_policy, scripts
 from zoo.report.published_scores import suite_names
@@ -81,8 +80,8 @@ class Content:
     """What a report is made from; the tolerance of a reproduction is a fraction.
 
     :param expected: gives the settings that are behind published scores.
-    :param width: what the figures in files are drawn for, a key of `zoo.report.figures.drawing.SHEETS`.
-    :param formats: the kinds of these files, of `zoo.report.figures.drawing.FORMATS`.
+    :param width: what the figures in files are drawn for, a key of `zoo.report.figures.plots.SHEETS`.
+    :param formats: the kinds of these files, of `zoo.report.figures.plots.FORMATS`.
     :param costs: what own runs cost.
     :param made: when and with which code the report is made.
     """

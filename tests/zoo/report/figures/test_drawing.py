@@ -7,8 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from tests.zoo.report.samples import comparison_of, comparison_of_returns
-from zoo.report.figures.drawing import SHEETS, save
-from zoo.report.figures.plots import all_figures
+from zoo.report.figures.plots import SHEETS, all_figures, save
 from zoo.runs.scores import NORMALISED_RETURN
 
 MANY = [

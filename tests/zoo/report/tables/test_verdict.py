@@ -9,7 +9,7 @@ from tests.zoo.report.samples import NO_MEANS, SCENE, content_of, evaluations, o
 from zoo.report.comparison import MEAN_COLUMNS, Method
 from zoo.report.compute import compare
 from zoo.report.figures import plots
-from zoo.report.figures.plots import verdict_panels
+from zoo.report.figures.drawings import Names, drawings_of
 from zoo.report.page.results import to_json
 from zoo.report.significance import family_of, without_tasks
 from zoo.report.statistics.estimates import Estimate, Improvement
@@ -60,9 +60,9 @@ def test_what_is_not_better_says_why(ours, other, outcome):
     comparison = compared({"ours": [ours] * 5, "other": [other] * 5})
     (found,) = verdicts(comparison, offline(comparison))
     assert found.outcome == outcome
-    (there,) = verdict_panels(comparison)
-    assert there.words["other"][0] == outcome
-    assert (there.estimates["other"], there.margin) == (found.improvement.difference, 3)
+    (panel,) = drawings_of(comparison, Names([comparison]))[0]["panels"]
+    assert (panel["rows"][0]["word"], panel["margin"]) == (outcome, 3)
+    assert panel["rows"][0]["value"] == pytest.approx(100 * found.improvement.difference.point, abs=0.01)
 
 
 def test_equivalence_is_two_one_sided_welch_tests_of_the_margin():

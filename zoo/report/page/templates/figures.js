@@ -1,6 +1,6 @@
 "use strict";
 // Draws the figures with Observable Plot. Colours are CSS variables (`--method-3`, `--ink`), so that neither dark mode
-// nor print needs another drawing. What the data are, `zoo/report/page/drawings.py` says.
+// nor print needs another drawing. What the data are, `zoo/report/figures/drawings.py` says.
 
 const Figures = (() => {
   const FONT = {fontSize: 11, fill: "var(--ink)"};

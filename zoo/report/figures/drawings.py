@@ -1,4 +1,4 @@
-"""The figures of the page as data, which `templates/figures.js` draws.
+"""What every figure shows, as plain data: `page/templates/figures.js` draws it on the page, `plots.py` in files.
 
 Every number is there once, rounded a little finer than it is written. Methods and domains are indices into the lists
 ``methods`` and ``domains``; scores are in the units of the axes (success in percent).
@@ -6,28 +6,31 @@ Every number is there once, rounded a little finer than it is written. Methods a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from zoo.report.comparison import OWN, Cell, Comparison, Phase, ranking
+from zoo.report.comparison import OWN, Cell, Comparison, Phase, baseline_of, ranking
 from zoo.report.compute import last_evaluations
-from zoo.report.figures.curves import Curves, end_of_offline, joined_curves, last_step, score_limits
-from zoo.report.figures.drawing import Panel, limits_of
-from zoo.report.figures.plots import aggregate_panels, improvement_panels, verdict_panels
 from zoo.report.figures.styles import method_styles, named_methods
-from zoo.report.significance import family_of
+from zoo.report.learning_curves import LearningCurve
+from zoo.report.significance import family_of, subject_of
 from zoo.report.statistics.estimates import Array, Curve, Estimate
 from zoo.report.tables.entries import Table, digits_of, number_entry, seeds_text
 from zoo.report.tables.scores import finished_text
+from zoo.report.tables.verdict import verdicts
 from zoo.runs.history import PHASES
 from zoo.runs.read import short_name
-from zoo.runs.scores import METRICS, SUCCESS, Kind
+from zoo.runs.scores import METRICS, RETURN, SUCCESS, Kind
 
 Drawing = dict[str, Any]
+Curves = Mapping[str, LearningCurve]
+"""Method -> its learning curve in one phase."""
 _MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "wye", "P": "cross", "X": "star"}
+_FEWEST_FENCED = 8  # methods, fewer than which are all inside of an axis
 _WHOLE = ", whole"  # what a domain's name ends in where only some of its tasks were run
 
 
@@ -93,21 +96,7 @@ def page_data(comparisons: Sequence[Comparison], evaluations: pd.DataFrame, name
         | {"dash": [] if looks[name].dash == "-" else looks[name].dash[1], "marker": _MARKERS[looks[name].marker]}
         for name in names.methods
     ]
-    drawings: list[Drawing] = []
-    for comparison in comparisons:
-        found = [
-            _intervals("verdict", comparison, verdict_panels(comparison), names),
-            _intervals("aggregates", comparison, aggregate_panels(comparison), names),
-            _profiles(comparison, names),
-            _intervals("improvement", comparison, improvement_panels(comparison), names),
-            _pairs(comparison, names),
-            _sample_efficiency(comparison, names),
-            _domains(comparison, names),
-            _heat_map(comparison, names),
-            _runs(comparison, evaluations, names),
-        ]
-        suffix = comparison.kind.suffix
-        drawings += [drawing | {"name": f"{drawing['name']}{suffix}"} for drawing in found if drawing["panels"]]
+    drawings = [drawing for comparison in comparisons for drawing in drawings_of(comparison, names, evaluations)]
     phases = [name for name in PHASES if any(name in comparison.phases for comparison in comparisons)]
     return {"methods": methods, "domains": names.domains, "phases": phases, "drawings": drawings}
 
@@ -118,25 +107,152 @@ def colours(comparisons: Sequence[Comparison], names: Names) -> list[tuple[str, 
     return [(looks[name].colour, looks[name].dark) for name in names.methods]
 
 
-def _intervals(name: str, comparison: Comparison, panels: Sequence[Panel], names: Names) -> Drawing:
-    """Return panels with a row for each method, in the order of their phase."""
-    kind, found = comparison.kind, []
-    for panel in panels:
-        phase = comparison.phases[panel.phase]
-        is_chance = panel.limits is not None
-        digits = 2 if is_chance else digits_of(kind, panel.estimates.values())
-        rows = [
-            {"m": names.method(method), **_point(estimate, panel.scale, digits)}
-            | {"seeds": _seeds(phase, method, phase.tasks), "step": phase.steps.get(method)}
-            | ({"word": panel.words[method][0]} if panel.words else {})
-            for method, estimate in panel.estimates.items()
-            if estimate is not None
+def drawings_of(comparison: Comparison, names: Names, evaluations: pd.DataFrame | None = None) -> list[Drawing]:
+    """Return every figure of a comparison that has something to show.
+
+    :param evaluations: of all runs that count; None leaves out the figure of single runs.
+    """
+    found = [
+        _verdict(comparison, names),
+        _aggregates(comparison, names),
+        _profiles(comparison, names),
+        _improvement(comparison, names),
+        _pairs(comparison, names),
+        _sample_efficiency(comparison, names),
+        _domains(comparison, names),
+        _heat_map(comparison, names),
+        *([] if evaluations is None else [_runs(comparison, evaluations, names)]),
+    ]
+    suffix = comparison.kind.suffix
+    return [drawing | {"name": f"{drawing['name']}{suffix}"} for drawing in found if drawing["panels"]]
+
+
+def _verdict(comparison: Comparison, names: Names) -> Drawing:
+    """Return how far the subject of each phase's verdict is ahead of each other method, in words too."""
+    kind, panels = comparison.kind, []
+    for phase in comparison.phases.values():
+        if not (found := verdicts(comparison, phase)):
+            continue
+        subject = comparison.methods[str(subject_of(comparison, phase))].title
+        about: dict[str, Any] = {"title": f"{phase.name}{kind.title}: {subject} against"}
+        about["words"] = {v.other: v.outcome for v in found}
+        differences = {v.other: v.improvement.difference for v in found}
+        if all(differences.values()):
+            about |= {"label": f"difference of means ({_unit(kind)})", "zero": 0.0, "scale": kind.scale}
+            about["margin"] = 0.0 if kind is RETURN else kind.scale * comparison.resolve
+            panels.append(_panel(comparison, phase, names, differences, **about))
+        else:
+            chances = {v.other: v.improvement.probability for v in found}
+            about |= {"label": "probability of improvement", "zero": 0.5, "limits": (0, 1)}
+            panels.append(_panel(comparison, phase, names, chances, **about))
+    return {"name": "verdict", "type": "intervals", "panels": panels}
+
+
+def _aggregates(comparison: Comparison, names: Names) -> Drawing:
+    kind, panels = comparison.kind, []
+    for phase in comparison.phases.values():
+        order = [name for name in ranking(comparison, phase) if name in phase.aggregates]
+        found = [
+            _panel(
+                comparison,
+                phase,
+                names,
+                {name: phase.aggregates[name].estimates.get(metric) for name in order},
+                title=f"{phase.name}, {METRICS[metric]}{kind.title}",
+                label=kind.unit,
+                scale=kind.scale,
+                note=phase.tasks_label,
+            )
+            for metric in ("mean", "iqm")
+            if order
         ]
-        about: dict[str, Any] = {"title": panel.title, "label": panel.label, "note": panel.note, "phase": panel.phase}
-        about |= {"digits": digits, "zero": panel.no_difference, "limits": _rounded(limits_of(panel, panels), 3)}
-        about |= {"margin": panel.margin, "named": _named(comparison, names, phase)}
-        found.append(about | {"rows": rows})
-    return {"name": name, "type": "intervals", "panels": found}
+        if found:  # both have the axis of all their intervals
+            limits = _limits([row for panel in found for row in panel["rows"]], len(order))
+            panels += [panel | {"limits": limits} for panel in found]
+    return {"name": "aggregates", "type": "intervals", "panels": panels}
+
+
+def _improvement(comparison: Comparison, names: Names) -> Drawing:
+    """Return the probability of improvement over the baseline and, where scores can be averaged, the difference."""
+    kind, baseline, panels = comparison.kind, baseline_of(comparison), []
+    for phase in comparison.phases.values():
+        pairs = {name: phase.improvements.get((name, baseline)) for name in ranking(comparison, phase)}
+        found = {name: pair for name, pair in pairs.items() if pair is not None}
+        chances = {name: pair.probability for name, pair in found.items()}
+        differences = {name: pair.difference for name, pair in found.items()}
+        if found:
+            about: dict[str, Any] = {"label": f"probability against {baseline}", "zero": 0.5, "limits": (0, 1)}
+            title = f"{phase.name}, probability of improvement"
+            panels.append(_panel(comparison, phase, names, chances, title=title, **about))
+        if any(differences.values()):
+            about = {"label": f"{_unit(kind)} against {baseline}", "zero": 0.0, "scale": kind.scale}
+            title = f"{phase.name}, difference of means"
+            panels.append(_panel(comparison, phase, names, differences, title=title, **about))
+    return {"name": "improvement", "type": "intervals", "panels": panels}
+
+
+def _panel(
+    comparison: Comparison,
+    phase: Phase,
+    names: Names,
+    estimates: Mapping[str, Estimate | None],
+    *,
+    title: str,
+    label: str,
+    scale: float = 1.0,
+    zero: float | None = None,
+    limits: tuple[float, float] | None = None,
+    note: str = "",
+    margin: float = 0.0,
+    words: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return estimates of several methods on one axis, the first one on top.
+
+    :param scale: what an estimate is multiplied by before it is drawn.
+    :param zero: where there is no difference.
+    :param limits: of the axis; None fits them to the intervals.
+    :param note: a second line below the label.
+    :param margin: half the width of a band around `zero`.
+    :param words: what is said of each method at the other side.
+    """
+    digits = digits_of(comparison.kind, estimates.values()) if limits is None else 2
+    rows = [
+        {"m": names.method(method), **_point(estimate, scale, digits)}
+        | {"seeds": _seeds(phase, method, phase.tasks), "step": phase.steps.get(method)}
+        | ({"word": words[method]} if words else {})
+        for method, estimate in estimates.items()
+        if estimate is not None
+    ]
+    if limits is None:
+        limits = _limits(rows, len(estimates), zero, margin)
+    about: dict[str, Any] = {"title": title, "label": label, "note": note, "phase": phase.name, "digits": digits}
+    about |= {"zero": zero, "limits": _rounded(limits, 3), "margin": margin}
+    return about | {"named": _named(comparison, names, phase), "rows": rows}
+
+
+def _limits(
+    rows: Sequence[Mapping[str, Any]], methods: int, zero: float | None = None, margin: float = 0.0
+) -> tuple[float, float]:
+    """Return the limits of an axis that holds the intervals of its rows.
+
+    Methods that are far worse than most (outside of Tukey's fence) would press these together, so they are left out;
+    beside a verdict, those that are far behind.
+    """
+    low, high = np.percentile([row["value"] for row in rows], [25, 75])
+    reach = 1.5 * (high - low) if methods >= _FEWEST_FENCED else math.inf
+    first = low - reach if zero is None else -math.inf
+    last = high + reach if "word" in rows[0] else math.inf
+    kept = [row for row in rows if first <= row["value"] <= last]
+    ends = [value for row in kept for value in (row["value"], *row.get("interval", ()))]
+    if zero is not None:
+        ends += [zero - margin, zero + margin]
+    low, high = min(ends), max(ends)
+    room = 0.06 * (high - low or abs(high) or 1.0)
+    return (low - room, high + room)
+
+
+def _unit(kind: Kind) -> str:
+    return "points" if kind is SUCCESS else kind.unit
 
 
 def _profiles(comparison: Comparison, names: Names) -> Drawing:
@@ -190,20 +306,67 @@ def _domains(comparison: Comparison, names: Names) -> Drawing:
 def _curve_panel(comparison: Comparison, parts: Sequence[Curves], metric: str, names: Names) -> dict[str, Any]:
     """Return the learning curves of all phases; the first point of an online one may be the last offline one."""
     kind, phases = comparison.kind, list(comparison.phases.values())
-    lines = []
-    for k, name, steps, curve in joined_curves(parts, metric):
+    lines: list[dict[str, Any]] = []
+    for k, name, steps, curve in _joined_curves(parts, metric):
         found = parts[k][name]
         lines.append({"m": names.method(name), "phase": phases[k].name, "seeds": seeds_text(found.seeds)})
         lines[-1] |= _line(steps, curve, kind.scale, 0, _digits(kind, [curve]))
         lines[-1] |= {"isJoined": len(steps) > len(found.steps)}
-    axis = {"label": "steps", "limits": [0, last_step(parts)], "digits": 0, "kind": "steps"}
-    return {"lines": lines, "border": end_of_offline(parts), "x": axis, "named": _named(comparison, names)}
+    axis = {"label": "steps", "limits": [0, max(line["x"][-1] for line in lines)], "digits": 0, "kind": "steps"}
+    return {"lines": lines, "border": _end_of_offline(parts), "x": axis, "named": _named(comparison, names)}
+
+
+def _joined_curves(parts: Sequence[Curves], metric: str) -> Iterator[tuple[int, str, np.ndarray, Curve]]:
+    """Yield phase (its index), method, steps and curve; a method's next phase starts where its last one ended."""
+    ends: dict[str, tuple[np.ndarray, Curve]] = {}
+    border = _end_of_offline(parts) or 0
+    for phase, part in enumerate(parts):
+        for name, found in part.items():
+            steps, curve = found.steps, getattr(found, metric)
+            if part is not parts[0] and name not in parts[0] and steps[0] < border:
+                steps = steps + border  # a method that starts online begins where the others go online
+            if name in ends:
+                steps, curve = _joined(*ends[name], steps, curve)
+            yield phase, name, steps, curve
+            ends[name] = (steps, curve)
+
+
+def _joined(before: np.ndarray, start: Curve, steps: np.ndarray, curve: Curve) -> tuple[np.ndarray, Curve]:
+    """Return a curve that starts with the last point of the one before it."""
+    bounds = None
+    if start.bounds is not None and curve.bounds is not None:
+        bounds = np.concatenate([start.bounds[:, -1:], curve.bounds], axis=1)
+    points = np.concatenate([start.points[-1:], curve.points])
+    return np.concatenate([before[-1:], steps]), Curve(points, bounds, curve.kind)
+
+
+def _end_of_offline(parts: Sequence[Curves]) -> int | None:
+    """Return the last offline step if an online phase follows and all methods share it."""
+    ends = {int(curve.steps[-1]) for curve in parts[0].values()}
+    return ends.pop() if len(parts) == 2 and len(ends) == 1 else None
+
+
+def _score_limits(kind: Kind, curves: Sequence[Curve | None]) -> tuple[float, float]:
+    """Return the range of an axis of scores.
+
+    With two seeds a band is many times as wide as the curves differ, so it may be cut: at most two thirds of the axis
+    are outside the range of the curves themselves.
+    """
+    known = [curve for curve in curves if curve is not None]
+    if kind is SUCCESS or not known:
+        return (0.0, 100.0)
+    points = np.concatenate([curve.points for curve in known])
+    bands = np.concatenate([points, *(curve.bounds.ravel() for curve in known if curve.bounds is not None)])
+    low, high = points.min(), points.max()
+    span = high - low or 0.1 * abs(high) or 1.0
+    low, high = max(bands.min(), low - span), min(bands.max(), high + span)
+    margin = 0.05 * (high - low or span)
+    return (kind.scale * (low - margin), kind.scale * (high + margin))
 
 
 def _scores_axis(kind: Kind, curves: Sequence[Curve | None], label: str) -> dict[str, Any]:
     digits = _digits(kind, curves)
-    limits = (0, 100) if kind is SUCCESS else score_limits(kind, curves)
-    return {"label": label, "limits": _rounded(limits, digits), "digits": digits - 1}
+    return {"label": label, "limits": _rounded(_score_limits(kind, curves), digits), "digits": digits - 1}
 
 
 def _pairs(comparison: Comparison, names: Names) -> Drawing:
@@ -220,8 +383,7 @@ def _pairs(comparison: Comparison, names: Names) -> Drawing:
             if x in names.methods and y in names.methods
         ]
         if len(cells) > 2:  # one pair has two directions
-            unit = "points" if kind is SUCCESS else kind.unit
-            about = {"title": f"{phase.name}{kind.title}", "phase": phase.name, "unit": unit}
+            about = {"title": f"{phase.name}{kind.title}", "phase": phase.name, "unit": _unit(kind)}
             panels.append(about | {"cells": cells, "methods": _order(comparison, phase, names)})
     return {"name": "pairs", "type": "matrix", "panels": panels}
 
@@ -248,7 +410,9 @@ def _heat_map(comparison: Comparison, names: Names) -> Drawing:
                     "seeds": seeds_text(cell.seeds) + finished_text(cell.tally)
                 }
         if len(tasks) > 1:
-            about = {"title": f"{phase.name}{kind.title}", "label": kind.unit, "phase": phase.name}
+            about: dict[str, Any] = {"title": f"{phase.name}{kind.title}", "label": kind.unit, "phase": phase.name}
+            limits = (0, 1) if kind is SUCCESS else (min(everything), max(everything))
+            about["limits"] = _rounded(limits, 3, kind.scale)
             panels.append(about | {"tasks": tasks, "cells": cells, "methods": _order(comparison, phase, names)})
     return {"name": "heat_map", "type": "heat", "panels": panels}
 
@@ -268,7 +432,7 @@ def _runs(comparison: Comparison, evaluations: pd.DataFrame, names: Names) -> Dr
             | {"value": round(kind.scale * float(row["score"]), digits + 1), "run": str(row["run"])}
             for row in last.to_dict("records")
         ]
-        limits = (0, 100) if kind is SUCCESS else score_limits(kind, [Curve(last["score"].to_numpy())])
+        limits = _score_limits(kind, [Curve(last["score"].to_numpy())])
         about = {"title": f"{phase}{kind.title}", "label": kind.unit, "phase": phase, "digits": digits}
         about |= {"methods": _order(comparison, comparison.phases[phase], names)}
         panels.append(about | {"limits": _rounded(limits, digits + 1), "points": points})

@@ -12,7 +12,7 @@ from tests.zoo.report.samples import (
     runs_with_an_online_starter,
 )
 from zoo.report.compute import compare
-from zoo.report.page.drawings import Names, page_data
+from zoo.report.figures.drawings import Names, page_data
 from zoo.report.tables.scores import aggregates_table
 
 METHODS = ["QAM", "FQL", "mine"]
