@@ -152,7 +152,7 @@ def test_the_plan_of_a_new_suite_has_an_estimate_of_time_and_disk(tmp_path: Path
     words = [file, "--dry-run", "-f", tmp_path / "logs", "--device", "cpu", "--num-threads", "1"]
     code, result, errors = call(main, *words)
     assert (code, result["jobs"], result["waiting"], result["hours_left"] > 0) == (0, 1, 1, True)
-    assert "the others by trials on this machine" in " ".join(errors.split())
+    assert "h of one worker, and" in " ".join(errors.split())
     assert folders(tmp_path / "logs") == []
 
 

@@ -44,11 +44,11 @@ class Look:
 
     job: Job
     state: State
-    seconds: float | None
-    """Time of its training process, all attempts together; None if none has ended."""
-    folder_bytes: int
+    seconds: float = 0.0
+    """Time of its training process, all attempts together, as far as they have ended."""
+    folder_bytes: int = 0
     """Size of its run folders."""
-    reason: str
+    reason: str = ""
     """Why it failed last."""
     run: StoredRun | None = None
     """Its run folders; None if it has not started."""
@@ -67,10 +67,9 @@ def _look(job: Job, is_kept: bool) -> Look:
     state = job.state_of(run)
     if is_kept and not state.is_final:
         state = State.KEPT
-    times = [end["seconds"] for end in ended if "seconds" in end]
     size = sum(_size(folder.path) for folder in run.folders) if run else 0
-    reasons = [str(end.get("reason") or "") for end in ended if end["outcome"] in PROBLEMS]
-    return Look(job, state, sum(times) if times else None, size, reasons[-1] if reasons else "", run)
+    reasons = ["", *(str(end.get("reason") or "") for end in ended if end["outcome"] in PROBLEMS)]
+    return Look(job, state, sum(end.get("seconds", 0.0) for end in ended), size, reasons[-1], run)
 
 
 @dataclass(frozen=True)
@@ -92,15 +91,13 @@ class Forecast:
     :param left: how many jobs.
     :param seconds: of one worker; None if nothing is known.
     :param measured: how many of the jobs left have a finished one of the same algorithm and domain to go by.
-    :param disk_bytes: what the jobs left will write; None if nothing is known.
-    :param was_tried: whether algorithms were tried.
+    :param disk_bytes: what the jobs left will write.
     """
 
     left: int
     seconds: float | None
-    measured: int
-    disk_bytes: float | None
-    was_tried: bool = False
+    measured: int = 0
+    disk_bytes: float = 0.0
 
 
 def forecast(looks: Sequence[Look], others: Sequence[Look] = (), trials: Mapping[str, Trial] | None = None) -> Forecast:
@@ -112,32 +109,29 @@ def forecast(looks: Sequence[Look], others: Sequence[Look] = (), trials: Mapping
     :param others: further jobs of the suite, whose time tells too.
     :param trials: by algorithm.
     """
-    done = [look for look in (*looks, *others) if look.state is State.DONE and look.seconds]
     trials = trials or {}
+    rates: dict[tuple[str, ...], list[float]] = {}
+    sizes = []
+    for algo, trial in trials.items():
+        rates["trial", "of", algo] = [trial.seconds_per_step]
+    for look in (*looks, *others):
+        if look.state is State.DONE and look.seconds:
+            sizes.append(look.folder_bytes / len(look.job.run.seeds))
+            for name in (_kind(look), _kind(look)[:1], ()):
+                rates.setdefault(name, []).append(look.seconds / _size_of_work(look))
+    rates.setdefault((), [trial.seconds_per_step for trial in trials.values()])
     left = [look for look in looks if not look.state.is_final]
-    if not left:
-        return Forecast(0, 0.0, 0, 0.0)
-    if not done and not trials:
-        return Forecast(len(left), None, 0, None)
-    estimates = [_estimate(look, done, trials) for look in left]
-    sizes = [look.folder_bytes / len(look.job.run.seeds) for look in done]
-    size = statistics.mean(sizes or [trial.folder_bytes for trial in trials.values()])
+    if left and not rates[()]:
+        return Forecast(len(left), None)
+    seconds, measured = 0.0, 0
+    for look in left:
+        names = (_kind(look), ("trial", "of", look.job.algo), _kind(look)[:1], ())
+        name = next(name for name in names if name in rates)
+        seconds += statistics.mean(rates[name]) * _size_of_work(look)
+        measured += name == names[0]
+    size = statistics.mean(sizes or [trial.folder_bytes for trial in trials.values()] or [0.0])
     disk = sum(max(0.0, size * len(look.job.run.seeds) - look.folder_bytes) for look in left)
-    seconds, exact = (sum(each) for each in zip(*estimates, strict=True))
-    return Forecast(len(left), seconds, exact, disk, bool(trials))
-
-
-def _estimate(look: Look, done: Sequence[Look], trials: Mapping[str, Trial]) -> tuple[float, bool]:
-    """Return the seconds that a job will take, and whether they come from jobs of its algorithm and domain."""
-    method, domain = _kind(look)
-    same = [each for each in done if _kind(each) == (method, domain)]
-    trial = trials.get(look.job.algo)
-    if trial is not None and not same:
-        return trial.seconds_per_step * _size_of_work(look), False
-    like = same or [each for each in done if _kind(each)[0] == method] or done
-    rates = [(each.seconds or 0.0) / _size_of_work(each) for each in like]
-    rates = rates or [each.seconds_per_step for each in trials.values()]
-    return statistics.mean(rates) * _size_of_work(look), bool(same)
+    return Forecast(len(left), seconds, measured, disk)
 
 
 def _kind(look: Look) -> tuple[str, str]:
@@ -174,13 +168,12 @@ def describe(looks: Sequence[Look], workers: int | None, expected: Forecast) -> 
     lines = [f"{count(len(looks), 'job')}, {count(seeds, 'run')} (one per seed); {count(expected.left, 'job')} left"]
     if expected.left and expected.seconds is None:
         lines.append("no job has finished yet, so nothing is known of their time; --dry-run tries each algorithm")
-    elif expected.seconds and expected.disk_bytes is not None:
+    elif expected.seconds:
         hours = expected.seconds / 3600
         each = f", {hours / workers:.1f} h with {workers} workers" if workers and workers > 1 else ""
-        others = ", the others by trials on this machine, without evaluations" if expected.was_tried else ""
         lines.append(
             f"{hours:.1f} h of one worker{each}, and {expected.disk_bytes / 1e9:.1f} GB; {expected.measured} of "
-            f"{expected.left} by finished jobs of the same algorithm and domain{others}"
+            f"{expected.left} by finished jobs of the same algorithm and domain"
         )
     lines += [f"{look.state}: {look.job.run}: {look.reason}" for look in looks if look.state in PROBLEMS]
     return "\n".join(lines)
@@ -193,7 +186,7 @@ def summary(looks: Sequence[Look], expected: Forecast) -> dict[str, Any]:
         "runs": sum(len(look.job.run.seeds) for look in looks),
         **{str(state): sum(look.state is state for look in looks) for state in State},
         "hours_left": None if expected.seconds is None else round(expected.seconds / 3600, 2),
-        "gigabytes_left": None if expected.disk_bytes is None else round(expected.disk_bytes / 1e9, 2),
+        "gigabytes_left": None if expected.seconds is None else round(expected.disk_bytes / 1e9, 2),
         "problems": [
             {"job": str(look.job.run), "state": str(look.state), "reason": look.reason}
             for look in looks

@@ -10,9 +10,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,22 +202,6 @@ class Worker:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-class WorkerThread(threading.Thread):
-    """Runs a worker beside others in one process, and keeps what it raised."""
-
-    def __init__(self, worker: Worker) -> None:
-        super().__init__(name=worker.owner, daemon=True)
-        self.worker = worker
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        """Run the worker."""
-        try:
-            self.worker()
-        except BaseException as error:  # the launcher raises it in its own thread
-            self.error = error
-
-
 def _end_group(group: int) -> None:
     """Wait a moment for the end of all processes of a group, then kill what is left, e.g. a simulator's server."""
     end = time.monotonic() + LEFTOVER_SECONDS
@@ -247,26 +231,23 @@ def run_locally(plan: Plan, workers: int | None, device: str) -> None:
     gpus = [] if device == "cpu" else _gpus()
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     count = min(workers or len(gpus) or len(cores) or 1, len(plan.runs))
-    threads = [WorkerThread(_make_local_worker(plan, number, count, cores, gpus)) for number in range(count)]
+    made = [_make_local_worker(plan, number, count, cores, gpus) for number in range(count)]
 
     def stop(number: int, frame: FrameType | None) -> None:
         log.info("stopping; every run writes a checkpoint first")
-        for thread in threads:
-            thread.worker.stop()
+        for worker in made:
+            worker.stop()
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(max(1, count)) as pool:
+            ended = [pool.submit(worker) for worker in made]
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    for thread in threads:
-        if thread.error is not None:
-            raise thread.error
-    if any(thread.worker.is_stopping for thread in threads):
+    for future in ended:
+        future.result()
+    if any(worker.is_stopping for worker in made):
         raise Interrupted("stopped by a signal; start the same command again to continue")
 
 

@@ -98,7 +98,7 @@ def test_ctrl_c_writes_checkpoints_and_the_same_command_continues(
         ([], "Ray"),
         (["--resources", "num_gpu=1"], "num_gpus"),
         (["--resources", "num_gpus=all"], "num_gpus"),
-        (["--resources", "resources=1"], "resources.NAME"),
+        (["--resources", "resources=1"], "resources"),
     ],
 )
 def test_a_wrong_address_or_resource_is_refused_within_seconds(

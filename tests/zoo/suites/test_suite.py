@@ -110,7 +110,7 @@ def test_runs_are_selected_by_patterns() -> None:
 
 
 def look(
-    algo: str, env: str, state: State, seconds: float | None = None, size: int = 0, seeds: int = 2, reason: str = ""
+    algo: str, env: str, state: State, seconds: float = 0.0, size: int = 0, seeds: int = 2, reason: str = ""
 ) -> Look:
     run = Run(algo, f"{env}-singletask-task1-v0", tuple(range(seeds)))
     return Look(Job(run, Machine(Path("logs")), (), algo, {}, 1_000), state, seconds, size, reason)

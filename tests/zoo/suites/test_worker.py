@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from zoo.runs.claims import Claims
 from zoo.suites import worker as worker_module
 from zoo.suites.jobs import Job, Machine, State
 from zoo.suites.suite import Run, Suite
-from zoo.suites.worker import Plan, Worker, WorkerThread
+from zoo.suites.worker import Plan, Worker
 
 FAKE = """
 import os, signal, subprocess, sys, time
@@ -134,21 +135,24 @@ def test_a_worker_that_waits_trains_the_job_when_its_holder_gives_up(
     worker = make_worker(tmp_path, "done", waits=True)
     claim = claims_of(worker).take("another")
     assert claim is not None
-    thread = WorkerThread(worker)
-    thread.start()
+    ended = started(worker)
     wait_for(lambda: "waiting for jobs that other programs train" in caplog.text, pause=0.02)
     assert not (tmp_path / "logs" / "starts").exists()
     claim.release("interrupted")
-    thread.join(timeout=30)
+    ended.result(30)
     assert starts(tmp_path) == 1
 
 
-def begin(worker: Worker) -> WorkerThread:
+def started(worker: Worker) -> Future[None]:
+    """Let a worker begin in a thread."""
+    return ThreadPoolExecutor(1).submit(worker)
+
+
+def begin(worker: Worker) -> Future[None]:
     """Let a worker begin, and wait until its job runs."""
-    thread = WorkerThread(worker)
-    thread.start()
+    ended = started(worker)
     wait_for((worker.plan.machine.log_folder / "ready").exists, pause=0.02)
-    return thread
+    return ended
 
 
 @pytest.mark.parametrize("outcome", ["waits", "deaf"])
@@ -157,31 +161,29 @@ def test_a_worker_that_is_stopped_lets_its_run_write_a_checkpoint_or_kills_it(
 ) -> None:
     monkeypatch.setattr(worker_module, "STOP_SECONDS", 0.2 if outcome == "deaf" else 30.0)
     worker = make_worker(tmp_path, outcome)
-    thread = begin(worker)
+    ended = begin(worker)
     worker.stop()
-    thread.join(timeout=30)
-    assert thread.error is None
+    ended.result(30)
     (end,) = claims_of(worker).ended()
     assert (end["outcome"], end["exit_code"]) == ("interrupted", 3 if outcome == "waits" else -9)
 
 
 def test_claims_that_are_removed_under_a_worker_are_made_again(tmp_path: Path) -> None:
     worker = make_worker(tmp_path, "waits", waits=True)
-    thread = begin(worker)
+    ended = begin(worker)
     shutil.rmtree(tmp_path / "logs" / ".claims")
     wait_for(lambda: starts(tmp_path) == 2, pause=0.02)
     worker.stop()
-    thread.join(timeout=30)
-    assert thread.error is None
+    ended.result(30)
     assert [end["outcome"] for end in claims_of(worker).ended()] == ["interrupted"]
 
 
 def test_a_later_life_of_a_worker_ends_the_earlier_one_and_its_run(tmp_path: Path) -> None:
     earlier = make_worker(tmp_path, "waits")
-    thread = begin(earlier)
+    ended = begin(earlier)
     later = pickle.loads(pickle.dumps(make_worker(tmp_path, "done")))
     later()
-    thread.join(timeout=30)
+    ended.result(30)
     assert earlier.is_stopping
     assert [end["outcome"] for end in claims_of(later).ended()] == ["lost", "done"]
 

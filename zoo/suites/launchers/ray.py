@@ -6,20 +6,19 @@ import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
-from agents.common.validation import unknown_name_message
-from zoo.errors import Interrupted, UsageError
+from zoo.errors import Interrupted, UsageError, as_usage_error
 from zoo.packages import import_optional
 from zoo.settings.layers import parse_overrides
 from zoo.suites.launchers.fleet import Driver, python_path
-from zoo.suites.worker import Plan, Worker, WorkerThread
+from zoo.suites.worker import Plan, Worker
 from zoo.terminal.messages import log
 
 ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")
 from ray.exceptions import RayError, TaskCancelledError  # noqa: E402  only where Ray is
 
-RESOURCES = ("num_cpus", "num_gpus", "memory", "accelerator_type", "resources")
 MOST_RETRIES = 100
 """How often Ray starts a worker again after its node or process has died."""
 CONNECT_SECONDS = 5.0
@@ -36,9 +35,9 @@ def run_on_ray(plan: Plan, workers: int | None, resources: Sequence[str], addres
     :param address: of the cluster; None: the one that this machine belongs to.
     :raises Interrupted: when a signal asked for the end; every run has written a checkpoint then.
     """
-    options = _read_options(resources)
+    with as_usage_error():  # Ray names what it does not know
+        fleet = RayFleet(parse_overrides(resources, "--resources"))
     _connect(address)
-    fleet = RayFleet(options)
     try:
         Driver(plan, fleet, workers).run()
         fleet.wait()
@@ -98,31 +97,16 @@ class RayFleet:
 def train(worker: Worker, folder: str) -> None:
     """Run a worker in a Ray task, in the folder of the program that has started it."""
     os.chdir(folder)
-    # Ray cancels a task as if by Ctrl-C, again every two seconds. An exception out of `join` would not do: Python 3.11
-    # takes the thread for ended then.
+    # Ray cancels a task as if by Ctrl-C, again every two seconds
     previous = signal.signal(signal.SIGINT, lambda number, frame: worker.stop())
     try:
-        thread = WorkerThread(worker)
-        thread.start()
-        while thread.is_alive():
-            thread.join(SECONDS_BETWEEN_SIGNALS)  # unlike a signal, a cancellation does not end a wait
+        with ThreadPoolExecutor(1) as pool:
+            ended = pool.submit(worker)
+            while wait([ended], SECONDS_BETWEEN_SIGNALS).not_done:
+                pass  # unlike a signal, a cancellation does not end a wait
     finally:
         signal.signal(signal.SIGINT, previous)
-    if thread.error is not None:
-        raise thread.error
-
-
-def _read_options(words: Sequence[str]) -> dict[str, Any]:
-    options = parse_overrides(words, "--resources")
-    for name, value in options.items():
-        if name not in RESOURCES:
-            raise UsageError(unknown_name_message("resource of --launcher ray", name, RESOURCES))
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if name in ("num_cpus", "num_gpus", "memory") and not (is_number and value >= 0):
-            raise UsageError(f"resource `{name}` of --launcher ray must be a number, got {value!r}")
-        if name == "resources" and not isinstance(value, dict):
-            raise UsageError(f"resources of your own are given as resources.NAME=AMOUNT, got resources={value!r}")
-    return options
+    ended.result()
 
 
 def _connect(address: str | None) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -20,7 +20,7 @@ from zoo.packages import import_optional
 from zoo.runs.claims import HIDDEN
 from zoo.settings.layers import parse_overrides
 from zoo.suites.launchers.fleet import Driver, python_path
-from zoo.suites.worker import Plan, Worker, WorkerThread
+from zoo.suites.worker import Plan, Worker
 from zoo.terminal.messages import log
 
 submitit = import_optional("submitit", "submitit", "`--launcher slurm`", "flow-rl-zoo[slurm]")
@@ -128,7 +128,7 @@ class SlurmWorker:
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        self._thread: WorkerThread | None = None
+        self._ended: Future[None] | None = None
 
     def __call__(self) -> None:
         """Train until nothing is left to do."""
@@ -140,13 +140,13 @@ class SlurmWorker:
             self.worker.stop()
 
         signal.signal(signal.SIGTERM, stop)  # over submitit's handler, which ignores it
-        self._thread = WorkerThread(self.worker)
         # Slurm sends a signal to every process of a job; a training process would die of these without a checkpoint.
-        with _blocked(signal.SIGUSR1, signal.SIGUSR2):
-            self._thread.start()
-        self._thread.join()
-        if self._thread.error is not None:
-            raise self._thread.error
+        # Its thread does not get them, nor does what that starts.
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1, signal.SIGUSR2))
+        pool = ThreadPoolExecutor(1)
+        self._ended = pool.submit(self.worker)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+        self._ended.result()
         if is_terminated.is_set():
             # Slurm kills the job soon. If it was preempted, Slurm then puts it back into the queue, or has sent USR2 by
             # then, which makes submitit do so; a job that ends by itself stays away.
@@ -155,23 +155,13 @@ class SlurmWorker:
     def checkpoint(self) -> Any:
         """Stop, after a checkpoint of what is being trained; return what continues."""
         self.worker.stop()
-        if self._thread is not None and self._thread.is_alive():
-            self._thread.join()
+        if self._ended is not None:
+            wait([self._ended])
         return submitit.helpers.DelayedSubmission(SlurmWorker(replace(self.worker)))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is sent to the job."""
-        return {"worker": self.worker, "_thread": None}
-
-
-@contextlib.contextmanager
-def _blocked(*signals: signal.Signals) -> Iterator[None]:
-    """Start threads that signals do not reach, nor the processes that these threads start."""
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+        return {"worker": self.worker, "_ended": None}
 
 
 def _make_executor(folder: Path, parameters: Mapping[str, Any]) -> Any:
