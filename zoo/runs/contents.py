@@ -78,15 +78,13 @@ def find_bad_progress(columns: Mapping[str, np.ndarray]) -> str | None:
 
     Every row has a step and the seconds so far; its number of updates and its speed may be missing, which is NaN.
     """
-    for name, column in columns.items():
-        known = column[~np.isnan(column)]
-        if not ((known >= 0) & (known <= _MOST)).all():
-            return f"has {name} that are not from 0 to {_MOST:,}"
-        if name in ("steps", "seconds") and len(known) < len(column):
-            return f"lacks {name} in some rows"
-        if name in ("steps", "updates") and (not _are_whole(known) or (np.diff(known) < 0).any()):
+    known = {name: column[~np.isnan(column)] for name, column in columns.items()}
+    if not all(((column >= 0) & (column <= _MOST)).all() for column in known.values()):
+        return f"has numbers that are not from 0 to {_MOST:,}"
+    for name in ("steps", "updates"):
+        if not _are_whole(known[name]) or (np.diff(known[name]) < 0).any():
             return f"has {name} that decrease or are not whole numbers"
-    return None
+    return "lacks steps in some rows" if len(known["steps"]) < len(columns["steps"]) else None
 
 
 def _are_whole(numbers: np.ndarray) -> bool:

@@ -368,35 +368,30 @@ class RunFolder:
 
     # -- progress.csv -------------------------------------------------------------------------------------------------
 
-    def read_progress(self, last: int = _MOST_PROGRESS_BYTES) -> dict[str, np.ndarray]:
+    def read_progress(self) -> dict[str, np.ndarray]:
         """Return the rows of ``progress.csv`` that say how long training has taken, an array for each of `PROGRESS`.
 
         Steps count from the beginning of pretraining, seconds from the beginning of a phase, or from where a process
         continued it. A last line that is not whole is left out. A run that logged no time has no rows.
 
-        :param last: how many characters at the end to look at, in whole lines.
         :raises UnreadableRun: if the file is missing, damaged, or holds what no run writes.
         """
         with _reading(self.progress):
             text = read_text(self.progress, _MOST_PROGRESS_BYTES)
-            header, _, rows = text[: text.rfind("\n") + 1].partition("\n")
-            recent = rows if len(rows) <= last else rows[-last:].partition("\n")[2]
-            table = _parse_progress(f"{header}\n{recent}")
-        table = table[~np.isnan(table[:, 1])]  # the others are evaluations
-        columns = dict(zip(PROGRESS, table.T, strict=True))
+            source = io.StringIO(text[: text.rfind("\n") + 1])
+            wanted = {name for names in PROGRESS.values() for name in names}
+            table = pd.read_csv(
+                source, usecols=wanted.__contains__, dtype=float, index_col=False, float_precision="round_trip"
+            )
+        columns = {
+            name: table.reindex(columns=list(names)).bfill(axis=1).iloc[:, 0].to_numpy()
+            for name, names in PROGRESS.items()
+        }
+        is_timed = ~np.isnan(columns["seconds"])  # the others are evaluations
+        columns = {name: column[is_timed] for name, column in columns.items()}
         if problem := find_bad_progress(columns):
             raise UnreadableRun(self.progress, problem)
         return columns
-
-
-def _parse_progress(text: str) -> np.ndarray:
-    """Return the columns of `PROGRESS` of a CSV file as numbers, shape (rows, columns); NaN where there is no value."""
-    wanted = {name for names in PROGRESS.values() for name in names}
-    table = pd.read_csv(
-        io.StringIO(text), usecols=wanted.__contains__, dtype=float, index_col=False, float_precision="round_trip"
-    )
-    columns = [table.reindex(columns=list(names)).bfill(axis=1).iloc[:, 0] for names in PROGRESS.values()]
-    return np.stack(columns, axis=1)
 
 
 def file_name_of(env: str) -> str:
