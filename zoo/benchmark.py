@@ -24,7 +24,7 @@ from zoo.errors import DONE, FAILED
 from zoo.terminal.arguments import COUNT, THREADS, ZERO_OR_MORE, Parser, a_path, add_verbose
 
 if TYPE_CHECKING:
-    from zoo.suites.overview import Look
+    from zoo.suites.jobs import Look
     from zoo.suites.worker import Plan
 
 LAUNCHERS = ("local", "slurm", "ray")
@@ -96,8 +96,7 @@ def make_parser() -> Parser:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     plan = _make_plan(args)
     from zoo.runs.folder import check_log_folder
-    from zoo.suites.jobs import State
-    from zoo.suites.overview import describe, forecast, look_at, show, summary, try_algorithms
+    from zoo.suites.jobs import State, describe, forecast, look_at, show, summary, try_algorithms
     from zoo.suites.scores import find_kept, write_scores
 
     jobs = plan.jobs()  # every run is checked

@@ -18,10 +18,9 @@ from zoo.registry.verify import COMMAND, CONFIG, SCORES, means_of, verify
 from zoo.report.inputs import nothing_counts
 from zoo.report.published_scores import SUBMISSION, load_submission, suite_names, suite_tasks
 from zoo.runs.folder import RunFolder, UnreadableRun
-from zoo.runs.read import read_runs
+from zoo.runs.read import read_runs, read_times
 from zoo.runs.resume import comparable
 from zoo.runs.scores import SUCCESS
-from zoo.runs.times import read_times
 from zoo.settings import plain_yaml
 from zoo.settings.layers import read_yaml
 from zoo.suites.jobs import digest_of

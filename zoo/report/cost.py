@@ -15,7 +15,7 @@ from statistics import median
 from zoo.report.inputs import Inputs
 from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.protocol import count
-from zoo.runs.times import Times, read_times
+from zoo.runs.read import Times, read_times
 from zoo.terminal.messages import log
 
 

@@ -14,12 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from zoo.report.tables.terminal import literal, terminal_table
+from zoo.runs.claims import DEAD, SHOWN_STATES
 from zoo.runs.folder import RunFolder
 from zoo.runs.history import PHASES
-from zoo.runs.liveness import DEAD, SHOWN_STATES
-from zoo.runs.read import RunTables, short_name
+from zoo.runs.read import RunTables, read_speed, short_name
 from zoo.runs.scores import KINDS, SUCCESS, Kind
-from zoo.runs.times import read_speed
 from zoo.terminal.texts import printable
 
 _MOST_PROBLEMS = 10

@@ -1,4 +1,4 @@
-"""Who may train a run when several processes, on several machines, could: one claim at a time, on shared storage.
+"""Who may train a run when several processes, on several machines, could, and whether one still does.
 
 The claim on a job is the folder ``held/NAME/`` in the job's folder. It appears there by a rename that fails while there
 is another. Its holder touches it again and again, and prepares in it all that it writes
@@ -10,6 +10,7 @@ time, but no results. A claim ends as the record ``NAME.json``.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
 import json
 import os
@@ -19,13 +20,13 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agents.common.files import TakenOver, atomic_folder, atomic_path, prepare_beside, prepare_in
-from zoo.runs.folder import HOST
+from zoo.runs.folder import HOST, STATES, RunFolder, UnreadableRun
 from zoo.terminal.messages import log, say_once
 
 HEARTBEAT_SECONDS = 15.0
@@ -238,3 +239,58 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+# -- whether a run is being trained, or its process is gone and could not say so --------------------------------------
+
+
+DEAD = "dead"
+SHOWN_STATES = (*STATES, DEAD)
+WHAT_TO_DO = "its process is gone; --resume continues it"
+SILENT_FOR = datetime.timedelta(days=1)
+"""Age of the status at which a run of another host counts as dead."""
+
+
+def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
+    """Return a run's state: the one in its ``status.json``, or ``dead``.
+
+    A run that says ``running`` is dead if nobody holds the lock of its folder and its status was written on this host.
+    Locks need not reach other hosts, and copies of a folder have none. So a run of another host, or of an older version
+    that recorded no host, counts as dead only when its status is more than a day old. Where locks cannot be tested the
+    status is believed. A run of a suite is dead if nobody holds the claim of its job, see `zoo.runs.claims`.
+
+    :param status: what ``status.json`` says.
+    """
+    state = str(status["state"])
+    if state != "running":
+        return state
+    claim = folder.read_claim()
+    is_held = is_locked(_first(folder)) if claim is None else _is_claimed(folder, claim)
+    if is_held is not False:
+        return state
+    is_known = claim is not None or status.get("host") == HOST
+    return DEAD if is_known or _age(status) > SILENT_FOR else state
+
+
+def _first(folder: RunFolder) -> Path:
+    """Return the folder of a run's first seed, whose lock stands for all."""
+    try:
+        names = folder.read_config().get("folders")
+    except UnreadableRun:
+        return folder.path
+    return folder.path.with_name(str(names[0])) if isinstance(names, list) and names else folder.path
+
+
+def _is_claimed(folder: RunFolder, claim: Path) -> bool | None:
+    """Return whether a process holds the claim of a suite's run; None if that cannot be told."""
+    job = folder.path.parents[1] / HIDDEN / claim.parent.parent.name
+    return Claims(job).holder() is not None if job.is_dir() else None
+
+
+def _age(status: Mapping[str, Any]) -> datetime.timedelta:
+    """Return how old a status is; zero if it does not say."""
+    try:
+        written = datetime.datetime.fromisoformat(str(status.get("updated")))
+        return datetime.datetime.now(datetime.UTC) - written
+    except (TypeError, ValueError):
+        return datetime.timedelta(0)

@@ -26,13 +26,6 @@ def find_bad_status(status: Mapping[str, Any]) -> str | None:
     return _find_bad(status, _STATUS)
 
 
-def find_bad_tracking(record: Any) -> str | None:
-    """Return what is wrong with what ``tracking.json`` says of a tracker, or None."""
-    if not isinstance(record, dict) or not {"id", "project"} <= record.keys():
-        return "lacks the id or the project of a tracker's run"
-    return _find_bad(record, _TRACKING)
-
-
 def find_bad_config(config: Mapping[str, Any]) -> str | None:
     """Return what is wrong with an entry of ``config.yml``, or None."""
     if problem := _find_bad(config, _CONFIG):
@@ -156,10 +149,6 @@ _MAPPING = (lambda value: isinstance(value, dict), "a mapping")
 _STATUS: dict[str, tuple[Check, str]] = {
     **dict.fromkeys(("seed", "offline_step", "online_step", "pretraining_step"), _COUNT),
     **dict.fromkeys(("updated", "reason"), _TEXT),
-}
-_TRACKING: dict[str, tuple[Check, str]] = {
-    **dict.fromkeys(("id", "project", "entity"), _LINE),
-    **dict.fromkeys(("training", "evaluations"), _COUNT),
 }
 _PAIRS = ("reference_scores", "dataset.reference_scores", "action_range")
 _CONFIG: dict[str, tuple[Check, str]] = {

@@ -26,13 +26,7 @@ from agents.common.files.bounded import read_npz, read_text
 from agents.common.files.manifest import NAME as MANIFEST
 from agents.common.files.manifest import DamagedFolderError, digest_of, read_manifest, seal
 from zoo.errors import CannotResume, Interrupted, UsageError
-from zoo.runs.contents import (
-    find_bad_config,
-    find_bad_evaluations,
-    find_bad_progress,
-    find_bad_status,
-    find_bad_tracking,
-)
+from zoo.runs.contents import find_bad_config, find_bad_evaluations, find_bad_progress, find_bad_status
 from zoo.runs.history import COLUMNS
 from zoo.runs.versions import command_line
 from zoo.settings import plain_yaml
@@ -322,24 +316,20 @@ class RunFolder:
     # -- tracking.json ------------------------------------------------------------------------------------------------
 
     def write_tracking(self, tracker: str, record: Mapping[str, Any]) -> None:
-        """Record the id of the run at a tracker, and the last steps that it has; a damaged file is replaced."""
-        try:
-            others = self._read_mapping(self.tracking, json.loads)
-        except UnreadableRun:
-            others = {}
-        self._write(self.tracking, json.dumps(others | {tracker: dict(record)}) + "\n")
+        """Record the id of the run at a tracker, and the last steps that it has."""
+        self._write(self.tracking, json.dumps(self._read_trackers() | {tracker: dict(record)}) + "\n")
 
     def read_tracking(self, tracker: str) -> dict[str, Any]:
-        """Return what :meth:`write_tracking` was given last; empty if the run has not been at that tracker.
+        """Return what :meth:`write_tracking` was given last; empty if that is not known, or there was nothing."""
+        return dict(self._read_trackers().get(tracker, {}))
 
-        :raises UnreadableRun: if the file is damaged.
-        """
-        record = self._read_mapping(self.tracking, json.loads).get(tracker) if self.tracking.exists() else None
-        if record is None:
+    def _read_trackers(self) -> dict[str, Any]:
+        try:
+            return self._read_mapping(self.tracking, json.loads)
+        except UnreadableRun as error:
+            if self.tracking.exists():
+                log.warning("%s; the tracker gets a new run", error)
             return {}
-        if problem := find_bad_tracking(record):
-            raise UnreadableRun(self.tracking, problem)
-        return dict(record)
 
     # -- evaluations.npz ----------------------------------------------------------------------------------------------
 

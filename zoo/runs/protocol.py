@@ -1,10 +1,15 @@
-"""How a run was made: the fields of its protocol, its settings, and where two runs differ in them."""
+"""How a run was made: the fields of its protocol, its settings, where two runs differ, and what methods are called."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import count as numbers
+from string import ascii_lowercase
 from typing import Any
 
+import pandas as pd
+
+from zoo.runs.scores import RETURN
 from zoo.settings.layers import flatten
 from zoo.terminal.texts import printable
 
@@ -95,3 +100,145 @@ def _equal(a: str, b: str) -> bool:
         return a == b or float(a.replace(",", "")) == float(b.replace(",", ""))
     except ValueError:
         return False
+
+
+# -- names of methods -------------------------------------------------------------------------------------------------
+
+
+LONGEST_DIFFERENCE = 28
+"""A name says what differs if that is one value of at most so many characters; else it ends in a letter."""
+
+_SAME_ON_ALL_TASKS = ("profile", "offline_steps", "online_steps", "eval_episodes")
+_SAME_FOR_RETURNS = ("profile",)  # each environment has a scale, and by custom a number of steps, of its own
+
+Variant = tuple[Hashable, ...]
+
+
+def name_methods(runs: pd.DataFrame) -> pd.Series:
+    """Return the method of each run: its label, and in short what sets it apart from others of that label.
+
+    Finished runs decide which methods a label has. A run that failed or goes on belongs to the method whose settings it
+    has; it renames no other. If no finished run has its settings, it belongs to a further method.
+
+    :param runs: the table of `zoo.runs.read.RunTables`; its column ``problem`` is None for finished runs.
+    """
+    methods = runs["label"].copy()
+    kinds = runs["kind"].fillna(runs.groupby("environment")["kind"].transform("first"))
+    taken = set(runs["label"].dropna())
+    for (label, has_returns), group in runs[runs["label"].notna()].groupby(["label", kinds == RETURN.name]):
+        same = _SAME_FOR_RETURNS if has_returns else _SAME_ON_ALL_TASKS
+        text = _texts(group)
+        finished = group.index[group["problem"].isna()]
+        alike = _find_alike(group, text, finished, same)
+        others = [run for run in group.index.difference(finished) if run not in alike]
+        for part in (finished, pd.Index(others)):
+            if part.empty:
+                continue
+            apart, variants = _variants(text.loc[part], group.loc[part, "environment"], same)
+            is_alone = part is finished or finished.empty
+            names = _names(str(label), apart, sorted(set(variants)), taken, is_alone)
+            methods.loc[part] = [names[variant] for variant in variants]
+            taken |= set(names.values())
+        for run, other in alike.items():
+            methods[run] = methods[other]
+    return methods
+
+
+def what_differs(runs: pd.DataFrame, methods: Collection[str]) -> dict[str, dict[str, str]]:
+    """Return method -> field or setting -> its values, for methods that share a label, where these differ.
+
+    Values are compared on the environments that the methods share, and everywhere if they share none.
+
+    :param runs: the table of `zoo.runs.read.RunTables`.
+    :param methods: the methods to look at.
+    """
+    result: dict[str, dict[str, str]] = {}
+    shown = runs[runs["method"].isin(list(methods)) & runs["problem"].isna()]
+    for _, group in shown.groupby("label"):
+        places = {name: set(part["environment"]) for name, part in group.groupby("method")}
+        if len(places) < 2:
+            continue
+        shared = set.intersection(*places.values())
+        group = group[group["environment"].isin(shared)] if shared else group
+        text = _texts(group)
+        values = {name: {field: _joined(part[field]) for field in part} for name, part in text.groupby(group["method"])}
+        differ = [field for field in text if len({found[field] for found in values.values()}) > 1]
+        result |= {str(name): {field: found[field] for field in differ} for name, found in values.items()}
+    return result
+
+
+def _texts(group: pd.DataFrame) -> pd.DataFrame:
+    """Return every field of `PROTOCOL` and every setting of runs as text."""
+    settings = pd.DataFrame(list(group["settings"]), index=group.index)
+    settings = settings.rename(columns={field: f"{field}_" for field in PROTOCOL})
+    table = pd.concat([group[list(PROTOCOL)], settings], axis=1)
+    return table.astype(object).where(table.notna(), None).map(_as_text)
+
+
+def _as_text(value: Any) -> str:
+    """Return a table's value as text; numbers that pandas made floats are whole again."""
+    whole = isinstance(value, float) and value.is_integer()
+    return show(int(value)) if whole else show(value)
+
+
+def _joined(values: pd.Series) -> str:
+    return " / ".join(dict.fromkeys(values))
+
+
+def _find_alike(
+    group: pd.DataFrame, text: pd.DataFrame, finished: pd.Index, same: Sequence[str]
+) -> dict[Hashable, Hashable]:
+    """Return run that is not finished -> a finished one with its settings.
+
+    They agree in everything on the same environment; where no run has finished there, in what is the same on all.
+    """
+    places = group["environment"]
+    rows = dict(zip(text.index, zip(places, text.itertuples(index=False, name=None), strict=True), strict=True))
+    shared = dict(zip(text.index, text[list(same)].itertuples(index=False, name=None), strict=True))
+    by_row = {rows[run]: run for run in finished}
+    by_shared = {shared[run]: run for run in finished}
+    known = set(places[finished])
+    found = {
+        run: by_row.get(rows[run]) if places[run] in known else by_shared.get(shared[run])
+        for run in group.index.difference(finished)
+    }
+    return {run: other for run, other in found.items() if other is not None}
+
+
+def _variants(text: pd.DataFrame, environments: pd.Series, same: Sequence[str]) -> tuple[list[str], list[Variant]]:
+    """Return the fields that set runs apart, and the values of each run in them.
+
+    A field that divides the runs no further than those before it is left out.
+    """
+    apart: list[str] = []
+    for field in text.columns:
+        differs = (text.groupby(environments)[field].nunique() > 1).any()
+        differs = differs or (field in same and text[field].nunique() > 1)
+        if differs and _parts(text, [*apart, field]) > _parts(text, apart):
+            apart.append(field)
+    return apart, [tuple(row) for row in text[apart].to_numpy()]
+
+
+def _parts(text: pd.DataFrame, fields: Sequence[str]) -> int:
+    return len(text[list(fields)].drop_duplicates()) if fields else 1
+
+
+def _names(
+    label: str, apart: Sequence[str], variants: Sequence[Variant], taken: Collection[str], is_alone: bool
+) -> dict[Variant, str]:
+    """Return the names of the methods of a label: what differs where that is short, else letters."""
+    if len(variants) == 1 and is_alone:
+        return {variants[0]: label}
+    names = [f"{apart[0]}={variant[0]}" for variant in variants] if len(apart) == 1 else []
+    if names and max(map(len, names)) <= LONGEST_DIFFERENCE:
+        found = {variant: f"{label} ({name})" for variant, name in zip(variants, names, strict=True)}
+        if not set(found.values()) & set(taken):
+            return found
+    letters = (name for name in _lettered(label) if name not in taken)
+    return {variant: next(letters) for variant in variants}
+
+
+def _lettered(label: str) -> Iterator[str]:
+    """Yield names of variants of a label: ``qam a``, ..., ``qam z``, ``qam 27``, ..."""
+    for number in numbers(1):
+        yield f"{label} {ascii_lowercase[number - 1] if number <= len(ascii_lowercase) else number}"

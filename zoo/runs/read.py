@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,10 @@ from zoo.envs import d4rl
 from zoo.envs.ocbench import TASKS
 from zoo.errors import UsageError
 from zoo.playing.episodes import Scoring
+from zoo.runs.claims import DEAD, WHAT_TO_DO, state_now
 from zoo.runs.folder import RunFolder, UnreadableRun, find_run_folders
 from zoo.runs.history import PHASES
-from zoo.runs.liveness import DEAD, WHAT_TO_DO, state_now
-from zoo.runs.naming import name_methods
-from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, show
+from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, name_methods, show
 from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN
 from zoo.settings import plain_yaml
 from zoo.settings.layers import DEFAULT_PROFILE
@@ -104,7 +104,7 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
     """Read all runs below some paths.
 
     Runs of one label on one environment that differ in a field of `PROTOCOL`, or in a setting, become different
-    methods, see `zoo.runs.naming`; so do runs whose numbers of steps or episodes differ between environments, unless
+    methods, see `zoo.runs.protocol`; so do runs whose numbers of steps or episodes differ between environments, unless
     they are scored by their return. The other fields may differ between environments, as they do in the papers: sparse
     rewards belong to some domains. Runs that are scored by success and by their return are never held apart by this.
 
@@ -277,3 +277,102 @@ def _mark_duplicates(runs: pd.DataFrame) -> None:
     runs.loc[first.index, "problem"] = (
         "duplicate: " + first + " is a newer run of the same method, environment and seed"
     )
+
+
+# -- how long training has taken ---------------------------------------------------------------------------------------
+
+
+_LONGEST_NAME, _UNKNOWN = 80, "not recorded"
+
+
+@dataclass(frozen=True)
+class Times:
+    """When a run was where.
+
+    :param steps: of rows of the log, from the beginning of pretraining, shape (rows,).
+    :param seconds: of training until then, shape (rows,).
+    :param updates_per_second: between the first and the last row, or None where that is too short to say.
+    :param replicas: how many seeds the process trained at once; all of them share the time.
+    :param machine: what trained it.
+    """
+
+    steps: np.ndarray
+    seconds: np.ndarray
+    updates_per_second: float | None
+    replicas: int
+    machine: str
+
+    @property
+    def hours(self) -> float:
+        """The time of the whole run."""
+        return float(self.seconds[-1]) / 3600
+
+    @property
+    def hours_per_seed(self) -> float:
+        """The run's share of the time of its process."""
+        return self.hours / self.replicas
+
+
+def read_times(folder: RunFolder) -> Times:
+    """Return how long a run has taken.
+
+    :raises UnreadableRun: if its log or configuration is missing or damaged, or it has logged no time.
+    """
+    rows = folder.read_progress()
+    if not len(rows["steps"]):
+        raise UnreadableRun(folder.progress, "has no row with the time")
+    seconds = add_up(rows["seconds"])
+    config = folder.read_config()
+    return Times(
+        rows["steps"],
+        seconds,
+        _updates_per_second(rows["updates"], seconds),
+        len(config.get("seeds") or [None]),
+        _describe_machine(folder),
+    )
+
+
+def read_speed(folder: RunFolder) -> tuple[int, float] | None:
+    """Return the last step with a speed that a run has logged, and the speed in steps per second.
+
+    :return: the step counts from the beginning of pretraining; None if no speed is known, or the log is damaged.
+    """
+    try:
+        rows = folder.read_progress()
+    except UnreadableRun:
+        return None
+    known = np.flatnonzero(rows["speed"] > 0)
+    return (int(rows["steps"][known[-1]]), float(rows["speed"][known[-1]])) if len(known) else None
+
+
+def add_up(seconds: np.ndarray) -> np.ndarray:
+    """Return the seconds since the beginning of the run, from those since the beginning of each part.
+
+    A part begins where the seconds fall. Where a process takes longer to its first row than the one before it took in
+    all, they do not fall, and the time of that row counts from the row before.
+    """
+    past = np.diff(seconds, prepend=0.0)
+    return np.cumsum(np.where(past < 0, seconds, past))
+
+
+def _updates_per_second(updates: np.ndarray, seconds: np.ndarray) -> float | None:
+    known = np.flatnonzero(~np.isnan(updates))
+    if not len(known):
+        return None
+    first, last = known[[0, -1]]
+    took = seconds[last] - seconds[first]
+    return float((updates[last] - updates[first]) / took) if took > 0 else None
+
+
+def _describe_machine(folder: RunFolder) -> str:
+    """Return the device that a run was started on; a CPU by the name of the processor."""
+    try:
+        versions = folder.read_versions()
+    except UnreadableRun:
+        return _UNKNOWN  # the times are as good as with it, and no other machine has this name
+    device, processor = (versions.get(name) for name in ("device", "processor"))
+    if device == "cpu":
+        device = f"cpu, {processor if isinstance(processor, str) else 'processor not recorded'}"
+    if not isinstance(device, str):
+        return _UNKNOWN
+    return shorten(printable(device), _LONGEST_NAME, placeholder=" ...")

@@ -1,23 +1,25 @@
-"""What ``--resume`` finds: a run to resume, a run that is done already, or none, and why."""
+"""What ``--resume`` finds and restores: a run to resume, one that is done already, or none, and why."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.common.engine.checkpoint import OtherVersionError, find_checkpoints, require_format
+import numpy as np
+
+from agents.common.engine.checkpoint import OtherVersionError, find_checkpoints, read_kept_file, require_format
+from agents.common.files.bounded import read_npz
 from agents.common.files.manifest import DamagedFolderError
 from zoo.errors import UsageError
-from zoo.playing.episodes import Scoring
-from zoo.runs.folder import ARGUMENTS, RunFolder, UnreadableRun, numbered_folders
+from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
+from zoo.runs.folder import ARGUMENTS, IDENTITY, RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.history import EvaluationHistory
-from zoo.runs.kept import find_kept_history, find_kept_mapping
 from zoo.runs.protocol import shortened
-from zoo.runs.results import joint_result, result_of, result_of_failed
 from zoo.runs.versions import describe_versions
 from zoo.settings import plain_yaml
 from zoo.settings.layers import flatten
@@ -303,3 +305,141 @@ def _position(run: StoredRun) -> str:
             break
         step -= steps
     return f"from {phase} step {step} of {steps}"
+
+
+# -- what a checkpoint keeps of the run folders -----------------------------------------------------------------------
+
+
+EVALUATIONS, PROGRESS = "evaluations.npz", "progress.csv"
+
+
+def kept_files(
+    folders: Sequence[RunFolder], histories: Sequence[EvaluationHistory], tables: Sequence[str]
+) -> dict[str, bytes]:
+    """Return what a checkpoint is to keep of the run folders, by file name; those of replica k begin with ``k.``.
+
+    :param folders: one for each replica, as are the others.
+    :param histories: their evaluations.
+    :param tables: their ``progress.csv``.
+    """
+    files: dict[str, bytes] = {}
+    for replica, (folder, history, table) in enumerate(zip(folders, histories, tables, strict=True)):
+        files |= {_name(replica, name): content for name, content in folder.identity.items()}
+        files[_name(replica, PROGRESS)] = table.encode()
+        if len(history):
+            content = io.BytesIO()
+            np.savez(content, allow_pickle=False, **history.arrays())
+            files[_name(replica, EVALUATIONS)] = content.getvalue()
+    return files
+
+
+def restore_files(folders: Sequence[RunFolder], checkpoint: Path) -> tuple[list[EvaluationHistory], list[str]]:
+    """Write the files of run folders again as they were at a checkpoint; say which ones were missing or damaged.
+
+    :param folders: one for each replica.
+    :return: the evaluations and the ``progress.csv`` of each.
+    """
+    histories, tables = [], []
+    for replica, folder in enumerate(folders):
+        for name in IDENTITY:
+            content = read_kept_file(checkpoint, _name(replica, name))
+            if content is not None and folder.restore_file(name, content):
+                log.warning("%s was missing or damaged; its copy in %s took its place", folder.path / name, checkpoint)
+        content = read_kept_file(checkpoint, _name(replica, EVALUATIONS))
+        histories.append(EvaluationHistory(None if content is None else read_npz(io.BytesIO(content))))
+        if content is not None:
+            folder.write_evaluations(histories[-1].arrays())
+        tables.append((read_kept_file(checkpoint, _name(replica, PROGRESS)) or b"").decode())
+    return histories, tables
+
+
+def find_kept_mapping(folder: RunFolder, name: str) -> Mapping[str, Any] | None:
+    """Return what a YAML file holds in the newest checkpoint that has it whole, or None.
+
+    :param folder: that of the first replica.
+    :param name: of the file, e.g. ``config.yml``.
+    """
+    content = _find(folder, _name(0, name))
+    return None if content is None else plain_yaml.read(content.decode())
+
+
+def find_kept_history(first: RunFolder, replica: int) -> EvaluationHistory:
+    """Return a replica's evaluations as the newest checkpoint that has them whole; none where there is no such one.
+
+    :param first: the folder of the first replica.
+    """
+    content = _find(first, _name(replica, EVALUATIONS))
+    return EvaluationHistory(None if content is None else read_npz(io.BytesIO(content)))
+
+
+def _find(folder: RunFolder, name: str) -> bytes | None:
+    for checkpoint in find_checkpoints(folder.checkpoints):
+        try:
+            content = read_kept_file(checkpoint, name)
+        except (DamagedFolderError, OSError) as error:
+            log.warning("%s", error)
+            continue
+        if content is not None:
+            return content
+    return None
+
+
+def _name(replica: int, file: str) -> str:
+    return f"{replica}.{file}"
+
+
+# -- the result of a run that a program prints ------------------------------------------------------------------------
+
+
+def result_of(folder: RunFolder, seed: int, history: EvaluationHistory, scoring: Scoring = REPORTED) -> dict[str, Any]:
+    """Return the result of one finished run: success and return of its last evaluation, None where there is none.
+
+    :param scoring: adds the normalised return where it knows the returns of a random and an expert policy.
+    """
+    result = {"run": str(folder.path), "seed": seed, "success": None, "return": None, "episodes": 0, "steps": None}
+    if len(history):
+        arrays, rates = history.arrays(), history.success_rates()
+        result["success"] = None if rates is None else float(rates[-1])
+        result["return"] = mean = float(arrays["results"][-1].mean())
+        if rates is None and scoring.reference_scores is not None:
+            result["normalised_return"] = scoring.normalised(mean)
+        result["episodes"], result["steps"] = arrays["results"].shape[1], int(arrays["timesteps"][-1])
+    return result | ({"learning_curve": str(folder.learning_curve)} if folder.learning_curve.exists() else {})
+
+
+def result_of_failed(folder: RunFolder, seed: int, failure: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result of a replica that failed while others continued; a failure is reason and step."""
+    head = {"run": str(folder.path), "seed": seed, "success": None, "return": None, "steps": failure.get("step")}
+    return {**head, **failure}
+
+
+def joint_result(
+    algo: str, env: str, updates_per_second: float | None, results: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what the training program prints: the result of its only seed, or those of all seeds as ``runs``."""
+    speed = None if updates_per_second is None else round(updates_per_second, 2)
+    head = {"algo": algo, "env": env, "updates_per_s": speed}
+    return head | (results[0] if len(results) == 1 else {"runs": results})
+
+
+def describe_evaluation(
+    step: int, phase: str, results: EpisodeResults, seeds: Sequence[int], scoring: Scoring = REPORTED
+) -> str:
+    """Return an evaluation in one line: success where it is the score, mean return and mean length.
+
+    Several seeds have the mean over all of them, and the score of each.
+    """
+    played = np.flatnonzero(results.played).tolist()
+    returns, lengths = results.returns[played], results.lengths[played]
+    name, scores, digits = "mean return", returns, ".2f"
+    if results.successes is not None:
+        name, scores, digits = scoring.success, results.successes[played], ".1%"
+    text = f"{name} {scores.mean():{digits}} over {returns.shape[1]} episodes"
+    if len(seeds) > 1:
+        each = (f"seed {seeds[replica]}: {own.mean():{digits}}" for replica, own in zip(played, scores, strict=True))
+        text += f" ({', '.join(each)})"
+    if results.successes is not None:
+        text += f", mean return {returns.mean():.2f}"
+    elif scoring.reference_scores is not None:
+        text += f", normalised return {scoring.normalised(float(returns.mean())):.1%}"
+    return f"evaluation at step {step} ({phase}): {text}, mean length {lengths.mean():.1f}"

@@ -1,26 +1,44 @@
-"""A job: one start of the training program for a suite, and what has become of it."""
+"""A job: one start of the training program for a suite; what has become of the jobs, and what is left will cost."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+import statistics
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.sb3.model import FlowQLearning
+from zoo.baselines import find_algorithm
+from zoo.envs.make import make_env
+from zoo.envs.observations import policy_name
 from zoo.errors import BAD_INPUT, UsageError
 from zoo.runs.claims import HIDDEN, STALE_SECONDS, Claims
 from zoo.runs.folder import file_name_of
 from zoo.runs.history import PHASES
+from zoo.runs.protocol import count
 from zoo.runs.resume import StoredRun, comparable, stored_runs
 from zoo.settings.layers import flatten
 from zoo.suites.suite import Run, Suite
+from zoo.terminal.messages import log
+from zoo.terminal.tables import print_table, terminal
 from zoo.training.arguments import make_parser
-from zoo.training.options import read_request
-from zoo.training.record import describe_run
+from zoo.training.options import describe_run, read_request
 
 MOST_LETTERS = 60
 NOT_COMPARED = ("dataset", "settings.precision", "settings.compile")
@@ -174,3 +192,240 @@ def _result(run: StoredRun) -> State:
     if len(diverged) == len(run.statuses) and all(reason.startswith("training diverged") for reason in diverged):
         return State.DIVERGED
     return State.INTERRUPTED
+
+
+# -- how far a suite is, and what is left will cost --------------------------------------------------------------------
+
+
+PROBLEMS = (State.FAILED, State.DIVERGED)
+TRIAL_SECONDS = 2.0
+TRIAL_ROWS = 5_000
+KEPT_MODELS = 4
+"""How often a run folder holds the model: two checkpoints, the best, the last."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A job as it was found."""
+
+    job: Job
+    state: State
+    seconds: float = 0.0
+    """Time of its training process, all attempts together, as far as they have ended."""
+    folder_bytes: int = 0
+    """Size of its run folders."""
+    reason: str = ""
+    """Why it failed last."""
+    run: StoredRun | None = None
+    """Its run folders; None if it has not started."""
+
+
+def look_at(jobs: Iterable[Job], kept: Collection[str] = ()) -> list[Look]:
+    """Return the jobs as they are now.
+
+    :param kept: names of jobs whose scores are kept, which need no run folders.
+    """
+    return [_look(job, job.name in kept) for job in jobs]
+
+
+def _look(job: Job, is_kept: bool) -> Look:
+    run, ended = job.find(), job.claims.ended()
+    state = job.state_of(run)
+    if is_kept and not state.is_final:
+        state = State.KEPT
+    size = sum(_size(folder.path) for folder in run.folders) if run else 0
+    reasons = ["", *(str(end.get("reason") or "") for end in ended if end["outcome"] in PROBLEMS)]
+    return Look(job, state, sum(end.get("seconds", 0.0) for end in ended), size, reasons[-1], run)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a short trial of an algorithm on this machine has shown.
+
+    :param seconds_per_step: per step and replica, without evaluations.
+    :param folder_bytes: of a run folder.
+    """
+
+    seconds_per_step: float
+    folder_bytes: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is left to do.
+
+    :param left: how many jobs.
+    :param seconds: of one worker; None if nothing is known.
+    :param measured: how many of the jobs left have a finished one of the same algorithm and domain to go by.
+    :param disk_bytes: what the jobs left will write.
+    """
+
+    left: int
+    seconds: float | None
+    measured: int = 0
+    disk_bytes: float = 0.0
+
+
+def forecast(looks: Sequence[Look], others: Sequence[Look] = (), trials: Mapping[str, Trial] | None = None) -> Forecast:
+    """Estimate what is left.
+
+    The time of a job is that of finished ones of the same algorithm and domain, by steps and seeds. Where there is
+    none, it is that of the algorithm's trial, then of the same algorithm elsewhere, then of all.
+
+    :param others: further jobs of the suite, whose time tells too.
+    :param trials: by algorithm.
+    """
+    trials = trials or {}
+    rates: dict[tuple[str, ...], list[float]] = {}
+    sizes = []
+    for algo, trial in trials.items():
+        rates["trial", "of", algo] = [trial.seconds_per_step]
+    for look in (*looks, *others):
+        if look.state is State.DONE and look.seconds:
+            sizes.append(look.folder_bytes / len(look.job.run.seeds))
+            for name in _like(look):
+                rates.setdefault(name, []).append(look.seconds / _size_of_work(look))
+    rates.setdefault((), [trial.seconds_per_step for trial in trials.values()])
+    left = [look for look in looks if not look.state.is_final]
+    if left and not rates[()]:
+        return Forecast(len(left), None)
+    seconds, measured = 0.0, 0
+    for look in left:
+        same, *wider = _like(look)
+        name = next(name for name in (same, ("trial", "of", look.job.algo), *wider) if name in rates)
+        seconds += statistics.mean(rates[name]) * _size_of_work(look)
+        measured += name == same
+    size = statistics.mean(sizes or [trial.folder_bytes for trial in trials.values()] or [0.0])
+    disk = sum(max(0.0, size * len(look.job.run.seeds) - look.folder_bytes) for look in left)
+    return Forecast(len(left), seconds, measured, disk)
+
+
+def _kind(look: Look) -> tuple[str, str]:
+    return look.job.run.label or look.job.algo, look.job.run.env.partition("-singletask")[0]
+
+
+def _like(look: Look) -> list[tuple[str, ...]]:
+    """Return names of jobs that are like one: of its algorithm and domain, of its algorithm, and all."""
+    return [_kind(look), _kind(look)[:1], ()]
+
+
+def _size_of_work(look: Look) -> int:
+    return max(1, look.job.steps) * len(look.job.run.seeds)
+
+
+def _size(folder: Path) -> int:
+    """Return the size of a folder's files, leaving out those that disappear meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
+def show(looks: Sequence[Look], workers: int | None, expected: Forecast) -> None:
+    """Print how far the suite is, and what failed."""
+    by_method: dict[str, Counter[State]] = {}
+    for look in looks:
+        by_method.setdefault(_kind(look)[0], Counter())[look.state] += 1
+    by_method["all"] = Counter(look.state for look in looks)
+    rows = [(method, *(str(counts[state] or "") for state in State)) for method, counts in by_method.items()]
+    print_table("Jobs", ("method", *State), rows)
+    terminal().print(describe(looks, workers, expected), markup=False)
+
+
+def describe(looks: Sequence[Look], workers: int | None, expected: Forecast) -> str:
+    """Return what is left in a few lines of text."""
+    seeds = sum(len(look.job.run.seeds) for look in looks)
+    lines = [f"{count(len(looks), 'job')}, {count(seeds, 'run')} (one per seed); {count(expected.left, 'job')} left"]
+    if expected.left and expected.seconds is None:
+        lines.append("no job has finished yet, so nothing is known of their time; --dry-run tries each algorithm")
+    elif expected.seconds:
+        hours = expected.seconds / 3600
+        each = f", {hours / workers:.1f} h with {workers} workers" if workers and workers > 1 else ""
+        lines.append(
+            f"{hours:.1f} h of one worker{each}, and {expected.disk_bytes / 1e9:.1f} GB; {expected.measured} of "
+            f"{expected.left} by finished jobs of the same algorithm and domain"
+        )
+    lines += [f"{look.state}: {look.job.run}: {look.reason}" for look in looks if look.state in PROBLEMS]
+    return "\n".join(lines)
+
+
+def summary(looks: Sequence[Look], expected: Forecast) -> dict[str, Any]:
+    """Return the same for other programs."""
+    return {
+        "jobs": len(looks),
+        "runs": sum(len(look.job.run.seeds) for look in looks),
+        **{str(state): sum(look.state is state for look in looks) for state in State},
+        "hours_left": None if expected.seconds is None else round(expected.seconds / 3600, 2),
+        "gigabytes_left": None if expected.seconds is None else round(expected.disk_bytes / 1e9, 2),
+        "problems": [
+            {"job": str(look.job.run), "state": str(look.state), "reason": look.reason}
+            for look in looks
+            if look.state in PROBLEMS
+        ],
+    }
+
+
+# -- how fast an algorithm trains on this machine: a short trial with random data -----------------------------------
+
+
+def try_algorithms(looks: Sequence[Look], others: Sequence[Look] = ()) -> dict[str, Trial]:
+    """Try every algorithm that has jobs left and no finished one, and return what was seen, by algorithm.
+
+    :param looks: at the jobs that are asked about.
+    :param others: at further jobs, of which finished ones tell the time too.
+    """
+    known = {look.job.algo for look in (*looks, *others) if look.state is State.DONE and look.seconds}
+    jobs = {look.job.algo: look.job for look in looks if not look.state.is_final and look.job.algo not in known}
+    if jobs:
+        log.info("trying how fast %s train on this machine, some seconds each", ", ".join(jobs))
+    return {algo: _try(job) for algo, job in jobs.items()}
+
+
+def _try(job: Job) -> Trial:
+    """Train a job's model on random data for a moment."""
+    request = read_request(make_parser().parse_args(job.words))
+    if request.args.num_threads > 0:
+        torch.set_num_threads(request.args.num_threads)
+    env = DummyVecEnv([lambda: make_env(request.env_id, **request.env_kwargs)])
+    model = find_algorithm(request.config.algo).algorithm(
+        policy_name(env.observation_space),
+        env,
+        **request.config.settings,
+        seeds=list(job.run.seeds),
+        device=request.args.device,
+    )
+    model.load_dataset(_random_dataset(model))
+    # in the phase that the algorithm has
+    train = model.learn_offline if isinstance(model, FlowQLearning) else partial(model.learn, reset_num_timesteps=False)
+    train(2)  # warms up
+    steps, begin = 0, time.perf_counter()
+    while time.perf_counter() - begin < TRIAL_SECONDS:
+        train(more := max(1, steps))
+        steps += more
+    seconds = (time.perf_counter() - begin) / steps / len(job.run.seeds)
+    saved = io.BytesIO()
+    model.save(saved)
+    env.close()
+    return Trial(seconds, KEPT_MODELS * saved.getbuffer().nbytes / len(job.run.seeds))
+
+
+def _random_dataset(model: OffPolicyAlgorithm) -> dict[str, np.ndarray]:
+    """Return trajectories of 200 steps for a model's spaces."""
+    rng = np.random.default_rng(0)
+    assert isinstance(model.replay_buffer, SequenceReplayBuffer)
+    assert model.action_space.shape is not None
+    layout = model.replay_buffer.stored
+    shape = (TRIAL_ROWS, *layout.row_shape)
+    if layout.is_plain:
+        seen: np.ndarray = rng.standard_normal(shape, dtype=np.float32)
+    else:  # zero is a value of any choice
+        seen = rng.integers(256, size=shape, dtype=np.uint8) if layout.dtype == torch.uint8 else np.zeros(shape)
+    return {
+        "observations": seen,
+        "next_observations": np.roll(seen, -1, axis=0),
+        "actions": rng.uniform(-1, 1, (TRIAL_ROWS, *model.action_space.shape)).astype(np.float32),
+        "rewards": np.full(TRIAL_ROWS, -1, np.float32),
+        "masks": np.ones(TRIAL_ROWS, np.float32),
+        "terminals": (np.arange(TRIAL_ROWS) % 200 == 199).astype(np.float32),
+    }

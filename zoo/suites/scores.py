@@ -17,8 +17,7 @@ from zoo.errors import UsageError
 from zoo.report.included_runs import COLUMNS, finished_runs
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs, split_environment
-from zoo.suites.jobs import Job
-from zoo.suites.overview import Look
+from zoo.suites.jobs import Job, Look
 from zoo.terminal.texts import csv_cell, csv_cells
 
 _RUN = ["method", "environment", "seed"]

@@ -218,7 +218,7 @@ def _last_line(file: BinaryIO) -> str:
     return lines[-1] if lines else ""
 
 
-# -- on this machine, several at once --------------------------------------------------------------------------------
+# -- on this machine, several at once -------------------------------------------------------------------------------
 
 
 def run_locally(plan: Plan, workers: int | None, device: str) -> None:

@@ -28,12 +28,10 @@ from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import Evaluator
 from zoo.runs.history import OFFLINE, PHASES, EvaluationHistory
-from zoo.runs.kept import kept_files, restore_files
-from zoo.runs.results import describe_evaluation
+from zoo.runs.resume import describe_evaluation, kept_files, restore_files
 from zoo.terminal.messages import FILE_ONLY, log
-from zoo.training.logs import ReplicaLogger
+from zoo.training.logs import STEP, ReplicaLogger
 from zoo.training.replicas import Replicas, curve_step
-from zoo.training.tracking import STEP
 
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_REDRAWS = 1.0

@@ -1,10 +1,26 @@
-"""The logs of a run, one for each replica, and how they continue after an interruption without repeating a row."""
+"""The logs of a run, one for each replica, and how they continue after an interruption without repeating a row.
+
+``progress.csv`` and TensorBoard's events are always written; a tracker (Weights & Biases or trackio) gets a copy of
+each row, in a run of its own for each run folder. The folder records the id of that run and the last row that was sent,
+so that a resumed run goes on in the same tracker run and sends what is missing there, and nothing twice.
+
+A tracker that refuses a new run ends it before it trains: nothing is lost yet. After that a tracker ends no training.
+What fails is said once, and training goes on without the tracker.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import csv
+import importlib
+import io
 import os
-from collections.abc import Mapping, Sequence
+import secrets
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,9 +31,190 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from agents.common.files import naming
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
+from zoo.errors import UsageError
+from zoo.packages import import_optional
+from zoo.runs.folder import RunFolder, describe_error
 from zoo.settings.config import Config
+from zoo.terminal.messages import log
 from zoo.training.replicas import Replicas
-from zoo.training.tracking import STEP, TrackedRun
+
+STEP = "time/total_timesteps"
+PROJECT = "flow-rl-zoo"
+
+
+class Wandb:
+    """Weights & Biases."""
+
+    title = "Weights & Biases"
+    hint = "log in with `wandb login`, or set WANDB_MODE=offline and upload later with `wandb sync`"
+
+    def begin(self, record: Mapping[str, Any], args: argparse.Namespace, name: str, config: dict[str, Any]) -> Any:
+        """Return a run; the x axis of its charts is the training step."""
+        run = importlib.import_module("wandb").init(
+            project=record["project"],
+            entity=record["entity"],
+            group=args.wandb_group,
+            tags=args.wandb_tags,
+            name=name,
+            id=record["id"],
+            resume="allow",
+            config=config,
+            reinit="create_new",  # beside the runs of other seeds
+        )
+        run.define_metric("*", step_metric=STEP)
+        return run
+
+    def send(self, run: Any, step: int, numbers: dict[str, float]) -> None:
+        """Add a row; its step is a value, since W&B's own never goes back, and evaluations beside training do."""
+        run.log({STEP: step, **numbers})
+
+    def finish(self, run: Any, exit_code: int) -> None:
+        """End a run."""
+        run.finish(exit_code=exit_code)
+
+
+class Trackio:
+    """trackio, which keeps runs on this machine, or in a Space (TRACKIO_SPACE_ID)."""
+
+    title = "trackio"
+    hint = "check TRACKIO_DIR, TRACKIO_SPACE_ID and TRACKIO_SERVER_URL"
+
+    def begin(self, record: Mapping[str, Any], args: argparse.Namespace, name: str, config: dict[str, Any]) -> Any:
+        """Return a run, which trackio finds again by its name."""
+        begin = partial(
+            importlib.import_module("trackio").init,
+            record["project"],
+            f"{name}-{record['id']}",
+            embed=False,
+            group=args.wandb_group,
+            config=config,
+            resume="allow",
+        )
+        return copy_context().run(begin)  # it ends the run that its context knows, here that of another seed
+
+    def send(self, run: Any, step: int, numbers: dict[str, float]) -> None:
+        """Add a row."""
+        run.log(numbers, step=step)
+
+    def finish(self, run: Any, exit_code: int) -> None:
+        """End a run."""
+        run.finish()
+
+
+TRACKERS: dict[str, Wandb | Trackio] = {"wandb": Wandb(), "trackio": Trackio()}
+"""What ``--track`` takes; the names are those of the packages."""
+
+
+def check_tracking(args: argparse.Namespace) -> None:
+    """Refuse a tracker that is not installed, and options that it does not have or that need one."""
+    flags = ("wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
+    given = [f"--{name.replace('_', '-')}" for name in flags if getattr(args, name)]
+    if not args.track:
+        if given:
+            raise UsageError(f"`{given[0]}` needs --track, which is not given; add it, or leave out `{given[0]}`")
+        return
+    unknown = [flag for flag in given if flag in ("--wandb-entity", "--wandb-tags")]
+    if args.track == "trackio" and unknown:
+        raise UsageError(f"trackio has no `{unknown[0]}`; leave it out, or use --track wandb")
+    import_optional(args.track, TRACKERS[args.track].title, "`--track`", args.track)
+
+
+class TrackedRun:
+    """Sends the rows of one run to its tracker; no failure of the tracker is raised after the beginning.
+
+    :param name: of the tracker, in :data:`TRACKERS`.
+    :param folder: of the run, which records what was sent.
+    :param record: id, project and entity of the tracker's run, and the last steps that it has.
+    """
+
+    def __init__(self, name: str, folder: RunFolder, record: dict[str, Any]) -> None:
+        self._tracker, self._name, self._folder, self._record = TRACKERS[name], name, folder, record
+        self._run: Any = None  # the tracker's; None once the tracker has failed
+
+    def begin(self, *about: Any, is_new: bool) -> None:
+        """Begin the tracker's run, or go on with it.
+
+        :param about: arguments of the tracker's own ``begin``.
+        :raises UsageError: if the tracker refuses a run that has not trained yet.
+        """
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # the last line on stdout is the result
+                self._run = self._tracker.begin(self._record, *about)
+        except Exception as error:  # whatever a tracker raises, the run is worth more
+            refused = f"refused {self._folder.path.name}"
+            if is_new:
+                told = f"{self._tracker.title} {refused} ({describe_error(error)}); {self._tracker.hint}"
+                raise UsageError(f"{told}, or leave out --track") from error
+            self._give_up(refused, error)
+        else:
+            self._folder.write_tracking(self._name, self._record)
+
+    def write(self, values: Mapping[str, Any], step: int) -> None:
+        """Send the numbers of a row, unless the tracker has it already."""
+        numbers = {
+            key: float(value)
+            for key, value in values.items()
+            if isinstance(value, (int, float, np.number)) and key != STEP
+        }
+        kind = "evaluations" if any(key.startswith("eval/") for key in numbers) else "training"
+        if self._run is None or not numbers or step <= self._record.get(kind, -1):
+            return
+        try:
+            self._tracker.send(self._run, step, numbers)
+        except Exception as error:
+            self._give_up(f"failed at step {step}", error)
+        else:
+            self._record[kind] = step
+            self._folder.write_tracking(self._name, self._record)
+
+    def finish(self, exit_code: int) -> None:
+        """End the tracker's run."""
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                if self._run is not None:
+                    self._tracker.finish(self._run, exit_code)
+        except Exception as error:
+            self._give_up("could not end its run", error)
+
+    def _give_up(self, what: str, error: Exception) -> None:
+        self._run = None
+        log.warning(
+            "%s %s for %s (%s); training goes on without it; progress.csv and TensorBoard have every row, and "
+            "--resume sends the missing ones",
+            self._tracker.title,
+            what,
+            self._folder.path.name,
+            describe_error(error),
+        )
+
+
+@contextlib.contextmanager
+def tracked(
+    args: argparse.Namespace, config: Config, replicas: Replicas, position: Mapping[str, Any] | None
+) -> Iterator[dict[int, TrackedRun]]:
+    """Begin a tracker run for each replica that has not failed, if that is asked for, and end them.
+
+    :param position: of the logs of a run that is resumed.
+    :yields: them by replica.
+    """
+    runs: dict[int, TrackedRun] = {}
+    exit_code = 1
+    new = {"project": args.wandb_project_name or PROJECT, "entity": args.wandb_entity}
+    try:
+        for replica in replicas.active if args.track else ():
+            folder, seed = replicas.folders[replica], replicas.seeds[replica]
+            record = folder.read_tracking(args.track) or {"id": secrets.token_hex(4), **new}
+            runs[replica] = run = TrackedRun(args.track, folder, record)
+            name, settings = f"{config.algo}_{folder.path.name}", config.record() | {"seed": seed}
+            run.begin(args, name, settings, is_new=position is None)
+            if position is not None and position["tables"]:
+                for row in csv.DictReader(io.StringIO(position["tables"][replica])):
+                    run.write({key: float(value) for key, value in row.items() if value}, int(row[STEP]))
+        yield runs
+        exit_code = 0
+    finally:
+        for replica, run in runs.items():
+            run.finish(1 if replica in replicas.failed else exit_code)
 
 
 class ProgressTable(CSVOutputFormat):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +65,12 @@ class Replicas:
         self._largest_reward = max(self._largest_reward, -float(low), float(high))
         bound = bound_of_q(self._largest_reward, model.gamma)
         final: dict[int, str] = {}
-        for replica, excesses in find_excess(values, bound).items():
-            for excess in excesses if replica in self.active else ():
-                if excess.is_final and self.stops:
-                    final.setdefault(replica, excess.text)
-                elif (replica, excess.kind) not in self._told:
-                    self._told.add((replica, excess.kind))
-                    log.warning("seed %s at step %d: %s", self.seeds[replica], model.num_timesteps, excess.text)
+        for replica, kind, text, is_final in find_excess(values, bound):
+            if is_final and self.stops:
+                final.setdefault(replica, text)
+            elif replica in self.active and (replica, kind) not in self._told:
+                self._told.add((replica, kind))
+                log.warning("seed %s at step %d: %s", self.seeds[replica], model.num_timesteps, text)
         return final
 
     def fail(self, model: FlowQLearning, reasons: Mapping[int, str]) -> None:
@@ -140,20 +138,6 @@ LONGEST_HORIZON = 1e4
 """Steps that count at most, where the discount is 1 or nearly so."""
 
 
-@dataclass(frozen=True)
-class Excess:
-    """A value that no healthy run has.
-
-    :param kind: ``Q``, ``loss`` or ``gradient``.
-    :param text: the value and its limit.
-    :param is_final: whether training cannot recover from it.
-    """
-
-    kind: str
-    text: str
-    is_final: bool
-
-
 def bound_of_q(largest_reward: float, gamma: float) -> float:
     """Return what abs(Q) cannot exceed once it is learnt, plus 1 for where it begins.
 
@@ -162,25 +146,22 @@ def bound_of_q(largest_reward: float, gamma: float) -> float:
     return 1.0 + largest_reward * min(1 / max(1 - gamma, 1e-12), LONGEST_HORIZON)
 
 
-def find_excess(values: Mapping[str, PerReplica], bound: float) -> dict[int, list[Excess]]:
-    """Return which replicas have values beyond their limits.
+def find_excess(values: Mapping[str, PerReplica], bound: float) -> Iterator[tuple[int, str, str, bool]]:
+    """Yield values beyond their limits, which no healthy run has.
 
     :param values: losses and diagnostics of an update by name, finite or not.
     :param bound: of Q, from :func:`bound_of_q`.
+    :yields: replica; ``Q``, ``loss`` or ``gradient``; value and limit in words; whether training cannot recover.
     """
-    found: dict[int, list[Excess]] = {}
-    limits = {"q_max": ("Q", bound), "q_min": ("Q", bound)}
-    limits |= {name: ("loss", (LOSS_MARGIN * bound) ** 2) for name in values if name.endswith("_loss")}
-    for name, (kind, unit) in limits.items():
-        power = 2 if kind == "loss" else 1
+    limits = {"q_max": ("Q", bound, 1), "q_min": ("Q", bound, 1)}
+    limits |= {name: ("loss", (LOSS_MARGIN * bound) ** 2, 2) for name in values if name.endswith("_loss")}
+    for name, (kind, unit, power) in limits.items():
         for replica, value in enumerate(values[name].values if name in values else ()):
-            limit = TELL**power * unit
+            is_final = abs(value) > STOP**power * unit
+            limit = (STOP if is_final else TELL) ** power * unit
             if abs(value) > limit:
-                is_final = abs(value) > STOP**power * unit
-                limit = STOP**power * unit if is_final else limit
                 text = f"{name} = {value:.3g}, where rewards and discount allow far less than {limit:.3g}"
-                found.setdefault(replica, []).append(Excess(kind, text, is_final))
+                yield replica, kind, text, is_final
     for replica, value in enumerate(values["grad_norm"].values if "grad_norm" in values else ()):
         if value == 0:
-            found.setdefault(replica, []).append(Excess("gradient", "every gradient is exactly 0", is_final=False))
-    return found
+            yield replica, "gradient", "every gradient is exactly 0", False

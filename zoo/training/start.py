@@ -50,8 +50,7 @@ from zoo.runs.claims import held
 from zoo.runs.folder import check_log_folder, describe_error, ending_recorded, state_after
 from zoo.runs.history import OFFLINE, ONLINE, EvaluationHistory
 from zoo.runs.read import short_name
-from zoo.runs.results import joint_result, result_of, result_of_failed
-from zoo.runs.resume import find_run, result_of_done
+from zoo.runs.resume import find_run, joint_result, result_of, result_of_done, result_of_failed
 from zoo.runs.versions import command_line
 from zoo.settings.config import Config
 from zoo.terminal.messages import FILE_ONLY, keep_in, log
@@ -64,11 +63,9 @@ from zoo.training.callbacks import (
     StopSignal,
     save_model,
 )
-from zoo.training.logs import set_logger
-from zoo.training.options import Request, read_request
-from zoo.training.record import describe_run, make_folders
+from zoo.training.logs import set_logger, tracked
+from zoo.training.options import Request, describe_run, make_folders, read_request
 from zoo.training.replicas import DivergenceCallback, Replicas
-from zoo.training.tracking import tracked
 
 
 def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str, Any]:
@@ -274,7 +271,7 @@ def _make_environments(request: Request, seeds: list[int]) -> VecEnv:
     return env
 
 
-# -- one run: its phases, evaluations and checkpoints, and how it ended -----------------------------------------------
+# -- one run: its phases, evaluations and checkpoints, and how it ended ---------------------------------------------
 
 
 class Training:

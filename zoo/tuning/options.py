@@ -27,8 +27,7 @@ from zoo.runs.resume import comparable
 from zoo.settings.config import find_entry
 from zoo.settings.layers import flatten, load_yaml, parse_overrides
 from zoo.terminal.messages import log
-from zoo.training.options import Request, read_request
-from zoo.training.record import describe_run
+from zoo.training.options import Request, describe_run, read_request
 from zoo.tuning import TUNING_SEED
 from zoo.tuning.journal import JOURNAL, study_folder
 

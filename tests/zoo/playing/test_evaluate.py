@@ -20,7 +20,7 @@ from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import NOISE_PLANS, Evaluator
 from zoo.processes import heartbeat
 from zoo.processes.serving import WorkerError
-from zoo.runs.results import describe_evaluation
+from zoo.runs.resume import describe_evaluation
 
 TOY = "Toy-v0"
 EPISODES = 6

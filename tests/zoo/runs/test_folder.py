@@ -21,11 +21,10 @@ import pytest
 
 from agents.common.files import TakenOver, atomic_path, is_taken_over
 from zoo.errors import CannotResume, Interrupted
+from zoo.runs import claims
 from zoo.runs import folder as folders
-from zoo.runs import liveness
-from zoo.runs.claims import HIDDEN, Claim, Claims, held
+from zoo.runs.claims import HIDDEN, Claim, Claims, held, state_now
 from zoo.runs.folder import RunFolder, ending_recorded
-from zoo.runs.liveness import state_now
 from zoo.runs.read import read_runs
 from zoo.settings import plain_yaml
 
@@ -148,7 +147,7 @@ def test_a_run_of_another_host_is_dead_only_when_it_has_been_silent_for_long(tmp
     folder.release()
     change_status(folder, host=host)
     assert state(folder) == "running"
-    old = datetime.datetime.now(datetime.UTC) - liveness.SILENT_FOR - datetime.timedelta(minutes=1)
+    old = datetime.datetime.now(datetime.UTC) - claims.SILENT_FOR - datetime.timedelta(minutes=1)
     change_status(folder, updated=old.isoformat())
     assert state(folder) == "dead"
     change_status(folder, updated="?")

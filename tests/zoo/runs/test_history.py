@@ -12,7 +12,7 @@ from zoo.errors import EnvironmentFault
 from zoo.playing.episodes import EpisodeResults
 from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.history import EvaluationHistory
-from zoo.runs.results import describe_evaluation
+from zoo.runs.resume import describe_evaluation
 from zoo.runs.scores import RETURN
 
 

@@ -2,7 +2,7 @@
 
 from tests.zoo.runs.test_read import CUBE, write_run
 from zoo.report.tables.scores import differences_table
-from zoo.runs.naming import what_differs
+from zoo.runs.protocol import what_differs
 from zoo.runs.read import read_runs
 
 

@@ -13,8 +13,7 @@ from agents.common.engine.checkpoint import FORMAT, find_checkpoints
 from agents.common.files.manifest import write_manifest
 from zoo.errors import UsageError
 from zoo.runs.folder import RunFolder
-from zoo.runs.kept import restore_files
-from zoo.runs.resume import StoredRun, choose, comparable, find_run, result_of_done
+from zoo.runs.resume import StoredRun, choose, comparable, find_run, restore_files, result_of_done
 from zoo.runs.versions import describe_versions
 
 RECORD = {"algo": "qam", "env": "some-v0", "pretraining_steps": 0, "offline_steps": 20, "online_steps": 10}

@@ -10,7 +10,7 @@ import pytest
 
 from tests.zoo.runs.test_read import write_run
 from zoo.runs.folder import RunFolder, UnreadableRun
-from zoo.runs.times import add_up, read_speed, read_times
+from zoo.runs.read import add_up, read_speed, read_times
 
 SPEED_HEADER = "time/total_timesteps,time/time_elapsed,time/updates_per_s,time/fps\n"
 OFFLINE = "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates,eval/success_rate\n"

@@ -9,8 +9,7 @@ import pytest
 import yaml
 
 from zoo.errors import UsageError
-from zoo.suites.jobs import Job, Machine, State
-from zoo.suites.overview import Look, Trial, describe, forecast, summary
+from zoo.suites.jobs import Job, Look, Machine, State, Trial, describe, forecast, summary
 from zoo.suites.suite import SHIPPED, Run, Suite, find_suite, read_suite, select
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"

@@ -282,5 +282,4 @@ def test_the_bound_is_that_of_a_discounted_sum(reward: float, gamma: float, expe
 )
 def test_only_the_replica_with_the_value_is_named(name: str, value: float, kinds: list[tuple[str, bool]]) -> None:
     found = find_excess({name: PerReplica([1.0, value])}, bound_of_q(2.0, 0.0))
-    assert 0 not in found
-    assert [(excess.kind, excess.is_final) for excess in found.get(1, [])] == kinds
+    assert [(replica, kind, is_final) for replica, kind, _, is_final in found] == [(1, *each) for each in kinds]

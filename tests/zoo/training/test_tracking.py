@@ -191,9 +191,9 @@ def test_a_new_run_that_its_tracker_refuses_ends_before_it_trains(
 PYTHON = [sys.executable, "-W", "ignore"]
 STOPPED = """
 import signal, sys
-from zoo.training import tracking
+from zoo.training.logs import TRACKERS
 from zoo.train import main
-tracker, send = tracking.TRACKERS[sys.argv[1]], tracking.TRACKERS[sys.argv[1]].send
+tracker, send = TRACKERS[sys.argv[1]], TRACKERS[sys.argv[1]].send
 def stop(run, step, numbers):
     send(run, step, numbers)
     if step == 10:

@@ -29,8 +29,7 @@ from zoo.report.tables.entries import (
     unsure_note,
     with_minus,
 )
-from zoo.runs.naming import what_differs
-from zoo.runs.protocol import PROTOCOL, count, shortened, show
+from zoo.runs.protocol import PROTOCOL, count, shortened, show, what_differs
 from zoo.runs.read import RunTables, short_name, split_environment
 from zoo.runs.scores import METRICS, RETURN, SUCCESS, Kind
 
