@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,17 +13,14 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.cli import run_program
-from zoo.datasets.names import is_own
-from zoo.envs.rendering import choose_platform, prepare_pictures
+from zoo.envs.rendering import prepare_pictures
 from zoo.models.arguments import TRUST
 from zoo.terminal.arguments import AMOUNT, COUNT, REAL, SEED, Parser, a_path, add_verbose, two_numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    args = make_parser().parse_args(words)
-    args.command_line = shlex.join(["zoo", "dataset", *words])
+    args = make_parser().parse_args(arguments)
     return run_program(lambda: _run(args), args.verbose) or int(getattr(args, "exit_code", 0))
 
 
@@ -32,7 +28,6 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Do what a command asks for."""
     if args.command == "generate":  # what draws is chosen before MuJoCo is imported
         prepare_pictures(args.name)
-    args.can_draw = args.command == "show" and not is_own(args.name) and choose_platform() is not None
     commands = importlib.import_module("zoo.datasets.commands")
     result: dict[str, Any] = getattr(commands, "list_datasets" if args.command == "list" else args.command)(args)
     return result
@@ -49,7 +44,6 @@ def make_parser() -> Parser:
         ("download", "fetch a dataset from OGBench's or OCBench's host, or a mirror"),
         ("check", "test a dataset: arrays, values, trajectories, and whether it fits its environment"),
         ("convert", "make an npz of a dataset in another format, or the arrays of one of several files"),
-        ("show", "draw what is in a dataset: returns, lengths, actions, coverage, on one HTML page"),
         ("collect", "play episodes in an environment and write them as a dataset"),
     ):
         command = commands.add_parser(word, help=purpose, description=purpose)
@@ -64,7 +58,7 @@ def _add_arguments(command: Parser, word: str) -> None:
             "policy", metavar="POLICY", help="random, a model (.zip), the folder of a run, or module:function"
         )
     elif word != "list":
-        others = ", or the path of your own, or minari:ID" if word in ("check", "convert", "show") else ""
+        others = ", or the path of your own, or minari:ID" if word in ("check", "convert") else ""
         command.add_argument("name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{others}")
     where = "folder of datasets (default: where each benchmark keeps its own)"
     command.add_argument("--dataset-dir", metavar="DIR", help=where)
@@ -89,7 +83,7 @@ def _add_arguments(command: Parser, word: str) -> None:
 
 def _add_own(command: Parser, word: str) -> None:
     """Add the arguments about datasets of the user's own."""
-    if word in ("check", "convert", "show"):
+    if word in ("check", "convert"):
         _add_reading(command)
     if word in ("check", "collect"):
         command.add_argument(
@@ -101,8 +95,6 @@ def _add_own(command: Parser, word: str) -> None:
         command.add_argument(
             "--action-range", type=two_numbers, metavar="LOW,HIGH", help="what stands for the limits of its actions"
         )
-    if word == "show":
-        command.add_argument("-o", "--output", type=a_path, default=Path("card.html"), help="the page to write")
     if word in ("convert", "collect"):
         command.add_argument("-o", "--output", type=a_path, required=word == "collect", help="the npz file to write")
         command.add_argument("--force", action="store_true", help="replace a file that exists")

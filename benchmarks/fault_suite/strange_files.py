@@ -155,7 +155,7 @@ READERS: tuple[tuple[str, str, Callable[[Lab, Path], Sequence[str | Path]]], ...
     ("x.npz", "dataset", lambda lab, file: ["check", file, "--env", "Pendulum-v1"]),
     ("x.hdf5", "dataset", lambda lab, file: ["check", file, "--env", "Pendulum-v1"]),
     ("set/data/x.parquet", "dataset", lambda lab, file: ["check", file.parents[1], "--env", "Pendulum-v1"]),
-    ("set/x.npz", "dataset", lambda lab, file: ["show", file.parent, "-o", file.with_name("card.html")]),
+    ("set/x.npz", "dataset", lambda lab, file: ["check", file.parent, "--env", "Pendulum-v1"]),
     (f"{NAME}.npz", "dataset", lambda lab, file: ["check", NAME, "--dataset-dir", file.parent]),
     ("x.npz", "train", lambda lab, file: [*lab.words("qam", lab.folder / "logs"), "--dataset", file]),
     ("x.yml", "train", lambda lab, file: ["-conf", file, *lab.words("qam", lab.folder / "logs")]),

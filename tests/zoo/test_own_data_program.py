@@ -57,7 +57,10 @@ def test_a_set_is_trained_on_evaluated_resumed_and_compared(tmp_path: Path, call
 
 def test_a_set_is_converted_and_described(tmp_path: Path, call: Call) -> None:
     source = write_minari(tmp_path, episodes(3))
-    assert call(dataset, "convert", source, "-o", tmp_path / "a.npz")[:2] == (0, {
+    code, result, _ = call(dataset, "convert", source, "-o", tmp_path / "a.npz")
+    returns = sorted(float(part["rewards"].sum()) for part in episodes(3))
+    assert list(result.pop("returns").values()) == pytest.approx([returns[0], np.mean(returns), returns[2]], rel=1e-5)
+    assert (code, result) == (0, {
         "file": str(tmp_path / "a.npz"), "trajectories": 3, "transitions": 59, "terminated": 1, "observation": 4,
         "action": 2, "recorded_in": "Spring-v0",
     })  # fmt: skip

@@ -13,16 +13,14 @@ import numpy as np
 
 from agents.common.files.bounded import read_npz_headers
 from agents.common.files.manifest import digest_of
-from zoo.datasets.card import draw_states, rows_shown, write_card
 from zoo.datasets.check import check_dataset, check_structure, require_sound
 from zoo.datasets.files import dataset_files, recorded_sha256, shard_folder, training_files
-from zoo.datasets.formats.episodes import digest_of_arrays, write_set
+from zoo.datasets.formats.episodes import write_set
 from zoo.datasets.formats.hdf5 import find_d4rl, minari_folder
 from zoo.datasets.formats.read import Reading, environment_of, read_source
 from zoo.datasets.generate.ocbench import generate_ocbench
 from zoo.datasets.generate.ogbench import generate_dataset
 from zoo.datasets.generate.rollouts import collect as play_episodes
-from zoo.datasets.load import load_file
 from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_own, parse_name, single_task_names
 from zoo.datasets.own import in_units_of
 from zoo.datasets.plausible import check_set
@@ -33,7 +31,6 @@ from zoo.envs.d4rl import TASKS as D4RL
 from zoo.envs.make import make_env
 from zoo.envs.ocbench import TASKS as OCBENCH
 from zoo.envs.ocbench import find_task as find_ocbench_task
-from zoo.envs.rendering import VISUAL, WHAT_TO_INSTALL
 from zoo.envs.robomimic import TASKS as ROBOMIMIC
 from zoo.envs.robomimic import find_task as find_robomimic_task
 from zoo.errors import BAD_INPUT, Interrupted, UsageError
@@ -170,27 +167,6 @@ def collect(args: argparse.Namespace) -> Result:
     return {**_write(path, arrays), "return": float(np.mean(returns)), "best_return": max(returns)}
 
 
-def show(args: argparse.Namespace) -> Result:
-    """Draw what is in a dataset."""
-    _find_data_of_task(args)
-    about: Result = {}
-    pictures = None
-    if is_own(args.name):
-        arrays, recorded = read_source(args.name, _reading(args)), environment_of(args.name)
-        about = {} if recorded is None else {"recorded in": recorded}
-    else:
-        env_name, arrays = load_file(args.name, args.dataset_dir)
-        about = {"rewards of": env_name}
-        is_drawn = not env_name.startswith(VISUAL)  # the observations of others are pictures
-        if is_drawn and not args.can_draw:
-            about["states are not drawn"] = WHAT_TO_INSTALL
-        elif is_drawn:
-            pictures = draw_states(env_name, rows_shown(len(arrays["observations"])), args.dataset_dir)
-    about |= {"SHA-256 of the arrays": digest_of_arrays(arrays), "command": args.command_line}
-    facts = write_card(args.output, args.name, about, arrays, pictures)
-    return {"name": args.name, "card": str(args.output), **facts}
-
-
 def _find_data_of_task(args: argparse.Namespace) -> str | None:
     """Put the path of its data in the place of a task of another benchmark than OGBench; return the task's name."""
     name: str = args.name
@@ -283,7 +259,15 @@ def _counts(arrays: dict[str, Any]) -> Result:
         "terminated": int(terminated.sum()),
         "observation": arrays["observations"].shape[1],
         "action": arrays["actions"].shape[1],
+        "returns": _returns(arrays["rewards"], last),
     }
+
+
+def _returns(rewards: np.ndarray, last: np.ndarray) -> dict[str, float]:
+    """Return the lowest, the mean and the highest return of trajectories, given which rows end one."""
+    begins = np.append(0, np.flatnonzero(last)[:-1] + 1)
+    found = np.add.reduceat(np.where(last, 0, rewards), begins, dtype=np.float64)
+    return {"lowest": float(found.min()), "mean": float(found.mean()), "highest": float(found.max())}
 
 
 def _describe_files(name: str, files: tuple[Path, Path]) -> Result:

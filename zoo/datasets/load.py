@@ -20,7 +20,7 @@ from zoo.datasets.environment import make_labelling_env, relabel
 from zoo.datasets.files import SPLITS, dataset_files, folder_option, settings_sha256, shard_folder
 from zoo.datasets.formats.episodes import tell_memory
 from zoo.datasets.generate.ogbench import generate_dataset
-from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name, parse_name, single_task_names
+from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name
 from zoo.datasets.shards import ShardedDataset, load_shards, missing_shards
 from zoo.datasets.sources.download import DownloadError, download_dataset, download_shards
 from zoo.errors import UsageError, as_usage_error
@@ -100,21 +100,6 @@ def load_dataset(
     if path.is_dir():
         return load_shards(env_name, path, size=size, sparse=sparse, replace_interval=replace_interval)
     return _load_file(env_name, path, size, sparse, split)
-
-
-def load_file(name: str, dataset_dir: str | Path | None = None) -> tuple[str, dict[str, np.ndarray]]:
-    """Return the arrays of a dataset whose file is there, with the rewards of its task, or of OGBench's default one.
-
-    :param name: of the dataset, or of a single-task environment.
-    :return: the environment whose rewards they are, and the arrays.
-    """
-    parsed = parse_name(name)
-    env_name = single_task_names(parsed.dataset)[0] if parsed.task is None else name
-    path = dataset_files(parsed.dataset, dataset_dir)[0]
-    if not path.is_file():
-        raise UsageError(_no_file_message(parsed, path, ""))
-    data = _load_file(env_name, path, None, False, "train")
-    return env_name, {key: np.asarray(array) for key, array in data.content.items()}
 
 
 def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split: str) -> Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -175,14 +175,6 @@ def write_set(path: Path, arrays: Mapping[str, Array]) -> None:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}; choose another place") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def trajectories(arrays: Arrays) -> Iterator[slice]:
-    """Yield the rows of each trajectory of a compact set, that of the last observation included."""
-    begin = 0
-    for end in np.flatnonzero(arrays["valids"] == 0) + 1:
-        yield slice(begin, int(end))
-        begin = int(end)
 
 
 def tell_memory(name: str, needed: int) -> None:

@@ -160,7 +160,7 @@ def test_a_file_is_where_q_chunking_looks_for_it_or_in_the_folder_that_is_given(
     assert find_demonstrations(LIFT, tmp_path / "data") == path
 
 
-@pytest.mark.parametrize("words", [["check", LIFT.name], ["show", LIFT.name]])
+@pytest.mark.parametrize("words", [["check", LIFT.name], ["convert", LIFT.name, "-o", "a.npz"]])
 def test_a_missing_file_is_told_where_it_comes_from_and_goes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
