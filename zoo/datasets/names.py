@@ -58,17 +58,6 @@ _LARGE = (
     ("humanoidmaze-giant", "navigate", 25, 4000),
 )
 
-# Rows a second that one core generates, on a 2-core virtual machine (OGBench 1.2.2, MuJoCo 4.0). Measured together for
-# pointmaze, cube-single, cube-double, cube-octuple, scene, puzzle-4x4 and puzzle-4x6; the others lie between them by
-# their speed relative to these, measured alone.
-_ROWS_PER_SECOND = {
-    "pointmaze": 11_000,
-    "cube-single": 600, "cube-double": 600, "cube-triple": 500, "cube-quadruple": 450, "cube-octuple": 400,
-    "scene": 500,
-    "puzzle-3x3": 550, "puzzle-4x4": 500, "puzzle-4x5": 450, "puzzle-4x6": 400,
-}  # fmt: skip
-_DRAWN_PER_SECOND = 3  # images that Mesa draws in software, on such a machine; a GPU is far faster
-
 
 @dataclass(frozen=True)
 class DatasetSpec:
@@ -123,14 +112,6 @@ class DatasetSpec:
     def is_generatable(self) -> bool:
         """Whether OGBench has a scripted oracle for it and it is one file."""
         return self.files == 1 and self.environment.removeprefix(VISUAL).split("-")[0] in _ORACLE_FAMILIES
-
-    @property
-    def rows_per_second(self) -> int:
-        """Rows that one core generates in a second, roughly; known where the dataset can be generated."""
-        if self.is_visual:
-            return _DRAWN_PER_SECOND
-        family = "pointmaze" if self.environment.startswith("pointmaze") else self.environment
-        return _ROWS_PER_SECOND[family]
 
 
 @dataclass(frozen=True)

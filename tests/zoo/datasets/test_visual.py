@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +67,10 @@ def test_other_images_are_refused_by_their_headers(
     assert message in str(refused.value)
 
 
-def test_images_that_nothing_draws_or_the_disk_cannot_hold_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_that_nothing_draws_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "")
     monkeypatch.delenv("DISPLAY", raising=False)
     with pytest.raises(UsageError, match="MuJoCo can draw nothing here; install EGL"):
-        generate_dataset(IMAGES, tmp_path / "new")
-    monkeypatch.setenv(VARIABLE, "egl")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(10**9))
-    with pytest.raises(UsageError, match=r"needs about 4.5 GB of disk, 1.0 GB are free"):
         generate_dataset(IMAGES, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

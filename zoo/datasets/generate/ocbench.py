@@ -14,16 +14,13 @@ import numpy as np
 from agents.common.validation import integer
 from zoo.datasets.environment import make_raw_env
 from zoo.datasets.formats.ocbench import INTERVAL
-from zoo.datasets.generate.parallel import Episode, EpisodeWriter, Recipe, make_dataset
+from zoo.datasets.generate.parallel import Episode, EpisodeWriter, make_dataset
 from zoo.envs.ocbench import TASKS, OcbenchTask, import_ocbench
 from zoo.errors import as_usage_error
 from zoo.processes.serving import available_cores
 
 EPISODES = 1000  # as in OCBench's script
 _DTYPES = {"terminals": np.dtype(bool)}  # the others are float32
-
-# Steps a second of one core, with the oracle (OCBench 1.0.2, MuJoCo 4.0, a 2-core virtual machine)
-_STEPS_PER_SECOND, _LITE_STEPS_PER_SECOND = 350, 130
 
 
 def generate_ocbench(
@@ -45,18 +42,17 @@ def generate_ocbench(
         seed = integer("seed", seed, at_least=0)
         workers = integer("num_workers", available_cores() if num_workers is None else num_workers, at_least=1)
     import_ocbench(task.name)
-    recipe = Recipe(
-        name=task.name,
-        build=functools.partial(OracleWriter, task.name, seed),
-        settings={"dataset": task.name, "seed": seed},
-        steps=task.steps,
-        steps_per_second=_LITE_STEPS_PER_SECOND if task.is_lite else _STEPS_PER_SECOND,
-        all_are_as_long=False,
-        smaller=f"; --episodes {EPISODES // 10} makes a smaller set" if episodes > EPISODES // 10 else "",
+    make_dataset(
+        task.name,
+        files,
+        episodes,
+        functools.partial(OracleWriter, task.name, seed),
+        {"dataset": task.name, "seed": seed},
+        num_workers=workers,
+        existing=existing,
         package="ocbench",
         constants={INTERVAL: np.int32(1)},
     )
-    make_dataset(recipe, files, episodes, num_workers=workers, existing=existing)
 
 
 class OracleWriter(EpisodeWriter):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,18 +21,15 @@ from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
 from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
 from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
-from agents.common.files.bounded import size_text
 from agents.common.validation import integer
 from zoo.datasets.environment import env_spaces, make_raw_env
 from zoo.datasets.files import dataset_files
-from zoo.datasets.generate.parallel import Episode, EpisodeWriter, Recipe, make_dataset
-from zoo.datasets.names import DATASETS, IMAGE_SHAPE, DatasetSpec, parse_name
+from zoo.datasets.generate.parallel import Episode, EpisodeWriter, make_dataset
+from zoo.datasets.names import DATASETS, DatasetSpec, parse_name
 from zoo.envs.rendering import VISUAL, require_pictures
 from zoo.errors import UsageError, as_usage_error
 from zoo.processes.serving import available_cores
 
-SMALLER_SIZE = 100_000  # transitions of the smaller set that is suggested
-IMAGE_COMPRESSION = 6  # how much smaller images are in a file, roughly
 _DTYPES = {"terminals": np.dtype(bool), "button_states": np.dtype(np.int64)}  # the others are float32
 
 
@@ -71,37 +67,17 @@ def generate_dataset(
     with as_usage_error():
         seed = integer("seed", seed, at_least=0)
         workers = integer("num_workers", available_cores() if num_workers is None else num_workers, at_least=1)
-    is_whole = num_episodes is None and dataset_size is None and episode_steps is None
-    is_large = is_whole and spec.transitions > SMALLER_SIZE
     files = dataset_files(spec.name, dataset_dir)
-    recipe = Recipe(
-        name=spec.name,
-        build=functools.partial(make_writer, spec.name, seed, spec.steps),
-        settings={"dataset": spec.name, "rows": spec.steps + 1, "seed": seed, "oracle": oracle_settings(spec)},
-        steps=spec.steps,
-        steps_per_second=spec.rows_per_second,
-        note=_room_for_images(files[0], episodes * (spec.steps + 1)) if spec.is_visual else "",
-        smaller=f"; --dataset-size {SMALLER_SIZE} makes a smaller set" if is_large else "",
+    make_dataset(
+        spec.name,
+        files,
+        episodes,
+        functools.partial(make_writer, spec.name, seed, spec.steps),
+        {"dataset": spec.name, "rows": spec.steps + 1, "seed": seed, "oracle": oracle_settings(spec)},
+        num_workers=workers,
+        existing=existing,
     )
-    make_dataset(recipe, files, episodes, num_workers=workers, existing=existing)
     return files
-
-
-def _room_for_images(file: Path, rows: int) -> str:
-    """Return what the plan says about images; refuse to begin what the disk has no room for.
-
-    :param rows: of the training file; the validation file has a tenth of them.
-    """
-    size = math.prod(IMAGE_SHAPE) * rows
-    needed = int(2.2 * size) // IMAGE_COMPRESSION  # while a set is made, it takes twice what it takes in the end
-    there = next(parent for parent in file.resolve().parents if parent.exists())
-    free = shutil.disk_usage(there).free
-    if needed > free and not file.exists():
-        raise UsageError(
-            f"{file.parent} needs about {size_text(needed)} of disk, {size_text(free)} are free; make a smaller set "
-            "with `--dataset-size`, or choose another folder with `--dataset-dir`"
-        )
-    return f" without a GPU, {size_text(needed)} of disk; to train on it takes {size_text(2 * size)} of memory"
 
 
 def _no_oracle_message(spec: DatasetSpec) -> str:
@@ -211,7 +187,6 @@ class ManipulationWriter(EpisodeWriter):
             spec.env_id, terminate_at_goal=False, mode="data_collection", max_episode_steps=spec.steps + 1
         )
         self.spec = spec
-        self.compresses = spec.is_visual  # images are most of a file, and shrink to a fifth
         self.settings = oracle_settings(spec)
         _, self.action_space = env_spaces(self.env)
         self.oracles = _oracles(self.env, spec)
