@@ -90,11 +90,13 @@ def test_several_files_follow_one_another_without_those_for_validation(tmp_path:
     [
         ({"observation_interval": np.asarray(5)}, "`observation_interval` 5, expected 1: it leaves observations out"),
         ({"rewards": None}, "missing: rewards"),
-        ({"observations": np.zeros((11, 3, 8, 8), np.uint8)}, "these are images"),
         ({"observations": np.zeros((8, 5), np.float32)}, r"must have 11 rows, .* 8 actions .* 3 episodes, got 8"),
         ({"terminals": np.zeros(8, bool)}, "`terminals` must be"),
         ({"actions": np.zeros((8, 7), np.int64)}, "`actions` must be continuous"),
-        ({"actions": np.zeros(8, np.float32)}, r"`actions` must have shape \(rows, size\), got \(8,\)"),
+        (
+            {"actions": np.zeros(8, np.float32)},
+            r"`actions` must be continuous, of shape \(rows, size\) .* of shape \(3,\)",
+        ),
         ({"rewards": np.full(8, np.nan, np.float32)}, "rewards"),
         ({"rewards": np.array([print] * 8, object)}, "rewards"),  # nothing is unpickled
     ],

@@ -11,20 +11,21 @@ import pytest
 from tests.zoo.datasets.own import ENV, Arrays, episodes
 from tests.zoo.envs.toys import SpringEnv
 from zoo.datasets.check import Finding
-from zoo.datasets.formats.episodes import Size, checked_episode, join
+from zoo.datasets.formats.episodes import checked_episode, join
 from zoo.datasets.generate.rollouts import collect
 from zoo.datasets.plausible import check_set
 
 Change = Callable[[Arrays], None]
+NAMES = ("observations", "actions", "rewards")
 
 
 def compact(count: int = 30) -> Arrays:
     """Return episodes of random actions in the compact layout."""
     parts = [
-        checked_episode(f"episode {k}", **{**part, "terminated": np.array(part["terminated"][-1])}, masks=None)
+        checked_episode(f"episode {k}", *(part[name] for name in NAMES), 1 - part["terminated"])
         for k, part in enumerate(episodes(count))
     ]
-    return join("set", parts, Size(count, 20 * count - 1, 4, 2))
+    return join("set", parts)
 
 
 def findings(change: Change = lambda arrays: None, env: str = ENV) -> list[Finding]:
@@ -116,8 +117,8 @@ def test_terminations_that_are_not_marked_are_found() -> None:
     for k, part in enumerate(episodes(30)):
         steps = 10 + k % 5
         arrays = (part["observations"][: steps + 1], part["actions"][:steps], part["rewards"][:steps])
-        cut.append(checked_episode("a", *arrays, terminated=np.array(0), masks=None))
-    found = check_set(join("set", cut, Size(30, 600, 4, 2)), ENV, {})
+        cut.append(checked_episode("a", *arrays, np.ones(steps)))
+    found = check_set(join("set", cut), ENV, {})
     assert "no trajectory terminates, and 30 of 30 end before" in found[0].message
 
 

@@ -9,17 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from agents.common.files import DamagedFile
-from agents.common.files.bounded import Header, read_npz, read_npz_headers
-from zoo.datasets.formats.episodes import (
-    Arrays,
-    Episode,
-    Size,
-    checked_episode,
-    join,
-    require_flags,
-    require_keys,
-    require_vectors,
-)
+from agents.common.files.bounded import read_npz, read_npz_headers
+from zoo.datasets.formats.episodes import Arrays, Episode, checked_episode, require_flags, require_keys
 from zoo.errors import UsageError
 
 INTERVAL = "observation_interval"
@@ -35,43 +26,17 @@ def is_ocbench_format(files: Sequence[Path]) -> bool:
         return False  # the reader of other files says what is wrong
 
 
-def read_ocbench(name: str, files: Sequence[Path]) -> Arrays:
-    """Return the episodes of all files as one set in OGBench's compact layout.
-
-    :param name: what to call the set in messages.
-    """
-    headers = [_headers(file) for file in files]
-    steps = sum(header["actions"][0][0] for header in headers)
-    rows = sum(header["observations"][0][0] for header in headers)
-    observation, action = (headers[0][key][0][1] for key in ("observations", "actions"))
-    return join(name, _episodes(files), Size(rows - steps, steps, observation, action))
-
-
-def _headers(file: Path) -> dict[str, Header]:
-    """Return shapes and dtypes of a file; refuse one whose shapes are not those of vectors."""
-    headers = read_npz_headers(file)
-    require_keys(str(file), headers, ARRAYS)
-    shape, dtype = headers["observations"]
-    require_vectors(str(file), np.broadcast_to(np.zeros((), dtype), shape))
-    if len(headers["actions"][0]) != 2:
-        raise UsageError(f"{file}: `actions` must have shape (rows, size), got {headers['actions'][0]}; reshape them")
-    return headers
-
-
-def _episodes(files: Sequence[Path]) -> Iterator[Episode]:
+def read_ocbench(files: Sequence[Path]) -> Iterator[Episode]:
+    """Yield the episodes of all files."""
     for file in files:
         arrays = read_npz(file, ARRAYS)
+        require_keys(str(file), arrays, ARRAYS)
         _require_every_observation(file, arrays[INTERVAL])
-        begins = _boundaries(file, arrays)
-        for number, (begin, end) in enumerate(itertools.pairwise(begins)):
-            part = slice(begin, end)
+        for number, (begin, end) in enumerate(itertools.pairwise(_boundaries(file, arrays))):
             yield checked_episode(
                 f"{file}, episode {number}",
                 arrays["observations"][begin + number : end + number + 1],
-                arrays["actions"][part],
-                arrays["rewards"][part],
-                terminated=None,
-                masks=arrays["masks"][part],
+                *(arrays[key][begin:end] for key in ("actions", "rewards", "masks")),
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,21 +40,23 @@ def read_parquet(path: Path, columns: Mapping[str, str]) -> Arrays:
     :param columns: names of columns that override `COLUMNS`.
     :return: those of `COLUMNS` that are there, (rows, ...), and ``file``, the number of the file of each row.
     """
-    files = (
-        [path] if not path.is_dir() else sorted(file for file in path.rglob("*.parquet") if "meta" not in file.parts)
-    )
+    files = [path] if not path.is_dir() else sorted(path.rglob("*.parquet"))
     parts = []
-    for number, file in enumerate(files):
-        with _faults_named(file):
-            part = _read_file(file, columns)
-        parts.append(part | {"file": np.full(len(part["actions"]), number)})
-    if not parts:
-        raise UsageError(f"expected parquet files below {path}, got none; check the path")
-    return _concatenated(path, parts)
-
-
-def _concatenated(path: Path, parts: Sequence[Arrays]) -> Arrays:
-    """Return the rows of all parts, of the columns that all of them have."""
+    for number, file in enumerate(file for file in files if "meta" not in file.relative_to(path).parts):
+        arrow = import_extra("pyarrow", f"reading {file}")
+        try:
+            parts += [part | {"file": np.full(len(part["actions"]), number)} for part in _read_file(file, columns)]
+        except (
+            arrow.lib.ArrowException,
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            OverflowError,
+            MemoryError,
+        ) as error:
+            text = " ".join(str(error).split())[:300] or type(error).__name__
+            raise UsageError(f"{file} cannot be read as parquet: {text}; get or make the file again") from error
     if not parts:
         raise UsageError(f"{path} must hold an episode with a transition, got no row; give another set")
     names = [name for name in parts[0] if all(name in part for part in parts)]
@@ -65,29 +66,14 @@ def _concatenated(path: Path, parts: Sequence[Arrays]) -> Arrays:
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
-@contextlib.contextmanager
-def _faults_named(file: Path) -> Iterator[None]:
-    """Turn what a damaged file raises into a UsageError."""
-    arrow = import_extra("pyarrow", f"reading {file}")
-    try:
-        yield
-    except (arrow.lib.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
-        text = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UsageError(f"{file} cannot be read as parquet: {text}; get or make the file again") from error
-
-
-def _read_file(file: Path, columns: Mapping[str, str]) -> Arrays:
-    """Return the columns of one file."""
+def _read_file(file: Path, columns: Mapping[str, str]) -> Iterator[Arrays]:
+    """Yield the columns of one file, some rows at a time."""
     source = import_extra("pyarrow.parquet", f"reading {file}").ParquetFile(regular_file(file))
     chosen = _choose(file, source.schema_arrow.names, columns)
-    names = sorted(set(chosen.values()))
-    tell_memory(str(file), 8 * len(names) * source.metadata.num_rows)
-    parts: list[Arrays] = []
-    # what a page claims is known only when it is decoded, so that memory is looked at again for each batch
-    for batch in source.iter_batches(_BATCH_ROWS, columns=names, use_threads=False):
+    # what a page claims is known only when it is decoded, so that memory is looked at for each batch
+    for batch in source.iter_batches(_BATCH_ROWS, columns=sorted(set(chosen.values())), use_threads=False):
         tell_memory(str(file), 4 * batch.nbytes)
-        parts.append({name: _as_array(file, column, batch.column(column)) for name, column in chosen.items()})
-    return _concatenated(file, parts)
+        yield {name: _as_array(file, column, batch.column(column)) for name, column in chosen.items()}
 
 
 def _choose(file: Path, there: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:

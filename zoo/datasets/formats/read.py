@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,36 +18,28 @@ from zoo.datasets.check import check_checksum, error_messages
 from zoo.datasets.formats.episodes import (
     Arrays,
     Episode,
-    Size,
     checked_episode,
     join,
+    masks_of,
     require_continuous,
     require_flags,
     require_keys,
-    require_numbers,
     require_observations,
     require_rows,
-    require_vectors,
-    tell_memory,
-    with_next_observations,
 )
 from zoo.datasets.formats.hdf5 import (
     MINARI,
     find_minari,
-    is_minari,
-    is_robomimic,
     minari_environment,
     minari_references,
-    open_minari,
-    open_robomimic,
     read_hdf5,
+    read_minari,
     robomimic_environment,
 )
-from zoo.datasets.formats.hdf5 import read_minari_metadata as read_metadata
 from zoo.datasets.formats.ocbench import is_ocbench_format, read_ocbench
 from zoo.datasets.formats.parquet import COLUMNS, is_parquet, read_parquet
-from zoo.envs.robomimic import TASKS
 from zoo.errors import UsageError, as_usage_error
+from zoo.terminal.messages import log
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
 _EPISODE_ARRAYS = ("observations", "actions", "rewards", "terminated", "masks")
@@ -86,7 +77,7 @@ def is_own(source: str | Path) -> bool:
         return True
     files = _npz_files(path)
     if not files:
-        return path.is_dir() and is_minari(path)
+        return find_minari(path) is not None
     try:
         return "qpos" not in read_npz_headers(files[0]) or is_ocbench_format(files)
     except (DamagedFile, OSError):
@@ -101,20 +92,16 @@ def name_of(source: str | Path) -> str:
 
 def environment_of(source: str | Path) -> str | None:
     """Return the id of the environment that a set was recorded in, where it says so."""
-    folder = _minari_folder(source)
-    if folder is not None:
-        return minari_environment(read_metadata(folder))
+    if folder := find_minari(source):
+        return minari_environment(folder)
     path = Path(source).expanduser()
-    if path.suffix not in HDF5_SUFFIXES or not path.is_file() or not is_robomimic(path):
-        return None
-    scene = robomimic_environment(path).get("env_name")
-    return next((task.name for task in TASKS.values() if task.scene == scene), None)
+    return robomimic_environment(path)[0] if path.suffix in HDF5_SUFFIXES and path.is_file() else None
 
 
 def references_of(source: str | Path) -> tuple[float, float] | None:
     """Return the returns of a random and of an expert policy, where a set says them."""
-    folder = _minari_folder(source)
-    return None if folder is None else minari_references(read_metadata(folder))
+    folder = find_minari(source)
+    return None if folder is None else minari_references(folder)
 
 
 @as_usage_error(DamagedFile)
@@ -125,51 +112,37 @@ def read_source(source: str | Path, reading: Reading = PLAIN) -> Arrays:
 
     :raises UsageError: if it cannot be read or trained on, with what to do.
     """
-    folder = _minari_folder(source)
-    if folder is not None:
-        _require_plain(source, reading)
-        size, episodes = open_minari(folder)
-        return _from_arrays(str(source), join(str(source), episodes, size))
-    path = Path(source).expanduser()
-    if not path.exists():
+    path, folder = Path(source).expanduser(), find_minari(source)
+    if folder is None and not path.exists():
         raise UsageError(f"expected a dataset at {path}, got nothing; check the path, or give `{MINARI}ID`")
-    if is_parquet(path):
+    if folder is None and is_parquet(path):
         return _from_rows(str(path), read_parquet(path, reading.columns), reading)
+    found: Arrays | Sequence[Episode] | Iterator[Episode]
     if path.suffix in HDF5_SUFFIXES:
-        return _read_hdf5(path, reading)
-    if not path.is_dir() and path.suffix != ".npz":
-        raise UsageError(
-            f"a dataset must be an .npz, .hdf5 or .parquet file, a folder or `{MINARI}ID`, got {path}; save arrays "
-            "with `np.savez(path, **arrays)`"
-        )
-    _require_plain(path, reading)
-    if is_ocbench_format(files := _npz_files(path)):
-        for file in files:
-            _require_checksum(file)
-        return _from_arrays(str(path), read_ocbench(str(path), files))
-    if path.is_dir():
-        if not files:
-            raise UsageError(f"expected .npz or .parquet files, or a Minari set, in {path}, got none; check the path")
-        return _from_arrays(str(path), join(str(path), _read_episodes(files), _size_of_episodes(files)))
-    _require_checksum(path)
-    return _from_arrays(str(path), _read_npz(path, KNOWN_ARRAYS))
-
-
-def _require_plain(source: str | Path, reading: Reading) -> None:
-    """Refuse what is said about a set of a format that leaves nothing open."""
+        found = read_hdf5(path, {*KNOWN_ARRAYS, *reading.columns.values()})
+        if isinstance(found, dict):
+            return _from_d4rl(str(path), found, reading)
+        _warn_of_earlier_simulator(path)
+    elif folder is not None:
+        found = read_minari(folder)
+    else:
+        found = _read_npz_files(path)
     if reading != PLAIN:
         raise UsageError(
             f"{source} is in a format whose arrays have fixed names and meanings; leave out `--columns`, "
             "`--step-reward` and `--done`"
         )
+    return _from_arrays(str(source), found if isinstance(found, dict) else join(str(source), found))
 
 
-def _minari_folder(source: str | Path) -> Path | None:
-    """Return the folder of a Minari set, or None if a source is none."""
-    if str(source).startswith(MINARI):
-        return find_minari(str(source).removeprefix(MINARI))
-    path = Path(source).expanduser()
-    return path if path.is_dir() and is_minari(path) else None
+def _warn_of_earlier_simulator(path: Path) -> None:
+    version = robomimic_environment(path)[1]
+    if version is not None and not version.startswith("1.5"):
+        warnings.warn(
+            f"{path} was recorded with robosuite {version}, whose controllers and sensors differ from those of "
+            "1.5, which is used here; get low_dim_v15.hdf5 instead",
+            stacklevel=4,
+        )
 
 
 # -- npz --------------------------------------------------------------------------------------------------------------
@@ -187,33 +160,44 @@ def _require_checksum(path: Path) -> None:
         raise UsageError(f"{path} cannot be used: {'; '.join(damaged)}; make it again, or remove {path.name}.sha256")
 
 
-def _read_npz(path: Path, names: tuple[str, ...]) -> Arrays:
-    there = list(read_npz_headers(path))
-    arrays = read_npz(path, names)
-    needed = ["observations", "actions", "rewards"]
-    require_keys(str(path), [*arrays, *(name for name in there if name not in arrays)], needed)
-    return arrays
-
-
-def _read_hdf5(path: Path, reading: Reading) -> Arrays:
-    """Return the content of an HDF5 file, robomimic's or D4RL's."""
-    if not is_robomimic(path):
-        return _from_d4rl(str(path), _renamed(read_hdf5(path), reading.columns), reading)
-    _require_plain(path, reading)
-    version = robomimic_environment(path).get("env_version", "1.5")
-    if not version.startswith("1.5"):
-        warnings.warn(
-            f"{path} was recorded with robosuite {version}, whose controllers and sensors differ from those of "
-            "1.5, which is used here; get low_dim_v15.hdf5 instead",
-            stacklevel=3,
+def _read_npz_files(path: Path) -> Arrays | Iterator[Episode]:
+    """Return the arrays of an npz file, or the episodes of a folder of npz files or of OCBench's."""
+    files = _npz_files(path)
+    if not files:
+        raise UsageError(
+            f"a dataset must be an .npz, .hdf5 or .parquet file, a folder of such files or `{MINARI}ID`, got {path}; "
+            "save arrays with `np.savez(path, **arrays)`"
         )
-    size, episodes = open_robomimic(path)
-    return _from_arrays(str(path), join(str(path), episodes, size))
+    if is_ocbench_format(files) or not path.is_dir():
+        for file in files:
+            _require_checksum(file)
+    if is_ocbench_format(files):
+        return read_ocbench(files)
+    return _read_episodes(files) if path.is_dir() else _read_npz(path, KNOWN_ARRAYS)
+
+
+def _read_npz(path: Path, names: Sequence[str]) -> Arrays:
+    require_keys(str(path), read_npz_headers(path), ("observations", "actions", "rewards"))
+    return read_npz(path, names)
+
+
+def _read_episodes(files: Sequence[Path]) -> Iterator[Episode]:
+    for path in files:
+        arrays = _read_npz(path, _EPISODE_ARRAYS)
+        if "masks" not in arrays:
+            if "terminated" not in arrays:
+                raise UsageError(
+                    f"{path} must have `terminated`, 1 if the task ended the episode and 0 if it was cut off, or "
+                    "`masks`; add it"
+                )
+            arrays["masks"] = masks_of(str(path), arrays["terminated"], len(arrays["actions"]))
+        yield checked_episode(str(path), *(arrays[name] for name in ("observations", "actions", "rewards", "masks")))
 
 
 def _from_arrays(name: str, arrays: Arrays) -> Arrays:
     """Return arrays in any layout that `docs/datasets.md` describes in the compact one."""
-    observations = require_observations(name, arrays["observations"])
+    observations = arrays["observations"]
+    require_observations(name, observations)
     require_continuous(name, arrays["actions"])
     is_image, size = observations.ndim == 4, arrays["actions"].shape[1]
     box = ActionRange(np.full(size, -_WIDEST), np.full(size, _WIDEST), scales=False)
@@ -237,48 +221,17 @@ def _from_arrays(name: str, arrays: Arrays) -> Arrays:
     return compact | {"valids": (~last).astype(np.float32)}
 
 
-def _size_of_episodes(files: list[Path]) -> Size:
-    """Return what the headers of episodes say."""
-    steps, widths = 0, []
-    for path in files:
-        headers = read_npz_headers(path)
-        require_keys(str(path), headers, ("observations", "actions", "rewards"))
-        if "terminated" not in headers and "masks" not in headers:
-            raise UsageError(
-                f"{path} must have `terminated`, 1 if the task ended the episode and 0 if it was cut off, or `masks`, "
-                f"got {', '.join(headers)}; add it"
-            )
-        (shape, dtype), (of_actions, _) = headers["observations"], headers["actions"]
-        if not of_actions or len(shape) != 2:
-            require_observations(str(path), np.broadcast_to(np.zeros((), dtype), shape))
-        steps += (of_actions or (0,))[0]
-        widths.append((math.prod(shape[1:]), of_actions[-1] if of_actions else 0, shape[1:] if shape[3:] else None))
-    return Size(len(files), steps, *widths[0])
-
-
-def _read_episodes(files: list[Path]) -> Iterator[Episode]:
-    for path in files:
-        arrays = _read_npz(path, _EPISODE_ARRAYS)
-        needed = (arrays[name] for name in ("observations", "actions", "rewards"))
-        yield checked_episode(str(path), *needed, terminated=arrays.get("terminated"), masks=arrays.get("masks"))
-
-
 # -- rows without a next observation ----------------------------------------------------------------------------------
-
-
-def _renamed(arrays: Arrays, columns: Mapping[str, str]) -> Arrays:
-    """Return arrays under the names that are read."""
-    for name, column in columns.items():
-        if column not in arrays:
-            raise UsageError(unknown_name_message("array", column, arrays))
-        arrays[{"terminated": "terminals"}.get(name, name)] = arrays.pop(column)
-    return arrays
 
 
 def _from_d4rl(name: str, arrays: Arrays, reading: Reading) -> Arrays:
     """Return D4RL's arrays in the compact layout."""
+    for key, column in reading.columns.items():
+        if column not in arrays:
+            raise UsageError(unknown_name_message("array", column, arrays))
+        arrays[{"terminated": "terminals"}.get(key, key)] = arrays.pop(column)
+    require_keys(name, arrays, ("observations", "actions", "terminals"))
     _add_rewards(name, arrays, reading)
-    require_keys(name, arrays, ("observations", "actions", "rewards", "terminals"))
     if reading.done is not None:
         if "timeouts" in arrays:
             raise UsageError(f"{name} has `timeouts`, which say where trajectories were cut off; leave out `--done`")
@@ -361,13 +314,25 @@ def _add_rewards(name: str, rows: Arrays, reading: Reading) -> None:
 
 
 def _from_ends(name: str, rows: Arrays, ends: np.ndarray, terminated: np.ndarray) -> Arrays:
-    """Return trajectories, given where they end, in the compact layout."""
-    require_vectors(name, rows["observations"])
-    require_continuous(name, rows["actions"])
-    require_numbers(name, "rewards", rows["rewards"])
-    require_rows(name, "observations", rows["observations"], len(rows["actions"]))
-    require_rows(name, "rewards", rows["rewards"], len(rows["actions"]), ())
-    ends = ends.copy()
-    ends[-1] = True
-    tell_memory(name, sum(rows[key].nbytes for key in ("observations", "actions")))
-    return _from_arrays(name, with_next_observations(name, rows, ends, terminated))
+    """Return trajectories whose last observations are missing, given where they end, in the compact layout.
+
+    Where a trajectory terminates nothing is bootstrapped from what follows, so its last observation is repeated. Where
+    it was cut off its last action and reward are dropped, and the observation before them is the last one.
+    """
+    for key in ("observations", "rewards"):
+        require_rows(name, key, rows[key], len(rows["actions"]))
+    episodes, begin = [], 0
+    for end in np.flatnonzero(np.append(ends[:-1], True)):
+        seen, part = rows["observations"][begin : end + 1], slice(begin, end + int(terminated[end]))
+        if terminated[end]:
+            seen = np.concatenate([seen, seen[-1:]])
+        if len(seen) > 1:
+            of_steps = rows["actions"][part], rows["rewards"][part], 1.0 - terminated[part]
+            episodes.append(checked_episode(f"{name}, from row {begin} on", seen, *of_steps))
+        begin = end + 1
+    log.info(
+        "%s has no observation after the last action: repeated in %d trajectories, which terminate; in the others, "
+        "which were cut off, the last transition is dropped",
+        *(name, int(terminated.sum())),
+    )
+    return _from_arrays(name, join(name, episodes))

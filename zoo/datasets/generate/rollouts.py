@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from agents.common.saved import algorithm_of, find_model
 from agents.common.validation import integer, number
 from agents.registry import import_named
 from zoo.baselines import find_named_by_file
-from zoo.datasets.formats.episodes import Array, Arrays, Episode, Size, join
+from zoo.datasets.formats.episodes import Array, Arrays, Episode, join
 from zoo.datasets.progress import progress_bar
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.observations import shape_of
@@ -68,11 +67,7 @@ def collect(
                 generator = np.random.default_rng([seed, number_])
                 played.append(_play(f"episode {number_}", playing, act, int(start), generator, noise, most))
                 bar.update()
-    steps = sum(len(episode.actions) for episode in played)
-    shape = played[0].observations.shape[1:]
-    image = shape if len(shape) == 3 else None
-    size = Size(episodes, steps, math.prod(shape), played[0].actions.shape[1], image)
-    return join(env_id, played, size), [float(episode.rewards.sum()) for episode in played]
+    return join(env_id, played), [float(episode.rewards.sum()) for episode in played]
 
 
 def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool = False) -> tuple[Policy, int]:
