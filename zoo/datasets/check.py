@@ -13,14 +13,13 @@ import numpy as np
 
 from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
 from agents.common.files import DamagedFile, TooLarge
-from agents.common.files.bounded import Header, read_npz, read_npz_headers
+from agents.common.files.bounded import read_npz, read_npz_headers
 from agents.common.files.manifest import digest_of
 from zoo.datasets.environment import env_spaces, make_labelling_env, relabel
 from zoo.datasets.files import dataset_files, folder_option, recorded_sha256
 from zoo.datasets.names import IMAGE_SHAPE, DatasetSpec
 from zoo.errors import UsageError
 
-_READ = ("observations", "actions", "terminals", "qpos", "button_states")
 ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh of them is finite
 
 
@@ -37,10 +36,10 @@ class Finding:
     message: str
 
 
-def required_arrays(spec: DatasetSpec) -> tuple[str, ...]:
-    """Return the names of the arrays that OGBench's files of this dataset have."""
-    buttons = ("button_states",) if spec.environment.startswith(("scene", "puzzle")) else ()
-    return ("observations", "actions", "terminals", "qpos", "qvel", *buttons)
+def required_arrays(spec: DatasetSpec) -> dict[str, int]:
+    """Return the arrays of OGBench's files that are used, and how many axes each has."""
+    buttons = {"button_states": 2} if spec.environment.startswith(("scene", "puzzle")) else {}
+    return {"observations": 4 if spec.is_visual else 2, "actions": 2, "terminals": 1, "qpos": 2, **buttons}
 
 
 def remedy(spec: DatasetSpec, path: Path) -> str:
@@ -71,7 +70,7 @@ def error_messages(findings: list[Finding]) -> list[str]:
 def check_structure(path: Path, spec: DatasetSpec) -> list[Finding]:
     """Check what a file's headers say: that it is whole, and that arrays, dtypes and lengths fit together.
 
-    Reads a few kilobytes, whatever the size of the file.
+    Reads a few kilobytes, whatever the size of the file; ends at the first array that is wrong.
     """
     if not path.exists():
         return [Finding("error", "file", "expected a file, got nothing")]
@@ -79,7 +78,18 @@ def check_structure(path: Path, spec: DatasetSpec) -> list[Finding]:
         headers = read_npz_headers(path)
     except (DamagedFile, OSError) as error:
         return [describe_damage(error)]
-    return _check_headers(headers, spec)
+    rows = 0
+    for name, axes in required_arrays(spec).items():
+        if name not in headers:
+            got = ", ".join(headers) or "none"
+            return [Finding("error", name, f"expected an array `{name}`, got only {got}")]
+        shape, dtype = headers[name]
+        kinds, what = ("u", "images as uint8 from 0 to 255") if axes == 4 else ("fiub", "numbers")
+        rows = rows or (shape or (0,))[0]
+        if len(shape) != axes or dtype.kind not in kinds or shape[0] != rows or rows < 2:
+            wanted = f"{what} with {axes} axes and as many rows as `observations`, at least 2"
+            return [Finding("error", name, f"`{name}` must be {wanted}, got {dtype} of shape {shape}")]
+    return []
 
 
 def check_shapes(path: Path, spec: DatasetSpec, env: Any) -> list[Finding]:
@@ -102,10 +112,24 @@ def check_values(arrays: Mapping[str, np.ndarray], ends: np.ndarray) -> list[Fin
     :param arrays: arrays of the dataset, each of shape (rows, ...).
     :param ends: 1 at the last row of each trajectory, else 0, shape (rows,).
     """
-    findings = [finding for name, array in arrays.items() if (finding := _check_finite(name, array))]
-    if not any(finding.array == "actions" for finding in findings):
-        findings += _check_range(arrays["actions"])
-    return findings + _check_ends(ends)
+    for name, array in arrays.items():
+        # minimum and maximum carry NaN and infinity, so that no temporary array is needed
+        if array.dtype.kind == "f" and not (math.isfinite(np.min(array)) and math.isfinite(np.max(array))):
+            bad = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
+            got = f"NaN or infinity in {len(bad)} of {len(array)} rows, first in row {bad[0]}"
+            return [Finding("error", name, f"`{name}` must be finite, got {got}")]
+    shortest = np.diff(np.flatnonzero(ends), prepend=-1).min(initial=len(ends))
+    if not np.isin(ends, (0, 1)).all() or not ends[-1] or shortest < 2:
+        wanted = "be 0 or 1, end with 1, and leave at least 2 rows to each trajectory"
+        got = f"values from {ends.min():g} to {ends.max():g}, {ends[-1]:g} at the end, and {shortest} rows at least"
+        return [Finding("error", "terminals", f"`terminals` must {wanted}, got {got}")]
+    low, high = np.full((2, arrays["actions"].shape[1]), [[-1.0], [1.0]])
+    outside = ActionRange(low, high).find_outside(in_pieces(arrays["actions"]))
+    if outside is None:
+        return []
+    if outside.refused:
+        return [Finding("error", "actions", f"`actions` {outside.describe_refused()}")]
+    return [Finding("warning", "actions", clipped_message(outside.clipped, outside.rows, outside.excess))]
 
 
 def describe_damage(error: Exception) -> Finding:
@@ -117,96 +141,19 @@ def describe_damage(error: Exception) -> Finding:
 
 
 def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
-    """Check everything about a dataset file."""
+    """Check everything about a dataset file, up to the first error."""
     findings = check_structure(path, spec)
-    if error_messages(findings):
-        return findings
-    with contextlib.closing(make_labelling_env(spec.env_id)) as env:
-        findings += check_shapes(path, spec, env)
-    findings += check_checksum(path)[1]
-    if error_messages(findings):
+    if not findings:
+        with contextlib.closing(make_labelling_env(spec.env_id)) as env:
+            findings = check_shapes(path, spec, env) or check_checksum(path)[1]
+    if findings:
         return findings
     try:
-        arrays = read_npz(path)
+        arrays = read_npz(path, required_arrays(spec))
     except (DamagedFile, OSError) as error:
-        return [*findings, describe_damage(error)]
-    findings += check_values({k: v for k, v in arrays.items() if k != "terminals"}, arrays["terminals"])
-    if not error_messages(findings):
-        findings += _check_tasks(arrays, spec)
-    return findings
-
-
-def _check_headers(headers: Mapping[str, Header], spec: DatasetSpec) -> list[Finding]:
-    """Check that arrays, dtypes and lengths fit together."""
-    findings = []
-    for name in required_arrays(spec):
-        if name not in headers:
-            severity: Literal["error", "warning"] = "warning" if name == "qvel" else "error"  # qvel is never used
-            got = ", ".join(headers) or "none"
-            findings.append(Finding(severity, name, f"expected an array `{name}`, got only {got}"))
-        elif headers[name][1].kind not in "fiub":
-            findings.append(Finding("error", name, f"`{name}` must be numbers, got dtype {headers[name][1]}"))
-        elif wrong := _wrong_header(name, headers[name], spec):
-            findings.append(Finding("error", name, f"`{name}` must {wrong}"))
-    if "observations" not in headers or not headers["observations"][0]:
-        return findings
-    rows = headers["observations"][0][0]
-    if rows < 2:
-        findings.append(Finding("error", "observations", f"`observations` must have at least 2 rows, got {rows}"))
-    for name, (shape, _) in headers.items():
-        if shape[:1] != (rows,):
-            got = str(shape[0]) if shape else "a single number"
-            findings.append(Finding("error", name, f"`{name}` must have {rows} rows like `observations`, got {got}"))
-    return findings
-
-
-def _wrong_header(name: str, header: Header, spec: DatasetSpec) -> str | None:
-    """Return what shape or dtype an array must have, and has not; None if it is right."""
-    shape, dtype = header
-    is_image = spec.is_visual and name == "observations"
-    if is_image and dtype != np.uint8:
-        return f"be images as uint8 from 0 to 255, got {dtype}"
-    axes = 1 if name == "terminals" else 4 if is_image else 2
-    if not shape or len(shape) == axes:
-        return None
-    return f"have shape {({1: '(rows,)', 2: '(rows, size)'}).get(axes, '(rows, height, width, 3)')}, got {shape}"
-
-
-def _check_finite(name: str, array: np.ndarray) -> Finding | None:
-    """Find NaN and infinity; minimum and maximum carry both, so no temporary array is needed."""
-    if array.dtype.kind != "f" or (math.isfinite(np.min(array)) and math.isfinite(np.max(array))):
-        return None
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
-    got = f"NaN or infinity in {len(bad)} of {len(array)} rows, first in row {bad[0]}"
-    return Finding("error", name, f"`{name}` must be finite, got {got}")
-
-
-def _check_range(actions: np.ndarray) -> list[Finding]:
-    """Check that the actions lie in [-1, 1]; loading clips rounding errors."""
-    low, high = np.full((2, actions.shape[1]), [[-1.0], [1.0]])
-    outside = ActionRange(low, high).find_outside(in_pieces(actions))
-    if outside is None:
-        return []
-    if outside.refused:
-        return [Finding("error", "actions", f"`actions` {outside.describe_refused()}")]
-    return [Finding("warning", "actions", clipped_message(outside.clipped, outside.rows, outside.excess))]
-
-
-def _check_ends(ends: np.ndarray) -> list[Finding]:
-    """Check that the trajectories are what `terminals` says."""
-    findings = []
-    values = np.unique(ends)
-    if not np.isin(values, (0, 1)).all():
-        got = ", ".join(f"{value:g}" for value in values[:5])
-        return [Finding("error", "terminals", f"`terminals` must be 0 or 1, got {got}")]
-    if not ends[-1]:
-        findings.append(Finding("error", "terminals", "`terminals` must end with 1, got 0 in the last row"))
-    lengths = np.diff(np.flatnonzero(ends), prepend=-1)
-    if (lengths < 2).any():
-        row = int(np.flatnonzero(ends)[np.argmax(lengths < 2)])
-        message = f"`terminals` must leave at least 2 rows to each trajectory, got 1 at row {row}"
-        findings.append(Finding("error", "terminals", message))
-    return findings
+        return [describe_damage(error)]
+    findings = check_values({k: v for k, v in arrays.items() if k != "terminals"}, arrays["terminals"])
+    return findings if error_messages(findings) else [*findings, *_check_tasks(arrays, spec)]
 
 
 def check_checksum(path: Path) -> tuple[str, list[Finding]]:
@@ -222,14 +169,10 @@ def _check_tasks(arrays: Mapping[str, np.ndarray], spec: DatasetSpec) -> list[Fi
     unsolved = []
     for task, env_id in spec.task_env_ids.items():
         with contextlib.closing(make_labelling_env(env_id)) as env:
-            _, masks = relabel(env_id, arrays, env)
-        if masks.all():
-            unsolved.append(str(task))
-    if not unsolved:
-        return []
-    tasks = f"task {unsolved[0]}" if len(unsolved) == 1 else f"tasks {', '.join(unsolved)}"
-    message = f"expected a state that achieves each task, got none for {tasks} in {len(arrays['qpos'])} rows"
-    return [Finding("warning", "qpos", message)]
+            if relabel(env_id, arrays, env)[1].all():
+                unsolved.append(str(task))
+    message = f"expected a state that achieves each task, got none for {', '.join(unsolved)}"
+    return [Finding("warning", "qpos", message)] if unsolved else []
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -251,9 +194,7 @@ def read_arrays(path: Path, spec: DatasetSpec) -> dict[str, np.ndarray]:
     :return: arrays by name, in OGBench's compact layout, each of shape (rows, ...).
     """
     try:
-        arrays = read_npz(path, _READ)
-    except TooLarge as error:
-        raise UsageError(str(error)) from error
+        arrays = read_npz(path, required_arrays(spec))
     except (DamagedFile, OSError) as error:
         require_sound([describe_damage(error)], spec, path)
         raise

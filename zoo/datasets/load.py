@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from agents.common.data.arrays import STORED_ARRAYS, Arrays
 from agents.common.files.bounded import read_npz_headers
-from agents.common.validation import integer, one_of
+from agents.common.validation import integer
 from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound, verified_sha256
 from zoo.datasets.environment import make_labelling_env, relabel
-from zoo.datasets.files import SPLITS, dataset_files, folder_option, settings_sha256, shard_folder
+from zoo.datasets.files import dataset_files, folder_option, settings_sha256, shard_folder
 from zoo.datasets.formats.episodes import tell_memory
 from zoo.datasets.generate.ogbench import generate_dataset
 from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name
@@ -76,7 +76,6 @@ def load_dataset(
     dataset: str | Path = "auto",
     dataset_size: int | None = None,
     sparse: bool = False,
-    split: str = "train",
     replace_interval: int = 1000,
 ) -> Dataset | ShardedDataset:
     """Load the dataset of a single-task environment, making its files first when they are missing.
@@ -88,21 +87,19 @@ def load_dataset(
         that works; or the path of a file to use instead, or of a folder of files.
     :param dataset_size: use the first whole trajectories that have this many transitions; None uses all.
     :param sparse: reward -1 until the task is achieved and 0 then, instead of OGBench's count of sub-goals.
-    :param split: ``"train"`` or ``"val"``; a dataset of several files has the first only.
     :param replace_interval: gradient steps until the next of several files takes over.
     """
     name = parse_env_name(env_name)
     with as_usage_error():
-        one_of("split", split, SPLITS)
         size = None if dataset_size is None else integer("dataset_size", dataset_size, at_least=1)
         integer("replace_interval", replace_interval, at_least=1)
-    path = _find_files(name, dataset_dir, dataset, size, split)
+    path = _find_files(name, dataset_dir, dataset, size)
     if path.is_dir():
         return load_shards(env_name, path, size=size, sparse=sparse, replace_interval=replace_interval)
-    return _load_file(env_name, path, size, sparse, split)
+    return _load_file(env_name, path, size, sparse)
 
 
-def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split: str) -> Dataset:
+def _load_file(env_name: str, path: Path, size: int | None, sparse: bool) -> Dataset:
     name = parse_env_name(env_name)
     require_sound(check_structure(path, name.spec), name.spec, path)
     with contextlib.closing(make_labelling_env(name.env_id)) as env:
@@ -120,7 +117,7 @@ def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split:
         warnings.warn(f"no state in {path} achieves the task of {env_name}; every reward is negative", stacklevel=3)
     if sparse:
         rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
-    settings = {"file": digest, "environment": name.env_id, "dataset_size": size, "sparse": sparse, "split": split}
+    settings = {"file": digest, "environment": name.env_id, "dataset_size": size, "sparse": sparse, "split": "train"}
     return Dataset(
         path=path,
         observations=arrays["observations"],
@@ -133,19 +130,22 @@ def _load_file(env_name: str, path: Path, size: int | None, sparse: bool, split:
     )
 
 
-def _find_files(
-    name: DatasetName, dataset_dir: str | Path | None, dataset: str | Path, size: int | None, split: str
-) -> Path:
+def _find_files(name: DatasetName, dataset_dir: str | Path | None, dataset: str | Path, size: int | None) -> Path:
     """Return the path of the file to read, or of the folder of files, after making them if needed."""
     if dataset not in SOURCES:
-        return _explicit_path(dataset, split)
-    if name.spec.files > 1:
-        return _find_shards(name.spec, dataset_dir, str(dataset), size, split)
-    files = dataset_files(name.dataset, dataset_dir)
-    path = files[SPLITS.index(split)]
-    if path.exists():
+        path = Path(dataset).expanduser()
+        if not path.is_dir() and not (path.suffix == ".npz" and path.is_file()):
+            raise UsageError(
+                f"`--dataset` must be {', '.join(SOURCES)} or the path of an .npz file that exists, or of a folder of "
+                f"them, got {str(dataset)!r}"
+            )
         return path
     spec = name.spec
+    if spec.files > 1:
+        return _find_shards(spec, dataset_dir, str(dataset), size)
+    path, _ = dataset_files(name.dataset, dataset_dir)
+    if path.exists():
+        return path
     problem = ""
     if dataset == "download" or (dataset == "auto" and spec.hosted):
         try:
@@ -161,43 +161,21 @@ def _find_files(
     return path
 
 
-def _find_shards(spec: DatasetSpec, dataset_dir: str | Path | None, dataset: str, size: int | None, split: str) -> Path:
+def _find_shards(spec: DatasetSpec, dataset_dir: str | Path | None, dataset: str, size: int | None) -> Path:
     """Return the folder of a dataset of several files, after fetching those that are needed."""
-    if split != "train":
-        raise UsageError(f"{spec.name} is a dataset of {spec.files} files, which is read for training only")
     if dataset == "generate":
         generate_dataset(spec.name, dataset_dir)  # says why not
     folder = shard_folder(spec.name, dataset_dir)
-    needed = spec.files if size is None else spec.files_for(size)
-    missing = missing_shards(folder, spec, needed)
+    missing = missing_shards(folder, spec, spec.files if size is None else spec.files_for(size))
     if missing:
         try:
             download_shards(spec.name, dataset_dir, names=missing, existing="keep")
         except DownloadError as error:
-            option = folder_option(folder.parent)
             raise UsageError(
-                f"{spec.name} needs {needed} files in {folder}, {len(missing)} are not there, the first is "
-                f"{missing[0]}.npz; download them with `zoo dataset download {spec.name}{option}`, use fewer with "
-                f"`--dataset-size N`, or only what is there with `--dataset {folder}`; the download failed: {error}"
+                f"{folder} lacks {len(missing)} files, the first is {missing[0]}.npz, and the download failed: "
+                f"{error}; use fewer with `--dataset-size N`, or only what is there with `--dataset {folder}`"
             ) from error
     return folder
-
-
-def _explicit_path(dataset: str | Path, split: str) -> Path:
-    """Return the file or folder of files that the user named."""
-    path = Path(dataset).expanduser()
-    if path.is_dir() and split == "train":
-        return path
-    if path.suffix != ".npz":
-        raise UsageError(
-            f"`--dataset` must be {', '.join(SOURCES)} or the path of an .npz file or of a folder of them, "
-            f"got {str(dataset)!r}"
-        )
-    if split == "val":
-        path = path.with_name(f"{path.stem}-val.npz")
-    if not path.is_file():
-        raise UsageError(f"`--dataset` must be the path of an .npz file that exists, got {path}")
-    return path
 
 
 def _no_file_message(name: DatasetName, path: Path, problem: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import shutil
 import warnings
@@ -17,12 +16,12 @@ import numpy as np
 
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import sync
-from agents.common.files.bounded import read_npz_headers, read_text
+from agents.common.files.bounded import read_text
 from agents.common.files.manifest import digest_of
 from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound, verified_sha256
 from zoo.datasets.environment import make_raw_env, relabel
 from zoo.datasets.files import making, settings_sha256
-from zoo.datasets.names import NUM_TASKS, DatasetSpec, parse_env_name
+from zoo.datasets.names import DatasetSpec, parse_env_name
 from zoo.datasets.progress import progress_bar
 from zoo.errors import UsageError
 
@@ -30,7 +29,6 @@ FORMAT = 1  # of the converted files; raise it when they change
 ARRAYS = "arrays"  # folder of the converted files, next to the originals
 RECORD = "shard.json"
 _MOST_RECORD_BYTES = 1 << 16
-_GIB = 1 << 30
 
 Tasks = dict[int, tuple[str, Any]]
 
@@ -76,9 +74,6 @@ class ConvertedShard:
         return Shard(files, int(ends[last]), last + 1)
 
 
-Found = Mapping[str, ConvertedShard | None]
-
-
 @dataclass(frozen=True)
 class ShardedDataset:
     """Transitions of one task in several files, which take turns in training.
@@ -109,7 +104,7 @@ def load_shards(
     task = name.task
     assert task is not None
     converted = convert_shards(folder, name.spec, size=size)
-    total = _count(converted)
+    total = sum(shard.transitions for shard in converted)
     if size is not None and size > total:
         raise UsageError(
             f"`--dataset-size` must be at most {total}, the transitions in {folder}, got {size}; use fewer, or get "
@@ -118,7 +113,7 @@ def load_shards(
     if not any(shard.solved[str(task)] for shard in converted):
         warnings.warn(f"no state in {folder} achieves the task of {env_name}; every reward is negative", stacklevel=2)
     parts = [shard.shard(task) for shard in converted[:-1]]
-    parts.append(converted[-1].shard(task, None if size is None else size - _count(converted[:-1])))
+    parts.append(converted[-1].shard(task, None if size is None else size - total + converted[-1].transitions))
     settings = {
         "files": [shard.sha256 for shard in converted],
         "environment": name.env_id,
@@ -150,14 +145,25 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None = None) 
     names = shard_names(folder)
     if not names:
         raise UsageError(f"expected a folder of .npz files of {spec.name}, got none in {folder}; give another folder")
-    found = {name: find_converted(folder, name, spec) for name in names}
-    done = [shard for shard in itertools.takewhile(bool, found.values()) if shard]
-    if len(done) == len(names) or (size is not None and _count(done) >= size):
-        return _first(done, size)
-    with _making(folder), _tasks(spec) as tasks:
-        found = {name: find_converted(folder, name, spec) for name in names}  # another process may have converted some
-        _check_before(folder, found, spec, tasks, size)
-        return _convert_missing(folder, found, spec, tasks, size)
+    done: list[ConvertedShard] = []
+    tasks: Tasks = {}
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            if size is not None and sum(shard.transitions for shard in done) >= size:
+                break
+            shard = find_converted(folder, name, spec)
+            if shard is None and not tasks:
+                stack.enter_context(_making(folder))
+                tasks = stack.enter_context(_tasks(spec))
+                _check_before(folder, names[len(done) :], spec, tasks)
+                bar = stack.enter_context(progress_bar(f"converting {folder.name}", unit=" files", total=len(names)))
+            if tasks:
+                # another process may have converted it while this one waited for the lock
+                shard = find_converted(folder, name, spec) or _convert(folder, name, spec, tasks)
+                bar.update(len(done) + 1 - bar.n)
+            assert shard is not None
+            done.append(shard)
+    return done
 
 
 def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard | None:
@@ -174,19 +180,8 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
     if source.exists():
         state = source.stat()
         same = (state.st_size, state.st_mtime_ns) == (shard.bytes, shard.modified)
-        if not same and (state.st_size != shard.bytes or digest_of(source) != shard.sha256):
-            return None
+        return shard if same or (state.st_size == shard.bytes and digest_of(source) == shard.sha256) else None
     return shard
-
-
-def _count(shards: Sequence[ConvertedShard]) -> int:
-    return sum(shard.transitions for shard in shards)
-
-
-def _first(shards: Sequence[ConvertedShard], size: int | None) -> list[ConvertedShard]:
-    """Return the first files with at least this many transitions."""
-    totals = np.cumsum([shard.transitions for shard in shards])
-    return list(shards if size is None else shards[: int(np.searchsorted(totals, size)) + 1])
 
 
 @contextlib.contextmanager
@@ -213,46 +208,17 @@ def _tasks(spec: DatasetSpec) -> Iterator[Tasks]:
         }
 
 
-def _check_before(folder: Path, found: Found, spec: DatasetSpec, tasks: Tasks, size: int | None) -> None:
-    """Refuse files whose headers show that they cannot be converted, and a disk without room for the result."""
-    needed = files = transitions = 0
-    for name, shard in found.items():
-        if size is not None and transitions >= size:
-            break
-        if shard is not None:
-            transitions += shard.transitions
-            continue
+def _check_before(folder: Path, names: Sequence[str], spec: DatasetSpec, tasks: Tasks) -> None:
+    """Refuse files whose headers show that they cannot be converted."""
+    for name in names:
         source = folder / f"{name}.npz"
-        require_sound(check_structure(source, spec), spec, source)
-        require_sound(check_shapes(source, spec, tasks[1][1]), spec, source)
-        headers = read_npz_headers(source)
-        (rows, observation), (_, action) = headers["observations"][0], headers["actions"][0]
-        needed += rows * (4 * observation + 4 * action + 1 + 5 * NUM_TASKS)
-        files, transitions = files + 1, transitions + rows // 2  # or more: a trajectory has two rows or more
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UsageError(
-            f"the arrays of {files} files take {needed / _GIB:.1f} GiB, got {free / _GIB:.1f} GiB of free space in "
-            f"{folder}; make room, or use the first files with `--dataset-size N`"
-        )
+        if find_converted(folder, name, spec) is None:
+            require_sound(check_structure(source, spec) or check_shapes(source, spec, tasks[1][1]), spec, source)
 
 
-def _convert_missing(
-    folder: Path, found: Found, spec: DatasetSpec, tasks: Tasks, size: int | None
-) -> list[ConvertedShard]:
-    """Convert file after file until there are enough transitions."""
-    done: list[ConvertedShard] = []
-    with progress_bar(f"converting {folder.name}", unit=" files", total=len(found)) as bar:
-        for name, shard in found.items():
-            done.append(shard or _convert(folder / f"{name}.npz", folder / ARRAYS / name, spec, tasks))
-            bar.update()
-            if size is not None and _count(done) >= size:
-                break
-    return done
-
-
-def _convert(source: Path, target: Path, spec: DatasetSpec, tasks: Tasks) -> ConvertedShard:
+def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> ConvertedShard:
     """Convert one file; its folder appears when it is whole."""
+    source, target = folder / f"{name}.npz", folder / ARRAYS / name
     state = source.stat()
     digest = verified_sha256(source, spec)
     arrays = read_arrays(source, spec)
@@ -261,17 +227,17 @@ def _convert(source: Path, target: Path, spec: DatasetSpec, tasks: Tasks) -> Con
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     ends = arrays.pop("terminals")[valid] > 0
-    _save(temporary, "terminals", ends)
-    _save(temporary, "actions", arrays.pop("actions")[valid])
+    np.save(temporary / "terminals", ends)
+    np.save(temporary / "actions", arrays.pop("actions")[valid])
     observations = arrays.pop("observations")
-    _save(temporary, "final_observations", observations[~valid])
-    _save(temporary, "observations", observations[valid])
+    np.save(temporary / "final_observations", observations[~valid])
+    np.save(temporary / "observations", observations[valid])
     del observations
     solved = {}
     for task, (env_id, env) in tasks.items():
         rewards, masks = relabel(env_id, arrays, env)
-        _save(temporary, f"rewards-task{task}", rewards[valid])
-        _save(temporary, f"masks-task{task}", masks[valid] > 0)
+        np.save(temporary / f"rewards-task{task}", rewards[valid])
+        np.save(temporary / f"masks-task{task}", masks[valid] > 0)
         solved[str(task)] = int(np.count_nonzero(masks == 0))
     shard = ConvertedShard(
         folder=target,
@@ -293,7 +259,3 @@ def _convert(source: Path, target: Path, spec: DatasetSpec, tasks: Tasks) -> Con
     temporary.rename(target)
     sync(target.parent)
     return shard
-
-
-def _save(folder: Path, name: str, array: np.ndarray) -> None:
-    np.save(folder / f"{name}.npy", array)

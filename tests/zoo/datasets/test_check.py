@@ -53,9 +53,9 @@ def test_array_that_headers_show_to_be_wrong_is_found(write_dataset: Write, name
     [
         ("observations", 7, np.nan, "row 7"),
         ("actions", 3, 1.5, "row 3"),
-        ("terminals", 4, 0.5, "0.5"),
-        ("terminals", 11, 1, "row 11"),  # a trajectory of one row
-        ("terminals", -1, 0, "last row"),
+        ("terminals", 4, 0.5, "be 0 or 1"),
+        ("terminals", 11, 1, "1 rows at least"),  # a trajectory of one row
+        ("terminals", -1, 0, "0 at the end"),
     ],
 )
 def test_value_that_is_wrong_is_found_with_its_row(array: str, row: int, value: float, named: str) -> None:
@@ -109,7 +109,7 @@ def test_file_that_changed_after_its_checksum_was_written_is_found(write_dataset
 def test_unsolved_tasks_are_a_warning(write_dataset: Write) -> None:
     (finding,) = check_dataset(write_dataset(), SPEC)  # data lie within x, y in [0, 8], but for three rows at (20, 20)
     assert finding.severity == "warning"
-    assert finding.message.startswith("expected a state that achieves each task, got none for tasks 2, ")
+    assert finding.message.startswith("expected a state that achieves each task, got none for 2, ")
 
 
 def test_relabelling_in_parts_equals_distance_to_the_goal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,11 +43,9 @@ def test_every_family_equals_ogbenchs_own_loader(name: str, tmp_path: Path, monk
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ours = load_dataset(name, dataset_dir=tmp_path)
-        _, expected, expected_val = make_env_and_datasets(name, dataset_dir=tmp_path, compact_dataset=True)
-        val = load_dataset(name, dataset_dir=tmp_path, split="val")
+        _, expected, _ = make_env_and_datasets(name, dataset_dir=tmp_path, compact_dataset=True)
     for key in ("observations", "rewards", "masks", "terminals", "valids"):
         np.testing.assert_array_equal(getattr(ours, key), expected[key], err_msg=key)
-        np.testing.assert_array_equal(getattr(val, key), expected_val[key], err_msg=key)
     np.testing.assert_array_equal(ours.actions, np.clip(expected["actions"], -1 + 1e-5, 1 - 1e-5))
 
 
@@ -132,7 +130,6 @@ def test_one_file_of_a_large_dataset_can_be_given(write_dataset: Write) -> None:
         ({"dataset": "somewhere"}, "'somewhere'"),
         ({"dataset": "none.npz"}, "none.npz"),
         ({"dataset_size": 0}, "`dataset_size`"),
-        ({"split": "test"}, "`split`"),
     ],
 )
 def test_wrong_setting_is_refused(settings: dict[str, object], text: str) -> None:

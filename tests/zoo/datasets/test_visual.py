@@ -54,7 +54,7 @@ def test_images_are_read_as_they_are_and_labelled_as_states(states: Path, tmp_pa
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((16, 64, 64, 3), np.float32), "`observations` must be images as uint8 from 0 to 255, got float32"),
+        (np.zeros((16, 64, 64, 3), np.float32), "`observations` must be images as uint8 from 0 to 255 with 4 axes"),
         (np.zeros((16, 3, 64, 64), np.uint8), "must have rows of shape (64, 64, 3) as in the environment, got (3, 64,"),
     ],
 )

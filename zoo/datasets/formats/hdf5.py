@@ -151,7 +151,9 @@ def robomimic_environment(path: Path) -> tuple[str | None, str | None]:
 
     They are sought as text: reading the attribute that has them, HDF5's library never ends in some damaged files.
     """
-    found = []
+    found: list[str | None] = []
+    if not path.stat().st_size:  # which cannot be mapped
+        return None, None
     with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for name in (b"env_name", b"env_version"):
             match = re.search(rb'"%s": ?"([\w.]{1,40})"' % name, content)
