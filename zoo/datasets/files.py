@@ -65,41 +65,19 @@ def make_folder(folder: Path) -> None:
 def making(path: Path) -> Iterator[None]:
     """Lock a file or folder while it is made, by one process at a time; create its parent where it is missing.
 
-    If the work fails and has written nothing, what was created for it is removed. The operating system frees the lock
-    of a process that dies, so a killed process blocks no other.
+    The operating system frees the lock of a process that dies, so a killed process blocks no other.
     """
+    make_folder(path.parent)
     lock = FileLock(f"{path}.lock")
-    created = [folder for folder in (path, *path.parents) if not folder.exists()]
-    _acquire(lock, path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("waiting for another process that is writing %s", path)
+        lock.acquire()
     try:
         yield
-    except BaseException:
-        _remove_unused(created, Path(lock.lock_file))
-        raise
     finally:
         lock.release()
-
-
-def _acquire(lock: FileLock, path: Path) -> None:
-    waits = False
-    while not lock.is_locked:
-        make_folder(path.parent)
-        try:
-            lock.acquire(timeout=-1 if waits else 0)
-        except Timeout:
-            log.info("waiting for another process that is writing %s", path)
-            waits = True
-        except FileNotFoundError:  # the process that had the lock failed, and removed the folder that it had created
-            continue
-
-
-def _remove_unused(created: list[Path], lock_file: Path) -> None:
-    """Remove folders that were created for nothing, innermost first; they may hold only the lock."""
-    for folder in created:
-        with contextlib.suppress(OSError):  # it is a file, or holds something
-            if folder == lock_file.parent and list(folder.iterdir()) == [lock_file]:
-                lock_file.unlink()
-            folder.rmdir()
 
 
 def is_settled(train: Path, existing: str) -> bool:

@@ -167,7 +167,7 @@ def test_every_file_but_the_pickled_ones_arrives_in_ocbenchs_place(server: Serve
     assert len([path for path, _ in server.behaviour.requests if path.endswith(".npz")]) == 4
     manifest = tmp_path / ".cache" / "ocbench" / sets.REVISION / "manifest.jsonl"  # where OCBench reads it
     assert manifest.read_bytes() == server.behaviour.files["manifest.jsonl"]
-    assert {file.path for file in hosted_files(TASK, tmp_path)} == set(server.behaviour.files) - {"manifest.jsonl"}
+    assert set(hosted_files(TASK, tmp_path)) == set(server.behaviour.files) - {"manifest.jsonl"}
     with pytest.raises(UsageError, match="expected no dataset yet"):
         download_ocbench(TASK, tmp_path)
 

@@ -8,7 +8,6 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,23 +27,7 @@ REVISION = "fd771640f7a47879d8b06657fe05389641b5bff9"
 HOSTS = (f"https://huggingface.co/datasets/seohongpark/ocbench/resolve/{REVISION}",)
 MANIFEST = "manifest.jsonl"
 _MOST_MANIFEST_BYTES = 1 << 24
-
-
-@dataclass(frozen=True)
-class Hosted:
-    """A file of a dataset that OCBench hosts.
-
-    :param path: below the folder of all datasets.
-    :param size: in bytes.
-    """
-
-    path: str
-    size: int
-
-    @property
-    def is_training(self) -> bool:
-        """Whether it is trained on; the others are for validation."""
-        return not self.path.endswith("-val.npz")
+_VALIDATION = "-val.npz"
 
 
 def dataset_root(dataset_dir: str | Path | None = None) -> Path:
@@ -143,53 +126,47 @@ def download_ocbench(
     files = _selected(task, dataset_dir, count)
     folder = hosted_folder(task, dataset_dir)
     with making(folder):
-        missing = [file for file in files if not (root / file.path).exists()]
-        if not missing and is_settled(root / files[-1].path, existing):
+        missing = [path for path in files if not (root / path).exists()]
+        if not missing and is_settled(root / list(files)[-1], existing):
             return folder
-        wanted = files if existing == "replace" else missing
-        size = sum(file.size for file in wanted)
+        wanted = list(files) if existing == "replace" else missing
+        size = sum(files[path] for path in wanted)
         log.info("downloading %s: %d files, %.2f GB, to %s", task.gpu_name, len(wanted), size / 1e9, folder)
-        for file in wanted:
-            parent = PurePosixPath(file.path).parent
-            download_file(
-                root / file.path,
-                [f"{source}/{parent}" for source in sources],
-                functools.partial(_find_problems, file),
-            )
+        for path in wanted:
+            folders = [f"{source}/{PurePosixPath(path).parent}" for source in sources]
+            download_file(root / path, folders, functools.partial(_find_problems, files[path]))
     return folder
 
 
-def _selected(task: OcbenchTask, dataset_dir: str | Path | None, num_files: int | None) -> list[Hosted]:
-    """Return the files to download, each training file after its validation file."""
-    hosted = {file.path: file for file in hosted_files(task, dataset_dir)}
-    training = sorted(path for path, file in hosted.items() if file.is_training)[:num_files]
+def _selected(task: OcbenchTask, dataset_dir: str | Path | None, num_files: int | None) -> dict[str, int]:
+    """Return the files to download and their bytes, each training file after its validation file."""
+    hosted = hosted_files(task, dataset_dir)
+    training = [path for path in hosted if not path.endswith(_VALIDATION)][:num_files]
     if not training:
         raise DownloadError(
             f"OCBench hosts no dataset of {task.gpu_name}; generate it with `zoo dataset generate {task.name}`"
         )
-    validation = [hosted.get(f"{path.removesuffix('.npz')}-val.npz") for path in training]
-    return [
-        file for pair in zip(validation, map(hosted.get, training), strict=True) for file in pair if file is not None
-    ]
+    pairs = ((path.removesuffix(".npz") + _VALIDATION, path) for path in training)
+    return {path: hosted[path] for pair in pairs for path in pair if path in hosted}
 
 
-def hosted_files(task: OcbenchTask, dataset_dir: str | Path | None = None) -> list[Hosted]:
-    """Return the files that OCBench hosts for a task, by the list that was downloaded before; none without it."""
+def hosted_files(task: OcbenchTask, dataset_dir: str | Path | None = None) -> dict[str, int]:
+    """Return the files that OCBench hosts for a task, by the list that was downloaded before; none without it.
+
+    :return: path below the folder of all datasets -> bytes, sorted.
+    """
     manifest = _manifest_path(dataset_dir)
     if not manifest.exists():
-        return []
+        return {}
     folder = hosted_folder(task, dataset_dir).relative_to(dataset_root(dataset_dir)).as_posix()
     try:
         entries = [json.loads(line) for line in read_text(manifest, _MOST_MANIFEST_BYTES).splitlines() if line]
-        return [
-            Hosted(str(entry["path"]), int(entry["bytes"]))
-            for entry in entries
-            if entry["kind"] == "data" and re.fullmatch(rf"{folder}/[^/]+\.npz", entry["path"])
-        ]
+        found = {str(entry["path"]): int(entry["bytes"]) for entry in entries if entry["kind"] == "data"}
     except (DamagedFile, OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{manifest} must list OCBench's files, one JSON mapping a line: {error}; remove it"
         ) from error
+    return {path: size for path, size in sorted(found.items()) if re.fullmatch(rf"{folder}/[^/]+\.npz", path)}
 
 
 def _manifest_path(dataset_dir: str | Path | None) -> Path:
@@ -197,17 +174,19 @@ def _manifest_path(dataset_dir: str | Path | None) -> Path:
     return dataset_root(dataset_dir) / ".cache" / "ocbench" / REVISION / MANIFEST
 
 
-def _missing(task: OcbenchTask, dataset_dir: str | Path | None) -> list[Hosted]:
+def _missing(task: OcbenchTask, dataset_dir: str | Path | None) -> list[str]:
     """Return the training files that OCBench hosts and that are not here, as far as is known."""
     root = dataset_root(dataset_dir)
-    return [f for f in hosted_files(task, dataset_dir) if f.is_training and not (root / f.path).exists()]
+    return [
+        path for path in hosted_files(task, dataset_dir) if not (path.endswith(_VALIDATION) or (root / path).exists())
+    ]
 
 
-def _find_problems(file: Hosted, path: Path) -> list[str]:
-    """Return what is wrong with a downloaded file."""
+def _find_problems(expected: int, path: Path) -> list[str]:
+    """Return what is wrong with a downloaded file, given its bytes."""
     size = path.stat().st_size
-    if size != file.size:
-        return [f"expected {file.size:,} bytes, got {size:,}"]
+    if size != expected:
+        return [f"expected {expected:,} bytes, got {size:,}"]
     return find_damage(path) or ([] if is_ocbench_format([path]) else ["it is not in OCBench's format"])
 
 
