@@ -321,8 +321,9 @@ def _from_ends(name: str, rows: Arrays, ends: np.ndarray, terminated: np.ndarray
     """
     for key in ("observations", "rewards"):
         require_rows(name, key, rows[key], len(rows["actions"]))
-    episodes, begin = [], 0
-    for end in np.flatnonzero(np.append(ends[:-1], True)):
+    episodes = []
+    begin = 0
+    for end in map(int, np.flatnonzero(np.append(ends[:-1], True))):
         seen, part = rows["observations"][begin : end + 1], slice(begin, end + int(terminated[end]))
         if terminated[end]:
             seen = np.concatenate([seen, seen[-1:]])
