@@ -159,11 +159,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if args.output:
             result["report"] = str(write_report(args.output, content))
         if args.print or not (args.json or args.output):
-            from zoo.report.page.caveats import warnings
             from zoo.report.tables.terminal import print_tables
 
-            sentences = warnings(found, inputs.own, inputs.sets, inputs.failed, content.expected)
-            print_tables(content.verdicts, sentences, content.tables)
+            print_tables(content.verdicts, content.warnings, content.tables)
     return result
 
 

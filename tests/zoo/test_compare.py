@@ -214,7 +214,6 @@ def test_runs_with_returns_only_are_compared_by_their_return(logs, report, compa
     assert {"verdict_online_return", "tasks_online_return", "profiles_return", "environments_return"} <= files
     page = (report / "report.html").read_text()
     assert "Online, return: 2 methods on 1 common task, scored at 2,000 steps." in page
-    assert "Scores are mean returns of the last evaluation of a phase" in page
     assert "success" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL).lower()
 
 
@@ -285,7 +284,7 @@ def test_differences_from_a_published_set_come_first(logs, capsys, algo):
     for expected in ("net_arch 128x3 against 64x2", "eval_episodes 20 against 50", "batch_size 256 against 128"):
         assert expected in first
     assert ("inverse_temperature 3.0 against 1.21" in first) == (algo == "qam")
-    assert f"{algo} departs from the protocol of profile qam: eval_episodes 20 instead of 50" in output
+    assert f"{algo} departs from the protocol of its profile: eval_episodes 20 instead of 50" in output
 
 
 def test_neither_torch_nor_rliable_is_imported():
@@ -360,13 +359,13 @@ def test_sets_of_different_suites_have_a_table_each_beside_that_of_their_common_
     common, qam, fql = (
         (report / "tables" / f"aggregates_offline{end}.md").read_text() for end in ("", "_qam50", "_fql50")
     )
-    assert common.startswith("**Aggregates, offline, 40 common tasks, 1,000,000 steps.**")
-    assert "the 40 tasks that all methods have (antmaze-giant-navigate (5 tasks), " in common
-    assert qam.startswith("**Aggregates, offline, 50 tasks of qam50, ")
+    assert common.startswith("**Aggregates, offline, 40 common tasks.**")
+    assert "40 common tasks (antmaze-giant-navigate (5 tasks), " in common
+    assert qam.startswith("**Aggregates, offline, 50 tasks of qam50.**")
     assert "Half" not in qam
-    assert fql.startswith("**Aggregates, offline, 50 tasks of fql50, 8 seeds, 1,000,000 steps.**")
-    assert "| Half | **50.0** | - |" in fql
-    assert "<b>Aggregates, offline, 50 tasks of fql50, 8 seeds, 1,0" in (report / "report.html").read_text()
+    assert fql.startswith("**Aggregates, offline, 50 tasks of fql50.**")
+    assert "| Half | **50.0** | - | 8 | - | 1,000,000 |" in fql
+    assert "<b>Aggregates, offline, 50 tasks of fql50.</b>" in (report / "report.html").read_text()
     compared_sets("qam2026")  # tables of an older report go
     assert not list((report / "tables").glob("aggregates_*50.*"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 from packaging.version import Version
@@ -19,17 +20,11 @@ from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import count, shortened
 from zoo.runs.read import RunTables, short_name, split_environment
-from zoo.runs.scores import KINDS, RETURN, SUCCESS
+from zoo.runs.scores import RETURN, SUCCESS
 
+Value = TypeVar("Value")
 REWARDS_CHANGED = Version("1.2.0")
 """Version of OGBench since which single-task rewards come at another step (ogbench#34)."""
-_PLURAL = dict(
-    zip(
-        KINDS,
-        ("success rates", "shares of returns above a threshold", "mean returns", "normalised returns"),
-        strict=True,
-    )
-)
 
 
 def describe_phases(comparisons: Sequence[Comparison]) -> str:
@@ -37,24 +32,14 @@ def describe_phases(comparisons: Sequence[Comparison]) -> str:
     sentences = []
     for comparison in comparisons:
         for phase in comparison.phases.values():
-            where = phase.tasks_label if phase.suite is None else f"the {phase.tasks_label}"
+            where = phase.tasks_label
             if not phase.tasks:
                 where = f"{count(len(phase.per_task), 'task')}, none of them common to all"
-            steps = {steps_text(steps) for steps in phase.step_ranges.values()}
-            step = f", scored at {steps.pop()} steps" if len(steps) == 1 else ""
+            steps = sorted({steps_text(steps) for steps in phase.step_ranges.values()})
             methods = count(len(phase.aggregates) or len(phase.coverage), "method")
-            label = _label(comparison, phase)
-            sentences.append(f"{label[0].upper()}{label[1:]}: {methods} on {where}{step}.")
+            label = f"{phase.name.capitalize()}{comparison.kind.title}"
+            sentences.append(f"{label}: {methods} on {where}, scored at {' or '.join(shortened(steps))} steps.")
     return " ".join(sentences)
-
-
-def describe_kinds(comparisons: Sequence[Comparison]) -> str:
-    """Return what the scores are, in one or two sentences."""
-    kinds = [_PLURAL[comparison.kind.name] for comparison in comparisons]
-    words = " and ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1])))
-    apart = " Each kind of score is compared on its own." if len(kinds) > 1 else ""
-    unless = ", unless a note says otherwise" if any(map(scored_otherwise, comparisons)) else ""
-    return f"Scores are {words} of the last evaluation of a phase, never of the best one{unless}.{apart}"
 
 
 def warnings(
@@ -70,17 +55,18 @@ def warnings(
     :param failed: what failed runs count for, see `zoo.report.survival.failed_scores`.
     :param expected: gives the settings that are behind published scores.
     """
+    methods, skipped = comparisons[0].methods, own.skipped()
+    shown = own.runs[own.runs["problem"].isna() & own.runs["method"].isin(list(methods))]
     result = _differences_from_sets(comparisons, sets, expected)
-    skipped = own.skipped()
     if skipped:
         few = f"{len(skipped)} of {len(own.runs)} run folders did not finish, or do not count"
         result.append(f"{few}; each is listed with its reason.")
-    tallies = {name: method.tally(method.tallies) for name, method in comparisons[0].methods.items()}
-    result += describe_tallies({name: tally for name, tally in tallies.items() if tally is not None}, failed)
-    shown = own.runs[own.runs["problem"].isna() & own.runs["method"].isin(list(comparisons[0].methods))]
-    result += _rewards_of_other_versions(shown, sets)
-    result += _unfinished_sets(sets)
-    result += _departures(comparisons, sets)
+    result += describe_tallies({name: method.tally(method.tallies) for name, method in methods.items()}, failed)
+    result += _rewards_of_other_versions(shown, sets) + _unfinished_sets(sets)
+    for name, method in methods.items():
+        departures = {task: method.departures.get(task, ()) for task in _shown_tasks(comparisons, name)}
+        if any(departures.values()):
+            result.append(f"{name} departs from the protocol of its profile: {_gathered(departures)}.")
     result += _different_thresholds(shown)
     result += [
         f"Scoring of {', '.join(shortened(names))}: {scoring}. Other scores are those of the last evaluation."
@@ -88,43 +74,46 @@ def warnings(
     ]
     for comparison in comparisons:
         for phase in comparison.phases.values():
-            result += _warnings_of_phase(comparison, phase)
+            label = f"{phase.name}{comparison.kind.title}: "
+            result += [label + sentence for sentence in _warnings_of_phase(comparison, phase)]
     return result + _warnings_of_seeds(comparisons)
 
 
 def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
     """Return what limits the comparison in one phase."""
     result = []
-    label = _label(comparison, phase)
     for name in phase.strays:
-        has = f"{name} has only {_listed(phase.coverage[name])}"
         kept = label_of(phase.tasks, phase.suite)
-        result.append(f"{label}: {has}; aggregates leave it out, so that the others keep their {kept}.")
+        has = f"{name} has only {_listed(phase.coverage[name])}"
+        result.append(f"{has}; aggregates leave it out, so that the others keep their {kept}.")
     if not phase.tasks:
-        result.append(
-            f"{label}: no aggregate is possible, because no environment was run by all methods: {_who_has_what(phase)}."
-        )
+        who = shortened(f"{name} has {_listed(tasks)}" for name, tasks in sorted(phase.coverage.items()))
+        why = "no aggregate is possible, because no environment was run by all methods"
+        result.append(f"{why}: {'; '.join(who)}.")
     elif phase.left_out:
         what = "aggregates" if phase.aggregates else "probabilities of improvement"
-        lacking: dict[tuple[str, ...], list[str]] = {}  # methods -> tasks
-        for task, names in phase.left_out.items():
-            lacking.setdefault(tuple(names), []).append(task)
+        lacking = _by_value({task: tuple(names) for task, names in phase.left_out.items()})
         missing = "; ".join(f"{_listed(tasks)} ({', '.join(shortened(names))})" for names, tasks in lacking.items())
-        result.append(f"{label}: {what} leave out tasks that some methods lack: {missing}.")
-    result += _not_averaged(comparison, phase)
+        result.append(f"{what} leave out tasks that some methods lack: {missing}.")
+    without = [name for name in sorted(phase.coverage) if name not in (*phase.aggregates, *phase.strays)]
+    if phase.aggregates and without:
+        why = "published are means of whole domains, not of single tasks"
+        result.append(f"no aggregate of {', '.join(shortened(without))}: {why}.")
+    sources = {name: method.source for name, method in comparison.methods.items() if not method.is_own}
+    absent = sorted({*sources.values()} - {sources.get(name) for name in phase.coverage})
+    if absent and comparison.kind is SUCCESS:
+        result.append(f"no scores of {', '.join(absent)}.")
     if comparison.kind is RETURN and len(phase.tasks) > 1:
         result.append(
-            f"{label}: returns of {len(phase.tasks)} environments are not averaged, because each has its own "
-            "scale; --reference-scores puts them on a common one."
+            f"returns of {len(phase.tasks)} environments are not averaged, because each has its own scale; "
+            "--reference-scores puts them on a common one."
         )
-    by_steps: dict[str, list[str]] = {}
-    for name, steps in phase.step_ranges.items():
-        by_steps.setdefault(steps_text(steps), []).append(name)
+    by_steps = _by_value({name: steps_text(steps) for name, steps in phase.step_ranges.items()})
     if len(by_steps) > 1:
         found = "; ".join(f"{text} ({', '.join(shortened(names))})" for text, names in by_steps.items())
-        result.append(f"{label}: methods were scored at different steps: {found}.")
+        result.append(f"methods were scored at different steps: {found}.")
     if phase.uneven_seeds:
-        result.append(f"{label}: unequal numbers of seeds between tasks: {', '.join(phase.uneven_seeds)}.")
+        result.append(f"unequal numbers of seeds between tasks: {', '.join(phase.uneven_seeds)}.")
     return result
 
 
@@ -172,25 +161,6 @@ def _rewards_of_other_versions(runs: pd.DataFrame, sets: Sequence[PublishedSet])
     ]
 
 
-def _not_averaged(comparison: Comparison, phase: Phase) -> list[str]:
-    """Return who is missing in the aggregates: methods that have whole domains only, and sets without the phase."""
-    result = []
-    label = _label(comparison, phase)
-    missing = [name for name in sorted(phase.coverage) if name not in (*phase.aggregates, *phase.strays)]
-    if phase.aggregates and missing:
-        result.append(
-            f"{label}: no aggregate of {', '.join(shortened(missing))}: published are means of whole domains, not of "
-            "single tasks."
-        )
-    if comparison.kind is SUCCESS:
-        sources = {name: method.source for name, method in comparison.methods.items() if not method.is_own}
-        present = {sources[name] for name in phase.coverage if name in sources}
-        absent = sorted(set(sources.values()) - present)
-        if absent:
-            result.append(f"{label}: {', '.join(absent)} {'has' if len(absent) == 1 else 'have'} no scores.")
-    return result
-
-
 def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> list[str]:
     """Return which methods have too few seeds."""
     seeds: dict[str, int] = {}
@@ -221,35 +191,13 @@ def _differences_from_sets(
     for comparison in (found for found in comparisons if found.kind is SUCCESS):
         phase = PHASES[-1] if PHASES[-1] in comparison.phases else PHASES[0]
         for published in sets:
+            theirs = [m.protocols for m in comparison.methods.values() if m.source == published.name]
+            domains = set().union(*theirs)
             for name, method in comparison.methods.items():
-                tasks = _compared_tasks(comparison, published, name) if method.is_own else []
-                differences = {task: set_differences(phase, method, task, published, expected) for task in tasks}
-                if any(differences.values()):
-                    result.append(f"{name} was not run as {published.name} was: {_gathered(differences)}.")
-    return result
-
-
-def _compared_tasks(comparison: Comparison, published: PublishedSet, name: str) -> list[str]:
-    """Return the environments of a method in whose domains a published set has scores beside it."""
-    covered = {domain for m in comparison.methods.values() if m.source == published.name for domain in m.protocols}
-    return [task for task in _shown_tasks([comparison], name) if split_environment(task)[1] in covered]
-
-
-def _departures(comparisons: Sequence[Comparison], sets: Sequence[PublishedSet]) -> list[str]:
-    """Return which methods depart from the protocol of their profile, and where.
-
-    Beside the scores of a set of that profile, `_differences_from_sets` says it.
-    """
-    result = []
-    for name, method in comparisons[0].methods.items():
-        found = {task: method.departures.get(task, ()) for task in _shown_tasks(comparisons, name)}
-        for published in sets:
-            for task in _compared_tasks(comparisons[0], published, name):
-                if method.is_own and method.protocols[task]["profile"] == published.protocol.get("profile"):
-                    found[task] = ()
-        profiles = {str(method.protocols[task]["profile"]): None for task in found if found[task]}
-        if profiles:
-            result.append(f"{name} departs from the protocol of profile {', '.join(profiles)}: {_gathered(found)}.")
+                tasks = [t for t in _shown_tasks([comparison], name) if split_environment(t)[1] in domains]
+                found = {t: set_differences(phase, method, t, published, expected) for t in tasks if method.is_own}
+                if any(found.values()):
+                    result.append(f"{name} was not run as {published.name} was: {_gathered(found)}.")
     return result
 
 
@@ -261,30 +209,21 @@ def _shown_tasks(comparisons: Sequence[Comparison], name: str) -> list[str]:
 
 def _gathered(phrases: Mapping[str, Sequence[str]]) -> str:
     """Return the phrases of environments, each once, with the environments that it is about."""
-    where: dict[str, list[str]] = {}  # phrase -> environments
-    for environment, found in phrases.items():
-        for phrase in found:
-            where.setdefault(phrase, []).append(environment)
-    together: dict[tuple[str, ...], list[str]] = {}  # environments -> phrases
-    for phrase, places in where.items():
-        together.setdefault(tuple(places), []).append(phrase)
+    every = dict.fromkeys(phrase for found in phrases.values() for phrase in found)
+    where = {phrase: tuple(place for place, found in phrases.items() if phrase in found) for phrase in every}
     everywhere = f"all {len(phrases)} environments"
     return "; ".join(
         f"{', '.join(shortened(found, 12))} ({everywhere if 1 < len(places) == len(phrases) else _listed(places)})"
-        for places, found in together.items()
+        for places, found in _by_value(where).items()
     )
 
 
-def _who_has_what(phase: Phase) -> str:
-    """Return which methods have which environments; methods with the same ones together."""
-    owners: dict[tuple[str, ...], list[str]] = {}
-    for name, tasks in sorted(phase.coverage.items()):
-        owners.setdefault(tuple(tasks), []).append(name)
-    phrases = [
-        f"{', '.join(shortened(names))} {'has' if len(names) == 1 else 'have'} {_listed(tasks)}"
-        for tasks, names in owners.items()
-    ]
-    return "; ".join(shortened(phrases))
+def _by_value(found: Mapping[str, Value]) -> dict[Value, list[str]]:
+    """Return value -> the keys that have it."""
+    result: dict[Value, list[str]] = {}
+    for key, value in found.items():
+        result.setdefault(value, []).append(key)
+    return result
 
 
 def _listed(environments: Sequence[str]) -> str:
@@ -294,8 +233,3 @@ def _listed(environments: Sequence[str]) -> str:
         for domain, names in by_domain(environments).items()
     ]
     return ", ".join(shortened(places))
-
-
-def _label(comparison: Comparison, phase: Phase) -> str:
-    """Return the phase and, unless it is success, the kind of its scores."""
-    return phase.name + comparison.kind.title

@@ -27,7 +27,7 @@ from zoo.report.cost import NO_COSTS, Costs
 from zoo.report.figures.drawings import Names, colours, page_data, phase_of
 from zoo.report.figures.plots import FORMATS, SHEETS, all_figures, save
 from zoo.report.inputs import Inputs
-from zoo.report.page.caveats import describe_kinds, describe_phases, warnings
+from zoo.report.page.caveats import describe_phases, warnings
 from zoo.report.page.results import json_text, to_json
 from zoo.report.page.scripts import FOLDER, content_security_policy, scripts
 from zoo.report.published_scores import suite_names
@@ -100,6 +100,12 @@ class Content:
     def verdicts(self) -> list[tuple[str, str]]:
         """What the report says first: the verdict of each phase, and what it rests on."""
         return verdict_sentences(self.comparisons)
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What a reader must know before believing a number."""
+        inputs = self.inputs
+        return warnings(self.comparisons, inputs.own, inputs.sets, inputs.failed, self.expected)
 
     @cached_property
     def tables(self) -> list[Table]:
@@ -209,9 +215,7 @@ def to_html(content: Content) -> str:
             contents=[],
             baseline_of=baseline_of,
             phases=describe_phases(content.comparisons),
-            kinds=describe_kinds(content.comparisons),
-            warnings=warnings(content.comparisons, inputs.own, inputs.sets, inputs.failed, content.expected),
-            skipped=content.inputs.own.skipped(),
+            skipped=inputs.own.skipped(),
             has_own=any(method.is_own for method in methods.values()),
             versions=", ".join(f"{name} {version(name)}" for name in _PACKAGES)
             + f", Python {platform.python_version()}",

@@ -18,6 +18,8 @@ CONTRADICTION = (
     "few large differences on the other"
 )
 """What it means that an `Improvement` is contradictory."""
+NO_INTERVAL = "(no interval)"
+"""The detail of an estimate whose resamples all agree."""
 SHOWN_METRICS = ("mean", "iqm")
 """The aggregates that tables show; the median and the optimality gap are in the JSON only."""
 
@@ -41,7 +43,6 @@ class Table:
     """One table in words and in numbers.
 
     :param data: the numbers, one row each, for the CSV file; scores are fractions.
-    :param full_rows: the rows in files, where the page has no room for all of that.
     """
 
     name: str
@@ -50,7 +51,6 @@ class Table:
     header: list[str]
     rows: list[list[Entry]]
     data: list[dict[str, Any]] = field(default_factory=list)
-    full_rows: list[list[Entry]] = field(default_factory=list)
 
 
 def best_point(estimates: Iterable[Estimate | None]) -> float:
@@ -94,18 +94,11 @@ def number_entry(estimate: Estimate, scale: float, digits: int) -> Entry:
         shown = round(scale * value, 9)  # a tie is decided by its value, not by the order in which it was summed
         return with_minus(f"{shown:z,.{digits}f}")  # z: zero has no sign
 
-    detail = "(no interval)" if estimate.kind == UNSURE else ""
+    detail = NO_INTERVAL if estimate.kind == UNSURE else ""
     if estimate.interval is not None:
         ends = [text(bound) for bound in estimate.interval]
         detail = "\N{EN DASH}" if {*ends} == {text(estimate.point)} else f"[{', '.join(ends)}]"
     return Entry(text(estimate.point), detail)
-
-
-def unsure_note(estimates: Iterable[Estimate | None]) -> str:
-    """Return, after a space, why estimates with several seeds have no interval; empty where all of them have one."""
-    if all(estimate is None or estimate.kind != UNSURE for estimate in estimates):
-        return ""
-    return " No interval: all resamples of so few seeds give this number, which says nothing about other seeds."
 
 
 def seeds_text(seeds: tuple[int, int]) -> str:

@@ -51,7 +51,7 @@ def to_markdown(table: Table) -> str:
     rows = [
         map(_markdown, table.header),
         ["---"] * len(table.header),
-        *(map(cell, row) for row in table.full_rows or table.rows),
+        *(map(cell, row) for row in table.rows),
     ]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([f"**{_markdown(table.title)}.** {_markdown(table.caption)}", "", *lines, ""])
@@ -63,12 +63,11 @@ def to_latex(table: Table, width: str = "page") -> str:
     :param width: where it stands, one of `zoo.report.figures.plots.SHEETS`.
     """
     place = "table" if width == "column" else "table*"
-    written = table.full_rows or table.rows
-    longest = [max(len(entry.plain) for entry in column) for column in zip(*written, strict=True)]
+    longest = [max(len(entry.plain) for entry in column) for column in zip(*table.rows, strict=True)]
     types = "".join("p{4cm}" if letters > _LONG else "l" if k == 0 else "c" for k, letters in enumerate(longest))
     header, *rows = (
         " & ".join(row) + r" \\"
-        for row in (map(latex, table.header), *([_latex_cell(e, len(row) > _MANY) for e in row] for row in written))
+        for row in (map(latex, table.header), *([_latex_cell(e, len(row) > _MANY) for e in row] for row in table.rows))
     )
     body = "\n".join(rows)
     return rf"""% \usepackage{{adjustbox,booktabs}}; with \usepackage[T1]{{fontenc}} also lmodern, else T1 sets bitmaps

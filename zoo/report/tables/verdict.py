@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from zoo.report.comparison import Comparison, Phase, ranking
 from zoo.report.significance import family_of, subject_of, without_tasks
 from zoo.report.statistics.aggregates import FRACTION
-from zoo.report.statistics.estimates import FEW_SEEDS, Estimate, Improvement
+from zoo.report.statistics.estimates import FEW_SEEDS, Improvement
 from zoo.report.statistics.seeds_needed import plan_seeds, with_typical_spread
 from zoo.report.tables.entries import (
     CONTRADICTION,
@@ -23,11 +23,10 @@ from zoo.report.tables.entries import (
     digits_of,
     estimate_data,
     number_entry,
-    unsure_note,
 )
-from zoo.report.tables.scores import by_domain, finished_note
+from zoo.report.tables.scores import by_domain, phase_table
 from zoo.runs.protocol import count, shortened
-from zoo.runs.scores import RETURN, SUCCESS, Kind
+from zoo.runs.scores import RETURN, SUCCESS
 
 BETTER, WORSE, EQUIVALENT = "better", "worse", "equivalent"
 BOTH_FAIL, BOTH_SOLVE, UNCLEAR, UNTESTED = "both fail", "both solve", "unclear", "untested"
@@ -97,14 +96,9 @@ def _undecided(comparison: Comparison, phase: Phase, pair: tuple[str, str]) -> s
 
 def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     """Return how the subject of a phase compares with each other method; without rows where nothing is compared."""
-    kind, found = comparison.kind, verdicts(comparison, phase)
-    name, subject = f"verdict_{phase.name}{kind.suffix}", subject_of(comparison, phase)
-    if subject is None:
-        return Table(name, "", "", [], [])
+    kind, found, subject = comparison.kind, verdicts(comparison, phase), str(subject_of(comparison, phase))
     digits = digits_of(kind, (v.improvement.difference for v in found))
     has_difference = any(v.improvement.difference is not None for v in found)
-    header = ["against", *(["difference of means"] if has_difference else []), "p value (Holm)"]
-    header += ["probability of improvement", "tasks won / lost / undecided", "verdict"]
     rows, data = [], []
     for v in found:
         pair = v.improvement
@@ -113,65 +107,56 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
         if pair.difference is not None:
             row.append(number_entry(pair.difference, kind.scale, digits))
             data[-1] |= estimate_data("difference", pair.difference)
-        word = Entry(v.outcome + (" §" if pair.is_contradictory else ""), is_bold=v.is_clear)
-        chance = number_entry(pair.probability, 1, 2)
-        rows.append([*row, Entry(_p_text(v.p_value)), chance, Entry(str(pair.tasks)), word])
+        p_text = "-" if v.p_value is None else "< 0.001" if v.p_value < 0.001 else f"{v.p_value:.3f}"
+        row += [Entry(p_text), number_entry(pair.probability, 1, 2), Entry(str(pair.tasks))]
+        rows.append([*row, Entry(v.outcome + (" §" if pair.is_contradictory else ""), is_bold=v.is_clear)])
         data[-1] |= {"p_holm": v.p_value, "won": pair.tasks.won, "lost": pair.tasks.lost}
         data[-1] |= {"undecided": pair.tasks.undecided, "verdict": v.outcome}
-    title = f"{comparison.methods[subject].title} against each other method, {phase.name}{kind.title}"
-    return Table(name, title, _caption(comparison, phase, found, has_difference), header, rows, data)
+    header = ["against", *(["difference of means"] if has_difference else []), "p value (Holm)"]
+    header += ["probability of improvement", "tasks won / lost / undecided", "verdict"]
+    caption = (
+        f"Difference: its mean minus the other's, with a 95% t-interval. Verdict and p value: "
+        f"{family_of(comparison, phase).describe()}. Equivalent: surely less than {100 * comparison.resolve:g} points "
+        f"apart (two one-sided tests, Holm). Both fail or solve: means below {LEAST_BEST:.0%} or above "
+        f"{1 - LEAST_BEST:.0%}. Tasks are won or lost by a family of their own, which decides no verdict."
+    )
+    names = [subject, *(v.other for v in found)] if found else []
+    title = f"{comparison.methods[subject].title} against each other method" if found else ""
+    return phase_table("verdict", title, comparison, phase, caption, header, rows, data, names)
 
 
 def verdict_sentences(comparisons: Sequence[Comparison]) -> list[tuple[str, str]]:
     """Return the answer for the first screen, for each kind of scores and phase: the verdict, and what it rests on."""
-    result = []
-    for comparison in comparisons:
-        for phase in comparison.phases.values():
-            found = verdicts(comparison, phase)
-            if found:
-                result.append(_sentences(comparison, phase, found))
-            elif phase.aggregates:
-                result.append((_means_alone(comparison, phase), ""))
-    return result
-
-
-def _means_alone(comparison: Comparison, phase: Phase) -> str:
-    """Return what is said where nothing can be compared: of one method alone, or of means without single runs."""
-    best = max(sorted(phase.aggregates), key=lambda name: phase.aggregates[name].estimates["mean"].point)
-    score = _score_text(phase.aggregates[best].estimates["mean"], comparison.kind)
-    if len(phase.aggregates) == 1:
-        return f"{_where(comparison, phase, best, ',')}{score}."
-    return f"{_where(comparison, phase, best, ' leads')}{score}. Means without single runs decide nothing."
-
-
-def _where(comparison: Comparison, phase: Phase, name: str, does: str) -> str:
-    """Return the beginning of a sentence about a method."""
-    tasks = count(len(phase.tasks), "task")
-    return f"{comparison.methods[name].title}{does} {phase.name}{comparison.kind.title}, {tasks}: "
+    return [
+        _sentences(comparison, phase, verdicts(comparison, phase))
+        for comparison in comparisons
+        for phase in comparison.phases.values()
+        if phase.improvements or phase.aggregates
+    ]
 
 
 def _sentences(comparison: Comparison, phase: Phase, found: Sequence[Verdict]) -> tuple[str, str]:
-    """Return the verdict of one phase in words, and what it rests on."""
+    """Return the verdict of one phase in words, and what it rests on: nothing where nothing can be compared."""
     kind, methods = comparison.kind, comparison.methods
-    subject = str(subject_of(comparison, phase))
-    text = _where(comparison, phase, subject, "," if subject == comparison.focus else " leads")
-    cell = phase.aggregates.get(subject)
-    if cell is not None:
-        text += f"{_score_text(cell.estimates['mean'], kind)}. "
+    means = {name: cell.estimates["mean"] for name, cell in phase.aggregates.items()}
+    subject = subject_of(comparison, phase) or max(sorted(means), key=lambda name: means[name].point)
+    does = "," if subject == comparison.focus or len(means) == 1 else " leads"
+    text = f"{methods[subject].title}{does} {phase.name}{kind.title}, {count(len(phase.tasks), 'task')}: "
+    if subject in means:
+        entry = number_entry(means[subject], kind.scale, digits_of(kind, [means[subject]]))
+        score = f"{entry.text}% {entry.detail}".strip() + " success" if kind is SUCCESS else entry.plain
+        text += f"{score}. "
+    if not found:
+        return text + ("Means without single runs decide nothing." if len(means) > 1 else ""), ""
     groups = {outcome: [methods[v.other].title for v in found if v.outcome == outcome] for outcome in _WORDS}
     clauses = [f"{_WORDS[outcome]} {_named(names, len(found))}" for outcome, names in groups.items() if names]
     verdict = f"{'; '.join(clauses)}. "
     rival, details = _rivals(comparison, phase, subject, found)
     text += verdict[0].upper() + verdict[1:] + rival
-    higher = [
-        methods[name].title
-        for name, other in phase.aggregates.items()
-        if cell is not None
-        and (subject, name) not in phase.improvements
-        and other.estimates["mean"].point > cell.estimates["mean"].point
-    ]
-    if higher:
-        text += f" Higher means without single runs cannot be tested: {', '.join(shortened(higher))}."
+    untested = (methods[n].title for n in means if subject in means and (subject, n) not in phase.improvements
+                and means[n].point > means[subject].point)  # fmt: skip
+    if higher := ", ".join(shortened(untested)):
+        text += f" Higher means without single runs cannot be tested: {higher}."
     tests = family_of(comparison, phase).describe()
     return text, f"{details} Tested by {tests}.{_robustness(comparison, phase, found)}"
 
@@ -237,34 +222,3 @@ def _seeds_advice(comparison: Comparison, phase: Phase, pair: tuple[str, str]) -
         return f" It takes at least {FEW_SEEDS} seeds to decide that."
     seeds = "more seeds than anyone has" if plan.seeds is None else f"about {plan.seeds:,} seeds"
     return f" It takes {seeds} of each to resolve {100 * comparison.resolve:g} points."
-
-
-def _score_text(mean: Estimate, kind: Kind) -> str:
-    entry = number_entry(mean, kind.scale, digits_of(kind, [mean]))
-    return f"{entry.text}% {entry.detail}".strip() + " success" if kind is SUCCESS else entry.plain
-
-
-def _p_text(p_value: float | None) -> str:
-    if p_value is None:
-        return "-"
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
-
-
-def _caption(comparison: Comparison, phase: Phase, found: Sequence[Verdict], has_difference: bool) -> str:
-    """Return what the table of verdicts shows, and how."""
-    subject = str(subject_of(comparison, phase))
-    title = comparison.methods[subject].title
-    points = f"{100 * comparison.resolve:g} points"
-    text = ""
-    if has_difference:
-        text = f"Difference: mean of {title} minus the other's, with its 95% t-interval. "
-    text += f"Verdict and p value: {family_of(comparison, phase).describe()}. "
-    if any(v.outcome == EQUIVALENT for v in found):
-        text += f"Equivalent: surely less than {points} apart (two one-sided tests, Holm). "
-    if any(v.outcome in (BOTH_FAIL, BOTH_SOLVE) for v in found):
-        text += f"Both fail or solve: means below {LEAST_BEST:.0%} or above {1 - LEAST_BEST:.0%}. "
-    text += "Tasks are won or lost by a family of their own, which decides no verdict."
-    if any(v.improvement.is_contradictory for v in found):
-        text += f" §: {CONTRADICTION}."
-    text += unsure_note(v.improvement.probability for v in found)
-    return text + finished_note(comparison, [subject, *(v.other for v in found)])

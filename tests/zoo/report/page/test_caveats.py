@@ -42,7 +42,7 @@ def test_departures_of_some_environments_name_them_also_beside_a_set_that_has_no
     comparison = compare(methods, scene_runs([[0.5] * 6] * 3), NO_MEANS, reps=20)
     for sets in ((), [load_set("qam2026")]):
         assert [text for text in warnings([comparison], runs_table(), sets) if "departs" in text] == [
-            "qam departs from the protocol of profile qam: offline_steps 3,000 instead of 1,000,000 (2 tasks of "
+            "qam departs from the protocol of its profile: offline_steps 3,000 instead of 1,000,000 (2 tasks of "
             "scene-play); gamma 0.9 instead of 0.99 (scene-play task1)."
         ]
 

@@ -67,7 +67,9 @@ def test_sentences_of_a_verdict_come_first(content):
     page = report.to_html(focused)
     first = focused.verdicts[0][0]
     assert first.startswith("QAM, offline")
-    places = [page.index(text) for text in (first.split(" (")[0], 'data-drawing="verdict"', "Scores are success rates")]
+    places = [
+        page.index(text) for text in (first.split(" (")[0], 'data-drawing="verdict"', "Scores are those of the last")
+    ]
     assert page.index("</h1>") < places[0] < places[1] < places[2]
     assert content.verdicts[0][0].split()[1:3] == ["leads", "offline,"]
 
