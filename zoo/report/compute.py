@@ -5,8 +5,8 @@ The score of a run is that of its last evaluation in the phase, never its best o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -24,10 +24,13 @@ from zoo.report.statistics.estimates import Array, Curve, Estimate, Improvement
 from zoo.report.statistics.improvement import improvements, spreads_of
 from zoo.report.statistics.resampling import in_parallel
 from zoo.runs.history import PHASES
+from zoo.runs.read import split_environment
 from zoo.runs.scores import KINDS, SUCCESS, Kind
 
 Played = Mapping[str, statistics.Episodes]
 """Method -> the episodes behind its success rates."""
+Means = dict[str, tuple[float, int]]
+"""Task or domain -> its published mean and number of seeds."""
 CURVE_REPS = 2_000
 """The most repetitions for the bounds of curves and profiles; the eye sees no more, and they take most of the time."""
 
@@ -69,14 +72,12 @@ def compare(
     :param curves: also compute profiles and learning curves.
     """
     phases = {}
-    suites = sorted({m.suite for m in methods.values() if m.suite}) if kind is SUCCESS else []
     curve_tasks, passing = _curve_tasks(evaluations), _passing_tasks(evaluations) if kind is SUCCESS else set()
     for name in PHASES:
         runs, published = (table[table["phase"] == name] for table in (evaluations, means))
         if len(runs) or len(published):
             shown = curve_tasks if curves else None
-            phase = _compare_phase(name, runs, published, kind, reps, suites, shown, passing)
-            phases[name] = _with_tallies(phase, methods)
+            phases[name] = _compare_phase(name, runs, published, methods, kind, reps, shown, passing)
     label = label_of(curve_tasks, _suite_of(curve_tasks, kind))
     return Comparison(kind, methods, phases, reps, label)
 
@@ -99,35 +100,37 @@ def _compare_phase(
     name: str,
     runs: pd.DataFrame,
     means: pd.DataFrame,
+    methods: Mapping[str, Method],
     kind: Kind,
     reps: int,
-    suites: Sequence[str],
     curve_tasks: Sequence[str] | None,
     passing: Collection[str],
 ) -> Phase:
     """Compute every number of one phase.
 
-    :param suites: the suites of published sets.
     :param curve_tasks: what learning curves are over; None for no curves and profiles.
     :param passing: tasks that the learning curves of their domain leave out.
     """
     scores = final_scores(runs)
     episodes = episodes_of(runs) if kind is SUCCESS else None
-    table = PublishedMeans(means)
+    single = _SingleRuns(scores, episodes, methods, kind, reps)
+    published = _published_means(means)
     coverage = {method: sorted(tasks) for method, tasks in scores.items()}
-    coverage |= table.tasks(set().union(*coverage.values()))
+    coverage |= _tasks_of_means(published, set().union(*coverage.values()))
     strays = _find_strays(coverage, set(runs.loc[runs["source"] == OWN, "method"]))
     kept = {method: found for method, found in coverage.items() if method not in strays}
     tasks, left_out = _common_tasks(kept)
-    common = {
-        method: {task: by_task[task] for task in tasks}
-        for method, by_task in scores.items()
-        if tasks and method not in strays
-    }
+    common = {method: single.on(method, tasks) for method in scores if tasks and method not in strays}
     averaged = common if _can_average(tasks, kind) else {}
-    domain_tasks = _domain_tasks(runs, table, kind)
+    domain_tasks = _domain_tasks(runs, means, kind)
     thresholds = _thresholds(runs, averaged, kind)
     curve_reps = min(reps, CURVE_REPS)
+    suites = {m.suite for m in methods.values() if m.suite} if kind is SUCCESS else ()
+    whole = {
+        suite: single.aggregates(single.having(inside), inside) | _cells_of_means(published, inside)
+        for suite in sorted(suites)
+        if (inside := suite_tasks(suite)) != tasks
+    }
     return Phase(
         name=name,
         step_ranges=_step_ranges(runs, means),
@@ -135,11 +138,11 @@ def _compare_phase(
         tasks=tasks,
         left_out=left_out,
         strays=strays,
-        aggregates=_aggregates(averaged, kind, reps, episodes) | table.aggregates(tasks),
+        aggregates=single.aggregates(averaged, tasks) | _cells_of_means(published, tasks),
         improvements=_all_pairs(common, kind, reps, episodes, with_difference=bool(averaged)),
-        domains=_domains(scores, table, domain_tasks, reps, episodes or {}) if kind is SUCCESS else {},
+        domains=_domains(single, published, domain_tasks) if kind is SUCCESS else {},
         domain_tasks=domain_tasks,
-        per_task=_per_task(scores, table, kind, episodes),
+        per_task=_per_task(single, published),
         thresholds=thresholds,
         profiles={} if curve_tasks is None else _profiles(averaged, thresholds, curve_reps, kind),
         curves=learning_curves(runs, curve_tasks or (), kind, curve_reps) if _can_average(curve_tasks, kind) else {},
@@ -149,10 +152,53 @@ def _compare_phase(
             if curve_tasks is not None and (inside := [task for task in found if task not in passing])
         },
         suite=_suite_of(tasks, kind),
-        suite_aggregates=_suite_aggregates(scores, table, suites, tasks, reps, episodes),
+        suite_aggregates={suite: cells for suite, cells in whole.items() if cells},
         scores=common,
         spreads=spreads_of(averaged, kind.limits, episodes),
     )
+
+
+@dataclass(frozen=True)
+class _SingleRuns:
+    """The final scores of the runs of one phase, and their averages.
+
+    :param scores: method -> task -> (runs,).
+    :param episodes: method -> task -> the episodes behind a success rate; None for other scores.
+    """
+
+    scores: Mapping[str, Scores]
+    episodes: Played | None
+    methods: Mapping[str, Method]
+    kind: Kind
+    reps: int
+
+    def on(self, method: str, tasks: Iterable[str]) -> Scores:
+        """Return the scores of a method on some tasks."""
+        return {task: self.scores[method][task] for task in tasks}
+
+    def having(self, tasks: Iterable[str]) -> list[str]:
+        """Return the methods that have all of some tasks."""
+        return [method for method, found in self.scores.items() if set(tasks) <= set(found)]
+
+    def played(self, method: str) -> statistics.Episodes | None:
+        """Return the episodes behind the success rates of a method."""
+        return None if self.episodes is None else self.episodes[method]
+
+    def cell(self, method: str, tasks: Sequence[str], estimates: Mapping[str, Estimate]) -> Cell:
+        """Return estimates with what they are from."""
+        seeds = [len(self.scores[method][task]) for task in tasks]
+        return Cell(estimates, len(tasks), (min(seeds), max(seeds)), self.methods[method].tally(tasks))
+
+    def aggregates(self, methods: Iterable[str], tasks: Sequence[str]) -> dict[str, Cell]:
+        """Return the aggregates of methods over tasks that all of them have."""
+
+        def aggregate(method: str) -> dict[str, Estimate]:
+            return statistics.aggregate(self.on(method, tasks), self.reps, self.kind.limits, self.played(method))
+
+        return {
+            method: self.cell(method, tasks, {metric: found[metric] for metric in self.kind.metrics})
+            for method, found in in_parallel(aggregate, methods).items()
+        }
 
 
 def _profiles(scores: Mapping[str, Scores], thresholds: Array, reps: int, kind: Kind) -> dict[str, Curve]:
@@ -162,21 +208,6 @@ def _profiles(scores: Mapping[str, Scores], thresholds: Array, reps: int, kind: 
         return statistics.performance_profile(scores[method], thresholds, reps, kind.limits)
 
     return in_parallel(profile, scores)
-
-
-def _with_tallies(phase: Phase, methods: Mapping[str, Method]) -> Phase:
-    """Return a phase whose cells say what became of the runs behind them."""
-
-    def tallied(cells: Mapping[str, Cell], tasks: Sequence[str]) -> dict[str, Cell]:
-        return {name: replace(cell, tally=methods[name].tally(tasks)) for name, cell in cells.items()}
-
-    return replace(
-        phase,
-        aggregates=tallied(phase.aggregates, phase.tasks),
-        domains={domain: tallied(cells, phase.domain_tasks[domain]) for domain, cells in phase.domains.items()},
-        per_task={task: tallied(cells, [task]) for task, cells in phase.per_task.items()},
-        suite_aggregates={suite: tallied(cells, suite_tasks(suite)) for suite, cells in phase.suite_aggregates.items()},
-    )
 
 
 def _find_strays(coverage: Mapping[str, Sequence[str]], own: Collection[str]) -> tuple[str, ...]:
@@ -228,18 +259,18 @@ def _passing_tasks(evaluations: pd.DataFrame) -> set[str]:
     return set(phases.loc[own < whole, "environment"])
 
 
-def _domain_tasks(runs: pd.DataFrame, means: PublishedMeans, kind: Kind) -> dict[str, list[str]]:
+def _domain_tasks(runs: pd.DataFrame, means: pd.DataFrame, kind: Kind) -> dict[str, list[str]]:
     """Return domain -> the tasks of it that were run.
 
     Where only some were run and a method has a mean over all of them, that is an entry of its own: means over different
     tasks share no column, and neither hides the other.
     """
-    label = "domain" if kind is SUCCESS else "environment"
-    domain_of = dict(zip(runs["environment"], runs[label], strict=True)) | means.single_tasks
-    result: dict[str, list[str]] = {}
-    for task in sorted(domain_of):
-        result.setdefault(domain_of[task], []).append(task)
-    for domain in means.whole_domains:
+    if kind is not SUCCESS:
+        runs = runs.assign(domain=runs["environment"])
+    columns, is_task = ["environment", "domain"], means["environment"] != means["domain"]
+    rows = pd.concat([runs[columns], means.loc[is_task, columns]]).drop_duplicates("environment")
+    result = {str(name): sorted(part["environment"]) for name, part in rows.groupby("domain")}
+    for domain in sorted(set(means["environment"]) & set(means["domain"])):
         everything = sorted(tasks_of(domain))
         if result.setdefault(domain, everything) != everything:
             result[f"{domain}, whole"] = everything
@@ -263,47 +294,6 @@ def _step_ranges(runs: pd.DataFrame, means: pd.DataFrame) -> dict[str, tuple[int
     last = pd.concat([last_evaluations(runs)[["method", "step"]], means[["method", "step"]]])
     steps = last.groupby("method")["step"].agg(["min", "max"])
     return {str(method): (int(row["min"]), int(row["max"])) for method, row in steps.iterrows()}
-
-
-def _aggregates(scores: Mapping[str, Scores], kind: Kind, reps: int, episodes: Played | None) -> dict[str, Cell]:
-    """Return the aggregates of each method over the same tasks."""
-
-    def aggregate(method: str) -> dict[str, Estimate]:
-        return statistics.aggregate(scores[method], reps, kind.limits, None if episodes is None else episodes[method])
-
-    estimates = in_parallel(aggregate, scores)
-    return {
-        method: _cell({metric: found[metric] for metric in kind.metrics}, scores[method])
-        for method, found in estimates.items()
-    }
-
-
-def _suite_aggregates(
-    scores: Mapping[str, Scores],
-    means: PublishedMeans,
-    suites: Sequence[str],
-    common: Sequence[str],
-    reps: int,
-    episodes: Played | None,
-) -> dict[str, dict[str, Cell]]:
-    """Return suite -> method with all its tasks -> aggregates, for suites other than the common tasks."""
-    result = {}
-    for suite in suites:
-        tasks = suite_tasks(suite)
-        if tasks == tuple(common):
-            continue
-        whole = {
-            method: {task: by_task[task] for task in tasks}
-            for method, by_task in scores.items()
-            if set(tasks) <= set(by_task)
-        }
-        result[suite] = _aggregates(whole, SUCCESS, reps, episodes) | means.aggregates(tasks)
-    return {suite: cells for suite, cells in result.items() if cells}
-
-
-def _cell(estimates: Mapping[str, Estimate], scores: Scores) -> Cell:
-    seeds = [len(runs) for runs in scores.values()]
-    return Cell(estimates, len(seeds), (min(seeds), max(seeds)))
 
 
 def _all_pairs(
@@ -333,106 +323,74 @@ def _rest(estimate: Estimate, whole: float) -> Estimate:
 
 
 def _domains(
-    scores: Mapping[str, Scores],
-    means: PublishedMeans,
-    domain_tasks: Mapping[str, list[str]],
-    reps: int,
-    episodes: Played,
+    single: _SingleRuns, published: Mapping[str, Means], domain_tasks: Mapping[str, list[str]]
 ) -> dict[str, dict[str, Cell]]:
     """Return mean and IQM of each method on each domain of which it has all tasks."""
-    cells: dict[tuple[str, str], Scores] = {
-        (domain, method): {task: by_task[task] for task in tasks}
-        for domain, tasks in domain_tasks.items()
-        for method, by_task in scores.items()
-        if set(tasks) <= set(by_task)
-    }
-    found = in_parallel(lambda key: statistics.mean_and_iqm(cells[key], reps, episodes=episodes.get(key[1])), cells)
+
+    def both(key: tuple[str, str]) -> tuple[Curve, Curve]:
+        scores = single.on(key[1], domain_tasks[key[0]])
+        return statistics.mean_and_iqm(scores, single.reps, episodes=single.played(key[1]))
+
     result: dict[str, dict[str, Cell]] = {domain: {} for domain in domain_tasks}
-    for (domain, method), (mean, iqm) in found.items():
+    keys = [(domain, method) for domain, tasks in domain_tasks.items() for method in single.having(tasks)]
+    for (domain, method), (mean, iqm) in in_parallel(both, keys).items():
         estimates = {"mean": mean.estimate(0), "iqm": iqm.estimate(0)}
-        result[domain][method] = _cell(estimates, cells[domain, method])
-    for domain, tasks in domain_tasks.items():
-        result[domain] |= means.aggregates(tasks)
-    return result
+        result[domain][method] = single.cell(method, domain_tasks[domain], estimates)
+    return {domain: cells | _cells_of_means(published, domain_tasks[domain]) for domain, cells in result.items()}
 
 
-def _per_task(
-    scores: Mapping[str, Scores], means: PublishedMeans, kind: Kind, episodes: Played | None
-) -> dict[str, dict[str, Cell]]:
+def _per_task(single: _SingleRuns, published: Mapping[str, Means]) -> dict[str, dict[str, Cell]]:
     """Return the mean of each method on each task it has."""
     result: dict[str, dict[str, Cell]] = {}
-    for method, by_task in scores.items():
-        played = None if episodes is None else episodes[method]
-        for task, runs in by_task.items():
-            estimate = statistics.mean({task: runs}, kind.limits, played).estimate(0)
-            result.setdefault(task, {})[method] = Cell({"mean": estimate}, 1, (len(runs), len(runs)))
-    for task, found in means.per_task().items():
-        result.setdefault(task, {}).update(found)
+    for method, by_task in single.scores.items():
+        for task in by_task:
+            mean = statistics.mean(single.on(method, [task]), single.kind.limits, single.played(method))
+            result.setdefault(task, {})[method] = single.cell(method, [task], {"mean": mean.estimate(0)})
+    for task in sorted({place for rows in published.values() for place in rows if tasks_of(place) == [place]}):
+        result.setdefault(task, {}).update(
+            {
+                method: _cells_of_means({method: rows}, [task])[method]
+                for method, rows in published.items()
+                if task in rows
+            }
+        )
     return dict(sorted(result.items()))
 
 
 # -- published means of methods without single runs, which join a comparison as points without intervals -------------
 
 
-class PublishedMeans:
-    """The published means of one phase, a table with the columns `zoo.report.comparison.MEAN_COLUMNS`."""
+def _published_means(means: pd.DataFrame) -> dict[str, Means]:
+    """Return method -> its means, from a table with the columns `zoo.report.comparison.MEAN_COLUMNS`."""
+    result: dict[str, Means] = {}
+    for row in means.itertuples():
+        result.setdefault(str(row.method), {})[str(row.environment)] = (float(row.mean), int(row.seeds))
+    return result
 
-    def __init__(self, means: pd.DataFrame) -> None:
-        self._rows: dict[str, dict[str, tuple[float, int]]] = {}
-        self.domain_of: dict[str, str] = {}
-        for row in means.itertuples():
-            self._rows.setdefault(row.method, {})[row.environment] = (float(row.mean), int(row.seeds))
-            if row.environment != row.domain:
-                self.domain_of[row.environment] = row.domain
-        self.single_tasks = dict(self.domain_of)
-        """Task -> its domain, for tasks that have a mean of their own."""
-        self.whole_domains = sorted(set(means["domain"]) & {name for rows in self._rows.values() for name in rows})
-        """Domains of which a method has a mean over all tasks."""
-        for domain in set(means["domain"]) - set(self.domain_of.values()):
-            self.domain_of |= {task: domain for task in tasks_of(domain)}
-        self._domain_of_any = {task: domain for domain in self.whole_domains for task in tasks_of(domain)}
 
-    def tasks(self, known: Collection[str] = ()) -> dict[str, list[str]]:
-        """Return the tasks of each method.
+def _tasks_of_means(published: Mapping[str, Means], known: Collection[str]) -> dict[str, list[str]]:
+    """Return the tasks of each method.
 
-        A domain's mean stands for those of its tasks that others have, or for all of them if nobody has a single one.
+    A domain's mean stands for those of its tasks that others have, or for all of them if nobody has a single one.
 
-        :param known: tasks of methods with single runs.
-        """
-        single = {task for rows in self._rows.values() for task in rows} | set(known)
-        divided = {self.domain_of[task] for task in single & self.domain_of.keys()}
-        result = {}
-        for method, rows in self._rows.items():
-            wholes = {
-                task
-                for task, domain in self.domain_of.items()
-                if domain in rows and (task in single or domain not in divided)
-            }
-            result[method] = sorted(wholes | (rows.keys() & self.domain_of.keys()))
-        return result
+    :param known: tasks of methods with single runs.
+    """
+    single = {*known, *(place for rows in published.values() for place in rows)}
+    return {
+        method: sorted({task for place in rows for task in single.intersection(tasks_of(place)) or tasks_of(place)})
+        for method, rows in published.items()
+    }
 
-    def aggregates(self, tasks: Sequence[str]) -> dict[str, Cell]:
-        """Return the mean over some tasks of each method that has them all, task by task or in whole domains."""
-        domains = sorted({self._domain_of_any.get(task, "") for task in tasks})
-        are_whole = len(tasks) == NUM_TASKS * len(domains)
-        result = {}
-        for method, rows in self._rows.items() if tasks else ():
-            if all(task in rows for task in tasks):
-                parts = [rows[task] for task in tasks]
-            elif are_whole and all(domain in rows for domain in domains):
-                parts = [rows[domain] for domain in domains]
-            else:
-                continue
-            values, seeds = zip(*parts, strict=True)
-            estimate = Estimate(float(np.mean(values)))
-            result[method] = Cell({"mean": estimate}, len(tasks), (min(seeds), max(seeds)))
-        return result
 
-    def per_task(self) -> dict[str, dict[str, Cell]]:
-        """Return task -> method -> its mean."""
-        result: dict[str, dict[str, Cell]] = {}
-        for method, rows in self._rows.items():
-            for task in rows.keys() & self.domain_of.keys():
-                value, seeds = rows[task]
-                result.setdefault(task, {})[method] = Cell({"mean": Estimate(value)}, 1, (seeds, seeds))
-        return result
+def _cells_of_means(published: Mapping[str, Means], tasks: Sequence[str]) -> dict[str, Cell]:
+    """Return the mean over some tasks of each method that has them all, task by task or in whole domains."""
+    domains = sorted({split_environment(task)[1] for task in tasks})
+    are_whole = len(tasks) == NUM_TASKS * len(domains)
+    result = {}
+    for method, rows in published.items() if tasks else ():
+        for places in (tasks, domains if are_whole else ()):
+            if places and all(place in rows for place in places):
+                values, seeds = zip(*(rows[place] for place in places), strict=True)
+                estimates = {"mean": Estimate(float(np.mean(values)))}
+                result.setdefault(method, Cell(estimates, len(tasks), (min(seeds), max(seeds))))
+    return result
