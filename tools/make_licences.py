@@ -17,7 +17,7 @@ if __package__ in (None, ""):  # run as a file: let `import tools` find the pack
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from tools.locks import FOLDER, ROOT, normalised
-from zoo.report.page.scripts import vendored
+from zoo.report.page.report import vendored
 
 TABLE = ROOT / "docs" / "licences.md"
 ALLOWED = {

@@ -62,7 +62,6 @@ def make_parser() -> Parser:
     output.add_argument("-o", "--output", type=a_path, metavar="DIR", help="report.html, tables and figures")
     output.add_argument("--json", type=a_path, metavar="FILE", help="every number, for other programs")
     output.add_argument("--print", action="store_true", help="the main tables in the terminal")
-    parser.moved = dict.fromkeys(("--watch", "--curve"), "zoo/monitor.py")
     parser.set_defaults(suite_focus="")  # what a suite's file wishes; it may have no run yet
     return parser
 

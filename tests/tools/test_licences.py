@@ -9,7 +9,7 @@ import pytest
 
 from tools.locks import FOLDER, read_lock
 from tools.make_licences import ALLOWED, RUN_ONLY, SCRIPTS, TABLE, licence_of, parts_of, script_rows
-from zoo.report.page.scripts import vendored
+from zoo.report.page.report import vendored
 
 
 def table() -> dict[str, tuple[str, str]]:

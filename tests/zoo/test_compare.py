@@ -126,7 +126,6 @@ def test_without_a_common_environment_there_are_tables_the_reason_and_no_aggrega
     lacking = {"aggregates.svg", "profiles.svg", "improvement.svg", "sample_efficiency.svg", "aggregates_offline.csv"}
     assert not files & lacking
     page = (report / "report.html").read_text()
-    assert "Offline: 2 methods on 6 tasks, none of them common to all" in page
     assert "no aggregate is possible, because no environment was run by all methods: fql has cube-double-play " in page
     for heading in ("Aggregates", "Performance profiles", "Improvement over", "Sample efficiency"):
         assert f"<h2>{heading}" not in page
@@ -183,7 +182,7 @@ def test_methods_and_environments_can_be_chosen(tmp_path, compared, monkeypatch)
         (["{tmp}/nowhere"], "expected a folder of runs, got `{tmp}/nowhere`"),
         (["{tmp}/unfinished"], "expected finished runs below {tmp}/unfinished, got 1 that cannot be counted"),
         (["{logs}", "-o", "{tmp}/file"], "`--output` must be a place to write to, got {tmp}/file"),
-        (["{logs}", "--reference-scores", "Pendulum-v1=1,2"], "unknown environment `Pendulum-v1`; closest: scene-play"),
+        (["{logs}", "--reference-scores", "Pendulum-v1=1,2"], "unknown environment with returns `Pendulum-v1`"),
     ],
 )
 def test_bad_input_is_refused_with_exit_code_2(tmp_path, logs, call, words, message):
@@ -213,7 +212,6 @@ def test_runs_with_returns_only_are_compared_by_their_return(logs, report, compa
     files = {path.stem for path in report.rglob("*") if path.is_file()}
     assert {"verdict_online_return", "tasks_online_return", "profiles_return", "environments_return"} <= files
     page = (report / "report.html").read_text()
-    assert "Online, return: 2 methods on 1 common task, scored at 2,000 steps." in page
     assert "success" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL).lower()
 
 

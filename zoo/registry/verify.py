@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,7 @@ import pandas as pd
 from agents.common.files import DamagedFile, regular_file
 from agents.common.files.bounded import read_text
 from zoo.errors import UsageError
-from zoo.report.included_runs import read_included_runs
+from zoo.report.included_runs import finished_runs, read_included_runs
 from zoo.report.published_scores import (
     CHECKS,
     MEANS,
@@ -30,7 +29,7 @@ from zoo.report.published_scores import (
 from zoo.runs.contents import find_bad_config
 from zoo.runs.folder import CONFIG_KEYS, UnreadableRun
 from zoo.runs.history import PHASES
-from zoo.runs.protocol import protocol_differences, shortened
+from zoo.runs.protocol import count, protocol_differences, shortened
 from zoo.runs.read import describe_config, split_environment
 from zoo.settings import plain_yaml
 from zoo.settings.layers import read_yaml
@@ -40,7 +39,6 @@ FILES = (SUBMISSION, SCORES, MEANS, CONFIG, COMMAND, POLICIES, CHECKS)
 MEAN_COLUMNS = ("method", "phase", "step", "environment", "mean", "sd", "seeds")
 TOLERANCE = 0.06
 """Points that a stated mean may differ from the one computed again: it is rounded to one decimal."""
-_HEX = re.compile(r"[0-9a-f]{64}")
 _MOST_BYTES = 20_000_000
 
 
@@ -149,31 +147,26 @@ def _explain(error: jsonschema.ValidationError) -> str:
 
 def _check_scores(path: Path, table: pd.DataFrame, found: PublishedSet, entry: Mapping[str, Any]) -> Iterator[str]:
     """Yield which rows are not of this method, protocol and software, and which runs are not whole."""
-    for index, row in table.iterrows():
-        protocol = found.protocol_of(entry["method"], split_environment(row["environment"])[1])
-        end = found.last_steps(entry["method"], row["environment"]).get(row["phase"], 0)
-        rules = [
-            ("method", entry["method"], row["method"] == entry["method"]),
-            (
-                "episodes",
-                f"{protocol.get('eval_episodes')} as in the protocol",
-                row["episodes"] == protocol.get("eval_episodes"),
-            ),
-            ("step", f"at most {end:,}, the end of the {row['phase']} phase", row["step"] <= end),
-            ("settings", "a hash of the settings", row["settings"]),
-            ("commit", "that of the code", row["commit"]),
-            ("ogbench", f"{entry['ogbench']} as in {SUBMISSION}", row["ogbench"] == entry["ogbench"]),
-            ("mujoco", "the version of MuJoCo", row["mujoco"]),
-            ("dataset", "the SHA-256 of the data", _HEX.fullmatch(row["dataset"])),
-        ]
-        yield from _broken(path, index, row, rules)
-    last = table.groupby(["method", "environment", "seed", "phase"])["step"].max()
-    for method, environment, seed in table[["method", "environment", "seed"]].drop_duplicates().itertuples(index=False):
-        for phase, end in found.last_steps(str(method), environment).items():
-            if (at := last.get((method, environment, seed, phase), -1)) < end:
-                got = f"step {at:,}" if at >= 0 else "none"
-                where = f"{environment}, seed {seed}: the last {phase} evaluation"
-                yield f"{path}: {where} must be at {end:,}, got {got}; finish the run"
+    places = [(str(name), str(phase)) for name, phase in zip(table["environment"], table["phase"], strict=True)]
+    ends = {place: found.last_steps(entry["method"], place[0]).get(place[1], 0) for place in set(places)}
+    protocols = {name: found.protocol_of(entry["method"], split_environment(name)[1]) for name, _ in ends}
+    episodes = [protocols[name].get("eval_episodes") for name, _ in places]
+    rules = [
+        ("method", entry["method"], table["method"] == entry["method"]),
+        ("episodes", f"{episodes[0]} as in the protocol", table["episodes"] == pd.Series(episodes)),
+        ("step", "at most the end of its phase", table["step"] <= pd.Series([ends[place] for place in places])),
+        ("settings", "a hash of the settings", table["settings"] != ""),
+        ("commit", "that of the code", table["commit"] != ""),
+        ("ogbench", f"{entry['ogbench']} as in {SUBMISSION}", table["ogbench"] == entry["ogbench"]),
+        ("mujoco", "the version of MuJoCo", table["mujoco"] != ""),
+        ("dataset", "the SHA-256 of the data", table["dataset"].str.fullmatch(r"[0-9a-f]{64}")),
+    ]
+    yield from _broken(path, table, rules)
+    unfinished = table.drop(finished_runs(table, found.last_steps).index)[["environment", "seed"]].drop_duplicates()
+    for environment, seed in unfinished.itertuples(index=False):
+        last = found.last_steps(entry["method"], environment)
+        wanted = " and ".join(f"{phase} at {step:,}" for phase, step in last.items())
+        yield f"{path}: {environment}, seed {seed}: expected an evaluation {wanted}, got none; finish the run"
     seeds = {task: tuple(sorted(part["seed"].unique())) for task, part in table.groupby("environment")}
     usual = max(seeds.values(), key=list(seeds.values()).count)
     for task, has in seeds.items():
@@ -228,29 +221,27 @@ def _check_means(path: Path, found: PublishedSet, entry: Mapping[str, Any]) -> I
     tasks = set(suite_tasks(found.suite))
     domains = {domain for task in tasks if set(tasks_of(domain := split_environment(task)[1])) <= tasks}
     numbers = table[["step", "mean", "sd", "seeds"]].apply(pd.to_numeric, errors="coerce")
-    repeated = table.duplicated(["phase", "environment"])
-    for index, row in table.iterrows():
-        step, mean, sd, seeds = numbers.loc[index]
-        rules = [
-            ("method", entry["method"], row["method"] == entry["method"]),
-            ("phase", " or ".join(PHASES), row["phase"] in PHASES),
-            ("environment", f"a task or a whole domain of {found.suite}", row["environment"] in tasks | domains),
-            ("environment", "in one row of each phase", not repeated[index]),
-            ("step", "a whole number", step >= 0 and step % 1 == 0),
-            ("mean", "a fraction from 0 to 1", 0 <= mean <= 1),
-            ("sd", "a number >= 0, or empty", sd >= 0 or pd.isna(row["sd"])),
-            ("seeds", "a whole number >= 1", seeds >= 1 and seeds % 1 == 0),
-        ]
-        yield from _broken(path, index, row, rules)
+    whole = (numbers % 1 == 0) & (numbers >= 0)
+    rules = [
+        ("method", entry["method"], table["method"] == entry["method"]),
+        ("phase", " or ".join(PHASES), table["phase"].isin(PHASES)),
+        ("environment", f"a task or a whole domain of {found.suite}", table["environment"].isin(tasks | domains)),
+        ("environment", "in one row of each phase", ~table.duplicated(["phase", "environment"])),
+        ("step", "a whole number", whole["step"]),
+        ("mean", "a fraction from 0 to 1", numbers["mean"].between(0, 1)),
+        ("sd", "a number >= 0, or empty", (numbers["sd"] >= 0) | table["sd"].isna()),
+        ("seeds", "a whole number >= 1", whole["seeds"] & (numbers["seeds"] >= 1)),
+    ]
+    yield from _broken(path, table, rules)
 
 
-def _broken(path: Path, index: Any, row: Mapping[str, Any], rules: Iterable[tuple[str, str, Any]]) -> Iterator[str]:
-    """Yield the first rule that a row breaks; a rule is a column, what it must be, and whether it is."""
+def _broken(path: Path, table: pd.DataFrame, rules: Iterable[tuple[str, str, pd.Series]]) -> Iterator[str]:
+    """Yield the first row that breaks each rule; a rule is a column, what it must be, and in which rows it is."""
     for name, expected, is_kept in rules:
-        if not is_kept:
-            got = str(row[name]) or "none"
-            yield f"{path}, line {index + 2}: `{name}` must be {expected}, got {got}; correct the row"
-            return
+        if not is_kept.all():
+            row = int((~is_kept).to_numpy().argmax())
+            got, rows = str(table[name].iloc[row]) or "none", count(int((~is_kept).sum()), "row")
+            yield f"{path}, line {row + 2}: `{name}` must be {expected}, got {got}; correct {rows}"
 
 
 def means_of(found: PublishedSet) -> dict[str, float]:

@@ -147,9 +147,9 @@ def _compare_phase(
         profiles={} if curve_tasks is None else _profiles(averaged, thresholds, curve_reps, kind),
         curves=learning_curves(runs, curve_tasks or (), kind, curve_reps) if _can_average(curve_tasks, kind) else {},
         domain_curves={
-            domain: learning_curves(runs, inside, kind, curve_reps, with_iqm=False)
+            domain: learning_curves(runs, lasting, kind, curve_reps, with_iqm=False)
             for domain, found in domain_tasks.items()
-            if curve_tasks is not None and (inside := [task for task in found if task not in passing])
+            if curve_tasks is not None and (lasting := [task for task in found if task not in passing])
         },
         suite=_suite_of(tasks, kind),
         suite_aggregates={suite: cells for suite, cells in whole.items() if cells},
@@ -386,7 +386,7 @@ def _cells_of_means(published: Mapping[str, Means], tasks: Sequence[str]) -> dic
     """Return the mean over some tasks of each method that has them all, task by task or in whole domains."""
     domains = sorted({split_environment(task)[1] for task in tasks})
     are_whole = len(tasks) == NUM_TASKS * len(domains)
-    result = {}
+    result: dict[str, Cell] = {}
     for method, rows in published.items() if tasks else ():
         for places in (tasks, domains if are_whole else ()):
             if places and all(place in rows for place in places):

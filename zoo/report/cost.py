@@ -14,9 +14,7 @@ from statistics import median
 
 from zoo.report.inputs import Inputs
 from zoo.runs.folder import RunFolder, UnreadableRun
-from zoo.runs.protocol import count
 from zoo.runs.read import Times, read_times
-from zoo.terminal.messages import log
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ COST_NUMBERS = ("updates_per_second", "hours_per_run", "hours_per_seed")
 
 
 def read_costs(inputs: Inputs) -> Costs:
-    """Return the times of the own runs that finished and count; one with a damaged log is named."""
+    """Return the times of the own runs that finished and count."""
     runs = inputs.own.runs
     if runs.empty or inputs.evaluations.empty:
         return Costs()
@@ -48,14 +46,9 @@ def read_costs(inputs: Inputs) -> Costs:
         try:
             times = read_times(RunFolder(Path(row["run"])))
         except (UnreadableRun, OSError) as error:
-            reason = error.reason if isinstance(error, UnreadableRun) else str(error.strerror)
-            unknown[row["run"]] = reason
+            unknown[row["run"]] = error.reason if isinstance(error, UnreadableRun) else str(error.strerror)
             continue
         groups.setdefault((row["method"], times.machine, times.replicas), []).append(times)
-    damaged = [run for run in unknown if RunFolder(Path(run)).progress.exists()]
-    if damaged:
-        number = count(len(damaged), "run")
-        log.info("the time of %s is not known, e.g. %s: %s", number, damaged[0], unknown[damaged[0]])
     return Costs(groups, unknown)
 
 

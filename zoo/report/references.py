@@ -31,22 +31,18 @@ def read_references(words: Sequence[str], own: RunTables) -> References:
 
     :param words: ``ENV=RANDOM,EXPERT``, or names of YAML files of ``env: [random, expert]``; later words win.
     """
-    environments = _environments(own)
+    is_known = ~own.runs["kind"].isin([SUCCESS.name, SUCCESS_BY_RETURN.name]) & own.runs["environment"].notna()
+    known = set(own.runs.loc[is_known, "environment"])
     result: References = {}
     for word in words:
-        if Path(word).is_file():
-            found = _read_file(Path(word))
-            problems = {name: problem for name in found if (problem := _problem(name, environments))}
-            if len(problems) == len(found):
-                raise UsageError(f"`{FLAG}` {word} has no environment of the runs: {'; '.join(problems.values())}")
-            for problem in problems.values():
-                log.info("%s: %s; its reference is not used", word, problem)
-            result |= {name: pair for name, pair in found.items() if name not in problems}
-        else:
-            name, pair = _read_word(word)
-            if problem := _problem(name, environments):
-                raise UsageError(f"`{FLAG}` {word}: {problem}")
-            result[name] = pair
+        is_file = Path(word).is_file()
+        found = _read_file(Path(word)) if is_file else dict([_read_word(word)])
+        unknown = [unknown_name_message("environment with returns", name, known) for name in found if name not in known]
+        if len(unknown) == len(found):
+            raise UsageError(f"`{FLAG}` {word}: {'; '.join(unknown)}")
+        for problem in unknown:
+            log.info("%s: %s; its reference is not used", word, problem)
+        result |= {name: pair for name, pair in found.items() if name in known}
     return _recorded(own, result) | result
 
 
@@ -86,23 +82,6 @@ def normalise_returns(own: RunTables, references: Mapping[str, tuple[float, floa
     scores = evaluations["score"].to_numpy(float, copy=True)
     scores[chosen] = (scores[chosen] - pairs[:, 0]) / (pairs[:, 1] - pairs[:, 0])
     return replace(own, runs=runs, evaluations=evaluations.assign(score=scores))
-
-
-def _environments(own: RunTables) -> dict[str, set[Any]]:
-    """Return environment -> kinds of scores of its runs."""
-    known = own.runs[own.runs["environment"].notna()]
-    return {str(name): set(kinds) for name, kinds in known.groupby("environment")["kind"]}
-
-
-def _problem(name: str, environments: Mapping[str, set[Any]]) -> str | None:
-    """Return why an environment needs no reference, or None."""
-    if not environments:
-        return f"`{name}` has no runs, because there are no own runs"
-    if name not in environments:
-        return unknown_name_message("environment", name, environments)
-    if environments[name] <= {SUCCESS.name, SUCCESS_BY_RETURN.name}:
-        return f"runs on `{name}` are compared by success, not by their return"
-    return None
 
 
 def _read_word(word: str) -> tuple[str, tuple[float, float]]:

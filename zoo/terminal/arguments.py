@@ -34,8 +34,6 @@ class Parser(argparse.ArgumentParser):
             options["prog"] = file if Path(sys.argv[0]).name == file else f"zoo {program}"
         super().__init__(**{"allow_abbrev": False, "formatter_class": _HelpFormatter, **options})
         self._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")  # two with a comma are a value too
-        self.moved: dict[str, str] = {}
-        """Former flags -> the program that has them now."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse arguments, or complete them where the shell asks for that."""
@@ -46,8 +44,6 @@ class Parser(argparse.ArgumentParser):
         """Parse arguments; refuse unknown ones by the name of the sub-command that they were given to."""
         words = list(sys.argv[1:] if args is None else args)
         for flag in self._unknown_flags(words):
-            if flag in self.moved:
-                self.error(f"{flag} is a flag of {self.moved[flag]} now")
             self.error(f"unknown flag {flag}; closest: {', '.join(closest_names(flag, self._option_string_actions))}")
         found, rest = super().parse_known_args(words, namespace)
         if rest:

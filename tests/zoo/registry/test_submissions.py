@@ -125,7 +125,7 @@ def link(folder: Path) -> None:
         (change("scores.csv", method="fql"), "line 2: `method` must be qam, got fql"),
         (change("scores.csv", commit=""), "line 2: `commit` must be that of the code, got none"),
         (drop_last_run, f"{SCENE[0]}: expected the seeds 0, 1, 2 as on the other tasks, got 0, 1; add or remove runs"),
-        (cut_a_run, "seed 2: the last offline evaluation must be at 2,000, got step 1,000; finish the run"),
+        (cut_a_run, "seed 2: expected an evaluation offline at 2,000, got none; finish the run"),
         (other_settings, "offline_steps 9,000 against 2,000 of submission.yml; state what was run"),
         (lambda folder: (folder / "submission.yml").write_text("a: [1"), "must be valid YAML"),
         (lambda folder: (folder / "notes.exe").touch(), "notes.exe: expected only submission.yml, scores.csv"),

@@ -18,28 +18,13 @@ from zoo.report.survival import describe_tallies
 from zoo.report.tables.scores import by_domain, scored_otherwise, steps_text
 from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.history import PHASES
-from zoo.runs.protocol import count, shortened
+from zoo.runs.protocol import shortened
 from zoo.runs.read import RunTables, short_name, split_environment
 from zoo.runs.scores import RETURN, SUCCESS
 
 Value = TypeVar("Value")
 REWARDS_CHANGED = Version("1.2.0")
 """Version of OGBench since which single-task rewards come at another step (ogbench#34)."""
-
-
-def describe_phases(comparisons: Sequence[Comparison]) -> str:
-    """Return how much is compared, one sentence for each kind of scores and phase."""
-    sentences = []
-    for comparison in comparisons:
-        for phase in comparison.phases.values():
-            where = phase.tasks_label
-            if not phase.tasks:
-                where = f"{count(len(phase.per_task), 'task')}, none of them common to all"
-            steps = sorted({steps_text(steps) for steps in phase.step_ranges.values()})
-            methods = count(len(phase.aggregates) or len(phase.coverage), "method")
-            label = f"{phase.name.capitalize()}{comparison.kind.title}"
-            sentences.append(f"{label}: {methods} on {where}, scored at {' or '.join(shortened(steps))} steps.")
-    return " ".join(sentences)
 
 
 def warnings(

@@ -6,19 +6,22 @@ Only the line below the title says when and how it was made.
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
 import platform
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
+import yaml
 from matplotlib.figure import Figure
 
 from zoo.report.comparison import Comparison, baseline_of
@@ -27,10 +30,8 @@ from zoo.report.cost import NO_COSTS, Costs
 from zoo.report.figures.drawings import Names, colours, page_data, phase_of
 from zoo.report.figures.plots import FORMATS, SHEETS, all_figures, save
 from zoo.report.inputs import Inputs
-from zoo.report.page.caveats import describe_phases, warnings
+from zoo.report.page.caveats import warnings
 from zoo.report.page.results import json_text, to_json
-from zoo.report.page.scripts import FOLDER, content_security_policy, scripts
-from zoo.report.published_scores import suite_names
 from zoo.report.reproduction import Expected, reproduce
 from zoo.report.significance import family_of
 from zoo.report.statistics.estimates import Curve
@@ -49,18 +50,25 @@ from zoo.report.tables.scores import (
 )
 from zoo.report.tables.texts import to_csv, to_latex, to_markdown, write_file
 from zoo.report.tables.verdict import verdict_sentences, verdict_table
-from zoo.runs.history import PHASES
 from zoo.runs.protocol import count
 from zoo.runs.read import RunTables
 from zoo.runs.scores import KINDS, SUCCESS
 from zoo.terminal.texts import csv_cells
 
+FOLDER = Path(__file__).parent / "templates"
+VENDOR = FOLDER / "vendor"
+_OWN = ("figures.js", "report.js")
 _TEXTS = ("csv", "md", "tex")
-_TABLES = ("verdict", "aggregates", "improvement", "pairs", "seeds_needed", "domains", "tasks")
-_FIGURES = (
-    "verdict", "aggregates", "profiles", "improvement", "pairs", "sample_efficiency", "domains", "environments",
-    "heat_map", "cost",
+_NAMES = (
+    "verdict", "aggregates", "profiles", "improvement", "pairs", "seeds_needed", "sample_efficiency", "domains",
+    "environments", "tasks", "heat_map", "reproduction", "differences", "cost",
 )  # fmt: skip
+_KIND_ENDS = "|".join(kind.suffix for kind in KINDS.values())
+_OF_REPORTS = re.compile(
+    rf"(tables|figures)/({'|'.join(_NAMES)})(_offline|_online)?({_KIND_ENDS})\.(csv|md|tex|pdf|svg|png)"
+    r"|tables/aggregates_(offline|online)_[a-z]+\d*\.(csv|md|tex)|(evaluations|curves|profiles)\.csv(\.gz)?"
+)
+"""Files that this or an older report has left in a folder."""
 _PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
 _EVALUATION = (
     "method", "environment", "domain", "seed", "phase", "step", "successes", "episodes", "kind", "score", "return",
@@ -187,8 +195,9 @@ def write_report(folder: Path, content: Content) -> Path:
         (folder / name).mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         write_file(folder / name, data)
-    for path in _files_of_reports(folder):
-        if str(path.relative_to(folder)) not in files:
+    for path in [*folder.glob("*.csv*"), *folder.glob("tables/*"), *folder.glob("figures/*")]:
+        name = path.relative_to(folder).as_posix()
+        if name not in files and _OF_REPORTS.fullmatch(name):
             path.unlink()
     return folder / "report.html"
 
@@ -214,7 +223,6 @@ def to_html(content: Content) -> str:
             shown=[],
             contents=[],
             baseline_of=baseline_of,
-            phases=describe_phases(content.comparisons),
             skipped=inputs.own.skipped(),
             has_own=any(method.is_own for method in methods.values()),
             versions=", ".join(f"{name} {version(name)}" for name in _PACKAGES)
@@ -258,16 +266,31 @@ def _runs_csv(own: RunTables) -> str:
     return csv_text(own.runs.assign(departures=departures).drop(columns="settings"))
 
 
-def _files_of_reports(folder: Path) -> Iterator[Path]:
-    """Yield the tables, figures and tidy files that this or an older report has left in a folder."""
-    suffixes = [kind.suffix for kind in KINDS.values()]
-    names = [f"{name}_{phase}" for name in _TABLES for phase in PHASES]
-    names = [f"{name}{suffix}" for name in names for suffix in suffixes] + ["reproduction", "differences", "cost"]
-    names += [f"aggregates_{phase}_{suite}" for phase in PHASES for suite in suite_names()]
-    found = [f"tables/{name}.{kind}" for name in names for kind in _TEXTS]
-    found += [f"figures/{name}{suffix}.{kind}" for name in _FIGURES for suffix in suffixes for kind in FORMATS]
-    found += [f"{name}.csv{ending}" for name in ("evaluations", "curves", "profiles", "cost") for ending in ("", ".gz")]
-    return filter(Path.exists, (folder / name for name in found))
+# -- the scripts of the page: what is inlined, and the policy that lets a browser run these scripts and load nothing ---
+
+
+def vendored() -> list[dict[str, Any]]:
+    """Return what is known of the scripts of others, in the order in which they run."""
+    return list(yaml.safe_load((VENDOR / "vendored.yml").read_text(encoding="utf-8")))
+
+
+@cache
+def scripts() -> tuple[str, ...]:
+    """Return the scripts of the page in their order; those of others have their licence in front."""
+    keys = ("licence_file", "file")
+    texts = [[(VENDOR / entry[key]).read_text(encoding="utf-8") for key in keys] for entry in vendored()]
+    others = [f"/*\n{licence}*/\n{script}" for licence, script in texts]
+    return (*others, *((FOLDER / name).read_text(encoding="utf-8") for name in _OWN))
+
+
+def content_security_policy() -> str:
+    """Return a policy that forbids the network, and every script but those of the page.
+
+    Styles may be inline, since a drawing sets them on its elements.
+    """
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts()]
+    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 # -- what is drawn as tidy tables: one row for each number, enough to draw every figure again ------------------------

@@ -34,13 +34,6 @@ class Estimate:
     interval: tuple[float, float] | None = None
     kind: str = "none"
 
-    def side(self, middle: float) -> int:
-        """Return 1 or -1 if the interval is above or below a number, else 0."""
-        if self.interval is None:
-            return 0
-        low, high = self.interval
-        return int(low > middle) - int(high < middle)
-
 
 @dataclass(frozen=True)
 class Curve:
@@ -100,11 +93,6 @@ class Improvement:
     def is_positive(self) -> bool:
         """Whether X is ahead: by its mean, or without a difference by the probability."""
         return self.probability.point > 0.5 if self.difference is None else self.difference.point > 0
-
-    @property
-    def is_contradictory(self) -> bool:
-        """Whether the intervals of both exclude no difference, in opposite directions."""
-        return self.difference is not None and self.probability.side(0.5) * self.difference.side(0.0) < 0
 
 
 def percentile_bounds(resampled: Array) -> Array:

@@ -13,11 +13,6 @@ from zoo.runs.scores import RETURN, Kind
 
 LEAST_BEST = 0.05
 """Nothing is bold where the best success rate, or normalised return, is below this: all methods fail there."""
-CONTRADICTION = (
-    "probability and difference point in opposite directions, each with its interval; most runs are on one side, and a "
-    "few large differences on the other"
-)
-"""What it means that an `Improvement` is contradictory."""
 NO_INTERVAL = "(no interval)"
 """The detail of an estimate whose resamples all agree."""
 SHOWN_METRICS = ("mean", "iqm")

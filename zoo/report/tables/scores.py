@@ -13,7 +13,6 @@ from zoo.report.reproduction import Reproduction
 from zoo.report.significance import compared_methods, family_of
 from zoo.report.statistics.seeds_needed import MOST_SEEDS, plan_seeds
 from zoo.report.tables.entries import (
-    CONTRADICTION,
     LEAST_BEST,
     NO_INTERVAL,
     SHOWN_METRICS,
@@ -74,8 +73,7 @@ def improvement_table(comparison: Comparison, phase: Phase) -> Table:
     digits = digits_of(kind, (pair.difference for pair in pairs.values()))
     header, rows, data = ["method", "probability of improvement"], [], []
     for name, pair in pairs.items():
-        mark = " §" if pair.is_contradictory else ""
-        rows.append([Entry(comparison.methods[name].title + mark), number_entry(pair.probability, 1, 2)])
+        rows.append([Entry(comparison.methods[name].title), number_entry(pair.probability, 1, 2)])
         data.append({"method": name, "baseline": baseline} | estimate_data("probability", pair.probability))
         if pair.difference is not None:
             rows[-1].append(number_entry(pair.difference, kind.scale, digits))
@@ -340,10 +338,7 @@ def phase_table(
         least = f"{LEAST_BEST:.0%}" if kind is SUCCESS else f"{LEAST_BEST:g}"
         least = "" if kind is RETURN else f", where that is at least {least}"
         caption += f" Bold: the best{best}{least}; †: its interval reaches the best. Neither is a test."
-    entries = [entry for row in rows for entry in row]
-    if any(entry.text.endswith("§") for entry in entries):
-        caption += f" §: {CONTRADICTION}."
-    if any(entry.detail == NO_INTERVAL for entry in entries):
+    if any(entry.detail == NO_INTERVAL for row in rows for entry in row):
         caption += " No interval: all resamples of so few seeds give this number, which says nothing about other seeds."
     caption += _scoring_note(comparison, names) + _finished_note(comparison, names)
     return Table(f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", caption, header, rows, data)

@@ -16,7 +16,6 @@ from zoo.report.statistics.aggregates import FRACTION
 from zoo.report.statistics.estimates import FEW_SEEDS, Improvement
 from zoo.report.statistics.seeds_needed import plan_seeds, with_typical_spread
 from zoo.report.tables.entries import (
-    CONTRADICTION,
     LEAST_BEST,
     Entry,
     Table,
@@ -109,7 +108,7 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
             data[-1] |= estimate_data("difference", pair.difference)
         p_text = "-" if v.p_value is None else "< 0.001" if v.p_value < 0.001 else f"{v.p_value:.3f}"
         row += [Entry(p_text), number_entry(pair.probability, 1, 2), Entry(str(pair.tasks))]
-        rows.append([*row, Entry(v.outcome + (" §" if pair.is_contradictory else ""), is_bold=v.is_clear)])
+        rows.append([*row, Entry(v.outcome, is_bold=v.is_clear)])
         data[-1] |= {"p_holm": v.p_value, "won": pair.tasks.won, "lost": pair.tasks.lost}
         data[-1] |= {"undecided": pair.tasks.undecided, "verdict": v.outcome}
     header = ["against", *(["difference of means"] if has_difference else []), "p value (Holm)"]
@@ -207,8 +206,6 @@ def _rivals(comparison: Comparison, phase: Phase, subject: str, found: Sequence[
     record = pair.tasks
     details = f"{against}: probability of improvement {chance}; tasks won {record.won}, lost {record.lost}, "
     details += f"undecided {record.undecided}."
-    if pair.is_contradictory:
-        text += f" {CONTRADICTION[0].upper()}{CONTRADICTION[1:]}."
     is_open = best.outcome in (UNCLEAR, UNTESTED)
     return text + (_seeds_advice(comparison, phase, (subject, best.other)) if is_open else ""), details
 

@@ -9,7 +9,7 @@ import agents
 from tests.zoo.report.samples import comparison_of, own_methods
 from zoo.report.comparison import Method, ranking
 from zoo.report.figures import styles
-from zoo.report.page.scripts import FOLDER
+from zoo.report.page.report import FOLDER
 from zoo.report.published_scores import published_names
 
 TO_XYZ = np.array([[0.41246, 0.35758, 0.18044], [0.21267, 0.71515, 0.07217], [0.01933, 0.11919, 0.95030]])  # of sRGB

@@ -12,7 +12,7 @@ import pytest
 from tests.zoo.report.samples import SCENE, content_of, evaluations, scene_runs
 from zoo.report.comparison import Method
 from zoo.report.page import report
-from zoo.report.page.scripts import FOLDER, VENDOR, content_security_policy, scripts, vendored
+from zoo.report.page.report import FOLDER, VENDOR, content_security_policy, scripts, vendored
 from zoo.report.published_scores import load_set
 from zoo.report.tables.entries import Entry
 

@@ -12,10 +12,10 @@ from zoo.report.figures import plots
 from zoo.report.figures.drawings import Names, drawings_of
 from zoo.report.page.results import to_json
 from zoo.report.significance import family_of, without_tasks
-from zoo.report.statistics.estimates import Estimate, Improvement
+from zoo.report.statistics.estimates import Estimate
 from zoo.report.statistics.improvement import improvements
 from zoo.report.statistics.seeds_needed import plan_seeds, with_typical_spread
-from zoo.report.tables.scores import aggregates_table, improvement_table, pairs_table
+from zoo.report.tables.scores import aggregates_table, pairs_table
 from zoo.report.tables.verdict import verdict_sentences, verdict_table, verdicts
 from zoo.runs.read import EVALUATION_COLUMNS
 from zoo.runs.scores import NORMALISED_RETURN, RETURN
@@ -168,20 +168,6 @@ def test_means_without_single_runs_decide_nothing():
     phase = replace(phase, aggregates={**phase.aggregates, "A": better})
     comparison = replace(comparison, methods={**comparison.methods, **published}, phases={"offline": phase})
     assert "Higher means without single runs cannot be tested: A." in verdict_sentences([comparison])[0][0]
-
-
-@pytest.mark.parametrize(("low", "high", "is_said"), [(-0.2, -0.05, True), (0.05, 0.2, False), (-0.2, 0.05, False)])
-def test_contradiction_of_probability_and_difference_is_said(low, high, is_said):
-    comparison = replace(compared({"ours": GOOD, "bad": BAD}), baseline="bad")
-    difference = Estimate((low + high) / 2, (low, high), "t")
-    pair = Improvement(Estimate(0.7, (0.6, 0.8), "bootstrap"), difference, 0.01)
-    phase = replace(offline(comparison), improvements={("ours", "bad"): pair})
-    comparison = replace(comparison, phases={"offline": phase})
-    table = verdict_table(comparison, phase)
-    assert table.rows[0][-1].text.endswith(" §") == is_said
-    said = "probability and difference point in opposite directions"
-    for text in (verdict_sentences([comparison])[0][0], table.caption, improvement_table(comparison, phase).caption):
-        assert (said.rpartition(" point in ")[2] in text) == is_said
 
 
 def test_table_shows_what_the_verdict_is_made_from():
