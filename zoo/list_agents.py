@@ -24,17 +24,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program on the words after its name, by default those of the command line; return its exit code."""
     args = make_parser().parse_args(arguments)
     args.exit_code = DONE
-    return run_program(lambda: args.run(args)) or int(args.exit_code)
+
+    def run() -> dict[str, Any] | None:
+        result, print_tables = args.run(args)
+        if not args.json:
+            print_tables(result)
+        return dict(result) if args.json or not sys.stdout.isatty() else None
+
+    return run_program(run) or int(args.exit_code)
 
 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("agents", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser("list", help="every algorithm").set_defaults(run=_list)
+    every = commands.add_parser("list", help="every algorithm")
+    every.set_defaults(run=lambda args: (describe_algorithms(), print_algorithms))
     show = commands.add_parser("show", help="one algorithm: settings, defaults, what they mean")
     show.add_argument("algo", help="id or alias, e.g. qam")
-    show.set_defaults(run=_show)
+    show.set_defaults(run=lambda args: (describe_algorithm(args.algo), print_algorithm))
     check = commands.add_parser("check", help="try everything that training, saving and reporting need of an algorithm")
     check.add_argument("algo", help="id, or module:Class of your own")
     check.add_argument("--skip", nargs="+", default=[], metavar="CHECK", help="checks to leave out, e.g. compiled")
@@ -52,17 +60,11 @@ def make_parser() -> Parser:
     return parser
 
 
-def _list(args: argparse.Namespace) -> dict[str, Any] | None:
-    """Show all algorithms."""
-    return _shown(describe_algorithms(), print_algorithms, args.json)
+Found = tuple[dict[str, Any], Callable[[Mapping[str, Any]], None]]
+"""The result of a command, and what shows it as tables."""
 
 
-def _show(args: argparse.Namespace) -> dict[str, Any] | None:
-    """Show one algorithm."""
-    return _shown(describe_algorithm(args.algo), print_algorithm, args.json)
-
-
-def _check(args: argparse.Namespace) -> dict[str, Any] | None:
+def _check(args: argparse.Namespace) -> Found:
     """Check an algorithm; the exit code says whether everything holds."""
     from agents.testing.kit import CHECKS, require_names, run_checks
     from zoo.settings.config import find_entry
@@ -91,28 +93,20 @@ def _check(args: argparse.Namespace) -> dict[str, Any] | None:
         begin = time.process_time()
     holds = not any(row["state"] in ("fails", "not tried") for row in rows.values())
     args.exit_code = DONE if holds else FAILED
-    return _shown({"algo": entry.id, "holds": holds, "checks": rows}, print_outcomes, args.json)
+    return {"algo": entry.id, "holds": holds, "checks": rows}, print_outcomes
 
 
-def _new(args: argparse.Namespace) -> dict[str, Any] | None:
+def _new(args: argparse.Namespace) -> Found:
     """Write a package."""
     from zoo.authoring.package import write_package
 
-    found = write_package(args.name, args.like, args.folder)
-    log.info(
-        "wrote %s: %s\nnext: cd %s && zoo agents check %s",
-        found["folder"], ", ".join(found["files"]), found["folder"], found["algo"],
-    )  # fmt: skip
-    return found
+    return write_package(args.name, args.like, args.folder), print_package
 
 
-def _shown(
-    result: dict[str, Any], print_tables: Callable[[dict[str, Any]], None], as_json: bool
-) -> dict[str, Any] | None:
-    """Show a result, as tables unless JSON is asked for; return what to print as JSON, None where tables are enough."""
-    if not as_json:
-        print_tables(result)
-    return result if as_json or not sys.stdout.isatty() else None
+def print_package(found: Mapping[str, Any]) -> None:
+    """Say what was written, and what to do next."""
+    files, next_words = ", ".join(found["files"]), f"cd {found['folder']} && zoo agents check {found['algo']}"
+    log.info("wrote %s: %s\nnext: %s", found["folder"], files, next_words)
 
 
 def describe_algorithms() -> dict[str, Any]:
@@ -188,6 +182,7 @@ def print_algorithms(found: Mapping[str, Any]) -> None:
 
 def print_algorithm(found: Mapping[str, Any]) -> None:
     """Print what :func:`describe_algorithm` returns: a summary, and tables of settings and profiles."""
+    from zoo.settings.layers import ENTRY_NOTES
     from zoo.terminal.tables import print_table, terminal
 
     console = terminal()
@@ -200,22 +195,12 @@ def print_algorithm(found: Mapping[str, Any]) -> None:
         rows.append((name, str(row["default"]), meaning))
     print_table("Settings", ("setting", "default", "meaning (type)"), rows, wrapped=("meaning (type)",))
     for name, entries in found["profiles"].items():
-        _print_profile(name, entries)
-
-
-def _print_profile(name: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print what each entry of a profile sets, in the form of ``-params``, and its source."""
-    from zoo.settings.layers import ENTRY_NOTES
-    from zoo.terminal.tables import print_table
-
-    rows = []
-    for entry, values in entries.items():
-        own = " ".join(
-            f"{key}={str(value).replace(' ', '')}" for key, value in values.items() if key not in ENTRY_NOTES
-        )
-        notes = "; ".join(str(values.get(note, "")) for note in ENTRY_NOTES)
-        rows.append((entry, f"{own} ({notes})"))
-    print_table(f"--profile {name}", ("entry", "settings (source)"), rows, wrapped=("settings (source)",))
+        profile = []
+        for entry, values in entries.items():
+            notes = "; ".join(str(values.get(note, "")) for note in ENTRY_NOTES)
+            own = {key: str(value).replace(" ", "") for key, value in values.items() if key not in ENTRY_NOTES}
+            profile.append((entry, f"{' '.join(f'{key}={value}' for key, value in own.items())} ({notes})"))
+        print_table(f"--profile {name}", ("entry", "settings (source)"), profile, wrapped=("settings (source)",))
 
 
 def _readable(text: str) -> str:

@@ -30,27 +30,6 @@ FILES = {
 }
 """File of the package -> its template."""
 
-HOOKS = {
-    "networks": "Every network by name. What is not declared here is neither trained nor saved. `target=True` adds a "
-    'moving average, `nets.NAME_target`; a flow with `role="behaviour"` is the one that pretraining clones.',
-    "noise": "Every random draw of an update by name, except those of the next action (`td_...`). Never draw numbers "
-    "of your own: they would change when a run is resumed.",
-    "action_noise_table": 'The draws of one call of `act`; by default {"action": normal()}.',
-    "update_noise": "All draws of an update; by default those of `noise` and of the next action.",
-    "act": "Sample actions (S, N, D) in [-1, 1] for observations (S, N, O). TD targets, collection and evaluation all "
-    "use it, and a saved policy too, so it may use only settings, its draws and networks.",
-    "score": "Rate actions for best-of-n, (S, N); by default the critics' mean.",
-    "targets": "What the losses regress to, by name. No gradient is recorded here. Change nothing and never wait for "
-    "the device (`.item()`, `if` on a tensor).",
-    "losses": "The losses by name, each (S,): a mean over everything except the replicas. Weight what uses actions, "
-    "rewards or discounts by `batch.valid`. A loss trains one network; take the others from `nets.frozen`.",
-    "loss_weights": "Weights of the losses; those that are not named weigh 1.",
-    "skipped_networks": "Networks that the coming update leaves as they are, where no network's `train_every` says so.",
-    "after_update": "Update state that is not trained by gradient, e.g. a multiplier that is a network's buffer.",
-    "before_online": "Prepare for online training, e.g. change a budget.",
-}
-"""What each hook is for, as comments in the agent."""
-
 WIDTH = 116
 WEIGHTED = {"beta": 1.0}
 """Settings of the agent that a package starts with."""
@@ -104,8 +83,9 @@ def _templates() -> jinja2.Environment:
 
 
 def explain(hook: str) -> str:
-    """Return a hook's explanation as lines of comment inside a class."""
-    return "\n".join(textwrap.wrap(HOOKS[hook], WIDTH, initial_indent="    # ", subsequent_indent="    # "))
+    """Return what `agents.Method` says of a hook as lines of comment inside a class."""
+    text = (inspect.getdoc(getattr(Method, hook)) or "").partition(":param")[0]
+    return "\n".join(textwrap.wrap(text, WIDTH, initial_indent="    # ", subsequent_indent="    # "))
 
 
 # -- from a built-in algorithm ----------------------------------------------------------------------------------------
@@ -133,7 +113,7 @@ def _renamed(source: str, old: str, name: str, class_name: str) -> str:
             lines[node.lineno - 1] = line[: node.col_offset] + class_name + line[node.end_col_offset :]
     lines[found.lineno - 1] = re.sub(rf"\b{old}\b", class_name, lines[found.lineno - 1], count=1)
     for node in reversed(found.body):
-        if isinstance(node, ast.FunctionDef) and node.name in HOOKS:
+        if isinstance(node, ast.FunctionDef) and callable(getattr(Method, node.name, None)):
             lines.insert(node.lineno - 1, explain(node.name))
     decorator = f'@register("{name}", paper="", published_name="{class_name}")'
     lines[min(node.lineno for node in found.decorator_list) - 1 : found.lineno - 1] = [decorator]

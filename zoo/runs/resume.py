@@ -60,48 +60,41 @@ class StoredRun:
         return f"{', '.join(str(folder.path) for folder in self.folders)} ({seeds})"
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What to do, given the runs that exist.
-
-    :param run: the run to resume, or one that is done; None starts a new one.
-    :param nearest: where a new one starts, the run that differs in the fewest settings, an unfinished one if possible.
-    """
-
-    run: StoredRun | None
-    nearest: StoredRun | None = None
-    differences: tuple[str, ...] = ()
-
-
-def choose(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]) -> Choice:
-    """Choose the newest run of the same settings and seeds, an unfinished one if possible.
+def choose(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]) -> StoredRun | None:
+    """Return the newest run of the same settings and seeds, an unfinished one if possible; None starts a new one.
 
     :param runs: the runs that exist, newest first.
     """
     same = [run for run in runs if run.settings == settings and seeds in (None, run.seeds)]
-    if same:
-        return Choice(min(same, key=lambda run: run.is_done))
+    return min(same, key=lambda run: run.is_done) if same else None
+
+
+def describe_nearest(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]) -> str:
+    """Return how the run differs that differs in the fewest settings, an unfinished one if possible."""
     if not runs:
-        return Choice(None)
-    others = [run for run in runs if not run.is_done] or runs
-    found, nearest = min(((differences(run, settings, seeds), run) for run in others), key=lambda pair: len(pair[0]))
-    return Choice(None, nearest, tuple(found))
+        return ": there is no run of this algorithm and environment"
+    found = [
+        (differences(_with_seeds(run.settings, run.seeds), _with_seeds(settings, seeds or run.seeds)), run)
+        for run in [run for run in runs if not run.is_done] or runs
+    ]
+    named, nearest = min(found, key=lambda pair: len(pair[0]))
+    done = " (finished)" if nearest.is_done else ""
+    return (
+        f"; the nearest, {nearest.folders[0].path}{done}, differs in {'; '.join(shortened(named, NAMED_DIFFERENCES))}"
+    )
 
 
-def differences(run: StoredRun, settings: Mapping[str, Any], seeds: list[int] | None) -> list[str]:
-    """Return how a run differs from the settings and seeds that are wanted, one phrase for each setting."""
-    names = dict.fromkeys([*run.settings, *settings])
-    found = {  # a setting of the algorithm may be among the run's too, under the same name
-        name.removeprefix("settings."): f"{_show(name, run.settings)} there, {_show(name, settings)} now"
-        for name in names
-        if name not in run.settings or name not in settings or run.settings[name] != settings[name]
-    }
-    if seeds not in (None, run.seeds):
-        assert seeds is not None
-        is_single = len(seeds) == len(run.seeds) == 1
-        there, now = (run.seeds[0], seeds[0]) if is_single else (run.seeds, seeds)
-        found["seed" if is_single else "seeds"] = f"{there} there, {now} now"
-    return [f"{name}: {text}" for name, text in found.items()]
+def _with_seeds(settings: Mapping[str, Any], seeds: list[int]) -> dict[str, Any]:
+    return {**settings, "seed": seeds[0] if len(seeds) == 1 else seeds}
+
+
+def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return how two sets of settings with dotted names differ, one phrase for each setting."""
+    return [
+        f"{name.removeprefix('settings.')}: {_show(name, there)} there, {_show(name, now)} now"
+        for name in dict.fromkeys([*there, *now])
+        if name not in there or name not in now or there[name] != now[name]
+    ]
 
 
 def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,8 +119,7 @@ def find_run(
     """
     settings = comparable(record)
     runs, lost = stored_runs(log_folder, record["algo"], record["env"])
-    choice = choose(settings, seeds, runs)
-    run = choice.run
+    run = choose(settings, seeds, runs)
     for folder, error in lost:
         log.warning("%s has checkpoints, but it cannot be read: %s", folder.path, error)
     if run is None and lost:
@@ -137,9 +129,9 @@ def find_run(
             "run"
         )
     if run is None:
-        has_state = choice.nearest is not None and not choice.nearest.is_done
-        level = logging.WARNING if has_state else logging.INFO
-        log.log(level, "no unfinished run matches%s; starting a new run", _nearest(choice))
+        has_state = any(not each.is_done for each in runs)
+        level, nearest = logging.WARNING if has_state else logging.INFO, describe_nearest(settings, seeds, runs)
+        log.log(level, "no unfinished run matches%s; starting a new run", nearest)
     elif run.is_done:
         log.info("%s has already finished with these settings; leave out --resume to train again", run)
     else:
@@ -282,15 +274,6 @@ def _show(name: str, settings: Mapping[str, Any]) -> str:
         return "not set"
     text = "none" if settings[name] is None else str(settings[name])
     return text[:8] if name.endswith("fingerprint") else text
-
-
-def _nearest(choice: Choice) -> str:
-    """Return how the nearest run differs, if there is one."""
-    if choice.nearest is None:
-        return ": there is no run of this algorithm and environment"
-    named = "; ".join(shortened(choice.differences, NAMED_DIFFERENCES))
-    done = " (finished)" if choice.nearest.is_done else ""
-    return f"; the nearest, {choice.nearest.folders[0].path}{done}, differs in {named}"
 
 
 def _position(run: StoredRun) -> str:

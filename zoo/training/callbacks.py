@@ -13,7 +13,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Self
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
@@ -109,7 +108,7 @@ class EvaluationCallback(BaseCallback):
         self.phase = OFFLINE
         self.seconds = 0.0
         self.pending: PendingEvaluation | None = None
-        self._unfinished: PendingEvaluation | None = None  # when the checkpoint was written
+        self.last_score: str | None = None  # in words, the mean over the replicas that have not failed
         self._last_step = -1
         self._next_look = 0.0
 
@@ -226,6 +225,9 @@ class EvaluationCallback(BaseCallback):
         self._log(model.num_timesteps, results)
         text = describe_evaluation(step, PHASES[evaluation.phase], results, self.replicas.seeds, self.scoring)
         log.info("%s", text)
+        successes, returns = results.successes, results.returns[results.played]
+        reached = None if successes is None else successes[results.played].mean()
+        self.last_score = f"return {returns.mean():.2f}" if reached is None else f"success {reached:.1%}"
         if self.observe is not None:
             self.observe(self.histories)
 
@@ -258,25 +260,14 @@ class EvaluationCallback(BaseCallback):
         self.best = [tuple(score) for score in state["best"]]
         self.histories = list(histories)
         if state["pending"] is not None:
-            self._unfinished = PendingEvaluation(load_pending(), **state["pending"])
+            self.pending = PendingEvaluation(load_pending(), **state["pending"])
 
     def repeat_unfinished(self) -> None:
         """Begin the evaluation again that was under way at the checkpoint, and the one that was due at its step."""
-        unfinished, self._unfinished = self._unfinished, None
-        if unfinished is not None:
-            self._begin(unfinished)
+        if self.pending is not None:
+            self._begin(self.pending)
         if self._is_due(self.step):
             self.evaluate()
-
-    def last_score(self) -> str | None:
-        """Return the last evaluation's mean success (or return) over the replicas that have not failed, in words."""
-        histories = [self.histories[replica] for replica in self.replicas.active]
-        if not histories or not all(map(len, histories)):
-            return None
-        last = [rates[-1] for history in histories if (rates := history.success_rates()) is not None]
-        if len(last) == len(histories):
-            return f"success {np.mean(last):.1%}"
-        return f"return {np.mean([history.arrays()['results'][-1].mean() for history in histories]):.2f}"
 
 
 class SaveCallback(BaseCallback):
@@ -413,9 +404,8 @@ class ProgressCallback(BaseCallback):
         loss = self.model._last_info.get("total_loss")  # type: ignore[attr-defined]
         if loss is not None:
             parts.append(f"loss {float(loss[self.evaluation.replicas.active].mean()):.3g}")
-        score = self.evaluation.last_score()
-        if score is not None and self.num_timesteps < self._total:
-            parts.append(score)
+        if self.evaluation.last_score is not None and self.num_timesteps < self._total:
+            parts.append(self.evaluation.last_score)
         return ", ".join(parts)
 
 

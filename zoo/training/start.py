@@ -47,7 +47,7 @@ from zoo.playing.pool import count_environments
 from zoo.processes.environments import WatchedVecEnv
 from zoo.report.figures.styles import algorithm_styles, spare_styles
 from zoo.runs.claims import held
-from zoo.runs.folder import check_log_folder, describe_error, ending_recorded, state_after
+from zoo.runs.folder import check_log_folder, describe_error, ending_recorded
 from zoo.runs.history import OFFLINE, ONLINE, EvaluationHistory
 from zoo.runs.read import short_name
 from zoo.runs.resume import find_run, joint_result, result_of, result_of_done, result_of_failed
@@ -117,11 +117,15 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     replicas = Replicas(folders, seeds, stops=args.on_divergence == "stop")
     bar = args.progress if args.verbose else bool(args.progress)
     training = Training(config, model, evaluator, replicas, Scoring.recorded_in(record), bar, observe)
-    training.saves_replay_buffer = args.save_replay_buffer
     position = training.restore() if found else None
     trackers = stack.enter_context(tracked(args, config, replicas, position))
     set_logger(config, model, replicas, args, position, trackers)
-    return training.run()
+    result = training.run()
+    if args.save_replay_buffer:
+        with atomic_path(folders[0].replay_buffer) as temporary, temporary.open("wb") as file:
+            model.save_replay_buffer(file)
+    replicas.write_status(model, "done")
+    return result
 
 
 def make_evaluator(request: Request) -> Evaluator | BackgroundEvaluator:
@@ -277,8 +281,6 @@ def _make_environments(request: Request, seeds: list[int]) -> VecEnv:
 class Training:
     """The run itself: offline phase, online phase, evaluations, checkpoints, and how it ended."""
 
-    saves_replay_buffer = False
-
     def __init__(
         self,
         config: Config,
@@ -328,7 +330,7 @@ class Training:
         return logs.BEGINNING
 
     def run(self) -> dict[str, Any]:
-        """Train to the end and return what to print; whatever happens, the run folders say how it ended.
+        """Train to the end and return what to print; whatever happens, the run folders say how far it came.
 
         :raises Interrupted: when a signal stopped the run, after its checkpoint was written.
         """
@@ -339,11 +341,9 @@ class Training:
             return self._finish()
         except TakenOver:
             raise  # the runs are no longer ours to write to
-        except BaseException as error:
-            try:
-                self.replicas.write_status(self.model, state_after(error), reason=describe_error(error))
-            except OSError as another:  # often for the same reason; the first error says more
-                log.warning("%s", another)
+        except BaseException:
+            with contextlib.suppress(OSError):  # often for the same reason
+                self.replicas.write_status(self.model, "running")  # `ending_recorded` says how it ended
             raise
         finally:
             self.progress.close()
@@ -386,10 +386,6 @@ class Training:
     def _finish(self) -> dict[str, Any]:
         """Write the final files and return one result, or one per seed."""
         results = [self._finish_replica(replica) for replica in range(len(self.replicas))]
-        if self.saves_replay_buffer:
-            with atomic_path(self.replicas.folders[0].replay_buffer) as temporary, temporary.open("wb") as file:
-                self.model.save_replay_buffer(file)
-        self.replicas.write_status(self.model, "done")
         return joint_result(self.config.algo, self.config.env, self.updates_per_second, results)
 
     def _finish_replica(self, replica: int) -> dict[str, Any]:

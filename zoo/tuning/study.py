@@ -33,11 +33,11 @@ from agents.common.files import atomic_path
 from zoo.errors import Interrupted, UsageError
 from zoo.processes.serving import ServingProcess, WorkerError
 from zoo.runs.folder import STUDY, check_log_folder, find_run_folders
+from zoo.runs.resume import differences
 from zoo.runs.versions import command_line
 from zoo.settings import plain_yaml
 from zoo.settings.layers import nest
 from zoo.terminal.messages import log
-from zoo.terminal.tables import print_table
 from zoo.terminal.texts import csv_cells
 from zoo.training.callbacks import StopSignal
 from zoo.tuning import trial as trials
@@ -49,7 +49,6 @@ MOST_ATTEMPTS = 3
 """How often settings are tried whose worker was killed: they may be what kills it."""
 SECONDS_TO_STOP = 30.0
 SECONDS_BETWEEN_LOOKS = 0.5
-SHOWN_TRIALS = 10
 FEWEST_FOR_IMPORTANCE = 8
 
 
@@ -94,11 +93,7 @@ def _open_study(plan: Plan, storage: JournalStorage) -> optuna.Study:
             log.info("no trial has the settings as they are without tuning: %s, outside its search", "; ".join(outside))
         else:
             study.enqueue_trial(params)
-    elif found := [
-        f"{name.removeprefix('settings.')} {there.get(name, 'not set')} there, {now.get(name, 'not set')} now"
-        for name in dict.fromkeys([*there, *now])
-        if there.get(name) != now.get(name)
-    ]:
+    elif found := differences(there, now):
         raise UsageError(
             f"study `{plan.name}` exists and its trials differ: {'; '.join(found)}; repeat its command, or choose "
             "another --study-name"
@@ -320,7 +315,6 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
     }
     if not complete:
         return result
-    _print_best(complete, plan)
     best = complete[0]
     write_best(best, plan)
     return result | {
@@ -362,21 +356,6 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
     text = f"# {command_line()}\n" + plain_yaml.write({plan.request.config.env: entry})
     with atomic_path(plan.folder / "best.yml") as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _print_best(complete: Sequence[FrozenTrial], plan: Plan) -> None:
-    """Print the best trials as a table."""
-    rows = [
-        (
-            str(trial.number),
-            f"{trial.value:.4g}",
-            " ".join(f"{score:.4g}" for score in trial.user_attrs["scores"]),
-            in_words(trial.user_attrs[SETTINGS]),
-        )
-        for trial in complete[:SHOWN_TRIALS]
-    ]
-    title = f"Best trials of study {plan.name}: last evaluation, mean over seeds {', '.join(map(str, plan.seeds))}"
-    print_table(title, ("trial", "score", "of each seed", "settings"), rows, wrapped=("settings",))
 
 
 def in_words(settings: Mapping[str, Any]) -> str:

@@ -13,7 +13,16 @@ from agents.common.engine.checkpoint import FORMAT, find_checkpoints
 from agents.common.files.manifest import write_manifest
 from zoo.errors import UsageError
 from zoo.runs.folder import RunFolder
-from zoo.runs.resume import StoredRun, choose, comparable, find_run, restore_files, result_of_done
+from zoo.runs.resume import (
+    StoredRun,
+    choose,
+    comparable,
+    describe_nearest,
+    differences,
+    find_run,
+    restore_files,
+    result_of_done,
+)
 from zoo.runs.versions import describe_versions
 
 RECORD = {"algo": "qam", "env": "some-v0", "pretraining_steps": 0, "offline_steps": 20, "online_steps": 10}
@@ -68,7 +77,7 @@ SETTINGS = {"gamma": 0.9, "tau": 0.1, "label": None}
 )
 @pytest.mark.parametrize("state", ["running", "done"])
 def test_a_run_of_other_settings_or_seeds_is_not_chosen(settings: dict[str, Any], seeds: list[int], state: str) -> None:
-    assert choose(settings, seeds, [stored("a", SETTINGS, [3], state)]).run is None
+    assert choose(settings, seeds, [stored("a", SETTINGS, [3], state)]) is None
 
 
 def test_the_nearest_run_differs_in_the_fewest_settings_and_is_the_newest_of_those() -> None:
@@ -78,21 +87,20 @@ def test_the_nearest_run_differs_in_the_fewest_settings_and_is_the_newest_of_tho
         stored("b", SETTINGS | {"tau": 0.3}, [3], "running"),
         stored("a", SETTINGS | {"tau": 0.4}, [3], "running"),
     ]
-    choice = choose(SETTINGS, [3], runs)
-    assert choice.nearest is runs[2]
-    assert choice.differences == ("tau: 0.3 there, 0.1 now",)
+    assert choose(SETTINGS, [3], runs) is None
+    assert describe_nearest(SETTINGS, [3], runs) == "; the nearest, b, differs in tau: 0.3 there, 0.1 now"
 
 
 def test_differences_are_named_with_both_values() -> None:
     there = {"settings.gamma": 0.99, "dataset.fingerprint": "0123456789ab", "label": None, "settings.tau": 1}
     now = {"settings.gamma": 0.995, "dataset.fingerprint": "ba9876543210", "label": "mine", "eval_seed": 0}
-    assert choose(now | {"settings.tau": 1}, [1], [stored("a", there, [0], "running")]).differences == (
+    assert differences(there, now | {"settings.tau": 1}) == [
         "gamma: 0.99 there, 0.995 now",
         "dataset.fingerprint: 01234567 there, ba987654 now",
         "label: none there, mine now",
         "eval_seed: not set there, 0 now",
-        "seed: 0 there, 1 now",
-    )
+    ]
+    assert describe_nearest(there, [1, 2], [stored("a", there, [0], "running")]).endswith("seed: 0 there, [1, 2] now")
 
 
 def test_what_is_derived_does_not_make_another_run() -> None:

@@ -75,9 +75,8 @@ def test_every_sampler_proposes_different_settings(objective: Use, tmp_path: Pat
 def test_the_results_are_a_table_a_settings_file_and_figures(objective: Use, tmp_path: Path, tune: Call) -> None:
     tau = "per_network.critic.tau=0.01:0.1"
     command = words(tmp_path, "--n-trials", "12", "--search", "inverse_temperature", "flow_steps=[2, 5]", tau)
-    code, result, errors = tune(*command)
+    code, result, _ = tune(*command)
     assert code == 0
-    assert "Best trials of study s" in errors
     table = pd.read_csv(result["folder"] + "/trials.csv")
     best = result["best"]
     assert table["score"].max() == best["score"] == sum(best["scores"]) / 2
@@ -146,7 +145,7 @@ def test_bad_input_that_a_trial_finds_ends_the_study(objective: Use, tmp_path: P
 def test_other_settings_are_another_study(objective: Use, tmp_path: Path, tune: Call) -> None:
     tune(*words(tmp_path, "--n-trials", "1"))
     for more, difference in (
-        (["-params", "rho=0"], "rho 0.5 there, 0.0 now"),
+        (["-params", "rho=0"], "rho: 0.5 there, 0.0 now"),
         (["--search", "inverse_temperature=1:2"], "'inverse_temperature': '1.0:2.0'"),
     ):
         code, _, errors = tune(*words(tmp_path, "--n-trials", "1", *more))
