@@ -74,7 +74,7 @@ def assert_kept_or_refused(id: str, name: str, value: Any) -> None:
     assert again.run.settings() == config.run.settings()
 
 
-@given(st.text(), st.sampled_from(["{}", "gamma={}", "policy_kwargs=dict({})", "a.b.c:{}"]))
+@given(st.text(), st.sampled_from(["{}", "gamma={}", "policy_kwargs={a: {}}", "a.b.c:{}"]))
 def test_a_word_of_params_is_a_mapping_or_refused(text: str, form: str) -> None:
     try:
         found = parse_override(form.replace("{}", text))

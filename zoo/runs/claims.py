@@ -277,8 +277,8 @@ def _first(folder: RunFolder) -> Path:
     try:
         names = folder.read_config().get("folders")
     except UnreadableRun:
-        return folder.path
-    return folder.path.with_name(str(names[0])) if isinstance(names, list) and names else folder.path
+        names = None
+    return folder.path.with_name(names[0]) if names else folder.path
 
 
 def _is_claimed(folder: RunFolder, claim: Path) -> bool | None:

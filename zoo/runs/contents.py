@@ -85,16 +85,14 @@ def _are_whole(numbers: np.ndarray) -> bool:
 
 
 def _find_bad(content: Mapping[str, Any], entries: Mapping[str, tuple[Check, str]]) -> str | None:
-    """Return which entry is not what it must be; each may be missing, and null where that is not a list.
+    """Return which entry is not what it must be; each may be missing or null.
 
     :param entries: by their names, those inside a mapping with its name and a dot before.
     """
     for name, (is_good, expected) in entries.items():
         outer, _, own = name.rpartition(".")
-        place = (content.get(outer) or {}) if outer else content
-        value = place.get(own)
-        is_missing = value is None and (own not in place or name not in _LISTS)
-        if not is_missing and not is_good(value):
+        value = ((content.get(outer) or {}) if outer else content).get(own)
+        if value is not None and not is_good(value):
             return f"has `{name}` = {_shown(value)}, expected {expected}"
     return None
 
@@ -155,7 +153,7 @@ _CONFIG: dict[str, tuple[Check, str]] = {
     **dict.fromkeys(("algo", "env", "label", "profile"), _LINE),
     **dict.fromkeys(("seed", "offline_steps", "online_steps", "pretraining_steps", "eval_episodes", "n_envs"), _COUNT),
     **dict.fromkeys(("sparse", "eval_at_start"), (lambda value: isinstance(value, bool), "true or false")),
-    "seeds": (lambda value: _are_counts(value) and value != [], "a list of whole numbers >= 0"),
+    "seeds": (_are_counts, "a list of whole numbers >= 0"),
     "folders": (_are_names, "a list of names of folders"),
     "departures": (_are_lines, "a list of texts"),
     **dict.fromkeys(("settings", "dataset", "pretrained_actor", "agent"), _MAPPING),
@@ -166,4 +164,3 @@ _CONFIG: dict[str, tuple[Check, str]] = {
     "dataset.fingerprint": _TEXT,
     **dict.fromkeys(("agent.class", "agent.package"), _LINE),
 }
-_LISTS = ("seeds", "folders", "departures")

@@ -190,7 +190,7 @@ def _describe_status(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, 
 def describe_config(config: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a run that ``config.yml`` gives."""
     environment, domain, task = split_environment(str(config["env"]))
-    settings, dataset, actor = (_mapping(config.get(key)) for key in ("settings", "dataset", "pretrained_actor"))
+    settings, dataset, actor = (config.get(key) or {} for key in ("settings", "dataset", "pretrained_actor"))
     besides = {name: config[name] for name in _BESIDES if config.get(name)}
     if config.get("trained_agent"):
         besides["trained_agent"] = True  # each seed may have its own file
@@ -220,10 +220,6 @@ def describe_config(config: Mapping[str, Any], status: Mapping[str, Any]) -> dic
         "departures": tuple(config.get("departures") or ()),  # older runs do not say
         "settings": describe_settings(settings | besides),
     }
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _tabulate(folder: RunFolder) -> dict[str, np.ndarray]:

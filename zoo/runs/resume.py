@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.engine.checkpoint import OtherVersionError, find_checkpoints, read_kept_file, require_format
+from agents.common.engine.checkpoint import find_checkpoints, read_kept_file
 from agents.common.files.bounded import read_npz
 from agents.common.files.manifest import DamagedFolderError
 from zoo.errors import UsageError
@@ -115,7 +115,7 @@ def find_run(
     """Return the run to resume, claimed for this process, or the same one if it is done; say which, or why none.
 
     :param under_claim: whether this process trains under a claim, see `zoo.runs.claims`.
-    :raises UsageError: if another process is training it, or another version of the program has trained it so far.
+    :raises UsageError: if another process is training it.
     """
     settings = comparable(record)
     runs, lost = stored_runs(log_folder, record["algo"], record["env"])
@@ -135,7 +135,6 @@ def find_run(
     elif run.is_done:
         log.info("%s has already finished with these settings; leave out --resume to train again", run)
     else:
-        _require_format(run, under_claim)
         _claim(run, under_claim)
         _require_folders(run)
         _tell_of_other_versions(run.folders[0])
@@ -166,7 +165,7 @@ def _require_folders(run: StoredRun) -> None:
         with contextlib.suppress(UnreadableRun):  # a damaged file is replaced by its copy
             config = folder.read_config()
             names = [each.path.name for each in run.folders]
-            if config["seed"] != seed or config.get("folders", [folder.path.name]) != names:
+            if config["seed"] != seed or (config.get("folders") or [folder.path.name]) != names:
                 raise UsageError(
                     f"--resume: {folder.path} was seed {seed} of {run}, and is another run now; move it away to go on"
                 )
@@ -180,19 +179,6 @@ def _is_of_suite(folder: RunFolder) -> bool:
         except UnreadableRun:
             pass  # its copy takes its place, which is said then
     return bool((find_kept_mapping(folder, ARGUMENTS) or {}).get("claim"))
-
-
-def _require_format(run: StoredRun, under_claim: bool) -> None:
-    """Refuse a run that another version has trained so far; its checkpoints are left as they are."""
-    folders = ", ".join(str(folder.path) for folder in run.folders)
-    how = f"after moving its folders away: {folders}" if under_claim else "without --resume"
-    for checkpoint in find_checkpoints(run.folders[0].checkpoints):
-        try:
-            require_format(checkpoint)
-        except OtherVersionError as error:
-            raise UsageError(f"--resume: {error} {how}") from error
-        except DamagedFolderError:
-            pass  # said when it is its turn to be restored
 
 
 def _tell_of_other_versions(folder: RunFolder) -> None:
@@ -234,10 +220,10 @@ def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun],
 
 def _describe(folder: RunFolder, config: Mapping[str, Any], read_status: ReadStatus) -> StoredRun | None:
     """Return the run whose first replica has this folder, or None if the folder belongs to another replica."""
-    seeds = config.get("seeds", [config["seed"]])
+    seeds = config.get("seeds") or [config["seed"]]
     if config["seed"] != seeds[0]:
         return None
-    folders = [RunFolder(folder.path.with_name(name)) for name in config.get("folders", [folder.path.name])]
+    folders = [RunFolder(folder.path.with_name(name)) for name in config.get("folders") or [folder.path.name]]
     return StoredRun(folders, seeds, comparable(config), [read_status(each) for each in folders])
 
 

@@ -6,7 +6,6 @@ once; an algorithm's file (``hyperparams/<algo>.yml``) holds the algorithm's own
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,19 +66,12 @@ def load_yaml(text: str, name: str) -> Any:
 def parse_override(text: str, flag: str = "-params") -> dict[str, Any]:
     """Read one ``-params`` word: ``key=value`` or ``key:value``, with dots for nesting.
 
-    RL Zoo writes mappings as ``policy_kwargs="dict(net_arch=[64, 64])"``, which is understood too.
-
     :param text: e.g. ``"net_arch=[128, 128]"`` or ``"policy_kwargs.n_critics=2"``.
     """
     match = re.fullmatch(r"\s*([A-Za-z_][\w.]*)\s*[=:](.+)", text, flags=re.DOTALL)
     if match is None:
         raise UsageError(f"`{flag}` expects key=value (or key:value), got {text!r}; e.g. {flag} learning_rate=3e-4")
-    written = match[2].strip()
-    if re.match(r"dict\s*\(", written):
-        value = _read_dict_call(match[1], written)
-    else:
-        value = load_yaml(written, f"the value of `{match[1]}`")
-    return nest({match[1]: value})
+    return nest({match[1]: load_yaml(match[2].strip(), f"the value of `{match[1]}`")})
 
 
 def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,27 +82,6 @@ def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
             value = {key: value}
         nested = merge(nested, value)
     return nested
-
-
-def _read_dict_call(key: str, text: str) -> Any:
-    """Return the mapping that ``dict(a=1, b=[2])`` stands for, without evaluating anything."""
-
-    def value_of(node: ast.expr) -> Any:
-        is_dict = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict"
-        if not is_dict:
-            return ast.literal_eval(node)
-        assert isinstance(node, ast.Call)
-        if node.args or any(keyword.arg is None for keyword in node.keywords):
-            raise ValueError("dict() with names only")
-        return {keyword.arg: value_of(keyword.value) for keyword in node.keywords}
-
-    try:
-        return value_of(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: nested too deeply
-        raise UsageError(
-            f"the value of `{key}` must be a mapping of plain values (numbers, strings, lists, dict(...)), got "
-            f"{text!r}; write e.g. {key}='{{net_arch: [64, 64]}}'; classes such as nn.ReLU need Python"
-        ) from error
 
 
 def parse_overrides(words: Sequence[str], flag: str) -> dict[str, Any]:

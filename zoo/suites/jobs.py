@@ -20,13 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.sb3.model import FlowQLearning
-from zoo.baselines import find_algorithm
-from zoo.envs.make import make_env
-from zoo.envs.observations import policy_name
 from zoo.errors import BAD_INPUT, UsageError
 from zoo.runs.claims import HIDDEN, STALE_SECONDS, Claims
 from zoo.runs.folder import file_name_of
@@ -39,6 +35,7 @@ from zoo.terminal.messages import log
 from zoo.terminal.tables import print_table, terminal
 from zoo.training.arguments import make_parser
 from zoo.training.options import describe_run, read_request
+from zoo.training.start import make_model
 
 MOST_LETTERS = 60
 NOT_COMPARED = ("dataset", "settings.precision", "settings.compile")
@@ -194,7 +191,7 @@ def _result(run: StoredRun) -> State:
     return State.INTERRUPTED
 
 
-# -- how far a suite is, and what is left will cost --------------------------------------------------------------------
+# -- how far a suite is, and what is left will cost -------------------------------------------------------------------
 
 
 PROBLEMS = (State.FAILED, State.DIVERGED)
@@ -366,7 +363,7 @@ def summary(looks: Sequence[Look], expected: Forecast) -> dict[str, Any]:
     }
 
 
-# -- how fast an algorithm trains on this machine: a short trial with random data -----------------------------------
+# -- how fast an algorithm trains on this machine: a short trial with random data ----------------------------------
 
 
 def try_algorithms(looks: Sequence[Look], others: Sequence[Look] = ()) -> dict[str, Trial]:
@@ -385,16 +382,7 @@ def try_algorithms(looks: Sequence[Look], others: Sequence[Look] = ()) -> dict[s
 def _try(job: Job) -> Trial:
     """Train a job's model on random data for a moment."""
     request = read_request(make_parser().parse_args(job.words))
-    if request.args.num_threads > 0:
-        torch.set_num_threads(request.args.num_threads)
-    env = DummyVecEnv([lambda: make_env(request.env_id, **request.env_kwargs)])
-    model = find_algorithm(request.config.algo).algorithm(
-        policy_name(env.observation_space),
-        env,
-        **request.config.settings,
-        seeds=list(job.run.seeds),
-        device=request.args.device,
-    )
+    model = make_model(request, None, list(job.run.seeds), None)
     model.load_dataset(_random_dataset(model))
     # in the phase that the algorithm has
     train = model.learn_offline if isinstance(model, FlowQLearning) else partial(model.learn, reset_num_timesteps=False)
@@ -406,7 +394,7 @@ def _try(job: Job) -> Trial:
     seconds = (time.perf_counter() - begin) / steps / len(job.run.seeds)
     saved = io.BytesIO()
     model.save(saved)
-    env.close()
+    model.get_env().close()  # type: ignore[union-attr]
     return Trial(seconds, KEPT_MODELS * saved.getbuffer().nbytes / len(job.run.seeds))
 
 

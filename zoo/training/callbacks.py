@@ -271,27 +271,32 @@ class EvaluationCallback(BaseCallback):
 
 
 class SaveCallback(BaseCallback):
-    """Writes checkpoints and the run's status, and ends the run when a stop was requested.
+    """Writes checkpoints and the run's status, and ends the run when a stop was requested or all replicas diverge.
 
-    Both happen between steps, where nothing is half done: after an offline update, and online before the environments
-    are stepped (within a step, when SB3 calls the callbacks, the transition is not stored yet).
+    The first two happen between steps, where nothing is half done: after an offline update, and online before the
+    environments are stepped (within a step, when SB3 calls the callbacks, the transition is not stored yet).
     """
 
-    def __init__(self, replicas: Replicas, frequency: int, evaluation: EvaluationCallback, stop: StopSignal) -> None:
+    def __init__(
+        self, replicas: Replicas, frequency: int, log_interval: int, evaluation: EvaluationCallback, stop: StopSignal
+    ) -> None:
         super().__init__()
-        self.replicas, self.frequency = replicas, frequency
+        self.replicas, self.frequency, self.log_interval = replicas, frequency, log_interval
         self.evaluation, self.stop = evaluation, stop
-        self._last_step = 0
+        self._last_step = self._last_look = 0
         self._online = False
 
     def _on_training_start(self) -> None:
-        self._online = False
+        self._online, self._last_look = False, self.model.num_timesteps
 
     def _on_rollout_start(self) -> None:
         self._online = True
         self._between_steps()
 
     def _on_step(self) -> bool:
+        before, self._last_look = self._last_look, self.model.num_timesteps
+        if self._last_look // self.log_interval > before // self.log_interval:  # the log waits for the device anyway
+            self.replicas.check(self.model)  # type: ignore[arg-type]
         if not self._online:
             self._between_steps()
         return True

@@ -27,18 +27,14 @@ from zoo.packages import import_environments
 from zoo.runs.folder import RunFolder
 from zoo.runs.versions import describe_versions
 from zoo.settings import plain_yaml
-from zoo.settings.config import Config, load_config
+from zoo.settings.config import Config, RunSettings, load_config
 from zoo.settings.layers import parse_overrides
 from zoo.terminal.arguments import parse_seeds
 from zoo.terminal.messages import FILE_ONLY, keep_in, log
 from zoo.terminal.texts import check_label
 from zoo.training.logs import check_tracking
 
-CONFIG_FLAGS = (
-    "pretraining_steps", "offline_steps", "online_steps", "eval_freq", "eval_episodes", "eval_at_start", "save_freq",
-    "log_interval", "dataset_size", "dataset_replace_interval", "offline_data", "precision", "compile", "score",
-    "success_return", "reference_scores", "action_range",
-)  # fmt: skip
+CONFIG_FLAGS = (*RunSettings.declared(), "precision", "compile")
 """Flags that override a setting of the same name."""
 TASKS: Mapping[str, ocbench.OcbenchTask | robomimic.RobomimicTask | d4rl.D4rlTask] = {
     **ocbench.TASKS,

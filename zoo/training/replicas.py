@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stable_baselines3.common.callbacks import BaseCallback
-
 from agents.common.files import WriteError
 from agents.common.replicas import Diverged, PerReplica
 from agents.common.sb3.model import FlowQLearning
@@ -110,24 +108,6 @@ class Replicas:
 def curve_step(model: FlowQLearning) -> int:
     """Return a model's position on the curve: steps since the end of pretraining, negative before it."""
     return model.num_timesteps - model.pretraining_steps
-
-
-class DivergenceCallback(BaseCallback):
-    """Looks for diverged replicas every few steps, where the log waits for the device anyway."""
-
-    def __init__(self, replicas: Replicas, frequency: int) -> None:
-        super().__init__()
-        self.replicas, self.frequency = replicas, frequency
-        self._last_step = 0
-
-    def _on_training_start(self) -> None:
-        self._last_step = self.model.num_timesteps
-
-    def _on_step(self) -> bool:
-        before, self._last_step = self._last_step, self.model.num_timesteps
-        if self._last_step // self.frequency > before // self.frequency:
-            self.replicas.check(self.model)  # type: ignore[arg-type]
-        return True
 
 
 TELL, STOP = 1e2, 1e4

@@ -65,7 +65,7 @@ from zoo.training.callbacks import (
 )
 from zoo.training.logs import set_logger, tracked
 from zoo.training.options import Request, describe_run, make_folders, read_request
-from zoo.training.replicas import DivergenceCallback, Replicas
+from zoo.training.replicas import Replicas
 
 
 def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str, Any]:
@@ -88,8 +88,7 @@ def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str
             *(first, online_steps),
         )
     check_log_folder(args.log_folder)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(held(args.claim))
+    with held(args.claim), contextlib.ExitStack() as stack:
         result = _train(request, stack, observe)
     return {**result, "wall_s": round(time.perf_counter() - begin, 1)}
 
@@ -294,7 +293,8 @@ class Training:
         self.config, self.model, self.replicas = config, model, replicas
         self.stop = StopSignal()
         self.evaluation = EvaluationCallback(evaluator, replicas, config.run.eval_freq, observe, self.stop, scoring)
-        self.saving = SaveCallback(replicas, config.run.save_freq, self.evaluation, self.stop)
+        run = config.run
+        self.saving = SaveCallback(replicas, run.save_freq, run.log_interval, self.evaluation, self.stop)
         for callback in (self.evaluation, self.saving):
             callback.init_callback(model)  # both act outside of `learn` too
         self.progress = ProgressCallback(self.evaluation, progress_bar)
@@ -323,7 +323,8 @@ class Training:
             told = "; ".join(f"{checkpoint.name}: {describe_error(error)}" for checkpoint, error in problems)
             raise CannotResume(
                 f"--resume: none of the checkpoints in {self.replicas.checkpoints} can be used ({told}); put back a "
-                "copy of one, or leave out --resume to train again from the start in a new folder"
+                "copy of one, or train again from the start: without --resume, or after moving away the folders "
+                f"{', '.join(str(folder.path) for folder in self.replicas.folders)}"
             )
         for folder in self.replicas.folders:
             folder.read_identity()
@@ -364,8 +365,7 @@ class Training:
         run, model = self.config.run, self.model
         if run.eval_at_start and not run.pretraining_steps:
             self.evaluation.begin_phase(OFFLINE if run.offline_steps else ONLINE)
-        divergence = DivergenceCallback(self.replicas, run.log_interval)
-        callbacks = [divergence, self.evaluation, self.saving, self.progress]
+        callbacks = [self.evaluation, self.saving, self.progress]
         for steps, end in ((run.pretraining_steps, run.pretraining_steps), (run.offline_steps, self._gradient_steps)):
             if end > model.offline_steps:
                 model.learn_offline(end - model.offline_steps, callbacks, log_interval=run.log_interval)

@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from logging import ERROR, INFO
 from pathlib import Path
@@ -116,19 +116,6 @@ def _require_known_trials(plan: Plan, storage: JournalStorage) -> None:
             )
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """A trial that is being trained.
-
-    :param folder: of its run folders; that of the first attempt where this is another one.
-    """
-
-    trial: Trial
-    settings: dict[str, Any]
-    folder: Path
-    begin: float
-
-
 class Tuner:
     """Keeps as many trials in training as there may be at once, until the study has enough."""
 
@@ -136,7 +123,7 @@ class Tuner:
         self, plan: Plan, study: optuna.Study, storage: JournalStorage, workers: Workers, prepare: Callable[[], None]
     ) -> None:
         self.plan, self.study, self.storage, self.workers, self.prepare = plan, study, storage, workers, prepare
-        self.running: dict[ServingProcess, Attempt] = {}
+        self.running: dict[ServingProcess, Trial] = {}
         self.begun = 0
         self.stop = StopSignal()
         self._end = time.monotonic() + (math.inf if plan.args.timeout is None else plan.args.timeout)
@@ -156,10 +143,10 @@ class Tuner:
                     self._stop_trials()
                     raise Interrupted("stopped by a signal; the same command continues the study")
         finally:
-            for process, attempt in self.running.items():  # after an error or a second signal
+            for process, trial in self.running.items():  # after an error or a second signal
                 process.kill()
                 process.close()
-                self._retry(attempt.trial, "stopped")
+                self._retry(trial, "stopped")
             self.running.clear()
 
     def _fill(self) -> bool:
@@ -180,7 +167,6 @@ class Tuner:
             settings = suggest(trial, self.plan.searches)
             trial.set_user_attr(SETTINGS, settings)
         self.begun += 1
-        attempt = Attempt(trial, settings, self._folder_of(trial), time.monotonic())
         process = ServingProcess(
             trials.TrialRunner,
             "run",
@@ -190,9 +176,9 @@ class Tuner:
             has_children=True,
             imports_main=False,
         )
-        self.running[process] = attempt
+        self.running[process] = trial
         process.receive()
-        process.send(self._job(attempt))
+        process.send(self._job(trial))
         again = f" (trial {trial.user_attrs['retry_of']} again)" if "retry_of" in trial.user_attrs else ""
         log.info("trial %d%s: %s", trial.number, again, in_words(settings))
         return True
@@ -204,12 +190,12 @@ class Tuner:
             raise UsageError(f"`retry_of` in {self.plan.journal} must be a trial's number, got {number!r}")
         return self.plan.folder / f"trial_{number}"
 
-    def _job(self, attempt: Attempt) -> trials.Job:
-        plan, number = self.plan, attempt.trial.number
-        chosen = {"settings": attempt.settings, "source": f"study {plan.name}, trial {number}"}
-        own = {"log_folder": attempt.folder, "trial": chosen, "resume": "retry_of" in attempt.trial.user_attrs}
+    def _job(self, trial: Trial) -> trials.Job:
+        plan = self.plan
+        chosen = {"settings": trial.user_attrs[SETTINGS], "source": f"study {plan.name}, trial {trial.number}"}
+        own = {"log_folder": self._folder_of(trial), "trial": chosen, "resume": "retry_of" in trial.user_attrs}
         args = argparse.Namespace(**{**vars(plan.args), **own, "verbose": max(0, plan.args.verbose - 1)})
-        return trials.Job(plan, args, attempt.trial._trial_id, sys.orig_argv, self.prepare)
+        return trials.Job(plan, args, trial._trial_id, sys.orig_argv, self.prepare)
 
     def _may_begin(self) -> bool:
         """Return whether there is a trial left to do, and time to begin it."""
@@ -233,23 +219,24 @@ class Tuner:
         except (WorkerError, UsageError) as error:
             outcome = trials.Outcome(trials.FAILED, reason=str(error))
             refusal = error if isinstance(error, UsageError) else None
-        attempt = self.running.pop(process)
+        trial = self.running.pop(process)
         process.close()
         if outcome.state == trials.INTERRUPTED:
-            self._retry(attempt.trial, outcome.reason)
+            self._retry(trial, outcome.reason)
         else:
-            self._tell(attempt, outcome)
+            self._tell(trial, outcome)
         if refusal is not None:  # the next trial would be refused too
             raise refusal
 
-    def _tell(self, attempt: Attempt, outcome: trials.Outcome) -> None:
+    def _tell(self, trial: Trial, outcome: trials.Outcome) -> None:
         """Record the outcome of a trial."""
-        trial, number = attempt.trial, attempt.trial.number
-        trials.end_runs(attempt.folder, "failed", outcome.reason)
-        runs = find_run_folders([attempt.folder]) if attempt.folder.is_dir() else []
-        seconds = round(time.monotonic() - attempt.begin, 1)
-        notes = {"runs": [str(run.path) for run in runs], "scores": outcome.scores, "reason": outcome.reason}
-        for name, value in {**notes, "seconds": seconds}.items():
+        number, folder = trial.number, self._folder_of(trial)
+        trials.end_runs(folder, "failed", outcome.reason)
+        runs = [str(run.path) for run in find_run_folders([folder])] if folder.is_dir() else []
+        took = datetime.now() - (trial.datetime_start or datetime.now())
+        seconds = round(took.total_seconds(), 1)
+        notes = {"runs": runs, "scores": outcome.scores, "reason": outcome.reason, "seconds": seconds}
+        for name, value in notes.items():
             trial.set_user_attr(name, value)
         if outcome.state == trials.COMPLETE:
             self.study.tell(trial, outcome.score)

@@ -136,17 +136,6 @@ def test_a_run_that_another_process_is_at_is_refused(tmp_path: Path) -> None:
         find_run(tmp_path, RECORD, [3])
 
 
-def test_a_run_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    folder = written(tmp_path, "interrupted")
-    write_manifest(with_checkpoint(4, folder, keeps=False), format=99)
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UsageError, match=r"format 99.*without --resume$"):
-        find_run(tmp_path, RECORD, [3])
-    with pytest.raises(UsageError, match=f"format 99.*{re.escape(str(folder.path))}$"):
-        find_run(tmp_path, RECORD, [3], under_claim=True)  # a suite always resumes
-    assert sorted(tmp_path.rglob("*")) == before
-
-
 @pytest.mark.parametrize("name", ["config.yml", "status.json"])
 def test_a_run_with_checkpoints_is_not_passed_over_in_silence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str

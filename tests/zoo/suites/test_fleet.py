@@ -17,10 +17,9 @@ from zoo.benchmark import main
 from zoo.errors import BAD_INPUT, Interrupted
 from zoo.runs.claims import Claim, Claims
 from zoo.suites.jobs import State
-from zoo.suites.launchers import fleet, slurm
-from zoo.suites.launchers.fleet import ROOT, Driver
+from zoo.suites.launchers import slurm
 from zoo.suites.launchers.slurm import SlurmFleet, SlurmWorker
-from zoo.suites.worker import Plan, Worker
+from zoo.suites.worker import MOST_REPLACEMENTS, ROOT, Driver, Plan, Worker
 
 
 class FakeJob:
@@ -141,7 +140,7 @@ def test_workers_that_end_without_finishing_anything_are_given_up(
 
     with pytest.raises(RuntimeError, match="4 jobs are left"):
         driver.run(end_all)
-    assert len(there.owners) == 2 * (1 + fleet.MOST_REPLACEMENTS)
+    assert len(there.owners) == 2 * (1 + MOST_REPLACEMENTS)
 
 
 @pytest.fixture

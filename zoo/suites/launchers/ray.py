@@ -12,8 +12,7 @@ from typing import Any
 from zoo.errors import Interrupted, UsageError, as_usage_error
 from zoo.packages import import_optional
 from zoo.settings.layers import parse_overrides
-from zoo.suites.launchers.fleet import Driver, python_path
-from zoo.suites.worker import Plan, Worker
+from zoo.suites.worker import Driver, Plan, Worker, python_path
 from zoo.terminal.messages import log
 
 ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")

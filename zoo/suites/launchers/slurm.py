@@ -19,8 +19,7 @@ from zoo.errors import Interrupted, UsageError, as_usage_error
 from zoo.packages import import_optional
 from zoo.runs.claims import HIDDEN
 from zoo.settings.layers import parse_overrides
-from zoo.suites.launchers.fleet import Driver, python_path
-from zoo.suites.worker import Plan, Worker
+from zoo.suites.worker import Driver, Plan, Worker, python_path
 from zoo.terminal.messages import log
 
 submitit = import_optional("submitit", "submitit", "`--launcher slurm`", "flow-rl-zoo[slurm]")
