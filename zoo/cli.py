@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import importlib
@@ -13,13 +14,14 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from agents.common.files import DamagedFile
 from agents.common.validation import unknown_name_message
 from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, TRACEBACK_HINT, Interrupted, UsageError, describe_limit
-from zoo.terminal.arguments import module_of
+from zoo.terminal.arguments import Parser, module_of
 from zoo.terminal.messages import FILE_ONLY, log, messages, show_what_cannot_be_encoded
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
@@ -162,10 +164,8 @@ def _show_traceback_of_others(error: BaseException) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``zoo PROGRAM ...`` on the words after ``zoo``, by default those typed; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if "_ARGCOMPLETE" in os.environ:  # the shell's Tab key
-        from zoo import completion
-
-        words = [completion.program_typed(PROGRAMS)]
+    if ASKED in os.environ:  # the shell's Tab key
+        words = [program_typed()]
     if not words or words[0] in ("-h", "--help"):
         print("usage: zoo PROGRAM [arguments], zoo --version; programs:")
         for name, purpose in PROGRAMS.items():
@@ -191,3 +191,51 @@ def _interrupt(signum: int, frame: object) -> None:
 def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     """Show a warning without the line of code that raised it."""
     log.warning("%s", message)
+
+
+# -- completion in the shell by argcomplete: ``eval "$(register-python-argcomplete zoo)"`` switches it on --------------
+
+
+ASKED = "_ARGCOMPLETE"
+"""The variable by which the shell asks for completions; its value is the position of the program's word, from 1."""
+
+
+def program_typed() -> str:
+    """Return the program that has been typed, whose parser then answers the shell; complete its name before that."""
+    from argcomplete.lexers import split_line
+
+    typed = split_line(os.environ["COMP_LINE"], int(os.environ["COMP_POINT"]))[3]
+    first = int(os.environ[ASKED])
+    if len(typed) > first:
+        os.environ[ASKED] = str(first + 1)  # the words from the program's name on are its command line
+        Parser.answer_shell = staticmethod(answer)
+        return typed[first]
+    parser = argparse.ArgumentParser("zoo")
+    parser.add_argument("program", choices=list(PROGRAMS))
+    answer(parser)
+    raise SystemExit("argcomplete came back without an answer")
+
+
+def answer(parser: argparse.ArgumentParser) -> None:
+    """Give the shell the completions of a parser's command line, and end the process; PyTorch is not imported."""
+    import argcomplete
+
+    from zoo.datasets.names import DATASETS, single_task_names
+
+    settings = [Path(resource.name) for resource in files("hyperparams").iterdir()]
+    algorithms = sorted(path.stem for path in settings if path.suffix == ".yml")
+    environments = [name for dataset in DATASETS for name in single_task_names(dataset)]
+    for action in actions_of(parser):
+        for flag, known in (("--algo", algorithms), ("--env", environments)):
+            if {flag, f"{flag}s"} & set(action.option_strings):
+                action.completer = argcomplete.ChoicesCompleter(known)  # type: ignore[arg-type, attr-defined]
+    argcomplete.autocomplete(parser)
+
+
+def actions_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Give the actions of a parser and of its sub-commands."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from actions_of(command)

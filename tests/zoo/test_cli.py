@@ -20,8 +20,7 @@ import pytest
 from tests.zoo.outcomes import Call
 from zoo import list_agents
 from zoo.baselines import algorithm_ids, find_algorithm, settings_of
-from zoo.cli import PROGRAMS, main, run_program, signals_deferred
-from zoo.completion import actions_of
+from zoo.cli import PROGRAMS, actions_of, main, run_program, signals_deferred
 from zoo.errors import BAD_INPUT, FAILED, INTERRUPTED, UsageError
 from zoo.packages import import_environments, import_optional
 from zoo.terminal.arguments import module_of, whole_number
@@ -193,7 +192,7 @@ def test_programs_flags_and_known_names_are_completed(
 
 
 def test_completing_needs_no_pytorch() -> None:
-    code = "import sys, zoo.cli, zoo.completion; sys.exit('torch' in sys.modules or 'gymnasium' in sys.modules)"
+    code = "import sys, zoo.cli, zoo.datasets.names; sys.exit('torch' in sys.modules or 'gymnasium' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 

@@ -196,7 +196,7 @@ def test_what_fails_before_training_fails_the_run(data: Path, tmp_path: Path, mo
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("zoo.training.start.set_logger", full)
+    monkeypatch.setattr("zoo.training.start.ReplicaLogger", full)
     assert main(arguments(data, tmp_path, seeds=("--seeds", "4", "5"))) == 1
     for number in (1, 2):
         status = json.loads((tmp_path / "qam" / f"{ENV}_{number}" / "status.json").read_text())

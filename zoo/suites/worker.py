@@ -13,11 +13,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, BinaryIO, Protocol
 
 import torch
@@ -27,6 +26,7 @@ from zoo.runs.claims import Claim
 from zoo.suites.jobs import Job, Machine, State, make_jobs
 from zoo.suites.suite import Run, Suite
 from zoo.terminal.messages import log, say_once
+from zoo.training.callbacks import StopSignal
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / "zoo" / "train.py"
@@ -86,16 +86,15 @@ class Worker:
     waits: bool = True
     variables: Mapping[str, str] = field(default_factory=dict)
     cores: Sequence[int] = ()
-
-    def __post_init__(self) -> None:
-        self._stopping = False
+    is_stopping: bool = field(default=False, init=False)
+    """Whether it was asked to end."""
 
     def __call__(self) -> None:
         """Train until nothing is left to do, or :meth:`stop` is called."""
         left = self.plan.jobs()
         for job in left:
             job.claims.end_earlier(self.owner)
-        while left and not self._stopping:
+        while left and not self.is_stopping:
             begin = time.monotonic()
             left = [job for job in left if not self._attempt(job)]
             if left and not self.waits:
@@ -105,18 +104,13 @@ class Worker:
                 self._tell_of_others(holders)
                 self._pause(max(SECONDS_BETWEEN_ROUNDS, time.monotonic() - begin))  # half of the time on the storage
 
-    @property
-    def is_stopping(self) -> bool:
-        """Whether it was asked to end."""
-        return self._stopping
-
     def stop(self) -> None:
         """Ask for the end: what is being trained writes a checkpoint first. Returns at once."""
-        self._stopping = True
+        self.is_stopping = True
 
     def _attempt(self, job: Job) -> bool:
         """Train a job if it needs it and is free; return whether it needs nothing more."""
-        while not self._stopping:
+        while not self.is_stopping:
             if job.has_failed(self.plan.launch, self.plan.retries) or job.state().is_final:
                 return True
             claim = job.claims.take(self.owner)
@@ -154,14 +148,14 @@ class Worker:
             log.info("%s: %s after %.0f s%s", outcome, job.run, seconds, told)
         else:
             log.warning("lost the claim on %s: another worker has taken over, or %s was removed", job.run, claim.job)
-            self._stopping |= not self.waits  # it was taken for dead, and the launcher starts others in its place
+            self.is_stopping |= not self.waits  # it was taken for dead, and the launcher starts others in its place
 
     def _watch(self, child: subprocess.Popen[bytes], claim: Claim) -> None:
         """Wait for the end of a training process and of what it has started; end it if its claim is lost."""
         while child.poll() is None:
             if claim.is_lost:
                 child.kill()
-            elif self._stopping:
+            elif self.is_stopping:
                 child.terminate()
                 with suppress(subprocess.TimeoutExpired):
                     child.wait(STOP_SECONDS)
@@ -180,7 +174,7 @@ class Worker:
         state = job.state()
         if state is State.DONE:
             return state, ""
-        if code == INTERRUPTED or (self._stopping and code in (-signal.SIGTERM, -signal.SIGKILL)):
+        if code == INTERRUPTED or (self.is_stopping and code in (-signal.SIGTERM, -signal.SIGKILL)):
             return State.INTERRUPTED, "stopped by a signal"
         reason = told.removesuffix(TRACEBACK_HINT)
         if code <= 0:
@@ -200,7 +194,7 @@ class Worker:
 
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        while not self._stopping and time.monotonic() < end:
+        while not self.is_stopping and time.monotonic() < end:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
@@ -235,21 +229,15 @@ def run_locally(plan: Plan, workers: int | None, device: str) -> None:
     count = min(workers or len(gpus) or len(cores) or 1, len(plan.runs))
     made = [_make_local_worker(plan, number, count, cores, gpus) for number in range(count)]
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        log.info("stopping; every run writes a checkpoint first")
-        for worker in made:
-            worker.stop()
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with ThreadPoolExecutor(max(1, count)) as pool:
-            ended = [pool.submit(worker) for worker in made]
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    told = "stopping; every run writes a checkpoint first"
+    with StopSignal(told) as stop, ThreadPoolExecutor(max(1, count)) as pool:
+        ended = [pool.submit(worker) for worker in made]
+        while wait(ended, SECONDS_BETWEEN_LOOKS).not_done:
+            for worker in made if stop.requested else ():
+                worker.stop()
     for future in ended:
         future.result()
-    if any(worker.is_stopping for worker in made):
+    if stop.requested:
         raise Interrupted("stopped by a signal; start the same command again to continue")
 
 

@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     answer_shell: Callable[[argparse.ArgumentParser], None] = staticmethod(lambda parser: None)
-    """What gives the shell completions; `zoo.completion` puts itself here where the shell asks for some."""
+    """What gives the shell completions; `zoo.cli` puts its own here where the shell asks for some."""
 
     def __init__(self, program: str | None = None, **options: Any) -> None:
         if program is not None:

@@ -44,10 +44,12 @@ class StopSignal:
 
     Ctrl-C after that interrupts at once. SIGTERM does not: a cluster sends it to every process of a job, and who has
     started this one sends it too. Use as a context manager around training.
+
+    :param told: what is said then.
     """
 
-    def __init__(self) -> None:
-        self.requested = False
+    def __init__(self, told: str = "stopping after this step; press Ctrl-C again to stop immediately") -> None:
+        self.told, self.requested = told, False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -63,7 +65,7 @@ class StopSignal:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
-        log.info("stopping after this step; press Ctrl-C again to stop immediately")
+        log.info("%s", self.told)
 
 
 @dataclass(frozen=True)

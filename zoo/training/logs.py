@@ -30,7 +30,6 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from agents.common.files import naming
 from agents.common.replicas import PerReplica
-from agents.common.sb3.model import FlowQLearning
 from zoo.errors import UsageError
 from zoo.packages import import_optional
 from zoo.runs.folder import RunFolder, describe_error
@@ -309,21 +308,6 @@ class ReplicaLogger(Logger):
 
 
 BEGINNING: dict[str, Any] = {"step": -1, "tables": None, "pending": {}, "counts": {}, "excluded": {}}
-
-
-def set_logger(
-    config: Config,
-    model: FlowQLearning,
-    replicas: Replicas,
-    args: argparse.Namespace,
-    position: Mapping[str, Any] | None = None,
-    trackers: Mapping[int, TrackedRun] | None = None,
-) -> None:
-    """Make every replica log to its run folder: CSV and TensorBoard, and to its tracker run if it has one."""
-    paths = [folder.path for folder in replicas.folders]
-    below = Path(args.tensorboard_log) if args.tensorboard_log else None
-    events = [path if below is None else below / f"{config.algo}_{path.name}" for path in paths]
-    model.set_logger(ReplicaLogger(replicas, events, position, trackers))
 
 
 def _read_again(file: TextIO) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Space
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
@@ -54,7 +53,6 @@ from zoo.runs.resume import find_run, joint_result, result_of, result_of_done, r
 from zoo.runs.versions import command_line
 from zoo.settings.config import Config
 from zoo.terminal.messages import FILE_ONLY, keep_in, log
-from zoo.training import logs
 from zoo.training.callbacks import (
     EvaluationCallback,
     Observer,
@@ -63,7 +61,7 @@ from zoo.training.callbacks import (
     StopSignal,
     save_model,
 )
-from zoo.training.logs import set_logger, tracked
+from zoo.training.logs import BEGINNING, ReplicaLogger, tracked
 from zoo.training.options import Request, describe_run, make_folders, read_request
 from zoo.training.replicas import Replicas
 
@@ -118,7 +116,9 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     training = Training(config, model, evaluator, replicas, Scoring.recorded_in(record), bar, observe)
     position = training.restore() if found else None
     trackers = stack.enter_context(tracked(args, config, replicas, position))
-    set_logger(config, model, replicas, args, position, trackers)
+    below = args.tensorboard_log
+    events = [Path(below) / f"{config.algo}_{folder.path.name}" if below else folder.path for folder in folders]
+    model.set_logger(ReplicaLogger(replicas, events, position, trackers))
     result = training.run()
     if args.save_replay_buffer:
         with atomic_path(folders[0].replay_buffer) as temporary, temporary.open("wb") as file:
@@ -328,7 +328,7 @@ class Training:
             )
         for folder in self.replicas.folders:
             folder.read_identity()
-        return logs.BEGINNING
+        return BEGINNING
 
     def run(self) -> dict[str, Any]:
         """Train to the end and return what to print; whatever happens, the run folders say how far it came.
@@ -406,7 +406,6 @@ def plot_learning_curve(history: EvaluationHistory, path: Path, method: str, tit
     :param method: whose colour the curve has in reports.
     """
     figure = Figure(figsize=(6.4, 4.0))
-    FigureCanvasAgg(figure)
     axes = figure.add_axes((0.14, 0.13, 0.82, 0.78))  # finding a layout would draw it twice
     arrays = history.arrays()
     steps, wins = arrays["timesteps"], arrays.get("successes")

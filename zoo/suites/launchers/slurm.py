@@ -125,9 +125,10 @@ class SlurmWorker:
     Before a time limit, and for a preemption, submitit calls :meth:`checkpoint` and puts the job back into the queue.
     """
 
+    _ended: Future[None] | None = None
+
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        self._ended: Future[None] | None = None
 
     def __call__(self) -> None:
         """Train until nothing is left to do."""
@@ -157,10 +158,6 @@ class SlurmWorker:
         if self._ended is not None:
             wait([self._ended])
         return submitit.helpers.DelayedSubmission(SlurmWorker(replace(self.worker)))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what is sent to the job."""
-        return {"worker": self.worker, "_ended": None}
 
 
 def _make_executor(folder: Path, parameters: Mapping[str, Any]) -> Any:
