@@ -290,71 +290,46 @@ class Fleet(Protocol):
         ...
 
 
-class Driver:
-    """Keeps workers on a cluster until every job of a plan has ended.
+def drive(plan: Plan, fleet: Fleet, workers: int | None, pause: Callable[[float], None] = time.sleep) -> None:
+    """Keep workers on a cluster until every job of a plan has ended, and say how far they are.
 
     It starts only as many as there are jobs that nobody trains, and another one when a job is free again because its
     worker is lost. What others train, it waits for.
 
     :param workers: how many at once; None: one per job, at most :data:`MOST_WORKERS`.
     """
-
-    def __init__(self, plan: Plan, fleet: Fleet, workers: int | None) -> None:
-        self.plan, self.fleet = plan, fleet
-        self.left = plan.jobs()
-        self.most_workers = workers or min(MOST_WORKERS, len(self.left))
-        self._total, self._started, self._started_in_vain = len(self.left), 0, 0
-        self._told = ""
-
-    def run(self, pause: Callable[[float], None] = time.sleep) -> None:
-        """Look again and again, until nothing is left to do."""
-        while True:
-            begin = time.monotonic()
-            self._look()
-            if not self.left:
-                return
-            pause(max(SECONDS_BETWEEN_CHECKS, (time.monotonic() - begin) / SHARE_OF_LOOKING))
-
-    def _look(self) -> None:
-        """Find which jobs have ended, say so, and start the workers that are missing."""
-        living = self.fleet.living()  # before the jobs: what a worker did that has ended by now is seen below
-        looks = [(job, job.state()) for job in self.left]
-        left = [
+    left, told, started, in_vain = plan.jobs(), "", 0, 0
+    total = len(left)
+    most = workers or min(MOST_WORKERS, total)
+    while True:
+        begin = time.monotonic()
+        living = fleet.living()  # before the jobs: what a worker did that has ended by now is seen below
+        states = [(job, job.state()) for job in left]
+        running = [job for job, state in states if state is State.RUNNING]
+        free = [
             (job, state)
-            for job, state in looks
-            if state is State.RUNNING or not (state.is_final or job.has_failed(self.plan.launch, self.plan.retries))
+            for job, state in states
+            if not (state is State.RUNNING or state.is_final or job.has_failed(plan.launch, plan.retries))
         ]
-        if len(left) < len(looks):
-            self._started_in_vain = 0
-        self.left = [job for job, _ in left]
-        self._tell(Counter(state for _, state in left), living)
-        missing = self._missing([job for job, state in left if state is State.RUNNING], living)
-        if missing > 0:
-            self._start(missing)
-
-    def _missing(self, running: Sequence[Job], living: int) -> int:
-        """Return how many workers are missing for there to be an idle one, or one to come, for each free job."""
-        owners = [str((job.claims.holder() or {}).get("owner")) for job in running]
-        idle = max(0, living - sum(owner.startswith(f"{self.plan.launch}/") for owner in owners))
-        free = len(self.left) - len(running)
-        return min(free - idle, self.most_workers - living)
-
-    def _start(self, count: int) -> None:
-        if self._started_in_vain >= (1 + MOST_REPLACEMENTS) * self.most_workers:
-            raise RuntimeError(
-                f"{len(self.left)} jobs are left, but {self._started_in_vain} workers have ended since one was "
-                "finished; the messages above, and the cluster's logs of the workers, say why"
-            )
-        numbers = range(self._started, self._started + count)
-        self.fleet.start([Worker(self.plan, f"{self.plan.launch}/{number}", waits=False) for number in numbers])
-        self._started += count
-        self._started_in_vain += count
-
-    def _tell(self, counts: Counter[State], living: int) -> None:
-        """Say how far the suite is, if that has changed."""
-        parts = [f"{self._total - len(self.left)} of {self._total} jobs have ended"]
-        parts += [f"{counts[state]} {state}" for state in State if counts[state]]
-        text = ", ".join(parts)
-        if text != self._told:
+        in_vain = 0 if len(running) + len(free) < len(left) else in_vain
+        left = [*running, *(job for job, _ in free)]
+        counts = Counter([State.RUNNING] * len(running) + [state for _, state in free])
+        text = ", ".join([f"{total - len(left)} of {total} jobs have ended", *(f"{counts[s]} {s}" for s in counts)])
+        if text != told:
             log.info("%s; workers: %d", text, living)
-            self._told = text
+            told = text
+        owners = [str((job.claims.holder() or {}).get("owner")) for job in running]
+        idle = max(0, living - sum(owner.startswith(f"{plan.launch}/") for owner in owners))
+        missing = min(len(free) - idle, most - living)
+        if missing > 0 and in_vain >= (1 + MOST_REPLACEMENTS) * most:
+            raise RuntimeError(
+                f"{len(left)} jobs are left, but {in_vain} workers have ended since one was finished; the messages "
+                "above, and the cluster's logs of the workers, say why"
+            )
+        if missing > 0:
+            names = [f"{plan.launch}/{number}" for number in range(started, started + missing)]
+            fleet.start([Worker(plan, name, waits=False) for name in names])
+            started, in_vain = started + missing, in_vain + missing
+        if not left:
+            return
+        pause(max(SECONDS_BETWEEN_CHECKS, (time.monotonic() - begin) / SHARE_OF_LOOKING))

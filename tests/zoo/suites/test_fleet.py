@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
@@ -19,7 +20,7 @@ from zoo.runs.claims import Claim, Claims
 from zoo.suites.jobs import State
 from zoo.suites.launchers import slurm
 from zoo.suites.launchers.slurm import SlurmFleet, SlurmWorker
-from zoo.suites.worker import MOST_REPLACEMENTS, ROOT, Driver, Plan, Worker
+from zoo.suites.worker import MOST_REPLACEMENTS, ROOT, Plan, Worker, drive
 
 
 class FakeJob:
@@ -58,11 +59,14 @@ def jobs(tmp_path: Path) -> list[FakeJob]:
     return [FakeJob(tmp_path / str(number)) for number in range(4)]
 
 
+Driver = Callable[[Callable[[float], None]], None]
+
+
 def make_driver(jobs: list[FakeJob], workers: int | None, monkeypatch: pytest.MonkeyPatch) -> tuple[Driver, FakeFleet]:
     plan: Any = Plan(None, jobs, None, "launch")  # type: ignore[arg-type]
     monkeypatch.setattr(Plan, "jobs", lambda self: list(self.runs))
     workers_there = FakeFleet()
-    return Driver(plan, workers_there, workers), workers_there
+    return functools.partial(drive, plan, workers_there, workers), workers_there
 
 
 def take(job: FakeJob, owner: str) -> Claim:
@@ -81,7 +85,7 @@ def look(driver: Driver, *steps: Any) -> None:
         left.pop(0)()
 
     with pytest.raises(KeyboardInterrupt):
-        driver.run(pause)
+        driver(pause)
 
 
 @pytest.mark.parametrize(("wanted", "started"), [(None, 4), (2, 2), (9, 4)])
@@ -126,7 +130,7 @@ def test_it_ends_when_each_job_is_done_or_has_failed_for_good(
             job.result = result
         jobs[3].failed = True
 
-    driver.run(finish)
+    driver(finish)
     assert len(there.owners) == 4
 
 
@@ -139,7 +143,7 @@ def test_workers_that_end_without_finishing_anything_are_given_up(
         there.ended = len(there.owners)
 
     with pytest.raises(RuntimeError, match="4 jobs are left"):
-        driver.run(end_all)
+        driver(end_all)
     assert len(there.owners) == 2 * (1 + MOST_REPLACEMENTS)
 
 
@@ -258,12 +262,11 @@ def test_slurm_that_refuses_a_replacement_is_asked_again(
 def test_ctrl_c_leaves_the_jobs_and_says_how_to_stop_them(
     tmp_path: Path, bin_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run_until_ctrl_c(driver: Any) -> None:
-        driver.fleet.start([worker()])
+    def run_until_ctrl_c(plan: Plan, fleet: SlurmFleet, workers: int | None) -> None:
+        fleet.start([worker()])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(slurm.Driver, "__init__", lambda self, plan, fleet, workers: setattr(self, "fleet", fleet))
-    monkeypatch.setattr(slurm.Driver, "run", run_until_ctrl_c)
+    monkeypatch.setattr(slurm, "drive", run_until_ctrl_c)
     plan: Any = SimpleNamespace(machine=SimpleNamespace(log_folder=tmp_path))
     with pytest.raises(Interrupted, match="scancel 7"):
         slurm.run_on_slurm(plan, None, [])

@@ -12,7 +12,7 @@ from typing import Any
 from zoo.errors import Interrupted, UsageError, as_usage_error
 from zoo.packages import import_optional
 from zoo.settings.layers import parse_overrides
-from zoo.suites.worker import Driver, Plan, Worker, python_path
+from zoo.suites.worker import Plan, Worker, drive, python_path
 from zoo.terminal.messages import log
 
 ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")
@@ -38,7 +38,7 @@ def run_on_ray(plan: Plan, workers: int | None, resources: Sequence[str], addres
         fleet = RayFleet(parse_overrides(resources, "--resources"))
     _connect(address)
     try:
-        Driver(plan, fleet, workers).run()
+        drive(plan, fleet, workers)
         fleet.wait()
     except KeyboardInterrupt as error:
         log.info("stopping; every run writes a checkpoint first")

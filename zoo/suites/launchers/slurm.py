@@ -19,7 +19,7 @@ from zoo.errors import Interrupted, UsageError, as_usage_error
 from zoo.packages import import_optional
 from zoo.runs.claims import HIDDEN
 from zoo.settings.layers import parse_overrides
-from zoo.suites.worker import Driver, Plan, Worker, python_path
+from zoo.suites.worker import Plan, Worker, drive, python_path
 from zoo.terminal.messages import log
 
 submitit = import_optional("submitit", "submitit", "`--launcher slurm`", "flow-rl-zoo[slurm]")
@@ -47,7 +47,7 @@ def run_on_slurm(plan: Plan, workers: int | None, resources: Sequence[str]) -> N
     """
     fleet = SlurmFleet(plan.machine.log_folder / HIDDEN / ".slurm", parse_overrides(resources, "--resources"))
     try:
-        Driver(plan, fleet, workers).run()
+        drive(plan, fleet, workers)
     except KeyboardInterrupt as error:
         raise Interrupted(
             f"the Slurm jobs continue; `scancel {' '.join(fleet.arrays)}` stops them with checkpoints, and the same "
