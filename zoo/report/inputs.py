@@ -127,21 +127,17 @@ def read_own(request: Request) -> tuple[RunTables, References]:
 def read_labels(words: Sequence[str], methods: Collection[str]) -> dict[str, str]:
     """Return what each method is called: its label, or else its name.
 
-    :param words: such as ``"qam=Ours"``. A name may contain an equals sign itself, so the longest known one counts.
+    :param words: such as ``"qam=Ours"``. A name may contain an equals sign itself, a label may not.
     """
     names = {name: name for name in methods}
     for word in words:
-        known = [name for name in methods if word.startswith(f"{name}=")]
-        if not known:
-            name, sign, _ = word.partition("=")
-            if not sign:
-                raise UsageError(f"`--labels` must be NAME=TEXT, got `{word}`; write e.g. `{min(methods)}=Ours`")
+        name, _, label = word.rpartition("=")
+        if not name or not label.strip():
+            raise UsageError(f"`--labels` must be NAME=TEXT, got `{word}`; write e.g. `{min(methods)}=Ours`")
+        if name not in names:
             raise UsageError(unknown_name_message("method", name, methods))
-        name = max(known, key=len)
-        names[name] = word[len(name) + 1 :].strip()
+        names[name] = label.strip()
         check_label(names[name])
-        if not names[name]:
-            raise UsageError(f"`--labels` must be NAME=TEXT, got no text for `{name}`; write e.g. `{name}=Ours`")
     shared = [label for label, times in Counter(names.values()).items() if times > 1]
     if shared:
         raise UsageError(f"`--labels` must give each method a name of its own, got `{shared[0]}` twice; change one")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,6 @@ from zoo.runs.scores import KINDS, SUCCESS, Kind
 from zoo.terminal.texts import printable
 
 _MOST_PROBLEMS = 10
-_ABOUT_PROGRESS = (
-    "run", "state", "offline_steps", "online_steps", "offline_step", "online_step", "pretraining_steps",
-    "pretrained_actor",
-)  # fmt: skip
 
 
 def show_states(own: RunTables) -> RenderableType:
@@ -75,35 +70,25 @@ def _progress(runs: pd.DataFrame, scores: pd.DataFrame) -> tuple[str, str]:
     """
     running = runs[runs["state"] == "running"]
     evaluated = scores.groupby("run")["step"].max()
-    found = [
-        _Progress.of(run, int(evaluated.get(run["run"], 0)))
-        for run in (runs if running.empty else running)[list(_ABOUT_PROGRESS)].to_dict("records")
-    ]
-    last = max(found, key=lambda progress: progress.end - progress.step)
-    seconds = [progress.seconds_left for progress in found]
-    known = [each for each in seconds if each is not None]
-    return f"{_short(last.step)}/{_short(last.end)}", _duration(max(known)) if len(known) == len(found) else "-"
+    records = (runs if running.empty else running).to_dict("records")
+    found = [_progress_of(run, int(evaluated.get(run["run"], 0))) for run in records]
+    step, end, _ = max(found, key=lambda progress: progress[1] - progress[0])
+    known = [seconds for _, _, seconds in found if seconds is not None]
+    return f"{_short(step)}/{_short(end)}", _duration(max(known)) if len(known) == len(found) else "-"
 
 
-@dataclass(frozen=True)
-class _Progress:
-    """How far a run is: its step and its last one, both counted from the end of pretraining."""
+def _progress_of(run: Mapping[Hashable, Any], evaluated: int) -> tuple[int, int, float | None]:
+    """Return a run's step, its last one, both from the end of pretraining, and the seconds left if they are known.
 
-    step: int
-    end: int
-    seconds_left: float | None
-
-    @classmethod
-    def of(cls, run: Mapping[Hashable, Any], evaluated: int) -> _Progress:
-        """Return the progress of a run, whose status and last evaluation may be older than its log."""
-        end = int(run["offline_steps"] + run["online_steps"])
-        step = max(int(run["offline_step"] + run["online_step"]), evaluated)
-        logged = read_speed(RunFolder(Path(run["run"]))) if run["state"] == "running" else None
-        if logged is None:
-            return cls(step, end, None)
-        pretraining = 0 if run["pretrained_actor"] else int(run["pretraining_steps"])
-        now = logged[0] - pretraining
-        return cls(max(step, now), end, max(0, end - now) / logged[1])
+    Its status and last evaluation may be older than its log.
+    """
+    end = int(run["offline_steps"] + run["online_steps"])
+    step = max(int(run["offline_step"] + run["online_step"]), evaluated)
+    logged = read_speed(RunFolder(Path(run["run"]))) if run["state"] == "running" else None
+    if logged is None:
+        return step, end, None
+    now = logged[0] - (0 if run["pretrained_actor"] else int(run["pretraining_steps"]))
+    return max(step, now), end, max(0, end - now) / logged[1]
 
 
 def _short(steps: int) -> str:

@@ -7,7 +7,7 @@ intervals, as an array or as CSV files (`zoo.report.included_runs`), or tables o
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from zoo.errors import UsageError
 from zoo.report.included_runs import STAMPS, Progress, check_progress, finished_runs, read_included_runs
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import describe_layers
-from zoo.runs.read import split_environment
+from zoo.runs.read import EVALUATION_COLUMNS, split_environment
 from zoo.runs.scores import SUCCESS
 from zoo.settings.layers import read_yaml
 
@@ -58,11 +58,11 @@ class PublishedSet:
     name: str
     about: dict[str, Any]
     suite: str
-    scoring: str | None
-    baseline: str | None
     protocol: dict[str, Any]
-    domains: dict[str, dict[str, Any]]
-    methods: dict[str, dict[str, Any]]
+    scoring: str | None = None
+    baseline: str | None = None
+    domains: dict[str, dict[str, Any]] = field(default_factory=dict)
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: Path | None = None
     ogbench: str | None = None
     hours: float | None = None
@@ -123,22 +123,10 @@ def describe_set(name: str, entry: Mapping[str, Any], runs: Path | None, means: 
     """Return what an entry of ``sets.yml``, or a submission, says about its scores."""
     about: dict[str, Any] = {key: str(entry[key]) for key in ("title", "authors", "reference", "date", "source")}
     about["notes"] = list(entry.get("notes", ()))
-    return PublishedSet(
-        name,
-        about,
-        suite=entry["suite"],
-        scoring=entry.get("scoring"),
-        baseline=entry.get("baseline"),
-        protocol=entry["protocol"],
-        domains=entry.get("domains", {}),
-        methods=entry.get("methods", {}),
-        runs=runs,
-        means=means,
-        checks=_read_mapping(checks).get("checks", ()) if checks.exists() else (),
-        ogbench=entry.get("ogbench"),
-        hours=entry.get("hours"),
-        planned=entry.get("planned"),
-    )
+    stated = ("suite", "scoring", "baseline", "protocol", "domains", "methods", "ogbench", "hours", "planned")
+    known = _read_mapping(checks).get("checks", ()) if checks.exists() else ()
+    more = {key: entry[key] for key in stated if key in entry}
+    return PublishedSet(name, about, runs=runs, means=means, checks=known, **more)
 
 
 def set_names() -> list[str]:
@@ -206,25 +194,30 @@ def _counted_runs(published: PublishedSet) -> pd.DataFrame:
         raise UsageError(f"`{published.runs}` cannot be read ({error}); install the package again") from error
     where = np.nonzero(successes != NOT_EVALUATED)
     method, environment, step, seed = where
-    methods = methods.astype(object)  # shares one string between all rows
-    parts = np.array([split_environment(str(name)) for name in environments], dtype=object)
-    count, episodes = successes[where].astype(int), published.protocol["eval_episodes"]
+    offline = published.protocol["offline_steps"]
     columns = {
-        "method": methods[method],
-        "algorithm": methods[method],
-        "source": published.name,
-        **{name: parts[environment, k] for k, name in enumerate(("environment", "domain", "task"))},
+        "method": methods.astype(object)[method],  # shares one string between all rows
+        "environment": environments.astype(object)[environment],
         "seed": seed,
-        "phase": np.where(steps[step] <= published.protocol["offline_steps"], *PHASES),
+        "phase": np.where(steps[step] <= offline, *PHASES),
         "step": steps[step],
-        "successes": count,
-        "episodes": episodes,
-        "kind": SUCCESS.name,
-        "score": count / episodes,
-        "run": published.name,
-        "carried": False,
+        "successes": successes[where].astype(int),
+        "episodes": published.protocol["eval_episodes"],
     }
-    return pd.DataFrame(columns)
+    return _described(published, pd.DataFrame(columns))
+
+
+def _described(published: PublishedSet, table: pd.DataFrame) -> pd.DataFrame:
+    """Return counts of runs with the other columns of `zoo.runs.read.EVALUATION_COLUMNS` that a set can have."""
+    parts = {name: split_environment(str(name)) for name in table["environment"].unique()}
+    places = {
+        column: table["environment"].map({name: found[k] for name, found in parts.items()})
+        for k, column in enumerate(("environment", "domain", "task"))
+    }
+    score = table["successes"] / table["episodes"]
+    about = {"source": published.name, "run": published.name, "kind": SUCCESS.name, "carried": False}
+    table = table.assign(**places, algorithm=table["method"], score=score, **about)
+    return table[[name for name in EVALUATION_COLUMNS if name in table]]
 
 
 def load_progress(published: PublishedSet) -> Progress | None:
@@ -246,18 +239,7 @@ def _finished_runs(published: PublishedSet) -> pd.DataFrame:
 
 def _runs_in_files(published: PublishedSet) -> pd.DataFrame:
     """Return the finished runs of CSV files as `load_runs` does."""
-    table = _finished_runs(published).drop(columns=list(STAMPS))
-    parts = [split_environment(name) for name in table["environment"]]
-    return table.assign(
-        algorithm=table["method"],
-        source=published.name,
-        domain=[domain for _, domain, _ in parts],
-        task=[task for _, _, task in parts],
-        kind=SUCCESS.name,
-        score=table["successes"] / table["episodes"],
-        run=published.name,
-        carried=False,
-    )
+    return _described(published, _finished_runs(published).drop(columns=list(STAMPS)))
 
 
 def _means_of_runs(runs: pd.DataFrame) -> pd.DataFrame:
