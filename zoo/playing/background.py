@@ -47,9 +47,9 @@ class BackgroundEvaluator:
         self._process: ServingProcess | None = ServingProcess(
             build, "play", what="evaluation", name=spec.id, has_children=True, is_watched=True
         )
-        self._spaces: Any = None
+        self._is_built = False
         self._request: tuple[Any, ...] | None = None  # of the evaluation under way
-        self._outcome: EpisodeResults | Exception | None = None
+        self._outcome: EpisodeResults | None = None
         self._stay_at_exit = close_at_exit(self)
         if kwargs or not is_ogbench(spec):
             self._wait_until_built()  # the environment may yet be refused
@@ -73,16 +73,15 @@ class BackgroundEvaluator:
         kinds = type(policy), type(getattr(policy, "method", None))  # whose modules the process then imports
         self._request = (kinds, content.getvalue(), str(policy.device), threads, list(replicas), list(active))
         self._outcome = None
-        if self._process is not None:
-            self._process.losses = 0
-        self._send_when_built()
+        assert self._process is not None, "closed"
+        self._process.losses = 0
+        self._ask()
 
     def is_ready(self) -> bool:
         """Return whether :meth:`finish` would not wait; begin again if the process was lost."""
-        if self._process is None:
-            return True
+        assert self._process is not None, "closed"
         self._process.look()
-        if self._request is not None and self._outcome is None and self._process.has_answered():
+        if self._outcome is None and self._process.has_answered():
             self._receive()
         return self._outcome is not None
 
@@ -94,11 +93,7 @@ class BackgroundEvaluator:
         assert self._request is not None, "no evaluation was begun"
         while self._outcome is None:
             self._receive()
-        outcome, self._outcome = self._outcome, None
-        if isinstance(outcome, Exception):
-            self.close()
-            raise outcome
-        self._request = None
+        outcome, self._outcome, self._request = self._outcome, None, None
         return outcome
 
     def _receive(self) -> None:
@@ -107,28 +102,23 @@ class BackgroundEvaluator:
         try:
             self._outcome = self._process.receive(self.check_in)
         except WorkerLost as error:
-            self._begin_again(error)
-        except (WorkerError, EnvironmentFault, UsageError) as error:
-            self._outcome = error
+            self._ask(error)
+        except (WorkerError, EnvironmentFault, UsageError):
+            self.close()
+            raise
 
-    def _send_when_built(self) -> None:
-        """Ask for the evaluation."""
+    def _ask(self, error: WorkerLost | None = None) -> None:
+        """Ask for the evaluation, after an error in a new process, unless there were too many of these."""
+        assert self._process is not None, "closed"
         assert self._request is not None
         try:
-            self._wait_until_built().send(*self._request, check_in=self.check_in)
-        except WorkerLost as error:
-            self._begin_again(error)
-
-    def _begin_again(self, error: WorkerLost) -> None:
-        """Start the process again, and the evaluation, unless that was done too often."""
-        assert self._process is not None
-        try:
-            self._process.replace(error, "a new one makes the evaluation again")
-        except WorkerError as failure:
-            self._outcome = failure
-        else:
-            self._spaces = None
-            self._send_when_built()
+            if error is not None:
+                self._is_built = False
+                self._process.replace(error, "a new one makes the evaluation again")
+            self._wait_until_built()
+            self._process.send(*self._request)
+        except WorkerLost as again:
+            self._ask(again)
 
     def close(self) -> None:
         """End the process and its environments, in the middle of an evaluation too; harmless when repeated."""
@@ -139,18 +129,19 @@ class BackgroundEvaluator:
             process.close()
         self._stay_at_exit()
 
-    def _wait_until_built(self) -> ServingProcess:
-        """Return the process, which has its environments."""
+    def _wait_until_built(self) -> None:
+        """Wait until the process has its environments."""
         assert self._process is not None, "closed"
-        if self._spaces is None:
-            try:
-                self._spaces = self._process.receive(self.check_in)
-            except (WorkerLost, Abandoned):
-                raise
-            except BaseException:
-                self.close()
-                raise
-        return self._process
+        if self._is_built:
+            return
+        try:
+            self._process.receive(self.check_in)
+        except (WorkerLost, Abandoned):
+            raise
+        except BaseException:
+            self.close()
+            raise
+        self._is_built = True
 
 
 class _Player:

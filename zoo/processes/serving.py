@@ -19,7 +19,6 @@ import types
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from ctypes import c_uint64
-from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol
 
 from gymnasium.vector.utils import CloudpickleWrapper
@@ -112,26 +111,25 @@ class ServingProcess:
         self._start()
 
     def _start(self) -> None:
-        """Start the process; raise WorkerError if the system does not allow it."""
+        """Start the process, which owes an answer at once: the object's ``spaces``.
+
+        :raises WorkerError: if the system does not allow it.
+        """
+        self._owed, self._has_hung = 1, False
+        count = self._context.RawValue(c_uint64) if self._is_watched else None
+        self._watch = None if count is None else Watch(count)
         try:
-            self._launch()
+            self._connection, theirs = self._context.Pipe()
+            arguments = (theirs, CloudpickleWrapper(self._build), self._method, count)  # type: ignore[type-var]
+            self._process = self._context.Process(target=_serve, args=arguments, daemon=self._is_daemon)  # type: ignore[attr-defined]
+            with contextlib.nullcontext() if self._imports_main else _main_module_hidden():
+                self._process.start()
+            theirs.close()
         except (OSError, EOFError) as error:  # EOFError: the server that processes are forked from could not
             raise WorkerError(
                 f"no {self._what} process of `{self._name}` could be started ({str(error) or 'none could be forked'}): "
                 f"{describe_limit(error) or LIMITS[errno.EAGAIN]}"
             ) from error
-
-    def _launch(self) -> None:
-        """Start the process, which owes an answer at once: the object's ``spaces``."""
-        self._owed, self._has_hung = 1, False
-        count = self._context.RawValue(c_uint64) if self._is_watched else None
-        self._watch = None if count is None else Watch(count)
-        self._connection, theirs = self._context.Pipe()
-        arguments = (theirs, CloudpickleWrapper(self._build), self._method, count)  # type: ignore[type-var]
-        self._process = self._context.Process(target=_serve, args=arguments, daemon=self._is_daemon)  # type: ignore[attr-defined]
-        with contextlib.nullcontext() if self._imports_main else _main_module_hidden():
-            self._process.start()
-        theirs.close()
 
     def replace(self, error: WorkerLost, purpose: str) -> None:
         """Replace a lost process by a new one, which builds the object again and owes its ``spaces``.
@@ -147,51 +145,24 @@ class ServingProcess:
         self.close()
         self._start()
 
-    def send(self, *arguments: Any, check_in: Hook = beat) -> None:
+    def send(self, *arguments: Any) -> None:
         """Ask for a call of the method.
 
-        :param check_in: called while the process is slow to take the arguments.
-        :raises WorkerLost: if the process is gone, or hangs.
+        :raises WorkerLost: if the process is gone.
         """
-        content = ForkingPickler.dumps(arguments)
         if not self._owed and self._watch is not None:
             self._watch.expect()
         self._owed += 1
         try:
-            if len(content) <= PIPE_BYTES:
-                self._connection.send_bytes(content)
-            else:
-                self._send_watched(content, check_in)
+            self._connection.send(arguments)
         except OSError as error:
             raise self._explain_death() from error
-
-    def _send_watched(self, content: memoryview, check_in: Hook) -> None:
-        """Send what a pipe may not hold, from a thread: a process that hangs takes nothing."""
-        failures: list[OSError] = []
-
-        def write() -> None:
-            try:
-                self._connection.send_bytes(content)
-            except OSError as error:
-                failures.append(error)
-
-        writer = threading.Thread(target=write, daemon=True)
-        writer.start()
-        while True:
-            writer.join(heartbeat.LOOK_SECONDS)
-            if not writer.is_alive():
-                break
-            self.look()
-            check_in()
-        if failures:
-            raise failures[0]
 
     def look(self) -> None:
         """End the process if it has been quiet for too long; :meth:`receive` then says so."""
         if self._watch is None or not self._owed or self._has_hung or self._connection.poll():
             return
-        self._watch.look()
-        if self._watch.is_hanging:
+        if self._watch.is_hanging():
             self._has_hung = True
             self.kill()
 
@@ -221,18 +192,16 @@ class ServingProcess:
                 check_in()
             if self._has_hung:
                 raise EOFError
-            kind, answer = self._connection.recv()
+            answer = self._connection.recv()
         except (EOFError, OSError) as error:
             raise self._explain_death() from error
         self._owed -= 1
         if self._watch is not None:
-            self._watch.answered()
-        if kind == "refused":
-            raise UsageError(answer)
-        if kind == "faulty":
-            raise EnvironmentFault(answer)
-        if kind == "failed":
+            self._watch.expect()
+        if isinstance(answer, WorkerError):
             raise WorkerError(f"an {self._what} of `{self._name}` failed in its process:\n{answer}")
+        if isinstance(answer, Exception):
+            raise answer
         return answer
 
     def hang_up(self) -> None:
@@ -266,10 +235,7 @@ class ServingProcess:
         process = f"{article} {self._what} process of `{self._name}`"
         if self._has_hung:
             assert self._watch is not None
-            return WorkerLost(
-                f"{process} hung: it gave no sign of life for {self._watch.quiet:.0f} s, where at most "
-                f"{self._watch.patience:.0f} s were expected"
-            )
+            return WorkerLost(f"{process} hung: it gave no sign of life for {self._watch.quiet:.0f} s")
         self._process.join(CLOSE_SECONDS)
         code = self._process.exitcode
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
@@ -316,8 +282,9 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    kind, served = _attempt(build)
-    answer = _attempt(getattr, served, "spaces", None) if kind == "done" else (kind, served)
+    served = _attempt(build)
+    is_built = not isinstance(served, Exception)
+    answer = _attempt(getattr, served, "spaces", None) if is_built else served
     while True:
         try:
             connection.send(answer)
@@ -326,20 +293,18 @@ def _serve(
         except (EOFError, OSError):
             break
         answer = _attempt(getattr(served, method), *arguments)
-    if kind == "done":
+    if is_built:
         served.close()
 
 
-def _attempt(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
-    """Return ("done", result), or why there is none, in words that survive the pipe."""
+def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return a result, or why there is none, as an exception that survives the pipe."""
     try:
-        return "done", function(*arguments)
-    except UsageError as error:
-        return "refused", str(error)
-    except EnvironmentFault as error:
-        return "faulty", str(error)
+        return function(*arguments)
+    except (UsageError, EnvironmentFault) as error:
+        return type(error)(str(error))
     except (Exception, SystemExit):
-        return "failed", traceback.format_exc()
+        return WorkerError(traceback.format_exc())
 
 
 def _end_with_parent() -> None:

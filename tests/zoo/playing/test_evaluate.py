@@ -225,17 +225,18 @@ def test_a_failing_worker_is_reported_and_the_next_evaluation_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, failure: str, message: str
 ) -> None:
     pretend_cores(monkeypatch, cores)
-    monkeypatch.setattr(heartbeat, "LEAST_PATIENCE", 0.3)
-    monkeypatch.setattr(heartbeat, "PATIENCE_FACTOR", 1.0)
     before = children()
     switch = tmp_path / "fail"
     kwargs = {"failure": failure, "failure_file": str(switch)}
     with Evaluator(TOY, episodes=4, n_envs=3, seed=0, env_kwargs=kwargs) as evaluator:
         expected = evaluator.evaluate(ElementwisePolicy())
+        monkeypatch.setattr(heartbeat, "PATIENCE", 2.0)
         switch.touch()
         with pytest.raises(WorkerError, match=message):
             evaluator.evaluate(ElementwisePolicy())
         assert children() == before
+        monkeypatch.undo()
+        pretend_cores(monkeypatch, cores)
         switch.unlink()
         assert_same(evaluator.evaluate(ElementwisePolicy()), expected)
 

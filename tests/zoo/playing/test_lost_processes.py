@@ -27,9 +27,8 @@ SIGNALS = [signal.SIGKILL, signal.SIGSTOP]
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "LEAST_PATIENCE", 0.6)
+    monkeypatch.setattr(heartbeat, "PATIENCE", 8.0)  # building, and a first plan, take a while
     monkeypatch.setattr(heartbeat, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(heartbeat, "PATIENCE_FACTOR", 1.0)
 
 
 def send(processes: set[int], number: signal.Signals) -> None:
@@ -95,7 +94,7 @@ def test_a_process_that_is_lost_at_every_plan_is_reported(monkeypatch: pytest.Mo
 def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(
     monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
-    monkeypatch.setattr(heartbeat, "LEAST_PATIENCE", 60.0)
+    monkeypatch.setattr(heartbeat, "PATIENCE", 60.0)
     with playing(monkeypatch, cores) as (evaluator, workers):
         expected = evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3))
         is_asked = False
@@ -131,11 +130,10 @@ def new_process(before: set[multiprocessing.Process]) -> set[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("is_early", [True, False], ids=["idle", "at work"])
+@pytest.mark.parametrize("is_early", [True, False], ids=["building", "at work"])
 def test_a_background_evaluation_that_loses_its_process_is_made_again(
-    monkeypatch: pytest.MonkeyPatch, expected: object, number: signal.Signals, is_early: bool
+    expected: object, number: signal.Signals, is_early: bool
 ) -> None:
-    monkeypatch.setattr(heartbeat, "LEAST_PATIENCE", 8.0)  # its first plan takes a while
     before = set(multiprocessing.active_children())
     policy = trained(net_arch=[256, 256]).policy  # more than a pipe holds
     with BackgroundEvaluator(TOY, **SETTINGS) as evaluator:
