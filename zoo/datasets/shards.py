@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -154,8 +154,13 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None = None) 
             shard = find_converted(folder, name, spec)
             if shard is None and not tasks:
                 stack.enter_context(_making(folder))
-                tasks = stack.enter_context(_tasks(spec))
-                _check_before(folder, names[len(done) :], spec, tasks)
+                for task, env_id in spec.task_env_ids.items():
+                    tasks[task] = env_id, stack.enter_context(contextlib.closing(make_raw_env(env_id)))
+                for source in (folder / f"{left}.npz" for left in names[len(done) :]):  # before any is converted
+                    if find_converted(folder, source.stem, spec) is None:
+                        require_sound(
+                            check_structure(source, spec) or check_shapes(source, spec, tasks[1][1]), spec, source
+                        )
                 bar = stack.enter_context(progress_bar(f"converting {folder.name}", unit=" files", total=len(names)))
             if tasks:
                 # another process may have converted it while this one waited for the lock
@@ -196,24 +201,6 @@ def _making(folder: Path) -> Iterator[None]:
             f"the files in {folder} must be converted once, which needs to write there, got {error}; convert them with "
             "`zoo dataset convert` where it is allowed, or copy the folder"
         ) from error
-
-
-@contextlib.contextmanager
-def _tasks(spec: DatasetSpec) -> Iterator[Tasks]:
-    """Open an environment of each task; yield ids and environments by the task's number."""
-    with contextlib.ExitStack() as stack:
-        yield {
-            task: (env_id, stack.enter_context(contextlib.closing(make_raw_env(env_id))))
-            for task, env_id in spec.task_env_ids.items()
-        }
-
-
-def _check_before(folder: Path, names: Sequence[str], spec: DatasetSpec, tasks: Tasks) -> None:
-    """Refuse files whose headers show that they cannot be converted."""
-    for name in names:
-        source = folder / f"{name}.npz"
-        if find_converted(folder, name, spec) is None:
-            require_sound(check_structure(source, spec) or check_shapes(source, spec, tasks[1][1]), spec, source)
 
 
 def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> ConvertedShard:

@@ -159,16 +159,10 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         self.action_space = copy.deepcopy(env.action_space)
         if isinstance(getattr(type(raw), "action_space", None), property):
             raw.__class__ = type(type(raw).__name__, (type(raw),), {"action_space": self._reset_actions})
-        self._unwrapped: Any = _WithoutComputeReward(raw) if hasattr(raw, "compute_reward") else raw
         self._keep_info = keep_info
         self._draws_while_stepping = getattr(raw, "_teleport_info", None) is not None
         self._global_state = np.random.RandomState(0).get_state()
         self._called, self._steps = "", 0
-
-    @property
-    def unwrapped(self) -> Any:
-        """The innermost environment, without the method by which SB3 recognises goal environments."""
-        return self._unwrapped
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -270,25 +264,6 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
 def _copied(observation: Any) -> Any:
     """Return an observation that stays as it is when an environment goes on writing into its own."""
     return copy.deepcopy(observation) if isinstance(observation, dict) else np.array(observation)
-
-
-class _WithoutComputeReward:
-    """An environment without ``compute_reward``, by which SB3 recognises goal environments."""
-
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
-        object.__setattr__(self, "_env", env)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:  # isinstance() sees the environment's own class
-        return type(object.__getattribute__(self, "_env"))
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "compute_reward":
-            raise AttributeError("`compute_reward` is hidden: this is not a goal environment; use `env.env.unwrapped`")
-        return getattr(object.__getattribute__(self, "_env"), name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(object.__getattribute__(self, "_env"), name, value)
 
 
 def _construct(spec: EnvSpec, env_kwargs: dict[str, Any]) -> gymnasium.Env[np.ndarray, np.ndarray]:

@@ -29,47 +29,19 @@ def hub_library() -> Any:
 
 
 @contextlib.contextmanager
-def hub_errors(repo: str, revision: str | None = None) -> Iterator[None]:
+def hub_errors(repo: str) -> Iterator[None]:
     """Turn what the hub's library raises into one sentence that says what to do."""
     errors = importlib.import_module("huggingface_hub.errors")
     try:
         yield
-    except (errors.HFValidationError, errors.EntryNotFoundError, OSError) as error:
-        raise UsageError(_in_words(errors, error, repo, revision)) from error
-    except Exception as error:
-        if not isinstance(error, errors.HfHubHTTPError.__mro__[1]):  # of its HTTP library
-            raise
-        raise UsageError(_unreachable(repo, error)) from error
-
-
-def _in_words(errors: Any, error: Exception, repo: str, revision: str | None) -> str:
-    """Return what an error of the hub means."""
-    known = {
-        errors.HFValidationError: f"expected a repository of the hub, e.g. my-name/my-agent, got {repo!r}: {error}",
-        errors.GatedRepoError: f"{repo} asks for its owner's permission; request it on its page, then {LOG_IN}",
-        errors.RepositoryNotFoundError: f"the hub has no repository {repo}, or it is private; check the name, and for "
-        f"a private one {LOG_IN}",
-        errors.RevisionNotFoundError: f"{repo} has no revision {revision!r}; give a branch, tag or commit",
-        errors.LocalEntryNotFoundError: _unreachable(repo, error.__cause__ or error),
-        errors.EntryNotFoundError: f"{repo} holds no agent of this library: expected the file {POLICY}",
-    }
-    for kind, text in known.items():
-        if isinstance(error, kind):
-            return text
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status in (401, 403):
-        return f"the hub refuses {repo} to you ({status}); {LOG_IN} with a token that may write there"
-    return _unreachable(repo, error)
-
-
-def _unreachable(repo: str, error: BaseException) -> str:
-    """Return that the hub did not answer as it should."""
-    endpoint = importlib.import_module("huggingface_hub.constants").ENDPOINT
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return (
-        f"could not get an answer about {repo} from {endpoint} ({reason}); check the connection, HF_ENDPOINT and "
-        "HF_HUB_OFFLINE"
-    )
+    except (errors.HFValidationError, errors.HfHubHTTPError.__mro__[1], OSError) as error:  # the second: of its network
+        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+        if isinstance(error, errors.RemoteEntryNotFoundError):
+            reason = f"it holds no agent of this library: expected the file {POLICY}"
+        raise UsageError(
+            f"the hub refuses {repo}, or cannot be reached ({reason}); check the name, the revision, the connection, "
+            f"HF_ENDPOINT and HF_HUB_OFFLINE, and for what is private, and to upload, {LOG_IN}"
+        ) from error
 
 
 COMMAND, CURVE, MODEL, VIDEO = MAY_BE_LEFT_OUT = ["command.txt", "learning_curve.png", "model.zip", "replay.mp4"]
@@ -91,7 +63,7 @@ def download_policy(name: str) -> Path:
         raise UsageError(f"expected `--from-hub` to be NAME/REPOSITORY or NAME/REPOSITORY@REVISION, got {name!r}")
     repo, revision = found["repo"], found["revision"]
     api = hub_library().HfApi()
-    with hub_errors(repo, revision):
+    with hub_errors(repo):
         file = api.hf_hub_download(repo, POLICY, revision=revision, dry_run=True)
         if (file.file_size or 0) > MOST_BYTES:
             size, most = size_text(file.file_size), size_text(MOST_BYTES)

@@ -39,8 +39,6 @@ EXPLAINED, PANELS = 512, 448
 """Size of the picture beside which thoughts are shown, and width of these."""
 SHOWN_STEPS = 200
 """How many of the last steps have their values shown."""
-STEPS_OF_NEWS = 20
-"""For how many steps it is said that an axis was widened."""
 
 
 @dataclass
@@ -53,7 +51,6 @@ class Diary:
     :param thoughts: at the last plan.
     :param paths: where the sampled chunks of the last plan lead, (F, H + 1, 2).
     :param map: of the maze, with the episode's goal.
-    :param widened: the step at which the axis of values was widened.
     :param is_over: whether the end of the episode was seen.
     """
 
@@ -63,7 +60,6 @@ class Diary:
     thoughts: Thoughts | None = None
     paths: np.ndarray | None = None
     map: MazePicture | None = None
-    widened: int = 0
     is_over: bool = False
 
 
@@ -133,8 +129,7 @@ class Film:
         thoughts = mind.think(lane)
         if thoughts.values is not None:
             diary.values.append(thoughts.values)
-            before, self._limits = self._limits, widened(self._limits, thoughts.values)
-            diary.widened = diary.widened if self._limits == before else lane.length
+            self._limits = widened(self._limits, thoughts.values)
         if lane.has_new_chunk:
             diary.thoughts = thoughts
             if thoughts.values is not None:
@@ -192,8 +187,7 @@ class Film:
             below = draw_note(wide, "Q of a chunk planned now", f"{self._agent.algo} has no critic")
         else:
             first = max(0, len(diary.values) - SHOWN_STEPS)
-            more = "; axis widened" if diary.widened > max(0, lane.length - STEPS_OF_NEWS) else ""
-            below = draw_values(wide, np.array(diary.values[first:]), diary.planned, self._limits, first, more)
+            below = draw_values(wide, np.array(diary.values[first:]), diary.planned, self._limits, first)
         return put_together([[left, draw_flow(small, thoughts)], [below]])
 
 

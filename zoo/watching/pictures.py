@@ -321,19 +321,17 @@ def draw_values(
     planned: Sequence[tuple[int, float]],
     limits: tuple[float, float],
     first: int = 0,
-    more: str = "",
 ) -> Image.Image:
     """Draw the values of what was sampled at each step, (T, F), from step ``first`` on, and those of what was played.
 
     :param planned: steps at which chunks were planned, and the values of these.
     :param limits: of the axis of values.
-    :param more: what the title ends in.
     """
     steps = range(first, first + len(values))
     low, middle, high = values.min(1), values.mean(1), values.max(1)
     across = (first, max(first + len(values) - 1, first + 40))
     note = f"line: mean of {values.shape[1]} samples; band: all of them; dots: chunks that were begun"
-    title = f"Q of a chunk planned now: {middle[-1]:.1f}{more}"
+    title = f"Q of a chunk planned now: {middle[-1]:.1f}"
     panel = Panel(size, title, note, across, limits if limits[0] < limits[1] else (-1, 1), ("step", ""))
     band = [*zip(steps, high, strict=True), *zip(steps[::-1], low[::-1], strict=True)]
     panel.sheet.area([panel.point(place) for place in band], (205, 220, 245))

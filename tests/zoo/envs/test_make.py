@@ -117,8 +117,10 @@ def test_an_environment_without_success_keeps_its_own_info() -> None:
 
 
 @pytest.mark.parametrize("env_id", [CUBE, "Pendulum-v1"])
-def test_sb3_check_env_passes(env_id: str) -> None:
+def test_sb3_check_env_passes(env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     env = make_env(env_id)
+    # OGBench has a method of the name by which SB3 recognises environments with goals
+    monkeypatch.setattr("stable_baselines3.common.env_checker._is_goal_env", lambda env: False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice about action ranges
         check_env(env)

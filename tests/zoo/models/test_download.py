@@ -122,9 +122,9 @@ def test_a_name_that_is_not_a_repository_is_refused(hub: Hub, name: str) -> None
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("me/private", "no repository me/private, or it is private; .* log in with `hf auth login`"),
-        ("me/empty", "me/empty holds no agent of this library: expected the file policy.safetensors"),
-        ("me/empty@nope", "me/empty has no revision 'nope'; give a branch, tag or commit"),
+        ("me/private", "the hub refuses me/private, .* for what is private, .* log in with `hf auth login`"),
+        ("me/empty", "it holds no agent of this library: expected the file policy.safetensors"),
+        ("me/empty@nope", "the hub refuses me/empty, .* check the name, the revision"),
     ],
 )
 def test_what_is_not_on_the_hub_is_one_sentence(hub: Hub, name: str, message: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,31 +136,24 @@ def _play(
     """Play one episode."""
     space = env.action_space
     assert isinstance(space, gymnasium.spaces.Box)
-    observations, actions, rewards = [env.reset(seed=seed)[0]], [], []
-    for action in _chosen(name, space, act, observations):
+    observations, actions, rewards, is_over = [env.reset(seed=seed)[0]], [], [], False
+    while not is_over:
+        action = np.asarray(act(observations[-1], not actions), np.float64)
+        if action.shape != space.shape or not np.isfinite(action).all():
+            raise UsageError(
+                f"the policy must return a finite action of shape {space.shape}, got {action.tolist()} in {name}, step "
+                f"{len(actions)}; correct it"
+            )
         if noise:
             action = action + noise * generator.standard_normal(space.shape) * (space.high - space.low) / 2
         actions.append(np.clip(action, space.low, space.high).astype(np.float32))
         observation, reward, terminated, truncated, _ = env.step(actions[-1].astype(space.dtype))
         observations.append(observation)
         rewards.append(reward)
-        if terminated or truncated or len(actions) == most:
-            break
+        is_over = terminated or truncated or len(actions) == most
     masks = np.ones(len(actions), np.float32)
     masks[-1] = 1.0 - terminated
     seen = np.array(observations)
     return Episode(
         name, env.newest(seen) if isinstance(env, FrameStack) else seen, np.array(actions), np.array(rewards), masks
     )
-
-
-def _chosen(name: str, space: gymnasium.spaces.Box, act: Policy, observations: list[Array]) -> Iterator[Array]:
-    """Yield the policy's action for each observation that is appended; refuse one that is none."""
-    while True:
-        action = np.asarray(act(observations[-1], len(observations) == 1), np.float64)
-        if action.shape != space.shape or not np.isfinite(action).all():
-            raise UsageError(
-                f"the policy must return a finite action of shape {space.shape}, got {action.tolist()} in {name}, step "
-                f"{len(observations) - 1}; correct it"
-            )
-        yield action
