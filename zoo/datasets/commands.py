@@ -119,7 +119,7 @@ def download(args: argparse.Namespace) -> Result:
     """Fetch a dataset."""
     existing = "replace" if args.force else "refuse"
     if task := find_ocbench_task(args.name):
-        folder = ocbench.download_ocbench(task, args.dataset_dir, num_files=args.files, existing=existing)
+        folder = ocbench.download_ocbench(task, args.dataset_dir, num_files=args.files, replace=args.force)
         return {"name": task.name, "folder": str(folder), "files": len(list(folder.glob("*.npz")))}
     spec, size = parse_name(args.name).spec, args.dataset_size
     if spec.files == 1:

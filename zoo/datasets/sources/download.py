@@ -162,11 +162,8 @@ def _transfer(url: str, part: Path) -> None:
 
 def _find_problems(path: Path, spec: DatasetSpec) -> list[str]:
     """Test the archive's checksums and the arrays' headers."""
-    return error_messages(check_structure(path, spec)) or find_damage(path)
-
-
-def find_damage(path: Path) -> list[str]:
-    """Return which array of an npz file is damaged, or why it cannot be read; nothing if it is whole."""
+    if problems := error_messages(check_structure(path, spec)):
+        return problems
     try:
         with open_zip(path, members=()) as archive:
             damaged = archive.testzip()
