@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
-from agents.common.files import DamagedFile, TooLarge
+from agents.common.files import DamagedFile
 from agents.common.files.bounded import read_npz, read_npz_headers
 from agents.common.files.manifest import digest_of
 from zoo.datasets.environment import env_spaces, make_labelling_env, relabel
@@ -44,16 +44,13 @@ def required_arrays(spec: DatasetSpec) -> dict[str, int]:
 
 def remedy(spec: DatasetSpec, path: Path) -> str:
     """Return, as part of a sentence, the commands that replace a broken file."""
-    ways = []
     option = folder_option(path.parent)
-    if path.name in (file.name for file in dataset_files(spec.name)):  # else: a file that the user named
-        if spec.hosted and spec.files == 1:
-            ways.append(f"`zoo dataset download {spec.name} --force{option}`")
-        if spec.is_generatable:
-            ways.append(f"`zoo dataset generate {spec.name} --force{option}`")
-    elif path.stem in spec.shard_names and spec.files > 1 and path.parent.name == spec.name:
-        ways.append(f"`zoo dataset download {spec.name}{folder_option(path.parent.parent)}` after removing it")
-    return f"make it again with {' or '.join(ways)}" if ways else "give another file"
+    is_its_own = path.name in (file.name for file in dataset_files(spec.name))  # else: a file that the user named
+    ways = {"download": spec.hosted and spec.files == 1, "generate": spec.is_generatable}
+    commands = [
+        f"`zoo dataset {way} {spec.name} --force{option}`" for way, works in ways.items() if works and is_its_own
+    ]
+    return f"make it again with {' or '.join(commands)}" if commands else "remove it and get it again, or give another"
 
 
 def require_sound(findings: list[Finding], spec: DatasetSpec, path: Path) -> None:
@@ -134,10 +131,8 @@ def check_values(arrays: Mapping[str, np.ndarray], ends: np.ndarray) -> list[Fin
 
 def describe_damage(error: Exception) -> Finding:
     """Return what is wrong with a file whose reading failed."""
-    if isinstance(error, TooLarge):
-        return Finding("error", "file", error.problem)
     problem = error.problem if isinstance(error, DamagedFile) else error
-    return Finding("error", "file", f"expected a whole npz file, got a damaged one ({problem})")
+    return Finding("error", "file", f"expected a whole npz file, got one that cannot be read ({problem})")
 
 
 def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:

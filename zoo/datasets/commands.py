@@ -30,9 +30,7 @@ from zoo.datasets.sources.download import download_dataset, download_shards
 from zoo.envs.d4rl import TASKS as D4RL
 from zoo.envs.make import make_env
 from zoo.envs.ocbench import TASKS as OCBENCH
-from zoo.envs.ocbench import find_task as find_ocbench_task
 from zoo.envs.robomimic import TASKS as ROBOMIMIC
-from zoo.envs.robomimic import find_task as find_robomimic_task
 from zoo.errors import BAD_INPUT, Interrupted, UsageError
 from zoo.packages import import_environments
 from zoo.settings.config import find_entry
@@ -61,7 +59,7 @@ def list_datasets(args: argparse.Namespace) -> Result:
 
 def info(args: argparse.Namespace) -> Result:
     """Show what is known about one dataset and what its files hold."""
-    if task := find_ocbench_task(args.name):
+    if task := OCBENCH.get(args.name):
         return ocbench.describe_task(task, args.dataset_dir)
     spec = parse_name(args.name).spec
     files = {}
@@ -93,7 +91,7 @@ def generate(args: argparse.Namespace) -> Result:
     existing = "replace" if args.force else "refuse"
     how = {"num_episodes": args.episodes, "seed": args.seed, "num_workers": args.num_workers, "existing": existing}
     with _told_how_to_go_on("finished episodes"):
-        if not (task := find_ocbench_task(args.name)):
+        if not (task := OCBENCH.get(args.name)):
             files = generate_dataset(
                 args.name, args.dataset_dir, dataset_size=args.dataset_size, episode_steps=args.episode_steps, **how
             )
@@ -118,7 +116,7 @@ def _told_how_to_go_on(what: str) -> Iterator[None]:
 def download(args: argparse.Namespace) -> Result:
     """Fetch a dataset."""
     existing = "replace" if args.force else "refuse"
-    if task := find_ocbench_task(args.name):
+    if task := OCBENCH.get(args.name):
         folder = ocbench.download_ocbench(task, args.dataset_dir, num_files=args.files, replace=args.force)
         return {"name": task.name, "folder": str(folder), "files": len(list(folder.glob("*.npz")))}
     spec, size = parse_name(args.name).spec, args.dataset_size
@@ -170,9 +168,9 @@ def collect(args: argparse.Namespace) -> Result:
 def _find_data_of_task(args: argparse.Namespace) -> str | None:
     """Put the path of its data in the place of a task of another benchmark than OGBench; return the task's name."""
     name: str = args.name
-    if task := find_ocbench_task(name):
+    if task := OCBENCH.get(name):
         args.name = str(ocbench.find_existing(task, args.dataset_dir))
-    elif demonstrated := find_robomimic_task(name):
+    elif demonstrated := ROBOMIMIC.get(name):
         args.name = str(robomimic.find_demonstrations(demonstrated, args.dataset_dir))
     elif name in D4RL:
         args.name = find_d4rl(name, args.dataset_dir)

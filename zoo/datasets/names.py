@@ -202,10 +202,10 @@ def parse_env_name(name: str) -> DatasetName:
 
 def _unknown(kind: str, name: str, known: list[str]) -> UsageError:
     """Return the error for a name that is not OGBench's; the closest one may be OCBench's."""
-    tasks = {"robomimic": robomimic.find_task(name), "D4RL": d4rl.TASKS.get(name), "OCBench": ocbench.find_task(name)}
-    for benchmark in (benchmark for benchmark, task in tasks.items() if task is not None):
-        page = f"docs/{benchmark.lower()}.md"
-        return UsageError(f"`{name}` is a task of {benchmark}, not of OGBench; {page} says how its data are loaded")
+    for benchmark, tasks in (("robomimic", robomimic.TASKS), ("D4RL", d4rl.TASKS), ("OCBench", ocbench.TASKS)):
+        if name in tasks:
+            page = f"docs/{benchmark.lower()}.md"
+            return UsageError(f"`{name}` is a task of {benchmark}, not of OGBench; {page} says how its data are loaded")
     return UsageError(unknown_name_message(kind, name, [*known, *ocbench.TASKS, *robomimic.TASKS, *d4rl.TASKS]))
 
 

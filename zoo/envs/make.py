@@ -20,7 +20,7 @@ from agents.common.validation import unknown_name_message
 from agents.registry import import_named
 from zoo.envs import d4rl, robomimic
 from zoo.envs.observations import broken_promise, refuse_unfit, vectors_of
-from zoo.envs.ocbench import find_task, import_ocbench, is_ocbench
+from zoo.envs.ocbench import TASKS, import_ocbench, is_ocbench
 from zoo.envs.rendering import require_pictures
 from zoo.errors import EnvironmentFault, UsageError, as_usage_error
 
@@ -83,14 +83,15 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
         try:
             if module:
                 import_named(module)
-            elif find_task(name) is not None:
+            elif name in TASKS:
                 import_ocbench(name)
-            elif robomimic.find_task(name) is not None:
+            elif name in robomimic.TASKS:
                 robomimic.require_robosuite(name)
             d4rl.require_robotics(name)
             spec = gymnasium.spec(name)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
-            raise UsageError(f"{unknown_name_message('environment', env_id, gymnasium.registry)} ({error})") from error
+            known = [*gymnasium.registry, *TASKS]
+            raise UsageError(f"{unknown_name_message('environment', env_id, known)} ({error})") from error
     if is_ogbench(spec):
         _refuse_other_than_single_task(spec, {**spec.kwargs, **env_kwargs})
     return spec

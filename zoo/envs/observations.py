@@ -39,7 +39,8 @@ def refuse_unfit(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
         if not key or not isinstance(part, CHOICES):
             raise UsageError(
                 f"`{env_id}` has the observation space {_describe(part)}{f' for `{key}`' if key else ''}, expected "
-                f"{_WHAT_FITS}; {_way_on(part)}"
+                f"{_WHAT_FITS}; convert it in a wrapper: gymnasium.wrappers.FlattenObservation makes a vector, and "
+                "`(255 * image).round().astype(np.uint8)` an image of numbers from 0 to 1"
             )
 
 
@@ -104,17 +105,6 @@ def bytes_of(space: spaces.Space[Any]) -> int:
     if isinstance(space, spaces.Dict):
         return sum(map(bytes_of, space.spaces.values()))
     return int(np.prod(space.shape or ())) * np.dtype(space.dtype).itemsize
-
-
-def _way_on(space: spaces.Space[Any]) -> str:
-    """Return what to do about a space that does not fit."""
-    if isinstance(space, spaces.Box) and len(space.shape) == 3:
-        if space.dtype != np.uint8:
-            return "give images as uint8, e.g. `(255 * image).round().astype(np.uint8)` in a wrapper"
-        return "declare the bounds of images as 0 and 255"
-    if isinstance(space, spaces.Box) and len(space.shape) == 2:
-        return "give an image an axis of channels, or flatten a table with gymnasium.wrappers.FlattenObservation"
-    return "make it a vector, e.g. with gymnasium.wrappers.FlattenObservation, or choose another environment"
 
 
 def _describe(space: spaces.Space[Any]) -> str:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from zoo.errors import UsageError
 from zoo.packages import import_optional
 
 if TYPE_CHECKING:
@@ -85,24 +84,6 @@ def _build_table() -> dict[str, OcbenchTask]:
 
 
 TASKS = _build_table()
-
-
-def find_task(name: str) -> OcbenchTask | None:
-    """Return the task that a name stands for; None for an environment of another origin.
-
-    :raises UsageError: if it is a task of OCBench in a form that is not supported: on a GPU, or with images.
-    """
-    task = TASKS.get(name)
-    if task is None:
-        plain = name.removeprefix("visual-")
-        meant = TASKS.get(plain) or _BY_GPU_NAME.get(plain)
-        if meant is not None:
-            what = "has image observations" if plain != name else "runs in MuJoCo Warp, which needs a GPU"
-            raise UsageError(f"`{name}` {what}; use the same task with vectors on the CPU: `{meant.name}`")
-    return task
-
-
-_BY_GPU_NAME = {task.gpu_name: task for task in TASKS.values()}
 
 
 def tasks_of(domain: str) -> list[str]:

@@ -11,7 +11,6 @@ import importlib.util
 import logging
 from dataclasses import dataclass
 
-from agents.common.validation import closest_names
 from zoo.errors import UsageError
 
 EXTRA = "pip install 'flow-rl-zoo[robomimic]'"
@@ -61,25 +60,6 @@ TASKS = {
 
 # it tells whenever it is imported which optional packages are missing, and which files it reads
 logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
-
-
-def find_task(name: str) -> RobomimicTask | None:
-    """Return the task that a name stands for; None for an environment of another origin.
-
-    :raises UsageError: if it is one of robomimic's tasks in a form that is not supported.
-    """
-    task = TASKS.get(name)
-    parts = name.split("-")
-    if task is None and len(parts) == 3 and parts[1] in _KINDS and parts[2] in ("low_dim", "image"):
-        meant = closest_names(f"{parts[0]}-mh-low_dim", TASKS)
-        raise UsageError(
-            f"`{name}` is not supported: of robomimic's tasks, {', '.join(TASKS)} are; use "
-            f"`--env {meant[0] if meant else next(iter(TASKS))}`, with `--dataset PATH` for other demonstrations of it"
-        )
-    return task
-
-
-_KINDS = ("mh", "ph", "mg", "paired")  # of many humans, of one who is proficient, of machines, good and bad ones
 
 
 def require_robosuite(name: str) -> None:

@@ -78,7 +78,7 @@ def read_request(args: argparse.Namespace) -> Request:
     check_label(args.label)
     import_environments(args.gym_packages)
     seeds = read_seeds(args)
-    has_task = args.env in TASKS or (ocbench.find_task(args.env) or robomimic.find_task(args.env)) is not None
+    has_task = args.env in TASKS
     has_own_data = has_task if args.dataset in SOURCES else is_own(args.dataset)
     if has_task:
         find_spec(gym_id(args.env))  # refuses it if its simulator is not installed

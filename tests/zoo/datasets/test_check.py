@@ -32,7 +32,7 @@ def test_file_that_is_none_is_found(tmp_path: Path, write_dataset: Write) -> Non
     assert len(messages(tmp_path / "none.npz")) == 1
     (tmp_path / "a.npz").write_text("<html>404 Not Found</html>")
     (message,) = messages(tmp_path / "a.npz")
-    assert message.startswith("expected a whole npz file, got a damaged one")
+    assert message.startswith("expected a whole npz file, got one that cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_value_that_is_wrong_is_found_with_its_row(array: str, row: int, value: 
     [
         ("antmaze-large-navigate-v0", "zoo dataset download antmaze-large-navigate-v0 --force --dataset-dir /data"),
         ("cube-octuple-play-v0", "zoo dataset generate cube-octuple-play-v0 --force --dataset-dir /data"),
-        ("cube-octuple-play-100m-v0", "another file"),
+        ("cube-octuple-play-100m-v0", "remove it and get it again"),
     ],
 )
 def test_remedy_is_what_works_for_the_dataset(name: str, way: str) -> None:
@@ -131,6 +131,6 @@ def test_file_larger_than_the_memory_of_this_machine_is_found_and_not_read(
     path = write_dataset()
     monkeypatch.setattr(bounded, "available_memory", lambda: 1000)
     monkeypatch.setattr(bounded, "_CHUNK_BYTES", 100)
-    assert check_dataset(path, SPEC)[-1].message.startswith("it claims ")
+    assert check_dataset(path, SPEC)[-1].message.find("it claims ") > 0
     with pytest.raises(UsageError, match="memory"):
         read_arrays(path, SPEC)

@@ -28,9 +28,9 @@ def test_the_policy_follows_from_the_observations(space: spaces.Space[Any], name
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        (spaces.Box(0, 1, (16, 16, 3), np.float32), r"Box\(16, 16, 3\) of float32, .*; give images as uint8"),
-        (spaces.Box(0, 100, (16, 16, 3), np.uint8), r"of uint8, .*; declare the bounds of images as 0 and 255"),
-        (spaces.Box(0, 255, (16, 16), np.uint8), r"Box\(16, 16\) of uint8, .*; give an image an axis of channels"),
+        (spaces.Box(0, 1, (16, 16, 3), np.float32), r"Box\(16, 16, 3\) of float32, .*; convert it in a wrapper"),
+        (spaces.Box(0, 100, (16, 16, 3), np.uint8), r"of uint8, expected .*uint8 from 0 to 255"),
+        (spaces.Box(0, 255, (16, 16), np.uint8), r"Box\(16, 16\) of uint8, expected .* shape \(H, W, C\)"),
         (spaces.Discrete(3), r"the observation space Discrete\(\), expected a vector"),
         (spaces.Dict({"a": spaces.Tuple([VECTOR])}), "the observation space Tuple for `a`, expected a vector"),
         (spaces.Dict({"a": spaces.Dict({"b": VECTOR})}), "the observation space Dict for `a`"),

@@ -57,7 +57,13 @@ def generate_dataset(
     """
     spec = parse_name(name).spec
     if not spec.is_generatable:
-        raise UsageError(_no_oracle_message(spec))
+        reason = (
+            f"is a folder of {spec.files} files" if spec.files > 1 else "was collected with trained expert policies"
+        )
+        raise UsageError(
+            f"{spec.name} cannot be generated: it {reason}; download it with `zoo dataset download {spec.name}` "
+            "(pointmaze, cube, scene and puzzle datasets of standard size can be generated)"
+        )
     if spec.is_visual:
         require_pictures(spec.name)
     if episode_steps is not None:
@@ -78,17 +84,6 @@ def generate_dataset(
         existing=existing,
     )
     return files
-
-
-def _no_oracle_message(spec: DatasetSpec) -> str:
-    if spec.files > 1:
-        reason = f"{spec.name} is a folder of {spec.files} files"
-    else:
-        reason = "OGBench collected it with trained expert policies, not with a scripted oracle"
-    return (
-        f"{spec.name} cannot be generated: {reason}; download it with `zoo dataset download {spec.name}` "
-        "(pointmaze, cube, scene and puzzle datasets of standard size can be generated)"
-    )
 
 
 def _count_episodes(spec: DatasetSpec, num_episodes: int | None, dataset_size: int | None) -> int:

@@ -151,8 +151,8 @@ def test_existing_dataset_is_refused_kept_or_replaced(tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("name", "episodes", "reason"),
     [
-        ("antmaze-large-navigate-v0", 1, "cannot be generated: OGBench collected it with trained expert policies"),
-        ("cube-quadruple-play-100m-v0", 1, "cannot be generated: cube-quadruple-play-100m-v0 is a folder of 100 files"),
+        ("antmaze-large-navigate-v0", 1, "cannot be generated: it was collected with trained expert policies"),
+        ("cube-quadruple-play-100m-v0", 1, "cannot be generated: it is a folder of 100 files"),
         (NAME, 0, "`num_episodes` must be an int >= 1, got 0"),
     ],
 )
