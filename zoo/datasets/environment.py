@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 from ogbench.relabel_utils import relabel_dataset
 
-from zoo.envs.make import temporary_files_removed, without_startup_noise
+from zoo.envs.make import global_numpy_seed, temporary_files_removed, without_startup_noise
 from zoo.envs.rendering import VISUAL
 
 _CHUNK_ROWS = 250_000  # bounds the memory of temporary arrays
@@ -51,17 +50,3 @@ def relabel(env_id: str, arrays: Mapping[str, np.ndarray], env: Any) -> tuple[np
             relabel_dataset(env_id, env, labels)
         rewards[part], masks[part] = labels["rewards"], labels["masks"]
     return rewards, masks
-
-
-@contextlib.contextmanager
-def global_numpy_seed(seed: int | np.ndarray) -> Iterator[None]:
-    """Seed the global NumPy generator, which OGBench's mazes and oracles draw from, and put it back afterwards.
-
-    :param seed: one or more unsigned 32-bit words.
-    """
-    state = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)

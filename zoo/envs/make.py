@@ -7,7 +7,7 @@ import copy
 import multiprocessing.util
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gymnasium
@@ -137,6 +137,20 @@ def temporary_files_removed() -> Iterator[None]:
             tempfile.tempdir = before
 
 
+@contextlib.contextmanager
+def global_numpy_seed(seed: int | np.ndarray) -> Iterator[None]:
+    """Seed NumPy's global generator, which OGBench and robosuite draw from, and put it back afterwards.
+
+    :param seed: one or more unsigned 32-bit words.
+    """
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
 class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
     """Environment whose ``reset(seed=s)`` decides everything that follows, without touching the global generator.
 
@@ -175,10 +189,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         self._global_state = np.random.RandomState(global_seed).get_state()
         self._steps = 0
         with self._own_global_generator():
-            try:
-                observation, info = self.env.reset(seed=seed, options=options)
-            except SystemExit as error:
-                raise self._exit_fault(error) from error
+            observation, info = self._without_exit(self.env.reset, seed=seed, options=options)
         self._check(observation, 0.0)
         return _copied(observation), self._select(info)
 
@@ -191,10 +202,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         self._steps += 1
         reward: Any
         with self._own_global_generator() if self._draws_while_stepping else contextlib.nullcontext():
-            try:
-                observation, reward, terminated, truncated, info = self.env.step(action)
-            except SystemExit as error:
-                raise self._exit_fault(error) from error
+            observation, reward, terminated, truncated, info = self._without_exit(self.env.step, action)
         if np.ndim(reward) or reward is None:
             raise EnvironmentFault(f"a reward must be a single number, got {reward!r} from {self._where()}")
         reward = float(reward)
@@ -225,11 +233,14 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
                 f"an environment's values must be finite in float32, got {name} = {value}{more} from {self._where()}"
             )
 
-    def _exit_fault(self, error: SystemExit) -> EnvironmentFault:
-        """Return what to raise in place of an exit, which would end training as if it were done."""
-        return EnvironmentFault(
-            f"an environment must not end the program, got SystemExit({error.code}) from {self._where()}"
-        )
+    def _without_exit(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Call a method of the environment; an exit, which would end training as if it were done, is a fault."""
+        try:
+            return function(*arguments, **named)
+        except SystemExit as error:
+            raise EnvironmentFault(
+                f"an environment must not end the program, got SystemExit({error.code}) from {self._where()}"
+            ) from error
 
     def _where(self) -> str:
         """Return which environment is at fault, when, and what to do, as the end of a message."""

@@ -6,9 +6,7 @@ are those of Q-chunking (Li, Zhou and Levine, arXiv 2507.07969, ``envs/robomimic
 
 from __future__ import annotations
 
-import contextlib
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -19,6 +17,7 @@ from robosuite.controllers.parts import controller
 from robosuite.environments.base import REGISTERED_ENVS
 from robosuite.utils.binding_utils import MjModel
 
+from zoo.envs.make import global_numpy_seed
 from zoo.envs.robomimic import OBSERVATIONS
 
 SENSORS = tuple({"object": "object-state"}.get(name, name) for name in OBSERVATIONS)
@@ -97,7 +96,7 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def __init__(self, scene: str, render_mode: str | None = None) -> None:
         self.render_mode = render_mode
         self._renderer: mujoco.Renderer | None = None
-        with self._global_generator():
+        with global_numpy_seed(self._seed()):
             self._scene = _adapted(REGISTERED_ENVS[scene])(**ENV_ARGS)
         low, high = self._scene.action_spec
         self.action_space = spaces.Box(low.astype(np.float32), high.astype(np.float32))
@@ -109,7 +108,7 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode."""
         super().reset(seed=seed)
-        with self._global_generator():
+        with global_numpy_seed(self._seed()):
             self._scene.reset()
         self._close_renderer()  # the scene is another one: the size of the cube differs
         # as robomimic does it: in what `reset` returns, sensors that depend on others are still 0
@@ -135,20 +134,13 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self._close_renderer()
         self._scene.close()
 
+    def _seed(self) -> int:
+        return int(self.np_random.integers(2**32))
+
     def _close_renderer(self) -> None:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
-
-    @contextlib.contextmanager
-    def _global_generator(self) -> Iterator[None]:
-        """Let NumPy's global generator, from which robosuite draws, follow from this environment's own."""
-        outside = np.random.get_state()
-        np.random.seed(int(self.np_random.integers(2**32)))
-        try:
-            yield
-        finally:
-            np.random.set_state(outside)
 
 
 def _vector(sensors: dict[str, np.ndarray]) -> np.ndarray:

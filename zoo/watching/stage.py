@@ -5,7 +5,6 @@ Thoughts are chunks that it could play from here, how they came from noise, and 
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from agents.common.engine.precision import float32_products
 from agents.common.sb3.acting import has_score
 from agents.common.sb3.policy import FlowPolicy
 from zoo.baselines import planner_of
-from zoo.envs.make import RepeatableEnv, make_env
+from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.observations import stack
 from zoo.models.agent import Agent
 from zoo.models.play import require_spaces
@@ -249,7 +248,7 @@ class Imagination:
         state = np.empty(mujoco.mj_stateSize(there.model, mujoco.mjtState.mjSTATE_INTEGRATION))
         mujoco.mj_getState(there.model, there.data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
         paths = np.empty((len(chunks), chunks.shape[1] + 1, 2))
-        with _global_generator_kept():  # teleports are drawn from it
+        with global_numpy_seed(0):  # teleports are drawn from it
             for path, chunk in zip(paths, chunks, strict=True):
                 mujoco.mj_setState(here.model, here.data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
                 mujoco.mj_forward(here.model, here.data)
@@ -262,12 +261,3 @@ class Imagination:
     def close(self) -> None:
         """Close the copy."""
         self._env.close()
-
-
-@contextlib.contextmanager
-def _global_generator_kept() -> Iterator[None]:
-    before = np.random.get_state()
-    try:
-        yield
-    finally:
-        np.random.set_state(before)

@@ -16,9 +16,9 @@ import numpy as np
 
 from agents.common.files import atomic_path
 from agents.common.files.bounded import read_npz, read_npz_headers
-from zoo.datasets.environment import global_numpy_seed
 from zoo.datasets.files import SPLITS, is_settled, making, publish, settings_sha256
 from zoo.datasets.progress import progress_bar
+from zoo.envs.make import global_numpy_seed
 from zoo.processes.serving import ServingProcess, wait_for_answers
 from zoo.terminal.messages import log
 
