@@ -136,7 +136,8 @@ def _play(
     """Play one episode."""
     space = env.action_space
     assert isinstance(space, gymnasium.spaces.Box)
-    observations, actions, rewards, is_over = [env.reset(seed=seed)[0]], [], [], False
+    observations, actions, rewards = [env.reset(seed=seed)[0]], list[Array](), list[float]()
+    is_over = False
     while not is_over:
         action = np.asarray(act(observations[-1], not actions), np.float64)
         if action.shape != space.shape or not np.isfinite(action).all():
