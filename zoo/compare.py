@@ -14,7 +14,7 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 from functools import cache, reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -23,6 +23,12 @@ from agents.common.validation import number
 from zoo.cli import run_program
 from zoo.errors import UsageError, as_usage_error
 from zoo.terminal.arguments import COUNT, REAL, Parser, a_path, add_reference_scores, add_verbose
+
+if TYPE_CHECKING:
+    from zoo.report.page.report import Content
+
+_PRINTED = ("aggregates", "improvement", "verdict", "differences", "reproduction")
+"""The tables in the terminal."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,9 +164,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if args.output:
             result["report"] = str(write_report(args.output, content))
         if args.print or not (args.json or args.output):
-            from zoo.report.tables.terminal import print_tables
-
-            print_tables(content.verdicts, content.warnings, content.tables)
+            _print_tables(content)
     return result
 
 
@@ -212,14 +216,35 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _check_place(flag: str, folder: Path) -> None:
-    """Raise if a folder cannot be made; leave no folder there, since the comparison may still fail."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in missing:
-            path.rmdir()
-    except OSError as error:
-        raise UsageError(f"`{flag}` must be a place to write to, got {folder}: {error.strerror}") from error
+    """Raise if a folder cannot be made there; it is not made yet, since the comparison may still fail."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise UsageError(f"`{flag}` must be a place to write to, got {folder}; choose another folder")
+
+
+def _print_tables(content: Content) -> None:
+    """Print verdicts, warnings, aggregates, improvements and reproduction, each in the columns that fit a terminal.
+
+    Where nothing can be averaged, the means of the tasks stand in for the aggregates.
+    """
+    from rich.console import Console
+
+    from zoo.terminal.tables import empty_table, line
+    from zoo.terminal.texts import printable
+
+    averaged = {t.name.removeprefix("aggregates") for t in content.tables if t.name.startswith("aggregates")}
+    console = Console()
+    sentences = [" ".join(both).strip() for both in content.verdicts] + [f"! {text}" for text in content.warnings]
+    for text in sentences:
+        console.print(printable(text), markup=False, highlight=False)
+    for table in content.tables:
+        kind = table.name.split("_")[0]
+        if kind in _PRINTED or (kind == "tasks" and table.name.removeprefix("tasks") not in averaged):
+            wanted = [k for k, name in enumerate(table.header) if (kind, name) != ("reproduction", "protocol")]
+            shown = empty_table(table.title, [table.header[k] for k in wanted], whole=["environment", "where"])
+            for row in table.rows:
+                shown.add_row(*(line(row[k].plain, "bold" if row[k].is_bold else "") for k in wanted))
+            console.print(shown)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ EVENTS = {
 
 PRELOADED = (
     "matplotlib.pyplot", "torch.utils.tensorboard", "zoo.report.compute", "zoo.report.page.report",
-    "zoo.report.tables.terminal", "zoo.training.start",
+    "zoo.training.start",
 )  # fmt: skip
 """What programs import on the way."""
 

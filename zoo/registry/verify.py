@@ -95,11 +95,9 @@ def _check_files(folder: Path) -> Iterator[str]:
     present = {path.name for path in folder.iterdir()}
     for name in sorted(present - {*FILES}):
         yield f"{folder / name}: expected only {', '.join(FILES)}; remove it"
-    if SUBMISSION not in present:
-        yield f"{folder / SUBMISSION} is missing; zoo submit writes it"
-    if (SCORES in present) == (MEANS in present):
-        got = "both" if SCORES in present else "none"
-        yield f"{folder}: expected either {SCORES} (each run's counts) or {MEANS}, got {got}; keep one"
+    if SUBMISSION not in present or (SCORES in present) == (MEANS in present):
+        wanted = f"{SUBMISSION} and either {SCORES} (each run's counts) or {MEANS}"
+        yield f"{folder}: expected {wanted}, got {', '.join(sorted(present))}; zoo submit writes them"
     for name in sorted(present & {*FILES}):
         try:
             size = regular_file(folder / name).stat().st_size

@@ -12,12 +12,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from zoo.report.tables.terminal import literal, terminal_table
 from zoo.runs.claims import DEAD, SHOWN_STATES
 from zoo.runs.folder import RunFolder
 from zoo.runs.history import PHASES
 from zoo.runs.read import RunTables, read_speed, short_name
 from zoo.runs.scores import KINDS, SUCCESS, Kind
+from zoo.terminal.tables import empty_table, line
 from zoo.terminal.texts import printable
 
 _MOST_PROBLEMS = 10
@@ -42,7 +42,8 @@ def count_states(own: RunTables) -> dict[str, int]:
 def _state_table(own: RunTables) -> Table:
     """Return the states of runs, their steps, the time left, and their scores at the last step that all reached."""
     kinds = [kind for kind in KINDS.values() if (own.evaluations["kind"] == kind.name).any()] or [SUCCESS]
-    shown = terminal_table(["method", "environment", "runs", "step", "left", *map(_heading, kinds), "at"])
+    header = ["method", "environment", "runs", "step", "left", *map(_heading, kinds), "at"]
+    shown = empty_table("", header, whole=["environment"])
     evaluated = dict(list(own.evaluations.groupby(["method", "environment"])))
     for key, runs in own.runs.groupby(["method", "environment"]):
         method, environment = key
@@ -59,7 +60,7 @@ def _state_table(own: RunTables) -> Table:
             "-" if pd.isna(mean) else _shown(mean, kind, abs(mean)) for mean, kind in zip(means, kinds, strict=True)
         ]
         row = (str(method), short_name(environment), states, *_progress(runs, scores), *texts, step)
-        shown.add_row(*map(literal, row))
+        shown.add_row(*map(line, row))
     return shown
 
 
@@ -120,15 +121,16 @@ def _curve_tables(own: RunTables) -> Iterator[Table]:
         if evaluations.empty:
             continue
         title = "" if kind is SUCCESS else f"{kind.name} (bars span its range on each environment)"
-        shown = terminal_table(["method", "environment", "seed", "curve", "step", _heading(kind), "state"], title)
+        header = ["method", "environment", "seed", "curve", "step", _heading(kind), "state"]
+        shown = empty_table(title, header, whole=["environment"])
         limits = _limits(evaluations, kind)
         for (method, environment, seed, run), part in evaluations.groupby(["method", "environment", "seed", "run"]):
             last = part.iloc[-1]
             phases = (part.loc[part["phase"] == phase, "score"] for phase in PHASES)
-            line = "|".join(_sparkline(values, *limits[environment]) for values in phases)
+            bars = "|".join(_sparkline(values, *limits[environment]) for values in phases)
             score = _shown(last["score"], kind, max(map(abs, limits[environment])))
-            row = (str(method), short_name(environment), str(seed), line, f"{last['step']:,}", score, states[run])
-            shown.add_row(*map(literal, row))
+            row = (str(method), short_name(environment), str(seed), bars, f"{last['step']:,}", score, states[run])
+            shown.add_row(*map(line, row))
         yield shown
 
 

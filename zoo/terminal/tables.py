@@ -17,18 +17,32 @@ def terminal() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def line(text: str, style: str = "") -> Text:
+    """Return a text that a table shows as it is, without control bytes."""
+    return Text(printable(text), style)
+
+
+def empty_table(title: str, header: Sequence[str], whole: Sequence[str], wrapped: Sequence[str] = ()) -> Table:
+    """Return a table with as little decoration as possible: terminals are narrow.
+
+    :param whole: the columns whose text is never broken.
+    :param wrapped: the columns that share the width which the others leave.
+    """
+    table = Table(title=line(title), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in header:
+        table.add_column(line(name), ratio=1 if name in wrapped else None, no_wrap=name in whole, overflow="fold")
+    return table
+
+
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], wrapped: Sequence[str] = ()) -> None:
-    """Print a table as wide as the terminal, with as little decoration as possible.
+    """Print a table as wide as the terminal.
 
     :param wrapped: the columns that share the width which the others leave, and whose text is wrapped.
     """
     console = terminal()
-    table = Table(title=Text(printable(title)), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in header:
-        is_wrapped = name in wrapped
-        table.add_column(name, ratio=1 if is_wrapped else None, no_wrap=not is_wrapped, overflow="fold")
+    table = empty_table(title, header, [name for name in header if name not in wrapped], wrapped)
     for row in rows:
-        table.add_row(*(Text(printable(text)) for text in row))
+        table.add_row(*map(line, row))
     table.expand = bool(wrapped)
     table.min_width = min(len(title), console.width)
     console.print(table)

@@ -129,7 +129,7 @@ def link(folder: Path) -> None:
         (other_settings, "offline_steps 9,000 against 2,000 of submission.yml; state what was run"),
         (lambda folder: (folder / "submission.yml").write_text("a: [1"), "must be valid YAML"),
         (lambda folder: (folder / "notes.exe").touch(), "notes.exe: expected only submission.yml, scores.csv"),
-        (lambda folder: (folder / "scores.csv").unlink(), "expected either scores.csv (each run's counts)"),
+        (lambda folder: (folder / "scores.csv").unlink(), "and either scores.csv (each run's counts)"),
         (link, "command.txt"),
     ],
 )  # fmt: skip

@@ -65,9 +65,7 @@ class Names:
 
     def of_rows(self, table: Table) -> list[tuple[int | None, int | None]]:
         """Return the method and the domain that each row of a table is about."""
-        labels = ("method", "where", "environment", "domain", "task")
-        places = sorted({0, *(k for k, text in enumerate(table.header) if text in labels)})
-        return [self._about([row[k].text for k in places]) for row in table.rows]
+        return [self._about([entry.text for entry in row]) for row in table.rows]
 
     def _about(self, texts: Sequence[str]) -> tuple[int | None, int | None]:
         methods, domains = map(self.method, texts), map(self.domain, texts)
@@ -91,7 +89,7 @@ def page_data(comparisons: Sequence[Comparison], evaluations: pd.DataFrame, name
     first = comparisons[0]
     looks = method_styles(first.methods)
     methods = [
-        {"name": name, "title": name + looks[name].mark, "isOwn": looks[name].is_own}
+        {"name": name, "title": first.methods[name].title, "isOwn": looks[name].is_own}
         | {"isMuted": first.focus in names.methods and name != first.focus}
         | {"dash": [] if looks[name].dash == "-" else looks[name].dash[1], "marker": _MARKERS[looks[name].marker]}
         for name in names.methods

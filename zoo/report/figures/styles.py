@@ -74,7 +74,6 @@ class Style:
     """How a method is drawn; own runs are drawn heavier than published ones.
 
     :param dark: its colour on dark paper.
-    :param mark: follows the name where runs failed.
     :param stroke: what the width of its line is multiplied by.
     :param is_named: whether its panel tells it from the others.
     """
@@ -84,7 +83,6 @@ class Style:
     dash: Any
     marker: str
     is_own: bool
-    mark: str = ""
     stroke: float = 1.0
     is_named: bool = True
 
@@ -123,7 +121,7 @@ def method_styles(methods: Mapping[str, Method]) -> dict[str, Style]:
         key = (method.algorithm, method.is_own)
         colours, dash = fixed[method.algorithm] if method.algorithm in fixed and key not in taken else next(spare)
         taken.add(key)
-        result[name] = Style(*colours, dash, _MARKERS[dash], method.is_own, method.mark)
+        result[name] = Style(*colours, dash, _MARKERS[dash], method.is_own)
     return result
 
 
