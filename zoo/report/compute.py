@@ -78,7 +78,7 @@ def compare(
         if len(runs) or len(published):
             shown = curve_tasks if curves else None
             phases[name] = _compare_phase(name, runs, published, methods, kind, reps, shown, passing)
-    label = label_of(curve_tasks, _suite_of(curve_tasks, kind))
+    label = label_of(curve_tasks, suite_of(curve_tasks) if kind is SUCCESS else None)
     return Comparison(kind, methods, phases, reps, label)
 
 
@@ -125,6 +125,10 @@ def _compare_phase(
     domain_tasks = _domain_tasks(runs, means, kind)
     thresholds = _thresholds(runs, averaged, kind)
     curve_reps = min(reps, CURVE_REPS)
+
+    def profile(method: str) -> Curve:
+        return statistics.performance_profile(averaged[method], thresholds, curve_reps, kind.limits)
+
     suites = {m.suite for m in methods.values() if m.suite} if kind is SUCCESS else ()
     whole = {
         suite: single.aggregates(single.having(inside), inside) | _cells_of_means(published, inside)
@@ -144,14 +148,14 @@ def _compare_phase(
         domain_tasks=domain_tasks,
         per_task=_per_task(single, published),
         thresholds=thresholds,
-        profiles={} if curve_tasks is None else _profiles(averaged, thresholds, curve_reps, kind),
+        profiles={} if curve_tasks is None else in_parallel(profile, averaged),
         curves=learning_curves(runs, curve_tasks or (), kind, curve_reps) if _can_average(curve_tasks, kind) else {},
         domain_curves={
             domain: learning_curves(runs, lasting, kind, curve_reps, with_iqm=False)
             for domain, found in domain_tasks.items()
             if curve_tasks is not None and (lasting := [task for task in found if task not in passing])
         },
-        suite=_suite_of(tasks, kind),
+        suite=suite_of(tasks) if kind is SUCCESS else None,
         suite_aggregates={suite: cells for suite, cells in whole.items() if cells},
         scores=common,
         spreads=spreads_of(averaged, kind.limits, episodes),
@@ -201,15 +205,6 @@ class _SingleRuns:
         }
 
 
-def _profiles(scores: Mapping[str, Scores], thresholds: Array, reps: int, kind: Kind) -> dict[str, Curve]:
-    """Return the performance profile of each method."""
-
-    def profile(method: str) -> Curve:
-        return statistics.performance_profile(scores[method], thresholds, reps, kind.limits)
-
-    return in_parallel(profile, scores)
-
-
 def _find_strays(coverage: Mapping[str, Sequence[str]], own: Collection[str]) -> tuple[str, ...]:
     """Return the own methods that have less than half as many tasks as the median method.
 
@@ -234,11 +229,6 @@ def _common_tasks(coverage: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...
 def _can_average(tasks: Sequence[str] | None, kind: Kind) -> bool:
     """Return whether there are tasks, and their scores are on one scale."""
     return bool(tasks and (kind.is_comparable or len(tasks) == 1))
-
-
-def _suite_of(tasks: Sequence[str], kind: Kind) -> str | None:
-    """Return the suite that consists of some tasks, or None."""
-    return suite_of(tasks) if tasks and kind is SUCCESS else None
 
 
 def _curve_tasks(evaluations: pd.DataFrame) -> tuple[str, ...]:

@@ -29,7 +29,6 @@ class Costs:
     unknown: Mapping[str, str] = field(default_factory=dict)
 
 
-NO_COSTS = Costs()
 COST_NUMBERS = ("updates_per_second", "hours_per_run", "hours_per_seed")
 """What `cost_numbers` returns."""
 

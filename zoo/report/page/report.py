@@ -13,7 +13,7 @@ import io
 import platform
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 
 from zoo.report.comparison import Comparison, baseline_of
 from zoo.report.compute import last_evaluations
-from zoo.report.cost import NO_COSTS, Costs
+from zoo.report.cost import Costs
 from zoo.report.figures.drawings import Names, colours, page_data, phase_of
 from zoo.report.figures.plots import FORMATS, SHEETS, all_figures, save
 from zoo.report.inputs import Inputs
@@ -101,7 +101,7 @@ class Content:
     expected: Expected | None = None
     width: str = "page"
     formats: Sequence[str] = FORMATS
-    costs: Costs = NO_COSTS
+    costs: Costs = field(default_factory=Costs)
     made: str = ""
 
     @cached_property

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, Phase, Tally
-from zoo.report.cost import NO_COSTS, Costs, cost_numbers
+from zoo.report.cost import Costs, cost_numbers
 from zoo.report.significance import family_of, subject_of
 from zoo.report.statistics.estimates import Estimate
 from zoo.report.statistics.seeds_needed import plan_seeds
@@ -21,7 +21,7 @@ def to_json(
     comparisons: Sequence[Comparison],
     skipped: list[dict[str, str]],
     references: Mapping[str, tuple[float, float]] | None = None,
-    costs: Costs = NO_COSTS,
+    costs: Costs | None = None,
 ) -> dict[str, Any]:
     """Return comparisons as plain values; success rates are fractions, returns are as they are.
 
@@ -37,7 +37,7 @@ def to_json(
     result = by_kind.get(SUCCESS) or dict.fromkeys(PHASES)
     result |= {"repetitions": comparisons[0].reps, "focus": comparisons[0].focus}
     result |= {"methods": methods, "skipped": skipped}
-    result |= {"resolve": comparisons[0].resolve, "cost": _costs_to_json(costs)}
+    result |= {"resolve": comparisons[0].resolve, "cost": _costs_to_json(costs or Costs())}
     result |= {kind.suffix.removeprefix("_"): phases for kind, phases in by_kind.items() if kind is not SUCCESS}
     if references:
         result["reference_scores"] = {environment: list(pair) for environment, pair in references.items()}
