@@ -129,12 +129,6 @@ def _compare_phase(
     def profile(method: str) -> Curve:
         return statistics.performance_profile(averaged[method], thresholds, curve_reps, kind.limits)
 
-    suites = {m.suite for m in methods.values() if m.suite} if kind is SUCCESS else ()
-    whole = {
-        suite: single.aggregates(single.having(inside), inside) | _cells_of_means(published, inside)
-        for suite in sorted(suites)
-        if (inside := suite_tasks(suite)) != tasks
-    }
     return Phase(
         name=name,
         step_ranges=_step_ranges(runs, means),
@@ -156,7 +150,7 @@ def _compare_phase(
             if curve_tasks is not None and (lasting := [task for task in found if task not in passing])
         },
         suite=suite_of(tasks) if kind is SUCCESS else None,
-        suite_aggregates={suite: cells for suite, cells in whole.items() if cells},
+        suite_aggregates=_suite_aggregates(single, published, tasks) if kind is SUCCESS else {},
         scores=common,
         spreads=spreads_of(averaged, kind.limits, episodes),
     )
@@ -203,6 +197,19 @@ class _SingleRuns:
             method: self.cell(method, tasks, {metric: found[metric] for metric in self.kind.metrics})
             for method, found in in_parallel(aggregate, methods).items()
         }
+
+
+def _suite_aggregates(
+    single: _SingleRuns, published: Mapping[str, Means], common: tuple[str, ...]
+) -> dict[str, dict[str, Cell]]:
+    """Return suite -> method with all its tasks -> aggregates, for suites of sets other than the common tasks."""
+    suites = {suite: suite_tasks(suite) for suite in sorted({m.suite for m in single.methods.values() if m.suite})}
+    found = {
+        suite: single.aggregates(single.having(tasks), tasks) | _cells_of_means(published, tasks)
+        for suite, tasks in suites.items()
+        if tasks != common
+    }
+    return {suite: cells for suite, cells in found.items() if cells}
 
 
 def _find_strays(coverage: Mapping[str, Sequence[str]], own: Collection[str]) -> tuple[str, ...]:
