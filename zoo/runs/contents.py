@@ -47,17 +47,12 @@ def find_bad_evaluations(arrays: Mapping[str, np.ndarray]) -> str | None:
             return f"{name} are not numbers but {array.dtype}"
         if array.shape != (shape[:1] if name in ("timesteps", "phase") else shape):
             return f"{name} have shape {array.shape} beside {first} {shape}"
-    return _find_nonsense(arrays, first)
-
-
-def _find_nonsense(arrays: Mapping[str, np.ndarray], scored_by: str) -> str | None:
-    """Return what no evaluation gives."""
     steps, phase = arrays["timesteps"], arrays["phase"]
     if steps.dtype.kind == "b" or not _are_whole(steps):
         return f"timesteps are not whole numbers from 0 to {_MOST:,}"
-    if scored_by == "successes" and not np.isin(arrays["successes"], (0, 1)).all():
+    if first == "successes" and not np.isin(arrays["successes"], (0, 1)).all():
         return "successes are not all 0 or 1"
-    if scored_by == "results" and not np.isfinite(arrays["results"]).all():
+    if first == "results" and not np.isfinite(arrays["results"]).all():
         return "results are not all finite, and there are no successes to score the run by"
     if not np.isin(phase, (OFFLINE, ONLINE)).all() or (np.diff(phase.astype(int)) < 0).any():
         return "phase is not 0 and then 1"

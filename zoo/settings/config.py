@@ -37,10 +37,7 @@ def checked_episodes(name: str, value: object) -> int:
     """
     episodes = integer(name, value, at_least=1)
     if episodes > MOST_EPISODES:
-        raise ValueError(
-            f"`{name}` must be at most {MOST_EPISODES:,}, got {episodes:,}; an evaluation has all of its episodes in "
-            "memory, and so many give a success rate within 0.3 percentage points"
-        )
+        raise ValueError(f"`{name}` must be at most {MOST_EPISODES:,}, which are in memory at once, got {episodes:,}")
     return episodes
 
 
@@ -168,12 +165,11 @@ def load_config(
     entry = find_entry(algo)
     if quick and profile != DEFAULT_PROFILE:
         raise UsageError(f"`--quick` has steps and nets of its own, got `--profile {profile}` with it; leave out one")
-    parameters = settings_of(entry.algorithm)
     merging = _Merging(entry.id, known_settings(entry))
     wanted = ["default", *groups, domain, env]
     shipped, given = read_layers(entry.id, profile, conf)
     merging.add(shipped, wanted)
-    protocol = {name: parameter.default for name, parameter in parameters.items()} | _run_defaults() | merging.values
+    protocol = {**merging.known, **merging.values}
     if quick:
         merging.add(shipped, ["quick", *(f"{group}-quick" for group in groups)])
     for layer in given:
@@ -201,8 +197,9 @@ def find_entry(algo: str) -> Entry:
 
 
 def known_settings(entry: Entry) -> dict[str, Any]:
-    """Return what settings files and ``-params`` may give an algorithm: its own declarations, and the run's."""
-    return {**_run_defaults(), **settings_of(entry.algorithm), "policy_kwargs": None}
+    """Return the defaults of what settings files and ``-params`` may give an algorithm: its own settings, the run's."""
+    own = {name: found.default for name, found in settings_of(entry.algorithm).items()}
+    return {**own, **_run_defaults(), "policy_kwargs": None}
 
 
 def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
 import sys
 import time
@@ -28,7 +27,7 @@ from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import Evaluator
 from zoo.runs.history import OFFLINE, PHASES, EvaluationHistory
 from zoo.runs.resume import describe_evaluation, kept_files, restore_files
-from zoo.terminal.messages import FILE_ONLY, log
+from zoo.terminal.messages import log
 from zoo.training.logs import STEP, ReplicaLogger
 from zoo.training.replicas import Replicas, curve_step
 
@@ -348,7 +347,7 @@ class SaveCallback(BaseCallback):
 
 
 class ProgressCallback(BaseCallback):
-    """Shows speed, loss, last score and time left: a bar in a terminal, a line a minute elsewhere and in the run's log.
+    """Shows speed, loss, last score and time left: a bar in a terminal, a line a minute elsewhere.
 
     :param bar: True draws the bar, False prints lines, None decides by the terminal.
     """
@@ -359,27 +358,27 @@ class ProgressCallback(BaseCallback):
         self._console = Console(stderr=True, force_terminal=sys.stderr.isatty() if bar is None else bar)
         self.bar = self._console.is_terminal and not self._console.is_dumb_terminal
         self.steps_per_second = 0.0
-        self._progress: Progress | None = None
+        self._progress = Progress(disable=True)
 
     def _on_training_start(self) -> None:
         self._first = self.model.num_timesteps
         self._total = int(self.locals["total_timesteps"])
-        self._begin = self._drawn = self._told = time.perf_counter()
+        self._begin = self._told = time.perf_counter()
         self._evaluated = self.evaluation.seconds
-        if self.bar:
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TimeRemainingColumn())
-            self._progress = Progress(*columns, console=self._console, transient=True, expand=True)
-            self._task = self._progress.add_task("training", total=self._total, completed=self._first)
-            self._progress.start()
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TimeRemainingColumn())
+        looks: dict[str, Any] = {"console": self._console, "transient": True, "expand": True}
+        self._progress = Progress(*columns, **looks, disable=not self.bar)
+        self._task = self._progress.add_task("training", total=self._total, completed=self._first)
+        self._progress.start()
 
     def _on_step(self) -> bool:
         now = time.perf_counter()
-        if self._progress is not None and now - self._drawn >= SECONDS_BETWEEN_REDRAWS:
-            self._drawn = now
-            self._progress.update(self._task, completed=self.num_timesteps, description=self._describe(now))
-        if now - self._told >= SECONDS_BETWEEN_LINES and self.num_timesteps < self._total:  # the end has its own line
-            self._told = now
-            log.log(logging.INFO if self._progress is None else FILE_ONLY, "%s", self._describe(now))
+        pause = SECONDS_BETWEEN_REDRAWS if self.bar else SECONDS_BETWEEN_LINES
+        if now - self._told >= pause and self.num_timesteps < self._total:  # the end has its own line
+            self._told, text = now, self._describe(now)
+            self._progress.update(self._task, completed=self.num_timesteps, description=text)
+            if not self.bar:
+                log.info("%s", text)
         return True
 
     def _on_training_end(self) -> None:
@@ -389,9 +388,7 @@ class ProgressCallback(BaseCallback):
 
     def close(self) -> None:
         """Remove the bar, if there is one."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        self._progress.stop()
 
     def _describe(self, now: float) -> str:
         """Return one line about the training so far; the speed leaves out the time spent on evaluation.

@@ -163,10 +163,11 @@ class SlurmWorker:
 def _make_executor(folder: Path, parameters: Mapping[str, Any]) -> Any:
     """Return what submits jobs that run in the current folder, and find what this process finds."""
     commands, more = parameters.get("slurm_setup", []), parameters.get("slurm_additional_parameters", {})
-    if not isinstance(commands, list):
-        raise UsageError(f"`slurm_setup` must be a list of commands, got {commands!r}")
-    if not isinstance(more, Mapping):
-        raise UsageError(f"`slurm_additional_parameters` must be a mapping, got {more!r}")
+    if not isinstance(commands, list) or not isinstance(more, Mapping):
+        raise UsageError(
+            "`slurm_setup` must be a list of commands and `slurm_additional_parameters` a mapping, got "
+            f"{commands!r} and {more!r}"
+        )
     setup = [
         f"cd {shlex.quote(os.getcwd())}",
         f"export PYTHONPATH={shlex.quote(os.pathsep.join(python_path()))}",
