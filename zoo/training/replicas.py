@@ -93,10 +93,10 @@ class Replicas:
             if not path.is_dir():
                 raise WriteError(f"the run folder {path} is gone; it was deleted or moved while the run was going on")
 
-    def write_status(self, model: FlowQLearning, state: str, **more: object) -> None:
+    def write_status(self, model: FlowQLearning, state: str) -> None:
         """Write the status of every run that has not failed."""
         for replica in self.active:
-            self._write(replica, model, state, **more)
+            self._write(replica, model, state)
 
     def _write(self, replica: int, model: FlowQLearning, state: str, **more: object) -> None:
         pretrained = min(model.offline_steps, model.pretraining_steps)

@@ -211,19 +211,13 @@ def _find_study(study: str, log_folder: Path) -> tuple[Path, str]:
     if not path.is_file():
         path, name = study_folder(log_folder, study) / JOURNAL, study
     names = study_names(open_journal(path)) if path.is_file() else []
-    if not name and len(names) == 1:
-        return path, names[0]
-    if not name:
-        raise UsageError(
-            f"`--study {study}` expects a journal of one study, got {', '.join(names) or 'none'}; add its name, e.g. "
-            f"--study {study}:NAME"
-        )
+    name = names[0] if not name and len(names) == 1 else name
     if name in names:
         return path, name
-    known = sorted(file.parent.name for file in (log_folder / STUDIES).glob(f"*/{JOURNAL}"))
+    known = names or sorted(file.parent.name for file in (log_folder / STUDIES).glob(f"*/{JOURNAL}"))
     raise UsageError(
-        f"there is no study `{study}`; expected a journal file, or the name of a study in {log_folder / STUDIES}, "
-        f"which has: {', '.join(known) or 'none'}"
+        f"`--study` expects the name of a study in {log_folder / STUDIES}, the journal file of one, or FILE:NAME, got "
+        f"{study}; there are: {', '.join(known) or 'none'}"
     )
 
 

@@ -296,7 +296,7 @@ def test_a_study_is_named_by_its_file_too(logs: Path) -> None:
 
 @pytest.mark.parametrize(
     ("study", "trial", "algo", "message"),
-    [("t", "0", "qam", "which has: s"), ("s", "9", "qam", "0, 1, 2, 3; or best"), ("s", "0", "fql", "tuned qam")],
+    [("t", "0", "qam", "there are: s"), ("s", "9", "qam", "0, 1, 2, 3; or best"), ("s", "0", "fql", "tuned qam")],
 )
 def test_what_is_not_there_is_named_with_what_is(logs: Path, study: str, trial: str, algo: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
