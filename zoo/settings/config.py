@@ -37,7 +37,7 @@ def checked_episodes(name: str, value: object) -> int:
     """
     episodes = integer(name, value, at_least=1)
     if episodes > MOST_EPISODES:
-        raise ValueError(f"`{name}` must be at most {MOST_EPISODES:,}, which are in memory at once, got {episodes:,}")
+        raise ValueError(f"`{name}` must be at most {MOST_EPISODES:,}, got {episodes:,}; all are in memory at once")
     return episodes
 
 
