@@ -169,7 +169,8 @@ def load_config(
     wanted = ["default", *groups, domain, env]
     shipped, given = read_layers(entry.id, profile, conf)
     merging.add(shipped, wanted)
-    protocol = {**merging.known, **merging.values}
+    own = {name: found.default for name, found in settings_of(entry.algorithm).items()}
+    protocol = {**own, **_run_defaults(), **merging.values}
     if quick:
         merging.add(shipped, ["quick", *(f"{group}-quick" for group in groups)])
     for layer in given:
@@ -197,9 +198,8 @@ def find_entry(algo: str) -> Entry:
 
 
 def known_settings(entry: Entry) -> dict[str, Any]:
-    """Return the defaults of what settings files and ``-params`` may give an algorithm: its own settings, the run's."""
-    own = {name: found.default for name, found in settings_of(entry.algorithm).items()}
-    return {**own, **_run_defaults(), "policy_kwargs": None}
+    """Return what settings files and ``-params`` may give an algorithm: its own declarations, and the run's."""
+    return {**_run_defaults(), **settings_of(entry.algorithm), "policy_kwargs": None}
 
 
 def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
