@@ -116,7 +116,7 @@ class BackgroundEvaluator:
                 self._is_built = False
                 self._process.replace(error, "a new one makes the evaluation again")
             self._wait_until_built()
-            self._process.send(*self._request)
+            self._process.send(*self._request, check_in=self.check_in)
         except WorkerLost as again:
             self._ask(again)
 

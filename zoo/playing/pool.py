@@ -179,7 +179,7 @@ class EnvPool:
                     seeds = {number // n_workers: openings[number] for number in opened}
                     try:
                         content = [numbers[row] // n_workers for row in own], chunks[own], seeds
-                        self._workers[worker].send(*content)
+                        self._workers[worker].send(*content, check_in=self._check_in)
                     except WorkerLost as error:
                         self._replace(worker, error)
                         break  # the other message was meant for episodes that are lost now

@@ -19,6 +19,7 @@ import types
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from ctypes import c_uint64
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol
 
 from gymnasium.vector.utils import CloudpickleWrapper
@@ -145,18 +146,34 @@ class ServingProcess:
         self.close()
         self._start()
 
-    def send(self, *arguments: Any) -> None:
+    def send(self, *arguments: Any, check_in: Hook = beat) -> None:
         """Ask for a call of the method.
 
-        :raises WorkerLost: if the process is gone.
+        :param check_in: called while the process is slow to take the arguments.
+        :raises WorkerLost: if the process is gone, or hangs.
         """
+        content, failures = ForkingPickler.dumps(arguments), list[OSError]()
         if not self._owed and self._watch is not None:
             self._watch.expect()
         self._owed += 1
-        try:
-            self._connection.send(arguments)
-        except OSError as error:
-            raise self._explain_death() from error
+
+        def write() -> None:
+            try:
+                self._connection.send_bytes(content)
+            except OSError as error:
+                failures.append(error)
+
+        if len(content) <= PIPE_BYTES:
+            write()
+        else:  # what a pipe may not hold is sent from a thread: a process that hangs takes nothing
+            writer = threading.Thread(target=write, daemon=True)
+            writer.start()
+            while writer.is_alive():
+                writer.join(heartbeat.LOOK_SECONDS)
+                self.look()
+                check_in()
+        if failures:
+            raise self._explain_death() from failures[0]
 
     def look(self) -> None:
         """End the process if it has been quiet for too long; :meth:`receive` then says so."""

@@ -130,7 +130,7 @@ def new_process(before: set[multiprocessing.Process]) -> set[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("is_early", [True, False], ids=["building", "at work"])
+@pytest.mark.parametrize("is_early", [True, False], ids=["idle", "at work"])
 def test_a_background_evaluation_that_loses_its_process_is_made_again(
     expected: object, number: signal.Signals, is_early: bool
 ) -> None:
