@@ -25,6 +25,7 @@ RANDOM_STEPS, MOST_SECONDS = 1000, 10.0
 MOST_ROWS = 50_000  # of a set that are looked at closely
 SMALL_ACTIONS = 0.05  # of the box
 STEEP = 30.0  # ratio of two ranges that cannot both be right
+JUMP = 10.0  # how much farther than with random actions no policy goes in a step, in the median
 SHIFTS = {-1: "one step late", 1: "one step early"}
 CLEARLY_BETTER = 0.03  # difference of two correlations
 
@@ -52,7 +53,7 @@ def check_set(arrays: Arrays, env_id: str, env_kwargs: dict[str, Any]) -> list[F
             scales = list(_check_scales(steps, random, spaces[0]))
             findings += scales
             if not scales and not error_messages(findings):
-                findings += _check_shift(steps, random)
+                findings += [*_check_order(steps, random), *_check_shift(steps, random)]
     return [*findings, *_check_last(arrays), *_check_ends(arrays, limit)]
 
 
@@ -154,7 +155,27 @@ def _is_normalised(observations: Array) -> bool:
     return bool((np.abs(mean) < 0.1).all() and (np.abs(spread - 1) < 0.1).all())
 
 
-# -- order -------------------------------------------------------------------------------------------------------------
+# -- order ------------------------------------------------------------------------------------------------------------
+
+
+def _check_order(steps: Steps, random: Steps) -> Iterator[Finding]:
+    """Find rows that do not follow one another although they are said to."""
+    unit = (random.after - random.before).std(0)
+    # an object that random actions hardly touch shows nothing: it moves farther with any policy that does
+    moved = unit > 1e-3 * np.maximum(steps.before.std(0), random.before.std(0))
+    if not moved.any():
+        return
+    size, size_there = (_median_step(part, moved, unit) for part in (steps, random))
+    if size > JUMP * size_there > 0:
+        text = (
+            f"`observations` change {size / size_there:.0f} times as much in a step as in the environment: "
+            "trajectories are mixed, or rows were shuffled or left out; give each trajectory's rows together, in order"
+        )
+        yield Finding("warning", "observations", text)
+
+
+def _median_step(steps: Steps, moved: Array, unit: Array) -> float:
+    return float(np.median(np.abs((steps.after - steps.before)[:, moved] / unit[moved]).mean(1)))
 
 
 def _check_shift(steps: Steps, random: Steps) -> Iterator[Finding]:

@@ -8,15 +8,15 @@ with the words "equivalent", whose test is that a difference is as large as one 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
 
 from zoo.report.comparison import Comparison, Phase, ranking
 from zoo.report.statistics.aggregates import Scores
-from zoo.report.statistics.estimates import SIGNIFICANT, holm, welch_p_values
-from zoo.report.statistics.improvement import pair_spreads
+from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, holm, welch_half_width, welch_p_values
+from zoo.report.statistics.improvement import Spread, pair_spreads
 from zoo.runs.protocol import count
 from zoo.runs.scores import RETURN
 
@@ -90,6 +90,32 @@ def subject_of(comparison: Comparison, phase: Phase) -> str | None:
         return sum(pair.probability.point for (x, _), pair in phase.improvements.items() if x == name)
 
     return max(compared, key=score, default=None)
+
+
+def without_tasks(phase: Phase, tasks: Collection[str]) -> Phase:
+    """Return what a phase says about means and their differences on its other tasks."""
+    kept = [task for task in sorted(phase.tasks) if task not in tasks]
+    places = [k for k, task in enumerate(sorted(phase.tasks)) if task not in tasks]
+    means = {name: float(np.mean([scores[task].mean() for task in kept])) for name, scores in phase.scores.items()}
+    spreads = {name: Spread(s.variances[places], s.seeds[places]) for name, s in phase.spreads.items()}
+    pairs = list(phase.improvements)
+    variances, seeds = pair_spreads(spreads, pairs)
+    differences = np.array([means[x] - means[y] for x, y in pairs])
+    halves, p_values = welch_half_width(variances, seeds), welch_p_values(differences, variances, seeds)
+    return replace(
+        phase,
+        tasks=tuple(kept),
+        spreads=spreads,
+        aggregates={n: replace(phase.aggregates[n], estimates={"mean": Estimate(mean)}) for n, mean in means.items()},
+        improvements={
+            pair: replace(
+                phase.improvements[pair],
+                difference=Estimate(d, (d - half, d + half), "t"),
+                p_value=None if np.isnan(p) else p,
+            )
+            for pair, d, half, p in zip(pairs, differences.tolist(), halves.tolist(), p_values.tolist(), strict=True)
+        },
+    )
 
 
 def rank_p_values(scores: Mapping[str, Scores], pairs: Sequence[tuple[str, str]]) -> list[float | None]:

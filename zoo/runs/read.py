@@ -317,7 +317,7 @@ def read_times(folder: RunFolder) -> Times:
     rows = folder.read_progress()
     if not len(rows["steps"]):
         raise UnreadableRun(folder.progress, "has no row with the time")
-    seconds = add_up(rows["seconds"])
+    seconds = add_up(rows["steps"], rows["seconds"], rows["speed"])
     config = folder.read_config()
     return Times(
         rows["steps"],
@@ -341,14 +341,30 @@ def read_speed(folder: RunFolder) -> tuple[int, float] | None:
     return (int(rows["steps"][known[-1]]), float(rows["speed"][known[-1]])) if len(known) else None
 
 
-def add_up(seconds: np.ndarray) -> np.ndarray:
+def add_up(steps: np.ndarray, seconds: np.ndarray, speed: np.ndarray) -> np.ndarray:
     """Return the seconds since the beginning of the run, from those since the beginning of each part.
 
-    A part begins where the seconds fall. Where a process takes longer to its first row than the one before it took in
-    all, they do not fall, and the time of that row counts from the row before.
+    A part begins where the seconds fall, and where the steps since the beginning of a part, which are its seconds times
+    its speed, do not reach back to where the part before began: a process may take longer to its first row than the one
+    before it took in all. Seconds are cut to whole ones and so is SB3's speed online, so a beginning is known between
+    two bounds.
+
+    :param speed: steps per second since the beginning of the part, NaN where it is not known.
     """
-    past = np.diff(seconds, prepend=0.0)
-    return np.cumsum(np.where(past < 0, seconds, past))
+    before = last = 0.0
+    low, high = -np.inf, np.inf  # the step at which the part began
+    result = np.empty(len(steps))
+    for k in range(len(steps)):
+        first, latest = -np.inf, float(steps[k])
+        if not np.isnan(speed[k]):
+            uncertain = 1.0 if speed[k] == int(speed[k]) else 0.0
+            first = steps[k] - (speed[k] + uncertain) * (seconds[k] + 1) - 1
+            latest = steps[k] - speed[k] * seconds[k] + 1
+        if seconds[k] < last or first > high or latest < low:
+            before, low, high = before + last, -np.inf, np.inf
+        low, high, last = max(low, first), min(high, latest), seconds[k]
+        result[k] = before + last
+    return result
 
 
 def _updates_per_second(updates: np.ndarray, seconds: np.ndarray) -> float | None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.zoo.datasets.own import ENV, Arrays, episodes
+from tests.zoo.envs.toys import SpringEnv
 from zoo.datasets.check import Finding
 from zoo.datasets.formats.episodes import checked_episode, join
 from zoo.datasets.generate.rollouts import collect
@@ -101,6 +102,16 @@ def test_nothing_is_found_in_a_sound_set() -> None:
     assert findings() == []
 
 
+def test_mixed_trajectories_are_found() -> None:
+    arrays, _ = collect("random", DRIFT, {}, episodes=30)
+    assert check_set(arrays, DRIFT, {}) == []
+    valid = np.flatnonzero(arrays["valids"] > 0)
+    order = np.random.default_rng(0).permutation(valid)
+    for name in ("observations", "actions"):
+        arrays[name][valid] = arrays[name][order]
+    assert any("trajectories are mixed" in finding.message for finding in check_set(arrays, DRIFT, {}))
+
+
 def test_terminations_that_are_not_marked_are_found() -> None:
     cut = []
     for k, part in enumerate(episodes(30)):
@@ -130,10 +141,20 @@ def test_an_environment_without_limits_of_actions_asks_for_them() -> None:
     assert any("say what stands for them" in finding.message for finding in findings(env=UNBOUNDED))
 
 
+class DriftEnv(SpringEnv):
+    """Hardly moves from where it starts."""
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.speed = 0.001 * action
+        self.position = self.position + self.speed
+        return np.r_[self.position, 1000 * self.position], 0.0, False, False, {}
+
+
 def make_unbounded() -> gymnasium.Env:
     box = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
     return gymnasium.wrappers.TransformAction(gymnasium.make("tests.zoo.envs.toys:Spring-v0"), lambda a: a, box)
 
 
-UNBOUNDED = "Unbounded-v0"
+DRIFT, UNBOUNDED = "Drift-v0", "Unbounded-v0"
+gymnasium.register(DRIFT, entry_point=DriftEnv, max_episode_steps=20)
 gymnasium.register(UNBOUNDED, entry_point=make_unbounded)

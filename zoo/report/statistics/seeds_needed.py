@@ -55,6 +55,22 @@ def plan_seeds(
     }
 
 
+def with_typical_spread(spreads: Mapping[str, Spread]) -> dict[str, Spread]:
+    """Return spreads in which a task with one run varies as that of the other methods does, or else as other tasks do.
+
+    It is for a plan only; where no method has several runs of a task, variances stay NaN.
+    """
+    known = np.array([spread.variances for spread in spreads.values()])
+    counts = np.maximum((~np.isnan(known)).sum(axis=0), 1)
+    of_tasks = np.where(np.isnan(known).all(axis=0), np.nan, np.nansum(known, axis=0) / counts)
+    whole = of_tasks[~np.isnan(of_tasks)]
+    typical = np.where(np.isnan(of_tasks), whole.mean() if len(whole) else np.nan, of_tasks)
+    return {
+        name: Spread(np.where(np.isnan(spread.variances), typical, spread.variances), spread.seeds)
+        for name, spread in spreads.items()
+    }
+
+
 def _seeds_needed(variances: Array, resolve: float) -> list[int | None]:
     """Return the least number n >= 2 of seeds with a half width below `resolve`, by bisection.
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zoo.report.comparison import Comparison, Phase, ranking
-from zoo.report.significance import family_of, subject_of
+from zoo.report.significance import family_of, subject_of, without_tasks
 from zoo.report.statistics.aggregates import FRACTION
 from zoo.report.statistics.estimates import FEW_SEEDS, Improvement
-from zoo.report.statistics.seeds_needed import plan_seeds
+from zoo.report.statistics.seeds_needed import plan_seeds, with_typical_spread
 from zoo.report.tables.entries import (
     LEAST_BEST,
     Entry,
@@ -23,7 +23,7 @@ from zoo.report.tables.entries import (
     estimate_data,
     number_entry,
 )
-from zoo.report.tables.scores import phase_table
+from zoo.report.tables.scores import by_domain, phase_table
 from zoo.runs.protocol import count, shortened
 from zoo.runs.scores import RETURN, SUCCESS
 
@@ -157,7 +157,28 @@ def _sentences(comparison: Comparison, phase: Phase, found: Sequence[Verdict]) -
     if higher := ", ".join(shortened(untested)):
         text += f" Higher means without single runs cannot be tested: {higher}."
     tests = family_of(comparison, phase).describe()
-    return text, f"{details} Tested by {tests}."
+    return text, f"{details} Tested by {tests}.{_robustness(comparison, phase, found)}"
+
+
+def _robustness(comparison: Comparison, phase: Phase, found: Sequence[Verdict]) -> str:
+    """Return, after a space, what of the verdict changes where a domain is left out."""
+    domains = by_domain(phase.tasks)
+    if len(domains) < 2 or any(v.improvement.difference is None or v.p_value is None for v in found):
+        return ""
+    subject, before = subject_of(comparison, phase), {v.other: v for v in found}
+    changes = []
+    for domain, tasks in domains.items():
+        part = without_tasks(phase, tasks)
+        leader = str(subject_of(comparison, part))
+        moved = [
+            f"{comparison.methods[v.other].title} {v.outcome}"
+            for v in verdicts(comparison, part)
+            if v.outcome != before[v.other].outcome and (v.is_clear or before[v.other].is_clear)
+        ] if leader == subject else [f"{comparison.methods[leader].title} leads"]  # fmt: skip
+        if moved:
+            changes.append(f"{domain} ({', '.join(shortened(moved))})")
+    left_out = f" Leaving out any one of the {len(domains)} domains"
+    return f"{left_out} changes: {'; '.join(changes)}." if changes else f"{left_out} changes no better or worse."
 
 
 def _named(names: Sequence[str], total: int) -> str:
@@ -191,7 +212,9 @@ def _rivals(comparison: Comparison, phase: Phase, subject: str, found: Sequence[
 
 def _seeds_advice(comparison: Comparison, phase: Phase, pair: tuple[str, str]) -> str:
     """Return, after a space, how many seeds would decide a pair that is not decided."""
-    plan = None if comparison.kind is RETURN else plan_seeds(phase.spreads, [pair], comparison.resolve).get(pair)
+    plan = None
+    if comparison.kind is not RETURN and phase.spreads:
+        plan = plan_seeds(with_typical_spread(phase.spreads), [pair], comparison.resolve)[pair]
     if plan is None:
         return f" It takes at least {FEW_SEEDS} seeds to decide that."
     seeds = "more seeds than anyone has" if plan.seeds is None else f"about {plan.seeds:,} seeds"

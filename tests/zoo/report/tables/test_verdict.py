@@ -11,10 +11,10 @@ from zoo.report.compute import compare
 from zoo.report.figures import plots
 from zoo.report.figures.drawings import Names, drawings_of
 from zoo.report.page.results import to_json
-from zoo.report.significance import family_of
+from zoo.report.significance import family_of, without_tasks
 from zoo.report.statistics.estimates import Estimate
 from zoo.report.statistics.improvement import improvements
-from zoo.report.statistics.seeds_needed import plan_seeds
+from zoo.report.statistics.seeds_needed import plan_seeds, with_typical_spread
 from zoo.report.tables.scores import aggregates_table, pairs_table
 from zoo.report.tables.verdict import verdict_sentences, verdict_table, verdicts
 from zoo.runs.read import EVALUATION_COLUMNS
@@ -127,13 +127,34 @@ def test_two_own_methods_are_set_against_each_other_first():
     assert inputs.default_focus("c") == "b"
 
 
-def test_one_seed_decides_nothing_and_what_is_unclear_says_how_many_do():
-    sentence = verdict_sentences([compared({"ours": [[0.5]] * 5, "other": [[0.2, 0.4, 0.6]] * 5})])[0][0]
+def test_one_seed_decides_nothing_and_says_how_many_do():
+    comparison = compared({"ours": [[0.5]] * 5, "other": [[0.2, 0.4, 0.6]] * 5})
+    sentence = verdict_sentences([comparison])[0][0]
     assert "Not to be decided, since a task has one seed or all seeds agree, against other" in sentence
-    assert "It takes at least 5 seeds to decide that." in sentence
-    comparison = compared({"ours": [[0.2, 0.8, 0.3, 0.7]] * 5, "other": [[0.8, 0.3, 0.2, 0.6]] * 5})
-    plan = plan_seeds(offline(comparison).spreads, [("ours", "other")], 0.03)["ours", "other"]
-    assert f"It takes about {plan.seeds} seeds of each to resolve 3 points." in verdict_sentences([comparison])[0][0]
+    plan = plan_seeds(with_typical_spread(offline(comparison).spreads), [("ours", "other")], 0.03)["ours", "other"]
+    assert plan.seeds == pytest.approx(2 * 0.04 / 5 * (1.96 / 0.03) ** 2, abs=2)  # both vary as the other does
+    assert f"It takes about {plan.seeds} seeds of each to resolve 3 points." in sentence
+    nothing_known = compared({"ours": [[0.5]] * 5, "other": [[0.2]] * 5})
+    assert "It takes at least 5 seeds to decide that." in verdict_sentences([nothing_known])[0][0]
+
+
+def test_verdict_says_what_changes_without_a_domain():
+    runs = pd.concat([evaluations([name], tasks=4) for name in ("ours", "other")])
+    is_cube, is_ours = runs["domain"].str.startswith("cube"), runs["method"] == "ours"
+    wobble = 0.01 * (runs["seed"] % 2)
+    found = []
+    for rate in (0.9, 0.5):
+        runs["score"] = np.where(is_ours & is_cube, 0.9, np.where(is_ours, rate, 0.5)) + wobble
+        comparison = replace(compare(own_methods(["other", "ours"]), runs, NO_MEANS, reps=20), focus="ours")
+        found.append(verdict_sentences([comparison])[0][1])
+    assert "Leaving out any one of the 2 domains changes no better or worse." in found[0]
+    assert "Leaving out any one of the 2 domains changes: cube-double-play (other unclear)." in found[1]
+    alone = compare(own_methods(["other", "ours"]), runs[~is_cube], NO_MEANS, reps=20)
+    phase, part = comparison.phases["offline"], alone.phases["offline"]
+    reduced = without_tasks(phase, [task for task in phase.tasks if task.startswith("cube")])
+    pair, expected = (p.improvements["other", "ours"] for p in (reduced, part))
+    assert pair.p_value == pytest.approx(expected.p_value)
+    assert pair.difference.interval == pytest.approx(expected.difference.interval)
 
 
 def test_means_without_single_runs_decide_nothing():
