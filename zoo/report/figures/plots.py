@@ -260,7 +260,8 @@ def _plot_curves(drawing: Drawing, comparison: Comparison, names: Names, sheet: 
         ax.set_xlim(left, right + (0 if is_profile else 0.01 * (right - left) or 1))
         ax.set_ylim(low, high + 0.02 * (high - low))  # curves at the limit stay visible
         ax.set_title(sheet.wrap(panel["title"], _room(ax, beside=0.6)))
-        ax.set_xlabel("" if is_small else panel["x"]["label"])
+        shaded = " (shaded: offline)" if panel.get("border") else ""
+        ax.set_xlabel("" if is_small else panel["x"]["label"] + shaded)
         ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         if not is_profile:
             ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
