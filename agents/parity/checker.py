@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from agents.parity.fixture import (
     TOLERANCES,
     Array,
     Fixture,
+    norm,
     require_tolerances,
     to_array,
 )
@@ -43,11 +44,10 @@ HINTS = {
     "dual": "its learning rate, its clipping, and when it is updated",
     "action": "number and times of steps, clipping, and the choice among candidates",
 }
-"""Where to look if a quantity, or one with this tolerance, is the first that does not hold."""
+"""Where to look if a quantity, or one with this tolerance, does not hold."""
 
-INTERMEDIATES, LOSSES, TOTAL, GRADIENTS, UPDATES = range(5)
-"""Stages of training: each builds on those before it. Update i has stage UPDATES + i."""
-ACTIONS = -1
+Measured = tuple[str, str, float, str]
+"""A quantity, the name of its tolerance, its error, and in what way it differs."""
 
 
 @dataclass(frozen=True)
@@ -108,67 +108,60 @@ def compare(fixture: Fixture, adapter: Adapter, tolerances: Mapping[str, float] 
     """
     require_tolerances(tolerances or {})
     limits = {**TOLERANCES, **fixture.meta.get("tolerances", {}), **(tolerances or {})}
-    check = _Check(fixture, adapter, limits)
+    check, rows = _Check(fixture, adapter), list[Row]()
     for group in (check.intermediates, check.losses, check.gradients, check.updates, check.actions):
         try:
-            group()
+            for quantity, kind, error, found in group():
+                row = Row(quantity, error, limits[kind])
+                rows.append(row if row.holds else replace(row, found=found, look=HINTS.get(quantity, HINTS[kind])))
         except _Unusable as reason:
-            check.rows.append(Row(group.__name__, math.nan, 0.0, str(reason), "the adapter"))
-    optional = [*fixture.below("out/"), *check.recorded_states]
-    return Comparison(check.rows, [name for name in optional if name not in check.compared])
+            rows.append(Row(group.__name__, math.nan, 0.0, str(reason), "the adapter"))
+    optional = [*fixture.below("out/"), *check.states]
+    return Comparison(rows, [name for name in optional if name not in check.compared])
 
 
 class _Check:
     """One comparison, group by group."""
 
-    def __init__(self, fixture: Fixture, adapter: Adapter, limits: Mapping[str, float]) -> None:
-        self.fixture, self.adapter, self.limits = fixture, adapter, limits
-        self.rows: list[Row] = []
+    def __init__(self, fixture: Fixture, adapter: Adapter) -> None:
+        self.fixture, self.adapter = fixture, adapter
         self.compared: set[str] = set()
-        self.failing: dict[int, list[str]] = {}
-        """Stage -> quantities that do not hold."""
-        self.recorded_states = {
+        self.states = {
             f"{kind}/{name}": array
             for kind in ("adam", "dual")
             for name, array in fixture.below(f"{kind}_after_1/").items()
         }
 
-    def intermediates(self) -> None:
+    def intermediates(self) -> Iterator[Measured]:
         """Compare what the losses are made of, as far as the adapter returns it."""
-        if not hasattr(self.adapter, "intermediates"):
-            return
         recorded = self.fixture.below("out/")
-        for name, value in self._on_first("intermediates", recorded).items():
+        for name, value in (self._on_first("intermediates", recorded) if self._has("intermediates") else {}).items():
             self.compared.add(name)
-            self._add(INTERMEDIATES, name, "intermediate", _measure(value, recorded[name], 1.0, name))
+            yield name, "intermediate", *_measure(value, recorded[name], 1.0, name)
 
-    def losses(self) -> None:
-        """Compare every loss of the first update."""
+    def losses(self) -> Iterator[Measured]:
+        """Compare every loss of the first update, the total last."""
         recorded = self.fixture.losses
-        got = self._on_first("losses")
-        _require_names("losses", recorded, got, "does not return")
+        got = self._on_first("losses", recorded, complete=True)
         for name in sorted(recorded, key=lambda name: name == "total"):
-            stage = TOTAL if name == "total" else LOSSES
-            self._add(stage, f"loss {name}", "loss", _measure(got[name], recorded[name], LOSS_FLOOR, name))
+            yield f"loss {name}", "loss", *_measure(got[name], recorded[name], LOSS_FLOOR, name)
 
-    def gradients(self) -> None:
+    def gradients(self) -> Iterator[Measured]:
         """Compare the gradient module by module, and its norm."""
         recorded = self.fixture.below("grad/")
-        got = {**{path: np.zeros_like(array) for path, array in recorded.items()}}
-        got |= {path: _array(path, value) for path, value in self._on_first("gradients", recorded).items()}
+        got = {path: np.zeros_like(array) for path, array in recorded.items()} | self._on_first("gradients", recorded)
         modules: dict[str, tuple[float, str]] = {}
         for path, expected in recorded.items():
             module = path.partition("/")[0]
             modules[module] = max(modules.get(module, (0.0, "")), _measure(got[path], expected, 0.0, path))
         for module, measured in modules.items():
-            self._add(GRADIENTS, f"gradient of {module}", "gradient", measured)
+            yield f"gradient of {module}", "gradient", *measured
         if "out/grad_global_norm" in self.fixture:
             self.compared.add("grad_global_norm")
-            norm = math.sqrt(sum(float(np.square(value, dtype=np.float64).sum()) for value in got.values()))
-            measured = _measure(norm, self.fixture["out/grad_global_norm"], 0.0, "the norm")
-            self._add(GRADIENTS, "norm of the gradient", "gradient_norm", measured)
+            measured = _measure(norm(got), self.fixture["out/grad_global_norm"], 0.0, "the norm")
+            yield "norm of the gradient", "gradient_norm", *measured
 
-    def updates(self) -> None:
+    def updates(self) -> Iterator[Measured]:
         """Compare total loss, parameters and state over three updates."""
         agent, earlier = self._call("create", self.fixture), dict[str, Array]()
         for step in STEPS:
@@ -180,19 +173,19 @@ class _Check:
                 )
             agent, total, returned = answer
             measured = _measure(total, np.asarray(self.fixture.total(step)), LOSS_FLOOR, "the total")
-            self._add(UPDATES + step, f"total at update {step}", "total", measured)
+            yield f"total at update {step}", "total", *measured
             if step in STEPS_WITH_PARAMETERS:
-                earlier = self._parameters(step, returned, earlier)
-            self._states(step, agent)
+                earlier = yield from self._parameters(step, returned, earlier)
+            if self._has("state"):
+                yield from self._states(step, agent)
 
-    def actions(self) -> None:
+    def actions(self) -> Iterator[Measured]:
         """Compare sampled actions."""
         agent = self._call("create", self.fixture)
         got = self._call("sample", agent, self.fixture["sample/obs"], self.fixture.below("sample/noise/"))
-        measured = _measure(got, self.fixture["sample/actions"], 1.0, "actions")
-        self._add(ACTIONS, "sampled actions", "action", measured)
+        yield "sampled actions", "action", *_measure(got, self.fixture["sample/actions"], 1.0, "actions")
 
-    def _parameters(self, step: int, returned: Any, earlier: Arrays) -> dict[str, Array]:
+    def _parameters(self, step: int, returned: Any, earlier: Arrays) -> Generator[Measured, None, dict[str, Array]]:
         """Compare all parameters; return their errors.
 
         Trained ones with a reliable gradient are compared each, of the others how many are off. A moving average may be
@@ -200,9 +193,8 @@ class _Check:
         whole step, in either direction, and an average takes tau of such errors after the first and the second update
         (not recorded, as large as the first's or the third's).
         """
-        recorded, got = self.fixture.below(f"params_after_{step}/"), _require_mapping("update", returned)
-        _require_names("update", recorded, got, "does not return")
-        parameters = {path: _array(path, got[path], recorded[path].shape) for path in recorded}
+        recorded = self.fixture.below(f"params_after_{step}/")
+        parameters = _by_name("update", returned, recorded, complete=True)
         errors = {path: np.abs(parameters[path] - recorded[path]) for path in recorded}
         adam, tau = self.fixture.meta.get("adam"), float(self.fixture.config.get("tau", 0.0))
         trained, averages, off, count = {}, {}, 0, 0
@@ -216,23 +208,27 @@ class _Check:
             trained[path] = error * (gradient > RELIABLE * gradient.max()) if adam else error
             off += int((error > OFF * adam["lr"]).sum()) if adam else 0
             count += error.size
+
+        def change(quantity: str, kind: str, errors: Arrays) -> Measured:
+            """Return the largest error, and how that array's change since the start differs from the recorded one."""
+            path = max(errors, key=lambda path: _largest(errors[path]))
+            start = self.fixture[f"params_before/{path}"]
+            found = f"the change of `{path}` {_explain(parameters[path] - start, recorded[path] - start)}"
+            return f"{quantity} {after}", kind, _largest(errors[path]), found
+
         after = f"after {step} update{'s' * (step > 1)}"
-        self._add_change(step, f"parameters {after}", "parameter", parameters, trained)
+        yield change("parameters", "parameter", trained)
         if adam:
             found = f"{off} of {count} are off by more than {OFF:.0%} of the learning rate"
-            self._add(UPDATES + step, f"share off {after}", "parameter_share", (off / count, found))
+            yield f"share off {after}", "parameter_share", off / count, found
         if averages:
-            self._add_change(step, f"targets {after}", f"target_{step}", parameters, averages)
+            yield change("targets", f"target_{step}", averages)
         return errors
 
-    def _states(self, step: int, agent: Any) -> None:
-        """Compare the optimiser's state and multipliers, as far as the adapter returns them and they are recorded."""
-        if not hasattr(self.adapter, "state"):
-            return
+    def _states(self, step: int, agent: Any) -> Iterator[Measured]:
+        """Compare the optimiser's state and multipliers, as far as they are returned and recorded."""
         kinds: dict[str, tuple[float, str]] = {}
-        got = _require_mapping("state", self._call("state", agent))
-        _require_names("state", got, self.recorded_states, "returns", "which is not recorded")
-        for name, value in got.items():
+        for name, value in _by_name("state", self._call("state", agent), self.states).items():
             kind, _, rest = name.partition("/")
             self.compared.add(name)
             if (key := f"{kind}_after_{step}/{rest}") in self.fixture:
@@ -240,34 +236,15 @@ class _Check:
                 kinds[kind] = max(kinds.get(kind, (0.0, "")), measured)
         for kind, measured in kinds.items():
             quantity = "optimiser" if kind == "adam" else "multiplier"
-            self._add(UPDATES + step, f"{quantity} after {step} update{'s' * (step > 1)}", kind, measured)
+            yield f"{quantity} after {step} update{'s' * (step > 1)}", kind, *measured
 
-    def _add_change(self, step: int, quantity: str, kind: str, parameters: Arrays, errors: Arrays) -> None:
-        """Add the largest error, and how the change of that array since the start differs from the recorded one."""
-        path, largest = max(((path, _largest(error)) for path, error in errors.items()), key=lambda found: found[1])
-        start, recorded = self.fixture[f"params_before/{path}"], self.fixture[f"params_after_{step}/{path}"]
-        change = f"the change of `{path}` {_explain(parameters[path] - start, recorded - start)}"
-        self._add(UPDATES + step, quantity, kind, (largest, change))
+    def _has(self, name: str) -> bool:
+        return hasattr(self.adapter, name)
 
-    def _add(self, stage: int, quantity: str, kind: str, measured: tuple[float, str]) -> None:
-        """Add a row; one that fails says where to look: at the earliest stage with a failure, if that is another."""
-        error, found = measured
-        row = Row(quantity, error, self.limits[kind])
-        if not row.holds:
-            cause = min((earlier for earlier in self.failing if earlier < stage), default=None)
-            hint = HINTS.get(quantity, HINTS[kind])
-            look = hint if cause is None else f"first mend {', '.join(self.failing[cause])}"
-            self.failing.setdefault(stage, []).append(quantity)
-            row = Row(quantity, error, self.limits[kind], found, look)
-        self.rows.append(row)
-
-    def _on_first(self, name: str, recorded: Arrays | None = None) -> Mapping[str, Any]:
+    def _on_first(self, name: str, recorded: Arrays, complete: bool = False) -> dict[str, Array]:
         """Return what a function says of the first update, by name."""
         agent = self._call("create", self.fixture)
-        got = _require_mapping(name, self._call(name, agent, self.fixture.batch, self.fixture.noise(1)))
-        if recorded is not None:
-            _require_names(name, got, recorded, "returns", "which is not recorded")
-        return got
+        return _by_name(name, self._call(name, agent, self.fixture.batch, self.fixture.noise(1)), recorded, complete)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """Call a function of the adapter."""
@@ -306,29 +283,29 @@ def _explain(got: Array, expected: Array) -> str:
     return f"{place}is {got[index]:.6g}, recorded is {expected[index]:.6g}{multiple}"
 
 
-def _array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> Array:
-    """Return numbers as an array, which must have a shape if one is given."""
+def _array(name: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """Return numbers as an array, which must have a shape."""
     try:
         array = to_array(value)
     except (TypeError, ValueError) as error:
         raise _Unusable(f"`{name}`: {error}") from error
-    if shape is not None and array.shape != shape:
+    if array.shape != shape:
         raise _Unusable(f"`{name}` has shape {array.shape}, recorded is {shape}")
     return array
 
 
-def _require_mapping(function: str, answer: Any) -> Mapping[str, Any]:
+def _by_name(function: str, answer: Any, recorded: Arrays, complete: bool = False) -> dict[str, Array]:
+    """Return arrays that a function gave by their recorded names; ``complete``: it must give all of them."""
     if not isinstance(answer, Mapping):
         raise _Unusable(f"`{function}` must return numbers by name, in a dict, got {type(answer).__name__}")
-    return answer
-
-
-def _require_names(function: str, names: Mapping[str, Any], known: Mapping[str, Any], does: str, why: str = "") -> None:
-    """Refuse a name that is not known."""
+    names, known, does = (
+        (recorded, answer, "does not return") if complete else (answer, recorded, "must return what is recorded, got")
+    )
     for name in names:
         if name not in known:
             closest = ", ".join(closest_names(name, map(str, known))) or "nothing"
-            raise _Unusable(f"`{function}` {does} `{name}`{', ' * bool(why)}{why}; closest: {closest}")
+            raise _Unusable(f"`{function}` {does} `{name}`; closest: {closest}")
+    return {name: _array(name, answer[name], array.shape) for name, array in recorded.items() if name in answer}
 
 
 def _largest(values: Array) -> float:

@@ -29,6 +29,8 @@ STEPS_WITH_PARAMETERS = (1, 3)
 META = "meta"
 TARGET = "target_"
 """What the name of a moving average begins with: module ``target_x`` follows module ``x``."""
+DEPENDENT = ("grad/", "params_after_", "loss_total/", "noise/step_2/", "noise/step_3/")
+"""What keys begin with whose shapes follow from those of others."""
 
 TOLERANCES = {
     "loss": 2e-5,
@@ -175,7 +177,26 @@ def require_complete(fixture: Fixture) -> None:
         rows = {key: fixture[key].shape[:1] for key in keys}
         if len(set(rows.values())) > 1 or () in rows.values():
             raise ParityError(f"in {path}, the first axes must be the same rows, and have lengths {rows}")
-    _require_layout(fixture)
+    expected, found = _expected_shapes(fixture), {key: array.shape for key, array in fixture.arrays.items()}
+    for key in sorted(expected.keys() | {key for key in found if key.startswith(DEPENDENT)}):
+        if found.get(key) != expected.get(key):
+            raise ParityError(
+                f"`{key}` in {path} must have shape {expected.get(key)}, got {found.get(key)} (None: it is not there); "
+                "record it again with `Recorder`"
+            )
+
+
+def _expected_shapes(fixture: Fixture) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that follow from those of the starting parameters and of the first update's draws."""
+    start = {path: array.shape for path, array in fixture.parameters.items()}
+    expected: dict[str, tuple[int, ...]] = {key: () for key in fixture.arrays if key.startswith("loss/")}
+    expected |= {f"loss_total/step_{step}": () for step in STEPS}
+    expected |= {f"params_before/{path.removeprefix(TARGET)}": shape for path, shape in start.items()}  # of averages
+    for group in ("grad", *(f"params_after_{step}" for step in STEPS_WITH_PARAMETERS)):
+        expected |= {f"{group}/{path}": shape for path, shape in start.items()}
+    for step in STEPS[1:]:
+        expected |= {f"noise/step_{step}/{role}": array.shape for role, array in fixture.noise(1).items()}
+    return expected
 
 
 def require_tolerances(tolerances: Mapping[str, Any]) -> None:
@@ -187,60 +208,23 @@ def require_tolerances(tolerances: Mapping[str, Any]) -> None:
     for name, limit in tolerances.items():
         if name not in TOLERANCES:
             raise ParityError(unknown_name_message("tolerance", name, TOLERANCES))
-        _require_number(f"tolerance {name}", limit)
+        try:
+            number(f"tolerance {name}", limit)
+        except (TypeError, ValueError) as error:
+            raise ParityError(str(error)) from error
 
 
 def _require_meta(fixture: Fixture) -> None:
     """Refuse a description whose numbers are none."""
-    for name in ("sizes", "tolerances", "adam"):
-        if not isinstance(fixture.meta.get(name, {}), Mapping):
-            raise ParityError(f"`{name}` in `meta` of {fixture.path} must be numbers by name")
     try:
-        _require_number("tau", fixture.config.get("tau", 0.0))
-        _require_number("lr", fixture.meta.get("adam", {"lr": 0.0}).get("lr"))
+        number("tau", fixture.config.get("tau", 0.0))
+        number("lr", fixture.meta.get("adam", {"lr": 0.0}).get("lr"))
         require_tolerances(fixture.meta.get("tolerances", {}))
-    except ParityError as error:
-        raise ParityError(f"`meta` in {fixture.path}: {error}") from error
-
-
-def _require_number(name: str, value: object) -> None:
-    try:
-        number(name, value)
-    except (TypeError, ValueError) as error:
-        raise ParityError(str(error)) from error
-
-
-def _shapes(fixture: Fixture, group: str) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in fixture.below(group).items()}
-
-
-def _require_shapes(fixture: Fixture, group: str, expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse a group that has other arrays than it must have, or arrays of other shapes."""
-    found = _shapes(fixture, group)
-    for name in sorted(expected.keys() | found.keys()):
-        if found.get(name) != expected.get(name):
-            raise ParityError(
-                f"`{group}{name}` in {fixture.path} must have shape {expected.get(name)}, got {found.get(name)} (None: "
-                "it is not there); record it again with `Recorder`"
-            )
-
-
-def _require_layout(fixture: Fixture) -> None:
-    """Refuse losses, parameters, gradients and draws of other paths or shapes than they must have."""
-    start = _shapes(fixture, "params_before/")
-    _require_shapes(fixture, "loss/", dict.fromkeys(_shapes(fixture, "loss/"), ()))
-    _require_shapes(fixture, "loss_total/", {f"step_{step}": () for step in STEPS})
-    for group in ("grad/", *(f"params_after_{step}/" for step in STEPS_WITH_PARAMETERS)):
-        _require_shapes(fixture, group, start)
-    for step in STEPS[1:]:
-        _require_shapes(fixture, f"noise/step_{step}/", _shapes(fixture, "noise/step_1/"))
-    for average, shape in start.items():
-        online = average.removeprefix(TARGET)
-        if start.get(online) != shape:
-            raise ParityError(
-                f"`{average}` in {fixture.path} must be the moving average of `{online}`, and have its shape, "
-                f"{start.get(online)}, got {shape}"
-            )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ParityError(
+            f"`meta` in {fixture.path} must have a number as `tau`, and numbers by name in `adam`, with `lr`, and in "
+            f"`tolerances`: {error}"
+        ) from error
 
 
 def _read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, Array]:

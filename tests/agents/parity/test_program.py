@@ -28,7 +28,7 @@ def test_the_exit_code_says_whether_all_holds(
     assert check("--agent", broken("actor = -evaluate", "actor = evaluate")) == 1
     printed = capsys.readouterr().out
     assert "my_agent fails: 8 of 16 quantities" in printed
-    assert "look: first mend loss actor" in printed
+    assert "look: its sign" in printed
 
 
 def test_json_has_every_quantity(recorded: Path, broken: Callable[[str, str], str], capsys: Capture) -> None:
