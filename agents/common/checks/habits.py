@@ -11,20 +11,22 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import CodeType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents.common.batch import Batch
 from agents.common.method import Method, Noise
 from agents.common.nets.heads import Networks
 
 LIBRARY = Path(__file__).parents[1]
-TO_THE_HOST = {"tolist", "numpy", "cpu", "__array__"}
-"""Methods of tensors that wait for the device and that no dispatcher sees."""
+WAITING = {
+    "item", "tolist", "numpy", "cpu", "__array__", "__bool__", "__float__", "__int__", "__index__", "is_nonzero",
+    "nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount", "equal", "allclose",
+}  # fmt: skip
+"""Functions of tensors that wait for the device."""
 MOST_FINDINGS = 20
 
 Losses = Mapping[str, Tensor]
@@ -57,16 +59,16 @@ def named_inputs(batch: Batch, noise: Noise, nets: Networks) -> dict[str, Tensor
     return found
 
 
-class Watch:
+class Watch(TorchFunctionMode):
     """Notes, while a ``with`` block runs, what waits for the device, draws random numbers or changes its inputs.
 
     :param inputs: tensors that must not be changed, by name; more can be added inside the block.
     """
 
     def __init__(self, inputs: Mapping[str, Tensor]) -> None:
+        super().__init__()
         self.findings: list[Finding] = []
-        self._inputs: dict[int, str] = {}
-        self._modes = (_Functions(self), _Operations(self))
+        self._inputs: dict[str, Tensor] = {}
         self.add(inputs)
 
     def add(self, inputs: Mapping[str, Any]) -> None:
@@ -74,86 +76,36 @@ class Watch:
 
         :param inputs: by name; what is not a tensor is left out.
         """
-        for name, tensor in inputs.items():
-            if isinstance(tensor, Tensor) and tensor.numel():
-                self._inputs.setdefault(tensor.untyped_storage().data_ptr(), name)
+        self._inputs |= {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
 
-    def __enter__(self) -> Self:
-        for mode in self._modes:
-            mode.__enter__()  # type: ignore[no-untyped-call]
-        return self
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, state = kwargs or {}, torch.get_rng_state()
+        versions = {name: tensor._version for name, tensor in self._inputs.items()}
+        found = func(*args, **kwargs)
+        name = getattr(func, "__name__", "")
+        if name in WAITING or (name == "__getitem__" and _has_mask(args[1])):
+            self._note(
+                "device",
+                "waits for the device (`.item()`, `float(...)`, `if` on a tensor, a mask as index); stay with tensors",
+            )
+        if kwargs.get("generator") is not None or not torch.equal(state, torch.get_rng_state()):
+            self._note("noise", "draws random numbers of its own; declare the draw in `noise` and take it from there")
+        written = [name for name, version in versions.items() if self._inputs[name]._version != version]
+        if written:  # views of one tensor change together: the first is the original
+            self._note("pure", f"changes `{written[0]}` in place; make a new tensor (`x = x + 1`, not `x += 1`)")
+        return found
 
-    def __exit__(self, *exception: Any) -> None:
-        for mode in reversed(self._modes):
-            mode.__exit__(*exception)  # type: ignore[no-untyped-call]
-
-    def note(self, kind: str, what: str) -> None:
-        """Note a finding at the line that is being run, once.
-
-        :param kind: of the finding.
-        :param what: the line does.
-        """
+    def _note(self, kind: str, what: str) -> None:
+        """Note a finding at the line that is being run, once."""
         finding = Finding(kind, f"{_place()} {what}")
         if finding not in self.findings and len(self.findings) < MOST_FINDINGS:
             self.findings.append(finding)
 
-    def note_wait(self) -> None:
-        """Note that the line waits for the device."""
-        self.note(
-            "device",
-            "waits for the device (`.item()`, `float(...)`, `if` on a tensor, a mask as index); stay with tensors",
-        )
 
-    def note_writes(self, written: Iterator[Any]) -> None:
-        """Note inputs among the tensors that an operation writes to.
-
-        :param written: arguments of the operation.
-        """
-        for value in written:
-            for tensor in value if isinstance(value, list | tuple) else [value]:
-                name = self._inputs.get(tensor.untyped_storage().data_ptr()) if isinstance(tensor, Tensor) else None
-                if name is not None:
-                    self.note("pure", f"changes `{name}` in place; make a new tensor (`x = x + 1`, not `x += 1`)")
-
-
-class _Operations(TorchDispatchMode):
-    """Shows a watch every operation."""
-
-    def __init__(self, watch: Watch) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.watch = watch
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags):
-            self.watch.note_wait()
-        before = torch.get_rng_state() if torch.Tag.nondeterministic_seeded in func.tags else None
-        found = func(*args, **kwargs)
-        # attention without dropout has the tag too, and draws nothing
-        if before is not None and (
-            kwargs.get("generator") is not None or not torch.equal(before, torch.get_rng_state())
-        ):
-            self.watch.note(
-                "noise", "draws random numbers of its own; declare the draw in `noise` and take it from there"
-            )
-        if func._schema.is_mutable:
-            schema = zip(func._schema.arguments, args, strict=False)
-            written = [value for argument, value in schema if argument.alias_info and argument.alias_info.is_write]
-            self.watch.note_writes(iter([*written, kwargs.get("out")]))
-        return found
-
-
-class _Functions(TorchFunctionMode):
-    """Shows a watch the calls that leave tensors for the host without an operation."""
-
-    def __init__(self, watch: Watch) -> None:
-        super().__init__()
-        self.watch = watch
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in TO_THE_HOST:
-            self.watch.note_wait()
-        return func(*args, **(kwargs or {}))
+def _has_mask(index: Any) -> bool:
+    """Return whether an index is, or holds, a mask: how many entries it selects is known on the device."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, Tensor) and part.dtype == torch.bool for part in parts)
 
 
 def _place() -> str:

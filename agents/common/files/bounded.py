@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import io
 import math
 import os
@@ -121,9 +120,7 @@ def read_npz_headers(file: ZipSource) -> dict[str, Header]:
     with open_zip(file, members=()) as archive:
         for name, member in _members(archive).items():
             with _open_member(archive, member) as (content, size):
-                shape, _, dtype, front = _read_front(content, size)
-                _require_fit(shape, dtype, size - front.tell())
-            headers[name] = shape, dtype
+                headers[name] = _read_header(content, size)
     return headers
 
 
@@ -260,50 +257,33 @@ def _members(archive: zipfile.ZipFile) -> dict[str, str]:
     return members
 
 
-def _read_front(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any], io.BytesIO]:
-    """Return shape, order, dtype and the first bytes of an array, which stand where its header ends."""
+def _read_header(file: IO[bytes], size: int) -> Header:
+    """Return shape and dtype of an array, whose header must describe exactly the bytes that follow it."""
     front = io.BytesIO(file.read(min(size, _LONGEST_HEADER)))
     version = np.lib.format.read_magic(front)
     if version not in _HEADER_READERS:
         raise ValueError(f"npy version {version} is not supported")
-    length = front.read(2 if version == (1, 0) else 4)
-    header = length + front.read(int.from_bytes(length, "little"))
-    return *_parse_header(version, header), front
-
-
-@functools.lru_cache(maxsize=128)
-def _parse_header(version: tuple[int, int], header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, order and dtype; files of one kind have equal headers, and reading one takes long."""
-    return _HEADER_READERS[version](io.BytesIO(header))
-
-
-def _require_fit(shape: tuple[int, ...], dtype: np.dtype[Any], following: int) -> None:
-    """Refuse a header that does not describe exactly the bytes that follow it."""
+    shape, _, dtype = _HEADER_READERS[version](front)
     if not all(type(length) is int and length >= 0 for length in shape):
         raise ValueError(f"its shape must be numbers >= 0, got {shape}")
     if dtype.hasobject:
-        return  # it is refused if it is wanted
+        return shape, dtype  # it is refused if it is wanted
     if dtype.itemsize == 0 or dtype.names is not None or dtype.subdtype is not None:
         raise ValueError(f"its entries must be plain numbers or texts, got dtype {dtype}")
-    claimed = math.prod(shape) * dtype.itemsize
+    claimed, following = math.prod(shape) * dtype.itemsize, size - front.tell()
     if claimed != following:
         raise ValueError(f"it claims {claimed:,} bytes, shape {shape} of {dtype}, but has {following:,}")
+    return shape, dtype
 
 
 def _read_array(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
     """Return an array whose header describes its bytes, which are all read and so compared with their checksum."""
     with _open_member(archive, member) as (file, size):
-        shape, fortran_order, dtype, front = _read_front(file, size)
+        _, dtype = _read_header(file, size)
         if dtype.hasobject:
             problem = f"`{member.removesuffix('.npy')}` holds Python objects, expected plain numbers or texts"
             raise DamagedFile(archive.filename or "the file", f"{problem}; nothing is unpickled")
-        _require_fit(shape, dtype, size - front.tell())
-        array: NDArray[Any] = np.empty(shape[::-1] if fortran_order else shape, dtype)
-        content = array.reshape(-1).view(np.uint8)
-        done, piece = 0, front.read()
-        while piece:
-            content[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
-            done += len(piece)
-            piece = file.read(min(_CHUNK_BYTES, len(content) - done))
-        _require_end(file, len(content) - done)
-        return array.T if fortran_order else array
+        file.seek(0)
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        _require_end(file, 0)
+        return array
