@@ -16,13 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.nn import functional as F
 
 from agents.common.nets import mlp
 from agents.common.nets.mlp import Layer, StackedMLP
 
-ALIGNMENT = 8  # columns; CUDA's fast kernels want rows of a multiple of 16 bytes
-MANY_MATRICES = 32
 ONEDNN_ROWS = 32  # fewer rows gain nothing
 ONEDNN_WORK = 1 << 24  # multiplications; smaller products gain less than the call costs
 SMALLEST_MATRIX = 1 << 11  # entries; networks whose matrices all have fewer are evaluated plainly
@@ -90,53 +87,19 @@ def _lowered(layers: Sequence[Layer]) -> list[Layer]:
 
 def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """Multiply rows by stacked matrices, as :func:`agents.common.nets.mlp.dense` does."""
-    if device_type(x) == "cuda":
-        return _dense_on_cuda(x, weight, bias, dtype)
-    if weight.shape[:-2].numel() == 1 and not torch.is_grad_enabled() and prefers_onednn(x, weight, dtype):
+    stack, outputs = weight.shape[:-2], weight.shape[-1]
+    if stack.numel() == 1 and device_type(x) == "cuda" and bias is not None and (dtype or weight.dtype) == bias.dtype:
+        rows, matrix = x.flatten(0, -2).to(bias.dtype), weight.flatten(0, -2)
+        product = torch.addmm(bias.flatten(), rows, matrix)  # one kernel, which adds the bias too
+        return product.view(*stack, *x.shape[len(stack) : -1], outputs)
+    if stack.numel() == 1 and not torch.is_grad_enabled() and prefers_onednn(x, weight, dtype):
         return _by_onednn(x, weight, bias, dtype)
     return mlp.dense(x, weight, bias, dtype)
-
-
-# -- CUDA -------------------------------------------------------------------------------------------------------------
 
 
 def device_type(x: Tensor) -> str:
     """Return where a tensor is, ``cpu`` or ``cuda``: this decides how networks are evaluated."""
     return x.device.type
-
-
-def align(x: Tensor, axis: int) -> Tensor:
-    """Return a tensor with zeros added along an axis, -1 or -2, up to a multiple of ``ALIGNMENT``."""
-    missing = -x.shape[axis] % ALIGNMENT
-    if not missing:
-        return x
-    return F.pad(x, (0, missing) if axis == -1 else (0, 0, 0, missing))
-
-
-def _dense_on_cuda(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None) -> Tensor:
-    """Multiply with few kernels.
-
-    Odd sizes fall back to slow kernels. Adding zeros is worth kernels of its own only where there are many matrices, or
-    one is multiplied with many times (:meth:`FastMLP.for_chain`).
-    """
-    stack, (inputs, outputs) = weight.shape[:-2], weight.shape[-2:]
-    if outputs == 1 and torch.compiler.is_compiling():  # one pass together with the LayerNorm before it
-        product = _as_sum(x, weight)
-        return product if bias is None else product + bias.unsqueeze(-2)
-    if inputs % ALIGNMENT and stack.numel() >= MANY_MATRICES:
-        x, weight = align(x, -1), align(weight, -2)
-    if stack.numel() == 1 and bias is not None and (dtype or weight.dtype) == bias.dtype:
-        rows, matrix = x.flatten(0, -2).to(bias.dtype), weight.flatten(0, -2)
-        product = torch.addmm(bias.flatten(), rows, matrix)  # one kernel, which adds the bias too
-        return product.view(*stack, *x.shape[len(stack) : -1], outputs)
-    return mlp.dense(x, weight, bias, dtype)
-
-
-def _as_sum(x: Tensor, weight: Tensor) -> Tensor:
-    """Multiply rows by matrices of one column."""
-    column = weight.squeeze(-1)
-    rows: Tensor = (x * column.unflatten(-1, [1] * (x.ndim - column.ndim) + [-1])).sum(-1, keepdim=True)
-    return rows
 
 
 # -- GELU -------------------------------------------------------------------------------------------------------------
@@ -189,18 +152,6 @@ class FastMLP(StackedMLP):
         self.dense, self.evaluate = mlp.dense, mlp.evaluate
         if self.activation is gelu:
             self.activation = mlp.gelu
-
-    @staticmethod
-    def for_chain(layers: Sequence[Layer]) -> Sequence[Layer]:
-        """Return layers, as constants, in the form in which they are best evaluated many times.
-
-        On CUDA their outputs get further columns of zeros, and weights are rounded to a lower precision once.
-        """
-        last = layers[-1]
-        if device_type(last.weight) != "cuda":
-            return layers
-        aligned = [*layers[:-1], last._replace(weight=align(last.weight, -1), bias=align(last.bias, -1))]
-        return aligned if torch.compiler.is_compiling() else _lowered(aligned)
 
 
 def make_mlp(stack: Sequence[int], widths: Sequence[int], *arguments: Any, **settings: Any) -> StackedMLP:

@@ -138,22 +138,17 @@ class VelocityAt:
     """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, N, D) or (S, K, N, D)."""
 
     def __init__(self, field: VelocityField, observations: Tensor, frozen: bool) -> None:
-        self._mlp, self._size = field.mlp, field.action_size
+        self._mlp = field.mlp
         first, *others = field.mlp.layers(frozen)
         split = [field.observation_size, field.action_size] + ([1] if field.time else [])
         of_observation, of_x, *self._of_time = first.weight.split(split, dim=-2)
         self._shared = self._mlp.dense(observations, of_observation, first.bias, first.dtype)
         self._layers = [first._replace(weight=of_x), *others]  # the first layer's weight is that of x
-        recorded = torch.is_grad_enabled() and of_x.requires_grad  # copies for a chain would cost more than they gain
-        self._in_chain: Sequence[Layer] | None = self._layers if recorded else None
 
     def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
         """Return the velocities at x; ``t`` is None for a one-step map."""
-        layers: Sequence[Layer] = self._layers  # many states at once are not a chain
-        if x.ndim < 4:
-            layers = self._in_chain = self._in_chain or self._mlp.for_chain(layers)
-        first, *others = layers
-        return self._mlp.evaluate(others, first.finish(self._product(first, x, t)))[..., : self._size]
+        first, *others = self._layers
+        return self._mlp.evaluate(others, first.finish(self._product(first, x, t)))
 
     def linearise(self, x: Tensor, t: Time) -> Callable[[int, Tensor], Tensor]:
         """Evaluate the field at K points of every row at once, for vector-Jacobian products in x there.
@@ -162,13 +157,11 @@ class VelocityAt:
         :param t: times, broadcastable to (S, K, N, 1).
         :return: function of a point's index and a cotangent (S, N, D) that returns the product, (S, N, D).
         """
-        first, size, dense = self._layers[0], self._size, self._mlp.dense
-        there = Linearisation(self._layers, self._product(first, x, t))
-        (back,) = self._mlp.for_chain([first._replace(weight=first.weight.detach().transpose(-2, -1))])
+        first, dense = self._layers[0], self._mlp.dense
+        there, back = Linearisation(self._layers, self._product(first, x, t)), first.weight.detach().transpose(-2, -1)
 
         def pull_back(point: int, cotangent: Tensor) -> Tensor:
-            found = dense(there.pull_back(point, cotangent), back.weight, None, back.dtype)[..., :size]
-            return found.to(cotangent.dtype)
+            return dense(there.pull_back(point, cotangent), back, None, first.dtype).to(cotangent.dtype)
 
         return pull_back
 

@@ -125,11 +125,6 @@ class StackedMLP(nn.Module):
         """
         return self.evaluate(self.layers(frozen), x if len(self.stack) == 1 else x.unsqueeze(1))
 
-    @staticmethod
-    def for_chain(layers: Sequence[Layer]) -> Sequence[Layer]:
-        """Return layers, as constants, in the form in which they are best evaluated many times."""
-        return layers
-
     def layers(self, frozen: bool = False) -> list[Layer]:
         """Return the layers as they are now, from the input to the output."""
         last, layers = len(self.weights) - 1, []

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from agents.common.nets import fast, mlp
-from agents.common.nets.fast import FastMLP, Linearisation, evaluate, gelu
+from agents.common.nets.fast import Linearisation, evaluate, gelu
 from agents.common.nets.mlp import Layer
 from tests.common.toys import normals
 
@@ -198,25 +198,6 @@ def test_a_processor_without_products_in_bfloat16_gets_none_of_them(
     x, weight = normals(1, 256, 512), normals(1, 512, 512)
     assert fast.prefers_onednn(x, weight, dtype) == (dtype == torch.float32)
     assert fast.prefers_onednn(x, weight.to(dtype)) == (dtype == torch.float32)
-
-
-@pytest.mark.usefixtures("as_on_cuda")
-@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-@pytest.mark.parametrize("norm", [False, True])
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_layers_for_a_chain_have_aligned_outputs_of_the_same_values(
-    replicas: int, norm: bool, dtype: torch.dtype | None
-) -> None:
-    layers = stacked((replicas,), [40, 64, 48, 25], norm, dtype)
-    x = normals(replicas, 6, 40, seed=3)
-    with torch.no_grad():
-        prepared = FastMLP.for_chain(layers)
-        expected, found = mlp.evaluate(layers, x), evaluate(prepared, x)
-    assert found.shape[-1] == 32
-    assert not found[..., 25:].any()
-    tolerance = 1e-5 if dtype is None else 0.1
-    torch.testing.assert_close(found[..., :25], expected, rtol=tolerance, atol=tolerance)
-    assert all(layer.dtype is None for layer in prepared)
 
 
 # -- vector-Jacobian products -----------------------------------------------------------------------------------------
