@@ -134,7 +134,7 @@ def _kind(path: str, value: Any) -> str:
     if isinstance(value, NOT_DATA) or type(value).__module__.startswith(AS_BUILT):
         return "as built"
     try:
-        plain.require_plain(value, _is_data, path)
+        plain.encode(value, _is_data, path)
     except _AsBuilt:
         return "as built" if isinstance(value, list | tuple | dict | set) else "part"
     except (NotRestorableError, plain.NotPlainError) as error:

@@ -13,7 +13,7 @@ import math
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ import torch
 _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
 NUMBERS = "biufc"  # kinds of NumPy's dtypes whose bytes are the values
 TEXTS = "US"
+SHARED = (np.ndarray, np.random.Generator, np.random.RandomState, random.Random, torch.Tensor)
+"""Values with a form of their own that can be changed in place."""
 
 
 class NotPlainError(TypeError):
@@ -54,20 +56,7 @@ def encode(value: Any, may_write: Callable[[Any], bool] = lambda _: False, name:
     :return: the encoded value.
     :raises NotPlainError: if something is none of these; the message says where.
     """
-    writer = _Writer(may_write)
-    writer.count(value, name)
-    return writer.encode(value)
-
-
-def require_plain(value: Any, may_write: Callable[[Any], bool] = lambda _: False, name: str = "value") -> None:
-    """Refuse what :func:`encode` would refuse, without the work of encoding it.
-
-    :param value: see :func:`encode`.
-    :param may_write: see there.
-    :param name: what to call the value in messages.
-    :raises NotPlainError: if something cannot be written; the message says where.
-    """
-    _Writer(may_write).count(value, name)
+    return _finished(_Writer(may_write).encode(value, name))
 
 
 def decode(encoded: Any, find_class: Callable[[str], type | None] = lambda _: None) -> Any:
@@ -100,87 +89,81 @@ def is_simple(value: Any) -> bool:
     return True
 
 
+class _Node:
+    """An encoded value that may occur again; then it gets a number."""
+
+    def __init__(self, value: Any, encoded: Any) -> None:
+        self.value, self.encoded = value, encoded  # the value is kept alive, so that no id is used twice
+        self.number: int | None = None
+
+
 class _Writer:
-    """Encodes one value; first counts what occurs more than once, which then gets a number."""
+    """Encodes one value, with nodes where the same object may occur more than once."""
 
     def __init__(self, may_write: Callable[[Any], bool]) -> None:
         self.may_write = may_write
-        self.seen: dict[int, Any] = {}  # keeps what is made on the way alive, so that no id is used twice
+        self.nodes: dict[int, _Node] = {}
         self.open: set[int] = set()
-        self.repeated: set[int] = set()
-        self.numbers: dict[int, int] = {}
+        self.repeated = 0
 
-    def count(self, value: Any, name: str) -> None:
-        """Find what occurs more than once; refuse what cannot be written."""
-        if _is_shared(value):
-            if id(value) in self.open:
-                raise NotPlainError(f"`{name}` contains itself")
-            if id(value) in self.seen:
-                self.repeated.add(id(value))
-                return
-            self.seen[id(value)] = value
-        self.open.add(id(value))
-        for part, child in self._children(value, name):
-            self.count(child, part)
-        self.open.discard(id(value))
+    def encode(self, value: Any, name: str) -> Any:
+        """Encode a value that has a name; refuse what cannot be written."""
+        if not _is_shared(value):
+            return self._encode(value, name)
+        if id(value) in self.open:
+            raise NotPlainError(f"`{name}` contains itself")
+        if id(value) not in self.nodes:
+            self.open.add(id(value))
+            node = self.nodes[id(value)] = _Node(value, self._encode(value, name))
+            self.open.discard(id(value))
+            return node
+        node = self.nodes[id(value)]
+        if node.number is None:
+            node.number, self.repeated = self.repeated, self.repeated + 1
+        return {":same:": node.number}
 
-    def _children(self, value: Any, name: str) -> Iterable[tuple[str, Any]]:
-        if isinstance(value, dict) and type(value) is dict:
-            keys = [(name, key) for key in value]
-            return [*keys, *((f"{name}[{key!r}]", child) for key, child in value.items())]
-        if type(value) in (list, tuple, set, frozenset, deque):
-            return [(f"{name}[{index}]", child) for index, child in enumerate(value)]
-        if _is_leaf(value):
-            return ()
-        if _is_named_tuple(value) and self.may_write(value):
-            return [(f"{name}.{field}", child) for field, child in zip(value._fields, value, strict=True)]
-        if self.may_write(value) and is_simple(value):
-            return [(f"{name}.{attribute}", child) for attribute, child in vars(value).items()]
-        raise NotPlainError(f"`{name}` is a {path_of(type(value))}, which is neither a plain value nor an array")
-
-    def encode(self, value: Any) -> Any:
-        """Encode a value that was counted."""
-        if id(value) not in self.repeated or not _is_shared(value):
-            return self._encode(value)
-        if id(value) in self.numbers:
-            return {":same:": self.numbers[id(value)]}
-        number = self.numbers[id(value)] = len(self.numbers)
-        return {":shared:": number, "value": self._encode(value)}
-
-    def _encode(self, value: Any) -> Any:
+    def _encode(self, value: Any, name: str) -> Any:
         kind = type(value)
-        if value is None or kind in (bool, int, str):
-            return value
         if kind is float:
             return value if math.isfinite(value) else {":float:": repr(value)}
-        if kind is list:
-            return [self.encode(item) for item in value]
         if kind is dict:
-            return self._encode_dict(value)
-        if kind in (tuple, set, frozenset):
-            return {f":{kind.__name__}:": [self.encode(item) for item in value]}
-        if kind is deque:
-            return {":deque:": [self.encode(item) for item in value], "maxlen": value.maxlen}
+            return self._encode_dict(value, name)
+        if kind in (list, tuple, set, frozenset, deque):
+            items = [self.encode(item, f"{name}[{index}]") for index, item in enumerate(value)]
+            more = {"maxlen": value.maxlen} if kind is deque else {}
+            return items if kind is list else {f":{kind.__name__}:": items, **more}
         if _is_leaf(value):
-            return next(write(value) for kind, write in _WRITERS if isinstance(value, kind))
-        if _is_named_tuple(value):
-            return {":named tuple:": path_of(kind), "items": [self.encode(item) for item in value]}
-        attributes = {name: self.encode(item) for name, item in vars(value).items()}
-        return {":object:": path_of(kind), "attributes": attributes}
+            return next((write(value) for kind, write in _WRITERS if isinstance(value, kind)), value)
+        if _is_named_tuple(value) and self.may_write(value):
+            fields = zip(value._fields, value, strict=True)
+            return {":named tuple:": path_of(kind), "items": [self.encode(item, f"{name}.{f}") for f, item in fields]}
+        if self.may_write(value) and is_simple(value):
+            attributes = {key: self.encode(item, f"{name}.{key}") for key, item in vars(value).items()}
+            return {":object:": path_of(kind), "attributes": attributes}
+        raise NotPlainError(f"`{name}` is a {path_of(kind)}, which is neither a plain value nor an array")
 
-    def _encode_dict(self, value: dict[Any, Any]) -> Any:
+    def _encode_dict(self, value: dict[Any, Any], name: str) -> Any:
+        items = [(self.encode(key, name), self.encode(item, f"{name}[{key!r}]")) for key, item in value.items()]
         if all(type(key) is str and not key.startswith(":") for key in value):
-            return {key: self.encode(item) for key, item in value.items()}
-        return {":dict:": [[self.encode(key), self.encode(item)] for key, item in value.items()]}
+            return dict(items)
+        return {":dict:": [list(pair) for pair in items]}
+
+
+def _finished(encoded: Any) -> Any:
+    """Return what a writer made as what ``json.dumps`` takes."""
+    if isinstance(encoded, _Node):
+        found = _finished(encoded.encoded)
+        return found if encoded.number is None else {":shared:": encoded.number, "value": found}
+    if isinstance(encoded, list):
+        return [_finished(item) for item in encoded]
+    if isinstance(encoded, dict):
+        return {key: _finished(item) for key, item in encoded.items()}
+    return encoded
 
 
 def _is_shared(value: Any) -> bool:
     """Return whether it matters that two places hold the same object."""
-    if type(value) in (list, dict, set, deque) or isinstance(
-        value, (np.ndarray, np.random.Generator, np.random.RandomState, random.Random, torch.Tensor)
-    ):
-        return True
-    return not _is_leaf(value) and not isinstance(value, tuple | frozenset)
+    return isinstance(value, SHARED) or not (isinstance(value, tuple | frozenset) or _is_leaf(value))
 
 
 def _is_named_tuple(value: Any) -> bool:
