@@ -34,7 +34,7 @@ from zoo.playing.evaluate import Evaluator
 from zoo.processes.serving import available_cores
 from zoo.runs.versions import git_commit
 
-UPDATES, ONLINE_STEPS, ROWS, PLANS = 12, 24, 16, 20
+UPDATES, ONLINE_STEPS, ROWS = 12, 24, 16
 SMALL_FIXTURES = 3
 SLOW_BATCH = 0.03  # seconds, so that a batch is being page-locked while a step is recorded
 NODES_MARGIN = 0.1  # by which the counted number of graph nodes may be off, relative
@@ -76,7 +76,6 @@ def correctness_parts() -> list[Part]:
             needs_cuda=True,
             spoils=True,
         ),
-        Part("plans", "recorded plans equal plain ones", check_plans, seconds=90, needs_cuda=True),
         Part("evaluation", "beside training the same results as in line", check_evaluation, seconds=90),
     ]
 
@@ -358,37 +357,6 @@ def check_parity(options: Options) -> Found:
         raise Violation(f"{len(wrong)} of {len(paths)} fixtures differ: {'; '.join(wrong)}")
     tried = min(SMALL_FIXTURES, len(paths)) if options.small else len(paths)
     return {"detail": f"{tried} of {len(paths)} fixtures, three updates each, in float32"}
-
-
-def check_plans(options: Options) -> Found:
-    """Compare recorded plans of QAM with plain ones, and measure both.
-
-    :param options: of the check.
-    :raises Violation: if they differ, or nothing was recorded.
-    """
-    args = throughput.make_parser().parse_args(Setting("qam", 1, "tf32").words(options))
-    policy = throughput.make_model(args).policy
-    recorded, rows = capture.RecordedPlans(policy), 4 if options.small else 50
-    noise = {name: draw[None] for name, draw in policy.draw_action_noise(rows, torch.Generator()).items()}
-    observations = np.random.default_rng(0).normal(size=(1, rows, policy.layout.size)).astype(np.float32)
-    milliseconds = {}
-    for name, plan in (("recorded", recorded), ("plain", policy.plan)):
-        for _ in range(capture.WARM_UP + 2):
-            plan(observations, noise)
-        begin = time.perf_counter()
-        for _ in range(PLANS):
-            plan(observations, noise)
-        milliseconds[name] = 1e3 * (time.perf_counter() - begin) / PLANS
-    if not recorded.is_replaying:
-        raise Violation(f"plans were not recorded: {capture.earlier_failure() or 'none was tried'}")
-    with torch.no_grad():
-        for parameter in policy.parameters():
-            parameter.mul_(1.1)
-    gap = float(np.abs(recorded(observations, noise) - policy.plan(observations, noise)).max())
-    if not gap <= TOLERANCE:
-        raise Violation(f"recorded plans differ from plain ones by {gap:.1e}, expected at most {TOLERANCE:g}")
-    times = ", ".join(f"{name} {each:.2f} ms" for name, each in milliseconds.items())
-    return {"detail": f"{rows} rows to {gap:.1e}; a plan takes {times}", "milliseconds": milliseconds}
 
 
 def check_evaluation(options: Options) -> Found:

@@ -16,7 +16,6 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.policies import BasePolicy
 
-from agents.common.engine.capture import RecordedPlans
 from agents.common.sb3.policy import FlowPolicy
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.errors import Abandoned, EnvironmentFault, UsageError
@@ -167,9 +166,6 @@ class _Player:
         """Evaluate a saved policy; the last bits of matrix products depend on the number of threads."""
         torch.set_num_threads(threads)
         policy = kinds[0].load(io.BytesIO(content), device=device)  # type: ignore[arg-type]  # torch.load too
-        if isinstance(policy, FlowPolicy) and policy.method.compile != "off":
-            # an evaluation always asks for as many rows, and a recording that fails spoils no training in this process
-            policy.plan = RecordedPlans(policy)  # type: ignore[method-assign]
         self._evaluator.begin(policy, replicas, active)
         return self._evaluator.finish()
 

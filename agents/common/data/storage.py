@@ -95,7 +95,6 @@ class _Prepared:
     """A batch in host memory."""
 
     batch: Batch
-    block: Tensor | None  # the bytes of all of the batch, if it is to be copied to another device
     state: Tensor  # of the generator, after the batch
 
 
@@ -135,7 +134,7 @@ class Prefetcher:
         self._last, self._next = (size, prepared.state), None
         if undisturbed:  # where other draws or new data come between batches, guessing ahead would be wasted
             self._next = self._thread.submit(self._prepare, draw, size, generator.clone_state())
-        return self._sent(prepared)
+        return prepared.batch.map(lambda value: value.to(self.device, non_blocking=True))
 
     def discard(self) -> None:
         """Forget what was prepared; call it before the data change."""
@@ -144,28 +143,8 @@ class Prefetcher:
         self._next = self._last = None
 
     def _prepare(self, draw: Draw, size: int, generator: torch.Generator) -> _Prepared:
-        """Make a batch, in one block if it is to be copied to a device; page-locked if that is a CUDA GPU."""
+        """Make a batch, page-locked if it is to be copied to a CUDA GPU, so that nothing waits for the copy."""
         batch = draw(size, generator)
-        state = generator.get_state()
-        if self.device.type == "cpu":
-            return _Prepared(batch, None, state)
-        values = [value.reshape(-1).contiguous().view(torch.uint8) for value in _by_precision(batch)]
-        size = sum(len(value) for value in values)
-        block = torch.empty(size, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
-        torch.cat(values, out=block)
-        return _Prepared(batch, block, state)
-
-    def _sent(self, prepared: _Prepared) -> Batch:
-        """Return a batch on the device; the copy is one, and nothing waits for it."""
-        if prepared.block is None:
-            return prepared.batch
-        there = prepared.block.to(self.device, non_blocking=True)
-        values = _by_precision(prepared.batch)
-        parts = there.split([value.nbytes for value in values])
-        found = {id(v): part.view(v.dtype).view(v.shape) for v, part in zip(values, parts, strict=True)}
-        return prepared.batch.map(lambda value: found[id(value)])
-
-
-def _by_precision(batch: Batch) -> list[Tensor]:
-    """Return a batch's tensors, those of uint8 last: in a block of bytes, numbers begin where their size divides."""
-    return sorted(batch.tensors().values(), key=lambda value: -value.itemsize)
+        if self.device.type == "cuda":
+            batch = batch.map(Tensor.pin_memory)
+        return _Prepared(batch, generator.get_state())

@@ -257,12 +257,8 @@ class FlowPolicy(BasePolicy):
         """
         placed = self.method.with_rows_in_place({name: draw.to(self.device) for name, draw in noise.items()})
         rows = torch.as_tensor(observations, dtype=self.layout.dtype, device=self.device)
-        return self.sample_placed(rows, placed, nets)
-
-    def sample_placed(self, rows: Tensor, noise: Noise, nets: Any) -> Tensor:
-        """Sample as :meth:`sample` does, from observations on the device and noise with the method's axes."""
         with torch.no_grad(), float32_products(self.method.precision, self.device):
-            return self.method.sample_actions(self.preprocess(rows), noise, nets)
+            return self.method.sample_actions(self.preprocess(rows), placed, nets)
 
     def in_units(self, actions: NDArray[Any]) -> NDArray[Any]:
         """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Any
 
@@ -69,17 +68,6 @@ def test_models_draw_batches_in_host_memory_from_a_generator_of_their_own() -> N
     before = model.trainer.generators()["batches"].get_state()
     model.learn_offline(3)
     assert not torch.equal(model.trainer.generators()["batches"].get_state(), before)
-
-
-def test_a_batch_is_copied_to_a_device_as_one_block_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = loaded_buffer(toy_dataset(40, 3, 1)).sample(5, generator=seeded()[0])
-    batch = dataclasses.replace(batch, observations=torch.arange(15, dtype=torch.uint8).view(1, 5, 3))
-    prefetcher = Prefetcher(torch.device("meta"))  # no CPU, so that there is a block, and none that needs locked pages
-    prepared = prefetcher._prepare(lambda size, generator: batch, 5, torch.Generator())
-    assert prepared.block is not None
-    assert prepared.block.nbytes == sum(value.nbytes for value in batch.tensors().values())
-    prefetcher.device = CPU
-    assert_same_batches(prefetcher._sent(prepared), batch)
 
 
 # -- where data live --------------------------------------------------------------------------------------------------
