@@ -151,7 +151,7 @@ def _warn_of_earlier_simulator(path: Path) -> None:
 def _npz_files(path: Path) -> list[Path]:
     """Return the npz files of a folder, except those for validation; or a file, if it is one."""
     if not path.is_dir():
-        return [path] * (path.suffix == ".npz" and path.is_file())
+        return [path] * (path.suffix == ".npz")
     return sorted(file for file in path.glob("*.npz") if not file.stem.endswith("-val"))
 
 
