@@ -22,7 +22,6 @@ from agents.common.files import DamagedFile, plain
 from agents.common.files.bounded import read_npz
 from agents.common.model_file import SPACES
 
-STARTS_AT_ONCE = 1 << 16  # whose sequences are followed together when a dataset is loaded
 DESCRIPTION = "description"
 PRIORITIES = "_priorities"
 _INSTANCES = {plain.path_of(kind): kind for kind in (ActionRange, Placement, Shard, Shards, *SPACES)}
@@ -46,20 +45,6 @@ class Sequences:
     masks: Tensor
     terminals: Tensor
     valid: Tensor
-    next_rows: Tensor
-    last_rows: Tensor
-
-
-@dataclass(frozen=True)
-class StartTable:
-    """What the sequence from each row of the dataset amounts to, so that drawing a batch is a few look-ups.
-
-    :param values: reward, discount, validity, and validity of every step, as in a batch, (rows, 3 + C).
-    :param next_rows: row of the next observation, (rows,).
-    :param last_rows: row before it, (rows,); empty where observations are single frames, which do not ask for it.
-    """
-
-    values: Tensor
     next_rows: Tensor
     last_rows: Tensor
 
@@ -111,6 +96,7 @@ class SequenceReplayBuffer(TransitionStore):
             self._begin_priorities()
 
     def _begin_priorities(self) -> None:
+        """Give all rows the priorities that they have before any update."""
         if self.sampler is None:
             return
         self._priorities = torch.ones(self.replicas, self.capacity, device=self._place)
@@ -154,67 +140,16 @@ class SequenceReplayBuffer(TransitionStore):
         if self._priorities is not None:
             self._priorities.copy_(state["rings"][PRIORITIES])
 
-    # -- the table of starts ------------------------------------------------------------------------------------------
-
-    def _allocate(self, dataset_rows: int, dataset_extra: int) -> None:
-        self._table: StartTable | None = None
-        super()._allocate(dataset_rows, dataset_extra)
-
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the table, which follows from the data."""
+        """Leave out the sampler, a function; priorities are pickled from the CPU."""
         state = super().__getstate__()
         state[PRIORITIES] = None if self._priorities is None else self._priorities.cpu()
-        return {name: value for name, value in state.items() if name not in ("_table", "sampler")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._table = None
-        super().__setstate__(state)
-
-    def _dataset_changed(self, is_new: bool = False) -> None:
-        """Follow all sequences of the dataset once; in place, since recorded updates go on reading the same memory."""
-        if is_new:
-            self._begin_priorities()
-        if self.size() or not self.placement.on_device:  # they are followed when they are drawn
-            self._table = None
-            return
-        rows, steps = self._rings_begin, self._chunk_steps
-        if self._table is None or self._table.values.device != self._place:
-            values = torch.zeros(rows, 3 + steps, device=self._place)
-            next_rows, last_rows = (
-                torch.zeros(size, dtype=torch.int64, device=self._place)
-                for size in (rows, rows if self.frame_stack > 1 else 0)
-            )
-            self._table = StartTable(values, next_rows, last_rows)
-        count, h = self.count_starts(), torch.arange(self.horizon_length, device=self._place)
-        for first in range(0, count, STARTS_AT_ONCE):
-            starts = torch.arange(first, min(first + STARTS_AT_ONCE, count), device=self._place)
-            found = self.sequences(starts.unsqueeze(-1) + h)
-            of_row = torch.stack(self._reduced(found), -1)
-            self._table.values[starts] = torch.cat([of_row, found.valid[..., :steps]], -1)
-            self._table.next_rows[starts] = found.next_rows[..., -1]
-            if self.frame_stack > 1:
-                self._table.last_rows[starts] = found.last_rows[..., -1]
+        return {name: value for name, value in state.items() if name != "sampler"}
 
     @property
     def _chunk_steps(self) -> int:
         """Number of actions of a batch's row."""
         return self.horizon_length if self.action_chunking else 1
-
-    def _batch_from(self, table: StartTable, starts: Tensor) -> Batch:
-        """Return what :meth:`batch_of` does, for starts (S, B) in a dataset without online transitions."""
-        values = table.values[starts]
-        width = self._chunk_steps * self.action_dim
-        chunks = self._actions.as_strided((self.dataset_size - self._chunk_steps + 1, width), (self.action_dim, 1))
-        next_rows = table.next_rows[starts]
-        return Batch(
-            observations=self._seen_at(starts),
-            actions=chunks[starts],
-            rewards=values[..., 0],
-            discounts=values[..., 1],
-            next_observations=self._seen_at(next_rows, table.last_rows[starts] if self.frame_stack > 1 else None),
-            valid=values[..., 2],
-            steps_valid=values[..., 3:],
-        )
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
@@ -349,7 +284,6 @@ class SequenceReplayBuffer(TransitionStore):
     def batch_of(self, rows: Tensor, env: VecNormalize | None = None) -> Batch:
         """Reduce the sequences along rows (S, B, H) to what an update needs, on the device of the data."""
         found = self.sequences(rows, env)
-        rewards, discounts, valid = self._reduced(found)
         steps = {}
         if self.with_steps:
             inside = slice(self._chunk_steps)
@@ -359,18 +293,13 @@ class SequenceReplayBuffer(TransitionStore):
         return Batch(
             observations=self._normalised(self._seen_at(rows[..., 0]), env),
             actions=self._actions[rows[..., : self._chunk_steps]].flatten(-2),
-            rewards=rewards,
-            discounts=discounts,
+            rewards=found.rewards[..., -1],
+            discounts=self.gamma**self.horizon_length * found.masks[..., -1],
             next_observations=self._normalised(self._seen_at(found.next_rows[..., -1], found.last_rows[..., -1]), env),
-            valid=valid,
+            valid=found.valid[..., -1],
             steps_valid=found.valid[..., : self._chunk_steps],
             **steps,
         )
-
-    def _reduced(self, found: Sequences) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a batch's rewards, discounts and validity."""
-        discounts = self.gamma**self.horizon_length * found.masks[..., -1]
-        return found.rewards[..., -1], discounts, found.valid[..., -1]
 
     def sample(  # type: ignore[override]  # a Batch, where SB3 returns a NamedTuple
         self, batch_size: int, env: VecNormalize | None = None, generator: torch.Generator | None = None
@@ -396,10 +325,7 @@ class SequenceReplayBuffer(TransitionStore):
         else:
             starts, more["weight"] = self._draw_by_priority(self.sampler, (self.replicas, size), generator)
             more["index"] = self._rows_of(starts, 1).squeeze(-1)
-        if self._table is not None and env is None and not self.size() and not self.with_steps:
-            batch = self._batch_from(self._table, starts)
-        else:
-            batch = self.batch_of(self._rows_of(starts), env)
+        batch = self.batch_of(self._rows_of(starts), env)
         return replace(batch, **more) if more else batch
 
     def _draw_by_priority(

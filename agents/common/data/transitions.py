@@ -116,7 +116,6 @@ class TransitionStore(NStepReplayBuffer):
         for name in RING_TENSORS:
             setattr(self, name, torch.empty(0))  # free the old tensors first
         needed = sum(math.prod(shapes[name]) * kind.itemsize for name, kind in kinds.items())
-        needed += dataset_rows * (4 * (3 + self.horizon_length) + 8)  # the table of what sequences amount to
         self.placement = place(self.storage, self.device, needed)
         for name, kind in kinds.items():
             # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
@@ -128,8 +127,8 @@ class TransitionStore(NStepReplayBuffer):
         self._holders = np.zeros((self.n_envs, self.buffer_size), np.int32)
         self._newest = np.zeros((self.n_envs, flat), self.stored.numpy_dtype)
 
-    def _dataset_changed(self, is_new: bool = False) -> None:
-        """Prepare for drawing from the dataset, which is new or has been moved."""
+    def _begin_priorities(self) -> None:
+        """Prepare for drawing from a new dataset."""
 
     @property
     def _place(self) -> torch.device:
@@ -190,7 +189,7 @@ class TransitionStore(NStepReplayBuffer):
         next_row = np.arange(1, count + 1, dtype=np.int32)
         next_row[found.ends] = self.capacity + np.arange(extra, dtype=np.int32)
         self._next_row[:count] = torch.from_numpy(next_row)
-        self._dataset_changed(is_new=True)
+        self._begin_priorities()
 
     def rotate_dataset(self, updates: int) -> None:
         """Switch to the part of a dataset of several parts whose turn it is after a number of gradient steps.
@@ -208,7 +207,6 @@ class TransitionStore(NStepReplayBuffer):
             getattr(self, f"_{name}")[: len(values)].copy_(values, non_blocking=True)
         self._observations[self.capacity : self.capacity + len(final)].copy_(final, non_blocking=True)
         self.dataset_size = len(rows["rewards"])
-        self._dataset_changed(is_new=True)
         loader.prepare_next()
 
     @staticmethod
@@ -369,7 +367,6 @@ class TransitionStore(NStepReplayBuffer):
         for name, tensor in tensors.items():
             setattr(self, name, tensor.to(self.placement.device))
         self._prefetcher = Prefetcher(self.device)
-        self._dataset_changed()
         if self.loader is not None:
             active, self.loader = self.loader.active, ShardLoader(self.loader.shards, self.capacity, self._place)
             self.loader.active = active
@@ -391,7 +388,6 @@ class TransitionStore(NStepReplayBuffer):
             self.loader.active = active
         self._mirror()
         self.to(self.device)
-        self._dataset_changed()
 
     # -- what a checkpoint holds --------------------------------------------------------------------------------------
 
