@@ -128,26 +128,20 @@ class Shards:
 
 
 class ShardLoader:
-    """Reads parts into host memory, the next one in the background.
-
-    There is room for one part, page-locked if the buffer is on a GPU: while the active part is in the buffer, the next
-    one is read here; when its turn comes, its rows are copied. So no more than two parts are ever in memory.
+    """Reads parts into host memory, the next one in the background while the active one is in the buffer.
 
     :param shards: the dataset.
     :param tail: the buffer's row of the first final observation; rows of transitions begin at 0.
-    :param device: where the buffer's rows are.
     """
 
-    def __init__(self, shards: Shards, tail: int, device: torch.device) -> None:
-        self.shards, self.tail, self.device = shards, tail, device
+    def __init__(self, shards: Shards, tail: int) -> None:
+        self.shards, self.tail = shards, tail
         self.active: int | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="next-shard")
         self._coming: tuple[int, Future[dict[str, Tensor]]] | None = None
-        self._room: dict[str, Tensor] = {}
-        self._copied: torch.cuda.Event | None = None
 
     def load(self, index: int) -> dict[str, Tensor]:
-        """Return a part as the buffer stores it; the tensors hold until :meth:`prepare_next` is called.
+        """Return a part as the buffer stores it.
 
         :param index: of the part.
         :return: ``observations``, ``actions``, ``rewards``, ``masks``, ``next_row``, (n, ...), and
@@ -155,64 +149,41 @@ class ShardLoader:
         :raises ValueError: if trajectories do not end where they should.
         """
         coming, self._coming = self._coming, None
-        if coming is not None and coming[0] == index:
-            rows = coming[1].result()
-        else:
-            if coming is not None and not coming[1].cancel():
-                coming[1].exception()  # it uses the same room: wait for its end
-            rows = self._read(index)
         self.active = index
-        return rows
+        return coming[1].result() if coming is not None and coming[0] == index else self._read(index)
 
     def prepare_next(self) -> None:
-        """Read the next part in the background, as soon as the active one has left the room."""
-        if len(self.shards.parts) == 1:
-            self._room.clear()
-            return
-        if self.device.type == "cuda":
-            self._copied = torch.cuda.Event()
-            self._copied.record(torch.cuda.current_stream(self.device))
+        """Read the next part in the background; call it when the active one is in the buffer."""
         assert self.active is not None
-        index = (self.active + 1) % len(self.shards.parts)
-        self._coming = index, self._thread.submit(self._read, index)
+        if len(self.shards.parts) > 1:
+            index = (self.active + 1) % len(self.shards.parts)
+            self._coming = index, self._thread.submit(self._read, index)
 
     def _read(self, index: int) -> dict[str, Tensor]:
-        """Fill the room with a part."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        part, rows = self.shards.parts[index], {}
-        for name in SHARD_ARRAYS:
-            count = part.trajectories if name == "final_observations" else part.transitions
-            rows[name] = self._space(name, part.files[name])[:count]
-            self._fill(rows[name], name, part.files[name])
-        ends = torch.nonzero(rows["terminals"]).flatten()
+        part = self.shards.parts[index]
+        rows = {name: self._read_array(name, part) for name in SHARD_ARRAYS}
+        ends = torch.nonzero(rows.pop("terminals")).flatten()  # `next_row` says the same
         if len(ends) != part.trajectories or int(ends[-1]) != part.transitions - 1:
             raise ValueError(
                 f"{part.files['terminals']} must end {part.trajectories} trajectories within {part.transitions} rows, "
                 f"the last of them with the last row, got {len(ends)} ends; convert the dataset again"
             )
-        del rows["terminals"]  # `next_row` says the same
-        rows["next_row"] = self._space("next_row")[: part.transitions]
-        torch.arange(1, part.transitions + 1, out=rows["next_row"])
+        rows["next_row"] = torch.arange(1, part.transitions + 1, dtype=torch.int32)
         rows["next_row"][ends] = self.tail + torch.arange(len(ends), dtype=torch.int32)
         return rows
 
-    def _space(self, name: str, path: Path | None = None) -> Tensor:
-        """Return the room's tensor for an array, which fits the largest part."""
-        if name not in self._room:
-            most = self.shards.most_trajectories if name == "final_observations" else self.shards.most_transitions
-            row = () if path is None else np.load(path, mmap_mode="r").shape[1:]
-            kind = {"masks": torch.bool, "terminals": torch.bool, "next_row": torch.int32}.get(name, torch.float32)
-            shape = (most, int(np.prod(row))) if row else (most,)
-            self._room[name] = torch.empty(shape, dtype=kind, pin_memory=self.device.type == "cuda")
-        return self._room[name]
-
-    def _fill(self, target: Tensor, name: str, path: Path) -> None:
-        """Copy the front of a file."""
-        there, begin = target.numpy(), 0
-        for piece in _mapped_pieces(path, len(target)):
-            there[begin : begin + len(piece)] = self.shards.change(name, piece).reshape(len(piece), *target.shape[1:])
+    def _read_array(self, name: str, part: Shard) -> Tensor:
+        """Return the front of a file as the buffer stores it, rows flattened."""
+        count = part.trajectories if name == "final_observations" else part.transitions
+        shape = np.load(part.files[name], mmap_mode="r").shape[1:]
+        kind = torch.bool if name in ("masks", "terminals") else torch.float32
+        found = torch.empty((count, int(np.prod(shape))) if shape else (count,), dtype=kind)
+        there, begin = found.numpy(), 0
+        for piece in _mapped_pieces(part.files[name], count):
+            rows = self.shards.change(name, piece)
+            there[begin : begin + len(piece)] = rows.reshape(len(piece), *found.shape[1:])
             begin += len(piece)
+        return found
 
 
 def _mapped_pieces(path: Path, rows: int) -> Iterator[NDArray[Any]]:

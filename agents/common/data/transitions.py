@@ -166,7 +166,7 @@ class TransitionStore(NStepReplayBuffer):
             dataset.check(shape, self.action_dim, self.horizon_length)
             self._allocate(dataset.most_transitions, dataset.most_trajectories)
             self.dataset_description = dataset.describe()
-            self.loader = ShardLoader(dataset, self.capacity, self._place)
+            self.loader = ShardLoader(dataset, self.capacity)
             self.rotate_dataset(0)
             return
         if isinstance(dataset, Mapping):
@@ -204,8 +204,8 @@ class TransitionStore(NStepReplayBuffer):
         rows = loader.load(loader.shards.turn(updates))
         final = rows.pop("final_observations")
         for name, values in rows.items():
-            getattr(self, f"_{name}")[: len(values)].copy_(values, non_blocking=True)
-        self._observations[self.capacity : self.capacity + len(final)].copy_(final, non_blocking=True)
+            getattr(self, f"_{name}")[: len(values)].copy_(values)
+        self._observations[self.capacity : self.capacity + len(final)].copy_(final)
         self.dataset_size = len(rows["rewards"])
         loader.prepare_next()
 
@@ -367,9 +367,6 @@ class TransitionStore(NStepReplayBuffer):
         for name, tensor in tensors.items():
             setattr(self, name, tensor.to(self.placement.device))
         self._prefetcher = Prefetcher(self.device)
-        if self.loader is not None:
-            active, self.loader = self.loader.active, ShardLoader(self.loader.shards, self.capacity, self._place)
-            self.loader.active = active
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle tensors from the CPU, so that a buffer can be read on a machine without this device."""
@@ -384,7 +381,7 @@ class TransitionStore(NStepReplayBuffer):
         self._prefetcher = Prefetcher(self.device)
         if self.loader is not None:
             shards, active = state["loader"]
-            self.loader = ShardLoader(shards, self.capacity, torch.device("cpu"))
+            self.loader = ShardLoader(shards, self.capacity)
             self.loader.active = active
         self._mirror()
         self.to(self.device)
