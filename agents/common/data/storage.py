@@ -88,14 +88,8 @@ def _show(size: int) -> str:
 
 
 Draw = Callable[[int, torch.Generator], Batch]
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A batch in host memory."""
-
-    batch: Batch
-    state: Tensor  # of the generator, after the batch
+Prepared = tuple[Batch, Tensor]
+"""A batch in host memory, and the generator's state after it."""
 
 
 class Prefetcher:
@@ -111,7 +105,7 @@ class Prefetcher:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="next-batch")  # starts with the first batch
-        self._next: Future[_Prepared] | None = None
+        self._next: Future[Prepared] | None = None
         self._last: tuple[int, Tensor] | None = None  # size of the last batch, and the generator's state after it
 
     def batch(self, draw: Draw, size: int, generator: torch.Generator | None = None) -> Batch:
@@ -126,15 +120,15 @@ class Prefetcher:
         last = self._last
         undisturbed = last is not None and last[0] == size and torch.equal(last[1], generator.get_state())
         if self._next is not None and undisturbed:
-            prepared = self._next.result()
-            generator.set_state(prepared.state)
+            batch, state = self._next.result()
+            generator.set_state(state)
         else:
             self.discard()
-            prepared = self._prepare(draw, size, generator)
-        self._last, self._next = (size, prepared.state), None
+            batch, state = self._prepare(draw, size, generator)
+        self._last, self._next = (size, state), None
         if undisturbed:  # where other draws or new data come between batches, guessing ahead would be wasted
             self._next = self._thread.submit(self._prepare, draw, size, generator.clone_state())
-        return prepared.batch.map(lambda value: value.to(self.device, non_blocking=True))
+        return batch.map(lambda value: value.to(self.device, non_blocking=True))
 
     def discard(self) -> None:
         """Forget what was prepared; call it before the data change."""
@@ -142,9 +136,9 @@ class Prefetcher:
             self._next.exception()  # it reads the data: wait for its end
         self._next = self._last = None
 
-    def _prepare(self, draw: Draw, size: int, generator: torch.Generator) -> _Prepared:
+    def _prepare(self, draw: Draw, size: int, generator: torch.Generator) -> Prepared:
         """Make a batch, page-locked if it is to be copied to a CUDA GPU, so that nothing waits for the copy."""
         batch = draw(size, generator)
         if self.device.type == "cuda":
             batch = batch.map(Tensor.pin_memory)
-        return _Prepared(batch, generator.get_state())
+        return batch, generator.get_state()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import open_path, recursive_getattr, save_to_zip_file
@@ -24,6 +23,8 @@ from agents.common.sb3.policy import FlowPolicy
 
 DERIVED = ("lr_schedule",)
 """Attributes that follow from others, and are functions."""
+MISFITS = 3
+"""Differences between two behaviour flows that a message names."""
 
 File = str | Path | BufferedIOBase
 
@@ -173,59 +174,45 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path |
             "train one with e.g. `bc`"
         )
     state: Mapping[str, Tensor] = parameters["policy"]
-    _require_fit(policy, behaviour, saved, state, f"{path}")
-    own = policy.nets[behaviour].state_dict()
+    prefix, own = f"nets.{flow}.", policy.nets[behaviour].state_dict()
+    found = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    wanted = _meaning(policy.method.settings(), policy.action_space, policy.activation_fn)
+    got = _meaning(saved, saved["action_space"], saved["policy_kwargs"].get("activation_fn"))
+    wrong = [f"expected {name} {value}, got {got[name]}" for name, value in wanted.items() if got[name] != value]
+    if wrong := [*wrong, *dict.fromkeys(_misfits(own, found))]:
+        raise ValueError(
+            f"the behaviour flow of {path} does not fit: {'; '.join(wrong[:MISFITS])}; give both models the same "
+            "settings"
+        )
+    for name in ("observation_mean", "observation_factor"):
+        mine = policy.state_dict()[name]
+        if not torch.allclose(mine, state[name].to(mine.device), rtol=1e-5, atol=1e-6):
+            raise ValueError(
+                f"the behaviour flow of {path} does not fit: expected the observation statistics of this model's "
+                f"dataset, got others (`{name}` differs); load the dataset that it was trained on first"
+            )
     with torch.no_grad():
         for name, value in own.items():  # one replica of the source serves all of ours
-            value.copy_(state[f"nets.{flow}.{name}"])
+            value.copy_(found[name])
     start_from_behaviour(policy.nets, method.networks())
 
 
-def _require_fit(
-    policy: FlowPolicy, behaviour: str, saved: Mapping[str, Any], state: Mapping[str, Tensor], origin: str
-) -> None:
-    """Refuse a behaviour flow that does not see, compute or mean the same as the policy's own."""
-    own_state = policy.state_dict()
-    own = {
-        **policy.method.settings(),
-        "behaviour_flow": behaviour,
-        "observation_space": policy.observation_space,
-        "action_space": policy.action_space,
-        "policy_kwargs": {"activation_fn": policy.activation_fn},
-    }
-    wanted, got = _describe(own, own_state), _describe(saved, state)
-    wrong = [f"expected {name} {value}, got {got[name]}" for name, value in wanted.items() if got[name] != value]
-    replicas, ours = len(state[f"nets.{saved['behaviour_flow']}.mlp.weights.0"]), policy.num_replicas
-    if replicas not in (1, ours):
-        wrong.append(f"expected 1 or {ours} replicas, got {replicas}")
-    if wrong:
-        raise ValueError(
-            f"the behaviour flow of {origin} does not fit: {'; '.join(wrong)}; give both models the same settings"
-        )
-    for name in ("observation_mean", "observation_factor"):
-        if not torch.allclose(own_state[name], state[name].to(own_state[name].device), rtol=1e-5, atol=1e-6):
-            raise ValueError(
-                f"the behaviour flow of {origin} does not fit: expected the observation statistics of this model's "
-                f"dataset, got others (`{name}` differs); load the dataset that it was trained on first"
-            )
-
-
-def _describe(attributes: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return what must be equal for a behaviour flow to mean the same, in words and numbers."""
-    prefix = f"nets.{attributes['behaviour_flow']}."
-    parts = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    weights = [value for name, value in parts.items() if name.startswith("mlp.weights.")]
-    actions, activation = attributes["action_space"], attributes["policy_kwargs"].get("activation_fn")
+def _meaning(settings: Mapping[str, Any], actions: Any, activation: Any) -> dict[str, Any]:
+    """Return what must be equal for equal parameters to mean the same."""
     return {
-        "observation size": len(state["observation_mean"]),
-        "action size": int(np.prod(actions.shape)),
+        "actions in a chunk": settings["horizon_length"] if settings["action_chunking"] else 1,
         "lowest actions": actions.low.tolist(),
         "highest actions": actions.high.tolist(),
-        "actions in a chunk": attributes["horizon_length"] if attributes["action_chunking"] else 1,
-        "layer widths": [*(w.shape[-2] for w in weights), weights[-1].shape[-1]],
-        "layer norm": any(name.startswith("mlp.norm_scales") for name in parts),
         "activation": None if activation is None else activation.__name__,
-        "features": {name: list(value.shape) for name, value in parts.items() if name.startswith("features_extractor")},
-        "parameters and buffers": sorted(parts),
-        "observation scale": attributes["observation_scale"],
+        "observation scale": settings["observation_scale"],
     }
+
+
+def _misfits(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield what keeps parameters and buffers from being copied into our own, whose first axis may be of replicas."""
+    for name in {**own, **found}:
+        wanted, got = (list(state[name].shape) if name in state else None for state in (own, found))
+        if wanted is None or got is None or wanted[1:] != got[1:]:
+            yield f"expected `{name}` of shape {wanted}, got {got}"
+        elif wanted and got[0] not in (1, wanted[0]):
+            yield f"expected 1 or {wanted[0]} replicas, got {got[0]}"
