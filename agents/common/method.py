@@ -239,6 +239,11 @@ class Method(CommonSettings):
                 raise type(error)(f"`per_network.{name}`: {error}") from error
         return specs
 
+    @property
+    def rates_actions(self) -> bool:
+        """Whether it has a value: a network named ``critic``, which :meth:`score` asks, or a `score` of its own."""
+        return "critic" in self.networks() or type(self).score is not Method.score
+
     def candidate_noise(self) -> dict[str, Draw]:
         """Return the draws of one action choice, with an axis N when several candidates compete."""
         table = self.action_noise_table()

@@ -78,9 +78,8 @@ class Subject:
 
     @property
     def rates_actions(self) -> bool:
-        """Whether it has a value: a network named ``critic``, or a `score` of its own. Plain cloning has none."""
-        method = self.method(**self.settings)
-        return "critic" in method.networks() or type(method).score is not Method.score
+        """Whether it has a value; plain cloning has none."""
+        return self.method(**self.settings).rates_actions
 
     def refusal(self, settings: Mapping[str, Any]) -> str:
         """Return why the algorithm's own check of its settings refuses some; empty if it takes them.

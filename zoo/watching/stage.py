@@ -17,7 +17,6 @@ from torch import Tensor
 
 from agents.common.checks.watched import Visit, WatchedNetworks
 from agents.common.engine.precision import float32_products
-from agents.common.sb3.acting import has_score
 from agents.common.sb3.policy import FlowPolicy
 from zoo.baselines import planner_of
 from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
@@ -188,7 +187,7 @@ class Mind:
         watched = WatchedNetworks(policy.nets)
         with torch.no_grad(), float32_products(policy.method.precision, policy.device):
             actions = self._method.act(seen, placed, watched).clamp(-1, 1)  # type: ignore[arg-type]
-            values = policy.method.score(seen, actions, policy.nets)[0] if has_score(policy) else None
+            values = policy.method.score(seen, actions, policy.nets)[0] if policy.method.rates_actions else None
         of_first = slice(policy.action_size)
         stages = [visit.x[0, :, of_first] for visit in _on_the_way(watched.visits, actions)]
         candidates = policy.method.best_of_n

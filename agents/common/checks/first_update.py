@@ -48,19 +48,13 @@ class AgentError(ValueError):
     """A hook of an algorithm does not keep its contract; the message names the hook and says what it should return."""
 
 
-def check_first_update(
-    method: Method,
-    observation_space: spaces.Space[Any],
-    action_space: spaces.Space[Any],
-    policy_class: type[FlowPolicy] = FlowPolicy,
-    **policy_kwargs: Any,
-) -> None:
-    """Try an algorithm's hooks as an update and a plan will use them.
+def check_first_update(method: Method, *spaces: Any, **policy: Any) -> None:
+    """Try an algorithm's hooks as an update and a plan will use them; the arguments are those of :func:`examine`.
 
     An :class:`AgentError` says which hook is missing, fails, or returns another type, name or shape than promised; a
     warning tells each bad habit. The method remembers that it was tried.
     """
-    for finding in examine(method, observation_space, action_space, policy_class, **policy_kwargs):
+    for finding in examine(method, *spaces, **policy):
         warnings.warn(f"{type(method).__name__}: {finding.text}", stacklevel=3)
     method.is_tried = True
 
@@ -93,8 +87,11 @@ def examine(
     given = batch.map(Tensor.clone), {name: draw.clone() for name, draw in noise.items()}
     with Watch(named_inputs(batch, noise, probe.nets)) as watch:
         losses = _check_update(probe, batch, noise, watch)
-    _check_gradient(probe, losses)
-    return [*watch.findings, *_find_habits(probe, given, losses, {finding.kind for finding in watch.findings})]
+    with probe.calling("losses"):
+        if not any(loss.requires_grad for loss in losses.values()):
+            _fail("must return losses with a gradient, got none that depends on a network's parameters")
+        misled = list(find_misled_gradients(probe.method, probe.nets, losses))
+    return [*watch.findings, *misled, *_find_habits(probe, given, losses, {finding.kind for finding in watch.findings})]
 
 
 def require_table(method: Method, hook: str, kind: type) -> dict[str, Any]:
@@ -211,16 +208,6 @@ def require_sampler(method: Method) -> Sampler | None:
     return sampler
 
 
-def _check_gradient(probe: _Probe, losses: Mapping[str, Tensor]) -> None:
-    """Check that training changes something."""
-    total = torch.stack(list(losses.values())).sum()
-    trained = [p for p in probe.nets.parameters() if p.requires_grad]
-    with probe.calling("losses"):
-        if not total.requires_grad:
-            _fail("must return losses with a gradient, got none that depends on a network's parameters")
-        torch.autograd.grad(total, trained, allow_unused=True, retain_graph=True)
-
-
 def _find_habits(
     probe: _Probe, given: tuple[Batch, Mapping[str, Tensor]], losses: Mapping[str, Tensor], seen: set[str]
 ) -> Iterator[Finding]:
@@ -237,7 +224,6 @@ def _find_habits(
 
     again = evaluate(*given)
     yield from find_unread_settings(type(method), probe.read)
-    yield from find_misled_gradients(method, nets, losses)
     yield from find_undeclared_networks(method, nets, losses, again)
     if method.changes != probe.changes:
         yield Finding("pure", "an update changes a setting, which is the user's; keep state in a network's buffer")

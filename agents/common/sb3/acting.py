@@ -21,7 +21,6 @@ from torch import Tensor
 from agents.common.checks.watched import WatchedNetworks
 from agents.common.files import DamagedFile, atomic_path, regular_file
 from agents.common.files.bounded import require_memory
-from agents.common.method import Method
 from agents.common.sb3.policy import FlowPolicy
 
 FORMAT = "flow-rl-zoo policy 1"
@@ -35,7 +34,7 @@ class ActingPolicy(FlowPolicy):
 def find_acting_networks(policy: FlowPolicy) -> set[str]:
     """Return the names of the networks that acting uses, and of those by which the algorithm rates actions."""
     used = policy.acting_networks()
-    if has_score(policy):
+    if policy.method.rates_actions:
         watched = WatchedNetworks(policy.nets)
         layout, shape = policy.layout, (policy.num_replicas, 1)
         rows = torch.zeros(*shape, layout.size, dtype=layout.dtype, device=policy.device)
@@ -44,11 +43,6 @@ def find_acting_networks(policy: FlowPolicy) -> set[str]:
             policy.method.score(policy.preprocess(rows), actions, watched)  # type: ignore[arg-type]
         used |= watched.used
     return used
-
-
-def has_score(policy: FlowPolicy) -> bool:
-    """Return whether the algorithm can rate actions: it has the critic that `score` asks, or its own `score`."""
-    return "critic" in policy.nets or type(policy.method).score is not Method.score
 
 
 def save_policy(policy: FlowPolicy, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
