@@ -241,13 +241,8 @@ def _arrange_images(arrays: dict[str, NDArray[Any]], shape: tuple[int, ...]) -> 
 
 def _require_flags(arrays: Mapping[str, NDArray[Any]], name: str, rows: Flags | None = None) -> None:
     """Refuse values other than 0 and 1 in an array, if it is there."""
-    array = arrays.get(name)
-    if array is None or array.dtype.kind == "b":
-        return
-    bad = _find_bad(array, lambda piece: (piece != 0) & (piece != 1), rows)
-    if bad is not None:
-        row, value = bad
-        raise ValueError(f"dataset array `{name}` must hold 0 or 1, got {value} in row {row}; correct that row")
+    if name in arrays and arrays[name].dtype.kind != "b":
+        _refuse_bad(name, arrays[name], "0 or 1", lambda piece: (piece != 0) & (piece != 1), rows)
 
 
 def _require_finite(arrays: Mapping[str, NDArray[Any]], found: _Ends) -> None:
@@ -257,21 +252,14 @@ def _require_finite(arrays: Mapping[str, NDArray[Any]], found: _Ends) -> None:
     if "valids" not in arrays:
         stored["next_observations"] = found.ends  # the others were found equal to the next row
     for name, rows in stored.items():
-        if arrays[name].dtype.kind != "f":
-            continue
-        bad = _find_bad(arrays[name], lambda piece: ~np.isfinite(_single(piece)), rows)
-        if bad is not None:
-            row, value = bad
-            raise ValueError(
-                f"dataset array `{name}` must hold finite numbers, got {value} in row {row}; leave that trajectory "
-                "out, or make the dataset again"
-            )
+        if arrays[name].dtype.kind == "f":
+            _refuse_bad(name, arrays[name], "finite numbers", lambda piece: ~np.isfinite(_single(piece)), rows)
 
 
-def _find_bad(
-    array: NDArray[Any], is_bad: Callable[[NDArray[Any]], Flags], rows: Flags | None
-) -> tuple[int, Any] | None:
-    """Return row and value of the first bad entry in some rows (None: in all), or None if there is none."""
+def _refuse_bad(
+    name: str, array: NDArray[Any], wanted: str, is_bad: Callable[[NDArray[Any]], Flags], rows: Flags | None
+) -> None:
+    """Refuse an array with a bad entry in some rows (None: in all), naming the first."""
     begin = 0
     for piece in in_pieces(array):
         bad = is_bad(piece).reshape(len(piece), -1)
@@ -279,9 +267,12 @@ def _find_bad(
             bad &= rows[begin : begin + len(piece), None]
         if bad.any():
             row, column = np.argwhere(bad)[0]
-            return begin + int(row), piece.reshape(len(piece), -1)[row, column]
+            value = piece.reshape(len(piece), -1)[row, column]
+            raise ValueError(
+                f"dataset array `{name}` must hold {wanted}, got {value} in row {begin + row}; correct that row, or "
+                "leave its trajectory out"
+            )
         begin += len(piece)
-    return None
 
 
 def _single(piece: NDArray[Any]) -> NDArray[Any]:
