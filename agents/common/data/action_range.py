@@ -136,12 +136,9 @@ class ActionRange:
         """
         found, begin = Outside(self.low, self.high), 0
         for piece in pieces:
-            end = begin + len(piece)
-            if kept is None or kept[begin:end].all():
-                found.look_at(piece, np.arange(begin, end))
-            else:
-                found.look_at(piece[kept[begin:end]], begin + np.flatnonzero(kept[begin:end]))
-            begin = end
+            rows = np.arange(begin, begin + len(piece))
+            begin += len(piece)
+            found.look_at(*((piece, rows) if kept is None else (piece[kept[rows]], rows[kept[rows]])))
         return found if found.refused or found.clipped else None
 
 

@@ -6,6 +6,7 @@ its noise included, is recorded into a graph and replayed, so that an update is 
 
 from __future__ import annotations
 
+import functools
 import struct
 import textwrap
 import types
@@ -77,22 +78,19 @@ def choose_mode(wish: str, device: torch.device, updates: int) -> Mode:
     return Mode(True, cuda, f"more than {COMPILE_AFTER_UPDATES:,} updates")
 
 
-class Compiled:
-    """Losses that are compiled at their first evaluation.
+def compiled(losses: Evaluate) -> Evaluate:
+    """Return losses that are compiled at their first evaluation.
 
     :param losses: of one model, see :func:`with_own_code`.
+    :return: the same function.
     """
 
-    def __init__(self, losses: Evaluate) -> None:
-        self._losses = losses
-        self._compiled: Evaluate | None = None
+    @functools.cache
+    def compile_once() -> Evaluate:
+        remove_cut_libraries()
+        return torch.compile(losses, dynamic=False, fullgraph=True)
 
-    def __call__(self, batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
-        """Return what the losses return."""
-        if self._compiled is None:
-            remove_cut_libraries()
-            self._compiled = torch.compile(self._losses, dynamic=False, fullgraph=True)
-        return self._compiled(batch, noise)
+    return lambda batch, noise: compile_once()(batch, noise)
 
 
 class Recorder:

@@ -18,11 +18,11 @@ from agents.common.engine.capture import earlier_failure
 from agents.common.engine.precision import float32_products
 from agents.common.engine.strategies import (
     COMPILE_AFTER_UPDATES,
-    Compiled,
     Evaluate,
     Mode,
     Recorder,
     choose_mode,
+    compiled,
     optimiser_told,
     shortened,
     with_own_code,
@@ -91,7 +91,7 @@ class Trainer:
 
     def _use(self, mode: Mode) -> None:
         self.mode = mode
-        self.evaluate = Compiled(self._own_losses) if mode.compiled else self.losses
+        self.evaluate = compiled(self._own_losses) if mode.compiled else self.losses
         self.recorder = Recorder(self) if mode.captured else None
 
     def _compile_in_time(self) -> None:

@@ -120,7 +120,7 @@ def export_onnx(
 
 def _draw(draw: Draw, sizes: Mapping[str, int]) -> Tensor:
     """Return what a draw returns, by functions without a generator, which the converter knows."""
-    shape = [1, *(sizes[axis] for axis in draw.axes)]
+    shape = [1, *({**sizes, **draw.sizes}[axis] for axis in draw.axes)]
     if draw.kind == "normal":
         return torch.randn(shape)
     return torch.rand(shape) if draw.kind == "uniform" else torch.floor(torch.rand(shape) * sizes["K"]) + 1
