@@ -90,7 +90,7 @@ def damage_both(lab: Lab) -> None:
         lab.draw.choice(list(damage.KINDS.values()))(file, lab.draw)
     before = snapshot(logs)
     ended = require(lab.train(name, logs), REFUSED)
-    require_named(ended.err, *(checkpoint.name for checkpoint in checkpoints), "put back", "new folder")
+    require_named(ended.err, *(checkpoint.name for checkpoint in checkpoints), "put back", "train again")
     try:
         require_untouched(logs, before)
     except Broken as error:

@@ -69,6 +69,7 @@ class Watch(TorchFunctionMode):
         super().__init__()
         self.findings: list[Finding] = []
         self._inputs: dict[str, Tensor] = {}
+        self._values: dict[str, tuple[Tensor, int]] = {}
         self.add(inputs)
 
     def add(self, inputs: Mapping[str, Any]) -> None:
@@ -76,7 +77,16 @@ class Watch(TorchFunctionMode):
 
         :param inputs: by name; what is not a tensor is left out.
         """
-        self._inputs |= {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+        tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+        self._inputs |= tensors
+        self._values |= {name: (value.detach().clone(), value._version) for name, value in tensors.items()}
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        for name, (value, version) in self._values.items():
+            tensor = self._inputs[name]
+            if tensor._version == version and not torch.equal(tensor, value):
+                self.findings.append(Finding("pure", f"an update changes `{name}` by its `.data`; make a new tensor"))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, state = kwargs or {}, torch.get_rng_state()

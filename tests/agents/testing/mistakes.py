@@ -38,6 +38,10 @@ MISTAKES = {
         WEIGHT, 'weight = targets["weight"].mul_(batch.valid)', "purity",
         r'`losses`: \w+\.py:\d+ changes `targets\["weight"\]` in place; make a new tensor', False,
     ),
+    "in-place change of `.data`": Mistake(
+        WEIGHT, f'next(nets.critic.parameters()).data.mul_(0.9)\n        {WEIGHT}', "purity",
+        r"an update changes `nets\.critic\S*` by its `\.data`; make a new tensor", False,
+    ),
     "item": Mistake(
         WEIGHT, f"{WEIGHT} / batch.valid.mean().item()", "device",
         r"`losses`: \w+\.py:\d+ waits for the device \(`\.item\(\)`.*\); stay with tensors", False,
