@@ -41,7 +41,7 @@ setting() {
 export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$(setting index-url)}"
 export UV_INDEX="${UV_INDEX:-$(setting extra-index-url)}"
 export UV_FIND_LINKS="${UV_FIND_LINKS:-$(setting find-links | tr -s ' ' ',')}"
-export UV_INDEX_STRATEGY=unsafe-best-match UV_SYSTEM_CERTS=1 # as pip does; hashes say which files may be taken
+export UV_COMPILE_BYTECODE=1 UV_INDEX_STRATEGY=unsafe-best-match UV_SYSTEM_CERTS=1 # as pip does; hashes say what may be taken
 pip install --require-hashes --no-deps --only-binary :all: -r requirements/build.lock
 for name in "torch-$build" dev; do
     set -- install --quiet --require-hashes --no-deps --no-build-isolation --only-binary :all: --no-binary rliable \

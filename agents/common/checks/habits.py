@@ -82,7 +82,7 @@ class Watch(TorchFunctionMode):
         self._values |= {name: (value.detach().clone(), value._version) for name, value in tensors.items()}
 
     def __exit__(self, *exception: Any) -> None:
-        super().__exit__(*exception)
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
         for name, (value, version) in self._values.items():
             tensor = self._inputs[name]
             if tensor._version == version and not torch.equal(tensor, value):
