@@ -46,8 +46,8 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
         while "env" in vars(innermost):
             innermost = vars(innermost)["env"]
         try:
-            owners = dict(_owners("env", self.env))
-            state = {path: _state_of(path, owner, innermost) for path, owner in owners.items()}
+            owners = _owners("env", self.env)
+            state = {path: _state_of(path, owner, kinds, innermost) for path, owner, kinds in owners}
             encoded: dict[str, Any] = plain.encode(state, _is_data, "env")
         except (NotRestorableError, plain.NotPlainError) as error:
             self.obstacle = str(error)
@@ -117,11 +117,13 @@ def _find_classes(value: Any, found: dict[str, type], seen: set[int]) -> None:
         _find_classes(child, found, seen)
 
 
-def _owners(path: str, owner: Any) -> Iterator[tuple[str, Any]]:
-    """Go through the wrappers, the environment, and the parts of theirs that hold physics."""
-    yield path, owner
-    for name, value in vars(owner).items():
-        if name == "env" or (_kind(f"{path}.{name}", value) == "part" and hasattr(value, "__dict__")):
+def _owners(path: str, owner: Any) -> Iterator[tuple[str, Any, dict[str, str]]]:
+    """Give the wrappers, the environment, and the parts of theirs that hold physics, with the kinds of their attributes."""
+    kinds = {name: _kind(f"{path}.{name}", value) for name, value in vars(owner).items()}
+    yield path, owner, kinds
+    for name, kind in kinds.items():
+        value = vars(owner)[name]
+        if name == "env" or (kind == "part" and hasattr(value, "__dict__")):
             yield from _owners(f"{path}.{name}", value)
 
 
@@ -142,13 +144,13 @@ def _kind(path: str, value: Any) -> str:
     return "plain"
 
 
-def _state_of(path: str, owner: Any, innermost: Any) -> dict[str, dict[str, Any]]:
+def _state_of(path: str, owner: Any, kinds: Mapping[str, str], innermost: Any) -> dict[str, dict[str, Any]]:
     """Return what is saved of one owner's attributes."""
     saved: dict[str, dict[str, Any]] = {"plain": {}, "spaces": {}, "models": {}, "data": {}}
     for name, value in vars(owner).items():
         if isinstance(value, gymnasium.Env) and name != "env" and value.unwrapped is not innermost:
             raise NotRestorableError(f"`{path}.{name}` is a second environment")
-        kind = _kind(f"{path}.{name}", value)
+        kind = kinds[name]
         if kind == "plain":
             saved["plain"][name] = value
         elif kind == "space":

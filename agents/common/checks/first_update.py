@@ -48,13 +48,19 @@ class AgentError(ValueError):
     """A hook of an algorithm does not keep its contract; the message names the hook and says what it should return."""
 
 
-def check_first_update(method: Method, *spaces: Any, **policy: Any) -> None:
+def check_first_update(
+    method: Method,
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    policy_class: type[FlowPolicy] = FlowPolicy,
+    **policy_kwargs: Any,
+) -> None:
     """Try an algorithm's hooks as an update and a plan will use them; the arguments are those of :func:`examine`.
 
     An :class:`AgentError` says which hook is missing, fails, or returns another type, name or shape than promised; a
     warning tells each bad habit. The method remembers that it was tried.
     """
-    for finding in examine(method, *spaces, **policy):
+    for finding in examine(method, observation_space, action_space, policy_class, **policy_kwargs):
         warnings.warn(f"{type(method).__name__}: {finding.text}", stacklevel=3)
     method.is_tried = True
 

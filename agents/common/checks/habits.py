@@ -68,8 +68,7 @@ class Watch(TorchFunctionMode):
     def __init__(self, inputs: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.findings: list[Finding] = []
-        self._inputs: dict[str, Tensor] = {}
-        self._values: dict[str, tuple[Tensor, int]] = {}
+        self._inputs: dict[str, tuple[Tensor, Tensor, int]] = {}  # the tensor; its values and version when it was added
         self.add(inputs)
 
     def add(self, inputs: Mapping[str, Any]) -> None:
@@ -78,19 +77,17 @@ class Watch(TorchFunctionMode):
         :param inputs: by name; what is not a tensor is left out.
         """
         tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
-        self._inputs |= tensors
-        self._values |= {name: (value.detach().clone(), value._version) for name, value in tensors.items()}
+        self._inputs |= {name: (value, value.detach().clone(), value._version) for name, value in tensors.items()}
 
     def __exit__(self, *exception: Any) -> None:
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
-        for name, (value, version) in self._values.items():
-            tensor = self._inputs[name]
+        for name, (tensor, value, version) in self._inputs.items():
             if tensor._version == version and not torch.equal(tensor, value):
                 self.findings.append(Finding("pure", f"an update changes `{name}` by its `.data`; make a new tensor"))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, state = kwargs or {}, torch.get_rng_state()
-        versions = {name: tensor._version for name, tensor in self._inputs.items()}
+        versions = {name: tensor._version for name, (tensor, *_) in self._inputs.items()}
         found = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         if name in WAITING or (name == "__getitem__" and _has_mask(args[1])):
@@ -100,7 +97,7 @@ class Watch(TorchFunctionMode):
             )
         if kwargs.get("generator") is not None or not torch.equal(state, torch.get_rng_state()):
             self._note("noise", "draws random numbers of its own; declare the draw in `noise` and take it from there")
-        written = [name for name, version in versions.items() if self._inputs[name]._version != version]
+        written = [name for name, version in versions.items() if self._inputs[name][0]._version != version]
         if written:  # views of one tensor change together: the first is the original
             self._note("pure", f"changes `{written[0]}` in place; make a new tensor (`x = x + 1`, not `x += 1`)")
         return found

@@ -138,7 +138,9 @@ class ActionRange:
         for piece in pieces:
             rows = np.arange(begin, begin + len(piece))
             begin += len(piece)
-            found.look_at(*((piece, rows) if kept is None else (piece[kept[rows]], rows[kept[rows]])))
+            if kept is not None:
+                piece, rows = piece[kept[rows]], rows[kept[rows]]
+            found.look_at(piece, rows)
         return found if found.refused or found.clipped else None
 
 
