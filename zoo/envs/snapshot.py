@@ -46,8 +46,7 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
         while "env" in vars(innermost):
             innermost = vars(innermost)["env"]
         try:
-            owners = _owners("env", self.env)
-            state = {path: _state_of(path, owner, kinds, innermost) for path, owner, kinds in owners}
+            state = {path: _state_of(path, *found, innermost) for path, *found in _owners("env", self.env)}
             encoded: dict[str, Any] = plain.encode(state, _is_data, "env")
         except (NotRestorableError, plain.NotPlainError) as error:
             self.obstacle = str(error)
@@ -150,8 +149,7 @@ def _state_of(path: str, owner: Any, kinds: Mapping[str, str], innermost: Any) -
     for name, value in vars(owner).items():
         if isinstance(value, gymnasium.Env) and name != "env" and value.unwrapped is not innermost:
             raise NotRestorableError(f"`{path}.{name}` is a second environment")
-        kind = kinds[name]
-        if kind == "plain":
+        if (kind := kinds[name]) == "plain":
             saved["plain"][name] = value
         elif kind == "space":
             saved["spaces"][name] = dict(vars(value))
