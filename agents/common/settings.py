@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import NoneType, UnionType
 from typing import (
     Any,
@@ -30,6 +31,7 @@ Check = Callable[[str, Any], Any]
 BOUNDS = ("above", "at_least", "at_most", "below")
 
 
+@dataclass(eq=False)
 class Setting:
     """What is known of one setting.
 
@@ -43,27 +45,19 @@ class Setting:
     :param bounds: ``above``, ``at_least``, ``at_most``, ``below``: where they are given, what a number must keep to.
     """
 
-    name: str
-    type: Any
+    default: Any
+    doc: str = ""
+    reference: str = ""
+    fixed: str = ""
+    check: Check | None = None
+    kw_only: bool = True
+    search: Search | None = None
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    name: str = field(init=False)
+    type: Any = field(init=False)
     """Resolved annotation."""
-    annotation: str
+    annotation: str = field(init=False)
     """Annotation as it is written."""
-
-    def __init__(
-        self,
-        default: Any,
-        *,
-        doc: str = "",
-        reference: str = "",
-        fixed: str = "",
-        check: Check | None = None,
-        kw_only: bool = True,
-        search: Search | None = None,
-        **bounds: float,
-    ) -> None:
-        self.default, self.doc, self.reference = default, doc, reference
-        self.fixed, self.check, self.kw_only = fixed, check, kw_only
-        self.search, self.bounds = search, bounds
 
     def inherit(self, other: Setting) -> None:
         """Take everything but the default from the declaration that this one changes the default of.
@@ -133,10 +127,8 @@ def setting(
     :return: the declaration; type checkers see the default.
     """
     assert set(bounds) <= set(BOUNDS), bounds
-    found = Setting(
-        default, doc=doc, reference=reference, fixed=fixed, check=check, kw_only=kw_only, search=search, **bounds
-    )
-    return found  # type: ignore[return-value]
+    found: Any = Setting(default, doc, reference, fixed, check, kw_only, search, bounds)
+    return found
 
 
 def required(*, alias: str, kw_only: bool = False) -> Any:

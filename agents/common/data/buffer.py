@@ -16,7 +16,7 @@ from torch import Tensor
 from agents.common.batch import Batch, Sampler, draw_by_priority, importance_weights, renew, returns_of_rows
 from agents.common.data.action_range import ActionRange
 from agents.common.data.shards import Shard, Shards
-from agents.common.data.storage import Placement
+from agents.common.data.storage import Placement, sent
 from agents.common.data.transitions import RING_TENSORS, TransitionStore
 from agents.common.files import DamagedFile, plain
 from agents.common.files.bounded import read_npz
@@ -68,8 +68,9 @@ class SequenceReplayBuffer(TransitionStore):
     :param sparse: whether online rewards become -1 where they are not zero.
     :param balanced: whether half of every batch is drawn from the dataset and half from online transitions. The dataset
         is then kept apart: no sequence runs from one into the other.
-    :param storage: where the data live: ``"device"``, ``"host"`` (the next batch is then prepared while the current one
-        is used), or ``"auto"``: on the device if they fit, decided whenever a dataset is loaded.
+    :param storage: where the data live: ``"device"``, ``"host"``, or ``"auto"``: on the device if they fit, decided
+        whenever a dataset is loaded.
+        whenever a dataset is loaded.
     :param frame_stack: k, the frames of which an observation of images is a stack, as `agents.FrameStack` makes it.
         Each is stored once; a dataset has single frames.
     """
@@ -312,11 +313,8 @@ class SequenceReplayBuffer(TransitionStore):
         :return: the batch on the training device, leading axes (S, B).
         :raises ValueError: if there are fewer than H transitions.
         """
-        on_device = self.placement.on_device
-        if not on_device and env is None and self.sampler is None:  # else each update decides what is drawn next
-            return self._prefetcher.batch(self._draw_batch, batch_size, generator)
         batch = self._draw_batch(batch_size, generator, env)
-        return batch if on_device else batch.map(lambda value: value.to(self.device))
+        return batch if self.placement.on_device else batch.map(lambda value: sent(value, self.device))
 
     def _draw_batch(self, size: int, generator: torch.Generator | None, env: VecNormalize | None = None) -> Batch:
         more: dict[str, Tensor] = {}

@@ -1,19 +1,13 @@
-"""Where a replay buffer's data live: on the training device while they fit, else in host memory.
-
-From there the next batch is prepared in the background while the current one is used.
-"""
+"""Where a replay buffer's data live: on the training device while they fit, else in host memory."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from agents.common.batch import Batch
 from agents.common.files.memory import available_memory
 from agents.common.validation import one_of
 
@@ -40,12 +34,11 @@ def place(storage: str, device: torch.device, needed: int) -> Placement:
     """Decide where data of ``needed`` bytes live when ``device`` trains; ``storage`` is one of `STORAGES`.
 
     On a GPU, ``"auto"`` leaves 2 GiB or a tenth of its memory free, whichever is more, and ``"device"`` is refused if
-    the data do not fit. On a CPU ``"auto"`` is ``"device"``, and ``"host"`` still prepares batches in the background.
-    A warning tells where host memory does not suffice.
+    the data do not fit. On a CPU ``"auto"`` is ``"device"``. A warning tells where host memory does not suffice.
     """
     one_of("storage", storage, STORAGES)
     size = f"replay buffer: {_show(needed)}"
-    on_host = Placement(False, torch.device("cpu"), f"{size} in host memory, the next batch prepared in the background")
+    on_host = Placement(False, torch.device("cpu"), f"{size} in host memory")
     on_device = Placement(True, device, f"{size} on {device}")
     if storage == "host" or device.type != "cuda":
         _warn_if_too_large(needed)
@@ -83,62 +76,12 @@ def device_memory(device: torch.device) -> tuple[int, int]:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
 
 
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Copy values from host memory to a device; to a GPU page-locked, so that nothing waits for what it does."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
 def _show(size: int) -> str:
     return f"{size / GIB:.2f} GiB"
-
-
-Draw = Callable[[int, torch.Generator], Batch]
-Prepared = tuple[Batch, Tensor]
-"""A batch in host memory, and the generator's state after it."""
-
-
-class Prefetcher:
-    """Hands out batches from host memory, and prepares the next one ahead of time where it can be foreseen.
-
-    The next batch is drawn from a copy of the generator, and used only if the generator has not moved and
-    :meth:`discard` was not called in the meantime. So batches and random streams are the same as without it, and a
-    checkpoint need not know about it.
-
-    :param device: where batches go.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="next-batch")  # starts with the first batch
-        self._next: Future[Prepared] | None = None
-        self._last: tuple[int, Tensor] | None = None  # size of the last batch, and the generator's state after it
-
-    def batch(self, draw: Draw, size: int, generator: torch.Generator | None = None) -> Batch:
-        """Return the next batch.
-
-        :param draw: makes a batch on the CPU from a size and a generator; the same at each call.
-        :param size: B.
-        :param generator: on the CPU; None uses PyTorch's global one.
-        :return: the batch, on the device.
-        """
-        generator = torch.default_generator if generator is None else generator
-        last = self._last
-        undisturbed = last is not None and last[0] == size and torch.equal(last[1], generator.get_state())
-        if self._next is not None and undisturbed:
-            batch, state = self._next.result()
-            generator.set_state(state)
-        else:
-            self.discard()
-            batch, state = self._prepare(draw, size, generator)
-        self._last, self._next = (size, state), None
-        if undisturbed:  # where other draws or new data come between batches, guessing ahead would be wasted
-            self._next = self._thread.submit(self._prepare, draw, size, generator.clone_state())
-        return batch.map(lambda value: value.to(self.device, non_blocking=True))
-
-    def discard(self) -> None:
-        """Forget what was prepared; call it before the data change."""
-        if self._next is not None and not self._next.cancel():
-            self._next.exception()  # it reads the data: wait for its end
-        self._next = self._last = None
-
-    def _prepare(self, draw: Draw, size: int, generator: torch.Generator) -> Prepared:
-        """Make a batch, page-locked if it is to be copied to a CUDA GPU, so that nothing waits for the copy."""
-        batch = draw(size, generator)
-        if self.device.type == "cuda":
-            batch = batch.map(Tensor.pin_memory)
-        return batch, generator.get_state()

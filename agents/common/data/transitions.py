@@ -26,7 +26,7 @@ from agents.common.batch import Sampler
 from agents.common.data.action_range import ActionRange
 from agents.common.data.arrays import ArraySource, Transitions, prepare, rows_of
 from agents.common.data.shards import ShardLoader, Shards
-from agents.common.data.storage import Prefetcher, place
+from agents.common.data.storage import place, sent
 from agents.common.frames import frame_space
 from agents.common.observations import ObservationLayout
 
@@ -97,7 +97,6 @@ class TransitionStore(NStepReplayBuffer):
         self.gamma, self.action_chunking, self.replicas, self.balanced = gamma, action_chunking, replicas, balanced
         self.sparse, self.storage = sparse, storage
         self.loader: ShardLoader | None = None  # of a dataset of several parts
-        self._prefetcher = Prefetcher(self.device)
         self._allocate(0, 0)
 
     def _make_layouts(self) -> None:
@@ -106,7 +105,6 @@ class TransitionStore(NStepReplayBuffer):
 
     def _allocate(self, dataset_rows: int, dataset_extra: int) -> None:
         """Make empty storage: dataset rows, one ring per environment, then the tail of extra observations."""
-        self._prefetcher.discard()
         self.dataset_size = self._rings_begin = dataset_rows
         self.capacity = dataset_rows + self.n_envs * self.buffer_size
         tail = dataset_extra + 2 * self.n_envs
@@ -200,7 +198,6 @@ class TransitionStore(NStepReplayBuffer):
         loader = self.loader
         if loader is None or loader.shards.turn(updates) == loader.active:
             return
-        self._prefetcher.discard()
         rows = loader.load(loader.shards.turn(updates))
         final = rows.pop("final_observations")
         for name, values in rows.items():
@@ -244,7 +241,6 @@ class TransitionStore(NStepReplayBuffer):
             if (rewards > 0).any():
                 raise ValueError(f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off")
             rewards = -(rewards != 0).astype(np.float32)
-        self._prefetcher.discard()
         writes = Writes(dict)
         for e in range(self.n_envs):
             row = self._rings_begin + e * self.buffer_size + self.pos
@@ -322,13 +318,7 @@ class TransitionStore(NStepReplayBuffer):
         for name, values in writes.items():
             target: Tensor = getattr(self, name)
             rows, new = torch.tensor(list(values)), torch.from_numpy(np.asarray(list(values.values())))
-            target[self._sent(rows)] = self._sent(new.to(target.dtype))
-
-    def _sent(self, values: Tensor) -> Tensor:
-        """Copy values to the data's device; from page-locked memory, so that nothing is waited for."""
-        if self._place.type != "cuda":
-            return values.to(self._place)
-        return values.pin_memory().to(self._place, non_blocking=True)
+            target[sent(rows, self._place)] = sent(new.to(target.dtype), self._place)
 
     def _mirror(self) -> None:
         """Note on the host what adding a transition asks for; reading it from a device would wait for the device."""
@@ -348,7 +338,6 @@ class TransitionStore(NStepReplayBuffer):
 
     def end_episodes(self) -> None:
         """End the running trajectories here without changing their masks, because the environments start again."""
-        self._prefetcher.discard()
         writes = Writes(dict)
         for env in range(self.n_envs):
             last = self._running(env)
@@ -358,27 +347,23 @@ class TransitionStore(NStepReplayBuffer):
 
     def to(self, device: torch.device | str) -> None:
         """Move to another training device; an unavailable one stands for the CPU, as in SB3."""
-        self._prefetcher.discard()
-        self.device = get_device(device)
-        if self._prefetcher.device == self.device and self._place.type == self.placement.device.type:
+        before, self.device = self.device, get_device(device)
+        if before == self.device and self._place.type == self.placement.device.type:
             return
         tensors = {name: getattr(self, name) for name in RING_TENSORS}
         self.placement = place(self.storage, self.device, sum(tensor.nbytes for tensor in tensors.values()))
         for name, tensor in tensors.items():
             setattr(self, name, tensor.to(self.placement.device))
-        self._prefetcher = Prefetcher(self.device)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle tensors from the CPU, so that a buffer can be read on a machine without this device."""
         loader = None if self.loader is None else (self.loader.shards, self.loader.active)
-        threads = {"_prefetcher": None, "loader": loader}
-        state = {**vars(self), **{name: getattr(self, name).cpu() for name in RING_TENSORS}, **threads}
+        state = {**vars(self), **{name: getattr(self, name).cpu() for name in RING_TENSORS}, "loader": loader}
         return {name: value for name, value in state.items() if name not in DERIVED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._make_layouts()
-        self._prefetcher = Prefetcher(self.device)
         if self.loader is not None:
             shards, active = state["loader"]
             self.loader = ShardLoader(shards, self.capacity)
@@ -396,7 +381,6 @@ class TransitionStore(NStepReplayBuffer):
 
     def restore_online_state(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`online_state` returned in a buffer of the same sizes and with the same dataset."""
-        self._prefetcher.discard()
         for name in RING_TENSORS:
             rows = state["rings"][name]
             self._rings(name)[:, : rows.shape[1]] = rows.to(self._place)

@@ -111,7 +111,7 @@ def record(
             graph.register_generator_state(generator)
         cause: BaseException | None = None
         try:
-            # other threads may page-lock the next batch meanwhile; `graph`'s default stream is on the first device used
+            # other threads may use the device meanwhile; `graph`'s default stream is on the first device used
             with torch.cuda.graph(
                 graph, pool=pool, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"
             ):

@@ -161,7 +161,6 @@ class Trainer:
         :return: the batch, observations as the networks see them.
         """
         buffer = self.model.replay_buffer
-        # in host memory nothing else is drawn from its generator, so that the next batch can be prepared
         generator = self.generator if buffer.placement.on_device else self.host_generator
         batch: Batch = buffer.sample(batch_size, self.model._vec_normalize_env, generator)
         if self.method.observation_scale is None:

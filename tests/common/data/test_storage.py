@@ -1,4 +1,4 @@
-"""Batches from host memory: the same ones, and the next is ready in time."""
+"""Where data live, and batches from host memory: the same ones."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from agents.common.batch import Batch
 from agents.common.data import storage
 from agents.common.data.buffer import SequenceReplayBuffer
-from agents.common.data.storage import GIB, Prefetcher, place
+from agents.common.data.storage import GIB, place
 from tests.common.data.test_buffer import Recorder, assert_same_batches, loaded_buffer
 from tests.common.toys import tiny_model, toy_dataset
-
-CPU = torch.device("cpu")
 
 
 def pair(**settings: Any) -> tuple[SequenceReplayBuffer, SequenceReplayBuffer]:
@@ -36,30 +33,6 @@ def test_batches_are_the_same_as_on_the_device_also_while_transitions_are_added(
         for recorder in recorders if step > 5 and step % 3 == 0 else []:
             recorder.add({0: "truncated"} if step % 4 == 3 else None)
         assert_same_batches(device.sample(9, generator=first), host.sample(9, generator=second))
-
-
-def test_a_batch_that_was_prepared_and_not_used_moves_no_generator() -> None:
-    _, host = pair()
-    used, expected = seeded()
-    for _ in range(4):
-        host.sample(9, generator=used)
-        host.draw_rows((1, 9), expected)
-        assert torch.equal(used.get_state(), expected.get_state())
-
-
-def test_a_failure_in_the_background_is_not_lost() -> None:
-    source, generator, calls = Prefetcher(CPU), torch.Generator(), []
-
-    def failing(size: int, drawn_from: torch.Generator) -> Batch:
-        calls.append(size)
-        if len(calls) == 3:
-            raise RuntimeError("the disk is gone")
-        return Batch(*[torch.rand(1, size, generator=drawn_from)] * 7)
-
-    source.batch(failing, 4, generator)
-    source.batch(failing, 4, generator)
-    with pytest.raises(RuntimeError, match="the disk is gone"):
-        source.batch(failing, 4, generator)
 
 
 def test_models_draw_batches_in_host_memory_from_a_generator_of_their_own() -> None:
