@@ -134,6 +134,19 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
     return DONE
 
 
+def as_program(
+    make_parser: Callable[[], Parser], body: Callable[[argparse.Namespace], dict[str, Any] | None]
+) -> Callable[..., int]:
+    """Return the ``main`` of a program, whose body may leave an exit code of its own in its arguments."""
+
+    def main(arguments: Sequence[str] | None = None) -> int:
+        """Run the program on the words after its name, by default those of the command line; return its exit code."""
+        args = make_parser().parse_args(arguments)
+        return run_program(lambda: body(args), args.verbose) or int(getattr(args, "exit_code", DONE))
+
+    return main
+
+
 def _show_failure(error: Exception, verbose: int) -> None:
     """Say what went wrong unexpectedly, and where: in a run's log always, on the terminal on demand."""
     trace = "".join(traceback.format_exception(error)).rstrip()

@@ -5,23 +5,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import run_program
+from zoo.cli import as_program
 from zoo.envs.rendering import prepare_pictures
 from zoo.models.arguments import TRUST
 from zoo.terminal.arguments import AMOUNT, COUNT, REAL, SEED, Parser, a_path, add_verbose, two_numbers
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    args = make_parser().parse_args(arguments)
-    return run_program(lambda: _run(args), args.verbose) or int(getattr(args, "exit_code", 0))
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
@@ -117,6 +110,8 @@ def _add_reading(command: Parser) -> None:
         "--done", choices=("terminated", "truncated"), help="how episodes end where the dataset does not say"
     )
 
+
+main = as_program(make_parser, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

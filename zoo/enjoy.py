@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import run_program, signals_deferred
+from zoo.cli import as_program, signals_deferred
 from zoo.envs.rendering import PLATFORMS, WHAT_TO_INSTALL, choose_platform, prepare_pictures, why_no_window
 from zoo.errors import UsageError
 from zoo.models.arguments import add_agent, add_machine, check_agent
@@ -33,12 +32,6 @@ Where there is a screen, a window shows it, until Esc, q or its last episode; --
 EGL, OSMesa or a screen: the program takes what works, and says what. Mazes are drawn as maps where nothing works."""
 DEFAULT_EPISODES = 5
 MOST_TILES = 64
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    args = make_parser().parse_args(arguments)
-    return run_program(lambda: _run(args), args.verbose)
 
 
 def make_parser() -> Parser:
@@ -161,6 +154,8 @@ def _show(args: argparse.Namespace, agent: Agent, platform: str | None) -> Episo
     finally:
         film.close()
 
+
+main = as_program(make_parser, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import run_program, signals_deferred
+from zoo.cli import as_program, signals_deferred
 from zoo.envs.rendering import prepare_pictures
 from zoo.errors import FAILED, UsageError
 from zoo.models.arguments import add_agent, add_machine, check_agent
@@ -30,12 +29,6 @@ evaluations. Print its success (or return) with a 95% interval over the episodes
 
 A score that somebody states, with --interval or in the file of a trained agent, is called reproduced only if the score
 found here lies in the stated interval. Otherwise the exit code is 1."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    args = make_parser().parse_args(arguments)
-    return run_program(lambda: _run(args), args.verbose) or int(getattr(args, "exit_code", 0))
 
 
 def make_parser() -> Parser:
@@ -105,6 +98,8 @@ def _compare(args: argparse.Namespace, agent: Agent, score: Score, differs: bool
     log.info("stated: %s; %s", stated, verdict)
     return {"stated": [low, high], "reproduced": reproduced}
 
+
+main = as_program(make_parser, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

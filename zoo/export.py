@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import run_program, signals_deferred
+from zoo.cli import as_program, signals_deferred
 from zoo.errors import UsageError
 from zoo.models.arguments import add_agent, add_machine, check_agent
 from zoo.terminal.arguments import SEED, Parser, a_path
@@ -22,12 +21,6 @@ from zoo.terminal.messages import log
 
 PURPOSE = """Write a policy as an ONNX file. Its inputs are observations and noise, its output is a chunk of actions in
 the environment's units. The file's actions are compared with PyTorch's before it is written."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    args = make_parser().parse_args(arguments)
-    return run_program(lambda: _run(args), args.verbose)
 
 
 def make_parser() -> Parser:
@@ -65,6 +58,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     log.info("%s: %d kB, differs from PyTorch by at most %.1e of the action range", args.output, size // 1000, error)
     return {"file": str(args.output), "algo": agent.algo, "env": agent.env, "bytes": size, "largest_error": error}
 
+
+main = as_program(make_parser, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +15,12 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.validation import number
-from zoo.cli import run_program
+from zoo.cli import as_program
 from zoo.errors import UsageError
 from zoo.terminal.arguments import Parser, a_path, add_reference_scores, add_verbose
 
 if TYPE_CHECKING:
     from zoo.runs.read import RunTables
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    args = make_parser().parse_args(arguments)
-    return run_program(lambda: _run(args), args.verbose)
 
 
 def make_parser() -> Parser:
@@ -98,6 +91,8 @@ def _read(args: argparse.Namespace) -> RunTables:
 
     return read_runs(args.paths, args.merge_protocols)
 
+
+main = as_program(make_parser, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

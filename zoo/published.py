@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import run_program
+from zoo.cli import as_program
 from zoo.terminal.arguments import Parser, add_verbose
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    args = make_parser().parse_args(arguments)
-    return run_program(lambda: args.command(args), args.verbose)
 
 
 def make_parser() -> Parser:
@@ -50,6 +43,8 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
         result.append(entry)
     return {"sets": result}
 
+
+main = as_program(make_parser, lambda args: args.command(args))
 
 if __name__ == "__main__":
     sys.exit(main())

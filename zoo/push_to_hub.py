@@ -9,14 +9,13 @@ import argparse
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import run_program, signals_deferred
+from zoo.cli import as_program, signals_deferred
 from zoo.errors import UsageError
 from zoo.models.arguments import add_agent, add_machine, check_agent
 from zoo.terminal.arguments import COUNT, Parser, a_path
@@ -29,12 +28,6 @@ if TYPE_CHECKING:
 PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings, learning curve and a model
 card. The policy is played under its run's protocol first, for the score on the card. `--from-hub` of zoo enjoy,
 evaluate and export plays what is uploaded."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    args = make_parser().parse_args(arguments)
-    return run_program(lambda: _run(args), args.verbose)
 
 
 def make_parser() -> Parser:
@@ -101,6 +94,8 @@ def _write(args: argparse.Namespace, agent: Agent, repo: str, folder: Path) -> S
     (folder / CARD).write_text(model_card(agent, origin, score, repo, chosen=chosen, **how), encoding="utf-8")
     return score
 
+
+main = as_program(make_parser, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,26 +7,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import run_program
+from zoo.cli import as_program
 from zoo.errors import UsageError
 from zoo.terminal.arguments import Parser, a_path, add_verbose
 from zoo.terminal.messages import log
 
 PURPOSE = """Write a submission to the registry from the finished runs of one method: what it scored in every run, its
 settings and commands, and what you say about it. Everything is checked first, as `zoo verify` does."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    args = make_parser().parse_args(arguments)
-    return run_program(lambda: _run(args), args.verbose)
 
 
 def make_parser() -> Parser:
@@ -58,6 +51,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     log.info("wrote %s; add it to a pull request", folder)
     return {"submission": str(folder)}
 
+
+main = as_program(make_parser, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import run_program, signals_deferred
+from zoo.cli import as_program, signals_deferred
 from zoo.envs.rendering import prepare_pictures
 from zoo.errors import UsageError
 from zoo.packages import require_optuna
 from zoo.training.arguments import make_parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    args = make_parser().parse_args(arguments)
-    return run_program(lambda: _train(args), args.verbose)
 
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
@@ -45,6 +38,8 @@ def _read_trial(args: argparse.Namespace) -> dict[str, Any] | None:
 
     return read_trial(args.study, args.trial_id, args.log_folder, args.algo)
 
+
+main = as_program(make_parser, _train)
 
 if __name__ == "__main__":
     sys.exit(main())

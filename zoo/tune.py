@@ -8,25 +8,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import prepare_process, run_program, signals_deferred
+from zoo.cli import as_program, prepare_process, signals_deferred
 from zoo.envs.rendering import prepare_pictures
 from zoo.packages import require_optuna
 from zoo.terminal.arguments import AMOUNT, COUNT, ZERO_OR_MORE, Parser
 from zoo.training import arguments as training
 from zoo.tuning import TUNING_SEED
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    args = make_parser().parse_args(arguments)
-    return run_program(lambda: _tune(args), args.verbose)
 
 
 def _tune(args: argparse.Namespace) -> dict[str, Any]:
@@ -89,6 +82,8 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
         help="journal file of the study (default: LOG-FOLDER/studies/NAME/journal.log)",
     )
 
+
+main = as_program(make_parser, _tune)
 
 if __name__ == "__main__":
     sys.exit(main())

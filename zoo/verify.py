@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import run_program
+from zoo.cli import as_program
 from zoo.errors import FAILED, UsageError
 from zoo.terminal.arguments import COUNT, SEED, Parser, a_path, add_verbose
 from zoo.terminal.messages import log
@@ -23,12 +22,6 @@ from zoo.terminal.messages import log
 PURPOSE = """Check submissions to the registry: their format, seeds, counts, protocol and statistics. Nothing of them is
 run. --replay and --retrain are for maintainers: they play the policies or train runs again, and keep what came of it
 beside the scores. The exit code is 1 if a check fails."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    args = make_parser().parse_args(arguments)
-    return run_program(lambda: _run(args), args.verbose) or int(getattr(args, "exit_code", 0))
 
 
 def make_parser() -> Parser:
@@ -91,6 +84,8 @@ def _score_again(args: argparse.Namespace, found: Any, folder: Path) -> dict[str
     record(check, checks_file(found, folder))
     return {"holds": check["holds"], "level": check["level"] if check["holds"] else found.level, "runs": check["runs"]}
 
+
+main = as_program(make_parser, _run)
 
 if __name__ == "__main__":
     sys.exit(main())
