@@ -63,9 +63,8 @@ def test_points_are_those_of_the_direct_formulas(scores: Scores) -> None:
 @given(success_rates(least_runs=2), st.floats(0.1, 100), st.floats(-50, 50))
 def test_returns_in_another_unit_have_aggregates_in_that_unit(scores: Scores, scale: float, shift: float) -> None:
     moved = {task: scale * runs + shift for task, runs in scores.items()}
-    for found, wanted in zip(
-        statistics.mean_and_iqm(moved, REPS, BOTH), statistics.mean_and_iqm(scores, REPS, BOTH), strict=True
-    ):
+    for curve_of in (lambda x: statistics.mean(x, BOTH), lambda x: statistics.interquartile_mean(x, REPS, BOTH)):
+        found, wanted = curve_of(moved), curve_of(scores)
         assert found.points == pytest.approx(scale * wanted.points + shift, rel=1e-6, abs=1e-4)
         assert found.bounds == pytest.approx(scale * wanted.bounds + shift, rel=1e-6, abs=1e-4)
 

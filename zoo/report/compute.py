@@ -27,8 +27,6 @@ from zoo.runs.history import PHASES
 from zoo.runs.read import split_environment
 from zoo.runs.scores import KINDS, SUCCESS, Kind
 
-Played = Mapping[str, statistics.Episodes]
-"""Method -> the episodes behind its success rates."""
 Means = dict[str, tuple[float, int]]
 """Task or domain -> its published mean and number of seeds."""
 CURVE_REPS = 2_000
@@ -111,18 +109,17 @@ def _compare_phase(
     :param curve_tasks: what learning curves are over; None for no curves and profiles.
     :param passing: tasks that the learning curves of their domain leave out.
     """
-    scores = final_scores(runs)
-    episodes = episodes_of(runs) if kind is SUCCESS else None
-    single = _SingleRuns(scores, episodes, methods, kind, reps)
-    published = _published_means(means)
-    coverage = {method: sorted(tasks) for method, tasks in scores.items()}
+    single, published = final_scores(runs), _published_means(means)
+    found = _Scores(single, published, episodes_of(runs) if kind is SUCCESS else None, methods, kind, reps)
+    coverage = {method: sorted(tasks) for method, tasks in single.items()}
     coverage |= _tasks_of_means(published, set().union(*coverage.values()))
     strays = _find_strays(coverage, set(runs.loc[runs["source"] == OWN, "method"]))
-    kept = {method: found for method, found in coverage.items() if method not in strays}
+    kept = {method: tasks for method, tasks in coverage.items() if method not in strays}
     tasks, left_out = _common_tasks(kept)
-    common = {method: single.on(method, tasks) for method in scores if tasks and method not in strays}
+    common = {method: found.on(method, tasks) for method in single if tasks and method not in strays}
     averaged = common if _can_average(tasks, kind) else {}
     domain_tasks = _domain_tasks(runs, means, kind)
+    suites = {m.suite: suite_tasks(m.suite) for m in methods.values() if m.suite} if kind is SUCCESS else {}
     thresholds = _thresholds(runs, averaged, kind)
     curve_reps = min(reps, CURVE_REPS)
 
@@ -136,80 +133,65 @@ def _compare_phase(
         tasks=tasks,
         left_out=left_out,
         strays=strays,
-        aggregates=single.aggregates(averaged, tasks) | _cells_of_means(published, tasks),
-        improvements=_all_pairs(common, kind, reps, episodes, with_difference=bool(averaged)),
-        domains=_domains(single, published, domain_tasks) if kind is SUCCESS else {},
+        aggregates=found.cells(tasks, kind.metrics, strays) if _can_average(tasks, kind) else {},
+        improvements=_all_pairs(common, kind, reps, found.episodes, with_difference=bool(averaged)),
+        domains={name: found.cells(inside, ("mean", "iqm")) for name, inside in domain_tasks.items()}
+        if kind is SUCCESS
+        else {},
         domain_tasks=domain_tasks,
-        per_task=_per_task(single, published),
+        per_task={
+            task: cells for task in sorted(set().union(*coverage.values())) if (cells := found.cells([task], ("mean",)))
+        },
         thresholds=thresholds,
         profiles={} if curve_tasks is None else in_parallel(profile, averaged),
         curves=learning_curves(runs, curve_tasks or (), kind, curve_reps) if _can_average(curve_tasks, kind) else {},
         domain_curves={
             domain: learning_curves(runs, lasting, kind, curve_reps, with_iqm=False)
-            for domain, found in domain_tasks.items()
-            if curve_tasks is not None and (lasting := [task for task in found if task not in passing])
+            for domain, inside in domain_tasks.items()
+            if curve_tasks is not None and (lasting := [task for task in inside if task not in passing])
         },
         suite=suite_of(tasks) if kind is SUCCESS else None,
-        suite_aggregates=_suite_aggregates(single, published, tasks) if kind is SUCCESS else {},
+        suite_aggregates={
+            suite: cells
+            for suite, inside in sorted(suites.items())
+            if inside != tasks and (cells := found.cells(inside, kind.metrics))
+        },
         scores=common,
-        spreads=spreads_of(averaged, kind.limits, episodes),
+        spreads=spreads_of(averaged, kind.limits, found.episodes),
     )
 
 
 @dataclass(frozen=True)
-class _SingleRuns:
-    """The final scores of the runs of one phase, and their averages.
+class _Scores:
+    """The scores of one phase, and their averages over tasks.
 
-    :param scores: method -> task -> (runs,).
+    :param single: method -> task -> the final score of each run, (runs,).
+    :param published: method without single runs -> its published means.
     :param episodes: method -> task -> the episodes behind a success rate; None for other scores.
     """
 
-    scores: Mapping[str, Scores]
-    episodes: Played | None
+    single: Mapping[str, Scores]
+    published: Mapping[str, Means]
+    episodes: Mapping[str, statistics.Episodes] | None
     methods: Mapping[str, Method]
     kind: Kind
     reps: int
 
     def on(self, method: str, tasks: Iterable[str]) -> Scores:
-        """Return the scores of a method on some tasks."""
-        return {task: self.scores[method][task] for task in tasks}
+        """Return the single runs of a method on some tasks."""
+        return {task: self.single[method][task] for task in tasks}
 
-    def having(self, tasks: Iterable[str]) -> list[str]:
-        """Return the methods that have all of some tasks."""
-        return [method for method, found in self.scores.items() if set(tasks) <= set(found)]
+    def cells(self, tasks: Sequence[str], metrics: Sequence[str], without: Collection[str] = ()) -> dict[str, Cell]:
+        """Return the averages over some tasks of each method that has all of them, published means last."""
 
-    def played(self, method: str) -> statistics.Episodes | None:
-        """Return the episodes behind the success rates of a method."""
-        return None if self.episodes is None else self.episodes[method]
+        def cell(method: str) -> Cell:
+            scores, played = self.on(method, tasks), None if self.episodes is None else self.episodes[method]
+            seeds = [len(runs) for runs in scores.values()]
+            estimates = statistics.aggregate(scores, self.reps, self.kind.limits, played, metrics)
+            return Cell(estimates, len(tasks), (min(seeds), max(seeds)), self.methods[method].tally(tasks))
 
-    def cell(self, method: str, tasks: Sequence[str], estimates: Mapping[str, Estimate]) -> Cell:
-        """Return estimates with what they are from."""
-        seeds = [len(self.scores[method][task]) for task in tasks]
-        return Cell(estimates, len(tasks), (min(seeds), max(seeds)), self.methods[method].tally(tasks))
-
-    def aggregates(self, methods: Iterable[str], tasks: Sequence[str]) -> dict[str, Cell]:
-        """Return the aggregates of methods over tasks that all of them have."""
-
-        def aggregate(method: str) -> dict[str, Estimate]:
-            return statistics.aggregate(self.on(method, tasks), self.reps, self.kind.limits, self.played(method))
-
-        return {
-            method: self.cell(method, tasks, {metric: found[metric] for metric in self.kind.metrics})
-            for method, found in in_parallel(aggregate, methods).items()
-        }
-
-
-def _suite_aggregates(
-    single: _SingleRuns, published: Mapping[str, Means], common: tuple[str, ...]
-) -> dict[str, dict[str, Cell]]:
-    """Return suite -> method with all its tasks -> aggregates, for suites of sets other than the common tasks."""
-    suites = {suite: suite_tasks(suite) for suite in sorted({m.suite for m in single.methods.values() if m.suite})}
-    found = {
-        suite: single.aggregates(single.having(tasks), tasks) | _cells_of_means(published, tasks)
-        for suite, tasks in suites.items()
-        if tasks != common
-    }
-    return {suite: cells for suite, cells in found.items() if cells}
+        having = [name for name, scores in self.single.items() if set(tasks) <= set(scores) and name not in without]
+        return in_parallel(cell, having if tasks else ()) | _cells_of_means(self.published, tasks)
 
 
 def _find_strays(coverage: Mapping[str, Sequence[str]], own: Collection[str]) -> tuple[str, ...]:
@@ -294,7 +276,11 @@ def _step_ranges(runs: pd.DataFrame, means: pd.DataFrame) -> dict[str, tuple[int
 
 
 def _all_pairs(
-    scores: Mapping[str, Scores], kind: Kind, reps: int, episodes: Played | None, with_difference: bool
+    scores: Mapping[str, Scores],
+    kind: Kind,
+    reps: int,
+    episodes: Mapping[str, statistics.Episodes] | None,
+    with_difference: bool,
 ) -> dict[tuple[str, str], Improvement]:
     """Return both directions of every pair; one follows from the other."""
     pairs = list(combinations(sorted(scores), 2))
@@ -302,56 +288,7 @@ def _all_pairs(
     if not with_difference and pairs:
         by_rank = dict(zip(pairs, rank_p_values(scores, pairs), strict=True))
         found = {names: replace(pair, difference=None, p_value=by_rank[names]) for names, pair in found.items()}
-    reverse = {
-        (y, x): replace(
-            pair,
-            probability=_rest(pair.probability, 1),
-            difference=pair.difference and _rest(pair.difference, 0),
-            tasks=pair.tasks.reversed,
-        )
-        for (x, y), pair in found.items()
-    }
-    return found | reverse
-
-
-def _rest(estimate: Estimate, whole: float) -> Estimate:
-    interval = estimate.interval and (whole - estimate.interval[1], whole - estimate.interval[0])
-    return Estimate(whole - estimate.point, interval, estimate.kind)
-
-
-def _domains(
-    single: _SingleRuns, published: Mapping[str, Means], domain_tasks: Mapping[str, list[str]]
-) -> dict[str, dict[str, Cell]]:
-    """Return mean and IQM of each method on each domain of which it has all tasks."""
-
-    def both(key: tuple[str, str]) -> tuple[Curve, Curve]:
-        scores = single.on(key[1], domain_tasks[key[0]])
-        return statistics.mean_and_iqm(scores, single.reps, episodes=single.played(key[1]))
-
-    result: dict[str, dict[str, Cell]] = {domain: {} for domain in domain_tasks}
-    keys = [(domain, method) for domain, tasks in domain_tasks.items() for method in single.having(tasks)]
-    for (domain, method), (mean, iqm) in in_parallel(both, keys).items():
-        estimates = {"mean": mean.estimate(0), "iqm": iqm.estimate(0)}
-        result[domain][method] = single.cell(method, domain_tasks[domain], estimates)
-    return {domain: cells | _cells_of_means(published, domain_tasks[domain]) for domain, cells in result.items()}
-
-
-def _per_task(single: _SingleRuns, published: Mapping[str, Means]) -> dict[str, dict[str, Cell]]:
-    """Return the mean of each method on each task it has."""
-    result: dict[str, dict[str, Cell]] = {}
-    for method, by_task in single.scores.items():
-        for task in by_task:
-            mean = statistics.mean(single.on(method, [task]), single.kind.limits, single.played(method))
-            result.setdefault(task, {})[method] = single.cell(method, [task], {"mean": mean.estimate(0)})
-    for task in sorted({place for rows in published.values() for place in rows if tasks_of(place) == [place]}):
-        result.setdefault(task, {}).update(
-            {
-                method: _cells_of_means({method: rows}, [task])[method]
-                for method, rows in published.items()
-                if task in rows
-            }
-        )
-    return dict(sorted(result.items()))
+    return found | {(y, x): pair.reversed for (x, y), pair in found.items()}
 
 
 # -- published means of methods without single runs, which join a comparison as points without intervals -------------

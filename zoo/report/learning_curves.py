@@ -64,9 +64,8 @@ def learning_curves(
         scores = {task: table.loc[task].to_numpy() for task in tasks}
         steps, runs = table.columns.to_numpy(), [len(found) for found in scores.values()]
         seeds = min(runs), max(runs)
-        if not with_iqm:
-            return LearningCurve(steps, seeds, statistics.mean(scores, kind.limits, played))
-        return LearningCurve(steps, seeds, *statistics.mean_and_iqm(scores, reps, kind.limits, played))
+        iqm = statistics.interquartile_mean(scores, reps, kind.limits) if with_iqm else None
+        return LearningCurve(steps, seeds, statistics.mean(scores, kind.limits, played), iqm)
 
     complete = [
         method

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,14 @@ from zoo.report.figures.styles import method_styles, named_methods
 from zoo.report.learning_curves import LearningCurve
 from zoo.report.significance import family_of, subject_of
 from zoo.report.statistics.estimates import Array, Curve, Estimate
-from zoo.report.tables.entries import Table, digits_of, number_entry, seeds_text
+from zoo.report.tables.entries import SHOWN_METRICS, Table, digits_of, number_entry, seeds_text
 from zoo.report.tables.scores import finished_text
 from zoo.report.tables.verdict import verdicts
 from zoo.runs.history import PHASES
 from zoo.runs.read import short_name
 from zoo.runs.scores import METRICS, RETURN, SUCCESS, Kind
 
-Drawing = dict[str, Any]
+Drawing = Panel = dict[str, Any]
 Curves = Mapping[str, LearningCurve]
 """Method -> its learning curve in one phase."""
 _MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "wye", "P": "cross", "X": "star"}
@@ -110,83 +111,80 @@ def drawings_of(comparison: Comparison, names: Names, evaluations: pd.DataFrame 
 
     :param evaluations: of all runs that count; None leaves out the figure of single runs.
     """
-    found = [
-        _verdict(comparison, names),
-        _aggregates(comparison, names),
-        _profiles(comparison, names),
-        _improvement(comparison, names),
-        _pairs(comparison, names),
-        _sample_efficiency(comparison, names),
-        _domains(comparison, names),
-        _heat_map(comparison, names),
-        *([] if evaluations is None else [_runs(comparison, evaluations, names)]),
-    ]
-    suffix = comparison.kind.suffix
-    return [drawing | {"name": f"{drawing['name']}{suffix}"} for drawing in found if drawing["panels"]]
-
-
-def _verdict(comparison: Comparison, names: Names) -> Drawing:
-    """Return how far the subject of each phase's verdict is ahead of each other method, in words too."""
-    kind, panels = comparison.kind, []
-    for phase in comparison.phases.values():
-        if not (found := verdicts(comparison, phase)):
-            continue
-        subject = comparison.methods[str(subject_of(comparison, phase))].title
-        about: dict[str, Any] = {"title": f"{phase.name}{kind.title}: {subject} against"}
-        about["words"] = {v.other: v.outcome for v in found}
-        differences = {v.other: v.improvement.difference for v in found}
-        if all(differences.values()):
-            about |= {"label": f"difference of means ({_unit(kind)})", "zero": 0.0, "scale": kind.scale}
-            about["margin"] = 0.0 if kind is RETURN else kind.scale * comparison.resolve
-            panels.append(_panel(comparison, phase, names, differences, **about))
-        else:
-            chances = {v.other: v.improvement.probability for v in found}
-            about |= {"label": "probability of improvement", "zero": 0.5, "limits": (0, 1)}
-            panels.append(_panel(comparison, phase, names, chances, **about))
-    return {"name": "verdict", "type": "intervals", "panels": panels}
-
-
-def _aggregates(comparison: Comparison, names: Names) -> Drawing:
-    kind, panels = comparison.kind, []
-    for phase in comparison.phases.values():
-        order = [name for name in ranking(comparison, phase) if name in phase.aggregates]
-        found = [
-            _panel(
-                comparison,
-                phase,
-                names,
-                {name: phase.aggregates[name].estimates.get(metric) for name in order},
-                title=f"{phase.name}, {METRICS[metric]}{kind.title}",
-                label=kind.unit,
-                scale=kind.scale,
-                note=phase.tasks_label,
-            )
-            for metric in ("mean", "iqm")
-            if order
+    of_phases = {
+        ("verdict", "intervals"): _verdict,
+        ("aggregates", "intervals"): _aggregates,
+        ("profiles", "curves"): _profiles,
+        ("improvement", "intervals"): _improvement,
+        ("pairs", "matrix"): _pairs,
+        ("heat_map", "heat"): _heat_map,
+    }
+    if evaluations is not None:
+        of_phases["runs", "runs"] = partial(_runs, evaluations)
+    found = {
+        key: [
+            panel | {"phase": phase.name}
+            for phase in comparison.phases.values()
+            for panel in make(comparison, phase, names)
         ]
-        if found:  # both have the axis of all their intervals
-            limits = _limits([row for panel in found for row in panel["rows"]], len(order))
-            panels += [panel | {"limits": limits} for panel in found]
-    return {"name": "aggregates", "type": "intervals", "panels": panels}
+        for key, make in of_phases.items()
+    }
+    found["sample_efficiency", "curves"] = list(_sample_efficiency(comparison, names))
+    found["domains" if comparison.kind is SUCCESS else "environments", "curves"] = list(_domains(comparison, names))
+    suffix = comparison.kind.suffix
+    return [
+        {"name": f"{name}{suffix}", "type": kind, "panels": panels} for (name, kind), panels in found.items() if panels
+    ]
 
 
-def _improvement(comparison: Comparison, names: Names) -> Drawing:
-    """Return the probability of improvement over the baseline and, where scores can be averaged, the difference."""
-    kind, baseline, panels = comparison.kind, baseline_of(comparison), []
-    for phase in comparison.phases.values():
-        pairs = {name: phase.improvements.get((name, baseline)) for name in ranking(comparison, phase)}
-        found = {name: pair for name, pair in pairs.items() if pair is not None}
+# -- panels about one phase -------------------------------------------------------------------------------------------
+
+
+def _verdict(comparison: Comparison, phase: Phase, names: Names) -> Iterator[Panel]:
+    """Yield how far the subject of a phase's verdict is ahead of each other method, in words too."""
+    kind = comparison.kind
+    if not (found := verdicts(comparison, phase)):
+        return
+    subject = comparison.methods[str(subject_of(comparison, phase))].title
+    about: dict[str, Any] = {"title": f"{phase.name}{kind.title}: {subject} against"}
+    about["words"] = {v.other: v.outcome for v in found}
+    differences = {v.other: v.improvement.difference for v in found}
+    if all(differences.values()):
+        about |= {"label": f"difference of means ({_unit(kind)})", "zero": 0.0, "scale": kind.scale}
+        about["margin"] = 0.0 if kind is RETURN else kind.scale * comparison.resolve
+        yield _panel(comparison, phase, names, differences, **about)
+    else:
+        chances = {v.other: v.improvement.probability for v in found}
+        about |= {"label": "probability of improvement", "zero": 0.5, "limits": (0, 1)}
+        yield _panel(comparison, phase, names, chances, **about)
+
+
+def _aggregates(comparison: Comparison, phase: Phase, names: Names) -> Iterator[Panel]:
+    """Yield the mean and the IQM, both on the axis of all their intervals."""
+    kind, found = comparison.kind, []
+    order = [name for name in ranking(comparison, phase) if name in phase.aggregates]
+    for metric in SHOWN_METRICS if order else ():
+        estimates = {name: phase.aggregates[name].estimates.get(metric) for name in order}
+        title, note = f"{phase.name}, {METRICS[metric]}{kind.title}", phase.tasks_label
+        about = {"title": title, "label": kind.unit, "scale": kind.scale, "note": note}
+        found.append(_panel(comparison, phase, names, estimates, **about))
+    rows = [row for panel in found for row in panel["rows"]]
+    yield from (panel | {"limits": _limits(rows, len(order))} for panel in found)
+
+
+def _improvement(comparison: Comparison, phase: Phase, names: Names) -> Iterator[Panel]:
+    """Yield the probability of improvement over the baseline and, where scores can be averaged, the difference."""
+    kind, baseline = comparison.kind, baseline_of(comparison)
+    pairs = {name: phase.improvements.get((name, baseline)) for name in ranking(comparison, phase)}
+    found = {name: pair for name, pair in pairs.items() if pair is not None}
+    differences = {name: pair.difference for name, pair in found.items()}
+    if found:
         chances = {name: pair.probability for name, pair in found.items()}
-        differences = {name: pair.difference for name, pair in found.items()}
-        if found:
-            about: dict[str, Any] = {"label": f"probability against {baseline}", "zero": 0.5, "limits": (0, 1)}
-            title = f"{phase.name}, probability of improvement"
-            panels.append(_panel(comparison, phase, names, chances, title=title, **about))
-        if any(differences.values()):
-            about = {"label": f"{_unit(kind)} against {baseline}", "zero": 0.0, "scale": kind.scale}
-            title = f"{phase.name}, difference of means"
-            panels.append(_panel(comparison, phase, names, differences, title=title, **about))
-    return {"name": "improvement", "type": "intervals", "panels": panels}
+        about: dict[str, Any] = {"label": f"probability against {baseline}", "zero": 0.5, "limits": (0, 1)}
+        yield _panel(comparison, phase, names, chances, title=f"{phase.name}, probability of improvement", **about)
+    if any(differences.values()):
+        about = {"label": f"{_unit(kind)} against {baseline}", "zero": 0.0, "scale": kind.scale}
+        yield _panel(comparison, phase, names, differences, title=f"{phase.name}, difference of means", **about)
 
 
 def _panel(
@@ -223,7 +221,7 @@ def _panel(
     ]
     if limits is None:
         limits = _limits(rows, len(estimates), zero, margin)
-    about: dict[str, Any] = {"title": title, "label": label, "note": note, "phase": phase.name, "digits": digits}
+    about: dict[str, Any] = {"title": title, "label": label, "note": note, "digits": digits}
     about |= {"zero": zero, "limits": _rounded(limits, 3), "margin": margin}
     return about | {"named": _named(comparison, names, phase), "rows": rows}
 
@@ -253,52 +251,107 @@ def _unit(kind: Kind) -> str:
     return "points" if kind is SUCCESS else kind.unit
 
 
-def _profiles(comparison: Comparison, names: Names) -> Drawing:
-    kind, panels = comparison.kind, list[dict[str, Any]]()
-    for phase in comparison.phases.values():
-        digits = 3 if kind.scale > 1 else kind.digits(phase.thresholds) + 1
-        steps = "" if phase.common_step is None else f", {phase.common_step:,} steps"
-        lines = [
-            {"m": names.method(name), "phase": phase.name, "seeds": _seeds(phase, name, phase.tasks)}
-            | _line(phase.thresholds, curve, 1, digits, 3)
-            for name, curve in phase.profiles.items()
-        ]
-        if lines:
-            limits = (0, 1) if kind is SUCCESS else _rounded((phase.thresholds[0], phase.thresholds[-1]), digits)
-            label = f"{'score' if kind is SUCCESS else kind.name} τ"
-            panels.append({"title": f"{phase.name}{steps}{kind.title}", "phase": phase.name, "lines": lines})
-            panels[-1] |= {"named": _named(comparison, names, phase)}
-            panels[-1] |= {"x": {"label": label, "limits": limits, "digits": digits, "kind": "tau"}}
-            panels[-1] |= {"y": {"label": "fraction of runs above τ", "limits": [0, 1], "digits": 2}}
-    return {"name": "profiles", "type": "curves", "panels": panels}
+def _profiles(comparison: Comparison, phase: Phase, names: Names) -> Iterator[Panel]:
+    """Yield the performance profiles."""
+    kind = comparison.kind
+    digits = 3 if kind.scale > 1 else kind.digits(phase.thresholds) + 1
+    steps = "" if phase.common_step is None else f", {phase.common_step:,} steps"
+    lines = [
+        {"m": names.method(name), "phase": phase.name, "seeds": _seeds(phase, name, phase.tasks)}
+        | _line(phase.thresholds, curve, 1, digits, 3)
+        for name, curve in phase.profiles.items()
+    ]
+    if lines:
+        limits = (0, 1) if kind is SUCCESS else _rounded((phase.thresholds[0], phase.thresholds[-1]), digits)
+        label = f"{'score' if kind is SUCCESS else kind.name} τ"
+        about = {"title": f"{phase.name}{steps}{kind.title}", "named": _named(comparison, names, phase)}
+        x = {"label": label, "limits": limits, "digits": digits, "kind": "tau"}
+        yield about | {
+            "lines": lines,
+            "x": x,
+            "y": {"label": "fraction of runs above τ", "limits": [0, 1], "digits": 2},
+        }
 
 
-def _sample_efficiency(comparison: Comparison, names: Names) -> Drawing:
+def _pairs(comparison: Comparison, phase: Phase, names: Names) -> Iterator[Panel]:
+    """Yield how every method compares with every other, where there are more than two."""
+    kind, family = comparison.kind, family_of(comparison, phase)
+    digits = digits_of(kind, (pair.difference for pair in phase.improvements.values()))
+    cells = [
+        {"m": names.method(x), "other": names.method(y), **_point(pair.probability, 1, 2)}
+        | ({} if pair.difference is None else {"difference": _point(pair.difference, kind.scale, digits)})
+        | {"isClear": family.is_clear(x, y), "seeds": _seeds(phase, x, phase.tasks)}
+        for (x, y), pair in phase.improvements.items()
+    ]
+    if len(cells) > 2:  # one pair has two directions
+        about = {"title": f"{phase.name}{kind.title}", "unit": _unit(kind)}
+        yield about | {"cells": cells, "methods": _order(comparison, phase, names)}
+
+
+def _heat_map(comparison: Comparison, phase: Phase, names: Names) -> Iterator[Panel]:
+    """Yield the mean of each method on each task, and how bright its cell is, from 0 to 1.
+
+    Returns have no common scale, so a cell lies between the worst and the best method of its row.
+    """
+    kind, cells = comparison.kind, []
+    everything = [cell.estimates["mean"].point for found in phase.per_task.values() for cell in found.values()]
+    if len(phase.per_task) < 2:
+        return
+    for k, found in enumerate(phase.per_task.values()):
+        points = everything if kind.is_comparable else [cell.estimates["mean"].point for cell in found.values()]
+        low, high = (0.0, 1.0) if kind is SUCCESS else (min(points), max(points))
+        digits = digits_of(kind, (cell.estimates["mean"] for cell in found.values()))
+        for name, cell in found.items():
+            mean, seeds = cell.estimates["mean"], seeds_text(cell.seeds) + finished_text(cell.tally)
+            shade = (mean.point - low) / (high - low) if high > low else 0.5
+            cells.append({"m": names.method(name), "task": k, "shade": round(shade, 3), "seeds": seeds})
+            cells[-1] |= _point(mean, kind.scale, digits)
+    tasks = [{"name": short_name(task), "domain": names.domain(task)} for task in phase.per_task]
+    limits = (0, 1) if kind is SUCCESS else (min(everything), max(everything))
+    about = {"title": f"{phase.name}{kind.title}", "label": kind.unit, "limits": _rounded(limits, 3, kind.scale)}
+    yield about | {"tasks": tasks, "cells": cells, "methods": _order(comparison, phase, names)}
+
+
+def _runs(evaluations: pd.DataFrame, comparison: Comparison, phase: Phase, names: Names) -> Iterator[Panel]:
+    """Yield the last score of each own run."""
+    kind = comparison.kind
+    is_shown = (evaluations["source"] == OWN) & (evaluations["kind"] == kind.name)
+    last = last_evaluations(evaluations[is_shown & (evaluations["phase"] == phase.name)])
+    if not len(last) or (not kind.is_comparable and last["environment"].nunique() > 1):
+        return
+    digits = kind.digits(last["score"])
+    points = [
+        {"m": names.method(row["method"]), "domain": names.domain(row["environment"])}
+        | {"task": short_name(row["environment"]), "seed": int(row["seed"]), "step": int(row["step"])}
+        | {"value": round(kind.scale * float(row["score"]), digits + 1), "run": str(row["run"])}
+        for row in last.to_dict("records")
+    ]
+    limits = _score_limits(kind, [Curve(last["score"].to_numpy())])
+    about = {"title": f"{phase.name}{kind.title}", "label": kind.unit, "digits": digits, "points": points}
+    yield about | {"limits": _rounded(limits, digits + 1), "methods": _order(comparison, phase, names)}
+
+
+# -- learning curves, which go on from one phase to the next ----------------------------------------------------------
+
+
+def _sample_efficiency(comparison: Comparison, names: Names) -> Iterator[Panel]:
+    """Yield the curves over all tasks, of the mean and of the IQM."""
     kind = comparison.kind
     parts = [phase.curves for phase in comparison.phases.values()]
     both = [curve for part in parts for found in part.values() for curve in (found.mean, found.iqm)]
-    panels = [
-        _curve_panel(comparison, parts, metric, names)
-        | {"title": METRICS[metric] + kind.title}
-        | {"y": _scores_axis(kind, both, f"{kind.unit}, {comparison.curves_label}")}
-        for metric in ("mean", "iqm")
-        if any(parts)
-    ]
-    return {"name": "sample_efficiency", "type": "curves", "panels": panels}
+    for metric in SHOWN_METRICS if any(parts) else ():
+        axis = _scores_axis(kind, both, f"{kind.unit}, {comparison.curves_label}")
+        yield _curve_panel(comparison, parts, metric, names) | {"title": METRICS[metric] + kind.title, "y": axis}
 
 
-def _domains(comparison: Comparison, names: Names) -> Drawing:
-    kind, panels = comparison.kind, []
-    phases = comparison.phases.values()
-    found = sorted({domain for phase in phases for domain, curves in phase.domain_curves.items() if curves})
-    for domain in found:
+def _domains(comparison: Comparison, names: Names) -> Iterator[Panel]:
+    """Yield the curves over the tasks of each domain."""
+    kind, phases = comparison.kind, comparison.phases.values()
+    for domain in sorted({domain for phase in phases for domain, curves in phase.domain_curves.items() if curves}):
         parts = [phase.domain_curves.get(domain, {}) for phase in phases]
-        panel = _curve_panel(comparison, parts, "mean", names)
-        curves = [curve.mean for part in parts for curve in part.values()]
-        panel |= {"title": domain, "domain": names.domain(domain), "y": _scores_axis(kind, curves, kind.unit)}
-        panels.append(panel)
-    name = "domains" if kind is SUCCESS else "environments"
-    return {"name": name, "type": "curves", "panels": panels}
+        axis = _scores_axis(kind, [curve.mean for part in parts for curve in part.values()], kind.unit)
+        about = {"title": domain, "domain": names.domain(domain), "y": axis}
+        yield _curve_panel(comparison, parts, "mean", names) | about
 
 
 def _curve_panel(comparison: Comparison, parts: Sequence[Curves], metric: str, names: Names) -> dict[str, Any]:
@@ -365,76 +418,6 @@ def _score_limits(kind: Kind, curves: Sequence[Curve | None]) -> tuple[float, fl
 def _scores_axis(kind: Kind, curves: Sequence[Curve | None], label: str) -> dict[str, Any]:
     digits = _digits(kind, curves)
     return {"label": label, "limits": _rounded(_score_limits(kind, curves), digits), "digits": digits - 1}
-
-
-def _pairs(comparison: Comparison, names: Names) -> Drawing:
-    """Return how every method compares with every other, where there are more than two."""
-    kind, panels = comparison.kind, []
-    for phase in comparison.phases.values():
-        digits = digits_of(kind, (pair.difference for pair in phase.improvements.values()))
-        family = family_of(comparison, phase)
-        cells = [
-            {"m": names.method(x), "other": names.method(y), **_point(pair.probability, 1, 2)}
-            | ({} if pair.difference is None else {"difference": _point(pair.difference, kind.scale, digits)})
-            | {"isClear": family.is_clear(x, y), "seeds": _seeds(phase, x, phase.tasks)}
-            for (x, y), pair in phase.improvements.items()
-            if x in names.methods and y in names.methods
-        ]
-        if len(cells) > 2:  # one pair has two directions
-            about = {"title": f"{phase.name}{kind.title}", "phase": phase.name, "unit": _unit(kind)}
-            panels.append(about | {"cells": cells, "methods": _order(comparison, phase, names)})
-    return {"name": "pairs", "type": "matrix", "panels": panels}
-
-
-def _heat_map(comparison: Comparison, names: Names) -> Drawing:
-    """Return the mean of each method on each task, and how bright its cell is, from 0 to 1.
-
-    Returns have no common scale, so a cell lies between the worst and the best method of its row.
-    """
-    kind, panels = comparison.kind, []
-    for phase in comparison.phases.values():
-        everything = [cell.estimates["mean"].point for found in phase.per_task.values() for cell in found.values()]
-        tasks, cells = [], []
-        for k, (task, found) in enumerate(phase.per_task.items()):
-            tasks.append({"name": short_name(task), "domain": names.domain(task)})
-            points = everything if kind.is_comparable else [cell.estimates["mean"].point for cell in found.values()]
-            low, high = (0.0, 1.0) if kind is SUCCESS else (min(points), max(points))
-            digits = digits_of(kind, (cell.estimates["mean"] for cell in found.values()))
-            for name, cell in found.items():
-                mean = cell.estimates["mean"]
-                shade = (mean.point - low) / (high - low) if high > low else 0.5
-                cells.append({"m": names.method(name), "task": k, "shade": round(shade, 3)})
-                cells[-1] |= _point(mean, kind.scale, digits) | {
-                    "seeds": seeds_text(cell.seeds) + finished_text(cell.tally)
-                }
-        if len(tasks) > 1:
-            about: dict[str, Any] = {"title": f"{phase.name}{kind.title}", "label": kind.unit, "phase": phase.name}
-            limits = (0, 1) if kind is SUCCESS else (min(everything), max(everything))
-            about["limits"] = _rounded(limits, 3, kind.scale)
-            panels.append(about | {"tasks": tasks, "cells": cells, "methods": _order(comparison, phase, names)})
-    return {"name": "heat_map", "type": "heat", "panels": panels}
-
-
-def _runs(comparison: Comparison, evaluations: pd.DataFrame, names: Names) -> Drawing:
-    """Return the last score of each own run in each phase."""
-    kind, panels = comparison.kind, []
-    own = evaluations[(evaluations["source"] == OWN) & (evaluations["kind"] == kind.name)]
-    for phase in PHASES:
-        last = last_evaluations(own[own["phase"] == phase])
-        if not len(last) or (not kind.is_comparable and last["environment"].nunique() > 1):
-            continue
-        digits = kind.digits(last["score"])
-        points = [
-            {"m": names.method(row["method"]), "domain": names.domain(row["environment"])}
-            | {"task": short_name(row["environment"]), "seed": int(row["seed"]), "step": int(row["step"])}
-            | {"value": round(kind.scale * float(row["score"]), digits + 1), "run": str(row["run"])}
-            for row in last.to_dict("records")
-        ]
-        limits = _score_limits(kind, [Curve(last["score"].to_numpy())])
-        about = {"title": f"{phase}{kind.title}", "label": kind.unit, "phase": phase, "digits": digits}
-        about |= {"methods": _order(comparison, comparison.phases[phase], names)}
-        panels.append(about | {"limits": _rounded(limits, digits + 1), "points": points})
-    return {"name": "runs", "type": "runs", "panels": panels}
 
 
 def _named(comparison: Comparison, names: Names, phase: Phase | None = None) -> list[int | None]:

@@ -19,7 +19,7 @@ is not a finite number within the limits. A run counts once per task: average th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +37,18 @@ FRACTION = (0.0, 1.0)
 """The limits of a success rate."""
 
 
+METRICS = ("mean", "iqm", "median", "optimality_gap")
+"""What `aggregate` knows."""
+
+
 def aggregate(
-    scores: Scores, reps: int, limits: tuple[float, float] = FRACTION, episodes: Episodes | None = None
+    scores: Scores,
+    reps: int,
+    limits: tuple[float, float] = FRACTION,
+    episodes: Episodes | None = None,
+    metrics: Sequence[str] = METRICS,
 ) -> dict[str, Estimate]:
-    """Return the ``mean``, ``iqm``, ``median`` over tasks and ``optimality_gap`` of one method.
+    """Return the ``mean``, ``iqm``, ``median`` over tasks and ``optimality_gap`` of one method, or some of these.
 
     The optimality gap is that of gamma = 1: what is missing to 1, where scores above 1 count as 1. On scores that end
     at 1 it is one minus the mean, and says nothing new. Tasks with unequal numbers of runs count equally: each run then
@@ -48,13 +56,36 @@ def aggregate(
 
     :param episodes: the number of episodes behind each success rate, see `seed_variances`.
     """
-    average, iqm = (curve.estimate(0) for curve in mean_and_iqm(scores, reps, limits, episodes))
-    capped = average
-    if limits[1] > 1:
+
+    def gap() -> Estimate:
+        if limits[1] <= 1:
+            return mean(scores, limits, episodes).estimate(0).taken_from(1)
         at_most_1 = {task: np.minimum(runs, 1) for task, runs in scores.items()}
-        capped = mean(at_most_1, (limits[0], 1.0)).estimate(0)
-    interval = None if capped.interval is None else (1 - capped.interval[1], 1 - capped.interval[0])
-    gap = Estimate(1 - capped.point, interval, capped.kind)
+        return mean(at_most_1, (limits[0], 1.0)).estimate(0).taken_from(1)
+
+    made: dict[str, Callable[[], Estimate]] = {
+        "mean": lambda: mean(scores, limits, episodes).estimate(0),
+        "iqm": lambda: interquartile_mean(scores, reps, limits).estimate(0),
+        "median": lambda: _median(scores, reps, limits).estimate(0),
+        "optimality_gap": gap,
+    }
+    return {metric: made[metric]() for metric in metrics}
+
+
+def interquartile_mean(scores: Scores, reps: int, limits: tuple[float, float] = FRACTION) -> Curve:
+    """Return the interquartile mean at every evaluation, with point-wise bounds.
+
+    The bounds hold for one evaluation each. They say nothing about an average over the curve: for that, reduce each
+    run to its average first.
+    """
+    cells, seeds = flatten(scores, limits)
+    curves = [_iqm(column, seeds, reps) for column in cells.T]
+    bounds = [curve.bounds for curve in curves if curve.bounds is not None]
+    return Curve(np.concatenate([c.points for c in curves]), np.hstack(bounds) if bounds else None, curves[0].kind)
+
+
+def _median(scores: Scores, reps: int, limits: tuple[float, float]) -> Curve:
+    """Return the median over tasks of the means of their runs."""
     cells, seeds = flatten(scores, limits)
     weighted, starts = cells[:, 0] / np.repeat(seeds, seeds), np.cumsum((0, *seeds))[:-1]
     middle = [(len(seeds) - 1) // 2, len(seeds) // 2]
@@ -63,22 +94,7 @@ def aggregate(
         means = np.add.reduceat(counts * weighted, starts, axis=1)
         return np.asarray(np.sort(means, axis=1)[:, middle].mean(axis=1, keepdims=True))  # `np.median` takes longer
 
-    return {"mean": average, "iqm": iqm, "median": _bootstrap(median, seeds, reps).estimate(0), "optimality_gap": gap}
-
-
-def mean_and_iqm(
-    scores: Scores, reps: int, limits: tuple[float, float] = FRACTION, episodes: Episodes | None = None
-) -> tuple[Curve, Curve]:
-    """Return the mean and the interquartile mean at every evaluation, with point-wise bounds.
-
-    The bounds hold for one evaluation each. They say nothing about an average over the curve: for that, reduce each
-    run to its average first.
-    """
-    cells, seeds = flatten(scores, limits)
-    curves = [_iqm(column, seeds, reps) for column in cells.T]
-    bounds = [curve.bounds for curve in curves if curve.bounds is not None]
-    iqm = Curve(np.concatenate([c.points for c in curves]), np.hstack(bounds) if bounds else None, curves[0].kind)
-    return mean(scores, limits, episodes), iqm
+    return _bootstrap(median, seeds, reps)
 
 
 def mean(scores: Scores, limits: tuple[float, float] = FRACTION, episodes: Episodes | None = None) -> Curve:

@@ -34,6 +34,11 @@ class Estimate:
     interval: tuple[float, float] | None = None
     kind: str = "none"
 
+    def taken_from(self, whole: float) -> Estimate:
+        """Return a whole minus this estimate."""
+        interval = self.interval and (whole - self.interval[1], whole - self.interval[0])
+        return Estimate(whole - self.point, interval, self.kind)
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -64,11 +69,6 @@ class Record:
     lost: int = 0
     undecided: int = 0
 
-    @property
-    def reversed(self) -> Record:
-        """The record of the other method."""
-        return Record(self.lost, self.won, self.undecided)
-
     def __str__(self) -> str:
         return f"{self.won} / {self.lost} / {self.undecided}"
 
@@ -93,6 +93,16 @@ class Improvement:
     def is_positive(self) -> bool:
         """Whether X is ahead: by its mean, or without a difference by the probability."""
         return self.probability.point > 0.5 if self.difference is None else self.difference.point > 0
+
+    @property
+    def reversed(self) -> Improvement:
+        """How Y compares with X."""
+        return Improvement(
+            self.probability.taken_from(1),
+            self.difference and self.difference.taken_from(0),
+            self.p_value,
+            Record(self.tasks.lost, self.tasks.won, self.tasks.undecided),
+        )
 
 
 def percentile_bounds(resampled: Array) -> Array:
