@@ -125,7 +125,7 @@ def _add_looks(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for, and return the result to print."""
     from zoo.report.compute import compare_kinds
-    from zoo.report.cost import Costs, read_costs
+    from zoo.report.cost import read_costs
     from zoo.report.inputs import Request, collect, read_labels, read_order, relabelled
     from zoo.report.page.results import json_text, to_json
     from zoo.report.tables.texts import write_file
@@ -148,7 +148,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
         for comparison in compare_kinds(inputs.methods, inputs.evaluations, inputs.means, args.reps, bool(args.output))
     ]
-    skipped, costs = inputs.own.skipped(), read_costs(inputs) if args.json or args.output else Costs()
+    skipped, costs = inputs.own.skipped(), read_costs(inputs) if args.json or args.output else None
     result: dict[str, Any] = {"methods": len(inputs.methods), "runs": len(inputs.own.runs), "skipped": len(skipped)}
     if args.json:
         write_file(args.json, json_text(to_json(found, skipped, inputs.references, costs)))

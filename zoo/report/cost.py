@@ -7,55 +7,55 @@ numbers of seeds at once, are never mixed. Published runs have no times.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from typing import Any
+
+import pandas as pd
 
 from zoo.report.inputs import Inputs
 from zoo.runs.folder import RunFolder, UnreadableRun
-from zoo.runs.read import Times, read_times
+from zoo.runs.read import read_times
+
+NUMBERS = ("updates_per_second", "hours_per_run", "hours_per_seed")
+"""What is known about the cost of a run."""
 
 
 @dataclass(frozen=True)
 class Costs:
     """What own runs cost.
 
-    :param groups: (method, machine, seeds at once) -> how long each of its finished runs took.
+    :param runs: one row for each run that finished and counts: ``method``, ``machine``, ``seeds_at_once``, `NUMBERS`.
     :param unknown: path of a run that counts -> why its times are not known.
     """
 
-    groups: Mapping[tuple[str, str, int], Sequence[Times]] = field(default_factory=dict)
-    unknown: Mapping[str, str] = field(default_factory=dict)
+    runs: pd.DataFrame
+    unknown: Mapping[str, str]
 
+    def groups(self) -> Iterator[tuple[tuple[str, str, int], dict[str, Any]]]:
+        """Yield (method, machine, seeds at once) and what its ``runs`` cost.
 
-COST_NUMBERS = ("updates_per_second", "hours_per_run", "hours_per_seed")
-"""What `cost_numbers` returns."""
+        Of each of `NUMBERS` that is the ``median``, ``min`` and ``max``, or None where no run knows it; in all it is
+        ``total_hours``.
+        """
+        for key, runs in self.runs.groupby(["method", "machine", "seeds_at_once"]):
+            found = {name: runs[name].agg(["median", "min", "max"]).to_dict() for name in NUMBERS}
+            known = {name: values if runs[name].notna().any() else None for name, values in found.items()}
+            yield key, {"runs": len(runs), **known, "total_hours": float(runs["hours_per_seed"].sum())}
 
 
 def read_costs(inputs: Inputs) -> Costs:
     """Return the times of the own runs that finished and count."""
-    runs = inputs.own.runs
-    if runs.empty or inputs.evaluations.empty:
-        return Costs()
+    runs, rows, unknown = inputs.own.runs, list[tuple[Any, ...]](), dict[str, str]()
     counted = runs[runs["problem"].isna() & runs["run"].isin(inputs.evaluations["run"])]
-    groups: dict[tuple[str, str, int], list[Times]] = {}
-    unknown = {}
-    for row in counted.to_dict("records"):
+    for method, run in zip(counted["method"], counted["run"], strict=True):
         try:
-            times = read_times(RunFolder(Path(row["run"])))
+            times = read_times(RunFolder(Path(run)))
         except (UnreadableRun, OSError) as error:
-            unknown[row["run"]] = error.reason if isinstance(error, UnreadableRun) else str(error.strerror)
+            unknown[run] = error.reason if isinstance(error, UnreadableRun) else str(error.strerror)
             continue
-        groups.setdefault((row["method"], times.machine, times.replicas), []).append(times)
-    return Costs(groups, unknown)
-
-
-def cost_numbers(runs: Sequence[Times]) -> dict[str, dict[str, float] | None]:
-    """Return the ``median``, ``min`` and ``max`` of each of `COST_NUMBERS` over runs; None where no run knows it."""
-    values = [(times.updates_per_second, times.hours, times.hours_per_seed) for times in runs]
-    result: dict[str, dict[str, float] | None] = {}
-    for name, column in zip(COST_NUMBERS, zip(*values, strict=True), strict=True):
-        known = [value for value in column if value is not None]
-        result[name] = {"median": median(known), "min": min(known), "max": max(known)} if known else None
-    return result
+        numbers = (times.updates_per_second, times.hours, times.hours_per_seed)
+        rows.append((method, times.machine, times.replicas, *numbers))
+    table = pd.DataFrame(rows, columns=["method", "machine", "seeds_at_once", *NUMBERS])
+    return Costs(table.astype(dict.fromkeys(NUMBERS, float)), unknown)

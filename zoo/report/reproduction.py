@@ -79,8 +79,17 @@ def reproduce(
             for name, scores in own.items():
                 rows = means[means["method"] == methods[name].algorithm].set_index("environment")
                 for where, parts in _places(scores, rows).items():
-                    against = (published, parts, tolerance, played[name], expected)
-                    result.append(_reproduction(phase, where, methods[name], scores, *against))
+                    tasks = [task for _, inside in parts for task in inside]
+                    found = _compared({task: scores[task] for task in tasks}, [row for row, _ in parts], played[name])
+                    departures = _departures(phase, methods[name], tasks, published, expected)
+                    about: dict[str, Any] = {
+                        "protocol": departures,
+                        "tally": methods[name].tally(tasks),
+                        "source": published.name,
+                    }
+                    about |= {"method": name, "published": methods[name].algorithm, **found}
+                    verdict = _verdict(found["difference"], tolerance)
+                    result.append(Reproduction(phase=phase, where=where, verdict=verdict, **about))
     return result
 
 
@@ -94,47 +103,29 @@ def _places(scores: Scores, rows: pd.DataFrame) -> dict[str, list[tuple[Any, lis
     return places
 
 
-def _reproduction(
-    phase: str,
-    where: str,
-    method: Method,
-    scores: Scores,
-    published: PublishedSet,
-    parts: list[tuple[Any, list[str]]],
-    tolerance: float,
-    episodes: Episodes,
-    expected: Expected | None,
-) -> Reproduction:
-    tasks = [task for _, inside in parts for task in inside]
-    runs = [scores[task] for task in tasks]
-    spread = [float(seed_variances({task: scores[task]}, episodes=episodes)[0, 0]) for task in tasks]
-    reported = [float(row["mean"]) for row, _ in parts]
+def _compared(scores: Scores, rows: list[Any], episodes: Episodes) -> dict[str, Any]:
+    """Return the numbers of a `Reproduction`, from the runs of each task and from the published rows."""
+    tasks = list(scores)
+    spread = dict(zip(sorted(tasks), seed_variances(scores, episodes=episodes)[:, 0].tolist(), strict=True))
+    means, seeds = [float(scores[task].mean()) for task in tasks], [len(scores[task]) for task in tasks]
+    reported, known = [float(row["mean"]) for row in rows], [int(row["seeds"]) for row in rows]
     difference = welch_mean(
-        [float(values.mean()) / len(runs) for values in runs] + [-mean / len(parts) for mean in reported],
-        [variance / len(runs) ** 2 for variance in spread]
-        + [float(row["sd"]) ** 2 / len(parts) ** 2 for row, _ in parts],
-        [len(values) for values in runs] + [int(row["seeds"]) for row, _ in parts],
+        [mean / len(tasks) for mean in means] + [-mean / len(rows) for mean in reported],
+        [spread[task] / len(tasks) ** 2 for task in tasks] + [float(row["sd"]) ** 2 / len(rows) ** 2 for row in rows],
+        seeds + known,
         limits=(-1.0, 1.0),
     )
-    protocols = [
-        set_differences(phase, method, task, published, expected) for task in method.protocols if task in tasks
-    ]
-    return Reproduction(
-        phase=phase,
-        where=where,
-        method=method.name,
-        published=method.algorithm,
-        source=published.name,
-        published_mean=float(np.mean(reported)),
-        published_seeds=min(int(row["seeds"]) for row, _ in parts),
-        own=float(np.mean([values.mean() for values in runs])),
-        own_seeds=(min(map(len, runs)), max(map(len, runs))),
-        difference=difference,
-        verdict=_verdict(difference, tolerance),
-        protocol=sorted({phrase for phrases in protocols for phrase in phrases})
-        + ([f"scoring {published.scoring}"] if published.scoring else []),
-        tally=method.tally(tasks),
-    )
+    own = {"own": float(np.mean(means)), "own_seeds": (min(seeds), max(seeds)), "difference": difference}
+    return own | {"published_mean": float(np.mean(reported)), "published_seeds": min(known)}
+
+
+def _departures(
+    phase: str, method: Method, tasks: Sequence[str], published: PublishedSet, expected: Expected | None
+) -> list[str]:
+    """Return where protocols and settings differ on some tasks, in words, and how the published scores were taken."""
+    found = [set_differences(phase, method, task, published, expected) for task in method.protocols if task in tasks]
+    scoring = [f"scoring {published.scoring}"] if published.scoring else []
+    return sorted({phrase for phrases in found for phrase in phrases}) + scoring
 
 
 def set_differences(

@@ -73,6 +73,5 @@ def test_only_runs_that_finished_and_count_have_a_cost(tmp_path):
     write(tmp_path / "b", 9.0, seed=1, state="failed")
     write(tmp_path / "c", 9.0, seed=0, updated="2025-01-01T00:00:00+00:00")  # an older run of seed 0
     _, costs = read(tmp_path)
-    ((times,),) = costs.groups.values()
-    assert times.hours == pytest.approx(1.0)
+    assert costs.runs["hours_per_run"].tolist() == pytest.approx([1.0])
     assert not costs.unknown

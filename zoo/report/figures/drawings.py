@@ -7,9 +7,9 @@ Every number is there once, rounded a little finer than it is written. Methods a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,14 +20,15 @@ from zoo.report.figures.styles import method_styles, named_methods
 from zoo.report.learning_curves import LearningCurve
 from zoo.report.significance import family_of, subject_of
 from zoo.report.statistics.estimates import Array, Curve, Estimate
-from zoo.report.tables.entries import SHOWN_METRICS, Table, digits_of, number_entry, seeds_text
+from zoo.report.tables.entries import SHOWN_METRICS, Table, digits_of, number_entry, range_text
 from zoo.report.tables.scores import finished_text
 from zoo.report.tables.verdict import verdicts
 from zoo.runs.history import PHASES
 from zoo.runs.read import short_name
 from zoo.runs.scores import METRICS, RETURN, SUCCESS, Kind
 
-Drawing = Panel = dict[str, Any]
+Drawing: TypeAlias = dict[str, Any]
+Panel: TypeAlias = dict[str, Any]
 Curves = Mapping[str, LearningCurve]
 """Method -> its learning curve in one phase."""
 _MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "wye", "P": "cross", "X": "star"}
@@ -111,7 +112,7 @@ def drawings_of(comparison: Comparison, names: Names, evaluations: pd.DataFrame 
 
     :param evaluations: of all runs that count; None leaves out the figure of single runs.
     """
-    of_phases = {
+    of_phases: dict[tuple[str, str], Callable[[Comparison, Phase, Names], Iterator[Panel]]] = {
         ("verdict", "intervals"): _verdict,
         ("aggregates", "intervals"): _aggregates,
         ("profiles", "curves"): _profiles,
@@ -166,7 +167,7 @@ def _aggregates(comparison: Comparison, phase: Phase, names: Names) -> Iterator[
     for metric in SHOWN_METRICS if order else ():
         estimates = {name: phase.aggregates[name].estimates.get(metric) for name in order}
         title, note = f"{phase.name}, {METRICS[metric]}{kind.title}", phase.tasks_label
-        about = {"title": title, "label": kind.unit, "scale": kind.scale, "note": note}
+        about: dict[str, Any] = {"title": title, "label": kind.unit, "scale": kind.scale, "note": note}
         found.append(_panel(comparison, phase, names, estimates, **about))
     rows = [row for panel in found for row in panel["rows"]]
     yield from (panel | {"limits": _limits(rows, len(order))} for panel in found)
@@ -302,7 +303,7 @@ def _heat_map(comparison: Comparison, phase: Phase, names: Names) -> Iterator[Pa
         low, high = (0.0, 1.0) if kind is SUCCESS else (min(points), max(points))
         digits = digits_of(kind, (cell.estimates["mean"] for cell in found.values()))
         for name, cell in found.items():
-            mean, seeds = cell.estimates["mean"], seeds_text(cell.seeds) + finished_text(cell.tally)
+            mean, seeds = cell.estimates["mean"], range_text(cell.seeds) + finished_text(cell.tally)
             shade = (mean.point - low) / (high - low) if high > low else 0.5
             cells.append({"m": names.method(name), "task": k, "shade": round(shade, 3), "seeds": seeds})
             cells[-1] |= _point(mean, kind.scale, digits)
@@ -360,7 +361,7 @@ def _curve_panel(comparison: Comparison, parts: Sequence[Curves], metric: str, n
     lines: list[dict[str, Any]] = []
     for k, name, steps, curve in _joined_curves(parts, metric):
         found = parts[k][name]
-        lines.append({"m": names.method(name), "phase": phases[k].name, "seeds": seeds_text(found.seeds)})
+        lines.append({"m": names.method(name), "phase": phases[k].name, "seeds": range_text(found.seeds)})
         lines[-1] |= _line(steps, curve, kind.scale, 0, _digits(kind, [curve]))
         lines[-1] |= {"isJoined": len(steps) > len(found.steps)}
     axis = {"label": "steps", "limits": [0, max(line["x"][-1] for line in lines)], "digits": 0, "kind": "steps"}
@@ -459,4 +460,4 @@ def _seeds(phase: Phase, method: str, tasks: Sequence[str]) -> str:
     """Return how many seeds a method has on tasks, e.g. ``"12"`` or ``"3 to 12"``."""
     found: list[Mapping[str, Cell]] = [phase.per_task[task] for task in tasks if task in phase.per_task]
     seeds = [number for cells in found if method in cells for number in cells[method].seeds]
-    return seeds_text((min(seeds), max(seeds))) if seeds else ""
+    return range_text((min(seeds), max(seeds))) if seeds else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -92,32 +92,31 @@ class Sheet:
         lines = textwrap.wrap(method, self.letters, max_lines=most_lines, placeholder=" …") or [method]
         return literal("\n".join(lines) + mark)
 
-    def panels(
-        self,
-        count: int,
-        height: float,
-        least: float | None = None,
-        beside: float = 0.0,
-        most: int = 100,
-        **options: Any,
-    ) -> tuple[Figure, list[Axes]]:
-        """Return a figure with panels in as few rows as fit, those of a row equally wide, and its axes row by row.
+    def columns(self, panels: int, beside: float = 0.0) -> int:
+        """Return how many panels stand in a row: in as few rows as fit, each of them about as full.
 
-        :param height: of a row, in inches.
-        :param least: how wide a panel must be; 0 for what the sheet says.
         :param beside: what stands left of the panels, in inches.
-        :param most: the most panels of a row.
+        """
+        most = max(1, int((self.width - beside) / self.panel))
+        return math.ceil(panels / math.ceil(panels / most))
+
+    def panels(
+        self, heights: Sequence[float], columns: int, more: float = 0.0, **options: Any
+    ) -> tuple[Figure, list[Axes]]:
+        """Return a figure with panels, those of a row equally wide, and its axes row by row.
+
+        :param heights: of each panel, in inches; a row is as high as its first one.
+        :param more: what the figure is higher than its rows, in inches.
         :param options: of ``Figure.subplots``.
         """
-        most = min(most, max(1, int((self.width - beside) / (least or self.panel))))
-        rows = math.ceil(count / most)
-        figure = Figure(figsize=(self.width, rows * height), layout="constrained")
-        axes = figure.subplots(rows, math.ceil(count / rows), squeeze=False, **options)
-        for ax in axes.flat[count:]:
+        rows = heights[::columns]
+        figure = Figure(figsize=(self.width, sum(rows) + more), layout="constrained")
+        axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=rows, **options)
+        for ax in axes.flat[len(heights) :]:
             ax.set_visible(False)
         for ax in axes.flat:
             ax.tick_params(labelsize=self.text)  # ticks are made when they are drawn, with the settings of that time
-        return figure, list(axes.flat[:count])
+        return figure, list(axes.flat[: len(heights)])
 
 
 PAGE = Sheet(width=9.6, text=9.0, panel=1.8, letters=40, stroke=1.0)
@@ -169,14 +168,6 @@ def _looks(comparison: Comparison, panel: Mapping[str, Any], names: Names, sheet
     return {names.method(name): look for name, look in found.items()}
 
 
-def _room(ax: Axes, beside: float = 0.0) -> float:
-    """Return about how many inches of text fit above or below a panel."""
-    assert isinstance(ax.figure, Figure)
-    place = ax.get_subplotspec()
-    assert place is not None
-    return float((ax.figure.get_figwidth() - beside) / place.get_gridspec().ncols - 0.15)
-
-
 def _plot_intervals(drawing: Drawing, comparison: Comparison, names: Names, sheet: Sheet) -> Figure:
     """Draw panels, those of a phase in rows of their own, since each phase has its own order."""
     panels, labels = drawing["panels"], _labels(comparison, names, sheet)
@@ -187,16 +178,11 @@ def _plot_intervals(drawing: Drawing, comparison: Comparison, names: Names, shee
     shown = [labels[m] for found in methods.values() for m in found]
     beside = sheet.letters_wide(max(len(line) for label in shown for line in label.splitlines()))
     tallest = max(label.count("\n") + 1 for label in shown)
-    together = max(Counter(panel["phase"] for panel in panels).values())
-    figure, axes = sheet.panels(len(panels), 1.0, beside=beside, most=together)
-    grid = axes[0].get_gridspec()
-    assert grid is not None
-    heights = [
-        max(0.55, len(methods[panel["phase"]]) * (sheet.lines(tallest) + 0.04)) for panel in panels[:: grid.ncols]
-    ]
-    grid.set_height_ratios(heights)
-    figure.set_figheight(sum(heights) + len(heights) * (0.25 + sheet.lines(6)))
-    for ax, panel in zip(axes, panels, strict=True):
+    columns = sheet.columns(max(Counter(panel["phase"] for panel in panels).values()), beside)
+    heights = [max(0.55, len(methods[panel["phase"]]) * (sheet.lines(tallest) + 0.04)) for panel in panels]
+    figure, axes = sheet.panels(heights, columns, math.ceil(len(panels) / columns) * (0.25 + sheet.lines(6)))
+    room = (sheet.width - beside) / columns - 0.15
+    for k, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         order, looks = methods[panel["phase"]], _looks(comparison, panel, names, sheet)
         if panel["margin"]:
             ax.axvspan(-panel["margin"], panel["margin"], color="#ececec", zorder=0)
@@ -205,12 +191,10 @@ def _plot_intervals(drawing: Drawing, comparison: Comparison, names: Names, shee
             colour = WORD_COLOURS.get(word, QUIET) if word else looks[row["m"]].colour
             _draw_interval(ax, order.index(row["m"]), row, looks[row["m"]], colour, panel["limits"])
             ax.text(1.02, order.index(row["m"]), word, color=colour, va="center", transform=ax.get_yaxis_transform())
-        is_first = (place := ax.get_subplotspec()) is not None and place.is_first_col()
-        ax.set_yticks(range(len(order)), [labels[m] if is_first else "" for m in order])
+        ax.set_yticks(range(len(order)), ["" if k % columns else labels[m] for m in order])
         ax.set_ylim(len(order) - 0.4, -0.6)
         if panel["zero"] is not None:
             ax.axvline(panel["zero"], color="black", linewidth=0.8, linestyle=":")
-        room = _room(ax, beside)
         ax.set_title(sheet.wrap(panel["title"], room))
         ax.set_xlabel("\n".join(sheet.wrap(text, room) for text in (panel["label"], panel["note"]) if text))
         ax.set_xlim(panel["limits"])
@@ -244,10 +228,11 @@ def _plot_curves(drawing: Drawing, comparison: Comparison, names: Names, sheet: 
     panels = drawing["panels"]
     is_small, share = "domain" in panels[0], comparison.kind is SUCCESS or "domain" not in panels[0]
     height = (0.9 + 0.12 * sheet.width) if is_small else (1.0 + 0.25 * sheet.width)
-    figure, axes = sheet.panels(len(panels), height, sharey=share)
+    columns = sheet.columns(len(panels))
+    figure, axes = sheet.panels([height] * len(panels), columns, sharey=share)
     named: dict[int | None, Style] = {}
     others: dict[int | None, Style] = {}
-    for ax, panel in zip(axes, panels, strict=True):
+    for k, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         looks, is_profile = _looks(comparison, panel, names, sheet), panel["x"]["kind"] == "tau"
         for line in panel["lines"]:
             style = looks[line["m"]]
@@ -259,14 +244,14 @@ def _plot_curves(drawing: Drawing, comparison: Comparison, names: Names, sheet: 
         (left, right), (low, high) = panel["x"]["limits"], panel["y"]["limits"]
         ax.set_xlim(left, right + (0 if is_profile else 0.01 * (right - left) or 1))
         ax.set_ylim(low, high + 0.02 * (high - low))  # curves at the limit stay visible
-        ax.set_title(sheet.wrap(panel["title"], _room(ax, beside=0.6)))
+        ax.set_title(sheet.wrap(panel["title"], (sheet.width - 0.6) / columns - 0.15))
         shaded = " (shaded: offline)" if panel.get("border") else ""
         ax.set_xlabel("" if is_small else panel["x"]["label"] + shaded)
         ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         if not is_profile:
             ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
         ax.grid(alpha=0.25)
-        if (place := ax.get_subplotspec()) is not None and place.is_first_col():
+        if k % columns == 0:
             ax.set_ylabel(sheet.wrap(panel["y"]["label"], height - 0.6))
     _add_legend(figure, comparison, named, {m: look for m, look in others.items() if m not in named}, names, sheet)
     return figure
@@ -322,7 +307,7 @@ def _plot_matrices(drawing: Drawing, comparison: Comparison, names: Names, sheet
     shades = LinearSegmentedColormap.from_list("matrix", colours)
     limits = [0, 100] if is_pairs else [end for panel in panels for end in panel["limits"]]
     norm = Normalize(min(limits), max(limits))
-    figure, axes = sheet.panels(len(panels), 1.0, least=sheet.width)
+    figure, axes = sheet.panels([1.0] * len(panels), 1)
     heights = []
     for ax, panel in zip(axes, panels, strict=True):
         columns = [m for m in panel["methods"] if any(cell["m"] == m for cell in panel["cells"])]

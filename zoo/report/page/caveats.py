@@ -15,7 +15,8 @@ from zoo.report.published_scores import PublishedSet, load_progress
 from zoo.report.reproduction import Expected, set_differences
 from zoo.report.statistics.estimates import FEW_SEEDS
 from zoo.report.survival import describe_tallies
-from zoo.report.tables.scores import by_domain, scored_otherwise, steps_text
+from zoo.report.tables.entries import range_text
+from zoo.report.tables.scores import by_domain, scored_otherwise
 from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import shortened
@@ -93,7 +94,7 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
             f"returns of {len(phase.tasks)} environments are not averaged, because each has its own scale; "
             "--reference-scores puts them on a common one."
         )
-    by_steps = _by_value({name: steps_text(steps) for name, steps in phase.step_ranges.items()})
+    by_steps = _by_value({name: range_text(steps) for name, steps in phase.step_ranges.items()})
     if len(by_steps) > 1:
         found = "; ".join(f"{text} ({', '.join(shortened(names))})" for text, names in by_steps.items())
         result.append(f"methods were scored at different steps: {found}.")

@@ -13,7 +13,7 @@ import io
 import platform
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -101,7 +101,7 @@ class Content:
     expected: Expected | None = None
     width: str = "page"
     formats: Sequence[str] = FORMATS
-    costs: Costs = field(default_factory=Costs)
+    costs: Costs | None = None
     made: str = ""
 
     @cached_property
@@ -133,7 +133,8 @@ class Content:
             if comparison.kind is SUCCESS:
                 reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance, self.expected)
                 found.append(reproduction_table(reproduced, self.tolerance))
-        found += [cost_table(self.comparisons, self.costs), protocol_table(self.comparisons[0])]
+        found += [cost_table(self.comparisons, self.costs)] if self.costs else []
+        found.append(protocol_table(self.comparisons[0]))
         return [table for table in found if table.rows]
 
     @cached_property

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, Phase, Tally
-from zoo.report.cost import Costs, cost_numbers
+from zoo.report.cost import Costs
 from zoo.report.significance import family_of, subject_of
 from zoo.report.statistics.estimates import Estimate
 from zoo.report.statistics.seeds_needed import plan_seeds
@@ -37,7 +37,7 @@ def to_json(
     result = by_kind.get(SUCCESS) or dict.fromkeys(PHASES)
     result |= {"repetitions": comparisons[0].reps, "focus": comparisons[0].focus}
     result |= {"methods": methods, "skipped": skipped}
-    result |= {"resolve": comparisons[0].resolve, "cost": _costs_to_json(costs or Costs())}
+    result |= {"resolve": comparisons[0].resolve, "cost": _costs_to_json(costs)}
     result |= {kind.suffix.removeprefix("_"): phases for kind, phases in by_kind.items() if kind is not SUCCESS}
     if references:
         result["reference_scores"] = {environment: list(pair) for environment, pair in references.items()}
@@ -100,13 +100,11 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
     }
 
 
-def _costs_to_json(costs: Costs) -> dict[str, Any]:
+def _costs_to_json(costs: Costs | None) -> dict[str, Any]:
     """Return method -> what it cost on each machine, with each number of seeds at once."""
     result: dict[str, Any] = {}
-    for (method, machine, replicas), runs in sorted(costs.groups.items()):
-        about = {"machine": machine, "seeds_at_once": replicas, "runs": len(runs)}
-        total = {"total_hours": sum(times.hours_per_seed for times in runs)}
-        result.setdefault(method, []).append(about | cost_numbers(runs) | total)
+    for (method, machine, replicas), found in costs.groups() if costs else ():
+        result.setdefault(method, []).append({"machine": machine, "seeds_at_once": replicas} | found)
     return result
 
 

@@ -96,10 +96,10 @@ def number_entry(estimate: Estimate, scale: float, digits: int) -> Entry:
     return Entry(text(estimate.point), detail)
 
 
-def seeds_text(seeds: tuple[int, int]) -> str:
-    """Return the smallest and largest number of seeds as text, e.g. ``"12"`` or ``"3 to 12"``."""
-    low, high = seeds
-    return f"{low:,}" if low == high else f"{low} to {high}"
+def range_text(ends: tuple[int, int]) -> str:
+    """Return the smallest and the largest of some whole numbers as text, e.g. ``"1,000"`` or ``"3 to 12"``."""
+    low, high = ends
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def cell_data(about: Mapping[str, Any], cell: Cell) -> list[dict[str, Any]]:

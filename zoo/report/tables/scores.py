@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, Phase, Tally, baseline_of, ranking
-from zoo.report.cost import COST_NUMBERS, Costs, cost_numbers
+from zoo.report.cost import NUMBERS, Costs
 from zoo.report.reproduction import Reproduction
 from zoo.report.significance import compared_methods, family_of
 from zoo.report.statistics.seeds_needed import MOST_SEEDS, plan_seeds
@@ -23,8 +23,8 @@ from zoo.report.tables.entries import (
     digits_of,
     estimate_data,
     number_entry,
+    range_text,
     score_entry,
-    seeds_text,
     with_minus,
 )
 from zoo.runs.protocol import PROTOCOL, count, shortened, show, what_differs
@@ -54,7 +54,7 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
             for metric in SHOWN_METRICS
         ]
         finished = "-" if cell.tally is None else str(cell.tally)
-        texts = seeds_text(cell.seeds), finished, steps_text(phase.step_ranges[name])
+        texts = range_text(cell.seeds), finished, range_text(phase.step_ranges[name])
         rows.append([Entry(comparison.methods[name].title), *scores, *map(Entry, texts)])
         data += cell_data({"method": name, "suite": suite or phase.suite, "step": phase.steps[name]}, cell)
     header = ["method", *(METRICS[metric] for metric in SHOWN_METRICS), "seeds", "finished", "steps"]
@@ -165,7 +165,7 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
             numbers = plan.half_width, plan.seeds, *plan.interval
             needed, low, high = (f"more than {MOST_SEEDS:,}" if n is None else f"{n:,}" for n in numbers[1:])
             entries = [Entry(f"{100 * plan.half_width:.1f}"), Entry(needed, f"[{low}, {high}]")]
-        rows.append([Entry(comparison.methods[method].title), Entry(seeds_text(seeds)), *entries])
+        rows.append([Entry(comparison.methods[method].title), Entry(range_text(seeds)), *entries])
         data.append({"method": method, "baseline": baseline, "resolve": comparison.resolve})
         data[-1] |= {"fewest_seeds": seeds[0], "most_seeds": seeds[1]}
         data[-1] |= dict(zip(("half_width", "seeds_needed", "seeds_low", "seeds_high"), numbers, strict=True))
@@ -191,7 +191,7 @@ def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table
             Entry(short_name(r.where)),
             Entry(r.method),
             Entry(f"{100 * r.published_mean:.1f}", f"{r.source}, {count(r.published_seeds, 'seed')}"),
-            Entry(f"{100 * r.own:.1f}", count(seeds_text(r.own_seeds), "seed") + finished_text(r.tally)),
+            Entry(f"{100 * r.own:.1f}", count(range_text(r.own_seeds), "seed") + finished_text(r.tally)),
             number_entry(r.difference, 100, 1),
             Entry(r.verdict, is_bold=r.verdict == "differs"),
             Entry("; ".join(shortened(r.protocol)) or "same"),
@@ -242,17 +242,15 @@ def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
     """Return updates per second and hours of own methods, a row for each machine and number of seeds at once."""
     order = list(dict.fromkeys(name for comparison in comparisons for name in ranking(comparison)))
     titles = {name: comparisons[0].methods[name].title for name in order}
-    found = sorted(costs.groups.items(), key=lambda item: (order.index(item[0][0]), *item[0][1:]))
     rows, data = [], []
-    for (method, machine, replicas), runs in found:
-        measured = cost_numbers(runs)
-        texts = titles[method], machine, str(replicas), f"{len(runs):,}"
-        rows.append([*map(Entry, texts), *(_range_entry(measured[name]) for name in COST_NUMBERS)])
-        data.append({"method": method, "machine": machine, "seeds_at_once": replicas, "runs": len(runs)})
-        for name in COST_NUMBERS:
-            values = measured[name] or dict.fromkeys(("median", "min", "max"))
+    for (method, machine, replicas), found in sorted(costs.groups(), key=lambda group: order.index(group[0][0])):
+        texts = titles[method], machine, str(replicas), f"{found['runs']:,}"
+        rows.append([*map(Entry, texts), *(_range_entry(found[name]) for name in NUMBERS)])
+        data.append({"method": method, "machine": machine, "seeds_at_once": replicas, "runs": found["runs"]})
+        for name in NUMBERS:
+            values = found[name] or dict.fromkeys(("median", "min", "max"))
             data[-1] |= {f"{name}_{which}": value for which, value in values.items()}
-        data[-1]["total_hours"] = sum(times.hours_per_seed for times in runs)
+        data[-1]["total_hours"] = found["total_hours"]
     header = ["method", "machine", "seeds at once", "runs", "updates/s", "hours per run", "hours per seed"]
     caption = (
         "Median over the finished own runs, and their range, by the runs' own logs. Seeds trained at once share their "
@@ -281,11 +279,6 @@ def differences_table(own: RunTables, methods: Collection[str]) -> Table:
         "between environments, are divided by a slash."
     )
     return Table("differences", "What differs", caption, ["method", "settings"], rows, data)
-
-
-def steps_text(steps: tuple[int, int]) -> str:
-    """Return the steps of scores as text, e.g. ``"1,000,000"``; tasks may have their own."""
-    return show(steps[0]) if steps[0] == steps[1] else f"{show(steps[0])} to {show(steps[1])}"
 
 
 def scored_otherwise(comparison: Comparison) -> dict[str, list[str]]:
