@@ -46,7 +46,7 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
         while "env" in vars(innermost):
             innermost = vars(innermost)["env"]
         try:
-            state = {path: _state_of(path, *found, innermost) for path, *found in _owners("env", self.env)}
+            state = {path: _state_of(path, owner, kinds, innermost) for path, owner, kinds in _owners("env", self.env)}
             encoded: dict[str, Any] = plain.encode(state, _is_data, "env")
         except (NotRestorableError, plain.NotPlainError) as error:
             self.obstacle = str(error)
@@ -117,7 +117,7 @@ def _find_classes(value: Any, found: dict[str, type], seen: set[int]) -> None:
 
 
 def _owners(path: str, owner: Any) -> Iterator[tuple[str, Any, dict[str, str]]]:
-    """Give the wrappers, the environment, and the parts of theirs that hold physics, with the kinds of their attributes."""
+    """Give the wrappers, the environment and their parts that hold physics, with the kinds of their attributes."""
     kinds = {name: _kind(f"{path}.{name}", value) for name, value in vars(owner).items()}
     yield path, owner, kinds
     for name, kind in kinds.items():

@@ -321,19 +321,17 @@ def _from_ends(name: str, rows: Arrays, ends: np.ndarray, terminated: np.ndarray
     """
     for key in ("observations", "rewards"):
         require_rows(name, key, rows[key], len(rows["actions"]))
-    episodes = []
-    begin = 0
-    for end in map(int, np.flatnonzero(np.append(ends[:-1], True))):
-        seen, part = rows["observations"][begin : end + 1], slice(begin, end + int(terminated[end]))
-        if terminated[end]:
-            seen = np.concatenate([seen, seen[-1:]])
-        if len(seen) > 1:
-            of_steps = rows["actions"][part], rows["rewards"][part], 1.0 - terminated[part]
-            episodes.append(checked_episode(f"{name}, from row {begin} on", seen, *of_steps))
-        begin = end + 1
+    is_cut = np.append(ends[:-1], True) & ~terminated
+    kept = np.flatnonzero(~is_cut)
+    if not len(kept):
+        raise UsageError(f"{name} must hold an episode with a transition, got none; give another set")
+    arrays = {key: rows[key][kept] for key in ("observations", "actions", "rewards")}
+    arrays["next_observations"] = rows["observations"][kept + ~terminated[kept]]
+    arrays["masks"] = 1.0 - terminated[kept]
+    arrays["terminals"] = (terminated | np.append(is_cut[1:], False))[kept]
     log.info(
         "%s has no observation after the last action: repeated in %d trajectories, which terminate; in the others, "
         "which were cut off, the last transition is dropped",
         *(name, int(terminated.sum())),
     )
-    return _from_arrays(name, join(name, episodes))
+    return _from_arrays(name, arrays)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +18,6 @@ from zoo.report.survival import describe_tallies
 from zoo.report.tables.entries import range_text
 from zoo.report.tables.scores import by_domain, scored_otherwise
 from zoo.runs.folder import RunFolder, UnreadableRun
-from zoo.runs.history import PHASES
 from zoo.runs.protocol import shortened
 from zoo.runs.read import RunTables, short_name, split_environment
 from zoo.runs.scores import RETURN, SUCCESS
@@ -43,64 +42,70 @@ def warnings(
     """
     methods, skipped = comparisons[0].methods, own.skipped()
     shown = own.runs[own.runs["problem"].isna() & own.runs["method"].isin(list(methods))]
-    result = _differences_from_sets(comparisons, sets, expected)
-    if skipped:
-        few = f"{len(skipped)} of {len(own.runs)} run folders did not finish, or do not count"
-        result.append(f"{few}; each is listed with its reason.")
-    result += describe_tallies({name: method.tally(method.tallies) for name, method in methods.items()}, failed)
-    result += _rewards_of_other_versions(shown, sets) + _unfinished_sets(sets)
-    for name, method in methods.items():
+    few = f"{len(skipped)} of {len(own.runs)} run folders did not finish, or do not count"
+    return [
+        *_differences_from_sets(comparisons, sets, expected),
+        *([f"{few}; each is listed with its reason."] if skipped else []),
+        *describe_tallies({name: method.tally(method.tallies) for name, method in methods.items()}, failed),
+        *_rewards_of_other_versions(shown, sets),
+        *_unfinished_sets(sets),
+        *_departures(comparisons),
+        *_different_thresholds(shown),
+        *(
+            f"Scoring of {', '.join(shortened(names))}: {scoring}. Other scores are those of the last evaluation."
+            for scoring, names in scored_otherwise(comparisons[0]).items()
+        ),
+        *(
+            f"{phase.name}{comparison.kind.title}: {sentence}"
+            for comparison in comparisons
+            for phase in comparison.phases.values()
+            for sentence in _warnings_of_phase(comparison, phase)
+        ),
+        *_warnings_of_seeds(comparisons),
+    ]
+
+
+def _departures(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Yield where own methods depart from the protocol of their profiles."""
+    for name, method in comparisons[0].methods.items():
         departures = {task: method.departures.get(task, ()) for task in _shown_tasks(comparisons, name)}
         if any(departures.values()):
-            result.append(f"{name} departs from the protocol of its profile: {_gathered(departures)}.")
-    result += _different_thresholds(shown)
-    result += [
-        f"Scoring of {', '.join(shortened(names))}: {scoring}. Other scores are those of the last evaluation."
-        for scoring, names in scored_otherwise(comparisons[0]).items()
-    ]
-    for comparison in comparisons:
-        for phase in comparison.phases.values():
-            label = f"{phase.name}{comparison.kind.title}: "
-            result += [label + sentence for sentence in _warnings_of_phase(comparison, phase)]
-    return result + _warnings_of_seeds(comparisons)
+            yield f"{name} departs from the protocol of its profile: {_gathered(departures)}."
 
 
-def _warnings_of_phase(comparison: Comparison, phase: Phase) -> list[str]:
-    """Return what limits the comparison in one phase."""
-    result = []
+def _warnings_of_phase(comparison: Comparison, phase: Phase) -> Iterator[str]:
+    """Yield what limits the comparison in one phase."""
     for name in phase.strays:
         kept = label_of(phase.tasks, phase.suite)
         has = f"{name} has only {_listed(phase.coverage[name])}"
-        result.append(f"{has}; aggregates leave it out, so that the others keep their {kept}.")
+        yield f"{has}; aggregates leave it out, so that the others keep their {kept}."
     if not phase.tasks:
         who = shortened(f"{name} has {_listed(tasks)}" for name, tasks in sorted(phase.coverage.items()))
-        why = "no aggregate is possible, because no environment was run by all methods"
-        result.append(f"{why}: {'; '.join(who)}.")
+        yield f"no aggregate is possible, because no environment was run by all methods: {'; '.join(who)}."
     elif phase.left_out:
         what = "aggregates" if phase.aggregates else "probabilities of improvement"
         lacking = _by_value({task: tuple(names) for task, names in phase.left_out.items()})
         missing = "; ".join(f"{_listed(tasks)} ({', '.join(shortened(names))})" for names, tasks in lacking.items())
-        result.append(f"{what} leave out tasks that some methods lack: {missing}.")
+        yield f"{what} leave out tasks that some methods lack: {missing}."
     without = [name for name in sorted(phase.coverage) if name not in (*phase.aggregates, *phase.strays)]
     if phase.aggregates and without:
         why = "published are means of whole domains, not of single tasks"
-        result.append(f"no aggregate of {', '.join(shortened(without))}: {why}.")
+        yield f"no aggregate of {', '.join(shortened(without))}: {why}."
     sources = {name: method.source for name, method in comparison.methods.items() if not method.is_own}
     absent = sorted({*sources.values()} - {sources.get(name) for name in phase.coverage})
     if absent and comparison.kind is SUCCESS:
-        result.append(f"no scores of {', '.join(absent)}.")
+        yield f"no scores of {', '.join(absent)}."
     if comparison.kind is RETURN and len(phase.tasks) > 1:
-        result.append(
+        yield (
             f"returns of {len(phase.tasks)} environments are not averaged, because each has its own scale; "
             "--reference-scores puts them on a common one."
         )
     by_steps = _by_value({name: range_text(steps) for name, steps in phase.step_ranges.items()})
     if len(by_steps) > 1:
         found = "; ".join(f"{text} ({', '.join(shortened(names))})" for text, names in by_steps.items())
-        result.append(f"methods were scored at different steps: {found}.")
+        yield f"methods were scored at different steps: {found}."
     if phase.uneven_seeds:
-        result.append(f"unequal numbers of seeds between tasks: {', '.join(phase.uneven_seeds)}.")
-    return result
+        yield f"unequal numbers of seeds between tasks: {', '.join(phase.uneven_seeds)}."
 
 
 def _different_thresholds(runs: pd.DataFrame) -> list[str]:
@@ -115,19 +120,17 @@ def _different_thresholds(runs: pd.DataFrame) -> list[str]:
     ]
 
 
-def _unfinished_sets(sets: Sequence[PublishedSet]) -> list[str]:
-    """Return which published sets lack planned runs, or have means alone."""
-    result = []
+def _unfinished_sets(sets: Sequence[PublishedSet]) -> Iterator[str]:
+    """Yield which published sets lack planned runs, or have means alone."""
     for published in sets:
         progress = load_progress(published)
         if progress and progress.missing:
-            result.append(f"{published.name}: {progress.describe()}.")
+            yield f"{published.name}: {progress.describe()}."
         if published.runs is None:
-            result.append(
+            yield (
                 f"{published.name}: means only, since single runs are not published. So its methods have no IQM, "
                 "profile, curve, probability of improvement or verdict here."
             )
-    return result
 
 
 def _rewards_of_other_versions(runs: pd.DataFrame, sets: Sequence[PublishedSet]) -> list[str]:
@@ -147,35 +150,29 @@ def _rewards_of_other_versions(runs: pd.DataFrame, sets: Sequence[PublishedSet])
     ]
 
 
-def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return which methods have too few seeds."""
+def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Yield which methods have too few seeds."""
     seeds: dict[str, int] = {}
-    for comparison in comparisons:
-        for phase in comparison.phases.values():
-            places = [phase.aggregates] if phase.aggregates else list(phase.per_task.values())
-            for name, cell in (item for place in places for item in place.items()):
-                if comparison.methods[name].is_own or cell.estimates["mean"].interval is not None:
-                    seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
-    result = []
-    one = [name for name, number in seeds.items() if number == 1]
-    few = [f"{name} ({number})" for name, number in seeds.items() if 1 < number < FEW_SEEDS]
-    if one:
-        result.append(f"One seed gives no interval: {', '.join(one)}.")
-    if few:
-        result.append(
+    for phase in (phase for comparison in comparisons for phase in comparison.phases.values()):
+        places = [phase.aggregates] if phase.aggregates else list(phase.per_task.values())
+        for name, cell in (item for place in places for item in place.items()):
+            if comparisons[0].methods[name].is_own or cell.estimates["mean"].interval is not None:
+                seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
+    if one := [name for name, number in seeds.items() if number == 1]:
+        yield f"One seed gives no interval: {', '.join(one)}."
+    if few := [f"{name} ({number})" for name, number in seeds.items() if 1 < number < FEW_SEEDS]:
+        yield (
             f"Fewer than {FEW_SEEDS} seeds: {', '.join(few)}. Means have t-intervals; bootstrap intervals (IQM, "
             "median, profiles, probabilities) are too narrow."
         )
-    return result
 
 
 def _differences_from_sets(
     comparisons: Sequence[Comparison], sets: Sequence[PublishedSet], expected: Expected | None
-) -> list[str]:
-    """Return where own methods were not run as the published scores beside them were."""
-    result = []
+) -> Iterator[str]:
+    """Yield where own methods were not run as the published scores beside them were."""
     for comparison in (found for found in comparisons if found.kind is SUCCESS):
-        phase = PHASES[-1] if PHASES[-1] in comparison.phases else PHASES[0]
+        phase = list(comparison.phases)[-1]
         for published in sets:
             theirs = [m.protocols for m in comparison.methods.values() if m.source == published.name]
             domains = set().union(*theirs)
@@ -183,8 +180,7 @@ def _differences_from_sets(
                 tasks = [t for t in _shown_tasks([comparison], name) if split_environment(t)[1] in domains]
                 found = {t: set_differences(phase, method, t, published, expected) for t in tasks if method.is_own}
                 if any(found.values()):
-                    result.append(f"{name} was not run as {published.name} was: {_gathered(found)}.")
-    return result
+                    yield f"{name} was not run as {published.name} was: {_gathered(found)}."
 
 
 def _shown_tasks(comparisons: Sequence[Comparison], name: str) -> list[str]:
