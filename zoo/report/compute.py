@@ -119,7 +119,7 @@ def _compare_phase(
     common = {method: found.on(method, tasks) for method in single if tasks and method not in strays}
     averaged = common if _can_average(tasks, kind) else {}
     domain_tasks = _domain_tasks(runs, means, kind)
-    suites = {m.suite: suite_tasks(m.suite) for m in methods.values() if m.suite} if kind is SUCCESS else {}
+    suites = sorted({m.suite for m in methods.values() if m.suite}) if kind is SUCCESS else []
     thresholds = _thresholds(runs, averaged, kind)
     curve_reps = min(reps, CURVE_REPS)
 
@@ -139,9 +139,7 @@ def _compare_phase(
         if kind is SUCCESS
         else {},
         domain_tasks=domain_tasks,
-        per_task={
-            task: cells for task in sorted(set().union(*coverage.values())) if (cells := found.cells([task], ("mean",)))
-        },
+        per_task=found.at({task: [task] for task in sorted(set().union(*coverage.values()))}, ("mean",)),
         thresholds=thresholds,
         profiles={} if curve_tasks is None else in_parallel(profile, averaged),
         curves=learning_curves(runs, curve_tasks or (), kind, curve_reps) if _can_average(curve_tasks, kind) else {},
@@ -151,11 +149,7 @@ def _compare_phase(
             if curve_tasks is not None and (lasting := [task for task in inside if task not in passing])
         },
         suite=suite_of(tasks) if kind is SUCCESS else None,
-        suite_aggregates={
-            suite: cells
-            for suite, inside in sorted(suites.items())
-            if inside != tasks and (cells := found.cells(inside, kind.metrics))
-        },
+        suite_aggregates=found.at({name: own for name in suites if (own := suite_tasks(name)) != tasks}, kind.metrics),
         scores=common,
         spreads=spreads_of(averaged, kind.limits, found.episodes),
     )
@@ -192,6 +186,11 @@ class _Scores:
 
         having = [name for name, scores in self.single.items() if set(tasks) <= set(scores) and name not in without]
         return in_parallel(cell, having if tasks else ()) | _cells_of_means(self.published, tasks)
+
+    def at(self, places: Mapping[str, Sequence[str]], metrics: Sequence[str]) -> dict[str, dict[str, Cell]]:
+        """Return place -> the averages over its tasks, without places of which no method has all."""
+        found = {place: self.cells(tasks, metrics) for place, tasks in places.items()}
+        return {place: cells for place, cells in found.items() if cells}
 
 
 def _find_strays(coverage: Mapping[str, Sequence[str]], own: Collection[str]) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:
     files = sorted(folder.glob("*.csv"))
     if not files:
         raise UsageError(f"expected CSV files of single runs in `{folder}`, got none; install the package again")
-    table = pd.concat([_read_file(path, tasks) for path in files], ignore_index=True)
+    table = _checked(pd.concat({path: _read_file(path) for path in files}), tasks)
     repeated = table[table.duplicated([*_RUN, "phase", "step"])]
     if len(repeated):
         raise UsageError(
@@ -100,14 +100,24 @@ def check_progress(finished: pd.DataFrame, methods: Sequence[str], tasks: Sequen
     return Progress(sum(runs.values()), len(methods) * each, missing, each)
 
 
-def _read_file(path: Path, tasks: Collection[str]) -> pd.DataFrame:
-    """Return one file's rows in the right types."""
+def _read_file(path: Path) -> pd.DataFrame:
+    """Return one file's rows as texts; what ends in the middle of a line was cut, and has no method there."""
     try:
         text = regular_file(path).read_text(encoding="utf-8")
         table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, index_col=False)
         table = table[list(COLUMNS)].fillna("")
     except (OSError, ValueError, KeyError) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
         raise UsageError(f"`{path}` cannot be read ({error}); restore the file") from error
+    if not text.endswith("\n"):
+        table.iloc[-1:, 0] = ""
+    return table
+
+
+def _checked(table: pd.DataFrame, tasks: Collection[str]) -> pd.DataFrame:
+    """Return the rows of all files in the right types.
+
+    :param table: texts, by file and row.
+    """
     counts, measures = (table[names].apply(pd.to_numeric, errors="coerce") for names in (_COUNTS, _MEASURES))
     is_good = (
         (table["method"] != "")
@@ -117,11 +127,10 @@ def _read_file(path: Path, tasks: Collection[str]) -> pd.DataFrame:
         & (counts["episodes"] >= counts["successes"].clip(lower=1))
         & (np.isfinite(measures) | (table[_MEASURES] == "")).all(axis=1)
     )
-    is_good.iloc[-1:] &= text.endswith("\n")  # what ends in the middle of a line was cut
     if not is_good.all():
-        row = int(np.flatnonzero(~is_good)[0])
+        path, row = is_good.idxmin()
         raise UsageError(
             f"`{path}`, line {row + 2}: expected an evaluation on a task of the set's suite, got "
-            f"{', '.join(table.iloc[row])}; restore the file"
+            f"{', '.join(table.loc[path, row])}; restore the file"
         )
-    return table.assign(**counts.astype(int), **measures)
+    return table.assign(**counts.astype(int), **measures).reset_index(drop=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from agents.common.files.bounded import read_npz
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
 from zoo.errors import UsageError
-from zoo.report.included_runs import STAMPS, Progress, check_progress, finished_runs, read_included_runs
+from zoo.report.included_runs import Progress, check_progress, finished_runs, read_included_runs
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import describe_layers
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
@@ -82,6 +83,14 @@ class PublishedSet:
         there = own.pop("domains", {}).get(domain, {})
         protocol = {**self.protocol, **self.domains.get(domain, {}), **own, **there}
         return {**protocol, "net_arch": describe_layers(protocol.get("net_arch"))}
+
+    @cached_property
+    def included(self) -> pd.DataFrame:
+        """The rows of the CSV files' runs that reached the end of each of their phases."""
+        assert self.runs is not None
+        table = read_included_runs(self.runs, suite_tasks(self.suite))
+        table["method"] = table["method"].replace(published_names())
+        return finished_runs(table, self.last_steps)
 
     def last_steps(self, method: str, environment: str) -> dict[str, int]:
         """Return the step at which each phase of a method's runs ends; phases that it does not have are left out."""
@@ -181,10 +190,12 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
     """
     if published.runs is None:
         return None
-    return _counted_runs(published) if published.runs.suffix == ".npz" else _runs_in_files(published)
+    is_counts = published.runs.suffix == ".npz"
+    return _described(published, _counted_runs(published) if is_counts else published.included)
 
 
 def _counted_runs(published: PublishedSet) -> pd.DataFrame:
+    """Return the single runs of an array of counts."""
     assert published.runs is not None
     names = ("methods", "environments", "steps", "successes")
     try:
@@ -204,7 +215,7 @@ def _counted_runs(published: PublishedSet) -> pd.DataFrame:
         "successes": successes[where].astype(int),
         "episodes": published.protocol["eval_episodes"],
     }
-    return _described(published, pd.DataFrame(columns))
+    return pd.DataFrame(columns)
 
 
 def _described(published: PublishedSet, table: pd.DataFrame) -> pd.DataFrame:
@@ -226,20 +237,7 @@ def load_progress(published: PublishedSet) -> Progress | None:
         return None
     names = published_names()
     methods = [names.get(name, name) for name in published.planned["methods"]]
-    return check_progress(_finished_runs(published), methods, suite_tasks(published.suite), published.planned["seeds"])
-
-
-def _finished_runs(published: PublishedSet) -> pd.DataFrame:
-    """Return the rows of the included runs that reached the end of each of their phases."""
-    assert published.runs is not None
-    table = read_included_runs(published.runs, suite_tasks(published.suite))
-    table["method"] = table["method"].replace(published_names())
-    return finished_runs(table, published.last_steps)
-
-
-def _runs_in_files(published: PublishedSet) -> pd.DataFrame:
-    """Return the finished runs of CSV files as `load_runs` does."""
-    return _described(published, _finished_runs(published).drop(columns=list(STAMPS)))
+    return check_progress(published.included, methods, suite_tasks(published.suite), published.planned["seeds"])
 
 
 def _means_of_runs(runs: pd.DataFrame) -> pd.DataFrame:

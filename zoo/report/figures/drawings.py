@@ -20,7 +20,7 @@ from zoo.report.figures.styles import method_styles, named_methods
 from zoo.report.learning_curves import LearningCurve
 from zoo.report.significance import family_of, subject_of
 from zoo.report.statistics.estimates import Array, Curve, Estimate
-from zoo.report.tables.entries import SHOWN_METRICS, Table, digits_of, number_entry, range_text
+from zoo.report.tables.entries import SHOWN_METRICS, digits_of, number_entry, range_text
 from zoo.report.tables.scores import finished_text
 from zoo.report.tables.verdict import verdicts
 from zoo.runs.history import PHASES
@@ -61,15 +61,8 @@ class Names:
         """Return the domain that is called so, as the heading of a column too, or that a task belongs to."""
         return self._domains.get(text)
 
-    def of_columns(self, table: Table) -> list[tuple[int | None, int | None]]:
-        """Return the method and the domain that each column of a table is about."""
-        return [self._about([text]) for text in table.header]
-
-    def of_rows(self, table: Table) -> list[tuple[int | None, int | None]]:
-        """Return the method and the domain that each row of a table is about."""
-        return [self._about([entry.text for entry in row]) for row in table.rows]
-
-    def _about(self, texts: Sequence[str]) -> tuple[int | None, int | None]:
+    def about(self, *texts: str) -> tuple[int | None, int | None]:
+        """Return the method and the domain that the heading of a column, or the texts of a row, are about."""
         methods, domains = map(self.method, texts), map(self.domain, texts)
         return next((k for k in methods if k is not None), None), next((k for k in domains if k is not None), None)
 

@@ -48,11 +48,6 @@ class Table:
     data: list[dict[str, Any]] = field(default_factory=list)
 
 
-def best_point(estimates: Iterable[Estimate | None]) -> float:
-    """Return the largest point, 0 where there is none."""
-    return max((estimate.point for estimate in estimates if estimate is not None), default=0.0)
-
-
 def digits_of(kind: Kind, estimates: Iterable[Estimate | None]) -> int:
     """Return how many decimals to show of estimates that stand side by side."""
     return kind.digits(value for e in estimates if e is not None for value in (e.point, *(e.interval or ())))

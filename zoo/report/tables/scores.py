@@ -18,7 +18,6 @@ from zoo.report.tables.entries import (
     SHOWN_METRICS,
     Entry,
     Table,
-    best_point,
     cell_data,
     digits_of,
     estimate_data,
@@ -45,14 +44,9 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     label = phase.tasks_label
     if suite is not None:
         label = f"{count(max((cell.tasks for cell in cells.values()), default=0), 'task')} of {suite}"
-    shown = {metric: [cell.estimates.get(metric) for cell in cells.values()] for metric in SHOWN_METRICS}
-    digits = digits_of(kind, (estimate for estimates in shown.values() for estimate in estimates))
+    columns = [_scores(cells, list(cells), kind, metric, SHOWN_METRICS) for metric in SHOWN_METRICS]
     rows, data = [], []
-    for name, cell in cells.items():
-        scores = [
-            score_entry(cell.estimates.get(metric), kind, digits, best_point(shown[metric]), is_complete(cell))
-            for metric in SHOWN_METRICS
-        ]
+    for (name, cell), *scores in zip(cells.items(), *columns, strict=True):
         finished = "-" if cell.tally is None else str(cell.tally)
         texts = range_text(cell.seeds), finished, range_text(phase.step_ranges[name])
         rows.append([Entry(comparison.methods[name].title), *scores, *map(Entry, texts)])
@@ -354,12 +348,22 @@ def _finished_note(comparison: Comparison, names: Collection[str]) -> str:
     return f" {mark}Finished runs: {counts}; a method is not bold where runs are missing."
 
 
-def _scores(cells: Mapping[str, Cell], names: Sequence[str], kind: Kind) -> list[Entry]:
-    """Return the means of methods at one place, those that are compared with one another."""
-    means = {name: cell.estimates["mean"] for name, cell in cells.items()}
-    best, digits = best_point(means.values()), digits_of(kind, means.values())
+def _scores(
+    cells: Mapping[str, Cell],
+    names: Sequence[str],
+    kind: Kind,
+    metric: str = "mean",
+    beside: Sequence[str] = ("mean",),
+) -> list[Entry]:
+    """Return the scores of methods at one place, those that are compared with one another.
+
+    :param beside: the metrics that are shown there, with equally many decimals.
+    """
+    found = {name: cell.estimates.get(metric) for name, cell in cells.items()}
+    digits = digits_of(kind, (cell.estimates.get(each) for cell in cells.values() for each in beside))
+    best = max((estimate.point for estimate in found.values() if estimate is not None), default=0.0)
     return [
-        score_entry(means.get(name), kind, digits, best, name not in cells or is_complete(cells[name]))
+        score_entry(found.get(name), kind, digits, best, name not in cells or is_complete(cells[name]))
         for name in names
     ]
 
