@@ -87,7 +87,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
             log.info("%s", episode_text(episode + 1, success, int(length), float(results.returns[0, episode])))
     else:
         results = _show(args, agent, platform)
-    score = Score.of(results, agent.scoring)
+    score = Score.of(results.returns[0], results.successes_of(0), agent.scoring)
     log.info("%s over %d episodes", score.text, score.episodes)
     return describe(agent, results, score) | {"video": None if args.video is None else str(args.video)}
 

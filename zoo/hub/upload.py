@@ -24,7 +24,7 @@ from zoo.models.hub import COMMAND, CURVE, MODEL, POLICY, VIDEO, hub_library
 from zoo.models.play import play
 from zoo.models.score import Score
 from zoo.models.trained import ENDING
-from zoo.playing.episodes import EpisodeResults, Scoring
+from zoo.playing.episodes import Scoring
 from zoo.report.statistics import aggregates as statistics
 from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.resume import comparable
@@ -181,18 +181,8 @@ def scores_of_seeds(run: RunFolder) -> dict[int, Score]:
 
 def _final_score(run: RunFolder) -> Score:
     """Return the score of a run's last evaluation."""
-    arrays = run.read_evaluations()
-    last = {name: column[-1:] for name, column in arrays.items()}
-    return Score.of(
-        EpisodeResults(
-            successes=last.get("successes"),
-            returns=last["results"],
-            lengths=last["ep_lengths"],
-            seeds=last["episode_seeds"][0],
-            played=np.array([True]),
-        ),
-        Scoring.recorded_in(run.read_config()),
-    )
+    last = {name: column[-1] for name, column in run.read_evaluations().items()}
+    return Score.of(last["results"], last.get("successes"), Scoring.recorded_in(run.read_config()))
 
 
 def _is_plain(value: Any) -> bool:

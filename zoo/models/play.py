@@ -38,7 +38,7 @@ def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score
     if not results.played[0]:
         raise ArithmeticError(f"{agent.source} planned an action that is NaN or infinite")
     results = agent.scoring.apply(results)
-    return results, Score.of(results, agent.scoring)
+    return results, Score.of(results.returns[0], results.successes_of(0), agent.scoring)
 
 
 def describe(agent: Agent, results: EpisodeResults, score: Score) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
+from zoo.playing.episodes import REPORTED, Scoring
 from zoo.runs.scores import KINDS, RETURN, SUCCESS, SUCCESS_BY_RETURN
 
 LEVEL = 0.95
@@ -34,15 +34,16 @@ class Score:
     episodes: int
 
     @classmethod
-    def of(cls, results: EpisodeResults, scoring: Scoring = REPORTED) -> Score:
-        """Return the score of the only replica in an evaluation.
+    def of(cls, returns: np.ndarray, successes: np.ndarray | None, scoring: Scoring = REPORTED) -> Score:
+        """Return the score of one agent in an evaluation.
 
-        :param scoring: what the results were scored by: it has been applied to them.
+        :param returns: of its episodes, shape (episodes,).
+        :param successes: of the same episodes, as the scoring has applied them; None where there are none.
+        :param scoring: what the episodes were scored by.
         """
-        if results.successes is None:
-            returns = results.returns[0]
+        if successes is None:
             return cls(RETURN.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
-        won, episodes = int(results.successes[0].sum()), results.successes.shape[1]
+        won, episodes = int(successes.sum()), len(successes)
         kind = SUCCESS if scoring.success_return is None else SUCCESS_BY_RETURN
         return cls(kind.name, won / episodes, *interval_of_successes(won, episodes), episodes)
 

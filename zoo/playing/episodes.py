@@ -37,6 +37,10 @@ class EpisodeResults:
     seeds: np.ndarray
     played: np.ndarray
 
+    def successes_of(self, replica: int) -> np.ndarray | None:
+        """Return the success of a replica's episodes, or None where the environment does not know success."""
+        return None if self.successes is None else self.successes[replica]
+
 
 @dataclass(frozen=True)
 class Scoring:

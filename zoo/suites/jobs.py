@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -272,26 +272,24 @@ def forecast(looks: Sequence[Look], others: Sequence[Look] = (), trials: Mapping
     :param others: further jobs of the suite, whose time tells too.
     :param trials: by algorithm.
     """
-    trials = trials or {}
-    rates: dict[tuple[str, ...], list[float]] = {}
-    sizes = []
-    for algo, trial in trials.items():
-        rates["trial", "of", algo] = [trial.seconds_per_step]
-    for look in (*looks, *others):
-        if look.state is State.DONE and look.seconds:
-            sizes.append(look.folder_bytes / len(look.job.run.seeds))
-            for name in _like(look):
-                rates.setdefault(name, []).append(look.seconds / _size_of_work(look))
-    rates.setdefault((), [trial.seconds_per_step for trial in trials.values()])
-    left = [look for look in looks if not look.state.is_final]
-    if left and not rates[()]:
+    trials, left = trials or {}, [look for look in looks if not look.state.is_final]
+    done = [look for look in (*looks, *others) if look.state is State.DONE and look.seconds]
+
+    @cache
+    def rates(*kind: str) -> list[float]:
+        """Return the rates of finished jobs of an algorithm and a domain, of an algorithm, or of all."""
+        return [look.seconds / _size_of_work(look) for look in done if _kind(look)[: len(kind)] == kind]
+
+    if left and not (done or trials):
         return Forecast(len(left), None)
     seconds, measured = 0.0, 0
     for look in left:
-        same, *wider = _like(look)
-        name = next(name for name in (same, ("trial", "of", look.job.algo), *wider) if name in rates)
-        seconds += statistics.mean(rates[name]) * _size_of_work(look)
-        measured += name == same
+        method, domain = _kind(look)
+        same, tried = rates(method, domain), [trial for algo, trial in trials.items() if algo == look.job.algo]
+        known = same or [trial.seconds_per_step for trial in tried] or rates(method) or rates()
+        seconds += statistics.mean(known or [trial.seconds_per_step for trial in trials.values()]) * _size_of_work(look)
+        measured += bool(same)
+    sizes = [look.folder_bytes / len(look.job.run.seeds) for look in done]
     size = statistics.mean(sizes or [trial.folder_bytes for trial in trials.values()] or [0.0])
     disk = sum(max(0.0, size * len(look.job.run.seeds) - look.folder_bytes) for look in left)
     return Forecast(len(left), seconds, measured, disk)
@@ -299,11 +297,6 @@ def forecast(looks: Sequence[Look], others: Sequence[Look] = (), trials: Mapping
 
 def _kind(look: Look) -> tuple[str, str]:
     return look.job.run.label or look.job.algo, look.job.run.env.partition("-singletask")[0]
-
-
-def _like(look: Look) -> list[tuple[str, ...]]:
-    """Return names of jobs that are like one: of its algorithm and domain, of its algorithm, and all."""
-    return [_kind(look), _kind(look)[:1], ()]
 
 
 def _size_of_work(look: Look) -> int:

@@ -136,17 +136,9 @@ class TrackedRun:
         :param about: arguments of the tracker's own ``begin``.
         :raises UsageError: if the tracker refuses a run that has not trained yet.
         """
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # the last line on stdout is the result
-                self._run = self._tracker.begin(self._record, *about)
-        except Exception as error:  # whatever a tracker raises, the run is worth more
-            refused = f"refused {self._folder.path.name}"
-            if is_new:
-                told = f"{self._tracker.title} {refused} ({describe_error(error)}); {self._tracker.hint}"
-                raise UsageError(f"{told}, or leave out --track") from error
-            self._give_up(refused, error)
-        else:
-            self._folder.write_tracking(self._name, self._record)
+        with self._survived("refused", is_new):
+            self._run = self._tracker.begin(self._record, *about)
+        self._folder.write_tracking(self._name, self._record)
 
     def write(self, values: Mapping[str, Any], step: int) -> None:
         """Send the numbers of a row, unless the tracker has it already."""
@@ -158,33 +150,30 @@ class TrackedRun:
         kind = "evaluations" if any(key.startswith("eval/") for key in numbers) else "training"
         if self._run is None or not numbers or step <= self._record.get(kind, -1):
             return
-        try:
+        with self._survived(f"failed at step {step} for"):
             self._tracker.send(self._run, step, numbers)
-        except Exception as error:
-            self._give_up(f"failed at step {step}", error)
-        else:
             self._record[kind] = step
-            self._folder.write_tracking(self._name, self._record)
+        self._folder.write_tracking(self._name, self._record)
 
     def finish(self, exit_code: int) -> None:
         """End the tracker's run."""
-        try:
-            with contextlib.redirect_stdout(sys.stderr):
-                if self._run is not None:
-                    self._tracker.finish(self._run, exit_code)
-        except Exception as error:
-            self._give_up("could not end its run", error)
+        with self._survived("could not end its run for"):
+            if self._run is not None:
+                self._tracker.finish(self._run, exit_code)
 
-    def _give_up(self, what: str, error: Exception) -> None:
-        self._run = None
-        log.warning(
-            "%s %s for %s (%s); training goes on without it; progress.csv and TensorBoard have every row, and "
-            "--resume sends the missing ones",
-            self._tracker.title,
-            what,
-            self._folder.path.name,
-            describe_error(error),
-        )
+    @contextlib.contextmanager
+    def _survived(self, what: str, is_new: bool = False) -> Iterator[None]:
+        """Go on without the tracker after whatever it raises: the run is worth more, unless it has not trained yet."""
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # the last line on stdout is the result
+                yield
+        except Exception as error:
+            self._run = None
+            told = f"{self._tracker.title} {what} {self._folder.path.name} ({describe_error(error)})"
+            if is_new:
+                raise UsageError(f"{told}; {self._tracker.hint}, or leave out --track") from error
+            rest = "progress.csv and TensorBoard have every row, and --resume sends the missing ones"
+            log.warning("%s; training goes on without it; %s", told, rest)
 
 
 @contextlib.contextmanager

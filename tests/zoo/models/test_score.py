@@ -9,23 +9,11 @@ import pytest
 from scipy import stats
 
 from zoo.models.score import Score
-from zoo.playing.episodes import EpisodeResults
-
-
-def results(returns: list[float], successes: list[int] | None = None) -> EpisodeResults:
-    count = len(returns)
-    return EpisodeResults(
-        successes=None if successes is None else np.array([successes]),
-        returns=np.array([returns]),
-        lengths=np.ones((1, count), np.int64),
-        seeds=np.arange(count),
-        played=np.array([True]),
-    )
 
 
 @pytest.mark.parametrize(("won", "episodes"), [(0, 50), (25, 50), (1, 1)])
 def test_success_has_wilsons_interval(won: int, episodes: int) -> None:
-    score = Score.of(results([0.0] * episodes, [1] * won + [0] * (episodes - won)))
+    score = Score.of(np.zeros(episodes), np.array([1] * won + [0] * (episodes - won)))
     p, z = won / episodes, stats.norm.ppf(0.975)
     middle = (p + z**2 / (2 * episodes)) / (1 + z**2 / episodes)
     reach = z / (1 + z**2 / episodes) * math.sqrt(p * (1 - p) / episodes + z**2 / (4 * episodes**2))
@@ -34,12 +22,12 @@ def test_success_has_wilsons_interval(won: int, episodes: int) -> None:
 
 
 def test_returns_have_students_interval() -> None:
-    score = Score.of(results([1.0, 2.0, 4.0]))
+    score = Score.of(np.array([1.0, 2.0, 4.0]), None)
     reach = stats.t.ppf(0.975, 2) * np.std([1, 2, 4], ddof=1) / math.sqrt(3)
     assert score.kind == "return"
     assert (score.low, score.high) == pytest.approx((7 / 3 - reach, 7 / 3 + reach))
 
 
 def test_one_return_says_nothing_about_the_next() -> None:
-    score, same = Score.of(results([5.0])), Score.of(results([5.0, 5.0]))
+    score, same = Score.of(np.array([5.0]), None), Score.of(np.array([5.0, 5.0]), None)
     assert (score.low, score.high, same.low, same.high) == (-math.inf, math.inf, 5.0, 5.0)
