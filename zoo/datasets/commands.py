@@ -26,7 +26,7 @@ from zoo.datasets.own import in_units_of
 from zoo.datasets.plausible import check_set
 from zoo.datasets.shards import convert_shards
 from zoo.datasets.sources import ocbench, robomimic
-from zoo.datasets.sources.download import download_dataset, download_shards
+from zoo.datasets.sources.download import download_dataset
 from zoo.envs.d4rl import TASKS as D4RL
 from zoo.envs.make import make_env
 from zoo.envs.ocbench import TASKS as OCBENCH
@@ -123,9 +123,10 @@ def download(args: argparse.Namespace) -> Result:
     if spec.files == 1:
         if size is not None:
             raise UsageError(f"`--dataset-size` chooses among several files, and {spec.name} is one file; leave it out")
-        return _describe_files(args.name, download_dataset(args.name, args.dataset_dir, existing=existing))
+        download_dataset(args.name, args.dataset_dir, existing=existing)
+        return _describe_files(args.name, dataset_files(spec.name, args.dataset_dir))
     names = spec.shard_names[: spec.files if size is None else spec.files_for(size)]
-    paths = download_shards(spec.name, args.dataset_dir, names=names, existing=existing)
+    paths = download_dataset(spec.name, args.dataset_dir, names=names, existing=existing)
     return {"name": spec.name, "folder": str(paths[0].parent), "files": len(paths)}
 
 

@@ -22,7 +22,7 @@ from zoo.datasets.formats.episodes import tell_memory
 from zoo.datasets.generate.ogbench import generate_dataset
 from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name
 from zoo.datasets.shards import ShardedDataset, load_shards, missing_shards
-from zoo.datasets.sources.download import DownloadError, download_dataset, download_shards
+from zoo.datasets.sources.download import DownloadError, download_dataset
 from zoo.errors import UsageError, as_usage_error
 
 Float32Array = NDArray[np.float32]
@@ -169,7 +169,7 @@ def _find_shards(spec: DatasetSpec, dataset_dir: str | Path | None, dataset: str
     missing = missing_shards(folder, spec, spec.files if size is None else spec.files_for(size))
     if missing:
         try:
-            download_shards(spec.name, dataset_dir, names=missing, existing="keep")
+            download_dataset(spec.name, dataset_dir, names=missing, existing="keep")
         except DownloadError as error:
             raise UsageError(
                 f"{folder} lacks {len(missing)} files, the first is {missing[0]}.npz, and the download failed: "

@@ -201,7 +201,7 @@ def test_files_of_a_large_set_that_its_size_needs_are_fetched_or_refused_with_th
         asked.extend(settings["names"])
         raise DownloadError("no network")
 
-    monkeypatch.setattr(load, "download_shards", noted)
+    monkeypatch.setattr(load, "download_dataset", noted)
     (tmp_path / LARGE).mkdir()
     (tmp_path / LARGE / "humanoidmaze-giant-navigate-v0-000.npz").touch()
     with pytest.raises(

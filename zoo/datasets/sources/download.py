@@ -29,11 +29,20 @@ class DownloadError(UsageError):
 
 
 def download_dataset(
-    name: str, dataset_dir: str | Path | None = None, *, sources: Sequence[str] | None = None, existing: str = "refuse"
-) -> tuple[Path, Path]:
-    """Download a dataset's training and validation file, and return their paths.
+    name: str,
+    dataset_dir: str | Path | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    sources: Sequence[str] | None = None,
+    existing: str = "refuse",
+) -> list[Path]:
+    """Download a dataset's training and validation file, or its training files where it has several; return the former.
 
-    :param sources: addresses of folders to try in this order; None takes `SOURCES`.
+    Of several files, those that exist stay.
+
+    :param names: which of several files, without ending; None takes all.
+    :param sources: addresses of folders to try in this order, which hold the folder of several files; None takes
+        `SOURCES`.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
     spec = parse_name(name).spec
@@ -42,41 +51,18 @@ def download_dataset(
             f"{spec.name} cannot be downloaded: OGBench hosts no file of it; "
             f"generate it with `zoo dataset generate {spec.name}`"
         )
-    files = dataset_files(spec.name, dataset_dir)
-    with making(files[0]):
-        if is_settled(files[0], existing):
-            return files
-        for file in reversed(files):  # the training file comes last: where it is, the dataset is complete
+    train = [path for path in training_files(spec, dataset_dir) if names is None or path.stem in names]
+    place, files, below = shard_folder(spec.name, dataset_dir), train, f"/{spec.name}"
+    if spec.files == 1:  # the training file comes last: where it is, the dataset is complete
+        place, files, below = train[0], [dataset_files(spec.name, dataset_dir)[1], *train], ""
+    with making(place):
+        if all(path.exists() for path in train) and is_settled(train[-1], existing):
+            return train
+        for file in files:
             if existing == "replace" or not file.exists():
-                download_file(file, sources or SOURCES, lambda path: _find_problems(path, spec))
-    return files
-
-
-def download_shards(
-    name: str,
-    dataset_dir: str | Path | None = None,
-    *,
-    names: Sequence[str] | None = None,
-    sources: Sequence[str] | None = None,
-    existing: str = "refuse",
-) -> list[Path]:
-    """Download the training files of a dataset of several, and return their paths; those that exist stay.
-
-    :param names: which of its files, without ending; None takes all.
-    :param sources: addresses of folders that hold the dataset's folder; None takes `SOURCES`.
-    :param existing: what to do if all of them exist: ``"refuse"``, ``"keep"`` or ``"replace"``.
-    """
-    spec = parse_name(name).spec
-    folder = shard_folder(spec.name, dataset_dir)
-    paths = [path for path in training_files(spec, dataset_dir) if names is None or path.stem in names]
-    with making(folder):
-        missing = [path for path in paths if not path.exists()]
-        if not missing and is_settled(paths[-1], existing):
-            return paths
-        for path in paths if existing == "replace" else missing:
-            folders = [f"{source}/{spec.name}" for source in sources or SOURCES]
-            download_file(path, folders, lambda path: _find_problems(path, spec))
-    return paths
+                folders = [f"{source.rstrip('/')}{below}" for source in sources or SOURCES]
+                download_file(file, folders, lambda path: _find_problems(path, spec))
+    return train
 
 
 def download_file(file: Path, sources: Sequence[str], find_problems: Callable[[Path], list[str]]) -> None:
@@ -88,7 +74,7 @@ def download_file(file: Path, sources: Sequence[str], find_problems: Callable[[P
     make_folder(file.parent)
     part, problems = file.with_name(f"{file.name}.part"), []
     for source in sources:
-        url = f"{source.rstrip('/')}/{file.name}"
+        url = f"{source}/{file.name}"
         try:
             goes_on = _size(part) > 0  # perhaps another file than the one that is there now, which is seen in the end
             _fetch(url, part)

@@ -23,7 +23,7 @@ from tests.zoo.datasets.conftest import NAME, small_arrays
 from zoo.datasets.files import recorded_sha256
 from zoo.datasets.names import DATASETS
 from zoo.datasets.sources import download
-from zoo.datasets.sources.download import DownloadError, download_dataset, download_shards
+from zoo.datasets.sources.download import DownloadError, download_dataset
 
 FILES = (f"{NAME}-val.npz", f"{NAME}.npz")  # in the order in which they are fetched
 
@@ -270,8 +270,8 @@ def large(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 
 def test_files_of_a_large_dataset_arrive_in_a_folder(large: Server, tmp_path: Path) -> None:
-    (first,) = download_shards(LARGE, tmp_path / "data", names=SHARDS[1:2], sources=large.sources)
-    paths = download_shards(LARGE, tmp_path / "data", sources=large.sources)
+    (first,) = download_dataset(LARGE, tmp_path / "data", names=SHARDS[1:2], sources=large.sources)
+    paths = download_dataset(LARGE, tmp_path / "data", sources=large.sources)
     assert first == paths[1]
     assert [len(large.requests_for(f"{LARGE}/{name}.npz")) for name in SHARDS] == [1, 1, 1]
     assert paths == [tmp_path / "data" / LARGE / f"{name}.npz" for name in SHARDS]
