@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,6 +24,7 @@ Arrays: TypeAlias = dict[str, Array]
 COMPACT = ("observations", "actions", "rewards", "masks", "terminals", "valids")
 """The arrays of a set in the compact layout, as `docs/datasets.md` describes them."""
 _TELL_BYTES = 1 << 28
+_FAULTS = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,20 @@ def tell_memory(name: str, needed: int) -> None:
         require_memory(name, needed)
     if needed >= _TELL_BYTES:
         log.info("%s takes %s of memory", name, size_text(needed))
+
+
+@contextlib.contextmanager
+def faults_named(path: Path, kind: str, *faults: type[Exception]) -> Iterator[None]:
+    """Turn whatever a library raises over a damaged file into a UsageError that names it.
+
+    :param kind: the format of the file.
+    :param faults: the library's own errors.
+    """
+    try:
+        yield
+    except (*_FAULTS, *faults) as error:
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UsageError(f"{path} cannot be read as {kind}: {text}; get or make the file again") from error
 
 
 # -- what arrays must be ----------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from zoo.datasets.formats.episodes import (
     Arrays,
     Episode,
     checked_episode,
+    faults_named,
     masks_of,
     require_flags,
     require_keys,
@@ -35,7 +36,6 @@ MINARI = "minari:"
 _MINARI_FILE = Path("data", "main_data.hdf5")
 _MINARI_ARRAYS = ("observations", "actions", "rewards", "terminations")
 _MOST_METADATA_BYTES = 1 << 24
-_FAULTS = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError)
 
 Stored: TypeAlias = dict[str, Any]
 """Arrays of an HDF5 file by their paths in it, unread."""
@@ -196,13 +196,9 @@ def _demonstration(path: Path, k: int, group: Stored) -> Iterator[Episode]:
 def _opened(path: Path) -> Iterator[Stored]:
     """Open a file and yield its arrays; links are not followed. Whatever is wrong with it becomes a UsageError."""
     h5py, found = import_extra("h5py", f"reading {path}"), Stored()
-    try:
-        with h5py.File(regular_file(path), "r") as file:
-            file.visititems(lambda name, part: found.update({name: part} if isinstance(part, h5py.Dataset) else {}))
-            yield found
-    except _FAULTS as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"{path} cannot be read as HDF5: {text}; get or make the file again") from error
+    with faults_named(path, "HDF5"), h5py.File(regular_file(path), "r") as file:
+        file.visititems(lambda name, part: found.update({name: part} if isinstance(part, h5py.Dataset) else {}))
+        yield found
 
 
 def _groups(stored: Stored, pattern: str) -> dict[int, Stored]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agents.common.files import regular_file
-from zoo.datasets.formats.episodes import Array, Arrays, tell_memory
+from zoo.datasets.formats.episodes import Array, Arrays, faults_named, tell_memory
 from zoo.datasets.formats.hdf5 import import_extra
 from zoo.errors import UsageError
 
@@ -44,19 +44,8 @@ def read_parquet(path: Path, columns: Mapping[str, str]) -> Arrays:
     parts = []
     for number, file in enumerate(file for file in files if "meta" not in file.relative_to(path).parts):
         arrow = import_extra("pyarrow", f"reading {file}")
-        try:
+        with faults_named(file, "parquet", arrow.lib.ArrowException):
             parts += [part | {"file": np.full(len(part["actions"]), number)} for part in _read_file(file, columns)]
-        except (
-            arrow.lib.ArrowException,
-            OSError,
-            ValueError,
-            TypeError,
-            KeyError,
-            OverflowError,
-            MemoryError,
-        ) as error:
-            text = " ".join(str(error).split())[:300] or type(error).__name__
-            raise UsageError(f"{file} cannot be read as parquet: {text}; get or make the file again") from error
     if not parts:
         raise UsageError(f"{path} must hold an episode with a transition, got no row; give another set")
     names = [name for name in parts[0] if all(name in part for part in parts)]
