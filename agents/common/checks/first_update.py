@@ -37,6 +37,7 @@ from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import unknown_name_message
 
 REPLICAS, ROWS, WIDTH = 2, 7, 8  # of the made-up batch and its networks; all different, to tell the axes apart
+TINY = {"net_arch": [WIDTH, WIDTH], "precision": "fp32", "random_crop": 0.0}
 EXAMPLES: dict[type, str] = {
     NetworkSpec: 'e.g. {"critic": critic()}',
     Draw: 'e.g. {"bc_x0": normal()}',
@@ -82,7 +83,21 @@ def examine(
     :return: bad habits, which do not stop training.
     :raises AgentError: if a hook is missing, fails, or returns another type, name or shape than promised.
     """
-    probe = _Probe(method, observation_space, action_space, policy_class, policy_kwargs)
+    require_table(method, "networks", NetworkSpec)
+    require_table(method, "action_noise_table", Draw)
+    read: set[str] = set()
+    tiny = noting_reads(type(method), read)(**{**method.settings(), **TINY})
+    with _calling(tiny, "networks"):
+        policy = policy_class(
+            observation_space,
+            action_space,  # type: ignore[arg-type]
+            lambda _: 1e-3,
+            tiny,
+            seeds=list(range(REPLICAS)),
+            features_extractor_class=FlattenExtractor,
+            **policy_kwargs,
+        )
+    probe = _Probe(policy, read)
     require_table(probe.method, "noise", Draw)
     require_table(probe.method, "loss_weights", Real)
     require_sampler(probe.method)
@@ -119,30 +134,9 @@ def require_table(method: Method, hook: str, kind: type) -> dict[str, Any]:
 class _Probe:
     """An algorithm with tiny networks for two replicas on the CPU."""
 
-    def __init__(
-        self,
-        method: Method,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Space[Any],
-        policy_class: type[FlowPolicy],
-        policy_kwargs: Mapping[str, Any],
-    ) -> None:
-        require_table(method, "networks", NetworkSpec)
-        require_table(method, "action_noise_table", Draw)
-        tiny = {"net_arch": [WIDTH, WIDTH], "precision": "fp32", "random_crop": 0.0}
-        self.read: set[str] = set()
-        self.method = noting_reads(type(method), self.read)(**{**method.settings(), **tiny})
-        with _calling(method, "networks"):
-            self.policy = policy_class(
-                observation_space,
-                action_space,  # type: ignore[arg-type]
-                lambda _: 1e-3,
-                self.method,
-                seeds=list(range(REPLICAS)),
-                features_extractor_class=FlattenExtractor,
-                **policy_kwargs,
-            )
-        self.nets, self.changes = self.policy.nets, self.method.changes
+    def __init__(self, policy: FlowPolicy, read: set[str]) -> None:
+        self.policy, self.method, self.nets, self.read = policy, policy.method, policy.nets, read
+        self.changes = self.method.changes
         self.generator = torch.Generator().manual_seed(0)
 
     def calling(self, hook: str) -> AbstractContextManager[None]:

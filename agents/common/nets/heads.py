@@ -12,7 +12,7 @@ take has one meaning:
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
@@ -205,11 +205,25 @@ class NetworkViews:
     @property
     def frozen(self) -> Any:
         """The same networks with constant weights: gradient goes through their inputs only."""
-        return FrozenNetworks(self)
+        nets: Any = self
+        return NetworkView(lambda name: _FrozenNetwork(nets[name]))
 
     def using(self, **substitutes: str) -> Any:
         """Return a view in which some names stand for other networks, e.g. ``actor="actor_target"``."""
-        return RenamedNetworks(self, substitutes)
+        nets: Any = self
+        return NetworkView(lambda name: nets[substitutes.get(name, name)])
+
+
+class NetworkView(NetworkViews):
+    """View of networks, by a function that finds what is seen under a name."""
+
+    def __init__(self, find: Callable[[str], Any]) -> None:
+        self._find = find
+
+    def __getattr__(self, name: str) -> Any:
+        return self._find(name)
+
+    __getitem__ = __getattr__
 
 
 class Networks(NetworkViews, nn.ModuleDict):
@@ -243,28 +257,6 @@ class Networks(NetworkViews, nn.ModuleDict):
         for _, target in self.targets():
             target.eval()
         return self
-
-
-class RenamedNetworks(NetworkViews):
-    """View of networks in which some names stand for others."""
-
-    def __init__(self, nets: Any, substitutes: Mapping[str, str]) -> None:
-        self._nets, self._substitutes = nets, substitutes
-
-    def __getattr__(self, name: str) -> Any:
-        return self._nets[self._substitutes.get(name, name)]
-
-    __getitem__ = __getattr__
-
-
-class FrozenNetworks:
-    """View of networks that calls them with constant weights."""
-
-    def __init__(self, nets: Any) -> None:
-        self._nets = nets
-
-    def __getattr__(self, name: str) -> _FrozenNetwork:
-        return _FrozenNetwork(self._nets[name])
 
 
 class _FrozenNetwork:
