@@ -133,7 +133,7 @@ def faults_named(path: Path, kind: str, *faults: type[Exception]) -> Iterator[No
     """
     try:
         yield
-    except (*_FAULTS, *faults) as error:
+    except _FAULTS + faults as error:
         text = " ".join(str(error).split())[:300] or type(error).__name__
         raise UsageError(f"{path} cannot be read as {kind}: {text}; get or make the file again") from error
 
