@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from zoo.runs.history import PHASES
 from zoo.runs.protocol import describe_layers
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
 from zoo.runs.scores import SUCCESS
-from zoo.settings.layers import read_yaml
+from zoo.settings.layers import load_yaml, read_yaml, read_yaml_text
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
 COMMUNITY = FOLDER.parent / "community"
@@ -260,7 +260,12 @@ def _metadata() -> dict[str, Any]:
     path = FOLDER / "sets.yml"
     if not path.exists():
         raise UsageError(f"expected the published tables in `{FOLDER}`, got no such folder; install the package again")
-    return _read_mapping(path)
+    return _parsed(read_yaml_text(path, "scores"), str(path))
+
+
+@cache
+def _parsed(text: str, name: str) -> dict[str, Any]:
+    return dict(load_yaml(text, name))
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

@@ -70,7 +70,6 @@ class SequenceReplayBuffer(TransitionStore):
         is then kept apart: no sequence runs from one into the other.
     :param storage: where the data live: ``"device"``, ``"host"``, or ``"auto"``: on the device if they fit, decided
         whenever a dataset is loaded.
-        whenever a dataset is loaded.
     :param frame_stack: k, the frames of which an observation of images is a stack, as `agents.FrameStack` makes it.
         Each is stored once; a dataset has single frames.
     """
