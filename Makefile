@@ -9,9 +9,10 @@ FUZZ_SECONDS ?= 600
 # the tests of a file share what they prepare, so each file goes to one of the processes
 TEST_PROCESSES ?= 2
 SITE := docs/_build
+REPORTS := qam2026 mini
 
 .PHONY: demo test test-slow notebook faults lint size type format doc-check docs commit-checks release-check fuzz lock audit
-.PHONY: clean gpu-check reproduce
+.PHONY: clean gpu-check reproduce site-new site-pages $(REPORTS:%=site-%) site-board
 
 demo: $(INSTALLED)
 	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \
@@ -51,13 +52,21 @@ type: $(INSTALLED)
 doc-check: $(INSTALLED)
 	$(BIN)/pydoclint agents
 
-docs: $(INSTALLED)
-	rm -rf $(SITE)
-	$(BIN)/sphinx-build -W --keep-going --quiet -j 2 -c docs . $(SITE)
-	$(BIN)/python zoo/compare.py --published qam2026 -o $(SITE)/reports/qam2026
-	$(BIN)/python zoo/compare.py --published mini -o $(SITE)/reports/mini
-	$(BIN)/python -m zoo.registry.board -o $(SITE)/board.html
+# pages, reports and board are made side by side under `make --jobs`
+docs: site-pages $(REPORTS:%=site-%) site-board
 	$(BIN)/python tools/check_site.py $(SITE)
+
+site-new: $(INSTALLED)
+	rm -rf $(SITE)
+
+site-pages: site-new
+	$(BIN)/sphinx-build -W --keep-going --quiet -j 2 -c docs . $(SITE)
+
+$(REPORTS:%=site-%): site-%: site-new
+	$(BIN)/python zoo/compare.py --published $* -o $(SITE)/reports/$*
+
+site-board: site-new
+	$(BIN)/python -m zoo.registry.board -o $(SITE)/board.html
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix-only .
