@@ -5,7 +5,16 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.common.families.fine_tuning import ResidualFineTuning
-from agents.common.maths.adjoint import adjoint_matching_loss, memoryless_sigmas, step_times, terminal_adjoint
+from agents.common.maths.adjoint import (
+    adjoint_matching_loss,
+    adjoint_statistics,
+    lean_adjoint,
+    memoryless_end,
+    memoryless_sigmas,
+    memoryless_states,
+    step_times,
+    terminal_adjoint,
+)
 from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.flow import cloning_loss, integrate_flow
 from agents.common.search import log_range
@@ -47,12 +56,19 @@ class QAM(ResidualFineTuning):
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
         s, guide = batch.observations, nets.critic_target if self.target_gradient else nets.frozen.critic
-
-        def end_adjoint(end: Tensor) -> Tensor:
-            adjoint = terminal_adjoint(lambda actions: guide(s, actions).mean(1), end, self.clip_adjoint)
-            return self.inverse_temperature * adjoint
-
-        return self.rollout_targets(batch, noise, nets, info, end_adjoint)
+        prior = self.prior(nets).at(s)
+        states = memoryless_states(self.policy(nets).at(s), noise["am_x0"], noise["am_eps"])
+        velocities = prior(states, step_times(self.flow_steps, states))
+        end = memoryless_end(states, velocities[:, -1])  # the last step follows the prior, without noise
+        end_adjoint = terminal_adjoint(lambda actions: guide(s, actions).mean(1), end, self.clip_adjoint)
+        end_adjoint = self.inverse_temperature * end_adjoint
+        info |= adjoint_statistics(end_adjoint)
+        return {
+            **self.td_targets(batch, noise, nets),
+            "states": states,
+            "adjoints": lean_adjoint(prior, states, end_adjoint),
+            "prior": velocities,
+        }
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD, flow-matching and adjoint-matching losses."""

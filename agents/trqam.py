@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from agents.common.families.trust_region import TrustRegion
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
+    adjoint_statistics,
+    lean_adjoint,
+    memoryless_end,
     memoryless_sigmas,
+    memoryless_states,
     path_kl,
     step_times,
     terminal_adjoint,
@@ -41,12 +43,19 @@ class TRQAM(TrustRegion):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
-        s, guide = batch.observations, nets.critic_target if self.target_gradient else nets.frozen.critic
-
-        def end_adjoint(end: Tensor) -> Tensor:
-            return terminal_adjoint(lambda actions: guide(s, actions).mean(1), end, self.clip_adjoint)
-
-        return self.rollout_targets(batch, noise, nets, info, end_adjoint)
+        prior = self.prior(nets).at(batch.observations)
+        states = memoryless_states(nets.fine_tuned.at(batch.observations), noise["am_x0"], noise["am_eps"])
+        velocities = prior(states, step_times(self.flow_steps, states))
+        end = memoryless_end(states, velocities[:, -1])
+        guide = nets.critic_target if self.target_gradient else nets.frozen.critic
+        end_adjoint = terminal_adjoint(lambda a: guide(batch.observations, a).mean(1), end, self.clip_adjoint)
+        info |= adjoint_statistics(end_adjoint)
+        return {
+            **self.td_targets(batch, noise, nets),
+            "states": states,
+            "adjoints": lean_adjoint(prior, states, end_adjoint),
+            "prior": velocities,
+        }
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD, flow-matching and adjoint-matching losses."""

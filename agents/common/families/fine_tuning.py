@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
-from agents.common.maths.adjoint import adjoint_statistics, lean_adjoint, memoryless_end, memoryless_states, step_times
 from agents.common.maths.flow import integrate_flow
 from agents.common.method import normal, uniform
 from agents.common.nets.heads import SummedFields
 from agents.common.nets.specs import critic, velocity_field
-from agents.core import Batch, Draw, Info, Method, Networks, NetworkSpec, Noise, Targets, setting
+from agents.core import Draw, Method, Networks, NetworkSpec, Noise, setting
 
 
 class FineTuning(Method):
@@ -47,26 +45,6 @@ class FineTuning(Method):
     def policy(self, nets: Networks, online: bool = False) -> Any:
         """Return the fine-tuned flow."""
         return nets.fine_tuned
-
-    def rollout_targets(
-        self, batch: Batch, noise: Noise, nets: Networks, info: Info, end_adjoint: Callable[[Tensor], Tensor]
-    ) -> Targets:
-        """Return the TD target, a memoryless rollout's states, their lean adjoints and the prior's velocities there.
-
-        :param batch: the batch.
-        :param noise: all draws of the update.
-        :param nets: the networks.
-        :param info: gets the statistics of the adjoint at the end.
-        :param end_adjoint: adjoint at the rollout's end, (S, B, D), by that end.
-        :return: ``td``, ``next_actions``, ``states``, ``adjoints`` and ``prior``.
-        """
-        prior, policy = (flow.at(batch.observations) for flow in (self.prior(nets), self.policy(nets)))
-        states = memoryless_states(policy, noise["am_x0"], noise["am_eps"])
-        velocities = prior(states, step_times(self.flow_steps, states))
-        terminal = end_adjoint(memoryless_end(states, velocities[:, -1]))  # the last step follows the prior
-        info |= adjoint_statistics(terminal)
-        adjoints = lean_adjoint(prior, states, terminal)
-        return {**self.td_targets(batch, noise, nets), "states": states, "adjoints": adjoints, "prior": velocities}
 
 
 class ResidualFineTuning(FineTuning):
