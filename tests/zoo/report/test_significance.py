@@ -8,7 +8,7 @@ from scipy import stats
 from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_returns, own_methods, scene_runs
 from zoo.report.comparison import ranking
 from zoo.report.compute import compare
-from zoo.report.significance import family_of, rank_p_values
+from zoo.report.significance import Family, family_of, rank_p_values
 from zoo.report.tables.scores import pairs_table
 
 PAIR = [("x", "y")]
@@ -53,6 +53,12 @@ def test_difference_has_scipys_welch_test_adjusted_for_all_pairs():
         adjusted = max(adjusted, min(1, others * found[pair]))
         assert tests.p_values[tuple(pair)] == pytest.approx(adjusted)
         assert tests.p_values[tuple(pair)] == tests.p_values[tuple(reversed(pair))]
+
+
+@pytest.mark.parametrize(("p_value", "is_clear"), [(0.05, True), (0.051, False)])
+def test_a_pair_is_clear_at_the_level_that_the_description_states(p_value: float, is_clear: bool) -> None:
+    family = Family(None, {("A", "B"): p_value}, "a test")
+    assert (family.is_clear("A", "B"), "5%" in family.describe()) == (is_clear, True)
 
 
 def test_one_seed_tests_nothing_and_two_methods_need_no_matrix():
