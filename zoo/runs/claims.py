@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.common.files import TakenOver, atomic_folder, atomic_path, prepare_beside, prepare_in
-from zoo.runs.folder import HOST, STATES, RunFolder
+from zoo.runs.folder import HOST, STATES, RunFolder, UnreadableRun
 from zoo.terminal.messages import log, say_once
 
 HEARTBEAT_SECONDS = 15.0
@@ -265,11 +265,20 @@ def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
     if state != "running":
         return state
     claim = folder.read_claim()
-    is_held = is_locked(folder.path) if claim is None else _is_claimed(folder, claim)
+    is_held = is_locked(_first(folder)) if claim is None else _is_claimed(folder, claim)
     if is_held is not False:
         return state
     is_known = claim is not None or status.get("host") == HOST
     return DEAD if is_known or _age(status) > SILENT_FOR else state
+
+
+def _first(folder: RunFolder) -> Path:
+    """Return the folder of a run's first seed, whose lock stands for all."""
+    try:
+        names = folder.read_config().get("folders")
+    except UnreadableRun:
+        names = None
+    return folder.path.with_name(names[0]) if names else folder.path
 
 
 def _is_claimed(folder: RunFolder, claim: Path) -> bool | None:

@@ -135,8 +135,8 @@ def find_run(
     elif run.is_done:
         log.info("%s has already finished with these settings; leave out --resume to train again", run)
     else:
-        _require_folders(run)
         _claim(run, under_claim)
+        _require_folders(run)
         _tell_of_other_versions(run.folders[0])
         log.info("resuming %s %s", run, _position(run))
     return run
@@ -154,7 +154,7 @@ def _claim(run: StoredRun, under_claim: bool) -> None:
             folder.detach_logs()
     elif _is_of_suite(first):
         raise UsageError(f"{first.path} belongs to a suite; continue it with zoo/benchmark.py")
-    elif not all(folder.claim() for folder in run.folders):
+    elif not first.claim():
         raise UsageError(f"another process is training {first.path}; wait for its end, or stop it, before --resume")
 
 

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import IO, Any
 
 import optuna
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
 from agents.common.files import DamagedFile, open_file
 from zoo.errors import UsageError
-from zoo.runs.claims import is_locked
 
 STUDIES = "studies"
 """Folder of studies in a log folder."""
@@ -144,4 +143,9 @@ class Workers:
         """Return whether a worker still runs; the name is what a journal says, which may be anything."""
         if not isinstance(name, str) or not re.fullmatch(r"[^/\0]+-\d+-\w+", name):
             raise UsageError(f"a trial's worker must be a name beside the journal, got {name!r}; begin another study")
-        return (self._folder / name).exists() and is_locked(self._folder / name) is not False
+        try:
+            with FileLock(self._folder / name, timeout=0):
+                (self._folder / name).unlink()
+        except Timeout:
+            return True
+        return False

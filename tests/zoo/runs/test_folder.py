@@ -99,9 +99,9 @@ def test_a_run_that_has_ended_keeps_its_ending_and_one_that_cannot_be_resumed_it
 CONFIG = {"algo": "qam", "env": "env-v0", "offline_steps": 10, "seed": 3}
 
 
-def new_run(logs: Path) -> RunFolder:
+def new_run(logs: Path, **config: Any) -> RunFolder:
     folder = RunFolder.create(logs, "qam", "env-v0", 3)
-    folder.write_config(CONFIG)
+    folder.write_config(CONFIG | config)
     return folder
 
 
@@ -130,6 +130,15 @@ def test_a_run_is_running_while_its_process_holds_the_lock_and_dead_after_that(t
     (reason,) = read_runs([tmp_path]).runs["problem"]
     assert reason.startswith("dead: at offline step 0 of 10 ")
     assert reason.endswith("; its process is gone; --resume continues it")
+
+
+def test_the_lock_of_the_first_seed_stands_for_all(tmp_path: Path) -> None:
+    together = {"seeds": [3, 4], "folders": ["env-v0_1", "env-v0_2"]}
+    first, second = new_run(tmp_path, **together), new_run(tmp_path, **together)
+    second.release()  # a resumed run holds only the lock of the first
+    assert state(second) == "running"
+    first.release()
+    assert state(second) == "dead"
 
 
 @pytest.mark.parametrize("host", ["elsewhere", None])

@@ -12,7 +12,6 @@ import pytest
 from agents.common.engine.checkpoint import FORMAT, find_checkpoints
 from agents.common.files.manifest import write_manifest
 from zoo.errors import UsageError
-from zoo.runs.claims import is_locked
 from zoo.runs.folder import RunFolder
 from zoo.runs.resume import (
     StoredRun,
@@ -135,13 +134,6 @@ def test_a_run_that_another_process_is_at_is_refused(tmp_path: Path) -> None:
     assert folder.claim()
     with pytest.raises(UsageError, match=r"another process is training .*some-v0_1; wait for its end"):
         find_run(tmp_path, RECORD, [3])
-
-
-def test_a_resumed_run_holds_the_folder_of_each_seed(tmp_path: Path) -> None:
-    folders = stack(tmp_path, "interrupted", "interrupted")
-    run = find_run(tmp_path, RECORD, None)
-    assert run is not None
-    assert [is_locked(folder.path) for folder in folders] == [True, True]
 
 
 @pytest.mark.parametrize("name", ["config.yml", "status.json"])
