@@ -127,8 +127,10 @@ def setting(
     :return: the declaration; type checkers see the default.
     """
     assert set(bounds) <= set(BOUNDS), bounds
-    found: Any = Setting(default, doc, reference, fixed, check, kw_only, search, bounds)
-    return found
+    found = Setting(
+        default, doc=doc, reference=reference, fixed=fixed, check=check, kw_only=kw_only, search=search, bounds=bounds
+    )
+    return found  # type: ignore[return-value]
 
 
 def required(*, alias: str, kw_only: bool = False) -> Any:

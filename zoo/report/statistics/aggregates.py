@@ -37,18 +37,14 @@ FRACTION = (0.0, 1.0)
 """The limits of a success rate."""
 
 
-METRICS = ("mean", "iqm", "median", "optimality_gap")
-"""What `aggregate` knows."""
-
-
 def aggregate(
     scores: Scores,
     reps: int,
     limits: tuple[float, float] = FRACTION,
     episodes: Episodes | None = None,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = (),
 ) -> dict[str, Estimate]:
-    """Return the ``mean``, ``iqm``, ``median`` over tasks and ``optimality_gap`` of one method, or some of these.
+    """Return ``mean``, ``iqm``, ``median`` over tasks and ``optimality_gap`` of one method, or those of ``metrics``.
 
     The optimality gap is that of gamma = 1: what is missing to 1, where scores above 1 count as 1. On scores that end
     at 1 it is one minus the mean, and says nothing new. Tasks with unequal numbers of runs count equally: each run then
@@ -69,7 +65,7 @@ def aggregate(
         "median": lambda: _median(scores, reps, limits).estimate(0),
         "optimality_gap": gap,
     }
-    return {metric: made[metric]() for metric in metrics}
+    return {metric: made[metric]() for metric in metrics or made}
 
 
 def interquartile_mean(scores: Scores, reps: int, limits: tuple[float, float] = FRACTION) -> Curve:
