@@ -143,8 +143,6 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
         raise UsageError(f"`{args.env}` has no dataset to pretrain on; {_GIVE_DATA} --pretraining-steps at 0")
     if config.run.action_range is not None and not has_own_data:
         raise UsageError("`--action-range` belongs to a dataset of your own; give it with --dataset, or leave it out")
-    if "precision" in config.settings and args.precision is None and args.device != "cpu" and torch.cuda.is_available():
-        config.settings["precision"] = "tf32"
     return config, env_id
 
 

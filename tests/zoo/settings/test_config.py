@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from zoo.errors import UsageError
 from zoo.settings.config import load_config
 from zoo.settings.layers import load_yaml, parse_override
+from zoo.training.arguments import make_parser
+from zoo.training.options import read_request
 
 
 @pytest.mark.parametrize(
@@ -185,3 +188,12 @@ def test_what_departs_from_the_protocol_is_said() -> None:
 def test_an_online_phase_of_ones_own_is_no_departure_and_another_length_is() -> None:
     assert departures(flags={"online_steps": 1000}) == []
     assert departures("rlpd", flags={"online_steps": 1000}) == ["online_steps 1,000 instead of 500,000"]
+
+
+@pytest.mark.parametrize(("words", "expected"), [([], "tf32"), (["-params", "precision=bf16"], "bf16")])
+def test_a_gpu_takes_tf32_where_no_precision_is_given(
+    words: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    args = make_parser().parse_args(["--algo", "fql", "--env", "scene-play-singletask-task1-v0", *words])
+    assert read_request(args).config.settings["precision"] == expected
