@@ -120,16 +120,23 @@ def find_agent(args: argparse.Namespace) -> Agent:
 
 
 def agent_of_run(
-    path: Path, device: str = "auto", *, best: bool = False, step: int | None = None, trust: bool = False
+    path: Path,
+    device: str = "auto",
+    *,
+    best: bool = False,
+    step: int | None = None,
+    file: Path | None = None,
+    trust: bool = False,
 ) -> Agent:
     """Return the agent of a run folder; it plays the environment of the run, by the run's protocol.
 
     :param best: whether to take the best model instead of the final one.
     :param step: of the checkpoint to take instead; -1 takes the last.
+    :param file: the model to take instead.
     :raises UsageError: if the folder or its model cannot be read, or there is no such model.
     """
     config = RunFolder(path).read_config()
-    file, index = _find_file(path, best, step, config)
+    file, index = _find_file(path, best, step, config) if file is None else (file, None)
     own = config.get("agent") or {}
     algo = config["algo"] if config["algo"] in algorithm_ids() else own.get("class", config["algo"])
     entry = _find_algorithm(algo, path, trust, own.get("package"))
@@ -167,8 +174,7 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
     if algo is None:
         raise UsageError(f"{path} does not say which algorithm it is of, as models of before 0.2 do not; save it again")
     if (path.parent / "config.yml").exists():
-        best = path.name == "best_model.zip"
-        return _moved(agent_of_run(path.parent, device, best=best, trust=trust), env)
+        return _moved(agent_of_run(path.parent, device, file=path, trust=trust), env)
     entry = _find_algorithm(algo, path, trust)
     with as_usage_error(ValueError, TypeError, OSError):
         policy = entry.algorithm.load(path, device=device, trust=trust).policy
