@@ -90,7 +90,7 @@ def retrain(found: PublishedSet, number: int, seed: int, work: Path, code: Path 
         command = train_command(found, run, work, logs := work / "logs" / str(index))
         log.info("training %s on %s, seed %d", run["method"], run["environment"], run["seed"])
         _train(command if code is None else sandboxed(command, code, work), code)
-        won = _last_successes(logs)
+        won = int(read_runs([logs]).counted().sort_values("step")["successes"].iloc[-1])
         rows.append(_row(tuple(run[_KEY]), int(run["episodes"]), int(run["successes"]), won, *expected_range(others)))
     return _entry(RETRAINED, rows)
 
@@ -186,12 +186,6 @@ def _train(command: Sequence[str], folder: Path | None) -> None:
     done = subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL)
     if done.returncode:
         raise UsageError(f"training ended with exit code {done.returncode}; its messages are above")
-
-
-def _last_successes(logs: Path) -> int:
-    """Return the successes of the last evaluation of the one run below a folder."""
-    rows = read_runs([logs]).counted().sort_values("step")
-    return int(rows["successes"].iloc[-1])
 
 
 def _row(key: tuple[Any, ...], episodes: int, stated: int, found: int, low: float, high: float) -> dict[str, Any]:

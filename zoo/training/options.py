@@ -151,7 +151,10 @@ def check_start(args: argparse.Namespace, config: Config) -> None:
     if args.trained_agent and args.pretrained_actor is not None:
         raise UsageError("`--pretrained-actor` and `--trained-agent` both say where to start; give one of them")
     if args.trained_agent:
-        check_trained_agent(args.trained_agent, config)
+        try:
+            require_algorithm(find_model(args.trained_agent), find_algorithm(config.algo).algorithm)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"`--trained-agent`: {error}") from error
     if args.pretrained_actor is None:
         return
     if "pretraining_steps" not in config.settings:
@@ -200,14 +203,6 @@ def describe_model(path: Path) -> dict[str, Any]:
         file = find_model(path)
         updates = int(read_attributes(file)["_n_updates"])
     return {"path": str(file.resolve()), "updates": updates, "fingerprint": digest_of(file)}
-
-
-def check_trained_agent(path: Path, config: Config) -> None:
-    """Refuse a model to start from that is missing, or that another algorithm has saved."""
-    try:
-        require_algorithm(find_model(path), find_algorithm(config.algo).algorithm)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"`--trained-agent`: {error}") from error
 
 
 def make_folders(
