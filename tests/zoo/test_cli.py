@@ -236,8 +236,6 @@ def test_json_is_for_other_programs(call: Call, monkeypatch: pytest.MonkeyPatch,
     assert call(list_agents.main, *words, "--json") == (0, piped, "")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert call(list_agents.main, *words) == (0, {}, said)
-    assert piped
-    assert said
 
 
 @pytest.fixture
