@@ -225,7 +225,6 @@ def test_an_algorithms_profiles_are_shown(call: Call) -> None:
     profiles = result["profiles"]
     assert list(profiles) == ["qam", "trqam", "mini"]
     assert profiles["qam"]["default"]["gamma"] == 0.99
-    assert "quick" not in profiles["qam"]
     shown = profiles["trqam"]["cube-triple-play"]
     assert (shown["dataset_size"], shown["kl_budget"], shown["status"]) == (10_000_000, 0.5, "published")
 
