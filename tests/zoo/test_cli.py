@@ -224,7 +224,6 @@ def test_an_algorithms_profiles_are_shown(call: Call) -> None:
     assert (code, "--profile trqam" in said) == (0, True)
     profiles = result["profiles"]
     assert list(profiles) == ["qam", "trqam", "mini"]
-    assert profiles["qam"]["default"]["gamma"] == 0.99
     shown = profiles["trqam"]["cube-triple-play"]
     assert (shown["dataset_size"], shown["kl_budget"], shown["status"]) == (10_000_000, 0.5, "published")
 
