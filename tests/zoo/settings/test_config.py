@@ -89,7 +89,6 @@ def test_the_profile_and_its_sources_are_recorded() -> None:
     assert config.record()["profile"] == "trqam"
     assert config.sources[0].startswith("hyperparams/profiles/qam.yml default (")
     assert config.sources[-1].startswith("hyperparams/qam.yml profiles.trqam default (")
-    assert load_config("qam", "x").record()["profile"] == "qam"
 
 
 def test_a_profile_that_the_algorithm_does_not_have_is_refused(tmp_path: Path) -> None:
