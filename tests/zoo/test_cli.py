@@ -224,8 +224,6 @@ def test_an_algorithms_profiles_are_shown(call: Call) -> None:
     assert (code, "--profile trqam" in said) == (0, True)
     profiles = result["profiles"]
     assert list(profiles) == ["qam", "trqam", "mini"]
-    assert profiles["qam"]["default"]["gamma"] == 0.99
-    assert "quick" not in profiles["qam"]
     shown = profiles["trqam"]["cube-triple-play"]
     assert (shown["dataset_size"], shown["kl_budget"], shown["status"]) == (10_000_000, 0.5, "published")
 
@@ -236,8 +234,6 @@ def test_json_is_for_other_programs(call: Call, monkeypatch: pytest.MonkeyPatch,
     assert call(list_agents.main, *words, "--json") == (0, piped, "")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert call(list_agents.main, *words) == (0, {}, said)
-    assert piped
-    assert said
 
 
 @pytest.fixture

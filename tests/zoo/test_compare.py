@@ -179,7 +179,6 @@ def test_methods_and_environments_can_be_chosen(tmp_path, compared, monkeypatch)
         (["{logs}", "--methods", "qam", "--focus", "fql"], "`--focus` must be a method of the comparison, got `fql`"),
         (["{logs}", "--envs", "ant*"], "expected scores on environments like ant*, got none"),
         (["{logs}", "--resolve", "0"], "`--resolve` must be a finite number > 0 and <= 100, got 0.0"),
-        (["{tmp}/nowhere"], "expected a folder of runs, got `{tmp}/nowhere`"),
         (["{tmp}/unfinished"], "expected finished runs below {tmp}/unfinished, got 1 that cannot be counted"),
         (["{logs}", "-o", "{tmp}/file"], "`--output` must be a place to write to, got {tmp}/file"),
         (["{logs}", "--reference-scores", "Pendulum-v1=1,2"], "unknown environment with returns `Pendulum-v1`"),

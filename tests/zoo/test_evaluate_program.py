@@ -98,7 +98,6 @@ def test_another_protocol_is_compared_with_no_score(tmp_path: Path, call: Call) 
         (["--algo", "qam"], "expected a MODEL, or --algo and --env"),
         (["model.zip", "--trained"], "MODEL and `--trained` both name an agent"),
         (["model.zip", "--load-best"], "`--load-best` chooses among the models of a run"),
-        (["none.zip"], "which does not exist"),
         (["POLICY", "--interval", "90", "100"], "`--interval` must be an interval of fractions from 0 to 1"),
     ],
 )
@@ -129,7 +128,6 @@ def test_five_episodes_are_played_and_each_is_told(policy: Path, call: Call) -> 
     told = [line for line in said.splitlines() if line.startswith("episode ")]
     assert told == [f"episode {number}: failure, 12 steps, return -12.0" for number in range(1, 6)]
     assert said.endswith("\nsuccess 0.0% [0.0, 43.4] over 5 episodes\n")
-    assert "no window is opened: there is no screen" in said
 
 
 @pytest.fixture

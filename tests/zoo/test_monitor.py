@@ -139,7 +139,6 @@ def test_watch_is_ended_by_an_interrupt_without_an_error(tmp_path, run, monkeypa
     [
         (["{tmp}/nowhere"], "expected a folder of runs, got `{tmp}/nowhere`"),
         (["{tmp}/empty"], "expected run folders below {tmp}/empty, got none; --watch waits for the first one"),
-        (["{tmp}/runs", "--reference-scores", "nonsense"], "must be ENV=RANDOM,EXPERT or a YAML file"),
     ],
 )
 def test_bad_input_is_refused_with_exit_code_2(tmp_path, call, words, message):

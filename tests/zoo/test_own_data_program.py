@@ -104,6 +104,7 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path: Path, call:
         (["sparse=true"], "`sparse` belongs to OGBench's rewards"),
         (["--env", "Pendulum-v1"], "rows of shape (3,) as in Pendulum-v1, got (4,)"),
         (["--dataset", "auto"], "give your own with --dataset"),
+        (["--offline-steps", "0", "--online-steps", "5"], "npz would not be used"),
     ],
 )
 def test_what_contradicts_the_set_or_itself_is_refused_before_any_work(

@@ -88,6 +88,7 @@ REFUSED = {
     "--env scene-play-singletask-task9-v0": "closest: scene-play-singletask-task",
     "--algo qamm": "unknown algorithm `qamm`; closest: qam",
     "--seed -1 --seeds 1 0-3": "`--seeds` expects different seeds",
+    "--seed -1 --seeds 3-1 5": "`--seeds` expects numbers or ranges such as 0-11, got '3-1'",
     "--seeds 4 5": "`--seeds` and `--seed` both name seeds, got --seed 3 too; leave one of them out",
     "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
     "-params rho": "expects key=value",

@@ -35,6 +35,7 @@ from zoo.settings.layers import parse_overrides
 DEFAULT_EPISODES = 50
 """Episodes of an evaluation in the report's protocol, for a model that does not say."""
 DEFAULT_SEED = 0
+BEST = "best_model.zip"
 
 
 @dataclass(frozen=True)
@@ -113,23 +114,23 @@ def find_agent(args: argparse.Namespace) -> Agent:
     else:
         run = find_run(args.folder, algo, args.env, args.exp_id)
         step = -1 if args.load_last_checkpoint else args.load_checkpoint
-        agent = agent_of_run(run, args.device, best=args.load_best, step=step, trust=args.trust)
+        agent = agent_of_run(run, args.device, name=BEST if args.load_best else None, step=step, trust=args.trust)
     if algo not in (None, agent.algo):
         raise UsageError(f"`--algo` must be that of {agent.source}, which is of {agent.algo}, got {algo}; leave it out")
     return agent
 
 
 def agent_of_run(
-    path: Path, device: str = "auto", *, best: bool = False, step: int | None = None, trust: bool = False
+    path: Path, device: str = "auto", *, name: str | None = None, step: int | None = None, trust: bool = False
 ) -> Agent:
     """Return the agent of a run folder; it plays the environment of the run, by the run's protocol.
 
-    :param best: whether to take the best model instead of the final one.
+    :param name: of the file in the folder to take instead of the final model, e.g. `BEST`.
     :param step: of the checkpoint to take instead; -1 takes the last.
     :raises UsageError: if the folder or its model cannot be read, or there is no such model.
     """
     config = RunFolder(path).read_config()
-    file, index = _find_file(path, best, step, config)
+    file, index = _find_file(path, name, step, config)
     own = config.get("agent") or {}
     algo = config["algo"] if config["algo"] in algorithm_ids() else own.get("class", config["algo"])
     entry = _find_algorithm(algo, path, trust, own.get("package"))
@@ -167,8 +168,7 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
     if algo is None:
         raise UsageError(f"{path} does not say which algorithm it is of, as models of before 0.2 do not; save it again")
     if (path.parent / "config.yml").exists():
-        best = path.name == "best_model.zip"
-        return _moved(agent_of_run(path.parent, device, best=best, trust=trust), env)
+        return _moved(agent_of_run(path.parent, device, name=path.name, trust=trust), env)
     entry = _find_algorithm(algo, path, trust)
     with as_usage_error(ValueError, TypeError, OSError):
         policy = entry.algorithm.load(path, device=device, trust=trust).policy
@@ -235,12 +235,12 @@ def _find_algorithm(name: str, file: Path, trust: bool, package: str | None = No
         raise UsageError(str(error.args[0])) from error
 
 
-def _find_file(path: Path, best: bool, step: int | None, config: Mapping[str, Any]) -> tuple[Path, int | None]:
+def _find_file(path: Path, name: str | None, step: int | None, config: Mapping[str, Any]) -> tuple[Path, int | None]:
     """Return the file of a run's model, and which of its replicas is the run's; None where there is one."""
     if step is not None:
         return _find_checkpoint(path, step, config)
-    if best:
-        file = path / "best_model.zip"
+    if name is not None:
+        file = path / name
         if not file.is_file():
             raise UsageError(f"`--load-best` needs {file}, which does not exist; leave it out for the final model")
         return file, None

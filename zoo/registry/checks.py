@@ -28,6 +28,7 @@ from zoo.report.published_scores import CHECKS, PublishedSet, load_runs, publish
 from zoo.runs.read import read_runs
 from zoo.runs.versions import git_commit, processor
 from zoo.settings import plain_yaml
+from zoo.settings.config import RunSettings
 from zoo.settings.layers import read_yaml
 from zoo.terminal.messages import log
 
@@ -89,7 +90,7 @@ def retrain(found: PublishedSet, number: int, seed: int, work: Path, code: Path 
         command = train_command(found, run, work, logs := work / "logs" / str(index))
         log.info("training %s on %s, seed %d", run["method"], run["environment"], run["seed"])
         _train(command if code is None else sandboxed(command, code, work), code)
-        won = _last_successes(logs)
+        won = int(read_runs([logs]).counted().sort_values("step")["successes"].iloc[-1])
         rows.append(_row(tuple(run[_KEY]), int(run["episodes"]), int(run["successes"]), won, *expected_range(others)))
     return _entry(RETRAINED, rows)
 
@@ -135,11 +136,13 @@ def train_command(found: PublishedSet, run: Mapping[str, Any], work: Path, logs:
     path = None if found.runs is None else found.runs / CONFIG
     if path is not None and path.exists():
         config = read_yaml(path, CONFIG)[run["environment"]]
+        own = {name: config[name] for name in RunSettings.declared() if name in config}
         conf = work / f"{run['environment']}.yml"
-        conf.write_text(plain_yaml.write({run["environment"]: dict(config["settings"])}), encoding="utf-8")
+        conf.write_text(plain_yaml.write({run["environment"]: own | config["settings"]}), encoding="utf-8")
         algo, profile = config["algo"], config.get("profile", profile)
-        words += ["-conf", str(conf), "--offline-steps", str(config["offline_steps"])]
-        words += ["--online-steps", str(config.get("online_steps") or 0)]
+        words += ["-conf", str(conf), "--eval-seed", str(config.get("eval_seed") or 0)]
+        words += [f"--env-kwargs={word}" for word in config.get("env_kwargs") or ()]
+        words += [f"--eval-env-kwargs={word}" for word in config.get("eval_env_kwargs") or ()]
     elif algo not in algorithm_ids():
         raise UsageError(f"expected {CONFIG} with the settings of {run['method']}, got none; ask the authors for it")
     return [sys.executable, "-m", "zoo.train", "--algo", algo, "--profile", str(profile), *words]
@@ -183,12 +186,6 @@ def _train(command: Sequence[str], folder: Path | None) -> None:
     done = subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL)
     if done.returncode:
         raise UsageError(f"training ended with exit code {done.returncode}; its messages are above")
-
-
-def _last_successes(logs: Path) -> int:
-    """Return the successes of the last evaluation of the one run below a folder."""
-    rows = read_runs([logs]).counted().sort_values("step")
-    return int(rows["successes"].iloc[-1])
 
 
 def _row(key: tuple[Any, ...], episodes: int, stated: int, found: int, low: float, high: float) -> dict[str, Any]:

@@ -110,7 +110,8 @@ def _compare_phase(
     :param passing: tasks that the learning curves of their domain leave out.
     """
     single, published = final_scores(runs), _published_means(means)
-    found = _Scores(single, published, episodes_of(runs) if kind is SUCCESS else None, methods, kind, reps)
+    played = episodes_of(runs) if kind.limits == statistics.FRACTION else None
+    found = _Scores(single, published, played, methods, kind, reps)
     coverage = {method: sorted(tasks) for method, tasks in single.items()}
     coverage |= _tasks_of_means(published, set().union(*coverage.values()))
     strays = _find_strays(coverage, set(runs.loc[runs["source"] == OWN, "method"]))

@@ -11,7 +11,7 @@ import pandas as pd
 from zoo.report.statistics import aggregates as statistics
 from zoo.report.statistics.estimates import Curve
 from zoo.report.statistics.resampling import in_parallel
-from zoo.runs.scores import SUCCESS, Kind
+from zoo.runs.scores import Kind
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def learning_curves(
         for method, group in runs[runs["environment"].isin(tasks)].groupby("method")
     }
 
-    episodes = episodes_of(runs) if kind is SUCCESS else {}
+    episodes = episodes_of(runs) if kind.limits == statistics.FRACTION else {}
 
     def curve(method: str) -> LearningCurve:
         table = tables[method]

@@ -48,7 +48,7 @@ def failed_scores(own: RunTables, mode: str) -> pd.DataFrame:
     grids = own.counted().groupby(["method", "environment"])
     parts = []
     for row in failed.to_dict("records"):
-        kind = kinds.get(row["environment"])
+        kind = kinds.get(row["environment"]) if pd.isna(row["kind"]) else row["kind"]
         if mode == "zero" and kind == RETURN.name:
             raise UsageError(
                 f"`--failed zero` needs scores with a zero, got returns of {row['environment']}; give "

@@ -108,8 +108,8 @@ def _equal(a: str, b: str) -> bool:
 LONGEST_DIFFERENCE = 28
 """A name says what differs if that is one value of at most so many characters; else it ends in a letter."""
 
-_SAME_ON_ALL_TASKS = ("profile", "offline_steps", "online_steps", "eval_episodes")
-_SAME_FOR_RETURNS = ("profile",)  # each environment has a scale, and by custom a number of steps, of its own
+_SAME_ON_ALL_TASKS = ("algorithm", "profile", "offline_steps", "online_steps", "eval_episodes")
+_SAME_FOR_RETURNS = ("algorithm", "profile")  # each environment has a scale, and a usual number of steps, of its own
 
 Variant = tuple[Hashable, ...]
 
@@ -168,10 +168,10 @@ def what_differs(runs: pd.DataFrame, methods: Collection[str]) -> dict[str, dict
 
 
 def _texts(group: pd.DataFrame) -> pd.DataFrame:
-    """Return every field of `PROTOCOL` and every setting of runs as text."""
+    """Return the algorithm, every field of `PROTOCOL` and every setting of runs as text."""
     settings = pd.DataFrame(list(group["settings"]), index=group.index)
-    settings = settings.rename(columns={field: f"{field}_" for field in PROTOCOL})
-    table = pd.concat([group[list(PROTOCOL)], settings], axis=1)
+    settings = settings.rename(columns={field: f"{field}_" for field in group})
+    table = pd.concat([group[["algorithm", *PROTOCOL]], settings], axis=1)
     return table.astype(object).where(table.notna(), None).map(_as_text)
 
 

@@ -133,6 +133,7 @@ def find_run(
         level, nearest = logging.WARNING if has_state else logging.INFO, describe_nearest(settings, seeds, runs)
         log.log(level, "no unfinished run matches%s; starting a new run", nearest)
     elif run.is_done:
+        _require_folders(run)
         log.info("%s has already finished with these settings; leave out --resume to train again", run)
     else:
         _claim(run, under_claim)
@@ -167,7 +168,8 @@ def _require_folders(run: StoredRun) -> None:
             names = [each.path.name for each in run.folders]
             if config["seed"] != seed or (config.get("folders") or [folder.path.name]) != names:
                 raise UsageError(
-                    f"--resume: {folder.path} was seed {seed} of {run}, and is another run now; move it away to go on"
+                    f"--resume: {folder.path} was seed {seed} of {run}, and is another run now; give both the "
+                    "names back that `folders` in their config.yml says, or move it away"
                 )
 
 

@@ -268,7 +268,8 @@ def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSet
                 raise ValueError(f"`{entry.id}` trains online only, got `{name}` = {getattr(run, name)}; set it to 0")
         if run.pretraining_steps:  # of the run, and a setting of the algorithms that can be pretrained
             own["pretraining_steps"] = run.pretraining_steps
-        available_device(device)
+        if available_device(device).type == "cuda" and "precision" in settings_of(entry.algorithm):
+            own.setdefault("precision", "tf32")
         if entry.method is None:
             return run, entry.algorithm.checked(own)
         method, _ = read_arguments(entry.method, (), own)

@@ -115,8 +115,11 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
 
     :return: profile -> entry name -> settings, the default profile first; empty for an algorithm that has no file.
     """
-    origin = f"hyperparams/{algo}.yml" if path is None else str(path)
-    content = load_yaml(_read_text(algo, path), origin)
+    origin, resource = f"hyperparams/{algo}.yml", files("hyperparams") / f"{algo}.yml"
+    text = resource.read_text(encoding="utf-8") if resource.is_file() else "{}"
+    if path is not None:
+        origin, text = str(path), read_yaml_text(Path(path), "`-conf`")
+    content = load_yaml(text, origin)
     profiles = {DEFAULT_PROFILE: content, **_require_entries(content, origin).pop(PROFILES, {})}
     for name, entries in profiles.items():
         _require_entries(entries, f"profile `{name}` in {origin}")
@@ -191,14 +194,6 @@ def read_layers(algo: str, profile: str, conf: str | Path | None) -> tuple[list[
     if profile not in names:
         raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(names)}")
     return shipped, given
-
-
-def _read_text(algo: str, path: str | Path | None) -> str:
-    """Return the text of a settings file; that of an algorithm without one is an empty mapping."""
-    if path is None:
-        resource = files("hyperparams") / f"{algo}.yml"
-        return resource.read_text(encoding="utf-8") if resource.is_file() else "{}"
-    return read_yaml_text(Path(path), "`-conf`")
 
 
 def read_yaml_text(path: Path, name: str) -> str:

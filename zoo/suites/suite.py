@@ -95,13 +95,14 @@ class Suite:
     def runs(self) -> list[Run]:
         """Return every run, environment by environment, so that a suite that is stopped has compared some."""
         groups, environments, variants = self._seed_groups(), self._environments(), self._variants()
+        single = [(seed,) for group in groups for seed in group]  # SB3's own algorithms train no seeds together
         for override in self.overrides:
             _check_keys(override, ("algorithms", "environments", "params"), "an override of the suite")
         runs = [
             Run(algo, env, group, label, merge(self._params_for(algo, label, env), nest(own)))
             for env in environments
             for algo, label, own in variants
-            for group in (groups if _can_train_together(algo) else [(seed,) for group in groups for seed in group])
+            for group in (single if issubclass(find_entry(algo).algorithm, Baseline) else groups)
         ]
         for override in self.overrides:
             if not any(_is_for(override, run.algo, run.label, run.env) for run in runs):
@@ -203,11 +204,6 @@ def select(runs: Sequence[Run], algorithms: Sequence[str], environments: Sequenc
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _can_train_together(algo: str) -> bool:
-    """Return whether an algorithm can train several seeds in one process."""
-    return not issubclass(find_entry(algo).algorithm, Baseline)
 
 
 def _check_keys(values: Any, known: Sequence[str], what: str) -> None:

@@ -186,8 +186,8 @@ def parse_seeds(words: Sequence[str], name: str) -> list[int]:
         first, dash, last = word.partition("-")
         try:
             wanted = range(int(first), int(last) + 1) if dash else [int(first)]
-            seeds += wanted[: MOST_SEEDS + 1]
-        except ValueError:
+            seeds += [wanted[0], *wanted[1 : MOST_SEEDS + 1]]  # a range that ends before it begins has no first
+        except (ValueError, IndexError):
             raise UsageError(f"`{name}` expects numbers or ranges such as 0-11, got {word!r}") from None
     if len(seeds) > MOST_SEEDS:
         raise UsageError(f"`{name}` expects at most {MOST_SEEDS:,} seeds, got {' '.join(words)}")

@@ -143,8 +143,6 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
         raise UsageError(f"`{args.env}` has no dataset to pretrain on; {_GIVE_DATA} --pretraining-steps at 0")
     if config.run.action_range is not None and not has_own_data:
         raise UsageError("`--action-range` belongs to a dataset of your own; give it with --dataset, or leave it out")
-    if "precision" in config.settings and args.precision is None and args.device != "cpu" and torch.cuda.is_available():
-        config.settings["precision"] = "tf32"
     return config, env_id
 
 
@@ -153,7 +151,10 @@ def check_start(args: argparse.Namespace, config: Config) -> None:
     if args.trained_agent and args.pretrained_actor is not None:
         raise UsageError("`--pretrained-actor` and `--trained-agent` both say where to start; give one of them")
     if args.trained_agent:
-        check_trained_agent(args.trained_agent, config)
+        try:
+            require_algorithm(find_model(args.trained_agent), find_algorithm(config.algo).algorithm)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"`--trained-agent`: {error}") from error
     if args.pretrained_actor is None:
         return
     if "pretraining_steps" not in config.settings:
@@ -202,14 +203,6 @@ def describe_model(path: Path) -> dict[str, Any]:
         file = find_model(path)
         updates = int(read_attributes(file)["_n_updates"])
     return {"path": str(file.resolve()), "updates": updates, "fingerprint": digest_of(file)}
-
-
-def check_trained_agent(path: Path, config: Config) -> None:
-    """Refuse a model to start from that is missing, or that another algorithm has saved."""
-    try:
-        require_algorithm(find_model(path), find_algorithm(config.algo).algorithm)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"`--trained-agent`: {error}") from error
 
 
 def make_folders(

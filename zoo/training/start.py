@@ -175,6 +175,11 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
     how = config.run.offline_data
     steps = config.run.pretraining_steps + config.run.offline_steps
     needed = steps or config.settings["balanced_sampling"] if how is None else how != "none"
+    if not needed and how is None and args.dataset not in SOURCES:
+        raise UsageError(
+            f"`--dataset` {args.dataset} would not be used: there are no offline steps, and `{config.algo}` takes no "
+            "data online; give `--offline-data preload` or `balanced`, or leave out the dataset"
+        )
     if not needed or not (request.has_dataset or request.has_own_data):
         return None
     if request.has_own_data:

@@ -19,6 +19,7 @@ from zoo.errors import UsageError
 from zoo.registry import checks
 from zoo.report import published_scores
 from zoo.report.published_scores import load_set
+from zoo.training.arguments import make_parser
 
 MEDIUM = "pointmaze-medium-navigate-singletask-task1-v0"
 
@@ -119,14 +120,16 @@ def test_without_a_sandbox_a_strangers_code_does_not_run(tmp_path: Path, monkeyp
 
 
 def test_settings_of_a_strangers_method_come_from_its_submission(tmp_path: Path) -> None:
-    config: dict[str, Any] = {"algo": "mine:Mine", "env": MEDIUM, "offline_steps": 500, "settings": {"gamma": 0.5}}
+    config: dict[str, Any] = {"algo": "mine:Mine", "env": MEDIUM, "settings": {"gamma": 0.5}}
+    config |= {"offline_steps": 500, "eval_episodes": 20, "pretraining_steps": 9, "env_kwargs": ["a=1"], "eval_seed": 7}
     (tmp_path / "config.yml").write_text(yaml.safe_dump({MEDIUM: config}))
     found = replace(load_set("mini"), name="mine/2026-11-30-lab", runs=tmp_path)
     run = {"method": "mine", "environment": MEDIUM, "seed": 3}
     command = checks.train_command(found, run, tmp_path, tmp_path / "logs")
-    words = dict(zip(command[3::2], command[4::2], strict=True))
-    assert (words["--algo"], words["--seed"], words["--offline-steps"]) == ("mine:Mine", "3", "500")
-    assert yaml.safe_load(Path(words["-conf"]).read_text()) == {MEDIUM: {"gamma": 0.5}}
+    args = make_parser().parse_args(command[3:])
+    assert (args.algo, args.seed, args.eval_seed, args.env_kwargs) == ("mine:Mine", 3, 7, ["a=1"])
+    settings = {"gamma": 0.5, "offline_steps": 500, "eval_episodes": 20, "pretraining_steps": 9}
+    assert yaml.safe_load(Path(args.conf_file).read_text()) == {MEDIUM: settings}
     (tmp_path / "config.yml").unlink()
     with pytest.raises(UsageError, match=r"config\.yml"):
         checks.train_command(found, run, tmp_path, tmp_path / "logs")

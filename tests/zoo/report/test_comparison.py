@@ -22,6 +22,7 @@ from zoo.report.compute import compare, compare_kinds
 from zoo.report.figures.styles import method_styles
 from zoo.report.inputs import read_labels, read_order, relabelled
 from zoo.report.page.caveats import warnings
+from zoo.runs.scores import SUCCESS, SUCCESS_BY_RETURN
 
 
 def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
@@ -47,6 +48,16 @@ def test_evaluation_at_step_0_begins_the_curve_and_is_no_score():
     assert curve.mean.points[0] == pytest.approx(table.loc[table["step"] == 0, "score"].mean())
     assert found.phases["offline"].aggregates == without.phases["offline"].aggregates
     assert found.phases["offline"].steps == {"QAM": 2000}
+
+
+def test_shares_of_episodes_have_one_least_variance_whatever_counts_as_a_success():
+    found = []
+    for kind in (SUCCESS, SUCCESS_BY_RETURN):
+        table = scene_runs([[1.0] * 3]).assign(kind=kind.name)
+        phase = compare(own_methods(["qam"]), table, NO_MEANS, reps=20, kind=kind).phases["offline"]
+        found.append((phase.aggregates["qam"].estimates["mean"], phase.curves["qam"].mean.bounds.tolist()))
+    assert found[0] == found[1]
+    assert found[0][0].interval is not None
 
 
 def test_ranking_puts_the_best_first_and_late_starters_last():

@@ -124,12 +124,13 @@ def test_zero_makes_no_sense_for_returns(tmp_path):
     more = {"env": "Pendulum-v1", "offline": (), "has_success": False}
     write_run(tmp_path / "a", online=(-9.0, -5.0), **more)
     write_run(tmp_path / "b", seed=1, online=(-9.0,), online_steps=2000, state="failed", **more)
+    write_run(tmp_path / "0", algo="fql", env="Pendulum-v1")  # scored by success
     with pytest.raises(UsageError, match=r"`--failed zero` needs scores with a zero, got returns of Pendulum-v1"):
         collect(Request(paths=[tmp_path], failed="zero"))
     scores = last_evaluations(collect(Request(paths=[tmp_path])).evaluations)
-    assert scores["score"].tolist() == pytest.approx([-5.0, -9.0])
+    assert scores["score"].tolist() == pytest.approx([0.6, -5.0, -9.0])
     inputs = collect(Request(paths=[tmp_path], failed="zero", reference_scores=["Pendulum-v1=-10,0"]))
-    assert last_evaluations(inputs.evaluations)["score"].tolist() == pytest.approx([0.5, 0.0])
+    assert last_evaluations(inputs.evaluations)["score"].tolist() == pytest.approx([0.6, 0.5, 0.0])
 
 
 def test_report_says_what_failed_runs_count_for(tmp_path, capsys):

@@ -181,6 +181,14 @@ def test_a_deleted_folder_of_a_stack_is_filled_from_its_checkpoint_unless_anothe
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_finished_stack_whose_folders_were_renamed_has_not_the_result_of_others(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        written(tmp_path, "done", seed=seed)
+    stack(tmp_path, "done", "done")  # trained elsewhere, in folders of the same names
+    with pytest.raises(UsageError, match=r"some-v0_1 was seed 5 of .* is another run now"):
+        find_run(tmp_path, RECORD, [5, 6])
+
+
 @pytest.mark.parametrize("damaged", ["args.yml", "manifest.json"])
 def test_a_run_of_a_suite_is_known_from_its_checkpoint_where_that_is_damaged(tmp_path: Path, damaged: str) -> None:
     for logs, claim in ((tmp_path / "suite", "logs/c"), (tmp_path / "alone", None)):

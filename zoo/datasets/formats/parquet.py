@@ -38,7 +38,7 @@ def read_parquet(path: Path, columns: Mapping[str, str]) -> Arrays:
     """Return the columns of a parquet file, or of all below a folder in the order of their names.
 
     :param columns: names of columns that override `COLUMNS`.
-    :return: those of `COLUMNS` that are there, (rows, ...), and ``file``, the number of the file of each row.
+    :return: those of `COLUMNS` that all files have, (rows, ...), and ``file``, the number of the file of each row.
     """
     files = [path] if not path.is_dir() else sorted(path.rglob("*.parquet"))
     parts = []
@@ -48,11 +48,12 @@ def read_parquet(path: Path, columns: Mapping[str, str]) -> Arrays:
             parts += [part | {"file": np.full(len(part["actions"]), number)} for part in _read_file(file, columns)]
     if not parts:
         raise UsageError(f"{path} must hold an episode with a transition, got no row; give another set")
-    names = [name for name in parts[0] if all(name in part for part in parts)]
-    widths = {name: {part[name].shape[1:] for part in parts} for name in names}
+    if missing := [name for name in COLUMNS if 0 < sum(name in part for part in parts) < len(parts)]:
+        raise UsageError(f"{path}: every file must have a column for {missing[0]}, or none; add it to the others")
+    widths = {name: {part[name].shape[1:] for part in parts} for name in parts[0]}
     if uneven := [name for name, found in widths.items() if len(found) > 1]:
         raise UsageError(f"{path}: `{uneven[0]}` must have one size in all rows, got {sorted(widths[uneven[0]])}")
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _read_file(file: Path, columns: Mapping[str, str]) -> Iterator[Arrays]:

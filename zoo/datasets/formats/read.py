@@ -261,6 +261,8 @@ def _from_rows(name: str, rows: Arrays, reading: Reading) -> Arrays:
         raise UsageError(f"{name} must hold an episode with a transition, got no row; give another set")
     number = rows.get("episode", rows["file"])
     ends = np.append(number[1:] != number[:-1], True)
+    if "frame" not in rows:  # nothing says whether an episode goes on in the next file
+        ends |= np.append(rows["file"][1:] != rows["file"][:-1], True)
     if "done" in rows and "episode" not in rows:
         ends |= require_flags(name, "done", rows["done"], steps)
     _require_in_order(name, rows, ends)
@@ -272,7 +274,10 @@ def _require_in_order(name: str, rows: Arrays, ends: np.ndarray) -> None:
     """Refuse episodes that are mixed or have gaps."""
     begins = np.flatnonzero(np.append(True, ends[:-1]))
     if "episode" in rows and len(np.unique(rows["episode"])) < len(begins):
-        raise UsageError(f"{name}: the rows of an episode must follow one another, got them mixed; sort them")
+        raise UsageError(
+            f"{name}: the rows of an episode must follow one another, got them mixed, or in several files; sort them, "
+            "and give each episode an index of its own"
+        )
     if "frame" in rows:
         number = np.arange(len(ends)) - np.repeat(begins, np.diff(np.append(begins, len(ends))))
         wrong = np.flatnonzero(rows["frame"] != number)

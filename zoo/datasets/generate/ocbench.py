@@ -11,12 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.common.validation import integer
 from zoo.datasets.environment import make_raw_env
 from zoo.datasets.formats.ocbench import INTERVAL
 from zoo.datasets.generate.parallel import Episode, EpisodeWriter, make_dataset
 from zoo.envs.ocbench import TASKS, OcbenchTask, import_ocbench
-from zoo.errors import as_usage_error
 from zoo.processes.serving import available_cores
 
 EPISODES = 1000  # as in OCBench's script
@@ -37,10 +35,8 @@ def generate_ocbench(
     :param files: their paths.
     :param num_episodes: training episodes; None takes `EPISODES`. The validation file gets a tenth of them.
     """
-    with as_usage_error():
-        episodes = EPISODES if num_episodes is None else integer("num_episodes", num_episodes, at_least=1)
-        seed = integer("seed", seed, at_least=0)
-        workers = integer("num_workers", available_cores() if num_workers is None else num_workers, at_least=1)
+    episodes = EPISODES if num_episodes is None else num_episodes
+    workers = available_cores() if num_workers is None else num_workers
     import_ocbench(task.name)
     make_dataset(
         task.name,

@@ -14,7 +14,6 @@ import numpy as np
 import agents
 from agents.common.frames import FrameStack, frame_space, frames_of
 from agents.common.saved import algorithm_of, find_model
-from agents.common.validation import integer, number
 from agents.registry import import_named
 from zoo.baselines import find_named_by_file
 from zoo.datasets.formats.episodes import Array, Arrays, Episode, join
@@ -48,16 +47,12 @@ def collect(
     :param max_steps: cut an episode off after so many steps, besides the environment's own limit.
     :param trust: whether a model's file may name a module to import, and run code.
     """
-    with as_usage_error():
-        integer("episodes", episodes, at_least=1)
-        number("noise", noise, at_least=0)
-        most = None if max_steps is None else integer("max_steps", max_steps, at_least=1)
     with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
         if isinstance(env.observation_space, gymnasium.spaces.Dict):
             raise UsageError(
                 f"`{env_id}` has Dict observations, which a file cannot hold; collect in Python (docs/pixels.md)"
             )
-        if most is None and (env.spec is None or env.spec.max_episode_steps is None):
+        if max_steps is None and (env.spec is None or env.spec.max_episode_steps is None):
             raise UsageError(f"`{env_id}` has no time limit, so an episode may never end; add --max-episode-steps")
         act, frames = make_policy(policy, env, seed, trust)
         playing = env if frames == 1 else FrameStack(env, frames)
@@ -65,7 +60,7 @@ def collect(
         with progress_bar(f"collecting in {env_id}", unit=" episodes", total=episodes) as bar:
             for number_, start in enumerate(np.random.SeedSequence(seed).generate_state(episodes)):
                 generator = np.random.default_rng([seed, number_])
-                played.append(_play(f"episode {number_}", playing, act, int(start), generator, noise, most))
+                played.append(_play(f"episode {number_}", playing, act, int(start), generator, noise, max_steps))
                 bar.update()
     return join(env_id, played), [float(episode.rewards.sum()) for episode in played]
 

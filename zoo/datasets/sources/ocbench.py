@@ -9,12 +9,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from agents.common.validation import integer
 from zoo.datasets.files import making
 from zoo.datasets.generate.ocbench import generate_ocbench
 from zoo.datasets.sources.download import DownloadError
 from zoo.envs.ocbench import OcbenchTask, import_ocbench
-from zoo.errors import UsageError, as_usage_error
+from zoo.errors import UsageError
 
 
 def dataset_root(dataset_dir: str | Path | None = None) -> Path:
@@ -78,14 +77,12 @@ def download_ocbench(
     :param num_files: the first so many training files; None takes all.
     :param replace: remove the files that are there first.
     """
-    with as_usage_error():
-        count = None if num_files is None else integer("num_files", num_files, at_least=1)
     library, folder = import_ocbench(task.name, "ocbench.dataset_utils"), hosted_folder(task, dataset_dir)
     with making(folder), contextlib.redirect_stdout(sys.stderr):
         for path in folder.glob("*.npz") if replace else ():
             path.unlink()
         try:
-            library.download_datasets(task.gpu_name, dataset_root(dataset_dir), count)
+            library.download_datasets(task.gpu_name, dataset_root(dataset_dir), num_files)
         except Exception as error:  # whatever its host raises
             raise DownloadError(f"{' '.join(str(error).split()) or type(error).__name__}; try again") from error
     return folder

@@ -25,6 +25,12 @@ from zoo.runs.scores import RETURN, SUCCESS
 Value = TypeVar("Value")
 REWARDS_CHANGED = Version("1.2.0")
 """Version of OGBench since which single-task rewards come at another step (ogbench#34)."""
+_NOT_ALIKE = {
+    "success_return": "count a success from different returns on",
+    "played": "were evaluated with different arguments of the environment",
+    "dataset_fingerprint": "were trained on different data",
+}
+"""What the runs of a comparison should have in common on an environment -> what is said where they do not."""
 
 
 def warnings(
@@ -42,6 +48,7 @@ def warnings(
     """
     methods, skipped = comparisons[0].methods, own.skipped()
     shown = own.runs[own.runs["problem"].isna() & own.runs["method"].isin(list(methods))]
+    shown = shown[shown["environment"].isin({task for name in methods for task in _shown_tasks(comparisons, name)})]
     few = f"{len(skipped)} of {len(own.runs)} run folders did not finish, or do not count"
     return [
         *_differences_from_sets(comparisons, sets, expected),
@@ -50,7 +57,7 @@ def warnings(
         *_rewards_of_other_versions(shown, sets),
         *_unfinished_sets(sets),
         *_departures(comparisons),
-        *_different_thresholds(shown),
+        *_told_apart(shown),
         *(
             f"Scoring of {', '.join(shortened(names))}: {scoring}. Other scores are those of the last evaluation."
             for scoring, names in scored_otherwise(comparisons[0]).items()
@@ -108,16 +115,16 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase) -> Iterator[str]:
         yield f"unequal numbers of seeds between tasks: {', '.join(phase.uneven_seeds)}."
 
 
-def _different_thresholds(runs: pd.DataFrame) -> list[str]:
-    """Return where runs count a success from different returns on, which are different scores."""
-    known = runs[runs["success_return"].notna()]
-    found = {str(name): sorted(set(part)) for name, part in known.groupby("environment")["success_return"]}
-    return [
-        f"{short_name(name)}: runs count a success from different returns on, {', '.join(f'{x:g}' for x in values)}; "
-        "their shares of successes say nothing about each other."
-        for name, values in found.items()
-        if len(values) > 1
-    ]
+def _told_apart(runs: pd.DataFrame) -> Iterator[str]:
+    """Yield where runs that stand side by side were scored, played or trained on something else."""
+    played = [found.get("eval_env_kwargs") or found.get("env_kwargs") or "none" for found in runs["settings"]]
+    for column, what in _NOT_ALIKE.items():
+        known = runs.assign(played=played).dropna(subset=column).sort_values(["environment", column, "method"])
+        for environment, part in known.groupby("environment"):
+            found = {value: shortened(names.unique()) for value, names in part.groupby(column)["method"]}
+            if len(found) > 1:
+                texts = "; ".join(f"{value} ({', '.join(names)})" for value, names in found.items())
+                yield f"{short_name(str(environment))}: runs {what}: {texts}. That alone may set their scores apart."
 
 
 def _unfinished_sets(sets: Sequence[PublishedSet]) -> Iterator[str]:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.common.files import bounded
 from tests.zoo.datasets.demonstrations import ENV_ARGS, Arrays, demonstration, write
 from zoo.dataset import main as dataset
 from zoo.datasets.formats.episodes import COMPACT
@@ -130,14 +129,6 @@ def test_a_broken_file_is_refused_with_what_to_do(tmp_path: Path, case: str) -> 
         read_source(path)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_more_than_there_is_memory_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path / "a.hdf5", [demonstration(4)])
-    monkeypatch.setattr(bounded, "available_memory", lambda: 500)
-    monkeypatch.setattr(bounded, "_CHUNK_BYTES", 100)
-    with pytest.raises(UsageError, match="of memory that this process can take"):
-        read_source(path)
 
 
 # -- where files are --------------------------------------------------------------------------------------------------

@@ -47,7 +47,6 @@ def test_the_seed_decides_a_set(policy: str) -> None:
     sets = [collect(policy, ENV, {}, episodes=2, seed=seed, noise=0.1)[0] for seed in (1, 1, 2)]
     for name, array in sets[0].items():
         np.testing.assert_array_equal(array, sets[1][name])
-    assert not np.array_equal(sets[0]["actions"], sets[2]["actions"])
     assert not np.array_equal(sets[0]["observations"], sets[2]["observations"])
 
 

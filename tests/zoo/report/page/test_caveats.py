@@ -6,7 +6,8 @@ import pytest
 from tests.zoo.report.samples import NO_MEANS, SCENE, content_of, evaluations, runs_table, scene_runs
 from tests.zoo.runs.test_read import write_run
 from zoo.report.comparison import Method
-from zoo.report.compute import compare
+from zoo.report.compute import compare, compare_kinds
+from zoo.report.inputs import Request, collect
 from zoo.report.page.caveats import warnings
 from zoo.report.published_scores import load_set
 from zoo.runs.read import read_runs
@@ -55,9 +56,16 @@ def test_seeds_of_a_method_with_other_rewards_are_told(tmp_path):
     assert sentence.endswith("may differ for that alone: qam (1.1.0), and qam (1.2.1).")
 
 
-def test_different_thresholds_of_success_on_one_environment_are_told(tmp_path):
-    for number, (env, threshold) in enumerate([("Pendulum-v1", -300), ("Pendulum-v1", -500.5), ("Hopper-v5", 1000)]):
-        write_run(tmp_path / str(number), env=env, seed=number, success_return=threshold)
-    found = warnings(content_of(evaluations(["qam"])).comparisons, read_runs([tmp_path], merge_protocols=True))
-    assert "Pendulum-v1: runs count a success from different returns on, -500.5, -300" in "\n".join(found)
-    assert "Hopper" not in "\n".join(found)
+def test_what_sets_runs_apart_on_an_environment_that_is_shown_is_told(tmp_path):
+    easy, other = {"eval_env_kwargs": ["at=1"], "env_kwargs": ["at=2"]}, {"dataset": {"fingerprint": "f" * 64}}
+    apart = [("Pendulum-v1", {"success_return": -300}), ("Pendulum-v1", {"success_return": -500.5})]
+    apart += [(env, more) for env in ("Hopper-v5", "Left-out-v1") for more in (easy, {})]
+    for number, (env, more) in enumerate([*apart, ("Ant-v5", other), ("Ant-v5", {}), ("Reacher-v5", {})]):
+        write_run(tmp_path / str(number), algo=f"mine{number}", env=env, **more)
+    inputs = collect(Request(paths=[tmp_path], envs=["[!L]*"]))
+    found = warnings(compare_kinds(inputs.methods, inputs.evaluations, inputs.means, 20, curves=False), inputs.own)
+    assert [text.partition(". That alone")[0] for text in found if text.endswith("apart.")] == [
+        "Pendulum-v1: runs count a success from different returns on: -500.5 (mine1); -300.0 (mine0)",
+        "Hopper-v5: runs were evaluated with different arguments of the environment: ['at=1'] (mine2); none (mine3)",
+        "Ant-v5: runs were trained on different data: 01234567 (mine7); ffffffff (mine6)",
+    ]
