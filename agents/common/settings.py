@@ -161,6 +161,11 @@ class Declared:
         super().__init_subclass__(**options)
         inherited = {name: found for base in reversed(cls.__mro__[1:]) for name, found in _declared_by(base).items()}
         own = _declared_by(cls)
+        for name in [name for name in inherited if name in vars(cls) and name not in own]:
+            raise TypeError(
+                f"`{name}` is a setting, whose default {cls.__name__} would not change so; write "
+                f"`{name}: {inherited[name].annotation} = setting(default=...)`"
+            )
         for name, declaration in own.items():
             if name not in cls.__annotations__:
                 raise TypeError(f"setting `{name}` of {cls.__name__} needs a type, e.g. `{name}: float = setting(...)`")

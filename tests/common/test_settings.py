@@ -73,6 +73,8 @@ def test_a_declaration_that_would_not_act_is_refused() -> None:
         type("Mine", (Base,), {"bare": setting(default=1.0)})
     with pytest.raises(TypeError, match="setting `changes` of Mine has the name of something else there"):
         type("Mine", (Base,), {"changes": setting(default=1), "__annotations__": {"changes": "int"}})
+    with pytest.raises(TypeError, match=r"write `weight: float = setting\(default=...\)`"):
+        type("Mine", (Derived,), {"weight": 7.0})
 
 
 def test_a_fixed_setting_can_be_changed_until_the_object_is_finished() -> None:

@@ -233,7 +233,7 @@ def test_replayed_updates_follow_the_rates_of_all_groups(captured: Any, rounding
     for model in (replayed, plain):
         model.trainer.rounds_step_size = rounding
         model.learn_offline(24)
-    assert any(step.is_recorded for step in replayed.trainer.recorder.steps.values())  # type: ignore[union-attr]
+    assert any(step._replay for step in replayed.trainer.recorder.steps.values())  # type: ignore[union-attr]
     assert_close(replayed, plain)
 
 
