@@ -75,6 +75,9 @@ def test_a_declaration_that_would_not_act_is_refused() -> None:
         type("Mine", (Base,), {"changes": setting(default=1), "__annotations__": {"changes": "int"}})
     with pytest.raises(TypeError, match=r"write `weight: float = setting\(default=...\)`"):
         type("Mine", (Derived,), {"weight": 7.0})
+    mixed = {"mix": setting(default=1, above=0), "__annotations__": {"mix": "int | float"}}
+    with pytest.raises(TypeError, match="bounds of setting `mix` must be those of an int or a float, got"):
+        type("Mine", (Base,), mixed)()
 
 
 def test_a_fixed_setting_can_be_changed_until_the_object_is_finished() -> None:
