@@ -202,17 +202,20 @@ class FlowQLearning(StoredModel):
             device=self.device,
             n_envs=self.n_envs,
             optimize_memory_usage=self.optimize_memory_usage,
-            horizon_length=self.method.horizon_length,
-            gamma=self.method.gamma,
-            action_chunking=self.method.action_chunking,
-            replicas=1 if self.seeds is None else len(self.seeds),
-            sparse=self.method.sparse,
-            balanced=self.method.balanced_sampling,
-            frame_stack=self.method.frame_stack,
+            **self._settings_of_buffer(),
             **self.replay_buffer_kwargs,
         )
         self._prepare_buffer(buffer)
         return buffer
+
+    def _settings_of_buffer(self) -> dict[str, Any]:
+        """Return what a buffer must have been made with for its batches to be those of this model's settings."""
+        names = ("horizon_length", "gamma", "action_chunking", "sparse", "frame_stack")
+        return {
+            "replicas": 1 if self.seeds is None else len(self.seeds),
+            "balanced": self.method.balanced_sampling,
+            **{name: getattr(self.method, name) for name in names},
+        }
 
     def _prepare_buffer(self, buffer: SequenceReplayBuffer) -> None:
         """Let a buffer draw what the algorithm asks for."""
@@ -220,9 +223,21 @@ class FlowQLearning(StoredModel):
         buffer.use_sampler(require_sampler(self.method))
 
     def load_replay_buffer(self, path: File, truncate_last_traj: bool = True) -> None:
-        """Load a replay buffer, dataset and online transitions, to the model's device."""
+        """Load a replay buffer, dataset and online transitions, to the model's device.
+
+        :param path: what :meth:`save_replay_buffer` wrote.
+        :param truncate_last_traj: of hindsight replay, which there is none of here.
+        :raises ValueError: if it is damaged, something else such as a pickle, or of a model with another action box,
+            number of replicas or setting that batches follow from; the model keeps its buffer then.
+        """
+        before = self.replay_buffer
         super().load_replay_buffer(path, truncate_last_traj)
         assert self.replay_buffer is not None
+        got, wanted = vars(self.replay_buffer), {**self._settings_of_buffer(), "action_space": self.action_space}
+        wrong = [f"`{name}` = {got[name]}, expected {value}" for name, value in wanted.items() if got[name] != value]
+        if wrong:
+            self.replay_buffer = before
+            raise ValueError(f"{path} is the replay buffer of a model with {'; '.join(wrong)}; make both with the same")
         self._prepare_buffer(self.replay_buffer)
 
     def set_random_seed(self, seed: int | None = None) -> None:
