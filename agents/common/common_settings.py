@@ -159,7 +159,7 @@ class CommonSettings(Declared):
         fixed="the statistics are taken when the dataset is loaded",
         doc="Centre observations by the dataset's mean and scale each coordinate to this standard deviation; or, with "
         '`"range"`, bring the range of each coordinate in it to [-1, 1]; None for raw observations. The statistics are '
-        "stored with the model.",
+        "stored with the model, and stay once it is trained.",
     )
     random_crop: float = setting(
         default=0.0,

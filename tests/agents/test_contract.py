@@ -134,6 +134,18 @@ def test_observation_statistics_are_saved(id: str, tmp_path: Path) -> None:
     expected = (seen - mean) / std * 0.5
     np.testing.assert_allclose(loaded.policy.preprocess(torch.from_numpy(seen)), expected, rtol=1e-4, atol=1e-5)
     assert_same_actions(loaded, model)
+    loaded.load_dataset(toy_dataset(seed=1))  # the networks know observations by their own statistics
+    assert_same(parameters_of(loaded), parameters_of(model))
+
+
+def test_observations_are_scaled_by_the_dataset_of_a_loaded_buffer_and_not_without_one(tmp_path: Path) -> None:
+    source, model = tiny_model(), tiny_model(observation_scale=0.5)
+    with pytest.raises(ValueError, match="`observation_scale` needs the statistics of a dataset, got none"):
+        model.learn(12)
+    source.load_dataset(toy_dataset())
+    source.save_replay_buffer(tmp_path / "buffer")
+    model.load_replay_buffer(tmp_path / "buffer")
+    np.testing.assert_allclose(model.policy.observation_mean, toy_dataset()["observations"].mean(0), rtol=1e-4)
 
 
 # -- spaces -----------------------------------------------------------------------------------------------------------

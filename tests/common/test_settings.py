@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import agents
-from agents.common.common_settings import OF_NETWORKS
 from agents.common.search import choice, linear_range, log_range
 from agents.common.settings import Declared, setting
 from agents.common.validation import closest_names
@@ -137,7 +136,6 @@ def test_what_networks_or_buffer_were_built_with_cannot_be_changed(name: str, va
     with pytest.raises(ValueError, match=rf"`{name}` of a finished model cannot be changed from .* make a new model"):
         setattr(model, name, value)
     assert getattr(model, name) == before
-    assert agents.get("qam").method.declared()["net_arch"].fixed == OF_NETWORKS  # type: ignore[union-attr]
 
 
 def test_a_learning_rate_that_is_changed_is_used() -> None:

@@ -239,6 +239,7 @@ class FlowQLearning(StoredModel):
             self.replay_buffer = before
             raise ValueError(f"{path} is the replay buffer of a model with {'; '.join(wrong)}; make both with the same")
         self._prepare_buffer(self.replay_buffer)
+        self._take_statistics()
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed Python, NumPy, PyTorch, the spaces, and the generators of batches and noise.
@@ -325,6 +326,8 @@ class FlowQLearning(StoredModel):
     ) -> None:
         """Put a dataset into the replay buffer, and take the observation statistics from it where they are wanted.
 
+        A model that has been trained keeps its own statistics: its networks know observations by them.
+
         :param dataset: arrays as OGBench's loader returns them, in the regular or the compact layout, or the path of an
             ``.npz`` file of such arrays (`docs/datasets.md` lists them); or shards that take turns, of which the first
             gives the statistics. Actions in the environment's units.
@@ -339,8 +342,13 @@ class FlowQLearning(StoredModel):
         self.replay_buffer.load_dataset(dataset, action_range)
         if self.verbose >= 1:
             print(self.replay_buffer.dataset_description)
-        if self.method.observation_scale is not None:
-            rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
+        self._take_statistics()
+
+    def _take_statistics(self) -> None:
+        """Scale observations by the statistics of the dataset from now on, unless networks know them by others."""
+        assert self.replay_buffer is not None
+        rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
+        if self.method.observation_scale is not None and len(rows) and not self._n_updates:
             self.policy.set_observation_statistics(rows, self.method.observation_scale)
 
     def _check_first_update(self) -> None:
@@ -448,7 +456,8 @@ class FlowQLearning(StoredModel):
         :param reset_num_timesteps: whether to count from zero.
         :param progress_bar: whether to show SB3's progress bar.
         :return: the model.
-        :raises ValueError: if the environments cannot be shared out evenly to the replicas.
+        :raises ValueError: if the environments cannot be shared out evenly to the replicas, or observations are to be
+            scaled by a dataset that there is not.
         """
         self._check_first_update()
         replicas = self.policy.num_replicas
@@ -457,10 +466,14 @@ class FlowQLearning(StoredModel):
                 f"{replicas} replicas need a multiple of {replicas} environments online, got {self.n_envs}; "
                 f"make the model with as many, e.g. `make_vec_env(..., n_envs={replicas})`"
             )
+        has_dataset = self.replay_buffer is None or self.replay_buffer.dataset_size > 0
+        has_statistics = has_dataset or self._n_updates or (self.policy.observation_factor != 1).any()
+        if self.method.observation_scale is not None and not has_statistics:
+            raise ValueError("`observation_scale` needs the statistics of a dataset, got none; call `load_dataset`")
         if reset_num_timesteps:
             self.offline_steps = 0
         self.method.before_online(self.policy.nets)
-        if self.method.balanced_sampling and self.replay_buffer is not None and not self.replay_buffer.dataset_size:
+        if self.method.balanced_sampling and not has_dataset:
             warnings.warn(
                 "`balanced_sampling` has no dataset, so all batches are online; call `load_dataset`", stacklevel=2
             )

@@ -329,15 +329,11 @@ class FlowPolicy(BasePolicy):
         chunks, used = self._continued(len(rows), state, episode_start)
         due = used >= self.chunk_length
         if due.any():
-            chunks[due], used[due] = self._plan_due(rows, due, deterministic), 0
+            is_one = self.num_replicas == 1  # several plan all rows, since each needs the same number
+            planned = (rows[due], deterministic) if is_one else (rows, deterministic, due)
+            chunks[due], used[due] = self._plan_rows(*planned)[... if is_one else due], 0
         actions = chunks[np.arange(len(rows)), used]
         return (actions if vectorised else actions[0]), (chunks, used + 1)
-
-    def _plan_due(self, rows: NDArray[Any], due: NDArray[np.bool_], deterministic: bool) -> NDArray[Any]:
-        """Plan where a chunk is used up; several replicas plan all rows, since each needs the same number."""
-        if self.num_replicas > 1:
-            return self._plan_rows(rows, deterministic, due)[due]
-        return self._plan_rows(rows[due], deterministic)
 
     def _continued(
         self, rows: int, state: tuple[NDArray[Any], ...] | None, episode_start: NDArray[Any] | None

@@ -23,7 +23,8 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
     :raises UnsupportedSpaceError: if they are not.
     """
     parts = list(observations.spaces.values()) if isinstance(observations, spaces.Dict) else [observations]
-    wrong = [part for part in parts if not isinstance(part, PARTS) or _is_table_of_choices(part)]
+    tables = [part for part in parts if isinstance(part, spaces.MultiDiscrete) and len(part.shape) > 1]
+    wrong = [part for part in parts if not isinstance(part, PARTS)] or tables
     if wrong or not parts:
         raise UnsupportedSpaceError(
             "flow policies support Box, Discrete, MultiDiscrete and MultiBinary observations and Dicts of these, got "
@@ -36,10 +37,6 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
             f"flow policies support bounded Box actions, got {kind} space {actions}; "
             "use an environment with continuous actions between finite bounds"
         )
-
-
-def _is_table_of_choices(space: spaces.Space[Any]) -> bool:
-    return isinstance(space, spaces.MultiDiscrete) and len(space.shape) > 1
 
 
 def available_device(device: torch.device | str) -> torch.device:
