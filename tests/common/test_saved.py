@@ -42,7 +42,12 @@ def test_a_saved_model_is_loaded_without_naming_its_class(fql: Path) -> None:
         model = agents.load(path, device="cpu")
         assert type(model) is agents.FQL
         assert_same(parameters_of(model), parameters_of(tiny_model("fql")))
-    assert type(agents.FQL.load(fql, device="cpu")) is agents.FQL
+
+
+def test_an_attribute_that_no_such_model_has_is_refused_on_loading(fql: Path) -> None:
+    with pytest.raises(TypeError, match=r"FQL\.load\(\) got 'gama', which no such model has; closest: gamma"):
+        agents.load(fql, gama=0.5)
+    assert agents.load(fql, gamma=0.5).replay_buffer.gamma == 0.5
 
 
 def test_a_model_of_another_algorithm_is_named(fql: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import stable_baselines3
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.callbacks import (
     CallbackList,
     CheckpointCallback,
@@ -182,7 +182,6 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path: Path) -> None:
     other = tiny_model()
     other.load_replay_buffer(tmp_path / "buffer.pkl")
     old, new = model.replay_buffer, other.replay_buffer
-    assert isinstance(new, ReplayBuffer)
     for name in ("observations", "actions", "rewards", "dones", "timeouts"):
         assert torch.equal(getattr(old, name), getattr(new, name)), name
     infos = [[{"TimeLimit.truncated": bool(value)}] for value in old.timeouts]
