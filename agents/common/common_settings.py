@@ -52,8 +52,8 @@ class CommonSettings(Declared):
         kw_only=False,
         check=checked_rate,
         search=log_range(3e-5, 3e-3),
-        doc='Step size of Adam, > 0; "lin_1e-3" or "cos_1e-3" falls from there to 0 over a phase, "warmup_1000_3e-4" '
-        'or "warmup_1000_cos_1e-3" rises over the first 1,000 updates; or a function of the remaining progress.',
+        doc='Step size of Adam, > 0; "lin_1e-3" or "cos_1e-3" falls from there to 0 over all phases so far, '
+        '"warmup_1000_3e-4" or "warmup_1000_cos_1e-3" rises over 1,000 updates; or a function of remaining progress.',
     )
     buffer_size: int = setting(
         default=1_000_000, kw_only=False, at_least=1, fixed=OF_BUFFER, doc="Online transitions to keep."

@@ -85,6 +85,8 @@ def test_rates_follow_the_phase_and_the_count_and_are_logged(monkeypatch: pytest
     assert of_actor == pytest.approx([1e-3, 8.5355e-4, 5e-4, 1.46447e-4], rel=1e-4)
     assert logged["train/learning_rate"] == 3e-4
     assert logged["train/learning_rate_critic"] == 0.01
+    model.learn_offline(4)  # goes on half-way, as SB3 counts
+    assert found[4][2] == pytest.approx(5e-4)
 
 
 # -- optimiser, clip, delays ------------------------------------------------------------------------------------------
