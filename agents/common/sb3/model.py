@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -40,7 +40,7 @@ from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved
 from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.spaces import UnsupportedSpaceError as UnsupportedSpaceError
-from agents.common.sb3.spaces import check_spaces
+from agents.common.sb3.spaces import check_spaces, refuse_bad_values
 from agents.common.sb3.stored_model import File, StoredModel, load_behaviour
 from agents.common.training import Rate
 from agents.common.validation import integer
@@ -433,6 +433,14 @@ class FlowQLearning(StoredModel):
         online = self.num_timesteps - self.offline_steps
         if online <= self.method.learning_starts or not self.replay_buffer.count_starts():
             return
+        if self._n_updates == 0:
+            longest = max((episode["l"] for episode in self.ep_info_buffer or ()), default=self.method.horizon_length)
+            if longest < self.method.horizon_length:
+                warnings.warn(
+                    f"all episodes so far are shorter than a chunk of `horizon_length` = {self.method.horizon_length} "
+                    f"transitions, the longest has {longest}: nothing is learnt from them; use a smaller one",
+                    stacklevel=2,
+                )
         for _ in range(gradient_steps):
             self.trainer.set_rates(self._current_progress_remaining)
             self._last_info = self.trainer.update(batch_size)
@@ -561,7 +569,7 @@ class FlowQLearning(StoredModel):
     ) -> None:
         """Store the transition, and remember which chunks end with their episode; refuse one that is not finite."""
         last = [info["terminal_observation"] for info in infos if "terminal_observation" in info]
-        _refuse_bad_values({"observation": new_obs, "reward": reward, "last observation": last}, self.num_timesteps)
+        refuse_bad_values({"observation": new_obs, "reward": reward, "last observation": last}, self.num_timesteps)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._last_episode_starts = np.array(dones, dtype=bool)
         self._keep_plain_dicts()
@@ -597,10 +605,17 @@ class FlowQLearning(StoredModel):
         return on_host(self._last_info)
 
     def dump_logs(self) -> None:
-        """Write the log of the online phase."""
+        """Write the log of the online phase, with how each of several replicas' last episodes went."""
         self._record_info()
-        if self.policy.num_replicas > 1:
-            self._record_episodes()
+        several = self.policy.num_replicas > 1
+        for name, key in (("ep_rew_mean", "r"), ("ep_len_mean", "l"), ("success_rate", "success")) if several else ():
+            values: list[list[float]] = [[] for _ in range(self.policy.num_replicas)]
+            for episode in self.ep_info_buffer or ():
+                if episode.get(key) is not None:
+                    values[episode["replica"]].append(float(episode[key]))
+            if any(values):  # a logger that knows replicas prefers it to SB3's mean
+                means = [float(np.mean(own)) if own else float("nan") for own in values]
+                self.logger.record(f"rollout/{name}", PerReplica(means))
         super().dump_logs()
 
     def _dump_offline_logs(self) -> None:
@@ -621,17 +636,6 @@ class FlowQLearning(StoredModel):
             self.logger.record(f"train/learning_rate{of_one}", group["lr"])
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
-    def _record_episodes(self) -> None:
-        """Record how each replica's last episodes went; a logger that knows replicas prefers it to SB3's mean."""
-        for name, key in (("ep_rew_mean", "r"), ("ep_len_mean", "l"), ("success_rate", "success")):
-            values: list[list[float]] = [[] for _ in range(self.policy.num_replicas)]
-            for episode in self.ep_info_buffer or ():
-                if episode.get(key) is not None:
-                    values[episode["replica"]].append(float(episode[key]))
-            if any(values):
-                means = [float(np.mean(own)) if own else float("nan") for own in values]
-                self.logger.record(f"rollout/{name}", PerReplica(means))
-
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
         """Remember finished episodes, and which replica they were played for."""
         for index, info in enumerate(infos):
@@ -639,30 +643,3 @@ class FlowQLearning(StoredModel):
                 info["episode"]["replica"] = index * self.policy.num_replicas // len(infos)
                 info["episode"]["success"] = info.get("is_success")
         super()._update_info_buffer(infos, dones)
-
-
-def _leaves(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield arrays by name, the parts of Dict observations one by one."""
-    for name, value in values.items():
-        rows = value if isinstance(value, list) else [value]
-        if rows and isinstance(rows[0], dict):
-            yield from ((f"{name} `{key}`", [row[key] for row in rows]) for key in rows[0])
-        else:
-            yield name, value
-
-
-def _refuse_bad_values(values: dict[str, Any], step: int) -> None:
-    """Raise where environments returned what is not finite in float32, before anything learns from it."""
-    for name, value in _leaves(values):
-        rows = np.asarray(value)
-        if rows.dtype.kind != "f":
-            continue
-        with np.errstate(over="ignore"):
-            is_good = np.isfinite(rows.astype(np.float32, copy=False))
-        if not is_good.all():
-            environment, *place = np.argwhere(~is_good)[0].tolist()
-            raise ValueError(
-                f"environments must return values that are finite in float32, got {name}{place or ''} = "
-                f"{rows[environment, *place]} from environment {environment} at step {step}; this is a fault of the "
-                "environment, not of training"
-            )
