@@ -21,10 +21,6 @@ def _per_network(name: str, value: Any) -> Any:
     return value
 
 
-def _gradient_steps(name: str, value: Any) -> int:
-    return value if value == -1 else integer(name, value, at_least=0)
-
-
 def _net_arch(name: str, value: Any) -> list[int] | dict[str, list[int]]:
     """Check hidden widths; None stands for the default."""
     if value is None:
@@ -98,7 +94,7 @@ class CommonSettings(Declared):
         default=1,
         reference="utd_ratio",
         kw_only=False,
-        check=_gradient_steps,
+        check=lambda name, value: value if value == -1 else integer(name, value, at_least=0),
         doc="Updates per round (the update-to-data ratio); -1 for one per environment step.",
     )
     horizon_length: int = setting(
