@@ -44,9 +44,10 @@ def test_a_saved_model_is_loaded_without_naming_its_class(fql: Path) -> None:
         assert_same(parameters_of(model), parameters_of(tiny_model("fql")))
 
 
-def test_an_attribute_that_no_such_model_has_is_refused_on_loading(fql: Path) -> None:
-    with pytest.raises(TypeError, match=r"FQL\.load\(\) got 'gama', which no such model has; closest: gamma"):
-        agents.load(fql, gama=0.5)
+@pytest.mark.parametrize(("name", "closest"), [("gama", "gamma"), ("n_steps", ".*")])
+def test_an_attribute_that_no_such_model_has_is_refused_on_loading(fql: Path, name: str, closest: str) -> None:
+    with pytest.raises(TypeError, match=rf"FQL\.load\(\) got '{name}', which no such model has; closest: {closest}"):
+        agents.load(fql, **{name: 1})
     assert agents.load(fql, gamma=0.5).replay_buffer.gamma == 0.5
 
 

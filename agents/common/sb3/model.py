@@ -46,7 +46,7 @@ from agents.common.training import Rate
 from agents.common.validation import integer
 from agents.registry import name_of
 
-UNSAVED = ("method", "trainer", "_chunk_state", "_last_info", "_told")
+UNSAVED = ("method", "trainer", "n_steps", "_chunk_state", "_last_info", "_told")
 SETTINGS_OF_SB3 = (
     "learning_rate", "buffer_size", "learning_starts", "batch_size", "tau", "gamma", "train_freq", "gradient_steps",
 )  # fmt: skip
