@@ -44,9 +44,17 @@ def model_class(method: type[Method]) -> type[FlowQLearning]:
 
     :param method: the method.
     :return: a subclass of :class:`FlowQLearning` of the method's name, documented with its settings.
+    :raises ValueError: if a setting has the name of something that every model has.
     """
     if method not in _models:
-        _require_free_names(method)
+        makers = BaseAlgorithm.__init__, OffPolicyAlgorithm.__init__, FlowQLearning.__init__, FlowQLearning._setup_model
+        assigned = {name for maker in makers for name in maker.__code__.co_names}
+        taken = {*dir(FlowQLearning), *Arguments.declared(), *assigned} - Method.declared().keys()
+        if found := [name for name in method.declared() if name in taken]:
+            raise ValueError(
+                f"setting `{found[0]}` of {method.__name__} has the name of something that every model has; rename it, "
+                f"e.g. `own_{found[0]}`"
+            )
         text = f"{inspect.getdoc(method) or ''}\n\n{method.documentation()}\n{Arguments.documentation()}"
         is_built_in = registry.name_of(method) in registry.BUILT_IN
         attributes = {
@@ -58,19 +66,6 @@ def model_class(method: type[Method]) -> type[FlowQLearning]:
         }
         _models[method] = type(method.__name__, (FlowQLearning,), attributes)
     return _models[method]
-
-
-def _require_free_names(method: type[Method]) -> None:
-    """Refuse settings that have the name of something that every model has."""
-    makers = BaseAlgorithm.__init__, OffPolicyAlgorithm.__init__, FlowQLearning.__init__, FlowQLearning._setup_model
-    assigned = {name for maker in makers for name in maker.__code__.co_names}
-    taken = {*dir(FlowQLearning), *Arguments.declared(), *assigned} - Method.declared().keys()
-    for name in method.declared():
-        if name in taken:
-            raise ValueError(
-                f"setting `{name}` of {method.__name__} has the name of something that every model has; rename it, "
-                f"e.g. `own_{name}`"
-            )
 
 
 def get(id: str) -> Entry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -60,6 +60,15 @@ class Batch:
         :return: the new batch.
         """
         return Batch(**{name: function(tensor) for name, tensor in self.tensors().items()})
+
+    def with_observations(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the batch with all of its observations changed alike, those inside of chunks too.
+
+        :param function: what is done to each, (S, B, O) or (S, B, C, O).
+        :return: the new batch.
+        """
+        seen = {name: tensor for name, tensor in self.tensors().items() if name.endswith("observations")}
+        return replace(self, **{name: function(tensor) for name, tensor in seen.items()})
 
 
 @dataclass(frozen=True)

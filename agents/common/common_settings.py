@@ -21,10 +21,6 @@ def _per_network(name: str, value: Any) -> Any:
     return value
 
 
-def _gradient_steps(name: str, value: Any) -> int:
-    return value if value == -1 else integer(name, value, at_least=0)
-
-
 def _net_arch(name: str, value: Any) -> list[int] | dict[str, list[int]]:
     """Check hidden widths; None stands for the default."""
     if value is None:
@@ -52,8 +48,8 @@ class CommonSettings(Declared):
         kw_only=False,
         check=checked_rate,
         search=log_range(3e-5, 3e-3),
-        doc='Step size of Adam, > 0; "lin_1e-3" or "cos_1e-3" falls from there to 0 over a phase, "warmup_1000_3e-4" '
-        'or "warmup_1000_cos_1e-3" rises over the first 1,000 updates; or a function of the remaining progress.',
+        doc='Step size of Adam, > 0; "lin_1e-3" or "cos_1e-3" falls from there to 0 over all phases so far, '
+        '"warmup_1000_3e-4" or "warmup_1000_cos_1e-3" rises over 1,000 updates; or a function of remaining progress.',
     )
     buffer_size: int = setting(
         default=1_000_000, kw_only=False, at_least=1, fixed=OF_BUFFER, doc="Online transitions to keep."
@@ -98,7 +94,7 @@ class CommonSettings(Declared):
         default=1,
         reference="utd_ratio",
         kw_only=False,
-        check=_gradient_steps,
+        check=lambda name, value: value if value == -1 else integer(name, value, at_least=0),
         doc="Updates per round (the update-to-data ratio); -1 for one per environment step.",
     )
     horizon_length: int = setting(
@@ -159,7 +155,7 @@ class CommonSettings(Declared):
         fixed="the statistics are taken when the dataset is loaded",
         doc="Centre observations by the dataset's mean and scale each coordinate to this standard deviation; or, with "
         '`"range"`, bring the range of each coordinate in it to [-1, 1]; None for raw observations. The statistics are '
-        "stored with the model.",
+        "stored with the model, and stay once it is trained.",
     )
     random_crop: float = setting(
         default=0.0,

@@ -55,14 +55,11 @@ class Choice:
 
     def __str__(self) -> str:
         """Return the choice as ``zoo tune --search`` takes it."""
-        return f"[{', '.join(map(_as_yaml, self.values))}]"
+        words = {"None": "null", "True": "true", "False": "false"}
+        return f"[{', '.join(words.get(repr(value), str(value)) for value in self.values)}]"
 
 
 Search = Range | Choice
-
-
-def _as_yaml(value: Any) -> str:
-    return {"None": "null", "True": "true", "False": "false"}.get(repr(value), str(value))
 
 
 def log_range(low: float, high: float) -> Range:

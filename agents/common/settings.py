@@ -83,17 +83,23 @@ class Setting:
             return self.check(self.name, value)
         parts = get_args(self.type) if get_origin(self.type) in (Union, UnionType) else (self.type,)
         kinds = [kind for kind in parts if kind is not NoneType]
-        if len(kinds) != 1 or (value is None and NoneType in parts):
-            return value  # of several types, whoever uses it knows what it may be
-        if get_origin(kinds[0]) is Literal:
-            return one_of(self.name, value, get_args(kinds[0]))
-        if kinds[0] is bool:
+        kind = kinds[0] if len(kinds) == 1 else None
+        if value is None and NoneType in parts:
+            return value
+        if get_origin(kind) is Literal:
+            return one_of(self.name, value, get_args(kind))
+        if kind is bool:
             return boolean(self.name, value)
-        if kinds[0] is int:
+        if kind is int:
             return integer(self.name, value, **self.bounds)  # type: ignore[arg-type]
-        if kinds[0] is float:
+        if kind is float:
             return number(self.name, value, **self.bounds)
-        return value
+        if self.bounds:
+            raise TypeError(
+                f"bounds of setting `{self.name}` must be those of an int or a float, got type `{self.annotation}`; "
+                "declare one of the two, or give a `check`"
+            )
+        return value  # of several types, whoever uses it knows what it may be
 
     @property
     def meaning(self) -> str:
@@ -161,6 +167,11 @@ class Declared:
         super().__init_subclass__(**options)
         inherited = {name: found for base in reversed(cls.__mro__[1:]) for name, found in _declared_by(base).items()}
         own = _declared_by(cls)
+        for name in [name for name in inherited if name in vars(cls) and name not in own]:
+            raise TypeError(
+                f"`{name}` is a setting, whose default {cls.__name__} would not change so; write "
+                f"`{name}: {inherited[name].annotation} = setting(default=...)`"
+            )
         for name, declaration in own.items():
             if name not in cls.__annotations__:
                 raise TypeError(f"setting `{name}` of {cls.__name__} needs a type, e.g. `{name}: float = setting(...)`")

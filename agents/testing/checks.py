@@ -370,7 +370,8 @@ def _train(subject: Subject, **settings: Any) -> int:
 
 def check_saving(subject: Subject) -> str:
     """Check that a model and a policy that are loaded are those that were saved."""
-    model = subject.make_trained_model()
+    model = subject.make_model()
+    model.learn_offline(3, dataset=make_trajectories(model.action_space))
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model")
         model.policy.save(str(Path(folder) / "policy"))

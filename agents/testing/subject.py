@@ -16,7 +16,7 @@ from agents.common.checks.habits import Finding
 from agents.common.method import Method
 from agents.common.sb3.model import FlowQLearning
 from agents.models import model_class
-from agents.testing.probe import GAMMA, ProbeEnv, make_dataset, make_trajectories
+from agents.testing.probe import GAMMA, ProbeEnv, make_dataset
 
 ROWS = 16
 TINY: dict[str, Any] = {
@@ -92,15 +92,6 @@ class Subject:
         except ValueError as error:
             return str(error)
         return ""
-
-    def make_trained_model(self, **settings: Any) -> FlowQLearning:
-        """Return a model after three updates offline.
-
-        :param settings: as in :meth:`make_model`.
-        :return: the model.
-        """
-        model = self.make_model(**settings)
-        return model.learn_offline(3, dataset=make_trajectories(model.action_space))
 
     @cached_property
     def findings(self) -> list[Finding]:

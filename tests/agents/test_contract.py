@@ -134,6 +134,18 @@ def test_observation_statistics_are_saved(id: str, tmp_path: Path) -> None:
     expected = (seen - mean) / std * 0.5
     np.testing.assert_allclose(loaded.policy.preprocess(torch.from_numpy(seen)), expected, rtol=1e-4, atol=1e-5)
     assert_same_actions(loaded, model)
+    loaded.load_dataset(toy_dataset(seed=1))  # the networks know observations by their own statistics
+    assert_same(parameters_of(loaded), parameters_of(model))
+
+
+def test_observations_are_scaled_by_the_dataset_of_a_loaded_buffer_and_not_without_one(tmp_path: Path) -> None:
+    source, model = tiny_model(), tiny_model(observation_scale=0.5)
+    with pytest.raises(ValueError, match="`observation_scale` needs the statistics of a dataset, got none"):
+        model.learn(12)
+    source.load_dataset(toy_dataset())
+    source.save_replay_buffer(tmp_path / "buffer")
+    model.load_replay_buffer(tmp_path / "buffer")
+    np.testing.assert_allclose(model.policy.observation_mean, toy_dataset()["observations"].mean(0), rtol=1e-4)
 
 
 # -- spaces -----------------------------------------------------------------------------------------------------------
@@ -207,16 +219,6 @@ def test_a_bad_setting_is_refused_by_name(id: str, setting: str, value: object) 
         tiny_model(id, **{setting: value})
 
 
-@pytest.mark.few
-def test_settings_that_are_read_back_build_the_same_model(id: str) -> None:
-    model = tiny_model(id)
-    settings = model.settings()
-    assert set(settings) == set(type(model).method_class.declared())
-    again = type(model)("MlpPolicy", SpacesEnv(4, 2), **settings, seed=0, device="cpu")
-    assert again.settings() == settings
-    assert_same(parameters_of(again), parameters_of(model))
-
-
 # -- the shared loop, on the example of one algorithm ------------------------------------------------------------------
 
 
@@ -247,6 +249,11 @@ def test_online_only_training_plays_uniform_actions_first() -> None:
     expected.seed(0)
     drawn = [expected.sample() for _ in range(50)]
     np.testing.assert_allclose(model.replay_buffer.actions[:50], drawn, atol=1e-6)
+
+
+def test_episodes_that_are_shorter_than_a_chunk_are_told_before_the_first_update() -> None:
+    with pytest.warns(UserWarning, match="all episodes so far are shorter than a chunk .* 3 .*, the longest has 2"):
+        tiny_model(env=SpacesEnv(4, 2, episode_length=2)).learn(12)
 
 
 @pytest.fixture

@@ -118,11 +118,8 @@ def test_a_misspelt_argument_names_the_closest() -> None:
     message = r"FQL\(\) got an unexpected keyword argument 'distil_weight'; closest: distill_weight"
     with pytest.raises(TypeError, match=message):
         tiny_model("fql", distil_weight=1.0)
-    with pytest.raises(TypeError, match=r"unexpected keyword argument 'batchsize'; closest: batch_size"):
-        tiny_model("fql", batchsize=1)
 
 
 def test_two_names_of_one_setting_are_refused() -> None:
     with pytest.raises(ValueError, match="`ensemble_size` and `n_critics` are the same setting, got 3"):
         tiny_model("fql", ensemble_size=3, policy_kwargs={"n_critics": 2})
-    assert tiny_model("fql", ensemble_size=10, policy_kwargs={"n_critics": 2}).ensemble_size == 2

@@ -46,11 +46,3 @@ def test_draws_are_standard_normal_times_below_one_and_whole_steps_as_floats() -
     steps = integers()(sizes, generator(), "cpu")
     assert steps.dtype == torch.float32
     assert steps.unique().tolist() == [1, 2, 3, 4, 5]
-
-
-def test_draws_follow_their_generator_and_not_the_global_one() -> None:
-    torch.manual_seed(1)
-    first = normal()(SIZES, generator(), "cpu")
-    torch.manual_seed(2)
-    assert torch.equal(first, normal()(SIZES, generator(), "cpu"))
-    assert not torch.equal(first, normal()(SIZES, generator(1), "cpu"))

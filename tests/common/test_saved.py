@@ -42,7 +42,13 @@ def test_a_saved_model_is_loaded_without_naming_its_class(fql: Path) -> None:
         model = agents.load(path, device="cpu")
         assert type(model) is agents.FQL
         assert_same(parameters_of(model), parameters_of(tiny_model("fql")))
-    assert type(agents.FQL.load(fql, device="cpu")) is agents.FQL
+
+
+@pytest.mark.parametrize(("name", "closest"), [("gama", "gamma"), ("n_steps", ".*")])
+def test_an_attribute_that_no_such_model_has_is_refused_on_loading(fql: Path, name: str, closest: str) -> None:
+    with pytest.raises(TypeError, match=rf"FQL\.load\(\) got '{name}', which no such model has; closest: {closest}"):
+        agents.load(fql, **{name: 1})
+    assert agents.load(fql, gamma=0.5).replay_buffer.gamma == 0.5
 
 
 def test_a_model_of_another_algorithm_is_named(fql: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import stable_baselines3
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.callbacks import (
     CallbackList,
     CheckpointCallback,
@@ -30,6 +30,8 @@ import agents
 from agents.common.nets.mlp import StackedMLP
 from tests.common.toys import TINY, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv, space_env_of
+
+SEEN, HALF = spaces.Box(-np.inf, np.inf, (4,), np.float32), spaces.Box(-0.5, 0.5, (2,), np.float32)
 
 
 def vector(count: int, episode_length: int = 20) -> DummyVecEnv:
@@ -154,13 +156,8 @@ def test_an_activation_with_parameters_is_refused() -> None:
 # -- acting -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_actor_is_a_policy_that_acts_and_is_saved(tmp_path: Path) -> None:
-    actor = tiny_model().policy.actor
-    assert isinstance(actor, BasePolicy)
-    actor.save(tmp_path / "actor.pkl")
-    seen = np.ones((3, 4), np.float32)
-    again = type(actor).load(tmp_path / "actor.pkl", device="cpu")
-    np.testing.assert_array_equal(*(each.predict(seen, deterministic=True)[0] for each in (again, actor)))
+def test_the_actor_is_a_policy() -> None:
+    assert isinstance(tiny_model().actor, BasePolicy)
 
 
 # -- saving -----------------------------------------------------------------------------------------------------------
@@ -185,12 +182,17 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path: Path) -> None:
     other = tiny_model()
     other.load_replay_buffer(tmp_path / "buffer.pkl")
     old, new = model.replay_buffer, other.replay_buffer
-    assert isinstance(new, ReplayBuffer)
     for name in ("observations", "actions", "rewards", "dones", "timeouts"):
         assert torch.equal(getattr(old, name), getattr(new, name)), name
     infos = [[{"TimeLimit.truncated": bool(value)}] for value in old.timeouts]
     new.extend(old.observations, old.observations, old.actions, old.rewards, old.dones, infos)
     assert new.full
+    for settings in ({"gamma": 0.5}, {"balanced_sampling": True}, {"seeds": [1, 2]}, {"env": space_env_of(SEEN, HALF)}):
+        third = tiny_model(**settings)
+        before = third.replay_buffer
+        with pytest.raises(ValueError, match=r"buffer\.pkl is the replay buffer of a model with `.*` = .*, expected"):
+            third.load_replay_buffer(tmp_path / "buffer.pkl")
+        assert third.replay_buffer is before
 
 
 def test_added_transitions_of_another_trajectory_are_not_joined_to_the_last_one() -> None:

@@ -220,6 +220,7 @@ def cropping_model(**settings: Any) -> FlowQLearning:
 def test_images_are_shifted_with_the_probability_and_both_observations_alike() -> None:
     model = cropping_model(seed=None, seeds=[1, 2])
     model.load_dataset(dataset_of(spaces.Box(0, 255, (8, 8, 3), np.uint8)))
+    model.replay_buffer.with_steps = True
     batch = model.replay_buffer.sample(3)
     found = model.trainer.crop_images(batch, {"crop": CHANCES, "crop_y": PLACES, "crop_x": PLACES})
     for name in ("observations", "next_observations"):
@@ -230,6 +231,8 @@ def test_images_are_shifted_with_the_probability_and_both_observations_alike() -
         assert torch.equal(after[0, 0, :, 3:, 3:], before[0, 0, :, :5, :5])
         assert torch.equal(after[0, 0, :, 0, 0], before[0, 0, :, 0, 0]), "edges are repeated"
         assert torch.equal(after[0, 2, :, :5, :5], before[0, 2, :, 3:, 3:])
+    assert torch.equal(found.step_observations[:, :, 0], found.observations)
+    assert torch.equal(found.step_next_observations[:, :, -1], found.next_observations)
 
 
 @pytest.mark.parametrize("pretraining_steps", [0, 2])

@@ -245,10 +245,10 @@ def make_model(
             device=args.device,
             verbose=max(args.verbose - 1, 0),
         )
-        if args.trained_agent:
-            model.set_parameters(find_model(args.trained_agent), device=args.device)
         if data is not None:
             model.load_dataset(data.content)
+        if args.trained_agent:  # after the dataset: it has observation statistics of its own
+            model.set_parameters(find_model(args.trained_agent), device=args.device)
         if args.pretrained_actor:  # after the dataset, which gives the observation statistics
             model.load_pretrained_actor(args.pretrained_actor)
     log.info("%s", model.replay_buffer.placement.text)

@@ -6,6 +6,7 @@ after them, with a warning; the conformance kit (:mod:`agents.testing.kit`) coun
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -28,6 +29,8 @@ WAITING = {
 }  # fmt: skip
 """Functions of tensors that wait for the device."""
 MOST_FINDINGS = 20
+NEARLY = 0.85
+"""How much a name looks like a hook's that is meant, as :mod:`difflib` measures it."""
 
 Losses = Mapping[str, Tensor]
 Evaluate = Callable[[Batch, Noise], Losses]
@@ -261,7 +264,7 @@ def noting_reads(method: type[Method], read: set[str]) -> type[Method]:
 
 
 def find_unread_settings(method: type[Method], read: Collection[str]) -> Iterator[Finding]:
-    """Yield a finding for each setting of the algorithm's own that changes nothing, whatever its value.
+    """Yield a finding for each setting of the algorithm's own, or misspelt hook, that changes nothing, whatever it is.
 
     :param method: the algorithm.
     :param read: names that an update and a plan have read. What its code names beside them counts too: that may be
@@ -269,6 +272,9 @@ def find_unread_settings(method: type[Method], read: Collection[str]) -> Iterato
     :yields: a finding for each.
     """
     named = {name for attribute in dir(method) for name in _names_in(inspect.getattr_static(method, attribute))}
+    for name in sorted({*dir(method)} - {*dir(Method)} - method.declared().keys() - named - {*read}):
+        for hook in difflib.get_close_matches(name, [each for each in dir(Method) if each[0] != "_"], 1, NEARLY):
+            yield Finding("settings", f"nothing reads `{name}`, which is nearly `{hook}`; rename it if that is meant")
     for name in method.declared():
         if name not in Method.declared() and name not in named and name not in read:
             yield Finding(

@@ -146,11 +146,6 @@ class SequenceReplayBuffer(TransitionStore):
         state[PRIORITIES] = None if self._priorities is None else self._priorities.cpu()
         return {name: value for name, value in state.items() if name != "sampler"}
 
-    @property
-    def _chunk_steps(self) -> int:
-        """Number of actions of a batch's row."""
-        return self.horizon_length if self.action_chunking else 1
-
     # -- frames -------------------------------------------------------------------------------------------------------
 
     def _seen_at(self, rows: Tensor, after: Tensor | None = None) -> Tensor:
@@ -284,20 +279,19 @@ class SequenceReplayBuffer(TransitionStore):
     def batch_of(self, rows: Tensor, env: VecNormalize | None = None) -> Batch:
         """Reduce the sequences along rows (S, B, H) to what an update needs, on the device of the data."""
         found = self.sequences(rows, env)
-        steps = {}
+        steps, inside = {}, slice(self.horizon_length if self.action_chunking else 1)
         if self.with_steps:
-            inside = slice(self._chunk_steps)
             after = self._seen_at(found.next_rows[..., inside], found.last_rows[..., inside])
             steps["step_observations"] = self._normalised(self._seen_at(rows[..., inside]), env)
             steps["step_next_observations"] = self._normalised(after, env)
         return Batch(
             observations=self._normalised(self._seen_at(rows[..., 0]), env),
-            actions=self._actions[rows[..., : self._chunk_steps]].flatten(-2),
+            actions=self._actions[rows[..., inside]].flatten(-2),
             rewards=found.rewards[..., -1],
             discounts=self.gamma**self.horizon_length * found.masks[..., -1],
             next_observations=self._normalised(self._seen_at(found.next_rows[..., -1], found.last_rows[..., -1]), env),
             valid=found.valid[..., -1],
-            steps_valid=found.valid[..., : self._chunk_steps],
+            steps_valid=found.valid[..., inside],
             **steps,
         )
 

@@ -75,16 +75,6 @@ class Shards:
             f"take turns after {self.replace_interval:,} updates each"
         )
 
-    @property
-    def most_transitions(self) -> int:
-        """Transitions of the largest part."""
-        return max(part.transitions for part in self.parts)
-
-    @property
-    def most_trajectories(self) -> int:
-        """Trajectories of the part that has most of them."""
-        return max(part.trajectories for part in self.parts)
-
     def turn(self, updates: int) -> int:
         """Return the index of the part that is trained on after a number of gradient steps."""
         return updates // self.replace_interval % len(self.parts)

@@ -54,11 +54,6 @@ class CapturedStep:
         self._replay: Callable[[], None] | None = None
         self._info: Info = {}
 
-    @property
-    def is_recorded(self) -> bool:
-        """Whether steps are replayed from now on."""
-        return self._replay is not None
-
     def __call__(self) -> Info:
         """Take one step and return the function's result: from the recording on, always the same tensors.
 

@@ -116,32 +116,6 @@ def set_aside(checkpoint: Path) -> Path:
     return checkpoint.rename(aside)
 
 
-def require_format(checkpoint: Path) -> None:
-    """Refuse a checkpoint of another version.
-
-    :param checkpoint: its folder.
-    :raises OtherVersionError: if it is one.
-    :raises DamagedFolderError: if it does not say.
-    """
-    found = read_manifest(checkpoint).get("format")
-    if found != FORMAT:
-        raise OtherVersionError(
-            f"{checkpoint} was written by another version of this library (checkpoint format {found}, expected "
-            f"{FORMAT}), which this one cannot continue bit for bit; finish the run with that version, or train again"
-        )
-
-
-def require_intact(checkpoint: Path) -> None:
-    """Refuse a checkpoint of another version, and one that is damaged in a single byte.
-
-    :param checkpoint: its folder.
-    :raises OtherVersionError: if it is of another version.
-    :raises DamagedFolderError: if a file is missing or is not what was written; the message names it.
-    """
-    require_format(checkpoint)
-    verify(checkpoint)
-
-
 def read_kept_file(checkpoint: Path, name: str) -> bytes | None:
     """Return a file that was given to :func:`save_checkpoint`.
 
@@ -164,7 +138,13 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
     :raises OtherVersionError: if it was written by another version.
     :raises DamagedFolderError: if a file is missing or damaged; the model is then as it was.
     """
-    require_intact(checkpoint)
+    found = read_manifest(checkpoint).get("format")
+    if found != FORMAT:
+        raise OtherVersionError(
+            f"{checkpoint} was written by another version of this library (checkpoint format {found}, expected "
+            f"{FORMAT}), which this one cannot continue bit for bit; finish the run with that version, or train again"
+        )
+    verify(checkpoint)
     state = plain.decode(json.loads((checkpoint / STATE).read_text(encoding="utf-8")), _CLASSES.get)
     arrays = read_npz(checkpoint / BUFFER)
     _restore_model(model, checkpoint / MODEL)

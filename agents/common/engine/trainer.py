@@ -163,11 +163,7 @@ class Trainer:
         buffer = self.model.replay_buffer
         generator = self.generator if buffer.placement.on_device else self.host_generator
         batch: Batch = buffer.sample(batch_size, self.model._vec_normalize_env, generator)
-        if self.method.observation_scale is None:
-            return batch
-        seen = self.policy.preprocess
-        names = [name for name in batch.tensors() if name.endswith("observations")]
-        return replace(batch, **{name: seen(getattr(batch, name)) for name in names})
+        return batch if self.method.observation_scale is None else batch.with_observations(self.policy.preprocess)
 
     def draw_noise(self, batch_size: int) -> dict[str, Tensor]:
         """Draw the noise of one update.
@@ -239,12 +235,12 @@ class Trainer:
         is_done = (noise["crop"] < self.method.random_crop).unsqueeze(-1)  # (S, 1)
         ways = 2 * CROP_PIXELS + 1
         y, x = (((noise[name] * ways).long() - CROP_PIXELS) * is_done for name in ("crop_y", "crop_x"))
-        shifted = self.policy.layout.shifted
-        return replace(
-            batch,
-            observations=shifted(batch.observations, y, x),
-            next_observations=shifted(batch.next_observations, y, x),
-        )
+
+        def shifted(rows: Tensor) -> Tensor:
+            inside = (..., *[None] * (rows.ndim - 3))  # of a chunk, all states are shifted as its first one
+            return self.policy.layout.shifted(rows, y[inside], x[inside])
+
+        return batch.with_observations(shifted)
 
     def differentiate(self, batch: Batch, noise: Noise) -> tuple[Info, Sequence[Tensor | None]]:
         """Return diagnostics, and the gradient of the total loss; None for parameters that no loss depends on.

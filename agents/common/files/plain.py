@@ -108,7 +108,8 @@ class _Writer:
 
     def encode(self, value: Any, name: str) -> Any:
         """Encode a value that has a name; refuse what cannot be written."""
-        if not _is_shared(value):
+        # whether two places hold the same object matters of the others
+        if not isinstance(value, SHARED) and (isinstance(value, tuple | frozenset) or _is_leaf(value)):
             return self._encode(value, name)
         if id(value) in self.open:
             raise NotPlainError(f"`{name}` contains itself")
@@ -134,7 +135,7 @@ class _Writer:
             return items if kind is list else {f":{kind.__name__}:": items, **more}
         if _is_leaf(value):
             return next((write(value) for kind, write in _WRITERS if isinstance(value, kind)), value)
-        if _is_named_tuple(value) and self.may_write(value):
+        if isinstance(value, tuple) and hasattr(value, "_fields") and self.may_write(value):
             fields = zip(value._fields, value, strict=True)
             return {":named tuple:": path_of(kind), "items": [self.encode(item, f"{name}.{f}") for f, item in fields]}
         if self.may_write(value) and is_simple(value):
@@ -159,15 +160,6 @@ def _finished(encoded: Any) -> Any:
     if isinstance(encoded, dict):
         return {key: _finished(item) for key, item in encoded.items()}
     return encoded
-
-
-def _is_shared(value: Any) -> bool:
-    """Return whether it matters that two places hold the same object."""
-    return isinstance(value, SHARED) or not (isinstance(value, tuple | frozenset) or _is_leaf(value))
-
-
-def _is_named_tuple(value: Any) -> bool:
-    return isinstance(value, tuple) and hasattr(value, "_fields")
 
 
 def _is_leaf(value: Any) -> bool:

@@ -101,7 +101,13 @@ def export_onnx(
     :raises ValueError: if the policy has several replicas.
     :raises ArithmeticError: if the file's actions are not the policy's.
     """
-    _require_packages()
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            importlib.import_module(name)
+        except ImportError as reason:
+            raise ImportError(
+                f"exporting needs {name}; install it with `pip install onnx onnxscript onnxruntime`"
+            ) from reason
     if policy.num_replicas != 1:
         raise ValueError(
             f"expected a policy of one replica, got {policy.num_replicas}; export `model.replica(k).policy` of each"
@@ -124,16 +130,6 @@ def _draw(draw: Draw, sizes: Mapping[str, int]) -> Tensor:
     if draw.kind == "normal":
         return torch.randn(shape)
     return torch.rand(shape) if draw.kind == "uniform" else torch.floor(torch.rand(shape) * sizes["K"]) + 1
-
-
-def _require_packages() -> None:
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise ImportError(
-                f"exporting needs {name}; install it with `pip install onnx onnxscript onnxruntime`"
-            ) from error
 
 
 def _in_float32(policy: FlowPolicy) -> FlowPolicy:

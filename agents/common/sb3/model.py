@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -40,13 +40,13 @@ from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved
 from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.spaces import UnsupportedSpaceError as UnsupportedSpaceError
-from agents.common.sb3.spaces import check_spaces
+from agents.common.sb3.spaces import check_spaces, refuse_bad_values
 from agents.common.sb3.stored_model import File, StoredModel, load_behaviour
 from agents.common.training import Rate
 from agents.common.validation import integer
 from agents.registry import name_of
 
-UNSAVED = ("method", "trainer", "_chunk_state", "_last_info", "_told")
+UNSAVED = ("method", "trainer", "n_steps", "_chunk_state", "_last_info", "_told")
 SETTINGS_OF_SB3 = (
     "learning_rate", "buffer_size", "learning_starts", "batch_size", "tau", "gamma", "train_freq", "gradient_steps",
 )  # fmt: skip
@@ -202,17 +202,20 @@ class FlowQLearning(StoredModel):
             device=self.device,
             n_envs=self.n_envs,
             optimize_memory_usage=self.optimize_memory_usage,
-            horizon_length=self.method.horizon_length,
-            gamma=self.method.gamma,
-            action_chunking=self.method.action_chunking,
-            replicas=1 if self.seeds is None else len(self.seeds),
-            sparse=self.method.sparse,
-            balanced=self.method.balanced_sampling,
-            frame_stack=self.method.frame_stack,
+            **self._settings_of_buffer(),
             **self.replay_buffer_kwargs,
         )
         self._prepare_buffer(buffer)
         return buffer
+
+    def _settings_of_buffer(self) -> dict[str, Any]:
+        """Return what a buffer must have been made with for its batches to be those of this model's settings."""
+        names = ("horizon_length", "gamma", "action_chunking", "sparse", "frame_stack")
+        return {
+            "replicas": 1 if self.seeds is None else len(self.seeds),
+            "balanced": self.method.balanced_sampling,
+            **{name: getattr(self.method, name) for name in names},
+        }
 
     def _prepare_buffer(self, buffer: SequenceReplayBuffer) -> None:
         """Let a buffer draw what the algorithm asks for."""
@@ -220,10 +223,23 @@ class FlowQLearning(StoredModel):
         buffer.use_sampler(require_sampler(self.method))
 
     def load_replay_buffer(self, path: File, truncate_last_traj: bool = True) -> None:
-        """Load a replay buffer, dataset and online transitions, to the model's device."""
+        """Load a replay buffer, dataset and online transitions, to the model's device.
+
+        :param path: what :meth:`save_replay_buffer` wrote.
+        :param truncate_last_traj: of hindsight replay, which there is none of here.
+        :raises ValueError: if it is damaged, something else such as a pickle, or of a model with another action box,
+            number of replicas or setting that batches follow from; the model keeps its buffer then.
+        """
+        before = self.replay_buffer
         super().load_replay_buffer(path, truncate_last_traj)
         assert self.replay_buffer is not None
+        got, wanted = vars(self.replay_buffer), {**self._settings_of_buffer(), "action_space": self.action_space}
+        wrong = [f"`{name}` = {got[name]}, expected {value}" for name, value in wanted.items() if got[name] != value]
+        if wrong:
+            self.replay_buffer = before
+            raise ValueError(f"{path} is the replay buffer of a model with {'; '.join(wrong)}; make both with the same")
         self._prepare_buffer(self.replay_buffer)
+        self._take_statistics()
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed Python, NumPy, PyTorch, the spaces, and the generators of batches and noise.
@@ -310,6 +326,8 @@ class FlowQLearning(StoredModel):
     ) -> None:
         """Put a dataset into the replay buffer, and take the observation statistics from it where they are wanted.
 
+        A model that has been trained keeps its own statistics: its networks know observations by them.
+
         :param dataset: arrays as OGBench's loader returns them, in the regular or the compact layout, or the path of an
             ``.npz`` file of such arrays (`docs/datasets.md` lists them); or shards that take turns, of which the first
             gives the statistics. Actions in the environment's units.
@@ -324,8 +342,13 @@ class FlowQLearning(StoredModel):
         self.replay_buffer.load_dataset(dataset, action_range)
         if self.verbose >= 1:
             print(self.replay_buffer.dataset_description)
-        if self.method.observation_scale is not None:
-            rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
+        self._take_statistics()
+
+    def _take_statistics(self) -> None:
+        """Scale observations by the statistics of the dataset from now on, unless networks know them by others."""
+        assert self.replay_buffer is not None
+        rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
+        if self.method.observation_scale is not None and len(rows) and not self._n_updates:
             self.policy.set_observation_statistics(rows, self.method.observation_scale)
 
     def _check_first_update(self) -> None:
@@ -410,6 +433,14 @@ class FlowQLearning(StoredModel):
         online = self.num_timesteps - self.offline_steps
         if online <= self.method.learning_starts or not self.replay_buffer.count_starts():
             return
+        if self._n_updates == 0:
+            longest = max((episode["l"] for episode in self.ep_info_buffer or ()), default=self.method.horizon_length)
+            if longest < self.method.horizon_length:
+                warnings.warn(
+                    f"all episodes so far are shorter than a chunk of `horizon_length` = {self.method.horizon_length} "
+                    f"transitions, the longest has {longest}: nothing is learnt from them; use a smaller one",
+                    stacklevel=2,
+                )
         for _ in range(gradient_steps):
             self.trainer.set_rates(self._current_progress_remaining)
             self._last_info = self.trainer.update(batch_size)
@@ -433,7 +464,8 @@ class FlowQLearning(StoredModel):
         :param reset_num_timesteps: whether to count from zero.
         :param progress_bar: whether to show SB3's progress bar.
         :return: the model.
-        :raises ValueError: if the environments cannot be shared out evenly to the replicas.
+        :raises ValueError: if the environments cannot be shared out evenly to the replicas, or observations are to be
+            scaled by a dataset that there is not.
         """
         self._check_first_update()
         replicas = self.policy.num_replicas
@@ -442,10 +474,14 @@ class FlowQLearning(StoredModel):
                 f"{replicas} replicas need a multiple of {replicas} environments online, got {self.n_envs}; "
                 f"make the model with as many, e.g. `make_vec_env(..., n_envs={replicas})`"
             )
+        has_dataset = self.replay_buffer is None or self.replay_buffer.dataset_size > 0
+        has_statistics = has_dataset or self._n_updates or (self.policy.observation_factor != 1).any()
+        if self.method.observation_scale is not None and not has_statistics:
+            raise ValueError("`observation_scale` needs the statistics of a dataset, got none; call `load_dataset`")
         if reset_num_timesteps:
             self.offline_steps = 0
         self.method.before_online(self.policy.nets)
-        if self.method.balanced_sampling and self.replay_buffer is not None and not self.replay_buffer.dataset_size:
+        if self.method.balanced_sampling and not has_dataset:
             warnings.warn(
                 "`balanced_sampling` has no dataset, so all batches are online; call `load_dataset`", stacklevel=2
             )
@@ -533,7 +569,7 @@ class FlowQLearning(StoredModel):
     ) -> None:
         """Store the transition, and remember which chunks end with their episode; refuse one that is not finite."""
         last = [info["terminal_observation"] for info in infos if "terminal_observation" in info]
-        _refuse_bad_values({"observation": new_obs, "reward": reward, "last observation": last}, self.num_timesteps)
+        refuse_bad_values({"observation": new_obs, "reward": reward, "last observation": last}, self.num_timesteps)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._last_episode_starts = np.array(dones, dtype=bool)
         self._keep_plain_dicts()
@@ -569,10 +605,17 @@ class FlowQLearning(StoredModel):
         return on_host(self._last_info)
 
     def dump_logs(self) -> None:
-        """Write the log of the online phase."""
+        """Write the log of the online phase, with how each of several replicas' last episodes went."""
         self._record_info()
-        if self.policy.num_replicas > 1:
-            self._record_episodes()
+        several = self.policy.num_replicas > 1
+        for name, key in (("ep_rew_mean", "r"), ("ep_len_mean", "l"), ("success_rate", "success")) if several else ():
+            values: list[list[float]] = [[] for _ in range(self.policy.num_replicas)]
+            for episode in self.ep_info_buffer or ():
+                if episode.get(key) is not None:
+                    values[episode["replica"]].append(float(episode[key]))
+            if any(values):  # a logger that knows replicas prefers it to SB3's mean
+                means = [float(np.mean(own)) if own else float("nan") for own in values]
+                self.logger.record(f"rollout/{name}", PerReplica(means))
         super().dump_logs()
 
     def _dump_offline_logs(self) -> None:
@@ -593,17 +636,6 @@ class FlowQLearning(StoredModel):
             self.logger.record(f"train/learning_rate{of_one}", group["lr"])
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
-    def _record_episodes(self) -> None:
-        """Record how each replica's last episodes went; a logger that knows replicas prefers it to SB3's mean."""
-        for name, key in (("ep_rew_mean", "r"), ("ep_len_mean", "l"), ("success_rate", "success")):
-            values: list[list[float]] = [[] for _ in range(self.policy.num_replicas)]
-            for episode in self.ep_info_buffer or ():
-                if episode.get(key) is not None:
-                    values[episode["replica"]].append(float(episode[key]))
-            if any(values):
-                means = [float(np.mean(own)) if own else float("nan") for own in values]
-                self.logger.record(f"rollout/{name}", PerReplica(means))
-
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
         """Remember finished episodes, and which replica they were played for."""
         for index, info in enumerate(infos):
@@ -611,30 +643,3 @@ class FlowQLearning(StoredModel):
                 info["episode"]["replica"] = index * self.policy.num_replicas // len(infos)
                 info["episode"]["success"] = info.get("is_success")
         super()._update_info_buffer(infos, dones)
-
-
-def _leaves(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield arrays by name, the parts of Dict observations one by one."""
-    for name, value in values.items():
-        rows = value if isinstance(value, list) else [value]
-        if rows and isinstance(rows[0], dict):
-            yield from ((f"{name} `{key}`", [row[key] for row in rows]) for key in rows[0])
-        else:
-            yield name, value
-
-
-def _refuse_bad_values(values: dict[str, Any], step: int) -> None:
-    """Raise where environments returned what is not finite in float32, before anything learns from it."""
-    for name, value in _leaves(values):
-        rows = np.asarray(value)
-        if rows.dtype.kind != "f":
-            continue
-        with np.errstate(over="ignore"):
-            is_good = np.isfinite(rows.astype(np.float32, copy=False))
-        if not is_good.all():
-            environment, *place = np.argwhere(~is_good)[0].tolist()
-            raise ValueError(
-                f"environments must return values that are finite in float32, got {name}{place or ''} = "
-                f"{rows[environment, *place]} from environment {environment} at step {step}; this is a fault of the "
-                "environment, not of training"
-            )

@@ -138,7 +138,10 @@ class FlowPolicy(BasePolicy):
         specs = self.method.networks()
         nets = Networks({name: spec.build(sizes) for name, spec in specs.items()})
         if self.features_extractor_class is not FlattenExtractor or not self.layout.is_plain:
-            self._extract_features(nets)
+            for network in nets.values():
+                if isinstance(network, ObservingNetwork):
+                    self.features_extractor = self.make_features_extractor()  # the last one's, at the end
+                    network.extract_with(self.features_extractor, self.layout.prepared)
         _initialise(nets, self.seeds)
         nets.follow([name for name, spec in specs.items() if spec.target])
         for name, module in nets.named_modules():
@@ -152,13 +155,6 @@ class FlowPolicy(BasePolicy):
         """Return a new features extractor, of all replicas where it can hold several."""
         own = {"replicas": self.num_replicas} if issubclass(self.features_extractor_class, ReplicatedExtractor) else {}
         return self.features_extractor_class(self.observation_space, **self.features_extractor_kwargs, **own)
-
-    def _extract_features(self, nets: Networks) -> None:
-        """Give each network that sees observations an extractor; the policy's attribute is the last one's."""
-        for network in nets.values():
-            if isinstance(network, ObservingNetwork):
-                self.features_extractor = self.make_features_extractor()
-                network.extract_with(self.features_extractor, self.layout.prepared)
 
     def _groups(self) -> list[dict[str, Any]]:
         """Return what is trained as groups of the optimiser: one of all, and one of each network with own options."""
@@ -323,21 +319,21 @@ class FlowPolicy(BasePolicy):
         if self.chunk_length == 1:
             return super().predict(observation, state, episode_start, deterministic)
         self.set_training_mode(False)
-        _refuse_reset_pair(observation)
+        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+            raise ValueError(
+                "expected an observation, got a tuple: Gymnasium's `env.reset()` returns (observation, info); "
+                "pass the first element. You are probably mixing Gym API with SB3 VecEnv API"
+            )
         found, vectorised = self.obs_to_tensor(observation)
         rows = self.layout.rows(found)
         chunks, used = self._continued(len(rows), state, episode_start)
         due = used >= self.chunk_length
         if due.any():
-            chunks[due], used[due] = self._plan_due(rows, due, deterministic), 0
+            is_one = self.num_replicas == 1  # several plan all rows, since each needs the same number
+            planned = (rows[due], deterministic) if is_one else (rows, deterministic, due)
+            chunks[due], used[due] = self._plan_rows(*planned)[... if is_one else due], 0
         actions = chunks[np.arange(len(rows)), used]
         return (actions if vectorised else actions[0]), (chunks, used + 1)
-
-    def _plan_due(self, rows: NDArray[Any], due: NDArray[np.bool_], deterministic: bool) -> NDArray[Any]:
-        """Plan where a chunk is used up; several replicas plan all rows, since each needs the same number."""
-        if self.num_replicas > 1:
-            return self._plan_rows(rows, deterministic, due)[due]
-        return self._plan_rows(rows[due], deterministic)
 
     def _continued(
         self, rows: int, state: tuple[NDArray[Any], ...] | None, episode_start: NDArray[Any] | None
@@ -474,13 +470,4 @@ def _require_fit(extractor: nn.Module, replicas: int) -> None:
         raise NotImplementedError(
             f"`features_extractor_class` must be FlattenExtractor or ImpalaEncoder for {replicas} seeds at once, got "
             f"{type(extractor).__name__}, whose layers hold only one replica; train each seed by itself"
-        )
-
-
-def _refuse_reset_pair(observation: Any) -> None:
-    """Refuse what Gymnasium's reset returns in place of an observation."""
-    if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
-        raise ValueError(
-            "expected an observation, got a tuple: Gymnasium's `env.reset()` returns (observation, info); "
-            "pass the first element. You are probably mixing Gym API with SB3 VecEnv API"
         )

@@ -1,9 +1,11 @@
-"""Which observation spaces, action spaces and devices flow policies are built for."""
+"""Which observation spaces, action spaces and devices flow policies are built for, and which values they learn from."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.utils import get_device
@@ -23,7 +25,7 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
     :raises UnsupportedSpaceError: if they are not.
     """
     parts = list(observations.spaces.values()) if isinstance(observations, spaces.Dict) else [observations]
-    wrong = [part for part in parts if not isinstance(part, PARTS) or _is_table_of_choices(part)]
+    wrong = [p for p in parts if not isinstance(p, PARTS) or (isinstance(p, spaces.MultiDiscrete) and p.shape[1:])]
     if wrong or not parts:
         raise UnsupportedSpaceError(
             "flow policies support Box, Discrete, MultiDiscrete and MultiBinary observations and Dicts of these, got "
@@ -38,10 +40,6 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
         )
 
 
-def _is_table_of_choices(space: spaces.Space[Any]) -> bool:
-    return isinstance(space, spaces.MultiDiscrete) and len(space.shape) > 1
-
-
 def available_device(device: torch.device | str) -> torch.device:
     """Return a device, refusing one that is not there.
 
@@ -54,3 +52,35 @@ def available_device(device: torch.device | str) -> torch.device:
     if wanted.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"`device` is {device!r}, but PyTorch finds no CUDA device here; use `device='cpu'` or 'auto'")
     return chosen
+
+
+def refuse_bad_values(values: dict[str, Any], step: int) -> None:
+    """Raise where environments returned what is not finite in float32, before anything learns from it.
+
+    :param values: arrays (n_envs, ...) by name, of Dict observations a mapping of them, or lists of one each.
+    :param step: of the model, for the message.
+    :raises ValueError: for the first such value.
+    """
+    for name, value in _leaves(values):
+        rows = np.asarray(value)
+        if rows.dtype.kind != "f":
+            continue
+        with np.errstate(over="ignore"):
+            is_good = np.isfinite(rows.astype(np.float32, copy=False))
+        if not is_good.all():
+            environment, *place = np.argwhere(~is_good)[0].tolist()
+            raise ValueError(
+                f"environments must return values that are finite in float32, got {name}{place or ''} = "
+                f"{rows[environment, *place]} from environment {environment} at step {step}; this is a fault of the "
+                "environment, not of training"
+            )
+
+
+def _leaves(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield arrays by name, the parts of Dict observations one by one."""
+    for name, value in values.items():
+        rows = value if isinstance(value, list) else [value]
+        if rows and isinstance(rows[0], dict):
+            yield from ((f"{name} `{key}`", [row[key] for row in rows]) for key in rows[0])
+        else:
+            yield name, value

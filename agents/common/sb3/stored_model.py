@@ -20,6 +20,7 @@ from agents.common.model_file import encode_attributes, read_model_file, read_pa
 from agents.common.pretraining import no_behaviour_message, start_from_behaviour
 from agents.common.saved import find_model
 from agents.common.sb3.policy import FlowPolicy
+from agents.common.validation import closest_names
 
 DERIVED = ("lr_schedule",)
 """Attributes that follow from others, and are functions."""
@@ -76,15 +77,20 @@ class StoredModel(OffPolicyAlgorithm):
         :param print_system_info: whether to print versions, of then and now.
         :param force_reset: whether training begins with a reset.
         :param trust: whether a file may run code on loading, as those of SB3's own classes do.
-        :param kwargs: further attributes to set.
+        :param kwargs: attributes that stand for saved ones.
         :return: the model.
         :raises FileNotFoundError: if there is no model.
+        :raises TypeError: for an attribute that the model has not; the closest are named.
         :raises ValueError: if it is damaged, holds code and is not trusted, or is the model of another algorithm.
         """
         given = dict(custom_objects or {})
         file = find_model(path) if isinstance(path, str | Path) else path
         cls._require_own(file)
         saved = read_model_file(file, trust, given)
+        for name in kwargs.keys() - saved.attributes.keys() - saved.left_out.keys():
+            if not hasattr(cls, name):
+                closest = ", ".join(closest_names(name, saved.attributes))
+                raise TypeError(f"{cls.__name__}.load() got '{name}', which no such model has; closest: {closest}")
         missing = {name: what for name, what in saved.left_out.items() if name not in kwargs}
         if missing:
             raise ValueError(

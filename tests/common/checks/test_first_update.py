@@ -208,3 +208,8 @@ def test_a_loss_may_train_several_networks_if_that_is_declared() -> None:
     (found,) = findings(FQL, climb)
     assert "loss `q` trains `critic`, `one_step` at once" in found.text
     assert findings(FQL, climb, trains={"q": frozenset({"critic", "one_step"})}) == []
+
+
+@pytest.mark.parametrize("name", ["loss_weight", "after_updates", "train"])
+def test_a_name_that_is_nearly_a_hooks_is_found(name: str) -> None:
+    assert f"nothing reads `{name}`, which is nearly `" in findings(**{name: lambda self: {}})[0].text

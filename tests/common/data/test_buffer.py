@@ -104,15 +104,6 @@ def test_loading_leaves_the_dataset_alone() -> None:
         np.testing.assert_array_equal(array, before[name])
 
 
-@pytest.mark.parametrize("name", ["rewards", "masks"])
-def test_missing_array_is_named(name: str) -> None:
-    dataset = toy_dataset(20)
-    buffer = empty_buffer(observations=4, actions=2)
-    del dataset[name]
-    with pytest.raises(ValueError, match=f"a dataset needs the arrays .*; missing: {name}"):
-        buffer.load_dataset(dataset)
-
-
 @pytest.mark.parametrize(("name", "shape"), [("actions", (20, 3)), ("rewards", (19,)), ("observations", (20, 5))])
 def test_array_of_the_wrong_shape_is_named_with_the_expected_one(name: str, shape: tuple[int, ...]) -> None:
     dataset = {**toy_dataset(20), name: np.zeros(shape, np.float32)}

@@ -85,6 +85,8 @@ def test_rates_follow_the_phase_and_the_count_and_are_logged(monkeypatch: pytest
     assert of_actor == pytest.approx([1e-3, 8.5355e-4, 5e-4, 1.46447e-4], rel=1e-4)
     assert logged["train/learning_rate"] == 3e-4
     assert logged["train/learning_rate_critic"] == 0.01
+    model.learn_offline(4)  # goes on half-way, as SB3 counts
+    assert found[4][2] == pytest.approx(5e-4)
 
 
 # -- optimiser, clip, delays ------------------------------------------------------------------------------------------
@@ -233,7 +235,7 @@ def test_replayed_updates_follow_the_rates_of_all_groups(captured: Any, rounding
     for model in (replayed, plain):
         model.trainer.rounds_step_size = rounding
         model.learn_offline(24)
-    assert any(step.is_recorded for step in replayed.trainer.recorder.steps.values())  # type: ignore[union-attr]
+    assert any(step._replay for step in replayed.trainer.recorder.steps.values())  # type: ignore[union-attr]
     assert_close(replayed, plain)
 
 
