@@ -156,8 +156,13 @@ def test_an_activation_with_parameters_is_refused() -> None:
 # -- acting -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_actor_is_a_policy() -> None:
-    assert isinstance(tiny_model().actor, BasePolicy)
+def test_the_actor_is_a_policy_that_acts_and_is_saved(tmp_path: Path) -> None:
+    actor = tiny_model().policy.actor
+    assert isinstance(actor, BasePolicy)
+    actor.save(tmp_path / "actor.pkl")
+    seen = np.ones((3, 4), np.float32)
+    again = type(actor).load(tmp_path / "actor.pkl", device="cpu")
+    np.testing.assert_array_equal(*(each.predict(seen, deterministic=True)[0] for each in (again, actor)))
 
 
 # -- saving -----------------------------------------------------------------------------------------------------------
@@ -187,7 +192,10 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path: Path) -> None:
     infos = [[{"TimeLimit.truncated": bool(value)}] for value in old.timeouts]
     new.extend(old.observations, old.observations, old.actions, old.rewards, old.dones, infos)
     assert new.full
-    for settings in ({"gamma": 0.5}, {"balanced_sampling": True}, {"seeds": [1, 2]}, {"env": space_env_of(SEEN, HALF)}):
+    other = tiny_model(gamma=0.5, balanced_sampling=True)
+    other.load_replay_buffer(tmp_path / "buffer.pkl")
+    assert (other.replay_buffer.gamma, other.replay_buffer.balanced) == (0.5, True), "batches follow the model"
+    for settings in ({"seeds": [1, 2]}, {"env": space_env_of(SEEN, HALF)}):
         third = tiny_model(**settings)
         before = third.replay_buffer
         with pytest.raises(ValueError, match=r"buffer\.pkl is the replay buffer of a model with `.*` = .*, expected"):

@@ -211,11 +211,9 @@ class FlowQLearning(StoredModel):
     def _settings_of_buffer(self) -> dict[str, Any]:
         """Return what a buffer must have been made with for its batches to be those of this model's settings."""
         names = ("horizon_length", "gamma", "action_chunking", "sparse", "frame_stack")
-        return {
-            "replicas": 1 if self.seeds is None else len(self.seeds),
-            "balanced": self.method.balanced_sampling,
-            **{name: getattr(self.method, name) for name in names},
-        }
+        own = {name: getattr(self.method, name) for name in names}
+        replicas = 1 if self.seeds is None else len(self.seeds)
+        return own | {"balanced": self.method.balanced_sampling, "replicas": replicas}
 
     def _prepare_buffer(self, buffer: SequenceReplayBuffer) -> None:
         """Let a buffer draw what the algorithm asks for."""
@@ -225,19 +223,21 @@ class FlowQLearning(StoredModel):
     def load_replay_buffer(self, path: File, truncate_last_traj: bool = True) -> None:
         """Load a replay buffer, dataset and online transitions, to the model's device.
 
-        :param path: what :meth:`save_replay_buffer` wrote.
+        :param path: what :meth:`save_replay_buffer` wrote; batches follow this model's settings.
         :param truncate_last_traj: of hindsight replay, which there is none of here.
-        :raises ValueError: if it is damaged, something else such as a pickle, or of a model with another action box,
-            number of replicas or setting that batches follow from; the model keeps its buffer then.
+        :raises ValueError: if it is damaged or something else such as a pickle, or if its arrays are of another action
+            box, number of replicas, frames or kind of rewards; the model keeps its buffer then.
         """
         before = self.replay_buffer
         super().load_replay_buffer(path, truncate_last_traj)
         assert self.replay_buffer is not None
-        got, wanted = vars(self.replay_buffer), {**self._settings_of_buffer(), "action_space": self.action_space}
+        got, wanted = vars(self.replay_buffer), self._settings_of_buffer() | {"action_space": self.action_space}
+        drawn = {name: wanted.pop(name) for name in ("gamma", "horizon_length", "action_chunking", "balanced")}
         wrong = [f"`{name}` = {got[name]}, expected {value}" for name, value in wanted.items() if got[name] != value]
         if wrong:
             self.replay_buffer = before
             raise ValueError(f"{path} is the replay buffer of a model with {'; '.join(wrong)}; make both with the same")
+        got.update(drawn, n_steps=drawn["horizon_length"])
         self._prepare_buffer(self.replay_buffer)
         self._take_statistics()
 
@@ -605,18 +605,22 @@ class FlowQLearning(StoredModel):
         return on_host(self._last_info)
 
     def dump_logs(self) -> None:
-        """Write the log of the online phase, with how each of several replicas' last episodes went."""
+        """Write the log of the online phase."""
         self._record_info()
-        several = self.policy.num_replicas > 1
-        for name, key in (("ep_rew_mean", "r"), ("ep_len_mean", "l"), ("success_rate", "success")) if several else ():
+        if self.policy.num_replicas > 1:
+            self._record_episodes()
+        super().dump_logs()
+
+    def _record_episodes(self) -> None:
+        """Record how each replica's last episodes went; a logger that knows replicas prefers it to SB3's mean."""
+        for name, key in (("ep_rew_mean", "r"), ("ep_len_mean", "l"), ("success_rate", "success")):
             values: list[list[float]] = [[] for _ in range(self.policy.num_replicas)]
             for episode in self.ep_info_buffer or ():
                 if episode.get(key) is not None:
                     values[episode["replica"]].append(float(episode[key]))
-            if any(values):  # a logger that knows replicas prefers it to SB3's mean
+            if any(values):
                 means = [float(np.mean(own)) if own else float("nan") for own in values]
                 self.logger.record(f"rollout/{name}", PerReplica(means))
-        super().dump_logs()
 
     def _dump_offline_logs(self) -> None:
         self._record_info()

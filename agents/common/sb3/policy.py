@@ -329,9 +329,11 @@ class FlowPolicy(BasePolicy):
         chunks, used = self._continued(len(rows), state, episode_start)
         due = used >= self.chunk_length
         if due.any():
-            is_one = self.num_replicas == 1  # several plan all rows, since each needs the same number
-            planned = (rows[due], deterministic) if is_one else (rows, deterministic, due)
-            chunks[due], used[due] = self._plan_rows(*planned)[... if is_one else due], 0
+            if self.num_replicas == 1:
+                chunks[due] = self._plan_rows(rows[due], deterministic)
+            else:  # each needs the same number of rows, so all are planned
+                chunks[due] = self._plan_rows(rows, deterministic, due)[due]
+            used[due] = 0
         actions = chunks[np.arange(len(rows)), used]
         return (actions if vectorised else actions[0]), (chunks, used + 1)
 
