@@ -48,7 +48,7 @@ class CommonSettings(Declared):
         kw_only=False,
         check=checked_rate,
         search=log_range(3e-5, 3e-3),
-        doc='Step size of Adam, > 0; "lin_1e-3" or "cos_1e-3" falls from there to 0 over all phases so far, '
+        doc='Step size of Adam, > 0; "lin_1e-3" or "cos_1e-3" falls from there to 0, counted from the first phase on; '
         '"warmup_1000_3e-4" or "warmup_1000_cos_1e-3" rises over 1,000 updates; or a function of remaining progress.',
     )
     buffer_size: int = setting(

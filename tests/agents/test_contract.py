@@ -219,6 +219,16 @@ def test_a_bad_setting_is_refused_by_name(id: str, setting: str, value: object) 
         tiny_model(id, **{setting: value})
 
 
+@pytest.mark.few
+def test_settings_that_are_read_back_build_the_same_model(id: str) -> None:
+    model = tiny_model(id)
+    settings = model.settings()
+    assert set(settings) == set(type(model).method_class.declared())
+    again = type(model)("MlpPolicy", SpacesEnv(4, 2), **settings, seed=0, device="cpu")
+    assert again.settings() == settings
+    assert_same(parameters_of(again), parameters_of(model))
+
+
 # -- the shared loop, on the example of one algorithm ------------------------------------------------------------------
 
 
