@@ -35,7 +35,6 @@ from zoo.settings.layers import parse_overrides
 DEFAULT_EPISODES = 50
 """Episodes of an evaluation in the report's protocol, for a model that does not say."""
 DEFAULT_SEED = 0
-BEST = "best_model.zip"
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,8 @@ def find_agent(args: argparse.Namespace) -> Agent:
     else:
         run = find_run(args.folder, algo, args.env, args.exp_id)
         step = -1 if args.load_last_checkpoint else args.load_checkpoint
-        agent = agent_of_run(run, args.device, name=BEST if args.load_best else None, step=step, trust=args.trust)
+        best = RunFolder(run).best_model.name if args.load_best else None
+        agent = agent_of_run(run, args.device, name=best, step=step, trust=args.trust)
     if algo not in (None, agent.algo):
         raise UsageError(f"`--algo` must be that of {agent.source}, which is of {agent.algo}, got {algo}; leave it out")
     return agent
@@ -125,7 +125,7 @@ def agent_of_run(
 ) -> Agent:
     """Return the agent of a run folder; it plays the environment of the run, by the run's protocol.
 
-    :param name: of the file in the folder to take instead of the final model, e.g. `BEST`.
+    :param name: of the file in the folder to take instead of the final model, e.g. its best one.
     :param step: of the checkpoint to take instead; -1 takes the last.
     :raises UsageError: if the folder or its model cannot be read, or there is no such model.
     """

@@ -115,9 +115,10 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
 
     :return: profile -> entry name -> settings, the default profile first; empty for an algorithm that has no file.
     """
-    origin, resource = f"hyperparams/{algo}.yml", files("hyperparams") / f"{algo}.yml"
-    text = resource.read_text(encoding="utf-8") if resource.is_file() else "{}"
-    if path is not None:
+    if path is None:
+        origin, resource = f"hyperparams/{algo}.yml", files("hyperparams") / f"{algo}.yml"
+        text = resource.read_text(encoding="utf-8") if resource.is_file() else "{}"
+    else:
         origin, text = str(path), read_yaml_text(Path(path), "`-conf`")
     content = load_yaml(text, origin)
     profiles = {DEFAULT_PROFILE: content, **_require_entries(content, origin).pop(PROFILES, {})}

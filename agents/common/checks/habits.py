@@ -272,8 +272,9 @@ def find_unread_settings(method: type[Method], read: Collection[str]) -> Iterato
     :yields: a finding for each.
     """
     named = {name for attribute in dir(method) for name in _names_in(inspect.getattr_static(method, attribute))}
+    hooks = [name for name in dir(Method) if name[0] != "_"]
     for name in sorted({*dir(method)} - {*dir(Method)} - method.declared().keys() - named - {*read}):
-        for hook in difflib.get_close_matches(name, [each for each in dir(Method) if each[0] != "_"], 1, NEARLY):
+        for hook in difflib.get_close_matches(name, hooks, 1, NEARLY):
             yield Finding("settings", f"nothing reads `{name}`, which is nearly `{hook}`; rename it if that is meant")
     for name in method.declared():
         if name not in Method.declared() and name not in named and name not in read:

@@ -15,7 +15,7 @@ from agents.common.sb3.model import FlowQLearning
 from tests.zoo.models.conftest import ENV, STEPS, maze_model, write_run
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
-from zoo.models.agent import BEST, Agent, agent_of_file, agent_of_run, find_agent, find_run
+from zoo.models.agent import Agent, agent_of_file, agent_of_run, find_agent, find_run
 from zoo.models.arguments import add_agent, add_machine, check_agent
 from zoo.models.play import play
 from zoo.models.score import Score
@@ -49,9 +49,9 @@ def test_the_newest_run_plays_unless_a_number_is_given(tmp_path: Path, model: Fl
 def test_the_best_model_is_loaded_on_demand(tmp_path: Path, model: FlowQLearning) -> None:
     folder, best = write_run(tmp_path, model), maze_model(seed=9)
     with pytest.raises(UsageError, match=r"`--load-best` needs .*best_model\.zip, which does not exist"):
-        agent_of_run(folder.path, name=BEST)
+        agent_of_run(folder.path, name=folder.best_model.name)
     best.save(folder.best_model)
-    assert torch.equal(weights(agent_of_run(folder.path, name=BEST)), own_weights(best))
+    assert torch.equal(weights(agent_of_run(folder.path, name=folder.best_model.name)), own_weights(best))
     assert torch.equal(weights(agent_of_run(folder.path)), own_weights(model))
     kept = folder.best_model.rename(folder.path / "before_the_review.zip")
     assert torch.equal(weights(agent_of_file(kept, None)), own_weights(best))
