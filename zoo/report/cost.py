@@ -39,10 +39,13 @@ class Costs:
         Of each of `NUMBERS` that is the ``median``, ``min`` and ``max``, or None where no run knows it; in all it is
         ``total_hours``.
         """
-        for key, runs in self.runs.groupby(["method", "machine", "seeds_at_once"]):
-            found = {name: runs[name].agg(["median", "min", "max"]).to_dict() for name in NUMBERS}
-            known = {name: values if runs[name].notna().any() else None for name, values in found.items()}
-            yield key, {"runs": len(runs), **known, "total_hours": float(runs["hours_per_seed"].sum())}
+        for (method, machine, replicas), runs in self.runs.groupby(["method", "machine", "seeds_at_once"]):
+            known = {
+                name: runs[name].agg(["median", "min", "max"]).to_dict() if runs[name].notna().any() else None
+                for name in NUMBERS
+            }
+            total = float(runs["hours_per_seed"].sum())
+            yield (method, machine, int(replicas)), {"runs": len(runs), **known, "total_hours": total}
 
 
 def read_costs(inputs: Inputs) -> Costs:

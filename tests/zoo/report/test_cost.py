@@ -2,27 +2,12 @@ import json
 
 import pytest
 
-from tests.zoo.runs.test_read import write_run
+from tests.zoo.runs.test_read import PROGRESS, write_run
 from zoo.report.compute import compare_kinds
 from zoo.report.cost import read_costs
 from zoo.report.inputs import Request, collect
-from zoo.report.page.results import to_json
+from zoo.report.page.results import json_text, to_json
 from zoo.report.tables.scores import cost_table
-
-HEADER = "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates\n"
-
-
-def write(folder, hours=2.0, seeds=None, device="NVIDIA H200", **options):
-    """Write a run whose log has evenly spaced rows until some hours."""
-    config = {"seeds": seeds} if seeds else {}
-    write_run(folder, **config, **options)
-    rows = []
-    total = 1000 * (len(options.get("offline", (10, 20, 30))) + len(options.get("online", ())))
-    for step in range(500, total + 1, 500):
-        seconds = int(3600 * hours * step / total)
-        rows.append(f"{step},{seconds},{step / seconds},{step}\n")
-    (folder / "progress.csv").write_text(HEADER + "".join(rows))
-    (folder / "versions.json").write_text(json.dumps({"device": device}))
 
 
 def read(tmp_path, **options):
@@ -32,21 +17,21 @@ def read(tmp_path, **options):
 
 def test_cost_is_the_median_over_runs_with_their_range(tmp_path):
     for seed, hours in enumerate((1.0, 2.0, 4.0)):
-        write(tmp_path / f"run_{seed}", hours, seed=seed)
+        write_run(tmp_path / f"run_{seed}", hours=hours, seed=seed)
     comparisons, costs = read(tmp_path)
     row = cost_table(comparisons, costs).rows[0]
     assert [entry.text for entry in row[:4]] == ["qam", "NVIDIA H200", "1", "3"]
     assert row[4].plain == "0.417 [0.208, 0.833]"  # 3,000 updates in so many hours
     assert row[5].plain == row[6].plain == "2.00 [1.00, 4.00]"
-    found = to_json(comparisons, [], costs=costs)["cost"]["qam"]
+    found = json.loads(json_text(to_json(comparisons, [], costs=costs)))["cost"]["qam"]
     assert found[0]["hours_per_run"] == {"median": 2.0, "min": 1.0, "max": 4.0}
     assert found[0]["total_hours"] == 7.0
 
 
 def test_seeds_at_once_and_machines_have_rows_of_their_own(tmp_path):
-    write(tmp_path / "a", 8.0, seeds=[0, 1, 2, 3], seed=0)
-    write(tmp_path / "b", 3.0, seed=4)
-    write(tmp_path / "c", 5.0, seed=5, device="Tesla T4")
+    write_run(tmp_path / "a", hours=8.0, seeds=[0, 1, 2, 3], seed=0)
+    write_run(tmp_path / "b", hours=3.0, seed=4)
+    write_run(tmp_path / "c", hours=5.0, seed=5, device="Tesla T4")
     comparisons, costs = read(tmp_path)
     table = cost_table(comparisons, costs)
     texts = [[entry.text for entry in row] for row in table.rows]
@@ -59,9 +44,9 @@ def test_seeds_at_once_and_machines_have_rows_of_their_own(tmp_path):
 
 
 def test_run_without_a_time_is_named_and_the_others_count(tmp_path):
-    write(tmp_path / "a", 1.0, seed=0)
-    write(tmp_path / "b", 3.0, seed=1)
-    (tmp_path / "b" / "progress.csv").write_text(HEADER + "what\n")
+    write_run(tmp_path / "a", hours=1.0, seed=0)
+    write_run(tmp_path / "b", hours=3.0, seed=1)
+    (tmp_path / "b" / "progress.csv").write_text(PROGRESS + "what\n")
     comparisons, costs = read(tmp_path)
     table = cost_table(comparisons, costs)
     assert table.rows[0][5].plain == "1.00"
@@ -69,9 +54,9 @@ def test_run_without_a_time_is_named_and_the_others_count(tmp_path):
 
 
 def test_only_runs_that_finished_and_count_have_a_cost(tmp_path):
-    write(tmp_path / "a", 1.0, seed=0)
-    write(tmp_path / "b", 9.0, seed=1, state="failed")
-    write(tmp_path / "c", 9.0, seed=0, updated="2025-01-01T00:00:00+00:00")  # an older run of seed 0
+    write_run(tmp_path / "a", hours=1.0, seed=0)
+    write_run(tmp_path / "b", hours=9.0, seed=1, state="failed")
+    write_run(tmp_path / "c", hours=9.0, seed=0, updated="2025-01-01T00:00:00+00:00")  # an older run of seed 0
     _, costs = read(tmp_path)
     assert costs.runs["hours_per_run"].tolist() == pytest.approx([1.0])
     assert not costs.unknown

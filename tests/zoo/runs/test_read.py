@@ -14,6 +14,9 @@ from zoo.runs.read import read_runs, split_environment
 ENV, CUBE = "scene-play-singletask-task1-v0", "cube-double-play-singletask-task1-v0"
 
 
+PROGRESS = "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates\n"
+
+
 def write_run(
     folder,
     *,
@@ -28,6 +31,8 @@ def write_run(
     updated="2026-11-01T00:00:00+00:00",
     settings=None,
     has_success=True,
+    hours=2.0,
+    device="NVIDIA H200",
     **config,
 ):
     """Write a run with the given numbers of successes, or mean returns without success, at its evaluations."""
@@ -58,6 +63,11 @@ def write_run(
         updated = datetime.datetime.now(datetime.UTC).isoformat()
     status = {"state": state, "seed": seed, "offline_step": int(steps[-1]), "online_step": 0, "updated": updated}
     (folder / "status.json").write_text(json.dumps(status))
+    logged = np.arange(every // 2, steps[-1] + 1, every // 2)
+    seconds = 3600 * hours * logged / steps[-1]
+    rows = zip(logged, seconds, logged / seconds, logged, strict=True)
+    (folder / "progress.csv").write_text(PROGRESS + "".join(f"{','.join(map(str, row))}\n" for row in rows))
+    (folder / "versions.json").write_text(json.dumps({"device": device}))
     return folder
 
 

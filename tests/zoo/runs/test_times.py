@@ -19,8 +19,7 @@ OFFLINE = "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_upd
 def run_with(folder: Path, progress: str, versions: dict[str, object] | None = None, **config: object) -> RunFolder:
     write_run(folder, **config)
     (folder / "progress.csv").write_text(progress)
-    if versions is not None:
-        (folder / "versions.json").write_text(json.dumps(versions))
+    (folder / "versions.json").write_text(json.dumps(versions or {}))
     return RunFolder(folder)
 
 
