@@ -6,14 +6,14 @@ import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock, patch
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from agents import registry
 from agents.common.nets import fast
-from benchmarks import alternate, optimisations, throughput
+from benchmarks import optimisations, throughput
 from tests.common.toys import tiny_model, toy_batch, toy_dataset
 
 SIZES = ["--observations", "4", "--actions", "2", "--batch", "64", "--seconds", "0.1", "--device", "cpu"]
@@ -108,35 +108,3 @@ def test_an_optimisation_changes_no_loss_but_by_rounding(name: str, precision: s
             stack.enter_context(patch.object(*change))
         found, _ = model.trainer.losses(batch, noise)
     torch.testing.assert_close(found, expected, rtol=1e-4 if precision == "fp32" else 2e-2, atol=1e-4)
-
-
-# -- two checkouts -----------------------------------------------------------------------------------------------------
-
-
-ROOT = Path(alternate.__file__).resolve().parent.parent
-SMALL = ["--algo", "bc", "-params", "net_arch=[8]", "flow_steps=2"]
-
-
-@pytest.mark.slow
-def test_a_checkout_is_about_as_fast_as_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert alternate.main([str(ROOT), str(ROOT), "--rounds", "3", "--updates", "20", *SMALL]) == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert 0.2 < found["after_by_before"] < 5
-    assert all(seconds > 0 for seconds in found["cpu_seconds_per_update"])
-
-
-def test_turns_are_taken_in_changing_order() -> None:
-    order, workers = [], []
-    for name, seconds in (("before", "0.5\n"), ("after", "0.25\n")):
-        worker = Mock()
-        worker.stdin.write = lambda text, name=name: order.append(f"{name} {text.strip()}")
-        worker.stdout.readline.return_value = seconds
-        workers.append(worker)
-    for is_odd in (False, True):
-        assert alternate.take_turns(workers, 3, is_odd) == (0.5, 0.25)
-    assert order == ["before 3", "after 3", "after 3", "before 3"]
-
-
-def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert alternate.main([str(tmp_path), str(ROOT)]) == 2
-    assert "expected the root of a checkout of this repository" in capsys.readouterr().err

@@ -53,7 +53,7 @@ class Mode:
         return f"{' and '.join(words) or 'eager'} ({self.reason})"
 
 
-def choose_mode(wish: str, device: torch.device, updates: int) -> Mode:
+def choose_mode(wish: str, device: torch.device, updates: int, precision: str) -> Mode:
     """Decide how updates are run; by a rule, not by measuring, so that equal runs on one machine are run alike.
 
     A model's first updates are not compiled, and how many of them there are does not depend on how training is split
@@ -62,6 +62,7 @@ def choose_mode(wish: str, device: torch.device, updates: int) -> Mode:
     :param wish: the setting ``compile``: ``auto``, ``on`` or ``off``.
     :param device: where the networks are.
     :param updates: number of updates that the model has taken.
+    :param precision: of matrix products; those of bf16 are PyTorch's own, which the compiler uses too.
     :return: the mode.
     """
     cuda = device.type == "cuda"
@@ -71,7 +72,7 @@ def choose_mode(wish: str, device: torch.device, updates: int) -> Mode:
         return Mode(True, cuda, "`compile` is on")
     if device.type not in ("cpu", "cuda"):
         return Mode(False, False, f"compiling is not supported on a {device.type.upper()}")
-    if not cuda and onednn_is_faster():
+    if not cuda and precision != "bf16" and onednn_is_faster():
         return Mode(False, False, "oneDNN is faster on this processor, and the compiler cannot use it")
     if updates < COMPILE_AFTER_UPDATES:
         return Mode(False, cuda, f"compiled after {COMPILE_AFTER_UPDATES:,} updates, which takes about a minute")

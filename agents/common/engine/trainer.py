@@ -81,13 +81,16 @@ class Trainer:
     def prepare(self) -> None:
         """Choose how the coming updates are run; what was compiled or recorded before is dropped."""
         self.pretraining = self.model._n_updates < self.method.pretraining_steps
-        mode, failure = choose_mode(self.method.compile, self.device, self.model._n_updates), earlier_failure()
+        mode, failure = self._choose_mode(), earlier_failure()
         if mode.captured and failure is not None:
             mode = replace(mode, captured=False, reason=f"an earlier recording failed: {shortened(failure)}")
         self._use(mode)
         if mode.captured and not all(group.get("fused") for group in self.optimizer.param_groups):
             name = type(self.optimizer).__name__
             self.give_up("captured", f"{name} is not fused Adam; its step may need the host")
+
+    def _choose_mode(self) -> Mode:
+        return choose_mode(self.method.compile, self.device, self.model._n_updates, self.method.precision)
 
     def _use(self, mode: Mode) -> None:
         self.mode = mode
@@ -98,7 +101,7 @@ class Trainer:
         """Choose again once there have been enough updates for the compiler to pay."""
         if self.model._n_updates != COMPILE_AFTER_UPDATES or self.method.compile != "auto" or self.mode.compiled:
             return
-        mode = choose_mode(self.method.compile, self.device, self.model._n_updates)
+        mode = self._choose_mode()
         self._use(replace(mode, captured=self.mode.captured))  # what failed before is not tried again
         if mode.compiled and self.model.verbose >= 1:
             print("The coming updates are compiled, which takes about a minute.", flush=True)

@@ -202,6 +202,7 @@ def test_only_a_fused_adam_is_recorded(captured: Any) -> None:
         ("auto", CPU, 4_999, False, False, False),
         ("auto", CPU, 5_000, False, True, False),
         ("auto", CPU, 5_000, True, False, False),
+        ("auto bf16", CPU, 5_000, True, True, False),
         ("auto", CUDA, 4_999, False, False, True),
         ("auto", CUDA, 5_000, True, True, True),
         ("auto", torch.device("mps"), 5_000, False, False, False),
@@ -214,7 +215,8 @@ def test_device_and_number_of_updates_decide(
     wish: str, device: Any, updates: int, by_onednn: bool, compiled: bool, captured: bool, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(strategies, "onednn_is_faster", lambda: by_onednn)
-    mode = choose_mode(wish, device, updates)
+    wish, _, precision = wish.partition(" ")
+    mode = choose_mode(wish, device, updates, precision)
     assert (mode.compiled, mode.captured) == (compiled, captured)
     assert mode.reason
 
@@ -277,7 +279,7 @@ def test_what_was_recorded_before_compiling_is_recorded_again(
 ) -> None:
     for module in (strategies, trainer):
         monkeypatch.setattr(module, "COMPILE_AFTER_UPDATES", 7)
-    monkeypatch.setattr(trainer, "choose_mode", lambda wish, device, updates: Mode(updates >= 7, True, "test"))
+    monkeypatch.setattr(trainer, "choose_mode", lambda wish, device, updates, _: Mode(updates >= 7, True, "test"))
     model, plain = captured(compile="auto"), made_plain()
     for step in range(14):
         model.trainer.update(16)
