@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from agents import registry
+from agents.common.files.plain import imported_class, path_of
 from agents.common.method import Method
-from agents.common.saved import algorithm_of, find_model
+from agents.common.saved import algorithm_of, find_model, read_attributes
 from agents.common.sb3.arguments import Arguments
 from agents.common.sb3.model import FlowQLearning, GymEnv, SharedSetting
 from agents.common.settings import signature_of
@@ -105,4 +107,8 @@ def load(
         found = registry.find_named_by_file(name, file, trust=trust)
     except KeyError as error:
         raise ValueError(f"{file} is a model of `{name}`, which is not there: {error.args[0]}") from error
-    return model_class(found.method).load(file, env, device, trust=trust, **kwargs)
+    algorithm, saved = model_class(found.method), read_attributes(file).get("class", "")
+    own: Any = imported_class(str(saved), (algorithm,))
+    if own is None and saved not in ("", path_of(algorithm)):
+        warnings.warn(f"{file} is of the class {saved}, which is not imported; it becomes one of {name}", stacklevel=2)
+    return (own or algorithm).load(file, env, device, trust=trust, **kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import os
 import sys
@@ -75,7 +76,7 @@ def register(id: str, *, paper: str, published_name: str) -> Callable[[MethodT],
     :param published_name: the name in published tables, e.g. ``"QAM-E"``.
     :return: the decorator.
     :raises TypeError: if the class is not a method.
-    :raises ValueError: if another class has the id, registered or built in, or it is an alias.
+    :raises ValueError: if another class has the id, registered or built in, or one of another file, or it is an alias.
     """
 
     def decorate(method: MethodT) -> MethodT:
@@ -84,14 +85,14 @@ def register(id: str, *, paper: str, published_name: str) -> Callable[[MethodT],
                 f"{method.__name__} must be a subclass of `agents.Method`, which says what an algorithm is; models are "
                 "made of it (docs/register.md)"
             )
-        known = _entries.get(id)
-        owner = known.method.__qualname__ if known else BUILT_IN.get(id, method.__qualname__)
+        mine, known = _described(method), _entries.get(id)
+        owner = _described(known.method) if known else mine
+        if id in BUILT_IN and method.__module__ != f"agents.{id}":
+            owner = f"{BUILT_IN[id]} of agents.{id}"
         if id in ALIASES:
             owner = f"{BUILT_IN[ALIASES[id]]}, as an alias"
-        if owner != method.__qualname__ or (id in BUILT_IN and method.__module__ != f"agents.{id}"):
-            raise ValueError(
-                f"algorithm id `{id}` is taken by {owner}; register {method.__name__} with another id, e.g. `my_{id}`"
-            )
+        if owner != mine:
+            raise ValueError(f"algorithm id `{id}` is taken by {owner}; register {mine} by another, e.g. `my_{id}`")
         _entries[id] = Registered(id, method, paper, published_name)
         return method
 
@@ -109,12 +110,14 @@ def origin_of(method: type[Any]) -> dict[str, str]:
     """Return where a class that is not built in is from, for whoever finds a run of it.
 
     :param method: the class.
-    :return: ``class`` (``"package.module:Class"``) and, where an installed package offers it, ``package``
-        (``"name==version"``).
+    :return: ``class`` (``"package.module:Class"``), ``code`` (a hash of its file) if it has one, and, where an
+        installed package offers it, ``package`` (``"name==version"``).
     """
     path = _path_of(method)
     dist = _plugins()[_installed()[path]].dist if path in _installed() else None
-    return {"class": path} | ({} if dist is None else {"package": f"{dist.name}=={dist.version}"})
+    file = _file_of(method)
+    code = {"code": hashlib.sha256(file.read_bytes()).hexdigest()[:12]} if file else {}
+    return {"class": path} | code | ({} if dist is None else {"package": f"{dist.name}=={dist.version}"})
 
 
 def is_from_elsewhere(module: str) -> bool:
@@ -216,6 +219,8 @@ def _by_path(path: str) -> Registered:
     for entry in _entries.values():
         if entry.method is method:
             return entry
+    if getattr(sys.modules[module], "__file__", None) is None:  # a folder is a package without a file to Python
+        raise KeyError(f"`{path}`: {module} is a folder in {os.getcwd()}; go into it, and give the same name")
     mine = [_path_of(e.method) for e in _entries.values() if e.method.__module__ == module]
     known = f"; registered there: {', '.join(mine)}" if mine else ""
     raise KeyError(f"`{path}` is not a registered algorithm; decorate the class with `agents.register(...)`{known}")
@@ -223,6 +228,18 @@ def _by_path(path: str) -> Registered:
 
 def _path_of(method: type[Any]) -> str:
     return f"{method.__module__}:{method.__qualname__}"
+
+
+def _file_of(method: type[Any]) -> Path | None:
+    """Return the file that a class is from; None for one that was typed in."""
+    file = getattr(sys.modules.get(method.__module__), "__file__", None)
+    return Path(file).resolve() if file else None
+
+
+def _described(method: type[Any]) -> str:
+    """Return a class's name, and the file that it is from."""
+    file = _file_of(method)
+    return f"{method.__qualname__} of {file}" if file else method.__qualname__
 
 
 def _installed() -> dict[str, str]:

@@ -64,6 +64,14 @@ class Draw:
             return torch.rand(shape, generator=generator, device=device)
         return torch.randint(1, sizes["K"] + 1, shape, generator=generator, device=device).float()
 
+    def centre(self, flow_steps: int) -> float:
+        """Return what stands for each number of the draw in a deterministic plan: the middle of where it is drawn.
+
+        :param flow_steps: K.
+        :return: 0 for normal, 0.5 for uniform draws, and a whole number for integers.
+        """
+        return {"normal": 0.0, "uniform": 0.5, "integer": float((flow_steps + 1) // 2)}[self.kind]
+
     def with_candidates(self) -> Draw:
         """Return the draw for N candidates of every row: the same with the axis N after B."""
         return Draw(self.kind, self.axes.replace("B", "BN"), self.sizes)

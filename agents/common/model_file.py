@@ -63,6 +63,7 @@ class ModelFile:
     :param members: what is in it, by name.
     :param attributes: the model's attributes by name.
     :param left_out: names of attributes that could not be written, and what they were.
+    :param names: of all attributes in the file, those that the caller replaces too.
     """
 
     name: str
@@ -70,6 +71,7 @@ class ModelFile:
     members: dict[str, bytes]
     attributes: dict[str, Any]
     left_out: dict[str, str]
+    names: list[str]
 
     def open(self) -> io.BytesIO:
         """Return the archive as an open file."""
@@ -127,8 +129,8 @@ def read_model_file(source: Source, trust: bool = False, given: Collection[str] 
     """
     name, content = _read_whole(source)
     members = _read_members(name, content)
-    found = parse_attributes(members.get(ATTRIBUTES, b""), name)
-    found = {key: value for key, value in found.items() if key not in given}
+    every = parse_attributes(members.get(ATTRIBUTES, b""), name)
+    found = {key: value for key, value in every.items() if key not in given}
     pickled = {key: value for key, value in found.items() if isinstance(value, dict) and PICKLED in value}
     if pickled and not trust:
         raise UntrustedError(
@@ -144,7 +146,7 @@ def read_model_file(source: Source, trust: bool = False, given: Collection[str] 
             f"{name} cannot be used: {error}; if it is a class of your own, import its module first, or give the "
             "attribute in `custom_objects`"
         ) from error
-    return ModelFile(name, content, members, attributes, left_out)
+    return ModelFile(name, content, members, attributes, left_out, list(every))
 
 
 class _Named(io.BytesIO):

@@ -65,6 +65,17 @@ def number(
     return result
 
 
+def checked_pair(name: str, value: object) -> tuple[float, float]:
+    """Return two finite numbers, of which the second must be the higher one; else raise ValueError."""
+    try:
+        low, high = (number(name, part) for part in value)  # type: ignore[attr-defined]  # else it is a TypeError
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be two finite numbers, e.g. [-1, 1], got {value!r}") from error
+    if low >= high:
+        raise ValueError(f"`{name}` must be a number and a higher one, got {[low, high]}; give the lower one first")
+    return low, high
+
+
 def integer(name: str, value: object, *, at_least: int | None = None) -> int:
     """Return a setting as an int inside a range; a whole float such as 1e5 is one, a boolean is not."""
     bounds = describe_bounds(at_least=at_least)

@@ -129,6 +129,7 @@ def check_bounds(subject: Subject) -> str:
 
 def check_replicas(subject: Subject) -> str:
     """Check that several seeds at once start, learn and act as each alone."""
+    without("replicas")(subject)
     seeds = [3, 4]
     together = subject.make_model(seeds=seeds)
     batch, noise, acting = make_batch(together), make_noise(together), make_noise(together, 1, acting=True)

@@ -135,7 +135,11 @@ def test_observation_statistics_are_saved(id: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.policy.preprocess(torch.from_numpy(seen)), expected, rtol=1e-4, atol=1e-5)
     assert_same_actions(loaded, model)
     loaded.load_dataset(toy_dataset(seed=1))  # the networks know observations by their own statistics
-    assert_same(parameters_of(loaded), parameters_of(model))
+    fresh = tiny_model(id, observation_scale=0.5)
+    fresh.set_parameters(model.get_parameters())
+    fresh.load_dataset(toy_dataset(seed=1))
+    for other in (loaded, fresh):
+        assert_same(parameters_of(other), parameters_of(model))
 
 
 def test_observations_are_scaled_by_the_dataset_of_a_loaded_buffer_and_not_without_one(tmp_path: Path) -> None:
@@ -250,6 +254,12 @@ def test_one_long_offline_phase_equals_two_short_ones() -> None:
 def test_offline_training_without_a_dataset_is_refused() -> None:
     with pytest.raises(ValueError, match=re.escape("offline training needs a dataset, the buffer holds none")):
         tiny_model("qam").learn_offline(3)
+
+
+def test_a_buffer_that_holds_no_sequence_is_refused_before_online_training() -> None:
+    model = tiny_model(buffer_size=2)  # enough for training on a dataset alone
+    with pytest.raises(ValueError, match=r"`buffer_size` must be at least 3 for online training, .* got 2"):
+        model.learn_offline(1, dataset=toy_dataset()).learn(20, reset_num_timesteps=False)
 
 
 def test_online_only_training_plays_uniform_actions_first() -> None:

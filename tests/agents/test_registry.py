@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -60,10 +63,11 @@ def test_a_class_of_an_installed_package_is_known_by_its_distribution(
     own_module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     method = agents.get(own_module).method
-    assert origin_of(method) == {"class": own_module}
+    code = hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:12]
+    assert origin_of(method) == {"class": own_module, "code": code}
     package = SimpleNamespace(value=own_module, dist=SimpleNamespace(name="my-agents", version="1.0"))
     monkeypatch.setattr("agents.registry._plugins", lambda: {"weighted_bc": package})
-    assert origin_of(method) == {"class": own_module, "package": "my-agents==1.0"}
+    assert origin_of(method) == {"class": own_module, "code": code, "package": "my-agents==1.0"}
 
 
 def test_the_page_on_registering_is_true(own_module: str) -> None:
@@ -77,6 +81,8 @@ def test_the_page_on_registering_is_true(own_module: str) -> None:
 def test_a_class_that_is_not_registered_is_refused() -> None:
     with pytest.raises(KeyError, match="is not a registered algorithm"):
         agents.get("agents.common.method:Method")
+    with pytest.raises(KeyError, match="results is a folder in"):
+        agents.get("results:Method")
 
 
 def test_importing_the_package_does_not_import_torch() -> None:
@@ -101,6 +107,17 @@ def test_an_id_that_is_taken_is_refused_with_its_owner(
         load_config(f"my_{id}_agents:Mine", "x")
 
 
+def test_one_class_of_two_files_is_refused_with_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.registry._entries", dict(agents.registry._entries))
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "import agents\n@agents.register('twice', paper='', published_name='')\nclass Mine(agents.Method): pass\n"
+    for name in ("once", "again"):
+        (tmp_path / f"registered_{name}.py").write_text(code)
+    importlib.reload(importlib.import_module("registered_once"))  # the same file, as after an edit in a notebook
+    with pytest.raises(ValueError, match=r"taken by Mine of .*_once\.py; register Mine of .*_again\.py by another"):
+        importlib.import_module("registered_again")
+
+
 @pytest.mark.parametrize("name", ["n_steps", "n_envs", "learn", "critic", "env"])
 def test_a_setting_that_a_model_would_overwrite_is_refused(name: str) -> None:
     taken = {name: agents.setting(default=1), "__annotations__": {name: "int"}, "__module__": __name__}
@@ -123,3 +140,9 @@ def test_a_misspelt_argument_names_the_closest() -> None:
 def test_two_names_of_one_setting_are_refused() -> None:
     with pytest.raises(ValueError, match="`ensemble_size` and `n_critics` are the same setting, got 3"):
         tiny_model("fql", ensemble_size=3, policy_kwargs={"n_critics": 2})
+
+
+def test_a_setting_beside_a_method_that_has_it_is_refused() -> None:
+    for name in ("gamma", "n_steps"):
+        with pytest.raises(TypeError, match=f"`{name}` is a setting of `method`, which was given too"):
+            agents.QAM("MlpPolicy", None, method=QAM(), **{name: 1}, _init_setup_model=False)

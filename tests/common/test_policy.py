@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from agents.common.method import integers, normal, uniform
 from agents.common.sb3.policy import FlowPolicy
 from tests.common.toys import tiny_model
 from tests.envs import space_env_of
@@ -115,6 +116,15 @@ def test_deterministic_actions_depend_on_parameters_and_observations_only() -> N
         for parameter in policy.nets.parameters():
             parameter += 0.1
     assert not np.allclose(policy.predict(observations(), deterministic=True)[0], first)
+
+
+def test_a_deterministic_plan_has_the_centre_of_each_kind_of_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, seen = policy_of(best_of_n=3, flow_steps=5), list[Any]()
+    table = {"x": normal(), "t": uniform(), "k": integers()}
+    monkeypatch.setattr(policy.method, "action_noise_table", lambda: table)
+    monkeypatch.setattr(policy, "plan", lambda rows, noise: seen.append(noise) or np.zeros((4, HORIZON, 2)))
+    policy.predict(observations(), deterministic=True)
+    assert {name: draw.unique().tolist() for name, draw in seen[0].items()} == {"x": [0], "t": [0.5], "k": [3]}
 
 
 def test_sampled_actions_follow_the_seed_of_the_policy_and_leave_the_global_generator_alone() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 import agents
 from agents.common.saved import find_model
-from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
+from tests.common.toys import TINY, assert_same, parameters_of, tiny_model, toy_dataset
+from tests.envs import SpacesEnv
 
 
 def test_a_run_folder_offers_its_final_model_then_its_newest_checkpoint_then_its_best(tmp_path: Path) -> None:
@@ -44,10 +45,26 @@ def test_a_saved_model_is_loaded_without_naming_its_class(fql: Path) -> None:
         assert_same(parameters_of(model), parameters_of(tiny_model("fql")))
 
 
+class Logged(agents.FQL):
+    """A model class of one's own."""
+
+
+def test_a_model_of_a_class_of_ones_own_is_loaded_as_that_or_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Logged("MlpPolicy", SpacesEnv(4, 2), **TINY).save(tmp_path / "model")
+    assert type(agents.load(tmp_path / "model")) is Logged
+    monkeypatch.delitem(sys.modules, __name__)
+    with pytest.warns(UserWarning, match="is of the class .*:Logged, which is not imported; it becomes one of fql"):
+        assert type(agents.load(tmp_path / "model")) is agents.FQL
+
+
 @pytest.mark.parametrize(("name", "closest"), [("gama", "gamma"), ("n_steps", ".*")])
 def test_an_attribute_that_no_such_model_has_is_refused_on_loading(fql: Path, name: str, closest: str) -> None:
     with pytest.raises(TypeError, match=rf"FQL\.load\(\) got '{name}', which no such model has; closest: {closest}"):
         agents.load(fql, **{name: 1})
+    with pytest.warns(UserWarning, match=rf"got '{name}', which no such model has; .*; it is left out"):
+        agents.load(fql, custom_objects={name: 1})
     assert agents.load(fql, gamma=0.5).replay_buffer.gamma == 0.5
 
 
@@ -59,14 +76,18 @@ def test_a_model_of_another_algorithm_is_named(fql: Path) -> None:
 def test_an_agent_of_ones_own_is_loaded_by_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agents.registry._entries", dict(agents.registry._entries))
     code = "import agents\nfrom agents.fql import FQL\n"
-    code += "@agents.register('saved_mine', paper='', published_name='Mine')\nclass Mine(FQL): pass\n"
+    code += "@agents.register('saved_mine', paper='', published_name='Mine')\nclass Mine(FQL):\n"
+    code += "    def __init__(self, **values):\n        super().__init__(**values)\n"
+    code += "        self.levels = [*range(self.flow_steps)]\n"
     (tmp_path / "my_saved_agents.py").write_text(code)
     monkeypatch.chdir(tmp_path)  # the module is found from the current folder
     monkeypatch.setattr("sys.path", [path for path in sys.path if path])
     model = tiny_model("my_saved_agents:Mine")
     model.learn_offline(1, dataset=toy_dataset())
     model.save(tmp_path / "model")
-    assert type(agents.load(tmp_path / "model", device="cpu")) is type(model)
+    loaded = agents.load(tmp_path / "model", device="cpu")
+    assert type(loaded) is type(model)
+    assert loaded.levels == [0, 1, 2]  # from the saved setting, not the default
 
 
 def test_a_file_that_does_not_say_whose_it_is_is_refused(tmp_path: Path) -> None:

@@ -25,8 +25,10 @@ from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckA
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from stable_baselines3.sac.policies import SACPolicy
+from torch import Tensor
 
 import agents
+from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.nets.mlp import StackedMLP
 from tests.common.toys import TINY, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv, space_env_of
@@ -270,6 +272,18 @@ def test_hindsight_replay_is_refused() -> None:
     goals = space_env_of(spaces.Dict({"observation": box, "achieved_goal": box, "desired_goal": box}))
     with pytest.raises(TypeError, match="must be a subclass of SequenceReplayBuffer, got HerReplayBuffer"):
         agents.QAM("MultiInputPolicy", goals, replay_buffer_class=stable_baselines3.HerReplayBuffer)
+
+
+def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls() -> None:
+    class Newest(SequenceReplayBuffer):
+        def draw_rows(self, shape: tuple[int, ...], generator: Any = None) -> Tensor:
+            return torch.full((*shape, 1), 7) + torch.arange(self.horizon_length)
+
+    model = tiny_model(replay_buffer_class=Newest)
+    model.load_dataset(toy_dataset())
+    assert (model.replay_buffer.sample(2).observations == model.replay_buffer.observations[7]).all()
+    with pytest.raises(TypeError, match=r"Own defines `_get_samples`, which is never called: .* override `draw_rows`"):
+        type("Own", (SequenceReplayBuffer,), {"_get_samples": None})
 
 
 # -- two phases -------------------------------------------------------------------------------------------------------

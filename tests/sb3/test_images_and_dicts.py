@@ -78,6 +78,7 @@ def test_both_phases_train_act_and_are_saved(name: str, horizon_length: int, tmp
         assert any("features_extractor" in key for key in changed)
     model.save(tmp_path / "model.zip")
     model.policy.save(str(tmp_path / "policy"))
+    model.save_policy(tmp_path / "to_act")
     model.save_replay_buffer(tmp_path / "buffer")
     loaded = agents.load(tmp_path / "model.zip")
     loaded.load_replay_buffer(tmp_path / "buffer")
@@ -85,7 +86,7 @@ def test_both_phases_train_act_and_are_saved(name: str, horizon_length: int, tmp
     seen = SPACES[name][1].sample()
     expected, _ = model.predict(seen, deterministic=True)
     assert expected.shape == (2,)
-    for other in (loaded, type(model.policy).load(str(tmp_path / "policy"))):
+    for other in (loaded, type(model.policy).load(str(tmp_path / "policy")), agents.load_policy(tmp_path / "to_act")):
         np.testing.assert_array_equal(other.predict(seen, deterministic=True)[0], expected)
 
 

@@ -68,7 +68,7 @@ def test_its_runs_are_found_and_played_by_its_name(
     train: Callable[..., Ended], folder: Path, data: Path, programs: Programs
 ) -> None:
     run = train("--dataset-dir", str(data), "--quick", *FEW).result["run"]
-    assert RunFolder(folder / run).read_config()["agent"] == {"class": "my_agents:WeightedBC"}
+    assert RunFolder(folder / run).read_config()["agent"]["class"] == "my_agents:WeightedBC"
     named = ["--algo", "my_agents:WeightedBC"]
     for words in ([*named, "--env", ENV], [run, *named]):
         assert programs.run("evaluate", [*words, "--episodes", "1"], folder=folder).result["algo"] == "weighted_bc"

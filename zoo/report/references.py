@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.validation import number, unknown_name_message
-from zoo.errors import UsageError
+from agents.common.validation import checked_pair, unknown_name_message
+from zoo.errors import UsageError, as_usage_error
 from zoo.runs.read import RunTables, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS, SUCCESS_BY_RETURN
 from zoo.settings.layers import load_yaml, read_yaml_text
@@ -100,15 +100,6 @@ def _read_file(path: Path) -> References:
 
 
 def _checked(name: str, pair: Any, origin: str) -> tuple[str, tuple[float, float]]:
-    """Return the full name of an environment and its two finite numbers, the lower one first."""
-    try:
-        random, expert = (number(name, value) for value in pair)
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"`{FLAG}` must give two finite numbers for `{name}`, random and expert, got {pair!r} in {origin}"
-        ) from error
-    if random >= expert:
-        raise UsageError(
-            f"`{FLAG}` must give `{name}` less for random than for expert, got {random:g} first in {origin}"
-        )
-    return split_environment(name)[0], (random, expert)
+    """Return the full name of an environment, and its numbers of a random and an expert policy."""
+    with as_usage_error():
+        return split_environment(name)[0], checked_pair(f"{FLAG} {name} of {origin}", pair)

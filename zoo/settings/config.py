@@ -10,7 +10,7 @@ from typing import Any, Literal
 from agents.common.sb3.arguments import read_arguments
 from agents.common.sb3.spaces import available_device
 from agents.common.settings import Declared, setting
-from agents.common.validation import integer, number, unknown_name_message
+from agents.common.validation import checked_pair, integer, unknown_name_message
 from agents.models import Entry
 from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError, as_usage_error
@@ -41,17 +41,9 @@ def checked_episodes(name: str, value: object) -> int:
     return episodes
 
 
-def _checked_pair(name: str, value: Any) -> tuple[float, float] | None:
-    """Return two finite numbers, the lower one first, or None."""
-    if value is None:
-        return None
-    try:
-        low, high = (number(name, part) for part in value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`{name}` must be two finite numbers, e.g. [-1, 1], got {value!r}") from error
-    if low >= high:
-        raise ValueError(f"`{name}` must be a number and a higher one, got {list(value)}; give the lower one first")
-    return low, high
+def _checked_pair(name: str, value: object) -> tuple[float, float] | None:
+    """Return a pair of numbers, or None."""
+    return None if value is None else checked_pair(name, value)
 
 
 class RunSettings(Declared):
@@ -173,8 +165,13 @@ def load_config(
     protocol = {**own, **_run_defaults(), **merging.values}
     if quick:
         merging.add(shipped, ["quick", *(f"{group}-quick" for group in groups)])
+    wanted += ["quick"] if quick else []
     for layer in given:
-        merging.add([layer], [*wanted, *(["quick"] if quick else [])])
+        merging.add([layer], wanted)
+    if given and not any(name in layer.entries for layer in given for name in wanted):
+        ours = ", ".join(f"`{name}`" for name in wanted if name)
+        found = ", ".join(f"`{name}`" for layer in given for name in layer.entries) or "none"
+        raise UsageError(f"{conf} must have an entry for this run, one of {ours}; it has {found}")
     if trial is not None:
         merging.override(nest(trial["settings"]), trial["source"])
     for text in params:

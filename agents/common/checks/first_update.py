@@ -24,7 +24,9 @@ from agents.common.checks.habits import (
     Finding,
     Watch,
     find_hidden_state,
+    find_lost_state,
     find_misled_gradients,
+    find_mixed_seeds,
     find_undeclared_networks,
     find_unmasked,
     find_unread_settings,
@@ -108,6 +110,10 @@ def examine(
     given = batch.map(Tensor.clone), {name: draw.clone() for name, draw in noise.items()}
     with Watch(named_inputs(batch, noise, probe.nets)) as watch:
         losses = _check_update(probe, batch, noise, watch)
+    with probe.calling("priorities"):
+        low, high = probe.priorities.aminmax()
+        if not 0 <= low <= high < torch.inf:
+            _fail(f"must give finite priorities >= 0, got numbers from {low:.3g} to {high:.3g}; take e.g. `.abs()`")
     with probe.calling("losses"):
         if not any(loss.requires_grad for loss in losses.values()):
             _fail("must return losses with a gradient, got none that depends on a network's parameters")
@@ -137,6 +143,8 @@ class _Probe:
     def __init__(self, policy: FlowPolicy, read: set[str]) -> None:
         self.policy, self.method, self.nets, self.read = policy, policy.method, policy.nets, read
         self.changes = self.method.changes
+        self.priorities = torch.zeros(1)  # which its hook returns, where it has one
+        self.info: dict[str, Tensor] = {}  # of the update
         self.generator = torch.Generator().manual_seed(0)
 
     def calling(self, hook: str) -> AbstractContextManager[None]:
@@ -188,6 +196,9 @@ def _check_update(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor], watc
             _require_tensor(f"loss `{name}`", loss, (REPLICAS,), f"(S,), {told}")
         for name, value in info.items():
             _require_tensor(f"`info[{name!r}]`", value, (REPLICAS,), "(S,), one number per replica")
+    info |= {f"{name}_loss": loss for name, loss in losses.items()}
+    info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS))
+    probe.info = {name: value.detach() for name, value in info.items()}
     with probe.calling("loss_weights"):
         for name in method.loss_weights():
             if name not in losses:
@@ -196,6 +207,7 @@ def _check_update(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor], watc
         with probe.calling("priorities"), torch.no_grad():
             found = method.priorities(batch, noise, nets)
             _require_tensor("priorities", found, (REPLICAS, ROWS), "(S, B): replicas, rows")
+            probe.priorities = found
     return dict(losses)
 
 
@@ -205,6 +217,8 @@ def require_sampler(method: Method) -> Sampler | None:
         sampler = method.row_sampler()
         if sampler is not None and not isinstance(sampler, Sampler):
             _fail(f"must return a Sampler, e.g. prioritised(), or None; got {_describe(sampler)}")
+        if sampler and sampler.start is Sampler.start and type(method).priorities is Method.priorities:
+            _fail("draws by what `priorities` returns, which is not defined; define it, or return None here")
     return sampler
 
 
@@ -230,6 +244,12 @@ def _find_habits(
     if not seen & {"noise", "pure"}:
         hidden = list(find_hidden_state(losses, again))
         yield from hidden or find_unmasked(method, evaluate, *given, losses)
+        yield from () if hidden else find_mixed_seeds(evaluate, *given, losses)
+    for hook, inputs in (("after_update", (nets, probe.info)), ("before_online", (nets,))):
+        before = {name: repr(value) for name, value in vars(method).items()}
+        with probe.calling(hook):
+            getattr(method, hook)(*inputs)
+        yield from find_lost_state(method, hook, before)
 
 
 # -- made-up input ----------------------------------------------------------------------------------------------------

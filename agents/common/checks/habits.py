@@ -39,7 +39,8 @@ Evaluate = Callable[[Batch, Noise], Losses]
 class Finding(NamedTuple):
     """One bad habit.
 
-    :param kind: ``device``, ``noise``, ``pure``, ``masks``, ``gradients``, ``networks`` or ``settings``.
+    :param kind: ``device``, ``noise``, ``pure``, ``masks``, ``gradients``, ``networks``, ``replicas`` or
+        ``settings``.
     :param text: where it is, what it is and what to do.
     """
 
@@ -218,6 +219,23 @@ def find_hidden_state(losses: Losses, again: Losses) -> Iterator[Finding]:
             )
 
 
+def find_lost_state(method: Method, hook: str, before: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield a finding for each attribute that a hook has changed and that no file of a model holds.
+
+    :param method: the algorithm, after the hook was called.
+    :param hook: its name.
+    :param before: what the attributes looked like before, by name.
+    :yields: a finding for each.
+    """
+    for name, value in vars(method).items():
+        if name not in {*method.declared(), "changes"} and before.get(name) != repr(value):
+            yield Finding(
+                "pure",
+                f"`{hook}` keeps state in `self.{name}`, which is lost when a model is saved or resumed; keep it in a "
+                "network's buffer (docs/register.md#state-of-your-own)",
+            )
+
+
 def find_unmasked(method: Method, evaluate: Evaluate, batch: Batch, noise: Noise, losses: Losses) -> Iterator[Finding]:
     """Yield a finding for each loss that counts sequences across a trajectory's end.
 
@@ -242,6 +260,25 @@ def find_unmasked(method: Method, evaluate: Evaluate, batch: Batch, noise: Noise
                 "masks",
                 f"`losses`: loss `{name}` counts sequences that cross a trajectory's end, whose `batch.valid` is 0; "
                 f"multiply its weight by `batch.valid`, or name it in `unmasked_losses` if that is meant",
+            )
+
+
+def find_mixed_seeds(evaluate: Evaluate, batch: Batch, noise: Noise, losses: Losses) -> Iterator[Finding]:
+    """Yield a finding for each loss of a seed that changes with the rows of another, e.g. where shapes broadcast.
+
+    :param evaluate: computes the losses.
+    :param batch: the batch.
+    :param noise: the draws.
+    :param losses: what it gave before.
+    :yields: a finding for each.
+    """
+    other = batch.map(lambda rows: torch.cat([rows[:1], rows[1:] * 0.5]) if rows.is_floating_point() else rows)
+    for name, loss in evaluate(other, noise).items():
+        if not torch.equal(loss[0], losses[name][0]):
+            yield Finding(
+                "replicas",
+                f"`losses`: loss `{name}` of a seed changes with the rows of another; keep the leading axis S of every "
+                "tensor, and take means over every axis but that",
             )
 
 

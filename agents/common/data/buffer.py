@@ -79,6 +79,15 @@ class SequenceReplayBuffer(TransitionStore):
     _priorities: Tensor | None = None
     """Of each row, for each replica, (S, rows), where there is a sampler."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse SB3's hook of a buffer, which nobody would call here."""
+        super().__init_subclass__(**options)
+        if cls._get_samples is not SequenceReplayBuffer._get_samples:
+            raise TypeError(
+                f"{cls.__name__} defines `_get_samples`, which is never called: batches are of sequences; override "
+                "`draw_rows`, `batch_of` or `sample`"
+            )
+
     # -- priorities ---------------------------------------------------------------------------------------------------
 
     def use_sampler(self, sampler: Sampler | None) -> None:
@@ -176,6 +185,18 @@ class SequenceReplayBuffer(TransitionStore):
         return self.frame_stack - 1 if self.full else 0
 
     # -- sampling -----------------------------------------------------------------------------------------------------
+
+    def require_room(self) -> None:
+        """Refuse online training where no sequence fits into the transitions that are kept of an environment.
+
+        :raises ValueError: if `buffer_size` is too small.
+        """
+        needed = self.horizon_length + self.frame_stack - 1
+        if self.buffer_size < needed:
+            raise ValueError(
+                f"`buffer_size` must be at least {needed * self.n_envs} for online training, {needed} transitions for "
+                f"each environment, which is one sequence; got {self.buffer_size * self.n_envs}"
+            )
 
     def count_starts(self) -> int:
         """Return from how many rows each replica may start a sequence; 0 while there are fewer than H transitions."""
@@ -312,11 +333,11 @@ class SequenceReplayBuffer(TransitionStore):
     def _draw_batch(self, size: int, generator: torch.Generator | None, env: VecNormalize | None = None) -> Batch:
         more: dict[str, Tensor] = {}
         if self.sampler is None:
-            starts = self._draw_starts((self.replicas, size), generator)
+            rows = self.draw_rows((self.replicas, size), generator)
         else:
             starts, more["weight"] = self._draw_by_priority(self.sampler, (self.replicas, size), generator)
-            more["index"] = self._rows_of(starts, 1).squeeze(-1)
-        batch = self.batch_of(self._rows_of(starts), env)
+            more["index"], rows = self._rows_of(starts, 1).squeeze(-1), self._rows_of(starts)
+        batch = self.batch_of(rows, env)
         return replace(batch, **more) if more else batch
 
     def _draw_by_priority(

@@ -25,6 +25,7 @@ from agents.common.sb3.policy import FlowPolicy
 
 FORMAT = "flow-rl-zoo policy 1"
 _NETWORKS = "nets."
+_LAST_EXTRACTOR = "features_extractor."  # under which a policy has that of its last network once more
 
 
 class ActingPolicy(FlowPolicy):
@@ -56,7 +57,7 @@ def save_policy(policy: FlowPolicy, path: str | Path, about: Mapping[str, Any] |
     tensors = {
         name: value.detach().cpu().contiguous()
         for name, value in policy.state_dict().items()
-        if not name.startswith(_NETWORKS) or name.split(".")[1] in kept
+        if not name.startswith((_NETWORKS, _LAST_EXTRACTOR)) or name.split(".")[1] in kept
     }
     header = {
         "format": FORMAT,
@@ -82,8 +83,9 @@ def load_policy(path: str | Path, device: torch.device | str = "auto", *, trust:
     _require_shapes(header["policy"], tensors, str(path), trust)
     policy = ActingPolicy.build(header["policy"], str(path), trust)
     policy.keep_networks({name.split(".")[1] for name in tensors if name.startswith(_NETWORKS)})
+    own = {name: value for name, value in policy.state_dict().items() if name.startswith(_LAST_EXTRACTOR)}
     try:
-        policy.load_state_dict(tensors)
+        policy.load_state_dict(own | tensors)
     except RuntimeError as error:
         raise DamagedFile(str(path), f"its tensors are not those of its settings: {error}") from error
     return policy.to(device=get_device(device))

@@ -102,6 +102,8 @@ def read_arguments(
     kind.refuse_unknown(settings, also=Arguments.declared())
     arguments = Arguments(**{name: settings.pop(name) for name in Arguments.declared() if name in settings})
     if arguments.method is not None:
+        if beside := [*settings, *(["n_steps"] if arguments.n_steps is not None else [])]:
+            raise TypeError(f"`{beside[0]}` is a setting of `method`, which was given too; give it to the method")
         return arguments.method, arguments
     for name, value in (arguments.policy_kwargs or {}).items():
         if name in SETTINGS_OF_POLICY:

@@ -33,7 +33,6 @@ from agents.common.nets.heads import CriticEnsemble
 from agents.common.nets.specs import NetworkSpec
 from agents.common.pretraining import find_behaviour
 from agents.common.replicas import Diverged, PerReplica, find_divergence, on_host
-from agents.common.saved import require_algorithm
 from agents.common.sb3.acting import save_policy
 from agents.common.sb3.arguments import read_arguments
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
@@ -47,9 +46,7 @@ from agents.common.validation import integer
 from agents.registry import name_of
 
 UNSAVED = ("method", "trainer", "n_steps", "_chunk_state", "_last_info", "_told")
-SETTINGS_OF_SB3 = (
-    "learning_rate", "buffer_size", "learning_starts", "batch_size", "tau", "gamma", "train_freq", "gradient_steps",
-)  # fmt: skip
+SETTINGS_OF_SB3 = [name for name, declared in Method.declared().items() if not declared.kw_only]
 ARGUMENTS_OF_SB3 = (
     "action_noise", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "policy_kwargs",
     "stats_window_size", "tensorboard_log", "verbose", "device",
@@ -163,9 +160,9 @@ class FlowQLearning(StoredModel):
 
     def _setup_model(self) -> None:
         """Build buffer and policy; runs without an environment too when a model is loaded."""
-        for name in self.method.declared():  # which SB3 has put among the attributes of a loaded model
-            if name in vars(self):
-                setattr(self.method, name, vars(self).pop(name))
+        own = self.method.settings()  # which SB3 has put among the attributes of a loaded model
+        if loaded := {name: vars(self).pop(name) for name in own if name in vars(self)}:
+            self.method = type(self.method)(**own | loaded)  # made again: its constructor may derive from settings
         check_spaces(self.observation_space, self.action_space)
         self._setup_lr_schedule()
         seed = self._seed_everything(self.seed)
@@ -255,14 +252,10 @@ class FlowQLearning(StoredModel):
         super().set_random_seed(seed)
         return int(torch.randint(2**31, ())) if seed is None else seed
 
-    @classmethod
-    def _require_own(cls, file: Path | BufferedIOBase) -> None:
-        if isinstance(file, Path):
-            require_algorithm(file, cls.method_class)
-
     def set_parameters(self, *args: Any, **kwargs: Any) -> None:
         """Load parameters and optimiser state; see Stable-Baselines3."""
         super().set_parameters(*args, **kwargs)
+        self.policy.keeps_statistics = bool((self.policy.observation_factor != 1).any())
         self.trainer.prepare()  # a recorded update writes to the optimiser's old state
 
     def replica(self, index: int) -> Self:
@@ -326,7 +319,7 @@ class FlowQLearning(StoredModel):
     ) -> None:
         """Put a dataset into the replay buffer, and take the observation statistics from it where they are wanted.
 
-        A model that has been trained keeps its own statistics: its networks know observations by them.
+        A model that was trained, or given parameters, keeps their statistics: its networks know observations by them.
 
         :param dataset: arrays as OGBench's loader returns them, in the regular or the compact layout, or the path of an
             ``.npz`` file of such arrays (`docs/datasets.md` lists them); or shards that take turns, of which the first
@@ -347,8 +340,8 @@ class FlowQLearning(StoredModel):
     def _take_statistics(self) -> None:
         """Scale observations by the statistics of the dataset from now on, unless networks know them by others."""
         assert self.replay_buffer is not None
-        rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
-        if self.method.observation_scale is not None and len(rows) and not self._n_updates:
+        rows, known = self.replay_buffer.observations[: self.replay_buffer.dataset_size], self.policy.keeps_statistics
+        if self.method.observation_scale is not None and len(rows) and not (known or self._n_updates):
             self.policy.set_observation_statistics(rows, self.method.observation_scale)
 
     def _check_first_update(self) -> None:
@@ -464,10 +457,12 @@ class FlowQLearning(StoredModel):
         :param reset_num_timesteps: whether to count from zero.
         :param progress_bar: whether to show SB3's progress bar.
         :return: the model.
-        :raises ValueError: if the environments cannot be shared out evenly to the replicas, or observations are to be
-            scaled by a dataset that there is not.
+        :raises ValueError: if the environments cannot be shared out evenly to the replicas, `buffer_size` holds no
+            sequence, or observations are to be scaled by a dataset that there is not.
         """
         self._check_first_update()
+        if self.replay_buffer is not None:
+            self.replay_buffer.require_room()
         replicas = self.policy.num_replicas
         if self.n_envs % replicas:
             raise ValueError(

@@ -36,7 +36,7 @@ class FlowPolicy(BasePolicy):
     """Plans a chunk of H actions at once and plays it open loop.
 
     With H > 1 the rest of the chunk is the recurrent ``state`` of :meth:`predict`; without it, every step is planned
-    again. ``deterministic=True`` plans from zero noise; published scores use sampled noise.
+    again. ``deterministic=True`` plans from each draw's centre; published scores use sampled noise.
 
     :param observation_space: Box, Discrete, MultiDiscrete or MultiBinary, or Dict of these.
     :param action_space: bounded Box.
@@ -57,6 +57,8 @@ class FlowPolicy(BasePolicy):
     optimizer: torch.optim.Optimizer
     observation_mean: Tensor
     observation_factor: Tensor
+    keeps_statistics = False
+    """Whether its statistics came with its parameters, so that no dataset replaces them."""
 
     def __init__(
         self,
@@ -283,7 +285,8 @@ class FlowPolicy(BasePolicy):
         grouped = np.ones((replicas, rows // replicas), dtype=bool) if due is None else due.reshape(replicas, -1)
         noise = self._draw_due(grouped)
         if deterministic:
-            noise = {name: torch.zeros_like(draw) for name, draw in noise.items()}
+            draws, flow_steps = self.method.candidate_noise(), self.method.flow_steps
+            noise = {name: torch.full_like(draw, draws[name].centre(flow_steps)) for name, draw in noise.items()}
         flat = observations.reshape(replicas, rows // replicas, -1)
         return self.plan(flat, noise).reshape(rows, self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
 
@@ -312,7 +315,7 @@ class FlowPolicy(BasePolicy):
         :param observation: one observation, or a batch (N, O).
         :param state: what the previous call returned; None to plan again.
         :param episode_start: where an episode has just begun, (N,): the old chunk is dropped there.
-        :param deterministic: whether to plan from zero noise.
+        :param deterministic: whether to plan from the centre of each draw, zero where it is normal.
         :return: actions in the environment's units, and the state for the next call (None when H is 1).
         :raises ValueError: if an observation has the wrong shape or is a (observation, info) pair.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedIOBase
 from pathlib import Path
@@ -15,10 +16,10 @@ from stable_baselines3.common.utils import get_device
 from torch import Tensor
 
 from agents.common.data.buffer import SequenceReplayBuffer, read_buffer, write_buffer
-from agents.common.files import regular_file
+from agents.common.files import plain, regular_file
 from agents.common.model_file import encode_attributes, read_model_file, read_parameters
 from agents.common.pretraining import no_behaviour_message, start_from_behaviour
-from agents.common.saved import find_model
+from agents.common.saved import find_model, require_algorithm
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import closest_names
 
@@ -48,6 +49,7 @@ class StoredModel(OffPolicyAlgorithm):
         left_out = {*(exclude or ()), *self._excluded_save_params(), *DERIVED} - {*(include or ())}
         left_out |= {name.partition(".")[0] for name in (*names, *variables)}
         attributes = {name: value for name, value in vars(self).items() if name not in left_out}
+        attributes["class"] = plain.path_of(type(self))  # no setting can have that name
         save_to_zip_file(
             path,
             data=encode_attributes(attributes),
@@ -73,7 +75,7 @@ class StoredModel(OffPolicyAlgorithm):
         :param path: what :meth:`save` wrote, or the folder of a run.
         :param env: environment to go on with.
         :param device: where to.
-        :param custom_objects: stands for saved attributes.
+        :param custom_objects: stands for saved attributes; a name that is none of them is warned of.
         :param print_system_info: whether to print versions, of then and now.
         :param force_reset: whether training begins with a reset.
         :param trust: whether a file may run code on loading, as those of SB3's own classes do.
@@ -85,12 +87,16 @@ class StoredModel(OffPolicyAlgorithm):
         """
         given = dict(custom_objects or {})
         file = find_model(path) if isinstance(path, str | Path) else path
-        cls._require_own(file)
+        if isinstance(file, Path):
+            require_algorithm(file, cls)
         saved = read_model_file(file, trust, given)
-        for name in kwargs.keys() - saved.attributes.keys() - saved.left_out.keys():
+        for name in {*given, *kwargs} - {*saved.names}:
             if not hasattr(cls, name):
-                closest = ", ".join(closest_names(name, saved.attributes))
-                raise TypeError(f"{cls.__name__}.load() got '{name}', which no such model has; closest: {closest}")
+                closest = ", ".join(closest_names(name, saved.names))
+                told = f"{cls.__name__}.load() got '{name}', which no such model has; closest: {closest}"
+                if name in kwargs:
+                    raise TypeError(told)
+                warnings.warn(f"{told}; it is left out, as in Stable-Baselines3", stacklevel=2)
         missing = {name: what for name, what in saved.left_out.items() if name not in kwargs}
         if missing:
             raise ValueError(
@@ -107,10 +113,6 @@ class StoredModel(OffPolicyAlgorithm):
             force_reset,
             **kwargs,
         )
-
-    @classmethod
-    def _require_own(cls, file: Path | BufferedIOBase) -> None:
-        """Refuse the model of another algorithm."""
 
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto") -> None:
         """Load parameters and optimiser state; see Stable-Baselines3.

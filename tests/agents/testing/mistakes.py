@@ -16,8 +16,8 @@ class Mistake(NamedTuple):
     before: str  # text of the example
     after: str  # what stands there instead
     check: str  # of the kit that fails
-    message: str  # regular expression of what both the kit and training say, or the kit alone
-    stops: bool | None  # whether training is refused, not only warned of; None where only the kit can tell
+    message: str  # regular expression of what both the kit and training say
+    stops: bool  # whether training is refused, not only warned of
 
 
 MISTAKES = {
@@ -32,7 +32,7 @@ MISTAKES = {
     ),
     "missing S": Mistake(
         "q.mean(1, keepdim=True)", "q.mean()", "replicas",
-        r"`bc_loss` of seed \d differ by .* from a run of that seed alone; take means over every axis but", None,
+        r"`losses`: loss `bc` of a seed changes with the rows of another; keep the leading axis S", False,
     ),
     "in-place change": Mistake(
         WEIGHT, 'weight = targets["weight"].mul_(batch.valid)', "purity",
@@ -41,6 +41,11 @@ MISTAKES = {
     "in-place change of `.data`": Mistake(
         WEIGHT, f'next(nets.critic.parameters()).data.mul_(0.9)\n        {WEIGHT}', "purity",
         r"an update changes `nets\.critic\S*` by its `\.data`; make a new tensor", False,
+    ),
+    "state in an attribute": Mistake(
+        "    def losses", "    n = 0\n    def after_update(self, nets, info):\n        self.n += 1\n    def losses",
+        "purity",
+        r"`after_update` keeps state in `self\.n`, which is lost when a model is saved or resumed", False,
     ),
     "item": Mistake(
         WEIGHT, f"{WEIGHT} / batch.valid.mean().item()", "device",

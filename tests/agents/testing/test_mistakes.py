@@ -27,7 +27,7 @@ def test_a_mistake_fails_its_check_with_the_message_that_a_newcomer_needs(name: 
     assert outcomes["hooks"].state == ("fails" if mistake.check == "hooks" else "holds")
 
 
-@pytest.mark.parametrize("name", [name for name, mistake in MISTAKES.items() if mistake.stops is not None])
+@pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_told_before_training(
     name: str, write_agent: WriteAgent, capsys: pytest.CaptureFixture[str]
 ) -> None:

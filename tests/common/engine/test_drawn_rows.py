@@ -175,6 +175,18 @@ def test_what_a_hook_returns_is_checked_before_training(tmp_path: Path) -> None:
         def priorities(self, batch: core.Batch, noise: core.Noise, nets: core.Networks) -> Tensor:
             return super().priorities(batch, noise, nets).mean(1)
 
+    class Negative(Drawn):
+        def priorities(self, batch: core.Batch, noise: core.Noise, nets: core.Networks) -> Tensor:
+            return super().priorities(batch, noise, nets).log()
+
+    class NoPriorities(FQL):
+        row_sampler = Drawn.row_sampler
+        correction = 0.5
+
+    with pytest.raises(AgentError, match=r"Negative\.priorities must give finite priorities >= 0, got numbers from -"):
+        made(Negative)
+    with pytest.raises(AgentError, match=r"NoPriorities\.row_sampler draws by what `priorities` returns, which is not"):
+        made(NoPriorities)
     with pytest.raises(AgentError, match=r"NoSampler.row_sampler must return a Sampler, e.g. prioritised\(\), or None"):
         made(NoSampler)
     with pytest.raises(AgentError, match=r"OneNumber.priorities must give priorities as a tensor of shape \(2, 7\)"):

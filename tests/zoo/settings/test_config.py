@@ -52,6 +52,14 @@ def test_each_layer_wins_over_the_one_before(tmp_path: Path) -> None:
         assert load_config("qam", env, "scene-play", **arguments).settings["flow_steps"] == expected
 
 
+def test_a_file_without_an_entry_for_the_run_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text("scene-plaiy: {rho: 0.2}\nquick: {rho: 0.1}\n")
+    with pytest.raises(UsageError, match=r"an entry for this run, one of `default`, `scene-play`, `x`; it has `s"):
+        load_config("qam", "x", "scene-play", conf=path)
+    assert load_config("qam", "x", "scene-play", conf=path, quick=True).settings["rho"] == 0.1
+
+
 PROFILE_FILE = """
 default: {rho: 0.1}
 scene-play: {rho: 0.2}

@@ -16,7 +16,7 @@ import numpy as np
 
 from agents.common.files import open_file, regular_file
 from agents.common.files.bounded import read_text
-from agents.common.validation import number
+from agents.common.validation import checked_pair
 from zoo.datasets.formats.episodes import (
     Array,
     Arrays,
@@ -114,10 +114,9 @@ def minari_references(folder: Path) -> tuple[float, float] | None:
     """Return the returns of a random and of an expert policy, which Minari normalises by; None if there are no two."""
     metadata = minari_metadata(folder)
     try:
-        low, high = (number(name, metadata.get(name)) for name in ("ref_min_score", "ref_max_score"))
-    except (TypeError, ValueError):
+        return checked_pair("reference", [metadata.get(name) for name in ("ref_min_score", "ref_max_score")])
+    except ValueError:
         return None
-    return (low, high) if low < high else None
 
 
 def read_minari(folder: Path) -> list[Episode]:

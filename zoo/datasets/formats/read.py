@@ -155,11 +155,6 @@ def _npz_files(path: Path) -> list[Path]:
     return sorted(file for file in path.glob("*.npz") if not file.stem.endswith("-val"))
 
 
-def _require_checksum(path: Path) -> None:
-    if damaged := error_messages(check_checksum(path)[1]):
-        raise UsageError(f"{path} cannot be used: {'; '.join(damaged)}; make it again, or remove {path.name}.sha256")
-
-
 def _read_npz_files(path: Path) -> Arrays | Iterator[Episode]:
     """Return the arrays of an npz file, or the episodes of a folder of npz files or of OCBench's."""
     files = _npz_files(path)
@@ -170,7 +165,9 @@ def _read_npz_files(path: Path) -> Arrays | Iterator[Episode]:
         )
     if is_ocbench_format(files) or not path.is_dir():
         for file in files:
-            _require_checksum(file)
+            if damaged := error_messages(check_checksum(file)[1]):
+                what = "; ".join(damaged)
+                raise UsageError(f"{file} cannot be used: {what}; make it again, or remove {file.name}.sha256")
     if is_ocbench_format(files):
         return read_ocbench(files)
     return _read_episodes(files) if path.is_dir() else _read_npz(path, KNOWN_ARRAYS)
