@@ -96,12 +96,14 @@ def make_parser() -> Parser:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     plan = _make_plan(args)
     from zoo.runs.folder import check_log_folder
+    from zoo.runs.resume import tell_of_other_code
     from zoo.suites.jobs import State, describe, forecast, look_at, show, summary, try_algorithms
     from zoo.suites.scores import find_kept, write_scores
 
     jobs = plan.jobs()  # every run is checked
     kept = find_kept(jobs, args.scores) if args.scores else set()
     looks, others = look_at(jobs, kept), look_at(plan.other_jobs())
+    tell_of_other_code([(look.run, look.job.code) for look in looks if look.run])
     if args.dry_run:
         expected = forecast(looks, others, {} if args.no_measure else try_algorithms(looks, others))
         show(looks, args.workers, expected)

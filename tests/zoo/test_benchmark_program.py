@@ -91,7 +91,10 @@ def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(
     assert len(folders(tmp_path / "logs")) == 4
     again = run("--dry-run", "--no-measure").result
     assert (again["done"], again["hours_left"]) == (2, 0.0)
-    assert run("--no-report", "--scores", "scores").code == 0
+    own = tmp_path / "my_agents.py"
+    own.write_text(own.read_text() + "# changed\n")
+    changed = run("--no-report", "--scores", "scores")
+    assert (changed.code, changed.err.count("another version of the algorithm's file")) == (0, 1)
     rows = pd.read_csv(tmp_path / "scores" / "fql.csv")
     assert list(zip(rows["seed"], rows["phase"], rows["step"], rows["episodes"], strict=True)) == [
         (seed, "offline", step, 2) for seed in (0, 1) for step in (0, 20)

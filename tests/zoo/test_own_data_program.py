@@ -226,4 +226,5 @@ def test_d4rl_is_trained_on_benchmarked_and_compared_on_its_own_scale(
     assert "return" not in report
     scores = report["normalised_return"]["offline"]
     assert scores["tasks"][HOPPER]["fql"]["mean"] == pytest.approx(found["normalised_return"])
-    assert f"{100 * scores['aggregates']['fql']['mean']['point']:.1f}" in capsys.readouterr().out
+    mean = f"{100 * scores['aggregates']['fql']['mean']['point']:.1f}"
+    assert mean.replace("-", "\N{MINUS SIGN}") in capsys.readouterr().out

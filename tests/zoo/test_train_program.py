@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -58,6 +59,8 @@ def test_a_run_leaves_everything_in_its_folder(finished: Path) -> None:
     }  # fmt: skip
     config = yaml.safe_load((finished / "config.yml").read_text())
     assert (config["algo"], config["env"], config["seed"], config["seeds"]) == ("qam", ENV, 3, [3, 4])
+    assert (small := "dataset of 2,000 transitions instead of 1,000,000") in config["departures"]
+    assert f"{small}, a departure" in log_of(finished)
     assert (config["settings"]["horizon_length"], config["settings"]["tau"]) == (2, 0.005)
     assert config["dataset"]["size"] == 2000
     assert set(config["settings"]) == set(agents.get("qam").method.declared()) - {"per_network"}  # which is not given
@@ -285,11 +288,15 @@ def test_a_run_can_begin_with_the_clone_of_another(data: Path, tmp_path: Path, c
         torch.testing.assert_close(*pair, rtol=0, atol=1e-7)
 
 
-@pytest.mark.slow
-def test_a_run_resumes_with_the_same_flow_only(data: Path, tmp_path: Path, clone: Path, call: Call) -> None:
-    words = [*arguments(data, tmp_path, steps=10, verbose=1), "--resume", "--pretrained-actor"]
-    for path, is_same in ((f"{ENV}.zip", False), ("", True), ("best_model.zip", False)):
-        code, _, errors = call(main, *words, clone / path)
+@pytest.mark.parametrize("start", ["--pretrained-actor", "--trained-agent"])
+def test_a_run_resumes_with_the_same_model_to_begin_with_only(
+    data: Path, tmp_path: Path, clone: Path, call: Call, start: str
+) -> None:
+    algo = "bc" if start == "--trained-agent" else "qam"
+    words = [*arguments(data, tmp_path, "--algo", algo, steps=1, verbose=1), "--resume", start, tmp_path / "start.zip"]
+    for name, is_same in ((ENV, False), (ENV, True), ("best_model", False)):
+        shutil.copy(clone / f"{name}.zip", tmp_path / "start.zip")
+        code, _, errors = call(main, *words)
         assert (code, "has already finished with these settings" in errors) == (0, is_same)
 
 

@@ -24,6 +24,7 @@ from zoo.playing.pool import Ending, EnvPool, Spaces
 from zoo.processes.heartbeat import beat
 from zoo.processes.serving import Hook
 from zoo.settings.config import checked_episodes
+from zoo.terminal.messages import log
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
 
@@ -74,6 +75,8 @@ class Evaluator:
         self.episode_seeds = np.random.SeedSequence(self.seed).generate_state(self.episodes)
         self._env_kwargs = dict(env_kwargs or {})
         self._spec = find_spec(env_id, **self._env_kwargs)
+        if self._spec.max_episode_steps is None:
+            log.warning("%s has no time limit (`max_episode_steps`), so an episode may never end", self._spec.id)
         self._pool: EnvPool | None = None
         self._results: EpisodeResults | None = None
         self._open_pool()

@@ -74,7 +74,8 @@ def submit(paths: Sequence[Path], about: Path, target: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         with atomic_folder(folder) as temporary:
-            _write(temporary, entry, score_table(counted, {str(run.path): _digest(run) for run in folders}), folders)
+            digests = {str(run.path): digest_of(comparable(run.read_config())) for run in folders}  # without the seed
+            _write(temporary, entry, score_table(counted, digests), folders)
             if problems := verify(temporary, folder):
                 raise UsageError("nothing was written:\n" + "\n".join(problems))
     except FileExistsError as error:
@@ -144,8 +145,3 @@ def _machine(runs: Sequence[RunFolder]) -> dict[str, Any]:
         )
     found: dict[str, Any] = {"hardware": "; ".join(sorted(machines)), "ogbench": packages.pop()}
     return found | ({"hours": round(sum(hours) / len(hours), 3)} if hours else {})
-
-
-def _digest(run: RunFolder) -> str:
-    """Return a hash of a run's settings, without its seed."""
-    return digest_of(comparable(run.read_config()))

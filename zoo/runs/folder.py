@@ -56,6 +56,11 @@ PROGRESS = {
 """What `RunFolder.read_progress` returns, and under which names ``progress.csv`` has it offline and online."""
 
 
+def code_of(record: Mapping[str, Any]) -> str | None:
+    """Return the hash of the file of an algorithm that is not built in, if ``config.yml`` says it."""
+    return (record.get("agent") or {}).get("code")
+
+
 class UnreadableRun(UsageError):
     """A file of a run folder is missing or damaged, or holds nonsense.
 

@@ -161,7 +161,10 @@ def what_differs(runs: pd.DataFrame, methods: Collection[str]) -> dict[str, dict
         shared = set.intersection(*places.values())
         group = group[group["environment"].isin(shared)] if shared else group
         text = _texts(group)
-        values = {name: {field: _joined(part[field]) for field in part} for name, part in text.groupby(group["method"])}
+        values = {
+            name: {field: " / ".join(part[field].unique()) for field in part}
+            for name, part in text.groupby(group["method"])
+        }
         differ = [field for field in text if len({found[field] for found in values.values()}) > 1]
         result |= {str(name): {field: found[field] for field in differ} for name, found in values.items()}
     return result
@@ -179,10 +182,6 @@ def _as_text(value: Any) -> str:
     """Return a table's value as text; numbers that pandas made floats are whole again."""
     whole = isinstance(value, float) and value.is_integer()
     return show(int(value)) if whole else show(value)
-
-
-def _joined(values: pd.Series) -> str:
-    return " / ".join(dict.fromkeys(values))
 
 
 def _find_alike(

@@ -24,7 +24,7 @@ from zoo.envs.ocbench import TASKS
 from zoo.errors import UsageError
 from zoo.playing.episodes import Scoring
 from zoo.runs.claims import DEAD, WHAT_TO_DO, state_now
-from zoo.runs.folder import RunFolder, UnreadableRun, find_run_folders
+from zoo.runs.folder import RunFolder, UnreadableRun, code_of, find_run_folders
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, name_methods, show
 from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN
@@ -42,7 +42,8 @@ EVALUATION_COLUMNS = (
 _OF_RUNS = ("run", "method", "algorithm", "environment", "domain", "task", "seed", "kind")
 _RUN_COLUMNS = (
     "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
-    "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "problem", "replaced_by",
+    "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "code", "problem",
+    "replaced_by",
 )  # fmt: skip
 
 
@@ -58,8 +59,8 @@ class RunTables:
         ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``, ``updated``, the
         fields of `PROTOCOL`, ``reference_scores`` (returns of a random and an expert policy, or None),
         ``departures`` (from the protocol of its profile, texts), ``settings`` (flat, as a
-        mapping), ``problem`` (why the run does not count, or None) and ``replaced_by`` (the run that stands for its
-        method, environment and seed instead, or None).
+        mapping), ``code`` (hash of the algorithm's file, or None), ``problem`` (why the run does not count, or None)
+        and ``replaced_by`` (the run that stands for its method, environment and seed instead, or None).
     :param evaluations: one row an evaluation of a readable run, columns `EVALUATION_COLUMNS`.
     """
 
@@ -219,6 +220,7 @@ def describe_config(config: Mapping[str, Any], status: Mapping[str, Any]) -> dic
         "reference_scores": Scoring.recorded_in(config).reference_scores,
         "departures": tuple(config.get("departures") or ()),  # older runs do not say
         "settings": describe_settings(settings | besides),
+        "code": code_of(config),
     }
 
 

@@ -17,7 +17,7 @@ from agents.common.files.bounded import read_npz
 from agents.common.files.manifest import DamagedFolderError
 from zoo.errors import UsageError
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
-from zoo.runs.folder import ARGUMENTS, IDENTITY, RunFolder, UnreadableRun, numbered_folders
+from zoo.runs.folder import ARGUMENTS, IDENTITY, RunFolder, UnreadableRun, code_of, numbered_folders
 from zoo.runs.history import EvaluationHistory
 from zoo.runs.protocol import shortened
 from zoo.runs.versions import describe_versions
@@ -41,12 +41,17 @@ class StoredRun:
 
     :param folders: one for each replica, as are the seeds and what ``status.json`` says.
     :param settings: what must agree for two runs to be the same, with dotted names.
+    :param code: hash of the algorithm's file, if it is not built in.
+    :param misplaced: which folder of several seeds is not where it was, in words; then `folders` has only the one that
+        says so.
     """
 
     folders: list[RunFolder]
     seeds: list[int]
     settings: dict[str, Any]
     statuses: list[dict[str, Any]]
+    code: str | None = None
+    misplaced: str = ""
 
     @property
     def is_done(self) -> bool:
@@ -65,8 +70,19 @@ def choose(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[
 
     :param runs: the runs that exist, newest first.
     """
-    same = [run for run in runs if run.settings == settings and seeds in (None, run.seeds)]
+    same = in_place([run for run in runs if run.settings == settings and seeds in (None, run.seeds)])
     return min(same, key=lambda run: run.is_done) if same else None
+
+
+def in_place(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """Return the runs whose folders are where they were; refuse runs of which there is none."""
+    found = [run for run in runs if not run.misplaced]
+    if runs and not found:
+        raise UsageError(
+            f"{runs[0]} belongs to a run of several folders, but {runs[0].misplaced}; give all of them the names back "
+            "that `folders` in their config.yml says, or move them away to train again"
+        )
+    return found
 
 
 def describe_nearest(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]) -> str:
@@ -104,8 +120,8 @@ def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept = {name: value for name, value in record.items() if name not in (*DERIVED, *WHO, *BESIDES)}
     found = dict(flatten(plain_yaml.read(plain_yaml.write(kept))))
-    for name in ("dataset.name", "dataset.reference_scores"):  # the fingerprint says more: a file may have moved
-        found.pop(name, None)
+    for name in ("dataset.name", "dataset.reference_scores", "pretrained_actor.path", "trained_agent.path"):
+        found.pop(name, None)  # the fingerprint says more: a file may have moved
     return found
 
 
@@ -132,12 +148,14 @@ def find_run(
         has_state = any(not each.is_done for each in runs)
         level, nearest = logging.WARNING if has_state else logging.INFO, describe_nearest(settings, seeds, runs)
         log.log(level, "no unfinished run matches%s; starting a new run", nearest)
-    elif run.is_done:
-        _require_folders(run)
+        return None
+    tell_of_other_code([(run, code_of(record))])
+    if run.is_done:
         log.info("%s has already finished with these settings; leave out --resume to train again", run)
     else:
         _claim(run, under_claim)
-        _require_folders(run)
+        for folder in run.folders:
+            folder.path.mkdir(exist_ok=True)  # the checkpoint fills one that is gone
         _tell_of_other_versions(run.folders[0])
         log.info("resuming %s %s", run, _position(run))
     return run
@@ -159,20 +177,6 @@ def _claim(run: StoredRun, under_claim: bool) -> None:
         raise UsageError(f"another process is training {first.path}; wait for its end, or stop it, before --resume")
 
 
-def _require_folders(run: StoredRun) -> None:
-    """Make the folders again that are gone, which the checkpoint fills; refuse those that another run has got since."""
-    for folder, seed in zip(run.folders, run.seeds, strict=True):
-        folder.path.mkdir(exist_ok=True)
-        with contextlib.suppress(UnreadableRun):  # a damaged file is replaced by its copy
-            config = folder.read_config()
-            names = [each.path.name for each in run.folders]
-            if config["seed"] != seed or (config.get("folders") or [folder.path.name]) != names:
-                raise UsageError(
-                    f"--resume: {folder.path} was seed {seed} of {run}, and is another run now; give both the "
-                    "names back that `folders` in their config.yml says, or move it away"
-                )
-
-
 def _is_of_suite(folder: RunFolder) -> bool:
     """Return whether a suite started the run; where its arguments are damaged or missing, as its checkpoint says."""
     if (folder.path / ARGUMENTS).exists():
@@ -181,6 +185,14 @@ def _is_of_suite(folder: RunFolder) -> bool:
         except UnreadableRun:
             pass  # its copy takes its place, which is said then
     return bool((find_kept_mapping(folder, ARGUMENTS) or {}).get("claim"))
+
+
+def tell_of_other_code(found: Sequence[tuple[StoredRun, str | None]]) -> None:
+    """Warn of runs that began with another version of their algorithm's file than there is now."""
+    other = [str(run.folders[0].path) for run, now in found if run.code and now and run.code != now]
+    if other:
+        began = "began with another version of the algorithm's file, and count as runs of this one"
+        log.warning("%s: %s; move them away to train anew", ", ".join(shortened(other)), began)
 
 
 def _tell_of_other_versions(folder: RunFolder) -> None:
@@ -204,15 +216,19 @@ def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun],
 
     :return: the runs; and the folders with checkpoints of which nothing says what they are, and why.
     """
-    found, lost = [], []
-    for _, path in sorted(numbered_folders(log_folder / algo, env).items(), reverse=True):
+    found, lost, configs = [], [], {}
+    paths = [path for _, path in sorted(numbered_folders(log_folder / algo, env).items(), reverse=True)]
+    for path in paths:
+        with contextlib.suppress(UnreadableRun):
+            configs[path] = RunFolder(path).read_config()
+    for path in paths:
         folder, run = RunFolder(path), None
         try:
-            run = _describe(folder, folder.read_config(), RunFolder.read_status)
+            run = _describe(folder, configs.get(path) or folder.read_config(), RunFolder.read_status, configs)
         except UnreadableRun as error:
             if (config := find_kept_mapping(folder, folder.config.name)) is not None:
                 log.warning("%s; its newest checkpoint says what the run is", error)
-                run = _describe(folder, config, lambda _: {"state": "interrupted"})
+                run = _describe(folder, config, lambda _: {"state": "interrupted"}, configs)
             elif find_checkpoints(folder.checkpoints):
                 lost.append((folder, error))
         if run is not None:
@@ -220,13 +236,33 @@ def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun],
     return found, lost
 
 
-def _describe(folder: RunFolder, config: Mapping[str, Any], read_status: ReadStatus) -> StoredRun | None:
+def _describe(
+    folder: RunFolder, config: Mapping[str, Any], read_status: ReadStatus, configs: Mapping[Path, Mapping[str, Any]]
+) -> StoredRun | None:
     """Return the run whose first replica has this folder, or None if the folder belongs to another replica."""
-    seeds = config.get("seeds") or [config["seed"]]
-    if config["seed"] != seeds[0]:
+    seeds, names = config.get("seeds") or [config["seed"]], config.get("folders") or [folder.path.name]
+    folders = [RunFolder(folder.path.with_name(name)) for name in names]
+    misplaced = _find_misplaced(folder, folders, seeds, configs)
+    if misplaced:
+        folders = [folder]
+    elif config["seed"] != seeds[0]:
         return None
-    folders = [RunFolder(folder.path.with_name(name)) for name in config.get("folders") or [folder.path.name]]
-    return StoredRun(folders, seeds, comparable(config), [read_status(each) for each in folders])
+    statuses = [read_status(each) for each in folders]
+    return StoredRun(folders, seeds, comparable(config), statuses, code_of(config), misplaced)
+
+
+def _find_misplaced(
+    folder: RunFolder, folders: Sequence[RunFolder], seeds: Sequence[int], configs: Mapping[Path, Mapping[str, Any]]
+) -> str:
+    """Return which folder of several seeds another run has got, or is gone and in no checkpoint; empty if none."""
+    names = [each.path.name for each in folders]
+    for each, seed in zip(folders, seeds, strict=True):
+        there = configs.get(each.path)
+        if there and (there["seed"], there.get("folders") or [each.path.name]) != (seed, names):
+            return f"{each.path}, seed {seed} of it, is another run now"
+        if not each.path.exists() and not find_checkpoints(folders[0].checkpoints):
+            return f"{each.path}, seed {seed} of it, is gone"
+    return "" if folder.path.name in names else f"{folder.path} had another name"
 
 
 def result_of_done(run: StoredRun) -> dict[str, Any]:

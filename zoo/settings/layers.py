@@ -25,6 +25,7 @@ DEFAULT_PROFILE = "qam"
 PROFILES = "profiles"
 """The one name in a settings file that is not an entry: below it are the entries of each profile."""
 ENTRY_NOTES = ("source", "status")
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 Entries = dict[str, dict[str, Any]]
 
@@ -45,6 +46,13 @@ class Layer:
 
 class _Loader(plain_yaml.Loader):
     """YAML's safe loader that reads 3e-4 as a number, and 1e5 as the integer it is."""
+
+    def construct_scalar(self, node: Any) -> Any:
+        """Return a value's text; refuse a number that YAML 1.1 reads in another base than its writer."""
+        if node.tag in _NUMBERS and re.fullmatch(r"[-+]?0[0-7_]+|.*:.*", node.value):
+            what = f"{node.value} is a number of base {60 if ':' in node.value else 8} there"
+            raise plain_yaml.InvalidYaml(f"{what}; write it in decimal, or in quotes if it is a text")
+        return super().construct_scalar(node)
 
     def construct_exponent(self, node: yaml.ScalarNode) -> int | float:
         value = float(node.value)

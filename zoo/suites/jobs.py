@@ -25,10 +25,10 @@ from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.sb3.model import FlowQLearning
 from zoo.errors import BAD_INPUT, UsageError
 from zoo.runs.claims import HIDDEN, STALE_SECONDS, Claims
-from zoo.runs.folder import file_name_of
+from zoo.runs.folder import code_of, file_name_of
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import count
-from zoo.runs.resume import StoredRun, comparable, stored_runs
+from zoo.runs.resume import StoredRun, comparable, in_place, stored_runs
 from zoo.settings.layers import flatten
 from zoo.suites.suite import Run, Suite
 from zoo.terminal.messages import log
@@ -83,6 +83,7 @@ class Job:
     :param settings: what a run folder's settings must be, with dotted names, to be of this job.
     :param steps: gradient steps and environment steps of a replica, all phases together.
     :param ends: the step of the last evaluation of each phase.
+    :param code: hash of the algorithm's file, if it is not built in.
     """
 
     run: Run
@@ -92,6 +93,7 @@ class Job:
     settings: Mapping[str, Any] = field(repr=False)
     steps: int = 0
     ends: Mapping[str, int] = field(default_factory=dict)
+    code: str | None = None
 
     @property
     def name(self) -> str:
@@ -111,11 +113,10 @@ class Job:
 
     def find(self) -> StoredRun | None:
         """Return its newest run, one that has reached its end if possible; None if it has not started."""
-        same = [
-            run
-            for run in stored_runs(self.machine.log_folder, self.algo, self.run.env)[0]
-            if tuple(run.seeds) == self.run.seeds and _compared(run.settings) == self.settings
-        ]
+        runs, _ = stored_runs(self.machine.log_folder, self.algo, self.run.env)
+        same = in_place(
+            [run for run in runs if tuple(run.seeds) == self.run.seeds and _compared(run.settings) == self.settings]
+        )
         return min(same, key=lambda run: not _result(run).is_final) if same else None
 
     def state(self) -> State:
@@ -158,12 +159,13 @@ def _make_job(suite: Suite, run: Run, machine: Machine) -> Job:
         request = read_request(args)
     except UsageError as error:
         raise UsageError(f"{run}: {error}") from error
-    settings = _compared(comparable(describe_run(request.config, None, args)))
+    record = describe_run(request.config, None, args)
+    settings = _compared(comparable(record))
     each = request.config.run
     steps = each.pretraining_steps + each.offline_steps + each.online_steps
     ends = dict(zip(PHASES, (each.offline_steps, each.offline_steps + each.online_steps), strict=True))
     ends = {phase: end for phase, end in ends.items() if getattr(each, f"{phase}_steps")}
-    return Job(run, machine, (*words, "--resume"), request.config.algo, settings, steps, ends)
+    return Job(run, machine, (*words, "--resume"), request.config.algo, settings, steps, ends, code_of(record))
 
 
 def digest_of(*values: Any) -> str:

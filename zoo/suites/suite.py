@@ -105,7 +105,7 @@ class Suite:
             for group in (single if issubclass(find_entry(algo).algorithm, Baseline) else groups)
         ]
         for override in self.overrides:
-            if not any(_is_for(override, run.algo, run.label, run.env) for run in runs):
+            if not select(runs, *_patterns(override)):
                 raise UsageError(f"an override of the suite must match one of its runs, got {dict(override)}, for none")
         return runs
 
@@ -218,10 +218,14 @@ def _check_keys(values: Any, known: Sequence[str], what: str) -> None:
             raise UsageError(f"`{key}` of {what} must be a mapping with names as its keys, got {given!r}")
 
 
+def _patterns(override: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the patterns of algorithms and of environments that an override is for."""
+    found = (override.get(name, "*") for name in ("algorithms", "environments"))
+    algorithms, environments = ([str(each) for each in (p if isinstance(p, list) else [p])] for p in found)
+    return algorithms, environments
+
+
 def _is_for(override: Mapping[str, Any], algo: str, label: str, env: str) -> bool:
     """Return whether an override is for a run."""
-    algorithms, environments = (
-        [str(each) for each in value] if isinstance(value, list) else [str(value)]
-        for value in (override.get("algorithms", "*"), override.get("environments", "*"))
-    )
+    algorithms, environments = _patterns(override)
     return (_matches(label or algo, algorithms) or _matches(algo, algorithms)) and _matches(env, environments)

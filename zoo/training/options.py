@@ -18,7 +18,7 @@ from agents.registry import BUILT_IN, origin_of
 from zoo.baselines import find_algorithm
 from zoo.datasets.formats.read import environment_of, is_own
 from zoo.datasets.load import SOURCES, Dataset
-from zoo.datasets.names import gym_id, parse_env_name
+from zoo.datasets.names import DATASETS, gym_id, parse_env_name
 from zoo.datasets.shards import ShardedDataset
 from zoo.envs import d4rl, ocbench, robomimic
 from zoo.envs.make import find_spec, is_ogbench
@@ -182,18 +182,26 @@ def read_seeds(args: argparse.Namespace) -> list[int] | None:
 def describe_run(config: Config, data: Dataset | ShardedDataset | None, args: argparse.Namespace) -> dict[str, Any]:
     """Return everything that decides a run's outcome besides its seeds; runs that agree in it are the same run."""
     record = config.record() | {"eval_seed": args.eval_seed}
-    for name in ("label", "n_envs", "env_kwargs", "eval_env_kwargs", "trained_agent"):
+    for name in ("label", "n_envs", "env_kwargs", "eval_env_kwargs"):
         if getattr(args, name):
             record[name] = getattr(args, name)
     method = find_algorithm(config.algo).method
     if method is not None and config.algo not in BUILT_IN:
         record["agent"] = origin_of(method)
-    if args.pretrained_actor:
-        record["pretrained_actor"] = describe_model(args.pretrained_actor)
+    for name in ("pretrained_actor", "trained_agent"):
+        if getattr(args, name):
+            record[name] = describe_model(getattr(args, name))
     if data is not None:
         record["dataset"] = {"name": data.path.stem, "size": data.num_transitions, "fingerprint": data.fingerprint}
         if isinstance(data, Dataset) and data.reference_scores is not None:
             record["dataset"]["reference_scores"] = list(data.reference_scores)
+        official = DATASETS.get(data.path.stem)
+        if config.run.dataset_size is None and official and data.num_transitions < 0.99 * official.transitions:
+            fewer = f"dataset of {data.num_transitions:,} transitions instead of {official.transitions:,}"
+            log.warning(
+                "%s: %s, a departure from how scores are published; make it again without a size", data.path, fewer
+            )
+            record["departures"].append(fewer)
     return record
 
 

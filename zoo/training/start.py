@@ -245,6 +245,8 @@ def make_model(
             device=args.device,
             verbose=max(args.verbose - 1, 0),
         )
+        if config.run.online_steps:
+            model.replay_buffer.require_room()  # now, and not after the offline phase
         if data is not None:
             model.load_dataset(data.content)
         if args.trained_agent:  # after the dataset: it has observation statistics of its own

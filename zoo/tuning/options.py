@@ -107,7 +107,7 @@ def read_plan(args: argparse.Namespace) -> Plan:
         raise UsageError(f"`--storage` expects the path of a journal file, got the URL {args.study_storage}")
     folder = study_folder(args.log_folder.resolve(), name)
     journal = Path(args.study_storage).resolve() if args.study_storage else folder / JOURNAL
-    return Plan(args, request, searches, _define(request, searches), name, journal, folder)
+    return Plan(args, request, searches, define(request, searches), name, journal, folder)
 
 
 def _read_request(args: argparse.Namespace) -> Request:
@@ -122,7 +122,7 @@ def _read_request(args: argparse.Namespace) -> Request:
     return read_request(args)
 
 
-def _define(request: Request, searches: Mapping[str, Search]) -> dict[str, Any]:
+def define(request: Request, searches: Mapping[str, Any]) -> dict[str, Any]:
     """Return what all trials of a study share: two calls must agree in it to work on one study."""
     record = comparable(describe_run(request.config, None, request.args))
     left_out = {*NOT_COMPARED, *(f"settings.{name}" for name in searches)}

@@ -21,12 +21,15 @@ from agents.common.replicas import Diverged
 from zoo.errors import Interrupted, UsageError
 from zoo.runs.folder import describe_error, find_run_folders
 from zoo.runs.history import EvaluationHistory
+from zoo.runs.protocol import shortened
+from zoo.runs.resume import differences
 from zoo.runs.scores import RETURN, SUCCESS
 from zoo.settings.config import find_entry
 from zoo.terminal.messages import FILE_ONLY, log, messages
+from zoo.training.options import read_request
 from zoo.training.start import train
 from zoo.tuning.journal import JOURNAL, STUDIES, open_journal, study_folder, study_names
-from zoo.tuning.options import Plan
+from zoo.tuning.options import Plan, define
 
 COMPLETE, PRUNED, FAILED, INTERRUPTED = "complete", "pruned", "failed", "interrupted"
 SETTINGS, DEFINITION = "settings", "definition"
@@ -187,7 +190,7 @@ def read_trial(study: str, trial_id: str, log_folder: Path, algo: str) -> dict[s
     :param study: name of a study below the log folder, its journal file, or ``FILE:NAME``.
     :param trial_id: its number, or ``"best"``.
     :param algo: which algorithm the settings are for.
-    :return: ``settings`` and ``source``.
+    :return: ``settings``, ``source`` and ``shared``, what all trials of the study had in common.
     :raises UsageError: if there is no such study or trial, or it is another algorithm's; says what there is.
     """
     path, name = _find_study(study, log_folder)
@@ -199,7 +202,16 @@ def read_trial(study: str, trial_id: str, log_folder: Path, algo: str) -> dict[s
         raise UsageError(f"study `{name}` has tuned {tuned}, got --algo {algo}; choose a study of that algorithm")
     trial = _find_trial(found, name, trial_id)
     score = f"score {trial.value:.4g}" if trial.state == TrialState.COMPLETE else "pruned"
-    return {"settings": trial.user_attrs[SETTINGS], "source": f"study {name}, trial {trial.number} ({score})"}
+    source = f"study {name}, trial {trial.number} ({score})"
+    return {"settings": trial.user_attrs[SETTINGS], "source": source, "shared": found.user_attrs[DEFINITION]}
+
+
+def tell_of_other_settings(args: argparse.Namespace) -> None:
+    """Warn where a run that begins with a trial's settings is not as the trials of its study were."""
+    there, now = args.trial.pop("shared"), define(read_request(args), args.trial["settings"])
+    here = {**now, **{name: there.get(name) for name in ("seeds", "search", "eval_seed", "eval_freq")}}
+    if found := shortened(differences(there, here)):
+        log.warning("the settings of %s were tuned otherwise: %s", args.trial["source"], "; ".join(found))
 
 
 def _find_study(study: str, log_folder: Path) -> tuple[Path, str]:

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 
 from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
-from zoo.envs.make import make_env
+from zoo.envs.make import find_spec, make_env
 from zoo.errors import EnvironmentFault, UsageError
 from zoo.playing import pool
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
@@ -255,6 +256,12 @@ def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated() -> N
             evaluator.evaluate(Interrupted())
         assert children() == before
         assert_same(evaluator.evaluate(ElementwisePolicy()), expected)
+
+
+def test_an_environment_without_a_time_limit_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    for limit, is_told in ((9, False), (None, True)):
+        Evaluator(replace(find_spec(TOY), max_episode_steps=limit), episodes=2, n_envs=1, seed=0).close()
+        assert ("has no time limit" in caplog.text) == is_told
 
 
 @pytest.mark.parametrize(

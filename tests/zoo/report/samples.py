@@ -85,7 +85,9 @@ def scene_runs(scores, method="qam"):
 def runs_table(problems=()):
     columns = ["run", "state", "method", "label", "environment", "departures", "settings", "problem", "replaced_by"]
     rows = [[path, "done", "qam", "qam", SCENE[0], (), {}, why, None] for path, why in problems]
-    return RunTables(pd.DataFrame(rows, columns=columns).assign(success_return=None, dataset_fingerprint=None), None)
+    return RunTables(
+        pd.DataFrame(rows, columns=columns).assign(success_return=None, dataset_fingerprint=None, code=None), None
+    )
 
 
 def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):

@@ -176,17 +176,23 @@ def test_a_deleted_folder_of_a_stack_is_filled_from_its_checkpoint_unless_anothe
     shutil.rmtree(folders[1].path)
     assert written(tmp_path, "interrupted", seed=6).path == folders[1].path
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UsageError, match=f"{re.escape(str(folders[1].path))} .* is another run now"):
+    with pytest.raises(UsageError, match=f"{re.escape(str(folders[1].path))}, .* is another run now"):
         find_run(tmp_path, RECORD, [5, 6])
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_finished_stack_whose_folders_were_renamed_has_not_the_result_of_others(tmp_path: Path) -> None:
-    for seed in (1, 2):
-        written(tmp_path, "done", seed=seed)
-    stack(tmp_path, "done", "done")  # trained elsewhere, in folders of the same names
-    with pytest.raises(UsageError, match=r"some-v0_1 was seed 5 of .* is another run now"):
+@pytest.mark.parametrize(("moved", "to"), [(1, 9), (2, 9), (1, None), (2, None), (1, 2)])
+def test_a_finished_stack_of_which_folders_were_renamed_or_moved_is_refused(
+    tmp_path: Path, moved: int, to: int | None
+) -> None:
+    folders = stack(tmp_path, "done", "done")
+    place = folders[0].path.with_name(f"some-v0_{to}" if to else "elsewhere")
+    if to == 2:
+        folders[1].path.rename(folders[0].path.with_name("some-v0_3"))
+    folders[moved - 1].path.rename(place)
+    with pytest.raises(UsageError, match=rf"some-v0_\d, seed {4 + moved} of it, is gone; give all of them the names"):
         find_run(tmp_path, RECORD, [5, 6])
+    assert find_run(tmp_path, RECORD, [5]) is None
 
 
 @pytest.mark.parametrize("damaged", ["args.yml", "manifest.json"])
@@ -208,6 +214,14 @@ def test_other_software_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     folder.write_origin({}, versions)
     assert find_run(tmp_path, RECORD, [3]) is not None
     assert "goes on with other software, so it may differ in its last bits: mujoco 2.0" in capsys.readouterr().err
+
+
+def test_other_code_of_an_algorithm_of_ones_own_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = {**RECORD, "agent": {"class": "mine:Mine", "code": "1" * 12}}
+    for now, is_told in (("1", False), ("2", True)):
+        written(tmp_path / now, "done", agent={"class": "mine:Mine", "code": now * 12})
+        assert find_run(tmp_path / now, record, [3]) is not None
+        assert ("another version of the algorithm's file" in capsys.readouterr().err) == is_told
 
 
 # -- what is said -----------------------------------------------------------------------------------------------------

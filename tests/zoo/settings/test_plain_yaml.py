@@ -80,6 +80,13 @@ def test_settings_on_the_command_line_are_bounded_too() -> None:
         parse_override("a=" + "[" * 1000)
 
 
+@pytest.mark.parametrize(("value", "base"), [("010", 8), ("-07", 8), ("1:30", 60), ("1:30.5", 60), ("[1, 020]", 8)])
+def test_a_setting_in_a_base_that_its_writer_did_not_mean_is_refused(value: str, base: int) -> None:
+    with pytest.raises(UsageError, match=f"is a number of base {base} there; write it in decimal, or in quotes"):
+        parse_override(f"a={value}")
+    assert parse_override("a=[0, '010', 0.5, 0x10]") == {"a": [0, "010", 0.5, 16]}
+
+
 def test_settings_files_are_bounded_too(tmp_path: Path) -> None:
     (tmp_path / "large.yml").write_text("#" * 2_000_000)
     with pytest.raises(UsageError, match=r"`-conf` .* got .*large\.yml .* it has 2\.0 MB, expected at most 1\.0 MB"):

@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from zoo.errors import UsageError
-from zoo.suites.jobs import Job, Look, Machine, State, Trial, describe, forecast, summary
+from zoo.runs.folder import RunFolder
+from zoo.settings.layers import nest
+from zoo.suites.jobs import Job, Look, Machine, State, Trial, describe, forecast, make_jobs, summary
 from zoo.suites.suite import SHIPPED, Run, Suite, find_suite, read_suite, select
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -77,7 +79,8 @@ def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path: P
         ({"quick": True, "profile": "qam"}, "give one of them"),
         ({"algorithms": []}, "at least one"),
         ({"algorithms": ["fbrac", "bptt"]}, "fbrac twice"),
-        ({"overrides": [{"algorithms": ["bc"], "params": {"batch_size": 5}}]}, "for none"),
+        ({"overrides": [{"algorithms": "fql", "environments": ["scene-*", "*maze*"]}]}, "suite `scene-\\*`; closest"),
+        ({"algorithms": ["fql", "bc"], "overrides": [{"algorithms": ["fql", "bcc"]}]}, "suite `bcc`; closest: bc"),
         ({"published": ["qam2062"]}, "closest: qam2026"),
     ],
 )
@@ -105,6 +108,21 @@ def test_runs_are_selected_by_patterns() -> None:
     assert [run.env for run in select(suite.runs(), ["QAM*"], ["scene-*"])] == ["scene-play-singletask-task2-v0"]
     with pytest.raises(UsageError, match="`dsrl`"):
         select(suite.runs(), ["dsrl"], [])
+
+
+def test_a_finished_run_of_which_a_folder_was_renamed_is_refused(tmp_path: Path) -> None:
+    suite = Suite(["fql"], [MAZE], "0-1")
+    (job,) = make_jobs(suite, suite.runs(), Machine(tmp_path))
+    together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
+    for seed in (0, 1):
+        folder = RunFolder.create(tmp_path, "fql", MAZE, seed)
+        folder.write_config({**nest(job.settings), "seed": seed, **together})
+        folder.write_status("done", seed, 0, 0)
+        folder.release()
+    assert job.state() is State.DONE
+    folder.path.rename(folder.path.with_name(f"{MAZE}_9"))
+    with pytest.raises(UsageError, match=r"_2, seed 1 of it, is gone; give all of them the names back"):
+        job.state()
 
 
 def look(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,9 +24,10 @@ from zoo.processes.serving import WorkerError
 from zoo.runs.folder import RunFolder
 from zoo.settings.config import load_config
 from zoo.train import main as train
+from zoo.training.arguments import make_parser
 from zoo.tune import main
 from zoo.tuning.journal import Workers, open_journal
-from zoo.tuning.trial import COMPLETE, FAILED, INTERRUPTED, PRUNED, Job, Outcome, read_trial
+from zoo.tuning.trial import COMPLETE, FAILED, INTERRUPTED, PRUNED, Job, Outcome, read_trial, tell_of_other_settings
 
 Use = Callable[[Objective], None]
 
@@ -286,6 +288,21 @@ def test_a_trial_is_found_by_number_and_the_best_by_its_score(logs: Path) -> Non
     scores = [read_trial("s", str(number), logs, "qam")["source"] for number in range(4)]
     best = max(scores, key=lambda text: float(text.split("score ")[1].rstrip(")")))
     assert read_trial("s", "best", logs, "qam")["source"] == best
+
+
+def test_what_a_run_changes_besides_its_seeds_is_told_where_it_begins_with_a_trial(
+    logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--algo", "qam", "--env", ENV, "--study", "s", "--trial-id", "best"]
+    told = (
+        "settings of study s, trial .* were tuned otherwise: offline_steps: 1000000 there, 5 now; env_kwargs: not set"
+    )
+    for more, message in ([], ""), (["--offline-steps", "5", "--env-kwargs", "k=1"], told):
+        args = make_parser().parse_args([*words, *more])
+        args.trial = read_trial("s", "best", logs, "qam")
+        tell_of_other_settings(args)
+        assert re.search(message, said := capsys.readouterr().err)
+        assert bool(said) == bool(message)
 
 
 def test_a_study_is_named_by_its_file_too(logs: Path) -> None:

@@ -59,6 +59,11 @@ def warnings(
         *_departures(comparisons),
         *_told_apart(shown),
         *(
+            f"{name}: runs were trained by {len(codes)} versions of the algorithm's file."
+            for name, codes in shown.dropna(subset="code").groupby("method")["code"].unique().items()
+            if len(codes) > 1
+        ),
+        *(
             f"Scoring of {', '.join(shortened(names))}: {scoring}. Other scores are those of the last evaluation."
             for scoring, names in scored_otherwise(comparisons[0]).items()
         ),

@@ -56,6 +56,13 @@ def test_seeds_of_a_method_with_other_rewards_are_told(tmp_path):
     assert sentence.endswith("may differ for that alone: qam (1.1.0), and qam (1.2.1).")
 
 
+def test_runs_of_other_versions_of_an_algorithms_file_are_told(tmp_path):
+    for seed, code in enumerate(("1", "2", "2")):
+        write_run(tmp_path / str(seed), seed=seed, agent={"class": "mine:Mine", "code": code * 12})
+    found = warnings(content_of(evaluations(["qam"])).comparisons, read_runs([tmp_path]))
+    assert "qam: runs were trained by 2 versions of the algorithm's file." in found
+
+
 def test_what_sets_runs_apart_on_an_environment_that_is_shown_is_told(tmp_path):
     easy, other = {"eval_env_kwargs": ["at=1"], "env_kwargs": ["at=2"]}, {"dataset": {"fingerprint": "f" * 64}}
     apart = [("Pendulum-v1", {"success_return": -300}), ("Pendulum-v1", {"success_return": -500.5})]
