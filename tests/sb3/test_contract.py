@@ -17,6 +17,7 @@ from stable_baselines3.common.callbacks import (
     EvalCallback,
     EveryNTimesteps,
     ProgressBarCallback,
+    StopTrainingOnMaxEpisodes,
     StopTrainingOnRewardThreshold,
 )
 from stable_baselines3.common.env_util import make_vec_env
@@ -307,3 +308,9 @@ def test_stacked_seeds_are_refused_online_with_environments_that_they_cannot_sha
     with pytest.raises(ValueError, match=f"3 replicas need a multiple of 3 environments online, got {count}"):
         model.learn(6)
     assert model.num_timesteps == 0
+
+
+def test_a_phase_that_a_callback_stops_ends_its_trajectory() -> None:
+    model = tiny_model(env=vector(1, 7), learning_starts=100)
+    model.learn(50, StopTrainingOnMaxEpisodes(2)).learn(10, reset_num_timesteps=False)
+    assert model.replay_buffer.dones[:23].nonzero().flatten().tolist() == [6, 12, 19]  # SB3 stores no 14th step

@@ -225,18 +225,15 @@ class SequenceReplayBuffer(TransitionStore):
         :return: rows, (S, B, H).
         :raises ValueError: if there are fewer than H transitions.
         """
-        return self._rows_of(self._draw_starts(shape, generator))
-
-    def _draw_starts(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        """Draw start positions (S, B), counted through the segments."""
         total = self._require_starts()
         # float64: a float32 draw has 2^24 values, too coarse for large datasets
         draw = torch.rand(shape, dtype=torch.float64, device=self._observations.device, generator=generator)
         offline = self._segments()[0][1]
         if not self.balanced or offline in (0, total):
-            return (draw * total).long()
+            return self._rows_of((draw * total).long())
         first, second = draw.tensor_split([shape[-1] // 2], -1)
-        return torch.cat([(first * offline).long(), offline + (second * (total - offline)).long()], -1)
+        starts = (first * offline).long(), offline + (second * (total - offline)).long()
+        return self._rows_of(torch.cat(starts, -1))
 
     def _require_starts(self) -> int:
         """Return the number of starts; refuse a buffer with none."""

@@ -176,8 +176,7 @@ class Trainer:
         """
         policy = self.policy
         sizes = self.method.noise_sizes(policy.num_replicas, batch_size, policy.chunk_size, policy.layout.size)
-        draws = CLONING_NOISE if self.pretraining else self.method.update_noise()
-        draws = {**draws, **self.method.crop_noise()}
+        draws = CLONING_NOISE | self.method.crop_noise() if self.pretraining else self.method.update_noise()
         return {name: draw(sizes, self.generator, self.device) for name, draw in draws.items()}
 
     def step(self, batch: Batch, noise: Noise) -> Info:
@@ -320,6 +319,9 @@ class Trainer:
             return
         self._settings_read, self.skipped = self.method.changes, None
         self.trainings = {name: spec.training for name, spec in self.method.specs().items()}
+        for group in self.optimizer.param_groups:
+            if "network" in group:
+                group.update(self.trainings[group["network"]].options())
         every = {name: own.train_every for name, own in self.trainings.items()}
         every |= {f"{name}_target": own.target_every for name, own in self.trainings.items()}
         self.delays = [(name, number) for name, number in every.items() if number > 1]

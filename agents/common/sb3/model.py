@@ -67,8 +67,11 @@ class SharedSetting:
         return self if model is None else getattr(model.method, self.name)
 
     def __set__(self, model: FlowQLearning, value: Any) -> None:
-        """Change it for acting and training alike; what is refused stays as it is."""
-        setattr(model.method, self.name, value)
+        """Change it for acting and training alike; what the constructor refuses is refused, and stays as it is."""
+        method = model.method
+        made = type(method)(**method.settings() | {self.name: value})  # its constructor may derive from settings
+        setattr(method, self.name, value)
+        vars(method).update(vars(made), changes=method.changes)
         model._setting_changed(self.name)
 
 
@@ -133,6 +136,7 @@ class FlowQLearning(StoredModel):
         self.seeds = None if arguments.seeds is None else list(arguments.seeds)
         self.algorithm_id = name_of(self.method_class)  # a saved model says whose it is
         self.offline_steps = 0  # gradient steps taken in learn_offline
+        self._is_online = False  # whether the last phase was, or is, an online one
         self.behaviour_flow = find_behaviour(require_table(self.method, "networks", NetworkSpec))
         if arguments._init_setup_model:
             self._setup_model()
@@ -145,9 +149,13 @@ class FlowQLearning(StoredModel):
 
     def _setting_changed(self, name: str) -> None:
         """Update what was derived from a setting that has changed."""
-        if name == "learning_rate" and hasattr(self, "lr_schedule"):
-            self._setup_lr_schedule()
-        elif name in ("compile", "pretraining_steps") and "trainer" in vars(self):
+        if "trainer" not in vars(self):
+            return
+        self._setup_lr_schedule()
+        self._convert_train_freq()
+        if self.replay_buffer is not None:
+            self._prepare_buffer(self.replay_buffer)
+        if name in ("compile", "pretraining_steps"):
             self.trainer.prepare()
 
     # -- set-up -------------------------------------------------------------------------------------------------------
@@ -268,8 +276,10 @@ class FlowQLearning(StoredModel):
         single.policy = self.policy.replica(index)
         single.method = single.policy.method
         single.seeds, single.seed = list(single.policy.seeds), single.policy.seeds[0]
-        single.replay_buffer = None
         single.trainer = Trainer(single, single.seed)
+        # what follows is of all replicas
+        single.replay_buffer = single._last_obs = single._chunk_state = single.ep_info_buffer = None
+        single.ep_success_buffer, single._last_info = None, {}
         return single
 
     def _excluded_save_params(self) -> list[str]:
@@ -401,6 +411,7 @@ class FlowQLearning(StoredModel):
             )
         total, callback = self._setup_learn(gradient_steps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         total_timesteps = total  # SB3's progress bar reads this name from the locals
+        self._is_online = False
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
@@ -475,7 +486,9 @@ class FlowQLearning(StoredModel):
             raise ValueError("`observation_scale` needs the statistics of a dataset, got none; call `load_dataset`")
         if reset_num_timesteps:
             self.offline_steps = 0
-        self.method.before_online(self.policy.nets)
+        if reset_num_timesteps or not self._is_online:  # else it goes on with a phase, e.g. of a model that was saved
+            self.method.before_online(self.policy.nets)
+        self._is_online = True
         if self.method.balanced_sampling and not has_dataset:
             warnings.warn(
                 "`balanced_sampling` has no dataset, so all batches are online; call `load_dataset`", stacklevel=2
@@ -519,6 +532,8 @@ class FlowQLearning(StoredModel):
         :return: steps of each replica, episodes of all, and whether to go on.
         """
         found = super().collect_rollouts(*args, **kwargs)
+        if not found.continue_training:
+            self._last_obs = None  # SB3 stores no step at which a callback stops: the next phase begins with a reset
         return found._replace(episode_timesteps=found.episode_timesteps // self.policy.num_replicas)
 
     def _sample_action(

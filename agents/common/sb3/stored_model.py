@@ -115,16 +115,20 @@ class StoredModel(OffPolicyAlgorithm):
         )
 
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto") -> None:
-        """Load parameters and optimiser state; see Stable-Baselines3.
+        """Load parameters and optimiser state; see Stable-Baselines3. Weight decays and the like stay this model's.
 
         :param load_path_or_dict: a saved model, which is checked before anything changes, or state dicts by name.
         :param exact_match: whether nothing may be missing.
         :param device: where to.
+        :raises ValueError: if it is damaged, or other networks have options of their own in its optimiser.
         """
         if not isinstance(load_path_or_dict, dict):
             is_path = isinstance(load_path_or_dict, str | Path)
             file = find_model(load_path_or_dict) if is_path else load_path_or_dict
             load_path_or_dict, _ = read_parameters(file, device)
+        if state := load_path_or_dict.get("policy.optimizer"):
+            groups = _with_own_options(self.policy.optimizer.param_groups, state["param_groups"])
+            load_path_or_dict = {**load_path_or_dict, "policy.optimizer": {**state, "param_groups": groups}}
         super().set_parameters(load_path_or_dict, exact_match, device)
 
     def save_replay_buffer(self, path: File) -> None:
@@ -157,6 +161,18 @@ class StoredModel(OffPolicyAlgorithm):
                 file.close()
         self.replay_buffer.to(self.device)
         self.replay_buffer.device = self.device  # as SB3 says it, although one that is not there stands for the CPU
+
+
+def _with_own_options(own: list[dict[str, Any]], saved: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the saved groups of an optimiser with what the settings here say of them; refuse other groups."""
+    ours, theirs = ([group.get("network", "all others") for group in groups] for groups in (own, saved))
+    if ours != theirs:
+        raise ValueError(
+            f"the optimiser's state must be of the networks that have options of their own here (`per_network`), "
+            f"{', '.join(ours)}; got {', '.join(theirs)}; give both models the same, or load the parameters alone: "
+            '`set_parameters({"policy": ...}, exact_match=False)`'
+        )
+    return [{**mine, "params": each["params"], "lr": each["lr"]} for mine, each in zip(own, saved, strict=True)]
 
 
 def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path | BufferedIOBase) -> None:

@@ -234,3 +234,11 @@ def test_noise_has_own_axes_and_the_shape_of_observations() -> None:
     model = made(OneStep, seeds=[1, 2])
     noise = model.trainer.draw_noise(5)
     assert (noise["latent"].shape, noise["shaken"].shape) == ((2, 5, 6), (2, 5, 4))
+
+
+def test_a_setting_that_is_changed_acts_on_rows_and_is_checked_as_by_the_constructor() -> None:
+    model = made(balanced_sampling=False)
+    model.correction = 0.0
+    assert model.replay_buffer.sampler.correction == 0
+    with pytest.raises(ValueError, match="`multiplier_max` must be at least"):
+        model_class(agents.get("trqam").method)("MlpPolicy", SpacesEnv(4, 2), **TINY).multiplier_min = 1e9

@@ -253,3 +253,11 @@ def test_training_goes_on_from_a_checkpoint_and_a_file_to_the_bit(tmp_path: Path
     loaded = type(whole).load(tmp_path / "model", whole.get_env())
     assert loaded.per_network == OWN
     assert [group["network"] for group in groups(loaded)] == ["critic", "actor", "temperature"]
+
+
+def test_a_loaded_optimiser_keeps_the_options_of_this_models_settings() -> None:
+    model, other = (rlpd(critic={"weight_decay": decay}) for decay in (0.5, 0.1))
+    model.set_parameters(other.get_parameters())
+    assert [group["weight_decay"] for group in model.policy.optimizer.param_groups] == [0, 0.5]
+    with pytest.raises(ValueError, match=r"\(`per_network`\), all others, critic; got all others, actor"):
+        model.set_parameters(rlpd(actor={"weight_decay": 0.1}).get_parameters())
