@@ -75,6 +75,12 @@ def test_success_and_returns_have_columns_of_their_own(tmp_path, run):
     assert any(words[-3:] == ["-", "50.0", "1k"] for words in lines)
 
 
+def test_a_run_that_a_newer_one_stands_for_has_no_part_in_the_score(tmp_path, run):
+    write_run(tmp_path / "newer", offline=(25,))
+    write_run(tmp_path / "older", offline=(50,), updated="2025-01-01T00:00:00+00:00")
+    assert any(words[-2:] == ["50.0", "1k"] for words in run(tmp_path)[1])
+
+
 def test_runs_that_failed_or_cannot_be_read_are_named_at_most_ten(tmp_path, run):
     for seed in range(12):
         write_run(tmp_path / f"failed{seed}", seed=seed, state="failed")

@@ -110,6 +110,7 @@ REFUSED = {
     "--pretrained-actor CLONE --algo rebrac": "ReBRAC has no behaviour flow to pretrain",
     "--pretrained-actor CLONE --algo sac --offline-steps 0": "`sac` has no behaviour flow to start",
     "--env Pendulum-v1 --offline-steps 0 --online-steps 5 --pretraining-steps 3": "no dataset to",
+    "--env Pendulum-v1 --offline-steps 0 --online-steps 5 -params observation_scale=4": "observation_scale=null",
     "--pretraining-steps 3 --offline-steps 0 --online-steps 5 --offline-data none": (
         "`offline_data` is none, but `pretraining_steps` = 3 need data"
     ),

@@ -49,9 +49,11 @@ def _state_table(own: RunTables) -> Table:
         method, environment = key
         counts = runs["state"].value_counts()
         states = ", ".join(f"{counts[state]} {state}" for state in SHOWN_STATES if state in counts)
+        counted = runs.loc[runs["replaced_by"].isna(), "run"]
         scores = evaluated.get(key, own.evaluations.iloc[:0])
+        scores = scores[scores["run"].isin(counted)]
         reached = scores.groupby("step")["run"].nunique()
-        shared = reached.index[reached == len(runs)]
+        shared = reached.index[reached == len(counted)]
         step, last = "-", scores.iloc[:0]
         if len(shared):
             step, last = _short(shared[-1]), scores[scores["step"] == shared[-1]]

@@ -253,6 +253,8 @@ def make_model(
             model.set_parameters(find_model(args.trained_agent), device=args.device)
         if args.pretrained_actor:  # after the dataset, which gives the observation statistics
             model.load_pretrained_actor(args.pretrained_actor)
+        if config.run.online_steps and isinstance(model, FlowQLearning):
+            model.require_statistics()
     log.info("%s", model.replay_buffer.placement.text)
     if data is not None:
         log.info("%s", model.replay_buffer.dataset_description)

@@ -481,9 +481,7 @@ class FlowQLearning(StoredModel):
                 f"make the model with as many, e.g. `make_vec_env(..., n_envs={replicas})`"
             )
         has_dataset = self.replay_buffer is None or self.replay_buffer.dataset_size > 0
-        has_statistics = has_dataset or self._n_updates or (self.policy.observation_factor != 1).any()
-        if self.method.observation_scale is not None and not has_statistics:
-            raise ValueError("`observation_scale` needs the statistics of a dataset, got none; call `load_dataset`")
+        self.require_statistics()
         if reset_num_timesteps:
             self.offline_steps = 0
         if reset_num_timesteps or not self._is_online:  # else it goes on with a phase, e.g. of a model that was saved
@@ -495,6 +493,18 @@ class FlowQLearning(StoredModel):
             )
         name = type(self).__name__ if tb_log_name is None else tb_log_name
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+
+    def require_statistics(self) -> None:
+        """Refuse to scale observations by a dataset's statistics that there are not.
+
+        :raises ValueError: if so.
+        """
+        known = self._n_updates or self.replay_buffer is None or self.replay_buffer.dataset_size
+        if self.method.observation_scale is not None and not (known or (self.policy.observation_factor != 1).any()):
+            raise ValueError(
+                "`observation_scale` needs the statistics of a dataset, got none; load a dataset, or set it to None "
+                "(-params observation_scale=null)"
+            )
 
     # -- acting in training environments -----------------------------------------------------------------------------
 
