@@ -15,8 +15,8 @@ from agents import registry
 from agents.common.files.plain import imported_class, path_of
 from agents.common.method import Method
 from agents.common.saved import algorithm_of, find_model, read_attributes
-from agents.common.sb3.arguments import Arguments
-from agents.common.sb3.model import FlowQLearning, GymEnv, SharedSetting
+from agents.common.sb3.arguments import Arguments, SharedSetting
+from agents.common.sb3.model import FlowQLearning, GymEnv
 from agents.common.settings import signature_of
 
 

@@ -1,4 +1,4 @@
-"""What the constructor of a model takes besides the settings of its method: SB3's own, and where things run."""
+"""What the constructor of a model takes: SB3's arguments, where things run, and settings, its attributes afterwards."""
 
 from __future__ import annotations
 
@@ -129,3 +129,25 @@ def _set_by_other_name(settings: dict[str, Any], name: str, other: str, value: A
                 f"`{name}` and `{other}` are the same setting, got {settings[name]} and {value}; give one of them"
             )
     settings[name] = value
+
+
+class SharedSetting:
+    """A setting as an attribute of a model: read from its method, and changed there.
+
+    :param name: of the setting.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, model: Any, owner: type) -> Any:
+        """Return its value."""
+        return self if model is None else getattr(model.method, self.name)
+
+    def __set__(self, model: Any, value: Any) -> None:
+        """Change it for acting and training alike; what the constructor refuses is refused, and stays as it is."""
+        method = model.method
+        made = type(method)(**method.settings() | {self.name: value})  # its constructor may derive from settings
+        setattr(method, self.name, value)
+        vars(method).update(vars(made), changes=method.changes)
+        model._setting_changed(self.name)

@@ -34,7 +34,7 @@ from agents.common.nets.specs import NetworkSpec
 from agents.common.pretraining import find_behaviour
 from agents.common.replicas import Diverged, PerReplica, find_divergence, on_host
 from agents.common.sb3.acting import save_policy
-from agents.common.sb3.arguments import read_arguments
+from agents.common.sb3.arguments import SharedSetting, read_arguments
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
 from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.policy import FlowPolicy
@@ -51,28 +51,6 @@ ARGUMENTS_OF_SB3 = (
     "action_noise", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "policy_kwargs",
     "stats_window_size", "tensorboard_log", "verbose", "device",
 )  # fmt: skip
-
-
-class SharedSetting:
-    """A setting as an attribute of a model: read from its method, and changed there.
-
-    :param name: of the setting.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, model: FlowQLearning | None, owner: type) -> Any:
-        """Return its value."""
-        return self if model is None else getattr(model.method, self.name)
-
-    def __set__(self, model: FlowQLearning, value: Any) -> None:
-        """Change it for acting and training alike; what the constructor refuses is refused, and stays as it is."""
-        method = model.method
-        made = type(method)(**method.settings() | {self.name: value})  # its constructor may derive from settings
-        setattr(method, self.name, value)
-        vars(method).update(vars(made), changes=method.changes)
-        model._setting_changed(self.name)
 
 
 class FlowQLearning(StoredModel):
