@@ -242,9 +242,11 @@ def _find_habits(
     if method.changes != probe.changes:
         yield Finding("pure", "an update changes a setting, which is the user's; keep state in a network's buffer")
     if not seen & {"noise", "pure"}:
-        hidden = list(find_hidden_state(losses, again))
-        yield from hidden or find_unmasked(method, evaluate, *given, losses)
-        yield from () if hidden else find_mixed_seeds(evaluate, *given, losses)
+        if hidden := list(find_hidden_state(losses, again)):
+            yield from hidden
+        else:
+            yield from find_unmasked(method, evaluate, *given, losses)
+            yield from find_mixed_seeds(evaluate, *given, losses)
     for hook, inputs in (("after_update", (nets, probe.info)), ("before_online", (nets,))):
         before = {name: repr(value) for name, value in vars(method).items()}
         with probe.calling(hook):
