@@ -12,7 +12,7 @@ SITE := docs/_build
 REPORTS := qam2026 mini
 
 .PHONY: demo test test-slow notebook faults lint size type format doc-check docs commit-checks release-check fuzz lock audit
-.PHONY: clean gpu-check reproduce site-new site-pages $(REPORTS:%=site-%) site-board
+.PHONY: clean gpu-check reproduce site-new site-pages $(REPORTS:%=site-%)
 
 demo: $(INSTALLED)
 	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \
@@ -52,8 +52,8 @@ type: $(INSTALLED)
 doc-check: $(INSTALLED)
 	$(BIN)/pydoclint agents
 
-# pages, reports and board are made side by side under `make --jobs`
-docs: site-pages $(REPORTS:%=site-%) site-board
+# pages and reports are made side by side under `make --jobs`
+docs: site-pages $(REPORTS:%=site-%)
 	$(BIN)/python tools/check_site.py $(SITE)
 
 site-new: $(INSTALLED)
@@ -64,9 +64,6 @@ site-pages: site-new
 
 $(REPORTS:%=site-%): site-%: site-new
 	$(BIN)/python zoo/compare.py --published $* -o $(SITE)/reports/$*
-
-site-board: site-new
-	$(BIN)/python -m zoo.registry.board -o $(SITE)/board.html
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix-only .

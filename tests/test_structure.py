@@ -39,7 +39,6 @@ LAYERS = (
     "zoo.training zoo.report zoo.watching",
     "zoo.hub",
     "zoo.authoring zoo.tuning zoo.suites",
-    "zoo.registry",
     "zoo",
 )
 """Modules and packages, lowest first; a module belongs where its longest prefix stands (``agents.*`` are the algorithm

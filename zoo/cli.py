@@ -37,8 +37,6 @@ PROGRAMS = {
     "compare": "tables, statistics and plots of runs and published scores",
     "monitor": "state, scores and time left of runs, once or until they have ended",
     "published": "list the published scores that come with the zoo",
-    "submit": "write a submission to the registry of scores from run folders",
-    "verify": "check submissions to the registry; play or train their scores again",
     "dataset": "list, generate, download, check, convert and collect datasets",
     "agents": "show the algorithms and their settings, check or begin one of your own",
 }

@@ -6,7 +6,7 @@ intervals, as an array or as CSV files (`zoo.report.included_runs`), or tables o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -25,14 +25,9 @@ from zoo.runs.history import PHASES
 from zoo.runs.protocol import describe_layers
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
 from zoo.runs.scores import SUCCESS
-from zoo.settings.layers import load_yaml, read_yaml, read_yaml_text
+from zoo.settings.layers import load_yaml, read_yaml_text
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
-COMMUNITY = FOLDER.parent / "community"
-"""Folders ``<method>/<date>-<team>`` of the registry: each is a set of one method (docs/registry.md)."""
-SUBMISSION, MEANS, CHECKS = "submission.yml", "means.csv", "checks.yml"
-LEVELS = ("reported", "raw", "replayed", "retrained")
-"""What is known about scores: means; counts of each run; and that its policies, or new runs, reach them again."""
 NOT_EVALUATED = -1
 """What stands in an array of counts where a method was not evaluated."""
 
@@ -50,9 +45,7 @@ class PublishedSet:
     :param methods: method -> the fields that differ for it, and under ``domains`` those that differ on a domain.
     :param runs: the data of single runs, an array of counts (``.npz``) or a folder of CSV files, or None.
     :param ogbench: the version that its scores were made with, or None where the source does not say.
-    :param hours: of training of a run, or None where that is not known.
     :param means: the table of means where there are no single runs.
-    :param checks: what was played or trained again, an entry for each time; see `zoo.registry.checks`.
     :param planned: ``methods`` and the number of ``seeds`` that those runs should have on each task of the suite.
     """
 
@@ -66,16 +59,8 @@ class PublishedSet:
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: Path | None = None
     ogbench: str | None = None
-    hours: float | None = None
     means: Path | None = None
-    checks: Sequence[Mapping[str, Any]] = ()
     planned: dict[str, Any] | None = None
-
-    @property
-    def level(self) -> str:
-        """The highest of `LEVELS` that its scores have reached."""
-        passed = [check["level"] for check in self.checks if check["holds"]]
-        return max([LEVELS[self.runs is not None], *passed], key=LEVELS.index)
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
         """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None where the source does not say."""
@@ -106,41 +91,21 @@ class PublishedSet:
 def load_set(name: str) -> PublishedSet:
     """Return what is known about a set of published scores; raises UsageError if there is no such set."""
     sets = _metadata()["sets"]
-    if name in sets:
-        entry = sets[name]
-        places = [(FOLDER / entry[key]).resolve() for key in ("runs", "raw") if entry.get(key)]
-        place = next((path for path in places if path.exists() or entry.get("runs")), None)
-        return describe_set(name, entry, place, FOLDER / f"{name}.csv", FOLDER / f"{name}.{CHECKS}")
-    if name not in submission_names():
-        raise UsageError(unknown_name_message("set of published scores", name, [*sets, *submission_names()]))
-    return load_submission(COMMUNITY / name, name)
-
-
-def submission_names() -> list[str]:
-    """Return the names of the sets that others have submitted, such as ``"qam/2026-11-30-team"``, sorted."""
-    return sorted(path.parent.relative_to(COMMUNITY).as_posix() for path in COMMUNITY.glob(f"*/*/{SUBMISSION}"))
-
-
-def load_submission(folder: Path, name: str) -> PublishedSet:
-    """Return the set that a folder of the registry holds, which `zoo verify` has found sound."""
-    entry = _read_mapping(folder / SUBMISSION)
-    means = folder / MEANS
-    return describe_set(name, entry, None if means.exists() else folder, means, folder / CHECKS)
-
-
-def describe_set(name: str, entry: Mapping[str, Any], runs: Path | None, means: Path, checks: Path) -> PublishedSet:
-    """Return what an entry of ``sets.yml``, or a submission, says about its scores."""
+    if name not in sets:
+        raise UsageError(unknown_name_message("set of published scores", name, sets))
+    entry = sets[name]
     about: dict[str, Any] = {key: str(entry[key]) for key in ("title", "authors", "reference", "date", "source")}
     about["notes"] = list(entry.get("notes", ()))
-    stated = ("suite", "scoring", "baseline", "protocol", "domains", "methods", "ogbench", "hours", "planned")
-    known = _read_mapping(checks).get("checks", ()) if checks.exists() else ()
+    places = [(FOLDER / entry[key]).resolve() for key in ("runs", "raw") if entry.get(key)]
+    runs = next((path for path in places if path.exists() or entry.get("runs")), None)
+    stated = ("suite", "scoring", "baseline", "protocol", "domains", "methods", "ogbench", "planned")
     more = {key: entry[key] for key in stated if key in entry}
-    return PublishedSet(name, about, runs=runs, means=means, checks=known, **more)
+    return PublishedSet(name, about, runs=runs, means=FOLDER / f"{name}.csv", **more)
 
 
 def set_names() -> list[str]:
-    """Return the names of all sets, those of the registry last."""
-    return [*_metadata()["sets"], *submission_names()]
+    """Return the names of all sets."""
+    return list(_metadata()["sets"])
 
 
 def suite_names() -> list[str]:
@@ -266,7 +231,3 @@ def _metadata() -> dict[str, Any]:
 @cache
 def _parsed(text: str, name: str) -> dict[str, Any]:
     return dict(load_yaml(text, name))
-
-
-def _read_mapping(path: Path) -> dict[str, Any]:
-    return dict(read_yaml(path, "scores"))

@@ -1,8 +1,10 @@
 import functools
+import re
 from dataclasses import replace
 
 import pandas as pd
 import pytest
+import yaml
 
 from tests.zoo.report.samples import SCENE, run_rows, write_small
 from zoo.errors import UsageError
@@ -116,6 +118,12 @@ def test_means_of_included_runs_are_over_seeds_with_the_domains_that_are_whole(t
     assert means.loc[SCENE[1], "sd"] == pytest.approx(0.1 / 2**0.5)
     assert means.loc["scene-play", ["mean", "seeds"]].tolist() == [pytest.approx(0.45), 2]
     assert means.loc["scene-play", "sd"] == pytest.approx((5 * 0.1**2 / 2) ** 0.5 / 5)
+
+
+def test_the_entry_on_the_page_about_new_sets_is_one(monkeypatch):
+    (block,) = re.findall(r"```yaml\n(.*?)```", (published.FOLDER.parents[1] / "docs/published.md").read_text(), re.S)
+    monkeypatch.setattr(published, "_metadata", lambda: {"sets": yaml.safe_load(block)})
+    assert published.load_set("my2026").protocol_of("My Method", "scene-play")["offline_steps"] == 1_000_000
 
 
 def test_protocol_differs_between_domains_sets_and_methods():
