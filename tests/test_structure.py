@@ -126,6 +126,19 @@ def test_nothing_is_too_large_to_read(package: str) -> None:
     assert not list(large_parts(package))
 
 
+@pytest.mark.parametrize("program", ["zoo.train", "zoo.evaluate"])
+def test_only_a_report_waits_for_its_packages(program: str) -> None:
+    reached: set[str] = set()
+    left = {program}
+    while left:
+        reached |= left
+        left = set().union(*map(imported_by, left)) - reached
+    texts = {name: [ast.unparse(n) for n in ast.walk(modules()[name]) if isinstance(n, ast.Import | ast.ImportFrom)]
+             for name in reached}  # fmt: skip
+    slow = ("rliable", "arch", "statsmodels", "seaborn")  # seconds of imports
+    assert not {text for found in texts.values() for text in found if text.split()[1].split(".")[0] in slow}
+
+
 def test_only_programs_import_inside_functions() -> None:
     found = {
         (name, ast.unparse(node).split()[1])
