@@ -36,7 +36,7 @@ from zoo.errors import UsageError
 from zoo.runs.protocol import describe_layers
 from zoo.runs.read import read_runs
 from zoo.settings.layers import read_profiles, shared_profile
-from zoo.terminal.arguments import Parser, whole_number
+from zoo.terminal.arguments import Parser, parse_seeds
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV = "pointmaze-medium-navigate-singletask-task{}-v0"
@@ -127,7 +127,7 @@ def make_parser(description: str | None) -> Parser:
         "--only", nargs="+", choices=TRAINED, default=list(TRAINED), help="rows to train (default: all)"
     )
     parser.add_argument("--tasks", nargs="+", type=int, choices=TASKS, default=TASKS, help="tasks to train on")
-    parser.add_argument("--seeds", type=whole_number, default=10, help="seeds a side, from 0 (default: 10)")
+    parser.add_argument("--seeds", nargs="+", default=["0-9"], help="seeds of both sides, e.g. 0-9 or 3 7 9")
     parser.add_argument("--dataset-dir", help="folder of the dataset (default: OGBench's)")
     logs = Path("logs/reference_ranks") / DATA_SHA256[:8]
     parser.add_argument("-f", "--log-folder", type=Path, default=logs, help="where our runs are")
@@ -135,9 +135,13 @@ def make_parser(description: str | None) -> Parser:
     return parser
 
 
-def make_design(seeds: int, entries: Mapping[str, Entry] = ENTRIES) -> Design:
-    """Return what is compared, for a number of seeds."""
-    return Design({label: entry.checkpoints for label, entry in entries.items()}, TASKS, range(seeds))
+def make_design(words: Sequence[str], entries: Mapping[str, Entry] = ENTRIES) -> Design:
+    """Return what is compared.
+
+    :param words: what stands after `--seeds`.
+    """
+    seeds = parse_seeds(words, "--seeds")
+    return Design({label: entry.checkpoints for label, entry in entries.items()}, TASKS, seeds)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -162,7 +166,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     lines += [describe_pooled(own, theirs, FAMILIES, design), describe_control(own, theirs, design, replaced)]
     result = "\n".join([*lines, describe_diverged(sides, design)])
     faults = fault_table(ours, now["Originals"], {label: entry.algo for label, entry in FAULTS.items()}, design)
-    text = describe(tests, result, faults, len(design.seeds), args.reference)
+    text = describe(tests, result, faults, " ".join(args.seeds), args.reference)
     args.output.write_text(
         replace_tables(args.output.read_text(encoding="utf-8") if args.output.exists() else "", text)
     )
@@ -240,8 +244,8 @@ def commands(label: str, task: int, args: argparse.Namespace) -> list[list[str]]
     words += ["--resume", "--num-threads", "1", "--verbose", "0", "-f", str(args.log_folder)]
     words += ["--dataset-dir", args.dataset_dir] if args.dataset_dir else []
     words += [] if label == entry.algo else ["--label", label]
-    at_once = [["--seeds", f"0-{args.seeds - 1}"]]
-    one_by_one = [["--seed", str(seed)] for seed in range(args.seeds)]
+    at_once = [["--seeds", *args.seeds]]
+    one_by_one = [["--seed", str(seed)] for seed in parse_seeds(args.seeds, "--seeds")]
     params = [f"{name}={value}" for name, value in entry.all_params.items()]
     return [[*words, *seeds, "-params", *params] for seeds in (at_once if entry.phase == "offline" else one_by_one)]
 
@@ -309,13 +313,13 @@ def _scores_of_run(run: Mapping[str, Any], evaluations: pd.DataFrame) -> list[li
     return rows
 
 
-def describe(tests: pd.DataFrame, result: str, faults: str, seeds: int, reference: Path) -> str:
+def describe(tests: pd.DataFrame, result: str, faults: str, seeds: str, reference: Path) -> str:
     """Return the part of the page that this program writes.
 
     :param tests: as `compare` returned it.
     :param result: what they say, in words.
     :param faults: the table of the planted ones.
-    :param seeds: a side.
+    :param seeds: of both sides, as given.
     :param reference: scores of the originals; a file of the same name, ``.yml``, says where they come from.
     """
     parts = ["## Command and settings", _describe_settings(seeds), _describe_source(reference), "## Result", result]
@@ -344,7 +348,7 @@ _NOT_SHOWN = {
 }  # fmt: skip
 
 
-def _describe_settings(seeds: int) -> str:
+def _describe_settings(seeds: str) -> str:
     """Return the command, and the settings that all rows share."""
     quick = shared_profile("qam")["quick"]
     shown = {name: value for name, value in (quick | PARAMS).items() if name not in _NOT_SHOWN}
@@ -357,7 +361,7 @@ def _describe_settings(seeds: int) -> str:
         "with 1 and 2 workers, where glibc and NumPy were told to use neither AVX2 nor FMA (AMD EPYC), and on an Intel "
         "Xeon.\n\n"
         f"Both sides: `{ENV.format(1)}` and task 5, the same file of 100,000 transitions (SHA-256 `{DATA_SHA256}`), "
-        f"seeds 0 to {seeds - 1}, 20 episodes from the same start states after {steps[0]} updates (rlpd: {steps[1]} "
+        f"seeds {seeds}, 20 episodes from the same start states after {steps[0]} updates (rlpd: {steps[1]} "
         f"environment steps, with an update after each from step {learning_starts:,} on and half of every "
         f"batch from the dataset), episodes of at most {EPISODE_STEPS:,} steps, observations standardised by the "
         f"dataset and multiplied by {quick['observation_scale']:g}, and these settings, with each row's own in the "
