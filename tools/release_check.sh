@@ -1,5 +1,6 @@
 #!/bin/sh
-# Build the wheel from what is committed, install it into a new environment, and use it far from the checkout:
+# Build the wheel from what is committed, install it into a new environment, and use it in a folder that
+# holds modules of somebody else:
 #
 #     tools/release_check.sh .venv/bin/python
 #
@@ -20,15 +21,16 @@ done
 mkdir "$work/source" "$work/elsewhere"
 git archive HEAD | tar -x -C "$work/source"
 "$python" -m pip wheel --quiet --no-deps --no-build-isolation -w "$work" "$work/source"
-"$python" -m venv "$work/venv"
-"$work/source/tools/install_locked.sh" "$work/venv/bin/python" --packages-only
-"$work/venv/bin/python" -m pip install --quiet --no-deps --no-index "$work"/flow_rl_zoo-"$version"-*.whl
+"$python" -m venv "$work/a venv"
+"$work/source/tools/install_locked.sh" "$work/a venv/bin/python" --packages-only
+"$work/a venv/bin/python" -m pip install --quiet --no-deps --no-index "$work"/flow_rl_zoo-"$version"-*.whl
 
 cd "$work/elsewhere"
-PATH="$work/venv/bin:$PATH"
+for module in agents zoo random gymnasium; do echo "raise SystemExit('imported $module of somebody else')" > "$module.py"; done
+PATH="$work/a venv/bin:$PATH"
 unset PYTHONPATH
-installed=$(python -c 'import agents; print(agents.__file__)')
-case $installed in "$work"/venv/*) ;; *) echo "expected the wheel's package, got $installed" >&2; exit 1 ;; esac
+installed=$(python -P -c 'import agents; print(agents.__file__)')
+case $installed in "$work/a venv"/*) ;; *) echo "expected the wheel's package, got $installed" >&2; exit 1 ;; esac
 maze=pointmaze-medium-navigate-singletask-task1-v0
 zoo train --algo qam --env $maze --quick --seeds 0-1 --offline-steps 200 --eval-episodes 2 --num-threads 1 \
     --dataset generate --dataset-size 5000 --dataset-dir data
@@ -36,6 +38,6 @@ zoo compare logs/ --published mini -o report/
 zoo enjoy --algo qam --env $maze --trained --episodes 1 --explain --every 10 --video qam.gif
 zoo evaluate --algo fql --env $maze --trained
 zoo export --algo qam --env $maze -o qam.onnx
-sed -n '/^```python$/,/^```$/p' "$root/README.md" | sed '/^```/d; s/100_000/5_000/; s/(1_000/(30/' | python -
+sed -n '/^```python$/,/^```$/p' "$root/README.md" | sed '/^```/d; s/100_000/5_000/; s/(1_000/(30/' | python -P -
 cd "$root"
 echo "flow-rl-zoo $version: the wheel trains, compares, plays, exports and runs the README"

@@ -105,7 +105,7 @@ def choose_platform() -> str | None:
 
 def _works(name: str) -> bool:
     """Return whether MuJoCo draws something with a platform; it may crash, so another process tries."""
-    command = [sys.executable, "-c", _TRIAL]
+    command = [sys.executable, "-P", "-c", _TRIAL]
     try:
         tried = subprocess.run(command, env={**os.environ, VARIABLE: name}, capture_output=True, timeout=_SECONDS)
     except subprocess.TimeoutExpired:

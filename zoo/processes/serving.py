@@ -8,6 +8,7 @@ import errno
 import functools
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
 import multiprocessing.util
 import os
 import signal
@@ -121,8 +122,10 @@ class ServingProcess:
         self._watch = None if count is None else Watch(count)
         try:
             self._connection, theirs = self._context.Pipe()
-            arguments = (theirs, CloudpickleWrapper(self._build), self._method, count)  # type: ignore[type-var]
+            build = CloudpickleWrapper(self._build)  # type: ignore[type-var]
+            arguments = (theirs, dict(os.environ), build, self._method, count)
             self._process = self._context.Process(target=_serve, args=arguments, daemon=self._is_daemon)  # type: ignore[attr-defined]
+            _start_server()
             with contextlib.nullcontext() if self._imports_main else _main_module_hidden():
                 self._process.start()
             theirs.close()
@@ -292,9 +295,15 @@ def wait_for_answers(asked: Sequence[ServingProcess], patience: float, check_in:
 
 
 def _serve(
-    connection: multiprocessing.connection.Connection, build: CloudpickleWrapper, method: str, count: c_uint64 | None
+    connection: multiprocessing.connection.Connection,
+    variables: dict[str, str],
+    build: CloudpickleWrapper,
+    method: str,
+    count: c_uint64 | None,
 ) -> None:
     """Run a process: build the object, then answer until the other side hangs up."""
+    os.environ.clear()
+    os.environ.update(variables)  # the server has others, see `_start_server`
     beat_on(count)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -349,3 +358,21 @@ def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
     context.set_forkserver_preload(list(preload))
     multiprocessing.util.get_temp_dir()  # children use it too; one that is killed would leave its own behind
     return context
+
+
+def _start_server() -> None:
+    """Start the server that processes are forked from, unless it runs; it imports from where this process does.
+
+    Python starts it with ``-c``, which would import from the current folder first, whatever lies there.
+    """
+    wanted = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -6,6 +6,8 @@ import errno
 import multiprocessing.process
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from ctypes import c_uint64
@@ -37,6 +39,20 @@ def test_a_process_that_cannot_be_started_says_which_limit_to_raise(
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
     with pytest.raises(WorkerError, match=limit):
         ServingProcess(dict, "get", what="mapping", name="a")
+
+
+def test_what_lies_in_the_current_folder_is_not_imported(tmp_path: Path) -> None:
+    program, folder = tmp_path / "program.py", tmp_path / "folder"
+    folder.mkdir()
+    for name in ("random", "gymnasium", "socket", "zoo", "agents", "collections"):
+        (folder / f"{name}.py").write_text(f"raise SystemExit('somebody else has a {name}')\n")
+    program.write_text(
+        "from zoo.processes.serving import ServingProcess\n"
+        "process = ServingProcess(\n"
+        "    dict, '__contains__', what='mapping', name='a', preload=['zoo.errors', 'random'], imports_main=False)\n"
+        "process.receive(); process.send('x'); assert process.receive() is False; process.close()\n"
+    )
+    subprocess.run([sys.executable, program], cwd=folder, check=True)
 
 
 ACTIONS = np.zeros((2, 2), np.float32)
