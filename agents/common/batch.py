@@ -18,10 +18,12 @@ class Batch:
     :param observations: s, (S, B, O).
     :param actions: the flattened chunk, or the first action without chunking, (S, B, D).
     :param rewards: discounted sum over H steps, up to the first trajectory end, (S, B).
-    :param discounts: gamma^H times the mask: what the next value is multiplied with, (S, B).
+    :param discounts: gamma^H times the mask: what the next value is multiplied with, (S, B). With ``shorten_returns``
+        H is the length of each return.
     :param next_observations: last state inside the trajectory, (S, B, O).
     :param valid: 1 where the sequence does not cross a trajectory end, else 0, (S, B). Where it is 0 the chunk holds
-        actions of the next trajectory: losses on actions, rewards or discounts are weighted by it.
+        actions of the next trajectory: losses on actions, rewards or discounts are weighted by it. With
+        ``shorten_returns`` it is 1 everywhere.
     :param steps_valid: 1 for each action of the chunk that belongs to the first one's trajectory, else 0, (S, B, H), or
         (S, B, 1) without chunking.
     :param updates: number of updates before this one, the same in all entries, (S,).

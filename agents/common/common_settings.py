@@ -105,6 +105,12 @@ class CommonSettings(Declared):
         fixed=OF_NETWORKS,
         doc="Plan all H actions at once; without, H is only the length of the return.",
     )
+    shorten_returns: bool = setting(
+        default=False,
+        fixed=OF_BUFFER,
+        doc="End a return where its episode ends, and discount it by its true length, as SB3's `n_steps` does; else a "
+        "start less than H steps before the end is left out, as in the reference. For single actions.",
+    )
     ensemble_size: int = setting(default=10, at_least=1, fixed=OF_NETWORKS, doc="E, critics.")
     rho: float = setting(
         default=0.5,
@@ -210,6 +216,11 @@ class CommonSettings(Declared):
         if self.balanced_sampling and self.batch_size % 2:
             raise ValueError(
                 f"`batch_size` must be even with `balanced_sampling`, got {self.batch_size}; use an even number"
+            )
+        if self.shorten_returns and self.chunk_length > 1:
+            raise ValueError(
+                f"`shorten_returns` is for single actions, got chunks of {self.chunk_length}, which cannot be shorter; "
+                "set `action_chunking` to False too"
             )
 
     @property

@@ -44,6 +44,7 @@ class Case:
     horizon: int
     gamma: float
     chunked: bool
+    shortens: bool
     sparse: bool
     balanced: bool
     bootstraps_timeouts: bool
@@ -61,22 +62,25 @@ class Case:
 
 def sequence(stream: list[Step], start: int, case: Case) -> Sequence:
     """Return (observation, actions, return, discount, next observation, valid) of the sequence from a position."""
-    total, mask, inside = 0.0, 1.0, True
+    total, mask, inside, length = 0.0, 1.0, True, 0
     after = stream[start].after
-    for k in range(case.horizon):
-        step = stream[start + k]
+    for step in stream[start : start + case.horizon]:
         if inside:
-            total += case.gamma**k * step.reward
+            total += case.gamma**length * step.reward
             mask = min(mask, step.mask)
             after = step.after
+            length += 1
         is_valid = inside
-        inside = inside and not step.is_last
+        inside = inside and not (step.is_last or (case.shortens and step.mask == 0))
+    if not case.shortens:
+        length = case.horizon
     actions = [step.action for step in stream[start : start + (case.horizon if case.chunked else 1)]]
-    return (stream[start].before, *actions, total, case.gamma**case.horizon * mask, after, float(is_valid))
+    return (stream[start].before, *actions, total, case.gamma**length * mask, after, float(is_valid or case.shortens))
 
 
 def sequences(stream: list[Step], case: Case) -> list[Sequence]:
-    return [sequence(stream, start, case) for start in range(len(stream) - case.horizon + 1)]
+    least = 1 if case.shortens else case.horizon
+    return [sequence(stream, start, case) for start in range(len(stream) - least + 1)]
 
 
 def expected(case: Case, streams: list[list[Step]]) -> list[tuple[list[Sequence], list[Sequence]]]:
@@ -131,11 +135,13 @@ def cases(draw: st.DrawFn) -> Case:
     ways = st.tuples(SMALL, st.sampled_from(["goes on", "goes on", "goes on", *ENDINGS]))
     size = draw(st.integers(1, 2 * horizon))
     steps = draw(st.integers(0, 3 * size))  # which often overwrites what came first
+    shortens = draw(st.booleans())
     moves = st.one_of(*3 * [st.lists(ways, min_size=envs, max_size=envs)], st.just([(0.0, "restart")]))
     return Case(
         horizon=horizon,
         gamma=draw(st.sampled_from([0.5, 0.9, 0.99, 1.0])),
-        chunked=draw(st.booleans()),
+        chunked=not shortens and draw(st.booleans()),
+        shortens=shortens,
         sparse=draw(st.booleans()),
         balanced=draw(st.booleans()),
         bootstraps_timeouts=draw(st.booleans()),
@@ -188,6 +194,7 @@ def buffer_of(case: Case) -> SequenceReplayBuffer:
         replicas=case.replicas,
         sparse=case.sparse,
         balanced=case.balanced,
+        shorten_returns=case.shortens,
     )
     if case.dataset:
         with warnings.catch_warnings():
@@ -247,7 +254,7 @@ def test_every_sequence_that_can_be_drawn_is_one_of_the_definition_and_none_is_m
     assert {buffer.count_starts()} == {len(offline) + len(online) for offline, online in parts}
     event("ring wrapped" if len(streams[0]) > case.size else "ring not wrapped")
     if not buffer.count_starts():
-        with pytest.raises(ValueError, match="horizon_length"):
+        with pytest.raises(ValueError, match="sampling needs at least"):
             buffer.sample(4)
         return
     batch = buffer.batch_of(all_rows(buffer))

@@ -72,6 +72,8 @@ class SequenceReplayBuffer(TransitionStore):
         whenever a dataset is loaded.
     :param frame_stack: k, the frames of which an observation of images is a stack, as `agents.FrameStack` makes it.
         Each is stored once; a dataset has single frames.
+    :param shorten_returns: whether returns end with their episode, as SB3's n-step returns do, and every transition
+        begins one; else a sequence that crosses a trajectory's end is not valid. For single actions.
     """
 
     with_steps = False
@@ -191,7 +193,7 @@ class SequenceReplayBuffer(TransitionStore):
 
         :raises ValueError: if `buffer_size` is too small.
         """
-        needed = self.horizon_length + self.frame_stack - 1
+        needed = self.shortest + self.frame_stack - 1
         if self.buffer_size < needed:
             raise ValueError(
                 f"`buffer_size` must be at least {needed * self.n_envs} for online training, {needed} transitions for "
@@ -199,12 +201,12 @@ class SequenceReplayBuffer(TransitionStore):
             )
 
     def count_starts(self) -> int:
-        """Return from how many rows each replica may start a sequence; 0 while there are fewer than H transitions."""
+        """Return from how many rows each replica may start a sequence; 0 while there are too few transitions."""
         return sum(count for _, count in self._segments())
 
     def _segments(self) -> list[tuple[int, int]]:
         """Return (first environment's ring or -1, number of starts) of each stretch that one replica samples from."""
-        h, online, per_replica = self.horizon_length, self.size(), self.n_envs // self.replicas
+        h, online, per_replica = self.shortest, self.size(), self.n_envs // self.replicas
         # ring 0 directly continues the dataset, unless a part of it leaves room in between
         follows = self.dataset_size == self._rings_begin and not self.full
         joined = online if follows and self.replicas == 1 and not self.balanced else 0
@@ -241,7 +243,7 @@ class SequenceReplayBuffer(TransitionStore):
         if total == 0:
             raise ValueError(
                 f"the buffer holds {self.dataset_size + self.size()} transitions in a row, sampling needs at least "
-                f"`horizon_length` = {self.horizon_length}; load a dataset or collect more steps first"
+                f"{self.shortest}, one sequence; load a dataset or collect more steps first"
             )
         return total
 
@@ -251,7 +253,7 @@ class SequenceReplayBuffer(TransitionStore):
         replica = torch.arange(self.replicas, device=index.device).view(-1, 1, 1)
         (_, in_front), *rings = self._segments()
         offset = index.unsqueeze(-1)
-        rows = offset + steps
+        rows = (offset + steps).clamp(max=self.capacity - 1)  # what lies behind the last transition is never read
         begin = in_front
         oldest = self.pos + self._incomplete if self.full else 0
         for ring, count in rings:
@@ -266,7 +268,8 @@ class SequenceReplayBuffer(TransitionStore):
     def sequences(self, rows: Tensor, env: VecNormalize | None = None) -> Sequences:
         r"""Follow sequences along their rows until the first trajectory ends.
 
-        :math:`R_k = \sum_{j \le k} \gamma^j r_j\,valid_j`; masks and next observations stop with the trajectory.
+        :math:`R_k = \sum_{j \le k} \gamma^j r_j\,valid_j`; masks and next observations stop with the trajectory. With
+        ``shorten_returns`` it ends, as in SB3, at a mask of 0 and at the newest transition of an environment too.
 
         :param rows: (N, H), or with more leading axes.
         :param env: normalises the rewards of single steps, if given.
@@ -274,7 +277,10 @@ class SequenceReplayBuffer(TransitionStore):
         """
         horizon = rows.shape[-1]
         next_row = self._next_row[rows]
-        alive = torch.cumprod(1 - self._ends(next_row).float(), -1)
+        ends = self._ends(next_row)
+        if self.shorten_returns:
+            ends = (next_row >= self.capacity) | ~self._masks[rows]
+        alive = torch.cumprod(1 - ends.float(), -1)
         valid = torch.cat([torch.ones_like(alive[..., :1]), alive[..., :-1]], -1)
         powers = self.gamma ** torch.arange(horizon, device=rows.device, dtype=torch.float32)
         step_rewards = self._rewards[rows]
@@ -298,6 +304,10 @@ class SequenceReplayBuffer(TransitionStore):
         """Reduce the sequences along rows (S, B, H) to what an update needs, on the device of the data."""
         found = self.sequences(rows, env)
         steps, inside = {}, slice(self.horizon_length if self.action_chunking else 1)
+        length: int | Tensor = self.horizon_length
+        valid = found.valid[..., -1]
+        if self.shorten_returns:
+            length, valid = found.valid.sum(-1), torch.ones_like(valid)
         if self.with_steps:
             after = self._seen_at(found.next_rows[..., inside], found.last_rows[..., inside])
             steps["step_observations"] = self._normalised(self._seen_at(rows[..., inside]), env)
@@ -306,9 +316,9 @@ class SequenceReplayBuffer(TransitionStore):
             observations=self._normalised(self._seen_at(rows[..., 0]), env),
             actions=self._actions[rows[..., inside]].flatten(-2),
             rewards=found.rewards[..., -1],
-            discounts=self.gamma**self.horizon_length * found.masks[..., -1],
+            discounts=self.gamma**length * found.masks[..., -1],
             next_observations=self._normalised(self._seen_at(found.next_rows[..., -1], found.last_rows[..., -1]), env),
-            valid=found.valid[..., -1],
+            valid=valid,
             steps_valid=found.valid[..., inside],
             **steps,
         )

@@ -48,6 +48,7 @@ class TransitionStore(NStepReplayBuffer):
 
     dataset_description: str = "no dataset"
     frame_stack: int = 1
+    shorten_returns: bool = False
     sampler: Sampler | None = None
     """How rows are drawn; None: uniformly."""
     layout: ObservationLayout
@@ -82,6 +83,7 @@ class TransitionStore(NStepReplayBuffer):
         balanced: bool = False,
         storage: str = "auto",
         frame_stack: int = 1,
+        shorten_returns: bool = False,
     ) -> None:
         if n_envs > 1 and n_envs % replicas:
             raise ValueError(
@@ -95,7 +97,7 @@ class TransitionStore(NStepReplayBuffer):
         self.handle_timeout_termination = handle_timeout_termination
         self.horizon_length = self.n_steps = horizon_length  # the latter is SB3's name
         self.gamma, self.action_chunking, self.replicas, self.balanced = gamma, action_chunking, replicas, balanced
-        self.sparse, self.storage = sparse, storage
+        self.sparse, self.storage, self.shorten_returns = sparse, storage, shorten_returns
         self.loader: ShardLoader | None = None  # of a dataset of several parts
         self._allocate(0, 0)
 
@@ -127,6 +129,11 @@ class TransitionStore(NStepReplayBuffer):
 
     def _begin_priorities(self) -> None:
         """Prepare for drawing from a new dataset."""
+
+    @property
+    def shortest(self) -> int:
+        """Transitions that a sequence has at least."""
+        return 1 if self.shorten_returns else self.horizon_length
 
     @property
     def _place(self) -> torch.device:
@@ -161,7 +168,7 @@ class TransitionStore(NStepReplayBuffer):
             if images:
                 raise ValueError("a dataset of several parts must hold vectors, got images; load them as one dataset")
             dataset = replace(dataset, action_range=box)
-            dataset.check(shape, self.action_dim, self.horizon_length)
+            dataset.check(shape, self.action_dim, self.shortest)
             rows = max(part.transitions for part in dataset.parts)
             self._allocate(rows, max(part.trajectories for part in dataset.parts))
             self.dataset_description = dataset.describe()
@@ -170,7 +177,7 @@ class TransitionStore(NStepReplayBuffer):
             return
         if isinstance(dataset, Mapping):
             dataset = self.stored.with_rows(dataset)
-        found = prepare(dataset, shape, box, self.horizon_length, images)
+        found = prepare(dataset, shape, box, self.shortest, images)
         for note in found.warnings:
             warnings.warn(note, stacklevel=3)
         self.loader = None

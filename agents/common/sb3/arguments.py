@@ -48,8 +48,8 @@ class Arguments(Declared):
     n_steps: int | None = setting(
         default=None,
         at_least=1,
-        doc="SB3's name for n-step returns of single actions: the same as `horizon_length=n_steps` with "
-        "`action_chunking=False`; None leaves both as they are.",
+        doc="SB3's n-step returns of single actions: the same as `horizon_length=n_steps` with `action_chunking=False` "
+        "and `shorten_returns=True`; None leaves the three as they are.",
     )
     action_noise: ActionNoise | None = setting(default=None, doc="SB3's, added to the executed actions.")
     replay_buffer_class: type[SequenceReplayBuffer] | None = setting(
@@ -110,7 +110,7 @@ def read_arguments(
             _set_by_other_name(settings, SETTINGS_OF_POLICY[name], name, value, kind)
     if arguments.n_steps is not None:
         _set_by_other_name(settings, "horizon_length", "n_steps", arguments.n_steps, kind)
-        settings["action_chunking"] = False
+        settings |= {"action_chunking": False, "shorten_returns": True}
     method = kind(**settings)
     if method.pretraining_steps and find_behaviour(require_table(method, "networks", NetworkSpec)) is None:
         raise ValueError(no_behaviour_message(kind.__name__))

@@ -161,6 +161,7 @@ class FlowQLearning(StoredModel):
         )
         self.policy = policy.to(self.device)
         self._convert_train_freq()
+        self.n_steps = self.method.horizon_length if self.method.shorten_returns else 1
         self.trainer = Trainer(self, seed)
         self._chunk_state = None
         self._last_info = {}
@@ -193,7 +194,7 @@ class FlowQLearning(StoredModel):
 
     def _settings_of_buffer(self) -> dict[str, Any]:
         """Return what a buffer must have been made with for its batches to be those of this model's settings."""
-        names = ("horizon_length", "gamma", "action_chunking", "sparse", "frame_stack")
+        names = ("horizon_length", "gamma", "action_chunking", "shorten_returns", "sparse", "frame_stack")
         own = {name: getattr(self.method, name) for name in names}
         replicas = 1 if self.seeds is None else len(self.seeds)
         return own | {"balanced": self.method.balanced_sampling, "replicas": replicas}
@@ -215,7 +216,8 @@ class FlowQLearning(StoredModel):
         super().load_replay_buffer(path, truncate_last_traj)
         assert self.replay_buffer is not None
         got, wanted = vars(self.replay_buffer), self._settings_of_buffer() | {"action_space": self.action_space}
-        drawn = {name: wanted.pop(name) for name in ("gamma", "horizon_length", "action_chunking", "balanced")}
+        names = ("gamma", "horizon_length", "action_chunking", "shorten_returns", "balanced")
+        drawn = {name: wanted.pop(name) for name in names}
         wrong = [f"`{name}` = {got[name]}, expected {value}" for name, value in wanted.items() if got[name] != value]
         if wrong:
             self.replay_buffer = before
@@ -416,10 +418,11 @@ class FlowQLearning(StoredModel):
         if online <= self.method.learning_starts or not self.replay_buffer.count_starts():
             return
         if self._n_updates == 0:
-            longest = max((episode["l"] for episode in self.ep_info_buffer or ()), default=self.method.horizon_length)
-            if longest < self.method.horizon_length:
+            shortest = self.replay_buffer.shortest
+            longest = max((episode["l"] for episode in self.ep_info_buffer or ()), default=shortest)
+            if longest < shortest:
                 warnings.warn(
-                    f"all episodes so far are shorter than a chunk of `horizon_length` = {self.method.horizon_length} "
+                    f"all episodes so far are shorter than a chunk of `horizon_length` = {shortest} "
                     f"transitions, the longest has {longest}: nothing is learnt from them; use a smaller one",
                     stacklevel=2,
                 )

@@ -1,0 +1,118 @@
+"""Returns of `n_steps`: those of SB3's own buffer, and what a critic learns from them at the end of an episode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.buffers import NStepReplayBuffer
+
+import agents
+from agents.common.batch import Batch
+from agents.common.data.buffer import SequenceReplayBuffer
+from tests.common.data.test_buffer import all_rows, empty_buffer, loaded_buffer
+from tests.common.toys import TINY
+from tests.envs import SpacesEnv
+
+SIZE, GAMMA = 12, 0.9
+CHAIN = np.arange(4, dtype=np.float32)
+SETTINGS: dict[str, Any] = {name: value for name, value in TINY.items() if name != "horizon_length"}
+
+
+def chain_batch(**settings: Any) -> Batch:
+    """Return every start of one episode of four states with the reward 1 at its end, gamma 0.5."""
+    dataset = {
+        "observations": CHAIN[:, None],
+        "next_observations": CHAIN[:, None] + 1,
+        "actions": np.zeros((4, 1), np.float32),
+        "rewards": np.array([0, 0, 0, 1], np.float32),
+        "masks": np.array([1, 1, 1, 0], np.float32),
+        "terminals": np.array([0, 0, 0, 1], np.float32),
+    }
+    buffer = loaded_buffer(dataset, action_chunking=False, gamma=0.5, **settings)
+    return buffer.batch_of(all_rows(buffer))
+
+
+def learnt_values(batch: Batch) -> list[float]:
+    """Return what the TD error of the valid rows converges to in a table that begins with 9."""
+    values = np.full(5, 9.0)
+    for _ in range(10):
+        targets = batch.rewards + batch.discounts * torch.as_tensor(values)[batch.next_observations[..., 0].long()]
+        kept = batch.valid[0] > 0
+        values[batch.observations[0, kept, 0].long()] = targets[0, kept]
+    return values[:4].tolist()
+
+
+def test_every_value_of_a_chain_is_learnt_up_to_its_last_state() -> None:
+    assert learnt_values(chain_batch(shorten_returns=True)) == [0.125, 0.25, 0.5, 1]
+
+
+def test_the_reference_leaves_out_what_begins_less_than_a_horizon_before_the_end() -> None:
+    assert learnt_values(chain_batch()) == pytest.approx([9 / 8, 0.25, 9, 9])
+
+
+def filled(seed: int, steps: int, n_steps: int) -> tuple[SequenceReplayBuffer, NStepReplayBuffer]:
+    """Return our buffer and SB3's with the same transitions, some of which terminate or are cut off."""
+    ours = empty_buffer(SIZE, horizon_length=n_steps, action_chunking=False, gamma=GAMMA, shorten_returns=True)
+    theirs = NStepReplayBuffer(SIZE, ours.observation_space, ours.action_space, "cpu", n_steps=n_steps, gamma=GAMMA)
+    random = np.random.default_rng(seed)
+    for step in range(steps):
+        before, after = (np.array([[value]], np.float32) for value in (10 * step, 10 * step + 10))
+        way = random.choice(["goes on", "terminated", "truncated"], p=[0.7, 0.15, 0.15])
+        infos = [{"TimeLimit.truncated": way == "truncated"}]
+        rest = random.uniform(-1, 1, (1, 1)).astype(np.float32), random.normal(size=1), np.array([way != "goes on"])
+        for buffer in (ours, theirs):
+            buffer.add(before, after, *rest, infos)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("n_steps", [1, 3, 5, 20])
+@pytest.mark.parametrize("steps", [1, 7, SIZE, 31], ids="{} added".format)
+def test_returns_equal_those_of_sb3s_buffer(steps: int, n_steps: int) -> None:
+    ours, theirs = filled(seed=n_steps, steps=steps, n_steps=n_steps)
+    batch = ours.batch_of(all_rows(ours))
+    wanted = theirs._get_samples((np.arange(theirs.size()) + (theirs.pos if theirs.full else 0)) % SIZE)
+    torch.testing.assert_close(batch.observations[0], wanted.observations)
+    torch.testing.assert_close(batch.actions[0], wanted.actions)
+    torch.testing.assert_close(batch.rewards[0], wanted.rewards[:, 0])
+    torch.testing.assert_close(batch.discounts[0], (wanted.discounts * (1 - wanted.dones))[:, 0])
+    torch.testing.assert_close(batch.next_observations[0], wanted.next_observations)
+    assert batch.valid.all()
+
+
+def test_a_return_ends_where_a_datasets_mask_is_0_as_it_does_at_sb3s_dones() -> None:
+    states = np.arange(3, dtype=np.float32)[:, None]
+    dataset = {
+        "observations": states,
+        "next_observations": states + 1,
+        "actions": np.zeros((3, 1), np.float32),
+        "rewards": np.ones(3, np.float32),
+        "masks": np.array([1, 0, 1], np.float32),
+        "terminals": np.array([0, 0, 1], np.float32),
+    }
+    buffer = loaded_buffer(dataset, action_chunking=False, gamma=0.5, shorten_returns=True)
+    batch = buffer.batch_of(all_rows(buffer))
+    assert batch.rewards.tolist() == [[1.5, 1, 1]]
+    assert batch.discounts.tolist() == [[0, 0, 0.5]]
+
+
+def test_a_model_made_with_n_steps_draws_such_returns_and_stays_so_when_it_is_saved(tmp_path: Any) -> None:
+    model = agents.QAM("MlpPolicy", SpacesEnv(4, 2), n_steps=3, **SETTINGS)
+    model.save(tmp_path / "model")
+    for each in (model, agents.QAM.load(tmp_path / "model", env=SpacesEnv(4, 2))):
+        assert each.n_steps == 3
+        assert each.replay_buffer.shorten_returns
+
+
+def test_episodes_shorter_than_n_steps_are_learnt_from_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    model = agents.QAM("MlpPolicy", SpacesEnv(4, 2, episode_length=2), n_steps=5, **SETTINGS | {"learning_starts": 2})
+    model.learn(8)
+    assert model._n_updates
+    assert not [each for each in recwarn if "shorter than a chunk" in str(each.message)]
+
+
+def test_shortened_returns_of_chunks_are_refused() -> None:
+    with pytest.raises(ValueError, match="`shorten_returns` is for single actions"):
+        agents.QAM("MlpPolicy", SpacesEnv(4, 2), horizon_length=3, shorten_returns=True)
