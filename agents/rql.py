@@ -28,7 +28,8 @@ class RQL(Method):
     with v at (s, x_t, t), z standard normal and h the sampler's step, shorter at the end. Source: Oberai, Park and
     Levine, Reversal Q-Learning, arXiv 2606.17551, and the authors' code (github.com/aoberai/rql, ``total_loss``).
     Differs in: sequences start at any transition, and a success within a chunk stops the bootstrap, as for all
-    algorithms here; online transitions are collected with the flow's moving average too; the flow has no unused second output.
+    algorithms here; online transitions are collected with the flow's moving average too; the flow has no unused second
+    output.
     """
 
     expectile: float = setting(
