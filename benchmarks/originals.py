@@ -25,9 +25,9 @@ import torch
 import yaml
 
 from agents.common.observations import centre_and_factor
-from agents.parity import read_fixture
 from benchmarks import reference_ranks as ranks
 from benchmarks.rank_table import COLUMNS, Design, find_missing
+from tests.parity.fixture import read_fixture
 from tests.parity.reference import COMMON_SETTINGS, OWN_FIXTURES, SETTINGS
 from zoo.cli import run_program
 from zoo.datasets.files import dataset_files

@@ -15,7 +15,6 @@ MOST_LINES = {ast.Module: 650, ast.FunctionDef: 60, ast.AsyncFunctionDef: 60}
 LAYERS = (
     "agents.common.files agents.common.validation agents.common.replicas agents.common.batch",
     "agents.common.frames agents.common.observations agents.common.search",
-    "agents.parity",  # knows nothing of our algorithms: other implementations are checked by it too
     "agents.common.settings agents.common.training agents.common.common_settings agents.common.model_file "
     "agents.common.nets",
     "agents.common.maths",

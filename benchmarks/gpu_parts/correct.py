@@ -21,7 +21,6 @@ import torch
 import agents
 from agents.common.engine import capture
 from agents.common.sb3.model import FlowQLearning
-from agents.parity import compare, read_fixture
 from agents.testing.checks import TOLERANCE
 from agents.testing.subject import Violation
 from benchmarks import nodes, throughput
@@ -331,6 +330,8 @@ def check_parity(options: Options) -> Found:
     :param options: of the check.
     :raises Violation: if a number is off; the first of each fixture is named.
     """
+    from tests.parity.checker import compare
+    from tests.parity.fixture import read_fixture
     from tests.parity.reference import TOLERANCES, OurAgents, fixture_paths
 
     paths = fixture_paths()

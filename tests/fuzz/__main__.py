@@ -17,12 +17,12 @@ from pathlib import Path
 
 NAMES = (
     "runs", "datasets", "folders", "parquet", "hdf5", "minari", "robomimic", "ocbench", "settings", "suites", "models",
-    "policies", "fixtures",
+    "policies",
 )  # fmt: skip
 KNOWN = Path(__file__).parent / "found"
 MEMORY_GIB = 1
 SECONDS_PER_INPUT = 20
-OWN_PACKAGES = ["agents.common", "agents.parity", "zoo", "yaml", "zipfile"]
+OWN_PACKAGES = ["agents.common", "zoo", "yaml", "zipfile"]
 """Where what is reached counts."""
 
 

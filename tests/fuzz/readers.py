@@ -28,7 +28,6 @@ import agents
 from agents.common.data.action_range import ActionRange
 from agents.common.data.arrays import prepare
 from agents.common.saved import find_model, read_attributes
-from agents.parity import ParityError, Recorder, find_fixtures, perturb, read_fixture
 from tests.common.toys import toy_dataset
 from tests.envs import SpacesEnv
 from tests.zoo.datasets import demonstrations, own
@@ -237,24 +236,6 @@ def _read_policy(folder: Path) -> None:
 # -- recorded numbers -------------------------------------------------------------------------------------------------
 
 
-def _write_fixture(folder: Path) -> None:
-    parameters = perturb({"critic": {"w": np.zeros(2)}, "target_critic": {"w": np.zeros(2)}}, seed=0)
-    recorder = Recorder("small", reference="us", config={"tau": 0.1}, adam={"lr": 3e-4}, tolerances={"loss": 1e-4})
-    recorder.start(parameters, {"rewards": np.zeros(2)})
-    recorder.losses({"td": 1.0, "total": 1.0})
-    recorder.gradients({"critic": {"w": np.ones(2)}})
-    for _ in range(3):
-        recorder.update({"bc_t": np.zeros(2)}, 1.0, parameters)
-    recorder.sample(np.zeros((1, 2)), {}, np.zeros((1, 1)))
-    recorder.save(folder / "small.npz")
-
-
-def _read_fixture(folder: Path) -> None:
-    (path,) = find_fixtures(folder)
-    fixture = read_fixture(path)
-    assert np.isfinite([fixture.config.get("tau", 0), fixture.total(3), *fixture.losses.values()]).all()
-
-
 def _written(write: Callable[[Path], Any]) -> Callable[[], Files]:
     """Return what gives the files that a function writes into a folder."""
 
@@ -295,5 +276,4 @@ READERS = {
     "suites": Reader(lambda: {"suite.yml": SUITE.encode()}, _read_suite, (UsageError,)),
     "models": Reader(_model, _read_model, (ValueError, OSError)),
     "policies": Reader(_written(_write_policy), _read_policy, (UsageError,)),
-    "fixtures": Reader(_written(_write_fixture), _read_fixture, (ParityError,)),
 }

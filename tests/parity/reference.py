@@ -1,7 +1,4 @@
-"""Our algorithms as an adapter of `agents.parity`: translates the names of the reference implementations into ours.
-
-``python -m agents.parity check --fixtures tests/parity/fixtures --agent tests.parity.reference:OurAgents``
-"""
+"""Our algorithms beside recorded numbers: translates the names of the reference implementations into ours."""
 
 from __future__ import annotations
 
@@ -19,8 +16,8 @@ import agents
 from agents.common.batch import Batch
 from agents.common.nets.policies import NoisePredictor
 from agents.common.sb3.model import FlowQLearning
-from agents.parity import Fixture, find_fixtures
 from tests.envs import SpacesEnv
+from tests.parity.fixture import Fixture, find_fixtures
 
 OWN_FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -266,14 +263,12 @@ class Agent:
 
 
 class OurAgents:
-    """The five functions of an adapter, and the two optional ones, for every built-in algorithm."""
+    """What the checker asks of an algorithm, for every built-in one."""
 
     def __init__(self, device: str = "cpu", compile: str = "off") -> None:
         self.device, self.compile = device, compile
 
     def create(self, fixture: Fixture) -> Agent:
-        if fixture.id not in agents.algorithm_ids():
-            raise NotImplementedError(f"algorithm `{fixture.id}` is not built yet")
         env = SpacesEnv(fixture.sizes["obs"], fixture.sizes["A"])
         options = {"buffer_size": 10, "device": self.device, "compile": self.compile, "seed": 0}
         model = agents.get(fixture.id).algorithm("MlpPolicy", env, **our_settings(fixture), **options)

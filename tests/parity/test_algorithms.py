@@ -1,4 +1,4 @@
-"""Every algorithm against recorded numbers of its reference implementation, by the checker that others use too.
+"""Every algorithm against recorded numbers of its reference implementation, by one checker.
 
 Fixtures are found in the folder named by the environment variable PARITY_FIXTURES (default: the copy beside this file).
 """
@@ -14,7 +14,8 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 import agents
-from agents.parity import Comparison, Fixture, compare, read_fixture
+from tests.parity.checker import Comparison, compare
+from tests.parity.fixture import Fixture, read_fixture
 from tests.parity.reference import TOLERANCES, Agent, Arrays, OurAgents, fixture_paths
 
 load = cache(read_fixture)

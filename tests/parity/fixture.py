@@ -1,0 +1,93 @@
+"""Recorded numbers of an original implementation: one ``.npz`` file without pickled objects for each fixture.
+
+``docs/parity.md`` lists the arrays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+META = "meta"
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """Recorded numbers of one agent: every array by its key, and what was recorded."""
+
+    arrays: Mapping[str, Array]
+    meta: Mapping[str, Any]
+
+    def __getitem__(self, key: str) -> Array:
+        return self.arrays[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.arrays
+
+    @property
+    def id(self) -> str:
+        """The algorithm."""
+        return str(self.meta["id"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The original's settings, under its own names."""
+        return dict(self.meta["config"])
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Sizes of the observations ("obs") and actions ("A")."""
+        return dict(self.meta["sizes"])
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """Parameters at the start, by path: ``module/...``."""
+        return self.below("params_before/")
+
+    @property
+    def batch(self) -> dict[str, Array]:
+        """The batch of every update, by name."""
+        return self.below("batch/")
+
+    @property
+    def losses(self) -> dict[str, Array]:
+        """The losses of the first update, by name; a form with ``_masked`` after its name replaces the other."""
+        found = self.below("loss/")
+        return {name: found.get(f"{name}_masked", loss) for name, loss in found.items() if not name.endswith("_masked")}
+
+    def noise(self, step: int) -> dict[str, Array]:
+        """Return every random draw of update 1, 2 or 3, by role."""
+        return self.below(f"noise/step_{step}/")
+
+    def total(self, step: int) -> float:
+        """Return the total loss at the start of update 1, 2 or 3, in the masked form if there is one."""
+        unmasked = float(self["loss/total"]) - float(self.losses["total"])
+        return float(self[f"loss_total/step_{step}"]) - unmasked
+
+    def below(self, prefix: str) -> dict[str, Array]:
+        """Return copies of the arrays whose key begins with a prefix, by the rest of the key."""
+        return {key.removeprefix(prefix): array.copy() for key, array in self.arrays.items() if key.startswith(prefix)}
+
+
+def read_fixture(path: Path) -> Fixture:
+    """Read a fixture."""
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    return Fixture(arrays, json.loads(str(arrays.pop(META))))
+
+
+def find_fixtures(folder: Path) -> list[Path]:
+    """Return the files of all fixtures below a folder, sorted; the ``meta`` of other files names no ``id``."""
+    return [path for path in sorted(folder.rglob("*.npz")) if '"id"' in _meta_of(path)]
+
+
+def _meta_of(path: Path) -> str:
+    with np.load(path) as archive:
+        return str(archive[META]) if META in archive else ""
