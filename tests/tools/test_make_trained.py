@@ -22,7 +22,7 @@ def write_run(logs: Path, env: str = TASKS[0], state: str = "done", **config: An
     folder.write_config({"eval_episodes": 2, "env_kwargs": ["max_episode_steps=12"], **settings})
     folder.write_origin({}, {"python": "3", "packages": {"torch": "2"}})
     folder.write_status(state, settings["seed"], 20, 0)
-    folder.release()
+    folder.lock.release()
     return folder.path
 
 

@@ -11,14 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from agents.common.files import atomic_path, sync
 from agents.common.files.bounded import read_text
 from agents.common.files.manifest import digest_of
 from agents.common.validation import one_of
 from zoo.datasets.names import DatasetSpec
 from zoo.errors import UsageError
+from zoo.processes.locks import Lock
 from zoo.terminal.messages import log
 
 DEFAULT_DATASET_DIR = "~/.ogbench/data"  # OGBench's own default, so that both find each other's files
@@ -68,16 +67,11 @@ def making(path: Path) -> Iterator[None]:
     The operating system frees the lock of a process that dies, so a killed process blocks no other.
     """
     make_folder(path.parent)
-    lock = FileLock(f"{path}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("waiting for another process that is writing %s", path)
-        lock.acquire()
-    try:
+    lock = Lock(path.with_name(f"{path.name}.lock"))
+    if not lock.take():
+        log.info("waiting for %s, which is writing %s", lock.describe_holder(), path)
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def is_settled(train: Path, existing: str) -> bool:

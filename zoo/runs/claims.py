@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from agents.common.files import TakenOver, atomic_folder, atomic_path, prepare_beside, prepare_in
-from zoo.runs.folder import HOST, STATES, RunFolder, UnreadableRun
+from zoo.processes.locks import HOST, Lock
+from zoo.runs.folder import STATES, RunFolder, UnreadableRun
 from zoo.terminal.messages import log, say_once
 
 HEARTBEAT_SECONDS = 15.0
@@ -137,7 +138,7 @@ class Claims:
         On the holder's host, its lock tells. Elsewhere the age does, measured with the storage's clock. A sign from the
         future is none: that clock was set back, and the next one of a living holder is on time.
         """
-        if _read(held / _HOLDER).get("host") == HOST and is_locked(held / _HOLDER) is False:
+        if _read(held / _HOLDER).get("host") == HOST and Lock(held / _HOLDER).is_held() is False:
             return True
         try:
             with tempfile.TemporaryFile(dir=self.folder) as now:
@@ -207,26 +208,6 @@ def _end(folder: Path, outcome: str, **more: Any) -> bool:
     return True
 
 
-def is_locked(path: Path) -> bool | None:
-    """Return whether a process holds the lock of a file or folder; None if that cannot be told.
-
-    The test takes the lock for an instant, shared with others who look. `RunFolder.claim` tries again for longer.
-    """
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return None
-    finally:
-        os.close(handle)
-    return False
-
-
 def _is_record(record: dict[str, Any]) -> bool:
     times = (record.get("end"), record.get("seconds", 0.0))
     return isinstance(record.get("outcome"), str) and all(isinstance(seconds, float) for seconds in times)
@@ -265,20 +246,20 @@ def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
     if state != "running":
         return state
     claim = folder.read_claim()
-    is_held = is_locked(_first(folder)) if claim is None else _is_claimed(folder, claim)
+    is_held = _first(folder).lock.is_held() if claim is None else _is_claimed(folder, claim)
     if is_held is not False:
         return state
     is_known = claim is not None or status.get("host") == HOST
     return DEAD if is_known or _age(status) > SILENT_FOR else state
 
 
-def _first(folder: RunFolder) -> Path:
+def _first(folder: RunFolder) -> RunFolder:
     """Return the folder of a run's first seed, whose lock stands for all."""
     try:
         names = folder.read_config().get("folders")
     except UnreadableRun:
         names = None
-    return folder.path.with_name(names[0]) if names else folder.path
+    return RunFolder(folder.path.with_name(names[0])) if names else folder
 
 
 def _is_claimed(folder: RunFolder, claim: Path) -> bool | None:

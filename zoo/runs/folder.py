@@ -10,9 +10,7 @@ import io
 import json
 import os
 import shutil
-import socket
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
@@ -26,6 +24,7 @@ from agents.common.files.bounded import read_npz, read_text
 from agents.common.files.manifest import NAME as MANIFEST
 from agents.common.files.manifest import DamagedFolderError, digest_of, read_manifest, seal
 from zoo.errors import CannotResume, Interrupted, UsageError
+from zoo.processes.locks import HOST, Lock
 from zoo.runs.contents import find_bad_config, find_bad_evaluations, find_bad_progress, find_bad_status
 from zoo.runs.history import COLUMNS
 from zoo.runs.versions import command_line
@@ -39,8 +38,6 @@ ARGUMENTS, VERSIONS = "args.yml", "versions.json"
 IDENTITY = ("config.yml", ARGUMENTS, VERSIONS, "command.txt")
 """Files that say what a run is; they do not change, and every checkpoint keeps a copy."""
 STATES = ("running", "done", "failed", "interrupted")
-HOST = socket.gethostname()
-CLAIM_TRIES, SECONDS_BETWEEN_TRIES = 5, 0.02
 _LONGEST_PROBLEM = 300
 CONFIG_KEYS = ("algo", "env", "offline_steps", "seed")
 _MOST_TEXT_BYTES = plain_yaml.MOST_CHARACTERS
@@ -105,14 +102,14 @@ class RunFolder:
         self.tracking = path / "tracking.json"
         self.identity: dict[str, bytes] = {}
         """What the run is, by file name, as it was written or restored; see :meth:`restore_file`."""
-        self._handle: int | None = None  # of the lock
+        self.lock = Lock(path / "lock")
         self._manifest: tuple[tuple[int, ...], dict[str, list[str]]] | None = None  # the one read last
 
     # -- ownership ----------------------------------------------------------------------------------------------------
 
     @classmethod
     def create(cls, log_folder: Path, algo: str, env: str, seed: int) -> RunFolder:
-        """Make and claim the folder with the next free number; runs that start together never share one."""
+        """Make and lock the folder with the next free number; runs that start together never share one."""
         parent = log_folder / algo
         check_log_folder(parent)
         number = 1 + max(numbered_folders(parent, env), default=0)
@@ -120,38 +117,12 @@ class RunFolder:
             folder = cls(parent / f"{file_name_of(env)}_{number}")
             try:
                 with atomic_folder(folder.path) as temporary:
-                    new = cls(temporary)
-                    new.claim()
-                    new.write_status("running", seed, 0, 0)
+                    cls(temporary).write_status("running", seed, 0, 0)
             except FileExistsError:
-                new.release()
                 number += 1
             else:
-                folder._handle = new._handle  # the lock stays with the folder when it gets its name
+                folder.lock.take()  # nobody else wants it: nothing says yet what the run is
                 return folder
-
-    def claim(self) -> bool:
-        """Claim the run for this process until it ends, however it ends, or calls :meth:`release`.
-
-        :return: False if another process has claimed it.
-        """
-        handle = os.open(self.path, os.O_RDONLY)
-        for _ in range(CLAIM_TRIES):  # who looks whether a run is alive takes its lock for an instant
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(SECONDS_BETWEEN_TRIES)
-            else:
-                self._handle = handle
-                return True
-        os.close(handle)
-        return False
-
-    def release(self) -> None:
-        """Give up the claim."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
 
     def read_claim(self) -> Path | None:
         """Return the claim of the suite that started the run and decides who continues it; None if no suite did."""
@@ -311,7 +282,8 @@ class RunFolder:
     def enter_in_index(self, seed: int, label: str) -> None:
         """Append a row about the run to ``runs.csv`` next to its folder; runs that start together lose none."""
         with open(self.path.parent / "runs.csv", "a", newline="", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+            with contextlib.suppress(OSError):  # not all storage has locks
+                fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
             writer = csv.writer(file)
             if os.fstat(file.fileno()).st_size == 0:
                 writer.writerow(_INDEX_COLUMNS)

@@ -173,8 +173,9 @@ def _claim(run: StoredRun, under_claim: bool) -> None:
             folder.detach_logs()
     elif _is_of_suite(first):
         raise UsageError(f"{first.path} belongs to a suite; continue it with zoo/benchmark.py")
-    elif not first.claim():
-        raise UsageError(f"another process is training {first.path}; wait for its end, or stop it, before --resume")
+    elif not first.lock.take():
+        holder = first.lock.describe_holder()
+        raise UsageError(f"{first.path} is being trained by {holder}; wait for its end, or stop it, before --resume")
 
 
 def _is_of_suite(folder: RunFolder) -> bool:

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock
 
 from agents.common.files import atomic_path, regular_file
 from zoo.errors import UsageError
+from zoo.processes.locks import Lock
 from zoo.report.included_runs import COLUMNS, finished_runs
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs, split_environment
@@ -60,7 +60,7 @@ def write_scores(looks: Sequence[Look], folder: Path) -> list[Path]:
         return []
     table = score_table(read_runs([Path(path) for path in settings], merge_protocols=True).counted(), settings)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):  # of what another start adds meanwhile, nothing is lost
+    with Lock(folder / ".lock"):  # of what another start adds meanwhile, nothing is lost
         return [_write(str(method), rows, folder) for method, rows in table.groupby("method")]
 
 

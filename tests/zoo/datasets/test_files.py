@@ -27,4 +27,4 @@ def test_second_maker_waits_for_the_first(tmp_path: Path, capsys: pytest.Capture
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
-    assert "waiting for another process that is writing" in capsys.readouterr().err
+    assert ", which is writing " in capsys.readouterr().err

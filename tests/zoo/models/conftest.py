@@ -27,7 +27,7 @@ def write_run(logs: Path, model: FlowQLearning, seed: int = 3, **more: Any) -> R
     config = {"algo": "qam", "env": ENV, "seed": seed, "offline_steps": 20, "eval_episodes": 4, "eval_seed": 7}
     folder.write_config({**config, "env_kwargs": ["max_episode_steps=12"], **more})
     model.save(folder.model)
-    folder.release()
+    folder.lock.release()
     return folder
 
 

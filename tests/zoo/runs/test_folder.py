@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import datetime
-import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +20,6 @@ import pytest
 from agents.common.files import TakenOver, atomic_path, is_taken_over
 from zoo.errors import CannotResume, Interrupted
 from zoo.runs import claims
-from zoo.runs import folder as folders
 from zoo.runs.claims import HIDDEN, Claim, Claims, held, state_now
 from zoo.runs.folder import RunFolder, ending_recorded
 from zoo.runs.read import read_runs
@@ -135,16 +132,16 @@ def test_a_run_is_running_while_its_process_holds_the_lock_and_dead_after_that(t
 def test_the_lock_of_the_first_seed_stands_for_all(tmp_path: Path) -> None:
     together = {"seeds": [3, 4], "folders": ["env-v0_1", "env-v0_2"]}
     first, second = new_run(tmp_path, **together), new_run(tmp_path, **together)
-    second.release()  # a resumed run holds only the lock of the first
+    second.lock.release()  # a resumed run holds only the lock of the first
     assert state(second) == "running"
-    first.release()
+    first.lock.release()
     assert state(second) == "dead"
 
 
 @pytest.mark.parametrize("host", ["elsewhere", None])
 def test_a_run_of_another_host_is_dead_only_when_it_has_been_silent_for_long(tmp_path: Path, host: str | None) -> None:
     folder = new_run(tmp_path)
-    folder.release()
+    folder.lock.release()
     change_status(folder, host=host)
     assert state(folder) == "running"
     old = datetime.datetime.now(datetime.UTC) - claims.SILENT_FOR - datetime.timedelta(minutes=1)
@@ -158,20 +155,11 @@ def test_the_claim_of_a_suite_stands_for_the_lock(tmp_path: Path) -> None:
     claim = Claims(tmp_path / HIDDEN / "job").take("somebody")
     assert claim is not None
     folder = new_run(tmp_path)
-    folder.release()
+    folder.lock.release()
     (folder.path / "args.yml").write_text(plain_yaml.write({"claim": f"somewhere/{HIDDEN}/job/held/name"}))
     assert state(folder) == "running"
     claim.release("failed")
     assert state(folder) == "dead"
-
-
-def test_looking_does_not_keep_a_run_from_being_claimed(tmp_path: Path) -> None:
-    folder = new_run(tmp_path)
-    folder.release()
-    looking = os.open(folder.path, os.O_RDONLY)
-    fcntl.flock(looking, fcntl.LOCK_SH)
-    threading.Timer(folders.SECONDS_BETWEEN_TRIES, os.close, [looking]).start()
-    assert folder.claim()
 
 
 ROOT = Path(__file__).parents[3]

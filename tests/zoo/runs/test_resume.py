@@ -34,7 +34,7 @@ def written(logs: Path, state: str, seed: int = 3, **more: Any) -> RunFolder:
     folder = RunFolder.create(logs, "qam", "some-v0", seed)
     folder.write_config(RECORD | {"seed": seed, "sources": ["a flag"]} | more)
     folder.write_status(state, seed, 0, 0)
-    folder.release()
+    folder.lock.release()
     return folder
 
 
@@ -125,14 +125,14 @@ def test_a_stack_of_which_some_have_failed_is_finished_when_the_others_are(tmp_p
         found = find_run(tmp_path, RECORD, [5, 6])
         assert found is not None
         assert found.is_done == is_done
-        found.folders[0].release()
+        found.folders[0].lock.release()
         second.write_status("done", 6, 0, 0)
 
 
 def test_a_run_that_another_process_is_at_is_refused(tmp_path: Path) -> None:
     folder = written(tmp_path, "running")
-    assert folder.claim()
-    with pytest.raises(UsageError, match=r"another process is training .*some-v0_1; wait for its end"):
+    assert folder.lock.take()
+    with pytest.raises(UsageError, match=r"some-v0_1 is being trained by process \d+ on .*, since .*; wait"):
         find_run(tmp_path, RECORD, [3])
 
 
@@ -172,7 +172,7 @@ def test_a_deleted_folder_of_a_stack_is_filled_from_its_checkpoint_unless_anothe
     assert names(found) == [folder.path.name for folder in folders]
     restore_files(found.folders, find_checkpoints(folders[0].checkpoints)[0])
     assert folders[1].read_config()["seed"] == 6
-    found.folders[0].release()
+    found.folders[0].lock.release()
     shutil.rmtree(folders[1].path)
     assert written(tmp_path, "interrupted", seed=6).path == folders[1].path
     before = sorted(tmp_path.rglob("*"))

@@ -190,7 +190,7 @@ def leave_running(logs: Path, worker: str | None) -> RunFolder:
         trial.set_user_attr("settings", {"inverse_temperature": value})
     run = RunFolder.create(folder(logs) / f"trial_{trial.number}", "qam", ENV, 7)
     run.write_status("running", 7, 5, 0)
-    run.release()
+    run.lock.release()
     return run
 
 
@@ -212,7 +212,7 @@ def test_a_path_in_a_journal_is_neither_written_to_nor_removed(objective: Use, t
     assert main(words(tmp_path, "--n-trials", "1")) == 0
     outside = RunFolder.create(tmp_path / "outside", "qam", ENV, 7)
     outside.write_status("running", 7, 5, 0)
-    outside.release()
+    outside.lock.release()
     status = outside.status.read_text()
     path = str(outside.status) if name == "worker" else str(tmp_path / "outside")
     trial = optuna.load_study(study_name="s", storage=open_journal(journal(tmp_path))).ask()

@@ -1,0 +1,93 @@
+"""Locks that only one process has at a time, and that the system frees when their owner ends, however it ends."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import fcntl
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Self
+
+from filelock import FileLock, Timeout
+
+from zoo.terminal.messages import say_once
+
+HOST = socket.gethostname()
+SECONDS_TO_TRY = 0.2
+"""How long to ask for a lock: who looks whether it is held has it for an instant."""
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+"""How storage answers that has no locks."""
+
+
+class Lock:
+    """A lock in a regular file, which says who holds it; network storage passes such a lock on to other machines.
+
+    Storage that has no locks gives everybody the lock, with a warning.
+
+    :param path: of the file, which stays when the lock is free.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path, thread_local=False, fallback_to_soft=False)
+
+    def take(self, seconds: float = SECONDS_TO_TRY) -> bool:
+        """Take the lock; return False if another process has it.
+
+        :param seconds: how long to try; -1: until it is free.
+        """
+        try:
+            self._lock.acquire(timeout=seconds, poll_interval=SECONDS_TO_TRY / 10)
+        except Timeout:
+            return False
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            say_once(
+                f"the storage of {self.path.parent} has no locks ({error.strerror}), so nothing keeps two processes "
+                "from working on the same; see to it that only one is started"
+            )
+        since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self.path.write_text(json.dumps({"host": HOST, "pid": os.getpid(), "since": since}) + "\n", encoding="utf-8")
+        return True
+
+    def release(self) -> None:
+        """Free the lock, if this process has it."""
+        self._lock.release(force=True)
+
+    def __enter__(self) -> Self:
+        """Wait until the lock is free, and take it."""
+        self.take(-1)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+    def is_held(self) -> bool | None:
+        """Return whether a process has the lock; None if the storage cannot tell."""
+        try:
+            handle = os.open(self.path, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # others may look at the same time
+        except BlockingIOError:
+            return True
+        except OSError:
+            return None
+        finally:
+            os.close(handle)
+        return False
+
+    def describe_holder(self) -> str:
+        """Return in words which process took the lock last."""
+        try:
+            holder = json.loads(self.path.read_text(encoding="utf-8"))
+            return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
+        except (OSError, ValueError, LookupError, TypeError):
+            return "another process"
