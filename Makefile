@@ -11,7 +11,7 @@ TEST_PROCESSES ?= 2
 SITE := docs/_build
 REPORTS := qam2026 mini
 
-.PHONY: demo test test-slow notebook faults lint size type format doc-check docs commit-checks release-check fuzz lock audit
+.PHONY: demo test test-slow notebook lint size type format doc-check docs commit-checks release-check fuzz lock audit
 .PHONY: clean gpu-check reproduce site-new site-pages $(REPORTS:%=site-%)
 
 demo: $(INSTALLED)
@@ -27,9 +27,6 @@ test-slow: $(INSTALLED)
 
 notebook: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow tests/docs/test_notebook.py
-
-faults: $(INSTALLED)
-	$(BIN)/python benchmarks/faults.py --output results/faults.md
 
 # at most nine minutes each; exit code 3: something is left
 gpu-check: $(INSTALLED)

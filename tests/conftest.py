@@ -11,7 +11,7 @@ import torch
 
 from agents import registry
 from agents.common.nets import fast
-from benchmarks.fault_suite.programs import Programs
+from tests.programs import Programs
 
 FEW = {"qam", "fql", "rebrac", "dsrl"}
 """Algorithms with which a plain run makes the tests that are marked `few`."""

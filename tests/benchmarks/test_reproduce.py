@@ -14,8 +14,8 @@ import pytest
 from scipy import stats
 
 from benchmarks import reproduce
-from benchmarks.fault_suite.programs import Programs
 from benchmarks.reproduce import FULL, PUBLISHED, compare, problems
+from tests.programs import Programs
 
 
 def evaluations(scores: dict[int, Any], episodes: int = 50) -> pd.DataFrame:

@@ -19,7 +19,7 @@ import torch
 import yaml
 
 import agents
-from benchmarks.fault_suite.programs import Ended, Programs
+from tests.programs import Ended, Programs
 from tests.zoo.outcomes import Call
 from tests.zoo.suites.tiny import wait_for
 from zoo.benchmark import main

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import agents
-from benchmarks.fault_suite.programs import Programs
+from tests.programs import Programs
 from tests.zoo.outcomes import Call, Refusal
 from zoo.compare import main as compare
 from zoo.dataset import main as dataset

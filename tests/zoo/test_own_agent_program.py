@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import agents
-from benchmarks.fault_suite.programs import Ended, Programs
+from tests.programs import Ended, Programs
 from tests.zoo.outcomes import Call
 from zoo import list_agents
 from zoo.runs.folder import RunFolder

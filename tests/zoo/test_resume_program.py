@@ -16,7 +16,7 @@ import yaml
 
 import agents
 from agents.common.engine.checkpoint import find_checkpoints
-from benchmarks.fault_suite.programs import Programs
+from tests.programs import Programs
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from tests.zoo.test_train_program import arguments
 from zoo.playing.evaluate import Evaluator
@@ -44,7 +44,7 @@ Run = Callable[..., int]
 def run(data: Path, shards: Path, programs: Programs) -> Run:
     """Return what runs a training program, which may be killed at a chosen point, and returns its exit code."""
 
-    def ended(logs: Path, kind: str = "plain", kill: tuple[str, int] | None = None, by: str = "SIGKILL") -> int:
+    def ended(logs: Path, kind: str = "plain", kill: tuple[str, int] | None = None, by: str = "SIGKILL", **how) -> int:
         more = KINDS[kind][0].replace("SHARDS", str(shards)).split()
         words = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(logs), "--verbose", "0"]
         words += ["--offline-steps", str(OFFLINE), "--online-steps", str(ONLINE), "--resume"]
@@ -52,7 +52,7 @@ def run(data: Path, shards: Path, programs: Programs) -> Run:
         words += ["--env-kwargs", "max_episode_steps=9", "--log-interval", "5", "--device", "cpu"]
         words += [] if kind == "stacked" else ["--seed", "3"]
         words += ["-params", *TINY, "learning_starts=4", *more]
-        return programs.run("train", words, kill=kill, by=by).code
+        return programs.run("train", words, kill=kill, by=by, **how).code
 
     return ended
 
@@ -111,14 +111,15 @@ def test_the_reference_run_has_both_phases_on_one_axis(whole: Callable[[str], Pa
     assert pd.read_csv(folder_of(whole("plain")) / "progress.csv").columns[0] == "time/total_timesteps"
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("kind", "kill", "by"),
     [
         ("plain", ("step", 25), "SIGKILL"),  # online, in the middle of a chunk and of an episode
+        ("plain", ("play", 20), "SIGKILL"),  # within an evaluation
+        ("plain", ("write", 44), "SIGKILL"),  # within a checkpoint online
         ("plain", ("step", 31), "SIGTERM"),
         ("plain", ("update", 18), "SIGKILL"),  # offline
-        ("plain", ("write", 44), "SIGKILL"),  # within a checkpoint online
         ("plain", ("status", 12), "SIGKILL"),  # behind the last checkpoint, before the final files
         ("plain", ("update", 3), "SIGKILL"),  # before the first checkpoint
         ("plain", ("evaluation", 2), "SIGKILL"),  # between an evaluation's result and its checkpoint
@@ -197,6 +198,15 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before_it_and_without_one_no
     assert run(tmp_path / "all") == 2
     assert (folder_of(tmp_path / "all") / "status.json").read_text() == status
     assert not folder_of(tmp_path / "all", 2).exists()
+
+
+@pytest.mark.slow
+def test_a_run_whose_files_cannot_grow_goes_on_when_they_can(
+    run: Run, whole: Callable[[str], Path], tmp_path: Path
+) -> None:
+    assert run(tmp_path, limits={"RLIMIT_FSIZE": 100_000}) == 1
+    assert run(tmp_path) == 0
+    assert_same_run(tmp_path, whole("plain"))
 
 
 AT_START = "eval_at_start=true"

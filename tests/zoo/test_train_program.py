@@ -18,7 +18,7 @@ import yaml
 
 import agents
 from agents.common.files.manifest import digest_of
-from benchmarks.fault_suite.programs import Programs
+from tests.programs import Programs
 from tests.zoo.envs import toys
 from tests.zoo.outcomes import Call, Refusal
 from tests.zoo.outcomes import call as call_program
