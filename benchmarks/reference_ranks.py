@@ -83,7 +83,7 @@ class Entry:
     def all_params(self) -> dict[str, Any]:
         """What the training program is given."""
         last = self.checkpoints[-1]
-        steps = {f"{self.phase}_steps": last, "eval_freq": self.checkpoints[0], "save_freq": last}
+        steps = {f"{self.phase}_steps": last, "eval_freq": self.checkpoints[0], "save_freq": last, "eval_at_start": False}
         return {**steps, **PARAMS, **self.params}
 
 
