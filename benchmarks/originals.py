@@ -20,13 +20,11 @@ if __package__ in (None, ""):  # run as a file from anywhere
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
-import pandas as pd
 import torch
 import yaml
 
 from agents.common.observations import centre_and_factor
 from benchmarks import reference_ranks as ranks
-from benchmarks.rank_table import COLUMNS, Design, find_missing
 from tests.parity.fixture import read_fixture
 from tests.parity.reference import COMMON_SETTINGS, OWN_FIXTURES, SETTINGS
 from zoo.cli import run_program
@@ -35,6 +33,7 @@ from zoo.datasets.load import Dataset
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
 from zoo.playing.evaluate import Evaluator
+from zoo.terminal.arguments import parse_seeds
 from zoo.training.arguments import make_parser
 from zoo.training.options import Request, read_request
 from zoo.training.start import load_data, make_evaluator
@@ -58,24 +57,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train the rows whose scores are missing and whose checkout is given, and return the result to print."""
-    design = ranks.make_design(args.seeds)
     checkouts = dict(word.split("=", 1) for word in args.checkout)
     note = yaml.safe_load(ranks.REFERENCE.with_suffix(".yml").read_text(encoding="utf-8"))
     scores = ranks.read_scores(args.reference)
-    missing = [pair for pair in find_missing(scores, design) if pair[0] in args.only and pair[1] in args.tasks]
+    missing = [pair for pair in ranks.find_missing(scores, args) if pair[0] in ranks.ENTRIES]
     trained = []
     for part in note["code"]:
-        checkout = checkouts.get(part["repository"].rpartition("/")[2])
-        wanted = [pair for pair in missing if pair[0] in part["rows"] and checkout is not None]
+        checkout = Path(checkouts.get(part["repository"].rpartition("/")[2], ""))
+        wanted = [pair for pair in missing if pair[0] in part["rows"] and checkout.name]
         if wanted:
             ranks.require_data(dataset_files(ranks.DATASET, args.dataset_dir)[0])
-            require_commit(Path(checkout or ""), part["commit"])
+            require_commit(checkout, part["commit"])
         for label, task in wanted:
-            found = pd.DataFrame(train(label, task, Path(checkout or ""), design, args), columns=COLUMNS)
-            scores = (found if scores.empty else pd.concat([scores, found])).drop_duplicates(COLUMNS[:4], keep="last")
+            scores = ranks.add_scores(scores, train(label, task, checkout, args))
             ranks.write_scores(scores, args.reference)
             trained.append(f"{label} task{task}")
-    return {"trained": trained, "missing": len(find_missing(scores, design)), "output": str(args.reference)}
+    return {"trained": trained, "missing": len(missing) - len(trained), "output": str(args.reference)}
 
 
 def require_commit(checkout: Path, commit: str) -> None:
@@ -101,9 +98,9 @@ def imported(checkout: Path, *names: str) -> Iterator[list[ModuleType]]:
         sys.modules.update(ours)
 
 
-def train(label: str, task: int, checkout: Path, design: Design, args: argparse.Namespace) -> list[list[Any]]:
+def train(label: str, task: int, checkout: Path, args: argparse.Namespace) -> list[list[Any]]:
     """Train all seeds of one row on one task, and return its rows of scores."""
-    entry, seeds = ranks.ENTRIES[label], list(design.seeds)
+    entry, seeds = ranks.ENTRIES[label], parse_seeds(args.seeds, "--seeds")
     words = [*ranks.commands(label, task, args)[0][2:], "--eval-mode", "sync"]
     request = read_request(make_parser().parse_args(words))
     settings = request.config.settings

@@ -1,363 +1,179 @@
-"""The page that compares our scores with the originals', algorithm by algorithm, by rank tests."""
+"""Tables and sentences of the page that compares our scores with the originals'."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
+from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from benchmarks.rank_tests import (
-    detectable_shift,
-    difference_of_means,
-    rank_test,
-    seeds_for_equivalence,
-    smallest_p,
-)
-from zoo.report.statistics.estimates import holm
-
-LEVEL = 0.05
-MARGIN = 10
-"""Points of mean success within which two sides count as equal."""
 COLUMNS = ["algorithm", "task", "seed", "step", "successes", "episodes", "mean_length", "diverged"]
 """Of a table of scores: one row is one evaluation of one seed."""
-SCORES = ("success", "length")
-MEAN = "mean"
+CELLS = 6
+"""Evaluations of one seed of one algorithm: two tasks, three checkpoints."""
+MARGINS = (10, 5)
+"""Points of mean success within which two sides count as equal."""
+LEVEL = 0.9
+"""Of the intervals. One inside a margin is equivalence at 5%: two one-sided t-tests."""
 
-Gaps = Mapping[tuple[str, int], Sequence[int]]
-"""(Algorithm, task) -> seeds that lack an evaluation."""
+Sides = Sequence[pd.DataFrame]
+"""Our scores and the originals', tables with `COLUMNS`."""
 
 
-@dataclass(frozen=True)
-class Design:
-    """What is compared.
+def seed_means(scores: pd.DataFrame, algorithms: Sequence[str]) -> pd.DataFrame:
+    """Return each seed's mean ``success`` in percent and mean episode ``length`` over all cells of some algorithms.
 
-    :param checkpoints: algorithm -> the steps of its evaluations.
+    Algorithms share random numbers by seed, so a seed's mean over several algorithms is one observation. Seeds that
+    lack a cell are left out.
+
+    :param scores: table with `COLUMNS`.
     """
-
-    checkpoints: Mapping[str, Sequence[int]]
-    tasks: Sequence[int]
-    seeds: Sequence[int]
-
-    @property
-    def tests(self) -> int:
-        """How many tests there are when nothing is missing."""
-        return len(SCORES) * sum(len(self.tasks) * len(steps) + 1 for steps in self.checkpoints.values())
+    own = scores[scores["algorithm"].isin(algorithms)]
+    groups = own.assign(success=100 * own["successes"] / own["episodes"], length=own["mean_length"]).groupby("seed")
+    return groups[["success", "length"]].mean()[groups.size() == CELLS * len(algorithms)]
 
 
-def find_missing(scores: pd.DataFrame, design: Design) -> Gaps:
-    """Return (algorithm, task) -> seeds of the design that lack an evaluation; complete ones are left out."""
-    keys = ("algorithm", "task", "seed", "step")
-    known = set(zip(*(scores[key] for key in keys), strict=True))
-    missing: dict[tuple[str, int], list[int]] = {}
-    for algorithm, steps in design.checkpoints.items():
-        for task in design.tasks:
-            seeds = [s for s in design.seeds if any((algorithm, task, s, step) not in known for step in steps)]
-            if seeds:
-                missing[algorithm, task] = seeds
-    return missing
+def compare(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Any] | None:
+    """Compare the seeds of two sides by Welch's t and by ranks; return None if a side has fewer than two seeds.
 
-
-def compare(ours: pd.DataFrame, theirs: pd.DataFrame, design: Design) -> pd.DataFrame:
-    """Test every cell of the design that both sides have.
-
-    A cell is an algorithm, a task and a step; another one for each algorithm, with task and step `MEAN`, has the mean
-    of a seed's cells. Each cell has a test of success and one of episode length. All tests of the design are one
-    family, so that a result does not depend on what is still missing, but for those that no division of the pooled
-    runs into two groups would make significant (Tarone 1990): most runs are at the floor or the ceiling there.
-
-    :param ours: table with `COLUMNS`.
+    :param ours: as `seed_means` returned them.
     :param theirs: likewise.
-    :return: one row a test: ``algorithm, task, step, score, ours, theirs`` (means), ``seeds`` (of both groups),
-        ``spread`` (pooled standard deviation), ``difference, half_width, is_within, p, smallest_p``, and
-        ``adjusted``, NaN for those outside the family.
+    :return: ``ours, theirs`` (mean success), ``success, length`` (difference, low and high end of its interval),
+        ``seeds``, ``p`` (Mann-Whitney, success), and ``spread`` (pooled standard deviation of success).
     """
-    rows = []
-    both = [_prepare(table, design) for table in (ours, theirs)]
-    for algorithm in design.checkpoints:
-        cells = [table[table["algorithm"] == algorithm] for table in both]
-        for task in design.tasks:
-            for step in design.checkpoints[algorithm]:
-                groups = [table[(table["task"] == task) & (table["step"] == step)] for table in cells]
-                rows += _test_cell(groups, algorithm=algorithm, task=str(task), step=f"{step:,}")
-        groups = [_average(table, len(design.tasks) * len(design.checkpoints[algorithm])) for table in cells]
-        rows += _test_cell(groups, algorithm=algorithm, task=MEAN, step=MEAN)
-    if not rows:
-        return pd.DataFrame()
-    tests = pd.DataFrame(rows).assign(adjusted=np.nan)
-    within = tests["smallest_p"] <= LEVEL
-    tests.loc[within, "adjusted"] = holm(tests.loc[within, "p"], design.tests - int((~within).sum()))
-    return tests
+    if min(len(ours), len(theirs)) < 2:
+        return None
+    found: dict[str, Any] = {"seeds": (len(ours), len(theirs))}
+    for score in ("success", "length"):
+        both = CompareMeans(DescrStatsW(ours[score]), DescrStatsW(theirs[score]))
+        interval = both.tconfint_diff(alpha=1 - LEVEL, usevar="unequal")
+        found[score] = (ours[score].mean() - theirs[score].mean(), *interval)
+    ours, theirs = ours["success"], theirs["success"]
+    found |= {"ours": ours.mean(), "theirs": theirs.mean(), "p": stats.mannwhitneyu(ours, theirs).pvalue}
+    return found | {"spread": np.sqrt((ours.var() + theirs.var()) / 2)}
 
 
-def _prepare(scores: pd.DataFrame, design: Design) -> pd.DataFrame:
-    """Return the rows of the design's algorithms and seeds, with success in percent."""
-    own = scores[scores["algorithm"].isin(design.checkpoints) & scores["seed"].isin(design.seeds)]
-    return own.assign(success=100 * own["successes"] / own["episodes"], length=own["mean_length"])
+def compare_sides(sides: Sides, algorithms: Sequence[str], originals: Sequence[str] = ()) -> dict[str, Any] | None:
+    """Compare both sides of some algorithms, one mean a seed.
 
-
-def _average(scores: pd.DataFrame, cells: int) -> pd.DataFrame:
-    """Return each seed's mean over its cells, for the seeds that have all of them."""
-    groups = scores.groupby("seed")[list(SCORES)]
-    return groups.mean()[groups.size() == cells]
-
-
-def _test_cell(groups: Sequence[pd.DataFrame], **cell: str) -> list[dict[str, Any]]:
-    """Return the tests of a cell; none if a side has fewer than two seeds."""
-    sizes = [len(group) for group in groups]
-    if min(sizes) < 2:
-        return []
-    rows = []
-    for score in SCORES:
-        ours, theirs = (group[score].to_numpy(float) for group in groups)
-        difference, half_width = difference_of_means(ours, theirs)
-        _, narrow = difference_of_means(ours, theirs, 0.9)
-        rows.append(
-            {
-                **cell,
-                "score": score,
-                "ours": ours.mean(),
-                "theirs": theirs.mean(),
-                "seeds": tuple(sizes),
-                "spread": float(np.sqrt((ours.var(ddof=1) + theirs.var(ddof=1)) / 2)),
-                "difference": difference,
-                "half_width": half_width,
-                "is_within": abs(difference) + narrow < MARGIN,
-                "p": rank_test(ours, theirs),
-                "smallest_p": smallest_p(ours, theirs),
-            }
-        )
-    return rows
-
-
-def describe_control(ours: pd.DataFrame, theirs: pd.DataFrame, design: Design, earlier: Collection[str] = ()) -> str:
-    """Return how often the same tests tell our algorithm from the original of another one on the same file.
-
-    :param ours: table with `COLUMNS`.
-    :param theirs: likewise.
-    :param earlier: algorithms whose scores are of another file than those of the rest.
+    :param originals: the originals' names, if they differ.
     """
+    return compare(seed_means(sides[0], algorithms), seed_means(sides[1], originals or algorithms))
+
+
+def describe_fresh(sides: Sides, algorithms: Sequence[str], family: Sequence[str]) -> str:
+    """Return the table of algorithms on fresh seeds, and the tests over all of them.
+
+    :param family: algorithms whose originals share weights, batches and noise, so that their signs count once.
+    """
+    rows = {name: found for name in algorithms if (found := compare_sides(sides, [name]))}
+    pooled = compare_sides(sides, list(rows))
+    if pooled is None:
+        return "No row has both sides yet."
+    head = ["algorithm", "seeds, ours / original", *_HEAD, *(f"within {margin}" for margin in MARGINS), *_TAIL]
+    lines = [
+        [name, "{} / {}".format(*row["seeds"]), *_means(row), *_verdicts(row), *_others(row)]
+        for name, row in {**rows, f"**all {len(rows)}**": pooled}.items()
+    ]
+    groups = [[name for name in family if name in rows], *([name] for name in rows if name not in family)]
+    signs = [found["success"][0] > 0 for names in groups if names and (found := compare_sides(sides, names))]
+    text = [
+        f"- **All {len(rows)} together**: {_interval(pooled['success'])} points. A seed's mean over all rows is one "
+        "observation, because rows share random numbers by seed.",
+        f"- **Sign test**: ours is ahead in {sum(signs)} of {len(signs)} independent rows, two-sided "
+        f"p = {_number(stats.binomtest(sum(signs), len(signs)).pvalue)}. {', '.join(groups[0])} count as one row.",
+        describe_control(sides, list(rows)),
+        describe_diverged(sides),
+    ]
+    return markdown(head, lines) + "\n\n" + "\n".join(text)
+
+
+def describe_control(sides: Sides, algorithms: Sequence[str]) -> str:
+    """Return how often the same interval tells our algorithm from the original of another one."""
+    pairs = [compare_sides(sides, [one], [other]) for one, other in permutations(algorithms, 2)]
+    apart = sum(pair["success"][1] > 0 or pair["success"][2] < 0 for pair in pairs if pair)
+    return (
+        f"- **Control**: of the {len(pairs)} pairs of our algorithm and the original of another one, {apart} have an "
+        "interval without 0."
+    )
+
+
+def describe_diverged(sides: Sides) -> str:
+    """Return which seeds diverged."""
+    parts = []
+    for side, scores in zip(("ours", "originals"), sides, strict=True):
+        seeds = scores[scores["diverged"] == 1].groupby(["algorithm", "task"])["seed"].nunique()
+        parts += [f"{side}: {name} task {task} ({count} seeds)" for (name, task), count in seeds.items()]
+    return f"- **Diverged** (NaN), counted as never arriving: {', '.join(parts) or 'none'}."
+
+
+def describe_checkpoints(sides: Sides, algorithms: Sequence[str]) -> str:
+    """Return the table of mean success at every checkpoint, ours / original."""
+    keys = ["algorithm", "task", "step"]
     means = [
-        {name: _average(rows, len(design.tasks) * len(design.checkpoints[name])) for name, rows in groups}
-        for groups in (_prepare(table, design).groupby("algorithm") for table in (ours, theirs))
+        (100 * scores["successes"] / scores["episodes"]).groupby([scores[key] for key in keys]).mean()
+        for scores in sides
     ]
-    found = [
-        min(rank_test(means[0][one][score], means[1][other][score]) for score in SCORES) <= LEVEL / design.tests
-        for one in means[0]
-        for other in means[1]
-        if one != other and (one in earlier) == (other in earlier) and min(len(means[0][one]), len(means[1][other])) > 1
-    ]
-    return (
-        "- **Control.** Ours against the original of another algorithm: the means of "
-        f"{sum(found)} of {len(found)} such pairs differ in success or length at Holm's first level."
-    )
+    both = pd.concat(means, axis=1, join="inner").map("{:.0f}".format).agg(" / ".join, axis=1).unstack()
+    both = both.reindex([name for name in algorithms if name in both.index.levels[0]], level=0)
+    rows = [[name, str(task), *cells] for (name, task), cells in zip(both.index, both.to_numpy(), strict=True)]
+    return markdown(["algorithm", "task", *(f"after {step:,} updates" for step in both.columns)], rows)
 
 
-def summarise(tests: pd.DataFrame, gaps: Mapping[str, Gaps], design: Design) -> str:
-    """Return what the tests say, what they can say, and what is missing.
+def describe_earlier(rows: Mapping[str, tuple[str, str, Sides, str]]) -> str:
+    """Return the table of the draws before the fresh seeds.
 
-    :param tests: as `compare` returned it.
-    :param gaps: side -> what `find_missing` returned for it.
+    :param rows: name of a row -> (its own settings, file, scores of both sides, name of its original).
     """
-    lines = [_describe_missing(side, missing, design) for side, missing in gaps.items()]
-    if tests.empty:
-        return "\n".join([*lines, "- No cell has both sides yet."])
-    found, left_out = tests[tests["adjusted"] <= LEVEL], int(tests["adjusted"].isna().sum())
-    below, size = (tests["p"] <= LEVEL).sum(), design.tests - left_out
-    outcome = "; ".join(_name(row) for row in found.to_dict("records"))
-    lines.append(
-        f"- **{len(found)} of {len(tests) - left_out} tests are significant at 5% after Holm's correction** for {size}"
-        + (f": {outcome}." if outcome else ".")
-    )
-    lines.append(
-        f"- {left_out} more tests are left out of that family: both sides' runs together are so near the floor or the "
-        f"ceiling that no division of them into two groups has p at most {LEVEL:g} (Tarone's rule, which looks at the "
-        "pooled runs only and not at which side they are from). They say nothing."
-    )
-    lines.append(
-        f"- Without correction {below} p values are at most {LEVEL:g}; at most {LEVEL * (len(tests) - left_out):.0f} "
-        f"would be expected by chance alone, out of {len(tests) - left_out}."
-    )
-    lines.append(_describe_equivalence(tests))
-    return "\n".join([*lines, _describe_power(tests, design)])
+    lines = []
+    for name, (settings, file, sides, original) in rows.items():
+        if row := compare_sides(sides, [name], [original]):
+            lines.append([name, settings, file, *_means(row), _verdicts(row)[0], *_others(row)])
+    return markdown(["algorithm", "own settings", "file", *_HEAD, f"within {MARGINS[0]}", *_TAIL], lines)
 
 
-def _describe_equivalence(tests: pd.DataFrame) -> str:
-    """Return how many rows are shown to be equal within the margin, and what it would take for the others."""
-    means = tests[(tests["task"] == MEAN) & (tests["score"] == "success")]
-    shown = means["is_within"].astype(bool)
-    needed = [seeds_for_equivalence(spread, MARGIN) for spread in means.loc[~shown, "spread"]]
-    others = ""
-    if needed:
-        others = (
-            f" For the others it would take {min(needed)} to {max(needed)} seeds a side, {np.median(needed):.0f} in "
-            "the median, to show equal means 8 times of 10."
-        )
-    return (
-        f"- **{shown.sum()} of {len(means)} rows are shown to be equal within {MARGIN} points of mean success**: the "
-        f"90% interval of the difference lies inside (two one-sided tests at 5% each, not corrected). The margin "
-        "was set before these intervals were computed, but after differences of the earlier file stood on this page."
-        f"{others}"
-    )
+_HEAD = ["success %, ours", "original", "difference [90% interval]"]
+_TAIL = ["difference in length", "p (ranks)"]
 
 
-def describe_pooled(
-    ours: pd.DataFrame, theirs: pd.DataFrame, families: Mapping[str, Sequence[str]], design: Design
-) -> str:
-    """Return the differences of rows that are not independent, pooled: the mean of a seed's rows is one observation.
+def _means(row: Mapping[str, Any]) -> list[str]:
+    return [f"{row['ours']:.1f}", f"{row['theirs']:.1f}", _interval(row["success"])]
 
-    :param families: what the rows share -> their names.
+
+def _others(row: Mapping[str, Any]) -> list[str]:
+    return [_interval(row["length"], 0), _number(row["p"])]
+
+
+def _verdicts(row: Mapping[str, Any]) -> list[str]:
+    """Return for each margin whether the interval lies inside, or the seeds that it would take."""
+    _, low, high = row["success"]
+    needed = [seeds_for_equivalence(row["spread"], margin) for margin in MARGINS]
+    inside = [-margin < low and high < margin for margin in MARGINS]
+    return ["yes" if shown else f"not shown ({count} seeds)" for shown, count in zip(inside, needed, strict=True)]
+
+
+def seeds_for_equivalence(spread: float, margin: float) -> int:
+    """Return the seeds a side with which two equal means are shown within a margin 8 times of 10 (normal scores).
+
+    :param spread: standard deviation of the seeds.
     """
-    parts = []
-    for what, rows in families.items():
-        groups, cells = [], sum(len(design.tasks) * len(design.checkpoints[name]) for name in rows)
-        for table in (ours, theirs):
-            own = _prepare(table, design)
-            groups.append(_average(own[own["algorithm"].isin(rows)], cells)["success"])
-        if min(map(len, groups)) > 1:
-            difference, half_width = difference_of_means(*groups)
-            _, narrow = difference_of_means(groups[0], groups[1], 0.9)
-            verdict = "within" if abs(difference) + narrow < MARGIN else "not shown within"
-            parts.append(f"{what} {difference:+.1f} ± {half_width:.1f} points ({verdict} {MARGIN})")
-    return f"- **Pooled**, with one mean a seed: {'; '.join(parts) or 'no family is complete'}."
+    quantiles = stats.norm.ppf((1 + LEVEL) / 2) + stats.norm.ppf(0.9)
+    return max(2, int(np.ceil(2 * (quantiles * spread / margin) ** 2)))
 
 
-def fault_table(ours: pd.DataFrame, theirs: pd.DataFrame, faults: Mapping[str, str], design: Design) -> str:
-    """Return one Markdown row for each fault that was planted in our code, and whether the tests see it.
-
-    :param faults: label of ours -> the original's.
-    """
-    rows = []
-    for label, original in faults.items():
-        own = ours[ours["algorithm"] == label].assign(algorithm=original)
-        tests = compare(own, theirs, Design({original: design.checkpoints[original]}, design.tasks, design.seeds))
-        if len(tests) < 2 or tests["task"].iloc[-1] != MEAN:
-            rows.append([label, "not trained yet", *[""] * 6])
-            continue
-        seen = "yes" if tests["p"].min() <= LEVEL / design.tests else "no"
-        mean = tests[(tests["task"] == MEAN) & (tests["score"] == "success")].to_dict("records")[0]
-        rows.append([label, *_describe(mean)[:4], _within(mean), _number(tests["p"].min()), seen])
-    head = ["fault", "success %, ours", "original", "difference", "p", f"within {MARGIN}", "smallest p", "seen"]
-    return _markdown(head, rows)
-
-
-def _describe_missing(side: str, missing: Gaps, design: Design) -> str:
-    """Return a sentence about what one side lacks."""
-    total = len(design.checkpoints) * len(design.tasks)
-    if not missing:
-        return f"- {side}: complete, {len(design.seeds)} seeds of {total} pairs of algorithm and task."
-    lacking: dict[str, list[str]] = {}
-    for (algorithm, task), seeds in missing.items():
-        which = "" if len(seeds) == len(design.seeds) else f" (seeds {', '.join(map(str, seeds))})"
-        lacking.setdefault(algorithm, []).append(f"task {task}{which}")
-    everything = [f"task {task}" for task in design.tasks]
-    texts = [name if tasks == everything else f"{name} {' and '.join(tasks)}" for name, tasks in lacking.items()]
-    return f"- {side}: {total - len(missing)} of {total} pairs of algorithm and task; **missing**: {', '.join(texts)}."
-
-
-def describe_diverged(scores: Mapping[str, pd.DataFrame], design: Design) -> str:
-    """Return which seeds diverged.
-
-    :param scores: side -> table with `COLUMNS`.
-    """
-    parts = []
-    for side, table in scores.items():
-        diverged = table[(table["diverged"] == 1) & table["seed"].isin(design.seeds)]
-        counts = diverged.groupby(["algorithm", "task"])["seed"].nunique()
-        names = [f"{name} task {task} ({count} of {len(design.seeds)} seeds)" for (name, task), count in counts.items()]
-        parts += [f"{side}: {', '.join(names)}"] if names else []
-    return f"- **Diverged** (NaN), counted as never arriving: {'; '.join(parts)}." if parts else "- No seed diverged."
-
-
-def _name(test: Mapping[str, Any]) -> str:
-    where = "mean of all" if test["task"] == MEAN else f"task {test['task']} at {test['step']}"
-    return f"{test['algorithm']}, {test['score']}, {where} (p = {_number(test['adjusted'])})"
-
-
-def _describe_power(tests: pd.DataFrame, design: Design) -> str:
-    """Return what difference the tests would have found."""
-    size, corrected = len(design.seeds), LEVEL / design.tests
-    alone, family = (detectable_shift(size, level) for level in (LEVEL, corrected))
-    success = tests[(tests["score"] == "success") & (tests["spread"] > 0)]
-    spreads = {
-        "one cell": success.loc[success["task"] != MEAN, "spread"].median(),
-        "the mean of an algorithm's cells": success.loc[success["task"] == MEAN, "spread"].median(),
-    }
-    points = [
-        f"{alone * spread:.0f} and {family * spread:.0f} points for {what}, where seeds typically differ by "
-        f"{spread:.0f} points"
-        for what, spread in spreads.items()
-        if np.isfinite(spread)
-    ]
-    return (
-        f"- **What could be seen.** With {size} seeds a side and 80% probability, a test finds a shift of {alone:.1f} "
-        f"standard deviations of the seeds (normal scores) at p = 0.05, and of {family:.1f} at Holm's first level, "
-        f"0.05 / {design.tests}. In success this is {'; '.join(points)} (median standard deviation). Smaller "
-        "differences are compatible with this table."
-    )
-
-
-def mean_table(tests: pd.DataFrame, settings: Mapping[str, str]) -> str:
-    """Return one Markdown row an algorithm: the means of its cells.
-
-    :param settings: algorithm -> its own settings, as text.
-    """
-    head = ["algorithm", "own settings", f"within {MARGIN} points", *_score_head()]
-    rows = _cells(
-        tests[tests["task"] == MEAN], lambda row: [row["algorithm"], settings[row["algorithm"]], _within(row)]
-    )
-    return _markdown(head, rows)
-
-
-def cell_table(tests: pd.DataFrame) -> str:
-    """Return one Markdown row a cell."""
-    rows = _cells(tests[tests["task"] != MEAN], lambda row: [row["algorithm"], row["task"], row["step"]])
-    return _markdown(["algorithm", "task", "steps", *_score_head()], rows)
-
-
-def _score_head() -> list[str]:
-    return [
-        text
-        for name in ("success %", "length")
-        for text in (f"{name}, ours", "original", "difference", "p", "after Holm")
-    ]
-
-
-def _cells(tests: pd.DataFrame, name: Callable[[Mapping[str, Any]], list[str]]) -> list[list[str]]:
-    """Return the rows of a table: each cell's test of success beside that of length."""
-    found = tests.to_dict("records")
-    return [
-        name(success) + _describe(success) + _describe(length)
-        for success, length in zip(found[::2], found[1::2], strict=True)
-    ]
-
-
-def _describe(test: Mapping[str, Any]) -> list[str]:
-    adjusted = _number(test["adjusted"])
-    return [
-        f"{test['ours']:.0f}",
-        f"{test['theirs']:.0f}",
-        f"{test['difference']:+.0f} ± {test['half_width']:.0f}",
-        _number(test["p"]),
-        f"**{adjusted}**" if test["adjusted"] <= LEVEL else adjusted,
-    ]
-
-
-def _within(test: Mapping[str, Any]) -> str:
-    """Return whether a difference of success is shown to be within the margin, or the seeds that it would take."""
-    if test["is_within"]:
-        return "within"
-    return f"not shown ({seeds_for_equivalence(test['spread'], MARGIN)} seeds)"
+def _interval(numbers: Sequence[float], digits: int = 1) -> str:
+    return "{:+.{d}f} [{:+.{d}f}, {:+.{d}f}]".format(*numbers, d=digits)
 
 
 def _number(p: float) -> str:
-    if np.isnan(p):
-        return "left out"
     return f"{p:.2g}" if p >= 0.001 else f"{p:.0e}".replace("e-0", "e-")
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])

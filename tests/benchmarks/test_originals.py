@@ -114,7 +114,7 @@ def test_all_seeds_are_updated_side_by_side_and_evaluated(tmp_path: Path, monkey
     for entries in (reference_ranks.ENTRIES, reference_ranks.TRAINED):
         monkeypatch.setitem(entries, "qam", entry)
     args = reference_ranks.make_parser(None).parse_args(["--seeds", "0-1"])
-    rows = originals.train("qam", 5, tmp_path, reference_ranks.make_design(args.seeds), args)
+    rows = originals.train("qam", 5, tmp_path, args)
     assert rows == [  # each update adds the 128 rewards of a batch
         ["qam", 5, 0, 1, 0, 3, 128.0, 0],
         ["qam", 5, 1, 1, 0, 3, 129.0, 0],

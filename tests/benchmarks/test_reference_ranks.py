@@ -12,107 +12,87 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 import agents
 from agents.common.engine import trainer
 from benchmarks import planted_faults, reference_ranks
-from benchmarks.rank_table import (
-    COLUMNS,
-    MEAN,
-    Design,
-    compare,
-    describe_control,
-    find_missing,
-    summarise,
-)
-from benchmarks.reference_ranks import OURS, PAGE, REFERENCE, add_runs, with_earlier
+from benchmarks.rank_table import COLUMNS, compare, compare_sides, describe_fresh, seed_means, seeds_for_equivalence
+from benchmarks.reference_ranks import OURS, PAGE, add_runs, earlier_rows
 from tests.common.toys import toy_dataset
 from tests.envs import SpacesEnv
 from tests.zoo.runs.test_read import write_run
 
-DESIGN = Design({"qam": (10, 20), "fql": (10, 20)}, (1, 5), range(8))
 
-
-def scores(shift: int = 0, seed: int = 0, design: Design = DESIGN) -> pd.DataFrame:
-    """Return made-up scores of a design: 4 to 8 successes of 20, and a shift."""
+def scores(algorithms: list[str], seed: int, seeds: int = 8) -> pd.DataFrame:
+    """Return made-up scores, 4 to 8 successes of 20; algorithms share them, as if all of their numbers were shared."""
     generator = np.random.default_rng(seed)
     rows = [
         [algorithm, task, run, step, successes, 20, 1000.0 - 40 * successes, 0]
-        for algorithm, steps in design.checkpoints.items()
-        for task in design.tasks
-        for run in design.seeds
-        for step in steps
-        for successes in [int(generator.integers(4, 9)) + shift]
+        for run in range(seeds)
+        for task in (1, 5)
+        for step in (700, 1_400, 2_100)
+        for successes in [int(generator.integers(4, 9))]
+        for algorithm in algorithms
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def test_the_same_distribution_is_not_significant_and_a_shifted_one_is() -> None:
-    ours, theirs = scores(), scores(seed=1)
-    tests = compare(ours, theirs, DESIGN)
-    assert len(tests) == DESIGN.tests == 2 * 2 * (2 * 2 + 1)  # each cell and each mean, of success and of length
-    assert (tests["adjusted"] > 0.05).all()
-    ours.loc[ours["algorithm"] == "fql", "successes"] += 8
-    tests = compare(ours, theirs, DESIGN)
-    found = tests[tests["adjusted"] <= 0.05]
-    assert set(found["algorithm"]) == {"fql"}
-    assert set(found["score"]) == {"success"}
-    assert "fql, success, task 5 at 20 (p = " in summarise(tests, {}, DESIGN)
+def test_the_difference_of_seed_means_has_welchs_interval() -> None:
+    sides = [scores(["qam"], 0), scores(["qam"], 1, seeds=5)]
+    found = compare_sides(sides, ["qam"])
+    means = [100 * side.groupby("seed")["successes"].mean() / 20 for side in sides]
+    interval = stats.ttest_ind(*means, equal_var=False).confidence_interval(0.9)
+    assert found is not None
+    assert found["seeds"] == (8, 5)
+    assert found["success"] == pytest.approx((means[0].mean() - means[1].mean(), interval.low, interval.high))
 
 
-def test_what_is_missing_is_named_and_the_rest_is_tested_in_the_whole_family() -> None:
-    ours = scores()
-    ours = ours[(ours["algorithm"] == "qam") & ~((ours["task"] == 5) & (ours["seed"] == 3) & (ours["step"] == 20))]
-    gaps = find_missing(ours, DESIGN)
-    assert gaps == {("qam", 5): [3], ("fql", 1): list(range(8)), ("fql", 5): list(range(8))}
-    tests = compare(ours, scores(seed=1, shift=8), DESIGN)
-    assert tests["adjusted"].min() == pytest.approx(DESIGN.tests * tests["p"].min())
-    assert set(tests["algorithm"]) == {"qam"}
-    assert tests[tests["task"] == MEAN]["seeds"].tolist() == [(7, 8)] * 2
-    text = summarise(tests, {"Ours": gaps, "Originals": {}}, DESIGN)
-    assert "Ours: 1 of 4 pairs of algorithm and task; **missing**: qam task 5 (seeds 3), fql." in text
-    assert "Originals: complete" in text
+def test_a_seed_that_lacks_an_evaluation_is_left_out() -> None:
+    assert seed_means(scores(["qam"], 0)[1:], ["qam"]).index.tolist() == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_the_control_counts_pairs_of_different_algorithms_that_the_tests_tell_apart() -> None:
-    ours, theirs = scores(), scores(seed=1)
-    assert "the means of 0 of 2 such pairs" in describe_control(ours, theirs, DESIGN)
-    theirs.loc[theirs["algorithm"] == "fql", "successes"] += 8
-    with_fault = pd.concat([ours, scores(design=Design({"fault": (10, 20)}, (1, 5), range(8)))])
-    assert "the means of 1 of 2 such pairs" in describe_control(with_fault, theirs, DESIGN)
+def test_rows_of_equal_numbers_say_no_more_together_than_one() -> None:
+    sides = [scores(["qam", "qam_f"], seed) for seed in (0, 1)]
+    pooled, alone = compare_sides(sides, ["qam", "qam_f"]), compare_sides(sides, ["qam"])
+    assert pooled is not None
+    assert alone is not None
+    assert pooled["success"] == pytest.approx(alone["success"])
 
 
-def test_tests_at_the_floor_leave_the_family_whatever_their_difference() -> None:
-    ours, theirs = scores(), scores(seed=1)
-    at_floor = (ours["algorithm"] == "fql") & (ours["step"] == 10)
-    for table in (ours, theirs):
-        table.loc[at_floor, ["successes", "mean_length"]] = [0, 1000]
-    ours.loc[at_floor & (ours["seed"] < 3), "successes"] = 20  # however many of one side: three of 16 cannot be enough
-    tests = compare(ours, theirs, DESIGN)
-    left_out = tests[tests["adjusted"].isna()]
-    assert len(left_out) == 4
-    assert set(left_out["step"]) == {"10"}
-    kept = tests["adjusted"].dropna()
-    assert kept.min() == pytest.approx(min(1, (DESIGN.tests - 4) * tests.loc[kept.index, "p"].min()))
+@pytest.mark.parametrize(("successes", "verdicts"), [(0, "yes | yes"), (1, "yes | not shown"), (2, "not shown")])
+def test_a_row_is_within_a_margin_only_if_its_whole_interval_is(successes: int, verdicts: str) -> None:
+    ours = scores(["qam"], 0, seeds=80)
+    text = describe_fresh([ours.assign(successes=ours["successes"] + successes), ours], ["qam"], ["qam"])
+    row = text.splitlines()[2]
+    assert f"] | {verdicts}" in row
 
 
-def test_a_row_is_within_the_margin_only_if_its_whole_interval_is() -> None:
-    ours, theirs = scores(), scores(seed=1)
-    ours.loc[ours["algorithm"] == "fql", "successes"] += 2  # 10 points
-    means = compare(ours, theirs, DESIGN).query("task == 'mean' and score == 'success'").set_index("algorithm")
-    assert means["is_within"].to_dict() == {"qam": True, "fql": False}
-    assert "**1 of 2 rows are shown to be equal" in summarise(compare(ours, theirs, DESIGN), {}, DESIGN)
+def test_rows_of_one_family_have_one_sign() -> None:
+    names = ["qam", "qam_f", "fql", "fawac"]
+    ours = scores(names, 0)
+    ahead = ours.assign(successes=ours["successes"] + (ours["algorithm"] != "fql"))
+    assert "ahead in 2 of 3 independent rows, two-sided p = 1." in describe_fresh([ahead, ours], names, names[:2])
 
 
-def test_rows_come_from_the_earlier_file_until_both_sides_have_every_seed(tmp_path: Path) -> None:
-    for side in ("ours", "originals"):
-        scores(shift=1).to_csv(tmp_path / f"{side}.csv", index=False)
-    now = {"Ours": scores(), "Originals": scores().query("algorithm == 'qam'")}
-    sides, replaced = with_earlier(now, tmp_path, DESIGN)
-    assert replaced == ["fql"]
-    for side in sides.values():
-        assert side.query("algorithm == 'qam'")["successes"].tolist() == scores()[:32]["successes"].tolist()
-        assert side.query("algorithm == 'fql'")["successes"].tolist() == scores(shift=1)[32:]["successes"].tolist()
+def test_seeds_for_equivalence_show_equal_means_at_the_given_rate() -> None:
+    size, generator = seeds_for_equivalence(10, 10), np.random.default_rng(0)
+    draws = generator.normal(0, 10, (200, 2, size))
+    found = [compare(*(pd.DataFrame({"success": side, "length": side}) for side in draw)) for draw in draws]
+    assert np.mean([row["success"][1] > -10 and row["success"][2] < 10 for row in found if row]) == pytest.approx(
+        0.8, abs=0.08
+    )
+
+
+def test_rows_come_from_the_earlier_file_until_both_sides_have_them(tmp_path: Path) -> None:
+    before = scores(["qam", "fql"], 2)
+    for name in ("ours.csv", "originals.csv"):
+        before.to_csv(tmp_path / name, index=False)
+    now = [scores(["qam", "fql"], 0), scores(["qam"], 1)]
+    rows = earlier_rows(now, tmp_path)
+    assert (rows["qam"][1], rows["fql"][1]) == ("this", "earlier")
+    assert rows["qam"][2] is now
+    assert rows["fql"][2][0].equals(before)
 
 
 @pytest.mark.parametrize("fault", planted_faults.FAULTS)
@@ -138,9 +118,8 @@ def test_planted_faults_change_one_update_and_nothing_that_is_shipped(
 def own_run(folder: Path, name: str, seed: int, **changes: Any) -> Path:
     """Write a run of FQL as this comparison trains it, with 2, 10 and 20 successes."""
     env = reference_ranks.ENV.format(5)
-    settings = {"net_arch": [64, 64], "batch_size": 128} | changes.pop("settings", {})
     values = {"algo": "fql", "env": env, "seed": seed, "offline": (2, 10, 20), "episodes": 20, "every": 700}
-    return write_run(folder / name, settings=settings, **values | changes)
+    return write_run(folder / name, **values | changes)
 
 
 def test_finished_runs_become_scores_and_diverged_ones_have_none_where_they_did_not_come(tmp_path: Path) -> None:
@@ -149,7 +128,6 @@ def test_finished_runs_become_scores_and_diverged_ones_have_none_where_they_did_
     status = json.loads((diverged / "status.json").read_text())
     (diverged / "status.json").write_text(json.dumps({**status, "reason": "training diverged: loss is NaN"}))
     own_run(tmp_path, "unfinished", 5, state="interrupted")
-    own_run(tmp_path, "of_another_size", 6, settings={"net_arch": [128, 128, 128]})
     found = add_runs(pd.DataFrame(columns=COLUMNS), tmp_path)
     assert found.to_numpy().tolist() == [
         ["fql", 5, 4, 700, 2, 20, 200.0, 0],
@@ -162,11 +140,9 @@ def test_finished_runs_become_scores_and_diverged_ones_have_none_where_they_did_
 
 
 def arguments(folder: Path) -> list[str]:
-    theirs = scores(design=Design({"fql": (700, 1_400, 2_100)}, (5,), range(2)))
-    theirs.to_csv(folder / "theirs.csv", index=False)
-    (folder / "theirs.yml").write_text(REFERENCE.with_suffix(".yml").read_text())
+    scores(["fql"], 0).to_csv(folder / "theirs.csv", index=False)
     paths = {"--reference": "theirs.csv", "--scores": "ours.csv", "-o": "page.md", "-f": "logs"}
-    return [word for flag, name in paths.items() for word in (flag, str(folder / name))] + ["--seeds", "0-1"]
+    return [word for flag, name in paths.items() for word in (flag, str(folder / name))] + ["--seeds", "200-201"]
 
 
 def the_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -183,7 +159,7 @@ def test_only_what_is_missing_is_trained_by_the_training_program(
 
     def train(words: list[str], **_: Any) -> Any:
         commands.append(words)
-        for seed in range(2):
+        for seed in (200, 201):
             own_run(tmp_path / "logs", f"run{len(commands)}_{seed}", seed, env=words[words.index("--env") + 1])
         return type("Finished", (), {"returncode": 0})
 
@@ -192,11 +168,11 @@ def test_only_what_is_missing_is_trained_by_the_training_program(
     assert reference_ranks.main([*words, "--tasks", "5"]) == 0
     assert len(commands) == 1
     assert {"--quick", "--resume", "net_arch=[64, 64]", "batch_size=128", "eval_freq=700"} <= set(commands[0])
-    assert commands[0][commands[0].index("--seeds") + 1] == "0-1"
+    assert commands[0][commands[0].index("--seeds") + 1] == "200-201"
     assert reference_ranks.main(words) == 0
     assert len(commands) == 2  # task 1
-    assert "fql task5" not in json.loads(capsys.readouterr().out.splitlines()[-1])["missing"]["ours"]
-    assert "| fql | 5 | 700 |" in (tmp_path / "page.md").read_text()
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["trained"] == ["fql task1"]
+    assert len(pd.read_csv(tmp_path / "ours.csv")) == 2 * 2 * 3
 
 
 @pytest.mark.parametrize("content", [b"other data", None])
