@@ -43,8 +43,8 @@ python benchmarks/full_size.py -f logs/full_size                                
 ```
 
 Success in percent of 50 episodes. A score is inside if it lies between the least and the greatest of the {seeds}
-published seeds. One more seed of the same distribution is above all of them in 1 of {more} cases and below all of them in
-another, so one score outside among several is ordinary chance: FQL's 36% is one draw above {seeds}.
+published seeds. One more seed of the same distribution is above all of them in 1 of {more} cases, and below all of them
+in another. So one score outside among several is ordinary chance: FQL's 36% is one draw above {seeds}.
 
 Nothing is published before 50,000 updates. Hours are those of the updates until then, at the run's median speed
 with one or two threads beside other work.
