@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import UTC, datetime
 from functools import cache, reduce
 from pathlib import Path
@@ -128,6 +128,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.cost import read_costs
     from zoo.report.inputs import Request, collect, read_labels, read_order, relabelled
     from zoo.report.page.results import json_text, to_json
+    from zoo.report.significance import decide
     from zoo.report.tables.texts import write_file
 
     _check(args)
@@ -139,7 +140,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     order = read_order(args.order, inputs.methods)
     inputs = relabelled(inputs, names)
     found = [
-        replace(
+        decide(
             comparison,
             order=[names[name] for name in order],
             baseline=names[baseline],

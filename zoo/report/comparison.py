@@ -6,15 +6,17 @@ kind: runs that are scored by success and runs that are scored by their return a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.report.learning_curves import LearningCurve
 from zoo.report.statistics.aggregates import Scores
-from zoo.report.statistics.estimates import Array, Curve, Estimate, Improvement
+from zoo.report.statistics.estimates import SIGNIFICANT, Array, Curve, Estimate, Improvement
 from zoo.report.statistics.improvement import Spread
+from zoo.report.statistics.seeds_needed import SeedPlan
 from zoo.runs.protocol import count
+from zoo.runs.read import split_environment
 from zoo.runs.scores import Kind
 
 OWN = "own"
@@ -22,6 +24,16 @@ OWN = "own"
 
 MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "sd", "seeds")
 """Columns of a table of published means of methods without single runs."""
+
+LEAST_BEST = 0.05
+"""Nothing is bold where the best success rate, or normalised return, is below this: all methods fail there."""
+BETTER, AHEAD, SLIGHTLY_AHEAD, EQUAL = "better", "ahead", "slightly ahead", "equal"
+WORSE, BEHIND, SLIGHTLY_BEHIND = "worse", "behind", "slightly behind"
+BOTH_FAIL, BOTH_SOLVE, UNCLEAR, UNTESTED = "both fail", "both solve", "unclear", "untested"
+CLEAR = (BETTER, AHEAD, SLIGHTLY_AHEAD, SLIGHTLY_BEHIND, BEHIND, WORSE)
+"""The outcomes that say which of two methods is ahead."""
+LEADS = "leads"
+"""What `Change.after` says where another method leads."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +122,91 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Family:
+    """The tests of one phase that belong together.
+
+    :param focus: the method that each of them is about; None for all pairs.
+    :param p_values: (X, Y) -> two-sided p value after Holm's correction, both directions of each pair. A pair whose
+        test cannot be made, because a task has one run, is missing.
+    :param test: how it is tested, in words.
+    :param equivalent: the pairs (X, Y) whose means clearly differ by less than `Comparison.resolve`, both directions.
+    :param beyond: the pairs whose means clearly differ by more than that.
+    """
+
+    focus: str | None = None
+    p_values: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    test: str = ""
+    equivalent: Collection[tuple[str, str]] = ()
+    beyond: Collection[tuple[str, str]] = ()
+
+    def is_clear(self, x: str, y: str) -> bool:
+        """Return whether two methods are clearly different; never where that is not tested."""
+        return self.p_values.get((x, y), 1.0) <= SIGNIFICANT
+
+    def describe(self) -> str:
+        """Return the test and its correction in words, to stand where something is called better or clear."""
+        size = count(len(self.p_values) // 2, "comparison")
+        of = "between all methods" if self.focus is None else f"with {self.focus}"
+        return f"{self.test}, 5% after Holm's correction for the {size} {of}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How the method that the verdicts of a phase are about compares with another one.
+
+    :param p_value: after Holm's correction; None where the pair cannot be tested.
+    :param outcome: whether the subject is better, worse or equal, or why that is undecided.
+    """
+
+    other: str
+    improvement: Improvement
+    p_value: float | None
+    outcome: str
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether one of the two is ahead beyond chance."""
+        return self.outcome in CLEAR
+
+    @property
+    def lead(self) -> float:
+        """How far the subject is ahead."""
+        pair = self.improvement
+        return pair.probability.point - 0.5 if pair.difference is None else pair.difference.point
+
+
+@dataclass(frozen=True)
+class Change:
+    """What leaving out a domain changes: the outcome against another method, or that this one leads then."""
+
+    domain: str
+    other: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the numbers of one phase decide.
+
+    :param subject: the method that the verdicts are about; None where nothing is compared.
+    :param verdicts: on the subject against each other method with single runs, in the order of `ranking`.
+    :param rival: the verdict that matters most: on the best other method, or on the other one of two own methods.
+    :param plans: (X, Y) -> how many seeds resolve their difference, None where nothing says how runs vary.
+    :param advice: the plan of the subject and its rival, if need be from how other methods vary.
+    :param changes: what leaving out one domain changes; None where that cannot be said.
+    """
+
+    subject: str | None = None
+    family: Family = Family()
+    verdicts: Sequence[Verdict] = ()
+    rival: Verdict | None = None
+    plans: Mapping[tuple[str, str], SeedPlan | None] = field(default_factory=dict)
+    advice: SeedPlan | None = None
+    changes: Sequence[Change] | None = None
+
+
+@dataclass(frozen=True)
 class Phase:
     """Everything about one phase.
 
@@ -135,6 +232,7 @@ class Phase:
         without `suite`, whose aggregates are `aggregates`.
     :param scores: method with single runs -> task of `tasks` -> the final score of each run; without `strays`.
     :param spreads: the same methods -> how much their runs vary; empty where aggregates are.
+    :param decision: what follows from these numbers, see `zoo.report.significance.decide`.
     """
 
     name: str
@@ -156,6 +254,7 @@ class Phase:
     strays: tuple[str, ...] = ()
     scores: Mapping[str, Scores] = field(default_factory=dict)
     spreads: Mapping[str, Spread] = field(default_factory=dict)
+    decision: Decision = Decision()
 
     @property
     def steps(self) -> dict[str, int | None]:
@@ -207,6 +306,14 @@ class Comparison:
     baseline: str | None = None
     focus: str | None = None
     resolve: float = 0.03
+
+
+def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:
+    """Return domain -> its environments, both sorted by the environments' names."""
+    domains: dict[str, list[str]] = {}
+    for name in sorted(environments):
+        domains.setdefault(split_environment(name)[1], []).append(name)
+    return domains
 
 
 def label_of(tasks: Sequence[str], suite: str | None) -> str:

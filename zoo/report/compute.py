@@ -17,7 +17,7 @@ from zoo.errors import UsageError
 from zoo.report.comparison import OWN, Cell, Comparison, Method, Phase, label_of
 from zoo.report.learning_curves import episodes_of, learning_curves
 from zoo.report.published_scores import suite_of, suite_tasks, tasks_of
-from zoo.report.significance import rank_p_values
+from zoo.report.significance import decide, rank_p_values
 from zoo.report.statistics import aggregates as statistics
 from zoo.report.statistics.aggregates import Scores
 from zoo.report.statistics.estimates import Array, Curve, Estimate, Improvement
@@ -77,7 +77,7 @@ def compare(
             shown = curve_tasks if curves else None
             phases[name] = _compare_phase(name, runs, published, methods, kind, reps, shown, passing)
     label = label_of(curve_tasks, suite_of(curve_tasks) if kind is SUCCESS else None)
-    return Comparison(kind, methods, phases, reps, label)
+    return decide(Comparison(kind, methods, phases, reps, label))
 
 
 def final_scores(evaluations: pd.DataFrame) -> dict[str, dict[str, Array]]:

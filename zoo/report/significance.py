@@ -1,54 +1,90 @@
-"""Which pairs of methods are clearly different: the one family of tests of a phase, behind every such word and mark.
+"""What the numbers of a phase decide: which pairs of methods clearly differ, and the verdicts on one of them.
 
-With a method in focus the family is its comparisons with each of the others; without one it is all pairs of methods.
-Each pair has one test, that of its `Improvement`. Holm's correction keeps the chance of any false word at 5%. So it is
-with the words "equivalent", whose test is that a difference is as large as one that matters.
+With a method in focus the tests are its comparisons with each of the others; without one they are all pairs of methods.
+Each pair has one test, that of its `Improvement`. Holm's correction keeps the chance of any false word at 5%. The same
+holds for the words that claim a size: a difference below, or above, the one that matters is tested like that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy import special
 
-from zoo.report.comparison import Comparison, Phase, ranking
-from zoo.report.statistics.aggregates import Scores
-from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, holm, welch_half_width, welch_p_values
+from zoo.report.comparison import (
+    AHEAD,
+    BEHIND,
+    BETTER,
+    BOTH_FAIL,
+    BOTH_SOLVE,
+    EQUAL,
+    LEADS,
+    LEAST_BEST,
+    SLIGHTLY_AHEAD,
+    SLIGHTLY_BEHIND,
+    UNCLEAR,
+    UNTESTED,
+    WORSE,
+    Change,
+    Comparison,
+    Decision,
+    Family,
+    Phase,
+    Verdict,
+    by_domain,
+    ranking,
+)
+from zoo.report.statistics.aggregates import FRACTION, Scores
+from zoo.report.statistics.estimates import SIGNIFICANT, Array, Estimate, holm, welch_half_width, welch_p_values
 from zoo.report.statistics.improvement import Spread, pair_spreads
-from zoo.runs.protocol import count
+from zoo.report.statistics.seeds_needed import SeedPlan, plan_seeds, with_typical_spread
 from zoo.runs.scores import RETURN
 
-
-@dataclass(frozen=True)
-class Family:
-    """The tests of one phase that belong together.
-
-    :param focus: the method that each of them is about; None for all pairs.
-    :param p_values: (X, Y) -> two-sided p value after Holm's correction, both directions of each pair. A pair whose
-        test cannot be made, because a task has one run, is missing.
-    :param test: how it is tested, in words.
-    :param equivalent: the pairs (X, Y) whose means clearly differ by less than `Comparison.resolve`, both directions.
-    """
-
-    focus: str | None
-    p_values: Mapping[tuple[str, str], float]
-    test: str
-    equivalent: Collection[tuple[str, str]] = ()
-
-    def is_clear(self, x: str, y: str) -> bool:
-        """Return whether two methods are clearly different; never where that is not tested."""
-        return self.p_values.get((x, y), 1.0) <= SIGNIFICANT
-
-    def describe(self) -> str:
-        """Return the test and its correction in words, to stand where something is called better or clear."""
-        size = count(len(self.p_values) // 2, "comparison")
-        of = "between all methods" if self.focus is None else f"with {self.focus}"
-        return f"{self.test}, 5% after Holm's correction for the {size} {of}"
+Pair = tuple[str, str]
+Plans = dict[Pair, SeedPlan | None]
+_OUTCOMES = {1: (BETTER, SLIGHTLY_AHEAD, AHEAD), -1: (WORSE, SLIGHTLY_BEHIND, BEHIND)}
+"""Which one is ahead -> the outcome by more than the margin, by less, and where that is open."""
 
 
-def family_of(comparison: Comparison, phase: Phase) -> Family:
+def decide(comparison: Comparison, **choices: Any) -> Comparison:
+    """Return a comparison with other fields, e.g. another focus, and what follows from them in each phase."""
+    chosen = replace(comparison, **choices)
+    phases = {name: replace(phase, decision=_decision(chosen, phase)) for name, phase in chosen.phases.items()}
+    return replace(chosen, phases=phases)
+
+
+def _decision(comparison: Comparison, phase: Phase) -> Decision:
+    family, subject, found = _verdicts(comparison, phase)
+    rival = _rival(comparison, subject, found)
+    plans: Plans = {}
+    advice = None
+    if comparison.kind is not RETURN and phase.spreads:
+        plans = plan_seeds(phase.spreads, sorted(phase.improvements), comparison.resolve)
+        if rival is not None:
+            pair = (str(subject), rival.other)
+            advice = plan_seeds(with_typical_spread(phase.spreads), [pair], comparison.resolve)[pair]
+    domains = by_domain(phase.tasks)
+    changes = None
+    if len(domains) > 1 and found and all(v.improvement.difference and v.p_value is not None for v in found):
+        changes = [change for domain in domains for change in _changes(comparison, phase, domain, str(subject), found)]
+    return Decision(subject, family, found, rival, plans, advice, changes)
+
+
+def _verdicts(comparison: Comparison, phase: Phase) -> tuple[Family, str | None, list[Verdict]]:
+    """Return the tests of a phase, what its verdicts are about, and these."""
+    family, subject, found = _family(comparison, phase), _subject(comparison, phase), []
+    for other in ranking(comparison, phase):
+        pair = (str(subject), other)
+        if pair in phase.improvements:
+            outcome = _outcome(comparison, phase, family, pair)
+            found.append(Verdict(other, phase.improvements[pair], family.p_values.get(pair), outcome))
+    return family, subject, found
+
+
+def _family(comparison: Comparison, phase: Phase) -> Family:
     """Return the tests that a comparison makes in one phase."""
     found = phase.improvements
     focus = comparison.focus if any(comparison.focus in pair for pair in found) else None
@@ -59,23 +95,29 @@ def family_of(comparison: Comparison, phase: Phase) -> Family:
     if any(pair.difference is None for pair in found.values()):
         test = "Wilcoxon-Mann-Whitney test over tasks"
     title = None if focus is None else comparison.methods[focus].title
-    equivalent = _equivalent(comparison, phase, list(tested))
-    equivalent |= {(y, x) for x, y in equivalent}
-    return Family(title, adjusted | {(y, x): p for (x, y), p in adjusted.items()}, test, equivalent)
+    inside, outside = _by_margin(comparison, phase, list(tested))
+    return Family(title, adjusted | {(y, x): p for (x, y), p in adjusted.items()}, test, inside, outside)
 
 
-def _equivalent(comparison: Comparison, phase: Phase, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Return the pairs that pass two one-sided Welch tests of the margin, after Holm's correction for all of them."""
+def _by_margin(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> tuple[set[Pair], set[Pair]]:
+    """Return the pairs that clearly differ by less than the margin, and those that clearly differ by more.
+
+    Less: two one-sided Welch tests. More: the two-sided test of what the difference exceeds the margin by.
+    """
     if comparison.kind is RETURN or not pairs or not phase.spreads:
-        return set()
+        return set(), set()
     found = [phase.improvements[pair].difference for pair in pairs]
-    room = np.array([-np.inf if d is None else comparison.resolve - abs(d.point) for d in found])
-    p_values = np.where(room > 0, welch_p_values(room, *pair_spreads(phase.spreads, pairs)) / 2, 1)
-    is_equivalent = holm(p_values, len(pairs)) <= SIGNIFICANT
-    return {pair for pair, inside in zip(pairs, is_equivalent, strict=True) if inside}
+    room = np.array([np.nan if d is None else comparison.resolve - abs(d.point) for d in found])
+    p_values = welch_p_values(room, *pair_spreads(phase.spreads, pairs))
+
+    def passed(is_tested: np.ndarray, values: Array) -> set[Pair]:
+        clear = holm(np.where(is_tested, values, 1), len(pairs)) <= SIGNIFICANT
+        return {each for pair, is_one in zip(pairs, clear, strict=True) if is_one for each in (pair, pair[::-1])}
+
+    return passed(room > 0, p_values / 2), passed(room < 0, p_values)
 
 
-def subject_of(comparison: Comparison, phase: Phase) -> str | None:
+def _subject(comparison: Comparison, phase: Phase) -> str | None:
     """Return what the verdict of a phase is about: the focus, or else the leading one of the methods with single runs.
 
     Where scores cannot be averaged, the one leads whose runs are most often better. None where nothing is compared.
@@ -90,6 +132,45 @@ def subject_of(comparison: Comparison, phase: Phase) -> str | None:
         return sum(pair.probability.point for (x, _), pair in phase.improvements.items() if x == name)
 
     return max(compared, key=score, default=None)
+
+
+def _outcome(comparison: Comparison, phase: Phase, family: Family, pair: Pair) -> str:
+    """Return how the first method of a pair compares with the second."""
+    if pair not in family.p_values:
+        return UNTESTED
+    means = [phase.aggregates[name].estimates["mean"].point for name in pair if name in phase.aggregates]
+    if comparison.kind.limits == FRACTION and means:
+        if max(means) < LEAST_BEST:
+            return BOTH_FAIL
+        if min(means) > 1 - LEAST_BEST:
+            return BOTH_SOLVE
+    if family.is_clear(*pair):
+        more, less, either = _OUTCOMES[1 if phase.improvements[pair].is_positive else -1]
+        if comparison.kind is RETURN or pair in family.beyond:
+            return more
+        return less if pair in family.equivalent else either
+    return EQUAL if pair in family.equivalent else UNCLEAR
+
+
+def _rival(comparison: Comparison, subject: str | None, found: Sequence[Verdict]) -> Verdict | None:
+    """Return the verdict on the best other method, or on the other own one of two."""
+    methods = comparison.methods
+    own = [v for v in found if methods[v.other].is_own and methods[str(subject)].is_own]
+    return own[0] if len(own) == 1 else min(found, key=lambda v: v.lead, default=None)
+
+
+def _changes(
+    comparison: Comparison, phase: Phase, domain: str, subject: str, found: Sequence[Verdict]
+) -> Iterator[Change]:
+    """Yield what is said otherwise without the tasks of a domain: who leads, or an outcome that is or was clear."""
+    _, leader, verdicts = _verdicts(comparison, without_tasks(phase, by_domain(phase.tasks)[domain]))
+    if leader != subject:
+        yield Change(domain, str(leader), "", LEADS)
+        return
+    after = {v.other: v for v in verdicts}
+    for v in found:
+        if v.outcome != after[v.other].outcome and (v.is_clear or after[v.other].is_clear):
+            yield Change(domain, v.other, v.outcome, after[v.other].outcome)
 
 
 def without_tasks(phase: Phase, tasks: Collection[str]) -> Phase:
@@ -147,9 +228,3 @@ def rank_p_values(scores: Mapping[str, Scores], pairs: Sequence[tuple[str, str]]
     found = 2 * special.ndtr(-np.divide(away, spread, out=np.zeros_like(away), where=spread > 0))
     alone = {name for name in names if min(map(len, scores[name].values())) < 2}
     return [None if alone & {*pair} else float(p) for pair, p in zip(pairs, found, strict=True)]
-
-
-def compared_methods(comparison: Comparison, phase: Phase) -> list[str]:
-    """Return the methods of a matrix of all pairs in the order of `ranking`; none where there are too few."""
-    names = [name for name in ranking(comparison, phase) if any(name in pair for pair in phase.improvements)]
-    return names if len(names) > 2 else []  # two are one pair, which the table of improvements has already

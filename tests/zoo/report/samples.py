@@ -1,7 +1,6 @@
 """Runs, comparisons and contents of reports for the tests."""
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from zoo.report.comparison import MEAN_COLUMNS, Method
 from zoo.report.compute import compare
 from zoo.report.inputs import Inputs
 from zoo.report.page.report import Content
+from zoo.report.significance import decide
 from zoo.runs.read import RunTables
 from zoo.runs.scores import RETURN
 
@@ -55,7 +55,7 @@ def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000
 
 def comparison_of_returns(methods, kind=RETURN, **options):
     found = compare(own_methods(methods), returns(methods, **options), NO_MEANS, reps=50, kind=kind)
-    return replace(found, baseline=methods[0])
+    return decide(found, baseline=methods[0])
 
 
 def runs_with_an_online_starter(others_go_online=False):
@@ -67,7 +67,7 @@ def runs_with_an_online_starter(others_go_online=False):
 
 def comparison_of(methods, **options):
     found = compare(own_methods(methods), evaluations(methods, **options), NO_MEANS, reps=50)
-    return replace(found, baseline=methods[0])
+    return decide(found, baseline=methods[0])
 
 
 def scene_runs(scores, method="qam"):
@@ -92,7 +92,7 @@ def runs_table(problems=()):
 
 def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
     methods = methods or own_methods(sorted(set(table["method"])))
-    found = replace(compare(methods, table, NO_MEANS, reps=50), baseline=baseline)
+    found = decide(compare(methods, table, NO_MEANS, reps=50), baseline=baseline)
     inputs = Inputs(methods, table, NO_MEANS, runs_table(problems), sets, references={})
     return Content(inputs, [found], tolerance=0.05, command="zoo compare logs")
 

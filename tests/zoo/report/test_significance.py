@@ -6,9 +6,9 @@ import pytest
 from scipy import stats
 
 from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_returns, own_methods, scene_runs
-from zoo.report.comparison import ranking
+from zoo.report.comparison import Family, ranking
 from zoo.report.compute import compare
-from zoo.report.significance import Family, family_of, rank_p_values
+from zoo.report.significance import rank_p_values
 from zoo.report.tables.scores import pairs_table
 
 PAIR = [("x", "y")]
@@ -43,7 +43,7 @@ def test_variance_over_tasks_is_that_of_every_division_of_their_runs():
 def test_difference_has_scipys_welch_test_adjusted_for_all_pairs():
     comparison = comparison_of_returns(["A", "B", "C"], environments=("Pendulum-v1",))
     phase = comparison.phases["online"]
-    tests = family_of(comparison, phase)
+    tests = phase.decision.family
     runs = {name: phase.scores[name]["Pendulum-v1"] for name in "ABC"}
     found = {
         pair: stats.ttest_ind(*(runs[name] for name in pair), equal_var=False).pvalue for pair in ("AB", "AC", "BC")
@@ -65,7 +65,7 @@ def test_one_seed_tests_nothing_and_two_methods_need_no_matrix():
     two = comparison_of(["A", "B"])
     assert not pairs_table(two, two.phases["offline"]).rows
     for comparison in (comparison_of(["A", "B", "C"], seeds=1), comparison_of_returns(["A", "B"], seeds=1)):
-        assert not family_of(comparison, comparison.phases["online"]).p_values
+        assert not comparison.phases["online"].decision.family.p_values
 
 
 def test_matrix_is_in_the_order_of_the_ranking_and_marks_what_is_clear():

@@ -18,11 +18,9 @@ from zoo.report.comparison import OWN, Cell, Comparison, Phase, baseline_of, ran
 from zoo.report.compute import last_evaluations
 from zoo.report.figures.styles import method_styles, named_methods
 from zoo.report.learning_curves import LearningCurve
-from zoo.report.significance import family_of, subject_of
 from zoo.report.statistics.estimates import Array, Curve, Estimate
 from zoo.report.tables.entries import SHOWN_METRICS, digits_of, number_entry, range_text
 from zoo.report.tables.scores import finished_text
-from zoo.report.tables.verdict import verdicts
 from zoo.runs.history import PHASES
 from zoo.runs.read import short_name
 from zoo.runs.scores import METRICS, RETURN, SUCCESS, Kind
@@ -137,9 +135,9 @@ def drawings_of(comparison: Comparison, names: Names, evaluations: pd.DataFrame 
 def _verdict(comparison: Comparison, phase: Phase, names: Names) -> Iterator[Panel]:
     """Yield how far the subject of a phase's verdict is ahead of each other method, in words too."""
     kind = comparison.kind
-    if not (found := verdicts(comparison, phase)):
+    if not (found := phase.decision.verdicts):
         return
-    subject = comparison.methods[str(subject_of(comparison, phase))].title
+    subject = comparison.methods[str(phase.decision.subject)].title
     about: dict[str, Any] = {"title": f"{phase.name}{kind.title}: {subject} against"}
     about["words"] = {v.other: v.outcome for v in found}
     differences = {v.other: v.improvement.difference for v in found}
@@ -269,7 +267,7 @@ def _profiles(comparison: Comparison, phase: Phase, names: Names) -> Iterator[Pa
 
 def _pairs(comparison: Comparison, phase: Phase, names: Names) -> Iterator[Panel]:
     """Yield how every method compares with every other, where there are more than two."""
-    kind, family = comparison.kind, family_of(comparison, phase)
+    kind, family = comparison.kind, phase.decision.family
     digits = digits_of(kind, (pair.difference for pair in phase.improvements.values()))
     cells = [
         {"m": names.method(x), "other": names.method(y), **_point(pair.probability, 1, 2)}

@@ -19,11 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from zoo.report.comparison import Comparison
+from zoo.report.comparison import BETTER, WORSE, Comparison
 from zoo.report.figures.drawings import Drawing, Names, drawings_of
 from zoo.report.figures.styles import MUTED, Style, panel_styles
 from zoo.report.tables.entries import with_minus
-from zoo.report.tables.verdict import BETTER, WORSE
 from zoo.runs.scores import SUCCESS
 
 FORMATS = ("pdf", "svg", "png")

@@ -10,13 +10,13 @@ from typing import TypeVar
 import pandas as pd
 from packaging.version import Version
 
-from zoo.report.comparison import Comparison, Phase, label_of
+from zoo.report.comparison import Comparison, Phase, by_domain, label_of
 from zoo.report.published_scores import PublishedSet, load_progress
 from zoo.report.reproduction import Expected, set_differences
 from zoo.report.statistics.estimates import FEW_SEEDS
 from zoo.report.survival import describe_tallies
 from zoo.report.tables.entries import range_text
-from zoo.report.tables.scores import by_domain, scored_otherwise
+from zoo.report.tables.scores import scored_otherwise
 from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.protocol import shortened
 from zoo.runs.read import RunTables, short_name, split_environment

@@ -33,7 +33,6 @@ from zoo.report.inputs import Inputs
 from zoo.report.page.caveats import warnings
 from zoo.report.page.results import json_text, to_json
 from zoo.report.reproduction import Expected, reproduce
-from zoo.report.significance import family_of
 from zoo.report.statistics.estimates import Curve
 from zoo.report.tables.entries import Table
 from zoo.report.tables.scores import (
@@ -220,7 +219,6 @@ def to_html(content: Content) -> str:
             scripts=scripts(),
             policy=content_security_policy(),
             phase_of=phase_of,
-            family_of=family_of,
             shown=[],
             contents=[],
             baseline_of=baseline_of,

@@ -9,12 +9,9 @@ from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, Phase, Tally
 from zoo.report.cost import Costs
-from zoo.report.significance import family_of, subject_of
 from zoo.report.statistics.estimates import Estimate
-from zoo.report.statistics.seeds_needed import plan_seeds
-from zoo.report.tables.verdict import verdicts
 from zoo.runs.history import PHASES
-from zoo.runs.scores import RETURN, SUCCESS, Kind
+from zoo.runs.scores import SUCCESS, Kind
 
 
 def to_json(
@@ -54,14 +51,13 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
     phase, kind = comparison.phases.get(name), comparison.kind
     if phase is None:
         return None
-    plans = {} if kind is RETURN else plan_seeds(phase.spreads, sorted(phase.improvements), comparison.resolve)
+    decision = phase.decision
     chances: dict[str, dict[str, Any]] = {}
-    family = family_of(comparison, phase)
     for (x, y), improvement in sorted(phase.improvements.items()):
-        tested = {"p_value": improvement.p_value, "p_holm": family.p_values.get((x, y))}
+        tested = {"p_value": improvement.p_value, "p_holm": decision.family.p_values.get((x, y))}
         entry = _estimate_to_json(improvement.probability) | tested
         if improvement.difference is not None:
-            plan = plans.get((x, y))
+            plan = decision.plans.get((x, y))
             entry["difference"] = _estimate_to_json(improvement.difference) | {
                 "seeds_needed": None if plan is None else plan.seeds,
             }
@@ -77,10 +73,10 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         "suites": {
             suite: _aggregates_to_json(phase, cells, kind) for suite, cells in sorted(phase.suite_aggregates.items())
         },
-        "tests": family.describe(),
+        "tests": decision.family.describe(),
         "probability_of_improvement": chances,
-        "verdict_on": subject_of(comparison, phase),
-        "verdicts": {v.other: {"p_holm": v.p_value, "verdict": v.outcome} for v in verdicts(comparison, phase)},
+        "verdict_on": decision.subject,
+        "verdicts": {v.other: {"p_holm": v.p_value, "verdict": v.outcome} for v in decision.verdicts},
         "domains": {
             domain: {method: _cell_to_json(cell, ("mean", "iqm")) for method, cell in sorted(cells.items())}
             for domain, cells in sorted(phase.domains.items())

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from zoo.report.comparison import Cell
+from zoo.report.comparison import LEAST_BEST, Cell
 from zoo.report.statistics.estimates import UNSURE, Estimate
 from zoo.runs.scores import RETURN, Kind
 
-LEAST_BEST = 0.05
-"""Nothing is bold where the best success rate, or normalised return, is below this: all methods fail there."""
 NO_INTERVAL = "(no interval)"
 """The detail of an estimate whose resamples all agree."""
 SHOWN_METRICS = ("mean", "iqm")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from zoo.report.comparison import Cell, Comparison, Phase, Tally, baseline_of, ranking
+from zoo.report.comparison import LEAST_BEST, Cell, Comparison, Phase, Tally, baseline_of, by_domain, ranking
 from zoo.report.cost import NUMBERS, Costs
 from zoo.report.reproduction import Reproduction
-from zoo.report.significance import compared_methods, family_of
-from zoo.report.statistics.seeds_needed import MOST_SEEDS, plan_seeds
+from zoo.report.statistics.seeds_needed import MOST_SEEDS
 from zoo.report.tables.entries import (
-    LEAST_BEST,
     NO_INTERVAL,
     SHOWN_METRICS,
     Entry,
@@ -27,7 +25,7 @@ from zoo.report.tables.entries import (
     with_minus,
 )
 from zoo.runs.protocol import PROTOCOL, count, shortened, show, what_differs
-from zoo.runs.read import RunTables, short_name, split_environment
+from zoo.runs.read import RunTables, short_name
 from zoo.runs.scores import METRICS, RETURN, SUCCESS, Kind
 
 
@@ -113,7 +111,9 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
 
 def pairs_table(comparison: Comparison, phase: Phase) -> Table:
     """Return P(row > column) and the difference of means of every pair; without rows below three methods."""
-    kind, names, family = comparison.kind, compared_methods(comparison, phase), family_of(comparison, phase)
+    kind, family = comparison.kind, phase.decision.family
+    names = [name for name in ranking(comparison, phase) if any(name in pair for pair in phase.improvements)]
+    names = names if len(names) > 2 else []  # two are one pair, which the table of improvements has already
     digits = digits_of(kind, (pair.difference for pair in phase.improvements.values()))
     rows, data = [], []
     for x in names:
@@ -148,10 +148,9 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
     names = [method for method in ranking(comparison, phase) if method in phase.spreads and method != baseline]
     if kind is RETURN or baseline not in phase.spreads:
         names = []
-    found = plan_seeds(phase.spreads, [(method, baseline) for method in names], comparison.resolve)
     rows, data = [], []
     for method in names:
-        plan, spread = found[method, baseline], phase.spreads[method]
+        plan, spread = phase.decision.plans[method, baseline], phase.spreads[method]
         seeds = (int(spread.seeds.min()), int(spread.seeds.max()))
         numbers: tuple[Any, ...] = (None,) * 4
         entries = [Entry("-"), Entry("unknown")]
@@ -287,14 +286,6 @@ def scored_otherwise(comparison: Comparison) -> dict[str, list[str]]:
 def is_complete(cell: Cell) -> bool:
     """Return whether all runs behind a cell finished, as far as that is known."""
     return cell.tally is None or cell.tally.is_complete
-
-
-def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:
-    """Return domain -> its environments, both sorted by the environments' names."""
-    domains: dict[str, list[str]] = {}
-    for name in sorted(environments):
-        domains.setdefault(split_environment(name)[1], []).append(name)
-    return domains
 
 
 def finished_text(tally: Tally | None) -> str:

@@ -1,101 +1,68 @@
 """The verdict on one method against each of the others: better or worse, by how much, how surely, on how many tasks.
 
 It is about the focus, or without one about the leading method of each phase. Every other method with single runs is
-compared with it on the tasks that all methods have. What is called better, worse or equivalent is clearly so by the
-tests of the phase, see `zoo.report.significance`.
+compared with it on the tasks that all methods have. `zoo.report.significance` decides; this module words it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from zoo.report.comparison import Comparison, Phase, ranking
-from zoo.report.significance import family_of, subject_of, without_tasks
-from zoo.report.statistics.aggregates import FRACTION
-from zoo.report.statistics.estimates import FEW_SEEDS, Improvement
-from zoo.report.statistics.seeds_needed import plan_seeds, with_typical_spread
-from zoo.report.tables.entries import (
+from zoo.report.comparison import (
+    AHEAD,
+    BEHIND,
+    BETTER,
+    BOTH_FAIL,
+    BOTH_SOLVE,
+    EQUAL,
+    LEADS,
     LEAST_BEST,
-    Entry,
-    Table,
-    digits_of,
-    estimate_data,
-    number_entry,
+    SLIGHTLY_AHEAD,
+    SLIGHTLY_BEHIND,
+    UNCLEAR,
+    UNTESTED,
+    WORSE,
+    Change,
+    Comparison,
+    Phase,
+    Verdict,
+    by_domain,
 )
-from zoo.report.tables.scores import by_domain, phase_table
+from zoo.report.statistics.aggregates import FRACTION
+from zoo.report.statistics.estimates import FEW_SEEDS, Estimate
+from zoo.report.tables.entries import Entry, Table, digits_of, estimate_data, number_entry
+from zoo.report.tables.scores import phase_table
 from zoo.runs.protocol import count, shortened
+from zoo.runs.read import split_environment
 from zoo.runs.scores import RETURN, SUCCESS
 
-BETTER, WORSE, EQUIVALENT = "better", "worse", "equivalent"
-BOTH_FAIL, BOTH_SOLVE, UNCLEAR, UNTESTED = "both fail", "both solve", "unclear", "untested"
 _WORDS = {
-    BETTER: "better than",
-    WORSE: "worse than",
-    EQUIVALENT: "equivalent to",
+    BETTER: "better by more than {points} points than",
+    AHEAD: "ahead of",
+    SLIGHTLY_AHEAD: "ahead by less than {points} points of",
+    EQUAL: "equal to",
+    SLIGHTLY_BEHIND: "less than {points} points behind",
+    BEHIND: "behind",
+    WORSE: "worse by more than {points} points than",
     BOTH_SOLVE: "undecided, since both solve the tasks, against",
     BOTH_FAIL: "undecided, since both fail, against",
     UNCLEAR: "undecided against",
     UNTESTED: "not to be decided, since a task has one seed or all seeds agree, against",
 }
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How the method that the verdict is about compares with another one.
-
-    :param p_value: after Holm's correction; None where the pair cannot be tested.
-    :param outcome: whether the subject is better, worse or equivalent, or why that is undecided.
-    """
-
-    other: str
-    improvement: Improvement
-    p_value: float | None
-    outcome: str
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether one of the two is better beyond chance."""
-        return self.outcome in (BETTER, WORSE)
-
-    @property
-    def lead(self) -> float:
-        """How far the subject is ahead."""
-        pair = self.improvement
-        return pair.probability.point - 0.5 if pair.difference is None else pair.difference.point
-
-
-def verdicts(comparison: Comparison, phase: Phase) -> list[Verdict]:
-    """Return the verdicts on the subject of one phase, in the order of `ranking`; none where nothing is compared."""
-    subject, family = str(subject_of(comparison, phase)), family_of(comparison, phase)
-    result = []
-    for other in ranking(comparison, phase):
-        pair = phase.improvements.get((subject, other))
-        if pair is not None:
-            p_value, is_clear = family.p_values.get((subject, other)), family.is_clear(subject, other)
-            if p_value is None:
-                outcome = UNTESTED
-            elif is_clear:
-                outcome = BETTER if pair.is_positive else WORSE
-            else:
-                outcome = _undecided(comparison, phase, (subject, other)) or (
-                    EQUIVALENT if (subject, other) in family.equivalent else UNCLEAR
-                )
-            result.append(Verdict(other, pair, p_value, outcome))
-    return result
-
-
-def _undecided(comparison: Comparison, phase: Phase, pair: tuple[str, str]) -> str:
-    """Return whether both methods of a pair fail or solve the tasks; empty if neither."""
-    means = [phase.aggregates[name].estimates["mean"].point for name in pair if name in phase.aggregates]
-    if comparison.kind.limits != FRACTION or not means:
-        return ""
-    return BOTH_FAIL if max(means) < LEAST_BEST else BOTH_SOLVE if min(means) > 1 - LEAST_BEST else ""
+_SHORT = {
+    BETTER: "better than",
+    AHEAD: "ahead of",
+    SLIGHTLY_AHEAD: "slightly ahead of",
+    EQUAL: "equal to",
+    SLIGHTLY_BEHIND: "slightly behind",
+    BEHIND: "behind",
+    WORSE: "worse than",
+}
 
 
 def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     """Return how the subject of a phase compares with each other method; without rows where nothing is compared."""
-    kind, found, subject = comparison.kind, verdicts(comparison, phase), str(subject_of(comparison, phase))
+    kind, found, subject = comparison.kind, phase.decision.verdicts, str(phase.decision.subject)
     digits = digits_of(kind, (v.improvement.difference for v in found))
     has_difference = any(v.improvement.difference is not None for v in found)
     rows, data = [], []
@@ -113,90 +80,139 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
         data[-1] |= {"undecided": pair.tasks.undecided, "verdict": v.outcome}
     header = ["against", *(["difference of means"] if has_difference else []), "p value (Holm)"]
     header += ["probability of improvement", "tasks won / lost / undecided", "verdict"]
+    title = f"{comparison.methods[subject].title} against each other method" if found else ""
+    points, least = f"{100 * comparison.resolve:g} points", f"{LEAST_BEST:.0%}"
+    sizes = (
+        f"Better, worse: beyond chance by more than {points}; slightly ahead, behind: by less; ahead, behind: by more "
+        f"or less. Equal: surely less than {points} apart. Both fail or solve: means below {least} or above "
+        f"{1 - LEAST_BEST:.0%}. "
+    )
     caption = (
-        f"Difference: its mean minus the other's, with a 95% t-interval. Verdict and p value: "
-        f"{family_of(comparison, phase).describe()}. Equivalent: surely less than {100 * comparison.resolve:g} points "
-        f"apart (two one-sided tests, Holm). Both fail or solve: means below {LEAST_BEST:.0%} or above "
-        f"{1 - LEAST_BEST:.0%}. Tasks are won or lost by a family of their own, which decides no verdict."
+        f"Difference: the mean of {title.partition(' against')[0]} minus the other's, with a 95% t-interval. Verdict "
+        f"and p value: {phase.decision.family.describe()}. {'' if kind is RETURN else sizes}Tasks are won or lost by a "
+        "family of their own, which decides no verdict."
     )
     names = [subject, *(v.other for v in found)] if found else []
-    title = f"{comparison.methods[subject].title} against each other method" if found else ""
     return phase_table("verdict", title, comparison, phase, caption, header, rows, data, names)
 
 
 def verdict_sentences(comparisons: Sequence[Comparison]) -> list[tuple[str, str]]:
     """Return the answer for the first screen, for each kind of scores and phase: the verdict, and what it rests on."""
     return [
-        _sentences(comparison, phase, verdicts(comparison, phase))
+        _sentences(comparison, phase)
         for comparison in comparisons
         for phase in comparison.phases.values()
         if phase.improvements or phase.aggregates
     ]
 
 
-def _sentences(comparison: Comparison, phase: Phase, found: Sequence[Verdict]) -> tuple[str, str]:
+def _sentences(comparison: Comparison, phase: Phase) -> tuple[str, str]:
     """Return the verdict of one phase in words, and what it rests on: nothing where nothing can be compared."""
-    kind, methods = comparison.kind, comparison.methods
+    kind, methods, decision = comparison.kind, comparison.methods, phase.decision
     means = {name: cell.estimates["mean"] for name, cell in phase.aggregates.items()}
-    subject = subject_of(comparison, phase) or max(sorted(means), key=lambda name: means[name].point)
+    subject = decision.subject or max(sorted(means), key=lambda name: means[name].point)
+    where = f"{phase.name}{kind.title}, {count(len(phase.tasks), 'task')}"
+    if kind.limits == FRACTION and len(means) > 1 and not any(mean.point for mean in means.values()):
+        return f"No method succeeds {where}.", ""
+    if lacking := _not_comparable(comparison, phase, subject):
+        return lacking, ""
     does = "," if subject == comparison.focus or len(means) == 1 else " leads"
-    text = f"{methods[subject].title}{does} {phase.name}{kind.title}, {count(len(phase.tasks), 'task')}: "
+    text = f"{methods[subject].title}{does} {where}: "
     if subject in means:
-        entry = number_entry(means[subject], kind.scale, digits_of(kind, [means[subject]]))
-        score = f"{entry.text}% {entry.detail}".strip() + " success" if kind is SUCCESS else entry.plain
-        text += f"{score}. "
-    if not found:
+        text += f"{_score(comparison, means[subject], detail=True)}{' success' if kind is SUCCESS else ''}. "
+    if not decision.verdicts or decision.rival is None:
         return text + ("Means without single runs decide nothing." if len(means) > 1 else ""), ""
-    groups = {outcome: [methods[v.other].title for v in found if v.outcome == outcome] for outcome in _WORDS}
-    clauses = [f"{_WORDS[outcome]} {_named(names, len(found))}" for outcome, names in groups.items() if names]
-    verdict = f"{'; '.join(clauses)}. "
-    rival, details = _rivals(comparison, phase, subject, found)
-    text += verdict[0].upper() + verdict[1:] + rival
-    untested = (methods[n].title for n in means if subject in means and (subject, n) not in phase.improvements
-                and means[n].point > means[subject].point)  # fmt: skip
+    rival, details = _rival(comparison, phase, decision.rival)
+    text += f"{_outcomes(comparison, decision.verdicts)} {rival}"
+    untested = [methods[n].title for n in means if subject in means and (subject, n) not in phase.improvements
+                and means[n].point > means[subject].point]  # fmt: skip
     if higher := ", ".join(shortened(untested)):
         text += f" Higher means without single runs cannot be tested: {higher}."
-    tests = family_of(comparison, phase).describe()
-    return text, f"{details} Tested by {tests}.{_robustness(comparison, phase, found)}"
+    return text, f"{details} Tested by {decision.family.describe()}.{_fragility(comparison, phase)}"
 
 
-def _robustness(comparison: Comparison, phase: Phase, found: Sequence[Verdict]) -> str:
-    """Return, after a space, what of the verdict changes where a domain is left out."""
-    domains = by_domain(phase.tasks)
-    if len(domains) < 2 or any(v.improvement.difference is None or v.p_value is None for v in found):
+def _score(comparison: Comparison, estimate: Estimate, detail: bool = False) -> str:
+    """Return a score as text, if wished with its interval."""
+    kind = comparison.kind
+    entry = number_entry(estimate, kind.scale, digits_of(kind, [estimate]))
+    return f"{entry.text}{'%' if kind is SUCCESS else ''} {entry.detail if detail else ''}".strip()
+
+
+def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
+    """Return what an own method lacks to be compared with its published scores, or else the best; empty if nothing.
+
+    It lacks steps; where it does, networks of another size are told too.
+    """
+    ours, means = comparison.methods[subject], {n: cell.estimates["mean"] for n, cell in phase.aggregates.items()}
+    theirs = [comparison.methods[name] for name in means if not comparison.methods[name].is_own]
+    if not ours.is_own or subject not in means or not theirs:
         return ""
-    subject, before = subject_of(comparison, phase), {v.other: v for v in found}
-    changes = []
-    for domain, tasks in domains.items():
-        part = without_tasks(phase, tasks)
-        leader = str(subject_of(comparison, part))
-        moved = [
-            f"{comparison.methods[v.other].title} {v.outcome}"
-            for v in verdicts(comparison, part)
-            if v.outcome != before[v.other].outcome and (v.is_clear or before[v.other].is_clear)
-        ] if leader == subject else [f"{comparison.methods[leader].title} leads"]  # fmt: skip
-        if moved:
-            changes.append(f"{domain} ({', '.join(shortened(moved))})")
-    left_out = f" Leaving out any one of the {len(domains)} domains"
-    return f"{left_out} changes: {'; '.join(changes)}." if changes else f"{left_out} changes no better or worse."
+    other = max(theirs, key=lambda method: (method.algorithm == ours.algorithm, means[method.name].point))
+    own = ours.protocols.get(phase.tasks[0], {})
+    published = other.protocols.get(split_environment(phase.tasks[0])[1], {})
+    steps, planned = (protocol.get(f"{phase.name}_steps") for protocol in (own, published))
+    if not steps or not planned or steps >= planned:
+        return ""
+    network = own.get("net_arch")
+    networks = "" if network is None or network == published.get("net_arch") else f", networks {network}"
+    scores = (
+        f"{other.title} published {_score(comparison, means[other.name])}, yours {_score(comparison, means[subject])}"
+    )
+    return f"Not comparable yet: {steps:,} of {planned:,} {phase.name} steps{networks}. {scores}."
 
 
-def _named(names: Sequence[str], total: int) -> str:
-    """Return methods by name, or how many there are and the first of them."""
-    if len(names) == total and total > 1:
-        return f"all {total} others"
-    listed = ", ".join(shortened(names))
-    return listed if len(names) == 1 else f"{len(names)} of {total} ({listed})"
+def _outcomes(comparison: Comparison, found: Sequence[Verdict]) -> str:
+    """Return which methods have which outcome, as a sentence."""
+    clauses = []
+    for outcome in _WORDS:
+        if names := [comparison.methods[v.other].title for v in found if v.outcome == outcome]:
+            listed = ", ".join(shortened(names))
+            if len(names) == len(found) > 1:
+                listed = f"all {len(names)} others"
+            elif len(names) > 1:
+                listed = f"{len(names)} of {len(found)} ({listed})"
+            clauses.append(f"{_words(comparison, outcome)} {listed}")
+    verdict = f"{'; '.join(clauses)}."
+    return verdict[0].upper() + verdict[1:]
 
 
-def _rivals(comparison: Comparison, phase: Phase, subject: str, found: Sequence[Verdict]) -> tuple[str, str]:
-    """Return how the subject compares with the best other method, or with the other own one of two, and details."""
-    kind, methods = comparison.kind, comparison.methods
-    own = [v for v in found if methods[v.other].is_own and methods[subject].is_own]
-    best = own[0] if len(own) == 1 else min(found, key=lambda v: v.lead)
-    pair, which = best.improvement, ", your other method" if len(own) == 1 else ", the best of them"
-    against, chance = f"Against {methods[best.other].title}", number_entry(pair.probability, 1, 2).plain
-    text = f"{against}{which if len(found) > 1 else ''}: "
+def _words(comparison: Comparison, outcome: str) -> str:
+    if comparison.kind is RETURN and outcome in (BETTER, WORSE):
+        return f"{outcome} than"
+    return _WORDS[outcome].format(points=f"{100 * comparison.resolve:g}")
+
+
+def _fragility(comparison: Comparison, phase: Phase) -> str:
+    """Return, after a space, what of the verdict changes where a domain is left out."""
+    changes, total = phase.decision.changes, len(by_domain(phase.tasks))
+    if changes is None:
+        return ""
+    if not changes:
+        return f" Leaving out any one of the {total} domains changes nothing that is clear."
+    domains = {change.domain for change in changes}
+    if len(changes) <= 2:
+        return f" Fragile: {'; '.join(_turn(comparison, change) for change in changes)}."
+    return (
+        f" Fragile: {len(domains)} of {total} domains, left out alone, change a word; e.g. "
+        f"{_turn(comparison, changes[0])}."
+    )
+
+
+def _turn(comparison: Comparison, change: Change) -> str:
+    other, short = comparison.methods[change.other].title, _SHORT.get(change.before, f"{change.before} against")
+    if change.after == LEADS:
+        return f"leaving out {change.domain} lets {other} lead"
+    return f"leaving out {change.domain} turns '{short} {other}' into '{change.after}'"
+
+
+def _rival(comparison: Comparison, phase: Phase, rival: Verdict) -> tuple[str, str]:
+    """Return how the subject compares with its rival, and details."""
+    kind, methods, pair, found = comparison.kind, comparison.methods, rival.improvement, phase.decision.verdicts
+    is_own = methods[rival.other].is_own and sum(methods[v.other].is_own for v in found) == 1
+    is_own = is_own and methods[str(phase.decision.subject)].is_own
+    which = "" if len(found) == 1 else ", your other method" if is_own else ", the best of them"
+    against, chance = f"Against {methods[rival.other].title}", number_entry(pair.probability, 1, 2).plain
+    text = f"{against}{which}: "
     if pair.difference is None:
         text += f"probability of improvement {chance}."
     else:
@@ -206,15 +222,12 @@ def _rivals(comparison: Comparison, phase: Phase, subject: str, found: Sequence[
     record = pair.tasks
     details = f"{against}: probability of improvement {chance}; tasks won {record.won}, lost {record.lost}, "
     details += f"undecided {record.undecided}."
-    is_open = best.outcome in (UNCLEAR, UNTESTED)
-    return text + (_seeds_advice(comparison, phase, (subject, best.other)) if is_open else ""), details
+    return text + (_seeds_advice(comparison, phase) if rival.outcome in (UNCLEAR, UNTESTED) else ""), details
 
 
-def _seeds_advice(comparison: Comparison, phase: Phase, pair: tuple[str, str]) -> str:
+def _seeds_advice(comparison: Comparison, phase: Phase) -> str:
     """Return, after a space, how many seeds would decide a pair that is not decided."""
-    plan = None
-    if comparison.kind is not RETURN and phase.spreads:
-        plan = plan_seeds(with_typical_spread(phase.spreads), [pair], comparison.resolve)[pair]
+    plan = phase.decision.advice
     if plan is None:
         return f" It takes at least {FEW_SEEDS} seeds to decide that."
     seeds = "more seeds than anyone has" if plan.seeds is None else f"about {plan.seeds:,} seeds"

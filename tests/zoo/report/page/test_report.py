@@ -14,6 +14,7 @@ from zoo.report.comparison import Method
 from zoo.report.page import report
 from zoo.report.page.report import FOLDER, VENDOR, content_security_policy, scripts, vendored
 from zoo.report.published_scores import load_set
+from zoo.report.significance import decide
 from zoo.report.tables.entries import Entry
 
 
@@ -63,7 +64,7 @@ def test_page_needs_nothing_from_outside_and_draws_its_figures_itself(content, f
 
 
 def test_sentences_of_a_verdict_come_first(content):
-    focused = replace(content, comparisons=[replace(found, focus="QAM") for found in content.comparisons])
+    focused = replace(content, comparisons=[decide(found, focus="QAM") for found in content.comparisons])
     page = report.to_html(focused)
     first = focused.verdicts[0][0]
     assert first.startswith("QAM, offline")

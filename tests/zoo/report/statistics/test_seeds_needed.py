@@ -7,6 +7,7 @@ from scipy import stats
 
 from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_returns, own_methods, scene_runs
 from zoo.report.compute import compare
+from zoo.report.significance import decide
 from zoo.report.statistics.improvement import Spread
 from zoo.report.statistics.seeds_needed import plan_seeds
 from zoo.report.tables.scores import seeds_needed_table
@@ -71,7 +72,7 @@ def test_method_in_focus_stands_in_for_the_baseline():
     comparison = comparison_of(["A", "B", "C"])
     phase = comparison.phases["offline"]
     for focus, baseline, others in (("C", "C", {"A", "B"}), ("has other tasks", "A", {"B", "C"})):
-        table = seeds_needed_table(replace(comparison, focus=focus), phase)
+        table = seeds_needed_table(decide(comparison, focus=focus), phase)
         assert {row["baseline"] for row in table.data} == {baseline}
         assert {row["method"] for row in table.data} == others
 
