@@ -54,12 +54,6 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def prepare_process() -> None:
-    """Give a process that trains for a program what :func:`run_program` gives the program itself."""
-    keep_freed_memory()
-    warnings.showwarning = _show_warning
-
-
 def restart_in_utf8() -> None:
     """Start the program again in Python's UTF-8 mode where the locale has another encoding of file names.
 

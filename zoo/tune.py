@@ -14,7 +14,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import as_program, prepare_process, signals_deferred
+from zoo.cli import as_program, run_program, signals_deferred
 from zoo.envs.rendering import prepare_pictures
 from zoo.packages import require_optuna
 from zoo.terminal.arguments import AMOUNT, COUNT, ZERO_OR_MORE, Parser
@@ -30,7 +30,15 @@ def _tune(args: argparse.Namespace) -> dict[str, Any]:
         from zoo.tuning.study import tune
 
     rest = training.make_parser().parse_args(["--algo", args.algo, "--env", args.env])  # flags that trials leave alone
-    return tune(argparse.Namespace(**{**vars(rest), **vars(args)}), prepare_process)
+    return tune(argparse.Namespace(**{**vars(rest), **vars(args)}), _share)
+
+
+def _share(args: argparse.Namespace, command: list[str]) -> None:
+    """Run a share of a study's trials in a process of its own, as a program does, and exit with its code."""
+    from zoo.tuning.study import share
+
+    sys.orig_argv = command  # for the runs' command.txt
+    sys.exit(run_program(lambda: share(args), args.verbose))
 
 
 def make_parser() -> Parser:
@@ -78,8 +86,8 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--storage",
         dest="study_storage",
-        metavar="FILE",
-        help="journal file of the study (default: LOG-FOLDER/studies/NAME/journal.log)",
+        metavar="DATABASE",
+        help="SQLite file of the study, or the URL of another database (default: LOG-FOLDER/studies/NAME/study.db)",
     )
 
 

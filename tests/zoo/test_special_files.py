@@ -32,7 +32,7 @@ from zoo.runs.read import read_runs
 from zoo.settings.layers import read_yaml_text
 from zoo.suites.suite import read_suite
 from zoo.train import main
-from zoo.tuning.journal import open_journal
+from zoo.tuning.storage import open_storage
 
 SECONDS = 20
 KINDS: dict[str, Callable[[Path], None]] = {
@@ -76,7 +76,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "a suite": ("a.yml", read_suite),
     "a run": ("run/config.yml", lambda path: RunFolder(path.parent).read_config()),
     "a manifest": ("run/manifest.json", lambda path: read_manifest(path.parent)),
-    "a journal": ("journal.log", open_journal),
+    "a study": ("study.db", open_storage),
 }
 
 

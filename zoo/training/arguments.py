@@ -81,7 +81,7 @@ def add_task(group: argparse._ArgumentGroup, seed: int = -1) -> None:
 
 def _add_start(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--study", help="tuning study whose settings to take: its name, its journal file, or FILE:NAME; see zoo tune"
+        "--study", help="tuning study whose settings to take: its name, its database, or DATABASE:NAME; see zoo tune"
     )
     group.add_argument("--trial-id", help="which of its trials: a number, or best")
     group.add_argument(

@@ -29,7 +29,7 @@ from zoo.settings.layers import flatten, load_yaml, parse_overrides
 from zoo.terminal.messages import log
 from zoo.training.options import Request, describe_run, read_request
 from zoo.tuning import TUNING_SEED
-from zoo.tuning.journal import JOURNAL, study_folder
+from zoo.tuning.storage import DATABASE, is_url, study_folder
 
 NOT_COMPARED = ("settings.precision", "settings.compile", "log_interval", "save_freq", "label")
 """Entries of a run's configuration that may differ between the calls that work on one study."""
@@ -50,7 +50,7 @@ class Plan:
     searches: Mapping[str, Search]
     definition: dict[str, Any]
     name: str
-    journal: Path
+    storage: str
     folder: Path
 
     @property
@@ -103,11 +103,10 @@ def read_plan(args: argparse.Namespace) -> Plan:
         raise UsageError(
             f"`--study-name` names a folder, without `/`, `:` or a leading dot, got {name!r}; choose another"
         )
-    if args.study_storage and "://" in args.study_storage:
-        raise UsageError(f"`--storage` expects the path of a journal file, got the URL {args.study_storage}")
     folder = study_folder(args.log_folder.resolve(), name)
-    journal = Path(args.study_storage).resolve() if args.study_storage else folder / JOURNAL
-    return Plan(args, request, searches, define(request, searches), name, journal, folder)
+    storage = args.study_storage or str(folder / DATABASE)
+    storage = storage if is_url(storage) else str(Path(storage).resolve())
+    return Plan(args, request, searches, define(request, searches), name, storage, folder)
 
 
 def _read_request(args: argparse.Namespace) -> Request:

@@ -1,21 +1,16 @@
-"""A study: it asks Optuna for settings, trains them in processes of their own, and tells Optuna what came out.
-
-The trials are Optuna's, and the journal holds everything that is known of them. Several programs may work on one study;
-what they do to it together (take up a trial, give one back) they do one at a time.
-"""
+"""A study: Optuna proposes settings, each trial trains them, and several starts may share one study."""
 
 from __future__ import annotations
 
 import argparse
 import math
-import multiprocessing.connection
+import multiprocessing
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from functools import partial
-from logging import ERROR, INFO
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,76 +18,78 @@ import numpy as np
 import optuna
 import pandas as pd
 from matplotlib import pyplot as plt
-from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.storages import JournalStorage
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.storages import fail_stale_trials
+from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
 from agents.common.files import atomic_path
-from zoo.errors import Interrupted, UsageError
-from zoo.processes.serving import ServingProcess, WorkerError
-from zoo.runs.folder import STUDY, check_log_folder, find_run_folders
+from zoo.errors import BAD_INPUT, Interrupted, UsageError
+from zoo.runs.folder import STUDY, check_log_folder
 from zoo.runs.resume import differences
 from zoo.runs.versions import command_line
 from zoo.settings import plain_yaml
 from zoo.settings.layers import nest
-from zoo.terminal.messages import log
+from zoo.terminal.messages import log, say_once
 from zoo.terminal.texts import csv_cells
 from zoo.training.callbacks import StopSignal
-from zoo.tuning import trial as trials
-from zoo.tuning.journal import Workers, open_journal, study_names
-from zoo.tuning.options import Plan, params_of, read_plan, settings_in_use, suggest
-from zoo.tuning.trial import DEFINITION, SETTINGS, best_first
+from zoo.tuning.options import Plan, params_of, read_plan, settings_in_use
+from zoo.tuning.storage import is_url, open_storage, study_names
+from zoo.tuning.trial import DEFINITION, SETTINGS, Objective, TrialFailed, best_first, first_attempt, retried_numbers
 
-MOST_ATTEMPTS = 3
-"""How often settings are tried whose worker was killed: they may be what kills it."""
-SECONDS_TO_STOP = 30.0
-SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_LOOKS = 2.0
 FEWEST_FOR_IMPORTANCE = 8
 
 
-def tune(args: argparse.Namespace, prepare: Callable[[], None]) -> dict[str, Any]:
+Start = Callable[[argparse.Namespace, list[str]], None]
+"""What a process of several at once does: its command line, and the words that the user has typed."""
+
+
+def tune(args: argparse.Namespace, start: Start) -> dict[str, Any]:
     """Do what the command line asks for, and return the result to print.
 
-    :param prepare: called first in every trial's process.
+    :param start: calls :func:`share` in another process, as a program.
     """
     begin = time.monotonic()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore", ExperimentalWarning)
-    plan = read_plan(args)
-    for folder in (plan.folder, plan.journal.parent):
-        check_log_folder(folder)
-    storage = open_journal(plan.journal)
-    with Workers(plan.journal) as workers:
-        with workers.alone:
-            study = _open_study(plan, storage)
-        tuner = Tuner(plan, study, storage, workers, prepare)
-        try:
-            tuner.run()
-        finally:
-            result = summarise(study, plan)
+    plan = _prepare(args)
+    study = open_study(plan)
+    try:
+        if args.n_workers > 1:
+            run_workers(study, plan, start)
+        else:
+            run_trials(study, plan)
+    finally:
+        result = summarise(study, plan)
     if result["best"] is None:
         raise RuntimeError(f"no trial has finished; see {plan.folder / 'trials.csv'} for the reasons")
     return {**result, "wall_s": round(time.monotonic() - begin, 1)}
 
 
-def _open_study(plan: Plan, storage: JournalStorage) -> optuna.Study:
+def _prepare(args: argparse.Namespace) -> Plan:
+    """Return the study that a command line asks for; let Optuna say nothing that we say ourselves."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return read_plan(args)
+
+
+def open_study(plan: Plan) -> optuna.Study:
     """Return the study, made if need be; refuse one whose trials differ in more than what is searched."""
-    _require_known_trials(plan, storage)
+    if not is_url(plan.storage):
+        check_log_folder(Path(plan.storage).parent, "folder of the study", "--storage")
+    storage = open_storage(plan.storage)
+    check_log_folder(plan.folder)
+    if plan.name not in study_names(storage) and any(plan.folder.glob("trial_*")):
+        raise UsageError(
+            f"{plan.folder} has trials, but {plan.storage} does not know their study; put a copy of the database back, "
+            "or choose another --study-name"
+        )
     study = optuna.create_study(storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True)
+    study.pruner = plan.make_pruner()
     there, now = study.user_attrs.get(DEFINITION), plan.definition
     if there is None and study.get_trials(deepcopy=False):
-        raise UsageError(f"study `{plan.name}` in {plan.journal} is not one of `zoo tune`; choose another --study-name")
+        raise UsageError(f"study `{plan.name}` in {plan.storage} is not one of `zoo tune`; choose another --study-name")
     if there is None:
         study.set_user_attr(DEFINITION, now)
-        config = plan.request.config
-        now_used = settings_in_use(config.algo, config.settings)
-        params = params_of(now_used, plan.searches)
-        if outside := [f"{name} is {now_used.get(name)}" for name in plan.searches if name not in params]:
-            log.info("no trial has the settings as they are without tuning: %s, outside its search", "; ".join(outside))
-        else:
-            study.enqueue_trial(params)
+        _enqueue_untuned(study, plan)
     elif found := differences(there, now):
         raise UsageError(
             f"study `{plan.name}` exists and its trials differ: {'; '.join(found)}; repeat its command, or choose "
@@ -103,182 +100,107 @@ def _open_study(plan: Plan, storage: JournalStorage) -> optuna.Study:
     return study
 
 
-def _require_known_trials(plan: Plan, storage: JournalStorage) -> None:
-    """Refuse a journal that has lost its end, which the checksums of its lines cannot show."""
-    there = plan.name in study_names(storage)
-    count = len(storage.get_all_trials(storage.get_study_id_from_name(plan.name), deepcopy=False)) if there else 0
-    for folder in plan.folder.glob("trial_*"):
-        number = folder.name.removeprefix("trial_")
-        if number.isdecimal() and int(number) >= count:
-            raise UsageError(
-                f"{folder} was trained, but {plan.journal} ends before trial {number}; put a copy of the journal back, "
-                "or choose another --study-name"
+def _enqueue_untuned(study: optuna.Study, plan: Plan) -> None:
+    """Let the first trial have the settings as they are without tuning, if they are inside the search."""
+    config = plan.request.config
+    in_use = settings_in_use(config.algo, config.settings)
+    params = params_of(in_use, plan.searches)
+    if outside := [f"{name} is {in_use.get(name)}" for name in plan.searches if name not in params]:
+        log.info("no trial has the settings as they are without tuning: %s, outside its search", "; ".join(outside))
+    else:
+        study.enqueue_trial(params)
+
+
+def run_trials(study: optuna.Study, plan: Plan) -> None:
+    """Run trials one after the other until there are enough, or time is up.
+
+    With a total, wait for the trials that other starts run: a killed one is tried again here.
+
+    :raises UsageError: if a trial finds its settings, data or environment wrong.
+    :raises Interrupted: after a signal; the trial in training is in the queue again.
+    """
+    end = time.monotonic() + (math.inf if plan.args.timeout is None else plan.args.timeout)
+    begun = 0
+    with StopSignal() as stop:
+        while time.monotonic() < end:
+            if stop.requested:
+                raise Interrupted("stopped by a signal; the same command continues the study")
+            fail_stale_trials(study)
+            if plan.args.max_total_trials is not None:
+                known = begun_trials(study)
+                if len(known) >= plan.args.max_total_trials:
+                    if all(trial.state.is_finished() for trial in known):
+                        return
+                    say_once("waiting for the trials of other starts; a killed one is tried again after a minute")
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                    continue
+            elif begun >= plan.args.n_trials:
+                return
+            study.sampler = plan.make_sampler(len(study.get_trials(deepcopy=False)))
+            study.optimize(Objective(plan), n_trials=1, catch=(TrialFailed,), callbacks=[tell])
+            begun += 1
+
+
+def begun_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that have begun, each with its repetitions as one."""
+    found = study.get_trials(deepcopy=False)
+    retried = retried_numbers(found)
+    return [trial for trial in found if trial.state != TrialState.WAITING and trial.number not in retried]
+
+
+def tell(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Say how a trial ended."""
+    reason = trial.user_attrs["reason"]
+    if trial.state == TrialState.COMPLETE:
+        note = f" (diverged: {reason})" if reason else ""
+        log.info("trial %d: score %.4g%s; best %.4g", trial.number, trial.value, note, study.best_value)
+    elif trial.state == TrialState.PRUNED:
+        log.info("trial %d: pruned, %s", trial.number, reason)
+    else:
+        log.error("trial %d: failed, %s", trial.number, reason)
+
+
+def run_workers(study: optuna.Study, plan: Plan, start: Start) -> None:
+    """Start the same study several times, each start in a process of its own, and wait for all of them.
+
+    :raises UsageError: if one of them found bad input.
+    :raises Interrupted: after a signal.
+    """
+    args, total = plan.args, plan.args.max_total_trials
+    if total is None:
+        total = len(begun_trials(study)) + args.n_trials
+    own = argparse.Namespace(**{**vars(args), "n_workers": 1, "max_total_trials": total})
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=start, args=(own, list(sys.orig_argv))) for _ in range(args.n_workers)]
+    with StopSignal("stopping all trials after their current step") as stop:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            while worker.is_alive():
+                worker.join(SECONDS_BETWEEN_LOOKS)
+                if stop.requested:
+                    _terminate(workers)
+    if stop.requested:
+        raise Interrupted("stopped by a signal; the same command continues the study")
+    if any(worker.exitcode == BAD_INPUT for worker in workers):
+        raise UsageError("a trial found bad input; its message is above")
+    for worker in workers:
+        if worker.exitcode:
+            log.warning(
+                "a worker ended with exit code %d; the others, or the next call, try its trial again", worker.exitcode
             )
 
 
-class Tuner:
-    """Keeps as many trials in training as there may be at once, until the study has enough."""
+def _terminate(workers: Sequence[BaseProcess]) -> None:
+    """Ask the workers that still run to stop; SIGTERM does not interrupt what a worker writes."""
+    for worker in workers:
+        worker.terminate()
 
-    def __init__(
-        self, plan: Plan, study: optuna.Study, storage: JournalStorage, workers: Workers, prepare: Callable[[], None]
-    ) -> None:
-        self.plan, self.study, self.storage, self.workers, self.prepare = plan, study, storage, workers, prepare
-        self.running: dict[ServingProcess, Trial] = {}
-        self.begun = 0
-        self.stop = StopSignal()
-        self._end = time.monotonic() + (math.inf if plan.args.timeout is None else plan.args.timeout)
 
-    def run(self) -> None:
-        """Run trials until there are enough, time is up, or a signal comes.
-
-        :raises UsageError: if a trial finds its settings, data or environment wrong.
-        :raises Interrupted: after a signal; the trials in training will be tried again.
-        """
-        try:
-            with self.stop:
-                while not self.stop.requested and self._fill():
-                    for process in self._answered(SECONDS_BETWEEN_LOOKS):
-                        self._finish(process)
-                if self.stop.requested:
-                    self._stop_trials()
-                    raise Interrupted("stopped by a signal; the same command continues the study")
-        finally:
-            for process, trial in self.running.items():  # after an error or a second signal
-                process.kill()
-                process.close()
-                self._retry(trial, "stopped")
-            self.running.clear()
-
-    def _fill(self) -> bool:
-        """Begin trials while there may be more; return whether any is in training."""
-        while len(self.running) < self.plan.args.n_workers and not self.stop.requested and self._begin():
-            pass
-        return bool(self.running)
-
-    def _begin(self) -> bool:
-        """Begin a trial if there is one to begin."""
-        with self.workers.alone:
-            self._take_back_from_the_dead()
-            if not self._may_begin():
-                return False
-            self.study.sampler = self.plan.make_sampler(len(self.study.get_trials(deepcopy=False)))
-            trial = self.study.ask()
-            trial.set_user_attr("worker", self.workers.name)
-            settings = suggest(trial, self.plan.searches)
-            trial.set_user_attr(SETTINGS, settings)
-        self.begun += 1
-        process = ServingProcess(
-            trials.TrialRunner,
-            "run",
-            what="separate",
-            name=f"trial {trial.number}",
-            preload=("zoo.tuning.trial",),
-            has_children=True,
-            imports_main=False,
-        )
-        self.running[process] = trial
-        process.receive()
-        process.send(self._job(trial))
-        again = f" (trial {trial.user_attrs['retry_of']} again)" if "retry_of" in trial.user_attrs else ""
-        log.info("trial %d%s: %s", trial.number, again, in_words(settings))
-        return True
-
-    def _folder_of(self, trial: Trial | FrozenTrial) -> Path:
-        """Return where a trial is trained: in the folder of its first attempt, whose number is all the journal says."""
-        number = trial.user_attrs.get("retry_of", trial.number)
-        if not isinstance(number, int):
-            raise UsageError(f"`retry_of` in {self.plan.journal} must be a trial's number, got {number!r}")
-        return self.plan.folder / f"trial_{number}"
-
-    def _job(self, trial: Trial) -> trials.Job:
-        plan = self.plan
-        chosen = {"settings": trial.user_attrs[SETTINGS], "source": f"study {plan.name}, trial {trial.number}"}
-        own = {"log_folder": self._folder_of(trial), "trial": chosen, "resume": "retry_of" in trial.user_attrs}
-        args = argparse.Namespace(**{**vars(plan.args), **own, "verbose": max(0, plan.args.verbose - 1)})
-        return trials.Job(plan, args, trial._trial_id, sys.orig_argv, self.prepare)
-
-    def _may_begin(self) -> bool:
-        """Return whether there is a trial left to do, and time to begin it."""
-        if time.monotonic() >= self._end:
-            return False
-        if self.plan.args.max_total_trials is None:
-            return self.begun < self.plan.args.n_trials
-        found = self.study.get_trials(deepcopy=False)  # each with its repetitions as one
-        begun = [trial for trial in found if trial.state != TrialState.WAITING and "retried" not in trial.user_attrs]
-        return len(begun) < self.plan.args.max_total_trials
-
-    def _answered(self, seconds: float) -> list[ServingProcess]:
-        """Return the trials' processes that have answered or ended, after some seconds at the latest."""
-        return multiprocessing.connection.wait(list(self.running), seconds)  # type: ignore[arg-type, return-value]
-
-    def _finish(self, process: ServingProcess) -> None:
-        """Tell the study how a trial ended."""
-        refusal = None
-        try:
-            outcome: trials.Outcome = process.receive()
-        except (WorkerError, UsageError) as error:
-            outcome = trials.Outcome(trials.FAILED, reason=str(error))
-            refusal = error if isinstance(error, UsageError) else None
-        trial = self.running.pop(process)
-        process.close()
-        if outcome.state == trials.INTERRUPTED:
-            self._retry(trial, outcome.reason)
-        else:
-            self._tell(trial, outcome)
-        if refusal is not None:  # the next trial would be refused too
-            raise refusal
-
-    def _tell(self, trial: Trial, outcome: trials.Outcome) -> None:
-        """Record the outcome of a trial."""
-        number, folder = trial.number, self._folder_of(trial)
-        trials.end_runs(folder, "failed", outcome.reason)
-        runs = [str(run.path) for run in find_run_folders([folder])] if folder.is_dir() else []
-        took = datetime.now() - (trial.datetime_start or datetime.now())
-        seconds = round(took.total_seconds(), 1)
-        notes = {"runs": runs, "scores": outcome.scores, "reason": outcome.reason, "seconds": seconds}
-        for name, value in notes.items():
-            trial.set_user_attr(name, value)
-        if outcome.state == trials.COMPLETE:
-            self.study.tell(trial, outcome.score)
-            note = f" (diverged: {outcome.reason})" if outcome.reason else ""
-            log.info("trial %d: score %.4g%s; best %.4g", number, outcome.score, note, self.study.best_value)
-        else:
-            was_pruned = outcome.state == trials.PRUNED
-            self.study.tell(trial, state=TrialState.PRUNED if was_pruned else TrialState.FAIL)
-            log.log(INFO if was_pruned else ERROR, "trial %d: %s, %s", number, outcome.state, outcome.reason)
-
-    # -- trials that did not end by themselves ------------------------------------------------------------------------
-
-    def _stop_trials(self) -> None:
-        """Ask the trials to stop, wait for those that do, and give the others back as they are."""
-        for process in self.running:
-            process.interrupt()
-        end = time.monotonic() + SECONDS_TO_STOP
-        while self.running and (left := end - time.monotonic()) > 0:
-            for process in self._answered(left):
-                self._finish(process)
-
-    def _take_back_from_the_dead(self) -> None:
-        """Make the trials of workers that were killed such that are tried again; other workers are kept out."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            worker = trial.user_attrs.get("worker")  # missing: it died right after it took the trial
-            if worker is None or (worker != self.workers.name and not self.workers.is_alive(worker)):
-                self._retry(trial, f"its worker {worker or ''} was killed", was_killed=True)
-
-    def _retry(self, trial: Trial | FrozenTrial, reason: str, was_killed: bool = False) -> None:
-        """End a trial as failed and put its settings back in the queue, to continue from its last checkpoint."""
-        attributes = dict(trial.user_attrs)
-        kills = attributes.get("kills", 0) + was_killed
-        again = kills < MOST_ATTEMPTS
-        trials.end_runs(self._folder_of(trial), "interrupted" if again else "failed", reason)
-        notes = {"reason": reason, "scores": []} | ({"retried": True} if again else {})
-        for name, value in notes.items():
-            self.storage.set_trial_user_attr(trial._trial_id, name, value)
-        self.study.tell(trial.number, state=TrialState.FAIL)
-        if again and SETTINGS in attributes:
-            first = attributes.get("retry_of", trial.number)
-            self.study.enqueue_trial(trial.params, user_attrs={"retry_of": first, "kills": kills})
-        log.info("trial %d: %s; %s", trial.number, reason, "will be tried again" if again else "not tried again")
+def share(args: argparse.Namespace) -> None:
+    """Run trials of a study that another process has begun, until there are enough."""
+    plan = _prepare(args)
+    run_trials(open_study(plan), plan)
 
 
 # -- what a study has found: a table of all trials, figures, and the best settings as a file for `-conf` -------------
@@ -293,7 +215,7 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
         csv_cells(table).to_csv(temporary, index=False)
     result: dict[str, Any] = {
         "study": plan.name,
-        "storage": str(plan.journal),
+        "storage": plan.storage,
         "folder": str(plan.folder),
         "algo": plan.request.config.algo,
         "env": plan.request.config.env,
@@ -320,14 +242,15 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
 
 def tabulate(trials: Sequence[FrozenTrial], seeds: Sequence[int], searched: Sequence[str]) -> pd.DataFrame:
     """Return one row for each trial: number, state, score, score of each seed, settings, seconds, reason and runs."""
-    rows = []
+    rows, retried = [], retried_numbers(trials)
     for trial in trials:
         found = trial.user_attrs
-        state = {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
+        state = "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
         scores = found.get("scores") or [None] * len(seeds)
         own = [found.get(SETTINGS, {}).get(name) for name in searched]
-        ending = [found.get("seconds"), found.get("retry_of"), found.get("reason", ""), " ".join(found.get("runs", []))]
-        rows.append([trial.number, "retried" if "retried" in found else state, trial.value, *scores, *own, *ending])
+        ending = [found.get("seconds"), first_attempt(trial), found.get("reason", ""), " ".join(found.get("runs", []))]
+        state = "retried" if trial.number in retried else state
+        rows.append([trial.number, state, trial.value, *scores, *own, *ending])
     names = ["number", "state", "score", *(f"seed {seed}" for seed in seeds), *searched]
     return pd.DataFrame(rows, columns=[*names, "seconds", "retry_of", "reason", "runs"])
 
@@ -343,12 +266,6 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
     text = f"# {command_line()}\n" + plain_yaml.write({plan.request.config.env: entry})
     with atomic_path(plan.folder / "best.yml") as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def in_words(settings: Mapping[str, Any]) -> str:
-    """Return settings in short."""
-    shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in settings.items()}
-    return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,20 +1,17 @@
-"""A trial: one training run with a trial's settings, in a process of its own, and how another run finds them."""
+"""A trial: one training run with a trial's settings, and how another run finds them."""
 
 from __future__ import annotations
 
 import argparse
-import fcntl
-import os
-import sys
+import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.samplers import RandomSampler
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from agents.common.replicas import Diverged
@@ -28,10 +25,9 @@ from zoo.settings.config import find_entry
 from zoo.terminal.messages import FILE_ONLY, log, messages
 from zoo.training.options import read_request
 from zoo.training.start import train
-from zoo.tuning.journal import JOURNAL, STUDIES, open_journal, study_folder, study_names
-from zoo.tuning.options import Plan, define
+from zoo.tuning.options import Plan, define, suggest
+from zoo.tuning.storage import DATABASE, STUDIES, is_url, open_storage, study_folder, study_names
 
-COMPLETE, PRUNED, FAILED, INTERRUPTED = "complete", "pruned", "failed", "interrupted"
 SETTINGS, DEFINITION = "settings", "definition"
 """Names of the attribute of a trial with its settings, and of that of a study with what all of its trials share."""
 
@@ -40,79 +36,72 @@ class Pruned(Interrupted):
     """A trial was ended early because it does worse than others did; its run ends as ``interrupted``."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a trial's process is to do.
+class TrialFailed(Exception):
+    """Training failed in a way that other settings may not; the study goes on."""
 
-    :param args: the command line of the training, with the trial's settings.
-    :param trial_id: Optuna's id of the trial, which is not its number.
-    :param command: what the user has typed.
-    :param prepare: called first.
+
+class Objective:
+    """Trains the settings that Optuna proposes, and returns the score of the last evaluation.
+
+    :param plan: the study.
     """
 
-    plan: Plan
-    args: argparse.Namespace
-    trial_id: int
-    command: Sequence[str]
-    prepare: Callable[[], None]
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
 
+    def __call__(self, trial: Trial) -> float:
+        """Train a trial, or continue the one that it repeats.
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended.
+        :return: mean score over the seeds.
+        :raises optuna.TrialPruned: if the pruner ended it.
+        :raises TrialFailed: if training failed.
+        :raises UsageError: for bad input, which the next trial would find too.
+        :raises Interrupted: after a signal; the trial is in the queue again.
+        """
+        settings = suggest(trial, self.plan.searches)
+        trial.set_user_attr(SETTINGS, settings)
+        frozen = trial.study.get_trials()[trial.number]
+        first = first_attempt(frozen)
+        log.info("trial %d%s: %s", trial.number, "" if first is None else f" (trial {first} again)", in_words(settings))
+        folder = self.plan.folder / f"trial_{trial.number if first is None else first}"
+        begin, reason = time.monotonic(), ""
+        try:
+            scores, reason = self._train(trial, folder, first is not None)
+        except (Interrupted, KeyboardInterrupt) as error:
+            reason = str(error) or "stopped by a signal"
+            if isinstance(error, Pruned):
+                raise optuna.TrialPruned(reason) from error
+            RetryHeartbeatStaleTrialCallback()(trial.study, frozen)
+            raise
+        except UsageError as error:
+            reason = str(error)
+            raise
+        except Exception as error:
+            reason = describe_error(error)
+            log.log(FILE_ONLY, "%s", "".join(traceback.format_exception(error)).rstrip())
+            raise TrialFailed(reason) from error
+        finally:
+            trial.set_user_attr(
+                "runs", [str(run.path) for run in find_run_folders([folder] if folder.is_dir() else [])]
+            )
+            trial.set_user_attr("reason", reason)
+            trial.set_user_attr("seconds", round(time.monotonic() - begin, 1))
+        trial.set_user_attr("scores", scores)
+        return float(np.mean(scores))
 
-    :param state: complete, pruned, failed or interrupted.
-    :param scores: of the replicas in the last evaluation.
-    """
-
-    state: str
-    scores: list[float] = field(default_factory=list)
-    reason: str = ""
-
-    @property
-    def score(self) -> float:
-        """Mean over the replicas."""
-        return float(np.mean(self.scores))
-
-
-class TrialRunner:
-    """Runs a trial; made in the trial's process."""
-
-    def run(self, job: Job) -> Outcome:
-        """Train, and return how it ended; bad input raises UsageError."""
-        os.setpgrp()  # Ctrl-C in the terminal is for the program, which tells its trials
-        sys.orig_argv = list(job.command)  # for the run's command.txt
-        job.prepare()
-        with messages(job.args.verbose):
-            _wait_for_earlier_attempt(job.args.log_folder)
-            try:
-                return self._run(job)
-            except Pruned as error:
-                return Outcome(PRUNED, reason=str(error))
-            except (Interrupted, KeyboardInterrupt):
-                return Outcome(INTERRUPTED, reason="stopped by a signal")
-            except Diverged as error:
-                worst = worst_score(job.plan.request.has_success)
-                return Outcome(COMPLETE, [worst] * len(job.plan.seeds), str(error))
-            except UsageError:
-                raise
-            except Exception as error:
-                log.log(FILE_ONLY, "%s", "".join(traceback.format_exception(error)).rstrip())
-                return Outcome(FAILED, reason=describe_error(error))
-
-    def _run(self, job: Job) -> Outcome:
-        plan = job.plan
-        study = optuna.load_study(
-            study_name=plan.name,
-            storage=open_journal(plan.journal),
-            sampler=RandomSampler(),
-            pruner=plan.make_pruner(),
-        )
-        watch = Watch(Trial(study, job.trial_id), plan.steps)
-        return outcome_of(train(job.args, watch), plan.request.has_success)
-
-    def close(self) -> None:
-        """Nothing to end: the run has closed what it opened."""
+    def _train(self, trial: Trial, folder: Path, resume: bool) -> tuple[list[float], str]:
+        """Return the scores of a trial's seeds, and which of them diverged."""
+        args = vars(self.plan.args)
+        chosen = {"settings": trial.user_attrs[SETTINGS], "source": f"study {self.plan.name}, trial {trial.number}"}
+        own = {"log_folder": folder, "trial": chosen, "resume": resume, "verbose": max(0, args["verbose"] - 1)}
+        has_success = self.plan.request.has_success
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with messages(own["verbose"]):
+                result = train(argparse.Namespace(**{**args, **own}), Watch(trial, self.plan.steps))
+        except Diverged as error:
+            return [worst_score(has_success)] * len(self.plan.seeds), str(error)
+        return scores_of_result(result, has_success)
 
 
 class Watch:
@@ -155,8 +144,8 @@ def worst_score(has_success: bool) -> float:
     return (SUCCESS if has_success else RETURN).limits[0]
 
 
-def outcome_of(result: dict[str, Any], has_success: bool) -> Outcome:
-    """Return the outcome of a training program's result: the scores of its last evaluation."""
+def scores_of_result(result: dict[str, Any], has_success: bool) -> tuple[list[float], str]:
+    """Return the scores of the last evaluation in a training program's result, and why seeds diverged."""
     runs = result.get("runs", [result])
     has_success = has_success or any(run["success"] is not None for run in runs)
     diverged = [run for run in runs if "reason" in run]
@@ -164,21 +153,23 @@ def outcome_of(result: dict[str, Any], has_success: bool) -> Outcome:
         worst_score(has_success) if "reason" in run else float(run["success" if has_success else "return"])
         for run in runs
     ]
-    return Outcome(COMPLETE, scores, "; ".join(f"seed {run['seed']}: {run['reason']}" for run in diverged))
+    return scores, "; ".join(f"seed {run['seed']}: {run['reason']}" for run in diverged)
 
 
-def end_runs(folder: Path, state: str, reason: str) -> None:
-    """Record how runs ended whose process is gone and could not say it."""
-    for run in find_run_folders([folder] if folder.is_dir() else []):
-        status = run.read_status()
-        if status["state"] == "running":
-            run.write_ending(state, status["seed"], reason)
+def first_attempt(trial: FrozenTrial) -> int | None:
+    """Return the number of the trial that a trial repeats; None if it repeats none."""
+    return RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
 
 
-def _wait_for_earlier_attempt(folder: Path) -> None:
-    """Wait until the process is gone that trained here before, which ends a moment after the one that started it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)  # until this process ends
+def retried_numbers(trials: Sequence[FrozenTrial]) -> set[int]:
+    """Return the numbers of the trials that others repeat."""
+    return {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+
+
+def in_words(settings: dict[str, Any]) -> str:
+    """Return settings in short."""
+    shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in settings.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 # -- a trial of a study that another run begins with -----------------------------------------------------------------
@@ -187,16 +178,16 @@ def _wait_for_earlier_attempt(folder: Path) -> None:
 def read_trial(study: str, trial_id: str, log_folder: Path, algo: str) -> dict[str, Any]:
     """Return the settings of a trial, and where they are from.
 
-    :param study: name of a study below the log folder, its journal file, or ``FILE:NAME``.
+    :param study: name of a study below the log folder, its database, or ``DATABASE:NAME``.
     :param trial_id: its number, or ``"best"``.
     :param algo: which algorithm the settings are for.
     :return: ``settings``, ``source`` and ``shared``, what all trials of the study had in common.
     :raises UsageError: if there is no such study or trial, or it is another algorithm's; says what there is.
     """
-    path, name = _find_study(study, log_folder)
-    found = optuna.load_study(study_name=name, storage=open_journal(path))
+    storage, name = _find_study(study, log_folder)
+    found = optuna.load_study(study_name=name, storage=open_storage(storage))
     if DEFINITION not in found.user_attrs:
-        raise UsageError(f"study `{name}` in {path} is not one of `zoo tune`; give one that is")
+        raise UsageError(f"study `{name}` in {storage} is not one of `zoo tune`; give one that is")
     tuned = found.user_attrs[DEFINITION]["algo"]
     if tuned != find_entry(algo).id:
         raise UsageError(f"study `{name}` has tuned {tuned}, got --algo {algo}; choose a study of that algorithm")
@@ -214,21 +205,19 @@ def tell_of_other_settings(args: argparse.Namespace) -> None:
         log.warning("the settings of %s were tuned otherwise: %s", args.trial["source"], "; ".join(found))
 
 
-def _find_study(study: str, log_folder: Path) -> tuple[Path, str]:
-    """Return the journal file and the name of a study."""
-    path, name = Path(study), ""
-    if not path.is_file():
-        before, _, name = study.rpartition(":")
-        path = Path(before)
-    if not path.is_file():
-        path, name = study_folder(log_folder, study) / JOURNAL, study
-    names = study_names(open_journal(path)) if path.is_file() else []
+def _find_study(study: str, log_folder: Path) -> tuple[str, str]:
+    """Return the database and the name of a study."""
+    before, _, after = study.rpartition(":")
+    storage, name = (before, after) if before and "/" not in after else (study, "")
+    if not is_url(storage) and not Path(storage).is_file():
+        storage, name = str(study_folder(log_folder, study) / DATABASE), study
+    names = study_names(open_storage(storage)) if is_url(storage) or Path(storage).is_file() else []
     name = names[0] if not name and len(names) == 1 else name
     if name in names:
-        return path, name
-    known = names or sorted(file.parent.name for file in (log_folder / STUDIES).glob(f"*/{JOURNAL}"))
+        return storage, name
+    known = names or sorted(file.parent.name for file in (log_folder / STUDIES).glob(f"*/{DATABASE}"))
     raise UsageError(
-        f"`--study` expects the name of a study in {log_folder / STUDIES}, the journal file of one, or FILE:NAME, got "
+        f"`--study` expects the name of a study in {log_folder / STUDIES}, the database of one, or DATABASE:NAME, got "
         f"{study}; there are: {', '.join(known) or 'none'}"
     )
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
-import json
 import os
 import re
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -18,30 +18,29 @@ import pandas as pd
 import pytest
 
 from tests.zoo.outcomes import Call
-from tests.zoo.tuning.fakes import ENV, Objective, near_three, words
-from zoo.errors import UsageError
-from zoo.processes.serving import WorkerError
-from zoo.runs.folder import RunFolder
+from tests.zoo.tuning.fakes import ENV, Training, near_three, scored, words
+from zoo.errors import Interrupted, UsageError
 from zoo.settings.config import load_config
 from zoo.train import main as train
 from zoo.training.arguments import make_parser
 from zoo.tune import main
-from zoo.tuning.journal import Workers, open_journal
-from zoo.tuning.trial import COMPLETE, FAILED, INTERRUPTED, PRUNED, Job, Outcome, read_trial, tell_of_other_settings
+from zoo.tuning import storage
+from zoo.tuning.storage import open_storage
+from zoo.tuning.trial import Pruned, read_trial, tell_of_other_settings
 
-Use = Callable[[Objective], None]
+Use = Callable[[Training], None]
 
 
 def folder(logs: Path) -> Path:
     return logs / "studies" / "s"
 
 
-def journal(logs: Path) -> Path:
-    return folder(logs) / "journal.log"
+def study_of(logs: Path) -> optuna.Study:
+    return optuna.load_study(study_name="s", storage=open_storage(folder(logs) / "study.db"))
 
 
 def trials(logs: Path) -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name="s", storage=open_journal(journal(logs))).trials
+    return study_of(logs).trials
 
 
 def states(logs: Path) -> list[str]:
@@ -94,11 +93,11 @@ def test_the_results_are_a_table_a_settings_file_and_figures(objective: Use, tmp
 
 
 def test_the_training_runs_get_what_the_command_line_says(objective: Use, tmp_path: Path) -> None:
-    jobs: list[Job] = []
-    objective(lambda job: jobs.append(job) or near_three(job))
+    runs: list[argparse.Namespace] = []
+    objective(lambda args: runs.append(args) or near_three(args))
     more = ("--quick", "--n-evaluations", "4", "--offline-steps", "1000", "--n-trials", "1", "--eval-episodes", "3")
     assert main(words(tmp_path, *more, "-params", "rho=0.1")) == 0
-    args = jobs[0].args
+    args = runs[0]
     assert (args.seeds, args.eval_seed, args.quick, args.eval_freq, args.eval_episodes) == (
         ["7", "8"], 1_000_000, True, 250, 3,
     )  # fmt: skip
@@ -108,33 +107,34 @@ def test_the_training_runs_get_what_the_command_line_says(objective: Use, tmp_pa
 
 
 def test_seeds_are_apart_from_those_of_a_report(objective: Use, tmp_path: Path, tune: Call) -> None:
-    jobs: list[Job] = []
-    objective(lambda job: jobs.append(job) or Outcome(COMPLETE, [0.5]))
+    runs: list[argparse.Namespace] = []
+    objective(lambda args: runs.append(args) or scored(0.5))
     arguments = ["--algo", "qam", "--env", ENV, "-f", str(tmp_path), "--n-trials", "1"]
     _, result, errors = tune(*arguments)
-    assert jobs[0].args.seed == jobs[0].args.eval_seed == 1_000_000
+    assert runs[0].seed == runs[0].eval_seed == 1_000_000
     assert (result["study"], result["best"]["seeds"]) == (f"qam_{ENV}", [1_000_000])
     assert "usually those of a report" not in errors
     assert "usually those of a report" in tune(*arguments, "--seed", "3", "--study-name", "other")[2]
 
 
 def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(objective: Use, tmp_path: Path, tune: Call) -> None:
-    def fail_first(job: Job) -> Outcome:
-        if job.args.trial["source"].endswith("trial 0"):
-            raise WorkerError("was killed by signal 9")
-        if job.args.trial["source"].endswith("trial 1"):
-            return Outcome(FAILED, reason="RuntimeError: no memory")
-        return Outcome(PRUNED, reason="score 1") if job.args.trial["source"][-1] == "2" else near_three(job)
+    def fail_first(args: argparse.Namespace) -> dict[str, Any]:
+        number = args.trial["source"][-1]
+        if number == "0":
+            raise RuntimeError("no memory")
+        if number == "1":
+            raise Pruned("score 1")
+        return near_three(args)
 
     objective(fail_first)
-    code, result, _ = tune(*words(tmp_path, "--n-trials", "4"))
-    assert (code, result["trials"]) == (0, {"failed": 2, "pruned": 1, "complete": 1})
+    code, result, _ = tune(*words(tmp_path, "--n-trials", "3"))
+    assert (code, result["trials"]) == (0, {"failed": 1, "pruned": 1, "complete": 1})
     table = pd.read_csv(folder(tmp_path) / "trials.csv")
-    assert table["reason"].tolist()[:2] == ["was killed by signal 9", "RuntimeError: no memory"]
+    assert table["reason"].tolist()[:2] == ["RuntimeError: no memory", "score 1"]
 
 
 def test_bad_input_that_a_trial_finds_ends_the_study(objective: Use, tmp_path: Path, tune: Call) -> None:
-    def refuse(job: Job) -> Outcome:
+    def refuse(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError("`--dataset` has no such file")
 
     objective(refuse)
@@ -156,119 +156,77 @@ def test_other_settings_are_another_study(objective: Use, tmp_path: Path, tune: 
     assert len(trials(tmp_path)) == 1
 
 
-# -- workers that stop ------------------------------------------------------------------------------------------------
+# -- trials that do not end by themselves -----------------------------------------------------------------------------
 
 
 def test_a_stopped_trial_is_tried_again_by_the_next_call(objective: Use, tmp_path: Path, tune: Call) -> None:
-    def stop(job: Job) -> Outcome:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return Outcome(INTERRUPTED, reason="stopped by a signal")
+    def stop(args: argparse.Namespace) -> dict[str, Any]:
+        raise Interrupted("stopped by a signal")
 
     objective(stop)
     code, _, errors = tune(*words(tmp_path, "--max-total-trials", "1"))
-    assert code == 3
-    assert "the same command continues the study" in errors
+    assert code == 3, errors
     assert states(tmp_path) == ["retried", "waiting"]
 
-    jobs: list[Job] = []
-    objective(lambda job: jobs.append(job) or near_three(job))
+    runs: list[argparse.Namespace] = []
+    objective(lambda args: runs.append(args) or near_three(args))
     code, result, _ = tune(*words(tmp_path, "--max-total-trials", "1"))
     assert (code, result["trials"]) == (0, {"retried": 1, "complete": 1})
-    assert jobs[0].args.resume
-    assert jobs[0].args.log_folder == folder(tmp_path) / "trial_0"
+    assert runs[0].resume
+    assert runs[0].log_folder == folder(tmp_path) / "trial_0"
     first, second = trials(tmp_path)
     assert first.params == second.params
 
 
-def leave_running(logs: Path, worker: str | None) -> RunFolder:
-    """Leave a trial as a killed worker does: running, with a run folder that says so too."""
-    study = optuna.load_study(study_name="s", storage=open_journal(journal(logs)))
+def test_no_trial_begins_after_a_signal_between_two(objective: Use, tmp_path: Path, tune: Call) -> None:
+    objective(lambda args: os.kill(os.getpid(), signal.SIGTERM) or near_three(args))
+    code, _, errors = tune(*words(tmp_path, "--n-trials", "2"))
+    assert (code, "the same command continues the study" in errors) == (3, True)
+    assert states(tmp_path) == ["complete"]
+
+
+def leave_running(logs: Path, params: dict[str, float]) -> None:
+    """Leave a trial as a killed start does: running, with a last sign of life."""
+    study = study_of(logs)
+    study.enqueue_trial(params)
     trial = study.ask()
-    if worker is not None:
-        trial.set_user_attr("worker", worker)
-        value = trial.suggest_float("inverse_temperature", 0.1, 100.0, log=True)
-        trial.set_user_attr("settings", {"inverse_temperature": value})
-    run = RunFolder.create(folder(logs) / f"trial_{trial.number}", "qam", ENV, 7)
-    run.write_status("running", 7, 5, 0)
-    run.lock.release()
-    return run
+    trial.suggest_float("inverse_temperature", 0.1, 100.0, log=True)
+    study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
 
 
-def test_a_trial_of_a_killed_worker_is_tried_again(objective: Use, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
+def test_a_killed_trial_is_tried_again_once_it_has_been_silent_for_long(
+    objective: Use, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(words(tmp_path, "--n-trials", "1")) == 0
-    run = leave_running(tmp_path, "host-1-gone")
+    leave_running(tmp_path, {"inverse_temperature": 7.0})
     assert main(words(tmp_path, "--n-trials", "1")) == 0
-    assert states(tmp_path) == ["complete", "retried", "complete"]
-    killed, again = trials(tmp_path)[1:]
-    assert killed.params == again.params
-    assert again.user_attrs["retry_of"] == 1
-    status = json.loads(run.status.read_text())
-    assert (status["state"], status["reason"]) == ("interrupted", "its worker host-1-gone was killed")
+    assert states(tmp_path) == ["complete", "running", "complete"]
+    monkeypatch.setattr(storage, "GRACE_SECONDS", 1)
+    time.sleep(2.1)
+    assert main(words(tmp_path, "--max-total-trials", "3")) == 0
+    assert states(tmp_path) == ["complete", "retried", "complete", "complete"]
+    again = trials(tmp_path)[-1]
+    assert again.params == {"inverse_temperature": 7.0}
+    assert pd.read_csv(folder(tmp_path) / "trials.csv")["retry_of"].iloc[-1] == 1
 
 
-@pytest.mark.few(1)
-@pytest.mark.parametrize("name", ["worker", "retry_of", "folder"])
-def test_a_path_in_a_journal_is_neither_written_to_nor_removed(objective: Use, tmp_path: Path, name: str) -> None:
+def test_a_database_that_has_lost_its_study_is_not_written_over(objective: Use, tmp_path: Path, tune: Call) -> None:
     assert main(words(tmp_path, "--n-trials", "1")) == 0
-    outside = RunFolder.create(tmp_path / "outside", "qam", ENV, 7)
-    outside.write_status("running", 7, 5, 0)
-    outside.lock.release()
-    status = outside.status.read_text()
-    path = str(outside.status) if name == "worker" else str(tmp_path / "outside")
-    trial = optuna.load_study(study_name="s", storage=open_journal(journal(tmp_path))).ask()
-    for key, value in {"worker": "host-1-gone", name: path}.items():  # whose checksums fit
-        trial.set_user_attr(key, value)
-    assert main(words(tmp_path, "--n-trials", "1")) == (0 if name == "folder" else 2)
-    assert outside.status.read_text() == status
+    (folder(tmp_path) / "study.db").unlink()
+    code, _, errors = tune(*words(tmp_path, "--n-trials", "1"))
+    assert (code, "put a copy of the database back" in errors) == (2, True)
 
 
-def test_a_journal_that_has_lost_its_last_trials_is_refused(objective: Use, tmp_path: Path, tune: Call) -> None:
-    def train(job: Job) -> Outcome:
-        job.args.log_folder.mkdir()
-        return near_three(job)
-
-    objective(train)
-    assert main(words(tmp_path, "--n-trials", "2")) == 0
-    lines = journal(tmp_path).read_bytes().splitlines(keepends=True)
-    for count in (0, 5):
-        journal(tmp_path).write_bytes(b"".join(lines[:count]))
-        code, _, errors = tune(*words(tmp_path, "--n-trials", "1"))
-        assert (code, str(journal(tmp_path)) in errors) == (2, True)
-        assert journal(tmp_path).read_bytes() == b"".join(lines[:count])
-
-
-def test_a_trial_of_a_living_worker_is_left_alone(objective: Use, tmp_path: Path) -> None:
-    assert main(words(tmp_path, "--n-trials", "1")) == 0
-    with Workers(journal(tmp_path)) as other:
-        leave_running(tmp_path, other.name)
-        assert main(words(tmp_path, "--max-total-trials", "3")) == 0
-        assert states(tmp_path) == ["complete", "running", "complete"]
-
-
-@pytest.mark.slow
-def test_settings_that_kill_their_worker_again_and_again_are_given_up(objective: Use, tmp_path: Path) -> None:
-    assert main(words(tmp_path, "--n-trials", "1")) == 0
-    for kill in (1, 2, 3):
-        leave_running(tmp_path, f"host-{kill}-gone")
-        assert main(words(tmp_path, "--timeout", "0")) == 0
-        assert states(tmp_path).count("waiting") == (kill < 3)
-    assert states(tmp_path) == ["complete", "retried", "retried", "failed"]
-
-
-@pytest.mark.slow
-def test_two_programs_at_once_share_a_study(objective: Use, tmp_path: Path) -> None:
-    code = (
-        "import sys; from tests.zoo.tuning import fakes; from zoo.tuning import study; from zoo.tune import main\n"
-        "fakes.FakeProcess.objective = staticmethod(fakes.near_three); study.ServingProcess = fakes.FakeProcess\n"
-        "sys.exit(main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", code, *words(tmp_path, "--max-total-trials", "9")]
-    programs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
-    outputs = [program.communicate(timeout=200) for program in programs]
-    assert [program.returncode for program in programs] == [0, 0], outputs
-    found = trials(tmp_path)
-    assert [trial.state.name for trial in found] == ["COMPLETE"] * 9
-    assert len({trial.params["inverse_temperature"] for trial in found}) == 9
+@pytest.mark.parametrize("content", ["some notes\n", "\0" * 4096])
+def test_a_file_of_another_kind_is_refused_and_left_as_it_is(
+    objective: Use, tmp_path: Path, tune: Call, content: str
+) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text(content)
+    code, _, errors = tune(*words(tmp_path, "--storage", str(file)))
+    assert (code, "notes.txt cannot be opened" in errors) == (2, True)
+    assert file.read_text() == content
 
 
 # -- training with the settings of a trial -----------------------------------------------------------------------------
@@ -306,7 +264,7 @@ def test_what_a_run_changes_besides_its_seeds_is_told_where_it_begins_with_a_tri
 
 
 def test_a_study_is_named_by_its_file_too(logs: Path) -> None:
-    file = str(logs / "studies" / "s" / "journal.log")
+    file = str(logs / "studies" / "s" / "study.db")
     for study in (file, f"{file}:s"):
         assert read_trial(study, "0", Path("elsewhere"), "qam")["settings"] == {"inverse_temperature": 0.3}
 
@@ -320,8 +278,8 @@ def test_what_is_not_there_is_named_with_what_is(logs: Path, study: str, trial: 
         read_trial(study, trial, logs, algo)
 
 
-def test_a_journal_of_several_studies_asks_for_one(logs: Path) -> None:
-    file = logs / "studies" / "s" / "journal.log"
+def test_a_database_of_several_studies_asks_for_one(logs: Path) -> None:
+    file = logs / "studies" / "s" / "study.db"
     assert main([*words(logs, "--n-trials", "1", "--storage", str(file)), "--study-name", "t"]) == 0
     with pytest.raises(UsageError, match="s, t"):
         read_trial(str(file), "0", logs, "qam")
