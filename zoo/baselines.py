@@ -33,8 +33,8 @@ from agents.common.sb3.spaces import available_device
 from agents.common.sb3.stored_model import StoredModel
 from agents.common.search import Search, choice, linear_range, log_range
 from agents.common.settings import Check, Declared, Setting, setting
-from agents.common.validation import integer, number, unknown_name_message
-from zoo.sb3_papers import SB3
+from agents.common.validation import integer, number
+from zoo.algorithms import SB3, algorithm_ids, require_algorithm
 
 # constructor arguments that are not settings of the method, or that mean another way to store data
 NOT_SETTINGS = {
@@ -262,10 +262,7 @@ def find_algorithm(id: str) -> models.Entry:
     if id in BASELINES:
         name, paper = SB3[id]
         return models.Entry(id, BASELINES[id], None, paper, name)
-    known = algorithm_ids()
-    if ":" not in id and id not in (*known, *registry.ALIASES):
-        message = unknown_name_message("algorithm", id, known)
-        raise KeyError(f"{message}; one of your own that is not installed is called module:Class")
+    require_algorithm(id)
     entry = models.get(id)
     if entry.id in BASELINES:
         raise KeyError(f"algorithm id `{entry.id}` is taken by SB3's; register {id} with another id")
@@ -278,11 +275,6 @@ def find_named_by_file(name: str, file: object, package: str | None = None, *, t
     if (id := sb3.get(name, name)) not in algorithm_ids():
         id = registry.find_named_by_file(id, file, package, trust=trust).id
     return find_algorithm(id)
-
-
-def algorithm_ids() -> list[str]:
-    """Return the ids of all algorithms that can be trained: those of this zoo, then SB3's."""
-    return [*registry.algorithm_ids(), *BASELINES]
 
 
 def settings_of(algorithm: type[Any]) -> dict[str, Setting]:

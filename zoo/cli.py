@@ -134,9 +134,18 @@ def as_program(
     def main(arguments: Sequence[str] | None = None) -> int:
         """Run the program on the words after its name, by default those of the command line; return its exit code."""
         args = make_parser().parse_args(arguments)
-        return run_program(lambda: body(args), args.verbose) or int(getattr(args, "exit_code", DONE))
+        return run_program(lambda: body(checked(args)), args.verbose) or int(getattr(args, "exit_code", DONE))
 
     return main
+
+
+def checked(args: argparse.Namespace) -> argparse.Namespace:
+    """Return a program's arguments; refuse names of algorithms and environments that there are not."""
+    if getattr(args, "algo", None):
+        from zoo.names import refuse_unknown
+
+        refuse_unknown(args)
+    return args
 
 
 def _show_failure(error: Exception, verbose: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import agents` find the package, not this file
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import run_program
+from zoo.cli import checked, run_program
 from zoo.errors import DONE, FAILED, UsageError, as_usage_error
 from zoo.terminal.arguments import Parser, a_path
 from zoo.terminal.messages import log
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args.exit_code = DONE
 
     def run() -> dict[str, Any] | None:
-        result, print_tables = args.run(args)
+        result, print_tables = args.run(checked(args))
         if not args.json:
             print_tables(result)
         return dict(result) if args.json or not sys.stdout.isatty() else None
@@ -111,11 +111,11 @@ def print_package(found: Mapping[str, Any]) -> None:
 
 def describe_algorithms() -> dict[str, Any]:
     """Return published name, paper, aliases and kind of every algorithm, by its id; PyTorch is not imported."""
-    from agents.registry import ALIASES, algorithm_ids, origin_in_print
-    from zoo.sb3_papers import SB3
+    from agents.registry import ALIASES, origin_in_print
+    from zoo.algorithms import SB3, algorithm_ids
 
     found = {}
-    for id in [*algorithm_ids(), *SB3]:
+    for id in algorithm_ids():
         name, paper = SB3.get(id) or origin_in_print(id)
         found[id] = {
             "published_name": name,
@@ -224,7 +224,7 @@ def readable_type(name: str) -> str:
 
 def _kind(id: str) -> str:
     """Return in which phases an algorithm trains, and whether it is one of SB3's."""
-    from zoo.sb3_papers import SB3
+    from zoo.algorithms import SB3
 
     return "SB3 baseline, online" if id in SB3 else "offline and online"
 

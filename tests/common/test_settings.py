@@ -14,7 +14,8 @@ from agents.common.search import choice, linear_range, log_range
 from agents.common.settings import Declared, setting
 from agents.common.validation import closest_names
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
-from zoo.baselines import algorithm_ids, find_algorithm, settings_of
+from zoo.algorithms import algorithm_ids
+from zoo.baselines import find_algorithm, settings_of
 
 Word = Literal["one", "two"]
 

@@ -10,7 +10,7 @@ import pytest
 
 import agents
 from agents.fql import FQL
-from zoo.baselines import algorithm_ids
+from zoo.algorithms import algorithm_ids
 from zoo.datasets.names import DATASETS
 from zoo.envs import d4rl, robomimic
 from zoo.envs.ocbench import TASKS

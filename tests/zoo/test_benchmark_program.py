@@ -24,6 +24,9 @@ from tests.zoo.outcomes import Call
 from tests.zoo.suites.tiny import wait_for
 from zoo.benchmark import main
 from zoo.errors import Interrupted
+from zoo.suites import jobs
+from zoo.suites.suite import SHIPPED
+from zoo.training.options import read_request
 
 ROOT = Path(__file__).parents[2]
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -157,6 +160,29 @@ def test_the_plan_of_a_new_suite_has_an_estimate_of_time_and_disk(tmp_path: Path
     assert (code, result["jobs"], result["waiting"], result["hours_left"] > 0) == (0, 1, 1, True)
     assert "h of one worker, and" in " ".join(errors.split())
     assert folders(tmp_path / "logs") == []
+
+
+PLANS = ["mini --algos fql rlpd sac", *sorted(path.stem for path in SHIPPED.glob("*.yml"))]
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("plan", PLANS)
+def test_every_shipped_suite_can_be_planned(
+    plan: str, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_smaller(args: Any) -> Any:
+        args.hyperparams = [*args.hyperparams, "net_arch=[8,8]", "batch_size=8", "buffer_size=1000"]
+        return read_request(args)
+
+    monkeypatch.setattr(jobs, "read_request", read_smaller)
+    monkeypatch.setattr(jobs, "TRIAL_SECONDS", 1e-4)
+    code, result, errors = call(main, *plan.split(), "--dry-run", "-f", tmp_path / "logs", "--device", "cpu")
+    if "pip install" in errors:
+        pytest.skip(errors)
+    assert code == 0, errors
+    assert result["waiting"] == result["jobs"]
+    assert result["hours_left"] > 0
+    assert not (tmp_path / "logs").exists()
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,12 @@ from pathlib import Path
 import pytest
 
 from tests.zoo.outcomes import Call
-from zoo import list_agents
-from zoo.baselines import algorithm_ids, find_algorithm, settings_of
+from zoo import list_agents, train
+from zoo.algorithms import algorithm_ids
+from zoo.baselines import find_algorithm, settings_of
 from zoo.cli import PROGRAMS, actions_of, main, run_program, signals_deferred
-from zoo.errors import BAD_INPUT, FAILED, INTERRUPTED, UsageError
+from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, UsageError
+from zoo.names import refuse_unknown
 from zoo.packages import import_environments, import_optional
 from zoo.terminal.arguments import module_of, whole_number
 
@@ -196,10 +198,37 @@ def test_completing_needs_no_pytorch() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+def run_lightly(*words: str, code: int) -> subprocess.CompletedProcess[str]:
+    """Run a program that must not import what takes seconds."""
+    command = [sys.executable, "-X", "importtime", *words]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == code, ran.stderr
+    assert not re.findall(r"\| +(torch|mujoco|stable_baselines3|pandas)$", ran.stderr, flags=re.MULTILINE)
+    return ran
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train --algo qam --env Pendulun-v1",
+        "tune --algo qqam --env Pendulum-v1",
+        "evaluate --algo fql --env Pendulun-v1",
+        "list_agents check qqam",
+    ],
+)
+def test_a_misspelt_name_is_answered_without_importing_pytorch(line: str) -> None:
+    program, *words = line.split()
+    said = run_lightly(f"zoo/{program}.py", *words, code=BAD_INPUT).stderr
+    assert ("closest: Pendulum-v1" if "Pendulun" in line else "closest: qam") in said
+
+
+@pytest.mark.parametrize("more", ["--algo mine:Mine", "--gym-packages mine", "--dataset mine.npz"])
+def test_an_environment_that_something_of_the_users_may_name_is_not_refused_early(more: str) -> None:
+    refuse_unknown(train.make_parser().parse_args(["--algo", "qam", "--env", "Mine-v0", *more.split()]))
+
+
 def test_list_names_every_algorithm_without_importing_pytorch() -> None:
-    command = [sys.executable, "-X", "importtime", "zoo/list_agents.py", "list"]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "| torch" not in ran.stderr
+    ran = run_lightly("zoo/list_agents.py", "list", code=DONE)
     algorithms = json.loads(ran.stdout)["algorithms"]
     entries = {id: find_algorithm(id) for id in algorithm_ids()}
     assert {id: (row["published_name"], row["paper"]) for id, row in algorithms.items()} == {

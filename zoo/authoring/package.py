@@ -18,7 +18,7 @@ from agents.common.files import atomic_folder
 from agents.common.method import Method
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES, BUILT_IN, find
-from zoo.baselines import algorithm_ids
+from zoo.algorithms import algorithm_ids
 from zoo.errors import UsageError
 
 FILES = {

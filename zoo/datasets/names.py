@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,14 +184,15 @@ def parse_name(name: str) -> DatasetName:
     return found
 
 
-def parse_env_name(name: str) -> DatasetName:
+def parse_env_name(name: str, others: Iterable[str] = ()) -> DatasetName:
     """Parse a single-task environment name, the kind that has rewards.
 
+    :param others: further names that may be meant, for the message.
     :raises UsageError: if the name is unknown, or is a plain dataset name.
     """
     found = _parse(name)
     if found is None:
-        raise _unknown("environment", name, _env_names())
+        raise _unknown("environment", name, [*_env_names(), *others])
     if found.task is None:
         alias, first, *_, last = single_task_names(name)
         raise UsageError(

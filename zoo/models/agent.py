@@ -19,7 +19,8 @@ from agents.common.sb3.acting import load_policy, read_about
 from agents.common.validation import integer
 from agents.models import Entry
 from agents.registry import ALIASES, name_of
-from zoo.baselines import algorithm_ids, find_named_by_file
+from zoo.algorithms import algorithm_ids
+from zoo.baselines import find_named_by_file
 from zoo.datasets.names import gym_id
 from zoo.envs.make import find_spec
 from zoo.errors import UsageError, as_usage_error

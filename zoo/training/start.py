@@ -109,6 +109,9 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     if found:
         keep_in(folder.path for folder in folders)
     model = make_model(request, method, seeds, data)
+    if config.run.online_steps and isinstance(model, FlowQLearning):
+        with as_usage_error(ValueError):
+            model.require_statistics()
     if not found:
         make_folders(folders, record, seeds, model, data, args)
     replicas = Replicas(folders, seeds, stops=args.on_divergence == "stop")
@@ -253,8 +256,6 @@ def make_model(
             model.set_parameters(find_model(args.trained_agent), device=args.device)
         if args.pretrained_actor:  # after the dataset, which gives the observation statistics
             model.load_pretrained_actor(args.pretrained_actor)
-        if config.run.online_steps and isinstance(model, FlowQLearning):
-            model.require_statistics()
     log.info("%s", model.replay_buffer.placement.text)
     if data is not None:
         log.info("%s", model.replay_buffer.dataset_description)

@@ -9,7 +9,8 @@ import pytest
 
 import agents
 from agents.common.search import Choice, Range, Search, linear_range, log_range
-from zoo.baselines import algorithm_ids, find_algorithm, settings_of
+from zoo.algorithms import algorithm_ids
+from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError
 from zoo.settings.config import find_entry
 from zoo.tuning.options import own_searches, params_of, read_searches, settings_in_use, suggest
