@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 if __package__ in (None, ""):  # run as a file: let `import zoo` find the package
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.report.statistics.aggregates import mean
+from zoo.report.statistics.means import mean
 
 RATES = (0.0, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
 SEEDS = (3, 5, 8, 12)

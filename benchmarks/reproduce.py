@@ -246,14 +246,14 @@ class Scores:
     @property
     def mean(self) -> Estimate:
         """Mean over seeds."""
-        from zoo.report.statistics import aggregates as statistics
+        from zoo.report.statistics import means as statistics
 
         return statistics.mean({"task": self.values}, episodes={"task": self.episodes}).estimate(0)
 
     @property
     def variance(self) -> float:
         """Variance of one seed, which is at least that of its episodes."""
-        from zoo.report.statistics.aggregates import seed_variances
+        from zoo.report.statistics.means import seed_variances
 
         return float(seed_variances({"task": self.values}, episodes={"task": self.episodes})[0, 0])
 
@@ -274,7 +274,7 @@ def compare(evaluations: pd.DataFrame, published: dict[int, tuple[int, ...]]) ->
         theirs = Scores(np.array(published[step]) / EPISODES, EPISODES) if step in published else None
         rows.append(compare_scores(int(step), own, theirs))
     tested = [row for row in rows if row.p_value is not None]
-    adjusted = iter(holm([row.p_value for row in tested], len(tested)) if tested else ())  # type: ignore[misc]
+    adjusted = iter(holm([row.p_value for row in tested]))  # type: ignore[misc]
     return [row if row.p_value is None else replace(row, p_value=float(next(adjusted))) for row in rows]
 
 

@@ -23,11 +23,10 @@ import pandas as pd  # noqa: E402
 
 import agents  # noqa: E402
 from agents.common.validation import describe_bounds  # noqa: E402
-from zoo.report.compute import final_scores  # noqa: E402
+from zoo.report.compute import episodes_of, final_scores  # noqa: E402
 from zoo.report.inputs import Inputs, Request, collect  # noqa: E402
-from zoo.report.learning_curves import episodes_of  # noqa: E402
 from zoo.report.published_scores import load_progress, load_runs, load_set, suite_tasks  # noqa: E402
-from zoo.report.statistics import aggregates as statistics  # noqa: E402
+from zoo.report.statistics import means as statistics  # noqa: E402
 from zoo.report.statistics.estimates import Estimate  # noqa: E402
 from zoo.report.tables.entries import number_entry  # noqa: E402
 from zoo.runs.history import PHASES  # noqa: E402

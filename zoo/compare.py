@@ -36,8 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     args = make_parser().parse_args(words)
     args.command_line = shlex.join(["zoo", "compare", *words])
-    # Methods run in threads of their own; more threads inside each matrix product only get in their way.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small
     return run_program(lambda: run(args), args.verbose)
 
 
@@ -47,6 +46,16 @@ def make_parser() -> Parser:
     data = parser.add_argument_group("what to compare")
     data.add_argument("paths", nargs="*", type=a_path, metavar="PATH", help="folders to search for run folders")
     data.add_argument("--published", nargs="+", default=[], metavar="SET", help="published scores, e.g. qam2026")
+    data.add_argument(
+        "--with",
+        nargs="+",
+        action="extend",
+        type=a_path,
+        default=[],
+        dest="scores",
+        metavar="FILE",
+        help="scores.csv of other reports, whose runs stand beside",
+    )
     data.add_argument(
         "--methods", nargs="+", default=[], metavar="NAME", help="only these, e.g. qam QAM-E (default: all)"
     )
@@ -94,7 +103,7 @@ def _add_method(parser: Parser) -> None:
         metavar="POINTS",
         help="difference of means for which to say how many seeds are needed, in points (default: 3)",
     )
-    how.add_argument("--reps", type=COUNT, default=50_000, help="bootstrap repetitions")
+    how.add_argument("--reps", type=COUNT, default=5_000, help="bootstrap repetitions (default: 5000)")
     add_verbose(how)
 
 
@@ -202,10 +211,8 @@ def expected_settings(published: str, environment: str, profile: str | None) -> 
 
 def _check(args: argparse.Namespace) -> None:
     """Raise if an argument makes no sense."""
-    if not args.paths and not args.published:
-        raise UsageError(
-            "expected folders of runs, or --published SET for published scores alone, got none; see --help"
-        )
+    if not (args.paths or args.published or args.scores):
+        raise UsageError("expected folders of runs, --published SET or --with FILE, got none; see --help")
     for flag, folder in (("--output", args.output), ("--json", args.json and args.json.parent)):
         if folder:
             _check_place(flag, folder)

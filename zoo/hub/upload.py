@@ -25,7 +25,7 @@ from zoo.models.play import play
 from zoo.models.score import Score
 from zoo.models.trained import ENDING
 from zoo.playing.episodes import Scoring
-from zoo.report.statistics import aggregates as statistics
+from zoo.report.statistics import means as statistics
 from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.resume import comparable
 from zoo.runs.scores import KINDS, RETURN

@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoo.report.learning_curves import LearningCurve
-from zoo.report.statistics.aggregates import Scores
+import numpy as np
+from numpy.typing import NDArray
+
 from zoo.report.statistics.estimates import SIGNIFICANT, Array, Curve, Estimate, Improvement
-from zoo.report.statistics.improvement import Spread
+from zoo.report.statistics.means import Scores, Spread
 from zoo.report.statistics.seeds_needed import SeedPlan
 from zoo.runs.protocol import count
 from zoo.runs.read import split_environment
@@ -90,6 +91,11 @@ class Method:
         found = [self.tallies[task] for task in tasks if task in self.tallies]
         return sum(found, Tally()) if found else None
 
+    def protocol_on(self, environment: str) -> Mapping[str, Any]:
+        """Return how its runs on an environment were made; empty where that is not known."""
+        places = (environment, split_environment(environment)[1])
+        return next((self.protocols[place] for place in places if place in self.protocols), {})
+
     @property
     def mark(self) -> str:
         """What follows its name where runs failed."""
@@ -119,6 +125,22 @@ class Cell:
     tasks: int
     seeds: tuple[int, int]
     tally: Tally | None = None
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Scores of one method at its evaluations.
+
+    :param steps: gradient steps, then environment steps on top, shape (K,).
+    :param seeds: the smallest and the largest number of runs of a task.
+    :param mean: mean at each step.
+    :param iqm: interquartile mean at each step, or None where it was not computed.
+    """
+
+    steps: NDArray[np.int64]
+    seeds: tuple[int, int]
+    mean: Curve
+    iqm: Curve | None = None
 
 
 @dataclass(frozen=True)

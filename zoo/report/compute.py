@@ -6,23 +6,21 @@ The score of a run is that of its last evaluation in the phase, never its best o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from zoo.datasets.names import NUM_TASKS
 from zoo.errors import UsageError
-from zoo.report.comparison import OWN, Cell, Comparison, Method, Phase, label_of
-from zoo.report.learning_curves import episodes_of, learning_curves
+from zoo.report.comparison import OWN, Cell, Comparison, LearningCurve, Method, Phase, label_of
 from zoo.report.published_scores import suite_of, suite_tasks, tasks_of
-from zoo.report.significance import decide, rank_p_values
-from zoo.report.statistics import aggregates as statistics
-from zoo.report.statistics.aggregates import Scores
-from zoo.report.statistics.estimates import Array, Curve, Estimate, Improvement
-from zoo.report.statistics.improvement import improvements, spreads_of
-from zoo.report.statistics.resampling import in_parallel
+from zoo.report.scores_file import last_evaluations
+from zoo.report.significance import decide
+from zoo.report.statistics.bootstrap import FUNCTIONS, aggregates, performance_profile
+from zoo.report.statistics.estimates import Array, Estimate
+from zoo.report.statistics.means import FRACTION, Episodes, Scores, Spread, mean
+from zoo.report.statistics.pairs import improvements
 from zoo.runs.history import PHASES
 from zoo.runs.read import split_environment
 from zoo.runs.scores import KINDS, SUCCESS, Kind
@@ -30,7 +28,7 @@ from zoo.runs.scores import KINDS, SUCCESS, Kind
 Means = dict[str, tuple[float, int]]
 """Task or domain -> its published mean and number of seeds."""
 CURVE_REPS = 2_000
-"""The most repetitions for the bounds of curves and profiles; the eye sees no more, and they take most of the time."""
+"""The most repetitions for the bounds of curves and profiles, of which the eye sees no more."""
 
 
 def compare_kinds(
@@ -88,12 +86,6 @@ def final_scores(evaluations: pd.DataFrame) -> dict[str, dict[str, Array]]:
     return scores
 
 
-def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Return the last evaluation of each run in each phase, in the order of methods, environments and seeds."""
-    key = ["method", "environment", "seed", "phase"]
-    return evaluations.sort_values([*key, "step"]).drop_duplicates(key, keep="last")
-
-
 def _compare_phase(
     name: str,
     runs: pd.DataFrame,
@@ -110,7 +102,7 @@ def _compare_phase(
     :param passing: tasks that the learning curves of their domain leave out.
     """
     single, published = final_scores(runs), _published_means(means)
-    played = episodes_of(runs) if kind.limits == statistics.FRACTION else None
+    played = episodes_of(runs) if kind.limits == FRACTION else {}
     found = _Scores(single, published, played, methods, kind, reps)
     coverage = {method: sorted(tasks) for method, tasks in single.items()}
     coverage |= _tasks_of_means(published, set().union(*coverage.values()))
@@ -122,11 +114,8 @@ def _compare_phase(
     domain_tasks = _domain_tasks(runs, means, kind)
     suites = sorted({m.suite for m in methods.values() if m.suite}) if kind is SUCCESS else []
     thresholds = _thresholds(runs, averaged, kind)
-    curve_reps = min(reps, CURVE_REPS)
-
-    def profile(method: str) -> Curve:
-        return statistics.performance_profile(averaged[method], thresholds, curve_reps, kind.limits)
-
+    curve_reps, shown = min(reps, CURVE_REPS), averaged if curve_tasks is not None else {}
+    spreads = {method: Spread.of(scores, played.get(method)) for method, scores in common.items()}
     return Phase(
         name=name,
         step_ranges=_step_ranges(runs, means),
@@ -135,24 +124,24 @@ def _compare_phase(
         left_out=left_out,
         strays=strays,
         aggregates=found.cells(tasks, kind.metrics, strays) if _can_average(tasks, kind) else {},
-        improvements=_all_pairs(common, kind, reps, found.episodes, with_difference=bool(averaged)),
+        improvements=improvements(common, spreads, reps, kind.limits, with_difference=bool(averaged)),
         domains={name: found.cells(inside, ("mean", "iqm")) for name, inside in domain_tasks.items()}
         if kind is SUCCESS
         else {},
         domain_tasks=domain_tasks,
         per_task=found.at({task: [task] for task in sorted(set().union(*coverage.values()))}, ("mean",)),
         thresholds=thresholds,
-        profiles={} if curve_tasks is None else in_parallel(profile, averaged),
-        curves=learning_curves(runs, curve_tasks or (), kind, curve_reps) if _can_average(curve_tasks, kind) else {},
+        profiles={name: performance_profile(scores, thresholds, curve_reps) for name, scores in shown.items()},
+        curves=_learning_curves(runs, curve_tasks or (), kind, curve_reps) if _can_average(curve_tasks, kind) else {},
         domain_curves={
-            domain: learning_curves(runs, lasting, kind, curve_reps, with_iqm=False)
+            domain: _learning_curves(runs, lasting, kind, curve_reps, with_iqm=False)
             for domain, inside in domain_tasks.items()
             if curve_tasks is not None and (lasting := [task for task in inside if task not in passing])
         },
         suite=suite_of(tasks) if kind is SUCCESS else None,
         suite_aggregates=found.at({name: own for name in suites if (own := suite_tasks(name)) != tasks}, kind.metrics),
         scores=common,
-        spreads=spreads_of(averaged, kind.limits, found.episodes),
+        spreads=spreads if averaged else {},
     )
 
 
@@ -162,12 +151,12 @@ class _Scores:
 
     :param single: method -> task -> the final score of each run, (runs,).
     :param published: method without single runs -> its published means.
-    :param episodes: method -> task -> the episodes behind a success rate; None for other scores.
+    :param episodes: method -> task -> the episodes behind a success rate; empty for other scores.
     """
 
     single: Mapping[str, Scores]
     published: Mapping[str, Means]
-    episodes: Mapping[str, statistics.Episodes] | None
+    episodes: Mapping[str, Episodes]
     methods: Mapping[str, Method]
     kind: Kind
     reps: int
@@ -178,15 +167,27 @@ class _Scores:
 
     def cells(self, tasks: Sequence[str], metrics: Sequence[str], without: Collection[str] = ()) -> dict[str, Cell]:
         """Return the averages over some tasks of each method that has all of them, published means last."""
-
-        def cell(method: str) -> Cell:
-            scores, played = self.on(method, tasks), None if self.episodes is None else self.episodes[method]
+        having = {
+            name: self.on(name, tasks)
+            for name, scores in self.single.items()
+            if tasks and set(tasks) <= set(scores) and name not in without
+        }
+        found = aggregates(having, [metric for metric in metrics if metric in FUNCTIONS], self.reps)
+        result = {}
+        for name, scores in having.items():
+            curves = {"mean": mean(scores, self.kind.limits, self.episodes.get(name)), **found[name]}
+            estimates = {metric: curve.estimate(0) for metric, curve in curves.items()}
+            if "optimality_gap" in metrics:
+                estimates["optimality_gap"] = self._gap(name, scores)
             seeds = [len(runs) for runs in scores.values()]
-            estimates = statistics.aggregate(scores, self.reps, self.kind.limits, played, metrics)
-            return Cell(estimates, len(tasks), (min(seeds), max(seeds)), self.methods[method].tally(tasks))
+            result[name] = Cell(estimates, len(tasks), (min(seeds), max(seeds)), self.methods[name].tally(tasks))
+        return result | _cells_of_means(self.published, tasks)
 
-        having = [name for name, scores in self.single.items() if set(tasks) <= set(scores) and name not in without]
-        return in_parallel(cell, having if tasks else ()) | _cells_of_means(self.published, tasks)
+    def _gap(self, method: str, scores: Scores) -> Estimate:
+        """Return what is missing to 1, where scores above 1 count as 1: one minus the mean of success rates."""
+        at_most_1 = {task: np.minimum(runs, 1) for task, runs in scores.items()}
+        limits = (self.kind.limits[0], 1.0)
+        return mean(at_most_1, limits, self.episodes.get(method)).estimate(0).taken_from(1)
 
     def at(self, places: Mapping[str, Sequence[str]], metrics: Sequence[str]) -> dict[str, dict[str, Cell]]:
         """Return place -> the averages over its tasks, without places of which no method has all."""
@@ -275,20 +276,34 @@ def _step_ranges(runs: pd.DataFrame, means: pd.DataFrame) -> dict[str, tuple[int
     return {str(method): (int(row["min"]), int(row["max"])) for method, row in steps.iterrows()}
 
 
-def _all_pairs(
-    scores: Mapping[str, Scores],
-    kind: Kind,
-    reps: int,
-    episodes: Mapping[str, statistics.Episodes] | None,
-    with_difference: bool,
-) -> dict[tuple[str, str], Improvement]:
-    """Return both directions of every pair; one follows from the other."""
-    pairs = list(combinations(sorted(scores), 2))
-    found = improvements(scores, pairs, reps, kind.limits, episodes)
-    if not with_difference and pairs:
-        by_rank = dict(zip(pairs, rank_p_values(scores, pairs), strict=True))
-        found = {names: replace(pair, difference=None, p_value=by_rank[names]) for names, pair in found.items()}
-    return found | {(y, x): pair.reversed for (x, y), pair in found.items()}
+def episodes_of(runs: pd.DataFrame) -> dict[str, Episodes]:
+    """Return method -> environment -> the number of episodes of its evaluations, the fewest where they differ.
+
+    :param runs: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
+    """
+    result: dict[str, dict[str, int]] = {}
+    for (method, environment), fewest in runs.groupby(["method", "environment"])["episodes"].min().items():
+        result.setdefault(str(method), {})[str(environment)] = int(fewest)
+    return dict(result)
+
+
+def _learning_curves(
+    runs: pd.DataFrame, tasks: Sequence[str], kind: Kind, reps: int, with_iqm: bool = True
+) -> dict[str, LearningCurve]:
+    """Return method -> its learning curve over some tasks, for each method that has them all.
+
+    A curve has the steps at which all runs of the method on these tasks were evaluated.
+    """
+    episodes = episodes_of(runs) if kind.limits == FRACTION else {}
+    result = {}
+    for name, group in runs[runs["environment"].isin(tasks)].groupby("method"):
+        table = group.pivot_table(index=["environment", "seed"], columns="step", values="score").dropna(axis=1)
+        if table.shape[1] and set(tasks) <= set(table.index.get_level_values("environment")):
+            scores = {task: table.loc[task].to_numpy() for task in tasks}
+            seeds, found = [len(found) for found in scores.values()], mean(scores, kind.limits, episodes.get(str(name)))
+            iqm = aggregates({"": scores}, ["iqm"], reps)[""]["iqm"] if with_iqm else None
+            result[str(name)] = LearningCurve(table.columns.to_numpy(), (min(seeds), max(seeds)), found, iqm)
+    return result
 
 
 # -- published means of methods without single runs, which join a comparison as points without intervals -------------

@@ -59,7 +59,7 @@ def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:
     files = sorted(folder.glob("*.csv"))
     if not files:
         raise UsageError(f"expected CSV files of single runs in `{folder}`, got none; install the package again")
-    table = _checked(pd.concat({path: _read_file(path) for path in files}), tasks)
+    table = _checked(pd.concat({path: read_texts(path, COLUMNS) for path in files}), tasks)
     repeated = table[table.duplicated([*_RUN, "phase", "step"])]
     if len(repeated):
         raise UsageError(
@@ -100,14 +100,20 @@ def check_progress(finished: pd.DataFrame, methods: Sequence[str], tasks: Sequen
     return Progress(sum(runs.values()), len(methods) * each, missing, each)
 
 
-def _read_file(path: Path) -> pd.DataFrame:
-    """Return one file's rows as texts; what ends in the middle of a line was cut, and has no method there."""
+def read_texts(path: Path, columns: Sequence[str], remedy: str = "restore the file") -> pd.DataFrame:
+    """Return one file's rows as texts; what ends in the middle of a line was cut, and has no method there.
+
+    :param columns: that the file must have.
+    :param remedy: what to do where it cannot be read.
+    """
     try:
         text = regular_file(path).read_text(encoding="utf-8")
         table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, index_col=False)
-        table = table[list(COLUMNS)].fillna("")
-    except (OSError, ValueError, KeyError) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
-        raise UsageError(f"`{path}` cannot be read ({error}); restore the file") from error
+        if missing := [name for name in columns if name not in table]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+    except (OSError, ValueError) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
+        raise UsageError(f"`{path}` cannot be read ({error}); {remedy}") from error
+    table = table.fillna("")
     if not text.endswith("\n"):
         table.iloc[-1:, 0] = ""
     return table

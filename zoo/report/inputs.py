@@ -16,6 +16,7 @@ from zoo.errors import UsageError
 from zoo.report.comparison import MEAN_COLUMNS, OWN, Method
 from zoo.report.published_scores import PublishedSet, load_means, load_progress, load_runs, load_set, published_names
 from zoo.report.references import References, normalise_returns, read_references
+from zoo.report.scores_file import read_scores
 from zoo.report.survival import failed_scores, tallies
 from zoo.runs.protocol import PROTOCOL, show
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs, split_environment
@@ -28,6 +29,7 @@ from zoo.terminal.texts import check_label
 class Request:
     """What to compare, under the names that the command line gives it.
 
+    :param scores: files of scores that other reports have written.
     :param envs: patterns of the environments to keep, e.g. ``"scene-*"``; empty keeps all.
     :param reference_scores: what `read_references` reads.
     :param failed: what failed runs count for, see `zoo.report.survival.failed_scores`.
@@ -35,6 +37,7 @@ class Request:
 
     paths: Sequence[Path] = ()
     published: Sequence[str] = ()
+    scores: Sequence[Path] = ()
     methods: Sequence[str] = ()
     envs: Sequence[str] = ()
     reference_scores: Sequence[str] = ()
@@ -96,11 +99,13 @@ def collect(request: Request) -> Inputs:
     counted = _joined([counted, failed_scores(own, request.failed)], EVALUATION_COLUMNS)
     methods = _own_methods(own, counted)
     wanted = set(counted.loc[counted["kind"] == SUCCESS.name, "environment"]) if request.paths else None
-    found = [_read_published(published, wanted) for published in sets]
-    times = Counter([*methods, *(name for _, _, part in found for name in part)])
+    found = [(published.name, *_read_published(published, wanted)) for published in sets]
+    places = set(counted["environment"]) if request.paths else None
+    found += [_read_scores(path, places) for path in dict.fromkeys(request.scores)]
+    times = Counter([*methods, *(name for *_, part in found for name in part)])
     evaluations, means = [counted], []
-    for published, (runs, table, part) in zip(sets, found, strict=True):
-        names = {name: _with_source(name, published.name) if times[name] > 1 else name for name in part}
+    for source, runs, table, part in found:
+        names = {name: _with_source(name, source) if times[name] > 1 else name for name in part}
         methods |= {names[name]: replace(method, name=names[name]) for name, method in part.items()}
         evaluations.append(runs.assign(method=runs["method"].map(names)))
         means.append(table.assign(method=table["method"].map(names)))
@@ -244,6 +249,18 @@ def _read_published(
         for name in sorted({*runs["method"], *means["method"]})
     }
     return runs, means, methods
+
+
+def _read_scores(path: Path, wanted: set[str] | None) -> tuple[str, pd.DataFrame, pd.DataFrame, dict[str, Method]]:
+    """Return the name, the runs, no means and the methods of a file of scores, on the wanted environments only."""
+    source = str(path.parent / path.stem).removesuffix("/scores") or path.stem
+    runs, methods = read_scores(path, source)
+    if wanted is not None:
+        runs = runs[runs["environment"].isin(wanted)]
+    if runs.empty:
+        log.info("%s: covers none of your environments; left out", path)
+    methods = {name: method for name, method in methods.items() if name in set(runs["method"])}
+    return source, runs, pd.DataFrame(columns=list(MEAN_COLUMNS)), methods
 
 
 def _with_source(name: str, source: str) -> str:

@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 
 from zoo.report.comparison import OWN, Method, Tally
-from zoo.report.compute import final_scores
-from zoo.report.learning_curves import episodes_of
+from zoo.report.compute import episodes_of, final_scores
 from zoo.report.published_scores import PublishedSet, load_means, published_names, tasks_of
-from zoo.report.statistics.aggregates import Episodes, Scores, seed_variances
 from zoo.report.statistics.estimates import Estimate, welch_mean
+from zoo.report.statistics.means import Episodes, Scores, seed_variances
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import protocol_differences, setting_differences
 from zoo.runs.read import split_environment
@@ -106,7 +105,7 @@ def _places(scores: Scores, rows: pd.DataFrame) -> dict[str, list[tuple[Any, lis
 def _compared(scores: Scores, rows: list[Any], episodes: Episodes) -> dict[str, Any]:
     """Return the numbers of a `Reproduction`, from the runs of each task and from the published rows."""
     tasks = list(scores)
-    spread = dict(zip(sorted(tasks), seed_variances(scores, episodes=episodes)[:, 0].tolist(), strict=True))
+    spread = dict(zip(sorted(tasks), seed_variances(scores, episodes)[:, 0].tolist(), strict=True))
     means, seeds = [float(scores[task].mean()) for task in tasks], [len(scores[task]) for task in tasks]
     reported, known = [float(row["mean"]) for row in rows], [int(row["seeds"]) for row in rows]
     difference = welch_mean(

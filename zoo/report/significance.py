@@ -7,12 +7,11 @@ holds for the words that claim a size: a difference below, or above, the one tha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from zoo.report.comparison import (
     AHEAD,
@@ -37,9 +36,8 @@ from zoo.report.comparison import (
     by_domain,
     ranking,
 )
-from zoo.report.statistics.aggregates import FRACTION, Scores
 from zoo.report.statistics.estimates import SIGNIFICANT, Array, Estimate, holm, welch_half_width, welch_p_values
-from zoo.report.statistics.improvement import Spread, pair_spreads
+from zoo.report.statistics.means import FRACTION, Spread, pair_spreads
 from zoo.report.statistics.seeds_needed import SeedPlan, plan_seeds, with_typical_spread
 from zoo.runs.scores import RETURN
 
@@ -90,7 +88,7 @@ def _family(comparison: Comparison, phase: Phase) -> Family:
     focus = comparison.focus if any(comparison.focus in pair for pair in found) else None
     pairs = [(x, y) for x, y in found if (x < y if focus is None else x == focus)]
     tested = {pair: p for pair in pairs if (p := found[pair].p_value) is not None}
-    adjusted = dict(zip(tested, holm(list(tested.values()), len(tested)).tolist(), strict=True))
+    adjusted = dict(zip(tested, holm(list(tested.values())).tolist(), strict=True))
     test = "Welch's t-test of the difference of means"
     if any(pair.difference is None for pair in found.values()):
         test = "Wilcoxon-Mann-Whitney test over tasks"
@@ -111,7 +109,7 @@ def _by_margin(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> t
     p_values = welch_p_values(room, *pair_spreads(phase.spreads, pairs))
 
     def passed(is_tested: np.ndarray, values: Array) -> set[Pair]:
-        clear = holm(np.where(is_tested, values, 1), len(pairs)) <= SIGNIFICANT
+        clear = holm(np.where(is_tested, values, 1)) <= SIGNIFICANT
         return {each for pair, is_one in zip(pairs, clear, strict=True) if is_one for each in (pair, pair[::-1])}
 
     return passed(room > 0, p_values / 2), passed(room < 0, p_values)
@@ -197,34 +195,3 @@ def without_tasks(phase: Phase, tasks: Collection[str]) -> Phase:
             for pair, d, half, p in zip(pairs, differences.tolist(), halves.tolist(), p_values.tolist(), strict=True)
         },
     )
-
-
-def rank_p_values(scores: Mapping[str, Scores], pairs: Sequence[tuple[str, str]]) -> list[float | None]:
-    """Return the two-sided p value of each pair of methods that their runs score alike on every task.
-
-    It is None where a task has one run.
-
-    It is the Wilcoxon-Mann-Whitney test with ties, summed over tasks that count equally: P(X > Y) minus one half, over
-    its standard deviation where every division of a task's runs into two groups is equally likely. Unlike the bootstrap
-    it takes no variance from the few seeds that there are. The normal distribution stands in for the exact one.
-    """
-    names = sorted(scores)
-    tasks = sorted(scores[names[0]])
-    chances, variances = np.zeros((2, len(names), len(names)))
-    for task in tasks:
-        runs = [scores[name][task] for name in names]
-        sizes = np.array([len(found) for found in runs])
-        levels, level = np.unique(np.concatenate(runs), return_inverse=True)
-        tally = np.zeros((len(names), len(levels)))  # how many runs of each method have each score
-        np.add.at(tally, (np.repeat(np.arange(len(names)), sizes), level.ravel()), 1)
-        meetings, total = np.outer(sizes, sizes), np.add.outer(sizes, sizes)
-        chances += tally @ (tally.cumsum(axis=1) - tally / 2).T / meetings
-        cubes = (tally**3).sum(axis=1)
-        mixed = tally**2 @ tally.T
-        ties = np.add.outer(cubes, cubes) + 3 * (mixed + mixed.T) - total
-        variances += (total + 1 - ties / (total * (total - 1))) / (12 * meetings)
-    x, y = ([names.index(name) for name in side] for side in zip(*pairs, strict=True))
-    away, spread = np.abs(chances - len(tasks) / 2)[x, y], np.sqrt(variances)[x, y]
-    found = 2 * special.ndtr(-np.divide(away, spread, out=np.zeros_like(away), where=spread > 0))
-    alone = {name for name in names if min(map(len, scores[name].values())) < 2}
-    return [None if alone & {*pair} else float(p) for pair, p in zip(pairs, found, strict=True)]

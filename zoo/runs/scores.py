@@ -18,7 +18,7 @@ class Kind:
     :param limits: the lowest and the highest possible score, infinite where there is none.
     :param scale: what a score is multiplied by before it is shown.
     :param is_comparable: whether scores of different environments share a scale, so that they may be averaged.
-    :param metrics: which aggregates of `zoo.report.statistics.aggregates.aggregate` make sense.
+    :param metrics: which aggregates make sense, see `METRICS`.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Kind:
 
 
 METRICS = {"mean": "mean", "iqm": "IQM", "median": "median", "optimality_gap": "optimality gap"}
-"""Aggregates under their names in `zoo.report.statistics.aggregates` -> what tables call them."""
+"""Aggregates under their names in files -> what tables call them."""
 
 SUCCESS = Kind("success", (0.0, 1.0), 100.0, "success (%)", "Success in %", True, tuple(METRICS))
 SUCCESS_BY_RETURN = Kind(

@@ -8,7 +8,7 @@ from scipy import stats
 from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_returns, own_methods, scene_runs
 from zoo.report.comparison import Family, ranking
 from zoo.report.compute import compare
-from zoo.report.significance import rank_p_values
+from zoo.report.statistics.ranks import rank_p_values
 from zoo.report.tables.scores import pairs_table
 
 PAIR = [("x", "y")]

@@ -13,9 +13,10 @@ from tests.zoo.runs.test_read import write_run
 from zoo import compare
 from zoo.errors import UsageError
 from zoo.report.comparison import Tally
-from zoo.report.compute import compare_kinds, last_evaluations
+from zoo.report.compute import compare_kinds
 from zoo.report.inputs import Request, collect
 from zoo.report.page.report import Content
+from zoo.report.scores_file import last_evaluations
 from zoo.report.survival import tallies
 from zoo.report.tables.texts import to_latex
 from zoo.runs.read import read_runs

@@ -14,10 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from zoo.report.comparison import OWN, Cell, Comparison, Phase, baseline_of, ranking
-from zoo.report.compute import last_evaluations
+from zoo.report.comparison import OWN, Cell, Comparison, LearningCurve, Phase, baseline_of, ranking
 from zoo.report.figures.styles import method_styles, named_methods
-from zoo.report.learning_curves import LearningCurve
+from zoo.report.scores_file import last_evaluations
 from zoo.report.statistics.estimates import Array, Curve, Estimate
 from zoo.report.tables.entries import SHOWN_METRICS, digits_of, number_entry, range_text
 from zoo.report.tables.scores import finished_text

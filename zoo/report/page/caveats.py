@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -47,16 +47,17 @@ def warnings(
     :param expected: gives the settings that are behind published scores.
     """
     methods, skipped = comparisons[0].methods, own.skipped()
+    apart = _differences_from_sets(comparisons, sets, expected)
     shown = own.runs[own.runs["problem"].isna() & own.runs["method"].isin(list(methods))]
     shown = shown[shown["environment"].isin({task for name in methods for task in _shown_tasks(comparisons, name)})]
     few = f"{len(skipped)} of {len(own.runs)} run folders did not finish, or do not count"
     return [
-        *_differences_from_sets(comparisons, sets, expected),
+        *(f"{name} was not run as {published} was: {what}." for (name, published), what in apart.items()),
         *([f"{few}; each is listed with its reason."] if skipped else []),
         *describe_tallies({name: method.tally(method.tallies) for name, method in methods.items()}, failed),
         *_rewards_of_other_versions(shown, sets),
         *_unfinished_sets(sets),
-        *_departures(comparisons),
+        *_departures(comparisons, {name for name, _ in apart}),
         *_told_apart(shown),
         *(
             f"{name}: runs were trained by {len(codes)} versions of the algorithm's file."
@@ -77,9 +78,11 @@ def warnings(
     ]
 
 
-def _departures(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """Yield where own methods depart from the protocol of their profiles."""
+def _departures(comparisons: Sequence[Comparison], told: Collection[str]) -> Iterator[str]:
+    """Yield where own methods depart from the protocol of their profiles, unless how they were run is told already."""
     for name, method in comparisons[0].methods.items():
+        if name in told:
+            continue
         departures = {task: method.departures.get(task, ()) for task in _shown_tasks(comparisons, name)}
         if any(departures.values()):
             yield f"{name} departs from the protocol of its profile: {_gathered(departures)}."
@@ -181,8 +184,9 @@ def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
 
 def _differences_from_sets(
     comparisons: Sequence[Comparison], sets: Sequence[PublishedSet], expected: Expected | None
-) -> Iterator[str]:
-    """Yield where own methods were not run as the published scores beside them were."""
+) -> dict[tuple[str, str], str]:
+    """Return (own method, set) -> where it was not run as the published scores beside it were."""
+    result = {}
     for comparison in (found for found in comparisons if found.kind is SUCCESS):
         phase = list(comparison.phases)[-1]
         for published in sets:
@@ -192,7 +196,8 @@ def _differences_from_sets(
                 tasks = [t for t in _shown_tasks([comparison], name) if split_environment(t)[1] in domains]
                 found = {t: set_differences(phase, method, t, published, expected) for t in tasks if method.is_own}
                 if any(found.values()):
-                    yield f"{name} was not run as {published.name} was: {_gathered(found)}."
+                    result[name, published.name] = _gathered(found)
+    return result
 
 
 def _shown_tasks(comparisons: Sequence[Comparison], name: str) -> list[str]:

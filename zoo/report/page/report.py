@@ -25,7 +25,6 @@ import yaml
 from matplotlib.figure import Figure
 
 from zoo.report.comparison import Comparison, baseline_of
-from zoo.report.compute import last_evaluations
 from zoo.report.cost import Costs
 from zoo.report.figures.drawings import Names, colours, page_data, phase_of
 from zoo.report.figures.plots import FORMATS, SHEETS, all_figures, save
@@ -33,6 +32,7 @@ from zoo.report.inputs import Inputs
 from zoo.report.page.caveats import warnings
 from zoo.report.page.results import json_text, to_json
 from zoo.report.reproduction import Expected, reproduce
+from zoo.report.scores_file import scores_table
 from zoo.report.statistics.estimates import Curve
 from zoo.report.tables.entries import Table
 from zoo.report.tables.scores import (
@@ -125,10 +125,10 @@ class Content:
                 found.append(aggregates_table(comparison, phase))
                 found += [aggregates_table(comparison, phase, suite) for suite in phase.suite_aggregates]
                 found.append(improvement_table(comparison, phase))
-                found.append(pairs_table(comparison, phase))
-                found.append(seeds_needed_table(comparison, phase))
                 found.append(domains_table(comparison, phase))
                 found.append(tasks_table(comparison, phase))
+                found.append(pairs_table(comparison, phase))
+                found.append(seeds_needed_table(comparison, phase))
             if comparison.kind is SUCCESS:
                 reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance, self.expected)
                 found.append(reproduction_table(reproduced, self.tolerance))
@@ -179,7 +179,7 @@ def write_report(folder: Path, content: Content) -> Path:
         f"tables/{name}.{kind}": text for name, texts in content.texts.items() for kind, text in texts.items()
     }
     files |= {f"figures/{name}.{kind}": data for name, found in figures.items() for kind, data in found.items()}
-    files["scores.csv"] = csv_text(last_evaluations(inputs.evaluations))
+    files["scores.csv"] = csv_text(scores_table(inputs.evaluations, inputs.methods))
     tidy = {
         "evaluations": content.evaluations,
         "curves": csv_text(curves_table(content.comparisons)),

@@ -1,4 +1,4 @@
-"""Numbers with 95% intervals: their types, percentile bounds, and Welch's t-intervals and tests."""
+"""Numbers with 95% intervals: their types, and Welch's t-intervals and tests."""
 
 from __future__ import annotations
 
@@ -105,12 +105,6 @@ class Improvement:
         )
 
 
-def percentile_bounds(resampled: Array) -> Array:
-    """Return the bounds of each column of resamples: (reps, K) -> (2, K)."""
-    columns = np.ascontiguousarray(resampled.T)  # sorting along memory is faster
-    return np.asarray(np.percentile(columns, PERCENTILES, axis=1))
-
-
 def with_width(point: float, low: float, high: float, kind: str) -> Estimate:
     """Return a number with its interval, or without one that has no width: it would look certain."""
     return Estimate(point, None, UNSURE) if math.isclose(low, high) else Estimate(point, (low, high), kind)
@@ -175,20 +169,16 @@ def welch_p_values(sums: Array, variances: Array, seeds: NDArray[np.int64]) -> A
     return np.asarray(2 * special.stdtr(freedom, -found))
 
 
-def holm(p_values: Sequence[float] | Array, family: int) -> Array:
-    """Return p values adjusted by Holm's step-down method, along the first axis.
+def holm(p_values: Sequence[float] | Array) -> Array:
+    """Return p values adjusted by Holm's step-down method, along the first axis; NaN, an unknown one, counts as 1.
 
-    :param p_values: in any order, shape (tests, ...).
-    :param family: number of tests that belong together; those that are missing count as if their p value were 1.
-    :return: adjusted values in the same order; at most 0.05 means significant at 5% in the family.
+    At most 0.05 means significant at 5% in the family of all of them.
     """
-    values = np.asarray(p_values, np.float64)
-    order = np.argsort(values, axis=0, kind="stable")
-    left = (family - np.arange(len(values))).reshape(-1, *[1] * (values.ndim - 1))
+    values = np.nan_to_num(np.asarray(p_values, np.float64), nan=1.0)
+    order = np.argsort(values, axis=0)
+    left = np.arange(len(values), 0, -1).reshape(-1, *[1] * (values.ndim - 1))
     stepped = np.maximum.accumulate(np.take_along_axis(values, order, axis=0) * left, axis=0)
-    adjusted = np.empty_like(values)
-    np.put_along_axis(adjusted, order, np.minimum(stepped, 1), axis=0)
-    return adjusted
+    return np.asarray(np.take_along_axis(np.minimum(stepped, 1), np.argsort(order, axis=0), axis=0))
 
 
 def _welch(variances: Array, seeds: NDArray[np.int64]) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special
 
 from zoo.report.statistics.estimates import PERCENTILES, Array, t_quantile, welch_half_width
-from zoo.report.statistics.improvement import Spread, pair_spreads
+from zoo.report.statistics.means import Spread, pair_spreads
 
 MOST_SEEDS = 1 << 20
 """No more seeds are counted: a plan of a million is none."""

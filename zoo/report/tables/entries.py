@@ -11,6 +11,8 @@ from zoo.report.comparison import LEAST_BEST, Cell
 from zoo.report.statistics.estimates import UNSURE, Estimate
 from zoo.runs.scores import RETURN, Kind
 
+NOT_KNOWN, ROUNDED = "-", "\N{EN DASH}"
+"""An entry that is not known, and the detail of an estimate whose interval rounds to the number itself."""
 NO_INTERVAL = "(no interval)"
 """The detail of an estimate whose resamples all agree."""
 SHOWN_METRICS = ("mean", "iqm")
@@ -61,12 +63,12 @@ def score_entry(
     :param is_complete: whether all runs behind it finished; else it is not bold.
     """
     if estimate is None:
-        return Entry("-")
+        return Entry(NOT_KNOWN)
     entry = number_entry(estimate, kind.scale, digits)
     if best is None or not (best >= LEAST_BEST or kind is RETURN):
         return entry
     is_best = math.isclose(estimate.point, best) or estimate.point > best
-    reaches = estimate.interval is not None and estimate.interval[1] >= best
+    reaches = estimate.interval not in (None, kind.limits) and estimate.interval[1] >= best
     return Entry(entry.text + ("†" if reaches and not is_best else ""), entry.detail, is_best and is_complete)
 
 
@@ -85,7 +87,7 @@ def number_entry(estimate: Estimate, scale: float, digits: int) -> Entry:
     detail = NO_INTERVAL if estimate.kind == UNSURE else ""
     if estimate.interval is not None:
         ends = [text(bound) for bound in estimate.interval]
-        detail = "\N{EN DASH}" if {*ends} == {text(estimate.point)} else f"[{', '.join(ends)}]"
+        detail = ROUNDED if {*ends} == {text(estimate.point)} else f"[{', '.join(ends)}]"
     return Entry(text(estimate.point), detail)
 
 

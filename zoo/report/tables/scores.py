@@ -13,6 +13,8 @@ from zoo.report.reproduction import Reproduction
 from zoo.report.statistics.seeds_needed import MOST_SEEDS
 from zoo.report.tables.entries import (
     NO_INTERVAL,
+    NOT_KNOWN,
+    ROUNDED,
     SHOWN_METRICS,
     Entry,
     Table,
@@ -45,7 +47,7 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     columns = [_scores(cells, list(cells), kind, metric, SHOWN_METRICS) for metric in SHOWN_METRICS]
     rows, data = [], []
     for (name, cell), *scores in zip(cells.items(), *columns, strict=True):
-        finished = "-" if cell.tally is None else str(cell.tally)
+        finished = NOT_KNOWN if cell.tally is None else str(cell.tally)
         texts = range_text(cell.seeds), finished, range_text(phase.step_ranges[name])
         rows.append([Entry(comparison.methods[name].title), *scores, *map(Entry, texts)])
         data += cell_data({"method": name, "suite": suite or phase.suite, "step": phase.steps[name]}, cell)
@@ -120,7 +122,7 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
         rows.append([Entry(comparison.methods[x].title)])
         for y in names:
             if x == y:
-                rows[-1].append(Entry("-"))
+                rows[-1].append(Entry(NOT_KNOWN))
                 continue
             pair, difference = phase.improvements[x, y], ""
             data.append({"method": x, "other": y} | estimate_data("probability", pair.probability))
@@ -153,7 +155,7 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
         plan, spread = phase.decision.plans[method, baseline], phase.spreads[method]
         seeds = (int(spread.seeds.min()), int(spread.seeds.max()))
         numbers: tuple[Any, ...] = (None,) * 4
-        entries = [Entry("-"), Entry("unknown")]
+        entries = [Entry(NOT_KNOWN), Entry("unknown")]
         if plan is not None:
             numbers = plan.half_width, plan.seeds, *plan.interval
             needed, low, high = (f"more than {MOST_SEEDS:,}" if n is None else f"{n:,}" for n in numbers[1:])
@@ -316,7 +318,12 @@ def phase_table(
         least = f"{LEAST_BEST:.0%}" if kind is SUCCESS else f"{LEAST_BEST:g}"
         least = "" if kind is RETURN else f", where that is at least {least}"
         caption += f" Bold: the best{best}{least}; †: its interval reaches the best. Neither is a test."
-    if any(entry.detail == NO_INTERVAL for row in rows for entry in row):
+    known = [k for k in range(len(header)) if any(row[k].text != NOT_KNOWN for row in rows)]
+    header, rows = [header[k] for k in known], [[row[k] for k in known] for row in rows]
+    details = {entry.detail for row in rows for entry in row}
+    if ROUNDED in details:
+        caption += f" {ROUNDED}: both ends of the interval round to the number."
+    if NO_INTERVAL in details:
         caption += " No interval: all resamples of so few seeds give this number, which says nothing about other seeds."
     caption += _scoring_note(comparison, names) + _finished_note(comparison, names)
     return Table(f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", caption, header, rows, data)
@@ -381,7 +388,7 @@ def _places(environments: Sequence[str]) -> str:
 def _range_entry(values: Mapping[str, float] | None) -> Entry:
     """Return a median with the range that it is from."""
     if values is None:
-        return Entry("-")
+        return Entry(NOT_KNOWN)
     low, high = _three_digits(values["min"]), _three_digits(values["max"])
     return Entry(_three_digits(values["median"]), "" if low == high else f"[{low}, {high}]")
 

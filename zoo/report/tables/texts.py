@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from agents.common.files import atomic_path
-from zoo.report.tables.entries import Entry, Table
+from zoo.report.tables.entries import NOT_KNOWN, Entry, Table
 from zoo.terminal.texts import csv_cell, printable
 
 _MARKDOWN = str.maketrans({"|": r"\|", "<": "&lt;"})  # HTML would be part of the page that Markdown becomes
@@ -73,7 +73,7 @@ def to_latex(table: Table, width: str = "page") -> str:
     return rf"""% \usepackage{{adjustbox,booktabs}}; with \usepackage[T1]{{fontenc}} also lmodern, else T1 sets bitmaps
 \begin{{{place}}}
 \centering
-\caption{{{latex(table.caption)}}}
+\caption{{{latex(f"{table.title}. {table.caption}")}}}
 \label{{tab:{table.name}}}
 
 \smallskip
@@ -108,7 +108,7 @@ def _markdown(text: str) -> str:
 
 
 def _latex_cell(entry: Entry, is_narrow: bool) -> str:
-    text = "--" if entry.text == "-" else latex(entry.text)
+    text = "--" if entry.text == NOT_KNOWN else latex(entry.text)
     text = rf"\textbf{{{text}}}" if entry.is_bold else text
     if is_narrow and entry.detail:
         return rf"\shortstack{{{text}\\{{\scriptsize {latex(entry.detail)}}}}}"

@@ -28,12 +28,11 @@ from zoo.report.comparison import (
     Verdict,
     by_domain,
 )
-from zoo.report.statistics.aggregates import FRACTION
 from zoo.report.statistics.estimates import FEW_SEEDS, Estimate
+from zoo.report.statistics.means import FRACTION
 from zoo.report.tables.entries import Entry, Table, digits_of, estimate_data, number_entry
 from zoo.report.tables.scores import phase_table
 from zoo.runs.protocol import count, shortened
-from zoo.runs.read import split_environment
 from zoo.runs.scores import RETURN, SUCCESS
 
 _WORDS = {
@@ -148,8 +147,7 @@ def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
     if not ours.is_own or subject not in means or not theirs:
         return ""
     other = max(theirs, key=lambda method: (method.algorithm == ours.algorithm, means[method.name].point))
-    own = ours.protocols.get(phase.tasks[0], {})
-    published = other.protocols.get(split_environment(phase.tasks[0])[1], {})
+    own, published = ours.protocol_on(phase.tasks[0]), other.protocol_on(phase.tasks[0])
     steps, planned = (protocol.get(f"{phase.name}_steps") for protocol in (own, published))
     if not steps or not planned or steps >= planned:
         return ""

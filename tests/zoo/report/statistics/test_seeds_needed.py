@@ -8,7 +8,7 @@ from scipy import stats
 from tests.zoo.report.samples import NO_MEANS, comparison_of, comparison_of_returns, own_methods, scene_runs
 from zoo.report.compute import compare
 from zoo.report.significance import decide
-from zoo.report.statistics.improvement import Spread
+from zoo.report.statistics.means import Spread
 from zoo.report.statistics.seeds_needed import plan_seeds
 from zoo.report.tables.scores import seeds_needed_table
 from zoo.runs.scores import NORMALISED_RETURN, RETURN

@@ -15,8 +15,9 @@ from tests.zoo.report.samples import (
 from zoo.report.comparison import Cell, Method
 from zoo.report.statistics.estimates import Estimate
 from zoo.report.tables import scores as tables
-from zoo.report.tables.entries import number_entry
+from zoo.report.tables.entries import number_entry, score_entry
 from zoo.report.tables.texts import to_latex, to_markdown
+from zoo.runs.scores import SUCCESS
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +31,11 @@ def test_table_of_aggregates_has_points_in_per_cent_with_intervals(content):
     row = next(row for row in table.rows if row[0].text == "FQL")
     mean = phase.aggregates["FQL"].estimates["mean"]
     assert row[1].plain == "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * value for value in (mean.point, *mean.interval)))
-    assert table.header == ["method", "mean", "IQM", "seeds", "finished", "steps"]
-    assert [entry.text for entry in row[3:]] == ["6", "-", "2,000"]
+    assert table.header == ["method", "mean", "IQM", "seeds", "steps"]
+    assert [entry.text for entry in row[3:]] == ["6", "2,000"]
     ranges = {name: (1000, 2000 if name == "QAM" else 3000) for name in phase.step_ranges}
     table = tables.aggregates_table(content.comparisons[0], replace(phase, step_ranges=ranges))
-    assert {row[0].text: row[5].text for row in table.rows}["QAM"] == "1,000 to 2,000"
+    assert {row[0].text: row[4].text for row in table.rows}["QAM"] == "1,000 to 2,000"
 
 
 def test_bold_is_the_best_and_a_dagger_reaches_it(content):
@@ -114,3 +115,18 @@ def test_tasks_of_success_have_their_intervals_in_files():
 )
 def test_numbers_have_true_minus_signs_and_a_dash_where_the_interval_is_narrower_than_its_digits(interval, point, text):
     assert number_entry(Estimate(point, interval, "t"), 100, 1).plain == text.replace("~", "\N{MINUS SIGN}")
+
+
+def test_an_interval_of_the_whole_scale_reaches_no_best_score():
+    assert score_entry(Estimate(0.0, (0.0, 1.0), "t"), SUCCESS, 1, 0.9).text == "0.0"
+    assert score_entry(Estimate(0.2, (0.0, 0.95), "t"), SUCCESS, 1, 0.9).text == "20.0†"
+
+
+def test_an_interval_that_rounds_to_its_number_is_explained():
+    comparison = comparison_of(["A", "B"])
+    phase = comparison.phases["offline"]
+    cell = Cell({"mean": Estimate(1.0, (0.9999, 1.0), "t")}, 2, (6, 6))
+    table = tables.aggregates_table(comparison, replace(phase, aggregates={"A": cell, "B": cell}))
+    assert table.rows[0][1].plain == "100.0 \N{EN DASH}"
+    assert "\N{EN DASH}: both ends of the interval round to the number." in table.caption
+    assert table.header == ["method", "mean", "seeds", "steps"]  # no column of dashes

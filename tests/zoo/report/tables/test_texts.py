@@ -34,7 +34,7 @@ def test_markdown_is_a_table_with_its_signs_escaped():
 def test_latex_signs_are_escaped():
     text = rendering.to_latex(nasty())
     assert r"$<$b$>$$|$50\% \& a\_b\$ & \textbf{1.0$^\dagger$} {[}0.5, 1.5] \\" in text
-    assert r"\caption{100\% of a\_b}" in text
+    assert r"\caption{A title. 100\% of a\_b}" in text
     assert text.count(r"\\") == 2  # one line of names, one row
 
 

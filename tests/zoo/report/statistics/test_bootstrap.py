@@ -1,0 +1,92 @@
+"""What goes beyond rliable equals it where it can do the same, on the same random stream."""
+
+import numpy as np
+import pytest
+from rliable import library, metrics
+
+from tests.zoo.report.samples import by_task, scores_of
+from zoo.report.statistics import bootstrap
+
+REPS = 300
+
+
+def rliable_intervals(scores, function, estimate=library.get_interval_estimates):
+    """Return rliable's estimates and intervals, from the state of its generator that reports begin with."""
+    np.random.seed(0)
+    points, intervals = estimate({"x": scores}, function, reps=REPS)
+    return points["x"], intervals["x"]
+
+
+@pytest.mark.parametrize("scores", [scores_of(12, 10), scores_of(5, 1), np.random.RandomState(4).normal(size=(7, 3))])
+def test_aggregates_are_those_of_rliable(scores):
+    both = [metrics.aggregate_iqm, metrics.aggregate_median]
+    points, intervals = rliable_intervals(scores, lambda drawn: np.array([metric(drawn) for metric in both]))
+    found = bootstrap.aggregates({"x": by_task(scores)}, ["iqm", "median"], REPS)["x"]
+    for k, curve in enumerate(found.values()):
+        assert curve.points == pytest.approx(points[[k]], abs=1e-12)
+        assert curve.bounds[:, 0] == pytest.approx(intervals[:, k], abs=1e-12)
+
+
+def test_curves_are_those_of_rliable():
+    scores = np.stack([scores_of(6, 4, seed=k) for k in range(3)], axis=2)
+    points, intervals = rliable_intervals(
+        scores, lambda drawn: np.array([metrics.aggregate_iqm(drawn[..., k]) for k in range(3)])
+    )
+    curve = bootstrap.aggregates({"x": by_task(scores)}, ["iqm"], REPS)["x"]["iqm"]
+    assert curve.points == pytest.approx(points, abs=1e-12)
+    assert curve.bounds == pytest.approx(intervals, abs=1e-12)
+
+
+def test_profiles_are_those_of_rliable():
+    scores, thresholds = scores_of(6, 4, levels=20), (np.arange(20) + 0.5) / 20
+    points, intervals = rliable_intervals(scores, thresholds, library.create_performance_profile)
+    found = bootstrap.performance_profile(by_task(scores), thresholds, REPS)
+    assert found.points == pytest.approx(points, abs=1e-12)
+    assert found.bounds == pytest.approx(intervals, abs=1e-12)
+
+
+def test_the_probability_of_improvement_is_that_of_rliable():
+    x, y = scores_of(6, 3, seed=1, levels=20), scores_of(4, 3, seed=2, levels=20)
+    points, intervals = rliable_intervals([x, y], lambda *drawn: np.array([metrics.probability_of_improvement(*drawn)]))
+    found = bootstrap.probabilities({"x": by_task(x), "y": by_task(y)}, REPS)["x", "y"]
+    assert found.point == pytest.approx(points[0], abs=1e-12)
+    assert found.interval == pytest.approx(intervals[:, 0], abs=1e-12)
+
+
+def test_tasks_with_unequal_numbers_of_runs_count_equally():
+    found = bootstrap.aggregates({"x": {"a": np.zeros(5), "b": np.ones(20)}}, ["iqm", "median"], REPS)["x"]
+    assert [curve.points[0] for curve in found.values()] == pytest.approx([0.5, 0.5])
+    scores = {"a": scores_of(3, 1)[:, 0], "b": scores_of(6, 1, seed=1)[:, 0]}
+    repeated = np.stack([np.repeat(scores["a"], 8), np.repeat(scores["b"], 4)], axis=1)  # 48 runs have whole quarters
+    found = bootstrap.aggregates({"x": scores}, ["iqm"], REPS)["x"]["iqm"]
+    assert found.points[0] == pytest.approx(metrics.aggregate_iqm(repeated))
+
+
+def test_unequal_bootstrap_has_the_right_spread():
+    random = np.random.RandomState(0)
+    scores = {"a": random.rand(6), "b": random.rand(30)}
+    low, high = bootstrap.performance_profile(scores, np.array([0.5]), 5_000).bounds[:, 0]
+    above = [values > 0.5 for values in scores.values()]
+    exact = np.sqrt(sum(values.var() / len(values) for values in above) / 4)  # of a resampled fraction
+    assert (high - low) / 2 == pytest.approx(1.96 * exact, rel=0.1)
+
+
+def test_ties_count_half_and_wins_one():
+    found = bootstrap.probabilities({"x": {"t": np.array([0.5, 1.0])}, "y": {"t": np.array([0.5, 0.0])}}, 10)
+    assert found["x", "y"].point == pytest.approx((0.5 + 1 + 1 + 1) / 4)
+    assert found["y", "x"].point == pytest.approx(0.5 / 4)
+
+
+def test_one_run_gives_no_bounds():
+    scores = {"x": {"t": np.array([0.5])}, "y": {"t": np.array([0.2, 0.3])}, "z": {"t": np.array([0.1, 0.9])}}
+    assert bootstrap.aggregates(scores, ["iqm"], 10)["x"]["iqm"].bounds is None
+    found = bootstrap.probabilities(scores, 10)
+    assert found["x", "y"].interval is None
+    assert found["y", "z"].interval is not None
+
+
+def test_numpys_generator_is_left_alone():
+    np.random.seed(5)
+    before = np.random.get_state()[1].copy()
+    bootstrap.aggregates({"x": by_task(scores_of(5, 2))}, ["iqm"], 10)
+    assert (np.random.get_state()[1] == before).all()

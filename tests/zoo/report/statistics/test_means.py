@@ -1,0 +1,124 @@
+"""Means, their differences and tests, against SciPy."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.zoo.report.samples import by_task, scores_of
+from zoo.report.statistics.estimates import UNSURE, Estimate, holm, welch_mean, welch_p_values
+from zoo.report.statistics.means import Spread, mean, seed_variances
+from zoo.report.statistics.pairs import improvements
+
+UNLIMITED = (-np.inf, np.inf)
+
+
+def compared(scores, limits=(0.0, 1.0), episodes=None):
+    spreads = {name: Spread.of(runs, episodes) for name, runs in scores.items()}
+    return improvements(scores, spreads, 50, limits)["x", "y"]
+
+
+@pytest.mark.parametrize("episodes", [None, {f"task{k:02d}": 20 for k in range(4)}])
+def test_curve_has_the_interval_of_each_evaluation_alone(episodes):
+    scores = np.stack([scores_of(6, 4, seed=k) for k in range(3)], axis=2)
+    scores[..., 1] = 0.8  # all runs agree by chance
+    curve = mean(by_task(scores), episodes=episodes)
+    for k in range(3):
+        found, expected = curve.estimate(k), mean(by_task(scores[..., k]), episodes=episodes).estimate(0)
+        assert found.point == pytest.approx(expected.point)
+        assert found.interval == pytest.approx(expected.interval, abs=1e-12)
+
+
+def test_tasks_with_unequal_numbers_of_runs_count_equally():
+    assert mean({"a": np.zeros(5), "b": np.ones(20)}).points == pytest.approx([0.5])
+
+
+def test_mean_has_a_welch_t_interval():
+    a, b = np.array([0.4, 0.5, 0.7]), np.array([0.2, 0.3, 0.35])
+    found = mean({"a": a, "b": b}).estimate(0)
+    # scipy's Welch interval of the difference a - (-b), halved, is that of the mean of both task means.
+    reference = stats.ttest_ind(a, -b, equal_var=False).confidence_interval(0.95)
+    assert found.interval == pytest.approx((reference.low / 2, reference.high / 2), abs=1e-12)
+
+
+def test_t_interval_of_scores_without_limits_is_not_cut():
+    returns = np.array([-1500.0, -1400.0, -900.0])
+    reference = stats.ttest_1samp(returns, 0).confidence_interval(0.95)
+    found = mean({"a": returns}, UNLIMITED).estimate(0)
+    assert found.interval == pytest.approx((reference.low, reference.high), abs=1e-9)
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 12])
+@pytest.mark.parametrize("score", [0.0, 0.8, 1.0])
+def test_runs_that_agree_by_chance_are_not_certain(seeds, score):
+    found = mean({"a": np.full(seeds, score)}, episodes={"a": 10}).estimate(0)
+    rate = (10 * seeds * score + 2) / (10 * seeds + 4)
+    half = stats.t.ppf(0.975, seeds - 1) * np.sqrt(rate * (1 - rate) / (10 * seeds))
+    assert found.interval == pytest.approx((max(0, score - half), min(1, score + half)))
+    assert found.interval[1] - found.interval[0] > 0.02
+
+
+def test_spread_of_seeds_above_that_of_episodes_is_the_one_that_counts():
+    scores = {"a": np.array([0.1, 0.9, 0.3, 0.7])}
+    assert seed_variances(scores, {"a": 50})[0] == pytest.approx(scores["a"].var(ddof=1))
+
+
+def test_runs_that_all_agree_have_no_interval_where_nothing_bounds_their_variance():
+    found = mean({"a": np.full(6, 0.1 + 0.2)}).estimate(0)
+    assert (found.interval, found.kind) == (None, UNSURE)
+
+
+def test_one_seed_gives_no_interval():
+    assert mean({"a": np.array([0.5]), "b": np.array([0.2, 0.3])}).estimate(0).interval is None
+    pair = compared({"x": {"t": np.array([0.5])}, "y": {"t": np.array([0.2])}})
+    assert pair.probability == Estimate(1.0)
+    assert (pair.difference.interval, pair.p_value) == (None, None)
+
+
+def test_methods_with_unequal_numbers_of_seeds_are_compared():
+    x, y = np.linspace(0.5, 1, 12), np.linspace(0, 0.6, 7)
+    found = compared({"x": {"t": x}, "y": {"t": y}})
+    assert found.probability.point == pytest.approx(stats.mannwhitneyu(x, y).statistic / (12 * 7))
+    reference = stats.ttest_ind(x, y, equal_var=False)
+    assert found.p_value == pytest.approx(reference.pvalue)
+    assert found.difference.interval == pytest.approx(tuple(reference.confidence_interval(0.95)), abs=1e-12)
+
+
+def test_difference_of_rates_is_at_most_100_points():
+    scores = {"x": {"t": np.array([1.0, 1.0, 0.7])}, "y": {"t": np.array([0.0, 0.2, 0.0])}}
+    reference = stats.ttest_ind(*(part["t"] for part in scores.values()), equal_var=False).confidence_interval(0.95)
+    assert reference.high > 1
+    found = compared(scores)
+    assert found.difference.interval == pytest.approx((reference.low, 1), abs=1e-12)
+    assert found.reversed.difference.interval == pytest.approx((-1, -reference.low), abs=1e-12)
+
+
+def test_difference_of_methods_whose_seeds_agree_by_chance_is_not_certain():
+    scores = {"x": {"t": np.full(5, 1.0)}, "y": {"t": np.full(5, 0.96)}}
+    assert compared(scores).difference == Estimate(pytest.approx(0.04), None, UNSURE)
+    low, high = compared(scores, episodes={"t": 10}).difference.interval
+    assert low < 0 < 0.04 < high
+
+
+def test_probability_and_difference_do_not_depend_on_the_scale_of_returns():
+    scores = {name: scores_of(6, 3, seed=k) for k, name in enumerate("xy")}
+    small = compared({name: by_task(matrix) for name, matrix in scores.items()})
+    large = compared({name: by_task(4000 * matrix - 3000) for name, matrix in scores.items()}, UNLIMITED)
+    assert large.probability == small.probability
+    assert large.difference.interval == pytest.approx([4000 * bound for bound in small.difference.interval])
+
+
+def test_welch_mean_takes_a_known_part_as_exact():
+    x = np.array([0.2, 0.4, 0.9, 0.5])
+    found = welch_mean([x.mean(), -0.1], [x.var(ddof=1), 0.0], [len(x), 1])
+    reference = stats.ttest_1samp(x - 0.1, 0).confidence_interval(0.95)
+    assert found.interval == pytest.approx((reference.low, reference.high), abs=1e-12)
+
+
+def test_runs_that_agree_exactly_have_no_p_value():
+    assert np.isnan(welch_p_values(np.array([0.0, 0.1]), np.zeros((2, 2)), np.array([[3], [3]]))).all()
+
+
+def test_holm_steps_down_along_the_first_axis_and_unknown_values_count_as_one():
+    p_values = np.array([[0.04, 0.5], [0.01, np.nan], [0.03, 0.02]])
+    assert holm(p_values) == pytest.approx(np.array([[0.06, 1], [0.03, 1], [0.06, 0.06]]))
+    assert not holm([]).size

@@ -1,0 +1,128 @@
+"""The file of scores that one report writes and another reads, or anyone with rliable."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from rliable import library, metrics
+
+from tests.zoo.report.samples import SCENE
+from tests.zoo.runs.test_read import write_run
+from zoo.errors import UsageError
+from zoo.report.compute import compare_kinds
+from zoo.report.inputs import Request, collect
+from zoo.report.page.report import csv_text
+from zoo.report.scores_file import read_scores, scores_table
+from zoo.report.tables.scores import aggregates_table, improvement_table
+from zoo.runs.protocol import PROTOCOL
+
+REPS = 2_000
+
+
+def write_method(folder, algo, start, seeds=5, **config):
+    for k, env in enumerate(SCENE[:2]):
+        for seed in range(seeds):
+            write_run(
+                folder / algo / f"{k}_{seed}",
+                algo=algo,
+                env=env,
+                seed=seed,
+                offline=(5, start + 3 * seed + k),
+                **config,
+            )
+    return folder / algo
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Return a file with the scores of FQL, as a report writes it."""
+    inputs = collect(Request(paths=[write_method(tmp_path, "fql", 20)]))
+    path = tmp_path / "theirs" / "scores.csv"
+    path.parent.mkdir()
+    path.write_text(csv_text(scores_table(inputs.evaluations, inputs.methods)))
+    return path
+
+
+def aggregates_of(request):
+    inputs = collect(request)
+    (found,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, 50, curves=False)
+    return {name: cell.estimates for name, cell in found.phases["offline"].aggregates.items()}
+
+
+def test_scores_of_another_report_stand_beside_own_runs(tmp_path, written):
+    own = write_method(tmp_path, "qam", 30)
+    assert aggregates_of(Request(paths=[own], scores=[written])) == aggregates_of(
+        Request(paths=[own, tmp_path / "fql"])
+    )
+    assert list(aggregates_of(Request(scores=[written]))) == ["fql"]
+
+
+def test_their_protocol_and_source_are_told_and_a_shared_name_gets_the_source(tmp_path, written):
+    methods = collect(Request(paths=[tmp_path / "fql"], scores=[written])).methods
+    own, theirs = methods["fql"], methods[f"fql ({written.parent})"]
+    assert (own.is_own, theirs.is_own) == (True, False)
+    assert theirs.protocols == own.protocols
+    assert set(theirs.protocols[SCENE[0]]) == set(PROTOCOL)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "message"),
+    [
+        (3, "phase", "later", "expected a method, an environment and a phase"),
+        (0, "kind", "luck", "expected a kind of scores"),
+        (1, "seed", "1.5", "expected whole numbers for seed, step and episodes"),
+        (2, "episodes", "0", "expected whole numbers for seed, step and episodes"),
+        (4, "score", "1.2", "expected a score within the limits of its kind"),
+        (5, "successes", "1", "expected a success rate that is its successes by its episodes"),
+        (6, "seed", "0", "expected one score of a run in a phase"),
+        (0, "net_arch", "16x2", "expected one protocol for the runs of a method on an environment"),
+    ],
+)
+def test_what_is_no_score_is_refused_with_its_line(written, row, column, value, message):
+    table = pd.read_csv(written, dtype=str, keep_default_na=False)
+    table.loc[row, column] = value
+    table.to_csv(written, index=False)
+    with pytest.raises(UsageError, match=rf"scores\.csv`, line {row + 2}: {message}.*, got .*; take the `scores\.csv`"):
+        read_scores(written, "theirs")
+
+
+@pytest.mark.parametrize("text", [None, "", "method,score\nqam,1\n"])
+def test_a_file_without_scores_is_refused(tmp_path, text):
+    path = tmp_path / "scores.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError, match=r"scores\.csv` cannot be read"):
+        collect(Request(scores=[path]))
+
+
+def test_rliable_gets_the_numbers_of_the_tables_from_the_file(tmp_path):
+    write_method(tmp_path, "fql", 20)
+    write_method(tmp_path, "qam", 30)
+    inputs = collect(Request(paths=[tmp_path]))
+    (comparison,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, REPS, curves=False)
+    phase = comparison.phases["offline"]
+    table = pd.read_csv(io.StringIO(csv_text(scores_table(inputs.evaluations, inputs.methods))))
+    scores = {
+        name: part.pivot(index="seed", columns="environment", values="score").to_numpy()
+        for name, part in table.groupby("method")
+    }
+    np.random.seed(1)
+    points, intervals = library.get_interval_estimates(
+        scores, lambda drawn: np.array([metrics.aggregate_mean(drawn), metrics.aggregate_iqm(drawn)]), reps=REPS
+    )
+    shown = {(row["method"], row["metric"]): row for row in aggregates_table(comparison, phase).data}
+    for name in scores:
+        assert shown[name, "mean"]["score"] == pytest.approx(points[name][0])
+        assert shown[name, "iqm"]["score"] == pytest.approx(points[name][1])
+        ends = shown[name, "iqm"]["score_low"], shown[name, "iqm"]["score_high"]
+        assert ends == pytest.approx(intervals[name][:, 1], abs=0.02)
+    pair = {"qam": [scores["qam"], scores["fql"]]}
+    points, intervals = library.get_interval_estimates(
+        pair, lambda *drawn: np.array([metrics.probability_of_improvement(*drawn)]), reps=200
+    )
+    (row,) = [row for row in improvement_table(comparison, phase).data if "qam" in (row["method"], row["baseline"])]
+    sign = 1 if row["method"] == "qam" else -1
+    assert sign * (row["probability"] - 0.5) == pytest.approx(points["qam"][0] - 0.5)
+    ends = sorted(sign * (row[end] - 0.5) + 0.5 for end in ("probability_low", "probability_high"))
+    assert ends == pytest.approx(intervals["qam"][:, 0], abs=0.06)

@@ -1,0 +1,138 @@
+"""Aggregates with bootstrap intervals: rliable's definitions, resamples and percentiles.
+
+Runs are resampled with replacement inside each task (Agarwal et al., "Deep Reinforcement Learning at the Edge of the
+Statistical Precipice", arXiv 2108.13264). rliable draws from NumPy's global generator, so each call seeds it and then
+gives it its state back. Functions here equal rliable's metrics where every task has as many runs, which a test checks;
+they add what those lack: further axes, tasks with unequal numbers of runs, and speed.
+
+rliable takes scores as matrices of runs and tasks. Tasks with unequal numbers of runs become several, one for each
+number of runs, called blocks here; `StratifiedIndependentBootstrap` resamples each of them. A task counts as much as
+any other: a run weighs one over its task's number of runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rliable import library, metrics
+
+from zoo.report.statistics.estimates import Array, Curve, Estimate
+from zoo.report.statistics.means import Scores, blocks_of
+from zoo.report.statistics.ranks import chances, rank_codes, tally
+
+Function = Callable[..., Array]
+"""Blocks, each (runs, tasks, ...), to one number for each entry of the further axes."""
+
+
+def interquartile_mean(*blocks: Array) -> Array:
+    """Return the mean of the middle half of all runs, `rliable.metrics.aggregate_iqm`; without `scipy` it is faster."""
+    cells = np.concatenate([block.reshape(-1, *block.shape[2:]) for block in blocks])
+    if len(blocks) == 1:
+        cut = len(cells) // 4
+        return np.asarray(np.partition(cells, (cut, len(cells) - cut - 1), axis=0)[cut : len(cells) - cut].mean(axis=0))
+    weights = np.concatenate([np.full(block.shape[0] * block.shape[1], 1 / block.shape[0]) for block in blocks])
+    order = np.argsort(cells, axis=0)
+    part = weights[order] / weights.sum()
+    end = np.cumsum(part, axis=0)
+    kept = np.clip(end, 0.25, 0.75) - np.clip(end - part, 0.25, 0.75)
+    return np.asarray(2 * (kept * np.take_along_axis(cells, order, axis=0)).sum(axis=0))
+
+
+def median(*blocks: Array) -> Array:
+    """Return the median over tasks of the means of their runs."""
+    means = np.concatenate([block.mean(axis=0, keepdims=True) for block in blocks], axis=1)
+    return np.asarray(metrics.aggregate_median(means))
+
+
+FUNCTIONS: Mapping[str, Function] = {"iqm": interquartile_mean, "median": median}
+
+
+def aggregates(scores: Mapping[str, Scores], names: Sequence[str], reps: int) -> dict[str, dict[str, Curve]]:
+    """Return method -> name of an aggregate -> its value at every evaluation, with point-wise bounds.
+
+    The bounds hold for one evaluation each. They say nothing about an average over a curve: for that, reduce each run
+    to its average first. Methods with as many runs are resampled side by side, each independently.
+
+    :param scores: method -> task -> (runs,), or (runs, evaluations).
+    :param names: of `FUNCTIONS`.
+    """
+    groups: dict[tuple[tuple[int, ...], ...], list[str]] = {}
+    for method, runs in scores.items() if names else ():
+        groups.setdefault(tuple(runs[task].shape for task in sorted(runs)), []).append(method)
+    result: dict[str, dict[str, Curve]] = {method: {} for method in scores}
+    for methods in groups.values():
+        blocks = blocks_of([scores[method] for method in methods])
+
+        def values(*drawn: Array) -> Array:
+            return np.concatenate([FUNCTIONS[name](*drawn).ravel() for name in names])
+
+        found = _estimated(blocks, values, reps)
+        shape = (len(names), len(methods), -1)
+        points = found.points.reshape(shape)
+        bounds = None if found.bounds is None else found.bounds.reshape(2, *shape)
+        for k, name in enumerate(names):
+            for m, method in enumerate(methods):
+                result[method][name] = Curve(points[k, m], None if bounds is None else bounds[:, k, m], found.kind)
+    return result
+
+
+def performance_profile(scores: Scores, thresholds: Array, reps: int) -> Curve:
+    """Return the fraction of runs whose score is above each threshold; below five seeds its bounds are too narrow.
+
+    Put the thresholds, shape (K,), between the values that a score can take: with 50 episodes, (k + 0.5) / 50.
+    """
+    blocks = [block[:, :, 0, 0] for block in blocks_of([scores])]
+
+    def above(*drawn: Array) -> Array:
+        ranks = [np.searchsorted(np.sort(block, axis=None), thresholds, side="right") / block.size for block in drawn]
+        return 1 - np.average(ranks, axis=0, weights=[block.shape[1] for block in drawn])
+
+    if len(blocks) > 1 or len(blocks[0]) < 2:
+        return _estimated(blocks, above, reps)
+    with _seeded():
+        points, bounds = library.create_performance_profile(
+            {"": blocks[0]}, thresholds, custom_profile_func=lambda drawn, _: above(drawn), reps=reps
+        )
+    return Curve(points[""], bounds[""], "bootstrap")
+
+
+def probabilities(scores: Mapping[str, Scores], reps: int) -> dict[tuple[str, str], Estimate]:
+    """Return P(X > Y), ties counted half, averaged over tasks, for every ordered pair of methods with the same tasks.
+
+    It is `rliable.metrics.probability_of_improvement`, for all pairs at once. Methods are resampled independently: run
+    j of one has nothing to do with run j of another.
+    """
+    codes, shape = rank_codes(scores)
+    found = _estimated(codes, lambda *drawn: chances(tally(drawn, shape)).ravel(), reps, fewest=1)
+    alone = {method for method, runs in scores.items() if min(map(len, runs.values())) < 2}
+    result = {}
+    for k, (x, y) in enumerate(product(sorted(scores), repeat=2)):
+        if x != y:
+            result[x, y] = Estimate(float(found.points[k])) if alone & {x, y} else found.estimate(k)
+    return result
+
+
+def _estimated(blocks: list[NDArray[Any]], function: Function, reps: int, fewest: int = 2) -> Curve:
+    """Return a function of blocks with its bounds; without them where a task has fewer runs than `fewest`."""
+    if min(map(len, blocks)) < fewest:
+        return Curve(function(*blocks))
+    with _seeded():
+        scores = {"": blocks[0] if len(blocks) == 1 else blocks}
+        points, bounds = library.get_interval_estimates(scores, function, reps=reps)
+    return Curve(points[""], bounds[""], "bootstrap")
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Seed NumPy's global generator, and give it its state back afterwards."""
+    state = np.random.get_state()
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)

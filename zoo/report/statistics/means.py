@@ -1,0 +1,109 @@
+"""Scores of runs, and their means with Welch-Satterthwaite t-intervals.
+
+These cover the truth more often than the bootstrap at any number of seeds (``results/coverage.md``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.report.statistics.estimates import Array, Curve, welch_half_width
+
+Scores = Mapping[str, Array]
+"""Scores of one method: task -> (runs,), or (runs, evaluations) for a curve.
+
+A run counts once per task: average the episodes of an evaluation first.
+"""
+
+Episodes = Mapping[str, int]
+"""Task -> the number of episodes behind each of its success rates, the fewest where runs differ."""
+
+FRACTION = (0.0, 1.0)
+"""The limits of a success rate."""
+
+
+def blocks_of(methods: Sequence[Mapping[str, NDArray[Any]]]) -> list[NDArray[Any]]:
+    """Return the scores of methods with as many runs of each task, one array for each number of runs.
+
+    :return: arrays of shape (runs, tasks, methods, evaluations), tasks in alphabetical order.
+    """
+    tasks: dict[int, list[str]] = {}
+    for task in sorted(methods[0]):
+        tasks.setdefault(len(methods[0][task]), []).append(task)
+    return [
+        np.stack([np.stack([scores[task].reshape(runs, -1) for task in names], axis=1) for scores in methods], axis=2)
+        for runs, names in tasks.items()
+    ]
+
+
+def mean(scores: Scores, limits: tuple[float, float] = FRACTION, episodes: Episodes | None = None) -> Curve:
+    """Return the mean over tasks of the means over runs, at every evaluation, with point-wise bounds.
+
+    :param limits: the lowest and highest possible score, infinite where there is none.
+    :param episodes: the number of episodes behind each success rate, see `seed_variances`.
+    """
+    points = np.mean([np.atleast_1d(scores[task].mean(axis=0)) for task in sorted(scores)], axis=0)
+    variances, seeds = seed_variances(scores, episodes), np.array([len(scores[task]) for task in sorted(scores)])
+    half = welch_half_width(variances / len(seeds) ** 2, seeds)
+    if np.isnan(half).any():
+        return Curve(points)
+    return Curve(points, np.clip(np.stack([points - half, points + half]), *limits), "t")
+
+
+def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
+    """Return the variance of one run of each task, shape (tasks, evaluations); NaN where a task has one run.
+
+    It is the sample variance over runs. The success rate of m episodes has a variance of at least p (1 - p) / m even
+    if all seeds are equally good, so that is the least it can be: runs that agree by chance are not exact. For p, two
+    successes and two failures are added to all episodes of the task (Agresti and Coull 1998), since a rate of 0 or 1
+    would claim to be exact again.
+
+    :param episodes: task -> the number of episodes behind each of its scores; without them there is no least variance.
+    """
+    return np.array([_variance(scores[task], None if episodes is None else episodes[task]) for task in sorted(scores)])
+
+
+def _variance(runs: Array, episodes: int | None) -> Array:
+    runs = runs.reshape(len(runs), -1)
+    if len(runs) < 2:
+        return np.full(runs.shape[1], np.nan)
+    sample = runs.var(axis=0, ddof=1)
+    if episodes is None:
+        return np.asarray(sample)
+    total = len(runs) * episodes
+    rate = (runs.mean(axis=0) * total + 2) / (total + 4)
+    return np.maximum(sample, rate * (1 - rate) / episodes)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How much the runs of a method vary on each task, the tasks in alphabetical order.
+
+    :param variances: of one run of each task, as `seed_variances` has them, shape (tasks,).
+    :param seeds: the number of runs of each task, shape (tasks,).
+    """
+
+    variances: Array
+    seeds: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, scores: Scores, episodes: Episodes | None = None) -> Spread:
+        """Return that of a method's last scores, task -> (runs,)."""
+        return cls(seed_variances(scores, episodes)[:, 0], np.array([len(scores[task]) for task in sorted(scores)]))
+
+
+def pair_spreads(spreads: Mapping[str, Spread], pairs: Iterable[tuple[str, str]]) -> tuple[Array, NDArray[np.int64]]:
+    """Return what the difference of means of each pair (X, Y) is made of: the tasks of X, then those of Y.
+
+    :return: variances of one run, multiplied by the squared weight of its task, and numbers of runs, both of shape
+        (2 tasks, pairs).
+    """
+    both = [(spreads[x], spreads[y]) for x, y in pairs]
+    variances = np.array([[*x.variances, *y.variances] for x, y in both]).T
+    seeds = np.array([[*x.seeds, *y.seeds] for x, y in both]).T
+    return variances / (len(variances) / 2) ** 2, seeds
