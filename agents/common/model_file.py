@@ -15,7 +15,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
-from zipfile import ZipFile
 
 import torch
 from gymnasium import spaces
@@ -28,8 +27,8 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import get_device
 from torch import nn
 
-from agents.common.files import DamagedFile, open_file, plain
-from agents.common.files.bounded import FAULTS, open_zip, read_member, require_memory, size_text
+from agents.common.files import open_file, plain
+from agents.common.files.bounded import FAULTS, open_zip, read_member, require_memory
 from agents.common.validation import UntrustedError
 
 PICKLED = ":serialized:"
@@ -169,21 +168,7 @@ def _read_whole(source: Source) -> tuple[str, bytes]:
 def _read_members(name: str, content: bytes) -> dict[str, bytes]:
     """Return what is in an archive, each compared with its checksum, which PyTorch does not look at."""
     with open_zip(_Named(content, name)) as archive:
-        require_uncompressed(archive, len(content), name)
         return {member: read_member(archive, member) for member in archive.namelist()}
-
-
-def require_uncompressed(archive: ZipFile, size: int, name: str) -> None:
-    """Refuse an archive that holds more than its own size: SB3 and PyTorch compress nothing.
-
-    :param archive: the archive.
-    :param size: bytes of its file.
-    :param name: of its file.
-    :raises DamagedFile: if it is one.
-    """
-    claimed = sum(member.file_size for member in archive.infolist())
-    if claimed > size:
-        raise DamagedFile(name, f"it claims {size_text(claimed)} of content in {size_text(size)}, and no model does")
 
 
 def _load_tensors(
@@ -191,9 +176,6 @@ def _load_tensors(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     found: dict[str, Any] = {}
     for member in (each for each in members if each.endswith(TENSORS)):
-        part = f"{name}: {member}"
-        with open_zip(_Named(members[member], part), members=()) as archive:  # PyTorch would unpack what it claims
-            require_uncompressed(archive, len(members[member]), part)
         found[member.removesuffix(TENSORS)] = _load(members[member], device, f"{name} cannot be read: {member}")
     variables = found.pop("pytorch_variables", None)
     return found, dict(variables or {})

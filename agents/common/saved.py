@@ -8,7 +8,7 @@ from typing import Any
 from agents.common.engine.checkpoint import find_checkpoints
 from agents.common.files import DamagedFile, regular_file
 from agents.common.files.bounded import open_zip, read_member
-from agents.common.model_file import ATTRIBUTES, parse_attributes, require_uncompressed
+from agents.common.model_file import ATTRIBUTES, parse_attributes
 from agents.registry import BUILT_IN, name_of
 
 
@@ -31,8 +31,7 @@ def find_model(path: str | Path) -> Path:
 def read_attributes(path: Path) -> dict[str, Any]:
     """Return the attributes in a saved model's JSON without building anything; objects are described by strings."""
     try:
-        with open_zip(path, members=(ATTRIBUTES,)) as archive:
-            require_uncompressed(archive, path.stat().st_size, str(path))
+        with open_zip(path) as archive:
             return parse_attributes(read_member(archive, ATTRIBUTES), str(path))
     except (OSError, DamagedFile) as error:
         problem = error.problem if isinstance(error, DamagedFile) else error

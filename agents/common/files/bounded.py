@@ -1,21 +1,10 @@
-"""Read zip and npz files of unknown origin without trusting what they say about themselves.
-
-What a file claims is compared with what its bytes can hold and with the memory of this machine before anything is
-unpacked. Every member is read as a whole, so that its checksum is compared, and nothing is ever unpickled. Whatever is
-wrong with a file comes out as `DamagedFile`.
-
-`zipfile.ZipFile.read` and ``open(...).read()`` without a size unpack up to 2 GB whatever a member claims: use
-`read_member`.
-"""
+"""Read archives, arrays and texts as data: nothing is unpickled, and what is damaged comes out as `DamagedFile`."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import io
-import math
 import os
-import re
 import struct
 import tokenize
 import zipfile
@@ -33,72 +22,61 @@ from agents.common.files.memory import available_memory
 ZipSource: TypeAlias = str | os.PathLike[str] | IO[bytes]
 Header: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]
 
-_MOST_FROM_A_BYTE = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}  # deflate: 258 bytes from each 2 bits
-_ENCRYPTED = 0x1
+_NEVER_TOO_LARGE = 1 << 20
 _END_BYTES, _COUNT_IS_ELSEWHERE = 22, 0xFFFF  # of the record at the end of a zip file; in a larger record (zip64)
-_DRIVE = re.compile("[A-Za-z]:")
-_CHUNK_BYTES = 1 << 20
-_LONGEST_HEADER = 12 + 10_000  # NumPy parses no longer one, but would read up to 4 GB before it says so
 _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 FAULTS = (
     zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, LookupError, ValueError, TypeError,
-    SyntaxError, tokenize.TokenError, RecursionError, OverflowError, MemoryError, RuntimeError,
+    SyntaxError, tokenize.TokenError, RecursionError, OverflowError, RuntimeError,
 )  # fmt: skip
 """What `zipfile`, `zlib` and NumPy raise for damaged files."""
 
 
 @contextlib.contextmanager
-def open_zip(file: ZipSource, members: Collection[str] | None = None) -> Iterator[zipfile.ZipFile]:
-    """Open a zip file after checking its directory: what each member claims, and how it is called.
+def open_zip(file: ZipSource) -> Iterator[zipfile.ZipFile]:
+    """Open a zip file.
 
     :param file: its path, or an open binary file, which stays open.
-    :param members: names of those that will be in memory at the same time; None for all.
     :yields: the archive; read its members with :func:`read_member`.
-    :raises DamagedFile: if it is not a zip file, or claims more than it can hold or this process can take.
+    :raises DamagedFile: if it is not a zip file.
     :raises OSError: if there is no such file, or it may not be read.
     """
-    name = _name_of(file)
     with contextlib.ExitStack() as stack:
         raw = stack.enter_context(open_file(Path(file))) if isinstance(file, str | os.PathLike) else file
-        with _faults_named(name):
+        with _faults_named(_name_of(file)):
             archive = stack.enter_context(zipfile.ZipFile(raw))
             _require_all_entries(archive, raw)
-        _check_directory(archive, raw.seek(0, os.SEEK_END), name)
-        infos = archive.infolist()
-        require_memory(name, sum(info.file_size for info in infos if members is None or info.filename in members))
         yield archive
 
 
 def read_member(archive: zipfile.ZipFile, member: str) -> bytes:
-    """Return the content of a member of an archive of :func:`open_zip`, compared with its checksum.
+    """Return the content of a member of an archive, compared with its checksum.
 
     :param archive: an archive of :func:`open_zip`.
     :param member: its name.
     :return: all of its bytes.
     :raises DamagedFile: if there is no such member, or it is damaged.
     """
-    with _open_member(archive, member) as (file, size):
-        content = file.read(size)
-        _require_end(file, size - len(content))
-        return content
+    with _faults_named(archive.filename or "the file", member):
+        return archive.read(member)
 
 
 def read_npz(
     file: ZipSource, names: Collection[str] | None = None, most_bytes: int | None = None
 ) -> dict[str, NDArray[Any]]:
-    """Return arrays of an ``.npz`` file; memory stays that of the arrays.
+    """Return arrays of an ``.npz`` file, each compared with its checksum.
 
     :param file: its path, or an open binary file.
     :param names: the arrays to read, of which some may be missing; None for all.
     :param most_bytes: the most that all of them may take in memory, where that is known; None for what this process
         can take.
     :return: writable arrays by name.
-    :raises DamagedFile: if it is damaged, or claims more than it can hold or this process can take.
+    :raises DamagedFile: if it is damaged, holds Python objects, or claims more than this process can take.
     :raises OSError: if there is no such file, or it may not be read.
     """
-    with open_zip(file, members=()) as archive:
-        members = _members(archive)
+    with open_zip(file) as archive:
+        members = {member.removesuffix(".npy"): member for member in archive.namelist()}
         wanted = {name: member for name, member in members.items() if names is None or name in names}
         claimed = sum(archive.getinfo(member).file_size for member in wanted.values())
         if most_bytes is not None and claimed > most_bytes:
@@ -112,15 +90,16 @@ def read_npz_headers(file: ZipSource) -> dict[str, Header]:
     """Return shape and dtype of every array of an ``.npz`` file without reading the arrays.
 
     :param file: its path, or an open binary file.
-    :return: shape and dtype by name; arrays of numbers have exactly the bytes that they need.
+    :return: shape and dtype by name.
     :raises DamagedFile: if the file or a header is damaged.
     :raises OSError: if there is no such file, or it may not be read.
     """
     headers = {}
-    with open_zip(file, members=()) as archive:
-        for name, member in _members(archive).items():
-            with _open_member(archive, member) as (content, size):
-                headers[name] = _read_header(content, size)
+    with open_zip(file) as archive:
+        for member in archive.namelist():
+            with _faults_named(archive.filename or "the file", member), archive.open(member) as content:
+                shape, _, dtype = _HEADER_READERS[np.lib.format.read_magic(content)](content)
+            headers[member.removesuffix(".npy")] = shape, dtype
     return headers
 
 
@@ -149,7 +128,7 @@ def require_memory(name: str, needed: int) -> None:
     :param needed: bytes.
     :raises TooLarge: if it needs more than this process can take.
     """
-    available = available_memory() if needed > _CHUNK_BYTES else needed
+    available = available_memory() if needed > _NEVER_TOO_LARGE else needed
     if needed > available:
         raise TooLarge(
             name,
@@ -171,12 +150,18 @@ def size_text(count: int) -> str:
     return f"{count} bytes" if count < 1000 else f"{size:,.1f} {units[0]}"
 
 
-# -- zip --------------------------------------------------------------------------------------------------------------
-
-
 def _name_of(file: ZipSource) -> str:
     """Return what to call a file in a message."""
     return os.fspath(file) if isinstance(file, str | os.PathLike) else str(getattr(file, "name", "the file"))
+
+
+def _require_all_entries(archive: zipfile.ZipFile, raw: IO[bytes]) -> None:
+    """Refuse a directory with another number of entries than its end says, which `zipfile` does not compare."""
+    raw.seek(-_END_BYTES - len(archive.comment), os.SEEK_END)
+    (count,) = struct.unpack_from("<H", raw.read(_END_BYTES), 10)
+    found = len(archive.infolist())
+    if count != _COUNT_IS_ELSEWHERE and count != found:
+        raise zipfile.BadZipFile(f"its directory has {found} members, expected {count}")
 
 
 @contextlib.contextmanager
@@ -193,97 +178,10 @@ def _faults_named(name: str, member: str = "") -> Iterator[None]:
         raise DamagedFile(name, f"`{member}` is damaged ({text})" if member else text) from error
 
 
-def _require_all_entries(archive: zipfile.ZipFile, raw: IO[bytes]) -> None:
-    """Refuse a directory with another number of entries than its end says, which `zipfile` does not compare."""
-    raw.seek(-_END_BYTES - len(archive.comment), os.SEEK_END)
-    (count,) = struct.unpack_from("<H", raw.read(_END_BYTES), 10)
-    found = len(archive.infolist())
-    if count != _COUNT_IS_ELSEWHERE and count != found:
-        raise zipfile.BadZipFile(f"its directory has {found} members, expected {count}")
-
-
-def _check_directory(archive: zipfile.ZipFile, size: int, name: str) -> None:
-    """Refuse a directory that claims what the file cannot hold, or names that are not plain and unique."""
-    infos = archive.infolist()
-    for info in infos:
-        if problem := _find_false_claim(info, size):
-            raise DamagedFile(name, f"its member {info.filename!r} {problem}")
-    if len({info.filename for info in infos}) < len(infos):
-        raise DamagedFile(name, "two of its members have the same name")
-    packed = sum(info.compress_size for info in infos)
-    if packed > size:
-        raise DamagedFile(name, f"its members claim {size_text(packed)} of a file of {size_text(size)}")
-
-
-def _find_false_claim(info: zipfile.ZipInfo, size: int) -> str | None:
-    """Return what a member's entry in the directory says that cannot be so or is not accepted."""
-    parts = info.filename.replace("\\", "/").split("/")
-    is_absolute = parts[0] == "" or _DRIVE.match(parts[0])
-    if is_absolute or ".." in parts or not info.filename.isprintable():
-        return "is not a plain relative name"
-    if info.compress_type not in _MOST_FROM_A_BYTE or info.flag_bits & _ENCRYPTED:
-        kind = "encrypted" if info.flag_bits & _ENCRYPTED else f"packed by method {info.compress_type}"
-        return f"is {kind}, expected stored or deflated content"
-    if not 0 <= info.header_offset <= size - info.compress_size:
-        return f"claims {info.compress_size:,} bytes from byte {info.header_offset:,} of a file of {size:,}"
-    most = info.compress_size * _MOST_FROM_A_BYTE[info.compress_type]
-    if info.file_size > most or (info.compress_type == zipfile.ZIP_STORED and info.file_size != most):
-        packed = size_text(info.compress_size)
-        return f"claims {size_text(info.file_size)}, but its {packed} in the file can hold {size_text(most)}"
-    return None
-
-
-@contextlib.contextmanager
-def _open_member(archive: zipfile.ZipFile, member: str) -> Iterator[tuple[IO[bytes], int]]:
-    """Yield a member and its size; whatever is wrong with it names both file and member."""
-    with _faults_named(archive.filename or "the file", member), archive.open(member) as file:
-        yield file, archive.getinfo(member).file_size
-
-
-def _require_end(file: IO[bytes], missing: int) -> None:
-    """Refuse a member that ends early; one that was read to its end has been compared with its checksum."""
-    if missing or file.read(1):  # this reads the end where there was nothing before it
-        raise EOFError(f"it ends {missing:,} bytes early")
-
-
-# -- npy --------------------------------------------------------------------------------------------------------------
-
-
-def _members(archive: zipfile.ZipFile) -> dict[str, str]:
-    """Return the file of every array by its name."""
-    members = {member.removesuffix(".npy"): member for member in archive.namelist()}
-    if len(members) < len(archive.namelist()):
-        raise DamagedFile(archive.filename or "the file", "two of its arrays have the same name")
-    return members
-
-
-def _read_header(file: IO[bytes], size: int) -> Header:
-    """Return shape and dtype of an array, whose header must describe exactly the bytes that follow it."""
-    front = io.BytesIO(file.read(min(size, _LONGEST_HEADER)))
-    version = np.lib.format.read_magic(front)
-    if version not in _HEADER_READERS:
-        raise ValueError(f"npy version {version} is not supported")
-    shape, _, dtype = _HEADER_READERS[version](front)
-    if not all(type(length) is int and length >= 0 for length in shape):
-        raise ValueError(f"its shape must be numbers >= 0, got {shape}")
-    if dtype.hasobject:
-        return shape, dtype  # it is refused if it is wanted
-    if dtype.itemsize == 0 or dtype.names is not None or dtype.subdtype is not None:
-        raise ValueError(f"its entries must be plain numbers or texts, got dtype {dtype}")
-    claimed, following = math.prod(shape) * dtype.itemsize, size - front.tell()
-    if claimed != following:
-        raise ValueError(f"it claims {claimed:,} bytes, shape {shape} of {dtype}, but has {following:,}")
-    return shape, dtype
-
-
 def _read_array(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
-    """Return an array whose header describes its bytes, which are all read and so compared with their checksum."""
-    with _open_member(archive, member) as (file, size):
-        _, dtype = _read_header(file, size)
-        if dtype.hasobject:
-            problem = f"`{member.removesuffix('.npy')}` holds Python objects, expected plain numbers or texts"
-            raise DamagedFile(archive.filename or "the file", f"{problem}; nothing is unpickled")
-        file.seek(0)
+    """Return an array whose bytes are all read, and so compared with their checksum."""
+    with _faults_named(archive.filename or "the file", member), archive.open(member) as file:
         array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-        _require_end(file, 0)
+        if file.read(1):  # this reads the end, where the checksum is compared
+            raise ValueError("it has more bytes than its header says")
         return array

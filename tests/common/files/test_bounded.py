@@ -1,4 +1,4 @@
-"""Files that claim more than they hold. Each hostile file is made in `tmp_path`, and is small."""
+"""Archives, arrays and texts that are sound, damaged, or larger than they may be."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import contextlib
 import io
 import pickle
 import resource
-import struct
 import tracemalloc
-import warnings
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ import numpy as np
 import pytest
 
 from agents.common.files import DamagedFile, TooLarge, bounded, memory
-from agents.common.files.bounded import open_zip, read_member, read_npz, read_npz_headers, read_text
+from agents.common.files.bounded import read_npz, read_npz_headers, read_text
 
 FEW_MEGABYTES = 8 << 20
 
@@ -29,35 +26,9 @@ def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded, "available_memory", lambda: 100_000_000)
 
 
-def npy(shape: object, dtype: str = "<f8", content: bytes = b"", version: tuple[int, int] = (1, 0)) -> bytes:
-    """Return an npy file with a header that says anything at all."""
-    header = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape!r}, }}".encode()
-    length = struct.pack("<H" if version == (1, 0) else "<I", len(header))
-    return b"\x93NUMPY" + bytes(version) + length + header + content
-
-
-def write_zip(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
-    with zipfile.ZipFile(path, "w", method) as archive, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about names that come twice
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
-
-
 def write_zeros(path: Path, megabytes: int) -> Path:
     """Write an npz file of zeros, a thousandth of what it unpacks to."""
     np.savez_compressed(path, a=np.zeros(megabytes << 17))
-    return path
-
-
-def claim(path: Path, member: str, **claims: int) -> Path:
-    """Rewrite what the directory at the end of a zip file says about a member."""
-    offsets = {"flags": 8, "method": 10, "crc": 16, "packed": 20, "size": 24, "begin": 42}
-    content = bytearray(path.read_bytes())
-    entry = content.rindex(member.encode()) - 46  # the directory's entry, not the member's own header
-    for name, value in claims.items():
-        struct.pack_into("<H" if name in ("flags", "method") else "<I", content, entry + offsets[name], value)
-    path.write_bytes(content)
     return path
 
 
@@ -99,7 +70,7 @@ def test_only_the_arrays_that_are_asked_for_are_read_or_their_headers_alone(tmp_
     np.savez(tmp_path / "a.npz", a=np.ones((2, 3), np.float32), b=np.array([{}], dtype=object))
     assert list(read_npz(tmp_path / "a.npz", ["a", "c"])) == ["a"]
     assert read_npz_headers(tmp_path / "a.npz") == {"a": ((2, 3), np.float32), "b": ((1,), object)}
-    with pytest.raises(DamagedFile, match=r"a\.npz .*`b` holds Python objects.* nothing is unpickled"):
+    with pytest.raises(DamagedFile, match="Object arrays cannot be loaded"):
         read_npz(tmp_path / "a.npz")
 
 
@@ -119,16 +90,6 @@ def test_reading_takes_the_memory_of_the_arrays_once_however_well_they_pack(tmp_
     assert not read_npz(path)["a"].any()
 
 
-def test_members_are_read_as_they_were_written(tmp_path: Path) -> None:
-    path = write_zip(tmp_path / "a.zip", {"text": b"word" * 1000, "empty": b"", "folder/": b"", "folder/a": b"1"})
-    with open_zip(path) as archive:
-        assert read_member(archive, "text") == b"word" * 1000
-        assert read_member(archive, "empty") == b""
-        assert read_member(archive, "folder/a") == b"1"
-        with pytest.raises(DamagedFile, match=r"a\.zip cannot be read: `b` is damaged"):
-            read_member(archive, "b")
-
-
 # -- claims -----------------------------------------------------------------------------------------------------------
 
 
@@ -136,125 +97,22 @@ def test_more_than_the_machine_has_is_refused_with_both_numbers(tmp_path: Path, 
     path = write_zeros(tmp_path / "zeros.npz", 128)
     with pytest.raises(TooLarge, match=r"zeros\.npz .*claims 134\.2 MB .* 100\.0 MB of memory .*; use a machine"):
         read_npz(path)
-    with pytest.raises(TooLarge, match="claims 134"), open_zip(path):
-        pass
-    assert peak_of(lambda: read_npz(path)) < FEW_MEGABYTES
-
-
-def test_members_that_are_not_wanted_need_no_memory(tmp_path: Path, small_machine: None) -> None:
-    path = write_zeros(tmp_path / "zeros.npz", 128)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("b.npy", npy((1,), content=bytes(8)))
-    assert read_npz(path, ["b"])["b"].tolist() == [0]
-    with open_zip(path, members=["b.npy"]) as archive:
-        assert len(read_member(archive, "b.npy")) > 8
+    assert read_npz(path, ["b"]) == {}  # what is not wanted needs no memory
 
 
 def test_more_than_a_file_of_its_kind_needs_is_refused(tmp_path: Path) -> None:
     path = write_zeros(tmp_path / "zeros.npz", 64)
     with pytest.raises(DamagedFile, match=r"its arrays take 67\.1 MB, expected at most 1\.0 MB"):
         read_npz(path, most_bytes=1_000_000)
-    assert peak_of(lambda: read_npz(path, most_bytes=1_000_000)) < FEW_MEGABYTES
 
 
-@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
-@pytest.mark.parametrize(
-    ("shape", "dtype"),
-    [
-        ((10**12,), "<f8"), ((2**62, 4), "<f8"), ((3,), "<f8"), ((1,), "<f8"), ((-2, -1), "<f8"), ((True, 2), "<f8"),
-        ((2,), "V0"), ((10**12,), "<U0"), ((1,), "<f8,<f8"), ((2,), "nonsense"), ((1,), "<U4294967295"),
-    ],
-)  # fmt: skip
-def test_header_that_does_not_describe_the_bytes_after_it_is_refused(
-    tmp_path: Path, shape: object, dtype: str, version: tuple[int, int]
-) -> None:
-    path = write_zip(tmp_path / "a.npz", {"a.npy": npy(shape, dtype, bytes(16), version)})
-    for read in (read_npz, read_npz_headers):
-        with pytest.raises(DamagedFile, match=r"a\.npz cannot be read: `a\.npy` is damaged \("):
-            read(path)
-    assert peak_of(lambda: read_npz(path)) < FEW_MEGABYTES
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"not an array",
-        npy((2,), content=bytes(16), version=(3, 0)),
-        b"\x93NUMPY\x01\x00" + struct.pack("<H", 9000) + b"{" * 9000,
-        b"\x93NUMPY\x01\x00" + struct.pack("<H", 9000) + b"(" * 4000 + b"-" * 5000,
-        b"\x93NUMPY\x01\x00" + struct.pack("<H", 6) + b"'''\n(\xff",
-        b"\x93NUMPY\x01\x00" + struct.pack("<H", 9000) + b"9" * 9000,
-        b"\x93NUMPY\x01\x00" + struct.pack("<H", 2) + b"{}",
-    ],
-)
+@pytest.mark.parametrize("content", [b"", b"not an array", b"\x93NUMPY\x01\x00\xff\xff{"])
 def test_what_is_no_array_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = write_zip(tmp_path / "a.npz", {"a.npy": content})
-    with pytest.raises(DamagedFile, match=r"`a\.npy` is damaged"):
-        read_npz(path)
-
-
-def test_long_header_is_not_read_as_a_whole(tmp_path: Path) -> None:
-    content = b"\x93NUMPY\x02\x00" + struct.pack("<I", 64 << 20) + b" " * (64 << 20)
-    path = write_zip(tmp_path / "a.npz", {"a.npy": content})
-    assert peak_of(lambda: read_npz(path)) < FEW_MEGABYTES
-
-
-@pytest.mark.parametrize(
-    ("claims", "problem"),
-    [
-        ({"size": 2_000_000}, r"claims 2\.0 MB, but its .* in the file can hold"),
-        ({"packed": 4_000_000_000}, "claims 4,000,000,000 bytes from byte 0 of a file of"),
-        ({"begin": 4_000_000_000}, "claims .* bytes from byte 4,000,000,000 of a file of"),
-        ({"method": 12}, "is packed by method 12, expected stored or deflated"),
-        ({"method": 0}, r"claims 1\.0 kB, but its"),
-        ({"flags": 1}, "is encrypted, expected stored or deflated"),
-    ],
-)
-def test_directory_that_cannot_be_true_is_refused(tmp_path: Path, claims: dict[str, int], problem: str) -> None:
-    path = claim(write_zip(tmp_path / "a.zip", {"a": bytes(1024)}), "a", **claims)
-    with pytest.raises(DamagedFile, match=rf"a\.zip cannot be read: its member 'a' {problem}"), open_zip(path):
-        pass
-
-
-def test_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
-    content = {name: np.random.default_rng(0).bytes(1000) for name in "abc"}
-    path = write_zip(tmp_path / "a.zip", content, zipfile.ZIP_STORED)
-    for name in "abc":
-        claim(path, name, begin=0, packed=3000, size=3000)
-    with pytest.raises(DamagedFile, match=r"members claim 9\.0 kB of a file of 3\.\d kB"), open_zip(path):
-        pass
-
-
-def test_member_that_holds_more_than_it_claims_is_not_unpacked(tmp_path: Path) -> None:
-    path = claim(write_zip(tmp_path / "a.zip", {"a": bytes(64 << 20)}), "a", size=5, crc=zlib.crc32(bytes(5)))
-    with open_zip(path) as archive:
-        assert peak_of(lambda: read_member(archive, "a")) < FEW_MEGABYTES
-        assert read_member(archive, "a") == bytes(5)
-
-
-def test_member_that_ends_before_its_claim_is_refused(tmp_path: Path) -> None:
-    path = claim(write_zip(tmp_path / "a.zip", {"a": b"12345"}), "a", size=9)
-    with open_zip(path) as archive, pytest.raises(DamagedFile, match=r"`a` is damaged \(it ends 4 bytes early\)"):
-        read_member(archive, "a")
-
-
-@pytest.mark.parametrize("name", ["/etc/a", "a/../../b", "..\\a", "\\a", "C:a", "\x1b[2Ja"])
-def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
-    path = write_zip(tmp_path / "a.zip", {name: b"1"})
-    with pytest.raises(DamagedFile, match="is not a plain relative name") as raised, open_zip(path):
-        pass
-    assert str(raised.value).isprintable()
-
-
-def test_two_members_or_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
-    path = write_zip(tmp_path / "a.npz", {"a.npy": npy((1,), content=bytes(8)), "b.npy": npy((), content=bytes(8))})
-    path.write_bytes(path.read_bytes().replace(b"b.npy", b"a.npy"))
-    with pytest.raises(DamagedFile, match="two of its members have the same name"):
-        read_npz(path)
-    path = write_zip(tmp_path / "a.npz", {"a.npy": npy((), content=bytes(8)), "a": npy((), content=bytes(8))})
-    with pytest.raises(DamagedFile, match="two of its arrays have the same name"):
-        read_npz(path)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", content)
+    for read in (read_npz, read_npz_headers):
+        with pytest.raises(DamagedFile, match=r"`a\.npy` is damaged"):
+            read(tmp_path / "a.npz")
 
 
 # -- damage -----------------------------------------------------------------------------------------------------------
@@ -285,15 +143,6 @@ def test_no_cut_file_is_read(tmp_path: Path, save: Callable[..., None]) -> None:
         path.write_bytes(content[:length])
         with pytest.raises(DamagedFile, match=r"cut\.npz cannot be read: "):
             read_npz(path)
-
-
-def test_directory_that_has_lost_an_entry_is_refused(tmp_path: Path) -> None:
-    path = write_zip(tmp_path / "a.zip", {"a": b"1", "b": b"2"})
-    content = bytearray(path.read_bytes())
-    struct.pack_into("<H", content, content.index(b"PK\x01\x02") + 32, 47)  # the first entry's comment is the second
-    path.write_bytes(content)
-    with pytest.raises(DamagedFile, match="its directory has 1 members, expected 2"), open_zip(path):
-        pass
 
 
 def test_error_survives_the_way_between_processes() -> None:

@@ -129,5 +129,5 @@ def test_file_larger_than_the_memory_of_this_machine_is_found_and_not_read(
 ) -> None:
     path = write_dataset()
     monkeypatch.setattr(bounded, "available_memory", lambda: 1000)
-    monkeypatch.setattr(bounded, "_CHUNK_BYTES", 100)
+    monkeypatch.setattr(bounded, "_NEVER_TOO_LARGE", 100)
     assert check_dataset(path, SPEC)[-1].message.find("it claims ") > 0

@@ -151,7 +151,7 @@ def _find_problems(path: Path, spec: DatasetSpec) -> list[str]:
     if problems := error_messages(check_structure(path, spec)):
         return problems
     try:
-        with open_zip(path, members=()) as archive:
+        with open_zip(path) as archive:
             damaged = archive.testzip()
     except (*FAULTS, OSError) as error:
         damaged = str(error)
