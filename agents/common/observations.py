@@ -82,6 +82,14 @@ class ObservationLayout:
         found = {part.key: rows[..., part.columns].reshape(-1, *part.shape) for part in self.parts}
         return found if isinstance(self.space, spaces.Dict) else found[""]
 
+    def blank(self, *shape: int) -> Tensor:
+        """Return rows of zeros, (*shape, O), in which each choice is the first of its space."""
+        rows = torch.zeros(*shape, self.size, dtype=self.dtype)
+        for part in self.parts:
+            if isinstance(part.space, spaces.Discrete | spaces.MultiDiscrete):
+                rows[..., part.columns] = torch.as_tensor(part.space.start, dtype=self.dtype)
+        return rows
+
     def prepared(self, rows: Tensor) -> Any:
         """Return rows as SB3's features extractors take them: images in [0, 1], choices one-hot, all in float32.
 
@@ -97,9 +105,9 @@ class ObservationLayout:
             return numbers / 255.0 if self.normalize_images and part.is_image else numbers
         if isinstance(part.space, spaces.MultiBinary):
             return values.float()
-        choices = [part.space.n] if isinstance(part.space, spaces.Discrete) else part.space.nvec
-        columns = values.long().unbind(-1)
-        return torch.cat([F.one_hot(column, int(n)) for column, n in zip(columns, choices, strict=True)], -1).float()
+        counts = [part.space.n] if isinstance(part.space, spaces.Discrete) else part.space.nvec
+        choices = zip(values.long().unbind(-1), np.atleast_1d(part.space.start), counts, strict=True)
+        return torch.cat([F.one_hot(column - int(first), int(n)) for column, first, n in choices], -1).float()
 
     def shifted(self, rows: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
         """Return rows whose images are shifted, with their edges repeated; what is not an image stays as it is.

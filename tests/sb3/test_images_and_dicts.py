@@ -26,6 +26,7 @@ SPACES: dict[str, tuple[str, spaces.Space[Any]]] = {
     "flat image": ("MlpPolicy", spaces.Box(0, 255, (4, 4, 3), np.uint8)),
     "mixed": ("MultiInputPolicy", MIXED),
     "choices": ("MlpPolicy", spaces.MultiDiscrete([3, 4])),
+    "choices from other numbers on": ("MlpPolicy", spaces.MultiDiscrete([3, 4], start=[2, -5])),
 }
 
 

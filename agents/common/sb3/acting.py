@@ -37,8 +37,8 @@ def find_acting_networks(policy: FlowPolicy) -> set[str]:
     used = policy.acting_networks()
     if policy.method.rates_actions:
         watched = WatchedNetworks(policy.nets)
-        layout, shape = policy.layout, (policy.num_replicas, 1)
-        rows = torch.zeros(*shape, layout.size, dtype=layout.dtype, device=policy.device)
+        shape = policy.num_replicas, 1
+        rows = policy.layout.blank(*shape).to(policy.device)
         actions = torch.zeros(*shape, policy.chunk_size, device=policy.device)
         with torch.no_grad():
             policy.method.score(policy.preprocess(rows), actions, watched)  # type: ignore[arg-type]

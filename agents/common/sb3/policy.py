@@ -367,8 +367,7 @@ class FlowPolicy(BasePolicy):
         watched = WatchedNetworks(self.nets)
         drawn = self.draw_action_noise(1, torch.Generator())
         noise = {name: draw.expand(self.num_replicas, *draw.shape) for name, draw in drawn.items()}
-        rows = torch.zeros(self.num_replicas, 1, self.layout.size, dtype=self.layout.dtype)
-        self.sample(rows.numpy(), noise, watched)
+        self.sample(self.layout.blank(self.num_replicas, 1).numpy(), noise, watched)
         return watched.used
 
     def save(self, path: str | IO[bytes], to_act: bool = False) -> None:
