@@ -28,6 +28,7 @@ from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
 from agents.common.replicas import PerReplica, find_divergence
+from agents.common.sb3.environments import copy_observations
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.spaces import available_device
 from agents.common.sb3.stored_model import StoredModel
@@ -167,10 +168,15 @@ class Baseline(StoredModel):
             shape: Any = self.action_space.shape
             self.action_noise = NormalActionNoise(np.zeros(shape), np.full(shape, own.noise_std))
 
+    @staticmethod
+    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> Any:
+        """Wrap an environment as SB3 does, whose observations are copied."""
+        return copy_observations(OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper))
+
     @classmethod
     def declared(cls) -> dict[str, Setting]:
         """Return all settings by name: SB3's, with the meanings that its docstring gives them, then our own."""
-        algorithm = cls.__mro__[3]  # after this class, Baseline and StoredModel
+        algorithm = cls.__mro__[4]  # after this class, Baseline, StoredModel and LoggedModel
         text = "\n\n".join(inspect.getdoc(each) or "" for each in (algorithm, cls))
         meanings = dict(re.findall(r":param (\w+): (.*?)(?=\n:|\n\n|\Z)", text, flags=re.DOTALL))
         found = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,9 @@ def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp
     assert_same(parameters_of(target), parameters_of(source))
     with pytest.raises(ValueError, match="nonsense"):
         target.set_parameters({**source.get_parameters(), "nonsense": {}})
+    for broken in ({}, {"state": {}}, {"param_groups": []}, {"state": {}, "param_groups": [{"params": []}]}, None):
+        with pytest.raises(ValueError, match=r"`policy\.optimizer` must be the `state_dict"):
+            target.set_parameters({**source.get_parameters(), "policy.optimizer": broken})
     target.policy = torch.compile(target.policy)  # type: ignore[assignment]
     target.save(tmp_path / "model")
     assert_same(parameters_of(agents.QAM.load(tmp_path / "model", device="cpu")), parameters_of(source))
@@ -285,6 +289,78 @@ def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls
     assert (model.replay_buffer.sample(2).observations == model.replay_buffer.observations[7]).all()
     with pytest.raises(TypeError, match=r"Own defines `_get_samples`, which is never called: .* override `draw_rows`"):
         type("Own", (SequenceReplayBuffer,), {"_get_samples": None})
+
+
+# -- logs and clocks -------------------------------------------------------------------------------------------------
+
+
+def test_both_phases_of_a_model_are_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    models = [agents.QAM("MlpPolicy", SpacesEnv(4, 2), tensorboard_log=str(tmp_path), **TINY) for _ in range(2)]
+    for model in models:
+        model.learn_offline(2, dataset=toy_dataset())
+    for model in models:
+        model.learn(2, reset_num_timesteps=False)
+    found = {folder.name: len(list(folder.iterdir())) for folder in tmp_path.iterdir()}
+    assert found == {"QAM_1": 2, "QAM_2": 2}
+
+
+def test_a_loaded_model_goes_on_in_the_newest_folder_and_one_that_begins_again_gets_a_new_one(tmp_path: Path) -> None:
+    model = agents.QAM("MlpPolicy", SpacesEnv(4, 2), tensorboard_log=str(tmp_path / "logs"), **TINY)
+    model.learn(2).save(tmp_path / "model")
+    agents.QAM.load(tmp_path / "model", env=SpacesEnv(4, 2)).learn(2, reset_num_timesteps=False)
+    assert len(list((tmp_path / "logs" / "QAM_1").iterdir())) == 2
+    model.learn(2)
+    assert sorted(folder.name for folder in (tmp_path / "logs").iterdir()) == ["QAM_1", "QAM_2"]
+
+
+def test_speeds_are_those_of_a_clock_that_nobody_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, clock = tiny_model(), time.time_ns
+    found = []
+
+    def set_back(*_: Any, **named: Any) -> bool:
+        monkeypatch.setattr(time, "time_ns", lambda: clock() - 10**15)
+        found.append(model.logger.name_to_value.copy())
+        return True
+
+    monkeypatch.setattr(model.logger, "dump", set_back)
+    model.learn_offline(3, set_back, dataset=toy_dataset(), log_interval=1)
+    model.learn(3, set_back, log_interval=1, reset_num_timesteps=False)
+    model.dump_logs()
+    assert all(0 < each.get("time/updates_per_s", 1) < 1e6 for each in found)
+    assert model.logger.name_to_value["time/fps"] < 1e6
+
+
+@pytest.mark.parametrize("year", [1970, 2200])
+def test_a_model_is_saved_whatever_the_clock_says(year: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    monkeypatch.setattr(time, "localtime", lambda *_: time.struct_time((year, 1, 1, 0, 0, 0, 0, 1, 0)))
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    again = agents.QAM.load(tmp_path / "model", device="cpu")
+    assert_same(parameters_of(again), parameters_of(model))
+
+
+class OwnArrayEnv(SpacesEnv):
+    """Counts steps in one array, which it returns again and again."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 2, episode_length=5)
+        self.seen = np.zeros(4, np.float32)
+
+    def _observe(self) -> np.ndarray:
+        self.seen[:] = self.elapsed
+        return self.seen
+
+
+@pytest.mark.parametrize("make", [OwnArrayEnv, lambda: DummyVecEnv([OwnArrayEnv]), lambda: make_vec_env(OwnArrayEnv)])
+def test_an_environment_that_returns_its_own_array_has_last_observations(make: Any) -> None:
+    model = tiny_model(env=make(), learning_starts=100)
+    model.learn(12)
+    model.set_env(model.get_env())
+    buffer = model.replay_buffer
+    ends = buffer.dones[:12].nonzero().flatten()
+    assert ends.tolist() == [4, 9]
+    assert buffer.observations[buffer._next_row[ends].long()].tolist() == [[5.0] * 4] * 2
 
 
 # -- two phases -------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 import warnings
 from collections.abc import Iterable, Mapping
 from io import BufferedIOBase
@@ -36,6 +35,7 @@ from agents.common.replicas import Diverged, PerReplica, find_divergence, on_hos
 from agents.common.sb3.acting import save_policy
 from agents.common.sb3.arguments import SharedSetting, read_arguments
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
+from agents.common.sb3.environments import copy_observations
 from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.spaces import UnsupportedSpaceError as UnsupportedSpaceError
@@ -140,9 +140,9 @@ class FlowQLearning(StoredModel):
 
     @classmethod
     def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        """Refuse spaces by name before SB3 wraps the environment."""
+        """Refuse spaces by name before SB3 wraps the environment, whose observations are copied."""
         check_spaces(env.observation_space, env.action_space)
-        return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+        return copy_observations(OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper))
 
     def _setup_model(self) -> None:
         """Build buffer and policy; runs without an environment too when a model is loaded."""
@@ -359,7 +359,7 @@ class FlowQLearning(StoredModel):
         callback: MaybeCallback = None,
         dataset: ArraySource | Shards | None = None,
         log_interval: int | None = 5_000,
-        tb_log_name: str = "run",
+        tb_log_name: str | None = None,
         reset_num_timesteps: bool = False,
         progress_bar: bool = False,
     ) -> Self:
@@ -369,7 +369,7 @@ class FlowQLearning(StoredModel):
         :param callback: SB3 callback, list of them, or function.
         :param dataset: loaded first, see :meth:`load_dataset`; None goes on with what the buffer holds.
         :param log_interval: gradient steps between log entries; None for none.
-        :param tb_log_name: name of the TensorBoard run.
+        :param tb_log_name: name of the TensorBoard run; None takes the class name.
         :param reset_num_timesteps: whether to count from zero.
         :param progress_bar: whether to show SB3's progress bar.
         :return: the model.
@@ -472,7 +472,7 @@ class FlowQLearning(StoredModel):
             warnings.warn(
                 "`balanced_sampling` has no dataset, so all batches are online; call `load_dataset`", stacklevel=2
             )
-        name = type(self).__name__ if tb_log_name is None else tb_log_name
+        name: Any = tb_log_name
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     def require_statistics(self) -> None:
@@ -494,7 +494,7 @@ class FlowQLearning(StoredModel):
         total_timesteps: int,
         callback: MaybeCallback = None,
         reset_num_timesteps: bool = True,
-        tb_log_name: str = "run",
+        tb_log_name: str | None = None,
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         """Prepare a phase; where it begins with a reset, the stored trajectories end and no chunk goes on."""
@@ -625,10 +625,9 @@ class FlowQLearning(StoredModel):
 
     def _dump_offline_logs(self) -> None:
         self._record_info()
-        elapsed = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
-        speed = (self.num_timesteps - self._num_timesteps_at_start) / elapsed
-        self.logger.record("time/updates_per_s", speed)
-        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
+        seconds = self.phase_seconds()
+        self.logger.record("time/updates_per_s", (self.num_timesteps - self._num_timesteps_at_start) / seconds)
+        self.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, Self
 
+import stable_baselines3
 import torch
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.save_util import open_path, recursive_getattr, save_to_zip_file
+from stable_baselines3.common.save_util import data_to_json, open_path, recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.utils import get_device, get_system_info
 from torch import Tensor
 
 from agents.common.data.buffer import SequenceReplayBuffer, read_buffer, write_buffer
@@ -20,6 +21,7 @@ from agents.common.files import plain, regular_file
 from agents.common.model_file import encode_attributes, read_model_file, read_parameters
 from agents.common.pretraining import no_behaviour_message, start_from_behaviour
 from agents.common.saved import find_model, require_algorithm
+from agents.common.sb3.logs import LoggedModel
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import closest_names
 
@@ -31,7 +33,7 @@ MISFITS = 3
 File = str | Path | BufferedIOBase
 
 
-class StoredModel(OffPolicyAlgorithm):
+class StoredModel(LoggedModel):
     """The part of a model that saves and loads it; what SB3's programs read, they can read."""
 
     replay_buffer: SequenceReplayBuffer | None
@@ -50,12 +52,13 @@ class StoredModel(OffPolicyAlgorithm):
         left_out |= {name.partition(".")[0] for name in (*names, *variables)}
         attributes = {name: value for name, value in vars(self).items() if name not in left_out}
         attributes["class"] = plain.path_of(type(self))  # no setting can have that name
-        save_to_zip_file(
-            path,
-            data=encode_attributes(attributes),
-            params=self.get_parameters(),
-            pytorch_variables={name: recursive_getattr(self, name) for name in variables},
-        )
+        texts = {
+            "data": data_to_json(encode_attributes(attributes)),
+            "_stable_baselines3_version": stable_baselines3.__version__,
+            "system_info.txt": get_system_info(print_info=False)[1],
+        }
+        kept = {name: recursive_getattr(self, name) for name in variables}
+        _write_archive(path, texts, {"pytorch_variables": kept, **self.get_parameters()})
 
     @classmethod
     def load(
@@ -120,12 +123,16 @@ class StoredModel(OffPolicyAlgorithm):
         :param load_path_or_dict: a saved model, which is checked before anything changes, or state dicts by name.
         :param exact_match: whether nothing may be missing.
         :param device: where to.
-        :raises ValueError: if it is damaged, or other networks have options of their own in its optimiser.
+        :raises ValueError: if it is damaged, an optimiser's state lacks a part, or other networks have options of their
+            own in it.
         """
         if not isinstance(load_path_or_dict, dict):
             is_path = isinstance(load_path_or_dict, str | Path)
             file = find_model(load_path_or_dict) if is_path else load_path_or_dict
             load_path_or_dict, _ = read_parameters(file, device)
+        for name in self._get_torch_save_params()[0]:
+            if name in load_path_or_dict and isinstance(recursive_getattr(self, name), torch.optim.Optimizer):
+                _require_whole(name, load_path_or_dict[name])
         if state := load_path_or_dict.get("policy.optimizer"):
             groups = _with_own_options(self.policy.optimizer.param_groups, state["param_groups"])
             load_path_or_dict = {**load_path_or_dict, "policy.optimizer": {**state, "param_groups": groups}}
@@ -161,6 +168,34 @@ class StoredModel(OffPolicyAlgorithm):
                 file.close()
         self.replay_buffer.to(self.device)
         self.replay_buffer.device = self.device  # as SB3 says it, although one that is not there stands for the CPU
+
+
+def _write_archive(path: File, texts: Mapping[str, str], tensors: Mapping[str, Any]) -> None:
+    """Write what SB3's `save_to_zip_file` writes. Members have no dates: a zip archive has none before 1980."""
+    file = open_path(path, "w", verbose=0, suffix="zip")
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, text in texts.items():
+            with archive.open(name, "w") as member:
+                member.write(text.encode())
+        for name, state in tensors.items():
+            with archive.open(f"{name}.pth", "w", force_zip64=True) as member:
+                torch.save(state, member)
+    if isinstance(path, str | Path):
+        file.close()
+
+
+def _require_whole(name: str, state: Any) -> None:
+    """Refuse an optimiser's state that lacks what PyTorch reads."""
+    try:
+        is_whole = "state" in state and all({"params", "lr"} <= {*group} for group in state["param_groups"])
+    except (KeyError, TypeError):
+        is_whole = False
+    if not is_whole:
+        raise ValueError(
+            f"`{name}` must be the `state_dict()` of an optimiser, with `state` and `param_groups`, got "
+            f"{sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__}; give it whole, or "
+            'load the parameters alone: `set_parameters({"policy": ...}, exact_match=False)`'
+        )
 
 
 def _with_own_options(own: list[dict[str, Any]], saved: list[dict[str, Any]]) -> list[dict[str, Any]]:

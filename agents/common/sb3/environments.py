@@ -1,0 +1,54 @@
+"""Environments as a model plays in them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import gymnasium
+from stable_baselines3.common.env_util import is_wrapped
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
+
+
+class CopiedObservations(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Return observations that stay as they are while the environment writes into its own array.
+
+    SB3 keeps the last observation of an episode, without a copy, over the reset that follows.
+
+    :param env: the environment.
+    """
+
+    def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode.
+
+        :param how: seed and options.
+        :return: the first observation, and the info.
+        """
+        observation, info = self.env.reset(**how)
+        return copy.deepcopy(observation), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Take a step.
+
+        :param action: the action.
+        :return: observation, reward, whether the episode terminated and whether it was cut off, and the info.
+        """
+        observation, *rest = self.env.step(action)
+        return copy.deepcopy(observation), *rest
+
+
+def copy_observations(env: VecEnv) -> VecEnv:
+    """Let environments of this process return copies, below the `Monitor` that a user may look for.
+
+    :param env: changed in place; environments of other processes stay as they are.
+    :return: the same.
+    """
+    envs = getattr(env.unwrapped, "envs", [])
+    for index, one in enumerate(envs):
+        if isinstance(one, gymnasium.Env) and not is_wrapped(one, CopiedObservations):
+            if isinstance(one, Monitor):
+                one.env = CopiedObservations(one.env)
+            else:
+                envs[index] = CopiedObservations(one)
+    return env
