@@ -123,6 +123,26 @@ class ObservationLayout:
                 parts[index] = _shift(parts[index].unflatten(-1, part.shape), shift_y, shift_x).flatten(-3)
         return torch.cat(parts, -1)
 
+    def refuse_unknown_choices(self, rows: NDArray[Any]) -> None:
+        """Refuse choices that are not in their space.
+
+        :param rows: of a dataset, (n, ...).
+        :raises ValueError: for the first of them.
+        """
+        flat = rows.reshape(len(rows), -1)
+        for part in self.parts:
+            if not isinstance(part.space, spaces.Discrete | spaces.MultiDiscrete):
+                continue
+            counts = part.space.n if isinstance(part.space, spaces.Discrete) else part.space.nvec
+            chosen = flat[:, part.columns] - part.space.start
+            wrong = (chosen < 0) | (chosen >= counts) | (chosen % 1 != 0)
+            if wrong.any():
+                row, column = np.argwhere(wrong)[0]
+                raise ValueError(
+                    f"dataset array `observations` must hold choices of {part.space}, got "
+                    f"{flat[row, part.columns][column]:g} in row {row}; number them as the environment does"
+                )
+
     def with_rows(self, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a dataset whose observations, dicts of arrays in a Dict space, are rows.
 

@@ -68,6 +68,17 @@ def dataset_of(space: spaces.Space[Any], rows: int = 24) -> dict[str, Any]:
     return dataset
 
 
+@pytest.mark.parametrize("value", [1, 5, 2.5])
+@pytest.mark.parametrize("name", ["observations", "next_observations"])
+def test_choices_that_the_space_has_not_are_refused(name: str, value: float) -> None:
+    space = spaces.MultiDiscrete([3, 4], start=[2, -5])
+    dataset = dataset_of(space)
+    dataset[name] = dataset[name].astype(np.float32)
+    dataset[name][-1, 0] = value
+    with pytest.raises(ValueError, match=f"must hold choices of MultiDiscrete.*, got {value:g} in row"):
+        model_of("choices from other numbers on").load_dataset(dataset)
+
+
 @pytest.mark.parametrize(("name", "horizon_length"), [*((name, 3) for name in SPACES), ("mixed", 1)])
 def test_both_phases_train_act_and_are_saved(name: str, horizon_length: int, tmp_path: Path) -> None:
     model = model_of(name, horizon_length=horizon_length)

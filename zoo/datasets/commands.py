@@ -15,20 +15,19 @@ from agents.common.files.bounded import read_npz_headers
 from agents.common.files.manifest import digest_of
 from zoo.datasets.check import check_dataset, check_structure, require_sound
 from zoo.datasets.files import dataset_files, recorded_sha256, shard_folder, training_files
+from zoo.datasets.formats.base import Reading
 from zoo.datasets.formats.episodes import write_set
-from zoo.datasets.formats.hdf5 import find_d4rl, minari_folder
-from zoo.datasets.formats.read import Reading, environment_of, read_source
+from zoo.datasets.formats.minari import find_d4rl, minari_folder
+from zoo.datasets.formats.read import environment_of, read_source
 from zoo.datasets.generate.ocbench import generate_ocbench
 from zoo.datasets.generate.ogbench import generate_dataset
 from zoo.datasets.generate.rollouts import collect as play_episodes
 from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_own, parse_name, single_task_names
-from zoo.datasets.own import in_units_of
-from zoo.datasets.plausible import check_set
+from zoo.datasets.own import check_own
 from zoo.datasets.shards import convert_shards
 from zoo.datasets.sources import ocbench, robomimic
 from zoo.datasets.sources.download import download_dataset
 from zoo.envs.d4rl import TASKS as D4RL
-from zoo.envs.make import make_env
 from zoo.envs.ocbench import TASKS as OCBENCH
 from zoo.envs.robomimic import TASKS as ROBOMIMIC
 from zoo.errors import BAD_INPUT, Interrupted, UsageError
@@ -198,13 +197,8 @@ def _check_own(args: argparse.Namespace) -> Result:
     """Check a dataset of the user's own against its environment."""
     if args.env is None:
         raise UsageError(f"`--env` must name the environment of {args.name}, e.g. --env HalfCheetah-v5; add it")
-    env_id, env_kwargs = _environment(args)
-    arrays = read_source(args.name, _reading(args))
-    if args.action_range is not None:
-        with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
-            arrays["actions"] = in_units_of(env.action_space, args.name, arrays, args.action_range)
-    findings = [asdict(finding) for finding in check_set(arrays, env_id, env_kwargs)]
-    return {**_report(args, args.name, findings), **_counts(arrays)}
+    arrays, findings = check_own(args.name, *_environment(args), _reading(args), args.action_range)
+    return {**_report(args, args.name, [asdict(finding) for finding in findings]), **_counts(arrays)}
 
 
 def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]]) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ import gymnasium
 import numpy as np
 
 from agents.common.data.action_range import ActionRange, in_pieces
+from agents.common.data.arrays import compact_transitions
 from agents.common.frames import channel_axis, is_image
 from zoo.datasets.check import Finding
-from zoo.datasets.formats.episodes import COMPACT, Arrays, digest_of_arrays
-from zoo.datasets.formats.read import environment_of, name_of, read_source, references_of
+from zoo.datasets.formats.base import PLAIN, Reading
+from zoo.datasets.formats.episodes import COMPACT, Arrays, compact, digest_of_arrays
+from zoo.datasets.formats.minari import Minari, parts_of, recorded_parts
+from zoo.datasets.formats.read import environment_of, find_format, name_of, read_own, references_of
 from zoo.datasets.load import Dataset, rows_of_first_trajectories
 from zoo.envs.make import make_env
 from zoo.errors import UsageError, as_usage_error
@@ -31,24 +34,112 @@ def load_own(
 ) -> Dataset:
     """Return a set of one's own; refuse one that does not fit the environment.
 
-    :param source: what `zoo.datasets.formats.read.read_source` reads.
+    :param source: what `zoo.datasets.formats.read.read_own` reads.
     :param size: use the first whole trajectories that have this many transitions; None uses all.
     :param action_range: what stands for the low and the high of the environment's actions in the set; None: they
         are in the environment's units.
     """
-    with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
-        spaces = env.observation_space, env.action_space
-    _tell_of_another_environment(source, env_id)
-    arrays = read_source(source)
+    spaces = spaces_for(source, env_id, env_kwargs)
+    found = read_own(source)
+    arrays, description = compact(found), found.description
     if size is not None:
         rows = rows_of_first_trajectories(arrays["valids"], size, Path(name_of(source)))
         arrays = {key: array[:rows] for key, array in arrays.items()}
-    if misfits := shape_findings(arrays, env_id, spaces):
-        raise UsageError(f"{source} does not fit {env_id}: {'; '.join(finding.message for finding in misfits)}")
-    arrays["actions"] = in_units_of(spaces[1], source, arrays, action_range)
+        description = compact_transitions(arrays).description
+    findings = list(find_misfits(arrays, env_id, spaces, action_range))
+    if findings:
+        raise UsageError(f"{source} does not fit {env_id}: {'; '.join(finding.message for finding in findings)}")
+    for finding in find_doubts(arrays):
+        warnings.warn(f"{source}: {finding.message}", stacklevel=2)
+    if action_range is not None:
+        arrays["actions"] = _in_units_of(spaces[1], arrays["actions"], action_range)
     name = Path(name_of(source).replace("/", "-")).with_suffix(".npz")
-    parts = {key: arrays[key] for key in COMPACT}
-    return Dataset(name, **parts, fingerprint=digest_of_arrays(arrays), reference_scores=references_of(source))
+    return Dataset(
+        name,
+        **{key: arrays[key] for key in COMPACT},
+        fingerprint=digest_of_arrays(arrays),
+        description=description,
+        reference_scores=references_of(source),
+    )
+
+
+def check_own(
+    source: str | Path,
+    env_id: str,
+    env_kwargs: dict[str, Any],
+    reading: Reading = PLAIN,
+    action_range: Sequence[float] | None = None,
+) -> tuple[Arrays, list[Finding]]:
+    """Return a set in the compact layout, with all that training would refuse or warn of."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        spaces = spaces_for(source, env_id, env_kwargs)
+        arrays = compact(read_own(source, reading))
+    findings = [Finding("warning", "file", str(warning.message)) for warning in told]
+    return arrays, [*findings, *find_misfits(arrays, env_id, spaces, action_range), *find_doubts(arrays)]
+
+
+def spaces_for(source: str | Path, env_id: str, env_kwargs: dict[str, Any]) -> tuple[gymnasium.Space[Any], ...]:
+    """Return the observation and the action space of an environment, comparing it with where a set is from."""
+    with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
+        spaces = env.observation_space, env.action_space
+        flattened = _flattened_space(env)
+    recorded = environment_of(source)
+    if recorded is not None and recorded.rpartition(":")[2] != env_id.rpartition(":")[2]:
+        warnings.warn(f"{source} was recorded in {recorded}, and --env is {env_id}", stacklevel=3)
+    path, found = find_format(source)
+    if flattened is not None and isinstance(found, Minari):
+        here, there = parts_of(flattened), recorded_parts(path)
+        if sorted(here) == sorted(there) and here != there:
+            raise UsageError(
+                f"{source} has the parts of an observation in the order {', '.join(there)}, and {env_id} flattens "
+                f"{', '.join(here)}: columns would be exchanged; give both the same observation space"
+            )
+    return spaces
+
+
+def _flattened_space(env: gymnasium.Env[Any, Any]) -> gymnasium.Space[Any] | None:
+    """Return the space that `FlattenObservation` makes a vector of, or None if an environment has none."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, gymnasium.wrappers.FlattenObservation):
+            return env.env.observation_space
+        env = env.env
+    return None
+
+
+def find_misfits(
+    arrays: Arrays, env_id: str, spaces: tuple[gymnasium.Space[Any], ...], action_range: Sequence[float] | None = None
+) -> Iterator[Finding]:
+    """Yield what keeps a set from being trained on in an environment: sizes, and actions out of range.
+
+    :param action_range: what stands for the limits of actions in the set; None: the environment's.
+    """
+    misfits = shape_findings(arrays, env_id, spaces)
+    yield from misfits
+    if misfits:
+        return
+    with as_usage_error():
+        box: Any = action_range
+        outside = ActionRange.of(spaces[1], box).find_outside(in_pieces(arrays["actions"]), arrays["valids"] > 0)
+    if outside is not None and outside.refused:
+        text = (
+            f"`actions` {outside.describe_refused()}; they reach from {outside.span[0]:.4g} to {outside.span[1]:.4g}: "
+            "if they are in other units than the environment's, say what stands for its limits with `--action-range`"
+        )
+        yield Finding("error", "actions", text)
+
+
+def find_doubts(arrays: Arrays) -> Iterator[Finding]:
+    """Yield what makes a set useless for more than cloning, although it can be trained on."""
+    rewards = arrays["rewards"][arrays["valids"] > 0]
+    if (rewards == rewards[0]).all():
+        ends = int((arrays["masks"][arrays["valids"] > 0] == 0).sum())
+        text = f"every reward is {rewards[0]:g}, and "
+        if ends:
+            text += f"only the {ends:,} steps after which the task ends (`masks` = 0) differ; are they successes?"
+        else:
+            text += "no step ends the task (`masks` = 0): there is no success, and nothing but cloning to learn"
+        yield Finding("warning", "rewards", text)
 
 
 def shape_findings(arrays: Arrays, env_id: str, spaces: tuple[gymnasium.Space[Any], ...]) -> list[Finding]:
@@ -73,30 +164,9 @@ def _turned(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[-1], *shape[:-1]) if channel_axis(shape) == -1 else (*shape[1:], shape[0])
 
 
-def in_units_of(space: gymnasium.Space[Any], source: str | Path, arrays: Arrays, action_range: Any) -> np.ndarray:
-    """Return a set's actions in an environment's units; refuse those outside of the range that stands for its limits.
-
-    :param source: what to call the set.
-    :param action_range: that range; None: the limits.
-    """
+def _in_units_of(space: gymnasium.Space[Any], actions: np.ndarray, action_range: Sequence[float]) -> np.ndarray:
+    """Return actions in an environment's units, given what stands for its limits."""
     assert isinstance(space, gymnasium.spaces.Box)
-    actions = arrays["actions"]
-    with as_usage_error():
-        outside = ActionRange.of(space, action_range).find_outside(in_pieces(actions), arrays["valids"] > 0)
-    if outside is not None and outside.refused:
-        raise UsageError(
-            f"{source}: `actions` {outside.describe_refused()}; they reach from {outside.span[0]:.4g} to "
-            f"{outside.span[1]:.4g}: if they are in other units than the environment's, say what stands for its limits "
-            "with `--action-range`"
-        )
-    if action_range is None:
-        return actions
     low, high = action_range
     scaled: np.ndarray = space.low + (actions - np.float32(low)) / np.float32(high - low) * (space.high - space.low)
     return scaled.astype(np.float32)
-
-
-def _tell_of_another_environment(source: str | Path, env_id: str) -> None:
-    recorded = environment_of(source)
-    if recorded is not None and recorded.rpartition(":")[2] != env_id.rpartition(":")[2]:
-        warnings.warn(f"{source} was recorded in {recorded}, and --env is {env_id}", stacklevel=2)

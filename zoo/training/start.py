@@ -27,7 +27,7 @@ from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.model import FlowQLearning
 from agents.common.sb3.spaces import available_device
 from zoo.baselines import find_algorithm
-from zoo.datasets.formats.hdf5 import find_d4rl
+from zoo.datasets.formats.minari import find_d4rl
 from zoo.datasets.load import SOURCES, Dataset, load_dataset
 from zoo.datasets.own import load_own
 from zoo.datasets.shards import ShardedDataset

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,7 +22,6 @@ from agents.common.files.bounded import read_npz, read_npz_headers
 from agents.common.observations import channels_first
 
 Arrays: TypeAlias = Mapping[str, ArrayLike]
-ArraySource: TypeAlias = Arrays | str | os.PathLike[str]
 Flags: TypeAlias = NDArray[np.bool_]
 
 STORED_ARRAYS = ("observations", "actions", "rewards", "masks", "terminals")
@@ -52,9 +51,10 @@ class Transitions:
     :param arrays: the arrays of `STORED_ARRAYS`, (rows, ...); actions in the dataset's units.
     :param valid: which rows are transitions, (rows,).
     :param ends: which transitions end a trajectory, (n,); the last one does.
-    :param final_observations: what follows each of them, (k, O), as it is stored.
+    :param final_observations: what follows each of them, (k, ...).
     :param description: what was found, in one line.
     :param warnings: what is probably a mistake, one text each.
+    :param broken: ends that no array marks.
     """
 
     arrays: Mapping[str, NDArray[Any]]
@@ -62,18 +62,11 @@ class Transitions:
     ends: Flags
     final_observations: NDArray[Any]
     description: str
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Ends:
-    """Where trajectories end, as in :class:`Transitions`; ``broken`` counts ends that no array marks."""
-
-    valid: Flags
-    ends: Flags
-    final: NDArray[Any]
-    description: str
+    warnings: tuple[str, ...] = ()
     broken: int = 0
+
+
+ArraySource: TypeAlias = Arrays | Transitions | str | os.PathLike[str]
 
 
 def prepare(
@@ -85,7 +78,8 @@ def prepare(
 ) -> Transitions:
     """Return a dataset ready to be stored.
 
-    :param dataset: arrays by name, anything that `np.asarray` takes, or the path of an ``.npz`` file of them.
+    :param dataset: arrays by name, anything that `np.asarray` takes, the path of an ``.npz`` file of them, or what
+        :func:`read_transitions` returned.
     :param obs_shape: shape of one observation.
     :param action_range: what the actions lie in.
     :param horizon_length: H, the transitions of a chunk.
@@ -95,36 +89,68 @@ def prepare(
     :raises ValueError: if an array is missing or has the wrong shape, a value is not finite or out of range, or no
         chunk of H transitions stays inside a trajectory.
     """
-    arrays, others = _read(dataset)
-    _require_arrays(arrays, others)
-    if images:
-        _arrange_images(arrays, obs_shape)
-    _require_shapes(arrays, obs_shape, len(action_range.low))
-    for name in FLAGS:
-        _require_flags(arrays, name)
-    found = _compact_ends(arrays) if "valids" in arrays else _regular_ends(arrays)
-    description = found.description
-    if "masks" not in arrays:
-        arrays["masks"] = _masks_of(arrays)
-        description += "; masks are 1 - terminals"
-    _require_finite(arrays, found)
-    _require_flags(arrays, "masks", found.valid)
-    notes = [
-        f"the dataset's array `{name}` is ignored; if it is meant as `{known}`, give it that name"
-        for name, known in _close_names(arrays, others).items()
-    ]
-    outside = action_range.find_outside(in_pieces(arrays["actions"]), found.valid)
+    size = len(action_range.low)
+    if isinstance(dataset, Transitions):
+        arrays = dict(dataset.arrays)
+        ends = {"observations": dataset.final_observations}
+        if images:
+            _arrange_images(arrays, obs_shape)
+            _arrange_images(ends, obs_shape)
+        _require_shapes(arrays, obs_shape, size)
+        found = replace(dataset, arrays=arrays, final_observations=ends["observations"])
+    else:
+        found = read_transitions(dataset, obs_shape, size, images)
+    notes = list(found.warnings)
+    outside = action_range.find_outside(in_pieces(found.arrays["actions"]), found.valid)
     if outside is not None:
         if outside.refused:
             raise outside.error("dataset array `actions`")
         notes.append(clipped_message(outside.clipped, outside.rows, outside.excess))
     mostly_broken = 2 * found.broken > int(found.ends.sum())
     require_chunks(found.ends, horizon_length, _broken_message(found) if mostly_broken else None)
+    return replace(found, warnings=tuple(notes))
+
+
+def read_transitions(
+    dataset: Arrays | str | os.PathLike[str], obs_shape: tuple[int, ...], action_size: int, images: bool = False
+) -> Transitions:
+    """Return the transitions of a dataset, checked for what does not depend on an environment.
+
+    :param dataset: arrays by name, anything that `np.asarray` takes, or the path of an ``.npz`` file of them.
+    :param obs_shape: shape of one observation.
+    :param action_size: A.
+    :param images: whether observations are images: uint8, with the channels first or last.
+    :return: the transitions.
+    :raises FileNotFoundError: if there is no such file.
+    :raises ValueError: if an array is missing or has the wrong shape, or a value is not finite.
+    """
+    arrays, others = _read(dataset)
+    _require_arrays(arrays, others)
+    if images:
+        _arrange_images(arrays, obs_shape)
+    _require_shapes(arrays, obs_shape, action_size)
+    for name in FLAGS:
+        _require_flags(arrays, name)
+    is_derived = "masks" not in arrays
+    if is_derived:
+        arrays["masks"] = ~(arrays["terminals"] > 0)
+    found = _compact_ends(arrays) if "valids" in arrays else _regular_ends(arrays)
+    _require_finite(arrays, found)
+    _require_flags(arrays, "masks", found.valid)
+    notes = [
+        f"the dataset's array `{name}` is ignored; if it is meant as `{known}`, give it that name"
+        for name, known in _close_names(arrays, others).items()
+    ]
+    if "timeouts" in arrays and (doubt := doubt_of_limits(arrays["timeouts"], arrays["masks"], is_derived)):
+        notes.append(doubt)
     if found.broken:
         notes.append(_broken_message(found))
-    stored = {name: arrays[name] for name in STORED_ARRAYS}
-    final = np.asarray(found.final, dtype=np.uint8 if images else np.float32).reshape(len(found.final), -1)
-    return Transitions(stored, found.valid, found.ends, final, description, tuple(notes))
+    return replace(
+        found,
+        arrays={name: arrays[name] for name in STORED_ARRAYS},
+        description=found.description + "; masks are 1 - terminals" * is_derived,
+        warnings=tuple(notes),
+    )
 
 
 def rows_of(array: NDArray[Any], valid: Flags) -> Iterator[NDArray[Any]]:
@@ -135,7 +161,7 @@ def rows_of(array: NDArray[Any], valid: Flags) -> Iterator[NDArray[Any]]:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _read(dataset: ArraySource) -> tuple[dict[str, NDArray[Any]], list[str]]:
+def _read(dataset: Any) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """Return the known arrays of a dataset, and the names of its other ones."""
     if isinstance(dataset, str | os.PathLike):
         return _read_file(Path(dataset).expanduser())
@@ -245,7 +271,7 @@ def _require_flags(arrays: Mapping[str, NDArray[Any]], name: str, rows: Flags | 
         _refuse_bad(name, arrays[name], "0 or 1", lambda piece: (piece != 0) & (piece != 1), rows)
 
 
-def _require_finite(arrays: Mapping[str, NDArray[Any]], found: _Ends) -> None:
+def _require_finite(arrays: Mapping[str, NDArray[Any]], found: Transitions) -> None:
     """Refuse values that single precision has no finite number for, in the rows that will be stored."""
     stored = {name: found.valid for name in ("actions", "rewards", "masks")}
     stored["observations"] = np.ones_like(found.valid)  # those after a trajectory's last transition too
@@ -283,22 +309,35 @@ def _single(piece: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(piece, dtype=np.float32)
 
 
-def _masks_of(arrays: Mapping[str, NDArray[Any]]) -> Flags:
-    """Derive the masks from `terminals` and `timeouts`."""
-    terminals, timeouts = arrays["terminals"] > 0, arrays["timeouts"] > 0
-    if timeouts.any() and terminals[timeouts].all():
+def doubt_of_limits(timeouts: NDArray[Any], masks: NDArray[Any], is_derived: bool) -> str:
+    """Return a warning about time limits at which the task is said to terminate; empty if there are none.
+
+    :param timeouts: 1 where a trajectory ends at a time limit, (n,).
+    :param masks: 0 where the task terminates, (n,).
+    :param is_derived: whether masks are 1 - terminals.
+    :return: the warning.
+    :raises ValueError: if that is so at every time limit, and `terminals` alone say it.
+    """
+    limits = timeouts > 0
+    both, count = int((limits & (masks == 0)).sum()), int(limits.sum())
+    if is_derived and 0 < both == count:
         raise ValueError(
             "`masks` can be derived as 1 - terminals only where `terminals` leaves out the time limits, got "
             "`terminals` = 1 in every row whose `timeouts` is 1; give `masks`, e.g. "
-            f"`masks = 1 - terminals * (1 - timeouts)` if those {int(timeouts.sum()):,} trajectories were only cut off"
+            f"`masks = 1 - terminals * (1 - timeouts)` if those {count:,} trajectories were only cut off"
         )
-    return ~terminals
+    if not both:
+        return ""
+    return (
+        f"{both:,} of {count:,} time limits (`timeouts` = 1) are marked as terminations too, so that no value follows "
+        f"them; if the trajectories were only cut off, set {'`terminals` = 0' if is_derived else '`masks` = 1'} there"
+    )
 
 
 # -- where trajectories end -------------------------------------------------------------------------------------------
 
 
-def _compact_ends(arrays: Mapping[str, NDArray[Any]]) -> _Ends:
+def _compact_ends(arrays: Mapping[str, NDArray[Any]]) -> Transitions:
     """Read the ends of OGBench's compact layout from `valids`."""
     valid, terminals = arrays["valids"] > 0, arrays["terminals"] > 0
     followed_by_end = np.append(~valid[1:], False)
@@ -314,16 +353,34 @@ def _compact_ends(arrays: Mapping[str, NDArray[Any]]) -> _Ends:
                 "in a compact dataset `valids` says where trajectories end, got `timeouts` = 1 inside a trajectory, "
                 f"in {len(wrong):,} rows, first in row {wrong[0]}; leave `timeouts` out, or correct one of the two"
             )
-    ends = terminals[valid]
-    size = _size_text(len(ends), int(ends.sum()))
-    return _Ends(valid, ends, arrays["observations"][~valid], f"{size}, whose ends are marked by valids")
+    return compact_transitions(arrays, ", whose ends are marked by valids")
 
 
-def _regular_ends(arrays: Mapping[str, NDArray[Any]]) -> _Ends:
+def compact_transitions(arrays: Mapping[str, NDArray[Any]], how: str = "") -> Transitions:
+    """Return the transitions of a compact dataset that is known to be sound.
+
+    :param arrays: those of `STORED_ARRAYS`, and ``valids``.
+    :param how: what is said about its ends.
+    :return: the transitions.
+    """
+    valid = arrays["valids"] > 0
+    ends = arrays["terminals"][valid] > 0
+    count, terminated = int(ends.sum()), int((ends & (arrays["masks"][valid] == 0)).sum())
+    size = _size_text(len(ends), count)
+    description = f"{size}{how}; {_number(terminated)} by terminals, {count - terminated:,} by timeouts"
+    stored = {name: arrays[name] for name in STORED_ARRAYS}
+    return Transitions(stored, valid, ends, arrays["observations"][~valid], description)
+
+
+def _number(count: int) -> str:
+    return f"{count:,} {'ends' if count == 1 else 'end'}"
+
+
+def _regular_ends(arrays: Mapping[str, NDArray[Any]]) -> Transitions:
     """Read the ends of the regular layout: by `terminals`, by `timeouts`, and where the next row does not follow."""
     ends = arrays["terminals"] > 0
     count = int(ends.sum())
-    clauses = [f"{count:,} {'ends' if count == 1 else 'end'} by terminals"]
+    clauses = [f"{_number(count)} by terminals"]
     if "timeouts" in arrays:
         limits = (arrays["timeouts"] > 0) & ~ends
         clauses.append(f"{int(limits.sum()):,} by timeouts")
@@ -336,7 +393,7 @@ def _regular_ends(arrays: Mapping[str, NDArray[Any]]) -> _Ends:
         clauses.append("1 at the last row")
         ends[-1] = True
     description = f"{_size_text(len(ends), int(ends.sum()))}; {', '.join(clauses)}"
-    return _Ends(np.ones_like(ends), ends, arrays["next_observations"][ends], description, count)
+    return Transitions(arrays, np.ones_like(ends), ends, arrays["next_observations"][ends], description, broken=count)
 
 
 def _broken_rows(observations: NDArray[Any], next_observations: NDArray[Any]) -> Flags:
@@ -368,7 +425,7 @@ def require_chunks(ends: Flags, horizon_length: int, likely_cause: str | None = 
     )
 
 
-def _broken_message(found: _Ends) -> str:
+def _broken_message(found: Transitions) -> str:
     """Return what is said about ends that neither `terminals` nor `timeouts` mark."""
     return (
         f"{found.broken:,} of {int(found.ends.sum()):,} trajectories end only because `next_observations` is not the "

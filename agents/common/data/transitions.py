@@ -178,6 +178,8 @@ class TransitionStore(NStepReplayBuffer):
         if isinstance(dataset, Mapping):
             dataset = self.stored.with_rows(dataset)
         found = prepare(dataset, shape, box, self.shortest, images)
+        for observations in (found.arrays["observations"], found.final_observations):
+            self.stored.refuse_unknown_choices(observations)
         for note in found.warnings:
             warnings.warn(note, stacklevel=3)
         self.loader = None
@@ -191,7 +193,8 @@ class TransitionStore(NStepReplayBuffer):
         for name in ("observations", "rewards", "masks"):
             self._fill(getattr(self, f"_{name}")[:count], rows_of(found.arrays[name], found.valid))
         self._fill(self._actions[:count], map(box.scaled, rows_of(found.arrays["actions"], found.valid)))
-        self._observations[self.capacity : self.capacity + extra] = torch.from_numpy(found.final_observations)
+        final = found.final_observations.reshape(extra, -1).astype(self.stored.numpy_dtype, copy=False)
+        self._observations[self.capacity : self.capacity + extra] = torch.from_numpy(final)
         next_row = np.arange(1, count + 1, dtype=np.int32)
         next_row[found.ends] = self.capacity + np.arange(extra, dtype=np.int32)
         self._next_row[:count] = torch.from_numpy(next_row)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.common.data.arrays import Transitions, compact_transitions, read_transitions
 from agents.common.files.bounded import require_memory, size_text
 from zoo.datasets.files import publish
 from zoo.errors import UsageError, as_usage_error
@@ -92,6 +94,56 @@ def join(name: str, episodes: Iterable[Episode]) -> Arrays:
             arrays["valids"][begin : end - 1] = 1.0
             arrays["terminals"][end - 2 : end] = 1.0
     return arrays
+
+
+def joined(name: str, episodes: Iterable[Episode], shows_success: bool = False) -> Transitions:
+    """Return the transitions of all episodes.
+
+    :param shows_success: whether a mask of 0 means that the task is achieved.
+    """
+    arrays = join(name, episodes)
+    if shows_success and arrays["masks"].all():
+        tell(name, "no step achieves the task, so that nothing but cloning can be learnt; give data with successes")
+    return replace(transitions_of(name, arrays), description=compact_transitions(arrays).description)
+
+
+def transitions_of(name: str, arrays: Arrays) -> Transitions:
+    """Return the transitions of arrays in any layout that `docs/datasets.md` describes, after saying what is odd."""
+    observations = arrays["observations"]
+    require_observations(name, observations)
+    require_continuous(name, arrays["actions"])
+    try:
+        size = arrays["actions"].shape[1]
+        found = read_transitions(arrays, observations.shape[1:], size, images=observations.ndim == 4)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name} cannot be used: {error}") from error
+    for note in found.warnings:
+        tell(name, note)
+    return replace(found, warnings=())
+
+
+def tell(name: str, doubt: str) -> None:
+    """Warn of something in a set."""
+    warnings.warn(f"{name}: {doubt}", stacklevel=3)
+
+
+def compact(found: Transitions) -> Arrays:
+    """Return transitions as arrays in the compact layout."""
+    observations = found.arrays["observations"]
+    kinds = {"observations": np.uint8} if observations.ndim == 4 else {}
+    stored = {key: np.asarray(array, kinds.get(key, np.float32)) for key, array in found.arrays.items()}
+    if not found.valid.all():
+        return stored | {"valids": found.valid.astype(np.float32)}
+    index = np.repeat(np.arange(len(found.ends)), 1 + found.ends)
+    last = np.append(index[1:] != index[:-1], True) & found.ends[index]
+    arrays = {key: array[index] for key, array in stored.items()}
+    arrays["observations"][last] = found.final_observations
+    for key, value in (("actions", 0.0), ("rewards", 0.0), ("masks", 1.0)):
+        arrays[key][last] = value
+    return arrays | {
+        "terminals": found.ends[index].astype(np.float32),
+        "valids": (~last).astype(np.float32),
+    }
 
 
 def digest_of_arrays(arrays: Arrays) -> str:

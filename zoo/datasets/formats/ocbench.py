@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from agents.common.data.arrays import Transitions
 from agents.common.files import DamagedFile
 from agents.common.files.bounded import read_npz, read_npz_headers
-from zoo.datasets.formats.episodes import Arrays, Episode, checked_episode, require_flags, require_keys
+from zoo.datasets.formats.base import Format, Reading, refuse_reading
+from zoo.datasets.formats.episodes import Arrays, Episode, checked_episode, joined, require_flags, require_keys
+from zoo.datasets.formats.npz import npz_files, require_recorded
 from zoo.errors import UsageError
 
 INTERVAL = "observation_interval"
@@ -18,15 +21,26 @@ ARRAYS = ("observations", INTERVAL, "actions", "rewards", "masks", "terminals")
 """What OCBench's own loader reads; its files may hold more."""
 
 
-def is_ocbench_format(files: Sequence[Path]) -> bool:
-    """Return whether the first of some npz files is one of OCBench's."""
-    try:
-        return bool(files) and INTERVAL in read_npz_headers(files[0])
-    except (DamagedFile, OSError):
-        return False  # the reader of other files says what is wrong
+class Ocbench(Format):
+    """A file of OCBench, or a folder of such files."""
+
+    def matches(self, path: Path) -> bool:
+        """Return whether the first of the npz files is one of OCBench's."""
+        files = npz_files(path)
+        try:
+            return bool(files) and INTERVAL in read_npz_headers(files[0])
+        except (DamagedFile, OSError):
+            return False  # the reader of other files says what is wrong
+
+    def read(self, path: Path, reading: Reading) -> Transitions:
+        """Return the transitions."""
+        refuse_reading(path, reading)
+        files = npz_files(path)
+        require_recorded(files)
+        return joined(str(path), _episodes(files), shows_success=True)
 
 
-def read_ocbench(files: Sequence[Path]) -> Iterator[Episode]:
+def _episodes(files: Sequence[Path]) -> Iterator[Episode]:
     """Yield the episodes of all files."""
     for file in files:
         arrays = read_npz(file, ARRAYS)

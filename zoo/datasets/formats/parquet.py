@@ -8,33 +8,30 @@ from typing import Any
 
 import numpy as np
 
+from agents.common.data.arrays import Transitions
 from agents.common.files import regular_file
-from zoo.datasets.formats.episodes import Array, Arrays, faults_named, tell_memory
+from zoo.datasets.formats.base import COLUMNS, Format, Reading
+from zoo.datasets.formats.episodes import Array, Arrays, faults_named, require_flags, tell, tell_memory
 from zoo.datasets.formats.hdf5 import import_extra
+from zoo.datasets.formats.rows import add_rewards, transitions_of_rows
 from zoo.errors import UsageError
-
-COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "observations": ("observation.state", "observations", "observation", "state"),
-    "actions": ("action", "actions"),
-    "rewards": ("next.reward", "reward", "rewards"),
-    "terminated": ("next.terminated", "terminated", "terminations"),
-    "success": ("next.success", "success"),
-    "done": ("next.done", "done", "dones"),
-    "episode": ("episode_index", "episode"),
-    "frame": ("frame_index", "frame"),
-}
-"""What is read -> the names of its column, the first that is there."""
-
 
 _BATCH_ROWS = 1 << 14
 
 
-def is_parquet(path: Path) -> bool:
-    """Return whether a path is a parquet file, or a folder with some below it."""
-    return path.suffix == ".parquet" if not path.is_dir() else any(path.rglob("*.parquet"))
+class Parquet(Format):
+    """A parquet file, or a folder with some below it."""
+
+    def matches(self, path: Path) -> bool:
+        """Return whether there is one."""
+        return path.suffix == ".parquet" if not path.is_dir() else any(path.rglob("*.parquet"))
+
+    def read(self, path: Path, reading: Reading) -> Transitions:
+        """Return the transitions."""
+        return _transitions(str(path), _read_rows(path, reading.columns), reading)
 
 
-def read_parquet(path: Path, columns: Mapping[str, str]) -> Arrays:
+def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
     """Return the columns of a parquet file, or of all below a folder in the order of their names.
 
     :param columns: names of columns that override `COLUMNS`.
@@ -98,3 +95,78 @@ def _as_array(file: Path, name: str, column: Any) -> Array:
         raise UsageError(f"{file}: `{name}` must hold numbers or lists of them, got {kind}; name another column")
     array: Array = column.to_numpy(zero_copy_only=False)
     return array if width is None else array.reshape(rows, width)
+
+
+# -- episodes ---------------------------------------------------------------------------------------------------------
+
+
+def _transitions(name: str, rows: Arrays, reading: Reading) -> Transitions:
+    """Return the transitions of rows of episodes."""
+    for key in ("observations", "actions"):
+        if rows[key].ndim == 1:
+            rows[key] = rows[key][:, None]
+    steps = len(rows["actions"])
+    if steps == 0:
+        raise UsageError(f"{name} must hold an episode with a transition, got no row; give another set")
+    number = rows.get("episode", rows["file"])
+    ends = np.append(number[1:] != number[:-1], True)
+    if "frame" not in rows:  # nothing says whether an episode goes on in the next file
+        ends |= np.append(rows["file"][1:] != rows["file"][:-1], True)
+    if "done" in rows and "episode" not in rows:
+        ends |= require_flags(name, "done", rows["done"], steps)
+    if "done" in rows and (inside := int((require_flags(name, "done", rows["done"], steps) & ~ends).sum())):
+        tell(name, f"{inside:,} rows are done, but their episodes go on; split them there if that is their end")
+    _require_in_order(name, rows, ends)
+    add_rewards(name, rows, reading)
+    return transitions_of_rows(name, rows, ends, 1.0 - _terminated(name, rows, ends, reading))
+
+
+def _require_in_order(name: str, rows: Arrays, ends: Array) -> None:
+    """Refuse episodes that are mixed or have gaps."""
+    begins = np.flatnonzero(np.append(True, ends[:-1]))
+    if "episode" in rows and len(np.unique(rows["episode"])) < len(begins):
+        raise UsageError(
+            f"{name}: the rows of an episode must follow one another, got them mixed, or in several files; sort them, "
+            "and give each episode an index of its own"
+        )
+    if "frame" in rows:
+        number = np.arange(len(ends)) - np.repeat(begins, np.diff(np.append(begins, len(ends))))
+        wrong = np.flatnonzero(rows["frame"] != number)
+        if len(wrong):
+            raise UsageError(
+                f"{name}: the frames of an episode must be 0, 1, 2, ..., got {rows['frame'][wrong[0]]} instead of "
+                f"{number[wrong[0]]} in row {wrong[0]}; sort them, and keep frames that are missing out of an episode"
+            )
+
+
+def _terminated(name: str, rows: Arrays, ends: Array, reading: Reading) -> Array:
+    """Return where an episode ends because its task did."""
+    if reading.done is not None:
+        return ends if reading.done == "terminated" else np.zeros_like(ends)
+    flags = rows.get("terminated", rows.get("success"))
+    if flags is None:
+        raise UsageError(
+            f"{name} does not say why its episodes end; add `--done terminated` if the task ends them, so that nothing "
+            "comes after, or `--done truncated` if the recording was only cut off"
+        )
+    if "terminated" in rows and (flags[~ends] > 0).any():
+        row = int(np.argmax((flags > 0) & ~ends))
+        raise UsageError(f"{name}: an episode goes on after it has terminated in row {row}; split it there")
+    if "terminated" not in rows:
+        _tell_of_successes(name, flags > 0, ends)
+    return (flags > 0) & ends
+
+
+def _tell_of_successes(name: str, successes: Array, ends: Array) -> None:
+    """Say what is odd about successes, which end episodes here."""
+    if not successes.any():
+        tell(name, "no step achieves the task, so that nothing but cloning can be learnt; give data with successes")
+    episode = np.cumsum(ends) - ends
+    lost = np.setdiff1d(episode[successes], episode[successes & ends])
+    if len(lost):
+        tell(
+            name,
+            f"{len(lost):,} of {int(ends.sum()):,} episodes succeed before their last row and not in it: they count as "
+            "cut off there, and their successes are left out; end them at the success, or name the column of another "
+            "flag with `--columns terminated=NAME`",
+        )

@@ -12,8 +12,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict, Tuple
 
+from agents.common.data.arrays import Transitions
 from tests.zoo.datasets.own import (
     ENV,
     WRITERS,
@@ -27,8 +28,9 @@ from tests.zoo.datasets.own import (
     write_npz,
     write_parquet,
 )
+from zoo.datasets.formats.base import Reading
 from zoo.datasets.formats.episodes import COMPACT, write_set
-from zoo.datasets.formats.read import Reading, environment_of, read_source
+from zoo.datasets.formats.read import environment_of, read_source
 from zoo.datasets.own import load_own
 from zoo.errors import UsageError
 
@@ -284,17 +286,117 @@ def test_a_minari_set_of_another_space_is_refused(tmp_path: Path, name: str) -> 
     assert f"episode 1: `{name}` must" in refusal(source)
 
 
-def test_a_dict_of_vectors_is_one_vector_as_gymnasium_flattens_it(tmp_path: Path) -> None:
+ONE, TWO = Box(-np.inf, np.inf, (1,)), Box(-np.inf, np.inf, (2,))
+STRUCTURED: dict[str, gymnasium.Space[Any]] = {
+    "sorted": Dict({"z": TWO, "a": TWO}),
+    "in its own order": Dict([("z", TWO), ("a", TWO)]),
+    "nested": Dict([("z", Dict([("y", ONE), ("b", ONE)])), ("a", TWO)]),
+    "a tuple of many": Tuple([ONE] * 12),
+    "a tuple in a Dict": Dict([("z", Tuple([ONE, TWO])), ("a", ONE)]),
+}
+
+
+def structured(space: gymnasium.Space[Any], rows: np.ndarray) -> Any:
+    """Return observations, (n, O), as a space has them."""
+    if isinstance(space, Box):
+        return rows
+    leaves = [len(gymnasium.spaces.flatten(part, part.sample())) for part in parts_in(space)]
+    pieces = np.split(rows, np.cumsum(leaves)[:-1], axis=1)
+    found = [structured(part, piece) for part, piece in zip(parts_in(space), pieces, strict=True)]
+    return dict(zip(space.spaces, found, strict=True)) if isinstance(space, Dict) else tuple(found)
+
+
+def parts_in(space: Any) -> list[gymnasium.Space[Any]]:
+    return list(space.spaces.values() if isinstance(space, Dict) else space.spaces)
+
+
+@pytest.mark.parametrize("name", list(STRUCTURED))
+def test_a_structure_of_vectors_is_one_vector_as_gymnasium_flattens_it(tmp_path: Path, name: str) -> None:
+    space, parts = STRUCTURED[name], episodes()
+    size, generator = gymnasium.spaces.flatdim(space), np.random.default_rng(0)
+    whole = [generator.normal(size=(len(part["observations"]), size)).astype(np.float32) for part in parts]
+    for part, rows in zip(parts, whole, strict=True):
+        part["observations"] = structured(space, rows)
+    found = read_source(write_minari(tmp_path, parts, observation_space=space))["observations"]
+    np.testing.assert_array_equal(found, np.concatenate(whole))
+
+
+@pytest.mark.parametrize("recorded", [None, Dict({"a": TWO, "b": TWO}), TWO])
+def test_parts_whose_order_is_not_recorded_are_refused(tmp_path: Path, recorded: Any) -> None:
     parts = episodes()
-    whole = [part["observations"] for part in parts]
     for part in parts:
         part["observations"] = {"z": part["observations"][:, 2:], "a": part["observations"][:, :2]}
-    space = gymnasium.spaces.Dict({"z": Box(-np.inf, np.inf, (2,)), "a": Box(-np.inf, np.inf, (2,))})
-    name = write_minari(tmp_path, parts, observation_space=space)
-    found = read_source(name)["observations"]
-    np.testing.assert_array_equal(found, np.concatenate(whole).astype(np.float32))
-    first = {key: array[0] for key, array in parts[0]["observations"].items()}
-    np.testing.assert_array_equal(found[0], gymnasium.spaces.flatten(space, first).astype(np.float32))
+    name = write_minari(tmp_path, parts, observation_space=Dict({"z": TWO, "a": TWO}))
+    path, metadata = metadata_of(tmp_path)
+    serialize = pytest.importorskip("minari.serialization").serialize_space
+    other = {} if recorded is None else {"observation_space": serialize(recorded)}
+    path.write_text(json.dumps(without(metadata, "observation_space") | other))
+    assert "parts of the recorded space" in refusal(name)
+
+
+@pytest.mark.parametrize("more", [False, True], ids=["alone", "with next_observations"])
+def test_time_limits_that_all_terminate_are_refused_and_some_are_warned_of(tmp_path: Path, more: bool) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = write_d4rl(tmp_path, episodes(3), ("next_observations",) * more)
+    with h5py.File(path, "a") as file:
+        file["terminals"][-1] = True
+    with pytest.warns(UserWarning, match=r"1 of 2 time limits .* set `terminals` = 0 there"):
+        read_source(path)
+    with h5py.File(path, "a") as file:
+        file["terminals"][...] |= file["timeouts"][...]
+    assert "`terminals` = 1 in every row whose `timeouts` is 1" in refusal(path)
+
+
+def test_masks_of_an_hdf5_file_count_where_terminals_mark_every_end(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = write_d4rl(tmp_path, episodes())
+    with h5py.File(path, "a") as file:
+        masks = 1 - file["terminals"][...]
+        masks[3] = 0
+        file["masks"] = masks
+        file["terminals"][...] |= file["timeouts"][...]
+    found = read_source(path)
+    assert np.flatnonzero(found["masks"] == 0).tolist() == [3, 18]
+    assert np.flatnonzero(found["valids"] == 0).tolist() == [19, 39]
+
+
+@pytest.mark.parametrize("kind", list(WRITERS))
+def test_the_log_says_how_trajectories_end(tmp_path: Path, kind: str) -> None:
+    content = load_own(WRITERS[kind](tmp_path, episodes(3)), ENV, {}).content
+    assert isinstance(content, Transitions)
+    assert "in 3 trajectories; 1 ends by terminals, 2 by timeouts" in content.description
+
+
+def test_the_log_says_that_valids_mark_the_ends_only_where_they_do(tmp_path: Path) -> None:
+    write_set(tmp_path / "a.npz", read_source(write_npz(tmp_path, episodes(3))))
+    whole, part = (load_own(tmp_path / "a.npz", ENV, {}, size=size).content.description for size in (None, 20))
+    assert whole.endswith("3 trajectories, whose ends are marked by valids; 1 ends by terminals, 2 by timeouts")
+    assert part.endswith("2 trajectories; 1 ends by terminals, 1 by timeouts")
+
+
+def change_success(folder: Path, change: Callable[[np.ndarray], Any]) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for path in folder.rglob("*.parquet"):
+        rows = parquet.read_table(path)
+        flags = rows["next.success"].to_numpy(zero_copy_only=False).copy()
+        change(flags)
+        index = rows.column_names.index("next.success")
+        parquet.write_table(rows.set_column(index, "next.success", pyarrow.array(flags)), path)
+
+
+def test_successes_that_do_not_end_an_episode_are_warned_of(tmp_path: Path) -> None:
+    folder = write_parquet(tmp_path, episodes())
+    change_success(folder, lambda flags: flags.__setitem__(slice(None), np.arange(len(flags)) == 7))
+    with pytest.warns(UserWarning, match="2 of 2 episodes succeed before their last row and not in it"):
+        found = read_source(folder)
+    assert found["masks"].all()
+
+
+def test_demonstrations_without_a_success_are_warned_of(tmp_path: Path) -> None:
+    folder = write_parquet(tmp_path, episodes())
+    change_success(folder, lambda flags: flags.fill(False))
+    with pytest.warns(UserWarning, match="no step achieves the task"):
+        read_source(folder)
 
 
 @pytest.mark.parametrize(

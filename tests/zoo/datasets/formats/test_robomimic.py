@@ -48,6 +48,23 @@ def test_transitions_are_those_of_q_chunking(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours[name], array.astype(np.float32), err_msg=name)
 
 
+@pytest.mark.parametrize("next_obs", [True, False])
+def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_good(
+    tmp_path: Path, next_obs: bool
+) -> None:
+    failed = demonstration(4, 0)
+    failed["dones"][-1] = 1
+    found = read_source(write(tmp_path / "a.hdf5", [failed, demonstration(3, 1)], next_obs=next_obs))
+    steps = 4 if next_obs else 3  # without the state after the last step, that is the last one known
+    np.testing.assert_array_equal(found["valids"], [1] * steps + [0] + [1] * 3 + [0])
+    assert np.flatnonzero(found["masks"] == 0).tolist() == [steps + 3]
+
+
+def test_demonstrations_without_a_success_are_warned_of(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="no step achieves the task"):
+        read_source(write(tmp_path / "a.hdf5", [demonstration(4, 0)]))
+
+
 def test_what_follows_a_done_step_is_another_trajectory(tmp_path: Path) -> None:
     found = read_source(write(tmp_path / "a.hdf5", [demonstration(5, 2)]))
     np.testing.assert_array_equal(found["valids"], [1, 1, 1, 1, 0, 1, 0])
