@@ -121,8 +121,7 @@ REFUSED = {
 def test_what_is_wrong_or_does_not_go_together_is_refused_before_any_work(
     data: Path, tmp_path: Path, clone: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
-    for tracker in ("wandb", "trackio"):
-        monkeypatch.setitem(sys.modules, tracker, None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
     base = arguments(data, tmp_path)
     if "sac" in words:
         base = base[: base.index("-params")]

@@ -9,6 +9,7 @@ import fcntl
 import io
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -292,21 +293,14 @@ class RunFolder:
 
     # -- tracking.json ------------------------------------------------------------------------------------------------
 
-    def write_tracking(self, tracker: str, record: Mapping[str, Any]) -> None:
-        """Record the id of the run at a tracker, and the last steps that it has."""
-        self._write(self.tracking, json.dumps(self._read_trackers() | {tracker: dict(record)}) + "\n")
-
-    def read_tracking(self, tracker: str) -> dict[str, Any]:
-        """Return what :meth:`write_tracking` was given last; empty if that is not known, or there was nothing."""
-        return dict(self._read_trackers().get(tracker, {}))
-
-    def _read_trackers(self) -> dict[str, Any]:
+    def tracking_id(self) -> str:
+        """Return the run's id at Weights & Biases, which is made and kept at the first call."""
         try:
-            return self._read_mapping(self.tracking, json.loads)
-        except UnreadableRun as error:
-            if self.tracking.exists():
-                log.warning("%s; the tracker gets a new run", error)
-            return {}
+            return str(self._read_mapping(self.tracking, json.loads)["wandb"]["id"])
+        except (UnreadableRun, KeyError, TypeError):
+            id = secrets.token_hex(4)
+            self._write(self.tracking, json.dumps({"wandb": {"id": id}}) + "\n")
+            return id
 
     # -- evaluations.npz ----------------------------------------------------------------------------------------------
 

@@ -212,10 +212,10 @@ def _add_logging(group: argparse._ArgumentGroup) -> None:
         "--track",
         nargs="?",
         const="wandb",
-        choices=("wandb", "trackio"),
-        help="log to Weights & Biases (also without a value) or to trackio too, one of its runs for each seed",
+        choices=("wandb",),
+        help="log to Weights & Biases too, which follows TensorBoard's events",
     )
-    group.add_argument("--wandb-project-name", help="project of either tracker (default: flow-rl-zoo)")
-    group.add_argument("--wandb-group", help="group of either tracker")
+    group.add_argument("--wandb-project-name", help="project of Weights & Biases (default: flow-rl-zoo)")
+    group.add_argument("--wandb-group", help="group of Weights & Biases")
     group.add_argument("--wandb-entity", help="entity of Weights & Biases")
     group.add_argument("-tags", "--wandb-tags", nargs="+", default=[], help="tags of Weights & Biases")

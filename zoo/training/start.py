@@ -118,10 +118,10 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     bar = args.progress if args.verbose else bool(args.progress)
     training = Training(config, model, evaluator, replicas, Scoring.recorded_in(record), bar, observe)
     position = training.restore() if found else None
-    trackers = stack.enter_context(tracked(args, config, replicas, position))
+    stack.enter_context(tracked(args, config, replicas))
     below = args.tensorboard_log
     events = [Path(below) / f"{config.algo}_{folder.path.name}" if below else folder.path for folder in folders]
-    model.set_logger(stack.enter_context(contextlib.closing(ReplicaLogger(replicas, events, position, trackers))))
+    model.set_logger(stack.enter_context(contextlib.closing(ReplicaLogger(replicas, events, position))))
     result = training.run()
     if args.save_replay_buffer:
         with atomic_path(folders[0].replay_buffer) as temporary, temporary.open("wb") as file:
