@@ -14,7 +14,7 @@ MOST_LINES = {ast.Module: 650, ast.FunctionDef: 60, ast.AsyncFunctionDef: 60}
 
 LAYERS = (
     "agents.common.files agents.common.validation agents.common.replicas agents.common.batch",
-    "agents.common.frames agents.common.observations agents.common.search",
+    "agents.common.frames agents.common.observations agents.common.search agents.common.streams",
     "agents.common.settings agents.common.training agents.common.common_settings agents.common.model_file "
     "agents.common.nets",
     "agents.common.maths",
@@ -107,6 +107,32 @@ def test_imports_point_down(package: str) -> None:
         if layer_of(other) > layer_of(name)
     ]
     assert not arrows
+
+
+GENERATORS = {"SeedSequence", "default_rng", "RandomState", "manual_seed"}
+"""What makes or seeds a generator."""
+OWN_STREAMS = (
+    "agents.common.streams",
+    "agents.common.files.plain",  # states in files
+    "agents.testing",  # fixed numbers to try algorithms on
+    "agents.common.nets.specs",  # a module draws its weights from a generator that its replica's gives
+    "agents.common.sb3.policy",  # seeds a generator that exists
+    "zoo.envs",  # NumPy's generators, of streams
+    "zoo.datasets",  # the same
+    "zoo.report",  # resampling is that of the published method, the same for equal data
+)
+
+
+@PACKAGES
+def test_random_streams_have_one_source(package: str) -> None:
+    others = {
+        f"{name}: {node.attr}"
+        for name, module in modules().items()
+        if name.split(".")[0] == package and not name.startswith(OWN_STREAMS)
+        for node in ast.walk(module)
+        if isinstance(node, ast.Attribute) and node.attr in GENERATORS
+    }
+    assert not others, f"take a seed from agents.common.streams: {sorted(others)}"
 
 
 def large_parts(package: str) -> Iterator[str]:

@@ -76,14 +76,14 @@ def checked_pair(name: str, value: object) -> tuple[float, float]:
     return low, high
 
 
-def integer(name: str, value: object, *, at_least: int | None = None) -> int:
+def integer(name: str, value: object, *, at_least: int | None = None, at_most: int | None = None) -> int:
     """Return a setting as an int inside a range; a whole float such as 1e5 is one, a boolean is not."""
-    bounds = describe_bounds(at_least=at_least)
+    bounds = describe_bounds(at_least=at_least, at_most=at_most)
     whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
     if isinstance(value, bool) or not whole:
         raise TypeError(f"`{name}` must be an int{bounds}, got {value!r} of type {type(value).__name__}")
     result = int(value)  # type: ignore[call-overload]  # whole, as was just seen
-    if at_least is not None and result < at_least:
+    if (at_least is not None and result < at_least) or (at_most is not None and result > at_most):
         raise ValueError(f"`{name}` must be an int{bounds}, got {value!r}")
     return result
 
@@ -108,7 +108,7 @@ def describe_bounds(
 ) -> str:
     """Return a range in words with a leading space, e.g. ``" > 0 and <= 1"``; nothing without bounds."""
     parts = [
-        f"{sign} {bound:g}"
+        f"{sign} {bound if isinstance(bound, int) else f'{bound:g}'}"
         for sign, bound in ((">", above), (">=", at_least), ("<", below), ("<=", at_most))
         if bound is not None
     ]

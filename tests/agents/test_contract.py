@@ -18,6 +18,7 @@ from agents.common.nets.heads import ObservingNetwork
 from agents.common.sb3.model import FlowQLearning
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.spaces import UnsupportedSpaceError
+from agents.common.streams import Purpose, seed_for
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv, space_env_of
 
@@ -266,7 +267,7 @@ def test_online_only_training_plays_uniform_actions_first() -> None:
     model = tiny_model("qam", learning_starts=50, buffer_size=60)
     model.learn(50)
     expected = SpacesEnv(4, 2).action_space
-    expected.seed(0)
+    expected.seed(seed_for(Purpose.WARM_UP, 0))
     drawn = [expected.sample() for _ in range(50)]
     np.testing.assert_allclose(model.replay_buffer.actions[:50], drawn, atol=1e-6)
 

@@ -189,7 +189,7 @@ def test_a_checkpoint_of_another_version_is_refused_and_the_model_left_as_it_is(
     other = tiny_model("bc", seed=1)
     before = parameters_of(other)
     with pytest.raises(
-        ValueError, match=r"written by another version .* format 3, expected 5.*; finish the run with that"
+        ValueError, match=r"written by another version .* format 3, expected 6.*; finish the run with that"
     ):
         load_checkpoint(other, checkpoint)
     assert_same(before, parameters_of(other))

@@ -15,6 +15,7 @@ import agents
 from agents.common.sb3 import exporting
 from agents.common.sb3.exporting import export_onnx, run_onnx
 from agents.common.sb3.policy import FlowPolicy
+from agents.common.streams import Purpose, seed_for
 from tests.common.toys import TINY, tiny_model
 from tests.envs import space_env_of
 
@@ -86,6 +87,8 @@ def test_a_file_says_what_it_is_and_holds_seeded_noise(tmp_path: Path) -> None:
     assert [each.name for each in file.graph.input] == ["observations"]
     np.testing.assert_array_equal(run_onnx(str(path), rows), run_onnx(str(path), rows))
     assert [each.version for each in file.opset_import if not each.domain] == [20]
+    (seed,) = [each.f for node in file.graph.node for each in node.attribute if each.name == "seed"]
+    assert seed == seed_for(Purpose.EXPORTED_NOISE, 3, 0) >> 8
     (text,) = [each.value for each in file.metadata_props if each.key == "flow_rl_zoo"]
     said = json.loads(text)
     assert said["algorithm"] == "rebrac"

@@ -16,6 +16,7 @@ import ogbench  # noqa: F401  registers its environments
 from gymnasium.envs.registration import EnvSpec
 
 from agents.common.frames import FrameStack
+from agents.common.streams import Purpose, stream
 from agents.common.validation import unknown_name_message
 from agents.registry import import_named
 from zoo.envs import d4rl, robomimic
@@ -184,7 +185,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode, which the seed and the actions decide; None continues from the last seed."""
         entropy = int(self.env.np_random.integers(2**63)) if seed is None else seed
-        action_seed, global_seed = np.random.SeedSequence(entropy).generate_state(2)
+        action_seed, global_seed = stream(Purpose.ENVIRONMENT, entropy).generate_state(2)
         self._reset_actions.seed(int(action_seed))
         self._global_state = np.random.RandomState(global_seed).get_state()
         self._steps = 0

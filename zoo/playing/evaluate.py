@@ -16,6 +16,7 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.policies import BasePolicy
 
+from agents.common.streams import Purpose, seed_for, torch_generator
 from agents.common.validation import integer
 from zoo.baselines import planner_of
 from zoo.envs.make import find_spec, is_ogbench
@@ -72,7 +73,7 @@ class Evaluator:
         self.episodes = checked_episodes("episodes", episodes)
         self.n_envs = integer("n_envs", n_envs, at_least=1)
         self.seed = integer("seed", seed, at_least=0)
-        self.episode_seeds = np.random.SeedSequence(self.seed).generate_state(self.episodes)
+        self.episode_seeds = seeds_of_starts(self.seed, self.episodes)
         self._env_kwargs = dict(env_kwargs or {})
         self._spec = find_spec(env_id, **self._env_kwargs)
         if self._spec.max_episode_steps is None:
@@ -201,6 +202,11 @@ class Evaluator:
         return self._pool
 
 
+def seeds_of_starts(seed: int, episodes: int) -> np.ndarray:
+    """Return the reset seeds of an evaluation's episodes, (episodes,); each follows from the seed and its number."""
+    return np.array([seed_for(Purpose.EVALUATION_START, seed, episode) for episode in range(episodes)], np.uint32)
+
+
 @contextlib.contextmanager
 def _global_generators_kept() -> Iterator[None]:
     """Restore the global generators, from which the policy may draw."""
@@ -233,8 +239,7 @@ class NoiseStock:
 
     def _make_generator(self, replica: int, episode: int) -> torch.Generator:
         """Return an episode's generator, at its beginning."""
-        sequence = np.random.SeedSequence(self._seed, spawn_key=(self._names[replica], episode))
-        return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+        return torch_generator(Purpose.EVALUATION_NOISE, self._seed, self._names[replica], episode)
 
     def restart(self, replica: int, episode: int) -> None:
         """Offer an episode its first noise again."""

@@ -275,7 +275,6 @@ def _make_environments(request: Request, seeds: list[int]) -> VecEnv:
     env = make_vec_env(
         lambda: make_env(request.env_id, **request.env_kwargs),
         n_envs=args.n_envs or (len(seeds) if is_online else 1),
-        seed=seeds[0],
         wrapper_class=ResumableEnv,
         vec_env_cls=WatchedVecEnv if args.vec_env == "subproc" else DummyVecEnv,
     )

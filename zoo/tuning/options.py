@@ -16,6 +16,7 @@ from optuna.trial import Trial
 from agents.common.method import Method
 from agents.common.search import Choice, Range, Search
 from agents.common.settings import Setting
+from agents.common.streams import Purpose, seed_for
 from agents.common.training import Training
 from agents.common.validation import unknown_name_message
 from agents.models import Entry
@@ -66,11 +67,13 @@ class Plan:
 
     def make_sampler(self, number: int) -> BaseSampler:
         """Return the sampler that proposes a trial; what it draws depends on the trial's number, not on who asks."""
-        seed = (self.seeds[0] + number) % 2**32
+        seed = seed_for(Purpose.TRIALS, self.seeds, number)
         if self.args.sampler == "random":
             return RandomSampler(seed)
         if self.args.sampler == "qmc":  # one sequence, whose position is kept with the study
-            return QMCSampler(seed=self.seeds[0] % 2**32, scramble=True, warn_independent_sampling=False)
+            return QMCSampler(
+                seed=seed_for(Purpose.TRIAL_SEQUENCE, self.seeds), scramble=True, warn_independent_sampling=False
+            )
         return TPESampler(seed=seed, n_startup_trials=self.args.n_startup_trials, constant_liar=True)
 
     def make_pruner(self) -> BasePruner:

@@ -18,13 +18,14 @@ from torch import Tensor
 from agents.common.checks.watched import Visit, WatchedNetworks
 from agents.common.engine.precision import float32_products
 from agents.common.sb3.policy import FlowPolicy
+from agents.common.streams import Purpose, torch_generator
 from zoo.baselines import planner_of
 from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.observations import stack
 from zoo.models.agent import Agent
 from zoo.models.play import require_spaces
 from zoo.playing.episodes import EpisodeResults
-from zoo.playing.evaluate import NoiseStock, Rows
+from zoo.playing.evaluate import NoiseStock, Rows, seeds_of_starts
 
 FAN = 16
 """Chunks that are sampled, at least."""
@@ -73,7 +74,7 @@ class Stage:
         self._space = self.lanes[0].env.observation_space
         require_spaces(agent, self._space, self.lanes[0].env.action_space)  # type: ignore[arg-type]  # it is a box
         self._to_rows = Rows(self._planner, self._space)
-        self._seeds = np.random.SeedSequence(agent.seed).generate_state(agent.episodes)
+        self._seeds = seeds_of_starts(agent.seed, agent.episodes)
         self._stock = NoiseStock(self._planner, agent.seed, [agent.replica], agent.episodes)
         self._endings: dict[int, Lane] = {}
 
@@ -201,7 +202,7 @@ class Mind:
     def _noise(self, lane: Lane) -> dict[str, Tensor]:
         """Return the noise of F plans: name -> (F, ...)."""
         candidates = self._policy.method.best_of_n
-        generator = torch.Generator().manual_seed(lane.episode or 0)
+        generator = torch_generator(Purpose.PICTURED_NOISE, 0, lane.episode or 0)
         more = _draw(self._policy, self._draws, max(FAN - candidates, 0), generator)
         own = {name: self._candidates_first(name, draw) for name, draw in lane.noise.items()}
         return {name: torch.cat([draw, more[name]]) for name, draw in own.items()}

@@ -36,6 +36,7 @@ from agents.common.checks.habits import (
 from agents.common.method import Draw, Method
 from agents.common.nets.specs import NetworkSpec
 from agents.common.sb3.policy import FlowPolicy
+from agents.common.streams import Purpose, torch_generator
 from agents.common.validation import unknown_name_message
 
 REPLICAS, ROWS, WIDTH = 2, 7, 8  # of the made-up batch and its networks; all different, to tell the axes apart
@@ -145,7 +146,7 @@ class _Probe:
         self.changes = self.method.changes
         self.priorities = torch.zeros(1)  # which its hook returns, where it has one
         self.info: dict[str, Tensor] = {}  # of the update
-        self.generator = torch.Generator().manual_seed(0)
+        self.generator = torch_generator(Purpose.CHECKS, 0, 0)
 
     def calling(self, hook: str) -> AbstractContextManager[None]:
         """Make every failure inside the block name the algorithm and its hook."""

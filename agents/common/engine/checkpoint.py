@@ -31,7 +31,7 @@ from agents.common.files.bounded import read_npz
 from agents.common.files.manifest import read_manifest, verify, write_manifest
 from agents.common.model_file import read_model_file
 
-FORMAT = 5
+FORMAT = 6
 """Grows when a version goes on with other numbers than the one before, or keeps its state in another way."""
 KEPT = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
@@ -244,7 +244,7 @@ def random_states(model: OffPolicyAlgorithm) -> dict[str, Any]:
         ],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if model.device.type == "cuda" else [],
-        "actions": model.action_space.np_random.bit_generator.state,
+        "actions": [space.np_random.bit_generator.state for space in _action_spaces(model)],
         "own": {name: generator.get_state() for name, generator in _generators(model).items()},
     }
 
@@ -262,7 +262,8 @@ def restore_random_states(model: OffPolicyAlgorithm, states: Mapping[str, Any]) 
     torch.set_rng_state(states["torch"])
     if states["cuda"] and model.device.type == "cuda":
         torch.cuda.set_rng_state_all(states["cuda"])
-    model.action_space.np_random.bit_generator.state = states["actions"]
+    for space, state in zip(_action_spaces(model), states["actions"], strict=True):
+        space.np_random.bit_generator.state = state
     for name, generator in _generators(model).items():
         generator.set_state(states["own"][name])
 
@@ -270,6 +271,11 @@ def restore_random_states(model: OffPolicyAlgorithm, states: Mapping[str, Any]) 
 def _generators(model: OffPolicyAlgorithm) -> dict[str, torch.Generator]:
     """Return a model's own generators; SB3's algorithms have none."""
     return model.trainer.generators() if hasattr(model, "trainer") else {}
+
+
+def _action_spaces(model: OffPolicyAlgorithm) -> list[spaces.Space[Any]]:
+    """Return the spaces that uniform actions are drawn from, one for each replica; SB3's own models have one."""
+    return getattr(model, "action_spaces", [model.action_space])
 
 
 def _environment_states(model: OffPolicyAlgorithm) -> dict[str, Any] | None:

@@ -31,6 +31,7 @@ from agents.common.maths.flow import cloning_loss
 from agents.common.method import Info, Method, Noise
 from agents.common.nets.encoding import RememberedFeatures
 from agents.common.pretraining import CLONING_NOISE, find_behaviour, start_from_behaviour
+from agents.common.streams import Purpose, torch_generator
 from agents.common.training import Rate
 from agents.common.validation import unknown_name_message
 
@@ -42,7 +43,7 @@ class Trainer:
     """Takes a model's gradient steps; none waits for the device or branches on values.
 
     :param model: its replay buffer is drawn from, its policy trained, and its updates counted.
-    :param seed: of batches and noise.
+    :param seeds: of all replicas; batches and noise, which they draw together, follow from all of them.
     """
 
     mode: Mode
@@ -54,7 +55,7 @@ class Trainer:
     pretraining: bool
     """Whether the coming update trains the behaviour flow alone; kept, since compiled losses would watch the counts."""
 
-    def __init__(self, model: Any, seed: int) -> None:
+    def __init__(self, model: Any, seeds: Sequence[int]) -> None:
         self.model, self.policy, self.device = model, model.policy, model.device
         self.method: Method = self.policy.method
         self.optimizer: torch.optim.Optimizer = self.policy.optimizer
@@ -67,14 +68,14 @@ class Trainer:
         self.skipped: frozenset[str] | None = None
         self._settings_read = -1
         self._own_losses = with_own_code(self.losses)
-        self.seed(seed)
+        self.seed(seeds)
         self.prepare()
         self.select(self.skipped_networks())
 
-    def seed(self, seed: int) -> None:
+    def seed(self, seeds: Sequence[int]) -> None:
         """Begin the random numbers of batches and noise again."""
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.host_generator = torch.Generator().manual_seed(seed)
+        self.generator = torch_generator(Purpose.UPDATES, seeds, device=self.device)
+        self.host_generator = torch_generator(Purpose.HOST_BATCHES, seeds)
 
     # -- how updates are run ------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from agents.common.nets.specs import NetworkSpec
 from agents.common.pretraining import find_behaviour, no_behaviour_message
 from agents.common.sb3.spaces import available_device
 from agents.common.settings import Declared, required, setting
+from agents.common.streams import MOST
 from agents.common.validation import integer
 
 if TYPE_CHECKING:  # names that only annotations need
@@ -23,10 +24,14 @@ if TYPE_CHECKING:  # names that only annotations need
     from agents.common.sb3.policy import FlowPolicy
 
 
+def _seed(name: str, value: Any) -> int | None:
+    return None if value is None else integer(name, value, at_least=0, at_most=MOST)
+
+
 def _seeds(name: str, value: Any) -> list[int] | None:
     if value is not None and not len(value):
         raise ValueError(f"`{name}` must hold at least one seed, got none; use None for one run with `seed`")
-    return None if value is None else [integer(name, each) for each in value]
+    return None if value is None else [integer(name, each, at_least=0, at_most=MOST) for each in value]
 
 
 # arguments of a policy that are settings of the method here -> their names
@@ -69,7 +74,7 @@ class Arguments(Declared):
     stats_window_size: int = setting(default=100, doc="Episodes over which rollout statistics are averaged.")
     tensorboard_log: str | None = setting(default=None, doc="Folder of TensorBoard events, or None.")
     verbose: int = setting(default=0, doc="0 silent, 1 info, 2 debug.")
-    seed: int | None = setting(default=None, doc="Seed of everything random, or None.")
+    seed: int | None = setting(default=None, check=_seed, doc="Seed of everything random, or None.")
     seeds: Sequence[int] | None = setting(
         default=None, check=_seeds, doc="One seed per replica, trained at once; None trains one replica with `seed`."
     )

@@ -28,6 +28,7 @@ from agents.common.nets.fast import FastMLP
 from agents.common.nets.mlp import StackedMLP
 from agents.common.observations import ObservationLayout, Part
 from agents.common.sb3.policy import FlowPolicy
+from agents.common.streams import Purpose, seed_for, torch_generator
 from agents.registry import name_of
 
 FORMAT = "flow-rl-zoo onnx 1"
@@ -158,9 +159,9 @@ def _as_rows(layout: ObservationLayout, values: Sequence[Tensor]) -> Tensor:
     return rows[0] if len(rows) == 1 else torch.cat(rows, 1)
 
 
-def _inputs(policy: FlowPolicy, rows: int, seed: int = 0) -> dict[str, Tensor]:
+def _inputs(policy: FlowPolicy, rows: int, draw: int = 0) -> dict[str, Tensor]:
     """Return random observations and noise by the names of the inputs."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_generator(Purpose.CHECKS, 0, draw)
     parts = _observation_inputs(policy.layout)
     observations = {name: _random(part, rows, generator) for name, part in parts.items()}
     return {**observations, **policy.draw_action_noise(rows, generator)}
@@ -221,7 +222,8 @@ def _seed_noise(graph: Any, seed: int) -> None:
 
     nodes = [node for node in graph.graph.node if node.op_type.startswith("Random")]
     for number, node in enumerate(nodes):
-        node.attribute.append(onnx.helper.make_attribute("seed", float(seed + number)))
+        own = seed_for(Purpose.EXPORTED_NOISE, seed, number) >> 8  # to 24 bits, which the format's float32 holds
+        node.attribute.append(onnx.helper.make_attribute("seed", float(own)))
 
 
 def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
@@ -251,7 +253,7 @@ def _largest_error(graph: Any, policy: FlowPolicy) -> float:
     """Return how far a file's actions are from a policy's, in units of the box's width; refuse more than rounding."""
     layout = policy.layout
     checked = CHECKED_IMAGES if any(part.is_image for part in layout.parts) else CHECKED_ROWS
-    inputs = _inputs(policy, checked, seed=1)
+    inputs = _inputs(policy, checked, draw=1)
     names = [value.name for value in graph.graph.input]
     found = run_onnx(graph.SerializeToString(), {name: inputs[name].numpy() for name in names})
     rows = _as_rows(layout, [inputs.pop(name) for name in _observation_inputs(layout)])

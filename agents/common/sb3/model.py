@@ -41,6 +41,7 @@ from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.spaces import UnsupportedSpaceError as UnsupportedSpaceError
 from agents.common.sb3.spaces import check_spaces, refuse_bad_values
 from agents.common.sb3.stored_model import File, StoredModel, load_behaviour
+from agents.common.streams import seeds_of_replicas
 from agents.common.training import Rate
 from agents.common.validation import integer
 from agents.registry import name_of
@@ -151,18 +152,18 @@ class FlowQLearning(StoredModel):
             self.method = type(self.method)(**own | loaded)  # made again: its constructor may derive from settings
         check_spaces(self.observation_space, self.action_space)
         self._setup_lr_schedule()
-        seed = self._seed_everything(self.seed)
+        given = self.seeds or (None if self.seed is None else [self.seed])
+        self._seed_everything(given)
         if self.replay_buffer is None:
             self.replay_buffer = self._make_buffer()
-        seeds = self.seeds or (None if self.seed is None else [self.seed])
         spaces = self.observation_space, self.action_space
         policy = make_policy(
-            self.policy_class, *spaces, self.lr_schedule, self.method.finish(), seeds, self.policy_kwargs
+            self.policy_class, *spaces, self.lr_schedule, self.method.finish(), given, self.policy_kwargs
         )
         self.policy = policy.to(self.device)
         self._convert_train_freq()
         self.n_steps = self.method.horizon_length if self.method.shorten_returns else 1
-        self.trainer = Trainer(self, seed)
+        self.trainer = Trainer(self, self.policy.seeds)
         self._chunk_state = None
         self._last_info = {}
         self._told: Placement | None = None
@@ -227,18 +228,16 @@ class FlowQLearning(StoredModel):
         self._take_statistics()
 
     def set_random_seed(self, seed: int | None = None) -> None:
-        """Seed Python, NumPy, PyTorch, the spaces, and the generators of batches and noise.
+        """Seed what SB3 seeds, and the generators of batches and noise.
 
-        :param seed: any int; None draws one.
+        :param seed: any from 0 to 2^32 - 1, from which those of several replicas follow; None draws one for batches and
+            noise, and leaves the rest as it is.
         """
-        own = self._seed_everything(seed)
+        own = seeds_of_replicas(int(torch.randint(2**31, ())) if seed is None else seed, self.policy.num_replicas)
+        if seed is not None:
+            self._seed_everything(own)
         self.trainer.seed(own)
         self.policy.set_random_seed(own)
-
-    def _seed_everything(self, seed: int | None) -> int:
-        """Seed what SB3 seeds; return the seed of batches and noise."""
-        super().set_random_seed(seed)
-        return int(torch.randint(2**31, ())) if seed is None else seed
 
     def set_parameters(self, *args: Any, **kwargs: Any) -> None:
         """Load parameters and optimiser state; see Stable-Baselines3."""
@@ -256,7 +255,8 @@ class FlowQLearning(StoredModel):
         single.policy = self.policy.replica(index)
         single.method = single.policy.method
         single.seeds, single.seed = list(single.policy.seeds), single.policy.seeds[0]
-        single.trainer = Trainer(single, single.seed)
+        single.trainer = Trainer(single, single.seeds)
+        single.action_space, single._other_action_spaces = self.action_spaces[index], ()
         # what follows is of all replicas
         single.replay_buffer = single._last_obs = single._chunk_state = single.ep_info_buffer = None
         single.ep_success_buffer, single._last_info = None, {}
@@ -533,7 +533,7 @@ class FlowQLearning(StoredModel):
         """Play each environment's chunk on, or uniform actions while a model without an offline phase warms up."""
         assert self._last_obs is not None
         if self._n_updates == 0 and self.num_timesteps < learning_starts:
-            actions, self._chunk_state = np.array([self.action_space.sample() for _ in range(n_envs)]), None
+            actions, self._chunk_state = self._draw_uniform_actions(n_envs), None
         else:
             actions, self._chunk_state = self.predict(
                 self._last_obs, self._chunk_state, self._last_episode_starts, deterministic=False

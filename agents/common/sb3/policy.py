@@ -27,6 +27,7 @@ from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.replicated import ReplicatedExtractor
 from agents.common.nets.specs import Sizes
 from agents.common.observations import ObservationLayout, centre_and_factor
+from agents.common.streams import Purpose, seeds_of_replicas, torch_generator, torch_seed
 from agents.registry import find_named_by_file, name_of
 
 ChunkState = tuple[NDArray[Any], NDArray[np.int64]]
@@ -97,13 +98,13 @@ class FlowPolicy(BasePolicy):
         self.register_buffer("observation_mean", torch.zeros(self.layout.size))
         self.register_buffer("observation_factor", torch.ones(self.layout.size))
         with torch.random.fork_rng(devices=[]):  # extractors draw their weights from the global generator
-            torch.default_generator.manual_seed(self.seeds[0])
+            torch.default_generator.manual_seed(torch_seed(Purpose.EXTRACTOR, self.seeds[0]))
             self.features_extractor = self.make_features_extractor()
             _require_fit(self.features_extractor, self.num_replicas)
             self.nets = self._build_networks()
         # acting noise, drawn on the CPU whatever the device; what one replica draws does not depend on the others
         self.generators = [torch.Generator() for _ in self.seeds]
-        self.set_random_seed(self.seeds[0])
+        self.set_random_seed(self.seeds)
         one_pass = {"fused": True} if optimizer_class in (torch.optim.Adam, torch.optim.AdamW) else {}
         arguments = {**one_pass, **self.optimizer_kwargs}
         self.optimizer = optimizer_class(self._groups(), lr=lr_schedule(1), **arguments)  # type: ignore[call-arg]
@@ -178,10 +179,11 @@ class FlowPolicy(BasePolicy):
             own.append({"params": trained, "network": name, **options})
         return [{"params": shared}, *own] if shared else own
 
-    def set_random_seed(self, seed: int) -> None:
-        """Seed the noise of :meth:`predict`: that of replica k with ``seed + k``."""
-        for replica, generator in enumerate(self.generators):
-            generator.manual_seed(seed + replica)
+    def set_random_seed(self, seed: int | Sequence[int]) -> None:
+        """Seed the noise of :meth:`predict` with one seed for each replica, or with one that theirs follow from."""
+        seeds = seed if isinstance(seed, Sequence) else seeds_of_replicas(seed, self.num_replicas)
+        for generator, own in zip(self.generators, seeds, strict=True):
+            generator.manual_seed(torch_seed(Purpose.ACTING, own))
 
     def set_observation_statistics(self, observations: Tensor, scale: float | Literal["range"]) -> None:
         """Centre observations and scale each coordinate from now on, by the statistics of these, (N, O).
@@ -445,7 +447,7 @@ def _initialise(nets: Networks, seeds: Sequence[int]) -> None:
     for parameter in nets.parameters():  # optimisers that walk memory, and saved moments, need one layout
         parameter.data = parameter.data.contiguous()
     for replica, seed in enumerate(seeds):
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch_generator(Purpose.WEIGHTS, seed)
         network: Any
         for network in nets.values():
             network.initialise(replica, generator)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import stable_baselines3
 import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.save_util import data_to_json, open_path, recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.utils import get_device, get_system_info
+from stable_baselines3.common.utils import get_device, get_system_info, set_random_seed
 from torch import Tensor
 
 from agents.common.data.buffer import SequenceReplayBuffer, read_buffer, write_buffer
@@ -23,10 +27,11 @@ from agents.common.pretraining import no_behaviour_message, start_from_behaviour
 from agents.common.saved import find_model, require_algorithm
 from agents.common.sb3.logs import LoggedModel
 from agents.common.sb3.policy import FlowPolicy
+from agents.common.streams import Purpose, seed_for
 from agents.common.validation import closest_names
 
-DERIVED = ("lr_schedule",)
-"""Attributes that follow from others, and are functions."""
+DERIVED = ("lr_schedule", "_other_action_spaces")
+"""Attributes that follow from others."""
 MISFITS = 3
 """Differences between two behaviour flows that a message names."""
 
@@ -34,9 +39,43 @@ File = str | Path | BufferedIOBase
 
 
 class StoredModel(LoggedModel):
-    """The part of a model that saves and loads it; what SB3's programs read, they can read."""
+    """The part of a model that saves, loads and seeds it; what SB3's programs read, they can read."""
 
     replay_buffer: SequenceReplayBuffer | None
+    _other_action_spaces: Sequence[spaces.Space[Any]] = ()
+
+    @property
+    def action_spaces(self) -> list[spaces.Space[Any]]:
+        """The action space of each replica, from which its uniform actions are drawn; the first is the model's."""
+        return [self.action_space, *self._other_action_spaces]
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed Python, NumPy, PyTorch, the action space and the environments' next reset.
+
+        :param seed: any from 0 to 2^32 - 1; None leaves all of them as they are.
+        """
+        self._seed_everything(None if seed is None else [seed])
+
+    def _seed_everything(self, seeds: Sequence[int] | None) -> None:
+        """Seed what SB3 seeds; how an environment starts depends on the seed of its own replica alone."""
+        if seeds is None:
+            return
+        set_random_seed(seed_for(Purpose.GLOBALS, seeds), using_cuda=self.device.type == "cuda")
+        self._other_action_spaces = [copy.deepcopy(self.action_space) for _ in seeds[1:]]
+        for space, seed in zip(self.action_spaces, seeds, strict=True):
+            space.seed(seed_for(Purpose.WARM_UP, seed))
+        if self.env is not None:
+            owners = [index * len(seeds) // self.env.num_envs for index in range(self.env.num_envs)]
+            places = [index - owners.index(owner) for index, owner in enumerate(owners)]
+            pairs = zip(owners, places, strict=True)
+            starts: list[int | None] = [seed_for(Purpose.TRAINING_START, seeds[owner], place) for owner, place in pairs]
+            self.env.seed(starts[0])  # for vector environments with a method of their own
+            self.env.unwrapped._seeds = starts  # SB3 gives neighbours consecutive seeds, which other runs have too
+
+    def _draw_uniform_actions(self, n_envs: int) -> NDArray[Any]:
+        """Draw an action for each environment from the space of its replica, (N, A)."""
+        own = range(n_envs // len(self.action_spaces))
+        return np.array([space.sample() for space in self.action_spaces for _ in own])
 
     def save(self, path: File, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """Save the model as a zip archive in SB3's layout, whose attributes are JSON.

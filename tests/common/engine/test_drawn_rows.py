@@ -100,7 +100,8 @@ def test_trajectories_of_a_high_return_are_preferred() -> None:
     dataset = toy_dataset()
     sums = dataset["rewards"].reshape(5, 12).sum(1)
     batch = model.trainer.draw_batch(4096)
-    assert (batch.index[0] // 12).mode().values == sums.argmax()
+    counts = (batch.index[0] // 12).bincount(minlength=5)
+    assert counts[sums > 1].min() > counts[sums < 1].max()
     assert (batch.weight == 1).all()
     assert torch.equal(batch.observations[0], torch.from_numpy(dataset["observations"])[batch.index[0]])
 

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from agents.common.streams import Purpose, torch_generator
 from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from zoo.envs.make import find_spec, make_env
 from zoo.errors import EnvironmentFault, UsageError
 from zoo.playing import pool
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
-from zoo.playing.evaluate import NOISE_PLANS, Evaluator
+from zoo.playing.evaluate import NOISE_PLANS, Evaluator, seeds_of_starts
 from zoo.processes import heartbeat
 from zoo.processes.serving import WorkerError
 from zoo.runs.resume import describe_evaluation
@@ -68,11 +69,10 @@ class NetworkPolicy(ElementwisePolicy):
 def play_alone(policy: ElementwisePolicy, seed: int, replica: int) -> list[tuple[float, int, int]]:
     """Play every episode of one replica with an environment of its own and a plain loop."""
     results = []
-    for episode, reset_seed in enumerate(np.random.SeedSequence(seed).generate_state(EPISODES)):
+    for episode, reset_seed in enumerate(seeds_of_starts(seed, EPISODES)):
         env = make_env(TOY)
         observation, _ = env.reset(seed=int(reset_seed))
-        words = np.random.SeedSequence(seed, spawn_key=(replica, episode)).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(words[0]))
+        generator = torch_generator(Purpose.EVALUATION_NOISE, seed, replica, episode)
         total, length, ended, chunk, noise = 0.0, 0, False, [], []
         while not ended:
             if len(chunk) == 0:

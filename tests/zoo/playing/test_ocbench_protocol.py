@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.playing.evaluate import Evaluator
+from zoo.playing.evaluate import Evaluator, seeds_of_starts
 
 ocbench = pytest.importorskip("ocbench", reason="needs OCBench")
 
@@ -37,7 +37,7 @@ def play_as_ocbench_does(name: str) -> list[tuple[float, int, bool]]:
     """Play episodes with the loop of OCBench's README: its own environment, made and stepped by its own functions."""
     env = ocbench.make(name)
     results = []
-    for seed in np.random.SeedSequence(EVAL_SEED).generate_state(EPISODES):
+    for seed in seeds_of_starts(EVAL_SEED, EPISODES):
         observation, info = env.reset(seed=int(seed))
         episode_return, step, done = 0.0, 0, False
         while not done:

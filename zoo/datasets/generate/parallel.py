@@ -16,6 +16,7 @@ import numpy as np
 
 from agents.common.files import atomic_path
 from agents.common.files.bounded import read_npz, read_npz_headers
+from agents.common.streams import Purpose, stream
 from zoo.datasets.files import SPLITS, is_settled, making, publish, settings_sha256
 from zoo.datasets.progress import progress_bar
 from zoo.envs.make import global_numpy_seed
@@ -23,6 +24,8 @@ from zoo.processes.serving import ServingProcess, wait_for_answers
 from zoo.terminal.messages import log
 
 MOST_ATTEMPTS = 100  # far above need: few episodes are unhealthy
+
+PURPOSES = dict(zip(SPLITS, (Purpose.TRAINING_DATA, Purpose.VALIDATION_DATA), strict=True))
 
 Jobs = list[tuple[str, int, Path]]
 """Split, number and file of episodes."""
@@ -41,8 +44,7 @@ class EpisodeWriter:
         The global NumPy generator, from which oracles draw, is left as it was.
         """
         for attempt in range(MOST_ATTEMPTS):
-            key = (SPLITS.index(split), episode, attempt)
-            words = np.random.SeedSequence(self.seed, spawn_key=key).generate_state(6)
+            words = stream(PURPOSES[split], self.seed, episode, attempt).generate_state(6)
             with global_numpy_seed(words[:4]):
                 arrays = self.play(int(words[4]), int(words[5]))
             if arrays is not None:

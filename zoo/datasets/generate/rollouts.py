@@ -14,6 +14,7 @@ import numpy as np
 import agents
 from agents.common.frames import FrameStack, frame_space, frames_of
 from agents.common.saved import algorithm_of, find_model
+from agents.common.streams import Purpose, seed_for, stream
 from agents.registry import import_named
 from zoo.baselines import find_named_by_file
 from zoo.datasets.formats.episodes import Array, Arrays, Episode, join
@@ -42,7 +43,7 @@ def collect(
 
     :param policy: ``random``, a model's ``.zip`` or the folder of its run, or ``module:function``, which is given an
         observation and returns an action.
-    :param seed: decides the starts, the noise and a model's own noise.
+    :param seed: decides the starts, which no evaluation has, the noise and a model's own noise.
     :param noise: standard deviation of noise on the actions, in halves of their range.
     :param max_steps: cut an episode off after so many steps, besides the environment's own limit.
     :param trust: whether a model's file may name a module to import, and run code.
@@ -58,9 +59,10 @@ def collect(
         playing = env if frames == 1 else FrameStack(env, frames)
         played = []
         with progress_bar(f"collecting in {env_id}", unit=" episodes", total=episodes) as bar:
-            for number_, start in enumerate(np.random.SeedSequence(seed).generate_state(episodes)):
-                generator = np.random.default_rng([seed, number_])
-                played.append(_play(f"episode {number_}", playing, act, int(start), generator, noise, max_steps))
+            for number in range(episodes):
+                start = seed_for(Purpose.COLLECTED_START, seed, number)
+                generator = np.random.default_rng(stream(Purpose.COLLECTED_NOISE, seed, number))
+                played.append(_play(f"episode {number}", playing, act, start, generator, noise, max_steps))
                 bar.update()
     return join(env_id, played), [float(episode.rewards.sum()) for episode in played]
 
@@ -70,7 +72,7 @@ def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool 
     space = env.action_space
     assert isinstance(space, gymnasium.spaces.Box)
     if word == RANDOM:
-        generator = np.random.default_rng(seed)
+        generator = np.random.default_rng(stream(Purpose.COLLECTED_ACTIONS, seed))
         low, high = (np.nan_to_num(bound, posinf=1.0, neginf=-1.0) for bound in (space.low, space.high))
         return lambda observation, begins: generator.uniform(low, high), 1
     if ":" in word and not Path(word).exists():
@@ -101,7 +103,7 @@ def _model(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> t
         there, here = getattr(model, role), getattr(env, role)
         if shape_of(there if role == "action_space" else frame_space(there, frames)) != shape_of(here):
             raise UsageError(f"{word} has the {role} {there}, and the environment {here}; choose one it was trained in")
-    model.set_random_seed(seed)
+    model.set_random_seed(seed_for(Purpose.COLLECTED_ACTIONS, seed))
     state: Any = None
 
     def act(observation: Array, begins: bool) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import agents
+from agents.common.streams import Purpose, seed_for
 from tests.zoo.datasets.own import ENV
 from tests.zoo.envs.toys import SpringEnv
 from zoo.baselines import find_algorithm
@@ -34,7 +35,7 @@ def test_a_function_is_played_its_actions_clipped_and_every_observation_kept() -
     np.testing.assert_array_equal(arrays["actions"][0], [-1, 2])
     assert (arrays["masks"] == 1).all()  # the time limit terminates nothing
     env = SpringEnv()
-    seed = int(np.random.SeedSequence(0).generate_state(2)[0])
+    seed = seed_for(Purpose.COLLECTED_START, 0, 0)
     np.testing.assert_array_equal(arrays["observations"][0], env.reset(seed=seed)[0].astype(np.float32))
     after, reward, *_ = env.step(np.array([-1, 2], np.float32))
     np.testing.assert_array_equal(arrays["observations"][1], after.astype(np.float32))

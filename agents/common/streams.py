@@ -1,0 +1,92 @@
+"""The one source of random streams: what a stream is for, a seed and an index decide it, and no two are the same.
+
+Every seed and generator of the two packages comes from here, except those of fixed test data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum, unique
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agents.common.validation import integer
+
+if TYPE_CHECKING:
+    import torch
+
+MOST = 2**32 - 1
+"""The largest seed and index."""
+
+
+@unique
+class Purpose(IntEnum):
+    """What random numbers are for. Seeded results follow from the numbers here: none changes, and none is used again.
+
+    Each says what its index is; where nothing is said, there is none.
+    """
+
+    TRAINING_DATA = 0  # of generated datasets: episode, attempt
+    VALIDATION_DATA = 1  # episode, attempt
+    WEIGHTS = 2
+    EXTRACTOR = 3  # weights that a features extractor draws from PyTorch's global generator
+    UPDATES = 4  # batches and noise, of all seeds together
+    HOST_BATCHES = 5  # batches where the data are in host memory, of all seeds together
+    GLOBALS = 6  # Python's, NumPy's and PyTorch's global generators, of all seeds together
+    TRAINING_START = 7  # first reset of a training environment: its number among those of its replica
+    WARM_UP = 8  # uniform actions
+    ACTING = 9  # noise of actions in training, and of `predict`
+    REPLICAS = 10  # seeds of replicas that all follow from one: replica
+    ENVIRONMENT = 11  # what an environment draws besides its own generator; the seed is that of its reset
+    EVALUATION_START = 12  # episode
+    EVALUATION_NOISE = 13  # seed of the replica, episode
+    COLLECTED_START = 14  # episode
+    COLLECTED_NOISE = 15  # noise added to collected actions: episode
+    COLLECTED_ACTIONS = 16
+    TRIALS = 17  # of a study, of all seeds together: trial
+    TRIAL_SEQUENCE = 18  # quasi-random, which all trials share
+    EXPORTED_NOISE = 19  # drawn inside a file: node
+    PICTURED_NOISE = 20  # of thoughts in a film: episode
+    CHECKS = 21  # data that something is tried on: which
+
+
+def stream(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> np.random.SeedSequence:
+    """Return the source of one random stream.
+
+    :param purpose: what it is for.
+    :param seeds: the seed, or all seeds of what is drawn together.
+    :param index: numbers from 0 to `MOST`; always as many for a purpose.
+    :return: the source, for ``numpy.random.default_rng``.
+    :raises ValueError: if a seed is negative, or it or an index is too large.
+    """
+    first, *others = seeds if isinstance(seeds, Sequence) else [seeds]
+    checked = [integer("seed", number, at_least=0, at_most=MOST) for number in (*index, *others)]
+    first = integer("seed", first, at_least=0, at_most=MOST if others else None)
+    # a seed alone has its four words to itself; the number of others keeps them apart from purpose and index
+    entropy = [first, 0, 0, len(others), *others] if others else first
+    return np.random.SeedSequence(entropy, spawn_key=(purpose, *checked[: len(index)]))
+
+
+def seed_for(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> int:
+    """Return a stream's seed for what takes 32 bits: environments, spaces and other libraries."""
+    return int(stream(purpose, seeds, *index).generate_state(1)[0])
+
+
+def torch_seed(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> int:
+    """Return a stream's seed for PyTorch, of 64 bits."""
+    return int(stream(purpose, seeds, *index).generate_state(1, np.uint64)[0])
+
+
+def torch_generator(
+    purpose: Purpose, seeds: int | Sequence[int], *index: int, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """Return a PyTorch generator at the beginning of a stream."""
+    import torch  # the processes of environments do without it
+
+    return torch.Generator(device).manual_seed(torch_seed(purpose, seeds, *index))
+
+
+def seeds_of_replicas(seed: int, replicas: int) -> list[int]:
+    """Return one seed for each replica that follows from one seed: the seed itself where there is one replica."""
+    return [seed] if replicas == 1 else [seed_for(Purpose.REPLICAS, seed, replica) for replica in range(replicas)]

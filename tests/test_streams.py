@@ -1,0 +1,129 @@
+"""Random streams: none is used twice, and what a replica meets depends on its own seed alone."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+import agents
+from agents.common.streams import Purpose, seed_for, seeds_of_replicas, torch_generator
+from tests.zoo.datasets.own import ENV
+from zoo.baselines import find_algorithm
+from zoo.datasets.generate.rollouts import collect
+from zoo.envs.make import make_env
+from zoo.playing.evaluate import seeds_of_starts
+
+SEEDS = range(100)
+TINY: dict[str, Any] = {"learning_starts": 8, "net_arch": [8], "buffer_size": 100, "gradient_steps": 0, "device": "cpu"}
+
+
+def test_no_two_purposes_seeds_or_indices_share_a_stream() -> None:
+    keys = [
+        (purpose, seeds, *index)
+        for purpose, index in itertools.product(Purpose, [(), (0,), (1,), (4,), (0, 0), (0, 1), (1, 0)])
+        for seeds in [*SEEDS, (0, 0), (0, 1), (1, 0), (4, 0), (0, 4), (0, 0, 0), (3, 7)]
+    ]
+    assert len({seed_for(*key) for key in keys}) == len(keys)
+    some = keys[::7]
+    draws = {torch.rand((), dtype=torch.float64, generator=torch_generator(*key)).item() for key in some}
+    assert len(draws) == len(some)
+
+
+@pytest.mark.parametrize("bad", [{"seeds": -1}, {"seeds": [3, 2**32]}, {"index": 2**32}])
+def test_what_could_make_two_streams_the_same_is_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="`seed` must be an int >= 0"):
+        seed_for(Purpose.UPDATES, bad.get("seeds", 0), bad.get("index", 0))
+
+
+def test_a_single_replica_keeps_its_seed_and_several_get_others() -> None:
+    assert seeds_of_replicas(7, 1) == [7]
+    assert len({7, *seeds_of_replicas(7, 3), *seeds_of_replicas(8, 3)}) == 7
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+
+class Witness(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Notes what it shows and what it is told to do."""
+
+    def __init__(self) -> None:
+        super().__init__(gymnasium.make("Pendulum-v1", max_episode_steps=5))
+        self.seen: list[list[float]] = []
+
+    def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
+        """Note the first observation."""
+        observation, info = self.env.reset(**how)
+        self.seen.append(observation.tolist())
+        return observation, info
+
+    def step(self, action: Any) -> Any:
+        """Note the action."""
+        self.seen.append(np.round(action, 5).tolist())
+        return self.env.step(action)
+
+
+def witnesses(seeds: list[int], each: int, id: str = "fql", **more: Any) -> list[Any]:
+    """Train online without updates, uniform actions first, and return what each environment saw."""
+    envs = [Witness() for _ in range(each * len(seeds))]
+    kind: Any = find_algorithm(id).algorithm
+    model = kind("MlpPolicy", DummyVecEnv([lambda env=env: env for env in envs]), seeds=seeds, **TINY | more)
+    model.learn(48 if id == "sac" else 16 * each)
+    return [env.seen for env in envs]
+
+
+@pytest.mark.parametrize("each", [1, 2, 3])
+def test_a_replica_starts_warms_up_and_acts_as_a_run_of_its_seed_alone(each: int) -> None:
+    together, alone = witnesses([3, 7], each), witnesses([7], each)
+    assert together[each:] == alone
+    assert len({str(seen[place]) for seen in together for place in (0, 1, -1)}) == 3 * len(together)
+
+
+@pytest.mark.parametrize("id", ["fql", "sac"])
+def test_neighbouring_seeds_share_no_environments(id: str) -> None:
+    runs = [witnesses([seed], 3, id, learning_starts=100) for seed in (3, 4)]
+    assert len({str(seen[0]) for run in runs for seen in run}) == 6
+
+
+def test_batches_and_noise_follow_from_all_seeds() -> None:
+    def drawn(seeds: list[int]) -> float:
+        model = agents.get("fql").algorithm("MlpPolicy", Witness(), seeds=seeds, **TINY)
+        return torch.rand((), generator=model.trainer.generator).item()
+
+    assert drawn([3, 7]) == drawn([3, 7])
+    assert len({drawn([3]), drawn([3, 7]), drawn([3, 8]), drawn([7, 3])}) == 4
+
+
+def test_seeding_again_begins_everything_again() -> None:
+    model = agents.get("fql").algorithm("MlpPolicy", DummyVecEnv([Witness] * 2), seeds=[3, 7], **TINY)
+    seen = []
+    for seed in (5, 5, 6):
+        model.set_random_seed(seed)
+        model._last_obs = model.env.reset()
+        warm = [space.sample() for space in model.action_spaces]
+        seen.append([*model._last_obs, *warm, *model.predict(model._last_obs)[0], [np.random.uniform()]])
+    assert str(seen[0]) == str(seen[1])
+    assert all(str(first) != str(other) for first, other in zip(seen[0], seen[2], strict=True))
+    assert str(seen[0][0]) != str(seen[0][1])
+
+
+# -- data and evaluation ----------------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_starts_where_no_collected_episode_does() -> None:
+    arrays, _ = collect("random", ENV, {}, episodes=30)
+    begins = np.append(0, np.flatnonzero(arrays["valids"] == 0)[:-1] + 1)
+    collected = {tuple(row) for row in arrays["observations"][begins]}
+    env = make_env(ENV)
+    starts = {tuple(env.reset(seed=int(seed))[0].astype(np.float32)) for seed in seeds_of_starts(0, 30)}
+    assert (len(collected), len(starts), collected & starts) == (30, 30, set())
+
+
+def test_how_an_episode_starts_follows_from_its_number_alone() -> None:
+    np.testing.assert_array_equal(seeds_of_starts(5, 3), seeds_of_starts(5, 9)[:3])
+    assert not set(seeds_of_starts(5, 50)) & set(seeds_of_starts(6, 50))
