@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from zoo.datasets.formats.episodes import COMPACT, Arrays, compact, digest_of_ar
 from zoo.datasets.formats.minari import Minari, parts_of, recorded_parts
 from zoo.datasets.formats.read import environment_of, find_format, name_of, read_own, references_of
 from zoo.datasets.load import Dataset, rows_of_first_trajectories
+from zoo.envs.lasting import find_lasting_state
 from zoo.envs.make import make_env
 from zoo.errors import UsageError, as_usage_error
 
@@ -75,7 +77,10 @@ def check_own(
         warnings.simplefilter("always")
         spaces = spaces_for(source, env_id, env_kwargs)
         arrays = compact(read_own(source, reading))
-    findings = [Finding("warning", "file", str(warning.message)) for warning in told]
+    with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
+        lasting = find_lasting_state(env, functools.partial(make_env, env_id, **env_kwargs))
+    findings = [Finding("error", "environment", lasting)] if lasting else []
+    findings += [Finding("warning", "file", str(warning.message)) for warning in told]
     return arrays, [*findings, *find_misfits(arrays, env_id, spaces, action_range), *find_doubts(arrays)]
 
 

@@ -103,6 +103,12 @@ def is_ogbench(spec: EnvSpec) -> bool:
     return isinstance(spec.entry_point, str) and spec.entry_point.startswith(OGBENCH_ROBOTS)
 
 
+def is_of_benchmark(spec: EnvSpec) -> bool:
+    """Return whether an environment is one of the benchmarks', as they come: tests have shown what those do."""
+    own = isinstance(spec.entry_point, str) and spec.entry_point.startswith("zoo.envs")
+    return (own or is_ogbench(spec) or is_ocbench(spec)) and not spec.additional_wrappers
+
+
 def observes_images(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> bool:
     """Return whether an environment is one of OGBench's whose observations MuJoCo draws."""
     return is_ogbench(spec) and {**spec.kwargs, **env_kwargs}.get("ob_type") == "pixels"

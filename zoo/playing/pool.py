@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import RepeatableEnv, find_spec, make_env
 from zoo.envs.observations import bytes_of, join, stack
 from zoo.processes.heartbeat import beat
@@ -63,14 +64,18 @@ class EnvGroup:
     """The environments of one process, played one after the other.
 
     :param names: what each is called in messages, beside the environment's id.
+    :param is_first: whether to try what of an environment outlives a reset; one process does it for all.
+    :raises UsageError: if something does.
     """
 
-    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], names: Sequence[str]) -> None:
+    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], names: Sequence[str], is_first: bool = False) -> None:
         self._envs: list[RepeatableEnv] = []
         for name in names:
             self._envs.append(make_env(spec, **env_kwargs))
             self._envs[-1].be_called(name)
             beat()
+        if is_first:
+            require_new_episodes(self._envs[0], functools.partial(make_env, spec, **env_kwargs))
         self._totals = [(0.0, 0)] * len(names)  # return and length of the running episode
         self.spaces: Spaces = (self._envs[0].observation_space, self._envs[0].action_space)  # type: ignore[assignment]
 
@@ -135,7 +140,10 @@ class EnvPool:
         parts = [names[worker::n_workers] for worker in range(n_workers)]
         self._check_in = check_in
         self._plans_once = n_workers <= 2
-        self._workers = [_start(functools.partial(EnvGroup, spec, env_kwargs, part), spec) for part in parts]
+        self._workers = [
+            _start(functools.partial(EnvGroup, spec, env_kwargs, part, worker == 0), spec)
+            for worker, part in enumerate(parts)
+        ]
         self._owed = [0] * n_workers  # answers that each process has still to give
         self._in_episode: set[int] = set()
         self._lost: list[int] = []  # environments whose episodes were lost, not reported yet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import secrets
 import time
 from pathlib import Path
@@ -34,7 +35,8 @@ from zoo.datasets.shards import ShardedDataset
 from zoo.datasets.sources.ocbench import find_set
 from zoo.datasets.sources.robomimic import find_demonstrations
 from zoo.envs import d4rl, ocbench, robomimic
-from zoo.envs.make import make_env
+from zoo.envs.lasting import find_lasting_state, find_running_statistics
+from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.observations import policy_name
 from zoo.envs.snapshot import ResumableEnv
 from zoo.errors import Abandoned, CannotResume, UsageError, as_usage_error
@@ -152,6 +154,7 @@ def make_method(request: Request) -> Method | None:
     """
     config, kind = request.config, find_algorithm(request.config.algo).method
     with contextlib.closing(make_env(request.env_id, **request.env_kwargs)) as env:
+        _check_training_environment(request, env)
         policy = policy_name(env.observation_space)
         if kind is None:  # SB3's own
             if policy != "MlpPolicy":
@@ -170,6 +173,16 @@ def make_method(request: Request) -> Method | None:
                 seen = tried.features_space
             check_first_update(method, seen, env.action_space)
     return method
+
+
+def _check_training_environment(request: Request, env: RepeatableEnv) -> None:
+    """Refuse running statistics, which no evaluation has, and warn of a curriculum, where evaluations have others."""
+    if not request.config.run.online_steps or request.env_kwargs == request.eval_env_kwargs:
+        return
+    if found := find_lasting_state(env, functools.partial(make_env, request.env_id, **request.env_kwargs)):
+        if find_running_statistics(env):
+            raise UsageError(found)
+        log.warning("in training, %s", found)
 
 
 def load_data(request: Request) -> Dataset | ShardedDataset | None:

@@ -116,6 +116,14 @@ class OdometerEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return self.driven, -1.0, arrived, False, {"is_success": True} if arrived else {}
 
 
+def normalized(is_frozen: bool = False) -> gymnasium.Env[np.ndarray, np.ndarray]:
+    """Return the spring with running statistics, which the episodes before decide, or with fixed ones."""
+    env = gymnasium.wrappers.NormalizeObservation(SpringEnv())
+    env.update_running_mean = not is_frozen
+    return env
+
+
+gymnasium.register("Normalized-v0", entry_point="tests.zoo.envs.toys:normalized", max_episode_steps=20)
 gymnasium.register("Odometer-v0", entry_point="tests.zoo.envs.toys:OdometerEnv", max_episode_steps=5)
 gymnasium.register("Spring-v0", entry_point="tests.zoo.envs.toys:SpringEnv", max_episode_steps=20)
 gymnasium.register("Toy-v0", entry_point="tests.zoo.envs.toys:ToyEnv")
