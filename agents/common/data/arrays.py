@@ -329,8 +329,8 @@ def doubt_of_limits(timeouts: NDArray[Any], masks: NDArray[Any], is_derived: boo
     if not both:
         return ""
     return (
-        f"{both:,} of {count:,} time limits (`timeouts` = 1) are marked as terminations too, so that no value follows "
-        f"them; if the trajectories were only cut off, set {'`terminals` = 0' if is_derived else '`masks` = 1'} there"
+        f"{both:,} of {count:,} time limits are marked as terminations too, so that no value follows them; correct "
+        "that if these trajectories were only cut off"
     )
 
 

@@ -46,7 +46,7 @@ FOUND: dict[str, tuple[Callable[[Arrays], None], str, str]] = {
     "far actions": (far_actions, "error", "say what stands for its limits with `--action-range`"),
     "no success": (without_success, "warning", "every reward is -1, and no step ends the task"),
     "constant rewards": (constant, "warning", "only the 1 steps after which the task ends"),
-    "limits": (limits_terminate_too, "warning", "1 of 2 time limits (`timeouts` = 1) are marked as terminations too"),
+    "limits": (limits_terminate_too, "warning", "1 of 2 time limits are marked as terminations too"),
 }
 
 

@@ -9,7 +9,15 @@ import numpy as np
 from agents.common.data.arrays import KNOWN_ARRAYS, Transitions, doubt_of_limits
 from agents.common.validation import unknown_name_message
 from zoo.datasets.formats.base import Format, Reading, refuse_reading
-from zoo.datasets.formats.episodes import Arrays, joined, require_flags, require_keys, tell, transitions_of
+from zoo.datasets.formats.episodes import (
+    Arrays,
+    joined,
+    require_flags,
+    require_keys,
+    tell,
+    tell_of_successes,
+    transitions_of,
+)
 from zoo.datasets.formats.hdf5 import groups_of, opened, read_array
 from zoo.datasets.formats.robomimic import demonstration, robomimic_environment, warn_of_earlier_simulator
 from zoo.datasets.formats.rows import add_rewards, transitions_of_rows
@@ -32,7 +40,8 @@ class Hdf5(Format):
                 refuse_reading(path, reading)
                 warn_of_earlier_simulator(path)
                 episodes = [each for k in sorted(groups) for each in demonstration(path, k, groups[k])]
-                return joined(str(path), episodes, shows_success=True)
+                tell_of_successes(str(path), np.array([(each.rewards == 0).any() for each in episodes]))
+                return joined(str(path), episodes)
             names = {*KNOWN_ARRAYS, *reading.columns.values()}
             arrays = {name: read_array(str(path), stored, name) for name in stored if name in names}
         return _of_d4rl(str(path), arrays, reading)

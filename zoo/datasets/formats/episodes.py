@@ -96,14 +96,9 @@ def join(name: str, episodes: Iterable[Episode]) -> Arrays:
     return arrays
 
 
-def joined(name: str, episodes: Iterable[Episode], shows_success: bool = False) -> Transitions:
-    """Return the transitions of all episodes.
-
-    :param shows_success: whether a mask of 0 means that the task is achieved.
-    """
+def joined(name: str, episodes: Iterable[Episode]) -> Transitions:
+    """Return the transitions of all episodes."""
     arrays = join(name, episodes)
-    if shows_success and arrays["masks"].all():
-        tell(name, "no step achieves the task, so that nothing but cloning can be learnt; give data with successes")
     return replace(transitions_of(name, arrays), description=compact_transitions(arrays).description)
 
 
@@ -120,6 +115,12 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
     for note in found.warnings:
         tell(name, note)
     return replace(found, warnings=())
+
+
+def tell_of_successes(name: str, successes: Array) -> None:
+    """Warn of a set in which no step achieves the task."""
+    if not successes.any():
+        tell(name, "no step achieves the task, so that nothing but cloning can be learnt; give data with successes")
 
 
 def tell(name: str, doubt: str) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from agents.common.data.arrays import Transitions
+from agents.common.data.arrays import Transitions, doubt_of_limits
 from agents.common.files.bounded import read_text
 from agents.common.validation import checked_pair
 from zoo.datasets.formats.base import Format, Reading, refuse_reading
-from zoo.datasets.formats.episodes import Array, Episode, checked_episode, joined, masks_of, require_keys
+from zoo.datasets.formats.episodes import Array, Episode, checked_episode, joined, masks_of, require_keys, tell
 from zoo.datasets.formats.hdf5 import Stored, groups_of, import_extra, opened, read_array
 from zoo.errors import UsageError
 
@@ -41,6 +41,9 @@ class Minari(Format):
             groups = groups_of(stored, r"episode_([0-9]{1,9})/(.+)")
             order = recorded_parts(path)
             episodes = [_episode(f"{path / _FILE}, episode {k}", groups[k], order) for k in sorted(groups)]
+            cut = [_is_cut(str(path), groups[k]) for k in sorted(groups)]
+        if doubt := doubt_of_limits(np.array(cut), np.array([each.masks[-1] for each in episodes]), False):
+            tell(str(path), doubt)
         return joined(str(path), episodes)
 
     def environment(self, path: Path) -> str | None:
@@ -129,6 +132,11 @@ def _episode(name: str, group: Stored, order: list[str]) -> Episode:
     actions, rewards, terminated = (read_array(name, group, key) for key in _ARRAYS[1:])
     masks = masks_of(name, terminated, len(actions))
     return checked_episode(name, np.concatenate(parts, axis=-1), actions, rewards, masks)
+
+
+def _is_cut(name: str, group: Stored) -> bool:
+    """Return whether an episode ends by a time limit, too."""
+    return "truncations" in group and bool(read_array(name, group, "truncations")[-1:].any())
 
 
 def _metadata(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,15 @@ from agents.common.data.arrays import Transitions
 from agents.common.files import DamagedFile
 from agents.common.files.bounded import read_npz, read_npz_headers
 from zoo.datasets.formats.base import Format, Reading, refuse_reading
-from zoo.datasets.formats.episodes import Arrays, Episode, checked_episode, joined, require_flags, require_keys
+from zoo.datasets.formats.episodes import (
+    Arrays,
+    Episode,
+    checked_episode,
+    joined,
+    require_flags,
+    require_keys,
+    tell_of_successes,
+)
 from zoo.datasets.formats.npz import npz_files, require_recorded
 from zoo.errors import UsageError
 
@@ -37,7 +45,9 @@ class Ocbench(Format):
         refuse_reading(path, reading)
         files = npz_files(path)
         require_recorded(files)
-        return joined(str(path), _episodes(files), shows_success=True)
+        found = joined(str(path), _episodes(files))
+        tell_of_successes(str(path), found.arrays["masks"] == 0)
+        return found
 
 
 def _episodes(files: Sequence[Path]) -> Iterator[Episode]:

@@ -11,7 +11,15 @@ import numpy as np
 from agents.common.data.arrays import Transitions
 from agents.common.files import regular_file
 from zoo.datasets.formats.base import COLUMNS, Format, Reading
-from zoo.datasets.formats.episodes import Array, Arrays, faults_named, require_flags, tell, tell_memory
+from zoo.datasets.formats.episodes import (
+    Array,
+    Arrays,
+    faults_named,
+    require_flags,
+    tell,
+    tell_memory,
+    tell_of_successes,
+)
 from zoo.datasets.formats.hdf5 import import_extra
 from zoo.datasets.formats.rows import add_rewards, transitions_of_rows
 from zoo.errors import UsageError
@@ -153,14 +161,13 @@ def _terminated(name: str, rows: Arrays, ends: Array, reading: Reading) -> Array
         row = int(np.argmax((flags > 0) & ~ends))
         raise UsageError(f"{name}: an episode goes on after it has terminated in row {row}; split it there")
     if "terminated" not in rows:
-        _tell_of_successes(name, flags > 0, ends)
+        _check_successes(name, flags > 0, ends)
     return (flags > 0) & ends
 
 
-def _tell_of_successes(name: str, successes: Array, ends: Array) -> None:
+def _check_successes(name: str, successes: Array, ends: Array) -> None:
     """Say what is odd about successes, which end episodes here."""
-    if not successes.any():
-        tell(name, "no step achieves the task, so that nothing but cloning can be learnt; give data with successes")
+    tell_of_successes(name, successes)
     episode = np.cumsum(ends) - ends
     lost = np.setdiff1d(episode[successes], episode[successes & ends])
     if len(lost):

@@ -223,7 +223,7 @@ BROKEN: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
         "images as uint8 from 0 to 255",
     ),
     "NaN": (lambda a: a | {"rewards": np.full(39, np.nan)}, "must hold finite numbers"),
-    "pickled": (lambda a: a | {"rewards": np.array([print] * 39)}, "nothing is unpickled"),
+    "pickled": (lambda a: a | {"rewards": np.array([print] * 39)}, "Object arrays cannot be loaded"),
     "no masks": (lambda a: without(a, "timeouts"), "masks"),
 }
 
@@ -340,11 +340,20 @@ def test_time_limits_that_all_terminate_are_refused_and_some_are_warned_of(tmp_p
     path = write_d4rl(tmp_path, episodes(3), ("next_observations",) * more)
     with h5py.File(path, "a") as file:
         file["terminals"][-1] = True
-    with pytest.warns(UserWarning, match=r"1 of 2 time limits .* set `terminals` = 0 there"):
+    with pytest.warns(UserWarning, match="1 of 2 time limits are marked as terminations too"):
         read_source(path)
     with h5py.File(path, "a") as file:
         file["terminals"][...] |= file["timeouts"][...]
     assert "`terminals` = 1 in every row whose `timeouts` is 1" in refusal(path)
+
+
+def test_episodes_of_minari_that_are_cut_off_and_terminate_are_warned_of(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    name = write_minari(tmp_path, episodes(3))
+    with h5py.File(tmp_path / "spring" / "random-v0" / "data" / "main_data.hdf5", "a") as file:
+        file["episode_1/terminations"][-1] = True
+    with pytest.warns(UserWarning, match="1 of 2 time limits are marked as terminations too"):
+        read_source(name)
 
 
 def test_masks_of_an_hdf5_file_count_where_terminals_mark_every_end(tmp_path: Path) -> None:

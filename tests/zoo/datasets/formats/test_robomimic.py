@@ -65,6 +65,13 @@ def test_demonstrations_without_a_success_are_warned_of(tmp_path: Path) -> None:
         read_source(write(tmp_path / "a.hdf5", [demonstration(4, 0)]))
 
 
+def test_successes_that_end_nothing_are_successes(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    part = demonstration(4, 1)
+    part["dones"][:] = 0
+    assert read_source(write(tmp_path / "a.hdf5", [part]))["masks"].all()
+    assert not recwarn.list
+
+
 def test_what_follows_a_done_step_is_another_trajectory(tmp_path: Path) -> None:
     found = read_source(write(tmp_path / "a.hdf5", [demonstration(5, 2)]))
     np.testing.assert_array_equal(found["valids"], [1, 1, 1, 1, 0, 1, 0])
