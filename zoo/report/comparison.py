@@ -190,12 +190,6 @@ class Verdict:
         """Whether one of the two is ahead beyond chance."""
         return self.outcome in CLEAR
 
-    @property
-    def lead(self) -> float:
-        """How far the subject is ahead."""
-        pair = self.improvement
-        return pair.probability.point - 0.5 if pair.difference is None else pair.difference.point
-
 
 @dataclass(frozen=True)
 class Change:

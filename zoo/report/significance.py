@@ -143,7 +143,7 @@ def _outcome(comparison: Comparison, phase: Phase, family: Family, pair: Pair) -
         if min(means) > 1 - LEAST_BEST:
             return BOTH_SOLVE
     if family.is_clear(*pair):
-        more, less, either = _OUTCOMES[1 if phase.improvements[pair].is_positive else -1]
+        more, less, either = _OUTCOMES[1 if phase.improvements[pair].lead > 0 else -1]
         if comparison.kind is RETURN or pair in family.beyond:
             return more
         return less if pair in family.equivalent else either
@@ -154,7 +154,7 @@ def _rival(comparison: Comparison, subject: str | None, found: Sequence[Verdict]
     """Return the verdict on the best other method, or on the other own one of two."""
     methods = comparison.methods
     own = [v for v in found if methods[v.other].is_own and methods[str(subject)].is_own]
-    return own[0] if len(own) == 1 else min(found, key=lambda v: v.lead, default=None)
+    return own[0] if len(own) == 1 else min(found, key=lambda v: v.improvement.lead, default=None)
 
 
 def _changes(

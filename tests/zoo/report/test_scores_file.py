@@ -1,6 +1,7 @@
 """The file of scores that one report writes and another reads, or anyone with rliable."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from zoo.report.inputs import Request, collect
 from zoo.report.page.report import csv_text
 from zoo.report.scores_file import read_scores, scores_table
 from zoo.report.tables.scores import aggregates_table, improvement_table
+from zoo.report.tables.texts import to_csv
 from zoo.runs.protocol import PROTOCOL
 
 REPS = 2_000
@@ -111,18 +113,18 @@ def test_rliable_gets_the_numbers_of_the_tables_from_the_file(tmp_path):
     points, intervals = library.get_interval_estimates(
         scores, lambda drawn: np.array([metrics.aggregate_mean(drawn), metrics.aggregate_iqm(drawn)]), reps=REPS
     )
-    shown = {(row["method"], row["metric"]): row for row in aggregates_table(comparison, phase).data}
+    shown = pd.read_csv(io.StringIO(to_csv(aggregates_table(comparison, phase))), index_col="method")
     for name in scores:
-        assert shown[name, "mean"]["score"] == pytest.approx(points[name][0])
-        assert shown[name, "iqm"]["score"] == pytest.approx(points[name][1])
-        ends = shown[name, "iqm"]["score_low"], shown[name, "iqm"]["score_high"]
-        assert ends == pytest.approx(intervals[name][:, 1], abs=0.02)
+        assert shown.loc[name, ["mean", "IQM"]].tolist() == pytest.approx(points[name].tolist())
+        assert shown.loc[name, ["IQM low", "IQM high"]].tolist() == pytest.approx(
+            intervals[name][:, 1].tolist(), abs=0.02
+        )
     pair = {"qam": [scores["qam"], scores["fql"]]}
     points, intervals = library.get_interval_estimates(
         pair, lambda *drawn: np.array([metrics.probability_of_improvement(*drawn)]), reps=200
     )
-    (row,) = [row for row in improvement_table(comparison, phase).data if "qam" in (row["method"], row["baseline"])]
-    sign = 1 if row["method"] == "qam" else -1
-    assert sign * (row["probability"] - 0.5) == pytest.approx(points["qam"][0] - 0.5)
-    ends = sorted(sign * (row[end] - 0.5) + 0.5 for end in ("probability_low", "probability_high"))
-    assert ends == pytest.approx(intervals["qam"][:, 0], abs=0.06)
+    found = improvement_table(replace(comparison, baseline="fql"), phase)
+    row = pd.read_csv(io.StringIO(to_csv(found)), index_col="method").loc["qam"]
+    name = "probability of improvement"
+    assert row[name] == pytest.approx(points["qam"][0])
+    assert row[[f"{name} low", f"{name} high"]].tolist() == pytest.approx(intervals["qam"][:, 0].tolist(), abs=0.06)

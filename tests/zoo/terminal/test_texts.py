@@ -50,13 +50,13 @@ HOSTILE = "=1<script>alert(1)</script>[a](javascript:b)|\\input{/etc/passwd}$x_1
 
 
 def hostile_table() -> Table:
-    return Table("t", HOSTILE, HOSTILE, ["method", HOSTILE], [[Entry(HOSTILE), Entry(HOSTILE, HOSTILE, True)]],
-                 [{"method": HOSTILE, "mean": -0.5}])  # fmt: skip
+    row = [Entry(HOSTILE), Entry(HOSTILE, HOSTILE, True, value=-0.5, interval=(-1, 0))]
+    return Table("t", HOSTILE, HOSTILE, ["method", HOSTILE], [row])
 
 
 def test_tables_in_files_run_nothing_and_hold_no_html_no_link_and_no_further_cell() -> None:
     (row,) = csv.DictReader(io.StringIO(to_csv(hostile_table())))
-    assert row == {"method": f"'{HOSTILE}", "mean": "-0.5"}
+    assert row == {"method": f"'{HOSTILE}", f"'{HOSTILE}": "-0.5", f"'{HOSTILE} low": "-1", f"'{HOSTILE} high": "0"}
     text = to_markdown(hostile_table())
     assert not re.search(r"<|\]\(", text)
     rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -71,8 +71,8 @@ def test_latex_tables_hold_no_command_of_a_name() -> None:
         body = body.replace(own, "")
     for sign in "$#%":
         assert body.count(sign) == body.count(f"\\{sign}")
-    assert to_latex(Table("t", "", "a\n\\write18{b}", ["a"], [[Entry("b\n")]], [{}])).count("write18") == 1
-    assert "\\write18" not in to_latex(Table("t", "", "\\write18{b}", ["a"], [[Entry("b")]], [{}]))
+    assert to_latex(Table("t", "", "a\n\\write18{b}", ["a"], [[Entry("b\n")]])).count("write18") == 1
+    assert "\\write18" not in to_latex(Table("t", "", "\\write18{b}", ["a"], [[Entry("b")]]))
 
 
 def test_tables_and_messages_in_the_terminal_hold_no_control_bytes(capsys: pytest.CaptureFixture[str]) -> None:

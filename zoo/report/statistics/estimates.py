@@ -90,9 +90,9 @@ class Improvement:
     tasks: Record = Record()
 
     @property
-    def is_positive(self) -> bool:
-        """Whether X is ahead: by its mean, or without a difference by the probability."""
-        return self.probability.point > 0.5 if self.difference is None else self.difference.point > 0
+    def lead(self) -> float:
+        """How far X is ahead: by its mean, or without a difference by the probability."""
+        return self.probability.point - 0.5 if self.difference is None else self.difference.point
 
     @property
     def reversed(self) -> Improvement:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
-from zoo.report.comparison import LEAST_BEST, Cell
+from zoo.report.comparison import LEAST_BEST, Method
 from zoo.report.statistics.estimates import UNSURE, Estimate
 from zoo.runs.scores import RETURN, Kind
 
@@ -21,11 +21,18 @@ SHOWN_METRICS = ("mean", "iqm")
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a table; its detail, an interval, is set smaller."""
+    """One entry of a table.
+
+    :param detail: an interval, or what else is set smaller.
+    :param value: what stands in the CSV file in place of the text, numbers as they are, scores as fractions.
+    :param interval: what stands there beside the value.
+    """
 
     text: str
     detail: str = ""
     is_bold: bool = False
+    value: Any = None
+    interval: tuple[float, float] | None = None
 
     @property
     def plain(self) -> str:
@@ -35,17 +42,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """One table in words and in numbers.
-
-    :param data: the numbers, one row each, for the CSV file; scores are fractions.
-    """
+    """One table."""
 
     name: str
     title: str
     caption: str
     header: list[str]
     rows: list[list[Entry]]
-    data: list[dict[str, Any]] = field(default_factory=list)
+
+
+def method_entry(method: Method) -> Entry:
+    """Return the name of a method, marked if runs failed."""
+    return Entry(method.title, value=method.name)
 
 
 def digits_of(kind: Kind, estimates: Iterable[Estimate | None]) -> int:
@@ -69,7 +77,7 @@ def score_entry(
         return entry
     is_best = math.isclose(estimate.point, best) or estimate.point > best
     reaches = estimate.interval not in (None, kind.limits) and estimate.interval[1] >= best
-    return Entry(entry.text + ("†" if reaches and not is_best else ""), entry.detail, is_best and is_complete)
+    return replace(entry, text=entry.text + ("†" if reaches and not is_best else ""), is_bold=is_best and is_complete)
 
 
 def with_minus(number: str) -> str:
@@ -88,26 +96,10 @@ def number_entry(estimate: Estimate, scale: float, digits: int) -> Entry:
     if estimate.interval is not None:
         ends = [text(bound) for bound in estimate.interval]
         detail = ROUNDED if {*ends} == {text(estimate.point)} else f"[{', '.join(ends)}]"
-    return Entry(text(estimate.point), detail)
+    return Entry(text(estimate.point), detail, value=estimate.point, interval=estimate.interval)
 
 
 def range_text(ends: tuple[int, int]) -> str:
     """Return the smallest and the largest of some whole numbers as text, e.g. ``"1,000"`` or ``"3 to 12"``."""
     low, high = ends
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def cell_data(about: Mapping[str, Any], cell: Cell) -> list[dict[str, Any]]:
-    """Return one row of numbers for each estimate of a cell."""
-    counts: dict[str, int | None] = {"tasks": cell.tasks, "fewest_seeds": cell.seeds[0], "most_seeds": cell.seeds[1]}
-    counts |= dict.fromkeys(("started", "finished", "failed")) if cell.tally is None else asdict(cell.tally)
-    return [
-        {**about, "metric": metric, **estimate_data("score", estimate), **counts}
-        for metric, estimate in cell.estimates.items()
-    ]
-
-
-def estimate_data(name: str, estimate: Estimate) -> dict[str, Any]:
-    """Return an estimate as columns of numbers."""
-    low, high = estimate.interval or (None, None)
-    return {name: estimate.point, f"{name}_low": low, f"{name}_high": high, f"{name}_interval": estimate.kind}

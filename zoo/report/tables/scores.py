@@ -18,9 +18,8 @@ from zoo.report.tables.entries import (
     SHOWN_METRICS,
     Entry,
     Table,
-    cell_data,
     digits_of,
-    estimate_data,
+    method_entry,
     number_entry,
     range_text,
     score_entry,
@@ -45,16 +44,15 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     if suite is not None:
         label = f"{count(max((cell.tasks for cell in cells.values()), default=0), 'task')} of {suite}"
     columns = [_scores(cells, list(cells), kind, metric, SHOWN_METRICS) for metric in SHOWN_METRICS]
-    rows, data = [], []
+    rows = []
     for (name, cell), *scores in zip(cells.items(), *columns, strict=True):
         finished = NOT_KNOWN if cell.tally is None else str(cell.tally)
         texts = range_text(cell.seeds), finished, range_text(phase.step_ranges[name])
-        rows.append([Entry(comparison.methods[name].title), *scores, *map(Entry, texts)])
-        data += cell_data({"method": name, "suite": suite or phase.suite, "step": phase.steps[name]}, cell)
+        rows.append([method_entry(comparison.methods[name]), *scores, *map(Entry, texts)])
     header = ["method", *(METRICS[metric] for metric in SHOWN_METRICS), "seeds", "finished", "steps"]
     where = f" ({_places(phase.tasks)})" if suite is None and phase.suite is None else ""
     caption = f"{kind.caption} on {label}{where}, with 95% intervals over seeds (mean: t; IQM: bootstrap)."
-    table = phase_table("aggregates", "Aggregates", comparison, phase, caption, header, rows, data, cells, best="")
+    table = phase_table("aggregates", "Aggregates", comparison, phase, caption, header, rows, cells, best="")
     name = table.name if suite is None else f"{table.name}_{suite}"
     return replace(table, name=name, title=f"{table.title}, {label}")
 
@@ -65,24 +63,22 @@ def improvement_table(comparison: Comparison, phase: Phase) -> Table:
     found = {name: phase.improvements.get((name, baseline)) for name in ranking(comparison, phase)}
     pairs = {name: pair for name, pair in found.items() if pair is not None}
     digits = digits_of(kind, (pair.difference for pair in pairs.values()))
-    header, rows, data = ["method", "probability of improvement"], [], []
-    for name, pair in pairs.items():
-        rows.append([Entry(comparison.methods[name].title), number_entry(pair.probability, 1, 2)])
-        data.append({"method": name, "baseline": baseline} | estimate_data("probability", pair.probability))
-        if pair.difference is not None:
-            rows[-1].append(number_entry(pair.difference, kind.scale, digits))
-            data[-1] |= estimate_data("difference", pair.difference)
-    if any(pair.difference is not None for pair in pairs.values()):
-        header.append("difference of means")
+    header = ["method", "probability of improvement", "difference of means"]
+    rows = [
+        [
+            method_entry(comparison.methods[name]),
+            number_entry(pair.probability, 1, 2),
+            Entry(NOT_KNOWN) if pair.difference is None else number_entry(pair.difference, kind.scale, digits),
+        ]
+        for name, pair in pairs.items()
+    ]
     caption = (
         f"Probability that a run scores above one of {baseline} on the same task (ties count half), and the difference "
         f"of means{' in points' if kind is SUCCESS else ''} where scores can be averaged, each with its 95% interval. "
         f"{count(len(rows), 'comparison')}, not adjusted: about one in twenty intervals misses the truth."
     )
     names = [*pairs, baseline]
-    return phase_table(
-        "improvement", f"Improvement over {baseline}", comparison, phase, caption, header, rows, data, names
-    )
+    return phase_table("improvement", f"Improvement over {baseline}", comparison, phase, caption, header, rows, names)
 
 
 def domains_table(comparison: Comparison, phase: Phase) -> Table:
@@ -90,25 +86,23 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
     domains = {name: phase.domains[name] for name in sorted(phase.domains)}
     names = [name for name in ranking(comparison, phase) if any(name in cells for cells in domains.values())]
     columns = [_scores(cells, names, comparison.kind) for cells in domains.values()]
-    rows = [[Entry(comparison.methods[name].title), *(column[k] for column in columns)] for k, name in enumerate(names)]
+    rows = [[method_entry(comparison.methods[n]), *(column[k] for column in columns)] for k, n in enumerate(names)]
     header = ["method", *(f"{name} ({len(phase.domain_tasks[name])})" for name in domains)]
     caption = "Success in %, mean over the tasks of a domain (their number in brackets); -: not all of them were run."
-    data = _means_data("domain", domains, names)
-    return phase_table(
-        "domains", "Domains", comparison, phase, caption, header, rows, data, names, best=" in the column"
-    )
+    return phase_table("domains", "Domains", comparison, phase, caption, header, rows, names, best=" in the column")
 
 
 def tasks_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the mean of each method on each task; the page leaves out the intervals of success rates."""
     kind = comparison.kind
     names = [name for name in ranking(comparison, phase) if any(name in cells for cells in phase.per_task.values())]
-    rows = [[Entry(short_name(task)), *_scores(cells, names, kind)] for task, cells in phase.per_task.items()]
+    rows = [
+        [Entry(short_name(task), value=task), *_scores(cells, names, kind)] for task, cells in phase.per_task.items()
+    ]
     intervals = "in files with" if kind is SUCCESS else "with"
     caption = f"{kind.caption}, mean over seeds, {intervals} 95% intervals."
-    data = _means_data("environment", phase.per_task, names)
     header = ["environment", *(comparison.methods[name].title for name in names)]
-    return phase_table("tasks", "Tasks", comparison, phase, caption, header, rows, data, names, best=" in the row")
+    return phase_table("tasks", "Tasks", comparison, phase, caption, header, rows, names, best=" in the row")
 
 
 def pairs_table(comparison: Comparison, phase: Phase) -> Table:
@@ -117,27 +111,25 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
     names = [name for name in ranking(comparison, phase) if any(name in pair for pair in phase.improvements)]
     names = names if len(names) > 2 else []  # two are one pair, which the table of improvements has already
     digits = digits_of(kind, (pair.difference for pair in phase.improvements.values()))
-    rows, data = [], []
+    rows = []
     for x in names:
-        rows.append([Entry(comparison.methods[x].title)])
+        rows.append([method_entry(comparison.methods[x])])
         for y in names:
             if x == y:
                 rows[-1].append(Entry(NOT_KNOWN))
                 continue
             pair, difference = phase.improvements[x, y], ""
-            data.append({"method": x, "other": y} | estimate_data("probability", pair.probability))
             if pair.difference is not None:
                 difference = with_minus(f"{kind.scale * pair.difference.point:+z,.{digits}f}")
-                data[-1] |= estimate_data("difference", pair.difference)
-            data[-1] |= {"p_value": pair.p_value, "p_holm": family.p_values.get((x, y))}
-            rows[-1].append(Entry(f"{pair.probability.point:.2f}", difference, family.is_clear(x, y)))
+            chance = pair.probability.point
+            rows[-1].append(Entry(f"{chance:.2f}", difference, family.is_clear(x, y), chance))
     caption = (
         "Probability that a run of the row's method scores above one of the column's on the same task (ties count "
         f"half), and the difference of means. Bold: clearly different, by {family.describe()}"
         f"{'' if family.focus is None else '; other pairs are not tested'}."
     )
     header = ["method", *(comparison.methods[name].title for name in names)]
-    return phase_table("pairs", "All pairs", comparison, phase, caption, header, rows, data, names)
+    return phase_table("pairs", "All pairs", comparison, phase, caption, header, rows, names)
 
 
 def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
@@ -150,20 +142,17 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
     names = [method for method in ranking(comparison, phase) if method in phase.spreads and method != baseline]
     if kind is RETURN or baseline not in phase.spreads:
         names = []
-    rows, data = [], []
+    rows = []
     for method in names:
         plan, spread = phase.decision.plans[method, baseline], phase.spreads[method]
-        seeds = (int(spread.seeds.min()), int(spread.seeds.max()))
-        numbers: tuple[Any, ...] = (None,) * 4
         entries = [Entry(NOT_KNOWN), Entry("unknown")]
         if plan is not None:
-            numbers = plan.half_width, plan.seeds, *plan.interval
-            needed, low, high = (f"more than {MOST_SEEDS:,}" if n is None else f"{n:,}" for n in numbers[1:])
-            entries = [Entry(f"{100 * plan.half_width:.1f}"), Entry(needed, f"[{low}, {high}]")]
-        rows.append([Entry(comparison.methods[method].title), Entry(range_text(seeds)), *entries])
-        data.append({"method": method, "baseline": baseline, "resolve": comparison.resolve})
-        data[-1] |= {"fewest_seeds": seeds[0], "most_seeds": seeds[1]}
-        data[-1] |= dict(zip(("half_width", "seeds_needed", "seeds_low", "seeds_high"), numbers, strict=True))
+            counts = (plan.seeds, *plan.interval)
+            needed, low, high = (f"more than {MOST_SEEDS:,}" if n is None else f"{n:,}" for n in counts)
+            half = Entry(f"{100 * plan.half_width:.1f}", value=plan.half_width)
+            entries = [half, Entry(needed, f"[{low}, {high}]", value=plan.seeds)]
+        seeds = (int(spread.seeds.min()), int(spread.seeds.max()))
+        rows.append([method_entry(comparison.methods[method]), Entry(range_text(seeds)), *entries])
     header = ["method", "seeds", "half width (points)", f"seeds to resolve {points:g} points"]
     unit = "points" if kind is SUCCESS else "points (hundredths)"
     caption = (
@@ -172,9 +161,7 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
         "on to vary as they do. In brackets: the same at the ends of the 95% interval of that variance. Half width: "
         "that of today."
     )
-    return phase_table(
-        "seeds_needed", "Seeds needed", comparison, phase, caption, header, rows, data, [*names, baseline]
-    )
+    return phase_table("seeds_needed", "Seeds needed", comparison, phase, caption, header, rows, [*names, baseline])
 
 
 def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table:
@@ -183,22 +170,14 @@ def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table
     rows = [
         [
             Entry(r.phase),
-            Entry(short_name(r.where)),
+            Entry(short_name(r.where), value=r.where),
             Entry(r.method),
-            Entry(f"{100 * r.published_mean:.1f}", f"{r.source}, {count(r.published_seeds, 'seed')}"),
-            Entry(f"{100 * r.own:.1f}", count(range_text(r.own_seeds), "seed") + finished_text(r.tally)),
+            _mean_entry(r.published_mean, f"{r.source}, {count(r.published_seeds, 'seed')}"),
+            _mean_entry(r.own, count(range_text(r.own_seeds), "seed") + finished_text(r.tally)),
             number_entry(r.difference, 100, 1),
             Entry(r.verdict, is_bold=r.verdict == "differs"),
-            Entry("; ".join(shortened(r.protocol)) or "same"),
+            Entry("; ".join(shortened(r.protocol)) or "same", value="; ".join(r.protocol)),
         ]
-        for r in found
-    ]
-    data = [
-        {"phase": r.phase, "where": r.where, "method": r.method, "source": r.source}
-        | {"published_method": r.published, "published_mean": r.published_mean, "own_mean": r.own}
-        | {"published_seeds": r.published_seeds, "own_seeds": r.own_seeds[0]}
-        | estimate_data("difference", r.difference)
-        | {"verdict": r.verdict, "protocol": "; ".join(r.protocol)}
         for r in found
     ]
     caption = (
@@ -206,7 +185,7 @@ def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table
         f"{100 * tolerance:g} points, differs if all of it is outside, and is open in between. Where the protocol is "
         "not the same, the verdict is about that difference, not about an error."
     )
-    return Table("reproduction", "Reproduction", caption, header, rows, data)
+    return Table("reproduction", "Reproduction", caption, header, rows)
 
 
 def protocol_table(comparison: Comparison) -> Table:
@@ -222,30 +201,23 @@ def protocol_table(comparison: Comparison) -> Table:
     alike = [k for k in stated if len(merged) > 1 and len({key[2 + k] for key in merged}) == 1]
     shared = ", ".join(f"{PROTOCOL[k].replace('_', ' ')} {show(next(iter(merged))[2 + k])}" for k in alike)
     columns = [k for k in stated if k not in alike]
-    rows, data = [], []
+    rows = []
     for (source, where, *values), names in sorted(merged.items(), key=lambda item: (item[0][:2], item[1])):
-        texts = ["not stated" if values[k] is None else show(values[k]) for k in columns]
-        rows.append([Entry(text) for text in (source, ", ".join(shortened(names)), where, *texts)])
-        data.append({"source": source, "methods": ", ".join(names), "where": where})
-        data[-1] |= {PROTOCOL[k]: values[k] for k in stated}
+        entries = [Entry("not stated" if values[k] is None else show(values[k]), value=values[k]) for k in columns]
+        rows.append([Entry(source), Entry(", ".join(shortened(names)), value=", ".join(names)), Entry(where), *entries])
     header = ["source", "methods", "where", *(PROTOCOL[k].replace("_", " ") for k in columns)]
     caption = f"How each score was made.{f' All: {shared}.' if shared else ''}"
-    return Table("protocol", "Protocol", caption + _scoring_note(comparison, comparison.methods), header, rows, data)
+    return Table("protocol", "Protocol", caption + _scoring_note(comparison, comparison.methods), header, rows)
 
 
 def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
     """Return updates per second and hours of own methods, a row for each machine and number of seeds at once."""
     order = list(dict.fromkeys(name for comparison in comparisons for name in ranking(comparison)))
-    titles = {name: comparisons[0].methods[name].title for name in order}
-    rows, data = [], []
+    rows = []
     for (method, machine, replicas), found in sorted(costs.groups(), key=lambda group: order.index(group[0][0])):
-        texts = titles[method], machine, str(replicas), f"{found['runs']:,}"
-        rows.append([*map(Entry, texts), *(_range_entry(found[name]) for name in NUMBERS)])
-        data.append({"method": method, "machine": machine, "seeds_at_once": replicas, "runs": found["runs"]})
-        for name in NUMBERS:
-            values = found[name] or dict.fromkeys(("median", "min", "max"))
-            data[-1] |= {f"{name}_{which}": value for which, value in values.items()}
-        data[-1]["total_hours"] = found["total_hours"]
+        texts = machine, str(replicas), f"{found['runs']:,}"
+        numbers = [_range_entry(found[name]) for name in NUMBERS]
+        rows.append([method_entry(comparisons[0].methods[method]), *map(Entry, texts), *numbers])
     header = ["method", "machine", "seeds at once", "runs", "updates/s", "hours per run", "hours per seed"]
     caption = (
         "Median over the finished own runs, and their range, by the runs' own logs. Seeds trained at once share their "
@@ -254,26 +226,21 @@ def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
     if costs.unknown:
         examples = shortened([f"{run} ({why})" for run, why in costs.unknown.items()], 2)
         caption += f" The time of {count(len(costs.unknown), 'run')} is not known: {'; '.join(examples)}."
-    return Table("cost", "Cost", caption, header, rows, data)
+    return Table("cost", "Cost", caption, header, rows)
 
 
 def differences_table(own: RunTables, methods: Collection[str]) -> Table:
     """Return where methods of one label differ, a row each; without rows where every label is one method."""
     found = what_differs(own.runs, methods)
-    rows = [
-        [Entry(name), Entry("; ".join(shortened(f"{field} {value}" for field, value in fields.items())))]
-        for name, fields in found.items()
-    ]
-    data = [
-        {"method": name, "field": field, "value": value}
-        for name, fields in found.items()
-        for field, value in fields.items()
-    ]
+    rows = []
+    for name, fields in found.items():
+        texts = [f"{field} {value}" for field, value in fields.items()]
+        rows.append([Entry(name), Entry("; ".join(shortened(texts)), value="; ".join(texts))])
     caption = (
         "What differs between methods of one label, on the environments that they share; several values, which differ "
         "between environments, are divided by a slash."
     )
-    return Table("differences", "What differs", caption, ["method", "settings"], rows, data)
+    return Table("differences", "What differs", caption, ["method", "settings"], rows)
 
 
 def scored_otherwise(comparison: Comparison) -> dict[str, list[str]]:
@@ -303,7 +270,6 @@ def phase_table(
     caption: str,
     header: list[str],
     rows: list[list[Entry]],
-    data: list[dict[str, Any]],
     names: Collection[str],
     *,
     best: str | None = None,
@@ -326,7 +292,7 @@ def phase_table(
     if NO_INTERVAL in details:
         caption += " No interval: all resamples of so few seeds give this number, which says nothing about other seeds."
     caption += _scoring_note(comparison, names) + _finished_note(comparison, names)
-    return Table(f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", caption, header, rows, data)
+    return Table(f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", caption, header, rows)
 
 
 def _scoring_note(comparison: Comparison, names: Collection[str]) -> str:
@@ -366,15 +332,8 @@ def _scores(
     ]
 
 
-def _means_data(label: str, places: Mapping[str, Mapping[str, Cell]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the numbers of all cells, place by place."""
-    return [
-        row
-        for place, cells in places.items()
-        for name in names
-        if name in cells
-        for row in cell_data({label: place, "method": name}, cells[name])
-    ]
+def _mean_entry(mean: float, detail: str) -> Entry:
+    return Entry(f"{100 * mean:.1f}", detail, value=mean)
 
 
 def _places(environments: Sequence[str]) -> str:
@@ -390,7 +349,8 @@ def _range_entry(values: Mapping[str, float] | None) -> Entry:
     if values is None:
         return Entry(NOT_KNOWN)
     low, high = _three_digits(values["min"]), _three_digits(values["max"])
-    return Entry(_three_digits(values["median"]), "" if low == high else f"[{low}, {high}]")
+    detail, ends = "" if low == high else f"[{low}, {high}]", (values["min"], values["max"])
+    return Entry(_three_digits(values["median"]), detail, value=values["median"], interval=ends)
 
 
 def _three_digits(value: float) -> str:

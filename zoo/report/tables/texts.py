@@ -9,6 +9,7 @@ import csv
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 from agents.common.files import atomic_path
 from zoo.report.tables.entries import NOT_KNOWN, Entry, Table
@@ -33,11 +34,19 @@ _MANY = 6  # columns, more than which have the detail of an entry below it
 
 
 def to_csv(table: Table) -> str:
-    """Return a table's numbers as CSV, one line for each, scores as fractions."""
+    """Return a table as CSV, its numbers unrounded, scores as fractions, intervals in two further columns."""
+    columns: list[list[Any]] = []
+    for name, entries in zip(table.header, zip(*table.rows, strict=True), strict=True):
+        texts = ["" if entry.text == NOT_KNOWN else entry.text for entry in entries]
+        values = [text if e.value is None else e.value for e, text in zip(entries, texts, strict=True)]
+        columns.append([name, *values])
+        if any(entry.interval for entry in entries):
+            ends = [entry.interval or (None, None) for entry in entries]
+            columns += [[f"{name} low", *(low for low, _ in ends)], [f"{name} high", *(high for _, high in ends)]]
+        elif any(entry.detail for entry in entries):
+            columns.append([f"{name} detail", *(entry.detail for entry in entries)])
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(table.data[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in table.data)
+    csv.writer(buffer, lineterminator="\n").writerows(map(csv_cell, row) for row in zip(*columns, strict=True))
     return buffer.getvalue()
 
 

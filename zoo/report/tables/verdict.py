@@ -30,7 +30,7 @@ from zoo.report.comparison import (
 )
 from zoo.report.statistics.estimates import FEW_SEEDS, Estimate
 from zoo.report.statistics.means import FRACTION
-from zoo.report.tables.entries import Entry, Table, digits_of, estimate_data, number_entry
+from zoo.report.tables.entries import NOT_KNOWN, Entry, Table, digits_of, method_entry, number_entry
 from zoo.report.tables.scores import phase_table
 from zoo.runs.protocol import count, shortened
 from zoo.runs.scores import RETURN, SUCCESS
@@ -63,22 +63,20 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     """Return how the subject of a phase compares with each other method; without rows where nothing is compared."""
     kind, found, subject = comparison.kind, phase.decision.verdicts, str(phase.decision.subject)
     digits = digits_of(kind, (v.improvement.difference for v in found))
-    has_difference = any(v.improvement.difference is not None for v in found)
-    rows, data = [], []
+    rows = []
     for v in found:
         pair = v.improvement
-        row = [Entry(comparison.methods[v.other].title)]
-        data.append({"focus": subject, "against": v.other, **estimate_data("probability", pair.probability)})
-        if pair.difference is not None:
-            row.append(number_entry(pair.difference, kind.scale, digits))
-            data[-1] |= estimate_data("difference", pair.difference)
-        p_text = "-" if v.p_value is None else "< 0.001" if v.p_value < 0.001 else f"{v.p_value:.3f}"
-        row += [Entry(p_text), number_entry(pair.probability, 1, 2), Entry(str(pair.tasks))]
-        rows.append([*row, Entry(v.outcome, is_bold=v.is_clear)])
-        data[-1] |= {"p_holm": v.p_value, "won": pair.tasks.won, "lost": pair.tasks.lost}
-        data[-1] |= {"undecided": pair.tasks.undecided, "verdict": v.outcome}
-    header = ["against", *(["difference of means"] if has_difference else []), "p value (Holm)"]
-    header += ["probability of improvement", "tasks won / lost / undecided", "verdict"]
+        p_text = NOT_KNOWN if v.p_value is None else "< 0.001" if v.p_value < 0.001 else f"{v.p_value:.3f}"
+        rows.append([
+            method_entry(comparison.methods[v.other]),
+            Entry(NOT_KNOWN) if pair.difference is None else number_entry(pair.difference, kind.scale, digits),
+            Entry(p_text, value=v.p_value),
+            number_entry(pair.probability, 1, 2),
+            Entry(str(pair.tasks)),
+            Entry(v.outcome, is_bold=v.is_clear),
+        ])  # fmt: skip
+    header = ["against", "difference of means", "p value (Holm)", "probability of improvement"]
+    header += ["tasks won / lost / undecided", "verdict"]
     title = f"{comparison.methods[subject].title} against each other method" if found else ""
     points, least = f"{100 * comparison.resolve:g} points", f"{LEAST_BEST:.0%}"
     sizes = (
@@ -92,7 +90,7 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
         "family of their own, which decides no verdict."
     )
     names = [subject, *(v.other for v in found)] if found else []
-    return phase_table("verdict", title, comparison, phase, caption, header, rows, data, names)
+    return phase_table("verdict", title, comparison, phase, caption, header, rows, names)
 
 
 def verdict_sentences(comparisons: Sequence[Comparison]) -> list[tuple[str, str]]:
@@ -206,9 +204,8 @@ def _turn(comparison: Comparison, change: Change) -> str:
 def _rival(comparison: Comparison, phase: Phase, rival: Verdict) -> tuple[str, str]:
     """Return how the subject compares with its rival, and details."""
     kind, methods, pair, found = comparison.kind, comparison.methods, rival.improvement, phase.decision.verdicts
-    is_own = methods[rival.other].is_own and sum(methods[v.other].is_own for v in found) == 1
-    is_own = is_own and methods[str(phase.decision.subject)].is_own
-    which = "" if len(found) == 1 else ", your other method" if is_own else ", the best of them"
+    is_best = rival is min(found, key=lambda v: v.improvement.lead)
+    which = "" if len(found) == 1 else ", the best of them" if is_best else ", your other method"
     against, chance = f"Against {methods[rival.other].title}", number_entry(pair.probability, 1, 2).plain
     text = f"{against}{which}: "
     if pair.difference is None:

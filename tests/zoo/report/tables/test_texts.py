@@ -23,12 +23,23 @@ DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
 
 def nasty():
     rows = [[Entry("<b>|50% & a_b$"), Entry("1.0†", "[0.5, 1.5]", True)]]
-    return Table("nasty", "A title", "100% of a_b", ["a|b", "x_y"], rows, [{"name": "<b>|50%", "score": 1.0}])
+    return Table("nasty", "A title", "100% of a_b", ["a|b", "x_y"], rows)
 
 
 def test_markdown_is_a_table_with_its_signs_escaped():
     lines = rendering.to_markdown(nasty()).splitlines()
     assert lines[2:] == [r"| a\|b | x_y |", "| --- | --- |", r"| &lt;b>\|50% & a_b$ | **1.0†** [0.5, 1.5] |"]
+
+
+def test_csv_has_unrounded_numbers_intervals_and_details():
+    entries = [Entry("1.0†", "[0.5, 1.5]", value=0.0101, interval=(0.005, 0.015)), Entry("-")]
+    rows = [[Entry("QAM‡", value="QAM"), entries[0], Entry("2", "seeds")], [Entry("=FQL"), entries[1], Entry("3")]]
+    text = rendering.to_csv(Table("t", "", "", ["method", "mean", "n"], rows))
+    assert text.splitlines() == [
+        "method,mean,mean low,mean high,n,n detail",
+        "QAM,0.0101,0.005,0.015,2,seeds",
+        "'=FQL,,,,3,",
+    ]
 
 
 def test_latex_signs_are_escaped():

@@ -222,9 +222,8 @@ def test_table_shows_what_the_verdict_is_made_from():
     assert table.name == "verdict_offline"
     assert [table.rows[0][k].text for k in (0, 2, 4)] == ["bad", "< 0.001", "4 / 0 / 1"]  # won, lost, undecided
     assert table.rows[0][5].is_bold
-    (row,) = table.data
-    assert (row["focus"], row["against"], row["verdict"], row["won"]) == ("ours", "bad", "better", 4)
-    assert row["p_holm"] < 0.001
+    assert table.rows[0][5].text == "better"
+    assert table.rows[0][2].value < 0.001
     turned = decide(comparison, focus="bad")
     (other_way,) = verdict_table(turned, offline(turned)).rows
     assert other_way[4].text == "0 / 4 / 1"
