@@ -101,7 +101,8 @@ def collect(request: Request) -> Inputs:
     wanted = set(counted.loc[counted["kind"] == SUCCESS.name, "environment"]) if request.paths else None
     found = [(published.name, *_read_published(published, wanted)) for published in sets]
     places = set(counted["environment"]) if request.paths else None
-    found += [_read_scores(path, places) for path in dict.fromkeys(request.scores)]
+    sources = _sources([path.resolve() for path in request.scores], [name for name, *_ in found])
+    found += [(source, *_read_scores(path, source, places)) for path, source in sources.items()]
     times = Counter([*methods, *(name for *_, part in found for name in part)])
     evaluations, means = [counted], []
     for source, runs, table, part in found:
@@ -251,16 +252,24 @@ def _read_published(
     return runs, means, methods
 
 
-def _read_scores(path: Path, wanted: set[str] | None) -> tuple[str, pd.DataFrame, pd.DataFrame, dict[str, Method]]:
-    """Return the name, the runs, no means and the methods of a file of scores, on the wanted environments only."""
-    source = str(path.parent / path.stem).removesuffix("/scores") or path.stem
+def _sources(paths: Sequence[Path], taken: Sequence[str]) -> dict[Path, str]:
+    """Return what tables call each file of scores: its folder or name, or its path where that is taken."""
+    short = {path: path.parent.name if path.stem == "scores" else path.stem for path in paths}
+    times = Counter([*short.values(), *taken])
+    return {path: name if times[name] == 1 else str(path) for path, name in short.items()}
+
+
+def _read_scores(
+    path: Path, source: str, wanted: set[str] | None
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Method]]:
+    """Return the runs, no means and the methods of a file of scores, on the wanted environments only."""
     runs, methods = read_scores(path, source)
     if wanted is not None:
         runs = runs[runs["environment"].isin(wanted)]
     if runs.empty:
         log.info("%s: covers none of your environments; left out", path)
     methods = {name: method for name, method in methods.items() if name in set(runs["method"])}
-    return source, runs, pd.DataFrame(columns=list(MEAN_COLUMNS)), methods
+    return runs, pd.DataFrame(columns=list(MEAN_COLUMNS)), methods
 
 
 def _with_source(name: str, source: str) -> str:

@@ -62,10 +62,17 @@ def test_scores_of_another_report_stand_beside_own_runs(tmp_path, written):
 
 def test_their_protocol_and_source_are_told_and_a_shared_name_gets_the_source(tmp_path, written):
     methods = collect(Request(paths=[tmp_path / "fql"], scores=[written])).methods
-    own, theirs = methods["fql"], methods[f"fql ({written.parent})"]
+    own, theirs = methods["fql"], methods["fql (theirs)"]
     assert (own.is_own, theirs.is_own) == (True, False)
     assert theirs.protocols == own.protocols
     assert set(theirs.protocols[SCENE[0]]) == set(PROTOCOL)
+
+
+def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path, written):
+    other = tmp_path / "again" / "theirs" / "scores.csv"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(written.read_bytes())
+    assert set(collect(Request(scores=[written, other])).methods) == {f"fql ({written})", f"fql ({other})"}
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def warnings(
             f"{phase.name}{comparison.kind.title}: {sentence}"
             for comparison in comparisons
             for phase in comparison.phases.values()
-            for sentence in _warnings_of_phase(comparison, phase)
+            for sentence in _warnings_of_phase(comparison, phase, {name for name, _ in apart})
         ),
         *_warnings_of_seeds(comparisons),
     ]
@@ -88,8 +88,11 @@ def _departures(comparisons: Sequence[Comparison], told: Collection[str]) -> Ite
             yield f"{name} departs from the protocol of its profile: {_gathered(departures)}."
 
 
-def _warnings_of_phase(comparison: Comparison, phase: Phase) -> Iterator[str]:
-    """Yield what limits the comparison in one phase."""
+def _warnings_of_phase(comparison: Comparison, phase: Phase, told: Collection[str]) -> Iterator[str]:
+    """Yield what limits the comparison in one phase.
+
+    :param told: methods of which it is told already that they were run otherwise.
+    """
     for name in phase.strays:
         kept = label_of(phase.tasks, phase.suite)
         has = f"{name} has only {_listed(phase.coverage[name])}"
@@ -115,7 +118,7 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase) -> Iterator[str]:
             f"returns of {len(phase.tasks)} environments are not averaged, because each has its own scale; "
             "--reference-scores puts them on a common one."
         )
-    by_steps = _by_value({name: range_text(steps) for name, steps in phase.step_ranges.items()})
+    by_steps = _by_value({name: range_text(steps) for name, steps in phase.step_ranges.items() if name not in told})
     if len(by_steps) > 1:
         found = "; ".join(f"{text} ({', '.join(shortened(names))})" for text, names in by_steps.items())
         yield f"methods were scored at different steps: {found}."
