@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -37,6 +39,10 @@ class FAN(Method):
     Source: Lee et al., arXiv 2605.01663, and the authors' code (github.com/brianlsy98/FAN, ``agents/fan.py``). Differs
     in: action chunks; the weights w and w' stay the same online; Q is never normalised; best-of-n is for acting alone.
     """
+
+    fails_by_design: ClassVar[dict[str, str]] = {
+        "values": "the TD target is less by `critic_anchor_weight` times the way to the flow, so values are low"
+    }
 
     anchor_weight: float = setting(
         default=10.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -45,6 +46,10 @@ class ValueFlows(Method):
     action chunks; candidates are rated at the noise 0, not each at noise of its own, by the members' mean; online too
     candidates compete, and no one-step policy is distilled.
     """
+
+    fails_by_design: ClassVar[dict[str, str]] = {
+        "values": "velocities agree with those of the next state where an episode ends too, which draws values together"
+    }
 
     bootstrap_weight: float = setting(
         default=1.0, reference="bcfm_lambda", at_least=0, search=log_range(0.3, 10.0), doc="Weight w_b of returns."

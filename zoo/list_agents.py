@@ -75,7 +75,7 @@ def _check(args: argparse.Namespace) -> Found:
         raise UsageError(f"`{args.algo}` is one of SB3's algorithms; the checks are for subclasses of `agents.Method`")
     settings = parse_overrides(args.hyperparams, "-params")
     with as_usage_error():
-        require_names(args.skip)
+        require_names([*args.skip, *entry.method.fails_by_design])
         entry.method.refuse_unknown(settings)
         entry.method(**settings)
     log.info(
@@ -159,7 +159,7 @@ def print_outcomes(found: Mapping[str, Any]) -> None:
 
     failed = [name for name, row in found["checks"].items() if row["state"] == "fails"]
     rows = [
-        (name, row["state"], f"{row['promise']}: {row['detail']}\n{row['where']}" if name in failed else row["detail"])
+        (name, row["state"], f"{row['promise']}: {row['detail']} ({row['where']})" if name in failed else row["detail"])
         for name, row in found["checks"].items()
     ]
     title = f"{found['algo']} fails: {', '.join(failed)}" if failed else f"{found['algo']} conforms"

@@ -117,6 +117,8 @@ class Method(CommonSettings):
     """Losses that are meant to count what ``batch.valid`` leaves out."""
     trains: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Loss -> the networks that it trains; a loss that is not named trains one network."""
+    fails_by_design: ClassVar[Mapping[str, str]] = {}
+    """Checks of the conformance kit that the algorithm fails as it is meant to -> the reason."""
     step_observations: ClassVar[bool] = False
     """Whether batches hold the states inside of chunks, ``batch.step_observations`` and those after them."""
     is_tried = False

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from agents.common.checks.first_update import AgentError
 from agents.common.method import Method
+from agents.common.sb3.first_update import AgentError
 from agents.common.validation import unknown_name_message
 from agents.testing import checks
-from agents.testing.subject import NotApplicable, Subject, Violation
+from agents.testing.subject import NotApplicable, Subject, Unknown, Violation
 
-State = Literal["holds", "fails", "does not apply", "skipped", "not tried"]
+State = Literal["holds", "fails", "fails by design", "unknown", "does not apply", "skipped", "not tried"]
 PAGE = "docs/register.md"
 
 
@@ -46,7 +46,7 @@ class Outcome:
     """What became of a check.
 
     :param check: the check.
-    :param state: whether it holds.
+    :param state: whether it holds; what was neither shown to hold nor to fail is unknown.
     :param detail: what was measured, or why it does not hold, and what to do.
     """
 
@@ -102,7 +102,7 @@ def run_checks(
     :yields: an outcome for each check, as soon as it is there.
     :raises ValueError: if a name is not one of a check.
     """
-    require_names(skip)
+    require_names([*skip, *method.fails_by_design])
     subject, broken = Subject(method, settings or {}), False
     for check in CHECKS:
         if check.name in skip:
@@ -124,11 +124,15 @@ def try_check(check: Check, subject: Subject) -> Outcome:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the first update's check warns of is a finding here
+            warnings.simplefilter("ignore")  # what training warns of is a finding here
             return Outcome(check, "holds", check.run(subject))
     except NotApplicable as reason:
         return Outcome(check, "does not apply", str(reason))
+    except Unknown as tried:
+        return Outcome(check, "unknown", str(tried))
     except (Violation, AgentError) as error:
+        if check.name in subject.method.fails_by_design:
+            return Outcome(check, "fails by design", f"{subject.method.fails_by_design[check.name]}: {error}")
         return Outcome(check, "fails", f"{error}{_line_of(error, subject.method)}")
     except Exception as error:
         told = f"{type(error).__name__}: {error}"

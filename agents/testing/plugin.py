@@ -68,8 +68,8 @@ def _report(subject: Subject, check: Check) -> None:
     from agents.testing.kit import try_check
 
     outcome = try_check(check, subject)
-    if outcome.state == "does not apply":
-        pytest.skip(outcome.detail)
+    if outcome.state in ("does not apply", "fails by design", "unknown"):
+        pytest.skip(f"{outcome.state}: {outcome.detail}")
     if outcome.state == "fails":
         pytest.fail(f"{check.promise}: {outcome.detail}\n(see {check.where})", pytrace=False)
 

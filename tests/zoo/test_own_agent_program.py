@@ -17,6 +17,7 @@ from tests.programs import Ended, Programs
 from tests.zoo.outcomes import Call
 from zoo import list_agents
 from zoo.runs.folder import RunFolder
+from zoo.runs.read import read_runs
 from zoo.train import main
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,31 @@ def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(
     monkeypatch.delitem(sys.modules, "my_agents", raising=False)  # another test's file of that name
     mine = importlib.import_module("my_agents")
     assert type(agents.load(folder / ran.result["run"], device="cpu").policy.method) is mine.WeightedBC
+
+
+@pytest.fixture
+def plain_folder(tmp_path: Path) -> Path:
+    """Return a folder with the page's agent of ordinary modules."""
+    (code,) = re.findall(r"```py\n# my_plain_agent.py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    (tmp_path / "my_plain_agent.py").write_text(code)
+    return tmp_path
+
+
+PLAIN = ["--algo", "my_plain_agent:PlainTD3", "--env", ENV, *FEW]
+
+
+def test_the_protocol_of_a_run_says_that_its_layers_are_own(plain_folder: Path, data: Path, programs: Programs) -> None:
+    assert programs.run("train", [*PLAIN, "--dataset-dir", str(data)], folder=plain_folder).code == 0
+    assert list(read_runs([plain_folder / "logs"]).runs["net_arch"]) == ["own"]
+
+
+@pytest.mark.usefixtures("own_agents")
+def test_a_width_that_does_not_act_is_told_before_training(
+    plain_folder: Path, monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    monkeypatch.chdir(plain_folder)
+    said = call(main, *PLAIN, "--dataset", "no-such-dataset.npz")[2]
+    assert "`net_arch` = [8] does not act on networks `encoder`, `critic`, `actor`" in " ".join(said.split())
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from tests.zoo.hub.stand_in import URL, Hub
 from tests.zoo.models.conftest import STEPS, maze_model
 from tests.zoo.outcomes import Call
 from tests.zoo.test_train_program import ENV, arguments
-from zoo import enjoy, evaluate, train
+from zoo import enjoy, evaluate, export, train
 from zoo.models.play import play
 from zoo.models.trained import find_trained
 from zoo.push_to_hub import main
@@ -55,6 +55,13 @@ def test_a_run_that_is_uploaded_plays_from_the_hub_with_the_same_bits(logs: Path
     original = agents.load(logs / "qam" / f"{ENV}_2", device="cpu").policy.state_dict()
     assert all(torch.equal(value, original[name]) for name, value in policy.state_dict().items())
     assert call(enjoy.main, "--from-hub", f"{REPO}@main", "--episodes", 2)[1]["return"] == found["return"]
+
+
+def test_an_agent_on_the_hub_is_exported(logs: Path, hub: Hub, tmp_path: Path, call: Call) -> None:
+    pytest.importorskip("onnxruntime")
+    assert call(main, *AGENT, "-f", logs, "--exp-id", 2, "-orga", "me")[0] == 0
+    code, result, _ = call(export.main, "--from-hub", REPO, "-o", tmp_path / "policy.onnx")
+    assert (code, result["env"]) == (0, ENV)
 
 
 def test_what_is_uploaded_is_named_and_holds_nothing_else(logs: Path, hub: Hub, call: Call) -> None:

@@ -157,5 +157,5 @@ _CONFIG: dict[str, tuple[Check, str]] = {
     "settings.net_arch": (_are_layers, "a list of widths, or a mapping of such lists"),
     **dict.fromkeys(("dataset.size", "pretrained_actor.updates"), _COUNT),
     "dataset.fingerprint": _TEXT,
-    **dict.fromkeys(("agent.class", "agent.code", "agent.package"), _LINE),
+    **dict.fromkeys(("agent.class", "agent.code", "agent.package", "agent.layers"), _LINE),
 }

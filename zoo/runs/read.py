@@ -212,7 +212,7 @@ def describe_config(config: Mapping[str, Any], status: Mapping[str, Any]) -> dic
         "sparse": bool(config.get("sparse")),
         "dataset_size": dataset.get("size"),
         "dataset_fingerprint": str(dataset["fingerprint"])[:8] if dataset.get("fingerprint") else None,
-        "net_arch": describe_layers(settings.get("net_arch")),
+        "net_arch": describe_layers(settings.get("net_arch"), (config.get("agent") or {}).get("layers", "")),
         "pretraining_steps": int(config.get("pretraining_steps") or actor.get("updates") or 0),
         "pretrained_actor": bool(actor),
         "success_return": config.get("success_return"),

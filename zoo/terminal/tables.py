@@ -17,9 +17,9 @@ def terminal() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def line(text: str, style: str = "") -> Text:
-    """Return a text that a table shows as it is, without control bytes."""
-    return Text(printable(text), style)
+def line(text: str, style: str = "", keep: str = "") -> Text:
+    """Return a text that a table shows as it is, without control bytes but those to keep."""
+    return Text(printable(text, keep), style)
 
 
 def empty_table(title: str, header: Sequence[str], whole: Sequence[str], wrapped: Sequence[str] = ()) -> Table:
@@ -42,7 +42,8 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     console = terminal()
     table = empty_table(title, header, [name for name in header if name not in wrapped], wrapped)
     for row in rows:
-        table.add_row(*map(line, row))
+        cells = zip(header, row, strict=True)
+        table.add_row(*(line(text, keep="\n" if name in wrapped else "") for name, text in cells))
     table.expand = bool(wrapped)
     table.min_width = min(len(title), console.width)
     console.print(table)

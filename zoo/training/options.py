@@ -234,6 +234,8 @@ def make_folders(
         folders.append(RunFolder.create(args.log_folder, record["algo"], record["env"], seed))
         folders[-1].enter_in_index(seed, args.label or record["algo"])
     keep_in(folder.path for folder in folders)
+    if isinstance(model, FlowQLearning) and (own := model.policy.own_layers().text):
+        record = record | {"agent": {**record.get("agent", {}), "layers": own}}
     together = {"seeds": seeds, "folders": [folder.path.name for folder in folders]} if len(seeds) > 1 else {}
     arguments = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
     for seed, folder in zip(seeds, folders, strict=True):

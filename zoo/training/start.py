@@ -17,13 +17,13 @@ from matplotlib.figure import Figure
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from agents.common.checks.first_update import AgentError, check_first_update
 from agents.common.engine.checkpoint import find_checkpoints, set_aside
 from agents.common.files import TakenOver, atomic_path
 from agents.common.method import Method
 from agents.common.replicas import Diverged
 from agents.common.saved import find_model
 from agents.common.sb3.arguments import read_arguments
+from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.model import FlowQLearning
 from agents.common.sb3.spaces import available_device

@@ -18,9 +18,9 @@ from safetensors.torch import save
 from stable_baselines3.common.utils import get_device
 from torch import Tensor
 
-from agents.common.checks.watched import WatchedNetworks
 from agents.common.files import DamagedFile, atomic_path, regular_file
 from agents.common.files.bounded import require_memory
+from agents.common.nets.watched import WatchedNetworks
 from agents.common.sb3.policy import FlowPolicy
 
 FORMAT = "flow-rl-zoo policy 1"

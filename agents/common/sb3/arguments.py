@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from stable_baselines3.common.noise import ActionNoise
 
-from agents.common.checks.first_update import require_table
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.method import Method
 from agents.common.nets.specs import NetworkSpec
 from agents.common.pretraining import find_behaviour, no_behaviour_message
+from agents.common.sb3.first_update import require_table
 from agents.common.sb3.spaces import available_device
 from agents.common.settings import Declared, required, setting
 from agents.common.streams import MOST

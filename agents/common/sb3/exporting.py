@@ -235,11 +235,16 @@ def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
         name: {"dtype": str(inputs[name].dtype).removeprefix("torch."), "shape": list(inputs[name].shape[1:])}
         for name in _observation_inputs(policy.layout)
     }
+    described, own = json.loads(policy.describe()), policy.own_layers()
+    if own.widths:
+        described["own_layers"] = own.widths
+        if own.text == "own":
+            described["settings"]["net_arch"] = own.text
     noise = {name: {"kind": draw.kind, "shape": list(inputs[name].shape[1:])} for name, draw in draws.items()}
     return {
         "format": FORMAT,
         "algorithm": name_of(type(policy.method)),
-        "policy": json.loads(policy.describe()),
+        "policy": described,
         "chunk_length": policy.chunk_length,
         "observations": observations,
         "action_low": box.low.tolist(),

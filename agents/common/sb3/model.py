@@ -21,7 +21,6 @@ from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from agents.common.checks.first_update import check_first_update, require_sampler, require_table
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
@@ -36,6 +35,7 @@ from agents.common.sb3.acting import save_policy
 from agents.common.sb3.arguments import SharedSetting, read_arguments
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
 from agents.common.sb3.environments import copy_observations
+from agents.common.sb3.first_update import check_first_update, require_sampler, require_table
 from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.spaces import UnsupportedSpaceError as UnsupportedSpaceError
@@ -335,7 +335,7 @@ class FlowQLearning(StoredModel):
             self.policy.set_observation_statistics(rows, self.method.observation_scale)
 
     def _check_first_update(self) -> None:
-        """Try the algorithm's hooks once, before any training: see :mod:`agents.common.checks.first_update`."""
+        """Try the shapes of the algorithm's hooks once, before any training."""
         if not self.method.is_tried:
             kept = {name: value for name, value in self.policy_kwargs.items() if name == "activation_fn"}
             policy_class: Any = self.policy_class

@@ -18,14 +18,14 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
-from agents.common.checks.watched import WatchedNetworks
 from agents.common.engine.precision import float32_products
 from agents.common.method import Method, Noise
 from agents.common.model_file import decode_attributes, encode_attributes, read_tensors
 from agents.common.nets.heads import Networks, ObservingNetwork
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.replicated import ReplicatedExtractor
-from agents.common.nets.specs import Sizes
+from agents.common.nets.specs import OwnLayers, Sizes
+from agents.common.nets.watched import WatchedNetworks
 from agents.common.observations import ObservationLayout, centre_and_factor
 from agents.common.streams import Purpose, seeds_of_replicas, torch_generator, torch_seed
 from agents.registry import find_named_by_file, name_of
@@ -124,10 +124,14 @@ class FlowPolicy(BasePolicy):
         """The policy itself: acting may need any of its networks."""
         return self
 
-    def _build_networks(self) -> Networks:
-        """Make all networks; replica k starts as a single run with its seed would."""
+    def own_layers(self) -> OwnLayers:
+        """Return the networks on which `net_arch` and `precision` do not act."""
+        return OwnLayers.of(self.method.networks(), self._sizes())
+
+    def _sizes(self) -> Sizes:
+        """Return what networks are built from."""
         actor_arch, critic_arch = get_actor_critic_arch(self.method.net_arch)  # type: ignore[arg-type]  # None has become the default
-        sizes = Sizes(
+        return Sizes(
             replicas=self.num_replicas,
             observations=self.features_extractor.features_dim,
             actions=self.chunk_size,
@@ -138,7 +142,10 @@ class FlowPolicy(BasePolicy):
             actor_layer_norm=self.method.actor_layer_norm,
             critic_layer_norm=self.method.critic_layer_norm,
         )
-        specs = self.method.networks()
+
+    def _build_networks(self) -> Networks:
+        """Make all networks; replica k starts as a single run with its seed would."""
+        specs, sizes = self.method.networks(), self._sizes()
         nets = Networks({name: spec.build(sizes) for name, spec in specs.items()})
         if self.features_extractor_class is not FlattenExtractor or not self.layout.is_plain:
             for network in nets.values():

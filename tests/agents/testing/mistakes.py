@@ -16,8 +16,8 @@ class Mistake(NamedTuple):
     before: str  # text of the example
     after: str  # what stands there instead
     check: str  # of the kit that fails
-    message: str  # regular expression of what both the kit and training say
-    stops: bool  # whether training is refused, not only warned of
+    message: str  # regular expression of what is said
+    stops: bool  # whether training is refused, in the same words
 
 
 MISTAKES = {

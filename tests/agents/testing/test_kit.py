@@ -14,7 +14,9 @@ import agents
 from agents.bc import BC
 from agents.common.engine import trainer as engine
 from agents.common.nets import fast
+from agents.testing.checks import in_every_try
 from agents.testing.kit import CHECKS, PAGE, Outcome, run_checks
+from agents.testing.subject import Differs, Subject, Unknown
 from tests.agents.testing.mistakes import example, own_network
 
 ROOT = Path(__file__).parents[3]
@@ -55,14 +57,30 @@ def test_every_algorithm_keeps_the_contract(id: str) -> None:
     assert not failures(outcomes(id, "compiled", "values", "actions", "plain", **REPLICATED.get(id, {})))
 
 
-SETTINGS: dict[str, dict[str, Any]] = {"fan": {"critic_anchor_weight": 1e-3}}  # its values are less the way to the flow
-OTHER_VALUES = {"value_flows"}  # its velocities agree with those of the next state where an episode ends too
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_it_passes_on_every_algorithm(id: str) -> None:
-    assert not failures(outcomes(id, *(["values"] if id in OTHER_VALUES else []), **SETTINGS.get(id, {})))
+    found = outcomes(id)
+    assert not failures(found)
+    declared = agents.get(id).method.fails_by_design
+    assert {name for name, each in found.items() if each.state == "fails by design"} == set(declared)
+
+
+def test_a_check_that_an_algorithm_fails_by_design_is_shown_with_the_reason(write_agent: Callable[[str], str]) -> None:
+    code = (
+        example()
+        .replace(".clamp(-1, 1)", "")
+        .replace(HOOKS, f"    fails_by_design = {{'bounds': 'as meant'}}\n\n{HOOKS}")
+    )
+    found = outcomes(write_agent(code), *only("hooks", "bounds"))["bounds"]
+    assert found.state == "fails by design"
+    assert found.detail.startswith("as meant: `act` returns actions up to")
+
+
+def test_a_check_that_is_declared_to_fail_and_is_none_is_refused() -> None:
+    wrong = type("Wrong", (BC,), {"fails_by_design": {"value": "as meant"}})
+    with pytest.raises(ValueError, match="unknown check `value`; closest: values"):
+        list(run_checks(wrong))
 
 
 def test_each_check_is_on_the_page_once_and_says_where_to_look() -> None:
@@ -152,6 +170,52 @@ def test_what_only_running_shows_is_found(case: str, write_agent: Callable[[str]
     found = outcomes(write_agent(code.replace(before, after, 1)), *only("hooks", check))
     assert found[check].state == "fails", found[check]
     assert re.search(message, found[check].detail), found[check].detail
+
+
+TD = """"td": td_loss"""
+Q = "nets.critic(batch.observations, batch.actions).mean(1)"
+SPARE = {  # a draw `spare`, (S, B), or of the axes given; what is done with it, and what is known of it then
+    "where it is 0 at first": ("B", TD, f'"more": (noise["spare"] * ({Q} - 1).clamp(min=0)).mean(1),\n{TD}', "holds"),
+    "in a loss of weight 0": (
+        "B", HOOKS, f'    def loss_weights(self):\n        return {{"more": 0.0}}\n\n{HOOKS}', "holds",
+    ),
+    "with an axis of size 1": ("BL, L=1", TD, f'"more": (noise["spare"][..., 0] * {Q}).mean(1),\n{TD}', "holds"),
+    "by priorities alone": (
+        "B", HOOKS,
+        "    def row_sampler(self):\n        return agents.core.prioritised()\n\n"
+        f'    def priorities(self, batch, noise, nets):\n        return noise["spare"].abs()\n\n{HOOKS}', "holds",
+    ),
+    "for nothing": ("B", FLOW, f'        noise["spare"].sum()\n{FLOW}', "unknown"),
+}  # fmt: skip
+
+
+@pytest.mark.few(2)
+@pytest.mark.parametrize("case", SPARE)
+def test_a_draw_is_not_called_unused_where_it_is_used(case: str, write_agent: Callable[[str], str]) -> None:
+    axes, before, after, state = SPARE[case]
+    declared = axes.replace("BL", '"BL"') if "L" in axes else f'"{axes}"'
+    code = example().replace(before, after, 1).replace('{"bc_x0"', f'{{"spare": normal({declared}), "bc_x0"', 1)
+    if "loss_weights" in after:
+        code = code.replace(TD, f'"more": (noise["spare"] * {Q}).mean(1),\n{TD}', 1)
+    found = outcomes(write_agent(code), *only("hooks", "noise"))["noise"]
+    assert found.state == state, found
+
+
+def test_uniform_draws_of_actions_stay_in_their_range(write_agent: Callable[[str], str]) -> None:
+    table = '    def action_noise_table(self):\n        return {"action": normal(), "pick": uniform()}\n\n'
+    code = example().replace(HOOKS, f'{table}{HOOKS}\n        assert noise["pick"].max() < 1')
+    assert outcomes(write_agent(code), *only("hooks", "bounds"))["bounds"].state == "holds"
+
+
+@pytest.mark.parametrize(("failing", "raised"), [({0}, Unknown), ({0, 1, 2}, Differs)])
+def test_numbers_that_differ_only_with_some_weights_condemn_nothing(failing: set[int], raised: type[Exception]) -> None:
+    def check(subject: Subject, number: int) -> str:
+        if number in failing:
+            raise Differs("too far")
+        return "near"
+
+    with pytest.raises(raised, match="too far"):
+        in_every_try(check)(Subject(BC, {}))
 
 
 SLOPE = """        import torch

@@ -1,4 +1,4 @@
-"""Typical mistakes: the conformance kit and training tell each in the same words."""
+"""Typical mistakes: the conformance kit tells each, and training those that stop it, in the same words."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_mistake_fails_its_check_with_the_message_that_a_newcomer_needs(name: 
     assert outcomes["hooks"].state == ("fails" if mistake.check == "hooks" else "holds")
 
 
-@pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.parametrize("name", [name for name, mistake in MISTAKES.items() if mistake.stops])
 def test_a_mistake_is_told_before_training(
     name: str, write_agent: WriteAgent, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -36,7 +36,7 @@ def test_a_mistake_is_told_before_training(
     assert main(["--algo", agent, "--env", ENV, "--quick", "--dataset", "no-such-dataset.npz", "--device", "cpu"]) == 2
     told = capsys.readouterr().err
     assert len(re.findall(mistake.message, told)) == 1
-    assert ("no-such-dataset" in told.splitlines()[-1]) is not mistake.stops
+    assert "no-such-dataset" not in told
 
 
 def test_the_example_without_mistakes_is_told_nothing(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,13 @@ from torch import Tensor, nn
 
 import agents
 from agents import registry
-from agents.common.checks.first_update import AgentError, examine
 from agents.common.nets.heads import Networks
 from agents.common.nets.specs import Sizes
 from agents.common.sb3.exporting import export_onnx
-from agents.core import from_module
+from agents.common.sb3.first_update import AgentError, check_first_update
+from agents.core import critic, from_module, tanh_actor, temperature
 from agents.models import model_class
+from agents.testing.habits import find_habits
 from agents.testing.kit import CHECKS, run_checks
 from tests.agents.testing.mistakes import PAGE
 from tests.agents.testing.test_own_networks import Imitation
@@ -49,7 +52,8 @@ def test_the_pages_agent_keeps_the_contract(method: type[agents.Method], checks:
     skipped = [check.name for check in CHECKS if check.name not in ("hooks", *checks)]
     found = {each.check.name: each for each in run_checks(method, skip=skipped) if each.state != "skipped"}
     assert set(found) == {"hooks", *checks}
-    assert {name: each.detail for name, each in found.items() if each.state != "holds"} == {}
+    others = {name: each.state for name, each in found.items() if each.state != "holds"}
+    assert others == {name: "does not apply" for name in ("bf16", "plain") if name in checks}, found
 
 
 class Tied(nn.Module):
@@ -153,7 +157,7 @@ def test_a_module_that_is_made_once_cannot_stand_for_several() -> None:
 def learnt_alike(network: Any) -> list[str]:
     method = type("Mine", (Imitation,), {"networks": lambda self: {"actor": from_module(network)}})
     space = SpacesEnv(4, 2)
-    found = examine(method(), space.observation_space, space.action_space)
+    found = find_habits(method(), space.observation_space, space.action_space)
     return [each.kind for each in found if each.kind != "settings"]  # nothing asks for the network of `Imitation`
 
 
@@ -210,3 +214,71 @@ def test_constants_that_a_module_would_not_save_are_saved() -> None:
 @pytest.mark.parametrize("made", [nn.LayerNorm(4), nn.InstanceNorm1d(3), nn.GroupNorm(2, 4)], ids=repr)
 def test_normalisation_without_statistics_is_welcome(made: Any) -> None:
     assert from_module(lambda sizes: made).build(SIZES)(torch.ones(2, 3, 4)).shape == (2, 3, 4)
+
+
+# -- settings that do not act on layers of one's own ------------------------------------------------------------------
+
+
+def with_actor(actor: Any, **more: Any) -> type[agents.Method]:
+    """Return an algorithm of one network, and others beside it."""
+    return type("Mine", (Imitation,), {"networks": lambda self: {"actor": actor, **more}})
+
+
+def linear(width: Any) -> Any:
+    """Return a network of ordinary modules with one hidden layer of a width that may follow from sizes."""
+
+    def made(n: Sizes) -> nn.Module:
+        return nn.Sequential(nn.Linear(n.observations, width(n)), nn.Tanh(), nn.Linear(width(n), n.actions))
+
+    return from_module(made)
+
+
+FIXED, FOLLOWING = linear(lambda n: 24), linear(lambda n: n.actor_arch[0])
+
+
+def warnings_of(method: type[agents.Method], **settings: Any) -> list[str]:
+    space = SpacesEnv(4, 2)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        check_first_update(method(**settings), space.observation_space, space.action_space)
+    return [str(each.message) for each in told]
+
+
+def test_a_width_and_a_precision_that_do_not_act_are_told_at_the_start() -> None:
+    widths, precision = warnings_of(with_actor(FIXED), net_arch=[16, 16], precision="bf16")
+    assert widths.startswith("Mine: `net_arch` = [16, 16] does not act on networks `actor`, which have layers of their")
+    assert "`n.actor_arch`" in widths
+    assert precision.startswith("Mine: `precision` = bf16 does not act on networks `actor`")
+
+
+@pytest.mark.parametrize(
+    ("actor", "settings"), [(FIXED, {}), (FOLLOWING, {"net_arch": [16, 16]}), (tanh_actor(), {"net_arch": [16]})]
+)
+def test_nothing_is_told_where_no_width_is_given_or_networks_follow_it(actor: Any, settings: dict[str, Any]) -> None:
+    assert warnings_of(with_actor(actor), **settings) == []
+
+
+@pytest.mark.parametrize(
+    ("networks", "text"),
+    [
+        ((FIXED, {}), "own"),
+        ((FIXED, {"critic": critic(target=False)}), "own actor"),
+        ((FIXED, {"heat": temperature()}), "own"),  # which has no layers
+        ((FOLLOWING, {}), ""),
+    ],
+)
+def test_a_protocol_calls_layers_own_that_do_not_follow_the_setting(networks: Any, text: str) -> None:
+    actor, more = networks
+    model = model_class(with_actor(actor, **more))("MlpPolicy", SpacesEnv(4, 2), **TINY)
+    assert model.policy.own_layers().text == text
+
+
+def test_an_exported_policy_says_that_its_layers_are_own(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    method = with_actor(FIXED)
+    method.__module__, method.__qualname__ = __name__, "Mine"
+    export_onnx(model_class(method)("MlpPolicy", SpacesEnv(4, 2), **TINY).policy, tmp_path / "agent.onnx")
+    (said,) = onnx.load(tmp_path / "agent.onnx").metadata_props
+    policy = json.loads(said.value)["policy"]
+    assert (policy["settings"]["net_arch"], policy["own_layers"]) == ("own", ["actor"])

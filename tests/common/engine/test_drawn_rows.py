@@ -13,10 +13,10 @@ from torch import Tensor
 import agents
 from agents import core
 from agents.common.batch import Sampler, draw_by_priority, importance_weights, renew, returns_of_rows
-from agents.common.checks.first_update import AgentError
 from agents.common.engine import capture
 from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
 from agents.common.engine.strategies import Mode
+from agents.common.sb3.first_update import AgentError
 from agents.common.sb3.model import FlowQLearning
 from agents.fql import FQL
 from agents.models import model_class

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import agents
-from agents.common.checks.first_update import examine
+from agents.testing.habits import find_habits
 from agents.testing.kit import run_checks
 from tests.envs import SpacesEnv
 from zoo.list_agents import main
@@ -51,7 +51,7 @@ def test_a_package_has_a_sound_agent_settings_a_test_and_an_entry_point(make: An
 def test_a_package_starts_from_the_hooks_of_any_algorithm(make: Any, like: str) -> None:
     folder, method = make(f"my_{like}", "--like", like)
     assert method.__module__ == f"my_{like}"
-    assert examine(method(), *SPACES) == []
+    assert find_habits(method(), *SPACES) == []
     original = agents.get(like).method
     assert original is not None
     settings = yaml.safe_load((folder / f"my_{like}.yml").read_text())["default"]

@@ -1,28 +1,30 @@
 """Bad habits of an algorithm's hooks: what runs, and yet trains something else than its author means.
 
-Each is found on one small made-up batch and told with the line, loss or network that it concerns. Training goes on
-after them, with a warning; the conformance kit (:mod:`agents.testing.kit`) counts them as failures.
+Each is found on one small made-up batch and told with the line, loss or network that it concerns.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple
 
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from agents.common.batch import Batch
 from agents.common.method import Method, Noise
 from agents.common.nets.heads import Networks
+from agents.common.sb3.first_update import Trial, check_first_update
 
-LIBRARY = Path(__file__).parents[1]
+LIBRARY = (Path(__file__).parents[1] / "common", Path(__file__).parent)
 WAITING = {
     "item", "tolist", "numpy", "cpu", "__array__", "__bool__", "__float__", "__int__", "__index__", "is_nonzero",
     "nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount", "equal", "allclose",
@@ -33,7 +35,6 @@ NEARLY = 0.85
 """How much a name looks like a hook's that is meant, as :mod:`difflib` measures it."""
 
 Losses = Mapping[str, Tensor]
-Evaluate = Callable[[Batch, Noise], Losses]
 
 
 class Finding(NamedTuple):
@@ -46,6 +47,63 @@ class Finding(NamedTuple):
 
     kind: str
     text: str
+
+
+def find_habits(method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> list[Finding]:
+    """Try an algorithm's hooks as an update and a plan will use them.
+
+    :param method: the algorithm; it stays as it is.
+    :param observation_space: what its networks see, a Box of one axis.
+    :param action_space: of its environment.
+    :return: its bad habits.
+    :raises AgentError: if a hook is missing, fails, or returns another type, name or shape than promised.
+    """
+    read: set[str] = set()
+    noting = noting_reads(type(method), read)(**method.settings())
+    trial = check_first_update(noting, observation_space, action_space)
+    changes = trial.method.changes
+    watch, losses = _watched_update(trial)
+    found = [*watch.findings, *find_misled_gradients(trial.method, trial.nets, losses)]
+    again = _losses(trial, *trial.copies())
+    found += find_unread_settings(type(method), read)
+    found += find_undeclared_networks(trial.method, trial.nets, losses, again)
+    if trial.method.changes != changes:
+        found.append(
+            Finding("pure", "an update changes a setting, which is the user's; keep state in a network's buffer")
+        )
+    # losses that draw or keep something of their own differ with every call: nothing is told from how they change
+    if not {finding.kind for finding in watch.findings} & {"noise", "pure"}:
+        found += list(find_hidden_state(losses, again)) or [
+            *find_unmasked(trial, losses),
+            *find_mixed_seeds(trial, losses),
+        ]
+    for hook, inputs in (("after_update", (trial.nets, trial.info)), ("before_online", (trial.nets,))):
+        before = {name: repr(value) for name, value in vars(trial.method).items()}
+        with trial.calling(hook):
+            getattr(trial.method, hook)(*inputs)
+        found += find_lost_state(trial.method, hook, before)
+    return found
+
+
+def _losses(trial: Trial, batch: Batch, noise: Noise) -> Losses:
+    """Return the losses of a batch, with their graphs."""
+    with torch.no_grad():
+        targets = trial.method.targets(batch, noise, trial.nets, {})
+    return trial.method.losses(batch, targets, noise, trial.nets, {})
+
+
+def _watched_update(trial: Trial) -> tuple[Watch, Losses]:
+    """Return what was seen during an update, and its losses."""
+    method, nets, (batch, noise) = trial.method, trial.nets, trial.copies()
+    with Watch(named_inputs(batch, noise, nets)) as watch:
+        with torch.no_grad():
+            targets = method.targets(batch, noise, nets, {})
+        watch.add({f'targets["{name}"]': value for name, value in targets.items()})
+        losses = method.losses(batch, targets, noise, nets, {})
+        if type(method).priorities is not Method.priorities:
+            with torch.no_grad():
+                method.priorities(batch, noise, nets)
+    return watch, losses
 
 
 def named_inputs(batch: Batch, noise: Noise, nets: Networks) -> dict[str, Tensor]:
@@ -124,7 +182,7 @@ def _place() -> str:
     frame: Any = sys._getframe(1)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
-        if LIBRARY not in path.parents and not frame.f_globals.get("__name__", "").startswith("torch"):
+        if not {*LIBRARY} & {*path.parents} and not frame.f_globals.get("__name__", "").startswith("torch"):
             return f"`{frame.f_code.co_name}`: {path.name}:{frame.f_lineno}"
         frame = frame.f_back
     return "an update"
@@ -173,7 +231,8 @@ def find_undeclared_networks(method: Method, nets: Networks, losses: Losses, aga
     :yields: a finding for each.
     """
     told = "it is neither trained nor saved, nor moved to the device; declare it in `networks`"
-    held = {name: value for name, value in vars(method).items() if isinstance(value, nn.Module)}
+    # what holds no tensor, e.g. `nn.MSELoss()`, has nothing to lose
+    held = {name: m for name, m in vars(method).items() if isinstance(m, nn.Module) and m.state_dict()}
     for name, module in held.items():
         yield Finding("networks", f"`self.{name}` is a {type(module).__name__} that is not in `networks`: {told}")
     known = {id(p) for p in nets.parameters()} | {id(p) for module in held.values() for p in module.parameters()}
@@ -228,7 +287,8 @@ def find_lost_state(method: Method, hook: str, before: Mapping[str, str]) -> Ite
     :yields: a finding for each.
     """
     for name, value in vars(method).items():
-        if name not in {*method.declared(), "changes"} and before.get(name) != repr(value):
+        is_derived = isinstance(inspect.getattr_static(type(method), name, None), functools.cached_property)
+        if not is_derived and name not in {*method.declared(), "changes"} and before.get(name) != repr(value):
             yield Finding(
                 "pure",
                 f"`{hook}` keeps state in `self.{name}`, which is lost when a model is saved or resumed; keep it in a "
@@ -236,16 +296,14 @@ def find_lost_state(method: Method, hook: str, before: Mapping[str, str]) -> Ite
             )
 
 
-def find_unmasked(method: Method, evaluate: Evaluate, batch: Batch, noise: Noise, losses: Losses) -> Iterator[Finding]:
+def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Finding]:
     """Yield a finding for each loss that counts sequences across a trajectory's end.
 
-    :param method: the algorithm.
-    :param evaluate: computes the losses.
-    :param batch: the batch.
-    :param noise: the draws.
-    :param losses: what it gave before.
+    :param trial: the algorithm, its batch and its noise.
+    :param losses: name -> (S,).
     :yields: a finding for each.
     """
+    method, (batch, noise) = trial.method, trial.copies()
     if method.horizon_length == 1:
         return
     nothing = {name: torch.zeros_like(getattr(batch, name)) for name in ("valid", "steps_valid")}
@@ -253,7 +311,7 @@ def find_unmasked(method: Method, evaluate: Evaluate, batch: Batch, noise: Noise
     other = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
     if method.action_chunking:
         other["actions"] = -batch.actions
-    found = [evaluate(Batch(**values), noise) for values in (nowhere, nowhere | other)]
+    found = [_losses(trial, Batch(**values), noise) for values in (nowhere, nowhere | other)]
     for name in losses:
         if name not in method.unmasked_losses and not torch.equal(found[0][name], found[1][name]):
             yield Finding(
@@ -263,17 +321,16 @@ def find_unmasked(method: Method, evaluate: Evaluate, batch: Batch, noise: Noise
             )
 
 
-def find_mixed_seeds(evaluate: Evaluate, batch: Batch, noise: Noise, losses: Losses) -> Iterator[Finding]:
+def find_mixed_seeds(trial: Trial, losses: Losses) -> Iterator[Finding]:
     """Yield a finding for each loss of a seed that changes with the rows of another, e.g. where shapes broadcast.
 
-    :param evaluate: computes the losses.
-    :param batch: the batch.
-    :param noise: the draws.
-    :param losses: what it gave before.
+    :param trial: the algorithm, its batch and its noise.
+    :param losses: name -> (S,).
     :yields: a finding for each.
     """
+    batch, noise = trial.copies()
     other = batch.map(lambda rows: torch.cat([rows[:1], rows[1:] * 0.5]) if rows.is_floating_point() else rows)
-    for name, loss in evaluate(other, noise).items():
+    for name, loss in _losses(trial, other, noise).items():
         if not torch.equal(loss[0], losses[name][0]):
             yield Finding(
                 "replicas",
@@ -297,18 +354,33 @@ def noting_reads(method: type[Method], read: set[str]) -> type[Method]:
         read.add(name)
         return method.__getattribute__(self, name)
 
-    return type(method.__name__, (method,), {"__getattribute__": note, "__module__": method.__module__})
+    def settings(self: Method) -> dict[str, Any]:  # which are read to make another object, and not to act
+        before = {*read}
+        found = method.settings(self)
+        read.intersection_update(before)
+        return found
+
+    attributes = {"__getattribute__": note, "settings": settings, "__module__": method.__module__}
+    return type(method.__name__, (method,), attributes)
 
 
 def find_unread_settings(method: type[Method], read: Collection[str]) -> Iterator[Finding]:
     """Yield a finding for each setting of the algorithm's own, or misspelt hook, that changes nothing, whatever it is.
 
     :param method: the algorithm.
-    :param read: names that an update and a plan have read. What its code names beside them counts too: that may be
-        read with other settings, or in hooks that are called later.
+    :param read: names that an update and a plan have read. What its code names beside them counts too, in its class
+        and in functions of its file: that may be read with other settings, or in hooks that are called later.
     :yields: a finding for each.
     """
-    named = {name for attribute in dir(method) for name in _names_in(inspect.getattr_static(method, attribute))}
+    code = [inspect.getattr_static(method, attribute) for attribute in dir(method)]
+    files = [sys.modules.get(each.__module__) for each in method.__mro__ if issubclass(each, Method)]
+    code += [
+        value
+        for file in files
+        for value in vars(file).values()
+        if inspect.isfunction(value) and value.__module__.partition(".")[0] not in ("agents", "torch")
+    ]
+    named = {name for each in code for name in _names_in(each)}
     hooks = [name for name in dir(Method) if name[0] != "_"]
     for name in sorted({*dir(method)} - {*dir(Method)} - method.declared().keys() - named - {*read}):
         for hook in difflib.get_close_matches(name, hooks, 1, NEARLY):
@@ -329,4 +401,5 @@ def _names_in(attribute: Any) -> Iterator[str]:
         code = getattr(code, "__code__", code)
         if isinstance(code, CodeType):
             yield from code.co_names
+            yield from (value for value in code.co_consts if isinstance(value, str))  # as `getattr` takes them
             waiting += code.co_consts  # functions inside of it are among its constants

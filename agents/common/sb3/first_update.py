@@ -1,8 +1,7 @@
-"""Check an algorithm's hooks by one update on a small made-up batch, before training starts.
+"""Check the shapes of an algorithm's hooks by one update on a small made-up batch, before training starts.
 
-A loss of the wrong shape, a missing hook or an undeclared random draw would otherwise show after thousands of updates,
-or never. The check builds its own tiny networks for two replicas on the CPU; it changes neither the model nor any
-random generator.
+A loss of the wrong shape or a missing hook would otherwise show after thousands of updates, or never. The check builds
+its own tiny networks for two replicas on the CPU; it changes neither the model nor any random generator.
 """
 
 from __future__ import annotations
@@ -20,19 +19,6 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor
 
 from agents.common.batch import Batch, Sampler
-from agents.common.checks.habits import (
-    Finding,
-    Watch,
-    find_hidden_state,
-    find_lost_state,
-    find_misled_gradients,
-    find_mixed_seeds,
-    find_undeclared_networks,
-    find_unmasked,
-    find_unread_settings,
-    named_inputs,
-    noting_reads,
-)
 from agents.common.method import Draw, Method
 from agents.common.nets.specs import NetworkSpec
 from agents.common.sb3.policy import FlowPolicy
@@ -58,38 +44,22 @@ def check_first_update(
     action_space: spaces.Space[Any],
     policy_class: type[FlowPolicy] = FlowPolicy,
     **policy_kwargs: Any,
-) -> None:
-    """Try an algorithm's hooks as an update and a plan will use them; the arguments are those of :func:`examine`.
-
-    An :class:`AgentError` says which hook is missing, fails, or returns another type, name or shape than promised; a
-    warning tells each bad habit. The method remembers that it was tried.
-    """
-    for finding in examine(method, observation_space, action_space, policy_class, **policy_kwargs):
-        warnings.warn(f"{type(method).__name__}: {finding.text}", stacklevel=3)
-    method.is_tried = True
-
-
-def examine(
-    method: Method,
-    observation_space: spaces.Space[Any],
-    action_space: spaces.Space[Any],
-    policy_class: type[FlowPolicy] = FlowPolicy,
-    **policy_kwargs: Any,
-) -> list[Finding]:
+) -> Trial:
     """Try an algorithm's hooks as an update and a plan will use them.
+
+    The method remembers that it was tried. A setting that does not act on networks of its own is warned of.
 
     :param method: the algorithm; it stays as it is.
     :param observation_space: what its networks see, a Box of one axis.
     :param action_space: of its environment.
     :param policy_class: of the model.
     :param policy_kwargs: further arguments of the policy.
-    :return: bad habits, which do not stop training.
+    :return: what was tried, to try more of it.
     :raises AgentError: if a hook is missing, fails, or returns another type, name or shape than promised.
     """
     require_table(method, "networks", NetworkSpec)
     require_table(method, "action_noise_table", Draw)
-    read: set[str] = set()
-    tiny = noting_reads(type(method), read)(**{**method.settings(), **TINY})
+    tiny = type(method)(**{**method.settings(), **TINY})
     with _calling(tiny, "networks"):
         policy = policy_class(
             observation_space,
@@ -100,26 +70,13 @@ def examine(
             features_extractor_class=FlattenExtractor,
             **policy_kwargs,
         )
-    probe = _Probe(policy, read)
-    require_table(probe.method, "noise", Draw)
-    require_table(probe.method, "loss_weights", Real)
-    require_sampler(probe.method)
-    _check_acting(probe)
-    with probe.calling("noise"):
-        noise = probe.draw(probe.method.update_noise())
-    batch = random_batch(probe.policy, ROWS, probe.generator)
-    given = batch.map(Tensor.clone), {name: draw.clone() for name, draw in noise.items()}
-    with Watch(named_inputs(batch, noise, probe.nets)) as watch:
-        losses = _check_update(probe, batch, noise, watch)
-    with probe.calling("priorities"):
-        low, high = probe.priorities.aminmax()
-        if not 0 <= low <= high < torch.inf:
-            _fail(f"must give finite priorities >= 0, got numbers from {low:.3g} to {high:.3g}; take e.g. `.abs()`")
-    with probe.calling("losses"):
-        if not any(loss.requires_grad for loss in losses.values()):
-            _fail("must return losses with a gradient, got none that depends on a network's parameters")
-        misled = list(find_misled_gradients(probe.method, probe.nets, losses))
-    return [*watch.findings, *misled, *_find_habits(probe, given, losses, {finding.kind for finding in watch.findings})]
+    trial = Trial(policy)
+    _check_acting(trial)
+    _check_update(trial)
+    for text in policy.own_layers().ignored(method):
+        warnings.warn(f"{type(method).__name__}: {text}", stacklevel=3)
+    method.is_tried = True
+    return trial
 
 
 def require_table(method: Method, hook: str, kind: type) -> dict[str, Any]:
@@ -138,15 +95,19 @@ def require_table(method: Method, hook: str, kind: type) -> dict[str, Any]:
 # -- the parts of the check -------------------------------------------------------------------------------------------
 
 
-class _Probe:
-    """An algorithm with tiny networks for two replicas on the CPU."""
+class Trial:
+    """An algorithm with tiny networks for two replicas on the CPU, a batch and its noise."""
 
-    def __init__(self, policy: FlowPolicy, read: set[str]) -> None:
-        self.policy, self.method, self.nets, self.read = policy, policy.method, policy.nets, read
-        self.changes = self.method.changes
-        self.priorities = torch.zeros(1)  # which its hook returns, where it has one
-        self.info: dict[str, Tensor] = {}  # of the update
+    def __init__(self, policy: FlowPolicy) -> None:
+        self.policy, self.method, self.nets = policy, policy.method, policy.nets
         self.generator = torch_generator(Purpose.CHECKS, 0, 0)
+        require_table(self.method, "noise", Draw)
+        require_table(self.method, "loss_weights", Real)
+        require_sampler(self.method)
+        with self.calling("noise"):
+            self.noise = self.draw(self.method.update_noise())
+        self.batch = random_batch(policy, ROWS, self.generator)
+        self.info: dict[str, Tensor] = {}  # of the update
 
     def calling(self, hook: str) -> AbstractContextManager[None]:
         """Make every failure inside the block name the algorithm and its hook."""
@@ -157,39 +118,42 @@ class _Probe:
         sizes = self.method.noise_sizes(REPLICAS, ROWS, self.policy.chunk_size, self.policy.layout.size)
         return _Named("noise", {name: draw(sizes, self.generator, "cpu") for name, draw in table.items()})
 
+    def copies(self) -> tuple[Batch, dict[str, Tensor]]:
+        """Return copies of the batch and its noise, which hooks may spoil."""
+        return self.batch.map(Tensor.clone), {name: draw.clone() for name, draw in self.noise.items()}
 
-def _check_acting(probe: _Probe) -> None:
+
+def _check_acting(trial: Trial) -> None:
     """Check the sampler and the score."""
-    policy, actor = probe.policy, probe.method
+    policy, actor = trial.policy, trial.method
     policy.set_training_mode(False)
-    observations = torch.randn(REPLICAS, ROWS, policy.observation_mean.numel(), generator=probe.generator)
+    observations = torch.randn(REPLICAS, ROWS, policy.observation_mean.numel(), generator=trial.generator)
     table = actor.action_noise_table()
-    with probe.calling("action_noise_table"):
+    with trial.calling("action_noise_table"):
         for name, draw in table.items():
             if "B" not in draw.axes:
                 _fail(f"must give the draw `{name}` the axis B (rows), got the axes {draw.axes!r}")
-    with probe.calling("act"), torch.no_grad():
-        actions = actor.act(observations, probe.draw(table), policy.nets)
+    with trial.calling("act"), torch.no_grad():
+        actions = actor.act(observations, trial.draw(table), policy.nets)
         _require_tensor(
             "actions", actions, (REPLICAS, ROWS, policy.chunk_size), "(S, N, D): replicas, rows, flattened chunk"
         )
     if actor.best_of_n > 1:
-        with probe.calling("score"), torch.no_grad():
+        with trial.calling("score"), torch.no_grad():
             scores = actor.score(observations, actions, policy.nets)
             _require_tensor("scores", scores, (REPLICAS, ROWS), "(S, N): replicas, rows")
     policy.set_training_mode(True)
 
 
-def _check_update(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor], watch: Watch) -> dict[str, Tensor]:
-    """Check targets and losses; return the losses."""
-    method, nets, info = probe.method, probe.nets, dict[str, Any]()
-    with probe.calling("targets"), torch.no_grad():
-        targets = method.targets(batch, noise, nets, info)
+def _check_update(trial: Trial) -> None:
+    """Check targets, losses, their weights and priorities."""
+    (batch, noise), method, nets, info = trial.copies(), trial.method, trial.nets, dict[str, Any]()
+    with trial.calling("targets"), torch.no_grad():
+        targets = method.targets(batch, _Named("noise", noise), nets, info)
         if not isinstance(targets, Mapping):
             _fail(f"must return a dict of name -> tensor, got {_describe(targets)}")
-        watch.add({f'targets["{name}"]': value for name, value in targets.items()})
-    with probe.calling("losses"):
-        losses = method.losses(batch, _Named("target", targets), noise, nets, info)
+    with trial.calling("losses"):
+        losses = method.losses(batch, _Named("target", targets), _Named("noise", noise), nets, info)
         if not isinstance(losses, Mapping) or not losses:
             _fail(f"must return a dict of name -> loss, got {_describe(losses)}")
         for name, loss in losses.items():
@@ -197,19 +161,22 @@ def _check_update(probe: _Probe, batch: Batch, noise: Mapping[str, Tensor], watc
             _require_tensor(f"loss `{name}`", loss, (REPLICAS,), f"(S,), {told}")
         for name, value in info.items():
             _require_tensor(f"`info[{name!r}]`", value, (REPLICAS,), "(S,), one number per replica")
+        if not any(loss.requires_grad for loss in losses.values()):
+            _fail("must return losses with a gradient, got none that depends on a network's parameters")
     info |= {f"{name}_loss": loss for name, loss in losses.items()}
     info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS))
-    probe.info = {name: value.detach() for name, value in info.items()}
-    with probe.calling("loss_weights"):
+    trial.info = {name: value.detach() for name, value in info.items()}
+    with trial.calling("loss_weights"):
         for name in method.loss_weights():
             if name not in losses:
                 _fail(f"names an {unknown_name_message('loss', name, losses)}")
     if type(method).priorities is not Method.priorities:
-        with probe.calling("priorities"), torch.no_grad():
+        with trial.calling("priorities"), torch.no_grad():
             found = method.priorities(batch, noise, nets)
             _require_tensor("priorities", found, (REPLICAS, ROWS), "(S, B): replicas, rows")
-            probe.priorities = found
-    return dict(losses)
+            low, high = found.aminmax()
+            if not 0 <= low <= high < torch.inf:
+                _fail(f"must give finite priorities >= 0, got numbers from {low:.3g} to {high:.3g}; take e.g. `.abs()`")
 
 
 def require_sampler(method: Method) -> Sampler | None:
@@ -221,38 +188,6 @@ def require_sampler(method: Method) -> Sampler | None:
         if sampler and sampler.start is Sampler.start and type(method).priorities is Method.priorities:
             _fail("draws by what `priorities` returns, which is not defined; define it, or return None here")
     return sampler
-
-
-def _find_habits(
-    probe: _Probe, given: tuple[Batch, Mapping[str, Tensor]], losses: Mapping[str, Tensor], seen: set[str]
-) -> Iterator[Finding]:
-    """Yield what the losses depend on and should not, and settings that do nothing.
-
-    Losses that draw or keep something of their own differ with every call, so nothing is told from how they change.
-    """
-    method, nets = probe.method, probe.nets
-
-    def evaluate(batch: Batch, noise: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        with torch.no_grad():
-            targets = method.targets(batch, noise, nets, {})
-        return method.losses(batch, targets, noise, nets, {})
-
-    again = evaluate(*given)
-    yield from find_unread_settings(type(method), probe.read)
-    yield from find_undeclared_networks(method, nets, losses, again)
-    if method.changes != probe.changes:
-        yield Finding("pure", "an update changes a setting, which is the user's; keep state in a network's buffer")
-    if not seen & {"noise", "pure"}:
-        if hidden := list(find_hidden_state(losses, again)):
-            yield from hidden
-        else:
-            yield from find_unmasked(method, evaluate, *given, losses)
-            yield from find_mixed_seeds(evaluate, *given, losses)
-    for hook, inputs in (("after_update", (nets, probe.info)), ("before_online", (nets,))):
-        before = {name: repr(value) for name, value in vars(method).items()}
-        with probe.calling(hook):
-            getattr(method, hook)(*inputs)
-        yield from find_lost_state(method, hook, before)
 
 
 # -- made-up input ----------------------------------------------------------------------------------------------------

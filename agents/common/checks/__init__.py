@@ -1,1 +1,0 @@
-"""An algorithm's hooks, tried before training, and what is watched meanwhile."""

@@ -1,0 +1,122 @@
+"""Bad habits of hooks: what is found, and what is sound and is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import pytest
+import torch
+
+import agents
+from agents.bc import BC
+from agents.fql import FQL
+from agents.testing.habits import Finding, find_habits
+from tests.envs import SpacesEnv
+
+SPACES = (SpacesEnv(4, 2).observation_space, SpacesEnv(4, 2).action_space)
+
+
+def findings(base: type = BC, losses: Callable[..., Any] | None = None, **attributes: Any) -> list[Finding]:
+    """Return the bad habits of an algorithm whose losses are changed by a function of them and the batch."""
+
+    def changed(self: Any, batch: Any, targets: Any, noise: Any, nets: Any, info: Any) -> Any:
+        found = base.losses(self, batch, targets, noise, nets, info)
+        return found if losses is None else losses(found, batch, nets)
+
+    return find_habits(type("Mine", (base,), {"losses": changed, **attributes})(flow_steps=2), *SPACES)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda batch: batch.valid.sum().item(),
+        lambda batch: batch.valid.tolist(),
+        lambda batch: batch.valid.cpu(),
+        lambda batch: batch.rewards[batch.valid > 0],
+        lambda batch: batch.valid.nonzero(),
+        lambda batch: bool(batch.valid.any()),
+    ],
+    ids=["item", "tolist", "cpu", "mask", "nonzero", "bool"],
+)
+def test_whatever_waits_for_the_device_is_found(wait: Callable[[Any], Any]) -> None:
+    def losses(found: Any, batch: Any, nets: Any) -> Any:
+        wait(batch)
+        return found
+
+    assert [finding.kind for finding in findings(losses=losses)] == ["device"]
+
+
+def test_a_tensor_that_an_update_makes_itself_is_no_parameter_and_may_be_changed_in_place() -> None:
+    def penalised(found: Any, batch: Any, nets: Any) -> Any:
+        actions, kept = batch.actions.clone().mul_(2).detach().requires_grad_(), batch.rewards.requires_grad_()
+        q = nets.critic(batch.observations, actions)
+        (slope,) = torch.autograd.grad(q.sum(), actions, create_graph=True)
+        return {**found, "penalty": (slope.square().sum(-1) * batch.valid).mean(1) + 0 * kept.detach().mean(1)}
+
+    assert findings(FQL, penalised) == []
+
+
+def climb(found: Any, batch: Any, nets: Any) -> Any:
+    actions = nets.one_step(batch.observations, torch.zeros_like(batch.actions))
+    return {**found, "q": -nets.critic(batch.observations, actions).mean((1, 2))}
+
+
+def test_a_loss_may_train_several_networks_if_that_is_declared() -> None:
+    (found,) = findings(FQL, climb)
+    assert "loss `q` trains `critic`, `one_step` at once" in found.text
+    assert findings(FQL, climb, trains={"q": frozenset({"critic", "one_step"})}) == []
+
+
+@pytest.mark.parametrize("name", ["loss_weight", "after_updates", "train"])
+def test_a_name_that_is_nearly_a_hooks_is_found(name: str) -> None:
+    assert f"nothing reads `{name}`, which is nearly `" in findings(**{name: lambda self: {}})[0].text
+
+
+def test_a_loss_that_is_meant_to_count_all_rows_is_not_found() -> None:
+    def losses(self: Any, batch: Any, *others: Any) -> Any:
+        return BC.losses(self, replace(batch, valid=torch.ones_like(batch.valid)), *others)
+
+    unmasked = {"losses": losses}
+    (found,) = find_habits(type("Mine", (BC,), unmasked)(), *SPACES)
+    assert found.kind == "masks"
+    meant = type("Meant", (BC,), unmasked | {"unmasked_losses": frozenset({"bc_flow"})})
+    assert find_habits(meant(), *SPACES) == []
+
+
+def test_a_module_without_parameters_has_nothing_to_declare() -> None:
+    class Squared(BC):
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            self.loss = torch.nn.MSELoss()
+
+    assert find_habits(Squared(), *SPACES) == []
+
+
+def test_what_is_derived_from_settings_when_it_is_first_needed_is_no_lost_state() -> None:
+    class Derived(BC):
+        @cached_property
+        def horizon(self) -> float:
+            return 1 / (1 - self.gamma)
+
+        def after_update(self, nets: Any, info: Any) -> None:
+            assert self.horizon
+
+    assert find_habits(Derived(), *SPACES) == []
+
+
+def scale_of(method: Any) -> float:
+    return float(method.scale) if method.uses_scale else 1.0
+
+
+def test_a_setting_that_a_function_beside_the_class_reads_in_another_case_is_read() -> None:
+    class Scaled(BC):
+        scale: float = agents.setting(default=2.0)
+        uses_scale: bool = agents.setting(default=False)
+
+        def loss_weights(self) -> dict[str, float]:
+            return {"bc_flow": scale_of(self)}
+
+    assert find_habits(Scaled(), *SPACES) == []

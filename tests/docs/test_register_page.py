@@ -1,0 +1,32 @@
+"""The page on registering an agent: its Python code runs as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.agents.testing.mistakes import PAGE, example
+
+
+@pytest.fixture
+def folder(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the current folder, with the page's agent and data of Pendulum that mean nothing."""
+    (tmp_path / "my_agents.py").write_text(example())
+    draw, rows = np.random.default_rng(0), 400
+    states = draw.normal(size=(rows + 1, 3))
+    arrays = {"observations": states[:-1], "next_observations": states[1:]}
+    arrays |= {"actions": draw.uniform(-2, 2, (rows, 1)), "rewards": draw.normal(size=rows), "masks": np.ones(rows)}
+    ends = np.arange(rows) % 200 == 199
+    np.savez(tmp_path / "my.npz", **{name: value.astype(np.float32) for name, value in arrays.items()}, terminals=ends)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["in_python", "by_hand"])
+def test_the_code_of_the_page_runs(name: str, folder: Path) -> None:
+    (code,) = re.findall(rf"```py\n# {name}.py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    exec(compile(code, f"{name}.py", "exec"), {})
