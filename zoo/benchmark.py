@@ -2,7 +2,7 @@
 
 ``python zoo/benchmark.py benchmarks/suites/mini.yml``
 
-The same command again continues: what is done is skipped, what was interrupted is resumed. Several may run at once.
+The same command again continues: what is done is skipped, what was interrupted is resumed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,11 @@ if __package__ in (None, ""):  # run as a file: let `import agents` and `import 
 
 from zoo.cli import run_program
 from zoo.envs.rendering import prepare_pictures
-from zoo.errors import DONE, FAILED
+from zoo.errors import DONE, FAILED, UsageError
 from zoo.terminal.arguments import COUNT, THREADS, ZERO_OR_MORE, Parser, a_path, add_verbose
 
 if TYPE_CHECKING:
-    from zoo.suites.jobs import Look
-    from zoo.suites.worker import Plan
+    from zoo.suites.jobs import Job, Look, Plan
 
 LAUNCHERS = ("local", "slurm", "ray")
 
@@ -50,21 +50,14 @@ def make_parser() -> Parser:
     what.add_argument("--no-measure", action="store_true", help="--dry-run without trying how fast algorithms are")
     what.add_argument("--retries", type=ZERO_OR_MORE, default=2, help="how often to try a failed job again")
     where = parser.add_argument_group("where")
-    where.add_argument("--launcher", choices=LAUNCHERS, default="local", help="what starts the workers")
+    where.add_argument("--launcher", choices=LAUNCHERS, default="local", help="what runs the jobs")
     where.add_argument(
         "--workers",
         type=COUNT,
-        help="jobs at once (default: local: one per GPU, else per core; slurm, ray: one per job, at most 100)",
+        help="jobs at once (default: local: one per GPU, else per core; slurm: 100; ray: as there is room)",
     )
     where.add_argument("-f", "--log-folder", type=a_path, help="where run folders are made (default: logs/SUITE)")
     where.add_argument("--dataset-dir", help="where datasets live (default: the suite's, else as for `train.py`)")
-    where.add_argument(
-        "--stale-after",
-        type=COUNT,
-        default=180,
-        metavar="SECONDS",
-        help="without a sign of life for this long, a job's worker counts as dead and another one takes over",
-    )
     where.add_argument("--ray-address", help="address of the Ray cluster (default: the one that runs here)")
     where.add_argument(
         "--resources",
@@ -72,7 +65,7 @@ def make_parser() -> Parser:
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="what a worker needs: for slurm submitit's parameters, e.g. timeout_min=240 slurm_partition=gpu "
+        help="what a job needs: for slurm submitit's parameters, e.g. timeout_min=240 slurm_partition=gpu "
         "gpus_per_node=1; for ray num_cpus, num_gpus, memory or resources.NAME",
     )
     how = parser.add_argument_group("how each run is trained")
@@ -97,7 +90,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     plan = _make_plan(args)
     from zoo.runs.folder import check_log_folder
     from zoo.runs.resume import tell_of_other_code
-    from zoo.suites.jobs import State, describe, forecast, look_at, show, summary, try_algorithms
+    from zoo.suites.jobs import describe, forecast, look_at, show, summary, try_algorithms
     from zoo.suites.scores import find_kept, write_scores
 
     jobs = plan.jobs()  # every run is checked
@@ -114,7 +107,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         if any(not look.state.is_final for look in looks):
             check_log_folder(plan.machine.log_folder)
             _say(describe(looks, args.workers, forecast(looks, others)))
-            _launch(replace(plan, runs=[look.job.run for look in looks if look.state is not State.KEPT]), args)
+            _launch([look.job for look in looks if not look.state.is_final], plan.machine.log_folder, args)
     finally:  # a suite of many nights is stopped many times: what is finished is worth keeping
         looks = look_at(jobs, kept)
         if args.scores:
@@ -128,16 +121,13 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _make_plan(args: argparse.Namespace) -> Plan:
     """Return what the command line asks for."""
-    import uuid
-
     from zoo.suites.suite import find_suite, read_suite, select
 
     file = find_suite(args.suite)
     suite = read_suite(file)
     if args.dry_run and not args.no_measure:  # makes environments
         prepare_pictures(*suite.environments)
-    from zoo.suites.jobs import Machine  # after it, since they import MuJoCo
-    from zoo.suites.worker import Plan
+    from zoo.suites.jobs import Machine, Plan  # after it, since they import MuJoCo
 
     if args.dataset_dir:
         suite = replace(suite, dataset_dir=args.dataset_dir)
@@ -146,23 +136,33 @@ def _make_plan(args: argparse.Namespace) -> Plan:
     words += ["--precision", args.precision] if args.precision else []
     words += ["--compile", args.compile] if args.compile else []
     runs = select(suite.runs(), args.algos, args.envs)
-    machine = Machine(folder, tuple(words), args.stale_after)
-    return Plan(suite, runs, machine, uuid.uuid4().hex[:12], args.retries)
+    return Plan(suite, runs, Machine(folder, tuple(words)))
 
 
-def _launch(plan: Plan, args: argparse.Namespace) -> None:
-    if args.launcher == "local":
-        from zoo.suites.worker import run_locally
+def _launch(jobs: Sequence[Job], folder: Path, args: argparse.Namespace) -> None:
+    """Train jobs, as the only program that does so in a log folder."""
+    from zoo.processes.locks import Lock
+    from zoo.suites.jobs import JOBS
+    from zoo.suites.progress import follow
+    from zoo.suites.task import Task, run_locally
 
-        run_locally(plan, args.workers, args.device)
-    elif args.launcher == "slurm":
-        from zoo.suites.launchers.slurm import run_on_slurm
+    lock = Lock(folder / "suite.lock")
+    if not lock.take():
+        raise UsageError(
+            f"the jobs in {folder} are being trained by {lock.describe_holder()}; wait for its end, or stop it"
+        )
+    tasks, watch = [Task(job, args.retries) for job in jobs], partial(follow, jobs)
+    with lock:
+        if args.launcher == "local":
+            run_locally(tasks, args.workers, args.device, watch)
+        elif args.launcher == "slurm":
+            from zoo.suites.launchers.slurm import run_on_slurm
 
-        run_on_slurm(plan, args.workers, args.resources)
-    else:
-        from zoo.suites.launchers.ray import run_on_ray
+            run_on_slurm(tasks, args.workers, args.resources, folder / JOBS / "slurm", watch)
+        else:
+            from zoo.suites.launchers.ray import run_on_ray
 
-        run_on_ray(plan, args.workers, args.resources, args.ray_address)
+            run_on_ray(tasks, args.workers, args.resources, args.ray_address, watch)
 
 
 def _report(plan: Plan, looks: Sequence[Look], args: argparse.Namespace) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from tests.zoo.outcomes import Call
 from tests.zoo.suites.tiny import wait_for
 from zoo.benchmark import main
 from zoo.errors import Interrupted
+from zoo.processes.locks import HOST, Lock
 from zoo.suites import jobs
 from zoo.suites.suite import SHIPPED
 from zoo.training.options import read_request
@@ -226,9 +227,11 @@ def test_a_suite_that_is_killed_and_started_twice_at_once_runs_every_run_once_wi
     wait_for_checkpoint(disturbed / "logs")
     first.kill()
     first.communicate()
-    together = [start(disturbed, "--workers", "2", "--stale-after", "60") for _ in range(2)]
-    results = [finish(process) for process in together]
-    assert [result["done"] for result in results] == [4, 4]
+    second = start(disturbed, "--workers", "2")  # waits for what the first has started, and continues the rest
+    wait_for(lambda: Lock(disturbed / "logs" / "suite.lock").describe_holder().startswith(f"process {second.pid} "), 60)
+    message = finish(start(disturbed), code=2)["message"]
+    assert f"are being trained by process {second.pid} on {HOST}, since 2" in message
+    assert finish(second)["done"] == 4
     found = folders(disturbed / "logs")
     assert len(found) == len(folders(undisturbed / "logs")) == 4
     assert states(disturbed / "logs") == ["done"] * 4

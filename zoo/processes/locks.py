@@ -32,7 +32,9 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = FileLock(path, thread_local=False, fallback_to_soft=False)
+        self.descriptors: list[int] = []
+        """What to pass on to a child process that is to have the lock too, until it ends; none without a lock."""
+        self._lock = FileLock(path, thread_local=False, fallback_to_soft=False, on_acquired=self.descriptors.append)
 
     def take(self, seconds: float = SECONDS_TO_TRY) -> bool:
         """Take the lock; return False if another process has it.
@@ -57,6 +59,7 @@ class Lock:
     def release(self) -> None:
         """Free the lock, if this process has it."""
         self._lock.release(force=True)
+        self.descriptors.clear()
 
     def __enter__(self) -> Self:
         """Wait until the lock is free, and take it."""

@@ -12,8 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from zoo.runs.claims import DEAD, SHOWN_STATES
-from zoo.runs.folder import RunFolder
+from zoo.runs.folder import DEAD, SHOWN_STATES, RunFolder
 from zoo.runs.history import PHASES
 from zoo.runs.read import RunTables, read_speed, short_name
 from zoo.runs.scores import KINDS, SUCCESS, Kind

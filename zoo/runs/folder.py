@@ -10,7 +10,6 @@ import io
 import json
 import os
 import secrets
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents.common.files import DamagedFile, TakenOver, atomic_folder, atomic_path
+from agents.common.files import DamagedFile, atomic_folder, atomic_path
 from agents.common.files.bounded import read_npz, read_text
 from agents.common.files.manifest import NAME as MANIFEST
 from agents.common.files.manifest import DamagedFolderError, digest_of, read_manifest, seal
@@ -30,7 +29,7 @@ from zoo.runs.contents import find_bad_config, find_bad_evaluations, find_bad_pr
 from zoo.runs.history import COLUMNS
 from zoo.runs.versions import command_line
 from zoo.settings import plain_yaml
-from zoo.terminal.messages import RUN_LOG, log
+from zoo.terminal.messages import log
 from zoo.terminal.texts import csv_cell, printable
 
 STUDY = "study.yml"
@@ -39,6 +38,11 @@ ARGUMENTS, VERSIONS = "args.yml", "versions.json"
 IDENTITY = ("config.yml", ARGUMENTS, VERSIONS, "command.txt")
 """Files that say what a run is; they do not change, and every checkpoint keeps a copy."""
 STATES = ("running", "done", "failed", "interrupted")
+DEAD = "dead"
+SHOWN_STATES = (*STATES, DEAD)
+WHAT_TO_DO = "its process is gone; --resume continues it"
+SILENT_FOR = datetime.timedelta(days=1)
+"""Age of the status at which a run of another host counts as dead."""
 _LONGEST_PROBLEM = 300
 CONFIG_KEYS = ("algo", "env", "offline_steps", "seed")
 _MOST_TEXT_BYTES = plain_yaml.MOST_CHARACTERS
@@ -124,19 +128,6 @@ class RunFolder:
             else:
                 folder.lock.take()  # nobody else wants it: nothing says yet what the run is
                 return folder
-
-    def read_claim(self) -> Path | None:
-        """Return the claim of the suite that started the run and decides who continues it; None if no suite did."""
-        arguments = self.path / ARGUMENTS
-        claim = self._read_mapping(arguments, plain_yaml.read).get("claim") if arguments.exists() else None
-        return Path(str(claim)) if claim else None
-
-    def detach_logs(self) -> None:
-        """Replace each log by a copy, so that an earlier process that has it open adds nothing to it."""
-        for file in [*self.path.glob("events.out.*"), self.path / RUN_LOG]:
-            if file.exists():
-                with atomic_path(file) as temporary:
-                    shutil.copyfile(file, temporary)
 
     # -- status.json --------------------------------------------------------------------------------------------------
 
@@ -415,8 +406,8 @@ def ending_recorded(folders: Sequence[RunFolder], seeds: Sequence[int]) -> Itera
     """
     try:
         yield
-    except (TakenOver, CannotResume):
-        raise  # the runs are no longer ours to write to, or are to stay as they are
+    except CannotResume:
+        raise  # the runs are to stay as they are
     except BaseException as error:
         state = state_after(error)
         for folder, seed in zip(folders, seeds, strict=False):
@@ -435,6 +426,37 @@ def state_after(error: BaseException) -> str:
 def describe_error(error: BaseException) -> str:
     """Return an exception as the reason of a run's end."""
     return f"{type(error).__name__}: {error}"
+
+
+def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
+    """Return a run's state: the one in its ``status.json``, or ``dead`` if its process is gone and could not say so.
+
+    A run that says ``running`` is dead if nobody holds the lock of its first seed and its status was written on this
+    host. Locks need not reach other hosts, and copies of a folder have none. So a run of another host, or of an older
+    version that recorded no host, counts as dead only when its status is more than a day old. Where locks cannot be
+    tested the status is believed.
+
+    :param status: what ``status.json`` says.
+    """
+    state = str(status["state"])
+    if state != "running":
+        return state
+    try:
+        names = folder.read_config().get("folders")
+    except UnreadableRun:
+        names = None
+    first = RunFolder(folder.path.with_name(names[0])) if names else folder
+    is_gone = first.lock.is_held() is False and (status.get("host") == HOST or _age(status) > SILENT_FOR)
+    return DEAD if is_gone else state
+
+
+def _age(status: Mapping[str, Any]) -> datetime.timedelta:
+    """Return how old a status is; zero if it does not say."""
+    try:
+        written = datetime.datetime.fromisoformat(str(status.get("updated")))
+        return datetime.datetime.now(datetime.UTC) - written
+    except (TypeError, ValueError):
+        return datetime.timedelta(0)
 
 
 def _now() -> str:

@@ -23,8 +23,15 @@ from zoo.envs import d4rl
 from zoo.envs.ocbench import TASKS
 from zoo.errors import UsageError
 from zoo.playing.episodes import Scoring
-from zoo.runs.claims import DEAD, WHAT_TO_DO, state_now
-from zoo.runs.folder import RunFolder, UnreadableRun, code_of, find_run_folders
+from zoo.runs.folder import (
+    DEAD,
+    WHAT_TO_DO,
+    RunFolder,
+    UnreadableRun,
+    code_of,
+    find_run_folders,
+    state_now,
+)
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, name_methods, show
 from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN

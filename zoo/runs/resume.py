@@ -17,7 +17,7 @@ from agents.common.files.bounded import read_npz
 from agents.common.files.manifest import DamagedFolderError
 from zoo.errors import UsageError
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
-from zoo.runs.folder import ARGUMENTS, IDENTITY, RunFolder, UnreadableRun, code_of, numbered_folders
+from zoo.runs.folder import IDENTITY, RunFolder, UnreadableRun, code_of, numbered_folders
 from zoo.runs.history import EvaluationHistory
 from zoo.runs.protocol import shortened
 from zoo.runs.versions import describe_versions
@@ -125,12 +125,9 @@ def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def find_run(
-    log_folder: Path, record: Mapping[str, Any], seeds: list[int] | None, under_claim: bool = False
-) -> StoredRun | None:
-    """Return the run to resume, claimed for this process, or the same one if it is done; say which, or why none.
+def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | None) -> StoredRun | None:
+    """Return the run to resume, locked for this process, or the same one if it is done; say which, or why none.
 
-    :param under_claim: whether this process trains under a claim, see `zoo.runs.claims`.
     :raises UsageError: if another process is training it.
     """
     settings = comparable(record)
@@ -153,39 +150,36 @@ def find_run(
     if run.is_done:
         log.info("%s has already finished with these settings; leave out --resume to train again", run)
     else:
-        _claim(run, under_claim)
+        lock = run.folders[0].lock
+        if not lock.take():
+            raise UsageError(
+                f"{run.folders[0].path} is being trained by {lock.describe_holder()}; wait for its end, or stop it, "
+                "before --resume"
+            )
+        _refuse_edited(run)
         for folder in run.folders:
-            folder.path.mkdir(exist_ok=True)  # the checkpoint fills one that is gone
+            if not folder.path.exists():
+                folder.path.mkdir()  # the checkpoint fills it
+                log.warning(
+                    "%s is gone; it is made again from the checkpoint, but its best model, which is kept again only "
+                    "when an evaluation is better, and its TensorBoard events are lost",
+                    folder.path,
+                )
         _tell_of_other_versions(run.folders[0])
         log.info("resuming %s %s", run, _position(run))
     return run
 
 
-def _claim(run: StoredRun, under_claim: bool) -> None:
-    """Claim a run for this process.
-
-    Runs of a suite are claimed before, by `zoo.runs.claims`. There, a process that has lost its claim may still hold
-    the lock; it no longer writes anything.
-    """
-    first = run.folders[0]
-    if under_claim:
-        for folder in run.folders:
-            folder.detach_logs()
-    elif _is_of_suite(first):
-        raise UsageError(f"{first.path} belongs to a suite; continue it with zoo/benchmark.py")
-    elif not first.lock.take():
-        holder = first.lock.describe_holder()
-        raise UsageError(f"{first.path} is being trained by {holder}; wait for its end, or stop it, before --resume")
-
-
-def _is_of_suite(folder: RunFolder) -> bool:
-    """Return whether a suite started the run; where its arguments are damaged or missing, as its checkpoint says."""
-    if (folder.path / ARGUMENTS).exists():
-        try:
-            return folder.read_claim() is not None
-        except UnreadableRun:
-            pass  # its copy takes its place, which is said then
-    return bool((find_kept_mapping(folder, ARGUMENTS) or {}).get("claim"))
+def _refuse_edited(run: StoredRun) -> None:
+    """Refuse a run whose ``config.yml`` is not the one that its checkpoint goes on with."""
+    folder = run.folders[0]
+    kept = find_kept_mapping(folder, folder.config.name)
+    changed = [] if kept is None else differences(comparable(kept), run.settings)
+    if changed:
+        raise UsageError(
+            f"{folder.config} was changed after the run began: {'; '.join(shortened(changed))} (there: in its "
+            "checkpoint); a run goes on with its settings: put the file back, or leave out --resume to train a new run"
+        )
 
 
 def tell_of_other_code(found: Sequence[tuple[StoredRun, str | None]]) -> None:
@@ -306,13 +300,17 @@ def _position(run: StoredRun) -> str:
     checkpoints = find_checkpoints(run.folders[0].checkpoints)
     if not checkpoints:
         return "from the start, because it has no checkpoint yet"
-    step = int(checkpoints[0].name.removeprefix("step_").partition(".")[0])
+    return f"from {describe_step(run, int(checkpoints[0].name.removeprefix('step_').partition('.')[0]))}"
+
+
+def describe_step(run: StoredRun, step: int) -> str:
+    """Return where in its phases a step of a run is, e.g. ``offline step 3 of 10``; it counts from the beginning."""
     for phase in ("pretraining", "offline", "online"):
         steps = run.settings.get(f"{phase}_steps") or 0
         if phase == "online" or (steps and step <= steps):
             break
         step -= steps
-    return f"from {phase} step {step} of {steps}"
+    return f"{phase} step {step} of {steps}"
 
 
 # -- what a checkpoint keeps of the run folders -----------------------------------------------------------------------

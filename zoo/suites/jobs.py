@@ -23,21 +23,23 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.sb3.model import FlowQLearning
-from zoo.errors import BAD_INPUT, UsageError
-from zoo.runs.claims import HIDDEN, STALE_SECONDS, Claims
+from zoo.errors import UsageError
+from zoo.processes.locks import Lock
 from zoo.runs.folder import code_of, file_name_of
 from zoo.runs.history import PHASES
-from zoo.runs.protocol import count
-from zoo.runs.resume import StoredRun, comparable, in_place, stored_runs
+from zoo.runs.protocol import count, shortened
+from zoo.runs.resume import StoredRun, comparable, differences, in_place, stored_runs
 from zoo.settings.layers import flatten
 from zoo.suites.suite import Run, Suite
-from zoo.terminal.messages import log
+from zoo.terminal.messages import log, say_once
 from zoo.terminal.tables import print_table, terminal
 from zoo.training.arguments import make_parser
 from zoo.training.options import describe_run, read_request
 from zoo.training.start import make_model
 
 MOST_LETTERS = 60
+JOBS = ".jobs"
+"""Folder, in a log folder, of what was said while jobs were trained, and how that ended."""
 NOT_COMPARED = ("dataset", "settings.precision", "settings.compile")
 """What is only known where a run is trained: the content of the data, and how its machine computes."""
 OF_IMAGES = {"settings.encoder": None, "settings.frame_stack": 1, "settings.random_crop": 0.0}
@@ -72,7 +74,6 @@ class Machine:
 
     log_folder: Path
     words: tuple[str, ...] = ()
-    stale_after: float = STALE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -107,36 +108,61 @@ class Job:
         return digest_of(self.settings, len(self.run.seeds))
 
     @property
-    def claims(self) -> Claims:
-        """Who may train it."""
-        return Claims(self.machine.log_folder / HIDDEN / self.name, self.machine.stale_after)
+    def log(self) -> Path:
+        """File of what its training processes have said."""
+        return self.machine.log_folder / JOBS / f"{self.name}.log"
+
+    @property
+    def lock(self) -> Lock:
+        """The lock of what trains it."""
+        return Lock(self.log.with_suffix(".lock"))
+
+    @property
+    def record(self) -> Path:
+        """File of how its last attempt ended, and how long all have taken; see :meth:`ended`."""
+        return self.log.with_suffix(".json")
+
+    def ended(self) -> dict[str, Any]:
+        """Return what `record` says: ``outcome``, ``reason``, ``exit_code`` and ``seconds``, if there is one."""
+        try:
+            found = json.loads(self.record.read_text(encoding="utf-8"))
+            return {**found, "seconds": float(found["seconds"])}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            say_once(f"{self.record} is damaged ({error}); the attempts that it recorded do not count")
+            return {}
 
     def find(self) -> StoredRun | None:
         """Return its newest run, one that has reached its end if possible; None if it has not started."""
-        runs, _ = stored_runs(self.machine.log_folder, self.algo, self.run.env)
-        same = in_place(
-            [run for run in runs if tuple(run.seeds) == self.run.seeds and _compared(run.settings) == self.settings]
-        )
+        same = in_place([run for run in self._runs() if _compared(run.settings) == self.settings])
         return min(same, key=lambda run: not _result(run).is_final) if same else None
-
-    def state(self) -> State:
-        """Return what has become of it."""
-        return self.state_of(self.find())
 
     def state_of(self, run: StoredRun | None) -> State:
         """Return what has become of it, given what :meth:`find` has found."""
         state = State.WAITING if run is None else _result(run)
         if state.is_final:
             return state
-        if self.claims.holder() is not None:
+        if self.lock.is_held():
             return State.RUNNING
-        ended = self.claims.ended()
-        return State.FAILED if ended and ended[-1]["outcome"] == State.FAILED else state
+        return State.FAILED if self.ended().get("outcome") == State.FAILED else state
 
-    def has_failed(self, launch: str, retries: int) -> bool:
-        """Return whether it has failed too often, or for good, since a start of the benchmark program."""
-        own = [end for end in self.claims.ended() if end.get("launch") == launch and end["outcome"] == State.FAILED]
-        return len(own) > retries or any(end.get("exit_code") == BAD_INPUT for end in own)
+    def why_due(self) -> str:
+        """Return how it differs from the run of its seeds and label that is nearest to it; empty if there is none."""
+        found = [
+            (differences(_compared(run.settings), self.settings), run.folders[0].path)
+            for run in self._runs()
+            if run.settings.get("label") == self.settings.get("label")
+        ]
+        if not found:
+            return ""
+        named, path = min(found, key=lambda pair: len(pair[0]))
+        return f"{path} differs in {'; '.join(shortened(named))}"
+
+    def _runs(self) -> list[StoredRun]:
+        """Return the runs of its algorithm, environment and seeds, newest first."""
+        runs, _ = stored_runs(self.machine.log_folder, self.algo, self.run.env)
+        return [run for run in runs if tuple(run.seeds) == self.run.seeds]
 
 
 def make_jobs(suite: Suite, runs: Sequence[Run], machine: Machine) -> list[Job]:
@@ -166,6 +192,31 @@ def _make_job(suite: Suite, run: Run, machine: Machine) -> Job:
     ends = dict(zip(PHASES, (each.offline_steps, each.offline_steps + each.online_steps), strict=True))
     ends = {phase: end for phase, end in ends.items() if getattr(each, f"{phase}_steps")}
     return Job(run, machine, (*words, "--resume"), request.config.algo, settings, steps, ends, code_of(record))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one start of the benchmark program has to do.
+
+    :param runs: those of the suite that are wanted.
+    """
+
+    suite: Suite
+    runs: Sequence[Run]
+    machine: Machine
+
+    def jobs(self) -> list[Job]:
+        """Return the jobs of the runs, their settings checked; raise UsageError if one is wrong."""
+        return make_jobs(self.suite, self.runs, self.machine)
+
+    def other_jobs(self) -> list[Job]:
+        """Return the jobs of the suite's runs that are not wanted, without those that cannot be trained here."""
+        wanted, jobs = set(map(str, self.runs)), []  # there may be thousands
+        for run in self.suite.runs():
+            if str(run) not in wanted:
+                with contextlib.suppress(UsageError):  # it says so once it is wanted
+                    jobs += make_jobs(self.suite, [run], self.machine)
+        return jobs
 
 
 def digest_of(*values: Any) -> str:
@@ -214,7 +265,7 @@ class Look:
     folder_bytes: int = 0
     """Size of its run folders."""
     reason: str = ""
-    """Why it failed last."""
+    """Why it failed last, or is due although it was trained."""
     run: StoredRun | None = None
     """Its run folders; None if it has not started."""
 
@@ -228,13 +279,15 @@ def look_at(jobs: Iterable[Job], kept: Collection[str] = ()) -> list[Look]:
 
 
 def _look(job: Job, is_kept: bool) -> Look:
-    run, ended = job.find(), job.claims.ended()
+    run, ended = job.find(), job.ended()
     state = job.state_of(run)
     if is_kept and not state.is_final:
         state = State.KEPT
     size = sum(_size(folder.path) for folder in run.folders) if run else 0
-    reasons = ["", *(str(end.get("reason") or "") for end in ended if end["outcome"] in PROBLEMS)]
-    return Look(job, state, sum(end.get("seconds", 0.0) for end in ended), size, reasons[-1], run)
+    reason = job.why_due() if state is State.WAITING else ""
+    if state in PROBLEMS:
+        reason = str(ended.get("reason") or "")
+    return Look(job, state, ended.get("seconds", 0.0), size, reason, run)
 
 
 @dataclass(frozen=True)
@@ -338,7 +391,7 @@ def describe(looks: Sequence[Look], workers: int | None, expected: Forecast) -> 
             f"{hours:.1f} h of one worker{each}, and {expected.disk_bytes / 1e9:.1f} GB; {expected.measured} of "
             f"{expected.left} by finished jobs of the same algorithm and domain"
         )
-    lines += [f"{look.state}: {look.job.run}: {look.reason}" for look in looks if look.state in PROBLEMS]
+    lines += [f"{look.state}: {look.job.run}: {look.reason}" for look in looks if look.reason]
     return "\n".join(lines)
 
 

@@ -7,12 +7,12 @@ import functools
 import io
 import logging
 import logging.handlers
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from agents.common.files import is_taken_over
 from zoo.terminal.texts import printable
 
 RUN_LOG = "run.log"
@@ -62,6 +62,30 @@ def show_what_cannot_be_encoded() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def open_standard_streams() -> None:
+    """Open what is closed of standard input, output and error, so that no other file gets its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the system gives the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
+
+
+def write_out(text: str) -> bool:
+    """Write a line to standard output; return False where that fails, and say why unless the reader has gone."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            log.error("standard output cannot be written: %s", error.strerror)
+        with contextlib.suppress(OSError, ValueError):  # what is left would be tried again at the exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
 class RunLog(logging.Handler):
     """Appends messages to a run's ``run.log``; where that fails, it says so once and the run continues."""
 
@@ -73,8 +97,6 @@ class RunLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Append a message."""
-        if is_taken_over():
-            return
         try:
             with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(self.format(record) + "\n")

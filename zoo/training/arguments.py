@@ -204,7 +204,6 @@ def add_output(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_logging(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--claim", type=a_path, help=argparse.SUPPRESS)  # `zoo/benchmark.py` trains under claims
     group.add_argument("-tb", "--tensorboard-log", help="folder of TensorBoard events (default: the run folder)")
     group.add_argument("-P", "--progress", action="store_true", default=None, help="progress bar, terminal or not")
     group.add_argument("--label", help="name of this run's row in a comparison (default: the algorithm)")

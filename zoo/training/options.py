@@ -221,7 +221,7 @@ def make_folders(
     data: Dataset | ShardedDataset | None,
     args: argparse.Namespace,
 ) -> None:
-    """Make and claim one run folder for each replica, and write what is known before training.
+    """Make and lock one run folder for each replica, and write what is known before training.
 
     :param folders: takes each folder as soon as it exists, so that a failure finds those to end.
     """

@@ -18,7 +18,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from agents.common.engine.checkpoint import find_checkpoints, set_aside
-from agents.common.files import TakenOver, atomic_path
+from agents.common.files import atomic_path, may_be_sound
 from agents.common.method import Method
 from agents.common.replicas import Diverged
 from agents.common.saved import find_model
@@ -47,7 +47,6 @@ from zoo.playing.evaluate import Evaluator
 from zoo.playing.pool import count_environments
 from zoo.processes.environments import WatchedVecEnv
 from zoo.report.figures.styles import algorithm_styles, spare_styles
-from zoo.runs.claims import held
 from zoo.runs.folder import check_log_folder, describe_error, ending_recorded
 from zoo.runs.history import OFFLINE, ONLINE, EvaluationHistory
 from zoo.runs.read import short_name
@@ -88,7 +87,7 @@ def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str
             *(first, online_steps),
         )
     check_log_folder(args.log_folder)
-    with held(args.claim), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         result = _train(request, stack, observe)
     return {**result, "wall_s": round(time.perf_counter() - begin, 1)}
 
@@ -101,7 +100,7 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     method = make_method(request)
     data = load_data(request)
     record = describe_run(config, data, args)
-    found = find_run(args.log_folder, record, request.seeds, args.claim is not None) if args.resume else None
+    found = find_run(args.log_folder, record, request.seeds) if args.resume else None
     if found is not None and found.is_done:
         return result_of_done(found)
     evaluator = evaluator or stack.enter_context(contextlib.closing(make_evaluator(request)))
@@ -331,9 +330,12 @@ class Training:
         for checkpoint in find_checkpoints(self.replicas.checkpoints):
             try:
                 position = self.saving.restore(checkpoint)
-            except TakenOver:
-                raise
             except Exception as error:  # whatever it is, the checkpoint before may still be whole
+                if may_be_sound(error):
+                    raise CannotResume(
+                        f"--resume: {checkpoint} cannot be read just now ({describe_error(error)}), and may be whole; "
+                        "start the same command again, or move it away to go on from the one before it"
+                    ) from error
                 log.warning("%s cannot be used (%s); trying the one before it", checkpoint, describe_error(error))
                 problems.append((checkpoint, error))
             else:
@@ -362,8 +364,6 @@ class Training:
                 self._learn()
                 self.saving.save("running")
             return self._finish()
-        except TakenOver:
-            raise  # the runs are no longer ours to write to
         except BaseException:
             with contextlib.suppress(OSError):  # often for the same reason
                 self.replicas.write_status(self.model, "running")  # `ending_recorded` says how it ended

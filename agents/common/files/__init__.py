@@ -8,11 +8,13 @@ import os
 import shutil
 import stat
 import uuid
+import warnings
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES)
 _PROBE_BYTES = 1 << 16
 
 
@@ -34,6 +36,22 @@ class DamagedFile(ValueError):
 
 class TooLarge(DamagedFile):
     """A file may be sound, but this process has no memory for what it claims."""
+
+
+def may_be_sound(error: BaseException) -> bool:
+    """Return whether what stopped the reading of a file says nothing against the file.
+
+    :param error: what was raised.
+    :return: True where storage or memory failed, False where the content is wrong or missing.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, (MemoryError, TooLarge)) or "can't allocate memory" in str(found):
+            return True
+        if isinstance(found, OSError) and not isinstance(found, (FileNotFoundError, NotADirectoryError)):
+            return found.errno is not None  # libraries raise their own errors as OSError too, without a number
+        found = found.__cause__
+    return False
 
 
 def regular_file(path: Path) -> Path:
@@ -61,44 +79,8 @@ def open_file(path: Path) -> BufferedReader:
     return regular_file(path).open("rb")
 
 
-class TakenOver(OSError):
-    """Another process has taken over what this one was writing."""
-
-
 class WriteError(OSError):
     """A file could not be written; the message says which, why, and how to go on."""
-
-
-class _Stage:
-    """Where what belongs below a folder is prepared; None: beside the file that it becomes."""
-
-    root: Path | None = None
-    folder: Path | None = None
-
-
-def prepare_in(folder: Path, root: Path) -> None:
-    """Prepare everything that will appear below ``root`` in a folder of its own from now on, in this process.
-
-    Whoever removes that folder takes over: a rename out of it is the only way in which something appears below
-    ``root``, and that fails from then on, even for a process that was suspended in the middle of a write.
-
-    :param folder: where files are prepared, on the same file system as ``root``.
-    :param root: where they will appear.
-    """
-    _Stage.root, _Stage.folder = root.resolve(), folder.resolve()
-
-
-def prepare_beside() -> None:
-    """Prepare every file beside the one that it becomes, as a new process does."""
-    _Stage.root = _Stage.folder = None
-
-
-def is_taken_over() -> bool:
-    """Return whether the folder given to :func:`prepare_in` is gone.
-
-    :return: False where none was given.
-    """
-    return _Stage.folder is not None and not _Stage.folder.is_dir()
 
 
 @contextlib.contextmanager
@@ -107,7 +89,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     :param path: of the file.
     :yields: where to write it.
-    :raises TakenOver: if another process has taken over, see :func:`prepare_in`.
     """
     temporary = _temporary_path(path)
     try:
@@ -129,7 +110,6 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     :param path: of the folder.
     :yields: where to fill it.
     :raises FileExistsError: if ``path`` is a folder that holds something, or a file.
-    :raises TakenOver: if another process has taken over, see :func:`prepare_in`.
     """
     temporary = _temporary_path(path)
     try:
@@ -154,7 +134,6 @@ def discard(folder: Path) -> None:
     """Remove a folder and what is in it, so that it disappears at once; of a link to one, the link alone.
 
     :param folder: the folder.
-    :raises TakenOver: if another process has taken over, see :func:`prepare_in`.
     """
     temporary = _temporary_path(folder)
     with naming(folder, temporary):
@@ -166,22 +145,25 @@ def discard(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or folder is on disk.
+    """Wait until a file or folder is on disk; storage that does not do that for folders is warned of.
 
     :param path: of the file or folder.
+    :raises OSError: if that fails; it names the file.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in _NOT_SUPPORTED:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        warnings.warn(f"the storage of {path} cannot wait until names of files are on disk", stacklevel=2)
     finally:
         os.close(handle)
 
 
 def _temporary_path(path: Path) -> Path:
     """Return a hidden path, used by nobody else, from which a rename to ``path`` is possible."""
-    is_staged = _Stage.root is not None and path.resolve().is_relative_to(_Stage.root)
-    folder = _Stage.folder if is_staged and _Stage.folder is not None else path.parent
-    return folder / f".{path.stem}.{uuid.uuid4().hex}{path.suffix}"
+    return path.parent / f".{path.stem}.{uuid.uuid4().hex}{path.suffix}"
 
 
 @contextlib.contextmanager
@@ -191,16 +173,13 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
     :param path: of the file or folder that is to appear.
     :param temporary: where it is prepared; None: nowhere else.
     :yields: nothing.
-    :raises TakenOver: if another process has taken over, see :func:`prepare_in`.
     :raises WriteError: if there is no room for the file, or its folder is gone.
     """
     try:
         yield
-    except (TakenOver, WriteError):
+    except WriteError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and is_taken_over():
-            raise TakenOver(f"another process has taken over; {path} is not written") from error
         full = _no_room(error, temporary)
         if full is not None:
             raise WriteError(

@@ -43,12 +43,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     :param folder: the folder.
     :return: the values, with ``files``.
     :raises DamagedFolderError: if there is no manifest, or it is damaged itself.
+    :raises OSError: if it cannot be read just now.
     """
     path = folder / NAME
     try:
         with open_file(path) as file:
             return unseal(file.read(), path)
-    except (OSError, DamagedFile) as error:
+    except (FileNotFoundError, DamagedFile) as error:
         raise DamagedFolderError(f"{path} cannot be read ({error})") from error
 
 

@@ -1,24 +1,19 @@
-"""Files appear whole or not at all; once another process has taken over, nothing of this one appears any more."""
+"""Files appear whole or not at all, on whatever storage."""
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from agents.common.files import (
-    TakenOver,
-    atomic_folder,
-    atomic_path,
-    discard,
-    is_taken_over,
-    prepare_beside,
-    prepare_in,
-)
+from agents.common.files import atomic_folder, atomic_path, may_be_sound
+from agents.common.files.manifest import DamagedFolderError, verify, write_manifest
 
 
 def write(path: Path, text: str, then: Callable[[], Any]) -> None:
@@ -43,6 +38,45 @@ def test_a_written_file_takes_the_place_of_the_old_one_and_a_failed_one_leaves_i
     assert list(tmp_path.iterdir()) == [path]
 
 
+def refuse_sync(monkeypatch: pytest.MonkeyPatch, is_refused: Callable[[int], bool]) -> None:
+    def fsync(handle: int) -> None:
+        if is_refused(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def test_storage_that_cannot_sync_folders_is_worked_on_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_sync(monkeypatch, stat.S_ISDIR)
+    with pytest.warns(UserWarning, match=f"the storage of {tmp_path}"), atomic_folder(tmp_path / "folder"):
+        pass
+    assert (tmp_path / "folder").is_dir()
+
+
+def test_a_file_that_cannot_be_synced_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_sync(monkeypatch, stat.S_ISREG)
+    with pytest.raises(OSError, match=r"Invalid argument: .*file"):
+        write(tmp_path / "file", "text", lambda: None)
+
+
+def test_a_passing_error_of_reading_says_nothing_against_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_manifest(tmp_path)
+    for error in (OSError(errno.ESTALE, "Stale file handle"), MemoryError()):
+        with monkeypatch.context() as patched:
+            patched.setattr("agents.common.files.manifest.open_file", Mock(side_effect=error))
+            with pytest.raises(type(error)) as raised:
+                verify(tmp_path)
+        assert may_be_sound(raised.value)
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(DamagedFolderError) as damaged:
+        verify(tmp_path)
+    assert not may_be_sound(damaged.value)
+
+
 def test_two_writers_of_a_file_do_not_share_a_temporary_one(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "file") as first, atomic_path(tmp_path / "file") as second:
         assert first != second
@@ -59,45 +93,6 @@ def test_a_file_has_the_rights_that_the_user_gives_new_files(tmp_path: Path) -> 
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Path]:
-    """Return the folder in which everything below ``tmp_path / 'root'`` is prepared."""
-    (tmp_path / "root" / "stage").mkdir(parents=True)
-    prepare_in(tmp_path / "root" / "stage", root=tmp_path / "root")
-    yield tmp_path / "root" / "stage"
-    prepare_beside()
-
-
-def test_files_below_the_root_are_prepared_in_the_stage_and_others_beside(stage: Path, tmp_path: Path) -> None:
-    with atomic_path(tmp_path / "root" / "file.txt") as inside, atomic_path(tmp_path / "file.txt") as outside:
-        assert (inside.parent, outside.parent) == (stage, tmp_path)
-        inside.write_text("a")
-        outside.write_text("b")
-    assert (tmp_path / "root" / "file.txt").read_text() == "a"
-    assert list(stage.iterdir()) == []
-
-
-def test_a_file_that_was_written_before_a_takeover_does_not_appear_after_it(stage: Path, tmp_path: Path) -> None:
-    path = tmp_path / "root" / "file.txt"
-    path.write_text("of the new owner")
-
-    with pytest.raises(TakenOver, match=r"another process has taken over; .*file.txt is not written"):
-        write(path, "late", lambda: shutil.rmtree(stage))  # while this process is suspended
-    assert path.read_text() == "of the new owner"
-    assert is_taken_over()
-
-
-def test_neither_a_folder_appears_nor_one_disappears_after_a_takeover(stage: Path, tmp_path: Path) -> None:
-    old = tmp_path / "root" / "old"
-    old.mkdir()
-    shutil.rmtree(stage)
-    with pytest.raises(TakenOver), atomic_folder(tmp_path / "root" / "new"):
-        pass
-    with pytest.raises(TakenOver):
-        discard(old)
-    assert [path.name for path in (tmp_path / "root").iterdir()] == ["old"]
 
 
 def test_a_folder_takes_no_name_that_another_has(tmp_path: Path) -> None:

@@ -162,14 +162,24 @@ def test_a_run_whose_configuration_is_damaged_is_known_from_its_checkpoint(
     assert "config.yml is damaged: its SHA-256 is not that of what was written; its newest" in capsys.readouterr().err
 
 
+def test_a_configuration_that_was_edited_after_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    folder = written(tmp_path, "running")
+    with_checkpoint(10, folder)
+    (folder.path / "manifest.json").unlink()
+    folder.config.write_text(folder.config.read_text().replace("0.9", "0.8"))
+    with pytest.raises(UsageError, match=r"config.yml was changed after the run began: gamma: 0\.9 there, 0\.8 now"):
+        find_run(tmp_path, RECORD | {"settings": {"gamma": 0.8, "net_arch": [16, 16]}}, [3])
+
+
 def test_a_deleted_folder_of_a_stack_is_filled_from_its_checkpoint_unless_another_run_has_got_it(
-    tmp_path: Path,
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folders = stack(tmp_path, "interrupted", "interrupted")
     with_checkpoint(10, *folders)
     shutil.rmtree(folders[1].path)
     found = find_run(tmp_path, RECORD, [5, 6])
     assert names(found) == [folder.path.name for folder in folders]
+    assert f"{folders[1].path} is gone; it is made again from the checkpoint, but its best model" in caplog.text
     restore_files(found.folders, find_checkpoints(folders[0].checkpoints)[0])
     assert folders[1].read_config()["seed"] == 6
     found.folders[0].lock.release()
@@ -193,18 +203,6 @@ def test_a_finished_stack_of_which_folders_were_renamed_or_moved_is_refused(
     with pytest.raises(UsageError, match=rf"some-v0_\d, seed {4 + moved} of it, is gone; give all of them the names"):
         find_run(tmp_path, RECORD, [5, 6])
     assert find_run(tmp_path, RECORD, [5]) is None
-
-
-@pytest.mark.parametrize("damaged", ["args.yml", "manifest.json"])
-def test_a_run_of_a_suite_is_known_from_its_checkpoint_where_that_is_damaged(tmp_path: Path, damaged: str) -> None:
-    for logs, claim in ((tmp_path / "suite", "logs/c"), (tmp_path / "alone", None)):
-        folder = written(logs, "running")
-        folder.write_origin({"claim": claim}, {})
-        with_checkpoint(10, folder)
-        (folder.path / damaged).write_text("{")
-    assert names(find_run(tmp_path / "alone", RECORD, [3])) == ["some-v0_1"]
-    with pytest.raises(UsageError, match="belongs to a suite"):
-        find_run(tmp_path / "suite", RECORD, [3])
 
 
 def test_other_software_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

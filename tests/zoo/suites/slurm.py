@@ -78,10 +78,10 @@ class SlurmCluster:
             os.kill(pid, signal.SIGKILL)
         return [pid for pid in below if name_of(pid).startswith("python")]
 
-    def holds(self, node: str, claim: Path) -> bool:
-        """Return whether a process of a node holds a claim, a file of which it has open then."""
+    def trains(self, node: str, run: Path) -> bool:
+        """Return whether a process of a node has the lock of a run open."""
         files = (file for pid in descendants(self.processes[node].pid) for file in Path(f"/proc/{pid}/fd").glob("*"))
-        return any(os.path.realpath(file) == str(claim / "holder.json") for file in files)
+        return any(os.path.realpath(file) == str(run / "lock") for file in files)
 
     def _start(self, name: str, *command: str) -> None:
         with (self.folder / f"{name}.out").open("ab") as output:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.zoo.suites import slurm
-from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, is_alive, logs_beside, wait_for
+from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, log_of, wait_for
 
 pytest.importorskip("submitit")
 pytestmark = [
@@ -40,25 +40,21 @@ def test_a_suite_survives_the_death_of_a_node_whose_processes_do_not_die(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     with project.started(*WORKERS, environment=cluster.environment) as driver:
-        first = project.wait_for_training(lambda claim: cluster.holds("n1", claim["path"]))
-        project.update_takes(2.0)  # so that neither life comes to the end before it is taken over
+        first = project.wait_for_training(lambda holder: cluster.trains("n1", holder["run"]))
+        project.update_takes(2.0)  # so that it does not come to the end before Slurm starts its job again
         old = cluster.kill_daemons("n1")
-        assert len(old) >= 2  # worker and training process
+        assert len(old) >= 2  # task and training process
         for pid in old if is_suspended else ():
             os.kill(pid, signal.SIGSTOP)
-        project.wait_for_another_life(first)
-        project.update_takes(0.0)
-        if not is_suspended:
-            wait_for(lambda: not any(map(is_alive, old)), 60)
-        result = project.finish(driver, 400)
-        before = project.fingerprints()
+        logs = project.logs / ".jobs" / "slurm"
+        wait_for(lambda: any("waiting for process" in log.read_text() for log in logs.glob("*.err")), 200)
         for pid in old if is_suspended else ():
             os.kill(pid, signal.SIGCONT)
-        wait_for(lambda: not any(map(is_alive, old)), 60)
-        project.assert_unchanged_since(before)
+        project.update_takes(0.0)
+        result = project.finish(driver, 400)
+        project.assert_unchanged_since(project.fingerprints())
     assert result["done"] == JOBS
-    (lost,) = [record for record in project.ended() if record["outcome"] == "lost"]
-    assert (lost["job"], lost["reason"]) == (first["job"], "its owner was started again")
+    assert "resuming" not in log_of(first["run"])
     assert_equal_runs(project, reference, monkeypatch)
 
 
@@ -66,14 +62,11 @@ def test_a_signal_leads_to_a_checkpoint_and_back_to_the_queue_and_a_killed_drive
     cluster: slurm.SlurmCluster, project: Project, reference: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with project.started(*WORKERS, environment=cluster.environment):
-        first = project.wait_for_training(lambda claim: cluster.holds("n1", claim["path"]))
-    array, number = "1", first["owner"].partition("/")[2]
-    cluster.run("scancel", "--signal=USR2", f"{array}_{number}")
-    wait_for(lambda: any(record["job"] == first["job"] for record in project.ended()), 60, "for a checkpoint")
+        first = project.wait_for_training()
+    cluster.run("scancel", "--signal=USR2", "1")
+    wait_for(lambda: any(record["outcome"] == "interrupted" for record in project.records()), 60, "for a checkpoint")
     with project.started(*WORKERS, environment=cluster.environment) as driver:
         assert project.finish(driver, 400)["done"] == JOBS
-    wait_for(lambda: len(project.ended()) == JOBS + 1, 60, "for the records of workers, which may be written last")
-    records = sorted((r for r in project.ended() if r["job"] == first["job"]), key=lambda record: record["begin"])
-    assert [record["outcome"] for record in records] == ["interrupted", "done"]
-    assert "resuming" in logs_beside(first)
+    assert "submitted Slurm job 2" not in project.said()
+    assert "resuming" in log_of(first["run"])
     assert_equal_runs(project, reference, monkeypatch)

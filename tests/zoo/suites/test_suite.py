@@ -119,10 +119,10 @@ def test_a_finished_run_of_which_a_folder_was_renamed_is_refused(tmp_path: Path)
         folder.write_config({**nest(job.settings), "seed": seed, **together})
         folder.write_status("done", seed, 0, 0)
         folder.lock.release()
-    assert job.state() is State.DONE
+    assert job.state_of(job.find()) is State.DONE
     folder.path.rename(folder.path.with_name(f"{MAZE}_9"))
     with pytest.raises(UsageError, match=r"_2, seed 1 of it, is gone; give all of them the names back"):
-        job.state()
+        job.state_of(job.find())
 
 
 def look(

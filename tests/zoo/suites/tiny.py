@@ -18,6 +18,7 @@ import torch
 import yaml
 
 import agents
+from zoo.processes.locks import Lock
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 ROOT = Path(__file__).parents[3]
@@ -87,39 +88,29 @@ class Project:
         assert driver.returncode == 0, self.said()
         return json.loads(output.splitlines()[-1])
 
-    def claims(self) -> list[dict[str, Any]]:
-        """Return every claim that there is now, with ``job``, and ``path`` of its folder."""
-        found = []
-        for file in self.logs.glob(".claims/*/held/*/holder.json"):
-            try:
-                found.append({**json.loads(file.read_text()), "job": file.parts[-4], "path": file.parent})
-            except FileNotFoundError:
-                continue
-        return found
+    def training(self) -> list[dict[str, Any]]:
+        """Return who holds the lock of which run, with ``run``, its folder."""
+        locks = [Lock(path) for path in self.logs.glob("slow_fql/*/lock")]
+        return [{**json.loads(lock.path.read_text()), "run": lock.path.parent} for lock in locks if lock.is_held()]
 
-    def ended(self) -> list[dict[str, Any]]:
-        """Return the records of the claims that have ended."""
-        files = self.logs.glob(".claims/*/*.json")
-        return [{**json.loads(file.read_text()), "job": file.parent.name} for file in files]
+    def records(self) -> list[dict[str, Any]]:
+        """Return how the last attempt at each job has ended."""
+        return [json.loads(file.read_text()) for file in self.logs.glob(".jobs/*.json")]
 
-    def wait_for_training(self, is_meant: Callable[[dict[str, Any]], bool] = lambda claim: True) -> dict[str, Any]:
-        """Return a claim, which may be restricted, under which a run is past its first checkpoint and evaluation."""
+    def wait_for_training(self, is_meant: Callable[[dict[str, Any]], bool] = lambda holder: True) -> dict[str, Any]:
+        """Return who trains a run, which may be restricted, that is past its first checkpoint and evaluation."""
         found: list[dict[str, Any]] = []
 
         def is_past() -> bool:
-            found.extend(claim for claim in self.claims() if "step 50" in log_of(claim) and is_meant(claim))
+            found.extend(one for one in self.training() if "step 50" in log_of(one["run"]) and is_meant(one))
             return bool(found)
 
         wait_for(is_past, 240, "for an evaluation")
         return found[0]
 
     def wait_for_another_life(self, first: Mapping[str, Any]) -> None:
-        """Wait until the job of a claim is under another one."""
-
-        def later() -> bool:
-            return any(claim["job"] == first["job"] and claim["path"] != first["path"] for claim in self.claims())
-
-        wait_for(later, 200, "for another life of the worker")
+        """Wait until another process trains a run."""
+        wait_for(lambda: any(one["run"] == first["run"] and one != first for one in self.training()), 200)
 
     def assert_unchanged_since(self, before: Mapping[str, Any]) -> None:
         """Check after a while that no file of the run folders is another."""
@@ -146,17 +137,10 @@ class Project:
         return {str(f): (f.stat().st_mtime_ns, hashlib.sha256(f.read_bytes()).hexdigest()) for f in files}
 
 
-def log_of(claim: Mapping[str, Any]) -> str:
-    """Return what the training process under a claim has said."""
-    path: Path = claim["path"]
-    file = path.parents[1] / f"{path.name}.log"
+def log_of(run: Path) -> str:
+    """Return what was said while a run was trained."""
+    file = run / "run.log"
     return file.read_text() if file.exists() else ""
-
-
-def logs_beside(claim: Mapping[str, Any]) -> str:
-    """Return what the training processes under other claims on the job have said."""
-    path: Path = claim["path"]
-    return "".join(file.read_text() for file in path.parents[1].glob("*.log") if file.stem != path.name)
 
 
 def assert_equal_runs(project: Project, reference: Project, monkeypatch: Any) -> None:

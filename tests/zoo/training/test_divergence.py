@@ -22,7 +22,7 @@ from agents.qam import QAM
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.test_resume_program import assert_same_run, folder_of, log_of
 from tests.zoo.test_train_program import ENV, TINY
-from zoo.runs.folder import RunFolder
+from zoo.processes.locks import Lock
 from zoo.train import main
 from zoo.training.replicas import STOP, TELL, bound_of_q, find_excess
 
@@ -238,7 +238,7 @@ def test_a_resumed_run_remembers_who_has_failed(
         if update == 17:
             raise Killed
 
-    monkeypatch.setattr(RunFolder, "claim", lambda self: True)  # a process would give up its claim with its end
+    monkeypatch.setattr(Lock, "take", lambda self: True)  # a process would free its lock with its end
     words = arguments(data, tmp_path, "--seeds", "4-6", "--resume")
     with pytest.MonkeyPatch.context() as patch:
         break_after(patch, 8, [0], breaking_off)

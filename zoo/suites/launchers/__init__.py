@@ -1,1 +1,1 @@
-"""Launchers: they start workers somewhere, and wait for their end."""
+"""Launchers: they run tasks somewhere, and wait for their end."""

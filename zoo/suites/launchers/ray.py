@@ -1,107 +1,101 @@
-"""Workers as tasks on a Ray cluster that is there already."""
+"""Jobs as tasks on a Ray cluster that is there already."""
 
 from __future__ import annotations
 
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from zoo.errors import Interrupted, UsageError, as_usage_error
 from zoo.packages import import_optional
 from zoo.settings.layers import parse_overrides
-from zoo.suites.worker import Plan, Worker, drive, python_path
+from zoo.suites.task import HasEnded, Task, python_path
 from zoo.terminal.messages import log
 
 ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")
 from ray.exceptions import RayError, TaskCancelledError  # noqa: E402  only where Ray is
 
 MOST_RETRIES = 100
-"""How often Ray starts a worker again after its node or process has died."""
+"""How often Ray starts a task again after its node or process has died."""
 CONNECT_SECONDS = 5.0
 STOP_SECONDS = 120.0
-"""How long stopped workers have for their checkpoints."""
-SECONDS_BETWEEN_SIGNALS = 0.5
+"""How long stopped jobs have for their checkpoints."""
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
-def run_on_ray(plan: Plan, workers: int | None, resources: Sequence[str], address: str | None) -> None:
-    """Train a plan's jobs by tasks on a Ray cluster, and wait for their end.
+def run_on_ray(
+    tasks: Sequence[Task],
+    workers: int | None,
+    resources: Sequence[str],
+    address: str | None,
+    follow: Callable[[HasEnded], None],
+) -> None:
+    """Run tasks on a Ray cluster, and wait for their end; Ray starts one again whose node has died.
 
-    :param workers: how many at once; None: one per job, at most 100.
-    :param resources: what a worker needs, as ``key=value``: ``num_cpus``, ``num_gpus``, ``memory``, ``resources.NAME``.
+    :param workers: how many at once; None: as many as there is room for.
+    :param resources: what a task needs, as ``key=value``: ``num_cpus``, ``num_gpus``, ``memory``, ``resources.NAME``.
     :param address: of the cluster; None: the one that this machine belongs to.
+    :param follow: tells how far the jobs are, until all tasks have ended.
     :raises Interrupted: when a signal asked for the end; every run has written a checkpoint then.
     """
+    options = {"max_retries": MOST_RETRIES, "scheduling_strategy": "SPREAD"}
     with as_usage_error():  # Ray names what it does not know
-        fleet = RayFleet(parse_overrides(resources, "--resources"))
+        start = ray.remote(**{**options, **parse_overrides(resources, "--resources")})(run)
     _connect(address)
+    waiting, running, most = list(tasks), list[Any](), workers or len(tasks)
+
+    def has_ended(seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while waiting or running:
+            while waiting and len(running) < most:
+                running.append(start.remote(waiting.pop(0), os.getcwd()))
+            running[:] = _wait(running, SECONDS_BETWEEN_LOOKS)
+            if time.monotonic() > end:
+                return False
+        return True
+
     try:
-        drive(plan, fleet, workers)
-        fleet.wait()
+        follow(has_ended)
     except KeyboardInterrupt as error:
         log.info("stopping; every run writes a checkpoint first")
-        fleet.stop()
+        for task in running:
+            ray.cancel(task)
+        end = time.monotonic() + STOP_SECONDS
+        while (running := _wait(running, SECONDS_BETWEEN_LOOKS)) and time.monotonic() < end:
+            pass
+        if running:
+            log.warning("%d jobs have not stopped within %.0f s; Ray ends them now", len(running), STOP_SECONDS)
         raise Interrupted("stopped by a signal; start the same command again to continue") from error
     finally:
         ray.shutdown()
 
 
-class RayFleet:
-    """Workers that are tasks on the cluster that this process is connected to.
-
-    :param options: of each task.
-    """
-
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self._task = ray.remote(**{"max_retries": MOST_RETRIES, "scheduling_strategy": "SPREAD", **options})(train)
-        self._tasks: list[Any] = []
-
-    def start(self, workers: Sequence[Worker]) -> None:
-        """Ask Ray to run workers where there is room for them."""
-        self._tasks += [self._task.remote(worker, os.getcwd()) for worker in workers]
-
-    def living(self) -> int:
-        """Return how many of the workers have not ended."""
-        return self._wait(0.0)
-
-    def wait(self) -> None:
-        """Wait until all workers have ended, which they do when nothing is left."""
-        self._wait(STOP_SECONDS)
-
-    def stop(self) -> None:
-        """Stop all workers, each with a checkpoint of what it trains."""
-        for task in self._tasks:
-            ray.cancel(task)
-        left = self._wait(STOP_SECONDS)
-        if left:
-            log.warning("%d workers have not stopped within %.0f s; Ray ends them now", left, STOP_SECONDS)
-
-    def _wait(self, seconds: float) -> int:
-        """Wait for the end of all workers, say what went wrong with them, and return how many are left."""
-        if not self._tasks:
-            return 0
-        ended, self._tasks = ray.wait(self._tasks, num_returns=len(self._tasks), timeout=seconds)
-        for task in ended:
-            try:
-                ray.get(task)
-            except TaskCancelledError:
-                pass  # it had not begun
-            except RayError as error:
-                log.warning("a worker has failed: %s", str(error).strip().splitlines()[-1])
-        return len(self._tasks)
+def _wait(running: list[Any], seconds: float) -> list[Any]:
+    """Return the tasks that have not ended after some seconds, or when one has; say what went wrong with others."""
+    ended, left = ray.wait(running, timeout=seconds)
+    for task in ended:
+        try:
+            ray.get(task)
+        except TaskCancelledError:
+            pass  # it had not begun
+        except RayError as error:
+            log.warning("a job could not be trained: %s", str(error).strip().splitlines()[-1])
+    return list(left)
 
 
-def train(worker: Worker, folder: str) -> None:
-    """Run a worker in a Ray task, in the folder of the program that has started it."""
+def run(task: Task, folder: str) -> None:
+    """Run a task on a node, in the folder of the program that has started it."""
     os.chdir(folder)
     # Ray cancels a task as if by Ctrl-C, again every two seconds
-    previous = signal.signal(signal.SIGINT, lambda number, frame: worker.stop())
+    previous = signal.signal(signal.SIGINT, lambda number, frame: task.stop())
     try:
         with ThreadPoolExecutor(1) as pool:
-            ended = pool.submit(worker)
-            while wait([ended], SECONDS_BETWEEN_SIGNALS).not_done:
+            ended = pool.submit(task)
+            while wait([ended], SECONDS_BETWEEN_LOOKS).not_done:
                 pass  # unlike a signal, a cancellation does not end a wait
     finally:
         signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,65 @@
+"""What is said while jobs are trained."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from zoo.runs.folder import RunFolder
+from zoo.settings.layers import nest
+from zoo.suites import progress
+from zoo.suites.jobs import Job, Machine, make_jobs
+from zoo.suites.progress import follow
+from zoo.suites.suite import Suite
+
+MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> list[Job]:
+    """Return a job that is done, and one that this process trains, of two seeds."""
+    suite = Suite(["fql", "bc"], [MAZE], "0-1", quick=True, params={"offline_steps": 40})
+    made = make_jobs(suite, suite.runs(), Machine(tmp_path))
+    for job, state in zip(made, ("done", "running"), strict=True):
+        for seed in (0, 1):
+            folder = RunFolder.create(tmp_path, job.algo, MAZE, seed)
+            together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
+            folder.write_config({**nest(job.settings), "seed": seed, **together})
+            folder.write_status(state, seed, 0, 0)
+            folder.progress.write_text("time/total_timesteps,time/time_elapsed,time/updates_per_s\n12,3,4.0\n")
+            columns = {"timesteps": np.array([10]), "phase": np.array([0]), "results": np.zeros((1, 4))}
+            columns |= {"ep_lengths": np.ones((1, 4), int), "episode_seeds": np.arange(4)[None]}
+            folder.write_evaluations({**columns, "successes": np.array([[seed, seed, 0, 0]], bool)})
+            folder.lock.release()
+    return made
+
+
+def test_a_terminal_shows_phase_step_and_score_of_what_runs(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    monkeypatch.setattr(progress, "terminal", lambda: console)
+    ended = iter([False, True])
+    jobs[1].lock.path.parent.mkdir()
+    with jobs[1].lock:
+        follow(jobs, lambda seconds: next(ended))
+    shown = console.file.getvalue()
+    assert f"bc on {MAZE}, seeds 0, 1: offline step 12 of 40, success 25.0%" in shown
+    assert "1 of 2 jobs are done, 1 running" in shown
+
+
+def test_elsewhere_a_line_says_what_has_changed(jobs: list[Job], caplog: pytest.LogCaptureFixture) -> None:
+    ended = iter([False, False, True])
+    follow(jobs, lambda seconds: next(ended))
+    assert caplog.text.count("1 of 2 jobs are done, 1 interrupted") == 1
+
+
+def test_a_job_that_is_due_again_says_which_setting_has_changed(jobs: list[Job]) -> None:
+    job = jobs[0]
+    changed = Job(job.run, job.machine, (), job.algo, {**job.settings, "settings.gamma": 0.5})
+    assert (
+        changed.why_due()
+        == f"{job.find().folders[0].path} differs in gamma: {job.settings['settings.gamma']} there, 0.5 now"
+    )

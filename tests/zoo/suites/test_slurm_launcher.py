@@ -1,0 +1,178 @@
+"""What is asked of Slurm, and what its answers mean."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.zoo.outcomes import Call
+from zoo.benchmark import main
+from zoo.errors import BAD_INPUT, Interrupted
+from zoo.suites.jobs import Job, Machine
+from zoo.suites.launchers import slurm
+from zoo.suites.launchers.slurm import SlurmTask, run_on_slurm
+from zoo.suites.suite import Run
+from zoo.suites.task import ROOT, HasEnded, Task
+
+
+@pytest.fixture
+def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with programs that do what Slurm's do when all is well, and nothing else on the PATH but this."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    write(folder, "srun", "exit 1")
+    write(folder, "sbatch", "echo Submitted batch job 7")
+    write(folder, "squeue", "exit 0")
+    write(folder, "scancel", f'echo "$@" >> {folder}/cancelled')
+    return folder
+
+
+def write(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+def show(folder: Path, *states: str) -> None:
+    """Let squeue say these states of the jobs 7_0, 7_1, ..."""
+    lines = "\n".join(f"7_{number} {state}" for number, state in enumerate(states))
+    write(folder, "squeue", f"cat <<END\n{lines}\n8_0 RUNNING\n9_N/A PENDING\nEND")
+
+
+def task(number: int = 0, folder: Path = Path("logs")) -> Task:
+    return Task(Job(Run("fql", f"some{number}-v0", (0,)), Machine(folder), (), "fql", {}), 2)
+
+
+@pytest.fixture
+def run(tmp_path: Path, call: Call) -> Callable[..., str]:
+    """Return what runs a suite that is refused, and returns why."""
+    suite = tmp_path / "suite.yml"
+    suite.write_text("{algorithms: [fql], environments: [pointmaze-medium-navigate-singletask-task1-v0], seeds: 0}")
+
+    def refused(*words: str) -> str:
+        code, _, errors = call(main, suite, "-f", tmp_path / "logs", "--device", "cpu", "--launcher", "slurm", *words)
+        assert code == BAD_INPUT
+        return errors
+
+    return refused
+
+
+def follow(has_ended: HasEnded) -> None:
+    for _ in range(3):
+        if has_ended(0.0):
+            return
+    raise KeyboardInterrupt
+
+
+def launch(tmp_path: Path, *resources: str, tasks: int = 2) -> None:
+    folder = tmp_path / "logs" / ".jobs" / "slurm"
+    folder.mkdir(parents=True, exist_ok=True)
+    run_on_slurm([task(number) for number in range(tasks)], None, resources, folder, follow)
+
+
+def test_without_sbatch_nothing_begins(
+    tmp_path: Path, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "sbatch" in run()
+    assert not list(tmp_path.glob("logs/*/"))
+
+
+@pytest.mark.parametrize(
+    "word", ["slurm_partiton=gpu", "timeout_min=long", "slurm_setup=module", "slurm_additional_parameters=1"]
+)
+def test_a_wrong_resource_is_refused(bin_folder: Path, run: Callable[..., str], word: str) -> None:
+    assert word.partition("=")[0] in run("--resources", word)
+
+
+def test_jobs_run_in_this_folder_with_these_modules_and_what_was_asked_for(
+    tmp_path: Path, bin_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/my modules")
+    monkeypatch.chdir(tmp_path)
+    more = "slurm_additional_parameters={reservation: mine}"
+    launch(tmp_path, "slurm_partition=gpu", "slurm_setup=[module load cuda]", "timeout_min=30", more)
+    lines = (tmp_path / "logs" / ".jobs" / "slurm" / "7_submission.sh").read_text().splitlines()
+    for flag in ("partition=gpu", "time=30", "reservation=mine", "requeue", "signal=USR2@180", "array=0-1%2"):
+        assert f"#SBATCH --{flag}" in lines
+    assert lines.index(f"cd {tmp_path}") < lines.index("module load cuda")
+    assert f"export PYTHONPATH='{ROOT}:/my modules'" in lines
+
+
+@pytest.mark.parametrize(
+    ("states", "is_over"),
+    [
+        ("PENDING FAILED", False),
+        ("COMPLETING RUNNING", False),
+        ("COMPLETED", True),
+        ("CANCELLED FAILED", True),
+        (None, False),
+    ],
+)
+def test_a_job_counts_until_slurm_says_that_it_has_ended_or_does_not_know_it(
+    tmp_path: Path, bin_folder: Path, capsys: pytest.CaptureFixture[str], states: str | None, is_over: bool
+) -> None:
+    if states is None:  # no answer is no end
+        write(bin_folder, "squeue", "echo 'unable to contact slurm controller' >&2; exit 1")
+    else:
+        show(bin_folder, *states.split())
+    with contextlib.nullcontext() if is_over else pytest.raises(Interrupted, match="scancel 7"):
+        launch(tmp_path)
+    assert not (bin_folder / "cancelled").exists()
+    said = capsys.readouterr().err
+    assert ("unable to contact slurm controller" in said) == (states is None)
+    assert ("has ended as FAILED" in said) == ("FAILED" in (states or ""))
+
+
+def test_what_slurm_still_has_of_an_earlier_start_is_not_submitted_again(tmp_path: Path, bin_folder: Path) -> None:
+    show(bin_folder, "PENDING", "COMPLETED")
+    with pytest.raises(Interrupted):
+        launch(tmp_path)
+    write(bin_folder, "sbatch", "echo Submitted batch job 9")
+    with pytest.raises(Interrupted, match="scancel 7 9"):
+        launch(tmp_path)
+    assert "--array" not in (tmp_path / "logs" / ".jobs" / "slurm" / "9_submission.sh").read_text()
+
+
+def test_what_slurm_refuses_is_bad_input(bin_folder: Path, run: Callable[..., str]) -> None:
+    write(bin_folder, "sbatch", "echo 'controller is down' >&2; exit 1")
+    assert "controller is down" in run()
+
+
+class Waiting(Task):
+    """A task that waits until it is asked to stop."""
+
+    def __call__(self) -> None:
+        self.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        while not self.is_stopping:
+            threading.Event().wait(0.01)
+
+
+def test_a_checkpoint_stops_the_task_and_returns_one_that_continues_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    started = SlurmTask(Waiting(task().job, 1))
+    thread = threading.Thread(target=started)
+    thread.start()
+    continued = started.checkpoint().function.task
+    thread.join(10)
+    assert not thread.is_alive()
+    assert (continued.job, continued.is_stopping) == (task().job, False)
+    assert {signal.SIGUSR1, signal.SIGUSR2} <= started.task.blocked  # and in the processes that it starts
+
+
+def test_sigterm_stops_the_task_which_then_waits_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "SECONDS_TO_BE_KILLED", 0.3)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        called = SlurmTask(Waiting(task().job, 1))
+        called()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert called.task.is_stopping

@@ -1,0 +1,211 @@
+"""Tasks: what they do about jobs that fail, are trained by others, or are stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.zoo.suites.tiny import is_alive, wait_for
+from zoo.errors import Interrupted
+from zoo.processes.locks import Lock
+from zoo.runs.folder import RunFolder
+from zoo.runs.resume import StoredRun
+from zoo.suites import task as task_module
+from zoo.suites.jobs import Job, Machine, Plan
+from zoo.suites.suite import Run, Suite
+from zoo.suites.task import Task, run_locally
+
+FAKE = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+folder, outcome = Path(sys.argv[1]), sys.argv[2]
+with open(folder / "starts", "a") as file:
+    file.write(outcome + "\\n")
+if outcome == "prints":
+    print("o" * 10**6)
+    print("e" * 10**6, file=sys.stderr)
+if outcome == "leaves":
+    server = subprocess.Popen(["sleep", "60"])
+    (folder / "server").write_text(str(server.pid))
+if outcome == "quits":
+    os._exit(0)
+if outcome == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+if outcome in ("deaf", "waits"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if outcome == "deaf" else lambda *_: sys.exit(3))
+    (folder / "ready").touch()
+    time.sleep(60)
+is_first = len((folder / "starts").read_text().splitlines()) == 1
+code = {"refused": 2, "fails": 1, "once": int(is_first)}.get(outcome, 0)
+if code == 0:
+    (folder / "done").touch()
+print("the reason", file=sys.stderr)
+print("printed at exit")
+sys.exit(code)
+"""
+
+
+@dataclass(frozen=True)
+class FakeJob(Job):
+    """A job whose training program is `FAKE`, and which is done once that has said so."""
+
+    def find(self) -> StoredRun | None:
+        run = RunFolder(self.machine.log_folder)
+        return StoredRun([run], [0], {}, [{"state": "done" if (run.path / "done").exists() else "interrupted"}])
+
+
+@pytest.fixture(autouse=True)
+def fake_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fake.py").write_text(FAKE)
+    monkeypatch.setattr(task_module, "TRAIN", tmp_path / "fake.py")
+    monkeypatch.setattr(task_module, "SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setattr(task_module, "SECONDS_BETWEEN_ROUNDS", 0.05)
+
+
+def make_task(tmp_path: Path, outcome: str) -> Task:
+    logs = tmp_path / "logs"
+    logs.mkdir(exist_ok=True)
+    return Task(FakeJob(Run("fql", "some-v0", (0,)), Machine(logs), (str(logs), outcome), "fql", {}, 1), 2)
+
+
+def starts(tmp_path: Path) -> int:
+    return len((tmp_path / "logs" / "starts").read_text().splitlines())
+
+
+def test_a_job_is_trained_once_on_whatever_machine_and_a_record_says_how_that_ended(tmp_path: Path) -> None:
+    task = pickle.loads(pickle.dumps(make_task(tmp_path, "done")))
+    task()
+    task()  # nothing is left
+    assert starts(tmp_path) == 1
+    ended = task.job.ended()
+    assert (ended["outcome"], ended["exit_code"]) == ("done", 0)
+    assert ended["seconds"] > 0
+    assert task.job.log.read_text() == "the reason\n"
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"outcome": "done", "seconds": "x"}'])
+def test_a_damaged_record_is_named_and_left_out(tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
+    job = make_task(tmp_path, "done").job
+    job.record.parent.mkdir()
+    job.record.write_text(content)
+    assert job.ended() == {}
+    assert str(job.record) in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("outcome", ["prints", "leaves"])
+def test_neither_what_a_job_prints_nor_what_it_leaves_behind_keeps_a_task(tmp_path: Path, outcome: str) -> None:
+    task = make_task(tmp_path, outcome)
+    task()
+    assert task.job.ended()["outcome"] == "done"
+    if outcome == "leaves":
+        server = int((tmp_path / "logs" / "server").read_text())
+        wait_for(lambda: not is_alive(server), pause=0.02)
+
+
+@pytest.mark.parametrize(("outcome", "times"), [("fails", 3), ("killed", 3), ("quits", 3), ("refused", 1), ("once", 2)])
+def test_what_failed_is_tried_again_up_to_the_limit_and_bad_input_never(
+    tmp_path: Path, outcome: str, times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = make_task(tmp_path, outcome)
+    task()
+    assert starts(tmp_path) == times
+    ended = task.job.ended()
+    assert ended["outcome"] == ("done" if outcome == "once" else "failed")
+    reasons = {"killed": "killed by signal 9", "quits": "ended with exit code 0 before the run was done", "once": ""}
+    assert ended["reason"] == reasons.get(outcome, "the reason")
+    assert caplog.text.count("; see ") == times - (outcome == "once")
+
+
+def begin(task: Task) -> Future[None]:
+    """Let a task begin in a thread."""
+    return ThreadPoolExecutor(1).submit(task)
+
+
+def test_what_another_process_trains_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    task = make_task(tmp_path, "done")
+    task.job.lock.path.parent.mkdir()
+    with task.job.lock:
+        ended = begin(task)
+        wait_for(lambda: "waiting for process" in caplog.text, pause=0.02)
+        assert not (tmp_path / "logs" / "starts").exists()
+    ended.result(30)
+    assert starts(tmp_path) == 1
+
+
+def test_what_a_killed_task_has_started_keeps_the_job(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from zoo.processes.locks import Lock; import subprocess\n"
+        "lock = Lock(Path(sys.argv[1])); lock.take()\n"
+        "subprocess.Popen(['sh', '-c', 'read line'], pass_fds=lock.descriptors, stdout=subprocess.DEVNULL)\n"
+        "import os; os._exit(0)\n"
+    )
+    lock = Lock(tmp_path / "lock")
+    with subprocess.Popen([sys.executable, "-c", code, str(lock.path)], stdin=subprocess.PIPE) as program:
+        assert program.wait() == 0
+        assert not lock.take()
+    wait_for(lock.take, pause=0.02)
+
+
+@pytest.mark.parametrize("outcome", ["waits", "deaf"])
+def test_a_task_that_is_stopped_lets_its_run_write_a_checkpoint_or_kills_it(
+    tmp_path: Path, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_module, "STOP_SECONDS", 0.2 if outcome == "deaf" else 30.0)
+    task = make_task(tmp_path, outcome)
+    ended = begin(task)
+    wait_for((tmp_path / "logs" / "ready").exists, pause=0.02)
+    task.stop()
+    ended.result(30)
+    end = task.job.ended()
+    assert (end["outcome"], end["exit_code"]) == ("interrupted", 3 if outcome == "waits" else -9)
+
+
+def test_a_training_process_gets_its_share_of_the_machine(tmp_path: Path) -> None:
+    (tmp_path / "fake.py").write_text(
+        "import json, os, sys; from pathlib import Path\n"
+        "seen = {'cores': sorted(os.sched_getaffinity(0)), 'gpu': os.environ['CUDA_VISIBLE_DEVICES']}\n"
+        "(Path(sys.argv[1]) / 'done').write_text(json.dumps(seen))\n"
+    )
+    task = make_task(tmp_path, "done")
+    core = min(os.sched_getaffinity(0))
+    task.cores, task.variables = [core], {"CUDA_VISIBLE_DEVICES": "3"}
+    task()
+    assert json.loads((tmp_path / "logs" / "done").read_text()) == {"cores": [core], "gpu": "3"}
+
+
+def test_a_signal_stops_what_runs_here_with_checkpoints(tmp_path: Path) -> None:
+    tasks = [make_task(tmp_path, "waits"), make_task(tmp_path, "done")]
+
+    def follow(has_ended: Any) -> None:
+        wait_for((tmp_path / "logs" / "ready").exists, pause=0.02)
+        signal.raise_signal(signal.SIGTERM)
+        while not has_ended(0.1):
+            pass
+
+    with pytest.raises(Interrupted):
+        run_locally(tasks, 1, "cpu", follow)
+    assert starts(tmp_path) == 1
+    assert tasks[0].job.ended()["outcome"] == "interrupted"
+
+
+def test_jobs_that_are_not_wanted_are_those_that_can_be_trained(tmp_path: Path) -> None:
+    tasks = [f"pointmaze-medium-navigate-singletask-task{number}-v0" for number in (1, 2)]
+    suite = Suite(["bc", "fql"], [*tasks, "nowhere-v0"], "0-1", quick=True)
+    wanted = [run for run in suite.runs() if (run.algo, run.env) == ("bc", tasks[0])]
+    plan = Plan(suite, wanted, Machine(tmp_path / "logs"))
+    assert [(job.algo, job.run.env) for job in plan.jobs()] == [("bc", tasks[0])]
+    others = [(job.algo, job.run.env) for job in plan.other_jobs()]
+    assert sorted(others) == [("bc", tasks[1]), ("fql", tasks[0]), ("fql", tasks[1])]
+    assert Plan(suite, suite.runs(), plan.machine).other_jobs() == []

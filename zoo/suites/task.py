@@ -1,0 +1,220 @@
+"""What trains one job, on this machine or another: starts of the training program until it has reached its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from agents.common.files import atomic_path
+from zoo.errors import BAD_INPUT, INTERRUPTED, TRACEBACK_HINT, Interrupted
+from zoo.processes.locks import Lock
+from zoo.suites.jobs import Job, State
+from zoo.terminal.messages import log
+from zoo.training.callbacks import StopSignal
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = ROOT / "zoo" / "train.py"
+SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_BETWEEN_ROUNDS = 5.0
+STOP_SECONDS = 120.0
+"""How long a training process has for its checkpoint after it was asked to stop."""
+LEFTOVER_SECONDS = 2.0
+"""How long what a training process has started may take to end after it."""
+_END_OF_LOG = 1 << 16
+
+
+@dataclass
+class Task:
+    """Trains a job to its end, each attempt in a process of its own. It can be pickled and called on another machine.
+
+    :param retries: how often the job is tried again after it has failed.
+    :param variables: environment variables of the training processes.
+    :param cores: processor cores of the training processes; empty: all.
+    """
+
+    job: Job
+    retries: int
+    variables: Mapping[str, str] = field(default_factory=dict)
+    cores: Sequence[int] = ()
+    is_stopping: bool = field(default=False, init=False)
+    """Whether it was asked to end."""
+
+    def __call__(self) -> None:
+        """Train until the job has ended, has failed too often or for good, or :meth:`stop` is called."""
+        lock = self.job.lock
+        lock.path.parent.mkdir(parents=True, exist_ok=True)
+        if not lock.take():
+            log.info("waiting for %s, or what it has started, which trains %s", lock.describe_holder(), self.job.run)
+        while not lock.take():
+            if self.is_stopping:
+                return
+            time.sleep(SECONDS_BETWEEN_ROUNDS)
+        with lock:
+            for _ in range(1 + self.retries):
+                if self.is_stopping or self.job.state_of(self.job.find()).is_final:
+                    return
+                outcome, code = self._train(lock)
+                if outcome is not State.FAILED or code == BAD_INPUT:
+                    return
+
+    def stop(self) -> None:
+        """Ask for the end: what is being trained writes a checkpoint first. Returns at once."""
+        self.is_stopping = True
+
+    def _train(self, lock: Lock) -> tuple[State, int]:
+        """Train once, record how that ended, and return it with the exit code.
+
+        :param lock: of the job, which the training process has too, in case that this one is killed.
+        """
+        begin, before = time.monotonic(), self.job.ended()
+        with self.job.log.open("a+b") as file:
+            start = file.seek(0, os.SEEK_END)
+            child = subprocess.Popen(
+                [sys.executable, str(TRAIN), *self.job.words],
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+                env={**os.environ, **self.variables},
+                pass_fds=lock.descriptors,
+                start_new_session=True,  # Ctrl-C is for the program that started this, which asks once
+            )
+            if self.cores:
+                os.sched_setaffinity(child.pid, self.cores)
+            self._watch(child)
+            told = _last_line(file, start)
+        outcome, reason = self._outcome(child.returncode, told)
+        seconds = time.monotonic() - begin
+        with atomic_path(self.job.record) as temporary:
+            record = {"outcome": outcome, "reason": reason, "exit_code": child.returncode}
+            temporary.write_text(json.dumps({**record, "seconds": before.get("seconds", 0.0) + seconds}) + "\n")
+        told = f": {reason}" * bool(reason) + f"; see {self.job.log}" * (outcome is State.FAILED)
+        log.info("%s: %s after %.0f s%s", outcome, self.job.run, seconds, told)
+        return outcome, child.returncode
+
+    def _watch(self, child: subprocess.Popen[bytes]) -> None:
+        """Wait for the end of a training process and of what it has started."""
+        while child.poll() is None:
+            if self.is_stopping:
+                child.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(STOP_SECONDS)
+                    break
+                log.warning("process %d has not stopped within %.0f s; it is killed", child.pid, STOP_SECONDS)
+                child.kill()
+                child.wait()
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        _end_group(child.pid)
+
+    def _outcome(self, code: int, told: str) -> tuple[State, str]:
+        """Return how a training process has ended, and why if it was not as wanted.
+
+        :param told: its last message.
+        """
+        state = self.job.state_of(self.job.find())
+        if state is State.DONE:
+            return state, ""
+        if code == INTERRUPTED or (self.is_stopping and code in (-signal.SIGTERM, -signal.SIGKILL)):
+            return State.INTERRUPTED, "stopped by a signal"
+        reason = told.removesuffix(TRACEBACK_HINT)
+        if code <= 0:
+            how = f"killed by signal {-code}" if code else "ended with exit code 0 before the run was done"
+            reason = how + (f" after: {reason}" if reason else "")
+        return (state if state is State.DIVERGED else State.FAILED), reason
+
+
+def _end_group(group: int) -> None:
+    """Wait a moment for the end of all processes of a group, then kill what is left, e.g. a simulator's server."""
+    end = time.monotonic() + LEFTOVER_SECONDS
+    with suppress(ProcessLookupError, PermissionError):  # macOS does not permit it for those that have ended
+        while time.monotonic() < end:
+            os.killpg(group, 0)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        os.killpg(group, signal.SIGKILL)
+
+
+def _last_line(file: BinaryIO, start: int) -> str:
+    """Return the last line of a file after a position that says something."""
+    file.seek(max(start, file.seek(0, os.SEEK_END) - _END_OF_LOG))
+    lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+# -- on this machine, several at once ------------------------------------------------------------------------------
+
+
+HasEnded = Callable[[float], bool]
+"""Waits for some seconds; returns whether all tasks have ended."""
+
+
+def run_locally(tasks: Sequence[Task], workers: int | None, device: str, follow: Callable[[HasEnded], None]) -> None:
+    """Run tasks on this machine.
+
+    :param workers: how many at once; None: one per GPU, without one a worker per core.
+    :param device: as for the training program.
+    :param follow: tells how far the jobs are, until all tasks have ended.
+    :raises Interrupted: when a signal asked for the end; every run has written a checkpoint then.
+    """
+    gpus = [] if device == "cpu" else _gpus()
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    count = min(workers or len(gpus) or len(cores) or 1, len(tasks))
+    shares: queue.SimpleQueue[tuple[list[int], dict[str, str]]] = queue.SimpleQueue()
+    for number in range(count):
+        shares.put(_share(number, count, cores, gpus))
+
+    def run(task: Task) -> None:
+        share = shares.get()
+        task.cores, task.variables = share
+        task()
+        shares.put(share)
+
+    with StopSignal("stopping; every run writes a checkpoint first") as stop, ThreadPoolExecutor(count) as pool:
+        running = [pool.submit(run, task) for task in tasks]
+
+        def has_ended(seconds: float) -> bool:
+            end = time.monotonic() + seconds
+            while wait(running, SECONDS_BETWEEN_LOOKS).not_done:
+                for task in tasks if stop.requested else ():
+                    task.stop()
+                if time.monotonic() > end:
+                    return False
+            return True
+
+        follow(has_ended)
+    for future in running:
+        future.result()
+    if stop.requested:
+        raise Interrupted("stopped by a signal; start the same command again to continue")
+
+
+def _share(number: int, count: int, cores: list[int], gpus: list[str]) -> tuple[list[int], dict[str, str]]:
+    """Return a worker's share of the machine: whole cores, and environment variables that name them and a GPU."""
+    own = cores[number * len(cores) // count : (number + 1) * len(cores) // count]
+    if not own and cores:  # more workers than cores
+        own = [cores[number % len(cores)]]
+    variables = {"OMP_NUM_THREADS": str(len(own))} if own else {}
+    if gpus:
+        variables["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+    return own, variables
+
+
+def _gpus() -> list[str]:
+    """Return the names of the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` takes them."""
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return visible[: torch.cuda.device_count()] or [str(number) for number in range(torch.cuda.device_count())]
+
+
+def python_path() -> list[str]:
+    """Return where Python looks for modules here, apart from the current folder and its own libraries."""
+    return [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
