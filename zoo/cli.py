@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import getpass
 import importlib
 import json
 import os
 import signal
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +22,26 @@ from typing import Any
 
 from agents.common.files import DamagedFile
 from agents.common.validation import unknown_name_message
-from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, TRACEBACK_HINT, Interrupted, UsageError, describe_limit
+from zoo.errors import (
+    BAD_INPUT,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    TRACEBACK_HINT,
+    Interrupted,
+    UsageError,
+    describe_limit,
+    wanted_signals,
+)
 from zoo.terminal.arguments import Parser, module_of
-from zoo.terminal.messages import FILE_ONLY, log, messages, show_what_cannot_be_encoded
+from zoo.terminal.messages import (
+    FILE_ONLY,
+    log,
+    messages,
+    open_standard_streams,
+    show_what_cannot_be_encoded,
+    write_out,
+)
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 
@@ -54,6 +73,23 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
+def give_home() -> None:
+    """Give a user whom the system does not know, as containers have them, a name and a home folder of its own."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())
+    try:
+        Path.home()
+    except RuntimeError as error:
+        home = Path(tempfile.gettempdir()) / f"flow-rl-zoo-{os.getuid()}"
+        home.mkdir(mode=0o700, exist_ok=True)
+        if home.stat().st_uid != os.getuid():
+            raise UsageError(f"this user has no home folder, and {home} is another user's; set HOME") from error
+        os.environ["HOME"] = str(home)
+        log.warning("this user has no home folder; data and caches go to %s, unless HOME says where", home)
+
+
 def restart_in_utf8() -> None:
     """Start the program again in Python's UTF-8 mode where the locale has another encoding of file names.
 
@@ -69,12 +105,12 @@ def restart_in_utf8() -> None:
 
 @contextlib.contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until the end of a ``with`` block that imports PyTorch.
+    """Let signals that ask for the end wait until the end of a ``with`` block that imports PyTorch.
 
     An exception in the middle of its import may cross C++ code, which then aborts the process.
     """
     arrived: list[int] = []
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.getsignal(number) for number in wanted_signals()}
     for number in previous:
         signal.signal(number, lambda number, frame: arrived.append(number))
     try:
@@ -93,7 +129,10 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
     """
     restart_in_utf8()
-    signal.signal(signal.SIGTERM, _interrupt)
+    open_standard_streams()
+    for number in wanted_signals():
+        if number != signal.SIGINT:  # for which Python has a handler
+            signal.signal(number, _interrupt)
     # Read when PyTorch loads. Its threads spin while they wait for each other; where another process wants the cores,
     # matrix products then take ten times as long. Spinning for some microseconds only costs 3% on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -102,6 +141,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
     with messages(verbose), warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
+            give_home()
             result = body()
         except (UsageError, DamagedFile) as error:
             _show_traceback_of_others(error)
@@ -118,12 +158,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
         except Exception as error:
             _show_failure(error, verbose)
             return FAILED
-    try:
-        if result is not None:
-            print(json.dumps(result), flush=True)
-    except BrokenPipeError:  # the reader has gone
-        return FAILED
-    return DONE
+    return DONE if result is None or write_out(json.dumps(result)) else FAILED
 
 
 def as_program(
@@ -181,13 +216,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if ASKED in os.environ:  # the shell's Tab key
         words = [program_typed()]
     if not words or words[0] in ("-h", "--help"):
-        print("usage: zoo PROGRAM [arguments], zoo --version; programs:")
-        for name, purpose in PROGRAMS.items():
-            print(f"  {name:<11} {purpose}")
-        return DONE if words else BAD_INPUT
+        lines = [f"  {name:<11} {purpose}" for name, purpose in PROGRAMS.items()]
+        is_told = write_out("\n".join(["usage: zoo PROGRAM [arguments], zoo --version; programs:", *lines]))
+        return BAD_INPUT if not words else DONE if is_told else FAILED
     if words == ["--version"]:
-        print(f"flow-rl-zoo {version('flow-rl-zoo')}")
-        return DONE
+        return DONE if write_out(f"flow-rl-zoo {version('flow-rl-zoo')}") else FAILED
     if words[0] == "list":  # what one tries first to see what there is
         words = ["agents", *words]
     if words[0] not in PROGRAMS:
@@ -198,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _interrupt(signum: int, frame: object) -> None:
-    """Treat SIGTERM like Ctrl-C."""
+    """Treat a signal like Ctrl-C."""
     raise KeyboardInterrupt(f"stopped by signal {signum}")
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import signal
 from collections.abc import Iterator
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
@@ -23,6 +24,16 @@ def describe_limit(error: BaseException) -> str:
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return LIMITS[errno.EAGAIN]
     return LIMITS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""What asks a program for its end: Ctrl-C, a cluster, a terminal that is closed, Slurm before a time limit."""
+
+
+def wanted_signals() -> list[signal.Signals]:
+    """Return the signals of `STOP_SIGNALS`, without SIGHUP where the process was started with ``nohup``."""
+    is_heard = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return [number for number in STOP_SIGNALS if is_heard or number != signal.SIGHUP]
 
 
 class UsageError(Exception):

@@ -22,10 +22,10 @@ from zoo import list_agents, train
 from zoo.algorithms import algorithm_ids
 from zoo.baselines import find_algorithm, settings_of
 from zoo.cli import PROGRAMS, actions_of, main, run_program, signals_deferred
-from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, UsageError
+from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, STOP_SIGNALS, UsageError
 from zoo.names import refuse_unknown
 from zoo.packages import import_environments, import_optional
-from zoo.terminal.arguments import module_of, whole_number
+from zoo.terminal.arguments import THREADS, module_of, whole_number
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {"dataset": ("list", "generate", "download"), "agents": ("list", "show"), "published": ("list",)}
@@ -79,6 +79,12 @@ def test_what_is_not_a_whole_number_is_refused(text: str) -> None:
     assert [whole_number(good) for good in ("7", "-1", "1e5", "100_000")] == [7, -1, 100_000, 100_000]
     with pytest.raises(argparse.ArgumentTypeError, match=r"expected a whole number, e\.g\. 1000, .* got "):
         whole_number(text)
+
+
+def test_more_threads_than_a_process_can_start_are_refused() -> None:
+    assert [THREADS(good) for good in ("-1", "1024")] == [-1, 1024]
+    with pytest.raises(argparse.ArgumentTypeError, match="<= 1024"):
+        THREADS("100000")
 
 
 def test_every_number_and_path_of_a_command_line_has_bounds() -> None:
@@ -140,7 +146,39 @@ def test_what_standard_output_cannot_encode_is_escaped(monkeypatch: pytest.Monke
     assert output.buffer.getvalue() == b"f\\xfcr\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_standard_output_that_takes_nothing_is_named_and_a_reader_that_has_gone_is_not() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    program = [sys.executable, "-c", "import sys; from zoo.cli import main; sys.exit(main())"]
+    with open("/dev/full", "w") as full, open(write, "w") as pipe:
+        for words in (["--help"], ["train", "--help"], ["--version"]):
+            for output, said in ((full, "standard output cannot be written: No space left on device\n"), (pipe, "")):
+                ended = subprocess.run([*program, *words], stdout=output, stderr=subprocess.PIPE, text=True)
+                assert (ended.returncode, ended.stderr) == (FAILED, said)
+
+
+def test_a_user_whom_the_system_does_not_know_gets_a_home(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import pwd\ndef missing(*_): raise KeyError\npwd.getpwuid = missing\n")
+    known = {name: text for name, text in os.environ.items() if name not in ("HOME", "LOGNAME", "USER")}
+    code = "from pathlib import Path; from zoo.cli import run_program; import getpass\n"
+    code += "run_program(lambda: {'home': str(Path.home()), 'user': getpass.getuser()})"
+    environment = {**known, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TMPDIR": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    home = tmp_path / f"flow-rl-zoo-{os.getuid()}"
+    assert json.loads(ended.stdout) == {"home": str(home), "user": str(os.getuid())}
+    assert f"data and caches go to {home}" in ended.stderr
+
+
+def test_a_closed_standard_stream_gives_its_number_to_no_other_file() -> None:
+    code = (
+        "import os, sys; from zoo.terminal.messages import log, open_standard_streams; open_standard_streams()\n"
+        "log.warning('to nobody'); print(os.open('/dev/null', os.O_RDONLY))"
+    )
+    ended = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code], capture_output=True, text=True)
+    assert (ended.stdout, ended.returncode) == ("3\n", 0)
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_waits_for_the_end_of_an_import(number: signal.Signals) -> None:
     finished = []
 
@@ -150,6 +188,7 @@ def test_a_signal_waits_for_the_end_of_an_import(number: signal.Signals) -> None
             finished.append("import")
         finished.append("more")
 
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what started the tests may have had it ignored
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore SIGINT
     try:
         assert run_program(body) == INTERRUPTED

@@ -22,7 +22,7 @@ from tests.programs import Programs
 from tests.zoo.envs import toys
 from tests.zoo.outcomes import Call, Refusal
 from tests.zoo.outcomes import call as call_program
-from zoo.runs.folder import RunFolder
+from zoo.processes.locks import Lock
 from zoo.runs.versions import command_line
 from zoo.train import main
 
@@ -96,6 +96,7 @@ REFUSED = {
     "--seeds 4 5": "`--seeds` and `--seed` both name seeds, got --seed 3 too; leave one of them out",
     "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
     "-params rho": "expects key=value",
+    "--device xpu": "`device` is 'xpu', on which PyTorch cannot compute here",
     "-f /proc/nowhere": "the log folder must be writable",
     # an online phase without updates, of which one is warned before anything else is done
     "-f /proc/nowhere --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (
@@ -246,7 +247,7 @@ def test_the_log_of_a_resumed_run_goes_on(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("zoo.training.start.Training._finish", stop)
-        patch.setattr(RunFolder, "claim", lambda self: True)  # a process would give up its claim with its end
+        patch.setattr(Lock, "take", lambda self: True)  # a process would free its lock with its end
         assert call(main, *words)[0] == 3
     code, _, errors = call(main, *words, "--seed", "8")
     assert code == 0

@@ -107,15 +107,15 @@ def find_agent(args: argparse.Namespace) -> Agent:
         torch.set_num_threads(args.num_threads)
     if args.from_hub is not None:
         agent = agent_of_file(download_policy(args.from_hub), args.env, args.device, trust=args.trust)
-    elif args.model is not None:
-        agent = agent_of_file(args.model, args.env, args.device, trust=args.trust)
     elif args.trained:
         agent = agent_of_file(find_trained(algo, args.env), None, args.device)
+    elif args.model is not None and not args.model.is_dir():
+        agent = agent_of_file(args.model, args.env, args.device, trust=args.trust)
     else:
-        run = find_run(args.folder, algo, args.env, args.exp_id)
+        run = args.model or find_run(args.folder, algo, args.env, args.exp_id)
         step = -1 if args.load_last_checkpoint else args.load_checkpoint
         best = RunFolder(run).best_model.name if args.load_best else None
-        agent = agent_of_run(run, args.device, name=best, step=step, trust=args.trust)
+        agent = _moved(agent_of_run(run, args.device, name=best, step=step, trust=args.trust), args.env)
     if algo not in (None, agent.algo):
         raise UsageError(f"`--algo` must be that of {agent.source}, which is of {agent.algo}, got {algo}; leave it out")
     return agent

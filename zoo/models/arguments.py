@@ -52,8 +52,10 @@ def check_agent(args: argparse.Namespace) -> None:
     is_file = named not in ([], ["`--trained`"])
     if not is_file and not (args.algo and args.env):
         raise UsageError("expected a MODEL, or --algo and --env of a run or of a trained agent (--trained)")
-    chosen = [
-        name for name in ("load_best", "load_checkpoint", "load_last_checkpoint", "exp_id") if getattr(args, name)
-    ]
-    if chosen and (is_file or args.trained):
-        raise UsageError(f"`--{chosen[0].replace('_', '-')}` chooses among the models of a run; leave it out")
+    if args.exp_id and (is_file or args.trained):
+        raise UsageError("`--exp-id` chooses among the runs of --algo and --env; leave it out")
+    is_run = not args.trained and (not is_file or (args.model is not None and args.model.is_dir()))
+    chosen = [name for name in ("load_best", "load_checkpoint", "load_last_checkpoint") if getattr(args, name)]
+    if chosen and not is_run:
+        flag = f"--{chosen[0].replace('_', '-')}"
+        raise UsageError(f"`{flag}` chooses among the models of a run; give a run's folder, or leave it out")

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from zoo.errors import LIMITS, EnvironmentFault, UsageError, describe_limit
+from zoo.errors import LIMITS, STOP_SIGNALS, EnvironmentFault, UsageError, describe_limit
 from zoo.processes import heartbeat
 from zoo.processes.heartbeat import Watch, beat, beat_on
 from zoo.terminal.messages import log
@@ -81,7 +81,7 @@ def close_at_exit(owner: Closable) -> Callable[[], None]:
 class ServingProcess:
     """A process that builds an object and then calls one of its methods on demand.
 
-    It ignores SIGINT and SIGTERM, which its parent handles, and ends with its parent, however that one ends.
+    It ignores the signals of `STOP_SIGNALS`, which its parent handles, and ends with its parent, however that one ends.
 
     :param method: name of the method that answers.
     :param what: ``"environment"`` or the like, for messages.
@@ -305,8 +305,8 @@ def _serve(
     os.environ.clear()
     os.environ.update(variables)  # the server has others, see `_start_server`
     beat_on(count)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     served = _attempt(build)
     is_built = not isinstance(served, Exception)

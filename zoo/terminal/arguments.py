@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from agents.common.validation import closest_names
-from zoo.errors import BAD_INPUT, UsageError
+from zoo.errors import BAD_INPUT, FAILED, UsageError
+from zoo.terminal.messages import write_out
 
 MOST_SEEDS = 10_000
+MOST_THREADS = 1024
+"""More than PyTorch can start in one process on most machines."""
 MOST, MOST_SEED = 10**18 - 1, 2**32 - 1
 """The largest number that an argument takes, and the largest seed that NumPy takes."""
 
@@ -49,6 +52,13 @@ class Parser(argparse.ArgumentParser):
         if rest:
             self.error(f"unexpected argument {rest[0]!r}")
         return found, rest
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help, however much of it is read."""
+        if file is not None:
+            super().print_help(file)
+        elif not write_out(self.format_help().rstrip("\n")):
+            self.exit(FAILED)
 
     def error(self, message: str) -> NoReturn:
         """Exit with one line that says what is wrong."""
@@ -129,7 +139,7 @@ class Number:
         return f"{noun}{least}{most}, e.g. 1000, 100_000 or 1e5"
 
 
-COUNT, ZERO_OR_MORE, THREADS, whole_number = Number(1), Number(0), Number(-1), Number()
+COUNT, ZERO_OR_MORE, THREADS, whole_number = Number(1), Number(0), Number(-1, MOST_THREADS), Number()
 SEED, SEED_OR_ANY = Number(0, MOST_SEED), Number(-1, MOST_SEED)
 AMOUNT, REAL = Number(0, is_whole=False), Number(is_whole=False)
 """Types of the arguments of all programs; -1 threads are PyTorch's default."""

@@ -21,7 +21,7 @@ from agents.common.engine.checkpoint import copy_model, load_checkpoint, load_pe
 from agents.common.files import atomic_path
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
-from zoo.errors import Abandoned, Interrupted
+from zoo.errors import Abandoned, Interrupted, wanted_signals
 from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import Evaluator
@@ -39,9 +39,9 @@ Observer = Callable[[Sequence[EvaluationHistory]], None]
 
 
 class StopSignal:
-    """Turns SIGINT and SIGTERM into a request to stop, which training meets after its current step.
+    """Turns the signals of `STOP_SIGNALS` into a request to stop, which training meets after its current step.
 
-    Ctrl-C after that interrupts at once. SIGTERM does not: a cluster sends it to every process of a job, and who has
+    Ctrl-C after that interrupts at once. The others do not: a cluster sends it to every process of a job, and who has
     started this one sends it too. Use as a context manager around training.
 
     :param told: what is said then.
@@ -52,7 +52,7 @@ class StopSignal:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in wanted_signals():
             self._previous[number] = signal.signal(number, self._request)
         return self
 
@@ -388,7 +388,8 @@ class ProgressCallback(BaseCallback):
 
     def close(self) -> None:
         """Remove the bar, if there is one."""
-        self._progress.stop()
+        with contextlib.suppress(OSError):  # the terminal may be closed
+            self._progress.stop()
 
     def _describe(self, now: float) -> str:
         """Return one line about the training so far; the speed leaves out the time spent on evaluation.

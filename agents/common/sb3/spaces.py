@@ -45,12 +45,19 @@ def available_device(device: torch.device | str) -> torch.device:
 
     :param device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
     :return: the device.
-    :raises ValueError: if the name is not a device, or CUDA is asked for and PyTorch finds none.
+    :raises ValueError: if the name is not a device, or PyTorch cannot compute on it here.
     """
     chosen = get_device(device)
     wanted = torch.device(device) if device != "auto" else chosen
     if wanted.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"`device` is {device!r}, but PyTorch finds no CUDA device here; use `device='cpu'` or 'auto'")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"`device` is {device!r}, but PyTorch finds {torch.cuda.device_count()} CUDA devices here")
+    if wanted.type not in ("cpu", "cuda"):
+        try:
+            torch.zeros(1, device=wanted).cpu()
+        except (RuntimeError, NotImplementedError, AssertionError) as error:
+            raise ValueError(f"`device` is {device!r}, on which PyTorch cannot compute here: {error}") from error
     return chosen
 
 

@@ -53,6 +53,7 @@ def test_the_best_model_is_loaded_on_demand(tmp_path: Path, model: FlowQLearning
     best.save(folder.best_model)
     assert torch.equal(weights(agent_of_run(folder.path, name=folder.best_model.name)), own_weights(best))
     assert torch.equal(weights(agent_of_run(folder.path)), own_weights(model))
+    assert torch.equal(weights(chosen(folder.path, "--load-best")), own_weights(best))
     kept = folder.best_model.rename(folder.path / "before_the_review.zip")
     assert torch.equal(weights(agent_of_file(kept, None)), own_weights(best))
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from zoo.errors import STOP_SIGNALS, CannotResume
 from zoo.training.callbacks import StopSignal
+from zoo.training.start import Training
 
 
-@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("first", STOP_SIGNALS)
 def test_the_first_signal_asks_for_the_end_and_only_ctrl_c_after_that_interrupts(first: signal.Signals) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what started the tests may have had it ignored
     with StopSignal() as stop:
         assert not stop.requested
         os.kill(os.getpid(), first)
@@ -19,3 +26,30 @@ def test_the_first_signal_asks_for_the_end_and_only_ctrl_c_after_that_interrupts
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_nohup_keeps_a_closed_terminal_from_being_heard() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignal() as stop:
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not stop.requested
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ESTALE, "Stale file handle"), MemoryError()])
+def test_a_checkpoint_that_cannot_be_read_just_now_is_not_set_aside(tmp_path: Path, error: Exception) -> None:
+    checkpoints = [tmp_path / f"step_{step:09d}.0" for step in (10, 20)]
+    for checkpoint in checkpoints:
+        checkpoint.mkdir()
+
+    def restore(checkpoint: Path) -> None:
+        raise error
+
+    training: Any = SimpleNamespace(
+        replicas=SimpleNamespace(checkpoints=tmp_path), saving=SimpleNamespace(restore=restore)
+    )
+    with pytest.raises(CannotResume, match=r"step_000000020\.0 cannot be read just now"):
+        Training.restore(training)
+    assert sorted(tmp_path.iterdir()) == checkpoints
