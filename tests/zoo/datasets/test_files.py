@@ -23,7 +23,7 @@ def test_second_maker_waits_for_the_first(tmp_path: Path, capsys: pytest.Capture
         thread = threading.Thread(target=second)
         thread.start()
         started.wait()
-        thread.join(timeout=0.2)
+        thread.join(timeout=1.0)  # longer than the second one tries before it says that it waits
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
