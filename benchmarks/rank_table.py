@@ -25,16 +25,21 @@ Sides = Sequence[pd.DataFrame]
 
 
 def seed_means(scores: pd.DataFrame, algorithms: Sequence[str]) -> pd.DataFrame:
-    """Return each seed's mean ``success`` in percent and mean episode ``length`` over all cells of some algorithms.
+    """Return one observation a seed: mean ``success`` in percent and mean episode ``length`` over some algorithms.
 
-    Algorithms share random numbers by seed, so a seed's mean over several algorithms is one observation. Seeds that
-    lack a cell are left out.
+    Algorithms share random numbers by seed, so that a seed counts once. Where an algorithm lacks a seed, the others'
+    deviations stand for it: the mean of what is returned is the mean of the algorithms' means, and its variance is
+    that of the mean clustered by seed. Seeds that lack an evaluation of an algorithm are left out of it.
 
     :param scores: table with `COLUMNS`.
     """
-    own = scores[scores["algorithm"].isin(algorithms)]
-    groups = own.assign(success=100 * own["successes"] / own["episodes"], length=own["mean_length"]).groupby("seed")
-    return groups[["success", "length"]].mean()[groups.size() == CELLS * len(algorithms)]
+    own = scores.assign(success=100 * scores["successes"] / scores["episodes"], length=scores["mean_length"])
+    groups = [own[own["algorithm"] == name].groupby("seed")[["success", "length"]] for name in algorithms]
+    tables = [group.mean()[group.size() == CELLS] for group in groups]
+    deviations = pd.concat([(table - table.mean()) / len(table) for table in tables]).groupby("seed").sum()
+    centre = pd.concat([table.mean() for table in tables], axis=1).mean(axis=1)
+    means = centre + deviations * (len(deviations) / len(tables))
+    return means.round(9)  # equal scores stay equal ranks
 
 
 def compare(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Any] | None:
@@ -58,7 +63,7 @@ def compare(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def compare_sides(sides: Sides, algorithms: Sequence[str], originals: Sequence[str] = ()) -> dict[str, Any] | None:
-    """Compare both sides of some algorithms, one mean a seed.
+    """Compare both sides of some algorithms, one observation a seed.
 
     :param originals: the originals' names, if they differ.
     """
@@ -79,13 +84,14 @@ def describe_fresh(sides: Sides, algorithms: Sequence[str], family: Sequence[str
         [name, "{} / {}".format(*row["seeds"]), *_means(row), *_verdicts(row), *_others(row)]
         for name, row in {**rows, f"**all {len(rows)}**": pooled}.items()
     ]
+    lines[-1][-1] = ""  # ranks need one number a seed and row
     groups = [[name for name in family if name in rows], *([name] for name in rows if name not in family)]
     signs = [found["success"][0] > 0 for names in groups if names and (found := compare_sides(sides, names))]
     text = [
-        f"- **All {len(rows)} together**: {_interval(pooled['success'])} points. A seed's mean over all rows is one "
-        "observation, because rows share random numbers by seed.",
+        f"- **All {len(rows)} together**: {_interval(pooled['success'])} points. A seed counts once, because rows "
+        "share random numbers by seed.",
         f"- **Sign test**: ours is ahead in {sum(signs)} of {len(signs)} independent rows, two-sided "
-        f"p = {_number(stats.binomtest(sum(signs), len(signs)).pvalue)}. {', '.join(groups[0])} count as one row.",
+        f"p = {_number(stats.binomtest(sum(signs), len(signs)).pvalue)}. {', '.join(family)} count as one row.",
         describe_control(sides, list(rows)),
         describe_diverged(sides),
     ]

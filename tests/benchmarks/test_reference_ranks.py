@@ -60,6 +60,12 @@ def test_rows_of_equal_numbers_say_no_more_together_than_one() -> None:
     assert pooled["success"] == pytest.approx(alone["success"])
 
 
+def test_rows_of_unequal_seeds_count_alike() -> None:
+    ours = pd.concat([scores(["qam"], 0, seeds=30), scores(["fql"], 1)])
+    means = [seed_means(ours, [name])["success"].mean() for name in ("qam", "fql")]
+    assert seed_means(ours, ["qam", "fql"])["success"].mean() == pytest.approx(np.mean(means))
+
+
 @pytest.mark.parametrize(("successes", "verdicts"), [(0, "yes | yes"), (1, "yes | not shown"), (2, "not shown")])
 def test_a_row_is_within_a_margin_only_if_its_whole_interval_is(successes: int, verdicts: str) -> None:
     ours = scores(["qam"], 0, seeds=80)
