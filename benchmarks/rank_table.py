@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ COLUMNS = ["algorithm", "task", "seed", "step", "successes", "episodes", "mean_l
 """Of a table of scores: one row is one evaluation of one seed."""
 CELLS = 6
 """Evaluations of one seed of one algorithm: two tasks, three checkpoints."""
+STEPS = (700, 1_400, 2_100)
+"""Updates before each evaluation."""
 MARGINS = (10, 5)
 """Points of mean success within which two sides count as equal."""
 LEVEL = 0.9
@@ -24,7 +26,7 @@ Sides = Sequence[pd.DataFrame]
 """Our scores and the originals', tables with `COLUMNS`."""
 
 
-def seed_means(scores: pd.DataFrame, algorithms: Sequence[str]) -> pd.DataFrame:
+def seed_means(scores: pd.DataFrame, algorithms: Sequence[str], cells: int = CELLS) -> pd.DataFrame:
     """Return one observation a seed: mean ``success`` in percent and mean episode ``length`` over some algorithms.
 
     Algorithms share random numbers by seed, so that a seed counts once. Where an algorithm lacks a seed, the others'
@@ -32,10 +34,11 @@ def seed_means(scores: pd.DataFrame, algorithms: Sequence[str]) -> pd.DataFrame:
     that of the mean clustered by seed. Seeds that lack an evaluation of an algorithm are left out of it.
 
     :param scores: table with `COLUMNS`.
+    :param cells: evaluations of one seed of one algorithm.
     """
     own = scores.assign(success=100 * scores["successes"] / scores["episodes"], length=scores["mean_length"])
     groups = [own[own["algorithm"] == name].groupby("seed")[["success", "length"]] for name in algorithms]
-    tables = [group.mean()[group.size() == CELLS] for group in groups]
+    tables = [group.mean()[group.size() == cells] for group in groups]
     deviations = pd.concat([(table - table.mean()) / len(table) for table in tables]).groupby("seed").sum()
     centre = pd.concat([table.mean() for table in tables], axis=1).mean(axis=1)
     means = centre + deviations * (len(deviations) / len(tables))
@@ -76,7 +79,7 @@ def describe_fresh(sides: Sides, algorithms: Sequence[str], family: Sequence[str
     :param family: algorithms whose originals share weights, batches and noise, so that their signs count once.
     """
     rows = {name: found for name in algorithms if (found := compare_sides(sides, [name]))}
-    pooled = compare_sides(sides, list(rows))
+    pooled = compare_sides(sides, list(rows)) if rows else None
     if pooled is None:
         return "No row has both sides yet."
     head = ["algorithm", "seeds, ours / original", *_HEAD, *(f"within {margin}" for margin in MARGINS), *_TAIL]
@@ -91,7 +94,8 @@ def describe_fresh(sides: Sides, algorithms: Sequence[str], family: Sequence[str
         f"- **All {len(rows)} together**: {_interval(pooled['success'])} points. A seed counts once, because rows "
         "share random numbers by seed.",
         f"- **Sign test**: ours is ahead in {sum(signs)} of {len(signs)} independent rows, two-sided "
-        f"p = {_number(stats.binomtest(sum(signs), len(signs)).pvalue)}. {', '.join(family)} count as one row.",
+        f"p = {_number(stats.binomtest(sum(signs), len(signs)).pvalue)}; {', '.join(family)} count as one row.",
+        f"- **Not trained yet** on both tasks: {', '.join(name for name in algorithms if name not in rows) or 'none'}.",
         describe_control(sides, list(rows)),
         describe_diverged(sides),
     ]
@@ -117,17 +121,18 @@ def describe_diverged(sides: Sides) -> str:
     return f"- **Diverged** (NaN), counted as never arriving: {', '.join(parts) or 'none'}."
 
 
-def describe_checkpoints(sides: Sides, algorithms: Sequence[str]) -> str:
-    """Return the table of mean success at every checkpoint, ours / original."""
-    keys = ["algorithm", "task", "step"]
-    means = [
-        (100 * scores["successes"] / scores["episodes"]).groupby([scores[key] for key in keys]).mean()
-        for scores in sides
-    ]
-    both = pd.concat(means, axis=1, join="inner").map("{:.0f}".format).agg(" / ".join, axis=1).unstack()
-    both = both.reindex([name for name in algorithms if name in both.index.levels[0]], level=0)
-    rows = [[name, str(task), *cells] for (name, task), cells in zip(both.index, both.to_numpy(), strict=True)]
-    return markdown(["algorithm", "task", *(f"after {step:,} updates" for step in both.columns)], rows)
+def describe_tasks(sides: Sides, algorithms: Sequence[str]) -> str:
+    """Return the table of each task: mean success at every checkpoint, ours / original, and the difference."""
+    rows = []
+    for name, task in product(algorithms, sorted({task for scores in sides for task in scores["task"]})):
+        own = [scores[(scores["algorithm"] == name) & (scores["task"] == task)] for scores in sides]
+        found = compare(*(seed_means(scores, [name], len(STEPS)) for scores in own))
+        if found:
+            means = pd.concat([100 * (s["successes"] / s["episodes"]).groupby(s["step"]).mean() for s in own], axis=1)
+            cells = ["{:.0f} / {:.0f}".format(*pair) for pair in means.to_numpy()]
+            rows.append([name, str(task), "{} / {}".format(*found["seeds"]), *cells, _interval(found["success"])])
+    head = ["algorithm", "task", "seeds, ours / original", *(f"after {step:,}" for step in STEPS), _HEAD[-1]]
+    return markdown(head, rows)
 
 
 def describe_earlier(rows: Mapping[str, tuple[str, str, Sides, str]]) -> str:

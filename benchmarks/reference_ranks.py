@@ -16,7 +16,7 @@ if __package__ in (None, ""):  # run as a file from anywhere
 import pandas as pd
 
 from agents.common.files.manifest import digest_of
-from benchmarks.rank_table import COLUMNS, Sides, describe_checkpoints, describe_earlier, describe_fresh
+from benchmarks.rank_table import COLUMNS, STEPS, Sides, describe_earlier, describe_fresh, describe_tasks
 from zoo.cli import run_program
 from zoo.datasets.files import dataset_files
 from zoo.errors import UsageError
@@ -58,7 +58,7 @@ class Entry:
 
     algo: str
     params: Mapping[str, Any] = field(default_factory=dict)
-    checkpoints: tuple[int, ...] = (700, 1_400, 2_100)
+    checkpoints: tuple[int, ...] = STEPS
     phase: str = "offline"
     fault: str = ""
 
@@ -231,7 +231,7 @@ def describe(sides: Sides, args: argparse.Namespace) -> str:
     quick = shared_profile("qam")["quick"] | PARAMS
     shared = [f"`{name} {value}`" for name, value in sorted(quick.items()) if name not in _NOT_SHOWN]
     parts = [f"Settings of both sides: {', '.join(shared)}.", "## Fresh seeds", describe_fresh(fresh, NAMED, NAMED[:3])]
-    parts += ["Mean success in percent at each checkpoint, ours / original:", describe_checkpoints(fresh, NAMED)]
+    parts += ["Each task, mean success in percent at each checkpoint, ours / original:", describe_tasks(fresh, NAMED)]
     parts += ["## Earlier draws", describe_earlier(earlier_rows(old, args.scores.parent / "earlier"))]
     return "\n\n".join(parts) + "\n"
 
