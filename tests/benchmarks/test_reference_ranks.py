@@ -78,7 +78,7 @@ def test_rows_of_one_family_have_one_sign() -> None:
     names = ["qam", "qam_f", "fql", "fawac"]
     ours = scores(names, 0)
     ahead = ours.assign(successes=ours["successes"] + (ours["algorithm"] != "fql"))
-    assert "ahead in 2 of 3 independent rows, two-sided p = 1." in describe_fresh([ahead, ours], names, names[:2])
+    assert "ahead in 2 of 3 independent rows, two-sided p = 1;" in describe_fresh([ahead, ours], names, names[:2])
 
 
 def test_seeds_for_equivalence_show_equal_means_at_the_given_rate() -> None:
