@@ -357,7 +357,8 @@ def check_compiled(subject: Subject, number: int) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             infos.append(model.trainer.update_on(make_batch(model, number), make_noise(model, number)))
-        if choice == "on" and "autograd.grad" in model.trainer.mode.reason:
+        why = model.trainer.mode.reason  # PyTorch 2.11 and 2.12 name what makes the actions differentiable
+        if choice == "on" and ("autograd.grad" in why or "requires_grad_" in why):
             raise NotApplicable("losses that call `torch.autograd.grad` run plainly; `torch.func.grad` can be compiled")
         if choice == "on" and not model.trainer.mode.compiled:
             raise Violation(

@@ -171,8 +171,10 @@ def test_a_user_whom_the_system_does_not_know_gets_a_home(tmp_path: Path) -> Non
 
 def test_a_closed_standard_stream_gives_its_number_to_no_other_file() -> None:
     code = (
-        "import os, sys; from zoo.terminal.messages import log, open_standard_streams; open_standard_streams()\n"
-        "log.warning('to nobody'); print(os.open('/dev/null', os.O_RDONLY))"
+        "import os, subprocess; from zoo.terminal.messages import log, open_standard_streams\n"
+        "open_standard_streams(); log.warning('to nobody')\n"
+        "subprocess.run(['sh', '-c', 'echo to nobody >&2'], check=True)\n"
+        "print(os.open('/dev/null', os.O_RDONLY))"
     )
     ended = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code], capture_output=True, text=True)
     assert (ended.stdout, ended.returncode) == ("3\n", 0)

@@ -63,12 +63,12 @@ def show_what_cannot_be_encoded() -> None:
 
 
 def open_standard_streams() -> None:
-    """Open what is closed of standard input, output and error, so that no other file gets its number."""
+    """Open what is closed of standard input, output and error, here and in children: no other file gets its number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the system gives the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # which gets the lowest number that is free
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
 

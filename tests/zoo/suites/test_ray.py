@@ -61,6 +61,7 @@ def test_a_suite_survives_the_death_of_a_node(
 ) -> None:
     with project.started(*words) as driver:
         first = project.wait_for_training()
+        project.update_takes(2.0)  # so that it is not at its end before it is killed
         cluster.remove_node(node_of(cluster, first["pid"]), allow_graceful=False)
         os.kill(first["pid"], signal.SIGKILL)  # as on a machine of its own
         project.wait_for_another_life(first)
