@@ -1,4 +1,4 @@
-"""Write docs/licences.md: the licence of every locked package, as its own metadata state it, and of every script.
+"""Write docs/licences.md: the licence of every locked package, as its own metadata state it.
 
 ``make lock`` runs it after the lock files are made. pip looks the metadata up without installing anything.
 """
@@ -17,7 +17,6 @@ if __package__ in (None, ""):  # run as a file: let `import tools` find the pack
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from tools.locks import FOLDER, ROOT, normalised
-from zoo.report.page.report import vendored
 
 TABLE = ROOT / "docs" / "licences.md"
 ALLOWED = {
@@ -55,15 +54,6 @@ build for GPUs only.
 
 | package | version | licence |
 |---|---|---|
-"""
-SCRIPTS = """
-## Scripts in the page of a report
-
-`report.html` contains these scripts unchanged, each with its licence. `zoo/report/page/templates/vendor/vendored.yml`
-says where they are from, and a test compares them with the SHA-256 there.
-
-| file in `vendor` | package | version | licence |
-|---|---|---|---|
 """
 
 
@@ -107,12 +97,7 @@ def rows(packages: Iterable[Mapping[str, Any]]) -> list[str]:
     return [f"| {name} {rest}" for name, rest in sorted(found.items())]
 
 
-def script_rows() -> list[str]:
-    """Return the rows of the table of scripts."""
-    return [f"| `{each['file']}` | {each['package']} | {each['version']} | {each['licence']} |" for each in vendored()]
-
-
 if __name__ == "__main__":
     locks = [FOLDER / f"{name}.lock" for name in ("build", "dev", "torch-cuda")]
     packages = rows(package for lock in locks for package in look_up(lock, sys.argv[1]))
-    TABLE.write_text(HEAD + "\n".join(packages) + "\n" + SCRIPTS + "\n".join(script_rows()) + "\n")
+    TABLE.write_text(HEAD + "\n".join(packages) + "\n")

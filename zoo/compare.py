@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(words)
     args.command_line = shlex.join(["zoo", "compare", *words])
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small
+    os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
     return run_program(lambda: run(args), args.verbose)
 
 

@@ -1,364 +1,565 @@
-"""The figures of a comparison as files: matplotlib draws what `zoo.report.figures.drawings` describes."""
+"""The figures of a comparison: rliable and seaborn draw them, in the styles of the zoo.
+
+What rliable draws is repaired where its plots mislead: labels stand at their axes whatever the number of methods, an
+axis holds what it is about, and a probability of improvement has a line at one half.
+"""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any
+from fnmatch import fnmatchcase
+from functools import cached_property, partial
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
+from rliable import plot_utils
 
-from zoo.report.comparison import BETTER, WORSE, Comparison
-from zoo.report.figures.drawings import Drawing, Names, drawings_of
+from zoo.report.comparison import BETTER, OWN, WORSE, Comparison, LearningCurve, Phase, baseline_of, ranking
+from zoo.report.figures.files import (
+    BETTER_COLOURS,
+    INK,
+    PAPER,
+    QUIET,
+    SHADE,
+    SHEETS,
+    WORSE_COLOURS,
+    Colours,
+    Sheet,
+    chance_colours,
+    scale_colours,
+)
 from zoo.report.figures.styles import MUTED, Style, panel_styles
-from zoo.report.tables.entries import with_minus
-from zoo.runs.scores import SUCCESS
+from zoo.report.scores_file import last_evaluations
+from zoo.report.statistics.bootstrap import seeded
+from zoo.report.statistics.estimates import Array, Curve, Estimate
+from zoo.report.tables.entries import SHOWN_METRICS, digits_of, number_entry, with_minus
+from zoo.runs.read import short_name
+from zoo.runs.scores import METRICS, RETURN, SUCCESS, Kind
+from zoo.terminal.texts import printable
 
-FORMATS = ("pdf", "svg", "png")
-"""The kinds of files that a figure can be written as."""
-FONTS: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures look the same on every machine
-    "axes.axisbelow": True,
-    "pdf.fonttype": 42,  # TrueType: conferences refuse the Type 3 fonts that are matplotlib's default
-    "svg.hashsalt": "flow-rl-zoo",  # the same figure gives the same file
-    "svg.fonttype": "path",  # text would be set in another font where DejaVu Sans is not installed
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
-WORD_COLOURS = {BETTER: "#0b5394", WORSE: "#b04a00"}
-QUIET = "#595d66"
-_UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-_LETTER = 0.62  # the width of an average letter of DejaVu Sans, in font sizes
-_LINE = 1.25  # the height of a line of text, in font sizes
-_MOST_NAMED_TASKS = 12  # more are named by their domains in a paper
-_ROOM_FOR_NUMBER = 2.2  # font sizes that a cell is wide
-_PALE = (38, 62)  # the colours of pairs that are not clearly different, as probabilities
-_DARK = 0.52  # luminance below which a colour needs white text
+_FEWEST_FENCED = 8  # methods, fewer than which are all inside of an axis
+_PALE = (0.38, 0.62)  # the colours of pairs that are not clearly different, as probabilities
+_DARK = 0.2  # the luminance of a cell below which its number is white
+_COLUMNS = 4  # panels in a row
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """What figures are drawn for. They are placed at this width as they are, so that texts keep their size.
+class Drawing:
+    """One figure.
 
-    :param width: of a figure, in inches.
-    :param text: the size of texts, in points.
-    :param panel: how wide a panel must be at least, in inches.
-    :param letters: how many letters of a method's name fit on one line.
-    :param stroke: what the widths of lines are multiplied by.
+    :param title: what it shows.
+    :param methods: those in it, in their order.
     """
 
-    width: float
-    text: float
-    panel: float
-    letters: int
-    stroke: float
-
-    @property
-    def fonts(self) -> dict[Any, Any]:
-        """The settings of matplotlib for a figure of this sheet."""
-        sizes = dict.fromkeys(("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize"), self.text)
-        return FONTS | sizes | {"axes.titlesize": self.text + 0.5}
-
-    def lines(self, count: float) -> float:
-        """Return the height of some lines of text in inches."""
-        return count * _LINE * self.text / 72
-
-    def letters_wide(self, count: float) -> float:
-        """Return the width of some letters in inches."""
-        return count * _LETTER * self.text / 72
-
-    def wrap(self, text: str, inches: float) -> str:
-        """Return a text in lines that are about so many inches long."""
-        letters = max(8, int(inches / self.letters_wide(1)))
-        return literal("\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, letters)))
-
-    def name(self, method: str, mark: str = "", most_lines: int = 2) -> str:
-        """Return the name of a method in few lines, escaped so that matplotlib reads no formula into it.
-
-        :param mark: follows the name, however short that becomes.
-        """
-        lines = textwrap.wrap(method, self.letters, max_lines=most_lines, placeholder=" …") or [method]
-        return literal("\n".join(lines) + mark)
-
-    def columns(self, panels: int, beside: float = 0.0) -> int:
-        """Return how many panels stand in a row: in as few rows as fit, each of them about as full.
-
-        :param beside: what stands left of the panels, in inches.
-        """
-        most = max(1, int((self.width - beside) / self.panel))
-        return math.ceil(panels / math.ceil(panels / most))
-
-    def panels(
-        self, heights: Sequence[float], columns: int, more: float = 0.0, **options: Any
-    ) -> tuple[Figure, list[Axes]]:
-        """Return a figure with panels, those of a row equally wide, and its axes row by row.
-
-        :param heights: of each panel, in inches; a row is as high as its first one.
-        :param more: what the figure is higher than its rows, in inches.
-        :param options: of ``Figure.subplots``.
-        """
-        rows = heights[::columns]
-        figure = Figure(figsize=(self.width, sum(rows) + more), layout="constrained")
-        axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=rows, **options)
-        for ax in axes.flat[len(heights) :]:
-            ax.set_visible(False)
-        for ax in axes.flat:
-            ax.tick_params(labelsize=self.text)  # ticks are made when they are drawn, with the settings of that time
-        return figure, list(axes.flat[: len(heights)])
+    figure: Figure
+    title: str
+    methods: Sequence[str]
 
 
-PAGE = Sheet(width=9.6, text=9.0, panel=1.8, letters=40, stroke=1.0)
-SHEETS = {
-    "page": PAGE,
-    "column": Sheet(width=3.25, text=7.0, panel=1.15, letters=15, stroke=0.7),
-    "text": Sheet(width=6.75, text=7.5, panel=1.2, letters=28, stroke=0.8),
-}
-"""What figures can be drawn for: a page of the screen, or one column or the whole width of the text in a paper."""
+def all_figures(
+    comparison: Comparison, evaluations: pd.DataFrame, sheet: Sheet = SHEETS["page"], only: str = "*"
+) -> dict[str, Drawing]:
+    """Return every figure of a comparison that has something to show: name -> figure.
 
-
-def save(figure: Figure, path: Any, kind: str) -> None:
-    """Write a figure as one of `FORMATS` to a path or an open binary file."""
-    with matplotlib.rc_context(FONTS):
-        if figure.get_layout_engine() is not None:
-            figure.draw_without_rendering()  # finds the layout, once for all kinds of files
-            figure.set_layout_engine(None)
-        figure.savefig(path, format=kind, dpi=200 if figure.get_figwidth() > 7 else 400, metadata=_UNDATED.get(kind))
-
-
-def all_figures(comparison: Comparison, sheet: Sheet = PAGE) -> dict[str, Figure]:
-    """Return every figure of a comparison under its name, without those that have nothing to show.
-
-    There is no map of tasks of returns, which share no scale.
+    :param evaluations: of all runs that count; those of own runs are drawn one by one.
+    :param only: a pattern of the names of the figures to draw.
     """
-    names = Names([comparison])
-    drawn = {"intervals": _plot_intervals, "curves": _plot_curves, "matrix": _plot_matrices, "heat": _plot_matrices}
-    with matplotlib.rc_context(sheet.fonts):
-        return {
-            drawing["name"]: drawn[drawing["type"]](drawing, comparison, names, sheet)
-            for drawing in drawings_of(comparison, names)
-            if drawing["type"] != "heat" or comparison.kind.is_comparable
-        }
+    kind, whole = comparison.kind, _Pen(comparison, sheet)
+    makers: dict[str, Callable[[], Drawing | None]] = {}
+    for phase in comparison.phases.values():
+        pen = _Pen(comparison, sheet, phase)
+        for make in (_verdict, _aggregates, _profiles, _improvement, _pairs, _heat_map):
+            makers[f"{make.__name__[1:]}_{phase.name}"] = partial(make, pen, phase)
+        makers[f"runs_{phase.name}"] = partial(_runs, pen, phase, evaluations)
+    for metric in SHOWN_METRICS:
+        makers[f"sample_efficiency_{metric}"] = partial(_sample_efficiency, whole, metric)
+    makers["domains" if kind is SUCCESS else "environments"] = partial(_domains, whole)
+    with matplotlib.rc_context(sheet.looks):
+        found = {name + kind.suffix: make() for name, make in makers.items() if fnmatchcase(name, only)}
+    return {name: drawing for name, drawing in found.items() if drawing is not None}
 
 
-def literal(name: str) -> str:
-    """Escape a name so that matplotlib does not read it as a formula."""
-    return name.replace("$", r"\$")
+@dataclass(frozen=True)
+class _Pen:
+    """What the figures about one phase, or about all of them, have in common."""
 
+    comparison: Comparison
+    sheet: Sheet
+    phase: Phase | None = None
 
-def _labels(comparison: Comparison, names: Names, sheet: Sheet, most_lines: int = 2) -> list[str]:
-    """Return what each method is called in a figure, with its mark."""
-    return [sheet.name(name, comparison.methods[name].mark, most_lines) for name in names.methods]
+    @cached_property
+    def looks(self) -> dict[str, Style]:
+        """How each method is drawn, the best first."""
+        return panel_styles(self.comparison, self.phase)
 
+    def label(self, method: str, most_lines: int = 2) -> str:
+        """Return what a method is called, in few lines."""
+        about = self.comparison.methods[method]
+        width = self.sheet.letters - len(about.mark)
+        name = printable(about.name).replace("_", "_ ")  # a long name may be broken there
+        lines = [line.replace("_ ", "_") for line in textwrap.wrap(name, width)]
+        if len(lines) > most_lines:
+            lines[most_lines - 1 :] = [lines[most_lines - 1][: width - 1] + "…"]
+        return "\n".join(lines) + about.mark
 
-def _looks(comparison: Comparison, panel: Mapping[str, Any], names: Names, sheet: Sheet) -> dict[int | None, Style]:
-    """Return how a panel draws each method."""
-    found = panel_styles(comparison, comparison.phases.get(panel.get("phase", "")), sheet.stroke)
-    return {names.method(name): look for name, look in found.items()}
+    def wrap(self, text: str, share: float) -> str:
+        """Return a text in lines that take a share of a figure's width."""
+        return textwrap.fill(printable(text), int(share * self.sheet.width * 72 / self.sheet.text / 0.6))
 
+    def title(self, what: str) -> str:
+        """Return a title that names the phase and the kind of scores."""
+        return f"{what}{', ' + self.phase.name if self.phase else ''}{self.comparison.kind.title}"
 
-def _plot_intervals(drawing: Drawing, comparison: Comparison, names: Names, sheet: Sheet) -> Figure:
-    """Draw panels, those of a phase in rows of their own, since each phase has its own order."""
-    panels, labels = drawing["panels"], _labels(comparison, names, sheet)
-    methods: dict[str, list[int]] = {}  # phase -> from top to bottom
-    for panel in panels:
-        known = methods.setdefault(panel["phase"], [])
-        known += [row["m"] for row in panel["rows"] if row["m"] not in known]
-    shown = [labels[m] for found in methods.values() for m in found]
-    beside = sheet.letters_wide(max(len(line) for label in shown for line in label.splitlines()))
-    tallest = max(label.count("\n") + 1 for label in shown)
-    columns = sheet.columns(max(Counter(panel["phase"] for panel in panels).values()), beside)
-    heights = [max(0.55, len(methods[panel["phase"]]) * (sheet.lines(tallest) + 0.04)) for panel in panels]
-    figure, axes = sheet.panels(heights, columns, math.ceil(len(panels) / columns) * (0.25 + sheet.lines(6)))
-    room = (sheet.width - beside) / columns - 0.15
-    for k, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
-        order, looks = methods[panel["phase"]], _looks(comparison, panel, names, sheet)
-        if panel["margin"]:
-            ax.axvspan(-panel["margin"], panel["margin"], color="#ececec", zorder=0)
-        for row in panel["rows"]:
-            word = row.get("word", "")
-            colour = WORD_COLOURS.get(word, QUIET) if word else looks[row["m"]].colour
-            _draw_interval(ax, order.index(row["m"]), row, looks[row["m"]], colour, panel["limits"])
-            ax.text(1.02, order.index(row["m"]), word, color=colour, va="center", transform=ax.get_yaxis_transform())
-        ax.set_yticks(range(len(order)), ["" if k % columns else labels[m] for m in order])
-        ax.set_ylim(len(order) - 0.4, -0.6)
-        if panel["zero"] is not None:
-            ax.axvline(panel["zero"], color="black", linewidth=0.8, linestyle=":")
-        ax.set_title(sheet.wrap(panel["title"], room))
-        ax.set_xlabel("\n".join(sheet.wrap(text, room) for text in (panel["label"], panel["note"]) if text))
-        ax.set_xlim(panel["limits"])
-        ax.xaxis.set_major_locator(MaxNLocator(5 if room > 1.5 else 3, steps=[1, 2, 5, 10]))
-        ax.grid(axis="x", alpha=0.25)
-        ax.tick_params(axis="y", length=0)
+    def empty(self, width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+        """Return a figure with empty panels; sizes are in inches."""
+        figure = Figure(figsize=(width, height), layout="constrained")
+        share = columns > 1 and self.comparison.kind.is_comparable
+        return figure, list(figure.subplots(rows, columns, squeeze=False, sharey=share).ravel())
+
+    def tidy(self, ax: Axes) -> None:
+        """Undo what rliable does to an axis for a slide: large texts, and thick lines away from the panel."""
+        for side in ("left", "bottom"):
+            ax.spines[side].set(linewidth=0.6, position=("outward", 3))
+        ax.tick_params(length=2.5, width=0.6, labelsize=self.sheet.text)
+        for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
+            text.set_fontsize(self.sheet.text)
+        ax.grid(visible=True)
+        ax.set_axisbelow(True)
+
+    def tidy_rows(self, ax: Axes, names: Sequence[str], limits: tuple[float, float]) -> None:
+        """Do so for an axis with a row for each method, the first one on top; bars of own ones are outlined."""
+        self.tidy(ax)
+        ax.grid(visible=False, axis="y")
+        ax.tick_params("y", length=0)
         ax.spines["left"].set_visible(False)
-    return figure
+        ax.set(xlim=limits, ylim=(len(names) - 0.4, -0.6))
+        for point in ax.findobj(LineCollection):  # the vertical lines of estimates
+            point.set_color(INK[0])
+        for bar, name in zip(ax.patches, names, strict=False):
+            if self.comparison.methods[name].is_own:
+                bar.set(edgecolor=INK[0], linewidth=0.8)
+
+    def fit_rows(self, figure: Figure, names: Sequence[str]) -> None:
+        """Make a figure as high as its rows, with room for the texts around them."""
+        lines = max(self.label(name).count("\n") + 1 for name in names)
+        around = max((ax.get_title() + ax.get_xlabel()).count("\n") for ax in figure.axes)
+        rows = max(0.6, len(names) * self.sheet.inches(1.15 * lines))
+        figure.set_layout_engine("constrained")
+        figure.set_size_inches(self.sheet.width, rows + self.sheet.inches(4.5 + around))
 
 
-def _draw_interval(
-    ax: Axes, place: int, row: Mapping[str, Any], style: Style, colour: str, limits: tuple[float, float]
-) -> None:
-    """Draw an estimate as a dot on its interval, or as an arrow with its value where it is outside of the axis."""
-    point, size = row["value"], (5.0 if style.is_own else 4.0) * style.stroke
-    if not limits[0] <= point <= limits[1]:
-        is_right = point > limits[1]
-        edge, offset, side = limits[is_right], (-6 if is_right else 6, 0), "right" if is_right else "left"
-        ax.plot(edge, place, marker="<>"[is_right], color=colour, markersize=size, clip_on=False)
-        where: dict[str, Any] = {"textcoords": "offset points", "va": "center", "ha": side}
-        ax.annotate(f"{point:.1f}", (edge, place), offset, color=colour, **where)
-        return
-    if "interval" in row:
-        ax.hlines(place, *row["interval"], color=colour, linewidth=1.8 * style.stroke)
-    outline = "black" if style.is_own else colour
-    ax.plot(point, place, marker="o", color=colour, markeredgecolor=outline, markersize=size)
+# -- estimates with their intervals, a row for each method ------------------------------------------------------------
 
 
-def _plot_curves(drawing: Drawing, comparison: Comparison, names: Names, sheet: Sheet) -> Figure:
-    """Draw panels of curves with their bands, the offline phase shaded, and one legend below."""
-    panels = drawing["panels"]
-    is_small, share = "domain" in panels[0], comparison.kind is SUCCESS or "domain" not in panels[0]
-    height = (0.9 + 0.12 * sheet.width) if is_small else (1.0 + 0.25 * sheet.width)
-    columns = sheet.columns(len(panels))
-    figure, axes = sheet.panels([height] * len(panels), columns, sharey=share)
-    named: dict[int | None, Style] = {}
-    others: dict[int | None, Style] = {}
-    for k, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
-        looks, is_profile = _looks(comparison, panel, names, sheet), panel["x"]["kind"] == "tau"
-        for line in panel["lines"]:
-            style = looks[line["m"]]
-            (named if style.is_named else others)[line["m"]] = style
-            has_marker = len(line["x"]) == 1 or (style.is_own and style.is_named and not is_profile)
-            _draw_curve(ax, line, style, has_marker)
-        if panel.get("border"):
-            ax.axvspan(0, panel["border"], color="#f2f2f2", zorder=0)
-        (left, right), (low, high) = panel["x"]["limits"], panel["y"]["limits"]
-        ax.set_xlim(left, right + (0 if is_profile else 0.01 * (right - left) or 1))
-        ax.set_ylim(low, high + 0.02 * (high - low))  # curves at the limit stay visible
-        ax.set_title(sheet.wrap(panel["title"], (sheet.width - 0.6) / columns - 0.15))
-        shaded = " (shaded: offline)" if panel.get("border") else ""
-        ax.set_xlabel("" if is_small else panel["x"]["label"] + shaded)
-        ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-        if not is_profile:
-            ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
-        ax.grid(alpha=0.25)
-        if k % columns == 0:
-            ax.set_ylabel(sheet.wrap(panel["y"]["label"], height - 0.6))
-    _add_legend(figure, comparison, named, {m: look for m, look in others.items() if m not in named}, names, sheet)
-    return figure
+def _verdict(pen: _Pen, phase: Phase) -> Drawing | None:
+    """Draw how far the subject of a phase's verdict is ahead of each other method, and say it in words."""
+    kind, found = pen.comparison.kind, phase.decision.verdicts
+    if not found:
+        return None
+    subject = str(phase.decision.subject)
+    title = pen.wrap(f"{phase.name}{kind.title}: {pen.comparison.methods[subject].title} against", 0.7)
+    if has_differences := all(v.improvement.difference for v in found):
+        shown = {v.other: _scaled(v.improvement.difference, kind.scale) for v in found}
+        zero, margin = 0.0, 0.0 if kind is RETURN else kind.scale * pen.comparison.resolve
+    else:
+        shown = {v.other: v.improvement.probability for v in found}
+        zero, margin = 0.5, 0.0
+    words = {BETTER: BETTER_COLOURS, WORSE: WORSE_COLOURS}
+    colours = {v.other: words.get(v.outcome, QUIET)[0] for v in found}
+    figure, (ax,) = _intervals(pen, {title: shown}, colours, 1, (zero - margin, zero + margin))
+    ax.axvspan(zero - margin, zero + margin, color=SHADE[0], zorder=0)
+    ax.axvline(zero, color=INK[0], linewidth=0.8, linestyle=":")
+    ax.set_xlabel(f"difference of means ({_unit(kind)})" if has_differences else "probability of improvement")
+    for place, v in enumerate(found):
+        ax.text(1.03, place, v.outcome, color=colours[v.other], va="center", transform=ax.get_yaxis_transform())
+    pen.fit_rows(figure, list(shown))
+    return Drawing(figure, pen.title(f"{pen.comparison.methods[subject].title} against each other method"), list(shown))
 
 
-def _draw_curve(ax: Axes, line: Mapping[str, Any], style: Style, has_marker: bool) -> None:
-    """Draw a curve with its band; a single point has a vertical line as its interval."""
-    ax.plot(line["x"], line["y"], marker=style.marker if has_marker else None, markersize=3, **style.line)
-    if "low" not in line:
-        return
-    if len(line["x"]) == 1:
-        ax.vlines(line["x"], line["low"], line["high"], color=style.colour, alpha=0.4, zorder=style.layer)
-    if style.is_named:  # many grey bands on one another would hide the curves that matter
-        band: dict[str, Any] = {"alpha": 0.1 if style.colour == MUTED[0] else 0.2, "linewidth": 0}
-        ax.fill_between(line["x"], line["low"], line["high"], color=style.colour, zorder=style.layer - 1, **band)
+def _aggregates(pen: _Pen, phase: Phase) -> Drawing | None:
+    """Draw the mean and the IQM of each method."""
+    kind, cells = pen.comparison.kind, phase.aggregates
+    order = [name for name in ranking(pen.comparison, phase) if name in cells]
+    if not order:
+        return None
+    panels = {
+        pen.wrap(f"{phase.name}, {METRICS[metric]}{kind.title}", 0.3): {
+            name: _scaled(cells[name].estimates.get(metric), kind.scale) for name in order
+        }
+        for metric in SHOWN_METRICS
+    }
+    figure, axes = _intervals(pen, panels, {name: look.colour for name, look in pen.looks.items()}, -1)
+    for ax in axes:
+        ax.set_xlabel(pen.wrap(kind.unit, 0.3) + "\n" + pen.wrap(phase.tasks_label, 0.3))
+    pen.fit_rows(figure, order)
+    return Drawing(figure, pen.title("Mean and IQM"), order)
 
 
-def _add_legend(
-    figure: Figure,
-    comparison: Comparison,
-    named: Mapping[int | None, Style],
-    others: Mapping[int | None, Style],
-    names: Names,
-    sheet: Sheet,
-) -> None:
-    """Put the methods that a panel names below all panels, in as many columns as fit, and how many others there are."""
-    every = _labels(comparison, names, sheet)
-    shown = [m for m in range(len(every)) if m in named]
-    markers = [named[m].marker if named[m].is_own else None for m in shown]
-    handles = [Line2D([], [], marker=k, markersize=3, **named[m].line) for m, k in zip(shown, markers, strict=True)]
-    labels = [every[m] for m in shown]
-    if others:
-        handles.append(Line2D([], [], **next(iter(others.values())).line))
-        labels.append(f"{len(others)} others")
-    longest = max(len(line) for label in labels for line in label.splitlines())
-    columns = min(len(labels), max(1, int(sheet.width / sheet.letters_wide(7.5 + longest))))
-    tallest = max(label.count("\n") + 1 for label in labels)
-    figure.set_figheight(figure.get_figheight() + sheet.lines(math.ceil(len(labels) / columns) * tallest + 1))
-    looks: dict[str, Any] = {"frameon": False, "handlelength": 2.5, "columnspacing": 1.0, "labelspacing": 0.25}
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=sheet.text, **looks)
+def _intervals(
+    pen: _Pen,
+    panels: Mapping[str, Mapping[str, Estimate]],
+    colours: Mapping[str, str],
+    worse: int,
+    include: Sequence[float] = (),
+) -> tuple[Figure, list[Axes]]:
+    """Draw estimates of the same methods in panels beside one another, which share their axis.
 
-
-def _plot_matrices(drawing: Drawing, comparison: Comparison, names: Names, sheet: Sheet) -> Figure:
-    """Draw methods against methods, or tasks by methods, with numbers where they fit.
-
-    Pairs that are not clearly different, or not tested, are pale.
+    :param panels: title -> method -> estimate, in the units of the axis.
+    :param worse: the side at which bad scores are: 1 for large values, -1 for small ones.
+    :param include: values that the axis holds in any case.
     """
-    panels, is_pairs = drawing["panels"], drawing["type"] == "matrix"
-    labels = _labels(comparison, names, sheet, most_lines=1)
-    unit, colours = comparison.kind.unit, ["#f5f8fa", "#0b4f8a"]
-    if is_pairs:
-        unit, colours = "probability of improvement (row), in %", [WORD_COLOURS[WORSE], "#ffffff", WORD_COLOURS[BETTER]]
-    shades = LinearSegmentedColormap.from_list("matrix", colours)
-    limits = [0, 100] if is_pairs else [end for panel in panels for end in panel["limits"]]
-    norm = Normalize(min(limits), max(limits))
-    figure, axes = sheet.panels([1.0] * len(panels), 1)
-    heights = []
-    for ax, panel in zip(axes, panels, strict=True):
-        columns = [m for m in panel["methods"] if any(cell["m"] == m for cell in panel["cells"])]
-        groups = [(labels[m], 1) for m in columns] if is_pairs else _groups(panel["tasks"], names, sheet)
-        rows = columns if is_pairs else range(len(panel["tasks"]))
-        points, is_clear = np.full((len(rows), len(columns)), np.nan), np.ones((len(rows), len(columns)), bool)
-        for cell in panel["cells"]:
-            row, column = (cell["m"], cell["other"]) if is_pairs else (cell["task"], cell["m"])
-            place = rows.index(row), columns.index(column)
-            points[place], is_clear[place] = cell["value"] * (100 if is_pairs else 1), cell.get("isClear", True)
-        shown = np.where(is_clear, points, np.clip(points, *_PALE))
-        across = [labels[m] for m in columns]
-        beside, above = (sheet.letters_wide(max(map(len, texts))) for texts in (dict(groups), across))
-        is_thin = len(groups) < len(rows)
-        ax.set_facecolor("#e4e4e4")  # what a method lacks
-        mesh = ax.pcolormesh(np.ma.masked_invalid(shown), norm=norm, cmap=shades, linewidth=0.4)
-        mesh.set_edgecolor("#e4e4e4")
-        if not is_thin and sheet.width - beside - 0.4 >= len(columns) * _ROOM_FOR_NUMBER * sheet.text / 72:
-            _write(ax, points, shades(norm(shown)), is_clear, sheet)
-        ax.set_xticks(np.arange(len(columns)) + 0.5, across, rotation=90)
-        edges = np.cumsum([0, *(size for _, size in groups)])
-        ax.hlines(edges[1:-1] if is_thin else [], *ax.get_xlim(), color="white", linewidth=1.5)
-        ax.set_yticks((edges[1:] + edges[:-1]) / 2, [name for name, _ in groups])
-        ax.invert_yaxis()
-        ax.xaxis.tick_top()
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
-        ax.set_title(panel["title"])
-        heights.append(max(0.65, len(rows) * sheet.lines(0.55 if is_thin else 1.15)) + above + sheet.lines(2.5))
-    grid = axes[0].get_gridspec()
-    assert grid is not None
-    grid.set_height_ratios(heights)
-    figure.set_figheight(sum(heights) + sheet.lines(4))
-    scale = ScalarMappable(norm, shades.resampled(48))  # of more shades matplotlib would make a picture
-    bar = figure.colorbar(scale, ax=axes, location="bottom", shrink=0.5, aspect=30, pad=0.02)
-    bar.set_label(unit)
-    bar.outline.set_visible(False)
-    return figure
+    names = list(next(iter(panels.values())))
+    found = {name: [panel[name] for panel in panels.values()] for name in names}
+    figure, drawn = plot_utils.plot_interval_estimates(
+        {name: [e.point for e in estimates] for name, estimates in found.items()},
+        {name: np.array([_bounds(e) for e in estimates]).T for name, estimates in found.items()},
+        list(panels),
+        algorithms=names,
+        colors=colours,
+        xlabel="",
+    )
+    plt.close(figure)  # pyplot forgets it; the figure stays
+    axes = list(np.atleast_1d(drawn))
+    limits = _limits(pen, found, worse, include)
+    for ax, panel in zip(axes, panels.values(), strict=True):
+        pen.tidy_rows(ax, names, limits)
+        for place, (name, estimate) in enumerate(panel.items()):
+            if estimate.point < limits[0] or estimate.point > limits[1]:
+                _mark_outside(ax, place, estimate.point, colours[name])
+    axes[0].set_yticks(range(len(names)), map(pen.label, names))
+    return figure, axes
 
 
-def _groups(tasks: list[dict[str, Any]], names: Names, sheet: Sheet) -> list[tuple[str, int]]:
-    """Return the names beside a map of tasks and how many rows each is for: domains where a paper has many tasks."""
-    domains = [(names.domains[k], len(list(found))) for k, found in groupby(task["domain"] for task in tasks)]
-    if sheet is PAGE or len(tasks) <= _MOST_NAMED_TASKS or min(size for _, size in domains) < 3:
-        return [(literal(task["name"]), 1) for task in tasks]
-    return [(literal(name), size) for name, size in domains]
+def _scaled(estimate: Estimate | None, scale: float) -> Estimate:
+    """Return an estimate in the units of an axis; NaN where there is none."""
+    if estimate is None:
+        return Estimate(math.nan)
+    interval = estimate.interval and (scale * estimate.interval[0], scale * estimate.interval[1])
+    return Estimate(scale * estimate.point, interval)
 
 
-def _write(ax: Axes, points: np.ndarray, colours: np.ndarray, is_clear: np.ndarray, sheet: Sheet) -> None:
-    """Write whole numbers into the cells of a matrix; those that are not clear are grey."""
-    where: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 0.95 * sheet.text, "in_layout": False}
-    for row, column in zip(*np.nonzero(~np.isnan(points)), strict=True):
-        is_dark = colours[row, column, :3] @ [0.3, 0.59, 0.11] < _DARK
-        ink = "white" if is_dark else "black" if is_clear[row, column] else QUIET
-        ax.text(column + 0.5, row + 0.5, with_minus(f"{points[row, column]:.0f}"), color=ink, **where)
+def _bounds(estimate: Estimate) -> tuple[float, float]:
+    return estimate.interval or (estimate.point, estimate.point)
+
+
+def _mark_outside(ax: Axes, place: int, point: float, colour: str) -> None:
+    """Draw an arrow with an estimate at the edge of an axis that leaves it out."""
+    low, high = ax.get_xlim()
+    edge, marker, side, shift = (high, ">", "right", -6) if point > high else (low, "<", "left", 6)
+    ax.plot([edge], [place], marker=marker, color=colour, markersize=4, clip_on=False)
+    text = with_minus(f"{point:.1f}")
+    ax.annotate(text, (edge, place), (shift, 0), textcoords="offset points", ha=side, va="center", color=colour)
+
+
+def _limits(
+    pen: _Pen, found: Mapping[str, Sequence[Estimate]], worse: int, include: Sequence[float]
+) -> tuple[float, float]:
+    """Return the limits of an axis that holds the estimates of its methods.
+
+    Methods that are far worse than most (outside of Tukey's fence) would press these together, so they are left out;
+    own ones never are.
+    """
+    known = [(name, e) for name, estimates in found.items() for e in estimates if not math.isnan(e.point)]
+    low, high = np.percentile([e.point for _, e in known], [25, 75])
+    reach = 1.5 * (high - low) if len(found) >= _FEWEST_FENCED else math.inf
+    edge = low - reach if worse < 0 else high + reach
+    is_own = {name: pen.comparison.methods[name].is_own for name in found}
+    kept = [e for name, e in known if is_own[name] or worse * (e.point - edge) <= 0]
+    inside = [*(e.point for e in kept), *include]
+    return _cut(inside, [*inside, *(end for e in kept for end in _bounds(e))])
+
+
+def _cut(inside: Sequence[float] | Array, ends: Sequence[float] | Array) -> tuple[float, float]:
+    """Return the limits of an axis with all values `inside`, and the `ends` of intervals that are not far from them."""
+    low, high = float(np.min(inside)), float(np.max(inside))
+    span = high - low or 0.1 * abs(high) or 1.0
+    low, high = max(float(np.min(ends)), low - span / 2), min(float(np.max(ends)), high + span / 2)
+    margin = 0.05 * (high - low or span)
+    return low - margin, high + margin
+
+
+def _improvement(pen: _Pen, phase: Phase) -> Drawing | None:
+    """Draw the probability of improvement over the baseline, with the difference of means beside it."""
+    kind, baseline = pen.comparison.kind, baseline_of(pen.comparison)
+    pairs = {name: phase.improvements[name, baseline] for name in pen.looks if (name, baseline) in phase.improvements}
+    if not pairs:
+        return None
+    figure, (ax,) = pen.empty(1, 1)
+    plot_utils.plot_probability_of_improvement(
+        {f"{name}\n": pair.probability.point for name, pair in pairs.items()},
+        {f"{name}\n": _bounds(pair.probability) for name, pair in pairs.items()},
+        pair_separator="\n",
+        ax=ax,
+        colors=[pen.looks[name].colour for name in pairs],
+        xlabel=pen.wrap(f"probability of a better run than {baseline}", 0.45),
+        left_ylabel="",
+        right_ylabel="",
+    )
+    differences = [pair.difference for pair in pairs.values()]
+    digits = digits_of(kind, differences)
+    texts = ["" if found is None else number_entry(found, kind.scale, digits).plain for found in differences]
+    figure.axes[1].set_xlabel("")
+    for side, labels in ((figure.axes[1], texts), (ax, map(pen.label, pairs))):
+        pen.tidy_rows(side, list(pairs), (0, 1))
+        side.set_yticks(range(len(pairs)), labels)
+    ax.axvline(0.5, color=INK[0], linewidth=0.8, linestyle=":")
+    ax.set_title(f"{phase.name}{kind.title}")
+    if any(texts):
+        ax.text(1.03, -0.7, f"difference\n({_unit(kind)})", va="bottom", transform=ax.get_yaxis_transform())
+    pen.fit_rows(figure, list(pairs))
+    return Drawing(figure, pen.title(f"Probability of improvement over {baseline}"), list(pairs))
+
+
+def _unit(kind: Kind) -> str:
+    return "points" if kind is SUCCESS else kind.unit
+
+
+# -- curves -----------------------------------------------------------------------------------------------------------
+
+
+def _profiles(pen: _Pen, phase: Phase) -> Drawing | None:
+    """Draw the performance profiles."""
+    kind, looks, sheet = pen.comparison.kind, pen.looks, pen.sheet
+    shown = {name: phase.profiles[name] for name in looks if name in phase.profiles}
+    if not shown:
+        return None
+    figure, (ax,) = pen.empty(sheet.width, 0.62 * sheet.width)
+    plot_utils.plot_performance_profiles(
+        {name: curve.points for name, curve in shown.items()},
+        kind.scale * phase.thresholds,
+        {name: curve.bounds for name, curve in shown.items() if curve.bounds is not None and looks[name].is_named},
+        ax=ax,
+        colors={name: looks[name].colour for name in shown},
+        linestyles={name: looks[name].dash for name in shown},
+        xlabel=f"threshold τ, {kind.unit}",
+        ylabel="fraction of runs above τ",
+    )
+    for line, name in zip(ax.lines, shown, strict=True):
+        line.set(**looks[name].line)
+    pen.tidy(ax)
+    ax.set(xlim=(0, 100) if kind is SUCCESS else tuple(kind.scale * phase.thresholds[[0, -1]]), ylim=(0, 1.02))
+    ax.set_title(f"{phase.name}{kind.title}, {phase.tasks_label}", fontsize=sheet.text)
+    _add_legend(figure, pen, shown)
+    return Drawing(figure, pen.title("Performance profiles"), list(shown))
+
+
+def _sample_efficiency(pen: _Pen, metric: str) -> Drawing | None:
+    """Draw the learning curves over all tasks."""
+    comparison, sheet = pen.comparison, pen.sheet
+    parts = [phase.curves for phase in comparison.phases.values()]
+    if not any(parts):
+        return None
+    figure, (ax,) = pen.empty(sheet.width, 0.62 * sheet.width)
+    shown = _draw_curves(ax, pen, parts, metric)
+    ax.set_title(f"{METRICS[metric]}{comparison.kind.title}, {comparison.curves_label}")
+    ax.set(xlabel="steps (shaded: offline)" if _end_of_offline(parts) else "steps", ylabel=comparison.kind.unit)
+    _add_legend(figure, pen, shown)
+    return Drawing(figure, pen.title(f"Sample efficiency, {METRICS[metric]}"), shown)
+
+
+def _domains(pen: _Pen) -> Drawing | None:
+    """Draw the learning curves over the tasks of each domain."""
+    kind, phases, sheet = pen.comparison.kind, pen.comparison.phases.values(), pen.sheet
+    domains = sorted({domain for phase in phases for domain, curves in phase.domain_curves.items() if curves})
+    if not domains:
+        return None
+    columns = min(len(domains), _COLUMNS, max(2, int(sheet.wide / 2.2)))
+    rows = math.ceil(len(domains) / columns)
+    width = min(sheet.wide / columns, max(0.6 * sheet.width, sheet.width / columns))
+    figure, axes = pen.empty(width * columns, 0.75 * width * rows, rows, columns)
+    methods: dict[str, None] = {}
+    for ax, domain in zip(axes, domains, strict=False):
+        shown = _draw_curves(ax, pen, [phase.domain_curves.get(domain, {}) for phase in phases], "mean")
+        methods |= dict.fromkeys(shown)
+        ax.set_title("\n".join(textwrap.wrap(domain, int(width * 72 / sheet.text / 0.65))))
+    for ax in axes[len(domains) :]:
+        ax.set_visible(False)
+    for ax in axes[: len(domains) : columns]:
+        ax.set_ylabel(kind.unit)
+    what = "domain" if kind is SUCCESS else "environment"
+    ordered = [name for name in pen.looks if name in methods]
+    _add_legend(figure, pen, ordered)
+    return Drawing(figure, pen.title(f"Learning curves of each {what}"), ordered)
+
+
+def _draw_curves(ax: Axes, pen: _Pen, parts: Sequence[Mapping[str, LearningCurve]], metric: str) -> list[str]:
+    """Draw the learning curves of all phases; return the methods that have one.
+
+    A band much wider than the curves are apart is cut by the axis.
+    """
+    scale, border = pen.comparison.kind.scale, _end_of_offline(parts)
+    present = [name for name in pen.looks if any(name in part for part in parts)]
+    curves = {name: _whole_curve(name, parts, metric) for name in present}
+    if border:
+        ax.axvspan(0, border, color=SHADE[0], zorder=0)
+    for name, (steps, points, bounds) in curves.items():
+        look = pen.looks[name]
+        plot_utils.plot_sample_efficiency_curve(
+            steps, {name: scale * points}, {name: scale * bounds if look.is_named else (scale * points,) * 2},
+            colors={name: look.colour}, ax=ax, marker="o" if len(steps) == 1 or look.is_own else "",
+            xlabel="", ylabel="",
+        )  # fmt: skip
+        ax.lines[-1].set(**look.line, markersize=2.5)
+        ax.collections[-1].set(zorder=look.layer - 1, linewidth=0)
+    pen.tidy(ax)
+    inside, ends = (np.concatenate([curve[k].ravel() for curve in curves.values()]) for k in (1, 2))
+    ax.set_ylim((0, 102) if pen.comparison.kind is SUCCESS else _cut(scale * inside, scale * ends))
+    ax.set_xlim(0, 1.01 * max(steps[-1] for steps, _, _ in curves.values()))
+    ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
+    return present
+
+
+def _whole_curve(name: str, parts: Sequence[Mapping[str, LearningCurve]], metric: str) -> tuple[Array, Array, Array]:
+    """Return the steps, points (K,) and bounds (2, K) of a method's curve over all phases.
+
+    A method that starts online begins where the others go online.
+    """
+    found = [part[name] for part in parts if name in part]
+    curves: list[Curve] = [getattr(each, metric) for each in found]
+    steps = np.concatenate([each.steps for each in found])
+    border = _end_of_offline(parts) or 0
+    if name not in parts[0] and steps[0] < border:
+        steps = steps + border
+    bounds = [np.stack([c.points, c.points]) if c.bounds is None else c.bounds for c in curves]
+    return steps, np.concatenate([curve.points for curve in curves]), np.concatenate(bounds, axis=1)
+
+
+def _end_of_offline(parts: Sequence[Mapping[str, LearningCurve]]) -> int | None:
+    """Return the last offline step if an online phase follows and all methods share it."""
+    ends = {int(curve.steps[-1]) for curve in parts[0].values()}
+    return ends.pop() if len(parts) == 2 and len(ends) == 1 else None
+
+
+def _add_legend(figure: Figure, pen: _Pen, methods: Collection[str]) -> None:
+    """Name the methods that are told apart below all panels, and say how many others there are."""
+    looks, sheet = pen.looks, pen.sheet
+    named = [name for name in methods if looks[name].is_named]
+    handles = [Line2D([], [], marker="o" if looks[n].is_own else None, markersize=3, **looks[n].line) for n in named]
+    labels = [pen.label(name) for name in named]
+    if others := len(methods) - len(named):
+        handles.append(Line2D([], [], color=MUTED[0], linewidth=0.7))
+        labels.append(f"{others} others")
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    columns = min(len(labels), max(1, int(figure.get_figwidth() * 72 / sheet.text / 0.62 / (longest + 6))))
+    lines = math.ceil(len(labels) / columns) * max(label.count("\n") + 1 for label in labels) + 1
+    figure.set_figheight(figure.get_figheight() + sheet.inches(lines))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.2, columnspacing=1.2)
+
+
+# -- maps of pairs and of tasks, and single runs ----------------------------------------------------------------------
+
+
+def _pairs(pen: _Pen, phase: Phase) -> Drawing | None:
+    """Draw how often each method beats each other one; pairs that are not clearly different are pale."""
+    family = phase.decision.family
+    names = [name for name in pen.looks if any(name in pair for pair in phase.improvements)]
+    if len(names) < 3:  # the figure of improvement has one pair already
+        return None
+    chances = pd.DataFrame(np.nan, names, names)
+    for (x, y), pair in phase.improvements.items():
+        chances.loc[x, y] = pair.probability.point
+    is_clear = pd.DataFrame([[family.is_clear(x, y) for y in names] for x in names], names, names)
+    shades = chances.where(is_clear, chances.clip(*_PALE))
+    labels = [pen.label(name, 1) for name in names]
+    texts = (100 * chances).map("{:.0f}".format)
+    figure, ax = _map(pen, shades.set_axis(labels).set_axis(labels, axis=1), texts, chance_colours(), ("0", "100"))
+    ax.set_title(f"{phase.name}{pen.comparison.kind.title}: how often the row is better, in %")
+    return Drawing(figure, pen.title("Probability of improvement of each pair, in %"), names)
+
+
+def _heat_map(pen: _Pen, phase: Phase) -> Drawing | None:
+    """Draw the mean of each method on each task.
+
+    Returns have no common scale, so a colour there lies between those of the worst and the best method of a task.
+    """
+    kind, names = pen.comparison.kind, [name for name in pen.looks if name in phase.coverage]
+    if len(phase.per_task) < 2:
+        return None
+    points = {
+        task: {n: cell.estimates["mean"].point for n, cell in cells.items()} for task, cells in phase.per_task.items()
+    }
+    means = pd.DataFrame.from_dict(points, "index").reindex(columns=names)
+    low, high, ends = 0.0, 1.0, ("0", "100")
+    if kind.is_comparable and kind is not SUCCESS:
+        low, high = np.nanmin(means), np.nanmax(means)
+        ends = (f"{kind.scale * low:.0f}", f"{kind.scale * high:.0f}")
+    elif not kind.is_comparable:
+        low, high, ends = means.min(axis=1), means.max(axis=1), ("worst", "best")
+    shades = means.sub(low, axis=0).div(np.maximum(high - low, 1e-9), axis=0)
+    shades.index, shades.columns = map(short_name, means.index), [pen.label(name, 1) for name in names]
+    texts = (kind.scale * means).map("{:,.0f}".format)
+    if len(names) > len(means):  # a page is higher than wide
+        shades, texts = shades.T, texts.T
+    figure, ax = _map(pen, shades, texts, scale_colours(), ends)
+    ax.set_title(f"{phase.name}, {kind.unit}")
+    return Drawing(figure, pen.title("Mean of each method on each task"), names)
+
+
+def _map(
+    pen: _Pen, shades: pd.DataFrame, texts: pd.DataFrame, colours: Sequence[Colours], ends: tuple[str, str]
+) -> tuple[Figure, Axes]:
+    """Draw numbers between 0 and 1 as colours, with texts inside, or where they do not fit with a bar below.
+
+    What is missing is grey.
+
+    :param ends: what the bar says of 0 and of 1.
+    """
+    sheet, (rows, columns) = pen.sheet, shades.shape
+    letter = 0.62 * sheet.text / 72
+    beside, above = (letter * max(map(len, labels)) for labels in (shades.index, shades.columns))
+    cell = letter * (1.4 + max(map(len, texts.to_numpy().ravel())))
+    width = min(sheet.wide, max(beside + columns * cell + 0.2, 0.75 * sheet.width))
+    figure, (ax,) = pen.empty(width, above + rows * sheet.inches(1.2) + sheet.inches(3))
+    scale, has_room = ListedColormap([light for light, _ in colours]), width - beside >= columns * cell
+    sns.heatmap(
+        shades, ax=ax, cmap=scale, vmin=0, vmax=1, linewidths=0.4, xticklabels=True, yticklabels=True,
+        annot=texts if has_room else None, fmt="", annot_kws={"size": 0.9 * sheet.text}, cbar=not has_room,
+        cbar_kws={"location": "bottom", "shrink": 0.5, "aspect": 30, "pad": 0.02, "ticks": [0, 1]},
+    )  # fmt: skip
+    if bar := ax.collections[0].colorbar:
+        bar.set_ticklabels(ends)
+    for text in ax.texts:
+        column, row = map(int, text.get_position())
+        is_dark = sns.utils.relative_luminance(scale(shades.iat[row, column])) < _DARK
+        text.set_color(PAPER[0] if is_dark else INK[0])
+    ax.set_facecolor(SHADE[0])
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.tick_params("x", rotation=90)
+    ax.tick_params("y", rotation=0)
+    return figure, ax
+
+
+def _runs(pen: _Pen, phase: Phase, evaluations: pd.DataFrame) -> Drawing | None:
+    """Draw the last score of each own run."""
+    kind = pen.comparison.kind
+    is_shown = (evaluations[["source", "kind", "phase"]] == [OWN, kind.name, phase.name]).all(axis=1)
+    last = last_evaluations(evaluations[is_shown])
+    if not len(last) or (not kind.is_comparable and last["environment"].nunique() > 1):
+        return None
+    names = [name for name in pen.looks if name in set(last["method"])]
+    colours, scores = {name: pen.looks[name].colour for name in names}, kind.scale * last["score"]
+    figure, (ax,) = pen.empty(1, 1)
+    with seeded():  # seaborn draws the jitter from NumPy's own generator
+        sns.stripplot(
+            x=scores, y=last["method"], hue=last["method"], palette=colours, order=names, hue_order=names, size=3.5,
+            alpha=0.5, jitter=0.25, legend=False, ax=ax,
+        )  # fmt: skip
+    pen.tidy_rows(ax, names, (-2, 102) if kind is SUCCESS else _cut(scores, scores))
+    ax.set_yticks(range(len(names)), map(pen.label, names))
+    ax.set(xlabel=kind.unit, ylabel="", title=f"{phase.name}{kind.title}, single runs")
+    pen.fit_rows(figure, [*names, *names])
+    return Drawing(figure, pen.title("Last score of each own run"), names)

@@ -1,9 +1,9 @@
 """How each method is drawn.
 
-An algorithm has one style everywhere: two colours, for light and dark paper, a dash pattern and a marker. The colours
-were found by search: any two can be told apart, by readers without red or green cones too (simulated after Machado et
-al. 2009), and each has a contrast of at least 3 to its paper, which a test checks. Colours of their own are kept for
-methods that have no fixed style. A panel draws at most `MOST_NAMED` methods in their styles, the others thin and grey.
+An algorithm has one style everywhere: two colours, for light and dark paper, and a dash pattern. The colours were found
+by search: any two can be told apart, by readers without red or green cones too (simulated after Machado et al. 2009),
+and each has a contrast of at least 3 to its paper, which a test checks. Colours of their own are kept for methods that
+have no fixed style. A panel draws at most `MOST_NAMED` methods in their styles, the others thin and grey.
 """
 
 from __future__ import annotations
@@ -66,36 +66,30 @@ _SPARE_COLOURS = (
     ("#1e1e5a", "#945cac"),
 )
 _SPARE_DASHES = ((0, (5, 1.2, 1, 1.2, 1, 1.2)), (0, (9, 1.5)), (0, (2, 2.5)))
-_MARKERS = {SOLID: "o", DASHED: "s", DOTTED: "^", DASH_DOTTED: "D"} | dict(zip(_SPARE_DASHES, "vPX", strict=True))
 
 
 @dataclass(frozen=True)
 class Style:
     """How a method is drawn; own runs are drawn heavier than published ones.
 
-    :param dark: its colour on dark paper.
-    :param stroke: what the width of its line is multiplied by.
     :param is_named: whether its panel tells it from the others.
     """
 
     colour: str
-    dark: str
     dash: Any
-    marker: str
     is_own: bool
-    stroke: float = 1.0
     is_named: bool = True
 
     @property
     def line(self) -> dict[str, Any]:
         """Keyword arguments of ``Axes.plot``."""
         width = 0.7 if not self.is_named else 2.2 if self.is_own else 1.2
-        return {"color": self.colour, "linestyle": self.dash, "linewidth": self.stroke * width, "zorder": self.layer}
+        return {"color": self.colour, "linestyle": self.dash, "linewidth": width, "zorder": self.layer}
 
     @property
     def layer(self) -> float:
-        """The order of drawing: what has the muted colour lies below the others."""
-        return 2.0 if self.colour != MUTED[0] else 1.9 if self.is_named else 1.8
+        """The order of drawing: what is not named lies below the others."""
+        return 2.0 if self.is_named else 1.8
 
 
 def algorithm_styles() -> dict[str, tuple[tuple[str, str], Any]]:
@@ -121,12 +115,12 @@ def method_styles(methods: Mapping[str, Method]) -> dict[str, Style]:
         key = (method.algorithm, method.is_own)
         colours, dash = fixed[method.algorithm] if method.algorithm in fixed and key not in taken else next(spare)
         taken.add(key)
-        result[name] = Style(*colours, dash, _MARKERS[dash], method.is_own)
+        result[name] = Style(colours[0], dash, method.is_own)
     return result
 
 
 def named_methods(comparison: Comparison, phase: Phase | None = None) -> list[str]:
-    """Return the methods that a panel tells apart: the best ones, and the focus or the baseline among them.
+    """Return the methods that a panel tells apart: the focus, the baseline and own ones, without a focus the best ones.
 
     :param phase: what the panel is about; None for all phases, of which the last one of each method counts.
     """
@@ -134,25 +128,19 @@ def named_methods(comparison: Comparison, phase: Phase | None = None) -> list[st
     if phase is None:
         last = {n: c.estimates["mean"].point for p in comparison.phases.values() for n, c in p.aggregates.items()}
         names.sort(key=lambda name: (name not in comparison.order, -last.get(name, 0.0)))
-    special = comparison.focus if comparison.focus in names else baseline_of(comparison)
-    best = [name for name in names if name != special][: MOST_NAMED - (special in names)]
-    return [name for name in names if name == special or name in best]
+    special = [name for name in (comparison.focus, baseline_of(comparison)) if name in names]
+    others = [name for name in names if comparison.focus not in names or comparison.methods[name].is_own]
+    named = list(dict.fromkeys([*special, *others]))[:MOST_NAMED]
+    return [name for name in names if name in named]
 
 
-def panel_styles(comparison: Comparison, phase: Phase | None = None, stroke: float = 1.0) -> dict[str, Style]:
+def panel_styles(comparison: Comparison, phase: Phase | None = None) -> dict[str, Style]:
     """Return how a panel draws each method, in the order in which tables and figures show them.
 
-    Beside a focus the others are grey; those that are not named are thin and solid as well.
+    Those that are not named are grey, thin and solid.
 
     :param phase: as in `named_methods`.
     """
     looks, named = method_styles(comparison.methods), named_methods(comparison, phase)
-    result = {}
-    for name in ranking(comparison, phase):
-        look = replace(looks[name], stroke=stroke)
-        if name not in named:
-            look = replace(look, dash=SOLID, is_named=False)
-        if name not in named or (comparison.focus in looks and name != comparison.focus):
-            look = replace(look, colour=MUTED[0], dark=MUTED[1])
-        result[name] = look
-    return result
+    grey: dict[str, Any] = {"colour": MUTED[0], "dash": SOLID, "is_named": False}
+    return {name: looks[name] if name in named else replace(looks[name], **grey) for name in ranking(comparison, phase)}

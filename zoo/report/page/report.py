@@ -9,25 +9,21 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import io
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import pandas as pd
-import yaml
-from matplotlib.figure import Figure
 
 from zoo.report.comparison import Comparison, baseline_of
 from zoo.report.cost import Costs
-from zoo.report.figures.drawings import Names, colours, page_data, phase_of
-from zoo.report.figures.plots import FORMATS, SHEETS, all_figures, save
+from zoo.report.figures.files import FORMATS, SHEETS, file_of
+from zoo.report.figures.plots import Drawing, all_figures
 from zoo.report.inputs import Inputs
 from zoo.report.page.caveats import warnings
 from zoo.report.page.results import json_text, to_json
@@ -55,20 +51,18 @@ from zoo.runs.scores import KINDS, SUCCESS
 from zoo.terminal.texts import csv_cells
 
 FOLDER = Path(__file__).parent / "templates"
-VENDOR = FOLDER / "vendor"
-_OWN = ("figures.js", "report.js")
 _TEXTS = ("csv", "md", "tex")
 _NAMES = (
     "verdict", "aggregates", "profiles", "improvement", "pairs", "seeds_needed", "sample_efficiency", "domains",
-    "environments", "tasks", "heat_map", "reproduction", "differences", "cost",
+    "environments", "tasks", "heat_map", "runs", "reproduction", "differences", "cost",
 )  # fmt: skip
 _KIND_ENDS = "|".join(kind.suffix for kind in KINDS.values())
 _OF_REPORTS = re.compile(
-    rf"(tables|figures)/({'|'.join(_NAMES)})(_offline|_online)?({_KIND_ENDS})\.(csv|md|tex|pdf|svg|png)"
+    rf"(tables|figures)/({'|'.join(_NAMES)})(_offline|_online|_mean|_iqm)?({_KIND_ENDS})\.(csv|md|tex|pdf|svg|png)"
     r"|tables/aggregates_(offline|online)_[a-z]+\d*\.(csv|md|tex)|(evaluations|curves|profiles)\.csv(\.gz)?"
 )
 """Files that this or an older report has left in a folder."""
-_PACKAGES = ("flow-rl-zoo", "numpy", "scipy", "pandas", "matplotlib")
+_PACKAGES = ("flow-rl-zoo", "rliable", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
 _EVALUATION = (
     "method", "environment", "domain", "seed", "phase", "step", "successes", "episodes", "kind", "score", "return",
     "length", "source", "run",
@@ -87,8 +81,8 @@ class Content:
     """What a report is made from; the tolerance of a reproduction is a fraction.
 
     :param expected: gives the settings that are behind published scores.
-    :param width: what the figures in files are drawn for, a key of `zoo.report.figures.plots.SHEETS`.
-    :param formats: the kinds of these files, of `zoo.report.figures.plots.FORMATS`.
+    :param width: what the figures in files are drawn for, a key of `zoo.report.figures.files.SHEETS`.
+    :param formats: the kinds of these files, of `zoo.report.figures.files.FORMATS`.
     :param costs: what own runs cost.
     :param made: when and with which code the report is made.
     """
@@ -156,15 +150,16 @@ class Content:
         return " · ".join(filter(None, (self.made, f"SHA-256 of evaluations.csv: {digest}")))
 
     @cached_property
-    def names(self) -> Names:
-        """The methods and domains that a reader of the page can hide."""
-        return Names(self.comparisons)
+    def figures(self) -> dict[str, dict[str, bytes]]:
+        """Every figure: its name -> kind of file -> content; an SVG always, since the page shows it."""
+        return {name: _files_of(drawing, (*self.formats, "svg")) for name, drawing in self.drawings.items()}
 
     @cached_property
-    def data(self) -> dict[str, Any]:
-        """What the page's script draws, and the texts of tables that it copies."""
-        files = {name: {"CSV": text["csv"], "LaTeX": text["tex"]} for name, text in self.texts.items()}
-        return page_data(self.comparisons, self.inputs.evaluations, self.names) | {"files": files}
+    def drawings(self) -> dict[str, Drawing]:
+        """Every figure as it is drawn."""
+        sheet = SHEETS[self.width]
+        found = [all_figures(comparison, self.inputs.evaluations, sheet) for comparison in self.comparisons]
+        return {name: drawing for figures in found for name, drawing in figures.items()}
 
 
 def write_report(folder: Path, content: Content) -> Path:
@@ -174,11 +169,15 @@ def write_report(folder: Path, content: Content) -> Path:
     none of that name.
     """
     inputs = content.inputs
-    figures = _figures(content)
     files: dict[str, str | bytes] = {
         f"tables/{name}.{kind}": text for name, texts in content.texts.items() for kind, text in texts.items()
     }
-    files |= {f"figures/{name}.{kind}": data for name, found in figures.items() for kind, data in found.items()}
+    files |= {
+        f"figures/{name}.{kind}": data
+        for name, found in content.figures.items()
+        for kind, data in found.items()
+        if kind in content.formats
+    }
     files["scores.csv"] = csv_text(scores_table(inputs.evaluations, inputs.methods))
     tidy = {
         "evaluations": content.evaluations,
@@ -212,18 +211,17 @@ def to_html(content: Content) -> str:
             content=content,
             size=count(len(methods), "method"),
             tables={table.name: table for table in content.tables},
-            names=content.names,
-            data=content.data,
-            drawings=[drawing["name"] for drawing in content.data["drawings"]],
-            colours=colours(content.comparisons, content.names),
-            scripts=scripts(),
+            figures={name: found["svg"].decode() for name, found in content.figures.items()},
+            widths={name: drawing.figure.get_figwidth() for name, drawing in content.drawings.items()},
+            files={name: {"CSV": text["csv"], "LaTeX": text["tex"]} for name, text in content.texts.items()},
+            script=script(),
             policy=content_security_policy(),
-            phase_of=phase_of,
+            in_phases=in_phases,
             shown=[],
             contents=[],
             baseline_of=baseline_of,
             skipped=inputs.own.skipped(),
-            has_own=any(method.is_own for method in methods.values()),
+            own=[method.title for method in methods.values() if method.is_own],
             versions=", ".join(f"{name} {version(name)}" for name in _PACKAGES)
             + f", Python {platform.python_version()}",
         )
@@ -244,20 +242,14 @@ def _templates() -> jinja2.Environment:
     return environment
 
 
-def _figures(content: Content) -> dict[str, dict[str, bytes]]:
-    """Return every figure as files: its name -> kind of file -> content."""
-    sheet = SHEETS[content.width]
-    return {
-        name: {kind: _file_of(figure, kind) for kind in content.formats}
-        for comparison in content.comparisons
-        for name, figure in all_figures(comparison, sheet).items()
-    }
+def in_phases(comparison: Comparison, what: str) -> list[str]:
+    """Return the names of a table, or of a figure, about each phase."""
+    return [f"{what}_{phase}{comparison.kind.suffix}" for phase in comparison.phases]
 
 
-def _file_of(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    save(figure, buffer, kind)
-    return buffer.getvalue()
+def _files_of(drawing: Drawing, formats: Iterable[str]) -> dict[str, bytes]:
+    about = f"Methods: {', '.join(drawing.methods)}. The numbers are in the tables and the CSV files of the report."
+    return {kind: file_of(drawing.figure, kind, drawing.title, about) for kind in dict.fromkeys(formats)}
 
 
 def _runs_csv(own: RunTables) -> str:
@@ -265,31 +257,19 @@ def _runs_csv(own: RunTables) -> str:
     return csv_text(own.runs.assign(departures=departures).drop(columns="settings"))
 
 
-# -- the scripts of the page: what is inlined, and the policy that lets a browser run these scripts and load nothing ---
-
-
-def vendored() -> list[dict[str, Any]]:
-    """Return what is known of the scripts of others, in the order in which they run."""
-    return list(yaml.safe_load((VENDOR / "vendored.yml").read_text(encoding="utf-8")))
-
-
-@cache
-def scripts() -> tuple[str, ...]:
-    """Return the scripts of the page in their order; those of others have their licence in front."""
-    keys = ("licence_file", "file")
-    texts = [[(VENDOR / entry[key]).read_text(encoding="utf-8") for key in keys] for entry in vendored()]
-    others = [f"/*\n{licence}*/\n{script}" for licence, script in texts]
-    return (*others, *((FOLDER / name).read_text(encoding="utf-8") for name in _OWN))
+def script() -> str:
+    """Return the script of the page."""
+    return (FOLDER / "report.js").read_text(encoding="utf-8")
 
 
 def content_security_policy() -> str:
-    """Return a policy that forbids the network, and every script but those of the page.
+    """Return a policy that forbids the network, and every script but that of the page.
 
-    Styles may be inline, since a drawing sets them on its elements.
+    Styles may be inline, since a figure has some.
     """
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts()]
-    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    digest = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
+    allowed = f"script-src 'sha256-{digest}'; style-src 'unsafe-inline'"
+    return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
 
 
 # -- what is drawn as tidy tables: one row for each number, enough to draw every figure again ------------------------

@@ -94,7 +94,7 @@ def performance_profile(scores: Scores, thresholds: Array, reps: int) -> Curve:
 
     if len(blocks) > 1 or len(blocks[0]) < 2:
         return _estimated(blocks, above, reps)
-    with _seeded():
+    with seeded():
         points, bounds = library.create_performance_profile(
             {"": blocks[0]}, thresholds, custom_profile_func=lambda drawn, _: above(drawn), reps=reps
         )
@@ -121,14 +121,14 @@ def _estimated(blocks: list[NDArray[Any]], function: Function, reps: int, fewest
     """Return a function of blocks with its bounds; without them where a task has fewer runs than `fewest`."""
     if min(map(len, blocks)) < fewest:
         return Curve(function(*blocks))
-    with _seeded():
+    with seeded():
         scores = {"": blocks[0] if len(blocks) == 1 else blocks}
         points, bounds = library.get_interval_estimates(scores, function, reps=reps)
     return Curve(points[""], bounds[""], "bootstrap")
 
 
 @contextmanager
-def _seeded() -> Iterator[None]:
+def seeded() -> Iterator[None]:
     """Seed NumPy's global generator, and give it its state back afterwards."""
     state = np.random.get_state()
     np.random.seed(0)

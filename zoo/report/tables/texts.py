@@ -69,7 +69,7 @@ def to_markdown(table: Table) -> str:
 def to_latex(table: Table, width: str = "page") -> str:
     r"""Return a table in LaTeX, made smaller where it is wider than its place; it needs two packages, named in it.
 
-    :param width: where it stands, one of `zoo.report.figures.plots.SHEETS`.
+    :param width: where it stands, one of `zoo.report.figures.files.SHEETS`.
     """
     place = "table" if width == "column" else "table*"
     longest = [max(len(entry.plain) for entry in column) for column in zip(*table.rows, strict=True)]

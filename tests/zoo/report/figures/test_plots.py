@@ -1,8 +1,9 @@
-import io
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
 
 from tests.zoo.report.samples import (
     NO_MEANS,
@@ -11,126 +12,217 @@ from tests.zoo.report.samples import (
     evaluations,
     own_methods,
     returns,
+    runs_with_an_online_starter,
     scene_runs,
 )
-from zoo.report.comparison import ranking
+from zoo.report.comparison import Method, ranking
 from zoo.report.compute import compare
-from zoo.report.figures import plots
-from zoo.report.figures.plots import QUIET, save
-from zoo.report.figures.styles import method_styles, named_methods
+from zoo.report.figures.files import INK, PAPER, SHADE, file_of
+from zoo.report.figures.plots import all_figures
+from zoo.report.figures.styles import MUTED, method_styles, named_methods
+from zoo.report.significance import decide
 from zoo.report.statistics.estimates import Estimate
+from zoo.report.tables.entries import number_entry
 from zoo.runs.scores import RETURN
 
-
-def test_every_method_keeps_its_colour_in_every_figure():
-    comparison = comparison_of(["QAM", "FQL"])
-    looks = method_styles(comparison.methods)
-    figures = plots.all_figures(comparison)
-    expected = {looks[name].colour for name in ("QAM", "FQL")}
-    for name in ("profiles", "sample_efficiency", "domains"):
-        assert {line.get_color() for line in figures[name].axes[0].lines} == expected, name
-    assert {line.get_color() for ax in figures["aggregates"].axes for line in ax.lines} == expected
-
-
-def test_single_seed_gives_figures_without_bands():
-    figures = plots.all_figures(comparison_of(["QAM", "FQL"], seeds=1))
-    names = {"verdict", "aggregates", "profiles", "improvement", "sample_efficiency", "domains", "heat_map"}
-    assert set(figures) == names
-    assert not figures["profiles"].axes[0].collections
-
-
-def test_figures_of_returns_have_the_kind_in_their_name_and_on_their_axes():
-    figures = plots.all_figures(comparison_of_returns(["SAC", "TD3"], environments=["Pendulum-v1"]))
-    names = {"verdict", "aggregates", "profiles", "improvement", "sample_efficiency", "environments"}
-    assert set(figures) == {f"{name}_return" for name in names}
-    axes = {name: figures[f"{name}_return"].axes for name in names}
-    assert axes["aggregates"][0].get_title() == "online, mean, return"
-    assert axes["aggregates"][0].get_xlabel() == "return\n1 common task"
-    assert axes["environments"][0].get_ylabel() == "return"
-
-
-def test_method_far_below_the_others_is_an_arrow_with_its_value_and_does_not_press_them_together():
-    comparison = comparison_of([f"agent{k}" for k in range(9)])
-    phase = comparison.phases["offline"]
-    worst = ranking(comparison, phase)[-1]
-    means = {name: cell.estimates["mean"] for name, cell in phase.aggregates.items()} | {worst: Estimate(0.011)}
-    cells = {
-        name: replace(cell, estimates=dict.fromkeys(("mean", "iqm"), means[name]))
-        for name, cell in phase.aggregates.items()
-    }
-    comparison = replace(comparison, phases={"offline": replace(phase, aggregates=cells)})
-    ax = plots.all_figures(comparison)["aggregates"].axes[0]
-    assert ax.get_xlim()[0] > 15
-    assert "1.1" in [text.get_text() for text in ax.texts]
-    assert "<" in [line.get_marker() for line in ax.lines]
-
-
-def test_the_legend_names_the_curves_of_a_panel_and_counts_the_rest():
-    comparison = comparison_of([f"agent{k}" for k in range(9)], steps=((1000, "offline"),))
-    (legend,) = plots.all_figures(comparison)["profiles"].legends
-    named = named_methods(comparison, comparison.phases["offline"])
-    assert {text.get_text() for text in legend.get_texts()} == {*named, "3 others"}
-
-
-def test_single_run_with_formula_signs_in_its_name_gives_figures_of_returns():
-    name = r"$\nonsense$_b"
-    table = returns([name], environments=["Pendulum-v1"], steps=(1000,), seeds=1).assign(score=0.0)
-    comparison = compare(own_methods([name]), table, NO_MEANS, reps=10, kind=RETURN)
-    figures = plots.all_figures(comparison)
-    for figure in figures.values():
-        save(figure, io.BytesIO(), "svg")
-        for ax in figure.axes:
-            assert np.isfinite([*ax.get_xlim(), *ax.get_ylim()]).all()
-
-
-def test_offline_phase_is_shaded_and_the_online_curve_starts_where_it_ends():
-    ax = plots.all_figures(comparison_of(["QAM"]))["sample_efficiency"].axes[0]
-    offline, online = ax.lines
-    assert list(offline.get_xdata()) == [1000, 2000]
-    assert list(online.get_xdata()) == [2000, 3000]
-    assert online.get_ydata()[0] == offline.get_ydata()[-1]
-    assert ax.patches[0].get_width() == 2000
-
-
+NO_RUNS = evaluations(["A"]).iloc[:0]
 METHODS = ["A", "B", "C", "D"]
+
+
+def figures_of(comparison, runs=NO_RUNS):
+    return {name: drawing.figure for name, drawing in all_figures(comparison, runs).items()}
 
 
 def labels(texts):
     return [text.get_text() for text in texts]
 
 
-def shown(ax):
-    """Return the numbers behind the colours of a matrix, NaN where there is none."""
+def with_means(comparison, **points):
+    """Return a comparison in which some methods have other offline means and IQMs, without intervals."""
+    phase = comparison.phases["offline"]
+    cells = {
+        name: replace(cell, estimates=dict.fromkeys(("mean", "iqm"), Estimate(points[name])))
+        if name in points
+        else cell
+        for name, cell in phase.aggregates.items()
+    }
+    return replace(comparison, phases={"offline": replace(phase, aggregates=cells)})
+
+
+def test_every_method_keeps_its_colour_in_every_figure():
+    comparison = comparison_of(["QAM", "FQL"])
+    figures, looks = figures_of(comparison), method_styles(comparison.methods)
+    expected = {looks[name].colour for name in ("QAM", "FQL")}
+    for name in ("profiles_offline", "sample_efficiency_mean", "sample_efficiency_iqm", "domains"):
+        assert {line.get_color() for line in figures[name].axes[0].lines} == expected, name
+    bars = [patch for ax in figures["aggregates_offline"].axes for patch in ax.patches]
+    assert {to_hex(bar.get_facecolor()) for bar in bars} == expected
+
+
+def test_single_seed_gives_figures_without_bands():
+    figures = figures_of(comparison_of(["QAM", "FQL"], seeds=1))
+    both = ("verdict", "aggregates", "profiles", "improvement", "heat_map")
+    names = {f"{name}_{phase}" for name in both for phase in ("offline", "online")}
+    assert set(figures) == names | {"sample_efficiency_mean", "sample_efficiency_iqm", "domains"}
+    assert not figures["profiles_offline"].axes[0].collections
+
+
+def test_figures_of_returns_have_the_kind_in_their_name_and_each_environment_an_axis_of_its_own():
+    figures = figures_of(comparison_of_returns(["SAC", "TD3"]))
+    assert set(figures) == {
+        "verdict_online_return", "improvement_online_return", "heat_map_online_return", "environments_return"
+    }  # fmt: skip
+    cheetah, pendulum = figures["environments_return"].axes
+    assert cheetah.get_ylim()[0] > 0 > pendulum.get_ylim()[1]
+    assert cheetah.get_ylabel() == "return"
+
+
+def test_method_far_below_the_others_is_an_arrow_with_its_value_and_does_not_press_them_together():
+    comparison = comparison_of([f"agent{k}" for k in range(9)])
+    worst = ranking(comparison, comparison.phases["offline"])[-1]
+    published = {name: replace(method, source="a_set") for name, method in comparison.methods.items()}
+    ax = figures_of(with_means(replace(comparison, methods=published), **{worst: 0.011}))["aggregates_offline"].axes[0]
+    assert ax.get_xlim()[0] > 15
+    assert labels(ax.texts) == ["1.1"]
+    assert [line.get_marker() for line in ax.lines] == ["<"]
+
+
+def test_own_method_is_never_outside_of_an_axis():
+    comparison = comparison_of([f"agent{k}" for k in range(9)])
+    worst = ranking(comparison, comparison.phases["offline"])[-1]
+    ax = figures_of(with_means(comparison, **{worst: 0.011}))["aggregates_offline"].axes[0]
+    assert ax.get_xlim()[0] < 1.1
+    assert not ax.texts
+
+
+def test_interval_far_wider_than_the_estimates_are_apart_is_cut():
+    comparison = comparison_of(["QAM", "FQL"])
+    phase = comparison.phases["offline"]
+    wide = {
+        pair: replace(found, difference=Estimate(0.1 if pair[0] == "QAM" else -0.1, (-1.0, 1.0), "t"))
+        for pair, found in phase.improvements.items()
+    }
+    changed = decide(comparison, focus="QAM", phases={"offline": replace(phase, improvements=wide)})
+    low, high = figures_of(changed)["verdict_offline"].axes[0].get_xlim()
+    assert -20 < low < -3
+    assert 10 < high < 30
+
+
+def test_improvement_has_a_line_at_one_half_on_the_whole_axis_and_the_difference_beside():
+    comparison = comparison_of(["QAM", "FQL"])
+    ax, beside = figures_of(comparison)["improvement_offline"].axes
+    assert ax.get_xlim() == (0, 1)
+    assert [line.get_xdata()[0] for line in ax.lines] == [0.5]
+    pair = comparison.phases["offline"].improvements["FQL", "QAM"]
+    assert labels(beside.get_yticklabels()) == [number_entry(pair.difference, 100, 1).plain]
+
+
+def test_the_legend_names_the_curves_of_a_panel_and_counts_the_rest():
+    comparison = comparison_of([f"agent{k}" for k in range(9)], steps=((1000, "offline"),))
+    (legend,) = figures_of(comparison)["profiles_offline"].legends
+    named = named_methods(comparison, comparison.phases["offline"])
+    assert labels(legend.get_texts()) == [*named, "3 others"]
+
+
+def test_beside_a_focus_only_own_methods_and_the_baseline_have_colours():
+    comparison = comparison_of([f"agent{k}" for k in range(9)], steps=((1000, "offline"),))
+    methods = {
+        name: replace(method, source="own" if name in ("agent3", "agent4") else "a_set")
+        for name, method in comparison.methods.items()
+    }
+    ax = figures_of(decide(comparison, methods=methods, focus="agent3"))["profiles_offline"].axes[0]
+    shown = {line.get_label() for line in ax.lines if line.get_color() != MUTED[0]}
+    assert shown == {"agent0", "agent3", "agent4"}
+
+
+def test_signs_of_a_formula_in_a_name_are_shown_as_they_are():
+    name = r"$\nonsense$_b"
+    table = returns([name], environments=["Pendulum-v1"], steps=(1000,), seeds=1).assign(score=0.0)
+    comparison = compare(own_methods([name]), table, NO_MEANS, reps=10, kind=RETURN)
+    for drawing in all_figures(comparison, table).values():
+        assert name in file_of(drawing.figure, "svg", "", "").decode()
+        for ax in drawing.figure.axes:
+            assert np.isfinite([*ax.get_xlim(), *ax.get_ylim()]).all()
+
+
+def test_offline_phase_is_shaded_and_the_online_curve_goes_on_from_it():
+    comparison = comparison_of(["QAM"])
+    ax = figures_of(comparison)["sample_efficiency_mean"].axes[0]
+    (line,) = ax.lines
+    assert list(line.get_xdata()) == [1000, 2000, 3000]
+    means = [100 * phase.curves["QAM"].mean.points for phase in comparison.phases.values()]
+    assert list(line.get_ydata()) == pytest.approx(np.concatenate(means))
+    (offline,) = ax.patches
+    assert (offline.get_width(), to_hex(offline.get_facecolor())) == (2000, SHADE[0])
+
+
+@pytest.mark.parametrize("figure", ["sample_efficiency_mean", "domains"])
+def test_axis_holds_a_method_that_starts_online_where_the_others_end(figure):
+    runs = runs_with_an_online_starter()
+    comparison = compare(own_methods(("QAM", "RLPD")), runs, NO_MEANS, reps=20)
+    ax = figures_of(comparison)[figure].axes[0]
+    starter = method_styles(comparison.methods)["RLPD"].colour
+    assert [list(line.get_xdata()) for line in ax.lines if line.get_color() == starter] == [[2500, 3000]]
+    assert 3000 <= ax.get_xlim()[1] < 3100
+
+
+def shades_of(ax):
+    """Return the numbers behind the colours of a map, NaN where there is none."""
     return np.ma.filled(ax.collections[0].get_array(), np.nan)
 
 
 def test_pairs_that_are_clearly_different_have_a_strong_colour():
     scores = {"good": [1.0] * 8, "middle": [0.5, 0.52] * 4, "same": [0.52, 0.5] * 4}
     runs = pd.concat([scene_runs([values] * 5, name) for name, values in scores.items()])
-    clear = compare(own_methods(scores), runs, NO_MEANS, reps=50)
-    ax = plots.all_figures(clear)["pairs"].axes[0]
+    clear = decide(compare(own_methods(scores), runs, NO_MEANS, reps=50))
+    ax = figures_of(clear)["pairs_offline"].axes[0]
     assert labels(ax.get_yticklabels()) == labels(ax.get_xticklabels()) == ranking(clear)
-    assert np.array_equal(shown(ax), [[np.nan, 100, 100], [0, np.nan, 50], [0, 50, np.nan]], equal_nan=True)
-    assert {text.get_text(): text.get_color() for text in ax.texts} == {"100": "white", "0": "white", "50": QUIET}
+    expected = [[np.nan, 1, 1], [0, np.nan, 0.5], [0, 0.5, np.nan]]
+    assert np.array_equal(shades_of(ax), expected, equal_nan=True)
+    assert {text.get_text(): text.get_color() for text in ax.texts} == {"100": PAPER[0], "0": PAPER[0], "50": INK[0]}
 
 
-def test_heat_map_has_the_mean_of_each_method_on_each_task_in_the_order_of_the_domains():
-    table = evaluations(METHODS, tasks=4)
+def test_pairs_need_three_methods():
+    assert "pairs_offline" not in figures_of(comparison_of(["QAM", "FQL"]))
+
+
+def test_heat_map_has_the_mean_of_each_method_on_each_task():
+    table = evaluations(METHODS, tasks=6)
     lacking = (table["method"] == "B") & (table["environment"] == "scene-play-singletask-task2-v0")
     comparison = compare(own_methods(METHODS), table[~lacking], NO_MEANS, reps=20)
-    ax = plots.all_figures(comparison)["heat_map"].axes[0]
+    ax = figures_of(comparison)["heat_map_offline"].axes[0]
     assert labels(ax.get_yticklabels()) == [
-        "cube-double-play task1", "cube-double-play task2", "scene-play task1", "scene-play task2",
-    ]  # fmt: skip
-    phase = comparison.phases["offline"]
-    means = [
-        [100 * cells[name].estimates["mean"].point if name in cells else np.nan for name in ranking(comparison)]
-        for cells in phase.per_task.values()
+        f"{domain} task{k}" for domain in ("cube-double-play", "scene-play") for k in (1, 2, 3)
     ]
-    assert np.allclose(shown(ax), means, atol=0.01, equal_nan=True)
-    assert ax.yaxis_inverted()
-    assert [text.get_text() for text in ax.texts[:2]] == [f"{value:.0f}" for value in means[0][:2]]
+    means = [
+        [cells[name].estimates["mean"].point if name in cells else np.nan for name in ranking(comparison)]
+        for cells in comparison.phases["offline"].per_task.values()
+    ]
+    assert np.allclose(shades_of(ax), means, equal_nan=True)
+    assert labels(ax.texts)[:2] == [f"{100 * value:.0f}" for value in means[0][:2]]
 
 
-def test_returns_share_no_colours():
-    assert "heat_map_return" not in plots.all_figures(comparison_of_returns(["A", "B"]))
+def test_a_map_is_higher_than_wide():
+    ax = figures_of(comparison_of(METHODS, tasks=2))["heat_map_offline"].axes[0]
+    assert len(labels(ax.get_yticklabels())) == 4
+    assert len(labels(ax.get_xticklabels())) == 2
+
+
+def test_colours_of_returns_lie_between_the_worst_and_the_best_method_of_a_task():
+    ax = figures_of(comparison_of_returns(["A", "B", "C"]))["heat_map_online_return"].axes[0]
+    shades = shades_of(ax)  # methods by tasks
+    assert shades.min(axis=0).tolist() == [0, 0]
+    assert shades.max(axis=0).tolist() == [1, 1]
+
+
+def test_runs_are_drawn_one_by_one_if_they_are_own_and_numpy_goes_on_as_before():
+    table, methods = evaluations(METHODS, tasks=2), own_methods(METHODS) | {"A": Method("A", "A", "a_set")}
+    table.loc[table["method"] == "A", "source"] = "a_set"
+    comparison = compare(methods, table, NO_MEANS, reps=20)
+    np.random.seed(5)
+    expected = np.random.rand()
+    np.random.seed(5)
+    ax = figures_of(comparison, table)["runs_offline"].axes[0]
+    assert np.random.rand() == expected
+    assert sum(len(points.get_offsets()) for points in ax.collections) == 3 * 2 * 6  # methods, tasks, seeds
+    assert set(labels(ax.get_yticklabels())) == {"B", "C", "D"}

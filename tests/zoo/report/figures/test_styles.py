@@ -1,4 +1,3 @@
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +8,7 @@ import agents
 from tests.zoo.report.samples import comparison_of, own_methods
 from zoo.report.comparison import Method, ranking
 from zoo.report.figures import styles
+from zoo.report.figures.files import PAPER
 from zoo.report.page.report import FOLDER
 from zoo.report.published_scores import published_names
 
@@ -62,12 +62,10 @@ def test_any_two_colours_that_can_meet_are_apart_for_every_reader(paper, missing
 
 
 def test_colours_have_a_contrast_of_three_to_light_and_dark_paper():
-    style = (FOLDER / "report.css").read_text()
-    dark = re.search(r"--paper: light-dark\(#ffffff, (#\w+)\)", style)[1]
-    assert re.search(r"--muted: light-dark\((#\w+), (#\w+)\)", style).groups() == styles.MUTED
+    assert f"--paper: light-dark({', '.join(PAPER)})" in (FOLDER / "report.css").read_text()
     for name, colours in {**{name: look[0] for name, look in every_style().items()}, "muted": styles.MUTED}.items():
         assert 1.05 / (luminance(colours[0]) + 0.05) >= 3, name
-        assert (luminance(colours[1]) + 0.05) / (luminance(dark) + 0.05) >= 3, name
+        assert (luminance(colours[1]) + 0.05) / (luminance(PAPER[1]) + 0.05) >= 3, name
 
 
 def test_a_panel_names_the_five_best_and_the_baseline_and_the_others_are_thin_and_grey():
@@ -79,11 +77,18 @@ def test_a_panel_names_the_five_best_and_the_baseline_and_the_others_are_thin_an
     assert styles.named_methods(replace(comparison, baseline=order[0]), phase) == order[:6]
     found = styles.panel_styles(worst, phase)
     assert {name for name, look in found.items() if look.colour == styles.MUTED[0]} == set(order[5:-1])
-    found = styles.panel_styles(replace(worst, focus=order[7]), phase)
-    assert [name for name, look in found.items() if look.colour != styles.MUTED[0]] == [order[7]]
-    assert [name for name, look in found.items() if look.is_named] == [*order[:5], order[7]]
+    assert {found[name].line["linewidth"] for name in order[5:-1]} == {0.7}
     last = ranking(comparison, comparison.phases["online"])
     assert styles.named_methods(replace(worst, baseline=last[0])) == last[:6]  # of all phases: where they ended
+
+
+def test_beside_a_focus_a_panel_names_it_the_baseline_and_own_methods():
+    comparison = comparison_of([f"agent{k:02d}" for k in range(9)])
+    order = ranking(comparison, phase := comparison.phases["offline"])
+    own = (order[7], order[6])
+    methods = {name: replace(m, source="own" if name in own else "a_set") for name, m in comparison.methods.items()}
+    focused = replace(comparison, methods=methods, baseline=order[-1], focus=order[7])
+    assert styles.named_methods(focused, phase) == order[6:]
 
 
 def test_own_and_published_runs_of_an_algorithm_share_colour_and_dash_but_not_width_whatever_the_others_are():

@@ -135,22 +135,13 @@ class Page:
         self.send("Emulation.setEmulatedMedia", media=kind, features=features)
         self.settle()
 
-    def place(self, selector):
-        """Return the middle of an element in the window, after scrolling to it."""
+    def click(self, selector):
+        """Click the middle of an element with the mouse, after scrolling to it."""
         found = f"document.querySelector({json.dumps(selector)})"
         self.evaluate(f"{found}.scrollIntoView({{block: 'center', inline: 'center', behavior: 'instant'}})")
         self.settle()
         box = self.evaluate(f"{found}.getBoundingClientRect().toJSON()")
-        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-
-    def move(self, x, y):
-        """Move the mouse."""
-        self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-        self.settle()
-
-    def click(self, selector):
-        """Click an element with the mouse."""
-        x, y = self.place(selector)
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
         self.settle()

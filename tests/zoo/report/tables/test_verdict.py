@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from zoo.report.figures.drawings import Names, drawings_of
 
 from tests.zoo.report.samples import NO_MEANS, SCENE, content_of, evaluations, own_methods, scene_runs
 from zoo.report.comparison import MEAN_COLUMNS, Method
 from zoo.report.compute import compare
 from zoo.report.figures import plots
-from zoo.report.figures.drawings import Names, drawings_of
 from zoo.report.page.results import to_json
 from zoo.report.significance import decide, without_tasks
 from zoo.report.statistics.estimates import Estimate

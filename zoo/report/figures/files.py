@@ -1,0 +1,144 @@
+"""How a figure becomes a file: its size and fonts, and an SVG that a page shows as it is, on light and on dark paper.
+
+The texts of an SVG stay texts. It follows the colours of the page that it stands in, or of the reader's system where it
+is opened on its own; a program that does not know ``light-dark()`` shows it on light paper.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from itertools import chain
+from typing import Any
+
+import matplotlib
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from zoo.report.figures.styles import MUTED, algorithm_styles, spare_styles
+from zoo.terminal.texts import printable
+
+FORMATS = ("pdf", "svg", "png")
+"""The kinds of files that a figure can be written as."""
+Colours = tuple[str, str]
+"""A colour on light and on dark paper."""
+PAPER, INK, QUIET = ("#ffffff", "#15181d"), ("#262626", "#e4e6ea"), ("#595d66", "#a3a8b3")
+RULE, SHADE = ("#d5d8de", "#3a404b"), ("#f1f2f4", "#22262d")
+BETTER_COLOURS, WORSE_COLOURS = ("#0b5394", "#4f9fe8"), ("#b04a00", "#e08a3c")
+"""The colours of a method that is better, or worse, than another."""
+_SHADES = 25  # of a map: few, since each has its counterpart on dark paper
+_LOOKS: dict[Any, Any] = {
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that figures look the same on every machine
+    "text.parse_math": False,  # names of runs hold no formulas
+    "axes.grid.axis": "both",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": QUIET[0],
+    "grid.color": RULE[0],
+    "pdf.fonttype": 42,  # TrueType: conferences refuse the Type 3 fonts that are matplotlib's default
+    "svg.fonttype": "none",
+}
+_UNDATED = {"pdf": {"CreationDate": None}, "svg": dict.fromkeys(("Creator", "Date", "Format", "Type"))}
+_ID = re.compile(r' id="[\w.]+_\d+"')  # matplotlib numbers its parts anew in each figure of a page
+_LONG = re.compile(r"(\.\d\d)\d+")
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What figures are drawn for. They are placed at this width as they are, so that texts keep their size.
+
+    :param width: of a figure, in inches.
+    :param wide: of one with many panels.
+    :param text: the size of texts, in points.
+    :param letters: how many letters of a method's name fit on one line.
+    """
+
+    width: float
+    wide: float
+    text: float
+    letters: int
+
+    @property
+    def looks(self) -> dict[Any, Any]:
+        """The settings of matplotlib for a figure of this sheet."""
+        sizes = ("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize")
+        ticks = {f"{axis}tick.major.{what}": size for axis in "xy" for what, size in (("size", 2.5), ("width", 0.6))}
+        legend = {"legend.fontsize": self.text, "legend.frameon": False, "axes.linewidth": 0.6, "grid.linewidth": 0.5}
+        return {**sns.axes_style("ticks"), **_LOOKS, **dict.fromkeys(sizes, self.text), **ticks, **legend}
+
+    def inches(self, lines: float) -> float:
+        """Return the height of some lines of text in inches."""
+        return lines * 1.25 * self.text / 72
+
+
+SHEETS = {
+    "page": Sheet(width=4.8, wide=10.4, text=9.0, letters=24),
+    "column": Sheet(width=3.25, wide=3.25, text=7.0, letters=15),
+    "text": Sheet(width=6.75, wide=6.75, text=7.5, letters=28),
+}
+"""What figures can be drawn for: a page of the screen, or one column or the whole width of the text in a paper."""
+
+
+def scale_colours() -> list[Colours]:
+    """Return the colours of a map of scores, from the lowest to the highest."""
+    return _blended(("#f5f8fa", "#1f242c"), ("#0b4f8a", "#5fb0f5"))
+
+
+def chance_colours() -> list[Colours]:
+    """Return the colours of a map of probabilities, from worse over even to better."""
+    return _blended(WORSE_COLOURS, ("#fcfcfc", "#20242b"), BETTER_COLOURS)
+
+
+def _blended(*colours: Colours) -> list[Colours]:
+    light, dark = (sns.blend_palette(paper, _SHADES).as_hex() for paper in zip(*colours, strict=True))
+    return list(zip(light, dark, strict=True))
+
+
+@cache
+def dark_colours() -> Mapping[str, str]:
+    """Return every colour of a figure on light paper -> its counterpart on dark paper."""
+    methods = (colours for colours, _ in (*algorithm_styles().values(), *spare_styles()))
+    neutral = (PAPER, INK, QUIET, RULE, SHADE, MUTED, BETTER_COLOURS, WORSE_COLOURS)
+    return dict(chain(neutral, methods, scale_colours(), chance_colours()))
+
+
+def file_of(figure: Figure, kind: str, title: str, description: str) -> bytes:
+    """Return a figure as one of `FORMATS`; the same figure gives the same bytes.
+
+    :param title: what it shows, and `description` in more words, for readers who do not see it.
+    """
+    buffer = io.BytesIO()
+    salt = {"svg.hashsalt": title}  # figures of one page share no names of their parts
+    with matplotlib.rc_context(_LOOKS | salt):
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()  # finds the layout, once for all kinds of files
+            figure.set_layout_engine(None)
+        figure.savefig(buffer, format=kind, dpi=200, metadata=_UNDATED.get(kind))
+    if kind != "svg":
+        return buffer.getvalue()
+    return _for_any_paper(buffer.getvalue().decode(), title, description).encode()
+
+
+def _for_any_paper(drawn: str, title: str, description: str) -> str:
+    """Return an SVG of matplotlib with a title, shorter, and with colours for dark paper."""
+    drawn = re.sub("<[^>]*>", _shortened, drawn[drawn.index("<svg") :])
+    rules = "".join(
+        f'[style*="{paint}: {light}"]{{{paint}:light-dark({light},{dark})!important}}'
+        for light, dark in dark_colours().items()
+        for paint in ("fill", "stroke")
+        if f"{paint}: {light}" in drawn
+    )
+    style = f"svg:root{{color-scheme:light dark}}@supports(color:light-dark(red,red)){{{rules}}}</style>"
+    about = f"<title>{escape(printable(title))}</title><desc>{escape(printable(description))}</desc>"
+    font = ' role="img" font-family="DejaVu Sans, Verdana, sans-serif">'
+    return drawn.replace("</style>", style, 1).replace(">", font + about, 1)
+
+
+def _shortened(tag: re.Match[str]) -> str:
+    """Return a tag of an SVG without what no figure needs: numbers of parts, and more than hundredths of a point."""
+    text = _LONG.sub(r"\1", _ID.sub("", tag[0])).replace("; font-family: 'DejaVu Sans', sans-serif", "")
+    return re.sub(r' transform="rotate\(-?0 [^"]*"', "", " ".join(text.split()))
