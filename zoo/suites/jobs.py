@@ -42,8 +42,10 @@ JOBS = ".jobs"
 """Folder, in a log folder, of what was said while jobs were trained, and how that ended."""
 NOT_COMPARED = ("dataset", "settings.precision", "settings.compile")
 """What is only known where a run is trained: the content of the data, and how its machine computes."""
-OF_IMAGES = {"settings.encoder": None, "settings.frame_stack": 1, "settings.random_crop": 0.0}
-"""Settings at the values that have no effect: left out, so that scores of vectors that were kept keep their hash."""
+ADDED_LATER = {
+    "settings.encoder": None, "settings.frame_stack": 1, "settings.random_crop": 0.0, "settings.shorten_returns": False,
+}  # fmt: skip
+"""Settings that kept scores do not know, each with the value that they have there: it does not enter their hash."""
 
 
 class State(StrEnum):
@@ -230,7 +232,7 @@ def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
         name: value
         for name, value in settings.items()
         if not any(name == left or name.startswith(f"{left}.") for left in NOT_COMPARED)
-        and (name, value) not in OF_IMAGES.items()
+        and (name, value) not in ADDED_LATER.items()
     }
 
 
