@@ -25,11 +25,6 @@ def small_model(id: str, observations: int = 3, actions: int = 2, **settings: An
     return tiny_model(id, SpacesEnv(observations, actions), **{"horizon_length": 1, **settings})
 
 
-def step(model: FlowQLearning, seed: int = 0) -> dict[str, Tensor]:
-    """Take one update with a random batch, and return its information."""
-    return model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=100 + seed))
-
-
 def weights(network: nn.Module) -> Tensor:
     """Return a copy of all of a network's weights in one row."""
     return torch.cat([p.detach().flatten() for p in network.parameters()]).clone()

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from agents.common.maths.flow import integrate_flow
 from agents.common.nets.heads import Time
-from tests.agents.oracles import Field, Quadratic, bare, networks, rows_of, small_model, step, weights
+from tests.agents.oracles import Field, Quadratic, bare, networks, rows_of, small_model, weights
 from tests.common.closed_forms import Gaussian
-from tests.common.toys import tiny_model, toy_batch, toy_dataset, toy_noise
+from tests.common.toys import step, tiny_model, toy_batch, toy_dataset, toy_noise
 
 # -- BAM --------------------------------------------------------------------------------------------------------------
 
@@ -76,7 +76,7 @@ def test_residual_is_added_to_the_prior_in_the_rollout_and_to_the_online_flow_in
 
 def test_one_flow_step_has_no_control_cost() -> None:
     model = small_model("bam", flow_steps=1)
-    info = model.trainer.update_on(toy_batch(model), toy_noise(model))
+    info = step(model)
     assert float(info["bam_control_loss"]) == 0
 
 

@@ -245,13 +245,6 @@ def test_offline_training_that_counts_from_zero_leaves_the_start_of_online_train
     assert model._n_updates == 6 + 6  # ten environment steps come before the first online update
 
 
-def test_one_long_offline_phase_equals_two_short_ones() -> None:
-    whole, parts = tiny_model("qam"), tiny_model("qam")
-    whole.learn_offline(5, dataset=toy_dataset())
-    parts.learn_offline(2, dataset=toy_dataset(), log_interval=None).learn_offline(3)
-    assert_same(parameters_of(whole), parameters_of(parts))
-
-
 def test_offline_training_without_a_dataset_is_refused() -> None:
     with pytest.raises(ValueError, match=re.escape("offline training needs a dataset, the buffer holds none")):
         tiny_model("qam").learn_offline(3)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.agents.oracles import Behaviour, Field, Quadratic, acting_depends_on, bare, networks, small_model
-from tests.common.toys import assert_same, parameters_of, toy_batch, toy_noise
+from tests.common.toys import assert_same, parameters_of, step, toy_batch, toy_noise
 
 
 def expected_q(behaviour: Behaviour, tau: float, curvature: float) -> Quadratic:
@@ -139,5 +139,5 @@ def test_nothing_that_is_trained_depends_on_the_guidance() -> None:
     models = [small_model("qgf", guidance_weight=weight) for weight in (0.0, 1.0)]
     for model in models:
         for seed in range(2):
-            model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=seed))
+            step(model, seed)
     assert_same(*map(parameters_of, models))

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 import agents
 from agents.common.batch import Batch
-from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
+from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.sb3.model import FlowQLearning
-from tests.agents.oracles import small_model, step
-from tests.common.toys import assert_same, parameters_of, tiny_model, toy_batch, toy_dataset, toy_noise
+from tests.agents.oracles import small_model
+from tests.common.toys import assert_same, parameters_of, step, tiny_model, toy_batch, toy_dataset, toy_noise
 
 # algorithm -> its behaviour flow, the networks that begin as its copies, and those that begin at zero beside it
 QAM_FLOWS = ("behaviour", {"behaviour_target", "fine_tuned"})
@@ -113,15 +113,6 @@ def test_a_residual_begins_at_zero_so_that_the_policy_is_the_clone(id: str) -> N
     assert bool(model.policy.nets.fine_tuned.mlp.weights[-1].any())
 
 
-def test_pretraining_of_a_dataset_is_behaviour_cloning_to_the_last_bit() -> None:
-    pretrained, clone = tiny_model("fql", pretraining_steps=4), tiny_model("bc")
-    clone.policy.nets.behaviour.load_state_dict(pretrained.policy.nets.behaviour.state_dict())
-    for model in (pretrained, clone):
-        model.set_random_seed(5)
-        model.learn_offline(4, dataset=toy_dataset())
-    assert is_equal(pretrained.policy.nets.behaviour, clone.policy.nets.behaviour)
-
-
 @pytest.mark.parametrize("saved_at", [2, 3, 4])
 @pytest.mark.parametrize("id", ["qam", "trqam"])
 def test_training_resumes_across_the_end_of_pretraining(id: str, saved_at: int, tmp_path: Path) -> None:
@@ -133,9 +124,9 @@ def test_training_resumes_across_the_end_of_pretraining(id: str, saved_at: int, 
     whole, first, second = model(), model(), model()
     whole.learn_offline(6)
     first.learn_offline(saved_at)
-    save_checkpoint(first, tmp_path)
+    saved = save_checkpoint(first, tmp_path)
     second.learn_offline(1)
-    load_checkpoint(second, find_checkpoints(tmp_path)[0])
+    load_checkpoint(second, saved)
     assert second.trainer.pretraining == (saved_at < 3)
     second.learn_offline(6 - saved_at)
     assert_same(parameters_of(second), parameters_of(whole))

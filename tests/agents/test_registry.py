@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,19 +83,12 @@ def test_a_class_that_is_not_registered_is_refused() -> None:
         agents.get("results:Method")
 
 
-def test_importing_the_package_does_not_import_torch() -> None:
-    code = "import sys, agents; print('torch' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"
-
-
 @pytest.mark.parametrize(
     ("id", "owner"), [("fql", "FQL"), ("bptt", "FBRAC, as an alias"), ("taken", "First"), ("sac", "SB3's")]
 )
 def test_an_id_that_is_taken_is_refused_with_its_owner(
-    id: str, owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    id: str, owner: str, own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.registry._entries", dict(agents.registry._entries))
     agents.register("taken", paper="", published_name="")(type("First", (QAM,), {}))
     code = "import agents\nfrom agents.qam import QAM\n"
     code += f"@agents.register({id!r}, paper='', published_name='')\nclass Mine(QAM): pass\n"
@@ -107,8 +98,9 @@ def test_an_id_that_is_taken_is_refused_with_its_owner(
         load_config(f"my_{id}_agents:Mine", "x")
 
 
-def test_one_class_of_two_files_is_refused_with_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agents.registry._entries", dict(agents.registry._entries))
+def test_one_class_of_two_files_is_refused_with_both(
+    own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     code = "import agents\n@agents.register('twice', paper='', published_name='')\nclass Mine(agents.Method): pass\n"
     for name in ("once", "again"):

@@ -10,7 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.common.sb3.model import FlowQLearning
-from tests.common.toys import assert_same, parameters_of, tiny_model, toy_batch, toy_dataset, toy_noise
+from tests.common.toys import assert_same, parameters_of, step, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 
 
@@ -48,10 +48,10 @@ def test_replicas_together_count_and_update_like_one_alone(envs_each: int, gradi
 
 def test_a_replica_that_is_taken_out_learns_by_itself_and_is_saved(tmp_path: Path) -> None:
     taken, untouched = tiny_model(seeds=[11, 22, 33]), tiny_model(seeds=[11, 22, 33])
-    for step in range(4):
+    for number in range(4):
         for model in (taken, untouched):
-            model.trainer.update_on(toy_batch(model, seed=step), toy_noise(model, seed=step))
-        if step == 1:
+            step(model, number)
+        if number == 1:
             single, generator = taken.replica(2), taken.trainer.generator.get_state()
             single.replay_buffer = tiny_model().replay_buffer
             single.learn_offline(2, dataset=toy_dataset())

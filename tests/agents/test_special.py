@@ -15,8 +15,8 @@ from agents.common.maths.critic import action_gradient
 from agents.common.maths.denoising import NoiseSchedule
 from agents.common.maths.flow import integrate_flow
 from agents.common.nets.policies import TanhActor
-from tests.agents.oracles import Behaviour, Field, Quadratic, bare, networks, rows_of, small_model, step, weights
-from tests.common.toys import toy_batch, toy_noise
+from tests.agents.oracles import Behaviour, Field, Quadratic, bare, networks, rows_of, small_model, weights
+from tests.common.toys import step, toy_batch, toy_noise
 
 # -- flow policies ----------------------------------------------------------------------------------------------------
 

@@ -78,12 +78,6 @@ def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
         agents.load_policy(path)
 
 
-def test_other_tensors_are_refused(tmp_path: Path) -> None:
-    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="expected a policy as `save_policy` writes it"):
-        agents.load_policy(tmp_path / "other.safetensors")
-
-
 def rewrite(path: Path, **changes: str) -> None:
     """Change texts in a policy's file; an empty one is removed."""
     with acting._opened(path) as file:
@@ -103,7 +97,6 @@ ANOTHER, UNBUILT = "expected a policy as `save` writes it", "describes a policy 
     ("change", "text"),
     [
         ({"sha256": ""}, "expected a policy as `save_policy` writes it"),
-        ({"policy": "[1]"}, ANOTHER),
         ({"policy": "["}, ANOTHER),
         ({"policy": "[" * 100_000}, ANOTHER),
         ({"method": "os:system"}, "of `os:system`"),

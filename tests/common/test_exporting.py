@@ -14,19 +14,13 @@ from gymnasium import spaces
 import agents
 from agents.common.sb3 import exporting
 from agents.common.sb3.exporting import export_onnx, run_onnx
-from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for
-from tests.common.toys import TINY, tiny_model
+from tests.common.toys import tiny_model
 from tests.envs import space_env_of
+from tests.sb3.test_images_and_dicts import IMAGE, MIXED
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-
-
-def differing_inputs(policy: FlowPolicy, rows: int) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(5)
-    observations = 3 * torch.randn(rows, 4, generator=generator)
-    return {"observations": observations, **policy.draw_action_noise(rows, generator)}
 
 
 @pytest.mark.slow
@@ -35,16 +29,15 @@ def test_every_algorithm_plans_alike_for_any_number_of_observations(id: str, tmp
     policy = tiny_model(id, observation_scale=2.0).policy
     assert export_onnx(policy, tmp_path / "policy.onnx") <= 1e-5
     for rows in (1, 7):
-        inputs = differing_inputs(policy, rows)
-        chunks = run_onnx(str(tmp_path / "policy.onnx"), {name: value.numpy() for name, value in inputs.items()})
-        observations = inputs.pop("observations")
-        wanted = policy.plan(observations[None].numpy(), {name: value[None] for name, value in inputs.items()})[0]
+        generator = torch.Generator().manual_seed(5)
+        observations = 3 * torch.randn(rows, 4, generator=generator).numpy()
+        noise = policy.draw_action_noise(rows, generator)
+        inputs = {"observations": observations, **{name: value.numpy() for name, value in noise.items()}}
+        chunks = run_onnx(str(tmp_path / "policy.onnx"), inputs)
+        wanted = policy.plan(observations[None], {name: value[None] for name, value in noise.items()})[0]
         np.testing.assert_allclose(chunks, wanted, atol=2e-5)
 
 
-SIDE = 36  # NatureCNN takes no smaller images
-IMAGE = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
-MIXED = spaces.Dict({"choice": spaces.Discrete(3), "image": IMAGE, "vector": spaces.Box(-1, 1, (2,), np.float32)})
 IMPALA = {"features_extractor_class": agents.ImpalaEncoder, "features_extractor_kwargs": {"widths": [4, 4]}}
 PICTURES: dict[str, tuple[str, spaces.Space[Any], dict[str, Any]]] = {
     "Dict": ("MultiInputPolicy", MIXED, {}),
@@ -60,9 +53,7 @@ PICTURES: dict[str, tuple[str, spaces.Space[Any], dict[str, Any]]] = {
 @pytest.mark.parametrize(("name", "id"), [*((name, "fql") for name in PICTURES), ("ImpalaEncoder", "cgql")])
 def test_images_and_choices_are_taken_as_the_environment_gives_them(name: str, id: str, tmp_path: Path) -> None:
     policy_name, space, kwargs = PICTURES[name]
-    model = agents.get(id).algorithm(
-        policy_name, space_env_of(space), **{**TINY, "horizon_length": 1, "policy_kwargs": kwargs}
-    )
+    model = tiny_model(id, space_env_of(space), policy=policy_name, horizon_length=1, policy_kwargs=kwargs)
     assert export_onnx(model.policy, tmp_path / "policy.onnx") <= 1e-5
     space.seed(3)
     seen = [space.sample() for _ in range(5)]

@@ -43,15 +43,13 @@ def _nothing_has_run() -> None:
     ran.clear()
 
 
-def rewrite(
-    path: Path, members: dict[str, bytes] | None = None, packed: int = zipfile.ZIP_STORED, **changes: Any
-) -> Path:
+def rewrite(path: Path, members: dict[str, bytes] | None = None, **changes: Any) -> Path:
     """Change members of a saved model, or what its attributes are."""
     with zipfile.ZipFile(path) as archive:
         found = {name: archive.read(name) for name in archive.namelist()} | (members or {})
     if changes:
         found["data"] = json.dumps(json.loads(found["data"]) | changes).encode()
-    with zipfile.ZipFile(path, "w", packed) as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         for name, content in found.items():
             archive.writestr(name, content)
     return path

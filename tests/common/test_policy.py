@@ -66,13 +66,6 @@ def test_start_of_an_episode_drops_the_chunk_of_that_row_only(numbered: tuple[Fl
     assert planned == [4, 1, 3]
 
 
-def test_single_observation_gives_a_single_action_and_can_be_continued() -> None:
-    policy = policy_of()
-    action, state = policy.predict(observations()[0])
-    assert action.shape == (2,)
-    assert policy.predict(observations()[1], state)[0].shape == (2,)
-
-
 def test_a_state_of_something_else_is_refused() -> None:
     policy = policy_of()
     _, of_other_rows = policy.predict(observations(3))
@@ -139,18 +132,6 @@ def test_sampled_actions_follow_the_seed_of_the_policy_and_leave_the_global_gene
 
 
 # -- stacked seeds ----------------------------------------------------------------------------------------------------
-
-
-def test_stacked_seeds_plan_anew_only_where_a_chunk_is_used_up() -> None:
-    policy, before, now = policy_of(seeds=[5, 6]), observations(4), observations(4, seed=1)
-    _, state = policy.predict(before, deterministic=True)
-    _, fresh = policy.predict(now, deterministic=True)
-    starts = np.array([False, True, False, False])
-    actions, after = policy.predict(now, state, starts, deterministic=True)
-    expected = np.where(starts[:, None, None], fresh[0], state[0])
-    np.testing.assert_array_equal(after[0], expected)
-    np.testing.assert_array_equal(actions, expected[np.arange(4), [1, 0, 1, 1]])
-    assert after[1].tolist() == [2, 1, 2, 2]
 
 
 # -- units ------------------------------------------------------------------------------------------------------------

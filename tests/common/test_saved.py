@@ -23,13 +23,6 @@ def test_a_run_folder_offers_its_final_model_then_its_newest_checkpoint_then_its
     assert find_model(folder / files[0]) == folder / files[0]
 
 
-def test_a_model_without_its_ending_is_found(tmp_path: Path) -> None:
-    (tmp_path / "model.zip").touch()
-    assert find_model(tmp_path / "model") == tmp_path / "model.zip"
-    with pytest.raises(FileNotFoundError, match=r"got .*nofile\.zip$"):
-        find_model(tmp_path / "nofile.zip")
-
-
 @pytest.fixture
 def fql(tmp_path: Path) -> Path:
     folder = tmp_path / "toy-v0_1"

@@ -54,7 +54,6 @@ def test_a_subclass_changes_a_default_and_inherits_the_rest() -> None:
         ({"word": "three"}, ValueError, r"`word` must be one of one, two, got 'three'"),
         ({"flag": 1}, TypeError, r"`flag` must be true or false, got 1"),
         ({"own": 1.0}, ValueError, r"`own` must be a finite number < 1, got 1.0"),
-        ({"weihgt": 1.0}, TypeError, r"Derived\(\) got an unexpected keyword argument 'weihgt'; closest: weight"),
     ],
 )
 def test_bad_values_are_refused_when_given_and_when_assigned(
@@ -63,9 +62,8 @@ def test_bad_values_are_refused_when_given_and_when_assigned(
     with pytest.raises(error, match=message):
         Derived(**values)
     ((name, value),) = values.items()
-    if name in Derived.declared():
-        with pytest.raises(error, match=message):
-            setattr(Derived(), name, value)
+    with pytest.raises(error, match=message):
+        setattr(Derived(), name, value)
 
 
 def test_a_declaration_that_would_not_act_is_refused() -> None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -21,8 +20,10 @@ import agents
 from agents.common.batch import Batch
 from agents.common.data.shards import Shard, Shards
 from agents.common.sb3.model import FlowQLearning
+from agents.models import model_class
 from tests.envs import SpacesEnv
 
+SPACES = (SpacesEnv(4, 2).observation_space, SpacesEnv(4, 2).action_space)
 TINY: dict[str, Any] = {
     "net_arch": [16, 16],
     "ensemble_size": 3,
@@ -50,9 +51,12 @@ class NormedFeatures(BaseFeaturesExtractor):
         return self.layers(observations)
 
 
-def tiny_model(id: str = "qam", env: gymnasium.Env[Any, Any] | None = None, **settings: Any) -> FlowQLearning:
-    """Return an algorithm with tiny networks, 4 observations and 2 actions, that writes no logs."""
-    model = agents.get(id).algorithm("MlpPolicy", env or SpacesEnv(4, 2), **{**TINY, **settings})
+def tiny_model(
+    id: str | type[agents.Method] = "qam", env: Any = None, *, policy: str = "MlpPolicy", **settings: Any
+) -> FlowQLearning:
+    """Return an algorithm (or a method's model) with tiny networks, 4 observations and 2 actions; it writes no logs."""
+    kind = agents.get(id).algorithm if isinstance(id, str) else model_class(id)
+    model = kind(policy, env or SpacesEnv(4, 2), **{**TINY, **settings})
     model.set_logger(configure(None, []))
     return model
 
@@ -101,6 +105,11 @@ def toy_noise(model: FlowQLearning, rows: int = 16, seed: int = 0) -> dict[str, 
     sizes = model.noise_sizes(model.policy.num_replicas, rows, model.policy.chunk_size, model.policy.layout.size)
     generator = torch.Generator().manual_seed(seed)
     return {name: draw(sizes, generator, "cpu") for name, draw in model.update_noise().items()}
+
+
+def step(model: FlowQLearning, seed: int = 0) -> dict[str, Tensor]:
+    """Take one update with a random batch, and return its information."""
+    return model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=100 + seed))
 
 
 def filled(network: nn.Module, seed: int = 0) -> nn.Module:

@@ -11,7 +11,6 @@ import pytest
 import stable_baselines3
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.callbacks import (
     CallbackList,
     CheckpointCallback,
@@ -82,14 +81,6 @@ def test_action_noise_moves_actions_and_is_made_one_per_environment(noise: Any) 
     assert isinstance(noisy.action_noise, VectorizedActionNoise)
     assert not torch.equal(silent.replay_buffer.actions, noisy.replay_buffer.actions)
     assert noisy.replay_buffer.actions.abs().max() <= 1
-
-
-def test_n_steps_means_returns_of_single_actions() -> None:
-    settings = {name: value for name, value in TINY.items() if name != "horizon_length"}
-    model = agents.QAM("MlpPolicy", SpacesEnv(4, 2), n_steps=3, **settings)
-    assert (model.horizon_length, model.action_chunking, model.policy.chunk_length) == (3, False, 1)
-    assert isinstance(model.replay_buffer, NStepReplayBuffer)
-    assert model.replay_buffer.n_steps == 3
 
 
 def test_normalised_environments_train_on_original_observations() -> None:
@@ -210,16 +201,6 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path: Path) -> None:
         assert third.replay_buffer is before
 
 
-def test_added_transitions_of_another_trajectory_are_not_joined_to_the_last_one() -> None:
-    buffer = tiny_model(horizon_length=2).replay_buffer
-    states, action = np.arange(12, dtype=np.float32).reshape(3, 1, 4), np.zeros((1, 2), np.float32)
-    buffer.add(states[0], states[1], action, np.ones(1), np.zeros(1), [{}])
-    buffer.add(states[2], states[0], action, np.ones(1), np.zeros(1), [{}])
-    batch = buffer.batch_of(torch.tensor([[[0, 1]]]))
-    np.testing.assert_array_equal(batch.next_observations[0, 0], states[1, 0])
-    assert batch.valid.item() == 0
-
-
 def test_loading_for_a_device_that_is_not_there_falls_back_to_the_cpu(tmp_path: Path) -> None:
     tiny_model().save(tmp_path / "model")
     assert agents.QAM.load(tmp_path / "model", device="cuda").device.type == "cpu"
@@ -248,25 +229,12 @@ def test_sb3s_callbacks_run_in_both_phases(tmp_path: Path) -> None:
     assert agents.QAM.load(tmp_path / "best_model", device="cpu").num_timesteps == 10
 
 
-@pytest.mark.parametrize("offline", [True, False], ids=["offline", "online"])
-def test_a_callback_stops_training_at_a_reward(offline: bool) -> None:
+def test_a_callback_stops_offline_training_at_a_reward() -> None:
     stop = StopTrainingOnRewardThreshold(reward_threshold=-6)
     evaluation = EvalCallback(
         SpacesEnv(4, 2, 5), callback_on_new_best=stop, eval_freq=6, n_eval_episodes=1, verbose=0, warn=False
     )
-    model = tiny_model()
-    if offline:
-        model.learn_offline(40, evaluation, dataset=toy_dataset())
-    else:
-        model.learn(40, evaluation)
-    assert model.num_timesteps == 6
-
-
-def test_evaluate_policy_scores_several_environments_at_once() -> None:
-    model = tiny_model(horizon_length=3)
-    returns, lengths = evaluate_policy(model, vector(3, 7), n_eval_episodes=5, return_episode_rewards=True)
-    assert returns == [-7] * 5
-    assert lengths == [7] * 5
+    assert tiny_model().learn_offline(40, evaluation, dataset=toy_dataset()).num_timesteps == 6
 
 
 # -- what is not supported --------------------------------------------------------------------------------------------
@@ -364,17 +332,6 @@ def test_an_environment_that_returns_its_own_array_has_last_observations(make: A
 
 
 # -- two phases -------------------------------------------------------------------------------------------------------
-
-
-def test_stacked_seeds_train_online_with_an_environment_each() -> None:
-    model = tiny_model(env=vector(2), seeds=[1, 2], learning_starts=4)
-    model.learn_offline(2, dataset=toy_dataset())
-    model.learn(20, reset_num_timesteps=False)
-    assert model._n_updates > 2
-    first, second = (parameters_of(model.replica(k)) for k in range(2))
-    assert all(not torch.equal(first[name], second[name]) for name in first if name.startswith("nets."))
-    rings = model.replay_buffer.actions[60:].unflatten(0, (2, -1))
-    assert not torch.equal(rings[0, :10], rings[1, :10])
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

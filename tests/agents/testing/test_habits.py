@@ -14,9 +14,7 @@ import agents
 from agents.bc import BC
 from agents.fql import FQL
 from agents.testing.habits import Finding, find_habits
-from tests.envs import SpacesEnv
-
-SPACES = (SpacesEnv(4, 2).observation_space, SpacesEnv(4, 2).action_space)
+from tests.common.toys import SPACES
 
 
 def findings(base: type = BC, losses: Callable[..., Any] | None = None, **attributes: Any) -> list[Finding]:

@@ -12,10 +12,8 @@ from torch import nn
 
 import agents
 from agents.common.engine.strategies import Recorder
-from agents.models import model_class
 from tests.agents.testing.mistakes import own_network
-from tests.common.toys import TINY, toy_batch
-from tests.envs import SpacesEnv
+from tests.common.toys import tiny_model, toy_batch
 
 UPDATES = 150
 PAGE: dict[str, Any] = {}
@@ -62,8 +60,7 @@ def test_a_network_with_other_strides_learns_as_in_plain_pytorch(
     network: type[nn.Module], settings: dict[str, Any], compile: str
 ) -> None:
     method = type("Mine", (Imitation,), {"network": network})
-    chosen = {**TINY, "learning_rate": 3e-3, "compile": compile, **settings}
-    model = model_class(method)("MlpPolicy", SpacesEnv(4, 2), **chosen)
+    model = tiny_model(method, learning_rate=3e-3, compile=compile, **settings)
     batch = toy_batch(model)
     batch = replace(batch, actions=torch.tanh(batch.observations.repeat(1, 1, 3)[..., : batch.actions.shape[-1]]))
     plain = copy.deepcopy(model.policy.nets)
@@ -83,7 +80,7 @@ def test_a_batch_may_be_asked_for_a_gradient_update_after_update() -> None:
         batch.observations.requires_grad_()
         return Imitation.losses(self, batch, *given)
 
-    model = model_class(type("Mine", (Imitation,), {"losses": losses}))("MlpPolicy", SpacesEnv(4, 2), **TINY)
+    model = tiny_model(type("Mine", (Imitation,), {"losses": losses}))
     batch = toy_batch(model)
     step = Recorder(model.trainer)._make_step(16, batch)
     step.calls = -9  # not recorded yet

@@ -15,19 +15,16 @@ import torch
 from torch import Tensor, nn
 
 import agents
-from agents import registry
 from agents.common.nets.heads import Networks
 from agents.common.nets.specs import Sizes
 from agents.common.sb3.exporting import export_onnx
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.core import critic, from_module, tanh_actor, temperature
-from agents.models import model_class
 from agents.testing.habits import find_habits
 from agents.testing.kit import CHECKS, run_checks
 from tests.agents.testing.mistakes import PAGE
 from tests.agents.testing.test_own_networks import Imitation
-from tests.common.toys import TINY
-from tests.envs import SpacesEnv
+from tests.common.toys import SPACES, tiny_model
 
 SIZES = Sizes(2, 4, 3, 2, 5, [8], [8], False, False)
 SLOW = ["plain", "phases", "values", "actions", "compiled"]
@@ -35,12 +32,11 @@ QUICK = [check.name for check in CHECKS if check.name not in SLOW]
 
 
 @pytest.fixture
-def method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[agents.Method]:
+def method(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[agents.Method]:
     """Return the page's agent, from a file, as the compiler needs it."""
     (code,) = re.findall(r"```py\n# my_plain_agent.py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     (tmp_path / "my_plain_agent.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     monkeypatch.delitem(sys.modules, "my_plain_agent", raising=False)
     found: type[agents.Method] = importlib.import_module("my_plain_agent").PlainTD3
     return found
@@ -124,13 +120,6 @@ def test_gradient_goes_through_the_inputs_of_a_frozen_module_only() -> None:
     assert all(each.grad is None for each in network.parameters())
 
 
-@pytest.mark.slow
-def test_the_pages_agent_is_exported(method: type[agents.Method], tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    model = model_class(method)("MlpPolicy", SpacesEnv(4, 2), **{**TINY, "seeds": [3, 4]})
-    assert export_onnx(model.replica(1).policy, tmp_path / "agent.onnx") < 1e-5
-
-
 @pytest.mark.parametrize(
     ("made", "text"),
     [
@@ -156,8 +145,7 @@ def test_a_module_that_is_made_once_cannot_stand_for_several() -> None:
 
 def learnt_alike(network: Any) -> list[str]:
     method = type("Mine", (Imitation,), {"networks": lambda self: {"actor": from_module(network)}})
-    space = SpacesEnv(4, 2)
-    found = find_habits(method(), space.observation_space, space.action_space)
+    found = find_habits(method(), *SPACES)
     return [each.kind for each in found if each.kind != "settings"]  # nothing asks for the network of `Imitation`
 
 
@@ -198,7 +186,7 @@ def test_attention_without_dropout_draws_nothing() -> None:
 
 
 def test_a_policy_of_plain_modules_is_loaded(method: type[agents.Method], tmp_path: Path) -> None:
-    model = model_class(method)("MlpPolicy", SpacesEnv(4, 2), **TINY)
+    model = tiny_model(method)
     model.save_policy(tmp_path / "policy.safetensors")
     seen, loaded = torch.ones(1, 4).numpy(), agents.load_policy(tmp_path / "policy.safetensors")
     assert (loaded.predict(seen)[0] == model.predict(seen)[0]).all()
@@ -237,10 +225,9 @@ FIXED, FOLLOWING = linear(lambda n: 24), linear(lambda n: n.actor_arch[0])
 
 
 def warnings_of(method: type[agents.Method], **settings: Any) -> list[str]:
-    space = SpacesEnv(4, 2)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        check_first_update(method(**settings), space.observation_space, space.action_space)
+        check_first_update(method(**settings), *SPACES)
     return [str(each.message) for each in told]
 
 
@@ -269,7 +256,7 @@ def test_nothing_is_told_where_no_width_is_given_or_networks_follow_it(actor: An
 )
 def test_a_protocol_calls_layers_own_that_do_not_follow_the_setting(networks: Any, text: str) -> None:
     actor, more = networks
-    model = model_class(with_actor(actor, **more))("MlpPolicy", SpacesEnv(4, 2), **TINY)
+    model = tiny_model(with_actor(actor, **more))
     assert model.policy.own_layers().text == text
 
 
@@ -278,7 +265,7 @@ def test_an_exported_policy_says_that_its_layers_are_own(tmp_path: Path) -> None
     pytest.importorskip("onnxruntime")
     method = with_actor(FIXED)
     method.__module__, method.__qualname__ = __name__, "Mine"
-    export_onnx(model_class(method)("MlpPolicy", SpacesEnv(4, 2), **TINY).policy, tmp_path / "agent.onnx")
+    export_onnx(tiny_model(method).policy, tmp_path / "agent.onnx")
     (said,) = onnx.load(tmp_path / "agent.onnx").metadata_props
     policy = json.loads(said.value)["policy"]
     assert (policy["settings"]["net_arch"], policy["own_layers"]) == ("own", ["actor"])

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from agents.common.data import action_range as module
 from agents.common.data.action_range import ActionRange
 from agents.common.data.arrays import Transitions, prepare
-from agents.common.files import DamagedFile
 from tests.common.data.test_buffer import all_rows, assert_same_batches, compacted, empty_buffer, loaded_buffer
 from tests.common.toys import tiny_model, toy_dataset
 
@@ -212,12 +211,6 @@ def test_model_trains_on_lists_and_on_a_path(tmp_path: Path) -> None:
 def test_values_that_are_no_array_of_numbers_are_refused(values: Any) -> None:
     with pytest.raises(ValueError, match="dataset array `rewards`"):
         prepared({**toy_dataset(), "rewards": values})
-
-
-def test_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "own.npz").write_text("<html>404 Not Found</html>")
-    with pytest.raises(DamagedFile, match=str(tmp_path / "own.npz")):
-        prepared(tmp_path / "own.npz")
 
 
 def test_raw_ogbench_file_is_recognised(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from typing import Any
 
@@ -180,12 +179,6 @@ def test_starts_are_uniform_over_dataset_and_rings(added: int) -> None:
     counts = counts[counts > 0]
     assert len(counts) == buffer.count_starts()
     assert chisquare(counts).pvalue > 1e-3
-
-
-def test_a_pickled_buffer_draws_the_same_batches() -> None:
-    buffer = loaded_buffer({**toy_dataset(40), "masks": np.arange(40) % 7 > 0}, horizon_length=3)
-    again = pickle.loads(pickle.dumps(buffer))
-    assert_same_batches(*(each.batch_of(all_rows(each)) for each in (buffer, again)))
 
 
 def test_normalised_environment_normalises_observations_and_single_rewards() -> None:

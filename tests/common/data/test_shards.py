@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from agents.common.data import shards as module
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
-from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
+from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from tests.agents.test_resume import environments
 from tests.common.data.test_buffer import (
     Recorder,
@@ -22,6 +22,7 @@ from tests.common.data.test_buffer import (
     assert_same_batches,
     empty_buffer,
     found_sequences,
+    loaded_buffer,
 )
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset, toy_shards
 
@@ -40,12 +41,6 @@ def sharded(folder: Path, datasets: list[Dataset], **settings: Any) -> SequenceR
     return buffer
 
 
-def whole(dataset: Dataset, **settings: Any) -> SequenceReplayBuffer:
-    buffer = empty_buffer(observations=dataset["observations"].shape[1], **settings)
-    buffer.load_dataset(dataset)
-    return buffer
-
-
 def assert_same_sequences(first: SequenceReplayBuffer, second: SequenceReplayBuffer) -> None:
     assert_same_batches(*(buffer.batch_of(all_rows(buffer)) for buffer in (first, second)))
 
@@ -59,7 +54,7 @@ def test_parts_of_different_sizes_take_turns(tmp_path: Path, storage: str) -> No
     buffer = sharded(tmp_path, datasets, storage=storage)
     for updates in range(5 * INTERVAL):
         buffer.rotate_dataset(updates)
-        assert_same_sequences(buffer, whole(datasets[updates // INTERVAL % 3]))
+        assert_same_sequences(buffer, loaded_buffer(datasets[updates // INTERVAL % 3]))
 
 
 # -- online -----------------------------------------------------------------------------------------------------------
@@ -80,7 +75,7 @@ def test_online_transitions_survive_a_swap(tmp_path: Path, balanced: bool, repli
         if step < 3:
             continue
         for replica in range(replicas):
-            expected = found_sequences(whole(datasets[step // INTERVAL % 3], **settings), replica)
+            expected = found_sequences(loaded_buffer(datasets[step // INTERVAL % 3], **settings), replica)
             expected = sorted(expected + found_sequences(alone.buffer, replica))
             found = [row for row in found_sequences(buffer, replica) if row[-1] or row in expected]
             assert found == expected, step  # besides: sequences that run from the dataset into a ring, not valid
@@ -94,7 +89,7 @@ def test_the_front_of_a_part_can_be_used(tmp_path: Path) -> None:
     (part,) = toy_shards(tmp_path, dataset).parts
     buffer = empty_buffer()
     buffer.load_dataset(Shards([module.Shard(part.files, transitions=36, trajectories=3)]))
-    assert_same_sequences(buffer, whole({name: array[:36] for name, array in dataset.items()}))
+    assert_same_sequences(buffer, loaded_buffer({name: array[:36] for name, array in dataset.items()}))
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
@@ -152,10 +147,10 @@ def trained(folder: Path, stop: int | None, **settings: Any) -> Any:
         model.learn_offline(18)
     else:
         model.learn_offline(stop)
-        save_checkpoint(model, folder / "checkpoints")
+        saved = save_checkpoint(model, folder / "checkpoints")
         torch.manual_seed(13)
         model = fresh()
-        load_checkpoint(model, find_checkpoints(folder / "checkpoints")[0])
+        load_checkpoint(model, saved)
         model.learn_offline(18 - stop)
     return model.learn(12, reset_num_timesteps=False)
 

@@ -21,13 +21,10 @@ def pair(**settings: Any) -> tuple[SequenceReplayBuffer, SequenceReplayBuffer]:
     return device, host
 
 
-def seeded(seed: int = 0) -> tuple[torch.Generator, torch.Generator]:
-    return torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
-
-
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_batches_are_the_same_as_on_the_device_also_while_transitions_are_added(replicas: int) -> None:
-    (device, host), (first, second) = pair(size=6, replicas=replicas, n_envs=replicas), seeded()
+    device, host = pair(size=6, replicas=replicas, n_envs=replicas)
+    first, second = (torch.Generator().manual_seed(0) for _ in range(2))
     recorders = [Recorder(device), Recorder(host)]
     for step in range(36):
         for recorder in recorders if step > 5 and step % 3 == 0 else []:

@@ -22,7 +22,7 @@ from agents.common.engine.strategies import Mode, choose_mode
 from agents.common.method import Info
 from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import assert_same as assert_equal
-from tests.common.toys import parameters_of, tiny_model, toy_batch, toy_dataset, toy_noise
+from tests.common.toys import parameters_of, step, tiny_model, toy_batch, toy_dataset, toy_noise
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -253,7 +253,7 @@ def test_a_model_is_compiled_when_it_has_taken_enough_updates(
             each.learn_offline(3)
         else:
             for _ in range(5):
-                each.trainer.update_on(toy_batch(each), toy_noise(each))
+                step(each)
     assert compiled_from_the_fourth == ["compiled", "called", "called"]
     assert model.trainer.mode.compiled
     assert capsys.readouterr().out.count("updates are compiled") == 1
@@ -281,10 +281,10 @@ def test_what_was_recorded_before_compiling_is_recorded_again(
         monkeypatch.setattr(module, "COMPILE_AFTER_UPDATES", 7)
     monkeypatch.setattr(trainer, "choose_mode", lambda wish, device, updates, _: Mode(updates >= 7, True, "test"))
     model, plain = captured(compile="auto"), made_plain()
-    for step in range(14):
+    for number in range(14):
         model.trainer.update(16)
         plain.trainer.update(16)
-        assert ("compiled" in compiled_from_the_fourth) == (step >= 7)
+        assert ("compiled" in compiled_from_the_fourth) == (number >= 7)
     calls = compiled_from_the_fourth.count("called")
     assert calls <= capture.WARM_UP + 1  # the others were replayed
     assert model.trainer.mode == Mode(True, True, "test")

@@ -10,7 +10,7 @@ import torch
 from filelock import FileLock
 
 from agents.common.engine.strategies import remove_cut_libraries
-from tests.common.toys import tiny_model, toy_batch, toy_noise
+from tests.common.toys import step, tiny_model
 
 _found = importlib.util.find_spec("_ctypes")
 WHOLE = Path(_found.origin).read_bytes() if _found is not None and _found.origin else b""  # some library
@@ -53,6 +53,6 @@ def test_it_is_removed_before_updates_are_compiled(library: Path, monkeypatch: p
     monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
     model = tiny_model("bc", compile="on")
     with pytest.warns(UserWarning, match=str(library)):
-        model.trainer.update_on(toy_batch(model), toy_noise(model))
+        step(model)
     assert not library.exists()
     assert model.trainer.mode.compiled

@@ -14,16 +14,14 @@ import agents
 from agents import core
 from agents.common.batch import Sampler, draw_by_priority, importance_weights, renew, returns_of_rows
 from agents.common.engine import capture
-from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
+from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.engine.strategies import Mode
 from agents.common.sb3.first_update import AgentError
 from agents.common.sb3.model import FlowQLearning
 from agents.fql import FQL
-from agents.models import model_class
 from tests.common.engine.test_capture import assert_same as assert_close
 from tests.common.engine.test_capture import captured as captured  # a fixture
-from tests.common.toys import TINY, assert_same, parameters_of, toy_dataset, toy_shards
-from tests.envs import SpacesEnv
+from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset, toy_shards
 
 
 class Drawn(FQL):
@@ -43,7 +41,7 @@ class Drawn(FQL):
 
 
 def made(method: type[core.Method] = Drawn, **settings: Any) -> FlowQLearning:
-    model = model_class(method)("MlpPolicy", SpacesEnv(4, 2), **{**TINY, **settings})
+    model = tiny_model(method, **settings)
     model.load_dataset(toy_dataset())
     return model
 
@@ -137,8 +135,7 @@ def test_online_transitions_begin_with_the_highest_priority() -> None:
 def test_priorities_go_on_from_a_checkpoint_and_a_saved_buffer_to_the_bit(tmp_path: Path) -> None:
     whole, parts = made(), made()
     whole.learn_offline(4)
-    save_checkpoint(whole, tmp_path / "checkpoints")
-    load_checkpoint(parts, find_checkpoints(tmp_path / "checkpoints")[0])
+    load_checkpoint(parts, save_checkpoint(whole, tmp_path / "checkpoints"))
     for model in (whole, parts):
         model.learn_offline(4)
     assert_same(parameters_of(whole), parameters_of(parts))
@@ -242,4 +239,4 @@ def test_a_setting_that_is_changed_acts_on_rows_and_is_checked_as_by_the_constru
     model.correction = 0.0
     assert model.replay_buffer.sampler.correction == 0
     with pytest.raises(ValueError, match="`multiplier_max` must be at least"):
-        model_class(agents.get("trqam").method)("MlpPolicy", SpacesEnv(4, 2), **TINY).multiplier_min = 1e9
+        tiny_model("trqam").multiplier_min = 1e9

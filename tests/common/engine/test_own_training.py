@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from agents import core
-from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
+from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.engine.trainer import joint_norm
 from agents.common.nets.specs import critic, tanh_actor, temperature
 from agents.common.sb3.model import FlowQLearning
@@ -20,7 +20,7 @@ from agents.common.training import Rate, Training
 from tests.common.engine.test_capture import assert_same as assert_close
 from tests.common.engine.test_capture import captured as captured  # a fixture
 from tests.common.engine.test_capture import made_plain
-from tests.common.toys import assert_same, parameters_of, tiny_model, toy_batch, toy_dataset, toy_noise
+from tests.common.toys import assert_same, parameters_of, step, tiny_model, toy_batch, toy_dataset, toy_noise
 
 OWN: dict[str, Any] = {
     "critic": {"learning_rate": "cos_1e-2", "max_grad_norm": 0.5, "tau": 1, "target_every": 3},
@@ -36,7 +36,7 @@ def rlpd(**own: Any) -> FlowQLearning:
 def updated(model: FlowQLearning, updates: int = 1) -> dict[str, Tensor]:
     """Take updates, and return the parameters by name."""
     for seed in range(updates):
-        model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=seed))
+        step(model, seed)
     return parameters_of(model)
 
 
@@ -99,7 +99,7 @@ def test_a_network_with_adamw_takes_the_steps_of_torchs_adamw(seeds: list[int]) 
     copies = [p.detach().clone().requires_grad_() for p in model.policy.nets.actor.parameters()]
     optimizer = torch.optim.AdamW(copies, lr=1e-2, weight_decay=0.2)
     for seed in range(3):
-        model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=seed))
+        step(model, seed)
         for copied, parameter in zip(copies, model.policy.nets.actor.parameters(), strict=True):
             copied.grad = parameter.grad
         optimizer.step()
@@ -135,7 +135,7 @@ def test_a_delayed_network_and_its_moments_rest_and_a_hard_target_is_copied() ->
     model = rlpd(actor={"train_every": 3}, critic={"tau": 1, "target_every": 2})
     states = [parameters_of(model)]
     for seed in range(6):
-        model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=seed))
+        step(model, seed)
         states.append(parameters_of(model))
     actor, online, target = "nets.actor.mean.weights.0", "nets.critic.mlp.weights.0", "nets.critic_target.mlp.weights.0"
     moved = [not torch.equal(a[actor], b[actor]) for a, b in pairwise(states)]
@@ -244,10 +244,10 @@ def test_training_goes_on_from_a_checkpoint_and_a_file_to_the_bit(tmp_path: Path
     for model in (whole, parts):
         model.load_dataset(toy_dataset())
     whole.learn_offline(5)
-    save_checkpoint(whole, tmp_path / "checkpoints")
+    saved = save_checkpoint(whole, tmp_path / "checkpoints")
     whole.save(tmp_path / "model")
     whole.learn_offline(4)
-    load_checkpoint(parts, find_checkpoints(tmp_path / "checkpoints")[0])
+    load_checkpoint(parts, saved)
     parts.learn_offline(4)
     assert_same(parameters_of(whole), parameters_of(parts))
     loaded = type(whole).load(tmp_path / "model", whole.get_env())
