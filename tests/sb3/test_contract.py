@@ -201,6 +201,16 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path: Path) -> None:
         assert third.replay_buffer is before
 
 
+def test_added_transitions_of_another_trajectory_are_not_joined_to_the_last_one() -> None:
+    buffer = tiny_model(horizon_length=2).replay_buffer
+    states, action = np.arange(12, dtype=np.float32).reshape(3, 1, 4), np.zeros((1, 2), np.float32)
+    buffer.add(states[0], states[1], action, np.ones(1), np.zeros(1), [{}])
+    buffer.add(states[2], states[0], action, np.ones(1), np.zeros(1), [{}])
+    batch = buffer.batch_of(torch.tensor([[[0, 1]]]))
+    np.testing.assert_array_equal(batch.next_observations[0, 0], states[1, 0])
+    assert batch.valid.item() == 0
+
+
 def test_loading_for_a_device_that_is_not_there_falls_back_to_the_cpu(tmp_path: Path) -> None:
     tiny_model().save(tmp_path / "model")
     assert agents.QAM.load(tmp_path / "model", device="cuda").device.type == "cpu"
