@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.zoo.report.samples import CUBE, SCENE, run_rows, write_published_runs, write_set, write_small
+from tests.zoo.report.samples import CUBE, SCENE, run_rows, write_published_runs, write_runs, write_set, write_small
 from tests.zoo.runs.test_read import write_run
 from zoo import compare
 from zoo.report.compute import compare_kinds
@@ -42,13 +42,6 @@ def compared(tmp_path, call):
         return json.loads((tmp_path / "out.json").read_text())
 
     return compared
-
-
-def write_runs(folder, environments, *, algo="qam", seeds=6, start=20, **config):
-    for k, env in enumerate(environments):
-        for seed in range(seeds):
-            last = min(start + seed + k, 50)
-            write_run(folder / algo / f"{env}_{seed}", algo=algo, env=env, seed=seed, offline=(5, last), **config)
 
 
 def write_return_runs(folder, algo, **first):
@@ -97,15 +90,6 @@ def test_own_runs_stand_beside_published_ones_with_a_verdict(tmp_path, logs, com
     assert out["offline"]["aggregates"]["qam"]["steps"] == 2000
 
 
-def test_tasks_that_a_method_lacks_are_left_out_of_aggregates_and_named(logs, compared):
-    write_runs(logs, SCENE[:2])
-    write_runs(logs, SCENE[:1], algo="fql")
-    out = compared(logs)["offline"]
-    assert (out["common_tasks"], out["left_out_tasks"]) == (SCENE[:1], {SCENE[1]: ["fql"]})
-    assert set(out["tasks"]) == set(SCENE[:2])
-    assert set(out["domains"]["scene-play"]) == {"qam"}  # the other method has not all its tasks
-
-
 @pytest.mark.usefixtures("with_figures")
 def test_without_a_common_environment_there_are_tables_the_reason_and_no_aggregate_not_even_an_older_one(
     logs, report, compared
@@ -119,8 +103,6 @@ def test_without_a_common_environment_there_are_tables_the_reason_and_no_aggrega
     out = compared(logs, "-o", report, "--format", "svg")["offline"]
     assert out["aggregates"] == out["probability_of_improvement"] == {}
     assert out["common_tasks"] == []
-    assert out["tasks"][SCENE[0]]["qam"]["mean"] == pytest.approx(0.45)
-    assert set(out["domains"]["scene-play"]) == {"qam"}
     files = {path.name for path in report.rglob("*") if path.is_file()}
     assert {"report.html", "tasks_offline.csv", "domains_offline.csv", "domains.svg", "mine.svg"} <= files
     lacking = ("aggregates", "profiles", "improvement", "sample_efficiency")
@@ -181,7 +163,6 @@ def test_methods_and_environments_can_be_chosen(tmp_path, compared, monkeypatch)
         (["{logs}", "--resolve", "0"], "`--resolve` must be a finite number > 0 and <= 100, got 0.0"),
         (["{tmp}/unfinished"], "expected finished runs below {tmp}/unfinished, got 1 that cannot be counted"),
         (["{logs}", "-o", "{tmp}/file"], "`--output` must be a place to write to, got {tmp}/file"),
-        (["{logs}", "--reference-scores", "Pendulum-v1=1,2"], "unknown environment with returns `Pendulum-v1`"),
     ],
 )
 def test_bad_input_is_refused_with_exit_code_2(tmp_path, logs, call, words, message):
@@ -203,7 +184,6 @@ def test_runs_with_returns_only_are_compared_by_their_return(logs, report, compa
     online = out["return"]["online"]
     sac = online["aggregates"]["sac"]
     assert sac["mean"]["point"] == pytest.approx(-1475.0)
-    assert -1500 <= sac["mean"]["ci95"][0] < -1475 < sac["mean"]["ci95"][1] <= -1450
     assert not {"median", "optimality_gap"} & set(sac)
     chance = online["probability_of_improvement"]["td3"]["sac"]
     assert (chance["point"], chance["difference"]["point"]) == (1.0, pytest.approx(100.0))
@@ -239,7 +219,6 @@ def test_returns_of_several_environments_are_not_averaged(logs, report, compared
     chance = online["probability_of_improvement"]["td3"]["sac"]
     assert chance["point"] == pytest.approx(30 / 36)  # 25, 35, ... 75 above sac's 0, 10, ... 50
     assert "difference" not in chance
-    assert online["tasks"]["HalfCheetah-v5"]["sac"]["mean"] == pytest.approx(4025.0)
     page = (report / "report.html").read_text()
     assert "online, return: returns of 2 environments are not averaged" in page
 
@@ -353,14 +332,9 @@ def test_sets_of_different_suites_have_a_table_each_beside_that_of_their_common_
     assert {name: set(cells) for name, cells in out["suites"].items()} == {"qam50": {"QAM", "FQL"}, "fql50": {"Half"}}
     assert out["suites"]["qam50"]["QAM"]["mean"]["point"] == pytest.approx(published_scores[0, :, 1].mean())
     assert {cell["tasks"] for cells in out["suites"].values() for cell in cells.values()} == {50}
-    common, qam, fql = (
-        (report / "tables" / f"aggregates_offline{end}.md").read_text() for end in ("", "_qam50", "_fql50")
-    )
+    common, fql = ((report / "tables" / f"aggregates_offline{end}.md").read_text() for end in ("", "_fql50"))
     assert common.startswith("**Aggregates, offline, 40 common tasks.**")
     assert "40 common tasks (antmaze-giant-navigate (5 tasks), " in common
-    assert qam.startswith("**Aggregates, offline, 50 tasks of qam50.**")
-    assert "Half" not in qam
-    assert fql.startswith("**Aggregates, offline, 50 tasks of fql50.**")
     assert "| Half | **50.0** | 8 | 1,000,000 |" in fql
     assert "<b>Aggregates, offline, 50 tasks of fql50.</b>" in (report / "report.html").read_text()
     compared_sets("qam2026")  # tables of an older report go
@@ -385,6 +359,8 @@ def test_incomplete_set_of_included_runs_is_compared_and_says_what_is_missing(tm
     write_small(tmp_path, monkeypatch, runs)
     _, out, said = compared_sets("small")
     assert (out["common_tasks"], set(out["aggregates"])) == (SCENE[:1], {"QAM", "FQL"})
+    assert (out["left_out_tasks"], set(out["tasks"])) == ({SCENE[1]: ["FQL"]}, set(SCENE[:2]))
+    assert set(out["domains"]["scene-play"]) == {"QAM"}  # the other method has not all its tasks
     assert set(out["suites"]["small"]) == {"QAM"}
     assert out["suites"]["small"]["QAM"]["mean"]["point"] == pytest.approx(0.4)
     assert "! small: 5 of 8 planned runs are finished: FQL has 1 of 4." in said

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from tests.zoo.runs.test_read import write_run
 from zoo.report import published_scores as published
 from zoo.report.comparison import MEAN_COLUMNS, Method
 from zoo.report.compute import compare
@@ -13,7 +14,7 @@ from zoo.report.inputs import Inputs
 from zoo.report.page.report import Content
 from zoo.report.significance import decide
 from zoo.runs.read import RunTables
-from zoo.runs.scores import RETURN
+from zoo.runs.scores import RETURN, SUCCESS
 
 SCENE = [f"scene-play-singletask-task{k}-v0" for k in range(1, 6)]
 CUBE = [f"cube-double-play-singletask-task{k}-v0" for k in range(1, 6)]
@@ -58,10 +59,9 @@ def comparison_of_returns(methods, kind=RETURN, **options):
     return decide(found, baseline=methods[0])
 
 
-def runs_with_an_online_starter(others_go_online=False):
+def runs_with_an_online_starter():
     """Return the evaluations of QAM, and of RLPD, which has no offline phase."""
-    steps = ((1000, "offline"), (2000, "offline"), (3000, "online"))
-    qam = evaluations(["QAM"], steps=steps if others_go_online else steps[:2])
+    qam = evaluations(["QAM"], steps=((1000, "offline"), (2000, "offline")))
     return pd.concat([qam, evaluations(["RLPD"], steps=((500, "online"), (1000, "online")))])
 
 
@@ -80,6 +80,12 @@ def scene_runs(scores, method="qam"):
         for seed, score in enumerate(task)
     ]
     return pd.DataFrame(rows)
+
+
+def comparison_of_scene(scores, kind=SUCCESS, **methods):
+    """Return a comparison of methods with given scores on the first tasks of scene: one list of scores a task."""
+    runs = pd.concat([scene_runs(found, name) for name, found in scores.items()]).assign(kind=kind.name)
+    return compare({**own_methods(sorted(scores)), **methods}, runs, NO_MEANS, reps=200, kind=kind)
 
 
 def runs_table(problems=()):
@@ -157,6 +163,15 @@ def write_small(tmp_path, monkeypatch, runs, **entry):
     small = write_set(tmp_path, monkeypatch, "small", **(fixed | entry)).parent / "small"
     small.mkdir()
     pd.DataFrame([row for run in runs for row in run]).to_csv(small / "runs.csv", index=False)
+
+
+def write_runs(folder, environments, *, algo="qam", seeds=6, start=20):
+    """Write runs that end with a success more for each seed and each environment; return their folder."""
+    for k, env in enumerate(environments):
+        for seed in range(seeds):
+            last = start + seed + k
+            write_run(folder / algo / f"{env}_{seed}", algo=algo, env=env, seed=seed, offline=(5, last))
+    return folder / algo
 
 
 def scores_of(runs, tasks, seed=0, levels=50):

@@ -9,7 +9,6 @@ import pytest
 from tests.zoo.report.samples import (
     NO_MEANS,
     SCENE,
-    comparison_of_returns,
     content_of,
     evaluations,
     own_methods,
@@ -67,12 +66,6 @@ def test_ranking_puts_the_best_first_and_late_starters_last():
     methods = own_methods(("FQL", "QAM", "RLPD"))
     comparison = compare(methods, pd.concat([runs, late]), NO_MEANS, reps=10)
     assert ranking(comparison) == ["QAM", "FQL", "RLPD"]
-
-
-def test_baseline_without_scores_of_a_kind_is_replaced_by_the_best_method():
-    comparison = comparison_of_returns(["SAC", "TD3"], environments=["Pendulum-v1"])
-    assert baseline_of(replace(comparison, baseline="TD3")) == "TD3"
-    assert baseline_of(replace(comparison, baseline="QAM")) == ranking(comparison)[0]
 
 
 def scene_comparison(have, means=NO_MEANS):

@@ -20,28 +20,31 @@ def _read_once():
         yield
 
 
+def reproduced(scores, published="qam2026", expected=None, **about):
+    """Return what became of QAM on the tasks of scene, each with its own list of scores: where -> result."""
+    methods = {"qam": Method("qam", "QAM", "own", **about)}
+    found = reproduce(methods, scene_runs(scores), [load_set(published)], 0.05, expected)
+    return {entry.where: entry for entry in found}
+
+
 def test_published_value_and_own_runs_give_a_difference_with_a_verdict():
     # QAM's published means on the tasks of scene: 100, 98.33, 99.5, 99.67 and 87 %.
-    methods = {"qam": Method("qam", "QAM", "own")}
-    near = scene_runs([[1.0, 1.0, 0.98, 1.0, 1.0, 1.0]] * 4 + [[0.86, 0.88, 0.84, 0.9, 0.86, 0.88]])
-    found = {entry.where: entry for entry in reproduce(methods, near, [load_set("qam2026")], 0.05)}
+    near = [[1.0, 1.0, 0.98, 1.0, 1.0, 1.0]] * 4 + [[0.86, 0.88, 0.84, 0.9, 0.86, 0.88]]
+    found = reproduced(near)
     assert set(found) == {*SCENE, "scene-play"}
     whole = found["scene-play"]
     assert whole.published_mean == pytest.approx(0.969, abs=1e-3)
-    assert whole.own == pytest.approx(near["score"].mean())
-    assert whole.difference.point == pytest.approx(near["score"].mean() - whole.published_mean)
+    assert whole.own == pytest.approx(np.mean(near))
+    assert whole.difference.point == pytest.approx(np.mean(near) - whole.published_mean)
     assert whole.verdict == "agrees"
     assert (whole.published_seeds, whole.own_seeds) == (12, (6, 6))
     for scores, verdict in (([0.5, 0.52, 0.48], "differs"), ([1.0, 0.6, 1.0, 1.0], "open"), ([1.0], "no interval")):
-        found = reproduce(methods, scene_runs([scores] * 5), [load_set("qam2026")], 0.05)
-        assert verdict in {entry.verdict for entry in found}
+        assert verdict in {entry.verdict for entry in reproduced([scores] * 5).values()}
 
 
 def test_difference_has_scipys_welch_interval():
     scores = [0.9, 0.8, 0.95, 1.0, 0.85, 0.9]
-    methods = {"qam": Method("qam", "QAM", "own")}
-    table = scene_runs([scores] * 5)
-    found = {entry.where: entry for entry in reproduce(methods, table, [load_set("trqam2026")], 0.05)}
+    found = reproduced([scores] * 5, "trqam2026")
     own = [np.mean(scores), np.var(scores, ddof=1) / 5]  # mean of five tasks with equal spread
     # Satterthwaite over the five tasks and the published domain (64 % +- 4 over 8 seeds), written out.
     parts = [own[1] / 5 / 6] * 5 + [0.04**2 / 8]
@@ -51,30 +54,20 @@ def test_difference_has_scipys_welch_interval():
     assert found["scene-play"].difference.interval == pytest.approx((own[0] - 0.64 - half, own[0] - 0.64 + half))
 
 
-def test_reproduction_names_what_differs_in_the_protocol():
-    protocol = {"offline_steps": 10_000, "net_arch": "128x2", "sparse": True}
-    methods = {"qam": Method("qam", "QAM", "own", {env: protocol for env in SCENE})}
-    found = reproduce(methods, scene_runs([[1.0, 0.9]] * 5), [load_set("qam2026")], 0.05)
-    assert {tuple(entry.protocol) for entry in found} == {
-        ("net_arch 128x2 against 512x4", "offline_steps 10,000 against 1,000,000", "settings not compared")
-    }
-
-
 def test_every_setting_that_differs_from_the_published_one_is_named_unless_it_changes_no_number():
     changes = {"gamma": "0.5", "inverse_temperature": "99.0", "mine": "True"}
     settings = {env: expected_settings("QAM", env, "qam") | changes for env in SCENE}
-    methods = {"qam": Method("qam", "QAM", "own", {env: {"sparse": True} for env in SCENE}, settings=settings)}
-    found = reproduce(methods, scene_runs([[1.0, 0.9]] * 5), [load_set("qam2026")], 0.05, expected_settings)
+    protocols = {env: {"sparse": True} for env in SCENE}
+    found = reproduced([[1.0, 0.9]] * 5, expected=expected_settings, protocols=protocols, settings=settings)
     expected = ("gamma 0.5 against 0.99", "inverse_temperature 99.0 against 1.0", "mine True against none")
-    assert {tuple(entry.protocol) for entry in found} == {expected}
+    assert {tuple(entry.protocol) for entry in found.values()} == {expected}
     assert not {"device", "verbose", "compile"} & settings[SCENE[0]].keys()
 
 
 def test_settings_that_an_older_run_does_not_record_are_counted():
-    methods = {"qam": Method("qam", "QAM", "own", {SCENE[0]: {}}, settings={SCENE[0]: {"gamma": "0.99"}})}
-    found = reproduce(methods, scene_runs([[1.0, 0.9]] * 5), [load_set("qam2026")], 0.05, expected_settings)
-    entry = next(entry for entry in found if entry.where == SCENE[0])
-    assert entry.protocol[0].endswith("settings not recorded")
+    about = {"protocols": {SCENE[0]: {}}, "settings": {SCENE[0]: {"gamma": "0.99"}}}
+    found = reproduced([[1.0, 0.9]] * 5, expected=expected_settings, **about)
+    assert found[SCENE[0]].protocol[0].endswith("settings not recorded")
 
 
 def test_published_mean_without_a_spread_gives_no_interval_and_names_its_scoring():

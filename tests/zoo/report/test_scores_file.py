@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 from rliable import library, metrics
 
-from tests.zoo.report.samples import SCENE
-from tests.zoo.runs.test_read import write_run
+from tests.zoo.report.samples import SCENE, write_runs
 from zoo.errors import UsageError
 from zoo.report.compute import compare_kinds
 from zoo.report.inputs import Request, collect
@@ -22,24 +21,10 @@ from zoo.runs.protocol import PROTOCOL
 REPS = 2_000
 
 
-def write_method(folder, algo, start, seeds=5, **config):
-    for k, env in enumerate(SCENE[:2]):
-        for seed in range(seeds):
-            write_run(
-                folder / algo / f"{k}_{seed}",
-                algo=algo,
-                env=env,
-                seed=seed,
-                offline=(5, start + 3 * seed + k),
-                **config,
-            )
-    return folder / algo
-
-
 @pytest.fixture
 def written(tmp_path):
     """Return a file with the scores of FQL, as a report writes it."""
-    inputs = collect(Request(paths=[write_method(tmp_path, "fql", 20)]))
+    inputs = collect(Request(paths=[write_runs(tmp_path, SCENE[:2], algo="fql")]))
     path = tmp_path / "theirs" / "scores.csv"
     path.parent.mkdir()
     path.write_text(csv_text(scores_table(inputs.evaluations, inputs.methods)))
@@ -53,7 +38,7 @@ def aggregates_of(request):
 
 
 def test_scores_of_another_report_stand_beside_own_runs(tmp_path, written):
-    own = write_method(tmp_path, "qam", 30)
+    own = write_runs(tmp_path, SCENE[:2], start=22)
     assert aggregates_of(Request(paths=[own], scores=[written])) == aggregates_of(
         Request(paths=[own, tmp_path / "fql"])
     )
@@ -84,7 +69,7 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path, written):
         (2, "episodes", "0", "expected whole numbers for seed, step and episodes"),
         (4, "score", "1.2", "expected a score within the limits of its kind"),
         (5, "successes", "1", "expected a success rate that is its successes by its episodes"),
-        (6, "seed", "0", "expected one score of a run in a phase"),
+        (7, "seed", "0", "expected one score of a run in a phase"),
         (0, "net_arch", "16x2", "expected one protocol for the runs of a method on an environment"),
     ],
 )
@@ -106,8 +91,8 @@ def test_a_file_without_scores_is_refused(tmp_path, text):
 
 
 def test_rliable_gets_the_numbers_of_the_tables_from_the_file(tmp_path):
-    write_method(tmp_path, "fql", 20)
-    write_method(tmp_path, "qam", 30)
+    write_runs(tmp_path, SCENE[:2], algo="fql")
+    write_runs(tmp_path, SCENE[:2], start=22)
     inputs = collect(Request(paths=[tmp_path]))
     (comparison,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, REPS, curves=False)
     phase = comparison.phases["offline"]

@@ -71,12 +71,6 @@ def test_unequal_bootstrap_has_the_right_spread():
     assert (high - low) / 2 == pytest.approx(1.96 * exact, rel=0.1)
 
 
-def test_ties_count_half_and_wins_one():
-    found = bootstrap.probabilities({"x": {"t": np.array([0.5, 1.0])}, "y": {"t": np.array([0.5, 0.0])}}, 10)
-    assert found["x", "y"].point == pytest.approx((0.5 + 1 + 1 + 1) / 4)
-    assert found["y", "x"].point == pytest.approx(0.5 / 4)
-
-
 def test_one_run_gives_no_bounds():
     scores = {"x": {"t": np.array([0.5])}, "y": {"t": np.array([0.2, 0.3])}, "z": {"t": np.array([0.1, 0.9])}}
     assert bootstrap.aggregates(scores, ["iqm"], 10)["x"]["iqm"].bounds is None
