@@ -20,9 +20,7 @@ def test_mean_over_tasks_is_covered_too():
 
 
 def test_variance_between_seeds_alone_covers_far_less():
-    cell = simulate("none", 0.99, 3, 10, TRIALS)
-    assert cell.bare < 0.5
-    assert cell.covered >= 0.93
+    assert simulate("none", 0.99, 3, 10, TRIALS).bare < 0.5
 
 
 def test_page_has_a_row_for_every_kind_of_experiment(tmp_path):

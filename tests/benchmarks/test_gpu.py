@@ -264,12 +264,10 @@ def test_recorded_updates_that_equal_plain_ones_hold(recorder: TapeRecorder) -> 
 
 
 def test_plain_updates_do_not_pass_for_recorded_ones() -> None:
-    with pytest.raises(Violation, match="expected captured ones"):
-        correct.check_contract("bc", OPTIONS)
-    with pytest.raises(Violation, match="expected captured ones"):
-        correct.check_host_storage(OPTIONS)
-    with pytest.raises(Violation, match="expected captured ones"):
-        correct.check_capture(1, OPTIONS)
+    checks = ((correct.check_contract, "bc"), (correct.check_host_storage,), (correct.check_capture, 1))
+    for check, *given in checks:
+        with pytest.raises(Violation, match="expected captured ones"):
+            check(*given, OPTIONS)
 
 
 # -- the references, and evaluation -----------------------------------------------------------------------------------

@@ -22,7 +22,6 @@ def test_the_committed_numbers_are_those_of_the_code(id: str) -> None:
     assert found == {name: committed[name] for name in found}, ADVICE
 
 
-@pytest.mark.slow
 def test_the_committed_numbers_of_compiled_losses_are_those_of_the_code() -> None:
     pytest.importorskip("triton", reason="pip install triton")
     found = nodes.count("bc", 1, "tf32", compiled=True)["losses_compiled"]

@@ -46,9 +46,3 @@ def test_packages_are_installed_from_the_lock_files() -> None:
         for command in re.findall(r"pip install .*", given):
             assert "--no-deps" in command
             assert "--no-index" in command
-
-
-def test_the_set_up_script_is_valid_and_can_be_run() -> None:
-    script = ROOT / "tools" / "install_locked.sh"
-    subprocess.run(["sh", "-n", script], check=True)
-    assert script.stat().st_mode & 0o111

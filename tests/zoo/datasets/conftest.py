@@ -35,11 +35,9 @@ def small_arrays(episodes: int = 3, steps: int = 10) -> Arrays:
 def write_dataset(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a small dataset, changed as wanted, and returns its path."""
 
-    def write(split: str = "", compressed: bool = True, episodes: int = 3, steps: int = 10, **changes: object) -> Path:
-        arrays: dict[str, object] = {**small_arrays(episodes, steps), **changes}
-        path = tmp_path / f"{NAME}{split}.npz"
-        save = np.savez_compressed if compressed else np.savez
-        save(path, **{name: array for name, array in arrays.items() if array is not None})
-        return path
+    def write(**changes: object) -> Path:
+        arrays = {**small_arrays(), **changes}
+        np.savez(tmp_path / f"{NAME}.npz", **{name: array for name, array in arrays.items() if array is not None})
+        return tmp_path / f"{NAME}.npz"
 
     return write

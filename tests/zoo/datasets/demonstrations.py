@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
-import pytest
 
 from zoo.envs.robomimic import OBSERVATIONS
 
@@ -34,19 +34,16 @@ def write(
     demonstrations: Sequence[Arrays],
     *,
     next_obs: bool = True,
-    env_args: Mapping[str, Any] | None = ENV_ARGS,
-    masks: bool = True,
+    env_args: Mapping[str, Any] = ENV_ARGS,
 ) -> Path:
     """Write demonstrations as robomimic does, observations of each step under their names, without the last one.
 
     :param next_obs: whether to write the observations after each step too.
     """
-    h5py = pytest.importorskip("h5py", reason="needs `pip install 'flow-rl-zoo[data]'`")
     ends = np.cumsum([0, *SIZES.values()])
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
-        if env_args is not None:
-            data.attrs["env_args"] = json.dumps(env_args)
+        data.attrs["env_args"] = json.dumps(env_args)
         for number, part in enumerate(demonstrations):
             group = data.create_group(f"demo_{number}")
             for name in ("actions", "rewards", "dones"):
@@ -57,6 +54,5 @@ def write(
                     group[f"next_obs/{name}"] = part["observations"][1:, begin:end]
             group["obs/robot0_joint_pos"] = np.zeros((len(part["actions"]), 7))  # what is not read
             group["states"] = np.zeros((len(part["actions"]), 32))
-        if masks:
-            file["mask/train"] = np.array(["demo_0"], "S8")
+        file["mask/train"] = np.array(["demo_0"], "S8")
     return path

@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import h5py
+import minari
 import numpy as np
+import pyarrow
 import pytest
+from minari.data_collector import EpisodeBuffer
+from pyarrow import parquet
 
 from tests.zoo.envs import toys
 
@@ -76,10 +81,9 @@ def write_folder(folder: Path, parts: list[Arrays]) -> Path:
 
 def write_parquet(folder: Path, parts: list[Arrays]) -> Path:
     """Write episodes as LeRobot 2 does, in a file each: without the last observation."""
-    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     for number, part in enumerate(parts):
         length = len(part["actions"])
-        table = arrow.table(
+        table = pyarrow.table(
             {
                 "observation.state": list(part["observations"][:-1].astype(np.float32)),
                 "action": list(part["actions"]),
@@ -98,7 +102,6 @@ def write_parquet(folder: Path, parts: list[Arrays]) -> Path:
 
 def write_d4rl(folder: Path, parts: list[Arrays], names: tuple[str, ...] = ()) -> Path:
     """Write an HDF5 file as D4RL's, without ``next_observations`` if ``names`` does not have it."""
-    h5py = pytest.importorskip("h5py")
     arrays = regular(parts)
     with h5py.File(folder / "d4rl.hdf5", "w") as file:
         for name, array in arrays.items():
@@ -110,10 +113,6 @@ def write_d4rl(folder: Path, parts: list[Arrays], names: tuple[str, ...] = ()) -
 
 def write_minari(root: Path, parts: list[Arrays], name: str = "spring/random-v0", **more: Any) -> str:
     """Write a set with Minari's own API below the folder that it is told to use; return how it is named here."""
-    minari = pytest.importorskip("minari")
-    pytest.importorskip("h5py")
-    from minari.data_collector import EpisodeBuffer
-
     buffers = [
         EpisodeBuffer(
             id=number,

@@ -88,7 +88,7 @@ def test_action_that_a_rounding_error_took_out_of_range_is_only_a_warning(write_
 
 
 def test_damaged_bytes_are_traced_to_their_array(write_dataset: Write) -> None:
-    path = write_dataset(compressed=False)
+    path = write_dataset()
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo("qpos.npy")
     content = bytearray(path.read_bytes())

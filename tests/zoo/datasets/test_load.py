@@ -65,8 +65,6 @@ def test_dataset_size_keeps_the_first_whole_trajectories(write_dataset: Write, s
     assert dataset.terminals[-1] == 1.0
     assert len(dataset.rewards) == rows
     assert dataset.observations.base is None  # a view would keep all of the file in memory
-    with pytest.raises(UsageError, match=r"`--dataset-size` must be at most 30"):
-        load_small(write_dataset, dataset_size=31)
 
 
 def test_each_setting_and_the_content_change_the_fingerprint(write_dataset: Write) -> None:

@@ -28,10 +28,10 @@ LARGE_TASK = "humanoidmaze-giant-navigate-100m-singletask-task1-v0"
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
 
-def write_shard(folder: Path, number: int, episodes: int = 3, steps: int = 10, **changes: Any) -> Path:
+def write_shard(folder: Path, number: int, episodes: int = 3) -> Path:
     """Write one file of a dataset; its first state, and no other, is at the goal of task 1."""
     folder.mkdir(exist_ok=True)
-    arrays: dict[str, Any] = {**small_arrays(episodes, steps), **changes}
+    arrays = small_arrays(episodes)
     draw = np.random.default_rng(number)
     arrays["observations"] = draw.standard_normal(arrays["observations"].shape).astype(np.float32)
     path = folder / f"{NAME}-{number:03d}.npz"

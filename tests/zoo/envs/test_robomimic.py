@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.envs import SpacesEnv
 from tests.zoo.datasets.demonstrations import demonstration, write
 from tests.zoo.envs.lifting import NAME, play
 from zoo.datasets.formats.read import read_source
@@ -52,22 +53,14 @@ def test_without_robosuite_tasks_say_how_to_install_it(monkeypatch: pytest.Monke
         find_spec(NAME)
 
 
-class FakeLift(gymnasium.Env[np.ndarray, np.ndarray]):
-    """Lift's spaces and ends, without physics."""
-
-    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (19,), np.float32)
-    action_space = gymnasium.spaces.Box(-1, 1, (7,), np.float32)
+class FakeLift(SpacesEnv):
+    """Lift's spaces, without physics."""
 
     def __init__(self, scene: str) -> None:
-        assert scene == "Lift"
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
-        super().reset(seed=seed)
-        return self.np_random.normal(size=19).astype(np.float32), {"success": 0}
+        super().__init__(19, 7)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        is_achieved = bool(self.np_random.random() < 0.5)
-        return self.reset()[0], is_achieved - 1.0, is_achieved, False, {"success": int(is_achieved)}
+        return *super().step(action)[:4], {"success": 0}
 
 
 def test_training_takes_the_file_in_its_place_and_the_settings_of_the_tasks(

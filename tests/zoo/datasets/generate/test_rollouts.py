@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,18 +74,22 @@ def test_a_policy_that_is_none_is_refused(policy: str, text: str) -> None:
         collect(policy, ENV, {}, episodes=1)
 
 
-def test_a_model_of_sb3s_own_algorithms_is_played(tmp_path: Path) -> None:
-    model = find_algorithm("sac").algorithm("MlpPolicy", SpringEnv(), buffer_size=4, seeds=[0], device="cpu")
-    model.save(tmp_path / "model")
+@pytest.fixture
+def sac() -> Any:
+    """Return an untrained model of an algorithm of SB3."""
+    return find_algorithm("sac").algorithm("MlpPolicy", SpringEnv(), buffer_size=4, seeds=[0], device="cpu")
+
+
+def test_a_model_of_sb3s_own_algorithms_is_played(sac: Any, tmp_path: Path) -> None:
+    sac.save(tmp_path / "model")
     arrays, _ = collect(str(tmp_path / "model.zip"), ENV, {}, episodes=1)
     assert np.isfinite(arrays["actions"]).all()
 
 
 @pytest.mark.parametrize("name", ["antigravity:Fly", "zoo.baselines:antigravity:Fly"])
-def test_a_model_does_not_choose_a_module_to_import(name: str, tmp_path: Path) -> None:
-    model = find_algorithm("sac").algorithm("MlpPolicy", SpringEnv(), buffer_size=4, seeds=[0], device="cpu")
-    model.algorithm_id = name
-    model.save(tmp_path / "model")
+def test_a_model_does_not_choose_a_module_to_import(name: str, sac: Any, tmp_path: Path) -> None:
+    sac.algorithm_id = name
+    sac.save(tmp_path / "model")
     with pytest.raises(UsageError, match=f"--algo {name}.*--trust"):
         collect(str(tmp_path / "model.zip"), ENV, {}, episodes=1)
     assert "antigravity" not in sys.modules
