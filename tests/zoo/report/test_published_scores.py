@@ -91,19 +91,14 @@ def test_runs_in_files_are_read_like_arrays_of_counts(tmp_path, monkeypatch):
     assert (row["score"], row["successes"], row["kind"], row["return"]) == (0.8, 40, "success", -100.0)
 
 
-def test_runs_that_have_not_reached_their_last_step_do_not_count(tmp_path, monkeypatch):
-    write_small(tmp_path, monkeypatch, [run_rows("qam", SCENE[0], 0), run_rows("qam", SCENE[0], 1)[:1]])
+def test_runs_need_the_end_of_both_phases(tmp_path, monkeypatch):
+    protocol = {"offline_steps": 2000, "online_steps": 1000}
+    online = [run_rows("qam", SCENE[0], seed)[1] | {"phase": "online", "step": 3000} for seed in (0, 2)]
+    runs = [run_rows("qam", SCENE[0], 0), online, run_rows("qam", SCENE[0], 1), run_rows("qam", SCENE[0], 2)[:1]]
+    write_small(tmp_path, monkeypatch, runs, protocol=protocol)
     small = published.load_set("small")
     assert set(published.load_runs(small)["seed"]) == {0}
     assert published.load_progress(small).finished == 1
-
-
-def test_runs_need_the_end_of_both_phases(tmp_path, monkeypatch):
-    protocol = {"offline_steps": 2000, "online_steps": 1000}
-    online = [run_rows("qam", SCENE[0], 0)[1] | {"phase": "online", "step": 3000}]
-    runs = [run_rows("qam", SCENE[0], 0), online, run_rows("qam", SCENE[0], 1)]
-    write_small(tmp_path, monkeypatch, runs, protocol=protocol)
-    assert set(published.load_runs(published.load_set("small"))["seed"]) == {0}
 
 
 def test_means_of_included_runs_are_over_seeds_with_the_domains_that_are_whole(tmp_path, monkeypatch):
@@ -165,6 +160,11 @@ def write(folder, *runs, name="runs.csv"):
     return folder / name
 
 
+def check_refused(folder, message):
+    with pytest.raises(UsageError, match=message):
+        read_included_runs(folder, SCENE)
+
+
 def test_rows_of_all_files_are_read_with_their_types(tmp_path):
     write(tmp_path, run_rows("qam", SCENE[0], 0), name="a.csv")
     write(tmp_path, run_rows("fql", SCENE[0], 1, settings="1e5", length=""), name="b.csv")
@@ -185,41 +185,34 @@ def test_rows_of_all_files_are_read_with_their_types(tmp_path):
 def test_damaged_value_is_named_with_its_file_and_line(tmp_path, column, value):
     rows = run_rows("qam", SCENE[0], 0)
     path = write(tmp_path, [rows[0], rows[1] | {column: value}])
-    with pytest.raises(UsageError) as error:
-        read_included_runs(tmp_path, SCENE)
-    assert f"`{path}`, line 3: " in str(error.value)
+    check_refused(tmp_path, f"`{path}`, line 3: ")
 
 
 def test_file_that_ends_in_the_middle_of_a_line_or_lacks_columns_is_refused(tmp_path):
     path = write(tmp_path, run_rows("qam", SCENE[0], 0))
     whole = path.read_text()
     path.write_text(whole[:-30])
-    with pytest.raises(UsageError, match=r"runs.csv`, line 3: "):
-        read_included_runs(tmp_path, SCENE)
+    check_refused(tmp_path, r"runs.csv`, line 3: ")
     path.write_text(whole)
     pd.read_csv(path).drop(columns=["seed", "commit"]).to_csv(path, index=False)
-    with pytest.raises(UsageError, match=r"seed.*commit"):
-        read_included_runs(tmp_path, SCENE)
+    check_refused(tmp_path, r"seed.*commit")
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'method,seed\n"a,1\n'])
 def test_file_that_is_no_table_is_refused(tmp_path, content):
     (tmp_path / "runs.csv").write_bytes(content)
-    with pytest.raises(UsageError, match=r"runs.csv` cannot be read .*; restore the file"):
-        read_included_runs(tmp_path, SCENE)
+    check_refused(tmp_path, r"runs.csv` cannot be read .*; restore the file")
 
 
 def test_evaluation_that_appears_twice_is_refused(tmp_path):
     write(tmp_path, run_rows("qam", SCENE[0], 0), name="a.csv")
     write(tmp_path, run_rows("qam", SCENE[0], 0)[1:], name="b.csv")
-    with pytest.raises(UsageError, match="got several for qam, scene-play"):
-        read_included_runs(tmp_path, SCENE)
+    check_refused(tmp_path, "got several for qam, scene-play")
 
 
 def test_runs_of_different_settings_are_not_one_method(tmp_path):
     write(tmp_path, run_rows("qam", SCENE[0], 0), run_rows("qam", SCENE[0], 1, settings="b2"))
-    with pytest.raises(UsageError, match="got several hashes for qam on scene-play"):
-        read_included_runs(tmp_path, SCENE)
+    check_refused(tmp_path, "got several hashes for qam on scene-play")
 
 
 def test_progress_counts_planned_runs_and_names_the_missing_ones():
@@ -229,5 +222,4 @@ def test_progress_counts_planned_runs_and_names_the_missing_ones():
     progress = check_progress(table, ["QAM", "FQL"], SCENE[:2], 3)
     assert (progress.finished, progress.planned) == (4, 12)  # seeds above the plan do not stand in for others
     assert progress.missing == {"QAM": 4, "FQL": 0}
-    assert "QAM has 4 of 6, FQL has 0 of 6" in progress.describe()
     assert check_progress(table, ["QAM"], SCENE[:1], 5).missing == {}
