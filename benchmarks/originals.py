@@ -32,7 +32,6 @@ from zoo.datasets.files import dataset_files
 from zoo.datasets.load import Dataset
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
-from zoo.playing.evaluate import Evaluator
 from zoo.terminal.arguments import parse_seeds
 from zoo.training.arguments import make_parser
 from zoo.training.options import Request, read_request
@@ -101,7 +100,7 @@ def imported(checkout: Path, *names: str) -> Iterator[list[ModuleType]]:
 def train(label: str, task: int, checkout: Path, args: argparse.Namespace) -> list[list[Any]]:
     """Train all seeds of one row on one task, and return its rows of scores."""
     entry, seeds = ranks.ENTRIES[label], parse_seeds(args.seeds, "--seeds")
-    words = [*ranks.commands(label, task, args)[0][2:], "--eval-mode", "sync"]
+    words = [*ranks.commands(label, task, args)[0][2:]]
     request = read_request(make_parser().parse_args(words))
     settings = request.config.settings
     content, see = read_transitions(request)
@@ -110,7 +109,6 @@ def train(label: str, task: int, checkout: Path, args: argparse.Namespace) -> li
     phase = partial(Online, request=request, see=see, buffer=buffer) if entry.phase == "online" else Offline
     learners = [phase(seed, dataset, settings) for seed in seeds]
     with closing(make_evaluator(request)) as evaluator:
-        assert isinstance(evaluator, Evaluator)  # it is asked to wait
         for step in range(1, entry.checkpoints[-1] + 1):
             batches = [learner.advance(step, agents, index) for index, learner in enumerate(learners)]
             if batches[0]:

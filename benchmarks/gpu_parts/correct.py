@@ -1,9 +1,8 @@
-"""What must hold on a GPU before its speed counts: equal numbers, whatever runs an update or an evaluation."""
+"""What must hold on a GPU before its speed counts: equal numbers, whatever runs an update."""
 
 from __future__ import annotations
 
 import functools
-import math
 import platform
 import subprocess
 import time
@@ -14,8 +13,6 @@ from importlib import metadata
 from typing import Any
 from unittest.mock import patch
 
-import gymnasium
-import numpy as np
 import torch
 
 import agents
@@ -27,8 +24,6 @@ from benchmarks import nodes, throughput
 from benchmarks.gpu_parts.part import Found, Options, Part
 from benchmarks.gpu_parts.speed import Setting
 from tests.common.toys import parameters_of, tiny_model, toy_dataset
-from zoo.playing.background import BackgroundEvaluator
-from zoo.playing.evaluate import Evaluator
 from zoo.processes.serving import available_cores
 from zoo.runs.versions import git_commit
 
@@ -73,7 +68,6 @@ def correctness_parts() -> list[Part]:
             needs_cuda=True,
             spoils=True,
         ),
-        Part("evaluation", "beside training the same results as in line", check_evaluation, seconds=90),
     ]
 
 
@@ -321,7 +315,7 @@ def check_failed_recording(options: Options) -> Found:
     return {"detail": f"the same bits; {reasons[0]}"}
 
 
-# -- against the references, and beside training ----------------------------------------------------------------------
+# -- against the references ----------------------------------------------------------------------
 
 
 def check_parity(options: Options) -> Found:
@@ -346,34 +340,3 @@ def check_parity(options: Options) -> Found:
         raise Violation(f"{len(wrong)} of {len(paths)} fixtures differ: {'; '.join(wrong)}")
     tried = min(SMALL_FIXTURES, len(paths)) if options.small else len(paths)
     return {"detail": f"{tried} of {len(paths)} fixtures, three updates each, in float32"}
-
-
-def check_evaluation(options: Options) -> Found:
-    """Evaluate four seeds in line and beside training, and compare every episode.
-
-    :param options: of the check.
-    :raises Violation: if an episode differs.
-    """
-    env, seeds = "Pendulum-v1", [0, 1, 2, 3]
-    how: dict[str, Any] = {"episodes": 2 if options.small else 20, "n_envs": 2 if options.small else 8, "seed": 5}
-    model = tiny_model(env=gymnasium.make(env), seeds=seeds, seed=None, device=options.device, compile="auto")
-    model.load_dataset(toy_dataset(observations=3, actions=1))
-    for _ in range(UPDATES):
-        model.trainer.update(ROWS)
-    with BackgroundEvaluator(env, **how) as beside, Evaluator(env, **how) as in_line:
-        begin = time.perf_counter()
-        expected = in_line.evaluate(model.policy, seeds)
-        seconds = time.perf_counter() - begin
-        beside.begin(model.policy, seeds, range(len(seeds)))
-        updates = 0
-        while not beside.is_ready():  # goes on with other parameters
-            model.trainer.update(ROWS)
-            updates += 1
-        found = beside.finish()
-    for name in ("returns", "lengths", "seeds", "played"):
-        if not np.array_equal(getattr(found, name), getattr(expected, name)):
-            raise Violation(f"`{name}` of an evaluation beside training differ from those of one in line")
-    if math.isclose(float(np.ptp(expected.returns)), 0.0):
-        raise Violation("all episodes have the same return, so nothing was compared")
-    played = f"{expected.returns.size} episodes of {len(seeds)} seeds"
-    return {"detail": f"the same bits: {played} ({seconds:.1f} s in line), {updates} updates meanwhile"}

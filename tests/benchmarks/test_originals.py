@@ -108,8 +108,7 @@ def test_all_seeds_are_updated_side_by_side_and_evaluated(tmp_path: Path, monkey
         return SimpleNamespace(played=lengths[:, 0] != 257, successes=lengths > 256, lengths=lengths)
 
     evaluator = SimpleNamespace(evaluate=evaluate, close=lambda: None)
-    # one in the background, as a GPU would have, cannot be asked for its results at once
-    monkeypatch.setattr(originals, "make_evaluator", lambda request: {"sync": evaluator}[request.args.eval_mode])
+    monkeypatch.setattr(originals, "make_evaluator", lambda request: evaluator)
     entry = replace(reference_ranks.ENTRIES["qam"], checkpoints=(1, 2))
     for entries in (reference_ranks.ENTRIES, reference_ranks.TRAINED):
         monkeypatch.setitem(entries, "qam", entry)

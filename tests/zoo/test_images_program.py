@@ -46,8 +46,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(
     data: Path, tmp_path: Path, call: Call, frames: int
 ) -> None:
-    logs, mode = tmp_path / "logs", "async" if frames == 1 else "sync"
-    arguments = words(logs, data, "--eval-mode", mode, params=(*OF_IMAGES, f"frame_stack={frames}"))
+    logs = tmp_path / "logs"
+    arguments = words(logs, data, params=(*OF_IMAGES, f"frame_stack={frames}"))
     code, trained, _ = call(main, *arguments)
     assert code == 0
     folder = logs / "qam" / f"{FOLDER}_1"

@@ -55,7 +55,7 @@ def train(folder: Path, programs: Programs) -> Callable[..., Ended]:
 def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(
     train: Callable[..., Ended], folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran = train("--dataset-dir", str(data), "--quick", "--eval-mode", "async", *FEW)
+    ran = train("--dataset-dir", str(data), "--quick", *FEW)
     assert ran.code == 0, ran.err
     assert "settings differ from protocol `qam`:" in ran.err
     monkeypatch.syspath_prepend(folder)

@@ -30,7 +30,6 @@ OFFLINE, ONLINE = 24, 60
 TIMES = [10, 20, 24, 30, 40, 50, 60, 70, 80, 84]
 KINDS = {
     "plain": ("", TIMES),
-    "beside": ("--eval-mode async", TIMES),
     "stacked": ("--seeds 4 9", TIMES),
     "pretraining": ("pretraining_steps=11 --online-steps 20", [0, 10, 20, 24, 30, 40, 44]),
     "at start": ("eval_at_start=true", [0, *TIMES]),
@@ -124,11 +123,6 @@ def test_the_reference_run_has_both_phases_on_one_axis(whole: Callable[[str], Pa
         ("plain", ("update", 3), "SIGKILL"),  # before the first checkpoint
         ("plain", ("evaluation", 2), "SIGKILL"),  # between an evaluation's result and its checkpoint
         ("plain", ("model", 1), "SIGKILL"),  # behind the first best model, before its checkpoint
-        ("beside", ("update", 11), "SIGKILL"),  # the first evaluation has just begun
-        ("beside", ("write", 14), "SIGKILL"),  # within the checkpoint at step 21, beside the second evaluation
-        ("beside", ("evaluation", 3), "SIGKILL"),
-        ("beside", ("step", 25), "SIGKILL"),
-        ("beside", ("step", 8), "SIGTERM"),  # the evaluation at step 30 is under way
         ("stacked", ("update", 12), "SIGKILL"),
         ("stacked", ("step", 31), "SIGKILL"),
         ("pretraining", ("update", 9), "SIGKILL"),  # behind its first checkpoint
@@ -150,14 +144,11 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     assert run(tmp_path, kind, kill, by) == code
     assert status_of(tmp_path)[0] == state
     assert run(tmp_path, kind) == 0
-    expected = whole("plain" if kind == "beside" else kind)
+    expected = whole(kind)
     for number in (1, 2) if kind == "stacked" else (1,):
         assert_same_run(tmp_path, expected, number)
     assert len(list(tmp_path.glob("qam/*/status.json"))) == len(list(expected.glob("qam/*/status.json")))
-    logs = [log_of(tmp_path), log_of(expected)]
-    if kind == "beside":  # its rows stand where an evaluation ended
-        logs = [log.filter(like="eval/").dropna().reset_index(drop=True) for log in logs]
-    pd.testing.assert_frame_equal(*logs)
+    pd.testing.assert_frame_equal(log_of(tmp_path), log_of(expected))
 
 
 @pytest.mark.slow
@@ -219,7 +210,7 @@ def model_of(logs: Path, name: str = f"{ENV}.zip") -> agents.QAM:
 @pytest.mark.slow
 def test_training_and_the_other_evaluations_are_those_of_a_run_without_it(data: Path, tmp_path: Path) -> None:
     without, beside = tmp_path / "without", tmp_path / "with"
-    for logs, more in ((without, []), (beside, ["--eval-at-start", "--eval-mode", "async"])):
+    for logs, more in ((without, []), (beside, ["--eval-at-start"])):
         assert main([*arguments(data, logs, "learning_starts=2"), "--online-steps", "20", *more]) == 0
     found, expected = evaluations(beside), evaluations(without)
     assert found["timesteps"].tolist() == [0, *expected["timesteps"]] == [0, 10, 20, 30, 40]
@@ -246,14 +237,14 @@ def test_an_untrained_model_is_the_best_only_if_it_is_better(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bonus: float, best: int
 ) -> None:
     """No model reaches the goal in 30 steps, so all returns are equal."""
-    finish, steps = Evaluator.finish, []
+    evaluate, steps = Evaluator.evaluate, []
 
-    def changed(self: Evaluator) -> object:
-        results = finish(self)
+    def changed(self: Evaluator, *arguments: object) -> object:
+        results = evaluate(self, *arguments)
         steps.append(len(steps))
         return replace(results, returns=results.returns + (bonus if len(steps) == 1 else 0))
 
-    monkeypatch.setattr(Evaluator, "finish", changed)
+    monkeypatch.setattr(Evaluator, "evaluate", changed)
     assert main([*arguments(data, tmp_path, AT_START)]) == 0
     assert len(steps) == 3
     assert len({*evaluations(tmp_path)["results"][1:].ravel()}) == 1

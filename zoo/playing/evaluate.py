@@ -14,16 +14,13 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
-from stable_baselines3.common.policies import BasePolicy
 
 from agents.common.streams import Purpose, seed_for, torch_generator
 from agents.common.validation import integer
-from zoo.baselines import planner_of
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.playing.episodes import UNREPORTED, EpisodeResults
 from zoo.playing.pool import Ending, EnvPool, Spaces
-from zoo.processes.heartbeat import beat
-from zoo.processes.serving import Hook
+from zoo.processes.serving import Hook, keep_waiting
 from zoo.settings.config import checked_episodes
 from zoo.terminal.messages import log
 
@@ -64,7 +61,7 @@ class Evaluator:
     :param seed: decides the starts and the noise.
     """
 
-    check_in: Hook = staticmethod(beat)
+    check_in: Hook = staticmethod(keep_waiting)
     """Called again and again during an evaluation; what it raises ends the evaluation, which can be made again."""
 
     def __init__(
@@ -79,7 +76,6 @@ class Evaluator:
         if self._spec.max_episode_steps is None:
             log.warning("%s has no time limit (`max_episode_steps`), so an episode may never end", self._spec.id)
         self._pool: EnvPool | None = None
-        self._results: EpisodeResults | None = None
         self._open_pool()
         if self._env_kwargs or not is_ogbench(self._spec):
             _ = self.spaces  # wait: the environment may yet be refused
@@ -104,20 +100,6 @@ class Evaluator:
         if self._pool is not None:
             self._pool.close()
             self._pool = None
-
-    def begin(self, policy: BasePolicy, replicas: Sequence[int], active: Collection[int]) -> None:
-        """Play an evaluation, whose results :meth:`finish` returns; see :meth:`evaluate`."""
-        self._results = self.evaluate(planner_of(policy), replicas, active)
-
-    def is_ready(self) -> bool:
-        """Return whether :meth:`finish` would not wait: True, once an evaluation was begun."""
-        return self._results is not None
-
-    def finish(self) -> EpisodeResults:
-        """Return the results of the evaluation that was begun."""
-        results, self._results = self._results, None
-        assert results is not None, "no evaluation was begun"
-        return results
 
     def evaluate(
         self, policy: ChunkPolicy, replicas: Sequence[int] | None = None, active: Collection[int] | None = None
@@ -167,6 +149,7 @@ class Evaluator:
         plan_seconds = 0.0
         chunks = np.empty((0, policy.chunk_length, *action_space.shape), action_space.dtype)
         while True:
+            self.check_in()
             begun = {idle.popleft(): jobs.popleft() for _ in range(min(len(idle), len(jobs)))}
             job_of |= begun
             pool.send(running, chunks, {env: int(self.episode_seeds[episode]) for env, (_, episode) in begun.items()})

@@ -18,7 +18,6 @@ from gymnasium.envs.registration import EnvSpec
 from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import RepeatableEnv, find_spec, make_env
 from zoo.envs.observations import bytes_of, join, stack
-from zoo.processes.heartbeat import beat
 from zoo.processes.serving import (
     PIPE_BYTES,
     Hook,
@@ -27,6 +26,7 @@ from zoo.processes.serving import (
     available_cores,
     close_all,
     close_at_exit,
+    keep_waiting,
     wait_for_answers,
 )
 
@@ -73,7 +73,6 @@ class EnvGroup:
         for name in names:
             self._envs.append(make_env(spec, **env_kwargs))
             self._envs[-1].be_called(name)
-            beat()
         if is_first:
             require_new_episodes(self._envs[0], functools.partial(make_env, spec, **env_kwargs))
         self._totals = [(0.0, 0)] * len(names)  # return and length of the running episode
@@ -94,7 +93,6 @@ class EnvGroup:
             else:
                 endings[number] = ending
         for number, seed in openings.items():
-            beat()
             observations[number], _ = self._envs[number].reset(seed=seed)
             self._totals[number] = (0.0, 0)
         return Progress(list(observations), stack(self.spaces[0], list(observations.values())), endings)
@@ -110,7 +108,6 @@ class EnvGroup:
         total, length = self._totals[number]
         ending = None
         for action in chunk:
-            beat()
             observation, reward, terminated, truncated, info = env.step(action)
             total, length = total + float(reward), length + 1
             if terminated or truncated:
@@ -133,7 +130,7 @@ class EnvPool:
     :param check_in: called again and again while something lasts; what it raises ends that.
     """
 
-    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], n_envs: int, check_in: Hook = beat) -> None:
+    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], n_envs: int, check_in: Hook = keep_waiting) -> None:
         self.n_envs = n_envs
         n_workers = min(n_envs, available_cores())
         names = [f"evaluation environment {number}" for number in range(n_envs)]

@@ -19,23 +19,29 @@ import traceback
 import types
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from ctypes import c_uint64
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol
 
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from zoo.errors import LIMITS, STOP_SIGNALS, EnvironmentFault, UsageError, describe_limit
-from zoo.processes import heartbeat
-from zoo.processes.heartbeat import Watch, beat, beat_on
 from zoo.terminal.messages import log
 
 CLOSE_SECONDS = 2.0  # a process in the middle of its work gets this long to end by itself
 MOST_RESTARTS = 2  # of a process in an evaluation
 PIPE_BYTES = 8192  # every pipe holds this much, so that sending it does not wait for the other side
 
+LOOK_SECONDS = 0.25
+"""Whoever waits for a process looks this often whether it is alive."""
+PATIENCE = 600.0
+"""How long an environment's process may take to answer, in seconds: it may import, build or take long steps."""
+
 Hook = Callable[[], None]
 """Called again and again while something lasts; what it raises ends that."""
+
+
+def keep_waiting() -> None:
+    """Do nothing, which lets whatever lasts go on."""
 
 
 class WorkerError(RuntimeError):
@@ -89,8 +95,7 @@ class ServingProcess:
     :param has_children: whether the object starts processes itself.
     :param imports_main: whether to import the caller's main module, whose classes later arguments may need. Without
         that, a script needs no ``if __name__ == "__main__"``.
-    :param is_watched: whether the object calls :func:`zoo.processes.heartbeat.beat` wherever it makes progress, and the
-        process is ended when it does not.
+    :param is_watched: whether the process is ended as one that hangs when it gives no answer for `PATIENCE`.
     """
 
     def __init__(
@@ -117,13 +122,11 @@ class ServingProcess:
 
         :raises WorkerError: if the system does not allow it.
         """
-        self._owed, self._has_hung = 1, False
-        count = self._context.RawValue(c_uint64) if self._is_watched else None
-        self._watch = None if count is None else Watch(count)
+        self._owed, self._has_hung, self._quiet = 1, False, 0.0
         try:
             self._connection, theirs = self._context.Pipe()
             build = CloudpickleWrapper(self._build)  # type: ignore[type-var]
-            arguments = (theirs, dict(os.environ), build, self._method, count)
+            arguments = (theirs, dict(os.environ), build, self._method)
             self._process = self._context.Process(target=_serve, args=arguments, daemon=self._is_daemon)  # type: ignore[attr-defined]
             _start_server()
             with contextlib.nullcontext() if self._imports_main else _main_module_hidden():
@@ -149,15 +152,13 @@ class ServingProcess:
         self.close()
         self._start()
 
-    def send(self, *arguments: Any, check_in: Hook = beat) -> None:
+    def send(self, *arguments: Any, check_in: Hook = keep_waiting) -> None:
         """Ask for a call of the method.
 
         :param check_in: called while the process is slow to take the arguments.
         :raises WorkerLost: if the process is gone, or hangs.
         """
         content, failures = ForkingPickler.dumps(arguments), list[OSError]()
-        if not self._owed and self._watch is not None:
-            self._watch.expect()
         self._owed += 1
 
         def write() -> None:
@@ -172,17 +173,21 @@ class ServingProcess:
             writer = threading.Thread(target=write, daemon=True)
             writer.start()
             while writer.is_alive():
-                writer.join(heartbeat.LOOK_SECONDS)
+                writer.join(LOOK_SECONDS)
                 self.look()
                 check_in()
         if failures:
             raise self._explain_death() from failures[0]
 
     def look(self) -> None:
-        """End the process if it has been quiet for too long; :meth:`receive` then says so."""
-        if self._watch is None or not self._owed or self._has_hung or self._connection.poll():
+        """End the process if it has been quiet for too many looks; :meth:`receive` then says so.
+
+        Looks are counted and no clock is read, since the whole machine may have been suspended.
+        """
+        if not self._is_watched or not self._owed or self._has_hung or self._connection.poll():
             return
-        if self._watch.is_hanging():
+        self._quiet += LOOK_SECONDS
+        if self._quiet > PATIENCE:
             self._has_hung = True
             self.kill()
 
@@ -197,7 +202,7 @@ class ServingProcess:
         except OSError:
             return True  # receive says what happened
 
-    def receive(self, check_in: Hook = beat) -> Any:
+    def receive(self, check_in: Hook = keep_waiting) -> Any:
         """Return the next answer: first the object's ``spaces`` (None if it has none), then one for each call.
 
         :param check_in: called while there is none; what it raises leaves the answer for later.
@@ -207,7 +212,7 @@ class ServingProcess:
         :raises WorkerError: if it raised anything else, with its traceback.
         """
         try:
-            while not self._has_hung and not self._connection.poll(heartbeat.LOOK_SECONDS):
+            while not self._has_hung and not self._connection.poll(LOOK_SECONDS):
                 self.look()
                 check_in()
             if self._has_hung:
@@ -216,8 +221,7 @@ class ServingProcess:
         except (EOFError, OSError) as error:
             raise self._explain_death() from error
         self._owed -= 1
-        if self._watch is not None:
-            self._watch.expect()
+        self._quiet = 0.0
         if isinstance(answer, WorkerError):
             raise WorkerError(f"an {self._what} of `{self._name}` failed in its process:\n{answer}")
         if isinstance(answer, Exception):
@@ -254,8 +258,7 @@ class ServingProcess:
         article = "an" if self._what[0] in "aeiou" else "a"
         process = f"{article} {self._what} process of `{self._name}`"
         if self._has_hung:
-            assert self._watch is not None
-            return WorkerLost(f"{process} hung: it gave no sign of life for {self._watch.quiet:.0f} s")
+            return WorkerLost(f"{process} hung: it gave no answer for {self._quiet:.0f} s")
         self._process.join(CLOSE_SECONDS)
         code = self._process.exitcode
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
@@ -271,7 +274,9 @@ def close_all(processes: Sequence[ServingProcess]) -> None:
         process.close(max(end - time.monotonic(), 0.0))
 
 
-def wait_for_answers(asked: Sequence[ServingProcess], patience: float, check_in: Hook = beat) -> list[ServingProcess]:
+def wait_for_answers(
+    asked: Sequence[ServingProcess], patience: float, check_in: Hook = keep_waiting
+) -> list[ServingProcess]:
     """Return those that have answered, or that are gone; at least one.
 
     :param patience: how long to wait for the rest after the first, in seconds.
@@ -284,7 +289,7 @@ def wait_for_answers(asked: Sequence[ServingProcess], patience: float, check_in:
 
     late = [one for one in asked if not one.has_answered()]
     while late and len(late) == len(asked):
-        late = [one for one in still_out(late, heartbeat.LOOK_SECONDS) if not one.has_answered()]
+        late = [one for one in still_out(late, LOOK_SECONDS) if not one.has_answered()]
         for one in late:
             one.look()
         check_in()
@@ -299,12 +304,10 @@ def _serve(
     variables: dict[str, str],
     build: CloudpickleWrapper,
     method: str,
-    count: c_uint64 | None,
 ) -> None:
     """Run a process: build the object, then answer until the other side hangs up."""
     os.environ.clear()
     os.environ.update(variables)  # the server has others, see `_start_server`
-    beat_on(count)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -315,7 +318,6 @@ def _serve(
         try:
             connection.send(answer)
             arguments = connection.recv()
-            beat()
         except (EOFError, OSError):
             break
         answer = _attempt(getattr(served, method), *arguments)

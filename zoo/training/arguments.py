@@ -154,12 +154,7 @@ def add_protocol(group: argparse._ArgumentGroup, eval_seed: int = 0) -> None:
         action=argparse.BooleanOptionalAction,
         help="evaluate before the first update too, or do not (default: from YAML)",
     )
-    group.add_argument(
-        "--eval-mode",
-        choices=("auto", "sync", "async"),
-        default="auto",
-        help="training waits for evaluations (sync) or continues during them (async); auto: async on CUDA, else sync",
-    )
+    group.add_argument("--eval-mode", help=argparse.SUPPRESS)  # refused with its reason
     group.add_argument(
         "--n-eval-envs",
         type=COUNT,

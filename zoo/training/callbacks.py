@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Self
@@ -21,8 +21,8 @@ from agents.common.engine.checkpoint import copy_model, load_checkpoint, load_pe
 from agents.common.files import atomic_path
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
+from zoo.baselines import planner_of
 from zoo.errors import Abandoned, Interrupted, wanted_signals
-from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import Evaluator
 from zoo.runs.history import OFFLINE, PHASES, EvaluationHistory
@@ -33,7 +33,6 @@ from zoo.training.replicas import Replicas, curve_step
 
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_REDRAWS = 1.0
-SECONDS_BETWEEN_LOOKS = 0.1
 
 Observer = Callable[[Sequence[EvaluationHistory]], None]
 
@@ -69,7 +68,7 @@ class StopSignal:
 
 @dataclass(frozen=True)
 class PendingEvaluation:
-    """An evaluation under way, with a copy of the model as it was when the evaluation began."""
+    """An evaluation that is to be made, with the model as it was when that was due."""
 
     model: FlowQLearning
     phase: int
@@ -79,11 +78,8 @@ class PendingEvaluation:
 class EvaluationCallback(BaseCallback):
     """Evaluates every replica, writes its ``evaluations.npz`` and keeps its best model.
 
-    With a background evaluator, training continues during an evaluation. At most one is under way; training waits for
-    it where the next one is due and at the end of a phase.
-
     An evaluation that lasts when the run is asked to stop is abandoned: it stays pending, and the next process makes it
-    again with the model as it was.
+    again with the model as it was, which may have finished its step until the checkpoint.
 
     :param observe: called with the histories of all replicas after each evaluation; what it raises ends the run.
     :param stop: tells whether the run is to stop; None: it is not.
@@ -92,7 +88,7 @@ class EvaluationCallback(BaseCallback):
 
     def __init__(
         self,
-        evaluator: Evaluator | BackgroundEvaluator,
+        evaluator: Evaluator,
         replicas: Replicas,
         frequency: int,
         observe: Observer | None = None,
@@ -111,7 +107,6 @@ class EvaluationCallback(BaseCallback):
         self.pending: PendingEvaluation | None = None
         self.last_score: str | None = None  # in words, the mean over the replicas that have not failed
         self._last_step = -1
-        self._next_look = 0.0
 
     @property
     def step(self) -> int:
@@ -127,26 +122,14 @@ class EvaluationCallback(BaseCallback):
         return step // self.frequency > max(self._last_step, 0) // self.frequency
 
     def _on_rollout_start(self) -> None:
-        """Wait for the evaluation under way before a rollout in which the next one is due.
-
-        A rollout cannot be saved in the middle, and a checkpoint has room for one pending evaluation.
-        """
+        """Let no evaluation be abandoned in a rollout in which two may be due: a checkpoint has room for one."""
         frequency, unit = self.model.train_freq  # type: ignore[attr-defined]
-        steps = frequency * self.model.n_envs if unit == TrainFrequencyUnit.STEP else None
-        self._may_abandon = True
-        with contextlib.suppress(Abandoned):  # `SaveCallback` comes next, and ends the run
-            if self.pending is not None and (steps is None or self._is_due(self.step + steps)):
-                self.collect()
-        self._may_abandon = steps is not None and steps <= self.frequency  # at most one evaluation is due meanwhile
+        self._may_abandon = unit == TrainFrequencyUnit.STEP and frequency * self.model.n_envs <= self.frequency
 
     def _on_step(self) -> bool:
-        with contextlib.suppress(Abandoned):  # `SaveCallback` ends the run as soon as a checkpoint is possible
-            if self._is_due(self.step):
+        if self._is_due(self.step):
+            with contextlib.suppress(Abandoned):  # `SaveCallback` ends the run as soon as a checkpoint is possible
                 self.evaluate()
-            elif self.pending is not None and time.monotonic() >= self._next_look:
-                self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
-                if self.evaluator.is_ready():
-                    self.collect()
         return True
 
     def begin_phase(self, phase: int) -> None:
@@ -159,51 +142,39 @@ class EvaluationCallback(BaseCallback):
             self.evaluate()
 
     def finish_phase(self) -> None:
-        """Evaluate where the phase has ended, unless that was just done, and wait for the result.
+        """Evaluate where the phase has ended, unless that was just done.
 
         :raises Abandoned: if the run is to stop first.
         """
         self._may_abandon = True
         if self._last_step != self.step:
             self.evaluate()
-        self.collect()
 
     def evaluate(self) -> None:
         """Evaluate the model as it is now.
 
-        :raises Abandoned: if the run is to stop; the evaluation is pending then, unless an earlier one still is.
+        :raises Abandoned: if the run is to stop; the evaluation is pending then.
         """
-        self.collect()
-        begin = time.perf_counter()
         model: FlowQLearning = self.model  # type: ignore[assignment]
         self.replicas.check(model)
         self._last_step = self.step
         try:
-            self._begin(PendingEvaluation(model, self.phase, self.replicas.active))
+            self._make(PendingEvaluation(model, self.phase, self.replicas.active))
+        except Abandoned:
+            self.pending = PendingEvaluation(copy_model(model), self.phase, self.replicas.active)
+            raise
+
+    def _make(self, evaluation: PendingEvaluation) -> None:
+        """Make an evaluation, and record its results."""
+        begin = time.perf_counter()
+        try:
+            self._check_in()
+            policy = planner_of(evaluation.model.policy)
+            results = self.evaluator.evaluate(policy, self.replicas.seeds, evaluation.active)
+            self.pending = None
+            self._write(evaluation, self.scoring.apply(results))
         finally:
-            if self.pending is not None:  # training continues
-                self.pending = replace(self.pending, model=copy_model(model))
             self.seconds += time.perf_counter() - begin
-
-    def collect(self) -> None:
-        """Wait for the evaluation that is under way, if there is one, and record its results."""
-        if self.pending is not None:
-            begin = time.perf_counter()
-            self._collect(self.pending)
-            self.seconds += time.perf_counter() - begin
-
-    def _begin(self, evaluation: PendingEvaluation) -> None:
-        """Begin an evaluation, and record its results if they are there at once."""
-        self.pending = evaluation
-        self.evaluator.begin(evaluation.model.policy, self.replicas.seeds, evaluation.active)
-        if self.evaluator.is_ready():
-            self._collect(evaluation)
-
-    def _collect(self, pending: PendingEvaluation) -> None:
-        self._check_in()
-        results = self.scoring.apply(self.evaluator.finish())
-        self.pending = None
-        self._write(pending, results)
 
     def _write(self, evaluation: PendingEvaluation, results: EpisodeResults) -> None:
         """Write the results of each replica, and its model if that is its best; end the runs of diverged replicas."""
@@ -264,9 +235,9 @@ class EvaluationCallback(BaseCallback):
             self.pending = PendingEvaluation(load_pending(), **state["pending"])
 
     def repeat_unfinished(self) -> None:
-        """Begin the evaluation again that was under way at the checkpoint, and the one that was due at its step."""
+        """Make the evaluation that was pending at the checkpoint, and the one that was due at its step."""
         if self.pending is not None:
-            self._begin(self.pending)
+            self._make(self.pending)
         if self._is_due(self.step):
             self.evaluate()
 

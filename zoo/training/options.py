@@ -75,6 +75,8 @@ class Request:
 def read_request(args: argparse.Namespace) -> Request:
     """Return the run that a command line asks for; raise UsageError if it contradicts itself or a setting is wrong."""
     check_tracking(args)
+    if args.eval_mode is not None:
+        raise UsageError("training waits for each evaluation now, with the same numbers; leave out `--eval-mode`")
     check_label(args.label)
     import_environments(args.gym_packages)
     seeds = read_seeds(args)

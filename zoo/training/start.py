@@ -6,27 +6,27 @@ import argparse
 import contextlib
 import functools
 import secrets
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import Env
 from gymnasium.spaces import Box, Space
 from matplotlib.figure import Figure
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from agents.common.engine.checkpoint import find_checkpoints, set_aside
 from agents.common.files import atomic_path, may_be_sound
 from agents.common.method import Method
-from agents.common.replicas import Diverged
 from agents.common.saved import find_model
 from agents.common.sb3.arguments import read_arguments
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.model import FlowQLearning
-from agents.common.sb3.spaces import available_device
 from zoo.baselines import find_algorithm
 from zoo.datasets.formats.minari import find_d4rl
 from zoo.datasets.load import SOURCES, Dataset, load_dataset
@@ -41,11 +41,10 @@ from zoo.envs.observations import policy_name
 from zoo.envs.snapshot import ResumableEnv
 from zoo.errors import Abandoned, CannotResume, UsageError, as_usage_error
 from zoo.models.score import interval_of_mean, interval_of_successes
-from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.episodes import Scoring
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.pool import count_environments
-from zoo.processes.environments import WatchedVecEnv
+from zoo.processes.serving import WorkerError
 from zoo.report.figures.styles import algorithm_styles, spare_styles
 from zoo.runs.folder import check_log_folder, describe_error, ending_recorded
 from zoo.runs.history import OFFLINE, ONLINE, EvaluationHistory
@@ -131,17 +130,12 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     return result
 
 
-def make_evaluator(request: Request) -> Evaluator | BackgroundEvaluator:
-    """Start the environments of the evaluation, which build while data are read.
-
-    On CUDA training continues during evaluations, which leave its CPU core alone; elsewhere it waits for them.
-    """
+def make_evaluator(request: Request) -> Evaluator:
+    """Start the environments of the evaluation, which build while data are read."""
     args, env_id, env_kwargs = request.args, request.env_id, request.eval_env_kwargs
     episodes = request.config.run.eval_episodes
     count = args.n_eval_envs or count_environments(env_id, env_kwargs, episodes)
-    is_async = available_device(args.device).type == "cuda" if args.eval_mode == "auto" else args.eval_mode == "async"
-    kind = BackgroundEvaluator if is_async else Evaluator
-    return kind(env_id, episodes=episodes, n_envs=count, seed=args.eval_seed, env_kwargs=env_kwargs)
+    return Evaluator(env_id, episodes=episodes, n_envs=count, seed=args.eval_seed, env_kwargs=env_kwargs)
 
 
 def make_method(request: Request) -> Method | None:
@@ -284,11 +278,17 @@ def _make_environments(request: Request, seeds: list[int]) -> VecEnv:
             f"`--n-envs` must be a multiple of the {len(seeds)} seeds, got {args.n_envs}; each seed trains online with "
             "environments of its own"
         )
+
+    def make() -> Env[Any, Any]:
+        if args.vec_env == "subproc":
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which ends them
+        return make_env(request.env_id, **request.env_kwargs)
+
     env = make_vec_env(
-        lambda: make_env(request.env_id, **request.env_kwargs),
+        make,
         n_envs=args.n_envs or (len(seeds) if is_online else 1),
         wrapper_class=ResumableEnv,
-        vec_env_cls=WatchedVecEnv if args.vec_env == "subproc" else DummyVecEnv,
+        vec_env_cls=SubprocVecEnv if args.vec_env == "subproc" else DummyVecEnv,
     )
     for index in range(env.num_envs):
         env.env_method("be_called", f"training environment {index}", indices=[index])
@@ -305,7 +305,7 @@ class Training:
         self,
         config: Config,
         model: FlowQLearning,
-        evaluator: Evaluator | BackgroundEvaluator,
+        evaluator: Evaluator,
         replicas: Replicas,
         scoring: Scoring,
         progress_bar: bool | None = None,
@@ -378,10 +378,11 @@ class Training:
             self._learn_in_phases()
         except Abandoned:  # where a phase begins or ends
             self.saving.stop_run()
-        except Diverged:
-            with contextlib.suppress(Abandoned):
-                self.evaluation.collect()  # it began when all was well
-            raise
+        except (EOFError, ConnectionError) as error:  # of the pipes of SB3's environments
+            raise WorkerError(
+                "the process of a training environment has ended, and says why above; --resume continues from the last "
+                "checkpoint"
+            ) from error
 
     def _learn_in_phases(self) -> None:
         run, model = self.config.run, self.model

@@ -20,7 +20,7 @@ from zoo.errors import EnvironmentFault, UsageError
 from zoo.playing import pool
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import NOISE_PLANS, Evaluator, seeds_of_starts
-from zoo.processes import heartbeat
+from zoo.processes import serving
 from zoo.processes.serving import WorkerError
 from zoo.runs.resume import describe_evaluation
 
@@ -231,7 +231,7 @@ def test_a_failing_worker_is_reported_and_the_next_evaluation_works(
     kwargs = {"failure": failure, "failure_file": str(switch)}
     with Evaluator(TOY, episodes=4, n_envs=3, seed=0, env_kwargs=kwargs) as evaluator:
         expected = evaluator.evaluate(ElementwisePolicy())
-        monkeypatch.setattr(heartbeat, "PATIENCE", 2.0)
+        monkeypatch.setattr(serving, "PATIENCE", 2.0)
         switch.touch()
         with pytest.raises(WorkerError, match=message):
             evaluator.evaluate(ElementwisePolicy())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import time
@@ -14,12 +13,10 @@ import pytest
 import torch
 
 from tests.zoo.conftest import pretend_cores
-from tests.zoo.playing.test_background import SETTINGS, TOY, assert_same, trained
-from tests.zoo.playing.test_evaluate import NetworkPolicy, children
+from tests.zoo.playing.test_evaluate import TOY, NetworkPolicy, assert_same, children
 from zoo.errors import Abandoned
-from zoo.playing.background import BackgroundEvaluator
 from zoo.playing.evaluate import Evaluator
-from zoo.processes import heartbeat
+from zoo.processes import serving
 from zoo.processes.serving import WorkerError
 
 SIGNALS = [signal.SIGKILL, signal.SIGSTOP]
@@ -27,8 +24,8 @@ SIGNALS = [signal.SIGKILL, signal.SIGSTOP]
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "PATIENCE", 8.0)  # building, and a first plan, take a while
-    monkeypatch.setattr(heartbeat, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(serving, "PATIENCE", 8.0)  # building, and a first plan, take a while
+    monkeypatch.setattr(serving, "LOOK_SECONDS", 0.02)
 
 
 def send(processes: set[int], number: signal.Signals) -> None:
@@ -94,7 +91,7 @@ def test_a_process_that_is_lost_at_every_plan_is_reported(monkeypatch: pytest.Mo
 def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(
     monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
-    monkeypatch.setattr(heartbeat, "PATIENCE", 60.0)
+    monkeypatch.setattr(serving, "PATIENCE", 60.0)
     with playing(monkeypatch, cores) as (evaluator, workers):
         expected = evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3))
         is_asked = False
@@ -116,43 +113,3 @@ def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(
         assert not workers()
         is_asked = False
         assert_same(evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3)), expected)
-
-
-@pytest.fixture(scope="module")
-def expected() -> object:
-    with Evaluator(TOY, **SETTINGS) as evaluator:
-        return evaluator.evaluate(trained(net_arch=[256, 256]).policy, [3, 4], [0, 1])
-
-
-def new_process(before: set[multiprocessing.Process]) -> set[int]:
-    return {process.pid for process in set(multiprocessing.active_children()) - before}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("is_early", [True, False], ids=["idle", "at work"])
-def test_a_background_evaluation_that_loses_its_process_is_made_again(
-    expected: object, number: signal.Signals, is_early: bool
-) -> None:
-    before = set(multiprocessing.active_children())
-    policy = trained(net_arch=[256, 256]).policy  # more than a pipe holds
-    with BackgroundEvaluator(TOY, **SETTINGS) as evaluator:
-        if is_early:
-            send(new_process(before), number)
-        evaluator.begin(policy, [3, 4], [0, 1])
-        if not is_early:
-            send(new_process(before), number)
-        while not evaluator.is_ready():
-            time.sleep(0.01)
-        assert_same(evaluator.finish(), expected)
-
-
-def test_waiting_for_a_background_evaluation_can_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    def check_in() -> None:
-        raise Abandoned
-
-    with BackgroundEvaluator(TOY, **{**SETTINGS, "episodes": 2000}) as evaluator:
-        evaluator.begin(trained().policy, [3, 4], [0, 1])
-        monkeypatch.setattr(evaluator, "check_in", check_in)
-        with pytest.raises(Abandoned):
-            evaluator.finish()

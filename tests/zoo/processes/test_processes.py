@@ -1,30 +1,21 @@
-"""Processes: environments that fail in them, and how long one may be quiet."""
+"""Processes: what fails in them, and how long one may take to answer."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import multiprocessing.process
-import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from ctypes import c_uint64
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from tests.zoo.envs.toys import TOY
-from zoo.envs.make import make_env
-from zoo.errors import EnvironmentFault
-from zoo.processes import heartbeat
-from zoo.processes.environments import WatchedVecEnv
-from zoo.processes.heartbeat import Watch, beat, beat_on
+from zoo.processes import serving
 from zoo.processes.serving import ServingProcess, WorkerError, WorkerLost
+from zoo.train import main
 
 
 @pytest.mark.parametrize(
@@ -55,102 +46,55 @@ def test_what_lies_in_the_current_folder_is_not_imported(tmp_path: Path) -> None
     subprocess.run([sys.executable, program], cwd=folder, check=True)
 
 
-ACTIONS = np.zeros((2, 2), np.float32)
+class Sleeper:
+    """Sleeps when it is asked to."""
+
+    def sleep(self, seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    def close(self) -> None:
+        """Nothing was opened."""
 
 
-@pytest.fixture
-def switch(tmp_path: Path) -> Path:
-    return tmp_path / "fail"
+def test_a_process_hangs_once_it_has_not_answered_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "LOOK_SECONDS", 0.02)
+    with contextlib.closing(ServingProcess(Sleeper, "sleep", what="sleep", name="a", is_watched=True)) as process:
+        process.receive()
+        monkeypatch.setattr(serving, "PATIENCE", 0.3)
+        for _ in range(4):  # each answer begins the time anew
+            process.send(0.1)
+            assert process.receive() == 0.1
+        process.send(60.0)
+        with pytest.raises(WorkerLost, match="hung: it gave no answer for 0 s"):
+            process.receive()
 
 
-@pytest.fixture
-def pair(switch: Path, request: pytest.FixtureRequest) -> Iterator[WatchedVecEnv]:
-    """Two environments that fail, as the test's parameter says, from when the file exists."""
-    failing = getattr(request, "param", "raise")
-    env = WatchedVecEnv([partial(make_env, TOY, failure=failing, failure_file=str(switch)) for _ in range(2)])
-    for index in range(2):
-        env.env_method("be_called", f"training environment {index}", indices=[index])
-    env.seed(3)
-    env.reset()
-    env.step(ACTIONS)
-    yield env
-    env.close()
-
-
-@pytest.mark.parametrize(
-    ("pair", "kind", "message"),
-    [
-        ("raise", WorkerError, "training environment 0(?s:.*)ArithmeticError: the toy broke"),
-        ("os._exit", WorkerLost, "training environment 0` ended with exit code 0 .* --resume"),
-        (
-            "observation",
-            EnvironmentFault,
-            r"got observation\[1\] = nan from `Toy-v0`, training environment 0, at step 2 of its episode",
-        ),
-        ("SIGKILL", WorkerLost, "training environment 0` was killed by signal 9 .* --resume"),
-    ],
-    indirect=["pair"],
-)
-def test_what_goes_wrong_is_raised_here(pair: WatchedVecEnv, switch: Path, kind: type[Exception], message: str) -> None:
-    switch.touch()
-    with pytest.raises(kind, match=message):
-        pair.step(ACTIONS)
-
-
-def test_a_process_that_is_stopped_is_not_waited_for_for_ever(
-    pair: WatchedVecEnv, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.slow
+@pytest.mark.parametrize("failure", ["raise", "SIGKILL"])
+def test_a_run_whose_training_environment_ends_in_its_process_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], failure: str
 ) -> None:
-    monkeypatch.setattr(heartbeat, "PATIENCE", 0.3)
-    monkeypatch.setattr(heartbeat, "LOOK_SECONDS", 0.02)
-    (hanging,) = pair.env_method("process_id", indices=[1])
-    os.kill(hanging, signal.SIGSTOP)
-    with pytest.raises(WorkerLost, match=r"training environment 1` hung: .* --resume"):
-        pair.step(ACTIONS)
-    begin = time.monotonic()
-    pair.close()
-    assert time.monotonic() - begin < 10
-    with pytest.raises(ProcessLookupError):
-        os.kill(hanging, 0)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Return a clock that is set by hand."""
-    found = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(heartbeat.time, "monotonic", lambda: found.now)
-    return found
-
-
-def test_a_process_hangs_once_it_has_been_quiet_for_long(clock: SimpleNamespace) -> None:
-    count = c_uint64()
-    watch = Watch(count)
-    for _ in range(3):
-        for _ in range(round(heartbeat.PATIENCE)):
-            clock.now += 1.0
-            assert not watch.is_hanging()
-        count.value += 1
-        assert not watch.is_hanging()
-    for _ in range(round(heartbeat.PATIENCE) + 1):
-        clock.now += 1.0
-        hangs = watch.is_hanging()
-    assert hangs
-
-
-def test_the_time_in_which_everything_was_suspended_does_not_count(clock: SimpleNamespace) -> None:
-    watch = Watch(c_uint64())
-    for _ in range(5):
-        clock.now += 3600.0
-        assert not watch.is_hanging()
-    assert watch.quiet == 5 * heartbeat.LONGEST_GAP
-
-
-def test_a_beat_is_seen_by_who_watches() -> None:
-    count = c_uint64()
-    try:
-        beat_on(count)
-        beat()
-        assert count.value == 1
-    finally:
-        beat_on(None)
-    beat()  # nobody watches
-    assert count.value == 1
+    (tmp_path / "fail").touch()
+    words = ["--algo", "qam", "--env", TOY, "--offline-steps", "0", "--online-steps", "9", "--seed", "1"]
+    words += [
+        "--vec-env",
+        "subproc",
+        "--n-envs",
+        "2",
+        "-f",
+        str(tmp_path),
+        "--eval-env-kwargs",
+        "failure_file=/nowhere",
+    ]
+    words += [
+        "--eval-env-kwargs",
+        "failure_file=/nowhere",
+        "--env-kwargs",
+        f"failure={failure}",
+        f"failure_file={tmp_path / 'fail'}",
+        "--eval-episodes",
+        "1",
+    ]
+    assert main([*words, "-params", "net_arch=[8]", "ensemble_size=2", "learning_starts=4"]) == 1
+    assert "the process of a training environment has ended" in capsys.readouterr().err
