@@ -7,7 +7,6 @@ its noise included, is recorded into a graph and replayed, so that an update is 
 from __future__ import annotations
 
 import functools
-import struct
 import textwrap
 import types
 import warnings
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from agents.common.batch import Batch
@@ -30,8 +28,6 @@ Evaluate = Callable[[Batch, Noise], tuple[Tensor, Info]]
 
 REASON_LINES, REASON_CHARACTERS = 2, 500  # of an error that updates go on after
 COMPILE_AFTER_UPDATES = 5_000  # of a model: training is long then, and compiling takes about a minute
-ELF_HEADER = struct.Struct("<40xQ10xHH2x")
-"""Of 64-bit systems with little-endian numbers: where the table of sections begins, their size and their number."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +78,41 @@ def choose_mode(wish: str, device: torch.device, updates: int, precision: str) -
 def compiled(losses: Evaluate) -> Evaluate:
     """Return losses that are compiled at their first evaluation.
 
+    A library that a killed process left unfinished in the compiler's cache is not noticed by the compiler, and cannot be
+    loaded. All libraries are then removed once, and compiled again.
+
     :param losses: of one model, see :func:`with_own_code`.
     :return: the same function.
     """
 
     @functools.cache
     def compile_once() -> Evaluate:
-        remove_cut_libraries()
         return torch.compile(losses, dynamic=False, fullgraph=True)
 
-    return lambda batch, noise: compile_once()(batch, noise)
+    def evaluate(batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
+        nonlocal may_clear
+        try:
+            return compile_once()(batch, noise)
+        except Exception as error:
+            if not (may_clear and ".so" in str(error) and "ImportError" in str(error)):
+                raise
+            may_clear = False
+            warnings.warn(f"{shortened(str(error))}; the compiler's libraries are compiled again", stacklevel=2)
+            remove_libraries()
+            return compile_once()(batch, noise)
+
+    may_clear = True
+    return evaluate
+
+
+def remove_libraries() -> None:
+    """Remove every library from the compiler's cache, and let it forget them."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir  # seconds, which only compiling is worth
+    from torch._inductor.utils import clear_caches
+
+    for path in Path(cache_dir()).glob("*/*.so"):
+        path.unlink(missing_ok=True)
+    clear_caches()
 
 
 class Recorder:
@@ -199,42 +220,3 @@ def with_own_code(method: Callable[..., Any]) -> Callable[..., Any]:
         function.__closure__,
     )
     return types.MethodType(own, method.__self__)  # type: ignore[attr-defined]
-
-
-# -- cut libraries in the compiler's cache, as a process leaves them that is killed while it compiles -----------------
-
-
-def remove_cut_libraries() -> None:
-    """Remove each library that is cut, so that it is compiled again, and warn of it.
-
-    PyTorch's compiler takes a library that is there for a whole one. Loading a cut one fails, or ends the process.
-    """
-    from torch._inductor.runtime.cache_dir_utils import cache_dir  # seconds, which only compiling is worth
-
-    folder = Path(cache_dir())
-    (folder / "locks").mkdir(exist_ok=True)
-    for path in filter(is_cut, folder.glob("*/*.so")):
-        try:
-            with FileLock(folder / "locks" / f"{path.name.partition('.')[0]}.lock", timeout=0):
-                if not is_cut(path):
-                    continue
-                path.unlink()
-        except Timeout:  # another process is compiling it
-            continue
-        warnings.warn(f"{path} was cut, as by a kill during compilation, and is compiled again", stacklevel=2)
-
-
-def is_cut(path: Path) -> bool:
-    """Return whether a library has lost its end, where its table of sections is; False where that cannot be told.
-
-    :param path: the library.
-    :return: the answer.
-    """
-    if not path.exists():
-        return False
-    with path.open("rb") as file:
-        header = file.read(ELF_HEADER.size)
-    if len(header) < ELF_HEADER.size:
-        return True
-    begin, size, count = ELF_HEADER.unpack(header)
-    return header.startswith(b"\x7fELF\x02\x01") and path.stat().st_size < begin + size * count

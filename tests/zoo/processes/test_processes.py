@@ -77,24 +77,8 @@ def test_a_run_whose_training_environment_ends_in_its_process_says_so(
 ) -> None:
     (tmp_path / "fail").touch()
     words = ["--algo", "qam", "--env", TOY, "--offline-steps", "0", "--online-steps", "9", "--seed", "1"]
-    words += [
-        "--vec-env",
-        "subproc",
-        "--n-envs",
-        "2",
-        "-f",
-        str(tmp_path),
-        "--eval-env-kwargs",
-        "failure_file=/nowhere",
-    ]
-    words += [
-        "--eval-env-kwargs",
-        "failure_file=/nowhere",
-        "--env-kwargs",
-        f"failure={failure}",
-        f"failure_file={tmp_path / 'fail'}",
-        "--eval-episodes",
-        "1",
-    ]
+    words += ["--vec-env", "subproc", "--n-envs", "2", "-f", str(tmp_path), "--eval-episodes", "1"]
+    words += ["--eval-env-kwargs", "failure_file=/nowhere"]
+    words += ["--env-kwargs", f"failure={failure}", f"failure_file={tmp_path / 'fail'}"]
     assert main([*words, "-params", "net_arch=[8]", "ensemble_size=2", "learning_starts=4"]) == 1
     assert "the process of a training environment has ended" in capsys.readouterr().err
