@@ -39,7 +39,7 @@ from zoo.envs.lasting import find_lasting_state, find_running_statistics
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.observations import policy_name
 from zoo.envs.snapshot import ResumableEnv
-from zoo.errors import Abandoned, CannotResume, UsageError, as_usage_error
+from zoo.errors import STOP_SIGNALS, Abandoned, CannotResume, UsageError, as_usage_error
 from zoo.models.score import interval_of_mean, interval_of_successes
 from zoo.playing.episodes import Scoring
 from zoo.playing.evaluate import Evaluator
@@ -281,7 +281,8 @@ def _make_environments(request: Request, seeds: list[int]) -> VecEnv:
 
     def make() -> Env[Any, Any]:
         if args.vec_env == "subproc":
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which ends them
+            for number in {*STOP_SIGNALS} - {signal.SIGTERM}:  # by which Python ends them with the program
+                signal.signal(number, signal.SIG_IGN)
         return make_env(request.env_id, **request.env_kwargs)
 
     env = make_vec_env(

@@ -78,8 +78,8 @@ def choose_mode(wish: str, device: torch.device, updates: int, precision: str) -
 def compiled(losses: Evaluate) -> Evaluate:
     """Return losses that are compiled at their first evaluation.
 
-    A library that a killed process left unfinished in the compiler's cache is not noticed by the compiler, and cannot be
-    loaded. All libraries are then removed once, and compiled again.
+    The compiler takes a library in its cache for whole that a killed process left unfinished, and cannot load it. All
+    libraries are then removed once, and compiled again.
 
     :param losses: of one model, see :func:`with_own_code`.
     :return: the same function.
