@@ -13,7 +13,6 @@ import numpy as np
 from agents.common.streams import Purpose, seed_for, stream
 from zoo.envs.make import RepeatableEnv, is_of_benchmark
 from zoo.errors import UsageError
-from zoo.processes.heartbeat import beat
 from zoo.terminal.messages import log
 
 MOST_STEPS, MOST_EPISODES, SECONDS = 1000, 10, 0.3
@@ -95,7 +94,6 @@ def _play(env: RepeatableEnv, episode: int, steps: int | None = None) -> list[Ro
     rows = [_row(env.reset(seed=seed_for(Purpose.CHECKS, 1, episode))[0])]
     end, is_over = time.monotonic() + SECONDS, False
     while not is_over and (len(rows) < steps if steps else len(rows) < MOST_STEPS and time.monotonic() < end):
-        beat()
         observation, reward, terminated, truncated, info = env.step(generator.uniform(low, high).astype(low.dtype))
         is_over = terminated or truncated
         rows.append(

@@ -84,6 +84,7 @@ def compiled(losses: Evaluate) -> Evaluate:
     :param losses: of one model, see :func:`with_own_code`.
     :return: the same function.
     """
+    may_clear = True
 
     @functools.cache
     def compile_once() -> Evaluate:
@@ -101,7 +102,6 @@ def compiled(losses: Evaluate) -> Evaluate:
             remove_libraries()
             return compile_once()(batch, noise)
 
-    may_clear = True
     return evaluate
 
 
