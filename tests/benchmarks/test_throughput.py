@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
 
 from agents import registry
 from agents.common.nets import fast
-from benchmarks import optimisations, throughput
-from tests.common.toys import tiny_model, toy_batch, toy_dataset
+from benchmarks import throughput
+from tests.common.toys import tiny_model, toy_dataset
 
 SIZES = ["--observations", "4", "--actions", "2", "--batch", "64", "--seconds", "0.1", "--device", "cpu"]
 SIZES += ["--compile", "off"]
@@ -83,28 +81,3 @@ def test_a_sweep_measures_every_number_of_seeds_and_draws_them(
     assert [row["seeds"] for row in result["sweep"]] == [1, 3]
     assert result["sweep"][1]["flop_per_update"] == 3 * result["sweep"][0]["flop_per_update"]
     assert (tmp_path / "plot.png").read_bytes()[1:4] == b"PNG"
-
-
-# -- the networks' optimisations ---------------------------------------------------------------------------------------
-
-
-def test_ratios_of_every_optimisation_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    threads = torch.get_num_threads()
-    assert optimisations.main(["--pairs", "2", *TINY]) == 0
-    torch.set_num_threads(threads)
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert list(result["speed_ratio_quartiles"]) == list(optimisations.OFF)
-    assert all(quartile > 0 for found in result["speed_ratio_quartiles"].values() for quartile in found)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", optimisations.OFF)
-def test_an_optimisation_changes_no_loss_but_by_rounding(name: str, precision: str, onednn: None) -> None:
-    model = tiny_model("qam", precision=precision)
-    batch, noise = toy_batch(model, rows=64), model.trainer.draw_noise(64)
-    expected, _ = model.trainer.losses(batch, noise)
-    with ExitStack() as stack:
-        for change in optimisations.OFF[name]:
-            stack.enter_context(patch.object(*change))
-        found, _ = model.trainer.losses(batch, noise)
-    torch.testing.assert_close(found, expected, rtol=1e-4 if precision == "fp32" else 2e-2, atol=1e-4)

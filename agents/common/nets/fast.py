@@ -1,7 +1,7 @@
 """Evaluation of networks for speed: what `mlp.py` computes, up to rounding.
 
 :func:`make_mlp` is the one place that chooses between the plain way and this one. What each optimisation gains is
-measured in `benchmarks/results/network_evaluation.md`.
+measured in `benchmarks/results/history/network_evaluation.md`.
 """
 
 from __future__ import annotations

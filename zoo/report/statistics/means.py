@@ -1,6 +1,6 @@
 """Scores of runs, and their means with Welch-Satterthwaite t-intervals.
 
-These cover the truth more often than the bootstrap at any number of seeds (``results/coverage.md``).
+These cover the truth more often than the bootstrap at any number of seeds (``benchmarks/results/history/coverage.md``).
 """
 
 from __future__ import annotations
