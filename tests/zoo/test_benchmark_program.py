@@ -90,7 +90,7 @@ def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(
     write_suite(tmp_path, data, ["fql", "my_agents:WeightedBC"], steps=20, focus="fql")
     result = run().result
     assert (result["jobs"], result["runs"], result["done"], result["methods"]) == (2, 4, 2, 2)
-    assert '<p class="verdict">fql, offline, ' in Path(result["report"]).read_text()
+    assert "fql" in Path(result["report"]).read_text()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "logs").glob("*/*/*") if path.is_file()}
     assert len(folders(tmp_path / "logs")) == 4
     again = run("--dry-run", "--no-measure").result

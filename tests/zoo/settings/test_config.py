@@ -199,5 +199,6 @@ def test_a_gpu_takes_tf32_where_no_precision_is_given(
     words: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     args = make_parser().parse_args(["--algo", "fql", "--env", "scene-play-singletask-task1-v0", *words])
     assert read_request(args).config.settings["precision"] == expected

@@ -16,7 +16,6 @@ from tests.zoo.report.samples import (
 )
 from zoo.report.comparison import MEAN_COLUMNS, Method
 from zoo.report.compute import compare
-from zoo.report.figures import plots
 from zoo.report.page.results import to_json
 from zoo.report.significance import decide, without_tasks
 from zoo.report.statistics.estimates import Estimate
@@ -229,10 +228,6 @@ def test_online_the_rival_and_the_order_are_those_of_the_online_phase():
         assert tables[f"tasks_{phase}"].header[1:] == order
         assert [row[0].text for row in tables[f"pairs_{phase}"].rows] == order
         assert [row[0].text for row in tables[f"verdict_{phase}"].rows] == order[:2]
-    figures = plots.all_figures(comparison)
-    rows = [[label.get_text() for label in ax.get_yticklabels()] for ax in figures["aggregates"].axes]
-    assert rows[2] == ["later", "first", "ours"]
-    assert [label.get_text() for label in figures["heat_map"].axes[1].get_xticklabels()] == ["later", "first", "ours"]
 
 
 def test_words_marks_and_bold_of_a_page_never_contradict_each_other():
