@@ -128,7 +128,7 @@ class ServingProcess:
             build = CloudpickleWrapper(self._build)  # type: ignore[type-var]
             arguments = (theirs, dict(os.environ), build, self._method)
             self._process = self._context.Process(target=_serve, args=arguments, daemon=self._is_daemon)  # type: ignore[attr-defined]
-            _start_server()
+            start_server()
             with contextlib.nullcontext() if self._imports_main else _main_module_hidden():
                 self._process.start()
             theirs.close()
@@ -307,7 +307,7 @@ def _serve(
 ) -> None:
     """Run a process: build the object, then answer until the other side hangs up."""
     os.environ.clear()
-    os.environ.update(variables)  # the server has others, see `_start_server`
+    os.environ.update(variables)  # the server has others, see `start_server`
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -362,7 +362,7 @@ def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
     return context
 
 
-def _start_server() -> None:
+def start_server() -> None:
     """Start the server that processes are forked from, unless it runs; it imports from where this process does.
 
     Python starts it with ``-c``, which would import from the current folder first, whatever lies there.

@@ -44,7 +44,7 @@ from zoo.models.score import interval_of_mean, interval_of_successes
 from zoo.playing.episodes import Scoring
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.pool import count_environments
-from zoo.processes.serving import WorkerError
+from zoo.processes.serving import WorkerError, start_server
 from zoo.report.figures.styles import algorithm_styles, spare_styles
 from zoo.runs.folder import check_log_folder, describe_error, ending_recorded
 from zoo.runs.history import OFFLINE, ONLINE, EvaluationHistory
@@ -285,6 +285,8 @@ def _make_environments(request: Request, seeds: list[int]) -> VecEnv:
                 signal.signal(number, signal.SIG_IGN)
         return make_env(request.env_id, **request.env_kwargs)
 
+    if args.vec_env == "subproc":
+        start_server()  # SB3 forks from it too
     env = make_vec_env(
         make,
         n_envs=args.n_envs or (len(seeds) if is_online else 1),
