@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -28,13 +29,32 @@ MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "sd"
 
 LEAST_BEST = 0.05
 """Nothing is bold where the best success rate, or normalised return, is below this: all methods fail there."""
-BETTER, AHEAD, SLIGHTLY_AHEAD, EQUAL = "better", "ahead", "slightly ahead", "equal"
-WORSE, BEHIND, SLIGHTLY_BEHIND = "worse", "behind", "slightly behind"
-BOTH_FAIL, BOTH_SOLVE, UNCLEAR, UNTESTED = "both fail", "both solve", "unclear", "untested"
-CLEAR = (BETTER, AHEAD, SLIGHTLY_AHEAD, SLIGHTLY_BEHIND, BEHIND, WORSE)
-"""The outcomes that say which of two methods is ahead."""
 LEADS = "leads"
 """What `Change.after` says where another method leads."""
+
+
+class Outcome(StrEnum):
+    """How one method compares with another, or why that is undecided."""
+
+    BETTER = "better"
+    AHEAD = "ahead"
+    SLIGHTLY_AHEAD = "slightly ahead"
+    EQUAL = "equal"
+    SLIGHTLY_BEHIND = "slightly behind"
+    BEHIND = "behind"
+    WORSE = "worse"
+    BOTH_SOLVE = "both solve"
+    BOTH_FAIL = "both fail"
+    UNCLEAR = "unclear"
+    UNTESTED = "untested"
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether one of the two is ahead beyond chance."""
+        return self in (
+            Outcome.BETTER, Outcome.AHEAD, Outcome.SLIGHTLY_AHEAD, Outcome.SLIGHTLY_BEHIND, Outcome.BEHIND,
+            Outcome.WORSE,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -183,12 +203,12 @@ class Verdict:
     other: str
     improvement: Improvement
     p_value: float | None
-    outcome: str
+    outcome: Outcome
 
     @property
     def is_clear(self) -> bool:
         """Whether one of the two is ahead beyond chance."""
-        return self.outcome in CLEAR
+        return self.outcome.is_clear
 
 
 @dataclass(frozen=True)

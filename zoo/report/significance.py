@@ -14,23 +14,13 @@ from typing import Any
 import numpy as np
 
 from zoo.report.comparison import (
-    AHEAD,
-    BEHIND,
-    BETTER,
-    BOTH_FAIL,
-    BOTH_SOLVE,
-    EQUAL,
     LEADS,
     LEAST_BEST,
-    SLIGHTLY_AHEAD,
-    SLIGHTLY_BEHIND,
-    UNCLEAR,
-    UNTESTED,
-    WORSE,
     Change,
     Comparison,
     Decision,
     Family,
+    Outcome,
     Phase,
     Verdict,
     by_domain,
@@ -43,7 +33,10 @@ from zoo.runs.scores import RETURN
 
 Pair = tuple[str, str]
 Plans = dict[Pair, SeedPlan | None]
-_OUTCOMES = {1: (BETTER, SLIGHTLY_AHEAD, AHEAD), -1: (WORSE, SLIGHTLY_BEHIND, BEHIND)}
+_OUTCOMES = {
+    1: (Outcome.BETTER, Outcome.SLIGHTLY_AHEAD, Outcome.AHEAD),
+    -1: (Outcome.WORSE, Outcome.SLIGHTLY_BEHIND, Outcome.BEHIND),
+}
 """Which one is ahead -> the outcome by more than the margin, by less, and where that is open."""
 
 
@@ -132,22 +125,22 @@ def _subject(comparison: Comparison, phase: Phase) -> str | None:
     return max(compared, key=score, default=None)
 
 
-def _outcome(comparison: Comparison, phase: Phase, family: Family, pair: Pair) -> str:
+def _outcome(comparison: Comparison, phase: Phase, family: Family, pair: Pair) -> Outcome:
     """Return how the first method of a pair compares with the second."""
     if pair not in family.p_values:
-        return UNTESTED
+        return Outcome.UNTESTED
     means = [phase.aggregates[name].estimates["mean"].point for name in pair if name in phase.aggregates]
     if comparison.kind.limits == FRACTION and means:
         if max(means) < LEAST_BEST:
-            return BOTH_FAIL
+            return Outcome.BOTH_FAIL
         if min(means) > 1 - LEAST_BEST:
-            return BOTH_SOLVE
+            return Outcome.BOTH_SOLVE
     if family.is_clear(*pair):
         more, less, either = _OUTCOMES[1 if phase.improvements[pair].lead > 0 else -1]
         if comparison.kind is RETURN or pair in family.beyond:
             return more
         return less if pair in family.equivalent else either
-    return EQUAL if pair in family.equivalent else UNCLEAR
+    return Outcome.EQUAL if pair in family.equivalent else Outcome.UNCLEAR
 
 
 def _rival(comparison: Comparison, subject: str | None, found: Sequence[Verdict]) -> Verdict | None:

@@ -26,7 +26,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from rliable import plot_utils
 
-from zoo.report.comparison import BETTER, OWN, WORSE, Comparison, LearningCurve, Phase, baseline_of, ranking
+from zoo.report.comparison import OWN, Comparison, LearningCurve, Outcome, Phase, baseline_of, ranking
 from zoo.report.figures.files import (
     BETTER_COLOURS,
     INK,
@@ -176,7 +176,7 @@ def _verdict(pen: _Pen, phase: Phase) -> Drawing | None:
     else:
         shown = {v.other: v.improvement.probability for v in found}
         zero, margin = 0.5, 0.0
-    words = {BETTER: BETTER_COLOURS, WORSE: WORSE_COLOURS}
+    words = {Outcome.BETTER: BETTER_COLOURS, Outcome.WORSE: WORSE_COLOURS}
     colours = {v.other: words.get(v.outcome, QUIET)[0] for v in found}
     figure, (ax,) = _intervals(pen, {title: shown}, colours, 1, (zero - margin, zero + margin))
     ax.axvspan(zero - margin, zero + margin, color=SHADE[0], zorder=0)

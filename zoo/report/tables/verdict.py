@@ -6,24 +6,14 @@ compared with it on the tasks that all methods have. `zoo.report.significance` d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from zoo.report.comparison import (
-    AHEAD,
-    BEHIND,
-    BETTER,
-    BOTH_FAIL,
-    BOTH_SOLVE,
-    EQUAL,
     LEADS,
     LEAST_BEST,
-    SLIGHTLY_AHEAD,
-    SLIGHTLY_BEHIND,
-    UNCLEAR,
-    UNTESTED,
-    WORSE,
     Change,
     Comparison,
+    Outcome,
     Phase,
     Verdict,
     by_domain,
@@ -35,27 +25,27 @@ from zoo.report.tables.scores import phase_table
 from zoo.runs.protocol import count, shortened
 from zoo.runs.scores import RETURN, SUCCESS
 
-_WORDS = {
-    BETTER: "better by more than {points} points than",
-    AHEAD: "ahead of",
-    SLIGHTLY_AHEAD: "ahead by less than {points} points of",
-    EQUAL: "equal to",
-    SLIGHTLY_BEHIND: "less than {points} points behind",
-    BEHIND: "behind",
-    WORSE: "worse by more than {points} points than",
-    BOTH_SOLVE: "undecided, since both solve the tasks, against",
-    BOTH_FAIL: "undecided, since both fail, against",
-    UNCLEAR: "undecided against",
-    UNTESTED: "not to be decided, since a task has one seed or all seeds agree, against",
+_WORDS: Mapping[str, str] = {
+    Outcome.BETTER: "better by more than {points} points than",
+    Outcome.AHEAD: "ahead of",
+    Outcome.SLIGHTLY_AHEAD: "ahead by less than {points} points of",
+    Outcome.EQUAL: "equal to",
+    Outcome.SLIGHTLY_BEHIND: "less than {points} points behind",
+    Outcome.BEHIND: "behind",
+    Outcome.WORSE: "worse by more than {points} points than",
+    Outcome.BOTH_SOLVE: "undecided, since both solve the tasks, against",
+    Outcome.BOTH_FAIL: "undecided, since both fail, against",
+    Outcome.UNCLEAR: "undecided against",
+    Outcome.UNTESTED: "not to be decided, since a task has one seed or all seeds agree, against",
 }
-_SHORT = {
-    BETTER: "better than",
-    AHEAD: "ahead of",
-    SLIGHTLY_AHEAD: "slightly ahead of",
-    EQUAL: "equal to",
-    SLIGHTLY_BEHIND: "slightly behind",
-    BEHIND: "behind",
-    WORSE: "worse than",
+_SHORT: Mapping[str, str] = {
+    Outcome.BETTER: "better than",
+    Outcome.AHEAD: "ahead of",
+    Outcome.SLIGHTLY_AHEAD: "slightly ahead of",
+    Outcome.EQUAL: "equal to",
+    Outcome.SLIGHTLY_BEHIND: "slightly behind",
+    Outcome.BEHIND: "behind",
+    Outcome.WORSE: "worse than",
 }
 
 
@@ -173,7 +163,7 @@ def _outcomes(comparison: Comparison, found: Sequence[Verdict]) -> str:
 
 
 def _words(comparison: Comparison, outcome: str) -> str:
-    if comparison.kind is RETURN and outcome in (BETTER, WORSE):
+    if comparison.kind is RETURN and outcome in (Outcome.BETTER, Outcome.WORSE):
         return f"{outcome} than"
     return _WORDS[outcome].format(points=f"{100 * comparison.resolve:g}")
 
@@ -217,7 +207,9 @@ def _rival(comparison: Comparison, phase: Phase, rival: Verdict) -> tuple[str, s
     record = pair.tasks
     details = f"{against}: probability of improvement {chance}; tasks won {record.won}, lost {record.lost}, "
     details += f"undecided {record.undecided}."
-    return text + (_seeds_advice(comparison, phase) if rival.outcome in (UNCLEAR, UNTESTED) else ""), details
+    if rival.outcome in (Outcome.UNCLEAR, Outcome.UNTESTED):
+        text += _seeds_advice(comparison, phase)
+    return text, details
 
 
 def _seeds_advice(comparison: Comparison, phase: Phase) -> str:
