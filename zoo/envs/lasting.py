@@ -48,7 +48,8 @@ def find_lasting_state(env: RepeatableEnv, make: Callable[[], RepeatableEnv]) ->
     """
     if env.spec is not None and is_of_benchmark(env.spec):
         return None
-    subject = f"an episode of `{env.spec.id if env.spec else env.unwrapped}` must not depend on those before it"
+    name = env.spec.id if env.spec else str(env.unwrapped)
+    subject = f"an episode of `{name}` must not depend on those before it"
     if wrapper := find_running_statistics(env):
         return f"{subject}, got the wrapper {wrapper}, whose statistics go on; {WHAT_TO_DO}"
     try:
@@ -69,7 +70,7 @@ def find_lasting_state(env: RepeatableEnv, make: Callable[[], RepeatableEnv]) ->
     log.warning(
         "`%s` is not repeatable: the same reset seed and actions lead to %s, in a new environment too; the same policy "
         "and seed have another score each time",
-        *(env.spec.id if env.spec else env.unwrapped, difference),
+        *(name, difference),
     )
     return None
 

@@ -171,6 +171,8 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
     :param keep_info: whether to keep all of the environment's ``info`` or only the success.
     """
 
+    copies_observations = True  # so that a model does not copy them again
+
     def __init__(self, env: gymnasium.Env[np.ndarray, np.ndarray], *, keep_info: bool) -> None:
         super().__init__(env)
         raw = env.unwrapped

@@ -37,10 +37,12 @@ class Lock:
         self._lock = FileLock(path, thread_local=False, fallback_to_soft=False, on_acquired=self.descriptors.append)
 
     def take(self, seconds: float = SECONDS_TO_TRY) -> bool:
-        """Take the lock; return False if another process has it.
+        """Take the lock, unless this object has it; return False if another process has it.
 
         :param seconds: how long to try; -1: until it is free.
         """
+        if self._lock.is_locked:
+            return True
         try:
             self._lock.acquire(timeout=seconds, poll_interval=SECONDS_TO_TRY / 10)
         except Timeout:

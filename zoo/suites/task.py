@@ -58,10 +58,10 @@ class Task:
         lock.path.parent.mkdir(parents=True, exist_ok=True)
         if not lock.take():
             log.info("waiting for %s, or what it has started, which trains %s", lock.describe_holder(), self.job.run)
-        while not lock.take():
-            if self.is_stopping:
-                return
-            time.sleep(SECONDS_BETWEEN_ROUNDS)
+            while not lock.take():
+                if self.is_stopping:
+                    return
+                time.sleep(SECONDS_BETWEEN_ROUNDS)
         with lock:
             for _ in range(1 + self.retries):
                 if self.is_stopping or self.job.state_of(self.job.find()).is_final:

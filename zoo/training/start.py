@@ -273,6 +273,7 @@ def make_model(
 def _make_environments(request: Request, seeds: list[int]) -> VecEnv:
     """Return the training environments, the same number for each replica."""
     args, is_online = request.args, request.config.run.online_steps > 0
+    have_processes = args.vec_env == "subproc"
     if is_online and args.n_envs and args.n_envs % len(seeds):
         raise UsageError(
             f"`--n-envs` must be a multiple of the {len(seeds)} seeds, got {args.n_envs}; each seed trains online with "
@@ -280,18 +281,18 @@ def _make_environments(request: Request, seeds: list[int]) -> VecEnv:
         )
 
     def make() -> Env[Any, Any]:
-        if args.vec_env == "subproc":
+        if have_processes:
             for number in {*STOP_SIGNALS} - {signal.SIGTERM}:  # by which Python ends them with the program
                 signal.signal(number, signal.SIG_IGN)
         return make_env(request.env_id, **request.env_kwargs)
 
-    if args.vec_env == "subproc":
+    if have_processes:
         start_server()  # SB3 forks from it too
     env = make_vec_env(
         make,
         n_envs=args.n_envs or (len(seeds) if is_online else 1),
         wrapper_class=ResumableEnv,
-        vec_env_cls=SubprocVecEnv if args.vec_env == "subproc" else DummyVecEnv,
+        vec_env_cls=SubprocVecEnv if have_processes else DummyVecEnv,
     )
     for index in range(env.num_envs):
         env.env_method("be_called", f"training environment {index}", indices=[index])

@@ -6,7 +6,6 @@ import copy
 from typing import Any
 
 import gymnasium
-from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -18,6 +17,9 @@ class CopiedObservations(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     :param env: the environment.
     """
+
+    copies_observations = True
+    """What a wrapper says that does so already; no other one is put around it."""
 
     def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
         """Begin an episode.
@@ -46,7 +48,7 @@ def copy_observations(env: VecEnv) -> VecEnv:
     """
     envs = getattr(env.unwrapped, "envs", [])
     for index, one in enumerate(envs):
-        if isinstance(one, gymnasium.Env) and not is_wrapped(one, CopiedObservations):
+        if isinstance(one, gymnasium.Env) and not one.has_wrapper_attr("copies_observations"):
             if isinstance(one, Monitor):
                 one.env = CopiedObservations(one.env)
             else:

@@ -13,7 +13,7 @@ from typing import Any
 from zoo.errors import Interrupted, UsageError, as_usage_error
 from zoo.packages import import_optional
 from zoo.settings.layers import parse_overrides
-from zoo.suites.task import HasEnded, Task, python_path
+from zoo.suites.task import STOP_SECONDS, HasEnded, Task, python_path
 from zoo.terminal.messages import log
 
 ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")
@@ -22,8 +22,6 @@ from ray.exceptions import RayError, TaskCancelledError  # noqa: E402  only wher
 MOST_RETRIES = 100
 """How often Ray starts a task again after its node or process has died."""
 CONNECT_SECONDS = 5.0
-STOP_SECONDS = 120.0
-"""How long stopped jobs have for their checkpoints."""
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
