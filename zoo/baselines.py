@@ -24,6 +24,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from agents import models, registry
+from agents.common.common_settings import checked_frequency
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
@@ -52,6 +53,7 @@ CHECKS: dict[str, Check] = {
     "learning_starts": partial(integer, at_least=0),
     "batch_size": partial(integer, at_least=1),
     "gradient_steps": partial(integer, at_least=-1),
+    "train_freq": checked_frequency,
 }
 """Ranges of settings that SB3 does not check."""
 

@@ -21,6 +21,20 @@ def _per_network(name: str, value: Any) -> Any:
     return value
 
 
+def checked_frequency(name: str, value: Any) -> Any:
+    """Return how often updates follow, a pair as the tuple that SB3 asks for, which YAML lacks.
+
+    :param name: of the setting, for the message.
+    :param value: a number of steps, or a number and its unit.
+    :return: the same.
+    :raises TypeError: if the number is not an int.
+    :raises ValueError: if it is below 1.
+    """
+    is_pair = isinstance(value, list | tuple) and len(value) == 2
+    integer(name, value[0] if is_pair else value, at_least=1)
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _net_arch(name: str, value: Any) -> list[int] | dict[str, list[int]]:
     """Check hidden widths; None stands for the default."""
     if value is None:
@@ -88,7 +102,10 @@ class CommonSettings(Declared):
         doc="Discount per environment step.",
     )
     train_freq: int | tuple[int, str] = setting(
-        default=1, kw_only=False, doc='Environment steps (or `(n, "episode")`) between rounds of updates.'
+        default=1,
+        kw_only=False,
+        check=checked_frequency,
+        doc='Environment steps (or `(n, "episode")`) between rounds of updates.',
     )
     gradient_steps: int = setting(
         default=1,
@@ -211,8 +228,8 @@ class CommonSettings(Declared):
         "number of updates so far. What fails falls back to plain execution with a warning that says why.",
     )
 
-    def __init__(self, **values: Any) -> None:
-        super().__init__(**values)
+    def check_together(self) -> None:
+        """Refuse odd batches of two halves, and shorter returns of chunks."""
         if self.balanced_sampling and self.batch_size % 2:
             raise ValueError(
                 f"`batch_size` must be even with `balanced_sampling`, got {self.batch_size}; use an even number"

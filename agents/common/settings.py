@@ -7,7 +7,7 @@ write: the constructor, its check, the check of YAML files, help texts and docum
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import NoneType, UnionType
 from typing import (
@@ -185,9 +185,13 @@ class Declared:
         cls._declared = {**inherited, **own}
 
     def __init__(self, **values: Any) -> None:
-        self.refuse_unknown(values)
+        self.refuse_unknown(values.keys())
         for name, declaration in self.declared().items():
             setattr(self, name, values.get(name, declaration.default))
+        self.check_together()
+
+    def check_together(self) -> None:
+        """Refuse values that are right by themselves and do not fit together; raise ValueError."""
 
     @classmethod
     def declared(cls) -> dict[str, Setting]:
@@ -199,15 +203,15 @@ class Declared:
         return cls._declared
 
     @classmethod
-    def refuse_unknown(cls, values: Mapping[str, Any], also: Mapping[str, Any] | None = None) -> None:
+    def refuse_unknown(cls, names: Iterable[str], also: Mapping[str, Any] | None = None) -> None:
         """Refuse names that are not settings.
 
-        :param values: names and values.
+        :param names: what to look at.
         :param also: further names that are known.
         :raises TypeError: for the first unknown name; the closest are named.
         """
         known = {**cls.declared(), **(also or {})}
-        for name in values:
+        for name in names:
             if name not in known:
                 closest = ", ".join(closest_names(name, known))
                 raise TypeError(f"{cls.__name__}() got an unexpected keyword argument '{name}'; closest: {closest}")

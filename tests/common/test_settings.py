@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import agents
+from agents.common.method import Method
 from agents.common.search import choice, linear_range, log_range
 from agents.common.settings import Declared, setting
 from agents.common.validation import closest_names
@@ -200,3 +201,23 @@ def test_every_declared_search_keeps_to_the_bounds_of_its_setting(algo: str) -> 
 
 def test_closest_names_come_best_first() -> None:
     assert closest_names("qamf", ["fql", "qam_f", "qam", "dsrl"])[:2] == ["qam_f", "qam"]
+
+
+def test_a_model_builds_its_method_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Declared] = []
+    build = Declared.__init__
+
+    def noting(self: Declared, **values: Any) -> None:
+        built.append(self)
+        build(self, **values)
+
+    monkeypatch.setattr(Declared, "__init__", noting)
+    model = tiny_model()
+    assert [each for each in built if isinstance(each, Method)] == [model.method]
+
+
+def test_a_change_that_does_not_fit_together_leaves_the_model_as_it_was() -> None:
+    model = tiny_model(balanced_sampling=True)
+    with pytest.raises(ValueError, match="must be even"):
+        model.batch_size = 3
+    assert model.batch_size == tiny_model().batch_size

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from agents.common.method import Method
 from agents.common.sb3.arguments import read_arguments
 from agents.common.sb3.spaces import available_device
 from agents.common.settings import Declared, setting
@@ -82,8 +83,8 @@ class RunSettings(Declared):
     reference_scores: tuple[float, float] | None = setting(default=None, check=_checked_pair)
     action_range: tuple[float, float] | None = setting(default=None, check=_checked_pair)
 
-    def __init__(self, **values: Any) -> None:
-        super().__init__(**values)
+    def check_together(self) -> None:
+        """Refuse phases without data or without steps, and two kinds of score."""
         for name in ("pretraining_steps", "offline_steps"):
             if self.offline_data == "none" and getattr(self, name):
                 raise ValueError(f"`offline_data` is none, but `{name}` = {getattr(self, name)} need data; drop one")
@@ -102,6 +103,8 @@ class RunSettings(Declared):
 class Config:
     """Everything that decides a run's outcome, besides its seed.
 
+    :param method: the algorithm with its settings, for the one model of the run; None for one of SB3's.
+    :param settings: those of the algorithm, with their defaults, and arguments of its policy.
     :param sources: where the values are from: one line per layer that was used.
     :param departures: where the run departs from that protocol, one phrase each.
     """
@@ -109,6 +112,7 @@ class Config:
     algo: str
     env: str
     run: RunSettings
+    method: Method | None
     settings: dict[str, Any]
     sources: list[str] = field(default_factory=list)
     profile: str = DEFAULT_PROFILE
@@ -177,11 +181,11 @@ def load_config(
     for text in params:
         merging.override(parse_override(text), f"-params {text}")
     merging.override(flags or {})
-    run, settings = _check(entry, merging.values, device)
+    run, method, settings = _check(entry, merging.values, device)
     departures = [] if domain is None else find_departures({**run.settings(), **settings}, protocol)
     if domain is not None and dataset not in (None, merging.dataset or dataset):
         departures.append(f"dataset {dataset} instead of {merging.dataset}")
-    return Config(entry.id, env, run, settings, merging.sources, profile, departures)
+    return Config(entry.id, env, run, method, settings, merging.sources, profile, departures)
 
 
 def find_entry(algo: str) -> Entry:
@@ -246,16 +250,12 @@ def _run_defaults() -> dict[str, Any]:
     return {name: found.default for name, found in RunSettings.declared().items()}
 
 
-def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSettings, dict[str, Any]]:
-    """Return what the run does and all settings of the algorithm, if every type and range is right."""
+def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSettings, Method | None, dict[str, Any]]:
+    """Return what the run does, the algorithm and all its settings, if every type and range is right."""
     names = _run_defaults()
     with as_usage_error(TypeError, ValueError, RuntimeError):
         run = RunSettings(**{k: v for k, v in values.items() if k in names})
         own = {k: v for k, v in values.items() if k not in names}
-        frequency = own.get("train_freq", 1)
-        if isinstance(frequency, list) and len(frequency) == 2:  # SB3 asks for a tuple, which YAML lacks
-            own["train_freq"], frequency = tuple(frequency), frequency[0]
-        integer("train_freq", frequency, at_least=1)
         if not isinstance(own.get("policy_kwargs") or {}, Mapping):
             raise TypeError(f"`policy_kwargs` must be a mapping of names to values, got {own['policy_kwargs']!r}")
         if run.offline_data is not None:
@@ -268,10 +268,10 @@ def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSet
         if available_device(device).type == "cuda" and "precision" in settings_of(entry.algorithm):
             own.setdefault("precision", "tf32")
         if entry.method is None:
-            return run, entry.algorithm.checked(own)
+            return run, None, entry.algorithm.checked(own)
         method, _ = read_arguments(entry.method, (), own)
     extra = {"policy_kwargs": own["policy_kwargs"]} if "policy_kwargs" in own else {}
-    return run, {**method.settings(), **extra}
+    return run, method, {**method.settings(), **extra}
 
 
 def _in_words(value: Any) -> str:

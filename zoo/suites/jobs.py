@@ -432,7 +432,7 @@ def try_algorithms(looks: Sequence[Look], others: Sequence[Look] = ()) -> dict[s
 def _try(job: Job) -> Trial:
     """Train a job's model on empty data for a moment."""
     request = read_request(make_parser().parse_args(job.words))
-    model = make_model(request, None, list(job.run.seeds), None)
+    model = make_model(request, list(job.run.seeds), None)
     model.load_dataset(_empty_dataset(model))
     # in the phase that the algorithm has
     train = model.learn_offline if isinstance(model, FlowQLearning) else partial(model.learn, reset_num_timesteps=False)

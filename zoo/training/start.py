@@ -21,9 +21,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from agents.common.engine.checkpoint import find_checkpoints, set_aside
 from agents.common.files import atomic_path, may_be_sound
-from agents.common.method import Method
 from agents.common.saved import find_model
-from agents.common.sb3.arguments import read_arguments
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.model import FlowQLearning
@@ -96,7 +94,7 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     args, config = request.args, request.config
     # a finished run needs none
     evaluator = None if args.resume else stack.enter_context(contextlib.closing(make_evaluator(request)))
-    method = make_method(request)
+    try_hooks(request)
     data = load_data(request)
     record = describe_run(config, data, args)
     found = find_run(args.log_folder, record, request.seeds) if args.resume else None
@@ -108,7 +106,7 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     stack.enter_context(ending_recorded(folders, seeds))
     if found:
         keep_in(folder.path for folder in folders)
-    model = make_model(request, method, seeds, data)
+    model = make_model(request, seeds, data)
     if config.run.online_steps and isinstance(model, FlowQLearning):
         with as_usage_error(ValueError):
             model.require_statistics()
@@ -138,34 +136,32 @@ def make_evaluator(request: Request) -> Evaluator:
     return Evaluator(env_id, episodes=episodes, n_envs=count, seed=args.eval_seed, env_kwargs=env_kwargs)
 
 
-def make_method(request: Request) -> Method | None:
-    """Return the algorithm with its settings after trying its hooks, before data are loaded and a folder is made.
+def try_hooks(request: Request) -> None:
+    """Try the hooks of the algorithm before data are loaded and a folder is made.
 
     One that does not take the environment's observations, or not with these settings, is refused too.
-
-    :return: the algorithm, for the one model of the run; None for one of SB3's.
     """
-    config, kind = request.config, find_algorithm(request.config.algo).method
+    config, method = request.config, request.config.method
     with contextlib.closing(make_env(request.env_id, **request.env_kwargs)) as env:
         _check_training_environment(request, env)
         policy = policy_name(env.observation_space)
-        if kind is None:  # SB3's own
+        if method is None:  # SB3's own
             if policy != "MlpPolicy":
                 raise UsageError(
                     f"`{config.algo}` is one of Stable-Baselines3's, which take vectors here, got "
                     f"{env.observation_space} in {request.env_id}; use an algorithm of this zoo, e.g. --algo qam"
                 )
-            return None
+            return
         with as_usage_error(AgentError, NotImplementedError, TypeError, ValueError):
-            method, arguments = read_arguments(kind, (), config.settings)
             seen: Space[Any] = env.observation_space
             if policy != "MlpPolicy" or not isinstance(seen, Box) or method.encoder is not None or method.random_crop:
                 wrapped, seeds = FlowQLearning._wrap_env(env), request.seeds or [0]
-                spaces, others = (wrapped.observation_space, wrapped.action_space), arguments.policy_kwargs
-                tried = make_policy(POLICIES[policy], *spaces, lambda _: 0.0, method, seeds, others)
+                spaces = wrapped.observation_space, wrapped.action_space
+                tried = make_policy(
+                    POLICIES[policy], *spaces, lambda _: 0.0, method, seeds, config.settings.get("policy_kwargs")
+                )
                 seen = tried.features_space
             check_first_update(method, seen, env.action_space)
-    return method
 
 
 def _check_training_environment(request: Request, env: RepeatableEnv) -> None:
@@ -233,14 +229,12 @@ def _find_own(request: Request) -> str | Path:
     return find_set(ocbench.TASKS[name], args.dataset_dir, args.dataset)
 
 
-def make_model(
-    request: Request, method: Method | None, seeds: list[int], data: Dataset | ShardedDataset | None
-) -> FlowQLearning:
-    """Return a model of what :func:`make_method` returned, with its environments and data loaded."""
+def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDataset | None) -> FlowQLearning:
+    """Return the run's model, with its environments and data loaded."""
     config, args = request.config, request.args
     settings = config.settings
-    if method is not None:
-        settings = {"method": method, "policy_kwargs": settings.get("policy_kwargs")}
+    if config.method is not None:
+        settings = {"method": config.method, "policy_kwargs": settings.get("policy_kwargs")}
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
     env = _make_environments(request, seeds)

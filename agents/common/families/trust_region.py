@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -57,8 +55,9 @@ class TrustRegion(FineTuning):
     gamma: float = setting(default=0.995, reference="discount")
     max_grad_norm: float | None = setting(default=1.0, reference="clip_grad")
 
-    def __init__(self, **values: Any) -> None:
-        super().__init__(**values)
+    def check_together(self) -> None:
+        """Refuse bounds of lambda that are the wrong way round."""
+        super().check_together()
         if self.multiplier_max < self.multiplier_min:
             raise ValueError(
                 f"`multiplier_max` must be at least `multiplier_min` = {self.multiplier_min:g}, got "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +153,13 @@ class SharedSetting:
     def __set__(self, model: Any, value: Any) -> None:
         """Change it for acting and training alike; what the constructor refuses is refused, and stays as it is."""
         method = model.method
-        made = type(method)(**method.settings() | {self.name: value})  # its constructor may derive from settings
-        setattr(method, self.name, value)
-        vars(method).update(vars(made), changes=method.changes)
+        if value == getattr(method, self.name):
+            return
+        made = copy.copy(method)
+        setattr(made, self.name, value)
+        if type(method).__init__ is Declared.__init__:
+            made.check_together()
+        else:  # it may derive from settings
+            made = type(method)(**method.settings() | {self.name: value})
+        vars(method).update(vars(made), changes=method.changes + 1)
         model._setting_changed(self.name)
