@@ -47,6 +47,7 @@ class Outcome(StrEnum):
     BOTH_FAIL = "both fail"
     UNCLEAR = "unclear"
     UNTESTED = "untested"
+    NOT_COMPARABLE = "not comparable yet"
 
     @property
     def is_clear(self) -> bool:

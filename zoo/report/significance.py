@@ -20,6 +20,7 @@ from zoo.report.comparison import (
     Comparison,
     Decision,
     Family,
+    Method,
     Outcome,
     Phase,
     Verdict,
@@ -79,7 +80,12 @@ def _family(comparison: Comparison, phase: Phase) -> Family:
     """Return the tests that a comparison makes in one phase."""
     found = phase.improvements
     focus = comparison.focus if any(comparison.focus in pair for pair in found) else None
-    pairs = [(x, y) for x, y in found if (x < y if focus is None else x == focus)]
+    pairs = [
+        (x, y)
+        for x, y in found
+        if (x < y if focus is None else x == focus)
+        and not steps_short(phase, comparison.methods[x], comparison.methods[y])
+    ]
     tested = {pair: p for pair in pairs if (p := found[pair].p_value) is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())).tolist(), strict=True))
     test = "Welch's t-test of the difference of means"
@@ -108,6 +114,15 @@ def _by_margin(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> t
     return passed(room > 0, p_values / 2), passed(room < 0, p_values)
 
 
+def steps_short(phase: Phase, first: Method, second: Method) -> tuple[int, int] | None:
+    """Return the steps of own runs and the more that published ones had; None where a comparison is fair."""
+    own, published = (first, second) if first.is_own else (second, first)
+    if not own.is_own or published.is_own:
+        return None
+    steps, planned = (method.protocol_on(phase.tasks[0]).get(f"{phase.name}_steps") for method in (own, published))
+    return (steps, planned) if steps and planned and steps < planned else None
+
+
 def _subject(comparison: Comparison, phase: Phase) -> str | None:
     """Return what the verdict of a phase is about: the focus, or else the leading one of the methods with single runs.
 
@@ -127,6 +142,8 @@ def _subject(comparison: Comparison, phase: Phase) -> str | None:
 
 def _outcome(comparison: Comparison, phase: Phase, family: Family, pair: Pair) -> Outcome:
     """Return how the first method of a pair compares with the second."""
+    if steps_short(phase, *(comparison.methods[name] for name in pair)):
+        return Outcome.NOT_COMPARABLE
     if pair not in family.p_values:
         return Outcome.UNTESTED
     means = [phase.aggregates[name].estimates["mean"].point for name in pair if name in phase.aggregates]

@@ -146,4 +146,4 @@ def test_report_says_what_failed_runs_count_for(tmp_path, capsys):
     assert found["methods"]["qam"].items() >= expected.items()
     assert found["offline"]["aggregates"]["qam"].items() >= expected.items()
     assert found["offline"]["tasks"][SCENE[0]]["qam"].items() >= expected.items()
-    assert pd.read_csv(report / "tables" / "aggregates_offline.csv")["finished"].tolist() == ["3 of 6", "6 of 6"]
+    assert pd.read_csv(report / "tables" / "aggregates_offline.csv")["finished"].fillna("").tolist() == ["3 of 6", ""]

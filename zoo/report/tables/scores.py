@@ -46,7 +46,7 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
     columns = [_scores(cells, list(cells), kind, metric, SHOWN_METRICS) for metric in SHOWN_METRICS]
     rows = []
     for (name, cell), *scores in zip(cells.items(), *columns, strict=True):
-        finished = NOT_KNOWN if cell.tally is None else str(cell.tally)
+        finished = NOT_KNOWN if is_complete(cell) else str(cell.tally)
         texts = range_text(cell.seeds), finished, range_text(phase.step_ranges[name])
         rows.append([method_entry(comparison.methods[name]), *scores, *map(Entry, texts)])
     header = ["method", *(METRICS[metric] for metric in SHOWN_METRICS), "seeds", "finished", "steps"]

@@ -18,6 +18,7 @@ from zoo.report.comparison import (
     Verdict,
     by_domain,
 )
+from zoo.report.significance import steps_short
 from zoo.report.statistics.estimates import FEW_SEEDS, Estimate
 from zoo.report.statistics.means import FRACTION
 from zoo.report.tables.entries import NOT_KNOWN, Entry, Table, digits_of, method_entry, number_entry
@@ -37,6 +38,7 @@ _WORDS: Mapping[str, str] = {
     Outcome.BOTH_FAIL: "undecided, since both fail, against",
     Outcome.UNCLEAR: "undecided against",
     Outcome.UNTESTED: "not to be decided, since a task has one seed or all seeds agree, against",
+    Outcome.NOT_COMPARABLE: "not comparable yet, since own runs are shorter, with",
 }
 _SHORT: Mapping[str, str] = {
     Outcome.BETTER: "better than",
@@ -126,25 +128,23 @@ def _score(comparison: Comparison, estimate: Estimate, detail: bool = False) -> 
 
 
 def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
-    """Return what an own method lacks to be compared with its published scores, or else the best; empty if nothing.
+    """Return which steps an own method lacks beside its published scores, or else the best; empty if none.
 
-    It lacks steps; where it does, networks of another size are told too.
+    Networks of another size are told too.
     """
     ours, means = comparison.methods[subject], {n: cell.estimates["mean"] for n, cell in phase.aggregates.items()}
     theirs = [comparison.methods[name] for name in means if not comparison.methods[name].is_own]
     if not ours.is_own or subject not in means or not theirs:
         return ""
     other = max(theirs, key=lambda method: (method.algorithm == ours.algorithm, means[method.name].point))
-    own, published = ours.protocol_on(phase.tasks[0]), other.protocol_on(phase.tasks[0])
-    steps, planned = (protocol.get(f"{phase.name}_steps") for protocol in (own, published))
-    if not steps or not planned or steps >= planned:
+    if (short := steps_short(phase, ours, other)) is None:
         return ""
-    network = own.get("net_arch")
-    networks = "" if network is None or network == published.get("net_arch") else f", networks {network}"
+    network, published = (method.protocol_on(phase.tasks[0]).get("net_arch") for method in (ours, other))
+    networks = "" if network in (None, published) else f", networks {network}"
     scores = (
         f"{other.title} published {_score(comparison, means[other.name])}, yours {_score(comparison, means[subject])}"
     )
-    return f"Not comparable yet: {steps:,} of {planned:,} {phase.name} steps{networks}. {scores}."
+    return f"Not comparable yet: {short[0]:,} of {short[1]:,} {phase.name} steps{networks}. {scores}."
 
 
 def _outcomes(comparison: Comparison, found: Sequence[Verdict]) -> str:
@@ -154,7 +154,7 @@ def _outcomes(comparison: Comparison, found: Sequence[Verdict]) -> str:
         if names := [comparison.methods[v.other].title for v in found if v.outcome == outcome]:
             listed = ", ".join(shortened(names))
             if len(names) == len(found) > 1:
-                listed = f"all {len(names)} others"
+                listed = "both others" if len(names) == 2 else f"all {len(names)} others"
             elif len(names) > 1:
                 listed = f"{len(names)} of {len(found)} ({listed})"
             clauses.append(f"{_words(comparison, outcome)} {listed}")

@@ -98,6 +98,8 @@ def test_short_own_runs_beside_published_ones_are_not_compared_yet():
         "Not comparable yet: 300 of 1,000,000 offline steps, networks 16x2. QAM published 100.0%, yours 1.0%."
     )
     assert not basis
+    assert outcomes(comparison) == {"QAM": "not comparable yet"}  # what strip and table say
+    assert not offline(comparison).decision.family.p_values
 
 
 def test_equivalence_is_two_one_sided_welch_tests_of_the_margin():
@@ -144,7 +146,7 @@ def test_without_a_focus_the_verdict_is_on_the_leader_of_each_phase_among_all_pa
     _, comparison = phases_with({"a": (0.9, 0.2), "b": (0.5, 0.8), "c": (0.3, 0.3)})
     (first, basis), (then, _) = verdict_sentences([comparison])
     assert first.startswith("a leads offline, 2 tasks: 90.0% [")
-    assert "Better by more than 3 points than all 2 others. Against b, the best of them: +40.0 [" in first
+    assert "Better by more than 3 points than both others. Against b, the best of them: +40.0 [" in first
     assert then.startswith("b leads online")
     assert "3 comparisons between all methods" in basis
     assert to_json([comparison], [])["offline"]["verdict_on"] == "a"
