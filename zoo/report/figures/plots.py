@@ -277,8 +277,10 @@ def _limits(
     edge = low - reach if worse < 0 else high + reach
     is_own = {name: pen.comparison.methods[name].is_own for name in found}
     kept = [e for name, e in known if is_own[name] or worse * (e.point - edge) <= 0]
-    inside = [*(e.point for e in kept), *include]
-    return _cut(inside, [*inside, *(end for e in kept for end in _bounds(e))])
+    ends = [end for e in kept for end in _bounds(e)]
+    scale = include or (ends if len(found) == 1 else ())
+    inside = [*(e.point for e in kept), *scale]
+    return _cut(inside, [*inside, *ends])
 
 
 def _cut(inside: Sequence[float] | Array, ends: Sequence[float] | Array) -> tuple[float, float]:

@@ -108,6 +108,13 @@ def test_interval_far_wider_than_the_estimates_are_apart_is_cut():
     assert 10 < high < 30
 
 
+def test_the_interval_of_a_method_alone_is_whole():
+    comparison = comparison_of(["QAM"])
+    low, high = comparison.phases["offline"].aggregates["QAM"].estimates["mean"].interval
+    ax = figures_of(comparison)["aggregates_offline"].axes[0]
+    assert ax.get_xlim()[0] < 100 * low < 100 * high < ax.get_xlim()[1]
+
+
 def test_improvement_has_a_line_at_one_half_on_the_whole_axis_and_the_difference_beside():
     comparison = comparison_of(["QAM", "FQL"])
     ax, beside = figures_of(comparison)["improvement_offline"].axes
