@@ -13,7 +13,7 @@ from tests.zoo.datasets.conftest import NAME, small_arrays
 from tests.zoo.datasets.test_shards import write_shard
 from tests.zoo.outcomes import Call
 from zoo.dataset import main
-from zoo.datasets import shards
+from zoo.datasets import shards, standard
 from zoo.datasets.names import DATASETS
 
 STITCH = "pointmaze-medium-stitch-v0"
@@ -42,7 +42,19 @@ def test_generate_then_info_then_check(call: Call, tmp_path: Path) -> None:
     assert result["files"][str(train)]["arrays"]["qpos"] == {"shape": [4020, 2], "dtype": "float32"}
     assert result["files"][str(train)]["sha256"] == sha256
     code, result, _ = call(main, "check", STITCH, "--dataset-dir", tmp_path)
-    assert (code, result["sound"]) == (0, True)
+    assert (code, result["sound"], result["standard"]) == (0, True, None)  # too small for the standard set
+
+
+@pytest.mark.parametrize(("sha256", "is_standard"), [("the file's", True), ("another", False)])
+def test_check_compares_with_the_standard_set(
+    data: Path, sha256: str, is_standard: bool, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standard, "TRANSITIONS", 1000)
+    known = standard.digest_of_first(data / f"{NAME}.npz", 1001) if is_standard else sha256
+    monkeypatch.setitem(standard.SHA256, NAME, known)
+    code, result, said = call(main, "check", NAME, "--dataset-dir", data)
+    assert (code, result["standard"]) == (0, is_standard)
+    assert ("this is not the standard set" in said) != is_standard
 
 
 def test_check_reports_what_is_broken(call: Call, tmp_path: Path) -> None:

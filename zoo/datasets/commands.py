@@ -27,6 +27,7 @@ from zoo.datasets.own import check_own
 from zoo.datasets.shards import convert_shards
 from zoo.datasets.sources import ocbench, robomimic
 from zoo.datasets.sources.download import download_dataset
+from zoo.datasets.standard import TRANSITIONS, is_standard
 from zoo.envs.d4rl import TASKS as D4RL
 from zoo.envs.ocbench import TASKS as OCBENCH
 from zoo.envs.robomimic import TASKS as ROBOMIMIC
@@ -34,6 +35,7 @@ from zoo.errors import BAD_INPUT, Interrupted, UsageError
 from zoo.packages import import_environments
 from zoo.settings.config import find_entry
 from zoo.settings.layers import parse_overrides
+from zoo.terminal.messages import log
 from zoo.terminal.tables import print_table, terminal
 
 Result = dict[str, Any]
@@ -190,7 +192,12 @@ def check(args: argparse.Namespace) -> Result:
     val = dataset_files(spec.name, args.dataset_dir)[1]
     for path in [*paths, val] if val.exists() else paths:
         findings += [{"file": path.name, **asdict(finding)} for finding in check_dataset(path, spec)]
-    return _report(args, spec.name, findings)
+    report = _report(args, spec.name, findings)
+    standard = is_standard(paths[0], spec) if report["sound"] else None
+    if standard is not None:
+        text = "this is the standard set" if standard else "this is not the standard set"
+        log.info("%s: %s; compared: the first %d transitions of `zoo dataset generate`", spec.name, text, TRANSITIONS)
+    return {**report, "standard": standard}
 
 
 def _check_own(args: argparse.Namespace) -> Result:

@@ -91,12 +91,13 @@ def is_settled(train: Path, existing: str) -> bool:
 def publish(temporary: Path, path: Path) -> None:
     """Move a finished dataset file to its place and write its checksum next to it.
 
-    The old checksum goes first and the new one comes last, so a crash leaves a file without checksum, never a wrong
-    one.
+    The old checksum and provenance go first and the new checksum comes last, so a crash leaves a file without
+    checksum, never a wrong one.
     """
     digest = digest_of(temporary)
     sync(temporary)
-    checksum_file(path).unlink(missing_ok=True)
+    for described in (checksum_file(path), provenance_file(path)):
+        described.unlink(missing_ok=True)
     os.replace(temporary, path)
     with atomic_path(checksum_file(path)) as target:
         target.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
@@ -105,6 +106,11 @@ def publish(temporary: Path, path: Path) -> None:
 def checksum_file(path: Path) -> Path:
     """Return the path of a file's checksum, ``NAME.npz.sha256``, in the format of ``sha256sum -c``."""
     return path.with_name(f"{path.name}.sha256")
+
+
+def provenance_file(path: Path) -> Path:
+    """Return the path of a generated file's provenance: its settings and what decided its rounding."""
+    return path.with_name(f"{path.name}.provenance.json")
 
 
 def recorded_sha256(path: Path) -> str | None:

@@ -18,7 +18,7 @@ import time
 import traceback
 import types
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol
 
@@ -96,6 +96,9 @@ class ServingProcess:
     :param imports_main: whether to import the caller's main module, whose classes later arguments may need. Without
         that, a script needs no ``if __name__ == "__main__"``.
     :param is_watched: whether the process is ended as one that hangs when it gives no answer for `PATIENCE`.
+    :param first: attribute of the object that is the first answer.
+    :param variables: environment variables that libraries read when they are imported. The process then starts from
+        nothing, because the server that others are forked from has imported them.
     """
 
     def __init__(
@@ -109,16 +112,18 @@ class ServingProcess:
         has_children: bool = False,
         imports_main: bool = True,
         is_watched: bool = False,
+        first: str = "spaces",
+        variables: Mapping[str, str] = types.MappingProxyType({}),
     ) -> None:
         self._what, self._name = what, name
-        self._build, self._method = build, method
+        self._build, self._method, self._first, self._variables = build, method, first, variables
         self._is_daemon, self._imports_main, self._is_watched = not has_children, imports_main, is_watched
-        self._context = _context(preload)
+        self._context = multiprocessing.get_context("spawn") if variables else _context(preload)
         self.losses = 0  # in the evaluation under way
         self._start()
 
     def _start(self) -> None:
-        """Start the process, which owes an answer at once: the object's ``spaces``.
+        """Start the process, which owes the first answer at once.
 
         :raises WorkerError: if the system does not allow it.
         """
@@ -126,10 +131,14 @@ class ServingProcess:
         try:
             self._connection, theirs = self._context.Pipe()
             build = CloudpickleWrapper(self._build)  # type: ignore[type-var]
-            arguments = (theirs, dict(os.environ), build, self._method)
+            arguments = (theirs, {**os.environ, **self._variables}, build, self._method, self._first)
             self._process = self._context.Process(target=_serve, args=arguments, daemon=self._is_daemon)  # type: ignore[attr-defined]
-            start_server()
-            with contextlib.nullcontext() if self._imports_main else _main_module_hidden():
+            if not self._variables:
+                start_server()
+            with (
+                contextlib.nullcontext() if self._imports_main else _main_module_hidden(),
+                _environment_of_children(self._variables),
+            ):
                 self._process.start()
             theirs.close()
         except (OSError, EOFError) as error:  # EOFError: the server that processes are forked from could not
@@ -139,7 +148,7 @@ class ServingProcess:
             ) from error
 
     def replace(self, error: WorkerLost, purpose: str) -> None:
-        """Replace a lost process by a new one, which builds the object again and owes its ``spaces``.
+        """Replace a lost process by a new one, which builds the object again and owes the first answer.
 
         :param purpose: what is done then, for the log.
         :raises WorkerError: if the process has been lost too often.
@@ -203,7 +212,7 @@ class ServingProcess:
             return True  # receive says what happened
 
     def receive(self, check_in: Hook = keep_waiting) -> Any:
-        """Return the next answer: first the object's ``spaces`` (None if it has none), then one for each call.
+        """Return the next answer: first the object's attribute (None if it has none), then one for each call.
 
         :param check_in: called while there is none; what it raises leaves the answer for later.
         :raises UsageError: if it raised one.
@@ -304,6 +313,7 @@ def _serve(
     variables: dict[str, str],
     build: CloudpickleWrapper,
     method: str,
+    first: str,
 ) -> None:
     """Run a process: build the object, then answer until the other side hangs up."""
     os.environ.clear()
@@ -313,7 +323,7 @@ def _serve(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     served = _attempt(build)
     is_built = not isinstance(served, Exception)
-    answer = _attempt(getattr, served, "spaces", None) if is_built else served
+    answer = _attempt(getattr, served, first, None) if is_built else served
     while True:
         try:
             connection.send(answer)
@@ -363,15 +373,22 @@ def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
 
 
 def start_server() -> None:
-    """Start the server that processes are forked from, unless it runs; it imports from where this process does.
+    """Start the server that processes are forked from, unless it runs."""
+    with _environment_of_children({}):
+        multiprocessing.forkserver.ensure_running()
 
-    Python starts it with ``-c``, which would import from the current folder first, whatever lies there.
+
+@contextlib.contextmanager
+def _environment_of_children(variables: Mapping[str, str]) -> Iterator[None]:
+    """Give environment variables to the processes that start meanwhile; they import from where this process does.
+
+    Python starts them with ``-c``, which would import from the current folder first, whatever lies there.
     """
-    wanted = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    wanted = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
-        multiprocessing.forkserver.ensure_running()
+        yield
     finally:
         for name, value in before.items():
             if value is None:

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from zoo.processes.rounding import processor
+
 RECORDED_PACKAGES = (
     "flow-rl-zoo", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "ogbench", "mujoco", "numpy",
 )  # fmt: skip
@@ -26,16 +28,6 @@ def describe_versions(device: str, dataset_fingerprint: str | None) -> dict[str,
         "device": device,
         "dataset_fingerprint": dataset_fingerprint,
     }
-
-
-def processor() -> str | None:
-    """Return the name of this machine's processor, or None where the system does not say."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor()) or None
 
 
 def git_commit() -> str | None:

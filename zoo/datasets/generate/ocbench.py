@@ -46,13 +46,14 @@ def generate_ocbench(
         {"dataset": task.name, "seed": seed},
         num_workers=workers,
         existing=existing,
-        package="ocbench",
         constants={INTERVAL: np.int32(1)},
     )
 
 
 class OracleWriter(EpisodeWriter):
     """Collects episodes of a task with OCBench's oracle."""
+
+    packages = ("ocbench", *EpisodeWriter.packages[1:])
 
     def __init__(self, name: str, seed: int) -> None:
         super().__init__(name, seed)

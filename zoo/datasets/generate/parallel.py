@@ -1,14 +1,17 @@
-"""Make datasets of episodes: in parallel, resumable, the same bytes whatever the number of processes."""
+"""Make datasets of episodes: in parallel, resumable, the same bytes whatever the number of processes.
+
+Episodes are played in child processes, also by one alone, whose kernels are those that processors have in common.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import shutil
 import types
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,10 @@ import numpy as np
 from agents.common.files import atomic_path
 from agents.common.files.bounded import read_npz, read_npz_headers
 from agents.common.streams import Purpose, stream
-from zoo.datasets.files import SPLITS, is_settled, making, publish, settings_sha256
+from zoo.datasets.files import SPLITS, is_settled, making, provenance_file, publish, settings_sha256
 from zoo.datasets.progress import progress_bar
 from zoo.envs.make import global_numpy_seed
+from zoo.processes.rounding import common_kernels, describe_rounding
 from zoo.processes.serving import ServingProcess, wait_for_answers
 from zoo.terminal.messages import log
 
@@ -35,8 +39,16 @@ Episode = dict[str, np.ndarray]
 class EpisodeWriter:
     """Collects episodes of a dataset, each into a file: one seed, one episode, bit for bit."""
 
+    packages: tuple[str, ...] = ("ogbench", "mujoco", "gymnasium")
+    """Whose versions decide what an episode holds."""
+
     def __init__(self, name: str, seed: int) -> None:
         self.name, self.seed = name, seed
+
+    @property
+    def rounding(self) -> dict[str, Any]:
+        """What decides the rounding of episodes."""
+        return describe_rounding(self.packages)
 
     def collect(self, split: str, episode: int) -> Episode:
         """Return an episode's arrays, which depend on the seed, the split and its number only.
@@ -75,7 +87,6 @@ def make_dataset(
     *,
     num_workers: int,
     existing: str,
-    package: str = "ogbench",
     constants: Mapping[str, np.generic] = types.MappingProxyType({}),
 ) -> None:
     """Make a dataset's training file and its validation file, which has a tenth of the episodes, at least one.
@@ -85,70 +96,72 @@ def make_dataset(
     :param build: makes what collects its episodes, in each process.
     :param settings: everything that decides what an episode holds, besides its split and number.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
-    :param package: that has the oracles.
     :param constants: numbers that the files hold besides the arrays of the episodes.
     """
     with making(files[0]):
         if is_settled(files[0], existing):
             return
         counts = {"train": episodes, "val": max(1, episodes // 10)}
-        parts = {split: _parts_folder(file, settings, package) for split, file in zip(SPLITS, files, strict=True)}
-        jobs = [(split, k, parts[split] / f"{k:06d}.npz") for split in SPLITS for k in range(counts[split])]
-        missing = [job for job in jobs if not job[2].exists()]
-        log.info("generating %s: %d episodes, %d of them are there", name, len(jobs), len(jobs) - len(missing))
-        workers = min(num_workers, len(missing))
-        finished = _write_in_processes(name, build, missing, workers) if workers > 1 else _write(build, missing)
-        with (
-            progress_bar(name, unit=" episodes", total=len(jobs), done=len(jobs) - len(missing)) as bar,
-            contextlib.closing(finished),
-        ):
-            for _ in finished:
-                bar.update()
+        with _worker_processes(name, build, min(num_workers, sum(counts.values()))) as workers:
+            rounding, *_ = [worker.receive() for worker in workers]
+            if not rounding["has_common_kernels"]:
+                log.warning(
+                    "%s: no kernels that other processors share; data made elsewhere may round differently", name
+                )
+            origin = {**settings, **rounding}
+            parts = {split: _parts_folder(file, origin) for split, file in zip(SPLITS, files, strict=True)}
+            jobs = [(split, k, parts[split] / f"{k:06d}.npz") for split in SPLITS for k in range(counts[split])]
+            missing = [job for job in jobs if not job[2].exists()]
+            log.info("generating %s: %d episodes, %d of them are there", name, len(jobs), len(jobs) - len(missing))
+            with progress_bar(name, unit=" episodes", total=len(jobs), done=len(jobs) - len(missing)) as bar:
+                for _ in _write(workers, missing):
+                    bar.update()
         # The training file comes last: where it is, the dataset is complete.
         for split, file in reversed(list(zip(SPLITS, files, strict=True))):
             _join([part for own, _, part in jobs if own == split], file, constants)
+            with atomic_path(provenance_file(file)) as target:
+                target.write_text(json.dumps({**origin, "episodes": counts[split]}, indent=2) + "\n", encoding="utf-8")
         for folder in parts.values():
             shutil.rmtree(folder.parent)
 
 
-def _parts_folder(file: Path, settings: Mapping[str, Any], package: str) -> Path:
-    """Return the folder of finished episodes; its name carries the settings, so that others do not mix in."""
-    versions = {name: version(name) for name in (package, "mujoco", "numpy", "gymnasium")}
-    digest = settings_sha256({**settings, "versions": versions})
-    folder = file.with_name(f"{file.name}.parts") / digest[:16]
+def _parts_folder(file: Path, origin: Mapping[str, Any]) -> Path:
+    """Return the folder of finished episodes; its name carries their origin, so that others do not mix in."""
+    folder = file.with_name(f"{file.name}.parts") / settings_sha256(origin)[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _write(build: functools.partial[Any], jobs: Jobs) -> Generator[Path, None, None]:
-    """Write the episodes in this process; yield each finished file."""
-    if jobs:
-        with contextlib.closing(build()) as writer:
-            yield from (writer.write(*job) for job in jobs)
-
-
-def _write_in_processes(
-    name: str, build: functools.partial[Any], jobs: Jobs, num_workers: int
-) -> Generator[Path, None, None]:
-    """Write the episodes in child processes; yield each finished file."""
-    options: dict[str, Any] = {"what": "episode collector", "name": name, "preload": [build.func.__module__]}
-    workers = [ServingProcess(build, "write", **options, imports_main=False) for _ in range(num_workers)]
-    left, busy = deque(jobs), list(workers)
+@contextlib.contextmanager
+def _worker_processes(name: str, build: functools.partial[Any], count: int) -> Iterator[list[ServingProcess]]:
+    """Start the processes that write episodes; each owes its rounding."""
+    options: dict[str, Any] = {"what": "episode collector", "name": name, "first": "rounding"}
+    options |= {"variables": common_kernels(), "preload": [build.func.__module__], "imports_main": False}
+    workers: list[ServingProcess] = []
     try:
-        while busy:
-            for worker in wait_for_answers(busy, 0.0):
-                file = worker.receive()
-                if file is not None:  # the first answer says that the process is ready
-                    yield file
-                if left:
-                    worker.send(*left.popleft())
-                else:
-                    busy.remove(worker)
+        for _ in range(count):
+            workers.append(ServingProcess(build, "write", **options))
+        yield workers
     finally:
         for worker in workers:
             worker.kill()  # perhaps in the middle of an episode, of which no file exists then
         for worker in workers:
             worker.close()
+
+
+def _write(workers: Sequence[ServingProcess], jobs: Jobs) -> Iterator[Path]:
+    """Write the episodes; yield each finished file."""
+    left, busy = deque(jobs), list[ServingProcess]()
+    for worker in workers[: len(jobs)]:
+        worker.send(*left.popleft())
+        busy.append(worker)
+    while busy:
+        for worker in wait_for_answers(busy, 0.0):
+            yield worker.receive()
+            if left:
+                worker.send(*left.popleft())
+            else:
+                busy.remove(worker)
 
 
 def _join(parts: Sequence[Path], file: Path, constants: Mapping[str, np.generic]) -> None:

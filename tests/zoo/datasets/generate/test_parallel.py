@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from agents.common.files.manifest import digest_of
-from zoo.datasets.files import recorded_sha256
-from zoo.datasets.generate import ogbench
-from zoo.datasets.generate.ogbench import generate_dataset
+from zoo.datasets.files import provenance_file, recorded_sha256
+from zoo.datasets.generate import ogbench, parallel
+from zoo.datasets.generate.ogbench import MazeWriter, generate_dataset
 from zoo.datasets.generate.parallel import Episode, EpisodeWriter
+from zoo.datasets.names import DATASETS
+from zoo.datasets.standard import digest_of_first
 from zoo.errors import UsageError
+from zoo.processes.rounding import common_kernels
 from zoo.processes.serving import WorkerError
 
 NAME = "pointmaze-medium-stitch-v0"  # 200 transitions an episode
@@ -41,7 +47,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_number_of_processes_does_not_change_a_byte(whole: tuple[Path, Path], tmp_path: Path) -> None:
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=3)
     assert digests(files) == digests(whole) == [recorded_sha256(file) for file in files]
-    assert folder_content(tmp_path) == {f"{NAME}{part}.npz{end}" for part in ("", "-val") for end in ("", ".sha256")}
+    ends = ("", ".sha256", ".provenance.json")
+    assert folder_content(tmp_path) == {f"{NAME}{part}.npz{end}" for part in ("", "-val") for end in ends}
 
 
 def test_fewer_episodes_are_the_beginning_of_more(whole: tuple[Path, Path], tmp_path: Path) -> None:
@@ -50,40 +57,82 @@ def test_fewer_episodes_are_the_beginning_of_more(whole: tuple[Path, Path], tmp_
         np.testing.assert_array_equal(fewer["actions"], more["actions"][:402])
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, episodes: int) -> None:
-    write, done = EpisodeWriter.write, iter(range(episodes))
+class StoppingWriter(MazeWriter):
+    """Fails after three episodes."""
 
-    def write_or_stop(self: EpisodeWriter, *job: object) -> Path:
-        if next(done, None) is None:
-            raise KeyboardInterrupt
-        return write(self, *job)  # type: ignore[arg-type]
+    done = 0
 
-    monkeypatch.setattr(EpisodeWriter, "write", write_or_stop)
+    def play(self, reset_seed: int, action_seed: int) -> Episode | None:
+        self.done += 1
+        if self.done > 3:
+            raise ArithmeticError("no more")
+        return super().play(reset_seed, action_seed)
+
+
+def make_stopping(dataset: str, seed: int, steps: int) -> StoppingWriter:
+    return StoppingWriter(replace(DATASETS[dataset], steps=steps), seed)
+
+
+def stop_generation(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: int) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(ogbench, "make_writer", make_stopping)
+        with pytest.raises(WorkerError, match="ArithmeticError: no more"):
+            generate_dataset(NAME, folder, num_episodes=5, num_workers=1, **options)
 
 
 def test_stopped_generation_goes_on_where_it_was(
     whole: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with monkeypatch.context() as patch:
-        stop_after(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
+    stop_generation(tmp_path, monkeypatch)
     assert folder_content(tmp_path) == {f"{NAME}.npz.parts", f"{NAME}-val.npz.parts"}
     assert len(list(tmp_path.rglob("0*.npz"))) == 3
-    stop_after(monkeypatch, 3)  # which is enough for the three that are missing, and no more
+    monkeypatch.setattr(ogbench, "make_writer", make_stopping)  # three are missing, and it makes no more
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
     assert f"generating {NAME}: 6 episodes, 3 of them are there" in capsys.readouterr().err
     assert digests(files) == digests(whole)
 
 
-def test_episodes_of_other_settings_do_not_mix_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def other_seed(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    return {"seed": 1}
+
+
+def other_rounding(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    monkeypatch.setattr(parallel, "common_kernels", lambda: {"OPENBLAS_CORETYPE": "Nehalem"})
+    return {}
+
+
+@pytest.mark.parametrize("other", [other_seed, other_rounding])
+def test_episodes_of_another_origin_do_not_mix_in(
+    whole: tuple[Path, Path],
+    other: Callable[[pytest.MonkeyPatch], dict[str, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with monkeypatch.context() as patch:
-        stop_after(patch, 2)
-        with pytest.raises(KeyboardInterrupt):
-            generate_dataset(NAME, tmp_path / "a", num_episodes=2, seed=1, num_workers=1)
-    continued = generate_dataset(NAME, tmp_path / "a", num_episodes=2, seed=2, num_workers=1)
-    fresh = generate_dataset(NAME, tmp_path / "b", num_episodes=2, seed=2, num_workers=1)
-    assert digests(continued) == digests(fresh)
+        stop_generation(tmp_path, monkeypatch, **other(patch))
+    capsys.readouterr()
+    assert digests(generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)) == digests(whole)
+    assert "6 episodes, 0 of them are there" in capsys.readouterr().err
+
+
+EMULATED = [
+    "Nehalem",
+    pytest.param("Prescott", marks=pytest.mark.slow),
+    pytest.param("Sandybridge", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.skipif(not common_kernels(), reason="needs an x86-64 processor with AVX2")
+@pytest.mark.parametrize("kernel", EMULATED)
+def test_data_are_equal_on_every_processor(kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data of an arm, whose kinematics differ in the last bit under other kernels, are those of a table."""
+    monkeypatch.setenv("OPENBLAS_CORETYPE", kernel)
+    monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", "X86_V3")
+    files = generate_dataset("scene-play-v0", tmp_path, num_episodes=1, episode_steps=60, num_workers=1)
+    provenance = json.loads(provenance_file(files[0]).read_text())
+    assert provenance["blas_kernel"] == "Haswell"
+    assert digest_of_first(files[0], 61).startswith("a110c9603c80")
 
 
 @pytest.mark.slow

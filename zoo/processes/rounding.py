@@ -1,0 +1,76 @@
+"""What decides how numbers are rounded on this machine, and how a process gets the same rounding on every x86-64.
+
+OpenBLAS and NumPy choose their kernels by the processor, and kernels of different families round differently. Both
+read an environment variable when they are imported, so only a new process can have other kernels.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
+
+COMMON_KERNEL = "Haswell"  # what every x86-64 processor with AVX2 can run
+
+
+def processor() -> str | None:
+    """Return the name of this machine's processor, or None where the system does not say."""
+    return _cpuinfo("model name") or platform.processor() or None
+
+
+def _cpuinfo(key: str) -> str:
+    """Return the first value of a key in Linux's description of the processor, empty where there is none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+def common_kernels() -> dict[str, str]:
+    """Return the environment variables of a process with the kernels that all x86-64 processors with AVX2 share.
+
+    Empty on other processors, which have no such kernels.
+    """
+    if "avx2" not in _cpuinfo("flags").split():
+        return {}
+    return {"OPENBLAS_CORETYPE": COMMON_KERNEL, "NPY_DISABLE_CPU_FEATURES": " ".join(_avx512_features())}
+
+
+def _avx512_features() -> list[str]:
+    """Return the names of NumPy's groups of AVX-512 instructions, which change with its versions."""
+    dispatched: list[str] = _multiarray_umath.__cpu_dispatch__
+    return [name for name in dispatched if "AVX512" in name or name == "X86_V4"]
+
+
+def describe_rounding(packages: Iterable[str]) -> dict[str, Any]:
+    """Return what decides this process's rounding, as plain values.
+
+    :param packages: packages whose versions count too, besides Python and NumPy.
+    :return: ``has_common_kernels`` says whether the process has those of :func:`common_kernels`.
+    """
+    features: dict[str, bool] = _multiarray_umath.__cpu_features__
+    kernel, has_avx512 = _blas_kernel(), any(features[name] for name in _avx512_features())
+    return {
+        "processor": processor(),
+        "c_library": " ".join(platform.libc_ver()),
+        "blas_kernel": kernel,
+        "has_common_kernels": kernel == COMMON_KERNEL and features.get("AVX2", False) and not has_avx512,
+        "versions": {"python": platform.python_version(), "numpy": np.__version__, **{p: version(p) for p in packages}},
+    }
+
+
+def _blas_kernel() -> str | None:
+    """Return the family of kernels that NumPy's OpenBLAS chose, or None where NumPy has another library."""
+    try:
+        corename = ctypes.CDLL(_multiarray_umath.__file__).scipy_openblas_get_corename64_
+    except (AttributeError, OSError):
+        return None
+    corename.restype = ctypes.c_char_p
+    return str(corename().decode())
