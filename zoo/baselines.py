@@ -144,6 +144,11 @@ class Baseline(StoredModel):
             raise ValueError(
                 f"`{type(self).__name__}` trains one seed at a time, got {len(seeds)}; give one with --seed"
             )
+        if settings.get("n_steps", 1) != 1 or settings.get("optimize_memory_usage"):
+            raise ValueError(
+                f"`{type(self).__name__}` here stores single transitions of a dataset, and has neither `n_steps` nor "
+                f"`optimize_memory_usage`, got {settings}; SB3's own class has them"
+            )
         self._recorded = self.checked(settings)
         settings = {name: self._recorded[name] for name in settings}
         own = OwnSettings(**{name: settings.pop(name) for name in OwnSettings.declared() if name in settings})

@@ -96,6 +96,19 @@ def test_normalised_environments_train_on_original_observations() -> None:
     assert np.isfinite(mean)
 
 
+@pytest.mark.parametrize(
+    ("env", "noise", "named"),
+    [
+        (lambda: VecNormalize(vector(2)), None, "`VecNormalize`"),
+        (lambda: vector(2), NormalActionNoise(np.zeros(2), np.ones(2)), "`action_noise`"),
+    ],
+)
+def test_several_seeds_share_neither_running_statistics_nor_action_noise(env: Any, noise: Any, named: str) -> None:
+    """Each would learn otherwise than alone."""
+    with pytest.raises(ValueError, match=named):
+        tiny_model(env=env(), action_noise=noise, seed=None, seeds=[0, 1]).learn(4)
+
+
 def test_offline_training_needs_statistics_that_are_known_before() -> None:
     env = VecNormalize(vector(2))
     model = tiny_model(env=env)
@@ -344,13 +357,17 @@ def test_an_environment_that_returns_its_own_array_has_last_observations(make: A
 # -- two phases -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_stacked_seeds_are_refused_online_with_environments_that_they_cannot_share(count: int) -> None:
+def test_stacked_seeds_are_refused_online_with_one_environment() -> None:
     model = tiny_model(env=vector(1), seeds=[1, 2, 3])
-    model.n_envs = count
-    with pytest.raises(ValueError, match=f"3 replicas need a multiple of 3 environments online, got {count}"):
+    with pytest.raises(ValueError, match="3 replicas need a multiple of 3 environments online, got 1"):
         model.learn(6)
     assert model.num_timesteps == 0
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_stacked_seeds_are_refused_with_environments_that_they_cannot_share(count: int) -> None:
+    with pytest.raises(ValueError, match=f"got {count} environments for 3 seeds"):
+        tiny_model(env=vector(count), seeds=[1, 2, 3])
 
 
 def test_a_phase_that_a_callback_stops_ends_its_trajectory() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import gymnasium
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 
 class CopiedObservations(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -54,3 +55,32 @@ def copy_observations(env: VecEnv) -> VecEnv:
             else:
                 envs[index] = CopiedObservations(one)
     return env
+
+
+def require_own_environments(replicas: int, env: VecEnv | None, action_noise: ActionNoise | None) -> None:
+    """Check that replicas can train online without sharing anything: each is to learn as it would alone.
+
+    :param replicas: S.
+    :param env: the training environments; None in a model that has none.
+    :param action_noise: SB3's noise on executed actions.
+    :raises ValueError: if the number of environments is no multiple of S, or several replicas would share the running
+        statistics of a `VecNormalize` or the stream of `action_noise`.
+    """
+    if env is not None and env.num_envs % replicas:
+        raise ValueError(
+            f"{replicas} replicas need a multiple of {replicas} environments online, got {env.num_envs}; "
+            f"make the model with as many, e.g. `make_vec_env(..., n_envs={replicas})`"
+        )
+    if replicas == 1:
+        return
+    normalizer = unwrap_vec_normalize(env) if env is not None else None
+    if normalizer is not None and normalizer.training:
+        raise ValueError(
+            f"`VecNormalize` takes its statistics from the environments of all {replicas} replicas together, so a "
+            "seed would learn otherwise than alone; freeze it (`env.training = False`), or train one seed at a time"
+        )
+    if action_noise is not None:
+        raise ValueError(
+            f"{replicas} replicas would draw from one `action_noise`, so a seed would act otherwise than alone; train "
+            "one seed at a time"
+        )

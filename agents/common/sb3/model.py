@@ -34,7 +34,7 @@ from agents.common.replicas import Diverged, PerReplica, find_divergence, on_hos
 from agents.common.sb3.acting import save_policy
 from agents.common.sb3.arguments import SharedSetting, read_arguments
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
-from agents.common.sb3.environments import copy_observations
+from agents.common.sb3.environments import copy_observations, require_own_environments
 from agents.common.sb3.first_update import check_first_update, require_sampler, require_table
 from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.policy import FlowPolicy
@@ -449,18 +449,13 @@ class FlowQLearning(StoredModel):
         :param reset_num_timesteps: whether to count from zero.
         :param progress_bar: whether to show SB3's progress bar.
         :return: the model.
-        :raises ValueError: if the environments cannot be shared out evenly to the replicas, `buffer_size` holds no
-            sequence, or observations are to be scaled by a dataset that there is not.
+        :raises ValueError: if the environments cannot be shared out evenly to the replicas, replicas would share
+            statistics or action noise, `buffer_size` holds no sequence, or `observation_scale` has no dataset.
         """
         self._check_first_update()
         if self.replay_buffer is not None:
             self.replay_buffer.require_room()
-        replicas = self.policy.num_replicas
-        if self.n_envs % replicas:
-            raise ValueError(
-                f"{replicas} replicas need a multiple of {replicas} environments online, got {self.n_envs}; "
-                f"make the model with as many, e.g. `make_vec_env(..., n_envs={replicas})`"
-            )
+        require_own_environments(self.policy.num_replicas, self.get_env(), self.action_noise)
         has_dataset = self.replay_buffer is None or self.replay_buffer.dataset_size > 0
         self.require_statistics()
         if reset_num_timesteps:
