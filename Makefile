@@ -5,7 +5,6 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 TOOLS := .tools
-FUZZ_SECONDS ?= 600
 # the tests of a file share what they prepare, so each file goes to one of the processes
 TEST_PROCESSES ?= 2
 SITE := docs/_build
@@ -73,7 +72,6 @@ release-check: commit-checks
 
 fuzz: $(INSTALLED)
 	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=long --timeout=3600
-	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 lock: $(INSTALLED) $(TOOLS)/.installed
 	$(BIN)/python tools/make_locks.py $(TOOLS)/bin/uv

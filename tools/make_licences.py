@@ -40,7 +40,7 @@ SPELLINGS = {
     "new bsd": "BSD-3-Clause", "psf": "PSF-2.0", "zlib/libpng": "Zlib",
     "university of illinois/ncsa open source license": "NCSA",
 }  # fmt: skip
-STATED_ELSEWHERE = {"atheris": "Apache-2.0", "cuda-toolkit": "NVIDIA"}
+STATED_ELSEWHERE = {"cuda-toolkit": "NVIDIA"}
 """Packages whose metadata state no licence -> the one in their files, or of the libraries that they stand for."""
 RUN_ONLY = {"codespell": "GPL-2.0-only"}
 """Tools that are run and never imported: their licences do not reach what they are run on."""

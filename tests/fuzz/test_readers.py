@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.__main__ import KNOWN, NAMES
 from tests.fuzz.readers import READERS, Reader, memory_limited
 
-EACH_READER = pytest.mark.parametrize("name", NAMES)
-FOUND = sorted(path for path in KNOWN.rglob("*") if path.is_file())
+EACH_READER = pytest.mark.parametrize("name", READERS)
+FOUND = sorted(path for path in (Path(__file__).parent / "found").rglob("*") if path.is_file())
 FEWER = settings(max_examples=settings().max_examples // 3)
 
 

@@ -110,7 +110,7 @@ def test_the_reference_run_has_both_phases_on_one_axis(whole: Callable[[str], Pa
     assert pd.read_csv(folder_of(whole("plain")) / "progress.csv").columns[0] == "time/total_timesteps"
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("kind", "kill", "by"),
     [

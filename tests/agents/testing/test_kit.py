@@ -161,7 +161,7 @@ BEYOND = {
 }  # fmt: skip
 
 
-@pytest.mark.few(9)
+@pytest.mark.few(8)
 @pytest.mark.parametrize("case", BEYOND)
 def test_what_only_running_shows_is_found(case: str, write_agent: Callable[[str], str]) -> None:
     before, after, check, message = BEYOND[case]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from zoo.tuning import study
 from zoo.tuning import trial as tuning
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -16,12 +17,14 @@ Training = Callable[[argparse.Namespace], dict[str, Any]]
 """Takes the command line of a trial's training; returns the training program's result, or raises."""
 
 
-def use_fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Training], None]:
+def use_fakes(monkeypatch: pytest.MonkeyPatch, with_figures: bool = False) -> Callable[[Training], None]:
     """Make all trials functions; return what sets the function for those from now on."""
 
     def use(function: Training) -> None:
         monkeypatch.setattr(tuning, "train", lambda args, observe: function(args))
 
+    if not with_figures:  # drawing takes longer than all the rest
+        monkeypatch.setattr(study, "draw_figures", lambda *about: [])
     use(near_three)
     return use
 

@@ -6,6 +6,7 @@ import argparse
 import functools
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import pandas as pd
 import pytest
 
 from tests.zoo.outcomes import Call
-from tests.zoo.tuning.fakes import ENV, Training, near_three, scored, words
+from tests.zoo.tuning.fakes import ENV, Training, near_three, scored, use_fakes, words
 from zoo.errors import Interrupted, UsageError
 from zoo.settings.config import load_config
 from zoo.train import main as train
@@ -69,11 +70,14 @@ def test_the_total_counts_the_trials_of_all_calls_and_what_one_draws_depends_on_
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
 def test_every_sampler_proposes_different_settings(objective: Use, tmp_path: Path, sampler: str) -> None:
-    assert main(words(tmp_path, "--n-trials", "5", "--sampler", sampler, "--n-startup-trials", "2")) == 0
-    assert len({trial.params["inverse_temperature"] for trial in trials(tmp_path)}) == 5
+    assert main(words(tmp_path, "--n-trials", "3", "--sampler", sampler, "--n-startup-trials", "2")) == 0
+    assert len({trial.params["inverse_temperature"] for trial in trials(tmp_path)}) == 3
 
 
-def test_the_results_are_a_table_a_settings_file_and_figures(objective: Use, tmp_path: Path, tune: Call) -> None:
+def test_the_results_are_a_table_a_settings_file_and_figures(
+    tmp_path: Path, tune: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_fakes(monkeypatch, with_figures=True)
     tau = "per_network.critic.tau=0.01:0.1"
     command = words(tmp_path, "--n-trials", "12", "--search", "inverse_temperature", "flow_steps=[2, 5]", tau)
     code, result, _ = tune(*command)
@@ -232,11 +236,14 @@ def test_a_file_of_another_kind_is_refused_and_left_as_it_is(
 # -- training with the settings of a trial -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def logs(objective: object, tmp_path: Path) -> Path:
-    """Return a log folder with a study of four trials."""
-    assert main(words(tmp_path, "--n-trials", "4")) == 0
-    return tmp_path
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a log folder with a study of four trials; nobody may change it."""
+    folder = tmp_path_factory.mktemp("logs")
+    with pytest.MonkeyPatch.context() as patch:
+        use_fakes(patch)
+        assert main(words(folder, "--n-trials", "4")) == 0
+    return folder
 
 
 def test_a_trial_is_found_by_number_and_the_best_by_its_score(logs: Path) -> None:
@@ -278,12 +285,12 @@ def test_what_is_not_there_is_named_with_what_is(logs: Path, study: str, trial: 
         read_trial(study, trial, logs, algo)
 
 
-def test_a_database_of_several_studies_asks_for_one(logs: Path) -> None:
-    file = logs / "studies" / "s" / "study.db"
-    assert main([*words(logs, "--n-trials", "1", "--storage", str(file)), "--study-name", "t"]) == 0
+def test_a_database_of_several_studies_asks_for_one(logs: Path, objective: Use, tmp_path: Path) -> None:
+    file = Path(shutil.copytree(logs, tmp_path / "logs")) / "studies" / "s" / "study.db"
+    assert main([*words(tmp_path, "--n-trials", "1", "--storage", str(file)), "--study-name", "t"]) == 0
     with pytest.raises(UsageError, match="s, t"):
-        read_trial(str(file), "0", logs, "qam")
-    assert read_trial(f"{file}:t", "0", logs, "qam")["source"].startswith("study t, trial 0")
+        read_trial(str(file), "0", tmp_path, "qam")
+    assert read_trial(f"{file}:t", "0", tmp_path, "qam")["source"].startswith("study t, trial 0")
 
 
 def test_study_and_trial_belong_together(capsys: pytest.CaptureFixture[str]) -> None:

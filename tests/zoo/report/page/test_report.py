@@ -90,6 +90,7 @@ def test_sentences_of_a_verdict_come_first(content):
     assert content.verdicts[0][0].split()[1:3] == ["leads", "offline,"]
 
 
+@pytest.mark.usefixtures("figures_on_demand")
 def test_page_says_where_it_comes_from_and_what_was_skipped(content, folder, page):
     made = report.to_html(replace(content, made="2026-11-30, commit 0123abc"))
     digest = hashlib.sha256((folder / "evaluations.csv").read_bytes()).hexdigest()[:12]
@@ -105,6 +106,7 @@ def test_same_input_gives_the_same_bytes(content, folder, tmp_path):
             assert path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes(), path
 
 
+@pytest.mark.usefixtures("figures_on_demand")
 def test_reproduction_stands_on_the_page():
     methods = {"qam": Method("qam", "QAM", "own", {env: {"sparse": True} for env in SCENE})}
     found = content_of(scene_runs([[1.0, 0.9, 0.8]] * 5), methods, sets=[load_set("qam2026")], baseline="qam")
@@ -117,6 +119,7 @@ def test_reproduction_stands_on_the_page():
     assert "Qiyang Li, Sergey Levine" in page
 
 
+@pytest.mark.usefixtures("figures_on_demand")
 def test_names_from_run_folders_stay_inside_the_data_and_add_no_markup_to_the_page():
     names = ["</script><script>alert(1)</script>", "<!--<script>", "a\u2028b", "a&amp;b'\"", "]]>"]
     runs = pd.concat([scene_runs([[0.5] * 6], name) for name in names])
