@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pandas as pd
-
 from benchmarks import full_size
 from tests.zoo.runs.test_read import write_run
 
@@ -30,11 +28,3 @@ def test_each_score_stands_beside_the_published_seeds(tmp_path: Path) -> None:
     assert "| IFQL | scene-play-singletask-task1-v0 | 25,000 | 0 | 90 |  |  |  | 3.5 |" in page
     assert re.search(r"\| 50,000 \| 1 \| 100 \| 16 \| .* \| \*\*no\*\* \| 6.9 \|", page)
     assert page.endswith("Some CPU, bf16, commit `aaaaaaaaaaaa`, data with SHA-256 `f1`.\n")
-
-
-def test_scores_are_added_to_those_of_before(tmp_path: Path) -> None:
-    for name, seed in (("first", 0), ("second", 1)):
-        finished(tmp_path / name / "run", "ifql", seed, (45, 48))
-        assert full_size.main(["-f", str(tmp_path / name), "-o", str(tmp_path)]) == 0
-    table = pd.read_csv(tmp_path / "full_size.csv")[["seed", "step", "successes"]]
-    assert table.values.tolist() == [[0, 25_000, 45], [0, 50_000, 48], [1, 25_000, 45], [1, 50_000, 48]]

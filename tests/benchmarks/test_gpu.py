@@ -21,7 +21,6 @@ from benchmarks.gpu_parts import results as kept
 from benchmarks.gpu_parts.part import Options, OutOfTime, Part, Runner, outcome_of
 from tests.benchmarks import gpu_toys as toys
 from tests.common.engine.test_capture import TapeRecorder
-from tests.parity import reference
 
 CPU, CUDA = Options("cpu", small=True), Options("cuda", small=False)
 H200 = "NVIDIA H200"
@@ -107,24 +106,6 @@ def test_what_there_is_no_time_for_is_left_to_the_next_command(check: Any) -> No
     assert found["parts"]["a"]["process"] == process
 
 
-def test_single_parts_are_done_again_and_the_others_are_kept(check: Any) -> None:
-    code, _ = check([part("a", toys.differ), part("b")])
-    assert code == 1
-    code, found = check([part("a"), part("b", toys.differ)], "--parts", "a")
-    assert code == 0
-    assert [each["state"] for each in found["parts"].values()] == ["holds", "holds"]
-
-
-def test_unknown_parts_folders_and_devices_are_refused(
-    check: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert check([part("parity")], "--parts", "party")[0] == 2
-    assert "parity" in capsys.readouterr().err
-    assert check([part("a")], "-o", "/nowhere")[0] == 2
-    monkeypatch.setattr(gpu, "ENVIRONMENT", part("environment", toys.differ))
-    assert check([part("a")]) == (2, {})
-
-
 # -- time -------------------------------------------------------------------------------------------------------------
 
 
@@ -201,18 +182,6 @@ def test_updates_that_are_not_recorded_or_not_compiled_are_a_problem_on_cuda() -
     assert kept.problems(results(row(mode="eager (why)", device="cpu"))) == []
 
 
-def test_the_page_has_speeds_floors_kernels_and_what_is_wrong() -> None:
-    text = kept.page(results(row(), row(seeds=12, seed_updates_per_s=1_300.0)))
-    assert "| qam | 1 | tf32 | 500 | 500 | 490 to 510 | 450 | 1,000 | 319 / 444 | 440 | 1.0 | 10% | compiled" in text
-    assert "- speed 1: 1,300 updates/s of all seeds, the floor is 1,350" in text
-    assert "| `a/b` | 3 | 1,234 |" in text
-    assert "they are judged here" in text
-    assert "they are not judged here" in kept.page(results(row(), device="NVIDIA A100"))
-    found = results({**row(), "commit": "old"}, {**row(), "commit": "new"})
-    found["environment"]["commit"] = "new"
-    assert "some parts are of other commits: old" in kept.page(found)
-
-
 # -- the parts, with a recorder of operations in place of a CUDA graph: what they let pass -----------------------------
 
 
@@ -271,20 +240,3 @@ def test_plain_updates_do_not_pass_for_recorded_ones() -> None:
 
 
 # -- the references, and evaluation -----------------------------------------------------------------------------------
-
-
-def test_a_number_that_is_not_the_references_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = reference.fixture_paths()[:1]
-    monkeypatch.setattr(reference, "fixture_paths", lambda: paths)
-    assert "1 of 1 fixtures" in correct.check_parity(OPTIONS)["detail"]
-    update = reference.OurAgents.update
-
-    def update_from_elsewhere(self: Any, agent: Any, *given: Any) -> Any:
-        with torch.no_grad():
-            for parameter in agent.model.policy.parameters():
-                parameter.mul_(1.01)
-        return update(self, agent, *given)
-
-    monkeypatch.setattr(reference.OurAgents, "update", update_from_elsewhere)
-    with pytest.raises(Violation, match=f"1 of 1 fixtures differ: {paths[0].parent.name}/{paths[0].stem}"):
-        correct.check_parity(OPTIONS)

@@ -17,8 +17,8 @@ from scipy import stats
 import agents
 from agents.common.engine import trainer
 from benchmarks import planted_faults, reference_ranks
-from benchmarks.rank_table import COLUMNS, compare, compare_sides, describe_fresh, seed_means, seeds_for_equivalence
-from benchmarks.reference_ranks import OURS, PAGE, add_runs, earlier_rows
+from benchmarks.rank_table import COLUMNS, compare_sides, describe_fresh
+from benchmarks.reference_ranks import OURS, PAGE, add_runs
 from tests.common.toys import toy_dataset
 from tests.envs import SpacesEnv
 from tests.zoo.runs.test_read import write_run
@@ -48,57 +48,12 @@ def test_the_difference_of_seed_means_has_welchs_interval() -> None:
     assert found["success"] == pytest.approx((means[0].mean() - means[1].mean(), interval.low, interval.high))
 
 
-def test_a_seed_that_lacks_an_evaluation_is_left_out() -> None:
-    assert seed_means(scores(["qam"], 0)[1:], ["qam"]).index.tolist() == [1, 2, 3, 4, 5, 6, 7]
-
-
-def test_rows_of_equal_numbers_say_no_more_together_than_one() -> None:
-    sides = [scores(["qam", "qam_f"], seed) for seed in (0, 1)]
-    pooled, alone = compare_sides(sides, ["qam", "qam_f"]), compare_sides(sides, ["qam"])
-    assert pooled is not None
-    assert alone is not None
-    assert pooled["success"] == pytest.approx(alone["success"])
-
-
-def test_rows_of_unequal_seeds_count_alike() -> None:
-    ours = pd.concat([scores(["qam"], 0, seeds=30), scores(["fql"], 1)])
-    means = [seed_means(ours, [name])["success"].mean() for name in ("qam", "fql")]
-    assert seed_means(ours, ["qam", "fql"])["success"].mean() == pytest.approx(np.mean(means))
-
-
 @pytest.mark.parametrize(("successes", "verdicts"), [(0, "yes | yes"), (1, "yes | not shown"), (2, "not shown")])
 def test_a_row_is_within_a_margin_only_if_its_whole_interval_is(successes: int, verdicts: str) -> None:
     ours = scores(["qam"], 0, seeds=80)
     text = describe_fresh([ours.assign(successes=ours["successes"] + successes), ours], ["qam"], ["qam"])
     row = text.splitlines()[2]
     assert f"] | {verdicts}" in row
-
-
-def test_rows_of_one_family_have_one_sign() -> None:
-    names = ["qam", "qam_f", "fql", "fawac"]
-    ours = scores(names, 0)
-    ahead = ours.assign(successes=ours["successes"] + (ours["algorithm"] != "fql"))
-    assert "ahead in 2 of 3 independent rows, two-sided p = 1;" in describe_fresh([ahead, ours], names, names[:2])
-
-
-def test_seeds_for_equivalence_show_equal_means_at_the_given_rate() -> None:
-    size, generator = seeds_for_equivalence(10, 10), np.random.default_rng(0)
-    draws = generator.normal(0, 10, (200, 2, size))
-    found = [compare(*(pd.DataFrame({"success": side, "length": side}) for side in draw)) for draw in draws]
-    assert np.mean([row["success"][1] > -10 and row["success"][2] < 10 for row in found if row]) == pytest.approx(
-        0.8, abs=0.08
-    )
-
-
-def test_rows_come_from_the_earlier_file_until_both_sides_have_them(tmp_path: Path) -> None:
-    before = scores(["qam", "fql"], 2)
-    for name in ("ours.csv", "originals.csv"):
-        before.to_csv(tmp_path / name, index=False)
-    now = [scores(["qam", "fql"], 0), scores(["qam"], 1)]
-    rows = earlier_rows(now, tmp_path)
-    assert (rows["qam"][1], rows["fql"][1]) == ("this", "earlier")
-    assert rows["qam"][2] is now
-    assert rows["fql"][2][0].equals(before)
 
 
 @pytest.mark.parametrize("fault", planted_faults.FAULTS)
@@ -195,13 +150,6 @@ def test_data_that_the_originals_were_not_trained_on_are_refused(
     assert "no such file" in message if content is None else hashlib.sha256(content).hexdigest() in message
     assert "zoo dataset generate pointmaze-medium-navigate-v0" in message
     assert not (tmp_path / "ours.csv").exists()
-
-
-def test_a_file_of_other_columns_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = arguments(tmp_path)
-    (tmp_path / "theirs.csv").write_text("algorithm,score\nfql,1\n")
-    assert reference_ranks.main([*words, "--table-only"]) == 2
-    assert "expected the columns algorithm,task" in capsys.readouterr().err
 
 
 def test_the_committed_page_is_that_of_the_committed_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

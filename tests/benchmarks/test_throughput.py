@@ -50,17 +50,6 @@ def test_operations_of_every_algorithm_are_counted(id: str) -> None:
     assert 1.9 * once < twice <= 2 * once  # what is done once a batch, as for the times of diffusion steps, is little
 
 
-def test_operations_of_compiled_updates_are_counted_without_the_compiler(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda function, **settings: real(function, backend="eager", **settings))
-    results = [run(capsys, "--algo", "bc", "--compile", wish)[1] for wish in ("off", "on")]
-    torch._dynamo.reset()
-    assert [result["mode"].split()[0] for result in results] == ["eager", "compiled"]
-    assert len({result["flop_per_update"] for result in results}) == 1
-
-
 def test_the_share_of_the_peak_is_taken_round_by_round(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 pytest.importorskip("sphinx")
 
-from docs.figures import flows
 from docs.notebook import as_markdown
 from tests.docs.commands import ROOT
 
@@ -20,11 +19,6 @@ def test_the_notebook_was_saved_with_its_pictures() -> None:
     assert text.startswith("# ")
     assert text.count("](data:image/png;base64,") == 3
     assert (text.count("``````python\n"), text.count("``````text\n")) == (6, 3)
-
-
-def test_the_figure_is_drawn(tmp_path: Path) -> None:
-    flows.main(tmp_path)
-    assert "<svg" in (tmp_path / "flows.svg").read_text()
 
 
 # -- run from its first cell to its last -------------------------------------------------------------------------------

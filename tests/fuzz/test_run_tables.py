@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -46,12 +45,6 @@ def tables_of(runs: list[Run], names: list[str]) -> RunTables:
         )
 
 
-def by_content(tables: RunTables) -> list[tuple[object, ...]]:
-    """Return the evaluations that count, without the names of folders."""
-    columns = ["method", "environment", "seed", "phase", "step", "successes", "episodes", "score"]
-    return sorted(map(tuple, tables.counted()[columns].astype(object).to_numpy().tolist()))
-
-
 @FEWER
 @given(st.lists(RUNS, max_size=8))
 def test_every_run_counts_once_or_has_a_reason_and_its_scores_are_fractions(runs: list[Run]) -> None:
@@ -68,12 +61,3 @@ def test_every_run_counts_once_or_has_a_reason_and_its_scores_are_fractions(runs
         assert run["state"] == "done" or name in skipped
     keys = tables.counted().drop_duplicates("run")[["method", "environment", "seed"]]
     assert not keys.duplicated().any()
-
-
-@FEWER
-@given(st.lists(RUNS, min_size=1, max_size=6, unique_by=lambda run: run["updated"]), st.randoms(use_true_random=False))
-def test_the_order_of_folders_does_not_matter(runs: list[Run], random: Random) -> None:
-    names = [f"run_{k}" for k in range(len(runs))]
-    mixed = list(names)
-    random.shuffle(mixed)
-    assert by_content(tables_of(runs, names)) == by_content(tables_of(runs, mixed))

@@ -64,53 +64,8 @@ def test_every_position_equals_the_reference(case: tuple[SequenceReplayBuffer, d
         np.testing.assert_array_equal(got.numpy(), expected[name], err_msg=name)
 
 
-def test_batches_hold_the_last_position(case: tuple[SequenceReplayBuffer, dict[str, NDArray[Any]]]) -> None:
-    buffer, expected = case
-    batch = buffer.batch_of(rows_from(expected["start"], buffer.horizon_length).unsqueeze(0))
-    np.testing.assert_array_equal(batch.observations[0], expected["observations"])
-    np.testing.assert_array_equal(batch.actions[0], expected["actions"].reshape(len(expected["start"]), -1))
-    np.testing.assert_allclose(batch.rewards[0], expected["rewards"][:, -1], rtol=0, atol=1e-6)
-    discounts = buffer.gamma**buffer.horizon_length * expected["masks"][:, -1]
-    np.testing.assert_allclose(batch.discounts[0], discounts, rtol=1e-6)
-    np.testing.assert_array_equal(batch.next_observations[0], expected["next_observations"][:, -1])
-    np.testing.assert_array_equal(batch.valid[0], expected["valid"][:, -1])
-
-
 def test_every_recorded_start_can_be_drawn(case: tuple[SequenceReplayBuffer, dict[str, NDArray[Any]]]) -> None:
     buffer, expected = case
     assert buffer.count_starts() == len(expected["start"])
     drawn = buffer.draw_rows((1, 4000), torch.Generator().manual_seed(0))[0, :, 0]
     assert set(drawn.tolist()) == set(expected["start"].tolist())
-
-
-# start -> rewards, masks, terminals, valid and next observations at every position, for eight rows of which 3 and 7 end
-# a trajectory; row 2 has mask 0 and reward 0, all others reward -1; the discount is 0.9
-WORKED_EXAMPLE = {
-    0: ([-1, -1.9, -1.9, -2.629], [1, 1, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1], [0.5, 1.5, 2.5, 3.5]),
-    1: ([-1, -1, -1.81, -1.81], [1, 0, 0, 0], [0, 0, 1, 1], [1, 1, 1, 0], [1.5, 2.5, 3.5, 3.5]),
-    2: ([0, -0.9, -0.9, -0.9], [0, 0, 0, 0], [0, 1, 1, 1], [1, 1, 0, 0], [2.5, 3.5, 3.5, 3.5]),
-    3: ([-1, -1, -1, -1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 0, 0, 0], [3.5, 3.5, 3.5, 3.5]),
-    4: ([-1, -1.9, -2.71, -3.439], [1, 1, 1, 1], [0, 0, 0, 1], [1, 1, 1, 1], [4.5, 5.5, 6.5, 7.5]),
-}
-
-
-@pytest.mark.parametrize("start", WORKED_EXAMPLE)
-def test_worked_example_holds_at_every_start(start: int) -> None:
-    states = np.arange(8, dtype=np.float32)
-    middle = states == 2
-    dataset = {
-        "observations": states[:, None],
-        "next_observations": states[:, None] + 0.5,
-        "actions": np.zeros((8, 1), np.float32),
-        "rewards": np.where(middle, 0, -1).astype(np.float32),
-        "masks": np.where(middle, 0, 1).astype(np.float32),
-        "terminals": np.isin(states, (3, 7)).astype(np.float32),
-    }
-    buffer = buffer_of(dataset, horizon_length=4, gamma=0.9)
-    found = buffer.sequences(rows_from(np.array([start]), 4))
-    rewards, masks, terminals, valid, next_states = WORKED_EXAMPLE[start]
-    np.testing.assert_allclose(found.rewards[0], rewards, atol=1e-6)
-    assert found.masks[0].tolist() == masks
-    assert found.terminals[0].tolist() == terminals
-    assert found.valid[0].tolist() == valid
-    assert buffer.observations[found.next_rows[0], 0].tolist() == next_states

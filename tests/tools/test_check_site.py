@@ -35,7 +35,3 @@ def test_a_link_that_leads_somewhere_is_fine(link: str, tmp_path: Path) -> None:
 )
 def test_a_link_that_leads_nowhere_is_named(link: str, problem: str, tmp_path: Path) -> None:
     assert list(problems(site(tmp_path, f'<a href="{link}">x</a>'))) == [problem]
-
-
-def test_a_picture_that_is_missing_is_named(tmp_path: Path) -> None:
-    assert list(problems(site(tmp_path, '<img src="b.png">'))) == ["index.html: b.png is not there"]

@@ -30,13 +30,6 @@ def test_every_licence_is_allowed() -> None:
     assert not any(parts_of(licence) <= ALLOWED for licence in ("not stated", "GPL-3.0-only", "MIT AND GPL-3.0-only"))
 
 
-def test_tools_that_are_only_run_are_imported_nowhere() -> None:
-    for path in [
-        file for part in ("agents", "zoo", "benchmarks", "tools") for file in (TABLE.parents[1] / part).rglob("*.py")
-    ]:
-        assert not re.search(rf"^\s*(import|from) ({'|'.join(RUN_ONLY)})\b", path.read_text(), flags=re.MULTILINE)
-
-
 @pytest.mark.parametrize(
     ("metadata", "licence"),
     [

@@ -61,19 +61,6 @@ def test_an_agent_states_its_score_and_its_page_shows_it(made: tuple[Path, Path]
     assert "old" not in lines
 
 
-def test_an_agent_that_is_too_large_is_refused(
-    made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, words in (
-        ("MOST_BYTES", r"qam.* bytes, more than 100"),
-        ("MOST_BYTES_IN_ALL", r"together, more than 100"),
-    ):
-        with monkeypatch.context() as patched:
-            patched.setattr(make_trained, name, 100)
-            with pytest.raises(SystemExit, match=words):
-                main([str(tmp_path / "logs")])
-
-
 def test_the_page_shows_what_the_files_state(tmp_path: Path) -> None:
     page = Path(shutil.copy(PAGE, tmp_path))
     write_page(FOLDER, page)

@@ -163,13 +163,6 @@ def test_a_maze_is_recorded_without_a_camera(policy: Path, tmp_path: Path, call:
         assert (image.size, image.n_frames > 10) == ((480, 544), True)
 
 
-def test_a_grid_plays_as_many_episodes_as_it_shows(policy: Path, tmp_path: Path, call: Call) -> None:
-    code, found, _ = call(main, policy, "--grid", "2x3", "--every", 6, "--video", tmp_path / "maze.gif")
-    assert (code, found["episodes"]) == (0, 6)
-    with Image.open(tmp_path / "maze.gif") as image:
-        assert image.size == (3 * 256 + 8, 2 * 288 + 4 + 32)
-
-
 def save_swimmer(folder: Path) -> Path:
     """Save a policy for an environment of MuJoCo that is no maze."""
     about = {"env": "Swimmer-v5", "protocol": {"env_kwargs": {"max_episode_steps": 5}}}

@@ -80,15 +80,6 @@ def test_the_protocol_of_a_run_says_that_its_layers_are_own(plain_folder: Path, 
     assert list(read_runs([plain_folder / "logs"]).runs["net_arch"]) == ["own"]
 
 
-@pytest.mark.usefixtures("own_agents")
-def test_a_width_that_does_not_act_is_told_before_training(
-    plain_folder: Path, monkeypatch: pytest.MonkeyPatch, call: Call
-) -> None:
-    monkeypatch.chdir(plain_folder)
-    said = call(main, *PLAIN, "--dataset", "no-such-dataset.npz")[2]
-    assert "`net_arch` = [8] does not act on networks `encoder`, `critic`, `actor`" in " ".join(said.split())
-
-
 @pytest.mark.slow
 def test_its_runs_are_found_and_played_by_its_name(
     train: Callable[..., Ended], folder: Path, data: Path, programs: Programs
@@ -100,28 +91,6 @@ def test_its_runs_are_found_and_played_by_its_name(
         assert programs.run("evaluate", [*words, "--episodes", "1"], folder=folder).result["algo"] == "weighted_bc"
     refused = programs.run("evaluate", [run], folder=folder)
     assert (refused.code, " ".join(named) in refused.err) == (2, True)
-
-
-MISTAKES = {
-    "q.mean(1, keepdim=True)": ("q.mean(1)", "WeightedBC.targets failed: RuntimeError"),
-    'targets["td"], batch.valid': ('targets["dt"], batch.valid', "WeightedBC.losses asks for an unknown target `dt`"),
-    "import agents\n": ("import no_such_module, agents\n", "No module named 'no_such_module'"),
-    '@agents.register("weighted_bc"': ('@agents.register("fql"', "algorithm id `fql` is taken by FQL"),
-}
-
-
-@pytest.mark.few(1)
-@pytest.mark.parametrize("before", MISTAKES)
-def test_a_mistake_is_told_with_its_line_before_data_are_loaded_and_a_folder_is_made(
-    train: Callable[..., Ended], folder: Path, before: str
-) -> None:
-    after, message = MISTAKES[before]
-    change(folder, before, after)
-    ran = train("--dataset", "no-such-dataset.npz", *FEW)
-    assert ran.code == 2, ran.err
-    assert message in ran.err.splitlines()[-1]
-    assert after.strip() in ran.err  # the traceback
-    assert not list(folder.glob("logs/*"))
 
 
 def test_an_error_in_training_shows_its_line(train: Callable[..., Ended], folder: Path, data: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import sys
 import warnings
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 import agents
 from agents.common.nets.heads import Networks
 from agents.common.nets.specs import Sizes
-from agents.common.sb3.exporting import export_onnx
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.core import critic, from_module, tanh_actor, temperature
 from agents.testing.habits import find_habits
@@ -172,19 +170,6 @@ def test_what_a_module_does_in_training_alone_is_found() -> None:
         learnt_alike(lambda n: Forgetting(n.observations, n.actions))
 
 
-def test_attention_without_dropout_draws_nothing() -> None:
-    class Attending(nn.Module):
-        def __init__(self, actions: int) -> None:
-            super().__init__()
-            self.layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
-            self.out = nn.Linear(4, actions)
-
-        def forward(self, observations: Tensor) -> Tensor:
-            return self.out(self.layer(observations.unsqueeze(-2)).squeeze(-2)).tanh()
-
-    assert learnt_alike(lambda n: Attending(n.actions)) == []
-
-
 def test_a_policy_of_plain_modules_is_loaded(method: type[agents.Method], tmp_path: Path) -> None:
     model = tiny_model(method)
     model.save_policy(tmp_path / "policy.safetensors")
@@ -197,11 +182,6 @@ def test_constants_that_a_module_would_not_save_are_saved() -> None:
     module.register_buffer("phase", torch.rand(4), persistent=False)
     network: Any = from_module(lambda sizes: module).build(SIZES)
     assert network.state_dict()["module.phase"].shape == (2, 4)
-
-
-@pytest.mark.parametrize("made", [nn.LayerNorm(4), nn.InstanceNorm1d(3), nn.GroupNorm(2, 4)], ids=repr)
-def test_normalisation_without_statistics_is_welcome(made: Any) -> None:
-    assert from_module(lambda sizes: made).build(SIZES)(torch.ones(2, 3, 4)).shape == (2, 3, 4)
 
 
 # -- settings that do not act on layers of one's own ------------------------------------------------------------------
@@ -258,14 +238,3 @@ def test_a_protocol_calls_layers_own_that_do_not_follow_the_setting(networks: An
     actor, more = networks
     model = tiny_model(with_actor(actor, **more))
     assert model.policy.own_layers().text == text
-
-
-def test_an_exported_policy_says_that_its_layers_are_own(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    method = with_actor(FIXED)
-    method.__module__, method.__qualname__ = __name__, "Mine"
-    export_onnx(tiny_model(method).policy, tmp_path / "agent.onnx")
-    (said,) = onnx.load(tmp_path / "agent.onnx").metadata_props
-    policy = json.loads(said.value)["policy"]
-    assert (policy["settings"]["net_arch"], policy["own_layers"]) == ("own", ["actor"])

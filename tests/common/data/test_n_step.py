@@ -10,47 +10,13 @@ import torch
 from stable_baselines3.common.buffers import NStepReplayBuffer
 
 import agents
-from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
-from tests.common.data.test_buffer import all_rows, empty_buffer, loaded_buffer
+from tests.common.data.test_buffer import all_rows, empty_buffer
 from tests.common.toys import TINY
 from tests.envs import SpacesEnv
 
 SIZE, GAMMA = 12, 0.9
-CHAIN = np.arange(4, dtype=np.float32)
 SETTINGS: dict[str, Any] = {name: value for name, value in TINY.items() if name != "horizon_length"}
-
-
-def chain_batch(**settings: Any) -> Batch:
-    """Return every start of one episode of four states with the reward 1 at its end, gamma 0.5."""
-    dataset = {
-        "observations": CHAIN[:, None],
-        "next_observations": CHAIN[:, None] + 1,
-        "actions": np.zeros((4, 1), np.float32),
-        "rewards": np.array([0, 0, 0, 1], np.float32),
-        "masks": np.array([1, 1, 1, 0], np.float32),
-        "terminals": np.array([0, 0, 0, 1], np.float32),
-    }
-    buffer = loaded_buffer(dataset, action_chunking=False, gamma=0.5, **settings)
-    return buffer.batch_of(all_rows(buffer))
-
-
-def learnt_values(batch: Batch) -> list[float]:
-    """Return what the TD error of the valid rows converges to in a table that begins with 9."""
-    values = np.full(5, 9.0)
-    for _ in range(10):
-        targets = batch.rewards + batch.discounts * torch.as_tensor(values)[batch.next_observations[..., 0].long()]
-        kept = batch.valid[0] > 0
-        values[batch.observations[0, kept, 0].long()] = targets[0, kept]
-    return values[:4].tolist()
-
-
-def test_every_value_of_a_chain_is_learnt_up_to_its_last_state() -> None:
-    assert learnt_values(chain_batch(shorten_returns=True)) == [0.125, 0.25, 0.5, 1]
-
-
-def test_the_reference_leaves_out_what_begins_less_than_a_horizon_before_the_end() -> None:
-    assert learnt_values(chain_batch()) == pytest.approx([9 / 8, 0.25, 9, 9])
 
 
 def filled(seed: int, steps: int, n_steps: int) -> tuple[SequenceReplayBuffer, NStepReplayBuffer]:
@@ -80,22 +46,6 @@ def test_returns_equal_those_of_sb3s_buffer(steps: int, n_steps: int) -> None:
     torch.testing.assert_close(batch.discounts[0], (wanted.discounts * (1 - wanted.dones))[:, 0])
     torch.testing.assert_close(batch.next_observations[0], wanted.next_observations)
     assert batch.valid.all()
-
-
-def test_a_return_ends_where_a_datasets_mask_is_0_as_it_does_at_sb3s_dones() -> None:
-    states = np.arange(3, dtype=np.float32)[:, None]
-    dataset = {
-        "observations": states,
-        "next_observations": states + 1,
-        "actions": np.zeros((3, 1), np.float32),
-        "rewards": np.ones(3, np.float32),
-        "masks": np.array([1, 0, 1], np.float32),
-        "terminals": np.array([0, 0, 1], np.float32),
-    }
-    buffer = loaded_buffer(dataset, action_chunking=False, gamma=0.5, shorten_returns=True)
-    batch = buffer.batch_of(all_rows(buffer))
-    assert batch.rewards.tolist() == [[1.5, 1, 1]]
-    assert batch.discounts.tolist() == [[0, 0, 0.5]]
 
 
 def test_a_model_made_with_n_steps_draws_such_returns_and_stays_so_when_it_is_saved(tmp_path: Any) -> None:

@@ -128,41 +128,6 @@ def test_linear_value_moves_samples_and_simulation_to_the_golden_moments() -> No
     assert simulated_moments(fixed, GOLDEN, 10) == pytest.approx((0.632087, 0.561869), abs=SIX_DECIMALS)
 
 
-# s -> per K in (5, 10, 20, 100): mean and std of the ODE, mean and std of the SDE; m = 0.3
-DISCRETISATION = {
-    0.2: [(0.300, 0.114, 0.306, 0.270), (0.300, 0.154, 0.305, 0.247), (0.300, 0.176, 0.303, 0.228),
-          (0.300, 0.195, 0.301, 0.207)],
-    1.0: [(0.300, 0.771, 0.360, 1.154), (0.300, 0.879, 0.338, 1.107), (0.300, 0.938, 0.321, 1.065),
-          (0.300, 0.987, 0.305, 1.015)],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("s", DISCRETISATION)
-def test_behaviour_is_sampled_with_the_known_discretisation_error(s: float) -> None:
-    behaviour = Gaussian(0.3, s)
-    for flow_steps, expected in zip((5, 10, 20, 100), DISCRETISATION[s], strict=True):
-        got = (*sampled_moments(behaviour, flow_steps), *simulated_moments(behaviour, behaviour, flow_steps))
-        assert got == pytest.approx(expected, abs=6e-4), flow_steps
-
-
-# s -> shift of the ODE samples divided by the exact tau s^2 g, for K in (10, 20, 100)
-SHIFT_RATIOS = {0.1: (1.975, 1.351, 1.067), 0.3: (1.182, 1.084, 1.012), 1.0: (0.879, 0.917, 0.969)}
-
-
-def shift_of(s: float, flow_steps: int) -> float:
-    """Return how far Q(x) = x moves the mean of the ODE samples, with the velocity that zeroes the loss."""
-    behaviour, anywhere = Gaussian(0.3, s), torch.zeros(1, flow_steps, 1, 1, dtype=torch.float64)
-    adjoints = lean_adjoint(behaviour, anywhere, -torch.ones(1, 1, 1, dtype=torch.float64))
-    shifts = (-memoryless_sigmas(flow_steps, adjoints).square() / 2 * adjoints).flatten()
-    return sampled_moments(lambda x, t: behaviour(x, t) + shifts[round(t * flow_steps)], flow_steps)[0] - 0.3
-
-
-@pytest.mark.parametrize("s", SHIFT_RATIOS)
-def test_linear_value_shifts_samples_by_the_known_multiple_of_the_exact_shift(s: float) -> None:
-    got = [shift_of(s, flow_steps) / s**2 for flow_steps in (10, 20, 100)]
-    assert got == pytest.approx(SHIFT_RATIOS[s], abs=6e-4)
-
-
 # (m, s, tau, g, p) -> sampled mean and std at K = 10, 20, 100, simulated mean and std and path KL at K = 10
 QUADRATIC = {
     (0.2, 0.5, 3, 0.5, 1): ((0.3262, 0.3136), (0.3239, 0.3460), (0.3264, 0.3716), (0.3516, 0.4355), 0.154),

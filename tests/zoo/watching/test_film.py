@@ -17,9 +17,8 @@ from zoo.envs.rendering import prepare_drawing
 from zoo.errors import UsageError
 from zoo.models.agent import Agent, agent_of_run, find_run
 from zoo.models.play import play
-from zoo.watching import film
 from zoo.watching.film import Film, find_maze
-from zoo.watching.pictures import AGENT, CAPTION, GOAL, draw_caption
+from zoo.watching.pictures import AGENT, CAPTION, GOAL
 from zoo.watching.stage import FAN, Imagination, Lane, Mind, Stage, Thoughts
 
 
@@ -49,14 +48,6 @@ def test_a_grid_shows_as_many_episodes_and_leaves_places_empty() -> None:
     assert has(both[:, 260:], AGENT)
     assert has(alone[:, :256], AGENT)
     assert (alone[:-CAPTION, 260:] == 255).all()
-
-
-def test_the_episodes_that_have_succeeded_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    captions = []
-    monkeypatch.setattr(film, "draw_caption", lambda *words: captions.append(words[1:3]) or draw_caption(*words))
-    shot(Film(agent_of("qam", 3), grid=(1, 2), has_camera=False), every=12)
-    told = [tally for text, tally in captions if text == "qam in pointmaze-medium-navigate task1"]
-    assert told == ["", "0 of 2 succeeded", "0 of 2 succeeded", "0 of 3 succeeded"]
 
 
 @pytest.mark.parametrize("id", ["qam", "bc", "rebrac"])

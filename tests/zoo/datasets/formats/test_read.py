@@ -343,14 +343,6 @@ def test_time_limits_that_all_terminate_are_refused_and_some_are_warned_of(tmp_p
     assert "`terminals` = 1 in every row whose `timeouts` is 1" in refusal(path)
 
 
-def test_episodes_of_minari_that_are_cut_off_and_terminate_are_warned_of(tmp_path: Path) -> None:
-    name = write_minari(tmp_path, episodes(3))
-    with h5py.File(tmp_path / "spring" / "random-v0" / "data" / "main_data.hdf5", "a") as file:
-        file["episode_1/terminations"][-1] = True
-    with pytest.warns(UserWarning, match="1 of 2 time limits are marked as terminations too"):
-        read_source(name)
-
-
 def test_masks_of_an_hdf5_file_count_where_terminals_mark_every_end(tmp_path: Path) -> None:
     path = write_d4rl(tmp_path, episodes())
     with h5py.File(path, "a") as file:
@@ -368,13 +360,6 @@ def test_the_log_says_how_trajectories_end(tmp_path: Path, kind: str) -> None:
     content = load_own(WRITERS[kind](tmp_path, episodes(3)), ENV, {}).content
     assert isinstance(content, Transitions)
     assert "in 3 trajectories; 1 ends by terminals, 2 by timeouts" in content.description
-
-
-def test_the_log_says_that_valids_mark_the_ends_only_where_they_do(tmp_path: Path) -> None:
-    write_set(tmp_path / "a.npz", read_source(write_npz(tmp_path, episodes(3))))
-    whole, part = (load_own(tmp_path / "a.npz", ENV, {}, size=size).content.description for size in (None, 20))
-    assert whole.endswith("3 trajectories, whose ends are marked by valids; 1 ends by terminals, 2 by timeouts")
-    assert part.endswith("2 trajectories; 1 ends by terminals, 1 by timeouts")
 
 
 def change_success(folder: Path, change: Callable[[np.ndarray], Any]) -> None:

@@ -60,11 +60,6 @@ def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_goo
     assert np.flatnonzero(found["masks"] == 0).tolist() == [steps + 3]
 
 
-def test_demonstrations_without_a_success_are_warned_of(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="no step achieves the task"):
-        read_source(write(tmp_path / "a.hdf5", [demonstration(4, 0)]))
-
-
 def test_successes_that_end_nothing_are_successes(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     part = demonstration(4, 1)
     part["dones"][:] = 0

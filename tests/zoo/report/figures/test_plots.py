@@ -19,10 +19,9 @@ from zoo.report.comparison import Method, ranking
 from zoo.report.compute import compare
 from zoo.report.figures.files import INK, PAPER, SHADE, file_of
 from zoo.report.figures.plots import all_figures
-from zoo.report.figures.styles import MUTED, method_styles, named_methods
+from zoo.report.figures.styles import method_styles, named_methods
 from zoo.report.significance import decide
 from zoo.report.statistics.estimates import Estimate
-from zoo.report.tables.entries import number_entry
 from zoo.runs.scores import RETURN
 
 NO_RUNS = evaluations(["A"]).iloc[:0]
@@ -57,14 +56,6 @@ def test_every_method_keeps_its_colour_in_every_figure():
         assert {line.get_color() for line in figures[name].axes[0].lines} == expected, name
     bars = [patch for ax in figures["aggregates_offline"].axes for patch in ax.patches]
     assert {to_hex(bar.get_facecolor()) for bar in bars} == expected
-
-
-def test_single_seed_gives_figures_without_bands():
-    figures = figures_of(comparison_of(["QAM", "FQL"], seeds=1))
-    both = ("verdict", "aggregates", "profiles", "improvement", "heat_map")
-    names = {f"{name}_{phase}" for name in both for phase in ("offline", "online")}
-    assert set(figures) == names | {"sample_efficiency_mean", "sample_efficiency_iqm", "domains"}
-    assert not figures["profiles_offline"].axes[0].collections
 
 
 def test_figures_of_returns_have_the_kind_in_their_name_and_each_environment_an_axis_of_its_own():
@@ -115,31 +106,11 @@ def test_the_interval_of_a_method_alone_is_whole():
     assert ax.get_xlim()[0] < 100 * low < 100 * high < ax.get_xlim()[1]
 
 
-def test_improvement_has_a_line_at_one_half_on_the_whole_axis_and_the_difference_beside():
-    comparison = comparison_of(["QAM", "FQL"])
-    ax, beside = figures_of(comparison)["improvement_offline"].axes
-    assert ax.get_xlim() == (0, 1)
-    assert [line.get_xdata()[0] for line in ax.lines] == [0.5]
-    pair = comparison.phases["offline"].improvements["FQL", "QAM"]
-    assert labels(beside.get_yticklabels()) == [number_entry(pair.difference, 100, 1).plain]
-
-
 def test_the_legend_names_the_curves_of_a_panel_and_counts_the_rest():
     comparison = comparison_of([f"agent{k}" for k in range(9)], steps=((1000, "offline"),))
     (legend,) = figures_of(comparison)["profiles_offline"].legends
     named = named_methods(comparison, comparison.phases["offline"])
     assert labels(legend.get_texts()) == [*named, "3 others"]
-
-
-def test_beside_a_focus_only_own_methods_and_the_baseline_have_colours():
-    comparison = comparison_of([f"agent{k}" for k in range(9)], steps=((1000, "offline"),))
-    methods = {
-        name: replace(method, source="own" if name in ("agent3", "agent4") else "a_set")
-        for name, method in comparison.methods.items()
-    }
-    ax = figures_of(decide(comparison, methods=methods, focus="agent3"))["profiles_offline"].axes[0]
-    shown = {line.get_label() for line in ax.lines if line.get_color() != MUTED[0]}
-    assert shown == {"agent0", "agent3", "agent4"}
 
 
 def test_signs_of_a_formula_in_a_name_are_shown_as_they_are():
@@ -189,10 +160,6 @@ def test_pairs_that_are_clearly_different_have_a_strong_colour():
     assert {text.get_text(): text.get_color() for text in ax.texts} == {"100": PAPER[0], "0": PAPER[0], "50": INK[0]}
 
 
-def test_pairs_need_three_methods():
-    assert "pairs_offline" not in figures_of(comparison_of(["QAM", "FQL"]))
-
-
 def test_heat_map_has_the_mean_of_each_method_on_each_task():
     table = evaluations(METHODS, tasks=6)
     lacking = (table["method"] == "B") & (table["environment"] == "scene-play-singletask-task2-v0")
@@ -207,12 +174,6 @@ def test_heat_map_has_the_mean_of_each_method_on_each_task():
     ]
     assert np.allclose(shades_of(ax), means, equal_nan=True)
     assert labels(ax.texts)[:2] == [f"{100 * value:.0f}" for value in means[0][:2]]
-
-
-def test_a_map_is_higher_than_wide():
-    ax = figures_of(comparison_of(METHODS, tasks=2))["heat_map_offline"].axes[0]
-    assert len(labels(ax.get_yticklabels())) == 4
-    assert len(labels(ax.get_xticklabels())) == 2
 
 
 def test_colours_of_returns_lie_between_the_worst_and_the_best_method_of_a_task():

@@ -1,12 +1,11 @@
 """What a reader can do with the page, in a real browser."""
 
-from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
 from tests.zoo.report.page import browser
-from tests.zoo.report.samples import comparison_of_returns, content_of, evaluations, own_methods
+from tests.zoo.report.samples import content_of, evaluations, own_methods
 from zoo.report.comparison import Method
 from zoo.report.page import report
 
@@ -199,11 +198,3 @@ def test_print_is_light_and_without_controls(page, tmp_path):
     page.media()
     page.print(tmp_path / "page.pdf")
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
-
-
-def test_returns_are_drawn_too(tab, tmp_path):
-    content = replace(content_of(evaluations(["a", "b", "c"])), comparisons=[comparison_of_returns(["a", "b", "c"])])
-    (tmp_path / "report.html").write_text(report.to_html(content), encoding="utf-8")
-    tab.open((tmp_path / "report.html").as_uri())
-    assert {"HalfCheetah-v5", "Pendulum-v1"} <= set(texts(tab, "#figure-environments_return text"))
-    assert tab.problems == []

@@ -19,8 +19,6 @@ from zoo.report.compute import compare
 from zoo.report.page.results import to_json
 from zoo.report.significance import decide, without_tasks
 from zoo.report.statistics.estimates import Estimate
-from zoo.report.statistics.means import Spread
-from zoo.report.statistics.pairs import improvements
 from zoo.report.statistics.seeds_needed import plan_seeds, with_typical_spread
 from zoo.report.tables.scores import aggregates_table, pairs_table
 from zoo.report.tables.verdict import verdict_sentences, verdict_table
@@ -266,16 +264,3 @@ def test_seeds_that_agree_have_no_interval_that_looks_certain():
     assert "probability of improvement 1.00 (no interval)" in verdict_sentences([comparison])[0][1]
     chance = to_json([comparison], [])["offline"]["probability_of_improvement"]["ours"]["bad"]
     assert (chance["point"], chance["ci95"], chance["interval"]) == (1.0, None, "unsure")
-
-
-def test_chance_alone_gives_a_verdict_in_few_of_many_comparisons():
-    random = np.random.RandomState(3)
-    base = compared({name: GOOD for name in ("a", "b", "c", "ours")})
-    false = 0
-    for _ in range(300):
-        scores = {name: {"t": random.binomial(50, 0.7, 5) / 50} for name in base.methods}
-        spreads = {name: Spread.of(runs, {"t": 50}) for name, runs in scores.items()}
-        found = improvements(scores, spreads, 2)
-        comparison = decide(base, phases={"offline": replace(offline(base), improvements=found)})
-        false += any(v.is_clear for v in offline(comparison).decision.verdicts)
-    assert false <= 20
