@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from agents.common.engine.checkpoint import find_checkpoints
-from agents.common.files import DamagedFile, regular_file
-from agents.common.files.bounded import open_zip, read_member
+from agents.common.files import DamagedFile, damage_named, regular_file
 from agents.common.model_file import ATTRIBUTES, parse_attributes
 from agents.registry import BUILT_IN, name_of
 
@@ -31,13 +31,14 @@ def find_model(path: str | Path) -> Path:
 def read_attributes(path: Path) -> dict[str, Any]:
     """Return the attributes in a saved model's JSON without building anything; objects are described by strings."""
     try:
-        with open_zip(path) as archive:
-            return parse_attributes(read_member(archive, ATTRIBUTES), str(path))
+        with damage_named(str(path)), zipfile.ZipFile(regular_file(path)) as archive:
+            text = archive.read(ATTRIBUTES)
     except (OSError, DamagedFile) as error:
         problem = error.problem if isinstance(error, DamagedFile) else error
         raise ValueError(
             f"expected a saved model (.zip), got {path}, which cannot be read as one: {problem}"
         ) from error
+    return parse_attributes(text, str(path))
 
 
 def algorithm_of(path: Path) -> str | None:

@@ -116,17 +116,6 @@ def test_what_does_not_describe_the_tensors_is_refused(change: dict[str, Any], t
         agents.load_policy(path)
 
 
-def test_networks_that_would_be_dropped_must_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = saved(tmp_path)
-    monkeypatch.setattr("agents.common.files.bounded.available_memory", lambda: 10**9)
-    settings = policy_text(path)["settings"] | {"net_arch": {"pi": [16, 16], "qf": [10**5, 10**5]}}
-    kept = {name: value for name, value in load_file(path).items() if "critic" not in name}
-    save_file(kept, path, {"format": acting.FORMAT, "policy": json.dumps(policy_text(path) | {"settings": settings}),
-                           "sha256": acting._digest(kept), "about": "{}"})  # fmt: skip
-    with pytest.raises(ValueError, match=r"it claims .* of content, expected at most the 1\.0 GB of memory"):
-        agents.load_policy(path)
-
-
 @pytest.mark.parametrize("text", ["[1]", "{", "7"])
 def test_what_is_said_about_a_policy_is_a_mapping(text: str, tmp_path: Path) -> None:
     path = saved(tmp_path)

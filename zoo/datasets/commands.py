@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.files.bounded import read_npz_headers
 from agents.common.files.manifest import digest_of
+from agents.common.files.npz import read_npz_headers
 from zoo.datasets.check import check_dataset, check_structure, require_sound
 from zoo.datasets.files import dataset_files, recorded_sha256, shard_folder, training_files
 from zoo.datasets.formats.base import Reading

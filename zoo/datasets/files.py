@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.common.files import atomic_path, sync
-from agents.common.files.bounded import read_text
+from agents.common.files import atomic_path, read_text, sync
 from agents.common.files.manifest import digest_of
 from agents.common.validation import one_of
 from zoo.datasets.names import DatasetSpec
@@ -21,7 +20,6 @@ from zoo.processes.locks import Lock
 from zoo.terminal.messages import log
 
 DEFAULT_DATASET_DIR = "~/.ogbench/data"  # OGBench's own default, so that both find each other's files
-_MOST_CHECKSUM_BYTES = 1 << 12
 SPLITS = ("train", "val")
 
 
@@ -116,7 +114,7 @@ def provenance_file(path: Path) -> Path:
 def recorded_sha256(path: Path) -> str | None:
     """Return the sha256 that was written next to a file, or None."""
     try:
-        words = read_text(checksum_file(path), _MOST_CHECKSUM_BYTES).split()
+        words = read_text(checksum_file(path)).split()
     except FileNotFoundError:
         return None
     return words[0] if words else None

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.common.data.arrays import STORED_ARRAYS, Arrays, Transitions, compact_transitions
-from agents.common.files.bounded import read_npz_headers
+from agents.common.files.npz import read_npz_headers
 from agents.common.validation import integer
 from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound, verified_sha256
 from zoo.datasets.environment import make_labelling_env, relabel

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from agents.common.data.shards import Shard, Shards
-from agents.common.files import sync
-from agents.common.files.bounded import read_text
+from agents.common.files import read_text, sync
 from agents.common.files.manifest import digest_of
 from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound, verified_sha256
 from zoo.datasets.environment import make_raw_env, relabel
@@ -28,7 +27,6 @@ from zoo.errors import UsageError
 FORMAT = 1  # of the converted files; raise it when they change
 ARRAYS = "arrays"  # folder of the converted files, next to the originals
 RECORD = "shard.json"
-_MOST_RECORD_BYTES = 1 << 16
 
 Tasks = dict[int, tuple[str, Any]]
 
@@ -175,7 +173,7 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
     """Return a converted file if it exists, is whole, and was made from the original beside it."""
     target, source = folder / ARRAYS / name, folder / f"{name}.npz"
     try:
-        shard = ConvertedShard(folder=target, **json.loads(read_text(target / RECORD, _MOST_RECORD_BYTES)))
+        shard = ConvertedShard(folder=target, **json.loads(read_text(target / RECORD)))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     if (shard.format, shard.environment, shard.ogbench) != (FORMAT, spec.environment, version("ogbench")):

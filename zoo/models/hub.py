@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agents.common.files.bounded import size_text
 from zoo.errors import UsageError
 from zoo.packages import import_optional
 from zoo.terminal.messages import log
@@ -66,8 +65,10 @@ def download_policy(name: str) -> Path:
     with hub_errors(repo):
         file = api.hf_hub_download(repo, POLICY, revision=revision, dry_run=True)
         if (file.file_size or 0) > MOST_BYTES:
-            size, most = size_text(file.file_size), size_text(MOST_BYTES)
-            raise UsageError(f"{POLICY} of {repo} has {size}, expected at most {most}; it is no policy of this library")
+            raise UsageError(
+                f"{POLICY} of {repo} has {file.file_size:,} bytes, expected at most {MOST_BYTES:,}; it is no policy of "
+                "this library"
+            )
         path = Path(api.hf_hub_download(repo, POLICY, revision=revision))  # by name, so that the cache knows it offline
     log.info("%s from the hub, commit %s", repo, path.parent.name)
     return path

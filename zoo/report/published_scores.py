@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from agents.common.files import DamagedFile
-from agents.common.files.bounded import read_npz
+from agents.common.files.npz import read_npz
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
 from zoo.errors import UsageError

@@ -19,10 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents.common.files import DamagedFile, atomic_folder, atomic_path
-from agents.common.files.bounded import read_npz, read_text
-from agents.common.files.manifest import NAME as MANIFEST
-from agents.common.files.manifest import DamagedFolderError, digest_of, read_manifest, seal
+from agents.common.files import DamagedFile, atomic_folder, atomic_path, read_text
+from agents.common.files.npz import read_npz
 from zoo.errors import CannotResume, Interrupted, UsageError
 from zoo.processes.locks import HOST, Lock
 from zoo.runs.contents import find_bad_config, find_bad_evaluations, find_bad_progress, find_bad_status
@@ -34,9 +32,7 @@ from zoo.terminal.texts import csv_cell, printable
 
 STUDY = "study.yml"
 """File that marks the folder of a tuning study."""
-ARGUMENTS, VERSIONS = "args.yml", "versions.json"
-IDENTITY = ("config.yml", ARGUMENTS, VERSIONS, "command.txt")
-"""Files that say what a run is; they do not change, and every checkpoint keeps a copy."""
+VERSIONS = "versions.json"
 STATES = ("running", "done", "failed", "interrupted")
 DEAD = "dead"
 SHOWN_STATES = (*STATES, DEAD)
@@ -45,10 +41,7 @@ SILENT_FOR = datetime.timedelta(days=1)
 """Age of the status at which a run of another host counts as dead."""
 _LONGEST_PROBLEM = 300
 CONFIG_KEYS = ("algo", "env", "offline_steps", "seed")
-_MOST_TEXT_BYTES = plain_yaml.MOST_CHARACTERS
-_MOST_EVALUATION_BYTES = 1 << 26  # e.g. 10,000 evaluations of 150 episodes
 _INDEX_COLUMNS = ("run", "env", "seed", "label", "started", "command")
-_MOST_PROGRESS_BYTES = 1 << 26  # e.g. 100,000 rows of 30 numbers
 PROGRESS = {
     "steps": ("time/total_timesteps",),
     "seconds": ("time/time_elapsed",),
@@ -105,10 +98,7 @@ class RunFolder:
         self.best_model = path / "best_model.zip"
         self.replay_buffer = path / "replay_buffer.npz"
         self.tracking = path / "tracking.json"
-        self.identity: dict[str, bytes] = {}
-        """What the run is, by file name, as it was written or restored; see :meth:`restore_file`."""
         self.lock = Lock(path / "lock")
-        self._manifest: tuple[tuple[int, ...], dict[str, list[str]]] | None = None  # the one read last
 
     # -- ownership ----------------------------------------------------------------------------------------------------
 
@@ -166,7 +156,7 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the effective settings of the run, seed included."""
-        self._write_identity(self.config.name, plain_yaml.write(dict(config)))
+        self._write(self.config, plain_yaml.write(dict(config)))
 
     def read_config(self, parse: Callable[[str], Any] = plain_yaml.read) -> dict[str, Any]:
         """Return the settings of the run.
@@ -184,9 +174,9 @@ class RunFolder:
 
     def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
         """Record the parsed arguments, the command line, and what software and data are used."""
-        self._write_identity(ARGUMENTS, plain_yaml.write(dict(arguments)))
-        self._write_identity("command.txt", command_line() + "\n")
-        self._write_identity(VERSIONS, json.dumps(versions, indent=1) + "\n")
+        self._write(self.path / "args.yml", plain_yaml.write(dict(arguments)))
+        self._write(self.path / "command.txt", command_line() + "\n")
+        self._write(self.path / VERSIONS, json.dumps(versions, indent=1) + "\n")
 
     def read_versions(self) -> dict[str, Any]:
         """Return what software and data the run has used, as ``zoo.runs.versions.describe_versions`` gave it.
@@ -195,81 +185,15 @@ class RunFolder:
         """
         return self._read_mapping(self.path / VERSIONS, json.loads)
 
-    def read_identity(self) -> None:
-        """Take the files that say what the run is as they are on disk, for the checkpoints to come.
-
-        :raises UnreadableRun: if one is damaged.
-        """
-        for path in (self.path / name for name in IDENTITY):
-            self._require_intact(path)
-            if path.is_file():
-                self.identity[path.name] = path.read_bytes()
-
-    def restore_file(self, name: str, content: bytes) -> bool:
-        """Write a file again that a checkpoint has kept, if it is missing or differs.
-
-        :return: whether that was so.
-        """
-        self.identity[name] = content
-        path = self.path / name
-        same = path.is_file() and path.read_bytes() == content
-        self._write(path, content.decode())
-        return not same
-
-    def _write_identity(self, name: str, text: str) -> None:
-        self.identity[name] = text.encode()
-        self._write(self.path / name, text)
-
     def _write(self, path: Path, text: str) -> None:
-        with self._recorded(path) as temporary:
+        with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
     def _read_mapping(self, path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
         """Return what a text file holds, under the names of today; empty if that is not a mapping."""
-        self._require_intact(path)
         with _reading(path):
-            content = parse(read_text(path, _MOST_TEXT_BYTES))
+            content = parse(read_text(path))
         return content if isinstance(content, dict) else {}
-
-    # -- manifest.json ------------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _recorded(self, path: Path) -> Iterator[Path]:
-        """Yield a temporary path that becomes a file of this folder, after its sum is in the manifest.
-
-        Until then the manifest allows the old content too, so that a process may be killed at any moment.
-        """
-        with atomic_path(path) as temporary:
-            yield temporary
-            sums = self._read_sums()
-            now = [digest_of(path)] if path.is_file() else []
-            sums[path.name] = [*(known for known in now if known in sums.get(path.name, ())), digest_of(temporary)]
-            with atomic_path(self.path / MANIFEST) as manifest:
-                manifest.write_text(seal({"files": sums}), encoding="utf-8")
-
-    def _read_sums(self) -> dict[str, list[str]]:
-        """Return the sums that each file may have; none, where the manifest is missing or damaged."""
-        try:
-            return dict(read_manifest(self.path)["files"])
-        except DamagedFolderError:
-            return {}
-
-    def _require_intact(self, path: Path) -> None:
-        """Refuse a file that is not what was written; folders of older versions have no manifest."""
-        manifest = self.path / MANIFEST
-        if not manifest.exists():
-            return
-        version = manifest.stat().st_ino, manifest.stat().st_mtime_ns  # it is replaced whole, never written to
-        try:
-            if self._manifest is None or self._manifest[0] != version:
-                self._manifest = version, read_manifest(self.path)["files"]
-            allowed = self._manifest[1].get(path.name)
-        except DamagedFolderError as error:
-            raise UnreadableRun(
-                manifest, "is damaged; if you know that the other files are whole, remove it"
-            ) from error
-        if allowed is not None and path.is_file() and digest_of(path) not in allowed:
-            raise UnreadableRun(path, "is damaged: its SHA-256 is not that of what was written")
 
     def enter_in_index(self, seed: int, label: str) -> None:
         """Append a row about the run to ``runs.csv`` next to its folder; runs that start together lose none."""
@@ -297,7 +221,7 @@ class RunFolder:
 
     def write_evaluations(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write the evaluations so far; equal arrays give equal bytes."""
-        with self._recorded(self.evaluations) as temporary:
+        with atomic_path(self.evaluations) as temporary:
             np.savez(temporary, allow_pickle=False, **arrays)
 
     def read_evaluations(self) -> dict[str, np.ndarray]:
@@ -307,11 +231,8 @@ class RunFolder:
             evaluation.
         :raises UnreadableRun: if the file is missing, damaged, or holds what no evaluation gives.
         """
-        self._require_intact(self.evaluations)
         with _reading(self.evaluations):
-            # the zoo compresses none, so its own may be as large as their file
-            most = max(_MOST_EVALUATION_BYTES, self.evaluations.stat().st_size)
-            arrays = read_npz(self.evaluations, (*COLUMNS, "successes"), most)
+            arrays = read_npz(self.evaluations, (*COLUMNS, "successes"))
         if missing := [name for name in COLUMNS if name not in arrays]:
             raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
         if problem := find_bad_evaluations(arrays):
@@ -329,7 +250,7 @@ class RunFolder:
         :raises UnreadableRun: if the file is missing, damaged, or holds what no run writes.
         """
         with _reading(self.progress):
-            text = read_text(self.progress, _MOST_PROGRESS_BYTES)
+            text = read_text(self.progress)
             source = io.StringIO(text[: text.rfind("\n") + 1])
             wanted = {name for names in PROGRESS.values() for name in names}
             table = pd.read_csv(

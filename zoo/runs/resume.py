@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agents.common.engine.checkpoint import find_checkpoints, read_kept_file
-from agents.common.files.bounded import read_npz
-from agents.common.files.manifest import DamagedFolderError
+from agents.common.engine.checkpoint import find_checkpoints
 from zoo.errors import UsageError
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
-from zoo.runs.folder import IDENTITY, RunFolder, UnreadableRun, code_of, numbered_folders
+from zoo.runs.folder import RunFolder, UnreadableRun, code_of, numbered_folders
 from zoo.runs.history import EvaluationHistory
 from zoo.runs.protocol import shortened
 from zoo.runs.versions import describe_versions
@@ -32,7 +29,6 @@ WHO = ("seed", "seeds", "folders")
 BESIDES = ("eval_at_start", "agent")
 """Entries of ``config.yml`` that change nothing of what comes after; a class may move."""
 NAMED_DIFFERENCES = 10
-ReadStatus = Callable[[RunFolder], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -137,9 +133,8 @@ def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | Non
         log.warning("%s has checkpoints, but it cannot be read: %s", folder.path, error)
     if run is None and lost:
         raise UsageError(
-            f"--resume: {lost[0][0].path} has checkpoints and may be the run to resume, but neither its config.yml nor "
-            f"a checkpoint can be read ({lost[0][1]}); put back a copy of them, or move the folder away to start a new "
-            "run"
+            f"--resume: {lost[0][0].path} has checkpoints and may be the run to resume, but it cannot be read "
+            f"({lost[0][1]}); put back a copy of that file, or move the folder away to start a new run"
         )
     if run is None:
         has_state = any(not each.is_done for each in runs)
@@ -156,30 +151,9 @@ def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | Non
                 f"{run.folders[0].path} is being trained by {lock.describe_holder()}; wait for its end, or stop it, "
                 "before --resume"
             )
-        _refuse_edited(run)
-        for folder in run.folders:
-            if not folder.path.exists():
-                folder.path.mkdir()  # the checkpoint fills it
-                log.warning(
-                    "%s is gone; it is made again from the checkpoint, but its best model, which is kept again only "
-                    "when an evaluation is better, and its TensorBoard events are lost",
-                    folder.path,
-                )
         _tell_of_other_versions(run.folders[0])
         log.info("resuming %s %s", run, _position(run))
     return run
-
-
-def _refuse_edited(run: StoredRun) -> None:
-    """Refuse a run whose ``config.yml`` is not the one that its checkpoint goes on with."""
-    folder = run.folders[0]
-    kept = find_kept_mapping(folder, folder.config.name)
-    changed = [] if kept is None else differences(comparable(kept), run.settings)
-    if changed:
-        raise UsageError(
-            f"{folder.config} was changed after the run began: {'; '.join(shortened(changed))} (there: in its "
-            "checkpoint); a run goes on with its settings: put the file back, or leave out --resume to train a new run"
-        )
 
 
 def tell_of_other_code(found: Sequence[tuple[StoredRun, str | None]]) -> None:
@@ -195,7 +169,7 @@ def _tell_of_other_versions(folder: RunFolder) -> None:
     try:
         there = folder.read_versions().get("packages")
     except UnreadableRun:
-        return  # its copy in the checkpoint takes its place, which is said then
+        return
     now = describe_versions("", None)["packages"]
     found = [
         f"{name} {there.get(name)} there, {version} now"
@@ -217,22 +191,20 @@ def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun],
         with contextlib.suppress(UnreadableRun):
             configs[path] = RunFolder(path).read_config()
     for path in paths:
-        folder, run = RunFolder(path), None
+        folder = RunFolder(path)
         try:
-            run = _describe(folder, configs.get(path) or folder.read_config(), RunFolder.read_status, configs)
+            run = _describe(folder, configs.get(path) or folder.read_config(), configs)
         except UnreadableRun as error:
-            if (config := find_kept_mapping(folder, folder.config.name)) is not None:
-                log.warning("%s; its newest checkpoint says what the run is", error)
-                run = _describe(folder, config, lambda _: {"state": "interrupted"}, configs)
-            elif find_checkpoints(folder.checkpoints):
+            if find_checkpoints(folder.checkpoints):
                 lost.append((folder, error))
+            continue
         if run is not None:
             found.append(run)
     return found, lost
 
 
 def _describe(
-    folder: RunFolder, config: Mapping[str, Any], read_status: ReadStatus, configs: Mapping[Path, Mapping[str, Any]]
+    folder: RunFolder, config: Mapping[str, Any], configs: Mapping[Path, Mapping[str, Any]]
 ) -> StoredRun | None:
     """Return the run whose first replica has this folder, or None if the folder belongs to another replica."""
     seeds, names = config.get("seeds") or [config["seed"]], config.get("folders") or [folder.path.name]
@@ -242,20 +214,20 @@ def _describe(
         folders = [folder]
     elif config["seed"] != seeds[0]:
         return None
-    statuses = [read_status(each) for each in folders]
+    statuses = [each.read_status() for each in folders]
     return StoredRun(folders, seeds, comparable(config), statuses, code_of(config), misplaced)
 
 
 def _find_misplaced(
     folder: RunFolder, folders: Sequence[RunFolder], seeds: Sequence[int], configs: Mapping[Path, Mapping[str, Any]]
 ) -> str:
-    """Return which folder of several seeds another run has got, or is gone and in no checkpoint; empty if none."""
+    """Return which folder of several seeds another run has got, or is gone; empty if none."""
     names = [each.path.name for each in folders]
     for each, seed in zip(folders, seeds, strict=True):
         there = configs.get(each.path)
         if there and (there["seed"], there.get("folders") or [each.path.name]) != (seed, names):
             return f"{each.path}, seed {seed} of it, is another run now"
-        if not each.path.exists() and not find_checkpoints(folders[0].checkpoints):
+        if not each.path.exists():
             return f"{each.path}, seed {seed} of it, is gone"
     return "" if folder.path.name in names else f"{folder.path} had another name"
 
@@ -268,23 +240,18 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
             failure = {name: status.get(name) for name in ("reason", "step")}
             results.append(result_of_failed(folder, seed, failure))
         else:
-            results.append(result_of(folder, seed, _history(run, folder), scoring))
+            results.append(result_of(folder, seed, _history(folder), scoring))
     joint = joint_result(run.settings["algo"], run.settings["env"], None, results)
     return {**joint, "already_done": True}
 
 
-def _history(run: StoredRun, folder: RunFolder) -> EvaluationHistory:
-    """Return a finished run's evaluations; where they cannot be read, those that its last checkpoint has kept."""
+def _history(folder: RunFolder) -> EvaluationHistory:
+    """Return a finished run's evaluations; none, with a warning, where they cannot be read."""
     try:
         return EvaluationHistory(folder.read_evaluations())
     except UnreadableRun as error:
-        history = find_kept_history(run.folders[0], run.folders.index(folder))
-        if not len(history):
-            log.warning("%s", error)
-            return history
-        folder.write_evaluations(history.arrays())
-        log.warning("%s; the copy in a checkpoint has taken its place", error)
-        return history
+        log.warning("%s", error)
+        return EvaluationHistory()
 
 
 def _show(name: str, settings: Mapping[str, Any]) -> str:
@@ -311,87 +278,6 @@ def describe_step(run: StoredRun, step: int) -> str:
             break
         step -= steps
     return f"{phase} step {step} of {steps}"
-
-
-# -- what a checkpoint keeps of the run folders -----------------------------------------------------------------------
-
-
-EVALUATIONS, PROGRESS = "evaluations.npz", "progress.csv"
-
-
-def kept_files(
-    folders: Sequence[RunFolder], histories: Sequence[EvaluationHistory], tables: Sequence[str]
-) -> dict[str, bytes]:
-    """Return what a checkpoint is to keep of the run folders, by file name; those of replica k begin with ``k.``.
-
-    :param folders: one for each replica, as are the others.
-    :param histories: their evaluations.
-    :param tables: their ``progress.csv``.
-    """
-    files: dict[str, bytes] = {}
-    for replica, (folder, history, table) in enumerate(zip(folders, histories, tables, strict=True)):
-        files |= {_name(replica, name): content for name, content in folder.identity.items()}
-        files[_name(replica, PROGRESS)] = table.encode()
-        if len(history):
-            content = io.BytesIO()
-            np.savez(content, allow_pickle=False, **history.arrays())
-            files[_name(replica, EVALUATIONS)] = content.getvalue()
-    return files
-
-
-def restore_files(folders: Sequence[RunFolder], checkpoint: Path) -> tuple[list[EvaluationHistory], list[str]]:
-    """Write the files of run folders again as they were at a checkpoint; say which ones were missing or damaged.
-
-    :param folders: one for each replica.
-    :return: the evaluations and the ``progress.csv`` of each.
-    """
-    histories, tables = [], []
-    for replica, folder in enumerate(folders):
-        for name in IDENTITY:
-            content = read_kept_file(checkpoint, _name(replica, name))
-            if content is not None and folder.restore_file(name, content):
-                log.warning("%s was missing or damaged; its copy in %s took its place", folder.path / name, checkpoint)
-        content = read_kept_file(checkpoint, _name(replica, EVALUATIONS))
-        histories.append(EvaluationHistory(None if content is None else read_npz(io.BytesIO(content))))
-        if content is not None:
-            folder.write_evaluations(histories[-1].arrays())
-        tables.append((read_kept_file(checkpoint, _name(replica, PROGRESS)) or b"").decode())
-    return histories, tables
-
-
-def find_kept_mapping(folder: RunFolder, name: str) -> Mapping[str, Any] | None:
-    """Return what a YAML file holds in the newest checkpoint that has it whole, or None.
-
-    :param folder: that of the first replica.
-    :param name: of the file, e.g. ``config.yml``.
-    """
-    content = _find(folder, _name(0, name))
-    return None if content is None else plain_yaml.read(content.decode())
-
-
-def find_kept_history(first: RunFolder, replica: int) -> EvaluationHistory:
-    """Return a replica's evaluations as the newest checkpoint that has them whole; none where there is no such one.
-
-    :param first: the folder of the first replica.
-    """
-    content = _find(first, _name(replica, EVALUATIONS))
-    return EvaluationHistory(None if content is None else read_npz(io.BytesIO(content)))
-
-
-def _find(folder: RunFolder, name: str) -> bytes | None:
-    for checkpoint in find_checkpoints(folder.checkpoints):
-        try:
-            content = read_kept_file(checkpoint, name)
-        except (DamagedFolderError, OSError) as error:
-            log.warning("%s", error)
-            continue
-        if content is not None:
-            return content
-    return None
-
-
-def _name(replica: int, file: str) -> str:
-    return f"{replica}.{file}"
 
 
 # -- the result of a run that a program prints ------------------------------------------------------------------------

@@ -15,8 +15,7 @@ from typing import Any
 
 import yaml
 
-from agents.common.files import DamagedFile
-from agents.common.files.bounded import read_text
+from agents.common.files import DamagedFile, read_text
 from zoo.errors import UsageError
 from zoo.settings import plain_yaml
 
@@ -211,7 +210,7 @@ def read_yaml_text(path: Path, name: str) -> str:
     :param name: of what it is, for the message.
     """
     try:
-        return read_text(path, plain_yaml.MOST_CHARACTERS)
+        return read_text(path)
     except (OSError, DamagedFile) as error:
         raise UsageError(f"{name} must be a readable YAML file in UTF-8, got {path}: {error}") from error
 

@@ -22,11 +22,12 @@ from agents.common.files import atomic_path
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
 from zoo.baselines import planner_of
-from zoo.errors import Abandoned, Interrupted, wanted_signals
+from zoo.errors import Abandoned, Interrupted, UsageError, wanted_signals
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import Evaluator
 from zoo.runs.history import OFFLINE, PHASES, EvaluationHistory
-from zoo.runs.resume import describe_evaluation, kept_files, restore_files
+from zoo.runs.protocol import shortened
+from zoo.runs.resume import comparable, describe_evaluation, differences
 from zoo.terminal.messages import log
 from zoo.training.logs import STEP, ReplicaLogger
 from zoo.training.replicas import Replicas, curve_step
@@ -298,23 +299,39 @@ class SaveCallback(BaseCallback):
         self.replicas.require_folders()
         self._last_step = model.num_timesteps
         assert isinstance(model.logger, ReplicaLogger)
-        kept = {"evaluation": self.evaluation.state(), "log": model.logger.position(model.num_timesteps)}
+        kept = {
+            "evaluation": self.evaluation.state(),
+            "log": {**model.logger.position(model.num_timesteps), "tables": model.logger.tables()},
+            "histories": [history.arrays() for history in self.evaluation.histories],
+            "config": comparable(self.replicas.folders[0].read_config()),
+        }
         pending = self.evaluation.pending
         failed = dict(self.replicas.failed)
         earlier = None if pending is None else pending.model
-        files = kept_files(self.replicas.folders, self.evaluation.histories, model.logger.tables())
-        save_checkpoint(model, self.replicas.checkpoints, earlier, files, failed=failed, **kept)
+        save_checkpoint(model, self.replicas.checkpoints, earlier, failed=failed, **kept)
         self.replicas.write_status(model, state)
 
     def restore(self, checkpoint: Path) -> dict[str, Any]:
-        """Put the model and the evaluations into the state of a checkpoint; return the position of the log then."""
+        """Put the model and the evaluations into the state of a checkpoint; return the position of the log then.
+
+        :raises UsageError: if the settings of the run were changed since.
+        """
         model: FlowQLearning = self.model  # type: ignore[assignment]
         kept = load_checkpoint(model, checkpoint)
         self._last_step = model.num_timesteps
+        folders = self.replicas.folders
+        if changed := differences(kept["config"], comparable(folders[0].read_config())):
+            raise UsageError(
+                f"{folders[0].config} was changed after the run began: {'; '.join(shortened(changed))} (there: in the "
+                "checkpoint); put the file back, or train a new run"
+            )
         self.replicas.failed = dict(kept["failed"])
-        histories, tables = restore_files(self.replicas.folders, checkpoint)
+        histories = [EvaluationHistory(arrays) for arrays in kept["histories"]]
+        for folder, history in zip(folders, histories, strict=True):
+            if len(history):
+                folder.write_evaluations(history.arrays())
         self.evaluation.restore(kept["evaluation"], histories, lambda: load_pending(model, checkpoint))
-        return {**kept["log"], "tables": tables}
+        return dict(kept["log"])
 
 
 class ProgressCallback(BaseCallback):

@@ -348,8 +348,6 @@ class Training:
                 "copy of one, or train again from the start: without --resume, or after moving away the folders "
                 f"{', '.join(str(folder.path) for folder in self.replicas.folders)}"
             )
-        for folder in self.replicas.folders:
-            folder.read_identity()
         return BEGINNING
 
     def run(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
-from agents.common.files.bounded import read_npz, read_npz_headers
+from agents.common.files.npz import read_npz, read_npz_headers
 from agents.common.observations import channels_first
 
 Arrays: TypeAlias = Mapping[str, ArrayLike]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from agents.common.data.shards import Shard, Shards
 from agents.common.data.storage import Placement, sent
 from agents.common.data.transitions import RING_TENSORS, TransitionStore
 from agents.common.files import DamagedFile, plain
-from agents.common.files.bounded import read_npz
+from agents.common.files.npz import read_npz
 from agents.common.model_file import SPACES
 
 DESCRIPTION = "description"
@@ -418,10 +417,7 @@ def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
     :return: the buffer, on the CPU or the device that it names.
     :raises ValueError: if it is damaged or something else, such as a pickle, as SB3 writes them.
     """
-    begin = file.tell()
-    size = file.seek(0, io.SEEK_END) - begin
-    file.seek(begin)
-    arrays = read_npz(file, most_bytes=size)  # they are not compressed
+    arrays = read_npz(file)
     missing = [each for each in (DESCRIPTION, *RING_TENSORS) if each not in arrays]
     if missing:
         raise DamagedFile(name, f"expected a saved replay buffer, got one without {', '.join(missing)}")

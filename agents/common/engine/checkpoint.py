@@ -2,8 +2,8 @@
 
 A checkpoint is the model as it is saved otherwise, and beside it everything that such a file leaves out: the online
 part of the replay buffer, all random states, the environments' state in the middle of an episode, the chunk in flight.
-It is made of JSON and arrays, so that reading one runs nothing, and a manifest holds the sum of every file: damage is
-found before anything is restored.
+It is made of JSON and arrays, so that reading one runs nothing, and a manifest holds the checksum of every file: damage
+is found before anything is restored.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from stable_baselines3.common.save_util import recursive_setattr
 from stable_baselines3.common.utils import check_for_correct_spaces
 
 from agents.common.files import atomic_folder, discard, plain
-from agents.common.files.bounded import read_npz
 from agents.common.files.manifest import read_manifest, verify, write_manifest
+from agents.common.files.npz import read_npz
 from agents.common.model_file import read_model_file
 
-FORMAT = 6
+FORMAT = 7
 """Grows when a version goes on with other numbers than the one before, or keeps its state in another way."""
 KEPT = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
@@ -67,7 +67,6 @@ def save_checkpoint(
     model: OffPolicyAlgorithm,
     folder: Path,
     pending: OffPolicyAlgorithm | None = None,
-    files: Mapping[str, bytes] | None = None,
     **more: Any,
 ) -> Path:
     """Write the state of a training run below a folder, named by the step.
@@ -77,7 +76,6 @@ def save_checkpoint(
     :param model: the model in training.
     :param folder: where the run's checkpoints are.
     :param pending: a copy of the model as it was earlier, which something is still being done with.
-    :param files: further files by name, see :func:`read_kept_file`.
     :param more: plain values to keep beside it.
     :return: the new checkpoint's folder.
     """
@@ -88,8 +86,6 @@ def save_checkpoint(
     final = folder / f"{name}.{len(list(folder.glob(f'{name}.*')))}"
     with atomic_folder(final) as temporary:
         _write(model, temporary, pending, more)
-        for each, content in (files or {}).items():
-            (temporary / each).write_bytes(content)
         write_manifest(temporary, format=FORMAT)
     for old in find_checkpoints(folder)[KEPT:]:
         discard(old)
@@ -116,19 +112,6 @@ def set_aside(checkpoint: Path) -> Path:
     return checkpoint.rename(aside)
 
 
-def read_kept_file(checkpoint: Path, name: str) -> bytes | None:
-    """Return a file that was given to :func:`save_checkpoint`.
-
-    :param checkpoint: its folder.
-    :param name: of the file.
-    :return: its content; None if there was none of that name.
-    :raises DamagedFolderError: if it is damaged.
-    """
-    if name not in verify(checkpoint, [name])["files"]:
-        return None
-    return (checkpoint / name).read_bytes()
-
-
 def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, Any]:
     """Put a run's state into a model that was made with the same settings, environments and dataset.
 
@@ -136,7 +119,7 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
     :param checkpoint: a folder that :func:`save_checkpoint` returned.
     :return: what was kept beside it.
     :raises OtherVersionError: if it was written by another version.
-    :raises DamagedFolderError: if a file is missing or damaged; the model is then as it was.
+    :raises DamagedFile: if a file is missing or damaged; the model is then as it was.
     """
     found = read_manifest(checkpoint).get("format")
     if found != FORMAT:

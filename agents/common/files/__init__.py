@@ -19,7 +19,7 @@ _PROBE_BYTES = 1 << 16
 
 
 class DamagedFile(ValueError):
-    """A file is damaged, or claims more than it can hold or this machine can take.
+    """A file is damaged, or is not what its place asks for.
 
     :param file: its path, or what else names it.
     :param problem: what is wrong with it, and what was expected.
@@ -34,8 +34,24 @@ class DamagedFile(ValueError):
         return f"{self.file} cannot be read: {self.problem}; {self.remedy}"
 
 
-class TooLarge(DamagedFile):
-    """A file may be sound, but this process has no memory for what it claims."""
+@contextlib.contextmanager
+def damage_named(name: str) -> Iterator[None]:
+    """Turn whatever a library raises over a damaged file into `DamagedFile`.
+
+    :param name: of the file.
+    :yields: nothing.
+    :raises DamagedFile: if the content is at fault.
+    :raises OSError: if storage is.
+    """
+    try:
+        yield
+    except DamagedFile:
+        raise
+    except Exception as error:
+        # damage can send a reader to a position before the beginning: EINVAL
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise DamagedFile(name, " ".join(str(error).split()) or type(error).__name__) from error
 
 
 def may_be_sound(error: BaseException) -> bool:
@@ -46,7 +62,7 @@ def may_be_sound(error: BaseException) -> bool:
     """
     found: BaseException | None = error
     while found is not None:
-        if isinstance(found, (MemoryError, TooLarge)) or "can't allocate memory" in str(found):
+        if isinstance(found, MemoryError) or "can't allocate memory" in str(found):
             return True
         if isinstance(found, OSError) and not isinstance(found, (FileNotFoundError, NotADirectoryError)):
             return found.errno is not None  # libraries raise their own errors as OSError too, without a number
@@ -77,6 +93,18 @@ def open_file(path: Path) -> BufferedReader:
     :raises OSError: if there is no such file, or it may not be read.
     """
     return regular_file(path).open("rb")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file.
+
+    :param path: of the file.
+    :return: its text, which is UTF-8.
+    :raises DamagedFile: if it is not text, or is a folder, pipe or device.
+    :raises OSError: if there is no such file, or it may not be read.
+    """
+    with damage_named(str(path)):
+        return regular_file(path).read_text(encoding="utf-8")
 
 
 class WriteError(OSError):

@@ -19,7 +19,6 @@ from stable_baselines3.common.utils import get_device
 from torch import Tensor
 
 from agents.common.files import DamagedFile, atomic_path, regular_file
-from agents.common.files.bounded import require_memory
 from agents.common.nets.watched import WatchedNetworks
 from agents.common.sb3.policy import FlowPolicy
 
@@ -108,7 +107,6 @@ def read_about(path: str | Path) -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Return the texts and the tensors of a file, compared with their sum."""
-    require_memory(str(path), path.stat().st_size)
     with _opened(path) as file:
         header = _header_of(file, path)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
@@ -129,7 +127,6 @@ def _require_shapes(description: str, tensors: Mapping[str, Tensor], name: str, 
     other = [key for key, value in tensors.items() if key not in expected or expected[key].shape != value.shape]
     if other:
         raise DamagedFile(name, f"its tensors are not those of its settings: `{other[0]}` differs")
-    require_memory(name, sum(value.numel() * value.element_size() for value in expected.values()))
 
 
 def _opened(path: Path) -> Any:

@@ -12,8 +12,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from agents.common.files import atomic_folder, atomic_path, may_be_sound
-from agents.common.files.manifest import DamagedFolderError, verify, write_manifest
+from agents.common.files import DamagedFile, atomic_folder, atomic_path, may_be_sound
+from agents.common.files.manifest import verify, write_manifest
 
 
 def write(path: Path, text: str, then: Callable[[], Any]) -> None:
@@ -67,12 +67,12 @@ def test_a_passing_error_of_reading_says_nothing_against_a_file(
     write_manifest(tmp_path)
     for error in (OSError(errno.ESTALE, "Stale file handle"), MemoryError()):
         with monkeypatch.context() as patched:
-            patched.setattr("agents.common.files.manifest.open_file", Mock(side_effect=error))
+            patched.setattr("agents.common.files.manifest.read_text", Mock(side_effect=error))
             with pytest.raises(type(error)) as raised:
                 verify(tmp_path)
         assert may_be_sound(raised.value)
     (tmp_path / "manifest.json").unlink()
-    with pytest.raises(DamagedFolderError) as damaged:
+    with pytest.raises(DamagedFile) as damaged:
         verify(tmp_path)
     assert not may_be_sound(damaged.value)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.common.files import bounded
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
 from zoo.datasets.check import check_dataset, check_structure, check_values, remedy
 from zoo.datasets.environment import make_raw_env, relabel
@@ -119,15 +118,3 @@ def test_relabelling_in_parts_equals_distance_to_the_goal(monkeypatch: pytest.Mo
     is_success = np.linalg.norm(qpos - np.array([20.0, 20.0]), axis=1) <= 1.0
     np.testing.assert_array_equal(rewards, np.where(is_success, 0.0, -1.0))
     np.testing.assert_array_equal(masks, np.where(is_success, 0.0, 1.0))
-
-
-# -- hostile files ----------------------------------------------------------------------------------------------------
-
-
-def test_file_larger_than_the_memory_of_this_machine_is_found_and_not_read(
-    write_dataset: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_dataset()
-    monkeypatch.setattr(bounded, "available_memory", lambda: 1000)
-    monkeypatch.setattr(bounded, "_NEVER_TOO_LARGE", 100)
-    assert check_dataset(path, SPEC)[-1].message.find("it claims ") > 0

@@ -65,9 +65,6 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write_evaluations(history().arrays())
     folder.evaluations.write_bytes(folder.evaluations.read_bytes()[:300])
-    with pytest.raises(UnreadableRun, match=rf"{folder.evaluations} is damaged"):
-        folder.read_evaluations()
-    (tmp_path / "manifest.json").unlink()  # as in the folders of older versions
     with pytest.raises(UnreadableRun, match=rf"{folder.evaluations} cannot be read: "):
         folder.read_evaluations()
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agents.common.engine.checkpoint import FORMAT, find_checkpoints
-from agents.common.files.manifest import write_manifest
 from zoo.errors import UsageError
 from zoo.runs.folder import RunFolder
 from zoo.runs.resume import (
@@ -20,7 +17,6 @@ from zoo.runs.resume import (
     describe_nearest,
     differences,
     find_run,
-    restore_files,
     result_of_done,
 )
 from zoo.runs.versions import describe_versions
@@ -38,15 +34,8 @@ def written(logs: Path, state: str, seed: int = 3, **more: Any) -> RunFolder:
     return folder
 
 
-def with_checkpoint(step: int, *folders: RunFolder, keeps: bool = True) -> Path:
-    """Write a checkpoint of runs that are trained together; one of older versions does not keep what they are."""
-    checkpoint = folders[0].path / "checkpoint" / f"step_{step:09d}.0"
-    checkpoint.mkdir(parents=True)
-    for replica, folder in enumerate(folders):
-        for name, content in folder.identity.items() if keeps else ():
-            (checkpoint / f"{replica}.{name}").write_bytes(content)
-    write_manifest(checkpoint, format=FORMAT)
-    return checkpoint
+def with_checkpoint(step: int, folder: RunFolder) -> None:
+    (folder.path / "checkpoint" / f"step_{step:09d}.0").mkdir(parents=True)
 
 
 def stack(logs: Path, *states: str) -> list[RunFolder]:
@@ -132,8 +121,7 @@ def test_a_run_with_checkpoints_is_not_passed_over_in_silence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     folder = written(tmp_path, "running")
-    with_checkpoint(10, folder, keeps=False)
-    (folder.path / "manifest.json").unlink()  # as in the folders of older versions
+    with_checkpoint(10, folder)
     (folder.path / name).write_text("{")
     why = re.escape(f"({folder.path / name} ")
     with pytest.raises(UsageError, match=rf"{folder.path} has checkpoints and may be the run to resume.*{why}"):
@@ -141,45 +129,6 @@ def test_a_run_with_checkpoints_is_not_passed_over_in_silence(
     other = written(tmp_path, "running")
     assert names(find_run(tmp_path, RECORD, [3])) == [other.path.name]
     assert f"warning: {folder.path} has checkpoints, but it cannot be read: " in capsys.readouterr().err
-
-
-def test_a_run_whose_configuration_is_damaged_is_known_from_its_checkpoint(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = written(tmp_path, "running")
-    with_checkpoint(10, folder)
-    folder.config.write_bytes(folder.config.read_bytes().replace(b"0.9", b"0.8"))
-    assert names(find_run(tmp_path, RECORD, [3])) == [folder.path.name]
-    assert "config.yml is damaged: its SHA-256 is not that of what was written; its newest" in capsys.readouterr().err
-
-
-def test_a_configuration_that_was_edited_after_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    folder = written(tmp_path, "running")
-    with_checkpoint(10, folder)
-    (folder.path / "manifest.json").unlink()
-    folder.config.write_text(folder.config.read_text().replace("0.9", "0.8"))
-    with pytest.raises(UsageError, match=r"config.yml was changed after the run began: gamma: 0\.9 there, 0\.8 now"):
-        find_run(tmp_path, RECORD | {"settings": {"gamma": 0.8, "net_arch": [16, 16]}}, [3])
-
-
-def test_a_deleted_folder_of_a_stack_is_filled_from_its_checkpoint_unless_another_run_has_got_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    folders = stack(tmp_path, "interrupted", "interrupted")
-    with_checkpoint(10, *folders)
-    shutil.rmtree(folders[1].path)
-    found = find_run(tmp_path, RECORD, [5, 6])
-    assert names(found) == [folder.path.name for folder in folders]
-    assert f"{folders[1].path} is gone; it is made again from the checkpoint, but its best model" in caplog.text
-    restore_files(found.folders, find_checkpoints(folders[0].checkpoints)[0])
-    assert folders[1].read_config()["seed"] == 6
-    found.folders[0].lock.release()
-    shutil.rmtree(folders[1].path)
-    assert written(tmp_path, "interrupted", seed=6).path == folders[1].path
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UsageError, match=f"{re.escape(str(folders[1].path))}, .* is another run now"):
-        find_run(tmp_path, RECORD, [5, 6])
-    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(("moved", "to"), [(1, 9), (2, 9), (1, None), (2, None), (1, 2)])

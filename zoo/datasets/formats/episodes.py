@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.common.data.arrays import Transitions, compact_transitions, read_transitions
-from agents.common.files.bounded import require_memory, size_text
 from zoo.datasets.files import publish
-from zoo.errors import UsageError, as_usage_error
+from zoo.errors import UsageError
 from zoo.terminal.messages import log
 
 Array: TypeAlias = NDArray[Any]
@@ -170,11 +169,9 @@ def write_set(path: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def tell_memory(name: str, needed: int) -> None:
-    """Say how much memory a large set takes, and refuse one that there is no memory for."""
-    with as_usage_error():
-        require_memory(name, needed)
+    """Say how much memory a large set takes."""
     if needed >= _TELL_BYTES:
-        log.info("%s takes %s of memory", name, size_text(needed))
+        log.info("%s takes %.1f GB of memory", name, needed / 1e9)
 
 
 @contextlib.contextmanager

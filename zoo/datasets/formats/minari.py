@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 
 from agents.common.data.arrays import Transitions, doubt_of_limits
-from agents.common.files.bounded import read_text
+from agents.common.files import read_text
 from agents.common.validation import checked_pair
 from zoo.datasets.formats.base import Format, Reading, refuse_reading
 from zoo.datasets.formats.episodes import Array, Episode, checked_episode, joined, masks_of, require_keys, tell
@@ -22,7 +22,6 @@ from zoo.errors import UsageError
 MINARI = "minari:"
 _FILE = Path("data", "main_data.hdf5")
 _ARRAYS = ("observations", "actions", "rewards", "terminations")
-_MOST_METADATA_BYTES = 1 << 24
 
 
 class Minari(Format):
@@ -143,7 +142,7 @@ def _metadata(folder: Path) -> dict[str, Any]:
     """Return what a set says about itself; its spaces and its environment are JSON in it, and stay texts."""
     path = folder / "data" / "metadata.json"
     try:
-        found = json.loads(read_text(path, _MOST_METADATA_BYTES))
+        found = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {error}; get the Minari dataset again") from error
     if not isinstance(found, dict):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agents.common.data.arrays import KNOWN_ARRAYS, Transitions
-from agents.common.files.bounded import read_npz, read_npz_headers
+from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.check import check_checksum, error_messages
 from zoo.datasets.formats.base import Format, Reading, refuse_reading
 from zoo.datasets.formats.episodes import (

@@ -10,7 +10,7 @@ import numpy as np
 
 from agents.common.data.arrays import Transitions
 from agents.common.files import DamagedFile
-from agents.common.files.bounded import read_npz, read_npz_headers
+from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.formats.base import Format, Reading, refuse_reading
 from zoo.datasets.formats.episodes import (
     Arrays,

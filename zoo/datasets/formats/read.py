@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agents.common.data.arrays import Transitions
 from agents.common.files import DamagedFile
-from agents.common.files.bounded import read_npz_headers
+from agents.common.files.npz import read_npz_headers
 from zoo.datasets.formats.base import PLAIN, Format, Reading
 from zoo.datasets.formats.d4rl import Hdf5
 from zoo.datasets.formats.episodes import Arrays, compact

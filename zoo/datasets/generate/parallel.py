@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from agents.common.files import atomic_path
-from agents.common.files.bounded import read_npz, read_npz_headers
+from agents.common.files.npz import read_npz, read_npz_headers
 from agents.common.streams import Purpose, stream
 from zoo.datasets.files import SPLITS, is_settled, making, provenance_file, publish, settings_sha256
 from zoo.datasets.progress import progress_bar

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import requests
 from ogbench.utils import DATASET_URL
 
-from agents.common.files.bounded import FAULTS, open_zip
+from agents.common.files import DamagedFile, damage_named
 from zoo.datasets.check import check_structure, error_messages
 from zoo.datasets.files import dataset_files, is_settled, make_folder, making, publish, shard_folder, training_files
 from zoo.datasets.names import DatasetSpec, parse_name
@@ -151,8 +152,8 @@ def _find_problems(path: Path, spec: DatasetSpec) -> list[str]:
     if problems := error_messages(check_structure(path, spec)):
         return problems
     try:
-        with open_zip(path) as archive:
+        with damage_named(str(path)), zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (*FAULTS, OSError) as error:
+    except (DamagedFile, OSError) as error:
         damaged = str(error)
     return [f"damaged data in {damaged}"] if damaged else []

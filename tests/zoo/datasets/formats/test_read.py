@@ -182,13 +182,6 @@ def test_nothing_of_minaris_set_is_made_or_imported(tmp_path: Path, monkeypatch:
     assert environment_of(name) == "Evil-v0"
 
 
-def test_memory_that_is_not_there_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "huge.hdf5", "w") as file:  # which takes no room in the file
-        for name, shape in (("observations", (1 << 40, 100)), ("actions", (1 << 40, 2))):
-            file.create_dataset(name, shape, np.float32, chunks=(1000, shape[1]))
-    assert "of memory that this process can take" in refusal(tmp_path / "huge.hdf5")
-
-
 def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path: Path) -> None:
     other = write_d4rl(tmp_path, episodes())
     with h5py.File(tmp_path / "linked.hdf5", "w") as file:

@@ -1,0 +1,69 @@
+"""Arrays of ``.npz`` files, read as data: nothing is unpickled, and each array is compared with its checksum."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zipfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.common.files import damage_named, open_file
+
+Source: TypeAlias = str | os.PathLike[str] | IO[bytes]
+Header: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]
+
+_HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Return arrays of an ``.npz`` file.
+
+    :param file: its path, or an open binary file, which stays open.
+    :param names: the arrays to read, of which some may be missing; None for all.
+    :return: writable arrays by name.
+    :raises DamagedFile: if it is damaged or holds Python objects.
+    :raises OSError: if there is no such file, or it may not be read.
+    """
+    with _members(file) as (archive, members):
+        return {name: _read_array(archive, members[name]) for name in members if names is None or name in names}
+
+
+def read_npz_headers(file: Source) -> dict[str, Header]:
+    """Return shape and dtype of every array of an ``.npz`` file without reading the arrays.
+
+    :param file: its path, or an open binary file, which stays open.
+    :return: shape and dtype by name.
+    :raises DamagedFile: if the file or a header is damaged.
+    :raises OSError: if there is no such file, or it may not be read.
+    """
+    headers = {}
+    with _members(file) as (archive, members):
+        for name, member in members.items():
+            with archive.open(member) as content:
+                shape, _, dtype = _HEADER_READERS[np.lib.format.read_magic(content)](content)
+            headers[name] = shape, dtype
+    return headers
+
+
+@contextlib.contextmanager
+def _members(file: Source) -> Iterator[tuple[zipfile.ZipFile, dict[str, str]]]:
+    """Open an archive and yield it with its members by the names of their arrays."""
+    with contextlib.ExitStack() as stack:
+        raw = stack.enter_context(open_file(Path(file))) if isinstance(file, str | os.PathLike) else file
+        stack.enter_context(damage_named(str(getattr(raw, "name", "the file"))))
+        archive = stack.enter_context(zipfile.ZipFile(raw))
+        yield archive, {member.removesuffix(".npy"): member for member in archive.namelist()}
+
+
+def _read_array(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
+    """Return an array; `zipfile` compares its checksum at its end, so nothing may be left after it."""
+    with archive.open(member) as file:
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        if file.read(1):
+            raise ValueError(f"`{member}` has more bytes than its header says")
+        return array

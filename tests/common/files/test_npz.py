@@ -1,0 +1,73 @@
+"""Arrays in ``.npz`` files: those that were saved, or the file is refused."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.common.files import DamagedFile
+from agents.common.files.npz import read_npz, read_npz_headers
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_are_those_that_were_saved(tmp_path: Path, save: Callable[..., None]) -> None:
+    arrays = {
+        "numbers": np.random.default_rng(0).normal(size=(300_000, 2)),  # more than a piece
+        "columns": np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+        "single": np.array(3),
+        "none": np.zeros((0, 5), np.float32),
+        "words": np.array(["a", "bcd"]),
+    }
+    save(tmp_path / "a.npz", **arrays)
+    found = read_npz(tmp_path / "a.npz")
+    assert list(found) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+        assert found[name].flags.writeable
+
+
+def test_only_the_arrays_that_are_asked_for_are_read_or_their_headers_alone(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", a=np.ones((2, 3), np.float32), b=np.array([{}], dtype=object))
+    assert list(read_npz(tmp_path / "a.npz", ["a", "c"])) == ["a"]
+    assert read_npz_headers(tmp_path / "a.npz") == {"a": ((2, 3), np.float32), "b": ((1,), object)}
+    with pytest.raises(DamagedFile, match="Object arrays cannot be loaded"):
+        read_npz(tmp_path / "a.npz")
+
+
+def test_an_open_file_is_read_and_stays_open() -> None:
+    file = io.BytesIO()
+    np.savez(file, a=np.ones(2))
+    assert read_npz(file)["a"].tolist() == [1, 1]
+    assert not file.closed
+
+
+def test_no_flipped_bit_is_read_as_other_content_and_no_cut_file_at_all(tmp_path: Path) -> None:
+    array, path, silent = np.arange(4.0), tmp_path / "a.npz", []
+    np.savez(path, a=array)
+    content = path.read_bytes()
+    for position in range(0, 8 * len(content), 11):
+        flipped = bytearray(content)
+        flipped[position // 8] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        try:
+            found = read_npz(path)
+        except DamagedFile:
+            continue
+        if "a" in found and not np.array_equal(found["a"], array):
+            silent.append(position)
+    assert silent == []
+    for length in range(0, len(content), 3):
+        path.write_bytes(content[:length])
+        with pytest.raises(DamagedFile, match=r"a\.npz cannot be read: "):
+            read_npz(path)
+
+
+def test_error_survives_the_way_between_processes() -> None:
+    error = DamagedFile("a.npz", "it is bad", "make it again")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error) == "a.npz cannot be read: it is bad; make it again"
