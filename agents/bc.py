@@ -22,6 +22,7 @@ def _one(name: str, value: Any) -> int:
     "bc",
     paper="Flow Matching for Generative Modeling (Lipman et al., arXiv 2210.02747), on actions",
     published_name="BC",
+    when="The yardstick for every other; clones a flow once for several of them.",
 )
 class BC(Method):
     r"""A flow learns the distribution of the dataset's action chunks; rewards are not used.

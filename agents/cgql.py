@@ -17,6 +17,7 @@ from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec
     "cgql",
     paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier-guidance baseline",
     published_name="CGQL",
+    when="To study guidance without training a policy.",
 )
 class CGQL(Method):
     r"""A behaviour flow is cloned from the data and guided by the action gradient of Q while it is sampled.

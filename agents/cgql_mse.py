@@ -15,6 +15,7 @@ from agents.core import Batch, Draw, Info, Losses, Networks, Noise, Targets, reg
     "cgql_mse",
     paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier-guidance baseline",
     published_name="CGQL-M",
+    when="To study guidance by a critic that knows noisy actions.",
 )
 class CGQLMSE(CGQL):
     r"""CGQL guided by a critic of noisy actions that is fitted to values of clean actions by least squares.

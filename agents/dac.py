@@ -12,6 +12,7 @@ from agents.core import Batch, Info, Losses, Networks, Noise, Targets, register
     "dac",
     paper="Diffusion Actor-Critic (Fang et al., arXiv 2405.20555)",
     published_name="DAC",
+    when="A diffusion policy, strong in locomotion, weak on the larger cubes.",
 )
 class DAC(DiffusionQLearning):
     r"""A diffusion policy is cloned from the data while its noise prediction is pushed against the gradient of Q.

@@ -17,6 +17,7 @@ from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec
     "dsrl",
     paper="Steering Your Diffusion Policy with Latent Space RL (Wagenmaker et al., arXiv 2506.15799)",
     published_name="DSRL",
+    when="To keep a cloned flow as it is and learn its noise alone.",
 )
 class DSRL(Method):
     r"""A soft actor-critic chooses the noise from which a cloned flow starts; the flow turns it into an action.

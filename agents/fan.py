@@ -21,6 +21,7 @@ from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec
     paper="Towards Efficient and Expressive Offline RL via Flow-Anchored Noise-conditioned Q-Learning "
     "(Lee et al., arXiv 2605.01663)",
     published_name="FAN",
+    when="Where FQL's update is too expensive.",
 )
 class FAN(Method):
     r"""A one-step policy is anchored to the behaviour flow in one evaluation, and critics take noise as an input.

@@ -16,6 +16,7 @@ from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec
     "fawac",
     paper="baseline of Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), after AWAC (2006.09359)",
     published_name="FAWAC",
+    when="A baseline that never differentiates a critic.",
 )
 class FAWAC(Method):
     r"""A flow policy is cloned from the data with weights that grow with the advantage of the action.

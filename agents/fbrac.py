@@ -16,6 +16,7 @@ from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec
     "fbrac",
     paper="baseline of Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)",
     published_name="FBRAC",
+    when="A baseline: the gradient through all steps of the flow.",
 )
 class FBRAC(Method):
     r"""One flow is both the behaviour model and the policy: cloning, and Q's gradient through all its Euler steps.

@@ -17,6 +17,7 @@ from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec
     "fedit",
     paper="baseline of Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), after EXPO (2507.07986)",
     published_name="FEdit",
+    when="To fine-tune a cloned flow online.",
 )
 class FEDIT(Method):
     r"""A cloned flow proposes an action and a soft actor-critic edits it within a bound.

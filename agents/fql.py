@@ -12,7 +12,12 @@ from agents.common.search import log_range
 from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
 
 
-@register("fql", paper="Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)", published_name="FQL")
+@register(
+    "fql",
+    paper="Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)",
+    published_name="FQL",
+    when="Simple, acts in one network evaluation, and gains much online.",
+)
 class FQL(Method):
     r"""A one-step policy is distilled from the behaviour flow while it climbs the critic.
 

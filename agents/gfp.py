@@ -20,6 +20,7 @@ from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec
     paper="Guided Flow Policy: Learning from High-Value Actions in Offline Reinforcement Learning "
     "(Tiofack et al., arXiv 2512.03973)",
     published_name="GFP",
+    when="Data that mix good and bad actions.",
 )
 class GFP(Method):
     r"""A flow clones actions with a weight that compares them with the policy's, which is distilled from that flow.

@@ -19,6 +19,7 @@ SMALLEST = 1e-4  # c of the adaptive weight
     "meanflowql",
     paper="One-Step Generative Policies with Q-Learning: A Reformulation of MeanFlow (Wang et al., arXiv 2511.13035)",
     published_name="MeanFlowQL",
+    when="One stage of training and few evaluations for an action.",
 )
 class MeanFlowQL(Method):
     r"""One network maps noise to actions in one step, is held to the data as a mean flow, and climbs the critics.

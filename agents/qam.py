@@ -21,7 +21,12 @@ from agents.common.search import log_range
 from agents.core import Batch, Info, Losses, Networks, Noise, Targets, register, setting
 
 
-@register("qam", paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)", published_name="QAM")
+@register(
+    "qam",
+    paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
+    published_name="QAM",
+    when="The reference of its family: offline, with one weight tuned for each domain.",
+)
 class QAM(ResidualFineTuning):
     r"""A multi-step flow policy moves towards the behaviour times exp(tau Q) using only the critic's action gradient.
 

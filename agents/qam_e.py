@@ -16,6 +16,7 @@ from agents.qam import QAM
     "qam_e",
     paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
     published_name="QAM-E",
+    when="Offline and then online with compute to spare: the best of QAM's paper in both.",
 )
 class QAME(QAM):
     r"""QAM and a soft actor-critic edit of its action, bounded by a scale.

@@ -15,6 +15,7 @@ from agents.qam import QAM
     "qam_f",
     paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
     published_name="QAM-F",
+    when="QAM whose policy must act in one network evaluation.",
 )
 class QAMF(QAM):
     r"""QAM whose flow teaches a one-step policy that also climbs the critic, as in Flow Q-learning.

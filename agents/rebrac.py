@@ -16,6 +16,7 @@ from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec
     "rebrac",
     paper="Revisiting the Minimalist Approach to Offline Reinforcement Learning (Tarasov et al., arXiv 2305.09836)",
     published_name="ReBRAC",
+    when="A baseline without a flow that acts fast.",
 )
 class ReBRAC(Method):
     r"""TD3's successor with behaviour cloning: no flow, one action per state, smoothed by clipped noise.

@@ -62,18 +62,20 @@ class Registered:
     method: type[Method]
     paper: str
     published_name: str
+    when: str = ""
 
 
 _entries: dict[str, Registered] = {}
 _imported: set[str] = set()  # modules that a user named
 
 
-def register(id: str, *, paper: str, published_name: str) -> Callable[[MethodT], MethodT]:
+def register(id: str, *, paper: str, published_name: str, when: str = "") -> Callable[[MethodT], MethodT]:
     """Return a class decorator that makes a method known as an algorithm under an id.
 
     :param id: name on the command line and of its YAML file, lower case with underscores.
     :param paper: title, authors and arXiv id.
     :param published_name: the name in published tables, e.g. ``"QAM-E"``.
+    :param when: when to use it, in one sentence.
     :return: the decorator.
     :raises TypeError: if the class is not a method.
     :raises ValueError: if another class has the id, registered or built in, or one of another file, or it is an alias.
@@ -93,7 +95,7 @@ def register(id: str, *, paper: str, published_name: str) -> Callable[[MethodT],
             owner = f"{BUILT_IN[ALIASES[id]]}, as an alias"
         if owner != mine:
             raise ValueError(f"algorithm id `{id}` is taken by {owner}; register {mine} by another, e.g. `my_{id}`")
-        _entries[id] = Registered(id, method, paper, published_name)
+        _entries[id] = Registered(id, method, paper, published_name, when)
         return method
 
     return decorate
@@ -151,22 +153,26 @@ def find(id: str) -> Registered:
     return _entries[id]
 
 
-def origin_in_print(id: str) -> tuple[str, str]:
-    """Return what an algorithm and its paper are called.
+def describe(id: str) -> dict[str, str]:
+    """Return what an algorithm says of itself.
 
     The file of one that is built in is read and not imported, since PyTorch takes seconds.
 
     :param id: its id.
-    :return: the name in published tables, and the paper.
+    :return: ``published_name``, ``paper`` and ``when`` as it was registered, and the first line of its docstring as
+        ``summary``.
     """
-    if id not in BUILT_IN:
+    if id in BUILT_IN:
+        tree = ast.parse((Path(__file__).parent / f"{id}.py").read_text(encoding="utf-8"))
+        node = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == BUILT_IN[id])
+        (registered,) = (call for call in node.decorator_list if isinstance(call, ast.Call))
+        said = {str(word.arg): ast.literal_eval(word.value) for word in registered.keywords}
+        docstring = ast.get_docstring(node)
+    else:
         entry = find(id)
-        return entry.published_name, entry.paper
-    tree = ast.parse((Path(__file__).parent / f"{id}.py").read_text(encoding="utf-8"))
-    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
-    registered = next(call for call in calls if getattr(call.func, "id", "") == "register")
-    said = {word.arg: ast.literal_eval(word.value) for word in registered.keywords}
-    return said["published_name"], said["paper"]
+        said = {"published_name": entry.published_name, "paper": entry.paper, "when": entry.when}
+        docstring = entry.method.__doc__
+    return said | {"summary": (docstring or "").strip().partition("\n")[0]}
 
 
 def find_named_by_file(name: str, file: object, package: str | None = None, *, trust: bool = False) -> Registered:

@@ -19,6 +19,7 @@ ACTION_MARGIN = 1e-5  # actions on the border of the box have no finite pre-tanh
     "rlpd",
     paper="Efficient Online Reinforcement Learning with Offline Data (Ball et al., arXiv 2302.02948)",
     published_name="RLPD",
+    when="Online learning from the first step, with data at hand.",
 )
 class RLPD(Method):
     r"""Soft actor-critic from scratch whose batches are half dataset, half online transitions.

@@ -15,7 +15,12 @@ from agents.common.search import linear_range, log_range
 from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
 
 
-@register("rql", paper="Reversal Q-Learning (Oberai, Park and Levine, arXiv 2606.17551)", published_name="RQL")
+@register(
+    "rql",
+    paper="Reversal Q-Learning (Oberai, Park and Levine, arXiv 2606.17551)",
+    published_name="RQL",
+    when="One flow as both behaviour model and policy.",
+)
 class RQL(Method):
     r"""Each step of a flow is an action of its own, and climbs the value of where it leads.
 

@@ -18,7 +18,12 @@ from agents.common.search import log_range
 from agents.core import Batch, Draw, Info, Losses, Networks, Noise, Targets, register, setting
 
 
-@register("sqam", paper="Scalar Q Adjoint Matching (arXiv 2610.10437)", published_name="SQAM")
+@register(
+    "sqam",
+    paper="Scalar Q Adjoint Matching (arXiv 2610.10437)",
+    published_name="SQAM",
+    when="A first try offline: the best of its paper and of the mini benchmark offline.",
+)
 class SQAM(TrustRegion):
     r"""TRQAM with a closed form in place of the adjoint chain, and a critic that may not overrate the policy's actions.
 

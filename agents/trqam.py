@@ -19,7 +19,12 @@ from agents.common.maths.flow import cloning_loss
 from agents.core import Batch, Info, Losses, Networks, Noise, Targets, register, setting
 
 
-@register("trqam", paper="Trust Region Q Adjoint Matching (arXiv 2605.27079)", published_name="TRQAM")
+@register(
+    "trqam",
+    paper="Trust Region Q Adjoint Matching (arXiv 2605.27079)",
+    published_name="TRQAM",
+    when="When you can bound how far the policy may move, but not weigh Q.",
+)
 class TRQAM(TrustRegion):
     r"""QAM whose temperature is a multiplier that keeps the policy's path KL from the behaviour flow at a budget.
 

@@ -29,7 +29,12 @@ class ReturnFlow(CriticEnsemble):
         return self.mlp.evaluate(self.mlp.layers(frozen), rows).squeeze(-1)
 
 
-@register("value_flows", paper="Value Flows (Dong et al., arXiv 2510.07650)", published_name="Value Flows")
+@register(
+    "value_flows",
+    paper="Value Flows (Dong et al., arXiv 2510.07650)",
+    published_name="Value Flows",
+    when="Where the whole distribution of returns matters.",
+)
 class ValueFlows(Method):
     r"""Flows sample returns, and their velocities are consistent with Bellman's equation.
 

@@ -50,6 +50,9 @@ def make_parser() -> Parser:
         "--sweep-seeds", type=whole_number, nargs="+", metavar="S", help="measure each of these S and plot them"
     )
     parser.add_argument("-o", "--output", type=Path, default=Path("throughput.png"), help="plot of --sweep-seeds")
+    parser.add_argument(
+        "--work", type=Path, metavar="FILE", help="only count the GFLOP of an update of every algorithm"
+    )
     parser.add_argument("--batch", type=whole_number, default=256, help="B, sequences per seed")
     parser.add_argument("--observations", type=whole_number, default=37, help="O; the default sizes are cube-double's")
     parser.add_argument(
@@ -77,6 +80,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
+    if args.work is not None:
+        return write_work(args)
     if args.sweep_seeds is None:
         return measure_once(args)
     if not args.output.parent.is_dir():
@@ -137,6 +142,19 @@ def measure_once(args: argparse.Namespace) -> dict[str, Any]:
         "kernels_per_update": None if kernels is None else sum(kernel.count for kernel in kernels),
         "kernels": None if kernels is None else [vars(kernel) for kernel in kernels[:LONGEST]],
     }
+
+
+def write_work(args: argparse.Namespace) -> dict[str, Any]:
+    """Write how many GFLOP an update of each algorithm takes, by its default settings, as CSV."""
+    import agents
+
+    found = {}
+    for id in agents.algorithm_ids():
+        args.algo = id
+        found[id] = count_flop(make_model(args), args.batch) / 1e9
+    rows = "".join(f"{id},{gflop:.3f}\n" for id, gflop in found.items())
+    args.work.write_text(f"algorithm,gflop\n{rows}", encoding="utf-8")
+    return {"gflop": found, "work": str(args.work)}
 
 
 def plot_sweep(rows: Sequence[dict[str, Any]], path: Path) -> None:

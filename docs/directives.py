@@ -22,7 +22,8 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
 from zoo.cli import PROGRAMS
-from zoo.list_agents import describe_algorithm, describe_algorithms, readable_type
+from zoo.list_agents import describe_algorithm, readable_type
+from zoo.overview import describe_algorithms
 from zoo.terminal.arguments import Parser, module_of
 
 ROOT = Path(__file__).resolve().parent.parent

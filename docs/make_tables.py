@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+import textwrap
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
@@ -23,9 +24,18 @@ import pandas as pd  # noqa: E402
 
 import agents  # noqa: E402
 from agents.common.validation import describe_bounds  # noqa: E402
+from zoo.overview import NUMBERS, SCORES, cells_of, describe_algorithms, in_order, start_text  # noqa: E402
 from zoo.report.compute import episodes_of, final_scores  # noqa: E402
 from zoo.report.inputs import Inputs, Request, collect  # noqa: E402
-from zoo.report.published_scores import load_progress, load_runs, load_set, suite_tasks  # noqa: E402
+from zoo.report.published_scores import (  # noqa: E402
+    FOLDER,
+    load_means,
+    load_progress,
+    load_runs,
+    load_set,
+    published_names,
+    suite_tasks,
+)
 from zoo.report.statistics import means as statistics  # noqa: E402
 from zoo.report.statistics.estimates import Estimate  # noqa: E402
 from zoo.report.tables.entries import number_entry  # noqa: E402
@@ -70,6 +80,9 @@ MINI_TABLE = re.compile(r"(?<=\n\n)\| method \| mean of .*\n(?:\|.*\n)+")
 MINI_RANKS = re.compile(r"(?<=\n\n)\| scores \| rank correlation .*\n(?:\|.*\n)+")
 MINI_RANK = re.compile(r"(?<=rank correlation of )-?\d\.\d\d")
 MINI_PROGRESS = re.compile(r"\b[\d,]+ of [\d,]+ runs are finished")
+CHOOSING = re.compile(r"(?<=<!-- written by docs/make_tables.py -->\n\n)Start with (?:.+\n)+\n(?:\|.*\n)+")
+COMPARED = ("qam2026", "trqam2026", "rql2026")
+"""Sets whose means stand in the table of all algorithms, the one with the most methods first."""
 TABLE = re.compile(r"(?<=## Settings\n\n)(?:\|.*\n)+")
 
 
@@ -86,6 +99,48 @@ def table_of(id: str) -> str:
             kept = describe_bounds(**declared.bounds).strip() or _kinds(declared.type)
             rows.append(f"| `{name}` | {declared.reference} | {_shown(declared.default)} | {kept} | {declared.doc} |")
     return "\n".join(rows) + "\n"
+
+
+def overview() -> str:
+    """Return what `zoo agents list` reads: each algorithm's mean success in percent.
+
+    It is that of the first set that has the algorithm, and that of the mini benchmark.
+    """
+    scores = {name: _final_means(name) for name in (*COMPARED, "mini")}
+    rows = []
+    for id, name in published_names().items():
+        source = next((each for each in COMPARED if name in scores[each].index), "")
+        published = scores[source].loc[name] if source else pd.Series()
+        mini = scores["mini"].loc[name].dropna() if name in scores["mini"].index else []
+        rows.append([id, source, *map(published.get, PHASES), *list(mini)[-1:]])
+    table = pd.DataFrame(rows, columns=["algorithm", "source", *SCORES]).sort_values("algorithm")
+    return str(table.to_csv(index=False, float_format="%.1f", lineterminator="\n"))
+
+
+def _final_means(set_name: str) -> pd.DataFrame:
+    """Return the mean success in percent of each method (rows) at the end of each phase, over domains if there are."""
+    found = load_means(load_set(set_name))
+    domains = found[~found["environment"].str.contains("-singletask-")]
+    used = domains if len(domains) else found
+    return 100 * used.pivot_table(index="method", columns="phase", values="mean").reindex(columns=PHASES)
+
+
+def choosing() -> str:
+    """Return what to start with, and the table of all algorithms."""
+    algorithms = describe_algorithms()["algorithms"]
+    lines = [textwrap.fill(start_text(algorithms, "[{name}]({id}.md)"), 120), ""]
+    lines += [f"| algorithm | source | {' | '.join(NUMBERS)} | when to use it | what it is |", f"|{'---|' * 8}"]
+    for id in in_order(algorithms):
+        row = algorithms[id]
+        name = f"[{row['published_name']}]({id}.md)" if (DOCS / f"{id}.md").exists() else row["published_name"]
+        texts = [row["source"] or "", *cells_of(row).values(), row["when"], row["summary"]]
+        lines.append(f"| {name} | {' | '.join(texts)} |")
+    return "\n".join(lines) + "\n"
+
+
+def updated_choosing() -> str:
+    """Return the text of the page on all algorithms with the table as the scores are now."""
+    return CHOOSING.sub(lambda _: choosing(), (DOCS / "README.md").read_text("utf-8"))
 
 
 def _kinds(type: object) -> str:
@@ -210,6 +265,8 @@ def updated_mini(page: Path) -> str:
 
 
 if __name__ == "__main__":
+    (FOLDER / "overview.csv").write_text(overview(), encoding="utf-8")
+    (DOCS / "README.md").write_text(updated_choosing(), encoding="utf-8")
     for page in MINI_COLUMNS:
         page.write_text(updated_mini(page), encoding="utf-8")
     for each in agents.algorithm_ids():

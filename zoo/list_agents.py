@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,12 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
 
 from zoo.cli import checked, run_program
 from zoo.errors import DONE, FAILED, UsageError, as_usage_error
+from zoo.overview import NUMBERS, cells_of, describe_algorithms, in_order, kind_of, start_text
 from zoo.terminal.arguments import Parser, a_path
 from zoo.terminal.messages import log
+
+WIDE = 120
+"""Columns from which a terminal has room for what each algorithm is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,8 +43,9 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("agents", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    every = commands.add_parser("list", help="every algorithm")
-    every.set_defaults(run=lambda args: (describe_algorithms(), print_algorithms))
+    every = commands.add_parser("list", help="every algorithm: scores, work, and when to use it")
+    every.add_argument("--sort", choices=("source", *NUMBERS, "id"), default="source", help="what the order is by")
+    every.set_defaults(run=lambda args: (describe_algorithms(), partial(print_algorithms, by=args.sort)))
     show = commands.add_parser("show", help="one algorithm: settings, defaults, what they mean")
     show.add_argument("algo", help="id or alias, e.g. qam")
     show.set_defaults(run=lambda args: (describe_algorithm(args.algo), print_algorithm))
@@ -109,23 +115,6 @@ def print_package(found: Mapping[str, Any]) -> None:
     log.info("wrote %s: %s\nnext: %s", found["folder"], files, next_words)
 
 
-def describe_algorithms() -> dict[str, Any]:
-    """Return published name, paper, aliases and kind of every algorithm, by its id; PyTorch is not imported."""
-    from agents.registry import ALIASES, origin_in_print
-    from zoo.algorithms import SB3, algorithm_ids
-
-    found = {}
-    for id in algorithm_ids():
-        name, paper = SB3.get(id) or origin_in_print(id)
-        found[id] = {
-            "published_name": name,
-            "paper": paper,
-            "aliases": sorted(alias for alias, target in ALIASES.items() if target == id),
-            "kind": _kind(id),
-        }
-    return {"algorithms": found}
-
-
 def describe_algorithm(algo: str) -> dict[str, Any]:
     """Return what an algorithm is, its settings with type, default and meaning, and its profiles with their entries."""
     from zoo.baselines import settings_of
@@ -146,7 +135,7 @@ def describe_algorithm(algo: str) -> dict[str, Any]:
         "algo": entry.id,
         "published_name": entry.published_name,
         "paper": entry.paper,
-        "kind": _kind(entry.id),
+        "kind": kind_of(entry.id),
         "summary": inspect.cleandoc(entry.algorithm.__doc__ or "").partition(":param")[0].strip(),
         "settings": settings,
         "profiles": describe_profiles(entry.id, known_settings(entry)),
@@ -166,18 +155,26 @@ def print_outcomes(found: Mapping[str, Any]) -> None:
     print_table(title, ("check", "outcome", "found"), rows, wrapped=("found",))
 
 
-def print_algorithms(found: Mapping[str, Any]) -> None:
-    """Print what :func:`describe_algorithms` returns as a table of each kind."""
-    from zoo.terminal.tables import print_table
+def print_algorithms(found: Mapping[str, Any], by: str = "source") -> None:
+    """Print what `describe_algorithms` returns: what to start with, all algorithms in a table, what to do next."""
+    from zoo.terminal.tables import print_table, terminal
 
-    algorithms = found["algorithms"]
-    for kind in dict.fromkeys(row["kind"] for row in algorithms.values()):
-        rows = [
-            (", ".join([id, *row["aliases"]]), row["published_name"], row["paper"])
-            for id, row in algorithms.items()
-            if row["kind"] == kind
-        ]
-        print_table(f"Algorithms: {kind}", ("id", "name", "paper"), rows, wrapped=("paper",))
+    console, algorithms = terminal(), found["algorithms"]
+    console.print(start_text(algorithms, "{id}") + "\n")
+    texts = {"what it is": "summary", "when to use it": "when"}
+    if console.width < WIDE:
+        del texts["what it is"]
+    rows = []
+    for id in in_order(algorithms, by):
+        row = algorithms[id]
+        rows.append((id, row["source"] or "", *cells_of(row).values(), *(row[key] for key in texts.values())))
+    print_table("", ("id", "source", *NUMBERS, *texts), rows, wrapped=[*texts])
+    console.print(
+        "offline, online: published success in %; compare within a source (zoo published list). mini: the mini "
+        "benchmark, online for rlpd and SB3's. work: operations of an update, bc = 1.\n"
+        "next: zoo agents show fql, or zoo train --algo fql --env ENV --quick",
+        markup=False,
+    )
 
 
 def print_algorithm(found: Mapping[str, Any]) -> None:
@@ -220,13 +217,6 @@ def readable_type(name: str) -> str:
     """Return a type without modules, its literals as they are typed."""
     name = re.sub(r"\b(?:\w+\.)+(?=\w)", "", name)
     return re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace("'", "").replace(",", " |"), name)
-
-
-def _kind(id: str) -> str:
-    """Return in which phases an algorithm trains, and whether it is one of SB3's."""
-    from zoo.algorithms import SB3
-
-    return "SB3 baseline, online" if id in SB3 else "offline and online"
 
 
 if __name__ == "__main__":

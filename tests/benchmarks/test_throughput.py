@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from tests.common.toys import tiny_model, toy_dataset
 
 SIZES = ["--observations", "4", "--actions", "2", "--batch", "64", "--seconds", "0.1", "--device", "cpu"]
 SIZES += ["--compile", "off"]
+ROOT = Path(__file__).parents[2]
 TINY = ["-params", "net_arch=[32,32]", "horizon_length=3", "flow_steps=2", "ensemble_size=2"]
 
 
@@ -48,6 +50,14 @@ def test_operations_of_every_algorithm_are_counted(id: str) -> None:
     model.load_dataset(toy_dataset())
     once, twice = (throughput.count_flop(model, rows) for rows in (64, 128))
     assert 1.9 * once < twice <= 2 * once  # what is done once a batch, as for the times of diffusion steps, is little
+
+
+@pytest.mark.parametrize("id", ["bc", "qgf"])
+def test_the_committed_work_of_an_update_is_what_is_counted(id: str) -> None:
+    args = throughput.make_parser().parse_args(["--algo", id, "--device", "cpu", "--compile", "off", "--batch", "32"])
+    work = pd.read_csv(ROOT / "results" / "published" / "update_work.csv", index_col="algorithm")["gflop"]
+    assert set(work.index) == set(registry.BUILT_IN)
+    assert throughput.count_flop(throughput.make_model(args), 32) * 8e-9 == pytest.approx(work[id], rel=0.01)
 
 
 def test_the_share_of_the_peak_is_taken_round_by_round(

@@ -1,0 +1,101 @@
+"""All algorithms side by side: what each is, its scores, the work of an update, and when to use it.
+
+The numbers are those of committed files: ``overview.csv``, which ``docs/make_tables.py`` writes from the published
+scores, and ``update_work.csv``, which ``benchmarks/throughput.py --work`` counts. Neither PyTorch nor pandas is
+imported.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agents.registry import ALIASES, describe
+from zoo.algorithms import SB3, algorithm_ids
+
+FOLDER = Path(__file__).resolve().parents[1] / "results" / "published"
+START_WITH = {"offline": "sqam", "offline to online": "fql", "online": "rlpd", "yardstick": "bc"}
+"""What you train for -> what to start with."""
+SCORES = ("offline", "online", "mini")
+NUMBERS = (*SCORES, "work")
+_CELLS = 5  # of a strip from 0 to 100
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def describe_algorithms() -> dict[str, Any]:
+    """Return what to start with, and for each id what the algorithm is, its scores, its work and when to use it.
+
+    ``offline`` and ``online`` are the published means in percent of the set ``source``; ``mini`` is that of the mini
+    benchmark; ``work`` is the number of operations of an update, where that of BC is 1. What is not known is None.
+    """
+    scores, work = _read("overview"), {id: float(row["gflop"]) for id, row in _read("update_work").items()}
+    found = {}
+    for id in algorithm_ids():
+        numbers = scores.get(id, {})
+        said: dict[str, Any] = describe(id) if id not in SB3 else {
+            "published_name": SB3[id][0], "paper": SB3[id][1], "summary": "", "when": "A baseline without a dataset."
+        }  # fmt: skip
+        found[id] = said | {
+            "aliases": sorted(alias for alias, target in ALIASES.items() if target == id),
+            "kind": kind_of(id),
+            "source": numbers.get("source") or None,
+            **{name: float(numbers[name]) if numbers.get(name) else None for name in SCORES},
+            "work": round(work[id] / work["bc"], 1) if id in work else None,
+        }
+    return {"start_with": START_WITH, "algorithms": found}
+
+
+def kind_of(id: str) -> str:
+    """Return in which phases an algorithm trains, and whether it is one of SB3's."""
+    return "SB3 baseline, online" if id in SB3 else "offline and online"
+
+
+def in_order(algorithms: Mapping[str, Mapping[str, Any]], by: str = "source") -> list[str]:
+    """Return ids, the best first, or the cheapest; by source, methods of one comparison stand together."""
+    if by == "id":
+        return sorted(algorithms)
+    sign = 1 if by == "work" else -1
+
+    def place(id: str) -> tuple[Any, ...]:
+        row = algorithms[id]
+        if by != "source":
+            return row[by] is None, sign * (row[by] or 0)
+        return id in SB3, row["source"] or "~", -(row["offline"] or 0), -(row["mini"] or 0)
+
+    return sorted(algorithms, key=place)
+
+
+def cells_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the numbers of an algorithm as texts, scores with a strip from 0 to 100."""
+    texts = {name: score_text(row[name]) for name in SCORES}
+    return texts | {"work": "" if row["work"] is None else f"{row['work']:.0f}"}
+
+
+def score_text(score: float | None) -> str:
+    """Return a score in percent, and a strip on which it is a bar."""
+    if score is None:
+        return ""
+    eighths = round(score / 100 * _CELLS * 8)
+    bar = "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
+    return f"{score:2.0f} {bar}".rstrip()
+
+
+def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} (`{id}`)") -> str:
+    """Return in a sentence what to start with.
+
+    :param link: how an algorithm is written.
+    """
+    written = {use: link.format(id=id, name=algorithms[id]["published_name"]) for use, id in START_WITH.items()}
+    return (
+        f"Start with {written['offline']} offline, {written['offline to online']} offline and then online, "
+        f"{written['online']} online from the first step, and beside each with {written['yardstick']}, which ignores "
+        "rewards: what does not beat it has not learnt from them."
+    )
+
+
+def _read(name: str) -> dict[str, dict[str, str]]:
+    """Return algorithm -> its row of a committed file."""
+    with (FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return {row["algorithm"]: row for row in csv.DictReader(file)}
