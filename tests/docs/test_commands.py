@@ -23,6 +23,7 @@ import pytest
 
 from tests.docs.commands import FENCE, ROOT, Block, blocks, inline_commands, pages, program_of
 from tests.zoo.runs.test_read import write_run
+from zoo import compare
 from zoo.datasets.generate.ogbench import generate_dataset
 from zoo.datasets.names import parse_env_name
 from zoo.suites import jobs
@@ -182,6 +183,8 @@ def smaller(program: str, arguments: Sequence[str], data: Path) -> list[str]:
     if program in ("zoo.train", "zoo.tune"):
         prepare(arguments[arguments.index("--env") + 1], data)
         found = ["--pretraining-steps", "0", *found, "--dataset-dir", str(data)]
+    if program == "zoo.compare" and "--with" in arguments:  # what another report wrote
+        assert compare.main(["logs/", "-o", "theirs", "--reps", "50"]) == 0
     if program == "zoo.enjoy" and "--video" in arguments:
         found += ["--every", "50"]
     if program == "zoo.dataset" and arguments[0] == "generate":

@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from agents.common.files.npz import read_npz, read_npz_headers
 
+from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.names import DatasetSpec
 
 TRANSITIONS = 100_000
