@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from tests.docs.commands import ROOT, commands_run_by, with_values
+from tests.docs.commands import commands_run_by, with_values
 from zoo.cli import main
 from zoo.envs.ocbench import TASKS
 
@@ -44,20 +43,3 @@ def test_every_command_of_ocbenchs_page_works(place: Path, capsys: pytest.Captur
     report = (place / "report" / "report.html").read_text()
     assert all(name in report for name in TASKS if any(name in line for line in trained))
     assert next(result for line, result in results.items() if " benchmark " in line)["runs"] == 5 * 28 * 4
-
-
-def test_the_table_of_the_page_has_every_environment_with_its_episodes() -> None:
-    lines = (ROOT / "docs" / "ocbench.md").read_text().splitlines()
-    rows = [line.split("|")[1:5] for line in lines if "`bowling-cpu`" in line or "-cpu-" in line]
-    told: dict[str, tuple[int, int]] = {}
-    for names, counts, steps, lite_steps in (row for row in rows if len(row) == 4):
-        first, *others = re.findall(r"`(.+?)`", names)
-        domains = [first, *(first.rpartition("-")[0] + other for other in others)]
-        numbers = [[int(n) for n in re.findall(r"\d+", cell)] for cell in (counts, steps, lite_steps)]
-        numbers[0] *= len(domains) // len(numbers[0])
-        for position, domain in enumerate(domains):
-            told[domain] = numbers[0][position], numbers[1][position]
-            if numbers[2]:
-                told[domain.replace("cpu", "cpu-lite")] = numbers[0][position], numbers[2][position]
-    ours = {task.domain: task for task in TASKS.values()}  # the last task of each
-    assert told == {domain: (task.number, task.steps) for domain, task in ours.items()}

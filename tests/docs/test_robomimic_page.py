@@ -6,20 +6,17 @@ The demonstrations are scripted ones in robomimic's layout: the real ones can on
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from pathlib import Path
 
-import gymnasium
 import pytest
 import yaml
 
-from tests.docs.commands import ROOT, commands_run_by, with_values
+from tests.docs.commands import commands_run_by, with_values
 from tests.zoo.envs.lifting import NAME, record
 from tests.zoo.envs.test_robomimic import INSTALL
 from zoo.cli import main
-from zoo.datasets.sources.robomimic import FILE, HOST
-from zoo.envs.robomimic import TASKS
+from zoo.datasets.sources.robomimic import FILE
 
 TINY = "-params net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 buffer_size=1000 learning_starts=1"
 SMALL = ["--pretraining-steps", "2", "--offline-steps", "4", "--eval-freq", "2", "--eval-episodes", "1"]
@@ -51,12 +48,3 @@ def test_every_command_of_robomimics_page_works(place: Path, capsys: pytest.Capt
     assert NAME in (place / "report" / "report.html").read_text()
     assert next(result for line, result in results.items() if " benchmark " in line)["runs"] == 8 * 3 * 8
     assert next(result for line, result in results.items() if " check " in line)["sound"]
-
-
-def test_the_page_says_where_files_come_from_and_its_table_has_every_task_with_its_steps() -> None:
-    text = (ROOT / "docs" / "robomimic.md").read_text()
-    assert f"-o ~/.robomimic/lift/mh/{FILE} {HOST}/lift/mh/{FILE}" in text
-    rows = re.findall(r"^\| `(\S+-low_dim)` \| `(\w+)` \| \d+ \| (\d+) \|$", text, flags=re.MULTILINE)
-    assert {name: (scene, int(steps)) for name, scene, steps in rows} == {
-        task.name: (task.scene, gymnasium.spec(task.name).max_episode_steps) for task in TASKS.values()
-    }

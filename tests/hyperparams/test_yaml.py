@@ -111,14 +111,6 @@ def test_every_entry_builds_unchanged(algo: str, name: str) -> None:
     assert {key: effective[key] for key in entry} == entry
 
 
-def test_every_algorithm_ships_default_settings() -> None:
-    assert {algo for algo, name in ENTRIES if name == "default"} == set(agents.algorithm_ids())
-
-
-def test_qam_has_the_ten_domains_of_its_paper() -> None:
-    assert set(read_profiles("qam")[DEFAULT_PROFILE]) >= PAPER_DOMAINS
-
-
 AS_FQL = {"ensemble_size": 2, "batch_size": 256, "gamma": 0.99, "tau": 0.005, "horizon_length": 1}
 D4RL_STEPS, OCBENCH_STEPS = {"offline_steps": 500_000}, {"offline_steps": 2_000_000, "eval_episodes": 500}
 LOCOMOTION = {"offline_steps": 1_000_000, "score": "return"}

@@ -17,8 +17,6 @@ from stable_baselines3.common.callbacks import (
     EvalCallback,
     EveryNTimesteps,
     ProgressBarCallback,
-    StopTrainingOnMaxEpisodes,
-    StopTrainingOnRewardThreshold,
 )
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -62,12 +60,6 @@ def test_updates_follow_train_freq_and_gradient_steps(
     assert model.num_timesteps == steps
     assert model._n_updates == updates
     assert model.logger.name_to_value["train/n_updates"] == updates or not updates
-
-
-def test_minus_one_gradient_steps_follow_the_number_of_environments() -> None:
-    model = tiny_model(env=vector(2), train_freq=3, gradient_steps=-1, learning_starts=0)
-    model.learn(6)
-    assert model._n_updates == 6
 
 
 @pytest.mark.parametrize("noise", [NormalActionNoise, OrnsteinUhlenbeckActionNoise])
@@ -252,14 +244,6 @@ def test_sb3s_callbacks_run_in_both_phases(tmp_path: Path) -> None:
     assert agents.QAM.load(tmp_path / "best_model", device="cpu").num_timesteps == 10
 
 
-def test_a_callback_stops_offline_training_at_a_reward() -> None:
-    stop = StopTrainingOnRewardThreshold(reward_threshold=-6)
-    evaluation = EvalCallback(
-        SpacesEnv(4, 2, 5), callback_on_new_best=stop, eval_freq=6, n_eval_episodes=1, verbose=0, warn=False
-    )
-    assert tiny_model().learn_offline(40, evaluation, dataset=toy_dataset()).num_timesteps == 6
-
-
 # -- what is not supported --------------------------------------------------------------------------------------------
 
 
@@ -285,16 +269,6 @@ def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls
 # -- logs and clocks -------------------------------------------------------------------------------------------------
 
 
-def test_both_phases_of_a_model_are_in_a_folder_of_its_own(tmp_path: Path) -> None:
-    models = [agents.QAM("MlpPolicy", SpacesEnv(4, 2), tensorboard_log=str(tmp_path), **TINY) for _ in range(2)]
-    for model in models:
-        model.learn_offline(2, dataset=toy_dataset())
-    for model in models:
-        model.learn(2, reset_num_timesteps=False)
-    found = {folder.name: len(list(folder.iterdir())) for folder in tmp_path.iterdir()}
-    assert found == {"QAM_1": 2, "QAM_2": 2}
-
-
 def test_a_loaded_model_goes_on_in_the_newest_folder_and_one_that_begins_again_gets_a_new_one(tmp_path: Path) -> None:
     model = agents.QAM("MlpPolicy", SpacesEnv(4, 2), tensorboard_log=str(tmp_path / "logs"), **TINY)
     model.learn(2).save(tmp_path / "model")
@@ -302,23 +276,6 @@ def test_a_loaded_model_goes_on_in_the_newest_folder_and_one_that_begins_again_g
     assert len(list((tmp_path / "logs" / "QAM_1").iterdir())) == 2
     model.learn(2)
     assert sorted(folder.name for folder in (tmp_path / "logs").iterdir()) == ["QAM_1", "QAM_2"]
-
-
-def test_speeds_are_those_of_a_clock_that_nobody_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, clock = tiny_model(), time.time_ns
-    found = []
-
-    def set_back(*_: Any, **named: Any) -> bool:
-        monkeypatch.setattr(time, "time_ns", lambda: clock() - 10**15)
-        found.append(model.logger.name_to_value.copy())
-        return True
-
-    monkeypatch.setattr(model.logger, "dump", set_back)
-    model.learn_offline(3, set_back, dataset=toy_dataset(), log_interval=1)
-    model.learn(3, set_back, log_interval=1, reset_num_timesteps=False)
-    model.dump_logs()
-    assert all(0 < each.get("time/updates_per_s", 1) < 1e6 for each in found)
-    assert model.logger.name_to_value["time/fps"] < 1e6
 
 
 @pytest.mark.parametrize("year", [1970, 2200])
@@ -368,9 +325,3 @@ def test_stacked_seeds_are_refused_online_with_one_environment() -> None:
 def test_stacked_seeds_are_refused_with_environments_that_they_cannot_share(count: int) -> None:
     with pytest.raises(ValueError, match=f"got {count} environments for 3 seeds"):
         tiny_model(env=vector(count), seeds=[1, 2, 3])
-
-
-def test_a_phase_that_a_callback_stops_ends_its_trajectory() -> None:
-    model = tiny_model(env=vector(1, 7), learning_starts=100)
-    model.learn(50, StopTrainingOnMaxEpisodes(2)).learn(10, reset_num_timesteps=False)
-    assert model.replay_buffer.dones[:23].nonzero().flatten().tolist() == [6, 12, 19]  # SB3 stores no 14th step

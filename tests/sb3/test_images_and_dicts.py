@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import agents
 from agents.common.sb3.model import FlowQLearning
-from tests.common.toys import TINY, assert_same, parameters_of, tiny_model, toy_dataset
+from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
 
 SIDE = 36  # NatureCNN takes no smaller images
 IMAGE = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
@@ -99,26 +99,6 @@ def test_both_phases_train_act_and_are_saved(name: str, horizon_length: int, tmp
         np.testing.assert_array_equal(other.predict(seen, deterministic=True)[0], expected)
 
 
-def test_networks_are_tried_with_the_features_that_they_will_see(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Any] = []
-    monkeypatch.setattr("agents.common.sb3.model.check_first_update", lambda method, space, *others: seen.append(space))
-    model_of("flat image").load_dataset(dataset_of(SPACES["flat image"][1]))
-    assert [space.shape for space in seen] == [(4 * 4 * 3,)]
-
-
-def test_images_are_stored_as_uint8_and_once() -> None:
-    model, dataset = model_of("image"), dataset_of(IMAGE)
-    model.learn_offline(1, dataset=dataset)
-    buffer = model.replay_buffer
-    assert buffer.observations.dtype == torch.uint8
-    stored = buffer.observations[:24].unflatten(1, (3, SIDE, SIDE)).movedim(1, -1)
-    assert torch.equal(stored, torch.from_numpy(dataset["observations"]))
-    batch = buffer.sample(8)
-    assert batch.observations.dtype == batch.next_observations.dtype == torch.uint8
-    frames = 24 + TINY["buffer_size"] + 4 + 2  # the dataset, the ring, a last one for each trajectory, the tail
-    assert buffer.observations.nbytes == frames * SIDE * SIDE * 3
-
-
 def test_what_is_collected_is_what_was_seen() -> None:
     model = model_of("mixed", learning_starts=100)
     model.learn(9)
@@ -189,26 +169,6 @@ ENCODED = {
     "features_extractor_class": agents.ImpalaEncoder,
     "features_extractor_kwargs": {"features_dim": 8, "widths": [4, 4]},
 }
-
-
-@pytest.mark.parametrize("id", ["qam", "rebrac", "dac"])  # one of each kind of actor
-def test_a_replica_of_several_seeds_is_what_its_seed_alone_gives(id: str) -> None:
-    space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
-    both = tiny_model(id, SampledEnv(space), policy_kwargs=ENCODED, seed=None, seeds=[3, 4])
-    single = tiny_model(id, SampledEnv(space), policy_kwargs=ENCODED, seed=4)
-    assert_same(dict(both.replica(1).policy.nets.state_dict()), dict(single.policy.nets.state_dict()))
-    both.learn_offline(1, dataset=dataset_of(space))
-    third = both.replica(1)
-    seen = np.stack([space.sample() for _ in range(4)])
-    noise = {
-        name: draw.expand(2, *draw.shape) for name, draw in third.policy.draw_action_noise(4, torch.Generator()).items()
-    }
-    rows = np.moveaxis(seen, -1, 1).reshape(1, 4, -1)
-    expected = both.policy.plan(np.repeat(rows, 2, 0), noise)[1:]
-    found = third.policy.plan(rows, {name: draw[1:] for name, draw in noise.items()})
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    grads = [p.grad for name, p in both.policy.nets.named_parameters() if "features_extractor.weights.0" in name]
-    assert any(grad is not None and bool(grad[0].any()) and bool(grad[1].any()) for grad in grads)
 
 
 # -- random crops -----------------------------------------------------------------------------------------------------

@@ -67,22 +67,3 @@ def test_pickle_that_calls_anything_is_refused_and_nothing_runs(tmp_path, protoc
         with pytest.raises(ValueError, match="refused this one: it asks for"):
             read_pickle_of_arrays(pickle.dumps(content, protocol=protocol))
     assert not (tmp_path / "made").exists()
-
-
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (pickle.dumps({("a",): np.array([{}], dtype=object)}, protocol=4), "something other than numbers"),
-        (pickle.dumps({"a": np.ones(2)}, protocol=4), "it has the key 'a'"),
-        (pickle.dumps({("a",): 1.0}, protocol=4), "`a` is a float"),
-        (pickle.dumps([1], protocol=4), "it holds a list"),
-        (pickle.dumps({("a",): np.ones(2)}, protocol=4)[:-30], "refused"),
-        (b"cnumpy\nload\n(S'x'\ntR.", "it asks for `numpy.load`"),
-        (b"cnumpy\nndarray\n(I9\ntR.", "it holds a ndarray"),
-        (b"(cnumpy.core.multiarray\n_reconstruct\nS'other'\n(I0\ntS'b'\ntR.", "refused"),
-        (b"cnumpy\ndtype\n}S'__init__'\nI1\nsb.", "refused"),
-    ],
-)
-def test_pickle_of_anything_else_is_refused(data, reason):
-    with pytest.raises(ValueError, match=f"expected a pickle of arrays .*{reason}"):
-        read_pickle_of_arrays(data)

@@ -262,25 +262,6 @@ def test_a_suite_that_is_stopped_writes_checkpoints_and_continues(tmp_path: Path
         assert arrays["timesteps"][-1] == 2_000
 
 
-@pytest.mark.slow
-def test_what_draws_is_chosen_before_mujoco_is_imported_where_a_trial_needs_pictures(tmp_path: Path) -> None:
-    suite = write_suite(tmp_path, tmp_path, ["fql"], environments=["visual-cube-single-play-singletask-task1-v0"])
-    code = """
-import sys
-from zoo.envs import rendering
-rendering._works = lambda name: print(name, "mujoco" in sys.modules)
-from zoo import benchmark
-sys.exit(benchmark.main([*sys.argv[1:], "--dry-run"]))
-"""
-    environment = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
-    command = [sys.executable, "-c", code, str(suite), "-f", str(tmp_path / "logs")]
-    for more, returned, tried in (([], 2, ["egl", "osmesa", "glfw"]), (["--no-measure"], 0, [])):
-        run = subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, text=True)
-        found = [line for line in run.stdout.splitlines() if line[-5:] in (" True", "False")]
-        assert (run.returncode, found) == (returned, [f"{name} False" for name in tried])
-        assert ("MuJoCo can draw nothing here" in run.stderr) == (returned == 2)
-
-
 def test_scores_of_the_mini_benchmark_that_were_kept_are_those_of_its_settings_now(call: Call, tmp_path: Path) -> None:
     words = ["mini", "--algos", "bam", "fan", "--envs", "scene-*", "--scores", str(ROOT / "results" / "mini")]
     code, result, _ = call(main, *words, "--dry-run", "-f", str(tmp_path))

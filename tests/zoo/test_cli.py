@@ -284,15 +284,6 @@ def test_every_setting_has_a_meaning(algo: str, call: Call) -> None:
     assert [name for name, row in result["settings"].items() if not row["meaning"]] == []
 
 
-def test_an_algorithms_profiles_are_shown(call: Call) -> None:
-    code, result, said = call(list_agents.main, "show", "trqam")
-    assert (code, "--profile trqam" in said) == (0, True)
-    profiles = result["profiles"]
-    assert list(profiles) == ["qam", "trqam", "mini"]
-    shown = profiles["trqam"]["cube-triple-play"]
-    assert (shown["dataset_size"], shown["kl_budget"], shown["status"]) == (10_000_000, 0.5, "published")
-
-
 @pytest.mark.parametrize("words", [("show", "qam"), ("list",)], ids=" ".join)
 def test_json_is_for_other_programs(call: Call, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
     _, piped, said = call(list_agents.main, *words)

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 import agents
-from tests.programs import Programs
 from tests.zoo.outcomes import Call, Refusal
 from zoo.compare import main as compare
 from zoo.dataset import main as dataset
@@ -64,19 +63,6 @@ def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(
         assert found["observations"].shape == (18, 16, 16, 3)
     assert call(compare, logs, "--json", tmp_path / "report.json", "--reps", "50")[0] == 0
     assert ENV in (tmp_path / "report.json").read_text()
-
-
-@pytest.mark.slow
-def test_a_killed_run_on_frames_ends_as_an_uninterrupted_one(data: Path, tmp_path: Path, programs: Programs) -> None:
-    whole, killed = (
-        words(tmp_path / name, data, "--offline-steps", "4", "--online-steps", "20", "--resume",
-              params=(*OF_IMAGES, "frame_stack=3", "learning_starts=2"))
-        for name in ("whole", "killed")
-    )  # fmt: skip
-    for arguments, kill, code in ((whole, None, 0), (killed, ("update", 9), -9), (killed, None, 0)):
-        assert programs.run("train", arguments, kill=kill).code == code
-    first, second = (tmp_path / name / "qam" / f"{FOLDER}_1" / "evaluations.npz" for name in ("whole", "killed"))
-    assert first.read_bytes() == second.read_bytes()
 
 
 def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path: Path, call: Call) -> None:

@@ -8,15 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
 import agents
 from tests.programs import Ended, Programs
 from tests.zoo.outcomes import Call
 from zoo import list_agents
-from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs
 from zoo.train import main
 
@@ -80,19 +77,6 @@ def test_the_protocol_of_a_run_says_that_its_layers_are_own(plain_folder: Path, 
     assert list(read_runs([plain_folder / "logs"]).runs["net_arch"]) == ["own"]
 
 
-@pytest.mark.slow
-def test_its_runs_are_found_and_played_by_its_name(
-    train: Callable[..., Ended], folder: Path, data: Path, programs: Programs
-) -> None:
-    run = train("--dataset-dir", str(data), "--quick", *FEW).result["run"]
-    assert RunFolder(folder / run).read_config()["agent"]["class"] == "my_agents:WeightedBC"
-    named = ["--algo", "my_agents:WeightedBC"]
-    for words in ([*named, "--env", ENV], [run, *named]):
-        assert programs.run("evaluate", [*words, "--episodes", "1"], folder=folder).result["algo"] == "weighted_bc"
-    refused = programs.run("evaluate", [run], folder=folder)
-    assert (refused.code, " ".join(named) in refused.err) == (2, True)
-
-
 def test_an_error_in_training_shows_its_line(train: Callable[..., Ended], folder: Path, data: Path) -> None:
     first = "flow = nets.flow.at(batch.observations)"
     late = (
@@ -125,7 +109,6 @@ OWN = ["--algo", "my_sac:MySAC"]
 WORDS = [*OWN, "--env", ENV, "--offline-steps", "12", "--eval-episodes", "1", "--n-eval-envs", "1", "--device", "cpu"]
 WORDS += ["--env-kwargs", "max_episode_steps=9", "--verbose", "0"]
 TINY = ["-params", "net_arch=[8]", "batch_size=8", "buffer_size=40", "learning_starts=4", "cloning_updates=20"]
-RATE = "per_network.critic.learning_rate"
 
 
 @pytest.fixture
@@ -154,28 +137,6 @@ def test_it_passes_the_conformance_kit(
     monkeypatch.chdir(sac_folder)
     monkeypatch.syspath_prepend(sac_folder)
     assert list_agents.main(["check", "my_sac:MySAC", "--skip", "compiled"]) == 0, capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_a_killed_run_with_overrides_ends_as_an_uninterrupted_one(run: Callable[..., Ended], sac_folder: Path) -> None:
-    words = ["--seed", "3", "--online-steps", "24", "--save-freq", "5", "--eval-freq", "12", "--log-interval", "3"]
-    words += ["--resume", *TINY, "learning_rate=lin_1e-3", f"{RATE}=warmup_4_cos_1e-2", "per_network.critic.tau=0.1"]
-    found = []
-    for logs, kills in (("whole", []), ("parts", [("update", 8), ("step", 14)])):
-        for kill in kills:  # offline, then online
-            assert run("train", "-f", logs, *words, kill=kill).code == -9
-        ended = run("train", "-f", logs, *words)
-        assert ended.code == 0, ended.err
-        path = sac_folder / logs / "my_sac" / f"{ENV}_1"
-        table = pd.read_csv(path / "progress.csv").filter(regex="^train/").sort_index(axis=1)
-        found.append((table, (path / "evaluations.npz").read_bytes()))
-        config = RunFolder(path).read_config()["settings"]
-        assert config["per_network"] == {"critic": {"learning_rate": "warmup_4_cos_1e-2", "tau": 0.1}}
-    (whole, evaluations), (parts, evaluations_of_parts) = found
-    pd.testing.assert_frame_equal(whole, parts)
-    assert evaluations == evaluations_of_parts
-    rate = whole["train/learning_rate_critic"].dropna().iloc[0]
-    assert rate == pytest.approx(1e-2 * 3 / 4 * (1 + np.cos(np.pi * 2 / 12)) / 2)
 
 
 def test_a_setting_that_it_cannot_follow_is_refused_at_once(run: Callable[..., Ended], sac_folder: Path) -> None:

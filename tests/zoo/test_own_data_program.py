@@ -15,7 +15,6 @@ import agents
 from tests.zoo.datasets.d4rl import record
 from tests.zoo.datasets.own import ENV, WRITERS, episodes, metadata_of, write_minari, write_npz
 from tests.zoo.outcomes import Call, Refusal
-from zoo.benchmark import main as benchmark
 from zoo.compare import main as compare
 from zoo.dataset import main as dataset
 from zoo.train import main
@@ -204,27 +203,3 @@ def test_the_tasks_of_gymnasium_robotics_are_scored_as_papers_do(
     record(minari, name, env, **REFERENCES)
     code, found, _ = call(train, *d4rl_words(tmp_path, name))
     assert (code, found["success"] is None, "normalised_return" in found) == (0, name == PEN, name == PEN)
-
-
-@pytest.mark.slow
-def test_d4rl_is_trained_on_benchmarked_and_compared_on_its_own_scale(
-    minari: Path, tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in (HOPPER, CHEETAH):
-        record(minari, name, **REFERENCES)
-    code, found, _ = call(train, *d4rl_words(tmp_path / "logs", HOPPER))
-    assert code == 0
-    suite = {"profile": "d4rl", "algorithms": ["fql"], "environments": [HOPPER, CHEETAH], "seeds": 0}
-    (tmp_path / "suite.yml").write_text(yaml.safe_dump({**suite, "params": {**SMALL, **STEPS}}))
-    options = ["-f", str(tmp_path / "suite"), "--workers", "1", "--device", "cpu", "--no-report"]
-    for _ in range(2):  # what a job finds in its data does not change it
-        assert call(benchmark, tmp_path / "suite.yml", *options)[1]["done"] == 2
-    output = ["--json", str(tmp_path / "out.json"), "--print", "--reps", "50"]
-    assert compare([str(tmp_path / "suite"), *output]) == 0
-    report = json.loads((tmp_path / "out.json").read_text())
-    assert report["reference_scores"] == {CHEETAH: [-20.0, 3230.0], HOPPER: [-20.0, 3230.0]}
-    assert "return" not in report
-    scores = report["normalised_return"]["offline"]
-    assert scores["tasks"][HOPPER]["fql"]["mean"] == pytest.approx(found["normalised_return"])
-    mean = f"{100 * scores['aggregates']['fql']['mean']['point']:.1f}"
-    assert mean.replace("-", "\N{MINUS SIGN}") in capsys.readouterr().out

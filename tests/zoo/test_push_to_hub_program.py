@@ -57,6 +57,7 @@ def test_a_run_that_is_uploaded_plays_from_the_hub_with_the_same_bits(logs: Path
     assert call(enjoy.main, "--from-hub", f"{REPO}@main", "--episodes", 2)[1]["return"] == found["return"]
 
 
+@pytest.mark.slow
 def test_an_agent_on_the_hub_is_exported(logs: Path, hub: Hub, tmp_path: Path, call: Call) -> None:
     pytest.importorskip("onnxruntime")
     assert call(main, *AGENT, "-f", logs, "--exp-id", 2, "-orga", "me")[0] == 0

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 import agents
 from agents.common.engine.checkpoint import find_checkpoints
@@ -205,21 +204,6 @@ AT_START = "eval_at_start=true"
 
 def model_of(logs: Path, name: str = f"{ENV}.zip") -> agents.QAM:
     return agents.QAM.load(folder_of(logs) / name, device="cpu")
-
-
-@pytest.mark.slow
-def test_training_and_the_other_evaluations_are_those_of_a_run_without_it(data: Path, tmp_path: Path) -> None:
-    without, beside = tmp_path / "without", tmp_path / "with"
-    for logs, more in ((without, []), (beside, ["--eval-at-start"])):
-        assert main([*arguments(data, logs, "learning_starts=2"), "--online-steps", "20", *more]) == 0
-    found, expected = evaluations(beside), evaluations(without)
-    assert found["timesteps"].tolist() == [0, *expected["timesteps"]] == [0, 10, 20, 30, 40]
-    assert found["phase"].tolist() == [0, 0, 0, 1, 1]  # one evaluation where the online phase begins
-    for name, column in expected.items():
-        assert np.array_equal(found[name][1:], column), name
-    first, second = (model_of(logs).policy.state_dict() for logs in (beside, without))
-    assert all(torch.equal(first[name], second[name]) for name in second)
-    assert yaml.safe_load((folder_of(beside) / "config.yml").read_text())["eval_at_start"] is True
 
 
 @pytest.mark.parametrize(("algo", "settings"), [("qam", ["net_arch=[8]", "ensemble_size=2"]), ("sac", [])])

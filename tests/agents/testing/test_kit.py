@@ -174,29 +174,16 @@ def test_what_only_running_shows_is_found(case: str, write_agent: Callable[[str]
 
 TD = """"td": td_loss"""
 Q = "nets.critic(batch.observations, batch.actions).mean(1)"
-SPARE = {  # a draw `spare`, (S, B), or of the axes given; what is done with it, and what is known of it then
-    "where it is 0 at first": ("B", TD, f'"more": (noise["spare"] * ({Q} - 1).clamp(min=0)).mean(1),\n{TD}', "holds"),
-    "in a loss of weight 0": (
-        "B", HOOKS, f'    def loss_weights(self):\n        return {{"more": 0.0}}\n\n{HOOKS}', "holds",
-    ),
-    "with an axis of size 1": ("BL, L=1", TD, f'"more": (noise["spare"][..., 0] * {Q}).mean(1),\n{TD}', "holds"),
-    "by priorities alone": (
-        "B", HOOKS,
-        "    def row_sampler(self):\n        return agents.core.prioritised()\n\n"
-        f'    def priorities(self, batch, noise, nets):\n        return noise["spare"].abs()\n\n{HOOKS}', "holds",
-    ),
-    "for nothing": ("B", FLOW, f'        noise["spare"].sum()\n{FLOW}', "unknown"),
-}  # fmt: skip
+SPARE = {  # what is done with a draw `spare`, and what is known of it then
+    "where it is 0 at first": (TD, f'"more": (noise["spare"] * ({Q} - 1).clamp(min=0)).mean(1),\n{TD}', "holds"),
+    "for nothing": (FLOW, f'        noise["spare"].sum()\n{FLOW}', "unknown"),
+}
 
 
-@pytest.mark.few(2)
 @pytest.mark.parametrize("case", SPARE)
 def test_a_draw_is_not_called_unused_where_it_is_used(case: str, write_agent: Callable[[str], str]) -> None:
-    axes, before, after, state = SPARE[case]
-    declared = axes.replace("BL", '"BL"') if "L" in axes else f'"{axes}"'
-    code = example().replace(before, after, 1).replace('{"bc_x0"', f'{{"spare": normal({declared}), "bc_x0"', 1)
-    if "loss_weights" in after:
-        code = code.replace(TD, f'"more": (noise["spare"] * {Q}).mean(1),\n{TD}', 1)
+    before, after, state = SPARE[case]
+    code = example().replace(before, after, 1).replace('{"bc_x0"', '{"spare": normal("B"), "bc_x0"', 1)
     found = outcomes(write_agent(code), *only("hooks", "noise"))["noise"]
     assert found.state == state, found
 

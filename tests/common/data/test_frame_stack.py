@@ -14,7 +14,6 @@ from stable_baselines3.common.vec_env import VecTransposeImage
 import agents
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.frames import FrameStack
-from agents.common.sb3.model import FlowQLearning
 from tests.common.data.test_buffer import compacted
 from tests.common.toys import TINY
 from tests.envs import PicturesEnv
@@ -163,24 +162,6 @@ def test_an_episode_that_begins_with_different_frames_is_refused() -> None:
 
 
 # -- models -----------------------------------------------------------------------------------------------------------
-
-
-def model_of(frames: int = K, **settings: Any) -> FlowQLearning:
-    env = FrameStack(PicturesEnv(SIDE), frames)
-    extractor = {"features_extractor_kwargs": {"features_dim": 8, "widths": [4, 4]}}
-    wanted = {"encoder": "impala_small", "policy_kwargs": extractor, "frame_stack": frames, "random_crop": 0.5}
-    return agents.QAM("CnnPolicy", env, **{**TINY, **wanted, "horizon_length": 2, **settings})
-
-
-@pytest.mark.parametrize("storage", ["device", "host"])
-def test_models_train_on_frames_in_both_phases_with_several_seeds(storage: str) -> None:
-    model = model_of(seed=None, seeds=[0, 1], replay_buffer_kwargs={"storage": storage})
-    model.learn_offline(2, dataset=dataset_of(3))
-    single = model_of(seed=1, replay_buffer_kwargs={"storage": storage})
-    assert single.observation_space.shape == (9, SIDE, SIDE)
-    single.learn_offline(2, dataset=dataset_of(3))
-    single.learn(14, reset_num_timesteps=False)
-    assert single.replay_buffer.size() == 14
 
 
 def test_an_environment_that_does_not_stack_is_refused() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents import core
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.engine.trainer import joint_norm
 from agents.common.nets.specs import critic, tanh_actor, temperature
 from agents.common.sb3.model import FlowQLearning
-from agents.common.training import Rate, Training
+from agents.common.training import Rate
 from tests.common.engine.test_capture import assert_same as assert_close
 from tests.common.engine.test_capture import captured as captured  # a fixture
 from tests.common.engine.test_capture import made_plain
@@ -195,20 +193,6 @@ def test_what_an_algorithm_declares_is_overridden_setting_by_setting(monkeypatch
     found = {name: spec.training for name, spec in model.method.specs().items()}
     assert (found["critic"].learning_rate, found["critic"].tau) == (2e-3, 0.1)
     assert (found["actor"].weight_decay, found["temperature"].learning_rate) == (None, "cos_1e-2")
-
-
-def test_the_declaration_on_the_page_is_one() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "register.md").read_text()
-    (code,) = (block for block in re.findall(r"```py\n(.*?)```", page, flags=re.DOTALL) if "target_every" in block)
-    found: dict[str, Any] = vars(core).copy()
-    exec(code, found)
-    assert {name: spec.target for name, spec in found["networks"](None).items()} == {
-        "critic": True,
-        "actor": False,
-        "temperature": False,
-    }
-    names = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", page, flags=re.MULTILINE)))
-    assert set(Training.declared()) <= set(names)
 
 
 # -- the same however it is run ---------------------------------------------------------------------------------------

@@ -121,24 +121,6 @@ def test_the_entry_on_the_page_about_new_sets_is_one(monkeypatch):
     assert published.load_set("my2026").protocol_of("My Method", "scene-play")["offline_steps"] == 1_000_000
 
 
-def test_protocol_differs_between_domains_sets_and_methods():
-    qam, trqam = published.load_set("qam2026"), published.load_set("trqam2026")
-    assert qam.protocol_of("QAM", "scene-play")["sparse"] is True
-    assert qam.protocol_of("QAM", "cube-double-play")["sparse"] is False
-    assert qam.protocol_of("QAM", "puzzle-4x4-play")["dataset_size"] == 100_000_000
-    assert trqam.protocol_of("QAM", "puzzle-4x4-play")["dataset_size"] == 10_000_000
-    assert trqam.protocol_of("QAM", "puzzle-4x4-play")["net_arch"] == "1024x4"
-    assert trqam.protocol_of("QAM", "scene-play")["sparse"] is None
-    assert qam.protocol_of("RLPD", "scene-play")["offline_steps"] == 0
-
-
-def test_method_that_starts_online_is_aligned_at_the_end():
-    runs = published.load_runs(published.load_set("qam2026"))
-    rlpd = runs[runs["method"] == "RLPD"]
-    assert (rlpd["step"].min(), rlpd["step"].max()) == (1_050_000, 1_500_000)
-    assert set(rlpd["phase"]) == {"online"}
-
-
 def test_damaged_counts_say_how_to_repair_them(tmp_path, monkeypatch):
     (tmp_path / "qam2026.npz").write_bytes(b"nothing")
     damaged = replace(published.load_set("qam2026"), runs=tmp_path / "qam2026.npz")

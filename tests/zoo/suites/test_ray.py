@@ -15,7 +15,7 @@ import pytest
 
 from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, descendants, log_of
 from zoo.benchmark import main
-from zoo.errors import BAD_INPUT, INTERRUPTED
+from zoo.errors import BAD_INPUT
 
 pytestmark = [
     pytest.mark.slow,
@@ -70,20 +70,6 @@ def test_a_suite_survives_the_death_of_a_node(
         project.assert_unchanged_since(project.fingerprints())
     assert result["done"] == JOBS
     assert "resuming" in log_of(first["run"])
-    assert_equal_runs(project, reference, monkeypatch)
-
-
-def test_ctrl_c_writes_checkpoints_and_the_same_command_continues(
-    words: tuple[str, ...], project: Project, reference: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with project.started(*words) as driver:
-        project.wait_for_training()
-        driver.send_signal(signal.SIGINT)
-        assert driver.wait(120) == INTERRUPTED, project.said()
-    assert not project.training()
-    assert {record["outcome"] for record in project.records()} == {"interrupted"}
-    with project.started(*words) as driver:
-        assert project.finish(driver, 400)["done"] == JOBS
     assert_equal_runs(project, reference, monkeypatch)
 
 

@@ -146,16 +146,6 @@ def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain
     assert forecast(looks, trials=trials).seconds == pytest.approx(40.0)
 
 
-def test_without_such_a_job_a_trial_tells_the_time_then_the_same_algorithm_then_all() -> None:
-    done = look("fql", "scene-play", State.DONE, seconds=20.0)
-    left = look("qam", "scene-play", State.WAITING)
-    trial = Trial(seconds_per_step=0.5, folder_bytes=7.0)
-    assert forecast([done, left], trials={"qam": trial}).seconds == pytest.approx(0.5 * 2_000)
-    assert forecast([done, left]).seconds == pytest.approx(20.0)
-    elsewhere = look("qam", "cube-single-play", State.DONE, seconds=60.0)
-    assert forecast([done, elsewhere, left]).seconds == pytest.approx(60.0)
-
-
 def test_what_was_never_tried_has_no_estimate_and_what_is_done_costs_nothing() -> None:
     left, done = look("qam", "scene-play", State.WAITING), look("qam", "scene-play", State.DIVERGED)
     assert summary([left], forecast([left]))["hours_left"] is None

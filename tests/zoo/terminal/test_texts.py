@@ -12,8 +12,6 @@ import pytest
 from tests.zoo.runs.test_read import write_run
 from zoo import compare
 from zoo.errors import UsageError
-from zoo.report.tables.entries import Entry, Table
-from zoo.report.tables.texts import to_csv, to_latex, to_markdown
 from zoo.terminal.messages import FILE_ONLY, keep_in, log, messages
 from zoo.terminal.tables import print_table
 from zoo.terminal.texts import check_label, csv_cell, printable
@@ -47,32 +45,6 @@ def test_label_that_no_line_can_show_is_refused(label: str) -> None:
 
 
 HOSTILE = "=1<script>alert(1)</script>[a](javascript:b)|\\input{/etc/passwd}$x_1%&#^~"
-
-
-def hostile_table() -> Table:
-    row = [Entry(HOSTILE), Entry(HOSTILE, HOSTILE, True, value=-0.5, interval=(-1, 0))]
-    return Table("t", HOSTILE, HOSTILE, ["method", HOSTILE], [row])
-
-
-def test_tables_in_files_run_nothing_and_hold_no_html_no_link_and_no_further_cell() -> None:
-    (row,) = csv.DictReader(io.StringIO(to_csv(hostile_table())))
-    assert row == {"method": f"'{HOSTILE}", f"'{HOSTILE}": "-0.5", f"'{HOSTILE} low": "-1", f"'{HOSTILE} high": "0"}
-    text = to_markdown(hostile_table())
-    assert not re.search(r"<|\]\(", text)
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.replace(r"\|", "").count("|") for line in rows} == {3}
-
-
-def test_latex_tables_hold_no_command_of_a_name() -> None:
-    text = to_latex(hostile_table())
-    assert "\\input" not in text
-    body = text.partition("\n")[2]  # the first line is a comment on packages
-    for own in ("$\\backslash$", "$\\sim$", "$<$", "$>$", "$|$", "$-$", "$^\\dagger$", "$^\\ddagger$"):
-        body = body.replace(own, "")
-    for sign in "$#%":
-        assert body.count(sign) == body.count(f"\\{sign}")
-    assert to_latex(Table("t", "", "a\n\\write18{b}", ["a"], [[Entry("b\n")]])).count("write18") == 1
-    assert "\\write18" not in to_latex(Table("t", "", "\\write18{b}", ["a"], [[Entry("b")]]))
 
 
 def test_tables_and_messages_in_the_terminal_hold_no_control_bytes(capsys: pytest.CaptureFixture[str]) -> None:

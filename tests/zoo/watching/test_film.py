@@ -127,18 +127,6 @@ def test_the_best_candidate_is_played_and_all_are_shown() -> None:
     np.testing.assert_allclose(thoughts.chunks[thoughts.played], lane.chunk, atol=1e-5)
 
 
-def test_noise_becomes_an_action_in_euler_steps() -> None:
-    agent = agent_of("qam", flow_steps=3)
-    thoughts, lane = thoughts_of(agent)
-    x, nets = lane.noise["action"][None, None].clone(), agent.policy.nets  # type: ignore[union-attr]
-    rows = torch.as_tensor(lane.observation, dtype=torch.float32)[None, None]
-    with torch.no_grad():
-        for step, stage in enumerate(thoughts.stages[:-1]):
-            np.testing.assert_allclose(stage[0], x[0, 0, :2], atol=1e-5)
-            x = x + 1 / 3 * nets.fine_tuned(rows, x, step / 3)
-    np.testing.assert_allclose(thoughts.stages[-1][0], x.clamp(-1, 1)[0, 0, :2], atol=1e-5)
-
-
 def test_values_are_the_critics() -> None:
     agent = agent_of("qam")
     thoughts, lane = thoughts_of(agent)
