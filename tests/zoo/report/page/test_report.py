@@ -78,7 +78,9 @@ def test_what_was_learned_stands_before_pairs_and_seeds(page):
 
 
 def test_sentences_of_a_verdict_come_first(content):
-    focused = replace(content, comparisons=[decide(found, focus="QAM") for found in content.comparisons])
+    focused = replace(
+        content, comparisons=[decide(found, focus="QAM") for found in content.comparisons], formats=("svg",)
+    )
     page = report.to_html(focused)
     first = focused.verdicts[0][0]
     assert first.startswith("QAM, offline")
