@@ -12,7 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from agents import registry
-from agents.common.files.plain import imported_class, path_of
+from agents.common.files.safe import imported_class, path_of
 from agents.common.method import Method
 from agents.common.saved import algorithm_of, find_model, read_attributes
 from agents.common.sb3.arguments import Arguments, SharedSetting

@@ -1,11 +1,12 @@
-"""The file of a saved model: SB3's zip archive, whose attributes are JSON and whose tensors are read as data only.
+"""The file of a saved model: SB3's zip archive, in which each attribute is plain JSON or a file of PyTorch's.
 
-SB3's own classes pickle every attribute that JSON lacks, and reading such a file runs whatever it holds. Ours are
-written by :mod:`agents.common.files.plain`, so that a model of a stranger can be looked at and played without a risk.
+SB3's own classes pickle every attribute that JSON lacks, and reading such a file runs whatever it holds. Ours are read
+by :mod:`agents.common.files.safe`, so that a model of a stranger can be looked at and played without a risk.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import warnings
@@ -16,37 +17,22 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import torch
-from gymnasium import spaces
-from stable_baselines3.common import noise, utils
-from stable_baselines3.common.buffers import BaseBuffer
-from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import json_to_data
-from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import get_device
-from torch import nn
 
-from agents.common.files import damage_named, open_file, plain
+from agents.common.files import DamagedFile, damage_named, open_file, safe
 from agents.common.validation import UntrustedError
 
 PICKLED = ":serialized:"
 """The key under which SB3's files hold a pickle."""
 LEFT_OUT = ":left out:"
 """The key under which a file says what an attribute was that it does not hold."""
-TENSORS = ".pth"
+TENSORS, VALUE = ".pth", ".pt"
 ATTRIBUTES = "data"
 """The member of the archive that holds the attributes."""
-
-SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict)
-INSTANCES = (
-    *SPACES, TrainFreq, RunningMeanStd, noise.NormalActionNoise,
-    noise.OrnsteinUhlenbeckActionNoise, noise.VectorizedActionNoise, utils.FloatSchedule, utils.ConstantSchedule,
-    utils.LinearSchedule,
-)  # fmt: skip
-"""Classes of objects among a model's attributes, none of which does anything but compute."""
-_INSTANCES: dict[str, type] = {plain.path_of(kind): kind for kind in (*INSTANCES, TrainFrequencyUnit)}
-_BASES = (BasePolicy, BaseBuffer, nn.Module, torch.optim.Optimizer)
-
+CHECKSUM = b"sha256:"
+"""With what the comment at the end of an archive begins; the SHA-256 of all bytes before it follows."""
+_DIGITS = 64
 
 Source: TypeAlias = str | Path | io.BufferedIOBase | IO[bytes]
 
@@ -84,33 +70,47 @@ class ModelFile:
         return _load_tensors(self.members, device, self.name)
 
 
-def encode_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a model's attributes as JSON takes them.
+def encode_attributes(attributes: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the members of an archive that hold a model's attributes.
 
     What can only be written as code, e.g. a function, is left out with a warning; whoever reads the file learns what it
     was.
 
     :param attributes: by name.
-    :return: the same names with encoded values.
+    :return: content by name.
     """
-    encoded = {}
+    members, plain = {}, {}
     for name, value in attributes.items():
+        plain[name] = value
+        if value is None or type(value) in (bool, int, float, str):
+            continue
         try:
-            encoded[name] = plain.encode(value, lambda each: isinstance(each, INSTANCES), name)
-        except plain.NotPlainError as error:
-            warnings.warn(f"a saved model holds no code, so `{name}` is left out: {error}", stacklevel=4)
-            encoded[name] = {LEFT_OUT: str(error)}
-    return encoded
+            members[name + VALUE] = safe.dumps(value)
+            plain[name] = str(value)  # for people
+        except TypeError as error:
+            what = f"`{name}` is {error}"
+            warnings.warn(f"a saved model holds no code, so `{name}` is left out: {what}", stacklevel=4)
+            plain[name] = {LEFT_OUT: what}
+    return {ATTRIBUTES: json.dumps(plain, indent=1).encode(), **members}
 
 
-def decode_attributes(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what :func:`encode_attributes` was given.
+def write_archive(members: Mapping[str, bytes], tensors: Mapping[str, Any]) -> bytes:
+    """Return an archive with its checksum. Members have no dates: a zip archive has none before 1980.
 
-    :param found: by name.
-    :return: the same names with their values.
-    :raises NotReadableError: if one is no encoded value, or needs a class that is not imported or may not be used.
+    :param members: content by name.
+    :param tensors: state dicts by name.
     """
-    return {name: plain.decode(value, _find_class) for name, value in found.items()}
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            with archive.open(name, "w") as member:
+                member.write(content)
+        for name, state in tensors.items():
+            with archive.open(name + TENSORS, "w", force_zip64=True) as member:
+                torch.save(state, member)
+        archive.comment = CHECKSUM + bytes(_DIGITS)
+    content = file.getvalue()[:-_DIGITS]
+    return content + _digest(content)
 
 
 def read_model_file(source: Source, trust: bool = False, given: Collection[str] = ()) -> ModelFile:
@@ -122,42 +122,63 @@ def read_model_file(source: Source, trust: bool = False, given: Collection[str] 
     :return: what it holds.
     :raises FileNotFoundError: if there is no such file.
     :raises UntrustedError: if it holds code and is not trusted.
-    :raises ValueError: if it is damaged or no saved model.
+    :raises ValueError: if it is damaged, of an earlier version or no saved model.
     """
-    name, content = _read_whole(source)
-    members = _read_members(name, content)
+    name, content, members = _read_whole(source)
     every = parse_attributes(members.get(ATTRIBUTES, b""), name)
     found = {key: value for key, value in every.items() if key not in given}
-    pickled = {key: value for key, value in found.items() if isinstance(value, dict) and PICKLED in value}
+    mappings = {key: value for key, value in found.items() if isinstance(value, dict)}
+    pickled = {key: value for key, value in mappings.items() if PICKLED in value}
+    left_out = {key: value[LEFT_OUT] for key, value in mappings.items() if LEFT_OUT in value}
     if pickled and not trust:
         raise UntrustedError(
             f"{name} holds code that would run on loading, as files of Stable-Baselines3 do; if you trust its author, "
             "say `trust=True`, or --trust on the command line"
         )
-    left_out = {key: value[LEFT_OUT] for key, value in found.items() if isinstance(value, dict) and LEFT_OUT in value}
-    try:
-        plain_ones = {key: value for key, value in found.items() if key not in left_out and key not in pickled}
-        attributes = decode_attributes(plain_ones) | json_to_data(json.dumps(pickled))
-    except plain.NotReadableError as error:
-        raise ValueError(
-            f"{name} cannot be used: {error}; if it is a class of your own, import its module first, or give the "
-            "attribute in `custom_objects`"
-        ) from error
+    attributes = {key: value for key, value in found.items() if key not in left_out and key not in pickled}
+    attributes |= json_to_data(json.dumps(pickled))
+    for key in attributes:
+        if key + VALUE in members:
+            attributes[key] = _value(members[key + VALUE], key, name)
     return ModelFile(name, content, members, attributes, left_out, list(every))
 
 
-def _read_whole(source: Source) -> tuple[str, bytes]:
-    """Return the name of a file and what it holds."""
-    if not isinstance(source, str | Path):
-        return str(getattr(source, "name", "the file")), source.read()
-    with open_file(Path(source)) as file:
-        return str(source), file.read()
+def _value(content: bytes, key: str, name: str) -> Any:
+    """Return the value of an attribute."""
+    try:
+        return safe.loads(content)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} cannot be used: `{key}`: {error}; if it is a class of your own, import its module first, or give "
+            "the attribute in `custom_objects`"
+        ) from error
 
 
-def _read_members(name: str, content: bytes) -> dict[str, bytes]:
-    """Return what is in an archive, each compared with its checksum, which PyTorch does not look at."""
+def _read_whole(source: Source) -> tuple[str, bytes, dict[str, bytes]]:
+    """Return the name of a file, what it holds, and its members, compared with their checksum."""
+    if isinstance(source, str | Path):
+        name = str(source)
+        with open_file(Path(source)) as file:
+            content = file.read()
+    else:
+        name, content = str(getattr(source, "name", "the file")), source.read()
     with damage_named(name), zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return {member: archive.read(member) for member in archive.namelist()}
+        if archive.comment.startswith(CHECKSUM) and content[-_DIGITS:] != _digest(content[:-_DIGITS]):
+            raise DamagedFile(name, "its SHA-256 is not that of what was written")
+        members = {member: archive.read(member) for member in archive.namelist()}
+    written_here = any(member.endswith(VALUE) for member in members)
+    if written_here and not archive.comment.startswith(CHECKSUM):
+        raise DamagedFile(name, "its checksum is missing")
+    if not written_here and b'":object:"' in members.get(ATTRIBUTES, b""):
+        raise ValueError(
+            f"{name} was saved by version 1.0.0rc1 or before, whose files this version does not read; load it with "
+            "`pip install flow-rl-zoo==1.0.0rc1`, or train the model again"
+        )
+    return name, content, members
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _load_tensors(
@@ -165,30 +186,12 @@ def _load_tensors(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     found: dict[str, Any] = {}
     for member in (each for each in members if each.endswith(TENSORS)):
-        found[member.removesuffix(TENSORS)] = _load(members[member], device, f"{name} cannot be read: {member}")
+        try:
+            found[member.removesuffix(TENSORS)] = safe.load(io.BytesIO(members[member]), device=get_device(device))
+        except ValueError as error:
+            raise ValueError(f"{name} cannot be read: {member} holds no tensors, or more: {error}") from error
     variables = found.pop("pytorch_variables", None)
     return found, dict(variables or {})
-
-
-def _load(content: bytes, device: torch.device | str, where: str) -> Any:
-    """Return what `torch.save` has written, if it is tensors and plain values."""
-    try:
-        return torch.load(io.BytesIO(content), map_location=get_device(device), weights_only=True)
-    except Exception as error:  # a damaged file raises nearly anything
-        raise ValueError(f"{where} holds no tensors, or more than tensors: {error}") from error
-
-
-def read_tensors(source: Source, device: torch.device | str) -> Any:
-    """Read what ``torch.save`` has written, after comparing it with its checksums, which PyTorch does not look at.
-
-    :param source: path or open file.
-    :param device: where to.
-    :return: tensors and plain values.
-    :raises ValueError: if it is damaged or holds anything else; the message names it.
-    """
-    name, content = _read_whole(source)
-    _read_members(name, content)
-    return _load(content, device, name)
 
 
 def read_parameters(source: Source, device: torch.device | str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -199,16 +202,16 @@ def read_parameters(source: Source, device: torch.device | str) -> tuple[dict[st
     :return: see :meth:`ModelFile.parameters`.
     :raises ValueError: if it is damaged or no saved model.
     """
-    name, content = _read_whole(source)
-    return _load_tensors(_read_members(name, content), device, name)
+    name, _, members = _read_whole(source)
+    return _load_tensors(members, device, name)
 
 
 def parse_attributes(text: bytes, name: str) -> dict[str, Any]:
-    """Return a model's encoded attributes.
+    """Return a model's attributes as JSON has them.
 
     :param text: JSON.
     :param name: of the file, for messages.
-    :return: encoded values by name.
+    :return: plain values by name.
     :raises ValueError: if it is something else.
     """
     try:
@@ -219,15 +222,4 @@ def parse_attributes(text: bytes, name: str) -> dict[str, Any]:
         ) from error
     if not isinstance(found, dict):
         raise ValueError(f"expected a saved model (.zip), got {name}, whose `{ATTRIBUTES}` is not a mapping")
-    return found
-
-
-def _find_class(path: str) -> type | None:
-    """Return a class that a model may name: one of ours, or a policy, buffer, layer or optimiser that is imported.
-
-    Importing a module, or calling a class that is none of these, would run what the file's author wants.
-    """
-    found = _INSTANCES.get(path) or plain.imported_class(path, _BASES)
-    if found is not None and path.startswith("torch.") and not path.startswith(("torch.nn.modules.", "torch.optim.")):
-        return None
     return found

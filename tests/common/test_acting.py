@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 import agents
+from agents.common.files import safe
 from agents.common.sb3 import acting
 from agents.common.sb3.acting import read_about
 from agents.common.sb3.policy import FlowPolicy
@@ -87,10 +88,10 @@ def rewrite(path: Path, **changes: str) -> None:
 
 def policy_text(path: Path) -> dict[str, Any]:
     with acting._opened(path) as file:
-        return dict(json.loads(file.metadata()["policy"]))
+        return dict(safe.loads(base64.b64decode(file.metadata()["policy"])))
 
 
-ANOTHER, UNBUILT = "expected a policy as `save` writes it", "describes a policy that cannot be built"
+ANOTHER, UNBUILT = "what it says about its policy cannot be read", "describes a policy that cannot be built"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,6 @@ ANOTHER, UNBUILT = "expected a policy as `save` writes it", "describes a policy 
     [
         ({"sha256": ""}, "expected a policy as `save_policy` writes it"),
         ({"policy": "["}, ANOTHER),
-        ({"policy": "[" * 100_000}, ANOTHER),
         ({"method": "os:system"}, "of `os:system`"),
         ({"settings": {"flow_stepz": 3}}, UNBUILT),
         ({"net_arch": [4]}, UNBUILT),
@@ -110,7 +110,7 @@ ANOTHER, UNBUILT = "expected a policy as `save` writes it", "describes a policy 
 def test_what_does_not_describe_the_tensors_is_refused(change: dict[str, Any], text: str, tmp_path: Path) -> None:
     path = saved(tmp_path)
     if not change.keys() & {"sha256", "policy"}:
-        change = {"policy": json.dumps(policy_text(path) | change)}
+        change = {"policy": base64.b64encode(safe.dumps(policy_text(path) | change)).decode()}
     rewrite(path, **change)
     with pytest.raises(ValueError, match=text):
         agents.load_policy(path)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import enum
+import io
+import pickle
+import random
 import types
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 import gymnasium
 import mujoco
 import numpy as np
+import torch
 from gymnasium.utils import EzPickle
 
-from agents.common.files import plain
+from agents.common.files import safe
 
 # Objects of these packages are the same after every construction: models, meshes, cameras, windows.
 AS_BUILT = ("mujoco.", "dm_control.", "gymnasium.envs.mujoco.mujoco_rendering", "pygame", "glfw", "OpenGL")
 NOT_DATA = (gymnasium.Env, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType, type)
+LEAVES = (tuple, enum.Enum, random.Random, PurePath, torch.Tensor, torch.dtype, torch.device, torch.Size)
+_PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
 SMALL = 65_536  # bytes; a larger array of a physics model is a mesh or a texture, which no step changes
 
 
@@ -35,10 +43,10 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
     obstacle: str | None = None
     """Why the last :meth:`snapshot` was not possible."""
 
-    def snapshot(self) -> dict[str, Any] | None:
+    def snapshot(self) -> bytes | None:
         """Return the state.
 
-        :return: plain values for :meth:`restore`, which JSON takes; None if an attribute is neither data nor the same
+        :return: what :meth:`restore` takes; None if an attribute is neither data nor the same
             after every construction, or cannot be told to be: ``obstacle`` names it. (An exception would end the
             process of a worker.)
         """
@@ -47,25 +55,26 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
             innermost = vars(innermost)["env"]
         try:
             state = {path: _state_of(path, owner, kinds, innermost) for path, owner, kinds in _owners("env", self.env)}
-            encoded: dict[str, Any] = plain.encode(state, _is_data, "env")
-        except (NotRestorableError, plain.NotPlainError) as error:
+        except NotRestorableError as error:
             self.obstacle = str(error)
             return None
-        return encoded
+        file = io.BytesIO()
+        safe.save(state, file, _DataPickler)
+        return file.getvalue()
 
-    def restore(self, state: Mapping[str, Any]) -> str | None:
+    def restore(self, state: bytes) -> str | None:
         """Restore what :meth:`snapshot` returned in an environment that was made in the same way.
 
         :param state: the state. Of the classes that it names, only those are used that this environment has objects of.
         :return: None; or what cannot be restored, and the environment is as after a reset.
         """
         self.env.reset()  # some environments are only complete then; everything that this draws is put back below
-        classes: dict[str, type] = {}
+        classes: set[type] = set()
         _find_classes(self.env, classes, set())
         try:
-            saved_owners = plain.decode(state, classes.get)
+            saved_owners = safe.loads(state, classes)
             owners = {path: self._find(path) for path in saved_owners}
-        except (plain.NotReadableError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             return f"the environment is built in another way now: {error}"
         for path, saved in saved_owners.items():
             owner = owners[path]
@@ -90,22 +99,53 @@ class _AsBuilt(Exception):
     """Raised on the way through a value that holds something that needs no saving."""
 
 
-def _is_data(value: Any) -> bool:
-    """Return whether an object is data; stop at what is the same after every construction."""
+class _DataPickler(safe.Pickler):
+    """Writes data; stops at what is the same after every construction, and at what its attributes do not describe."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return what to call with what to get a value back."""
+        found = super().reducer_override(obj)
+        if found is NotImplemented and not _is_part_of_a_pickle(obj):
+            _require_data(obj)
+        return found
+
+
+def _is_part_of_a_pickle(value: Any) -> bool:
+    """Return whether a value is a class, or a function by which others are made again."""
+    return isinstance(value, type) or getattr(value, "__module__", None) in ("_codecs", "torch._utils", safe.__name__)
+
+
+def _require_data(value: Any) -> None:
+    """Refuse an object that is more than its attributes; stop at what is the same after every construction."""
     if isinstance(value, NOT_DATA) or type(value).__module__.startswith(AS_BUILT):
         raise _AsBuilt
     if isinstance(value, EzPickle):
         raise NotRestorableError(f"a {type(value).__name__}, which pickles its constructor's arguments only")
+    if not isinstance(value, LEAVES) and not _is_simple(value):
+        raise NotRestorableError(f"a {safe.path_of(type(value))}, which is neither a plain value nor an array")
+
+
+def _is_simple(value: Any) -> bool:
+    """Return whether an object is nothing but its attributes: it has no content in C, no slots, and no own pickling."""
+    kind = type(value)
+    if any(getattr(kind, name) is not getattr(object, name) for name in _PICKLING) or not hasattr(value, "__dict__"):
+        return False
+    if any(vars(base).get("__slots__") for base in kind.__mro__):
+        return False
+    try:
+        object.__new__(kind)
+    except TypeError:
+        return False
     return True
 
 
-def _find_classes(value: Any, found: dict[str, type], seen: set[int]) -> None:
+def _find_classes(value: Any, found: set[type], seen: set[int]) -> None:
     """Collect the classes of all objects, and all classes, that can be reached from a value."""
     if id(value) in seen or isinstance(value, types.ModuleType | types.FunctionType | np.ndarray):
         return
     seen.add(id(value))
     cls = value if isinstance(value, type) else type(value)
-    found[plain.path_of(cls)] = cls
+    found.add(cls)
     if isinstance(value, dict):
         children: Iterable[Any] = [*value.keys(), *value.values()]
     elif isinstance(value, list | tuple | set | frozenset | deque):
@@ -135,10 +175,10 @@ def _kind(path: str, value: Any) -> str:
     if isinstance(value, NOT_DATA) or type(value).__module__.startswith(AS_BUILT):
         return "as built"
     try:
-        plain.encode(value, _is_data, path)
+        _DataPickler(io.BytesIO(), protocol=2).dump(value)
     except _AsBuilt:
         return "as built" if isinstance(value, list | tuple | dict | set) else "part"
-    except (NotRestorableError, plain.NotPlainError) as error:
+    except (NotRestorableError, pickle.PicklingError, TypeError, RecursionError) as error:
         raise NotRestorableError(f"`{path}` cannot be saved: {error}") from error
     return "plain"
 

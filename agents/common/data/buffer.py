@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import IO, Any
@@ -17,13 +16,12 @@ from agents.common.data.action_range import ActionRange
 from agents.common.data.shards import Shard, Shards
 from agents.common.data.storage import Placement, sent
 from agents.common.data.transitions import RING_TENSORS, TransitionStore
-from agents.common.files import DamagedFile, plain
+from agents.common.files import DamagedFile, safe
 from agents.common.files.npz import read_npz
-from agents.common.model_file import SPACES
 
 DESCRIPTION = "description"
 PRIORITIES = "_priorities"
-_INSTANCES = {plain.path_of(kind): kind for kind in (ActionRange, Placement, Shard, Shards, *SPACES)}
+_INSTANCES = (ActionRange, Placement, Shard, Shards)
 
 
 @dataclass(frozen=True)
@@ -391,7 +389,7 @@ class SequenceReplayBuffer(TransitionStore):
         return self.dones & self._masks
 
 
-# -- files: tensors as arrays of an ``.npz``, and everything else as JSON beside them ---------------------------------
+# -- files: tensors as arrays of an ``.npz``, and everything else in a value beside them ------------------------------
 
 
 def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
@@ -399,14 +397,12 @@ def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
 
     :param buffer: the buffer.
     :param file: open for writing.
-    :raises NotPlainError: if a subclass has an attribute that can only be written as code.
+    :raises TypeError: if a subclass has an attribute that can only be written as code.
     """
     state = buffer.__getstate__()
     arrays = {name: state.pop(name).numpy() for name in (*RING_TENSORS, PRIORITIES) if state[name] is not None}
-    kept = {"class": plain.path_of(type(buffer)), "state": state}
-    encoded = plain.encode(kept, lambda value: isinstance(value, tuple(_INSTANCES.values())), "replay_buffer")
-    text = np.frombuffer(json.dumps(encoded).encode(), np.uint8)
-    np.savez(file, allow_pickle=False, **{DESCRIPTION: text}, **arrays)
+    kept = np.frombuffer(safe.dumps({"class": type(buffer), "state": state}, _INSTANCES), np.uint8)
+    np.savez(file, allow_pickle=False, **{DESCRIPTION: kept}, **arrays)
 
 
 def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
@@ -421,20 +417,13 @@ def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
     missing = [each for each in (DESCRIPTION, *RING_TENSORS) if each not in arrays]
     if missing:
         raise DamagedFile(name, f"expected a saved replay buffer, got one without {', '.join(missing)}")
-    found = _decode(arrays.pop(DESCRIPTION).tobytes(), name)
-    cls = plain.imported_class(str(found["class"]), (SequenceReplayBuffer,))
-    if cls is None:
-        raise ValueError(f"{name} is of the class `{found['class']}`, which is not there; import its module first")
-    buffer: SequenceReplayBuffer = object.__new__(cls)
-    buffer.__setstate__(found["state"] | {each: torch.from_numpy(array) for each, array in arrays.items()})
-    return buffer
-
-
-def _decode(text: bytes, name: str) -> dict[str, Any]:
     try:
-        found = plain.decode(json.loads(text), _INSTANCES.get)
-    except (ValueError, RecursionError) as error:
+        found = safe.loads(arrays.pop(DESCRIPTION).tobytes(), _INSTANCES)
+        cls, state = found["class"], dict(found["state"])
+        if not issubclass(cls, SequenceReplayBuffer):
+            raise TypeError(f"it is of the class {cls}")
+    except (TypeError, ValueError, KeyError) as error:
         raise DamagedFile(name, f"expected a saved replay buffer, got another description: {error}") from error
-    if not isinstance(found, dict) or not isinstance(found.get("state"), dict) or "class" not in found:
-        raise DamagedFile(name, "expected a saved replay buffer, got another description")
-    return found
+    buffer: SequenceReplayBuffer = object.__new__(cls)
+    buffer.__setstate__(state | {each: torch.from_numpy(array) for each, array in arrays.items()})
+    return buffer

@@ -2,14 +2,13 @@
 
 A checkpoint is the model as it is saved otherwise, and beside it everything that such a file leaves out: the online
 part of the replay buffer, all random states, the environments' state in the middle of an episode, the chunk in flight.
-It is made of JSON and arrays, so that reading one runs nothing, and a manifest holds the checksum of every file: damage
+Reading one runs nothing of it, and a manifest holds the checksum of every file: damage
 is found before anything is restored.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import random
 import re
 import shutil
@@ -22,25 +21,20 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.save_util import recursive_setattr
 from stable_baselines3.common.utils import check_for_correct_spaces
 
-from agents.common.files import atomic_folder, discard, plain
+from agents.common.files import atomic_folder, discard, safe
 from agents.common.files.manifest import read_manifest, verify, write_manifest
-from agents.common.files.npz import read_npz
 from agents.common.model_file import read_model_file
 
 FORMAT = 7
 """Grows when a version goes on with other numbers than the one before, or keeps its state in another way."""
 KEPT = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
-MODEL, PENDING, BUFFER, STATE = "model.zip", "pending.zip", "buffer.npz", "state.json"
+MODEL, PENDING, STATE = "model.zip", "pending.zip", "state.pt"
 NOT_COPIED = {"env", "replay_buffer", "_vec_normalize_env", "_logger", "trainer", "_last_info"}
 OF_THE_PROCESS = {"observation_space", "action_space", "verbose", "tensorboard_log", "n_envs"}  # not taken from a file
-
-_CLASSES: dict[str, type] = {plain.path_of(kind): kind for kind in (RunningMeanStd, spaces.Box)}
-"""Classes of objects in a state, of the statistics that normalise observations and rewards."""
 
 ModelT = TypeVar("ModelT", bound=OffPolicyAlgorithm)
 
@@ -128,14 +122,10 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
             f"{FORMAT}), which this one cannot continue bit for bit; finish the run with that version, or train again"
         )
     verify(checkpoint)
-    state = plain.decode(json.loads((checkpoint / STATE).read_text(encoding="utf-8")), _CLASSES.get)
-    arrays = read_npz(checkpoint / BUFFER)
+    state = safe.load(checkpoint / STATE)
     _restore_model(model, checkpoint / MODEL)
     assert model.replay_buffer is not None
-    rings = {name: torch.from_numpy(array) for name, array in arrays.items() if name != "tail"}
-    model.replay_buffer.restore_online_state(  # type: ignore[attr-defined]
-        {**state["buffer"], "rings": rings, "tail": torch.from_numpy(arrays["tail"])}
-    )
+    model.replay_buffer.restore_online_state(state["buffer"])  # type: ignore[attr-defined]
     vars(model).update(state["in_flight"])
     _restore_environments(model, state["environments"])
     restore_random_states(model, state["random"])  # last: making environments draws from the global generators
@@ -179,18 +169,14 @@ def _write(
     write_model(model, folder / MODEL)
     if pending is not None and _progress(pending) != _progress(model):  # else it is the model itself
         write_model(pending, folder / PENDING)
-    buffer = dict(model.replay_buffer.online_state())  # type: ignore[attr-defined]
-    arrays = {**buffer.pop("rings"), "tail": buffer.pop("tail")}
-    np.savez(folder / BUFFER, allow_pickle=False, **{name: tensor.numpy() for name, tensor in arrays.items()})
     state = {
         "in_flight": {name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)},
         "environments": _environment_states(model),
         "random": random_states(model),
-        "buffer": buffer,
+        "buffer": model.replay_buffer.online_state(),  # type: ignore[attr-defined]
         "more": dict(more),
     }
-    encoded = plain.encode(state, lambda value: isinstance(value, tuple(_CLASSES.values())), "state")
-    (folder / STATE).write_text(json.dumps(encoded), encoding="utf-8")
+    safe.save(state, folder / STATE)
 
 
 def write_model(model: OffPolicyAlgorithm, path: Path) -> None:

@@ -6,6 +6,7 @@ runs nothing of it.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -18,11 +19,11 @@ from safetensors.torch import save
 from stable_baselines3.common.utils import get_device
 from torch import Tensor
 
-from agents.common.files import DamagedFile, atomic_path, regular_file
+from agents.common.files import DamagedFile, atomic_path, regular_file, safe
 from agents.common.nets.watched import WatchedNetworks
 from agents.common.sb3.policy import FlowPolicy
 
-FORMAT = "flow-rl-zoo policy 1"
+FORMAT = "flow-rl-zoo policy 2"
 _NETWORKS = "nets."
 _LAST_EXTRACTOR = "features_extractor."  # under which a policy has that of its last network once more
 
@@ -60,7 +61,7 @@ def save_policy(policy: FlowPolicy, path: str | Path, about: Mapping[str, Any] |
     }
     header = {
         "format": FORMAT,
-        "policy": policy.describe(),
+        "policy": base64.b64encode(safe.dumps(policy.describe())).decode(),
         "sha256": _digest(tensors),
         "about": json.dumps(dict(about or {})),
     }
@@ -79,8 +80,12 @@ def load_policy(path: str | Path, device: torch.device | str = "auto", *, trust:
     :raises ValueError: if it is damaged, something else, or of an algorithm that is not there or must be trusted.
     """
     header, tensors = _read(Path(path))
-    _require_shapes(header["policy"], tensors, str(path), trust)
-    policy = ActingPolicy.build(header["policy"], str(path), trust)
+    try:
+        description = safe.loads(base64.b64decode(header["policy"]))
+    except ValueError as error:
+        raise DamagedFile(str(path), f"what it says about its policy cannot be read: {error}") from error
+    _require_shapes(description, tensors, str(path), trust)
+    policy = ActingPolicy.build(description, str(path), trust)
     policy.keep_networks({name.split(".")[1] for name in tensors if name.startswith(_NETWORKS)})
     own = {name: value for name, value in policy.state_dict().items() if name.startswith(_LAST_EXTRACTOR)}
     try:
@@ -115,7 +120,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return header, tensors
 
 
-def _require_shapes(description: str, tensors: Mapping[str, Tensor], name: str, trust: bool) -> None:
+def _require_shapes(description: Mapping[str, Any], tensors: Mapping[str, Tensor], name: str, trust: bool) -> None:
     """Refuse tensors that are not those of the settings before networks are made, whose size the settings decide."""
     try:
         with torch.device("meta"):  # shapes without memory

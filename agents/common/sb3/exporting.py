@@ -235,7 +235,7 @@ def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
         name: {"dtype": str(inputs[name].dtype).removeprefix("torch."), "shape": list(inputs[name].shape[1:])}
         for name in _observation_inputs(policy.layout)
     }
-    described, own = json.loads(policy.describe()), policy.own_layers()
+    described, own = json.loads(json.dumps(policy.describe(), default=str)), policy.own_layers()
     if own.widths:
         described["own_layers"] = own.widths
         if own.text == "own":

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, Literal, Self
 
 import numpy as np
@@ -19,8 +18,8 @@ from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
 from agents.common.engine.precision import float32_products
+from agents.common.files import safe
 from agents.common.method import Method, Noise
-from agents.common.model_file import decode_attributes, encode_attributes, read_tensors
 from agents.common.nets.heads import Networks, ObservingNetwork
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.replicated import ReplicatedExtractor
@@ -388,22 +387,22 @@ class FlowPolicy(BasePolicy):
         unused = set(self.nets) - self.acting_networks() if to_act else set()
         left_out = tuple(f"nets.{name}." for name in unused)
         state = {name: value for name, value in self.state_dict().items() if not name.startswith(left_out)}
-        torch.save({"state_dict": state, "about": self.describe(), "left_out": sorted(unused)}, path)
+        safe.save({"state_dict": state, "about": self.describe(), "left_out": sorted(unused)}, path)
 
     def keep_networks(self, names: set[str]) -> None:
         """Drop the other networks, and the optimiser."""
         del self.optimizer
         self.nets = Networks({name: network for name, network in self.nets.items() if name in names})
 
-    def describe(self) -> str:
-        """Return what makes an equal policy but for its parameters, as JSON; :meth:`build` reads it."""
+    def describe(self) -> dict[str, Any]:
+        """Return what makes an equal policy but for its parameters; :meth:`build` makes it."""
         parameters = self._get_constructor_parameters()
         about = {"method": name_of(type(self.method)), "settings": self.method.settings()}
         kept = {name: parameters[name] for name in parameters if name not in ("method", "lr_schedule")}
-        return json.dumps(encode_attributes(about | kept))
+        return about | kept
 
     @classmethod
-    def build(cls, description: str, name: str, trust: bool = False) -> Self:
+    def build(cls, description: Mapping[str, Any], name: str, trust: bool = False) -> Self:
         """Return a policy with new parameters.
 
         :param description: what :meth:`describe` returned.
@@ -413,9 +412,9 @@ class FlowPolicy(BasePolicy):
         :raises ValueError: if it is something else, or of an algorithm that is not imported.
         """
         try:
-            about = decode_attributes(json.loads(description))
+            about = dict(description)
             algorithm, settings = str(about["method"]), dict(about.pop("settings"))
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"expected a policy as `save` writes it, got {name}, which is none: {error}") from error
         try:
             found = find_named_by_file(algorithm, name, trust=trust)
@@ -435,9 +434,12 @@ class FlowPolicy(BasePolicy):
         :return: the policy.
         :raises ValueError: if it is damaged or no such file, or of an algorithm that is not imported.
         """
-        saved = read_tensors(path, device)
-        description = saved.get("about") if isinstance(saved, dict) else None
-        policy = cls.build(description, str(path))  # type: ignore[arg-type]  # refused there
+        try:
+            saved = safe.load(path, device=get_device(device))
+            description = saved["about"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"expected a policy as `save` writes it, got {path}: {error}") from error
+        policy = cls.build(description, str(path))
         if left_out := saved.get("left_out"):
             policy.keep_networks(set(policy.nets) - set(left_out))
         policy.load_state_dict(saved["state_dict"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BufferedIOBase
 from pathlib import Path
@@ -15,14 +14,14 @@ import stable_baselines3
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.save_util import data_to_json, open_path, recursive_getattr
+from stable_baselines3.common.save_util import open_path, recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import get_device, get_system_info, set_random_seed
 from torch import Tensor
 
 from agents.common.data.buffer import SequenceReplayBuffer, read_buffer, write_buffer
-from agents.common.files import plain, regular_file
-from agents.common.model_file import encode_attributes, read_model_file, read_parameters
+from agents.common.files import regular_file, safe
+from agents.common.model_file import encode_attributes, read_model_file, read_parameters, write_archive
 from agents.common.pretraining import no_behaviour_message, start_from_behaviour
 from agents.common.saved import find_model, require_algorithm
 from agents.common.sb3.logs import LoggedModel
@@ -78,7 +77,7 @@ class StoredModel(LoggedModel):
         return np.array([space.sample() for space in self.action_spaces for _ in own])
 
     def save(self, path: File, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
-        """Save the model as a zip archive in SB3's layout, whose attributes are JSON.
+        """Save the model as a zip archive in SB3's layout, with its checksum.
 
         What can only be written as code, e.g. a function as the learning rate, is left out with a warning.
 
@@ -90,14 +89,18 @@ class StoredModel(LoggedModel):
         left_out = {*(exclude or ()), *self._excluded_save_params(), *DERIVED} - {*(include or ())}
         left_out |= {name.partition(".")[0] for name in (*names, *variables)}
         attributes = {name: value for name, value in vars(self).items() if name not in left_out}
-        attributes["class"] = plain.path_of(type(self))  # no setting can have that name
-        texts = {
-            "data": data_to_json(encode_attributes(attributes)),
-            "_stable_baselines3_version": stable_baselines3.__version__,
-            "system_info.txt": get_system_info(print_info=False)[1],
+        attributes["class"] = safe.path_of(type(self))  # no setting can have that name
+        members = {
+            **encode_attributes(attributes),
+            "_stable_baselines3_version": stable_baselines3.__version__.encode(),
+            "system_info.txt": get_system_info(print_info=False)[1].encode(),
         }
         kept = {name: recursive_getattr(self, name) for name in variables}
-        _write_archive(path, texts, {"pytorch_variables": kept, **self.get_parameters()})
+        content = write_archive(members, {"pytorch_variables": kept, **self.get_parameters()})
+        file = open_path(path, "w", verbose=0, suffix="zip")
+        file.write(content)
+        if isinstance(path, str | Path):
+            file.close()
 
     @classmethod
     def load(
@@ -207,20 +210,6 @@ class StoredModel(LoggedModel):
                 file.close()
         self.replay_buffer.to(self.device)
         self.replay_buffer.device = self.device  # as SB3 says it, although one that is not there stands for the CPU
-
-
-def _write_archive(path: File, texts: Mapping[str, str], tensors: Mapping[str, Any]) -> None:
-    """Write what SB3's `save_to_zip_file` writes. Members have no dates: a zip archive has none before 1980."""
-    file = open_path(path, "w", verbose=0, suffix="zip")
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, text in texts.items():
-            with archive.open(name, "w") as member:
-                member.write(text.encode())
-        for name, state in tensors.items():
-            with archive.open(f"{name}.pth", "w", force_zip64=True) as member:
-                torch.save(state, member)
-    if isinstance(path, str | Path):
-        file.close()
 
 
 def _require_whole(name: str, state: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pickle
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load, save
 
+from agents.common.files import safe
 from agents.common.sb3.acting import save_policy
 from tests.zoo.hub.stand_in import Hub, Repository
 from tests.zoo.models.conftest import ENV
@@ -42,7 +44,10 @@ def changed(**texts: Any) -> bytes:
 
 def described(part: str, **values: Any) -> bytes:
     """Return a trained policy with another description of the policy, or of what is known about it."""
-    return changed(**{part: json.dumps(json.loads(header_of(trained())[part]) | values)})
+    text = header_of(trained())[part]
+    if part == "policy":
+        return changed(policy=base64.b64encode(safe.dumps(safe.loads(base64.b64decode(text)) | values)).decode())
+    return changed(**{part: json.dumps(json.loads(text) | values)})
 
 
 class Bomb:
@@ -72,7 +77,7 @@ def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(
     [
         (lambda: described("policy", method="nobodys"), "a policy of `nobodys`, which is not there"),
         (lambda: described("policy", method="elsewhere.module:Agent"), "give --algo elsewhere.module:Agent"),
-        (lambda: changed(policy="[]"), "expected a policy as `save` writes it"),
+        (lambda: changed(policy="[]"), "what it says about its policy cannot be read"),
         (lambda: changed(format="flow-rl-zoo policy 9"), "whose format is 'flow-rl-zoo policy 9'"),
         (lambda: changed(sha256="0" * 64), "its SHA-256 is not that of what was written"),
         (lambda: described("about", env="this:Env-v0"), "give --env this:Env-v0"),
@@ -98,7 +103,7 @@ def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path: Path)
 def test_a_file_that_is_too_large_for_a_policy_is_not_downloaded(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.put("them/agent", {POLICY: trained()})
     monkeypatch.setattr("zoo.models.hub.MOST_BYTES", 1000)
-    with pytest.raises(UsageError, match=r"policy\.safetensors of them/agent has .* kB, expected at most 1.0 kB"):
+    with pytest.raises(UsageError, match=r"policy\.safetensors of them/agent has .* bytes, expected at most 1,000"):
         download_policy("them/agent")
     assert not hub.cache.exists()
 
