@@ -88,9 +88,9 @@ FUNCTIONS = (_class, _array, _scalar, _generator, _random_state)
 """What a file may call to make NumPy's values and to find classes."""
 SAFE: tuple[Any, ...] = (
     *FUNCTIONS, bytes, np.dtype, deque, frozenset, random.Random, type(Path()), TrainFreq, TrainFrequencyUnit,
-    RunningMeanStd, spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict, noise.NormalActionNoise,
-    noise.OrnsteinUhlenbeckActionNoise, noise.VectorizedActionNoise, utils.FloatSchedule, utils.ConstantSchedule,
-    utils.LinearSchedule,
+    RunningMeanStd, spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict,
+    noise.NormalActionNoise, noise.OrnsteinUhlenbeckActionNoise, noise.VectorizedActionNoise, utils.FloatSchedule,
+    utils.ConstantSchedule, utils.LinearSchedule,
 )  # fmt: skip
 """What any file may call besides PyTorch's own; none of it does anything but compute."""
 
