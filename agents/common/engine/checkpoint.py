@@ -126,7 +126,7 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
     _restore_model(model, checkpoint / MODEL)
     assert model.replay_buffer is not None
     model.replay_buffer.restore_online_state(state["buffer"])  # type: ignore[attr-defined]
-    vars(model).update(state["in_flight"])
+    vars(model).update(safe.loads(state["in_flight"]))
     _restore_environments(model, state["environments"])
     restore_random_states(model, state["random"])  # last: making environments draws from the global generators
     return dict(state["more"])
@@ -170,7 +170,8 @@ def _write(
     if pending is not None and _progress(pending) != _progress(model):  # else it is the model itself
         write_model(pending, folder / PENDING)
     state = {
-        "in_flight": {name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)},
+        # an environment may put anything into its infos: what could not be read is refused now
+        "in_flight": safe.dumps({name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)}),
         "environments": _environment_states(model),
         "random": random_states(model),
         "buffer": model.replay_buffer.online_state(),  # type: ignore[attr-defined]

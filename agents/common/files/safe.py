@@ -161,7 +161,7 @@ def dumps(value: Any, classes: Collection[Any] = (), pickler: type[Pickler] = Pi
         save(value, file, pickler)
         loads(file.getvalue(), classes)
     except (pickle.PicklingError, AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise TypeError(f"a {path_of(type(value))}, which is neither a plain value nor an array") from error
+        raise TypeError(f"a {path_of(type(value))}, which is neither a plain value nor an array ({error})") from error
     return file.getvalue()
 
 
