@@ -113,7 +113,7 @@ GENERATORS = {"SeedSequence", "default_rng", "RandomState", "manual_seed"}
 """What makes or seeds a generator."""
 OWN_STREAMS = (
     "agents.common.streams",
-    "agents.common.files.plain",  # states in files
+    "agents.common.files.safe",  # states in files
     "agents.testing",  # fixed numbers to try algorithms on
     "agents.common.nets.specs",  # a module draws its weights from a generator that its replica's gives
     "agents.common.sb3.policy",  # seeds a generator that exists
