@@ -99,6 +99,7 @@ def write_archive(members: Mapping[str, bytes], tensors: Mapping[str, Any]) -> b
 
     :param members: content by name.
     :param tensors: state dicts by name.
+    :return: the content of the file.
     """
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
