@@ -1,10 +1,15 @@
 """Draw the figures of published scores that pages show, from these scores.
 
-``python docs/make_figures.py`` writes them; a test fails where one is not what its scores draw.
+``python docs/make_figures.py`` writes them; a test fails where one is not what its scores draw. ``python
+docs/make_figures.py REPORT`` takes the picture of a report's first screen instead, with Chromium: REPORT is the folder
+that ``zoo compare --published qam2026 -o REPORT`` makes.
 """
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,14 +17,18 @@ ROOT = Path(__file__).resolve().parents[1]
 if __package__ in (None, ""):  # run as a file: let `import zoo` find the package
     sys.path[0] = str(ROOT)
 
+import matplotlib  # noqa: E402
+import pandas as pd  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
 from zoo.report.compute import compare_kinds  # noqa: E402
-from zoo.report.figures.files import file_of  # noqa: E402
+from zoo.report.figures.files import BETTER_COLOURS, INK, SHADE, SHEETS, file_of  # noqa: E402
 from zoo.report.figures.plots import all_figures  # noqa: E402
 from zoo.report.inputs import Request, collect  # noqa: E402
 from zoo.report.significance import decide  # noqa: E402
 
 FIGURES = ROOT / "docs" / "figures"
-SHOWN = {"qam2026": "verdict_*", "mini": "heat_map_offline"}
+SHOWN = {"mini": "heat_map_offline"}
 """Published set -> the figures of its report that pages show; none of them needs a bootstrap."""
 
 
@@ -35,7 +44,49 @@ def drawn(published: str) -> dict[str, bytes]:
     }
 
 
+def fidelity() -> bytes:
+    """Return the differences of our success from that of the authors' code, with their 90% intervals, as SVG."""
+    page = (ROOT / "results" / "reference_ranks.md").read_text(encoding="utf-8")
+    fresh = page.partition("## Fresh seeds\n")[2].strip().partition("\n\n")[0]
+    row = re.compile(r"^\| \**([\w ]+?)\** \|.*? \| ([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\] \|", re.MULTILINE)
+    found = (
+        pd.DataFrame(row.findall(fresh), columns=["name", "difference", "low", "high"]).set_index("name").astype(float)
+    )
+    with matplotlib.rc_context(SHEETS["page"].looks):
+        figure = Figure((4.6, 0.6 + 0.24 * len(found)), layout="constrained")
+        ax, places = figure.subplots(), range(len(found))[::-1]
+        ax.axvspan(-10, 10, color=SHADE[0], zorder=0)
+        ax.axvline(0, color=INK[0], linewidth=0.8, linestyle=":")
+        ax.hlines(places, found["low"], found["high"], color=BETTER_COLOURS[0], linewidth=3)
+        ax.plot(found["difference"], places, "o", color=BETTER_COLOURS[0])
+        ax.set_yticks(places, found.index)
+        ax.set_xlabel("success, ours minus the authors' code (points)")
+    about = "Band: within 10 points. The numbers are in results/reference_ranks.md."
+    return file_of(figure, "svg", "Ours beside the authors' code", about)
+
+
+def photograph(report: Path) -> None:
+    """Write the first screen of a report as a picture."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        sys.exit("expected Chromium to take the picture with, found none; install it")
+    page = (report / "report.html").absolute().as_uri()
+    command = [
+        browser,
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--window-size=1000,880",
+    ]
+    subprocess.run([*command, f"--screenshot={FIGURES / 'report.png'}", page], check=True, timeout=120)
+
+
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        photograph(Path(sys.argv[1]))
+        sys.exit()
+    (FIGURES / "fidelity.svg").write_bytes(fidelity())
     for published in SHOWN:
         for name, picture in drawn(published).items():
             (FIGURES / name).write_bytes(picture)

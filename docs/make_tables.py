@@ -9,7 +9,7 @@ import math
 import re
 import sys
 import textwrap
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -43,28 +43,19 @@ from zoo.runs.history import PHASES  # noqa: E402
 from zoo.runs.scores import SUCCESS  # noqa: E402
 
 MINI_COLUMNS = {
-    ROOT / "README.md": {
-        "mean of the 8 tasks": "*",
-        "mazes (6)": "pointmaze-*",
-        "cube-single": "cube-*",
-        "scene": "scene-*",
-    },
-    ROOT / "docs" / "mini.md": {
-        "mean of the 8 tasks": "*",
-        "of the 6 mazes": "pointmaze-*",
-        "medium 1": "*-medium-*task1-*",
-        "medium 2": "*-medium-*task2-*",
-        "large 1": "*-large-*task1-*",
-        "large 3": "*-large-*task3-*",
-        "teleport 1": "*-teleport-*task1-*",
-        "teleport 3": "*-teleport-*task3-*",
-        "cube-single 1": "cube-*",
-        "scene 1": "scene-*",
-    },
+    "mean of the 8 tasks": "*",
+    "of the 6 mazes": "pointmaze-*",
+    "medium 1": "*-medium-*task1-*",
+    "medium 2": "*-medium-*task2-*",
+    "large 1": "*-large-*task1-*",
+    "large 3": "*-large-*task3-*",
+    "teleport 1": "*-teleport-*task1-*",
+    "teleport 3": "*-teleport-*task3-*",
+    "cube-single 1": "cube-*",
+    "scene 1": "scene-*",
 }
-"""Page -> column of its table of the mini benchmark -> the tasks that it is over."""
-MINI_ROWS = {ROOT / "README.md": ("SQAM", "IFQL", "DSRL", "QAM", "TRQAM", "FQL", "BC")}
-"""Page -> the methods in its table; a page that is not named shows all of them."""
+"""Column of the table of the mini benchmark -> the tasks that it is over."""
+MINI = ROOT / "docs" / "mini.md"
 EARLY = (50_000, 100_000, 200_000, 500_000)  # updates
 RANKED = {
     "mean of the 8 tasks": "*",
@@ -161,17 +152,15 @@ def updated(id: str) -> str:
     return TABLE.sub(lambda _: table_of(id), text)
 
 
-def mini_table(columns: Mapping[str, str], rows: Collection[str] | None = None) -> str:
+def mini_table() -> str:
     """Return the success of each method in percent, with the interval over seeds, the best mean first.
 
-    ``rows`` are the methods to show, by default all of them. Online methods have their success at the end of their
-    online steps. Where runs of a column are missing, it says so.
+    Online methods have their success at the end of their online steps. Where runs of a column are missing, it says so.
     """
-    means = {name: _mini_means(pattern) for name, pattern in columns.items()}
+    means = {name: _mini_means(pattern) for name, pattern in MINI_COLUMNS.items()}
     whole, mazes = (_mini_means(pattern) for pattern in ("*", "pointmaze-*"))
     order = sorted(_mini().methods, key=lambda name: (-_mean(whole, name), -_mean(mazes, name), name))
-    order = [name for name in order if rows is None or name in rows]
-    lines = [f"| method | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
+    lines = [f"| method | {' | '.join(MINI_COLUMNS)} |", f"|{'---|' * (len(MINI_COLUMNS) + 1)}"]
     for name in order:
         texts = [
             number_entry(found[name], SUCCESS.scale, 0).plain if name in found else "to do" for found in means.values()
@@ -254,11 +243,11 @@ def _mean(means: Mapping[str, Estimate], name: str) -> float:
     return means[name].point if name in means else -1.0
 
 
-def updated_mini(page: Path) -> str:
-    """Return the text of a page with the mini benchmark's table and progress as its scores are now."""
+def updated_mini() -> str:
+    """Return the text of the page with the mini benchmark's table and progress as its scores are now."""
     progress = load_progress(load_set("mini"))
     assert progress is not None
-    text = MINI_TABLE.sub(lambda _: mini_table(MINI_COLUMNS[page], MINI_ROWS.get(page)), page.read_text("utf-8"))
+    text = MINI_TABLE.sub(lambda _: mini_table(), MINI.read_text("utf-8"))
     text = MINI_RANKS.sub(lambda _: ranks_table(), text)
     text = MINI_RANK.sub(f"{rank_correlations().loc['mini, mean of the 8 tasks', '16 methods']:.2f}", text)
     return MINI_PROGRESS.sub(f"{progress.finished:,} of {progress.planned:,} runs are finished", text)
@@ -267,7 +256,6 @@ def updated_mini(page: Path) -> str:
 if __name__ == "__main__":
     (FOLDER / "overview.csv").write_text(overview(), encoding="utf-8")
     (DOCS / "README.md").write_text(updated_choosing(), encoding="utf-8")
-    for page in MINI_COLUMNS:
-        page.write_text(updated_mini(page), encoding="utf-8")
+    MINI.write_text(updated_mini(), encoding="utf-8")
     for each in agents.algorithm_ids():
         (DOCS / f"{each}.md").write_text(updated(each))

@@ -1,4 +1,4 @@
-"""The README's Python snippet, as it stands there."""
+"""The README's code, as it stands there."""
 
 from __future__ import annotations
 
@@ -36,6 +36,19 @@ def test_the_snippet_is_short_and_runs_with_a_progress_bar(snippet: str, tmp_pat
     ran = run(small, tmp_path)
     assert "30/30" in ran.stdout + ran.stderr  # SB3's progress bar
     assert re.search(r"^success [01]\.0$", ran.stdout, flags=re.MULTILINE)
+
+
+def test_it_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 700
+
+
+def test_its_own_agent_is_an_agent(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```py\n# my_agent.py\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(code.splitlines()) <= 26
+    (tmp_path / "my_agent.py").write_text(code)
+    words = ["-m", "zoo.list_agents", "check", "my_agent:MyBC", "--skip", "compiled"]
+    ran = subprocess.run([sys.executable, *words], cwd=tmp_path, env={"PYTHONPATH": f"{ROOT}:{tmp_path}"})
+    assert ran.returncode == 0
 
 
 @pytest.mark.slow

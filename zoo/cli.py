@@ -42,6 +42,7 @@ from zoo.terminal.messages import (
     show_what_cannot_be_encoded,
     write_out,
 )
+from zoo.terminal.texts import in_words
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 
@@ -158,7 +159,9 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
         except Exception as error:
             _show_failure(error, verbose)
             return FAILED
-    return DONE if result is None or write_out(json.dumps(result)) else FAILED
+    if result is None:
+        return DONE
+    return DONE if write_out(in_words(result) if sys.stdout.isatty() else json.dumps(result)) else FAILED
 
 
 def as_program(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError
@@ -9,6 +12,8 @@ from zoo.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_PARTS = 8
+"""The most parts of a list that a person is shown."""
 _FORMULA_BEGINS = ("=", "+", "-", "@")
 _LONGEST_LABEL = 200
 
@@ -21,6 +26,33 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() or sign in keep else ascii(sign)[1:-1] for sign in text)
+
+
+def in_words(result: Mapping[str, Any]) -> str:
+    """Return a program's result for a person: a line for each value, and what to do next.
+
+    A pipe gets all of it as JSON.
+    """
+    lines = [f"{name.replace('_', ' ')}: {_value_in_words(value)}" for name, value in result.items()]
+    found = result.get("runs")
+    first = found[0] if found and isinstance(found, list) else result
+    if "report" in result:
+        lines.append(f"next: open {result['report']}")
+    elif "run" in first:
+        lines.append(f"next: zoo compare {shlex.quote(str(Path(first['run']).parent.parent))} -o report/")
+    return "\n".join(lines)
+
+
+def _value_in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {_value_in_words(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        shown = [_value_in_words(part) for part in value[:MOST_PARTS]]
+        if len(value) > MOST_PARTS:
+            shown.append(f"and {len(value) - MOST_PARTS} more, which a pipe gets as JSON")
+        between = "\n  " if any(isinstance(part, dict) for part in value) else ", "
+        return between.removeprefix(", ") + between.join(shown)
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
 def csv_cell(value: Any) -> Any:

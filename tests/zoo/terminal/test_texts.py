@@ -14,7 +14,7 @@ from zoo import compare
 from zoo.errors import UsageError
 from zoo.terminal.messages import FILE_ONLY, keep_in, log, messages
 from zoo.terminal.tables import print_table
-from zoo.terminal.texts import check_label, csv_cell, printable
+from zoo.terminal.texts import check_label, csv_cell, in_words, printable
 
 FORMULAS = ("=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(1)")
 
@@ -125,3 +125,17 @@ def test_a_log_that_cannot_be_written_is_named_once_and_stops_nothing(
     warning = f"warning: {bad / 'run.log'} is incomplete, because it cannot be written: Is a directory"
     assert sorted(capsys.readouterr().err.splitlines()) == sorted(["first", "second", warning])
     assert sorted(lines_of(good)) == sorted(["first", "second", warning])
+
+
+def test_a_result_is_words_for_a_person_with_what_to_do_next() -> None:
+    runs = [{"run": f"my logs/qam/Env-v0_{seed}", "success": 0.98765} for seed in (1, 2)]
+    assert in_words({"wall_s": 12.34567, "runs": runs, "seeds": [0, 1]}).splitlines() == [
+        "wall s: 12.35",
+        "runs: ",
+        "  run my logs/qam/Env-v0_1, success 0.9877",
+        "  run my logs/qam/Env-v0_2, success 0.9877",
+        "seeds: 0, 1",
+        "next: zoo compare 'my logs' -o report/",
+    ]
+    assert in_words({"methods": 3, "runs": 4, "report": "r/report.html"}).endswith("next: open r/report.html")
+    assert in_words({"found": [0] * 20}).endswith("and 12 more, which a pipe gets as JSON")
