@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from zoo.playing.episodes import REPORTED, Scoring
-from zoo.runs.scores import KINDS, RETURN, SUCCESS, SUCCESS_BY_RETURN
+from zoo.runs.scores import KINDS, RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE
 
 LEVEL = 0.95
 
@@ -42,7 +42,8 @@ class Score:
         :param scoring: what the episodes were scored by.
         """
         if successes is None:
-            return cls(RETURN.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
+            kind = VALUE if scoring.score == "value" else RETURN
+            return cls(kind.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
         won, episodes = int(successes.sum()), len(successes)
         kind = SUCCESS if scoring.success_return is None else SUCCESS_BY_RETURN
         return cls(kind.name, won / episodes, *interval_of_successes(won, episodes), episodes)
@@ -66,7 +67,7 @@ class Score:
     @property
     def text(self) -> str:
         """The score in words, e.g. ``success 94.0% [83.8, 97.9]``."""
-        unit = "%" if self.kind != RETURN.name else ""
+        unit = "%" if KINDS[self.kind].is_comparable else ""
         return f"{self.kind} {self.mean_text}{unit} {self.interval_text}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ class EpisodeResults:
     :param seeds: reset seeds, shape (episodes,).
     :param played: whether a replica played all its episodes, shape (S,). One that did not take part, or that planned
         NaN or infinity, has zeros in its rows.
+    :param estimates: without an environment, what else is known of each replica by name, (S,); `returns` are value
+        estimates for the first states of held-out trajectories then.
     """
 
     successes: np.ndarray | None
@@ -36,6 +38,7 @@ class EpisodeResults:
     lengths: np.ndarray
     seeds: np.ndarray
     played: np.ndarray
+    estimates: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def successes_of(self, replica: int) -> np.ndarray | None:
         """Return the success of a replica's episodes, or None where the environment does not know success."""
@@ -46,8 +49,8 @@ class EpisodeResults:
 class Scoring:
     """How played episodes are scored.
 
-    :param score: ``"return"``; None is success where the environment reports it, else the return.
-    :param success_return: the return from which an episode is a success.
+    :param score: ``"return"``, or ``"value"``, an estimate from data without an environment; None is success where the
+        environment reports it, else the return.
     :param reference_scores: returns of a random and of an expert policy.
     """
 
@@ -68,8 +71,8 @@ class Scoring:
         :raises ValueError: if it is something else.
         """
         found = cls.recorded_in(content)
-        if found.score not in (None, "return"):
-            raise ValueError(f"`score` must be return, got {found.score!r}")
+        if found.score not in (None, "return", "value"):
+            raise ValueError(f"`score` must be return or value, got {found.score!r}")
         numbers = [found.success_return, *(found.reference_scores or ())]
         if not all(number is None or type(number) in (int, float) for number in numbers):
             raise ValueError(f"`success_return` and `reference_scores` must be numbers, got {numbers}")
@@ -84,7 +87,7 @@ class Scoring:
 
         :raises EnvironmentFault: if an environment reports the success of some episodes only, and it is the score.
         """
-        if self.score == "return":
+        if self.score is not None:
             return replace(results, successes=None)
         if self.success_return is None:
             if results.successes is not None and (results.successes == UNREPORTED).any():
@@ -94,7 +97,7 @@ class Scoring:
 
     def success_of(self, reported: int | None, episode_return: float) -> int | None:
         """Return whether one episode is a success, as :meth:`apply` does for many."""
-        if self.score == "return":
+        if self.score is not None:
             return None
         return reported if self.success_return is None else int(episode_return >= self.success_return)
 

@@ -12,7 +12,7 @@ import numpy as np
 from agents.common.validation import checked_pair, unknown_name_message
 from zoo.errors import UsageError, as_usage_error
 from zoo.runs.read import RunTables, split_environment
-from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS, SUCCESS_BY_RETURN
+from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE
 from zoo.settings.layers import load_yaml, read_yaml_text
 from zoo.terminal.messages import log
 
@@ -31,7 +31,8 @@ def read_references(words: Sequence[str], own: RunTables) -> References:
 
     :param words: ``ENV=RANDOM,EXPERT``, or names of YAML files of ``env: [random, expert]``; later words win.
     """
-    is_known = ~own.runs["kind"].isin([SUCCESS.name, SUCCESS_BY_RETURN.name]) & own.runs["environment"].notna()
+    others = (SUCCESS.name, SUCCESS_BY_RETURN.name, VALUE.name)
+    is_known = ~own.runs["kind"].isin(others) & own.runs["environment"].notna()
     known = set(own.runs.loc[is_known, "environment"])
     result: References = {}
     for word in words:

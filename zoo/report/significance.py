@@ -30,7 +30,6 @@ from zoo.report.comparison import (
 from zoo.report.statistics.estimates import SIGNIFICANT, Array, Estimate, holm, welch_half_width, welch_p_values
 from zoo.report.statistics.means import FRACTION, Spread, pair_spreads
 from zoo.report.statistics.seeds_needed import SeedPlan, plan_seeds, with_typical_spread
-from zoo.runs.scores import RETURN
 
 Pair = tuple[str, str]
 Plans = dict[Pair, SeedPlan | None]
@@ -53,7 +52,7 @@ def _decision(comparison: Comparison, phase: Phase) -> Decision:
     rival = _rival(comparison, subject, found)
     plans: Plans = {}
     advice = None
-    if comparison.kind is not RETURN and phase.spreads:
+    if comparison.kind.is_comparable and phase.spreads:
         plans = plan_seeds(phase.spreads, sorted(phase.improvements), comparison.resolve)
         if rival is not None:
             pair = (str(subject), rival.other)
@@ -101,7 +100,7 @@ def _by_margin(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> t
 
     Less: two one-sided Welch tests. More: the two-sided test of what the difference exceeds the margin by.
     """
-    if comparison.kind is RETURN or not pairs or not phase.spreads:
+    if not comparison.kind.is_comparable or not pairs or not phase.spreads:
         return set(), set()
     found = [phase.improvements[pair].difference for pair in pairs]
     room = np.array([np.nan if d is None else comparison.resolve - abs(d.point) for d in found])
@@ -154,7 +153,7 @@ def _outcome(comparison: Comparison, phase: Phase, family: Family, pair: Pair) -
             return Outcome.BOTH_SOLVE
     if family.is_clear(*pair):
         more, less, either = _OUTCOMES[1 if phase.improvements[pair].lead > 0 else -1]
-        if comparison.kind is RETURN or pair in family.beyond:
+        if not comparison.kind.is_comparable or pair in family.beyond:
             return more
         return less if pair in family.equivalent else either
     return Outcome.EQUAL if pair in family.equivalent else Outcome.UNCLEAR

@@ -48,6 +48,7 @@ class EvaluationHistory:
             "ep_lengths": results.lengths[replica],
             "episode_seeds": results.seeds,
         }
+        row |= {name: values[replica] for name, values in results.estimates.items()}
         if results.successes is not None:
             row["successes"] = results.successes[replica]
         if self._rows and row.keys() != self._rows[-1].keys():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from zoo.runs.scores import RETURN
+from zoo.runs.scores import RETURN, VALUE
 from zoo.settings.layers import flatten
 from zoo.terminal.texts import printable
 
@@ -128,7 +128,8 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
     methods = runs["label"].copy()
     kinds = runs["kind"].fillna(runs.groupby("environment")["kind"].transform("first"))
     taken = set(runs["label"].dropna())
-    for (label, has_returns), group in runs[runs["label"].notna()].groupby(["label", kinds == RETURN.name]):
+    have_returns = kinds.isin([RETURN.name, VALUE.name])
+    for (label, has_returns), group in runs[runs["label"].notna()].groupby(["label", have_returns]):
         same = _SAME_FOR_RETURNS if has_returns else _SAME_ON_ALL_TASKS
         text = _texts(group)
         finished = group.index[group["problem"].isna()]

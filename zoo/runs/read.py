@@ -34,7 +34,7 @@ from zoo.runs.folder import (
 )
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, name_methods, show
-from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN
+from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE, Kind
 from zoo.settings import plain_yaml
 from zoo.settings.layers import DEFAULT_PROFILE
 from zoo.terminal.texts import printable
@@ -170,8 +170,7 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], Mapping[str, np.ndarra
             table = None
         else:
             table = _tabulate(folder)
-            success = SUCCESS if row["success_return"] is None else SUCCESS_BY_RETURN
-            row["kind"] = (RETURN if np.isnan(table["successes"]).all() else success).name
+            row["kind"] = _kind_of(row, table).name
     except UnreadableRun as error:
         return row | {"problem": error.reason}, None
     except OSError as error:  # e.g. a folder that is removed meanwhile
@@ -182,6 +181,14 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], Mapping[str, np.ndarra
     elif table is not None and (missing := _find_missing_evaluation(row, table)):
         return row | {"problem": missing}, None
     return row, table
+
+
+def _kind_of(row: Mapping[str, Any], table: Mapping[str, np.ndarray]) -> Kind:
+    """Return the kind of a run's scores."""
+    if row["score"] == "value":
+        return VALUE
+    success = SUCCESS if row["success_return"] is None else SUCCESS_BY_RETURN
+    return RETURN if np.isnan(table["successes"]).all() else success
 
 
 def _describe_status(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,6 +229,7 @@ def describe_config(config: Mapping[str, Any], status: Mapping[str, Any]) -> dic
         "net_arch": describe_layers(settings.get("net_arch"), (config.get("agent") or {}).get("layers", "")),
         "pretraining_steps": int(config.get("pretraining_steps") or actor.get("updates") or 0),
         "pretrained_actor": bool(actor),
+        "score": config.get("score"),
         "success_return": config.get("success_return"),
         "action_range": None if config.get("action_range") is None else str(config["action_range"]),
         "reference_scores": Scoring.recorded_in(config).reference_scores,

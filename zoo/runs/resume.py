@@ -292,7 +292,8 @@ def result_of(folder: RunFolder, seed: int, history: EvaluationHistory, scoring:
     if len(history):
         arrays, rates = history.arrays(), history.success_rates()
         result["success"] = None if rates is None else float(rates[-1])
-        result["return"] = mean = float(arrays["results"][-1].mean())
+        mean = float(arrays["results"][-1].mean())
+        result["value_estimate" if scoring.score == "value" else "return"] = mean
         if rates is None and scoring.reference_scores is not None:
             result["normalised_return"] = scoring.normalised(mean)
         result["episodes"], result["steps"] = arrays["results"].shape[1], int(arrays["timesteps"][-1])
@@ -323,6 +324,15 @@ def describe_evaluation(
     """
     played = np.flatnonzero(results.played).tolist()
     returns, lengths = results.returns[played], results.lengths[played]
+    if results.estimates:
+        told = "; ".join(
+            f"seed {seeds[replica]}: {results.returns[replica].mean():.2f} "
+            f"[{results.estimates['low'][replica]:.2f}, {results.estimates['high'][replica]:.2f}]"
+            for replica in played
+        )
+        own = " [".join(f"{results.estimates[name][0]:.2f}" for name in ("behaviour", "behaviour_low"))
+        text = f"value estimate of {told}, of the behaviour {own}, {results.estimates['behaviour_high'][0]:.2f}]"
+        return f"evaluation at step {step} ({phase}): {text}, from {returns.shape[1]} held-out trajectories"
     name, scores, digits = "mean return", returns, ".2f"
     if results.successes is not None:
         name, scores, digits = scoring.success, results.successes[played], ".1%"

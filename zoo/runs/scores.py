@@ -41,7 +41,7 @@ class Kind:
 
     def digits(self, scores: Iterable[float]) -> int:
         """Return how many decimals to show: four significant digits of the largest return, one of a percentage."""
-        if self is not RETURN:
+        if self.is_comparable:
             return 1
         largest = max(map(abs, scores), default=0.0)
         return max(0, 3 - math.floor(math.log10(largest))) if largest else 1
@@ -70,5 +70,14 @@ NORMALISED_RETURN = Kind(
     True,
     tuple(METRICS),
 )
-KINDS = {kind.name: kind for kind in (SUCCESS, SUCCESS_BY_RETURN, RETURN, NORMALISED_RETURN)}
+VALUE = Kind(
+    "value estimate",
+    RETURN.limits,
+    1.0,
+    "value estimate",
+    "Discounted return as fitted Q evaluation estimates it from held-out data; nothing was played",
+    False,
+    RETURN.metrics,
+)
+KINDS = {kind.name: kind for kind in (SUCCESS, SUCCESS_BY_RETURN, RETURN, NORMALISED_RETURN, VALUE)}
 """All kinds, in the order of a report."""

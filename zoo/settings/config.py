@@ -61,7 +61,8 @@ class RunSettings(Declared):
     :param dataset_replace_interval: gradient steps until the next file of a dataset of several takes over.
     :param offline_data: what online training does with the dataset: ``preload`` the buffer, ``balanced`` batches,
         ``none``; None leaves it to the algorithm's settings.
-    :param score: what an episode is scored by: ``return``; None is success where the environment reports it.
+    :param score: what an episode is scored by: ``return``; ``value`` without an environment, which --no-env sets; None
+        is success where the environment reports it.
     :param success_return: the return from which an episode counts as a success, instead of what the environment says.
     :param reference_scores: returns of a random and of an expert policy, by which a comparison normalises returns.
     :param action_range: what stands for the low and the high of the environment's actions in a dataset of one's own.
@@ -78,7 +79,7 @@ class RunSettings(Declared):
     dataset_size: int | None = setting(default=None, at_least=1)
     dataset_replace_interval: int = setting(default=1000, at_least=1)
     offline_data: Literal["preload", "balanced", "none"] | None = setting(default=None)
-    score: Literal["return"] | None = setting(default=None)
+    score: Literal["return", "value"] | None = setting(default=None)
     success_return: float | None = setting(default=None)
     reference_scores: tuple[float, float] | None = setting(default=None, check=_checked_pair)
     action_range: tuple[float, float] | None = setting(default=None, check=_checked_pair)

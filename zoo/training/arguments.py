@@ -27,7 +27,10 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("train", description=PURPOSE)
     task = parser.add_argument_group("what to train")
-    add_task(task)
+    add_task(task, needs_env=False)
+    task.add_argument(
+        "--no-env", action="store_true", help="train and judge by --dataset alone, in place of --env (docs/no_env.md)"
+    )
     _add_start(task)
     add_data(parser.add_argument_group("data"))
     add_environments(parser.add_argument_group("environments"))
@@ -42,13 +45,14 @@ def make_parser() -> Parser:
     return parser
 
 
-def add_task(group: argparse._ArgumentGroup, seed: int = -1) -> None:
+def add_task(group: argparse._ArgumentGroup, seed: int = -1, needs_env: bool = True) -> None:
     """Add the flags of algorithm, environment, seeds, phases and settings.
 
     :param seed: the default; -1 draws one.
+    :param needs_env: whether `--env` must be given.
     """
     group.add_argument("--algo", required=True, help="algorithm id, e.g. qam")
-    group.add_argument("--env", required=True, help="e.g. cube-double-play-singletask-task2-v0")
+    group.add_argument("--env", required=needs_env, help="e.g. cube-double-play-singletask-task2-v0")
     kind, drawn = (SEED_OR_ANY, "; -1 draws one") if seed < 0 else (SEED, "")
     group.add_argument("--seed", type=kind, default=seed, help=f"seed of everything random{drawn}")
     group.add_argument("--seeds", nargs="+", help="several seeds at once, e.g. 0-11 or 3 7 9")

@@ -25,6 +25,7 @@ from zoo.baselines import planner_of
 from zoo.errors import Abandoned, Interrupted, UsageError, wanted_signals
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import Evaluator
+from zoo.playing.held_out import HeldOutEvaluator
 from zoo.runs.history import OFFLINE, PHASES, EvaluationHistory
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import comparable, describe_evaluation, differences
@@ -89,7 +90,7 @@ class EvaluationCallback(BaseCallback):
 
     def __init__(
         self,
-        evaluator: Evaluator,
+        evaluator: Evaluator | HeldOutEvaluator,
         replicas: Replicas,
         frequency: int,
         observe: Observer | None = None,
@@ -200,7 +201,8 @@ class EvaluationCallback(BaseCallback):
         log.info("%s", text)
         successes, returns = results.successes, results.returns[results.played]
         reached = None if successes is None else successes[results.played].mean()
-        self.last_score = f"return {returns.mean():.2f}" if reached is None else f"success {reached:.1%}"
+        unit = "value estimate" if results.estimates else "return"
+        self.last_score = f"{unit} {returns.mean():.2f}" if reached is None else f"success {reached:.1%}"
         if self.observe is not None:
             self.observe(self.histories)
 
@@ -208,8 +210,11 @@ class EvaluationCallback(BaseCallback):
         row: dict[str, Any] = {STEP: step}
         if results.successes is not None:
             row["eval/success_rate"] = PerReplica(results.successes.mean(axis=1))
-        row["eval/mean_reward"] = PerReplica(results.returns.mean(axis=1))
-        row["eval/mean_ep_length"] = PerReplica(results.lengths.mean(axis=1))
+        if results.estimates:
+            values = {"value_estimate": results.returns.mean(axis=1), **results.estimates}
+        else:
+            values = {"mean_reward": results.returns.mean(axis=1), "mean_ep_length": results.lengths.mean(axis=1)}
+        row |= {f"eval/{name}": PerReplica(value) for name, value in values.items()}
         assert isinstance(self.logger, ReplicaLogger)
         self.logger.write(row, step, {STEP: ("tensorboard",)})
 

@@ -16,11 +16,12 @@ from agents.common.saved import find_model, read_attributes, require_algorithm
 from agents.common.sb3.model import FlowQLearning
 from agents.registry import BUILT_IN, origin_of
 from zoo.baselines import find_algorithm
-from zoo.datasets.formats.read import environment_of, is_own
+from zoo.datasets.formats.read import environment_of, is_own, name_of, read_own
 from zoo.datasets.load import SOURCES, Dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
 from zoo.datasets.shards import ShardedDataset
 from zoo.envs import d4rl, ocbench, robomimic
+from zoo.envs.absent import register_absent
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.errors import UsageError, as_usage_error
 from zoo.packages import import_environments
@@ -78,6 +79,10 @@ def read_request(args: argparse.Namespace) -> Request:
     if args.eval_mode is not None:
         raise UsageError("training waits for each evaluation now, with the same numbers; leave out `--eval-mode`")
     check_label(args.label)
+    if args.no_env:
+        _take_spaces_of_data(args)
+    elif args.env is None:
+        raise UsageError("`--env` must name an environment; give it, or --no-env for data alone")
     import_environments(args.gym_packages)
     seeds = read_seeds(args)
     has_task = args.env in TASKS
@@ -92,6 +97,15 @@ def read_request(args: argparse.Namespace) -> Request:
     stacked = {"frame_stack": k} if (k := config.settings.get("frame_stack", 1)) > 1 else {}
     kwargs = {**env_kwargs, **stacked}, {**eval_env_kwargs, **stacked}
     return Request(args, config, env_id, has_dataset, has_own_data, seeds, *kwargs)
+
+
+def _take_spaces_of_data(args: argparse.Namespace) -> None:
+    """Let `--env` name a stand-in that has the spaces of the data, and can not be played."""
+    if args.env is not None:
+        raise UsageError(f"`--no-env` takes the place of `--env`, got --env {args.env} too; leave out one of them")
+    if args.dataset in SOURCES or not is_own(args.dataset):
+        raise UsageError(f"`--no-env` needs data with rewards, got --dataset {args.dataset}; name a set of your own")
+    args.env = register_absent(name_of(args.dataset), read_own(args.dataset).arrays, args.action_range)
 
 
 def _is_of_ogbench(env: str, own: str | None) -> bool:
@@ -118,6 +132,8 @@ def _is_of_ogbench(env: str, own: str | None) -> bool:
 def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool) -> tuple[Config, str]:
     """Return the checked configuration, and the Gymnasium id of the environment."""
     flags = {name: getattr(args, name) for name in CONFIG_FLAGS if getattr(args, name) is not None}
+    if args.no_env:
+        flags |= {"score": "value", "online_steps": flags.get("online_steps", 0)}
     domain, dataset, env_id = None, None, gym_id(args.env)
     task = TASKS.get(args.env)
     groups = task.entries if task else ()
@@ -145,6 +161,15 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
         raise UsageError(f"`{args.env}` has no dataset to pretrain on; {_GIVE_DATA} --pretraining-steps at 0")
     if config.run.action_range is not None and not has_own_data:
         raise UsageError("`--action-range` belongs to a dataset of your own; give it with --dataset, or leave it out")
+    if args.no_env and (
+        config.run.online_steps or config.run.score != "value" or config.run.success_return is not None
+    ):
+        raise UsageError(
+            "`--no-env` has nothing to play in: set --online-steps to 0, and leave out --success-return and "
+            "--reference-scores"
+        )
+    if config.run.score == "value" and not args.no_env:
+        raise UsageError("`score` = value is that of data alone; add --no-env, or leave it out")
     return config, env_id
 
 

@@ -41,6 +41,7 @@ from zoo.errors import STOP_SIGNALS, Abandoned, CannotResume, UsageError, as_usa
 from zoo.models.score import interval_of_mean, interval_of_successes
 from zoo.playing.episodes import Scoring
 from zoo.playing.evaluate import Evaluator
+from zoo.playing.held_out import HeldOutEvaluator, hold_out
 from zoo.playing.pool import count_environments
 from zoo.processes.serving import WorkerError, start_server
 from zoo.report.figures.styles import algorithm_styles, spare_styles
@@ -93,14 +94,17 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     """Train, or find that this was done already; the stack closes what is opened."""
     args, config = request.args, request.config
     # a finished run needs none
-    evaluator = None if args.resume else stack.enter_context(contextlib.closing(make_evaluator(request)))
+    evaluator = None if args.resume or args.no_env else stack.enter_context(contextlib.closing(make_evaluator(request)))
     try_hooks(request)
-    data = load_data(request)
+    data, held_out = load_data(request), None
+    if args.no_env:
+        assert isinstance(data, Dataset)
+        data, held_out = hold_out(data)
     record = describe_run(config, data, args)
     found = find_run(args.log_folder, record, request.seeds) if args.resume else None
     if found is not None and found.is_done:
         return result_of_done(found)
-    evaluator = evaluator or stack.enter_context(contextlib.closing(make_evaluator(request)))
+    evaluator = evaluator or stack.enter_context(contextlib.closing(make_evaluator(request, held_out)))
     folders = found.folders if found else []
     seeds = request.seeds or (found.seeds if found else [secrets.randbelow(100_000)])
     stack.enter_context(ending_recorded(folders, seeds))
@@ -128,8 +132,13 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     return result
 
 
-def make_evaluator(request: Request) -> Evaluator:
-    """Start the environments of the evaluation, which build while data are read."""
+def make_evaluator(request: Request, held_out: Dataset | None = None) -> Evaluator | HeldOutEvaluator:
+    """Start the environments of the evaluation, which build while data are read.
+
+    :param held_out: the trajectories that take their place.
+    """
+    if held_out is not None:
+        return HeldOutEvaluator(held_out, gamma=request.config.settings["gamma"], seed=request.args.eval_seed)
     args, env_id, env_kwargs = request.args, request.env_id, request.eval_env_kwargs
     episodes = request.config.run.eval_episodes
     count = args.n_eval_envs or count_environments(env_id, env_kwargs, episodes)
@@ -303,7 +312,7 @@ class Training:
         self,
         config: Config,
         model: FlowQLearning,
-        evaluator: Evaluator,
+        evaluator: Evaluator | HeldOutEvaluator,
         replicas: Replicas,
         scoring: Scoring,
         progress_bar: bool | None = None,
@@ -429,7 +438,12 @@ def plot_learning_curve(history: EvaluationHistory, path: Path, method: str, tit
     arrays = history.arrays()
     steps, wins = arrays["timesteps"], arrays.get("successes")
     episodes = arrays["results"].shape[1]
-    if wins is None:
+    behaviour = arrays.get("behaviour")
+    if behaviour is not None:
+        values, band = arrays["results"].mean(axis=1), np.stack([arrays["low"], arrays["high"]], axis=1)
+        axes.plot(steps, behaviour, color="0.4", linestyle="--", label="behaviour of the data")
+        axes.legend()
+    elif wins is None:
         values, band = arrays["results"].mean(axis=1), np.array([interval_of_mean(row) for row in arrays["results"]])
     else:
         values = 100 * wins.mean(axis=1)
@@ -445,7 +459,10 @@ def plot_learning_curve(history: EvaluationHistory, path: Path, method: str, tit
         axes.text(begin, axes.get_ylim()[1], " online", va="top", color="0.4")
     units = ["gradient steps"] * bool(offline.any()) + ["environment steps"] * (not offline.all())
     axes.set(title=title, xlabel=", then ".join(units), xlim=(0, None))
-    axes.set_ylabel(f"{'mean return' if wins is None else 'success (%)'}, 95% interval of {episodes} episodes")
+    what, of = ("mean return" if wins is None else "success (%)"), "episodes"
+    if behaviour is not None:
+        what, of = "value estimate (fitted Q evaluation)", "held-out trajectories"
+    axes.set_ylabel(f"{what}, 95% interval of {episodes} {of}")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as temporary:

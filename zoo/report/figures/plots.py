@@ -46,7 +46,7 @@ from zoo.report.statistics.bootstrap import seeded
 from zoo.report.statistics.estimates import Array, Curve, Estimate
 from zoo.report.tables.entries import SHOWN_METRICS, digits_of, number_entry, with_minus
 from zoo.runs.read import short_name
-from zoo.runs.scores import METRICS, RETURN, SUCCESS, Kind
+from zoo.runs.scores import METRICS, SUCCESS, Kind
 from zoo.terminal.texts import printable
 
 _FEWEST_FENCED = 8  # methods, fewer than which are all inside of an axis
@@ -172,7 +172,7 @@ def _verdict(pen: _Pen, phase: Phase) -> Drawing | None:
     title = pen.wrap(f"{phase.name}{kind.title}: {pen.comparison.methods[subject].title} against", 0.7)
     if has_differences := all(v.improvement.difference for v in found):
         shown = {v.other: _scaled(v.improvement.difference, kind.scale) for v in found}
-        zero, margin = 0.0, 0.0 if kind is RETURN else kind.scale * pen.comparison.resolve
+        zero, margin = 0.0, 0.0 if not kind.is_comparable else kind.scale * pen.comparison.resolve
     else:
         shown = {v.other: v.improvement.probability for v in found}
         zero, margin = 0.5, 0.0

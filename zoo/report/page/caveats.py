@@ -20,7 +20,7 @@ from zoo.report.tables.scores import scored_otherwise
 from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.protocol import shortened
 from zoo.runs.read import RunTables, short_name, split_environment
-from zoo.runs.scores import RETURN, SUCCESS
+from zoo.runs.scores import SUCCESS
 
 Value = TypeVar("Value")
 REWARDS_CHANGED = Version("1.2.0")
@@ -113,7 +113,7 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase, told: Collection[st
     absent = sorted({*sources.values()} - {sources.get(name) for name in phase.coverage})
     if absent and comparison.kind is SUCCESS:
         yield f"no scores of {', '.join(absent)}."
-    if comparison.kind is RETURN and len(phase.tasks) > 1:
+    if not comparison.kind.is_comparable and len(phase.tasks) > 1:
         yield (
             f"returns of {len(phase.tasks)} environments are not averaged, because each has its own scale; "
             "--reference-scores puts them on a common one."

@@ -9,7 +9,7 @@ from typing import Any
 
 from zoo.report.comparison import LEAST_BEST, Method
 from zoo.report.statistics.estimates import UNSURE, Estimate
-from zoo.runs.scores import RETURN, Kind
+from zoo.runs.scores import Kind
 
 NOT_KNOWN, ROUNDED = "-", "\N{EN DASH}"
 """An entry that is not known, and the detail of an estimate whose interval rounds to the number itself."""
@@ -73,7 +73,7 @@ def score_entry(
     if estimate is None:
         return Entry(NOT_KNOWN)
     entry = number_entry(estimate, kind.scale, digits)
-    if best is None or not (best >= LEAST_BEST or kind is RETURN):
+    if best is None or not (best >= LEAST_BEST or not kind.is_comparable):
         return entry
     is_best = math.isclose(estimate.point, best) or estimate.point > best
     reaches = estimate.interval not in (None, kind.limits) and estimate.interval[1] >= best

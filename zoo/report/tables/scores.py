@@ -27,7 +27,7 @@ from zoo.report.tables.entries import (
 )
 from zoo.runs.protocol import PROTOCOL, count, shortened, show, what_differs
 from zoo.runs.read import RunTables, short_name
-from zoo.runs.scores import METRICS, RETURN, SUCCESS, Kind
+from zoo.runs.scores import METRICS, SUCCESS, Kind
 
 
 def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = None) -> Table:
@@ -140,7 +140,7 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
     kind, points = comparison.kind, 100 * comparison.resolve
     baseline = comparison.focus if comparison.focus and comparison.focus in phase.spreads else baseline_of(comparison)
     names = [method for method in ranking(comparison, phase) if method in phase.spreads and method != baseline]
-    if kind is RETURN or baseline not in phase.spreads:
+    if not kind.is_comparable or baseline not in phase.spreads:
         names = []
     rows = []
     for method in names:
@@ -282,7 +282,7 @@ def phase_table(
     kind = comparison.kind
     if best is not None:
         least = f"{LEAST_BEST:.0%}" if kind is SUCCESS else f"{LEAST_BEST:g}"
-        least = "" if kind is RETURN else f", where that is at least {least}"
+        least = "" if not kind.is_comparable else f", where that is at least {least}"
         caption += f" Bold: the best{best}{least}; †: its interval reaches the best. Neither is a test."
     known = [k for k in range(len(header)) if any(row[k].text != NOT_KNOWN for row in rows)]
     header, rows = [header[k] for k in known], [[row[k] for k in known] for row in rows]

@@ -24,7 +24,7 @@ from zoo.report.statistics.means import FRACTION
 from zoo.report.tables.entries import NOT_KNOWN, Entry, Table, digits_of, method_entry, number_entry
 from zoo.report.tables.scores import phase_table
 from zoo.runs.protocol import count, shortened
-from zoo.runs.scores import RETURN, SUCCESS
+from zoo.runs.scores import SUCCESS
 
 _WORDS: Mapping[str, str] = {
     Outcome.BETTER: "better by more than {points} points than",
@@ -78,8 +78,8 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     )
     caption = (
         f"Difference: the mean of {title.partition(' against')[0]} minus the other's, with a 95% t-interval. Verdict "
-        f"and p value: {phase.decision.family.describe()}. {'' if kind is RETURN else sizes}Tasks are won or lost by a "
-        "family of their own, which decides no verdict."
+        f"and p value: {phase.decision.family.describe()}. {sizes if kind.is_comparable else ''}Tasks are won or lost "
+        "by a family of their own, which decides no verdict."
     )
     names = [subject, *(v.other for v in found)] if found else []
     return phase_table("verdict", title, comparison, phase, caption, header, rows, names)
@@ -163,7 +163,7 @@ def _outcomes(comparison: Comparison, found: Sequence[Verdict]) -> str:
 
 
 def _words(comparison: Comparison, outcome: str) -> str:
-    if comparison.kind is RETURN and outcome in (Outcome.BETTER, Outcome.WORSE):
+    if not comparison.kind.is_comparable and outcome in (Outcome.BETTER, Outcome.WORSE):
         return f"{outcome} than"
     return _WORDS[outcome].format(points=f"{100 * comparison.resolve:g}")
 

@@ -1,0 +1,63 @@
+"""Data without an environment: trained on, judged by held-out trajectories, resumed, exported and compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import agents
+from tests.zoo.datasets.own import episodes, write_npz
+from tests.zoo.outcomes import Call, Refusal
+from zoo.compare import main as compare
+from zoo.export import main as export
+from zoo.train import main
+
+TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2"]
+
+
+def words(logs: Path, data: str | Path, *more: str) -> list[str]:
+    found = ["--algo", "qam", "--no-env", "--dataset", str(data), "-f", str(logs), "--seed", "1", "--device", "cpu"]
+    found += ["--offline-steps", "4", "--eval-freq", "2", "--save-freq", "1", "--verbose", "0", "--no-eval-at-start"]
+    return [*found, *more, "-params", *TINY]
+
+
+def test_a_run_has_value_estimates_of_a_kind_of_their_own(tmp_path: Path, call: Call) -> None:
+    data, logs = write_npz(tmp_path, episodes(12)), tmp_path / "logs"
+    code, result, _ = call(main, *words(logs, data))
+    assert (code, result["success"], result["return"]) == (0, None, None)
+    folder = Path(result["run"])
+    config = yaml.safe_load((folder / "config.yml").read_text())
+    assert (config["score"], config["dataset"]["size"]) == ("value", 200)  # of 12 trajectories two are held out
+    with np.load(folder / "evaluations.npz") as found:
+        assert found["results"].shape == (2, 2)
+        assert result["value_estimate"] == found["results"][-1].mean()
+        assert {"low", "high", "behaviour", "behaviour_low", "behaviour_high", "q_data", "q_policy"} < set(found)
+        assert np.isfinite(found["td_loss"]).all()
+    limits = agents.load(folder, device="cpu").action_space
+    assert limits.high.max() <= 2
+    assert call(export, folder, "-o", tmp_path / "policy.onnx")[0] == 0
+    assert compare([str(logs), "-o", str(tmp_path / "report"), "--json", str(tmp_path / "a.json"), "--reps", "50"]) == 0
+    assert "value estimate" in (tmp_path / "report" / "scores.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (["--env", "Pendulum-v1"], "`--no-env` takes the place of `--env`"),
+        (["--online-steps", "5"], "nothing to play in"),
+        (["--reference-scores", "0,1"], "nothing to play in"),
+        (["--dataset", "auto"], "needs data with rewards"),
+    ],
+)
+def test_what_needs_an_environment_is_refused(tmp_path: Path, refusal: Refusal, more: list[str], reason: str) -> None:
+    data = write_npz(tmp_path, episodes(2))
+    assert reason in refusal(main, *words(tmp_path / "logs", data, *more))
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_single_trajectory_is_refused(tmp_path: Path, refusal: Refusal) -> None:
+    data = write_npz(tmp_path, episodes(1))
+    assert "got one trajectory" in refusal(main, *words(tmp_path / "logs", data))

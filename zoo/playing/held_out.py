@@ -1,0 +1,204 @@
+"""Judge policies without an environment, by trajectories that they were not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.common.batch import Batch
+from agents.common.data.arrays import compact_transitions
+from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.sb3.policy import FlowPolicy
+from agents.common.streams import Purpose, stream, torch_generator
+from zoo.datasets.formats.episodes import COMPACT
+from zoo.datasets.load import Dataset
+from zoo.errors import UsageError
+from zoo.playing.episodes import EpisodeResults
+from zoo.playing.fitted_q import Array, Estimate, Transitions, fitted_q_evaluation
+from zoo.processes.serving import Hook, keep_waiting
+
+EVERY = 10
+"""One in so many trajectories is held out, beginning with the first."""
+MOST_TRANSITIONS = 5000  # of the held-out ones, drawn at random where there are more
+FIRST_ACTIONS = 8  # of the policy in each first state
+LOSS_ROWS = 512
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Sequences of the held-out trajectories, as an update gets them; a batch has the axes (1, N)."""
+
+    batch: Batch
+    transitions: Transitions
+    has_next: np.ndarray
+    next_actions: Array
+    first: Tensor
+    first_actions: Array
+    lengths: np.ndarray
+
+
+def hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
+    """Return what to train on and what to judge by; refuse data that no score can be taken from.
+
+    :raises UsageError: for images, or a single trajectory.
+    """
+    number = _trajectory_of(data.valids)
+    if data.observations.ndim > 2:
+        raise UsageError("`--no-env` judges policies by vectors, got images; train with an environment, or embed them")
+    if number[-1] < 1:
+        raise UsageError(
+            "`--no-env` holds out a tenth of the trajectories, at least one, and needs another to train on; got one "
+            "trajectory: mark where it ends (docs/datasets.md), or give more"
+        )
+    held = number % EVERY == 0
+
+    def part(rows: np.ndarray) -> Dataset:
+        arrays = {name: getattr(data, name)[rows] for name in COMPACT}
+        return replace(data, **arrays, description=compact_transitions(arrays).description)
+
+    return part(~held), part(held)
+
+
+def _trajectory_of(valids: np.ndarray) -> np.ndarray:
+    """Return the trajectory of each row of the compact layout."""
+    number: np.ndarray = np.cumsum(np.append(0, valids[:-1] == 0))
+    return number
+
+
+class HeldOutEvaluator:
+    """Takes the place of :class:`zoo.playing.evaluate.Evaluator`: its score is a value estimate of fitted Q evaluation.
+
+    :param data: held-out trajectories, actions in the units of the action space.
+    :param gamma: discount per step.
+    :param seed: decides which transitions, features and noise are drawn.
+    """
+
+    check_in: Hook = staticmethod(keep_waiting)
+
+    def __init__(self, data: Dataset, *, gamma: float, seed: int) -> None:
+        self._data, self._gamma, self._seed = data, gamma, seed
+        self._rows: _Rows | None = None
+        self._behaviour: Estimate | None = None
+
+    def close(self) -> None:
+        """Do nothing: there is no process to end."""
+
+    def evaluate(
+        self, policy: Any, replicas: Sequence[int] | None = None, active: Collection[int] | None = None
+    ) -> EpisodeResults:
+        """Estimate the value of every replica's policy, a `FlowPolicy`, and that of the behaviour.
+
+        An episode of the results is a held-out trajectory, and its return the estimate for its first state.
+        """
+        names = list(range(policy.num_replicas)) if replicas is None else list(replicas)
+        rows = self._rows = self._rows or self._read(policy)
+        if self._behaviour is None:
+            self._behaviour = self._fit(rows, rows.next_actions, rows.first_actions[None], rows.has_next)
+        played = np.isin(np.arange(len(names)), range(len(names)) if active is None else sorted(active))
+        after = self._actions(policy, names, rows.batch.next_observations, 1)
+        first = self._actions(policy, names, rows.first, FIRST_ACTIONS)
+        played &= np.isfinite(after).all((1, 2, 3)) & np.isfinite(first).all((1, 2, 3))
+        estimates: dict[str, np.ndarray] = {}
+        values = np.zeros((len(names), len(rows.lengths)))
+        for replica in np.flatnonzero(played):
+            self.check_in()
+            found = self._fit(rows, after[replica, 0], first[replica])
+            values[replica] = found.values
+            for name, value in (("low", found.low), ("high", found.high)):
+                estimates.setdefault(name, np.zeros(len(names)))[replica] = value
+        for name, value in (("", self._behaviour.mean), ("_low", self._behaviour.low), ("_high", self._behaviour.high)):
+            estimates[f"behaviour{name}"] = np.full(len(names), value)
+        estimates |= self._look_inside(policy, rows)
+        lengths = np.tile(rows.lengths, (len(names), 1)) * played[:, None]
+        return EpisodeResults(None, values, lengths, np.arange(len(rows.lengths), dtype=np.uint32), played, estimates)
+
+    def _read(self, policy: FlowPolicy) -> _Rows:
+        """Return the rows that a policy's algorithm is judged by."""
+        method = policy.method
+        chunk = method.horizon_length if method.action_chunking else 1
+        buffer = SequenceReplayBuffer(
+            1, policy.observation_space, policy.action_space, device=policy.device, horizon_length=chunk,
+            gamma=self._gamma, action_chunking=method.action_chunking, frame_stack=method.frame_stack,
+        )  # fmt: skip
+        buffer.with_steps = method.step_observations
+        buffer.load_dataset(self._data.content)
+        valids = self._data.valids
+        number = _trajectory_of(valids)[valids > 0]
+        count, lengths = len(number), np.bincount(number)
+        starts = np.flatnonzero(np.append(True, number[1:] != number[:-1]))
+        ahead = torch.arange(chunk, device=buffer.observations.device)
+        every = torch.arange(count, device=ahead.device)
+        batch = buffer.batch_of((every[:, None] + ahead).clamp(max=count - 1)[None])
+        whole = number[np.minimum(np.arange(count) + chunk - 1, count - 1)] == number
+        whole &= np.arange(count) + chunk <= count
+        chosen = np.flatnonzero(whole)
+        if len(chosen) > MOST_TRANSITIONS:
+            chosen = np.sort(self._rng().choice(chosen, MOST_TRANSITIONS, replace=False))
+        following = np.minimum(chosen + chunk, count - 1)
+        ends = batch.discounts[0].cpu().numpy()[chosen] == 0
+        continues = (number[following] == number[chosen]) & whole[following] & (following > chosen)
+        actions = batch.actions[0].cpu().numpy()
+        first = batch.observations[:, starts]
+        picked = batch.map(lambda tensor: tensor[:, chosen])
+        arrays = {name: tensor[0].cpu().numpy().astype(np.float64) for name, tensor in picked.tensors().items()}
+        transitions = Transitions(
+            arrays["observations"], arrays["actions"], arrays["rewards"], arrays["discounts"],
+            arrays["next_observations"], number[chosen],
+        )  # fmt: skip
+        return _Rows(picked, transitions, ends | continues, actions[following], first, actions[starts], lengths)
+
+    def _rng(self) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64(stream(Purpose.EVALUATION_START, self._seed, 0)))
+
+    def _fit(self, rows: _Rows, next_actions: Array, first_actions: Array, kept: Any = slice(None)) -> Estimate:
+        """Return an estimate; every policy is judged with the same features and the same resampled trajectories."""
+        data = rows.transitions
+        used = Transitions(*(column[kept] for column in vars(data).values()))
+        first = rows.first[0].cpu().numpy().astype(np.float64)
+        return fitted_q_evaluation(used, next_actions[kept], first, first_actions, self._rng())
+
+    def _actions(self, policy: FlowPolicy, names: Sequence[int], states: Tensor, times: int) -> np.ndarray:
+        """Return actions of every replica, as networks see them, (S, times, N, D); states are (1, N, O)."""
+        policy.set_training_mode(False)
+        repeated = states.cpu().numpy().repeat(len(names), 0)
+        found = []
+        for time in range(times):
+            drawn = [
+                policy.draw_action_noise(
+                    states.shape[1], torch_generator(Purpose.EVALUATION_NOISE, self._seed, name, time)
+                )
+                for name in names
+            ]
+            noise = {key: torch.stack([each[key] for each in drawn]) for key in drawn[0]}
+            found.append(policy.sample(repeated, noise, policy.nets).clamp(-1, 1).cpu().numpy())
+        return np.stack(found, 1)
+
+    def _look_inside(self, policy: FlowPolicy, rows: _Rows) -> dict[str, np.ndarray]:
+        """Return losses, and the algorithm's own values of the data's and the policy's actions, each (S,)."""
+        method, nets, count = policy.method, policy.nets, policy.num_replicas
+        batch = rows.batch.map(lambda tensor: tensor[:, :LOSS_ROWS].expand(count, *tensor[0, :LOSS_ROWS].shape))
+        batch = replace(batch.with_observations(policy.preprocess), updates=torch.zeros(count, device=policy.device))
+        size = batch.rewards.shape[1]
+        if method.row_sampler() is not None:
+            batch = replace(batch, weight=torch.ones_like(batch.rewards))
+        generator = torch_generator(Purpose.EVALUATION_NOISE, self._seed, 0, FIRST_ACTIONS)
+        sizes = method.noise_sizes(count, size, policy.chunk_size, policy.layout.size)
+        noise = {name: draw(sizes, generator, "cpu").to(policy.device) for name, draw in method.update_noise().items()}
+        found: dict[str, Tensor] = {}
+        if method.rates_actions:
+            with torch.no_grad():
+                draws = method.candidate_noise().items()
+                choice = {name: draw(sizes, generator, "cpu").to(policy.device) for name, draw in draws}
+                found["q_data"] = method.score(batch.observations, batch.actions, nets).mean(1)
+                mine = method.sample_actions(batch.observations, choice, nets).clamp(-1, 1)
+                found["q_policy"] = method.score(batch.observations, mine, nets).mean(1)
+        with torch.no_grad():
+            targets = method.targets(batch, noise, nets, {})
+        losses = method.losses(batch, targets, noise, nets, {})
+        found |= {f"{name}_loss": loss for name, loss in losses.items()}
+        return {name: value.detach().cpu().double().numpy() for name, value in found.items()}
