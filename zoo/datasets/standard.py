@@ -20,6 +20,12 @@ SHA256 = {
     "pointmaze-large-stitch-v0": "8a1ed76066d7d4fc5a7e13b299326b374292943243867ac54933c0af887effc3",
     "pointmaze-giant-stitch-v0": "b74d685fcc95e3fd0fb488da567a87745fb7fd1bc7ddd699ab1410ed07093d1c",
     "pointmaze-teleport-stitch-v0": "962065bb994ac243141b0866f57675e57e804cc14a0c1ab25a8f5a6d61b72ee9",
+    "cube-single-play-v0": "2d0754e69a940ea05db0a93754a4ef21184d66bf4dca5784b6dc29c3dd35eeef",
+    "cube-double-play-v0": "16121ba27236aee885726a36037d2679995f25f5fd51341b2d1cb890a72cd7be",
+    "scene-play-v0": "93f679dde00a334eac34e30ec16657bd3e444b7e29c67dd8b750b7df8a717d66",
+    "puzzle-3x3-play-v0": "b1daab5cd8712fa45a929dc4ba36f726411d1968dd76f4a68fc9278709acccef",
+    "puzzle-4x4-play-v0": "3c5f0aa4af13557f84b9f02fc82673d25f6f7e9b5b9365d46a7c1bc53436c9ec",
+    "cube-triple-play-v0": "0c866fe231c186800d4d7a37399be52f93f118e303158770816885333affddb8",
 }
 """Of the content of the training file: seed 0, OGBench 1.2.2, MuJoCo 4.0.0."""
 
