@@ -106,7 +106,7 @@ def read_scores(folder: Path) -> pd.DataFrame:
         versions, progress = run.read_versions(), run.read_progress()
         made[path] = {
             "speed": float(np.nanmedian(progress["speed"])),
-            "precision": run.read_config()["settings"]["precision"],
+            "precision": run.read_config().settings["precision"],
             "processor": versions["processor"],
             "commit": str(versions["git_commit"])[:12],
             "dataset": versions["dataset_fingerprint"],

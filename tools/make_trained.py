@@ -43,10 +43,9 @@ def find_runs(logs: Path) -> dict[tuple[str, str], Path]:
         if folder.read_status()["state"] != "done":
             continue
         config = folder.read_config()
-        key = (config["algo"], config["env"])
-        wanted = config["seed"] == SEED and config.get("profile") == PROFILE and not config.get("label")
-        if wanted and config["algo"] in BUILT_IN and config["env"] in TASKS:
-            found[key] = folder.path  # the newest, should there be several
+        wanted = config.seed == SEED and config.profile == PROFILE and not config.label
+        if wanted and config.algo in BUILT_IN and config.env in TASKS:
+            found[config.algo, config.env] = folder.path  # the newest, should there be several
     return found
 
 
@@ -54,7 +53,7 @@ def make_agent(run: Path, target: Path) -> Score:
     """Write the trained agent of a run, with the score that the written file itself has under the protocol."""
     trained, config = agent_of_run(run), RunFolder(run).read_config()
     assert isinstance(trained.policy, FlowPolicy)
-    about = describe_agent(trained, config, RunFolder(run).read_versions())
+    about = describe_agent(trained, config.plain(), RunFolder(run).read_versions())
     with tempfile.TemporaryDirectory() as folder:
         save_policy(trained.policy, Path(folder) / target.name, about)
         written = agent_of_file(Path(folder) / target.name, None)

@@ -207,7 +207,7 @@ def expected_settings(published: str, environment: str, profile: str | None) -> 
         config = load_config(ids[published], environment, domain, profile=profile)
     except UsageError:
         return None
-    return describe_settings(config.record()["settings"])
+    return describe_settings(config.settings)
 
 
 def _check(args: argparse.Namespace) -> None:

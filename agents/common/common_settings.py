@@ -93,6 +93,7 @@ class CommonSettings(Declared):
         "before the step.",
     )
     gamma: float = setting(
+        role="protocol",
         default=0.99,
         reference="discount",
         kw_only=False,
@@ -115,7 +116,11 @@ class CommonSettings(Declared):
         doc="Updates per round (the update-to-data ratio); -1 for one per environment step.",
     )
     horizon_length: int = setting(
-        default=5, at_least=1, fixed=OF_NETWORKS, doc="H, actions per chunk and steps of the n-step return."
+        role="protocol",
+        default=5,
+        at_least=1,
+        fixed=OF_NETWORKS,
+        doc="H, actions per chunk and steps of the n-step return.",
     )
     action_chunking: bool = setting(
         default=True,
@@ -201,6 +206,7 @@ class CommonSettings(Declared):
         "None: the policy's own extractor, or that of `policy_kwargs`.",
     )
     sparse: bool = setting(
+        role="protocol",
         default=False,
         fixed="rewards are changed when they are stored",
         doc="Make online rewards -1 where they are not zero (the dataset's are changed on loading).",
@@ -218,11 +224,13 @@ class CommonSettings(Declared):
         "it and moving averages: these are its copies meanwhile.",
     )
     precision: Literal["fp32", "tf32", "bf16"] = setting(
+        role="machine",
         default="fp32",
         fixed=OF_NETWORKS,
         doc="`fp32`; `tf32` (fast float32 products of CUDA); `bf16` (products of hidden layers in bfloat16).",
     )
     compile: Literal["auto", "on", "off"] = setting(
+        role="machine",
         default="auto",
         doc="Compile the losses and, on CUDA, record whole updates and replay them; `auto` decides by device and "
         "number of updates so far. What fails falls back to plain execution with a warning that says why.",

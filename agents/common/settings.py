@@ -28,6 +28,7 @@ from agents.common.validation import boolean, closest_names, describe_bounds, in
 
 T = TypeVar("T")
 Check = Callable[[str, Any], Any]
+Role = Literal["", "protocol", "machine", "output", "note"]
 BOUNDS = ("above", "at_least", "at_most", "below")
 
 
@@ -42,6 +43,7 @@ class Setting:
     :param check: function of name and value that returns the value or raises; None follows from type and bounds.
     :param kw_only: whether the constructor takes it by name only.
     :param search: where tuning looks for its value; None where it does not.
+    :param role: what it decides; see :func:`setting`.
     :param bounds: ``above``, ``at_least``, ``at_most``, ``below``: where they are given, what a number must keep to.
     """
 
@@ -52,6 +54,7 @@ class Setting:
     check: Check | None = None
     kw_only: bool = True
     search: Search | None = None
+    role: str = ""
     bounds: Mapping[str, float] = field(default_factory=dict)
     name: str = field(init=False)
     type: Any = field(init=False)
@@ -69,7 +72,7 @@ class Setting:
         self.doc, self.fixed = self.doc or other.doc, self.fixed or other.fixed
         self.reference = self.reference or other.reference
         self.check, self.kw_only = self.check or other.check, other.kw_only
-        self.bounds = self.bounds or other.bounds
+        self.bounds, self.role = self.bounds or other.bounds, self.role or other.role
 
     def checked(self, value: Any) -> Any:
         """Return a value as it is kept.
@@ -118,6 +121,7 @@ def setting(
     check: Check | None = None,
     kw_only: bool = True,
     search: Search | None = None,
+    role: Role = "",
     **bounds: float,
 ) -> T:
     """Declare a setting; in a subclass, another default of an inherited one.
@@ -129,13 +133,17 @@ def setting(
     :param check: function of name and value that returns the value or raises; without one, type and bounds are checked.
     :param kw_only: whether the constructor takes it by name only.
     :param search: where tuning looks for its value, e.g. ``log_range(0.1, 10)``.
+    :param role: what a setting that all algorithms have, or one of a run, decides: empty: the numbers of a run;
+        ``protocol``: these too, and a benchmark fixes it for all algorithms; ``machine``: how a machine computes;
+        ``output``: what is saved and shown on the way; ``note``: nothing of what comes after.
     :param bounds: ``above``, ``at_least``, ``at_most``, ``below``.
     :return: the declaration; type checkers see the default.
     """
     assert set(bounds) <= set(BOUNDS), bounds
     found = Setting(
-        default, doc=doc, reference=reference, fixed=fixed, check=check, kw_only=kw_only, search=search, bounds=bounds
-    )
+        default, doc=doc, reference=reference, fixed=fixed, check=check, kw_only=kw_only, search=search, role=role,
+        bounds=bounds,
+    )  # fmt: skip
     return found  # type: ignore[return-value]
 
 
@@ -201,6 +209,11 @@ class Declared:
             for name, declaration in cls._declared.items():
                 declaration.type = types[name]
         return cls._declared
+
+    @classmethod
+    def with_role(cls, role: Role) -> list[str]:
+        """Return the names of the settings that have a role."""
+        return [name for name, declaration in cls._declared.items() if declaration.role == role]
 
     @classmethod
     def refuse_unknown(cls, names: Iterable[str], also: Mapping[str, Any] | None = None) -> None:

@@ -66,8 +66,8 @@ def assert_kept_or_refused(id: str, name: str, value: Any) -> None:
     except UsageError as error:
         assert name in str(error)
         return
-    record = plain_yaml.read(plain_yaml.write(config.record()))
-    assert same(record, config.record())
+    record = plain_yaml.read(plain_yaml.write(config.plain()))
+    assert same(record, config.plain())
     kept = record[name] if name in OF_RUN else record["settings"][name]
     again = load_config(id, ENV, "cube-double-play", flags={name: kept})
     assert same(again.settings, config.settings)

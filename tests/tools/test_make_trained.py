@@ -14,12 +14,13 @@ from tools import make_trained
 from tools.make_trained import PAGE, TASKS, find_runs, main, table, write_page
 from zoo.models.trained import FOLDER
 from zoo.runs.folder import RunFolder
+from zoo.settings.record import RunRecord
 
 
 def write_run(logs: Path, env: str = TASKS[0], state: str = "done", **config: Any) -> Path:
     settings = {"algo": "qam", "env": env, "profile": "mini", "seed": 0, "offline_steps": 20, **config}
     folder = RunFolder.create(logs, settings["algo"], env, settings["seed"])
-    folder.write_config({"eval_episodes": 2, "env_kwargs": ["max_episode_steps=12"], **settings})
+    folder.write_config(RunRecord.read({"eval_episodes": 2, "env_kwargs": ["max_episode_steps=12"], **settings}))
     folder.write_origin({}, {"python": "3", "packages": {"torch": "2"}})
     folder.write_status(state, settings["seed"], 20, 0)
     folder.lock.release()

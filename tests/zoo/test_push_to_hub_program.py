@@ -71,7 +71,7 @@ def test_what_is_uploaded_is_named_and_holds_nothing_else(logs: Path, hub: Hub, 
     files = newest(hub, "me/maze")
     assert hub.repositories["me/maze"].private
     assert files.keys() == POLICY_FILES | {"command.txt", "learning_curve.png", "model.zip"}
-    assert yaml.safe_load(files["config.yml"]) == run.read_config()
+    assert yaml.safe_load(files["config.yml"]) == run.read_config().plain()
     assert files["model.zip"] == run.model.read_bytes()
     assert files["learning_curve.png"] == run.learning_curve.read_bytes()
     assert "zoo train -i model.zip" in files["README.md"].decode()

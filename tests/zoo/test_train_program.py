@@ -64,7 +64,7 @@ def test_a_run_leaves_everything_in_its_folder(finished: Path) -> None:
     assert f"{small}, a departure" in log_of(finished)
     assert (config["settings"]["horizon_length"], config["settings"]["tau"]) == (2, 0.005)
     assert config["dataset"]["size"] == 2000
-    assert set(config["settings"]) == set(agents.get("qam").method.declared()) - {"per_network"}  # which is not given
+    assert set(config["settings"]) == set(agents.get("qam").method.declared())
     with np.load(finished / "evaluations.npz") as found:  # in SB3's format
         assert (found["timesteps"].tolist(), found["phase"].tolist()) == ([10, 20], [0, 0])
         assert found["results"].shape == found["ep_lengths"].shape == found["successes"].shape == (2, 2)

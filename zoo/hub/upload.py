@@ -27,7 +27,6 @@ from zoo.models.trained import ENDING
 from zoo.playing.episodes import Scoring
 from zoo.report.statistics import means as statistics
 from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
-from zoo.runs.resume import comparable
 from zoo.runs.scores import KINDS, RETURN
 from zoo.settings import plain_yaml
 from zoo.terminal.messages import log
@@ -73,7 +72,7 @@ def origin_of(agent: Agent) -> Origin:
     if agent.run is not None:
         run = RunFolder(agent.run)
         return Origin(
-            config=without_folders(run.read_config()),
+            config=without_folders(run.read_config().plain()),
             versions=run.read_versions(),
             command=command_of(run),
             curve=run.learning_curve if run.learning_curve.is_file() else None,
@@ -167,13 +166,13 @@ def describe_agent(
 
 def scores_of_seeds(run: RunFolder) -> dict[int, Score]:
     """Return the final scores of finished runs with the settings of a run, in its log folder, by seed."""
-    settings, found = comparable(run.read_config()), {}
+    settings, found = run.read_config().identity(), {}
     for path in numbered_folders(run.path.parent, run.env).values():
         other = RunFolder(path)
         try:
             config = other.read_config()
-            if other.read_status()["state"] == "done" and comparable(config) == settings:
-                found[int(config["seed"])] = _final_score(other)
+            if other.read_status()["state"] == "done" and config.identity() == settings:
+                found[config.seed] = _final_score(other)
         except UnreadableRun as error:
             log.warning("%s; its score is left out of the card", error)
     return dict(sorted(found.items()))
@@ -182,7 +181,7 @@ def scores_of_seeds(run: RunFolder) -> dict[int, Score]:
 def _final_score(run: RunFolder) -> Score:
     """Return the score of a run's last evaluation."""
     last = {name: column[-1] for name, column in run.read_evaluations().items()}
-    return Score.of(last["results"], last.get("successes"), Scoring.recorded_in(run.read_config()))
+    return Score.of(last["results"], last.get("successes"), Scoring.of_run(run.read_config()))
 
 
 def _is_plain(value: Any) -> bool:

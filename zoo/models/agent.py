@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,9 @@ from zoo.models.trained import ENDING, find_trained
 from zoo.packages import import_environments
 from zoo.playing.episodes import REPORTED, Scoring
 from zoo.runs.folder import RunFolder, numbered_folders
-from zoo.settings.config import checked_episodes, find_entry
+from zoo.settings.config import find_entry
 from zoo.settings.layers import parse_overrides
+from zoo.settings.record import RunRecord, checked_episodes
 
 DEFAULT_EPISODES = 50
 """Episodes of an evaluation in the report's protocol, for a model that does not say."""
@@ -132,8 +132,8 @@ def agent_of_run(
     """
     config = RunFolder(path).read_config()
     file, index = _find_file(path, name, step, config)
-    own = config.get("agent") or {}
-    algo = config["algo"] if config["algo"] in algorithm_ids() else own.get("class", config["algo"])
+    own = config.agent or {}
+    algo = config.algo if config.algo in algorithm_ids() else own.get("class", config.algo)
     entry = _find_algorithm(algo, path, trust, own.get("package"))
     with as_usage_error(ValueError, TypeError, OSError):
         model = entry.algorithm.load(file, device=device, trust=trust)
@@ -141,12 +141,12 @@ def agent_of_run(
             algo=entry.id,
             policy=model.policy if index is None else model.policy.replica(index),
             source=file,
-            env=config["env"],
-            env_kwargs=parse_overrides(config.get("eval_env_kwargs") or config.get("env_kwargs") or [], "--env-kwargs"),
-            episodes=config.get("eval_episodes") or DEFAULT_EPISODES,
-            seed=config.get("eval_seed") or DEFAULT_SEED,
-            replica=config["seed"],
-            scoring=Scoring.recorded_in(config),
+            env=config.env,
+            env_kwargs=parse_overrides(config.eval_env_kwargs or config.env_kwargs or [], "--env-kwargs"),
+            episodes=config.run.eval_episodes,
+            seed=config.eval_seed,
+            replica=config.seed,
+            scoring=Scoring.of_run(config),
             run=path,
             trust=trust,
         )
@@ -236,7 +236,7 @@ def _find_algorithm(name: str, file: Path, trust: bool, package: str | None = No
         raise UsageError(str(error.args[0])) from error
 
 
-def _find_file(path: Path, name: str | None, step: int | None, config: Mapping[str, Any]) -> tuple[Path, int | None]:
+def _find_file(path: Path, name: str | None, step: int | None, config: RunRecord) -> tuple[Path, int | None]:
     """Return the file of a run's model, and which of its replicas is the run's; None where there is one."""
     if step is not None:
         return _find_checkpoint(path, step, config)
@@ -251,9 +251,9 @@ def _find_file(path: Path, name: str | None, step: int | None, config: Mapping[s
         raise UsageError(f"{error}; it may not have been trained far enough") from error
 
 
-def _find_checkpoint(path: Path, step: int, config: Mapping[str, Any]) -> tuple[Path, int | None]:
+def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, int | None]:
     """Return the model of a checkpoint, which has the replicas of all seeds and is in the folder of the first."""
-    folders, index = list(config.get("folders") or [path.name]), None
+    folders, index = config.folders or [path.name], None
     if len(folders) > 1:
         index = folders.index(path.name)
     found = {_step_of(each): each / "model.zip" for each in find_checkpoints(path.with_name(folders[0]) / "checkpoint")}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import EnvironmentFault
+from zoo.settings.record import RunRecord
 
 UNREPORTED = -1
 """The success of an episode whose last step says none, though others do."""
@@ -59,10 +60,11 @@ class Scoring:
     reference_scores: tuple[float, float] | None = None
 
     @classmethod
-    def recorded_in(cls, config: Mapping[str, Any]) -> Scoring:
-        """Return what a run was scored by, as its `config.yml` says."""
-        references = config.get("reference_scores") or (config.get("dataset") or {}).get("reference_scores")
-        return cls(config.get("score"), config.get("success_return"), tuple(references) if references else None)
+    def of_run(cls, record: RunRecord) -> Scoring:
+        """Return what a run is scored by."""
+        references = record.run.reference_scores or (record.dataset or {}).get("reference_scores")
+        both = (references[0], references[1]) if references else None
+        return cls(record.run.score, record.run.success_return, both)
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Scoring:
@@ -70,7 +72,8 @@ class Scoring:
 
         :raises ValueError: if it is something else.
         """
-        found = cls.recorded_in(content)
+        references = content.get("reference_scores")
+        found = cls(content.get("score"), content.get("success_return"), tuple(references) if references else None)
         if found.score not in (None, "return", "value"):
             raise ValueError(f"`score` must be return or value, got {found.score!r}")
         numbers = [found.success_return, *(found.reference_scores or ())]

@@ -21,7 +21,7 @@ from zoo.envs.make import find_spec, is_ogbench
 from zoo.playing.episodes import UNREPORTED, EpisodeResults
 from zoo.playing.pool import Ending, EnvPool, Spaces
 from zoo.processes.serving import Hook, keep_waiting
-from zoo.settings.config import checked_episodes
+from zoo.settings.record import checked_episodes
 from zoo.terminal.messages import log
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed

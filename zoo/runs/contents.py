@@ -5,34 +5,21 @@ A run folder may be damaged or from a stranger. Whoever reads an entry that is n
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from zoo.runs.history import OFFLINE, ONLINE
-from zoo.settings.layers import flatten
-
-Check: TypeAlias = Callable[[Any], bool]
-
-_MOST = 1 << 53  # which float64 still counts one by one
-_LONGEST_TEXT = 10_000
+from zoo.settings.record import LONGEST_TEXT, MOST_COUNT, is_count, shown
 
 
 def find_bad_status(status: Mapping[str, Any]) -> str | None:
     """Return what is wrong with an entry of ``status.json``, or None."""
-    return _find_bad(status, _STATUS)
-
-
-def find_bad_config(config: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with an entry of ``config.yml``, or None."""
-    if problem := _find_bad(config, _CONFIG):
-        return problem
-    for name, _ in flatten(config.get("settings") or {}):
-        if not _is_line(name) or "_." in f"{name}.":
-            return f"has {_shown(name)} among its `settings`, expected names"
+    for name, value in status.items():
+        check, expected = _ENTRIES.get(name, (None, ""))
+        if check and value is not None and not check(value):
+            return f"has `{name}` = {shown(value)}, expected {expected}"
     return None
 
 
@@ -49,7 +36,7 @@ def find_bad_evaluations(arrays: Mapping[str, np.ndarray]) -> str | None:
             return f"{name} have shape {array.shape} beside {first} {shape}"
     steps, phase = arrays["timesteps"], arrays["phase"]
     if steps.dtype.kind == "b" or not _are_whole(steps):
-        return f"timesteps are not whole numbers from 0 to {_MOST:,}"
+        return f"timesteps are not whole numbers from 0 to {MOST_COUNT:,}"
     if first == "successes" and not np.isin(arrays["successes"], (0, 1)).all():
         return "successes are not all 0 or 1"
     if first == "results" and not np.isfinite(arrays["results"]).all():
@@ -67,8 +54,8 @@ def find_bad_progress(columns: Mapping[str, np.ndarray]) -> str | None:
     Every row has a step and the seconds so far; its number of updates and its speed may be missing, which is NaN.
     """
     known = {name: column[~np.isnan(column)] for name, column in columns.items()}
-    if not all(((column >= 0) & (column <= _MOST)).all() for column in known.values()):
-        return f"has numbers that are not from 0 to {_MOST:,}"
+    if not all(((column >= 0) & (column <= MOST_COUNT)).all() for column in known.values()):
+        return f"has numbers that are not from 0 to {MOST_COUNT:,}"
     for name in ("steps", "updates"):
         if not _are_whole(known[name]) or (np.diff(known[name]) < 0).any():
             return f"has {name} that decrease or are not whole numbers"
@@ -76,86 +63,14 @@ def find_bad_progress(columns: Mapping[str, np.ndarray]) -> str | None:
 
 
 def _are_whole(numbers: np.ndarray) -> bool:
-    return bool(((numbers >= 0) & (numbers <= _MOST) & (np.floor(numbers) == numbers)).all())
-
-
-def _find_bad(content: Mapping[str, Any], entries: Mapping[str, tuple[Check, str]]) -> str | None:
-    """Return which entry is not what it must be; each may be missing or null.
-
-    :param entries: by their names, those inside a mapping with its name and a dot before.
-    """
-    for name, (is_good, expected) in entries.items():
-        outer, _, own = name.rpartition(".")
-        value = ((content.get(outer) or {}) if outer else content).get(own)
-        if value is not None and not is_good(value):
-            return f"has `{name}` = {_shown(value)}, expected {expected}"
-    return None
-
-
-def _shown(value: Any) -> str:
-    """Return a value as a short text without control bytes."""
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
-
-
-def _is_count(value: Any) -> bool:
-    return _is_number(value) and 0 <= value <= _MOST and int(value) == value
-
-
-def _are_two_numbers(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and value[0] != value[1]
+    return bool(((numbers >= 0) & (numbers <= MOST_COUNT) & (np.floor(numbers) == numbers)).all())
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= _LONGEST_TEXT
+    return isinstance(value, str) and len(value) <= LONGEST_TEXT
 
 
-def _is_line(value: Any) -> bool:
-    return _is_text(value) and value.isprintable()
-
-
-def _are_lines(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_line, value))
-
-
-def _are_names(value: Any) -> bool:
-    return _are_lines(value) and all(name == Path(name).name and name != ".." for name in value)
-
-
-def _are_counts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_count, value))
-
-
-def _are_layers(value: Any) -> bool:
-    return all(map(_are_counts, value.values() if isinstance(value, dict) else [value]))
-
-
-_COUNT = (_is_count, "a whole number >= 0")
-_TEXT = (_is_text, f"a text of at most {_LONGEST_TEXT:,} characters")
-_LINE = (_is_line, "a text without line breaks or control bytes")
-_MAPPING = (lambda value: isinstance(value, dict), "a mapping")
-
-_STATUS: dict[str, tuple[Check, str]] = {
-    **dict.fromkeys(("seed", "offline_step", "online_step", "pretraining_step"), _COUNT),
-    **dict.fromkeys(("updated", "reason"), _TEXT),
-}
-_PAIRS = ("reference_scores", "dataset.reference_scores", "action_range")
-_CONFIG: dict[str, tuple[Check, str]] = {
-    **dict.fromkeys(("algo", "env", "label", "profile"), _LINE),
-    **dict.fromkeys(("seed", "offline_steps", "online_steps", "pretraining_steps", "eval_episodes", "n_envs"), _COUNT),
-    **dict.fromkeys(("sparse", "eval_at_start"), (lambda value: isinstance(value, bool), "true or false")),
-    "seeds": (_are_counts, "a list of whole numbers >= 0"),
-    "folders": (_are_names, "a list of names of folders"),
-    "departures": (_are_lines, "a list of texts"),
-    **dict.fromkeys(("settings", "dataset", "pretrained_actor", "agent"), _MAPPING),
-    "success_return": (_is_number, "a finite number"),
-    **dict.fromkeys(_PAIRS, (_are_two_numbers, "two different finite numbers")),
-    "settings.net_arch": (_are_layers, "a list of widths, or a mapping of such lists"),
-    **dict.fromkeys(("dataset.size", "pretrained_actor.updates"), _COUNT),
-    "dataset.fingerprint": _TEXT,
-    **dict.fromkeys(("agent.class", "agent.code", "agent.package", "agent.layers"), _LINE),
+_ENTRIES = {
+    **dict.fromkeys(("seed", "offline_step", "online_step", "pretraining_step"), (is_count, "a whole number >= 0")),
+    **dict.fromkeys(("updated", "reason"), (_is_text, f"a text of at most {LONGEST_TEXT:,} characters")),
 }

@@ -23,10 +23,11 @@ from agents.common.files import DamagedFile, atomic_folder, atomic_path, read_te
 from agents.common.files.npz import read_npz
 from zoo.errors import CannotResume, Interrupted, UsageError
 from zoo.processes.locks import HOST, Lock
-from zoo.runs.contents import find_bad_config, find_bad_evaluations, find_bad_progress, find_bad_status
+from zoo.runs.contents import find_bad_evaluations, find_bad_progress, find_bad_status
 from zoo.runs.history import COLUMNS
 from zoo.runs.versions import command_line
 from zoo.settings import plain_yaml
+from zoo.settings.record import RunRecord
 from zoo.terminal.messages import log
 from zoo.terminal.texts import csv_cell, printable
 
@@ -40,7 +41,6 @@ WHAT_TO_DO = "its process is gone; --resume continues it"
 SILENT_FOR = datetime.timedelta(days=1)
 """Age of the status at which a run of another host counts as dead."""
 _LONGEST_PROBLEM = 300
-CONFIG_KEYS = ("algo", "env", "offline_steps", "seed")
 _INDEX_COLUMNS = ("run", "env", "seed", "label", "started", "command")
 PROGRESS = {
     "steps": ("time/total_timesteps",),
@@ -49,11 +49,6 @@ PROGRESS = {
     "speed": ("time/updates_per_s", "time/fps"),
 }
 """What `RunFolder.read_progress` returns, and under which names ``progress.csv`` has it offline and online."""
-
-
-def code_of(record: Mapping[str, Any]) -> str | None:
-    """Return the hash of the file of an algorithm that is not built in, if ``config.yml`` says it."""
-    return (record.get("agent") or {}).get("code")
 
 
 class UnreadableRun(UsageError):
@@ -154,23 +149,20 @@ class RunFolder:
 
     # -- config.yml and what else is known before training ------------------------------------------------------------
 
-    def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the effective settings of the run, seed included."""
-        self._write(self.config, plain_yaml.write(dict(config)))
+    def write_config(self, record: RunRecord) -> None:
+        """Write what the run is, seed included."""
+        self._write(self.config, plain_yaml.write(record.plain()))
 
-    def read_config(self, parse: Callable[[str], Any] = plain_yaml.read) -> dict[str, Any]:
-        """Return the settings of the run.
+    def read_config(self, parse: Callable[[str], Any] = plain_yaml.read) -> RunRecord:
+        """Return what the run is.
 
         :param parse: reads YAML.
         :raises UnreadableRun: if ``config.yml`` cannot be read, lacks what every run has, or holds what no run writes.
         """
-        config = self._read_mapping(self.config, parse)
-        missing = [key for key in CONFIG_KEYS if config.get(key) is None]
-        if missing:
-            raise UnreadableRun(self.config, f"lacks {', '.join(missing)}")
-        if problem := find_bad_config(config):
-            raise UnreadableRun(self.config, problem)
-        return config
+        try:
+            return RunRecord.read(self._read_mapping(self.config, parse))
+        except (TypeError, ValueError) as error:
+            raise UnreadableRun(self.config, shorten(str(error), _LONGEST_PROBLEM, placeholder="...")) from error
 
     def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
         """Record the parsed arguments, the command line, and what software and data are used."""
@@ -363,7 +355,7 @@ def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
     if state != "running":
         return state
     try:
-        names = folder.read_config().get("folders")
+        names = folder.read_config().folders
     except UnreadableRun:
         names = None
     first = RunFolder(folder.path.with_name(names[0])) if names else folder

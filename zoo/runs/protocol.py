@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from agents.common.common_settings import CommonSettings
 from zoo.runs.scores import RETURN, VALUE
 from zoo.settings.layers import flatten
 from zoo.terminal.texts import printable
@@ -23,14 +24,12 @@ Runs that began with a saved behaviour flow are set apart from others and by its
 file, since each seed may have its own.
 """
 
-# Settings that change no score, and those that `PROTOCOL` names already.
-_NOT_SETTINGS = {"seed", "seeds", "device", "verbose", "tensorboard_log", "precision", "compile"}
-_NOT_SETTINGS |= {"net_arch", "sparse", "pretraining_steps"}
+_NOT_SHOWN = {*PROTOCOL} & CommonSettings.declared().keys() | {*CommonSettings.with_role("machine")}
 
 
 def describe_settings(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the settings of an algorithm that may change a score, flat and as texts; `PROTOCOL` has the others."""
-    own = {name: value for name, value in settings.items() if name not in _NOT_SETTINGS}
+    own = {name: value for name, value in settings.items() if name not in _NOT_SHOWN}
     return {name: printable(show(value)) for name, value in sorted(flatten(own)) if value != {}}
 
 

@@ -28,7 +28,6 @@ from zoo.runs.folder import (
     WHAT_TO_DO,
     RunFolder,
     UnreadableRun,
-    code_of,
     find_run_folders,
     state_now,
 )
@@ -36,11 +35,8 @@ from zoo.runs.history import PHASES
 from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, name_methods, show
 from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE, Kind
 from zoo.settings import plain_yaml
-from zoo.settings.layers import DEFAULT_PROFILE
+from zoo.settings.record import RunRecord
 from zoo.terminal.texts import printable
-
-_BESIDES = ("offline_data", "env_kwargs", "eval_env_kwargs")
-"""Entries of ``config.yml`` beside the settings of the algorithm that may change a score."""
 
 EVALUATION_COLUMNS = (
     "method", "algorithm", "source", "environment", "domain", "task", "seed", "phase", "step", "successes", "episodes",
@@ -202,40 +198,43 @@ def _describe_status(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, 
     return {"state": state_now(folder, status), "updated": updated, **steps}
 
 
-def describe_config(config: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
+def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a run that ``config.yml`` gives."""
-    environment, domain, task = split_environment(str(config["env"]))
-    settings, dataset, actor = (config.get(key) or {} for key in ("settings", "dataset", "pretrained_actor"))
-    besides = {name: config[name] for name in _BESIDES if config.get(name)}
-    if config.get("trained_agent"):
-        besides["trained_agent"] = True  # each seed may have its own file
-    n_envs = (config.get("n_envs") or 1) // len(config.get("seeds") or [0])
-    if n_envs > 1 and config.get("online_steps"):  # one update follows a step of all of them
+    environment, domain, task = split_environment(record.env)
+    run, dataset, actor = record.run, record.dataset or {}, record.pretrained_actor or {}
+    besides: dict[str, Any] = {
+        "offline_data": run.offline_data,
+        "env_kwargs": record.env_kwargs,
+        "eval_env_kwargs": record.eval_env_kwargs,
+        "trained_agent": record.trained_agent is not None,  # each seed may have its own file
+    }
+    n_envs = (record.n_envs or 1) // len(record.all_seeds)
+    if n_envs > 1 and run.online_steps:  # one update follows a step of all of them
         besides["n_envs"] = n_envs
     return {
-        "algorithm": str(config["algo"]),
-        "label": str(config.get("label") or config["algo"]),
+        "algorithm": record.algo,
+        "label": record.label or record.algo,
         "environment": environment,
         "domain": domain,
         "task": task,
-        "seed": config["seed"] if status.get("seed") is None else status["seed"],
-        "profile": str(config.get("profile") or DEFAULT_PROFILE),
-        "offline_steps": int(config["offline_steps"]),
-        "online_steps": int(config.get("online_steps") or 0),
-        "eval_episodes": config.get("eval_episodes"),
-        "sparse": bool(config.get("sparse")),
+        "seed": record.seed if status.get("seed") is None else status["seed"],
+        "profile": record.profile,
+        "offline_steps": run.offline_steps,
+        "online_steps": run.online_steps,
+        "eval_episodes": run.eval_episodes,
+        "sparse": bool(record.settings.get("sparse")),
         "dataset_size": dataset.get("size"),
         "dataset_fingerprint": str(dataset["fingerprint"])[:8] if dataset.get("fingerprint") else None,
-        "net_arch": describe_layers(settings.get("net_arch"), (config.get("agent") or {}).get("layers", "")),
-        "pretraining_steps": int(config.get("pretraining_steps") or actor.get("updates") or 0),
+        "net_arch": describe_layers(record.settings.get("net_arch"), (record.agent or {}).get("layers", "")),
+        "pretraining_steps": run.pretraining_steps or int(actor.get("updates") or 0),
         "pretrained_actor": bool(actor),
-        "score": config.get("score"),
-        "success_return": config.get("success_return"),
-        "action_range": None if config.get("action_range") is None else str(config["action_range"]),
-        "reference_scores": Scoring.recorded_in(config).reference_scores,
-        "departures": tuple(config.get("departures") or ()),  # older runs do not say
-        "settings": describe_settings(settings | besides),
-        "code": code_of(config),
+        "score": run.score,
+        "success_return": run.success_return,
+        "action_range": None if run.action_range is None else str(list(run.action_range)),
+        "reference_scores": Scoring.of_run(record).reference_scores,
+        "departures": tuple(record.departures),
+        "settings": describe_settings(record.settings | {name: value for name, value in besides.items() if value}),
+        "code": record.code,
     }
 
 
@@ -335,12 +334,11 @@ def read_times(folder: RunFolder) -> Times:
     if not len(rows["steps"]):
         raise UnreadableRun(folder.progress, "has no row with the time")
     seconds = add_up(rows["steps"], rows["seconds"], rows["speed"])
-    config = folder.read_config()
     return Times(
         rows["steps"],
         seconds,
         _updates_per_second(rows["updates"], seconds),
-        len(config.get("seeds") or [None]),
+        len(folder.read_config().all_seeds),
         _describe_machine(folder),
     )
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,13 @@ import numpy as np
 from agents.common.engine.checkpoint import find_checkpoints
 from zoo.errors import UsageError
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
-from zoo.runs.folder import RunFolder, UnreadableRun, code_of, numbered_folders
+from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.history import EvaluationHistory
 from zoo.runs.protocol import shortened
 from zoo.runs.versions import describe_versions
-from zoo.settings import plain_yaml
-from zoo.settings.layers import flatten
+from zoo.settings.record import RunRecord
 from zoo.terminal.messages import log
 
-DERIVED = ("sources", "departures")
-"""Entries of ``config.yml`` that follow from the others; runs that differ in nothing else are the same."""
-WHO = ("seed", "seeds", "folders")
-"""Entries of ``config.yml`` that say which seeds of the same settings a run trains."""
-BESIDES = ("eval_at_start", "agent")
-"""Entries of ``config.yml`` that change nothing of what comes after; a class may move."""
 NAMED_DIFFERENCES = 10
 
 
@@ -35,19 +29,26 @@ NAMED_DIFFERENCES = 10
 class StoredRun:
     """A run as its folders describe it.
 
-    :param folders: one for each replica, as are the seeds and what ``status.json`` says.
-    :param settings: what must agree for two runs to be the same, with dotted names.
-    :param code: hash of the algorithm's file, if it is not built in.
+    :param folders: one for each replica, as is what ``status.json`` says.
+    :param record: that of the first replica.
     :param misplaced: which folder of several seeds is not where it was, in words; then `folders` has only the one that
         says so.
     """
 
     folders: list[RunFolder]
-    seeds: list[int]
-    settings: dict[str, Any]
+    record: RunRecord
     statuses: list[dict[str, Any]]
-    code: str | None = None
     misplaced: str = ""
+
+    @property
+    def seeds(self) -> list[int]:
+        """One for each replica."""
+        return self.record.all_seeds
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What must agree for two runs to be the same, with dotted names."""
+        return self.record.identity()
 
     @property
     def is_done(self) -> bool:
@@ -109,25 +110,13 @@ def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of ``config.yml`` that makes two runs of equal seeds the same, with dotted names.
-
-    The values are as YAML gives them back, so what will be written can be compared with what was.
-    """
-    kept = {name: value for name, value in record.items() if name not in (*DERIVED, *WHO, *BESIDES)}
-    found = dict(flatten(plain_yaml.read(plain_yaml.write(kept))))
-    for name in ("dataset.name", "dataset.reference_scores", "pretrained_actor.path", "trained_agent.path"):
-        found.pop(name, None)  # the fingerprint says more: a file may have moved
-    return found
-
-
-def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | None) -> StoredRun | None:
+def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> StoredRun | None:
     """Return the run to resume, locked for this process, or the same one if it is done; say which, or why none.
 
     :raises UsageError: if another process is training it.
     """
-    settings = comparable(record)
-    runs, lost = stored_runs(log_folder, record["algo"], record["env"])
+    settings = record.identity()
+    runs, lost = stored_runs(log_folder, record.algo, record.env)
     run = choose(settings, seeds, runs)
     for folder, error in lost:
         log.warning("%s has checkpoints, but it cannot be read: %s", folder.path, error)
@@ -141,7 +130,7 @@ def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | Non
         level, nearest = logging.WARNING if has_state else logging.INFO, describe_nearest(settings, seeds, runs)
         log.log(level, "no unfinished run matches%s; starting a new run", nearest)
         return None
-    tell_of_other_code([(run, code_of(record))])
+    tell_of_other_code([(run, record.code)])
     if run.is_done:
         log.info("%s has already finished with these settings; leave out --resume to train again", run)
     else:
@@ -158,7 +147,7 @@ def find_run(log_folder: Path, record: Mapping[str, Any], seeds: list[int] | Non
 
 def tell_of_other_code(found: Sequence[tuple[StoredRun, str | None]]) -> None:
     """Warn of runs that began with another version of their algorithm's file than there is now."""
-    other = [str(run.folders[0].path) for run, now in found if run.code and now and run.code != now]
+    other = [str(run.folders[0].path) for run, now in found if run.record.code and now and run.record.code != now]
     if other:
         began = "began with another version of the algorithm's file, and count as runs of this one"
         log.warning("%s: %s; move them away to train anew", ", ".join(shortened(other)), began)
@@ -203,29 +192,25 @@ def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun],
     return found, lost
 
 
-def _describe(
-    folder: RunFolder, config: Mapping[str, Any], configs: Mapping[Path, Mapping[str, Any]]
-) -> StoredRun | None:
+def _describe(folder: RunFolder, record: RunRecord, configs: Mapping[Path, RunRecord]) -> StoredRun | None:
     """Return the run whose first replica has this folder, or None if the folder belongs to another replica."""
-    seeds, names = config.get("seeds") or [config["seed"]], config.get("folders") or [folder.path.name]
-    folders = [RunFolder(folder.path.with_name(name)) for name in names]
-    misplaced = _find_misplaced(folder, folders, seeds, configs)
+    folders = [RunFolder(folder.path.with_name(name)) for name in record.folders or [folder.path.name]]
+    misplaced = _find_misplaced(folder, folders, record.all_seeds, configs)
     if misplaced:
         folders = [folder]
-    elif config["seed"] != seeds[0]:
+    elif record.seed != record.all_seeds[0]:
         return None
-    statuses = [each.read_status() for each in folders]
-    return StoredRun(folders, seeds, comparable(config), statuses, code_of(config), misplaced)
+    return StoredRun(folders, record, [each.read_status() for each in folders], misplaced)
 
 
 def _find_misplaced(
-    folder: RunFolder, folders: Sequence[RunFolder], seeds: Sequence[int], configs: Mapping[Path, Mapping[str, Any]]
+    folder: RunFolder, folders: Sequence[RunFolder], seeds: Sequence[int], configs: Mapping[Path, RunRecord]
 ) -> str:
     """Return which folder of several seeds another run has got, or is gone; empty if none."""
     names = [each.path.name for each in folders]
     for each, seed in zip(folders, seeds, strict=True):
         there = configs.get(each.path)
-        if there and (there["seed"], there.get("folders") or [each.path.name]) != (seed, names):
+        if there and (there.seed, there.folders or [each.path.name]) != (seed, names):
             return f"{each.path}, seed {seed} of it, is another run now"
         if not each.path.exists():
             return f"{each.path}, seed {seed} of it, is gone"
@@ -234,14 +219,14 @@ def _find_misplaced(
 
 def result_of_done(run: StoredRun) -> dict[str, Any]:
     """Return what a finished run printed when it ended, except for its speed, and ``already_done``."""
-    results, scoring = [], Scoring.recorded_in(run.folders[0].read_config())
+    results, scoring = [], Scoring.of_run(run.record)
     for folder, seed, status in zip(run.folders, run.seeds, run.statuses, strict=True):
         if status["state"] == "failed":
             failure = {name: status.get(name) for name in ("reason", "step")}
             results.append(result_of_failed(folder, seed, failure))
         else:
             results.append(result_of(folder, seed, _history(folder), scoring))
-    joint = joint_result(run.settings["algo"], run.settings["env"], None, results)
+    joint = joint_result(run.record.algo, run.record.env, None, results)
     return {**joint, "already_done": True}
 
 
@@ -273,7 +258,7 @@ def _position(run: StoredRun) -> str:
 def describe_step(run: StoredRun, step: int) -> str:
     """Return where in its phases a step of a run is, e.g. ``offline step 3 of 10``; it counts from the beginning."""
     for phase in ("pretraining", "offline", "online"):
-        steps = run.settings.get(f"{phase}_steps") or 0
+        steps = getattr(run.record.run, f"{phase}_steps")
         if phase == "online" or (steps and step <= steps):
             break
         step -= steps

@@ -3,135 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from agents.common.common_settings import CommonSettings
 from agents.common.method import Method
 from agents.common.sb3.arguments import read_arguments
 from agents.common.sb3.spaces import available_device
-from agents.common.settings import Declared, setting
-from agents.common.validation import checked_pair, integer, unknown_name_message
+from agents.common.validation import unknown_name_message
 from agents.models import Entry
 from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError, as_usage_error
 from zoo.settings.layers import DEFAULT_PROFILE, ENTRY_NOTES, Layer, merge, nest, parse_override, read_layers
+from zoo.settings.record import RunRecord, RunSettings
 
-PROTOCOL_SETTINGS = (
-    "sparse", "horizon_length", "gamma", "dataset_size", "pretraining_steps", "offline_steps", "online_steps",
-    "eval_episodes",
-)  # fmt: skip
+PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_role("protocol"))
 """What a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""
-UNRECORDED_IF_NONE = ("score", "success_return", "reference_scores", "action_range", "per_network")
-"""Settings that `config.yml` has only where they are given, as in runs that are older than they are."""
-
-
-MOST_EPISODES = 100_000
-"""The most of an evaluation, which keeps 10 kB of noise for each and plans all of them in one batch. Of so many, a
-success rate is known within 0.3 percentage points."""
-
-
-def checked_episodes(name: str, value: object) -> int:
-    """Return the number of an evaluation's episodes; raise TypeError or ValueError if it cannot be one.
-
-    :param name: of the setting, for the message.
-    """
-    episodes = integer(name, value, at_least=1)
-    if episodes > MOST_EPISODES:
-        raise ValueError(f"`{name}` must be at most {MOST_EPISODES:,}, got {episodes:,}; all are in memory at once")
-    return episodes
-
-
-def _checked_pair(name: str, value: object) -> tuple[float, float] | None:
-    """Return a pair of numbers, or None."""
-    return None if value is None else checked_pair(name, value)
-
-
-class RunSettings(Declared):
-    """What a run does, besides the algorithm's own settings.
-
-    :param pretraining_steps: gradient steps before the offline phase that clone the behaviour flow alone.
-    :param offline_steps: gradient steps on the dataset.
-    :param online_steps: environment steps after it.
-    :param eval_freq: steps between evaluations.
-    :param eval_at_start: also evaluate before the first update; after pretraining that is always done.
-    :param save_freq: steps between checkpoints.
-    :param log_interval: gradient steps between log entries.
-    :param dataset_size: transitions to use, in whole trajectories; None uses all.
-    :param dataset_replace_interval: gradient steps until the next file of a dataset of several takes over.
-    :param offline_data: what online training does with the dataset: ``preload`` the buffer, ``balanced`` batches,
-        ``none``; None leaves it to the algorithm's settings.
-    :param score: what an episode is scored by: ``return``; ``value`` without an environment, which --no-env sets; None
-        is success where the environment reports it.
-    :param success_return: the return from which an episode counts as a success, instead of what the environment says.
-    :param reference_scores: returns of a random and of an expert policy, by which a comparison normalises returns.
-    :param action_range: what stands for the low and the high of the environment's actions in a dataset of one's own.
-    """
-
-    pretraining_steps: int = setting(default=0, at_least=0)
-    offline_steps: int = setting(default=1_000_000, at_least=0)
-    online_steps: int = setting(default=0, at_least=0)
-    eval_freq: int = setting(default=50_000, at_least=1)
-    eval_episodes: int = setting(default=50, check=checked_episodes)
-    eval_at_start: bool = setting(default=False)
-    save_freq: int = setting(default=50_000, at_least=1)
-    log_interval: int = setting(default=5_000, at_least=1)
-    dataset_size: int | None = setting(default=None, at_least=1)
-    dataset_replace_interval: int = setting(default=1000, at_least=1)
-    offline_data: Literal["preload", "balanced", "none"] | None = setting(default=None)
-    score: Literal["return", "value"] | None = setting(default=None)
-    success_return: float | None = setting(default=None)
-    reference_scores: tuple[float, float] | None = setting(default=None, check=_checked_pair)
-    action_range: tuple[float, float] | None = setting(default=None, check=_checked_pair)
-
-    def check_together(self) -> None:
-        """Refuse phases without data or without steps, and two kinds of score."""
-        for name in ("pretraining_steps", "offline_steps"):
-            if self.offline_data == "none" and getattr(self, name):
-                raise ValueError(f"`offline_data` is none, but `{name}` = {getattr(self, name)} need data; drop one")
-        if self.offline_steps + self.online_steps == 0:
-            raise ValueError("`offline_steps` and `online_steps` are both 0; give one of them")
-        if self.reference_scores is not None:
-            self.score = "return"
-        if self.success_return is not None and self.score is not None:
-            raise ValueError(
-                "`success_return` scores episodes by success, and `score` = return or `reference_scores` by their "
-                "return; give one of the two"
-            )
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that decides a run's outcome, besides its seed.
-
-    :param method: the algorithm with its settings, for the one model of the run; None for one of SB3's.
-    :param settings: those of the algorithm, with their defaults, and arguments of its policy.
-    :param sources: where the values are from: one line per layer that was used.
-    :param departures: where the run departs from that protocol, one phrase each.
-    """
-
-    algo: str
-    env: str
-    run: RunSettings
-    method: Method | None
-    settings: dict[str, Any]
-    sources: list[str] = field(default_factory=list)
-    profile: str = DEFAULT_PROFILE
-    departures: list[str] = field(default_factory=list)
-
-    def record(self) -> dict[str, Any]:
-        """Return the configuration as plain values for ``config.yml``."""
-        settings, run = (
-            {
-                name: list(value) if isinstance(value, tuple) else value
-                for name, value in values.items()
-                if value is not None or name not in UNRECORDED_IF_NONE
-            }
-            for values in (self.settings, self.run.settings())
-        )
-        head = {"algo": self.algo, "env": self.env, "profile": self.profile, **run}
-        head["sparse"] = settings.get("sparse", False)
-        return {**head, "settings": settings, "sources": list(self.sources), "departures": list(self.departures)}
 
 
 def load_config(
@@ -148,7 +35,7 @@ def load_config(
     params: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
     device: str = "cpu",
-) -> Config:
+) -> RunRecord:
     """Merge the layers of settings and check the result, without an environment.
 
     :param domain: the environment's domain, e.g. ``"cube-double-play"``; None: no benchmark knows the environment.
@@ -186,7 +73,7 @@ def load_config(
     departures = [] if domain is None else find_departures({**run.settings(), **settings}, protocol)
     if domain is not None and dataset not in (None, merging.dataset or dataset):
         departures.append(f"dataset {dataset} instead of {merging.dataset}")
-    return Config(entry.id, env, run, method, settings, merging.sources, profile, departures)
+    return RunRecord(entry.id, env, profile, run, settings, method, merging.sources, departures)
 
 
 def find_entry(algo: str) -> Entry:

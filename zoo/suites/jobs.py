@@ -25,10 +25,10 @@ from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.sb3.model import FlowQLearning
 from zoo.errors import UsageError
 from zoo.processes.locks import Lock
-from zoo.runs.folder import code_of, file_name_of
+from zoo.runs.folder import file_name_of
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import count, shortened
-from zoo.runs.resume import StoredRun, comparable, differences, in_place, stored_runs
+from zoo.runs.resume import StoredRun, differences, in_place, stored_runs
 from zoo.settings.layers import flatten
 from zoo.suites.suite import Run, Suite
 from zoo.terminal.messages import log, say_once
@@ -40,12 +40,8 @@ from zoo.training.start import make_model
 MOST_LETTERS = 60
 JOBS = ".jobs"
 """Folder, in a log folder, of what was said while jobs were trained, and how that ended."""
-NOT_COMPARED = ("dataset", "settings.precision", "settings.compile")
-"""What is only known where a run is trained: the content of the data, and how its machine computes."""
-ADDED_LATER = {
-    "settings.encoder": None, "settings.frame_stack": 1, "settings.random_crop": 0.0, "settings.shorten_returns": False,
-}  # fmt: skip
-"""Settings that kept scores do not know, each with the value that they have there: it does not enter their hash."""
+NOT_COMPARED = ("machine", "data")
+"""Roles of what is only known where a run is trained: how its machine computes, and the content of the data."""
 
 
 class State(StrEnum):
@@ -137,7 +133,7 @@ class Job:
 
     def find(self) -> StoredRun | None:
         """Return its newest run, one that has reached its end if possible; None if it has not started."""
-        same = in_place([run for run in self._runs() if _compared(run.settings) == self.settings])
+        same = in_place([run for run in self._runs() if run.record.identity(*NOT_COMPARED) == self.settings])
         return min(same, key=lambda run: not _result(run).is_final) if same else None
 
     def state_of(self, run: StoredRun | None) -> State:
@@ -152,9 +148,9 @@ class Job:
     def why_due(self) -> str:
         """Return how it differs from the run of its seeds and label that is nearest to it; empty if there is none."""
         found = [
-            (differences(_compared(run.settings), self.settings), run.folders[0].path)
+            (differences(run.record.identity(*NOT_COMPARED), self.settings), run.folders[0].path)
             for run in self._runs()
-            if run.settings.get("label") == self.settings.get("label")
+            if run.record.label == self.settings.get("label")
         ]
         if not found:
             return ""
@@ -188,12 +184,12 @@ def _make_job(suite: Suite, run: Run, machine: Machine) -> Job:
     except UsageError as error:
         raise UsageError(f"{run}: {error}") from error
     record = describe_run(request.config, None, args)
-    settings = _compared(comparable(record))
+    settings = record.identity(*NOT_COMPARED)
     each = request.config.run
     steps = each.pretraining_steps + each.offline_steps + each.online_steps
     ends = dict(zip(PHASES, (each.offline_steps, each.offline_steps + each.online_steps), strict=True))
     ends = {phase: end for phase, end in ends.items() if getattr(each, f"{phase}_steps")}
-    return Job(run, machine, (*words, "--resume"), request.config.algo, settings, steps, ends, code_of(record))
+    return Job(run, machine, (*words, "--resume"), request.config.algo, settings, steps, ends, record.code)
 
 
 @dataclass(frozen=True)
@@ -224,16 +220,6 @@ class Plan:
 def digest_of(*values: Any) -> str:
     """Return a short hash of plain values, such as settings."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that tell jobs apart."""
-    return {
-        name: value
-        for name, value in settings.items()
-        if not any(name == left or name.startswith(f"{left}.") for left in NOT_COMPARED)
-        and (name, value) not in ADDED_LATER.items()
-    }
 
 
 def _result(run: StoredRun) -> State:

@@ -28,7 +28,7 @@ from zoo.playing.evaluate import Evaluator
 from zoo.playing.held_out import HeldOutEvaluator
 from zoo.runs.history import OFFLINE, PHASES, EvaluationHistory
 from zoo.runs.protocol import shortened
-from zoo.runs.resume import comparable, describe_evaluation, differences
+from zoo.runs.resume import describe_evaluation, differences
 from zoo.terminal.messages import log
 from zoo.training.logs import STEP, ReplicaLogger
 from zoo.training.replicas import Replicas, curve_step
@@ -308,7 +308,7 @@ class SaveCallback(BaseCallback):
             "evaluation": self.evaluation.state(),
             "log": {**model.logger.position(model.num_timesteps), "tables": model.logger.tables()},
             "histories": [history.arrays() for history in self.evaluation.histories],
-            "config": comparable(self.replicas.folders[0].read_config()),
+            "config": self.replicas.folders[0].read_config().identity(),
         }
         pending = self.evaluation.pending
         failed = dict(self.replicas.failed)
@@ -325,7 +325,7 @@ class SaveCallback(BaseCallback):
         kept = load_checkpoint(model, checkpoint)
         self._last_step = model.num_timesteps
         folders = self.replicas.folders
-        if changed := differences(kept["config"], comparable(folders[0].read_config())):
+        if changed := differences(kept["config"], folders[0].read_config().identity()):
             raise UsageError(
                 f"{folders[0].config} was changed after the run began: {'; '.join(shortened(changed))} (there: in the "
                 "checkpoint); put the file back, or train a new run"

@@ -23,7 +23,7 @@ from agents.common.replicas import PerReplica
 from zoo.errors import UsageError
 from zoo.packages import import_optional
 from zoo.runs.folder import describe_error
-from zoo.settings.config import Config
+from zoo.settings.record import RunRecord
 from zoo.training.replicas import Replicas
 
 STEP = "time/total_timesteps"
@@ -41,7 +41,7 @@ def check_tracking(args: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def tracked(args: argparse.Namespace, config: Config, replicas: Replicas) -> Iterator[None]:
+def tracked(args: argparse.Namespace, config: RunRecord, replicas: Replicas) -> Iterator[None]:
     """Let Weights & Biases follow the TensorBoard events that a `with` block writes, if that is asked for.
 
     A resumed run goes on in its run there.
@@ -63,7 +63,7 @@ def tracked(args: argparse.Namespace, config: Config, replicas: Replicas) -> Ite
                 name=f"{config.algo}_{folder.path.name}",
                 id=folder.tracking_id(),
                 resume="allow",
-                config=config.record() | {"seeds": list(replicas.seeds)},
+                config=config.plain() | {"seeds": list(replicas.seeds)},
                 sync_tensorboard=True,
             )
     except Exception as error:

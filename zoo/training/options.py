@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import torch
 
+from agents.common.common_settings import CommonSettings
 from agents.common.files.manifest import digest_of
 from agents.common.saved import find_model, read_attributes, require_algorithm
 from agents.common.sb3.model import FlowQLearning
@@ -28,14 +29,15 @@ from zoo.packages import import_environments
 from zoo.runs.folder import RunFolder
 from zoo.runs.versions import describe_versions
 from zoo.settings import plain_yaml
-from zoo.settings.config import Config, RunSettings, load_config
+from zoo.settings.config import load_config
 from zoo.settings.layers import parse_overrides
+from zoo.settings.record import RunRecord, RunSettings
 from zoo.terminal.arguments import parse_seeds
 from zoo.terminal.messages import FILE_ONLY, keep_in, log
 from zoo.terminal.texts import check_label
 from zoo.training.logs import check_tracking
 
-CONFIG_FLAGS = (*RunSettings.declared(), "precision", "compile")
+CONFIG_FLAGS = (*RunSettings.declared(), *CommonSettings.with_role("machine"))
 """Flags that override a setting of the same name."""
 TASKS: Mapping[str, ocbench.OcbenchTask | robomimic.RobomimicTask | d4rl.D4rlTask] = {
     **ocbench.TASKS,
@@ -57,7 +59,7 @@ class Request:
     """
 
     args: argparse.Namespace
-    config: Config
+    config: RunRecord
     env_id: str
     has_dataset: bool
     has_own_data: bool
@@ -129,7 +131,7 @@ def _is_of_ogbench(env: str, own: str | None) -> bool:
     return spec is None or is_ogbench(spec)
 
 
-def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool) -> tuple[Config, str]:
+def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool) -> tuple[RunRecord, str]:
     """Return the checked configuration, and the Gymnasium id of the environment."""
     flags = {name: getattr(args, name) for name in CONFIG_FLAGS if getattr(args, name) is not None}
     if args.no_env:
@@ -173,7 +175,7 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
     return config, env_id
 
 
-def check_start(args: argparse.Namespace, config: Config) -> None:
+def check_start(args: argparse.Namespace, config: RunRecord) -> None:
     """Refuse a model or a behaviour flow to start from that is missing or does not fit, and two of them."""
     if args.trained_agent and args.pretrained_actor is not None:
         raise UsageError("`--pretrained-actor` and `--trained-agent` both say where to start; give one of them")
@@ -206,30 +208,28 @@ def read_seeds(args: argparse.Namespace) -> list[int] | None:
 # -- what is recorded of a run before it trains -----------------------------------------------------------------------
 
 
-def describe_run(config: Config, data: Dataset | ShardedDataset | None, args: argparse.Namespace) -> dict[str, Any]:
+def describe_run(config: RunRecord, data: Dataset | ShardedDataset | None, args: argparse.Namespace) -> RunRecord:
     """Return everything that decides a run's outcome besides its seeds; runs that agree in it are the same run."""
-    record = config.record() | {"eval_seed": args.eval_seed}
+    found: dict[str, Any] = {"eval_seed": args.eval_seed}
     for name in ("label", "n_envs", "env_kwargs", "eval_env_kwargs"):
-        if getattr(args, name):
-            record[name] = getattr(args, name)
-    method = find_algorithm(config.algo).method
-    if method is not None and config.algo not in BUILT_IN:
-        record["agent"] = origin_of(method)
+        found[name] = getattr(args, name) or None
+    if config.method is not None and config.algo not in BUILT_IN:
+        found["agent"] = origin_of(type(config.method))
     for name in ("pretrained_actor", "trained_agent"):
         if getattr(args, name):
-            record[name] = describe_model(getattr(args, name))
+            found[name] = describe_model(getattr(args, name))
     if data is not None:
-        record["dataset"] = {"name": data.path.stem, "size": data.num_transitions, "fingerprint": data.fingerprint}
+        found["dataset"] = {"name": data.path.stem, "size": data.num_transitions, "fingerprint": data.fingerprint}
         if isinstance(data, Dataset) and data.reference_scores is not None:
-            record["dataset"]["reference_scores"] = list(data.reference_scores)
+            found["dataset"]["reference_scores"] = list(data.reference_scores)
         official = DATASETS.get(data.path.stem)
         if config.run.dataset_size is None and official and data.num_transitions < 0.99 * official.transitions:
             fewer = f"dataset of {data.num_transitions:,} transitions instead of {official.transitions:,}"
             log.warning(
                 "%s: %s, a departure from how scores are published; make it again without a size", data.path, fewer
             )
-            record["departures"].append(fewer)
-    return record
+            found["departures"] = [*config.departures, fewer]
+    return replace(config, **found)
 
 
 def describe_model(path: Path) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def describe_model(path: Path) -> dict[str, Any]:
 
 def make_folders(
     folders: list[RunFolder],
-    record: dict[str, Any],
+    record: RunRecord,
     seeds: list[int],
     model: FlowQLearning,
     data: Dataset | ShardedDataset | None,
@@ -258,16 +258,17 @@ def make_folders(
     assert model.replay_buffer is not None
     versions["storage"] = model.replay_buffer.placement.text
     for seed in seeds:
-        folders.append(RunFolder.create(args.log_folder, record["algo"], record["env"], seed))
-        folders[-1].enter_in_index(seed, args.label or record["algo"])
+        folders.append(RunFolder.create(args.log_folder, record.algo, record.env, seed))
+        folders[-1].enter_in_index(seed, record.label or record.algo)
     keep_in(folder.path for folder in folders)
     if isinstance(model, FlowQLearning) and (own := model.policy.own_layers().text):
-        record = record | {"agent": {**record.get("agent", {}), "layers": own}}
-    together = {"seeds": seeds, "folders": [folder.path.name for folder in folders]} if len(seeds) > 1 else {}
+        record = replace(record, agent={**(record.agent or {}), "layers": own})
+    if len(seeds) > 1:
+        record = replace(record, seeds=seeds, folders=[folder.path.name for folder in folders])
     arguments = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
     for seed, folder in zip(seeds, folders, strict=True):
         folder.write_origin(arguments, versions)
-        folder.write_config(record | {"seed": seed} | together)
-    log.log(FILE_ONLY, "%s", plain_yaml.write(record).rstrip())
+        folder.write_config(replace(record, seed=seed))
+    log.log(FILE_ONLY, "%s", plain_yaml.write(record.plain()).rstrip())
     places = ", ".join(f"{folder.path} (seed {seed})" for seed, folder in zip(seeds, folders, strict=True))
     log.info("run folder%s, with all settings in config.yml: %s", "s" * (len(folders) > 1), places)

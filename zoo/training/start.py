@@ -50,7 +50,7 @@ from zoo.runs.history import OFFLINE, ONLINE, EvaluationHistory
 from zoo.runs.read import short_name
 from zoo.runs.resume import find_run, joint_result, result_of, result_of_done, result_of_failed
 from zoo.runs.versions import command_line
-from zoo.settings.config import Config
+from zoo.settings.record import RunRecord
 from zoo.terminal.messages import FILE_ONLY, keep_in, log
 from zoo.training.callbacks import (
     EvaluationCallback,
@@ -118,7 +118,7 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
         make_folders(folders, record, seeds, model, data, args)
     replicas = Replicas(folders, seeds, stops=args.on_divergence == "stop")
     bar = args.progress if args.verbose else bool(args.progress)
-    training = Training(config, model, evaluator, replicas, Scoring.recorded_in(record), bar, observe)
+    training = Training(config, model, evaluator, replicas, Scoring.of_run(record), bar, observe)
     position = training.restore() if found else None
     stack.enter_context(tracked(args, config, replicas))
     below = args.tensorboard_log
@@ -310,7 +310,7 @@ class Training:
 
     def __init__(
         self,
-        config: Config,
+        config: RunRecord,
         model: FlowQLearning,
         evaluator: Evaluator | HeldOutEvaluator,
         replicas: Replicas,

@@ -24,16 +24,12 @@ from zoo.baselines import settings_of
 from zoo.errors import UsageError, as_usage_error
 from zoo.processes.serving import available_cores
 from zoo.runs.folder import file_name_of
-from zoo.runs.resume import comparable
 from zoo.settings.config import find_entry
 from zoo.settings.layers import flatten, load_yaml, parse_overrides
 from zoo.terminal.messages import log
 from zoo.training.options import Request, describe_run, read_request
 from zoo.tuning import TUNING_SEED
 from zoo.tuning.storage import DATABASE, is_url, study_folder
-
-NOT_COMPARED = ("settings.precision", "settings.compile", "log_interval", "save_freq", "label")
-"""Entries of a run's configuration that may differ between the calls that work on one study."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +122,8 @@ def _read_request(args: argparse.Namespace) -> Request:
 
 def define(request: Request, searches: Mapping[str, Any]) -> dict[str, Any]:
     """Return what all trials of a study share: two calls must agree in it to work on one study."""
-    record = comparable(describe_run(request.config, None, request.args))
-    left_out = {*NOT_COMPARED, *(f"settings.{name}" for name in searches)}
-    shared = {name: value for name, value in record.items() if name not in left_out}
+    record = describe_run(request.config, None, request.args).identity("machine", "output")
+    shared = {name: value for name, value in record.items() if name.removeprefix("settings.") not in searches}
     found = {name: str(search) for name, search in searches.items()}
     return {**shared, "seeds": request.seeds, "search": found, "dataset": request.args.dataset}
 

@@ -105,7 +105,7 @@ def read_arguments(
     settings = {**dict(zip(in_order, positional, strict=False)), **named}
     if len(positional) > len(in_order):
         raise TypeError(f"{kind.__name__}() takes at most {len(in_order) + 2} arguments without a name")
-    kind.refuse_unknown(settings, also=Arguments.declared())
+    kind.refuse_unknown(settings.keys(), also=Arguments.declared())
     arguments = Arguments(**{name: settings.pop(name) for name in Arguments.declared() if name in settings})
     if arguments.method is not None:
         if beside := [*settings, *(["n_steps"] if arguments.n_steps is not None else [])]:

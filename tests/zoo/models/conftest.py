@@ -11,6 +11,7 @@ from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import tiny_model
 from zoo.envs.make import make_env
 from zoo.runs.folder import RunFolder
+from zoo.settings.record import RunRecord
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 STEPS = {"max_episode_steps": 12}
@@ -25,7 +26,7 @@ def write_run(logs: Path, model: FlowQLearning, seed: int = 3, **more: Any) -> R
     """Write a finished run of a model, as far as playing reads it."""
     folder = RunFolder.create(logs, "qam", ENV, seed)
     config = {"algo": "qam", "env": ENV, "seed": seed, "offline_steps": 20, "eval_episodes": 4, "eval_seed": 7}
-    folder.write_config({**config, "env_kwargs": ["max_episode_steps=12"], **more})
+    folder.write_config(RunRecord.read({**config, "env_kwargs": ["max_episode_steps=12"], **more}))
     model.save(folder.model)
     folder.lock.release()
     return folder

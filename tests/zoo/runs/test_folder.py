@@ -17,6 +17,7 @@ import pytest
 from zoo.errors import CannotResume, Interrupted
 from zoo.runs.folder import SILENT_FOR, RunFolder, ending_recorded, state_now
 from zoo.runs.read import read_runs
+from zoo.settings.record import RunRecord
 
 
 def test_runs_that_start_together_never_share_a_folder(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ CONFIG = {"algo": "qam", "env": "env-v0", "offline_steps": 10, "seed": 3}
 
 def new_run(logs: Path, **config: Any) -> RunFolder:
     folder = RunFolder.create(logs, "qam", "env-v0", 3)
-    folder.write_config(CONFIG | config)
+    folder.write_config(RunRecord.read(CONFIG | config))
     return folder
 
 
@@ -111,7 +112,7 @@ def test_a_run_is_running_while_its_process_holds_the_lock_and_dead_after_that(t
         assert process.stdout is not None
         process.stdout.readline()
         folder = RunFolder(tmp_path / "qam" / "env-v0_1")
-        folder.write_config(CONFIG)
+        folder.write_config(RunRecord.read(CONFIG))
         assert state(folder) == "running"
         process.kill()
         process.wait()

@@ -58,6 +58,7 @@ def write_run(
         "dataset": {"name": "scene-play-v0", "size": 1_000_000, "fingerprint": "0123456789abcdef"},
         "settings": {"net_arch": [512, 512, 512, 512], "gamma": 0.99, **(settings or {})}, **config,
     }  # fmt: skip
+    values["settings"].setdefault("sparse", values["sparse"])  # the record says it twice
     (folder / "config.yml").write_text(yaml.safe_dump(values))
     if state == "running":  # nobody holds the lock; an older status would be that of a dead run
         updated = datetime.datetime.now(datetime.UTC).isoformat()
@@ -169,8 +170,8 @@ def test_runs_of_several_environments_a_seed_make_fewer_updates_and_are_another_
 
 
 def test_settings_of_speed_and_those_that_differ_between_environments_only_make_no_other_row(tmp_path):
-    write_run(tmp_path / "a", settings={"inverse_temperature": 1.0, "precision": "fp32", "device": "cpu"})
-    write_run(tmp_path / "b", seed=1, settings={"inverse_temperature": 1.0, "precision": "tf32", "device": "cuda"})
+    write_run(tmp_path / "a", settings={"inverse_temperature": 1.0, "precision": "fp32"})
+    write_run(tmp_path / "b", seed=1, settings={"inverse_temperature": 1.0, "precision": "tf32", "compile": "on"})
     write_run(tmp_path / "c", env=CUBE, sparse=False, settings={"inverse_temperature": 3.0})
     assert methods(read_runs([tmp_path])) == ["qam"]
 

@@ -13,22 +13,29 @@ from zoo.runs.folder import RunFolder
 from zoo.runs.resume import (
     StoredRun,
     choose,
-    comparable,
     describe_nearest,
     differences,
     find_run,
     result_of_done,
 )
 from zoo.runs.versions import describe_versions
+from zoo.settings.record import RunRecord
 
-RECORD = {"algo": "qam", "env": "some-v0", "pretraining_steps": 0, "offline_steps": 20, "online_steps": 10}
-RECORD |= {"settings": {"gamma": 0.9, "net_arch": [16, 16]}}
+ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "pretraining_steps": 0, "offline_steps": 20, "online_steps": 10}
+SETTINGS = {"gamma": 0.9, "net_arch": [16, 16]}
+
+
+def record(**entries: Any) -> RunRecord:
+    return RunRecord.read({**ENTRIES, "settings": SETTINGS, **entries})
+
+
+RECORD = record()
 
 
 def written(logs: Path, state: str, seed: int = 3, **more: Any) -> RunFolder:
     """Write a run folder that no process has claimed."""
     folder = RunFolder.create(logs, "qam", "some-v0", seed)
-    folder.write_config(RECORD | {"seed": seed, "sources": ["a flag"]} | more)
+    folder.write_config(record(seed=seed, sources=["a flag"], **more))
     folder.write_status(state, seed, 0, 0)
     folder.lock.release()
     return folder
@@ -53,22 +60,21 @@ def names(run: StoredRun | None) -> list[str]:
 # -- the decision -----------------------------------------------------------------------------------------------------
 
 
-def stored(name: str, settings: dict[str, Any], seeds: list[int], *states: str) -> StoredRun:
-    return StoredRun([RunFolder(Path(name))], seeds, settings, [{"state": state} for state in states])
-
-
-SETTINGS = {"gamma": 0.9, "tau": 0.1, "label": None}
+def stored(name: str, tau: float, seed: int, *states: str) -> StoredRun:
+    own = record(settings=SETTINGS | {"tau": tau}, seed=seed)
+    return StoredRun([RunFolder(Path(name))], own, [{"state": state} for state in states])
 
 
 def test_the_nearest_run_differs_in_the_fewest_settings_and_is_the_newest_of_those() -> None:
     runs = [
-        stored("d", SETTINGS, [4], "done"),
-        stored("c", SETTINGS | {"tau": 0.2}, [4], "running"),
-        stored("b", SETTINGS | {"tau": 0.3}, [3], "running"),
-        stored("a", SETTINGS | {"tau": 0.4}, [3], "done"),
+        stored("d", 0.1, 4, "done"),
+        stored("c", 0.2, 4, "running"),
+        stored("b", 0.3, 3, "running"),
+        stored("a", 0.4, 3, "done"),
     ]
-    assert choose(SETTINGS, [3], runs) is None
-    assert describe_nearest(SETTINGS, [3], runs) == "; the nearest, b, differs in tau: 0.3 there, 0.1 now"
+    wanted = record(settings=SETTINGS | {"tau": 0.1}).identity()
+    assert choose(wanted, [3], runs) is None
+    assert describe_nearest(wanted, [3], runs) == "; the nearest, b, differs in tau: 0.3 there, 0.1 now"
 
 
 def test_differences_are_named_with_both_values() -> None:
@@ -80,14 +86,8 @@ def test_differences_are_named_with_both_values() -> None:
         "label: none there, mine now",
         "eval_seed: not set there, 0 now",
     ]
-    assert describe_nearest(there, [1, 2], [stored("a", there, [0], "running")]).endswith("seed: 0 there, [1, 2] now")
-
-
-def test_what_is_derived_does_not_make_another_run() -> None:
-    derived = {"sources": ["-params gamma=0.9"], "departures": ["gamma 0.9"], "eval_at_start": True}
-    here, there = ({"dataset": {"name": name, "fingerprint": "01"}} for name in ("here", "there"))
-    assert comparable(RECORD | derived | here) == comparable(RECORD | there)
-    assert comparable(RECORD)["settings.gamma"] == 0.9
+    run = stored("a", 0.1, 0, "running")
+    assert describe_nearest(run.settings, [1, 2], [run]).endswith("seed: 0 there, [1, 2] now")
 
 
 # -- the folders ------------------------------------------------------------------------------------------------------
@@ -155,10 +155,10 @@ def test_other_software_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_other_code_of_an_algorithm_of_ones_own_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = {**RECORD, "agent": {"class": "mine:Mine", "code": "1" * 12}}
+    mine = record(agent={"class": "mine:Mine", "code": "1" * 12})
     for now, is_told in (("1", False), ("2", True)):
         written(tmp_path / now, "done", agent={"class": "mine:Mine", "code": now * 12})
-        assert find_run(tmp_path / now, record, [3]) is not None
+        assert find_run(tmp_path / now, mine, [3]) is not None
         assert ("another version of the algorithm's file" in capsys.readouterr().err) == is_told
 
 
@@ -181,7 +181,7 @@ def test_the_run_that_goes_on_is_named_with_its_position(
     folder = written(tmp_path, "running", pretraining_steps=pretrain)
     if step is not None:
         with_checkpoint(step, folder)
-    assert find_run(tmp_path, RECORD | {"pretraining_steps": pretrain}, None) is not None
+    assert find_run(tmp_path, record(pretraining_steps=pretrain), None) is not None
     assert capsys.readouterr().err == f"resuming {folder.path} (seed 3) {position}\n"
 
 

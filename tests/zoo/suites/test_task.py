@@ -20,6 +20,7 @@ from zoo.errors import Interrupted
 from zoo.processes.locks import Lock
 from zoo.runs.folder import RunFolder
 from zoo.runs.resume import StoredRun
+from zoo.settings.record import RunRecord
 from zoo.suites import task as task_module
 from zoo.suites.jobs import Job, Machine, Plan
 from zoo.suites.suite import Run, Suite
@@ -61,7 +62,9 @@ class FakeJob(Job):
 
     def find(self) -> StoredRun | None:
         run = RunFolder(self.machine.log_folder)
-        return StoredRun([run], [0], {}, [{"state": "done" if (run.path / "done").exists() else "interrupted"}])
+        return StoredRun(
+            [run], RunRecord("qam", "some-v0"), [{"state": "done" if (run.path / "done").exists() else "interrupted"}]
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,67 @@
+"""The record of a run: what makes two runs the same, and what is written is what is read."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from zoo.settings import plain_yaml
+from zoo.settings.config import load_config
+from zoo.settings.record import RunRecord
+
+ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "offline_steps": 20, "settings": {"gamma": 0.9}}
+
+
+def test_what_is_written_is_what_is_read() -> None:
+    found = load_config("qam", "some-v0", params=["reference_scores=[0,1]", "train_freq=[2,episode]"])
+    record = dataclasses.replace(found, seed=3, label="mine", dataset={"name": "d", "size": 9, "fingerprint": "01"})
+    again = RunRecord.read(plain_yaml.read(plain_yaml.write(record.plain())))
+    assert again.plain() == record.plain()
+    assert again.identity() == record.identity()
+
+
+@pytest.mark.parametrize(
+    ("entries", "roles"),
+    [
+        ({"sources": ["-params gamma=0.9"]}, ()),
+        ({"departures": ["gamma 0.9"]}, ()),
+        ({"eval_at_start": True}, ()),
+        ({"seed": 4, "seeds": [4, 5], "folders": ["a", "b"]}, ()),
+        ({"agent": {"class": "mine:Mine"}}, ()),
+        ({"dataset_size": None, "score": None}, ()),
+        ({"settings": {"gamma": 0.9, "per_network": None}}, ()),
+        ({"settings": {"gamma": 0.9, "precision": "bf16"}}, ("machine",)),
+        ({"dataset": {"fingerprint": "01"}}, ("data",)),
+        ({"label": "mine", "save_freq": 7}, ("output",)),
+    ],
+)
+def test_an_entry_makes_no_other_run_where_its_role_is_left_out(
+    entries: dict[str, Any], roles: tuple[str, ...]
+) -> None:
+    assert RunRecord.read(ENTRIES | entries).identity(*roles) == RunRecord.read(ENTRIES).identity(*roles)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"settings": {"gamma": 0.8}},
+        {"settings": {"gamma": 0.9, "precision": "bf16"}},
+        {"dataset": {"fingerprint": "01"}},
+        {"label": "mine"},
+        {"online_steps": 1},
+        {"eval_seed": 1},
+    ],
+)
+def test_an_entry_that_decides_numbers_or_names_makes_another_run(entries: dict[str, Any]) -> None:
+    assert RunRecord.read(ENTRIES | entries).identity() != RunRecord.read(ENTRIES).identity()
+
+
+def test_a_data_set_that_has_moved_is_the_same() -> None:
+    here, there = (RunRecord.read({**ENTRIES, "dataset": {"name": name, "fingerprint": "01"}}) for name in "ab")
+    assert here.identity() == there.identity()
+
+
+def test_a_return_that_is_a_negative_whole_number_is_read() -> None:
+    assert RunRecord.read(ENTRIES | {"success_return": -300}).run.success_return == -300.0
