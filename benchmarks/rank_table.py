@@ -82,12 +82,9 @@ def describe_fresh(sides: Sides, algorithms: Sequence[str], family: Sequence[str
     pooled = compare_sides(sides, list(rows)) if rows else None
     if pooled is None:
         return "No row has both sides yet."
-    head = ["algorithm", "seeds, ours / original", *_HEAD, *(f"within {margin}" for margin in MARGINS), *_TAIL]
-    lines = [
-        [name, "{} / {}".format(*row["seeds"]), *_means(row), *_verdicts(row), *_others(row)]
-        for name, row in {**rows, f"**all {len(rows)}**": pooled}.items()
-    ]
-    lines[-1][-1] = ""  # ranks need one number a seed and row
+    table = describe_rows(
+        {**rows, f"**all {len(rows)}**": {**pooled, "p": None}}
+    )  # ranks need one number a seed and row
     groups = [[name for name in family if name in rows], *([name] for name in rows if name not in family)]
     signs = [found["success"][0] > 0 for names in groups if names and (found := compare_sides(sides, names))]
     text = [
@@ -99,7 +96,20 @@ def describe_fresh(sides: Sides, algorithms: Sequence[str], family: Sequence[str
         describe_control(sides, list(rows)),
         describe_diverged(sides),
     ]
-    return markdown(head, lines) + "\n\n" + "\n".join(text)
+    return table + "\n\n" + "\n".join(text)
+
+
+def describe_rows(rows: dict[str, dict[str, Any]]) -> str:
+    """Return a table of differences.
+
+    :param rows: name -> what `compare_sides` found.
+    """
+    head = ["algorithm", "seeds, ours / original", *_HEAD, *(f"within {margin}" for margin in MARGINS), *_TAIL]
+    lines = [
+        [name, "{} / {}".format(*row["seeds"]), *_means(row), *_verdicts(row), *_others(row)]
+        for name, row in rows.items()
+    ]
+    return markdown(head, lines)
 
 
 def describe_control(sides: Sides, algorithms: Sequence[str]) -> str:
@@ -156,7 +166,7 @@ def _means(row: Mapping[str, Any]) -> list[str]:
 
 
 def _others(row: Mapping[str, Any]) -> list[str]:
-    return [_interval(row["length"], 0), _number(row["p"])]
+    return [_interval(row["length"], 0), "" if row["p"] is None else _number(row["p"])]
 
 
 def _verdicts(row: Mapping[str, Any]) -> list[str]:

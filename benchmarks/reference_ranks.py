@@ -16,7 +16,16 @@ if __package__ in (None, ""):  # run as a file from anywhere
 import pandas as pd
 
 from agents.common.files.manifest import digest_of
-from benchmarks.rank_table import COLUMNS, STEPS, Sides, describe_earlier, describe_fresh, describe_tasks
+from benchmarks.rank_table import (
+    COLUMNS,
+    STEPS,
+    Sides,
+    compare_sides,
+    describe_earlier,
+    describe_fresh,
+    describe_rows,
+    describe_tasks,
+)
 from zoo.cli import run_program
 from zoo.datasets.files import dataset_files
 from zoo.errors import UsageError
@@ -232,6 +241,12 @@ def describe(sides: Sides, args: argparse.Namespace) -> str:
     shared = [f"`{name} {value}`" for name, value in sorted(quick.items()) if name not in _NOT_SHOWN]
     parts = [f"Settings of both sides: {', '.join(shared)}.", "## Fresh seeds", describe_fresh(fresh, NAMED, NAMED[:3])]
     parts += ["Each task, mean success in percent at each checkpoint, ours / original:", describe_tasks(fresh, NAMED)]
+    others = {name: row for name in ENTRIES if name not in NAMED and (row := compare_sides(fresh, [name]))}
+    if others:
+        parts += [
+            "Other algorithms, on the first ten of these seeds; those that are not here wait:",
+            describe_rows(others),
+        ]
     parts += ["## Earlier draws", describe_earlier(earlier_rows(old, args.scores.parent / "earlier"))]
     return "\n\n".join(parts) + "\n"
 
