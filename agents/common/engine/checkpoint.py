@@ -199,19 +199,11 @@ def random_states(model: OffPolicyAlgorithm) -> dict[str, Any]:
     """Return the state of every generator that training draws from, besides those inside the environments.
 
     :param model: gives the device and its own generators.
-    :return: plain values and tensors.
+    :return: plain values, arrays and tensors.
     """
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    version, numbers, gauss = random.getstate()
     return {
-        "python": [version, list(numbers), gauss],
-        "numpy": [
-            str(name),
-            torch.from_numpy(np.asarray(keys, np.int64)),
-            int(position),
-            int(has_gauss),
-            float(cached),
-        ],
+        "python": random.getstate(),
+        "numpy": np.random.get_state(legacy=False),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if model.device.type == "cuda" else [],
         "actions": [space.np_random.bit_generator.state for space in _action_spaces(model)],
@@ -225,10 +217,8 @@ def restore_random_states(model: OffPolicyAlgorithm, states: Mapping[str, Any]) 
     :param model: the model.
     :param states: what :func:`random_states` returned.
     """
-    version, numbers, gauss = states["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    name, keys, position, has_gauss, cached = states["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
     if states["cuda"] and model.device.type == "cuda":
         torch.cuda.set_rng_state_all(states["cuda"])
