@@ -55,11 +55,11 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
             innermost = vars(innermost)["env"]
         try:
             state = {path: _state_of(path, owner, kinds, innermost) for path, owner, kinds in _owners("env", self.env)}
+            file = io.BytesIO()
+            safe.save(state, file, _DataPickler)
         except NotRestorableError as error:
             self.obstacle = str(error)
             return None
-        file = io.BytesIO()
-        safe.save(state, file, _DataPickler)
         return file.getvalue()
 
     def restore(self, state: bytes) -> str | None:

@@ -52,6 +52,7 @@ class Scoring:
 
     :param score: ``"return"``, or ``"value"``, an estimate from data without an environment; None is success where the
         environment reports it, else the return.
+    :param success_return: the return from which an episode is a success.
     :param reference_scores: returns of a random and of an expert policy.
     """
 
