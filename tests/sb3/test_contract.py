@@ -178,6 +178,9 @@ def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp
     for broken in ({}, {"state": {}}, {"param_groups": []}, {"state": {}, "param_groups": [{"params": []}]}, None):
         with pytest.raises(ValueError, match=r"`policy\.optimizer` must be the `state_dict"):
             target.set_parameters({**source.get_parameters(), "policy.optimizer": broken})
+    parts = {name: dict(list(state.items())[:-1]) for name, state in source.get_parameters().items()}
+    with pytest.raises(RuntimeError, match="`policy` must hold all parameters"):
+        target.set_parameters(parts)
     target.policy = torch.compile(target.policy)  # type: ignore[assignment]
     target.save(tmp_path / "model")
     assert_same(parameters_of(agents.QAM.load(tmp_path / "model", device="cpu")), parameters_of(source))

@@ -32,7 +32,7 @@ from agents.common.validation import closest_names
 DERIVED = ("lr_schedule", "_other_action_spaces")
 """Attributes that follow from others."""
 MISFITS = 3
-"""Differences between two behaviour flows that a message names."""
+"""Differences between two networks that a message names."""
 
 File = str | Path | BufferedIOBase
 
@@ -165,6 +165,7 @@ class StoredModel(LoggedModel):
         :param load_path_or_dict: a saved model, which is checked before anything changes, or state dicts by name.
         :param exact_match: whether nothing may be missing.
         :param device: where to.
+        :raises RuntimeError: if a policy lacks parameters and nothing may be missing, as PyTorch does.
         :raises ValueError: if it is damaged, an optimiser's state lacks a part, or other networks have options of their
             own in it.
         """
@@ -172,6 +173,12 @@ class StoredModel(LoggedModel):
             is_path = isinstance(load_path_or_dict, str | Path)
             file = find_model(load_path_or_dict) if is_path else load_path_or_dict
             load_path_or_dict, _ = read_parameters(file, device)
+        policy = load_path_or_dict.get("policy")
+        if exact_match and policy is not None and (lacking := sorted(self.policy.state_dict().keys() - policy.keys())):
+            raise RuntimeError(
+                f"`policy` must hold all parameters of this model, got none of {', '.join(lacking[:MISFITS])}; give the "
+                "policy of an equal model, or `exact_match=False`"
+            )
         for name in self._get_torch_save_params()[0]:
             if name in load_path_or_dict and isinstance(recursive_getattr(self, name), torch.optim.Optimizer):
                 _require_whole(name, load_path_or_dict[name])
