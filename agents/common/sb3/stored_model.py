@@ -176,8 +176,8 @@ class StoredModel(LoggedModel):
         policy = load_path_or_dict.get("policy")
         if exact_match and policy is not None and (lacking := sorted(self.policy.state_dict().keys() - policy.keys())):
             raise RuntimeError(
-                f"`policy` must hold all parameters of this model, got none of {', '.join(lacking[:MISFITS])}; give the "
-                "policy of an equal model, or `exact_match=False`"
+                f"`policy` must hold all parameters of this model, got none of {', '.join(lacking[:MISFITS])}; give "
+                "that of an equal model, or `exact_match=False`"
             )
         for name in self._get_torch_save_params()[0]:
             if name in load_path_or_dict and isinstance(recursive_getattr(self, name), torch.optim.Optimizer):
