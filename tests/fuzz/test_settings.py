@@ -16,7 +16,7 @@ from agents.common.settings import Setting
 from zoo.errors import UsageError
 from zoo.settings import plain_yaml
 from zoo.settings.config import load_config
-from zoo.settings.layers import flatten, load_yaml, merge, parse_override
+from zoo.settings.layers import flatten, load_yaml, merge, parse_overrides
 
 ENV = "cube-double-play-singletask-task1-v0"
 DECLARED = [
@@ -77,7 +77,7 @@ def assert_kept_or_refused(id: str, name: str, value: Any) -> None:
 @given(st.text(), st.sampled_from(["{}", "gamma={}", "policy_kwargs={a: {}}", "a.b.c:{}"]))
 def test_a_word_of_params_is_a_mapping_or_refused(text: str, form: str) -> None:
     try:
-        found = parse_override(form.replace("{}", text))
+        found = parse_overrides([form.replace("{}", text)])
     except UsageError:
         return
     assert len(found) == 1
@@ -87,7 +87,7 @@ def test_a_word_of_params_is_a_mapping_or_refused(text: str, form: str) -> None:
 @given(st.sampled_from(["learning_rate", "net_arch", "policy_kwargs.n"]), VALUES)
 def test_a_word_of_params_gives_the_value_that_its_yaml_stands_for(name: str, value: Any) -> None:
     text = yaml.safe_dump(value, default_flow_style=True)
-    found = parse_override(f"{name}={text}")
+    found = parse_overrides([f"{name}={text}"])
     for part in name.split("."):
         found = found[part]
     assert same(found, load_yaml(text, "a test"))

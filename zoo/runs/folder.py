@@ -23,11 +23,10 @@ from agents.common.files import DamagedFile, atomic_folder, atomic_path, read_te
 from agents.common.files.npz import read_npz
 from zoo.errors import CannotResume, Interrupted, UsageError
 from zoo.processes.locks import HOST, Lock
-from zoo.runs.contents import find_bad_evaluations, find_bad_progress, find_bad_status
-from zoo.runs.history import COLUMNS
+from zoo.runs.history import COLUMNS, OFFLINE, ONLINE
 from zoo.runs.versions import command_line
 from zoo.settings import plain_yaml
-from zoo.settings.record import RunRecord
+from zoo.settings.record import MOST_COUNT, RunRecord, require_types
 from zoo.terminal.messages import log
 from zoo.terminal.texts import csv_cell, printable
 
@@ -41,6 +40,7 @@ WHAT_TO_DO = "its process is gone; --resume continues it"
 SILENT_FOR = datetime.timedelta(days=1)
 """Age of the status at which a run of another host counts as dead."""
 _LONGEST_PROBLEM = 300
+_COUNTS = ("seed", "offline_step", "online_step", "pretraining_step")
 _INDEX_COLUMNS = ("run", "env", "seed", "label", "started", "command")
 PROGRESS = {
     "steps": ("time/total_timesteps",),
@@ -131,8 +131,10 @@ class RunFolder:
         status = self._read_mapping(self.status, json.loads)
         if status.get("state") not in STATES:
             raise UnreadableRun(self.status, f"has no state out of {', '.join(STATES)}")
-        if problem := find_bad_status(status):
-            raise UnreadableRun(self.status, problem)
+        try:
+            require_types(status, dict.fromkeys(_COUNTS, int))
+        except ValueError as error:
+            raise UnreadableRun(self.status, str(error)) from error
         return status
 
     def write_ending(self, state: str, seed: int, reason: str) -> None:
@@ -227,7 +229,7 @@ class RunFolder:
             arrays = read_npz(self.evaluations, (*COLUMNS, "successes"))
         if missing := [name for name in COLUMNS if name not in arrays]:
             raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
-        if problem := find_bad_evaluations(arrays):
+        if problem := _find_bad_evaluations(arrays):
             raise UnreadableRun(self.evaluations, f"does not fit together: {problem}")
         return arrays
 
@@ -254,9 +256,52 @@ class RunFolder:
         }
         is_timed = ~np.isnan(columns["seconds"])  # the others are evaluations
         columns = {name: column[is_timed] for name, column in columns.items()}
-        if problem := find_bad_progress(columns):
+        if problem := _find_bad_progress(columns):
             raise UnreadableRun(self.progress, problem)
         return columns
+
+
+def _find_bad_evaluations(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Return what is wrong with the arrays of ``evaluations.npz``, or None."""
+    first = "successes" if "successes" in arrays else "results"
+    shape = arrays[first].shape
+    if len(shape) != 2 or 0 in shape:
+        return f"{first} have shape {shape} instead of (evaluations, episodes)"
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            return f"{name} are not numbers but {array.dtype}"
+        if array.shape != (shape[:1] if name in ("timesteps", "phase") else shape):
+            return f"{name} have shape {array.shape} beside {first} {shape}"
+    steps, phase = arrays["timesteps"], arrays["phase"]
+    if steps.dtype.kind == "b" or not _are_whole(steps):
+        return f"timesteps are not whole numbers from 0 to {MOST_COUNT:,}"
+    if first == "successes" and not np.isin(arrays["successes"], (0, 1)).all():
+        return "successes are not all 0 or 1"
+    if first == "results" and not np.isfinite(arrays["results"]).all():
+        return "results are not all finite, and there are no successes to score the run by"
+    if not np.isin(phase, (OFFLINE, ONLINE)).all() or (np.diff(phase.astype(int)) < 0).any():
+        return "phase is not 0 and then 1"
+    if (np.diff(steps.astype(int)) < 0).any():
+        return "timesteps decrease"
+    return None
+
+
+def _find_bad_progress(columns: Mapping[str, np.ndarray]) -> str | None:
+    """Return what is wrong with the columns of ``progress.csv`` that `zoo.runs.folder.PROGRESS` names, or None.
+
+    Every row has a step and the seconds so far; its number of updates and its speed may be missing, which is NaN.
+    """
+    known = {name: column[~np.isnan(column)] for name, column in columns.items()}
+    if not all(((column >= 0) & (column <= MOST_COUNT)).all() for column in known.values()):
+        return f"has numbers that are not from 0 to {MOST_COUNT:,}"
+    for name in ("steps", "updates"):
+        if not _are_whole(known[name]) or (np.diff(known[name]) < 0).any():
+            return f"has {name} that decrease or are not whole numbers"
+    return "lacks steps in some rows" if len(known["steps"]) < len(columns["steps"]) else None
+
+
+def _are_whole(numbers: np.ndarray) -> bool:
+    return bool(((numbers >= 0) & (numbers <= MOST_COUNT) & (np.floor(numbers) == numbers)).all())
 
 
 def file_name_of(env: str) -> str:

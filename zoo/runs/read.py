@@ -172,7 +172,7 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], Mapping[str, np.ndarra
     except OSError as error:  # e.g. a folder that is removed meanwhile
         return row | {"problem": f"cannot be read: {error.strerror}"}, None
     if unfinished:
-        reason = WHAT_TO_DO if row["state"] == DEAD else printable(" ".join((status.get("reason") or "").split()))
+        reason = WHAT_TO_DO if row["state"] == DEAD else printable(" ".join(str(status.get("reason") or "").split()))
         row["problem"] = f"{row['state']}: {_progress(row, status)}" + (f"; {reason}" if reason else "")
     elif table is not None and (missing := _find_missing_evaluation(row, table)):
         return row | {"problem": missing}, None

@@ -10,11 +10,12 @@ from agents.common.common_settings import CommonSettings
 from agents.common.method import Method
 from agents.common.sb3.arguments import read_arguments
 from agents.common.sb3.spaces import available_device
+from agents.common.settings import Setting
 from agents.common.validation import unknown_name_message
 from agents.models import Entry
 from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError, as_usage_error
-from zoo.settings.layers import DEFAULT_PROFILE, ENTRY_NOTES, Layer, merge, nest, parse_override, read_layers
+from zoo.settings.layers import DEFAULT_PROFILE, ENTRY_NOTES, Layer, merge, parse_overrides, read_layers
 from zoo.settings.record import RunRecord, RunSettings
 
 PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_role("protocol"))
@@ -49,31 +50,34 @@ def load_config(
     entry = find_entry(algo)
     if quick and profile != DEFAULT_PROFILE:
         raise UsageError(f"`--quick` has steps and nets of its own, got `--profile {profile}` with it; leave out one")
-    merging = _Merging(entry.id, known_settings(entry))
-    wanted = ["default", *groups, domain, env]
+    known = known_settings(entry)
+    wanted = [name for name in ("default", *groups, domain, env) if name is not None]
     shipped, given = read_layers(entry.id, profile, conf)
-    merging.add(shipped, wanted)
-    own = {name: found.default for name, found in settings_of(entry.algorithm).items()}
-    protocol = {**own, **_run_defaults(), **merging.values}
+    layers = _entries(shipped, wanted, known)
+    protocol = _merged(entry.id, layers, known)
     if quick:
-        merging.add(shipped, ["quick", *(f"{group}-quick" for group in groups)])
-    wanted += ["quick"] if quick else []
-    for layer in given:
-        merging.add([layer], wanted)
-    if given and not any(name in layer.entries for layer in given for name in wanted):
-        ours = ", ".join(f"`{name}`" for name in wanted if name)
+        layers += _entries(shipped, ["quick", *(f"{group}-quick" for group in groups)], known)
+        wanted.append("quick")
+    own = _entries(given, wanted, known)
+    if given and not own:
+        ours = ", ".join(f"`{name}`" for name in wanted)
         found = ", ".join(f"`{name}`" for layer in given for name in layer.entries) or "none"
         raise UsageError(f"{conf} must have an entry for this run, one of {ours}; it has {found}")
+    layers += own
     if trial is not None:
-        merging.override(nest(trial["settings"]), trial["source"])
-    for text in params:
-        merging.override(parse_override(text), f"-params {text}")
-    merging.override(flags or {})
-    run, method, settings = _check(entry, merging.values, device)
-    departures = [] if domain is None else find_departures({**run.settings(), **settings}, protocol)
-    if domain is not None and dataset not in (None, merging.dataset or dataset):
-        departures.append(f"dataset {dataset} instead of {merging.dataset}")
-    return RunRecord(entry.id, env, profile, run, settings, method, merging.sources, departures)
+        layers.append((trial["settings"], trial["source"]))
+    layers += [(parse_overrides([text]), f"-params {text}") for text in params]
+    values = _merged(entry.id, [*layers, (flags or {}, "")], known)
+    run, method, settings = _check(entry, values, device)
+    departures = []
+    if domain is not None:
+        defaults = {name: found.default for name, found in known.items() if found}
+        departures = find_departures({**run.settings(), **settings}, defaults | protocol)
+        published = [layer.entries.get(name, {}).get("dataset") for layer in shipped for name in wanted]
+        of_scores = [name for name in published if name is not None][-1:]  # where the environment's name says another
+        if of_scores and dataset not in (None, *of_scores):
+            departures.append(f"dataset {dataset} instead of {of_scores[0]}")
+    return RunRecord(entry.id, env, profile, run, settings, method, [source for _, source in layers], departures)
 
 
 def find_entry(algo: str) -> Entry:
@@ -86,9 +90,9 @@ def find_entry(algo: str) -> Entry:
         raise UsageError(f"`{algo}` cannot be imported: {type(error).__name__}: {error}") from error
 
 
-def known_settings(entry: Entry) -> dict[str, Any]:
+def known_settings(entry: Entry) -> dict[str, Setting | None]:
     """Return what settings files and ``-params`` may give an algorithm: its own declarations, and the run's."""
-    return {**_run_defaults(), **settings_of(entry.algorithm), "policy_kwargs": None}
+    return {**settings_of(entry.algorithm), **RunSettings.declared(), "policy_kwargs": None}
 
 
 def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
@@ -103,47 +107,38 @@ def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> l
     ]
 
 
-class _Merging:
-    """Settings of an algorithm while they are merged, layer by layer."""
-
-    def __init__(self, algo: str, known: Mapping[str, Any]) -> None:
-        self.algo, self.known = algo, known
-        self.values: dict[str, Any] = {}
-        self.sources: list[str] = []
-        self.dataset: str | None = None  # of the published scores, where that is not the one in the environment's name
-
-    def add(self, layers: Sequence[Layer], names: Sequence[str | None]) -> None:
-        """Merge the entries of some names over the values so far, layer by layer."""
-        for layer in layers:
-            for name in names:
-                if name in layer.entries:
-                    values = dict(layer.entries[name])
-                    notes = "; ".join(str(values.pop(note)) for note in ENTRY_NOTES if note in values)
-                    if layer.shared:
-                        self.dataset = values.pop("dataset", self.dataset)
-                        values = {key: value for key, value in values.items() if key in self.known}
-                    self.override(values, f"{layer.origin} {name}" + (f" ({notes})" if notes else ""))
-
-    def override(self, values: Mapping[str, Any], source: str | None = None) -> None:
-        """Merge values over those so far."""
-        for name in values:
-            if name not in self.known:
-                raise UsageError(unknown_name_message(f"setting of {self.algo}", name, self.known))
-        self.values = merge(self.values, values)
-        if source is not None:
-            self.sources.append(source)
+def _entries(
+    layers: Sequence[Layer], names: Sequence[str], known: Mapping[str, Any]
+) -> list[tuple[dict[str, Any], str]]:
+    """Return the settings of some entries, layer by layer, and where they are from."""
+    found = []
+    for layer in layers:
+        for name in names:
+            if name in layer.entries:
+                values = dict(layer.entries[name])
+                notes = "; ".join(str(values.pop(note)) for note in ENTRY_NOTES if note in values)
+                if layer.shared:
+                    values = {key: value for key, value in values.items() if key in known}
+                found.append((values, f"{layer.origin} {name}" + (f" ({notes})" if notes else "")))
+    return found
 
 
-def _run_defaults() -> dict[str, Any]:
-    return {name: found.default for name, found in RunSettings.declared().items()}
+def _merged(algo: str, layers: Sequence[tuple[Mapping[str, Any], str]], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of layers merged, the last one above."""
+    values: dict[str, Any] = {}
+    for layer, _ in layers:
+        values = merge(values, layer)
+    for name in values:
+        if name not in known:
+            raise UsageError(unknown_name_message(f"setting of {algo}", name, known))
+    return values
 
 
 def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSettings, Method | None, dict[str, Any]]:
     """Return what the run does, the algorithm and all its settings, if every type and range is right."""
-    names = _run_defaults()
+    own = dict(values)
     with as_usage_error(TypeError, ValueError, RuntimeError):
-        run = RunSettings(**{k: v for k, v in values.items() if k in names})
-        own = {k: v for k, v in values.items() if k not in names}
+        run = RunSettings(**{name: own.pop(name) for name in RunSettings.declared() if name in own})
         if not isinstance(own.get("policy_kwargs") or {}, Mapping):
             raise TypeError(f"`policy_kwargs` must be a mapping of names to values, got {own['policy_kwargs']!r}")
         if run.offline_data is not None:

@@ -70,41 +70,34 @@ def load_yaml(text: str, name: str) -> Any:
         raise UsageError(f"{name} must be valid YAML: {error}") from error
 
 
-def parse_override(text: str, flag: str = "-params") -> dict[str, Any]:
-    """Read one ``-params`` word: ``key=value`` or ``key:value``, with dots for nesting.
+def parse_overrides(words: Sequence[str], flag: str = "-params") -> dict[str, Any]:
+    """Read ``key=value`` or ``key:value`` words of a flag into one nested mapping; later words win.
 
-    :param text: e.g. ``"net_arch=[128, 128]"`` or ``"policy_kwargs.n_critics=2"``.
+    :param words: e.g. ``["net_arch=[128, 128]", "policy_kwargs.n_critics=2"]``.
     """
-    match = re.fullmatch(r"\s*([A-Za-z_][\w.]*)\s*[=:](.+)", text, flags=re.DOTALL)
-    if match is None:
-        raise UsageError(f"`{flag}` expects key=value (or key:value), got {text!r}; e.g. {flag} learning_rate=3e-4")
-    return nest({match[1]: load_yaml(match[2].strip(), f"the value of `{match[1]}`")})
-
-
-def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with dotted names as nested ones: what :func:`flatten` takes apart."""
-    nested: dict[str, Any] = {}
-    for name, value in settings.items():
-        for key in reversed(name.split(".")):
-            value = {key: value}
-        nested = merge(nested, value)
-    return nested
-
-
-def parse_overrides(words: Sequence[str], flag: str) -> dict[str, Any]:
-    """Read several ``key=value`` words of a flag into one nested mapping; later words win."""
     merged: dict[str, Any] = {}
     for word in words:
-        merged = merge(merged, parse_override(word, flag))
+        match = re.fullmatch(r"\s*([A-Za-z_][\w.]*)\s*[=:](.+)", word, flags=re.DOTALL)
+        if match is None:
+            raise UsageError(f"`{flag}` expects key=value (or key:value), got {word!r}; e.g. {flag} learning_rate=3e-4")
+        merged = merge(merged, {match[1]: load_yaml(match[2].strip(), f"the value of `{match[1]}`")})
     return merged
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two mappings merged deeply; where both have a value, that of ``over`` wins."""
+    """Return two mappings merged deeply; where both have a value, that of ``over`` wins.
+
+    :param over: a name with dots stands for nested mappings, as :func:`flatten` writes it.
+    """
     merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    for name, value in over.items():
+        if "." in str(name):
+            name, _, rest = name.partition(".")
+            value = {rest: value}
+        if isinstance(value, Mapping):
+            below = merged.get(name)
+            value = merge(below if isinstance(below, Mapping) else {}, value)
+        merged[name] = value
     return merged
 
 
@@ -182,26 +175,19 @@ def read_layers(algo: str, profile: str, conf: str | Path | None) -> tuple[list[
         first.
     :raises UsageError: if there is no such profile, or a file cannot be read.
     """
-    names = dict.fromkeys(shared_profiles())
-
-    def shared(name: str) -> Layer:
-        return Layer(shared_profile(name), f"hyperparams/{PROFILES}/{name}.yml", shared=True)
-
-    def own(path: str | Path | None) -> list[Layer]:
-        origin = f"hyperparams/{algo}.yml" if path is None else str(path)
-        profiles = read_profiles(algo, path)
-        names.update(dict.fromkeys(profiles))
-        layers = [Layer(profiles[DEFAULT_PROFILE], origin)]
-        if profile != DEFAULT_PROFILE:
-            layers += [shared(profile)] if path is None else []
-            layers += [Layer(profiles[profile], f"{origin} {PROFILES}.{profile}")] if profile in profiles else []
-        return layers
-
-    shipped = [shared(DEFAULT_PROFILE), *own(None)]
-    given = [] if conf is None else own(conf)
+    own, given = read_profiles(algo), {} if conf is None else read_profiles(algo, conf)
+    names = [*shared_profiles(), *own, *given]
     if profile not in names:
-        raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(names)}")
-    return shipped, given
+        raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(dict.fromkeys(names))}")
+    shipped, of_user = [], []
+    for name in dict.fromkeys([DEFAULT_PROFILE, profile]):
+        below = "" if name == DEFAULT_PROFILE else f" {PROFILES}.{name}"
+        shipped += [
+            Layer(shared_profile(name), f"hyperparams/{PROFILES}/{name}.yml", shared=True),
+            Layer(own.get(name, {}), f"hyperparams/{algo}.yml{below}"),
+        ]
+        of_user.append(Layer(given.get(name, {}), f"{conf}{below}"))
+    return shipped, of_user if conf is not None else []
 
 
 def read_yaml_text(path: Path, name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
+from types import UnionType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -107,7 +107,7 @@ class RunSettings(Declared):
             )
 
 
-def is_count(value: Any) -> bool:
+def _is_count(value: Any) -> bool:
     """Return whether a value is a whole number >= 0 that a float64 holds exactly."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and 0 <= value <= MOST_COUNT and int(value) == value
@@ -184,13 +184,15 @@ class RunRecord:
         given = {name: value for name, value in content.items() if value is not None}
         own = {name: given[name] for name in cls._entries() if name in given}
         run = {name: given[name] for name in RunSettings.declared() if name in given}
-        for name, value in own.items():
-            _require(name, value, cls._entries()[name])
+        require_types(own, cls._entries())
         for name, value in run.items():
             if isinstance(value, int) and abs(value) > MOST_COUNT:
                 raise ValueError(f"has `{name}` = {shown(value)}, expected a number of at most {MOST_COUNT:,}")
         settings, folders = own.get("settings", {}), own.get("folders", [])
-        _require("settings.net_arch", settings.get("net_arch") or [], list[int] | dict[str, list[int]])
+        require_types(
+            {"settings.net_arch": settings.get("net_arch") or []},
+            {"settings.net_arch": list[int] | dict[str, list[int]]},
+        )
         names = [name for name, _ in flatten(settings)]
         if wrong := [name for name in names if not _fits(name, str) or "_." in f"{name}."]:
             raise ValueError(f"has {shown(wrong[0])} among its `settings`, expected names")
@@ -245,15 +247,16 @@ class RunRecord:
         return (self.agent or {}).get("code")
 
 
-def _require(name: str, value: Any, kind: Any) -> None:
-    """Refuse a value that is not of a type; entries of a mapping may be missing or None."""
-    parts = [part for part in (get_args(kind) if isinstance(kind, UnionType) else (kind,)) if part is not NoneType]
-    if is_typeddict(parts[0]) and isinstance(value, dict):
-        for inner, part in get_type_hints(parts[0]).items():
-            if value.get(inner) is not None:
-                _require(f"{name}.{inner}", value[inner], part)
-    elif not any(_fits(value, part) for part in parts):
-        raise ValueError(f"has `{name}` = {shown(value)}, expected {kind}")
+def require_types(values: Mapping[str, Any], kinds: Mapping[str, Any], within: str = "") -> None:
+    """Refuse plain values that are not of their types; a value may be missing or None."""
+    for name, kind in kinds.items():
+        value = values.get(name)
+        parts = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+        if is_typeddict(parts[0]) and isinstance(value, dict):
+            require_types(value, get_type_hints(parts[0]), f"{name}.")
+        elif value is not None and not any(_fits(value, part) for part in parts):
+            expected = "a whole number >= 0" if kind is int else kind
+            raise ValueError(f"has `{within}{name}` = {shown(value)}, expected {expected}")
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -267,7 +270,7 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable()
     if kind is float:
         return isinstance(value, int | float) and math.isfinite(value)
-    return kind is Any or (is_count(value) if kind is int else False)
+    return kind is Any or (kind is int and _is_count(value))
 
 
 def shown(value: Any) -> str:

@@ -17,7 +17,7 @@ from zoo.envs.ocbench import tasks_of
 from zoo.errors import UsageError
 from zoo.report.published_scores import load_set
 from zoo.settings.config import find_entry
-from zoo.settings.layers import DEFAULT_PROFILE, merge, nest, read_yaml
+from zoo.settings.layers import DEFAULT_PROFILE, merge, read_yaml
 from zoo.terminal.arguments import parse_seeds
 from zoo.terminal.texts import check_label
 
@@ -99,7 +99,7 @@ class Suite:
         for override in self.overrides:
             _check_keys(override, ("algorithms", "environments", "params"), "an override of the suite")
         runs = [
-            Run(algo, env, group, label, merge(self._params_for(algo, label, env), nest(own)))
+            Run(algo, env, group, label, merge(self._params_for(algo, label, env), own))
             for env in environments
             for algo, label, own in variants
             for group in (single if issubclass(find_entry(algo).algorithm, Baseline) else groups)
@@ -148,10 +148,10 @@ class Suite:
 
     def _params_for(self, algo: str, label: str, env: str) -> dict[str, Any]:
         """Return the settings that the suite gives a run."""
-        params = nest(self.params)
+        params = merge({}, self.params)
         for override in self.overrides:
             if _is_for(override, algo, label, env):
-                params = merge(params, nest(override.get("params", {})))
+                params = merge(params, override.get("params", {}))
         return params
 
 

@@ -29,6 +29,7 @@ from zoo.playing.held_out import HeldOutEvaluator
 from zoo.runs.history import OFFLINE, PHASES, EvaluationHistory
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import describe_evaluation, differences
+from zoo.settings.record import RunRecord
 from zoo.terminal.messages import log
 from zoo.training.logs import STEP, ReplicaLogger
 from zoo.training.replicas import Replicas, curve_step
@@ -253,13 +254,14 @@ class SaveCallback(BaseCallback):
 
     The first two happen between steps, where nothing is half done: after an offline update, and online before the
     environments are stepped (within a step, when SB3 calls the callbacks, the transition is not stored yet).
+
+    :param record: what the run is, as its ``config.yml`` says.
     """
 
-    def __init__(
-        self, replicas: Replicas, frequency: int, log_interval: int, evaluation: EvaluationCallback, stop: StopSignal
-    ) -> None:
+    def __init__(self, replicas: Replicas, record: RunRecord, evaluation: EvaluationCallback, stop: StopSignal) -> None:
         super().__init__()
-        self.replicas, self.frequency, self.log_interval = replicas, frequency, log_interval
+        self.replicas, self.identity = replicas, record.identity()
+        self.frequency, self.log_interval = record.run.save_freq, record.run.log_interval
         self.evaluation, self.stop = evaluation, stop
         self._last_step = self._last_look = 0
         self._online = False
@@ -308,7 +310,7 @@ class SaveCallback(BaseCallback):
             "evaluation": self.evaluation.state(),
             "log": {**model.logger.position(model.num_timesteps), "tables": model.logger.tables()},
             "histories": [history.arrays() for history in self.evaluation.histories],
-            "config": self.replicas.folders[0].read_config().identity(),
+            "config": self.identity,
         }
         pending = self.evaluation.pending
         failed = dict(self.replicas.failed)
@@ -325,7 +327,7 @@ class SaveCallback(BaseCallback):
         kept = load_checkpoint(model, checkpoint)
         self._last_step = model.num_timesteps
         folders = self.replicas.folders
-        if changed := differences(kept["config"], folders[0].read_config().identity()):
+        if changed := differences(kept["config"], self.identity):
             raise UsageError(
                 f"{folders[0].config} was changed after the run began: {'; '.join(shortened(changed))} (there: in the "
                 "checkpoint); put the file back, or train a new run"

@@ -118,7 +118,7 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
         make_folders(folders, record, seeds, model, data, args)
     replicas = Replicas(folders, seeds, stops=args.on_divergence == "stop")
     bar = args.progress if args.verbose else bool(args.progress)
-    training = Training(config, model, evaluator, replicas, Scoring.of_run(record), bar, observe)
+    training = Training(record, model, evaluator, replicas, Scoring.of_run(record), bar, observe)
     position = training.restore() if found else None
     stack.enter_context(tracked(args, config, replicas))
     below = args.tensorboard_log
@@ -321,8 +321,7 @@ class Training:
         self.config, self.model, self.replicas = config, model, replicas
         self.stop = StopSignal()
         self.evaluation = EvaluationCallback(evaluator, replicas, config.run.eval_freq, observe, self.stop, scoring)
-        run = config.run
-        self.saving = SaveCallback(replicas, run.save_freq, run.log_interval, self.evaluation, self.stop)
+        self.saving = SaveCallback(replicas, config, self.evaluation, self.stop)
         for callback in (self.evaluation, self.saving):
             callback.init_callback(model)  # both act outside of `learn` too
         self.progress = ProgressCallback(self.evaluation, progress_bar)

@@ -29,7 +29,7 @@ from zoo.runs.folder import STUDY, check_log_folder
 from zoo.runs.resume import differences
 from zoo.runs.versions import command_line
 from zoo.settings import plain_yaml
-from zoo.settings.layers import nest
+from zoo.settings.layers import merge
 from zoo.terminal.messages import log, say_once
 from zoo.terminal.texts import csv_cells
 from zoo.training.callbacks import StopSignal
@@ -261,7 +261,7 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
         "source": f"study {plan.name}, trial {best.number}: score {best.value:.4g} in the last evaluation, mean of "
         f"seeds {', '.join(map(str, plan.seeds))}",
         "status": "tuned here",
-        **nest(best.user_attrs[SETTINGS]),
+        **merge({}, best.user_attrs[SETTINGS]),
     }
     text = f"# {command_line()}\n" + plain_yaml.write({plan.request.config.env: entry})
     with atomic_path(plan.folder / "best.yml") as temporary:

@@ -9,7 +9,7 @@ import torch
 
 from zoo.errors import UsageError
 from zoo.settings.config import load_config
-from zoo.settings.layers import load_yaml, parse_override
+from zoo.settings.layers import load_yaml, parse_overrides
 from zoo.training.arguments import make_parser
 from zoo.training.options import read_request
 
@@ -34,7 +34,7 @@ def test_numbers_are_read_as_numbers(text: str, value: object) -> None:
     ],
 )
 def test_overrides_are_parsed_as_yaml(text: str, expected: dict) -> None:
-    assert parse_override(text) == expected
+    assert parse_overrides([text]) == expected
 
 
 def test_each_layer_wins_over_the_one_before(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from zoo.errors import UsageError
 from zoo.settings import plain_yaml
-from zoo.settings.layers import parse_override
+from zoo.settings.layers import parse_overrides
 from zoo.settings.plain_yaml import InvalidYaml
 
 
@@ -42,5 +42,5 @@ def test_whatever_is_not_valid_is_told_as_such(text: str) -> None:
 @pytest.mark.parametrize(("value", "base"), [("010", 8), ("-07", 8), ("1:30", 60), ("1:30.5", 60), ("[1, 020]", 8)])
 def test_a_setting_in_a_base_that_its_writer_did_not_mean_is_refused(value: str, base: int) -> None:
     with pytest.raises(UsageError, match=f"is a number of base {base} there; write it in decimal, or in quotes"):
-        parse_override(f"a={value}")
-    assert parse_override("a=[0, '010', 0.5, 0x10]") == {"a": [0, "010", 0.5, 16]}
+        parse_overrides([f"a={value}"])
+    assert parse_overrides(["a=[0, '010', 0.5, 0x10]"]) == {"a": [0, "010", 0.5, 16]}

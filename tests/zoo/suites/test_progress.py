@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from zoo.runs.folder import RunFolder
-from zoo.settings.layers import nest
+from zoo.settings.layers import merge
 from zoo.settings.record import RunRecord
 from zoo.suites import progress
 from zoo.suites.jobs import Job, Machine, make_jobs
@@ -29,7 +29,7 @@ def jobs(tmp_path: Path) -> list[Job]:
         for seed in (0, 1):
             folder = RunFolder.create(tmp_path, job.algo, MAZE, seed)
             together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
-            folder.write_config(RunRecord.read({**nest(job.settings), "seed": seed, **together}))
+            folder.write_config(RunRecord.read({**merge({}, job.settings), "seed": seed, **together}))
             folder.write_status(state, seed, 0, 0)
             folder.progress.write_text("time/total_timesteps,time/time_elapsed,time/updates_per_s\n12,3,4.0\n")
             columns = {"timesteps": np.array([10]), "phase": np.array([0]), "results": np.zeros((1, 4))}

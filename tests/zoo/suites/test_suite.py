@@ -10,7 +10,7 @@ import yaml
 
 from zoo.errors import UsageError
 from zoo.runs.folder import RunFolder
-from zoo.settings.layers import nest
+from zoo.settings.layers import merge
 from zoo.settings.record import RunRecord
 from zoo.suites.jobs import Job, Look, Machine, State, Trial, describe, forecast, make_jobs, summary
 from zoo.suites.suite import SHIPPED, Run, Suite, find_suite, read_suite, select
@@ -117,7 +117,7 @@ def test_a_finished_run_of_which_a_folder_was_renamed_is_refused(tmp_path: Path)
     together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
     for seed in (0, 1):
         folder = RunFolder.create(tmp_path, "fql", MAZE, seed)
-        folder.write_config(RunRecord.read({**nest(job.settings), "seed": seed, **together}))
+        folder.write_config(RunRecord.read({**merge({}, job.settings), "seed": seed, **together}))
         folder.write_status("done", seed, 0, 0)
         folder.lock.release()
     assert job.state_of(job.find()) is State.DONE
