@@ -97,16 +97,6 @@ class Behaviour:
         return self.means[component] + self.std * torch.randn(rows, self.means.shape[1], generator=generator)
 
 
-FOUR_MODES = Behaviour(0.25, [[0.5, 0.5], [-0.5, 0.5], [-0.5, -0.5], [0.5, -0.5]], [0.1, 0.4, 0.3, 0.2])
-TILT = torch.tensor([1.0, 0.3])  # Q of the mixture: x + 0.3 y
-
-
-def mode_masses(actions: Tensor) -> Tensor:
-    """Return the share of actions nearest to each of the four modes."""
-    nearest = (actions.unsqueeze(-2) - FOUR_MODES.means).square().sum(-1).argmin(-1)
-    return torch.stack([(nearest == mode).float().mean() for mode in range(4)])
-
-
 class Field(nn.Module):
     """A function (x, t) -> velocity in the place of a network."""
 

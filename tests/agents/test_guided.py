@@ -59,16 +59,9 @@ def gaussian_end(id: str, base: str, **settings: object) -> tuple[float, float]:
     ("id", "base", "weight", "x_term", "mean", "std"),
     [
         ("cgql", "a", 0.1, True, 0.1425, 0.5846),
-        ("cgql", "b", 0.1, False, 0.3484, 0.1542),
-        ("cgql", "c", 0.1, True, 0.1242, 0.3806),
         ("cgql", "c", 0.1, False, 0.1085, 0.2709),
-        ("cgql_mse", "b", 0.1, True, 0.2213, 0.2130),
         ("cgql_mse", "c", 0.1, False, 0.0234, 0.4195),
-        ("cgql_mse", "a", 1.0, True, 0.485, 5.282),
-        ("cgql_mse", "c", 1.0, False, 0.204, 0.329),
         ("cgql_linex", "a", 0.1, True, 0.0254, 0.5846),
-        ("cgql_linex", "c", 0.1, False, 0.0179, 0.4217),
-        ("cgql_linex", "c", 1.0, True, 0.308, 4.40),
         ("cgql_linex", "c", 1.0, False, 0.160, 0.347),
     ],
 )

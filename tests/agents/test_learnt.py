@@ -9,15 +9,11 @@ import pytest
 import torch
 
 from tests.agents.oracles import (
-    FOUR_MODES,
-    TILT,
     Behaviour,
     Quadratic,
     bandit_actions,
     bandit_model,
     learn_bandit,
-    mode_masses,
-    small_model,
 )
 from tests.common.toys import tiny_model
 from tests.envs import SpacesEnv
@@ -46,61 +42,6 @@ def test_learnt_policy_samples_the_known_gaussian(
     actions = bandit_actions(model)
     assert actions.mean(0).tolist() == pytest.approx(mean, abs=0.02)
     assert actions.std(0).tolist() == pytest.approx([spread] * len(slope), abs=0.025)
-
-
-def test_learnt_guidance_samples_the_tilt() -> None:
-    model = bandit_model("cgql_linex", 1, x_term=False, noisy_weight=1.0, guidance_weight=0.0)
-    learn_bandit(model, Behaviour(0.5, [[0.0]]), 3_000, critic_target=Quadratic(1.0, 2.0))
-    model.guidance_weight = 1.0  # a bandit's losses do not depend on it
-    actions = bandit_actions(model)
-    assert (float(actions.mean()), float(actions.std())) == pytest.approx((0.160, 0.347), abs=0.025)
-
-
-@pytest.mark.parametrize(
-    ("id", "settings", "steps", "masses", "mean"),
-    [
-        ("bc", {}, 4_000, [0.103, 0.400, 0.306, 0.192], [-0.207, 0.001]),  # of the exact flow at ten steps
-        ("fql", {"distill_weight": 10.0}, 6_000, [0.122, 0.390, 0.283, 0.205], [-0.107, 0.031]),
-        ("fql", {"distill_weight": 3.0}, 6_000, [0.218, 0.317, 0.205, 0.260], [0.126, 0.101]),
-    ],
-)
-def test_learnt_policy_clones_or_shifts_a_mixture(
-    id: str, settings: dict[str, float], steps: int, masses: list[float], mean: list[float]
-) -> None:
-    model = small_model(id, 1, net_arch=[128] * 3, flow_steps=10, learning_rate=1e-3, **settings)
-    exact = {"critic": Quadratic(TILT), "critic_target": Quadratic(TILT)} if id == "fql" else {}
-    learn_bandit(model, FOUR_MODES, steps, **exact)
-    actions = bandit_actions(model)
-    assert mode_masses(actions).tolist() == pytest.approx(masses, abs=0.04)
-    assert actions.mean(0).tolist() == pytest.approx(mean, abs=0.04)
-
-
-@pytest.mark.parametrize(
-    ("id", "weight", "free", "settings", "exact"),
-    [
-        ("rql", "bc_weight", 0.1, {"rho": 0.0, "policy_tau": 0.02}, ["critic_target"]),
-        ("meanflowql", "flow_weight", 3.0, {"best_of_n": 1}, ["critic_target", "critic"]),
-    ],
-)
-def test_a_weaker_hold_to_the_data_moves_actions_further_up(
-    id: str, weight: str, free: float, settings: dict[str, Any], exact: list[str]
-) -> None:
-    def mean_action(value: float) -> float:
-        model = bandit_model(id, 1, **settings, **{weight: value})
-        learn_bandit(model, Behaviour(0.2, [[0.1]]), 600, **{name: Quadratic(1.0) for name in exact})
-        return float(bandit_actions(model, 2_000).mean())
-
-    held = mean_action(1_000.0)
-    assert held == pytest.approx(0.1, abs=0.05)
-    assert mean_action(free) > held + 0.06
-
-
-def test_learnt_value_is_the_expectile_of_q_over_data_actions() -> None:
-    model = small_model("ifql", 1, 1, rho=0.0, expectile=0.9, learning_rate=1e-3, net_arch=[32, 32])
-    exact = Quadratic(1.0)
-    learn_bandit(model, Behaviour(0.3, [[0.1]]), 2_000, critic=exact, critic_target=exact)
-    value = float(model.policy.nets.value(torch.zeros(1, 1, 1)).detach())
-    assert value == pytest.approx(0.1 + 0.3 * 0.86159, abs=0.015)
 
 
 def test_qam_moves_along_the_gradient_of_a_reward_that_is_learnt_from_data() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,7 @@ import pytest
 import agents
 from agents.models import model_class
 from agents.qam import QAM
-from agents.registry import BUILT_IN, origin_of
+from agents.registry import origin_of
 from docs import make_tables
 from tests.agents.testing.mistakes import example
 from tests.common.toys import tiny_model
@@ -26,11 +25,6 @@ def own_module(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "my_agents.py").write_text(example())
     monkeypatch.syspath_prepend(tmp_path)
     return "my_agents:WeightedBC"
-
-
-def test_published_names_are_unique() -> None:
-    names = [agents.get(id).published_name for id in BUILT_IN]
-    assert len(set(names)) == len(names)
 
 
 def test_the_tables_of_the_mini_benchmark_are_those_of_its_scores() -> None:
@@ -95,18 +89,6 @@ def test_an_id_that_is_taken_is_refused_with_its_owner(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match=f"algorithm id `{id}` is taken by {owner}"):
         load_config(f"my_{id}_agents:Mine", "x")
-
-
-def test_one_class_of_two_files_is_refused_with_both(
-    own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    code = "import agents\n@agents.register('twice', paper='', published_name='')\nclass Mine(agents.Method): pass\n"
-    for name in ("once", "again"):
-        (tmp_path / f"registered_{name}.py").write_text(code)
-    importlib.reload(importlib.import_module("registered_once"))  # the same file, as after an edit in a notebook
-    with pytest.raises(ValueError, match=r"taken by Mine of .*_once\.py; register Mine of .*_again\.py by another"):
-        importlib.import_module("registered_again")
 
 
 @pytest.mark.parametrize("name", ["n_steps", "n_envs", "learn", "critic", "env"])

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
-
 import pytest
 
 from benchmarks import originals, reference_ranks
 from zoo.training.arguments import make_parser
 from zoo.training.options import read_request
-
-
-def make_checkout(folder: Path) -> str:
-    """Write a checkout of one file, and return its commit."""
-    (folder / "agents").mkdir()
-    (folder / "agents" / "qam.py").write_text("name = 'qam'\n")
-    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b.c"]
-    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
-        subprocess.run([*git, *words], check=True)
-    return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.mark.parametrize("label", reference_ranks.ENTRIES)
@@ -35,11 +22,3 @@ def test_originals_get_our_settings_under_their_names(label: str) -> None:
     own |= {"qsm": ("clip_sampler_before", False), "cgql_linex": ("mode", "linex"), "fedit": ("edit_scale", 0.9)}
     key, value = own.get(label, ("agent_name", name))
     assert found[key] == value
-
-
-def test_a_checkout_of_other_code_is_refused(tmp_path: Path) -> None:
-    commit = make_checkout(tmp_path)
-    originals.require_commit(tmp_path, commit)
-    (tmp_path / "agents" / "qam.py").write_text("")
-    with pytest.raises(originals.UsageError, match=commit):
-        originals.require_commit(tmp_path, commit)

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 import agents
 from agents.common.files import safe
 from agents.common.sb3 import acting
-from agents.common.sb3.acting import read_about
 from agents.common.sb3.policy import FlowPolicy
 from tests.common.toys import tiny_model
 
@@ -114,11 +113,3 @@ def test_what_does_not_describe_the_tensors_is_refused(change: dict[str, Any], t
     rewrite(path, **change)
     with pytest.raises(ValueError, match=text):
         agents.load_policy(path)
-
-
-@pytest.mark.parametrize("text", ["[1]", "{", "7"])
-def test_what_is_said_about_a_policy_is_a_mapping(text: str, tmp_path: Path) -> None:
-    path = saved(tmp_path)
-    rewrite(path, about=text)
-    with pytest.raises(ValueError, match="what it says about its policy is no mapping"):
-        read_about(path)

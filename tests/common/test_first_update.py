@@ -14,10 +14,8 @@ import torch
 import agents
 from agents.common.batch import return_weighted
 from agents.common.method import normal
-from agents.common.nets.specs import velocity_field
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.fql import FQL
-from agents.models import model_class
 from tests.common.toys import SPACES, assert_same, parameters_of, tiny_model, toy_dataset
 
 
@@ -128,9 +126,3 @@ def test_it_leaves_the_model_and_all_generators_alone() -> None:
     assert python == random.getstate()
     np.testing.assert_array_equal(numpy[1], np.random.get_state()[1])
     assert torch.equal(torchs, torch.get_rng_state())
-
-
-def test_networks_that_are_no_table_are_refused_when_the_model_is_made() -> None:
-    listed = type("Listed", (FQL,), {"networks": lambda self: [velocity_field()]})
-    with pytest.raises(AgentError, match=r"^Listed\.networks must return a dict of name -> NetworkSpec"):
-        model_class(listed)("MlpPolicy", None, _init_setup_model=False)

@@ -83,11 +83,6 @@ def test_only_images_alone_stay_uint8(name: str, dtype: type) -> None:
     assert layout.dtype == torch.from_numpy(np.zeros(1, dtype)).dtype
 
 
-def test_only_vectors_of_numbers_need_no_extractor() -> None:
-    plain = {name for name, space in SPACES.items() if ObservationLayout(space).is_plain}
-    assert plain == {"vector", "table", "bytes that are no image"}
-
-
 def test_a_datasets_dicts_become_rows_with_channels_first() -> None:
     layout, seen = ObservationLayout(SPACES["all"]), sampled(SPACES["all"])
     last = {**seen, "image": np.moveaxis(seen["image"], 1, -1)}

@@ -74,15 +74,6 @@ def test_a_state_of_something_else_is_refused() -> None:
             policy.predict(observations(4), state)  # type: ignore[arg-type]
 
 
-def test_inputs_of_predict_are_not_changed() -> None:
-    policy, seen, starts = policy_of(), observations(), np.array([True, False, False, True])
-    _, state = policy.predict(seen)
-    before = [array.copy() for array in (seen, *state, starts)]
-    policy.predict(seen, state, starts)
-    for array, copy in zip((seen, *state, starts), before, strict=True):
-        np.testing.assert_array_equal(array, copy)
-
-
 def test_chunk_is_laid_out_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = policy_of()
     flat = torch.arange(6.0) / 10  # entry = step * A + coordinate
@@ -129,9 +120,6 @@ def test_sampled_actions_follow_the_seed_of_the_policy_and_leave_the_global_gene
     np.testing.assert_array_equal(policy.predict(observations())[0], first)
     assert not np.allclose(first, second)
     assert torch.equal(before, torch.get_rng_state())
-
-
-# -- stacked seeds ----------------------------------------------------------------------------------------------------
 
 
 # -- units ------------------------------------------------------------------------------------------------------------

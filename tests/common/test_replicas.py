@@ -2,7 +2,6 @@
 
 import pickle
 
-import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.logger import CSVOutputFormat, Logger
@@ -34,12 +33,3 @@ def test_a_loss_that_is_not_finite_is_a_divergence_and_a_diagnostic_is_not():
     model.learn_offline(1, dataset=toy_dataset())
     model._last_info |= {"total_loss": torch.tensor([torch.inf, 1.0]), "q_mean": torch.tensor([1.0, torch.nan])}
     assert model.find_divergence() == {0: "total_loss is not finite"}
-
-
-def test_each_replica_logs_its_own_values():
-    model = tiny_model(seeds=[1, 2], seed=None)
-    model.learn_offline(1, dataset=toy_dataset())
-    model._record_info()
-    recorded = model.logger.name_to_value["train/total_loss"]
-    np.testing.assert_array_equal(recorded.values, model._last_info["total_loss"].double())
-    assert recorded.values[0] != recorded.values[1]

@@ -83,15 +83,6 @@ def test_an_agent_of_ones_own_is_loaded_by_its_module(tmp_path: Path, monkeypatc
     assert loaded.levels == [0, 1, 2]  # from the saved setting, not the default
 
 
-def test_a_file_that_does_not_say_whose_it_is_is_refused(tmp_path: Path) -> None:
-    model = tiny_model("fql")
-    model.algorithm_id = None  # type: ignore[assignment]
-    model.save(tmp_path / "old")
-    with pytest.raises(ValueError, match="does not say which algorithm it is of"):
-        agents.load(tmp_path / "old")
-    assert type(agents.FQL.load(tmp_path / "old", device="cpu")) is agents.FQL
-
-
 def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.zip").write_text("not a zip")
     with pytest.raises(ValueError, match=r"expected a saved model \(\.zip\), got .*model\.zip, which cannot be read"):

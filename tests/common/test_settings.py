@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 
 import agents
-from agents.common.method import Method
-from agents.common.search import choice, linear_range, log_range
+from agents.common.search import choice, log_range
 from agents.common.settings import Declared, setting
-from agents.common.validation import closest_names
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
 from zoo.algorithms import algorithm_ids
 from zoo.baselines import find_algorithm, settings_of
@@ -181,12 +179,6 @@ def test_a_subclass_inherits_where_to_search_unless_it_has_a_check_of_its_own() 
     assert Searched.declared()["count"].search == choice(1, 4)
 
 
-def test_a_range_is_written_as_the_command_line_takes_it() -> None:
-    assert str(log_range(0.1, 100.0)) == "0.1:100.0:log"
-    assert str(linear_range(1, 8)) == "1:8"
-    assert str(choice(1, None, True, "a")) == "[1, null, true, a]"
-
-
 @pytest.mark.parametrize("algo", algorithm_ids())
 def test_every_declared_search_keeps_to_the_bounds_of_its_setting(algo: str) -> None:
     declared = settings_of(find_algorithm(algo).algorithm)
@@ -194,26 +186,6 @@ def test_every_declared_search_keeps_to_the_bounds_of_its_setting(algo: str) -> 
     assert "learning_rate" in searched
     for found in searched.values():
         assert [found.checked(value) for value in found.search.ends] == list(found.search.ends)
-
-
-# -- checks of numbers and words --------------------------------------------------------------------------------------
-
-
-def test_closest_names_come_best_first() -> None:
-    assert closest_names("qamf", ["fql", "qam_f", "qam", "dsrl"])[:2] == ["qam_f", "qam"]
-
-
-def test_a_model_builds_its_method_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    built: list[Declared] = []
-    build = Declared.__init__
-
-    def noting(self: Declared, **values: Any) -> None:
-        built.append(self)
-        build(self, **values)
-
-    monkeypatch.setattr(Declared, "__init__", noting)
-    model = tiny_model()
-    assert [each for each in built if isinstance(each, Method)] == [model.method]
 
 
 def test_a_change_that_does_not_fit_together_leaves_the_model_as_it_was() -> None:

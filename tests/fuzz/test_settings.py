@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +14,6 @@ from agents.common.settings import Setting
 from zoo.errors import UsageError
 from zoo.settings import plain_yaml
 from zoo.settings.config import load_config
-from zoo.settings.layers import flatten, load_yaml, merge, parse_overrides
 
 ENV = "cube-double-play-singletask-task1-v0"
 DECLARED = [
@@ -72,43 +69,3 @@ def assert_kept_or_refused(id: str, name: str, value: Any) -> None:
     again = load_config(id, ENV, "cube-double-play", flags={name: kept})
     assert same(again.settings, config.settings)
     assert again.run.settings() == config.run.settings()
-
-
-@given(st.text(), st.sampled_from(["{}", "gamma={}", "policy_kwargs={a: {}}", "a.b.c:{}"]))
-def test_a_word_of_params_is_a_mapping_or_refused(text: str, form: str) -> None:
-    try:
-        found = parse_overrides([form.replace("{}", text)])
-    except UsageError:
-        return
-    assert len(found) == 1
-    assert all(re.fullmatch(r"[A-Za-z_]\w*|", part) for part in next(flatten(found))[0].partition(".")[:1])
-
-
-@given(st.sampled_from(["learning_rate", "net_arch", "policy_kwargs.n"]), VALUES)
-def test_a_word_of_params_gives_the_value_that_its_yaml_stands_for(name: str, value: Any) -> None:
-    text = yaml.safe_dump(value, default_flow_style=True)
-    found = parse_overrides([f"{name}={text}"])
-    for part in name.split("."):
-        found = found[part]
-    assert same(found, load_yaml(text, "a test"))
-
-
-NESTED = st.recursive(
-    st.dictionaries(st.sampled_from("abc"), SCALARS, max_size=3),
-    lambda inner: st.dictionaries(st.sampled_from("abc"), st.one_of(SCALARS, inner), max_size=3),
-    max_leaves=8,
-)
-
-
-@given(NESTED, NESTED)
-def test_merged_mappings_have_the_values_of_the_last_one_and_change_neither(
-    base: dict[str, Any], over: dict[str, Any]
-) -> None:
-    before = repr((base, over))
-    merged = merge(base, over)
-    assert repr((base, over)) == before
-    assert same(merge(merged, over), merged)
-    assert same(merge({}, base), base)
-    found = dict(flatten(merged))
-    for name, value in flatten(over):
-        assert value == {} or same(found[name], value)

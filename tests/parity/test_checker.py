@@ -25,21 +25,6 @@ class OtherSetting(OurAgents):
         return super().create(replace(fixture, meta={**fixture.meta, **changed}))
 
 
-class WrongMultiplier(OurAgents):
-    """Moves a trust region's multiplier in the wrong direction."""
-
-    def state(self, agent: Agent) -> dict[str, Any]:
-        found = super().state(agent)
-        return {**found, "dual/lam": 2 * agent.fixture["dual_before/lam"] - found["dual/lam"].numpy()}
-
-
-class WrongNoise(OurAgents):
-    """Samples actions with half the noise."""
-
-    def sample(self, agent: Agent, observations: Any, noise: Arrays) -> Any:
-        return super().sample(agent, observations, {name: 0.5 * draw for name, draw in noise.items()})
-
-
 class NotANumber(OurAgents):
     """Loses a loss."""
 
@@ -54,8 +39,6 @@ class NotANumber(OurAgents):
         ("qam", OtherSetting("tau", 2), {"targets after 1 update"}),
         ("fql", OtherSetting("lr", 0.5), {"parameters after 1 update", "share off after 1 update"}),
         ("fql", OtherSetting("alpha", 1.1), {"loss total", "gradient of actor_onestep_flow"}),
-        ("trqam", WrongMultiplier(), {"dual after 1 update"}),
-        ("fql", WrongNoise(), {"sampled actions"}),
         ("fql", NotANumber(), {"loss td"}),
     ],
 )

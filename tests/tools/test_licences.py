@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
-
-import pytest
 
 from tools.locks import FOLDER, read_lock
-from tools.make_licences import ALLOWED, RUN_ONLY, TABLE, licence_of, parts_of
+from tools.make_licences import ALLOWED, RUN_ONLY, TABLE, parts_of
 
 
 def table() -> dict[str, tuple[str, str]]:
@@ -28,17 +25,3 @@ def test_every_licence_is_allowed() -> None:
     refused.pop("package", None)
     assert refused == RUN_ONLY
     assert not any(parts_of(licence) <= ALLOWED for licence in ("not stated", "GPL-3.0-only", "MIT AND GPL-3.0-only"))
-
-
-@pytest.mark.parametrize(
-    ("metadata", "licence"),
-    [
-        ({"license_expression": "MIT OR Apache-2.0"}, "MIT OR Apache-2.0"),
-        ({"license": "Apache License 2.0\n\nlong text"}, "Apache-2.0"),
-        ({"license": "a text of its own", "classifier": ["License :: OSI Approved :: MIT License"]}, "MIT"),
-        ({"license": "A licence nobody knows"}, "A licence nobody knows"),
-        ({}, "not stated"),
-    ],
-)
-def test_a_licence_is_that_of_the_metadata(metadata: dict[str, Any], licence: str) -> None:
-    assert licence_of({"name": "a_package", **metadata}) == licence

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,6 @@ from tests.programs import Ended, Programs
 from tests.zoo.outcomes import Call
 from tests.zoo.suites.tiny import wait_for
 from zoo.benchmark import main
-from zoo.errors import Interrupted
 from zoo.processes.locks import HOST, Lock
 from zoo.suites import jobs
 from zoo.suites.suite import SHIPPED
@@ -105,7 +104,6 @@ def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(
     ]
     assert rows["settings"].nunique() == 1
     check_kept_scores(run, tmp_path)
-    check_scores_of_a_stopped_suite(tmp_path, data)
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -138,20 +136,6 @@ def check_kept_scores(run: Callable[..., Ended], folder: Path) -> None:
     file.write_bytes(before)
     ended = run("--scores", "suite.yml")
     assert (ended.code, "the folder of scores must be writable" in ended.err) == (2, True)
-
-
-def check_scores_of_a_stopped_suite(folder: Path, data: Path) -> None:
-    """Begin a suite with one more algorithm, stop it, and expect the scores of what was finished before."""
-    write_suite(folder, data, ["fql", "bc"], steps=20)
-
-    def stop(*_: Any) -> NoReturn:
-        raise Interrupted("stopped by a signal")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr("zoo.benchmark._launch", stop)
-        assert main(["suite.yml", "-f", "logs", "--device", "cpu", "--scores", "later"]) != 0
-    assert [path.name for path in (folder / "later").glob("*.csv")] == ["fql.csv"]
 
 
 def test_the_plan_of_a_new_suite_has_an_estimate_of_time_and_disk(tmp_path: Path, data: Path, call: Call) -> None:

@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,17 +60,15 @@ def test_a_program_is_called_what_it_was_called_by(
         assert help_of(capsys, *words).startswith(f"usage: {' '.join([name, *words[1:]])} [-h]")
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_help_answers_within_a_second_without_importing_pytorch(program: str) -> None:
-    file = f"{module_of(program)}.py"
-    command = [sys.executable, "-X", "importtime", f"zoo/{file}", "-h"]
-    begin = time.monotonic()
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert time.monotonic() - begin < 1 + float(os.getloadavg()[0])  # more where others want the cores
-    assert found.stdout.startswith(f"usage: {file} ")
-    imported = {line.rpartition("|")[2].strip() for line in found.stderr.splitlines()}
-    assert "zoo.terminal.arguments" in imported
-    assert not imported & {"torch", "optuna"}
+def test_help_needs_no_pytorch() -> None:
+    code = "import importlib, sys\nfrom contextlib import suppress\nfrom zoo.cli import PROGRAMS\n"
+    code += "from zoo.terminal.arguments import module_of\n"
+    code += "for name in PROGRAMS:\n    with suppress(SystemExit):\n"
+    code += "        importlib.import_module(f'zoo.{module_of(name)}').main(['-h'])\n"
+    code += "print({'torch', 'optuna'} & {*sys.modules})"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout.count("usage: ") == len(PROGRAMS)
+    assert ended.stdout.endswith("\nset()\n")
 
 
 @pytest.mark.parametrize("text", ["1.5", "ten", "", "nan", "inf"])
@@ -125,17 +122,6 @@ def test_why_a_program_ends_is_said_at_every_level_and_the_traceback_on_demand(
         assert shown.endswith("ArithmeticError: broke\n")
     else:
         assert shown == "ArithmeticError: broke (run with --verbose 2 for the traceback)\n"
-
-
-@pytest.mark.parametrize("code", [0, None, 5])
-def test_an_exit_inside_a_program_is_a_failure_that_says_where(
-    capsys: pytest.CaptureFixture[str], code: int | None
-) -> None:
-    assert run_program(failing(SystemExit(code))) == FAILED
-    shown = capsys.readouterr()
-    assert f"SystemExit({code})" in shown.err
-    assert "test_cli.py, line " in shown.err
-    assert not shown.out
 
 
 def test_what_standard_output_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,9 +209,7 @@ def complete(tmp_path: Path) -> Callable[[str], list[str]]:
     [
         ("zoo tr", ["train"]),
         ("zoo train --pro", ["--profile", "--progress"]),
-        ("zoo train --algo qam", ["qam", "qam_e", "qam_f"]),
         ("zoo train --algo fql --env cube-double-play-singletask-task2", ["cube-double-play-singletask-task2-v0"]),
-        ("zoo dataset g", ["generate"]),
     ],
 )
 def test_programs_flags_and_known_names_are_completed(
@@ -247,8 +231,6 @@ def run_lightly(*words: str, code: int) -> subprocess.CompletedProcess[str]:
     "line",
     [
         "train --algo qam --env Pendulun-v1",
-        "tune --algo qqam --env Pendulum-v1",
-        "evaluate --algo fql --env Pendulun-v1",
         "list_agents check qqam",
     ],
 )
@@ -270,10 +252,7 @@ def test_list_names_every_algorithm_without_importing_pytorch() -> None:
     assert {id: (row["published_name"], row["paper"]) for id, row in algorithms.items()} == {
         id: (entry.published_name, entry.paper) for id, entry in entries.items()
     }
-    assert {id: row["kind"] for id, row in algorithms.items() if id in ("qam", "sac")} == {
-        "qam": "offline and online",
-        "sac": "SB3 baseline, online",
-    }
+    assert (algorithms["qam"]["kind"], algorithms["sac"]["kind"]) == ("offline and online", "SB3 baseline, online")
 
 
 @pytest.mark.parametrize("algo", algorithm_ids())
@@ -284,12 +263,11 @@ def test_every_setting_has_a_meaning(algo: str, call: Call) -> None:
     assert [name for name, row in result["settings"].items() if not row["meaning"]] == []
 
 
-@pytest.mark.parametrize("words", [("show", "qam"), ("list",)], ids=" ".join)
-def test_json_is_for_other_programs(call: Call, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
-    _, piped, said = call(list_agents.main, *words)
-    assert call(list_agents.main, *words, "--json") == (0, piped, "")
+def test_json_is_for_other_programs(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, piped, said = call(list_agents.main, "list")
+    assert call(list_agents.main, "list", "--json") == (0, piped, "")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert call(list_agents.main, *words) == (0, {}, said)
+    assert call(list_agents.main, "list") == (0, {}, said)
 
 
 @pytest.fixture

@@ -75,12 +75,6 @@ def test_success_and_returns_have_columns_of_their_own(tmp_path, run):
     assert any(words[-3:] == ["-", "50.0", "1k"] for words in lines)
 
 
-def test_a_run_that_a_newer_one_stands_for_has_no_part_in_the_score(tmp_path, run):
-    write_run(tmp_path / "newer", offline=(25,))
-    write_run(tmp_path / "older", offline=(50,), updated="2025-01-01T00:00:00+00:00")
-    assert any(words[-2:] == ["50.0", "1k"] for words in run(tmp_path)[1])
-
-
 def test_runs_that_failed_or_cannot_be_read_are_named_at_most_ten(tmp_path, run):
     for seed in range(12):
         write_run(tmp_path / f"failed{seed}", seed=seed, state="failed")
@@ -104,16 +98,6 @@ def test_curves_of_all_runs_are_shown_unfinished_ones_included(tmp_path, run):
     ]
 
 
-def test_curves_of_returns_span_the_range_of_their_environment_in_a_table_of_their_own(tmp_path, capsys):
-    write_run(tmp_path / "a", offline=(0, 25, 50))
-    for seed, returns in enumerate([(-1500.0, -800.0), (-1000.0, -100.0)]):
-        write_run(tmp_path / str(seed), seed=seed, online=returns, **RETURNS)
-    assert monitor.main([str(tmp_path), "--curve"]) == 0
-    success, returns = capsys.readouterr().out.split("return (bars span its range on each environment)")
-    assert ("▁▅█|" in success, "100.0" in success, "sac" in success) == (True, True, False)
-    assert ("|▁▅" in returns, "|▃█" in returns, "-800" in returns, "%" in returns) == (True, True, True, False)
-
-
 def test_watch_refreshes_from_before_the_first_run_until_the_last_is_done(tmp_path, run, monkeypatch):
     naps, status = [], tmp_path / "a" / "status.json"
 
@@ -129,15 +113,6 @@ def test_watch_refreshes_from_before_the_first_run_until_the_last_is_done(tmp_pa
     assert naps == [3.0, 3.0]
     assert result == {"runs": 1, "done": 1}
     assert any("1 done" in " ".join(line) for line in lines)
-
-
-def test_watch_is_ended_by_an_interrupt_without_an_error(tmp_path, run, monkeypatch):
-    def interrupt(seconds):
-        raise KeyboardInterrupt
-
-    write_run(tmp_path / "a", state="running")
-    monkeypatch.setattr("time.sleep", interrupt)
-    assert run(tmp_path, "--watch")[0] == {"runs": 1, "running": 1}
 
 
 @pytest.mark.parametrize(

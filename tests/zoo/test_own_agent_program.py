@@ -14,7 +14,6 @@ import agents
 from tests.programs import Ended, Programs
 from tests.zoo.outcomes import Call
 from zoo import list_agents
-from zoo.runs.read import read_runs
 from zoo.train import main
 
 ROOT = Path(__file__).parents[2]
@@ -61,22 +60,6 @@ def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(
     assert type(agents.load(folder / ran.result["run"], device="cpu").policy.method) is mine.WeightedBC
 
 
-@pytest.fixture
-def plain_folder(tmp_path: Path) -> Path:
-    """Return a folder with the page's agent of ordinary modules."""
-    (code,) = re.findall(r"```py\n# my_plain_agent.py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    (tmp_path / "my_plain_agent.py").write_text(code)
-    return tmp_path
-
-
-PLAIN = ["--algo", "my_plain_agent:PlainTD3", "--env", ENV, *FEW]
-
-
-def test_the_protocol_of_a_run_says_that_its_layers_are_own(plain_folder: Path, data: Path, programs: Programs) -> None:
-    assert programs.run("train", [*PLAIN, "--dataset-dir", str(data)], folder=plain_folder).code == 0
-    assert list(read_runs([plain_folder / "logs"]).runs["net_arch"]) == ["own"]
-
-
 def test_an_error_in_training_shows_its_line(train: Callable[..., Ended], folder: Path, data: Path) -> None:
     first = "flow = nets.flow.at(batch.observations)"
     late = (
@@ -105,28 +88,12 @@ def test_a_run_folder_is_a_model_to_start_from_and_what_is_none_is_refused(
     assert len(list((tmp_path / "qam").glob("*/status.json"))) == 1
 
 
-OWN = ["--algo", "my_sac:MySAC"]
-WORDS = [*OWN, "--env", ENV, "--offline-steps", "12", "--eval-episodes", "1", "--n-eval-envs", "1", "--device", "cpu"]
-WORDS += ["--env-kwargs", "max_episode_steps=9", "--verbose", "0"]
-TINY = ["-params", "net_arch=[8]", "batch_size=8", "buffer_size=40", "learning_starts=4", "cloning_updates=20"]
-
-
 @pytest.fixture
 def sac_folder(tmp_path: Path) -> Path:
     blocks = re.findall(r"```py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     (code,) = (block for block in blocks if "class MySAC" in block)
     (tmp_path / "my_sac.py").write_text(code)
     return tmp_path
-
-
-@pytest.fixture
-def run(sac_folder: Path, programs: Programs, data: Path) -> Callable[..., Ended]:
-    """Return what runs a program from the folder of the agent's file."""
-
-    def ended(program: str, *words: str, **how: tuple[str, int]) -> Ended:
-        return programs.run(program, [*WORDS, "--dataset-dir", str(data), *words], folder=sac_folder, **how)
-
-    return ended
 
 
 @pytest.mark.slow
@@ -137,9 +104,3 @@ def test_it_passes_the_conformance_kit(
     monkeypatch.chdir(sac_folder)
     monkeypatch.syspath_prepend(sac_folder)
     assert list_agents.main(["check", "my_sac:MySAC", "--skip", "compiled"]) == 0, capsys.readouterr().err
-
-
-def test_a_setting_that_it_cannot_follow_is_refused_at_once(run: Callable[..., Ended], sac_folder: Path) -> None:
-    ran = run("train", *TINY, "balanced_sampling=true")
-    assert (ran.code, "set `balanced_sampling` to False" in ran.err.splitlines()[-1]) == (2, True), ran.err
-    assert not list(sac_folder.glob("logs/*"))

@@ -22,7 +22,6 @@ from tests.programs import Programs
 from tests.zoo.envs import toys
 from tests.zoo.outcomes import Call, Refusal
 from tests.zoo.outcomes import call as call_program
-from zoo.processes.locks import Lock
 from zoo.runs.versions import command_line
 from zoo.train import main
 
@@ -236,30 +235,6 @@ def test_a_finished_run_is_named_and_not_built_again(
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-@pytest.mark.slow
-def test_the_log_of_a_resumed_run_goes_on(
-    data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = [*arguments(data, tmp_path, verbose=1), "--resume", "--save-freq", "4"]
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt("stopped by the test")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zoo.training.start.Training._finish", stop)
-        patch.setattr(Lock, "take", lambda self: True)  # a process would free its lock with its end
-        assert call(main, *words)[0] == 3
-    code, _, errors = call(main, *words, "--seed", "8")
-    assert code == 0
-    assert f"the nearest, {tmp_path}/qam/{ENV}_1, differs in seed: 3 there, 8 now; starting" in errors
-    code, _, errors = call(main, *words)
-    assert code == 0
-    assert f"resuming {tmp_path}/qam/{ENV}_1 (seed 3) from offline step 20 of 20" in errors
-    text = log_of(tmp_path / "qam" / f"{ENV}_1")
-    assert text.index("evaluation at step 20") < text.index("stopped by the test") < text.index("resuming ")
-    assert text.endswith(errors)
-
-
 @pytest.fixture(scope="module")
 def clone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a finished run of behaviour cloning."""
@@ -305,15 +280,12 @@ def test_a_run_resumes_with_the_same_model_to_begin_with_only(
         assert (code, "has already finished with these settings" in errors) == (0, is_same)
 
 
-@pytest.mark.parametrize(("storage", "place"), [("auto", "on cpu"), ("host", "in host memory")])
-def test_where_the_data_live_is_said_and_recorded(
-    shards: Path, tmp_path: Path, call: Call, storage: str, place: str
-) -> None:
-    words = [*arguments(shards, tmp_path, steps=6), "--dataset", str(shards), "--storage", storage]
+def test_where_the_data_live_is_said_and_recorded(shards: Path, tmp_path: Path, call: Call) -> None:
+    words = [*arguments(shards, tmp_path, steps=6), "--dataset", str(shards), "--storage", "host"]
     code, result, said = call(main, *words, "--verbose", "1", "--device", "cpu")
     assert (code, said.count("replay buffer: 0.00 GiB"), said.count("updates: eager")) == (0, 1, 1)
     recorded = json.loads((Path(result["run"]) / "versions.json").read_text())["storage"]
-    assert place in recorded
+    assert "in host memory" in recorded
     assert recorded in said
     config = yaml.safe_load((Path(result["run"]) / "config.yml").read_text())
     assert (config["dataset"]["name"], config["dataset"]["size"]) == (shards.name, 110)  # of all files

@@ -84,15 +84,6 @@ def test_a_loss_that_is_meant_to_count_all_rows_is_not_found() -> None:
     assert find_habits(meant(), *SPACES) == []
 
 
-def test_a_module_without_parameters_has_nothing_to_declare() -> None:
-    class Squared(BC):
-        def __init__(self, **settings: Any) -> None:
-            super().__init__(**settings)
-            self.loss = torch.nn.MSELoss()
-
-    assert find_habits(Squared(), *SPACES) == []
-
-
 def test_what_is_derived_from_settings_when_it_is_first_needed_is_no_lost_state() -> None:
     class Derived(BC):
         @cached_property

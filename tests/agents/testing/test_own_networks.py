@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 import agents
-from agents.common.engine.strategies import Recorder
 from tests.agents.testing.mistakes import own_network
 from tests.common.toys import tiny_model, toy_batch
 
@@ -73,19 +72,3 @@ def test_a_network_with_other_strides_learns_as_in_plain_pytorch(
         optimizer.step()
     torch.testing.assert_close(found, expected.detach(), rtol=0.01, atol=1e-6)
     assert expected.max() < 0.02
-
-
-def test_a_batch_may_be_asked_for_a_gradient_update_after_update() -> None:
-    def losses(self: Any, batch: Any, *given: Any) -> Any:
-        batch.observations.requires_grad_()
-        return Imitation.losses(self, batch, *given)
-
-    model = tiny_model(type("Mine", (Imitation,), {"losses": losses}))
-    batch = toy_batch(model)
-    step = Recorder(model.trainer)._make_step(16, batch)
-    step.calls = -9  # not recorded yet
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agents.common.engine.capture.run_aside", lambda take, device: take())
-        for _ in range(2):
-            step.batch.observations.copy_(batch.observations)
-            step()

@@ -148,10 +148,6 @@ def learnt_alike(network: Any) -> list[str]:
 
 
 def test_what_a_module_does_in_training_alone_is_found() -> None:
-    class Dropping(Tied):
-        def forward(self, observations: Tensor) -> Tensor:
-            return super().forward(nn.functional.dropout(observations, 0.5, self.training))
-
     class Gathering(Tied):
         def forward(self, observations: Tensor) -> Tensor:
             if self.training:
@@ -164,7 +160,6 @@ def test_what_a_module_does_in_training_alone_is_found() -> None:
                 self.phase = self.phase * 0.5
             return super().forward(observations)
 
-    assert learnt_alike(lambda n: Dropping(n.observations, n.actions)) == ["noise"]
     assert learnt_alike(lambda n: Gathering(n.observations, n.actions)) == ["pure"]
     with pytest.raises(AgentError, match=r"got one that assigns `phase`.* change it in the hook `after_update`"):
         learnt_alike(lambda n: Forgetting(n.observations, n.actions))

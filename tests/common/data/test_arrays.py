@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from agents.common.data import action_range as module
 from agents.common.data.action_range import ActionRange
 from agents.common.data.arrays import Transitions, prepare
-from tests.common.data.test_buffer import all_rows, assert_same_batches, compacted, empty_buffer, loaded_buffer
+from tests.common.data.test_buffer import compacted, empty_buffer, loaded_buffer
 from tests.common.toys import tiny_model, toy_dataset
 
 Dataset = dict[str, NDArray[Any]]
@@ -133,12 +133,6 @@ def test_flag_that_is_neither_zero_nor_one_is_refused_by_row(name: str, value: f
         prepared(dataset)
 
 
-def test_mask_of_a_row_that_is_no_transition_may_be_anything() -> None:
-    dataset = compacted(toy_dataset(36))
-    dataset["masks"][dataset["valids"] == 0] = 0.3
-    assert len(ends_of(dataset)) == 3
-
-
 # -- masks ------------------------------------------------------------------------------------------------------------
 
 
@@ -183,23 +177,11 @@ def test_name_close_to_a_missing_one_is_pointed_out(other: str, known: str) -> N
 # -- ways of handing in arrays ----------------------------------------------------------------------------------------
 
 
-def as_lists(dataset: Dataset) -> dict[str, Any]:
-    return {name: array.tolist() for name, array in dataset.items()}
-
-
-@pytest.mark.parametrize("layout", ["regular", "compact"])
-def test_tensors_are_stored_as_arrays_are(layout: str) -> None:
-    dataset = toy_dataset() if layout == "regular" else compacted(toy_dataset())
-    buffers = [
-        loaded_buffer({name: kind(array) for name, array in dataset.items()}) for kind in (np.array, torch.tensor)
-    ]
-    assert_same_batches(*(each.batch_of(all_rows(each)) for each in buffers))
-
-
-def test_model_trains_on_lists_and_on_a_path(tmp_path: Path) -> None:
+def test_model_trains_on_lists_tensors_and_a_path(tmp_path: Path) -> None:
     np.savez(tmp_path / "own.npz", **toy_dataset())
     losses = []
-    for dataset in (toy_dataset(), as_lists(toy_dataset()), tmp_path / "own.npz", str(tmp_path / "own.npz")):
+    lists, tensors = ({name: kind(array) for name, array in toy_dataset().items()} for kind in (list, torch.tensor))
+    for dataset in (toy_dataset(), lists, tensors, tmp_path / "own.npz", str(tmp_path / "own.npz")):
         model = tiny_model().learn_offline(2, dataset=dataset)
         losses.append(float(model._last_info["total_loss"]))
     assert len(set(losses)) == 1
@@ -211,13 +193,6 @@ def test_model_trains_on_lists_and_on_a_path(tmp_path: Path) -> None:
 def test_values_that_are_no_array_of_numbers_are_refused(values: Any) -> None:
     with pytest.raises(ValueError, match="dataset array `rewards`"):
         prepared({**toy_dataset(), "rewards": values})
-
-
-def test_raw_ogbench_file_is_recognised(tmp_path: Path) -> None:
-    raw = {name: toy_dataset()[name] for name in ("observations", "actions", "terminals")}
-    np.savez(tmp_path / "cube-double-play-v0.npz", **raw, qpos=np.zeros((60, 3)), qvel=np.zeros((60, 3)))
-    with pytest.raises(ValueError, match=r"OGBench's raw arrays .*`ogbench\.make_env_and_datasets\(env_name\)`"):
-        prepared(tmp_path / "cube-double-play-v0.npz")
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------

@@ -95,14 +95,6 @@ def test_actions_count_up_to_the_end_of_the_trajectory_that_a_chunk_begins_in() 
     assert firsts.batch_of(rows).action_valid.tolist() == [[[1, 1]] * 3]
 
 
-def test_loading_leaves_the_dataset_alone() -> None:
-    dataset = toy_dataset(30)
-    before = {name: array.copy() for name, array in dataset.items()}
-    loaded_buffer(dataset)
-    for name, array in dataset.items():
-        np.testing.assert_array_equal(array, before[name])
-
-
 @pytest.mark.parametrize(("name", "shape"), [("actions", (20, 3)), ("rewards", (19,)), ("observations", (20, 5))])
 def test_array_of_the_wrong_shape_is_named_with_the_expected_one(name: str, shape: tuple[int, ...]) -> None:
     dataset = {**toy_dataset(20), name: np.zeros(shape, np.float32)}
@@ -216,17 +208,6 @@ def test_finished_episodes_do_not_grow_the_storage_forever() -> None:
     for _ in range(200):
         recorder.add({0: "terminated"})
     assert len(buffer.observations) == rows
-
-
-def test_buffer_has_the_attributes_that_stable_baselines_reads() -> None:
-    buffer = empty_buffer(size=5, n_envs=2)
-    recorder = Recorder(buffer)
-    for _ in range(3):
-        recorder.add()
-    assert (buffer.pos, buffer.full, buffer.size(), buffer.n_envs, buffer.buffer_size) == (3, False, 3, 2, 5)
-    for _ in range(3):
-        recorder.add()
-    assert (buffer.pos, buffer.full, buffer.size()) == (1, True, 5)
 
 
 @pytest.mark.parametrize(("id", "settings"), [("qam", {"balanced_sampling": True}), ("rlpd", {})])

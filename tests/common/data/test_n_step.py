@@ -58,13 +58,6 @@ def test_a_model_made_with_n_steps_draws_such_returns_and_stays_so_when_it_is_sa
         assert each.replay_buffer.n_steps == 3
 
 
-def test_episodes_shorter_than_n_steps_are_learnt_from_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
-    model = agents.QAM("MlpPolicy", SpacesEnv(4, 2, episode_length=2), n_steps=5, **SETTINGS | {"learning_starts": 2})
-    model.learn(8)
-    assert model._n_updates
-    assert not [each for each in recwarn if "shorter than a chunk" in str(each.message)]
-
-
 def test_shortened_returns_of_chunks_are_refused() -> None:
     with pytest.raises(ValueError, match="`shorten_returns` is for single actions"):
         agents.QAM("MlpPolicy", SpacesEnv(4, 2), horizon_length=3, shorten_returns=True)

@@ -164,14 +164,3 @@ def test_resumed_training_sees_the_same_parts(tmp_path: Path, stop: int, setting
     expected, found = trained(tmp_path, None, **settings), trained(tmp_path, stop, **settings)
     assert_same(parameters_of(found), parameters_of(expected))
     assert_same_sequences(found.replay_buffer, expected.replay_buffer)
-
-
-def test_training_on_parts_differs_from_training_on_the_first(tmp_path: Path) -> None:
-    datasets = parts(36, 36, observations=4, actions=2)
-    first, turns = tiny_model(), tiny_model()
-    first.learn_offline(INTERVAL, dataset=datasets[0])
-    turns.learn_offline(INTERVAL, dataset=toy_shards(tmp_path, *datasets, replace_interval=INTERVAL))
-    assert_same(parameters_of(first), parameters_of(turns))
-    first.learn_offline(1)
-    turns.learn_offline(1)
-    assert float(first._last_info["total_loss"]) != float(turns._last_info["total_loss"])

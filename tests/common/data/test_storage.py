@@ -12,7 +12,7 @@ from agents.common.data import storage
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.storage import GIB, place
 from tests.common.data.test_buffer import Recorder, assert_same_batches, loaded_buffer
-from tests.common.toys import tiny_model, toy_dataset
+from tests.common.toys import toy_dataset
 
 
 def pair(**settings: Any) -> tuple[SequenceReplayBuffer, SequenceReplayBuffer]:
@@ -32,14 +32,6 @@ def test_batches_are_the_same_as_on_the_device_also_while_transitions_are_added(
         assert_same_batches(device.sample(9, generator=first), host.sample(9, generator=second))
 
 
-def test_models_draw_batches_in_host_memory_from_a_generator_of_their_own() -> None:
-    model = tiny_model(replay_buffer_kwargs={"storage": "host"})
-    model.load_dataset(toy_dataset())
-    before = model.trainer.generators()["batches"].get_state()
-    model.learn_offline(3)
-    assert not torch.equal(model.trainer.generators()["batches"].get_state(), before)
-
-
 # -- where data live --------------------------------------------------------------------------------------------------
 
 
@@ -56,13 +48,6 @@ def test_data_larger_than_the_free_memory_are_warned_of(monkeypatch: pytest.Monk
     monkeypatch.setattr(storage, "available_memory", lambda: 3 * GIB)
     with pytest.warns(UserWarning, match=r"needs 4.00 GiB when it is full, and 3.00 GiB of memory are free"):
         place(choice, torch.device("cpu"), 4 * GIB)
-
-
-@pytest.mark.filterwarnings("ignore:the replay buffer needs")
-@pytest.mark.parametrize("choice", ["auto", "device"])
-def test_on_a_cpu_there_is_nothing_to_choose(choice: str) -> None:
-    found = place(choice, torch.device("cpu"), 50 << 40)
-    assert (found.on_device, found.device.type) == (True, "cpu")
 
 
 @pytest.mark.parametrize(

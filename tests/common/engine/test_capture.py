@@ -274,23 +274,6 @@ def test_a_loaded_model_is_compiled_where_the_saved_one_was(
     assert compiled_from_the_fourth == ["compiled", "called", "compiled", "called", "called"]
 
 
-def test_what_was_recorded_before_compiling_is_recorded_again(
-    captured: Any, compiled_from_the_fourth: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (strategies, trainer):
-        monkeypatch.setattr(module, "COMPILE_AFTER_UPDATES", 7)
-    monkeypatch.setattr(trainer, "choose_mode", lambda wish, device, updates, _: Mode(updates >= 7, True, "test"))
-    model, plain = captured(compile="auto"), made_plain()
-    for number in range(14):
-        model.trainer.update(16)
-        plain.trainer.update(16)
-        assert ("compiled" in compiled_from_the_fourth) == (number >= 7)
-    calls = compiled_from_the_fourth.count("called")
-    assert calls <= capture.WARM_UP + 1  # the others were replayed
-    assert model.trainer.mode == Mode(True, True, "test")
-    assert_same(model, plain)
-
-
 @pytest.fixture
 def compile_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
     """Let models be compiled by another backend."""

@@ -105,12 +105,6 @@ def test_a_network_with_adamw_takes_the_steps_of_torchs_adamw(seeds: list[int]) 
         torch.testing.assert_close(parameter, copied, rtol=1e-5, atol=1e-7)
 
 
-def test_adamw_decays_as_in_torch_where_nothing_else_is_said() -> None:
-    model = rlpd(actor={"optimizer": "adamw"}, critic={"optimizer": "adam"}, temperature={"weight_decay": 0.5})
-    found = {g["network"]: (g["weight_decay"], g["decoupled_weight_decay"]) for g in groups(model)}
-    assert found == {"critic": (0.0, False), "actor": (0.01, True), "temperature": (0.5, False)}
-
-
 def groups(model: FlowQLearning) -> list[dict[str, Any]]:
     return model.policy.optimizer.param_groups
 

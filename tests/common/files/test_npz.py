@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -38,13 +37,6 @@ def test_only_the_arrays_that_are_asked_for_are_read_or_their_headers_alone(tmp_
     assert read_npz_headers(tmp_path / "a.npz") == {"a": ((2, 3), np.float32), "b": ((1,), object)}
     with pytest.raises(DamagedFile, match="Object arrays cannot be loaded"):
         read_npz(tmp_path / "a.npz")
-
-
-def test_an_open_file_is_read_and_stays_open() -> None:
-    file = io.BytesIO()
-    np.savez(file, a=np.ones(2))
-    assert read_npz(file)["a"].tolist() == [1, 1]
-    assert not file.closed
 
 
 def test_no_flipped_bit_is_read_as_other_content_and_no_cut_file_at_all(tmp_path: Path) -> None:

@@ -56,12 +56,6 @@ def test_samplers_give_a_gaussian_the_known_spread(
     assert float(end.std()) == pytest.approx(expected, abs=0.004)
 
 
-def test_clipped_chain_ends_in_the_clipped_estimate() -> None:
-    start, none = torch.full((1, 1, 1), 9.0), torch.zeros(1, 1, 1, 1)
-    end = denoise(lambda x, t: torch.zeros_like(x), start, none, NoiseSchedule(1, 1, "vp"), "ddpm_clipped", False)
-    assert float(end) == pytest.approx(1.0, abs=1e-6)
-
-
 def test_last_step_adds_no_noise() -> None:
     schedule, x = NoiseSchedule(1, 2, "vp"), torch.zeros(1, 4, 1)
     noise = torch.zeros(1, 2, 4, 1)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 import agents
 from agents.common.nets.encoding import RememberedFeatures, RepeatedObservations
-from agents.common.nets.heads import ObservingNetwork
 from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import NormedFeatures, normals, tiny_model, toy_batch, toy_noise
 from tests.envs import space_env_of
@@ -20,61 +19,26 @@ from tests.envs import space_env_of
 CANDIDATES, ROWS = 4, 16
 
 
-class Counting(BaseFeaturesExtractor):
-    """Two dense features; counts the rows that it sees."""
-
-    rows = 0
+class Features(BaseFeaturesExtractor):
+    """Two dense features."""
 
     def __init__(self, observation_space: spaces.Box) -> None:
         super().__init__(observation_space, 2)
         self.dense = nn.Linear(observation_space.shape[0], 2)
 
     def forward(self, observations: Tensor) -> Tensor:
-        Counting.rows += len(observations)
         return self.dense(observations).tanh()
 
 
-def counting_model(id: str, **settings: Any) -> FlowQLearning:
-    kwargs = {"features_extractor_class": Counting}
+def extracting_model(id: str, **settings: Any) -> FlowQLearning:
+    kwargs = {"features_extractor_class": Features}
     return tiny_model(id, space_env_of(spaces.Box(-1, 1, (4,))), policy_kwargs=kwargs, **settings)
-
-
-def counted(model: FlowQLearning) -> int:
-    Counting.rows = 0
-    model.trainer.losses(toy_batch(model, ROWS), toy_noise(model, ROWS))
-    return Counting.rows
-
-
-@pytest.mark.few
-@pytest.mark.parametrize("id", [id for id in agents.algorithm_ids() if id != "bc"])  # BC has no candidates
-def test_candidates_do_not_add_to_what_is_encoded_but_for_their_scores(id: str) -> None:
-    one, several = (counted(counting_model(id, best_of_n=n)) for n in (1, CANDIDATES))
-    assert several in (one, one + ROWS)  # the scores' critic sees the next observations once
-
-
-@pytest.mark.few
-@pytest.mark.parametrize("id", agents.algorithm_ids())
-def test_an_update_encodes_the_same_observations_once_for_each_network(
-    id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen, features = [], ObservingNetwork.features
-
-    def noted(self: ObservingNetwork, observations: Any, frozen: bool) -> Tensor:
-        if isinstance(observations, Tensor):
-            seen.append((id_of[self], observations.data_ptr()))
-        return features(self, observations, frozen)
-
-    monkeypatch.setattr(ObservingNetwork, "features", noted)
-    model = counting_model(id)
-    id_of = {network: name for name, network in model.policy.nets.items()}
-    counted(model)
-    assert len(seen) == len(set(seen)) > 0
 
 
 @pytest.mark.few
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_what_is_remembered_changes_neither_losses_nor_gradients(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = counting_model(id)
+    model = extracting_model(id)
     batch, noise = toy_batch(model), toy_noise(model)
     parameters = [p for p in model.policy.nets.parameters() if p.requires_grad]
 
@@ -101,7 +65,7 @@ def test_an_extractor_with_dropout_or_statistics_is_called_every_time_while_it_t
 
 @pytest.mark.parametrize("id", ["cgql", "qam_e"])  # Q's gradient inside the sampler, an edited flow
 def test_actions_are_those_of_repeated_observations(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = counting_model(id, best_of_n=CANDIDATES)
+    model = extracting_model(id, best_of_n=CANDIDATES)
     noise = model.policy.draw_action_noise(ROWS, torch.Generator().manual_seed(1))
     rows = normals(1, ROWS, 4).numpy()
     placed = {name: draw[None] for name, draw in noise.items()}
@@ -111,7 +75,7 @@ def test_actions_are_those_of_repeated_observations(id: str, monkeypatch: pytest
 
 
 def test_frozen_features_bear_no_gradient_of_the_extractor() -> None:
-    nets = counting_model("qam").policy.nets
+    nets = extracting_model("qam").policy.nets
     view: Any = RepeatedObservations(nets, normals(1, 3, 4), 2)
     actions = normals(1, 6, 6, seed=1).requires_grad_()
     view.frozen.critic(view.repeated, actions).sum().backward()

@@ -178,28 +178,6 @@ def test_low_precision_keeps_two_digits(
         assert 0 < (got - right).norm() / right.norm() < 0.02
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
-@pytest.mark.parametrize(
-    ("vendor", "family", "of_rows", "of_weights"),
-    [("AuthenticAMD", 25, True, False), ("AuthenticAMD", 26, True, True), ("GenuineIntel", 6, False, False)],
-)
-def test_the_processor_decides(
-    vendor: str, family: int, of_rows: bool, of_weights: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fast, "processor", lambda: (vendor, family))
-    assert (fast.onednn_is_faster(), fast.onednn_is_faster(of_weights=True)) == (of_rows, of_weights)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_processor_without_products_in_bfloat16_gets_none_of_them(
-    dtype: torch.dtype, onednn: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fast, "multiplies_bfloat16", lambda: False)
-    x, weight = normals(1, 256, 512), normals(1, 512, 512)
-    assert fast.prefers_onednn(x, weight, dtype) == (dtype == torch.float32)
-    assert fast.prefers_onednn(x, weight.to(dtype)) == (dtype == torch.float32)
-
-
 # -- vector-Jacobian products -----------------------------------------------------------------------------------------
 
 

@@ -119,6 +119,3 @@ def test_slope_is_the_change_along_a_way(layer_norm: bool, way: str, request: py
     slope = network.at(observations).slope(x, t, along)
     torch.testing.assert_close(slope, ((ends[0] - ends[1]) / 2e-4).float(), rtol=1e-4, atol=1e-5)
     assert not slope.requires_grad
-
-
-# -- the plain MLP ----------------------------------------------------------------------------------------------------

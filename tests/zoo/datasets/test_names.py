@@ -45,24 +45,6 @@ def test_every_task_of_ogbench_is_in_the_table() -> None:
     assert offered == {parse_env_name(name).env_id for dataset in DATASETS for name in single_task_names(dataset)}
 
 
-@pytest.mark.parametrize(
-    ("name", "transitions", "has_oracle"),
-    [
-        ("humanoidmaze-giant-navigate-v0", 4_000_000, False),
-        ("humanoidmaze-giant-navigate-100m-v0", 100_000_000, False),
-        ("antmaze-medium-explore-v0", 5_000_000, False),
-        ("pointmaze-teleport-stitch-v0", 1_000_000, True),
-        ("visual-puzzle-4x6-noisy-v0", 5_000_000, True),
-        ("visual-antmaze-giant-stitch-v0", 1_000_000, False),
-        ("cube-quadruple-play-100m-v0", 100_000_000, False),
-    ],
-)
-def test_sizes_are_the_papers_and_what_has_a_scripted_oracle_can_be_generated(
-    name: str, transitions: int, has_oracle: bool
-) -> None:
-    assert (DATASETS[name].transitions, DATASETS[name].is_generatable) == (transitions, has_oracle)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("environment", sorted({spec.environment for spec in DATASETS.values()}))
 def test_default_task_is_ogbenchs(environment: str) -> None:

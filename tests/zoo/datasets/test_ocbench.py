@@ -214,6 +214,7 @@ def test_its_actions_played_back_give_its_observations_and_rewards(writer: Oracl
     assert episode["rewards"].sum() == 1
 
 
+@pytest.mark.slow
 def test_ocbench_reads_the_files(ocbench: Any, tmp_path: Path) -> None:
     files = generated_files(TASK, tmp_path)
     generate_ocbench(TASK, files, num_episodes=2, num_workers=1)

@@ -116,7 +116,7 @@ def test_an_environment_without_success_keeps_its_own_info() -> None:
     assert env.spec.max_episode_steps == 200
 
 
-@pytest.mark.parametrize("env_id", [CUBE, "Pendulum-v1"])
+@pytest.mark.parametrize("env_id", [POINTMAZE, "Pendulum-v1"])
 def test_sb3_check_env_passes(env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     env = make_env(env_id)
     # OGBench has a method of the name by which SB3 recognises environments with goals

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -63,25 +62,6 @@ def test_where_there_is_a_screen_mujoco_draws_in_windows(monkeypatch: pytest.Mon
     tried = pretend(monkeypatch, *PLATFORMS)
     assert why_no_window() is None
     assert (tried, os.environ[VARIABLE]) == (["glfw"], "glfw")
-
-
-@pytest.mark.usefixtures("screen")
-def test_what_keeps_a_window_from_opening_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, "egl")
-    assert why_no_window() == "GLFW cannot draw in a window on this screen"
-    assert not os.environ[VARIABLE]
-    monkeypatch.setenv(VARIABLE, "egl")
-    assert why_no_window() == "MUJOCO_GL=egl draws without windows"
-    monkeypatch.delenv("DISPLAY")
-    assert why_no_window() == "there is no screen (DISPLAY and WAYLAND_DISPLAY are not set)"
-
-
-def test_one_that_hangs_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hang(*command: object, **how: object) -> object:
-        raise subprocess.TimeoutExpired("python", 60)
-
-    monkeypatch.setattr(subprocess, "run", hang)
-    assert not rendering._works("egl")
 
 
 def test_names_of_images_choose_what_draws(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ SPRING = "tests.zoo.envs.toys:Spring-v0"
 class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """Chaotic in its actions, so that one wrong bit of one action shows; episodes of 5 to 29 steps, drawn at reset.
 
-    :param success: ``"sign"`` of the last state, ``"torch"`` is imported in this process, or None for no such entry.
+    :param success: ``"sign"`` of the last state, or None for no such entry.
     :param failure: what ``step`` does while the file exists: ``"raise"``, ``"exit"``, ``"os._exit"``, return
         a wrong number as its ``"observation"``, ``"reward"`` or ``"success"``, or send itself the signal of that name.
     :param failure_file: the file.
@@ -69,7 +69,7 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def _info(self) -> dict[str, Any]:
         if self.success is None:
             return {}
-        return {"success": float(self.state[0] > 0) if self.success == "sign" else "torch" in sys.modules}
+        return {"success": float(self.state[0] > 0)}
 
     def _fail(self) -> None:
         if self.failure == "raise":

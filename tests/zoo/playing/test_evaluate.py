@@ -5,7 +5,6 @@ import random
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
-from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -113,12 +112,6 @@ def anywhere(request: pytest.FixtureRequest) -> Iterator[Evaluator]:
         yield evaluator
 
 
-@pytest.fixture
-def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With as many environments or more, there are three processes."""
-    pretend_cores(monkeypatch, 3)
-
-
 @pytest.mark.parametrize("chunk_length", [1, 3])
 def test_results_are_those_of_a_plain_loop_over_episodes(here: Evaluator, chunk_length: int) -> None:
     policy = ElementwisePolicy(num_replicas=2, chunk_length=chunk_length)
@@ -172,22 +165,6 @@ def test_global_generators_are_left_as_they_were() -> None:
     with Evaluator(TOY, episodes=2, n_envs=2, seed=0) as evaluator:
         evaluator.evaluate(Careless())
     assert (random.random(), np.random.random(), torch.rand(1)) == expected
-
-
-@pytest.fixture
-def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fork processes from a server that has imported nothing yet."""
-    server = forkserver.ForkServer()
-    for name in ("ensure_running", "connect_to_new_process", "get_inherited_fds", "set_forkserver_preload"):
-        monkeypatch.setattr(forkserver, name, getattr(server, name))
-    yield
-    server._stop()
-
-
-@pytest.mark.usefixtures("three_cores", "own_server")
-def test_workers_do_without_torch() -> None:
-    with Evaluator(TOY, episodes=3, n_envs=3, seed=0, env_kwargs={"success": "torch"}) as evaluator:
-        np.testing.assert_array_equal(evaluator.evaluate(ElementwisePolicy()).successes, [[0, 0, 0]])
 
 
 @pytest.mark.parametrize(("cores", "n_envs", "processes"), [(3, 7, 3), (3, 2, 2), (1, 7, 1)])

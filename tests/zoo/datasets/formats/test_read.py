@@ -19,7 +19,6 @@ from gymnasium.spaces import Box, Dict, Tuple
 from minari.serialization import serialize_space
 from pyarrow import parquet
 
-from agents.common.data.arrays import Transitions
 from tests.zoo.datasets.own import (
     ENV,
     WRITERS,
@@ -159,14 +158,6 @@ def test_dataset_size_keeps_whole_trajectories_and_changes_the_fingerprint(tmp_p
     whole, part = load_own(path, ENV, {}), load_own(path, ENV, {}, size=20)
     assert (whole.num_transitions, part.num_transitions) == (59, 39)
     assert whole.fingerprint != part.fingerprint
-
-
-def test_actions_in_other_units_are_scaled_to_the_environments(tmp_path: Path) -> None:
-    parts = episodes()
-    for part in parts:
-        part["actions"] = part["actions"] / 2 * 100
-    found = load_own(write_npz(tmp_path, parts), ENV, {}, action_range=(-100.0, 100.0))
-    np.testing.assert_allclose(found.actions[:19], parts[0]["actions"] / 50, rtol=1e-5)
 
 
 # -- what is never done -----------------------------------------------------------------------------------------------
@@ -346,13 +337,6 @@ def test_masks_of_an_hdf5_file_count_where_terminals_mark_every_end(tmp_path: Pa
     found = read_source(path)
     assert np.flatnonzero(found["masks"] == 0).tolist() == [3, 18]
     assert np.flatnonzero(found["valids"] == 0).tolist() == [19, 39]
-
-
-@pytest.mark.parametrize("kind", list(WRITERS))
-def test_the_log_says_how_trajectories_end(tmp_path: Path, kind: str) -> None:
-    content = load_own(WRITERS[kind](tmp_path, episodes(3)), ENV, {}).content
-    assert isinstance(content, Transitions)
-    assert "in 3 trajectories; 1 ends by terminals, 2 by timeouts" in content.description
 
 
 def change_success(folder: Path, change: Callable[[np.ndarray], Any]) -> None:

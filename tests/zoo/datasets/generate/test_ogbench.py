@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zoo.datasets.generate.ogbench import MazeWriter, make_writer, oracle_settings
+from zoo.datasets.generate.ogbench import MazeWriter, make_writer
 from zoo.datasets.names import DATASETS
 
 MANIPULATION = [
@@ -67,19 +67,6 @@ def test_point_maze_moves_like_ogbenchs_own_data() -> None:
     cells = [np.floor((episode["qpos"] + 6.0) / 4.0) for episode in episodes]
     changes = [np.any(np.diff(cell, axis=0) != 0, axis=1).sum() for cell in cells]
     assert np.mean(changes) == pytest.approx(54.4, abs=16.0)
-
-
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("pointmaze-giant-stitch-v0", {"action_noise": 0.5}),
-        ("scene-play-v0", {"plan_noise": 0.1, "plan_noise_smoothing": 0.5}),
-        ("cube-triple-noisy-v0", {"max_action_noise": 0.1, "min_norm": 0.4, "random_action_probability": 0.1}),
-        ("puzzle-3x3-noisy-v0", {"max_action_noise": 0.1, "min_norm": 0.4, "random_action_probability": 0.2}),
-    ],
-)
-def test_noise_is_ogbenchs(name: str, settings: dict[str, float]) -> None:
-    assert oracle_settings(DATASETS[name]) == settings
 
 
 def test_remembered_directions_are_the_oracles() -> None:

@@ -176,16 +176,6 @@ def stop_halfway(server: Server, folder: Path) -> Path:
     return folder / f"{FILES[1]}.part"
 
 
-def test_part_file_that_is_whole_is_kept_and_one_that_is_too_long_dropped(server: Server, tmp_path: Path) -> None:
-    content = server.behaviour.files[FILES[1]]
-    for folder, there, asked in (("a", content, []), ("b", bytes(10**6), [None])):
-        stop_halfway(server, tmp_path / folder).write_bytes(there)
-        server.behaviour.requests.clear()
-        download_dataset(NAME, tmp_path / folder, sources=server.sources)
-        assert server.requests_for(FILES[1]) == [f"bytes={len(there)}-", *asked]  # answered by "nothing more"
-        assert_complete(server, tmp_path / folder)
-
-
 def test_next_source_goes_on_if_it_has_the_same_file_and_begins_again_if_not(server: Server, tmp_path: Path) -> None:
     server.behaviour.files[f"first/{FILES[0]}"] = b"x" * 5000
     server.behaviour.files[f"first/{FILES[1]}"] = server.behaviour.files[FILES[1]]
