@@ -139,15 +139,12 @@ class RunFolder:
 
     def write_ending(self, state: str, seed: int, reason: str) -> None:
         """Record that the run ended where its status says it was, unless an ending is recorded already."""
-        try:
-            status = self.read_status()
-        except UnreadableRun:
-            status = {"state": "running"}
-        if status["state"] not in ("done", "failed"):
-            status.pop("updated", None)
-            status.pop("host", None)
-            start = {"offline_step": 0, "online_step": 0}
-            self.write_status(**{**start, **status, "state": state, "seed": seed, "reason": reason})
+        status: dict[str, Any] = {"offline_step": 0, "online_step": 0}
+        with contextlib.suppress(UnreadableRun):
+            status |= self.read_status()
+        if status.get("state") not in ("done", "failed"):
+            status |= {"state": state, "seed": seed, "reason": reason}
+            self.write_status(**{name: value for name, value in status.items() if name not in ("updated", "host")})
 
     # -- config.yml and what else is known before training ------------------------------------------------------------
 
@@ -155,14 +152,13 @@ class RunFolder:
         """Write what the run is, seed included."""
         self._write(self.config, plain_yaml.write(record.plain()))
 
-    def read_config(self, parse: Callable[[str], Any] = plain_yaml.read) -> RunRecord:
+    def read_config(self) -> RunRecord:
         """Return what the run is.
 
-        :param parse: reads YAML.
         :raises UnreadableRun: if ``config.yml`` cannot be read, lacks what every run has, or holds what no run writes.
         """
         try:
-            return RunRecord.read(self._read_mapping(self.config, parse))
+            return RunRecord.read(self._read_mapping(self.config, plain_yaml.read))
         except (TypeError, ValueError) as error:
             raise UnreadableRun(self.config, shorten(str(error), _LONGEST_PROBLEM, placeholder="...")) from error
 
@@ -250,15 +246,17 @@ class RunFolder:
             table = pd.read_csv(
                 source, usecols=wanted.__contains__, dtype=float, index_col=False, float_precision="round_trip"
             )
-        columns = {
-            name: table.reindex(columns=list(names)).bfill(axis=1).iloc[:, 0].to_numpy()
-            for name, names in PROGRESS.items()
-        }
-        is_timed = ~np.isnan(columns["seconds"])  # the others are evaluations
-        columns = {name: column[is_timed] for name, column in columns.items()}
-        if problem := _find_bad_progress(columns):
-            raise UnreadableRun(self.progress, problem)
-        return columns
+        found = {name: table.reindex(columns=list(names)).bfill(axis=1).iloc[:, 0] for name, names in PROGRESS.items()}
+        rows = pd.DataFrame(found).dropna(subset="seconds")  # the others are evaluations
+        if ((rows < 0) | (rows > MOST_COUNT)).any(axis=None):
+            raise UnreadableRun(self.progress, f"has numbers that are not from 0 to {MOST_COUNT:,}")
+        for name in ("steps", "updates"):
+            known = rows[name].dropna()
+            if not known.is_monotonic_increasing or (known % 1).any():
+                raise UnreadableRun(self.progress, f"has {name} that decrease or are not whole numbers")
+        if rows["steps"].isna().any():
+            raise UnreadableRun(self.progress, "lacks steps in some rows")
+        return {name: column.to_numpy() for name, column in rows.items()}
 
 
 def _find_bad_evaluations(arrays: Mapping[str, np.ndarray]) -> str | None:
@@ -273,7 +271,7 @@ def _find_bad_evaluations(arrays: Mapping[str, np.ndarray]) -> str | None:
         if array.shape != (shape[:1] if name in ("timesteps", "phase") else shape):
             return f"{name} have shape {array.shape} beside {first} {shape}"
     steps, phase = arrays["timesteps"], arrays["phase"]
-    if steps.dtype.kind == "b" or not _are_whole(steps):
+    if steps.dtype.kind == "b" or not ((steps >= 0) & (steps <= MOST_COUNT) & (steps % 1 == 0)).all():
         return f"timesteps are not whole numbers from 0 to {MOST_COUNT:,}"
     if first == "successes" and not np.isin(arrays["successes"], (0, 1)).all():
         return "successes are not all 0 or 1"
@@ -284,24 +282,6 @@ def _find_bad_evaluations(arrays: Mapping[str, np.ndarray]) -> str | None:
     if (np.diff(steps.astype(int)) < 0).any():
         return "timesteps decrease"
     return None
-
-
-def _find_bad_progress(columns: Mapping[str, np.ndarray]) -> str | None:
-    """Return what is wrong with the columns of ``progress.csv`` that `zoo.runs.folder.PROGRESS` names, or None.
-
-    Every row has a step and the seconds so far; its number of updates and its speed may be missing, which is NaN.
-    """
-    known = {name: column[~np.isnan(column)] for name, column in columns.items()}
-    if not all(((column >= 0) & (column <= MOST_COUNT)).all() for column in known.values()):
-        return f"has numbers that are not from 0 to {MOST_COUNT:,}"
-    for name in ("steps", "updates"):
-        if not _are_whole(known[name]) or (np.diff(known[name]) < 0).any():
-            return f"has {name} that decrease or are not whole numbers"
-    return "lacks steps in some rows" if len(known["steps"]) < len(columns["steps"]) else None
-
-
-def _are_whole(numbers: np.ndarray) -> bool:
-    return bool(((numbers >= 0) & (numbers <= MOST_COUNT) & (np.floor(numbers) == numbers)).all())
 
 
 def file_name_of(env: str) -> str:
@@ -404,17 +384,11 @@ def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
     except UnreadableRun:
         names = None
     first = RunFolder(folder.path.with_name(names[0])) if names else folder
-    is_gone = first.lock.is_held() is False and (status.get("host") == HOST or _age(status) > SILENT_FOR)
+    age = datetime.timedelta(0)
+    with contextlib.suppress(TypeError, ValueError):  # it does not say
+        age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(str(status.get("updated")))
+    is_gone = first.lock.is_held() is False and (status.get("host") == HOST or age > SILENT_FOR)
     return DEAD if is_gone else state
-
-
-def _age(status: Mapping[str, Any]) -> datetime.timedelta:
-    """Return how old a status is; zero if it does not say."""
-    try:
-        written = datetime.datetime.fromisoformat(str(status.get("updated")))
-        return datetime.datetime.now(datetime.UTC) - written
-    except (TypeError, ValueError):
-        return datetime.timedelta(0)
 
 
 def _now() -> str:

@@ -7,10 +7,9 @@ be counted stays in the table with the reason: it is unfinished, unreadable, or 
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -34,7 +33,6 @@ from zoo.runs.folder import (
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, name_methods, show
 from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE, Kind
-from zoo.settings import plain_yaml
 from zoo.settings.record import RunRecord
 from zoo.terminal.texts import printable
 
@@ -51,7 +49,6 @@ _RUN_COLUMNS = (
 
 
 _PHASE_NAMES = np.array(PHASES, dtype=object)
-_SEED_LINE = re.compile(r"^seed: (\d{1,15})\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -122,18 +119,6 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
     return RunTables(runs, _join(runs, evaluations))
 
 
-def _parse(text: str) -> Any:
-    """Read YAML, settings once for all seeds that share them; nobody may change what is inside."""
-    found = _SEED_LINE.search(text)
-    if found is None:
-        return plain_yaml.read(text)
-    content = _read_shared(text[: found.start()] + text[found.end() :])
-    return {**content, "seed": int(found[1])} if isinstance(content, dict) else content
-
-
-_read_shared = lru_cache(maxsize=1024)(plain_yaml.read)
-
-
 def _join(runs: pd.DataFrame, evaluations: Sequence[Mapping[str, Any] | None]) -> pd.DataFrame:
     """Return the evaluations of runs as one table, columns `EVALUATION_COLUMNS`.
 
@@ -160,7 +145,7 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], Mapping[str, np.ndarra
     row: dict[str, Any] = {"run": str(folder.path), "state": "unknown"}
     try:
         status = folder.read_status()
-        row |= _describe_status(folder, status) | describe_config(folder.read_config(_parse), status)
+        row |= _describe_status(folder, status) | describe_config(folder.read_config(), status)
         unfinished = row["state"] != "done"
         if unfinished and not folder.evaluations.exists():
             table = None
@@ -333,14 +318,11 @@ def read_times(folder: RunFolder) -> Times:
     rows = folder.read_progress()
     if not len(rows["steps"]):
         raise UnreadableRun(folder.progress, "has no row with the time")
-    seconds = add_up(rows["steps"], rows["seconds"], rows["speed"])
-    return Times(
-        rows["steps"],
-        seconds,
-        _updates_per_second(rows["updates"], seconds),
-        len(folder.read_config().all_seeds),
-        _describe_machine(folder),
-    )
+    seconds = add_up(rows["seconds"])
+    known = np.flatnonzero(~np.isnan(rows["updates"]))[[0, -1]] if not np.isnan(rows["updates"]).all() else [0, 0]
+    (first, last), (begin, end) = rows["updates"][known], seconds[known]
+    speed = float((last - first) / (end - begin)) if end > begin else None
+    return Times(rows["steps"], seconds, speed, len(folder.read_config().all_seeds), _describe_machine(folder))
 
 
 def read_speed(folder: RunFolder) -> tuple[int, float] | None:
@@ -356,39 +338,10 @@ def read_speed(folder: RunFolder) -> tuple[int, float] | None:
     return (int(rows["steps"][known[-1]]), float(rows["speed"][known[-1]])) if len(known) else None
 
 
-def add_up(steps: np.ndarray, seconds: np.ndarray, speed: np.ndarray) -> np.ndarray:
-    """Return the seconds since the beginning of the run, from those since the beginning of each part.
-
-    A part begins where the seconds fall, and where the steps since the beginning of a part, which are its seconds times
-    its speed, do not reach back to where the part before began: a process may take longer to its first row than the one
-    before it took in all. Seconds are cut to whole ones and so is SB3's speed online, so a beginning is known between
-    two bounds.
-
-    :param speed: steps per second since the beginning of the part, NaN where it is not known.
-    """
-    before = last = 0.0
-    low, high = -np.inf, np.inf  # the step at which the part began
-    result = np.empty(len(steps))
-    for k in range(len(steps)):
-        first, latest = -np.inf, float(steps[k])
-        if not np.isnan(speed[k]):
-            uncertain = 1.0 if speed[k] == int(speed[k]) else 0.0
-            first = steps[k] - (speed[k] + uncertain) * (seconds[k] + 1) - 1
-            latest = steps[k] - speed[k] * seconds[k] + 1
-        if seconds[k] < last or first > high or latest < low:
-            before, low, high = before + last, -np.inf, np.inf
-        low, high, last = max(low, first), min(high, latest), seconds[k]
-        result[k] = before + last
-    return result
-
-
-def _updates_per_second(updates: np.ndarray, seconds: np.ndarray) -> float | None:
-    known = np.flatnonzero(~np.isnan(updates))
-    if not len(known):
-        return None
-    first, last = known[[0, -1]]
-    took = seconds[last] - seconds[first]
-    return float((updates[last] - updates[first]) / took) if took > 0 else None
+def add_up(seconds: np.ndarray) -> np.ndarray:
+    """Return the seconds since the beginning of the run; those of a log begin anew with each phase and process."""
+    before = np.concatenate([[0.0], seconds[:-1]])
+    return seconds + np.cumsum(np.where(seconds < before, before, 0.0))
 
 
 def _describe_machine(folder: RunFolder) -> str:

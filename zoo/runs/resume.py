@@ -31,14 +31,11 @@ class StoredRun:
 
     :param folders: one for each replica, as is what ``status.json`` says.
     :param record: that of the first replica.
-    :param misplaced: which folder of several seeds is not where it was, in words; then `folders` has only the one that
-        says so.
     """
 
     folders: list[RunFolder]
     record: RunRecord
     statuses: list[dict[str, Any]]
-    misplaced: str = ""
 
     @property
     def seeds(self) -> list[int]:
@@ -67,19 +64,8 @@ def choose(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[
 
     :param runs: the runs that exist, newest first.
     """
-    same = in_place([run for run in runs if run.settings == settings and seeds in (None, run.seeds)])
+    same = [run for run in runs if run.settings == settings and seeds in (None, run.seeds)]
     return min(same, key=lambda run: run.is_done) if same else None
-
-
-def in_place(runs: Sequence[StoredRun]) -> list[StoredRun]:
-    """Return the runs whose folders are where they were; refuse runs of which there is none."""
-    found = [run for run in runs if not run.misplaced]
-    if runs and not found:
-        raise UsageError(
-            f"{runs[0]} belongs to a run of several folders, but {runs[0].misplaced}; give all of them the names back "
-            "that `folders` in their config.yml says, or move them away to train again"
-        )
-    return found
 
 
 def describe_nearest(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]) -> str:
@@ -182,39 +168,29 @@ def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun],
     for path in paths:
         folder = RunFolder(path)
         try:
-            run = _describe(folder, configs.get(path) or folder.read_config(), configs)
+            record = configs.get(path) or folder.read_config()
+            folders = _find_together(folder, record, configs)
+            if record.seed == record.all_seeds[0]:
+                found.append(StoredRun(folders, record, [each.read_status() for each in folders]))
         except UnreadableRun as error:
             if find_checkpoints(folder.checkpoints):
                 lost.append((folder, error))
-            continue
-        if run is not None:
-            found.append(run)
     return found, lost
 
 
-def _describe(folder: RunFolder, record: RunRecord, configs: Mapping[Path, RunRecord]) -> StoredRun | None:
-    """Return the run whose first replica has this folder, or None if the folder belongs to another replica."""
+def _find_together(folder: RunFolder, record: RunRecord, configs: Mapping[Path, RunRecord]) -> list[RunFolder]:
+    """Return the folders of all seeds that are trained together.
+
+    :raises UnreadableRun: if one of them is not where it was.
+    """
     folders = [RunFolder(folder.path.with_name(name)) for name in record.folders or [folder.path.name]]
-    misplaced = _find_misplaced(folder, folders, record.all_seeds, configs)
-    if misplaced:
-        folders = [folder]
-    elif record.seed != record.all_seeds[0]:
-        return None
-    return StoredRun(folders, record, [each.read_status() for each in folders], misplaced)
-
-
-def _find_misplaced(
-    folder: RunFolder, folders: Sequence[RunFolder], seeds: Sequence[int], configs: Mapping[Path, RunRecord]
-) -> str:
-    """Return which folder of several seeds another run has got, or is gone; empty if none."""
-    names = [each.path.name for each in folders]
-    for each, seed in zip(folders, seeds, strict=True):
+    for each, seed in zip(folders, record.all_seeds, strict=True):
         there = configs.get(each.path)
-        if there and (there.seed, there.folders or [each.path.name]) != (seed, names):
-            return f"{each.path}, seed {seed} of it, is another run now"
-        if not each.path.exists():
-            return f"{each.path}, seed {seed} of it, is gone"
-    return "" if folder.path.name in names else f"{folder.path} had another name"
+        if there is None or (there.seed, there.folders) != (seed, record.folders):
+            raise UnreadableRun(
+                folder.config, f"names {each.path.name} as the folder of seed {seed}, which is gone or another run's"
+            )
+    return folders
 
 
 def result_of_done(run: StoredRun) -> dict[str, Any]:

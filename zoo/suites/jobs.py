@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import re
 import statistics
@@ -13,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from zoo.processes.locks import Lock
 from zoo.runs.folder import file_name_of
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import count, shortened
-from zoo.runs.resume import StoredRun, differences, in_place, stored_runs
+from zoo.runs.resume import StoredRun, differences, stored_runs
 from zoo.settings.layers import flatten
 from zoo.suites.suite import Run, Suite
 from zoo.terminal.messages import log, say_once
@@ -133,7 +132,7 @@ class Job:
 
     def find(self) -> StoredRun | None:
         """Return its newest run, one that has reached its end if possible; None if it has not started."""
-        same = in_place([run for run in self._runs() if run.record.identity(*NOT_COMPARED) == self.settings])
+        same = [run for run in self._runs() if run.record.identity(*NOT_COMPARED) == self.settings]
         return min(same, key=lambda run: not _result(run).is_final) if same else None
 
     def state_of(self, run: StoredRun | None) -> State:
@@ -238,8 +237,6 @@ def _result(run: StoredRun) -> State:
 PROBLEMS = (State.FAILED, State.DIVERGED)
 TRIAL_SECONDS = 2.0
 TRIAL_ROWS = 5_000
-KEPT_MODELS = 4
-"""How often a run folder holds the model: two checkpoints, the best, the last."""
 
 
 @dataclass(frozen=True)
@@ -279,18 +276,6 @@ def _look(job: Job, is_kept: bool) -> Look:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What a short trial of an algorithm on this machine has shown.
-
-    :param seconds_per_step: per step and replica, without evaluations.
-    :param folder_bytes: of a run folder.
-    """
-
-    seconds_per_step: float
-    folder_bytes: float
-
-
-@dataclass(frozen=True)
 class Forecast:
     """What is left to do.
 
@@ -306,36 +291,30 @@ class Forecast:
     disk_bytes: float = 0.0
 
 
-def forecast(looks: Sequence[Look], others: Sequence[Look] = (), trials: Mapping[str, Trial] | None = None) -> Forecast:
+def forecast(looks: Sequence[Look], others: Sequence[Look] = (), trials: Mapping[str, float] | None = None) -> Forecast:
     """Estimate what is left.
 
     The time of a job is that of finished ones of the same algorithm and domain, by steps and seeds. Where there is
-    none, it is that of the algorithm's trial, then of the same algorithm elsewhere, then of all.
+    none, it is that of the algorithm's trial, then that of all.
 
     :param others: further jobs of the suite, whose time tells too.
-    :param trials: by algorithm.
+    :param trials: seconds per step and replica of algorithms that were tried, see :func:`try_algorithms`.
     """
     trials, left = trials or {}, [look for look in looks if not look.state.is_final]
     done = [look for look in (*looks, *others) if look.state is State.DONE and look.seconds]
-
-    @cache
-    def rates(*kind: str) -> list[float]:
-        """Return the rates of finished jobs of an algorithm and a domain, of an algorithm, or of all."""
-        return [look.seconds / _size_of_work(look) for look in done if _kind(look)[: len(kind)] == kind]
-
     if left and not (done or trials):
         return Forecast(len(left), None)
-    seconds, measured = 0.0, 0
+    rates: dict[tuple[str, str], list[float]] = {}
+    for look in done:
+        rates.setdefault(_kind(look), []).append(look.seconds / _size_of_work(look))
+    average = statistics.mean(rate for known in (*rates.values(), trials.values()) for rate in known) if left else 0.0
+    seconds = 0.0
     for look in left:
-        method, domain = _kind(look)
-        same, tried = rates(method, domain), [trial for algo, trial in trials.items() if algo == look.job.algo]
-        known = same or [trial.seconds_per_step for trial in tried] or rates(method) or rates()
-        seconds += statistics.mean(known or [trial.seconds_per_step for trial in trials.values()]) * _size_of_work(look)
-        measured += bool(same)
-    sizes = [look.folder_bytes / len(look.job.run.seeds) for look in done]
-    size = statistics.mean(sizes or [trial.folder_bytes for trial in trials.values()] or [0.0])
+        known = rates.get(_kind(look), [trials.get(look.job.algo, average)])
+        seconds += statistics.mean(known) * _size_of_work(look)
+    size = statistics.mean([look.folder_bytes / len(look.job.run.seeds) for look in done] or [0.0])
     disk = sum(max(0.0, size * len(look.job.run.seeds) - look.folder_bytes) for look in left)
-    return Forecast(len(left), seconds, measured, disk)
+    return Forecast(len(left), seconds, sum(_kind(look) in rates for look in left), disk)
 
 
 def _kind(look: Look) -> tuple[str, str]:
@@ -402,8 +381,8 @@ def summary(looks: Sequence[Look], expected: Forecast) -> dict[str, Any]:
 # -- how fast an algorithm trains on this machine: a short trial with empty data ----------------------------------
 
 
-def try_algorithms(looks: Sequence[Look], others: Sequence[Look] = ()) -> dict[str, Trial]:
-    """Try every algorithm that has jobs left and no finished one, and return what was seen, by algorithm.
+def try_algorithms(looks: Sequence[Look], others: Sequence[Look] = ()) -> dict[str, float]:
+    """Try every algorithm that has jobs left and no finished one; return its seconds per step and replica.
 
     :param looks: at the jobs that are asked about.
     :param others: at further jobs, of which finished ones tell the time too.
@@ -415,8 +394,8 @@ def try_algorithms(looks: Sequence[Look], others: Sequence[Look] = ()) -> dict[s
     return {algo: _try(job) for algo, job in jobs.items()}
 
 
-def _try(job: Job) -> Trial:
-    """Train a job's model on empty data for a moment."""
+def _try(job: Job) -> float:
+    """Train a job's model on empty data for a moment; return the seconds per step and replica."""
     request = read_request(make_parser().parse_args(job.words))
     model = make_model(request, list(job.run.seeds), None)
     model.load_dataset(_empty_dataset(model))
@@ -427,11 +406,9 @@ def _try(job: Job) -> Trial:
     while time.perf_counter() - begin < TRIAL_SECONDS:
         train(more := max(1, steps))
         steps += more
-    seconds = (time.perf_counter() - begin) / steps / len(job.run.seeds)
-    saved = io.BytesIO()
-    model.save(saved)
+    seconds = time.perf_counter() - begin
     model.get_env().close()  # type: ignore[union-attr]
-    return Trial(seconds, KEPT_MODELS * saved.getbuffer().nbytes / len(job.run.seeds))
+    return seconds / steps / len(job.run.seeds)
 
 
 def _empty_dataset(model: OffPolicyAlgorithm) -> dict[str, np.ndarray]:

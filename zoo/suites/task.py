@@ -11,10 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 
@@ -31,9 +29,6 @@ SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_BETWEEN_ROUNDS = 5.0
 STOP_SECONDS = 120.0
 """How long a training process has for its checkpoint after it was asked to stop."""
-LEFTOVER_SECONDS = 2.0
-"""How long what a training process has started may take to end after it."""
-_END_OF_LOG = 1 << 16
 
 
 @dataclass
@@ -93,29 +88,29 @@ class Task:
             if self.cores:
                 os.sched_setaffinity(child.pid, self.cores)
             self._watch(child)
-            told = _last_line(file, start)
-        outcome, reason = self._outcome(child.returncode, told)
+            file.seek(start)
+            told = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        outcome, reason = self._outcome(child.returncode, told[-1].strip() if told else "")
         seconds = time.monotonic() - begin
         with atomic_path(self.job.record) as temporary:
             record = {"outcome": outcome, "reason": reason, "exit_code": child.returncode}
             temporary.write_text(json.dumps({**record, "seconds": before.get("seconds", 0.0) + seconds}) + "\n")
-        told = f": {reason}" * bool(reason) + f"; see {self.job.log}" * (outcome is State.FAILED)
-        log.info("%s: %s after %.0f s%s", outcome, self.job.run, seconds, told)
+        more = f": {reason}" * bool(reason) + f"; see {self.job.log}" * (outcome is State.FAILED)
+        log.info("%s: %s after %.0f s%s", outcome, self.job.run, seconds, more)
         return outcome, child.returncode
 
     def _watch(self, child: subprocess.Popen[bytes]) -> None:
-        """Wait for the end of a training process and of what it has started."""
+        """Wait for the end of a training process, which gets time for its checkpoint when the task is to stop."""
         while child.poll() is None:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
             if self.is_stopping:
                 child.terminate()
-                with suppress(subprocess.TimeoutExpired):
+                try:
                     child.wait(STOP_SECONDS)
-                    break
-                log.warning("process %d has not stopped within %.0f s; it is killed", child.pid, STOP_SECONDS)
-                child.kill()
-                child.wait()
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        _end_group(child.pid)
+                except subprocess.TimeoutExpired:
+                    log.warning("process %d has not stopped within %.0f s; it is killed", child.pid, STOP_SECONDS)
+                    child.kill()
+                    child.wait()
 
     def _outcome(self, code: int, told: str) -> tuple[State, str]:
         """Return how a training process has ended, and why if it was not as wanted.
@@ -132,23 +127,6 @@ class Task:
             how = f"killed by signal {-code}" if code else "ended with exit code 0 before the run was done"
             reason = how + (f" after: {reason}" if reason else "")
         return (state if state is State.DIVERGED else State.FAILED), reason
-
-
-def _end_group(group: int) -> None:
-    """Wait a moment for the end of all processes of a group, then kill what is left, e.g. a simulator's server."""
-    end = time.monotonic() + LEFTOVER_SECONDS
-    with suppress(ProcessLookupError, PermissionError):  # macOS does not permit it for those that have ended
-        while time.monotonic() < end:
-            os.killpg(group, 0)
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        os.killpg(group, signal.SIGKILL)
-
-
-def _last_line(file: BinaryIO, start: int) -> str:
-    """Return the last line of a file after a position that says something."""
-    file.seek(max(start, file.seek(0, os.SEEK_END) - _END_OF_LOG))
-    lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else ""
 
 
 # -- on this machine, several at once ------------------------------------------------------------------------------

@@ -62,7 +62,11 @@ class Plan:
         return self.request.config.run.offline_steps + self.request.config.run.online_steps
 
     def make_sampler(self, number: int) -> BaseSampler:
-        """Return the sampler that proposes a trial; what it draws depends on the trial's number, not on who asks."""
+        """Return the sampler that proposes a trial.
+
+        :param number: of trials before it, each with its repetitions as one: what is drawn depends on it alone, so a
+            study whose trials were killed proposes what an undisturbed one does.
+        """
         seed = seed_for(Purpose.TRIALS, self.seeds, number)
         if self.args.sampler == "random":
             return RandomSampler(seed)

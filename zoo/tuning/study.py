@@ -136,7 +136,7 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
                     continue
             elif begun >= plan.args.n_trials:
                 return
-            study.sampler = plan.make_sampler(len(study.get_trials(deepcopy=False)))
+            study.sampler = plan.make_sampler(len(begun_trials(study)))
             study.optimize(Objective(plan), n_trials=1, catch=(TrialFailed,), callbacks=[tell])
             begun += 1
 

@@ -9,10 +9,7 @@ import pytest
 import yaml
 
 from zoo.errors import UsageError
-from zoo.runs.folder import RunFolder
-from zoo.settings.layers import merge
-from zoo.settings.record import RunRecord
-from zoo.suites.jobs import Job, Look, Machine, State, Trial, describe, forecast, make_jobs, summary
+from zoo.suites.jobs import Job, Look, Machine, State, describe, forecast, summary
 from zoo.suites.suite import SHIPPED, Run, Suite, find_suite, read_suite, select
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -111,21 +108,6 @@ def test_runs_are_selected_by_patterns() -> None:
         select(suite.runs(), ["dsrl"], [])
 
 
-def test_a_finished_run_of_which_a_folder_was_renamed_is_refused(tmp_path: Path) -> None:
-    suite = Suite(["fql"], [MAZE], "0-1")
-    (job,) = make_jobs(suite, suite.runs(), Machine(tmp_path))
-    together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
-    for seed in (0, 1):
-        folder = RunFolder.create(tmp_path, "fql", MAZE, seed)
-        folder.write_config(RunRecord.read({**merge({}, job.settings), "seed": seed, **together}))
-        folder.write_status("done", seed, 0, 0)
-        folder.lock.release()
-    assert job.state_of(job.find()) is State.DONE
-    folder.path.rename(folder.path.with_name(f"{MAZE}_9"))
-    with pytest.raises(UsageError, match=r"_2, seed 1 of it, is gone; give all of them the names back"):
-        job.state_of(job.find())
-
-
 def look(
     algo: str, env: str, state: State, seconds: float = 0.0, size: int = 0, seeds: int = 2, reason: str = ""
 ) -> Look:
@@ -143,7 +125,7 @@ def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain
     found = forecast(looks)
     assert (found.seconds, found.measured, found.left) == (pytest.approx(40.0), 1, 1)
     assert found.disk_bytes == 4 * 250
-    trials = {"fql": Trial(seconds_per_step=9.0, folder_bytes=1.0)}  # which says less
+    trials = {"fql": 9.0}  # which says less
     assert forecast(looks, trials=trials).seconds == pytest.approx(40.0)
 
 

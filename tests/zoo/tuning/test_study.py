@@ -182,6 +182,22 @@ def test_a_stopped_trial_is_tried_again_by_the_next_call(objective: Use, tmp_pat
     assert first.params == second.params
 
 
+def test_a_study_whose_trial_was_stopped_proposes_what_an_undisturbed_one_does(
+    objective: Use, tmp_path: Path, tune: Call
+) -> None:
+    def stop(args: argparse.Namespace) -> dict[str, Any]:
+        raise Interrupted("stopped by a signal")
+
+    command = ("--max-total-trials", "3", "--sampler", "random")
+    assert tune(*words(tmp_path / "whole", *command))[0] == 0
+    objective(stop)
+    assert tune(*words(tmp_path / "stopped", *command))[0] == 3
+    objective(near_three)
+    assert tune(*words(tmp_path / "stopped", *command))[0] == 0
+    _, *others = trials(tmp_path / "stopped")
+    assert [trial.params for trial in others] == [trial.params for trial in trials(tmp_path / "whole")]
+
+
 def test_no_trial_begins_after_a_signal_between_two(objective: Use, tmp_path: Path, tune: Call) -> None:
     objective(lambda args: os.kill(os.getpid(), signal.SIGTERM) or near_three(args))
     code, _, errors = tune(*words(tmp_path, "--n-trials", "2"))
