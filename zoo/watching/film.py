@@ -18,17 +18,21 @@ from zoo.models.play import episode_text
 from zoo.runs.read import short_name
 from zoo.terminal.messages import log
 from zoo.watching.pictures import (
+    BAD,
+    GOOD,
+    INK,
     PAPER,
+    Draw,
     MazeMap,
-    MazePicture,
-    draw_caption,
+    captioned,
     draw_chunks,
     draw_close_up,
     draw_flow,
-    draw_note,
+    draw_maze,
     draw_values,
+    drawn,
     fitted,
-    put_together,
+    in_grid,
     widened,
 )
 from zoo.watching.stage import Imagination, Lane, Mind, Stage, Thoughts
@@ -50,7 +54,6 @@ class Diary:
     :param planned: steps at which chunks were planned, and the values of these.
     :param thoughts: at the last plan.
     :param paths: where the sampled chunks of the last plan lead, (F, H + 1, 2).
-    :param map: of the maze, with the episode's goal.
     :param is_over: whether the end of the episode was seen.
     """
 
@@ -59,7 +62,6 @@ class Diary:
     planned: list[tuple[int, float]] = field(default_factory=list)
     thoughts: Thoughts | None = None
     paths: np.ndarray | None = None
-    map: MazePicture | None = None
     is_over: bool = False
 
 
@@ -143,52 +145,51 @@ class Film:
         tiles = [self._tile(lane, diary) for lane, diary in zip(lanes, self._diaries, strict=False)]
         blank = Image.new("RGB", tiles[0].size, PAPER)  # for the last episodes, if there are fewer than places
         tiles += [blank] * (self._rows * self._columns - len(tiles))
-        rows = [tiles[first : first + self._columns] for first in range(0, len(tiles), self._columns)]
-        picture = put_together(rows, gap=4 if len(tiles) > 1 else 0)
         text = f"{self._agent.algo} in {short_name(self._agent.env)}"
-        wins = [success for success in self._wins if success is not None]
-        tally = f"{sum(wins)} of {len(wins)} succeeded" if wins else ""
-        return put_together([[picture], [draw_caption(picture.width, text, tally)]])
+        if wins := [success for success in self._wins if success is not None]:
+            text += f": {sum(wins)} of {len(wins)} succeeded"
+        return captioned(in_grid(tiles, self._columns), text)
 
     def _tile(self, lane: Lane, diary: Diary) -> Image.Image:
         """Return the picture of a lane with its caption."""
-        main = [self._main(lane, diary)]
+        picture = self._main(lane, diary)
         if self._mind is not None:
-            main.append(self._panels(lane, diary))
-        width = sum(each.width for each in main)
-        text = f"episode {(lane.episode or 0) + 1}"
-        ending = "" if not lane.is_over or lane.success is None else "success" if lane.success else "failure"
-        caption = draw_caption(width, text, f"step {lane.length}", ending, ending == "success")
-        return put_together([main, [caption]])
+            both = np.hstack([picture, drawn(PANELS, self._size, *self._panels(lane, diary))])
+            picture = Image.fromarray(both)
+        text, colour = f"episode {(lane.episode or 0) + 1}, step {lane.length}", INK
+        if lane.is_over and lane.success is not None:
+            ending, colour = ("success", GOOD) if lane.success else ("failure", BAD)
+            text += f": {ending}"
+        return captioned(picture, text, colour)
 
     def _main(self, lane: Lane, diary: Diary) -> Image.Image:
         """Return the camera's picture, or the map with what is planned."""
-        if not self._uses_map:
-            if not self._sees_pictures:
-                prepare_drawing(lane.env.env.unwrapped)
-            return fitted(np.asarray(lane.env.render()), self._size)
-        if diary.map is None:  # the goal differs a little between episodes
-            maze = find_maze(lane.env)
-            assert maze is not None
-            diary.map = MazePicture(maze, self._size)
-        return diary.map.draw(diary.trail, diary.paths, diary.thoughts)
+        maze = find_maze(lane.env) if self._uses_map else None
+        if maze is not None:
+            return drawn(
+                self._size, self._size, (111, lambda ax: draw_maze(ax, maze, diary.trail, diary.paths, diary.thoughts))
+            )
+        if not self._sees_pictures:
+            prepare_drawing(lane.env.env.unwrapped)
+        return fitted(np.asarray(lane.env.render()), self._size)
 
-    def _panels(self, lane: Lane, diary: Diary) -> Image.Image:
-        """Return the panels beside the picture."""
-        thoughts, maze = diary.thoughts, find_maze(lane.env)
+    def _panels(self, lane: Lane, diary: Diary) -> Iterator[tuple[int, Draw]]:
+        """Yield the panels beside the picture."""
+        thoughts, maze, paths = diary.thoughts, find_maze(lane.env), diary.paths
         assert thoughts is not None
-        small, wide = (PANELS // 2, self._size // 2), (PANELS, self._size // 2)
-        if maze is not None and diary.paths is not None:
-            left = draw_close_up(small, thoughts, diary.paths, maze, 1.15 * self._reach, diary.trail)
+        if maze is not None and paths is not None:
+            yield 221, lambda ax: draw_close_up(ax, maze, diary.trail, paths, thoughts, 1.15 * self._reach)
         else:
             box: Any = self._agent.policy.action_space
-            left = draw_chunks(small, thoughts, (float(box.low[0]), float(box.high[0])))
+            yield 221, lambda ax: draw_chunks(ax, thoughts, (float(box.low[0]), float(box.high[0])))
+        yield 222, lambda ax: draw_flow(ax, thoughts)
         if thoughts.values is None:
-            below = draw_note(wide, "Q of a chunk planned now", f"{self._agent.algo} has no critic")
+            title = f"Q of a chunk planned now\n{self._agent.algo} has no critic"
+            yield 212, lambda ax: ax.set(title=title, xticks=[], yticks=[])
         else:
             first = max(0, len(diary.values) - SHOWN_STEPS)
-            below = draw_values(wide, np.array(diary.values[first:]), diary.planned, self._limits, first)
-        return put_together([[left, draw_flow(small, thoughts)], [below]])
+            values = np.array(diary.values[first:])
+            yield 212, lambda ax: draw_values(ax, values, diary.planned, self._limits, first)
 
 
 def find_maze(env: RepeatableEnv) -> MazeMap | None:

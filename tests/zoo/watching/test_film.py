@@ -28,8 +28,8 @@ def shot(shown: Film, every: int = 1) -> list[tuple[np.ndarray, bool]]:
     return found
 
 
-def has(image: np.ndarray, colour: tuple[int, int, int]) -> bool:
-    return bool((image == colour).all(-1).any())
+def has(image: np.ndarray, colour: str) -> bool:
+    return bool((image == list(bytes.fromhex(colour[1:]))).all(-1).any())
 
 
 def test_without_a_camera_a_maze_is_a_map_with_agent_and_goal() -> None:

@@ -16,14 +16,14 @@ from PIL import Image, ImageSequence
 
 from zoo.errors import UsageError
 from zoo.watching import pictures
-from zoo.watching.pictures import MazeMap, MazePicture
+from zoo.watching.pictures import MazeMap
 from zoo.watching.stage import Thoughts
 from zoo.watching.video import check_video, open_video
 
 # . # .   y = 4
 # . . #   y = 0, and x = 0 is the left column
 MAZE = MazeMap(walls=np.array([[0, 0, 1], [0, 1, 0]]), unit=4.0, offset=(0.0, 0.0), goal=(8.0, 4.0))
-SIZE = (240, 200)
+SIZE = (240, 160)
 
 
 def thoughts(size: int = 2, stages: int = 4, values: list[float] | None = None) -> Thoughts:
@@ -31,26 +31,36 @@ def thoughts(size: int = 2, stages: int = 4, values: list[float] | None = None) 
     return Thoughts(np.zeros((3, 1, size)), ways, np.array(values) if values else None, 2)
 
 
+def pixels(*panels: tuple[int, pictures.Draw]) -> np.ndarray:
+    return np.asarray(pictures.drawn(*SIZE, *panels))
+
+
 def test_y_points_up_and_the_maze_is_in_the_middle() -> None:
-    maze = MazePicture(MAZE, 120)
-    assert maze.point((0, 0)) == pytest.approx((20, 80))
-    assert maze.point((8, 4)) == pytest.approx((100, 40))
-    close = MazePicture(MAZE, 100, around=(4.0, 0.0, 1.0))
-    assert close.point((5, 1)) == pytest.approx((100, 0))
+    image = pixels((111, lambda ax: pictures.draw_maze(ax, MAZE, [np.zeros(2)])))
+    middles = {(x, y): image[40 + 80 * (y == 0), 40 + 80 * x] for x in range(3) for y in (0, 1)}
+    colours = {place: "#{:02x}{:02x}{:02x}".format(*colour) for place, colour in middles.items()}
+    floor, wall = pictures.FLOOR, pictures.WALL
+    assert colours == {
+        (0, 1): floor, (1, 1): wall, (2, 1): pictures.GOAL,
+        (0, 0): pictures.AGENT, (1, 0): floor, (2, 0): wall,
+    }  # fmt: skip
 
 
 def test_colours_go_from_the_lowest_to_the_highest_value() -> None:
-    low, middle, high = pictures.LOW, pictures.MIDDLE, pictures.HIGH
+    low, middle, high = pictures.VALUES([0.0, 0.5, 1.0])
     for values, expected in (([3.0, 1.0, 2.0], [high, low, middle]), ([2.0] * 3, [middle] * 3), (None, [middle] * 3)):
-        assert pictures.colours_of(thoughts(values=values)) == expected
+        np.testing.assert_array_equal(pictures.colours_of(thoughts(values=values)), expected)
 
 
 @pytest.mark.parametrize(("size", "stages"), [(2, 4), (1, 4), (2, 1), (5, 2)])
 def test_thoughts_about_actions_of_any_size_are_drawn(size: int, stages: int) -> None:
     what, paths = thoughts(size, stages), np.zeros((3, 2, 2))
-    drawn = [pictures.draw_flow(SIZE, what), pictures.draw_chunks(SIZE, what, (-1, 1))]
-    drawn.append(pictures.draw_close_up(SIZE, what, paths, MAZE, 1.0, [(0.0, 0.0)]))
-    assert all(each.size == SIZE and len(each.getcolors(1 << 16) or []) > 2 for each in drawn)
+    image = pixels(
+        (221, lambda ax: pictures.draw_flow(ax, what)),
+        (222, lambda ax: pictures.draw_chunks(ax, what, (-1, 1))),
+        (212, lambda ax: pictures.draw_close_up(ax, MAZE, [np.zeros(2)], paths, what, 1.0)),
+    )
+    assert all((part != 255).any() for part in np.split(image, 2))
 
 
 @pytest.mark.parametrize(("ending", "speed"), [("gif", 20), ("mp4", 30)])
