@@ -154,8 +154,8 @@ class Film:
         """Return the picture of a lane with its caption."""
         picture = self._main(lane, diary)
         if self._mind is not None:
-            both = np.hstack([picture, drawn(PANELS, self._size, *self._panels(lane, diary))])
-            picture = Image.fromarray(both)
+            panels = drawn(PANELS, self._size, *self._panels(lane, diary))
+            picture = Image.fromarray(np.hstack([np.asarray(picture), np.asarray(panels)]))
         text, colour = f"episode {(lane.episode or 0) + 1}, step {lane.length}", INK
         if lane.is_over and lane.success is not None:
             ending, colour = ("success", GOOD) if lane.success else ("failure", BAD)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
-from matplotlib.colors import LinearSegmentedColormap, ListedColormap
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -28,7 +29,7 @@ GATES = ("#963cbe", "#3ca06e")
 GOOD, BAD = "#147a42", "#b22832"
 VALUES = LinearSegmentedColormap.from_list("values", ["#3a60c8", "#9696a0", "#e26a14"])
 """From the lowest value to the highest."""
-_LOOKS = {
+_LOOKS: dict[Any, Any] = {
     "text.color": INK, "axes.labelcolor": FAINT, "xtick.color": FAINT, "ytick.color": FAINT, "axes.edgecolor": FAINT,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
     "grid.color": "#dee2e8", "font.size": 8, "axes.titlesize": 8, "axes.titlelocation": "left",
@@ -54,7 +55,7 @@ class MazeMap:
     gates: Sequence[Sequence[tuple[float, float]]] = ((), ())
 
 
-Draw = Callable[[Axes], None]
+Draw = Callable[[Axes], object]
 
 
 def drawn(width: int, height: int, *panels: tuple[int, Draw]) -> Image.Image:
@@ -69,7 +70,7 @@ def drawn(width: int, height: int, *panels: tuple[int, Draw]) -> Image.Image:
             figure.subplots_adjust(0.12, 0.1, 0.97, 0.91, wspace=0.35, hspace=0.5)
         else:
             figure.subplots_adjust(0, 0, 1, 1)
-        canvas = FigureCanvasAgg(figure)
+        canvas: Any = FigureCanvasAgg(figure)
         canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
@@ -140,8 +141,9 @@ def draw_flow(ax: Axes, thoughts: Thoughts) -> None:
         ax.set(xlim=(-3, 3), xlabel="first action, coordinate 1", ylabel="coordinate 2")
     if steps:
         colours = colours_of(thoughts)
-        ax.scatter(*ways[:, 1:-1, :2].reshape(-1, 2).T, 4, np.repeat(colours, steps - 1, 0))
-        ax.scatter(*ways[:, 0, :2].T, 16, facecolors=PAPER, edgecolors=colours, zorder=3)
+        x, y = ways[:, :, :2].T
+        ax.scatter(x[1:-1].T, y[1:-1].T, s=4, c=np.repeat(colours, steps - 1, 0))
+        ax.scatter(x[0], y[0], s=16, facecolors=PAPER, edgecolors=list(map(to_hex, colours)), zorder=3)
     _draw_ways(ax, ways[:, :, :2], thoughts)
     ax.set(ylim=(-3, 3), title=f"{title}\n{note}")
 
@@ -159,7 +161,7 @@ def _draw_ways(ax: Axes, ways: np.ndarray, thoughts: Thoughts) -> None:
     """Draw a line for each chunk, (F, points, 2), that ends in a disc; the one that is played is black."""
     colours, played = colours_of(thoughts), ways[thoughts.played]
     ax.add_collection(LineCollection(list(ways), colors=colours, linewidths=1.4))
-    ax.scatter(*ways[:, -1].T, 12, colours, zorder=3)
+    ax.scatter(ways[:, -1, 0], ways[:, -1, 1], s=12, c=colours, zorder=3)
     ax.plot(*played.T, "o-", color=PLAYED, linewidth=2.2, markevery=[-1], markersize=5, zorder=3)
 
 
