@@ -260,19 +260,18 @@ def look_at(jobs: Iterable[Job], kept: Collection[str] = ()) -> list[Look]:
 
     :param kept: names of jobs whose scores are kept, which need no run folders.
     """
-    return [_look(job, job.name in kept) for job in jobs]
-
-
-def _look(job: Job, is_kept: bool) -> Look:
-    run, ended = job.find(), job.ended()
-    state = job.state_of(run)
-    if is_kept and not state.is_final:
-        state = State.KEPT
-    size = sum(_size(folder.path) for folder in run.folders) if run else 0
-    reason = job.why_due() if state is State.WAITING else ""
-    if state in PROBLEMS:
-        reason = str(ended.get("reason") or "")
-    return Look(job, state, ended.get("seconds", 0.0), size, reason, run)
+    looks = []
+    for job in jobs:
+        run, ended = job.find(), job.ended()
+        state = job.state_of(run)
+        if job.name in kept and not state.is_final:
+            state = State.KEPT
+        size = sum(_size(folder.path) for folder in run.folders) if run else 0
+        reason = job.why_due() if state is State.WAITING else ""
+        if state in PROBLEMS:
+            reason = str(ended.get("reason") or "")
+        looks.append(Look(job, state, ended.get("seconds", 0.0), size, reason, run))
+    return looks
 
 
 @dataclass(frozen=True)

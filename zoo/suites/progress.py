@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Group
 from rich.live import Live
@@ -30,29 +30,25 @@ def follow(jobs: Sequence[Job], has_ended: Callable[[float], bool]) -> None:
     """
     left, told, pause = list(jobs), "", 0.0
     console = terminal()
-    with Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else _no_display() as live:
+    with (
+        Live(console=console, auto_refresh=False, transient=True)
+        if console.is_terminal
+        else contextlib.nullcontext() as live
+    ):
         while not has_ended(pause):
             begin = time.monotonic()
             found = [(job, job.find()) for job in left]
             seen = [(job, run, job.state_of(run)) for job, run in found]
             left = [job for job, _, state in seen if not state.is_final]
             counts = Counter(state for _, _, state in seen if not state.is_final)
-            text = ", ".join([f"{len(jobs) - len(left)} of {len(jobs)} jobs are done", *_count(counts)])
+            now = [f"{counts[state]} {state}" for state in State if counts[state]]
+            text = ", ".join([f"{len(jobs) - len(left)} of {len(jobs)} jobs are done", *now])
             if live is not None:
                 running = [f"{job.run}: {describe(run)}" for job, run, state in seen if run and state is State.RUNNING]
                 live.update(Group(*map(line, [*running, text])), refresh=True)
             elif text != told:
                 log.info("%s", text)
             told, pause = text, max(SECONDS_BETWEEN_LOOKS, (time.monotonic() - begin) / SHARE_OF_LOOKING)
-
-
-@contextlib.contextmanager
-def _no_display() -> Iterator[None]:
-    yield
-
-
-def _count(counts: Counter[State]) -> list[str]:
-    return [f"{counts[state]} {state}" for state in State if counts[state]]
 
 
 def describe(run: StoredRun) -> str:

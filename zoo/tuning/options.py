@@ -137,7 +137,16 @@ def define(request: Request, searches: Mapping[str, Any]) -> dict[str, Any]:
 
 def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
     """Return values of all settings that are searched for a trial."""
-    return {name: _suggest(trial, name, search) for name, search in searches.items()}
+    found: dict[str, Any] = {}
+    for name, search in searches.items():
+        if isinstance(search, Choice):  # by its text: Optuna stores plain values only, and some are lists
+            values = {str(value): value for value in search.values}
+            found[name] = values[trial.suggest_categorical(name, list(values))]
+        elif isinstance(search.low, int) and isinstance(search.high, int):
+            found[name] = trial.suggest_int(name, search.low, search.high, log=search.log)
+        else:
+            found[name] = trial.suggest_float(name, search.low, search.high, log=search.log)
+    return found
 
 
 def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> dict[str, Any]:
@@ -246,13 +255,3 @@ def _checked(setting: Setting, search: Search) -> Search:
     if "float" in setting.annotation:
         values = [float(value) for value in values]
     return Range(values[0], values[1], log=search.log)
-
-
-def _suggest(trial: Trial, name: str, search: Search) -> Any:
-    """Return a value of one setting for a trial."""
-    if isinstance(search, Choice):  # by its text: Optuna stores plain values only, and some are lists
-        values = {str(value): value for value in search.values}
-        return values[trial.suggest_categorical(name, list(values))]
-    if isinstance(search.low, int) and isinstance(search.high, int):
-        return trial.suggest_int(name, search.low, search.high, log=search.log)
-    return trial.suggest_float(name, search.low, search.high, log=search.log)
