@@ -50,11 +50,11 @@ if TYPE_CHECKING:
     )
     from agents.common.frames import FrameStack as FrameStack
     from agents.common.method import Method as Method
-    from agents.common.sb3.acting import load_policy as load_policy
     from agents.common.sb3.arguments import Arguments
     from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder
     from agents.common.sb3.exporting import export_onnx as export_onnx
     from agents.common.sb3.model import FlowQLearning
+    from agents.common.sb3.policy import load_policy as load_policy
     from agents.common.search import choice as choice
     from agents.common.search import linear_range as linear_range
     from agents.common.search import log_range as log_range
@@ -132,7 +132,7 @@ _LOCATIONS = {
     "get": "agents.models",
     "linear_range": "agents.common.search",
     "load": "agents.models",
-    "load_policy": "agents.common.sb3.acting",
+    "load_policy": "agents.common.sb3.policy",
     "log_range": "agents.common.search",
     "setting": "agents.common.settings",
 }

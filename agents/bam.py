@@ -7,10 +7,21 @@ from torch import Tensor
 
 from agents.common.families.fine_tuning import ResidualFineTuning
 from agents.common.maths.adjoint import memoryless_sigma, memoryless_step
-from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss
-from agents.common.maths.flow import cloning_loss
-from agents.common.search import log_range
-from agents.core import Batch, Info, Losses, Networks, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Info,
+    Losses,
+    Networks,
+    Noise,
+    Targets,
+    cloning_loss,
+    log_range,
+    pessimistic_value,
+    q_statistics,
+    register,
+    setting,
+    td_loss,
+)
 
 
 @register(

@@ -6,10 +6,24 @@ from typing import Any
 
 from torch import Tensor
 
-from agents.common.maths.flow import cloning_loss, integrate_flow
-from agents.common.method import normal, uniform
-from agents.common.nets.specs import velocity_field
-from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    cloning_loss,
+    integrate_flow,
+    normal,
+    register,
+    setting,
+    uniform,
+    velocity_field,
+)
 
 
 def _one(name: str, value: Any) -> int:

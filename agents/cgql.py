@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.maths.critic import action_gradient, q_statistics, td_loss, td_target
-from agents.common.maths.flow import cloning_loss, integrate_flow
-from agents.common.method import normal, uniform
 from agents.common.nets.heads import Time, Velocity
-from agents.common.nets.specs import critic, velocity_field
-from agents.common.search import log_range
-from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    action_gradient,
+    cloning_loss,
+    critic,
+    integrate_flow,
+    log_range,
+    normal,
+    q_statistics,
+    register,
+    setting,
+    td_loss,
+    td_target,
+    uniform,
+    velocity_field,
+)
 
 
 @register(

@@ -5,10 +5,21 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.cgql import CGQL
-from agents.common.maths.flow import interpolate
-from agents.common.method import normal, uniform
-from agents.common.search import log_range
-from agents.core import Batch, Draw, Info, Losses, Networks, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Networks,
+    Noise,
+    Targets,
+    interpolate,
+    log_range,
+    normal,
+    register,
+    setting,
+    uniform,
+)
 
 
 @register(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from agents.common.families.diffusion import DiffusionQLearning
-from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.denoising import row_mean
-from agents.core import Batch, Info, Losses, Networks, Noise, Targets, register
+from agents.core import Batch, Info, Losses, Networks, Noise, Targets, q_statistics, register, td_loss
 
 
 @register(

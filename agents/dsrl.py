@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.maths.critic import q_statistics, td_loss
-from agents.common.maths.flow import cloning_loss, integrate_flow
-from agents.common.method import normal, uniform
-from agents.common.nets.policies import tanh_gaussian_sample
-from agents.common.nets.specs import critic, tanh_gaussian, temperature, velocity_field
-from agents.common.search import linear_range
-from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    cloning_loss,
+    critic,
+    integrate_flow,
+    linear_range,
+    normal,
+    q_statistics,
+    register,
+    setting,
+    tanh_gaussian,
+    tanh_gaussian_sample,
+    td_loss,
+    temperature,
+    uniform,
+    velocity_field,
+)
 
 
 @register(

@@ -7,13 +7,33 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from agents.common.maths.critic import expectile_loss, pessimistic_value, q_statistics, td_loss
-from agents.common.maths.flow import cloning_loss, interpolate
-from agents.common.method import normal, uniform
 from agents.common.nets.heads import Velocity
-from agents.common.nets.specs import critic, velocity_field
-from agents.common.search import choice, linear_range, log_range
-from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    choice,
+    cloning_loss,
+    critic,
+    expectile_loss,
+    interpolate,
+    linear_range,
+    log_range,
+    normal,
+    pessimistic_value,
+    q_statistics,
+    register,
+    setting,
+    td_loss,
+    uniform,
+    velocity_field,
+)
 
 
 @register(

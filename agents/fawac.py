@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.maths.critic import q_statistics, td_loss
-from agents.common.maths.flow import flow_matching_loss, integrate_flow
-from agents.common.method import normal, uniform
-from agents.common.nets.specs import critic, state_value, velocity_field
-from agents.common.search import log_range
-from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    critic,
+    flow_matching_loss,
+    integrate_flow,
+    log_range,
+    normal,
+    q_statistics,
+    register,
+    setting,
+    state_value,
+    td_loss,
+    uniform,
+    velocity_field,
+)
 
 
 @register(

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.maths.critic import q_statistics, td_loss
-from agents.common.maths.flow import cloning_loss, integrate_flow
-from agents.common.method import normal, uniform
-from agents.common.nets.specs import critic, velocity_field
-from agents.common.search import log_range
-from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    cloning_loss,
+    critic,
+    integrate_flow,
+    log_range,
+    normal,
+    q_statistics,
+    register,
+    setting,
+    td_loss,
+    uniform,
+    velocity_field,
+)
 
 
 @register(

@@ -7,12 +7,29 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss
-from agents.common.maths.flow import flow_matching_loss, integrate_flow
-from agents.common.method import normal, uniform
-from agents.common.nets.specs import critic, velocity_field
-from agents.common.search import log_range
-from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    critic,
+    flow_matching_loss,
+    integrate_flow,
+    log_range,
+    normal,
+    pessimistic_value,
+    q_statistics,
+    register,
+    setting,
+    td_loss,
+    uniform,
+    velocity_field,
+)
 
 
 @register(

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.maths.critic import expectile_loss, pessimistic_value, q_statistics, td_loss
-from agents.common.maths.flow import cloning_loss, integrate_flow
-from agents.common.method import normal, uniform
-from agents.common.nets.specs import critic, state_value, velocity_field
-from agents.common.search import choice, linear_range
-from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    choice,
+    cloning_loss,
+    critic,
+    expectile_loss,
+    integrate_flow,
+    linear_range,
+    normal,
+    pessimistic_value,
+    q_statistics,
+    register,
+    setting,
+    state_value,
+    td_loss,
+    uniform,
+    velocity_field,
+)
 
 
 @register(

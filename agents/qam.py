@@ -15,10 +15,21 @@ from agents.common.maths.adjoint import (
     step_times,
     terminal_adjoint,
 )
-from agents.common.maths.critic import q_statistics, td_loss
-from agents.common.maths.flow import cloning_loss, integrate_flow
-from agents.common.search import log_range
-from agents.core import Batch, Info, Losses, Networks, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Info,
+    Losses,
+    Networks,
+    Noise,
+    Targets,
+    cloning_loss,
+    integrate_flow,
+    log_range,
+    q_statistics,
+    register,
+    setting,
+    td_loss,
+)
 
 
 @register(

@@ -5,10 +5,22 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.common.maths.edit import edit_losses, edited
-from agents.common.method import normal
-from agents.common.nets.specs import tanh_gaussian, temperature
-from agents.common.search import linear_range
-from agents.core import Batch, Draw, Info, Losses, Networks, NetworkSpec, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    linear_range,
+    normal,
+    register,
+    setting,
+    tanh_gaussian,
+    temperature,
+)
 from agents.qam import QAM
 
 

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.method import normal
-from agents.common.nets.specs import velocity_field
-from agents.common.search import log_range
-from agents.core import Batch, Draw, Info, Losses, Networks, NetworkSpec, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    log_range,
+    normal,
+    register,
+    setting,
+    velocity_field,
+)
 from agents.qam import QAM
 
 

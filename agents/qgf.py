@@ -7,13 +7,35 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agents.common.maths.critic import action_gradient, expectile_loss, pessimistic_value, q_statistics, td_loss
-from agents.common.maths.flow import flow_matching_loss, integrate_flow, times_of_sampler
-from agents.common.method import normal, uniform
+from agents.common.maths.flow import times_of_sampler
 from agents.common.nets.heads import Time
-from agents.common.nets.specs import critic, state_value, velocity_field
-from agents.common.search import linear_range, log_range
-from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    action_gradient,
+    critic,
+    expectile_loss,
+    flow_matching_loss,
+    integrate_flow,
+    linear_range,
+    log_range,
+    normal,
+    pessimistic_value,
+    q_statistics,
+    register,
+    setting,
+    state_value,
+    td_loss,
+    uniform,
+    velocity_field,
+)
 
 
 @register(

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from agents.common.families.diffusion import DiffusionQLearning, Sampler
-from agents.common.maths.critic import q_statistics, td_loss
 from agents.common.maths.denoising import row_mean
-from agents.common.search import log_range
-from agents.core import Batch, Info, Losses, Networks, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Info,
+    Losses,
+    Networks,
+    Noise,
+    Targets,
+    log_range,
+    q_statistics,
+    register,
+    setting,
+    td_loss,
+)
 
 
 @register(

@@ -5,11 +5,27 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
-from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss
-from agents.common.method import normal
-from agents.common.nets.specs import critic, tanh_actor
-from agents.common.search import linear_range, log_range
-from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    critic,
+    linear_range,
+    log_range,
+    normal,
+    pessimistic_value,
+    q_statistics,
+    register,
+    setting,
+    tanh_actor,
+    td_loss,
+)
 
 
 @register(

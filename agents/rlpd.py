@@ -5,12 +5,29 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
-from agents.common.maths.critic import pessimistic_value, q_statistics, td_loss
-from agents.common.method import normal
-from agents.common.nets.policies import tanh_gaussian_log_prob, tanh_gaussian_sample
-from agents.common.nets.specs import critic, tanh_gaussian, temperature
-from agents.common.search import log_range
-from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
+from agents.common.nets.policies import tanh_gaussian_log_prob
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    critic,
+    log_range,
+    normal,
+    pessimistic_value,
+    q_statistics,
+    register,
+    setting,
+    tanh_gaussian,
+    tanh_gaussian_sample,
+    td_loss,
+    temperature,
+)
 
 ACTION_MARGIN = 1e-5  # actions on the border of the box have no finite pre-tanh value
 

@@ -6,13 +6,32 @@ import torch
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
-from agents.common.maths.critic import expectile_loss, q_statistics, td_target
-from agents.common.maths.flow import integrate_flow, interpolate, times_of_sampler
-from agents.common.method import normal, uniform
+from agents.common.maths.flow import times_of_sampler
 from agents.common.nets.heads import Velocity
-from agents.common.nets.specs import critic, velocity_field
-from agents.common.search import linear_range, log_range
-from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    critic,
+    expectile_loss,
+    integrate_flow,
+    interpolate,
+    linear_range,
+    log_range,
+    normal,
+    q_statistics,
+    register,
+    setting,
+    td_target,
+    uniform,
+    velocity_field,
+)
 
 
 @register(

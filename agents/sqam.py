@@ -11,11 +11,25 @@ from agents.common.maths.adjoint import (
     path_kl,
     terminal_adjoint,
 )
-from agents.common.maths.critic import q_statistics, td_loss
-from agents.common.maths.flow import cloning_loss, integrate_flow, interpolate
-from agents.common.method import normal, uniform
-from agents.common.search import log_range
-from agents.core import Batch, Draw, Info, Losses, Networks, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Networks,
+    Noise,
+    Targets,
+    cloning_loss,
+    integrate_flow,
+    interpolate,
+    log_range,
+    normal,
+    q_statistics,
+    register,
+    setting,
+    td_loss,
+    uniform,
+)
 
 
 @register(

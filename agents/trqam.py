@@ -14,9 +14,19 @@ from agents.common.maths.adjoint import (
     step_times,
     terminal_adjoint,
 )
-from agents.common.maths.critic import q_statistics, td_loss
-from agents.common.maths.flow import cloning_loss
-from agents.core import Batch, Info, Losses, Networks, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Info,
+    Losses,
+    Networks,
+    Noise,
+    Targets,
+    cloning_loss,
+    q_statistics,
+    register,
+    setting,
+    td_loss,
+)
 
 
 @register(

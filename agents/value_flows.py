@@ -8,13 +8,31 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from agents.common.maths.critic import action_gradient, pessimistic_value, q_statistics
-from agents.common.maths.flow import cloning_loss, integrate_flow, interpolate
-from agents.common.method import normal, uniform
 from agents.common.nets.heads import CriticEnsemble, Velocity
-from agents.common.nets.specs import critic, velocity_field
-from agents.common.search import log_range
-from agents.core import Batch, Draw, Info, Losses, Method, Networks, NetworkSpec, Noise, Targets, register, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    action_gradient,
+    cloning_loss,
+    critic,
+    integrate_flow,
+    interpolate,
+    log_range,
+    normal,
+    pessimistic_value,
+    q_statistics,
+    register,
+    setting,
+    uniform,
+    velocity_field,
+)
 
 
 class ReturnFlow(CriticEnsemble):

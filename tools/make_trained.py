@@ -15,7 +15,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: let `import tools` find the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from agents.common.sb3.acting import read_about, save_policy
+from agents.common.sb3.acting import read_about
 from agents.common.sb3.policy import FlowPolicy
 from agents.registry import BUILT_IN, find
 from zoo.hub.upload import describe_agent
@@ -55,13 +55,14 @@ def make_agent(run: Path, target: Path) -> Score:
     assert isinstance(trained.policy, FlowPolicy)
     about = describe_agent(trained, config.plain(), RunFolder(run).read_versions())
     with tempfile.TemporaryDirectory() as folder:
-        save_policy(trained.policy, Path(folder) / target.name, about)
+        trained.policy.save(Path(folder) / target.name, trained.policy.acting_networks(), about)
         written = agent_of_file(Path(folder) / target.name, None)
     _, score = play(written)
     first, _ = play(with_protocol(written, 1, None))
     target.parent.mkdir(parents=True, exist_ok=True)
     episode = {"return": float(first.returns[0, 0]), "length": int(first.lengths[0, 0])}
-    save_policy(trained.policy, target, about | {"score": asdict(score), "first_episode": episode})
+    about |= {"score": asdict(score), "first_episode": episode}
+    trained.policy.save(target, trained.policy.acting_networks(), about)
     if target.stat().st_size > MOST_BYTES:
         raise SystemExit(f"{target} has {target.stat().st_size:,} bytes, more than {MOST_BYTES:,}")
     return score

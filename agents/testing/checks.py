@@ -10,7 +10,8 @@ import random
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections import UserDict
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from agents.common.batch import Batch
 from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
 from agents.common.method import Method
 from agents.common.nets.fast import FastMLP
+from agents.common.nets.mlp import StackedMLP
 from agents.common.sb3.first_update import check_first_update
 from agents.common.sb3.model import FlowQLearning
 from agents.testing.probe import CHOICE, CONSTANT, FIRST, GAMMA, MODE, SECOND, SLOPE, STATES, make_trajectories
@@ -108,98 +110,44 @@ def without(kind: str) -> Callable[[Subject], str]:
 
 
 def check_noise(subject: Subject) -> str:
-    """Check that every declared draw is used, and that nothing else is random."""
+    """Check that every declared draw is read, and that nothing else is random."""
     without("noise")(subject)
-    used, unread, unseen = list[str](), list[str](), list[str]()
-    for acting in (True, False):
-        found = _uses(subject, acting)
-        told = {name: _unused(name, acting) for name in found}
-        used += [name for name, use in found.items() if use == "used"]
-        unread += [told[name] for name, use in found.items() if use == "unread"]
-        unseen += [f"`{name}`" for name, use in found.items() if use == "read"]
-    if unread:
-        raise Violation("; ".join(unread))
-    if unseen:
-        raise Unknown(f"{', '.join(unseen)} is read, but changed nothing with {TRIES} weights and batches")
-    return f"used: {', '.join(used)}"
-
-
-def _uses(subject: Subject, acting: bool) -> dict[str, str]:
-    """Return of each draw whether something changes with it, it is only read, or not even that."""
-    read, found = set[str](), dict[str, str]()
-    for number in range(TRIES):
-        model, batch = _grown(subject, number)
-        noise, other = (make_noise(model, seed, acting) for seed in (number, TRIES + number))
-        start = _outcomes(model, batch, noted := Noted(noise), acting)
-        read |= noted.read
-        for name in noise:
-            changed = _outcomes(model, batch, {**noise, name: other[name]}, acting)
-            if found.get(name) != "used":
-                found[name] = "used" if _differ(start, changed) else "read" if name in read else "unread"
-    return found
-
-
-def _grown(subject: Subject, number: int) -> tuple[FlowQLearning, Batch]:
-    """Return a model and a batch for a try: after the first one, weights are larger than they begin."""
-    model = subject.make_model(seeds=[number])
+    model = subject.make_model()
+    method, nets, batch = model.method, model.policy.nets, make_batch(model)
+    acting, training = (Noted(make_noise(model, acting=acting)) for acting in (True, False))
+    model.trainer.losses(batch, training)
     with torch.no_grad():
-        for parameter in model.policy.nets.parameters():
-            parameter.mul_(2**number)
-    return model, make_batch(model, number)
+        method.act(batch.observations, acting, nets)
+        if type(method).priorities is not Method.priorities:
+            method.priorities(batch, training, nets)
+    told = [f"`act` does not use the draw `{name}`; remove it from `action_noise_table`" for name in acting.unread()]
+    for name in training.unread():
+        where = "`noise`"
+        if name.startswith("td_"):
+            where = "`update_noise`: return only `self.noise()` there if no loss needs a next action"
+        told.append(f"no loss depends on the draw `{name}`; remove it from {where}")
+    if told:
+        raise Violation("; ".join(told))
+    return f"used: {', '.join((*acting, *training))}"
 
 
-def _outcomes(model: FlowQLearning, batch: Batch, noise: Mapping[str, Tensor], acting: bool) -> list[Tensor]:
-    """Return what may change with draws: planned actions; or losses, one by one, diagnostics and priorities."""
-    method, nets = model.method, model.policy.nets
-    if acting:
-        return [_act(model, batch, noise)]
-    found = list(model.trainer.losses(batch, noise)[1].values())
-    if type(method).priorities is not Method.priorities:
-        with torch.no_grad():
-            found.append(method.priorities(batch, noise, nets))
-    return found
-
-
-def _differ(first: list[Tensor], second: list[Tensor]) -> bool:
-    """Return whether two lists of numbers differ in a bit; NaN is like NaN."""
-    return not all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in zip(first, second, strict=True))
-
-
-class Noted(dict[str, Tensor]):
+class Noted(UserDict[str, Tensor]):
     """Draws by name, which notes what is read of them; who takes several at once reads all."""
 
     def __init__(self, draws: Mapping[str, Tensor]) -> None:
-        super().__init__(draws)
         self.read: set[str] = set()
+        super().__init__(draws)
 
     def __getitem__(self, name: str) -> Tensor:
         self.read.add(name)
-        return super().__getitem__(name)
-
-    def __iter__(self) -> Iterator[str]:  # defined, so that `{**noise}` asks for each by its name
-        return super().__iter__()
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in ("copy", "get", "items", "pop", "values"):
-            self.read.update(self.keys())
-        return super().__getattribute__(name)
+        return self.data[name]
 
     def __or__(self, others: Any) -> Any:
         return {**self, **others}
 
-
-def _unused(name: str, acting: bool) -> str:
-    """Return what to do about a draw that nothing reads."""
-    if acting:
-        return f"`act` does not use the draw `{name}`; remove it from `action_noise_table`"
-    return f"no loss depends on the draw `{name}`; remove it from {_declared_in(name)}"
-
-
-def _declared_in(name: str) -> str:
-    """Return where the author finds a draw."""
-    if name.startswith("td_"):
-        return "`update_noise`: return only `self.noise()` there if no loss needs a next action"
-    return "`noise`"
+    def unread(self) -> list[str]:
+        """Return the names of the draws that nothing has read."""
+        return [name for name in self if name not in self.read]
 
 
 def check_bounds(subject: Subject) -> str:
@@ -292,8 +240,7 @@ def check_low_precision(subject: Subject, number: int) -> str:
     norms = []
     for precision in ("fp32", "bf16"):
         model = subject.make_model(precision=precision, seeds=[number])
-        own = model.policy.own_layers()
-        if set(own.precision) >= set(own.layered):
+        if not any(isinstance(part, StackedMLP) for part in model.policy.nets.modules()):
             raise NotApplicable("no network has layers of the zoo, which alone follow `precision`")
         info = model.trainer.update_on(make_batch(model, number), make_noise(model, number))
         wrong = [name for name, value in info.items() if not value.isfinite().all()]

@@ -9,7 +9,7 @@ import difflib
 import functools
 import inspect
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple
@@ -58,14 +58,12 @@ def find_habits(method: Method, observation_space: spaces.Space[Any], action_spa
     :return: its bad habits.
     :raises AgentError: if a hook is missing, fails, or returns another type, name or shape than promised.
     """
-    read: set[str] = set()
-    noting = noting_reads(type(method), read)(**method.settings())
-    trial = check_first_update(noting, observation_space, action_space)
+    trial = check_first_update(type(method)(**method.settings()), observation_space, action_space)
     changes = trial.method.changes
     watch, losses = _watched_update(trial)
     found = [*watch.findings, *find_misled_gradients(trial.method, trial.nets, losses)]
     again = _losses(trial, *trial.copies())
-    found += find_unread_settings(type(method), read)
+    found += find_unread_settings(type(method))
     found += find_undeclared_networks(trial.method, trial.nets, losses, again)
     if trial.method.changes != changes:
         found.append(
@@ -342,34 +340,10 @@ def find_mixed_seeds(trial: Trial, losses: Losses) -> Iterator[Finding]:
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 
-def noting_reads(method: type[Method], read: set[str]) -> type[Method]:
-    """Return a subclass of an algorithm whose objects note which of their attributes are read.
+def find_unread_settings(method: type[Method]) -> Iterator[Finding]:
+    """Yield a finding for each setting of the algorithm's own, or misspelt hook, that its code does not name.
 
-    :param method: the algorithm.
-    :param read: gets the names.
-    :return: the subclass, of the same name.
-    """
-
-    def note(self: Method, name: str) -> Any:
-        read.add(name)
-        return method.__getattribute__(self, name)
-
-    def settings(self: Method) -> dict[str, Any]:  # which are read to make another object, and not to act
-        before = {*read}
-        found = method.settings(self)
-        read.intersection_update(before)
-        return found
-
-    attributes = {"__getattribute__": note, "settings": settings, "__module__": method.__module__}
-    return type(method.__name__, (method,), attributes)
-
-
-def find_unread_settings(method: type[Method], read: Collection[str]) -> Iterator[Finding]:
-    """Yield a finding for each setting of the algorithm's own, or misspelt hook, that changes nothing, whatever it is.
-
-    :param method: the algorithm.
-    :param read: names that an update and a plan have read. What its code names beside them counts too, in its class
-        and in functions of its file: that may be read with other settings, or in hooks that are called later.
+    :param method: the algorithm; its code is its class, its bases, and the functions of their files.
     :yields: a finding for each.
     """
     code = [inspect.getattr_static(method, attribute) for attribute in dir(method)]
@@ -382,11 +356,11 @@ def find_unread_settings(method: type[Method], read: Collection[str]) -> Iterato
     ]
     named = {name for each in code for name in _names_in(each)}
     hooks = [name for name in dir(Method) if name[0] != "_"]
-    for name in sorted({*dir(method)} - {*dir(Method)} - method.declared().keys() - named - {*read}):
+    for name in sorted({*dir(method)} - {*dir(Method)} - method.declared().keys() - named):
         for hook in difflib.get_close_matches(name, hooks, 1, NEARLY):
             yield Finding("settings", f"nothing reads `{name}`, which is nearly `{hook}`; rename it if that is meant")
     for name in method.declared():
-        if name not in Method.declared() and name not in named and name not in read:
+        if name not in Method.declared() and name not in named:
             yield Finding(
                 "settings",
                 f"nothing reads the setting `{name}`, so it changes nothing; use `self.{name}` in a hook, or remove it",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import agents
 from agents.common.files import safe
 from agents.common.sb3 import acting
+from agents.common.sb3.model import FlowQLearning
 from agents.common.sb3.policy import FlowPolicy
 from tests.common.toys import tiny_model
 
@@ -66,11 +68,13 @@ def test_only_networks_that_act_and_rate_actions_are_kept(
     assert {name.split(".")[1] for name in load_file(path) if name.startswith("nets.")} == networks
     loaded = agents.load_policy(path)
     assert set(loaded.nets) == networks
-    assert not hasattr(loaded, "optimizer")
+    assert hasattr(loaded, "optimizer") == (id == "bc")  # of which all networks act
 
 
-def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
-    path = saved(tmp_path)
+@pytest.mark.parametrize("save", [FlowQLearning.save_policy, lambda model, path: model.policy.save(path)])
+def test_a_flipped_bit_is_found(save: Callable[[Any, Path], None], tmp_path: Path) -> None:
+    path = tmp_path / "policy.safetensors"
+    save(tiny_model(), path)
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
     path.write_bytes(content)

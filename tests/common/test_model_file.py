@@ -224,9 +224,6 @@ def test_a_policy_is_saved_by_itself_without_code(tmp_path: Path) -> None:
     assert_same(loaded.state_dict(), policy.state_dict())
     assert loaded.method.settings() == policy.method.settings()
     torch.save({"state_dict": {}, "data": Trap()}, tmp_path / "old.pt")
-    with pytest.raises(ValueError, match=r"old\.pt.*more than it may use"):
+    with pytest.raises(ValueError, match=r"old\.pt.*no file of tensors"):
         type(policy).load(str(tmp_path / "old.pt"))
     assert ran == []
-    torch.save({"state_dict": {}}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="expected a policy as `save` writes it"):
-        type(policy).load(str(tmp_path / "other.pt"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
@@ -180,15 +179,3 @@ def test_a_replica_acts_the_same_whenever_the_others_plan(horizon_length: int) -
         return actions
 
     np.testing.assert_array_equal(played(interrupted=True), played(interrupted=False))
-
-
-# -- what acting needs ------------------------------------------------------------------------------------------------
-
-
-def test_a_policy_saved_to_act_acts_alike_without_the_other_networks() -> None:
-    policy, content = policy_of(), io.BytesIO()
-    policy.save(content, to_act=True)
-    content.seek(0)
-    loaded = FlowPolicy.load(content, device="cpu")
-    np.testing.assert_array_equal(*(each.predict(observations(), deterministic=True)[0] for each in (policy, loaded)))
-    assert set(loaded.nets) == policy.acting_networks() < set(policy.nets)

@@ -135,6 +135,12 @@ def test_what_networks_or_buffer_were_built_with_cannot_be_changed(name: str, va
     assert getattr(model, name) == before
 
 
+def test_a_value_of_another_type_is_refused_also_where_it_equals_the_present_one() -> None:
+    model = tiny_model(best_of_n=1)
+    with pytest.raises(TypeError, match="`best_of_n` must be an int"):
+        model.best_of_n = True
+
+
 def test_a_learning_rate_that_is_changed_is_used() -> None:
     model = tiny_model("bc", learning_rate=1e-3)
     model.learn_offline(1, dataset=toy_dataset())

@@ -19,7 +19,7 @@ from agents.common.files.manifest import digest_of
 from agents.common.files.npz import read_npz
 from agents.common.model_file import read_model_file
 from agents.common.saved import read_attributes
-from agents.common.sb3.acting import load_policy, read_about
+from agents.common.sb3.acting import read_about, read_policy
 from tests.zoo.outcomes import Call
 from tests.zoo.test_train_program import TINY
 from zoo.compare import main as compare
@@ -70,7 +70,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "a folder of episodes": ("set/a.npz", lambda path: a_dataset(path.parent)),
     "a model": ("a.zip", read_model_file),
     "a model's attributes": ("a.zip", read_attributes),
-    "a policy": ("a.safetensors", load_policy),
+    "a policy": ("a.safetensors", read_policy),
     "what a policy says": ("a.safetensors", read_about),
     "settings": ("a.yml", lambda path: read_yaml_text(path, "`-conf`")),
     "a suite": ("a.yml", read_suite),

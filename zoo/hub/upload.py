@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from agents.common.sb3.acting import read_about, save_policy
+from agents.common.sb3.acting import read_about
 from agents.common.sb3.policy import FlowPolicy
 from agents.registry import find
 from zoo.errors import UsageError
@@ -129,7 +129,7 @@ def write_files(
         _, score = play(agent, n_envs)
         about = describe_agent(agent, origin.config, origin.versions, licence) | {"score": asdict(score)}
         assert isinstance(agent.policy, FlowPolicy)  # see `origin_of`
-        save_policy(agent.policy, folder / POLICY, about)
+        agent.policy.save(folder / POLICY, agent.policy.acting_networks(), about)
     (folder / SETTINGS).write_text(plain_yaml.write(origin.config), encoding="utf-8")
     (folder / VERSIONS).write_text(json.dumps(origin.versions, indent=1) + "\n", encoding="utf-8")
     if origin.command is not None:

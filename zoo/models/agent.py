@@ -14,7 +14,8 @@ from stable_baselines3.common.policies import BasePolicy
 from agents.common.engine.checkpoint import find_checkpoints
 from agents.common.frames import frames_of
 from agents.common.saved import algorithm_of, find_model
-from agents.common.sb3.acting import load_policy, read_about
+from agents.common.sb3.acting import read_about
+from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import integer
 from agents.models import Entry
 from agents.registry import ALIASES, name_of
@@ -193,9 +194,9 @@ def find_run(logs: Path, algo: str, env: str, number: int = 0) -> Path:
 
 
 def _agent_of_policy(path: Path, env: str | None, device: str, trust: bool) -> Agent:
-    """Return the agent in a file that :func:`agents.common.sb3.acting.save_policy` wrote."""
+    """Return the agent in a file that :meth:`FlowPolicy.save` wrote."""
     with as_usage_error(ValueError, OSError):
-        policy, about = load_policy(path, device, trust=trust), read_about(path)
+        policy, about = FlowPolicy.load(path, device, trust=trust), read_about(path)
     own = str(_required(about.get("env") or env, path))
     try:
         protocol = dict(about.get("protocol") or {})

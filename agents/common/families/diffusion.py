@@ -7,13 +7,25 @@ from typing import Literal
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
-from agents.common.maths.critic import action_gradient
 from agents.common.maths.denoising import NoiseSchedule, denoise, noised
-from agents.common.method import integers, normal
-from agents.common.nets.specs import critic, noise_predictor
-from agents.common.search import log_range
 from agents.common.validation import integer
-from agents.core import Batch, Draw, Info, Method, Networks, NetworkSpec, Noise, Targets, setting
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    action_gradient,
+    critic,
+    integers,
+    log_range,
+    noise_predictor,
+    normal,
+    setting,
+)
 
 BetaSchedule = Literal["vp", "cosine", "linear"]
 Sampler = Literal["ddpm", "ddpm_clipped", "jump"]

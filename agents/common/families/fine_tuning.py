@@ -6,11 +6,20 @@ from typing import Any
 
 from torch import Tensor
 
-from agents.common.maths.flow import integrate_flow
-from agents.common.method import normal, uniform
 from agents.common.nets.heads import SummedFields
-from agents.common.nets.specs import critic, velocity_field
-from agents.core import Draw, Method, Networks, NetworkSpec, Noise, setting
+from agents.core import (
+    Draw,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    critic,
+    integrate_flow,
+    normal,
+    setting,
+    uniform,
+    velocity_field,
+)
 
 
 class FineTuning(Method):

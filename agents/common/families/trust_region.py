@@ -7,8 +7,7 @@ from torch import Tensor
 
 from agents.common.families.fine_tuning import FineTuning
 from agents.common.nets.specs import multiplier
-from agents.common.search import log_range
-from agents.core import Info, Networks, NetworkSpec, setting
+from agents.core import Info, Networks, NetworkSpec, log_range, setting
 
 
 class TrustRegion(FineTuning):

@@ -72,11 +72,6 @@ def _in_low_precision(layers: Sequence[Layer], x: Tensor) -> Sequence[Layer]:
     # the compiler fuses the conversions with what lies between two products
     if device_type(x) != "cpu" or torch.compiler.is_compiling():
         return layers
-    return _lowered(layers)
-
-
-def _lowered(layers: Sequence[Layer]) -> list[Layer]:
-    """Return layers with their parameters in the lower precision of their products, where they have one."""
     return [
         layer
         if layer.dtype is None

@@ -7,9 +7,9 @@ input; ``role``: its part in pretraining; ``training``: what it has of its own, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,19 +27,18 @@ from agents.common.nets.heads import (
     VelocityField,
     as_column,
 )
-from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.policies import Multiplier, NoisePredictor, TanhActor, TanhGaussian, Temperature
 from agents.common.training import Training
 
 __all__ = [
-    "NetworkSpec", "Networks", "OwnLayers", "Role", "Sizes", "critic", "from_module", "multiplier", "noise_predictor",
+    "NetworkSpec", "Networks", "Role", "Sizes", "critic", "from_module", "multiplier", "noise_predictor",
     "state_value", "tanh_actor", "tanh_gaussian", "temperature", "velocity_field",
 ]  # fmt: skip
 
 Role = Literal["behaviour", "copy", "residual"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sizes:
     """What networks are built from."""
 
@@ -52,11 +51,14 @@ class Sizes:
     critic_arch: list[int]  # hidden widths of critics and values
     actor_layer_norm: bool  # whether velocity fields are normalised
     critic_layer_norm: bool  # whether critics and values are normalised
+    gave_widths = False
+    """Whether a network has asked for hidden widths."""
 
-    def narrowed(self, width: int) -> Sizes:
-        """Return the same for one replica and hidden layers of one width."""
-        actor, critic = ([width] * max(1, len(arch)) for arch in (self.actor_arch, self.critic_arch))
-        return replace(self, replicas=1, ensemble=1, actor_arch=actor, critic_arch=critic)
+    def __getattribute__(self, name: str) -> Any:
+        """Note that hidden widths are asked for."""
+        if name in ("actor_arch", "critic_arch"):
+            self.gave_widths = True
+        return super().__getattribute__(name)
 
 
 class NetworkSpec:
@@ -81,64 +83,6 @@ class NetworkSpec:
     def trained_with(self, own: Mapping[str, Any]) -> NetworkSpec:
         """Return the same network, trained otherwise."""
         return NetworkSpec(self.build, self.target, self.role, **{**self.training.settings(), **own})
-
-
-class OwnLayers(NamedTuple):
-    """Which networks have layers that common settings do not act on, by their names.
-
-    :param widths: where `net_arch` does not act.
-    :param precision: where `precision` = bf16 acts nowhere.
-    :param layered: every network that has layers.
-    """
-
-    widths: list[str]
-    precision: list[str]
-    layered: list[str]
-
-    @classmethod
-    def of(cls, specs: Mapping[str, NetworkSpec], sizes: Sizes) -> OwnLayers:
-        """Return them for an algorithm's networks, which are built twice, with narrow layers and with wider ones."""
-        widths, precision, layered = [], [], []
-        for name, spec in specs.items():
-            try:
-                with torch.random.fork_rng(devices=[]):
-                    narrow, wide = (spec.build(sizes.narrowed(width)) for width in (32, 64))
-            except Exception:  # it asks for other widths, so it reads them
-                layered.append(name)
-                continue
-            if not _layers(narrow):
-                continue
-            layered.append(name)
-            widths += [name] if _layers(narrow) == _layers(wide) else []
-            precision += [] if any(isinstance(part, StackedMLP) for part in narrow.modules()) else [name]
-        return cls(widths, precision, layered)
-
-    def ignored(self, settings: Any) -> Iterator[str]:
-        """Yield, for each setting that was given and does not act everywhere, what to tell."""
-        told = "layers of their own (docs/register.md#networks-of-your-own)"
-        if self.widths and settings.net_arch != type(settings)().net_arch:
-            yield (
-                f"`net_arch` = {settings.net_arch} does not act on {_named(self.widths)}, which have {told}; build "
-                "them from `n.actor_arch` or `n.critic_arch`, or leave the setting out"
-            )
-        if self.precision and settings.precision == "bf16":
-            yield f"`precision` = bf16 does not act on {_named(self.precision)}, which have {told}"
-
-    @property
-    def text(self) -> str:
-        """What a protocol says of the widths besides `net_arch`: ``own`` of all, or ``own actor``; empty if nothing."""
-        if not self.widths:
-            return ""
-        return "own" if self.widths == self.layered else f"own {', '.join(self.widths)}"
-
-
-def _layers(network: nn.Module) -> list[torch.Size]:
-    """Return the shapes of a network's matrices and kernels, without the axis of the replicas."""
-    return [p.shape[1:] for p in network.parameters() if p.ndim > 2]
-
-
-def _named(networks: Sequence[str]) -> str:
-    return "networks " + ", ".join(f"`{name}`" for name in networks)
 
 
 def critic(

@@ -153,13 +153,13 @@ class SharedSetting:
     def __set__(self, model: Any, value: Any) -> None:
         """Change it for acting and training alike; what the constructor refuses is refused, and stays as it is."""
         method = model.method
-        if value == getattr(method, self.name):
+        changed = copy.copy(method)
+        setattr(changed, self.name, value)
+        if getattr(changed, self.name) == getattr(method, self.name):
             return
-        made = copy.copy(method)
-        setattr(made, self.name, value)
         if type(method).__init__ is Declared.__init__:
-            made.check_together()
+            changed.check_together()
         else:  # it may derive from settings
-            made = type(method)(**method.settings() | {self.name: value})
-        vars(method).update(vars(made), changes=method.changes + 1)
+            changed = type(method)(**changed.settings())
+        vars(method).update(vars(changed), changes=method.changes + 1)
         model._setting_changed(self.name)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from agents.common.batch import Batch, Sampler
 from agents.common.method import Draw, Method
+from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.specs import NetworkSpec
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
@@ -73,7 +74,7 @@ def check_first_update(
     trial = Trial(policy)
     _check_acting(trial)
     _check_update(trial)
-    for text in policy.own_layers().ignored(method):
+    for text in _ignored(policy, method):
         warnings.warn(f"{type(method).__name__}: {text}", stacklevel=3)
     method.is_tried = True
     return trial
@@ -188,6 +189,21 @@ def require_sampler(method: Method) -> Sampler | None:
         if sampler and sampler.start is Sampler.start and type(method).priorities is Method.priorities:
             _fail("draws by what `priorities` returns, which is not defined; define it, or return None here")
     return sampler
+
+
+def _ignored(policy: FlowPolicy, method: Method) -> Iterator[str]:
+    """Yield, for each setting that was given and does not act on all layers, what to tell."""
+    told = "which have layers of their own (docs/register.md#networks-of-your-own)"
+    own = [f"`{name}`" for name, is_own in policy.own_layers.items() if is_own]
+    if own and method.net_arch != type(method)().net_arch:
+        yield (
+            f"`net_arch` = {method.net_arch} does not act on networks {', '.join(own)}, {told}; build them from "
+            "`n.actor_arch` or `n.critic_arch`, or leave the setting out"
+        )
+    if method.precision == "bf16":
+        for name in policy.own_layers:
+            if not any(isinstance(part, StackedMLP) for part in policy.nets[name].modules()):
+                yield f"`precision` = bf16 does not act on network `{name}`, {told}"
 
 
 # -- made-up input ----------------------------------------------------------------------------------------------------

@@ -31,7 +31,6 @@ from agents.common.nets.heads import CriticEnsemble
 from agents.common.nets.specs import NetworkSpec
 from agents.common.pretraining import find_behaviour
 from agents.common.replicas import Diverged, PerReplica, find_divergence, on_host
-from agents.common.sb3.acting import save_policy
 from agents.common.sb3.arguments import SharedSetting, read_arguments
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
 from agents.common.sb3.environments import copy_observations, require_own_environments
@@ -283,7 +282,7 @@ class FlowQLearning(StoredModel):
         :param path: file, usually with the ending ``.safetensors``.
         :param about: what else is to be said about it, e.g. its environment and score: values that JSON takes.
         """
-        save_policy(self.policy, path, about)
+        self.policy.save(path, self.policy.acting_networks(), about)
 
     # -- names ---------------------------------------------------------------------------------------------------------
 

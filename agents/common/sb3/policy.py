@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import IO, Any, Literal, Self
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -18,16 +19,19 @@ from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
 from agents.common.engine.precision import float32_products
-from agents.common.files import safe
+from agents.common.files import DamagedFile
 from agents.common.method import Method, Noise
 from agents.common.nets.heads import Networks, ObservingNetwork
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.replicated import ReplicatedExtractor
-from agents.common.nets.specs import OwnLayers, Sizes
+from agents.common.nets.specs import Sizes
 from agents.common.nets.watched import WatchedNetworks
 from agents.common.observations import ObservationLayout, centre_and_factor
+from agents.common.sb3.acting import read_policy, write_policy
 from agents.common.streams import Purpose, seeds_of_replicas, torch_generator, torch_seed
 from agents.registry import find_named_by_file, name_of
+
+_LAST_EXTRACTOR = "features_extractor."  # under which a policy has that of its last network once more
 
 ChunkState = tuple[NDArray[Any], NDArray[np.int64]]
 
@@ -94,6 +98,8 @@ class FlowPolicy(BasePolicy):
         self.activation_fn = activation_fn
         self.action_size = int(np.prod(action_space.shape))
         self.chunk_size = self.action_size * method.chunk_length
+        self.own_layers: dict[str, bool] = {}
+        """Networks with layers -> whether their widths are their own, so that `net_arch` does not act on them."""
         self.register_buffer("observation_mean", torch.zeros(self.layout.size))
         self.register_buffer("observation_factor", torch.ones(self.layout.size))
         with torch.random.fork_rng(devices=[]):  # extractors draw their weights from the global generator
@@ -123,9 +129,11 @@ class FlowPolicy(BasePolicy):
         """The policy itself: acting may need any of its networks."""
         return self
 
-    def own_layers(self) -> OwnLayers:
-        """Return the networks on which `net_arch` and `precision` do not act."""
-        return OwnLayers.of(self.method.networks(), self._sizes())
+    @property
+    def own_widths(self) -> str:
+        """What a protocol says of widths besides `net_arch`: ``own`` of all, or ``own actor``; empty if nothing."""
+        own = [name for name, is_own in self.own_layers.items() if is_own]
+        return "own" if own and all(self.own_layers.values()) else f"own {', '.join(own)}".removesuffix("own ")
 
     def _sizes(self) -> Sizes:
         """Return what networks are built from."""
@@ -144,8 +152,12 @@ class FlowPolicy(BasePolicy):
 
     def _build_networks(self) -> Networks:
         """Make all networks; replica k starts as a single run with its seed would."""
-        specs, sizes = self.method.networks(), self._sizes()
-        nets = Networks({name: spec.build(sizes) for name, spec in specs.items()})
+        specs, nets = self.method.networks(), Networks()
+        for name, spec in specs.items():
+            sizes = self._sizes()
+            nets[name] = spec.build(sizes)
+            if any(p.ndim > 2 for p in nets[name].parameters()):  # matrices and kernels
+                self.own_layers[name] = not sizes.gave_widths
         if self.features_extractor_class is not FlattenExtractor or not self.layout.is_plain:
             for network in nets.values():
                 if isinstance(network, ObservingNetwork):
@@ -370,29 +382,31 @@ class FlowPolicy(BasePolicy):
     # -- saving -------------------------------------------------------------------------------------------------------
 
     def acting_networks(self) -> set[str]:
-        """Return the names of the networks that acting uses, found by planning once."""
+        """Return the names of the networks that acting uses, and of those by which the algorithm rates actions."""
         self.set_training_mode(False)
-        watched = WatchedNetworks(self.nets)
+        watched: Any = WatchedNetworks(self.nets)
         drawn = self.draw_action_noise(1, torch.Generator())
         noise = {name: draw.expand(self.num_replicas, *draw.shape) for name, draw in drawn.items()}
-        self.sample(self.layout.blank(self.num_replicas, 1).numpy(), noise, watched)
+        rows = self.layout.blank(self.num_replicas, 1)
+        actions = self.sample(rows.numpy(), noise, watched)
+        if self.method.rates_actions:
+            with torch.no_grad():
+                self.method.score(self.preprocess(rows.to(self.device)), actions, watched)
         return watched.used
 
-    def save(self, path: str | IO[bytes], to_act: bool = False) -> None:
-        """Save the policy by itself.
+    def save(
+        self, path: str | Path, networks: Collection[str] | None = None, about: Mapping[str, Any] | None = None
+    ) -> None:
+        """Save the policy by itself, with a checksum.
 
-        :param path: where to; any open binary file will do.
-        :param to_act: whether to leave out the networks that acting does not use; a policy that is loaded has none.
+        :param path: file, usually with the ending ``.safetensors``.
+        :param networks: names of those to keep, e.g. :meth:`acting_networks`; None keeps all.
+        :param about: what else is to be said about it, e.g. its environment and score: values that JSON takes.
         """
-        unused = set(self.nets) - self.acting_networks() if to_act else set()
-        left_out = tuple(f"nets.{name}." for name in unused)
-        state = {name: value for name, value in self.state_dict().items() if not name.startswith(left_out)}
-        safe.save({"state_dict": state, "about": self.describe(), "left_out": sorted(unused)}, path)
-
-    def keep_networks(self, names: set[str]) -> None:
-        """Drop the other networks, and the optimiser."""
-        del self.optimizer
-        self.nets = Networks({name: network for name, network in self.nets.items() if name in names})
+        kept = self.nets if networks is None else networks
+        state = {name: value for name, value in self.state_dict().items() if not name.startswith(_LAST_EXTRACTOR)}
+        tensors = {name: value for name, value in state.items() if _network_of(name) in {None, *kept}}
+        write_policy(path, self.describe(), tensors, about or {})
 
     def describe(self) -> dict[str, Any]:
         """Return what makes an equal policy but for its parameters; :meth:`build` makes it."""
@@ -426,29 +440,55 @@ class FlowPolicy(BasePolicy):
             raise ValueError(f"{name} describes a policy that cannot be built: {error}") from error
 
     @classmethod
-    def load(cls, path: str | IO[bytes], device: torch.device | str = "auto") -> Self:
-        """Load a policy; nothing in the file is run.
+    def load(cls, path: str | Path, device: torch.device | str = "auto", *, trust: bool = False) -> Self:
+        """Load a policy that acts to the last bit as the saved one; nothing in the file is run.
 
         :param path: what :meth:`save` wrote.
-        :param device: where to.
-        :return: the policy.
-        :raises ValueError: if it is damaged or no such file, or of an algorithm that is not imported.
+        :param device: where to; one that is not there stands for the CPU.
+        :param trust: whether the file may name a module to import.
+        :return: the policy, with the networks that were kept; if these are not all, it cannot be trained.
+        :raises FileNotFoundError: if there is no such file.
+        :raises ValueError: if it is damaged, something else, or of an algorithm that is not there or must be trusted.
         """
+        description, tensors = read_policy(path)
+        cls._require_shapes(description, tensors, str(path), trust)
+        policy = cls.build(description, str(path), trust)
+        kept = {_network_of(name) for name in tensors}
+        if set(policy.nets) - kept:
+            del policy.optimizer
+            policy.nets = Networks({name: network for name, network in policy.nets.items() if name in kept})
+        own = {name: value for name, value in policy.state_dict().items() if name.startswith(_LAST_EXTRACTOR)}
         try:
-            saved = safe.load(path, device=get_device(device))
-            description = saved["about"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"expected a policy as `save` writes it, got {path}: {error}") from error
-        policy = cls.build(description, str(path))
-        if left_out := saved.get("left_out"):
-            policy.keep_networks(set(policy.nets) - set(left_out))
-        policy.load_state_dict(saved["state_dict"])
+            policy.load_state_dict(own | tensors)
+        except RuntimeError as error:
+            raise DamagedFile(str(path), f"its tensors are not those of its settings: {error}") from error
         return policy.to(device=get_device(device))
+
+    @classmethod
+    def _require_shapes(
+        cls, description: Mapping[str, Any], tensors: Mapping[str, Tensor], name: str, trust: bool
+    ) -> None:
+        """Refuse tensors that are not those of the settings before networks of a size that settings decide are made."""
+        try:
+            with torch.device("meta"):  # shapes without memory
+                expected = cls.build(description, name, trust).state_dict()
+        except ValueError as error:
+            if isinstance(error.__cause__, RuntimeError):  # somebody's own network looks at its values
+                return
+            raise
+        other = [key for key, value in tensors.items() if key not in expected or expected[key].shape != value.shape]
+        if other:
+            raise DamagedFile(name, f"its tensors are not those of its settings: `{other[0]}` differs")
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """Return what makes an equal policy."""
         names = set(inspect.signature(FlowPolicy).parameters) - {"lr_schedule"}
         return {"lr_schedule": self._dummy_schedule, **{name: getattr(self, name) for name in sorted(names)}}
+
+
+def _network_of(tensor: str) -> str | None:
+    """Return the network that a tensor of a policy belongs to; None for the statistics of observations."""
+    return tensor.split(".")[1] if tensor.startswith("nets.") else None
 
 
 def _initialise(nets: Networks, seeds: Sequence[int]) -> None:
@@ -486,3 +526,6 @@ def _require_fit(extractor: nn.Module, replicas: int) -> None:
             f"`features_extractor_class` must be FlattenExtractor or ImpalaEncoder for {replicas} seeds at once, got "
             f"{type(extractor).__name__}, whose layers hold only one replica; train each seed by itself"
         )
+
+
+load_policy = FlowPolicy.load

@@ -210,7 +210,7 @@ def test_a_width_and_a_precision_that_do_not_act_are_told_at_the_start() -> None
     widths, precision = warnings_of(with_actor(FIXED), net_arch=[16, 16], precision="bf16")
     assert widths.startswith("Mine: `net_arch` = [16, 16] does not act on networks `actor`, which have layers of their")
     assert "`n.actor_arch`" in widths
-    assert precision.startswith("Mine: `precision` = bf16 does not act on networks `actor`")
+    assert precision.startswith("Mine: `precision` = bf16 does not act on network `actor`")
 
 
 @pytest.mark.parametrize(
@@ -232,4 +232,4 @@ def test_nothing_is_told_where_no_width_is_given_or_networks_follow_it(actor: An
 def test_a_protocol_calls_layers_own_that_do_not_follow_the_setting(networks: Any, text: str) -> None:
     actor, more = networks
     model = tiny_model(with_actor(actor, **more))
-    assert model.policy.own_layers().text == text
+    assert model.policy.own_widths == text

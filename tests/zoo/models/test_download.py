@@ -13,7 +13,6 @@ import pytest
 from safetensors.torch import load, save
 
 from agents.common.files import safe
-from agents.common.sb3.acting import save_policy
 from tests.zoo.hub.stand_in import Hub, Repository
 from tests.zoo.models.conftest import ENV
 from zoo.errors import UsageError
@@ -96,7 +95,7 @@ def test_what_is_not_a_policy_of_this_library_is_refused(
 def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path: Path) -> None:
     agent = agent_of_file(find_trained("bc", ENV), None, "cpu")
     scored = replace(agent, scoring=Scoring(success_return=-5.0, reference_scores=(0.0, 1.0)))
-    save_policy(agent.policy, tmp_path / POLICY, describe_agent(scored, {}, {}))
+    agent.policy.save(tmp_path / POLICY, agent.policy.acting_networks(), describe_agent(scored, {}, {}))
     assert agent_of_file(tmp_path / POLICY, None, "cpu").scoring == scored.scoring
 
 
