@@ -86,15 +86,19 @@ def describe_fresh(sides: Sides, algorithms: Sequence[str], family: Sequence[str
         {**rows, f"**all {len(rows)}**": {**pooled, "p": None}}
     )  # ranks need one number a seed and row
     groups = [[name for name in family if name in rows], *([name] for name in rows if name not in family)]
-    signs = [found["success"][0] > 0 for names in groups if names and (found := compare_sides(sides, names))]
+    differences = [found["success"][0] for names in groups if names and (found := compare_sides(sides, names))]
+    signs = [difference > 0 for difference in differences if difference]  # a sign test leaves ties out
+    apart = [name for name, row in rows.items() if row["success"][1] > 0 or row["success"][2] < 0]
     text = [
         f"- **All {len(rows)} together**: {_interval(pooled['success'])} points. A seed counts once, because rows "
         "share random numbers by seed.",
         f"- **Sign test**: ours is ahead in {sum(signs)} of {len(signs)} independent rows, two-sided "
         f"p = {_number(stats.binomtest(sum(signs), len(signs)).pvalue)}; {', '.join(family)} count as one row.",
+        f"- **Intervals without 0**: {len(apart)} of {len(rows)} ({', '.join(apart) or 'none'}); chance alone gives "
+        f"{(1 - LEVEL) * len(rows):.1f} where both sides are equal.",
         f"- **Not trained yet** on both tasks: {', '.join(name for name in algorithms if name not in rows) or 'none'}.",
         describe_control(sides, list(rows)),
-        describe_diverged(sides),
+        describe_diverged(sides, list(rows)),
     ]
     return table + "\n\n" + "\n".join(text)
 
@@ -122,12 +126,15 @@ def describe_control(sides: Sides, algorithms: Sequence[str]) -> str:
     )
 
 
-def describe_diverged(sides: Sides) -> str:
-    """Return which seeds diverged."""
+def describe_diverged(sides: Sides, algorithms: Sequence[str]) -> str:
+    """Return which seeds of some algorithms diverged."""
     parts = []
     for side, scores in zip(("ours", "originals"), sides, strict=True):
-        seeds = scores[scores["diverged"] == 1].groupby(["algorithm", "task"])["seed"].nunique()
-        parts += [f"{side}: {name} task {task} ({count} seeds)" for (name, task), count in seeds.items()]
+        diverged = scores[(scores["diverged"] == 1) & scores["algorithm"].isin(algorithms)]
+        seeds = diverged.groupby(["algorithm", "task"])["seed"].nunique()
+        parts += [
+            f"{side}: {name} task {task} ({count} seed{'s' * (count > 1)})" for (name, task), count in seeds.items()
+        ]
     return f"- **Diverged** (NaN), counted as never arriving: {', '.join(parts) or 'none'}."
 
 
@@ -172,6 +179,8 @@ def _others(row: Mapping[str, Any]) -> list[str]:
 def _verdicts(row: Mapping[str, Any]) -> list[str]:
     """Return for each margin whether the interval lies inside, or the seeds that it would take."""
     _, low, high = row["success"]
+    if np.isnan(low):
+        return ["not tested"] * len(MARGINS)
     needed = [seeds_for_equivalence(row["spread"], margin) for margin in MARGINS]
     inside = [-margin < low and high < margin for margin in MARGINS]
     return ["yes" if shown else f"not shown ({count} seeds)" for shown, count in zip(inside, needed, strict=True)]
@@ -187,6 +196,8 @@ def seeds_for_equivalence(spread: float, margin: float) -> int:
 
 
 def _interval(numbers: Sequence[float], digits: int = 1) -> str:
+    if np.isnan(numbers[1]):
+        return f"{numbers[0]:+.{digits}f} (no spread)"
     return "{:+.{d}f} [{:+.{d}f}, {:+.{d}f}]".format(*numbers, d=digits)
 
 
