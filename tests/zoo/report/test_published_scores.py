@@ -128,14 +128,6 @@ def test_damaged_counts_say_how_to_repair_them(tmp_path, monkeypatch):
         published.load_runs(damaged)
 
 
-def test_what_differs_for_a_method_of_a_set_is_said_under_its_published_name():
-    names = set(published.published_names().values())
-    for found in map(published.load_set, published.set_names()):
-        planned = found.planned["methods"] if found.planned else []
-        assert set(found.methods) | set(planned) <= names, found.name
-    assert published.load_set("mini").last_steps("SAC", "scene-play-singletask-task1-v0") == {"online": 10_000}
-
-
 def write(folder, *runs, name="runs.csv"):
     table = pd.DataFrame([row for run in runs for row in run])[list(COLUMNS)]
     table.to_csv(folder / name, index=False)

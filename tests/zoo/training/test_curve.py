@@ -38,16 +38,6 @@ def history_of(returns, successes, phases=(OFFLINE, ONLINE)):
     return history
 
 
-def test_curve_of_a_run_without_success_shows_the_mean_return_on_an_axis_of_its_own(tmp_path, drawn):
-    plot_learning_curve(history_of((-1500.0, -200.0), None), tmp_path / "curve.png", "SAC", "SAC in Pendulum")
-    axes = drawn[0].axes[0]
-    assert axes.get_ylabel() == "mean return, 95% interval of 2 episodes"
-    assert axes.lines[0].get_ydata().tolist() == [-1500.0, -200.0]
-    low, high = axes.get_ylim()
-    assert low < -1500
-    assert high > -200
-
-
 def test_a_curve_has_wilsons_interval_and_the_colour_of_its_method(tmp_path, drawn):
     plot_learning_curve(history_of((0.0, 1.0), np.array([[1, 1]])), tmp_path / "curve.png", "QAM", "QAM in a maze")
     axes = drawn[0].axes[0]

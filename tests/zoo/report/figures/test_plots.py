@@ -19,7 +19,7 @@ from zoo.report.comparison import Method, ranking
 from zoo.report.compute import compare
 from zoo.report.figures.files import INK, PAPER, SHADE, file_of
 from zoo.report.figures.plots import all_figures
-from zoo.report.figures.styles import method_styles, named_methods
+from zoo.report.figures.styles import method_styles
 from zoo.report.significance import decide
 from zoo.report.statistics.estimates import Estimate
 from zoo.runs.scores import RETURN
@@ -86,31 +86,11 @@ def test_own_method_is_never_outside_of_an_axis():
     assert not ax.texts
 
 
-def test_interval_far_wider_than_the_estimates_are_apart_is_cut():
-    comparison = comparison_of(["QAM", "FQL"])
-    phase = comparison.phases["offline"]
-    wide = {
-        pair: replace(found, difference=Estimate(0.1 if pair[0] == "QAM" else -0.1, (-1.0, 1.0), "t"))
-        for pair, found in phase.improvements.items()
-    }
-    changed = decide(comparison, focus="QAM", phases={"offline": replace(phase, improvements=wide)})
-    low, high = figures_of(changed)["verdict_offline"].axes[0].get_xlim()
-    assert -20 < low < -3
-    assert 10 < high < 30
-
-
 def test_the_interval_of_a_method_alone_is_whole():
     comparison = comparison_of(["QAM"])
     low, high = comparison.phases["offline"].aggregates["QAM"].estimates["mean"].interval
     ax = figures_of(comparison)["aggregates_offline"].axes[0]
     assert ax.get_xlim()[0] < 100 * low < 100 * high < ax.get_xlim()[1]
-
-
-def test_the_legend_names_the_curves_of_a_panel_and_counts_the_rest():
-    comparison = comparison_of([f"agent{k}" for k in range(9)], steps=((1000, "offline"),))
-    (legend,) = figures_of(comparison)["profiles_offline"].legends
-    named = named_methods(comparison, comparison.phases["offline"])
-    assert labels(legend.get_texts()) == [*named, "3 others"]
 
 
 def test_signs_of_a_formula_in_a_name_are_shown_as_they_are():

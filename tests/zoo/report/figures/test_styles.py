@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 import agents
-from tests.zoo.report.samples import comparison_of, own_methods
+from tests.zoo.report.samples import comparison_of
 from zoo.report.comparison import Method, ranking
 from zoo.report.figures import styles
 from zoo.report.figures.files import PAPER
@@ -105,10 +105,3 @@ def test_variants_and_unknown_algorithms_take_colours_of_no_algorithm():
     fixed = {colours[0] for colours, _ in styles.algorithm_styles().values()}
     assert {name for name, style in found.items() if style.colour in fixed} == {"qam", "fql"}
     assert len({style.colour for style in found.values()}) == 5
-
-
-def test_twenty_four_methods_without_a_fixed_style_differ_and_more_still_have_one():
-    found = styles.method_styles(own_methods([f"agent{k:02d}" for k in range(50)]))
-    assert len({(style.colour, style.dash) for style in found.values()}) == 24
-    assert len({style.dash for style in found.values()} | {dash for _, dash in styles.algorithm_styles().values()}) == 7
-    assert len(found) == 50

@@ -3,7 +3,6 @@
 https://chromedevtools.github.io/devtools-protocol/ describes the commands and events.
 """
 
-import base64
 import itertools
 import json
 import shutil
@@ -152,8 +151,3 @@ class Page:
         for kind in ("keyDown", "keyUp"):
             self.send("Input.dispatchKeyEvent", type=kind, key=key, text=text, windowsVirtualKeyCode=code)
         self.settle()
-
-    def print(self, path):
-        """Write the page as it would be printed, as PDF."""
-        answer = self.send("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
-        path.write_bytes(base64.b64decode(answer["data"]))

@@ -187,20 +187,3 @@ def test_page_and_figures_are_dark_where_the_system_or_the_reader_wishes_it(page
     page.click("#theme [role=button]")
     page.media("", "light")
     assert colours(page) == DARK
-
-
-def test_a_figure_that_is_opened_on_its_own_is_dark_where_the_system_is(page, content, tmp_path):
-    (tmp_path / "figure.svg").write_bytes(content.figures["verdict_offline"]["svg"])
-    page.media("", "dark")
-    page.open((tmp_path / "figure.svg").as_uri())
-    assert page.evaluate("getComputedStyle(document.querySelector('text')).fill") == DARK[1]
-
-
-def test_print_is_light_and_without_controls(page, tmp_path):
-    page.media("print", "dark")
-    assert colours(page) == LIGHT
-    for selector in ("#side", ".skip", ".copy"):
-        assert page.evaluate(f"getComputedStyle(document.querySelector('{selector}')).display") == "none"
-    page.media()
-    page.print(tmp_path / "page.pdf")
-    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
