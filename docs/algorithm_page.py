@@ -1,4 +1,4 @@
-"""Add to the page of an algorithm what data say about it: recording, scores and ranks, commands, BibTeX."""
+"""Add to the page of an algorithm what data say about it: recording, scores and ranks, settings, commands, BibTeX."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from sphinx.application import Sphinx
 
 import agents
-from docs.directives import table
+from docs.directives import code, described, escaped, table
 from zoo.report.published_scores import load_means, load_set, published_names, set_names
 from zoo.runs.history import PHASES
 
@@ -33,11 +33,12 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def add_data(_: Sphinx, docname: str, content: list[str]) -> None:
-    """Put scores before the objective of an algorithm's page, and BibTeX below its citations."""
+    """Put scores before the objective of an algorithm's page, a table into its settings, BibTeX below its citations."""
     folder, _, id = docname.rpartition("/")
     if folder == "docs/algorithms" and id in agents.algorithm_ids():
-        text, objective, rest = content[0].partition("## Objective\n")
-        content[0] = f"{text}## Scores\n\n{_block(at_a_glance(id))}{objective}{rest}\n{_block(bibtex(rest))}"
+        text = content[0].replace("## Objective\n", f"## Scores\n\n{_block(at_a_glance(id))}## Objective\n", 1)
+        text = text.replace("## Settings\n\n", f"## Settings\n\n{_block(settings(id))}", 1)
+        content[0] = f"{text}\n{_block(bibtex(text))}"
 
 
 def _block(lines: Iterator[str]) -> str:
@@ -59,6 +60,16 @@ def at_a_glance(id: str) -> Iterator[str]:
     for each in sets:
         yield from scores(each, name, id)
     yield from (f"Settings: :doc:`its own and those of its profiles </docs/reference/settings/{id}>`.", "")
+
+
+def settings(id: str) -> Iterator[str]:
+    """Give the table of the settings that an algorithm declares itself."""
+    method, shared = agents.get(id).method, agents.Method.declared()
+    assert method is not None
+    own = [name for name, declared in method.declared().items() if shared.get(name) is not declared]
+    found = described()[id]["settings"]
+    rows = [(code(name), code(found[name]["default"]), escaped(found[name]["meaning"])) for name in own]
+    yield from table([("setting", "default", "meaning"), *rows], "") if rows else ()
 
 
 def scores(set_name: str, name: str, id: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Write the tables of settings from their declarations, and those of the mini benchmark from its scores.
+"""Write the table of all algorithms, and those of the mini benchmark, from their scores.
 
 ``python docs/make_tables.py`` rewrites the tables in place; a test fails where one is out of date.
 """
@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args, get_origin
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs" / "algorithms"
@@ -22,8 +21,6 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
 
 import pandas as pd  # noqa: E402
 
-import agents  # noqa: E402
-from agents.common.validation import describe_bounds  # noqa: E402
 from zoo.overview import NUMBERS, SCORES, cells_of, describe_algorithms, in_order, start_text  # noqa: E402
 from zoo.report.compute import episodes_of, final_scores  # noqa: E402
 from zoo.report.inputs import Inputs, Request, collect  # noqa: E402
@@ -74,22 +71,6 @@ MINI_PROGRESS = re.compile(r"\b[\d,]+ of [\d,]+ runs are finished")
 CHOOSING = re.compile(r"(?<=<!-- written by docs/make_tables.py -->\n\n)Start with (?:.+\n)+\n(?:\|.*\n)+")
 COMPARED = ("qam2026", "trqam2026", "rql2026")
 """Sets whose means stand in the table of all algorithms, the one with the most methods first."""
-TABLE = re.compile(r"(?<=## Settings\n\n)(?:\|.*\n)+")
-
-
-def table_of(id: str) -> str:
-    """Return an algorithm's settings table: what it declares itself, and common settings with another default.
-
-    ``reference`` is the name in the paper or the authors' code, where that is another one.
-    """
-    method = agents.get(id).method
-    assert method is not None
-    rows = ["| setting | reference | default | range | meaning |", "|---|---|---|---|---|"]
-    for name, declared in method.declared().items():
-        if agents.Method.declared().get(name) is not declared:
-            kept = describe_bounds(**declared.bounds).strip() or _kinds(declared.type)
-            rows.append(f"| `{name}` | {declared.reference} | {_shown(declared.default)} | {kept} | {declared.doc} |")
-    return "\n".join(rows) + "\n"
 
 
 def overview() -> str:
@@ -133,24 +114,6 @@ def choosing() -> str:
 def updated_choosing() -> str:
     """Return the text of the page on all algorithms with the table as the scores are now."""
     return CHOOSING.sub(lambda _: choosing(), (DOCS / "README.md").read_text("utf-8"))
-
-
-def _kinds(type: object) -> str:
-    """Return what values there are, where no bounds say so."""
-    return "true, false" if type is bool else ", ".join(map(str, get_args(type))) if get_origin(type) is Literal else ""
-
-
-def _shown(value: object) -> str:
-    """Return a default as it is written in a settings file."""
-    if value is None:
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def updated(id: str) -> str:
-    """Return the text of an algorithm's page with the table that its declarations give."""
-    text = (DOCS / f"{id}.md").read_text()
-    return TABLE.sub(lambda _: table_of(id), text)
 
 
 def mini_table() -> str:
@@ -258,5 +221,3 @@ if __name__ == "__main__":
     (FOLDER / "overview.csv").write_text(overview(), encoding="utf-8")
     (DOCS / "README.md").write_text(updated_choosing(), encoding="utf-8")
     MINI.write_text(updated_mini(), encoding="utf-8")
-    for each in agents.algorithm_ids():
-        (DOCS / f"{each}.md").write_text(updated(each))

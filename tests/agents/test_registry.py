@@ -35,13 +35,6 @@ def test_the_tables_of_the_mini_benchmark_are_those_of_its_scores() -> None:
     assert make_tables.MINI_PROGRESS.search(text)
 
 
-@pytest.mark.parametrize("id", agents.algorithm_ids())
-def test_a_pages_settings_are_the_declared_ones(id: str) -> None:
-    page = Path(make_tables.DOCS / f"{id}.md").read_text()
-    assert make_tables.updated(id) == page, "run `python docs/make_tables.py`"
-    assert id == "bc" or make_tables.table_of(id) in page
-
-
 def test_an_unknown_id_names_the_closest() -> None:
     with pytest.raises(KeyError, match="unknown algorithm `fqll`; closest: fql"):
         agents.get("fqll")

@@ -27,6 +27,13 @@ def test_scores_are_those_of_the_published_set_with_their_rank() -> None:
     assert "zoo benchmark ogbench50_qam --algos qam" in text
 
 
+def test_a_page_shows_the_declared_settings() -> None:
+    content = [(ROOT / "docs/algorithms/fql.md").read_text()]
+    algorithm_page.add_data(None, "docs/algorithms/fql", content)  # type: ignore[arg-type]  # Sphinx itself is not asked
+    shown = content[0].partition("## Settings\n")[2].partition("\n## ")[0]
+    assert "* - ``distill_weight``\n     - ``100.0``\n     - Weight w of the distillation." in shown
+
+
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_every_paper_that_a_page_cites_has_bibtex(id: str) -> None:
     text = (ROOT / "docs" / "algorithms" / f"{id}.md").read_text()
