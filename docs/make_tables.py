@@ -52,7 +52,7 @@ MINI_COLUMNS = {
     "scene 1": "scene-*",
 }
 """Column of the table of the mini benchmark -> the tasks that it is over."""
-MINI = ROOT / "docs" / "mini.md"
+MINI = ROOT / "results" / "mini.md"
 EARLY = (50_000, 100_000, 200_000, 500_000)  # updates
 RANKED = {
     "mean of the 8 tasks": "*",
