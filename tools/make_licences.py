@@ -1,4 +1,4 @@
-"""Write docs/licences.md: the licence of every locked package, as its own metadata state it.
+"""Write requirements/licences.csv: the licence of every locked package, as its own metadata state it.
 
 ``make lock`` runs it after the lock files are made. pip looks the metadata up without installing anything.
 """
@@ -16,9 +16,9 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import tools` find the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from tools.locks import FOLDER, ROOT, normalised
+from tools.locks import FOLDER, normalised
 
-TABLE = ROOT / "docs" / "licences.md"
+TABLE = FOLDER / "licences.csv"
 ALLOWED = {
     "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0",
     "CNRI-Python", "HPND", "ISC", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "NCSA", "PSF-2.0", "Python-2.0", "Unlicense",
@@ -44,17 +44,6 @@ STATED_ELSEWHERE = {"cuda-toolkit": "NVIDIA"}
 """Packages whose metadata state no licence -> the one in their files, or of the libraries that they stand for."""
 RUN_ONLY = {"codespell": "GPL-2.0-only"}
 """Tools that are run and never imported: their licences do not reach what they are run on."""
-HEAD = """\
-# Licences
-
-The licence of every package that the lock files install, as the package's own metadata state it, in SPDX's names where
-there is one. `make lock` writes this table; a test compares it with the lock files, and allows no licence but those
-listed in `tools/make_licences.py`. The CUDA libraries (`nvidia-*`, `cuda-*`, `triton`) are installed with PyTorch's
-build for GPUs only.
-
-| package | version | licence |
-|---|---|---|
-"""
 
 
 def look_up(lock: Path, python: str) -> list[Mapping[str, Any]]:
@@ -91,13 +80,11 @@ def parts_of(expression: str) -> set[str]:
 
 def rows(packages: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the rows of the table."""
-    found = {
-        normalised(each["name"]): f"| {each['version'].partition('+')[0]} | {licence_of(each)} |" for each in packages
-    }
-    return [f"| {name} {rest}" for name, rest in sorted(found.items())]
+    found = {normalised(each["name"]): f"{each['version'].partition('+')[0]},{licence_of(each)}" for each in packages}
+    return [f"{name},{rest}" for name, rest in sorted(found.items())]
 
 
 if __name__ == "__main__":
     locks = [FOLDER / f"{name}.lock" for name in ("build", "dev", "torch-cuda")]
     packages = rows(package for lock in locks for package in look_up(lock, sys.argv[1]))
-    TABLE.write_text(HEAD + "\n".join(packages) + "\n")
+    TABLE.write_text("\n".join(["package,version,licence", *packages]) + "\n", encoding="utf-8")
