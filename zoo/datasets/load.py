@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.common.data.arrays import STORED_ARRAYS, Arrays, Transitions, compact_transitions
+from agents.common.data.arrays import Transitions, compact_transitions
 from agents.common.files.npz import read_npz_headers
 from agents.common.validation import integer
 from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound, verified_sha256
@@ -45,7 +45,6 @@ class Dataset:
     :param terminals: 1 where the trajectory ends after this transition, shape (rows,).
     :param valids: 1 where the row is a transition, shape (rows,).
     :param fingerprint: sha256 of the file's content and of the settings.
-    :param description: how large it is and how trajectories end, of a set that is known to be sound.
     :param reference_scores: returns of a random and of an expert policy, where the files say them.
     """
 
@@ -57,7 +56,6 @@ class Dataset:
     terminals: Float32Array
     valids: Float32Array
     fingerprint: str
-    description: str = ""
     reference_scores: tuple[float, float] | None = None
 
     @property
@@ -66,10 +64,9 @@ class Dataset:
         return int(np.count_nonzero(self.valids))
 
     @property
-    def content(self) -> Arrays | Transitions:
-        """What an algorithm's ``load_dataset`` takes."""
-        arrays = {name: getattr(self, name) for name in (*STORED_ARRAYS, "valids")}
-        return replace(compact_transitions(arrays), description=self.description) if self.description else arrays
+    def content(self) -> Transitions:
+        """What an algorithm's ``load_dataset`` takes; its arrays were checked when they were read."""
+        return compact_transitions(vars(self))
 
 
 def load_dataset(

@@ -13,13 +13,12 @@ import gymnasium
 import numpy as np
 
 from agents.common.data.action_range import ActionRange, in_pieces
-from agents.common.data.arrays import compact_transitions
 from agents.common.frames import channel_axis, is_image
 from zoo.datasets.check import Finding
-from zoo.datasets.formats.base import PLAIN, Reading
-from zoo.datasets.formats.episodes import COMPACT, Arrays, compact, digest_of_arrays
+from zoo.datasets.formats.base import Reading
+from zoo.datasets.formats.episodes import COMPACT, Arrays, digest_of_arrays
 from zoo.datasets.formats.minari import Minari, parts_of, recorded_parts
-from zoo.datasets.formats.read import environment_of, find_format, name_of, read_own, references_of
+from zoo.datasets.formats.read import environment_of, find_format, name_of, read_source, references_of
 from zoo.datasets.load import Dataset, rows_of_first_trajectories
 from zoo.envs.lasting import find_lasting_state
 from zoo.envs.make import make_env
@@ -33,21 +32,21 @@ def load_own(
     *,
     size: int | None = None,
     action_range: Sequence[float] | None = None,
+    arrays: Arrays | None = None,
 ) -> Dataset:
     """Return a set of one's own; refuse one that does not fit the environment.
 
-    :param source: what `zoo.datasets.formats.read.read_own` reads.
+    :param source: what `zoo.datasets.formats.read.read_source` reads.
     :param size: use the first whole trajectories that have this many transitions; None uses all.
     :param action_range: what stands for the low and the high of the environment's actions in the set; None: they
         are in the environment's units.
+    :param arrays: the set, where it was read before.
     """
     spaces = spaces_for(source, env_id, env_kwargs)
-    found = read_own(source)
-    arrays, description = compact(found), found.description
+    arrays = dict(arrays or read_source(source))
     if size is not None:
         rows = rows_of_first_trajectories(arrays["valids"], size, Path(name_of(source)))
         arrays = {key: array[:rows] for key, array in arrays.items()}
-        description = compact_transitions(arrays).description
     findings = list(find_misfits(arrays, env_id, spaces, action_range))
     if findings:
         raise UsageError(f"{source} does not fit {env_id}: {'; '.join(finding.message for finding in findings)}")
@@ -60,7 +59,6 @@ def load_own(
         name,
         **{key: arrays[key] for key in COMPACT},
         fingerprint=digest_of_arrays(arrays),
-        description=description,
         reference_scores=references_of(source),
     )
 
@@ -69,14 +67,14 @@ def check_own(
     source: str | Path,
     env_id: str,
     env_kwargs: dict[str, Any],
-    reading: Reading = PLAIN,
+    reading: Reading | None = None,
     action_range: Sequence[float] | None = None,
 ) -> tuple[Arrays, list[Finding]]:
     """Return a set in the compact layout, with all that training would refuse or warn of."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         spaces = spaces_for(source, env_id, env_kwargs)
-        arrays = compact(read_own(source, reading))
+        arrays = read_source(source, reading)
     with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
         lasting = find_lasting_state(env, functools.partial(make_env, env_id, **env_kwargs))
     findings = [Finding("error", "environment", lasting)] if lasting else []

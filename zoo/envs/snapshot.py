@@ -8,7 +8,7 @@ import pickle
 import random
 import types
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
 
@@ -54,9 +54,8 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
         while "env" in vars(innermost):
             innermost = vars(innermost)["env"]
         try:
-            state = {path: _state_of(path, owner, kinds, innermost) for path, owner, kinds in _owners("env", self.env)}
             file = io.BytesIO()
-            safe.save(state, file, _DataPickler)
+            safe.save(dict(_states("env", self.env, innermost)), file, _DataPickler)
         except NotRestorableError as error:
             self.obstacle = str(error)
             return None
@@ -144,60 +143,52 @@ def _find_classes(value: Any, found: set[type], seen: set[int]) -> None:
     if id(value) in seen or isinstance(value, types.ModuleType | types.FunctionType | np.ndarray):
         return
     seen.add(id(value))
-    cls = value if isinstance(value, type) else type(value)
-    found.add(cls)
+    if isinstance(value, type):
+        found.add(value)
+        return
+    found.add(type(value))
+    children = list(vars(value).values()) if hasattr(value, "__dict__") else []
     if isinstance(value, dict):
-        children: Iterable[Any] = [*value.keys(), *value.values()]
+        children = [*value.keys(), *value.values()]
     elif isinstance(value, list | tuple | set | frozenset | deque):
         children = list(value)
-    else:
-        children = () if isinstance(value, type) else list(getattr(value, "__dict__", {}).values())
     for child in children:
         _find_classes(child, found, seen)
 
 
-def _owners(path: str, owner: Any) -> Iterator[tuple[str, Any, dict[str, str]]]:
-    """Give the wrappers, the environment and their parts that hold physics, with the kinds of their attributes."""
-    kinds = {name: _kind(f"{path}.{name}", value) for name, value in vars(owner).items()}
-    yield path, owner, kinds
-    for name, kind in kinds.items():
-        value = vars(owner)[name]
-        if name == "env" or (kind == "part" and hasattr(value, "__dict__")):
-            yield from _owners(f"{path}.{name}", value)
+def _states(path: str, owner: Any, innermost: Any) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+    """Yield what is saved of an owner's attributes, and of those that are wrappers, environments or hold physics."""
+    saved: dict[str, dict[str, Any]] = {"plain": {}, "spaces": {}, "models": {}, "data": {}}
+    yield path, saved
+    for name, value in vars(owner).items():
+        where = f"{path}.{name}"
+        if name == "env":
+            yield from _states(where, value, innermost)
+        elif isinstance(value, gymnasium.Env) and value.unwrapped is not innermost:
+            raise NotRestorableError(f"`{where}` is a second environment")
+        elif isinstance(value, gymnasium.Space):
+            saved["spaces"][name] = dict(vars(value))
+        elif isinstance(value, mujoco.MjModel):
+            saved["models"][name] = _arrays(value)
+        elif isinstance(value, mujoco.MjData):
+            saved["data"][name] = (_integration_state(value), _arrays(value))
+        elif isinstance(value, NOT_DATA) or type(value).__module__.startswith(AS_BUILT):
+            continue
+        elif _is_data(where, value):
+            saved["plain"][name] = value
+        elif hasattr(value, "__dict__"):
+            yield from _states(where, value, innermost)
 
 
-def _kind(path: str, value: Any) -> str:
-    """Return how an attribute is saved: ``plain``, ``space``, ``physics``, ``part`` (by its own), or ``as built``."""
-    if isinstance(value, gymnasium.Space):
-        return "space"
-    if type(value).__module__.startswith("mujoco.") and type(value).__name__ in ("MjModel", "MjData"):
-        return "physics"
-    if isinstance(value, NOT_DATA) or type(value).__module__.startswith(AS_BUILT):
-        return "as built"
+def _is_data(path: str, value: Any) -> bool:
+    """Return whether an attribute is saved as it is; if not, it holds what is the same after every construction."""
     try:
         _DataPickler(io.BytesIO(), protocol=2).dump(value)
     except _AsBuilt:
-        return "as built" if isinstance(value, list | tuple | dict | set) else "part"
+        return False
     except (NotRestorableError, pickle.PicklingError, TypeError, RecursionError) as error:
         raise NotRestorableError(f"`{path}` cannot be saved: {error}") from error
-    return "plain"
-
-
-def _state_of(path: str, owner: Any, kinds: Mapping[str, str], innermost: Any) -> dict[str, dict[str, Any]]:
-    """Return what is saved of one owner's attributes."""
-    saved: dict[str, dict[str, Any]] = {"plain": {}, "spaces": {}, "models": {}, "data": {}}
-    for name, value in vars(owner).items():
-        if isinstance(value, gymnasium.Env) and name != "env" and value.unwrapped is not innermost:
-            raise NotRestorableError(f"`{path}.{name}` is a second environment")
-        if (kind := kinds[name]) == "plain":
-            saved["plain"][name] = value
-        elif kind == "space":
-            saved["spaces"][name] = dict(vars(value))
-        elif kind == "physics" and type(value).__name__ == "MjModel":
-            saved["models"][name] = _arrays(value)
-        elif kind == "physics":
-            saved["data"][name] = (_integration_state(value), _arrays(value))
-    return saved
+    return True
 
 
 def _arrays(physics: Any) -> dict[str, np.ndarray]:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from agents.common.batch import Batch
-from agents.common.data.arrays import compact_transitions
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, stream, torch_generator
@@ -59,7 +58,7 @@ def hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
 
     def part(rows: np.ndarray) -> Dataset:
         arrays = {name: getattr(data, name)[rows] for name in COMPACT}
-        return replace(data, **arrays, description=compact_transitions(arrays).description)
+        return replace(data, **arrays)
 
     return part(~held), part(held)
 

@@ -17,7 +17,8 @@ from agents.common.saved import find_model, read_attributes, require_algorithm
 from agents.common.sb3.model import FlowQLearning
 from agents.registry import BUILT_IN, origin_of
 from zoo.baselines import find_algorithm
-from zoo.datasets.formats.read import environment_of, is_own, name_of, read_own
+from zoo.datasets.formats.episodes import Arrays
+from zoo.datasets.formats.read import environment_of, is_own, name_of, read_source
 from zoo.datasets.load import SOURCES, Dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
 from zoo.datasets.shards import ShardedDataset
@@ -54,6 +55,7 @@ class Request:
 
     :param has_dataset: whether OGBench has data of the environment.
     :param has_own_data: whether its data have rewards: a set of the user's own, OCBench's, robomimic's or D4RL's.
+    :param arrays: these data, where they were read for their spaces.
     :param seeds: one for each replica; None takes any.
     :param env_kwargs: arguments of `make_env`: those of the environment's constructor, and of stacked frames.
     """
@@ -66,6 +68,7 @@ class Request:
     seeds: list[int] | None
     env_kwargs: dict[str, Any]
     eval_env_kwargs: dict[str, Any]
+    arrays: Arrays | None = None
 
     @property
     def has_success(self) -> bool:
@@ -81,9 +84,8 @@ def read_request(args: argparse.Namespace) -> Request:
     if args.eval_mode is not None:
         raise UsageError("training waits for each evaluation now, with the same numbers; leave out `--eval-mode`")
     check_label(args.label)
-    if args.no_env:
-        _take_spaces_of_data(args)
-    elif args.env is None:
+    arrays = _take_spaces_of_data(args) if args.no_env else None
+    if args.env is None:
         raise UsageError("`--env` must name an environment; give it, or --no-env for data alone")
     import_environments(args.gym_packages)
     seeds = read_seeds(args)
@@ -98,16 +100,18 @@ def read_request(args: argparse.Namespace) -> Request:
     eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
     stacked = {"frame_stack": k} if (k := config.settings.get("frame_stack", 1)) > 1 else {}
     kwargs = {**env_kwargs, **stacked}, {**eval_env_kwargs, **stacked}
-    return Request(args, config, env_id, has_dataset, has_own_data, seeds, *kwargs)
+    return Request(args, config, env_id, has_dataset, has_own_data, seeds, *kwargs, arrays)
 
 
-def _take_spaces_of_data(args: argparse.Namespace) -> None:
-    """Let `--env` name a stand-in that has the spaces of the data, and can not be played."""
+def _take_spaces_of_data(args: argparse.Namespace) -> Arrays:
+    """Return the data; let `--env` name a stand-in that has their spaces, and can not be played."""
     if args.env is not None:
         raise UsageError(f"`--no-env` takes the place of `--env`, got --env {args.env} too; leave out one of them")
     if args.dataset in SOURCES or not is_own(args.dataset):
         raise UsageError(f"`--no-env` needs data with rewards, got --dataset {args.dataset}; name a set of your own")
-    args.env = register_absent(name_of(args.dataset), read_own(args.dataset).arrays, args.action_range)
+    arrays = read_source(args.dataset)
+    args.env = register_absent(name_of(args.dataset), arrays, args.action_range)
+    return arrays
 
 
 def _is_of_ogbench(env: str, own: str | None) -> bool:

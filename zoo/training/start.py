@@ -206,6 +206,7 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
             {name: value for name, value in request.env_kwargs.items() if name != "frame_stack"},
             size=config.run.dataset_size,
             action_range=config.run.action_range,
+            arrays=request.arrays,
         )
         if config.env in d4rl.TASKS and config.run.score and not (own.reference_scores or config.run.reference_scores):
             log.warning(

@@ -353,21 +353,20 @@ def _compact_ends(arrays: Mapping[str, NDArray[Any]]) -> Transitions:
                 "in a compact dataset `valids` says where trajectories end, got `timeouts` = 1 inside a trajectory, "
                 f"in {len(wrong):,} rows, first in row {wrong[0]}; leave `timeouts` out, or correct one of the two"
             )
-    return compact_transitions(arrays, ", whose ends are marked by valids")
+    return compact_transitions(arrays)
 
 
-def compact_transitions(arrays: Mapping[str, NDArray[Any]], how: str = "") -> Transitions:
+def compact_transitions(arrays: Mapping[str, NDArray[Any]]) -> Transitions:
     """Return the transitions of a compact dataset that is known to be sound.
 
     :param arrays: those of `STORED_ARRAYS`, and ``valids``.
-    :param how: what is said about its ends.
     :return: the transitions.
     """
     valid = arrays["valids"] > 0
     ends = arrays["terminals"][valid] > 0
     count, terminated = int(ends.sum()), int((ends & (arrays["masks"][valid] == 0)).sum())
     size = _size_text(len(ends), count)
-    description = f"{size}{how}; {_number(terminated)} by terminals, {count - terminated:,} by timeouts"
+    description = f"{size}; {_number(terminated)} by terminals, {count - terminated:,} by timeouts"
     stored = {name: arrays[name] for name in STORED_ARRAYS}
     return Transitions(stored, valid, ends, arrays["observations"][~valid], description)
 

@@ -42,11 +42,11 @@ class Reading:
                 raise UsageError(unknown_name_message("name in `--columns`", name, COLUMNS))
 
 
-PLAIN = Reading()
-
-
 class Format:
     """A way in which datasets are stored; `zoo.datasets.formats.read.FORMATS` lists one object of each."""
+
+    leaves_open = False
+    """Whether a `Reading` says something that its files do not."""
 
     def matches(self, path: Path) -> bool:
         """Return whether a file or folder looks like one of this format; nothing of its content is trusted."""
@@ -67,7 +67,7 @@ class Format:
 
 def refuse_reading(path: Path, reading: Reading) -> None:
     """Refuse options for what a format does not leave open."""
-    if reading != PLAIN:
+    if reading != Reading():
         raise UsageError(
             f"{path} is in a format whose arrays have fixed names and meanings; leave out `--columns`, "
             "`--step-reward` and `--done`"

@@ -20,7 +20,7 @@ from zoo.datasets.formats.episodes import (
 )
 from zoo.datasets.formats.hdf5 import groups_of, opened, read_array
 from zoo.datasets.formats.robomimic import demonstration, robomimic_environment, warn_of_earlier_simulator
-from zoo.datasets.formats.rows import add_rewards, transitions_of_rows
+from zoo.datasets.formats.rows import add_rewards, episodes_of_rows
 from zoo.errors import UsageError, as_usage_error
 
 SUFFIXES = (".hdf5", ".h5")
@@ -28,6 +28,8 @@ SUFFIXES = (".hdf5", ".h5")
 
 class Hdf5(Format):
     """An HDF5 file of one of the two."""
+
+    leaves_open = True
 
     def matches(self, path: Path) -> bool:
         """Return whether it has the ending of an HDF5 file."""
@@ -82,4 +84,4 @@ def _of_d4rl(name: str, arrays: Arrays, reading: Reading) -> Transitions:
     with as_usage_error():
         if doubt := doubt_of_limits(flags["timeouts"], masks, "masks" not in flags):
             tell(name, doubt)
-    return transitions_of_rows(name, arrays, flags["terminals"] | flags["timeouts"], masks)
+    return joined(name, episodes_of_rows(name, arrays, flags["terminals"] | flags["timeouts"], masks))

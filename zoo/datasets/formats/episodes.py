@@ -7,14 +7,14 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.common.data.arrays import Transitions, compact_transitions, read_transitions
+from agents.common.data.arrays import Transitions, read_transitions
 from zoo.datasets.files import publish
 from zoo.errors import UsageError
 from zoo.terminal.messages import log
@@ -45,24 +45,19 @@ class Episode:
     rewards: Array
     masks: Array
 
-
-def checked_episode(name: str, observations: Array, actions: Array, rewards: Array, masks: Array) -> Episode:
-    """Return an episode; refuse arrays that are none."""
-    require_continuous(name, actions)
-    require_observations(name, observations)
-    steps = len(actions)
-    if len(observations) == steps:
-        raise UsageError(
-            f"{name}: `observations` must have {steps + 1} rows, one more than the {steps} actions, got {steps}: the "
-            "one after the last action is missing; add it, or leave out the last action, its reward and its flags"
-        )
-    for key, array, rows in (
-        ("observations", observations, steps + 1),
-        ("rewards", rewards, steps),
-        ("masks", masks, steps),
-    ):
-        require_rows(name, key, array, rows)
-    return Episode(name, observations, actions, rewards, masks)
+    def __post_init__(self) -> None:
+        require_continuous(self.name, self.actions)
+        require_observations(self.name, self.observations)
+        steps = len(self.actions)
+        if len(self.observations) == steps:
+            raise UsageError(
+                f"{self.name}: `observations` must have {steps + 1} rows, one more than the {steps} actions, got "
+                f"{steps}: the one after the last action is missing; add it, or leave out the last action, its reward "
+                "and its flags"
+            )
+        require_rows(self.name, "observations", self.observations, steps + 1)
+        require_rows(self.name, "rewards", self.rewards, steps)
+        require_rows(self.name, "masks", self.masks, steps)
 
 
 def join(name: str, episodes: Iterable[Episode]) -> Arrays:
@@ -77,28 +72,32 @@ def join(name: str, episodes: Iterable[Episode]) -> Arrays:
                 f"{episode.name} must have observations of shape {shapes[0][0]} and actions of {shapes[0][1]} numbers "
                 f"like the first one, got {got[0]} and {got[1]}; keep the episodes of one environment apart from others"
             )
-    rows, (shape, size) = sum(len(episode.observations) for episode in episodes), shapes[0]
-    kind = np.uint8 if len(shape) == 3 else np.float32
-    tell_memory(name, rows * (int(np.prod(shape)) * np.dtype(kind).itemsize + 4 * (size + len(COMPACT) - 2)))
-    arrays = {key: np.zeros((rows, *{"actions": (size,)}.get(key, ())), np.float32) for key in COMPACT[1:]}
-    arrays = {"observations": np.zeros((rows, *shape), kind), **arrays}
-    end = 0
+    arrays = {}
     with np.errstate(over="ignore"):  # infinite then, which is refused
-        for episode in episodes:
-            begin, end = end, end + len(episode.observations)
-            arrays["observations"][begin:end] = episode.observations
-            for key in ("actions", "rewards", "masks"):
-                arrays[key][begin : end - 1] = getattr(episode, key)
-            arrays["masks"][end - 1] = 1.0
-            arrays["valids"][begin : end - 1] = 1.0
-            arrays["terminals"][end - 2 : end] = 1.0
-    return arrays
+        for key in COMPACT[:4]:
+            parts = [getattr(episode, key) for episode in episodes]
+            arrays[key] = np.concatenate(parts, dtype=_kind(parts[0]), casting="unsafe")
+    ends = np.zeros(len(arrays["actions"]), bool)
+    ends[np.cumsum([len(episode.actions) for episode in episodes]) - 1] = True
+    return arrays | _with_last_rows(arrays, ends)
+
+
+def _kind(array: Array) -> type[np.generic]:
+    """Return what an array is stored as."""
+    return np.uint8 if array.ndim == 4 else np.float32
+
+
+def _with_last_rows(arrays: Arrays, ends: Array) -> Arrays:
+    """Return all arrays but observations with a row after the last transition of each trajectory."""
+    after = np.flatnonzero(ends) + 1
+    arrays = arrays | {"terminals": ends.astype(np.float32), "valids": np.ones(len(ends), np.float32)}
+    last = {"actions": 0, "rewards": 0, "masks": 1, "terminals": 1, "valids": 0}
+    return {key: np.insert(arrays[key], after, value, axis=0) for key, value in last.items()}
 
 
 def joined(name: str, episodes: Iterable[Episode]) -> Transitions:
     """Return the transitions of all episodes."""
-    arrays = join(name, episodes)
-    return replace(transitions_of(name, arrays), description=compact_transitions(arrays).description)
+    return transitions_of(name, join(name, episodes))
 
 
 def transitions_of(name: str, arrays: Arrays) -> Transitions:
@@ -113,7 +112,7 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
         raise UsageError(f"{name} cannot be used: {error}") from error
     for note in found.warnings:
         tell(name, note)
-    return replace(found, warnings=())
+    return found
 
 
 def tell_of_successes(name: str, successes: Array) -> None:
@@ -129,21 +128,12 @@ def tell(name: str, doubt: str) -> None:
 
 def compact(found: Transitions) -> Arrays:
     """Return transitions as arrays in the compact layout."""
-    observations = found.arrays["observations"]
-    kinds = {"observations": np.uint8} if observations.ndim == 4 else {}
-    stored = {key: np.asarray(array, kinds.get(key, np.float32)) for key, array in found.arrays.items()}
+    arrays = {key: np.asarray(array, _kind(array)) for key, array in found.arrays.items()}
     if not found.valid.all():
-        return stored | {"valids": found.valid.astype(np.float32)}
-    index = np.repeat(np.arange(len(found.ends)), 1 + found.ends)
-    last = np.append(index[1:] != index[:-1], True) & found.ends[index]
-    arrays = {key: array[index] for key, array in stored.items()}
-    arrays["observations"][last] = found.final_observations
-    for key, value in (("actions", 0.0), ("rewards", 0.0), ("masks", 1.0)):
-        arrays[key][last] = value
-    return arrays | {
-        "terminals": found.ends[index].astype(np.float32),
-        "valids": (~last).astype(np.float32),
-    }
+        return arrays | {"valids": found.valid.astype(np.float32)}
+    after = np.flatnonzero(found.ends) + 1
+    observations = np.insert(arrays["observations"], after, found.final_observations, axis=0)
+    return {"observations": observations, **_with_last_rows(arrays, found.ends)}
 
 
 def digest_of_arrays(arrays: Arrays) -> str:

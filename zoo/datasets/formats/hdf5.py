@@ -1,4 +1,4 @@
-"""HDF5 files of unknown origin: numbers that lie in the file itself, no more than there is memory for."""
+"""HDF5 files of unknown origin: numbers that lie in the file itself."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from agents.common.files import regular_file
-from zoo.datasets.formats.episodes import Array, faults_named, tell_memory
+from zoo.datasets.formats.episodes import Array, faults_named
 from zoo.errors import UsageError
 from zoo.packages import import_optional
 
@@ -46,7 +44,7 @@ def groups_of(stored: Stored, pattern: str) -> dict[int, Stored]:
 
 
 def read_array(name: str, stored: Stored, key: str, rows: int | None = None) -> Array:
-    """Return an array; refuse one whose numbers lie elsewhere, or that there is no memory for.
+    """Return an array; refuse one whose numbers lie elsewhere.
 
     :param rows: that it must have, each of some numbers.
     """
@@ -57,6 +55,5 @@ def read_array(name: str, stored: Stored, key: str, rows: int | None = None) -> 
         raise UsageError(f"{name}: `{key}` must hold rows of numbers, got {part.dtype}; leave it out, or convert it")
     if rows is not None and (len(part.shape), part.shape[0]) != (2, rows):
         raise UsageError(f"{name}: `{key}` must have {rows} rows like the actions, got {part.shape}; get it again")
-    tell_memory(f"{name}, {key},", int(np.prod(part.shape, dtype=object)) * part.dtype.itemsize)
     array: Array = part[()]
     return array

@@ -14,8 +14,8 @@ import numpy as np
 from agents.common.data.arrays import Transitions, doubt_of_limits
 from agents.common.files import read_text
 from agents.common.validation import checked_pair
-from zoo.datasets.formats.base import Format, Reading, refuse_reading
-from zoo.datasets.formats.episodes import Array, Episode, checked_episode, joined, masks_of, require_keys, tell
+from zoo.datasets.formats.base import Format, Reading
+from zoo.datasets.formats.episodes import Array, Episode, joined, masks_of, require_keys, tell
 from zoo.datasets.formats.hdf5 import Stored, groups_of, import_extra, opened, read_array
 from zoo.errors import UsageError
 
@@ -33,7 +33,6 @@ class Minari(Format):
 
     def read(self, path: Path, reading: Reading) -> Transitions:
         """Return the transitions."""
-        refuse_reading(path, reading)
         if (kind := _metadata(path).get("data_format", "hdf5")) != "hdf5":
             raise UsageError(f"{path} has the format {str(kind)[:20]!r}, expected hdf5; write it again as hdf5")
         with opened(path / _FILE) as stored:
@@ -130,7 +129,7 @@ def _episode(name: str, group: Stored, order: list[str]) -> Episode:
         raise UsageError(f"{name}: `observations` must be vectors, got a Dict of others; flatten them")
     actions, rewards, terminated = (read_array(name, group, key) for key in _ARRAYS[1:])
     masks = masks_of(name, terminated, len(actions))
-    return checked_episode(name, np.concatenate(parts, axis=-1), actions, rewards, masks)
+    return Episode(name, np.concatenate(parts, axis=-1), actions, rewards, masks)
 
 
 def _is_cut(name: str, group: Stored) -> bool:

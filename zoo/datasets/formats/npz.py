@@ -8,11 +8,10 @@ from pathlib import Path
 from agents.common.data.arrays import KNOWN_ARRAYS, Transitions
 from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.check import check_checksum, error_messages
-from zoo.datasets.formats.base import Format, Reading, refuse_reading
+from zoo.datasets.formats.base import Format, Reading
 from zoo.datasets.formats.episodes import (
     Arrays,
     Episode,
-    checked_episode,
     joined,
     masks_of,
     require_keys,
@@ -32,7 +31,6 @@ class Npz(Format):
 
     def read(self, path: Path, reading: Reading) -> Transitions:
         """Return the transitions."""
-        refuse_reading(path, reading)
         require_recorded([path])
         return transitions_of(str(path), _read(path, KNOWN_ARRAYS))
 
@@ -46,7 +44,6 @@ class Episodes(Format):
 
     def read(self, path: Path, reading: Reading) -> Transitions:
         """Return the transitions."""
-        refuse_reading(path, reading)
         return joined(str(path), self._episodes(npz_files(path)))
 
     def _episodes(self, files: Sequence[Path]) -> Iterator[Episode]:
@@ -59,9 +56,7 @@ class Episodes(Format):
                         "`masks`; add it"
                     )
                 arrays["masks"] = masks_of(str(path), arrays["terminated"], len(arrays["actions"]))
-            yield checked_episode(
-                str(path), *(arrays[name] for name in ("observations", "actions", "rewards", "masks"))
-            )
+            yield Episode(str(path), *(arrays[name] for name in ("observations", "actions", "rewards", "masks")))
 
 
 def npz_files(path: Path) -> list[Path]:

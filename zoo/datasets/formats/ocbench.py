@@ -11,11 +11,10 @@ import numpy as np
 from agents.common.data.arrays import Transitions
 from agents.common.files import DamagedFile
 from agents.common.files.npz import read_npz, read_npz_headers
-from zoo.datasets.formats.base import Format, Reading, refuse_reading
+from zoo.datasets.formats.base import Format, Reading
 from zoo.datasets.formats.episodes import (
     Arrays,
     Episode,
-    checked_episode,
     joined,
     require_flags,
     require_keys,
@@ -42,7 +41,6 @@ class Ocbench(Format):
 
     def read(self, path: Path, reading: Reading) -> Transitions:
         """Return the transitions."""
-        refuse_reading(path, reading)
         files = npz_files(path)
         require_recorded(files)
         found = joined(str(path), _episodes(files))
@@ -57,7 +55,7 @@ def _episodes(files: Sequence[Path]) -> Iterator[Episode]:
         require_keys(str(file), arrays, ARRAYS)
         _require_every_observation(file, arrays[INTERVAL])
         for number, (begin, end) in enumerate(itertools.pairwise(_boundaries(file, arrays))):
-            yield checked_episode(
+            yield Episode(
                 f"{file}, episode {number}",
                 arrays["observations"][begin + number : end + number + 1],
                 *(arrays[key][begin:end] for key in ("actions", "rewards", "masks")),

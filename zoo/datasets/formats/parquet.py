@@ -15,13 +15,13 @@ from zoo.datasets.formats.episodes import (
     Array,
     Arrays,
     faults_named,
+    joined,
     require_flags,
     tell,
-    tell_memory,
     tell_of_successes,
 )
 from zoo.datasets.formats.hdf5 import import_extra
-from zoo.datasets.formats.rows import add_rewards, transitions_of_rows
+from zoo.datasets.formats.rows import add_rewards, episodes_of_rows
 from zoo.errors import UsageError
 
 _BATCH_ROWS = 1 << 14
@@ -29,6 +29,8 @@ _BATCH_ROWS = 1 << 14
 
 class Parquet(Format):
     """A parquet file, or a folder with some below it."""
+
+    leaves_open = True
 
     def matches(self, path: Path) -> bool:
         """Return whether there is one."""
@@ -65,9 +67,7 @@ def _read_file(file: Path, columns: Mapping[str, str]) -> Iterator[Arrays]:
     """Yield the columns of one file, some rows at a time."""
     source = import_extra("pyarrow.parquet", f"reading {file}").ParquetFile(regular_file(file))
     chosen = _choose(file, source.schema_arrow.names, columns)
-    # what a page claims is known only when it is decoded, so that memory is looked at for each batch
     for batch in source.iter_batches(_BATCH_ROWS, columns=sorted(set(chosen.values())), use_threads=False):
-        tell_memory(str(file), 4 * batch.nbytes)
         yield {name: _as_array(file, column, batch.column(column)) for name, column in chosen.items()}
 
 
@@ -126,7 +126,7 @@ def _transitions(name: str, rows: Arrays, reading: Reading) -> Transitions:
         tell(name, f"{inside:,} rows are done, but their episodes go on; split them there if that is their end")
     _require_in_order(name, rows, ends)
     add_rewards(name, rows, reading)
-    return transitions_of_rows(name, rows, ends, 1.0 - _terminated(name, rows, ends, reading))
+    return joined(name, episodes_of_rows(name, rows, ends, 1.0 - _terminated(name, rows, ends, reading)))
 
 
 def _require_in_order(name: str, rows: Arrays, ends: Array) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agents.common.data.arrays import Transitions
 from agents.common.files import DamagedFile
 from agents.common.files.npz import read_npz_headers
-from zoo.datasets.formats.base import PLAIN, Format, Reading
+from zoo.datasets.formats.base import Format, Reading, refuse_reading
 from zoo.datasets.formats.d4rl import Hdf5
-from zoo.datasets.formats.episodes import Arrays, compact
+from zoo.datasets.formats.episodes import Arrays, compact, tell_memory
 from zoo.datasets.formats.minari import MINARI, Minari, find_minari
 from zoo.datasets.formats.npz import Episodes, Npz, npz_files
 from zoo.datasets.formats.ocbench import Ocbench
@@ -58,8 +57,8 @@ def references_of(source: str | Path) -> tuple[float, float] | None:
 
 
 @as_usage_error(DamagedFile)
-def read_own(source: str | Path, reading: Reading = PLAIN) -> Transitions:
-    """Return the transitions of a set, checked for what any set must be.
+def read_source(source: str | Path, reading: Reading | None = None) -> Arrays:
+    """Return a set in OGBench's compact layout, checked for what any set must be.
 
     Nothing in it is executed or unpickled, and no environment is made.
 
@@ -73,9 +72,9 @@ def read_own(source: str | Path, reading: Reading = PLAIN) -> Transitions:
             f"a dataset must be an .npz, .hdf5 or .parquet file, a folder of such files or `{MINARI}ID`, got {path}; "
             "save arrays with `np.savez(path, **arrays)`"
         )
-    return found.read(path, reading)
-
-
-def read_source(source: str | Path, reading: Reading = PLAIN) -> Arrays:
-    """Return a set in OGBench's compact layout; see :func:`read_own`."""
-    return compact(read_own(source, reading))
+    reading = reading or Reading()
+    if not found.leaves_open:
+        refuse_reading(path, reading)
+    arrays = compact(found.read(path, reading))
+    tell_memory(str(path), sum(array.nbytes for array in arrays.values()))
+    return arrays

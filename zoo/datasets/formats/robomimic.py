@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.common.files import open_file
-from zoo.datasets.formats.episodes import Episode, checked_episode, require_flags
+from zoo.datasets.formats.episodes import Episode, require_flags
 from zoo.datasets.formats.hdf5 import Stored, read_array
 from zoo.envs.robomimic import OBSERVATIONS, TASKS
 from zoo.errors import UsageError
@@ -70,6 +70,4 @@ def demonstration(path: Path, k: int, group: Stored) -> Iterator[Episode]:
     known = len(seen) - 1
     for begin, end in itertools.pairwise(np.union1d([0, known], np.flatnonzero(dones[:known]) + 1)):
         part = slice(int(begin), int(end))
-        yield checked_episode(
-            name, seen[part.start : part.stop + 1], actions[part], is_achieved[part] - 1.0, masks[part]
-        )
+        yield Episode(name, seen[part.start : part.stop + 1], actions[part], is_achieved[part] - 1.0, masks[part])

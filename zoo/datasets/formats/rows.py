@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 
-from agents.common.data.arrays import Transitions
 from zoo.datasets.formats.base import Reading
-from zoo.datasets.formats.episodes import Array, Arrays, require_rows, transitions_of
+from zoo.datasets.formats.episodes import Array, Arrays, Episode, require_rows
 from zoo.errors import UsageError
 from zoo.terminal.messages import log
 
@@ -25,8 +27,8 @@ def add_rewards(name: str, rows: Arrays, reading: Reading) -> None:
     rows["rewards"] = np.full(len(rows["actions"]), reading.step_reward, np.float32)
 
 
-def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Transitions:
-    """Return the transitions of trajectories whose last observations are missing.
+def episodes_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Iterator[Episode]:
+    """Yield the episodes of trajectories whose last observations are missing.
 
     Where a trajectory terminates nothing is bootstrapped from what follows, so its last observation is repeated. Where
     it was cut off its last action and reward are dropped, and the observation before them is the last one.
@@ -38,21 +40,15 @@ def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> T
     for key in ("observations", "rewards"):
         require_rows(name, key, rows[key], len(rows["actions"]))
     ends = np.append(ends[:-1], True)
-    terminated = ends & (masks == 0)
-    is_cut = ends & ~terminated
-    kept = np.flatnonzero(~is_cut)
-    if not len(kept):
-        raise UsageError(f"{name} must hold an episode with a transition, got none; give another set")
-    arrays = {key: rows[key][kept] for key in ("observations", "actions", "rewards")}
-    arrays |= {
-        "next_observations": rows["observations"][kept + ~terminated[kept]],
-        "masks": masks[kept],
-        "terminals": terminated[kept],
-        "timeouts": np.append(is_cut[1:], False)[kept],
-    }
     log.info(
         "%s has no observation after the last action: repeated in %d trajectories, which terminate; in the others, "
         "which were cut off, the last transition is dropped",
-        *(name, int(terminated.sum())),
+        *(name, int((ends & (masks == 0)).sum())),
     )
-    return transitions_of(name, arrays)
+    for begin, end in itertools.pairwise([0, *(np.flatnonzero(ends) + 1)]):
+        observations = rows["observations"][begin:end]
+        if masks[end - 1] == 0:
+            observations = np.append(observations, observations[-1:], axis=0)
+        steps = slice(begin, begin + len(observations) - 1)
+        if steps.start < steps.stop:
+            yield Episode(name, observations, rows["actions"][steps], rows["rewards"][steps], masks[steps])
