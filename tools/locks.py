@@ -33,7 +33,7 @@ def read_lock(path: Path) -> list[Locked]:
     text = re.sub(r"^#.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     found = []
     for block in text.replace("\\\n", " ").splitlines():
-        match = re.fullmatch(r"([A-Za-z0-9._-]+)==(\S+)((?: +--hash=sha256:[0-9a-f]{64})+)", block)
+        match = re.fullmatch(r"([A-Za-z0-9._-]+)==(\S+)(?: ; [^-]+)?((?: +--hash=sha256:[0-9a-f]{64})+)", block)
         if match is None:
             raise ValueError(f"{path.name}: expected `name==version --hash=sha256:...`, got {block[:80]!r}")
         hashes = tuple(re.findall(r"sha256:([0-9a-f]{64})", match[3]))
@@ -41,8 +41,7 @@ def read_lock(path: Path) -> list[Locked]:
     return found
 
 
-def read_pins(path: Path) -> dict[str, str]:
-    """Return package -> version of a file of constraints."""
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
-    return {normalised(name): version for name, version in pairs}
+def read_pins(path: Path) -> set[tuple[str, str]]:
+    """Return the packages of a file of constraints with their versions; Pythons may have one each."""
+    pins = re.findall(r"^([\w.-]+)==([^\s;]+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {(normalised(name), version) for name, version in pins}

@@ -16,7 +16,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: let `import tools` find the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from tools.locks import FOLDER, normalised
+from tools.locks import FOLDER, normalised, read_lock
 
 TABLE = FOLDER / "licences.csv"
 ALLOWED = {
@@ -53,7 +53,8 @@ def look_up(lock: Path, python: str) -> list[Mapping[str, Any]]:
         "--ignore-installed", "--no-deps", "--use-feature=fast-deps", "--report", "-",
     ]  # fmt: skip
     # without the hashes, pip reads metadata alone where it can, instead of whole packages
-    names = re.findall(r"^([A-Za-z0-9._-]+==\S+)", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    # of the versions of a package for several Pythons, the newest
+    names = {each.name: f"{each.name}=={each.version}" for each in read_lock(lock)}.values()
     text = subprocess.run([*command, *names], check=True, stdout=subprocess.PIPE, text=True).stdout
     return [package["metadata"] for package in json.loads(text)["install"]]
 

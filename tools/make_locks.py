@@ -1,7 +1,7 @@
 """Write the lock files in `requirements/`: every package that `make` installs, with the hashes of its files.
 
 ``make lock`` runs it. `constraints.txt` decides the versions; the hashes come from the package index, without
-downloading packages. The files hold for Python 3.11 and 3.12 on Linux on x86-64, and name no index.
+downloading packages. The files hold for Python 3.11 to 3.14 on Linux on x86-64, and name no index.
 """
 
 from __future__ import annotations
@@ -23,16 +23,14 @@ CPU_BUILD = {"version": "2.13.0", "hash": "6746dbcbeb526eb61330b76b41ff1b4eb8489
 """The file ``torch-<version>+cpu-cp311-cp311-manylinux_2_28_x86_64.whl``; `uv` cannot look it up in the index."""
 
 
-def compile_all(uv: str) -> dict[str, str]:
-    """Return the locked requirements of ``.[dev]``: name -> its lines."""
+def compile_all(uv: str) -> list[str]:
+    """Return the locked requirements of ``.[dev]``, each as its lines."""
     command = [
         uv, "pip", "compile", "pyproject.toml", "--extra", "dev", "--universal", "--generate-hashes",
         "--constraint", "constraints.txt", "--no-header", "--no-annotate", "--quiet",
     ]  # fmt: skip
     text = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
-    blocks = re.split(r"\n(?=\S)", text.strip())
-    # the one marker, which is the platform of the lock, is left out: the set-up checks the platform
-    return {block.partition("==")[0]: re.sub(r" ;[^\\\n]*", " ", block) for block in blocks}
+    return re.split(r"\n(?=\S)", text.strip())
 
 
 def file_of(name: str) -> str:
@@ -56,7 +54,8 @@ def cpu_build(torch: str) -> str:
 def main(uv: str) -> None:
     """Write the files."""
     found: dict[str, list[str]] = {name: [] for name in ABOUT}
-    for name, block in compile_all(uv).items():
+    for block in compile_all(uv):
+        name = block.partition("==")[0]
         found[file_of(name)].append(block)
         if name == "torch":
             found["torch-cpu"].append(cpu_build(block))

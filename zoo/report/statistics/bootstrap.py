@@ -18,12 +18,23 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from arch.bootstrap import IIDBootstrap
 from numpy.typing import NDArray
 from rliable import library, metrics
 
 from zoo.report.statistics.estimates import Array, Curve, Estimate
 from zoo.report.statistics.means import Scores, blocks_of
 from zoo.report.statistics.ranks import chances, rank_codes, tally
+
+# rliable 1.2 passes `random_state=None`, which arch 8 would take for scores
+_initialise: Callable[..., None] = IIDBootstrap.__init__
+
+
+def _without_random_state(bootstrap: Any, *scores: Any, random_state: None = None, **named: Any) -> None:
+    _initialise(bootstrap, *scores, **named)
+
+
+IIDBootstrap.__init__ = _without_random_state  # type: ignore[assignment, method-assign]
 
 Function = Callable[..., Array]
 """Blocks, each (runs, tasks, ...), to one number for each entry of the further axes."""
