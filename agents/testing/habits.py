@@ -346,7 +346,13 @@ def find_unread_settings(method: type[Method]) -> Iterator[Finding]:
     :param method: the algorithm; its code is its class, its bases, and the functions of their files.
     :yields: a finding for each.
     """
-    code = [inspect.getattr_static(method, attribute) for attribute in dir(method)]
+    code = []
+    for attribute in dir(method):
+        for each in method.__mro__:
+            if attribute in vars(each):
+                code.append(vars(each)[attribute])
+                if "super" not in _names_in(code[-1]):
+                    break
     files = [sys.modules.get(each.__module__) for each in method.__mro__ if issubclass(each, Method)]
     code += [
         value

@@ -32,7 +32,7 @@ BLOCKS = blocks()
 INLINE = set(inline_commands())
 COMMANDS = sorted({(block.page, words) for block in BLOCKS for words in block.commands} | INLINE)
 FOLDERS = re.compile(r"(agents|benchmarks|docs|hyperparams|results|tests|tools|zoo)/")
-SYSTEM = {".", "cd", "curl", "docker", "export", "for", "hf", "pip", "pytest", "tar"}
+SYSTEM = {".", "cd", "curl", "docker", "export", "for", "hf", "pip", "pytest", "tar", "uv"}
 """What is not of this project, and so not checked."""
 QUICK = {"docs/start.md", "docs/monitor.md"}
 RUN = sorted({block.page for block in BLOCKS if not block.mark}, key=lambda page: (page not in QUICK, page))

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import agents
+from tests.programs import Programs
 from tests.zoo.datasets.own import episodes, write_npz
 from tests.zoo.outcomes import Call, Refusal
 from zoo.compare import main as compare
@@ -41,6 +43,21 @@ def test_a_run_has_value_estimates_of_a_kind_of_their_own(tmp_path: Path, call: 
     assert call(export, folder, "-o", tmp_path / "policy.onnx")[0] == 0
     assert compare([str(logs), "-o", str(tmp_path / "report"), "--json", str(tmp_path / "a.json"), "--reps", "50"]) == 0
     assert "value estimate" in (tmp_path / "report" / "scores.csv").read_text()
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_as_one_that_never_was(tmp_path: Path, programs: Programs) -> None:
+    data = write_npz(tmp_path, episodes(12))
+    whole, killed = (words(tmp_path / name, data, "--resume") for name in ("whole", "killed"))
+    assert programs.run("train", whole).code == 0
+    assert programs.run("train", killed, kill=("update", 3)).code == -9
+    assert programs.run("train", killed).code == 0
+    first, second = (
+        next(path.parent for path in (tmp_path / name).rglob("config.yml")) for name in ("whole", "killed")
+    )
+    assert (first / "evaluations.npz").read_bytes() == (second / "evaluations.npz").read_bytes()
+    expected, found = (agents.load(folder, device="cpu").policy.state_dict() for folder in (first, second))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 @pytest.mark.parametrize(
