@@ -37,6 +37,13 @@ def test_curves_are_those_of_rliable():
     assert curve.bounds == pytest.approx(intervals, abs=1e-12)
 
 
+def test_each_method_has_its_own_aggregate_and_bounds():
+    scores = {"low": by_task(scores_of(5, 2) / 4), "high": by_task(scores_of(5, 2) / 4 + 0.75)}
+    found = {method: curves["iqm"] for method, curves in bootstrap.aggregates(scores, ["iqm"], REPS).items()}
+    assert found["low"].points[0] < 0.5 < found["high"].points[0]
+    assert found["low"].bounds[1, 0] < 0.5 < found["high"].bounds[0, 0]
+
+
 def test_profiles_are_those_of_rliable():
     scores, thresholds = scores_of(6, 4, levels=20), (np.arange(20) + 0.5) / 20
     points, intervals = rliable_intervals(scores, thresholds, library.create_performance_profile)
