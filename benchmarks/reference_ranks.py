@@ -241,9 +241,8 @@ def describe(sides: Sides, args: argparse.Namespace) -> str:
     shared = [f"`{name} {value}`" for name, value in sorted(quick.items()) if name not in _NOT_SHOWN]
     parts = [f"Settings of both sides: {', '.join(shared)}.", "## Fresh seeds", describe_fresh(fresh, NAMED, NAMED[:3])]
     parts += ["Each task, mean success in percent at each checkpoint, ours / original:", describe_tasks(fresh, NAMED)]
-    others = [name for name in ENTRIES if name not in NAMED and name != "sqam"]
+    others = [name for name in ENTRIES if name not in NAMED]
     parts += ["Other algorithms, on the first ten of these seeds:", describe_fresh(fresh, others, _ALIKE)]
-    parts += ["SQAM's authors' code could not be had for these seeds; its row below is of an earlier draw."]
     parts += ["## Earlier draws", describe_earlier(earlier_rows(old, args.scores.parent / "earlier"))]
     return "\n\n".join(parts) + "\n"
 

@@ -346,13 +346,7 @@ def find_unread_settings(method: type[Method]) -> Iterator[Finding]:
     :param method: the algorithm; its code is its class, its bases, and the functions of their files.
     :yields: a finding for each.
     """
-    code = []
-    for attribute in dir(method):
-        for each in method.__mro__:
-            if attribute in vars(each):
-                code.append(vars(each)[attribute])
-                if "super" not in _names_in(code[-1]):
-                    break
+    code = [each for attribute in dir(method) for each in _definitions(method, attribute)]
     files = [sys.modules.get(each.__module__) for each in method.__mro__ if issubclass(each, Method)]
     code += [
         value
@@ -371,6 +365,15 @@ def find_unread_settings(method: type[Method]) -> Iterator[Finding]:
                 "settings",
                 f"nothing reads the setting `{name}`, so it changes nothing; use `self.{name}` in a hook, or remove it",
             )
+
+
+def _definitions(method: type[Method], attribute: str) -> Iterator[Any]:
+    """Give what an attribute is, and what it is in the bases that its code calls."""
+    for each in method.__mro__:
+        if attribute in vars(each):
+            yield vars(each)[attribute]
+            if "super" not in _names_in(vars(each)[attribute]):
+                return
 
 
 def _names_in(attribute: Any) -> Iterator[str]:

@@ -22,7 +22,7 @@ LEVEL = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
-class Transitions:
+class EvaluationData:
     """What is evaluated on: n transitions of k trajectories.
 
     :param states: x, shape (n, O).
@@ -42,7 +42,7 @@ class Transitions:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ValueEstimate:
     """What a policy is worth.
 
     :param values: of the first state of each trajectory, shape (k,).
@@ -61,14 +61,14 @@ class Estimate:
 
 
 def fitted_q_evaluation(
-    data: Transitions,
+    data: EvaluationData,
     next_actions: Array,
     first_states: Array,
     first_actions: Array,
     rng: np.random.Generator,
     *,
     resamples: int = 20,
-) -> Estimate:
+) -> ValueEstimate:
     r"""Return what a policy is worth from the first states on.
 
     Algorithm 3: :math:`Q_k = \arg\min_{f \in F} \frac{1}{n} \sum_i (f(x_i, a_i) - y_i)^2` with
@@ -101,7 +101,7 @@ def fitted_q_evaluation(
     values = np.clip(first @ q, low, high).reshape(m, count, -1).mean(0)
     means = (values * weights).sum(0)[1:] / count
     ends = np.percentile(means, LEVEL)
-    return Estimate(values[:, 0], float(ends[0]), float(ends[1]))
+    return ValueEstimate(values[:, 0], float(ends[0]), float(ends[1]))
 
 
 def random_features(inputs: Array, rng: np.random.Generator) -> Callable[[Array, Array], Array]:

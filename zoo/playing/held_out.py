@@ -18,7 +18,7 @@ from zoo.datasets.formats.episodes import COMPACT
 from zoo.datasets.load import Dataset
 from zoo.errors import UsageError
 from zoo.playing.episodes import EpisodeResults
-from zoo.playing.fitted_q import Array, Estimate, Transitions, fitted_q_evaluation
+from zoo.playing.fitted_q import Array, EvaluationData, ValueEstimate, fitted_q_evaluation
 from zoo.processes.serving import Hook, keep_waiting
 
 EVERY = 10
@@ -33,7 +33,7 @@ class _Rows:
     """Sequences of the held-out trajectories, as an update gets them; a batch has the axes (1, N)."""
 
     batch: Batch
-    transitions: Transitions
+    transitions: EvaluationData
     has_next: np.ndarray
     next_actions: Array
     first: Tensor
@@ -82,7 +82,7 @@ class HeldOutEvaluator:
     def __init__(self, data: Dataset, *, gamma: float, seed: int) -> None:
         self._data, self._gamma, self._seed = data, gamma, seed
         self._rows: _Rows | None = None
-        self._behaviour: Estimate | None = None
+        self._behaviour: ValueEstimate | None = None
 
     def close(self) -> None:
         """Do nothing: there is no process to end."""
@@ -90,7 +90,7 @@ class HeldOutEvaluator:
     def evaluate(
         self, policy: Any, replicas: Sequence[int] | None = None, active: Collection[int] | None = None
     ) -> EpisodeResults:
-        """Estimate the value of every replica's policy, a `FlowPolicy`, and that of the behaviour.
+        """ValueEstimate the value of every replica's policy, a `FlowPolicy`, and that of the behaviour.
 
         An episode of the results is a held-out trajectory, and its return the estimate for its first state.
         """
@@ -145,7 +145,7 @@ class HeldOutEvaluator:
         first = batch.observations[:, starts]
         picked = batch.map(lambda tensor: tensor[:, chosen])
         arrays = {name: tensor[0].cpu().numpy().astype(np.float64) for name, tensor in picked.tensors().items()}
-        transitions = Transitions(
+        transitions = EvaluationData(
             arrays["observations"], arrays["actions"], arrays["rewards"], arrays["discounts"],
             arrays["next_observations"], number[chosen],
         )  # fmt: skip
@@ -154,10 +154,10 @@ class HeldOutEvaluator:
     def _rng(self) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64(stream(Purpose.EVALUATION_START, self._seed, 0)))
 
-    def _fit(self, rows: _Rows, next_actions: Array, first_actions: Array, kept: Any = slice(None)) -> Estimate:
+    def _fit(self, rows: _Rows, next_actions: Array, first_actions: Array, kept: Any = slice(None)) -> ValueEstimate:
         """Return an estimate; every policy is judged with the same features and the same resampled trajectories."""
         data = rows.transitions
-        used = Transitions(*(column[kept] for column in vars(data).values()))
+        used = EvaluationData(*(column[kept] for column in vars(data).values()))
         first = rows.first[0].cpu().numpy().astype(np.float64)
         return fitted_q_evaluation(used, next_actions[kept], first, first_actions, self._rng())
 

@@ -15,7 +15,7 @@ import pandas as pd
 from zoo.errors import UsageError
 from zoo.report.comparison import Tally
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables
-from zoo.runs.scores import RETURN, SUCCESS, VALUE
+from zoo.runs.scores import OWN_SCALE, SUCCESS
 
 
 def tallies(own: RunTables) -> dict[str, dict[str, Tally]]:
@@ -49,7 +49,7 @@ def failed_scores(own: RunTables, mode: str) -> pd.DataFrame:
     parts = []
     for row in failed.to_dict("records"):
         kind = kinds.get(row["environment"]) if pd.isna(row["kind"]) else row["kind"]
-        if mode == "zero" and kind in (RETURN.name, VALUE.name):
+        if mode == "zero" and kind in OWN_SCALE:
             raise UsageError(
                 f"`--failed zero` needs scores with a zero, got returns of {row['environment']}; give "
                 "--reference-scores for it, or --failed last"

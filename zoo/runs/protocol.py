@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from agents.common.common_settings import CommonSettings
-from zoo.runs.scores import RETURN, VALUE
+from zoo.runs.scores import OWN_SCALE
 from zoo.settings.layers import flatten
 from zoo.terminal.texts import printable
 
@@ -127,8 +127,7 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
     methods = runs["label"].copy()
     kinds = runs["kind"].fillna(runs.groupby("environment")["kind"].transform("first"))
     taken = set(runs["label"].dropna())
-    have_returns = kinds.isin([RETURN.name, VALUE.name])
-    for (label, has_returns), group in runs[runs["label"].notna()].groupby(["label", have_returns]):
+    for (label, has_returns), group in runs[runs["label"].notna()].groupby(["label", kinds.isin(OWN_SCALE)]):
         same = _SAME_FOR_RETURNS if has_returns else _SAME_ON_ALL_TASKS
         text = _texts(group)
         finished = group.index[group["problem"].isna()]

@@ -319,9 +319,10 @@ def read_times(folder: RunFolder) -> Times:
     if not len(rows["steps"]):
         raise UnreadableRun(folder.progress, "has no row with the time")
     seconds = add_up(rows["seconds"])
-    known = np.flatnonzero(~np.isnan(rows["updates"]))[[0, -1]] if not np.isnan(rows["updates"]).all() else [0, 0]
-    (first, last), (begin, end) = rows["updates"][known], seconds[known]
-    speed = float((last - first) / (end - begin)) if end > begin else None
+    updates, speed = rows["updates"], None
+    known = np.flatnonzero(~np.isnan(updates))
+    if len(known) and seconds[known[-1]] > seconds[known[0]]:
+        speed = float(np.ptp(updates[known]) / np.ptp(seconds[known]))
     return Times(rows["steps"], seconds, speed, len(folder.read_config().all_seeds), _describe_machine(folder))
 
 

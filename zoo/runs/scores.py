@@ -81,3 +81,5 @@ VALUE = Kind(
 )
 KINDS = {kind.name: kind for kind in (SUCCESS, SUCCESS_BY_RETURN, RETURN, NORMALISED_RETURN, VALUE)}
 """All kinds, in the order of a report."""
+OWN_SCALE = [kind.name for kind in KINDS.values() if not kind.is_comparable]
+"""Names of the kinds whose scores mean something in their environment alone."""

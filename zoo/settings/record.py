@@ -212,11 +212,8 @@ class RunRecord:
         """Return the record as plain values for ``config.yml``, without entries that are None."""
         own = {name: getattr(self, name) for name in self._entries()}
         head = {name: own.pop(name) for name in ("algo", "env", "profile")}
-        own["settings"] = {
-            name: list(each) if isinstance(each, tuple) else each for name, each in self.settings.items()
-        }
-        run = {name: list(each) if isinstance(each, tuple) else each for name, each in self.run.settings().items()}
-        values = {**head, **run, "sparse": self.settings.get("sparse", False), **own}
+        own["settings"] = _with_lists(self.settings)
+        values = {**head, **_with_lists(self.run.settings()), "sparse": self.settings.get("sparse", False), **own}
         return {name: value for name, value in values.items() if value is not None}
 
     def identity(self, *besides: str) -> dict[str, Any]:
@@ -245,6 +242,11 @@ class RunRecord:
     def code(self) -> str | None:
         """Hash of the file of an algorithm that is not built in."""
         return (self.agent or {}).get("code")
+
+
+def _with_lists(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with lists for tuples, which YAML lacks."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
 def require_types(values: Mapping[str, Any], kinds: Mapping[str, Any], within: str = "") -> None:

@@ -133,7 +133,9 @@ class FlowPolicy(BasePolicy):
     def own_widths(self) -> str:
         """What a protocol says of widths besides `net_arch`: ``own`` of all, or ``own actor``; empty if nothing."""
         own = [name for name, is_own in self.own_layers.items() if is_own]
-        return "own" if own and all(self.own_layers.values()) else f"own {', '.join(own)}".removesuffix("own ")
+        if not own:
+            return ""
+        return "own" if len(own) == len(self.own_layers) else f"own {', '.join(own)}"
 
     def _sizes(self) -> Sizes:
         """Return what networks are built from."""

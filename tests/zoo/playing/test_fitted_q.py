@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zoo.playing.fitted_q import Transitions, fitted_q_evaluation
+from zoo.playing.fitted_q import EvaluationData, fitted_q_evaluation
 
 GAMMA, STATES = 0.9, 5
 
 
-def chain(rng: np.random.Generator, trajectories: int, noise: float = 0.0) -> Transitions:
+def chain(rng: np.random.Generator, trajectories: int, noise: float = 0.0) -> EvaluationData:
     """Walk along a chain, each step to the right (action 1) or to the left (-1) at random; its end terminates."""
     rows = []
     for number in range(trajectories):
@@ -26,7 +26,7 @@ def chain(rng: np.random.Generator, trajectories: int, noise: float = 0.0) -> Tr
                 break
             state = after
     columns = [np.array(column, float) for column in zip(*rows, strict=True)]
-    return Transitions(*columns[:5], columns[5].astype(int))
+    return EvaluationData(*columns[:5], columns[5].astype(int))
 
 
 def exact_value(right: float) -> float:

@@ -30,7 +30,9 @@ from zoo.report.statistics.ranks import chances, rank_codes, tally
 _initialise: Callable[..., None] = IIDBootstrap.__init__
 
 
-def _without_random_state(bootstrap: Any, *scores: Any, random_state: None = None, **named: Any) -> None:
+def _without_random_state(bootstrap: Any, *scores: Any, random_state: Any = None, **named: Any) -> None:
+    if random_state is not None:  # of somebody else, who shares this process
+        named["random_state"] = random_state
     _initialise(bootstrap, *scores, **named)
 
 
