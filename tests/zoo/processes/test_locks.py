@@ -40,6 +40,7 @@ def test_looking_at_a_lock_does_not_keep_it_from_being_taken(tmp_path: Path) -> 
         pass
     looking = os.open(lock.path, os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
+    assert lock.is_held() is False  # two may look at once
     threading.Timer(SECONDS_TO_TRY / 4, os.close, [looking]).start()
     assert lock.take()
 
