@@ -4,7 +4,6 @@ import os
 import resource
 import sys
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -63,7 +62,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _show_the_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _show_the_gpu(request, monkeypatch):
     """Let tests that are marked `gpu` see the GPU."""
     if request.node.get_closest_marker("gpu"):
         monkeypatch.setattr(torch.cuda, "is_available", FINDS_CUDA)
@@ -71,14 +70,14 @@ def _show_the_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture(scope="session")
-def programs() -> Iterator[Programs]:
+def programs():
     """Return what starts programs quickly: a process that has imported everything, from which they are forked."""
     with Programs() as found:
         yield found
 
 
 @pytest.fixture
-def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+def onednn(monkeypatch):
     """Send every product that can go there to oneDNN, whatever the processor and the size."""
     if not torch.backends.mkldnn.is_available():
         pytest.skip("needs oneDNN")
@@ -89,14 +88,14 @@ def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+def as_on_cuda(monkeypatch):
     """Evaluate networks on the CPU in the way that is chosen on CUDA."""
     monkeypatch.setattr(fast, "device_type", lambda x: "cuda")
     monkeypatch.setattr(fast, "SMALLEST_MATRIX", 0)
 
 
 @pytest.fixture
-def own_agents(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_agents(monkeypatch):
     """Forget after a test which algorithms it has imported from files of its own."""
     for id in registry.BUILT_IN:  # a module that is first imported in the test would register its algorithm only there
         registry.find(id)

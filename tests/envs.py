@@ -33,8 +33,8 @@ class SpacesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 def space_env_of(observations: spaces.Space[Any], actions: spaces.Space[Any] | None = None) -> SpacesEnv:
     """Return an environment with these observations, which it cannot make; actions default to the box [-1, 1]^2."""
     env = SpacesEnv(1, 2)
-    env.observation_space = observations  # type: ignore[assignment]
-    env.action_space = actions or env.action_space  # type: ignore[assignment]
+    env.observation_space = observations
+    env.action_space = actions or env.action_space
     return env
 
 

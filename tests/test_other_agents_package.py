@@ -19,7 +19,7 @@ def error_of(code: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize(("ours_last", "code"), [(True, "import agents"), (True, "import zoo"), (False, "import zoo")])
-def test_a_mixture_of_the_two_is_refused_with_the_way_on(tmp_path: Path, ours_last: bool, code: str) -> None:
+def test_a_mixture_of_the_two_is_refused_with_the_way_on(tmp_path, ours_last, code):
     for package in ("agents", "zoo"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "agents" / "run.py").touch()

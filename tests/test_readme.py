@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def snippet() -> str:
+def snippet():
     (found,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     return found
 
@@ -26,7 +26,7 @@ def run(code: str, folder: Path, threads: int = 1) -> subprocess.CompletedProces
     )  # fmt: skip
 
 
-def test_the_snippet_is_short_and_runs_with_a_progress_bar(snippet: str, tmp_path: Path) -> None:
+def test_the_snippet_is_short_and_runs_with_a_progress_bar(snippet, tmp_path):
     assert len(snippet.splitlines()) <= 22
     small = (
         snippet.replace("1_000", "30")
@@ -38,11 +38,11 @@ def test_the_snippet_is_short_and_runs_with_a_progress_bar(snippet: str, tmp_pat
     assert re.search(r"^success [01]\.0$", ran.stdout, flags=re.MULTILINE)
 
 
-def test_it_is_short() -> None:
+def test_it_is_short():
     assert len((ROOT / "README.md").read_text().split()) <= 700
 
 
-def test_its_own_agent_is_an_agent(tmp_path: Path) -> None:
+def test_its_own_agent_is_an_agent(tmp_path):
     (code,) = re.findall(r"```py\n# my_agent.py\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     assert len(code.splitlines()) <= 26
     (tmp_path / "my_agent.py").write_text(code)
@@ -52,7 +52,7 @@ def test_its_own_agent_is_an_agent(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_snippet_takes_less_than_a_minute(snippet: str, tmp_path: Path) -> None:
+def test_the_snippet_takes_less_than_a_minute(snippet, tmp_path):
     begin = time.perf_counter()
     assert re.search(r"success [01]\.0", run(snippet, tmp_path, threads=2).stdout)
     assert time.perf_counter() - begin < 60

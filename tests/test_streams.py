@@ -23,7 +23,7 @@ SEEDS = range(100)
 TINY: dict[str, Any] = {"learning_starts": 8, "net_arch": [8], "buffer_size": 100, "gradient_steps": 0, "device": "cpu"}
 
 
-def test_no_two_purposes_seeds_or_indices_share_a_stream() -> None:
+def test_no_two_purposes_seeds_or_indices_share_a_stream():
     keys = [
         (purpose, seeds, *index)
         for purpose, index in itertools.product(Purpose, [(), (0,), (1,), (4,), (0, 0), (0, 1), (1, 0)])
@@ -36,12 +36,12 @@ def test_no_two_purposes_seeds_or_indices_share_a_stream() -> None:
 
 
 @pytest.mark.parametrize("bad", [{"seeds": -1}, {"seeds": [3, 2**32]}, {"index": 2**32}])
-def test_what_could_make_two_streams_the_same_is_refused(bad: dict[str, Any]) -> None:
+def test_what_could_make_two_streams_the_same_is_refused(bad):
     with pytest.raises(ValueError, match="`seed` must be an int >= 0"):
         seed_for(Purpose.UPDATES, bad.get("seeds", 0), bad.get("index", 0))
 
 
-def test_a_single_replica_keeps_its_seed_and_several_get_others() -> None:
+def test_a_single_replica_keeps_its_seed_and_several_get_others():
     assert seeds_of_replicas(7, 1) == [7]
     assert len({7, *seeds_of_replicas(7, 3), *seeds_of_replicas(8, 3)}) == 7
 
@@ -78,19 +78,19 @@ def witnesses(seeds: list[int], each: int, id: str = "fql", **more: Any) -> list
 
 
 @pytest.mark.parametrize("each", [1, 2, 3])
-def test_a_replica_starts_warms_up_and_acts_as_a_run_of_its_seed_alone(each: int) -> None:
+def test_a_replica_starts_warms_up_and_acts_as_a_run_of_its_seed_alone(each):
     together, alone = witnesses([3, 7], each), witnesses([7], each)
     assert together[each:] == alone
     assert len({str(seen[place]) for seen in together for place in (0, 1, -1)}) == 3 * len(together)
 
 
 @pytest.mark.parametrize("id", ["fql", "sac"])
-def test_neighbouring_seeds_share_no_environments(id: str) -> None:
+def test_neighbouring_seeds_share_no_environments(id):
     runs = [witnesses([seed], 3, id, learning_starts=100) for seed in (3, 4)]
     assert len({str(seen[0]) for run in runs for seen in run}) == 6
 
 
-def test_batches_and_noise_follow_from_all_seeds() -> None:
+def test_batches_and_noise_follow_from_all_seeds():
     def drawn(seeds: list[int]) -> float:
         model = agents.get("fql").algorithm("MlpPolicy", Witness(), seeds=seeds, **TINY)
         return torch.rand((), generator=model.trainer.generator).item()
@@ -99,7 +99,7 @@ def test_batches_and_noise_follow_from_all_seeds() -> None:
     assert len({drawn([3]), drawn([3, 7]), drawn([3, 8]), drawn([7, 3])}) == 4
 
 
-def test_seeding_again_begins_everything_again() -> None:
+def test_seeding_again_begins_everything_again():
     model = agents.get("fql").algorithm("MlpPolicy", DummyVecEnv([Witness] * 2), seeds=[3, 7], **TINY)
     seen = []
     for seed in (5, 5, 6):
@@ -115,7 +115,7 @@ def test_seeding_again_begins_everything_again() -> None:
 # -- data and evaluation ----------------------------------------------------------------------------------------------
 
 
-def test_an_evaluation_starts_where_no_collected_episode_does() -> None:
+def test_an_evaluation_starts_where_no_collected_episode_does():
     arrays, _ = collect("random", ENV, {}, episodes=30)
     begins = np.append(0, np.flatnonzero(arrays["valids"] == 0)[:-1] + 1)
     collected = {tuple(row) for row in arrays["observations"][begins]}
@@ -124,6 +124,6 @@ def test_an_evaluation_starts_where_no_collected_episode_does() -> None:
     assert (len(collected), len(starts), collected & starts) == (30, 30, set())
 
 
-def test_how_an_episode_starts_follows_from_its_number_alone() -> None:
+def test_how_an_episode_starts_follows_from_its_number_alone():
     np.testing.assert_array_equal(seeds_of_starts(5, 3), seeds_of_starts(5, 9)[:3])
     assert not set(seeds_of_starts(5, 50)) & set(seeds_of_starts(6, 50))

@@ -86,7 +86,7 @@ def is_program(module: str) -> bool:
 
 
 @PACKAGES
-def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
+def test_no_modules_import_each_other_in_a_circle(package):
     left = {name: imported_by(name) for name in modules() if name.split(".")[0] == package}
     size = None
     while size != (size := len(left)):  # drop what imports nothing that is left, and what nothing left imports
@@ -98,7 +98,7 @@ def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
 
 
 @PACKAGES
-def test_imports_point_down(package: str) -> None:
+def test_imports_point_down(package):
     arrows = [
         f"{name} -> {other}"
         for name in modules()
@@ -124,7 +124,7 @@ OWN_STREAMS = (
 
 
 @PACKAGES
-def test_random_streams_have_one_source(package: str) -> None:
+def test_random_streams_have_one_source(package):
     others = {
         f"{name}: {node.attr}"
         for name, module in modules().items()
@@ -149,12 +149,12 @@ def large_parts(package: str) -> Iterator[str]:
 
 
 @PACKAGES
-def test_nothing_is_too_large_to_read(package: str) -> None:
+def test_nothing_is_too_large_to_read(package):
     assert not list(large_parts(package))
 
 
 @pytest.mark.parametrize("program", ["zoo.train", "zoo.evaluate"])
-def test_only_a_report_waits_for_its_packages(program: str) -> None:
+def test_only_a_report_waits_for_its_packages(program):
     reached: set[str] = set()
     left = {program}
     while left:
@@ -166,7 +166,7 @@ def test_only_a_report_waits_for_its_packages(program: str) -> None:
     assert not {text for found in texts.values() for text in found if text.split()[1].split(".")[0] in slow}
 
 
-def test_only_programs_import_inside_functions() -> None:
+def test_only_programs_import_inside_functions():
     found = {
         (name, ast.unparse(node).split()[1])
         for name, module in modules().items()

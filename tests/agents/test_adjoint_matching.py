@@ -54,13 +54,13 @@ def loss_of(shifts: Tensor, s: float, **settings: float) -> Tensor:
         (0.5, 10, {"inverse_temperature": 1.0, "kl_scale": 0.1}),  # of temperature 10 h = 1 with the path KL as cost
     ],
 )
-def test_predicted_shifts_are_stationary(s: float, flow_steps: int, settings: dict[str, float]) -> None:
+def test_predicted_shifts_are_stationary(s, flow_steps, settings):
     shifts = optimal_shifts(s, flow_steps, tau=10.0).requires_grad_()
     (gradient,) = torch.autograd.grad(loss_of(shifts, s, **settings).sum(), shifts)
     torch.testing.assert_close(gradient, torch.zeros(flow_steps), rtol=0, atol=1e-5)
 
 
-def test_residual_is_added_to_the_prior_in_the_rollout_and_to_the_online_flow_in_the_sampler() -> None:
+def test_residual_is_added_to_the_prior_in_the_rollout_and_to_the_online_flow_in_the_sampler():
     model = small_model("bam", residual=True)
     nets, batch, noise = model.policy.nets, toy_batch(model), toy_noise(model)
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_residual_is_added_to_the_prior_in_the_rollout_and_to_the_online_flow_in
     torch.testing.assert_close(acted, online)
 
 
-def test_one_flow_step_has_no_control_cost() -> None:
+def test_one_flow_step_has_no_control_cost():
     model = small_model("bam", flow_steps=1)
     info = step(model)
     assert float(info["bam_control_loss"]) == 0
@@ -83,7 +83,7 @@ def test_one_flow_step_has_no_control_cost() -> None:
 # -- trust regions ----------------------------------------------------------------------------------------------------
 
 
-def test_multiplier_approaches_its_equilibrium_as_known() -> None:
+def test_multiplier_approaches_its_equilibrium_as_known():
     model = small_model("trqam", kl_budget=0.05)
     state = model.policy.nets.multiplier
     for _ in range(101):  # the policy is at its fixed point for it all along (s = .5, K = 10, H = 1)
@@ -91,14 +91,14 @@ def test_multiplier_approaches_its_equilibrium_as_known() -> None:
     assert float(state.value) == pytest.approx(0.96874, abs=2e-5)
 
 
-def test_one_large_divergence_counts_as_two_budgets() -> None:
+def test_one_large_divergence_counts_as_two_budgets():
     large, capped = small_model("trqam"), small_model("trqam")
     large.after_update(large.policy.nets, {"path_kl": torch.tensor([1e6])})
     capped.after_update(capped.policy.nets, {"path_kl": torch.tensor([2.0])})
     assert torch.equal(large.policy.nets.multiplier.value, capped.policy.nets.multiplier.value)
 
 
-def test_multiplier_stays_inside_its_bounds() -> None:
+def test_multiplier_stays_inside_its_bounds():
     model = small_model("trqam", multiplier_min=0.9, multiplier_max=1.1, multiplier_learning_rate=5.0)
     for kl, bound in ((0.0, 0.9), (1e9, 1.1)):
         for _ in range(30):
@@ -106,7 +106,7 @@ def test_multiplier_stays_inside_its_bounds() -> None:
         assert float(model.policy.nets.multiplier.value) == pytest.approx(bound)
 
 
-def test_online_phase_brings_its_own_budget() -> None:
+def test_online_phase_brings_its_own_budget():
     model = tiny_model("trqam", kl_budget=1.0, kl_budget_online=0.2)
     multiplier = model.policy.nets.multiplier
     model.learn_offline(1, dataset=toy_dataset())
@@ -117,7 +117,7 @@ def test_online_phase_brings_its_own_budget() -> None:
 
 
 @pytest.mark.parametrize("id", ["trqam", "sqam"])
-def test_frozen_base_stays_as_pretraining_left_it_while_the_rest_learns(id: str) -> None:
+def test_frozen_base_stays_as_pretraining_left_it_while_the_rest_learns(id):
     model = small_model(id, freeze_base=True, pretraining_steps=1)
     nets = model.policy.nets
     start = weights(nets.behaviour)
@@ -132,7 +132,7 @@ def test_frozen_base_stays_as_pretraining_left_it_while_the_rest_learns(id: str)
 
 
 @pytest.mark.parametrize(("setting", "source"), [("target_behaviour", "behaviour"), ("target_gradient", "critic")])
-def test_online_networks_stand_in_for_their_averages_on_demand(setting: str, source: str) -> None:
+def test_online_networks_stand_in_for_their_averages_on_demand(setting, source):
     averaged, online = small_model("trqam"), small_model("trqam", **{setting: False})
     for model in (averaged, online):
         model.policy.nets[f"{source}_target"].mlp.biases[0].add_(0.3)

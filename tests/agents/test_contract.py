@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import gymnasium
@@ -27,7 +26,7 @@ OBSERVATIONS = spaces.Box(-np.inf, np.inf, (4,), np.float32)
 
 
 @pytest.fixture(params=agents.algorithm_ids())
-def id(request: pytest.FixtureRequest) -> str:
+def id(request):
     return str(request.param)
 
 
@@ -62,7 +61,7 @@ def assert_acts_within_bounds(model: FlowQLearning) -> None:
 
 def assert_same_actions(first: FlowQLearning | FlowPolicy, second: FlowQLearning | FlowPolicy) -> None:
     """Check that two models (or policies) plan the same, to the last bit."""
-    seen = observations_for(first)  # type: ignore[arg-type]
+    seen = observations_for(first)
     np.testing.assert_array_equal(*(model.predict(seen, deterministic=True)[0] for model in (first, second)))
 
 
@@ -70,14 +69,14 @@ def assert_same_actions(first: FlowQLearning | FlowPolicy, second: FlowQLearning
 
 
 @pytest.mark.few
-def test_one_dimensional_actions_and_networks_without_hidden_layers_work(id: str) -> None:
+def test_one_dimensional_actions_and_networks_without_hidden_layers_work(id):
     model = trained(id, SpacesEnv(4, 1), horizon_length=1, net_arch=[])
     assert model.policy.chunk_size == 1
     assert_acts_within_bounds(model)
 
 
 @pytest.mark.few
-def test_best_of_several_candidates_works(id: str) -> None:
+def test_best_of_several_candidates_works(id):
     if id in ONE_CANDIDATE:
         with pytest.raises(ValueError, match="`best_of_n` must be 1, got 4"):
             tiny_model(id, best_of_n=4)
@@ -87,7 +86,7 @@ def test_best_of_several_candidates_works(id: str) -> None:
 
 
 @pytest.mark.few
-def test_features_are_extracted_by_each_network_for_itself(id: str, tmp_path: Path) -> None:
+def test_features_are_extracted_by_each_network_for_itself(id, tmp_path):
     model = trained(id, policy_kwargs={"features_extractor_class": NormedFeatures})
     extractors = {
         name: net.features_extractor for name, net in model.policy.nets.items() if isinstance(net, ObservingNetwork)
@@ -107,7 +106,7 @@ def test_features_are_extracted_by_each_network_for_itself(id: str, tmp_path: Pa
 
 
 @pytest.mark.few
-def test_loaded_model_goes_on_learning_as_the_saved_one_does(id: str, tmp_path: Path) -> None:
+def test_loaded_model_goes_on_learning_as_the_saved_one_does(id, tmp_path):
     model = tiny_model(id)
     model.learn_offline(3, dataset=toy_dataset())
     model.save(tmp_path / "model")
@@ -122,7 +121,7 @@ def test_loaded_model_goes_on_learning_as_the_saved_one_does(id: str, tmp_path: 
 
 
 @pytest.mark.few
-def test_observation_statistics_are_saved(id: str, tmp_path: Path) -> None:
+def test_observation_statistics_are_saved(id, tmp_path):
     model = tiny_model(id, observation_scale=0.5)
     dataset = toy_dataset()
     dataset["observations"] = dataset["observations"] * 3 + 1
@@ -143,7 +142,7 @@ def test_observation_statistics_are_saved(id: str, tmp_path: Path) -> None:
         assert_same(parameters_of(other), parameters_of(model))
 
 
-def test_observations_are_scaled_by_the_dataset_of_a_loaded_buffer_and_not_without_one(tmp_path: Path) -> None:
+def test_observations_are_scaled_by_the_dataset_of_a_loaded_buffer_and_not_without_one(tmp_path):
     source, model = tiny_model(), tiny_model(observation_scale=0.5)
     with pytest.raises(ValueError, match="`observation_scale` needs the statistics of a dataset, got none"):
         model.learn(12)
@@ -171,14 +170,14 @@ UNSUPPORTED: dict[str, tuple[spaces.Space[Any], spaces.Space[Any] | None, str]] 
 
 
 @pytest.mark.parametrize("case", UNSUPPORTED)
-def test_unsupported_space_is_refused_by_name(case: str) -> None:
+def test_unsupported_space_is_refused_by_name(case):
     observations, actions, message = UNSUPPORTED[case]
     with pytest.raises(UnsupportedSpaceError, match=re.escape(message)):
         tiny_model(env=space_env_of(observations, actions))
 
 
 @pytest.mark.few
-def test_observations_with_axes_in_double_precision_and_another_action_box_than_the_unit_box_work(id: str) -> None:
+def test_observations_with_axes_in_double_precision_and_another_action_box_than_the_unit_box_work(id):
     box = spaces.Box(np.array([0.0, -4.0], np.float32), np.array([10.0, 8.0], np.float32))
     model = trained(id, space_env_of(spaces.Box(-np.inf, np.inf, (2, 3), np.float64), box))
     assert model.replay_buffer.observations.dtype == torch.float32
@@ -190,7 +189,7 @@ def test_observations_with_axes_in_double_precision_and_another_action_box_than_
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_bad_value_of_every_declared_setting_is_refused_by_name(id: str) -> None:
+def test_a_bad_value_of_every_declared_setting_is_refused_by_name(id):
     refused = 0
     for name, declaration in agents.get(id).method.declared().items():
         bounds, kinds = declaration.bounds, (declaration.type, *get_args(declaration.type))
@@ -219,13 +218,13 @@ def test_a_bad_value_of_every_declared_setting_is_refused_by_name(id: str) -> No
         ("qsm", "time_features", 7),
     ],
 )
-def test_a_bad_setting_is_refused_by_name(id: str, setting: str, value: object) -> None:
+def test_a_bad_setting_is_refused_by_name(id, setting, value):
     with pytest.raises((TypeError, ValueError), match=f"`{setting}`"):
         tiny_model(id, **{setting: value})
 
 
 @pytest.mark.few
-def test_settings_that_are_read_back_build_the_same_model(id: str) -> None:
+def test_settings_that_are_read_back_build_the_same_model(id):
     model = tiny_model(id)
     settings = model.settings()
     assert set(settings) == set(type(model).method_class.declared())
@@ -237,7 +236,7 @@ def test_settings_that_are_read_back_build_the_same_model(id: str) -> None:
 # -- the shared loop, on the example of one algorithm ------------------------------------------------------------------
 
 
-def test_offline_training_that_counts_from_zero_leaves_the_start_of_online_training_alone() -> None:
+def test_offline_training_that_counts_from_zero_leaves_the_start_of_online_training_alone():
     model = tiny_model("qam")
     model.learn_offline(3, dataset=toy_dataset())
     model.learn_offline(3, reset_num_timesteps=True)
@@ -245,18 +244,18 @@ def test_offline_training_that_counts_from_zero_leaves_the_start_of_online_train
     assert model._n_updates == 6 + 6  # ten environment steps come before the first online update
 
 
-def test_offline_training_without_a_dataset_is_refused() -> None:
+def test_offline_training_without_a_dataset_is_refused():
     with pytest.raises(ValueError, match=re.escape("offline training needs a dataset, the buffer holds none")):
         tiny_model("qam").learn_offline(3)
 
 
-def test_a_buffer_that_holds_no_sequence_is_refused_before_online_training() -> None:
+def test_a_buffer_that_holds_no_sequence_is_refused_before_online_training():
     model = tiny_model(buffer_size=2)  # enough for training on a dataset alone
     with pytest.raises(ValueError, match=r"`buffer_size` must be at least 3 for online training, .* got 2"):
         model.learn_offline(1, dataset=toy_dataset()).learn(20, reset_num_timesteps=False)
 
 
-def test_online_only_training_plays_uniform_actions_first() -> None:
+def test_online_only_training_plays_uniform_actions_first():
     model = tiny_model("qam", learning_starts=50, buffer_size=60)
     model.learn(50)
     expected = SpacesEnv(4, 2).action_space
@@ -265,13 +264,13 @@ def test_online_only_training_plays_uniform_actions_first() -> None:
     np.testing.assert_allclose(model.replay_buffer.actions[:50], drawn, atol=1e-6)
 
 
-def test_episodes_that_are_shorter_than_a_chunk_are_told_before_the_first_update() -> None:
+def test_episodes_that_are_shorter_than_a_chunk_are_told_before_the_first_update():
     with pytest.warns(UserWarning, match="all episodes so far are shorter than a chunk .* 3 .*, the longest has 2"):
         tiny_model(env=SpacesEnv(4, 2, episode_length=2)).learn(12)
 
 
 @pytest.fixture
-def plans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def plans(monkeypatch):
     """Let the n-th plan of a policy be actions of n/100; return the plans' numbers."""
     made: list[int] = []
 
@@ -283,20 +282,20 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return made
 
 
-def test_policy_acts_from_the_first_online_step_after_offline_training(plans: list[int]) -> None:
+def test_policy_acts_from_the_first_online_step_after_offline_training(plans):
     model = tiny_model("qam", learning_starts=50)
     model.learn_offline(1, dataset=toy_dataset())
     model.learn(9, reset_num_timesteps=False)
     assert plans == [1, 2, 3]
 
 
-def test_chunk_is_dropped_when_the_episode_ends_during_collection(plans: list[int]) -> None:
+def test_chunk_is_dropped_when_the_episode_ends_during_collection(plans):
     model = tiny_model("qam", SpacesEnv(4, 2, episode_length=4), learning_starts=0, horizon_length=3)
     model.learn(8)
     played = model.replay_buffer.actions[:8, 0] * 100
     assert played.round().tolist() == [1, 1, 1, 2, 3, 3, 3, 4]
 
 
-def test_device_that_is_not_there_is_refused() -> None:
+def test_device_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="`device` is 'cuda', but PyTorch finds no CUDA device here"):
         tiny_model(device="cuda")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ SEEDS = {"one seed": {}, "two seeds": {"seeds": [0, 1], "seed": None}}
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[torch.device]:
+def elsewhere():
     """A device that is not the CPU."""
     with emulation() as device:
         yield device
@@ -37,9 +36,7 @@ def moved(tensors: Mapping[str, Tensor], device: torch.device | str) -> dict[str
 @pytest.mark.few
 @pytest.mark.parametrize("seeds", SEEDS.values(), ids=SEEDS)
 @pytest.mark.parametrize("id", ALGORITHMS)
-def test_offline_updates_neither_leave_the_device_nor_wait_for_the_host(
-    id: str, seeds: dict[str, object], elsewhere: torch.device
-) -> None:
+def test_offline_updates_neither_leave_the_device_nor_wait_for_the_host(id, seeds, elsewhere):
     model = tiny_model(id, device=elsewhere, **seeds)
     model.learn_offline(1, dataset=toy_dataset())
     with Dispatch(may_cross=False):
@@ -49,7 +46,7 @@ def test_offline_updates_neither_leave_the_device_nor_wait_for_the_host(
 
 @pytest.mark.few
 @pytest.mark.parametrize("id", ALGORITHMS)
-def test_an_update_gives_the_numbers_of_the_cpu(id: str, elsewhere: torch.device) -> None:
+def test_an_update_gives_the_numbers_of_the_cpu(id, elsewhere):
     here, there = tiny_model(id), tiny_model(id, device=elsewhere)
     there.policy.load_state_dict(here.policy.state_dict())
     batch, noise = toy_batch(here), toy_noise(here)
@@ -63,7 +60,7 @@ def test_an_update_gives_the_numbers_of_the_cpu(id: str, elsewhere: torch.device
 
 @pytest.mark.few
 @pytest.mark.parametrize("id", ALGORITHMS)
-def test_a_model_acts_collects_and_is_loaded_on_either_device(id: str, elsewhere: torch.device) -> None:
+def test_a_model_acts_collects_and_is_loaded_on_either_device(id, elsewhere):
     model = tiny_model(id, device=elsewhere)
     model.learn(12)
     observation = np.zeros((1, 4), np.float32)
@@ -79,16 +76,14 @@ def test_a_model_acts_collects_and_is_loaded_on_either_device(id: str, elsewhere
 
 @pytest.mark.parametrize("storage", ["device", "host"])
 @pytest.mark.parametrize("sharded", [False, True])
-def test_batches_come_to_the_device_from_any_storage(
-    storage: str, sharded: bool, elsewhere: torch.device, tmp_path: Path
-) -> None:
+def test_batches_come_to_the_device_from_any_storage(storage, sharded, elsewhere, tmp_path):
     model = tiny_model("fql", device=elsewhere, replay_buffer_kwargs={"storage": storage})
     parts = toy_dataset(seed=0), toy_dataset(seed=1)
     model.learn_offline(3, dataset=toy_shards(tmp_path, *parts, replace_interval=2) if sharded else parts[0])
     assert model.trainer.draw_batch(4).observations.device == elsewhere
 
 
-def test_storing_transitions_never_waits_for_the_device(elsewhere: torch.device) -> None:
+def test_storing_transitions_never_waits_for_the_device(elsewhere):
     buffers = [empty_buffer(4, n_envs=2), empty_buffer(4, n_envs=2)]
     buffers[1].to(elsewhere)
     recorders = [Recorder(buffer) for buffer in buffers]
@@ -111,9 +106,7 @@ def precisions() -> tuple[str, bool]:
 
 @pytest.mark.parametrize(("precision", "inside"), [("fp32", "highest"), ("tf32", "high"), ("bf16", "high")])
 @pytest.mark.parametrize("outside", ["highest", "high"])
-def test_a_models_precision_is_its_own(
-    precision: str, inside: str, outside: str, elsewhere: torch.device, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_models_precision_is_its_own(precision, inside, outside, elsewhere, monkeypatch):
     seen: list[tuple[str, bool]] = []
 
     def noting(function: Any) -> Any:

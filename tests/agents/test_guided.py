@@ -65,21 +65,19 @@ def gaussian_end(id: str, base: str, **settings: object) -> tuple[float, float]:
         ("cgql_linex", "c", 1.0, False, 0.160, 0.347),
     ],
 )
-def test_guided_flow_has_the_closed_form_of_a_gaussian(
-    id: str, base: str, weight: float, x_term: bool, mean: float, std: float
-) -> None:
+def test_guided_flow_has_the_closed_form_of_a_gaussian(id, base, weight, x_term, mean, std):
     got = gaussian_end(id, base, guidance_weight=weight, x_term=x_term)
     assert got[0] == pytest.approx(mean, abs=6e-5 if weight < 1 else 6e-4)
     assert got[1] == pytest.approx(std, abs=6e-5 if weight < 1 else 6e-3)
 
 
 @pytest.mark.parametrize("off", [{"inverse_temperature": 0.0}, {"guidance_weight": 0.0}])
-def test_without_guidance_the_behaviour_flow_is_sampled(off: dict[str, float]) -> None:
+def test_without_guidance_the_behaviour_flow_is_sampled(off):
     assert gaussian_end("cgql", "a", **off) == pytest.approx((0.0, 0.4308), abs=6e-5)
 
 
 @pytest.mark.parametrize(("id", "draw"), [("cgql", "action"), ("dsrl", "policy")])
-def test_sampling_can_follow_the_behaviour_itself(id: str, draw: str) -> None:
+def test_sampling_can_follow_the_behaviour_itself(id, draw):
     model = small_model(id, target_behaviour=False)
     noise = {draw: toy_noise(model)[f"td_{draw}"]}
     assert acting_depends_on("behaviour", model, noise)
@@ -87,7 +85,7 @@ def test_sampling_can_follow_the_behaviour_itself(id: str, draw: str) -> None:
 
 
 @pytest.mark.parametrize("id", ["cgql", "rql"])
-def test_critics_of_noisy_actions_score_clean_ones_by_their_mean(id: str) -> None:
+def test_critics_of_noisy_actions_score_clean_ones_by_their_mean(id):
     model = small_model(id, best_of_n=4)
     batch, nets = toy_batch(model), model.policy.nets
     with torch.no_grad():
@@ -103,7 +101,7 @@ def linex(gap: Tensor, **settings: object) -> Tensor:
     return bare("cgql_linex", inverse_temperature=1.0, **settings).noisy_errors(torch.zeros_like(gap), gap, {})
 
 
-def test_beyond_the_clip_the_loss_is_the_gap_itself_or_the_tangent_at_the_clip() -> None:
+def test_beyond_the_clip_the_loss_is_the_gap_itself_or_the_tangent_at_the_clip():
     gap = torch.tensor([[[4.99, 5.01, 300.0]]])
     torch.testing.assert_close(linex(gap), torch.tensor([[[math.exp(4.99), 5.01, 300.0]]]))
     below, at, above, far = linex(torch.tensor([[[4.999, 5.0, 5.001, 7.0]]]), linear_continuation=True)[0, 0].tolist()
@@ -111,7 +109,7 @@ def test_beyond_the_clip_the_loss_is_the_gap_itself_or_the_tangent_at_the_clip()
     assert far == pytest.approx(math.exp(5.0) * 3, rel=1e-5)
 
 
-def test_clipped_rows_have_finite_gradient_where_the_exponential_overflows() -> None:
+def test_clipped_rows_have_finite_gradient_where_the_exponential_overflows():
     model = bare("cgql_linex", inverse_temperature=10.0)
     q = torch.zeros(1, 1, 1, requires_grad=True)
     model.noisy_errors(q, torch.full((1, 1, 1), 1e3), {}).sum().backward()
@@ -121,14 +119,14 @@ def test_clipped_rows_have_finite_gradient_where_the_exponential_overflows() -> 
 # -- QGF --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_gradient_is_taken_inside_the_action_box() -> None:
+def test_the_gradient_is_taken_inside_the_action_box():
     model = bare("qgf", flow_steps=1, guidance_weight=2.5)
     nets = networks(behaviour=Field(lambda x, t: 3 - x), critic_target=Quadratic(0.0, 1.0))  # dQ/da = -a
     action = model.act(torch.zeros(1, 1, 1), {"action": torch.tensor([[[-2.5]]])}, nets)
     assert float(action) == pytest.approx(3 - 2.5 * 1)  # the flow leads to 3, where the gradient is that at 1
 
 
-def test_nothing_that_is_trained_depends_on_the_guidance() -> None:
+def test_nothing_that_is_trained_depends_on_the_guidance():
     models = [small_model("qgf", guidance_weight=weight) for weight in (0.0, 1.0)]
     for model in models:
         for seed in range(2):

@@ -44,7 +44,7 @@ def success(id: str, updates: int, dataset: dict[str, Any], **settings: Any) -> 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # two to three minutes of a core of its own
-def test_qam_solves_the_maze_and_cloning_does_not() -> None:
+def test_qam_solves_the_maze_and_cloning_does_not():
     dataset = wandering(400)
     assert success("bc", 1000, dataset) < 0.3
     assert success("qam", 1000, dataset, **OF_QAM) > 0.8

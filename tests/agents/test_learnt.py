@@ -1,9 +1,5 @@
 """What algorithms learn on a bandit, against what is known of their optimum; all of it is slow."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -34,9 +30,7 @@ FLOWS_AND_EDITS = (0.154**2 + (0.3 * 0.249) ** 2) ** 0.5  # spread of two indepe
         ("fedit", {"edit_scale": 0.3}, 0.2, [1.0], 3_000, [0.3 * 0.770], FLOWS_AND_EDITS),
     ],
 )
-def test_learnt_policy_samples_the_known_gaussian(
-    id: str, settings: dict[str, Any], std: float, slope: list[float], steps: int, mean: list[float], spread: float
-) -> None:
+def test_learnt_policy_samples_the_known_gaussian(id, settings, std, slope, steps, mean, spread):
     model, exact = bandit_model(id, len(slope), **settings), Quadratic(torch.tensor(slope))
     learn_bandit(model, Behaviour(std, [[0.0] * len(slope)]), steps, critic=exact, critic_target=exact)
     actions = bandit_actions(model)
@@ -44,7 +38,7 @@ def test_learnt_policy_samples_the_known_gaussian(
     assert actions.std(0).tolist() == pytest.approx([spread] * len(slope), abs=0.025)
 
 
-def test_qam_moves_along_the_gradient_of_a_reward_that_is_learnt_from_data() -> None:
+def test_qam_moves_along_the_gradient_of_a_reward_that_is_learnt_from_data():
     """Behaviour N((.2, -.1), .3^2 I) and reward x + .3 y; critic and both flows are learnt.
 
     The shift itself grows as the behaviour flow sharpens near t = 1, so only its direction and order are checked.

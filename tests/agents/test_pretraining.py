@@ -32,7 +32,7 @@ WITHOUT = {"qsm", "dac", "rebrac", "rlpd", "meanflowql"}
 
 
 @pytest.fixture(params=FLOWS)
-def id(request: pytest.FixtureRequest) -> str:
+def id(request):
     return str(request.param)
 
 
@@ -63,7 +63,7 @@ def cloned_by_hand(flow: Any, model: FlowQLearning, batches: list[Batch], noises
 # -- pretraining ------------------------------------------------------------------------------------------------------
 
 
-def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id: str) -> None:
+def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id):
     flow, copies = FLOWS[id]
     model = small_model(id, pretraining_steps=3)
     nets = model.policy.nets
@@ -87,7 +87,7 @@ def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id: str) 
 
 
 @pytest.mark.few
-def test_everything_that_learns_learns_after_pretraining(id: str) -> None:
+def test_everything_that_learns_learns_after_pretraining(id):
     whole, pretrained = small_model(id), small_model(id, pretraining_steps=1)
     step(pretrained)
     for model in (whole, pretrained):
@@ -101,7 +101,7 @@ def test_everything_that_learns_learns_after_pretraining(id: str) -> None:
 
 
 @pytest.mark.parametrize("id", ["qam", "bam"])
-def test_a_residual_begins_at_zero_so_that_the_policy_is_the_clone(id: str) -> None:
+def test_a_residual_begins_at_zero_so_that_the_policy_is_the_clone(id):
     model = small_model(id, residual=True, pretraining_steps=1)
     step(model)
     clone = small_model("bc")
@@ -115,7 +115,7 @@ def test_a_residual_begins_at_zero_so_that_the_policy_is_the_clone(id: str) -> N
 
 @pytest.mark.parametrize("saved_at", [2, 3, 4])
 @pytest.mark.parametrize("id", ["qam", "trqam"])
-def test_training_resumes_across_the_end_of_pretraining(id: str, saved_at: int, tmp_path: Path) -> None:
+def test_training_resumes_across_the_end_of_pretraining(id, saved_at, tmp_path):
     def model() -> FlowQLearning:
         made = tiny_model(id, pretraining_steps=3, seeds=[1, 2])
         made.load_dataset(toy_dataset())
@@ -133,7 +133,7 @@ def test_training_resumes_across_the_end_of_pretraining(id: str, saved_at: int, 
 
 
 @pytest.mark.parametrize("id", sorted(WITHOUT))
-def test_an_algorithm_without_a_behaviour_flow_refuses_to_pretrain(id: str) -> None:
+def test_an_algorithm_without_a_behaviour_flow_refuses_to_pretrain(id):
     with pytest.raises(ValueError, match=f"{agents.get(id).algorithm.__name__} has no behaviour flow to pretrain"):
         tiny_model(id, pretraining_steps=1)
     with pytest.raises(ValueError, match="has no behaviour flow to pretrain; leave pretraining out"):
@@ -152,7 +152,7 @@ def saved(folder: Path, id: str = "bc", updates: int = 2, **settings: Any) -> tu
 
 
 @pytest.mark.few
-def test_a_clone_is_where_every_algorithm_can_begin(id: str, tmp_path: Path) -> None:
+def test_a_clone_is_where_every_algorithm_can_begin(id, tmp_path):
     source, path = saved(tmp_path)
     flow, copies = FLOWS[id]
     model = tiny_model(id, seed=5)
@@ -168,7 +168,7 @@ def test_a_clone_is_where_every_algorithm_can_begin(id: str, tmp_path: Path) -> 
     model.learn_offline(1, dataset=toy_dataset())
 
 
-def test_one_seed_serves_all_stacked_ones_and_several_their_own(tmp_path: Path) -> None:
+def test_one_seed_serves_all_stacked_ones_and_several_their_own(tmp_path):
     one, path = saved(tmp_path)
     model = tiny_model("qam", seeds=[7, 8])
     model.load_pretrained_actor(path)
@@ -192,9 +192,7 @@ MISFITS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("settings", "text"), MISFITS, ids=[next(iter(settings)) for settings, _ in MISFITS])
-def test_a_flow_that_does_not_fit_is_refused_and_changes_nothing(
-    tmp_path: Path, settings: dict[str, Any], text: str
-) -> None:
+def test_a_flow_that_does_not_fit_is_refused_and_changes_nothing(tmp_path, settings, text):
     _, path = saved(tmp_path, **settings)
     model = tiny_model("qam")
     before = parameters_of(model)
@@ -203,7 +201,7 @@ def test_a_flow_that_does_not_fit_is_refused_and_changes_nothing(
     assert_same(parameters_of(model), before)
 
 
-def test_observation_statistics_must_be_those_of_the_source(tmp_path: Path) -> None:
+def test_observation_statistics_must_be_those_of_the_source(tmp_path):
     _, path = saved(tmp_path, observation_scale=2.0)
     model = tiny_model("qam", observation_scale=2.0)
     with pytest.raises(ValueError, match=r"expected the observation statistics of this model's dataset, got others"):
@@ -212,7 +210,7 @@ def test_observation_statistics_must_be_those_of_the_source(tmp_path: Path) -> N
     model.load_pretrained_actor(path)
 
 
-def test_a_model_that_is_to_be_pretrained_takes_no_pretrained_flow(tmp_path: Path) -> None:
+def test_a_model_that_is_to_be_pretrained_takes_no_pretrained_flow(tmp_path):
     _, path = saved(tmp_path)
     with pytest.raises(ValueError, match="takes the place of `pretraining_steps`, got 3; set them to 0"):
         tiny_model("qam", pretraining_steps=3).load_pretrained_actor(path)

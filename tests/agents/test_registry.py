@@ -1,7 +1,5 @@
 """Finding algorithms, registering one's own in one file, and what pages say of both."""
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 from pathlib import Path
@@ -21,13 +19,13 @@ from zoo.settings.config import load_config
 
 
 @pytest.fixture
-def own_module(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def own_module(own_agents, tmp_path, monkeypatch):
     (tmp_path / "my_agents.py").write_text(example())
     monkeypatch.syspath_prepend(tmp_path)
     return "my_agents:WeightedBC"
 
 
-def test_the_tables_of_the_mini_benchmark_are_those_of_its_scores() -> None:
+def test_the_tables_of_the_mini_benchmark_are_those_of_its_scores():
     text = make_tables.updated_mini()
     assert text == make_tables.MINI.read_text(encoding="utf-8"), "run `python docs/make_tables.py`"
     assert make_tables.mini_table() in text
@@ -35,7 +33,7 @@ def test_the_tables_of_the_mini_benchmark_are_those_of_its_scores() -> None:
     assert make_tables.MINI_PROGRESS.search(text)
 
 
-def test_an_unknown_id_names_the_closest() -> None:
+def test_an_unknown_id_names_the_closest():
     with pytest.raises(KeyError, match="unknown algorithm `fqll`; closest: fql"):
         agents.get("fqll")
     with pytest.raises(KeyError, match="unknown algorithm `bptttt`") as refusal:
@@ -43,9 +41,7 @@ def test_an_unknown_id_names_the_closest() -> None:
     assert "bptt," not in refusal.value.args[0]  # an alias
 
 
-def test_a_class_of_an_installed_package_is_known_by_its_distribution(
-    own_module: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_class_of_an_installed_package_is_known_by_its_distribution(own_module, monkeypatch):
     method = agents.get(own_module).method
     code = hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:12]
     assert origin_of(method) == {"class": own_module, "code": code}
@@ -54,7 +50,7 @@ def test_a_class_of_an_installed_package_is_known_by_its_distribution(
     assert origin_of(method) == {"class": own_module, "code": code, "package": "my-agents==1.0"}
 
 
-def test_the_page_on_registering_is_true(own_module: str) -> None:
+def test_the_page_on_registering_is_true(own_module):
     entry = agents.get(own_module)
     assert entry.id == "weighted_bc"
     assert "beta" in entry.method.declared()
@@ -62,7 +58,7 @@ def test_the_page_on_registering_is_true(own_module: str) -> None:
     assert config.settings["beta"] == 2.0
 
 
-def test_a_class_that_is_not_registered_is_refused() -> None:
+def test_a_class_that_is_not_registered_is_refused():
     with pytest.raises(KeyError, match="is not a registered algorithm"):
         agents.get("agents.common.method:Method")
     with pytest.raises(KeyError, match="results is a folder in"):
@@ -72,9 +68,7 @@ def test_a_class_that_is_not_registered_is_refused() -> None:
 @pytest.mark.parametrize(
     ("id", "owner"), [("fql", "FQL"), ("bptt", "FBRAC, as an alias"), ("taken", "First"), ("sac", "SB3's")]
 )
-def test_an_id_that_is_taken_is_refused_with_its_owner(
-    id: str, owner: str, own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_id_that_is_taken_is_refused_with_its_owner(id, owner, own_agents, tmp_path, monkeypatch):
     agents.register("taken", paper="", published_name="")(type("First", (QAM,), {}))
     code = "import agents\nfrom agents.qam import QAM\n"
     code += f"@agents.register({id!r}, paper='', published_name='')\nclass Mine(QAM): pass\n"
@@ -85,30 +79,30 @@ def test_an_id_that_is_taken_is_refused_with_its_owner(
 
 
 @pytest.mark.parametrize("name", ["n_steps", "n_envs", "learn", "critic", "env"])
-def test_a_setting_that_a_model_would_overwrite_is_refused(name: str) -> None:
+def test_a_setting_that_a_model_would_overwrite_is_refused(name):
     taken = {name: agents.setting(default=1), "__annotations__": {name: "int"}, "__module__": __name__}
     with pytest.raises(ValueError, match=f"setting `{name}` of Mine has the name of something that every model has"):
         model_class(type("Mine", (QAM,), taken))
 
 
 @pytest.mark.parametrize("name", ["losses", "score", "loss_weights", "flow_steps"])
-def test_what_belongs_into_a_method_is_refused_in_a_model(name: str) -> None:
+def test_what_belongs_into_a_method_is_refused_in_a_model(name):
     with pytest.raises(TypeError, match=rf"`{name}` of Mine must be defined in a subclass of `agents\.Method`"):
         type("Mine", (agents.QAM,), {name: 3})
 
 
-def test_a_misspelt_argument_names_the_closest() -> None:
+def test_a_misspelt_argument_names_the_closest():
     message = r"FQL\(\) got an unexpected keyword argument 'distil_weight'; closest: distill_weight"
     with pytest.raises(TypeError, match=message):
         tiny_model("fql", distil_weight=1.0)
 
 
-def test_two_names_of_one_setting_are_refused() -> None:
+def test_two_names_of_one_setting_are_refused():
     with pytest.raises(ValueError, match="`ensemble_size` and `n_critics` are the same setting, got 3"):
         tiny_model("fql", ensemble_size=3, policy_kwargs={"n_critics": 2})
 
 
-def test_a_setting_beside_a_method_that_has_it_is_refused() -> None:
+def test_a_setting_beside_a_method_that_has_it_is_refused():
     for name in ("gamma", "n_steps"):
         with pytest.raises(TypeError, match=f"`{name}` is a setting of `method`, which was given too"):
             agents.QAM("MlpPolicy", None, method=QAM(), **{name: 1}, _init_setup_model=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
@@ -29,7 +27,7 @@ class Steps(BaseCallback):
 def trained(seeds: list[int], envs_each: int, gradient_steps: int) -> tuple[FlowQLearning, Steps]:
     """Train for 5 updates offline and 20 steps of each replica online; the first 6 of them are followed by none."""
     env = DummyVecEnv([lambda: SpacesEnv(4, 2)] * (len(seeds) * envs_each))
-    model = tiny_model(env=env, seeds=seeds, learning_starts=6, gradient_steps=gradient_steps)  # type: ignore[arg-type]
+    model = tiny_model(env=env, seeds=seeds, learning_starts=6, gradient_steps=gradient_steps)
     model.learn_offline(5, dataset=toy_dataset())
     steps = Steps()
     model.learn(20, steps, reset_num_timesteps=False)
@@ -37,7 +35,7 @@ def trained(seeds: list[int], envs_each: int, gradient_steps: int) -> tuple[Flow
 
 
 @pytest.mark.parametrize(("envs_each", "gradient_steps"), [(1, 1), (2, 1), (2, -1)])
-def test_replicas_together_count_and_update_like_one_alone(envs_each: int, gradient_steps: int) -> None:
+def test_replicas_together_count_and_update_like_one_alone(envs_each, gradient_steps):
     alone, steps_alone = trained([0], envs_each, gradient_steps)
     together, steps = trained([0, 1, 2], envs_each, gradient_steps)
     assert steps.seen == steps_alone.seen
@@ -46,7 +44,7 @@ def test_replicas_together_count_and_update_like_one_alone(envs_each: int, gradi
     assert together.replay_buffer.size() == alone.replay_buffer.size()
 
 
-def test_a_replica_that_is_taken_out_learns_by_itself_and_is_saved(tmp_path: Path) -> None:
+def test_a_replica_that_is_taken_out_learns_by_itself_and_is_saved(tmp_path):
     taken, untouched = tiny_model(seeds=[11, 22, 33]), tiny_model(seeds=[11, 22, 33])
     for number in range(4):
         for model in (taken, untouched):

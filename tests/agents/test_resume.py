@@ -55,7 +55,7 @@ def environments(count: int = 1, **more: Any) -> VecEnv:
 
 def model_on(env: VecEnv, **settings: Any) -> FlowQLearning:
     settings = {"learning_starts": 6, "buffer_size": 24, "horizon_length": 3, **settings}
-    model = tiny_model(env=env, **settings)  # type: ignore[arg-type]  # a vectorised environment
+    model = tiny_model(env=env, **settings)  # a vectorised environment
     model.load_dataset(toy_dataset(30, 3))
     return model
 
@@ -108,7 +108,7 @@ def assert_same_training(first: FlowQLearning, second: FlowQLearning) -> None:
     ],
     ids=lambda settings: "-".join(settings) or "default",
 )
-def test_resumed_training_is_the_same_to_the_last_bit(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_resumed_training_is_the_same_to_the_last_bit(tmp_path, settings):
     whole = finished(tmp_path / "whole", resume=False, **settings)
     assert_same_training(finished(tmp_path / "killed", resume=True, **settings), whole)
 
@@ -121,7 +121,7 @@ def test_resumed_training_is_the_same_to_the_last_bit(tmp_path: Path, settings: 
     ],
     ids=["normalised", "in other processes"],
 )
-def test_statistics_and_environments_in_other_processes_resume(tmp_path: Path, make: Any, offline: int) -> None:
+def test_statistics_and_environments_in_other_processes_resume(tmp_path, make, offline):
     how: dict[str, Any] = {"make": make, "envs": 2, "offline": offline}
     how |= {"learning_starts": STEPS // 2 + 4}  # random actions before and behind the checkpoint
     whole = finished(tmp_path / "whole", resume=False, **how)
@@ -129,7 +129,7 @@ def test_statistics_and_environments_in_other_processes_resume(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("space", ["observation_space", "action_space"])
-def test_a_checkpoint_is_refused_where_the_environment_has_another_space_now(tmp_path: Path, space: str) -> None:
+def test_a_checkpoint_is_refused_where_the_environment_has_another_space_now(tmp_path, space):
     changed = {
         "observation_space": spaces.Box(-9.0, 9.0, (3,), np.float64),
         "action_space": spaces.Box(-2.0, 2.0, (2,)),
@@ -143,7 +143,7 @@ def test_a_checkpoint_is_refused_where_the_environment_has_another_space_now(tmp
     assert_same(parameters_of(other), before)
 
 
-def test_the_last_two_checkpoints_are_kept_and_of_one_that_is_a_link_the_link_alone_is_removed(tmp_path: Path) -> None:
+def test_the_last_two_checkpoints_are_kept_and_of_one_that_is_a_link_the_link_alone_is_removed(tmp_path):
     model = model_on(environments())
     runs, elsewhere = tmp_path / "checkpoint", tmp_path / "elsewhere"
     save_checkpoint(model, runs).rename(elsewhere)
@@ -159,7 +159,7 @@ def test_the_last_two_checkpoints_are_kept_and_of_one_that_is_a_link_the_link_al
     assert sorted(elsewhere.iterdir()) == kept
 
 
-def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tmp_path: Path) -> None:
+def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tmp_path):
     class Opaque(ToyEnv):
         def __init__(self) -> None:
             super().__init__()
@@ -183,7 +183,7 @@ def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tm
 # -- the files --------------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_of_another_version_is_refused_and_the_model_left_as_it_is(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_version_is_refused_and_the_model_left_as_it_is(tmp_path):
     checkpoint = save_checkpoint(tiny_model("bc"), tmp_path)
     write_manifest(checkpoint, format=3)
     other = tiny_model("bc", seed=1)
@@ -195,7 +195,7 @@ def test_a_checkpoint_of_another_version_is_refused_and_the_model_left_as_it_is(
     assert_same(before, parameters_of(other))
 
 
-def test_a_failed_write_leaves_the_old_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_checkpoints(tmp_path, monkeypatch):
     model = tiny_model(env=environments())
     first = save_checkpoint(model, tmp_path)
 
@@ -208,7 +208,7 @@ def test_a_failed_write_leaves_the_old_checkpoints(tmp_path: Path, monkeypatch: 
     assert list(tmp_path.iterdir()) == [first]
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_removed(tmp_path):
     (tmp_path / ".step_000000000.0").mkdir()
     (tmp_path / ".step_000000000.0" / "model.zip").write_bytes(b"half")
     saved = save_checkpoint(tiny_model(env=environments()), tmp_path)
@@ -216,7 +216,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.zip", "state.pt"])
-def test_a_checkpoint_that_differs_in_a_bit_is_refused_and_the_model_left_as_it_is(tmp_path: Path, name: str) -> None:
+def test_a_checkpoint_that_differs_in_a_bit_is_refused_and_the_model_left_as_it_is(tmp_path, name):
     source = tiny_model(env=environments())
     source.learn(4)
     saved = save_checkpoint(source, tmp_path)
@@ -264,7 +264,7 @@ def trace(env: gymnasium.Env[Any, Any], actions: np.ndarray) -> list[tuple[Any, 
         "puzzle-3x3-singletask-task1-v0",
     ],
 )
-def test_an_environment_goes_on_in_another_one_to_the_last_bit(env_id: str) -> None:
+def test_an_environment_goes_on_in_another_one_to_the_last_bit(env_id):
     first, second = (ResumableEnv(make_env(env_id, max_episode_steps=40)) for _ in range(2))
     draw = np.random.default_rng(0)
     actions = draw.uniform(first.action_space.low, first.action_space.high, (75, *first.action_space.shape))
@@ -288,17 +288,17 @@ class Lossy(gymnasium.utils.EzPickle):
     ("part", "obstacle"),
     [(ToyEnv(), "`env.part` is a second environment"), (Lossy(), "pickles its constructor's arguments only")],
 )
-def test_what_hides_state_is_not_taken_for_restorable(part: Any, obstacle: str) -> None:
+def test_what_hides_state_is_not_taken_for_restorable(part, obstacle):
     env = ToyEnv()
-    env.part = part  # type: ignore[attr-defined]
+    env.part = part
     wrapped = ResumableEnv(env)
     assert wrapped.snapshot() is None
     assert obstacle in str(wrapped.obstacle)
 
 
-def test_a_snapshot_that_names_a_class_of_something_else_is_not_restored() -> None:
+def test_a_snapshot_that_names_a_class_of_something_else_is_not_restored():
     env = ToyEnv()
-    env.part = SaveAt.__new__(SaveAt)  # type: ignore[attr-defined]
+    env.part = SaveAt.__new__(SaveAt)
     wrapped = ResumableEnv(env)
     state = wrapped.snapshot()
     assert state is not None
@@ -315,7 +315,7 @@ def saved_state(model: FlowQLearning, folder: Path) -> dict[str, torch.Tensor]:
     return {**loaded.policy.state_dict(), **moments, "steps": torch.tensor(loaded.num_timesteps)}
 
 
-def test_training_leaves_a_copy_of_the_model_alone(tmp_path: Path) -> None:
+def test_training_leaves_a_copy_of_the_model_alone(tmp_path):
     model = model_on(environments(2), seeds=[1, 2], seed=None)
     model.learn_offline(3)
     before = saved_state(model, tmp_path)
@@ -327,7 +327,7 @@ def test_training_leaves_a_copy_of_the_model_alone(tmp_path: Path) -> None:
     assert not torch.equal(saved_state(model, tmp_path)["moment 0"], before["moment 0"])
 
 
-def test_copying_a_model_and_taking_a_replica_of_it_draws_no_random_number() -> None:
+def test_copying_a_model_and_taking_a_replica_of_it_draws_no_random_number():
     model = model_on(environments(2), seeds=[1, 2], seed=None)
     before = checkpoint.random_states(model)
     checkpoint.copy_model(model).replica(1)
@@ -339,7 +339,7 @@ def test_copying_a_model_and_taking_a_replica_of_it_draws_no_random_number() -> 
 
 
 @pytest.mark.parametrize("later", [0, 3], ids=["the model itself", "an earlier model"])
-def test_a_checkpoint_keeps_the_model_that_something_is_still_done_with(tmp_path: Path, later: int) -> None:
+def test_a_checkpoint_keeps_the_model_that_something_is_still_done_with(tmp_path, later):
     model = model_on(environments())
     model.learn_offline(2)
     pending = checkpoint.copy_model(model)
@@ -369,7 +369,7 @@ print(hashlib.sha256(b"".join(value.numpy().tobytes() for value in model.policy.
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_compiling_again_in_another_process_gives_the_same_bits(tmp_path: Path) -> None:
+def test_compiling_again_in_another_process_gives_the_same_bits(tmp_path):
     found = []
     for cache in ("first", "second"):
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / cache)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ from tests.common.toys import step, toy_batch, toy_noise
 # -- flow policies ----------------------------------------------------------------------------------------------------
 
 
-def test_bc_has_loss_and_actions_of_the_behaviour_flow_of_qam() -> None:
+def test_bc_has_loss_and_actions_of_the_behaviour_flow_of_qam():
     clone, qam = small_model("bc"), small_model("qam", inverse_temperature=0.0)
     clone.policy.nets.behaviour.load_state_dict(qam.policy.nets.behaviour.state_dict())
     batch, noise = toy_batch(qam), toy_noise(qam)
@@ -32,7 +31,7 @@ def test_bc_has_loss_and_actions_of_the_behaviour_flow_of_qam() -> None:
     assert torch.equal(*acted)
 
 
-def test_fbracs_clipped_actions_send_no_gradient() -> None:
+def test_fbracs_clipped_actions_send_no_gradient():
     model = bare("fbrac", flow_steps=4)
     bias = torch.tensor(9.0, requires_grad=True)
     nets = networks(critic=Quadratic(1.0), critic_target=Quadratic(1.0), flow=Field(lambda x, t: 0 * x + bias))
@@ -42,7 +41,7 @@ def test_fbracs_clipped_actions_send_no_gradient() -> None:
     assert float(torch.autograd.grad(losses["q"].sum(), bias)[0]) == 0
 
 
-def test_fawacs_weights_are_capped() -> None:
+def test_fawacs_weights_are_capped():
     model, critic = bare("fawac", inverse_temperature=6.4, flow_steps=1), Quadratic(1.0)
     value, flow = lambda observations: observations[..., 0], Field(lambda x, t: x)
     nets = networks(critic=critic, critic_target=critic, value=value, flow=flow)
@@ -50,7 +49,7 @@ def test_fawacs_weights_are_capped() -> None:
     assert model.targets(batch, {"td_action": batch.actions}, nets, {})["weight"].tolist() == [[100.0, 1.0]]
 
 
-def test_fqls_teacher_is_clipped_and_its_student_is_not() -> None:
+def test_fqls_teacher_is_clipped_and_its_student_is_not():
     model = bare("fql", flow_steps=1)
     far = networks(
         critic=Quadratic(0.0),
@@ -69,9 +68,7 @@ def test_fqls_teacher_is_clipped_and_its_student_is_not() -> None:
 @pytest.mark.parametrize(
     ("id", "setting", "loss"), [("ifql", "mask_value", "value_loss"), ("qgf", "mask_cloning", "bc_flow_loss")]
 )
-def test_a_loss_counts_crossing_sequences_as_the_authors_do_unless_masked(
-    id: str, setting: str, loss: str, masked: bool
-) -> None:
+def test_a_loss_counts_crossing_sequences_as_the_authors_do_unless_masked(id, setting, loss, masked):
     model = small_model(id, **{setting: masked})
     batch = toy_batch(model)
     batch = dataclasses.replace(batch, valid=torch.zeros_like(batch.valid))
@@ -80,12 +77,12 @@ def test_a_loss_counts_crossing_sequences_as_the_authors_do_unless_masked(
     assert counted == (set() if masked else {loss})
 
 
-def test_mean_flows_targets_are_bounded() -> None:
+def test_mean_flows_targets_are_bounded():
     ones = torch.ones(1, 4, 1)
     assert bare("meanflowql").mean_flow_target(ones, ones, ones, 100 * ones).unique().tolist() == [-5]
 
 
-def test_rqls_moving_average_acts_and_follows_at_its_own_pace() -> None:
+def test_rqls_moving_average_acts_and_follows_at_its_own_pace():
     model = small_model("rql", policy_tau=1.0, tau=0.0)
     nets = model.policy.nets
     step(model)
@@ -110,7 +107,7 @@ def gaussian(returns: Tensor, t: Tensor) -> Tensor:
     return MEAN + slope.unsqueeze(1) * (returns - t.unsqueeze(1) * MEAN)
 
 
-def test_following_a_gaussians_flow_scales_and_shifts_the_noise() -> None:
+def test_following_a_gaussians_flow_scales_and_shifts_the_noise():
     model, end = bare("value_flows", flow_steps=1000), torch.ones(1, 5)
     z = torch.linspace(-2, 2, 5).view(1, 1, 5)
     slope = action_gradient(lambda x: model.follow(gaussian, x, end), z)
@@ -119,7 +116,7 @@ def test_following_a_gaussians_flow_scales_and_shifts_the_noise() -> None:
 
 
 @pytest.mark.parametrize(("bounds", "lowest"), [({}, -12.0), ({"reward_min": -1.0, "reward_max": 0.0}, -2.0)])
-def test_bounds_hold_returns_but_not_their_derivative(bounds: dict[str, float], lowest: float) -> None:
+def test_bounds_hold_returns_but_not_their_derivative(bounds, lowest):
     model, z, end = bare("value_flows", gamma=0.5, **bounds), torch.tensor([[[-2.0, 2.0]]]), torch.ones(1, 2)
     assert float(model.follow(lambda x, t: 0 * x - 10, z, end).min()) == pytest.approx(lowest, abs=1e-5)
     slope = action_gradient(lambda at: model.follow(lambda x, t: 0.3 * x - 10, at, end), z)
@@ -129,7 +126,7 @@ def test_bounds_hold_returns_but_not_their_derivative(bounds: dict[str, float], 
 # -- diffusion policies -----------------------------------------------------------------------------------------------
 
 
-def test_the_gradient_of_q_can_come_from_the_online_critics() -> None:
+def test_the_gradient_of_q_can_come_from_the_online_critics():
     model = small_model("qsm", target_gradient=False)
     batch, noise, nets = toy_batch(model), toy_noise(model), model.policy.nets
     with torch.no_grad():
@@ -139,7 +136,7 @@ def test_the_gradient_of_q_can_come_from_the_online_critics() -> None:
         assert not torch.equal(before, model.targets(batch, noise, nets, {})["gradient"])
 
 
-def test_the_schedule_travels_with_a_replica() -> None:
+def test_the_schedule_travels_with_a_replica():
     single = small_model("qsm", seeds=[1, 2], seed=None, beta_schedule="cosine").replica(1)
     assert single.policy.nets.schedule.table.tolist() == [NoiseSchedule(1, 3, "cosine").alpha_bars]
 
@@ -148,14 +145,14 @@ def test_the_schedule_travels_with_a_replica() -> None:
 
 
 @pytest.mark.parametrize("id", ["dsrl", "fedit", "qam_e", "rlpd"])
-def test_target_entropy_enters_the_temperature_loss(id: str) -> None:
+def test_target_entropy_enters_the_temperature_loss(id):
     models = small_model(id), small_model(id, target_entropy=0.0)
     loss = [float(m.trainer.losses(toy_batch(m), toy_noise(m))[1]["temperature_loss"]) for m in models]
     assert loss[0] - loss[1] == pytest.approx(1.0, abs=1e-5)  # the default is -D/2 = -1
 
 
 @pytest.mark.parametrize("border", [-1.0, 1.0])
-def test_rlpd_clones_actions_on_the_border_of_the_box(border: float) -> None:
+def test_rlpd_clones_actions_on_the_border_of_the_box(border):
     model = small_model("rlpd", bc_weight=1.0)
     batch = toy_batch(model)
     batch = dataclasses.replace(batch, actions=torch.full_like(batch.actions, border))
@@ -164,7 +161,7 @@ def test_rlpd_clones_actions_on_the_border_of_the_box(border: float) -> None:
     assert info["grad_norm"].isfinite().all()
 
 
-def test_rebracs_true_delay_holds_the_actor_still_in_spite_of_momentum() -> None:
+def test_rebracs_true_delay_holds_the_actor_still_in_spite_of_momentum():
     model = small_model("rebrac", true_delay=True, policy_delay=3)
     nets = model.policy.nets
     for update in range(1, 8):
@@ -176,7 +173,7 @@ def test_rebracs_true_delay_holds_the_actor_still_in_spite_of_momentum() -> None
     assert int(model.policy.optimizer.state[parameter]["step"]) == 2
 
 
-def test_rebracs_phase_of_the_delay_is_saved(tmp_path: Path) -> None:
+def test_rebracs_phase_of_the_delay_is_saved(tmp_path):
     model = small_model("rebrac", tau=0.5)
     step(model)
     model.save(tmp_path / "model.zip")
@@ -186,7 +183,7 @@ def test_rebracs_phase_of_the_delay_is_saved(tmp_path: Path) -> None:
     assert not torch.equal(weights(loaded.policy.nets.critic_target), target)
 
 
-def test_rebrac_chooses_among_the_target_actors_noisy_actions() -> None:
+def test_rebrac_chooses_among_the_target_actors_noisy_actions():
     model = small_model("rebrac", actor_noise=0.3, best_of_n=6)
     nets, batch, noise = model.policy.nets, toy_batch(model), toy_noise(model)
     nets.actor_target.mean.biases[0].add_(0.4)
@@ -199,7 +196,7 @@ def test_rebrac_chooses_among_the_target_actors_noisy_actions() -> None:
     torch.testing.assert_close(best, torch.stack(scores).amax(0))
 
 
-def test_rebracs_last_layer_starts_small() -> None:
+def test_rebracs_last_layer_starts_small():
     actor = TanhActor(1, 5, 3, [64], head_scale=0.01)
     actor.initialise(0, torch.Generator().manual_seed(0))
     bound = (3 * 0.01 / ((64 + 3) / 2)) ** 0.5

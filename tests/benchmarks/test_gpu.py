@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ def part(name: str, run: Callable[[Options], dict[str, Any]] = toys.hold, **more
     return Part(name, "a promise", run, **{"seconds": 10, **more})
 
 
-def test_parts_share_a_process_until_one_of_them_spoils_it() -> None:
+def test_parts_share_a_process_until_one_of_them_spoils_it():
     with Runner(CPU) as runner:
         first, second = (runner.run(part("a"), 60) for _ in range(2))
         assert first["process"] == second["process"]
@@ -33,7 +32,7 @@ def test_parts_share_a_process_until_one_of_them_spoils_it() -> None:
         assert len({first["process"], third["process"], fourth["process"]}) == 3
 
 
-def test_on_a_cpu_the_whole_command_holds_or_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_a_cpu_the_whole_command_holds_or_is_skipped(tmp_path, capsys):
     words = ["--device", "cpu", "--small", "-o", str(tmp_path)]
     names = ["contract qam", "parity", "capture x1", "speed qam x1 tf32"]
     assert gpu.main([*words, "--parts", *names]) == 0

@@ -1,7 +1,5 @@
 """The authors' agents get our settings, and are those of a known commit."""
 
-from __future__ import annotations
-
 import pytest
 
 from benchmarks import originals, reference_ranks
@@ -10,7 +8,7 @@ from zoo.training.options import read_request
 
 
 @pytest.mark.parametrize("label", reference_ranks.ENTRIES)
-def test_originals_get_our_settings_under_their_names(label: str) -> None:
+def test_originals_get_our_settings_under_their_names(label):
     args = reference_ranks.make_parser(None).parse_args([])
     words = reference_ranks.commands(label, 1, args)[0][2:]
     settings = read_request(make_parser().parse_args(words)).config.settings

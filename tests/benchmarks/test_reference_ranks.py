@@ -32,7 +32,7 @@ def scores(algorithms: list[str], seed: int, seeds: int = 8) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def test_the_difference_of_seed_means_has_welchs_interval() -> None:
+def test_the_difference_of_seed_means_has_welchs_interval():
     sides = [scores(["qam"], 0), scores(["qam"], 1, seeds=5)]
     found = compare_sides(sides, ["qam"])
     means = [100 * side.groupby("seed")["successes"].mean() / 20 for side in sides]
@@ -49,7 +49,7 @@ def own_run(folder: Path, name: str, seed: int, **changes: Any) -> Path:
     return write_run(folder / name, **values | changes)
 
 
-def test_finished_runs_become_scores_and_diverged_ones_have_none_where_they_did_not_come(tmp_path: Path) -> None:
+def test_finished_runs_become_scores_and_diverged_ones_have_none_where_they_did_not_come(tmp_path):
     own_run(tmp_path, "a", 4)
     diverged = own_run(tmp_path, "diverged", 7, offline=(2,), state="failed", offline_steps=2_100)
     status = json.loads((diverged / "status.json").read_text())
@@ -66,7 +66,7 @@ def test_finished_runs_become_scores_and_diverged_ones_have_none_where_they_did_
     ]
 
 
-def test_the_committed_page_is_that_of_the_committed_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_committed_page_is_that_of_the_committed_scores(tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text(PAGE.read_text())
     shutil.copytree(OURS.parent, tmp_path, dirs_exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ def evaluations(scores: dict[int, Any], episodes: int = 50) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["step", "score", "episodes"])
 
 
-def test_intervals_and_p_values_are_welchs_with_holms_correction() -> None:
+def test_intervals_and_p_values_are_welchs_with_holms_correction():
     own = {50_000: np.linspace(0.3, 0.8, 12), 100_000: np.linspace(0.5, 0.99, 12)}
     rows = compare(evaluations(own), PUBLISHED)
     raw = {}
@@ -36,9 +35,7 @@ def test_intervals_and_p_values_are_welchs_with_holms_correction() -> None:
     assert [row.p_value for row in rows] == pytest.approx(expected)
 
 
-def test_the_small_command_goes_on_where_it_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_small_command_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     words = ["--small", "--device", "cpu", "--dataset-dir", str(tmp_path / "data"), "-f", str(tmp_path / "logs")]
     words += ["-o", str(tmp_path)]
 

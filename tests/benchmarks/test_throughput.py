@@ -30,9 +30,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str,
 
 
 @pytest.mark.parametrize("onednn", [False, True])
-def test_operations_are_those_of_the_networks_sizes(
-    onednn: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_operations_are_those_of_the_networks_sizes(onednn, capsys, monkeypatch):
     if onednn and not torch.backends.mkldnn.is_available():
         pytest.skip("needs oneDNN")
     monkeypatch.setattr(fast, "onednn_is_faster", lambda of_weights=False: onednn)
@@ -44,7 +42,7 @@ def test_operations_are_those_of_the_networks_sizes(
 
 
 @pytest.mark.parametrize("id", ["bc", "qgf"])
-def test_the_committed_work_of_an_update_is_what_is_counted(id: str) -> None:
+def test_the_committed_work_of_an_update_is_what_is_counted(id):
     args = throughput.make_parser().parse_args(["--algo", id, "--device", "cpu", "--compile", "off", "--batch", "32"])
     work = pd.read_csv(ROOT / "results" / "published" / "update_work.csv", index_col="algorithm")["gflop"]
     assert set(work.index) == set(registry.BUILT_IN)

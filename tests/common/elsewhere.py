@@ -128,7 +128,7 @@ class Generator(torch._C.Generator):
     _device: torch.device
 
     @property
-    def device(self) -> torch.device:  # type: ignore[override]
+    def device(self) -> torch.device:
         """Where it is said to be."""
         return self._device
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ def saved(folder: Path, **settings: Any) -> Path:
     ("id", "settings"),
     [*((id, {}) for id in agents.algorithm_ids()), ("ifql", {"best_of_n": 4}), ("qam", {"observation_scale": 2.0})],
 )
-def test_a_loaded_policy_plans_the_same_bits(id: str, settings: dict[str, Any], tmp_path: Path) -> None:
+def test_a_loaded_policy_plans_the_same_bits(id, settings, tmp_path):
     model, path = tiny_model(id, **settings), tmp_path / "policy.safetensors"
     model.policy.set_observation_statistics(torch.randn(50, 4) * 3 + 1, settings.get("observation_scale", 1.0))
     model.save_policy(path)
@@ -61,9 +60,7 @@ def test_a_loaded_policy_plans_the_same_bits(id: str, settings: dict[str, Any], 
         ("rql", {}, {"critic", "flow_target"}),
     ],
 )
-def test_only_networks_that_act_and_rate_actions_are_kept(
-    id: str, settings: dict[str, Any], networks: set[str], tmp_path: Path
-) -> None:
+def test_only_networks_that_act_and_rate_actions_are_kept(id, settings, networks, tmp_path):
     path = saved(tmp_path, id=id, **settings)
     assert {name.split(".")[1] for name in load_file(path) if name.startswith("nets.")} == networks
     loaded = agents.load_policy(path)
@@ -72,7 +69,7 @@ def test_only_networks_that_act_and_rate_actions_are_kept(
 
 
 @pytest.mark.parametrize("save", [FlowQLearning.save_policy, lambda model, path: model.policy.save(path)])
-def test_a_flipped_bit_is_found(save: Callable[[Any, Path], None], tmp_path: Path) -> None:
+def test_a_flipped_bit_is_found(save, tmp_path):
     path = tmp_path / "policy.safetensors"
     save(tiny_model(), path)
     content = bytearray(path.read_bytes())
@@ -110,7 +107,7 @@ ANOTHER, UNBUILT = "what it says about its policy cannot be read", "describes a 
         ({"settings": {"net_arch": [10**5, 10**5]}}, "its tensors are not those of its settings"),  # would take 80 GB
     ],
 )
-def test_what_does_not_describe_the_tensors_is_refused(change: dict[str, Any], text: str, tmp_path: Path) -> None:
+def test_what_does_not_describe_the_tensors_is_refused(change, text, tmp_path):
     path = saved(tmp_path)
     if not change.keys() & {"sha256", "policy"}:
         change = {"policy": base64.b64encode(safe.dumps(policy_text(path) | change)).decode()}

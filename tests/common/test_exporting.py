@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ pytest.importorskip("onnxruntime")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("id", agents.algorithm_ids())
-def test_every_algorithm_plans_alike_for_any_number_of_observations(id: str, tmp_path: Path) -> None:
+def test_every_algorithm_plans_alike_for_any_number_of_observations(id, tmp_path):
     policy = tiny_model(id, observation_scale=2.0).policy
     assert export_onnx(policy, tmp_path / "policy.onnx") <= 1e-5
     for rows in (1, 7):
@@ -51,7 +50,7 @@ PICTURES: dict[str, tuple[str, spaces.Space[Any], dict[str, Any]]] = {
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize(("name", "id"), [*((name, "fql") for name in PICTURES), ("ImpalaEncoder", "cgql")])
-def test_images_and_choices_are_taken_as_the_environment_gives_them(name: str, id: str, tmp_path: Path) -> None:
+def test_images_and_choices_are_taken_as_the_environment_gives_them(name, id, tmp_path):
     policy_name, space, kwargs = PICTURES[name]
     model = tiny_model(id, space_env_of(space), policy=policy_name, horizon_length=1, policy_kwargs=kwargs)
     assert export_onnx(model.policy, tmp_path / "policy.onnx") <= 1e-5
@@ -71,7 +70,7 @@ def test_images_and_choices_are_taken_as_the_environment_gives_them(name: str, i
     assert np.ptp(found, 0).max() > 1e-4, "actions depend on the observation"
 
 
-def test_a_file_says_what_it_is_and_holds_seeded_noise(tmp_path: Path) -> None:
+def test_a_file_says_what_it_is_and_holds_seeded_noise(tmp_path):
     path = tmp_path / "policy.onnx"
     export_onnx(tiny_model("rebrac").policy, path, about={"env": "a maze"}, seed=3)
     file, rows = onnx.load(path), {"observations": np.zeros((4, 4), np.float32)}
@@ -90,7 +89,7 @@ def test_a_file_says_what_it_is_and_holds_seeded_noise(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_bf16_is_exported_in_float32_and_leaves_the_policy_alone(tmp_path: Path) -> None:
+def test_bf16_is_exported_in_float32_and_leaves_the_policy_alone(tmp_path):
     policy = tiny_model("rebrac", precision="bf16").policy
     before = {network.matmul_dtype for network in policy.modules() if hasattr(network, "matmul_dtype")}
     export_onnx(policy, tmp_path / "policy.onnx")
@@ -99,7 +98,7 @@ def test_bf16_is_exported_in_float32_and_leaves_the_policy_alone(tmp_path: Path)
     assert all(each.requires_grad for each in policy.nets.actor.parameters())
 
 
-def test_a_file_that_plans_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_plans_otherwise_is_not_written(tmp_path, monkeypatch):
     def shifted(*args: Any) -> Any:
         return run_onnx(*args) + 1e-3
 

@@ -33,7 +33,7 @@ def changed(hook: str, change: Callable[..., Any]) -> dict[str, Any]:
 @pytest.mark.few
 @pytest.mark.parametrize("settings", [{}, {"best_of_n": 3}, {"horizon_length": 1}, {"action_chunking": False}])
 @pytest.mark.parametrize("id", agents.algorithm_ids())
-def test_every_algorithm_passes_without_a_word(id: str, settings: dict[str, Any]) -> None:
+def test_every_algorithm_passes_without_a_word(id, settings):
     if id == "bc" and "best_of_n" in settings:
         pytest.skip("BC has no critic to choose with")
     method = agents.get(id).method(**settings)
@@ -75,7 +75,7 @@ def test_every_algorithm_passes_without_a_word(id: str, settings: dict[str, Any]
          r"^Mine\.losses failed: ZeroDivisionError: division by zero$"),
     ],
 )  # fmt: skip
-def test_a_hook_that_breaks_its_contract_is_named(hooks: dict[str, Any], message: str) -> None:
+def test_a_hook_that_breaks_its_contract_is_named(hooks, message):
     with pytest.raises(AgentError, match=message):
         check(**hooks)
 
@@ -90,12 +90,12 @@ def with_info(value: Any) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(("value", "got"), [(3.0, "float 3.0"), (torch.zeros(2, 7), r"a tensor of shape \(2, 7\)")])
-def test_diagnostics_must_be_one_number_a_seed(value: Any, got: str) -> None:
+def test_diagnostics_must_be_one_number_a_seed(value, got):
     with pytest.raises(AgentError, match=rf"Mine\.losses must give `info\['mine'\]` as a tensor .*; got {got}"):
         check(losses=with_info(value))
 
 
-def test_a_score_of_another_shape_is_named() -> None:
+def test_a_score_of_another_shape_is_named():
     broken = type("Mine", (FQL,), {"score": lambda self, observations, actions, nets: actions})
     with pytest.raises(AgentError, match=r"^Mine\.score must give scores as a tensor of shape \(2, 7\)"):
         check_first_update(broken(best_of_n=2), *SPACES)
@@ -105,7 +105,7 @@ def test_a_score_of_another_shape_is_named() -> None:
 
 
 @pytest.mark.parametrize("begin", ["learn_offline", "learn"])
-def test_it_comes_before_training(begin: str) -> None:
+def test_it_comes_before_training(begin):
     wrong = type("Wrong", (FQL,), changed("losses", lambda found: {name: loss.sum() for name, loss in found.items()}))
     model = tiny_model(wrong)
     with pytest.raises(AgentError, match="loss `td`"):
@@ -114,7 +114,7 @@ def test_it_comes_before_training(begin: str) -> None:
     assert model.replay_buffer.dataset_size == model.replay_buffer.size() == 0
 
 
-def test_it_leaves_the_model_and_all_generators_alone() -> None:
+def test_it_leaves_the_model_and_all_generators_alone():
     model = tiny_model("qam")
     parameters = parameters_of(model)
     states = [generator.get_state() for generator in model.trainer.generators().values()]

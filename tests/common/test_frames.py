@@ -24,7 +24,7 @@ def played(env: gymnasium.Env[Any, Any], steps: int) -> list[NDArray[Any]]:
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_an_observation_is_the_newest_frames_and_the_first_one_is_repeated(is_first: bool) -> None:
+def test_an_observation_is_the_newest_frames_and_the_first_one_is_repeated(is_first):
     frames = played(PicturesEnv(channels_first=is_first), 4)
     found = played(FrameStack(PicturesEnv(channels_first=is_first), 3), 4)
     axis = 0 if is_first else -1
@@ -42,6 +42,6 @@ def test_an_observation_is_the_newest_frames_and_the_first_one_is_repeated(is_fi
         (spaces.Box(0, 255, (8, 8, 3), np.uint8), "more pixels a side than the 9 channels of 3 frames"),
     ],
 )
-def test_other_observations_are_refused(space: spaces.Space[Any], message: str) -> None:
+def test_other_observations_are_refused(space, message):
     with pytest.raises(ValueError, match=message):
         agents.FrameStack(space_env_of(space), 3)

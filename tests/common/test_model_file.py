@@ -40,7 +40,7 @@ class Trap:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_has_run() -> None:
+def _nothing_has_run():
     ran.clear()
 
 
@@ -63,7 +63,7 @@ def saved(folder: Path, **settings: Any) -> Path:
     return folder / "model.zip"
 
 
-def test_a_saved_model_holds_no_pickle_of_ours_and_every_attribute_is_as_it_was(tmp_path: Path) -> None:
+def test_a_saved_model_holds_no_pickle_of_ours_and_every_attribute_is_as_it_was(tmp_path):
     noise = NormalActionNoise(np.zeros(2), np.ones(2))
     kwargs = {"optimizer_kwargs": {"eps": 1e-6}, "activation_fn": nn.ReLU}
     model = tiny_model(env=SpacesEnv(4, 2), policy_kwargs=kwargs, action_noise=noise, seeds=[3], seed=None)
@@ -76,12 +76,12 @@ def test_a_saved_model_holds_no_pickle_of_ours_and_every_attribute_is_as_it_was(
     assert_same(parameters_of(loaded), parameters_of(model))
     for name in ("policy_kwargs", "observation_space", "ep_info_buffer", "num_timesteps"):
         assert getattr(loaded, name) == getattr(model, name)
-    assert loaded.ep_info_buffer.maxlen == model.ep_info_buffer.maxlen  # type: ignore[union-attr]
-    np.testing.assert_array_equal(loaded.action_noise._sigma, noise._sigma)  # type: ignore[union-attr]
+    assert loaded.ep_info_buffer.maxlen == model.ep_info_buffer.maxlen
+    np.testing.assert_array_equal(loaded.action_noise._sigma, noise._sigma)
 
 
 @pytest.mark.parametrize("algorithm", [baselines.SAC, baselines.TD3, baselines.TQC, baselines.CrossQ])
-def test_models_of_sb3s_algorithms_are_saved_without_code_too(tmp_path: Path, algorithm: type[Any]) -> None:
+def test_models_of_sb3s_algorithms_are_saved_without_code_too(tmp_path, algorithm):
     model = algorithm("MlpPolicy", SpacesEnv(4, 2), seeds=[1], net_arch=[8], learning_starts=5, batch_size=4)
     model.learn(12)
     model.save(tmp_path / "model.zip")
@@ -103,20 +103,20 @@ ENTRIES: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-def test_code_in_a_model_is_refused_and_not_run(tmp_path: Path, entry: Callable[[Path], Any]) -> None:
+def test_code_in_a_model_is_refused_and_not_run(tmp_path, entry):
     path = trapped(saved(tmp_path))
     with pytest.raises(UntrustedError, match=r"holds code that would run on loading.*`trust=True`, or --trust"):
         entry(path)
     assert ran == []
 
 
-def test_code_in_a_model_runs_if_it_is_trusted(tmp_path: Path) -> None:
+def test_code_in_a_model_runs_if_it_is_trusted(tmp_path):
     path = trapped(saved(tmp_path))
     assert isinstance(agents.load(path, trust=True), FlowQLearning)
     assert ran == ["ran"]
 
 
-def test_parameters_of_a_model_with_code_are_read_without_it(tmp_path: Path) -> None:
+def test_parameters_of_a_model_with_code_are_read_without_it(tmp_path):
     model, other = tiny_model(seed=1), tiny_model(seed=2)
     model.save(tmp_path / "model.zip")
     other.set_parameters(trapped(tmp_path / "model.zip"))
@@ -124,7 +124,7 @@ def test_parameters_of_a_model_with_code_are_read_without_it(tmp_path: Path) -> 
     assert ran == []
 
 
-def test_code_among_the_tensors_is_not_run(tmp_path: Path) -> None:
+def test_code_among_the_tensors_is_not_run(tmp_path):
     content = io.BytesIO()
     torch.save({"a": Trap()}, content)
     path = rewrite(saved(tmp_path), {"policy.pth": content.getvalue()})
@@ -133,9 +133,7 @@ def test_code_among_the_tensors_is_not_run(tmp_path: Path) -> None:
     assert ran == []
 
 
-def test_a_model_names_no_class_that_is_not_imported_and_no_module_to_import(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_names_no_class_that_is_not_imported_and_no_module_to_import(tmp_path, monkeypatch):
     path = saved(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr("agents.common.files.safe.path_of", lambda _: "antigravity:Policy")
@@ -148,7 +146,7 @@ def test_a_model_names_no_class_that_is_not_imported_and_no_module_to_import(
     assert "antigravity" not in sys.modules
 
 
-def test_a_model_of_the_first_release_candidate_is_refused_with_the_version_that_reads_it(tmp_path: Path) -> None:
+def test_a_model_of_the_first_release_candidate_is_refused_with_the_version_that_reads_it(tmp_path):
     with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
         space = {":object:": "gymnasium.spaces.box:Box", "attributes": {}}
         archive.writestr("data", json.dumps({"observation_space": space, "algorithm_id": "qam"}, indent=4))
@@ -156,7 +154,7 @@ def test_a_model_of_the_first_release_candidate_is_refused_with_the_version_that
         agents.load(tmp_path / "model.zip")
 
 
-def test_a_function_is_left_out_and_asked_for(tmp_path: Path) -> None:
+def test_a_function_is_left_out_and_asked_for(tmp_path):
     model = tiny_model(learning_rate=lambda left: 1e-3 * left)
     with pytest.warns(UserWarning, match="holds no code, so `learning_rate` is left out"):
         model.save(tmp_path / "model.zip")
@@ -176,7 +174,7 @@ def flipped(path: Path, positions: Iterable[int]) -> Iterator[None]:
     path.write_bytes(content)
 
 
-def test_every_flipped_bit_of_a_model_is_found_or_changes_nothing(tmp_path: Path) -> None:
+def test_every_flipped_bit_of_a_model_is_found_or_changes_nothing(tmp_path):
     path, named = saved(tmp_path), []
     model = agents.load(path)
     for _ in flipped(path, np.random.default_rng(0).integers(path.stat().st_size, size=60).tolist()):
@@ -194,7 +192,7 @@ def test_every_flipped_bit_of_a_model_is_found_or_changes_nothing(tmp_path: Path
 # -- replay buffers and policies --------------------------------------------------------------------------------------
 
 
-def test_a_pickled_replay_buffer_is_refused_and_not_run(tmp_path: Path) -> None:
+def test_a_pickled_replay_buffer_is_refused_and_not_run(tmp_path):
     model = tiny_model()
     before = model.replay_buffer
     save_to_pkl(tmp_path / "buffer.pkl", [Trap(), before])
@@ -204,7 +202,7 @@ def test_a_pickled_replay_buffer_is_refused_and_not_run(tmp_path: Path) -> None:
     assert model.replay_buffer is before
 
 
-def test_a_damaged_replay_buffer_is_refused_and_the_old_one_kept(tmp_path: Path) -> None:
+def test_a_damaged_replay_buffer_is_refused_and_the_old_one_kept(tmp_path):
     model = tiny_model()
     model.load_dataset(toy_dataset())
     model.save_replay_buffer(tmp_path / "buffer")
@@ -217,7 +215,7 @@ def test_a_damaged_replay_buffer_is_refused_and_the_old_one_kept(tmp_path: Path)
     assert torch.equal(model.replay_buffer.observations, before.observations)
 
 
-def test_a_policy_is_saved_by_itself_without_code(tmp_path: Path) -> None:
+def test_a_policy_is_saved_by_itself_without_code(tmp_path):
     policy = tiny_model(seed=3).policy
     policy.save(str(tmp_path / "policy.pt"))
     loaded = type(policy).load(str(tmp_path / "policy.pt"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agents.common.method import Draw, integers, normal, uniform
+from agents.common.method import integers, normal, uniform
 
 SIZES = {"S": 2, "B": 500, "N": 4, "K": 5, "D": 3}
 
@@ -26,17 +26,17 @@ def generator() -> torch.Generator:
     ],
     ids=str,
 )
-def test_draws_have_the_seed_axis_and_the_named_axes(draw: Draw, shape: tuple[int, ...]) -> None:
+def test_draws_have_the_seed_axis_and_the_named_axes(draw, shape):
     assert draw(SIZES, generator(), "cpu").shape == shape
 
 
 @pytest.mark.parametrize("axes", ["BX", "SBD", "BL"])
-def test_an_axis_that_does_not_exist_is_refused_with_those_that_do(axes: str) -> None:
+def test_an_axis_that_does_not_exist_is_refused_with_those_that_do(axes):
     with pytest.raises(ValueError, match=rf"B \(rows\), N .*, K .* D \(flattened chunk\).*'{axes}'"):
         normal(axes)(SIZES, generator(), "cpu")
 
 
-def test_draws_are_standard_normal_times_below_one_and_whole_steps_as_floats() -> None:
+def test_draws_are_standard_normal_times_below_one_and_whole_steps_as_floats():
     sizes = {**SIZES, "B": 5000}
     values = normal()(sizes, generator(), "cpu")
     assert (float(values.mean()), float(values.std())) == pytest.approx((0, 1), abs=0.03)

@@ -51,7 +51,7 @@ def flattened(values: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("normalize_images", [True, False])
 @pytest.mark.parametrize("name", SPACES)
-def test_extractors_get_what_sb3_gives_them(name: str, normalize_images: bool) -> None:
+def test_extractors_get_what_sb3_gives_them(name, normalize_images):
     space = SPACES[name]
     layout, seen = ObservationLayout(space, normalize_images), sampled(space)
     tensors = {key: torch.from_numpy(value) for key, value in seen.items()} if isinstance(seen, dict) else None
@@ -66,7 +66,7 @@ def test_extractors_get_what_sb3_gives_them(name: str, normalize_images: bool) -
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_rows_become_the_same_observations_again(name: str) -> None:
+def test_rows_become_the_same_observations_again(name):
     layout, seen = ObservationLayout(SPACES[name]), sampled(SPACES[name])
     rows = layout.rows(seen)
     assert rows.shape == (6, layout.size)
@@ -77,13 +77,13 @@ def test_rows_become_the_same_observations_again(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("image", np.uint8), ("images", np.uint8), ("all", np.float32)])
-def test_only_images_alone_stay_uint8(name: str, dtype: type) -> None:
+def test_only_images_alone_stay_uint8(name, dtype):
     layout = ObservationLayout(SPACES[name])
     assert layout.rows(sampled(SPACES[name])).dtype == dtype
     assert layout.dtype == torch.from_numpy(np.zeros(1, dtype)).dtype
 
 
-def test_a_datasets_dicts_become_rows_with_channels_first() -> None:
+def test_a_datasets_dicts_become_rows_with_channels_first():
     layout, seen = ObservationLayout(SPACES["all"]), sampled(SPACES["all"])
     last = {**seen, "image": np.moveaxis(seen["image"], 1, -1)}
     found = layout.with_rows({"observations": last, "next_observations": seen, "rewards": np.zeros(6)})
@@ -91,7 +91,7 @@ def test_a_datasets_dicts_become_rows_with_channels_first() -> None:
     np.testing.assert_array_equal(found["next_observations"], layout.rows(seen))
 
 
-def test_a_part_that_is_missing_or_has_another_shape_is_named() -> None:
+def test_a_part_that_is_missing_or_has_another_shape_is_named():
     layout, seen = ObservationLayout(SPACES["all"]), sampled(SPACES["all"])
     with pytest.raises(ValueError, match="got no `vector`"):
         layout.with_rows({"observations": {key: seen[key] for key in ("image", "choice")}})

@@ -27,7 +27,7 @@ def observations(rows: int = 4, size: int = 4, seed: int = 0) -> NDArray[np.floa
 
 
 @pytest.fixture
-def numbered(monkeypatch: pytest.MonkeyPatch) -> tuple[FlowPolicy, list[int]]:
+def numbered(monkeypatch):
     """Return a policy whose n-th plan holds the actions n.0, n.1, n.2, and the numbers of rows of its plans."""
     policy, planned = policy_of(), []
 
@@ -43,7 +43,7 @@ def numbered(monkeypatch: pytest.MonkeyPatch) -> tuple[FlowPolicy, list[int]]:
 # -- chunks -----------------------------------------------------------------------------------------------------------
 
 
-def test_plan_is_played_open_loop_and_renewed_every_horizon(numbered: tuple[FlowPolicy, list[int]]) -> None:
+def test_plan_is_played_open_loop_and_renewed_every_horizon(numbered):
     policy, planned = numbered
     state, played = None, []
     for step in range(7):
@@ -53,7 +53,7 @@ def test_plan_is_played_open_loop_and_renewed_every_horizon(numbered: tuple[Flow
     assert planned == [4, 4, 4]
 
 
-def test_start_of_an_episode_drops_the_chunk_of_that_row_only(numbered: tuple[FlowPolicy, list[int]]) -> None:
+def test_start_of_an_episode_drops_the_chunk_of_that_row_only(numbered):
     policy, planned = numbered
     _, state = policy.predict(observations())
     actions, state = policy.predict(observations(), state, np.array([False, True, False, False]))
@@ -65,15 +65,15 @@ def test_start_of_an_episode_drops_the_chunk_of_that_row_only(numbered: tuple[Fl
     assert planned == [4, 1, 3]
 
 
-def test_a_state_of_something_else_is_refused() -> None:
+def test_a_state_of_something_else_is_refused():
     policy = policy_of()
     _, of_other_rows = policy.predict(observations(3))
     for state in (of_other_rows, (1, 2), (np.zeros((4, HORIZON + 1, 2)), np.zeros(4, int))):
         with pytest.raises(ValueError, match="`state` must be None or what `predict` returned for the same 4 obs"):
-            policy.predict(observations(4), state)  # type: ignore[arg-type]
+            policy.predict(observations(4), state)
 
 
-def test_chunk_is_laid_out_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunk_is_laid_out_step_by_step(monkeypatch):
     policy = policy_of()
     flat = torch.arange(6.0) / 10  # entry = step * A + coordinate
     monkeypatch.setattr(policy.method, "sample_actions", lambda obs, noise, nets: flat.expand(*obs.shape[:2], 6))
@@ -87,7 +87,7 @@ def test_chunk_is_laid_out_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None
 # -- randomness -------------------------------------------------------------------------------------------------------
 
 
-def test_deterministic_actions_depend_on_parameters_and_observations_only() -> None:
+def test_deterministic_actions_depend_on_parameters_and_observations_only():
     policy = policy_of(best_of_n=3)
     first, _ = policy.predict(observations(), deterministic=True)
     policy.set_random_seed(123)
@@ -101,7 +101,7 @@ def test_deterministic_actions_depend_on_parameters_and_observations_only() -> N
     assert not np.allclose(policy.predict(observations(), deterministic=True)[0], first)
 
 
-def test_a_deterministic_plan_has_the_centre_of_each_kind_of_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deterministic_plan_has_the_centre_of_each_kind_of_draw(monkeypatch):
     policy, seen = policy_of(best_of_n=3, flow_steps=5), list[Any]()
     table = {"x": normal(), "t": uniform(), "k": integers()}
     monkeypatch.setattr(policy.method, "action_noise_table", lambda: table)
@@ -110,7 +110,7 @@ def test_a_deterministic_plan_has_the_centre_of_each_kind_of_draw(monkeypatch: p
     assert {name: draw.unique().tolist() for name, draw in seen[0].items()} == {"x": [0], "t": [0.5], "k": [3]}
 
 
-def test_sampled_actions_follow_the_seed_of_the_policy_and_leave_the_global_generator_alone() -> None:
+def test_sampled_actions_follow_the_seed_of_the_policy_and_leave_the_global_generator_alone():
     policy, before = policy_of(), torch.get_rng_state()
     policy.set_random_seed(1)
     first, _ = policy.predict(observations())
@@ -125,7 +125,7 @@ def test_sampled_actions_follow_the_seed_of_the_policy_and_leave_the_global_gene
 
 
 @pytest.mark.parametrize("horizon_length", [1, 3])
-def test_actions_come_in_the_units_of_the_environment(monkeypatch: pytest.MonkeyPatch, horizon_length: int) -> None:
+def test_actions_come_in_the_units_of_the_environment(monkeypatch, horizon_length):
     box = spaces.Box(np.array([0.0, -4.0], np.float32), np.array([10.0, 4.0], np.float32))
     env = space_env_of(spaces.Box(-np.inf, np.inf, (4,), np.float32), box)
     policy = policy_of(env=env, horizon_length=horizon_length)
@@ -138,7 +138,7 @@ def test_actions_come_in_the_units_of_the_environment(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("horizon_length", [1, 3])
-def test_actions_at_the_edge_stay_inside_awkward_boxes(monkeypatch: pytest.MonkeyPatch, horizon_length: int) -> None:
+def test_actions_at_the_edge_stay_inside_awkward_boxes(monkeypatch, horizon_length):
     # low + (high - low) is one unit in the last place above this high
     box = spaces.Box(np.float32(-1.3812797), np.float32(-0.03466512), (2,), np.float32)
     env = space_env_of(spaces.Box(-np.inf, np.inf, (4,), np.float32), box)
@@ -156,7 +156,7 @@ def test_actions_at_the_edge_stay_inside_awkward_boxes(monkeypatch: pytest.Monke
         ("range", [[-1.0, -1.0, 0.0, -1.0], [1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]]),
     ],
 )
-def test_observations_are_standardised_or_brought_into_their_range(scale: Any, expected: list[list[float]]) -> None:
+def test_observations_are_standardised_or_brought_into_their_range(scale, expected):
     policy = policy_of(observation_scale=scale)
     rows = torch.tensor([[0.0, 10.0, 3.0, 0.0], [2.0, 30.0, 3.0, 4.0]])
     policy.set_observation_statistics(rows, scale)
@@ -168,7 +168,7 @@ def test_observations_are_standardised_or_brought_into_their_range(scale: Any, e
 
 
 @pytest.mark.parametrize("horizon_length", [1, 3])
-def test_a_replica_acts_the_same_whenever_the_others_plan(horizon_length: int) -> None:
+def test_a_replica_acts_the_same_whenever_the_others_plan(horizon_length):
     def played(interrupted: bool) -> list[NDArray[np.float32]]:
         policy = policy_of(seeds=[5, 6], horizon_length=horizon_length)
         state, actions = None, []

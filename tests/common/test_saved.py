@@ -1,9 +1,6 @@
 """Saved models: found, known by their algorithm, refused by another's."""
 
-from __future__ import annotations
-
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +10,7 @@ from tests.common.toys import TINY, assert_same, parameters_of, tiny_model, toy_
 from tests.envs import SpacesEnv
 
 
-def test_a_run_folder_offers_its_final_model_then_its_newest_checkpoint_then_its_best(tmp_path: Path) -> None:
+def test_a_run_folder_offers_its_final_model_then_its_newest_checkpoint_then_its_best(tmp_path):
     folder = tmp_path / "maze-task1-v0_3"
     files = ["best_model.zip", "checkpoint/step_000000010.0/model.zip", "checkpoint/step_000000020.0/model.zip"]
     for name in [*files, "maze-task1-v0.zip"]:
@@ -24,14 +21,14 @@ def test_a_run_folder_offers_its_final_model_then_its_newest_checkpoint_then_its
 
 
 @pytest.fixture
-def fql(tmp_path: Path) -> Path:
+def fql(tmp_path):
     folder = tmp_path / "toy-v0_1"
     folder.mkdir()
     tiny_model("fql").save(folder / "toy-v0.zip")
     return folder
 
 
-def test_a_saved_model_is_loaded_without_naming_its_class(fql: Path) -> None:
+def test_a_saved_model_is_loaded_without_naming_its_class(fql):
     for path in (fql, fql / "toy-v0.zip", str(fql / "toy-v0")):
         model = agents.load(path, device="cpu")
         assert type(model) is agents.FQL
@@ -42,9 +39,7 @@ class Logged(agents.FQL):
     """A model class of one's own."""
 
 
-def test_a_model_of_a_class_of_ones_own_is_loaded_as_that_or_told_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_of_a_class_of_ones_own_is_loaded_as_that_or_told_of(tmp_path, monkeypatch):
     Logged("MlpPolicy", SpacesEnv(4, 2), **TINY).save(tmp_path / "model")
     assert type(agents.load(tmp_path / "model")) is Logged
     monkeypatch.delitem(sys.modules, __name__)
@@ -53,7 +48,7 @@ def test_a_model_of_a_class_of_ones_own_is_loaded_as_that_or_told_of(
 
 
 @pytest.mark.parametrize(("name", "closest"), [("gama", "gamma"), ("n_steps", ".*")])
-def test_an_attribute_that_no_such_model_has_is_refused_on_loading(fql: Path, name: str, closest: str) -> None:
+def test_an_attribute_that_no_such_model_has_is_refused_on_loading(fql, name, closest):
     with pytest.raises(TypeError, match=rf"FQL\.load\(\) got '{name}', which no such model has; closest: {closest}"):
         agents.load(fql, **{name: 1})
     with pytest.warns(UserWarning, match=rf"got '{name}', which no such model has; .*; it is left out"):
@@ -61,12 +56,12 @@ def test_an_attribute_that_no_such_model_has_is_refused_on_loading(fql: Path, na
     assert agents.load(fql, gamma=0.5).replay_buffer.gamma == 0.5
 
 
-def test_a_model_of_another_algorithm_is_named(fql: Path) -> None:
+def test_a_model_of_another_algorithm_is_named(fql):
     with pytest.raises(ValueError, match=r"toy-v0\.zip is a model of FQL, expected one of QAM; `agents\.load\(path\)`"):
         agents.QAM.load(fql)
 
 
-def test_an_agent_of_ones_own_is_loaded_by_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_of_ones_own_is_loaded_by_its_module(tmp_path, monkeypatch):
     monkeypatch.setattr("agents.registry._entries", dict(agents.registry._entries))
     code = "import agents\nfrom agents.fql import FQL\n"
     code += "@agents.register('saved_mine', paper='', published_name='Mine')\nclass Mine(FQL):\n"
@@ -83,7 +78,7 @@ def test_an_agent_of_ones_own_is_loaded_by_its_module(tmp_path: Path, monkeypatc
     assert loaded.levels == [0, 1, 2]  # from the saved setting, not the default
 
 
-def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(tmp_path):
     (tmp_path / "model.zip").write_text("not a zip")
     with pytest.raises(ValueError, match=r"expected a saved model \(\.zip\), got .*model\.zip, which cannot be read"):
         agents.load(tmp_path / "model.zip")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -32,7 +31,7 @@ class Derived(Base):
     own: float = setting(default=0.5, below=1, doc="Own.")
 
 
-def test_a_subclass_changes_a_default_and_inherits_the_rest() -> None:
+def test_a_subclass_changes_a_default_and_inherits_the_rest():
     assert Derived().weight == 5.0
     assert Derived.declared()["weight"].doc == "Weight of the loss."
     with pytest.raises(ValueError, match=r"`weight` must be a finite number > 0 and <= 10, got 0\.0"):
@@ -55,9 +54,7 @@ def test_a_subclass_changes_a_default_and_inherits_the_rest() -> None:
         ({"own": 1.0}, ValueError, r"`own` must be a finite number < 1, got 1.0"),
     ],
 )
-def test_bad_values_are_refused_when_given_and_when_assigned(
-    values: dict[str, Any], error: type[Exception], message: str
-) -> None:
+def test_bad_values_are_refused_when_given_and_when_assigned(values, error, message):
     with pytest.raises(error, match=message):
         Derived(**values)
     ((name, value),) = values.items()
@@ -65,7 +62,7 @@ def test_bad_values_are_refused_when_given_and_when_assigned(
         setattr(Derived(), name, value)
 
 
-def test_a_declaration_that_would_not_act_is_refused() -> None:
+def test_a_declaration_that_would_not_act_is_refused():
     with pytest.raises(TypeError, match="setting `bare` of Mine needs a type"):
         type("Mine", (Base,), {"bare": setting(default=1.0)})
     with pytest.raises(TypeError, match="setting `changes` of Mine has the name of something else there"):
@@ -77,7 +74,7 @@ def test_a_declaration_that_would_not_act_is_refused() -> None:
         type("Mine", (Base,), mixed)()
 
 
-def test_a_fixed_setting_can_be_changed_until_the_object_is_finished() -> None:
+def test_a_fixed_setting_can_be_changed_until_the_object_is_finished():
     found = Base()
     found.steps = 7
     found.finish()
@@ -93,7 +90,7 @@ def test_a_fixed_setting_can_be_changed_until_the_object_is_finished() -> None:
 
 
 @pytest.mark.parametrize("id", agents.algorithm_ids())
-def test_every_setting_says_what_it_means_and_the_constructor_takes_it(id: str) -> None:
+def test_every_setting_says_what_it_means_and_the_constructor_takes_it(id):
     entry = agents.get(id)
     parameters = inspect.signature(entry.algorithm).parameters
     for name, declared in entry.method.declared().items():
@@ -110,7 +107,7 @@ def actions_of(model: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("id", ["bc", "qam", "dsrl"])
-def test_a_setting_that_is_changed_acts_in_acting_and_training_alike(id: str) -> None:
+def test_a_setting_that_is_changed_acts_in_acting_and_training_alike(id):
     changed, made = tiny_model(id, flow_steps=1, rho=0.0), tiny_model(id, flow_steps=4, rho=1.0)
     before = actions_of(changed)
     changed.flow_steps, changed.rho = 4, 1.0
@@ -127,7 +124,7 @@ def test_a_setting_that_is_changed_acts_in_acting_and_training_alike(id: str) ->
     [("horizon_length", 2), ("ensemble_size", 5), ("net_arch", [8]), ("critic_layer_norm", False), ("gamma", 0.5),
      ("precision", "bf16"), ("buffer_size", 7), ("residual", True)],
 )  # fmt: skip
-def test_what_networks_or_buffer_were_built_with_cannot_be_changed(name: str, value: Any) -> None:
+def test_what_networks_or_buffer_were_built_with_cannot_be_changed(name, value):
     model = tiny_model("qam")
     before = getattr(model, name)
     with pytest.raises(ValueError, match=rf"`{name}` of a finished model cannot be changed from .* make a new model"):
@@ -135,13 +132,13 @@ def test_what_networks_or_buffer_were_built_with_cannot_be_changed(name: str, va
     assert getattr(model, name) == before
 
 
-def test_a_value_of_another_type_is_refused_also_where_it_equals_the_present_one() -> None:
+def test_a_value_of_another_type_is_refused_also_where_it_equals_the_present_one():
     model = tiny_model(best_of_n=1)
     with pytest.raises(TypeError, match="`best_of_n` must be an int"):
         model.best_of_n = True
 
 
-def test_a_learning_rate_that_is_changed_is_used() -> None:
+def test_a_learning_rate_that_is_changed_is_used():
     model = tiny_model("bc", learning_rate=1e-3)
     model.learn_offline(1, dataset=toy_dataset())
     model.learning_rate = 5e-4
@@ -149,7 +146,7 @@ def test_a_learning_rate_that_is_changed_is_used() -> None:
     assert model.policy.optimizer.param_groups[0]["lr"] == 5e-4
 
 
-def test_changed_settings_are_saved(tmp_path: Path) -> None:
+def test_changed_settings_are_saved(tmp_path):
     model = tiny_model("qam")
     model.flow_steps, model.inverse_temperature = 7, 2.5
     model.save(tmp_path / "model")
@@ -179,14 +176,14 @@ class Again(Searched):
     count: int = setting(default=1, check=_one)
 
 
-def test_a_subclass_inherits_where_to_search_unless_it_has_a_check_of_its_own() -> None:
+def test_a_subclass_inherits_where_to_search_unless_it_has_a_check_of_its_own():
     assert Again.declared()["weight"].search == log_range(0.1, 10.0)
     assert Again.declared()["count"].search is None
     assert Searched.declared()["count"].search == choice(1, 4)
 
 
 @pytest.mark.parametrize("algo", algorithm_ids())
-def test_every_declared_search_keeps_to_the_bounds_of_its_setting(algo: str) -> None:
+def test_every_declared_search_keeps_to_the_bounds_of_its_setting(algo):
     declared = settings_of(find_algorithm(algo).algorithm)
     searched = {name: found for name, found in declared.items() if found.search is not None}
     assert "learning_rate" in searched
@@ -194,7 +191,7 @@ def test_every_declared_search_keeps_to_the_bounds_of_its_setting(algo: str) -> 
         assert [found.checked(value) for value in found.search.ends] == list(found.search.ends)
 
 
-def test_a_change_that_does_not_fit_together_leaves_the_model_as_it_was() -> None:
+def test_a_change_that_does_not_fit_together_leaves_the_model_as_it_was():
     model = tiny_model(balanced_sampling=True)
     with pytest.raises(ValueError, match="must be even"):
         model.batch_size = 3

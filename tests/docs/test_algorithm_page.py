@@ -1,7 +1,5 @@
 """What data add to an algorithm's page: its scores and ranks, the commands, and BibTeX."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -14,7 +12,7 @@ from tests.docs.commands import ROOT
 from zoo.report.published_scores import load_means, load_set
 
 
-def test_scores_are_those_of_the_published_set_with_their_rank() -> None:
+def test_scores_are_those_of_the_published_set_with_their_rank():
     text = "\n".join(algorithm_page.scores("qam2026", "QAM", "qam"))
     means = load_means(load_set("qam2026")).set_index(["method", "phase", "environment"])["mean"]
     offline, online = (100 * means["QAM", phase, "scene-play"] for phase in ("offline", "online"))
@@ -27,15 +25,15 @@ def test_scores_are_those_of_the_published_set_with_their_rank() -> None:
     assert "zoo benchmark ogbench50_qam --algos qam" in text
 
 
-def test_a_page_shows_the_declared_settings() -> None:
+def test_a_page_shows_the_declared_settings():
     content = [(ROOT / "docs/algorithms/fql.md").read_text()]
-    algorithm_page.add_data(None, "docs/algorithms/fql", content)  # type: ignore[arg-type]  # Sphinx itself is not asked
+    algorithm_page.add_data(None, "docs/algorithms/fql", content)  # Sphinx itself is not asked
     shown = content[0].partition("## Settings\n")[2].partition("\n## ")[0]
     assert "* - ``distill_weight``\n     - ``100.0``\n     - Weight w of the distillation." in shown
 
 
 @pytest.mark.parametrize("id", agents.algorithm_ids())
-def test_every_paper_that_a_page_cites_has_bibtex(id: str) -> None:
+def test_every_paper_that_a_page_cites_has_bibtex(id):
     text = (ROOT / "docs" / "algorithms" / f"{id}.md").read_text()
     cited = re.findall(r"arXiv\s(\d+\.\d+)", text.partition("## Citation\n")[2])
     lines = "\n".join(algorithm_page.bibtex(text))

@@ -50,7 +50,7 @@ SMALLER = {
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_each_block_says_its_language_and_each_test_is_there(path: Path) -> None:
+def test_each_block_says_its_language_and_each_test_is_there(path):
     assert "" not in FENCE.findall(path.read_text())[::2], "write ```bash for commands, ```text for what is printed"
     tests = re.findall(r"`(tests/[\w./-]+)`", path.read_text())
     assert not [name for name in tests if not (ROOT / name).exists()]
@@ -59,7 +59,7 @@ def test_each_block_says_its_language_and_each_test_is_there(path: Path) -> None
 
 
 @pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: value if isinstance(value, str) else value[-1])
-def test_its_program_knows_the_command(page: str, words: tuple[str, ...]) -> None:
+def test_its_program_knows_the_command(page, words):
     assert not complaint(words, is_part=(page, words) in INLINE), f"{page}: {' '.join(words)}"
 
 
@@ -109,18 +109,18 @@ def refusal(program: ModuleType, arguments: list[str]) -> str:
         "make cake",
     ],
 )
-def test_a_command_that_has_drifted_is_found(command: str) -> None:
+def test_a_command_that_has_drifted_is_found(command):
     assert complaint(tuple(command.split()), is_part=False)
 
 
-def test_a_block_of_other_programs_says_why_it_is_not_run() -> None:
+def test_a_block_of_other_programs_says_why_it_is_not_run():
     unmarked = [(block.page, words) for block in BLOCKS if not block.mark for words in block.commands]
     strange = [f"{page}: {' '.join(words)}" for page, words in unmarked if words[0] != "cd" and not program_of(words)]
     assert not strange, "write <!-- not run: REASON --> or <!-- run by: TEST --> before the block"
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.mark == "run by"], ids=lambda block: block.page)
-def test_a_block_that_is_run_elsewhere_names_tests_of_its_programs(block: Block) -> None:
+def test_a_block_that_is_run_elsewhere_names_tests_of_its_programs(block):
     sources = ""
     for test in block.reason.split(", "):
         file, _, name = test.partition("::")
@@ -132,13 +132,13 @@ def test_a_block_that_is_run_elsewhere_names_tests_of_its_programs(block: Block)
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory):
     """Return a folder for datasets."""
     return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def sandbox(tmp_path, monkeypatch):
     """Return the current folder of a user who has the repository and has trained a little."""
     for name in ("benchmarks", "results"):
         shutil.copytree(ROOT / name, tmp_path / name)
@@ -156,7 +156,7 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
 @pytest.mark.few(len(QUICK))
 @pytest.mark.parametrize("page", RUN)
-def test_its_commands_run(page: str, sandbox: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_commands_run(page, sandbox, data, monkeypatch):
     monkeypatch.setattr(jobs, "TRIAL_SECONDS", 1e-4)
     for block in BLOCKS:
         if block.page == page and not block.mark:

@@ -39,7 +39,7 @@ def run_all(test: str, capsys: pytest.CaptureFixture[str], **values: str) -> dic
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path, monkeypatch):
     """Return a folder with what the page takes as given, which is the current one."""
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
@@ -58,7 +58,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_every_command_for_your_own_data_works(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_for_your_own_data_works(place, capsys):
     results = run_all("test_every_command_for_your_own_data_works", capsys)
     assert len(results) >= 13
     assert all(result["sound"] for line, result in results.items() if " check " in line)
@@ -69,9 +69,7 @@ def test_every_command_for_your_own_data_works(place: Path, capsys: pytest.Captu
 
 
 @pytest.mark.slow
-def test_every_command_for_your_own_images_works(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_command_for_your_own_images_works(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     env = {"--env": "tests.envs:Pictures-v0"}
     _, checked, trained = run_all("test_every_command_for_your_own_images_works", capsys, **env).values()
@@ -81,7 +79,7 @@ def test_every_command_for_your_own_images_works(
 
 
 @pytest.mark.slow
-def test_every_command_for_ogbenchs_images_works(tmp_path: Path) -> None:
+def test_every_command_for_ogbenchs_images_works(tmp_path):
     if not any(map(_works, PLATFORMS)):
         pytest.skip("MuJoCo can draw nothing here")
     fixed = {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -1,11 +1,7 @@
 """What the reference pages are made of: flags from parsers, settings from declarations, formulas as MathML."""
 
-from __future__ import annotations
-
 import inspect
 import re
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -23,7 +19,7 @@ OTHERS = {"--agent", "--gpus", "--horizon", "--ogbench", "--online", "--sparse"}
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$`])\$([^$`]+)\$", flags=re.DOTALL)
 
 
-def test_every_program_is_described_with_its_flags_and_sub_commands() -> None:
+def test_every_program_is_described_with_its_flags_and_sub_commands():
     text = "\n".join(directives.programs())
     assert ".. option:: --eval-episodes N\n\n   episodes per evaluation (default: from YAML)" in text
     assert "\nzoo dataset check\n-----------------\n" in text
@@ -31,14 +27,14 @@ def test_every_program_is_described_with_its_flags_and_sub_commands() -> None:
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
-def test_every_flag_that_a_page_names_is_one(path: Path) -> None:
+def test_every_flag_that_a_page_names_is_one(path):
     if path.name != "CHANGELOG.md":
         known = set(re.findall(r"--[a-z][a-z-]+", "\n".join(directives.programs()))) | OTHERS
         text = re.sub(r"^ *```.*?^ *```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
         assert set(re.findall(r"`(--[a-z][a-z-]+)", text)) <= known
 
 
-def test_every_setting_of_an_algorithm_is_on_its_page_or_in_the_common_list() -> None:
+def test_every_setting_of_an_algorithm_is_on_its_page_or_in_the_common_list():
     common = "\n".join(directives.settings())
     assert set(agents.algorithm_ids()) <= set(directives.described())
     for id, found in directives.described().items():
@@ -49,7 +45,7 @@ def test_every_setting_of_an_algorithm_is_on_its_page_or_in_the_common_list() ->
 
 
 @pytest.mark.parametrize("module", [agents, agents.core])
-def test_every_public_name_is_in_the_reference(module: ModuleType) -> None:
+def test_every_public_name_is_in_the_reference(module):
     text = "\n".join(path.read_text() for path in (directives.ROOT / "docs/reference/api").glob("*.rst"))
     named = set(re.findall(r"\.\. auto\w+:: (\S+)", text))
     for name in set(module.__all__) - set(BUILT_IN.values()):
@@ -59,7 +55,7 @@ def test_every_public_name_is_in_the_reference(module: ModuleType) -> None:
             assert places & named, f"{module.__name__}.{name} is on no page of docs/reference/api"
 
 
-def test_every_formula_can_be_shown() -> None:
+def test_every_formula_can_be_shown():
     found = 0
     for path in pages():
         text = re.sub(r"^ *```.*?^ *```|`[^`]*`", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)

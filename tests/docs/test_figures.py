@@ -1,7 +1,5 @@
 """The committed figures show what their scores say today."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np
@@ -13,7 +11,7 @@ NUMBER = re.compile(r"-?\d+\.?\d*")
 
 
 @pytest.mark.parametrize("published", [*make_figures.SHOWN, "fidelity"])
-def test_committed_figures_are_what_their_scores_draw(published: str) -> None:
+def test_committed_figures_are_what_their_scores_draw(published):
     is_set = published in make_figures.SHOWN
     drawn = make_figures.drawn(published) if is_set else {"fidelity.svg": make_figures.fidelity()}
     assert drawn.keys() == {path.name for path in make_figures.FIGURES.glob(f"{published}*.svg")}

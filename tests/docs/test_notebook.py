@@ -1,10 +1,7 @@
 """The notebook is a page of the site: its texts, its code and the outputs that it was saved with."""
 
-from __future__ import annotations
-
 import ast
 import json
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +11,7 @@ from docs.notebook import as_markdown
 from tests.docs.commands import ROOT
 
 
-def test_the_notebook_was_saved_with_its_pictures() -> None:
+def test_the_notebook_was_saved_with_its_pictures():
     text = "\n".join(as_markdown(json.loads((ROOT / "docs" / "first_steps.ipynb").read_text(encoding="utf-8"))))
     assert text.startswith("# ")
     assert text.count("](data:image/png;base64,") == 3
@@ -26,7 +23,7 @@ def test_the_notebook_was_saved_with_its_pictures() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_notebook_runs_in_ten_cells_and_shows_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebook_runs_in_ten_cells_and_shows_what_it_says(tmp_path, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two threads that wait for each other crawl beside other work

@@ -1,10 +1,7 @@
 """The page on OCBench: its commands train, evaluate, resume and compare on three tasks, at a small size."""
 
-from __future__ import annotations
-
 import json
 import shlex
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +14,7 @@ SMALL = {"--offline-steps": "12", "--eval-freq": "6", "--episodes": "2", "--eval
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path, monkeypatch):
     """Return an empty folder, which is the current one and where OCBench's data go."""
     pytest.importorskip("ocbench", reason="needs OCBench")
     monkeypatch.chdir(tmp_path)
@@ -28,7 +25,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_every_command_of_ocbenchs_page_works(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_of_ocbenchs_page_works(place, capsys):
     lines = commands_run_by("test_every_command_of_ocbenchs_page_works")
     assert len({word for words in lines.values() for word in words if word in TASKS}) == 3
     more = {"train": [*shlex.split(TINY), "--n-eval-envs", "1"], "compare": ["--reps", "50"]}

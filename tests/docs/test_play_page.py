@@ -1,9 +1,6 @@
 """Every command of docs/play.md, as it stands there, with fewer and shorter episodes."""
 
-from __future__ import annotations
-
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +12,7 @@ from zoo.envs import rendering
 
 
 @pytest.fixture(autouse=True)
-def _logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _logs(tmp_path, monkeypatch):
     """Work where there are two runs and a saved model, and where only maps are drawn."""
     model = maze_model(seed=3)
     for _ in range(2):
@@ -26,7 +23,7 @@ def _logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("words", list(commands_run_by("test_a_command_of_the_page_runs").values()), ids=" ".join)
-def test_a_command_of_the_page_runs(words: list[str], tmp_path: Path) -> None:
+def test_a_command_of_the_page_runs(words, tmp_path):
     fewer = [] if "--interval" in words else ["--episodes", "1"]
     if "--video" in words:
         fewer += ["--every", "50"]
@@ -39,10 +36,10 @@ def test_a_command_of_the_page_runs(words: list[str], tmp_path: Path) -> None:
         assert (tmp_path / words[words.index("--video") + 1]).stat().st_size > 1000
 
 
-def test_the_snippet_that_saves_a_policy_runs() -> None:
+def test_the_snippet_that_saves_a_policy_runs():
     (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "play.md").read_text(), flags=re.DOTALL)
-    names = {"observation": np.zeros(maze_model().observation_space.shape)}  # type: ignore[arg-type]  # it has a shape
-    exec(snippet, names)  # type: ignore[arg-type]  # more names follow
+    names = {"observation": np.zeros(maze_model().observation_space.shape)}  # it has a shape
+    exec(snippet, names)  # more names follow
     assert names["action"].shape == (2,)
     assert agents.load_policy("policy.safetensors").seeds == [3]
     assert ENV in snippet

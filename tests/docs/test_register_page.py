@@ -1,9 +1,6 @@
 """The page on registering an agent: its Python code runs as it stands."""
 
-from __future__ import annotations
-
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +9,7 @@ from tests.agents.testing.mistakes import PAGE, example
 
 
 @pytest.fixture
-def folder(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(own_agents, tmp_path, monkeypatch):
     """Return the current folder, with the page's agent and data of Pendulum that mean nothing."""
     (tmp_path / "my_agents.py").write_text(example())
     draw, rows = np.random.default_rng(0), 400
@@ -27,6 +24,6 @@ def folder(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("name", ["in_python", "by_hand"])
-def test_the_code_of_the_page_runs(name: str, folder: Path) -> None:
+def test_the_code_of_the_page_runs(name, folder):
     (code,) = re.findall(rf"```py\n# {name}.py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     exec(compile(code, f"{name}.py", "exec"), {})

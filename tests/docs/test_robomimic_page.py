@@ -3,11 +3,8 @@
 The demonstrations are scripted ones in robomimic's layout: the real ones can only be downloaded.
 """
 
-from __future__ import annotations
-
 import json
 import shlex
-from pathlib import Path
 
 import pytest
 import yaml
@@ -24,7 +21,7 @@ SMALL += ["--n-eval-envs", "1", "--device", "cpu", "--env-kwargs", "max_episode_
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path, monkeypatch):
     """Return an empty folder, which is the current one and the user's, with demonstrations where they belong."""
     pytest.importorskip("robosuite", reason=f"needs `{INSTALL}`")
     monkeypatch.chdir(tmp_path)
@@ -34,7 +31,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_every_command_of_robomimics_page_works(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_of_robomimics_page_works(place, capsys):
     results, smaller = {}, {"compare": ["--reps", "50"], "evaluate": ["--episodes", "1", "--n-eval-envs", "1"]}
     for line, words in commands_run_by("test_every_command_of_robomimics_page_works").items():
         more = SMALL[0 if "trqam" in words else 2 :] if words[1] == "train" else smaller.get(words[1], [])

@@ -247,7 +247,7 @@ def assert_same(found: list[Sequence], wanted: list[Sequence]) -> None:
 
 
 @given(cases())
-def test_every_sequence_that_can_be_drawn_is_one_of_the_definition_and_none_is_missing(case: Case) -> None:
+def test_every_sequence_that_can_be_drawn_is_one_of_the_definition_and_none_is_missing(case):
     buffer = buffer_of(case)
     streams = play(case, buffer)
     parts = expected(case, streams)
@@ -263,7 +263,7 @@ def test_every_sequence_that_can_be_drawn_is_one_of_the_definition_and_none_is_m
 
 
 @given(cases(), st.integers(0, 2**31), st.integers(1, 9))
-def test_sampled_batches_hold_such_sequences_and_balanced_ones_half_of_each(case: Case, seed: int, size: int) -> None:
+def test_sampled_batches_hold_such_sequences_and_balanced_ones_half_of_each(case, seed, size):
     buffer = buffer_of(case)
     parts = expected(case, play(case, buffer))
     if not buffer.count_starts():
@@ -279,7 +279,7 @@ def test_sampled_batches_hold_such_sequences_and_balanced_ones_half_of_each(case
 
 
 @given(cases())
-def test_a_buffer_samples_the_same_after_it_was_stored_in_either_way(case: Case) -> None:
+def test_a_buffer_samples_the_same_after_it_was_stored_in_either_way(case):
     buffer = buffer_of(case)
     play(case, buffer)
     restored = buffer_of(case)

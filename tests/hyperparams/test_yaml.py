@@ -65,7 +65,7 @@ OWN_STEPS = {name: STEPS for name in ("rlpd", "sac", "td3", "tqc", "crossq")}  #
 
 
 @pytest.mark.parametrize("algo", algorithm_ids())
-def test_the_protocol_is_declared_once_and_not_in_the_files_of_algorithms(algo: str) -> None:
+def test_the_protocol_is_declared_once_and_not_in_the_files_of_algorithms(algo):
     for name, entry in read_profiles(algo)[DEFAULT_PROFILE].items():
         assert set(entry) & set(PROTOCOL_SETTINGS) <= OWN_STEPS.get(algo, set()), name
 
@@ -78,7 +78,7 @@ def protocol_of(algo: str, domain: str, profile: str = DEFAULT_PROFILE) -> dict[
 
 
 @pytest.mark.parametrize("algo", algorithm_ids())
-def test_the_protocol_of_a_domain_is_that_of_qam(algo: str) -> None:
+def test_the_protocol_of_a_domain_is_that_of_qam(algo):
     free = OWN_STEPS.get(algo, set())
     for domain in sorted(PAPER_DOMAINS | {"pointmaze-medium-navigate"}):
         ours = protocol_of(algo, domain)
@@ -87,7 +87,7 @@ def test_the_protocol_of_a_domain_is_that_of_qam(algo: str) -> None:
 
 
 @pytest.fixture
-def own_agent(own_agents: None) -> str:
+def own_agent(own_agents):
     @agents.register("mine", paper="", published_name="Mine")
     class Mine(FQL):
         pass
@@ -95,7 +95,7 @@ def own_agent(own_agents: None) -> str:
     return "mine"
 
 
-def test_an_agent_of_ones_own_gets_the_protocol(own_agent: str) -> None:
+def test_an_agent_of_ones_own_gets_the_protocol(own_agent):
     for profile in shared_profiles():
         for domain in sorted(PAPER_DOMAINS):
             assert protocol_of(own_agent, domain, profile) == protocol_of("qam", domain, profile)
@@ -103,7 +103,7 @@ def test_an_agent_of_ones_own_gets_the_protocol(own_agent: str) -> None:
 
 
 @pytest.mark.parametrize(("algo", "name"), ENTRIES)
-def test_every_entry_builds_unchanged(algo: str, name: str) -> None:
+def test_every_entry_builds_unchanged(algo, name):
     entry = copy.deepcopy(read_profiles(algo)[DEFAULT_PROFILE][name])
     config = load_config(algo, name, name if name in DOMAINS else None, quick=name == "quick")
     assert read_profiles(algo)[DEFAULT_PROFILE][name] == entry
@@ -149,9 +149,7 @@ LOCOMOTION = {"offline_steps": 1_000_000, "score": "return"}
         ("fql", "visual-puzzle-4x4-play", "qam", "published", {**AS_FQL, "distill_weight": 300, "rho": 0}),
     ],
 )  # fmt: skip
-def test_tasks_have_the_values_of_their_authors(
-    algo: str, task: str, profile: str, status: str, expected: dict[str, Any]
-) -> None:
+def test_tasks_have_the_values_of_their_authors(algo, task, profile, status, expected):
     name, domain, groups = f"{task}-singletask-task1-v0", task, ("visual",) if task.startswith("visual") else ()
     if known := TASKS.get(task) or d4rl.TASKS.get(task):
         name, domain, groups = task, known.domain, getattr(known, "entries", ())
@@ -166,16 +164,14 @@ def test_tasks_have_the_values_of_their_authors(
 
 
 @pytest.mark.parametrize(("origin", "name", "entry"), EVERY_ENTRY, ids=[f"{o} {n}" for o, n, _ in EVERY_ENTRY])
-def test_every_entry_is_reachable_and_names_its_source_and_status(
-    origin: str, name: str, entry: dict[str, Any]
-) -> None:
+def test_every_entry_is_reachable_and_names_its_source_and_status(origin, name, entry):
     assert name in {"default", "quick", "visual", "visual-quick"} | DOMAINS | OCBENCH | ROBOMIMIC | D4RL, origin
     assert entry["source"]
     assert entry["status"] in STATUSES
 
 
 @pytest.mark.parametrize("task", robomimic.TASKS.values(), ids=robomimic.TASKS)
-def test_the_tasks_of_robomimic_have_the_protocols_of_q_chunking_and_trqam(task: robomimic.RobomimicTask) -> None:
+def test_the_tasks_of_robomimic_have_the_protocols_of_q_chunking_and_trqam(task):
     ours, theirs = (
         load_config("trqam", task.name, task.domain, groups=task.entries, profile=profile)
         for profile in (DEFAULT_PROFILE, "trqam")
@@ -189,7 +185,7 @@ def test_the_tasks_of_robomimic_have_the_protocols_of_q_chunking_and_trqam(task:
 
 
 @pytest.mark.parametrize("algo", agents.algorithm_ids())
-def test_images_have_the_protocol_of_fql(algo: str) -> None:
+def test_images_have_the_protocol_of_fql(algo):
     domain = "visual-cube-single-play"
     config = load_config(algo, f"{domain}-singletask-task1-v0", domain, groups=("visual",))
     run, settings = config.run, config.settings
@@ -203,7 +199,7 @@ def test_images_have_the_protocol_of_fql(algo: str) -> None:
 
 
 @pytest.mark.parametrize(("algo", "profile"), [*PROFILES, ("qgf", DEFAULT_PROFILE)])
-def test_every_entry_of_a_profile_is_in_effect(algo: str, profile: str) -> None:
+def test_every_entry_of_a_profile_is_in_effect(algo, profile):
     entries = describe_profiles(algo, known_settings(agents.get(algo)))[profile]
     for domain in set(entries) - {"default"}:
         config = load_config(algo, f"{domain}-singletask-v0", domain, profile=profile)
@@ -216,7 +212,7 @@ def test_every_entry_of_a_profile_is_in_effect(algo: str, profile: str) -> None:
 
 
 @pytest.mark.parametrize("algo", [algo for algo, profile in PROFILES if profile == "trqam"])
-def test_trqams_protocol_is_the_same_for_all_of_its_algorithms(algo: str) -> None:
+def test_trqams_protocol_is_the_same_for_all_of_its_algorithms(algo):
     steps = {"bc": (0, 300_000)}.get(algo, (300_000, 1_000_000))
     for domain in sorted(PAPER_DOMAINS):
         config = load_config(algo, f"{domain}-singletask-task1-v0", domain, profile="trqam")
@@ -234,7 +230,7 @@ def test_trqams_protocol_is_the_same_for_all_of_its_algorithms(algo: str) -> Non
         assert {name: config.settings[name] for name in expected} == expected, domain
 
 
-def test_an_unknown_setting_in_a_file_names_the_closest(tmp_path) -> None:
+def test_an_unknown_setting_in_a_file_names_the_closest(tmp_path):
     path = tmp_path / "mine.yml"
     path.write_text("default: {inverse_temprature: 3}\n")
     with pytest.raises(UsageError, match="closest: inverse_temperature"):

@@ -22,7 +22,7 @@ load = cache(read_fixture)
 
 
 @pytest.fixture(params=fixture_paths(), ids=lambda path: f"{path.parent.name}-{path.stem}")
-def fixture(request: pytest.FixtureRequest) -> Fixture:
+def fixture(request):
     found = load(request.param)
     if found.id not in agents.algorithm_ids():
         pytest.skip(f"algorithm `{found.id}` is not built yet")
@@ -36,25 +36,25 @@ def check(fixture: Fixture, adapter: OurAgents, of: str = "") -> Comparison:
     return found
 
 
-def test_numbers_equal_the_reference(fixture: Fixture) -> None:
+def test_numbers_equal_the_reference(fixture):
     found = check(fixture, OurAgents())
     assert "td_target" not in found.not_compared
     assert not [name for name in found.not_compared if name.startswith(("adam/", "dual/"))]
 
 
 @pytest.mark.few
-def test_numbers_by_onednn_equal_the_reference(fixture: Fixture, onednn: None) -> None:
+def test_numbers_by_onednn_equal_the_reference(fixture, onednn):
     check(fixture, OurAgents())
 
 
 @pytest.mark.few
-def test_numbers_in_the_way_of_cuda_equal_the_reference(fixture: Fixture, as_on_cuda: None) -> None:
+def test_numbers_in_the_way_of_cuda_equal_the_reference(fixture, as_on_cuda):
     check(fixture, OurAgents())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("id", agents.algorithm_ids())
-def test_compiled_updates_equal_the_reference(id: str) -> None:
+def test_compiled_updates_equal_the_reference(id):
     path: Path | None = next((path for path in fixture_paths() if load(path).id == id), None)
     if path is None:
         pytest.skip(f"`{id}` has no recorded numbers")
@@ -63,7 +63,7 @@ def test_compiled_updates_equal_the_reference(id: str) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("compile", ["off", "on"])
-def test_updates_on_cuda_equal_the_reference(fixture: Fixture, compile: str) -> None:
+def test_updates_on_cuda_equal_the_reference(fixture, compile):
     if compile == "on":
         check_compiled(fixture, "cuda")
     else:

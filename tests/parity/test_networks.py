@@ -84,7 +84,7 @@ COMPUTED: dict[str, Callable[[Entry], Outputs]] = {
 
 
 @pytest.mark.parametrize("name", COMPUTED)
-def test_network_outputs_equal_the_reference(name: str) -> None:
+def test_network_outputs_equal_the_reference(name):
     entry = Entry(name)
     got, expected = COMPUTED[name](entry), entry.outputs()
     assert set(got) == set(expected)  # every recorded output is compared

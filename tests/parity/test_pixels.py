@@ -56,7 +56,7 @@ def encoder_of(size: str) -> tuple[nn.Module, Tensor]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_features_and_gradients_are_the_references(size: str) -> None:
+def test_features_and_gradients_are_the_references(size):
     encoder, images = encoder_of(size)
     features = encoder(images)
     torch.testing.assert_close(features, recorded()[f"{size}/features"], rtol=2e-5, atol=2e-6)
@@ -66,7 +66,7 @@ def test_features_and_gradients_are_the_references(size: str) -> None:
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-5)
 
 
-def test_the_defaults_are_impala_small() -> None:
+def test_the_defaults_are_impala_small():
     with np.load(OWN_FIXTURES / "common" / "pixels.npz") as arrays:
         shapes = json.loads(str(arrays["meta"]))["impala_small"]
     encoder = ImpalaEncoder(image_space(9, 64, 64))
@@ -75,7 +75,7 @@ def test_the_defaults_are_impala_small() -> None:
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])  # one after the other, or as groups of one convolution
-def test_replicas_are_encoders_side_by_side(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replicas_are_encoders_side_by_side(device, monkeypatch):
     monkeypatch.setattr(encoders, "device_type", lambda _: device)
     space, generator = image_space(3, 16, 16), torch.Generator().manual_seed(0)
     both = ImpalaEncoder(space, features_dim=16, widths=(4, 8), replicas=2)
@@ -90,12 +90,12 @@ def test_replicas_are_encoders_side_by_side(device: str, monkeypatch: pytest.Mon
     assert not torch.allclose(found[0], both(images.flip(0).flatten(0, 1)).unflatten(0, (2, 5))[1])
 
 
-def test_other_observations_than_images_are_refused() -> None:
+def test_other_observations_than_images_are_refused():
     with pytest.raises(ValueError, match=r"expects images \(C, H, W\)"):
         ImpalaEncoder(spaces.Box(-1, 1, (4,)))
 
 
-def test_shifted_images_are_the_references_crops() -> None:
+def test_shifted_images_are_the_references_crops():
     images, begin = recorded()["crop/images"].movedim(-1, 1), recorded()["crop/from"]
     layout = ObservationLayout(image_space(*images.shape[1:]))
     found = layout.shifted(images.flatten(1), begin[:, 0] - CROP_PIXELS, begin[:, 1] - CROP_PIXELS)

@@ -37,7 +37,7 @@ def rows_from(starts: NDArray[np.int64], horizon_length: int) -> torch.Tensor:
 
 
 @pytest.fixture(params=[(h, g) for h in (1, 3, 5) for g in (0.9, 0.995)], ids=lambda param: f"H{param[0]}_g{param[1]}")
-def case(request: pytest.FixtureRequest) -> tuple[SequenceReplayBuffer, dict[str, NDArray[Any]]]:
+def case(request):
     horizon_length, gamma = request.param
     with np.load(PATH) as arrays:
         dataset = {key.removeprefix("data/"): arrays[key] for key in arrays.files if key.startswith("data/")}
@@ -46,7 +46,7 @@ def case(request: pytest.FixtureRequest) -> tuple[SequenceReplayBuffer, dict[str
     return buffer_of(dataset, horizon_length, gamma), expected
 
 
-def test_every_position_equals_the_reference(case: tuple[SequenceReplayBuffer, dict[str, NDArray[Any]]]) -> None:
+def test_every_position_equals_the_reference(case):
     buffer, expected = case
     rows = rows_from(expected["start"], buffer.horizon_length)
     found = buffer.sequences(rows)
@@ -64,7 +64,7 @@ def test_every_position_equals_the_reference(case: tuple[SequenceReplayBuffer, d
         np.testing.assert_array_equal(got.numpy(), expected[name], err_msg=name)
 
 
-def test_every_recorded_start_can_be_drawn(case: tuple[SequenceReplayBuffer, dict[str, NDArray[Any]]]) -> None:
+def test_every_recorded_start_can_be_drawn(case):
     buffer, expected = case
     assert buffer.count_starts() == len(expected["start"])
     drawn = buffer.draw_rows((1, 4000), torch.Generator().manual_seed(0))[0, :, 0]

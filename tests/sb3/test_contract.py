@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +35,7 @@ SEEN, HALF = spaces.Box(-np.inf, np.inf, (4,), np.float32), spaces.Box(-0.5, 0.5
 
 
 def vector(count: int, episode_length: int = 20) -> DummyVecEnv:
-    return make_vec_env(lambda: SpacesEnv(4, 2, episode_length), n_envs=count)  # type: ignore[return-value]
+    return make_vec_env(lambda: SpacesEnv(4, 2, episode_length), n_envs=count)
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
@@ -52,9 +51,7 @@ def vector(count: int, episode_length: int = 20) -> DummyVecEnv:
         (1, 0, 30, 0),
     ],
 )
-def test_updates_follow_train_freq_and_gradient_steps(
-    train_freq: Any, gradient_steps: int, steps: int, updates: int
-) -> None:
+def test_updates_follow_train_freq_and_gradient_steps(train_freq, gradient_steps, steps, updates):
     model = tiny_model(train_freq=train_freq, gradient_steps=gradient_steps, learning_starts=10)
     model.learn(steps)
     assert model.num_timesteps == steps
@@ -63,7 +60,7 @@ def test_updates_follow_train_freq_and_gradient_steps(
 
 
 @pytest.mark.parametrize("noise", [NormalActionNoise, OrnsteinUhlenbeckActionNoise])
-def test_action_noise_moves_actions_and_is_made_one_per_environment(noise: Any) -> None:
+def test_action_noise_moves_actions_and_is_made_one_per_environment(noise):
     silent, noisy = (
         tiny_model(env=vector(2), action_noise=each, learning_starts=0)
         for each in (None, noise(np.zeros(2), 0.5 * np.ones(2)))
@@ -75,7 +72,7 @@ def test_action_noise_moves_actions_and_is_made_one_per_environment(noise: Any) 
     assert noisy.replay_buffer.actions.abs().max() <= 1
 
 
-def test_normalised_environments_train_on_original_observations() -> None:
+def test_normalised_environments_train_on_original_observations():
     env = VecNormalize(vector(2), norm_obs=True, norm_reward=True)
     model = tiny_model(env=env, learning_starts=4)
     model.learn(20)
@@ -95,13 +92,13 @@ def test_normalised_environments_train_on_original_observations() -> None:
         (lambda: vector(2), NormalActionNoise(np.zeros(2), np.ones(2)), "`action_noise`"),
     ],
 )
-def test_several_seeds_share_neither_running_statistics_nor_action_noise(env: Any, noise: Any, named: str) -> None:
+def test_several_seeds_share_neither_running_statistics_nor_action_noise(env, noise, named):
     """Each would learn otherwise than alone."""
     with pytest.raises(ValueError, match=named):
         tiny_model(env=env(), action_noise=noise, seed=None, seeds=[0, 1]).learn(4)
 
 
-def test_offline_training_needs_statistics_that_are_known_before() -> None:
+def test_offline_training_needs_statistics_that_are_known_before():
     env = VecNormalize(vector(2))
     model = tiny_model(env=env)
     with pytest.raises(ValueError, match="`observation_scale`"):
@@ -110,7 +107,7 @@ def test_offline_training_needs_statistics_that_are_known_before() -> None:
     model.learn_offline(2, dataset=toy_dataset())
 
 
-def test_trajectories_end_where_training_starts_anew() -> None:
+def test_trajectories_end_where_training_starts_anew():
     """SB3 resets the environment at each `learn`; the old episode must not run on into the new one."""
     model = tiny_model(learning_starts=100)
     model.learn(7)
@@ -119,7 +116,7 @@ def test_trajectories_end_where_training_starts_anew() -> None:
     assert model.replay_buffer.timeouts[6]
 
 
-def test_policy_arguments_reach_networks_and_optimiser(tmp_path: Path) -> None:
+def test_policy_arguments_reach_networks_and_optimiser(tmp_path):
     arguments: dict[str, Any] = {"net_arch": {"pi": [8], "qf": [12]}, "activation_fn": torch.nn.Tanh}
     arguments |= {"optimizer_class": torch.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.5}}
     model = tiny_model(policy_kwargs=arguments)
@@ -134,7 +131,7 @@ def test_policy_arguments_reach_networks_and_optimiser(tmp_path: Path) -> None:
         assert {type(module.activation) for module in stacks} == {torch.nn.Tanh}
 
 
-def test_n_critics_is_another_name_of_the_ensemble_size(tmp_path: Path) -> None:
+def test_n_critics_is_another_name_of_the_ensemble_size(tmp_path):
     model = tiny_model(ensemble_size=10, policy_kwargs={"n_critics": 4})
     model.save(tmp_path / "model")
     for each in (model, agents.QAM.load(tmp_path / "model", device="cpu"), model.replica(0)):
@@ -142,13 +139,13 @@ def test_n_critics_is_another_name_of_the_ensemble_size(tmp_path: Path) -> None:
         assert each.critic(torch.zeros(1, 5, 4), torch.zeros(1, 5, 6)).shape == (1, 4, 5)
 
 
-def test_policies_of_other_kinds_are_refused() -> None:
+def test_policies_of_other_kinds_are_refused():
     for policy in ("MlpLstmPolicy", SACPolicy, None):
         with pytest.raises(ValueError, match=r"`policy` must be one of MlpPolicy, .* or a subclass of FlowPolicy, got"):
-            agents.FQL(policy, SpacesEnv(4, 2))  # type: ignore[arg-type]
+            agents.FQL(policy, SpacesEnv(4, 2))
 
 
-def test_an_activation_with_parameters_is_refused() -> None:
+def test_an_activation_with_parameters_is_refused():
     with pytest.raises(ValueError, match="`activation_fn` must have no parameters, got PReLU"):
         tiny_model(policy_kwargs={"activation_fn": torch.nn.PReLU})
 
@@ -156,7 +153,7 @@ def test_an_activation_with_parameters_is_refused() -> None:
 # -- acting -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_actor_is_a_policy_that_acts_and_is_saved(tmp_path: Path) -> None:
+def test_the_actor_is_a_policy_that_acts_and_is_saved(tmp_path):
     actor = tiny_model().policy.actor
     assert isinstance(actor, BasePolicy)
     actor.save(tmp_path / "actor.pkl")
@@ -168,7 +165,7 @@ def test_the_actor_is_a_policy_that_acts_and_is_saved(tmp_path: Path) -> None:
 # -- saving -----------------------------------------------------------------------------------------------------------
 
 
-def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp_path: Path) -> None:
+def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp_path):
     source, target = tiny_model(seed=0), tiny_model(seed=1)
     assert list(source.get_parameters()) == ["policy", "policy.optimizer"]
     target.set_parameters(source.get_parameters())
@@ -181,12 +178,12 @@ def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp
     parts = {name: dict(list(state.items())[:-1]) for name, state in source.get_parameters().items()}
     with pytest.raises(RuntimeError, match="`policy` must hold all parameters"):
         target.set_parameters(parts)
-    target.policy = torch.compile(target.policy)  # type: ignore[assignment]
+    target.policy = torch.compile(target.policy)
     target.save(tmp_path / "model")
     assert_same(parameters_of(agents.QAM.load(tmp_path / "model", device="cpu")), parameters_of(source))
 
 
-def test_replay_buffer_is_saved_loaded_and_extended(tmp_path: Path) -> None:
+def test_replay_buffer_is_saved_loaded_and_extended(tmp_path):
     model = tiny_model(env=SpacesEnv(4, 2, episode_length=6))
     model.learn(20)
     model.save_replay_buffer(tmp_path / "buffer.pkl")
@@ -209,7 +206,7 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path: Path) -> None:
         assert third.replay_buffer is before
 
 
-def test_added_transitions_of_another_trajectory_are_not_joined_to_the_last_one() -> None:
+def test_added_transitions_of_another_trajectory_are_not_joined_to_the_last_one():
     buffer = tiny_model(horizon_length=2).replay_buffer
     states, action = np.arange(12, dtype=np.float32).reshape(3, 1, 4), np.zeros((1, 2), np.float32)
     buffer.add(states[0], states[1], action, np.ones(1), np.zeros(1), [{}])
@@ -219,7 +216,7 @@ def test_added_transitions_of_another_trajectory_are_not_joined_to_the_last_one(
     assert batch.valid.item() == 0
 
 
-def test_loading_for_a_device_that_is_not_there_falls_back_to_the_cpu(tmp_path: Path) -> None:
+def test_loading_for_a_device_that_is_not_there_falls_back_to_the_cpu(tmp_path):
     tiny_model().save(tmp_path / "model")
     assert agents.QAM.load(tmp_path / "model", device="cuda").device.type == "cpu"
 
@@ -227,7 +224,7 @@ def test_loading_for_a_device_that_is_not_there_falls_back_to_the_cpu(tmp_path: 
 # -- SB3's tools ------------------------------------------------------------------------------------------------------
 
 
-def test_sb3s_callbacks_run_in_both_phases(tmp_path: Path) -> None:
+def test_sb3s_callbacks_run_in_both_phases(tmp_path):
     model = tiny_model(learning_starts=2)
     evaluation = EvalCallback(
         make_vec_env(lambda: SpacesEnv(4, 2, 5), n_envs=2), eval_freq=10, n_eval_episodes=2, log_path=str(tmp_path),
@@ -250,14 +247,14 @@ def test_sb3s_callbacks_run_in_both_phases(tmp_path: Path) -> None:
 # -- what is not supported --------------------------------------------------------------------------------------------
 
 
-def test_hindsight_replay_is_refused() -> None:
+def test_hindsight_replay_is_refused():
     box = spaces.Box(-1, 1, (2,))
     goals = space_env_of(spaces.Dict({"observation": box, "achieved_goal": box, "desired_goal": box}))
     with pytest.raises(TypeError, match="must be a subclass of SequenceReplayBuffer, got HerReplayBuffer"):
         agents.QAM("MultiInputPolicy", goals, replay_buffer_class=stable_baselines3.HerReplayBuffer)
 
 
-def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls() -> None:
+def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls():
     class Newest(SequenceReplayBuffer):
         def draw_rows(self, shape: tuple[int, ...], generator: Any = None) -> Tensor:
             return torch.full((*shape, 1), 7) + torch.arange(self.horizon_length)
@@ -272,7 +269,7 @@ def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls
 # -- logs and clocks -------------------------------------------------------------------------------------------------
 
 
-def test_a_loaded_model_goes_on_in_the_newest_folder_and_one_that_begins_again_gets_a_new_one(tmp_path: Path) -> None:
+def test_a_loaded_model_goes_on_in_the_newest_folder_and_one_that_begins_again_gets_a_new_one(tmp_path):
     model = agents.QAM("MlpPolicy", SpacesEnv(4, 2), tensorboard_log=str(tmp_path / "logs"), **TINY)
     model.learn(2).save(tmp_path / "model")
     agents.QAM.load(tmp_path / "model", env=SpacesEnv(4, 2)).learn(2, reset_num_timesteps=False)
@@ -282,7 +279,7 @@ def test_a_loaded_model_goes_on_in_the_newest_folder_and_one_that_begins_again_g
 
 
 @pytest.mark.parametrize("year", [1970, 2200])
-def test_a_model_is_saved_whatever_the_clock_says(year: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_saved_whatever_the_clock_says(year, tmp_path, monkeypatch):
     model = tiny_model()
     monkeypatch.setattr(time, "localtime", lambda *_: time.struct_time((year, 1, 1, 0, 0, 0, 0, 1, 0)))
     model.save(tmp_path / "model")
@@ -304,7 +301,7 @@ class OwnArrayEnv(SpacesEnv):
 
 
 @pytest.mark.parametrize("make", [OwnArrayEnv, lambda: DummyVecEnv([OwnArrayEnv]), lambda: make_vec_env(OwnArrayEnv)])
-def test_an_environment_that_returns_its_own_array_has_last_observations(make: Any) -> None:
+def test_an_environment_that_returns_its_own_array_has_last_observations(make):
     model = tiny_model(env=make(), learning_starts=100)
     model.learn(12)
     model.set_env(model.get_env())
@@ -317,7 +314,7 @@ def test_an_environment_that_returns_its_own_array_has_last_observations(make: A
 # -- two phases -------------------------------------------------------------------------------------------------------
 
 
-def test_stacked_seeds_are_refused_online_with_one_environment() -> None:
+def test_stacked_seeds_are_refused_online_with_one_environment():
     model = tiny_model(env=vector(1), seeds=[1, 2, 3])
     with pytest.raises(ValueError, match="3 replicas need a multiple of 3 environments online, got 1"):
         model.learn(6)
@@ -325,6 +322,6 @@ def test_stacked_seeds_are_refused_online_with_one_environment() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_stacked_seeds_are_refused_with_environments_that_they_cannot_share(count: int) -> None:
+def test_stacked_seeds_are_refused_with_environments_that_they_cannot_share(count):
     with pytest.raises(ValueError, match=f"got {count} environments for 3 seeds"):
         tiny_model(env=vector(count), seeds=[1, 2, 3])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ def statistics_of(model: FlowQLearning) -> dict[str, Tensor]:
 # -- training and acting ----------------------------------------------------------------------------------------------
 
 
-def test_extractors_train_and_target_copies_follow() -> None:
+def test_extractors_train_and_target_copies_follow():
     model = normed_model(tau=0.25)
     before = parameters_of(model)
     model.learn_offline(1, dataset=toy_dataset())
@@ -48,7 +47,7 @@ def test_extractors_train_and_target_copies_follow() -> None:
         assert not torch.equal(after[f"nets.critic.{name}"], middle[f"nets.critic.{name}"])
 
 
-def test_pretraining_hands_an_extractor_on_with_its_statistics() -> None:
+def test_pretraining_hands_an_extractor_on_with_its_statistics():
     model = normed_model(pretraining_steps=2)
     model.learn_offline(2, dataset=toy_dataset())
     behaviour = dict(model.policy.nets["behaviour"].state_dict())
@@ -56,7 +55,7 @@ def test_pretraining_hands_an_extractor_on_with_its_statistics() -> None:
         assert_same(dict(model.policy.nets[copy].state_dict()), behaviour)
 
 
-def test_a_pretrained_actor_brings_its_extractor(tmp_path: Path) -> None:
+def test_a_pretrained_actor_brings_its_extractor(tmp_path):
     source, model, plain = normed_model("bc"), normed_model(seed=1), tiny_model()
     source.learn_offline(2, dataset=toy_dataset())
     source.save(tmp_path / "actor.zip")
@@ -66,7 +65,7 @@ def test_a_pretrained_actor_brings_its_extractor(tmp_path: Path) -> None:
         plain.load_pretrained_actor(tmp_path / "actor.zip")
 
 
-def test_acting_and_evaluating_neither_drop_features_nor_move_statistics() -> None:
+def test_acting_and_evaluating_neither_drop_features_nor_move_statistics():
     model = normed_model(env=SpacesEnv(4, 2, 5), learning_starts=4, gradient_steps=0)
     before = statistics_of(model)
     model.learn(12)
@@ -80,7 +79,7 @@ def test_acting_and_evaluating_neither_drop_features_nor_move_statistics() -> No
     assert_same(statistics_of(model), before)
 
 
-def test_updates_normalise_batches_although_an_evaluation_came_between() -> None:
+def test_updates_normalise_batches_although_an_evaluation_came_between():
     evaluation = EvalCallback(SpacesEnv(4, 2, 5), eval_freq=1, n_eval_episodes=1, verbose=0, warn=False)
     model = normed_model()
     model.learn_offline(3, dataset=toy_dataset())
@@ -90,7 +89,7 @@ def test_updates_normalise_batches_although_an_evaluation_came_between() -> None
     assert_same(parameters_of(watched), parameters_of(model))
 
 
-def test_targets_are_never_in_training_mode() -> None:
+def test_targets_are_never_in_training_mode():
     policy = normed_model().policy
     for mode in (None, False, True):
         if mode is not None:
@@ -102,7 +101,7 @@ def test_targets_are_never_in_training_mode() -> None:
 # -- seeds, saving, refusals ------------------------------------------------------------------------------------------
 
 
-def test_a_policy_with_an_extractor_is_saved_whole(tmp_path: Path) -> None:
+def test_a_policy_with_an_extractor_is_saved_whole(tmp_path):
     kwargs = {"features_extractor_class": NormedFeatures, "features_extractor_kwargs": {"dropout": 0.5}}
     model = tiny_model(policy_kwargs=kwargs)
     model.learn_offline(3, dataset=toy_dataset())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -67,7 +66,7 @@ def dataset_of(space: spaces.Space[Any], rows: int = 24) -> dict[str, Any]:
 
 @pytest.mark.parametrize("value", [1, 5, 2.5])
 @pytest.mark.parametrize("name", ["observations", "next_observations"])
-def test_choices_that_the_space_has_not_are_refused(name: str, value: float) -> None:
+def test_choices_that_the_space_has_not_are_refused(name, value):
     space = spaces.MultiDiscrete([3, 4], start=[2, -5])
     dataset = dataset_of(space)
     dataset[name] = dataset[name].astype(np.float32)
@@ -77,7 +76,7 @@ def test_choices_that_the_space_has_not_are_refused(name: str, value: float) -> 
 
 
 @pytest.mark.parametrize(("name", "horizon_length"), [*((name, 3) for name in SPACES), ("mixed", 1)])
-def test_both_phases_train_act_and_are_saved(name: str, horizon_length: int, tmp_path: Path) -> None:
+def test_both_phases_train_act_and_are_saved(name, horizon_length, tmp_path):
     model = model_of(name, horizon_length=horizon_length)
     before = parameters_of(model)
     model.learn_offline(2, dataset=dataset_of(SPACES[name][1]))
@@ -99,7 +98,7 @@ def test_both_phases_train_act_and_are_saved(name: str, horizon_length: int, tmp
         np.testing.assert_array_equal(other.predict(seen, deterministic=True)[0], expected)
 
 
-def test_what_is_collected_is_what_was_seen() -> None:
+def test_what_is_collected_is_what_was_seen():
     model = model_of("mixed", learning_starts=100)
     model.learn(9)
     rows = model.replay_buffer.observations[:9]
@@ -112,7 +111,7 @@ def test_what_is_collected_is_what_was_seen() -> None:
     np.testing.assert_array_equal(found["choice"].ravel(), [each["choice"] for each in expected])
 
 
-def test_dict_observations_are_normalised_part_by_part() -> None:
+def test_dict_observations_are_normalised_part_by_part():
     space = spaces.Dict({"first": spaces.Box(-1, 1, (2,)), "second": spaces.Box(-1, 1, (3,))})
     env = VecNormalize(DummyVecEnv([lambda: SampledEnv(space)]))
     model = tiny_model(env=env, policy="MultiInputPolicy", horizon_length=1)
@@ -125,7 +124,7 @@ def test_dict_observations_are_normalised_part_by_part() -> None:
     np.testing.assert_allclose(found[:, 2:], expected["second"], rtol=1e-6)
 
 
-def test_a_dataset_of_images_in_other_units_is_refused() -> None:
+def test_a_dataset_of_images_in_other_units_is_refused():
     dataset = dataset_of(IMAGE)
     for name in ("observations", "next_observations"):
         dataset[name] = dataset[name] / np.float32(255)
@@ -152,9 +151,7 @@ class Broken(SampledEnv):
         (spaces.Box(-1, 1, (4,), np.float64), 1e300, r"observation\[1\] = 1e\+300 from environment 0 at step"),
     ],
 )
-def test_an_environments_wrong_number_is_named_and_not_blamed_on_training(
-    space: spaces.Space[Any], wrong: float, named: str
-) -> None:
+def test_an_environments_wrong_number_is_named_and_not_blamed_on_training(space, wrong, named):
     env = Broken(space)
     env.wrong = wrong
     model = tiny_model(env=env, policy="MultiInputPolicy" if space is MIXED else "MlpPolicy", learning_starts=0)
@@ -183,7 +180,7 @@ def cropping_model(**settings: Any) -> FlowQLearning:
     return tiny_model(env=SampledEnv(space), policy_kwargs=ENCODED, random_crop=0.5, **settings)
 
 
-def test_images_are_shifted_with_the_probability_and_both_observations_alike() -> None:
+def test_images_are_shifted_with_the_probability_and_both_observations_alike():
     model = cropping_model(seed=None, seeds=[1, 2])
     model.load_dataset(dataset_of(spaces.Box(0, 255, (8, 8, 3), np.uint8)))
     model.replay_buffer.with_steps = True
@@ -202,7 +199,7 @@ def test_images_are_shifted_with_the_probability_and_both_observations_alike() -
 
 
 @pytest.mark.parametrize("pretraining_steps", [0, 2])
-def test_crops_change_training_and_follow_from_the_seed(pretraining_steps: int) -> None:
+def test_crops_change_training_and_follow_from_the_seed(pretraining_steps):
     found = []
     for chance in (0.5, 0.5, 1.0, 1e-9):
         model = cropping_model(pretraining_steps=pretraining_steps)
@@ -216,7 +213,7 @@ def test_crops_change_training_and_follow_from_the_seed(pretraining_steps: int) 
 
 @pytest.mark.few
 @pytest.mark.parametrize("id", agents.algorithm_ids())
-def test_every_algorithm_takes_images_and_crops_them(id: str) -> None:
+def test_every_algorithm_takes_images_and_crops_them(id):
     space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
     model = tiny_model(id, env=SampledEnv(space), policy_kwargs=ENCODED, random_crop=0.5)
     model.learn_offline(1, dataset=dataset_of(space))

@@ -21,7 +21,7 @@ def copied() -> list[str]:
     return [word.rstrip("/") for each in words for word in each[:-1] if not word.startswith("--")]
 
 
-def test_everything_that_is_copied_is_in_the_repository_and_not_ignored() -> None:
+def test_everything_that_is_copied_is_in_the_repository_and_not_ignored():
     files = set(
         subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     )
@@ -31,7 +31,7 @@ def test_everything_that_is_copied_is_in_the_repository_and_not_ignored() -> Non
     assert set(copied()) == kept
 
 
-def test_what_is_run_in_the_image_is_run_as_an_ordinary_user() -> None:
+def test_what_is_run_in_the_image_is_run_as_an_ordinary_user():
     users = [given for name, given in instructions() if name == "USER"]
     assert users == ["zoo"]
     after = [name for name, _ in instructions()]
@@ -39,7 +39,7 @@ def test_what_is_run_in_the_image_is_run_as_an_ordinary_user() -> None:
     assert all("--chown=zoo" in given for name, given in instructions() if name == "COPY")
 
 
-def test_packages_are_installed_from_the_lock_files() -> None:
+def test_packages_are_installed_from_the_lock_files():
     runs = [given for name, given in instructions() if name == "RUN"]
     assert any("tools/install_locked.sh .venv/bin/python --packages-only" in given for given in runs)
     for given in runs:

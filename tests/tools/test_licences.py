@@ -14,13 +14,13 @@ def table() -> dict[str, tuple[str, str]]:
     return {name: (version, licence) for name, version, licence in rows}
 
 
-def test_the_table_has_every_locked_package_in_its_version() -> None:
+def test_the_table_has_every_locked_package_in_its_version():
     locked = [package for name in ("build", "dev", "torch-cuda") for package in read_lock(FOLDER / f"{name}.lock")]
     found = {name: version for name, (version, _) in table().items()}
     assert found == {package.name: package.version for package in locked}, "run `make lock`"
 
 
-def test_every_licence_is_allowed() -> None:
+def test_every_licence_is_allowed():
     refused = {name: licence for name, (_, licence) in table().items() if not parts_of(licence) <= ALLOWED}
     assert refused == RUN_ONLY
     assert not any(parts_of(licence) <= ALLOWED for licence in ("not stated", "GPL-3.0-only", "MIT AND GPL-3.0-only"))

@@ -34,18 +34,18 @@ def _read(name: str) -> list:
 
 
 @LOCKS
-def test_versions_are_those_of_the_constraints(name: str) -> None:
+def test_versions_are_those_of_the_constraints(name):
     pins = read_pins(ROOT / "constraints.txt")
     assert {(package.name, package.version.removesuffix("+cpu")) for package in _read(name)} <= pins, "run `make lock`"
 
 
-def test_everything_that_development_needs_is_locked() -> None:
+def test_everything_that_development_needs_is_locked():
     versions = locked()
     for requirement in wanted("dev"):
         assert requirement.specifier.contains(versions[normalised(requirement.name)]), f"{requirement}: run `make lock`"
 
 
-def test_everything_installed_that_something_locked_needs_is_locked() -> None:
+def test_everything_installed_that_something_locked_needs_is_locked():
     from importlib.metadata import PackageNotFoundError, requires
 
     versions = locked()
@@ -61,7 +61,7 @@ def test_everything_installed_that_something_locked_needs_is_locked() -> None:
 
 @pytest.mark.parametrize(("python", "taken"), [("3.12", True), ("3.13", False), ("3.14", False)])
 @pytest.mark.parametrize("file", ["requirements/dev.lock", "constraints.txt", "pyproject.toml"])
-def test_labmaze_is_left_out_where_it_has_no_wheel(file: str, python: str, taken: bool) -> None:
+def test_labmaze_is_left_out_where_it_has_no_wheel(file, python, taken):
     lines = re.findall(r"labmaze[=<;][^\\\n\"#]*", (ROOT / file).read_text())
     environment = {"python_version": python, "python_full_version": f"{python}.0"}
     found = [line for line in map(Requirement, lines) if line.marker and line.marker.evaluate(environment)]
@@ -69,11 +69,11 @@ def test_labmaze_is_left_out_where_it_has_no_wheel(file: str, python: str, taken
 
 
 @LOCKS
-def test_every_package_has_hashes_and_no_file_names_an_index(name: str) -> None:
+def test_every_package_has_hashes_and_no_file_names_an_index(name):
     assert all(package.hashes for package in _read(name))
     assert not re.search(r"://|--(extra-)?index|--find-links|--trusted", (FOLDER / f"{name}.lock").read_text())
 
 
-def test_pytorch_has_one_version_in_both_builds() -> None:
+def test_pytorch_has_one_version_in_both_builds():
     (cpu,) = _read("torch-cpu")
     assert cpu.version == f"{locked()['torch']}+cpu"

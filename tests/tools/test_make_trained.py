@@ -1,7 +1,5 @@
 """Trained agents are made of the runs that the rule names, and their page says what their files say."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
@@ -9,7 +7,7 @@ from tools.make_trained import PAGE, table, write_page
 from zoo.models.trained import FOLDER
 
 
-def test_the_page_shows_what_the_files_state(tmp_path: Path) -> None:
+def test_the_page_shows_what_the_files_state(tmp_path):
     page = Path(shutil.copy(PAGE, tmp_path))
     write_page(FOLDER, page)
     assert page.read_text() == PAGE.read_text()

@@ -7,9 +7,7 @@ import functools
 import multiprocessing
 import multiprocessing.forkserver
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,7 +21,7 @@ IMPORTED = ["pytest", "ogbench", "zoo.playing.preload", "zoo.training.start", "t
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _server_of_processes() -> Iterator[None]:
+def _server_of_processes():
     """Start the server that processes are forked from with all that they import, whichever test needs it first."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         yield
@@ -42,7 +40,7 @@ def pretend_cores(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_learning_curves() -> Iterator[None]:
+def _no_learning_curves():
     """Draw no learning curve of a run in this process, a fifth of its work; programs in processes of their own do."""
     import zoo.training.start
 
@@ -52,7 +50,7 @@ def _no_learning_curves() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory):
     """Return a folder with a small generated maze dataset."""
     folder = tmp_path_factory.mktemp("data")
     generate_dataset("pointmaze-medium-navigate-v0", folder, num_episodes=2, num_workers=1)
@@ -60,7 +58,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(data, tmp_path_factory):
     """Return the logs of a run of two seeds, 3 and 4, trained at once; nobody may change them."""
     from tests.zoo.test_train_program import OF_RUNS, arguments
     from zoo.train import main
@@ -71,7 +69,7 @@ def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shards(tmp_path_factory):
     """Return a folder with a dataset of three files of a few trajectories, not all of one size."""
     from tests.zoo.datasets.test_shards import write_shard
 
@@ -82,31 +80,31 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> outcomes.Call:
+def call(capsys):
     """Return what runs a program, and returns its exit code, its result and what it said."""
     return functools.partial(outcomes.call, capsys)
 
 
 @pytest.fixture
-def refusal(call: outcomes.Call) -> outcomes.Refusal:
+def refusal(call):
     """Return what runs a program with a command line that it refuses, and returns why."""
     return functools.partial(outcomes.refused, call)
 
 
 @pytest.fixture
-def with_figures() -> None:
+def with_figures():
     """Have the figures of reports drawn, in modules that use `figures_on_demand`."""
 
 
 @pytest.fixture
-def figures_on_demand(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def figures_on_demand(request, monkeypatch):
     """Leave the figures out of reports, except for tests that use `with_figures`: drawing is most of the work."""
     if "with_figures" not in request.fixturenames:
         monkeypatch.setattr("zoo.report.page.report.all_figures", lambda *about: {})
 
 
 @pytest.fixture
-def objective(monkeypatch: pytest.MonkeyPatch) -> Any:
+def objective(monkeypatch):
     """Make the trials of studies functions; return what sets the function for those from now on."""
     from tests.zoo.tuning.fakes import use_fakes  # imports PyTorch and Optuna
 
@@ -114,7 +112,7 @@ def objective(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+def hub(tmp_path, monkeypatch):
     """Stand in for the Hugging Face hub, with an empty cache and a token."""
     library = pytest.importorskip("huggingface_hub")
     found = Hub(tmp_path / "cache")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ def small(id: str = "sac", env: Any = None, **settings: Any) -> Any:
 
 
 @pytest.mark.parametrize("id", BASELINES)
-def test_a_baseline_learns_with_a_dataset_in_its_buffer_one_part_after_the_other(id: str, tmp_path: Path) -> None:
+def test_a_baseline_learns_with_a_dataset_in_its_buffer_one_part_after_the_other(id, tmp_path):
     first, second = toy_dataset(seed=1), toy_dataset(seed=2)
     model = small(id)
     model.load_dataset(toy_shards(tmp_path, first, second, replace_interval=4))
@@ -51,7 +50,7 @@ def test_a_baseline_learns_with_a_dataset_in_its_buffer_one_part_after_the_other
 
 
 @pytest.mark.parametrize("id", BASELINES)
-def test_shipped_settings_are_settings_with_a_source(id: str) -> None:
+def test_shipped_settings_are_settings_with_a_source(id):
     for name, entry in read_profiles(id)[DEFAULT_PROFILE].items():
         assert entry["source"]
         config = load_config(id, "any", quick=name == "quick")
@@ -61,7 +60,7 @@ def test_shipped_settings_are_settings_with_a_source(id: str) -> None:
         assert set(config.settings) == set(settings_of(BASELINES[id]))
 
 
-def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data: Path, tmp_path: Path) -> None:
+def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
     words = ["--algo", "tqc", "--env", ENV, "--dataset-dir", str(data), "-f", str(tmp_path), "--seed", "3"]
     words += ["--online-steps", "30", *EVALUATIONS, "--env-kwargs", "max_episode_steps=12", "--device", "cpu"]
     words += ["-params", "net_arch=[16,16]", "learning_starts=5", "batch_size=8", "buffer_size=100"]
@@ -76,7 +75,7 @@ def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data: Path, tmp_path
     assert model.action_space.contains(model.predict(np.zeros(2, np.float32))[0])
 
 
-def test_a_baseline_resumes_to_the_last_bit(tmp_path: Path) -> None:
+def test_a_baseline_resumes_to_the_last_bit(tmp_path):
     from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint
     from tests.agents.test_resume import SaveAt, forget_all_randomness
 
@@ -106,13 +105,13 @@ def test_a_baseline_resumes_to_the_last_bit(tmp_path: Path) -> None:
         ("qam", {"offline_data": "none"}, "`offline_data` is none, but `offline_steps` = 1000000 need data"),
     ],
 )
-def test_wrong_settings_are_refused(id: str, flags: dict[str, Any], message: str) -> None:
+def test_wrong_settings_are_refused(id, flags, message):
     with pytest.raises(UsageError) as error:
         load_config(id, "any", flags=flags)
     assert message in str(error.value)
 
 
 @pytest.mark.parametrize("setting", [{"n_steps": 3}, {"optimize_memory_usage": True}])
-def test_settings_that_the_buffer_of_transitions_has_not_are_refused(setting: dict[str, Any]) -> None:
+def test_settings_that_the_buffer_of_transitions_has_not_are_refused(setting):
     with pytest.raises(ValueError, match=f"neither.*{next(iter(setting))}"):
         small(**setting)

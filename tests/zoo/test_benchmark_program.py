@@ -19,8 +19,7 @@ import torch
 import yaml
 
 import agents
-from tests.programs import Ended, Programs
-from tests.zoo.outcomes import Call
+from tests.programs import Ended
 from tests.zoo.suites.tiny import wait_for
 from zoo.benchmark import main
 from zoo.processes.locks import HOST, Lock
@@ -64,7 +63,7 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, programs: Programs) -> Callable[..., Ended]:
+def run(tmp_path, programs):
     """Return what runs the program from the test's folder to its end."""
 
     def ended(*words: str) -> Ended:
@@ -82,9 +81,7 @@ def states(logs: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(
-    run: Callable[..., Ended], tmp_path: Path, data: Path
-) -> None:
+def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(run, tmp_path, data):
     write_agent(tmp_path)
     write_suite(tmp_path, data, ["fql", "my_agents:WeightedBC"], steps=20, focus="fql")
     result = run().result
@@ -138,7 +135,7 @@ def check_kept_scores(run: Callable[..., Ended], folder: Path) -> None:
     assert (ended.code, "the folder of scores must be writable" in ended.err) == (2, True)
 
 
-def test_the_plan_of_a_new_suite_has_an_estimate_of_time_and_disk(tmp_path: Path, data: Path, call: Call) -> None:
+def test_the_plan_of_a_new_suite_has_an_estimate_of_time_and_disk(tmp_path, data, call):
     file = write_suite(tmp_path, data, ["fql"], steps=100_000)
     words = [file, "--dry-run", "-f", tmp_path / "logs", "--device", "cpu", "--num-threads", "1"]
     code, result, errors = call(main, *words)
@@ -152,9 +149,7 @@ PLANS = ["mini --algos fql --envs scene-*", *sorted(path.stem for path in SHIPPE
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("plan", PLANS)
-def test_every_shipped_suite_can_be_planned(
-    plan: str, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_shipped_suite_can_be_planned(plan, tmp_path, call, monkeypatch):
     def read_smaller(args: Any) -> Any:
         args.hyperparams = [*args.hyperparams, "net_arch=[8,8]", "batch_size=8", "buffer_size=1000"]
         return read_request(args)
@@ -177,9 +172,7 @@ def test_every_shipped_suite_can_be_planned(
         ({"profile": "qaam", "quick": False}, "qaam"),
     ],
 )
-def test_bad_input_is_refused_before_anything_is_made(
-    tmp_path: Path, call: Call, change: dict[str, Any], message: str
-) -> None:
+def test_bad_input_is_refused_before_anything_is_made(tmp_path, call, change, message):
     suite = write_suite(tmp_path, tmp_path, ["fql"], **change)
     code, _, errors = call(main, suite, "-f", tmp_path / "logs")
     assert (code, message in errors) == (2, True), errors
@@ -198,9 +191,7 @@ def wait_for_checkpoint(logs: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_suite_that_is_killed_and_started_twice_at_once_runs_every_run_once_with_the_same_scores(
-    tmp_path: Path, data: Path
-) -> None:
+def test_a_suite_that_is_killed_and_started_twice_at_once_runs_every_run_once_with_the_same_scores(tmp_path, data):
     algorithms = ["fql", {"algo": "fql", "label": "strong", "params": {"distill_weight": 1.0}}]
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     for folder in (undisturbed, disturbed):
@@ -232,7 +223,7 @@ def test_a_suite_that_is_killed_and_started_twice_at_once_runs_every_run_once_wi
 
 
 @pytest.mark.slow
-def test_a_suite_that_is_stopped_writes_checkpoints_and_continues(tmp_path: Path, data: Path) -> None:
+def test_a_suite_that_is_stopped_writes_checkpoints_and_continues(tmp_path, data):
     write_suite(tmp_path, data, ["fql"], steps=2_000)
     process = start(tmp_path)
     wait_for_checkpoint(tmp_path / "logs")
@@ -246,7 +237,7 @@ def test_a_suite_that_is_stopped_writes_checkpoints_and_continues(tmp_path: Path
         assert arrays["timesteps"][-1] == 2_000
 
 
-def test_scores_of_the_mini_benchmark_that_were_kept_are_those_of_its_settings_now(call: Call, tmp_path: Path) -> None:
+def test_scores_of_the_mini_benchmark_that_were_kept_are_those_of_its_settings_now(call, tmp_path):
     words = ["mini", "--algos", "bam", "fan", "--envs", "scene-*", "--scores", str(ROOT / "results" / "mini")]
     code, result, _ = call(main, *words, "--dry-run", "-f", str(tmp_path))
     assert (code, result["kept"]) == (0, result["jobs"])

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.zoo.outcomes import Call
 from zoo import list_agents, train
 from zoo.algorithms import algorithm_ids
 from zoo.baselines import find_algorithm, settings_of
@@ -32,7 +31,7 @@ USES = [(program, *command) for program in PROGRAMS for command in ((), *((c,) f
 
 
 @pytest.fixture(autouse=True)
-def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+def _wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
 
 
@@ -43,7 +42,7 @@ def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_every_program_names_the_closest_flag(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_program_names_the_closest_flag(name, capsys):
     program = importlib.import_module(f"zoo.{module_of(name)}")
     with pytest.raises(SystemExit, match=str(BAD_INPUT)):
         program.main([*COMMANDS.get(name, ())[:1], "--hepl"])
@@ -51,16 +50,14 @@ def test_every_program_names_the_closest_flag(name: str, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("words", USES, ids=" ".join)
-def test_a_program_is_called_what_it_was_called_by(
-    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_program_is_called_what_it_was_called_by(words, capsys, monkeypatch):
     module = module_of(words[0])
     for called, name in ((f"zoo/{module}.py", f"{module}.py"), ("/usr/bin/zoo", f"zoo {words[0]}")):
         monkeypatch.setattr(sys, "argv", [called])
         assert help_of(capsys, *words).startswith(f"usage: {' '.join([name, *words[1:]])} [-h]")
 
 
-def test_help_needs_no_pytorch() -> None:
+def test_help_needs_no_pytorch():
     code = "import importlib, sys\nfrom contextlib import suppress\nfrom zoo.cli import PROGRAMS\n"
     code += "from zoo.terminal.arguments import module_of\n"
     code += "for name in PROGRAMS:\n    with suppress(SystemExit):\n"
@@ -72,32 +69,32 @@ def test_help_needs_no_pytorch() -> None:
 
 
 @pytest.mark.parametrize("text", ["1.5", "ten", "", "nan", "inf"])
-def test_what_is_not_a_whole_number_is_refused(text: str) -> None:
+def test_what_is_not_a_whole_number_is_refused(text):
     assert [whole_number(good) for good in ("7", "-1", "1e5", "100_000")] == [7, -1, 100_000, 100_000]
     with pytest.raises(argparse.ArgumentTypeError, match=r"expected a whole number, e\.g\. 1000, .* got "):
         whole_number(text)
 
 
-def test_more_threads_than_a_process_can_start_are_refused() -> None:
+def test_more_threads_than_a_process_can_start_are_refused():
     assert [THREADS(good) for good in ("-1", "1024")] == [-1, 1024]
     with pytest.raises(argparse.ArgumentTypeError, match="<= 1024"):
         THREADS("100000")
 
 
-def test_every_number_and_path_of_a_command_line_has_bounds() -> None:
+def test_every_number_and_path_of_a_command_line_has_bounds():
     parsers = [importlib.import_module(f"zoo.{module_of(name)}").make_parser() for name in PROGRAMS]
     unbounded = (int, float, Path, whole_number)
     assert [action.dest for parser in parsers for action in actions_of(parser) if action.type in unbounded] == []
 
 
-def test_the_version_and_what_there_is_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_and_what_there_is_can_be_asked_for(capsys):
     assert main(["--version"]) == 0
     assert re.fullmatch(r"flow-rl-zoo \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
     assert main(["list", "--json"]) == 0
     assert "qam" in json.loads(capsys.readouterr().out)["algorithms"]
 
 
-def test_an_unknown_program_names_the_closest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_program_names_the_closest(capsys):
     assert main(["tarin"]) == BAD_INPUT
     assert "unknown program `tarin`; closest: train" in capsys.readouterr().err
 
@@ -110,9 +107,7 @@ def failing(error: BaseException) -> Callable[[], dict[str, object]]:
 
 
 @pytest.mark.parametrize("verbose", [0, 1, 2])
-def test_why_a_program_ends_is_said_at_every_level_and_the_traceback_on_demand(
-    capsys: pytest.CaptureFixture[str], verbose: int
-) -> None:
+def test_why_a_program_ends_is_said_at_every_level_and_the_traceback_on_demand(capsys, verbose):
     assert run_program(failing(UsageError("a bad word")), verbose) == BAD_INPUT
     assert capsys.readouterr().err == "a bad word\n"
     assert run_program(failing(ArithmeticError("broke")), verbose) == FAILED
@@ -124,7 +119,7 @@ def test_why_a_program_ends_is_said_at_every_level_and_the_traceback_on_demand(
         assert shown == "ArithmeticError: broke (run with --verbose 2 for the traceback)\n"
 
 
-def test_what_standard_output_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_standard_output_cannot_encode_is_escaped(monkeypatch):
     output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", output)
     assert run_program(lambda: print("für")) == 0
@@ -132,7 +127,7 @@ def test_what_standard_output_cannot_encode_is_escaped(monkeypatch: pytest.Monke
     assert output.buffer.getvalue() == b"f\\xfcr\n"
 
 
-def test_standard_output_that_takes_nothing_is_named_and_a_reader_that_has_gone_is_not() -> None:
+def test_standard_output_that_takes_nothing_is_named_and_a_reader_that_has_gone_is_not():
     read, write = os.pipe()
     os.close(read)
     program = [sys.executable, "-c", "import sys; from zoo.cli import main; sys.exit(main())"]
@@ -143,7 +138,7 @@ def test_standard_output_that_takes_nothing_is_named_and_a_reader_that_has_gone_
                 assert (ended.returncode, ended.stderr) == (FAILED, said)
 
 
-def test_a_user_whom_the_system_does_not_know_gets_a_home(tmp_path: Path) -> None:
+def test_a_user_whom_the_system_does_not_know_gets_a_home(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import pwd\ndef missing(*_): raise KeyError\npwd.getpwuid = missing\n")
     known = {name: text for name, text in os.environ.items() if name not in ("HOME", "LOGNAME", "USER")}
     code = "from pathlib import Path; from zoo.cli import run_program; import getpass\n"
@@ -155,7 +150,7 @@ def test_a_user_whom_the_system_does_not_know_gets_a_home(tmp_path: Path) -> Non
     assert f"data and caches go to {home}" in ended.stderr
 
 
-def test_a_closed_standard_stream_gives_its_number_to_no_other_file() -> None:
+def test_a_closed_standard_stream_gives_its_number_to_no_other_file():
     code = (
         "import os, subprocess; from zoo.terminal.messages import log, open_standard_streams\n"
         "open_standard_streams(); log.warning('to nobody')\n"
@@ -167,7 +162,7 @@ def test_a_closed_standard_stream_gives_its_number_to_no_other_file() -> None:
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_a_signal_waits_for_the_end_of_an_import(number: signal.Signals) -> None:
+def test_a_signal_waits_for_the_end_of_an_import(number):
     finished = []
 
     def body() -> None:
@@ -186,7 +181,7 @@ def test_a_signal_waits_for_the_end_of_an_import(number: signal.Signals) -> None
 
 
 @pytest.fixture
-def complete(tmp_path: Path) -> Callable[[str], list[str]]:
+def complete(tmp_path):
     """Return what asks for completions as bash does, and returns them."""
 
     def completed(line: str) -> list[str]:
@@ -212,9 +207,7 @@ def complete(tmp_path: Path) -> Callable[[str], list[str]]:
         ("zoo train --algo fql --env cube-double-play-singletask-task2", ["cube-double-play-singletask-task2-v0"]),
     ],
 )
-def test_programs_flags_and_known_names_are_completed(
-    complete: Callable[[str], list[str]], line: str, expected: list[str]
-) -> None:
+def test_programs_flags_and_known_names_are_completed(complete, line, expected):
     assert sorted(complete(line)) == sorted(expected)
 
 
@@ -234,18 +227,18 @@ def run_lightly(*words: str, code: int) -> subprocess.CompletedProcess[str]:
         "list_agents check qqam",
     ],
 )
-def test_a_misspelt_name_is_answered_without_importing_pytorch(line: str) -> None:
+def test_a_misspelt_name_is_answered_without_importing_pytorch(line):
     program, *words = line.split()
     said = run_lightly(f"zoo/{program}.py", *words, code=BAD_INPUT).stderr
     assert ("closest: Pendulum-v1" if "Pendulun" in line else "closest: qam") in said
 
 
 @pytest.mark.parametrize("more", ["--algo mine:Mine", "--gym-packages mine", "--dataset mine.npz"])
-def test_an_environment_that_something_of_the_users_may_name_is_not_refused_early(more: str) -> None:
+def test_an_environment_that_something_of_the_users_may_name_is_not_refused_early(more):
     refuse_unknown(train.make_parser().parse_args(["--algo", "qam", "--env", "Mine-v0", *more.split()]))
 
 
-def test_list_names_every_algorithm_without_importing_pytorch() -> None:
+def test_list_names_every_algorithm_without_importing_pytorch():
     ran = run_lightly("zoo/list_agents.py", "list", code=DONE)
     algorithms = json.loads(ran.stdout)["algorithms"]
     entries = {id: find_algorithm(id) for id in algorithm_ids()}
@@ -256,14 +249,14 @@ def test_list_names_every_algorithm_without_importing_pytorch() -> None:
 
 
 @pytest.mark.parametrize("algo", algorithm_ids())
-def test_every_setting_has_a_meaning(algo: str, call: Call) -> None:
+def test_every_setting_has_a_meaning(algo, call):
     code, result, said = call(list_agents.main, "show", algo)
     assert (code, "\\" in said) == (0, False)  # no LaTeX
     assert set(result["settings"]) == set(settings_of(find_algorithm(algo).algorithm))
     assert [name for name, row in result["settings"].items() if not row["meaning"]] == []
 
 
-def test_json_is_for_other_programs(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_is_for_other_programs(call, monkeypatch):
     _, piped, said = call(list_agents.main, "list")
     assert call(list_agents.main, "list", "--json") == (0, piped, "")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
@@ -271,20 +264,20 @@ def test_json_is_for_other_programs(call: Call, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def broken(tmp_path, monkeypatch):
     """Return the name of a package that is there, and imports one that is not."""
     (tmp_path / "broken_package.py").write_text("import no_such_package")
     monkeypatch.syspath_prepend(tmp_path)
     return "broken_package"
 
 
-def test_a_package_that_misses_another_one_is_not_called_missing(broken: str) -> None:
+def test_a_package_that_misses_another_one_is_not_called_missing(broken):
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):
         import_optional(broken, "Broken", "this test", "broken")
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):
         import_environments([broken])
 
 
-def test_a_package_of_environments_that_is_not_found_is_named() -> None:
+def test_a_package_of_environments_that_is_not_found_is_named():
     with pytest.raises(UsageError, match="`--gym-packages` must name packages that Python finds, got 'no_such_envs'"):
         import_environments(["json", "no_such_envs"])

@@ -1,9 +1,6 @@
 """The dataset program: its commands, its last line of JSON and its exit codes."""
 
-from __future__ import annotations
-
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +8,6 @@ import pytest
 from agents.common.files.manifest import digest_of
 from tests.zoo.datasets.conftest import NAME, small_arrays
 from tests.zoo.datasets.test_shards import write_shard
-from tests.zoo.outcomes import Call
 from zoo.dataset import main
 from zoo.datasets import shards, standard
 from zoo.datasets.names import DATASETS
@@ -19,7 +15,7 @@ from zoo.datasets.names import DATASETS
 STITCH = "pointmaze-medium-stitch-v0"
 
 
-def test_list_tells_size_source_and_presence(call: Call, tmp_path: Path) -> None:
+def test_list_tells_size_source_and_presence(call, tmp_path):
     (tmp_path / f"{NAME}.npz").touch()
     code, result, _ = call(main, "list", "--dataset-dir", tmp_path)
     rows = {row["name"]: row for row in result["datasets"]}
@@ -30,7 +26,7 @@ def test_list_tells_size_source_and_presence(call: Call, tmp_path: Path) -> None
     }  # fmt: skip
 
 
-def test_generate_then_info_then_check(call: Call, tmp_path: Path) -> None:
+def test_generate_then_info_then_check(call, tmp_path):
     words = ["generate", STITCH, "--dataset-dir", tmp_path, "--dataset-size", 4000, "--num-workers", 1]
     code, result, _ = call(main, *words)
     train, val = tmp_path / f"{STITCH}.npz", tmp_path / f"{STITCH}-val.npz"
@@ -46,9 +42,7 @@ def test_generate_then_info_then_check(call: Call, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("sha256", "is_standard"), [("the file's", True), ("another", False)])
-def test_check_compares_with_the_standard_set(
-    data: Path, sha256: str, is_standard: bool, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_compares_with_the_standard_set(data, sha256, is_standard, call, monkeypatch):
     monkeypatch.setattr(standard, "TRANSITIONS", 1000)
     known = standard.digest_of_first(data / f"{NAME}.npz", 1001) if is_standard else sha256
     monkeypatch.setitem(standard.SHA256, NAME, known)
@@ -57,7 +51,7 @@ def test_check_compares_with_the_standard_set(
     assert ("this is not the standard set" in said) != is_standard
 
 
-def test_check_reports_what_is_broken(call: Call, tmp_path: Path) -> None:
+def test_check_reports_what_is_broken(call, tmp_path):
     arrays = small_arrays()
     np.savez(tmp_path / f"{NAME}.npz", **{**arrays, "actions": 3.0 * np.sign(arrays["actions"])})
     np.savez(tmp_path / f"{NAME}-val.npz", **{**arrays, "qpos": np.full((33, 2), np.nan)})
@@ -71,7 +65,7 @@ def test_check_reports_what_is_broken(call: Call, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def large(tmp_path, monkeypatch):
     """A folder of datasets with a point maze that comes in two files."""
     monkeypatch.setitem(DATASETS, NAME, dataclasses.replace(DATASETS[NAME], files=2))
     for number in range(2):
@@ -79,7 +73,7 @@ def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_convert_makes_the_arrays_that_training_maps(call: Call, large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_convert_makes_the_arrays_that_training_maps(call, large, monkeypatch):
     code, result, _ = call(main, "convert", NAME, "--dataset-dir", large)
     assert code == 0
     assert result == {"name": NAME, "folder": str(large / NAME / "arrays"), "files": 2, "transitions": 50}
@@ -87,7 +81,7 @@ def test_convert_makes_the_arrays_that_training_maps(call: Call, large: Path, mo
     assert call(main, "convert", NAME, "--dataset-dir", large)[:2] == (0, result)
 
 
-def test_list_info_and_check_know_every_file(call: Call, large: Path) -> None:
+def test_list_info_and_check_know_every_file(call, large):
     first, second = (large / NAME / f"{NAME}-00{number}.npz" for number in range(2))
     files = call(main, "info", NAME, "--dataset-dir", large)[1]["files"]
     assert {path: found["arrays"]["qpos"]["shape"] for path, found in files.items()} == {

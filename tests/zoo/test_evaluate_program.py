@@ -17,7 +17,6 @@ from PIL import Image
 
 from tests.common.toys import tiny_model
 from tests.zoo.models.conftest import ENV, STEPS, maze_model
-from tests.zoo.outcomes import Call
 from tests.zoo.test_train_program import arguments
 from zoo import evaluate, train
 from zoo.enjoy import main
@@ -37,7 +36,7 @@ def save_policy(folder: Path, **about: Any) -> Path:
 
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("more", [[], ["--load-checkpoint", "20"]])
-def test_a_run_scores_what_it_recorded_to_the_last_bit(runs: Path, number: int, more: list[str], call: Call) -> None:
+def test_a_run_scores_what_it_recorded_to_the_last_bit(runs, number, more, call):
     code, found, _ = call(evaluate.main, "--algo", "qam", "--env", ENV, "-f", runs, "--exp-id", number, *more)
     with np.load(runs / "qam" / f"{ENV}_{number}" / "evaluations.npz") as recorded:
         assert (found["success"], found["return"]) == (recorded["successes"][-1].mean(), recorded["results"][-1].mean())
@@ -52,9 +51,7 @@ def test_a_run_scores_what_it_recorded_to_the_last_bit(runs: Path, number: int, 
         (["--score", "return", "--reference-scores", "-100,0"], "return", None),
     ],
 )
-def test_a_run_is_scored_as_it_was_in_training(
-    flags: list[str], kind: str, expected: float | None, data: Path, tmp_path: Path, call: Call
-) -> None:
+def test_a_run_is_scored_as_it_was_in_training(flags, kind, expected, data, tmp_path, call):
     assert call(train.main, *arguments(data, tmp_path, *flags))[0] == 0
     code, found, said = call(evaluate.main, "--algo", "qam", "--env", ENV, "-f", tmp_path)
     assert code == 0
@@ -65,23 +62,19 @@ def test_a_run_is_scored_as_it_was_in_training(
 
 
 @pytest.mark.parametrize(("interval", "code"), [((0.0, 0.4), 0), ((0.1, 1.0), 1)])
-def test_a_score_is_reproduced_only_inside_its_interval(
-    interval: tuple[float, float], code: int, tmp_path: Path, call: Call
-) -> None:
+def test_a_score_is_reproduced_only_inside_its_interval(interval, code, tmp_path, call):
     got, found, said = call(evaluate.main, save_policy(tmp_path), "--interval", *interval)
     assert (got, found["reproduced"], found["stated"]) == (code, code == 0, list(interval))
     assert ("; not reproduced: the score is outside the stated interval\n" in said) == (code == 1)
 
 
 @pytest.mark.parametrize(("score", "code"), [((0.1, 0.0, 0.4), 0), ((0.9, 0.6, 1.0), 1)])
-def test_the_score_that_a_file_states_is_compared(
-    score: tuple[float, float, float], code: int, tmp_path: Path, call: Call
-) -> None:
+def test_the_score_that_a_file_states_is_compared(score, code, tmp_path, call):
     got, found, _ = call(evaluate.main, save_policy(tmp_path, score=vars(Score("success", *score, 2))))
     assert (got, found["reproduced"], found["stated"]) == (code, code == 0, list(score[1:]))
 
 
-def test_another_protocol_is_compared_with_no_score(tmp_path: Path, call: Call) -> None:
+def test_another_protocol_is_compared_with_no_score(tmp_path, call):
     path = save_policy(tmp_path, score=vars(Score("success", 0.9, 0.6, 1.0, 2)))
     code, found, said = call(evaluate.main, path, "--episodes", 1)
     assert (code, found["episodes"]) == (0, 1)
@@ -101,7 +94,7 @@ def test_another_protocol_is_compared_with_no_score(tmp_path: Path, call: Call) 
         (["POLICY", "--interval", "90", "100"], "`--interval` must be an interval of fractions from 0 to 1"),
     ],
 )
-def test_a_wrong_command_line_is_refused(words: list[str], text: str, tmp_path: Path, call: Call) -> None:
+def test_a_wrong_command_line_is_refused(words, text, tmp_path, call):
     code, _, said = call(evaluate.main, *(word.replace("POLICY", str(save_policy(tmp_path))) for word in words))
     assert (code, text in said) == (2, True), said
 
@@ -110,19 +103,19 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def policy(tmp_path_factory):
     path = tmp_path_factory.mktemp("policy") / "policy.safetensors"
     maze_model(seed=3).save_policy(path, {"env": ENV, "protocol": {"episodes": 9, "env_kwargs": STEPS}})
     return path
 
 
 @pytest.fixture(autouse=True)
-def _no_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_platform(monkeypatch):
     """Let MuJoCo draw nothing, which it can only in processes that have not imported it."""
     monkeypatch.setattr(rendering, "_works", lambda name: False)
 
 
-def test_five_episodes_are_played_and_each_is_told(policy: Path, call: Call) -> None:
+def test_five_episodes_are_played_and_each_is_told(policy, call):
     code, found, said = call(main, policy)
     assert (code, found["episodes"], found["success"], found["video"]) == (0, 5, 0.0, None)
     told = [line for line in said.splitlines() if line.startswith("episode ")]
@@ -131,7 +124,7 @@ def test_five_episodes_are_played_and_each_is_told(policy: Path, call: Call) -> 
 
 
 @pytest.fixture
-def window(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Image.Image, bool]]:
+def window(monkeypatch):
     """Stand in for a screen; return what is shown in its window."""
     shown: list[tuple[Image.Image, bool]] = []
 
@@ -145,9 +138,7 @@ def window(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Image.Image, bool]]:
     return shown
 
 
-def test_where_there_is_a_screen_every_step_is_shown(
-    policy: Path, window: list[tuple[Image.Image, bool]], call: Call
-) -> None:
+def test_where_there_is_a_screen_every_step_is_shown(policy, window, call):
     code, found, said = call(main, policy, "--episodes", 2, "--explain")  # mazes are maps then, without a camera
     assert (code, found["episodes"], found["video"]) == (0, 2, None)
     assert [is_last for _, is_last in window] == ([False] * 12 + [True]) * 2
@@ -155,7 +146,7 @@ def test_where_there_is_a_screen_every_step_is_shown(
     assert "shown in a window; close it, or press Esc or q, to stop" in said
 
 
-def test_a_maze_is_recorded_without_a_camera(policy: Path, tmp_path: Path, call: Call) -> None:
+def test_a_maze_is_recorded_without_a_camera(policy, tmp_path, call):
     code, found, said = call(main, policy, "--episodes", 2, "--video", tmp_path / "maze.gif")
     assert (code, found["episodes"], found["video"]) == (0, 2, str(tmp_path / "maze.gif"))
     assert "so the maze is shown as a map; for pictures, install EGL" in " ".join(said.split())
@@ -170,7 +161,7 @@ def save_swimmer(folder: Path) -> Path:
     return folder / "policy.safetensors"
 
 
-def test_what_is_no_maze_needs_a_camera(tmp_path: Path, call: Call) -> None:
+def test_what_is_no_maze_needs_a_camera(tmp_path, call):
     code, _, said = call(main, save_swimmer(tmp_path), "--video", tmp_path / "swimmer.gif")
     assert (code, "MuJoCo can draw nothing here, and Swimmer-v5 is no maze; install EGL" in said) == (2, True), said
 
@@ -184,7 +175,7 @@ def test_what_is_no_maze_needs_a_camera(tmp_path: Path, call: Call) -> None:
         (["--video", "a.avi"], "`--video` must end in .mp4 or .gif, got a.avi"),
     ],
 )
-def test_what_cannot_be_shown_is_refused(words: list[str], text: str, policy: Path, call: Call) -> None:
+def test_what_cannot_be_shown_is_refused(words, text, policy, call):
     code, _, said = call(main, policy, *words)
     assert (code, text in said) == (2, True), said
 
@@ -203,6 +194,6 @@ def record_elsewhere(policy: Path, video: Path, *words: str) -> int:
 
 
 @pytest.mark.slow
-def test_the_camera_is_used_where_there_is_one_also_beside_thoughts(policy: Path, tmp_path: Path) -> None:
+def test_the_camera_is_used_where_there_is_one_also_beside_thoughts(policy, tmp_path):
     assert record_elsewhere(policy, tmp_path / "maze.gif") > 100  # shades, which a map has few of
     assert record_elsewhere(save_swimmer(tmp_path), tmp_path / "swimmer.gif", "--explain") > 100

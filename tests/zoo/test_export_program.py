@@ -1,7 +1,5 @@
 """The program that exports a policy, and the example that plays the file without PyTorch."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -9,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.zoo.outcomes import Call
 from zoo.cli import main
 from zoo.errors import BAD_INPUT, DONE
 
@@ -19,7 +16,7 @@ TRAINED = ["export", "--algo", "sqam", "--env", MAZE, "--trained"]
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
-def test_a_trained_agent_plays_without_pytorch(tmp_path: Path, call: Call) -> None:
+def test_a_trained_agent_plays_without_pytorch(tmp_path, call):
     file = tmp_path / "policy.onnx"
     code, result, _ = call(main, *TRAINED, "-o", file)
     assert (code, result["largest_error"] <= 1e-5, result["bytes"]) == (DONE, True, file.stat().st_size)
@@ -35,8 +32,8 @@ def test_a_trained_agent_plays_without_pytorch(tmp_path: Path, call: Call) -> No
 
 
 def test_missing_packages_and_a_place_that_cannot_be_written_are_refused_before_loading(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: Call
-) -> None:
+    tmp_path, monkeypatch, caplog, call
+):
     monkeypatch.setitem(sys.modules, "onnx", None)
     for folder, message in (
         ("missing", "a file in a folder that exists"),

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 import agents
-from tests.zoo.outcomes import Call, Refusal
 from zoo.compare import main as compare
 from zoo.dataset import main as dataset
 from zoo.enjoy import main as enjoy
@@ -34,7 +33,7 @@ def words(logs: Path, data: Path | None, *more: str, algo: str = "qam", params: 
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory):
     file = tmp_path_factory.mktemp("data") / "pictures.npz"
     assert dataset(["collect", "random", "--env", ENV, "--episodes", "5", "-o", str(file), "--verbose", "0"]) == 0
     return file
@@ -42,9 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("frames", [3, 1])
-def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(
-    data: Path, tmp_path: Path, call: Call, frames: int
-) -> None:
+def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(data, tmp_path, call, frames):
     logs = tmp_path / "logs"
     arguments = words(logs, data, params=(*OF_IMAGES, f"frame_stack={frames}"))
     code, trained, _ = call(main, *arguments)
@@ -65,7 +62,7 @@ def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(
     assert ENV in (tmp_path / "report.json").read_text()
 
 
-def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path: Path, call: Call) -> None:
+def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call):
     # SB3's extractor takes no images below 36 pixels
     more = ("--online-steps", "12", "--env-kwargs", "as_dict=true", "side=36")
     code, trained, _ = call(main, *words(tmp_path, None, *more, params=("learning_starts=4",)))
@@ -85,9 +82,7 @@ def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path: Path, call:
         (("--dataset", "OTHER"), OF_IMAGES, "must have rows of shape (16, 16, 3) as in tests.envs:Pictures-v0, got"),
     ],
 )
-def test_what_does_not_fit_images_is_refused(
-    data: Path, tmp_path: Path, refusal: Refusal, more: tuple, params: tuple, message: str
-) -> None:
+def test_what_does_not_fit_images_is_refused(data, tmp_path, refusal, more, params, message):
     with np.load(data) as found:
         np.savez(tmp_path / "other.npz", **{**found, "observations": found["observations"][:, 1:]})
     more = tuple(str(tmp_path / "other.npz") if word == "OTHER" else word for word in more)
@@ -95,14 +90,14 @@ def test_what_does_not_fit_images_is_refused(
 
 
 @pytest.mark.parametrize(("setting", "named"), [("encoder=impala_small", ""), ("random_crop=0.5", "random_crop")])
-def test_settings_of_images_are_refused_for_vectors(tmp_path: Path, refusal: Refusal, setting: str, named: str) -> None:
+def test_settings_of_images_are_refused_for_vectors(tmp_path, refusal, setting, named):
     arguments = ["--algo", "qam", "--env", "Pendulum-v1", "--online-steps", "5", "-f", str(tmp_path), "--device", "cpu"]
     message = refusal(main, *arguments, "-params", *TINY, setting)
     assert "images" in message
     assert named in message
 
 
-def test_an_environment_that_breaks_its_promise_is_at_fault(tmp_path: Path, call: Call) -> None:
+def test_an_environment_that_breaks_its_promise_is_at_fault(tmp_path, call):
     more = ("--online-steps", "5", "--env-kwargs", "fault=float")
     code, _, errors = call(main, *words(tmp_path, None, *more, params=tuple(OF_IMAGES)))
     assert code != 0

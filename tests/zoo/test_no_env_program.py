@@ -10,9 +10,7 @@ import torch
 import yaml
 
 import agents
-from tests.programs import Programs
 from tests.zoo.datasets.own import episodes, write_npz
-from tests.zoo.outcomes import Call, Refusal
 from zoo.compare import main as compare
 from zoo.export import main as export
 from zoo.train import main
@@ -26,7 +24,7 @@ def words(logs: Path, data: str | Path, *more: str) -> list[str]:
     return [*found, *more, "-params", *TINY]
 
 
-def test_a_run_has_value_estimates_of_a_kind_of_their_own(tmp_path: Path, call: Call) -> None:
+def test_a_run_has_value_estimates_of_a_kind_of_their_own(tmp_path, call):
     data, logs = write_npz(tmp_path, episodes(12)), tmp_path / "logs"
     code, result, _ = call(main, *words(logs, data))
     assert (code, result["success"], result["return"]) == (0, None, None)
@@ -46,7 +44,7 @@ def test_a_run_has_value_estimates_of_a_kind_of_their_own(tmp_path: Path, call: 
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_as_one_that_never_was(tmp_path: Path, programs: Programs) -> None:
+def test_a_killed_run_ends_as_one_that_never_was(tmp_path, programs):
     data = write_npz(tmp_path, episodes(12))
     whole, killed = (words(tmp_path / name, data, "--resume") for name in ("whole", "killed"))
     assert programs.run("train", whole).code == 0
@@ -69,12 +67,12 @@ def test_a_killed_run_ends_as_one_that_never_was(tmp_path: Path, programs: Progr
         (["--dataset", "auto"], "needs data with rewards"),
     ],
 )
-def test_what_needs_an_environment_is_refused(tmp_path: Path, refusal: Refusal, more: list[str], reason: str) -> None:
+def test_what_needs_an_environment_is_refused(tmp_path, refusal, more, reason):
     data = write_npz(tmp_path, episodes(2))
     assert reason in refusal(main, *words(tmp_path / "logs", data, *more))
     assert not (tmp_path / "logs").exists()
 
 
-def test_a_single_trajectory_is_refused(tmp_path: Path, refusal: Refusal) -> None:
+def test_a_single_trajectory_is_refused(tmp_path, refusal):
     data = write_npz(tmp_path, episodes(1))
     assert "got one trajectory" in refusal(main, *words(tmp_path / "logs", data))

@@ -5,14 +5,12 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import agents
-from tests.programs import Ended, Programs
-from tests.zoo.outcomes import Call
+from tests.programs import Ended
 from zoo import list_agents
 from zoo.train import main
 
@@ -24,7 +22,7 @@ FEW += ["--env-kwargs", "max_episode_steps=10", "--device", "cpu", "-params", "n
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     (tmp_path / "my_agents.py").write_text(code)
     return tmp_path
@@ -38,7 +36,7 @@ def change(folder: Path, before: str, after: str) -> None:
 
 
 @pytest.fixture
-def train(folder: Path, programs: Programs) -> Callable[..., Ended]:
+def train(folder, programs):
     """Return what runs the training program from the folder of the agent's file."""
 
     def run(*words: str) -> Ended:
@@ -48,9 +46,7 @@ def train(folder: Path, programs: Programs) -> Callable[..., Ended]:
 
 
 @pytest.mark.usefixtures("own_agents")
-def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(
-    train: Callable[..., Ended], folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(train, folder, data, monkeypatch):
     ran = train("--dataset-dir", str(data), "--quick", *FEW)
     assert ran.code == 0, ran.err
     assert "settings differ from protocol `qam`:" in ran.err
@@ -60,7 +56,7 @@ def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(
     assert type(agents.load(folder / ran.result["run"], device="cpu").policy.method) is mine.WeightedBC
 
 
-def test_an_error_in_training_shows_its_line(train: Callable[..., Ended], folder: Path, data: Path) -> None:
+def test_an_error_in_training_shows_its_line(train, folder, data):
     first = "flow = nets.flow.at(batch.observations)"
     late = (
         f'if batch.valid.shape[1] == 8:\n            raise RuntimeError("three")\n        {first}'  # not in the check
@@ -72,9 +68,7 @@ def test_an_error_in_training_shows_its_line(train: Callable[..., Ended], folder
     assert ran.err.splitlines()[-1] == "RuntimeError: three"
 
 
-def test_a_run_folder_is_a_model_to_start_from_and_what_is_none_is_refused(
-    data: Path, tmp_path: Path, call: Call
-) -> None:
+def test_a_run_folder_is_a_model_to_start_from_and_what_is_none_is_refused(data, tmp_path, call):
     words = ["--env", ENV, "--dataset-dir", str(data), "-f", str(tmp_path), *FEW]
     run = call(main, "--algo", "fql", *words)[1]["run"]
     assert call(main, "--algo", "fql", "-i", run, *words)[0] == 0
@@ -89,7 +83,7 @@ def test_a_run_folder_is_a_model_to_start_from_and_what_is_none_is_refused(
 
 
 @pytest.fixture
-def sac_folder(tmp_path: Path) -> Path:
+def sac_folder(tmp_path):
     blocks = re.findall(r"```py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     (code,) = (block for block in blocks if "class MySAC" in block)
     (tmp_path / "my_sac.py").write_text(code)
@@ -98,9 +92,7 @@ def sac_folder(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_agents")
-def test_it_passes_the_conformance_kit(
-    sac_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_passes_the_conformance_kit(sac_folder, monkeypatch, capsys):
     monkeypatch.chdir(sac_folder)
     monkeypatch.syspath_prepend(sac_folder)
     assert list_agents.main(["check", "my_sac:MySAC", "--skip", "compiled"]) == 0, capsys.readouterr().err

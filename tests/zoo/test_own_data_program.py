@@ -14,7 +14,6 @@ import yaml
 import agents
 from tests.zoo.datasets.d4rl import record
 from tests.zoo.datasets.own import ENV, WRITERS, episodes, metadata_of, write_minari, write_npz
-from tests.zoo.outcomes import Call, Refusal
 from zoo.compare import main as compare
 from zoo.dataset import main as dataset
 from zoo.train import main
@@ -31,13 +30,13 @@ def words(logs: Path, data: str | Path, *more: str, env: str = ENV) -> list[str]
 
 
 @pytest.fixture(autouse=True)
-def _minari_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _minari_root(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
 
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("kind", ["minari", "parquet", "npz"])
-def test_a_set_is_trained_on_evaluated_resumed_and_compared(tmp_path: Path, call: Call, kind: str) -> None:
+def test_a_set_is_trained_on_evaluated_resumed_and_compared(tmp_path, call, kind):
     source, logs = WRITERS[kind](tmp_path, episodes(3)), tmp_path / "logs"
     code, result, _ = call(main, *words(logs, source))
     assert (code, result["success"] is not None) == (0, True)  # the environment says `is_success`
@@ -54,7 +53,7 @@ def test_a_set_is_trained_on_evaluated_resumed_and_compared(tmp_path: Path, call
     assert ENV in (tmp_path / "report.json").read_text()
 
 
-def test_a_set_is_converted_and_described(tmp_path: Path, call: Call) -> None:
+def test_a_set_is_converted_and_described(tmp_path, call):
     source = write_minari(tmp_path, episodes(3))
     code, result, _ = call(dataset, "convert", source, "-o", tmp_path / "a.npz")
     returns = sorted(float(part["rewards"].sum()) for part in episodes(3))
@@ -65,7 +64,7 @@ def test_a_set_is_converted_and_described(tmp_path: Path, call: Call) -> None:
     })  # fmt: skip
 
 
-def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path: Path, call: Call) -> None:
+def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path, call):
     data, logs = write_npz(tmp_path, episodes(3)), tmp_path / "logs"
     kinds = {
         "a": [],
@@ -106,13 +105,11 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path: Path, call:
         (["--offline-steps", "0", "--online-steps", "5"], "npz would not be used"),
     ],
 )
-def test_what_contradicts_the_set_or_itself_is_refused_before_any_work(
-    tmp_path: Path, refusal: Refusal, more: list[str], text: str
-) -> None:
+def test_what_contradicts_the_set_or_itself_is_refused_before_any_work(tmp_path, refusal, more, text):
     assert text in refusal(main, *words(tmp_path / "logs", write_npz(tmp_path, episodes(3))), *more)
 
 
-def test_a_minari_set_whose_environment_is_missing_says_so(tmp_path: Path, refusal: Refusal) -> None:
+def test_a_minari_set_whose_environment_is_missing_says_so(tmp_path, refusal):
     name = write_minari(tmp_path, episodes())
     path, metadata = metadata_of(tmp_path)
     spec = json.loads(metadata["env_spec"]) | {"id": "AdroitHandPen-v1"}
@@ -128,7 +125,7 @@ STEPS = {"offline_steps": 4, "eval_freq": 2, "eval_episodes": 2}
 
 
 @pytest.fixture
-def minari(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def minari(tmp_path, monkeypatch):
     """Return the folder where Minari looks."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     return tmp_path / "minari"
@@ -140,7 +137,7 @@ def d4rl_words(logs: Path, name: str, **more: Any) -> list[str]:
     return [*found, "--n-eval-envs", "1", "-params", *settings]
 
 
-def test_returns_are_normalised_by_what_the_data_say(minari: Path, tmp_path: Path, call: Call) -> None:
+def test_returns_are_normalised_by_what_the_data_say(minari, tmp_path, call):
     record(minari, HOPPER, **REFERENCES)
     code, found, _ = call(train, *d4rl_words(tmp_path, HOPPER))
     assert (code, found["normalised_return"]) == (0, pytest.approx((found["return"] + 20) / 3250))
@@ -151,9 +148,7 @@ def test_returns_are_normalised_by_what_the_data_say(minari: Path, tmp_path: Pat
     assert (again["already_done"], again["normalised_return"]) == (True, found["normalised_return"])
 
 
-def test_data_without_references_leave_returns_as_they_are_and_say_so_once(
-    minari: Path, tmp_path: Path, call: Call
-) -> None:
+def test_data_without_references_leave_returns_as_they_are_and_say_so_once(minari, tmp_path, call):
     record(minari, HOPPER, ref_min_score=1.0)
     for more, times in ((), 1), (("--reference-scores", "-20,3230"), 0):
         code, found, said = call(train, *d4rl_words(tmp_path, HOPPER), *more)
@@ -161,9 +156,7 @@ def test_data_without_references_leave_returns_as_they_are_and_say_so_once(
         assert said.count("returns stay as they are; give `--reference-scores`") == times
 
 
-def test_data_that_are_not_there_name_the_command_that_gets_them(
-    minari: Path, tmp_path: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_that_are_not_there_name_the_command_that_gets_them(minari, tmp_path, refusal, monkeypatch):
     def no_internet(name: str) -> None:
         raise ConnectionError("no route to host")
 
@@ -175,7 +168,7 @@ def test_data_that_are_not_there_name_the_command_that_gets_them(
     assert f"the data of {HOPPER} cannot be generated; leave out `--dataset generate` to download them" in text
 
 
-def test_data_are_converted_by_their_name_wherever_they_are(minari: Path, tmp_path: Path, call: Call) -> None:
+def test_data_are_converted_by_their_name_wherever_they_are(minari, tmp_path, call):
     record(minari, HOPPER)
     code, result, _ = call(dataset, "convert", HOPPER, "-o", tmp_path / "a.npz")
     assert (code, result["recorded_in"]) == (0, "Hopper-v5")
@@ -183,18 +176,14 @@ def test_data_are_converted_by_their_name_wherever_they_are(minari: Path, tmp_pa
     assert call(dataset, "convert", HOPPER, "--dataset-dir", elsewhere, "-o", tmp_path / "b.npz")[0] == 0
 
 
-def test_without_gymnasium_robotics_its_tasks_name_the_extra(
-    tmp_path: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_gymnasium_robotics_its_tasks_name_the_extra(tmp_path, refusal, monkeypatch):
     monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
     text = refusal(train, *d4rl_words(tmp_path, PEN))
     assert "needs Gymnasium-Robotics; install it with `pip install 'flow-rl-zoo[d4rl]'`" in text
 
 
 @pytest.mark.parametrize("name", [PEN, "D4RL/antmaze/umaze-v1"])
-def test_the_tasks_of_gymnasium_robotics_are_scored_as_papers_do(
-    minari: Path, tmp_path: Path, call: Call, name: str
-) -> None:
+def test_the_tasks_of_gymnasium_robotics_are_scored_as_papers_do(minari, tmp_path, call, name):
     robotics = pytest.importorskip("gymnasium_robotics", reason="needs `pip install 'flow-rl-zoo[d4rl]'`")
     env = None
     if "antmaze" in name:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ import yaml
 import agents
 from tests.zoo.hub.stand_in import URL, Hub
 from tests.zoo.models.conftest import STEPS, maze_model
-from tests.zoo.outcomes import Call
 from tests.zoo.test_train_program import ENV, arguments
 from zoo import enjoy, evaluate, export, train
 from zoo.models.play import play
@@ -32,7 +30,7 @@ POLICY_FILES = {"README.md", "policy.safetensors", "config.yml", "versions.json"
 
 
 @pytest.fixture(scope="module")
-def logs(data: Path, runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def logs(data, runs, tmp_path_factory):
     """Two seeds of the same settings at once, and a run of others."""
     folder = shutil.copytree(runs, tmp_path_factory.mktemp("logs"), dirs_exist_ok=True)
     assert train.main(arguments(data, folder, "gamma=0.9", seeds=("--seed", "5"))) == 0
@@ -43,7 +41,7 @@ def newest(hub: Hub, repo: str = REPO) -> dict[str, bytes]:
     return hub.repositories[repo].commits[-1][1]
 
 
-def test_a_run_that_is_uploaded_plays_from_the_hub_with_the_same_bits(logs: Path, hub: Hub, call: Call) -> None:
+def test_a_run_that_is_uploaded_plays_from_the_hub_with_the_same_bits(logs, hub, call):
     code, result, _ = call(main, *AGENT, "-f", logs, "--exp-id", 2, "-orga", "me")
     assert (code, result["repository"], result["url"]) == (0, REPO, f"{URL}/{REPO}")
     code, found, errors = call(evaluate.main, "--from-hub", REPO)
@@ -58,14 +56,14 @@ def test_a_run_that_is_uploaded_plays_from_the_hub_with_the_same_bits(logs: Path
 
 
 @pytest.mark.slow
-def test_an_agent_on_the_hub_is_exported(logs: Path, hub: Hub, tmp_path: Path, call: Call) -> None:
+def test_an_agent_on_the_hub_is_exported(logs, hub, tmp_path, call):
     pytest.importorskip("onnxruntime")
     assert call(main, *AGENT, "-f", logs, "--exp-id", 2, "-orga", "me")[0] == 0
     code, result, _ = call(export.main, "--from-hub", REPO, "-o", tmp_path / "policy.onnx")
     assert (code, result["env"]) == (0, ENV)
 
 
-def test_what_is_uploaded_is_named_and_holds_nothing_else(logs: Path, hub: Hub, call: Call) -> None:
+def test_what_is_uploaded_is_named_and_holds_nothing_else(logs, hub, call):
     run = RunFolder(logs / "qam" / f"{ENV}_1")
     assert call(main, run.path, "-orga", "me", "-name", "maze", "--private", "--with-model")[0] == 0
     files = newest(hub, "me/maze")
@@ -77,7 +75,7 @@ def test_what_is_uploaded_is_named_and_holds_nothing_else(logs: Path, hub: Hub, 
     assert "zoo train -i model.zip" in files["README.md"].decode()
 
 
-def test_the_card_says_score_seeds_protocol_command_and_licence(logs: Path, hub: Hub, call: Call) -> None:
+def test_the_card_says_score_seeds_protocol_command_and_licence(logs, hub, call):
     words = [*AGENT, "-f", logs, "--exp-id", 1, "--load-best", "-orga", "me", "--license", "cc-by-4.0"]
     command = "/usr/bin/python /me/zoo train --algo qam --dataset-dir /me/data\n"
     (logs / "qam" / f"{ENV}_1" / "command.txt").write_text(command)
@@ -106,7 +104,7 @@ def test_the_card_says_score_seeds_protocol_command_and_licence(logs: Path, hub:
     assert "Mean of 2 seeds: " in table
 
 
-def test_a_second_upload_replaces_the_first_and_leaves_other_files(logs: Path, hub: Hub, call: Call) -> None:
+def test_a_second_upload_replaces_the_first_and_leaves_other_files(logs, hub, call):
     assert call(main, logs / "qam" / f"{ENV}_1", "-orga", "me", "-name", "a", "--with-model")[0] == 0
     first = hub.repositories["me/a"].commits[-1][0]
     hub.put("me/a", {**newest(hub, "me/a"), "notes.md": b"mine"})
@@ -121,7 +119,7 @@ def test_a_second_upload_replaces_the_first_and_leaves_other_files(logs: Path, h
         assert call(evaluate.main, "--from-hub", repo, "--episodes", 1)[1]["algo"] == algo
 
 
-def test_files_can_be_written_without_uploading(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_can_be_written_without_uploading(tmp_path, call, monkeypatch):
     def play_little(agent: Any, n_envs: int | None) -> Any:
         return play(replace(agent, episodes=2, env_kwargs=STEPS), n_envs)
 
@@ -137,7 +135,7 @@ def test_files_can_be_written_without_uploading(tmp_path: Path, call: Call, monk
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
-def test_uploading_without_a_token_is_refused_before_anything_is_played(logs: Path, hub: Hub, call: Call) -> None:
+def test_uploading_without_a_token_is_refused_before_anything_is_played(logs, hub, call):
     hub.token = None
     code, _, errors = call(main, *AGENT, "-f", logs, "-orga", "me")
     assert (code, errors.count("\n")) == (2, 1)
@@ -145,7 +143,7 @@ def test_uploading_without_a_token_is_refused_before_anything_is_played(logs: Pa
     assert not hub.asked
 
 
-def test_the_hub_without_its_library_says_what_to_install(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_without_its_library_says_what_to_install(call, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for program, words in ((evaluate.main, ["--from-hub", "me/a"]), (main, [*AGENT, "-orga", "me"])):
         code, _, errors = call(program, *words)

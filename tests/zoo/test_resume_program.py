@@ -15,7 +15,6 @@ import torch
 
 import agents
 from agents.common.engine.checkpoint import find_checkpoints
-from tests.programs import Programs
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from tests.zoo.test_train_program import arguments
 from zoo.playing.evaluate import Evaluator
@@ -39,7 +38,7 @@ Run = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
-def run(data: Path, shards: Path, programs: Programs) -> Run:
+def run(data, shards, programs):
     """Return what runs a training program, which may be killed at a chosen point, and returns its exit code."""
 
     def ended(logs: Path, kind: str = "plain", kill: tuple[str, int] | None = None, by: str = "SIGKILL", **how) -> int:
@@ -56,7 +55,7 @@ def run(data: Path, shards: Path, programs: Programs) -> Run:
 
 
 @pytest.fixture(scope="module")
-def whole(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def whole(run, tmp_path_factory):
     """Return what makes an uninterrupted run of a kind, once, and returns its logs."""
 
     @functools.cache
@@ -103,7 +102,7 @@ def log_of(logs: Path, number: int = 1) -> pd.DataFrame:
     return table.drop(columns=clock).sort_index(axis=1)
 
 
-def test_the_reference_run_has_both_phases_on_one_axis(whole: Callable[[str], Path]) -> None:
+def test_the_reference_run_has_both_phases_on_one_axis(whole):
     assert evaluations(whole("plain"))["phase"].tolist() == [0] * 3 + [1] * 7
     assert status_of(whole("plain")) == ("done", OFFLINE, ONLINE)
     assert pd.read_csv(folder_of(whole("plain")) / "progress.csv").columns[0] == "time/total_timesteps"
@@ -136,9 +135,7 @@ def test_the_reference_run_has_both_phases_on_one_axis(whole: Callable[[str], Pa
     ],
     ids=str,
 )
-def test_a_killed_run_ends_as_an_uninterrupted_one(
-    run: Run, whole: Callable[[str], Path], tmp_path: Path, kind: str, kill: tuple[str, int], by: str
-) -> None:
+def test_a_killed_run_ends_as_an_uninterrupted_one(run, whole, tmp_path, kind, kill, by):
     code, state = {"SIGKILL": (KILLED, "running"), "SIGTERM": (3, "interrupted")}[by]
     assert run(tmp_path, kind, kill, by) == code
     assert status_of(tmp_path)[0] == state
@@ -160,9 +157,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
         (83, 9, (24, 60)),  # at the end
     ],
 )
-def test_an_evaluation_is_abandoned_where_the_run_is_to_stop_and_made_again(
-    run: Run, whole: Callable[[str], Path], tmp_path: Path, play: int, finished: int, step: tuple[int, int]
-) -> None:
+def test_an_evaluation_is_abandoned_where_the_run_is_to_stop_and_made_again(run, whole, tmp_path, play, finished, step):
     reference = whole("plain")
     assert run(tmp_path, kill=("play", play), by="SIGTERM") == 3
     assert status_of(tmp_path) == ("interrupted", *step)
@@ -173,9 +168,7 @@ def test_an_evaluation_is_abandoned_where_the_run_is_to_stop_and_made_again(
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_makes_way_for_the_one_before_it_and_without_one_no_run_begins_again(
-    run: Run, whole: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_a_damaged_checkpoint_makes_way_for_the_one_before_it_and_without_one_no_run_begins_again(run, whole, tmp_path):
     for logs, damaged in ((tmp_path / "one", 1), (tmp_path / "all", 2)):
         assert run(logs, kill=("step", 30)) == KILLED
         newest, older = find_checkpoints(folder_of(logs) / "checkpoint")
@@ -191,9 +184,7 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before_it_and_without_one_no
 
 
 @pytest.mark.slow
-def test_a_run_whose_files_cannot_grow_goes_on_when_they_can(
-    run: Run, whole: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_a_run_whose_files_cannot_grow_goes_on_when_they_can(run, whole, tmp_path):
     assert run(tmp_path, limits={"RLIMIT_FSIZE": 100_000}) == 1
     assert run(tmp_path) == 0
     assert_same_run(tmp_path, whole("plain"))
@@ -207,7 +198,7 @@ def model_of(logs: Path, name: str = f"{ENV}.zip") -> agents.QAM:
 
 
 @pytest.mark.parametrize(("algo", "settings"), [("qam", ["net_arch=[8]", "ensemble_size=2"]), ("sac", [])])
-def test_an_online_run_begins_in_the_online_phase(tmp_path: Path, algo: str, settings: list[str]) -> None:
+def test_an_online_run_begins_in_the_online_phase(tmp_path, algo, settings):
     words = ["--algo", algo, "--env", "Toy-v0", "--online-steps", "20", "-f", str(tmp_path), "--seed", "1"]
     words += ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1", "--verbose", "0", "--eval-at-start"]
     assert main([*words, "-params", *settings, "batch_size=8", "learning_starts=5"]) == 0
@@ -217,9 +208,7 @@ def test_an_online_run_begins_in_the_online_phase(tmp_path: Path, algo: str, set
 
 
 @pytest.mark.parametrize(("bonus", "best"), [(0.0, 10), (1.0, 0)], ids=["as good as after training", "better"])
-def test_an_untrained_model_is_the_best_only_if_it_is_better(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bonus: float, best: int
-) -> None:
+def test_an_untrained_model_is_the_best_only_if_it_is_better(data, tmp_path, monkeypatch, bonus, best):
     """No model reaches the goal in 30 steps, so all returns are equal."""
     evaluate, steps = Evaluator.evaluate, []
 

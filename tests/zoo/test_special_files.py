@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from agents.common.files.npz import read_npz
 from agents.common.model_file import read_model_file
 from agents.common.saved import read_attributes
 from agents.common.sb3.acting import read_about, read_policy
-from tests.zoo.outcomes import Call
 from tests.zoo.test_train_program import TINY
 from zoo.compare import main as compare
 from zoo.datasets.check import check_structure
@@ -42,7 +41,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.fixture
-def ends() -> Iterator[None]:
+def ends():
     """Fail what waits for a pipe, or reads from a device without end."""
     before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits"))
     signal.alarm(SECONDS)
@@ -86,9 +85,7 @@ def _raise(findings: list[Any]) -> None:
 @pytest.mark.usefixtures("ends")
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize(("name", "read"), READERS.values(), ids=READERS)
-def test_what_is_not_a_regular_file_is_refused_at_once(
-    tmp_path: Path, name: str, read: Callable[[Path], Any], make: Callable[[Path], None]
-) -> None:
+def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path, name, read, make):
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     make(path)
@@ -96,7 +93,7 @@ def test_what_is_not_a_regular_file_is_refused_at_once(
         read(path)
 
 
-def test_a_regular_file_and_a_link_to_one_are_read(tmp_path: Path) -> None:
+def test_a_regular_file_and_a_link_to_one_are_read(tmp_path):
     (tmp_path / "a").write_bytes(b"12")
     (tmp_path / "b").symlink_to("a")
     for name in ("a", "b"):
@@ -113,7 +110,7 @@ def words(logs: Path, env: str = "Toy-v0") -> list[str]:
     return [*found, "-params", *TINY, "learning_starts=3"]
 
 
-def test_an_id_with_a_namespace_is_trained_resumed_and_compared(tmp_path: Path, call: Call) -> None:
+def test_an_id_with_a_namespace_is_trained_resumed_and_compared(tmp_path, call):
     env = tests.zoo.envs.namespaced.NAMESPACED
     assert main(words(tmp_path, env)) == 0
     folder = RunFolder(tmp_path / "qam" / "my-ns__Toy-v0_1")
@@ -128,7 +125,7 @@ def test_an_id_with_a_namespace_is_trained_resumed_and_compared(tmp_path: Path, 
 
 
 @pytest.mark.slow
-def test_a_unicode_folder_works_in_a_locale_that_does_not_know_it(tmp_path: Path) -> None:
+def test_a_unicode_folder_works_in_a_locale_that_does_not_know_it(tmp_path):
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "OMP_NUM_THREADS": "1"}
     logs = tmp_path / "läufe-日本"
     command = [sys.executable, "-m", "zoo.train", *words(logs)]
@@ -142,9 +139,7 @@ def test_a_unicode_folder_works_in_a_locale_that_does_not_know_it(tmp_path: Path
     assert not found.skipped()
 
 
-def test_a_folder_that_is_deleted_under_a_run_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
-) -> None:
+def test_a_folder_that_is_deleted_under_a_run_is_named(tmp_path, monkeypatch, call):
     original = RunFolder.write_evaluations
 
     def deleting(self: RunFolder, *args: object) -> None:

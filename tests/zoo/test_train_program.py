@@ -18,9 +18,7 @@ import yaml
 
 import agents
 from agents.common.files.manifest import digest_of
-from tests.programs import Programs
 from tests.zoo.envs import toys
-from tests.zoo.outcomes import Call, Refusal
 from tests.zoo.outcomes import call as call_program
 from zoo.runs.versions import command_line
 from zoo.train import main
@@ -46,11 +44,11 @@ def train(capsys: pytest.CaptureFixture[str], words: list[str]) -> tuple[int, di
 
 
 @pytest.fixture
-def finished(runs: Path) -> Path:
+def finished(runs):
     return runs / "qam" / f"{ENV}_1"
 
 
-def test_a_run_leaves_everything_in_its_folder(finished: Path) -> None:
+def test_a_run_leaves_everything_in_its_folder(finished):
     names = {path.name.partition(".tfevents")[0] for path in finished.iterdir()}
     assert names == {
         "config.yml", "args.yml", "command.txt", "versions.json", "status.json", "progress.csv", "events.out",
@@ -70,9 +68,7 @@ def test_a_run_leaves_everything_in_its_folder(finished: Path) -> None:
         assert found["successes"].dtype.kind in "iu"
 
 
-def test_the_same_seeds_give_the_same_runs_and_the_result_is_one_line_of_json(
-    data: Path, tmp_path: Path, runs: Path, call: Call
-) -> None:
+def test_the_same_seeds_give_the_same_runs_and_the_result_is_one_line_of_json(data, tmp_path, runs, call):
     code, result, _ = call(main, *arguments(data, tmp_path, *OF_RUNS, seeds=("--seeds", "3-4")))
     assert (code, result["updates_per_s"] > 0, len(result["runs"])) == (0, True, 2)
     for run, seed in zip(result["runs"], (3, 4), strict=True):
@@ -119,8 +115,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("words", REFUSED)
 def test_what_is_wrong_or_does_not_go_together_is_refused_before_any_work(
-    data: Path, tmp_path: Path, clone: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch, words: str
-) -> None:
+    data, tmp_path, clone, refusal, monkeypatch, words
+):
     monkeypatch.setitem(sys.modules, "wandb", None)
     base = arguments(data, tmp_path)
     if "sac" in words:
@@ -128,7 +124,7 @@ def test_what_is_wrong_or_does_not_go_together_is_refused_before_any_work(
     assert REFUSED[words] in refusal(main, *base, *words.replace("CLONE", str(clone)).split())
 
 
-def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(programs: Programs, data: Path, tmp_path: Path) -> None:
+def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(programs, data, tmp_path):
     ran = programs.run("train", arguments(data, tmp_path, steps=1_000_000), kill=("update", 12), by="SIGINT")
     assert ran.code == 3, ran.err
     assert "checkpoint in" in ran.err
@@ -138,9 +134,7 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(programs: Programs, data: P
     assert agents.QAM.load(checkpoint / "model.zip", device="cpu").num_timesteps > 0
 
 
-def test_a_run_is_done_when_its_replay_buffer_is_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
-) -> None:
+def test_a_run_is_done_when_its_replay_buffer_is_saved(tmp_path, monkeypatch, call):
     words = ["--algo", "qam", "--env", toys.TOY, "--offline-steps", "0", "--online-steps", "4", "--seed", "1"]
     words += ["--eval-episodes", "1", "-f", str(tmp_path), "--save-replay-buffer", "-params", *TINY]
     model = agents.get("qam").algorithm
@@ -157,9 +151,7 @@ def log_of(folder: Path) -> str:
     return re.sub(r"^\S+Z ", "", (folder / "run.log").read_text(), flags=re.MULTILINE)
 
 
-def test_progress_is_a_line_now_and_then(
-    data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_is_a_line_now_and_then(data, tmp_path, call, monkeypatch):
     monkeypatch.setattr("zoo.training.callbacks.SECONDS_BETWEEN_LINES", 0.0)
     _, _, errors = call(main, *arguments(data, tmp_path, steps=12, verbose=1))
     assert re.findall(r"^offline (\d+)/12, [\d.]+ steps/s", errors, re.MULTILINE) == [*map(str, range(1, 13))]
@@ -167,7 +159,7 @@ def test_progress_is_a_line_now_and_then(
     assert re.search(r"^offline 12/12, [\d.]+ steps/s, loss \S+$", errors, re.MULTILINE)  # an evaluation follows
 
 
-def test_a_runs_log_has_everything_that_was_said(data: Path, tmp_path: Path, call: Call) -> None:
+def test_a_runs_log_has_everything_that_was_said(data, tmp_path, call):
     gc.collect()  # what other tests left open is not told here
     with warnings.catch_warnings(record=True) as left_open:
         warnings.simplefilter("always")
@@ -183,9 +175,7 @@ def test_a_runs_log_has_everything_that_was_said(data: Path, tmp_path: Path, cal
     assert errors.count("no state in") == 1
 
 
-def test_a_runs_log_has_the_traceback_of_its_failure(
-    data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_runs_log_has_the_traceback_of_its_failure(data, tmp_path, call, monkeypatch):
     def break_down(*_: object, **__: object) -> None:
         raise ArithmeticError("the curve broke")
 
@@ -200,7 +190,7 @@ def test_a_runs_log_has_the_traceback_of_its_failure(
     assert text.endswith("ArithmeticError: the curve broke\n")
 
 
-def test_what_fails_before_training_fails_the_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_before_training_fails_the_run(data, tmp_path, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -212,9 +202,7 @@ def test_what_fails_before_training_fails_the_run(data: Path, tmp_path: Path, mo
         assert "No space left on device" in status["reason"]
 
 
-def test_a_finished_run_is_named_and_not_built_again(
-    data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_run_is_named_and_not_built_again(data, tmp_path, call, monkeypatch):
     words = [*arguments(data, tmp_path, verbose=1), "--resume"]
     _, first, errors = call(main, *words)
     assert "no unfinished run matches: there is no run of this algorithm and environment; starting a new " in errors
@@ -236,7 +224,7 @@ def test_a_finished_run_is_named_and_not_built_again(
 
 
 @pytest.fixture(scope="module")
-def clone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clone(data, tmp_path_factory):
     """Return the folder of a finished run of behaviour cloning."""
     logs = tmp_path_factory.mktemp("clone")
     assert main(arguments(data, logs, "--algo", "bc")) == 0
@@ -248,14 +236,14 @@ def flow_of(path: Path, name: str) -> list[torch.Tensor]:
     return list(algorithm.load(path, device="cpu").policy.nets[name].parameters())
 
 
-def test_the_curve_begins_where_pretraining_ends(data: Path, tmp_path: Path) -> None:
+def test_the_curve_begins_where_pretraining_ends(data, tmp_path):
     assert main([*arguments(data, tmp_path), "--pretraining-steps", "7", "--online-steps", "10"]) == 0
     with np.load(tmp_path / "qam" / f"{ENV}_1" / "evaluations.npz") as found:
         assert found["timesteps"].tolist() == [0, 10, 20, 30]
         assert found["phase"].tolist() == [0, 0, 0, 1]
 
 
-def test_a_run_can_begin_with_the_clone_of_another(data: Path, tmp_path: Path, clone: Path) -> None:
+def test_a_run_can_begin_with_the_clone_of_another(data, tmp_path, clone):
     words = arguments(data, tmp_path, steps=1, seeds=("--seeds", "4", "5"))
     assert main([*words, "--pretrained-actor", str(clone)]) == 0
     final = clone / f"{ENV}.zip"
@@ -269,9 +257,7 @@ def test_a_run_can_begin_with_the_clone_of_another(data: Path, tmp_path: Path, c
 
 
 @pytest.mark.parametrize("start", ["--pretrained-actor", "--trained-agent"])
-def test_a_run_resumes_with_the_same_model_to_begin_with_only(
-    data: Path, tmp_path: Path, clone: Path, call: Call, start: str
-) -> None:
+def test_a_run_resumes_with_the_same_model_to_begin_with_only(data, tmp_path, clone, call, start):
     algo = "bc" if start == "--trained-agent" else "qam"
     words = [*arguments(data, tmp_path, "--algo", algo, steps=1, verbose=1), "--resume", start, tmp_path / "start.zip"]
     for name, is_same in ((ENV, False), (ENV, True), ("best_model", False)):
@@ -280,7 +266,7 @@ def test_a_run_resumes_with_the_same_model_to_begin_with_only(
         assert (code, "has already finished with these settings" in errors) == (0, is_same)
 
 
-def test_where_the_data_live_is_said_and_recorded(shards: Path, tmp_path: Path, call: Call) -> None:
+def test_where_the_data_live_is_said_and_recorded(shards, tmp_path, call):
     words = [*arguments(shards, tmp_path, steps=6), "--dataset", str(shards), "--storage", "host"]
     code, result, said = call(main, *words, "--verbose", "1", "--device", "cpu")
     assert (code, said.count("replay buffer: 0.00 GiB"), said.count("updates: eager")) == (0, 1, 1)
@@ -291,7 +277,7 @@ def test_where_the_data_live_is_said_and_recorded(shards: Path, tmp_path: Path, 
     assert (config["dataset"]["name"], config["dataset"]["size"]) == (shards.name, 110)  # of all files
 
 
-def test_trajectories_shorter_than_a_chunk_are_refused(shards: Path, tmp_path: Path, refusal: Refusal) -> None:
+def test_trajectories_shorter_than_a_chunk_are_refused(shards, tmp_path, refusal):
     errors = refusal(main, *arguments(shards, tmp_path, "horizon_length=11", "--dataset", str(shards)))
     assert "`horizon_length` = 11 transitions must stay inside one trajectory" in errors
     assert "the longest of 10 transitions" in errors

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.zoo.outcomes import Call
 from tests.zoo.suites.tiny import wait_for
 from tests.zoo.test_train_program import ENV, TINY
 from zoo.runs.read import read_runs
@@ -40,9 +39,7 @@ def table(logs: Path) -> pd.DataFrame:
 # -- command line -----------------------------------------------------------------------------------------------------
 
 
-def test_optuna_is_asked_for_by_its_install_command(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: Call
-) -> None:
+def test_optuna_is_asked_for_by_its_install_command(monkeypatch, tmp_path, call):
     monkeypatch.setitem(sys.modules, "optuna", None)
     for program, words, message in (
         (main, ["-f", tmp_path], "`zoo tune` needs Optuna; install it with `pip install 'optuna>=5'`"),
@@ -61,7 +58,7 @@ def test_optuna_is_asked_for_by_its_install_command(
         (["--algo", "bc"], "`bc` declares no setting to search; declare one"),
     ],
 )
-def test_bad_input_is_refused_before_any_work(words: list[str], message: str, tmp_path: Path, call: Call) -> None:
+def test_bad_input_is_refused_before_any_work(words, message, tmp_path, call):
     code, _, errors = call(main, "--algo", "qam", "--env", ENV, "-f", tmp_path, *words)
     assert (code, message in errors) == (2, True), errors
     assert not list(tmp_path.iterdir())
@@ -70,7 +67,7 @@ def test_bad_input_is_refused_before_any_work(words: list[str], message: str, tm
 # -- studies ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_trial_is_a_training_run(data: Path, tmp_path: Path, call: Call) -> None:
+def test_a_trial_is_a_training_run(data, tmp_path, call):
     code, result, _ = call(main, *arguments(data, tmp_path, "--n-trials", "2", "--n-evaluations", "2", steps=21))
     assert (code, result["trials"]) == (0, {"complete": 2})
     assert table(tmp_path)["number"].tolist() == [0, 1]
@@ -87,7 +84,7 @@ def test_a_trial_is_a_training_run(data: Path, tmp_path: Path, call: Call) -> No
 
 
 @pytest.mark.slow
-def test_a_trial_can_be_trained_again(data: Path, tmp_path: Path, call: Call) -> None:
+def test_a_trial_can_be_trained_again(data, tmp_path, call):
     _, result, _ = call(main, *arguments(data, tmp_path, "--n-trials", "2", "--eval-freq", "10"))
     same = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(tmp_path), "--seeds", "4-5"]
     same += ["--offline-steps", "20", "--eval-episodes", "2", "--n-eval-envs", "1", "--eval-freq", "10"]
@@ -98,9 +95,7 @@ def test_a_trial_can_be_trained_again(data: Path, tmp_path: Path, call: Call) ->
         assert again.read_bytes() == (Path(run) / "evaluations.npz").read_bytes()
 
 
-def test_a_pruned_run_is_interrupted_and_never_counts(
-    data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pruned_run_is_interrupted_and_never_counts(data, tmp_path, call, monkeypatch):
     from optuna.pruners import ThresholdPruner
 
     monkeypatch.setattr("zoo.tuning.options.Plan.make_pruner", lambda _: ThresholdPruner(lower=2.0, n_warmup_steps=1))
@@ -117,9 +112,7 @@ def test_a_pruned_run_is_interrupted_and_never_counts(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("diverged", [["NaN"], ["NaN", "NaN"]])
-def test_a_diverged_replica_counts_as_no_success(
-    diverged: list[str], data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_diverged_replica_counts_as_no_success(diverged, data, tmp_path, call, monkeypatch):
     from agents.common.sb3.model import FlowQLearning
 
     monkeypatch.setattr(FlowQLearning, "find_divergence", lambda _: dict(enumerate(diverged)))
@@ -149,7 +142,7 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> str:
 
 
 @pytest.mark.slow
-def test_trials_train_side_by_side_in_processes(data: Path, tmp_path: Path) -> None:
+def test_trials_train_side_by_side_in_processes(data, tmp_path):
     words = arguments(data, tmp_path, "--n-trials", "3", "--n-workers", "2", "--eval-freq", "10")
     assert json.loads(finish(start(words)))["trials"] == {"complete": 3}
     command = (tmp_path / "studies/s/trial_2/qam" / f"{ENV}_1" / "command.txt").read_text()
@@ -158,7 +151,7 @@ def test_trials_train_side_by_side_in_processes(data: Path, tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
-def test_a_study_that_was_stopped_continues_its_trial_from_the_checkpoint(data: Path, tmp_path: Path, by: int) -> None:
+def test_a_study_that_was_stopped_continues_its_trial_from_the_checkpoint(data, tmp_path, by):
     """The result is that of a study that was never stopped."""
     words = ["--max-total-trials", "1", "--eval-freq", "100", "--save-freq", "20"]
     logs = tmp_path / "stopped"

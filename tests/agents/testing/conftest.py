@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 
 @pytest.fixture
-def write_agent(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+def write_agent(own_agents, tmp_path, monkeypatch):
     """Return what writes an agent's code into the current folder and returns its name; all is forgotten afterwards."""
 
     def write(code: str) -> str:

@@ -39,7 +39,7 @@ def findings(base: type = BC, losses: Callable[..., Any] | None = None, **attrib
     ],
     ids=["item", "tolist", "cpu", "mask", "nonzero", "bool"],
 )
-def test_whatever_waits_for_the_device_is_found(wait: Callable[[Any], Any]) -> None:
+def test_whatever_waits_for_the_device_is_found(wait):
     def losses(found: Any, batch: Any, nets: Any) -> Any:
         wait(batch)
         return found
@@ -47,7 +47,7 @@ def test_whatever_waits_for_the_device_is_found(wait: Callable[[Any], Any]) -> N
     assert [finding.kind for finding in findings(losses=losses)] == ["device"]
 
 
-def test_a_tensor_that_an_update_makes_itself_is_no_parameter_and_may_be_changed_in_place() -> None:
+def test_a_tensor_that_an_update_makes_itself_is_no_parameter_and_may_be_changed_in_place():
     def penalised(found: Any, batch: Any, nets: Any) -> Any:
         actions, kept = batch.actions.clone().mul_(2).detach().requires_grad_(), batch.rewards.requires_grad_()
         q = nets.critic(batch.observations, actions)
@@ -62,18 +62,18 @@ def climb(found: Any, batch: Any, nets: Any) -> Any:
     return {**found, "q": -nets.critic(batch.observations, actions).mean((1, 2))}
 
 
-def test_a_loss_may_train_several_networks_if_that_is_declared() -> None:
+def test_a_loss_may_train_several_networks_if_that_is_declared():
     (found,) = findings(FQL, climb)
     assert "loss `q` trains `critic`, `one_step` at once" in found.text
     assert findings(FQL, climb, trains={"q": frozenset({"critic", "one_step"})}) == []
 
 
 @pytest.mark.parametrize("name", ["loss_weight", "after_updates", "train"])
-def test_a_name_that_is_nearly_a_hooks_is_found(name: str) -> None:
+def test_a_name_that_is_nearly_a_hooks_is_found(name):
     assert f"nothing reads `{name}`, which is nearly `" in findings(**{name: lambda self: {}})[0].text
 
 
-def test_a_loss_that_is_meant_to_count_all_rows_is_not_found() -> None:
+def test_a_loss_that_is_meant_to_count_all_rows_is_not_found():
     def losses(self: Any, batch: Any, *others: Any) -> Any:
         return BC.losses(self, replace(batch, valid=torch.ones_like(batch.valid)), *others)
 
@@ -84,7 +84,7 @@ def test_a_loss_that_is_meant_to_count_all_rows_is_not_found() -> None:
     assert find_habits(meant(), *SPACES) == []
 
 
-def test_what_is_derived_from_settings_when_it_is_first_needed_is_no_lost_state() -> None:
+def test_what_is_derived_from_settings_when_it_is_first_needed_is_no_lost_state():
     class Derived(BC):
         @cached_property
         def horizon(self) -> float:
@@ -100,7 +100,7 @@ def scale_of(method: Any) -> float:
     return float(method.scale) if method.uses_scale else 1.0
 
 
-def test_a_setting_that_a_function_beside_the_class_reads_in_another_case_is_read() -> None:
+def test_a_setting_that_a_function_beside_the_class_reads_in_another_case_is_read():
     class Scaled(BC):
         scale: float = agents.setting(default=2.0)
         uses_scale: bool = agents.setting(default=False)

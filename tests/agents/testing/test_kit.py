@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,20 +47,20 @@ REPLICATED: dict[str, dict[str, Any]] = {  # settings of which replicas may have
 
 @pytest.mark.few
 @pytest.mark.parametrize("id", agents.algorithm_ids())
-def test_every_algorithm_keeps_the_contract(id: str) -> None:
+def test_every_algorithm_keeps_the_contract(id):
     assert not failures(outcomes(id, "compiled", "values", "actions", "plain", **REPLICATED.get(id, {})))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("id", agents.algorithm_ids())
-def test_it_passes_on_every_algorithm(id: str) -> None:
+def test_it_passes_on_every_algorithm(id):
     found = outcomes(id)
     assert not failures(found)
     declared = agents.get(id).method.fails_by_design
     assert {name for name, each in found.items() if each.state == "fails by design"} == set(declared)
 
 
-def test_a_check_that_an_algorithm_fails_by_design_is_shown_with_the_reason(write_agent: Callable[[str], str]) -> None:
+def test_a_check_that_an_algorithm_fails_by_design_is_shown_with_the_reason(write_agent):
     code = (
         example()
         .replace(".clamp(-1, 1)", "")
@@ -72,7 +71,7 @@ def test_a_check_that_an_algorithm_fails_by_design_is_shown_with_the_reason(writ
     assert found.detail.startswith("as meant: `act` returns actions up to")
 
 
-def test_each_check_is_on_the_page_once_and_says_where_to_look() -> None:
+def test_each_check_is_on_the_page_once_and_says_where_to_look():
     page = (ROOT / PAGE).read_text()
     headings = re.findall(r"^#+ (.*)$", page, flags=re.MULTILINE)
     assert {check.section for check in CHECKS} <= {heading.lower().replace(" ", "-") for heading in headings}
@@ -82,12 +81,12 @@ def test_each_check_is_on_the_page_once_and_says_where_to_look() -> None:
     assert [name for name in re.findall(r"`([a-z0-9]+)`", "".join(rows)) if name in NAMES] == NAMES
 
 
-def test_an_unknown_check_is_refused_with_the_closest() -> None:
+def test_an_unknown_check_is_refused_with_the_closest():
     with pytest.raises(ValueError, match="unknown check `compile`; closest: compiled"):
         outcomes("fql", "compile")
 
 
-def test_without_working_hooks_nothing_else_is_tried(write_agent: Callable[[str], str]) -> None:
+def test_without_working_hooks_nothing_else_is_tried(write_agent):
     found = outcomes(write_agent(example().replace("def act(", "def acts(")))
     assert found["hooks"].state == "fails"
     assert {outcome.state for name, outcome in found.items() if name != "hooks"} == {"not tried"}
@@ -152,7 +151,7 @@ BEYOND = {
 
 @pytest.mark.few(8)
 @pytest.mark.parametrize("case", BEYOND)
-def test_what_only_running_shows_is_found(case: str, write_agent: Callable[[str], str]) -> None:
+def test_what_only_running_shows_is_found(case, write_agent):
     before, after, check, message = BEYOND[case]
     code = example()
     assert before in code
@@ -162,7 +161,7 @@ def test_what_only_running_shows_is_found(case: str, write_agent: Callable[[str]
 
 
 @pytest.mark.parametrize("others", ["noise", "{**noise}", "noise | {}", "dict(noise.items())"])
-def test_a_draw_is_not_called_unused_where_it_is_read(others: str, write_agent: Callable[[str], str]) -> None:
+def test_a_draw_is_not_called_unused_where_it_is_read(others, write_agent):
     code = example().replace(FLOW, f"        ({others})['spare'].sum()\n{FLOW}", 1)
     code = code.replace('{"bc_x0"', '{"spare": normal("B"), "bc_x0"', 1)
     assert outcomes(write_agent(code), *only("hooks", "noise"))["noise"].state == "holds"
@@ -195,33 +194,29 @@ LEARNING = {"values", "actions", "compiled", "phases"}
 
 
 @pytest.mark.parametrize("make", [with_penalty, with_own_network])
-def test_it_passes_where_a_gradient_is_differentiated_or_transposed(
-    make: Callable[[], str], write_agent: Callable[[str], str]
-) -> None:
+def test_it_passes_where_a_gradient_is_differentiated_or_transposed(make, write_agent):
     assert not failures(outcomes(write_agent(make()), *LEARNING))
 
 
-def test_an_update_that_is_not_that_of_plain_pytorch_is_found(
-    write_agent: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_update_that_is_not_that_of_plain_pytorch_is_found(write_agent, monkeypatch):
     monkeypatch.setattr(engine, "_laid_out", lambda grad, parameter: grad)
     found = outcomes(write_agent(with_own_network()), *only("hooks", "plain"))
     assert found["plain"].state == "fails"
     assert "`actor.first" in found["plain"].detail
 
 
-def test_losses_that_take_a_gradient_are_not_compiled_and_that_is_no_failure(write_agent: Callable[[str], str]) -> None:
+def test_losses_that_take_a_gradient_are_not_compiled_and_that_is_no_failure(write_agent):
     found = outcomes(write_agent(with_penalty()), *only("hooks", "compiled"))
     assert found["compiled"].state == "does not apply"
 
 
-def test_a_failure_names_the_authors_line(write_agent: Callable[[str], str]) -> None:
+def test_a_failure_names_the_authors_line(write_agent):
     code = example().replace(FLOW, f"        1 / 0\n{FLOW}")
     line = code.splitlines().index("        1 / 0") + 1
     assert f"(an_agent.py:{line})" in outcomes(write_agent(code), *only("hooks"))["hooks"].detail
 
 
-def test_what_cannot_be_compiled_fails(write_agent: Callable[[str], str]) -> None:
+def test_what_cannot_be_compiled_fails(write_agent):
     code = example().replace(FLOW, f"        print(batch.valid.data_ptr())\n{FLOW}")
     found = outcomes(write_agent(code), *only("hooks", "compiled"))
     assert "the losses cannot be compiled: " in found["compiled"].detail

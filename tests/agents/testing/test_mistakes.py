@@ -1,7 +1,5 @@
 """Typical mistakes: the conformance kit tells each, and training those that stop it, in the same words."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 
@@ -17,7 +15,7 @@ ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_fails_its_check_with_the_message_that_a_newcomer_needs(name: str, write_agent: WriteAgent) -> None:
+def test_a_mistake_fails_its_check_with_the_message_that_a_newcomer_needs(name, write_agent):
     mistake = MISTAKES[name]
     method = agents.get(write_agent(with_mistake(name))).method
     others = {check.name for check in CHECKS} - {"hooks", mistake.check}
@@ -28,9 +26,7 @@ def test_a_mistake_fails_its_check_with_the_message_that_a_newcomer_needs(name: 
 
 
 @pytest.mark.parametrize("name", [name for name, mistake in MISTAKES.items() if mistake.stops])
-def test_a_mistake_is_told_before_training(
-    name: str, write_agent: WriteAgent, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistake_is_told_before_training(name, write_agent, capsys):
     mistake = MISTAKES[name]
     agent = write_agent(with_mistake(name))
     assert main(["--algo", agent, "--env", ENV, "--quick", "--dataset", "no-such-dataset.npz", "--device", "cpu"]) == 2
@@ -39,9 +35,7 @@ def test_a_mistake_is_told_before_training(
     assert "no-such-dataset" not in told
 
 
-def test_the_example_without_mistakes_is_told_nothing(
-    write_agent: WriteAgent, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_example_without_mistakes_is_told_nothing(write_agent, capsys):
     agent = write_agent(example())
     assert main(["--algo", agent, "--env", ENV, "--quick", "--dataset", "no-such-dataset.npz", "--device", "cpu"]) == 2
     assert "WeightedBC: " not in capsys.readouterr().err

@@ -19,7 +19,7 @@ PAGE: dict[str, Any] = {}
 exec(own_network(), PAGE)  # the page's code
 
 
-class Transposed(PAGE["Actor"]):  # type: ignore[misc]
+class Transposed(PAGE["Actor"]):
     """Holds its weights transposed, so that they are not contiguous."""
 
     def __init__(self, *sizes: int) -> None:
@@ -55,9 +55,7 @@ class Imitation(agents.Method):
 @pytest.mark.parametrize("settings", [{}, {"max_grad_norm": 1e3}, {"seeds": [0, 1]}], ids=str)
 @pytest.mark.few(6)
 @pytest.mark.parametrize("compile", ["off", "on"])
-def test_a_network_with_other_strides_learns_as_in_plain_pytorch(
-    network: type[nn.Module], settings: dict[str, Any], compile: str
-) -> None:
+def test_a_network_with_other_strides_learns_as_in_plain_pytorch(network, settings, compile):
     method = type("Mine", (Imitation,), {"network": network})
     model = tiny_model(method, learning_rate=3e-3, compile=compile, **settings)
     batch = toy_batch(model)

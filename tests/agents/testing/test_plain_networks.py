@@ -6,7 +6,6 @@ import importlib
 import re
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +29,7 @@ QUICK = [check.name for check in CHECKS if check.name not in SLOW]
 
 
 @pytest.fixture
-def method(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[agents.Method]:
+def method(own_agents, tmp_path, monkeypatch):
     """Return the page's agent, from a file, as the compiler needs it."""
     (code,) = re.findall(r"```py\n# my_plain_agent.py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     (tmp_path / "my_plain_agent.py").write_text(code)
@@ -42,7 +41,7 @@ def method(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("checks", [QUICK, SLOW], ids=["quick", "slow"])
-def test_the_pages_agent_keeps_the_contract(method: type[agents.Method], checks: list[str]) -> None:
+def test_the_pages_agent_keeps_the_contract(method, checks):
     skipped = [check.name for check in CHECKS if check.name not in ("hooks", *checks)]
     found = {each.check.name: each for each in run_checks(method, skip=skipped) if each.state != "skipped"}
     assert set(found) == {"hooks", *checks}
@@ -87,7 +86,7 @@ def alone(network: Any, replica: int) -> nn.Module:
     return module
 
 
-def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows() -> None:
+def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows():
     network: Any = from_module(make).build(SIZES)
     for replica, seed in enumerate((5, 6)):
         network.initialise(replica, torch.Generator().manual_seed(seed))
@@ -109,7 +108,7 @@ def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows() -> None
         torch.testing.assert_close(network.at(observations)(x, t), torch.stack(expected))
 
 
-def test_gradient_goes_through_the_inputs_of_a_frozen_module_only() -> None:
+def test_gradient_goes_through_the_inputs_of_a_frozen_module_only():
     network: Any = from_module(make, target=True).build(SIZES)
     network.initialise(0, torch.Generator().manual_seed(5))
     observations = torch.randn(2, 7, 4, requires_grad=True)
@@ -130,12 +129,12 @@ def test_gradient_goes_through_the_inputs_of_a_frozen_module_only() -> None:
         (lambda rows: rows, "must return a torch.nn.Module, got function"),
     ],
 )
-def test_modules_that_cannot_stand_for_several_are_refused_with_the_reason(made: Any, text: str) -> None:
+def test_modules_that_cannot_stand_for_several_are_refused_with_the_reason(made, text):
     with pytest.raises(TypeError, match=text):
         from_module(lambda sizes: made).build(SIZES)
 
 
-def test_a_module_that_is_made_once_cannot_stand_for_several() -> None:
+def test_a_module_that_is_made_once_cannot_stand_for_several():
     made = nn.Linear(4, 3)
     with pytest.raises(TypeError, match="must make a new module at every call"):
         from_module(lambda sizes: nn.Sequential(made)).build(SIZES).initialise(0, torch.Generator())
@@ -147,7 +146,7 @@ def learnt_alike(network: Any) -> list[str]:
     return [each.kind for each in found if each.kind != "settings"]  # nothing asks for the network of `Imitation`
 
 
-def test_what_a_module_does_in_training_alone_is_found() -> None:
+def test_what_a_module_does_in_training_alone_is_found():
     class Gathering(Tied):
         def forward(self, observations: Tensor) -> Tensor:
             if self.training:
@@ -165,14 +164,14 @@ def test_what_a_module_does_in_training_alone_is_found() -> None:
         learnt_alike(lambda n: Forgetting(n.observations, n.actions))
 
 
-def test_a_policy_of_plain_modules_is_loaded(method: type[agents.Method], tmp_path: Path) -> None:
+def test_a_policy_of_plain_modules_is_loaded(method, tmp_path):
     model = tiny_model(method)
     model.save_policy(tmp_path / "policy.safetensors")
     seen, loaded = torch.ones(1, 4).numpy(), agents.load_policy(tmp_path / "policy.safetensors")
     assert (loaded.predict(seen)[0] == model.predict(seen)[0]).all()
 
 
-def test_constants_that_a_module_would_not_save_are_saved() -> None:
+def test_constants_that_a_module_would_not_save_are_saved():
     module = nn.Linear(4, 3)
     module.register_buffer("phase", torch.rand(4), persistent=False)
     network: Any = from_module(lambda sizes: module).build(SIZES)
@@ -206,7 +205,7 @@ def warnings_of(method: type[agents.Method], **settings: Any) -> list[str]:
     return [str(each.message) for each in told]
 
 
-def test_a_width_and_a_precision_that_do_not_act_are_told_at_the_start() -> None:
+def test_a_width_and_a_precision_that_do_not_act_are_told_at_the_start():
     widths, precision = warnings_of(with_actor(FIXED), net_arch=[16, 16], precision="bf16")
     assert widths.startswith("Mine: `net_arch` = [16, 16] does not act on networks `actor`, which have layers of their")
     assert "`n.actor_arch`" in widths
@@ -216,7 +215,7 @@ def test_a_width_and_a_precision_that_do_not_act_are_told_at_the_start() -> None
 @pytest.mark.parametrize(
     ("actor", "settings"), [(FIXED, {}), (FOLLOWING, {"net_arch": [16, 16]}), (tanh_actor(), {"net_arch": [16]})]
 )
-def test_nothing_is_told_where_no_width_is_given_or_networks_follow_it(actor: Any, settings: dict[str, Any]) -> None:
+def test_nothing_is_told_where_no_width_is_given_or_networks_follow_it(actor, settings):
     assert warnings_of(with_actor(actor), **settings) == []
 
 
@@ -229,7 +228,7 @@ def test_nothing_is_told_where_no_width_is_given_or_networks_follow_it(actor: An
         ((FOLLOWING, {}), ""),
     ],
 )
-def test_a_protocol_calls_layers_own_that_do_not_follow_the_setting(networks: Any, text: str) -> None:
+def test_a_protocol_calls_layers_own_that_do_not_follow_the_setting(networks, text):
     actor, more = networks
     model = tiny_model(with_actor(actor, **more))
     assert model.policy.own_widths == text

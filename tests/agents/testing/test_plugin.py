@@ -1,13 +1,9 @@
 """The conformance kit in pytest, in the tests of an author."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 from agents.testing.kit import CHECKS
 from tests.agents.testing.mistakes import example
@@ -25,7 +21,7 @@ CASES = {
 BROKEN = example().replace(".clamp(-1, 1)", "").replace("WeightedBC", "Unbounded").replace("weighted_bc", "unbounded")
 
 
-def test_each_check_of_a_marked_agent_is_a_test(pytester: pytest.Pytester, own_agents: None) -> None:
+def test_each_check_of_a_marked_agent_is_a_test(pytester, own_agents):
     tests = [f"{mark}\ndef test_{name}(agent_check):\n    agent_check()\n" for name, mark in CASES.items()]
     pytester.makepyfile(an_agent=example(), broken=BROKEN, test_mine="import pytest\n\n" + "\n".join(tests))
     pytester.syspathinsert()
@@ -50,7 +46,7 @@ def test_each_check_of_a_marked_agent_is_a_test(pytester: pytest.Pytester, own_a
     assert last == "(see docs/register.md#the-hooks)"
 
 
-def test_the_plugin_imports_nothing_large_until_it_is_used() -> None:
+def test_the_plugin_imports_nothing_large_until_it_is_used():
     script = "import sys, agents.testing.plugin; print('torch' in sys.modules, 'numpy' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["False", "False"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ WIDE = box([-2, 0], [6, 10])
 
 
 @pytest.mark.parametrize("piece", [8, 1 << 16])
-def test_first_value_outside_is_found_by_row_and_coordinate(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_value_outside_is_found_by_row_and_coordinate(piece, monkeypatch):
     monkeypatch.setattr(module, "PIECE_ROWS", piece)
     assert find(np.array([[-1.0, 1.0], [0.0, -0.5]])) is None
     actions = np.zeros((50, 2), np.float32)
@@ -50,11 +49,11 @@ def test_first_value_outside_is_found_by_row_and_coordinate(piece: int, monkeypa
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
-def test_value_that_is_no_finite_number_is_outside(value: float) -> None:
+def test_value_that_is_no_finite_number_is_outside(value):
     assert find(np.array([[0.0, 0.0], [value, 0.0]])).first == (1, 0)
 
 
-def test_tolerance_is_relative_to_half_the_width_of_the_box() -> None:
+def test_tolerance_is_relative_to_half_the_width_of_the_box():
     space = box([-1, -300], [1, 100])  # half widths 1 and 200
     inside = space.high + 0.9 * ROUNDING * np.array([1, 200], np.float32)
     beyond = space.high + 1.2 * ROUNDING * np.array([1, 200], np.float32)
@@ -69,7 +68,7 @@ def test_tolerance_is_relative_to_half_the_width_of_the_box() -> None:
 
 
 @pytest.mark.parametrize("action_range", [(-5, 5.0), ([-5, -5], np.full(2, 5.0)), (torch.tensor(-5.0), 5)])
-def test_action_range_stands_for_the_box_of_the_environment(action_range: Any) -> None:
+def test_action_range_stands_for_the_box_of_the_environment(action_range):
     model, dataset = model_in(WIDE), toy_dataset()
     model.load_dataset({**dataset, "actions": dataset["actions"] * 5}, action_range=action_range)
     np.testing.assert_allclose(model.replay_buffer.actions[:60], dataset["actions"], atol=1e-6)
@@ -78,7 +77,7 @@ def test_action_range_stands_for_the_box_of_the_environment(action_range: Any) -
 @pytest.mark.parametrize(
     "action_range", [(1, -1), (-1, np.inf), ([-1, 0], [1, 0]), (-1, 1, 2), ("a", "b"), ([-1] * 3, [1] * 3)]
 )
-def test_range_that_is_none_is_refused(action_range: Any) -> None:
+def test_range_that_is_none_is_refused(action_range):
     with pytest.raises(ValueError, match=r"`action_range` must .*; give the range of the dataset's actions, e\.g\. "):
         model_in(box()).load_dataset(toy_dataset(), action_range=action_range)
 
@@ -86,7 +85,7 @@ def test_range_that_is_none_is_refused(action_range: Any) -> None:
 # -- refusals and warnings --------------------------------------------------------------------------------------------
 
 
-def test_dataset_with_actions_in_other_units_is_refused_and_the_range_is_suggested() -> None:
+def test_dataset_with_actions_in_other_units_is_refused_and_the_range_is_suggested():
     dataset = toy_dataset()
     dataset["actions"] = np.linspace(-5.25, 4.5, 120).reshape(60, 2)
     model = model_in(box())
@@ -95,7 +94,7 @@ def test_dataset_with_actions_in_other_units_is_refused_and_the_range_is_suggest
     model.load_dataset(dataset, action_range=(-5.25, 4.5))  # as suggested
 
 
-def test_rounding_errors_are_clipped_and_told() -> None:
+def test_rounding_errors_are_clipped_and_told():
     dataset = toy_dataset()
     dataset["actions"][[4, 5, 9], 0] = [1 + 2e-6, -1 - 8e-6, 1]
     model = model_in(box())
@@ -109,7 +108,7 @@ def test_rounding_errors_are_clipped_and_told() -> None:
 # -- datasets of several parts ----------------------------------------------------------------------------------------
 
 
-def test_actions_of_every_part_are_checked_when_the_dataset_is_loaded(tmp_path: Path) -> None:
+def test_actions_of_every_part_are_checked_when_the_dataset_is_loaded(tmp_path):
     first, second = toy_dataset(seed=1), toy_dataset(seed=2)
     second["actions"][31, 1] = -7
     model = model_in(box())
@@ -120,7 +119,7 @@ def test_actions_of_every_part_are_checked_when_the_dataset_is_loaded(tmp_path: 
     assert_same_batches(before, model.replay_buffer.batch_of(all_rows(model.replay_buffer)))
 
 
-def test_action_range_scales_parts_like_a_dataset_in_memory(tmp_path: Path) -> None:
+def test_action_range_scales_parts_like_a_dataset_in_memory(tmp_path):
     dataset = toy_dataset()
     dataset["actions"] = dataset["actions"] * 3
     models = [model_in(WIDE) for _ in range(2)]

@@ -6,7 +6,6 @@ import re
 import tracemalloc
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,7 +51,7 @@ def ends_of(dataset: Any, **settings: Any) -> list[int]:
 # -- where trajectories end -------------------------------------------------------------------------------------------
 
 
-def test_trajectories_end_by_terminals_and_by_timeouts() -> None:
+def test_trajectories_end_by_terminals_and_by_timeouts():
     found = prepared(limited_dataset())
     assert np.flatnonzero(found.ends).tolist() == [11, 23, 35, 47, 59]
     assert found.description == (
@@ -65,7 +64,7 @@ def test_trajectories_end_by_terminals_and_by_timeouts() -> None:
 @pytest.mark.parametrize(
     "piece", [13, 1 << 16]
 )  # of the rows that are read at once: one of the two ends begins a piece
-def test_trajectory_ends_where_the_next_row_does_not_follow(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trajectory_ends_where_the_next_row_does_not_follow(piece, monkeypatch):
     monkeypatch.setattr(module, "PIECE_ROWS", piece)
     dataset = toy_dataset(60)
     dataset["next_observations"][[25, 40]] += 1
@@ -82,7 +81,7 @@ def test_trajectory_ends_where_the_next_row_does_not_follow(piece: int, monkeypa
     assert buffer.batch_of(torch.tensor([[[24, 25, 26], [12, 13, 14]]])).valid.tolist() == [[0, 1]]
 
 
-def test_timeouts_that_contradict_a_compact_layout_are_refused() -> None:
+def test_timeouts_that_contradict_a_compact_layout_are_refused():
     dataset = compacted(toy_dataset(60))
     dataset["timeouts"] = dataset["terminals"].copy()
     assert ends_of(dataset) == [11, 23, 35, 47, 59]
@@ -105,13 +104,13 @@ SPOILED: dict[str, Callable[[Dataset], Dataset]] = {
 
 
 @pytest.mark.parametrize("how", SPOILED)
-def test_dataset_without_whole_chunks_is_refused_with_the_likely_causes(how: str) -> None:
+def test_dataset_without_whole_chunks_is_refused_with_the_likely_causes(how):
     with pytest.raises(ValueError, match=r"`horizon_length` = 5 .*Likely causes"):
         prepared(SPOILED[how](toy_dataset(600)), horizon_length=5)
 
 
 @pytest.mark.parametrize("layout", ["regular", "compact"])
-def test_trajectories_that_are_shorter_than_a_chunk_are_refused(layout: str) -> None:
+def test_trajectories_that_are_shorter_than_a_chunk_are_refused(layout):
     dataset = toy_dataset(60, length=4)
     dataset = compacted(dataset) if layout == "compact" else dataset
     assert len(ends_of(dataset, horizon_length=4)) == 15
@@ -125,7 +124,7 @@ def test_trajectories_that_are_shorter_than_a_chunk_are_refused(layout: str) -> 
 
 @pytest.mark.parametrize("name", ["terminals", "timeouts", "masks", "valids"])
 @pytest.mark.parametrize("value", [0.5, -1.0])
-def test_flag_that_is_neither_zero_nor_one_is_refused_by_row(name: str, value: float) -> None:
+def test_flag_that_is_neither_zero_nor_one_is_refused_by_row(name, value):
     dataset = compacted(toy_dataset(36)) if name == "valids" else limited_dataset(36)
     dataset[name] = dataset[name].astype(np.float32)
     dataset[name][7] = value
@@ -136,7 +135,7 @@ def test_flag_that_is_neither_zero_nor_one_is_refused_by_row(name: str, value: f
 # -- masks ------------------------------------------------------------------------------------------------------------
 
 
-def test_masks_are_derived_where_timeouts_tell_time_limits_apart() -> None:
+def test_masks_are_derived_where_timeouts_tell_time_limits_apart():
     dataset = limited_dataset()
     del dataset["masks"]
     found = prepared(dataset)
@@ -146,14 +145,14 @@ def test_masks_are_derived_where_timeouts_tell_time_limits_apart() -> None:
     assert torch.equal(buffer.timeouts[:60], torch.from_numpy(dataset["timeouts"]))
 
 
-def test_masks_are_not_derived_where_terminals_may_be_time_limits() -> None:
+def test_masks_are_not_derived_where_terminals_may_be_time_limits():
     dataset = toy_dataset()
     del dataset["masks"]
     with pytest.raises(ValueError, match=r"missing: masks.*or add `timeouts`"):
         prepared(dataset)
 
 
-def test_masks_are_not_derived_where_terminals_include_the_time_limits() -> None:
+def test_masks_are_not_derived_where_terminals_include_the_time_limits():
     dataset = toy_dataset(60)
     dataset["timeouts"] = dataset["terminals"] * (np.arange(60) > 30)
     del dataset["masks"]
@@ -167,7 +166,7 @@ def test_masks_are_not_derived_where_terminals_include_the_time_limits() -> None
 @pytest.mark.parametrize(
     ("other", "known"), [("reward", "rewards"), ("next_obs", "next_observations"), ("dones", "terminals")]
 )
-def test_name_close_to_a_missing_one_is_pointed_out(other: str, known: str) -> None:
+def test_name_close_to_a_missing_one_is_pointed_out(other, known):
     dataset = toy_dataset()
     dataset[other] = dataset.pop(known)
     with pytest.raises(ValueError, match=f"; `{other}` may be meant as `{known}`"):
@@ -177,7 +176,7 @@ def test_name_close_to_a_missing_one_is_pointed_out(other: str, known: str) -> N
 # -- ways of handing in arrays ----------------------------------------------------------------------------------------
 
 
-def test_model_trains_on_lists_tensors_and_a_path(tmp_path: Path) -> None:
+def test_model_trains_on_lists_tensors_and_a_path(tmp_path):
     np.savez(tmp_path / "own.npz", **toy_dataset())
     losses = []
     lists, tensors = ({name: kind(array) for name, array in toy_dataset().items()} for kind in (list, torch.tensor))
@@ -190,7 +189,7 @@ def test_model_trains_on_lists_tensors_and_a_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "values", [[[1.0, 2.0], [3.0]] * 30, ["a"] * 60, [None] * 60, torch.zeros(60, requires_grad=True), 5.0]
 )
-def test_values_that_are_no_array_of_numbers_are_refused(values: Any) -> None:
+def test_values_that_are_no_array_of_numbers_are_refused(values):
     with pytest.raises(ValueError, match="dataset array `rewards`"):
         prepared({**toy_dataset(), "rewards": values})
 
@@ -199,7 +198,7 @@ def test_values_that_are_no_array_of_numbers_are_refused(values: Any) -> None:
 
 
 @pytest.mark.parametrize(("layout", "kind"), [("regular", np.float64), ("compact", np.float32)])
-def test_no_array_is_copied_as_a_whole_on_the_way(layout: str, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_array_is_copied_as_a_whole_on_the_way(layout, kind, monkeypatch):
     monkeypatch.setattr(module, "PIECE_ROWS", 1000)
     dataset = toy_dataset(50_000, length=1000, actions=20)
     dataset = compacted(dataset) if layout == "compact" else dataset

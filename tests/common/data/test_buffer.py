@@ -87,7 +87,7 @@ def found_sequences(buffer: SequenceReplayBuffer, replica: int = 0) -> list[tupl
 # -- datasets ---------------------------------------------------------------------------------------------------------
 
 
-def test_actions_count_up_to_the_end_of_the_trajectory_that_a_chunk_begins_in() -> None:
+def test_actions_count_up_to_the_end_of_the_trajectory_that_a_chunk_begins_in():
     dataset = toy_dataset(12, length=4)  # two actions a step
     chunks, firsts = loaded_buffer(dataset), loaded_buffer(dataset, action_chunking=False)
     rows = torch.arange(2, 5).view(1, 3, 1) + torch.arange(3)
@@ -96,7 +96,7 @@ def test_actions_count_up_to_the_end_of_the_trajectory_that_a_chunk_begins_in() 
 
 
 @pytest.mark.parametrize(("name", "shape"), [("actions", (20, 3)), ("rewards", (19,)), ("observations", (20, 5))])
-def test_array_of_the_wrong_shape_is_named_with_the_expected_one(name: str, shape: tuple[int, ...]) -> None:
+def test_array_of_the_wrong_shape_is_named_with_the_expected_one(name, shape):
     dataset = {**toy_dataset(20), name: np.zeros(shape, np.float32)}
     expected = {"actions": (20, 2), "rewards": (20,), "observations": (20, 4)}[name]
     message = re.escape(f"dataset array `{name}` must have shape {expected} with at least one row, got {shape}")
@@ -104,7 +104,7 @@ def test_array_of_the_wrong_shape_is_named_with_the_expected_one(name: str, shap
         empty_buffer(observations=4, actions=2).load_dataset(dataset)
 
 
-def test_compact_dataset_with_a_trajectory_that_has_no_end_is_refused() -> None:
+def test_compact_dataset_with_a_trajectory_that_has_no_end_is_refused():
     dataset = compacted(toy_dataset(24))
     with pytest.raises(ValueError, match="every trajectory ends with one row whose `valids` is 0"):
         loaded_buffer({name: array[:-1] for name, array in dataset.items()})
@@ -113,9 +113,7 @@ def test_compact_dataset_with_a_trajectory_that_has_no_end_is_refused() -> None:
 @pytest.mark.parametrize("compact", [False, True], ids=["regular", "compact"])
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 @pytest.mark.parametrize("name", ["observations", "actions", "rewards", "masks"])
-def test_dataset_with_a_value_that_is_not_finite_is_refused_by_array_and_row(
-    name: str, value: float, compact: bool
-) -> None:
+def test_dataset_with_a_value_that_is_not_finite_is_refused_by_array_and_row(name, value, compact):
     dataset = toy_dataset(36)
     for row in (7, 20):
         dataset[name][row] = value
@@ -126,7 +124,7 @@ def test_dataset_with_a_value_that_is_not_finite_is_refused_by_array_and_row(
         loaded_buffer(dataset)
 
 
-def test_refused_dataset_leaves_the_buffer_as_it_was() -> None:
+def test_refused_dataset_leaves_the_buffer_as_it_was():
     dataset = toy_dataset(36)
     buffer, untouched = loaded_buffer(dataset), loaded_buffer(dataset)
     rewards = np.full(60, np.nan, np.float32)
@@ -137,7 +135,7 @@ def test_refused_dataset_leaves_the_buffer_as_it_was() -> None:
     assert_same_batches(*batches)
 
 
-def test_dataset_after_online_transitions_is_refused() -> None:
+def test_dataset_after_online_transitions_is_refused():
     buffer = empty_buffer()
     Recorder(buffer).add()
     with pytest.raises(ValueError, match="a dataset must be loaded before online transitions are added"):
@@ -147,12 +145,12 @@ def test_dataset_after_online_transitions_is_refused() -> None:
 # -- online transitions -----------------------------------------------------------------------------------------------
 
 
-def test_positive_reward_is_refused_where_rewards_are_made_sparse() -> None:
+def test_positive_reward_is_refused_where_rewards_are_made_sparse():
     with pytest.raises(ValueError, match=re.escape("`sparse` expects rewards <= 0, got 0.5; switch `sparse` off")):
         Recorder(empty_buffer(sparse=True)).add(rewards=0.5)
 
 
-def test_environments_that_do_not_divide_among_the_seeds_are_refused() -> None:
+def test_environments_that_do_not_divide_among_the_seeds_are_refused():
     with pytest.raises(ValueError, match="multiple of the number of seeds, got 4 environments for 3 seeds"):
         empty_buffer(n_envs=4, replicas=3)
 
@@ -161,7 +159,7 @@ def test_environments_that_do_not_divide_among_the_seeds_are_refused() -> None:
 
 
 @pytest.mark.parametrize("added", [0, 5, 30])
-def test_starts_are_uniform_over_dataset_and_rings(added: int) -> None:
+def test_starts_are_uniform_over_dataset_and_rings(added):
     buffer = loaded_buffer(toy_dataset(40, 1, 1), size=10, n_envs=2)
     recorder = Recorder(buffer)
     for _ in range(added):
@@ -173,7 +171,7 @@ def test_starts_are_uniform_over_dataset_and_rings(added: int) -> None:
     assert chisquare(counts).pvalue > 1e-3
 
 
-def test_normalised_environment_normalises_observations_and_single_rewards() -> None:
+def test_normalised_environment_normalises_observations_and_single_rewards():
     normaliser = VecNormalize(DummyVecEnv([lambda: SpacesEnv(4, 2)]))
     normaliser.obs_rms.mean[:], normaliser.obs_rms.var[:] = 1.0, 4.0
     normaliser.ret_rms.var = np.array(25.0)
@@ -192,14 +190,14 @@ def storage_bytes(buffer: SequenceReplayBuffer) -> int:
     return sum(value.nbytes for value in vars(buffer).values() if isinstance(value, Tensor))
 
 
-def test_million_transitions_of_cube_double_take_under_350_megabytes() -> None:
+def test_million_transitions_of_cube_double_take_under_350_megabytes():
     small, large = (empty_buffer(size, observations=37, actions=5) for size in (1_000, 11_000))
     per_transition = (storage_bytes(large) - storage_bytes(small)) / 10_000
     assert per_transition * 1_000_000 < 350e6
     assert per_transition >= 4 * (37 + 5 + 1)  # nothing is missing
 
 
-def test_finished_episodes_do_not_grow_the_storage_forever() -> None:
+def test_finished_episodes_do_not_grow_the_storage_forever():
     buffer = empty_buffer(size=8)
     recorder = Recorder(buffer)
     for _ in range(40):
@@ -211,7 +209,7 @@ def test_finished_episodes_do_not_grow_the_storage_forever() -> None:
 
 
 @pytest.mark.parametrize(("id", "settings"), [("qam", {"balanced_sampling": True}), ("rlpd", {})])
-def test_half_of_each_online_batch_is_from_the_dataset(id: str, settings: dict[str, Any]) -> None:
+def test_half_of_each_online_batch_is_from_the_dataset(id, settings):
     model = tiny_model(id, **settings)
     model.load_dataset({**toy_dataset(), "rewards": np.full(60, 7.0, np.float32)})
     seen: list[Batch] = []

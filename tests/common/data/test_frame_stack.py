@@ -82,9 +82,7 @@ def require_as_seen(buffer: SequenceReplayBuffer, episodes: dict[int, Episode], 
 @pytest.mark.parametrize("storage", ["device", "host"])
 @pytest.mark.parametrize("layout", ["compact", "regular"])
 @pytest.mark.parametrize("horizon", [1, 4])
-def test_a_dataset_of_single_frames_gives_what_the_environment_returned(
-    horizon: int, layout: str, storage: str
-) -> None:
+def test_a_dataset_of_single_frames_gives_what_the_environment_returned(horizon, layout, storage):
     stacked = {seed: play(seed) for seed in range(3)}
     buffer = buffer_of(horizon_length=horizon, storage=storage)
     buffer.load_dataset(dataset_of(3, layout))
@@ -94,7 +92,7 @@ def test_a_dataset_of_single_frames_gives_what_the_environment_returned(
 
 
 @pytest.mark.parametrize("horizon", [1, 3])
-def test_online_frames_follow_those_of_a_dataset(horizon: int) -> None:
+def test_online_frames_follow_those_of_a_dataset(horizon):
     buffer = buffer_of(horizon_length=horizon)
     buffer.load_dataset(dataset_of(1))
     episodes = {seed: play(seed) for seed in range(4)}
@@ -106,7 +104,7 @@ def test_online_frames_follow_those_of_a_dataset(horizon: int) -> None:
 
 
 @pytest.mark.parametrize("size", [11, 16, 21])
-def test_a_full_ring_has_all_frames_of_what_it_gives(size: int) -> None:
+def test_a_full_ring_has_all_frames_of_what_it_gives(size):
     buffer = buffer_of(size)
     episodes = {seed: play(seed) for seed in range(5)}
     for episode in episodes.values():
@@ -117,7 +115,7 @@ def test_a_full_ring_has_all_frames_of_what_it_gives(size: int) -> None:
     assert buffer.count_starts() == len(starts)
 
 
-def test_several_environments_and_seeds_keep_their_frames_apart() -> None:
+def test_several_environments_and_seeds_keep_their_frames_apart():
     buffer = buffer_of(60, n_envs=4, replicas=2, horizon_length=2)
     episodes = {seed: play(seed) for seed in range(4)}
     for step in range(LENGTH):
@@ -133,7 +131,7 @@ def test_several_environments_and_seeds_keep_their_frames_apart() -> None:
         np.testing.assert_array_equal(batch.observations[replica, row], episodes[seed]["observations"][step].ravel())
 
 
-def test_each_frame_is_stored_once_as_uint8() -> None:
+def test_each_frame_is_stored_once_as_uint8():
     buffer = buffer_of(10)
     buffer.load_dataset(dataset_of(2))
     rows = 2 * LENGTH + 10 + 2 + 2  # the dataset, the ring, a last one for each trajectory, the tail
@@ -141,7 +139,7 @@ def test_each_frame_is_stored_once_as_uint8() -> None:
     assert buffer.observations.nbytes == rows * 3 * SIDE * SIDE
 
 
-def test_a_buffer_and_its_online_state_are_taken_back() -> None:
+def test_a_buffer_and_its_online_state_are_taken_back():
     episodes = {seed: play(seed) for seed in range(3)}
     buffers = [buffer_of(20), buffer_of(20)]
     for buffer in buffers:
@@ -155,7 +153,7 @@ def test_a_buffer_and_its_online_state_are_taken_back() -> None:
         assert {2} <= {seed for seed, _ in require_as_seen(buffer, episodes, 1)}
 
 
-def test_an_episode_that_begins_with_different_frames_is_refused() -> None:
+def test_an_episode_that_begins_with_different_frames_is_refused():
     middle = {name: value[3:] for name, value in play(0).items()}
     with pytest.raises(ValueError, match=r"begin with its first frame 3 times.*`agents.FrameStack\(env, 3\)`"):
         add(buffer_of(), middle)
@@ -164,7 +162,7 @@ def test_an_episode_that_begins_with_different_frames_is_refused() -> None:
 # -- models -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_environment_that_does_not_stack_is_refused() -> None:
+def test_an_environment_that_does_not_stack_is_refused():
     with pytest.raises(
         ValueError,
         match=r"frames stacked along the channels, .*; wrap the environment in `agents.FrameStack\(env, 2\)`",

@@ -36,7 +36,7 @@ def filled(seed: int, steps: int, n_steps: int) -> tuple[SequenceReplayBuffer, N
 
 @pytest.mark.parametrize("n_steps", [1, 3, 5, 20])
 @pytest.mark.parametrize("steps", [1, 7, SIZE, 31], ids="{} added".format)
-def test_returns_equal_those_of_sb3s_buffer(steps: int, n_steps: int) -> None:
+def test_returns_equal_those_of_sb3s_buffer(steps, n_steps):
     ours, theirs = filled(seed=n_steps, steps=steps, n_steps=n_steps)
     batch = ours.batch_of(all_rows(ours))
     wanted = theirs._get_samples((np.arange(theirs.size()) + (theirs.pos if theirs.full else 0)) % SIZE)
@@ -48,7 +48,7 @@ def test_returns_equal_those_of_sb3s_buffer(steps: int, n_steps: int) -> None:
     assert batch.valid.all()
 
 
-def test_a_model_made_with_n_steps_draws_such_returns_and_stays_so_when_it_is_saved(tmp_path: Any) -> None:
+def test_a_model_made_with_n_steps_draws_such_returns_and_stays_so_when_it_is_saved(tmp_path):
     model = agents.QAM("MlpPolicy", SpacesEnv(4, 2), n_steps=3, **SETTINGS)
     model.save(tmp_path / "model")
     for each in (model, agents.QAM.load(tmp_path / "model", env=SpacesEnv(4, 2))):
@@ -58,6 +58,6 @@ def test_a_model_made_with_n_steps_draws_such_returns_and_stays_so_when_it_is_sa
         assert each.replay_buffer.n_steps == 3
 
 
-def test_shortened_returns_of_chunks_are_refused() -> None:
+def test_shortened_returns_of_chunks_are_refused():
     with pytest.raises(ValueError, match="`shorten_returns` is for single actions"):
         agents.QAM("MlpPolicy", SpacesEnv(4, 2), horizon_length=3, shorten_returns=True)

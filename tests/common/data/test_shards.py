@@ -49,7 +49,7 @@ def assert_same_sequences(first: SequenceReplayBuffer, second: SequenceReplayBuf
 
 
 @pytest.mark.parametrize("storage", ["device", "host"])
-def test_parts_of_different_sizes_take_turns(tmp_path: Path, storage: str) -> None:
+def test_parts_of_different_sizes_take_turns(tmp_path, storage):
     datasets = parts(24, 60, 36)
     buffer = sharded(tmp_path, datasets, storage=storage)
     for updates in range(5 * INTERVAL):
@@ -62,7 +62,7 @@ def test_parts_of_different_sizes_take_turns(tmp_path: Path, storage: str) -> No
 
 @pytest.mark.parametrize("balanced", [False, True], ids=["uniform", "balanced"])
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_online_transitions_survive_a_swap(tmp_path: Path, balanced: bool, replicas: int) -> None:
+def test_online_transitions_survive_a_swap(tmp_path, balanced, replicas):
     datasets, settings = parts(24, 48, 12), {"size": 6, "n_envs": 2, "replicas": replicas, "balanced": balanced}
     buffer = sharded(tmp_path, datasets, **settings)
     recorder, draw = Recorder(buffer), np.random.default_rng(0)
@@ -84,7 +84,7 @@ def test_online_transitions_survive_a_swap(tmp_path: Path, balanced: bool, repli
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_front_of_a_part_can_be_used(tmp_path: Path) -> None:
+def test_the_front_of_a_part_can_be_used(tmp_path):
     (dataset,) = parts(60)
     (part,) = toy_shards(tmp_path, dataset).parts
     buffer = empty_buffer()
@@ -95,7 +95,7 @@ def test_the_front_of_a_part_can_be_used(tmp_path: Path) -> None:
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_of_another_shape_is_named(tmp_path: Path) -> None:
+def test_a_file_of_another_shape_is_named(tmp_path):
     dataset = toy_shards(tmp_path, *parts(24, 24))
     np.save(tmp_path / "1-actions.npy", np.zeros((24, 3), np.float32))
     message = re.escape(f"{tmp_path}/1-actions.npy must have 24 rows of shape (1,), got shape (24, 3)")
@@ -103,23 +103,21 @@ def test_a_file_of_another_shape_is_named(tmp_path: Path) -> None:
         empty_buffer().load_dataset(dataset)
 
 
-def test_a_part_that_ends_within_a_trajectory_is_refused(tmp_path: Path) -> None:
+def test_a_part_that_ends_within_a_trajectory_is_refused(tmp_path):
     (part,) = toy_shards(tmp_path, *parts(60)).parts
     with pytest.raises(ValueError, match=r"must end 2 trajectories within 30 rows, .* got 2 ends; convert"):
         empty_buffer().load_dataset(Shards([module.Shard(part.files, transitions=30, trajectories=2)]))
 
 
 @pytest.mark.parametrize("lengths", [(24, 6), (6, 24)])
-def test_a_part_whose_trajectories_are_shorter_than_a_chunk_is_refused_before_its_turn(
-    tmp_path: Path, lengths: tuple[int, int]
-) -> None:
+def test_a_part_whose_trajectories_are_shorter_than_a_chunk_is_refused_before_its_turn(tmp_path, lengths):
     dataset = toy_shards(tmp_path, *(toy_dataset(24, length=length, observations=1, actions=1) for length in lengths))
     message = r"`horizon_length` = 12 transitions must .* got 0 of 24 rows .* 4 trajectories, the longest of 6 trans"
     with pytest.raises(ValueError, match=message):
         empty_buffer(horizon_length=12).load_dataset(dataset)
 
 
-def test_a_failure_of_the_background_reading_is_not_lost(tmp_path: Path) -> None:
+def test_a_failure_of_the_background_reading_is_not_lost(tmp_path):
     dataset = toy_shards(tmp_path, *parts(12, 12))
     ends = np.load(tmp_path / "1-terminals.npy")
     ends[5] = True
@@ -160,7 +158,7 @@ def trained(folder: Path, stop: int | None, **settings: Any) -> Any:
     "settings", [{}, {"seeds": [1, 2]}, {"replay_buffer_kwargs": {"storage": "host"}}], ids=["one", "stacked", "host"]
 )
 @pytest.mark.parametrize("stop", [4, 3, 9])
-def test_resumed_training_sees_the_same_parts(tmp_path: Path, stop: int, settings: dict[str, Any]) -> None:
+def test_resumed_training_sees_the_same_parts(tmp_path, stop, settings):
     expected, found = trained(tmp_path, None, **settings), trained(tmp_path, stop, **settings)
     assert_same(parameters_of(found), parameters_of(expected))
     assert_same_sequences(found.replay_buffer, expected.replay_buffer)

@@ -22,7 +22,7 @@ def pair(**settings: Any) -> tuple[SequenceReplayBuffer, SequenceReplayBuffer]:
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_batches_are_the_same_as_on_the_device_also_while_transitions_are_added(replicas: int) -> None:
+def test_batches_are_the_same_as_on_the_device_also_while_transitions_are_added(replicas):
     device, host = pair(size=6, replicas=replicas, n_envs=replicas)
     first, second = (torch.Generator().manual_seed(0) for _ in range(2))
     recorders = [Recorder(device), Recorder(host)]
@@ -44,7 +44,7 @@ def gpu_with(monkeypatch: pytest.MonkeyPatch, free: float, total: float = 20.0) 
 
 
 @pytest.mark.parametrize("choice", ["auto", "device", "host"])
-def test_data_larger_than_the_free_memory_are_warned_of(monkeypatch: pytest.MonkeyPatch, choice: str) -> None:
+def test_data_larger_than_the_free_memory_are_warned_of(monkeypatch, choice):
     monkeypatch.setattr(storage, "available_memory", lambda: 3 * GIB)
     with pytest.warns(UserWarning, match=r"needs 4.00 GiB when it is full, and 3.00 GiB of memory are free"):
         place(choice, torch.device("cpu"), 4 * GIB)
@@ -59,16 +59,14 @@ def test_data_larger_than_the_free_memory_are_warned_of(monkeypatch: pytest.Monk
         (60, 100, 50.1, False),
     ],
 )
-def test_data_are_on_a_gpu_as_long_as_enough_memory_stays_free(
-    monkeypatch: pytest.MonkeyPatch, free: float, total: float, needed: float, fits: bool
-) -> None:
+def test_data_are_on_a_gpu_as_long_as_enough_memory_stays_free(monkeypatch, free, total, needed, fits):
     gpu_with(monkeypatch, free, total)
     monkeypatch.setattr(storage, "available_memory", lambda: 100 * GIB)
     found = place("auto", GPU, int(needed * GIB))
     assert (found.on_device, found.device.type) == ((True, "cuda") if fits else (False, "cpu"))
 
 
-def test_the_gpu_may_be_filled_where_it_is_asked_for_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gpu_may_be_filled_where_it_is_asked_for_and_no_more(monkeypatch):
     gpu_with(monkeypatch, free=3)
     assert place("device", GPU, 3 * GIB).on_device
     message = "needs 3.50 GiB and cuda has 3.00 GiB free; use `storage='host'` or 'auto', or a smaller `buffer_size`"

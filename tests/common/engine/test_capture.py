@@ -6,8 +6,7 @@ branches and tensors made outside are those of the recording.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -73,7 +72,7 @@ class TapeRecorder:
 
 
 @pytest.fixture
-def captured(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FlowQLearning]:
+def captured(monkeypatch):
     """Return a function that makes a model whose updates are captured by the recorder of operations."""
     recorder = TapeRecorder()
     monkeypatch.setattr(capture, "record", recorder)
@@ -100,7 +99,7 @@ def assert_same(first: FlowQLearning, second: FlowQLearning) -> None:
 
 
 @pytest.mark.parametrize("id", ["qam", "trqam", "sqam", "rebrac", "cgql_linex", "dac", "rlpd", "bc"])
-def test_replayed_updates_are_those_that_would_have_been_run(id: str, captured: Any) -> None:
+def test_replayed_updates_are_those_that_would_have_been_run(id, captured):
     replayed, plain = captured(id), made_plain(id)
     for _ in range(10):
         replayed.trainer.update(16)
@@ -112,7 +111,7 @@ def made_plain(id: str = "qam", **settings: Any) -> FlowQLearning:
     """Return a model that is not captured, although the fixture captures all."""
     model = made(id, **settings)
     model.trainer._use(Mode(False, False, "test"))
-    model.trainer.prepare = lambda: None  # type: ignore[method-assign]
+    model.trainer.prepare = lambda: None
     return model
 
 
@@ -126,7 +125,7 @@ def assert_falls_back(model: FlowQLearning, plain: FlowQLearning, warning: str) 
     assert_same(model, plain)
 
 
-def test_where_a_recording_begins_changes_no_bit(captured: Any) -> None:
+def test_where_a_recording_begins_changes_no_bit(captured):
     found = []
     for beginnings in ((0,), (0, 6, 8)):  # as when a run is stopped after 6 and after 8 updates
         model = captured()
@@ -140,7 +139,7 @@ def test_where_a_recording_begins_changes_no_bit(captured: Any) -> None:
     assert_equal(*found)
 
 
-def test_pretraining_and_what_follows_are_recorded_apart(captured: Any) -> None:
+def test_pretraining_and_what_follows_are_recorded_apart(captured):
     replayed, plain = captured("trqam", pretraining_steps=6), made_plain("trqam", pretraining_steps=6)
     for each in (replayed, plain):
         infos = [set(each.trainer.update(16)) for _ in range(12)]
@@ -149,7 +148,7 @@ def test_pretraining_and_what_follows_are_recorded_apart(captured: Any) -> None:
     assert_same(replayed, plain)
 
 
-def test_online_batches_are_drawn_outside_and_handed_in(captured: Any) -> None:
+def test_online_batches_are_drawn_outside_and_handed_in(captured):
     model, plain = captured(learning_starts=4), made_plain(learning_starts=4)
     for each in (model, plain):
         each.learn(30)
@@ -157,7 +156,7 @@ def test_online_batches_are_drawn_outside_and_handed_in(captured: Any) -> None:
     assert_same(model, plain)
 
 
-def test_a_new_generator_is_recorded_anew_and_recordings_are_dropped_when_parameters_are_loaded(captured: Any) -> None:
+def test_a_new_generator_is_recorded_anew_and_recordings_are_dropped_when_parameters_are_loaded(captured):
     model, found = captured(), []
     for _ in range(capture.WARM_UP + 2):
         model.trainer.update(16)
@@ -170,8 +169,8 @@ def test_a_new_generator_is_recorded_anew_and_recordings_are_dropped_when_parame
 
 
 def test_a_step_that_cannot_be_recorded_is_taken_plainly_the_reason_is_said_and_no_other_model_is_recorded(
-    captured: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    captured, monkeypatch
+):
     def fail(*arguments: Any) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\n  Why: a copy\nmore")
 
@@ -187,7 +186,7 @@ def test_a_step_that_cannot_be_recorded_is_taken_plainly_the_reason_is_said_and_
     assert second.trainer.mode == Mode(False, False, f"an earlier recording failed: {reason}")
 
 
-def test_only_a_fused_adam_is_recorded(captured: Any) -> None:
+def test_only_a_fused_adam_is_recorded(captured):
     with pytest.warns(UserWarning, match="SGD is not fused Adam"):
         model = captured(policy_kwargs={"optimizer_class": torch.optim.SGD})
     assert not model.trainer.mode.captured
@@ -211,9 +210,7 @@ def test_only_a_fused_adam_is_recorded(captured: Any) -> None:
         ("off", CUDA, 5_000, False, False, False),
     ],
 )
-def test_device_and_number_of_updates_decide(
-    wish: str, device: Any, updates: int, by_onednn: bool, compiled: bool, captured: bool, monkeypatch: Any
-) -> None:
+def test_device_and_number_of_updates_decide(wish, device, updates, by_onednn, compiled, captured, monkeypatch):
     monkeypatch.setattr(strategies, "onednn_is_faster", lambda: by_onednn)
     wish, _, precision = wish.partition(" ")
     mode = choose_mode(wish, device, updates, precision)
@@ -222,7 +219,7 @@ def test_device_and_number_of_updates_decide(
 
 
 @pytest.fixture
-def compiled_from_the_fourth(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def compiled_from_the_fourth(monkeypatch):
     """Let a model be compiled after three updates; return where it is noted what was compiled and called."""
     calls = []
 
@@ -243,9 +240,7 @@ def compiled_from_the_fourth(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("way", ["learn", "update"])
-def test_a_model_is_compiled_when_it_has_taken_enough_updates(
-    way: str, compiled_from_the_fourth: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_is_compiled_when_it_has_taken_enough_updates(way, compiled_from_the_fourth, capsys):
     model, plain = made(compile="auto", verbose=1), made()
     for each in (model, plain):
         if way == "learn":
@@ -260,9 +255,7 @@ def test_a_model_is_compiled_when_it_has_taken_enough_updates(
     assert_same(model, plain)
 
 
-def test_a_loaded_model_is_compiled_where_the_saved_one_was(
-    compiled_from_the_fourth: list[str], tmp_path: Path
-) -> None:
+def test_a_loaded_model_is_compiled_where_the_saved_one_was(compiled_from_the_fourth, tmp_path):
     model = made(compile="auto")
     model.learn_offline(2)
     for compiled in (False, True):
@@ -275,7 +268,7 @@ def test_a_loaded_model_is_compiled_where_the_saved_one_was(
 
 
 @pytest.fixture
-def compile_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
+def compile_with(monkeypatch):
     """Let models be compiled by another backend."""
     real = torch.compile
     yield lambda backend: monkeypatch.setattr(
@@ -293,7 +286,7 @@ def broken(graph: Any, inputs: Any) -> Any:
     [broken, aot_autograd(fw_compiler=lambda graph, inputs: graph.forward, bw_compiler=broken)],
     ids=["forwards", "backwards"],
 )
-def test_a_failing_compiler_is_named_and_the_updates_go_on(backend: Any, compile_with: Callable[[Any], None]) -> None:
+def test_a_failing_compiler_is_named_and_the_updates_go_on(backend, compile_with):
     compile_with(backend)
     model, plain = made("bc", compile="on"), made("bc")
     assert_falls_back(model, plain, "updates are not compiled: .*no C.. compiler found.*; continuing without it")
@@ -307,14 +300,14 @@ def test_a_failing_compiler_is_named_and_the_updates_go_on(backend: Any, compile
     + [(id, {}) for id in ("trqam", "sqam", "cgql", "dac", "fql")]
     + [("trqam", {"pretraining_steps": 5}), ("qam", {"policy_kwargs": {"activation_fn": torch.nn.ReLU}})],
 )
-def test_the_compiler_sees_the_losses_as_one_graph(id: str, settings: dict[str, Any]) -> None:
+def test_the_compiler_sees_the_losses_as_one_graph(id, settings):
     model = made(id, **settings)
     found = torch._dynamo.explain(model.trainer.losses)(toy_batch(model), toy_noise(model))
     torch._dynamo.reset()
     assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
 
 
-def test_every_model_of_a_process_is_compiled(compile_with: Callable[[Any], None]) -> None:
+def test_every_model_of_a_process_is_compiled(compile_with):
     graphs = []
 
     def backend(graph: Any, inputs: Any) -> Any:
@@ -338,7 +331,7 @@ def test_every_model_of_a_process_is_compiled(compile_with: Callable[[Any], None
 @pytest.mark.gpu
 @pytest.mark.parametrize("id", ["qam", "trqam", "fql", "rebrac"])
 @pytest.mark.parametrize("wish", ["auto", "on"])
-def test_on_cuda_recorded_updates_equal_plain_ones(id: str, wish: str) -> None:
+def test_on_cuda_recorded_updates_equal_plain_ones(id, wish):
     models = [made(id, device="cuda", compile=mode) for mode in (wish, "off")]
     for model in models:
         for _ in range(10):
@@ -349,7 +342,7 @@ def test_on_cuda_recorded_updates_equal_plain_ones(id: str, wish: str) -> None:
 
 
 @pytest.mark.gpu
-def test_on_cuda_a_recording_that_fails_leaves_a_working_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_cuda_a_recording_that_fails_leaves_a_working_model(monkeypatch):
     monkeypatch.setattr(capture, "_failures", [])
     model, plain = (made(device="cuda", compile=wish) for wish in ("auto", "off"))
     draw = model.trainer.draw_noise
@@ -373,7 +366,7 @@ def test_on_cuda_a_recording_that_fails_leaves_a_working_model(monkeypatch: pyte
 
 
 @pytest.mark.gpu
-def test_on_cuda_where_a_recording_begins_changes_no_bit() -> None:
+def test_on_cuda_where_a_recording_begins_changes_no_bit():
     models = [made(device="cuda", compile="auto") for _ in range(2)]
     for update in range(12):
         if update in (6, 8):

@@ -1,7 +1,5 @@
 """Libraries in the compiler's cache that cannot be loaded."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -19,7 +17,7 @@ assert model.trainer.mode.compiled
 
 
 @pytest.mark.slow
-def test_what_a_killed_compilation_left_is_compiled_again(tmp_path: Path) -> None:
+def test_what_a_killed_compilation_left_is_compiled_again(tmp_path):
     known = {**os.environ, "PYTHONPATH": str(ROOT), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     for _ in range(2):
         subprocess.run([sys.executable, "-c", TRAIN], env=known, check=True)

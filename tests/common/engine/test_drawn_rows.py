@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,7 @@ def priorities_of(model: FlowQLearning) -> Tensor:
 # -- drawing ----------------------------------------------------------------------------------------------------------
 
 
-def test_places_are_drawn_as_often_as_their_priorities_say_and_weighted_back() -> None:
+def test_places_are_drawn_as_often_as_their_priorities_say_and_weighted_back():
     priorities = torch.tensor([[1.0, 0.0, 3.0, 6.0], [5.0, 5.0, 0.0, 0.0]])
     draw = torch.rand(2, 40_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     places, chances = draw_by_priority(priorities, draw)
@@ -68,7 +67,7 @@ def test_places_are_drawn_as_often_as_their_priorities_say_and_weighted_back() -
     assert (importance_weights(chances, 4, 0.0) == 1).all()
 
 
-def test_what_is_drawn_stays_inside_whatever_the_priorities_are() -> None:
+def test_what_is_drawn_stays_inside_whatever_the_priorities_are():
     last = torch.full((1, 3), 1 - 2**-53, dtype=torch.float64)
     for priorities in ([0.0, 0.0], [1e-30, 1e30], [3.0, 0.0]):
         places, chances = draw_by_priority(torch.tensor([priorities]), last)
@@ -76,14 +75,14 @@ def test_what_is_drawn_stays_inside_whatever_the_priorities_are() -> None:
         assert importance_weights(chances, 2, 1.0).isfinite().all()
 
 
-def test_of_two_priorities_for_one_row_the_higher_counts_and_a_diverged_one_is_0() -> None:
+def test_of_two_priorities_for_one_row_the_higher_counts_and_a_diverged_one_is_0():
     priorities = torch.ones(1, 4)
     found = torch.tensor([[2.0, 3.0, float("nan")]])
     renew(priorities, torch.tensor([[1, 1, 2]]), found, Sampler(exponent=2.0))
     assert priorities.tolist() == [[1.0, 9.0, 0.0, 1.0]]
 
 
-def test_trajectories_of_a_high_return_are_preferred() -> None:
+def test_trajectories_of_a_high_return_are_preferred():
     returns = returns_of_rows(torch.tensor([1.0, 1, 1, 5, 5]), torch.tensor([False, False, True, False, True]))
     assert returns.tolist() == [3, 3, 3, 10, 10]
     start = core.return_weighted(0.5).start(returns)
@@ -104,7 +103,7 @@ def test_trajectories_of_a_high_return_are_preferred() -> None:
     assert torch.equal(batch.observations[0], torch.from_numpy(dataset["observations"])[batch.index[0]])
 
 
-def test_an_update_renews_the_priorities_of_its_rows_alone() -> None:
+def test_an_update_renews_the_priorities_of_its_rows_alone():
     model = made(seeds=[0, 1])
     assert (priorities_of(model) == 1).all()
     batch, noise = model.trainer.draw_batch(16), model.trainer.draw_noise(16)
@@ -119,7 +118,7 @@ def test_an_update_renews_the_priorities_of_its_rows_alone() -> None:
     torch.testing.assert_close(renewed.gather(1, batch.index), wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_online_transitions_begin_with_the_highest_priority() -> None:
+def test_online_transitions_begin_with_the_highest_priority():
     model = made()
     model.learn_offline(3)
     buffer, highest = model.replay_buffer, priorities_of(model).amax()
@@ -132,7 +131,7 @@ def test_online_transitions_begin_with_the_highest_priority() -> None:
 # -- going on ---------------------------------------------------------------------------------------------------------
 
 
-def test_priorities_go_on_from_a_checkpoint_and_a_saved_buffer_to_the_bit(tmp_path: Path) -> None:
+def test_priorities_go_on_from_a_checkpoint_and_a_saved_buffer_to_the_bit(tmp_path):
     whole, parts = made(), made()
     whole.learn_offline(4)
     load_checkpoint(parts, save_checkpoint(whole, tmp_path / "checkpoints"))
@@ -147,11 +146,11 @@ def test_priorities_go_on_from_a_checkpoint_and_a_saved_buffer_to_the_bit(tmp_pa
     assert fresh.trainer.draw_batch(8).weight is not None
 
 
-def test_recorded_updates_anneal_and_renew_priorities_as_plain_ones(captured: Any) -> None:
+def test_recorded_updates_anneal_and_renew_priorities_as_plain_ones(captured):
     plain, replayed = made(), made()
     plain.trainer._use(Mode(False, False, "test"))
     recorder = replayed.trainer.recorder
-    capture.record.model = replayed  # type: ignore[attr-defined]
+    capture.record.model = replayed
     for _ in range(12):
         found, wanted = replayed.trainer.update(16), plain.trainer.update(16)
         torch.testing.assert_close(found["bc_flow_loss"], wanted["bc_flow_loss"], rtol=1e-4, atol=1e-6)
@@ -164,7 +163,7 @@ def test_recorded_updates_anneal_and_renew_priorities_as_plain_ones(captured: An
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_hook_returns_is_checked_before_training(tmp_path: Path) -> None:
+def test_what_a_hook_returns_is_checked_before_training(tmp_path):
     class NoSampler(Drawn):
         def row_sampler(self) -> Any:
             return "prioritised"
@@ -210,7 +209,7 @@ class OneStep(FQL):
 
 @pytest.mark.parametrize("chunks", [True, False])
 @pytest.mark.parametrize("scale", [None, 1.0])
-def test_a_batch_holds_the_states_before_and_after_each_action(chunks: bool, scale: float | None) -> None:
+def test_a_batch_holds_the_states_before_and_after_each_action(chunks, scale):
     model = made(OneStep, action_chunking=chunks, observation_scale=scale)
     batch = model.trainer.draw_batch(64)
     length = 3 if chunks else 1
@@ -228,13 +227,13 @@ def test_a_batch_holds_the_states_before_and_after_each_action(chunks: bool, sca
     assert not chunks or not valid.all()
 
 
-def test_noise_has_own_axes_and_the_shape_of_observations() -> None:
+def test_noise_has_own_axes_and_the_shape_of_observations():
     model = made(OneStep, seeds=[1, 2])
     noise = model.trainer.draw_noise(5)
     assert (noise["latent"].shape, noise["shaken"].shape) == ((2, 5, 6), (2, 5, 4))
 
 
-def test_a_setting_that_is_changed_acts_on_rows_and_is_checked_as_by_the_constructor() -> None:
+def test_a_setting_that_is_changed_acts_on_rows_and_is_checked_as_by_the_constructor():
     model = made(balanced_sampling=False)
     model.correction = 0.0
     assert model.replay_buffer.sampler.correction == 0

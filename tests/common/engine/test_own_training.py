@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,7 +40,7 @@ def updated(model: FlowQLearning, updates: int = 1) -> dict[str, Tensor]:
 # -- step sizes -------------------------------------------------------------------------------------------------------
 
 
-def test_rates_are_those_of_torchs_schedulers() -> None:
+def test_rates_are_those_of_torchs_schedulers():
     steps = 10
     makers = {
         "lin_0.02": lambda o: torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.0, steps),
@@ -60,12 +59,12 @@ def test_rates_are_those_of_torchs_schedulers() -> None:
 
 
 @pytest.mark.parametrize("text", ["fast", "lin_", "cos1e-3", "warmup_1e-3", "cos_lin_1e-3", "warmup_x_1e-3", "lin_1e"])
-def test_a_text_that_is_no_rate_is_refused(text: str) -> None:
+def test_a_text_that_is_no_rate_is_refused(text):
     with pytest.raises(ValueError, match=f"`learning_rate` must be a number > 0, or .*; got '{text}'"):
         tiny_model(learning_rate=text)
 
 
-def test_rates_follow_the_phase_and_the_count_and_are_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rates_follow_the_phase_and_the_count_and_are_logged(monkeypatch):
     model = rlpd(actor={"learning_rate": "cos_1e-3"}, critic={"learning_rate": "warmup_4_0.01"})
     found, logged = [], {}
     update = model.trainer.update
@@ -91,7 +90,7 @@ def test_rates_follow_the_phase_and_the_count_and_are_logged(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("seeds", [[0], [1, 2]])
-def test_a_network_with_adamw_takes_the_steps_of_torchs_adamw(seeds: list[int]) -> None:
+def test_a_network_with_adamw_takes_the_steps_of_torchs_adamw(seeds):
     own = {"optimizer": "adamw", "weight_decay": 0.2, "learning_rate": 1e-2}
     model = tiny_model("rlpd", seeds=seeds, per_network={"actor": own})
     copies = [p.detach().clone().requires_grad_() for p in model.policy.nets.actor.parameters()]
@@ -109,13 +108,13 @@ def groups(model: FlowQLearning) -> list[dict[str, Any]]:
     return model.policy.optimizer.param_groups
 
 
-def test_a_network_with_its_own_bound_is_clipped_alone() -> None:
+def test_a_network_with_its_own_bound_is_clipped_alone():
     model = tiny_model("rlpd", seeds=[1, 2], max_grad_norm=1.0, per_network={"actor": {"max_grad_norm": 0.25}})
     update = model.trainer
     info: dict[str, Tensor] = {}
     update.apply([torch.ones_like(parameter) for parameter in update.parameters], info)
     nets = model.policy.nets
-    norms = {name: joint_norm([p.grad for p in nets[name].parameters()], 2) for name in ("critic", "actor")}  # type: ignore[misc]
+    norms = {name: joint_norm([p.grad for p in nets[name].parameters()], 2) for name in ("critic", "actor")}
     alone = nets.temperature.log_value.grad.abs()
     torch.testing.assert_close(norms["actor"], torch.full((2,), 0.25))
     torch.testing.assert_close((norms["critic"].square() + alone.square()).sqrt(), torch.ones(2))
@@ -123,7 +122,7 @@ def test_a_network_with_its_own_bound_is_clipped_alone() -> None:
     torch.testing.assert_close(info["grad_norm"], torch.full((2,), count**0.5))
 
 
-def test_a_delayed_network_and_its_moments_rest_and_a_hard_target_is_copied() -> None:
+def test_a_delayed_network_and_its_moments_rest_and_a_hard_target_is_copied():
     model = rlpd(actor={"train_every": 3}, critic={"tau": 1, "target_every": 2})
     states = [parameters_of(model)]
     for seed in range(6):
@@ -138,7 +137,7 @@ def test_a_delayed_network_and_its_moments_rest_and_a_hard_target_is_copied() ->
         assert torch.equal(after[target], wanted), number
 
 
-def test_updates_that_train_nothing_pass() -> None:
+def test_updates_that_train_nothing_pass():
     model = tiny_model("bc", seeds=[1, 2], per_network={"behaviour": {"train_every": 2}})
     start = parameters_of(model)
     assert_same(updated(model), start)
@@ -160,12 +159,12 @@ def test_updates_that_train_nothing_pass() -> None:
         ({"critic": 3e-4}, TypeError, "`per_network` must be a mapping such as"),
     ],
 )
-def test_what_is_wrong_is_refused_by_name(own: Any, error: type[Exception], message: str) -> None:
+def test_what_is_wrong_is_refused_by_name(own, error, message):
     with pytest.raises(error, match=message):
         tiny_model("rlpd", per_network=own)
 
 
-def test_what_cannot_be_trained_so_is_refused() -> None:
+def test_what_cannot_be_trained_so_is_refused():
     with pytest.raises(ValueError, match="network `multiplier` has nothing that is trained by gradient"):
         tiny_model("trqam", per_network={"multiplier": {"learning_rate": 1}})
     kinds = {"optimizer_class": torch.optim.RMSprop}
@@ -176,7 +175,7 @@ def test_what_cannot_be_trained_so_is_refused() -> None:
         model.per_network = None
 
 
-def test_what_an_algorithm_declares_is_overridden_setting_by_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_algorithm_declares_is_overridden_setting_by_setting(monkeypatch):
     declared = {
         "critic": critic(learning_rate=1e-3, tau=0.1),
         "actor": tanh_actor(weight_decay=0.3),
@@ -192,7 +191,7 @@ def test_what_an_algorithm_declares_is_overridden_setting_by_setting(monkeypatch
 # -- the same however it is run ---------------------------------------------------------------------------------------
 
 
-def test_stacked_seeds_learn_as_each_alone() -> None:
+def test_stacked_seeds_learn_as_each_alone():
     together = tiny_model("rlpd", seeds=[3, 4], per_network=OWN)
     alone = tiny_model("rlpd", seeds=[4], per_network=OWN)
     for seed in range(6):
@@ -208,16 +207,16 @@ def test_stacked_seeds_learn_as_each_alone() -> None:
 
 
 @pytest.mark.parametrize("rounding", [False, True])
-def test_replayed_updates_follow_the_rates_of_all_groups(captured: Any, rounding: bool) -> None:
+def test_replayed_updates_follow_the_rates_of_all_groups(captured, rounding):
     replayed, plain = captured("rlpd", per_network=OWN), made_plain("rlpd", per_network=OWN)
     for model in (replayed, plain):
         model.trainer.rounds_step_size = rounding
         model.learn_offline(24)
-    assert any(step._replay for step in replayed.trainer.recorder.steps.values())  # type: ignore[union-attr]
+    assert any(step._replay for step in replayed.trainer.recorder.steps.values())
     assert_close(replayed, plain)
 
 
-def test_training_goes_on_from_a_checkpoint_and_a_file_to_the_bit(tmp_path: Path) -> None:
+def test_training_goes_on_from_a_checkpoint_and_a_file_to_the_bit(tmp_path):
     whole, parts = (tiny_model("rlpd", per_network=OWN) for _ in range(2))
     for model in (whole, parts):
         model.load_dataset(toy_dataset())
@@ -233,7 +232,7 @@ def test_training_goes_on_from_a_checkpoint_and_a_file_to_the_bit(tmp_path: Path
     assert [group["network"] for group in groups(loaded)] == ["critic", "actor", "temperature"]
 
 
-def test_a_loaded_optimiser_keeps_the_options_of_this_models_settings() -> None:
+def test_a_loaded_optimiser_keeps_the_options_of_this_models_settings():
     model, other = (rlpd(critic={"weight_decay": decay}) for decay in (0.5, 0.1))
     model.set_parameters(other.get_parameters())
     assert [group["weight_decay"] for group in model.policy.optimizer.param_groups] == [0, 0.5]

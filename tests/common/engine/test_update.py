@@ -25,7 +25,7 @@ def networks_of(model: FlowQLearning) -> dict[str, Tensor]:
 # -- target networks --------------------------------------------------------------------------------------------------
 
 
-def test_targets_start_as_copies() -> None:
+def test_targets_start_as_copies():
     start = networks_of(tiny_model())
     names = [name for name in start if name.split(".")[0] in FOLLOWED]
     assert len(names) == 2 * 6 + 4  # three layers in either network, and two norms in the critic
@@ -34,7 +34,7 @@ def test_targets_start_as_copies() -> None:
 
 
 @pytest.mark.parametrize("name", ["fixed", "behaviour_target", "only_target"])
-def test_a_network_that_no_loss_trains_stays_as_it_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_no_loss_trains_stays_as_it_is(name, monkeypatch):
     method: Any = agents.get("fql").method
     networks = method.networks
     monkeypatch.setattr(method, "networks", lambda self: {**networks(self), name: velocity_field()})
@@ -45,7 +45,7 @@ def test_a_network_that_no_loss_trains_stays_as_it_is(name: str, monkeypatch: py
     assert changed == {"critic", "behaviour", "one_step"}
 
 
-def test_a_network_with_the_name_of_a_moving_average_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_with_the_name_of_a_moving_average_is_refused(monkeypatch):
     networks = {"critic": critic(), "critic_target": critic()}
     monkeypatch.setattr(agents.get("bc").method, "networks", lambda method: networks)
     with pytest.raises(ValueError, match="`critic_target` is the moving average of network `critic`, got another"):
@@ -55,13 +55,13 @@ def test_a_network_with_the_name_of_a_moving_average_is_refused(monkeypatch: pyt
 # -- clipping ---------------------------------------------------------------------------------------------------------
 
 
-def test_joint_norm_runs_over_all_tensors_of_each_replica_and_those_without_an_axis_of_replicas() -> None:
+def test_joint_norm_runs_over_all_tensors_of_each_replica_and_those_without_an_axis_of_replicas():
     grads = [torch.tensor([[[3.0, 0.0]], [[0.0, 1.0]]]), torch.tensor([[4.0], [2.0]]), torch.tensor([12.0, 2.0])]
     assert joint_norm(grads, 2).tolist() == [13.0, 3.0]
     assert joint_norm([torch.tensor([[3.0], [4.0]]), torch.tensor([0.0]), torch.tensor(12.0)], 1).tolist() == [13.0]
 
 
-def test_gradients_that_share_memory_are_not_scaled_twice() -> None:
+def test_gradients_that_share_memory_are_not_scaled_twice():
     model = tiny_model(max_grad_norm=1e-3)
     parameters, one = model.trainer.parameters, torch.ones(1)
     of_shape = {parameter.shape: torch.ones_like(parameter) for parameter in parameters}
@@ -77,9 +77,7 @@ def test_gradients_that_share_memory_are_not_scaled_twice() -> None:
     ("bound", "norms", "expected"),
     [(1.0, [5.0, 0.25, 1.0], [1.0, 0.25, 1.0]), (None, [5.0, 0.25], [5.0, 0.25]), (1.0, [0.0], [0.0])],
 )
-def test_gradient_is_clipped_jointly_and_separately_for_each_replica(
-    bound: float | None, norms: list[float], expected: list[float]
-) -> None:
+def test_gradient_is_clipped_jointly_and_separately_for_each_replica(bound, norms, expected):
     model = tiny_model(seeds=list(range(len(norms))), max_grad_norm=bound)
     update, info = Trainer(model, 0), {}
     grads = [torch.ones_like(parameter) for parameter in update.parameters]
@@ -93,7 +91,7 @@ def test_gradient_is_clipped_jointly_and_separately_for_each_replica(
 # -- losses -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_network_to_skip_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_network_to_skip_is_refused(monkeypatch):
     monkeypatch.setattr(agents.get("bc").method, "skipped_networks", lambda method, updates: ["behavior"])
     with pytest.raises(ValueError, match="`skipped_networks` names an unknown network `behavior`; closest: behaviour"):
         tiny_model("bc")

@@ -23,7 +23,7 @@ def write(path: Path, text: str, then: Callable[[], Any]) -> None:
         then()
 
 
-def test_a_written_file_takes_the_place_of_the_old_one_and_a_failed_one_leaves_it(tmp_path: Path) -> None:
+def test_a_written_file_takes_the_place_of_the_old_one_and_a_failed_one_leaves_it(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
     with pytest.raises(ZeroDivisionError):
@@ -46,24 +46,20 @@ def refuse_sync(monkeypatch: pytest.MonkeyPatch, is_refused: Callable[[int], boo
     monkeypatch.setattr(os, "fsync", fsync)
 
 
-def test_storage_that_cannot_sync_folders_is_worked_on_with_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_storage_that_cannot_sync_folders_is_worked_on_with_a_warning(tmp_path, monkeypatch):
     refuse_sync(monkeypatch, stat.S_ISDIR)
     with pytest.warns(UserWarning, match=f"the storage of {tmp_path}"), atomic_folder(tmp_path / "folder"):
         pass
     assert (tmp_path / "folder").is_dir()
 
 
-def test_a_file_that_cannot_be_synced_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_synced_is_named(tmp_path, monkeypatch):
     refuse_sync(monkeypatch, stat.S_ISREG)
     with pytest.raises(OSError, match=r"Invalid argument: .*file"):
         write(tmp_path / "file", "text", lambda: None)
 
 
-def test_a_passing_error_of_reading_says_nothing_against_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_passing_error_of_reading_says_nothing_against_a_file(tmp_path, monkeypatch):
     write_manifest(tmp_path)
     for error in (OSError(errno.ESTALE, "Stale file handle"), MemoryError()):
         with monkeypatch.context() as patched:
@@ -77,7 +73,7 @@ def test_a_passing_error_of_reading_says_nothing_against_a_file(
     assert not may_be_sound(damaged.value)
 
 
-def test_two_writers_of_a_file_do_not_share_a_temporary_one(tmp_path: Path) -> None:
+def test_two_writers_of_a_file_do_not_share_a_temporary_one(tmp_path):
     with atomic_path(tmp_path / "file") as first, atomic_path(tmp_path / "file") as second:
         assert first != second
         first.write_text("first")
@@ -85,7 +81,7 @@ def test_two_writers_of_a_file_do_not_share_a_temporary_one(tmp_path: Path) -> N
     assert (tmp_path / "file").read_text() == "first"
 
 
-def test_a_file_has_the_rights_that_the_user_gives_new_files(tmp_path: Path) -> None:
+def test_a_file_has_the_rights_that_the_user_gives_new_files(tmp_path):
     before = os.umask(0o027)
     try:
         with atomic_path(tmp_path / "file") as temporary:
@@ -95,7 +91,7 @@ def test_a_file_has_the_rights_that_the_user_gives_new_files(tmp_path: Path) -> 
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_folder_takes_no_name_that_another_has(tmp_path: Path) -> None:
+def test_a_folder_takes_no_name_that_another_has(tmp_path):
     with atomic_folder(tmp_path / "a") as temporary:
         (temporary / "file").write_text("first")
     with pytest.raises(FileExistsError), atomic_folder(tmp_path / "a") as temporary:

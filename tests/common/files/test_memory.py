@@ -1,16 +1,12 @@
 """How much memory there is."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from agents.common.files import memory
 
 
 @pytest.fixture
-def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cgroups(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
     return tmp_path
 
@@ -19,9 +15,7 @@ def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("folder", "limit", "usage"),
     [(".", "memory.max", "memory.current"), ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes")],
 )
-def test_a_container_leaves_its_limit_without_what_is_used_apart_from_page_cache(
-    cgroups: Path, folder: str, limit: str, usage: str
-) -> None:
+def test_a_container_leaves_its_limit_without_what_is_used_apart_from_page_cache(cgroups, folder, limit, usage):
     (cgroups / folder).mkdir(exist_ok=True)
     (cgroups / folder / limit).write_text("1000000\n")
     (cgroups / folder / usage).write_text("700000\n")

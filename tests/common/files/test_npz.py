@@ -1,10 +1,6 @@
 """Arrays in ``.npz`` files: those that were saved, or the file is refused."""
 
-from __future__ import annotations
-
 import pickle
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +10,7 @@ from agents.common.files.npz import read_npz, read_npz_headers
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_arrays_are_those_that_were_saved(tmp_path: Path, save: Callable[..., None]) -> None:
+def test_arrays_are_those_that_were_saved(tmp_path, save):
     arrays = {
         "numbers": np.random.default_rng(0).normal(size=(300_000, 2)),  # more than a piece
         "columns": np.asfortranarray(np.arange(12.0).reshape(3, 4)),
@@ -31,7 +27,7 @@ def test_arrays_are_those_that_were_saved(tmp_path: Path, save: Callable[..., No
         assert found[name].flags.writeable
 
 
-def test_only_the_arrays_that_are_asked_for_are_read_or_their_headers_alone(tmp_path: Path) -> None:
+def test_only_the_arrays_that_are_asked_for_are_read_or_their_headers_alone(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.ones((2, 3), np.float32), b=np.array([{}], dtype=object))
     assert list(read_npz(tmp_path / "a.npz", ["a", "c"])) == ["a"]
     assert read_npz_headers(tmp_path / "a.npz") == {"a": ((2, 3), np.float32), "b": ((1,), object)}
@@ -39,7 +35,7 @@ def test_only_the_arrays_that_are_asked_for_are_read_or_their_headers_alone(tmp_
         read_npz(tmp_path / "a.npz")
 
 
-def test_no_flipped_bit_is_read_as_other_content_and_no_cut_file_at_all(tmp_path: Path) -> None:
+def test_no_flipped_bit_is_read_as_other_content_and_no_cut_file_at_all(tmp_path):
     array, path, silent = np.arange(4.0), tmp_path / "a.npz", []
     np.savez(path, a=array)
     content = path.read_bytes()
@@ -60,6 +56,6 @@ def test_no_flipped_bit_is_read_as_other_content_and_no_cut_file_at_all(tmp_path
             read_npz(path)
 
 
-def test_error_survives_the_way_between_processes() -> None:
+def test_error_survives_the_way_between_processes():
     error = DamagedFile("a.npz", "it is bad", "make it again")
     assert str(pickle.loads(pickle.dumps(error))) == str(error) == "a.npz cannot be read: it is bad; make it again"

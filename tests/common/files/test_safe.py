@@ -34,20 +34,20 @@ VALUES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def test_a_value_comes_back_as_it_was(value: Any) -> None:
+def test_a_value_comes_back_as_it_was(value):
     found = safe.loads(safe.dumps(value))
     assert type(found) is type(value)
     assert np.array_equal(found, value) if isinstance(value, np.ndarray) else found == value
 
 
 @pytest.mark.parametrize("make", [np.random.default_rng, np.random.RandomState, random.Random])
-def test_a_generator_goes_on_where_it_was(make: Any) -> None:
+def test_a_generator_goes_on_where_it_was(make):
     generator = make(3)
     generator.random()
     assert safe.loads(safe.dumps(generator)).random() == generator.random()
 
 
-def test_one_object_in_two_places_stays_one() -> None:
+def test_one_object_in_two_places_stays_one():
     array = np.zeros(2)
     first, second = safe.loads(safe.dumps([array, array]))
     assert first is second
@@ -66,13 +66,13 @@ class Calls:
 
 
 @pytest.mark.parametrize("value", [Trap(), Calls(), lambda: 1, object(), np.array([{}], object)])
-def test_what_can_only_be_written_as_code_is_refused(value: Any) -> None:
+def test_what_can_only_be_written_as_code_is_refused(value):
     with pytest.raises(TypeError, match="which is neither a plain value nor an array"):
         safe.dumps(value)
 
 
 @pytest.mark.parametrize("value", [Trap(), Calls()])
-def test_a_file_calls_nothing_that_is_not_listed(value: Any) -> None:
+def test_a_file_calls_nothing_that_is_not_listed(value):
     file = io.BytesIO()
     torch.save(value, file)
     with pytest.raises(ValueError, match="more than it may use"):
@@ -81,9 +81,7 @@ def test_a_file_calls_nothing_that_is_not_listed(value: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["antigravity:Policy", "subprocess:Popen", "torch.jit._script:RecursiveScriptModule"])
-def test_a_class_is_found_only_if_it_is_imported_and_what_its_place_asks_for(
-    path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_class_is_found_only_if_it_is_imported_and_what_its_place_asks_for(path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(safe, "path_of", lambda _: path)
         file = io.BytesIO()

@@ -42,12 +42,12 @@ def smooth_field(size: int) -> Velocity:
 # -- schedule and rollout ---------------------------------------------------------------------------------------------
 
 
-def test_noise_scales_follow_the_memoryless_schedule() -> None:
+def test_noise_scales_follow_the_memoryless_schedule():
     got = [memoryless_sigma(i, 10) ** 2 for i in range(10)]
     np.testing.assert_allclose(got, SIGMA_SQUARED, atol=SIX_DECIMALS)
 
 
-def test_rollout_without_noise_follows_the_golden_trace() -> None:
+def test_rollout_without_noise_follows_the_golden_trace():
     x_0 = torch.ones(1, 1, 1, dtype=torch.float64)
     states = memoryless_states(GOLDEN, x_0, torch.zeros(1, 10, 1, 1, dtype=torch.float64))
     end = memoryless_end(states, GOLDEN(states[:, -1], 0.9))
@@ -57,13 +57,13 @@ def test_rollout_without_noise_follows_the_golden_trace() -> None:
 # -- adjoints ---------------------------------------------------------------------------------------------------------
 
 
-def test_lean_adjoint_of_a_unit_gradient_is_the_golden_gain() -> None:
+def test_lean_adjoint_of_a_unit_gradient_is_the_golden_gain():
     states = random_states(10)
     adjoints = lean_adjoint(GOLDEN, states, -torch.ones_like(states[:, 0]))  # of Q(x) = x
     np.testing.assert_allclose(-adjoints[0, :, :, 0], np.repeat(np.array(GAINS)[:, None], 3, 1), atol=SIX_DECIMALS)
 
 
-def test_lean_adjoint_matches_autograd_of_the_base_rollout() -> None:
+def test_lean_adjoint_matches_autograd_of_the_base_rollout():
     flow_steps, size, field = 6, 3, smooth_field(3)
     h = 1 / flow_steps
 
@@ -85,7 +85,7 @@ def test_lean_adjoint_matches_autograd_of_the_base_rollout() -> None:
         torch.testing.assert_close(adjoints[:, i], expected, rtol=1e-10, atol=1e-12)
 
 
-def test_terminal_adjoint_is_minus_the_gradient_of_the_value_and_vanishes_outside_the_box_only_with_clipping() -> None:
+def test_terminal_adjoint_is_minus_the_gradient_of_the_value_and_vanishes_outside_the_box_only_with_clipping():
     got = terminal_adjoint(lambda y: (y**2).sum(-1) + y[..., 0], torch.tensor([[[0.5, -0.25]]]))
     torch.testing.assert_close(got, torch.tensor([[[-2.0, 0.5]]]))
     x = torch.tensor([[[1.5, 0.5, -1.01]]])
@@ -93,7 +93,7 @@ def test_terminal_adjoint_is_minus_the_gradient_of_the_value_and_vanishes_outsid
     torch.testing.assert_close(terminal_adjoint(lambda y: y.sum(-1), x, clip=False), -torch.ones(1, 1, 3))
 
 
-def test_loss_is_zero_where_the_policy_has_moved_by_half_the_variance_times_the_adjoint() -> None:
+def test_loss_is_zero_where_the_policy_has_moved_by_half_the_variance_times_the_adjoint():
     base, adjoints = random_states(10, 50), random_states(10, 50).flip(2)
     sigmas = memoryless_sigmas(10, base)
     assert float(adjoint_matching_loss(base - sigmas.square() * adjoints / 2, base, adjoints, sigmas)) < 1e-24

@@ -26,14 +26,14 @@ def chain_end(behaviour: Behaviour, sampler: str, clip_states: bool, size: int =
 
 @pytest.mark.parametrize("kind", ["vp", "cosine", "linear"])
 @pytest.mark.parametrize("steps", [5, 10])
-def test_schedules_equal_the_reference(kind: str, steps: int) -> None:
+def test_schedules_equal_the_reference(kind, steps):
     with np.load(OWN_FIXTURES / "common" / "diffusion_schedule.npz") as recorded:
         betas, alpha_bars = recorded[f"{kind}_T{steps}/beta"], recorded[f"{kind}_T{steps}/alpha_bar"]
     np.testing.assert_allclose(noise_schedule(kind, steps), betas, atol=3e-6)
     np.testing.assert_allclose(NoiseSchedule(1, steps, kind).alpha_bars, alpha_bars, atol=3e-6)
 
 
-def test_table_on_the_device_agrees_with_the_numbers_of_the_chain() -> None:
+def test_table_on_the_device_agrees_with_the_numbers_of_the_chain():
     schedule = NoiseSchedule(2, 5, "vp")
     looked_up = schedule.alpha_bar(torch.tensor([[0.0, 5.0], [3.0, 1.0]]))[..., 0].tolist()
     numbers = schedule.alpha_bars
@@ -48,15 +48,13 @@ def test_table_on_the_device_agrees_with_the_numbers_of_the_chain() -> None:
         (0.5, "ddpm", True, 0.4286),
     ],
 )
-def test_samplers_give_a_gaussian_the_known_spread(
-    std: float, sampler: str, clip_states: bool, expected: float
-) -> None:
+def test_samplers_give_a_gaussian_the_known_spread(std, sampler, clip_states, expected):
     end = chain_end(Behaviour(std, [[0.0]]), sampler, clip_states)
     assert float(end.mean()) == pytest.approx(0, abs=0.006)
     assert float(end.std()) == pytest.approx(expected, abs=0.004)
 
 
-def test_last_step_adds_no_noise() -> None:
+def test_last_step_adds_no_noise():
     schedule, x = NoiseSchedule(1, 2, "vp"), torch.zeros(1, 4, 1)
     noise = torch.zeros(1, 2, 4, 1)
     noise[:, 1] = 5.0

@@ -11,7 +11,7 @@ from agents.common.maths.flow import flow_matching_loss, integrate_flow, times_o
 from tests.common.closed_forms import Gaussian
 
 
-def test_times_of_the_sampler_are_equally_likely_and_include_both_ends() -> None:
+def test_times_of_the_sampler_are_equally_likely_and_include_both_ends():
     draws = torch.arange(1000) / 1000
     times, counts = times_of_sampler(draws, 4).unique(return_counts=True)
     assert times.tolist() == [0, 0.25, 0.5, 0.75, 1]
@@ -22,7 +22,7 @@ def test_times_of_the_sampler_are_equally_likely_and_include_both_ends() -> None
 # -- flow matching ----------------------------------------------------------------------------------------------------
 
 
-def test_flow_matching_loss_averages_over_coordinates_and_all_rows_whatever_their_weight() -> None:
+def test_flow_matching_loss_averages_over_coordinates_and_all_rows_whatever_their_weight():
     generator = np.random.default_rng(0)
     x_0, x_1 = generator.standard_normal((2, 2, 4, 3))  # (S, B, D) each
     t, weight = generator.random((2, 4)), np.array([[1.0, 0, 1, 1], [0, 0, 0.5, 0]])
@@ -38,7 +38,7 @@ def test_flow_matching_loss_averages_over_coordinates_and_all_rows_whatever_thei
 # -- sampler ----------------------------------------------------------------------------------------------------------
 
 
-def test_euler_steps_evaluate_the_field_once_at_their_left_end_points() -> None:
+def test_euler_steps_evaluate_the_field_once_at_their_left_end_points():
     times: list[float] = []
 
     def field(x: Tensor, t: float) -> Tensor:
@@ -49,6 +49,6 @@ def test_euler_steps_evaluate_the_field_once_at_their_left_end_points() -> None:
     assert times == [0, 0.25, 0.5, 0.75]
 
 
-def test_sampler_ends_where_the_golden_trace_does() -> None:
+def test_sampler_ends_where_the_golden_trace_does():
     end = integrate_flow(Gaussian(0.3, 0.5), torch.ones(1, 1, 1, dtype=torch.float64), 10)
     assert float(end) == pytest.approx(0.730783, abs=6e-7)

@@ -37,7 +37,7 @@ def extracting_model(id: str, **settings: Any) -> FlowQLearning:
 
 @pytest.mark.few
 @pytest.mark.parametrize("id", agents.algorithm_ids())
-def test_what_is_remembered_changes_neither_losses_nor_gradients(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_remembered_changes_neither_losses_nor_gradients(id, monkeypatch):
     model = extracting_model(id)
     batch, noise = toy_batch(model), toy_noise(model)
     parameters = [p for p in model.policy.nets.parameters() if p.requires_grad]
@@ -52,7 +52,7 @@ def test_what_is_remembered_changes_neither_losses_nor_gradients(id: str, monkey
         torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_an_extractor_with_dropout_or_statistics_is_called_every_time_while_it_trains() -> None:
+def test_an_extractor_with_dropout_or_statistics_is_called_every_time_while_it_trains():
     kwargs = {"features_extractor_class": NormedFeatures}
     nets = tiny_model("qam", space_env_of(spaces.Box(-1, 1, (4,))), policy_kwargs=kwargs).policy.nets
     view, observations, actions = RememberedFeatures(nets), normals(1, 3, 4), normals(1, 3, 6, seed=1)
@@ -64,7 +64,7 @@ def test_an_extractor_with_dropout_or_statistics_is_called_every_time_while_it_t
 
 
 @pytest.mark.parametrize("id", ["cgql", "qam_e"])  # Q's gradient inside the sampler, an edited flow
-def test_actions_are_those_of_repeated_observations(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_actions_are_those_of_repeated_observations(id, monkeypatch):
     model = extracting_model(id, best_of_n=CANDIDATES)
     noise = model.policy.draw_action_noise(ROWS, torch.Generator().manual_seed(1))
     rows = normals(1, ROWS, 4).numpy()
@@ -74,7 +74,7 @@ def test_actions_are_those_of_repeated_observations(id: str, monkeypatch: pytest
     torch.testing.assert_close(found, model.policy.plan(rows, placed), rtol=1e-5, atol=1e-6)
 
 
-def test_frozen_features_bear_no_gradient_of_the_extractor() -> None:
+def test_frozen_features_bear_no_gradient_of_the_extractor():
     nets = extracting_model("qam").policy.nets
     view: Any = RepeatedObservations(nets, normals(1, 3, 4), 2)
     actions = normals(1, 6, 6, seed=1).requires_grad_()

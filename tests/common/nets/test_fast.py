@@ -19,7 +19,7 @@ from tests.common.toys import normals
 
 
 @pytest.fixture
-def mkl(monkeypatch: pytest.MonkeyPatch) -> None:
+def mkl(monkeypatch):
     """Send no product to oneDNN."""
     monkeypatch.setattr(fast, "onednn_is_faster", lambda of_weights=False: False)
 
@@ -62,9 +62,7 @@ def by_hand(own: list[Layer], x: Tensor, member: tuple[int, ...]) -> Tensor:
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("way", ["onednn", "mkl"])
 @pytest.mark.parametrize("stack", [(1,), (2,), (1, 3), (2, 3)])
-def test_every_member_is_evaluated_on_its_own_rows(
-    stack: tuple[int, ...], way: str, norm: bool, request: pytest.FixtureRequest
-) -> None:
+def test_every_member_is_evaluated_on_its_own_rows(stack, way, norm, request):
     request.getfixturevalue(way)
     own = stacked(stack, [5, 16, 16, 2], norm)
     x = normals(stack[0], *[1] * (len(stack) - 1), 40, 5, seed=7)
@@ -80,9 +78,7 @@ def test_every_member_is_evaluated_on_its_own_rows(
 @pytest.mark.parametrize("activation", [gelu, F.mish])
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("stack", [(1,), (1, 1), (2, 3)])
-def test_gradients_by_onednn_are_those_of_plain_evaluation(
-    stack: tuple[int, ...], norm: bool, activation: Any, monkeypatch: pytest.MonkeyPatch, onednn: None
-) -> None:
+def test_gradients_by_onednn_are_those_of_plain_evaluation(stack, norm, activation, monkeypatch, onednn):
     own = with_activation(stacked(stack, [5, 16, 12, 2], norm), activation)
     x = normals(stack[0], *[1] * (len(stack) - 1), 4, 40, 5, seed=7).requires_grad_()
     wanted = [x, *parameters(own)]
@@ -97,7 +93,7 @@ def test_gradients_by_onednn_are_those_of_plain_evaluation(
     assert product.call_count == 2 * 3 * math.prod(stack)
 
 
-def test_gelu_is_the_same_function_whether_or_not_a_gradient_is_recorded() -> None:
+def test_gelu_is_the_same_function_whether_or_not_a_gradient_is_recorded():
     x = torch.cat([torch.linspace(-9, 9, 2001), torch.tensor([-1e30, 1e30, 0.0])])
     torch.testing.assert_close(gelu(x), gelu(x.clone().requires_grad_()).detach(), rtol=2e-6, atol=1e-6)
     torch.testing.assert_close(gelu(x), mlp.gelu(x), rtol=2e-6, atol=1e-6)
@@ -105,7 +101,7 @@ def test_gelu_is_the_same_function_whether_or_not_a_gradient_is_recorded() -> No
 
 @pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("stack", [(1,), (2,)])
-def test_a_derivative_is_carried_forwards(stack: tuple[int, ...], recorded: bool, onednn: None) -> None:
+def test_a_derivative_is_carried_forwards(stack, recorded, onednn):
     own, (x, along) = stacked(stack, [5, 16, 16, 2], norm=True), (normals(*stack, 7, 5, seed=k) for k in (7, 8))
     with torch.set_grad_enabled(recorded):
         value, slope = torch.func.jvp(lambda at: evaluate(own, at), (x,), (along,))
@@ -121,9 +117,7 @@ def test_a_derivative_is_carried_forwards(stack: tuple[int, ...], recorded: bool
 @pytest.mark.parametrize("transformed", [False, True], ids=["autograd.grad", "func.grad"])
 @pytest.mark.parametrize("way", ["onednn", "mkl"])
 @pytest.mark.parametrize("stack", [(1,), (2, 3)])
-def test_a_gradient_can_be_differentiated_again(
-    stack: tuple[int, ...], way: str, transformed: bool, request: pytest.FixtureRequest
-) -> None:
+def test_a_gradient_can_be_differentiated_again(stack, way, transformed, request):
     request.getfixturevalue(way)
     own = stacked(stack, [5, 16, 12, 2], norm=True)
     x = normals(stack[0], *[1] * (len(stack) - 1), 40, 5, seed=7).requires_grad_()
@@ -140,7 +134,7 @@ def test_a_gradient_can_be_differentiated_again(
     assert wanted[0].abs().max() > 0.1
 
 
-def test_only_what_wants_a_gradient_gets_one_and_parameters_that_changed_since_are_refused(onednn: None) -> None:
+def test_only_what_wants_a_gradient_gets_one_and_parameters_that_changed_since_are_refused(onednn):
     own, x = stacked((2,), [5, 16, 2]), normals(2, 40, 5, seed=7)
     frozen = [layer._replace(weight=layer.weight.detach(), bias=layer.bias.detach()) for layer in own]
     assert not evaluate(frozen, x).requires_grad
@@ -157,9 +151,7 @@ def test_only_what_wants_a_gradient_gets_one_and_parameters_that_changed_since_a
 @pytest.mark.parametrize("way", ["onednn", "mkl"])
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("stack", [(1,), (2, 3)])
-def test_low_precision_keeps_two_digits(
-    stack: tuple[int, ...], norm: bool, way: str, request: pytest.FixtureRequest
-) -> None:
+def test_low_precision_keeps_two_digits(stack, norm, way, request):
     request.getfixturevalue(way)
     own = stacked(stack, [64, 64, 64, 8], norm, torch.bfloat16)
     full = [layer._replace(dtype=None) for layer in own]
@@ -185,9 +177,7 @@ def test_low_precision_keeps_two_digits(
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("activation", [gelu, F.relu, F.mish])
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_pull_back_is_the_transposed_jacobian_at_its_point(
-    replicas: int, activation: object, norm: bool, way: str, request: pytest.FixtureRequest
-) -> None:
+def test_pull_back_is_the_transposed_jacobian_at_its_point(replicas, activation, norm, way, request):
     request.getfixturevalue(way)
     own = with_activation(stacked((replicas,), [5, 16, 12, 3], norm), activation)
     first, cotangent = normals(replicas, 4, 40, 16, seed=5), normals(replicas, 40, 3, seed=6)

@@ -20,7 +20,7 @@ from tests.common.toys import filled, normals
 # -- initialisation and sizes -----------------------------------------------------------------------------------------
 
 
-def test_initial_weights_are_uniform_up_to_xaviers_bound_of_one_member_and_members_differ() -> None:
+def test_initial_weights_are_uniform_up_to_xaviers_bound_of_one_member_and_members_differ():
     network = CriticEnsemble(1, 8, 5, 10, [64])
     network.initialise(0, torch.Generator().manual_seed(0))
     first, bound = network.mlp.weights[0].detach(), math.sqrt(6 / 77)
@@ -50,7 +50,7 @@ def outputs_of(network: nn.Module, inputs: list[Tensor], **how: bool) -> Tensor:
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_field_at_many_flow_steps_equals_one_evaluation_a_step(replicas: int) -> None:
+def test_field_at_many_flow_steps_equals_one_evaluation_a_step(replicas):
     network = filled(VelocityField(replicas, 3, 2, [8, 8], layer_norm=True))
     observations, states = normals(replicas, 5, 3), normals(replicas, 4, 5, 2, seed=1)
     times = torch.arange(4).view(-1, 1, 1) / 4
@@ -64,7 +64,7 @@ def test_field_at_many_flow_steps_equals_one_evaluation_a_step(replicas: int) ->
 
 
 @pytest.mark.parametrize("name", STACKS)
-def test_frozen_network_passes_gradient_to_its_inputs_only(name: str) -> None:
+def test_frozen_network_passes_gradient_to_its_inputs_only(name):
     build, widths = STACKS[name]
     network = filled(build(2))
     inputs = [normals(2, 5, width, seed=i).requires_grad_() for i, width in enumerate(widths)]
@@ -81,7 +81,7 @@ def test_frozen_network_passes_gradient_to_its_inputs_only(name: str) -> None:
 # -- squashed Gaussian ------------------------------------------------------------------------------------------------
 
 
-def test_saturated_samples_have_finite_density_and_gradient() -> None:
+def test_saturated_samples_have_finite_density_and_gradient():
     mean = torch.tensor([[40.0, -40.0]], requires_grad=True)
     sample, log_prob = tanh_gaussian_sample(mean, torch.zeros(1, 2), torch.zeros(1, 2))
     assert sample.detach().tolist() == [[1.0, -1.0]]
@@ -90,7 +90,7 @@ def test_saturated_samples_have_finite_density_and_gradient() -> None:
     assert mean.grad.isfinite().all()
 
 
-def test_log_standard_deviation_is_clipped_and_has_no_gradient_outside() -> None:
+def test_log_standard_deviation_is_clipped_and_has_no_gradient_outside():
     network = filled(TanhGaussian(1, 3, 2, [8]))
     with torch.no_grad():
         network.log_std.biases[0].copy_(torch.tensor([[50.0, -50.0]]))
@@ -105,7 +105,7 @@ def test_log_standard_deviation_is_clipped_and_has_no_gradient_outside() -> None
 
 @pytest.mark.parametrize("way", ["plain", "onednn"])
 @pytest.mark.parametrize("layer_norm", [False, True])
-def test_slope_is_the_change_along_a_way(layer_norm: bool, way: str, request: pytest.FixtureRequest) -> None:
+def test_slope_is_the_change_along_a_way(layer_norm, way, request):
     network = filled(VelocityField(2, 3, 2, [16, 16], layer_norm))
     observations, t = normals(2, 5, 3), normals(2, 5, 1).sigmoid()
     x, along = normals(2, 5, 2, seed=1), normals(2, 5, 2, seed=2)

@@ -1,9 +1,6 @@
 """The conformance kit as a program."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +12,7 @@ SLOW = [check.name for check in CHECKS if check.name not in ("hooks", "bounds", 
 
 
 @pytest.fixture
-def agent(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def agent(own_agents, tmp_path, monkeypatch):
     """Return the name of an agent whose actions are out of bounds, in the current folder."""
     (tmp_path / "unbounded.py").write_text(example().replace(".clamp(-1, 1)", ""))
     monkeypatch.chdir(tmp_path)
@@ -23,7 +20,7 @@ def agent(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return "unbounded:WeightedBC"
 
 
-def test_everything_holds_for_a_sound_algorithm(capsys: pytest.CaptureFixture[str]) -> None:
+def test_everything_holds_for_a_sound_algorithm(capsys):
     assert main(["check", "bc", "--skip", *SLOW]) == 0
     output = capsys.readouterr()
     found = json.loads(output.out.splitlines()[-1])
@@ -33,7 +30,7 @@ def test_everything_holds_for_a_sound_algorithm(capsys: pytest.CaptureFixture[st
     assert "bc conforms" in output.err
 
 
-def test_what_does_not_hold_is_shown_with_why_and_where_to_look(agent: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_does_not_hold_is_shown_with_why_and_where_to_look(agent, capsys):
     assert main(["check", agent, "--skip", *SLOW]) == 1
     output = capsys.readouterr()
     found = json.loads(output.out.splitlines()[-1])
@@ -53,8 +50,6 @@ def test_what_does_not_hold_is_shown_with_why_and_where_to_look(agent: str, caps
         (["fql", "-params", "distil_weight=3"], "closest: distill_weight"),
     ],
 )
-def test_bad_input_is_refused_before_any_check(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_refused_before_any_check(words, message, capsys):
     assert main(["check", *words]) == 2
     assert message in capsys.readouterr().err

@@ -21,7 +21,7 @@ SPACES = (SpacesEnv(4, 2).observation_space, SpacesEnv(4, 2).action_space)
 
 
 @pytest.fixture
-def make(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def make(own_agents, tmp_path, monkeypatch, capsys):
     """Return a function that writes a package, and returns its folder and the agent's class."""
 
     def write(name: str, *words: str) -> tuple[Path, Any]:
@@ -36,7 +36,7 @@ def make(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     return write
 
 
-def test_a_package_has_a_sound_agent_settings_a_test_and_an_entry_point(make: Any) -> None:
+def test_a_package_has_a_sound_agent_settings_a_test_and_an_entry_point(make):
     folder, method = make("zoo_test_agent")
     found = list(run_checks(method, skip=["compiled", "values", "actions"]))
     assert {outcome.check.name: outcome.detail for outcome in found if outcome.state not in ("holds", "skipped")} == {}
@@ -48,7 +48,7 @@ def test_a_package_has_a_sound_agent_settings_a_test_and_an_entry_point(make: An
 
 
 @pytest.mark.parametrize("like", agents.algorithm_ids())
-def test_a_package_starts_from_the_hooks_of_any_algorithm(make: Any, like: str) -> None:
+def test_a_package_starts_from_the_hooks_of_any_algorithm(make, like):
     folder, method = make(f"my_{like}", "--like", like)
     assert method.__module__ == f"my_{like}"
     assert find_habits(method(), *SPACES) == []
@@ -72,16 +72,14 @@ def test_a_package_starts_from_the_hooks_of_any_algorithm(make: Any, like: str) 
         (["my_agent", "--folder", "nowhere"], "nowhere"),
     ],
 )
-def test_what_cannot_be_written_is_refused_before_anything_is(
-    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_written_is_refused_before_anything_is(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["new", *words]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_overwritten(tmp_path, capsys):
     taken = tmp_path / "zoo_test_taken"
     taken.symlink_to(tmp_path / "nowhere")
     assert main(["new", "zoo_test_taken", "--folder", str(tmp_path)]) == 2

@@ -40,7 +40,7 @@ def commands() -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path):
     """Return the environment of a virtual environment that sees this one's packages, with the zoo from a wheel."""
     venv, source = tmp_path / "venv", tmp_path / "source"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
@@ -86,7 +86,7 @@ def interrupt(words: list[str], folder: Path, environment: dict[str, str]) -> No
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_page_works_word_by_word_in_a_fresh_environment(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_the_page_works_word_by_word_in_a_fresh_environment(tmp_path, environment):
     folder, said = tmp_path / "work", dict[str, str]()
     folder.mkdir()
     for words in commands():
@@ -110,7 +110,7 @@ def test_the_page_works_word_by_word_in_a_fresh_environment(tmp_path: Path, envi
 
 
 @pytest.mark.slow
-def test_an_installed_zoo_brings_its_suites_and_scores(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_an_installed_zoo_brings_its_suites_and_scores(tmp_path, environment):
     plan = run(["zoo", "benchmark", "mini", "--dry-run", "--no-measure", "--device", "cpu"], tmp_path, environment)
     assert json.loads(plan.splitlines()[-1])["jobs"] > 0
     words = ["zoo", "compare", "--published", "mini", "rql2026", "--json", "out.json", "--reps", "50"]

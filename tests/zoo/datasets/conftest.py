@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ def small_arrays(episodes: int = 3, steps: int = 10) -> Arrays:
 
 
 @pytest.fixture
-def write_dataset(tmp_path: Path) -> Callable[..., Path]:
+def write_dataset(tmp_path):
     """Return a function that writes a small dataset, changed as wanted, and returns its path."""
 
     def write(**changes: object) -> Path:

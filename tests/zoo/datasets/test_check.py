@@ -25,7 +25,7 @@ def messages(path: Path) -> list[str]:
     return [finding.message for finding in check_structure(path, SPEC)]
 
 
-def test_file_that_is_none_is_found(tmp_path: Path, write_dataset: Write) -> None:
+def test_file_that_is_none_is_found(tmp_path, write_dataset):
     assert messages(write_dataset()) == []
     assert len(messages(tmp_path / "none.npz")) == 1
     (tmp_path / "a.npz").write_text("<html>404 Not Found</html>")
@@ -42,7 +42,7 @@ def test_file_that_is_none_is_found(tmp_path: Path, write_dataset: Write) -> Non
         ("scene-play-v0", {}, "button_states"),
     ],
 )
-def test_array_that_headers_show_to_be_wrong_is_found(write_dataset: Write, name: str, changes: dict, array: str):
+def test_array_that_headers_show_to_be_wrong_is_found(write_dataset, name, changes, array):
     assert [finding.array for finding in check_structure(write_dataset(**changes), DATASETS[name])] == [array]
 
 
@@ -56,7 +56,7 @@ def test_array_that_headers_show_to_be_wrong_is_found(write_dataset: Write, name
         ("terminals", -1, 0, "0 at the end"),
     ],
 )
-def test_value_that_is_wrong_is_found_with_its_row(array: str, row: int, value: float, named: str) -> None:
+def test_value_that_is_wrong_is_found_with_its_row(array, row, value, named):
     arrays = small_arrays()
     arrays[array] = arrays[array].astype(np.float32)
     arrays[array][row] = value
@@ -74,11 +74,11 @@ def test_value_that_is_wrong_is_found_with_its_row(array: str, row: int, value: 
         ("cube-octuple-play-100m-v0", "remove it and get it again"),
     ],
 )
-def test_remedy_is_what_works_for_the_dataset(name: str, way: str) -> None:
+def test_remedy_is_what_works_for_the_dataset(name, way):
     assert way in remedy(DATASETS[name], Path(f"/data/{name}.npz"))
 
 
-def test_action_that_a_rounding_error_took_out_of_range_is_only_a_warning(write_dataset: Write) -> None:
+def test_action_that_a_rounding_error_took_out_of_range_is_only_a_warning(write_dataset):
     actions = small_arrays()["actions"]
     actions[5, 1] = 1 + 5e-6
     (finding, _) = check_dataset(write_dataset(actions=actions), SPEC)  # the other one is about tasks
@@ -86,7 +86,7 @@ def test_action_that_a_rounding_error_took_out_of_range_is_only_a_warning(write_
     assert finding.message.endswith("are clipped: 1 of 33 rows, by up to 5e-06")
 
 
-def test_damaged_bytes_are_traced_to_their_array(write_dataset: Write) -> None:
+def test_damaged_bytes_are_traced_to_their_array(write_dataset):
     path = write_dataset()
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo("qpos.npy")
@@ -97,20 +97,20 @@ def test_damaged_bytes_are_traced_to_their_array(write_dataset: Write) -> None:
     assert "qpos" in finding.message
 
 
-def test_file_that_changed_after_its_checksum_was_written_is_found(write_dataset: Write) -> None:
+def test_file_that_changed_after_its_checksum_was_written_is_found(write_dataset):
     path = write_dataset()
     checksum_file(path).write_text(f"{'0' * 64}  {path.name}\n")
     (finding,) = check_dataset(path, SPEC)
     assert finding.message.startswith(f"expected the recorded sha256 {'0' * 64}, got ")
 
 
-def test_unsolved_tasks_are_a_warning(write_dataset: Write) -> None:
+def test_unsolved_tasks_are_a_warning(write_dataset):
     (finding,) = check_dataset(write_dataset(), SPEC)  # data lie within x, y in [0, 8], but for three rows at (20, 20)
     assert finding.severity == "warning"
     assert finding.message.startswith("expected a state that achieves each task, got none for 2, ")
 
 
-def test_relabelling_in_parts_equals_distance_to_the_goal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relabelling_in_parts_equals_distance_to_the_goal(monkeypatch):
     monkeypatch.setattr("zoo.datasets.environment._CHUNK_ROWS", 7)
     env_id = TASK_1.replace("navigate-", "")
     qpos = small_arrays()["qpos"]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
-
-import pytest
 
 from zoo.datasets.files import making
 
 
-def test_second_maker_waits_for_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_second_maker_waits_for_the_first(tmp_path, capsys):
     order = []
     started = threading.Event()
 

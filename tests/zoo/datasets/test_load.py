@@ -27,12 +27,12 @@ FAMILIES = [
 
 
 def load_small(write_dataset: Write, name: str = TASK_1, **settings: object) -> Dataset:
-    return load_dataset(name, dataset=write_dataset(), **settings)  # type: ignore[arg-type]
+    return load_dataset(name, dataset=write_dataset(), **settings)
 
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_equals_ogbenchs_own_loader(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_family_equals_ogbenchs_own_loader(name, tmp_path, monkeypatch):
     from ogbench import make_env_and_datasets
 
     from zoo.datasets.names import DATASETS, parse_name
@@ -49,9 +49,7 @@ def test_every_family_equals_ogbenchs_own_loader(name: str, tmp_path: Path, monk
     np.testing.assert_array_equal(ours.actions, np.clip(expected["actions"], -1 + 1e-5, 1 - 1e-5))
 
 
-def test_sparse_reward_is_minus_one_until_the_task_is_achieved(
-    write_dataset: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sparse_reward_is_minus_one_until_the_task_is_achieved(write_dataset, monkeypatch):
     counts = np.array([-3.0, -1.0, 0.0] * 11, np.float32)  # minus the number of sub-goals not reached yet
     monkeypatch.setattr(load, "relabel", lambda *_: (counts, np.float32(counts != 0.0)))
     np.testing.assert_array_equal(load_small(write_dataset).rewards, counts)
@@ -59,7 +57,7 @@ def test_sparse_reward_is_minus_one_until_the_task_is_achieved(
 
 
 @pytest.mark.parametrize(("size", "rows"), [(1, 11), (10, 11), (11, 22), (30, 33)])
-def test_dataset_size_keeps_the_first_whole_trajectories(write_dataset: Write, size: int, rows: int) -> None:
+def test_dataset_size_keeps_the_first_whole_trajectories(write_dataset, size, rows):
     dataset = load_small(write_dataset, dataset_size=size)
     np.testing.assert_array_equal(dataset.observations, small_arrays()["observations"][:rows])
     assert dataset.terminals[-1] == 1.0
@@ -67,7 +65,7 @@ def test_dataset_size_keeps_the_first_whole_trajectories(write_dataset: Write, s
     assert dataset.observations.base is None  # a view would keep all of the file in memory
 
 
-def test_each_setting_and_the_content_change_the_fingerprint(write_dataset: Write) -> None:
+def test_each_setting_and_the_content_change_the_fingerprint(write_dataset):
     actions = small_arrays()["actions"]
     actions[0, 0] += 0.01
     fingerprints = {
@@ -80,7 +78,7 @@ def test_each_setting_and_the_content_change_the_fingerprint(write_dataset: Writ
     assert len(fingerprints) == 5
 
 
-def test_dataset_without_success_warns(write_dataset: Write) -> None:
+def test_dataset_without_success_warns(write_dataset):
     with pytest.warns(UserWarning, match=f"no state in .*{NAME}.npz achieves the task of {TASK_2}"):
         load_small(write_dataset, TASK_2)
 
@@ -90,7 +88,7 @@ def refuse_download(*arguments: object, **settings: object) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:no state in")
-def test_auto_generates_when_the_download_fails_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_generates_when_the_download_fails_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(load, "download_dataset", refuse_download)
     with pytest.warns(UserWarning, match="failed: no network; generating pointmaze-medium-stitch-v0 with OGBench's"):
         load_dataset("pointmaze-medium-stitch-singletask-v0", dataset_dir=tmp_path, dataset_size=200)
@@ -103,9 +101,7 @@ def test_auto_generates_when_the_download_fails_and_says_so(tmp_path: Path, monk
         ("cube-single-play", "generate it with `zoo dataset generate cube-single-play-v0 --dataset-dir "),
     ],
 )
-def test_no_file_and_no_way_to_get_one_names_three_ways(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, second_way: str
-) -> None:
+def test_no_file_and_no_way_to_get_one_names_three_ways(tmp_path, monkeypatch, name, second_way):
     monkeypatch.setattr(load, "download_dataset", refuse_download)
     with pytest.raises(UsageError) as caught:
         load_dataset(f"{name}-singletask-v0", dataset_dir=tmp_path, dataset="download")
@@ -116,7 +112,7 @@ def test_no_file_and_no_way_to_get_one_names_three_ways(
     assert text.endswith("the download failed: no network")
 
 
-def test_one_file_of_a_large_dataset_can_be_given(write_dataset: Write) -> None:
+def test_one_file_of_a_large_dataset_can_be_given(write_dataset):
     # The name decides the environment; the file may be any that fits it.
     assert load_small(write_dataset, TASK_1.replace("navigate", "stitch")).num_transitions == 30
 
@@ -129,9 +125,9 @@ def test_one_file_of_a_large_dataset_can_be_given(write_dataset: Write) -> None:
         ({"dataset_size": 0}, "`dataset_size`"),
     ],
 )
-def test_wrong_setting_is_refused(settings: dict[str, object], text: str) -> None:
+def test_wrong_setting_is_refused(settings, text):
     with pytest.raises(UsageError, match=text):
-        load_dataset(TASK_1, **settings)  # type: ignore[arg-type]
+        load_dataset(TASK_1, **settings)
 
 
 @pytest.mark.parametrize(
@@ -142,9 +138,7 @@ def test_wrong_setting_is_refused(settings: dict[str, object], text: str) -> Non
         ({"actions": np.full((33, 2), 2.0, np.float32)}, "`actions` must lie in [-1, 1], got 2.0 in row 0"),
     ],
 )
-def test_broken_file_is_refused_with_problem_and_remedy(
-    write_dataset: Write, changes: dict[str, object], text: str
-) -> None:
+def test_broken_file_is_refused_with_problem_and_remedy(write_dataset, changes, text):
     path = write_dataset(**changes)
     with pytest.raises(UsageError) as caught:
         load_dataset(TASK_1, dataset=path)

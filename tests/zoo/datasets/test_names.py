@@ -1,7 +1,5 @@
 """The table of datasets and the parsing of names."""
 
-from __future__ import annotations
-
 import contextlib
 
 import pytest
@@ -11,7 +9,7 @@ from zoo.datasets.names import DATASETS, parse_env_name, parse_name, single_task
 from zoo.errors import UsageError
 
 
-def test_single_task_name_has_dataset_domain_environment_and_task() -> None:
+def test_single_task_name_has_dataset_domain_environment_and_task():
     name = parse_name("cube-double-play-singletask-task2-v0")
     assert name.dataset == "cube-double-play-v0"
     assert name.domain == "cube-double-play"
@@ -20,20 +18,20 @@ def test_single_task_name_has_dataset_domain_environment_and_task() -> None:
 
 
 @pytest.mark.parametrize("parse", [parse_name, parse_env_name])
-def test_unknown_name_names_the_three_closest(parse: object) -> None:
+def test_unknown_name_names_the_three_closest(parse):
     with pytest.raises(UsageError, match="cube-dobule-play-singletask-task2-v0") as caught:
-        parse("cube-dobule-play-singletask-task2-v0")  # type: ignore[operator]
+        parse("cube-dobule-play-singletask-task2-v0")
     closest = str(caught.value).split("closest: ")[1].split(", ")
     assert len(closest) == 3
     assert "cube-double-play-singletask-task2-v0" in closest
 
 
-def test_dataset_without_task_is_refused_as_environment() -> None:
+def test_dataset_without_task_is_refused_as_environment():
     with pytest.raises(UsageError, match="`scene-play-v0` is a dataset without a task; name one of its tasks"):
         parse_env_name("scene-play-v0")
 
 
-def test_every_task_of_ogbench_is_in_the_table() -> None:
+def test_every_task_of_ogbench_is_in_the_table():
     import gymnasium
     import ogbench  # noqa: F401
 
@@ -47,7 +45,7 @@ def test_every_task_of_ogbench_is_in_the_table() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("environment", sorted({spec.environment for spec in DATASETS.values()}))
-def test_default_task_is_ogbenchs(environment: str) -> None:
+def test_default_task_is_ogbenchs(environment):
     (name, *_) = (single_task_names(spec.name)[0] for spec in DATASETS.values() if spec.environment == environment)
     parsed = parse_name(name)
     with contextlib.closing(make_labelling_env(parsed.env_id)) as env:

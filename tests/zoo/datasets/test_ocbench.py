@@ -51,12 +51,12 @@ def write(folder: Path, name: str = "a", **changes: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ocbench() -> Any:
+def ocbench():
     """Return the package, which these tests need."""
     return pytest.importorskip("ocbench", reason="needs OCBench")
 
 
-def test_every_transition_is_that_of_ocbenchs_loader(ocbench: Any, tmp_path: Path) -> None:
+def test_every_transition_is_that_of_ocbenchs_loader(ocbench, tmp_path):
     path = write(tmp_path)
     theirs, ours = ocbench.load_dataset(path), read_source(path)
     steps, rows = ocbench.get_episode_offsets(theirs)
@@ -69,7 +69,7 @@ def test_every_transition_is_that_of_ocbenchs_loader(ocbench: Any, tmp_path: Pat
     assert steps[-1] == is_step.sum() == sum(LENGTHS)
 
 
-def test_several_files_follow_one_another_without_those_for_validation(tmp_path: Path) -> None:
+def test_several_files_follow_one_another_without_those_for_validation(tmp_path):
     write(tmp_path, "set-000")
     write(tmp_path, "set-001", lengths=(2,))
     write(tmp_path, "set-000-val", lengths=(9,))
@@ -87,7 +87,7 @@ def test_several_files_follow_one_another_without_those_for_validation(tmp_path:
         ({"actions": np.zeros(8, np.float32)}, "`actions` must be continuous"),
     ],
 )
-def test_a_file_that_is_not_what_it_says_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_a_file_that_is_not_what_it_says_is_refused(tmp_path, changes, message):
     path = write(tmp_path, **changes)
     with pytest.raises(UsageError, match=message):
         read_source(path)
@@ -101,7 +101,7 @@ FOLDER = "lite/block-lite-single-task1-v0"
 
 
 @pytest.fixture
-def hosted(ocbench: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def hosted(ocbench, monkeypatch):
     """Return the training files that OCBench hosts of any task, which arrive at once."""
     names = ["set-000.npz", "set-001.npz"]
 
@@ -118,7 +118,7 @@ def hosted(ocbench: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def generated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def generated(monkeypatch):
     """Return the tasks whose data are generated, which takes no time here."""
     names: list[str] = []
 
@@ -132,9 +132,7 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_ocbench_downloads_to_its_own_place_and_says_so_beside_the_result(
-    hosted: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ocbench_downloads_to_its_own_place_and_says_so_beside_the_result(hosted, tmp_path, capsys):
     folder = download_ocbench(TASK, tmp_path, num_files=1)
     assert [path.name for path in folder.glob("*.npz")] == hosted[:1]
     assert folder == tmp_path / FOLDER
@@ -147,7 +145,7 @@ def test_ocbench_downloads_to_its_own_place_and_says_so_beside_the_result(
     assert capsys.readouterr().out == ""
 
 
-def test_without_hosted_data_they_are_generated(hosted: list[str], generated: list[str], tmp_path: Path) -> None:
+def test_without_hosted_data_they_are_generated(hosted, generated, tmp_path):
     hosted.clear()
     with pytest.warns(UserWarning, match="the download failed: No released dataset .*generating block-cpu-lite-single"):
         assert find_set(TASK, tmp_path, "auto") == generated_files(TASK, tmp_path)[0]
@@ -157,9 +155,7 @@ def test_without_hosted_data_they_are_generated(hosted: list[str], generated: li
         find_set(TASK, tmp_path, "download")
 
 
-def test_a_download_is_preferred_to_generated_data_unless_these_are_asked_for(
-    hosted: list[str], generated: list[str], tmp_path: Path
-) -> None:
+def test_a_download_is_preferred_to_generated_data_unless_these_are_asked_for(hosted, generated, tmp_path):
     find_set(TASK, tmp_path, "generate")
     assert find_set(TASK, tmp_path, "download") == find_set(TASK, tmp_path, "auto") == tmp_path / FOLDER
     assert find_set(TASK, tmp_path, "generate") == generated_files(TASK, tmp_path)[0]
@@ -169,7 +165,7 @@ def test_a_download_is_preferred_to_generated_data_unless_these_are_asked_for(
         find_set(TASK, tmp_path, "auto")
 
 
-def test_no_data_say_where_to_get_them(tmp_path: Path) -> None:
+def test_no_data_say_where_to_get_them(tmp_path):
     with pytest.raises(UsageError, match=f"`zoo dataset generate {TASK.name}`, or download it with"):
         find_existing(TASK, tmp_path)
 
@@ -184,11 +180,11 @@ FAMILIES = [
 
 
 @pytest.fixture(scope="module")
-def writer(ocbench: Any) -> OracleWriter:
+def writer(ocbench):
     return OracleWriter(TASK.name, seed=0)
 
 
-def test_an_episode_depends_on_its_number_only_and_leaves_the_global_generator(writer: OracleWriter) -> None:
+def test_an_episode_depends_on_its_number_only_and_leaves_the_global_generator(writer):
     state = np.random.get_state()[1].copy()
     first, other, again = (writer.collect(split, 0) for split in ("train", "val", "train"))
     assert first.keys() == {"observations", "actions", "rewards", "masks", "terminals"}
@@ -199,7 +195,7 @@ def test_an_episode_depends_on_its_number_only_and_leaves_the_global_generator(w
 
 
 @pytest.mark.slow
-def test_its_actions_played_back_give_its_observations_and_rewards(writer: OracleWriter) -> None:
+def test_its_actions_played_back_give_its_observations_and_rewards(writer):
     episode = writer.collect("train", 0)
     env = make_env(TASK.name)
     words = np.random.SeedSequence(0, spawn_key=(0, 0, 0)).generate_state(5)
@@ -215,7 +211,7 @@ def test_its_actions_played_back_give_its_observations_and_rewards(writer: Oracl
 
 
 @pytest.mark.slow
-def test_ocbench_reads_the_files(ocbench: Any, tmp_path: Path) -> None:
+def test_ocbench_reads_the_files(ocbench, tmp_path):
     files = generated_files(TASK, tmp_path)
     generate_ocbench(TASK, files, num_episodes=2, num_workers=1)
     theirs = ocbench.load_dataset(files[0])
@@ -226,7 +222,7 @@ def test_ocbench_reads_the_files(ocbench: Any, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("ocbench")
 @pytest.mark.parametrize("name", FAMILIES)
-def test_each_family_has_its_oracle(name: str) -> None:
+def test_each_family_has_its_oracle(name):
     writer = OracleWriter(name, seed=0)
     first, _, again = (writer.collect("train", number) for number in (0, 1, 0))
     for key, array in first.items():

@@ -51,7 +51,7 @@ FOUND: dict[str, tuple[Callable[[Arrays], None], str, str]] = {
 
 
 @pytest.mark.parametrize("case", list(FOUND))
-def test_a_fault_is_found(tmp_path: Path, case: str) -> None:
+def test_a_fault_is_found(tmp_path, case):
     change, severity, text = FOUND[case]
     _, (finding,) = check_own(written(tmp_path, change), ENV, {})
     assert finding.severity == severity
@@ -59,21 +59,21 @@ def test_a_fault_is_found(tmp_path: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["no success", "constant rewards", "limits"])
-def test_training_warns_of_it_too(tmp_path: Path, case: str) -> None:
+def test_training_warns_of_it_too(tmp_path, case):
     change, _, text = FOUND[case]
     with pytest.warns(UserWarning, match=re.escape(text)):
         load_own(written(tmp_path, change), ENV, {})
 
 
-def test_nothing_is_found_in_a_sound_set(tmp_path: Path) -> None:
+def test_nothing_is_found_in_a_sound_set(tmp_path):
     assert check_own(written(tmp_path), ENV, {})[1] == []
 
 
-def test_actions_in_the_units_that_are_said_are_no_fault(tmp_path: Path) -> None:
+def test_actions_in_the_units_that_are_said_are_no_fault(tmp_path):
     assert check_own(written(tmp_path, far_actions), ENV, {}, action_range=(-100.0, 100.0))[1] == []
 
 
-def test_a_set_of_another_size_is_found(tmp_path: Path) -> None:
+def test_a_set_of_another_size_is_found(tmp_path):
     _, found = check_own(written(tmp_path), "Pendulum-v1", {})
     assert [finding.array for finding in found] == ["observations", "actions"]
 
@@ -93,9 +93,7 @@ FLAT = "Flat-v0"
 gymnasium.register(FLAT, entry_point=f"{__name__}:make_flat")
 
 
-def test_parts_in_another_order_than_the_environment_flattens_them_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_in_another_order_than_the_environment_flattens_them_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     parts = episodes()
     for part in parts:

@@ -40,7 +40,7 @@ def write_shard(folder: Path, number: int, episodes: int = 3) -> Path:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """A dataset of three files, of different numbers of transitions, with validation files."""
     for number, episodes in enumerate((3, 5, 2)):
         write_shard(tmp_path / "set", number, 1).rename(tmp_path / "set" / f"{NAME}-{number:03d}-val.npz")
@@ -65,7 +65,7 @@ def buffer_of(content: Any) -> SequenceReplayBuffer:
 
 
 @pytest.mark.parametrize("settings", [{}, {"sparse": True}, {"name": TASK_1.replace("task1", "task4")}], ids=str)
-def test_each_part_equals_its_file_loaded_alone(folder: Path, settings: dict[str, Any]) -> None:
+def test_each_part_equals_its_file_loaded_alone(folder, settings):
     settings = {"name": TASK_1, **settings}
     together = buffer_of(load_all(folder, replace_interval=1, **settings).content)
     for number in range(3):
@@ -78,9 +78,7 @@ def test_each_part_equals_its_file_loaded_alone(folder: Path, settings: dict[str
 
 
 @pytest.mark.parametrize(("size", "transitions"), [(1, [10]), (31, [30, 10]), (80, [30, 50]), (100, [30, 50, 20])])
-def test_size_takes_the_first_files_and_cuts_the_last_behind_a_trajectory(
-    folder: Path, size: int, transitions: list[int]
-) -> None:
+def test_size_takes_the_first_files_and_cuts_the_last_behind_a_trajectory(folder, size, transitions):
     dataset = load_all(folder, dataset_size=size)
     assert [part.transitions for part in dataset.shards.parts] == transitions
     assert [part.trajectories for part in dataset.shards.parts] == [count // 10 for count in transitions]
@@ -91,7 +89,7 @@ def test_size_takes_the_first_files_and_cuts_the_last_behind_a_trajectory(
         assert bool(buffer.dones[buffer.dataset_size - 1])
 
 
-def test_fingerprint_changes_with_every_setting(folder: Path) -> None:
+def test_fingerprint_changes_with_every_setting(folder):
     task_2 = TASK_1.replace("task1", "task2")
     changes = ({}, {"dataset_size": 40}, {"sparse": True}, {"replace_interval": 500}, {"name": task_2})
     assert len({load_all(folder, **change).fingerprint for change in changes}) == 5
@@ -100,9 +98,7 @@ def test_fingerprint_changes_with_every_setting(folder: Path) -> None:
 # -- converting once --------------------------------------------------------------------------------------------------
 
 
-def test_what_is_converted_is_not_read_again_and_its_originals_may_go(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_converted_is_not_read_again_and_its_originals_may_go(folder, monkeypatch):
     first = load_all(folder)
     monkeypatch.setattr(shards, "read_arrays", lambda *_: pytest.fail("read again"))
     assert load_all(folder) == first
@@ -111,7 +107,7 @@ def test_what_is_converted_is_not_read_again_and_its_originals_may_go(
     assert load_all(folder) == first
 
 
-def test_a_file_that_changed_is_converted_again(folder: Path) -> None:
+def test_a_file_that_changed_is_converted_again(folder):
     load_all(folder)
     write_shard(folder, 1, episodes=7)
     assert [part.transitions for part in load_all(folder).shards.parts] == [30, 70, 20]
@@ -136,7 +132,7 @@ def shortened(folder: Path) -> None:
     recorded(format=0), recorded(ogbench="0.9"), recorded(unknown=1), shortened,
     lambda folder: (folder / "rewards-task3.npy").unlink(),
 ])  # fmt: skip
-def test_arrays_of_another_making_or_not_whole_are_made_again(folder: Path, damage: Callable[[Path], object]) -> None:
+def test_arrays_of_another_making_or_not_whole_are_made_again(folder, damage):
     before, arrays = load_all(folder), folder / ARRAYS / f"{NAME}-001"
     content = (arrays / "rewards-task3.npy").read_bytes()
     damage(arrays)
@@ -146,9 +142,7 @@ def test_arrays_of_another_making_or_not_whole_are_made_again(folder: Path, dama
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_stopped_conversion_keeps_what_is_done_and_goes_on(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_a_stopped_conversion_keeps_what_is_done_and_goes_on(folder, monkeypatch, number):
     read, calls = shards.relabel, []
 
     def stopped(*given: Any) -> Any:
@@ -173,14 +167,14 @@ def test_a_stopped_conversion_keeps_what_is_done_and_goes_on(
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_broken_file_is_refused_before_any_is_converted(folder: Path) -> None:
+def test_a_broken_file_is_refused_before_any_is_converted(folder):
     (folder / f"{NAME}-002.npz").write_bytes(b"no archive")
     with pytest.raises(UsageError, match=rf"{NAME}-002.npz cannot be used: expected .* npz file"):
         load_all(folder)
     assert not list((folder / ARRAYS).iterdir())
 
 
-def test_a_folder_that_cannot_be_written_to_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_to_is_refused(folder, monkeypatch):
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -192,9 +186,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(folder: Path, monkeypatch
 # -- OGBench's large sets ---------------------------------------------------------------------------------------------
 
 
-def test_files_of_a_large_set_that_its_size_needs_are_fetched_or_refused_with_the_ways_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_of_a_large_set_that_its_size_needs_are_fetched_or_refused_with_the_ways_out(tmp_path, monkeypatch):
     asked: list[Any] = []
 
     def noted(*given: Any, **settings: Any) -> None:

@@ -22,7 +22,7 @@ STATES, IMAGES = "cube-single-play-v0", "visual-cube-single-play-v0"
 
 
 @pytest.fixture(scope="module")
-def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def states(tmp_path_factory):
     """Return a file of two episodes of seven transitions."""
     folder = tmp_path_factory.mktemp("data")
     return generate_dataset(STATES, folder, num_episodes=2, episode_steps=7, num_workers=1)[0]
@@ -40,7 +40,7 @@ def with_images(states: Path, folder: Path, images: np.ndarray | None = None) ->
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:no state in")
-def test_images_are_read_as_they_are_and_labelled_as_states(states: Path, tmp_path: Path) -> None:
+def test_images_are_read_as_they_are_and_labelled_as_states(states, tmp_path):
     path = with_images(states, tmp_path)
     found = load_dataset("visual-cube-single-play-singletask-task2-v0", dataset_dir=tmp_path)
     of_states = load_dataset("cube-single-play-singletask-task2-v0", dataset=states)
@@ -58,16 +58,14 @@ def test_images_are_read_as_they_are_and_labelled_as_states(states: Path, tmp_pa
         (np.zeros((16, 3, 64, 64), np.uint8), "must have rows of shape (64, 64, 3) as in the environment, got (3, 64,"),
     ],
 )
-def test_other_images_are_refused_by_their_headers(
-    states: Path, tmp_path: Path, images: np.ndarray, message: str
-) -> None:
+def test_other_images_are_refused_by_their_headers(states, tmp_path, images, message):
     with_images(states, tmp_path, images)
     with pytest.raises(UsageError) as refused:
         load_dataset("visual-cube-single-play-singletask-task2-v0", dataset_dir=tmp_path)
     assert message in str(refused.value)
 
 
-def test_images_that_nothing_draws_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_nothing_draws_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, "")
     monkeypatch.delenv("DISPLAY", raising=False)
     with pytest.raises(UsageError, match="MuJoCo can draw nothing here; install EGL"):
@@ -89,9 +87,7 @@ def generate(folder: Path, *more: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_images_follow_from_the_seed_alone_and_the_trajectories_are_those_of_states(
-    states: Path, tmp_path: Path
-) -> None:
+def test_images_follow_from_the_seed_alone_and_the_trajectories_are_those_of_states(states, tmp_path):
     if not any(map(_works, PLATFORMS)):
         pytest.skip("MuJoCo can draw nothing here")
     one, two = (generate(tmp_path / count, "--num-workers", count) for count in "12")

@@ -1,7 +1,5 @@
 """D4RL's tasks: Minari's names, and the environments that they are evaluated in."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,7 @@ from zoo.errors import UsageError
 from zoo.runs.read import split_environment
 
 
-def test_there_are_the_21_tasks_of_gfp_and_six_mazes() -> None:
+def test_there_are_the_21_tasks_of_gfp_and_six_mazes():
     domains = [task.domain for task in TASKS.values()]
     assert {name: domains.count(name) for name in domains} == {"d4rl-adroit": 12, "d4rl-mujoco": 9, "d4rl-antmaze": 6}
     assert split_environment("mujoco/hopper/medium-v0") == ("mujoco/hopper/medium-v0", "d4rl-mujoco", "")
@@ -22,7 +20,7 @@ def test_there_are_the_21_tasks_of_gfp_and_six_mazes() -> None:
 
 
 @pytest.mark.parametrize("size", ["umaze", "medium", "large"])
-def test_an_ant_at_its_goal_has_reached_it_and_the_episode_ends(size: str) -> None:
+def test_an_ant_at_its_goal_has_reached_it_and_the_episode_ends(size):
     pytest.importorskip("gymnasium_robotics", reason="needs `pip install 'flow-rl-zoo[d4rl]'`")
     env = make_env(f"d4rl-antmaze-{size}")
     starts = [env.reset(seed=seed)[0] for seed in range(2)]

@@ -77,7 +77,7 @@ class Sparse(Spring):
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Step without a reward."""
         observation, _, *rest = super().step(action)
-        return observation, 0.0, *rest  # type: ignore[return-value]
+        return observation, 0.0, *rest
 
 
 class OwnNormalisation(gymnasium.ObservationWrapper[Any, Any, Any]):
@@ -110,7 +110,7 @@ def find(make: Make) -> str | None:
         (lambda: Spring("success", after=9), "got the success 0 and then 1 at step 1"),
     ],
 )
-def test_what_changes_from_episode_to_episode_is_found(make: Make, text: str) -> None:
+def test_what_changes_from_episode_to_episode_is_found(make, text):
     found = find(make)
     assert found is not None
     assert re.search(text, found), found
@@ -128,19 +128,19 @@ def test_what_changes_from_episode_to_episode_is_found(make: Make, text: str) ->
         lambda: Spring("breaks"),
     ],
 )
-def test_what_no_episode_depends_on_is_left_alone(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_no_episode_depends_on_is_left_alone(make, caplog):
     assert find(make) is None
     assert not caplog.messages
 
 
 @pytest.mark.parametrize("change", ["entropy", "global"])
-def test_what_is_not_repeatable_at_all_is_said_and_not_refused(change: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_not_repeatable_at_all_is_said_and_not_refused(change, caplog):
     with caplog.at_level(logging.WARNING):
         assert find(lambda: Spring(change)) is None
     assert "is not repeatable: the same reset seed and actions lead to" in caplog.text
 
 
-def test_a_slow_environment_is_reset_a_few_times_only() -> None:
+def test_a_slow_environment_is_reset_a_few_times_only():
     made: list[Spring] = []
     assert find(lambda: made.append(Spring("slow")) or made[-1]) is None
     assert made[0].episodes <= 4
@@ -154,18 +154,18 @@ def refused() -> Any:
     return pytest.raises(UsageError, match="got the wrapper NormalizeObservation, whose statistics go on; begin every")
 
 
-def test_an_evaluation_refuses_it() -> None:
+def test_an_evaluation_refuses_it():
     with refused():
         Evaluator(NORMALIZED, episodes=2, n_envs=2, seed=0)
 
 
-def test_playback_refuses_it() -> None:
+def test_playback_refuses_it():
     policy = agents.BC("MlpPolicy", SpringEnv(), net_arch=[4], buffer_size=4, seed=0).policy
     with refused():
         Stage(Agent("bc", policy, Path("model.zip"), NORMALIZED, episodes=2))
 
 
-def test_collecting_refuses_it_and_a_check_finds_it(tmp_path: Path) -> None:
+def test_collecting_refuses_it_and_a_check_finds_it(tmp_path):
     with refused():
         collect("random", NORMALIZED, {}, episodes=1)
     arrays, _ = collect("random", "tests.zoo.envs.toys:Spring-v0", {}, episodes=2)
@@ -175,9 +175,7 @@ def test_collecting_refuses_it_and_a_check_finds_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("more", [[], ["--eval-env-kwargs", "is_frozen=true"]])
-def test_training_refuses_it_before_a_folder_is_made(
-    more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_training_refuses_it_before_a_folder_is_made(more, tmp_path, capsys):
     words = ["--algo", "sac", "--env", NORMALIZED, "--online-steps", "9", "--eval-episodes", "1", *more]
     assert main([*words, "-f", str(tmp_path / "logs")]) == 2
     assert "got the wrapper NormalizeObservation" in capsys.readouterr().err

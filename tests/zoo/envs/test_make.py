@@ -1,8 +1,6 @@
 import multiprocessing.util
 import tempfile
 import warnings
-from collections.abc import Callable
-from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -43,7 +41,7 @@ def episode(env: gymnasium.Env, seed: int | None, steps: int = 40) -> np.ndarray
 
 @pytest.mark.few(5)
 @pytest.mark.parametrize("env_id", FAMILIES)
-def test_the_same_seed_gives_the_same_bits_again_and_in_a_new_instance(env_id: str) -> None:
+def test_the_same_seed_gives_the_same_bits_again_and_in_a_new_instance(env_id):
     env = make_env(env_id)
     first, other, again = episode(env, 5), episode(env, 6), episode(env, 5)
     np.random.random(3)
@@ -60,7 +58,7 @@ def test_the_same_seed_gives_the_same_bits_again_and_in_a_new_instance(env_id: s
     assert (following[0] != following[1]).any()
 
 
-def test_teleport_exits_follow_the_seed() -> None:
+def test_teleport_exits_follow_the_seed():
     env = make_env("pointmaze-teleport-singletask-task1-v0")
 
     def exits(seed: int) -> list[float]:
@@ -79,7 +77,7 @@ def test_teleport_exits_follow_the_seed() -> None:
 
 
 @pytest.mark.parametrize("env_id", [POINTMAZE, "pointmaze-teleport-singletask-task1-v0"])
-def test_the_global_generator_is_left_as_it_was(env_id: str) -> None:
+def test_the_global_generator_is_left_as_it_was(env_id):
     env = make_env(env_id)
     np.random.seed(3)
     np.random.standard_normal()  # leaves a second normal number cached, which is part of the state
@@ -92,7 +90,7 @@ def test_the_global_generator_is_left_as_it_was(env_id: str) -> None:
     assert np.random.standard_normal() == expected.standard_normal()
 
 
-def test_a_reset_leaves_the_users_action_samples_alone() -> None:
+def test_a_reset_leaves_the_users_action_samples_alone():
     env = make_env(POINTMAZE)
     env.action_space.seed(4)
     expected = gymnasium.spaces.Box(env.action_space.low, env.action_space.high, dtype=np.float32, seed=4)
@@ -100,7 +98,7 @@ def test_a_reset_leaves_the_users_action_samples_alone() -> None:
     np.testing.assert_array_equal(env.action_space.sample(), expected.sample())
 
 
-def test_info_is_success_under_both_names_and_nothing_else() -> None:
+def test_info_is_success_under_both_names_and_nothing_else():
     env = make_env(POINTMAZE)
     assert env.reset(seed=0)[1] == {}
     env.unwrapped.set_xy(np.array(env.unwrapped.cur_goal_xy))
@@ -109,7 +107,7 @@ def test_info_is_success_under_both_names_and_nothing_else() -> None:
     assert (reward, terminated) == (0.0, True)
 
 
-def test_an_environment_without_success_keeps_its_own_info() -> None:
+def test_an_environment_without_success_keeps_its_own_info():
     env = make_env("Pendulum-v1")
     env.reset(seed=0)
     assert "success" not in env.step(np.zeros(1, np.float32))[4]
@@ -117,7 +115,7 @@ def test_an_environment_without_success_keeps_its_own_info() -> None:
 
 
 @pytest.mark.parametrize("env_id", [POINTMAZE, "Pendulum-v1"])
-def test_sb3_check_env_passes(env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sb3_check_env_passes(env_id, monkeypatch):
     env = make_env(env_id)
     # OGBench has a method of the name by which SB3 recognises environments with goals
     monkeypatch.setattr("stable_baselines3.common.env_checker._is_goal_env", lambda env: False)
@@ -135,12 +133,12 @@ def test_sb3_check_env_passes(env_id: str, monkeypatch: pytest.MonkeyPatch) -> N
         ("CartPole-v1", r"`CartPole-v1` has the action space Discrete"),
     ],
 )
-def test_an_environment_that_cannot_be_used_is_refused_by_name(env_id: str, message: str) -> None:
+def test_an_environment_that_cannot_be_used_is_refused_by_name(env_id, message):
     with pytest.raises(UsageError, match=message):
         make_env(env_id)
 
 
-def test_actions_that_cannot_move_and_arguments_that_are_unknown_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_actions_that_cannot_move_and_arguments_that_are_unknown_are_refused(monkeypatch):
     with pytest.raises(UsageError, match=r"`Toy-v0` does not take these arguments, got \{'speed': 2\}"):
         make_env("Toy-v0", speed=2)
     space = gymnasium.spaces.Box(np.array([-1, 0], np.float32), np.array([1, 0], np.float32))
@@ -149,7 +147,7 @@ def test_actions_that_cannot_move_and_arguments_that_are_unknown_are_refused(mon
         make_env("Toy-v0")
 
 
-def test_a_missing_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_refused(monkeypatch):
     def build(self: object) -> None:
         raise gymnasium.error.DependencyNotInstalled("pip install box")
 
@@ -159,9 +157,7 @@ def test_a_missing_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("make", [make_env, make_raw_env])
-def test_an_environment_leaves_no_temporary_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[str], gymnasium.Env]
-) -> None:
+def test_an_environment_leaves_no_temporary_files(tmp_path, monkeypatch, make):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(multiprocessing.util, "get_temp_dir", lambda: str(tmp_path))
     make("pointmaze-medium-singletask-task1-v0").close()

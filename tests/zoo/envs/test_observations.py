@@ -1,9 +1,5 @@
 """Which observations can be trained on, and how those of several environments are put together."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -20,7 +16,7 @@ MIXED = spaces.Dict({"image": IMAGE, "vector": VECTOR, "choice": spaces.Discrete
 
 
 @pytest.mark.parametrize(("space", "name"), [(VECTOR, "MlpPolicy"), (IMAGE, "CnnPolicy"), (MIXED, "MultiInputPolicy")])
-def test_the_policy_follows_from_the_observations(space: spaces.Space[Any], name: str) -> None:
+def test_the_policy_follows_from_the_observations(space, name):
     assert policy_name(space) == name
     refuse_unfit("Any-v0", space_env_of(space))
 
@@ -35,12 +31,12 @@ def test_the_policy_follows_from_the_observations(space: spaces.Space[Any], name
         (spaces.Dict({"a": spaces.Dict({"b": VECTOR})}), "the observation space Dict for `a`"),
     ],
 )
-def test_other_observations_are_refused_with_a_way_on(space: spaces.Space[Any], message: str) -> None:
+def test_other_observations_are_refused_with_a_way_on(space, message):
     with pytest.raises(UsageError, match=message):
         refuse_unfit("Any-v0", space_env_of(space))
 
 
-def test_observations_are_stacked_and_joined_by_their_parts() -> None:
+def test_observations_are_stacked_and_joined_by_their_parts():
     MIXED.seed(0)
     seen = [MIXED.sample() for _ in range(5)]
     found = join([stack(MIXED, []), stack(MIXED, seen[:2]), stack(MIXED, seen[2:])])
@@ -51,7 +47,7 @@ def test_observations_are_stacked_and_joined_by_their_parts() -> None:
     assert bytes_of(MIXED) == 16 * 16 * 3 + 2 * 4 + 8
 
 
-def test_an_image_has_the_same_shape_wherever_its_channels_are() -> None:
+def test_an_image_has_the_same_shape_wherever_its_channels_are():
     assert shape_of(IMAGE) == shape_of(spaces.Box(0, 255, (3, 16, 16), np.uint8)) == (3, 16, 16)
     assert shape_of(MIXED) == {"choice": (), "image": (3, 16, 16), "vector": (2,)}
     assert shape_of(VECTOR) == (2,)
@@ -64,17 +60,17 @@ def test_an_image_has_the_same_shape_wherever_its_channels_are() -> None:
         ({"place": np.array([0, np.inf], np.float32)}, r"got observation\['place'\]\[1\] = inf from"),
     ],
 )
-def test_a_dict_that_breaks_its_promise_is_the_environments_fault(parts: dict[str, Any], message: str) -> None:
+def test_a_dict_that_breaks_its_promise_is_the_environments_fault(parts, message):
     pictures = PicturesEnv(as_dict=True)
     env = RepeatableEnv(pictures, keep_info=True)
     env.reset(seed=0)
     env.step(np.zeros(2, np.float32))
-    pictures._draw = lambda: {"picture": pictures.render(), **parts}  # type: ignore[method-assign]
+    pictures._draw = lambda: {"picture": pictures.render(), **parts}
     with pytest.raises(EnvironmentFault, match=f"{message}.* at step 2 of its episode; this is a fault"):
         env.step(np.zeros(2, np.float32))
 
 
-def test_frames_are_stacked_with_a_repeatable_reset() -> None:
+def test_frames_are_stacked_with_a_repeatable_reset():
     first, second = (make_env(ENV, frame_stack=3) for _ in range(2))
     for env in (first, second):
         env.be_called("env")

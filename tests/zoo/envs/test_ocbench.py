@@ -1,7 +1,5 @@
 """OCBench's names, which are known without the package; and what its environments become."""
 
-from __future__ import annotations
-
 import re
 import sys
 
@@ -18,7 +16,7 @@ from zoo.runs.read import split_environment
 NAME = "block-cpu-lite-double-task2-v0"
 
 
-def test_the_table_is_that_of_the_package() -> None:
+def test_the_table_is_that_of_the_package():
     ocbench = pytest.importorskip("ocbench", reason="needs OCBench")
     from gymnasium import registry
 
@@ -34,7 +32,7 @@ def test_the_table_is_that_of_the_package() -> None:
         assert (family, backend, kwargs["task_id"], steps) == (task.family, "mjwarp", task.number, task.steps)
 
 
-def test_a_task_has_a_domain_and_a_number() -> None:
+def test_a_task_has_a_domain_and_a_number():
     task = TASKS[NAME]
     assert (task.domain, task.number, task.family, task.is_lite) == ("block-cpu-lite-double", 2, "block", True)
     assert tasks_of(task.domain) == ["block-cpu-lite-double-task1-v0", NAME]
@@ -42,18 +40,18 @@ def test_a_task_has_a_domain_and_a_number() -> None:
 
 
 @pytest.mark.parametrize("use", [find_spec, parse_env_name])
-def test_a_task_for_gpus_is_refused_with_the_one_to_use(use) -> None:
+def test_a_task_for_gpus_is_refused_with_the_one_to_use(use):
     with pytest.raises(UsageError, match=f"unknown environment `block-lite-double-task2-v0`.*closest: .*{NAME}"):
         use("block-lite-double-task2-v0")
 
 
 @pytest.mark.parametrize("parse", [parse_env_name, parse_name])
-def test_ogbenchs_data_are_not_sought_for_its_tasks(parse) -> None:
+def test_ogbenchs_data_are_not_sought_for_its_tasks(parse):
     with pytest.raises(UsageError, match="a task of OCBench, not of OGBench"):
         parse(NAME)
 
 
-def test_without_the_package_its_tasks_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_its_tasks_say_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ocbench", None)
     install = re.escape("pip install 'flow-rl-zoo[ocbench]'")
     with pytest.raises(UsageError, match=f"`{NAME}` needs OCBench; install it with `{install}`"):
@@ -62,7 +60,7 @@ def test_without_the_package_its_tasks_say_how_to_install_it(monkeypatch: pytest
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [NAME, "chamber-cpu-hard-task2-v0", "hanoi-cpu-lite-single-task1-v0"])
-def test_its_environments_repeat_and_are_restored_within_an_episode(name: str) -> None:
+def test_its_environments_repeat_and_are_restored_within_an_episode(name):
     pytest.importorskip("ocbench", reason="needs OCBench")
     first, second = (ResumableEnv(make_env(name)) for _ in range(2))
     actions = np.random.default_rng(0).uniform(-1, 1, (20, 7)).astype(np.float32)

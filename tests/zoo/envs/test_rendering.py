@@ -14,7 +14,7 @@ from zoo.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
-def _not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def _not_imported(monkeypatch):
     monkeypatch.delitem(sys.modules, "mujoco", raising=False)
     monkeypatch.setenv(VARIABLE, "")
 
@@ -41,8 +41,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *working: str) -> list[str]:
     ],
 )
 def test_what_draws_is_the_first_that_works_unless_it_is_named_or_chosen_already(
-    monkeypatch: pytest.MonkeyPatch, working: tuple[str, ...], named: str, is_imported: bool, chosen: str, tries: list
-) -> None:
+    monkeypatch, working, named, is_imported, chosen, tries
+):
     tried = pretend(monkeypatch, *working)
     monkeypatch.setenv(VARIABLE, named)
     if is_imported:
@@ -52,19 +52,19 @@ def test_what_draws_is_the_first_that_works_unless_it_is_named_or_chosen_already
 
 
 @pytest.fixture
-def screen(monkeypatch: pytest.MonkeyPatch) -> None:
+def screen(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("DISPLAY", ":0")
 
 
 @pytest.mark.usefixtures("screen")
-def test_where_there_is_a_screen_mujoco_draws_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_a_screen_mujoco_draws_in_windows(monkeypatch):
     tried = pretend(monkeypatch, *PLATFORMS)
     assert why_no_window() is None
     assert (tried, os.environ[VARIABLE]) == (["glfw"], "glfw")
 
 
-def test_names_of_images_choose_what_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_images_choose_what_draws(monkeypatch):
     tried = pretend(monkeypatch, "egl")
     prepare_pictures("cube-single-play-singletask-task1-v0", None)
     assert tried == []
@@ -72,7 +72,7 @@ def test_names_of_images_choose_what_draws(monkeypatch: pytest.MonkeyPatch) -> N
     assert (tried, os.environ[VARIABLE]) == (["egl"], "egl")
 
 
-def test_images_that_nothing_draws_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_nothing_draws_are_refused(monkeypatch):
     pretend(monkeypatch)
     monkeypatch.delenv("DISPLAY", raising=False)
     with pytest.raises(UsageError, match=r"`visual-scene-v0` has images, and MuJoCo can draw nothing here; install"):

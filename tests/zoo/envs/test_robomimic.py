@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -28,7 +27,7 @@ TINY = "net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 horizon_leng
 
 
 @pytest.fixture
-def robosuite() -> Any:
+def robosuite():
     """Return the package, which these tests need."""
     pytest.importorskip("robosuite", reason=f"needs `{INSTALL}`")
     return importlib.import_module("zoo.envs.robosuite")
@@ -41,12 +40,12 @@ def robosuite() -> Any:
     ("name", "meant"),
     [("lift-ph-low_dim", NAME), ("can-mh-image", "can-mh-low_dim"), ("transport-mh-low_dim", "-mh-low_dim")],
 )
-def test_other_tasks_of_robomimic_are_refused_with_the_one_to_use(name: str, meant: str) -> None:
+def test_other_tasks_of_robomimic_are_refused_with_the_one_to_use(name, meant):
     with pytest.raises(UsageError, match=f"unknown environment `{name}`.*closest: .*{meant}"):
         find_spec(name)
 
 
-def test_without_robosuite_tasks_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_robosuite_tasks_say_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "robosuite", None)
     message = f"`{NAME}` is simulated by robosuite, which is not installed; `{INSTALL}`"
     with pytest.raises(UsageError, match=re.escape(message)):
@@ -63,9 +62,7 @@ class FakeLift(SpacesEnv):
         return *super().step(action)[:4], {"success": 0}
 
 
-def test_training_takes_the_file_in_its_place_and_the_settings_of_the_tasks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_takes_the_file_in_its_place_and_the_settings_of_the_tasks(tmp_path, monkeypatch):
     monkeypatch.setattr(gymnasium.spec(NAME), "entry_point", FakeLift)
     monkeypatch.setattr("zoo.envs.robomimic.require_robosuite", lambda name: None)
     path = tmp_path / "lift" / "mh" / "low_dim_v15.hdf5"
@@ -84,7 +81,7 @@ def test_training_takes_the_file_in_its_place_and_the_settings_of_the_tasks(
 
 
 @pytest.mark.slow
-def test_replaying_a_files_actions_gives_its_observations(robosuite: Any, tmp_path: Path) -> None:
+def test_replaying_a_files_actions_gives_its_observations(robosuite, tmp_path):
     parts = play(2)
     for part in parts:
         assert 20 < len(part["actions"]) < 100
@@ -106,11 +103,9 @@ def test_replaying_a_files_actions_gives_its_observations(robosuite: Any, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [("lift-mh-low_dim", 19), ("can-mh-low_dim", 23), ("square-mh-low_dim", 23)])
-def test_environments_repeat_by_their_seed_and_leave_the_global_generator_alone(
-    robosuite: Any, name: str, size: int
-) -> None:
+def test_environments_repeat_by_their_seed_and_leave_the_global_generator_alone(robosuite, name, size):
     np.random.seed(7)
-    expected = np.random.get_state()[1].copy()  # type: ignore[index]
+    expected = np.random.get_state()[1].copy()
     first, second = make_env(name), make_env(name)
     actions = np.random.default_rng(0).uniform(-1, 1, (5, 7)).astype(np.float32)
     first.reset(seed=8)
@@ -121,11 +116,11 @@ def test_environments_repeat_by_their_seed_and_leave_the_global_generator_alone(
     for action in actions:
         np.testing.assert_array_equal(first.step(action)[0], second.step(action)[0])
     assert (first.reset(seed=4)[0] != observation).any()
-    np.testing.assert_array_equal(np.random.get_state()[1], expected)  # type: ignore[index]
+    np.testing.assert_array_equal(np.random.get_state()[1], expected)
 
 
 @pytest.mark.slow
-def test_observations_are_robosuites_sensors_in_robomimics_order(robosuite: Any) -> None:
+def test_observations_are_robosuites_sensors_in_robomimics_order(robosuite):
     env = make_env("can-mh-low_dim")
     observation, _ = env.reset(seed=0)
     sensors = env.env.unwrapped._scene._get_observations(force_update=True)
@@ -136,7 +131,7 @@ def test_observations_are_robosuites_sensors_in_robomimics_order(robosuite: Any)
 
 
 @pytest.mark.slow
-def test_what_robosuite_holds_cannot_be_saved_and_is_named(robosuite: Any) -> None:
+def test_what_robosuite_holds_cannot_be_saved_and_is_named(robosuite):
     env = ResumableEnv(make_env(NAME))
     env.reset(seed=0)
     assert env.snapshot() is None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -32,9 +30,7 @@ def message(found: str, environment: str, step: int) -> str:
 
 
 @pytest.mark.parametrize(("failure", "wrong", "found"), FAULTS)
-def test_a_value_that_cannot_be_trained_on_is_named_at_its_step(
-    tmp_path: Path, failure: str, wrong: Any, found: str
-) -> None:
+def test_a_value_that_cannot_be_trained_on_is_named_at_its_step(tmp_path, failure, wrong, found):
     env = make_env(TOY, failure=failure, failure_file=str(tmp_path / "fail"), wrong=wrong)
     env.be_called("the toy")
     env.reset(seed=1)
@@ -45,19 +41,19 @@ def test_a_value_that_cannot_be_trained_on_is_named_at_its_step(
         env.step(np.zeros(2, np.float32))
 
 
-def test_large_values_whose_sum_overflows_are_left_alone() -> None:
+def test_large_values_whose_sum_overflows_are_left_alone():
     env = make_env(TOY)
     env._check(np.full(3, np.finfo(np.float32).max, np.float32), 0.0)
 
 
-def test_success_may_stand_beside_an_empty_entry_of_the_other_name() -> None:
+def test_success_may_stand_beside_an_empty_entry_of_the_other_name():
     env = make_env(TOY, success=None)
     env.unwrapped._info = lambda: {"success": None, "is_success": True}
     env.reset(seed=1)
     assert env.step(np.zeros(2, np.float32))[-1] == {"success": 1, "is_success": True}
 
 
-def test_an_observation_stays_as_it_is_when_the_environment_writes_into_its_own() -> None:
+def test_an_observation_stays_as_it_is_when_the_environment_writes_into_its_own():
     env = make_env("Odometer-v0")
     first, _ = env.reset(seed=1)
     seen = [first, *(env.step(np.ones(2, np.float32))[0] for _ in range(2))]
@@ -65,7 +61,7 @@ def test_an_observation_stays_as_it_is_when_the_environment_writes_into_its_own(
 
 
 @pytest.mark.parametrize("algo", ["qam", "sac"])
-def test_a_run_ends_at_that_step_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], algo: str) -> None:
+def test_a_run_ends_at_that_step_and_says_so(tmp_path, capsys, algo):
     (tmp_path / "fail").touch()
     words = ["--algo", algo, "--env", "Toy-v0", "--offline-steps", "0", "--online-steps", "9", "-f", str(tmp_path)]
     words += ["--eval-episodes", "1", "--verbose", "0", "--seed", "1", "--eval-env-kwargs", "success=sign"]

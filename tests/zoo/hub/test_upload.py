@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agents.common.sb3.model import FlowQLearning
 from tests.zoo.models.conftest import ENV, model, write_run
 from zoo.hub.upload import Origin, model_card, origin_of, without_folders, write_files
 from zoo.models.agent import agent_of_file, agent_of_run
@@ -23,7 +21,7 @@ def card_of(**origin: Any) -> str:
 
 
 @pytest.mark.parametrize("text", ["<img src=x>", "![x](http://x)", "`<b>`", "a | b", "a\n# b"])
-def test_texts_of_a_run_are_neither_html_nor_markdown(text: str) -> None:
+def test_texts_of_a_run_are_neither_html_nor_markdown(text):
     for origin in (
         {"config": {"dataset": {"name": text}}},
         {"config": {"profile": text, "offline_steps": 1}},
@@ -34,19 +32,19 @@ def test_texts_of_a_run_are_neither_html_nor_markdown(text: str) -> None:
         )  # as code it is shown as it is
 
 
-def test_a_command_stays_in_its_block() -> None:
+def test_a_command_stays_in_its_block():
     command = "zoo train --label '\n```\n<img src=x>\n````'"
     assert f"`````text\n{command}\n`````" in card_of(command=command)
     assert "\n````yaml\n" in card_of(config={"settings": {"name": "```"}})
 
 
-def test_the_card_cites_the_paper_and_names_the_commit() -> None:
+def test_the_card_cites_the_paper_and_names_the_commit():
     card = card_of(versions={"packages": {"torch": "2"}, "git_commit": "abc-dirty"})
     assert "Lipman et al., [arXiv 2210.02747](https://arxiv.org/abs/2210.02747)" in card
     assert "torch 2, commit abc-dirty (`versions.json`)" in card
 
 
-def test_a_video_in_the_run_folder_is_uploaded(tmp_path: Path, model: FlowQLearning) -> None:
+def test_a_video_in_the_run_folder_is_uploaded(tmp_path, model):
     run = write_run(tmp_path, model)
     (run.path / "versions.json").write_text("{}")
     (run.path / "replay.mp4").write_bytes(b"film")
@@ -59,7 +57,7 @@ def test_a_video_in_the_run_folder_is_uploaded(tmp_path: Path, model: FlowQLearn
     assert "replay" not in card_of()
 
 
-def test_folders_of_the_machine_are_left_out(tmp_path: Path, model: FlowQLearning) -> None:
+def test_folders_of_the_machine_are_left_out(tmp_path, model):
     run = write_run(tmp_path, model, pretrained_actor={"path": "/home/me/logs/bc_1.zip", "updates": 1})
     (run.path / "versions.json").write_text("{}")
     words = "-f '/home/my logs' --dataset=/data/a.npz -i/b"

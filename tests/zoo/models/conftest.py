@@ -33,19 +33,19 @@ def write_run(logs: Path, model: FlowQLearning, seed: int = 3, **more: Any) -> R
 
 
 @pytest.fixture(scope="package")
-def model() -> FlowQLearning:
+def model():
     return maze_model(seed=3)
 
 
 @pytest.fixture(scope="package")
-def logs(model: FlowQLearning, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def logs(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("logs")
     write_run(folder, model)
     return folder
 
 
 @pytest.fixture
-def policy_file(model: FlowQLearning, tmp_path: Path) -> Path:
+def policy_file(model, tmp_path):
     """Return a policy that was saved for acting, whose score nobody knows."""
     protocol = {"episodes": 4, "seed": 7, "env_kwargs": STEPS}
     model.save_policy(tmp_path / "policy.safetensors", {"env": ENV, "seed": 3, "protocol": protocol})

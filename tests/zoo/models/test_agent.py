@@ -24,21 +24,21 @@ from zoo.watching.stage import Stage
 
 
 def weights(agent: Agent) -> torch.Tensor:
-    return next(iter(agent.policy.nets.fine_tuned.parameters())).detach()  # type: ignore[union-attr]
+    return next(iter(agent.policy.nets.fine_tuned.parameters())).detach()
 
 
 def own_weights(model: FlowQLearning, replica: int = 0) -> torch.Tensor:
     return next(iter(model.policy.nets.fine_tuned.parameters()))[replica : replica + 1].detach()
 
 
-def test_a_run_plays_in_its_environment_by_its_protocol(logs: Path, model: FlowQLearning) -> None:
+def test_a_run_plays_in_its_environment_by_its_protocol(logs, model):
     agent = agent_of_run(find_run(logs, "qam", ENV))
     assert (agent.algo, agent.env, agent.env_id) == ("qam", ENV, "pointmaze-medium-singletask-task1-v0")
     assert (agent.env_kwargs, agent.episodes, agent.seed, agent.replica) == (STEPS, 4, 7, 3)
     assert torch.equal(weights(agent), own_weights(model))
 
 
-def test_the_newest_run_plays_unless_a_number_is_given(tmp_path: Path, model: FlowQLearning) -> None:
+def test_the_newest_run_plays_unless_a_number_is_given(tmp_path, model):
     folders = [write_run(tmp_path, model).path for _ in range(2)]
     assert find_run(tmp_path, "qam", ENV) == folders[1]
     assert find_run(tmp_path, "qam", ENV, 1) == folders[0]
@@ -46,7 +46,7 @@ def test_the_newest_run_plays_unless_a_number_is_given(tmp_path: Path, model: Fl
         find_run(tmp_path, "qam", ENV, 5)
 
 
-def test_the_best_model_is_loaded_on_demand(tmp_path: Path, model: FlowQLearning) -> None:
+def test_the_best_model_is_loaded_on_demand(tmp_path, model):
     folder, best = write_run(tmp_path, model), maze_model(seed=9)
     with pytest.raises(UsageError, match=r"`--load-best` needs .*best_model\.zip, which does not exist"):
         agent_of_run(folder.path, name=folder.best_model.name)
@@ -58,22 +58,20 @@ def test_the_best_model_is_loaded_on_demand(tmp_path: Path, model: FlowQLearning
     assert torch.equal(weights(agent_of_file(kept, None)), own_weights(best))
 
 
-def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path: Path) -> None:
+def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path):
     both = maze_model(seeds=[3, 4], seed=None)
     together = {"seeds": [3, 4], "folders": [f"{ENV}_1", f"{ENV}_2"]}
     folders = [write_run(tmp_path, both.replica(k), seed, **together) for k, seed in enumerate((3, 4))]
     save_checkpoint(both, folders[0].checkpoints)
     agent = agent_of_run(folders[1].path, step=0)
     assert torch.equal(weights(agent), own_weights(both, 1))
-    assert agent.policy.num_replicas == 1  # type: ignore[union-attr]
+    assert agent.policy.num_replicas == 1
     assert agent_of_run(folders[0].path, step=-1).source.parent.parent == folders[0].checkpoints
     with pytest.raises(UsageError, match=r"`--load-checkpoint` must be the step of a checkpoint .*, got 5; there: 0"):
         agent_of_run(folders[0].path, step=5)
 
 
-def test_a_policy_file_says_where_how_and_how_well_it_plays(
-    policy_file: Path, tmp_path: Path, model: FlowQLearning
-) -> None:
+def test_a_policy_file_says_where_how_and_how_well_it_plays(policy_file, tmp_path, model):
     agent = agent_of_file(policy_file, None)
     assert (agent.algo, agent.env, agent.episodes, agent.seed, agent.replica) == ("qam", ENV, 4, 7, 3)
     assert agent.stated is None
@@ -89,13 +87,13 @@ def test_a_policy_file_says_where_how_and_how_well_it_plays(
     "about",
     [{"protocol": 3}, {"protocol": {"episodes": 1_000_000_000}}, {"protocol": {"seed": -1}}, {"score": {"mean": 1}}],
 )
-def test_nonsense_about_a_policy_is_refused(about: dict[str, object], tmp_path: Path, model: FlowQLearning) -> None:
+def test_nonsense_about_a_policy_is_refused(about, tmp_path, model):
     model.save_policy(tmp_path / "policy.safetensors", {"env": ENV, **about})
     with pytest.raises(UsageError, match="says nonsense about its protocol or its score"):
         agent_of_file(tmp_path / "policy.safetensors", None)
 
 
-def test_a_model_by_itself_needs_an_environment(tmp_path: Path, model: FlowQLearning) -> None:
+def test_a_model_by_itself_needs_an_environment(tmp_path, model):
     model.save(tmp_path / "model.zip")
     with pytest.raises(UsageError, match=r"model\.zip does not say in which environment it plays; give --env"):
         agent_of_file(tmp_path / "model.zip", None)
@@ -122,7 +120,7 @@ if "Somebodys-v0" not in gymnasium.registry:
 
 
 @pytest.fixture
-def somebodys(own_agents: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def somebodys(own_agents, tmp_path, monkeypatch):
     """Return logs with a run of an agent, and one in an environment, of a module in the current folder."""
     (tmp_path / f"{MODULE}.py").write_text(CODE)
     monkeypatch.chdir(tmp_path)
@@ -153,15 +151,15 @@ NAMED = ["--algo", f"{MODULE}:Agent"]
 @pytest.mark.parametrize(
     "words", [[RUN, *NAMED], [RUN, "--trust"], [RUN, "--gym-packages", MODULE], [*NAMED, "--env", ENV]]
 )
-def test_an_own_agent_plays_where_the_user_names_it_or_trusts_its_file(words: list[str]) -> None:
+def test_an_own_agent_plays_where_the_user_names_it_or_trusts_its_file(words):
     agent = chosen(*words)
     assert (agent.algo, agent.source) == ("somebodys", Path(RUN) / f"{ENV}.zip")
-    assert type(agent.policy.method).__module__ == MODULE  # type: ignore[union-attr]
+    assert type(agent.policy.method).__module__ == MODULE
 
 
 @pytest.mark.usefixtures("somebodys")
 @pytest.mark.parametrize("words", [[RUN], [f"{RUN}/{ENV}.zip"], ["--algo", "somebodys", "--env", ENV]])
-def test_a_class_that_only_a_file_names_is_not_imported_and_the_way_on_is_named(words: list[str]) -> None:
+def test_a_class_that_only_a_file_names_is_not_imported_and_the_way_on_is_named(words):
     with pytest.raises(UsageError, match=rf"install somebodys==1\.0, .*--algo {MODULE}:Agent.*{MODULE}.*--trust"):
         chosen(*words)
     assert MODULE not in sys.modules
@@ -172,7 +170,7 @@ OWN_ENV = f"{MODULE}:Somebodys-v0"
 
 @pytest.mark.usefixtures("somebodys")
 @pytest.mark.parametrize("file", [ELSEWHERE, "policy.safetensors"])
-def test_an_environment_that_only_a_file_names_is_not_imported(file: str) -> None:
+def test_an_environment_that_only_a_file_names_is_not_imported(file):
     agent = chosen(file)  # its policy can be exported
     with pytest.raises(UsageError, match=f"--env {OWN_ENV}.*--trust"):
         make_env(agent.env_id)
@@ -182,12 +180,12 @@ def test_an_environment_that_only_a_file_names_is_not_imported(file: str) -> Non
         assert chosen(file, *words).env_id == OWN_ENV
 
 
-def test_an_alias_names_the_agents_of_its_algorithm() -> None:
+def test_an_alias_names_the_agents_of_its_algorithm():
     words = ["--env", "pointmaze-medium-navigate-singletask-task1-v0", "--trained"]
     assert chosen("--algo", "bptt", *words).source == chosen("--algo", "fbrac", *words).source
 
 
-def test_what_is_not_there_or_no_model_is_refused(tmp_path: Path) -> None:
+def test_what_is_not_there_or_no_model_is_refused(tmp_path):
     with pytest.raises(UsageError, match="which does not exist"):
         agent_of_file(tmp_path / "none.zip", ENV)
     for name in ("text.zip", "text.safetensors"):
@@ -200,21 +198,21 @@ def test_what_is_not_there_or_no_model_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def agent(logs: Path) -> Agent:
+def agent(logs):
     return agent_of_run(find_run(logs, "qam", ENV))
 
 
-def test_an_agent_plays_no_other_spaces(agent: Agent) -> None:
+def test_an_agent_plays_no_other_spaces(agent):
     moved = replace(agent, env="Pendulum-v1", env_kwargs={})
     for start in (play, Stage):
         with pytest.raises(UsageError, match="got Pendulum-v1 with"):
             start(moved)
 
 
-def test_an_agent_that_plans_nan_has_no_score(agent: Agent, policy_file: Path) -> None:
+def test_an_agent_that_plans_nan_has_no_score(agent, policy_file):
     broken = replace(agent, policy=agent_of_file(policy_file, None).policy)
     with torch.no_grad():
-        next(iter(broken.policy.nets.fine_tuned.parameters())).fill_(torch.nan)  # type: ignore[union-attr]
+        next(iter(broken.policy.nets.fine_tuned.parameters())).fill_(torch.nan)
     with pytest.raises(ArithmeticError, match="planned an action that is NaN or infinite"):
         play(broken, n_envs=1)
     with pytest.raises(ArithmeticError, match="planned an action that is NaN or infinite"):

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load, save
 
 from agents.common.files import safe
-from tests.zoo.hub.stand_in import Hub, Repository
+from tests.zoo.hub.stand_in import Repository
 from tests.zoo.models.conftest import ENV
 from zoo.errors import UsageError
 from zoo.evaluate import main
@@ -59,9 +59,7 @@ class Bomb:
         return Path.touch, (self.trace,)
 
 
-def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(
-    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(hub, tmp_path, capsys):
     bomb = pickle.dumps(Bomb(tmp_path / "trace"))
     hostile = {"model.zip": bomb, "config.json": bomb, "policy.pkl": bomb, "modeling.py": b"raise SystemExit(9)"}
     card = f"---\n!!python/object/apply:pathlib.Path.touch [{tmp_path / 'trace'}]\n---\n".encode()
@@ -83,23 +81,21 @@ def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(
         (lambda: pickle.dumps([1]), "it is no file of tensors"),
     ],
 )  # fmt: skip
-def test_what_is_not_a_policy_of_this_library_is_refused(
-    hub: Hub, capsys: pytest.CaptureFixture[str], content: Any, message: str
-) -> None:
+def test_what_is_not_a_policy_of_this_library_is_refused(hub, capsys, content, message):
     hub.put("them/agent", {POLICY: content()})
     code = main(["--from-hub", "them/agent"])
     errors = capsys.readouterr().err
     assert (code, message in errors) == (2, True), errors
 
 
-def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path: Path) -> None:
+def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path):
     agent = agent_of_file(find_trained("bc", ENV), None, "cpu")
     scored = replace(agent, scoring=Scoring(success_return=-5.0, reference_scores=(0.0, 1.0)))
     agent.policy.save(tmp_path / POLICY, agent.policy.acting_networks(), describe_agent(scored, {}, {}))
     assert agent_of_file(tmp_path / POLICY, None, "cpu").scoring == scored.scoring
 
 
-def test_a_file_that_is_too_large_for_a_policy_is_not_downloaded(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_too_large_for_a_policy_is_not_downloaded(hub, monkeypatch):
     hub.put("them/agent", {POLICY: trained()})
     monkeypatch.setattr("zoo.models.hub.MOST_BYTES", 1000)
     with pytest.raises(UsageError, match=r"policy\.safetensors of them/agent has .* bytes, expected at most 1,000"):
@@ -108,7 +104,7 @@ def test_a_file_that_is_too_large_for_a_policy_is_not_downloaded(hub: Hub, monke
 
 
 @pytest.mark.parametrize("name", ["agent", "me/agent@", "a b/c", "me/a/b@x@y"])
-def test_a_name_that_is_not_a_repository_is_refused(hub: Hub, name: str) -> None:
+def test_a_name_that_is_not_a_repository_is_refused(hub, name):
     with pytest.raises(UsageError, match="expected `--from-hub` to be NAME/REPOSITORY"):
         download_policy(name)
     assert not hub.asked
@@ -122,7 +118,7 @@ def test_a_name_that_is_not_a_repository_is_refused(hub: Hub, name: str) -> None
         ("me/empty@nope", "the hub refuses me/empty, .* check the name, the revision"),
     ],
 )
-def test_what_is_not_on_the_hub_is_one_sentence(hub: Hub, name: str, message: str) -> None:
+def test_what_is_not_on_the_hub_is_one_sentence(hub, name, message):
     hub.put("me/empty", {"README.md": b""})
     hub.repositories["me/private"] = Repository(private=True)
     hub.put("me/private", {POLICY: trained()})

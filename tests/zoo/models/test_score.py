@@ -1,7 +1,5 @@
 """Scores of one agent, and when another one reproduces them."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -12,7 +10,7 @@ from zoo.models.score import Score
 
 
 @pytest.mark.parametrize(("won", "episodes"), [(0, 50), (25, 50), (1, 1)])
-def test_success_has_wilsons_interval(won: int, episodes: int) -> None:
+def test_success_has_wilsons_interval(won, episodes):
     score = Score.of(np.zeros(episodes), np.array([1] * won + [0] * (episodes - won)))
     p, z = won / episodes, stats.norm.ppf(0.975)
     middle = (p + z**2 / (2 * episodes)) / (1 + z**2 / episodes)
@@ -21,13 +19,13 @@ def test_success_has_wilsons_interval(won: int, episodes: int) -> None:
     assert (score.low, score.high) == pytest.approx((middle - reach, middle + reach), abs=1e-9)
 
 
-def test_returns_have_students_interval() -> None:
+def test_returns_have_students_interval():
     score = Score.of(np.array([1.0, 2.0, 4.0]), None)
     reach = stats.t.ppf(0.975, 2) * np.std([1, 2, 4], ddof=1) / math.sqrt(3)
     assert score.kind == "return"
     assert (score.low, score.high) == pytest.approx((7 / 3 - reach, 7 / 3 + reach))
 
 
-def test_one_return_says_nothing_about_the_next() -> None:
+def test_one_return_says_nothing_about_the_next():
     score, same = Score.of(np.array([5.0]), None), Score.of(np.array([5.0, 5.0]), None)
     assert (score.low, score.high, same.low, same.high) == (-math.inf, math.inf, 5.0, 5.0)

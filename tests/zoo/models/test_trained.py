@@ -1,7 +1,5 @@
 """The trained agents that come with the package are small, say what they are, and play as when they were made."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -23,12 +21,12 @@ ALGORITHMS = sorted({*BUILT_IN} & {*SUITE["algorithms"]})
 EVERY_FILE = pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem.split('-')[1]}")
 
 
-def test_every_algorithm_of_the_mini_benchmark_has_an_agent_for_two_tasks() -> None:
+def test_every_algorithm_of_the_mini_benchmark_has_an_agent_for_two_tasks():
     assert list_trained() == {algo: [LARGE, MEDIUM] for algo in ALGORITHMS}
 
 
 @EVERY_FILE
-def test_a_file_says_what_its_agent_is(file: Path) -> None:
+def test_a_file_says_what_its_agent_is(file):
     about, policy = read_about(file), agents.load_policy(file)
     assert (about["algo"], about["env"], about["seed"]) == (file.parent.name, file.stem, 0)
     assert about["chunk_length"] == policy.chunk_length
@@ -41,7 +39,7 @@ def test_a_file_says_what_its_agent_is(file: Path) -> None:
 
 @pytest.mark.few
 @pytest.mark.parametrize("id", ALGORITHMS)
-def test_an_agent_plays_its_first_episode_again(id: str) -> None:
+def test_an_agent_plays_its_first_episode_again(id):
     file = find_trained(id, MEDIUM)
     results, _ = play(with_protocol(agent_of_file(file, None), 1, None), n_envs=1)
     assert {"return": results.returns[0, 0], "length": results.lengths[0, 0]} == read_about(file)["first_episode"]
@@ -49,7 +47,7 @@ def test_an_agent_plays_its_first_episode_again(id: str) -> None:
 
 @pytest.mark.slow
 @EVERY_FILE
-def test_an_agent_scores_what_its_file_states(file: Path) -> None:
+def test_an_agent_scores_what_its_file_states(file):
     agent = agent_of_file(file, None)
     assert play(agent)[1] == agent.stated
 
@@ -57,6 +55,6 @@ def test_an_agent_scores_what_its_file_states(file: Path) -> None:
 @pytest.mark.parametrize(
     ("algo", "env", "text"), [("qamm", MEDIUM, "`qamm`; closest: qam, "), ("qam", "cube-v0", f"{LARGE}, {MEDIUM}")]
 )
-def test_an_agent_that_is_not_there_is_named_with_those_that_are(algo: str, env: str, text: str) -> None:
+def test_an_agent_that_is_not_there_is_named_with_those_that_are(algo, env, text):
     with pytest.raises(UsageError, match=text):
         find_trained(algo, env)

@@ -3,9 +3,7 @@ import multiprocessing
 import os
 import random
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,14 +94,14 @@ def children() -> set[int]:
 
 
 @pytest.fixture(scope="module")
-def here() -> Iterator[Evaluator]:
+def here():
     """One environment."""
     with Evaluator(TOY, episodes=EPISODES, n_envs=1, seed=5) as evaluator:
         yield evaluator
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3])
-def anywhere(request: pytest.FixtureRequest) -> Iterator[Evaluator]:
+def anywhere(request):
     """Several environments, in one process, two or three."""
     with pytest.MonkeyPatch.context() as patch:
         pretend_cores(patch, request.param)
@@ -113,7 +111,7 @@ def anywhere(request: pytest.FixtureRequest) -> Iterator[Evaluator]:
 
 
 @pytest.mark.parametrize("chunk_length", [1, 3])
-def test_results_are_those_of_a_plain_loop_over_episodes(here: Evaluator, chunk_length: int) -> None:
+def test_results_are_those_of_a_plain_loop_over_episodes(here, chunk_length):
     policy = ElementwisePolicy(num_replicas=2, chunk_length=chunk_length)
     results = here.evaluate(policy)
     for replica in range(2):
@@ -124,26 +122,24 @@ def test_results_are_those_of_a_plain_loop_over_episodes(here: Evaluator, chunk_
 
 
 @pytest.mark.parametrize("pipe_bytes", [pool.PIPE_BYTES, 0], ids=["rows that a pipe holds", "rows that it does not"])
-def test_results_have_the_same_bits_in_one_and_in_several_environments(
-    here: Evaluator, anywhere: Evaluator, monkeypatch: pytest.MonkeyPatch, pipe_bytes: int
-) -> None:
+def test_results_have_the_same_bits_in_one_and_in_several_environments(here, anywhere, monkeypatch, pipe_bytes):
     monkeypatch.setattr(pool, "PIPE_BYTES", pipe_bytes)
     policy = NetworkPolicy(num_replicas=2, observation_size=3)
     assert_same(here.evaluate(policy), anywhere.evaluate(policy))
 
 
-def test_a_replica_alone_plays_as_in_the_stack(here: Evaluator) -> None:
+def test_a_replica_alone_plays_as_in_the_stack(here):
     stack = here.evaluate(ElementwisePolicy(num_replicas=3), replicas=[7, 8, 9])
     alone = here.evaluate(ElementwisePolicy(num_replicas=1), replicas=[8])
     np.testing.assert_array_equal(alone.returns[0], stack.returns[1])
 
 
-def test_an_environment_without_success_gives_none() -> None:
+def test_an_environment_without_success_gives_none():
     with Evaluator(TOY, episodes=2, n_envs=1, seed=0, env_kwargs={"success": None}) as evaluator:
         assert evaluator.evaluate(ElementwisePolicy()).successes is None
 
 
-def test_success_that_some_episodes_only_report_is_refused_where_it_is_the_score() -> None:
+def test_success_that_some_episodes_only_report_is_refused_where_it_is_the_score():
     with Evaluator("Odometer-v0", episodes=4, n_envs=1, seed=0) as evaluator:
         found = evaluator.evaluate(ElementwisePolicy())
     assert 0 < found.successes.clip(0).sum() < 4
@@ -153,7 +149,7 @@ def test_success_that_some_episodes_only_report_is_refused_where_it_is_the_score
     assert Scoring(success_return=-4).apply(found).successes.tolist() == (found.returns >= -4).tolist()
 
 
-def test_global_generators_are_left_as_they_were() -> None:
+def test_global_generators_are_left_as_they_were():
     class Careless(ElementwisePolicy):
         def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
             random.random(), np.random.random(), torch.rand(1)
@@ -168,9 +164,7 @@ def test_global_generators_are_left_as_they_were() -> None:
 
 
 @pytest.mark.parametrize(("cores", "n_envs", "processes"), [(3, 7, 3), (3, 2, 2), (1, 7, 1)])
-def test_there_is_at_most_one_process_per_core_and_this_one_plays_nothing(
-    monkeypatch: pytest.MonkeyPatch, cores: int, n_envs: int, processes: int
-) -> None:
+def test_there_is_at_most_one_process_per_core_and_this_one_plays_nothing(monkeypatch, cores, n_envs, processes):
     pretend_cores(monkeypatch, cores)
     before = children()
     with Evaluator(TOY, episodes=7, n_envs=n_envs, seed=0) as evaluator:
@@ -178,7 +172,7 @@ def test_there_is_at_most_one_process_per_core_and_this_one_plays_nothing(
         assert len(children() - before) == processes
 
 
-def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process() -> None:
+def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process():
     before = children()
     with Evaluator(TOY, episodes=4, n_envs=2, seed=0) as evaluator:
         first = evaluator.evaluate(ElementwisePolicy())
@@ -199,9 +193,7 @@ def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process() -> None:
     ],
 )
 @pytest.mark.parametrize("cores", [1, 3])
-def test_a_failing_worker_is_reported_and_the_next_evaluation_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, failure: str, message: str
-) -> None:
+def test_a_failing_worker_is_reported_and_the_next_evaluation_works(tmp_path, monkeypatch, cores, failure, message):
     pretend_cores(monkeypatch, cores)
     before = children()
     switch = tmp_path / "fail"
@@ -219,7 +211,7 @@ def test_a_failing_worker_is_reported_and_the_next_evaluation_works(
         assert_same(evaluator.evaluate(ElementwisePolicy()), expected)
 
 
-def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated() -> None:
+def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated():
     class Interrupted(ElementwisePolicy):
         def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
             if self.batches:
@@ -235,7 +227,7 @@ def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated() -> N
         assert_same(evaluator.evaluate(ElementwisePolicy()), expected)
 
 
-def test_an_environment_without_a_time_limit_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_environment_without_a_time_limit_is_warned_of(caplog):
     for limit, is_told in ((9, False), (None, True)):
         Evaluator(replace(find_spec(TOY), max_episode_steps=limit), episodes=2, n_envs=1, seed=0).close()
         assert ("has no time limit" in caplog.text) == is_told
@@ -244,14 +236,14 @@ def test_an_environment_without_a_time_limit_is_warned_of(caplog: pytest.LogCapt
 @pytest.mark.parametrize(
     ("env_id", "message"), [("CartPole-v1", "action space Discrete"), ("Toy-v7", "unknown environment `Toy-v7`")]
 )
-def test_an_environment_that_cannot_be_played_is_refused_at_once(env_id: str, message: str) -> None:
+def test_an_environment_that_cannot_be_played_is_refused_at_once(env_id, message):
     before = children()
     with pytest.raises(UsageError, match=message):
         Evaluator(env_id, episodes=2, n_envs=2, seed=0)
     assert children() == before
 
 
-def test_plans_of_the_wrong_shape_are_refused(here: Evaluator) -> None:
+def test_plans_of_the_wrong_shape_are_refused(here):
     class Wrong(ElementwisePolicy):
         def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
             return super().plan(observations, noise)[:, :, 0]
@@ -274,7 +266,7 @@ class Diverging(ElementwisePolicy):
         return actions
 
 
-def test_a_replica_that_plans_nan_is_out_and_the_others_play_as_without_it(anywhere: Evaluator) -> None:
+def test_a_replica_that_plans_nan_is_out_and_the_others_play_as_without_it(anywhere):
     expected = anywhere.evaluate(ElementwisePolicy(num_replicas=3))
     found = anywhere.evaluate(Diverging(3, lost=[1]))
     assert found.played.tolist() == [True, False, True]
@@ -283,7 +275,7 @@ def test_a_replica_that_plans_nan_is_out_and_the_others_play_as_without_it(anywh
         assert not getattr(found, name)[1].any()
 
 
-def test_only_active_replicas_play_and_as_they_would_among_all(anywhere: Evaluator) -> None:
+def test_only_active_replicas_play_and_as_they_would_among_all(anywhere):
     expected = anywhere.evaluate(ElementwisePolicy(num_replicas=3))
     found = anywhere.evaluate(ElementwisePolicy(num_replicas=3), active=[2, 0])
     assert found.played.tolist() == [True, False, True]
@@ -301,7 +293,7 @@ def results(successes: np.ndarray | None) -> EpisodeResults:
 
 
 @pytest.mark.parametrize("reported", [None, np.array([[1, 0, 0]])])
-def test_a_threshold_counts_returns_of_at_least_it(reported: np.ndarray | None) -> None:
+def test_a_threshold_counts_returns_of_at_least_it(reported):
     found = Scoring(success_return=2.0).apply(results(reported))
     assert found.successes is not None
     assert found.successes.tolist() == [[0, 1, 1]]
@@ -309,7 +301,7 @@ def test_a_threshold_counts_returns_of_at_least_it(reported: np.ndarray | None) 
     assert "success (return >= 2) 66.7% over 3 episodes" in text
 
 
-def test_the_return_is_the_score_where_asked_for_and_normalised_by_references() -> None:
+def test_the_return_is_the_score_where_asked_for_and_normalised_by_references():
     scoring = Scoring("return", reference_scores=(0.0, 4.0))
     found = scoring.apply(results(np.array([[1, 0, 0]])))
     assert found.successes is None

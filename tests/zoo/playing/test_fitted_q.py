@@ -40,7 +40,7 @@ def exact_value(right: float) -> float:
 
 
 @pytest.mark.parametrize("right", [1.0, 0.5, 0.0])
-def test_values_of_a_chain_are_those_of_the_closed_form(right: float) -> None:
+def test_values_of_a_chain_are_those_of_the_closed_form(right):
     rng = np.random.default_rng(0)
     data = chain(rng, 200)
 
@@ -53,7 +53,7 @@ def test_values_of_a_chain_are_those_of_the_closed_form(right: float) -> None:
     assert found.low - 0.25 <= exact_value(right) <= found.high + 0.25
 
 
-def test_the_interval_is_wider_where_there_are_fewer_trajectories() -> None:
+def test_the_interval_is_wider_where_there_are_fewer_trajectories():
     rng, widths = np.random.default_rng(0), []
     for count in (5, 80):
         data = chain(rng, count, noise=1.0)

@@ -23,7 +23,7 @@ SIGNALS = [signal.SIGKILL, signal.SIGSTOP]
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def impatient(monkeypatch):
     monkeypatch.setattr(serving, "PATIENCE", 8.0)  # building, and a first plan, take a while
     monkeypatch.setattr(serving, "LOOK_SECONDS", 0.02)
 
@@ -60,9 +60,7 @@ def playing(monkeypatch: pytest.MonkeyPatch, cores: int) -> Iterator[tuple[Evalu
 @pytest.mark.few(1)
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("cores", [1, 2, 3])
-def test_an_evaluation_that_loses_its_processes_has_the_same_bits(
-    monkeypatch: pytest.MonkeyPatch, cores: int, number: signal.Signals
-) -> None:
+def test_an_evaluation_that_loses_its_processes_has_the_same_bits(monkeypatch, cores, number):
     with playing(monkeypatch, cores) as (evaluator, workers):
         expected = evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3))
         first = workers()
@@ -71,7 +69,7 @@ def test_an_evaluation_that_loses_its_processes_has_the_same_bits(
         assert not first & workers()
 
 
-def test_processes_that_died_between_evaluations_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_died_between_evaluations_are_replaced(monkeypatch):
     policy = NetworkPolicy(num_replicas=2, observation_size=3)
     with playing(monkeypatch, 3) as (evaluator, workers):
         expected = evaluator.evaluate(policy)
@@ -79,7 +77,7 @@ def test_processes_that_died_between_evaluations_are_replaced(monkeypatch: pytes
         assert_same(evaluator.evaluate(policy), expected)
 
 
-def test_a_process_that_is_lost_at_every_plan_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_is_lost_at_every_plan_is_reported(monkeypatch):
     with playing(monkeypatch, 1) as (evaluator, workers):
         with pytest.raises(WorkerError, match=r"was killed by signal 9 .*; this happened 3 times in one evaluation"):
             evaluator.evaluate(Disturbing(range(100), lambda: send(workers(), signal.SIGKILL)))
@@ -88,9 +86,7 @@ def test_a_process_that_is_lost_at_every_plan_is_reported(monkeypatch: pytest.Mo
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("cores", [1, 2, 3])
-def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(
-    monkeypatch: pytest.MonkeyPatch, cores: int
-) -> None:
+def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(monkeypatch, cores):
     monkeypatch.setattr(serving, "PATIENCE", 60.0)
     with playing(monkeypatch, cores) as (evaluator, workers):
         expected = evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3))

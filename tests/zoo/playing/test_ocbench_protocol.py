@@ -59,5 +59,5 @@ def evaluate(name: str, policy: Reacting) -> list[tuple[float, int, bool]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
-def test_a_policy_gives_the_returns_lengths_and_success_of_ocbenchs_loop(name: str) -> None:
+def test_a_policy_gives_the_returns_lengths_and_success_of_ocbenchs_loop(name):
     assert evaluate(name, Reacting()) == play_as_ocbench_does(name)

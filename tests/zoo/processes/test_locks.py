@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,7 @@ from zoo.processes.locks import HOST, SECONDS_TO_TRY, Lock
 TAKE = "import sys; from pathlib import Path; from zoo.processes.locks import Lock; lock = Lock(Path(sys.argv[1])); "
 
 
-def test_the_lock_of_another_process_is_refused_with_its_name_and_free_when_that_is_killed(tmp_path: Path) -> None:
+def test_the_lock_of_another_process_is_refused_with_its_name_and_free_when_that_is_killed(tmp_path):
     lock = Lock(tmp_path / "lock")
     code = f"{TAKE}print(lock.take(), flush=True); input()"
     command = [sys.executable, "-c", code, str(lock.path)]
@@ -34,7 +33,7 @@ def test_the_lock_of_another_process_is_refused_with_its_name_and_free_when_that
     assert lock.take()
 
 
-def test_looking_at_a_lock_does_not_keep_it_from_being_taken(tmp_path: Path) -> None:
+def test_looking_at_a_lock_does_not_keep_it_from_being_taken(tmp_path):
     lock = Lock(tmp_path / "lock")
     with lock:
         pass
@@ -46,9 +45,7 @@ def test_looking_at_a_lock_does_not_keep_it_from_being_taken(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
-def test_storage_without_locks_is_worked_on_with_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
-) -> None:
+def test_storage_without_locks_is_worked_on_with_a_warning(tmp_path, monkeypatch, caplog, number):
     def refuse(*arguments: object) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -60,7 +57,7 @@ def test_storage_without_locks_is_worked_on_with_a_warning(
 
 
 @pytest.mark.slow
-def test_processes_that_ask_at_once_never_hold_a_lock_together(tmp_path: Path) -> None:
+def test_processes_that_ask_at_once_never_hold_a_lock_together(tmp_path):
     code = TAKE + (
         "import os\n"
         "for _ in range(200):\n"

@@ -8,7 +8,6 @@ import multiprocessing.process
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -21,9 +20,7 @@ from zoo.train import main
 @pytest.mark.parametrize(
     ("error", "limit"), [(OSError(errno.EMFILE, "Too many open files"), "ulimit -n"), (EOFError(), "ulimit -u")]
 )
-def test_a_process_that_cannot_be_started_says_which_limit_to_raise(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, limit: str
-) -> None:
+def test_a_process_that_cannot_be_started_says_which_limit_to_raise(monkeypatch, error, limit):
     def refuse(self: object) -> None:
         raise error
 
@@ -32,7 +29,7 @@ def test_a_process_that_cannot_be_started_says_which_limit_to_raise(
         ServingProcess(dict, "get", what="mapping", name="a")
 
 
-def test_what_lies_in_the_current_folder_is_not_imported(tmp_path: Path) -> None:
+def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
     program, folder = tmp_path / "program.py", tmp_path / "folder"
     folder.mkdir()
     for name in ("random", "gymnasium", "socket", "zoo", "agents", "collections"):
@@ -57,7 +54,7 @@ class Sleeper:
         """Nothing was opened."""
 
 
-def test_a_process_hangs_once_it_has_not_answered_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_hangs_once_it_has_not_answered_for_long(monkeypatch):
     monkeypatch.setattr(serving, "LOOK_SECONDS", 0.02)
     with contextlib.closing(ServingProcess(Sleeper, "sleep", what="sleep", name="a", is_watched=True)) as process:
         process.receive()
@@ -72,9 +69,7 @@ def test_a_process_hangs_once_it_has_not_answered_for_long(monkeypatch: pytest.M
 
 @pytest.mark.slow
 @pytest.mark.parametrize("failure", ["raise", "SIGKILL"])
-def test_a_run_whose_training_environment_ends_in_its_process_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], failure: str
-) -> None:
+def test_a_run_whose_training_environment_ends_in_its_process_says_so(tmp_path, capsys, failure):
     (tmp_path / "fail").touch()
     words = ["--algo", "qam", "--env", TOY, "--offline-steps", "0", "--online-steps", "9", "--seed", "1"]
     words += ["--vec-env", "subproc", "--n-envs", "2", "-f", str(tmp_path), "--eval-episodes", "1"]

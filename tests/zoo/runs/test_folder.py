@@ -20,14 +20,14 @@ from zoo.runs.read import read_runs
 from zoo.settings.record import RunRecord
 
 
-def test_runs_that_start_together_never_share_a_folder(tmp_path: Path) -> None:
+def test_runs_that_start_together_never_share_a_folder(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(lambda _: RunFolder.create(tmp_path, "qam", "env-v0", 0).path, range(24)))
     assert len(set(folders)) == 24
 
 
 @pytest.mark.slow
-def test_processes_that_write_the_index_together_lose_no_row(tmp_path: Path) -> None:
+def test_processes_that_write_the_index_together_lose_no_row(tmp_path):
     code = (
         "import sys; from pathlib import Path; from zoo.runs.folder import RunFolder\n"
         "for seed in range(20): RunFolder.create(Path(sys.argv[1]), 'qam', 'env-v0', seed).enter_in_index(seed, 'qam')"
@@ -54,7 +54,7 @@ def status_of(folder: RunFolder) -> dict[str, Any]:
         (Interrupted("stop"), "interrupted"),
     ],
 )
-def test_an_exception_ends_the_runs_with_its_reason(tmp_path: Path, error: BaseException, state: str) -> None:
+def test_an_exception_ends_the_runs_with_its_reason(tmp_path, error, state):
     folders = [RunFolder.create(tmp_path, "qam", "env-v0", 0)]
     folders[0].write_status("running", 3, 7, 0, pretraining_step=2)
 
@@ -75,9 +75,7 @@ def test_an_exception_ends_the_runs_with_its_reason(tmp_path: Path, error: BaseE
 
 
 @pytest.mark.parametrize("state", ["done", "failed"])
-def test_a_run_that_has_ended_keeps_its_ending_and_one_that_cannot_be_resumed_its_state(
-    tmp_path: Path, state: str
-) -> None:
+def test_a_run_that_has_ended_keeps_its_ending_and_one_that_cannot_be_resumed_its_state(tmp_path, state):
     folder = RunFolder.create(tmp_path, "qam", "env-v0", 0)
     for error in (CannotResume("every checkpoint is damaged"), ArithmeticError("the second one")):
         before = folder.status.read_bytes()
@@ -104,7 +102,7 @@ def state(folder: RunFolder) -> str:
     return state_now(folder, folder.read_status())
 
 
-def test_a_run_is_running_while_its_process_holds_the_lock_and_dead_after_that(tmp_path: Path) -> None:
+def test_a_run_is_running_while_its_process_holds_the_lock_and_dead_after_that(tmp_path):
     create = f"run = RunFolder.create(Path({str(tmp_path)!r}), 'qam', 'env-v0', 3)"
     imports = "from pathlib import Path; from zoo.runs.folder import RunFolder"
     code = f"{imports}\n{create}\nprint(flush=True); input()"
@@ -122,7 +120,7 @@ def test_a_run_is_running_while_its_process_holds_the_lock_and_dead_after_that(t
     assert reason.endswith("; its process is gone; --resume continues it")
 
 
-def test_the_lock_of_the_first_seed_stands_for_all(tmp_path: Path) -> None:
+def test_the_lock_of_the_first_seed_stands_for_all(tmp_path):
     together = {"seeds": [3, 4], "folders": ["env-v0_1", "env-v0_2"]}
     first, second = new_run(tmp_path, **together), new_run(tmp_path, **together)
     second.lock.release()  # a resumed run holds only the lock of the first
@@ -132,7 +130,7 @@ def test_the_lock_of_the_first_seed_stands_for_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["elsewhere", None])
-def test_a_run_of_another_host_is_dead_only_when_it_has_been_silent_for_long(tmp_path: Path, host: str | None) -> None:
+def test_a_run_of_another_host_is_dead_only_when_it_has_been_silent_for_long(tmp_path, host):
     folder = new_run(tmp_path)
     folder.lock.release()
     change_status(folder, host=host)

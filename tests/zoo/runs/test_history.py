@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +36,7 @@ def history() -> EvaluationHistory:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_evaluations_report_success_all_or_none(first: bool) -> None:
+def test_evaluations_report_success_all_or_none(first):
     result = EvaluationHistory()
     result.append(50, 0, played(with_success=first))
     assert ("successes" in result.arrays()) == (result.success_rates() is not None) == first
@@ -45,7 +44,7 @@ def test_evaluations_report_success_all_or_none(first: bool) -> None:
         result.append(100, 0, played(with_success=not first))
 
 
-def test_equal_histories_give_equal_bytes_on_another_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_histories_give_equal_bytes_on_another_day(tmp_path, monkeypatch):
     RunFolder(tmp_path).write_evaluations(history().arrays())
     before = (tmp_path / "evaluations.npz").read_bytes()
     tomorrow = time.time() + 86400
@@ -56,12 +55,12 @@ def test_equal_histories_give_equal_bytes_on_another_day(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(("timesteps", "phase"), [(100, 1), (90, 1), (150, 0)])
-def test_an_evaluation_out_of_order_is_refused(timesteps: int, phase: int) -> None:
+def test_an_evaluation_out_of_order_is_refused(timesteps, phase):
     with pytest.raises(ValueError, match="must come after the last one"):
         history().append(timesteps, phase, played())
 
 
-def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused(tmp_path):
     folder = RunFolder(tmp_path)
     folder.write_evaluations(history().arrays())
     folder.evaluations.write_bytes(folder.evaluations.read_bytes()[:300])
@@ -77,7 +76,7 @@ def results(successes: list[list[int]] | None, returns: list[list[float]]) -> Ep
     return EpisodeResults(rates, np.nan_to_num(array), lengths, np.arange(array.shape[1]), played)
 
 
-def test_an_evaluation_is_one_line_with_a_mean_and_a_value_for_each_seed_that_played() -> None:
+def test_an_evaluation_is_one_line_with_a_mean_and_a_value_for_each_seed_that_played():
     alone = describe_evaluation(1000, "offline", results([[1, 0]], [[-10, -21]]), [3])
     assert alone == (
         "evaluation at step 1000 (offline): success 50.0% over 2 episodes, mean return -15.50, mean length 30.0"

@@ -65,7 +65,7 @@ def stored(name: str, tau: float, seed: int, *states: str) -> StoredRun:
     return StoredRun([RunFolder(Path(name))], own, [{"state": state} for state in states])
 
 
-def test_the_nearest_run_differs_in_the_fewest_settings_and_is_the_newest_of_those() -> None:
+def test_the_nearest_run_differs_in_the_fewest_settings_and_is_the_newest_of_those():
     runs = [
         stored("d", 0.1, 4, "done"),
         stored("c", 0.2, 4, "running"),
@@ -77,7 +77,7 @@ def test_the_nearest_run_differs_in_the_fewest_settings_and_is_the_newest_of_tho
     assert describe_nearest(wanted, [3], runs) == "; the nearest, b, differs in tau: 0.3 there, 0.1 now"
 
 
-def test_differences_are_named_with_both_values() -> None:
+def test_differences_are_named_with_both_values():
     there = {"settings.gamma": 0.99, "dataset.fingerprint": "0123456789ab", "label": None, "settings.tau": 1}
     now = {"settings.gamma": 0.995, "dataset.fingerprint": "ba9876543210", "label": "mine", "eval_seed": 0}
     assert differences(there, now | {"settings.tau": 1}) == [
@@ -93,13 +93,13 @@ def test_differences_are_named_with_both_values() -> None:
 # -- the folders ------------------------------------------------------------------------------------------------------
 
 
-def test_the_newest_unfinished_run_is_found(tmp_path: Path) -> None:
+def test_the_newest_unfinished_run_is_found(tmp_path):
     for state in (*["done"] * 8, "running", "failed", "done"):
         written(tmp_path, state)
     assert names(find_run(tmp_path, RECORD, [3])) == ["some-v0_10"]
 
 
-def test_a_stack_of_which_some_have_failed_is_finished_when_the_others_are(tmp_path: Path) -> None:
+def test_a_stack_of_which_some_have_failed_is_finished_when_the_others_are(tmp_path):
     _, second = stack(tmp_path, "failed", "running")
     for is_done in (False, True):
         found = find_run(tmp_path, RECORD, [5, 6])
@@ -109,7 +109,7 @@ def test_a_stack_of_which_some_have_failed_is_finished_when_the_others_are(tmp_p
         second.write_status("done", 6, 0, 0)
 
 
-def test_a_run_that_another_process_is_at_is_refused(tmp_path: Path) -> None:
+def test_a_run_that_another_process_is_at_is_refused(tmp_path):
     folder = written(tmp_path, "running")
     assert folder.lock.take()
     with pytest.raises(UsageError, match=r"some-v0_1 is being trained by process \d+ on .*, since .*; wait"):
@@ -117,9 +117,7 @@ def test_a_run_that_another_process_is_at_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.yml", "status.json"])
-def test_a_run_with_checkpoints_is_not_passed_over_in_silence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_a_run_with_checkpoints_is_not_passed_over_in_silence(tmp_path, capsys, name):
     folder = written(tmp_path, "running")
     with_checkpoint(10, folder)
     (folder.path / name).write_text("{")
@@ -132,7 +130,7 @@ def test_a_run_with_checkpoints_is_not_passed_over_in_silence(
 
 
 @pytest.mark.parametrize(("moved", "to"), [(1, 9), (2, 9), (2, None), (1, 2)])
-def test_a_stack_of_which_folders_were_renamed_or_moved_is_refused(tmp_path: Path, moved: int, to: int | None) -> None:
+def test_a_stack_of_which_folders_were_renamed_or_moved_is_refused(tmp_path, moved, to):
     folders = stack(tmp_path, "done", "done")
     with_checkpoint(10, folders[0])
     place = folders[0].path.with_name(f"some-v0_{to}" if to else "elsewhere")
@@ -143,7 +141,7 @@ def test_a_stack_of_which_folders_were_renamed_or_moved_is_refused(tmp_path: Pat
         find_run(tmp_path, RECORD, [5, 6])
 
 
-def test_other_software_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_software_is_named(tmp_path, capsys):
     folder = written(tmp_path, "running")
     versions = describe_versions("cpu", None)
     versions["packages"]["mujoco"] = "2.0"
@@ -152,7 +150,7 @@ def test_other_software_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "goes on with other software, so it may differ in its last bits: mujoco 2.0" in capsys.readouterr().err
 
 
-def test_other_code_of_an_algorithm_of_ones_own_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_code_of_an_algorithm_of_ones_own_is_told(tmp_path, capsys):
     mine = record(agent={"class": "mine:Mine", "code": "1" * 12})
     for now, is_told in (("1", False), ("2", True)):
         written(tmp_path / now, "done", agent={"class": "mine:Mine", "code": now * 12})
@@ -173,9 +171,7 @@ def test_other_code_of_an_algorithm_of_ones_own_is_told(tmp_path: Path, capsys: 
         (None, 0, "from the start, because it has no checkpoint yet"),
     ],
 )
-def test_the_run_that_goes_on_is_named_with_its_position(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], step: int | None, pretrain: int, position: str
-) -> None:
+def test_the_run_that_goes_on_is_named_with_its_position(tmp_path, capsys, step, pretrain, position):
     folder = written(tmp_path, "running", pretraining_steps=pretrain)
     if step is not None:
         with_checkpoint(step, folder)
@@ -186,7 +182,7 @@ def test_the_run_that_goes_on_is_named_with_its_position(
 # -- the result of a run that is done ---------------------------------------------------------------------------------
 
 
-def test_a_result_that_cannot_be_read_is_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_result_that_cannot_be_read_is_unknown(tmp_path, capsys):
     folder = written(tmp_path, "done")
     (folder.path / "evaluations.npz").write_bytes(b"PK")
     found = find_run(tmp_path, RECORD, [3])

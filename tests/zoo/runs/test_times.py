@@ -23,7 +23,7 @@ def run_with(folder: Path, progress: str, versions: dict[str, object] | None = N
     return RunFolder(folder)
 
 
-def test_rows_without_a_time_are_evaluations(tmp_path: Path) -> None:
+def test_rows_without_a_time_are_evaluations(tmp_path):
     text = OFFLINE + "100,10,10.0,100,\n100,,,,0.5\n200,20,10.0,200,\n"
     times = read_times(run_with(tmp_path / "a", text, {"device": "NVIDIA H200"}))
     assert times.steps.tolist() == [100, 200]
@@ -33,11 +33,11 @@ def test_rows_without_a_time_are_evaluations(tmp_path: Path) -> None:
     assert (times.replicas, times.machine) == (1, "NVIDIA H200")
 
 
-def test_the_parts_of_an_interrupted_run_add_up() -> None:
+def test_the_parts_of_an_interrupted_run_add_up():
     assert add_up(np.array([10.0, 20, 10, 20])).tolist() == [10, 20, 30, 40]
 
 
-def test_online_speed_has_another_name_and_the_phase_its_own_clock(tmp_path: Path) -> None:
+def test_online_speed_has_another_name_and_the_phase_its_own_clock(tmp_path):
     text = (
         "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates,time/fps\n"
         "1000,10,99.5,1000,\n2000,20,99.6,2000,\n2500,15,,2400,33\n3000,30,,2900,33\n"
@@ -60,7 +60,7 @@ def test_online_speed_has_another_name_and_the_phase_its_own_clock(tmp_path: Pat
         OFFLINE + "x" * 20_000 + "\n",
     ],
 )
-def test_damaged_logs_are_named(tmp_path: Path, text: str) -> None:
+def test_damaged_logs_are_named(tmp_path, text):
     with pytest.raises(UnreadableRun, match=r"progress\.csv ") as raised:
         read_times(run_with(tmp_path / "a", text))
     assert len(str(raised.value)) < 1_000
@@ -78,6 +78,6 @@ def test_damaged_logs_are_named(tmp_path: Path, text: str) -> None:
         (SPEED_HEADER + "100,1,inf,\n100,1,nan,0\n", None),
     ],
 )
-def test_the_last_row_with_a_sound_speed_counts(tmp_path: Path, text: str, expected: tuple[int, float] | None) -> None:
+def test_the_last_row_with_a_sound_speed_counts(tmp_path, text, expected):
     (tmp_path / "progress.csv").write_text(text)
     assert read_speed(RunFolder(tmp_path)) == expected

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -17,7 +15,7 @@ from zoo.training.options import read_request
 @pytest.mark.parametrize(
     ("text", "value"), [("3e-4", 3e-4), ("1e5", 100_000), ("1_000", 1000), ("1.0", 1.0), ("abc", "abc")]
 )
-def test_numbers_are_read_as_numbers(text: str, value: object) -> None:
+def test_numbers_are_read_as_numbers(text, value):
     read = load_yaml(text, "a test")
     assert read == value
     assert type(read) is type(value)
@@ -33,11 +31,11 @@ def test_numbers_are_read_as_numbers(text: str, value: object) -> None:
         ("observation_scale=range", {"observation_scale": "range"}),
     ],
 )
-def test_overrides_are_parsed_as_yaml(text: str, expected: dict) -> None:
+def test_overrides_are_parsed_as_yaml(text, expected):
     assert parse_overrides([text]) == expected
 
 
-def test_each_layer_wins_over_the_one_before(tmp_path: Path) -> None:
+def test_each_layer_wins_over_the_one_before(tmp_path):
     path = tmp_path / "mine.yml"
     path.write_text("quick: {flow_steps: 7}\ndefault: {flow_steps: 6, rho: 0.1}\n")
     env = "scene-play-singletask-task1-v0"
@@ -52,7 +50,7 @@ def test_each_layer_wins_over_the_one_before(tmp_path: Path) -> None:
         assert load_config("qam", env, "scene-play", **arguments).settings["flow_steps"] == expected
 
 
-def test_a_file_without_an_entry_for_the_run_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_an_entry_for_the_run_is_refused(tmp_path):
     path = tmp_path / "mine.yml"
     path.write_text("scene-plaiy: {rho: 0.2}\nquick: {rho: 0.1}\n")
     with pytest.raises(UsageError, match=r"an entry for this run, one of `default`, `scene-play`, `x`; it has `s"):
@@ -70,7 +68,7 @@ profiles:
 """
 
 
-def test_a_profile_lies_over_default_and_domain_and_under_overrides(tmp_path: Path) -> None:
+def test_a_profile_lies_over_default_and_domain_and_under_overrides(tmp_path):
     path = tmp_path / "mine.yml"
     path.write_text(PROFILE_FILE)
 
@@ -83,7 +81,7 @@ def test_a_profile_lies_over_default_and_domain_and_under_overrides(tmp_path: Pa
     assert rho("scene-play", "mine", "rho=0.6") == 0.6
 
 
-def test_a_profile_of_a_file_lies_over_the_shipped_one(tmp_path: Path) -> None:
+def test_a_profile_of_a_file_lies_over_the_shipped_one(tmp_path):
     path = tmp_path / "mine.yml"
     path.write_text("profiles: {trqam: {default: {kl_budget: 2.0}}}\n")
     shipped = load_config("trqam", "x", "scene-play", profile="trqam")
@@ -92,14 +90,14 @@ def test_a_profile_of_a_file_lies_over_the_shipped_one(tmp_path: Path) -> None:
     assert ours.run.settings() == shipped.run.settings()
 
 
-def test_the_profile_and_its_sources_are_recorded() -> None:
+def test_the_profile_and_its_sources_are_recorded():
     config = load_config("qam", "x", "cube-double-play", profile="trqam")
     assert config.profile == "trqam"
     assert config.sources[0].startswith("hyperparams/profiles/qam.yml default (")
     assert config.sources[-1].startswith("hyperparams/qam.yml profiles.trqam default (")
 
 
-def test_a_profile_that_the_algorithm_does_not_have_is_refused(tmp_path: Path) -> None:
+def test_a_profile_that_the_algorithm_does_not_have_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"`qam` has no profile `trqm`; it has: qam, d4rl, mini, trqam$"):
         load_config("qam", "x", profile="trqm")
     assert (
@@ -128,13 +126,13 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(tmp_path: Path) -
         ("per_network.critc.tau=1", "unknown network of QAM `critc`; closest: critic"),
     ],
 )
-def test_a_bad_value_is_refused_with_its_name(word: str, message: str) -> None:
+def test_a_bad_value_is_refused_with_its_name(word, message):
     with pytest.raises(UsageError) as error:
         load_config("qam", "x", params=[word])
     assert message in str(error.value)
 
 
-def test_what_one_network_has_of_its_own_is_merged_and_recorded_where_it_is_given(tmp_path: Path) -> None:
+def test_what_one_network_has_of_its_own_is_merged_and_recorded_where_it_is_given(tmp_path):
     path = tmp_path / "mine.yml"
     path.write_text("default: {per_network: {critic: {learning_rate: 3e-4, tau: 0.1}, behaviour: {train_every: 2}}}")
     params = ["learning_rate=cos_1e-3", "per_network.critic.learning_rate=lin_1e-3"]
@@ -149,13 +147,13 @@ def test_what_one_network_has_of_its_own_is_merged_and_recorded_where_it_is_give
 
 
 @pytest.mark.parametrize("name", ["alpha", "fql_alpha"])
-def test_a_name_of_the_paper_is_answered_with_the_setting_that_it_stands_for(name: str) -> None:
+def test_a_name_of_the_paper_is_answered_with_the_setting_that_it_stands_for(name):
     algo, setting = ("fql", "distill_weight") if name == "alpha" else ("qam_f", "distill_weight")
     with pytest.raises(UsageError, match=f"unknown setting of {algo} `{name}`; closest: {setting}$"):
         load_config(algo, "x", params=[f"{name}=10"])
 
 
-def test_a_file_that_is_no_mapping_of_entries_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_mapping_of_entries_is_refused(tmp_path):
     path = tmp_path / "flat.yml"
     path.write_text("rho: 0.5\n")
     with pytest.raises(UsageError, match="must map entry names to settings"):
@@ -166,17 +164,17 @@ def test_a_file_that_is_no_mapping_of_entries_is_refused(tmp_path: Path) -> None
 
 
 def departures(algo: str = "qam", domain: str | None = "scene-play", **given: object) -> list[str]:
-    return load_config(algo, "x", domain, **given).departures  # type: ignore[arg-type]
+    return load_config(algo, "x", domain, **given).departures
 
 
-def test_a_run_of_the_protocol_departs_from_nothing() -> None:
+def test_a_run_of_the_protocol_departs_from_nothing():
     for algo in ("qam", "rlpd", "bc", "sac"):
         assert departures(algo) == []
     for algo in ("trqam", "bc"):
         assert departures(algo, profile="trqam") == []
 
 
-def test_what_departs_from_the_protocol_is_said() -> None:
+def test_what_departs_from_the_protocol_is_said():
     found = departures(
         params=["gamma=0.9", "sparse=false", "rho=0.1", "offline_steps=10"], flags={"dataset_size": 1000}
     )
@@ -188,15 +186,13 @@ def test_what_departs_from_the_protocol_is_said() -> None:
     ]
 
 
-def test_an_online_phase_of_ones_own_is_no_departure_and_another_length_is() -> None:
+def test_an_online_phase_of_ones_own_is_no_departure_and_another_length_is():
     assert departures(flags={"online_steps": 1000}) == []
     assert departures("rlpd", flags={"online_steps": 1000}) == ["online_steps 1,000 instead of 500,000"]
 
 
 @pytest.mark.parametrize(("words", "expected"), [([], "tf32"), (["-params", "precision=bf16"], "bf16")])
-def test_a_gpu_takes_tf32_where_no_precision_is_given(
-    words: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gpu_takes_tf32_where_no_precision_is_given(words, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     args = make_parser().parse_args(["--algo", "fql", "--env", "scene-play-singletask-task1-v0", *words])

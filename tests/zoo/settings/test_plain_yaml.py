@@ -1,7 +1,5 @@
 """YAML: values come back, and what is not valid is refused."""
 
-from __future__ import annotations
-
 import pytest
 
 from zoo.errors import UsageError
@@ -10,18 +8,18 @@ from zoo.settings.layers import parse_overrides
 from zoo.settings.plain_yaml import InvalidYaml
 
 
-def test_values_come_back_as_they_were_written() -> None:
+def test_values_come_back_as_they_were_written():
     values = {"a": [1, 2.5, None, True, "text"], "b": {"c": [], "d": "- 1"}, "long": "word " * 2000, "seed": 2**31}
     assert plain_yaml.read(plain_yaml.write(values)) == values
 
 
-def test_aliases_are_understood() -> None:
+def test_aliases_are_understood():
     assert plain_yaml.read("a: &a [1, 2]\nb: *a\nc: {<<: &d {e: 1}, e: 2, f: *d}") == {
         "a": [1, 2], "b": [1, 2], "c": {"e": 2, "f": {"e": 1}},
     }  # fmt: skip
 
 
-def test_a_name_that_is_said_twice_is_refused() -> None:
+def test_a_name_that_is_said_twice_is_refused():
     with pytest.raises(InvalidYaml, match="says `b` twice in one mapping"):
         plain_yaml.read("a: {b: 1, c: 1, b: 2}")
 
@@ -34,13 +32,13 @@ def test_a_name_that_is_said_twice_is_refused() -> None:
         "!!python/object/apply:os.abort []", "[" * 100_000,
     ],
 )  # fmt: skip
-def test_whatever_is_not_valid_is_told_as_such(text: str) -> None:
+def test_whatever_is_not_valid_is_told_as_such(text):
     with pytest.raises(InvalidYaml, match=r"\w"):
         plain_yaml.read(text)
 
 
 @pytest.mark.parametrize(("value", "base"), [("010", 8), ("-07", 8), ("1:30", 60), ("1:30.5", 60), ("[1, 020]", 8)])
-def test_a_setting_in_a_base_that_its_writer_did_not_mean_is_refused(value: str, base: int) -> None:
+def test_a_setting_in_a_base_that_its_writer_did_not_mean_is_refused(value, base):
     with pytest.raises(UsageError, match=f"is a number of base {base} there; write it in decimal, or in quotes"):
         parse_overrides([f"a={value}"])
     assert parse_overrides(["a=[0, '010', 0.5, 0x10]"]) == {"a": [0, "010", 0.5, 16]}

@@ -1,9 +1,6 @@
 """The record of a run: what makes two runs the same, and what is written is what is read."""
 
-from __future__ import annotations
-
 import dataclasses
-from typing import Any
 
 import pytest
 
@@ -14,7 +11,7 @@ from zoo.settings.record import RunRecord
 ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "offline_steps": 20, "settings": {"gamma": 0.9}}
 
 
-def test_what_is_written_is_what_is_read() -> None:
+def test_what_is_written_is_what_is_read():
     found = load_config("qam", "some-v0", params=["reference_scores=[0,1]", "train_freq=[2,episode]"])
     record = dataclasses.replace(found, seed=3, label="mine", dataset={"name": "d", "size": 9, "fingerprint": "01"})
     again = RunRecord.read(plain_yaml.read(plain_yaml.write(record.plain())))
@@ -37,9 +34,7 @@ def test_what_is_written_is_what_is_read() -> None:
         ({"label": "mine", "save_freq": 7}, ("output",)),
     ],
 )
-def test_an_entry_makes_no_other_run_where_its_role_is_left_out(
-    entries: dict[str, Any], roles: tuple[str, ...]
-) -> None:
+def test_an_entry_makes_no_other_run_where_its_role_is_left_out(entries, roles):
     assert RunRecord.read(ENTRIES | entries).identity(*roles) == RunRecord.read(ENTRIES).identity(*roles)
 
 
@@ -54,14 +49,14 @@ def test_an_entry_makes_no_other_run_where_its_role_is_left_out(
         {"eval_seed": 1},
     ],
 )
-def test_an_entry_that_decides_numbers_or_names_makes_another_run(entries: dict[str, Any]) -> None:
+def test_an_entry_that_decides_numbers_or_names_makes_another_run(entries):
     assert RunRecord.read(ENTRIES | entries).identity() != RunRecord.read(ENTRIES).identity()
 
 
-def test_a_data_set_that_has_moved_is_the_same() -> None:
+def test_a_data_set_that_has_moved_is_the_same():
     here, there = (RunRecord.read({**ENTRIES, "dataset": {"name": name, "fingerprint": "01"}}) for name in "ab")
     assert here.identity() == there.identity()
 
 
-def test_a_return_that_is_a_negative_whole_number_is_read() -> None:
+def test_a_return_that_is_a_negative_whole_number_is_read():
     assert RunRecord.read(ENTRIES | {"success_return": -300}).run.success_return == -300.0

@@ -1,9 +1,6 @@
 """What is said while jobs are trained."""
 
-from __future__ import annotations
-
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +18,7 @@ MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
 
 
 @pytest.fixture
-def jobs(tmp_path: Path) -> list[Job]:
+def jobs(tmp_path):
     """Return a job that is done, and one that this process trains, of two seeds."""
     suite = Suite(["fql", "bc"], [MAZE], "0-1", quick=True, params={"offline_steps": 40})
     made = make_jobs(suite, suite.runs(), Machine(tmp_path))
@@ -39,7 +36,7 @@ def jobs(tmp_path: Path) -> list[Job]:
     return made
 
 
-def test_a_terminal_shows_phase_step_and_score_of_what_runs(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_phase_step_and_score_of_what_runs(jobs, monkeypatch):
     console = Console(file=io.StringIO(), force_terminal=True, width=200)
     monkeypatch.setattr(progress, "terminal", lambda: console)
     ended = iter([False, True])
@@ -51,13 +48,13 @@ def test_a_terminal_shows_phase_step_and_score_of_what_runs(jobs: list[Job], mon
     assert "1 of 2 jobs are done, 1 running" in shown
 
 
-def test_elsewhere_a_line_says_what_has_changed(jobs: list[Job], caplog: pytest.LogCaptureFixture) -> None:
+def test_elsewhere_a_line_says_what_has_changed(jobs, caplog):
     ended = iter([False, False, True])
     follow(jobs, lambda seconds: next(ended))
     assert caplog.text.count("1 of 2 jobs are done, 1 interrupted") == 1
 
 
-def test_a_job_that_is_due_again_says_which_setting_has_changed(jobs: list[Job]) -> None:
+def test_a_job_that_is_due_again_says_which_setting_has_changed(jobs):
     job = jobs[0]
     changed = Job(job.run, job.machine, (), job.algo, {**job.settings, "settings.gamma": 0.5})
     assert (

@@ -7,8 +7,6 @@ import importlib.util
 import os
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +24,7 @@ WORKERS = ("--workers", "2", "--resources", "num_cpus=0", "resources.worker=1")
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
+def cluster():
     """Start a head without room for workers, and three nodes with room for one each."""
     from ray.cluster_utils import Cluster
 
@@ -47,18 +45,16 @@ def node_of(cluster: Any, pid: int) -> Any:
 
 
 @pytest.fixture
-def words(cluster: Any) -> tuple[str, ...]:
+def words(cluster):
     return ("--launcher", "ray", "--ray-address", cluster.address, *WORKERS)
 
 
 @pytest.fixture
-def project(data: Path, tmp_path: Path) -> Project:
+def project(data, tmp_path):
     return Project(tmp_path / "project", data, seconds=0.05)
 
 
-def test_a_suite_survives_the_death_of_a_node(
-    cluster: Any, words: tuple[str, ...], project: Project, reference: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_suite_survives_the_death_of_a_node(cluster, words, project, reference, monkeypatch):
     with project.started(*words) as driver:
         first = project.wait_for_training()
         project.update_takes(2.0)  # so that it is not at its end before it is killed
@@ -84,9 +80,7 @@ def test_a_suite_survives_the_death_of_a_node(
         (["--resources", "resources=1"], "resources"),
     ],
 )
-def test_a_wrong_address_or_resource_is_refused_within_seconds(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
-) -> None:
+def test_a_wrong_address_or_resource_is_refused_within_seconds(tmp_path, capfd, monkeypatch, words, message):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     begin = time.monotonic()
     with contextlib.chdir(tmp_path):

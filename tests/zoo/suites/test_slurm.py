@@ -1,11 +1,7 @@
 """A suite on a real Slurm, of two nodes on this machine: nodes that die, signals, and a driver that is killed."""
 
-from __future__ import annotations
-
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +17,7 @@ pytestmark = [
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[slurm.SlurmCluster]:
+def cluster(tmp_path):
     with slurm.SlurmCluster(tmp_path / "slurm") as started:
         yield started
 
@@ -30,15 +26,15 @@ WORKERS = ("--launcher", "slurm", "--workers", "2")
 
 
 @pytest.fixture
-def project(data: Path, tmp_path: Path) -> Project:
+def project(data, tmp_path):
     return Project(tmp_path / "project", data, seconds=0.05)
 
 
 @pytest.mark.parametrize("is_suspended", [False, True], ids=["lives on", "is suspended"])
 def test_a_suite_survives_the_death_of_a_node_whose_processes_do_not_die(
-    is_suspended: bool, cluster: slurm.SlurmCluster, project: Project, reference: Project,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    is_suspended, cluster, project, reference,
+    monkeypatch,
+):  # fmt: skip
     with project.started(*WORKERS, environment=cluster.environment) as driver:
         first = project.wait_for_training(lambda holder: cluster.trains("n1", holder["run"]))
         project.update_takes(2.0)  # so that it does not come to the end before Slurm starts its job again
@@ -59,8 +55,8 @@ def test_a_suite_survives_the_death_of_a_node_whose_processes_do_not_die(
 
 
 def test_a_signal_leads_to_a_checkpoint_and_back_to_the_queue_and_a_killed_driver_to_nothing_twice(
-    cluster: slurm.SlurmCluster, project: Project, reference: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    cluster, project, reference, monkeypatch
+):
     with project.started(*WORKERS, environment=cluster.environment):
         first = project.wait_for_training()
     cluster.run("scancel", "--signal=USR2", "1")

@@ -6,12 +6,10 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.zoo.outcomes import Call
 from zoo.benchmark import main
 from zoo.errors import BAD_INPUT, Interrupted
 from zoo.suites.jobs import Job, Machine
@@ -22,7 +20,7 @@ from zoo.suites.task import ROOT, HasEnded, Task
 
 
 @pytest.fixture
-def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def bin_folder(tmp_path, monkeypatch):
     """Return a folder with programs that do what Slurm's do when all is well, and nothing else on the PATH but this."""
     folder = tmp_path / "bin"
     folder.mkdir()
@@ -50,7 +48,7 @@ def task(number: int = 0, folder: Path = Path("logs")) -> Task:
 
 
 @pytest.fixture
-def run(tmp_path: Path, call: Call) -> Callable[..., str]:
+def run(tmp_path, call):
     """Return what runs a suite that is refused, and returns why."""
     suite = tmp_path / "suite.yml"
     suite.write_text("{algorithms: [fql], environments: [pointmaze-medium-navigate-singletask-task1-v0], seeds: 0}")
@@ -76,9 +74,7 @@ def launch(tmp_path: Path, *resources: str, tasks: int = 2) -> None:
     run_on_slurm([task(number) for number in range(tasks)], None, resources, folder, follow)
 
 
-def test_without_sbatch_nothing_begins(
-    tmp_path: Path, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_sbatch_nothing_begins(tmp_path, run, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "sbatch" in run()
     assert not list(tmp_path.glob("logs/*/"))
@@ -87,13 +83,11 @@ def test_without_sbatch_nothing_begins(
 @pytest.mark.parametrize(
     "word", ["slurm_partiton=gpu", "timeout_min=long", "slurm_setup=module", "slurm_additional_parameters=1"]
 )
-def test_a_wrong_resource_is_refused(bin_folder: Path, run: Callable[..., str], word: str) -> None:
+def test_a_wrong_resource_is_refused(bin_folder, run, word):
     assert word.partition("=")[0] in run("--resources", word)
 
 
-def test_jobs_run_in_this_folder_with_these_modules_and_what_was_asked_for(
-    tmp_path: Path, bin_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jobs_run_in_this_folder_with_these_modules_and_what_was_asked_for(tmp_path, bin_folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/my modules")
     monkeypatch.chdir(tmp_path)
     more = "slurm_additional_parameters={reservation: mine}"
@@ -116,8 +110,8 @@ def test_jobs_run_in_this_folder_with_these_modules_and_what_was_asked_for(
     ],
 )
 def test_a_job_counts_until_slurm_says_that_it_has_ended_or_does_not_know_it(
-    tmp_path: Path, bin_folder: Path, capsys: pytest.CaptureFixture[str], states: str | None, is_over: bool
-) -> None:
+    tmp_path, bin_folder, capsys, states, is_over
+):
     if states is None:  # no answer is no end
         write(bin_folder, "squeue", "echo 'unable to contact slurm controller' >&2; exit 1")
     else:
@@ -130,7 +124,7 @@ def test_a_job_counts_until_slurm_says_that_it_has_ended_or_does_not_know_it(
     assert ("has ended as FAILED" in said) == ("FAILED" in (states or ""))
 
 
-def test_what_slurm_still_has_of_an_earlier_start_is_not_submitted_again(tmp_path: Path, bin_folder: Path) -> None:
+def test_what_slurm_still_has_of_an_earlier_start_is_not_submitted_again(tmp_path, bin_folder):
     show(bin_folder, "PENDING", "COMPLETED")
     with pytest.raises(Interrupted):
         launch(tmp_path)
@@ -140,7 +134,7 @@ def test_what_slurm_still_has_of_an_earlier_start_is_not_submitted_again(tmp_pat
     assert "--array" not in (tmp_path / "logs" / ".jobs" / "slurm" / "9_submission.sh").read_text()
 
 
-def test_what_slurm_refuses_is_bad_input(bin_folder: Path, run: Callable[..., str]) -> None:
+def test_what_slurm_refuses_is_bad_input(bin_folder, run):
     write(bin_folder, "sbatch", "echo 'controller is down' >&2; exit 1")
     assert "controller is down" in run()
 
@@ -154,7 +148,7 @@ class Waiting(Task):
             threading.Event().wait(0.01)
 
 
-def test_a_checkpoint_stops_the_task_and_returns_one_that_continues_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_stops_the_task_and_returns_one_that_continues_it(monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     started = SlurmTask(Waiting(task().job, 1))
     thread = threading.Thread(target=started)
@@ -166,7 +160,7 @@ def test_a_checkpoint_stops_the_task_and_returns_one_that_continues_it(monkeypat
     assert {signal.SIGUSR1, signal.SIGUSR2} <= started.task.blocked  # and in the processes that it starts
 
 
-def test_sigterm_stops_the_task_which_then_waits_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_stops_the_task_which_then_waits_for_its_end(monkeypatch):
     monkeypatch.setattr(slurm, "SECONDS_TO_BE_KILLED", 0.3)
     handler = signal.getsignal(signal.SIGTERM)
     try:

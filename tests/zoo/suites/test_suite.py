@@ -27,7 +27,7 @@ def runs(folder: Path, **values: Any) -> list[Run]:
     return read_suite(write(folder, **values)).runs()
 
 
-def test_every_algorithm_runs_on_every_environment_and_a_domain_stands_for_its_five_tasks(tmp_path: Path) -> None:
+def test_every_algorithm_runs_on_every_environment_and_a_domain_stands_for_its_five_tasks(tmp_path):
     found = runs(tmp_path, algorithms=["fql", "qam"], environments=[MAZE, "scene-play", "mine:Unversioned"])
     tasks = [MAZE, *(f"scene-play-singletask-task{task}-v0" for task in range(1, 6)), "mine:Unversioned"]
     expected = [(algo, task, (0, 1)) for task in tasks for algo in ("fql", "qam")]
@@ -37,11 +37,11 @@ def test_every_algorithm_runs_on_every_environment_and_a_domain_stands_for_its_f
 @pytest.mark.parametrize(
     ("at_once", "groups"), [(1, [(0,), (1,), (2,), (7,)]), (3, [(0, 1, 2), (7,)]), ("all", [(0, 1, 2, 7)])]
 )
-def test_seeds_are_trained_in_groups(tmp_path: Path, at_once: int | str, groups: list[tuple[int, ...]]) -> None:
+def test_seeds_are_trained_in_groups(tmp_path, at_once, groups):
     assert [run.seeds for run in runs(tmp_path, seeds=["0-2", 7], seeds_at_once=at_once)] == groups
 
 
-def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path: Path) -> None:
+def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path):
     found = runs(
         tmp_path,
         algorithms=["fql", "qam", {"algo": "fql", "label": "FQL strong", "params": {"distill_weight": 1.0}}],
@@ -82,12 +82,12 @@ def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path: P
         ({"published": ["qam2062"]}, "closest: qam2026"),
     ],
 )
-def test_a_wrong_file_is_refused(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+def test_a_wrong_file_is_refused(tmp_path, values, message):
     with pytest.raises(UsageError, match=message):
         runs(tmp_path, **values)
 
 
-def test_a_file_that_is_missing_or_no_mapping_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_no_mapping_is_refused(tmp_path):
     (tmp_path / "latin.yml").write_bytes("title: Größe".encode("latin-1"))
     (tmp_path / "list.yml").write_text("[1, 2]")
     for name in ("missing", "latin", "list"):
@@ -95,13 +95,13 @@ def test_a_file_that_is_missing_or_no_mapping_is_refused(tmp_path: Path) -> None
             read_suite(tmp_path / f"{name}.yml")
 
 
-def test_a_shipped_suite_is_found_by_its_name_and_a_wrong_name_has_its_closest() -> None:
+def test_a_shipped_suite_is_found_by_its_name_and_a_wrong_name_has_its_closest():
     assert find_suite(Path("mini")) == SHIPPED / "mini.yml"
     with pytest.raises(UsageError, match="unknown suite `minni`; closest: mini"):
         find_suite(Path("minni"))
 
 
-def test_runs_are_selected_by_patterns() -> None:
+def test_runs_are_selected_by_patterns():
     suite = Suite(["fql", {"algo": "qam", "label": "QAM hot"}], [MAZE, "scene-play-singletask-task2-v0"], 0)
     assert [run.env for run in select(suite.runs(), ["QAM*"], ["scene-*"])] == ["scene-play-singletask-task2-v0"]
     with pytest.raises(UsageError, match="`dsrl`"):
@@ -115,7 +115,7 @@ def look(
     return Look(Job(run, Machine(Path("logs")), (), algo, {}, 1_000), state, seconds, size, reason)
 
 
-def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain() -> None:
+def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain():
     looks = [
         look("fql", "scene-play", State.DIVERGED, seconds=1.0),  # before its last step
         look("fql", "scene-play", State.DONE, seconds=20.0, size=400),
@@ -129,7 +129,7 @@ def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain
     assert forecast(looks, trials=trials).seconds == pytest.approx(40.0)
 
 
-def test_what_was_never_tried_has_no_estimate_and_what_is_done_costs_nothing() -> None:
+def test_what_was_never_tried_has_no_estimate_and_what_is_done_costs_nothing():
     left, done = look("qam", "scene-play", State.WAITING), look("qam", "scene-play", State.DIVERGED)
     assert summary([left], forecast([left]))["hours_left"] is None
     assert "nothing is known of their time" in describe([left], None, forecast([left]))
@@ -137,7 +137,7 @@ def test_what_was_never_tried_has_no_estimate_and_what_is_done_costs_nothing() -
     assert (found["hours_left"], found["gigabytes_left"]) == (0.0, 0.0)
 
 
-def test_failures_are_named_with_their_reason_and_counted() -> None:
+def test_failures_are_named_with_their_reason_and_counted():
     looks = [
         look("qam", "scene-play", State.FAILED, reason="no luck"),
         look("fql", "scene-play", State.DIVERGED, reason="training diverged: NaN"),

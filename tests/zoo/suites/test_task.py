@@ -65,7 +65,7 @@ class FakeJob(Job):
 
 
 @pytest.fixture(autouse=True)
-def fake_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def fake_training(tmp_path, monkeypatch):
     (tmp_path / "fake.py").write_text(FAKE)
     monkeypatch.setattr(task_module, "TRAIN", tmp_path / "fake.py")
     monkeypatch.setattr(task_module, "SECONDS_BETWEEN_LOOKS", 0.02)
@@ -82,7 +82,7 @@ def starts(tmp_path: Path) -> int:
     return len((tmp_path / "logs" / "starts").read_text().splitlines())
 
 
-def test_a_job_is_trained_once_on_whatever_machine_and_a_record_says_how_that_ended(tmp_path: Path) -> None:
+def test_a_job_is_trained_once_on_whatever_machine_and_a_record_says_how_that_ended(tmp_path):
     task = pickle.loads(pickle.dumps(make_task(tmp_path, "done")))
     task()
     task()  # nothing is left
@@ -94,7 +94,7 @@ def test_a_job_is_trained_once_on_whatever_machine_and_a_record_says_how_that_en
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"outcome": "done", "seconds": "x"}'])
-def test_a_damaged_record_is_named_and_left_out(tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_record_is_named_and_left_out(tmp_path, content, caplog):
     job = make_task(tmp_path, "done").job
     job.record.parent.mkdir()
     job.record.write_text(content)
@@ -102,16 +102,14 @@ def test_a_damaged_record_is_named_and_left_out(tmp_path: Path, content: str, ca
     assert str(job.record) in caplog.text
 
 
-def test_what_a_job_prints_does_not_keep_a_task(tmp_path: Path) -> None:
+def test_what_a_job_prints_does_not_keep_a_task(tmp_path):
     task = make_task(tmp_path, "prints")
     task()
     assert task.job.ended()["outcome"] == "done"
 
 
 @pytest.mark.parametrize(("outcome", "times"), [("fails", 3), ("killed", 3), ("quits", 3), ("refused", 1), ("once", 2)])
-def test_what_failed_is_tried_again_up_to_the_limit_and_bad_input_never(
-    tmp_path: Path, outcome: str, times: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_failed_is_tried_again_up_to_the_limit_and_bad_input_never(tmp_path, outcome, times, caplog):
     task = make_task(tmp_path, outcome)
     task()
     assert starts(tmp_path) == times
@@ -127,7 +125,7 @@ def begin(task: Task) -> Future[None]:
     return ThreadPoolExecutor(1).submit(task)
 
 
-def test_what_another_process_trains_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_another_process_trains_is_waited_for(tmp_path, caplog):
     task = make_task(tmp_path, "done")
     task.job.lock.path.parent.mkdir()
     with task.job.lock:
@@ -138,7 +136,7 @@ def test_what_another_process_trains_is_waited_for(tmp_path: Path, caplog: pytes
     assert starts(tmp_path) == 1
 
 
-def test_what_a_killed_task_has_started_keeps_the_job(tmp_path: Path) -> None:
+def test_what_a_killed_task_has_started_keeps_the_job(tmp_path):
     code = (
         "import sys; from pathlib import Path; from zoo.processes.locks import Lock; import subprocess\n"
         "lock = Lock(Path(sys.argv[1])); lock.take()\n"
@@ -153,9 +151,7 @@ def test_what_a_killed_task_has_started_keeps_the_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["waits", "deaf"])
-def test_a_task_that_is_stopped_lets_its_run_write_a_checkpoint_or_kills_it(
-    tmp_path: Path, outcome: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_task_that_is_stopped_lets_its_run_write_a_checkpoint_or_kills_it(tmp_path, outcome, monkeypatch):
     monkeypatch.setattr(task_module, "STOP_SECONDS", 0.2 if outcome == "deaf" else 30.0)
     task = make_task(tmp_path, outcome)
     ended = begin(task)
@@ -166,7 +162,7 @@ def test_a_task_that_is_stopped_lets_its_run_write_a_checkpoint_or_kills_it(
     assert (end["outcome"], end["exit_code"]) == ("interrupted", 3 if outcome == "waits" else -9)
 
 
-def test_a_training_process_gets_its_share_of_the_machine_and_the_lock_of_its_job(tmp_path: Path) -> None:
+def test_a_training_process_gets_its_share_of_the_machine_and_the_lock_of_its_job(tmp_path):
     (tmp_path / "fake.py").write_text(
         "import json, os, sys; from pathlib import Path\n"
         "seen = {'cores': sorted(os.sched_getaffinity(0)), 'gpu': os.environ['CUDA_VISIBLE_DEVICES']}\n"
@@ -183,7 +179,7 @@ def test_a_training_process_gets_its_share_of_the_machine_and_the_lock_of_its_jo
     assert str(task.job.lock.path.resolve()) in seen["open"]
 
 
-def test_a_signal_stops_what_runs_here_with_checkpoints(tmp_path: Path) -> None:
+def test_a_signal_stops_what_runs_here_with_checkpoints(tmp_path):
     tasks = [make_task(tmp_path, "waits"), make_task(tmp_path, "done")]
 
     def follow(has_ended: Any) -> None:
@@ -198,7 +194,7 @@ def test_a_signal_stops_what_runs_here_with_checkpoints(tmp_path: Path) -> None:
     assert tasks[0].job.ended()["outcome"] == "interrupted"
 
 
-def test_jobs_that_are_not_wanted_are_those_that_can_be_trained(tmp_path: Path) -> None:
+def test_jobs_that_are_not_wanted_are_those_that_can_be_trained(tmp_path):
     tasks = [f"pointmaze-medium-navigate-singletask-task{number}-v0" for number in (1, 2)]
     suite = Suite(["bc", "fql"], [*tasks, "nowhere-v0"], "0-1", quick=True)
     wanted = [run for run in suite.runs() if (run.algo, run.env) == ("bc", tasks[0])]

@@ -26,19 +26,19 @@ FORMULAS = ("=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(1)")
         ("\u202eabc", "\\u202eabc"), ("\udcff", "\\udcff"), ("\x9b1m", "\\x9b1m"),
     ],
 )  # fmt: skip
-def test_control_bytes_are_written_out(text: str, shown: str) -> None:
+def test_control_bytes_are_written_out(text, shown):
     assert printable(text) == shown
     assert printable("a\nb", keep="\n") == "a\nb"
 
 
 @pytest.mark.parametrize("text", FORMULAS)
-def test_formulas_become_texts(text: str) -> None:
+def test_formulas_become_texts(text):
     assert csv_cell(text) == f"'{text}"
     assert csv_cell(f"\t{text}") == f"\\t{text}"
 
 
 @pytest.mark.parametrize("label", ["a\nb", "\x1b[2J", "a\tb", "\u202ea", "a" * 201])
-def test_label_that_no_line_can_show_is_refused(label: str) -> None:
+def test_label_that_no_line_can_show_is_refused(label):
     with pytest.raises(UsageError, match="a label must be at most 200 characters without line breaks") as raised:
         check_label(label)
     assert str(raised.value).isprintable()
@@ -47,7 +47,7 @@ def test_label_that_no_line_can_show_is_refused(label: str) -> None:
 HOSTILE = "=1<script>alert(1)</script>[a](javascript:b)|\\input{/etc/passwd}$x_1%&#^~"
 
 
-def test_tables_and_messages_in_the_terminal_hold_no_control_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_and_messages_in_the_terminal_hold_no_control_bytes(capsys):
     print_table("\x1b[2Jtitle", ["a"], [["\x1b]0;owned\x07"]])
     with messages(1):
         log.warning("%s", "first\nsecond \x1b[2J")
@@ -57,9 +57,7 @@ def test_tables_and_messages_in_the_terminal_hold_no_control_bytes(capsys: pytes
     assert "warning: first\nsecond \\x1b[2J" in shown
 
 
-def test_comparison_of_hostile_runs_writes_and_shows_harmless_texts(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_comparison_of_hostile_runs_writes_and_shows_harmless_texts(tmp_path, capsys):
     for seed in range(2):
         write_run(tmp_path / "logs" / f"{seed}\x1b[2J", seed=seed, label=HOSTILE, settings={"own": "\x1b]0;a\x07"})
         write_run(tmp_path / "logs" / f"other{seed}", seed=seed, label="plain")
@@ -92,9 +90,7 @@ def lines_of(folder: Path) -> list[str]:
     return [re.sub(f"^{STAMP}", "", line) for line in lines]
 
 
-def test_a_runs_log_has_what_was_said_before_its_folder_existed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_runs_log_has_what_was_said_before_its_folder_existed(tmp_path, capsys):
     with messages(1):
         log.info("first\nand more")
         keep_in([tmp_path])
@@ -103,7 +99,7 @@ def test_a_runs_log_has_what_was_said_before_its_folder_existed(
     assert capsys.readouterr().err == "first\nand more\nwarning: second\n"
 
 
-def test_what_is_for_the_file_is_not_on_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_for_the_file_is_not_on_the_terminal(tmp_path, capsys):
     with messages(2):
         keep_in([tmp_path])
         log.log(FILE_ONLY, "details")
@@ -112,9 +108,7 @@ def test_what_is_for_the_file_is_not_on_the_terminal(tmp_path: Path, capsys: pyt
     assert lines_of(tmp_path) == ["details", "news"]
 
 
-def test_a_log_that_cannot_be_written_is_named_once_and_stops_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_log_that_cannot_be_written_is_named_once_and_stops_nothing(tmp_path, capsys):
     good, bad = tmp_path / "good", tmp_path / "bad"
     good.mkdir()
     (bad / "run.log").mkdir(parents=True)
@@ -127,7 +121,7 @@ def test_a_log_that_cannot_be_written_is_named_once_and_stops_nothing(
     assert sorted(lines_of(good)) == sorted(["first", "second", warning])
 
 
-def test_a_result_is_words_for_a_person_with_what_to_do_next() -> None:
+def test_a_result_is_words_for_a_person_with_what_to_do_next():
     runs = [{"run": f"my logs/qam/Env-v0_{seed}", "success": 0.98765} for seed in (1, 2)]
     assert in_words({"wall_s": 12.34567, "runs": runs, "seeds": [0, 1]}).splitlines() == [
         "wall s: 12.35",

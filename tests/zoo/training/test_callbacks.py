@@ -17,7 +17,7 @@ from zoo.training.start import Training
 
 
 @pytest.mark.parametrize("first", STOP_SIGNALS)
-def test_the_first_signal_asks_for_the_end_and_only_ctrl_c_after_that_interrupts(first: signal.Signals) -> None:
+def test_the_first_signal_asks_for_the_end_and_only_ctrl_c_after_that_interrupts(first):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what started the tests may have had it ignored
     with StopSignal() as stop:
         assert not stop.requested
@@ -28,7 +28,7 @@ def test_the_first_signal_asks_for_the_end_and_only_ctrl_c_after_that_interrupts
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_nohup_keeps_a_closed_terminal_from_being_heard() -> None:
+def test_nohup_keeps_a_closed_terminal_from_being_heard():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopSignal() as stop:
@@ -39,7 +39,7 @@ def test_nohup_keeps_a_closed_terminal_from_being_heard() -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ESTALE, "Stale file handle"), MemoryError()])
-def test_a_checkpoint_that_cannot_be_read_just_now_is_not_set_aside(tmp_path: Path, error: Exception) -> None:
+def test_a_checkpoint_that_cannot_be_read_just_now_is_not_set_aside(tmp_path, error):
     checkpoints = [tmp_path / f"step_{step:09d}.0" for step in (10, 20)]
     for checkpoint in checkpoints:
         checkpoint.mkdir()

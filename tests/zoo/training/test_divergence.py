@@ -65,7 +65,7 @@ def break_after(
 
 
 @pytest.fixture(scope="module")
-def healthy(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def healthy(data, tmp_path_factory):
     logs = tmp_path_factory.mktemp("healthy")
     assert main(arguments(data, logs, "--seeds", "4-6")) == 0
     return logs
@@ -85,15 +85,15 @@ def assert_untouched(logs: Path, healthy: Path, *numbers: int) -> None:
     ("update", "found_at", "evaluated"), [(13, 15, [10]), (27, 30, [10, 20])], ids=["offline", "online"]
 )
 def test_a_replica_that_diverges_fails_and_the_others_are_untouched(
-    data: Path,
-    tmp_path: Path,
-    healthy: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    update: int,
-    found_at: int,
-    evaluated: list[int],
-) -> None:
+    data,
+    tmp_path,
+    healthy,
+    monkeypatch,
+    capsys,
+    update,
+    found_at,
+    evaluated,
+):
     break_after(monkeypatch, update, [1])
     assert main(arguments(data, tmp_path, "--seeds", "4-6")) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -109,9 +109,7 @@ def test_a_replica_that_diverges_fails_and_the_others_are_untouched(
     assert_untouched(tmp_path, healthy, 1, 3)
 
 
-def test_environments_of_a_diverged_replica_get_no_nan(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environments_of_a_diverged_replica_get_no_nan(data, tmp_path, monkeypatch):
     played: list[np.ndarray] = []
     original: Callable[..., Any] = ToyEnv.step
 
@@ -131,9 +129,7 @@ def test_environments_of_a_diverged_replica_get_no_nan(
 
 
 @pytest.mark.slow
-def test_a_replica_whose_plans_are_not_finite_fails_at_the_evaluation(
-    data: Path, tmp_path: Path, healthy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_replica_whose_plans_are_not_finite_fails_at_the_evaluation(data, tmp_path, healthy, monkeypatch):
     original = QAM.act
 
     def act(self: Any, observations: torch.Tensor, noise: Any, nets: Any) -> torch.Tensor:
@@ -152,9 +148,7 @@ def test_a_replica_whose_plans_are_not_finite_fails_at_the_evaluation(
     assert_untouched(tmp_path, healthy, 1, 2)
 
 
-def test_a_run_ends_at_once_when_every_replica_has_failed(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_ends_at_once_when_every_replica_has_failed(data, tmp_path, monkeypatch, capsys):
     break_after(monkeypatch, 13, [0, 1])
     assert main(arguments(data, tmp_path, "--seeds", "4", "5")) == 1
     assert "all replicas have diverged (seed 4: training diverged: " in capsys.readouterr().err
@@ -168,9 +162,7 @@ def test_a_run_ends_at_once_when_every_replica_has_failed(
     assert checkpoint.name.startswith("step_000000012")
 
 
-def test_nothing_that_is_not_finite_gets_into_a_checkpoint(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_that_is_not_finite_gets_into_a_checkpoint(data, tmp_path, monkeypatch):
     break_after(monkeypatch, 11, [0])  # the log looks at 10 and 15, the checkpoint is due at 12
     assert main(arguments(data, tmp_path, "--seed", "4")) == 1
     assert status_of(folder_of(tmp_path))["offline_step"] == 12
@@ -206,14 +198,14 @@ WARN = ["--on-divergence", "warn"]
     ids=str,
 )
 def test_a_finite_value_beyond_recovery_ends_a_replica_and_others_are_reported_once(
-    data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    values: dict[str, float],
-    words: list[str],
-    state: str,
-    message: str,
-) -> None:
+    data,
+    tmp_path,
+    monkeypatch,
+    values,
+    words,
+    state,
+    message,
+):
     change_info(monkeypatch, 13, **values)
     assert main(arguments(data, tmp_path, "--seeds", "4", "5", *words)) == 0
     status = status_of(folder_of(tmp_path, 2))
@@ -231,9 +223,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.slow
-def test_a_resumed_run_remembers_who_has_failed(
-    data: Path, tmp_path: Path, healthy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_remembers_who_has_failed(data, tmp_path, healthy, monkeypatch):
     def breaking_off(update: int) -> None:
         if update == 17:
             raise Killed
@@ -273,6 +263,6 @@ def test_a_resumed_run_remembers_who_has_failed(
         ("temperature", 1e30, []),
     ],
 )
-def test_only_the_replica_with_the_value_is_named(name: str, value: float, kinds: list[tuple[str, bool]]) -> None:
+def test_only_the_replica_with_the_value_is_named(name, value, kinds):
     found = find_excess({name: PerReplica([1.0, value])}, bound_of_q(2.0, 0.0))
     assert [(replica, kind, is_final) for replica, kind, _, is_final in found] == [(1, *each) for each in kinds]

@@ -36,15 +36,13 @@ class StandIn(types.ModuleType):
 
 
 @pytest.fixture
-def wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+def wandb(tmp_path, monkeypatch):
     module = StandIn(tmp_path)
     monkeypatch.setitem(sys.modules, "wandb", module)
     return module
 
 
-def test_it_follows_the_events_from_the_first_in_a_run_that_a_resumed_one_goes_on_with(
-    data: Path, tmp_path: Path, wandb: StandIn
-) -> None:
+def test_it_follows_the_events_from_the_first_in_a_run_that_a_resumed_one_goes_on_with(data, tmp_path, wandb):
     words = [*arguments(data, tmp_path, seeds=("--seeds", "4", "9")), "--track", "--wandb-group", "first"]
     assert main(words) == 0
     (first,) = wandb.begun
@@ -57,9 +55,7 @@ def test_it_follows_the_events_from_the_first_in_a_run_that_a_resumed_one_goes_o
     assert wandb.ended == [0]
 
 
-def test_a_run_that_is_refused_ends_before_it_trains(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wandb: StandIn
-) -> None:
+def test_a_run_that_is_refused_ends_before_it_trains(data, tmp_path, capsys, monkeypatch, wandb):
     def refuse(**_: object) -> None:
         raise ConnectionError("no such project")
 
@@ -72,7 +68,7 @@ def test_a_run_that_is_refused_ends_before_it_trains(
 
 
 @pytest.mark.slow
-def test_the_package_itself_keeps_the_events_offline(data: Path, tmp_path: Path) -> None:
+def test_the_package_itself_keeps_the_events_offline(data, tmp_path):
     pytest.importorskip("wandb", reason="wandb is not installed")
     places = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "WANDB_DIR": str(tmp_path)}
     words = [*arguments(data, tmp_path, seeds=("--seeds", "4", "9")), "--track"]

@@ -20,18 +20,18 @@ def read(*words: str, algo: str = "qam", fixed: tuple[str, ...] = ()) -> dict[st
     return read_searches(find_entry(algo), words, fixed)
 
 
-def test_the_settings_that_an_algorithm_declares_are_searched() -> None:
+def test_the_settings_that_an_algorithm_declares_are_searched():
     assert read() == {"inverse_temperature": log_range(0.1, 100.0)}
     assert set(read(algo="qam_f")) == {"inverse_temperature", "distill_weight"}
     assert {"learning_rate", "noise_std"} <= set(read(algo="td3"))
 
 
-def test_all_algorithms_but_cloning_declare_what_to_search() -> None:
+def test_all_algorithms_but_cloning_declare_what_to_search():
     without = [id for id in algorithm_ids() if not own_searches(settings_of(find_algorithm(id).algorithm))]
     assert without == ["bc"]
 
 
-def test_a_fixed_setting_is_not_searched() -> None:
+def test_a_fixed_setting_is_not_searched():
     assert set(read(algo="qam_f", fixed=("distill_weight",))) == {"inverse_temperature"}
     with pytest.raises(UsageError, match="-params"):
         read(fixed=("inverse_temperature",))
@@ -39,7 +39,7 @@ def test_a_fixed_setting_is_not_searched() -> None:
         read("inverse_temperature", fixed=("inverse_temperature",))
 
 
-def test_a_word_gives_a_range_or_a_choice() -> None:
+def test_a_word_gives_a_range_or_a_choice():
     space = read("rho=0:1", "tau=1e-3:1e-1:log", "batch_size=[64, 128]", "flow_steps=2:20")
     assert space == {
         "rho": linear_range(0.0, 1.0),
@@ -50,7 +50,7 @@ def test_a_word_gives_a_range_or_a_choice() -> None:
     assert str(space["tau"]) == "0.001:0.1:log"
 
 
-def test_a_setting_of_one_network_is_searched_by_its_dotted_name() -> None:
+def test_a_setting_of_one_network_is_searched_by_its_dotted_name():
     name = "per_network.critic.learning_rate"
     space = read(name, "per_network.critic.tau=0.01:0.1")
     assert space == {name: log_range(3e-5, 3e-3), "per_network.critic.tau": linear_range(0.01, 0.1)}
@@ -63,7 +63,7 @@ def test_a_setting_of_one_network_is_searched_by_its_dotted_name() -> None:
         read(name, fixed=(name,))
 
 
-def test_suggestions_have_the_type_of_their_setting() -> None:
+def test_suggestions_have_the_type_of_their_setting():
     space = read("rho=0:1", "flow_steps=2:20", "net_arch=[[64, 64], [128]]")
     trial: Any = optuna.trial.FixedTrial({"rho": 0.5, "flow_steps": 7, "net_arch": "[64, 64]"})
     values = suggest(trial, space)
@@ -88,14 +88,14 @@ def test_suggestions_have_the_type_of_their_setting() -> None:
         ("rho=[1, [", "YAML"),
     ],
 )
-def test_a_bad_word_is_refused(word: str, named: str) -> None:
+def test_a_bad_word_is_refused(word, named):
     with pytest.raises(UsageError, match=named):
         read(word)
     with pytest.raises(UsageError, match="twice"):
         read("rho=0:1", "rho=0:0.5")
 
 
-def test_given_settings_are_parameters_if_they_are_inside() -> None:
+def test_given_settings_are_parameters_if_they_are_inside():
     space = read("rho=0:1", "batch_size=[64, 128]")
     assert params_of({"rho": 0.5, "batch_size": 64}, space) == {"rho": 0.5, "batch_size": "64"}
     assert params_of({"rho": 2.0, "batch_size": 64}, space) == {"batch_size": "64"}
@@ -103,7 +103,7 @@ def test_given_settings_are_parameters_if_they_are_inside() -> None:
     assert params_of({"learning_rate": "lin_1e-3"}, read("learning_rate")) == {}
 
 
-def test_an_own_agent_is_tuned_by_what_it_declares() -> None:
+def test_an_own_agent_is_tuned_by_what_it_declares():
     class Mine(agents.Method):
         weight: float = agents.setting(default=1.0, above=0, search=agents.log_range(0.1, 10.0), doc="Weight.")
 

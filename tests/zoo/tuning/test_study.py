@@ -18,7 +18,6 @@ import optuna
 import pandas as pd
 import pytest
 
-from tests.zoo.outcomes import Call
 from tests.zoo.tuning.fakes import ENV, Training, near_three, scored, use_fakes, words
 from zoo.errors import Interrupted, UsageError
 from zoo.settings.config import load_config
@@ -49,15 +48,15 @@ def states(logs: Path) -> list[str]:
 
 
 @pytest.fixture
-def tune(call: Call) -> Call:
+def tune(call):
     """Return what runs the program, and returns its exit code, its result and what it said."""
     return functools.partial(call, main)
 
 
 @pytest.mark.slow
 def test_the_total_counts_the_trials_of_all_calls_and_what_one_draws_depends_on_its_number_alone(
-    objective: Use, tmp_path: Path, tune: Call
-) -> None:
+    objective, tmp_path, tune
+):
     once, again = tmp_path / "once", tmp_path / "again"
     assert tune(*words(once, "--n-trials", "4"))[1]["trials"] == {"complete": 4}
     for total, count in ((None, 1), (None, 2), ("4", 4), ("4", 4)):
@@ -69,14 +68,12 @@ def test_the_total_counts_the_trials_of_all_calls_and_what_one_draws_depends_on_
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
-def test_every_sampler_proposes_different_settings(objective: Use, tmp_path: Path, sampler: str) -> None:
+def test_every_sampler_proposes_different_settings(objective, tmp_path, sampler):
     assert main(words(tmp_path, "--n-trials", "3", "--sampler", sampler, "--n-startup-trials", "2")) == 0
     assert len({trial.params["inverse_temperature"] for trial in trials(tmp_path)}) == 3
 
 
-def test_the_results_are_a_table_a_settings_file_and_figures(
-    tmp_path: Path, tune: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_results_are_a_table_a_settings_file_and_figures(tmp_path, tune, monkeypatch):
     use_fakes(monkeypatch, with_figures=True)
     tau = "per_network.critic.tau=0.01:0.1"
     command = words(tmp_path, "--n-trials", "12", "--search", "inverse_temperature", "flow_steps=[2, 5]", tau)
@@ -96,7 +93,7 @@ def test_the_results_are_a_table_a_settings_file_and_figures(
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in result["figures"])
 
 
-def test_the_training_runs_get_what_the_command_line_says(objective: Use, tmp_path: Path) -> None:
+def test_the_training_runs_get_what_the_command_line_says(objective, tmp_path):
     runs: list[argparse.Namespace] = []
     objective(lambda args: runs.append(args) or near_three(args))
     more = ("--quick", "--n-evaluations", "4", "--offline-steps", "1000", "--n-trials", "1", "--eval-episodes", "3")
@@ -110,7 +107,7 @@ def test_the_training_runs_get_what_the_command_line_says(objective: Use, tmp_pa
     assert args.log_folder == folder(tmp_path) / "trial_0"
 
 
-def test_seeds_are_apart_from_those_of_a_report(objective: Use, tmp_path: Path, tune: Call) -> None:
+def test_seeds_are_apart_from_those_of_a_report(objective, tmp_path, tune):
     runs: list[argparse.Namespace] = []
     objective(lambda args: runs.append(args) or scored(0.5))
     arguments = ["--algo", "qam", "--env", ENV, "-f", str(tmp_path), "--n-trials", "1"]
@@ -121,7 +118,7 @@ def test_seeds_are_apart_from_those_of_a_report(objective: Use, tmp_path: Path, 
     assert "usually those of a report" in tune(*arguments, "--seed", "3", "--study-name", "other")[2]
 
 
-def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(objective: Use, tmp_path: Path, tune: Call) -> None:
+def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(objective, tmp_path, tune):
     def fail_first(args: argparse.Namespace) -> dict[str, Any]:
         number = args.trial["source"][-1]
         if number == "0":
@@ -137,7 +134,7 @@ def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(objective: Use, tm
     assert table["reason"].tolist()[:2] == ["RuntimeError: no memory", "score 1"]
 
 
-def test_bad_input_that_a_trial_finds_ends_the_study(objective: Use, tmp_path: Path, tune: Call) -> None:
+def test_bad_input_that_a_trial_finds_ends_the_study(objective, tmp_path, tune):
     def refuse(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError("`--dataset` has no such file")
 
@@ -148,7 +145,7 @@ def test_bad_input_that_a_trial_finds_ends_the_study(objective: Use, tmp_path: P
     assert states(tmp_path) == ["failed"]
 
 
-def test_other_settings_are_another_study(objective: Use, tmp_path: Path, tune: Call) -> None:
+def test_other_settings_are_another_study(objective, tmp_path, tune):
     tune(*words(tmp_path, "--n-trials", "1"))
     for more, difference in (
         (["-params", "rho=0"], "rho: 0.5 there, 0.0 now"),
@@ -163,7 +160,7 @@ def test_other_settings_are_another_study(objective: Use, tmp_path: Path, tune: 
 # -- trials that do not end by themselves -----------------------------------------------------------------------------
 
 
-def test_a_stopped_trial_is_tried_again_by_the_next_call(objective: Use, tmp_path: Path, tune: Call) -> None:
+def test_a_stopped_trial_is_tried_again_by_the_next_call(objective, tmp_path, tune):
     def stop(args: argparse.Namespace) -> dict[str, Any]:
         raise Interrupted("stopped by a signal")
 
@@ -182,9 +179,7 @@ def test_a_stopped_trial_is_tried_again_by_the_next_call(objective: Use, tmp_pat
     assert first.params == second.params
 
 
-def test_a_study_whose_trial_was_stopped_proposes_what_an_undisturbed_one_does(
-    objective: Use, tmp_path: Path, tune: Call
-) -> None:
+def test_a_study_whose_trial_was_stopped_proposes_what_an_undisturbed_one_does(objective, tmp_path, tune):
     def stop(args: argparse.Namespace) -> dict[str, Any]:
         raise Interrupted("stopped by a signal")
 
@@ -198,7 +193,7 @@ def test_a_study_whose_trial_was_stopped_proposes_what_an_undisturbed_one_does(
     assert [trial.params for trial in others] == [trial.params for trial in trials(tmp_path / "whole")]
 
 
-def test_no_trial_begins_after_a_signal_between_two(objective: Use, tmp_path: Path, tune: Call) -> None:
+def test_no_trial_begins_after_a_signal_between_two(objective, tmp_path, tune):
     objective(lambda args: os.kill(os.getpid(), signal.SIGTERM) or near_three(args))
     code, _, errors = tune(*words(tmp_path, "--n-trials", "2"))
     assert (code, "the same command continues the study" in errors) == (3, True)
@@ -211,13 +206,11 @@ def leave_running(logs: Path, params: dict[str, float]) -> None:
     study.enqueue_trial(params)
     trial = study.ask()
     trial.suggest_float("inverse_temperature", 0.1, 100.0, log=True)
-    study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+    study._storage.record_heartbeat(trial._trial_id)
 
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
-def test_a_killed_trial_is_tried_again_once_it_has_been_silent_for_long(
-    objective: Use, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_trial_is_tried_again_once_it_has_been_silent_for_long(objective, tmp_path, monkeypatch):
     assert main(words(tmp_path, "--n-trials", "1")) == 0
     leave_running(tmp_path, {"inverse_temperature": 7.0})
     assert main(words(tmp_path, "--n-trials", "1")) == 0
@@ -231,7 +224,7 @@ def test_a_killed_trial_is_tried_again_once_it_has_been_silent_for_long(
     assert pd.read_csv(folder(tmp_path) / "trials.csv")["retry_of"].iloc[-1] == 1
 
 
-def test_a_database_that_has_lost_its_study_is_not_written_over(objective: Use, tmp_path: Path, tune: Call) -> None:
+def test_a_database_that_has_lost_its_study_is_not_written_over(objective, tmp_path, tune):
     assert main(words(tmp_path, "--n-trials", "1")) == 0
     (folder(tmp_path) / "study.db").unlink()
     code, _, errors = tune(*words(tmp_path, "--n-trials", "1"))
@@ -239,9 +232,7 @@ def test_a_database_that_has_lost_its_study_is_not_written_over(objective: Use, 
 
 
 @pytest.mark.parametrize("content", ["some notes\n", "\0" * 4096])
-def test_a_file_of_another_kind_is_refused_and_left_as_it_is(
-    objective: Use, tmp_path: Path, tune: Call, content: str
-) -> None:
+def test_a_file_of_another_kind_is_refused_and_left_as_it_is(objective, tmp_path, tune, content):
     file = tmp_path / "notes.txt"
     file.write_text(content)
     code, _, errors = tune(*words(tmp_path, "--storage", str(file)))
@@ -253,7 +244,7 @@ def test_a_file_of_another_kind_is_refused_and_left_as_it_is(
 
 
 @pytest.fixture(scope="module")
-def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def logs(tmp_path_factory):
     """Return a log folder with a study of four trials; nobody may change it."""
     folder = tmp_path_factory.mktemp("logs")
     with pytest.MonkeyPatch.context() as patch:
@@ -262,7 +253,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_trial_is_found_by_number_and_the_best_by_its_score(logs: Path) -> None:
+def test_a_trial_is_found_by_number_and_the_best_by_its_score(logs):
     first = read_trial("s", "0", logs, "qam")
     assert first["settings"] == {"inverse_temperature": 0.3}
     assert first["source"].startswith("study s, trial 0 (score 0.")
@@ -271,9 +262,7 @@ def test_a_trial_is_found_by_number_and_the_best_by_its_score(logs: Path) -> Non
     assert read_trial("s", "best", logs, "qam")["source"] == best
 
 
-def test_what_a_run_changes_besides_its_seeds_is_told_where_it_begins_with_a_trial(
-    logs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_run_changes_besides_its_seeds_is_told_where_it_begins_with_a_trial(logs, capsys):
     words = ["--algo", "qam", "--env", ENV, "--study", "s", "--trial-id", "best"]
     told = (
         "settings of study s, trial .* were tuned otherwise: offline_steps: 1000000 there, 5 now; env_kwargs: not set"
@@ -286,7 +275,7 @@ def test_what_a_run_changes_besides_its_seeds_is_told_where_it_begins_with_a_tri
         assert bool(said) == bool(message)
 
 
-def test_a_study_is_named_by_its_file_too(logs: Path) -> None:
+def test_a_study_is_named_by_its_file_too(logs):
     file = str(logs / "studies" / "s" / "study.db")
     for study in (file, f"{file}:s"):
         assert read_trial(study, "0", Path("elsewhere"), "qam")["settings"] == {"inverse_temperature": 0.3}
@@ -296,12 +285,12 @@ def test_a_study_is_named_by_its_file_too(logs: Path) -> None:
     ("study", "trial", "algo", "message"),
     [("t", "0", "qam", "there are: s"), ("s", "9", "qam", "0, 1, 2, 3; or best"), ("s", "0", "fql", "tuned qam")],
 )
-def test_what_is_not_there_is_named_with_what_is(logs: Path, study: str, trial: str, algo: str, message: str) -> None:
+def test_what_is_not_there_is_named_with_what_is(logs, study, trial, algo, message):
     with pytest.raises(UsageError, match=message):
         read_trial(study, trial, logs, algo)
 
 
-def test_a_database_of_several_studies_asks_for_one(logs: Path, objective: Use, tmp_path: Path) -> None:
+def test_a_database_of_several_studies_asks_for_one(logs, objective, tmp_path):
     file = Path(shutil.copytree(logs, tmp_path / "logs")) / "studies" / "s" / "study.db"
     assert main([*words(tmp_path, "--n-trials", "1", "--storage", str(file)), "--study-name", "t"]) == 0
     with pytest.raises(UsageError, match="s, t"):
@@ -309,6 +298,6 @@ def test_a_database_of_several_studies_asks_for_one(logs: Path, objective: Use, 
     assert read_trial(f"{file}:t", "0", tmp_path, "qam")["source"].startswith("study t, trial 0")
 
 
-def test_study_and_trial_belong_together(capsys: pytest.CaptureFixture[str]) -> None:
+def test_study_and_trial_belong_together(capsys):
     assert train(["--algo", "qam", "--env", ENV, "--study", "s"]) == 2
     assert "--trial-id" in capsys.readouterr().err

@@ -29,7 +29,7 @@ def history(successes: list[float], returns: list[float] | None = None) -> Evalu
 
 
 @pytest.fixture
-def study() -> optuna.Study:
+def study():
     """Return a study that prunes what is worse than the median of the trials before, whose scores were 1."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=2)
@@ -45,9 +45,7 @@ def study() -> optuna.Study:
     ("kind", "values", "score"),
     [("success", [0.5, 1.0], 0.75), ("success", [0.5, None], 0.25), ("return", [3.0, None], -math.inf)],
 )
-def test_the_score_is_the_mean_over_the_seeds_and_a_diverged_one_is_the_worst(
-    kind: str, values: list[float | None], score: float
-) -> None:
+def test_the_score_is_the_mean_over_the_seeds_and_a_diverged_one_is_the_worst(kind, values, score):
     runs = [{"seed": seed, "success": None, "return": None, kind: value} for seed, value in enumerate(values)]
     runs = [run if run[kind] is not None else {**run, "reason": "NaN"} for run in runs]
     scores, _ = scores_of_result({"runs": runs}, kind == "success")
@@ -55,8 +53,8 @@ def test_the_score_is_the_mean_over_the_seeds_and_a_diverged_one_is_the_worst(
 
 
 def test_every_evaluation_but_that_before_the_first_update_is_reported_once_under_its_number(
-    study: optuna.Study,
-) -> None:
+    study,
+):
     arrays = [history(successes).arrays() for successes in ([0.0, 1.0, 1.0], [0.0, 0.0, 1.0])]
     watch = Watch(study.ask(), steps=30)
     for rows, reported in ((1, {}), (2, {1: 0.5}), (3, {1: 0.5, 2: 1.0})):
@@ -65,7 +63,7 @@ def test_every_evaluation_but_that_before_the_first_update_is_reported_once_unde
         assert study.trials[-1].intermediate_values == reported
 
 
-def test_a_run_that_does_worse_than_others_did_is_ended_as_interrupted(study: optuna.Study) -> None:
+def test_a_run_that_does_worse_than_others_did_is_ended_as_interrupted(study):
     watch = Watch(study.ask(), steps=30)
     watch([history([0.0])])
     with pytest.raises(Pruned, match="evaluation 2") as ending:

@@ -32,7 +32,7 @@ def has(image: np.ndarray, colour: str) -> bool:
     return bool((image == list(bytes.fromhex(colour[1:]))).all(-1).any())
 
 
-def test_without_a_camera_a_maze_is_a_map_with_agent_and_goal() -> None:
+def test_without_a_camera_a_maze_is_a_map_with_agent_and_goal():
     frames = shot(Film(agent_of("qam"), has_camera=False))
     assert [is_last for _, is_last in frames] == ([False] * 12 + [True]) * 2
     assert all(frame.shape == (480 + 2 * CAPTION, 480, 3) for frame, _ in frames)
@@ -40,7 +40,7 @@ def test_without_a_camera_a_maze_is_a_map_with_agent_and_goal() -> None:
     assert (frames[0][0] != frames[12][0]).any()
 
 
-def test_a_grid_shows_as_many_episodes_and_leaves_places_empty() -> None:
+def test_a_grid_shows_as_many_episodes_and_leaves_places_empty():
     frames = shot(Film(agent_of("qam", 3), grid=(1, 2), has_camera=False), every=12)
     assert len({frame.shape for frame, _ in frames}) == 1
     both, alone = frames[0][0], frames[-1][0]
@@ -51,20 +51,20 @@ def test_a_grid_shows_as_many_episodes_and_leaves_places_empty() -> None:
 
 
 @pytest.mark.parametrize("id", ["qam", "bc", "rebrac"])
-def test_thoughts_are_shown_beside_the_map(id: str) -> None:
+def test_thoughts_are_shown_beside_the_map(id):
     frames = shot(Film(agent_of(id, 1), explain=True, has_camera=False), every=6)
     assert {frame.shape for frame, _ in frames} == {(512 + 2 * CAPTION, 512 + 448, 3)}
     assert all((frame[:512, 512:] != 255).any() for frame, _ in frames)
 
 
-def test_thoughts_of_others_than_flow_policies_are_refused() -> None:
+def test_thoughts_of_others_than_flow_policies_are_refused():
     env = make_env("pointmaze-medium-singletask-task1-v0", **STEPS)
     policy = SAC("MlpPolicy", env, buffer_size=10).policy
     with pytest.raises(UsageError, match="`--explain` shows how flow policies think, got sac"):
         Film(Agent("sac", policy, Path("here"), ENV, STEPS, 1), explain=True)
 
 
-def test_a_maze_is_shown_whole_with_its_teleports() -> None:
+def test_a_maze_is_shown_whole_with_its_teleports():
     env = make_env("pointmaze-teleport-singletask-task1-v0")
     maze = find_maze(env)
     assert maze is not None
@@ -85,11 +85,11 @@ def agent_of(id: str, episodes: int = 2, **settings: Any) -> Agent:
 def thoughts_of(agent: Agent) -> tuple[Thoughts, Lane]:
     stage = Stage(agent)
     (lane,) = next(stage.play())
-    return Mind(agent.policy).think(lane), lane  # type: ignore[arg-type]
+    return Mind(agent.policy).think(lane), lane
 
 
 @pytest.mark.parametrize("lanes", [1, 3, 9])
-def test_step_by_step_has_the_results_of_an_evaluation(logs: Path, lanes: int) -> None:
+def test_step_by_step_has_the_results_of_an_evaluation(logs, lanes):
     agent = agent_of_run(find_run(logs, "qam", ENV))
     stage, moments = Stage(agent, lanes), []
     assert len(stage.lanes) == min(lanes, 4)
@@ -111,7 +111,7 @@ STEPS_OF_3 = {"flow_steps": 3}
         *(("fql", {}, 2), ("rebrac", {}, 1)),
     ],
 )
-def test_the_played_chunk_is_among_the_thoughts(id: str, settings: dict[str, Any], stages: int) -> None:
+def test_the_played_chunk_is_among_the_thoughts(id, settings, stages):
     thoughts, lane = thoughts_of(agent_of(id, **settings))
     np.testing.assert_allclose(thoughts.chunks[thoughts.played], lane.chunk, atol=1e-5)
     assert thoughts.chunks.shape == (FAN, 3, 2)
@@ -120,28 +120,28 @@ def test_the_played_chunk_is_among_the_thoughts(id: str, settings: dict[str, Any
     assert (thoughts.values is None) == (id == "bc")
 
 
-def test_the_best_candidate_is_played_and_all_are_shown() -> None:
+def test_the_best_candidate_is_played_and_all_are_shown():
     thoughts, lane = thoughts_of(agent_of("ifql", best_of_n=20))
     assert thoughts.values is not None
     assert (thoughts.values.shape, thoughts.played) == ((20,), thoughts.values.argmax())
     np.testing.assert_allclose(thoughts.chunks[thoughts.played], lane.chunk, atol=1e-5)
 
 
-def test_values_are_the_critics() -> None:
+def test_values_are_the_critics():
     agent = agent_of("qam")
     thoughts, lane = thoughts_of(agent)
     rows = torch.as_tensor(lane.observation, dtype=torch.float32).expand(1, FAN, -1)
     flat = torch.as_tensor(thoughts.chunks.reshape(1, FAN, -1))  # the maze's actions are in [-1, 1]
     with torch.no_grad():
-        expected = agent.policy.nets.critic(rows, flat).mean(1)[0]  # type: ignore[union-attr]
-    np.testing.assert_allclose(thoughts.values, expected, atol=1e-4)  # type: ignore[arg-type]
+        expected = agent.policy.nets.critic(rows, flat).mean(1)[0]
+    np.testing.assert_allclose(thoughts.values, expected, atol=1e-4)
 
 
-def test_thinking_changes_no_episode() -> None:
+def test_thinking_changes_no_episode():
     agent = agent_of("qam")
     returns = []
     for thinks in (True, False):
-        stage, mind = Stage(agent), Mind(agent.policy)  # type: ignore[arg-type]
+        stage, mind = Stage(agent), Mind(agent.policy)
         imagination = Imagination(agent)
         for lanes in stage.play():
             if thinks and not lanes[0].is_over:
@@ -152,12 +152,12 @@ def test_thinking_changes_no_episode() -> None:
         np.testing.assert_array_equal(with_thoughts, without)
 
 
-def test_the_imagined_path_of_the_played_chunk_is_the_one_that_is_taken() -> None:
+def test_the_imagined_path_of_the_played_chunk_is_the_one_that_is_taken():
     agent = agent_of("qam", 1)
     stage, imagination, taken = Stage(agent), Imagination(agent), []
     for lanes in stage.play():
         if lanes[0].has_new_chunk and not taken:
             path = imagination.paths(lanes[0].env, lanes[0].chunk[None])[0]
-        taken.append(np.array(lanes[0].env.env.unwrapped.get_xy()))  # type: ignore[attr-defined]
+        taken.append(np.array(lanes[0].env.env.unwrapped.get_xy()))
     np.testing.assert_allclose(path, taken[: len(path)], atol=1e-9)
     assert np.abs(path - path[0]).max() > 0.01

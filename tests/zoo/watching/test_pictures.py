@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -35,7 +34,7 @@ def pixels(*panels: tuple[int, pictures.Draw]) -> np.ndarray:
     return np.asarray(pictures.drawn(*SIZE, *panels))
 
 
-def test_y_points_up_and_the_maze_is_in_the_middle() -> None:
+def test_y_points_up_and_the_maze_is_in_the_middle():
     image = pixels((111, lambda ax: pictures.draw_maze(ax, MAZE, [np.zeros(2)])))
     middles = {(x, y): image[40 + 80 * (y == 0), 40 + 80 * x] for x in range(3) for y in (0, 1)}
     colours = {place: "#{:02x}{:02x}{:02x}".format(*colour) for place, colour in middles.items()}
@@ -46,14 +45,14 @@ def test_y_points_up_and_the_maze_is_in_the_middle() -> None:
     }  # fmt: skip
 
 
-def test_colours_go_from_the_lowest_to_the_highest_value() -> None:
+def test_colours_go_from_the_lowest_to_the_highest_value():
     low, middle, high = pictures.VALUES([0.0, 0.5, 1.0])
     for values, expected in (([3.0, 1.0, 2.0], [high, low, middle]), ([2.0] * 3, [middle] * 3), (None, [middle] * 3)):
         np.testing.assert_array_equal(pictures.colours_of(thoughts(values=values)), expected)
 
 
 @pytest.mark.parametrize(("size", "stages"), [(2, 4), (1, 4), (2, 1), (5, 2)])
-def test_thoughts_about_actions_of_any_size_are_drawn(size: int, stages: int) -> None:
+def test_thoughts_about_actions_of_any_size_are_drawn(size, stages):
     what, paths = thoughts(size, stages), np.zeros((3, 2, 2))
     image = pixels(
         (221, lambda ax: pictures.draw_flow(ax, what)),
@@ -64,7 +63,7 @@ def test_thoughts_about_actions_of_any_size_are_drawn(size: int, stages: int) ->
 
 
 @pytest.mark.parametrize(("ending", "speed"), [("gif", 20), ("mp4", 30)])
-def test_pictures_come_back(ending: str, speed: int, tmp_path: Path) -> None:
+def test_pictures_come_back(ending, speed, tmp_path):
     path = tmp_path / f"video.{ending}"
     check_video(path)
     with open_video(path) as add:
@@ -87,7 +86,7 @@ def length_of(path: Path, speed: int) -> float:
         return sum(frame.info["duration"] for frame in ImageSequence.Iterator(image)) / 1000
 
 
-def test_a_video_that_fails_leaves_nothing(tmp_path: Path) -> None:
+def test_a_video_that_fails_leaves_nothing(tmp_path):
     def record() -> None:
         with open_video(tmp_path / "video.gif") as add:
             add(Image.new("RGB", (64, 48)), False)
@@ -99,12 +98,12 @@ def test_a_video_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["video", "missing/video.gif"])
-def test_what_cannot_be_written_is_refused(name: str, tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_refused(name, tmp_path):
     with pytest.raises(UsageError, match=r"`--video` (must end in \.mp4 or \.gif|needs the folder)"):
         check_video(tmp_path / name)
 
 
-def test_without_ffmpeg_a_gif_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ffmpeg_a_gif_is_offered(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(UsageError, match=r"`pip install imageio-ffmpeg`, or record a GIF: .*video\.gif"):
         check_video(tmp_path / "video.mp4")
@@ -135,7 +134,7 @@ with open_window("a picture") as show:
 
 
 @pytest.fixture
-def screen() -> Iterator[str]:
+def screen():
     """Return the name of a screen."""
     read, write = os.pipe()
     command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "320x240x24"]
@@ -147,7 +146,7 @@ def screen() -> Iterator[str]:
 
 
 @pytest.mark.skipif(shutil.which("Xvfb") is None, reason="needs Xvfb")
-def test_a_picture_is_shown_until_the_window_is_closed(screen: str) -> None:
+def test_a_picture_is_shown_until_the_window_is_closed(screen):
     variables = {key: value for key, value in os.environ.items() if key != "PYOPENGL_PLATFORM"} | {"DISPLAY": screen}
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, env=variables, text=True, **pipes) as program:

@@ -40,7 +40,7 @@ from zoo.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
-def _minari_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _minari_root(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
 
 
@@ -57,7 +57,7 @@ def refusal(source: Any, **reading: Any) -> str:
 
 
 @pytest.mark.parametrize("kind", ["npz", "folder", "minari"])
-def test_whole_episodes_keep_their_last_observation_and_why_they_end(tmp_path: Path, kind: str) -> None:
+def test_whole_episodes_keep_their_last_observation_and_why_they_end(tmp_path, kind):
     parts = episodes()
     found = read_source(WRITERS[kind](tmp_path, parts))
     assert tuple(found) == COMPACT or set(found) == set(COMPACT)
@@ -73,9 +73,7 @@ def test_whole_episodes_keep_their_last_observation_and_why_they_end(tmp_path: P
 
 
 @pytest.mark.parametrize("kind", ["parquet", "d4rl"])
-def test_rows_without_a_last_observation_repeat_it_at_a_termination_and_drop_a_step_at_a_cut(
-    tmp_path: Path, kind: str
-) -> None:
+def test_rows_without_a_last_observation_repeat_it_at_a_termination_and_drop_a_step_at_a_cut(tmp_path, kind):
     first, second = parts = episodes()
     found = read_source(WRITERS[kind](tmp_path, parts))
     np.testing.assert_array_equal(found["valids"], [1] * 19 + [0] + [1] * 19 + [0])
@@ -86,7 +84,7 @@ def test_rows_without_a_last_observation_repeat_it_at_a_termination_and_drop_a_s
     np.testing.assert_array_equal(found["rewards"][:19], first["rewards"].astype(np.float32))
 
 
-def test_d4rl_with_next_observations_loses_no_transition(tmp_path: Path) -> None:
+def test_d4rl_with_next_observations_loses_no_transition(tmp_path):
     parts = episodes()
     found = read_source(write_d4rl(tmp_path, parts, ("next_observations",)))
     own = read_source(write_npz(tmp_path, parts))
@@ -95,7 +93,7 @@ def test_d4rl_with_next_observations_loses_no_transition(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", list(WRITERS))
-def test_a_converted_set_reads_back_the_same_and_has_the_same_fingerprint(tmp_path: Path, kind: str) -> None:
+def test_a_converted_set_reads_back_the_same_and_has_the_same_fingerprint(tmp_path, kind):
     source = WRITERS[kind](tmp_path, episodes())
     write_set(tmp_path / "converted.npz", read_source(source))
     before, after = (load_own(path, ENV, {}) for path in (source, tmp_path / "converted.npz"))
@@ -104,13 +102,13 @@ def test_a_converted_set_reads_back_the_same_and_has_the_same_fingerprint(tmp_pa
     assert (tmp_path / "converted.npz.sha256").is_file()
 
 
-def test_a_changed_converted_file_is_refused(tmp_path: Path) -> None:
+def test_a_changed_converted_file_is_refused(tmp_path):
     write_set(tmp_path / "a.npz", read_source(write_npz(tmp_path, episodes())))
     np.savez(tmp_path / "a.npz", **regular(episodes(seed=1)))
     assert "recorded sha256" in refusal(tmp_path / "a.npz")
 
 
-def test_what_formats_leave_open_can_be_given(tmp_path: Path) -> None:
+def test_what_formats_leave_open_can_be_given(tmp_path):
     (part,) = episodes(1)
     table = pyarrow.table({"joints": list(part["observations"][:-1]), "torque": list(part["actions"])})
     parquet.write_table(table, tmp_path / "a.parquet")
@@ -125,7 +123,7 @@ def test_what_formats_leave_open_can_be_given(tmp_path: Path) -> None:
     assert "closest: rewards" in refusal(tmp_path / "a.parquet", columns={"reward": "cost"})
 
 
-def test_an_episode_without_a_number_ends_where_it_is_done(tmp_path: Path) -> None:
+def test_an_episode_without_a_number_ends_where_it_is_done(tmp_path):
     folder = write_parquet(tmp_path, episodes())
     parquet.write_table(
         parquet.read_table(folder).drop_columns(["episode_index", "frame_index"]), tmp_path / "a.parquet"
@@ -135,7 +133,7 @@ def test_an_episode_without_a_number_ends_where_it_is_done(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("done", ["terminated", "truncated"])
-def test_terminals_that_mark_every_end_end_as_is_said(tmp_path: Path, done: str) -> None:
+def test_terminals_that_mark_every_end_end_as_is_said(tmp_path, done):
     path = write_d4rl(tmp_path, parts := episodes())
     assert "leave out `--done`" in refusal(path, done=done)
     assert "has rewards; leave out `--step-reward`" in refusal(path, step_reward=-1.0)
@@ -149,11 +147,11 @@ def test_terminals_that_mark_every_end_end_as_is_said(tmp_path: Path, done: str)
 
 
 @pytest.mark.parametrize("kind", ["npz", "folder", "minari"])
-def test_what_a_format_does_not_leave_open_cannot_be_given(tmp_path: Path, kind: str) -> None:
+def test_what_a_format_does_not_leave_open_cannot_be_given(tmp_path, kind):
     assert "leave out `--columns`" in refusal(WRITERS[kind](tmp_path, episodes()), done="truncated")
 
 
-def test_dataset_size_keeps_whole_trajectories_and_changes_the_fingerprint(tmp_path: Path) -> None:
+def test_dataset_size_keeps_whole_trajectories_and_changes_the_fingerprint(tmp_path):
     path = write_npz(tmp_path, episodes(3))
     whole, part = load_own(path, ENV, {}), load_own(path, ENV, {}, size=20)
     assert (whole.num_transitions, part.num_transitions) == (59, 39)
@@ -163,7 +161,7 @@ def test_dataset_size_keeps_whole_trajectories_and_changes_the_fingerprint(tmp_p
 # -- what is never done -----------------------------------------------------------------------------------------------
 
 
-def test_nothing_of_minaris_set_is_made_or_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_minaris_set_is_made_or_imported(tmp_path, monkeypatch):
     name = write_minari(tmp_path, episodes())
     path, metadata = metadata_of(tmp_path)
     spec = json.loads(metadata["env_spec"]) | {"id": "Evil-v0", "entry_point": "antigravity:open"}
@@ -173,7 +171,7 @@ def test_nothing_of_minaris_set_is_made_or_imported(tmp_path: Path, monkeypatch:
     assert environment_of(name) == "Evil-v0"
 
 
-def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path: Path) -> None:
+def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path):
     other = write_d4rl(tmp_path, episodes())
     with h5py.File(tmp_path / "linked.hdf5", "w") as file:
         file["observations"] = h5py.ExternalLink(str(other), "observations")
@@ -217,7 +215,7 @@ def without(arrays: Arrays, name: str) -> Arrays:
 
 
 @pytest.mark.parametrize("case", list(BROKEN))
-def test_a_broken_npz_is_refused_by_what_is_wrong_with_it(tmp_path: Path, case: str) -> None:
+def test_a_broken_npz_is_refused_by_what_is_wrong_with_it(tmp_path, case):
     change, text = BROKEN[case]
     np.savez(tmp_path / "a.npz", **change(regular(episodes())))
     assert text in refusal(tmp_path / "a.npz")
@@ -232,7 +230,7 @@ EPISODE: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
 
 
 @pytest.mark.parametrize("case", list(EPISODE))
-def test_a_broken_episode_is_refused_by_its_file(tmp_path: Path, case: str) -> None:
+def test_a_broken_episode_is_refused_by_its_file(tmp_path, case):
     change, text = EPISODE[case]
     first, second = episodes()
     folder = write_folder(tmp_path, [second, second])
@@ -242,7 +240,7 @@ def test_a_broken_episode_is_refused_by_its_file(tmp_path: Path, case: str) -> N
     assert "001.npz" in said
 
 
-def test_rows_of_mixed_trajectories_are_refused(tmp_path: Path) -> None:
+def test_rows_of_mixed_trajectories_are_refused(tmp_path):
     folder = write_parquet(tmp_path, episodes())
     table = pyarrow.concat_tables([parquet.read_table(path) for path in sorted(folder.rglob("*.parquet"))])
     parquet.write_table(table.sort_by("frame_index"), tmp_path / "mixed.parquet")
@@ -259,7 +257,7 @@ def test_rows_of_mixed_trajectories_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["actions", "observations"])
-def test_a_minari_set_of_another_space_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_minari_set_of_another_space_is_refused(tmp_path, name):
     source = write_minari(tmp_path, episodes())
     with h5py.File(tmp_path / "spring" / "random-v0" / "data" / "main_data.hdf5", "a") as file:
         length = len(file[f"episode_1/{name}"])
@@ -293,7 +291,7 @@ def parts_in(space: Any) -> list[gymnasium.Space[Any]]:
 
 
 @pytest.mark.parametrize("name", list(STRUCTURED))
-def test_a_structure_of_vectors_is_one_vector_as_gymnasium_flattens_it(tmp_path: Path, name: str) -> None:
+def test_a_structure_of_vectors_is_one_vector_as_gymnasium_flattens_it(tmp_path, name):
     space, parts = STRUCTURED[name], episodes()
     size, generator = gymnasium.spaces.flatdim(space), np.random.default_rng(0)
     whole = [generator.normal(size=(len(part["observations"]), size)).astype(np.float32) for part in parts]
@@ -304,7 +302,7 @@ def test_a_structure_of_vectors_is_one_vector_as_gymnasium_flattens_it(tmp_path:
 
 
 @pytest.mark.parametrize("recorded", [None, Dict({"a": TWO, "b": TWO}), TWO])
-def test_parts_whose_order_is_not_recorded_are_refused(tmp_path: Path, recorded: Any) -> None:
+def test_parts_whose_order_is_not_recorded_are_refused(tmp_path, recorded):
     parts = episodes()
     for part in parts:
         part["observations"] = {"z": part["observations"][:, 2:], "a": part["observations"][:, :2]}
@@ -316,7 +314,7 @@ def test_parts_whose_order_is_not_recorded_are_refused(tmp_path: Path, recorded:
 
 
 @pytest.mark.parametrize("more", [False, True], ids=["alone", "with next_observations"])
-def test_time_limits_that_all_terminate_are_refused_and_some_are_warned_of(tmp_path: Path, more: bool) -> None:
+def test_time_limits_that_all_terminate_are_refused_and_some_are_warned_of(tmp_path, more):
     path = write_d4rl(tmp_path, episodes(3), ("next_observations",) * more)
     with h5py.File(path, "a") as file:
         file["terminals"][-1] = True
@@ -327,7 +325,7 @@ def test_time_limits_that_all_terminate_are_refused_and_some_are_warned_of(tmp_p
     assert "`terminals` = 1 in every row whose `timeouts` is 1" in refusal(path)
 
 
-def test_masks_of_an_hdf5_file_count_where_terminals_mark_every_end(tmp_path: Path) -> None:
+def test_masks_of_an_hdf5_file_count_where_terminals_mark_every_end(tmp_path):
     path = write_d4rl(tmp_path, episodes())
     with h5py.File(path, "a") as file:
         masks = 1 - file["terminals"][...]
@@ -348,7 +346,7 @@ def change_success(folder: Path, change: Callable[[np.ndarray], Any]) -> None:
         parquet.write_table(rows.set_column(index, "next.success", pyarrow.array(flags)), path)
 
 
-def test_successes_that_do_not_end_an_episode_are_warned_of(tmp_path: Path) -> None:
+def test_successes_that_do_not_end_an_episode_are_warned_of(tmp_path):
     folder = write_parquet(tmp_path, episodes())
     change_success(folder, lambda flags: flags.__setitem__(slice(None), np.arange(len(flags)) == 7))
     with pytest.warns(UserWarning, match="2 of 2 episodes succeed before their last row and not in it"):
@@ -356,7 +354,7 @@ def test_successes_that_do_not_end_an_episode_are_warned_of(tmp_path: Path) -> N
     assert found["masks"].all()
 
 
-def test_demonstrations_without_a_success_are_warned_of(tmp_path: Path) -> None:
+def test_demonstrations_without_a_success_are_warned_of(tmp_path):
     folder = write_parquet(tmp_path, episodes())
     change_success(folder, lambda flags: flags.fill(False))
     with pytest.warns(UserWarning, match="no step achieves the task"):
@@ -367,16 +365,14 @@ def test_demonstrations_without_a_success_are_warned_of(tmp_path: Path) -> None:
     ("low", "high", "expected"),
     [(-20, 3230.5, (-20.0, 3230.5)), (1.0, None, None), (2.0, 2.0, None), ("0", 1.0, None), (0.0, math.inf, None)],
 )
-def test_references_are_two_different_finite_numbers_of_a_minari_set(
-    tmp_path: Path, low: Any, high: Any, expected: tuple[float, float] | None
-) -> None:
+def test_references_are_two_different_finite_numbers_of_a_minari_set(tmp_path, low, high, expected):
     name = write_minari(tmp_path, episodes())
     path, metadata = metadata_of(tmp_path)
     path.write_text(json.dumps(metadata | {"ref_min_score": low, "ref_max_score": high}))
     assert load_own(name, ENV, {}).reference_scores == expected
 
 
-def test_a_minari_set_that_is_not_there_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_minari_set_that_is_not_there_says_how_to_get_it(tmp_path, monkeypatch):
     def download(name: str) -> None:
         raise ConnectionError(f"no route to {name}")
 
@@ -385,14 +381,14 @@ def test_a_minari_set_that_is_not_there_says_how_to_get_it(tmp_path: Path, monke
     assert "must be followed by the id" in refusal("minari:../b-v0")
 
 
-def test_a_set_of_another_environment_is_told_of(tmp_path: Path) -> None:
+def test_a_set_of_another_environment_is_told_of(tmp_path):
     name = write_minari(tmp_path, episodes(), env="Pendulum-v1")
     with pytest.warns(UserWarning, match="was recorded in Pendulum-v1"):
         load_own(name, ENV, {})
 
 
 @pytest.mark.parametrize("name", ["nothing.npz", "a.txt", "empty"])
-def test_no_dataset_is_refused(tmp_path: Path, name: str) -> None:
+def test_no_dataset_is_refused(tmp_path, name):
     (tmp_path / "a.txt").touch()
     (tmp_path / "empty").mkdir()
     assert refusal(tmp_path / name)

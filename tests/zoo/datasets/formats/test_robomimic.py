@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -41,7 +40,7 @@ def transitions(found: Arrays) -> Arrays:
     }
 
 
-def test_transitions_are_those_of_q_chunking(tmp_path: Path) -> None:
+def test_transitions_are_those_of_q_chunking(tmp_path):
     parts = [demonstration(6, 2), demonstration(3, 1, seed=1), demonstration(4, 4, seed=2)]
     ours, theirs = transitions(read_source(write(tmp_path / "a.hdf5", parts))), reference_transitions(parts)
     for name, array in theirs.items():
@@ -49,9 +48,7 @@ def test_transitions_are_those_of_q_chunking(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("next_obs", [True, False])
-def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_good(
-    tmp_path: Path, next_obs: bool
-) -> None:
+def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_good(tmp_path, next_obs):
     failed = demonstration(4, 0)
     failed["dones"][-1] = 1
     found = read_source(write(tmp_path / "a.hdf5", [failed, demonstration(3, 1)], next_obs=next_obs))
@@ -60,14 +57,14 @@ def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_goo
     assert np.flatnonzero(found["masks"] == 0).tolist() == [steps + 3]
 
 
-def test_successes_that_end_nothing_are_successes(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_successes_that_end_nothing_are_successes(tmp_path, recwarn):
     part = demonstration(4, 1)
     part["dones"][:] = 0
     assert read_source(write(tmp_path / "a.hdf5", [part]))["masks"].all()
     assert not recwarn.list
 
 
-def test_what_follows_a_done_step_is_another_trajectory(tmp_path: Path) -> None:
+def test_what_follows_a_done_step_is_another_trajectory(tmp_path):
     found = read_source(write(tmp_path / "a.hdf5", [demonstration(5, 2)]))
     np.testing.assert_array_equal(found["valids"], [1, 1, 1, 1, 0, 1, 0])
     np.testing.assert_array_equal(found["terminals"], [0, 0, 0, 1, 1, 1, 1])
@@ -75,7 +72,7 @@ def test_what_follows_a_done_step_is_another_trajectory(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["rewards"], [-1, -1, -1, 0, 0, 0, 0])
 
 
-def test_without_next_observations_the_last_one_is_repeated_after_a_success(tmp_path: Path) -> None:
+def test_without_next_observations_the_last_one_is_repeated_after_a_success(tmp_path):
     part = demonstration(4, 1)
     found = read_source(write(tmp_path / "a.hdf5", [part], next_obs=False))
     np.testing.assert_array_equal(found["valids"], [1, 1, 1, 1, 0])
@@ -92,11 +89,11 @@ def test_without_next_observations_the_last_one_is_repeated_after_a_success(tmp_
         ({"env_name": ["Lift"]}, None),
     ],
 )
-def test_a_file_says_which_of_the_tasks_it_is_of(tmp_path: Path, args: dict[str, Any], expected: str | None) -> None:
+def test_a_file_says_which_of_the_tasks_it_is_of(tmp_path, args, expected):
     assert environment_of(write(tmp_path / "a.hdf5", [demonstration(4)], env_args=args)) == expected
 
 
-def test_a_file_of_an_earlier_simulator_is_warned_about(tmp_path: Path) -> None:
+def test_a_file_of_an_earlier_simulator_is_warned_about(tmp_path):
     path = write(tmp_path / "a.hdf5", [demonstration(4)], env_args=ENV_ARGS | {"env_version": "1.4.1"})
     with pytest.warns(UserWarning, match=r"recorded with robosuite 1\.4\.1, .* get low_dim_v15\.hdf5"):
         read_source(path)
@@ -130,7 +127,7 @@ BROKEN: dict[str, tuple[Callable[[Any], None], str]] = {
 
 
 @pytest.mark.parametrize("case", list(BROKEN))
-def test_a_broken_file_is_refused_with_what_to_do(tmp_path: Path, case: str) -> None:
+def test_a_broken_file_is_refused_with_what_to_do(tmp_path, case):
     change, message = BROKEN[case]
     path = write(tmp_path / "a.hdf5", [demonstration(4), demonstration(3)])
     with h5py.File(path, "a") as file:
@@ -144,9 +141,7 @@ def test_a_broken_file_is_refused_with_what_to_do(tmp_path: Path, case: str) -> 
 # -- where files are --------------------------------------------------------------------------------------------------
 
 
-def test_a_file_is_where_q_chunking_looks_for_it_or_in_the_folder_that_is_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_where_q_chunking_looks_for_it_or_in_the_folder_that_is_given(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert demonstrations_file(LIFT) == tmp_path / ".robomimic" / "lift" / "mh" / FILE
     path = demonstrations_file(LIFT, tmp_path / "data")
@@ -157,9 +152,7 @@ def test_a_file_is_where_q_chunking_looks_for_it_or_in_the_folder_that_is_given(
 
 
 @pytest.mark.parametrize("words", [["check", LIFT.name], ["convert", LIFT.name, "-o", "a.npz"]])
-def test_a_missing_file_is_told_where_it_comes_from_and_goes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
-) -> None:
+def test_a_missing_file_is_told_where_it_comes_from_and_goes(tmp_path, capsys, words):
     assert dataset([*words, "--dataset-dir", str(tmp_path)]) == 2
     text = capsys.readouterr().err
     assert f"-o {tmp_path}/lift/mh/{FILE} https://huggingface.co/datasets/robomimic/robomimic_datasets/" in text
@@ -167,8 +160,6 @@ def test_a_missing_file_is_told_where_it_comes_from_and_goes(
 
 
 @pytest.mark.parametrize("words", [["generate"], ["download"], ["info"]])
-def test_what_cannot_be_generated_or_downloaded_here_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
-) -> None:
+def test_what_cannot_be_generated_or_downloaded_here_says_so(tmp_path, capsys, words):
     assert dataset([*words, LIFT.name, "--dataset-dir", str(tmp_path)]) == 2
     assert "docs/robomimic.md says how its data are loaded" in capsys.readouterr().err

@@ -1,7 +1,5 @@
 """Episodes of the scripted oracles: OGBench's format, settings and statistics; only the seed decides them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -16,7 +14,7 @@ MANIPULATION = [
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["pointmaze-giant-stitch-v0", *MANIPULATION])
-def test_episode_depends_on_its_number_only(name: str) -> None:
+def test_episode_depends_on_its_number_only(name):
     after_others = make_writer(name, seed=5, steps=60)
     for episode in range(2):
         after_others.collect("train", episode)
@@ -35,7 +33,7 @@ def test_episode_depends_on_its_number_only(name: str) -> None:
         ("scene-play-v0", {"observations": 40, "actions": 5, "qpos": 25, "qvel": 24, "button_states": 2}),
     ],
 )
-def test_arrays_are_those_of_ogbenchs_files(name: str, sizes: dict[str, int]) -> None:
+def test_arrays_are_those_of_ogbenchs_files(name, sizes):
     episode = make_writer(name, seed=0, steps=20).collect("train", 0)
     terminals = episode.pop("terminals")
     np.testing.assert_array_equal(terminals, [False] * 20 + [True])
@@ -47,7 +45,7 @@ def test_arrays_are_those_of_ogbenchs_files(name: str, sizes: dict[str, int]) ->
 
 
 @pytest.mark.parametrize("other", [(1, "train", 0), (0, "val", 0), (0, "train", 1)])
-def test_seed_split_and_number_each_give_another_episode(other: tuple[int, str, int]) -> None:
+def test_seed_split_and_number_each_give_another_episode(other):
     episodes = [
         make_writer("pointmaze-medium-navigate-v0", seed, steps=5).collect(*which)["actions"]
         for seed, *which in ((0, "train", 0), other)
@@ -55,7 +53,7 @@ def test_seed_split_and_number_each_give_another_episode(other: tuple[int, str, 
     assert not np.array_equal(*episodes)
 
 
-def test_point_maze_moves_like_ogbenchs_own_data() -> None:
+def test_point_maze_moves_like_ogbenchs_own_data():
     # Reference: 100 episodes of OGBench 1.2.2's generator. Tolerances: four standard errors of a mean over 6 episodes.
     writer = make_writer("pointmaze-medium-navigate-v0", seed=0, steps=1000)
     episodes = [writer.collect("train", k) for k in range(6)]
@@ -69,7 +67,7 @@ def test_point_maze_moves_like_ogbenchs_own_data() -> None:
     assert np.mean(changes) == pytest.approx(54.4, abs=16.0)
 
 
-def test_remembered_directions_are_the_oracles() -> None:
+def test_remembered_directions_are_the_oracles():
     collector = MazeWriter(DATASETS["pointmaze-medium-navigate-v0"], seed=0)
     maze = collector.env.unwrapped
     generator = np.random.default_rng(0)

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,19 +38,19 @@ def folder_content(folder: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def whole(tmp_path_factory):
     """Five episodes, generated in one go by this process."""
     return generate_dataset(NAME, tmp_path_factory.mktemp("whole"), num_episodes=5, num_workers=1)
 
 
-def test_number_of_processes_does_not_change_a_byte(whole: tuple[Path, Path], tmp_path: Path) -> None:
+def test_number_of_processes_does_not_change_a_byte(whole, tmp_path):
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=3)
     assert digests(files) == digests(whole) == [recorded_sha256(file) for file in files]
     ends = ("", ".sha256", ".provenance.json")
     assert folder_content(tmp_path) == {f"{NAME}{part}.npz{end}" for part in ("", "-val") for end in ends}
 
 
-def test_fewer_episodes_are_the_beginning_of_more(whole: tuple[Path, Path], tmp_path: Path) -> None:
+def test_fewer_episodes_are_the_beginning_of_more(whole, tmp_path):
     train, _ = generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1)
     with np.load(train) as fewer, np.load(whole[0]) as more:
         np.testing.assert_array_equal(fewer["actions"], more["actions"][:402])
@@ -80,9 +79,7 @@ def stop_generation(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: in
             generate_dataset(NAME, folder, num_episodes=5, num_workers=1, **options)
 
 
-def test_stopped_generation_goes_on_where_it_was(
-    whole: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_stopped_generation_goes_on_where_it_was(whole, tmp_path, monkeypatch, capsys):
     stop_generation(tmp_path, monkeypatch)
     assert folder_content(tmp_path) == {f"{NAME}.npz.parts", f"{NAME}-val.npz.parts"}
     assert len(list(tmp_path.rglob("0*.npz"))) == 3
@@ -103,12 +100,12 @@ def other_rounding(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 @pytest.mark.parametrize("other", [other_seed, other_rounding])
 def test_episodes_of_another_origin_do_not_mix_in(
-    whole: tuple[Path, Path],
-    other: Callable[[pytest.MonkeyPatch], dict[str, int]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    whole,
+    other,
+    tmp_path,
+    monkeypatch,
+    capsys,
+):
     with monkeypatch.context() as patch:
         stop_generation(tmp_path, monkeypatch, **other(patch))
     capsys.readouterr()
@@ -125,7 +122,7 @@ EMULATED = [
 
 @pytest.mark.skipif(not common_kernels(), reason="needs an x86-64 processor with AVX2")
 @pytest.mark.parametrize("kernel", EMULATED)
-def test_data_are_equal_on_every_processor(kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_are_equal_on_every_processor(kernel, tmp_path, monkeypatch):
     """The data of an arm, whose kinematics differ in the last bit under other kernels, are those of a table."""
     monkeypatch.setenv("OPENBLAS_CORETYPE", kernel)
     monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", "X86_V3")
@@ -137,7 +134,7 @@ def test_data_are_equal_on_every_processor(kernel: str, tmp_path: Path, monkeypa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path: Path, kill: signal.Signals) -> None:
+def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path, kill):
     command = [sys.executable, "zoo/dataset.py", "generate", NAME, "--dataset-dir", str(tmp_path), "--episodes", "60"]
     root = Path(__file__).resolve().parents[4]
     program = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
@@ -164,7 +161,7 @@ class BrokenWriter:
         raise ArithmeticError("no physics today")
 
 
-def test_failure_of_a_process_is_told_with_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_of_a_process_is_told_with_its_traceback(tmp_path, monkeypatch):
     monkeypatch.setattr(ogbench, "make_writer", BrokenWriter)
     message = rf"an episode collector of `{NAME}` failed in its process:\n(?s:.*)ArithmeticError: no physics today"
     with pytest.raises(WorkerError, match=message):
@@ -172,7 +169,7 @@ def test_failure_of_a_process_is_told_with_its_traceback(tmp_path: Path, monkeyp
     assert multiprocessing.active_children() == []
 
 
-def test_existing_dataset_is_refused_kept_or_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_dataset_is_refused_kept_or_replaced(tmp_path, capsys):
     files = generate_dataset(NAME, tmp_path, num_episodes=1, num_workers=1)
     before = digests(files)
     capsys.readouterr()
@@ -194,7 +191,7 @@ def test_existing_dataset_is_refused_kept_or_replaced(tmp_path: Path, capsys: py
         (NAME, 0, "`num_episodes` must be an int >= 1, got 0"),
     ],
 )
-def test_what_cannot_be_generated_is_refused(tmp_path: Path, name: str, episodes: int, reason: str) -> None:
+def test_what_cannot_be_generated_is_refused(tmp_path, name, episodes, reason):
     with pytest.raises(UsageError, match=reason):
         generate_dataset(name, tmp_path, num_episodes=episodes)
     assert list(tmp_path.iterdir()) == []
@@ -212,7 +209,7 @@ class UnhealthyWriter(EpisodeWriter):
         return {"rewards": np.ones(1)} if len(self.seeds) > self.failures else None
 
 
-def test_an_unhealthy_episode_is_replaced_by_others_until_there_are_too_many() -> None:
+def test_an_unhealthy_episode_is_replaced_by_others_until_there_are_too_many():
     writer = UnhealthyWriter(2)
     assert writer.collect("train", 0) == {"rewards": np.ones(1)}
     assert len(writer.seeds) == 3

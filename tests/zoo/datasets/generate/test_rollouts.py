@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +27,7 @@ def wrong(observation: np.ndarray) -> float:
     return float("nan")
 
 
-def test_a_function_is_played_its_actions_clipped_and_every_observation_kept() -> None:
+def test_a_function_is_played_its_actions_clipped_and_every_observation_kept():
     arrays, returns = collect(f"{HERE}:push", ENV, {}, episodes=2)
     assert arrays["observations"].shape == (42, 4)
     np.testing.assert_array_equal(np.flatnonzero(arrays["valids"] == 0), [20, 41])
@@ -45,14 +43,14 @@ def test_a_function_is_played_its_actions_clipped_and_every_observation_kept() -
 
 
 @pytest.mark.parametrize("policy", ["random", f"{HERE}:push"])
-def test_the_seed_decides_a_set(policy: str) -> None:
+def test_the_seed_decides_a_set(policy):
     sets = [collect(policy, ENV, {}, episodes=2, seed=seed, noise=0.1)[0] for seed in (1, 1, 2)]
     for name, array in sets[0].items():
         np.testing.assert_array_equal(array, sets[1][name])
     assert not np.array_equal(sets[0]["observations"], sets[2]["observations"])
 
 
-def test_a_saved_model_is_played_with_its_chunks(tmp_path: Path) -> None:
+def test_a_saved_model_is_played_with_its_chunks(tmp_path):
     model = agents.BC("MlpPolicy", SpringEnv(), net_arch=[4], flow_steps=1, horizon_length=3, buffer_size=4, seed=0)
     model.save(tmp_path / "model")
     first, again = (collect(str(tmp_path / "model.zip"), ENV, {}, episodes=2)[0] for _ in range(2))
@@ -69,25 +67,25 @@ def test_a_saved_model_is_played_with_its_chunks(tmp_path: Path) -> None:
         (f"{HERE}:NO_POLICY", "must be a function of an observation, got float"),
     ],
 )
-def test_a_policy_that_is_none_is_refused(policy: str, text: str) -> None:
+def test_a_policy_that_is_none_is_refused(policy, text):
     with pytest.raises(UsageError, match=text):
         collect(policy, ENV, {}, episodes=1)
 
 
 @pytest.fixture
-def sac() -> Any:
+def sac():
     """Return an untrained model of an algorithm of SB3."""
     return find_algorithm("sac").algorithm("MlpPolicy", SpringEnv(), buffer_size=4, seeds=[0], device="cpu")
 
 
-def test_a_model_of_sb3s_own_algorithms_is_played(sac: Any, tmp_path: Path) -> None:
+def test_a_model_of_sb3s_own_algorithms_is_played(sac, tmp_path):
     sac.save(tmp_path / "model")
     arrays, _ = collect(str(tmp_path / "model.zip"), ENV, {}, episodes=1)
     assert np.isfinite(arrays["actions"]).all()
 
 
 @pytest.mark.parametrize("name", ["antigravity:Fly", "zoo.baselines:antigravity:Fly"])
-def test_a_model_does_not_choose_a_module_to_import(name: str, sac: Any, tmp_path: Path) -> None:
+def test_a_model_does_not_choose_a_module_to_import(name, sac, tmp_path):
     sac.algorithm_id = name
     sac.save(tmp_path / "model")
     with pytest.raises(UsageError, match=f"--algo {name}.*--trust"):

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -108,7 +107,7 @@ def serving(behaviour: Behaviour) -> Iterator[Server]:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path):
     """A server that offers the dataset."""
     files = {}
     for name, episodes in zip(FILES, (1, 100), strict=True):
@@ -119,7 +118,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_waiting(monkeypatch):
     monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(download, "_CHUNK_BYTES", 512)
 
@@ -142,16 +141,14 @@ def assert_complete(server: Server, folder: Path) -> None:
     ],
     ids=["dropped", "without ranges", "busy"],
 )
-def test_what_stops_a_transfer_is_overcome(
-    server: Server, tmp_path: Path, behaviour: dict[str, Any], asked: list[str | None]
-) -> None:
+def test_what_stops_a_transfer_is_overcome(server, tmp_path, behaviour, asked):
     vars(server.behaviour).update(behaviour)
     download_dataset(NAME, tmp_path / "data", sources=server.sources)
     assert server.requests_for(FILES[1]) == asked
     assert_complete(server, tmp_path / "data")
 
 
-def test_interrupted_program_goes_on_where_it_was(server: Server, tmp_path: Path) -> None:
+def test_interrupted_program_goes_on_where_it_was(server, tmp_path):
     stop_halfway(server, tmp_path / "data")
     assert not (tmp_path / "data" / FILES[1]).exists()
     download_dataset(NAME, tmp_path / "data", sources=server.sources)
@@ -159,7 +156,7 @@ def test_interrupted_program_goes_on_where_it_was(server: Server, tmp_path: Path
     assert_complete(server, tmp_path / "data")
 
 
-def test_file_that_changed_meanwhile_is_fetched_again(server: Server, tmp_path: Path) -> None:
+def test_file_that_changed_meanwhile_is_fetched_again(server, tmp_path):
     stop_halfway(server, tmp_path / "data")
     np.savez_compressed(tmp_path / "new.npz", **small_arrays(50))
     server.behaviour.files[FILES[1]] = (tmp_path / "new.npz").read_bytes()
@@ -176,7 +173,7 @@ def stop_halfway(server: Server, folder: Path) -> Path:
     return folder / f"{FILES[1]}.part"
 
 
-def test_next_source_goes_on_if_it_has_the_same_file_and_begins_again_if_not(server: Server, tmp_path: Path) -> None:
+def test_next_source_goes_on_if_it_has_the_same_file_and_begins_again_if_not(server, tmp_path):
     server.behaviour.files[f"first/{FILES[0]}"] = b"x" * 5000
     server.behaviour.files[f"first/{FILES[1]}"] = server.behaviour.files[FILES[1]]
     server.behaviour.drop_after = [1024] + [0] * download.MAX_STALLS + [None] * 2 + [3072] + [0] * download.MAX_STALLS
@@ -187,7 +184,7 @@ def test_next_source_goes_on_if_it_has_the_same_file_and_begins_again_if_not(ser
     assert_complete(server, tmp_path / "data")
 
 
-def test_missing_file_is_told_with_every_address(server: Server, tmp_path: Path) -> None:
+def test_missing_file_is_told_with_every_address(server, tmp_path):
     del server.behaviour.files[FILES[0]]
     with pytest.raises(DownloadError) as caught:
         download_dataset(NAME, tmp_path / "data", sources=(server.url, f"{server.url}/mirror/"))
@@ -196,7 +193,7 @@ def test_missing_file_is_told_with_every_address(server: Server, tmp_path: Path)
     assert str(caught.value).count("404 Client Error") == 2
 
 
-def test_server_that_falls_silent_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_falls_silent_is_given_up(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "READ_TIMEOUT", 0.02)
     monkeypatch.setattr(download, "MAX_STALLS", 2)
     server.behaviour.silence = 0.3
@@ -223,9 +220,7 @@ def damaged() -> bytes:
     ],
     ids=["no dataset", "damaged", "truncated"],
 )
-def test_what_is_not_the_dataset_is_refused_and_not_kept(
-    server: Server, tmp_path: Path, content: bytes | None, behaviour: dict[str, Any], message: str
-) -> None:
+def test_what_is_not_the_dataset_is_refused_and_not_kept(server, tmp_path, content, behaviour, message):
     server.behaviour.files[FILES[1]] = content or server.behaviour.files[FILES[1]]
     vars(server.behaviour).update(behaviour)
     with pytest.raises(DownloadError, match=message):
@@ -240,7 +235,7 @@ SHARDS = [f"humanoidmaze-giant-navigate-v0-{number:03d}" for number in range(3)]
 
 
 @pytest.fixture
-def large(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+def large(server, monkeypatch):
     """The server, which offers the three training files of a large dataset too."""
     monkeypatch.setitem(DATASETS, LARGE, dataclasses.replace(DATASETS[LARGE], files=3))
     for name in SHARDS:
@@ -248,7 +243,7 @@ def large(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     return server
 
 
-def test_files_of_a_large_dataset_arrive_in_a_folder(large: Server, tmp_path: Path) -> None:
+def test_files_of_a_large_dataset_arrive_in_a_folder(large, tmp_path):
     (first,) = download_dataset(LARGE, tmp_path / "data", names=SHARDS[1:2], sources=large.sources)
     paths = download_dataset(LARGE, tmp_path / "data", sources=large.sources)
     assert first == paths[1]
