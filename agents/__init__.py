@@ -116,7 +116,7 @@ if TYPE_CHECKING:
     class ValueFlows(FlowQLearning, value_flows.ValueFlows, Arguments): ...
 
 
-__version__ = "1.0.0rc1"
+__version__ = "1.0.0"
 __all__ = [
     "FrameStack", "ImpalaEncoder", "Method", "algorithm_ids", "choice", "export_onnx", "get", "linear_range", "load",
     "load_policy", "log_range", "register", "setting",
