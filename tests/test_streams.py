@@ -15,7 +15,7 @@ import agents
 from agents.common.streams import Purpose, seed_for, seeds_of_replicas, torch_generator
 from tests.zoo.datasets.own import ENV
 from zoo.baselines import find_algorithm
-from zoo.datasets.generate.rollouts import collect
+from zoo.datasets.collect import collect
 from zoo.envs.make import make_env
 from zoo.playing.evaluate import seeds_of_starts
 

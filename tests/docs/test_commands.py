@@ -24,7 +24,7 @@ import pytest
 from tests.docs.commands import FENCE, ROOT, Block, blocks, inline_commands, pages, program_of
 from tests.zoo.runs.test_read import write_run
 from zoo import compare
-from zoo.datasets.generate.ogbench import generate_dataset
+from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import parse_env_name
 from zoo.suites import jobs
 

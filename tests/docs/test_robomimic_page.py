@@ -13,7 +13,7 @@ from tests.docs.commands import commands_run_by, with_values
 from tests.zoo.envs.lifting import NAME, record
 from tests.zoo.envs.test_robomimic import INSTALL
 from zoo.cli import main
-from zoo.datasets.sources.robomimic import FILE
+from zoo.envs.robomimic import FILE
 
 TINY = "-params net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 buffer_size=1000 learning_starts=1"
 SMALL = ["--pretraining-steps", "2", "--offline-steps", "4", "--eval-freq", "2", "--eval-episodes", "1"]

@@ -13,7 +13,7 @@ import pytest
 
 from tests.zoo import outcomes
 from tests.zoo.hub.stand_in import Hub
-from zoo.datasets.generate.ogbench import generate_dataset
+from zoo.datasets.generate import generate_dataset
 
 ROOT = Path(__file__).parents[2]
 IMPORTED = ["pytest", "ogbench", "zoo.playing.preload", "zoo.training.start", "tests.zoo.envs.toys"]

@@ -9,7 +9,7 @@ from agents.common.files.manifest import digest_of
 from tests.zoo.datasets.conftest import NAME, small_arrays
 from tests.zoo.datasets.test_shards import write_shard
 from zoo.dataset import main
-from zoo.datasets import shards, standard
+from zoo.datasets import check, shards
 from zoo.datasets.names import DATASETS
 
 STITCH = "pointmaze-medium-stitch-v0"
@@ -43,9 +43,9 @@ def test_generate_then_info_then_check(call, tmp_path):
 
 @pytest.mark.parametrize(("sha256", "is_standard"), [("the file's", True), ("another", False)])
 def test_check_compares_with_the_standard_set(data, sha256, is_standard, call, monkeypatch):
-    monkeypatch.setattr(standard, "TRANSITIONS", 1000)
-    known = standard.digest_of_first(data / f"{NAME}.npz", 1001) if is_standard else sha256
-    monkeypatch.setitem(standard.SHA256, NAME, known)
+    monkeypatch.setattr(check, "TRANSITIONS", 1000)
+    known = check.digest_of_first(data / f"{NAME}.npz", 1001) if is_standard else sha256
+    monkeypatch.setitem(check.SHA256, NAME, known)
     code, result, said = call(main, "check", NAME, "--dataset-dir", data)
     assert (code, result["standard"]) == (0, is_standard)
     assert ("this is not the standard set" in said) != is_standard

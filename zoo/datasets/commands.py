@@ -13,24 +13,22 @@ import numpy as np
 
 from agents.common.files.manifest import digest_of
 from agents.common.files.npz import read_npz_headers
-from zoo.datasets.check import check_dataset, check_structure, require_sound
+from zoo.datasets import ocbench
+from zoo.datasets.check import TRANSITIONS, check_dataset, check_structure, is_standard, require_sound
+from zoo.datasets.collect import collect as play_episodes
+from zoo.datasets.download import download_dataset
 from zoo.datasets.files import dataset_files, recorded_sha256, shard_folder, training_files
-from zoo.datasets.formats.base import Reading
-from zoo.datasets.formats.episodes import write_set
+from zoo.datasets.formats.base import Reading, write_set
 from zoo.datasets.formats.minari import find_d4rl, minari_folder
 from zoo.datasets.formats.read import environment_of, read_source
-from zoo.datasets.generate.ocbench import generate_ocbench
-from zoo.datasets.generate.ogbench import generate_dataset
-from zoo.datasets.generate.rollouts import collect as play_episodes
+from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_own, parse_name, single_task_names
+from zoo.datasets.ocbench import generate_ocbench
 from zoo.datasets.own import check_own
 from zoo.datasets.shards import convert_shards
-from zoo.datasets.sources import ocbench, robomimic
-from zoo.datasets.sources.download import download_dataset
-from zoo.datasets.standard import TRANSITIONS, is_standard
+from zoo.envs import robomimic
 from zoo.envs.d4rl import TASKS as D4RL
 from zoo.envs.ocbench import TASKS as OCBENCH
-from zoo.envs.robomimic import TASKS as ROBOMIMIC
 from zoo.errors import BAD_INPUT, Interrupted, UsageError
 from zoo.packages import import_environments
 from zoo.settings.config import find_entry
@@ -51,7 +49,7 @@ def list_datasets(args: argparse.Namespace) -> Result:
     _print_table("Datasets", [{key: value for key, value in row.items() if key not in left_out} for row in rows])
     tasks = [ocbench.describe_task(task, args.dataset_dir) for task in OCBENCH.values()]
     _print_table("OCBench", tasks)
-    demonstrated = [robomimic.describe_task(task, args.dataset_dir) for task in ROBOMIMIC.values()]
+    demonstrated = [robomimic.describe_task(task, args.dataset_dir) for task in robomimic.TASKS.values()]
     _print_table("robomimic", demonstrated)
     downloaded = [{"name": name, "here": minari_folder(name).is_dir()} for name in D4RL]
     _print_table("D4RL, in Minari", downloaded)
@@ -172,7 +170,7 @@ def _find_data_of_task(args: argparse.Namespace) -> str | None:
     name: str = args.name
     if task := OCBENCH.get(name):
         args.name = str(ocbench.find_existing(task, args.dataset_dir))
-    elif demonstrated := ROBOMIMIC.get(name):
+    elif demonstrated := robomimic.TASKS.get(name):
         args.name = str(robomimic.find_demonstrations(demonstrated, args.dataset_dir))
     elif name in D4RL:
         args.name = find_d4rl(name, args.dataset_dir)

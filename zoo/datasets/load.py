@@ -16,13 +16,13 @@ from agents.common.data.arrays import Transitions, compact_transitions
 from agents.common.files.npz import read_npz_headers
 from agents.common.validation import integer
 from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound, verified_sha256
+from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.environment import make_labelling_env, relabel
 from zoo.datasets.files import dataset_files, folder_option, settings_sha256, shard_folder
-from zoo.datasets.formats.episodes import tell_memory
-from zoo.datasets.generate.ogbench import generate_dataset
+from zoo.datasets.formats.base import tell_memory
+from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name
 from zoo.datasets.shards import ShardedDataset, load_shards, missing_shards
-from zoo.datasets.sources.download import DownloadError, download_dataset
 from zoo.errors import UsageError, as_usage_error
 
 Float32Array = NDArray[np.float32]

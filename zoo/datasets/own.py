@@ -15,8 +15,7 @@ import numpy as np
 from agents.common.data.action_range import ActionRange, in_pieces
 from agents.common.frames import channel_axis, is_image
 from zoo.datasets.check import Finding
-from zoo.datasets.formats.base import Reading
-from zoo.datasets.formats.episodes import COMPACT, Arrays, digest_of_arrays
+from zoo.datasets.formats.base import COMPACT, Arrays, Reading, digest_of_arrays
 from zoo.datasets.formats.minari import Minari, parts_of, recorded_parts
 from zoo.datasets.formats.read import environment_of, find_format, name_of, read_source, references_of
 from zoo.datasets.load import Dataset, rows_of_first_trajectories

@@ -17,7 +17,7 @@ from agents.common.saved import find_model, read_attributes, require_algorithm
 from agents.common.sb3.model import FlowQLearning
 from agents.registry import BUILT_IN, origin_of
 from zoo.baselines import find_algorithm
-from zoo.datasets.formats.episodes import Arrays
+from zoo.datasets.formats.base import Arrays
 from zoo.datasets.formats.read import environment_of, is_own, name_of, read_source
 from zoo.datasets.load import SOURCES, Dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name

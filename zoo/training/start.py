@@ -28,14 +28,14 @@ from agents.common.sb3.model import FlowQLearning
 from zoo.baselines import find_algorithm
 from zoo.datasets.formats.minari import find_d4rl
 from zoo.datasets.load import SOURCES, Dataset, load_dataset
+from zoo.datasets.ocbench import find_set
 from zoo.datasets.own import load_own
 from zoo.datasets.shards import ShardedDataset
-from zoo.datasets.sources.ocbench import find_set
-from zoo.datasets.sources.robomimic import find_demonstrations
 from zoo.envs import d4rl, ocbench, robomimic
 from zoo.envs.lasting import find_lasting_state, find_running_statistics
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.observations import policy_name
+from zoo.envs.robomimic import find_demonstrations
 from zoo.envs.snapshot import ResumableEnv
 from zoo.errors import STOP_SIGNALS, Abandoned, CannotResume, UsageError, as_usage_error
 from zoo.models.score import interval_of_mean, interval_of_successes

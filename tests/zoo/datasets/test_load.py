@@ -12,9 +12,9 @@ import pytest
 
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
 from zoo.datasets import load
-from zoo.datasets.generate.ogbench import generate_dataset
+from zoo.datasets.download import DownloadError
+from zoo.datasets.generate import generate_dataset
 from zoo.datasets.load import Dataset, load_dataset
-from zoo.datasets.sources.download import DownloadError
 from zoo.errors import UsageError
 
 Write = Callable[..., Path]

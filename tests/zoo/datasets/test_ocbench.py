@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from zoo.datasets import ocbench as sets
 from zoo.datasets.formats.read import read_source
-from zoo.datasets.generate.ocbench import OracleWriter, generate_ocbench
-from zoo.datasets.sources import ocbench as sets
-from zoo.datasets.sources.ocbench import (
+from zoo.datasets.ocbench import (
+    OracleWriter,
     describe_task,
     download_ocbench,
     find_existing,
     find_set,
+    generate_ocbench,
     generated_files,
 )
 from zoo.envs.make import make_env

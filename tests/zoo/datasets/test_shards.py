@@ -15,10 +15,10 @@ from gymnasium import spaces
 from agents.common.data.buffer import SequenceReplayBuffer
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
 from zoo.datasets import load, shards
+from zoo.datasets.download import DownloadError
 from zoo.datasets.load import load_dataset
 from zoo.datasets.names import DATASETS
 from zoo.datasets.shards import ARRAYS, ShardedDataset, find_converted, shard_names
-from zoo.datasets.sources.download import DownloadError
 from zoo.errors import UsageError
 
 SPEC = DATASETS[NAME]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zoo.datasets.generate.ogbench import generate_dataset
+from zoo.datasets.generate import generate_dataset
 from zoo.datasets.load import load_dataset
 from zoo.envs.rendering import PLATFORMS, VARIABLE, _works
 from zoo.errors import UsageError

@@ -17,7 +17,7 @@ from gymnasium.wrappers import NormalizeReward, RecordEpisodeStatistics, TimeLim
 import agents
 from tests.zoo.envs import toys
 from tests.zoo.envs.toys import SpringEnv
-from zoo.datasets.generate.rollouts import collect
+from zoo.datasets.collect import collect
 from zoo.datasets.own import check_own
 from zoo.envs.lasting import find_lasting_state
 from zoo.envs.make import RepeatableEnv

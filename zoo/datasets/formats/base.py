@@ -1,14 +1,25 @@
-"""What a format is: it recognises a dataset and returns its transitions."""
+"""What a format is, and the episodes of any origin, checked and joined in OGBench's compact layout."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import hashlib
+import itertools
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
-from agents.common.data.arrays import Transitions
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.common.data.arrays import Transitions, read_transitions
 from agents.common.validation import unknown_name_message
+from zoo.datasets.files import publish
 from zoo.errors import UsageError
+from zoo.terminal.messages import log
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "observations": ("observation.state", "observations", "observation", "state"),
@@ -72,3 +83,268 @@ def refuse_reading(path: Path, reading: Reading) -> None:
             f"{path} is in a format whose arrays have fixed names and meanings; leave out `--columns`, "
             "`--step-reward` and `--done`"
         )
+
+
+Array: TypeAlias = NDArray[Any]
+Arrays: TypeAlias = dict[str, Array]
+
+COMPACT = ("observations", "actions", "rewards", "masks", "terminals", "valids")
+"""The arrays of a set in the compact layout, as `docs/datasets.md` describes them."""
+_TELL_BYTES = 1 << 28
+_FAULTS = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One trajectory of T transitions.
+
+    :param name: what to call it in messages.
+    :param observations: shape (T + 1, O), or images: the last one follows the last action.
+    :param actions: shape (T, A).
+    :param rewards: shape (T,).
+    :param masks: 0 where the task terminates, else 1, shape (T,).
+    """
+
+    name: str
+    observations: Array
+    actions: Array
+    rewards: Array
+    masks: Array
+
+    def __post_init__(self) -> None:
+        require_continuous(self.name, self.actions)
+        require_observations(self.name, self.observations)
+        steps = len(self.actions)
+        if len(self.observations) == steps:
+            raise UsageError(
+                f"{self.name}: `observations` must have {steps + 1} rows, one more than the {steps} actions, got "
+                f"{steps}: the one after the last action is missing; add it, or leave out the last action, its reward "
+                "and its flags"
+            )
+        require_rows(self.name, "observations", self.observations, steps + 1)
+        require_rows(self.name, "rewards", self.rewards, steps)
+        require_rows(self.name, "masks", self.masks, steps)
+
+
+def join(name: str, episodes: Iterable[Episode]) -> Arrays:
+    """Return all episodes as one set."""
+    episodes = list(episodes)
+    if not episodes:
+        raise UsageError(f"{name} must hold an episode with a transition, got none; give another set")
+    shapes = [(episode.observations.shape[1:], episode.actions.shape[1]) for episode in episodes]
+    for episode, got in zip(episodes, shapes, strict=True):
+        if got != shapes[0]:
+            raise UsageError(
+                f"{episode.name} must have observations of shape {shapes[0][0]} and actions of {shapes[0][1]} numbers "
+                f"like the first one, got {got[0]} and {got[1]}; keep the episodes of one environment apart from others"
+            )
+    arrays = {}
+    with np.errstate(over="ignore"):  # infinite then, which is refused
+        for key in COMPACT[:4]:
+            parts = [getattr(episode, key) for episode in episodes]
+            arrays[key] = np.concatenate(parts, dtype=_kind(parts[0]), casting="unsafe")
+    ends = np.zeros(len(arrays["actions"]), bool)
+    ends[np.cumsum([len(episode.actions) for episode in episodes]) - 1] = True
+    return arrays | _with_last_rows(arrays, ends)
+
+
+def _kind(array: Array) -> type[np.generic]:
+    """Return what an array is stored as."""
+    return np.uint8 if array.ndim == 4 else np.float32
+
+
+def _with_last_rows(arrays: Arrays, ends: Array) -> Arrays:
+    """Return all arrays but observations with a row after the last transition of each trajectory."""
+    after = np.flatnonzero(ends) + 1
+    arrays = arrays | {"terminals": ends.astype(np.float32), "valids": np.ones(len(ends), np.float32)}
+    last = {"actions": 0, "rewards": 0, "masks": 1, "terminals": 1, "valids": 0}
+    return {key: np.insert(arrays[key], after, value, axis=0) for key, value in last.items()}
+
+
+def joined(name: str, episodes: Iterable[Episode]) -> Transitions:
+    """Return the transitions of all episodes."""
+    return transitions_of(name, join(name, episodes))
+
+
+def transitions_of(name: str, arrays: Arrays) -> Transitions:
+    """Return the transitions of arrays in any layout that `docs/datasets.md` describes, after saying what is odd."""
+    observations = arrays["observations"]
+    require_observations(name, observations)
+    require_continuous(name, arrays["actions"])
+    try:
+        size = arrays["actions"].shape[1]
+        found = read_transitions(arrays, observations.shape[1:], size, images=observations.ndim == 4)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name} cannot be used: {error}") from error
+    for note in found.warnings:
+        tell(name, note)
+    return found
+
+
+def tell_of_successes(name: str, successes: Array) -> None:
+    """Warn of a set in which no step achieves the task."""
+    if not successes.any():
+        tell(name, "no step achieves the task, so that nothing but cloning can be learnt; give data with successes")
+
+
+def tell(name: str, doubt: str) -> None:
+    """Warn of something in a set."""
+    warnings.warn(f"{name}: {doubt}", stacklevel=3)
+
+
+def compact(found: Transitions) -> Arrays:
+    """Return transitions as arrays in the compact layout."""
+    arrays = {key: np.asarray(array, _kind(array)) for key, array in found.arrays.items()}
+    if not found.valid.all():
+        return arrays | {"valids": found.valid.astype(np.float32)}
+    after = np.flatnonzero(found.ends) + 1
+    observations = np.insert(arrays["observations"], after, found.final_observations, axis=0)
+    return {"observations": observations, **_with_last_rows(arrays, found.ends)}
+
+
+def digest_of_arrays(arrays: Arrays) -> str:
+    """Return the SHA-256 of a set in the compact layout."""
+    digest = hashlib.sha256()
+    for key in COMPACT:
+        digest.update(f"{key} {arrays[key].shape} ".encode())
+        digest.update(np.ascontiguousarray(arrays[key]).data)
+    return digest.hexdigest()
+
+
+def write_set(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write a set as an ``.npz`` file, which appears when it is whole, and its checksum beside it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        publish(temporary, path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}; choose another place") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def tell_memory(name: str, needed: int) -> None:
+    """Say how much memory a large set takes."""
+    if needed >= _TELL_BYTES:
+        log.info("%s takes %.1f GB of memory", name, needed / 1e9)
+
+
+@contextlib.contextmanager
+def faults_named(path: Path, kind: str, *faults: type[Exception]) -> Iterator[None]:
+    """Turn whatever a library raises over a damaged file into a UsageError that names it.
+
+    :param kind: the format of the file.
+    :param faults: the library's own errors.
+    """
+    try:
+        yield
+    except _FAULTS + faults as error:
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UsageError(f"{path} cannot be read as {kind}: {text}; get or make the file again") from error
+
+
+# -- what arrays must be ----------------------------------------------------------------------------------------------
+
+
+def require_observations(name: str, observations: Array) -> None:
+    """Refuse observations that are neither vectors, shape (rows, O), nor images of uint8."""
+    shape, dtype = observations.shape, observations.dtype
+    is_vector = len(shape) == 2 and dtype.kind in "fiub"
+    if 0 in shape or not (is_vector or (len(shape) == 4 and dtype == np.uint8)):
+        raise UsageError(
+            f"{name}: `observations` must have shape (rows, size), or be images as uint8 from 0 to 255 of shape (rows, "
+            f"height, width, channels), got {dtype} of shape {shape}; convert them"
+        )
+
+
+def require_continuous(name: str, actions: Array) -> None:
+    """Refuse actions that are not real numbers, shape (rows, A)."""
+    if actions.dtype.kind != "f" or actions.ndim != 2 or 0 in actions.shape:
+        raise UsageError(
+            f"{name}: `actions` must be continuous, of shape (rows, size) with at least one row, got {actions.dtype} "
+            f"of shape {actions.shape}; choose an environment with a Box of actions, or convert them to float32 if "
+            "they are numbers of one"
+        )
+
+
+def require_keys(name: str, there: Iterable[str], needed: Iterable[str]) -> None:
+    """Refuse a set that lacks arrays."""
+    there, needed = list(there), list(needed)
+    if missing := [key for key in needed if key not in there]:
+        raise UsageError(
+            f"{name} must have the arrays {', '.join(needed)}; missing: {', '.join(missing)}, got "
+            f"{', '.join(there[:12]) or 'none'}; rename or add them (docs/data.md lists what is read)"
+        )
+
+
+def require_rows(name: str, key: str, array: Array, rows: int) -> None:
+    """Refuse an array that holds no numbers, or has not so many rows; of all but observations a row is a number."""
+    shape = (rows, *(array.shape[1:] if key == "observations" else ()))
+    if array.shape != shape or array.dtype.kind not in "fiub":
+        raise UsageError(
+            f"{name}: `{key}` must be numbers of shape {shape}, like the actions, got {array.dtype} of shape "
+            f"{array.shape}; check it"
+        )
+
+
+def require_flags(name: str, key: str, flags: Array, steps: int, remedy: str = "correct it") -> Array:
+    """Return where flags, shape (T,), are 1; refuse anything but 0 and 1."""
+    if flags.shape != (steps,) or flags.dtype.kind not in "fiub" or not np.isin(flags, (0, 1)).all():
+        got = flags[~np.isin(flags, (0, 1))][0] if flags.shape == (steps,) else flags.shape
+        raise UsageError(f"{name}: `{key}` must be 0 or 1 in each of the {steps:,} steps, got {got}; {remedy}")
+    return flags > 0
+
+
+def masks_of(name: str, terminated: Array, steps: int) -> Array:
+    """Return an episode's masks, given whether it terminated: one flag, or one for each step, shape (T,)."""
+    if terminated.size == 1:
+        terminated = np.append(np.zeros(steps - 1, terminated.dtype), terminated.reshape(-1))
+    ends = require_flags(name, "terminated", terminated, steps)
+    if ends[:-1].any():
+        raise UsageError(
+            f"{name}: `terminated` is 1 in row {int(np.argmax(ends))}, but the episode goes on to row {steps - 1}; "
+            "split it there, or, if the task is achieved and goes on, give `masks` instead"
+        )
+    return 1 - ends
+
+
+def add_rewards(name: str, rows: Arrays, reading: Reading) -> None:
+    """Give each step the same reward where there is none."""
+    if "rewards" in rows:
+        if reading.step_reward is not None:
+            raise UsageError(f"{name} has rewards; leave out `--step-reward`")
+        return
+    if reading.step_reward is None:
+        raise UsageError(
+            f"{name} has no rewards; name their column with `--columns rewards=NAME`, or give each step the same one "
+            "with `--step-reward -1`"
+        )
+    rows["rewards"] = np.full(len(rows["actions"]), reading.step_reward, np.float32)
+
+
+def episodes_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Iterator[Episode]:
+    """Yield the episodes of trajectories whose last observations are missing.
+
+    Where a trajectory terminates nothing is bootstrapped from what follows, so its last observation is repeated. Where
+    it was cut off its last action and reward are dropped, and the observation before them is the last one.
+
+    :param rows: ``observations``, ``actions`` and ``rewards``, (n, ...).
+    :param ends: where a trajectory ends, (n,).
+    :param masks: 0 where the task terminates, (n,).
+    """
+    for key in ("observations", "rewards"):
+        require_rows(name, key, rows[key], len(rows["actions"]))
+    ends = np.append(ends[:-1], True)
+    log.info(
+        "%s has no observation after the last action: repeated in %d trajectories, which terminate; in the others, "
+        "which were cut off, the last transition is dropped",
+        *(name, int((ends & (masks == 0)).sum())),
+    )
+    for begin, end in itertools.pairwise([0, *(np.flatnonzero(ends) + 1)]):
+        observations = rows["observations"][begin:end]
+        if masks[end - 1] == 0:
+            observations = np.append(observations, observations[-1:], axis=0)
+        steps = slice(begin, begin + len(observations) - 1)
+        if steps.start < steps.stop:
+            yield Episode(name, observations, rows["actions"][steps], rows["rewards"][steps], masks[steps])

@@ -1,16 +1,40 @@
-"""HDF5 files of unknown origin: numbers that lie in the file itself."""
+"""Read HDF5 files of unknown origin: arrays at their top as D4RL's have them, or robomimic's demonstrations."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import mmap
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from agents.common.files import regular_file
-from zoo.datasets.formats.episodes import Array, faults_named
-from zoo.errors import UsageError
+import numpy as np
+
+from agents.common.data.arrays import KNOWN_ARRAYS, Transitions, doubt_of_limits
+from agents.common.files import open_file, regular_file
+from agents.common.validation import unknown_name_message
+from zoo.datasets.formats.base import (
+    Array,
+    Arrays,
+    Episode,
+    Format,
+    Reading,
+    add_rewards,
+    episodes_of_rows,
+    faults_named,
+    joined,
+    refuse_reading,
+    require_flags,
+    require_keys,
+    tell,
+    tell_of_successes,
+    transitions_of,
+)
+from zoo.envs.robomimic import OBSERVATIONS, TASKS
+from zoo.errors import UsageError, as_usage_error
 from zoo.packages import import_optional
 
 Stored: TypeAlias = dict[str, Any]
@@ -57,3 +81,122 @@ def read_array(name: str, stored: Stored, key: str, rows: int | None = None) -> 
         raise UsageError(f"{name}: `{key}` must have {rows} rows like the actions, got {part.shape}; get it again")
     array: Array = part[()]
     return array
+
+
+def robomimic_environment(path: Path) -> tuple[str | None, str | None]:
+    """Return the name of the task that a file of robomimic is of, and the version of robosuite, where it says them.
+
+    They are sought as text: reading the attribute that has them, HDF5's library never ends in some damaged files.
+    """
+    found: list[str | None] = []
+    if not path.stat().st_size:  # which cannot be mapped
+        return None, None
+    with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for name in (b"env_name", b"env_version"):
+            match = re.search(rb'"%s": ?"([\w.]{1,40})"' % name, content)
+            found.append(None if match is None else match[1].decode("ascii"))
+    return next((task.name for task in TASKS.values() if task.scene == found[0]), None), found[1]
+
+
+def warn_of_earlier_simulator(path: Path) -> None:
+    """Warn of demonstrations that were recorded with another robosuite than is used here."""
+    version = robomimic_environment(path)[1]
+    if version is not None and not version.startswith("1.5"):
+        warnings.warn(
+            f"{path} was recorded with robosuite {version}, whose controllers and sensors differ from those of "
+            "1.5, which is used here; get low_dim_v15.hdf5 instead",
+            stacklevel=4,
+        )
+
+
+def demonstration(path: Path, k: int, group: Stored) -> Iterator[Episode]:
+    """Yield the episodes of a demonstration.
+
+    As in Q-chunking (arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``), the reward is 0 where the file's
+    is 1, and -1 where it is 0; a step that is ``done`` ends an episode, so that what a demonstration shows after it is
+    an episode of its own. Nothing comes after one that succeeds. Unlike there, a demonstration that ends without
+    success was cut off: else failing would save the rewards of -1 that follow.
+    """
+    name = f"{path}, demo_{k}"
+    has_next = any(key.startswith("next_obs/") for key in group)
+    sensors = [[f"{key}/{sensor}" for sensor in OBSERVATIONS] for key in ("obs", *["next_obs"] * has_next)]
+    missing = [key for key in itertools.chain(["actions", "rewards", "dones"], *sensors) if key not in group]
+    if missing:
+        raise UsageError(f"{name} has no {', '.join(missing)}, as files of images or raw ones; get low_dim_v15.hdf5")
+    actions = read_array(name, group, "actions")
+    steps = len(actions)
+    dones = require_flags(name, "dones", read_array(name, group, "dones"), steps)
+    remedy = "dense rewards are not read, get the sparse file"
+    is_achieved = require_flags(name, "rewards", read_array(name, group, "rewards"), steps, remedy)
+    masks = 1.0 - (dones & is_achieved)
+    seen, *after = (np.concatenate([read_array(name, group, key, steps) for key in keys], axis=1) for keys in sensors)
+    if after or masks[-1] == 0:  # else the state after the last step is neither known nor unneeded
+        seen = np.concatenate([seen, (after or [seen])[0][-1:]])
+    known = len(seen) - 1
+    for begin, end in itertools.pairwise(np.union1d([0, known], np.flatnonzero(dones[:known]) + 1)):
+        part = slice(int(begin), int(end))
+        yield Episode(name, seen[part.start : part.stop + 1], actions[part], is_achieved[part] - 1.0, masks[part])
+
+
+SUFFIXES = (".hdf5", ".h5")
+
+
+class Hdf5(Format):
+    """An HDF5 file of one of the two."""
+
+    leaves_open = True
+
+    def matches(self, path: Path) -> bool:
+        """Return whether it has the ending of an HDF5 file."""
+        return path.suffix in SUFFIXES
+
+    def read(self, path: Path, reading: Reading) -> Transitions:
+        """Return the transitions."""
+        with opened(path) as stored:
+            if groups := groups_of(stored, r"data/demo_([0-9]{1,9})/(.+)"):
+                refuse_reading(path, reading)
+                warn_of_earlier_simulator(path)
+                episodes = [each for k in sorted(groups) for each in demonstration(path, k, groups[k])]
+                tell_of_successes(str(path), np.array([(each.rewards == 0).any() for each in episodes]))
+                return joined(str(path), episodes)
+            names = {*KNOWN_ARRAYS, *reading.columns.values()}
+            arrays = {name: read_array(str(path), stored, name) for name in stored if name in names}
+        return _of_d4rl(str(path), arrays, reading)
+
+    def environment(self, path: Path) -> str | None:
+        """Return the name of the task that demonstrations are of."""
+        return robomimic_environment(path)[0] if path.is_file() else None
+
+
+def _of_d4rl(name: str, arrays: Arrays, reading: Reading) -> Transitions:
+    """Return the transitions of D4RL's arrays."""
+    for key, column in reading.columns.items():
+        if column not in arrays:
+            raise UsageError(unknown_name_message("array", column, arrays))
+        arrays[{"terminated": "terminals"}.get(key, key)] = arrays.pop(column)
+    arrays = {key: array for key, array in arrays.items() if key in KNOWN_ARRAYS}
+    require_keys(name, arrays, ("observations", "actions", "terminals"))
+    add_rewards(name, arrays, reading)
+    if reading.done is not None:
+        if "timeouts" in arrays:
+            raise UsageError(f"{name} has `timeouts`, which say where trajectories were cut off; leave out `--done`")
+        ended, none = arrays["terminals"], np.zeros(len(arrays["terminals"]), bool)
+        arrays["terminals"], arrays["timeouts"] = (ended, none) if reading.done == "terminated" else (none, ended)
+    if "next_observations" in arrays and len(arrays["next_observations"]) == len(arrays["observations"]):
+        arrays.setdefault("timeouts", np.zeros(len(arrays["actions"]), bool))
+        return transitions_of(name, arrays)
+    if "timeouts" not in arrays:
+        raise UsageError(
+            f"{name} must have `timeouts`, 1 where a trajectory was cut off, or `next_observations`: without them "
+            "trajectories run into one another; add one of them, or `--done` if `terminals` marks every end"
+        )
+    flags = {
+        key: require_flags(name, key, arrays[key], len(arrays["actions"]))
+        for key in ("terminals", "timeouts", "masks")
+        if key in arrays
+    }
+    masks = np.asarray(flags.get("masks", ~flags["terminals"]), np.float32)
+    with as_usage_error():
+        if doubt := doubt_of_limits(flags["timeouts"], masks, "masks" not in flags):
+            tell(name, doubt)
+    return joined(name, episodes_of_rows(name, arrays, flags["terminals"] | flags["timeouts"], masks))

@@ -14,8 +14,7 @@ import numpy as np
 from agents.common.data.arrays import Transitions, doubt_of_limits
 from agents.common.files import read_text
 from agents.common.validation import checked_pair
-from zoo.datasets.formats.base import Format, Reading
-from zoo.datasets.formats.episodes import Array, Episode, joined, masks_of, require_keys, tell
+from zoo.datasets.formats.base import Array, Episode, Format, Reading, joined, masks_of, require_keys, tell
 from zoo.datasets.formats.hdf5 import Stored, groups_of, import_extra, opened, read_array
 from zoo.errors import UsageError
 

@@ -10,10 +10,14 @@ import numpy as np
 
 from agents.common.data.arrays import Transitions
 from agents.common.files import regular_file
-from zoo.datasets.formats.base import COLUMNS, Format, Reading
-from zoo.datasets.formats.episodes import (
+from zoo.datasets.formats.base import (
+    COLUMNS,
     Array,
     Arrays,
+    Format,
+    Reading,
+    add_rewards,
+    episodes_of_rows,
     faults_named,
     joined,
     require_flags,
@@ -21,7 +25,6 @@ from zoo.datasets.formats.episodes import (
     tell_of_successes,
 )
 from zoo.datasets.formats.hdf5 import import_extra
-from zoo.datasets.formats.rows import add_rewards, episodes_of_rows
 from zoo.errors import UsageError
 
 _BATCH_ROWS = 1 << 14

@@ -6,12 +6,10 @@ from pathlib import Path
 
 from agents.common.files import DamagedFile
 from agents.common.files.npz import read_npz_headers
-from zoo.datasets.formats.base import Format, Reading, refuse_reading
-from zoo.datasets.formats.d4rl import Hdf5
-from zoo.datasets.formats.episodes import Arrays, compact, tell_memory
+from zoo.datasets.formats.base import Arrays, Format, Reading, compact, refuse_reading, tell_memory
+from zoo.datasets.formats.hdf5 import Hdf5
 from zoo.datasets.formats.minari import MINARI, Minari, find_minari
-from zoo.datasets.formats.npz import Episodes, Npz, npz_files
-from zoo.datasets.formats.ocbench import Ocbench
+from zoo.datasets.formats.npz import Episodes, Npz, Ocbench, npz_files
 from zoo.datasets.formats.parquet import Parquet
 from zoo.errors import UsageError, as_usage_error
 

@@ -32,8 +32,7 @@ from tests.zoo.datasets.own import (
     write_npz,
     write_parquet,
 )
-from zoo.datasets.formats.base import Reading
-from zoo.datasets.formats.episodes import COMPACT, write_set
+from zoo.datasets.formats.base import COMPACT, Reading, write_set
 from zoo.datasets.formats.read import environment_of, read_source
 from zoo.datasets.own import load_own
 from zoo.errors import UsageError

@@ -11,10 +11,9 @@ import pytest
 
 from tests.zoo.datasets.demonstrations import ENV_ARGS, Arrays, demonstration, write
 from zoo.dataset import main as dataset
-from zoo.datasets.formats.episodes import COMPACT
+from zoo.datasets.formats.base import COMPACT
 from zoo.datasets.formats.read import environment_of, read_source
-from zoo.datasets.sources.robomimic import FILE, demonstrations_file, find_demonstrations
-from zoo.envs.robomimic import TASKS
+from zoo.envs.robomimic import FILE, TASKS, demonstrations_file, find_demonstrations
 from zoo.errors import UsageError
 
 LIFT = TASKS["lift-mh-low_dim"]

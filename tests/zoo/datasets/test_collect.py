@@ -12,10 +12,10 @@ from agents.common.streams import Purpose, seed_for
 from tests.zoo.datasets.own import ENV
 from tests.zoo.envs.toys import SpringEnv
 from zoo.baselines import find_algorithm
-from zoo.datasets.generate.rollouts import collect
+from zoo.datasets.collect import collect
 from zoo.errors import UsageError
 
-HERE = "tests.zoo.datasets.generate.test_rollouts"
+HERE = "tests.zoo.datasets.test_collect"
 NO_POLICY = 3.0
 
 

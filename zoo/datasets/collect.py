@@ -17,7 +17,7 @@ from agents.common.saved import algorithm_of, find_model
 from agents.common.streams import Purpose, seed_for, stream
 from agents.registry import import_named
 from zoo.baselines import find_named_by_file
-from zoo.datasets.formats.episodes import Array, Arrays, Episode, join
+from zoo.datasets.formats.base import Array, Arrays, Episode, join
 from zoo.datasets.progress import progress_bar
 from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import RepeatableEnv, make_env

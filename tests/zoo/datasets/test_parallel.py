@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from agents.common.files.manifest import digest_of
+from zoo.datasets import generate, parallel
+from zoo.datasets.check import digest_of_first
 from zoo.datasets.files import provenance_file, recorded_sha256
-from zoo.datasets.generate import ogbench, parallel
-from zoo.datasets.generate.ogbench import MazeWriter, generate_dataset
-from zoo.datasets.generate.parallel import Episode, EpisodeWriter
+from zoo.datasets.generate import MazeWriter, generate_dataset
 from zoo.datasets.names import DATASETS
-from zoo.datasets.standard import digest_of_first
+from zoo.datasets.parallel import Episode, EpisodeWriter
 from zoo.errors import UsageError
 from zoo.processes.rounding import common_kernels
 from zoo.processes.serving import WorkerError
@@ -74,7 +74,7 @@ def make_stopping(dataset: str, seed: int, steps: int) -> StoppingWriter:
 
 def stop_generation(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: int) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(ogbench, "make_writer", make_stopping)
+        patch.setattr(generate, "make_writer", make_stopping)
         with pytest.raises(WorkerError, match="ArithmeticError: no more"):
             generate_dataset(NAME, folder, num_episodes=5, num_workers=1, **options)
 
@@ -83,7 +83,7 @@ def test_stopped_generation_goes_on_where_it_was(whole, tmp_path, monkeypatch, c
     stop_generation(tmp_path, monkeypatch)
     assert folder_content(tmp_path) == {f"{NAME}.npz.parts", f"{NAME}-val.npz.parts"}
     assert len(list(tmp_path.rglob("0*.npz"))) == 3
-    monkeypatch.setattr(ogbench, "make_writer", make_stopping)  # three are missing, and it makes no more
+    monkeypatch.setattr(generate, "make_writer", make_stopping)  # three are missing, and it makes no more
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
     assert f"generating {NAME}: 6 episodes, 3 of them are there" in capsys.readouterr().err
     assert digests(files) == digests(whole)
@@ -162,7 +162,7 @@ class BrokenWriter:
 
 
 def test_failure_of_a_process_is_told_with_its_traceback(tmp_path, monkeypatch):
-    monkeypatch.setattr(ogbench, "make_writer", BrokenWriter)
+    monkeypatch.setattr(generate, "make_writer", BrokenWriter)
     message = rf"an episode collector of `{NAME}` failed in its process:\n(?s:.*)ArithmeticError: no physics today"
     with pytest.raises(WorkerError, match=message):
         generate_dataset(NAME, tmp_path / "data", num_episodes=5, num_workers=2)

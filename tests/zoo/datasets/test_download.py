@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from tests.zoo.datasets.conftest import NAME, small_arrays
+from zoo.datasets import download
+from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.files import recorded_sha256
 from zoo.datasets.names import DATASETS
-from zoo.datasets.sources import download
-from zoo.datasets.sources.download import DownloadError, download_dataset
 
 FILES = (f"{NAME}-val.npz", f"{NAME}.npz")  # in the order in which they are fetched
 

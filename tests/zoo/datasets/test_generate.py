@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zoo.datasets.generate.ogbench import MazeWriter, make_writer
+from zoo.datasets.generate import MazeWriter, make_writer
 from zoo.datasets.names import DATASETS
 
 MANIPULATION = [

@@ -1,1 +1,0 @@
-"""Make datasets by playing episodes."""

@@ -1,1 +1,0 @@
-"""Where the benchmarks' datasets come from, and where they are kept."""
