@@ -22,7 +22,7 @@ DEVICES = "CUDA_VISIBLE_DEVICES"
 SEEN_BY_GPU_TESTS = os.environ.setdefault("DEVICES_OF_GPU_TESTS", os.environ.get(DEVICES, "all"))
 
 
-def show_devices(patch: pytest.MonkeyPatch) -> None:
+def show_devices(patch):
     """Put the environment variable back to what it was before the tests."""
     if SEEN_BY_GPU_TESTS == "all":
         patch.delenv(DEVICES, raising=False)
@@ -46,7 +46,7 @@ torch.set_num_threads(1)  # small tensors: a second thread costs more than it gi
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items):
     """Skip what needs a GPU where there is none; say what is no part of a plain run."""
     cases = Counter[str]()
     for item in items:

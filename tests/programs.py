@@ -88,8 +88,6 @@ class Programs:
         :param limits: of `resource`, by name.
         :param folder: in which it starts.
         """
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
         with tempfile.TemporaryDirectory() as name:
             files = [str(Path(name, stream)) for stream in ("out", "err")]
             job = {"program": program, "arguments": list(map(str, arguments)), "folder": str(folder), "files": files}

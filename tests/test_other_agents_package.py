@@ -1,7 +1,5 @@
 """The package `agents` of another distribution, installed into the same folder before ours or after it."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
@@ -12,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def error_of(code: str, folder: Path) -> str:
+def error_of(code, folder):
     ran = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert ran.returncode == 1
     return ran.stderr.splitlines()[-1]

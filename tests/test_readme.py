@@ -1,7 +1,5 @@
 """The README's code, as it stands there."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys
@@ -19,7 +17,7 @@ def snippet():
     return found
 
 
-def run(code: str, folder: Path, threads: int = 1) -> subprocess.CompletedProcess[str]:
+def run(code, folder, threads=1):
     return subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": f"{threads}"},
         capture_output=True, text=True, check=True,

@@ -20,7 +20,7 @@ from zoo.envs.make import make_env
 from zoo.playing.evaluate import seeds_of_starts
 
 SEEDS = range(100)
-TINY: dict[str, Any] = {"learning_starts": 8, "net_arch": [8], "buffer_size": 100, "gradient_steps": 0, "device": "cpu"}
+TINY = {"learning_starts": 8, "net_arch": [8], "buffer_size": 100, "gradient_steps": 0, "device": "cpu"}
 
 
 def test_no_two_purposes_seeds_or_indices_share_a_stream():
@@ -52,26 +52,26 @@ def test_a_single_replica_keeps_its_seed_and_several_get_others():
 class Witness(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Notes what it shows and what it is told to do."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__(gymnasium.make("Pendulum-v1", max_episode_steps=5))
         self.seen: list[list[float]] = []
 
-    def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
+    def reset(self, **how):
         """Note the first observation."""
         observation, info = self.env.reset(**how)
         self.seen.append(observation.tolist())
         return observation, info
 
-    def step(self, action: Any) -> Any:
+    def step(self, action):
         """Note the action."""
         self.seen.append(np.round(action, 5).tolist())
         return self.env.step(action)
 
 
-def witnesses(seeds: list[int], each: int, id: str = "fql", **more: Any) -> list[Any]:
+def witnesses(seeds, each, id="fql", **more):
     """Train online without updates, uniform actions first, and return what each environment saw."""
     envs = [Witness() for _ in range(each * len(seeds))]
-    kind: Any = find_algorithm(id).algorithm
+    kind = find_algorithm(id).algorithm
     model = kind("MlpPolicy", DummyVecEnv([lambda env=env: env for env in envs]), seeds=seeds, **TINY | more)
     model.learn(48 if id == "sac" else 16 * each)
     return [env.seen for env in envs]
@@ -91,7 +91,7 @@ def test_neighbouring_seeds_share_no_environments(id):
 
 
 def test_batches_and_noise_follow_from_all_seeds():
-    def drawn(seeds: list[int]) -> float:
+    def drawn(seeds):
         model = agents.get("fql").algorithm("MlpPolicy", Witness(), seeds=seeds, **TINY)
         return torch.rand((), generator=model.trainer.generator).item()
 

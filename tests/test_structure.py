@@ -1,9 +1,6 @@
 """How the house is built: imports point down and never in a circle, and nothing grows too large to read."""
 
-from __future__ import annotations
-
 import ast
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -50,7 +47,7 @@ PACKAGES = pytest.mark.parametrize("package", ["agents", "zoo"])
 
 
 @cache
-def modules() -> dict[str, ast.Module]:
+def modules():
     """Return every module of the two packages by its name."""
     found = {}
     for path in sorted([*ROOT.glob("agents/**/*.py"), *ROOT.glob("zoo/**/*.py")]):
@@ -60,7 +57,7 @@ def modules() -> dict[str, ast.Module]:
 
 
 @cache
-def imported_by(module: str) -> set[str]:
+def imported_by(module):
     """Return the modules of the two packages that a module imports anywhere: in functions and for types too."""
     found = set()
     for node in ast.walk(modules()[module]):
@@ -73,7 +70,7 @@ def imported_by(module: str) -> set[str]:
     return {name for name in found if name in modules()}
 
 
-def layer_of(module: str) -> int:
+def layer_of(module):
     heights = {prefix: height for height, names in enumerate(LAYERS) for prefix in names.split()}
     names = [module.rsplit(".", cut)[0] for cut in range(module.count(".") + 1)]  # itself, its package, ...
     if module.startswith("agents.") and module.count(".") == 1 and module not in heights:
@@ -81,7 +78,7 @@ def layer_of(module: str) -> int:
     return next(heights[name] for name in names if name in heights)
 
 
-def is_program(module: str) -> bool:
+def is_program(module):
     return module.count(".") == 1 and layer_of(module) == len(LAYERS) - 1
 
 
@@ -135,7 +132,7 @@ def test_random_streams_have_one_source(package):
     assert not others, f"take a seed from agents.common.streams: {sorted(others)}"
 
 
-def large_parts(package: str) -> Iterator[str]:
+def large_parts(package):
     for name, module in modules().items():
         if name.split(".")[0] == package:
             for node in ast.walk(module):
@@ -155,7 +152,7 @@ def test_nothing_is_too_large_to_read(package):
 
 @pytest.mark.parametrize("program", ["zoo.train", "zoo.evaluate"])
 def test_only_a_report_waits_for_its_packages(program):
-    reached: set[str] = set()
+    reached = set()
     left = {program}
     while left:
         reached |= left

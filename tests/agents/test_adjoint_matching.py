@@ -1,15 +1,11 @@
 """What is special about relatives of QAM: BAM's control problem, and the trust region of TRQAM and SQAM."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest
 import torch
-from torch import Tensor
 
 from agents.common.maths.flow import integrate_flow
-from agents.common.nets.heads import Time
 from tests.agents.oracles import Field, Quadratic, bare, networks, rows_of, small_model, weights
 from tests.common.closed_forms import Gaussian
 from tests.common.toys import step, tiny_model, toy_batch, toy_dataset, toy_noise
@@ -17,7 +13,7 @@ from tests.common.toys import step, tiny_model, toy_batch, toy_dataset, toy_nois
 # -- BAM --------------------------------------------------------------------------------------------------------------
 
 
-def optimal_shifts(s: float, flow_steps: int, tau: float) -> Tensor:
+def optimal_shifts(s, flow_steps, tau):
     """Return b_i = tau sigma_i^2 D_i g / 4 with D_i the effect of b_i on the end of the rollout; 0 at the last step."""
     behaviour, h = Gaussian(0.0, s), 1 / flow_steps
     times = [i * h for i in range(flow_steps)]
@@ -30,11 +26,11 @@ def optimal_shifts(s: float, flow_steps: int, tau: float) -> Tensor:
     return torch.tensor(shifts)
 
 
-def loss_of(shifts: Tensor, s: float, **settings: float) -> Tensor:
+def loss_of(shifts, s, **settings):
     """Return BAM's loss for a linear value of slope 1, with constants added to the behaviour at every grid time."""
     model, behaviour = bare("bam", flow_steps=len(shifts), **settings), Gaussian(0.0, s)
 
-    def shifted(x: Tensor, t: Time) -> Tensor:
+    def shifted(x, t):
         return behaviour(x, t) + shifts[round(float(t) * len(shifts))]
 
     flows = {"behaviour": Field(behaviour), "behaviour_target": Field(behaviour), "fine_tuned": Field(shifted)}
@@ -42,7 +38,7 @@ def loss_of(shifts: Tensor, s: float, **settings: float) -> Tensor:
     zeros = torch.zeros(1, 2, 1)
     noise = torch.tensor([1.0, -1.0]).view(1, 1, 2, 1).expand(1, len(shifts), 2, 1)  # cancels: the mean is exact
     draws = {"bc_x0": zeros, "bc_t": torch.zeros(1, 2), "am_x0": zeros, "am_eps": noise}
-    found: Tensor = model.losses(rows_of(torch.zeros(2, 1)), {"td": torch.zeros(1, 2)}, draws, nets, {})["bam"]
+    found = model.losses(rows_of(torch.zeros(2, 1)), {"td": torch.zeros(1, 2)}, draws, nets, {})["bam"]
     return found
 
 

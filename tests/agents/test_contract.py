@@ -1,27 +1,22 @@
 """What every registered algorithm must do. An algorithm that joins the registry is tested without another line here."""
 
-from __future__ import annotations
-
 import re
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 
 import agents
 from agents.common.nets.heads import ObservingNetwork
-from agents.common.sb3.model import FlowQLearning
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.spaces import UnsupportedSpaceError
 from agents.common.streams import Purpose, seed_for
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv, space_env_of
 
-ONE_CANDIDATE: set[str] = {"bc"}  # these have no critic to choose candidates with
+ONE_CANDIDATE = {"bc"}  # these have no critic to choose candidates with
 OBSERVATIONS = spaces.Box(-np.inf, np.inf, (4,), np.float32)
 
 
@@ -30,7 +25,7 @@ def id(request):
     return str(request.param)
 
 
-def trained(id: str, env: gymnasium.Env[Any, Any] | None = None, **settings: Any) -> FlowQLearning:
+def trained(id, env=None, **settings):
     """Return an algorithm after a few updates offline and online; check that it moved."""
     model = tiny_model(id, env, **settings)
     start = parameters_of(model)
@@ -47,19 +42,19 @@ def trained(id: str, env: gymnasium.Env[Any, Any] | None = None, **settings: Any
     return model
 
 
-def observations_for(model: FlowQLearning, rows: int = 6) -> NDArray[Any]:
+def observations_for(model, rows=6):
     shape = (rows, *model.observation_space.shape)
     return np.random.default_rng(0).standard_normal(shape).astype(model.observation_space.dtype)
 
 
-def assert_acts_within_bounds(model: FlowQLearning) -> None:
+def assert_acts_within_bounds(model):
     for deterministic in (True, False):
         actions, _ = model.predict(observations_for(model), deterministic=deterministic)
         assert actions.shape == (6, *model.action_space.shape)
         assert all(model.action_space.contains(action) for action in actions)
 
 
-def assert_same_actions(first: FlowQLearning | FlowPolicy, second: FlowQLearning | FlowPolicy) -> None:
+def assert_same_actions(first, second):
     """Check that two models (or policies) plan the same, to the last bit."""
     seen = observations_for(first)
     np.testing.assert_array_equal(*(model.predict(seen, deterministic=True)[0] for model in (first, second)))
@@ -155,7 +150,7 @@ def test_observations_are_scaled_by_the_dataset_of_a_loaded_buffer_and_not_witho
 # -- spaces -----------------------------------------------------------------------------------------------------------
 
 
-UNSUPPORTED: dict[str, tuple[spaces.Space[Any], spaces.Space[Any] | None, str]] = {
+UNSUPPORTED = {
     "Tuple": (spaces.Tuple([OBSERVATIONS]), None, "and Dicts of these, got Tuple(Box("),
     "Dict in a Dict": (spaces.Dict({"state": spaces.Dict({"x": OBSERVATIONS})}), None, "and Dicts of these, got Dict("),
     "empty Dict": (spaces.Dict({}), None, "and Dicts of these, got nothing"),
@@ -272,9 +267,9 @@ def test_episodes_that_are_shorter_than_a_chunk_are_told_before_the_first_update
 @pytest.fixture
 def plans(monkeypatch):
     """Let the n-th plan of a policy be actions of n/100; return the plans' numbers."""
-    made: list[int] = []
+    made = []
 
-    def plan(policy: FlowPolicy, rows: NDArray[Any], noise: object) -> NDArray[np.float32]:
+    def plan(policy, rows, noise):
         made.append(len(made) + 1)
         return np.full((*rows.shape[:2], 3, 2), len(made) / 100, np.float32)
 

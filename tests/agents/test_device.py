@@ -1,15 +1,10 @@
 """Every algorithm on a device that is not the CPU, without one: what would fail on a GPU alone fails here."""
 
-from __future__ import annotations
-
 import io
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import agents
 from agents.common.batch import Batch
@@ -29,7 +24,7 @@ def elsewhere():
         yield device
 
 
-def moved(tensors: Mapping[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:
+def moved(tensors, device):
     return {name: value.to(device) for name, value in tensors.items()}
 
 
@@ -100,16 +95,16 @@ def test_storing_transitions_never_waits_for_the_device(elsewhere):
     assert states[0] == states[1]
 
 
-def precisions() -> tuple[str, bool]:
+def precisions():
     return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.parametrize(("precision", "inside"), [("fp32", "highest"), ("tf32", "high"), ("bf16", "high")])
 @pytest.mark.parametrize("outside", ["highest", "high"])
 def test_a_models_precision_is_its_own(precision, inside, outside, elsewhere, monkeypatch):
-    seen: list[tuple[str, bool]] = []
+    seen = []
 
-    def noting(function: Any) -> Any:
+    def noting(function):
         return lambda *arguments: seen.append(precisions()) or function(*arguments)
 
     before = torch.get_float32_matmul_precision()

@@ -1,31 +1,28 @@
 """Flows that Q's gradient steers where they act, against what is known of a Gaussian; CGQL's variants and QGF."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from tests.agents.oracles import Behaviour, Field, Quadratic, acting_depends_on, bare, networks, small_model
 from tests.common.toys import assert_same, parameters_of, step, toy_batch, toy_noise
 
 
-def expected_q(behaviour: Behaviour, tau: float, curvature: float) -> Quadratic:
+def expected_q(behaviour, tau, curvature):
     """Return Q(a) = a - p a^2 / 2 with, at noisy actions, its mean over the clean actions behind them."""
 
-    def noisy(x: Tensor, t: float) -> Tensor:
+    def noisy(x, t):
         shares, means, variance = behaviour.posterior(x, t)
         return (shares * (means - 0.5 * curvature * (means.square() + variance)).sum(-1)).sum(-1)
 
     return Quadratic(1.0, curvature, noisy)
 
 
-def soft_q(behaviour: Behaviour, tau: float, curvature: float) -> Quadratic:
+def soft_q(behaviour, tau, curvature):
     """Return Q(a) = a - p a^2 / 2 with, at noisy actions, log E exp(tau Q) / tau over the clean actions behind them."""
 
-    def noisy(x: Tensor, t: float) -> Tensor:
+    def noisy(x, t):
         _, means, variance = behaviour.posterior(x, t)
         mean = means[..., 0, 0]  # one component, one coordinate; constants in x are left out
         return (mean - 0.5 * curvature * mean.square()) / (1 + tau * curvature * variance)
@@ -45,7 +42,7 @@ BASES = {  # behaviour, inverse temperature, curvature of Q
 }
 
 
-def gaussian_end(id: str, base: str, **settings: object) -> tuple[float, float]:
+def gaussian_end(id, base, **settings):
     """Return mean and standard deviation of the guided flow's end: with exact networks it is affine in the noise."""
     behaviour, tau, curvature = BASES[base]
     model = bare(id, **{"flow_steps": 10, "inverse_temperature": tau, **settings})
@@ -96,7 +93,7 @@ def test_critics_of_noisy_actions_score_clean_ones_by_their_mean(id):
 # -- the loss of CGQL-Linex -------------------------------------------------------------------------------------------
 
 
-def linex(gap: Tensor, **settings: object) -> Tensor:
+def linex(gap, **settings):
     """Return the losses at Q' - q = gap, where q = 0 and tau = 1."""
     return bare("cgql_linex", inverse_temperature=1.0, **settings).noisy_errors(torch.zeros_like(gap), gap, {})
 

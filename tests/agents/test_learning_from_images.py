@@ -1,9 +1,5 @@
 """The visual maze, and that QAM learns in it what cloning does not."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 import pytest
 from stable_baselines3.common.env_util import make_vec_env
@@ -14,7 +10,7 @@ import agents
 from tests.mazes import EPISODE, VisualMaze, wandering
 
 EPISODES = 100
-SETTINGS: dict[str, Any] = {
+SETTINGS = {
     "learning_rate": 1e-3,
     "batch_size": 128,
     "buffer_size": 1,
@@ -31,7 +27,7 @@ SETTINGS: dict[str, Any] = {
 OF_QAM = {"gamma": 0.98, "tau": 0.01, "ensemble_size": 2, "rho": 0.0, "inverse_temperature": 10.0}
 
 
-def success(id: str, updates: int, dataset: dict[str, Any], **settings: Any) -> float:
+def success(id, updates, dataset, **settings):
     """Train and return the share of episodes that end at the goal."""
     model = agents.get(id).algorithm("CnnPolicy", VisualMaze(), **SETTINGS, **settings)
     model.set_logger(configure(None, []))

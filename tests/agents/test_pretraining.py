@@ -1,26 +1,20 @@
 """Pretraining of every algorithm that has a behaviour flow: cloning, copies, counts, and flows of saved models."""
 
-from __future__ import annotations
-
 import copy
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import agents
-from agents.common.batch import Batch
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
-from agents.common.sb3.model import FlowQLearning
 from tests.agents.oracles import small_model
 from tests.common.toys import assert_same, parameters_of, step, tiny_model, toy_batch, toy_dataset, toy_noise
 
 # algorithm -> its behaviour flow, the networks that begin as its copies, and those that begin at zero beside it
 QAM_FLOWS = ("behaviour", {"behaviour_target", "fine_tuned"})
-FLOWS: dict[str, tuple[str, set[str]]] = {
+FLOWS = {
     **dict.fromkeys(("qam", "qam_f", "qam_e", "trqam", "sqam", "bam"), QAM_FLOWS),
     **dict.fromkeys(("cgql", "cgql_mse", "cgql_linex", "dsrl"), ("behaviour", {"behaviour_target"})),
     **dict.fromkeys(("fql", "ifql", "fedit", "qgf", "fan", "value_flows", "gfp", "bc"), ("behaviour", set())),
@@ -36,15 +30,15 @@ def id(request):
     return str(request.param)
 
 
-def state_of(network: nn.Module) -> dict[str, Tensor]:
+def state_of(network):
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def is_equal(first: nn.Module, second: nn.Module) -> bool:
+def is_equal(first, second):
     return all(torch.equal(p, q) for p, q in zip(first.parameters(), second.parameters(), strict=True))
 
 
-def cloned_by_hand(flow: Any, model: FlowQLearning, batches: list[Batch], noises: list[dict[str, Tensor]]) -> nn.Module:
+def cloned_by_hand(flow, model, batches, noises):
     """Return a flow after steps of behaviour cloning, written out with an optimiser of its own."""
     flow = copy.deepcopy(flow)
     optimizer = torch.optim.Adam(flow.parameters(), lr=model.learning_rate)
@@ -116,7 +110,7 @@ def test_a_residual_begins_at_zero_so_that_the_policy_is_the_clone(id):
 @pytest.mark.parametrize("saved_at", [2, 3, 4])
 @pytest.mark.parametrize("id", ["qam", "trqam"])
 def test_training_resumes_across_the_end_of_pretraining(id, saved_at, tmp_path):
-    def model() -> FlowQLearning:
+    def model():
         made = tiny_model(id, pretraining_steps=3, seeds=[1, 2])
         made.load_dataset(toy_dataset())
         return made
@@ -143,7 +137,7 @@ def test_an_algorithm_without_a_behaviour_flow_refuses_to_pretrain(id):
 # -- flows of saved models --------------------------------------------------------------------------------------------
 
 
-def saved(folder: Path, id: str = "bc", updates: int = 2, **settings: Any) -> tuple[FlowQLearning, Path]:
+def saved(folder, id="bc", updates=2, **settings):
     """Return a trained model and where it is saved."""
     model = tiny_model(id, **settings)
     model.learn_offline(updates, dataset=toy_dataset())
@@ -181,7 +175,7 @@ def test_one_seed_serves_all_stacked_ones_and_several_their_own(tmp_path):
         tiny_model("qam", seeds=[1, 2, 3]).load_pretrained_actor(path)
 
 
-MISFITS: list[tuple[dict[str, Any], str]] = [
+MISFITS = [
     ({"net_arch": [16, 8]}, r"expected `mlp.weights.1` of shape \[1, 16, 16\], got \[1, 16, 8\]"),
     ({"actor_layer_norm": True}, r"expected `mlp.norm_scales.0` of shape None, got \[1, 16\]"),
     ({"horizon_length": 2}, "expected actions in a chunk 3, got 2"),

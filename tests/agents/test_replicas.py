@@ -7,7 +7,6 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import assert_same, parameters_of, step, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 
@@ -15,16 +14,16 @@ from tests.envs import SpacesEnv
 class Steps(BaseCallback):
     """Notes the model's time after every step."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.seen: list[int] = []
 
-    def _on_step(self) -> bool:
+    def _on_step(self):
         self.seen.append(self.model.num_timesteps)
         return True
 
 
-def trained(seeds: list[int], envs_each: int, gradient_steps: int) -> tuple[FlowQLearning, Steps]:
+def trained(seeds, envs_each, gradient_steps):
     """Train for 5 updates offline and 20 steps of each replica online; the first 6 of them are followed by none."""
     env = DummyVecEnv([lambda: SpacesEnv(4, 2)] * (len(seeds) * envs_each))
     model = tiny_model(env=env, seeds=seeds, learning_starts=6, gradient_steps=gradient_steps)

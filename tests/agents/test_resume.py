@@ -1,14 +1,10 @@
 """Checkpoints: training that goes on from one, in a new model and new environments, differs in no bit."""
 
-from __future__ import annotations
-
 import os
 import random
 import re
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import gymnasium
 import numpy as np
@@ -18,14 +14,13 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 
 from agents.common import files
 from agents.common.engine import checkpoint
 from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
 from agents.common.files import DamagedFile
 from agents.common.files.manifest import write_manifest
-from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.zoo.envs.toys import ToyEnv
 from zoo.envs.make import make_env
@@ -37,32 +32,30 @@ STEPS = 40
 class SaveAt(BaseCallback):
     """Writes one checkpoint between steps, and stops training behind it if asked to."""
 
-    def __init__(self, step: int, folder: Path, stop: bool = False) -> None:
+    def __init__(self, step, folder, stop=False):
         super().__init__()
         self.step, self.folder, self.stop = step, folder, stop
 
-    def _on_rollout_start(self) -> None:
+    def _on_rollout_start(self):
         if self.model.num_timesteps == self.step:
             save_checkpoint(self.model, self.folder, note="kept")
 
-    def _on_step(self) -> bool:
+    def _on_step(self):
         return not (self.stop and find_checkpoints(self.folder))
 
 
-def environments(count: int = 1, **more: Any) -> VecEnv:
+def environments(count=1, **more):
     return make_vec_env(ToyEnv, n_envs=count, seed=0, wrapper_class=ResumableEnv, **more)
 
 
-def model_on(env: VecEnv, **settings: Any) -> FlowQLearning:
+def model_on(env, **settings):
     settings = {"learning_starts": 6, "buffer_size": 24, "horizon_length": 3, **settings}
     model = tiny_model(env=env, **settings)  # a vectorised environment
     model.load_dataset(toy_dataset(30, 3))
     return model
 
 
-def finished(
-    folder: Path, *, resume: bool, envs: int = 1, make: Any = environments, offline: int = 4, **settings: Any
-) -> FlowQLearning:
+def finished(folder, *, resume, envs=1, make=environments, offline=4, **settings):
     """Train in both phases, without a break or with a new model that goes on from a checkpoint at the middle."""
     middle = offline + STEPS // 2 // envs * envs
     model = model_on(make(envs), **settings)
@@ -77,13 +70,13 @@ def finished(
     return other.learn(offline + STEPS - other.num_timesteps, reset_num_timesteps=False)
 
 
-def forget_all_randomness() -> None:
+def forget_all_randomness():
     random.seed(11)
     np.random.seed(12)
     torch.manual_seed(13)
 
 
-def assert_same_training(first: FlowQLearning, second: FlowQLearning) -> None:
+def assert_same_training(first, second):
     assert_same(parameters_of(first), parameters_of(second))
     assert (first.num_timesteps, first._n_updates) == (second.num_timesteps, second._n_updates)
     for name in ("observations", "actions", "rewards", "dones"):
@@ -122,7 +115,7 @@ def test_resumed_training_is_the_same_to_the_last_bit(tmp_path, settings):
     ids=["normalised", "in other processes"],
 )
 def test_statistics_and_environments_in_other_processes_resume(tmp_path, make, offline):
-    how: dict[str, Any] = {"make": make, "envs": 2, "offline": offline}
+    how = {"make": make, "envs": 2, "offline": offline}
     how |= {"learning_starts": STEPS // 2 + 4}  # random actions before and behind the checkpoint
     whole = finished(tmp_path / "whole", resume=False, **how)
     assert_same_training(finished(tmp_path / "killed", resume=True, **how), whole)
@@ -161,11 +154,11 @@ def test_the_last_two_checkpoints_are_kept_and_of_one_that_is_a_link_the_link_al
 
 def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tmp_path):
     class Opaque(ToyEnv):
-        def __init__(self) -> None:
+        def __init__(self):
             super().__init__()
             self.generator = (n for n in range(3))
 
-    def make() -> VecEnv:
+    def make():
         return make_vec_env(Opaque, n_envs=1, seed=0, wrapper_class=ResumableEnv)
 
     model = model_on(make())
@@ -199,7 +192,7 @@ def test_a_failed_write_leaves_the_old_checkpoints(tmp_path, monkeypatch):
     model = tiny_model(env=environments())
     first = save_checkpoint(model, tmp_path)
 
-    def full(path: Path) -> None:
+    def full(path):
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(files, "sync", full)
@@ -238,7 +231,7 @@ def test_a_checkpoint_that_differs_in_a_bit_is_refused_and_the_model_left_as_it_
 # -- snapshots of environments ----------------------------------------------------------------------------------------
 
 
-def trace(env: gymnasium.Env[Any, Any], actions: np.ndarray) -> list[tuple[Any, ...]]:
+def trace(env, actions):
     found = []
     for action in actions:
         observation, reward, terminated, truncated, info = env.step(action)
@@ -272,7 +265,6 @@ def test_an_environment_goes_on_in_another_one_to_the_last_bit(env_id):
     first.reset(seed=1)
     trace(first, actions[:25])
     state = first.snapshot()
-    assert state is not None
     expected = trace(first, actions[25:])
     second.reset(seed=2)
     trace(second, actions[:3])
@@ -301,14 +293,13 @@ def test_a_snapshot_that_names_a_class_of_something_else_is_not_restored():
     env.part = SaveAt.__new__(SaveAt)
     wrapped = ResumableEnv(env)
     state = wrapped.snapshot()
-    assert state is not None
     assert "Unsupported global" in str(ResumableEnv(ToyEnv()).restore(state))
 
 
 # -- a copy of the model ----------------------------------------------------------------------------------------------
 
 
-def saved_state(model: FlowQLearning, folder: Path) -> dict[str, torch.Tensor]:
+def saved_state(model, folder):
     model.save(folder / "saved.zip")
     loaded = type(model).load(folder / "saved.zip", device="cpu")
     moments = {f"moment {k}": v["exp_avg"] for k, v in loaded.policy.optimizer.state_dict()["state"].items()}

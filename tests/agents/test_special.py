@@ -1,12 +1,9 @@
 """What is special about one algorithm alone, and is in no recorded number of `tests/parity`."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest
 import torch
-from torch import Tensor
 
 from agents.common.maths.critic import action_gradient
 from agents.common.maths.denoising import NoiseSchedule
@@ -100,7 +97,7 @@ def test_rqls_moving_average_acts_and_follows_at_its_own_pace():
 MEAN, STD = -3.0, 0.5
 
 
-def gaussian(returns: Tensor, t: Tensor) -> Tensor:
+def gaussian(returns, t):
     """Return the velocity of the flow from standard noise to N(MEAN, STD^2)."""
     variance = t**2 * STD**2 + (1 - t) ** 2
     slope = (t * STD**2 - (1 - t)) / variance

@@ -1,10 +1,5 @@
 """The check of a GPU as a program: its process, and how it ends on a CPU."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from benchmarks import gpu
@@ -15,7 +10,7 @@ from tests.benchmarks import gpu_toys as toys
 CPU = Options("cpu", small=True)
 
 
-def part(name: str, run: Callable[[Options], dict[str, Any]] = toys.hold, **more: Any) -> Part:
+def part(name, run=toys.hold, **more):
     return Part(name, "a promise", run, **{"seconds": 10, **more})
 
 

@@ -1,11 +1,7 @@
 """The comparison with the originals: its intervals, the scores of runs, and the committed page."""
 
-from __future__ import annotations
-
 import json
 import shutil
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +14,7 @@ from benchmarks.reference_ranks import OURS, PAGE, add_runs
 from tests.zoo.runs.test_read import write_run
 
 
-def scores(algorithms: list[str], seed: int, seeds: int = 8) -> pd.DataFrame:
+def scores(algorithms, seed, seeds=8):
     """Return made-up scores, 4 to 8 successes of 20; algorithms share them, as if all of their numbers were shared."""
     generator = np.random.default_rng(seed)
     rows = [
@@ -37,12 +33,11 @@ def test_the_difference_of_seed_means_has_welchs_interval():
     found = compare_sides(sides, ["qam"])
     means = [100 * side.groupby("seed")["successes"].mean() / 20 for side in sides]
     interval = stats.ttest_ind(*means, equal_var=False).confidence_interval(0.9)
-    assert found is not None
     assert found["seeds"] == (8, 5)
     assert found["success"] == pytest.approx((means[0].mean() - means[1].mean(), interval.low, interval.high))
 
 
-def own_run(folder: Path, name: str, seed: int, **changes: Any) -> Path:
+def own_run(folder, name, seed, **changes):
     """Write a run of FQL as this comparison trains it, with 2, 10 and 20 successes."""
     env = reference_ranks.ENV.format(5)
     values = {"algo": "fql", "env": env, "seed": seed, "offline": (2, 10, 20), "episodes": 20, "every": 700}

@@ -1,9 +1,6 @@
 """The reproduction of a published curve: how it is compared, how it ends, and that it goes on where it stopped."""
 
-from __future__ import annotations
-
 import json
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +12,7 @@ from benchmarks.reproduce import PUBLISHED, compare
 from tests.programs import Programs
 
 
-def evaluations(scores: dict[int, Any], episodes: int = 50) -> pd.DataFrame:
+def evaluations(scores, episodes=50):
     rows = [(step, score, episodes) for step, values in scores.items() for score in values]
     return pd.DataFrame(rows, columns=["step", "score", "episodes"])
 
@@ -39,10 +36,10 @@ def test_the_small_command_goes_on_where_it_stopped(tmp_path, monkeypatch, capsy
     words = ["--small", "--device", "cpu", "--dataset-dir", str(tmp_path / "data"), "-f", str(tmp_path / "logs")]
     words += ["-o", str(tmp_path)]
 
-    kills: list[tuple[str, int] | None] = [("update", 5), None]
+    kills = [("update", 5), None]
     with Programs() as programs:
 
-        def train(command: list[str], stop: float, end: float) -> int:
+        def train(command, stop, end):
             return programs.run("train", command[2:], kill=kills.pop(0), by="SIGTERM").code
 
         monkeypatch.setattr(reproduce, "train", train)

@@ -1,10 +1,7 @@
 """The throughput benchmark: what it counts and what it prints."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -20,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 TINY = ["-params", "net_arch=[32,32]", "horizon_length=3", "flow_steps=2", "ensemble_size=2"]
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any], str]:
+def run(capsys, *words):
     """Run the program on the smallest sizes; return exit code, result and standard error."""
     threads = torch.get_num_threads()
     code = throughput.main([*SIZES, *words, *TINY])

@@ -1,36 +1,30 @@
 """A policy saved for acting plays as its model does, holds no more than that needs, and runs nothing on loading."""
 
-from __future__ import annotations
-
 import base64
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 import agents
 from agents.common.files import safe
 from agents.common.sb3 import acting
 from agents.common.sb3.model import FlowQLearning
-from agents.common.sb3.policy import FlowPolicy
 from tests.common.toys import tiny_model
 
 
-def observations(policy: FlowPolicy, rows: int = 3) -> NDArray[np.float32]:
+def observations(policy, rows=3):
     return np.random.default_rng(0).standard_normal((policy.num_replicas, rows, 4)).astype(np.float32)
 
 
-def planned(policy: FlowPolicy, rows: int = 3) -> NDArray[Any]:
+def planned(policy, rows=3):
     draws = policy.draw_action_noise(rows, torch.Generator().manual_seed(1))
     noise = {name: draw.expand(policy.num_replicas, *draw.shape) for name, draw in draws.items()}
     return policy.plan(observations(policy, rows), noise)
 
 
-def saved(folder: Path, **settings: Any) -> Path:
+def saved(folder, **settings):
     tiny_model(**settings).save_policy(folder / "policy.safetensors", {"env": "Pendulum-v1"})
     return folder / "policy.safetensors"
 
@@ -79,14 +73,14 @@ def test_a_flipped_bit_is_found(save, tmp_path):
         agents.load_policy(path)
 
 
-def rewrite(path: Path, **changes: str) -> None:
+def rewrite(path, **changes):
     """Change texts in a policy's file; an empty one is removed."""
     with acting._opened(path) as file:
         header = {**file.metadata(), **changes}
     save_file(load_file(path), path, {name: text for name, text in header.items() if text})
 
 
-def policy_text(path: Path) -> dict[str, Any]:
+def policy_text(path):
     with acting._opened(path) as file:
         return dict(safe.loads(base64.b64decode(file.metadata()["policy"])))
 

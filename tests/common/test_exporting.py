@@ -1,9 +1,6 @@
 """An exported policy plans as PyTorch does, says what it is, and is refused where it cannot."""
 
-from __future__ import annotations
-
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +35,7 @@ def test_every_algorithm_plans_alike_for_any_number_of_observations(id, tmp_path
 
 
 IMPALA = {"features_extractor_class": agents.ImpalaEncoder, "features_extractor_kwargs": {"widths": [4, 4]}}
-PICTURES: dict[str, tuple[str, spaces.Space[Any], dict[str, Any]]] = {
+PICTURES = {
     "Dict": ("MultiInputPolicy", MIXED, {}),
     "NatureCNN": ("CnnPolicy", IMAGE, {}),
     "ImpalaEncoder": ("CnnPolicy", spaces.Box(0, 255, (9, 10, 3), np.uint8), IMPALA),
@@ -99,7 +96,7 @@ def test_bf16_is_exported_in_float32_and_leaves_the_policy_alone(tmp_path):
 
 
 def test_a_file_that_plans_otherwise_is_not_written(tmp_path, monkeypatch):
-    def shifted(*args: Any) -> Any:
+    def shifted(*args):
         return run_onnx(*args) + 1e-3
 
     monkeypatch.setattr(exporting, "run_onnx", shifted)

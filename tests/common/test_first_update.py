@@ -1,11 +1,7 @@
 """The check of an algorithm's first update: hooks of a wrong shape are named, and the rest passes without a word."""
 
-from __future__ import annotations
-
 import random
 import warnings
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,13 +15,13 @@ from agents.fql import FQL
 from tests.common.toys import SPACES, assert_same, parameters_of, tiny_model, toy_dataset
 
 
-def check(**hooks: Any) -> None:
+def check(**hooks):
     """Check FQL with some hooks in place of its own."""
     broken = type("Mine", (FQL,), hooks)
     check_first_update(broken(flow_steps=3), *SPACES)
 
 
-def changed(hook: str, change: Callable[..., Any]) -> dict[str, Any]:
+def changed(hook, change):
     """Return a hook whose result is FQL's, changed."""
     return {hook: lambda self, *arguments: change(getattr(FQL, hook)(self, *arguments))}
 
@@ -80,8 +76,8 @@ def test_a_hook_that_breaks_its_contract_is_named(hooks, message):
         check(**hooks)
 
 
-def with_info(value: Any) -> Callable[..., Any]:
-    def losses(self: Any, batch: Any, targets: Any, noise: Any, nets: Any, info: Any) -> Any:
+def with_info(value):
+    def losses(self, batch, targets, noise, nets, info):
         found = FQL.losses(self, batch, targets, noise, nets, info)
         info["mine"] = value
         return found

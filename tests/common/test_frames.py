@@ -1,21 +1,15 @@
 """Frames stacked by an environment: which ones, in which order, and of which spaces."""
 
-from __future__ import annotations
-
-from typing import Any
-
-import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from numpy.typing import NDArray
 
 import agents
 from agents.common.frames import FrameStack
 from tests.envs import PicturesEnv, space_env_of
 
 
-def played(env: gymnasium.Env[Any, Any], steps: int) -> list[NDArray[Any]]:
+def played(env, steps):
     """Return the observations of an episode."""
     seen = [env.reset(seed=0)[0]]
     for _ in range(steps):

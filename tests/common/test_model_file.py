@@ -1,14 +1,9 @@
 """A model's file runs nothing on loading, and no damage of it goes unnoticed."""
 
-from __future__ import annotations
-
 import io
 import json
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,17 +20,17 @@ from agents.common.validation import UntrustedError
 from tests.common.toys import SpacesEnv, assert_same, parameters_of, tiny_model, toy_dataset
 from zoo import baselines
 
-ran: list[str] = []
+ran = []
 
 
-def note() -> None:
+def note():
     ran.append("ran")
 
 
 class Trap:
     """Notes that it was unpickled."""
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self):
         return note, ()
 
 
@@ -44,7 +39,7 @@ def _nothing_has_run():
     ran.clear()
 
 
-def rewrite(path: Path, members: Mapping[str, bytes] | None = None, **changes: Any) -> Path:
+def rewrite(path, members=None, **changes):
     """Change members of a saved model, or what its attributes are, with a checksum that is right."""
     with zipfile.ZipFile(path) as archive:
         found = {name: archive.read(name) for name in archive.namelist()} | dict(members or {})
@@ -53,12 +48,12 @@ def rewrite(path: Path, members: Mapping[str, bytes] | None = None, **changes: A
     return path
 
 
-def trapped(path: Path) -> Path:
+def trapped(path):
     """Put a pickle with code among a saved model's attributes."""
     return rewrite(path, **json.loads(data_to_json({"verbose_": Trap()})))
 
 
-def saved(folder: Path, **settings: Any) -> Path:
+def saved(folder, **settings):
     tiny_model(**settings).save(folder / "model.zip")
     return folder / "model.zip"
 
@@ -94,7 +89,7 @@ def test_models_of_sb3s_algorithms_are_saved_without_code_too(tmp_path, algorith
     assert ran == []
 
 
-ENTRIES: dict[str, Callable[[Path], Any]] = {
+ENTRIES = {
     "agents.load": lambda path: agents.load(path),
     "load of a class": lambda path: type(tiny_model()).load(path),
     "pretrained actor": lambda path: tiny_model().load_pretrained_actor(path),
@@ -165,7 +160,7 @@ def test_a_function_is_left_out_and_asked_for(tmp_path):
     assert agents.load(tmp_path / "model.zip", custom_objects={"learning_rate": 0.5}).learning_rate == 0.5
 
 
-def flipped(path: Path, positions: Iterable[int]) -> Iterator[None]:
+def flipped(path, positions):
     """Yield while one bit after the other of a file is another one."""
     content = path.read_bytes()
     for position in positions:

@@ -1,7 +1,5 @@
 """The noise table: shapes, distributions, generators."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
@@ -10,7 +8,7 @@ from agents.common.method import integers, normal, uniform
 SIZES = {"S": 2, "B": 500, "N": 4, "K": 5, "D": 3}
 
 
-def generator() -> torch.Generator:
+def generator():
     return torch.Generator().manual_seed(0)
 
 

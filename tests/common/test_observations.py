@@ -1,9 +1,5 @@
 """Observations of all supported spaces as rows, and what features extractors get of them."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +9,7 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from agents.common.observations import ObservationLayout
 
 IMAGE = spaces.Box(0, 255, (3, 4, 5), np.uint8)
-SPACES: dict[str, spaces.Space[Any]] = {
+SPACES = {
     "vector": spaces.Box(-1, 1, (4,)),
     "table": spaces.Box(-1, 1, (2, 3)),
     "image": IMAGE,
@@ -29,7 +25,7 @@ SPACES: dict[str, spaces.Space[Any]] = {
 }
 
 
-def sampled(space: spaces.Space[Any], count: int = 6) -> Any:
+def sampled(space, count=6):
     """Return observations of a space, (N, ...), by name in a Dict space."""
     space.seed(0)
     if isinstance(space, spaces.Dict):
@@ -37,14 +33,14 @@ def sampled(space: spaces.Space[Any], count: int = 6) -> Any:
     return np.stack([np.asarray(space.sample()) for _ in range(count)])
 
 
-def rows_of(seen: Any) -> list[Any]:
+def rows_of(seen):
     """Return observations of :func:`sampled` one by one."""
     if not isinstance(seen, dict):
         return list(seen)
     return [dict(zip(seen, values, strict=True)) for values in zip(*seen.values(), strict=True)]
 
 
-def flattened(values: Any) -> torch.Tensor:
+def flattened(values):
     parts = values.values() if isinstance(values, dict) else [values]
     return torch.cat([part.flatten(1) for part in parts], 1)
 
@@ -56,7 +52,7 @@ def test_extractors_get_what_sb3_gives_them(name, normalize_images):
     layout, seen = ObservationLayout(space, normalize_images), sampled(space)
     tensors = {key: torch.from_numpy(value) for key, value in seen.items()} if isinstance(seen, dict) else None
     if "choice" in name:  # SB3 knows no choices that begin at another number than 0
-        expected: Any = torch.from_numpy(np.stack([spaces.flatten(space, each) for each in rows_of(seen)])).float()
+        expected = torch.from_numpy(np.stack([spaces.flatten(space, each) for each in rows_of(seen)])).float()
     else:
         expected = preprocess_obs(tensors or torch.from_numpy(seen), space, normalize_images)
     found = layout.prepared(torch.from_numpy(layout.rows(seen)))

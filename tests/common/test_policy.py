@@ -1,28 +1,24 @@
 """Action chunks: what `predict` plans, plays, keeps and drops; and how observations and noise reach the networks."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 
 from agents.common.method import integers, normal, uniform
-from agents.common.sb3.policy import FlowPolicy
 from tests.common.toys import tiny_model
 from tests.envs import space_env_of
 
 HORIZON = 3
 
 
-def policy_of(**settings: Any) -> FlowPolicy:
+def policy_of(**settings):
     return tiny_model(**settings).policy
 
 
-def observations(rows: int = 4, size: int = 4, seed: int = 0) -> NDArray[np.float32]:
+def observations(rows=4, size=4, seed=0):
     return np.random.default_rng(seed).standard_normal((rows, size)).astype(np.float32)
 
 
@@ -31,7 +27,7 @@ def numbered(monkeypatch):
     """Return a policy whose n-th plan holds the actions n.0, n.1, n.2, and the numbers of rows of its plans."""
     policy, planned = policy_of(), []
 
-    def plan(rows: NDArray[Any], noise: object) -> NDArray[np.float32]:
+    def plan(rows, noise):
         planned.append(rows.shape[1])
         steps = len(planned) + np.arange(HORIZON, dtype=np.float32)[:, None] / 10
         return np.broadcast_to(steps, (*rows.shape[:2], HORIZON, 2)).copy()
@@ -169,7 +165,7 @@ def test_observations_are_standardised_or_brought_into_their_range(scale, expect
 
 @pytest.mark.parametrize("horizon_length", [1, 3])
 def test_a_replica_acts_the_same_whenever_the_others_plan(horizon_length):
-    def played(interrupted: bool) -> list[NDArray[np.float32]]:
+    def played(interrupted):
         policy = policy_of(seeds=[5, 6], horizon_length=horizon_length)
         state, actions = None, []
         for step in range(8):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -100,7 +100,7 @@ def test_every_setting_says_what_it_means_and_the_constructor_takes_it(id):
     assert list(parameters)[:3] == ["policy", "env", "learning_rate"]
 
 
-def actions_of(model: Any) -> np.ndarray:
+def actions_of(model):
     model.policy.set_random_seed(3)
     observations = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
     return np.asarray(model.predict(observations)[0])
@@ -165,7 +165,7 @@ class Searched(Declared):
     count: int = setting(default=1, at_least=1, search=choice(1, 4), doc="Count.")
 
 
-def _one(name: str, value: object) -> int:
+def _one(name, value):
     if value != 1:
         raise ValueError(f"`{name}` must be 1")
     return 1

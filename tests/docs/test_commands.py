@@ -4,24 +4,19 @@ A page's blocks of commands are run here, in a folder of their own. One with a c
 ``<!-- not run: needs a cluster -->``, or ``<!-- run by: tests/zoo/test_x.py::test_y -->``.
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import io
 import os
 import re
 import shutil
-from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
-from types import ModuleType
 
 import gymnasium
 import numpy as np
 import pytest
 
-from tests.docs.commands import FENCE, ROOT, Block, blocks, inline_commands, pages, program_of
+from tests.docs.commands import FENCE, ROOT, blocks, inline_commands, pages, program_of
 from tests.zoo.runs.test_read import write_run
 from zoo import compare
 from zoo.datasets.generate import generate_dataset
@@ -63,7 +58,7 @@ def test_its_program_knows_the_command(page, words):
     assert not complaint(words, is_part=(page, words) in INLINE), f"{page}: {' '.join(words)}"
 
 
-def complaint(words: tuple[str, ...], is_part: bool) -> str:
+def complaint(words, is_part):
     """Return what is wrong with a command, empty if nothing is.
 
     :param is_part: whether the sentence that it is in may go on with its arguments.
@@ -88,7 +83,7 @@ def complaint(words: tuple[str, ...], is_part: bool) -> str:
     return "" if words[0] in SYSTEM else "no such program"
 
 
-def refusal(program: ModuleType, arguments: list[str]) -> str:
+def refusal(program, arguments):
     """Return what a program's parser says against arguments, empty if it takes them."""
     said = io.StringIO()
     try:
@@ -163,7 +158,7 @@ def test_its_commands_run(page, sandbox, data, monkeypatch):
             run(block, data)
 
 
-def run(block: Block, data: Path) -> None:
+def run(block, data):
     """Run the commands of a block."""
     for words in block.commands:
         if words[0] == "cd":
@@ -176,7 +171,7 @@ def run(block: Block, data: Path) -> None:
         assert code == 0, f"{block.page}: {' '.join(words)}"
 
 
-def smaller(program: str, arguments: Sequence[str], data: Path) -> list[str]:
+def smaller(program, arguments, data):
     """Return the arguments that make a command quick."""
     more = () if "--dry-run" in arguments else SMALLER.get(program, ())  # a plan is made as a user gets it
     found = [*arguments, *more]
@@ -194,7 +189,7 @@ def smaller(program: str, arguments: Sequence[str], data: Path) -> list[str]:
     return found
 
 
-def prepare(env: str, data: Path) -> None:
+def prepare(env, data):
     """Put the dataset of an environment into a folder: a generated one, or noise where OGBench has no oracle."""
     spec = parse_env_name(env).spec
     if (data / f"{spec.name}.npz").exists():
@@ -205,7 +200,7 @@ def prepare(env: str, data: Path) -> None:
         np.savez(data / f"{spec.name}.npz", **noise_arrays(spec.env_id, spec.steps))
 
 
-def noise_arrays(env_id: str, steps: int) -> dict[str, np.ndarray]:
+def noise_arrays(env_id, steps):
     """Return two trajectories in OGBench's format, without any meaning."""
     env = gymnasium.make(env_id).unwrapped
     rng, rows = np.random.default_rng(0), 2 * (steps + 1)

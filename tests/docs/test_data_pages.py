@@ -1,13 +1,10 @@
 """The pages on your own data and on images: their commands work in the order of the page, at a small size."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import pytest
@@ -24,7 +21,7 @@ VISUAL = ["--offline-steps", "4", "--eval-freq", "4", "--n-eval-envs", "1", "--e
 SMALL = {"--offline-steps": "12", "--episodes": "3"}
 
 
-def run_all(test: str, capsys: pytest.CaptureFixture[str], **values: str) -> dict[str, dict[str, Any]]:
+def run_all(test, capsys, **values):
     """Run the commands that a test is said to run, at a small size; return what each prints last."""
     results = {}
     for line, words in commands_run_by(test).items():

@@ -6,7 +6,6 @@ import pickle
 import warnings
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +13,7 @@ import torch
 from gymnasium import spaces
 from hypothesis import event, given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
 from tests.common.data.test_buffer import all_rows
 
@@ -60,7 +57,7 @@ class Case:
 # -- the definition ---------------------------------------------------------------------------------------------------
 
 
-def sequence(stream: list[Step], start: int, case: Case) -> Sequence:
+def sequence(stream, start, case):
     """Return (observation, actions, return, discount, next observation, valid) of the sequence from a position."""
     total, mask, inside, length = 0.0, 1.0, True, 0
     after = stream[start].after
@@ -78,12 +75,12 @@ def sequence(stream: list[Step], start: int, case: Case) -> Sequence:
     return (stream[start].before, *actions, total, case.gamma**length * mask, after, float(is_valid or case.shortens))
 
 
-def sequences(stream: list[Step], case: Case) -> list[Sequence]:
+def sequences(stream, case):
     least = 1 if case.shortens else case.horizon
     return [sequence(stream, start, case) for start in range(len(stream) - least + 1)]
 
 
-def expected(case: Case, streams: list[list[Step]]) -> list[tuple[list[Sequence], list[Sequence]]]:
+def expected(case, streams):
     """Return what each replica may sample from the dataset and from its environments.
 
     A single learner's dataset goes on in the first environment's transitions until some of these are overwritten,
@@ -109,7 +106,7 @@ SMALL = st.integers(-8, 0).map(lambda eighths: eighths / 8)
 
 
 @st.composite
-def trajectories(draw: st.DrawFn, horizon: int) -> list[list[Step]]:
+def trajectories(draw, horizon):
     """Draw a dataset, some of whose trajectories are as long as a chunk."""
     lengths = draw(st.lists(st.integers(1, 7), max_size=6))
     if not lengths:
@@ -128,7 +125,7 @@ def trajectories(draw: st.DrawFn, horizon: int) -> list[list[Step]]:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def cases(draw):
     horizon = draw(st.integers(1, 5))
     replicas, each = draw(st.sampled_from([(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (3, 1)]))
     envs = replicas * each
@@ -157,13 +154,13 @@ def cases(draw: st.DrawFn) -> Case:
 # -- the buffer -------------------------------------------------------------------------------------------------------
 
 
-def arrays(case: Case) -> dict[str, NDArray[Any]]:
+def arrays(case):
     """Return the dataset in the case's layout."""
-    rows: dict[str, list[Any]] = {name: [] for name in ("observations", "actions", "rewards", "masks", "terminals")}
+    rows = {name: [] for name in ("observations", "actions", "rewards", "masks", "terminals")}
     rows |= {"valids": []} if case.layout == "compact" else {"next_observations": []}
     rows |= {"timeouts": []} if case.layout == "timeouts" else {}
 
-    def append(**values: Any) -> None:
+    def append(**values):
         for name in rows.keys() & values.keys():
             rows[name].append(values[name])
 
@@ -179,7 +176,7 @@ def arrays(case: Case) -> dict[str, NDArray[Any]]:
     return {name: np.asarray(values, np.float32) for name, values in rows.items()}
 
 
-def buffer_of(case: Case) -> SequenceReplayBuffer:
+def buffer_of(case):
     """Return a buffer that holds the dataset."""
     buffer = SequenceReplayBuffer(
         case.size * case.envs,
@@ -203,9 +200,9 @@ def buffer_of(case: Case) -> SequenceReplayBuffer:
     return buffer
 
 
-def play(case: Case, buffer: SequenceReplayBuffer) -> list[list[Step]]:
+def play(case, buffer):
     """Add the online transitions to a buffer, and return the stream of each environment."""
-    streams: list[list[Step]] = [[] for _ in range(case.envs)]
+    streams = [[] for _ in range(case.envs)]
     ids = count(10_000)
     current = [float(next(ids)) for _ in range(case.envs)]
     for number, ways in enumerate(case.online):
@@ -230,7 +227,7 @@ def play(case: Case, buffer: SequenceReplayBuffer) -> list[list[Step]]:
     return streams
 
 
-def rows_of(batch: Batch, replica: int) -> list[Sequence]:
+def rows_of(batch, replica):
     columns = (
         batch.observations, batch.actions, batch.rewards[..., None], batch.discounts[..., None],
         batch.next_observations, batch.valid[..., None],
@@ -238,7 +235,7 @@ def rows_of(batch: Batch, replica: int) -> list[Sequence]:
     return [tuple(row) for row in torch.cat(columns, -1)[replica].tolist()]
 
 
-def assert_same(found: list[Sequence], wanted: list[Sequence]) -> None:
+def assert_same(found, wanted):
     """Compare sequences, in any order: the first observation names one."""
     np.testing.assert_allclose(sorted(found), sorted(wanted), rtol=1e-5, atol=1e-5)
 

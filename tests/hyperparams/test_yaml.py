@@ -1,10 +1,7 @@
 """Every shipped settings file."""
 
-from __future__ import annotations
-
 import copy
 from functools import cache
-from typing import Any
 
 import pytest
 
@@ -71,9 +68,9 @@ def test_the_protocol_is_declared_once_and_not_in_the_files_of_algorithms(algo):
 
 
 @cache
-def protocol_of(algo: str, domain: str, profile: str = DEFAULT_PROFILE) -> dict[str, Any]:
+def protocol_of(algo, domain, profile=DEFAULT_PROFILE):
     config = load_config(algo, f"{domain}-singletask-task1-v0", domain, profile=profile)
-    values: dict[str, Any] = {**vars(config.run), **config.settings}
+    values = {**vars(config.run), **config.settings}
     return {name: values[name] for name in PROTOCOL_SETTINGS if name in values}
 
 
@@ -107,7 +104,7 @@ def test_every_entry_builds_unchanged(algo, name):
     entry = copy.deepcopy(read_profiles(algo)[DEFAULT_PROFILE][name])
     config = load_config(algo, name, name if name in DOMAINS else None, quick=name == "quick")
     assert read_profiles(algo)[DEFAULT_PROFILE][name] == entry
-    effective: dict[str, Any] = {**vars(config.run), **config.settings, **{key: entry[key] for key in ENTRY_NOTES}}
+    effective = {**vars(config.run), **config.settings, **{key: entry[key] for key in ENTRY_NOTES}}
     assert {key: effective[key] for key in entry} == entry
 
 
@@ -154,7 +151,7 @@ def test_tasks_have_the_values_of_their_authors(algo, task, profile, status, exp
     if known := TASKS.get(task) or d4rl.TASKS.get(task):
         name, domain, groups = task, known.domain, getattr(known, "entries", ())
     config = load_config(algo, name, domain, groups=groups, profile=profile)
-    found: dict[str, Any] = {**vars(config.run), **config.settings}
+    found = {**vars(config.run), **config.settings}
     assert {key: found[key] for key in expected} == expected
     assert status in config.sources[-1]
     assert config.departures == []
@@ -203,7 +200,7 @@ def test_every_entry_of_a_profile_is_in_effect(algo, profile):
     entries = describe_profiles(algo, known_settings(agents.get(algo)))[profile]
     for domain in set(entries) - {"default"}:
         config = load_config(algo, f"{domain}-singletask-v0", domain, profile=profile)
-        effective: dict[str, Any] = {**vars(config.run), **config.settings}
+        effective = {**vars(config.run), **config.settings}
         expected = {
             k: v for k, v in {**entries["default"], **entries[domain]}.items() if k not in (*ENTRY_NOTES, "dataset")
         }

@@ -1,9 +1,6 @@
 """A flow policy behaves as users of Stable-Baselines3 expect of an off-policy algorithm; SB3's tools are unmodified."""
 
-from __future__ import annotations
-
 import time
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +20,6 @@ from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckA
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from stable_baselines3.sac.policies import SACPolicy
-from torch import Tensor
 
 import agents
 from agents.common.data.buffer import SequenceReplayBuffer
@@ -34,7 +30,7 @@ from tests.envs import SpacesEnv, space_env_of
 SEEN, HALF = spaces.Box(-np.inf, np.inf, (4,), np.float32), spaces.Box(-0.5, 0.5, (2,), np.float32)
 
 
-def vector(count: int, episode_length: int = 20) -> DummyVecEnv:
+def vector(count, episode_length=20):
     return make_vec_env(lambda: SpacesEnv(4, 2, episode_length), n_envs=count)
 
 
@@ -117,7 +113,7 @@ def test_trajectories_end_where_training_starts_anew():
 
 
 def test_policy_arguments_reach_networks_and_optimiser(tmp_path):
-    arguments: dict[str, Any] = {"net_arch": {"pi": [8], "qf": [12]}, "activation_fn": torch.nn.Tanh}
+    arguments = {"net_arch": {"pi": [8], "qf": [12]}, "activation_fn": torch.nn.Tanh}
     arguments |= {"optimizer_class": torch.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.5}}
     model = tiny_model(policy_kwargs=arguments)
     model.learn(12)
@@ -256,7 +252,7 @@ def test_hindsight_replay_is_refused():
 
 def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls():
     class Newest(SequenceReplayBuffer):
-        def draw_rows(self, shape: tuple[int, ...], generator: Any = None) -> Tensor:
+        def draw_rows(self, shape, generator=None):
             return torch.full((*shape, 1), 7) + torch.arange(self.horizon_length)
 
     model = tiny_model(replay_buffer_class=Newest)
@@ -291,11 +287,11 @@ def test_a_model_is_saved_whatever_the_clock_says(year, tmp_path, monkeypatch):
 class OwnArrayEnv(SpacesEnv):
     """Counts steps in one array, which it returns again and again."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__(4, 2, episode_length=5)
         self.seen = np.zeros(4, np.float32)
 
-    def _observe(self) -> np.ndarray:
+    def _observe(self):
         self.seen[:] = self.elapsed
         return self.seen
 

@@ -1,28 +1,22 @@
 """Features extractors of SB3's kind in front of the networks, and SB3's names for the networks."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.callbacks import EvalCallback
-from torch import Tensor
 
-from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 
 SEEN = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
 
 
-def normed_model(id: str = "qam", **settings: Any) -> FlowQLearning:
+def normed_model(id="qam", **settings):
     """Return a model whose extractors normalise batches and drop features."""
     return tiny_model(id, policy_kwargs={"features_extractor_class": NormedFeatures}, **settings)
 
 
-def statistics_of(model: FlowQLearning) -> dict[str, Tensor]:
+def statistics_of(model):
     return {name: value for name, value in parameters_of(model).items() if "running" in name}
 
 

@@ -1,7 +1,5 @@
 """Images, Dicts and choices as observations: stored, trained on and acted on as vectors are."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import gymnasium
@@ -13,13 +11,12 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import agents
-from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
 
 SIDE = 36  # NatureCNN takes no smaller images
 IMAGE = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
 MIXED = spaces.Dict({"image": IMAGE, "choice": spaces.Discrete(3), "vector": spaces.Box(-1, 1, (2,), np.float32)})
-SPACES: dict[str, tuple[str, spaces.Space[Any]]] = {
+SPACES = {
     "image": ("CnnPolicy", IMAGE),
     "flat image": ("MlpPolicy", spaces.Box(0, 255, (4, 4, 3), np.uint8)),
     "mixed": ("MultiInputPolicy", MIXED),
@@ -31,28 +28,28 @@ SPACES: dict[str, tuple[str, spaces.Space[Any]]] = {
 class SampledEnv(gymnasium.Env[Any, NDArray[Any]]):
     """Episodes of six random observations of a space."""
 
-    def __init__(self, space: spaces.Space[Any]) -> None:
+    def __init__(self, space):
         self.observation_space, self.action_space, self.steps = space, spaces.Box(-1, 1, (2,), np.float32), 0
         space.seed(0)
 
-    def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
+    def reset(self, **how):
         super().reset(**how)
         self.steps = 0
         return self.observation_space.sample(), {}
 
-    def step(self, action: NDArray[Any]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action):
         self.steps += 1
         return self.observation_space.sample(), -1.0, False, self.steps == 6, {}
 
 
-def model_of(name: str, **settings: Any) -> FlowQLearning:
+def model_of(name, **settings):
     policy, space = SPACES[name]
     return tiny_model(env=SampledEnv(space), policy=policy, **settings)
 
 
-def dataset_of(space: spaces.Space[Any], rows: int = 24) -> dict[str, Any]:
+def dataset_of(space, rows=24):
     """Return random trajectories of six transitions, with observations as an environment of the space gives them."""
-    dataset: dict[str, Any] = {**toy_dataset(rows, length=6)}
+    dataset = {**toy_dataset(rows, length=6)}
     space.seed(1)
     seen = [[space.sample() for _ in range(7)] for _ in range(rows // 6)]
     for name, part in (("observations", slice(0, 6)), ("next_observations", slice(1, 7))):
@@ -137,7 +134,7 @@ class Broken(SampledEnv):
 
     wrong = np.nan
 
-    def step(self, action: NDArray[Any]) -> Any:
+    def step(self, action):
         observation, *others = super().step(action)
         (observation["vector"] if isinstance(observation, dict) else observation)[1] = self.wrong
         return observation, *others
@@ -175,7 +172,7 @@ CHANCES = torch.tensor([0.49, 0.51])  # of two replicas, below and above one hal
 PLACES = torch.tensor([[0.0, 0.5, 0.99]] * 2)  # the lowest, the middle and the highest of seven
 
 
-def cropping_model(**settings: Any) -> FlowQLearning:
+def cropping_model(**settings):
     space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
     return tiny_model(env=SampledEnv(space), policy_kwargs=ENCODED, random_crop=0.5, **settings)
 

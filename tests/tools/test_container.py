@@ -1,21 +1,19 @@
 """The container recipe, as far as it can be checked without a container engine."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 
 from tools.locks import ROOT
 
 
-def instructions() -> list[tuple[str, str]]:
+def instructions():
     """Return the recipe's instructions and what they are given."""
     text = re.sub(r"^#.*\n", "", (ROOT / "Containerfile").read_text(), flags=re.MULTILINE)
     lines = text.replace("\\\n", " ").splitlines()
     return [(line.split()[0], line.partition(" ")[2].strip()) for line in lines if line.strip()]
 
 
-def copied() -> list[str]:
+def copied():
     """Return what is copied into the image."""
     words = [given.split() for name, given in instructions() if name == "COPY"]
     return [word.rstrip("/") for each in words for word in each[:-1] if not word.startswith("--")]

@@ -1,14 +1,12 @@
 """The table of licences is about the locked packages, and none of them has a licence that is not allowed."""
 
-from __future__ import annotations
-
 import csv
 
 from tools.locks import FOLDER, read_lock
 from tools.make_licences import ALLOWED, RUN_ONLY, TABLE, parts_of
 
 
-def table() -> dict[str, tuple[str, str]]:
+def table():
     """Return package -> version and licence."""
     _, *rows = csv.reader(TABLE.read_text().splitlines())
     return {name: (version, licence) for name, version, licence in rows}

@@ -1,7 +1,5 @@
 """The lock files say what constraints.txt and pyproject.toml say, and name no place to get packages from."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 
@@ -14,7 +12,7 @@ from tools.make_locks import ABOUT
 LOCKS = pytest.mark.parametrize("name", sorted(ABOUT))
 
 
-def wanted(*extras: str) -> list[Requirement]:
+def wanted(*extras):
     """Return what the project needs with some extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     texts = [*project["dependencies"], *(text for extra in extras for text in project["optional-dependencies"][extra])]
@@ -25,11 +23,11 @@ def wanted(*extras: str) -> list[Requirement]:
     ]
 
 
-def locked() -> dict[str, str]:
+def locked():
     return {package.name: package.version for name in ("build", "dev", "torch-cuda") for package in _read(name)}
 
 
-def _read(name: str) -> list:
+def _read(name):
     return read_lock(FOLDER / f"{name}.lock")
 
 

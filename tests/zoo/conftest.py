@@ -1,7 +1,5 @@
 """What the tests of the programs share."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import multiprocessing
@@ -34,7 +32,7 @@ def _server_of_processes():
         yield
 
 
-def pretend_cores(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+def pretend_cores(monkeypatch, cores):
     """Let this process have some number of processor cores, as far as it can tell."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
 

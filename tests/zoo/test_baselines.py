@@ -1,9 +1,6 @@
 """Algorithms of SB3 and its contrib package through the training program."""
 
-from __future__ import annotations
-
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +24,7 @@ from zoo.train import main
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
 
-def small(id: str = "sac", env: Any = None, **settings: Any) -> Any:
+def small(id="sac", env=None, **settings):
     arguments = {"net_arch": [16, 16], "buffer_size": 50, "learning_starts": 5, "batch_size": 8, "device": "cpu"}
     algorithm = BASELINES[id]
     model = algorithm("MlpPolicy", env or SpacesEnv(4, 2), seeds=[0], **{**arguments, **settings})
@@ -79,7 +76,7 @@ def test_a_baseline_resumes_to_the_last_bit(tmp_path):
     from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint
     from tests.agents.test_resume import SaveAt, forget_all_randomness
 
-    def made() -> Any:
+    def made():
         env = make_vec_env(ToyEnv, n_envs=1, seed=0, wrapper_class=ResumableEnv)
         model = small(env=env)
         model.load_dataset(toy_dataset(30, 3))

@@ -1,16 +1,12 @@
 """The benchmark program: a suite from its file to its report, stopped, killed, started twice."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +15,6 @@ import torch
 import yaml
 
 import agents
-from tests.programs import Ended
 from tests.zoo.suites.tiny import wait_for
 from zoo.benchmark import main
 from zoo.processes.locks import HOST, Lock
@@ -32,7 +27,7 @@ ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 SMALL = {"net_arch": [8], "batch_size": 8, "eval_freq": 20, "eval_episodes": 2, "save_freq": 10, "log_interval": 10}
 
 
-def write_suite(folder: Path, data: Path, algorithms: list[Any], steps: int = 40, **more: Any) -> Path:
+def write_suite(folder, data, algorithms, steps=40, **more):
     content = {
         "quick": True, "algorithms": algorithms, "environments": [ENV], "seeds": "0-1", "dataset_dir": str(data),
         "params": {**SMALL, "offline_steps": steps}, "env_kwargs": {"max_episode_steps": 20}, **more,
@@ -42,13 +37,13 @@ def write_suite(folder: Path, data: Path, algorithms: list[Any], steps: int = 40
     return folder / "suite.yml"
 
 
-def write_agent(folder: Path) -> None:
+def write_agent(folder):
     """Write the documentation's agent."""
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "register.md").read_text(), flags=re.DOTALL)
     (folder / "my_agents.py").write_text(code)
 
 
-def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+def start(folder, *words):
     """Start the program from a folder, with one worker."""
     command = [sys.executable, str(ROOT / "zoo" / "benchmark.py"), "suite.yml", "-f", "logs", "--device", "cpu", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
@@ -56,7 +51,7 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes)
 
 
-def finish(process: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
+def finish(process, code=0):
     output, errors = process.communicate()
     assert process.returncode == code, errors
     return dict(json.loads(output.splitlines()[-1])) if code == 0 else {"message": errors}
@@ -66,17 +61,17 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
 def run(tmp_path, programs):
     """Return what runs the program from the test's folder to its end."""
 
-    def ended(*words: str) -> Ended:
+    def ended(*words):
         return programs.run("benchmark", ["suite.yml", "-f", "logs", "--device", "cpu", *words], folder=tmp_path)
 
     return ended
 
 
-def folders(logs: Path) -> list[Path]:
+def folders(logs):
     return sorted(path.parent for path in logs.glob("*/*/status.json"))
 
 
-def states(logs: Path) -> list[str]:
+def states(logs):
     return [json.loads((folder / "status.json").read_text())["state"] for folder in folders(logs)]
 
 
@@ -104,7 +99,7 @@ def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(run, 
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def check_kept_scores(run: Callable[..., Ended], folder: Path) -> None:
+def check_kept_scores(run, folder):
     """Expect that scores stand for runs whose folders are elsewhere, that none is lost, and others are refused."""
     file = folder / "scores" / "fql.csv"
     before = file.read_bytes()
@@ -150,7 +145,7 @@ PLANS = ["mini --algos fql --envs scene-*", *sorted(path.stem for path in SHIPPE
 @pytest.mark.few(1)
 @pytest.mark.parametrize("plan", PLANS)
 def test_every_shipped_suite_can_be_planned(plan, tmp_path, call, monkeypatch):
-    def read_smaller(args: Any) -> Any:
+    def read_smaller(args):
         args.hyperparams = [*args.hyperparams, "net_arch=[8,8]", "batch_size=8", "buffer_size=1000"]
         return read_request(args)
 
@@ -179,13 +174,13 @@ def test_bad_input_is_refused_before_anything_is_made(tmp_path, call, change, me
     assert not (tmp_path / "logs").exists()
 
 
-def outcome(folder: Path) -> tuple[bytes, dict[str, torch.Tensor]]:
+def outcome(folder):
     """Return a run's evaluations and final parameters."""
     model = agents.FQL.load(folder / f"{ENV}.zip", device="cpu")
     return (folder / "evaluations.npz").read_bytes(), model.policy.state_dict()
 
 
-def wait_for_checkpoint(logs: Path) -> None:
+def wait_for_checkpoint(logs):
     wait_for(lambda: list(logs.glob("*/*/checkpoint/step_*")), 120)
 
 
@@ -211,7 +206,7 @@ def test_a_suite_that_is_killed_and_started_twice_at_once_runs_every_run_once_wi
     assert len(found) == len(folders(undisturbed / "logs")) == 4
     assert states(disturbed / "logs") == ["done"] * 4
 
-    def by_run(logs: Path) -> dict[tuple[str, int], Path]:
+    def by_run(logs):
         configs = {folder: yaml.safe_load((folder / "config.yml").read_text()) for folder in folders(logs)}
         return {(config.get("label", ""), config["seed"]): folder for folder, config in configs.items()}
 

@@ -1,7 +1,5 @@
 """The command line: what all programs have in common, completion, the list of algorithms, packages that are missing."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import io
@@ -11,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,7 +32,7 @@ def _wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
 
 
-def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def help_of(capsys, *words):
     with pytest.raises(SystemExit, match="0"):
         main([*words, "-h"])
     return capsys.readouterr().out
@@ -99,8 +96,8 @@ def test_an_unknown_program_names_the_closest(capsys):
     assert "unknown program `tarin`; closest: train" in capsys.readouterr().err
 
 
-def failing(error: BaseException) -> Callable[[], dict[str, object]]:
-    def body() -> dict[str, object]:
+def failing(error):
+    def body():
         raise error
 
     return body
@@ -165,7 +162,7 @@ def test_a_closed_standard_stream_gives_its_number_to_no_other_file():
 def test_a_signal_waits_for_the_end_of_an_import(number):
     finished = []
 
-    def body() -> None:
+    def body():
         with signals_deferred():
             os.kill(os.getpid(), number)
             finished.append("import")
@@ -184,7 +181,7 @@ def test_a_signal_waits_for_the_end_of_an_import(number):
 def complete(tmp_path):
     """Return what asks for completions as bash does, and returns them."""
 
-    def completed(line: str) -> list[str]:
+    def completed(line):
         answer = tmp_path / "answer"
         asked = {
             "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1",
@@ -211,7 +208,7 @@ def test_programs_flags_and_known_names_are_completed(complete, line, expected):
     assert sorted(complete(line)) == sorted(expected)
 
 
-def run_lightly(*words: str, code: int) -> subprocess.CompletedProcess[str]:
+def run_lightly(*words, code):
     """Run a program that must not import what takes seconds."""
     command = [sys.executable, "-X", "importtime", *words]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

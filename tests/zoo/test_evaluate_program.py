@@ -1,15 +1,11 @@
 """Agents are played: evaluated by the protocol, called reproduced only where they are, shown and recorded."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +23,7 @@ from zoo.models.score import Score
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
 
-def save_policy(folder: Path, **about: Any) -> Path:
+def save_policy(folder, **about):
     """Save a policy for acting that never reaches the goal."""
     protocol = {"episodes": 2, "seed": 0, "env_kwargs": STEPS}
     maze_model(seed=3).save_policy(folder / "policy.safetensors", {"env": ENV, "protocol": protocol, **about})
@@ -126,10 +122,10 @@ def test_five_episodes_are_played_and_each_is_told(policy, call):
 @pytest.fixture
 def window(monkeypatch):
     """Stand in for a screen; return what is shown in its window."""
-    shown: list[tuple[Image.Image, bool]] = []
+    shown = []
 
     @contextlib.contextmanager
-    def open_window(title: str) -> Iterator[Any]:
+    def open_window(title):
         assert title == f"qam in {ENV}"
         yield lambda picture, is_last: shown.append((picture, is_last))
 
@@ -154,7 +150,7 @@ def test_a_maze_is_recorded_without_a_camera(policy, tmp_path, call):
         assert (image.size, image.n_frames > 10) == ((480, 544), True)
 
 
-def save_swimmer(folder: Path) -> Path:
+def save_swimmer(folder):
     """Save a policy for an environment of MuJoCo that is no maze."""
     about = {"env": "Swimmer-v5", "protocol": {"env_kwargs": {"max_episode_steps": 5}}}
     tiny_model("qam", make_env("Swimmer-v5"), seed=3).save_policy(folder / "policy.safetensors", about)
@@ -180,7 +176,7 @@ def test_what_cannot_be_shown_is_refused(words, text, policy, call):
     assert (code, text in said) == (2, True), said
 
 
-def record_elsewhere(policy: Path, video: Path, *words: str) -> int:
+def record_elsewhere(policy, video, *words):
     """Record in another process, with what draws there; return how many colours the picture has."""
     command = [sys.executable, str(ROOT / "zoo" / "enjoy.py"), str(policy), "--video", str(video), *words]
     kept = {name: value for name, value in os.environ.items() if name != rendering.VARIABLE}

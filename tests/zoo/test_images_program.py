@@ -3,10 +3,6 @@
 The environment draws its pictures by NumPy, so that nothing here needs OpenGL.
 """
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 import yaml
@@ -25,7 +21,7 @@ SMALL_ENCODER = "policy_kwargs={features_extractor_kwargs: {features_dim: 8, wid
 OF_IMAGES = ["encoder=impala_small", SMALL_ENCODER, "random_crop=0.5"]
 
 
-def words(logs: Path, data: Path | None, *more: str, algo: str = "qam", params: tuple[str, ...] = ()) -> list[str]:
+def words(logs, data, *more, algo="qam", params=()):
     found = ["--algo", algo, "--env", ENV, "-f", str(logs), "--seed", "1", "--device", "cpu", "--eval-episodes", "2"]
     found += ["--eval-freq", "6", "--save-freq", "4", "--n-eval-envs", "2", "--verbose", "0"]
     found += ["--dataset", str(data), "--offline-steps", "12"] if data else []

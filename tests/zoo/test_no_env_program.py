@@ -1,7 +1,5 @@
 """Data without an environment: trained on, judged by held-out trajectories, resumed, exported and compared."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from zoo.train import main
 TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2"]
 
 
-def words(logs: Path, data: str | Path, *more: str) -> list[str]:
+def words(logs, data, *more):
     found = ["--algo", "qam", "--no-env", "--dataset", str(data), "-f", str(logs), "--seed", "1", "--device", "cpu"]
     found += ["--offline-steps", "4", "--eval-freq", "2", "--save-freq", "1", "--verbose", "0", "--no-eval-at-start"]
     return [*found, *more, "-params", *TINY]

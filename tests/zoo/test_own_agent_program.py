@@ -1,7 +1,5 @@
 """Agents of one's own, in a file in the current folder, through the programs."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import sys
@@ -10,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import agents
-from tests.programs import Ended
 from zoo import list_agents
 from zoo.train import main
 
@@ -28,7 +25,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def change(folder: Path, before: str, after: str) -> None:
+def change(folder, before, after):
     """Change the agent where its file has a text first."""
     file = folder / "my_agents.py"
     assert before in file.read_text()
@@ -39,7 +36,7 @@ def change(folder: Path, before: str, after: str) -> None:
 def train(folder, programs):
     """Return what runs the training program from the folder of the agent's file."""
 
-    def run(*words: str) -> Ended:
+    def run(*words):
         return programs.run("train", ["--algo", "my_agents:WeightedBC", "--env", ENV, *words], folder=folder)
 
     return run

@@ -1,11 +1,8 @@
 """Data of one's own, and of D4RL through Minari: trained on, evaluated, resumed and compared as was asked."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +20,7 @@ TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", 
 FOLDER = "tests.zoo.envs.toys__Spring-v0"
 
 
-def words(logs: Path, data: str | Path, *more: str, env: str = ENV) -> list[str]:
+def words(logs, data, *more, env=ENV):
     found = ["--algo", "qam", "--env", env, "--dataset", str(data), "-f", str(logs), "--seed", "1", "--device", "cpu"]
     found += ["--offline-steps", "12", "--eval-freq", "6", "--save-freq", "4", "--eval-episodes", "2"]
     return [*found, "--n-eval-envs", "1", "--verbose", "0", "-params", *TINY, *more]
@@ -131,7 +128,7 @@ def minari(tmp_path, monkeypatch):
     return tmp_path / "minari"
 
 
-def d4rl_words(logs: Path, name: str, **more: Any) -> list[str]:
+def d4rl_words(logs, name, **more):
     found = ["--algo", "fql", "--env", name, "--profile", "d4rl", "--seed", "0", "-f", str(logs), "--device", "cpu"]
     settings = [f"{key}={json.dumps(value)}" for key, value in {**SMALL, **STEPS, **more}.items()]
     return [*found, "--n-eval-envs", "1", "-params", *settings]
@@ -157,7 +154,7 @@ def test_data_without_references_leave_returns_as_they_are_and_say_so_once(minar
 
 
 def test_data_that_are_not_there_name_the_command_that_gets_them(minari, tmp_path, refusal, monkeypatch):
-    def no_internet(name: str) -> None:
+    def no_internet(name):
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(pytest.importorskip("minari"), "download_dataset", no_internet)

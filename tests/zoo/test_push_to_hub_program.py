@@ -1,11 +1,8 @@
 """An agent that is uploaded to the hub plays from there as it did before, and its card says what it is."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +10,7 @@ import torch
 import yaml
 
 import agents
-from tests.zoo.hub.stand_in import URL, Hub
+from tests.zoo.hub.stand_in import URL
 from tests.zoo.models.conftest import STEPS, maze_model
 from tests.zoo.test_train_program import ENV, arguments
 from zoo import enjoy, evaluate, export, train
@@ -37,7 +34,7 @@ def logs(data, runs, tmp_path_factory):
     return folder
 
 
-def newest(hub: Hub, repo: str = REPO) -> dict[str, bytes]:
+def newest(hub, repo=REPO):
     return hub.repositories[repo].commits[-1][1]
 
 
@@ -120,7 +117,7 @@ def test_a_second_upload_replaces_the_first_and_leaves_other_files(logs, hub, ca
 
 
 def test_files_can_be_written_without_uploading(tmp_path, call, monkeypatch):
-    def play_little(agent: Any, n_envs: int | None) -> Any:
+    def play_little(agent, n_envs):
         return play(replace(agent, episodes=2, env_kwargs=STEPS), n_envs)
 
     monkeypatch.setattr("zoo.hub.upload.play", play_little)

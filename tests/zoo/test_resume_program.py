@@ -1,12 +1,9 @@
 """A run that is killed and resumed ends as one that never was: same parameters, same evaluations, to the last bit."""
 
-from __future__ import annotations
-
 import functools
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -41,7 +38,7 @@ Run = Callable[..., int]
 def run(data, shards, programs):
     """Return what runs a training program, which may be killed at a chosen point, and returns its exit code."""
 
-    def ended(logs: Path, kind: str = "plain", kill: tuple[str, int] | None = None, by: str = "SIGKILL", **how) -> int:
+    def ended(logs, kind="plain", kill=None, by="SIGKILL", **how):
         more = KINDS[kind][0].replace("SHARDS", str(shards)).split()
         words = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(logs), "--verbose", "0"]
         words += ["--offline-steps", str(OFFLINE), "--online-steps", str(ONLINE), "--resume"]
@@ -59,7 +56,7 @@ def whole(run, tmp_path_factory):
     """Return what makes an uninterrupted run of a kind, once, and returns its logs."""
 
     @functools.cache
-    def made(kind: str) -> Path:
+    def made(kind):
         logs = tmp_path_factory.mktemp("whole")
         assert run(logs, kind) == 0
         assert evaluations(logs)["timesteps"].tolist() == KINDS[kind][1]
@@ -68,21 +65,21 @@ def whole(run, tmp_path_factory):
     return made
 
 
-def folder_of(logs: Path, number: int = 1) -> Path:
+def folder_of(logs, number=1):
     return logs / "qam" / f"{ENV}_{number}"
 
 
-def evaluations(logs: Path) -> dict[str, np.ndarray]:
+def evaluations(logs):
     with np.load(folder_of(logs) / "evaluations.npz") as found:
         return dict(found)
 
 
-def status_of(logs: Path, number: int = 1) -> tuple[str, int, int]:
+def status_of(logs, number=1):
     status = json.loads((folder_of(logs, number) / "status.json").read_text())
     return status["state"], status["offline_step"], status["online_step"]
 
 
-def assert_same_run(logs: Path, reference: Path, number: int = 1) -> None:
+def assert_same_run(logs, reference, number=1):
     """Check final and best parameters, evaluations and the end of two runs."""
     found, expected = folder_of(logs, number), folder_of(reference, number)
     assert (found / "evaluations.npz").read_bytes() == (expected / "evaluations.npz").read_bytes()
@@ -95,7 +92,7 @@ def assert_same_run(logs: Path, reference: Path, number: int = 1) -> None:
     assert status_of(logs, number)[0] == "done"
 
 
-def log_of(logs: Path, number: int = 1) -> pd.DataFrame:
+def log_of(logs, number=1):
     """Return the log without what depends on the time of day, columns sorted."""
     table = pd.read_csv(folder_of(logs, number) / "progress.csv")
     clock = [name for name in table if name in ("time/fps", "time/time_elapsed", "time/updates_per_s")]
@@ -193,7 +190,7 @@ def test_a_run_whose_files_cannot_grow_goes_on_when_they_can(run, whole, tmp_pat
 AT_START = "eval_at_start=true"
 
 
-def model_of(logs: Path, name: str = f"{ENV}.zip") -> agents.QAM:
+def model_of(logs, name=f"{ENV}.zip"):
     return agents.QAM.load(folder_of(logs) / name, device="cpu")
 
 
@@ -212,7 +209,7 @@ def test_an_untrained_model_is_the_best_only_if_it_is_better(data, tmp_path, mon
     """No model reaches the goal in 30 steps, so all returns are equal."""
     evaluate, steps = Evaluator.evaluate, []
 
-    def changed(self: Evaluator, *arguments: object) -> object:
+    def changed(self, *arguments):
         results = evaluate(self, *arguments)
         steps.append(len(steps))
         return replace(results, returns=results.returns + (bonus if len(steps) == 1 else 0))

@@ -1,15 +1,11 @@
 """Unusual files and places: pipes and devices are refused at once, and what works elsewhere is told."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -34,7 +30,7 @@ from zoo.train import main
 from zoo.tuning.storage import open_storage
 
 SECONDS = 20
-KINDS: dict[str, Callable[[Path], None]] = {
+KINDS = {
     "a pipe": lambda path: os.mkfifo(path),
     "a link to a device": lambda path: path.symlink_to("/dev/zero"),
 }
@@ -50,13 +46,13 @@ def ends():
     signal.signal(signal.SIGALRM, before)
 
 
-def a_dataset(path: Path) -> None:
+def a_dataset(path):
     assert isinstance(is_own(path), bool)
     environment_of(path)
     read_source(path)
 
 
-READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
+READERS = {
     "a file": ("file", open_file),
     "arrays": ("a.npz", read_npz),
     "text": ("a.txt", read_text),
@@ -78,7 +74,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
 }
 
 
-def _raise(findings: list[Any]) -> None:
+def _raise(findings):
     raise UsageError("; ".join(finding.message for finding in findings))
 
 
@@ -104,7 +100,7 @@ def test_a_regular_file_and_a_link_to_one_are_read(tmp_path):
 ROOT = Path(__file__).parents[2]
 
 
-def words(logs: Path, env: str = "Toy-v0") -> list[str]:
+def words(logs, env="Toy-v0"):
     found = ["--algo", "qam", "--env", env, "-f", str(logs), "--offline-steps", "0", "--online-steps", "9"]
     found += ["--seed", "1", "--eval-episodes", "1", "--n-eval-envs", "1"]
     return [*found, "-params", *TINY, "learning_starts=3"]
@@ -142,7 +138,7 @@ def test_a_unicode_folder_works_in_a_locale_that_does_not_know_it(tmp_path):
 def test_a_folder_that_is_deleted_under_a_run_is_named(tmp_path, monkeypatch, call):
     original = RunFolder.write_evaluations
 
-    def deleting(self: RunFolder, *args: object) -> None:
+    def deleting(self, *args):
         shutil.rmtree(tmp_path / "logs")
         original(self, *args)
 

@@ -1,7 +1,5 @@
 """The training program, end to end on a small generated maze dataset."""
 
-from __future__ import annotations
-
 import gc
 import json
 import re
@@ -9,7 +7,6 @@ import shutil
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -31,15 +28,13 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
 
 
-def arguments(
-    data: Path, logs: Path, *more: str, steps: int = 20, seeds: tuple[str, ...] = ("--seed", "3"), verbose: int = 0
-) -> list[str]:
+def arguments(data, logs, *more, steps=20, seeds=("--seed", "3"), verbose=0):
     words = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(logs), *seeds]
     words += ["--verbose", str(verbose), "--offline-steps", str(steps), *EVALUATIONS]
     return [*words, "--env-kwargs", "max_episode_steps=30", "--log-interval", "5", "-params", *TINY, *more]
 
 
-def train(capsys: pytest.CaptureFixture[str], words: list[str]) -> tuple[int, dict[str, Any], str]:
+def train(capsys, words):
     return call_program(capsys, main, *words)
 
 
@@ -147,7 +142,7 @@ def test_a_run_is_done_when_its_replay_buffer_is_saved(tmp_path, monkeypatch, ca
     assert (Path(result["run"]) / "replay_buffer.npz").is_file()
 
 
-def log_of(folder: Path) -> str:
+def log_of(folder):
     return re.sub(r"^\S+Z ", "", (folder / "run.log").read_text(), flags=re.MULTILINE)
 
 
@@ -176,7 +171,7 @@ def test_a_runs_log_has_everything_that_was_said(data, tmp_path, call):
 
 
 def test_a_runs_log_has_the_traceback_of_its_failure(data, tmp_path, call, monkeypatch):
-    def break_down(*_: object, **__: object) -> None:
+    def break_down(*_, **__):
         raise ArithmeticError("the curve broke")
 
     monkeypatch.setattr("zoo.training.start.plot_learning_curve", break_down)
@@ -191,7 +186,7 @@ def test_a_runs_log_has_the_traceback_of_its_failure(data, tmp_path, call, monke
 
 
 def test_what_fails_before_training_fails_the_run(data, tmp_path, monkeypatch):
-    def full(*_: object, **__: object) -> None:
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("zoo.training.start.ReplicaLogger", full)
@@ -208,7 +203,7 @@ def test_a_finished_run_is_named_and_not_built_again(data, tmp_path, call, monke
     assert "no unfinished run matches: there is no run of this algorithm and environment; starting a new " in errors
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
 
-    def build(*_: object, **__: object) -> None:
+    def build(*_, **__):
         raise AssertionError("nothing is to be built")
 
     for name in ("make_evaluator", "make_model", "make_folders"):
@@ -231,7 +226,7 @@ def clone(data, tmp_path_factory):
     return logs / "bc" / f"{ENV}_1"
 
 
-def flow_of(path: Path, name: str) -> list[torch.Tensor]:
+def flow_of(path, name):
     algorithm = agents.BC if path.parts[-3] == "bc" else agents.QAM
     return list(algorithm.load(path, device="cpu").policy.nets[name].parameters())
 

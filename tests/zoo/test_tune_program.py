@@ -1,7 +1,5 @@
 """The tuning program: its command line, and studies whose trials are training runs on a small generated maze."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -25,14 +23,14 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
 
 
-def arguments(data: Path, logs: Path, *more: str, steps: int = 20) -> list[str]:
+def arguments(data, logs, *more, steps=20):
     words = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(logs), "--seeds", "4-5"]
     words += ["--offline-steps", str(steps), "--eval-episodes", "2", "--n-eval-envs", "1", "--log-interval", "5"]
     words += ["--env-kwargs", "max_episode_steps=30", "--study-name", "s", "--verbose", "0"]
     return [*words, *more, "-params", *TINY]
 
 
-def table(logs: Path) -> pd.DataFrame:
+def table(logs):
     return pd.read_csv(logs / "studies" / "s" / "trials.csv", float_precision="round_trip")
 
 
@@ -127,7 +125,7 @@ def test_a_diverged_replica_counts_as_no_success(diverged, data, tmp_path, call,
 # -- processes --------------------------------------------------------------------------------------------------------
 
 
-def start(words: list[str]) -> subprocess.Popen[str]:
+def start(words):
     command = [sys.executable, str(ROOT / "zoo" / "tune.py"), *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -135,7 +133,7 @@ def start(words: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+def finish(process, code=0):
     output, errors = process.communicate(timeout=250)
     assert process.returncode == code, errors
     return output

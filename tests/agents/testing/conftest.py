@@ -1,7 +1,5 @@
 """Agents in files of their own, as a user has them."""
 
-from __future__ import annotations
-
 import pytest
 
 
@@ -9,7 +7,7 @@ import pytest
 def write_agent(own_agents, tmp_path, monkeypatch):
     """Return what writes an agent's code into the current folder and returns its name; all is forgotten afterwards."""
 
-    def write(code: str) -> str:
+    def write(code):
         (tmp_path / "an_agent.py").write_text(code)
         return "an_agent:WeightedBC"
 

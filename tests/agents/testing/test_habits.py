@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import pytest
 import torch
@@ -13,14 +11,14 @@ import torch
 import agents
 from agents.bc import BC
 from agents.fql import FQL
-from agents.testing.habits import Finding, find_habits
+from agents.testing.habits import find_habits
 from tests.common.toys import SPACES
 
 
-def findings(base: type = BC, losses: Callable[..., Any] | None = None, **attributes: Any) -> list[Finding]:
+def findings(base=BC, losses=None, **attributes):
     """Return the bad habits of an algorithm whose losses are changed by a function of them and the batch."""
 
-    def changed(self: Any, batch: Any, targets: Any, noise: Any, nets: Any, info: Any) -> Any:
+    def changed(self, batch, targets, noise, nets, info):
         found = base.losses(self, batch, targets, noise, nets, info)
         return found if losses is None else losses(found, batch, nets)
 
@@ -40,7 +38,7 @@ def findings(base: type = BC, losses: Callable[..., Any] | None = None, **attrib
     ids=["item", "tolist", "cpu", "mask", "nonzero", "bool"],
 )
 def test_whatever_waits_for_the_device_is_found(wait):
-    def losses(found: Any, batch: Any, nets: Any) -> Any:
+    def losses(found, batch, nets):
         wait(batch)
         return found
 
@@ -48,7 +46,7 @@ def test_whatever_waits_for_the_device_is_found(wait):
 
 
 def test_a_tensor_that_an_update_makes_itself_is_no_parameter_and_may_be_changed_in_place():
-    def penalised(found: Any, batch: Any, nets: Any) -> Any:
+    def penalised(found, batch, nets):
         actions, kept = batch.actions.clone().mul_(2).detach().requires_grad_(), batch.rewards.requires_grad_()
         q = nets.critic(batch.observations, actions)
         (slope,) = torch.autograd.grad(q.sum(), actions, create_graph=True)
@@ -57,7 +55,7 @@ def test_a_tensor_that_an_update_makes_itself_is_no_parameter_and_may_be_changed
     assert findings(FQL, penalised) == []
 
 
-def climb(found: Any, batch: Any, nets: Any) -> Any:
+def climb(found, batch, nets):
     actions = nets.one_step(batch.observations, torch.zeros_like(batch.actions))
     return {**found, "q": -nets.critic(batch.observations, actions).mean((1, 2))}
 
@@ -74,7 +72,7 @@ def test_a_name_that_is_nearly_a_hooks_is_found(name):
 
 
 def test_a_loss_that_is_meant_to_count_all_rows_is_not_found():
-    def losses(self: Any, batch: Any, *others: Any) -> Any:
+    def losses(self, batch, *others):
         return BC.losses(self, replace(batch, valid=torch.ones_like(batch.valid)), *others)
 
     unmasked = {"losses": losses}
@@ -87,16 +85,16 @@ def test_a_loss_that_is_meant_to_count_all_rows_is_not_found():
 def test_what_is_derived_from_settings_when_it_is_first_needed_is_no_lost_state():
     class Derived(BC):
         @cached_property
-        def horizon(self) -> float:
+        def horizon(self):
             return 1 / (1 - self.gamma)
 
-        def after_update(self, nets: Any, info: Any) -> None:
+        def after_update(self, nets, info):
             assert self.horizon
 
     assert find_habits(Derived(), *SPACES) == []
 
 
-def scale_of(method: Any) -> float:
+def scale_of(method):
     return float(method.scale) if method.uses_scale else 1.0
 
 
@@ -105,7 +103,7 @@ def test_a_setting_that_a_function_beside_the_class_reads_in_another_case_is_rea
         scale: float = agents.setting(default=2.0)
         uses_scale: bool = agents.setting(default=False)
 
-        def loss_weights(self) -> dict[str, float]:
+        def loss_weights(self):
             return {"bc_flow": scale_of(self)}
 
     assert find_habits(Scaled(), *SPACES) == []

@@ -1,16 +1,13 @@
 """The conformance kit: it passes on the algorithms of the zoo, and finds what only training and saving show."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import agents
 from agents.common.engine import trainer as engine
-from agents.testing.kit import CHECKS, PAGE, Outcome, run_checks
+from agents.testing.kit import CHECKS, PAGE, run_checks
 from tests.agents.testing.mistakes import example, own_network
 
 ROOT = Path(__file__).parents[3]
@@ -19,21 +16,21 @@ HOOKS = "    def act(self, observations, noise, nets):"
 FLOW = "        flow = nets.flow"
 
 
-def outcomes(id: str, *skip: str, **settings: Any) -> dict[str, Outcome]:
+def outcomes(id, *skip, **settings):
     method = agents.get(id).method
     return {outcome.check.name: outcome for outcome in run_checks(method, settings, skip)}
 
 
-def failures(found: dict[str, Outcome]) -> dict[str, str]:
+def failures(found):
     return {name: outcome.detail for name, outcome in found.items() if outcome.state in ("fails", "not tried")}
 
 
-def only(*names: str) -> set[str]:
+def only(*names):
     """Return the checks to leave out."""
     return {*NAMES} - {*names}
 
 
-REPLICATED: dict[str, dict[str, Any]] = {  # settings of which replicas may have their own
+REPLICATED = {  # settings of which replicas may have their own
     "cgql": {"inverse_temperature": 10.0, "best_of_n": 2},
     "dsrl": {"best_of_n": 2},
     "ifql": {"best_of_n": 4},
@@ -179,12 +176,12 @@ COPY = """"copy": ((nets.actor(batch.observations) - batch.actions).square().mea
             "td": td_loss"""
 
 
-def with_penalty() -> str:
+def with_penalty():
     """Return the example with a penalty on the critic's gradient."""
     return example().replace(FLOW, SLOPE, 1).replace('"td": td_loss', PENALTY, 1)
 
 
-def with_own_network() -> str:
+def with_own_network():
     """Return the example with the page's own network, whose gradients have other strides than its weights."""
     code = example().replace("velocity_field()}", 'velocity_field(), "actor": actor()}', 1)
     return own_network() + code.replace('"td": td_loss', COPY, 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -15,14 +14,14 @@ from tests.agents.testing.mistakes import own_network
 from tests.common.toys import tiny_model, toy_batch
 
 UPDATES = 150
-PAGE: dict[str, Any] = {}
+PAGE = {}
 exec(own_network(), PAGE)  # the page's code
 
 
 class Transposed(PAGE["Actor"]):
     """Holds its weights transposed, so that they are not contiguous."""
 
-    def __init__(self, *sizes: int) -> None:
+    def __init__(self, *sizes):
         super().__init__(*sizes)
         for name in ("first", "last"):
             weight = getattr(self, name)
@@ -34,19 +33,19 @@ class Imitation(agents.Method):
 
     network: type[nn.Module] = PAGE["Actor"]
 
-    def networks(self) -> Any:
+    def networks(self):
         return {"actor": PAGE["NetworkSpec"](lambda n: self.network(n.replicas, n.observations, n.actions, 64))}
 
-    def noise(self) -> Any:
+    def noise(self):
         return {}
 
-    def act(self, observations: Any, noise: Any, nets: Any) -> Any:
+    def act(self, observations, noise, nets):
         return nets.actor(observations)
 
-    def targets(self, *given: Any) -> Any:
+    def targets(self, *given):
         return {}
 
-    def losses(self, batch: Any, targets: Any, noise: Any, nets: Any, info: Any) -> Any:
+    def losses(self, batch, targets, noise, nets, info):
         error = (nets.actor(batch.observations) - batch.actions).square().mean(2)
         return {"error": (error * batch.valid).mean(1)}
 

@@ -1,16 +1,13 @@
 """Ordinary modules as networks: the page's agent keeps the contract, and each seed's modules learn as they do alone."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import sys
 import warnings
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import agents
 from agents.common.nets.heads import Networks
@@ -35,7 +32,7 @@ def method(own_agents, tmp_path, monkeypatch):
     (tmp_path / "my_plain_agent.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_plain_agent", raising=False)
-    found: type[agents.Method] = importlib.import_module("my_plain_agent").PlainTD3
+    found = importlib.import_module("my_plain_agent").PlainTD3
     return found
 
 
@@ -52,7 +49,7 @@ def test_the_pages_agent_keeps_the_contract(method, checks):
 class Tied(nn.Module):
     """Two layers of one weight, a part that has two names, and a constant."""
 
-    def __init__(self, observations: int, actions: int) -> None:
+    def __init__(self, observations, actions):
         super().__init__()
         self.into, self.through, self.again = nn.Linear(observations, 8), nn.Linear(8, 8), nn.Linear(8, 8)
         self.again.weight = self.through.weight
@@ -60,7 +57,7 @@ class Tied(nn.Module):
         self.last = nn.Sequential(self.out, nn.Tanh())
         self.register_buffer("phase", torch.rand(8))
 
-    def forward(self, observations: Tensor, x: Tensor | None = None, t: Tensor | None = None) -> Tensor:
+    def forward(self, observations, x=None, t=None):
         seen = observations if x is None else observations + x.sum(-1, keepdim=True) * t
         hidden = torch.sin(self.into(seen) + self.phase)
         return self.last(self.again(torch.relu(self.through(hidden))))
@@ -69,16 +66,16 @@ class Tied(nn.Module):
 class Holding(nn.Linear):
     """Has a tensor that PyTorch would not save."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__(4, 3)
         self.scale = torch.ones(4)
 
 
-def make(sizes: Sizes) -> nn.Module:
+def make(sizes):
     return Tied(sizes.observations, sizes.actions)
 
 
-def alone(network: Any, replica: int) -> nn.Module:
+def alone(network, replica):
     """Return a replica's module by itself."""
     state = network.module.state_dict()
     module = Tied(state["into.weight"].shape[-1], state["out.weight"].shape[-2])
@@ -87,11 +84,11 @@ def alone(network: Any, replica: int) -> nn.Module:
 
 
 def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows():
-    network: Any = from_module(make).build(SIZES)
+    network = from_module(make).build(SIZES)
     for replica, seed in enumerate((5, 6)):
         network.initialise(replica, torch.Generator().manual_seed(seed))
     before = torch.get_rng_state()
-    other: Any = from_module(make).build(SIZES)
+    other = from_module(make).build(SIZES)
     for replica, seed in enumerate((6, 5)):
         other.initialise(replica, torch.Generator().manual_seed(seed))
     assert not torch.equal(torch.get_rng_state(), before)  # building draws, where a policy forks the generator
@@ -109,7 +106,7 @@ def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows():
 
 
 def test_gradient_goes_through_the_inputs_of_a_frozen_module_only():
-    network: Any = from_module(make, target=True).build(SIZES)
+    network = from_module(make, target=True).build(SIZES)
     network.initialise(0, torch.Generator().manual_seed(5))
     observations = torch.randn(2, 7, 4, requires_grad=True)
     Networks({"actor": network}).frozen.actor(observations)[0].sum().backward()
@@ -140,7 +137,7 @@ def test_a_module_that_is_made_once_cannot_stand_for_several():
         from_module(lambda sizes: nn.Sequential(made)).build(SIZES).initialise(0, torch.Generator())
 
 
-def learnt_alike(network: Any) -> list[str]:
+def learnt_alike(network):
     method = type("Mine", (Imitation,), {"networks": lambda self: {"actor": from_module(network)}})
     found = find_habits(method(), *SPACES)
     return [each.kind for each in found if each.kind != "settings"]  # nothing asks for the network of `Imitation`
@@ -148,13 +145,13 @@ def learnt_alike(network: Any) -> list[str]:
 
 def test_what_a_module_does_in_training_alone_is_found():
     class Gathering(Tied):
-        def forward(self, observations: Tensor) -> Tensor:
+        def forward(self, observations):
             if self.training:
                 self.phase.mul_(0.5)
             return super().forward(observations)
 
     class Forgetting(Tied):
-        def forward(self, observations: Tensor) -> Tensor:
+        def forward(self, observations):
             if self.training:
                 self.phase = self.phase * 0.5
             return super().forward(observations)
@@ -174,22 +171,22 @@ def test_a_policy_of_plain_modules_is_loaded(method, tmp_path):
 def test_constants_that_a_module_would_not_save_are_saved():
     module = nn.Linear(4, 3)
     module.register_buffer("phase", torch.rand(4), persistent=False)
-    network: Any = from_module(lambda sizes: module).build(SIZES)
+    network = from_module(lambda sizes: module).build(SIZES)
     assert network.state_dict()["module.phase"].shape == (2, 4)
 
 
 # -- settings that do not act on layers of one's own ------------------------------------------------------------------
 
 
-def with_actor(actor: Any, **more: Any) -> type[agents.Method]:
+def with_actor(actor, **more):
     """Return an algorithm of one network, and others beside it."""
     return type("Mine", (Imitation,), {"networks": lambda self: {"actor": actor, **more}})
 
 
-def linear(width: Any) -> Any:
+def linear(width):
     """Return a network of ordinary modules with one hidden layer of a width that may follow from sizes."""
 
-    def made(n: Sizes) -> nn.Module:
+    def made(n):
         return nn.Sequential(nn.Linear(n.observations, width(n)), nn.Tanh(), nn.Linear(width(n), n.actions))
 
     return from_module(made)
@@ -198,7 +195,7 @@ def linear(width: Any) -> Any:
 FIXED, FOLLOWING = linear(lambda n: 24), linear(lambda n: n.actor_arch[0])
 
 
-def warnings_of(method: type[agents.Method], **settings: Any) -> list[str]:
+def warnings_of(method, **settings):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         check_first_update(method(**settings), *SPACES)

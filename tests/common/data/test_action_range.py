@@ -1,33 +1,28 @@
 """Actions in other units or outside their box: refused, clipped where a rounding error put them there, or scaled."""
 
-from __future__ import annotations
-
 import re
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 
 from agents.common.data import action_range as module
 from agents.common.data.action_range import ROUNDING, ActionRange, in_pieces
-from agents.common.sb3.model import FlowQLearning
 from tests.common.data.test_buffer import all_rows, assert_same_batches
 from tests.common.toys import tiny_model, toy_dataset, toy_shards
 from tests.envs import space_env_of
 
 
-def box(low: Any = (-1, -1), high: Any = (1, 1)) -> spaces.Box:
+def box(low=(-1, -1), high=(1, 1)):
     return spaces.Box(np.array(low, np.float32), np.array(high, np.float32))
 
 
-def find(actions: NDArray[Any], space: spaces.Box | None = None) -> Any:
+def find(actions, space=None):
     return ActionRange.of(space or box()).find_outside(in_pieces(actions), None)
 
 
-def model_in(space: spaces.Box) -> FlowQLearning:
+def model_in(space):
     return tiny_model(env=space_env_of(spaces.Box(-1, 1, (4,), np.float32), space))
 
 

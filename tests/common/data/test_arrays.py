@@ -1,11 +1,8 @@
 """A user's arrays: where trajectories end, what is derived, what is refused and why."""
 
-from __future__ import annotations
-
 import re
 import tracemalloc
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,21 +13,21 @@ from numpy.typing import NDArray
 
 from agents.common.data import action_range as module
 from agents.common.data.action_range import ActionRange
-from agents.common.data.arrays import Transitions, prepare
+from agents.common.data.arrays import prepare
 from tests.common.data.test_buffer import compacted, empty_buffer, loaded_buffer
 from tests.common.toys import tiny_model, toy_dataset
 
 Dataset = dict[str, NDArray[Any]]
 
 
-def prepared(dataset: Any, horizon_length: int = 3) -> Transitions:
+def prepared(dataset, horizon_length=3):
     """Return a dataset of four observations and two actions, prepared without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return prepare(dataset, (4,), ActionRange.of(spaces.Box(-1, 1, (2,), np.float32)), horizon_length)
 
 
-def limited_dataset(rows: int = 60) -> Dataset:
+def limited_dataset(rows=60):
     """Return trajectories of 12 steps in D4RL's way: the second one terminates, the others end by a time limit."""
     dataset = toy_dataset(rows)
     ends = np.flatnonzero(dataset["terminals"])
@@ -39,12 +36,12 @@ def limited_dataset(rows: int = 60) -> Dataset:
     return dataset
 
 
-def shuffled(dataset: Dataset) -> Dataset:
+def shuffled(dataset):
     order = np.random.default_rng(0).permutation(len(dataset["rewards"]))
     return {name: array[order] for name, array in dataset.items()}
 
 
-def ends_of(dataset: Any, **settings: Any) -> list[int]:
+def ends_of(dataset, **settings):
     return np.flatnonzero(prepared(dataset, **settings).ends).tolist()
 
 
@@ -94,7 +91,7 @@ def test_timeouts_that_contradict_a_compact_layout_are_refused():
 # -- too few chunks ---------------------------------------------------------------------------------------------------
 
 
-SPOILED: dict[str, Callable[[Dataset], Dataset]] = {
+SPOILED = {
     "shuffled": shuffled,
     "normalised": lambda dataset: dataset | {"observations": (dataset["observations"] - 0.1) / 1.3},
     "another precision": lambda dataset: (

@@ -1,7 +1,5 @@
 """The sequence buffer; `tests/fuzz/test_sampling.py` compares what is sampled with its definition."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 
@@ -14,7 +12,6 @@ from scipy.stats import chisquare
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor
 
-from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
 from tests.common.toys import tiny_model, toy_dataset
 from tests.envs import SpacesEnv
@@ -22,16 +19,14 @@ from tests.envs import SpacesEnv
 Dataset = dict[str, NDArray[Any]]
 
 
-def empty_buffer(
-    size: int = 8, n_envs: int = 1, observations: int = 1, actions: int = 1, **settings: Any
-) -> SequenceReplayBuffer:
+def empty_buffer(size=8, n_envs=1, observations=1, actions=1, **settings):
     observation_space = spaces.Box(-np.inf, np.inf, (observations,), np.float32)
     action_space = spaces.Box(-1, 1, (actions,), np.float32)
     arguments = {"horizon_length": 3, "gamma": 0.9, **settings}
     return SequenceReplayBuffer(size * n_envs, observation_space, action_space, "cpu", n_envs, **arguments)
 
 
-def loaded_buffer(dataset: Dataset, **settings: Any) -> SequenceReplayBuffer:
+def loaded_buffer(dataset, **settings):
     buffer = empty_buffer(
         observations=dataset["observations"].shape[1], actions=dataset["actions"].shape[1], **settings
     )
@@ -39,7 +34,7 @@ def loaded_buffer(dataset: Dataset, **settings: Any) -> SequenceReplayBuffer:
     return buffer
 
 
-def compacted(dataset: Dataset) -> Dataset:
+def compacted(dataset):
     """Return a regular dataset in OGBench's compact layout: the final observation is one more row, with `valids` 0."""
     ends = np.flatnonzero(dataset["terminals"])
     last = {"actions": 0.123, "rewards": 7.0, "masks": 0.0, "terminals": 1.0, "valids": 0.0}
@@ -48,13 +43,13 @@ def compacted(dataset: Dataset) -> Dataset:
     return {name: np.insert(rows[name], ends + 1, value, 0).astype(np.float32) for name, value in last.items()}
 
 
-def all_rows(buffer: SequenceReplayBuffer) -> Tensor:
+def all_rows(buffer):
     """Return the rows of every start that may be drawn, (S, starts, H)."""
     index = torch.arange(buffer.count_starts()).expand(buffer.replicas, -1)
     return buffer._rows_of(index)
 
 
-def assert_same_batches(first: Batch, second: Batch) -> None:
+def assert_same_batches(first, second):
     for name, value in first.tensors().items():
         assert torch.equal(value, getattr(second, name)), name
 
@@ -62,10 +57,10 @@ def assert_same_batches(first: Batch, second: Batch) -> None:
 class Recorder:
     """Feeds transitions to a buffer: observation 100 e + step, action step."""
 
-    def __init__(self, buffer: SequenceReplayBuffer) -> None:
+    def __init__(self, buffer):
         self.buffer, self.step = buffer, 0
 
-    def add(self, ends: dict[int, str] | None = None, rewards: float = -1.0) -> None:
+    def add(self, ends=None, rewards=-1.0):
         """Add one transition of every environment; ``ends`` maps environments to "truncated" or "terminated"."""
         ends, envs = ends or {}, self.buffer.n_envs
         first = np.array([[100.0 * e + self.step] for e in range(envs)], np.float32)
@@ -77,7 +72,7 @@ class Recorder:
         self.step += 1
 
 
-def found_sequences(buffer: SequenceReplayBuffer, replica: int = 0) -> list[tuple[float, ...]]:
+def found_sequences(buffer, replica=0):
     """Return (s, R, discount, s', valid) of every start of a replica, rounded and sorted."""
     batch = buffer.batch_of(all_rows(buffer))
     columns = (batch.observations[..., 0], batch.rewards, batch.discounts, batch.next_observations[..., 0], batch.valid)
@@ -186,7 +181,7 @@ def test_normalised_environment_normalises_observations_and_single_rewards():
 # -- storage ----------------------------------------------------------------------------------------------------------
 
 
-def storage_bytes(buffer: SequenceReplayBuffer) -> int:
+def storage_bytes(buffer):
     return sum(value.nbytes for value in vars(buffer).values() if isinstance(value, Tensor))
 
 
@@ -212,7 +207,7 @@ def test_finished_episodes_do_not_grow_the_storage_forever():
 def test_half_of_each_online_batch_is_from_the_dataset(id, settings):
     model = tiny_model(id, **settings)
     model.load_dataset({**toy_dataset(), "rewards": np.full(60, 7.0, np.float32)})
-    seen: list[Batch] = []
+    seen = []
     sample = model.replay_buffer.sample
     model.replay_buffer.sample = lambda *given: seen.append(sample(*given)) or seen[-1]
     model.learn(15)

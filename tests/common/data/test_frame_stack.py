@@ -1,14 +1,11 @@
 """Frames stored once and stacked when they are sampled, against what an environment that stacks them returns."""
 
-from __future__ import annotations
-
 import pickle
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecTransposeImage
 
 import agents
@@ -24,7 +21,7 @@ ACTIONS = PicturesEnv(SIDE).action_space
 Episode = dict[str, Any]
 
 
-def play(seed: int, frames: int = K) -> Episode:
+def play(seed, frames=K):
     """Return an episode in an environment that stacks frames, channels first; its actions are numbered."""
     env = FrameStack(PicturesEnv(SIDE, LENGTH), frames)
     seen, actions, rewards = [env.reset(seed=seed)[0]], [], []
@@ -37,7 +34,7 @@ def play(seed: int, frames: int = K) -> Episode:
     return {"observations": observations, "actions": np.array(actions), "rewards": np.array(rewards, np.float32)}
 
 
-def dataset_of(count: int, layout: str = "compact") -> dict[str, NDArray[Any]]:
+def dataset_of(count, layout="compact"):
     """Return the first episodes in single frames, channels last, as a dataset."""
     episodes = [play(seed, frames=1) for seed in range(count)]
     frames = [np.moveaxis(episode["observations"], 1, -1) for episode in episodes]
@@ -51,11 +48,11 @@ def dataset_of(count: int, layout: str = "compact") -> dict[str, NDArray[Any]]:
     return found
 
 
-def buffer_of(size: int = 50, **settings: Any) -> SequenceReplayBuffer:
+def buffer_of(size=50, **settings):
     return SequenceReplayBuffer(size, SPACE, ACTIONS, **{"device": "cpu", "frame_stack": K, **settings})
 
 
-def add(buffer: SequenceReplayBuffer, episode: Episode, steps: int | None = None) -> None:
+def add(buffer, episode, steps=None):
     """Add an episode of the only environment, which a time limit ends."""
     seen, length = episode["observations"], len(episode["actions"])
     for step in range(length if steps is None else steps):
@@ -65,7 +62,7 @@ def add(buffer: SequenceReplayBuffer, episode: Episode, steps: int | None = None
         buffer.add(*(np.asarray(value)[None] for value in given), infos)
 
 
-def require_as_seen(buffer: SequenceReplayBuffer, episodes: dict[int, Episode], horizon: int, draws: int = 200) -> set:
+def require_as_seen(buffer, episodes, horizon, draws=200):
     """Compare sampled observations with those of the episodes, found by their numbered actions; return the starts."""
     batch = buffer.sample(draws, generator=torch.Generator().manual_seed(0))
     starts = set()

@@ -1,25 +1,20 @@
 """Returns of `n_steps`: those of SB3's own buffer, and what a critic learns from them at the end of an episode."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.buffers import NStepReplayBuffer
 
 import agents
-from agents.common.data.buffer import SequenceReplayBuffer
 from tests.common.data.test_buffer import all_rows, empty_buffer
 from tests.common.toys import TINY
 from tests.envs import SpacesEnv
 
 SIZE, GAMMA = 12, 0.9
-SETTINGS: dict[str, Any] = {name: value for name, value in TINY.items() if name != "horizon_length"}
+SETTINGS = {name: value for name, value in TINY.items() if name != "horizon_length"}
 
 
-def filled(seed: int, steps: int, n_steps: int) -> tuple[SequenceReplayBuffer, NStepReplayBuffer]:
+def filled(seed, steps, n_steps):
     """Return our buffer and SB3's with the same transitions, some of which terminate or are cut off."""
     ours = empty_buffer(SIZE, horizon_length=n_steps, action_chunking=False, gamma=GAMMA, shorten_returns=True)
     theirs = NStepReplayBuffer(SIZE, ours.observation_space, ours.action_space, "cpu", n_steps=n_steps, gamma=GAMMA)

@@ -1,9 +1,6 @@
 """Datasets of several parts: whose turn it is, what a swap changes, and what it leaves alone."""
 
-from __future__ import annotations
-
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from agents.common.data import shards as module
-from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from tests.agents.test_resume import environments
@@ -30,18 +26,18 @@ Dataset = dict[str, NDArray[Any]]
 INTERVAL = 4
 
 
-def parts(*rows: int, observations: int = 1, actions: int = 1) -> list[Dataset]:
+def parts(*rows, observations=1, actions=1):
     """Return datasets of trajectories of 12 steps that share no observation."""
     return [toy_dataset(count, observations, actions, seed=seed) for seed, count in enumerate(rows)]
 
 
-def sharded(folder: Path, datasets: list[Dataset], **settings: Any) -> SequenceReplayBuffer:
+def sharded(folder, datasets, **settings):
     buffer = empty_buffer(observations=datasets[0]["observations"].shape[1], **settings)
     buffer.load_dataset(toy_shards(folder, *datasets, replace_interval=INTERVAL))
     return buffer
 
 
-def assert_same_sequences(first: SequenceReplayBuffer, second: SequenceReplayBuffer) -> None:
+def assert_same_sequences(first, second):
     assert_same_batches(*(buffer.batch_of(all_rows(buffer)) for buffer in (first, second)))
 
 
@@ -131,11 +127,11 @@ def test_a_failure_of_the_background_reading_is_not_lost(tmp_path):
 # -- training ---------------------------------------------------------------------------------------------------------
 
 
-def trained(folder: Path, stop: int | None, **settings: Any) -> Any:
+def trained(folder, stop, **settings):
     """Train 18 steps offline and 12 online on three parts; with ``stop``, go on from a checkpoint in a new model."""
     data = toy_shards(folder, *parts(36, 24, 36, observations=3, actions=2), replace_interval=INTERVAL)
 
-    def fresh() -> Any:
+    def fresh():
         model = tiny_model(env=environments(len(settings.get("seeds", [0]))), **{"learning_starts": 2, **settings})
         model.load_dataset(data)
         return model

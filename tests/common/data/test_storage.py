@@ -1,21 +1,17 @@
 """Where data live, and batches from host memory: the same ones."""
 
-from __future__ import annotations
-
 import re
-from typing import Any
 
 import pytest
 import torch
 
 from agents.common.data import storage
-from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.storage import GIB, place
 from tests.common.data.test_buffer import Recorder, assert_same_batches, loaded_buffer
 from tests.common.toys import toy_dataset
 
 
-def pair(**settings: Any) -> tuple[SequenceReplayBuffer, SequenceReplayBuffer]:
+def pair(**settings):
     """Return the same buffer with its data on the device and in host memory."""
     device, host = (loaded_buffer(toy_dataset(40, 1, 1), storage=storage, **settings) for storage in ("device", "host"))
     return device, host
@@ -38,7 +34,7 @@ def test_batches_are_the_same_as_on_the_device_also_while_transitions_are_added(
 GPU = torch.device("cuda")
 
 
-def gpu_with(monkeypatch: pytest.MonkeyPatch, free: float, total: float = 20.0) -> None:
+def gpu_with(monkeypatch, free, total=20.0):
     """Pretend that there is a GPU with so many GiB."""
     monkeypatch.setattr(storage, "device_memory", lambda device: (int(free * GIB), int(total * GIB)))
 

@@ -6,7 +6,6 @@ branches and tensors made outside are those of the recording.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from torch.utils._pytree import tree_leaves
 
 from agents.common.engine import capture, strategies, trainer
 from agents.common.engine.strategies import Mode, choose_mode
-from agents.common.method import Info
 from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import assert_same as assert_equal
 from tests.common.toys import parameters_of, step, tiny_model, toy_batch, toy_dataset, toy_noise
@@ -29,16 +27,16 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 class Tape(TorchDispatchMode):
     """Records operations with their very tensors."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.operations: list[tuple[Any, Any, Any, Any]] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         self.operations.append((func, args, kwargs or {}, result))
         return result
 
-    def replay(self) -> None:
+    def replay(self):
         with torch.no_grad():
             for func, args, kwargs, result in self.operations:
                 inputs = {t.data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
@@ -53,9 +51,7 @@ class TapeRecorder:
 
     model: FlowQLearning
 
-    def __call__(
-        self, step: Callable[[], Info], device: torch.device, generators: Sequence[torch.Generator]
-    ) -> tuple[Callable[[], None], Info]:
+    def __call__(self, step, device, generators):
         policy, generators = self.model.policy, list(self.model.trainer.generators().values())
         moments = [value for values in policy.optimizer.state.values() for value in values.values()]
         priorities = self.model.replay_buffer._priorities
@@ -80,20 +76,20 @@ def captured(monkeypatch):
     monkeypatch.setattr(capture, "_failures", [])
     monkeypatch.setattr(trainer, "choose_mode", lambda *arguments: Mode(False, True, "test"))
 
-    def make(id: str = "qam", **settings: Any) -> FlowQLearning:
+    def make(id="qam", **settings):
         recorder.model = made(id, **settings)
         return recorder.model
 
     return make
 
 
-def made(id: str = "qam", **settings: Any) -> FlowQLearning:
+def made(id="qam", **settings):
     model = tiny_model(id, **settings)
     model.load_dataset(toy_dataset())
     return model
 
 
-def assert_same(first: FlowQLearning, second: FlowQLearning) -> None:
+def assert_same(first, second):
     # a step is 3e-4; a learning rate on the device is rounded to float32
     torch.testing.assert_close(parameters_of(first), parameters_of(second), rtol=1e-4, atol=2e-6)
 
@@ -107,7 +103,7 @@ def test_replayed_updates_are_those_that_would_have_been_run(id, captured):
     assert_same(replayed, plain)
 
 
-def made_plain(id: str = "qam", **settings: Any) -> FlowQLearning:
+def made_plain(id="qam", **settings):
     """Return a model that is not captured, although the fixture captures all."""
     model = made(id, **settings)
     model.trainer._use(Mode(False, False, "test"))
@@ -115,7 +111,7 @@ def made_plain(id: str = "qam", **settings: Any) -> FlowQLearning:
     return model
 
 
-def assert_falls_back(model: FlowQLearning, plain: FlowQLearning, warning: str) -> None:
+def assert_falls_back(model, plain, warning):
     """Check that a model says why it goes on plainly, once, and that its updates are those of a plain one."""
     with pytest.warns(UserWarning, match=warning):
         model.trainer.update(16)
@@ -171,7 +167,7 @@ def test_a_new_generator_is_recorded_anew_and_recordings_are_dropped_when_parame
 def test_a_step_that_cannot_be_recorded_is_taken_plainly_the_reason_is_said_and_no_other_model_is_recorded(
     captured, monkeypatch
 ):
-    def fail(*arguments: Any) -> None:
+    def fail(*arguments):
         raise RuntimeError("operation not permitted when stream is capturing\n  Why: a copy\nmore")
 
     model, plain, reason = captured(), made_plain(), "operation not permitted when stream is capturing Why: a copy"
@@ -223,10 +219,10 @@ def compiled_from_the_fourth(monkeypatch):
     """Let a model be compiled after three updates; return where it is noted what was compiled and called."""
     calls = []
 
-    def compile_(function: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
+    def compile_(function, **settings):
         calls.append("compiled")
 
-        def call(*arguments: Any) -> Any:
+        def call(*arguments):
             calls.append("called")
             return function(*arguments)
 
@@ -277,7 +273,7 @@ def compile_with(monkeypatch):
     torch._dynamo.reset()
 
 
-def broken(graph: Any, inputs: Any) -> Any:
+def broken(graph, inputs):
     raise OSError("no C++ compiler found")
 
 
@@ -310,7 +306,7 @@ def test_the_compiler_sees_the_losses_as_one_graph(id, settings):
 def test_every_model_of_a_process_is_compiled(compile_with):
     graphs = []
 
-    def backend(graph: Any, inputs: Any) -> Any:
+    def backend(graph, inputs):
         graphs.append(graph)
         return graph.forward
 
@@ -347,7 +343,7 @@ def test_on_cuda_a_recording_that_fails_leaves_a_working_model(monkeypatch):
     model, plain = (made(device="cuda", compile=wish) for wish in ("auto", "off"))
     draw = model.trainer.draw_noise
 
-    def wait(size: int) -> Any:
+    def wait(size):
         noise = draw(size)
         if torch.cuda.is_current_stream_capturing():
             noise["bc_t"].sum().item()

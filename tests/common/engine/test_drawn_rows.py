@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import agents
 from agents import core
@@ -16,7 +13,6 @@ from agents.common.engine import capture
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.engine.strategies import Mode
 from agents.common.sb3.first_update import AgentError
-from agents.common.sb3.model import FlowQLearning
 from agents.fql import FQL
 from tests.common.engine.test_capture import assert_same as assert_close
 from tests.common.engine.test_capture import captured as captured  # a fixture
@@ -28,24 +24,24 @@ class Drawn(FQL):
 
     correction: float = agents.setting(default=0.5, at_least=0, doc="Exponent of the weights.")
 
-    def row_sampler(self) -> Sampler | None:
+    def row_sampler(self):
         return core.prioritised(0.7, self.correction)
 
-    def priorities(self, batch: core.Batch, noise: core.Noise, nets: core.Networks) -> Tensor:
+    def priorities(self, batch, noise, nets):
         return (nets.critic(batch.observations, batch.actions).mean(1) - batch.rewards).abs()
 
-    def losses(self, batch: core.Batch, *more: Any) -> core.Losses:
+    def losses(self, batch, *more):
         losses = super().losses(batch, *more)
         return losses | {"bc_flow": losses["bc_flow"] * (1 - batch.updates / 10).clamp(min=0)}
 
 
-def made(method: type[core.Method] = Drawn, **settings: Any) -> FlowQLearning:
+def made(method=Drawn, **settings):
     model = tiny_model(method, **settings)
     model.load_dataset(toy_dataset())
     return model
 
 
-def priorities_of(model: FlowQLearning) -> Tensor:
+def priorities_of(model):
     return model.replay_buffer._priorities
 
 
@@ -90,7 +86,7 @@ def test_trajectories_of_a_high_return_are_preferred():
     assert core.return_weighted().start(torch.ones(3)).tolist() == [1, 1, 1]
 
     class Weighted(FQL):
-        def row_sampler(self) -> Sampler:
+        def row_sampler(self):
             return core.return_weighted(0.3)
 
     model = made(Weighted, batch_size=256)
@@ -165,15 +161,15 @@ def test_recorded_updates_anneal_and_renew_priorities_as_plain_ones(captured):
 
 def test_what_a_hook_returns_is_checked_before_training(tmp_path):
     class NoSampler(Drawn):
-        def row_sampler(self) -> Any:
+        def row_sampler(self):
             return "prioritised"
 
     class OneNumber(Drawn):
-        def priorities(self, batch: core.Batch, noise: core.Noise, nets: core.Networks) -> Tensor:
+        def priorities(self, batch, noise, nets):
             return super().priorities(batch, noise, nets).mean(1)
 
     class Negative(Drawn):
-        def priorities(self, batch: core.Batch, noise: core.Noise, nets: core.Networks) -> Tensor:
+        def priorities(self, batch, noise, nets):
             return super().priorities(batch, noise, nets).log()
 
     class NoPriorities(FQL):
@@ -203,7 +199,7 @@ class OneStep(FQL):
 
     step_observations = True
 
-    def noise(self) -> dict[str, core.Draw]:
+    def noise(self):
         return super().noise() | {"latent": core.normal("BL", L=6), "shaken": core.normal("BO")}
 
 

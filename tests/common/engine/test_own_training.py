@@ -1,36 +1,31 @@
 """What a network has of its own in training: step size, optimiser, clip, delays, and how fast its target follows."""
 
-from __future__ import annotations
-
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.engine.trainer import joint_norm
 from agents.common.nets.specs import critic, tanh_actor, temperature
-from agents.common.sb3.model import FlowQLearning
 from agents.common.training import Rate
 from tests.common.engine.test_capture import assert_same as assert_close
 from tests.common.engine.test_capture import captured as captured  # a fixture
 from tests.common.engine.test_capture import made_plain
 from tests.common.toys import assert_same, parameters_of, step, tiny_model, toy_batch, toy_dataset, toy_noise
 
-OWN: dict[str, Any] = {
+OWN = {
     "critic": {"learning_rate": "cos_1e-2", "max_grad_norm": 0.5, "tau": 1, "target_every": 3},
     "actor": {"learning_rate": "warmup_5_1e-3", "optimizer": "adamw", "weight_decay": 0.1, "train_every": 2},
     "temperature": {"learning_rate": 0.03},
 }
 
 
-def rlpd(**own: Any) -> FlowQLearning:
+def rlpd(**own):
     return tiny_model("rlpd", per_network=own)
 
 
-def updated(model: FlowQLearning, updates: int = 1) -> dict[str, Tensor]:
+def updated(model, updates=1):
     """Take updates, and return the parameters by name."""
     for seed in range(updates):
         step(model, seed)
@@ -69,7 +64,7 @@ def test_rates_follow_the_phase_and_the_count_and_are_logged(monkeypatch):
     found, logged = [], {}
     update = model.trainer.update
 
-    def noted(size: int) -> Any:
+    def noted(size):
         found.append([group["lr"] for group in model.policy.optimizer.param_groups])
         return update(size)
 
@@ -104,14 +99,14 @@ def test_a_network_with_adamw_takes_the_steps_of_torchs_adamw(seeds):
         torch.testing.assert_close(parameter, copied, rtol=1e-5, atol=1e-7)
 
 
-def groups(model: FlowQLearning) -> list[dict[str, Any]]:
+def groups(model):
     return model.policy.optimizer.param_groups
 
 
 def test_a_network_with_its_own_bound_is_clipped_alone():
     model = tiny_model("rlpd", seeds=[1, 2], max_grad_norm=1.0, per_network={"actor": {"max_grad_norm": 0.25}})
     update = model.trainer
-    info: dict[str, Tensor] = {}
+    info = {}
     update.apply([torch.ones_like(parameter) for parameter in update.parameters], info)
     nets = model.policy.nets
     norms = {name: joint_norm([p.grad for p in nets[name].parameters()], 2) for name in ("critic", "actor")}

@@ -1,24 +1,19 @@
 """One update: targets, optimiser, joint clip, and which loss trains which network."""
 
-from __future__ import annotations
-
 import math
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import agents
 from agents.common.engine.trainer import Trainer, joint_norm
 from agents.common.nets.specs import critic, velocity_field
-from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import step, tiny_model
 
 FOLLOWED = ("critic", "behaviour")
 
 
-def networks_of(model: FlowQLearning) -> dict[str, Tensor]:
+def networks_of(model):
     return {name: value.detach().clone() for name, value in model.policy.nets.named_parameters()}
 
 
@@ -35,7 +30,7 @@ def test_targets_start_as_copies():
 
 @pytest.mark.parametrize("name", ["fixed", "behaviour_target", "only_target"])
 def test_a_network_that_no_loss_trains_stays_as_it_is(name, monkeypatch):
-    method: Any = agents.get("fql").method
+    method = agents.get("fql").method
     networks = method.networks
     monkeypatch.setattr(method, "networks", lambda self: {**networks(self), name: velocity_field()})
     model = tiny_model("fql", learning_rate=0.1, policy_kwargs={"optimizer_class": torch.optim.AdamW})

@@ -1,13 +1,8 @@
 """Files appear whole or not at all, on whatever storage."""
 
-from __future__ import annotations
-
 import errno
 import os
 import stat
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -16,7 +11,7 @@ from agents.common.files import DamagedFile, atomic_folder, atomic_path, may_be_
 from agents.common.files.manifest import verify, write_manifest
 
 
-def write(path: Path, text: str, then: Callable[[], Any]) -> None:
+def write(path, text, then):
     """Write a file to which something happens before it appears."""
     with atomic_path(path) as temporary:
         temporary.write_text(text)
@@ -38,8 +33,8 @@ def test_a_written_file_takes_the_place_of_the_old_one_and_a_failed_one_leaves_i
     assert list(tmp_path.iterdir()) == [path]
 
 
-def refuse_sync(monkeypatch: pytest.MonkeyPatch, is_refused: Callable[[int], bool]) -> None:
-    def fsync(handle: int) -> None:
+def refuse_sync(monkeypatch, is_refused):
+    def fsync(handle):
         if is_refused(os.fstat(handle).st_mode):
             raise OSError(errno.EINVAL, "Invalid argument")
 

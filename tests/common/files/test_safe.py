@@ -1,13 +1,10 @@
 """Values in PyTorch's files come back as they were, and a file calls nothing that is not listed."""
 
-from __future__ import annotations
-
 import io
 import random
 import sys
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +14,8 @@ from torch import nn
 
 from agents.common.files import safe
 
-ran: list[str] = []
-VALUES: dict[str, Any] = {
+ran = []
+VALUES = {
     "plain": {"a": (1, 2.5, float("-inf"), None, True, 2**200), 3: {1, 2}, "f": frozenset([3]), "b": b"\x00\xff"},
     "bounded deque": deque([1, 2], 3),
     "array": np.arange(4.0)[::2],
@@ -54,14 +51,14 @@ def test_one_object_in_two_places_stays_one():
 
 
 class Trap:
-    def __reduce__(self) -> Any:
+    def __reduce__(self):
         return ran.append, ("ran",)
 
 
 class Calls:
     """Calls a class that a file may name."""
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self):
         return nn.Linear, (2, 3)
 
 

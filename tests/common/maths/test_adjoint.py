@@ -1,10 +1,7 @@
 """Adjoint matching against closed forms: schedule, rollout, lean adjoint, and where its loss is zero."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
-from torch import Tensor
 
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
@@ -15,7 +12,6 @@ from agents.common.maths.adjoint import (
     memoryless_states,
     terminal_adjoint,
 )
-from agents.common.nets.heads import Velocity
 from tests.common.closed_forms import Gaussian
 
 # K = 10, m = 0.3, s = 0.5, unit gradient of tau Q, six decimals
@@ -26,12 +22,12 @@ GAINS = [-0.003115, 0.014460, 0.053710, 0.127045, 0.254089, 0.453731, 0.716417, 
 SIX_DECIMALS = 6e-7
 
 
-def random_states(flow_steps: int, rows: int = 3, size: int = 1) -> Tensor:
+def random_states(flow_steps, rows=3, size=1):
     generator = torch.Generator().manual_seed(0)
     return torch.randn(1, flow_steps, rows, size, generator=generator, dtype=torch.float64)
 
 
-def smooth_field(size: int) -> Velocity:
+def smooth_field(size):
     """Return a nonlinear velocity field that couples the coordinates."""
     generator = torch.Generator().manual_seed(1)
     first = torch.randn(size, 16, generator=generator, dtype=torch.float64)
@@ -67,7 +63,7 @@ def test_lean_adjoint_matches_autograd_of_the_base_rollout():
     flow_steps, size, field = 6, 3, smooth_field(3)
     h = 1 / flow_steps
 
-    def onwards(x: Tensor, first: int) -> list[Tensor]:
+    def onwards(x, first):
         """Return the states from step ``first`` on of the noiseless map whose derivative the adjoint carries back."""
         path = [x]
         for i in range(first, flow_steps):

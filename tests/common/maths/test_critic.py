@@ -1,18 +1,15 @@
 """Pessimism, TD target and loss, best-of-n against values worked out by hand."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.maths.critic import pessimistic_value, pick_best, td_loss, td_target
 
 
-def batch_of(rewards: Tensor, discounts: Tensor) -> Batch:
+def batch_of(rewards, discounts):
     blank = torch.zeros(*rewards.shape, 1)
     ones = torch.ones_like(rewards)
     return Batch(blank, blank, rewards, discounts, blank, ones, ones.unsqueeze(-1))

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -11,14 +9,14 @@ from tests.parity.reference import OWN_FIXTURES
 ROWS = 60_000
 
 
-def chain_end(behaviour: Behaviour, sampler: str, clip_states: bool, size: int = 1) -> torch.Tensor:
+def chain_end(behaviour, sampler, clip_states, size=1):
     """Return samples of the exact noise prediction's reverse chain of 10 steps, (ROWS, size)."""
     schedule = NoiseSchedule(1, 10, "vp")
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(1, ROWS, size, generator=generator)
     steps = torch.randn(1, 10, ROWS, size, generator=generator)
 
-    def predict(x: torch.Tensor, t: object) -> torch.Tensor:
+    def predict(x, t):
         return behaviour.noise_prediction(x, schedule.alpha_bars[int(t)])
 
     return denoise(predict, start, steps, schedule, sampler, clip_states)[0]

@@ -1,11 +1,8 @@
 """Interpolant, flow-matching loss, Euler sampler and distillation against closed forms."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from agents.common.maths.flow import flow_matching_loss, integrate_flow, times_of_sampler
 from tests.common.closed_forms import Gaussian
@@ -39,9 +36,9 @@ def test_flow_matching_loss_averages_over_coordinates_and_all_rows_whatever_thei
 
 
 def test_euler_steps_evaluate_the_field_once_at_their_left_end_points():
-    times: list[float] = []
+    times = []
 
-    def field(x: Tensor, t: float) -> Tensor:
+    def field(x, t):
         times.append(t)
         return torch.full_like(x, t)
 

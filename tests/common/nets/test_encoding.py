@@ -1,18 +1,13 @@
 """The same observations are encoded once, and what comes of it stays the same."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from torch import Tensor, nn
+from torch import nn
 
 import agents
 from agents.common.nets.encoding import RememberedFeatures, RepeatedObservations
-from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import NormedFeatures, normals, tiny_model, toy_batch, toy_noise
 from tests.envs import space_env_of
 
@@ -22,15 +17,15 @@ CANDIDATES, ROWS = 4, 16
 class Features(BaseFeaturesExtractor):
     """Two dense features."""
 
-    def __init__(self, observation_space: spaces.Box) -> None:
+    def __init__(self, observation_space):
         super().__init__(observation_space, 2)
         self.dense = nn.Linear(observation_space.shape[0], 2)
 
-    def forward(self, observations: Tensor) -> Tensor:
+    def forward(self, observations):
         return self.dense(observations).tanh()
 
 
-def extracting_model(id: str, **settings: Any) -> FlowQLearning:
+def extracting_model(id, **settings):
     kwargs = {"features_extractor_class": Features}
     return tiny_model(id, space_env_of(spaces.Box(-1, 1, (4,))), policy_kwargs=kwargs, **settings)
 
@@ -42,7 +37,7 @@ def test_what_is_remembered_changes_neither_losses_nor_gradients(id, monkeypatch
     batch, noise = toy_batch(model), toy_noise(model)
     parameters = [p for p in model.policy.nets.parameters() if p.requires_grad]
 
-    def differentiated() -> tuple[Tensor, ...]:
+    def differentiated():
         total, info = model.trainer.losses(batch, noise)
         return (*info.values(), *torch.autograd.grad(total.sum(), parameters, allow_unused=True))
 
@@ -76,7 +71,7 @@ def test_actions_are_those_of_repeated_observations(id, monkeypatch):
 
 def test_frozen_features_bear_no_gradient_of_the_extractor():
     nets = extracting_model("qam").policy.nets
-    view: Any = RepeatedObservations(nets, normals(1, 3, 4), 2)
+    view = RepeatedObservations(nets, normals(1, 3, 4), 2)
     actions = normals(1, 6, 6, seed=1).requires_grad_()
     view.frozen.critic(view.repeated, actions).sum().backward()
     assert actions.grad is not None

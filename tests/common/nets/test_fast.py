@@ -1,10 +1,7 @@
 """Fast evaluation: the plain one's results by every way of computing them, and vector-Jacobian fast."""
 
-from __future__ import annotations
-
 import itertools
 import math
-from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -24,9 +21,7 @@ def mkl(monkeypatch):
     monkeypatch.setattr(fast, "onednn_is_faster", lambda of_weights=False: False)
 
 
-def stacked(
-    stack: tuple[int, ...], widths: list[int], norm: bool = False, dtype: torch.dtype | None = None
-) -> list[Layer]:
+def stacked(stack, widths, norm=False, dtype=None):
     """Return random layers whose parameters want gradients."""
     made = []
     for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
@@ -38,16 +33,16 @@ def stacked(
     return made
 
 
-def parameters(own: list[Layer]) -> list[Tensor]:
+def parameters(own):
     return [value for layer in own for value in layer if isinstance(value, Tensor)]
 
 
-def with_activation(own: list[Layer], activation: Any) -> list[Layer]:
+def with_activation(own, activation):
     """Return the layers with another activation where there is one."""
     return [layer if layer.activation is None else layer._replace(activation=activation) for layer in own]
 
 
-def by_hand(own: list[Layer], x: Tensor, member: tuple[int, ...]) -> Tensor:
+def by_hand(own, x, member):
     """Evaluate one member in float64 with PyTorch's own functions."""
     x = x.double()
     for layer in own:
@@ -122,7 +117,7 @@ def test_a_gradient_can_be_differentiated_again(stack, way, transformed, request
     own = stacked(stack, [5, 16, 12, 2], norm=True)
     x = normals(stack[0], *[1] * (len(stack) - 1), 40, 5, seed=7).requires_grad_()
 
-    def of_penalty(layers: list[Layer], evaluate: Any) -> Any:
+    def of_penalty(layers, evaluate):
         if transformed:
             slope = torch.func.grad(lambda at: evaluate(layers, at).square().sum())(x)
         else:

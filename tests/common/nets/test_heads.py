@@ -1,12 +1,9 @@
 """The networks: initialisation, sizes, replicas, gradient routing."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from agents.common.nets.heads import CriticEnsemble, StateValue, VelocityField
 from agents.common.nets.policies import (
@@ -44,7 +41,7 @@ STACKS = {
 }
 
 
-def outputs_of(network: nn.Module, inputs: list[Tensor], **how: bool) -> Tensor:
+def outputs_of(network, inputs, **how):
     out = network(*inputs, **how)
     return torch.cat(out, -1) if isinstance(out, tuple) else out
 

@@ -1,12 +1,9 @@
 """Packages to start from."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -24,7 +21,7 @@ SPACES = (SpacesEnv(4, 2).observation_space, SpacesEnv(4, 2).action_space)
 def make(own_agents, tmp_path, monkeypatch, capsys):
     """Return a function that writes a package, and returns its folder and the agent's class."""
 
-    def write(name: str, *words: str) -> tuple[Path, Any]:
+    def write(name, *words):
         assert main(["new", name, "--folder", str(tmp_path), *words]) == 0
         result = json.loads(capsys.readouterr().out)
         folder = Path(result["folder"])
@@ -53,7 +50,6 @@ def test_a_package_starts_from_the_hooks_of_any_algorithm(make, like):
     assert method.__module__ == f"my_{like}"
     assert find_habits(method(), *SPACES) == []
     original = agents.get(like).method
-    assert original is not None
     settings = yaml.safe_load((folder / f"my_{like}.yml").read_text())["default"]
     own = set(original.declared()) - set(agents.Method.declared())
     assert set(settings) == {"source", "status"} | own

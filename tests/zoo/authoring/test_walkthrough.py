@@ -1,7 +1,5 @@
 """The page on registering an agent, command by command, where the zoo and the agent are installed packages."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -11,7 +9,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,7 +27,7 @@ SMALLER = {
 SUITE = "params: {offline_steps: 4, eval_freq: 4, eval_episodes: 1, dataset_size: 2000}\n"
 
 
-def commands() -> Iterator[list[str]]:
+def commands():
     """Give the words of every command in the page's bash blocks."""
     for block in re.findall(r"```bash\n(.*?)```", PAGE.read_text(), flags=re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
@@ -57,7 +54,7 @@ def environment(tmp_path):
     return found
 
 
-def run(words: list[str], folder: Path, environment: dict[str, str], code: int = 0) -> str:
+def run(words, folder, environment, code=0):
     """Run a command to its end; return what it prints."""
     if words[0] in ("pip", "pytest"):
         words = ["python", "-m", *words]  # the programs of that name start the Python of the parent
@@ -69,13 +66,12 @@ def run(words: list[str], folder: Path, environment: dict[str, str], code: int =
     return ran.stdout
 
 
-def interrupt(words: list[str], folder: Path, environment: dict[str, str]) -> None:
+def interrupt(words, folder, environment):
     """Press Ctrl-C after the first evaluation of a training."""
     program = str(shutil.which(words[0], path=environment["PATH"]))
     with subprocess.Popen(
         [program, *words[1:]], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stderr is not None
         for line in process.stderr:
             if "step 20" in line or re.search(r"\b20\b.*success", line):
                 process.send_signal(signal.SIGINT)

@@ -1,9 +1,5 @@
 """Small datasets of the point maze, whose rewards are easy to compute by hand."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -13,7 +9,7 @@ TASK_1 = "pointmaze-medium-navigate-singletask-task1-v0"  # goal (20, 20), reach
 Arrays = dict[str, np.ndarray]
 
 
-def small_arrays(episodes: int = 3, steps: int = 10) -> Arrays:
+def small_arrays(episodes=3, steps=10):
     """Trajectories of steps + 1 rows; the first starts at task 1's goal, the others never come near it."""
     generator = np.random.default_rng(0)
     rows = episodes * (steps + 1)
@@ -34,7 +30,7 @@ def small_arrays(episodes: int = 3, steps: int = 10) -> Arrays:
 def write_dataset(tmp_path):
     """Return a function that writes a small dataset, changed as wanted, and returns its path."""
 
-    def write(**changes: object) -> Path:
+    def write(**changes):
         arrays = {**small_arrays(), **changes}
         np.savez(tmp_path / f"{NAME}.npz", **{name: array for name, array in arrays.items() if array is not None})
         return tmp_path / f"{NAME}.npz"

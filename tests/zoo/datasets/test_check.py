@@ -1,7 +1,5 @@
 """What the checks find in broken files, and that they find nothing in sound ones."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +19,7 @@ ROWS = 33
 Write = Callable[..., Path]
 
 
-def messages(path: Path) -> list[str]:
+def messages(path):
     return [finding.message for finding in check_structure(path, SPEC)]
 
 

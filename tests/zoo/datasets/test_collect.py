@@ -1,7 +1,5 @@
 """Collecting: any policy's episodes become a set, the same for the same seed."""
 
-from __future__ import annotations
-
 import sys
 
 import numpy as np
@@ -19,11 +17,11 @@ HERE = "tests.zoo.datasets.test_collect"
 NO_POLICY = 3.0
 
 
-def push(observation: np.ndarray) -> list[float]:
+def push(observation):
     return [-1.0, 5.0]
 
 
-def wrong(observation: np.ndarray) -> float:
+def wrong(observation):
     return float("nan")
 
 

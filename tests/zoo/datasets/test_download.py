@@ -8,10 +8,8 @@ import hashlib
 import io
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,16 +50,16 @@ class Server:
     url: str
 
     @property
-    def sources(self) -> tuple[str]:
+    def sources(self):
         return (self.url,)
 
-    def requests_for(self, name: str) -> list[str | None]:
+    def requests_for(self, name):
         return [wanted for path, wanted in self.behaviour.requests if path == f"/{name}"]
 
 
-def make_handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
+def make_handler(behaviour):
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+        def do_GET(self):
             wanted = self.headers.get("Range")
             behaviour.requests.append((self.path, wanted))
             content = behaviour.files.get(self.path[1:])
@@ -88,14 +86,14 @@ def make_handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
             drop = behaviour.drop_after.pop(0) if behaviour.drop_after else None
             self.wfile.write(content[start:] if drop is None else content[start : start + drop])
 
-        def log_message(self, *arguments: object) -> None:
+        def log_message(self, *arguments):
             pass
 
     return Handler
 
 
 @contextlib.contextmanager
-def serving(behaviour: Behaviour) -> Iterator[Server]:
+def serving(behaviour):
     """Let a server on this machine behave so."""
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), make_handler(behaviour))
     thread = threading.Thread(target=lambda: httpd.serve_forever(poll_interval=0.01))
@@ -123,7 +121,7 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr(download, "_CHUNK_BYTES", 512)
 
 
-def assert_complete(server: Server, folder: Path) -> None:
+def assert_complete(server, folder):
     for name in FILES:
         path = folder / name
         assert path.read_bytes() == server.behaviour.files[name]
@@ -165,7 +163,7 @@ def test_file_that_changed_meanwhile_is_fetched_again(server, tmp_path):
     assert_complete(server, tmp_path / "data")
 
 
-def stop_halfway(server: Server, folder: Path) -> Path:
+def stop_halfway(server, folder):
     """Download the beginning of the training file only; return the part file."""
     server.behaviour.drop_after = [None, 3072] + [0] * download.MAX_STALLS
     with pytest.raises(DownloadError):
@@ -203,7 +201,7 @@ def test_server_that_falls_silent_is_given_up(server, tmp_path, monkeypatch):
         download_dataset(NAME, tmp_path / "data", sources=server.sources)
 
 
-def damaged() -> bytes:
+def damaged():
     file = io.BytesIO()
     np.savez(file, **small_arrays(1000))
     content = bytearray(file.getvalue())

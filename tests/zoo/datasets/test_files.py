@@ -1,7 +1,5 @@
 """Places of files, and checksums."""
 
-from __future__ import annotations
-
 import threading
 
 from zoo.datasets.files import making
@@ -11,7 +9,7 @@ def test_second_maker_waits_for_the_first(tmp_path, capsys):
     order = []
     started = threading.Event()
 
-    def second() -> None:
+    def second():
         started.set()
         with making(tmp_path / "a.npz"):
             order.append("second")

@@ -1,7 +1,5 @@
 """Loading: OGBench's layout and rewards, exactly; and refusal of what cannot be trained on."""
 
-from __future__ import annotations
-
 import dataclasses
 import warnings
 from collections.abc import Callable
@@ -14,7 +12,7 @@ from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
 from zoo.datasets import load
 from zoo.datasets.download import DownloadError
 from zoo.datasets.generate import generate_dataset
-from zoo.datasets.load import Dataset, load_dataset
+from zoo.datasets.load import load_dataset
 from zoo.errors import UsageError
 
 Write = Callable[..., Path]
@@ -26,7 +24,7 @@ FAMILIES = [
 ]  # fmt: skip
 
 
-def load_small(write_dataset: Write, name: str = TASK_1, **settings: object) -> Dataset:
+def load_small(write_dataset, name=TASK_1, **settings):
     return load_dataset(name, dataset=write_dataset(), **settings)
 
 
@@ -83,7 +81,7 @@ def test_dataset_without_success_warns(write_dataset):
         load_small(write_dataset, TASK_2)
 
 
-def refuse_download(*arguments: object, **settings: object) -> None:
+def refuse_download(*arguments, **settings):
     raise DownloadError("no network")
 
 

@@ -1,10 +1,5 @@
 """OCBench's data: read as its own loader reads them, downloaded, found on the disk, or generated with its oracles."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -26,7 +21,7 @@ from zoo.errors import UsageError
 LENGTHS = (3, 1, 4)
 
 
-def arrays(lengths: tuple[int, ...] = LENGTHS, **changes: Any) -> dict[str, np.ndarray]:
+def arrays(lengths=LENGTHS, **changes):
     """Return episodes of some lengths in OCBench's format; the last is cut off, the others terminate."""
     generator, steps = np.random.default_rng(0), sum(lengths)
     terminals = np.zeros(steps, bool)
@@ -45,7 +40,7 @@ def arrays(lengths: tuple[int, ...] = LENGTHS, **changes: Any) -> dict[str, np.n
     return {name: value for name, value in (found | changes).items() if value is not None}
 
 
-def write(folder: Path, name: str = "a", **changes: Any) -> Path:
+def write(folder, name="a", **changes):
     path = folder / f"{name}.npz"
     np.savez_compressed(path, **arrays(**changes))
     return path
@@ -106,7 +101,7 @@ def hosted(ocbench, monkeypatch):
     """Return the training files that OCBench hosts of any task, which arrive at once."""
     names = ["set-000.npz", "set-001.npz"]
 
-    def download(env_name: str, root: Path, count: int | None) -> None:
+    def download(env_name, root, count):
         if not names:
             raise ValueError(f"No released dataset is available for {env_name}.")
         (root / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -121,9 +116,9 @@ def hosted(ocbench, monkeypatch):
 @pytest.fixture
 def generated(monkeypatch):
     """Return the tasks whose data are generated, which takes no time here."""
-    names: list[str] = []
+    names = []
 
-    def generate(task: Any, files: tuple[Path, Path], *, existing: str) -> None:
+    def generate(task, files, *, existing):
         if not files[0].exists():
             names.append(task.name)
             files[0].parent.mkdir(parents=True, exist_ok=True)

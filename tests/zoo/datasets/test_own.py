@@ -1,10 +1,6 @@
 """What `zoo dataset check` finds in a set that can be read: what training would refuse or warn of."""
 
-from __future__ import annotations
-
 import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -12,37 +8,37 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict
 
-from tests.zoo.datasets.own import ENV, Arrays, episodes, regular, write_minari
+from tests.zoo.datasets.own import ENV, episodes, regular, write_minari
 from zoo.datasets.own import check_own, load_own
 from zoo.errors import UsageError
 
 
-def written(folder: Path, change: Callable[[Arrays], Any] = lambda arrays: None) -> Path:
+def written(folder, change=lambda arrays: None):
     arrays = regular(episodes(3))
     change(arrays)
     np.savez(folder / "a.npz", **arrays)
     return folder / "a.npz"
 
 
-def constant(arrays: Arrays) -> None:
+def constant(arrays):
     arrays["rewards"][:] = -1
 
 
-def without_success(arrays: Arrays) -> None:
+def without_success(arrays):
     constant(arrays)
     arrays["timeouts"] |= arrays["terminals"]
     arrays["terminals"][:] = False
 
 
-def limits_terminate_too(arrays: Arrays) -> None:
+def limits_terminate_too(arrays):
     arrays["terminals"][-1] = True
 
 
-def far_actions(arrays: Arrays) -> None:
+def far_actions(arrays):
     arrays["actions"] *= 50
 
 
-FOUND: dict[str, tuple[Callable[[Arrays], None], str, str]] = {
+FOUND = {
     "far actions": (far_actions, "error", "say what stands for its limits with `--action-range`"),
     "no success": (without_success, "warning", "every reward is -1, and no step ends the task"),
     "constant rewards": (constant, "warning", "only the 1 steps after which the task ends"),
@@ -85,7 +81,7 @@ class FlatEnv(gymnasium.Env[Any, Any]):
     action_space = Box(-2, 2, (2,), np.float32)
 
 
-def make_flat() -> gymnasium.Env[Any, Any]:
+def make_flat():
     return gymnasium.wrappers.FlattenObservation(FlatEnv())
 
 

@@ -1,7 +1,5 @@
 """Generation: the same bytes however it runs, and it goes on where it stopped."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os
@@ -21,7 +19,7 @@ from zoo.datasets.check import digest_of_first
 from zoo.datasets.files import provenance_file, recorded_sha256
 from zoo.datasets.generate import MazeWriter, generate_dataset
 from zoo.datasets.names import DATASETS
-from zoo.datasets.parallel import Episode, EpisodeWriter
+from zoo.datasets.parallel import EpisodeWriter
 from zoo.errors import UsageError
 from zoo.processes.rounding import common_kernels
 from zoo.processes.serving import WorkerError
@@ -29,11 +27,11 @@ from zoo.processes.serving import WorkerError
 NAME = "pointmaze-medium-stitch-v0"  # 200 transitions an episode
 
 
-def digests(files: tuple[Path, Path]) -> list[str]:
+def digests(files):
     return [digest_of(file) for file in files]
 
 
-def folder_content(folder: Path) -> set[str]:
+def folder_content(folder):
     return {path.name for path in folder.iterdir() if path.suffix != ".lock"}
 
 
@@ -61,18 +59,18 @@ class StoppingWriter(MazeWriter):
 
     done = 0
 
-    def play(self, reset_seed: int, action_seed: int) -> Episode | None:
+    def play(self, reset_seed, action_seed):
         self.done += 1
         if self.done > 3:
             raise ArithmeticError("no more")
         return super().play(reset_seed, action_seed)
 
 
-def make_stopping(dataset: str, seed: int, steps: int) -> StoppingWriter:
+def make_stopping(dataset, seed, steps):
     return StoppingWriter(replace(DATASETS[dataset], steps=steps), seed)
 
 
-def stop_generation(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: int) -> None:
+def stop_generation(folder, monkeypatch, **options):
     with monkeypatch.context() as patch:
         patch.setattr(generate, "make_writer", make_stopping)
         with pytest.raises(WorkerError, match="ArithmeticError: no more"):
@@ -89,11 +87,11 @@ def test_stopped_generation_goes_on_where_it_was(whole, tmp_path, monkeypatch, c
     assert digests(files) == digests(whole)
 
 
-def other_seed(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+def other_seed(monkeypatch):
     return {"seed": 1}
 
 
-def other_rounding(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+def other_rounding(monkeypatch):
     monkeypatch.setattr(parallel, "common_kernels", lambda: {"OPENBLAS_CORETYPE": "Nehalem"})
     return {}
 
@@ -157,7 +155,7 @@ def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path, kill):
 
 
 class BrokenWriter:
-    def __init__(self, dataset: str, seed: int, steps: int) -> None:
+    def __init__(self, dataset, seed, steps):
         raise ArithmeticError("no physics today")
 
 
@@ -200,11 +198,11 @@ def test_what_cannot_be_generated_is_refused(tmp_path, name, episodes, reason):
 class UnhealthyWriter(EpisodeWriter):
     """Gives up each of its first episodes."""
 
-    def __init__(self, failures: int) -> None:
+    def __init__(self, failures):
         super().__init__("a set", 0)
         self.failures, self.seeds = failures, set[int]()
 
-    def play(self, reset_seed: int, action_seed: int) -> Episode | None:
+    def play(self, reset_seed, action_seed):
         self.seeds.add(reset_seed)
         return {"rewards": np.ones(1)} if len(self.seeds) > self.failures else None
 

@@ -1,11 +1,6 @@
 """Datasets of several files: converted once, whole or not at all, and equal to the files one by one."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +23,7 @@ LARGE_TASK = "humanoidmaze-giant-navigate-100m-singletask-task1-v0"
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
 
-def write_shard(folder: Path, number: int, episodes: int = 3) -> Path:
+def write_shard(folder, number, episodes=3):
     """Write one file of a dataset; its first state, and no other, is at the goal of task 1."""
     folder.mkdir(exist_ok=True)
     arrays = small_arrays(episodes)
@@ -48,13 +43,13 @@ def folder(tmp_path):
     return tmp_path / "set"
 
 
-def load_all(folder: Path, **settings: Any) -> ShardedDataset:
+def load_all(folder, **settings):
     dataset = load_dataset(settings.pop("name", TASK_1), dataset=folder, **settings)
     assert isinstance(dataset, ShardedDataset)
     return dataset
 
 
-def buffer_of(content: Any) -> SequenceReplayBuffer:
+def buffer_of(content):
     box = spaces.Box(-np.inf, np.inf, (2,), np.float32), spaces.Box(-1, 1, (2,), np.float32)
     buffer = SequenceReplayBuffer(4, *box, "cpu", horizon_length=3)
     buffer.load_dataset(content)
@@ -113,17 +108,17 @@ def test_a_file_that_changed_is_converted_again(folder):
     assert [part.transitions for part in load_all(folder).shards.parts] == [30, 70, 20]
 
 
-def recorded(**values: Any) -> Callable[[Path], object]:
+def recorded(**values):
     """Return what changes the record of a converted file."""
 
-    def change(folder: Path) -> None:
+    def change(folder):
         record = json.loads((folder / "shard.json").read_text())
         (folder / "shard.json").write_text(json.dumps(record | values))
 
     return change
 
 
-def shortened(folder: Path) -> None:
+def shortened(folder):
     path = folder / "rewards-task3.npy"
     path.write_bytes(path.read_bytes()[:-1])
 
@@ -145,7 +140,7 @@ def test_arrays_of_another_making_or_not_whole_are_made_again(folder, damage):
 def test_a_stopped_conversion_keeps_what_is_done_and_goes_on(folder, monkeypatch, number):
     read, calls = shards.relabel, []
 
-    def stopped(*given: Any) -> Any:
+    def stopped(*given):
         calls.append(given)
         if len(calls) > 5 * number + 2:  # within a file: it has arrays already
             raise KeyboardInterrupt
@@ -175,7 +170,7 @@ def test_a_broken_file_is_refused_before_any_is_converted(folder):
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(folder, monkeypatch):
-    def refuse(path: Path) -> None:
+    def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(shards, "making", refuse)
@@ -187,9 +182,9 @@ def test_a_folder_that_cannot_be_written_to_is_refused(folder, monkeypatch):
 
 
 def test_files_of_a_large_set_that_its_size_needs_are_fetched_or_refused_with_the_ways_out(tmp_path, monkeypatch):
-    asked: list[Any] = []
+    asked = []
 
-    def noted(*given: Any, **settings: Any) -> None:
+    def noted(*given, **settings):
         asked.extend(settings["names"])
         raise DownloadError("no network")
 

@@ -1,13 +1,10 @@
 """OGBench's datasets of images: labelled as those of states are, checked by their headers, drawn by MuJoCo."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +25,7 @@ def states(tmp_path_factory):
     return generate_dataset(STATES, folder, num_episodes=2, episode_steps=7, num_workers=1)[0]
 
 
-def with_images(states: Path, folder: Path, images: np.ndarray | None = None) -> Path:
+def with_images(states, folder, images=None):
     """Write the file with images in place of its states."""
     with np.load(states) as found:
         arrays = dict(found)
@@ -76,7 +73,7 @@ def test_images_that_nothing_draws_are_refused(tmp_path, monkeypatch):
 # -- drawn by MuJoCo --------------------------------------------------------------------------------------------------
 
 
-def generate(folder: Path, *more: str) -> dict[str, Any]:
+def generate(folder, *more):
     """Generate a small set in a process that draws with what works here."""
     words = ["generate", IMAGES, "--dataset-dir", str(folder), "--episodes", "2", "--episode-steps", "7", *more]
     environment = {key: value for key, value in os.environ.items() if key != VARIABLE}

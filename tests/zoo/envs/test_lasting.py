@@ -1,7 +1,5 @@
 """Environments whose state outlives a reset are found and refused; others are left alone."""
 
-from __future__ import annotations
-
 import logging
 import re
 import time
@@ -34,15 +32,15 @@ Make = Callable[[], gymnasium.Env[Any, Any]]
 class Spring(SpringEnv):
     """A spring whose episodes may depend on how many there were."""
 
-    def __init__(self, change: str = "", after: int = 1) -> None:
+    def __init__(self, change="", after=1):
         self.change, self.after, self.episodes = change, after, -1
 
     @property
-    def changed(self) -> bool:
+    def changed(self):
         """Whether it is time to be another one."""
         return self.episodes >= self.after
 
-    def reset(self, **how: Any) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, **how):
         """Count the episodes."""
         observation, info = super().reset(**how)
         self.episodes, self.steps = self.episodes + 1, 0
@@ -54,7 +52,7 @@ class Spring(SpringEnv):
             observation = observation + 1e-9 * self.episodes
         return observation, info | {"episodes": self.episodes}
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action):
         """Be another one in some way."""
         observation, reward, *_ = super().step(action)
         self.steps += 1
@@ -74,7 +72,7 @@ class Spring(SpringEnv):
 class Sparse(Spring):
     """A spring without rewards, whose normalisation shows only later."""
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action):
         """Step without a reward."""
         observation, _, *rest = super().step(action)
         return observation, 0.0, *rest
@@ -85,14 +83,14 @@ class OwnNormalisation(gymnasium.ObservationWrapper[Any, Any, Any]):
 
     largest = 1.0
 
-    def observation(self, observation: np.ndarray) -> np.ndarray:
+    def observation(self, observation):
         """Scale."""
         self.largest = max(self.largest, float(np.abs(observation).max()))
         return observation / self.largest
 
 
-def find(make: Make) -> str | None:
-    def repeatable() -> RepeatableEnv:
+def find(make):
+    def repeatable():
         return RepeatableEnv(TimeLimit(make(), 20), keep_info=True)
 
     return find_lasting_state(repeatable(), repeatable)
@@ -112,7 +110,6 @@ def find(make: Make) -> str | None:
 )
 def test_what_changes_from_episode_to_episode_is_found(make, text):
     found = find(make)
-    assert found is not None
     assert re.search(text, found), found
     assert "must not depend on those before it" in found
     assert "`observation_scale`" in found
@@ -141,7 +138,7 @@ def test_what_is_not_repeatable_at_all_is_said_and_not_refused(change, caplog):
 
 
 def test_a_slow_environment_is_reset_a_few_times_only():
-    made: list[Spring] = []
+    made = []
     assert find(lambda: made.append(Spring("slow")) or made[-1]) is None
     assert made[0].episodes <= 4
     assert len(made) == 1
@@ -150,7 +147,7 @@ def test_a_slow_environment_is_reset_a_few_times_only():
 # -- where it is asked ------------------------------------------------------------------------------------------------
 
 
-def refused() -> Any:
+def refused():
     return pytest.raises(UsageError, match="got the wrapper NormalizeObservation, whose statistics go on; begin every")
 
 

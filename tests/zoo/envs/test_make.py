@@ -27,7 +27,7 @@ FAMILIES = [
 ]
 
 
-def episode(env: gymnasium.Env, seed: int | None, steps: int = 40) -> np.ndarray:
+def episode(env, seed, steps=40):
     """Play fixed random actions and return everything the simulator knows after each step."""
     actions = np.random.default_rng(0).uniform(-1, 1, (steps, *env.action_space.shape)).astype(np.float32)
     observation, _ = env.reset(seed=seed)
@@ -61,7 +61,7 @@ def test_the_same_seed_gives_the_same_bits_again_and_in_a_new_instance(env_id):
 def test_teleport_exits_follow_the_seed():
     env = make_env("pointmaze-teleport-singletask-task1-v0")
 
-    def exits(seed: int) -> list[float]:
+    def exits(seed):
         env.reset(seed=seed)
         places = []
         for _ in range(12):
@@ -148,7 +148,7 @@ def test_actions_that_cannot_move_and_arguments_that_are_unknown_are_refused(mon
 
 
 def test_a_missing_package_is_refused(monkeypatch):
-    def build(self: object) -> None:
+    def build(self):
         raise gymnasium.error.DependencyNotInstalled("pip install box")
 
     monkeypatch.setattr(toys.ToyEnv, "__init__", build)

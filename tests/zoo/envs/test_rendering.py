@@ -1,7 +1,5 @@
 """What draws is found by trying."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path
@@ -19,10 +17,10 @@ def _not_imported(monkeypatch):
     monkeypatch.setenv(VARIABLE, "")
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, *working: str) -> list[str]:
-    tried: list[str] = []
+def pretend(monkeypatch, *working):
+    tried = []
 
-    def works(name: str) -> bool:
+    def works(name):
         tried.append(name)
         return name in working
 

@@ -1,11 +1,8 @@
 """robomimic's tasks: names that are known without robosuite, and what they are with it."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import sys
-from typing import Any
 
 import gymnasium
 import numpy as np
@@ -55,10 +52,10 @@ def test_without_robosuite_tasks_say_how_to_install_it(monkeypatch):
 class FakeLift(SpacesEnv):
     """Lift's spaces, without physics."""
 
-    def __init__(self, scene: str) -> None:
+    def __init__(self, scene):
         super().__init__(19, 7)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action):
         return *super().step(action)[:4], {"success": 0}
 
 

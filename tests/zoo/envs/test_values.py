@@ -1,7 +1,5 @@
 """Values of environments that cannot be trained on are named where they appear, and nobody else is blamed."""
 
-from __future__ import annotations
-
 import json
 import re
 
@@ -25,7 +23,7 @@ FAULTS = [
 ]
 
 
-def message(found: str, environment: str, step: int) -> str:
+def message(found, environment, step):
     return f"{re.escape(found)} from `Toy-v0`, {environment}, at step {step} of its episode; this is a fault of"
 
 

@@ -1,9 +1,5 @@
 """A model card shows texts of a run as they are, and says nothing of the machine that trained it."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import pytest
 
 from tests.zoo.models.conftest import ENV, model, write_run
@@ -14,9 +10,8 @@ from zoo.models.trained import find_trained
 __all__ = ["model"]
 
 
-def card_of(**origin: Any) -> str:
+def card_of(**origin):
     agent = agent_of_file(find_trained("bc", ENV), None, "cpu")
-    assert agent.stated is not None
     return model_card(agent, Origin(**{"config": {}, "versions": {}, **origin}), agent.stated, "me/bc", licence="mit")
 
 

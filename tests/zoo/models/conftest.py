@@ -1,13 +1,7 @@
 """What the tests of playing share: an agent of a maze, as a run, a file and a policy."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import tiny_model
 from zoo.envs.make import make_env
 from zoo.runs.folder import RunFolder
@@ -17,12 +11,12 @@ ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 STEPS = {"max_episode_steps": 12}
 
 
-def maze_model(id: str = "qam", **settings: Any) -> FlowQLearning:
+def maze_model(id="qam", **settings):
     """Return an untrained model for a maze whose episodes are short."""
     return tiny_model(id, make_env("pointmaze-medium-singletask-task1-v0", **STEPS), **settings)
 
 
-def write_run(logs: Path, model: FlowQLearning, seed: int = 3, **more: Any) -> RunFolder:
+def write_run(logs, model, seed=3, **more):
     """Write a finished run of a model, as far as playing reads it."""
     folder = RunFolder.create(logs, "qam", ENV, seed)
     config = {"algo": "qam", "env": ENV, "seed": seed, "offline_steps": 20, "eval_episodes": 4, "eval_seed": 7}

@@ -1,7 +1,5 @@
 """Which agent plays, and by which protocol."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +9,10 @@ import pytest
 import torch
 
 from agents.common.engine.checkpoint import save_checkpoint
-from agents.common.sb3.model import FlowQLearning
 from tests.zoo.models.conftest import ENV, STEPS, maze_model, write_run
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
-from zoo.models.agent import Agent, agent_of_file, agent_of_run, find_agent, find_run
+from zoo.models.agent import agent_of_file, agent_of_run, find_agent, find_run
 from zoo.models.arguments import add_agent, add_machine, check_agent
 from zoo.models.play import play
 from zoo.models.score import Score
@@ -23,11 +20,11 @@ from zoo.terminal.arguments import Parser
 from zoo.watching.stage import Stage
 
 
-def weights(agent: Agent) -> torch.Tensor:
+def weights(agent):
     return next(iter(agent.policy.nets.fine_tuned.parameters())).detach()
 
 
-def own_weights(model: FlowQLearning, replica: int = 0) -> torch.Tensor:
+def own_weights(model, replica=0):
     return next(iter(model.policy.nets.fine_tuned.parameters()))[replica : replica + 1].detach()
 
 
@@ -133,7 +130,7 @@ def somebodys(own_agents, tmp_path, monkeypatch):
     return tmp_path / "logs"
 
 
-def chosen(*words: object) -> Agent:
+def chosen(*words):
     """Return the agent that a command line names."""
     parser = Parser("test")
     add_agent(parser)

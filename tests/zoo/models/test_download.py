@@ -1,13 +1,10 @@
 """Playing from the hub reads one file, refuses what is not a policy, and says what is wrong with the hub."""
 
-from __future__ import annotations
-
 import base64
 import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from safetensors.torch import load, save
@@ -26,22 +23,22 @@ from zoo.playing.episodes import Scoring
 POLICY = "policy.safetensors"
 
 
-def trained() -> bytes:
+def trained():
     return find_trained("bc", ENV).read_bytes()
 
 
-def header_of(content: bytes) -> dict[str, str]:
+def header_of(content):
     size = int.from_bytes(content[:8], "little")
     return json.loads(content[8 : 8 + size])["__metadata__"]
 
 
-def changed(**texts: Any) -> bytes:
+def changed(**texts):
     """Return a trained policy that says other things."""
     content = trained()
     return save(load(content), header_of(content) | texts)
 
 
-def described(part: str, **values: Any) -> bytes:
+def described(part, **values):
     """Return a trained policy with another description of the policy, or of what is known about it."""
     text = header_of(trained())[part]
     if part == "policy":
@@ -52,10 +49,10 @@ def described(part: str, **values: Any) -> bytes:
 class Bomb:
     """Leaves a trace where it is unpickled."""
 
-    def __init__(self, trace: Path) -> None:
+    def __init__(self, trace):
         self.trace = trace
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self):
         return Path.touch, (self.trace,)
 
 

@@ -28,26 +28,26 @@ EPISODES = 6
 class ElementwisePolicy:
     """Plans without matrix products, so a row's actions have the same bits in a batch of any shape."""
 
-    def __init__(self, num_replicas: int = 1, chunk_length: int = 3) -> None:
+    def __init__(self, num_replicas=1, chunk_length=3):
         self.num_replicas, self.chunk_length = num_replicas, chunk_length
         self.batches: list[np.ndarray] = []
 
-    def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def draw_action_noise(self, rows, generator):
         return {"noise": torch.rand(rows, self.chunk_length, 2, generator=generator)}
 
-    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+    def plan(self, observations, noise):
         self.batches.append(observations.copy())
         return plan_rows(observations, noise["noise"].numpy())
 
 
-def plan_rows(observations: np.ndarray, noise: np.ndarray) -> np.ndarray:
+def plan_rows(observations, noise):
     return np.clip(np.sin(3 * observations[..., None, :2]) * noise, -1, 1).astype(np.float32)
 
 
 class NetworkPolicy(ElementwisePolicy):
     """A real network: matrix products of the whole batch."""
 
-    def __init__(self, num_replicas: int, observation_size: int, chunk_length: int = 3) -> None:
+    def __init__(self, num_replicas, observation_size, chunk_length=3):
         super().__init__(num_replicas, chunk_length)
         generator = torch.Generator().manual_seed(0)
         sizes = [observation_size + 2 * chunk_length, 64, 64, 2 * chunk_length]
@@ -56,14 +56,14 @@ class NetworkPolicy(ElementwisePolicy):
             for fan_in, fan_out in itertools.pairwise(sizes)
         ]
 
-    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+    def plan(self, observations, noise):
         x = torch.cat([torch.as_tensor(observations, dtype=torch.float32), noise["noise"].flatten(2)], -1)
         for weight in self.weights:
             x = torch.tanh(torch.bmm(x, weight))
         return x.unflatten(-1, (self.chunk_length, 2)).numpy()
 
 
-def play_alone(policy: ElementwisePolicy, seed: int, replica: int) -> list[tuple[float, int, int]]:
+def play_alone(policy, seed, replica):
     """Play every episode of one replica with an environment of its own and a plain loop."""
     results = []
     for episode, reset_seed in enumerate(seeds_of_starts(seed, EPISODES)):
@@ -82,14 +82,14 @@ def play_alone(policy: ElementwisePolicy, seed: int, replica: int) -> list[tuple
     return results
 
 
-def assert_same(first: EpisodeResults, second: EpisodeResults) -> None:
+def assert_same(first, second):
     np.testing.assert_array_equal(first.returns, second.returns)
     np.testing.assert_array_equal(first.lengths, second.lengths)
     np.testing.assert_array_equal(first.successes, second.successes)
     np.testing.assert_array_equal(first.seeds, second.seeds)
 
 
-def children() -> set[int]:
+def children():
     return {process.pid for process in multiprocessing.active_children()}
 
 
@@ -151,7 +151,7 @@ def test_success_that_some_episodes_only_report_is_refused_where_it_is_the_score
 
 def test_global_generators_are_left_as_they_were():
     class Careless(ElementwisePolicy):
-        def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+        def plan(self, observations, noise):
             random.random(), np.random.random(), torch.rand(1)
             return super().plan(observations, noise)
 
@@ -213,7 +213,7 @@ def test_a_failing_worker_is_reported_and_the_next_evaluation_works(tmp_path, mo
 
 def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated():
     class Interrupted(ElementwisePolicy):
-        def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+        def plan(self, observations, noise):
             if self.batches:
                 raise KeyboardInterrupt
             return super().plan(observations, noise)
@@ -245,7 +245,7 @@ def test_an_environment_that_cannot_be_played_is_refused_at_once(env_id, message
 
 def test_plans_of_the_wrong_shape_are_refused(here):
     class Wrong(ElementwisePolicy):
-        def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+        def plan(self, observations, noise):
             return super().plan(observations, noise)[:, :, 0]
 
     with pytest.raises(ValueError, match=r"shape \(S, N, H, A\) = \(1, 6, 3, 2\), got \(1, 6, 2\)"):
@@ -255,11 +255,11 @@ def test_plans_of_the_wrong_shape_are_refused(here):
 class Diverging(ElementwisePolicy):
     """Plans NaN for some replicas from the third plan on."""
 
-    def __init__(self, num_replicas: int, lost: list[int]) -> None:
+    def __init__(self, num_replicas, lost):
         super().__init__(num_replicas)
         self.lost = lost
 
-    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+    def plan(self, observations, noise):
         actions = super().plan(observations, noise)
         if len(self.batches) > 2:
             actions[self.lost, :, 1] = np.nan
@@ -288,14 +288,13 @@ def test_only_active_replicas_play_and_as_they_would_among_all(anywhere):
 RETURNS = np.array([[1.0, 2.0, 3.0]])
 
 
-def results(successes: np.ndarray | None) -> EpisodeResults:
+def results(successes):
     return EpisodeResults(successes, RETURNS, np.ones((1, 3), int), np.arange(3), np.ones(1, bool))
 
 
 @pytest.mark.parametrize("reported", [None, np.array([[1, 0, 0]])])
 def test_a_threshold_counts_returns_of_at_least_it(reported):
     found = Scoring(success_return=2.0).apply(results(reported))
-    assert found.successes is not None
     assert found.successes.tolist() == [[0, 1, 1]]
     text = describe_evaluation(5, "offline", found, [0], Scoring(success_return=2.0))
     assert "success (return >= 2) 66.7% over 3 episodes" in text

@@ -1,7 +1,5 @@
 """Fitted Q evaluation: a chain whose values have a closed form, and an interval that says what it does not know."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,7 @@ from zoo.playing.fitted_q import EvaluationData, fitted_q_evaluation
 GAMMA, STATES = 0.9, 5
 
 
-def chain(rng: np.random.Generator, trajectories: int, noise: float = 0.0) -> EvaluationData:
+def chain(rng, trajectories, noise=0.0):
     """Walk along a chain, each step to the right (action 1) or to the left (-1) at random; its end terminates."""
     rows = []
     for number in range(trajectories):
@@ -29,7 +27,7 @@ def chain(rng: np.random.Generator, trajectories: int, noise: float = 0.0) -> Ev
     return EvaluationData(*columns[:5], columns[5].astype(int))
 
 
-def exact_value(right: float) -> float:
+def exact_value(right):
     """Return the value of the first state if every step goes right with this probability: (I - gamma P)^-1 r."""
     transition = np.zeros((STATES - 1, STATES - 1))
     for state in range(STATES - 1):
@@ -44,7 +42,7 @@ def test_values_of_a_chain_are_those_of_the_closed_form(right):
     rng = np.random.default_rng(0)
     data = chain(rng, 200)
 
-    def act(count: int) -> np.ndarray:
+    def act(count):
         return np.where(rng.random((count, 1)) < right, 1.0, -1.0)
 
     first = np.tile(np.eye(STATES)[0], (200, 1))

@@ -1,16 +1,11 @@
 """Evaluations whose processes die or hang end with the same bits as undisturbed ones, or are given up on demand."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
 
-import numpy as np
 import pytest
-import torch
 
 from tests.zoo.conftest import pretend_cores
 from tests.zoo.playing.test_evaluate import TOY, NetworkPolicy, assert_same, children
@@ -28,7 +23,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(serving, "LOOK_SECONDS", 0.02)
 
 
-def send(processes: set[int], number: signal.Signals) -> None:
+def send(processes, number):
     for pid in processes:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -37,11 +32,11 @@ def send(processes: set[int], number: signal.Signals) -> None:
 class Disturbing(NetworkPolicy):
     """Does something at some of its plans, while environments wait for them."""
 
-    def __init__(self, at: range, do: Callable[[], None]) -> None:
+    def __init__(self, at, do):
         super().__init__(num_replicas=2, observation_size=3)
         self.at, self.do, self.plans = at, do, 0
 
-    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+    def plan(self, observations, noise):
         self.plans += 1
         if self.plans in self.at:
             self.do()
@@ -49,7 +44,7 @@ class Disturbing(NetworkPolicy):
 
 
 @contextlib.contextmanager
-def playing(monkeypatch: pytest.MonkeyPatch, cores: int) -> Iterator[tuple[Evaluator, Callable[[], set[int]]]]:
+def playing(monkeypatch, cores):
     """Yield an evaluator, and what finds its processes."""
     pretend_cores(monkeypatch, cores)
     before = children()
@@ -92,11 +87,11 @@ def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(mon
         expected = evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3))
         is_asked = False
 
-        def check_in() -> None:
+        def check_in():
             if is_asked:
                 raise Abandoned
 
-        def stop() -> None:
+        def stop():
             nonlocal is_asked
             is_asked = True
             send(workers(), signal.SIGSTOP)

@@ -1,7 +1,5 @@
 """OCBench's evaluation: the zoo's pool plays what OCBench's own loop plays, step for step."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -22,18 +20,18 @@ class Reacting:
 
     num_replicas, chunk_length = 1, 1
 
-    def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def draw_action_noise(self, rows, generator):
         return {"none": torch.zeros(rows, 1)}
 
-    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+    def plan(self, observations, noise):
         return react(observations)[:, :, None]
 
 
-def react(observations: np.ndarray) -> np.ndarray:
+def react(observations):
     return np.sin(3 * observations[..., :7]).astype(np.float32)
 
 
-def play_as_ocbench_does(name: str) -> list[tuple[float, int, bool]]:
+def play_as_ocbench_does(name):
     """Play episodes with the loop of OCBench's README: its own environment, made and stepped by its own functions."""
     env = ocbench.make(name)
     results = []
@@ -49,10 +47,9 @@ def play_as_ocbench_does(name: str) -> list[tuple[float, int, bool]]:
     return results
 
 
-def evaluate(name: str, policy: Reacting) -> list[tuple[float, int, bool]]:
+def evaluate(name, policy):
     with Evaluator(name, episodes=EPISODES, n_envs=2, seed=EVAL_SEED) as evaluator:
         results = evaluator.evaluate(policy)
-    assert results.successes is not None
     rows = zip(results.returns[0], results.lengths[0], results.successes[0], strict=True)
     return [(float(episode_return), int(length), bool(success)) for episode_return, length, success in rows]
 

@@ -1,7 +1,5 @@
 """Locks: who has one, that looking does not disturb, and storage that has none."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os
@@ -22,7 +20,6 @@ def test_the_lock_of_another_process_is_refused_with_its_name_and_free_when_that
     code = f"{TAKE}print(lock.take(), flush=True); input()"
     command = [sys.executable, "-c", code, str(lock.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
         assert process.stdout.readline() == b"True\n"
         assert not lock.take()
         assert lock.is_held()
@@ -46,7 +43,7 @@ def test_looking_at_a_lock_does_not_keep_it_from_being_taken(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_storage_without_locks_is_worked_on_with_a_warning(tmp_path, monkeypatch, caplog, number):
-    def refuse(*arguments: object) -> None:
+    def refuse(*arguments):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)

@@ -1,7 +1,5 @@
 """Processes: what fails in them, and how long one may take to answer."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import multiprocessing.process
@@ -21,7 +19,7 @@ from zoo.train import main
     ("error", "limit"), [(OSError(errno.EMFILE, "Too many open files"), "ulimit -n"), (EOFError(), "ulimit -u")]
 )
 def test_a_process_that_cannot_be_started_says_which_limit_to_raise(monkeypatch, error, limit):
-    def refuse(self: object) -> None:
+    def refuse(self):
         raise error
 
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
@@ -46,11 +44,11 @@ def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
 class Sleeper:
     """Sleeps when it is asked to."""
 
-    def sleep(self, seconds: float) -> float:
+    def sleep(self, seconds):
         time.sleep(seconds)
         return seconds
 
-    def close(self) -> None:
+    def close(self):
         """Nothing was opened."""
 
 

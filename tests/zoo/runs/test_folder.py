@@ -1,7 +1,5 @@
 """Run folders: who holds one, how a run ends, and which run that says `running` still does."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import datetime
@@ -10,7 +8,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -42,7 +39,7 @@ def test_processes_that_write_the_index_together_lose_no_row(tmp_path):
     assert {row["run"] for row in rows} == {f"env-v0_{number}" for number in range(1, 81)}
 
 
-def status_of(folder: RunFolder) -> dict[str, Any]:
+def status_of(folder):
     return dict(json.loads((folder.path / "status.json").read_text()))
 
 
@@ -58,7 +55,7 @@ def test_an_exception_ends_the_runs_with_its_reason(tmp_path, error, state):
     folders = [RunFolder.create(tmp_path, "qam", "env-v0", 0)]
     folders[0].write_status("running", 3, 7, 0, pretraining_step=2)
 
-    def start() -> None:
+    def start():
         with ending_recorded(folders, [3, 4, 5]):
             folders.append(RunFolder.create(tmp_path, "qam", "env-v0", 0))  # without a status yet
             raise error
@@ -88,17 +85,17 @@ def test_a_run_that_has_ended_keeps_its_ending_and_one_that_cannot_be_resumed_it
 CONFIG = {"algo": "qam", "env": "env-v0", "offline_steps": 10, "seed": 3}
 
 
-def new_run(logs: Path, **config: Any) -> RunFolder:
+def new_run(logs, **config):
     folder = RunFolder.create(logs, "qam", "env-v0", 3)
     folder.write_config(RunRecord.read(CONFIG | config))
     return folder
 
 
-def change_status(folder: RunFolder, **changes: Any) -> None:
+def change_status(folder, **changes):
     folder.status.write_text(json.dumps(json.loads(folder.status.read_text()) | changes))
 
 
-def state(folder: RunFolder) -> str:
+def state(folder):
     return state_now(folder, folder.read_status())
 
 
@@ -107,7 +104,6 @@ def test_a_run_is_running_while_its_process_holds_the_lock_and_dead_after_that(t
     imports = "from pathlib import Path; from zoo.runs.folder import RunFolder"
     code = f"{imports}\n{create}\nprint(flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
         process.stdout.readline()
         folder = RunFolder(tmp_path / "qam" / "env-v0_1")
         folder.write_config(RunRecord.read(CONFIG))

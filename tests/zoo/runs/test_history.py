@@ -1,7 +1,5 @@
 """What runs came to, in words and in numbers."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np
@@ -15,7 +13,7 @@ from zoo.runs.resume import describe_evaluation
 from zoo.runs.scores import RETURN
 
 
-def played(offset: int = 0, episodes: int = 4, with_success: bool = True) -> EpisodeResults:
+def played(offset=0, episodes=4, with_success=True):
     """Return made-up results of two replicas."""
     numbers = offset + np.arange(2 * episodes).reshape(2, episodes)
     return EpisodeResults(
@@ -27,7 +25,7 @@ def played(offset: int = 0, episodes: int = 4, with_success: bool = True) -> Epi
     )
 
 
-def history() -> EvaluationHistory:
+def history():
     result = EvaluationHistory()
     result.append(50, 0, played(), replica=1)
     result.append(100, 0, played(1), replica=1)
@@ -68,7 +66,7 @@ def test_a_damaged_file_is_refused(tmp_path):
         folder.read_evaluations()
 
 
-def results(successes: list[list[int]] | None, returns: list[list[float]]) -> EpisodeResults:
+def results(successes, returns):
     array = np.array(returns)
     lengths = np.full(array.shape, 30)
     played = np.isfinite(array).all(axis=1)

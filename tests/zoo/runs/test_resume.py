@@ -1,10 +1,7 @@
 """Which run ``--resume`` goes on with, and what it says about it."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -25,14 +22,14 @@ ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "pretraining_steps": 0, "
 SETTINGS = {"gamma": 0.9, "net_arch": [16, 16]}
 
 
-def record(**entries: Any) -> RunRecord:
+def record(**entries):
     return RunRecord.read({**ENTRIES, "settings": SETTINGS, **entries})
 
 
 RECORD = record()
 
 
-def written(logs: Path, state: str, seed: int = 3, **more: Any) -> RunFolder:
+def written(logs, state, seed=3, **more):
     """Write a run folder that no process has claimed."""
     folder = RunFolder.create(logs, "qam", "some-v0", seed)
     folder.write_config(record(seed=seed, sources=["a flag"], **more))
@@ -41,26 +38,25 @@ def written(logs: Path, state: str, seed: int = 3, **more: Any) -> RunFolder:
     return folder
 
 
-def with_checkpoint(step: int, folder: RunFolder) -> None:
+def with_checkpoint(step, folder):
     (folder.path / "checkpoint" / f"step_{step:09d}.0").mkdir(parents=True)
 
 
-def stack(logs: Path, *states: str) -> list[RunFolder]:
+def stack(logs, *states):
     """Write the folders of stacked seeds 5, 6, ..."""
     seeds = [5 + k for k in range(len(states))]
     together = {"seeds": seeds, "folders": [f"some-v0_{k + 1}" for k in range(len(states))]}
     return [written(logs, state, seed=seed, **together) for state, seed in zip(states, seeds, strict=True)]
 
 
-def names(run: StoredRun | None) -> list[str]:
-    assert run is not None
+def names(run):
     return [folder.path.name for folder in run.folders]
 
 
 # -- the decision -----------------------------------------------------------------------------------------------------
 
 
-def stored(name: str, tau: float, seed: int, *states: str) -> StoredRun:
+def stored(name, tau, seed, *states):
     own = record(settings=SETTINGS | {"tau": tau}, seed=seed)
     return StoredRun([RunFolder(Path(name))], own, [{"state": state} for state in states])
 
@@ -103,7 +99,6 @@ def test_a_stack_of_which_some_have_failed_is_finished_when_the_others_are(tmp_p
     _, second = stack(tmp_path, "failed", "running")
     for is_done in (False, True):
         found = find_run(tmp_path, RECORD, [5, 6])
-        assert found is not None
         assert found.is_done == is_done
         found.folders[0].lock.release()
         second.write_status("done", 6, 0, 0)
@@ -186,7 +181,6 @@ def test_a_result_that_cannot_be_read_is_unknown(tmp_path, capsys):
     folder = written(tmp_path, "done")
     (folder.path / "evaluations.npz").write_bytes(b"PK")
     found = find_run(tmp_path, RECORD, [3])
-    assert found is not None
     result = result_of_done(found)
     assert (result["success"], result["return"], result["already_done"]) == (None, None, True)
     assert "evaluations.npz cannot be read" in capsys.readouterr().err

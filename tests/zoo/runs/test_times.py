@@ -1,9 +1,6 @@
 """How long a run has taken, from logs of every history."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +13,7 @@ SPEED_HEADER = "time/total_timesteps,time/time_elapsed,time/updates_per_s,time/f
 OFFLINE = "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates,eval/success_rate\n"
 
 
-def run_with(folder: Path, progress: str, versions: dict[str, object] | None = None, **config: object) -> RunFolder:
+def run_with(folder, progress, versions=None, **config):
     write_run(folder, **config)
     (folder / "progress.csv").write_text(progress)
     (folder / "versions.json").write_text(json.dumps(versions or {}))

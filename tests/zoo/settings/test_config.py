@@ -1,7 +1,5 @@
 """Layers of settings, overrides and their checks."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
@@ -72,7 +70,7 @@ def test_a_profile_lies_over_default_and_domain_and_under_overrides(tmp_path):
     path = tmp_path / "mine.yml"
     path.write_text(PROFILE_FILE)
 
-    def rho(domain: str | None, profile: str, *params: str) -> float:
+    def rho(domain, profile, *params):
         config = load_config("qam", "x", domain, conf=path, profile=profile, params=params)
         return float(config.settings["rho"])
 
@@ -163,7 +161,7 @@ def test_a_file_that_is_no_mapping_of_entries_is_refused(tmp_path):
 # -- the benchmark's protocol -----------------------------------------------------------------------------------------
 
 
-def departures(algo: str = "qam", domain: str | None = "scene-play", **given: object) -> list[str]:
+def departures(algo="qam", domain="scene-play", **given):
     return load_config(algo, "x", domain, **given).departures
 
 

@@ -1,13 +1,10 @@
 """A suite on a real Ray cluster, of three nodes on this machine: a node that dies, Ctrl-C, and wrong arguments."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import os
 import signal
 import time
-from typing import Any
 
 import pytest
 
@@ -37,7 +34,7 @@ def cluster():
         cluster.shutdown()
 
 
-def node_of(cluster: Any, pid: int) -> Any:
+def node_of(cluster, pid):
     """Return the node on which a process runs."""
     return next(
         node for node in cluster.worker_nodes if pid in descendants(node.all_processes["raylet"][0].process.pid)

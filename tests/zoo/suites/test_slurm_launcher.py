@@ -1,7 +1,5 @@
 """What is asked of Slurm, and what its answers mean."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -16,7 +14,7 @@ from zoo.suites.jobs import Job, Machine
 from zoo.suites.launchers import slurm
 from zoo.suites.launchers.slurm import SlurmTask, run_on_slurm
 from zoo.suites.suite import Run
-from zoo.suites.task import ROOT, HasEnded, Task
+from zoo.suites.task import ROOT, Task
 
 
 @pytest.fixture
@@ -32,18 +30,18 @@ def bin_folder(tmp_path, monkeypatch):
     return folder
 
 
-def write(folder: Path, name: str, script: str) -> None:
+def write(folder, name, script):
     (folder / name).write_text(f"#!/bin/sh\n{script}\n")
     (folder / name).chmod(0o755)
 
 
-def show(folder: Path, *states: str) -> None:
+def show(folder, *states):
     """Let squeue say these states of the jobs 7_0, 7_1, ..."""
     lines = "\n".join(f"7_{number} {state}" for number, state in enumerate(states))
     write(folder, "squeue", f"cat <<END\n{lines}\n8_0 RUNNING\n9_N/A PENDING\nEND")
 
 
-def task(number: int = 0, folder: Path = Path("logs")) -> Task:
+def task(number=0, folder=Path("logs")):
     return Task(Job(Run("fql", f"some{number}-v0", (0,)), Machine(folder), (), "fql", {}), 2)
 
 
@@ -53,7 +51,7 @@ def run(tmp_path, call):
     suite = tmp_path / "suite.yml"
     suite.write_text("{algorithms: [fql], environments: [pointmaze-medium-navigate-singletask-task1-v0], seeds: 0}")
 
-    def refused(*words: str) -> str:
+    def refused(*words):
         code, _, errors = call(main, suite, "-f", tmp_path / "logs", "--device", "cpu", "--launcher", "slurm", *words)
         assert code == BAD_INPUT
         return errors
@@ -61,14 +59,14 @@ def run(tmp_path, call):
     return refused
 
 
-def follow(has_ended: HasEnded) -> None:
+def follow(has_ended):
     for _ in range(3):
         if has_ended(0.0):
             return
     raise KeyboardInterrupt
 
 
-def launch(tmp_path: Path, *resources: str, tasks: int = 2) -> None:
+def launch(tmp_path, *resources, tasks=2):
     folder = tmp_path / "logs" / ".jobs" / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
     run_on_slurm([task(number) for number in range(tasks)], None, resources, folder, follow)
@@ -142,7 +140,7 @@ def test_what_slurm_refuses_is_bad_input(bin_folder, run):
 class Waiting(Task):
     """A task that waits until it is asked to stop."""
 
-    def __call__(self) -> None:
+    def __call__(self):
         self.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
         while not self.is_stopping:
             threading.Event().wait(0.01)

@@ -1,9 +1,6 @@
 """What a suite's file means, what is refused in it, and how far its runs are."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -15,7 +12,7 @@ from zoo.suites.suite import SHIPPED, Run, Suite, find_suite, read_suite, select
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
 
 
-def write(folder: Path, **values: Any) -> Path:
+def write(folder, **values):
     """Write a suite's file: one that is right, except for what is given."""
     content = {"algorithms": ["fql"], "environments": [MAZE], "seeds": "0-1", **values}
     path = folder / "suite.yml"
@@ -23,7 +20,7 @@ def write(folder: Path, **values: Any) -> Path:
     return path
 
 
-def runs(folder: Path, **values: Any) -> list[Run]:
+def runs(folder, **values):
     return read_suite(write(folder, **values)).runs()
 
 
@@ -108,9 +105,7 @@ def test_runs_are_selected_by_patterns():
         select(suite.runs(), ["dsrl"], [])
 
 
-def look(
-    algo: str, env: str, state: State, seconds: float = 0.0, size: int = 0, seeds: int = 2, reason: str = ""
-) -> Look:
+def look(algo, env, state, seconds=0.0, size=0, seeds=2, reason=""):
     run = Run(algo, f"{env}-singletask-task1-v0", tuple(range(seeds)))
     return Look(Job(run, Machine(Path("logs")), (), algo, {}, 1_000), state, seconds, size, reason)
 

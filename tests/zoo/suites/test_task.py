@@ -1,17 +1,13 @@
 """Tasks: what they do about jobs that fail, are trained by others, or are stopped."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle
 import signal
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -57,7 +53,7 @@ sys.exit(code)
 class FakeJob(Job):
     """A job whose training program is `FAKE`, and which is done once that has said so."""
 
-    def find(self) -> StoredRun | None:
+    def find(self):
         run = RunFolder(self.machine.log_folder)
         return StoredRun(
             [run], RunRecord("qam", "some-v0"), [{"state": "done" if (run.path / "done").exists() else "interrupted"}]
@@ -72,13 +68,13 @@ def fake_training(tmp_path, monkeypatch):
     monkeypatch.setattr(task_module, "SECONDS_BETWEEN_ROUNDS", 0.05)
 
 
-def make_task(tmp_path: Path, outcome: str) -> Task:
+def make_task(tmp_path, outcome):
     logs = tmp_path / "logs"
     logs.mkdir(exist_ok=True)
     return Task(FakeJob(Run("fql", "some-v0", (0,)), Machine(logs), (str(logs), outcome), "fql", {}, 1), 2)
 
 
-def starts(tmp_path: Path) -> int:
+def starts(tmp_path):
     return len((tmp_path / "logs" / "starts").read_text().splitlines())
 
 
@@ -120,7 +116,7 @@ def test_what_failed_is_tried_again_up_to_the_limit_and_bad_input_never(tmp_path
     assert caplog.text.count("; see ") == times - (outcome == "once")
 
 
-def begin(task: Task) -> Future[None]:
+def begin(task):
     """Let a task begin in a thread."""
     return ThreadPoolExecutor(1).submit(task)
 
@@ -182,7 +178,7 @@ def test_a_training_process_gets_its_share_of_the_machine_and_the_lock_of_its_jo
 def test_a_signal_stops_what_runs_here_with_checkpoints(tmp_path):
     tasks = [make_task(tmp_path, "waits"), make_task(tmp_path, "done")]
 
-    def follow(has_ended: Any) -> None:
+    def follow(has_ended):
         wait_for((tmp_path / "logs" / "ready").exists, pause=0.02)
         signal.raise_signal(signal.SIGTERM)
         while not has_ended(0.1):

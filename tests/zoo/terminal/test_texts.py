@@ -1,11 +1,8 @@
 """What programs say and where it is kept; texts of strangers do nothing where they are shown."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re
-from pathlib import Path
 
 import pytest
 
@@ -83,7 +80,7 @@ def test_comparison_of_hostile_runs_writes_and_shows_harmless_texts(tmp_path, ca
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ "
 
 
-def lines_of(folder: Path) -> list[str]:
+def lines_of(folder):
     """Return a run's log without the time stamps, which every line must have."""
     lines = (folder / "run.log").read_text().splitlines()
     assert all(re.match(STAMP, line) for line in lines)

@@ -1,13 +1,9 @@
 """Signals during training."""
 
-from __future__ import annotations
-
 import errno
 import os
 import signal
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -44,12 +40,10 @@ def test_a_checkpoint_that_cannot_be_read_just_now_is_not_set_aside(tmp_path, er
     for checkpoint in checkpoints:
         checkpoint.mkdir()
 
-    def restore(checkpoint: Path) -> None:
+    def restore(checkpoint):
         raise error
 
-    training: Any = SimpleNamespace(
-        replicas=SimpleNamespace(checkpoints=tmp_path), saving=SimpleNamespace(restore=restore)
-    )
+    training = SimpleNamespace(replicas=SimpleNamespace(checkpoints=tmp_path), saving=SimpleNamespace(restore=restore))
     with pytest.raises(CannotResume, match=r"step_000000020\.0 cannot be read just now"):
         Training.restore(training)
     assert sorted(tmp_path.iterdir()) == checkpoints

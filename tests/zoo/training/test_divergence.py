@@ -1,12 +1,7 @@
 """Replicas that diverge: their runs fail, and the others go on as if nothing had happened."""
 
-from __future__ import annotations
-
 import json
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,28 +26,26 @@ OFFLINE, ONLINE = 20, 30
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
 
 
-def arguments(data: Path, logs: Path, *more: str) -> list[str]:
+def arguments(data, logs, *more):
     words = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(logs), "--verbose", "0"]
     words += ["--offline-steps", str(OFFLINE), "--online-steps", str(ONLINE), "--eval-freq", "10", "--save-freq", "12"]
     words += ["--eval-episodes", "2", "--n-eval-envs", "1", "--env-kwargs", "max_episode_steps=15"]
     return [*words, "--log-interval", "5", *more, "-params", *TINY, "learning_starts=2"]
 
 
-def status_of(folder: Path) -> dict[str, Any]:
+def status_of(folder):
     return json.loads((folder / "status.json").read_text())
 
 
-def parameters(path: Path) -> dict[str, torch.Tensor]:
+def parameters(path):
     return agents.QAM.load(path, device="cpu").policy.state_dict()
 
 
-def break_after(
-    monkeypatch: pytest.MonkeyPatch, update: int, replicas: list[int], then: Callable[[int], None] = lambda update: None
-) -> None:
+def break_after(monkeypatch, update, replicas, then=lambda update: None):
     """Let parameters of some replicas become NaN after an update, counted from the run's beginning."""
     original = Trainer.update
 
-    def broken(self: Trainer, batch_size: int) -> Any:
+    def broken(self, batch_size):
         info = original(self, batch_size)
         if self.model._n_updates == update:
             with torch.no_grad():
@@ -71,7 +64,7 @@ def healthy(data, tmp_path_factory):
     return logs
 
 
-def assert_untouched(logs: Path, healthy: Path, *numbers: int) -> None:
+def assert_untouched(logs, healthy, *numbers):
     """Check that runs are those of an undisturbed training, also in their logs but for what depends on all replicas."""
     for number in numbers:
         assert_same_run(logs, healthy, number)
@@ -110,10 +103,10 @@ def test_a_replica_that_diverges_fails_and_the_others_are_untouched(
 
 
 def test_environments_of_a_diverged_replica_get_no_nan(data, tmp_path, monkeypatch):
-    played: list[np.ndarray] = []
-    original: Callable[..., Any] = ToyEnv.step
+    played = []
+    original = ToyEnv.step
 
-    def recorded(self: ToyEnv, action: np.ndarray) -> Any:
+    def recorded(self, action):
         played.append(action)
         return original(self, action)
 
@@ -132,7 +125,7 @@ def test_environments_of_a_diverged_replica_get_no_nan(data, tmp_path, monkeypat
 def test_a_replica_whose_plans_are_not_finite_fails_at_the_evaluation(data, tmp_path, healthy, monkeypatch):
     original = QAM.act
 
-    def act(self: Any, observations: torch.Tensor, noise: Any, nets: Any) -> torch.Tensor:
+    def act(self, observations, noise, nets):
         actions = original(self, observations, noise, nets)
         if observations.shape[1] == 2:  # an evaluation's episodes; parameters and losses are sound
             actions[2] = torch.inf * actions[2]
@@ -169,11 +162,11 @@ def test_nothing_that_is_not_finite_gets_into_a_checkpoint(data, tmp_path, monke
     assert not find_checkpoints(folder_of(tmp_path) / "checkpoint")
 
 
-def change_info(monkeypatch: pytest.MonkeyPatch, update: int, **values: float) -> None:
+def change_info(monkeypatch, update, **values):
     """Let the second replica report other values from an update on."""
     original = Trainer.update
 
-    def changed(self: Trainer, batch_size: int) -> Any:
+    def changed(self, batch_size):
         info = original(self, batch_size)
         for name, value in values.items() if self.model._n_updates >= update else ():
             info[name] = torch.where(torch.arange(2) == 1, torch.tensor(value), info[name])
@@ -224,7 +217,7 @@ class Killed(BaseException):
 
 @pytest.mark.slow
 def test_a_resumed_run_remembers_who_has_failed(data, tmp_path, healthy, monkeypatch):
-    def breaking_off(update: int) -> None:
+    def breaking_off(update):
         if update == 17:
             raise Killed
 

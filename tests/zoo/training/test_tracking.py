@@ -1,13 +1,10 @@
 """What Weights & Biases is told of a run, and what becomes of a run that it refuses."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
 import sys
 import types
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,16 +19,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two
 class StandIn(types.ModuleType):
     """Stands for the package: keeps what its runs were begun with, whether events were there, and how they ended."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs):
         super().__init__("wandb")
         self.logs, self.begun, self.ended = logs, list[dict[str, Any]](), list[int]()
 
-    def init(self, **options: Any) -> StandIn:
+    def init(self, **options):
         events = list(self.logs.rglob("events.out.tfevents*"))
         self.begun.append(options | {"events": len(events)})
         return self
 
-    def finish(self, exit_code: int) -> None:
+    def finish(self, exit_code):
         self.ended.append(exit_code)
 
 
@@ -56,7 +53,7 @@ def test_it_follows_the_events_from_the_first_in_a_run_that_a_resumed_one_goes_o
 
 
 def test_a_run_that_is_refused_ends_before_it_trains(data, tmp_path, capsys, monkeypatch, wandb):
-    def refuse(**_: object) -> None:
+    def refuse(**_):
         raise ConnectionError("no such project")
 
     monkeypatch.setattr(wandb, "init", refuse)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import optuna
 import pytest
 
 import agents
-from agents.common.search import Choice, Range, Search, linear_range, log_range
+from agents.common.search import Choice, Range, linear_range, log_range
 from zoo.algorithms import algorithm_ids
 from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError
@@ -16,7 +14,7 @@ from zoo.settings.config import find_entry
 from zoo.tuning.options import own_searches, params_of, read_searches, settings_in_use, suggest
 
 
-def read(*words: str, algo: str = "qam", fixed: tuple[str, ...] = ()) -> dict[str, Search]:
+def read(*words, algo="qam", fixed=()):
     return read_searches(find_entry(algo), words, fixed)
 
 
@@ -65,7 +63,7 @@ def test_a_setting_of_one_network_is_searched_by_its_dotted_name():
 
 def test_suggestions_have_the_type_of_their_setting():
     space = read("rho=0:1", "flow_steps=2:20", "net_arch=[[64, 64], [128]]")
-    trial: Any = optuna.trial.FixedTrial({"rho": 0.5, "flow_steps": 7, "net_arch": "[64, 64]"})
+    trial = optuna.trial.FixedTrial({"rho": 0.5, "flow_steps": 7, "net_arch": "[64, 64]"})
     values = suggest(trial, space)
     assert values == {"rho": 0.5, "flow_steps": 7, "net_arch": [64, 64]}
     assert isinstance(space["rho"].low, float)

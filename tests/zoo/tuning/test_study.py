@@ -1,8 +1,5 @@
 """How a study goes on, with functions in place of training runs."""
 
-from __future__ import annotations
-
-import argparse
 import functools
 import os
 import re
@@ -11,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -31,19 +27,19 @@ from zoo.tuning.trial import Pruned, read_trial, tell_of_other_settings
 Use = Callable[[Training], None]
 
 
-def folder(logs: Path) -> Path:
+def folder(logs):
     return logs / "studies" / "s"
 
 
-def study_of(logs: Path) -> optuna.Study:
+def study_of(logs):
     return optuna.load_study(study_name="s", storage=open_storage(folder(logs) / "study.db"))
 
 
-def trials(logs: Path) -> list[optuna.trial.FrozenTrial]:
+def trials(logs):
     return study_of(logs).trials
 
 
-def states(logs: Path) -> list[str]:
+def states(logs):
     return pd.read_csv(folder(logs) / "trials.csv")["state"].tolist()
 
 
@@ -94,7 +90,7 @@ def test_the_results_are_a_table_a_settings_file_and_figures(tmp_path, tune, mon
 
 
 def test_the_training_runs_get_what_the_command_line_says(objective, tmp_path):
-    runs: list[argparse.Namespace] = []
+    runs = []
     objective(lambda args: runs.append(args) or near_three(args))
     more = ("--quick", "--n-evaluations", "4", "--offline-steps", "1000", "--n-trials", "1", "--eval-episodes", "3")
     assert main(words(tmp_path, *more, "-params", "rho=0.1")) == 0
@@ -108,7 +104,7 @@ def test_the_training_runs_get_what_the_command_line_says(objective, tmp_path):
 
 
 def test_seeds_are_apart_from_those_of_a_report(objective, tmp_path, tune):
-    runs: list[argparse.Namespace] = []
+    runs = []
     objective(lambda args: runs.append(args) or scored(0.5))
     arguments = ["--algo", "qam", "--env", ENV, "-f", str(tmp_path), "--n-trials", "1"]
     _, result, errors = tune(*arguments)
@@ -119,7 +115,7 @@ def test_seeds_are_apart_from_those_of_a_report(objective, tmp_path, tune):
 
 
 def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(objective, tmp_path, tune):
-    def fail_first(args: argparse.Namespace) -> dict[str, Any]:
+    def fail_first(args):
         number = args.trial["source"][-1]
         if number == "0":
             raise RuntimeError("no memory")
@@ -135,7 +131,7 @@ def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(objective, tmp_pat
 
 
 def test_bad_input_that_a_trial_finds_ends_the_study(objective, tmp_path, tune):
-    def refuse(args: argparse.Namespace) -> dict[str, Any]:
+    def refuse(args):
         raise UsageError("`--dataset` has no such file")
 
     objective(refuse)
@@ -161,7 +157,7 @@ def test_other_settings_are_another_study(objective, tmp_path, tune):
 
 
 def test_a_stopped_trial_is_tried_again_by_the_next_call(objective, tmp_path, tune):
-    def stop(args: argparse.Namespace) -> dict[str, Any]:
+    def stop(args):
         raise Interrupted("stopped by a signal")
 
     objective(stop)
@@ -169,7 +165,7 @@ def test_a_stopped_trial_is_tried_again_by_the_next_call(objective, tmp_path, tu
     assert code == 3, errors
     assert states(tmp_path) == ["retried", "waiting"]
 
-    runs: list[argparse.Namespace] = []
+    runs = []
     objective(lambda args: runs.append(args) or near_three(args))
     code, result, _ = tune(*words(tmp_path, "--max-total-trials", "1"))
     assert (code, result["trials"]) == (0, {"retried": 1, "complete": 1})
@@ -180,7 +176,7 @@ def test_a_stopped_trial_is_tried_again_by_the_next_call(objective, tmp_path, tu
 
 
 def test_a_study_whose_trial_was_stopped_proposes_what_an_undisturbed_one_does(objective, tmp_path, tune):
-    def stop(args: argparse.Namespace) -> dict[str, Any]:
+    def stop(args):
         raise Interrupted("stopped by a signal")
 
     command = ("--max-total-trials", "3", "--sampler", "random")
@@ -200,7 +196,7 @@ def test_no_trial_begins_after_a_signal_between_two(objective, tmp_path, tune):
     assert states(tmp_path) == ["complete"]
 
 
-def leave_running(logs: Path, params: dict[str, float]) -> None:
+def leave_running(logs, params):
     """Leave a trial as a killed start does: running, with a last sign of life."""
     study = study_of(logs)
     study.enqueue_trial(params)

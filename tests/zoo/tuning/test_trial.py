@@ -1,7 +1,5 @@
 """What is said of a training run to its study."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -13,7 +11,7 @@ from zoo.runs.history import EvaluationHistory
 from zoo.tuning.trial import Pruned, Watch, scores_of_result
 
 
-def history(successes: list[float], returns: list[float] | None = None) -> EvaluationHistory:
+def history(successes, returns=None):
     """Return evaluations of two episodes, every 10 steps."""
     rows = len(successes if returns is None else returns)
     arrays = {

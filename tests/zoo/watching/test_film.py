@@ -1,10 +1,7 @@
 """Films and what they show: every episode as an evaluation plays it, and what a policy thinks."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,16 +16,16 @@ from zoo.models.agent import Agent, agent_of_run, find_run
 from zoo.models.play import play
 from zoo.watching.film import Film, find_maze
 from zoo.watching.pictures import AGENT, CAPTION, GOAL
-from zoo.watching.stage import FAN, Imagination, Lane, Mind, Stage, Thoughts
+from zoo.watching.stage import FAN, Imagination, Mind, Stage
 
 
-def shot(shown: Film, every: int = 1) -> list[tuple[np.ndarray, bool]]:
+def shot(shown, every=1):
     found = [(np.asarray(picture), is_last) for picture, is_last in shown.pictures(every)]
     shown.close()
     return found
 
 
-def has(image: np.ndarray, colour: str) -> bool:
+def has(image, colour):
     return bool((image == list(bytes.fromhex(colour[1:]))).all(-1).any())
 
 
@@ -67,7 +64,6 @@ def test_thoughts_of_others_than_flow_policies_are_refused():
 def test_a_maze_is_shown_whole_with_its_teleports():
     env = make_env("pointmaze-teleport-singletask-task1-v0")
     maze = find_maze(env)
-    assert maze is not None
     assert [len(places) for places in maze.gates] == [2, 3]
     raw = env.env.unwrapped
     prepare_drawing(raw)
@@ -77,12 +73,12 @@ def test_a_maze_is_shown_whole_with_its_teleports():
     env.close()
 
 
-def agent_of(id: str, episodes: int = 2, **settings: Any) -> Agent:
+def agent_of(id, episodes=2, **settings):
     policy = maze_model(id, seed=3, **settings).policy
     return Agent(algo=id, policy=policy, source=Path("here"), env=ENV, env_kwargs=STEPS, episodes=episodes)
 
 
-def thoughts_of(agent: Agent) -> tuple[Thoughts, Lane]:
+def thoughts_of(agent):
     stage = Stage(agent)
     (lane,) = next(stage.play())
     return Mind(agent.policy).think(lane), lane
@@ -122,7 +118,6 @@ def test_the_played_chunk_is_among_the_thoughts(id, settings, stages):
 
 def test_the_best_candidate_is_played_and_all_are_shown():
     thoughts, lane = thoughts_of(agent_of("ifql", best_of_n=20))
-    assert thoughts.values is not None
     assert (thoughts.values.shape, thoughts.played) == ((20,), thoughts.values.argmax())
     np.testing.assert_allclose(thoughts.chunks[thoughts.played], lane.chunk, atol=1e-5)
 

@@ -1,7 +1,5 @@
 """Drawings show what they say, where they say it; videos and windows show what they are given."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -25,12 +23,12 @@ MAZE = MazeMap(walls=np.array([[0, 0, 1], [0, 1, 0]]), unit=4.0, offset=(0.0, 0.
 SIZE = (240, 160)
 
 
-def thoughts(size: int = 2, stages: int = 4, values: list[float] | None = None) -> Thoughts:
+def thoughts(size=2, stages=4, values=None):
     ways = list(np.random.default_rng(0).uniform(-1, 1, (stages, 3, size)))
     return Thoughts(np.zeros((3, 1, size)), ways, np.array(values) if values else None, 2)
 
 
-def pixels(*panels: tuple[int, pictures.Draw]) -> np.ndarray:
+def pixels(*panels):
     return np.asarray(pictures.drawn(*SIZE, *panels))
 
 
@@ -77,7 +75,7 @@ def test_pictures_come_back(ending, speed, tmp_path):
     assert length_of(path, speed) == pytest.approx((2 + 0.8 * speed) / speed, abs=0.01)  # the last picture stays
 
 
-def length_of(path: Path, speed: int) -> float:
+def length_of(path, speed):
     """Return how long a video takes, in seconds; a GIF has one long picture for several that are the same."""
     with imageio.get_reader(path) as reader:
         if path.suffix == ".mp4":
@@ -87,7 +85,7 @@ def length_of(path: Path, speed: int) -> float:
 
 
 def test_a_video_that_fails_leaves_nothing(tmp_path):
-    def record() -> None:
+    def record():
         with open_video(tmp_path / "video.gif") as add:
             add(Image.new("RGB", (64, 48)), False)
             raise ArithmeticError
@@ -150,7 +148,6 @@ def test_a_picture_is_shown_until_the_window_is_closed(screen):
     variables = {key: value for key, value in os.environ.items() if key != "PYOPENGL_PLATFORM"} | {"DISPLAY": screen}
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, env=variables, text=True, **pipes) as program:
-        assert program.stdout is not None
         said = program.stdout.readline()
         if not said and "no window" in program.communicate()[1]:
             pytest.skip("needs OpenGL on Xvfb's screen")

@@ -1,13 +1,8 @@
 """Sets of one's own: every format gives the same arrays, and what is wrong with a set is said in one sentence."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import gymnasium
 import h5py
@@ -22,7 +17,6 @@ from pyarrow import parquet
 from tests.zoo.datasets.own import (
     ENV,
     WRITERS,
-    Arrays,
     episodes,
     metadata_of,
     regular,
@@ -43,7 +37,7 @@ def _minari_root(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
 
 
-def refusal(source: Any, **reading: Any) -> str:
+def refusal(source, **reading):
     """Return what is said about a set; one sentence."""
     with pytest.raises(UsageError) as error:
         read_source(source, Reading(**reading))
@@ -191,7 +185,7 @@ def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path):
 
 # -- what is refused --------------------------------------------------------------------------------------------------
 
-BROKEN: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
+BROKEN = {
     "wrong keys": (
         lambda a: {"obs": a["observations"], **without(a, "observations")},
         "missing: observations, got obs",
@@ -209,7 +203,7 @@ BROKEN: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
 }
 
 
-def without(arrays: Arrays, name: str) -> Arrays:
+def without(arrays, name):
     return {key: array for key, array in arrays.items() if key != name}
 
 
@@ -220,7 +214,7 @@ def test_a_broken_npz_is_refused_by_what_is_wrong_with_it(tmp_path, case):
     assert text in refusal(tmp_path / "a.npz")
 
 
-EPISODE: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
+EPISODE = {
     "last observation": (lambda a: a | {"observations": a["observations"][:-1]}, "after the last action is missing"),
     "no ending": (lambda a: without(a, "terminated"), "must have `terminated`"),
     "goes on": (lambda a: a | {"terminated": np.arange(19) == 4}, "in row 4, but the episode goes on to row 18"),
@@ -266,7 +260,7 @@ def test_a_minari_set_of_another_space_is_refused(tmp_path, name):
 
 
 ONE, TWO = Box(-np.inf, np.inf, (1,)), Box(-np.inf, np.inf, (2,))
-STRUCTURED: dict[str, gymnasium.Space[Any]] = {
+STRUCTURED = {
     "sorted": Dict({"z": TWO, "a": TWO}),
     "in its own order": Dict([("z", TWO), ("a", TWO)]),
     "nested": Dict([("z", Dict([("y", ONE), ("b", ONE)])), ("a", TWO)]),
@@ -275,7 +269,7 @@ STRUCTURED: dict[str, gymnasium.Space[Any]] = {
 }
 
 
-def structured(space: gymnasium.Space[Any], rows: np.ndarray) -> Any:
+def structured(space, rows):
     """Return observations, (n, O), as a space has them."""
     if isinstance(space, Box):
         return rows
@@ -285,7 +279,7 @@ def structured(space: gymnasium.Space[Any], rows: np.ndarray) -> Any:
     return dict(zip(space.spaces, found, strict=True)) if isinstance(space, Dict) else tuple(found)
 
 
-def parts_in(space: Any) -> list[gymnasium.Space[Any]]:
+def parts_in(space):
     return list(space.spaces.values() if isinstance(space, Dict) else space.spaces)
 
 
@@ -336,7 +330,7 @@ def test_masks_of_an_hdf5_file_count_where_terminals_mark_every_end(tmp_path):
     assert np.flatnonzero(found["valids"] == 0).tolist() == [19, 39]
 
 
-def change_success(folder: Path, change: Callable[[np.ndarray], Any]) -> None:
+def change_success(folder, change):
     for path in folder.rglob("*.parquet"):
         rows = parquet.read_table(path)
         flags = rows["next.success"].to_numpy(zero_copy_only=False).copy()
@@ -372,7 +366,7 @@ def test_references_are_two_different_finite_numbers_of_a_minari_set(tmp_path, l
 
 
 def test_a_minari_set_that_is_not_there_says_how_to_get_it(tmp_path, monkeypatch):
-    def download(name: str) -> None:
+    def download(name):
         raise ConnectionError(f"no route to {name}")
 
     monkeypatch.setattr(minari, "download_dataset", download)

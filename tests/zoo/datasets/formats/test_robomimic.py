@@ -1,15 +1,10 @@
 """robomimic's files: read as Q-chunking and TRQAM read them, and refused in one sentence where they are not sound."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
-
 import h5py
 import numpy as np
 import pytest
 
-from tests.zoo.datasets.demonstrations import ENV_ARGS, Arrays, demonstration, write
+from tests.zoo.datasets.demonstrations import ENV_ARGS, demonstration, write
 from zoo.dataset import main as dataset
 from zoo.datasets.formats.base import COMPACT
 from zoo.datasets.formats.read import environment_of, read_source
@@ -19,7 +14,7 @@ from zoo.errors import UsageError
 LIFT = TASKS["lift-mh-low_dim"]
 
 
-def reference_transitions(parts: list[Arrays]) -> Arrays:
+def reference_transitions(parts):
     """Return the transitions as Q-chunking has them: rows one after another, with the next observation of each."""
     return {
         "observations": np.concatenate([part["observations"][:-1] for part in parts]),
@@ -31,7 +26,7 @@ def reference_transitions(parts: list[Arrays]) -> Arrays:
     }
 
 
-def transitions(found: Arrays) -> Arrays:
+def transitions(found):
     """Return the transitions of a compact set."""
     rows = np.flatnonzero(found["valids"])
     return {name: found[name][rows] for name in COMPACT if name != "valids"} | {
@@ -101,10 +96,10 @@ def test_a_file_of_an_earlier_simulator_is_warned_about(tmp_path):
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
-def replaced(name: str, value: Any) -> Callable[[Any], None]:
+def replaced(name, value):
     """Return what replaces an array of the first demonstration; None removes it."""
 
-    def change(file: Any) -> None:
+    def change(file):
         del file[f"data/demo_0/{name}"]
         if value is not None:
             file[f"data/demo_0/{name}"] = value
@@ -112,7 +107,7 @@ def replaced(name: str, value: Any) -> Callable[[Any], None]:
     return change
 
 
-BROKEN: dict[str, tuple[Callable[[Any], None], str]] = {
+BROKEN = {
     "no observations": (replaced("obs", None), "or raw ones; get low_dim_v15.hdf5"),
     "a sensor missing afterwards": (replaced("next_obs/object", None), "has no next_obs/object,"),
     "short sensor": (
