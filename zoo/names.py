@@ -12,7 +12,7 @@ import zoo.envs.make  # noqa: F401  registers the environments of the benchmarks
 from agents.registry import ALIASES, BUILT_IN
 from zoo.algorithms import SB3, require_algorithm
 from zoo.datasets.names import is_own, parse_env_name
-from zoo.envs import d4rl, ocbench, robomimic
+from zoo.envs.tasks import TASKS
 from zoo.errors import UsageError
 
 
@@ -32,5 +32,5 @@ def refuse_unknown(args: argparse.Namespace) -> None:
     if not env or ":" in env or not is_ours or asked.get("gym_packages") or is_own(asked.get("dataset", "auto")):
         return
     has_run = any(Path(asked.get("folder", "."), args.algo).glob(f"{glob.escape(env)}_*"))
-    if not has_run and env not in {*gymnasium.registry, *ocbench.TASKS, *robomimic.TASKS, *d4rl.TASKS}:
+    if not has_run and env not in {*gymnasium.registry, *TASKS}:
         parse_env_name(env, gymnasium.registry)

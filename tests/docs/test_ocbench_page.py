@@ -7,7 +7,7 @@ import pytest
 
 from tests.docs.commands import commands_run_by, with_values
 from zoo.cli import main
-from zoo.envs.ocbench import TASKS
+from zoo.envs.tasks import OCBENCH
 
 TINY = "-params net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 horizon_length=2 buffer_size=1000"
 SMALL = {"--offline-steps": "12", "--eval-freq": "6", "--episodes": "2", "--eval-episodes": "1"}
@@ -20,14 +20,14 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr("zoo.datasets.ocbench.EPISODES", 2)
+    monkeypatch.setattr("zoo.datasets.benchmarks.EPISODES", 2)
     return tmp_path
 
 
 @pytest.mark.slow
 def test_every_command_of_ocbenchs_page_works(place, capsys):
     lines = commands_run_by("test_every_command_of_ocbenchs_page_works")
-    assert len({word for words in lines.values() for word in words if word in TASKS}) == 3
+    assert len({word for words in lines.values() for word in words if word in OCBENCH}) == 3
     more = {"train": [*shlex.split(TINY), "--n-eval-envs", "1"], "compare": ["--reps", "50"]}
     results = {}
     for line, words in lines.items():
@@ -38,5 +38,5 @@ def test_every_command_of_ocbenchs_page_works(place, capsys):
     assert [result["already_done"] for line, result in trained.items() if "--resume" in line] == [True]
     assert all((result["success"] is None) == ("bowling" in line) for line, result in trained.items())
     report = (place / "report" / "report.html").read_text()
-    assert all(name in report for name in TASKS if any(name in line for line in trained))
+    assert all(name in report for name in OCBENCH if any(name in line for line in trained))
     assert next(result for line, result in results.items() if " benchmark " in line)["runs"] == 5 * 28 * 4

@@ -13,7 +13,7 @@ from tests.docs.commands import commands_run_by, with_values
 from tests.zoo.envs.lifting import NAME, record
 from tests.zoo.envs.test_robomimic import INSTALL
 from zoo.cli import main
-from zoo.envs.robomimic import FILE
+from zoo.datasets.benchmarks import ROBOMIMIC_FILE
 
 TINY = "-params net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 buffer_size=1000 learning_starts=1"
 SMALL = ["--pretraining-steps", "2", "--offline-steps", "4", "--eval-freq", "2", "--eval-episodes", "1"]
@@ -26,7 +26,7 @@ def place(tmp_path, monkeypatch):
     pytest.importorskip("robosuite", reason=f"needs `{INSTALL}`")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    record(tmp_path / ".robomimic" / "lift" / "mh" / FILE, 3)
+    record(tmp_path / ".robomimic" / "lift" / "mh" / ROBOMIMIC_FILE, 3)
     return tmp_path
 
 

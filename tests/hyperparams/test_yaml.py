@@ -9,8 +9,7 @@ import agents
 from agents.fql import FQL
 from zoo.algorithms import algorithm_ids
 from zoo.datasets.names import DATASETS
-from zoo.envs import d4rl, robomimic
-from zoo.envs.ocbench import TASKS
+from zoo.envs import tasks
 from zoo.errors import UsageError
 from zoo.settings.config import PROTOCOL_SETTINGS, known_settings, load_config
 from zoo.settings.layers import (
@@ -30,9 +29,9 @@ LARGE = {
     "cube-quadruple-play": 100_000_000,
 }
 ENTRIES = [(algo, name) for algo in agents.algorithm_ids() for name in read_profiles(algo)[DEFAULT_PROFILE]]
-OCBENCH = {name for task in TASKS.values() for name in (task.domain, *task.entries)}
-ROBOMIMIC = {name for task in robomimic.TASKS.values() for name in (task.domain, *task.entries)}
-D4RL = {name for task in d4rl.TASKS.values() for name in (task.domain, task.name)}
+OCBENCH = {name for task in tasks.OCBENCH.values() for name in (task.domain, *task.entries)}
+ROBOMIMIC = {name for task in tasks.ROBOMIMIC.values() for name in (task.domain, *task.entries)}
+D4RL = {name for task in tasks.D4RL.values() for name in (task.domain, task.name)}
 DOMAINS = {f"{spec.environment}-{spec.kind}" for spec in DATASETS.values()}
 PROFILES = [(algo, name) for algo in agents.algorithm_ids() for name in read_profiles(algo) if name != DEFAULT_PROFILE]
 EVERY_ENTRY = [
@@ -148,8 +147,8 @@ LOCOMOTION = {"offline_steps": 1_000_000, "score": "return"}
 )  # fmt: skip
 def test_tasks_have_the_values_of_their_authors(algo, task, profile, status, expected):
     name, domain, groups = f"{task}-singletask-task1-v0", task, ("visual",) if task.startswith("visual") else ()
-    if known := TASKS.get(task) or d4rl.TASKS.get(task):
-        name, domain, groups = task, known.domain, getattr(known, "entries", ())
+    if known := tasks.OCBENCH.get(task) or tasks.D4RL.get(task):
+        name, domain, groups = task, known.domain, known.entries
     config = load_config(algo, name, domain, groups=groups, profile=profile)
     found = {**vars(config.run), **config.settings}
     assert {key: found[key] for key in expected} == expected
@@ -167,7 +166,7 @@ def test_every_entry_is_reachable_and_names_its_source_and_status(origin, name, 
     assert entry["status"] in STATUSES
 
 
-@pytest.mark.parametrize("task", robomimic.TASKS.values(), ids=robomimic.TASKS)
+@pytest.mark.parametrize("task", tasks.ROBOMIMIC.values(), ids=tasks.ROBOMIMIC)
 def test_the_tasks_of_robomimic_have_the_protocols_of_q_chunking_and_trqam(task):
     ours, theirs = (
         load_config("trqam", task.name, task.domain, groups=task.entries, profile=profile)

@@ -13,22 +13,18 @@ import numpy as np
 
 from agents.common.files.manifest import digest_of
 from agents.common.files.npz import read_npz_headers
-from zoo.datasets import ocbench
+from zoo.datasets.benchmarks import describe_task, download_ocbench, find_data, generate_ocbench, generated_files
 from zoo.datasets.check import TRANSITIONS, check_dataset, check_structure, is_standard, require_sound
 from zoo.datasets.collect import collect as play_episodes
 from zoo.datasets.download import download_dataset
 from zoo.datasets.files import dataset_files, recorded_sha256, shard_folder, training_files
 from zoo.datasets.formats.base import Reading, write_set
-from zoo.datasets.formats.minari import find_d4rl, minari_folder
 from zoo.datasets.formats.read import environment_of, read_source
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_own, parse_name, single_task_names
-from zoo.datasets.ocbench import generate_ocbench
 from zoo.datasets.own import check_own
 from zoo.datasets.shards import convert_shards
-from zoo.envs import robomimic
-from zoo.envs.d4rl import TASKS as D4RL
-from zoo.envs.ocbench import TASKS as OCBENCH
+from zoo.envs.tasks import D4RL, OCBENCH, ROBOMIMIC, TASKS
 from zoo.errors import BAD_INPUT, Interrupted, UsageError
 from zoo.packages import import_environments
 from zoo.settings.config import find_entry
@@ -47,19 +43,18 @@ def list_datasets(args: argparse.Namespace) -> Result:
         rows.append({**_describe(spec), "here": here})
     left_out = ("files", "episodes") if terminal().width < 100 else ()
     _print_table("Datasets", [{key: value for key, value in row.items() if key not in left_out} for row in rows])
-    tasks = [ocbench.describe_task(task, args.dataset_dir) for task in OCBENCH.values()]
-    _print_table("OCBench", tasks)
-    demonstrated = [robomimic.describe_task(task, args.dataset_dir) for task in robomimic.TASKS.values()]
-    _print_table("robomimic", demonstrated)
-    downloaded = [{"name": name, "here": minari_folder(name).is_dir()} for name in D4RL]
-    _print_table("D4RL, in Minari", downloaded)
-    return {"datasets": rows, "ocbench": tasks, "robomimic": demonstrated, "d4rl": downloaded}
+    found = {"datasets": rows}
+    benchmarks = {"OCBench": OCBENCH, "robomimic": ROBOMIMIC, "D4RL": D4RL}
+    for title, tasks in benchmarks.items():
+        found[title.lower()] = [describe_task(task, args.dataset_dir) for task in tasks.values()]
+        _print_table("D4RL, in Minari" if title == "D4RL" else title, found[title.lower()])
+    return found
 
 
 def info(args: argparse.Namespace) -> Result:
     """Show what is known about one dataset and what its files hold."""
     if task := OCBENCH.get(args.name):
-        return ocbench.describe_task(task, args.dataset_dir)
+        return describe_task(task, args.dataset_dir)
     spec = parse_name(args.name).spec
     files = {}
     several = training_files(spec, args.dataset_dir) if spec.files > 1 else None
@@ -99,7 +94,7 @@ def generate(args: argparse.Namespace) -> Result:
             if getattr(args, flag) is not None:
                 text = "differ in length; give `--episodes` instead of"
                 raise UsageError(f"the episodes of {task.name} {text} `--{flag.replace('_', '-')}`")
-        files = ocbench.generated_files(task, args.dataset_dir)
+        files = generated_files(task, args.dataset_dir)
         generate_ocbench(task, files, **how)
         return {"name": task.name, "train": str(files[0]), "val": str(files[1])}
 
@@ -116,7 +111,7 @@ def download(args: argparse.Namespace) -> Result:
     """Fetch a dataset."""
     existing = "replace" if args.force else "refuse"
     if task := OCBENCH.get(args.name):
-        folder = ocbench.download_ocbench(task, args.dataset_dir, num_files=args.files, replace=args.force)
+        folder = download_ocbench(task, args.dataset_dir, num_files=args.files, replace=args.force)
         return {"name": task.name, "folder": str(folder), "files": len(list(folder.glob("*.npz")))}
     spec, size = parse_name(args.name).spec, args.dataset_size
     if spec.files == 1:
@@ -167,16 +162,10 @@ def collect(args: argparse.Namespace) -> Result:
 
 def _find_data_of_task(args: argparse.Namespace) -> str | None:
     """Put the path of its data in the place of a task of another benchmark than OGBench; return the task's name."""
-    name: str = args.name
-    if task := OCBENCH.get(name):
-        args.name = str(ocbench.find_existing(task, args.dataset_dir))
-    elif demonstrated := robomimic.TASKS.get(name):
-        args.name = str(robomimic.find_demonstrations(demonstrated, args.dataset_dir))
-    elif name in D4RL:
-        args.name = find_d4rl(name, args.dataset_dir)
-    else:
+    if not (task := TASKS.get(args.name)):
         return None
-    return name
+    args.name = find_data(task, args.dataset_dir)
+    return task.name
 
 
 def check(args: argparse.Namespace) -> Result:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.common.validation import unknown_name_message
-from zoo.envs import d4rl, ocbench, robomimic
 from zoo.envs.rendering import VISUAL
+from zoo.envs.tasks import TASKS
 from zoo.errors import UsageError
 
 NUM_TASKS = 5  # every OGBench environment below has tasks 1 to 5
@@ -204,11 +204,10 @@ def parse_env_name(name: str, others: Iterable[str] = ()) -> DatasetName:
 
 def _unknown(kind: str, name: str, known: list[str]) -> UsageError:
     """Return the error for a name that is not OGBench's; the closest one may be OCBench's."""
-    for benchmark, tasks in (("robomimic", robomimic.TASKS), ("D4RL", d4rl.TASKS), ("OCBench", ocbench.TASKS)):
-        if name in tasks:
-            page = f"docs/{benchmark.lower()}.md"
-            return UsageError(f"`{name}` is a task of {benchmark}, not of OGBench; {page} says how its data are loaded")
-    return UsageError(unknown_name_message(kind, name, [*known, *ocbench.TASKS, *robomimic.TASKS, *d4rl.TASKS]))
+    if task := TASKS.get(name):
+        told = f"docs/{task.benchmark.lower()}.md says how its data are loaded"
+        return UsageError(f"`{name}` is a task of {task.benchmark}, not of OGBench; {told}")
+    return UsageError(unknown_name_message(kind, name, [*known, *TASKS]))
 
 
 def is_own(name: str) -> bool:
@@ -221,8 +220,8 @@ def is_own(name: str) -> bool:
 
 def gym_id(name: str) -> str:
     """Return the Gymnasium id of an environment, given its name here: OGBench's and D4RL's datasets are part of it."""
-    if name in d4rl.TASKS:
-        return d4rl.TASKS[name].env_id
+    if name in TASKS:
+        return TASKS[name].env_id
     found = _parse(name)
     return name if found is None or found.task is None else found.env_id
 

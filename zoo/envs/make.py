@@ -19,17 +19,16 @@ from agents.common.frames import FrameStack
 from agents.common.streams import Purpose, stream
 from agents.common.validation import unknown_name_message
 from agents.registry import import_named
-from zoo.envs import d4rl, robomimic
 from zoo.envs.observations import broken_promise, refuse_unfit, vectors_of
-from zoo.envs.ocbench import TASKS, import_ocbench, is_ocbench
 from zoo.envs.rendering import require_pictures
+from zoo.envs.tasks import MAZES, OCBENCH, ROBOMIMIC, SCENES, import_robotics, require_simulator
 from zoo.errors import EnvironmentFault, UsageError, as_usage_error
 
 LARGEST = float(np.finfo(np.float32).max)
 """What networks and replay buffers can hold."""
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 
-for _size, (_maze, _start, _goal, _steps, _) in d4rl.MAZES.items():  # Gymnasium-Robotics is imported when one is built
+for _size, (_maze, _start, _goal, _steps, _) in MAZES.items():  # Gymnasium-Robotics is imported when one is built
     gymnasium.register(
         f"d4rl-antmaze-{_size}",
         entry_point=f"{__name__}:make_antmaze",
@@ -37,12 +36,12 @@ for _size, (_maze, _start, _goal, _steps, _) in d4rl.MAZES.items():  # Gymnasium
         max_episode_steps=_steps,
         disable_env_checker=True,
     )
-for _task in robomimic.TASKS.values():  # robosuite is imported when one is built
+for _name, _scene in SCENES.items():  # robosuite is imported when one is built
     gymnasium.register(
-        _task.name,
+        _name,
         entry_point="zoo.envs.robosuite:RobosuiteEnv",
-        kwargs={"scene": _task.scene},
-        max_episode_steps=_task.steps,
+        kwargs={"scene": _scene},
+        max_episode_steps=ROBOMIMIC[_name].steps,
         disable_env_checker=True,
     )
 
@@ -84,14 +83,10 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
         try:
             if module:
                 import_named(module)
-            elif name in TASKS:
-                import_ocbench(name)
-            elif name in robomimic.TASKS:
-                robomimic.require_robosuite(name)
-            d4rl.require_robotics(name)
+            require_simulator(name)
             spec = gymnasium.spec(name)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
-            known = [*gymnasium.registry, *TASKS]
+            known = [*gymnasium.registry, *OCBENCH]
             raise UsageError(f"{unknown_name_message('environment', env_id, known)} ({error})") from error
     if is_ogbench(spec):
         _refuse_other_than_single_task(spec, {**spec.kwargs, **env_kwargs})
@@ -101,6 +96,11 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
 def is_ogbench(spec: EnvSpec) -> bool:
     """Return whether an environment is one of OGBench's mazes or manipulation scenes."""
     return isinstance(spec.entry_point, str) and spec.entry_point.startswith(OGBENCH_ROBOTS)
+
+
+def is_ocbench(spec: EnvSpec) -> bool:
+    """Return whether an environment is one of OCBench's."""
+    return isinstance(spec.entry_point, str) and spec.entry_point.startswith("ocbench.envs")
 
 
 def is_of_benchmark(spec: EnvSpec) -> bool:
@@ -315,9 +315,7 @@ def make_antmaze(maze: str, start: tuple[int, int], goal: tuple[int, int], **kwa
 
     Observations are one vector: the position, the goal's, and the ant's coordinates and velocities.
     """
-    maps, ants = (
-        d4rl.import_robotics(f"gymnasium_robotics.envs.maze.{name}", maze) for name in ("maps", "ant_maze_v4")
-    )
+    maps, ants = (import_robotics(f"gymnasium_robotics.envs.maze.{name}", maze) for name in ("maps", "ant_maze_v4"))
     cells = copy.deepcopy(getattr(maps, maze))
     cells[start[0]][start[1]], cells[goal[0]][goal[1]] = maps.RESET, maps.GOAL
     return gymnasium.wrappers.FlattenObservation(ants.AntMazeEnv(maze_map=cells, continuing_task=False, **kwargs))

@@ -18,7 +18,7 @@ from robosuite.environments.base import REGISTERED_ENVS
 from robosuite.utils.binding_utils import MjModel
 
 from zoo.envs.make import global_numpy_seed
-from zoo.envs.robomimic import OBSERVATIONS
+from zoo.envs.tasks import OBSERVATIONS
 
 SENSORS = tuple({"object": "object-state"}.get(name, name) for name in OBSERVATIONS)
 SIZE, CAMERA = 256, "agentview"

@@ -18,8 +18,7 @@ import numpy as np
 import pandas as pd
 
 from zoo.datasets.names import parse_env_name
-from zoo.envs import d4rl
-from zoo.envs.ocbench import TASKS
+from zoo.envs.tasks import D4RL, OCBENCH
 from zoo.errors import UsageError
 from zoo.playing.episodes import Scoring
 from zoo.runs.folder import (
@@ -89,10 +88,11 @@ def split_environment(name: str) -> tuple[str, str, str]:
     :return: full name, domain (``cube-double-play``), task (``task2``); a name that no benchmark
         knows is its own domain, without a task.
     """
-    if name in TASKS:
-        return name, TASKS[name].domain, f"task{TASKS[name].number}"
-    if name in d4rl.TASKS:
-        return name, d4rl.TASKS[name].domain, ""
+    if name in OCBENCH:
+        domain = OCBENCH[name].domain
+        return name, domain, name.removeprefix(f"{domain}-").removesuffix("-v0")
+    if name in D4RL:
+        return name, D4RL[name].domain, ""
     try:
         parsed = parse_env_name(name)
     except UsageError:

@@ -12,8 +12,7 @@ from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES
 from zoo.baselines import Baseline
 from zoo.datasets.names import DATASETS, single_task_names
-from zoo.envs import d4rl
-from zoo.envs.ocbench import tasks_of
+from zoo.envs.tasks import TASKS
 from zoo.errors import UsageError
 from zoo.report.published_scores import load_set
 from zoo.settings.config import find_entry
@@ -121,7 +120,7 @@ class Suite:
         """Return the environments, those of each domain in place of it."""
         found: dict[str, None] = {}
         for name in self.environments:
-            tasks = tasks_of(name) or [task.name for task in d4rl.TASKS.values() if task.domain == name]
+            tasks = [task.name for task in TASKS.values() if task.domain == name]
             if f"{name}-v0" in DATASETS:
                 tasks = single_task_names(f"{name}-v0")[1:]
             found |= dict.fromkeys(tasks or [name])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,9 @@ from zoo.datasets.formats.read import environment_of, is_own, name_of, read_sour
 from zoo.datasets.load import SOURCES, Dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
 from zoo.datasets.shards import ShardedDataset
-from zoo.envs import d4rl, ocbench, robomimic
 from zoo.envs.absent import register_absent
 from zoo.envs.make import find_spec, is_ogbench
+from zoo.envs.tasks import TASKS
 from zoo.errors import UsageError, as_usage_error
 from zoo.packages import import_environments
 from zoo.runs.folder import RunFolder
@@ -40,12 +39,6 @@ from zoo.training.logs import check_tracking
 
 CONFIG_FLAGS = (*RunSettings.declared(), *CommonSettings.with_role("machine"))
 """Flags that override a setting of the same name."""
-TASKS: Mapping[str, ocbench.OcbenchTask | robomimic.RobomimicTask | d4rl.D4rlTask] = {
-    **ocbench.TASKS,
-    **robomimic.TASKS,
-    **d4rl.TASKS,
-}
-"""Tasks of other benchmarks than OGBench, whose data have rewards."""
 _GIVE_DATA = "give your own with --dataset (docs/data.md), or leave"
 
 

@@ -26,17 +26,15 @@ from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.model import FlowQLearning
 from zoo.baselines import find_algorithm
-from zoo.datasets.formats.minari import find_d4rl
+from zoo.datasets.benchmarks import find_data
 from zoo.datasets.load import SOURCES, Dataset, load_dataset
-from zoo.datasets.ocbench import find_set
 from zoo.datasets.own import load_own
 from zoo.datasets.shards import ShardedDataset
-from zoo.envs import d4rl, ocbench, robomimic
 from zoo.envs.lasting import find_lasting_state, find_running_statistics
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.observations import policy_name
-from zoo.envs.robomimic import find_demonstrations
 from zoo.envs.snapshot import ResumableEnv
+from zoo.envs.tasks import D4RL, TASKS
 from zoo.errors import STOP_SIGNALS, Abandoned, CannotResume, UsageError, as_usage_error
 from zoo.models.score import interval_of_mean, interval_of_successes
 from zoo.playing.episodes import Scoring
@@ -208,7 +206,7 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
             action_range=config.run.action_range,
             arrays=request.arrays,
         )
-        if config.env in d4rl.TASKS and config.run.score and not (own.reference_scores or config.run.reference_scores):
+        if config.env in D4RL and config.run.score and not (own.reference_scores or config.run.reference_scores):
             log.warning(
                 "%s has no `ref_min_score` and `ref_max_score`, so returns stay as they are; give `--reference-scores` "
                 "to compare them on D4RL's scale",
@@ -225,18 +223,12 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
     )
 
 
-def _find_own(request: Request) -> str | Path:
+def _find_own(request: Request) -> str:
     """Return where data with rewards are: what the user gave, or the data of a benchmark's task."""
-    name, args = request.config.env, request.args
+    args = request.args
     if args.dataset not in SOURCES:
         return str(args.dataset)
-    if name in d4rl.TASKS:
-        if args.dataset == "generate":
-            raise UsageError(f"the data of {name} cannot be generated; leave out `--dataset generate` to download them")
-        return find_d4rl(name, args.dataset_dir)
-    if name in robomimic.TASKS:
-        return find_demonstrations(robomimic.TASKS[name], args.dataset_dir)
-    return find_set(ocbench.TASKS[name], args.dataset_dir, args.dataset)
+    return find_data(TASKS[request.config.env], args.dataset_dir, args.dataset)
 
 
 def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDataset | None) -> FlowQLearning:

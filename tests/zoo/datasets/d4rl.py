@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 
 from tests.zoo.datasets.own import episodes, write_minari
-from zoo.envs.d4rl import TASKS
+from zoo.envs.tasks import TASKS
 
 
 def record(root: Path, name: str, env: gymnasium.Env | None = None, **about: float) -> None:

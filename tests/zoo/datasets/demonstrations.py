@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from zoo.envs.robomimic import OBSERVATIONS
+from zoo.envs.tasks import OBSERVATIONS
 
 Arrays = dict[str, np.ndarray]
 SIZES = dict(zip(OBSERVATIONS, (3, 4, 2, 10), strict=True))

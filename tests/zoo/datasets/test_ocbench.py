@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from zoo.datasets import ocbench as sets
-from zoo.datasets.formats.read import read_source
-from zoo.datasets.ocbench import (
+from zoo.datasets import benchmarks as sets
+from zoo.datasets.benchmarks import (
     OracleWriter,
     describe_task,
     download_ocbench,
@@ -14,8 +13,9 @@ from zoo.datasets.ocbench import (
     generate_ocbench,
     generated_files,
 )
+from zoo.datasets.formats.read import read_source
 from zoo.envs.make import make_env
-from zoo.envs.ocbench import TASKS
+from zoo.envs.tasks import TASKS
 from zoo.errors import UsageError
 
 LENGTHS = (3, 1, 4)

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from zoo.datasets.names import gym_id, parse_name
-from zoo.envs.d4rl import TASKS
 from zoo.envs.make import make_env
+from zoo.envs.tasks import D4RL
 from zoo.errors import UsageError
 from zoo.runs.read import split_environment
 
 
 def test_there_are_the_21_tasks_of_gfp_and_six_mazes():
-    domains = [task.domain for task in TASKS.values()]
+    domains = [task.domain for task in D4RL.values()]
     assert {name: domains.count(name) for name in domains} == {"d4rl-adroit": 12, "d4rl-mujoco": 9, "d4rl-antmaze": 6}
     assert split_environment("mujoco/hopper/medium-v0") == ("mujoco/hopper/medium-v0", "d4rl-mujoco", "")
     assert gym_id("D4RL/relocate/cloned-v2") == "AdroitHandRelocate-v1"

@@ -6,10 +6,11 @@ import sys
 import numpy as np
 import pytest
 
+from zoo.datasets.benchmarks import gpu_name
 from zoo.datasets.names import parse_env_name, parse_name
-from zoo.envs.make import find_spec, make_env
-from zoo.envs.ocbench import TASKS, is_ocbench, tasks_of
+from zoo.envs.make import find_spec, is_ocbench, make_env
 from zoo.envs.snapshot import ResumableEnv
+from zoo.envs.tasks import OCBENCH
 from zoo.errors import UsageError
 from zoo.runs.read import split_environment
 
@@ -21,21 +22,21 @@ def test_the_table_is_that_of_the_package():
     from gymnasium import registry
 
     theirs = {name: spec for name, spec in registry.items() if is_ocbench(spec) and not name.startswith("visual-")}
-    assert {task.name: task.steps for task in TASKS.values()} == {
+    assert {task.name: task.steps for task in OCBENCH.values()} == {
         name: spec.max_episode_steps for name, spec in theirs.items()
     }
-    assert {task.name for task in TASKS.values() if task.is_lite} == {
+    assert {task.name for task in OCBENCH.values() if "-lite" in task.name} == {
         name for name, spec in theirs.items() if spec.kwargs.get("lite")
     }
-    for task in TASKS.values():
-        family, backend, kwargs, steps = ocbench.parse_env_spec(task.gpu_name)
-        assert (family, backend, kwargs["task_id"], steps) == (task.family, "mjwarp", task.number, task.steps)
+    for task in OCBENCH.values():
+        family, backend, kwargs, steps = ocbench.parse_env_spec(gpu_name(task))
+        assert (family, backend, steps) == (task.domain.partition("-")[0], "mjwarp", task.steps)
+        assert split_environment(task.name)[2] == f"task{kwargs['task_id']}"
 
 
 def test_a_task_has_a_domain_and_a_number():
-    task = TASKS[NAME]
-    assert (task.domain, task.number, task.family, task.is_lite) == ("block-cpu-lite-double", 2, "block", True)
-    assert tasks_of(task.domain) == ["block-cpu-lite-double-task1-v0", NAME]
+    task = OCBENCH[NAME]
+    assert task.domain == "block-cpu-lite-double"
     assert split_environment(NAME) == (NAME, "block-cpu-lite-double", "task2")
 
 

@@ -14,8 +14,8 @@ from tests.zoo.datasets.demonstrations import demonstration, write
 from tests.zoo.envs.lifting import NAME, play
 from zoo.datasets.formats.read import read_source
 from zoo.envs.make import find_spec, make_env
-from zoo.envs.robomimic import OBSERVATIONS
 from zoo.envs.snapshot import ResumableEnv
+from zoo.envs.tasks import OBSERVATIONS
 from zoo.errors import UsageError
 from zoo.train import main as train
 
@@ -61,7 +61,7 @@ class FakeLift(SpacesEnv):
 
 def test_training_takes_the_file_in_its_place_and_the_settings_of_the_tasks(tmp_path, monkeypatch):
     monkeypatch.setattr(gymnasium.spec(NAME), "entry_point", FakeLift)
-    monkeypatch.setattr("zoo.envs.robomimic.require_robosuite", lambda name: None)
+    monkeypatch.setattr("zoo.envs.make.require_simulator", lambda name: None)
     path = tmp_path / "lift" / "mh" / "low_dim_v15.hdf5"
     path.parent.mkdir(parents=True)
     write(path, [demonstration(9), demonstration(12)])

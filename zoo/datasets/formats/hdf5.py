@@ -33,7 +33,7 @@ from zoo.datasets.formats.base import (
     tell_of_successes,
     transitions_of,
 )
-from zoo.envs.robomimic import OBSERVATIONS, TASKS
+from zoo.envs.tasks import OBSERVATIONS, SCENES
 from zoo.errors import UsageError, as_usage_error
 from zoo.packages import import_optional
 
@@ -95,7 +95,7 @@ def robomimic_environment(path: Path) -> tuple[str | None, str | None]:
         for name in (b"env_name", b"env_version"):
             match = re.search(rb'"%s": ?"([\w.]{1,40})"' % name, content)
             found.append(None if match is None else match[1].decode("ascii"))
-    return next((task.name for task in TASKS.values() if task.scene == found[0]), None), found[1]
+    return next((name for name, scene in SCENES.items() if scene == found[0]), None), found[1]
 
 
 def warn_of_earlier_simulator(path: Path) -> None:

@@ -65,11 +65,6 @@ def minari_folder(name: str) -> Path:
     return Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser() / name
 
 
-def find_d4rl(name: str, dataset_dir: str | Path | None) -> str:
-    """Return the data of a task of D4RL, as `zoo.datasets.formats.read.read_source` takes them."""
-    return f"{MINARI}{name}" if dataset_dir is None else str(Path(dataset_dir).expanduser() / name)
-
-
 def find_minari(source: str) -> Path:
     """Return the folder of a set that is named by its id; it is downloaded where it is missing."""
     name = source.removeprefix(MINARI)

@@ -6,9 +6,10 @@ import pytest
 
 from tests.zoo.datasets.demonstrations import ENV_ARGS, demonstration, write
 from zoo.dataset import main as dataset
+from zoo.datasets.benchmarks import ROBOMIMIC_FILE, demonstrations_file, find_demonstrations
 from zoo.datasets.formats.base import COMPACT
 from zoo.datasets.formats.read import environment_of, read_source
-from zoo.envs.robomimic import FILE, TASKS, demonstrations_file, find_demonstrations
+from zoo.envs.tasks import TASKS
 from zoo.errors import UsageError
 
 LIFT = TASKS["lift-mh-low_dim"]
@@ -137,9 +138,9 @@ def test_a_broken_file_is_refused_with_what_to_do(tmp_path, case):
 
 def test_a_file_is_where_q_chunking_looks_for_it_or_in_the_folder_that_is_given(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert demonstrations_file(LIFT) == tmp_path / ".robomimic" / "lift" / "mh" / FILE
+    assert demonstrations_file(LIFT) == tmp_path / ".robomimic" / "lift" / "mh" / ROBOMIMIC_FILE
     path = demonstrations_file(LIFT, tmp_path / "data")
-    assert path == tmp_path / "data" / "lift" / "mh" / FILE
+    assert path == tmp_path / "data" / "lift" / "mh" / ROBOMIMIC_FILE
     path.parent.mkdir(parents=True)
     write(path, [demonstration(4)])
     assert find_demonstrations(LIFT, tmp_path / "data") == path
@@ -149,8 +150,8 @@ def test_a_file_is_where_q_chunking_looks_for_it_or_in_the_folder_that_is_given(
 def test_a_missing_file_is_told_where_it_comes_from_and_goes(tmp_path, capsys, words):
     assert dataset([*words, "--dataset-dir", str(tmp_path)]) == 2
     text = capsys.readouterr().err
-    assert f"-o {tmp_path}/lift/mh/{FILE} https://huggingface.co/datasets/robomimic/robomimic_datasets/" in text
-    assert f"v1.5/lift/mh/{FILE}`, or give a file elsewhere with `--dataset PATH`" in text
+    assert f"-o {tmp_path}/lift/mh/{ROBOMIMIC_FILE} https://huggingface.co/datasets/robomimic/" in text
+    assert f"v1.5/lift/mh/{ROBOMIMIC_FILE}`, or give a file elsewhere with `--dataset PATH`" in text
 
 
 @pytest.mark.parametrize("words", [["generate"], ["download"], ["info"]])

@@ -1,4 +1,4 @@
-"""Data of OCBench's tasks: where they are, and how they are downloaded, and generated with its scripted oracles.
+"""Data of the tasks of OCBench, robomimic and D4RL: where they are, and how OCBench's are downloaded and generated.
 
 Source of the generation: OCBench (Park and Levine, 2026), ``data_gen_scripts/generate_ocbench.py``, version 1.0: the
 oracles' own settings, and episodes in which something leaves the workspace are replaced.
@@ -19,11 +19,67 @@ import numpy as np
 from zoo.datasets.download import DownloadError
 from zoo.datasets.environment import make_raw_env
 from zoo.datasets.files import making
+from zoo.datasets.formats.minari import MINARI, minari_folder
 from zoo.datasets.formats.npz import INTERVAL
 from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset
-from zoo.envs.ocbench import TASKS, OcbenchTask, import_ocbench
+from zoo.envs.tasks import Task, import_ocbench
 from zoo.errors import UsageError
 from zoo.processes.serving import available_cores
+
+ROBOMIMIC_FILE = "low_dim_v15.hdf5"
+"""robomimic's name for observations that are vectors, recorded with robosuite 1.5."""
+ROBOMIMIC_HOST = "https://huggingface.co/datasets/robomimic/robomimic_datasets/resolve/main/v1.5"
+"""Where robomimic 0.5 downloads from (``robomimic/__init__.py``)."""
+
+
+def find_data(task: Task, dataset_dir: str | Path | None = None, how: str | None = None) -> str:
+    """Return where the training data of a task are, as `zoo.datasets.formats.read.read_source` takes it.
+
+    :param dataset_dir: folder of datasets; None takes that of the benchmark's own package.
+    :param how: one of `zoo.datasets.load.SOURCES`, to make what is missing; None: refuse OCBench's tasks without data.
+    :raises UsageError: if there are none, and they cannot be made.
+    """
+    if task.benchmark == "robomimic":
+        return str(find_demonstrations(task, dataset_dir))
+    if task.benchmark == "OCBench":
+        return str(find_existing(task, dataset_dir) if how is None else find_set(task, dataset_dir, how))
+    if how == "generate":
+        raise UsageError(
+            f"the data of {task.name} cannot be generated; leave out `--dataset generate` to download them"
+        )
+    return f"{MINARI}{task.name}" if dataset_dir is None else str(Path(dataset_dir).expanduser() / task.name)
+
+
+def describe_task(task: Task, dataset_dir: str | Path | None = None) -> dict[str, Any]:
+    """Return what is known about a task's data, for a table."""
+    if task.benchmark == "D4RL":
+        return {"name": task.name, "here": minari_folder(task.name).is_dir()}
+    found = {"name": task.name, "most_steps": task.steps}
+    if task.benchmark == "robomimic":
+        path = demonstrations_file(task, dataset_dir)
+        return found | {"file": str(path), "here": path.is_file()}
+    downloaded, generated = _has_files(hosted_folder(task, dataset_dir)), generated_files(task, dataset_dir)[0]
+    return found | {"downloaded": downloaded, "generated": generated.exists()}
+
+
+def demonstrations_file(task: Task, dataset_dir: str | Path | None = None) -> Path:
+    """Return the path of a robomimic task's file, by default where Q-chunking looks for it."""
+    return Path(dataset_dir or "~/.robomimic").expanduser() / task.domain.replace("-", "/") / ROBOMIMIC_FILE
+
+
+def find_demonstrations(task: Task, dataset_dir: str | Path | None = None) -> Path:
+    """Return the path of a robomimic task's file; refuse a task without, with where it comes from."""
+    path = demonstrations_file(task, dataset_dir)
+    if not path.is_file():
+        url = f"{ROBOMIMIC_HOST}/{task.domain.replace('-', '/')}/{ROBOMIMIC_FILE}"
+        raise UsageError(
+            f"there are no demonstrations of {task.name} at {path}; people made them, so they can only be downloaded: "
+            f"`curl -L --create-dirs -o {path} {url}`, or give a file elsewhere with `--dataset PATH`"
+        )
+    return path
+
+
+# -- OCBench ----------------------------------------------------------------------------------------------------------
 
 
 def dataset_root(dataset_dir: str | Path | None = None) -> Path:
@@ -34,18 +90,23 @@ def dataset_root(dataset_dir: str | Path | None = None) -> Path:
     return Path(cache).expanduser() / "ocbench" / "datasets"
 
 
-def hosted_folder(task: OcbenchTask, dataset_dir: str | Path | None = None) -> Path:
+def hosted_folder(task: Task, dataset_dir: str | Path | None = None) -> Path:
     """Return the folder of a task's downloaded files, which tasks on GPUs share, whether it exists or not."""
-    return dataset_root(dataset_dir) / ("lite" if task.is_lite else "full") / task.gpu_name
+    return dataset_root(dataset_dir) / ("lite" if "-lite" in task.name else "full") / gpu_name(task)
 
 
-def generated_files(task: OcbenchTask, dataset_dir: str | Path | None = None) -> tuple[Path, Path]:
+def gpu_name(task: Task) -> str:
+    """Return the name of the same task in OCBench's simulator for GPUs, which is that of the dataset too."""
+    return task.name.replace("-cpu", "", 1)
+
+
+def generated_files(task: Task, dataset_dir: str | Path | None = None) -> tuple[Path, Path]:
     """Return the paths of a task's generated training and validation file, whether they exist or not."""
     folder = dataset_root(dataset_dir) / "generated"
     return folder / f"{task.name}.npz", folder / f"{task.name}-val.npz"
 
 
-def find_set(task: OcbenchTask, dataset_dir: str | Path | None, how: str | Path) -> Path:
+def find_set(task: Task, dataset_dir: str | Path | None, how: str | Path) -> Path:
     """Return the file or folder with a task's training data, after making it if needed.
 
     :param how: one of `zoo.datasets.load.SOURCES`. What is on the disk is used; a download, which is completed if it
@@ -66,7 +127,7 @@ def find_set(task: OcbenchTask, dataset_dir: str | Path | None, how: str | Path)
     return generated[0]
 
 
-def find_existing(task: OcbenchTask, dataset_dir: str | Path | None = None) -> Path:
+def find_existing(task: Task, dataset_dir: str | Path | None = None) -> Path:
     """Return the file or folder with a task's training data; refuse a task that has none here."""
     folder, (generated, _) = hosted_folder(task, dataset_dir), generated_files(task, dataset_dir)
     if _has_files(folder) or generated.exists():
@@ -78,7 +139,7 @@ def find_existing(task: OcbenchTask, dataset_dir: str | Path | None = None) -> P
 
 
 def download_ocbench(
-    task: OcbenchTask, dataset_dir: str | Path | None = None, *, num_files: int | None = None, replace: bool = False
+    task: Task, dataset_dir: str | Path | None = None, *, num_files: int | None = None, replace: bool = False
 ) -> Path:
     """Download a task's files as OCBench does, those that are missing, and return their folder.
 
@@ -92,7 +153,7 @@ def download_ocbench(
         for path in folder.glob("*.npz") if replace else ():
             path.unlink()
         try:
-            library.download_datasets(task.gpu_name, dataset_root(dataset_dir), num_files)
+            library.download_datasets(gpu_name(task), dataset_root(dataset_dir), num_files)
         except Exception as error:  # whatever its host raises
             raise DownloadError(f"{' '.join(str(error).split()) or type(error).__name__}; try again") from error
     return folder
@@ -102,22 +163,12 @@ def _has_files(folder: Path) -> bool:
     return any(folder.glob("*.npz"))
 
 
-def describe_task(task: OcbenchTask, dataset_dir: str | Path | None = None) -> dict[str, Any]:
-    """Return what is known about a task's data, for a table."""
-    return {
-        "name": task.name,
-        "most_steps": task.steps,
-        "downloaded": _has_files(hosted_folder(task, dataset_dir)),
-        "generated": generated_files(task, dataset_dir)[0].exists(),
-    }
-
-
 EPISODES = 1000  # as in OCBench's script
 _DTYPES = {"terminals": np.dtype(bool)}  # the others are float32
 
 
 def generate_ocbench(
-    task: OcbenchTask,
+    task: Task,
     files: tuple[Path, Path],
     *,
     num_episodes: int | None = None,
@@ -153,7 +204,7 @@ class OracleWriter(EpisodeWriter):
     def __init__(self, name: str, seed: int) -> None:
         super().__init__(name, seed)
         oracles = import_ocbench(name, "ocbench.oracles")
-        self._make_oracle = getattr(oracles, f"{TASKS[name].family.capitalize()}Controller")
+        self._make_oracle = getattr(oracles, f"{name.partition('-')[0].capitalize()}Controller")
         self._env = make_raw_env(name)
 
     def close(self) -> None:

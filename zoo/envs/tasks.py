@@ -1,0 +1,148 @@
+"""Tasks of OCBench, robomimic and D4RL: their names, known without the packages that simulate them.
+
+Sources: OCBench's are those of ``ocbench/__init__.py``, version 1.0 (Park and Levine, "Behavioral Cloning Mystery",
+2026). Names and steps of robomimic's are those of Q-chunking (Li, Zhou and Levine, arXiv 2507.07969,
+``envs/robomimic_utils.py``) and TRQAM (Dong et al., arXiv 2605.27079), which evaluate on them; robomimic's own
+evaluations have 500 steps. D4RL's names are Minari's; steps and environments are those of its scripts
+(``Farama-Foundation/minari-dataset-generation-scripts``), AntMaze's starts and goals too.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from zoo.errors import UsageError
+from zoo.packages import import_optional
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of another benchmark than OGBench.
+
+    :param benchmark: ``"OCBench"``, ``"robomimic"`` or ``"D4RL"``.
+    :param name: the benchmark's: of the environment, or in D4RL of the dataset, e.g. ``"D4RL/pen/human-v2"``.
+    :param domain: its environment and variant in settings files and reports, e.g. ``"block-cpu-lite-double"``.
+    :param env_id: Gymnasium id of the environment.
+    :param steps: most steps of an episode; None: as the environment says.
+    :param entries: entries of settings files that hold for it besides those of its domain and name.
+    """
+
+    benchmark: str
+    name: str
+    domain: str
+    env_id: str
+    steps: int | None = None
+    entries: tuple[str, ...] = ()
+
+
+# -- OCBench ----------------------------------------------------------------------------------------------------------
+
+# environment, tasks, most steps of an episode, and of one in the lite variant, which not all have
+_OCBENCH = (
+    ("block-single", 1, 1250, 200),
+    ("block-double", 2, 2500, 400),
+    ("block-triple", 2, 3750, 600),
+    ("block-quadruple", 3, 5000, 800),
+    ("chamber-easy", 3, 4000, 500),
+    ("chamber-medium", 2, 5000, 600),
+    ("chamber-hard", 2, 5500, 700),
+    ("switch-3x3", 2, 1500, 300),
+    ("switch-4x4", 2, 1500, 300),
+    ("switch-5x5", 2, 4000, 800),
+    ("hanoi-single", 2, 1000, 300),
+    ("hanoi-double", 2, 3000, 900),
+    ("hanoi-triple", 2, 7000, 2100),
+    ("bowling", 1, 500, None),
+)
+
+
+def _ocbench_tasks() -> list[Task]:
+    """Return OCBench's tasks on the CPU; steps of the lite variants are five times longer."""
+    tasks = []
+    for environment, count, steps, lite_steps in _OCBENCH:
+        family, dash, kind = environment.partition("-")
+        for variant, most in (("cpu", steps), ("cpu-lite", lite_steps)):
+            entries = ("ocbench", "ocbench-lite") if variant == "cpu-lite" else ("ocbench",)
+            domain = f"{family}-{variant}{dash}{kind}"
+            names = [f"{domain}-task{number}-v0" for number in range(1, count + 1) if most is not None]
+            tasks += [Task("OCBench", name, domain, name, most, entries) for name in names]
+    return tasks
+
+
+OCBENCH = {task.name: task for task in _ocbench_tasks()}
+
+# -- robomimic --------------------------------------------------------------------------------------------------------
+
+# domain: task and kind of demonstrations, "mh" of several humans; robosuite's environment; most steps of an episode
+_ROBOMIMIC = (("lift-mh", "Lift", 300), ("can-mh", "PickPlaceCan", 300), ("square-mh", "NutAssemblySquare", 400))
+SCENES = {f"{domain}-low_dim": scene for domain, scene, _ in _ROBOMIMIC}
+"""Robomimic's task -> robosuite's environment."""
+ROBOMIMIC = {
+    name: Task("robomimic", name, domain, name, steps, ("robomimic",))
+    for name, (domain, _, steps) in zip(SCENES, _ROBOMIMIC, strict=True)
+}
+OBSERVATIONS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
+"""What an observation is made of, in this order: robomimic's names, in its files and of robosuite's sensors."""
+
+# robosuite tells whenever it is imported which optional packages are missing, and which files it reads
+logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
+
+# -- D4RL -------------------------------------------------------------------------------------------------------------
+
+_LOCOMOTION = {"halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}
+MAZES = {
+    "umaze": ("U_MAZE", (3, 1), (1, 1), 700, ("", "-diverse")),
+    "medium": ("MEDIUM_MAZE", (1, 1), (6, 6), 1000, ("-play", "-diverse")),
+    "large": ("LARGE_MAZE", (1, 1), (7, 9), 1000, ("-play", "-diverse")),
+}
+"""Size -> Gymnasium-Robotics' map, the cells of the start and of the goal, most steps of an episode, datasets."""
+_HANDS = [
+    Task("D4RL", f"D4RL/{hand}/{kind}-v2", "d4rl-adroit", f"AdroitHand{hand.title()}-v1")
+    for hand in ("pen", "door", "hammer", "relocate")
+    for kind in ("human", "cloned", "expert")
+]
+_ROBOTS = [
+    Task("D4RL", f"mujoco/{robot}/{kind}-v0", "d4rl-mujoco", env_id)
+    for robot, env_id in _LOCOMOTION.items()
+    for kind in ("simple", "medium", "expert")
+]
+_ANTS = [
+    Task("D4RL", f"D4RL/antmaze/{size}{kind}-v1", "d4rl-antmaze", f"d4rl-antmaze-{size}")
+    for size, (*_, kinds) in MAZES.items()
+    for kind in kinds
+]
+D4RL = {task.name: task for task in (*_HANDS, *_ROBOTS, *_ANTS)}
+TASKS = {**OCBENCH, **ROBOMIMIC, **D4RL}
+"""Tasks of other benchmarks than OGBench, by name; their data have rewards."""
+
+# -- packages ---------------------------------------------------------------------------------------------------------
+
+
+def require_simulator(env_id: str) -> None:
+    """Register the environments of the package that simulates one, where it is optional.
+
+    :raises UsageError: if the package is not installed.
+    """
+    if env_id in OCBENCH:
+        import_ocbench(env_id)
+    elif env_id in ROBOMIMIC and importlib.util.find_spec("robosuite") is None:  # importing it takes seconds
+        install = "`pip install 'flow-rl-zoo[robomimic]'`"
+        raise UsageError(f"`{env_id}` is simulated by robosuite, which is not installed; {install}")
+    elif any(env_id == task.env_id for task in (*_HANDS, *_ANTS)):
+        import_robotics("gymnasium_robotics", env_id)
+
+
+def import_ocbench(name: str, module: str = "ocbench") -> Any:
+    """Return a module of OCBench, which registers its environments.
+
+    :param name: what needs it, for the message.
+    """
+    return import_optional(module, "OCBench", f"`{name}`", "flow-rl-zoo[ocbench]")
+
+
+def import_robotics(module: str, env_id: str) -> Any:
+    """Return a module of Gymnasium-Robotics, or raise UsageError where it is not installed."""
+    return import_optional(module, "Gymnasium-Robotics", f"`{env_id}`", "flow-rl-zoo[d4rl]")
