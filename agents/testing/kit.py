@@ -1,20 +1,480 @@
-"""The conformance kit: what training, saving and reporting need of an algorithm, tried one by one."""
+"""The conformance kit: what training, saving and reporting need of an algorithm, tried one by one.
+
+A check takes the :class:`Subject`, returns what was measured, and raises :class:`Violation` where it does not hold.
+"""
 
 from __future__ import annotations
 
 import inspect
+import math
+import random
+import shutil
+import tempfile
 import traceback
 import warnings
+from collections import UserDict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agents.common.batch import Batch
+from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
 from agents.common.method import Method
-from agents.common.sb3.first_update import AgentError
+from agents.common.nets.mlp import StackedMLP
+from agents.common.sb3.first_update import AgentError, check_first_update
+from agents.common.sb3.model import FlowQLearning
 from agents.common.validation import unknown_name_message
-from agents.testing import checks
-from agents.testing.subject import NotApplicable, Subject, Unknown, Violation
+from agents.testing.subject import (
+    CHOICE,
+    CONSTANT,
+    FIRST,
+    GAMMA,
+    MODE,
+    SECOND,
+    SIZES,
+    SLOPE,
+    STATES,
+    Differs,
+    NotApplicable,
+    Subject,
+    Unknown,
+    Violation,
+    first_difference,
+    make_batch,
+    make_noise,
+    make_trajectories,
+    parameters_of,
+)
+
+TOLERANCE = 1e-4
+"""Of numbers that are computed in another order: relative to the largest of a tensor."""
+BF16_TOLERANCE = 0.05
+"""Of a gradient's norm in low precision, relative."""
+TRIES = 3
+"""Different weights and batches with which numbers must differ before an algorithm is blamed."""
+
+
+def in_every_try(check: Callable[[Subject, int], str]) -> Callable[[Subject], str]:
+    """Return a check that fails only where it fails with every weights and batch, by the number of the try."""
+
+    @wraps(check)
+    def repeated(subject: Subject) -> str:
+        first: Differs | None = None
+        for number in range(TRIES):
+            try:
+                found = check(subject, number)
+            except Differs as failure:
+                first = first or failure
+                continue
+            if first is None:
+                return found
+            raise Unknown(f"{first}; with other weights and another batch it holds: {found}")
+        assert first is not None
+        raise first
+
+    return repeated
+
+
+def check_hooks(subject: Subject) -> str:
+    """Check that every hook is there and returns what it should, with chunks and without."""
+    tried = []
+    for settings in (*SIZES, *([{"best_of_n": 4}] if subject.rates_actions else [])):
+        name = ", ".join(f"{name}={value}" for name, value in settings.items())
+        if refusal := subject.refusal(settings):
+            name += f" refused by the algorithm ({refusal})"
+        else:
+            check_first_update(*subject.example(**settings))
+        tried.append(name)
+    return f"tried with {'; '.join(tried)}"
+
+
+def without(kind: str) -> Callable[[Subject], str]:
+    """Return a check that refuses bad habits of a kind.
+
+    :param kind: of the findings.
+    :return: the check.
+    """
+
+    def check(subject: Subject) -> str:
+        found = [finding.text for finding in subject.findings if finding.kind == kind]
+        if found:
+            raise Violation("; ".join(found))
+        return "nothing was found in an update on a made-up batch"
+
+    return check
+
+
+def check_noise(subject: Subject) -> str:
+    """Check that every declared draw is read, and that nothing else is random."""
+    without("noise")(subject)
+    model = subject.make_model()
+    method, nets, batch = model.method, model.policy.nets, make_batch(model)
+    acting, training = (Noted(make_noise(model, acting=acting)) for acting in (True, False))
+    model.trainer.losses(batch, training)
+    with torch.no_grad():
+        method.act(batch.observations, acting, nets)
+        if type(method).priorities is not Method.priorities:
+            method.priorities(batch, training, nets)
+    told = [f"`act` does not use the draw `{name}`; remove it from `action_noise_table`" for name in acting.unread()]
+    for name in training.unread():
+        where = "`noise`"
+        if name.startswith("td_"):
+            where = "`update_noise`: return only `self.noise()` there if no loss needs a next action"
+        told.append(f"no loss depends on the draw `{name}`; remove it from {where}")
+    if told:
+        raise Violation("; ".join(told))
+    return f"used: {', '.join((*acting, *training))}"
+
+
+class Noted(UserDict[str, Tensor]):
+    """Draws by name, which notes what is read of them; who takes several at once reads all."""
+
+    def __init__(self, draws: Mapping[str, Tensor]) -> None:
+        self.read: set[str] = set()
+        super().__init__(draws)
+
+    def __getitem__(self, name: str) -> Tensor:
+        self.read.add(name)
+        return self.data[name]
+
+    def __or__(self, others: Any) -> Any:
+        return {**self, **others}
+
+    def unread(self) -> list[str]:
+        """Return the names of the draws that nothing has read."""
+        return [name for name in self if name not in self.read]
+
+
+def check_bounds(subject: Subject) -> str:
+    """Check that `act` keeps to [-1, 1], and the model to the action box of its environment."""
+    model = subject.make_model()
+    batch, widest = make_batch(model), 0.0
+    kinds = {name: draw.kind for name, draw in model.method.action_noise_table().items()}
+    for scale in (1.0, 10.0):
+        noise = make_noise(model, acting=True)
+        noise |= {name: scale * draw for name, draw in noise.items() if kinds[name] == "normal"}
+        with torch.no_grad():
+            actions = model.method.act(scale * batch.observations, noise, model.policy.nets)
+        if not actions.isfinite().all():
+            raise Violation(f"`act` returns actions that are not finite for inputs of size {scale:g}")
+        widest = max(widest, actions.abs().max().item())
+    if widest > 1 + 1e-5:
+        raise Violation(f"`act` returns actions up to {widest:.3g}, expected [-1, 1]; end it with `.clamp(-1, 1)`")
+    seen = batch.observations[0].numpy()
+    played, _ = model.predict(seen)
+    if not all(model.action_space.contains(action) for action in played):
+        raise Violation("`predict` returns actions outside the environment's action box")
+    return f"largest action {widest:.3g}, also for inputs ten times as large"
+
+
+# -- the same however it is run ---------------------------------------------------------------------------------------
+
+
+@in_every_try
+def check_replicas(subject: Subject, number: int) -> str:
+    """Check that several seeds at once start, learn and act as each alone."""
+    without("replicas")(subject)
+    seeds = [3 + 2 * number, 4 + 2 * number]
+    together = subject.make_model(seeds=seeds)
+    batch, noise = make_batch(together, number), make_noise(together, number)
+    acting = make_noise(together, number + 1, acting=True)
+    info, gradients = _differentiate(together, batch, noise)
+    planned = _act(together, batch, acting)
+    for k, seed in enumerate(seeds):
+        alone = subject.make_model(seeds=[seed])
+        own = [{name: draw[k : k + 1] for name, draw in draws.items()} for draws in (noise, acting)]
+        mine = batch.map(lambda tensor, k=k: tensor[k : k + 1])  # type: ignore[misc]  # a default is no argument
+        _compare_start(together, alone, k, seed)
+        found, slopes = _differentiate(alone, mine, own[0])
+        for name in found:
+            _require_close(f"`{name}`", info[name][k : k + 1], found[name], seed)
+        for name in slopes:
+            _require_close(f"the gradient of `{name}`", gradients[name][k : k + 1], slopes[name], seed)
+        _require_close("the actions", planned[k : k + 1], _act(alone, mine, own[1]), seed)
+    return f"losses, gradients and actions of two seeds, to {TOLERANCE:g}"
+
+
+def _compare_start(together: FlowQLearning, alone: FlowQLearning, k: int, seed: int) -> None:
+    stacked = together.policy.nets.state_dict()
+    for name, value in alone.policy.nets.state_dict().items():
+        if stacked[name].shape[:1] != (2,) or not torch.equal(stacked[name][k : k + 1], value):
+            raise Violation(
+                f"`{name}` of seed {seed} does not start as in a run of that seed alone; give every parameter the "
+                "leading axis S and draw it in `initialise(replica, generator)`"
+            )
+
+
+def _differentiate(
+    model: FlowQLearning, batch: Batch, noise: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return losses and diagnostics, and the gradients that are there, by name."""
+    total, info = model.trainer.losses(batch, noise)
+    trained = {name: p for name, p in model.policy.nets.named_parameters() if p.requires_grad}
+    grads = torch.autograd.grad(total.sum(), list(trained.values()), allow_unused=True)
+    return info, {name: g for name, g in zip(trained, grads, strict=True) if g is not None}
+
+
+def _act(model: FlowQLearning, batch: Batch, noise: Mapping[str, Tensor]) -> Tensor:
+    with torch.no_grad():
+        return model.method.act(batch.observations, noise, model.policy.nets)
+
+
+def _require_close(what: str, together: Tensor, alone: Tensor, seed: int) -> None:
+    """Refuse what differs by more than another order of summation explains."""
+    difference = (together - alone).abs().max().item() if alone.numel() else 0.0
+    if not difference <= TOLERANCE * max(alone.abs().max().item(), 1.0 if what.startswith("`") else 1e-3):
+        raise Differs(
+            f"{what} of seed {seed} differ by {difference:.2g} from a run of that seed alone; take means over every "
+            "axis but the first"
+        )
+
+
+@in_every_try
+def check_low_precision(subject: Subject, number: int) -> str:
+    """Check that bfloat16 products change the gradient little."""
+    norms = []
+    for precision in ("fp32", "bf16"):
+        model = subject.make_model(precision=precision, seeds=[number])
+        if not any(isinstance(part, StackedMLP) for part in model.policy.nets.modules()):
+            raise NotApplicable("no network has layers of the zoo, which alone follow `precision`")
+        info = model.trainer.update_on(make_batch(model, number), make_noise(model, number))
+        wrong = [name for name, value in info.items() if not value.isfinite().all()]
+        if wrong:
+            raise Violation(f"`{wrong[0]}` is not finite with `precision={precision}`")
+        norms.append(info["grad_norm"].item())
+    if norms[0] == norms[1] == 0:
+        raise Differs("the gradient is zero, so nothing is known of its precision")
+    change = abs(norms[1] / norms[0] - 1) if norms[0] else math.inf
+    if not change <= BF16_TOLERANCE:
+        raise Differs(
+            f"the gradient's norm changes by {change:.0%} in bfloat16, expected at most {BF16_TOLERANCE:.0%}; keep "
+            "differences of large numbers, exponentials and sums out of the networks' products"
+        )
+    return f"the gradient's norm changes by {change:.2%}"
+
+
+@in_every_try
+def check_compiled(subject: Subject, number: int) -> str:
+    """Check that compiled updates are those of plain execution."""
+    if not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")):
+        raise NotApplicable("there is no C++ compiler on this machine, which compiling for a CPU needs")
+    infos = []
+    for choice in ("off", "on"):
+        model = subject.make_model(compile=choice, seeds=[number])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            infos.append(model.trainer.update_on(make_batch(model, number), make_noise(model, number)))
+        why = model.trainer.mode.reason  # PyTorch 2.11 and 2.12 name what makes the actions differentiable
+        if choice == "on" and ("autograd.grad" in why or "requires_grad_" in why):
+            raise NotApplicable("losses that call `torch.autograd.grad` run plainly; `torch.func.grad` can be compiled")
+        if choice == "on" and not model.trainer.mode.compiled:
+            raise Violation(
+                f"the losses cannot be compiled: {model.trainer.mode.reason}; stay with tensor operations and Python "
+                "that does not depend on values"
+            )
+    for name, plain in infos[0].items():
+        difference = (infos[1][name] - plain).abs().max().item()
+        if not (difference <= 1e-3 * max(plain.abs().max().item(), 1.0) or math.isnan(plain.max().item())):
+            raise Differs(f"`{name}` is {infos[1][name].tolist()} compiled and {plain.tolist()} plainly")
+    return "losses and gradient's norm, to 0.001"
+
+
+VALUE_MARGIN = 0.15
+"""Of a value of 1."""
+SLOPE_MARGIN = 0.2
+"""Of the difference that an action makes, relative."""
+LEAST_IMPROVEMENT = 0.08
+"""Of the mean action over the data's, 0, where the reward is SLOPE times the action."""
+LEAST_SHARE = 0.2
+"""Of the sampled actions near each of two modes."""
+SAMPLES = 256
+
+# -- learning ---------------------------------------------------------------------------------------------------------
+
+
+@in_every_try
+def check_values(subject: Subject, number: int) -> str:
+    """Check the values that are learnt of a constant reward, of a reward one step later, and of two actions."""
+    model = subject.learnt(number)
+    if not subject.rates_actions:
+        raise NotApplicable("it declares no critic and rates no actions, so it learns no value")
+    values = {state: _rate(model, state, [-MODE, MODE]).mean() for state in (CONSTANT, FIRST, SECOND)}
+    wanted = {CONSTANT: 1.0, FIRST: GAMMA, SECOND: 1.0}
+    rewards = {CONSTANT: "1 and the end", FIRST: f"0 and then 1, with gamma {GAMMA}", SECOND: "1 and the end"}
+    for state, value in values.items():
+        if not abs(value - wanted[state]) <= VALUE_MARGIN:
+            raise Differs(
+                f"`score` gives {value:.2f} where the rewards are {rewards[state]}, expected {wanted[state]} +- "
+                f"{VALUE_MARGIN}; look at the TD target and its discount, and at the target networks"
+            )
+    low, high = _rate(model, CHOICE, [-0.5, 0.5])
+    if not abs((high - low) / SLOPE - 1) <= SLOPE_MARGIN:
+        raise Differs(
+            f"`score` differs by {high - low:.1f} between two actions whose rewards differ by {SLOPE:.0f}; the critic "
+            "does not see the batch's actions, or its loss is masked or weighted away"
+        )
+    shown = ", ".join(f"{value:.2f}" for value in values.values())
+    return f"{shown} (1, {GAMMA}, 1 +- {VALUE_MARGIN}); two actions differ by {high - low:.1f} ({SLOPE:.0f})"
+
+
+@in_every_try
+def check_actions(subject: Subject, number: int) -> str:
+    """Check that better actions are preferred, or, where no value is learnt, that both modes of the data are cloned."""
+    model = subject.learnt(number)
+    if subject.rates_actions:
+        mean = _sample(model, CHOICE).mean()
+        if not mean >= LEAST_IMPROVEMENT:
+            raise Differs(
+                f"the mean action is {mean:.2f} where the reward is {SLOPE:.0f} times the action and that of the data "
+                f"is 0, expected at least {LEAST_IMPROVEMENT}; look at the sign and weight of the loss that climbs the "
+                "critic. If the default settings are meant to stay this close to the data, check with others"
+            )
+        return f"mean action {mean:.2f}, of the data 0 (at least {LEAST_IMPROVEMENT})"
+    actions = _sample(model, CONSTANT)
+    shares = [(actions * sign > MODE / 2).mean() for sign in (-1, 1)]
+    if not min(shares) >= LEAST_SHARE:
+        raise Differs(
+            f"of the sampled actions {shares[0]:.0%} and {shares[1]:.0%} are near the two modes of the data, expected "
+            f"at least {LEAST_SHARE:.0%} each; a flow clones both, a mean lies between them"
+        )
+    return f"{shares[0]:.0%} and {shares[1]:.0%} near the two modes of the data (at least {LEAST_SHARE:.0%})"
+
+
+def _rate(model: FlowQLearning, state: int, actions: list[float]) -> NDArray[Any]:
+    observations = torch.eye(STATES)[state].expand(1, len(actions), STATES)
+    with torch.no_grad():
+        return model.method.score(observations, torch.tensor(actions).view(1, -1, 1), model.policy.nets)[0].numpy()
+
+
+def _sample(model: FlowQLearning, state: int) -> NDArray[Any]:
+    """Return sampled actions in [-1, 1]."""
+    model.policy.set_random_seed(0)
+    observations = np.eye(STATES, dtype=np.float32)[[state] * SAMPLES]
+    return model.policy.scale_action(model.predict(observations)[0])[:, 0]
+
+
+# -- phases -----------------------------------------------------------------------------------------------------------
+
+OFFLINE, MOST_PHASES, ONLINE = 3, 10, 16
+
+
+def check_phases(subject: Subject) -> str:
+    """Check training offline, then online, with single actions, chunks of five, and returns of five steps only."""
+    sizes = []
+    for settings in SIZES:
+        if refusal := subject.refusal(settings):
+            sizes.append(f"refused by the algorithm: {refusal}")
+            continue
+        updates = _train(subject, **settings)
+        sizes.append(" ".join(f"{name}={value}" for name, value in settings.items()) + f": {updates} updates")
+    return "; ".join(sizes)
+
+
+def _train(subject: Subject, **settings: Any) -> int:
+    """Train a model in both phases; return the number of updates."""
+    model = subject.make_model(**settings)
+    start = parameters_of(model)
+    model.load_dataset(make_trajectories(model.action_space))
+    for _ in range(MOST_PHASES):  # networks may be trained at every N-th update only
+        model.learn_offline(OFFLINE)
+        if first_difference(start, parameters_of(model)) is not None:
+            break
+    else:
+        raise Violation(f"{model._n_updates} updates offline with {settings} changed no network")
+    model.learn(ONLINE, reset_num_timesteps=False)
+    wrong = [name for name, value in parameters_of(model).items() if not value.isfinite().all()]
+    wrong += [f"info[{name!r}]" for name, value in model._last_info.items() if not value.isfinite().all()]
+    if wrong:
+        raise Violation(f"`{wrong[0]}` is not finite after {model._n_updates} updates with {settings}")
+    wanted = model.policy.action_size * model.policy.chunk_length
+    if model.policy.chunk_size != wanted:
+        raise Violation(f"a plan holds {model.policy.chunk_size} numbers with {settings}, expected {wanted}")
+    _plan(model)
+    return int(model._n_updates)
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def check_saving(subject: Subject) -> str:
+    """Check that a model and a policy that are loaded are those that were saved."""
+    model = subject.make_model()
+    model.learn_offline(3, dataset=make_trajectories(model.action_space))
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model")
+        model.policy.save(str(Path(folder) / "policy"))
+        loaded = type(model).load(Path(folder) / "model", device="cpu")
+        policy = type(model.policy).load(str(Path(folder) / "policy"), device="cpu")
+    if loaded.settings() != model.settings():
+        raise Violation("a loaded model has other settings than the saved one")
+    name = first_difference(parameters_of(model), parameters_of(loaded))
+    if name is not None:
+        raise Violation(f"`{name}` of a loaded model differs from that of the saved one")
+    wanted = _plan(model)
+    for what, other in (("model", loaded), ("policy", policy)):
+        if not np.array_equal(wanted, _plan(other)):
+            raise Violation(
+                f"a loaded {what} plans other actions than the saved one; `act` may depend on nothing but settings, "
+                "its draws and the networks of `networks`"
+            )
+    return "parameters, settings and planned actions, to the last bit"
+
+
+def _plan(model: Any) -> NDArray[Any]:
+    """Return actions of a model, or of a policy, for some observations."""
+    seen = np.random.default_rng(0).standard_normal((6, STATES)).astype(np.float32)
+    actions, _ = model.predict(seen, deterministic=True)
+    if actions.shape != (6, *model.action_space.shape) or not np.isfinite(actions).all():
+        raise Violation(f"`predict` returns actions of shape {actions.shape} that are not all finite")
+    return np.asarray(actions)
+
+
+def check_resuming(subject: Subject) -> str:
+    """Check that training that goes on from a checkpoint, in both phases, differs in no bit."""
+    with tempfile.TemporaryDirectory() as folder:
+        for phase in ("offline", "online"):
+            whole, parts = _trained_twice(subject, phase, Path(folder) / phase)
+            name = first_difference(parameters_of(whole), parameters_of(parts))
+            if name is not None:
+                raise Violation(
+                    f"`{name}` differs after training that went on from a checkpoint {phase}; keep state in networks "
+                    "or their buffers, and take random numbers from `noise`"
+                )
+    return "offline and online, to the last bit"
+
+
+def _trained_twice(subject: Subject, phase: str, folder: Path) -> tuple[FlowQLearning, FlowQLearning]:
+    """Return a model that trained on after a checkpoint, and another one that went on from it."""
+
+    def begin() -> FlowQLearning:
+        model = subject.make_model()
+        model.load_dataset(make_trajectories(model.action_space))
+        return model
+
+    def go_on(model: FlowQLearning) -> FlowQLearning:
+        if phase == "offline":
+            return model.learn_offline(3)
+        return model.learn(8, reset_num_timesteps=False)
+
+    whole = begin().learn_offline(3)
+    if phase == "online":
+        whole.learn(14, reset_num_timesteps=False)
+    save_checkpoint(whole, folder)
+    go_on(whole)
+    random.seed(11)
+    np.random.seed(12)
+    torch.manual_seed(13)
+    parts = begin()
+    load_checkpoint(parts, find_checkpoints(folder)[0])
+    return whole, go_on(parts)
+
 
 State = Literal["holds", "fails", "fails by design", "unknown", "does not apply", "skipped", "not tried"]
 PAGE = "docs/register.md"
@@ -56,24 +516,23 @@ class Outcome:
 
 
 CHECKS = (
-    Check("hooks", "every hook is there and returns what it should", "the-hooks", checks.check_hooks),
-    Check("networks", "every network and parameter is declared in `networks`", "the-hooks", checks.without("networks")),
-    Check("settings", "every setting is read", "settings", checks.without("settings")),
-    Check("gradients", "each loss trains the networks that it should", "gradients", checks.without("gradients")),
-    Check("masks", "losses leave out sequences across a trajectory's end", "rules", checks.without("masks")),
-    Check("noise", "declared noise is used, and nothing else is random", "rules", checks.check_noise),
-    Check("purity", "`targets` and `losses` change nothing", "rules", checks.without("pure")),
-    Check("device", "an update never waits for the device", "rules", checks.without("device")),
-    Check("bounds", "actions keep to their bounds", "the-hooks", checks.check_bounds),
-    Check("replicas", "several seeds at once equal each alone", "rules", checks.check_replicas),
-    Check("bf16", "low precision changes the gradient little", "checks", checks.check_low_precision),
-    Check("plain", "an update of wide networks is that of plain PyTorch", "checks", checks.check_plain),
-    Check("phases", "it trains offline and goes on online, with chunks of 1 and of 5", "checks", checks.check_phases),
-    Check("saving", "a loaded model is the saved one", "rules", checks.check_saving),
-    Check("resuming", "training resumes bit for bit", "rules", checks.check_resuming),
-    Check("values", "known values are learnt", "what-must-be-learnt", checks.check_values),
-    Check("actions", "better actions are preferred, or both modes cloned", "what-must-be-learnt", checks.check_actions),
-    Check("compiled", "compiled updates equal plain ones", "checks", checks.check_compiled),
+    Check("hooks", "every hook is there and returns what it should", "the-hooks", check_hooks),
+    Check("networks", "every network and parameter is declared in `networks`", "the-hooks", without("networks")),
+    Check("settings", "every setting is read", "settings", without("settings")),
+    Check("gradients", "each loss trains the networks that it should", "gradients", without("gradients")),
+    Check("masks", "losses leave out sequences across a trajectory's end", "rules", without("masks")),
+    Check("noise", "declared noise is used, and nothing else is random", "rules", check_noise),
+    Check("purity", "`targets` and `losses` change nothing", "rules", without("pure")),
+    Check("device", "an update never waits for the device", "rules", without("device")),
+    Check("bounds", "actions keep to their bounds", "the-hooks", check_bounds),
+    Check("replicas", "several seeds at once equal each alone", "rules", check_replicas),
+    Check("bf16", "low precision changes the gradient little", "checks", check_low_precision),
+    Check("phases", "it trains offline and goes on online, with chunks of 1 and of 5", "checks", check_phases),
+    Check("saving", "a loaded model is the saved one", "rules", check_saving),
+    Check("resuming", "training resumes bit for bit", "rules", check_resuming),
+    Check("values", "known values are learnt", "what-must-be-learnt", check_values),
+    Check("actions", "better actions are preferred, or both modes cloned", "what-must-be-learnt", check_actions),
+    Check("compiled", "compiled updates equal plain ones", "checks", check_compiled),
 )
 """In the order in which they are tried: the quick ones first, and what later ones build on before them."""
 

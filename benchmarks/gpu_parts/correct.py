@@ -18,7 +18,7 @@ import torch
 import agents
 from agents.common.engine import capture
 from agents.common.sb3.model import FlowQLearning
-from agents.testing.checks import TOLERANCE
+from agents.testing.kit import TOLERANCE
 from agents.testing.subject import Violation
 from benchmarks import throughput
 from benchmarks.gpu_parts.part import Found, Options, Part

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from tools.make_trained import PAGE, table, write_page
-from zoo.models.trained import FOLDER
+from zoo.models.agent import FOLDER
 
 
 def test_the_page_shows_what_the_files_state(tmp_path):

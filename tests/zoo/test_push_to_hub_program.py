@@ -14,8 +14,8 @@ from tests.zoo.hub.stand_in import URL
 from tests.zoo.models.conftest import STEPS, maze_model
 from tests.zoo.test_train_program import ENV, arguments
 from zoo import enjoy, evaluate, export, train
+from zoo.models.agent import find_trained
 from zoo.models.play import play
-from zoo.models.trained import find_trained
 from zoo.push_to_hub import main
 from zoo.runs.folder import RunFolder
 

@@ -19,11 +19,10 @@ from agents.common.sb3.acting import read_about
 from agents.common.sb3.policy import FlowPolicy
 from agents.registry import find
 from zoo.errors import UsageError
-from zoo.models.agent import Agent
+from zoo.models.agent import ENDING, Agent
 from zoo.models.hub import COMMAND, CURVE, MODEL, POLICY, VIDEO, hub_library
 from zoo.models.play import play
 from zoo.models.score import Score
-from zoo.models.trained import ENDING
 from zoo.playing.episodes import Scoring
 from zoo.report.statistics import means as statistics
 from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from agents.common.frames import frames_of
 from agents.common.saved import algorithm_of, find_model
 from agents.common.sb3.acting import read_about
 from agents.common.sb3.policy import FlowPolicy
-from agents.common.validation import integer
+from agents.common.validation import integer, unknown_name_message
 from agents.models import Entry
 from agents.registry import ALIASES, name_of
 from zoo.algorithms import algorithm_ids
@@ -26,13 +27,38 @@ from zoo.envs.make import find_spec
 from zoo.errors import UsageError, as_usage_error
 from zoo.models.hub import download_policy
 from zoo.models.score import Score
-from zoo.models.trained import ENDING, find_trained
 from zoo.packages import import_environments
 from zoo.playing.episodes import REPORTED, Scoring
-from zoo.runs.folder import RunFolder, numbered_folders
+from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
 from zoo.settings.config import find_entry
 from zoo.settings.layers import parse_overrides
 from zoo.settings.record import RunRecord, checked_episodes
+
+ENDING = ".safetensors"
+FOLDER = Path(str(files("zoo") / "trained"))
+
+
+def find_trained(algo: str, env: str, folder: Path = FOLDER) -> Path:
+    """Return the file of a trained agent.
+
+    :raises UsageError: if there is none; the message says which there are.
+    """
+    found = list_trained(folder)
+    if algo not in found:
+        raise UsageError(f"{unknown_name_message('trained algorithm', algo, found)}; docs/trained.md lists them")
+    names = {file_name_of(name): name for name in found[algo]}
+    if file_name_of(env) not in names:
+        raise UsageError(f"{algo} was trained on {', '.join(sorted(found[algo]))}; got {env}")
+    return folder / algo / f"{file_name_of(env)}{ENDING}"
+
+
+def list_trained(folder: Path = FOLDER) -> dict[str, list[str]]:
+    """Return the environments that each algorithm was trained on, sorted."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.glob(f"*/*{ENDING}")):
+        found.setdefault(path.parent.name, []).append(path.stem)
+    return found
+
 
 DEFAULT_EPISODES = 50
 """Episodes of an evaluation in the report's protocol, for a model that does not say."""

@@ -21,8 +21,7 @@ from zoo.datasets.formats.read import environment_of, is_own, name_of, read_sour
 from zoo.datasets.load import SOURCES, Dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
 from zoo.datasets.shards import ShardedDataset
-from zoo.envs.absent import register_absent
-from zoo.envs.make import find_spec, is_ogbench
+from zoo.envs.make import find_spec, is_ogbench, register_absent
 from zoo.envs.tasks import TASKS
 from zoo.errors import UsageError, as_usage_error
 from zoo.packages import import_environments

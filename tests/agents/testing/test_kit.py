@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 import agents
-from agents.common.engine import trainer as engine
 from agents.testing.kit import CHECKS, PAGE, run_checks
 from tests.agents.testing.mistakes import example, own_network
 
@@ -45,7 +44,7 @@ REPLICATED = {  # settings of which replicas may have their own
 @pytest.mark.few
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_every_algorithm_keeps_the_contract(id):
-    assert not failures(outcomes(id, "compiled", "values", "actions", "plain", **REPLICATED.get(id, {})))
+    assert not failures(outcomes(id, "compiled", "values", "actions", **REPLICATED.get(id, {})))
 
 
 @pytest.mark.slow
@@ -193,13 +192,6 @@ LEARNING = {"values", "actions", "compiled", "phases"}
 @pytest.mark.parametrize("make", [with_penalty, with_own_network])
 def test_it_passes_where_a_gradient_is_differentiated_or_transposed(make, write_agent):
     assert not failures(outcomes(write_agent(make()), *LEARNING))
-
-
-def test_an_update_that_is_not_that_of_plain_pytorch_is_found(write_agent, monkeypatch):
-    monkeypatch.setattr(engine, "_laid_out", lambda grad, parameter: grad)
-    found = outcomes(write_agent(with_own_network()), *only("hooks", "plain"))
-    assert found["plain"].state == "fails"
-    assert "`actor.first" in found["plain"].detail
 
 
 def test_losses_that_take_a_gradient_are_not_compiled_and_that_is_no_failure(write_agent):

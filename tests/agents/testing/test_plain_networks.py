@@ -21,7 +21,7 @@ from tests.agents.testing.test_own_networks import Imitation
 from tests.common.toys import SPACES, tiny_model
 
 SIZES = Sizes(2, 4, 3, 2, 5, [8], [8], False, False)
-SLOW = ["plain", "phases", "values", "actions", "compiled"]
+SLOW = ["phases", "values", "actions", "compiled"]
 QUICK = [check.name for check in CHECKS if check.name not in SLOW]
 
 
@@ -43,7 +43,7 @@ def test_the_pages_agent_keeps_the_contract(method, checks):
     found = {each.check.name: each for each in run_checks(method, skip=skipped) if each.state != "skipped"}
     assert set(found) == {"hooks", *checks}
     others = {name: each.state for name, each in found.items() if each.state != "holds"}
-    assert others == {name: "does not apply" for name in ("bf16", "plain") if name in checks}, found
+    assert others == {name: "does not apply" for name in ("bf16",) if name in checks}, found
 
 
 class Tied(nn.Module):

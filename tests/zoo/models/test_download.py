@@ -15,9 +15,8 @@ from tests.zoo.models.conftest import ENV
 from zoo.errors import UsageError
 from zoo.evaluate import main
 from zoo.hub.upload import describe_agent
-from zoo.models.agent import agent_of_file
+from zoo.models.agent import agent_of_file, find_trained
 from zoo.models.hub import download_policy
-from zoo.models.trained import find_trained
 from zoo.playing.episodes import Scoring
 
 POLICY = "policy.safetensors"

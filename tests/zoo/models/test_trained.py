@@ -9,10 +9,9 @@ import agents
 from agents.common.sb3.acting import read_about
 from agents.registry import BUILT_IN
 from zoo.errors import UsageError
-from zoo.models.agent import agent_of_file
+from zoo.models.agent import FOLDER, agent_of_file, find_trained, list_trained
 from zoo.models.play import play, with_protocol
 from zoo.models.score import Score
-from zoo.models.trained import FOLDER, find_trained, list_trained
 
 MEDIUM, LARGE = (f"pointmaze-{size}-navigate-singletask-task1-v0" for size in ("medium", "large"))
 FILES = sorted(FOLDER.glob("*/*.safetensors"))

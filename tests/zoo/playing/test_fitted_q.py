@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zoo.playing.fitted_q import EvaluationData, fitted_q_evaluation
+from zoo.playing.held_out import EvaluationData, fitted_q_evaluation
 
 GAMMA, STATES = 0.9, 5
 

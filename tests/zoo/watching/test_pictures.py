@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageSequence
 
 from zoo.errors import UsageError
-from zoo.watching import pictures
-from zoo.watching.pictures import MazeMap
+from zoo.watching import film as pictures
+from zoo.watching.film import MazeMap
 from zoo.watching.stage import Thoughts
 from zoo.watching.video import check_video, open_video
 
