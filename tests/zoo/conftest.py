@@ -79,7 +79,7 @@ def shards(tmp_path_factory):
 
 @pytest.fixture
 def call(capsys):
-    """Return what runs a program, and returns its exit code, its result and what it said."""
+    """Return what runs a program, checks its exit code, and returns its result and what it said."""
     return functools.partial(outcomes.call, capsys)
 
 

@@ -122,8 +122,7 @@ def test_watch_refreshes_from_before_the_first_run_until_the_last_is_done(tmp_pa
         (["{tmp}/empty"], "expected run folders below {tmp}/empty, got none; --watch waits for the first one"),
     ],
 )
-def test_bad_input_is_refused_with_exit_code_2(tmp_path, call, words, message):
+def test_bad_input_is_refused_with_exit_code_2(tmp_path, refusal, words, message):
     write_run(tmp_path / "runs" / "a")
     (tmp_path / "empty").mkdir()
-    code, _, err = call(monitor.main, *(word.format(tmp=tmp_path) for word in words))
-    assert (code, message.format(tmp=tmp_path) in err) == (2, True), err
+    assert message.format(tmp=tmp_path) in refusal(monitor.main, *(word.format(tmp=tmp_path) for word in words))

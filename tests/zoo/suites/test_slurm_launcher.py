@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from zoo.benchmark import main
-from zoo.errors import BAD_INPUT, Interrupted
+from zoo.errors import Interrupted
 from zoo.suites.jobs import Job, Machine
 from zoo.suites.launchers import slurm
 from zoo.suites.launchers.slurm import SlurmTask, run_on_slurm
@@ -46,15 +46,13 @@ def task(number=0, folder=Path("logs")):
 
 
 @pytest.fixture
-def run(tmp_path, call):
+def run(tmp_path, refusal):
     """Return what runs a suite that is refused, and returns why."""
     suite = tmp_path / "suite.yml"
     suite.write_text("{algorithms: [fql], environments: [pointmaze-medium-navigate-singletask-task1-v0], seeds: 0}")
 
     def refused(*words):
-        code, _, errors = call(main, suite, "-f", tmp_path / "logs", "--device", "cpu", "--launcher", "slurm", *words)
-        assert code == BAD_INPUT
-        return errors
+        return refusal(main, suite, "-f", tmp_path / "logs", "--device", "cpu", "--launcher", "slurm", *words)
 
     return refused
 

@@ -5,11 +5,10 @@ import os
 import subprocess
 import sys
 import types
-from typing import Any
 
 import pytest
 
-from tests.zoo.test_train_program import ENV, ROOT, arguments, train
+from tests.zoo.test_train_program import ENV, ROOT, arguments
 from zoo.runs.folder import RunFolder
 from zoo.train import main
 
@@ -21,7 +20,7 @@ class StandIn(types.ModuleType):
 
     def __init__(self, logs):
         super().__init__("wandb")
-        self.logs, self.begun, self.ended = logs, list[dict[str, Any]](), list[int]()
+        self.logs, self.begun, self.ended = logs, [], []
 
     def init(self, **options):
         events = list(self.logs.rglob("events.out.tfevents*"))
@@ -52,14 +51,13 @@ def test_it_follows_the_events_from_the_first_in_a_run_that_a_resumed_one_goes_o
     assert wandb.ended == [0]
 
 
-def test_a_run_that_is_refused_ends_before_it_trains(data, tmp_path, capsys, monkeypatch, wandb):
+def test_a_run_that_is_refused_ends_before_it_trains(data, tmp_path, call, monkeypatch, wandb):
     def refuse(**_):
         raise ConnectionError("no such project")
 
     monkeypatch.setattr(wandb, "init", refuse)
-    code, _, errors = train(capsys, [*arguments(data, tmp_path), "--track"])
-    message = f"Weights & Biases refused {ENV}_1 (ConnectionError: no such project); log in with `wandb login`"
-    assert (code, message in errors) == (2, True)
+    _, errors = call(main, *arguments(data, tmp_path), "--track", code=2)
+    assert f"Weights & Biases refused {ENV}_1 (ConnectionError: no such project); log in with `wandb login`" in errors
     status = json.loads((tmp_path / "qam" / f"{ENV}_1" / "status.json").read_text())
     assert (status["state"], status["offline_step"]) == ("failed", 0)
 
