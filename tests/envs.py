@@ -12,25 +12,25 @@ from gymnasium import spaces
 class SpacesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """Has spaces and otherwise does as little as an environment can: fixed-length episodes of random observations."""
 
-    def __init__(self, observation_size: int, action_size: int, episode_length: int = 20) -> None:
+    def __init__(self, observation_size, action_size, episode_length=20):
         self.observation_space = spaces.Box(-np.inf, np.inf, (observation_size,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (action_size,), np.float32)
         self.episode_length = episode_length
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.elapsed = 0
         return self._observe(), {}
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action):
         self.elapsed += 1
         return self._observe(), -1.0, False, self.elapsed >= self.episode_length, {}
 
-    def _observe(self) -> np.ndarray:
+    def _observe(self):
         return self.np_random.standard_normal(self.observation_space.shape).astype(np.float32)
 
 
-def space_env_of(observations: spaces.Space[Any], actions: spaces.Space[Any] | None = None) -> SpacesEnv:
+def space_env_of(observations, actions=None):
     """Return an environment with these observations, which it cannot make; actions default to the box [-1, 1]^2."""
     env = SpacesEnv(1, 2)
     env.observation_space = observations
@@ -52,13 +52,13 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def __init__(
         self,
-        side: int = 16,
-        episode_length: int = 8,
-        channels_first: bool = False,
-        as_dict: bool = False,
-        fault: str = "",
-        render_mode: str | None = None,
-    ) -> None:
+        side=16,
+        episode_length=8,
+        channels_first=False,
+        as_dict=False,
+        fault="",
+        render_mode=None,
+    ):
         shape = (3, side, side) if channels_first else (side, side, 3)
         picture = spaces.Box(0, 255, shape, np.uint8)
         if fault == "float space":
@@ -70,26 +70,26 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.side, self.episode_length, self.fault = side, episode_length, fault
         self.channels_first, self.render_mode = channels_first, render_mode
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.elapsed, self.place = 0, self.np_random.uniform(-1, 1, 2)
         self.background = int(self.np_random.integers(64))  # tells episodes apart
         return self._draw(), {}
 
-    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action):
         self.elapsed += 1
         self.place = np.clip(self.place + 0.3 * action, -1, 1)
         success = bool(self.place[0] > 0)
         return self._draw(), float(success) - 1.0, False, self.elapsed >= self.episode_length, {"success": success}
 
-    def render(self) -> np.ndarray:
+    def render(self):
         picture = np.full((self.side, self.side, 3), self.background, np.uint8)
         row, column = ((self.place + 1) / 2 * (self.side - 1)).astype(int)
         picture[row, column] = 255
         picture[0, 0] = self.elapsed  # no two pictures of an episode are equal
         return picture
 
-    def _draw(self) -> Any:
+    def _draw(self):
         picture = self.render()
         if self.fault == "float":
             picture = picture.astype(np.float32) / 255

@@ -1,9 +1,5 @@
 """A small maze seen from above, for training on images: drawn with NumPy, without a simulator or a renderer."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import gymnasium
 import numpy as np
 from gymnasium import spaces
@@ -27,7 +23,7 @@ SIDE = CELL * len(MAP)
 PIXELS = (np.stack(np.mgrid[:SIDE, :SIDE], -1).astype(np.float32) + 0.5) / CELL  # their centres, in cells
 
 
-def discs(positions: NDArray[Any]) -> NDArray[np.float32]:
+def discs(positions):
     """Return how much of each pixel a disc at positions (..., 2) covers, (..., 32, 32, 1); its edge is soft."""
     distance = np.linalg.norm(PIXELS - np.float32(positions)[..., None, None, :], axis=-1, keepdims=True)
     return np.clip(0.5 - distance, 0, 1 / CELL) * CELL
@@ -36,13 +32,13 @@ def discs(positions: NDArray[Any]) -> NDArray[np.float32]:
 BACKGROUND = np.kron(WALLS, np.ones((CELL, CELL)))[..., None] * (90, 90, 90) + discs(GOAL) * (0, 200, 0)
 
 
-def drawn(positions: NDArray[Any]) -> NDArray[np.uint8]:
+def drawn(positions):
     """Return images (..., 32, 32, 3) of walls, the goal and a point at positions (..., 2)."""
     cover = discs(positions)
     return (cover * (255, 80, 0) + (1 - cover) * BACKGROUND).round().astype(np.uint8)
 
 
-def moved(position: NDArray[Any], action: NDArray[Any]) -> NDArray[Any]:
+def moved(position, action):
     """Return where a step leads; what would enter a wall is left out, row and column each by itself."""
     found = position.copy()
     for axis in (0, 1):
@@ -53,7 +49,7 @@ def moved(position: NDArray[Any], action: NDArray[Any]) -> NDArray[Any]:
     return found
 
 
-def is_at_goal(position: NDArray[Any]) -> bool:
+def is_at_goal(position):
     return bool(np.linalg.norm(position - GOAL) < REACH)
 
 
@@ -63,20 +59,18 @@ class VisualMaze(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     observation_space = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
     action_space = spaces.Box(-1, 1, (2,), np.float32)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.position, self.elapsed = START, 0
         return drawn(self.position), {}
 
-    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+    def step(self, action):
         self.position, self.elapsed = moved(self.position, action), self.elapsed + 1
         reached = is_at_goal(self.position)
         return drawn(self.position), -1.0, reached, self.elapsed == EPISODE, {"is_success": reached}
 
 
-def wandering(trajectories: int, length: int = 50, seed: int = 0) -> dict[str, NDArray[Any]]:
+def wandering(trajectories, length=50, seed=0):
     """Return a dataset of points that begin anywhere, hold a random direction for some steps, and bump into walls."""
     draw = np.random.default_rng(seed)
     free = np.argwhere(~WALLS)

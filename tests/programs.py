@@ -15,10 +15,8 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 240.0
@@ -48,7 +46,7 @@ class Ended:
     err: str
 
     @property
-    def result(self) -> dict[str, Any]:
+    def result(self):
         """The last line of the output, which is JSON."""
         return dict(json.loads(self.out.splitlines()[-1]))
 
@@ -56,7 +54,7 @@ class Ended:
 class Programs:
     """The process that programs are forked from. Use as a context manager."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self):
         self._server = subprocess.Popen(
             [sys.executable, "-m", __name__],
             cwd=ROOT,
@@ -67,20 +65,20 @@ class Programs:
         )
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *exception):
         self._server.kill()
         self._server.wait()
 
     def run(
         self,
-        program: str,
-        arguments: Sequence[str | Path],
+        program,
+        arguments,
         *,
-        kill: tuple[str, int] | None = None,
-        by: str = "SIGKILL",
-        limits: Mapping[str, int] | None = None,
-        folder: Path = ROOT,
-    ) -> Ended:
+        kill=None,
+        by="SIGKILL",
+        limits=None,
+        folder=ROOT,
+    ):
         """Run a program to its end.
 
         :param kill: one of `EVENTS` and its count, after which the program gets a signal.
@@ -98,7 +96,7 @@ class Programs:
             return Ended(code, *(Path(file).read_text(errors="replace") for file in files))
 
 
-def kill_at(event: str, count: int, by: str) -> None:
+def kill_at(event, count, by):
     """Send this process a signal right after an event has happened for the count-th time."""
     module, _, path = EVENTS[event].partition(":")
     *owners, name = path.split(".")
@@ -107,7 +105,7 @@ def kill_at(event: str, count: int, by: str) -> None:
     happened = 0
 
     @functools.wraps(call)
-    def counted(*args: Any, **kwargs: Any) -> Any:
+    def counted(*args, **kwargs):
         nonlocal happened
         result = call(*args, **kwargs)
         happened += event != "write" or "checkpoint" in str(args[0])
@@ -118,7 +116,7 @@ def kill_at(event: str, count: int, by: str) -> None:
     setattr(owner, name, counted)
 
 
-def run_forked(job: Mapping[str, Any]) -> int:
+def run_forked(job):
     """Run a program in a process and a session of its own, and return its exit code."""
     child = os.fork()
     if child == 0:
@@ -145,7 +143,7 @@ def run_forked(job: Mapping[str, Any]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def main() -> None:
+def main():
     """Answer until the other side hangs up."""
     import torch
 

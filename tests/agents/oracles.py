@@ -1,46 +1,40 @@
 """Small models, and behaviours and critics in closed form, with which algorithms are checked against exact results."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import agents
 from agents.common.batch import Batch
-from agents.common.nets.heads import Time
-from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import tiny_model, toy_batch, toy_noise
 from tests.envs import SpacesEnv
 
 # -- small models -----------------------------------------------------------------------------------------------------
 
 
-def small_model(id: str, observations: int = 3, actions: int = 2, **settings: Any) -> FlowQLearning:
+def small_model(id, observations=3, actions=2, **settings):
     """Return an algorithm with small networks that plans single actions."""
     return tiny_model(id, SpacesEnv(observations, actions), **{"horizon_length": 1, **settings})
 
 
-def weights(network: nn.Module) -> Tensor:
+def weights(network):
     """Return a copy of all of a network's weights in one row."""
     return torch.cat([p.detach().flatten() for p in network.parameters()]).clone()
 
 
-def bare(id: str, **settings: Any) -> FlowQLearning:
+def bare(id, **settings):
     """Return an algorithm without networks, to call its sampler and losses with networks in closed form."""
     algorithm = agents.get(id).algorithm
     return algorithm("MlpPolicy", None, **{"device": "cpu", **settings}, _init_setup_model=False)
 
 
-def acting_depends_on(network: str, model: FlowQLearning, noise: Mapping[str, Tensor]) -> bool:
+def acting_depends_on(network, model, noise):
     """Return whether a model acts differently when the parameters of one of its networks change, which they do."""
     observations = toy_batch(model).observations
 
-    def actions() -> Tensor:
+    def actions():
         with torch.no_grad():
             return model.act(observations, noise, model.policy.nets)
 
@@ -62,35 +56,35 @@ class Behaviour:
     :param weights: of the components, (M,); None weighs them equally.
     """
 
-    def __init__(self, std: float, means: list[list[float]], weights: list[float] | None = None) -> None:
+    def __init__(self, std, means, weights=None):
         self.std, self.means = std, torch.tensor(means)
         self.log_weights = torch.tensor(weights or [1.0] * len(means)).log()
 
-    def responsibilities(self, x: Tensor, scale: float, variance: float) -> Tensor:
+    def responsibilities(self, x, scale, variance):
         """Return the components' shares at x = scale * action + noise, (..., M)."""
         distance = (x.unsqueeze(-2) - scale * self.means).square().sum(-1)
         return (self.log_weights - distance / (2 * variance)).softmax(-1)
 
-    def velocity(self, x: Tensor, t: Time) -> Tensor:
+    def velocity(self, x, t):
         """Return the marginal flow's velocity."""
         t = float(t)
         variance = t**2 * self.std**2 + (1 - t) ** 2
         slope = (t * self.std**2 - (1 - t)) / variance
         return slope * x + (1 - t * slope) * self.responsibilities(x, t, variance) @ self.means
 
-    def noise_prediction(self, x: Tensor, alpha_bar: float) -> Tensor:
+    def noise_prediction(self, x, alpha_bar):
         """Return the expected noise in x = sqrt(alpha_bar) * action + sqrt(1 - alpha_bar) * noise."""
         scale, variance = alpha_bar**0.5, alpha_bar * self.std**2 + 1 - alpha_bar
         centre = scale * self.responsibilities(x, scale, variance) @ self.means
         return (1 - alpha_bar) ** 0.5 * (x - centre) / variance
 
-    def posterior(self, x: Tensor, t: float) -> tuple[Tensor, Tensor, float]:
+    def posterior(self, x, t):
         """Return the clean action's distribution given x at time t: shares, means (..., M, D) and variance."""
         variance = t**2 * self.std**2 + (1 - t) ** 2
         means = self.means + t * self.std**2 / variance * (x.unsqueeze(-2) - t * self.means)
         return self.responsibilities(x, t, variance), means, self.std**2 * (1 - t) ** 2 / variance
 
-    def sample(self, rows: int, seed: int = 0) -> Tensor:
+    def sample(self, rows, seed=0):
         """Draw actions, (rows, D)."""
         generator = torch.Generator().manual_seed(seed)
         component = torch.multinomial(self.log_weights.exp(), rows, replacement=True, generator=generator)
@@ -100,14 +94,14 @@ class Behaviour:
 class Field(nn.Module):
     """A function (x, t) -> velocity in the place of a network."""
 
-    def __init__(self, function: Callable[[Tensor, Time], Tensor]) -> None:
+    def __init__(self, function):
         super().__init__()
         self.function = function
 
-    def at(self, observations: Tensor, frozen: bool = False) -> Callable[[Tensor, Time], Tensor]:
+    def at(self, observations, frozen=False):
         return self.function
 
-    def forward(self, observations: Tensor, x: Tensor, t: Time, frozen: bool = False) -> Tensor:
+    def forward(self, observations, x, t, frozen=False):
         return self.function(x, t)
 
 
@@ -121,29 +115,29 @@ class Quadratic(nn.Module):
 
     def __init__(
         self,
-        slope: float | Tensor,
-        curvature: float = 0.0,
-        noisy: Callable[[Tensor, float], Tensor] | None = None,
-    ) -> None:
+        slope,
+        curvature=0.0,
+        noisy=None,
+    ):
         super().__init__()
         self.slope, self.curvature, self.noisy = slope, curvature, noisy
 
-    def forward(self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
+    def forward(self, observations, actions, t=None, frozen=False):
         if self.noisy is not None and t is not None and float(t) < 1:
             return self.noisy(actions, float(t)).unsqueeze(1)
         return (self.slope * actions - 0.5 * self.curvature * actions.square()).sum(-1).unsqueeze(1)
 
 
-def networks(**nets: Any) -> Any:
+def networks(**nets):
     """Return networks in closed form as an algorithm sees them: ``nets.critic``, ``nets.frozen.critic``."""
 
-    def using(**substitutes: Any) -> Any:
+    def using(**substitutes):
         return networks(**{**nets, **substitutes})
 
     return SimpleNamespace(**nets, frozen=SimpleNamespace(**nets), using=using)
 
 
-def rows_of(actions: Tensor) -> Batch:
+def rows_of(actions):
     """Return a bandit's batch of data actions (B, D): one replica, one state, no reward and nothing after it."""
     zeros = torch.zeros(1, len(actions))
     state = torch.zeros(1, len(actions), 1)
@@ -154,7 +148,7 @@ def rows_of(actions: Tensor) -> Batch:
 # -- learning on a bandit ---------------------------------------------------------------------------------------------
 
 
-def bandit_model(id: str, actions: int, **settings: Any) -> FlowQLearning:
+def bandit_model(id, actions, **settings):
     """Return an algorithm that learns a bandit within seconds; a temperature starts nearer to its goal."""
     model = small_model(id, 1, actions, flow_steps=10, net_arch=[64, 64], learning_rate=3e-3, **settings)
     if "temperature" in model.policy.nets:
@@ -163,7 +157,7 @@ def bandit_model(id: str, actions: int, **settings: Any) -> FlowQLearning:
     return model
 
 
-def learn_bandit(model: FlowQLearning, behaviour: Behaviour, steps: int, rows: int = 256, **exact: nn.Module) -> None:
+def learn_bandit(model, behaviour, steps, rows=256, **exact):
     """Train on actions of a behaviour with some networks replaced by closed forms; the learning rate falls to 0."""
     for name, network in exact.items():
         model.policy.nets[name] = network
@@ -176,7 +170,7 @@ def learn_bandit(model: FlowQLearning, behaviour: Behaviour, steps: int, rows: i
         model.trainer.update_on(batch, toy_noise(model, rows, seed=2 * step + 1))
 
 
-def bandit_actions(model: FlowQLearning, rows: int = 20_000) -> Tensor:
+def bandit_actions(model, rows=20_000):
     """Sample the learnt policy, (rows, D)."""
     sizes = model.noise_sizes(1, rows, model.policy.chunk_size, model.policy.layout.size)
     generator = torch.Generator().manual_seed(7)

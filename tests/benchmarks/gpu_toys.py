@@ -1,20 +1,17 @@
 """Parts of a check that hold, hang and die; other processes import them quickly."""
 
-from __future__ import annotations
-
 import os
 import time
-from typing import Any
 
 
-def hold(options: Any) -> dict[str, Any]:
+def hold(options):
     return {"detail": f"process {os.getpid()}", "process": os.getpid()}
 
 
-def hang(options: Any) -> dict[str, Any]:
+def hang(options):
     time.sleep(60)
     return {"detail": "too late"}
 
 
-def die(options: Any) -> dict[str, Any]:
+def die(options):
     os._exit(5)

@@ -7,12 +7,8 @@ V_t = t^2 s^2 + (1-t)^2, and the velocity v(x, t) = m + c_t (x - t m) with c_t =
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
-
-from agents.common.nets.heads import Time
 
 
 @dataclass(frozen=True)
@@ -22,10 +18,10 @@ class Gaussian:
     m: float
     s: float
 
-    def slope(self, t: Any) -> Any:
+    def slope(self, t):
         """Return c_t."""
         return (t * self.s**2 - (1 - t)) / (t**2 * self.s**2 + (1 - t) ** 2)
 
-    def __call__(self, x: Tensor, t: Time) -> Tensor:
+    def __call__(self, x, t):
         t = torch.as_tensor(t, dtype=x.dtype)
         return self.m + self.slope(t) * (x - t * self.m)

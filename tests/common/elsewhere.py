@@ -7,9 +7,7 @@ compared with the CPU's.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 import torch
@@ -30,7 +28,7 @@ class CrossingError(RuntimeError):
 
 
 @functools.cache
-def the_device() -> torch.device:
+def the_device():
     """Return the device; PyTorch learns of it at the first call."""
     _setup_privateuseone_for_python_backend("elsewhere")
     return torch.device("elsewhere", 0)
@@ -43,20 +41,20 @@ class Elsewhere(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
-    def __new__(cls, raw: Tensor) -> Elsewhere:
+    def __new__(cls, raw):
         layout = {"strides": raw.stride(), "storage_offset": raw.storage_offset(), "dtype": raw.dtype}
         tensor = Tensor._make_wrapper_subclass(cls, raw.size(), device=the_device(), **layout)
         tensor.raw = raw
         return tensor
 
-    def __repr__(self, **options: Any) -> str:
+    def __repr__(self, **options):
         return f"Elsewhere({self.raw!r})"
 
-    def __reduce_ex__(self, protocol: int) -> Any:
+    def __reduce_ex__(self, protocol):
         return self.raw.detach().__reduce_ex__(protocol)
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         return run(func, args, kwargs or {}, may_cross=True)
 
 
@@ -67,15 +65,15 @@ class Dispatch(TorchDispatchMode):
     :param may_read: whether values may come from the device to the host, which waits for them.
     """
 
-    def __init__(self, may_cross: bool, may_read: bool = True) -> None:
+    def __init__(self, may_cross, may_read=True):
         super().__init__()
         self.may_cross, self.may_read = may_cross, may_read
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return run(func, args, kwargs or {}, self.may_cross, self.may_read)
 
 
-def run(func: Any, args: Any, kwargs: dict[str, Any], may_cross: bool, may_read: bool = True) -> Any:
+def run(func, args, kwargs, may_cross, may_read=True):
     """Run an operation on the CPU and return its result where a device would have it."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     there = [tensor for tensor in tensors if isinstance(tensor, Elsewhere)]
@@ -96,7 +94,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any], may_cross: bool, may_read:
     return return_and_correct_aliasing(func, args, kwargs, result) if there and wanted is None else result
 
 
-def crosses(func: Any, args: Any, tensors: list[Tensor], to_device: bool) -> bool:
+def crosses(func, args, tensors, to_device):
     """Return whether an operation involves the host; refuse what no device does."""
     on_device = [isinstance(tensor, Elsewhere) for tensor in tensors]
     if func in COPIES:
@@ -113,41 +111,41 @@ def crosses(func: Any, args: Any, tensors: list[Tensor], to_device: bool) -> boo
     return func in WAITING or not all(on_device) or any(index.dtype == torch.bool for index in indices)
 
 
-def _unwrap(leaf: Any) -> Any:
+def _unwrap(leaf):
     return leaf.raw if isinstance(leaf, Elsewhere) else leaf
 
 
 class Generator(torch._C.Generator):
     """A generator that says it is on the device it was made for, and draws on the CPU."""
 
-    def __new__(cls, device: torch.device | str = "cpu") -> Generator:
-        generator: Generator = super().__new__(cls, "cpu")
+    def __new__(cls, device="cpu"):
+        generator = super().__new__(cls, "cpu")
         generator._device = torch.device(device)
         return generator
 
     _device: torch.device
 
     @property
-    def device(self) -> torch.device:
+    def device(self):
         """Where it is said to be."""
         return self._device
 
 
 @contextmanager
-def emulation() -> Iterator[torch.device]:
+def emulation():
     """Let the device exist inside the block.
 
     What makes tensors from numbers or files without asking for an operation goes by way of the CPU.
     """
     device = the_device()
 
-    def by_way_of_the_cpu(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def made(*args: Any, device: Any = None, **kwargs: Any) -> Tensor:
+    def by_way_of_the_cpu(make):
+        def made(*args, device=None, **kwargs):
             return make(*args, **kwargs) if device is None else make(*args, device="cpu", **kwargs).to(device)
 
         return made
 
-    def load(*args: Any, map_location: Any = None, **kwargs: Any) -> Any:
+    def load(*args, map_location=None, **kwargs):
         loaded = from_file(*args, map_location="cpu", **kwargs)
         return tree_map(lambda leaf: leaf.to(map_location or "cpu") if isinstance(leaf, Tensor) else leaf, loaded)
 

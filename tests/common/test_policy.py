@@ -1,6 +1,5 @@
 """Action chunks: what `predict` plans, plays, keeps and drops; and how observations and noise reach the networks."""
 
-from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +97,7 @@ def test_deterministic_actions_depend_on_parameters_and_observations_only():
 
 
 def test_a_deterministic_plan_has_the_centre_of_each_kind_of_draw(monkeypatch):
-    policy, seen = policy_of(best_of_n=3, flow_steps=5), list[Any]()
+    policy, seen = policy_of(best_of_n=3, flow_steps=5), []
     table = {"x": normal(), "t": uniform(), "k": integers()}
     monkeypatch.setattr(policy.method, "action_noise_table", lambda: table)
     monkeypatch.setattr(policy, "plan", lambda rows, noise: seen.append(noise) or np.zeros((4, HORIZON, 2)))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from zoo.cli import PROGRAMS
 from zoo.terminal.arguments import module_of
@@ -38,14 +36,14 @@ class Block:
     commands: tuple[tuple[str, ...], ...]
 
 
-def pages() -> list[Path]:
+def pages():
     """Return every page of the site that can have commands, and the README."""
     found = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
     found += [path for folder in ("docs", *MEASUREMENTS) for path in sorted((ROOT / folder).rglob("*.md"))]
     return [path for path in found if "_build" not in path.parts]
 
 
-def blocks() -> list[Block]:
+def blocks():
     """Return the blocks of commands of all pages, in their order."""
     found = []
     for path in pages():
@@ -58,9 +56,9 @@ def blocks() -> list[Block]:
     return found
 
 
-def words_of(code: str) -> Iterator[tuple[str, ...]]:
+def words_of(code):
     """Give the words of each command, with variables of the block in their places."""
-    variables: dict[str, str] = {}
+    variables = {}
     for line in code.replace("\\\n", " ").splitlines():
         if match := re.fullmatch(r'(\w+)="(.*)"', line):
             variables[match[1]] = match[2]
@@ -74,7 +72,7 @@ def words_of(code: str) -> Iterator[tuple[str, ...]]:
             yield tuple(words)
 
 
-def inline_commands() -> Iterator[tuple[str, tuple[str, ...]]]:
+def inline_commands():
     """Give the page and the words of every command inside a line of text that has arguments."""
     for path in pages():
         text = re.sub(r"^ *```.*?^ *```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
@@ -84,19 +82,19 @@ def inline_commands() -> Iterator[tuple[str, tuple[str, ...]]]:
                 yield str(path.relative_to(ROOT)), words
 
 
-def commands_run_by(test: str) -> dict[str, list[str]]:
+def commands_run_by(test):
     """Return the words of each command that a test is said to run, by the command, in the order of its page."""
     ours = [block for block in blocks() if block.reason.partition("::")[2] == test]
     return {shlex.join(words): list(words) for block in ours for words in block.commands}
 
 
-def with_values(words: Sequence[str], values: Mapping[str, str]) -> list[str]:
+def with_values(words, values):
     """Return the words of a command with other values after some flags, and with the user's folder in place of ~."""
     found = [values.get(before, word) for before, word in zip(["", *words], words, strict=False)]
     return [str(Path(word).expanduser()) if word.startswith("~") else word for word in found]
 
 
-def program_of(words: Sequence[str]) -> tuple[ModuleType, list[str]] | None:
+def program_of(words):
     """Return the module of the program that a command calls, and its arguments; None if it is not one of ours."""
     if words[0] == "zoo" and words[1] in PROGRAMS:
         name, rest = module_of(words[1]), words[2:]

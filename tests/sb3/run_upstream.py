@@ -12,13 +12,10 @@ coefficient) are dropped where other tests pass them. What fails is named in ``N
 does not exist here, and why), and the tests of hindsight replay are refused.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import stable_baselines3
@@ -43,7 +40,7 @@ NOT_OF_FLOWS = {
 }
 HINDSIGHT = ("test_her_normalization",)
 GAUSSIAN = ("use_sde", "sde_sample_freq", "use_sde_at_warmup", "ent_coef")
-SMALL: dict[str, Any] = {
+SMALL = {
     "net_arch": [32, 32], "ensemble_size": 2, "flow_steps": 5, "inverse_temperature": 30.0, "learning_starts": 100,
     "horizon_length": int(os.environ.get("HORIZON", "1")),
 }  # fmt: skip
@@ -52,7 +49,7 @@ SMALL: dict[str, Any] = {
 class QAM(agents.QAM):
     """QAM with small networks and SB3's warm-up; it leaves out what the tests ask of a Gaussian policy."""
 
-    def __init__(self, policy: Any, env: Any, *args: Any, **more: Any) -> None:
+    def __init__(self, policy, env, *args, **more):
         for name in GAUSSIAN:
             more.pop(name, None)
         taken = {"horizon_length"} if "n_steps" in more else set()
@@ -60,12 +57,12 @@ class QAM(agents.QAM):
             taken.add("ensemble_size")
         super().__init__(policy, env, *args, **{k: v for k, v in SMALL.items() if k not in taken} | more)
 
-    def learn(self, *args: Any, tb_log_name: str = "SAC", **more: Any) -> Any:
+    def learn(self, *args, tb_log_name="SAC", **more):
         """Log where SB3's tests look for SAC's events."""
         return super().learn(*args, tb_log_name=tb_log_name, **more)
 
 
-def uses_sac(item: pytest.Function) -> bool:
+def uses_sac(item):
     """Return whether a test is of the algorithm that we stand for."""
     values = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
     algorithms = [value for value in values if isinstance(value, type) and issubclass(value, BaseAlgorithm)]
@@ -75,7 +72,7 @@ def uses_sac(item: pytest.Function) -> bool:
     return named or "SAC" in item.function.__code__.co_names
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config, items):
     """Keep the tests of SAC; demand that what is not supported is refused by an error of that kind, and no other."""
     chosen = [item for item in items if isinstance(item, pytest.Function) and uses_sac(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
@@ -91,12 +88,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.xfail(reason="no chunk of actions can follow states that are drawn anew"))
 
 
-def pytest_configure() -> None:
+def pytest_configure():
     """Put our class where the tests import ``SAC`` from."""
     stable_baselines3.SAC = QAM
 
 
-def main(path: str, *more: str) -> int:
+def main(path, *more):
     """Run the files that concern an off-policy algorithm.
 
     :param path: SB3's sources.

@@ -76,19 +76,19 @@ MISTAKES = {
 }  # fmt: skip
 
 
-def example() -> str:
+def example():
     """Return the example of the page."""
     (found,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     return found
 
 
-def own_network() -> str:
+def own_network():
     """Return the page's network of one's own."""
     (found,) = re.findall(r"```py\n# my_networks.py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     return found
 
 
-def with_mistake(name: str) -> str:
+def with_mistake(name):
     """Return the example with one mistake."""
     mistake, code = MISTAKES[name], example()
     assert mistake.before in code

@@ -83,7 +83,7 @@ def interrupt(words, folder, environment):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_page_works_word_by_word_in_a_fresh_environment(tmp_path, environment):
-    folder, said = tmp_path / "work", dict[str, str]()
+    folder, said = tmp_path / "work", {}
     folder.mkdir()
     for words in commands():
         if words[0] == "cd":

@@ -1,9 +1,5 @@
 """D4RL's data as Minari has them, of random actions: made here, since the real ones can only be downloaded."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import gymnasium
 import numpy as np
 
@@ -11,7 +7,7 @@ from tests.zoo.datasets.own import episodes, write_minari
 from zoo.envs.tasks import TASKS
 
 
-def record(root: Path, name: str, env: gymnasium.Env | None = None, **about: float) -> None:
+def record(root, name, env=None, **about):
     """Write four short episodes of a task below a folder, which Minari is told to use.
 
     :param env: what is played; by default the task's.

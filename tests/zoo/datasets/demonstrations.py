@@ -1,11 +1,6 @@
 """Files in robomimic's layout, with known content."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -17,7 +12,7 @@ SIZES = dict(zip(OBSERVATIONS, (3, 4, 2, 10), strict=True))
 ENV_ARGS = {"env_name": "Lift", "env_version": "1.5.1", "type": 1, "env_kwargs": {"control_freq": 20}}
 
 
-def demonstration(steps: int, successes: int = 2, seed: int = 0) -> Arrays:
+def demonstration(steps, successes=2, seed=0):
     """Return a demonstration of Lift that is achieved in its last steps, with its last observation."""
     generator = np.random.default_rng(seed)
     is_achieved = np.arange(steps) >= steps - successes
@@ -30,12 +25,12 @@ def demonstration(steps: int, successes: int = 2, seed: int = 0) -> Arrays:
 
 
 def write(
-    path: Path,
-    demonstrations: Sequence[Arrays],
+    path,
+    demonstrations,
     *,
-    next_obs: bool = True,
-    env_args: Mapping[str, Any] = ENV_ARGS,
-) -> Path:
+    next_obs=True,
+    env_args=ENV_ARGS,
+):
     """Write demonstrations as robomimic does, observations of each step under their names, without the last one.
 
     :param next_obs: whether to write the observations after each step too.

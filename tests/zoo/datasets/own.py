@@ -1,14 +1,8 @@
 """Sets of one's own in every format, of two episodes each, with known content."""
 
-from __future__ import annotations
-
 import json
 import warnings
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import gymnasium
 import h5py
 import minari
 import numpy as np
@@ -23,7 +17,7 @@ ENV = toys.SPRING
 Arrays = dict[str, np.ndarray]
 
 
-def episodes(count: int = 2, steps: int = 20, seed: int = 0, env: gymnasium.Env | None = None) -> list[Arrays]:
+def episodes(count=2, steps=20, seed=0, env=None):
     """Play episodes with random actions; the first terminates one step early, the others are cut off."""
     env, found = env or toys.SpringEnv(), []
     env.action_space.seed(seed)
@@ -47,11 +41,11 @@ def episodes(count: int = 2, steps: int = 20, seed: int = 0, env: gymnasium.Env 
     return found
 
 
-def joined(parts: list[Arrays], name: str) -> np.ndarray:
+def joined(parts, name):
     return np.concatenate([part[name] for part in parts])
 
 
-def regular(parts: list[Arrays]) -> Arrays:
+def regular(parts):
     """Return episodes in the regular layout."""
     terminals = joined(parts, "terminated")
     ends = np.zeros(len(terminals), bool)
@@ -66,20 +60,20 @@ def regular(parts: list[Arrays]) -> Arrays:
     }
 
 
-def write_npz(folder: Path, parts: list[Arrays]) -> Path:
+def write_npz(folder, parts):
     path = folder / "my.npz"
     np.savez(path, **regular(parts))
     return path
 
 
-def write_folder(folder: Path, parts: list[Arrays]) -> Path:
+def write_folder(folder, parts):
     (folder / "episodes").mkdir()
     for number, part in enumerate(parts):
         np.savez(folder / "episodes" / f"{number:03d}.npz", **part)
     return folder / "episodes"
 
 
-def write_parquet(folder: Path, parts: list[Arrays]) -> Path:
+def write_parquet(folder, parts):
     """Write episodes as LeRobot 2 does, in a file each: without the last observation."""
     for number, part in enumerate(parts):
         length = len(part["actions"])
@@ -100,7 +94,7 @@ def write_parquet(folder: Path, parts: list[Arrays]) -> Path:
     return folder / "robot"
 
 
-def write_d4rl(folder: Path, parts: list[Arrays], names: tuple[str, ...] = ()) -> Path:
+def write_d4rl(folder, parts, names=()):
     """Write an HDF5 file as D4RL's, without ``next_observations`` if ``names`` does not have it."""
     arrays = regular(parts)
     with h5py.File(folder / "d4rl.hdf5", "w") as file:
@@ -111,7 +105,7 @@ def write_d4rl(folder: Path, parts: list[Arrays], names: tuple[str, ...] = ()) -
     return folder / "d4rl.hdf5"
 
 
-def write_minari(root: Path, parts: list[Arrays], name: str = "spring/random-v0", **more: Any) -> str:
+def write_minari(root, parts, name="spring/random-v0", **more):
     """Write a set with Minari's own API below the folder that it is told to use; return how it is named here."""
     buffers = [
         EpisodeBuffer(
@@ -135,7 +129,7 @@ def write_minari(root: Path, parts: list[Arrays], name: str = "spring/random-v0"
     return f"minari:{name}"
 
 
-WRITERS: dict[str, Callable[..., Any]] = {
+WRITERS = {
     "npz": write_npz,
     "folder": write_folder,
     "parquet": write_parquet,
@@ -144,6 +138,6 @@ WRITERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def metadata_of(root: Path, name: str = "spring/random-v0") -> tuple[Path, dict[str, Any]]:
+def metadata_of(root, name="spring/random-v0"):
     path = root / name / "data" / "metadata.json"
     return path, json.loads(path.read_text())

@@ -200,7 +200,7 @@ class UnhealthyWriter(EpisodeWriter):
 
     def __init__(self, failures):
         super().__init__("a set", 0)
-        self.failures, self.seeds = failures, set[int]()
+        self.failures, self.seeds = failures, set()
 
     def play(self, reset_seed, action_seed):
         self.seeds.add(reset_seed)

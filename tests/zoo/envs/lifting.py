@@ -1,13 +1,10 @@
 """Scripted demonstrations of Lift in robosuite, written in robomimic's layout."""
 
-from __future__ import annotations
-
 import contextlib
-from pathlib import Path
 
 import numpy as np
 
-from tests.zoo.datasets.demonstrations import Arrays, write
+from tests.zoo.datasets.demonstrations import write
 from zoo.envs.make import make_env
 
 NAME = "lift-mh-low_dim"
@@ -16,10 +13,10 @@ NAME = "lift-mh-low_dim"
 class Lifting:
     """Brings the gripper over the cube, down to it, closes it for some steps, and lifts."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.closed = 0
 
-    def __call__(self, observation: np.ndarray) -> np.ndarray:
+    def __call__(self, observation):
         """Return the next action of an episode."""
         away = observation[9:12] - observation[:3]
         if self.closed or (np.linalg.norm(away[:2]) < 0.015 and abs(away[2]) < 0.012):
@@ -30,7 +27,7 @@ class Lifting:
         return np.clip(np.append(10 * away, (0, 0, 0, -1)), -1, 1).astype(np.float32)
 
 
-def play(episodes: int) -> list[Arrays]:
+def play(episodes):
     """Return episodes, one for each seed from 0, as a file of robomimic has them."""
     found = []
     with contextlib.closing(make_env(NAME)) as env:
@@ -56,7 +53,7 @@ def play(episodes: int) -> list[Arrays]:
     return found
 
 
-def record(path: Path, episodes: int) -> Path:
+def record(path, episodes):
     """Write a file of scripted demonstrations."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return write(path, play(episodes))

@@ -1,12 +1,9 @@
 """Environments that are cheap, chaotic and fail on demand; importable in worker processes."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import numpy as np
@@ -31,20 +28,20 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def __init__(
         self,
-        success: str | None = "sign",
-        failure: str | None = None,
-        failure_file: str = os.devnull,
-        wrong: float = np.nan,
-    ) -> None:
+        success="sign",
+        failure=None,
+        failure_file=os.devnull,
+        wrong=np.nan,
+    ):
         self.success, self.failure, self.failure_file, self.wrong = success, failure, Path(failure_file), wrong
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.state = self.np_random.standard_normal(3)
         self.remaining = int(self.np_random.integers(5, 30))
         return self.state.copy(), {}
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action):
         is_failing = self.failure is not None and self.failure_file.exists()
         if is_failing and self.failure not in ("observation", "reward", "success"):
             self._fail()
@@ -63,15 +60,15 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             info["success"] = self.wrong
         return observation, reward, self.remaining == 0, False, info
 
-    def process_id(self) -> int:
+    def process_id(self):
         return os.getpid()
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self):
         if self.success is None:
             return {}
         return {"success": float(self.state[0] > 0)}
 
-    def _fail(self) -> None:
+    def _fail(self):
         if self.failure == "raise":
             raise ArithmeticError("the toy broke")
         if self.failure == "exit":
@@ -87,12 +84,12 @@ class SpringEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float64)
     action_space = spaces.Box(-2.0, 2.0, (2,), np.float32)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.position, self.speed = self.np_random.uniform(2.0, 4.0, 2), np.zeros(2)
         return np.r_[self.position, self.speed], {}
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action):
         self.speed = 0.9 * self.speed + 0.1 * (action - self.position)
         self.position = self.position + 0.5 * self.speed
         reward = -float(np.square(self.position).sum())
@@ -105,18 +102,18 @@ class OdometerEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
     action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.driven = np.full(1, 0.5)
         return self.driven, {}
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action):
         self.driven += action[0]
         arrived = bool(self.driven[0] > 2.5)
         return self.driven, -1.0, arrived, False, {"is_success": True} if arrived else {}
 
 
-def normalized(is_frozen: bool = False) -> gymnasium.Env[np.ndarray, np.ndarray]:
+def normalized(is_frozen=False):
     """Return the spring with running statistics, which the episodes before decide, or with fixed ones."""
     env = gymnasium.wrappers.NormalizeObservation(SpringEnv())
     env.update_running_mean = not is_frozen

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 URL, TOKEN = "https://huggingface.co", "hf_token_that_may_write"
 
@@ -33,33 +32,31 @@ class Hub:
     repositories: dict[str, Repository] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
-    def put(self, repo: str, files: dict[str, bytes]) -> str:
+    def put(self, repo, files):
         """Add a commit with some files, as a stranger could; return its id."""
         commits = self.repositories.setdefault(repo, Repository()).commits
         commits.append((hashlib.sha1(f"{len(commits)}{sorted(files)}".encode()).hexdigest(), files))
         return commits[-1][0]
 
-    def create_repo(self, repo_id: str, *, private: bool | None, exist_ok: bool) -> str:
+    def create_repo(self, repo_id, *, private, exist_ok):
         if self.token != TOKEN:
             raise _error("HfHubHTTPError", 401)
         if repo_id not in self.repositories:
             self.repositories[repo_id] = Repository(bool(private))
         return f"{URL}/{repo_id}"
 
-    def upload_folder(
-        self, *, repo_id: str, folder_path: Path, commit_message: str, delete_patterns: list[str]
-    ) -> None:
+    def upload_folder(self, *, repo_id, folder_path, commit_message, delete_patterns):
         commits = self.repositories[repo_id].commits
         before = commits[-1][1] if commits else {}
         kept = {name: content for name, content in before.items() if not any(fnmatch(name, p) for p in delete_patterns)}
         self.put(repo_id, kept | {path.name: path.read_bytes() for path in folder_path.iterdir()})
 
-    def hf_hub_download(self, repo_id: str, filename: str, *, revision: str | None, dry_run: bool = False) -> Any:
+    def hf_hub_download(self, repo_id, filename, *, revision, dry_run=False):
         self.asked.append(filename)
         found = self.repositories.get(repo_id)
         if found is None or (found.private and self.token != TOKEN):
             raise _error("RepositoryNotFoundError", 404)
-        known: dict[str | None, Any] = {commit[0]: commit for commit in found.commits}
+        known = {commit[0]: commit for commit in found.commits}
         known |= dict.fromkeys((None, "main"), found.commits[-1])
         if revision not in known:
             raise _error("RevisionNotFoundError", 404)
@@ -74,10 +71,10 @@ class Hub:
         return str(path)
 
 
-def _error(name: str, status: int) -> Exception:
+def _error(name, status):
     """Return an error as the hub's library raises it."""
     from huggingface_hub import errors
 
     response = SimpleNamespace(headers={}, request=None, status_code=status)
-    found: Exception = getattr(errors, name)("refused", response=response)
+    found = getattr(errors, name)("refused", response=response)
     return found

@@ -15,7 +15,7 @@ TEMPLATE = Path(__file__).with_name("slurm.conf")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "unshare")
 
 
-def missing() -> str:
+def missing():
     """Return why there can be no Slurm here; empty if there can."""
     absent = [name for name in PROGRAMS if shutil.which(name, path=search_path()) is None]
     if absent:
@@ -23,14 +23,14 @@ def missing() -> str:
     return "" if os.geteuid() == 0 else "needs root, as slurmd does"
 
 
-def search_path() -> str:
+def search_path():
     return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
 class SlurmCluster:
     """Controller and two nodes, each node with process numbers of its own, as on a machine of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         for name in ("munge", "state", "spool.n1", "spool.n2"):
@@ -44,7 +44,7 @@ class SlurmCluster:
         (folder / "munge.key").chmod(0o600)
         self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": search_path()}
 
-    def __enter__(self) -> SlurmCluster:
+    def __enter__(self):
         files = {name: str(self.folder / "munge" / name) for name in ("socket", "pid", "log", "seed")}
         options = [f"--{name}-file={files[name]}" for name in ("pid", "log", "seed")]
         key = f"--key-file={self.folder / 'munge.key'}"
@@ -56,21 +56,21 @@ class SlurmCluster:
         wait_for(lambda: self.run(*nodes).stdout.split() == ["idle", "2"], 60)
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *exception):
         for process in reversed(self.processes.values()):
             process.kill()  # of a node: the first process of its process numbers, and with it all others
             process.wait()
 
-    def start_node(self, node: str) -> None:
+    def start_node(self, node):
         """Start a node's daemon below a process that outlives it."""
         outlives = f"slurmd -D -N {node} & exec sleep infinity"
         self._start(node, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", outlives)
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command):
         """Run one of Slurm's programs."""
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
 
-    def kill_daemons(self, node: str) -> list[int]:
+    def kill_daemons(self, node):
         """Kill the daemons of a node, at once, and return the processes of jobs that live on there."""
         below = descendants(self.processes[node].pid)
         daemons = [pid for pid in below if name_of(pid) in ("slurmd", "slurmstepd", "srun")]
@@ -78,26 +78,26 @@ class SlurmCluster:
             os.kill(pid, signal.SIGKILL)
         return [pid for pid in below if name_of(pid).startswith("python")]
 
-    def trains(self, node: str, run: Path) -> bool:
+    def trains(self, node, run):
         """Return whether a process of a node has the lock of a run open."""
         files = (file for pid in descendants(self.processes[node].pid) for file in Path(f"/proc/{pid}/fd").glob("*"))
         return any(os.path.realpath(file) == str(run / "lock") for file in files)
 
-    def _start(self, name: str, *command: str) -> None:
+    def _start(self, name, *command):
         with (self.folder / f"{name}.out").open("ab") as output:
             self.processes[name] = subprocess.Popen(
                 command, env=self.environment, stdout=output, stderr=subprocess.STDOUT
             )
 
 
-def name_of(pid: int) -> str:
+def name_of(pid):
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
 
 
-def free_port() -> int:
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -1,17 +1,13 @@
 """A suite of four short jobs for the tests of launchers, and what must hold of its run folders at the end."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +44,7 @@ class Project:
     :param seconds: of an update, apart from its computation.
     """
 
-    def __init__(self, folder: Path, data: Path, seconds: float) -> None:
+    def __init__(self, folder, data, seconds):
         self.folder, self.logs = folder, folder / "logs"
         folder.mkdir(exist_ok=True)
         (folder / "slow_fql.py").write_text(AGENT)
@@ -64,7 +60,7 @@ class Project:
         (folder / "suite.yml").write_text(yaml.safe_dump(suite))
 
     @contextmanager
-    def started(self, *words: str, environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    def started(self, *words, environment=None):
         """Start the benchmark program; what it says lies in ``said``. It ends with the block."""
         command = [sys.executable, str(ROOT / "zoo" / "benchmark.py"), "suite.yml", "-f", str(self.logs), *words]
         command += ["--no-report", "--device", "cpu", "--num-threads", "1"]
@@ -79,51 +75,51 @@ class Project:
             driver.kill()
             driver.wait()
 
-    def said(self) -> str:
+    def said(self):
         return (self.folder / "said").read_text()
 
-    def finish(self, driver: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
+    def finish(self, driver, seconds):
         """Wait for the program's end, and return what it has printed."""
         output, _ = driver.communicate(timeout=seconds)
         assert driver.returncode == 0, self.said()
         return json.loads(output.splitlines()[-1])
 
-    def training(self) -> list[dict[str, Any]]:
+    def training(self):
         """Return who holds the lock of which run, with ``run``, its folder."""
         locks = [Lock(path) for path in self.logs.glob("slow_fql/*/lock")]
         return [{**json.loads(lock.path.read_text()), "run": lock.path.parent} for lock in locks if lock.is_held()]
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self):
         """Return how the last attempt at each job has ended."""
         return [json.loads(file.read_text()) for file in self.logs.glob(".jobs/*.json")]
 
-    def wait_for_training(self, is_meant: Callable[[dict[str, Any]], bool] = lambda holder: True) -> dict[str, Any]:
+    def wait_for_training(self, is_meant=lambda holder: True):
         """Return who trains a run, which may be restricted, that is past its first checkpoint and evaluation."""
-        found: list[dict[str, Any]] = []
+        found = []
 
-        def is_past() -> bool:
+        def is_past():
             found.extend(one for one in self.training() if "step 50" in log_of(one["run"]) and is_meant(one))
             return bool(found)
 
         wait_for(is_past, 240, "for an evaluation")
         return found[0]
 
-    def wait_for_another_life(self, first: Mapping[str, Any]) -> None:
+    def wait_for_another_life(self, first):
         """Wait until another process trains a run."""
         wait_for(lambda: any(one["run"] == first["run"] and one != first for one in self.training()), 200)
 
-    def assert_unchanged_since(self, before: Mapping[str, Any]) -> None:
+    def assert_unchanged_since(self, before):
         """Check after a while that no file of the run folders is another."""
         time.sleep(3)
         assert self.fingerprints() == before
 
-    def update_takes(self, seconds: float) -> None:
+    def update_takes(self, seconds):
         """Change how long an update takes, of every run from now on."""
         temporary = self.folder / "seconds.new"
         temporary.write_text(str(seconds))
         temporary.replace(self.folder / "seconds")
 
-    def runs(self) -> dict[int, Path]:
+    def runs(self):
         """Return the run folder of each seed, after checking that each exists once and is done."""
         folders = sorted(path.parent for path in self.logs.glob("slow_fql/*/status.json"))
         statuses = [json.loads((folder / "status.json").read_text()) for folder in folders]
@@ -131,19 +127,19 @@ class Project:
         assert sorted(status["seed"] for status in statuses) == list(SEEDS)
         return {status["seed"]: folder for folder, status in zip(folders, statuses, strict=True)}
 
-    def fingerprints(self) -> dict[str, tuple[int, str]]:
+    def fingerprints(self):
         """Return time and content of every file in the run folders."""
         files = [path for path in self.logs.glob("slow_fql/**/*") if path.is_file()]
         return {str(f): (f.stat().st_mtime_ns, hashlib.sha256(f.read_bytes()).hexdigest()) for f in files}
 
 
-def log_of(run: Path) -> str:
+def log_of(run):
     """Return what was said while a run was trained."""
     file = run / "run.log"
     return file.read_text() if file.exists() else ""
 
 
-def assert_equal_runs(project: Project, reference: Project, monkeypatch: Any) -> None:
+def assert_equal_runs(project, reference, monkeypatch):
     """Check that the runs of two projects have the same evaluations and final parameters, to the last bit."""
     monkeypatch.syspath_prepend(project.folder)
     expected = reference.runs()
@@ -156,7 +152,7 @@ def assert_equal_runs(project: Project, reference: Project, monkeypatch: Any) ->
         assert all(torch.equal(found[name], wanted[name]) for name in wanted), seed
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 30, what: str = "", pause: float = 0.2) -> None:
+def wait_for(condition, seconds=30, what="", pause=0.2):
     """Wait until something holds."""
     end = time.monotonic() + seconds
     while not condition():
@@ -164,9 +160,9 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30, what: str = "", 
         time.sleep(pause)
 
 
-def descendants(pid: int) -> list[int]:
+def descendants(pid):
     """Return the processes that a process has started, directly or not."""
-    children: dict[int, list[int]] = {}
+    children = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))

@@ -1,13 +1,8 @@
 """Studies whose trials are functions, in place of training runs."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from zoo.tuning import study
 from zoo.tuning import trial as tuning
@@ -17,10 +12,10 @@ Training = Callable[[argparse.Namespace], dict[str, Any]]
 """Takes the command line of a trial's training; returns the training program's result, or raises."""
 
 
-def use_fakes(monkeypatch: pytest.MonkeyPatch, with_figures: bool = False) -> Callable[[Training], None]:
+def use_fakes(monkeypatch, with_figures=False):
     """Make all trials functions; return what sets the function for those from now on."""
 
-    def use(function: Training) -> None:
+    def use(function):
         monkeypatch.setattr(tuning, "train", lambda args, observe: function(args))
 
     if not with_figures:  # drawing takes longer than all the rest
@@ -29,17 +24,17 @@ def use_fakes(monkeypatch: pytest.MonkeyPatch, with_figures: bool = False) -> Ca
     return use
 
 
-def scored(*scores: float) -> dict[str, Any]:
+def scored(*scores):
     """Return a training program's result with a success rate for each seed."""
     return {"runs": [{"seed": 7 + index, "success": score, "return": 0.0} for index, score in enumerate(scores)]}
 
 
-def near_three(args: argparse.Namespace) -> dict[str, Any]:
+def near_three(args):
     """Score two replicas by how near the inverse temperature is to 3."""
     score = 1 / (1 + abs(args.trial["settings"]["inverse_temperature"] - 3.0))
     return scored(score, score / 2)
 
 
-def words(logs: Path, *more: str) -> list[str]:
+def words(logs, *more):
     """Return a command line of ``zoo tune`` with a name of its study."""
     return ["--algo", "qam", "--env", ENV, "-f", str(logs), "--seeds", "7", "8", "--study-name", "s", *more]
