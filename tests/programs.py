@@ -18,7 +18,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests import ROOT
+
 LONGEST = 240.0
 """Seconds after which a program hangs; the slowest takes some ten on a free core."""
 EVENTS = {

@@ -1,7 +1,6 @@
 """The throughput benchmark: what it counts and what it prints."""
 
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,10 +9,10 @@ import torch
 from agents import registry
 from agents.common.nets import fast
 from benchmarks import throughput
+from tests import ROOT
 
 SIZES = ["--observations", "4", "--actions", "2", "--batch", "64", "--seconds", "0.1", "--device", "cpu"]
 SIZES += ["--compile", "off"]
-ROOT = Path(__file__).parents[2]
 TINY = ["-params", "net_arch=[32,32]", "horizon_length=3", "flow_steps=2", "ensemble_size=2"]
 
 

@@ -1,6 +1,5 @@
 """Action chunks: what `predict` plans, plays, keeps and drops; and how observations and noise reach the networks."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -8,10 +8,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import ROOT
 from zoo.cli import PROGRAMS
 from zoo.terminal.arguments import module_of
 
-ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^ *```(\w*)\s*$", flags=re.MULTILINE)
 BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>not run|run by): (?P<reason>[^\n]+) -->\n)?^```(?:bash|sh)\n(?P<code>.*?)^```",

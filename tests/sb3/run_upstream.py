@@ -22,8 +22,8 @@ import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import agents
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 FILES = (
     "test_save_load.py", "test_run.py", "test_predict.py", "test_deterministic.py", "test_callbacks.py",
     "test_vec_normalize.py", "test_train_eval_mode.py", "test_n_step_replay.py", "test_buffers.py", "test_spaces.py",

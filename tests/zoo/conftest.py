@@ -5,15 +5,14 @@ import functools
 import multiprocessing
 import multiprocessing.forkserver
 import os
-from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.zoo import outcomes
 from tests.zoo.hub.stand_in import Hub
 from zoo.datasets.generate import generate_dataset
 
-ROOT = Path(__file__).parents[2]
 IMPORTED = ["pytest", "ogbench", "zoo.playing.preload", "zoo.training.start", "tests.zoo.envs.toys"]
 """What most processes import that the tests start; seconds for each of them."""
 

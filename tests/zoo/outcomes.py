@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import yaml
+
 
 def call(capsys, program, *words, code=0):
     """Run a program that ends with some exit code; return the result that it printed last, if any, and what it said."""
@@ -19,3 +21,11 @@ def refused(call, program, *words):
     if "-f" in words:
         assert not list(Path(words[words.index("-f") + 1]).rglob("status.json"))
     return said
+
+
+def status_of(folder):
+    return json.loads(Path(folder, "status.json").read_text())
+
+
+def config_of(folder):
+    return yaml.safe_load(Path(folder, "config.yml").read_text())

@@ -1,17 +1,15 @@
 """Algorithms of SB3 and its contrib package through the training program."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-import yaml
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 
 from tests.common.toys import toy_dataset, toy_shards
 from tests.envs import SpacesEnv
 from tests.zoo.envs.toys import ToyEnv
+from tests.zoo.outcomes import config_of, status_of
 from tests.zoo.test_train_program import ENV, EVALUATIONS
 from zoo import baselines
 from zoo.baselines import BASELINES, settings_of
@@ -65,9 +63,9 @@ def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
     folder = tmp_path / "tqc" / f"{ENV}_1"
     with np.load(folder / "evaluations.npz") as found:
         assert (found["timesteps"].tolist(), found["phase"].tolist()) == ([10, 20, 30], [1, 1, 1])
-    config = yaml.safe_load((folder / "config.yml").read_text())
+    config = config_of(folder)
     assert (config["offline_data"], config["dataset"]["size"]) == ("preload", 2000)
-    assert json.loads((folder / "status.json").read_text())["online_step"] == 30
+    assert status_of(folder)["online_step"] == 30
     model = baselines.TQC.load(folder / f"{ENV}.zip", device="cpu")
     assert model.action_space.contains(model.predict(np.zeros(2, np.float32))[0])
 

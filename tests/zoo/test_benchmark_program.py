@@ -15,6 +15,8 @@ import torch
 import yaml
 
 import agents
+from tests import ROOT
+from tests.zoo.outcomes import config_of, status_of
 from tests.zoo.suites.tiny import wait_for
 from zoo.benchmark import main
 from zoo.processes.locks import HOST, Lock
@@ -22,7 +24,6 @@ from zoo.suites import jobs
 from zoo.suites.suite import SHIPPED
 from zoo.training.options import read_request
 
-ROOT = Path(__file__).parents[2]
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 SMALL = {"net_arch": [8], "batch_size": 8, "eval_freq": 20, "eval_episodes": 2, "save_freq": 10, "log_interval": 10}
 
@@ -72,7 +73,7 @@ def folders(logs):
 
 
 def states(logs):
-    return [json.loads((folder / "status.json").read_text())["state"] for folder in folders(logs)]
+    return [status_of(folder)["state"] for folder in folders(logs)]
 
 
 @pytest.mark.slow
@@ -207,7 +208,7 @@ def test_a_suite_that_is_killed_and_started_twice_at_once_runs_every_run_once_wi
     assert states(disturbed / "logs") == ["done"] * 4
 
     def by_run(logs):
-        configs = {folder: yaml.safe_load((folder / "config.yml").read_text()) for folder in folders(logs)}
+        configs = {folder: config_of(folder) for folder in folders(logs)}
         return {(config.get("label", ""), config["seed"]): folder for folder, config in configs.items()}
 
     expected = by_run(undisturbed / "logs")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from zoo import list_agents, train
 from zoo.algorithms import algorithm_ids
 from zoo.baselines import find_algorithm, settings_of
@@ -22,7 +23,6 @@ from zoo.names import refuse_unknown
 from zoo.packages import import_environments, import_optional
 from zoo.terminal.arguments import THREADS, module_of, whole_number
 
-ROOT = Path(__file__).parents[2]
 COMMANDS = {"dataset": ("list", "generate", "download"), "agents": ("list", "show"), "published": ("list",)}
 USES = [(program, *command) for program in PROGRAMS for command in ((), *((c,) for c in COMMANDS.get(program, ())))]
 

@@ -4,13 +4,13 @@ import contextlib
 import os
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests import ROOT
 from tests.common.toys import tiny_model
 from tests.zoo.models.conftest import ENV, STEPS, maze_model
 from tests.zoo.test_train_program import arguments
@@ -95,9 +95,6 @@ def test_another_protocol_is_compared_with_no_score(tmp_path, call, refusal):
 )
 def test_a_wrong_command_line_is_refused(words, text, tmp_path, refusal):
     assert text in refusal(evaluate.main, *(word.replace("POLICY", str(save_policy(tmp_path))) for word in words))
-
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

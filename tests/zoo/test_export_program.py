@@ -3,14 +3,13 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from zoo.cli import main
 from zoo.errors import DONE
 
-ROOT = Path(__file__).parents[2]
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
 TRAINED = ["export", "--algo", "sqam", "--env", MAZE, "--trained"]
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -5,9 +5,9 @@ The environment draws its pictures by NumPy, so that nothing here needs OpenGL.
 
 import numpy as np
 import pytest
-import yaml
 
 import agents
+from tests.zoo.outcomes import config_of
 from zoo.compare import main as compare
 from zoo.dataset import main as dataset
 from zoo.enjoy import main as enjoy
@@ -42,7 +42,7 @@ def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(da
     arguments = words(logs, data, params=(*OF_IMAGES, f"frame_stack={frames}"))
     trained, _ = call(main, *arguments)
     folder = logs / "qam" / f"{FOLDER}_1"
-    settings = yaml.safe_load((folder / "config.yml").read_text())["settings"]
+    settings = config_of(folder)["settings"]
     assert (settings["encoder"], settings["frame_stack"]) == ("impala_small", frames)
     assert agents.load(folder, device="cpu").observation_space.shape == (3 * frames, 16, 16)
     assert call(evaluate, folder)[0]["success"] == trained["success"]

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from tests.zoo.outcomes import status_of
 from tests.zoo.runs.test_read import write_run
 from zoo import monitor
 
@@ -35,7 +36,7 @@ def test_states_are_shown_once_without_a_flag_and_a_dead_run_is_named(tmp_path, 
     write_run(tmp_path / "done", offline=(25,))
     write_run(tmp_path / "running", seed=1, offline=(25,), state="running")
     folder = write_run(tmp_path / "dead", seed=2, offline=(25,), state="running")
-    status = json.loads((folder / "status.json").read_text())
+    status = status_of(folder)
     (folder / "status.json").write_text(json.dumps(status | {"updated": "2026-11-01T00:00:00+00:00"}))
     result, lines = run(tmp_path)
     assert result == {"runs": 3, "done": 1, "running": 1, "dead": 1}

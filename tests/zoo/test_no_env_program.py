@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 
 import agents
 from tests.zoo.datasets.own import episodes, write_npz
+from tests.zoo.outcomes import config_of
 from zoo.compare import main as compare
 from zoo.export import main as export
 from zoo.train import main
@@ -28,7 +28,7 @@ def test_a_run_has_value_estimates_of_a_kind_of_their_own(tmp_path, call):
     assert result["success"] is None
     assert result["return"] is None
     folder = Path(result["run"])
-    config = yaml.safe_load((folder / "config.yml").read_text())
+    config = config_of(folder)
     assert (config["score"], config["dataset"]["size"]) == ("value", 200)  # of 12 trajectories two are held out
     with np.load(folder / "evaluations.npz") as found:
         assert found["results"].shape == (2, 2)

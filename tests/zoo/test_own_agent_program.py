@@ -3,15 +3,14 @@
 import importlib
 import re
 import sys
-from pathlib import Path
 
 import pytest
 
 import agents
+from tests import ROOT
 from zoo import list_agents
 from zoo.train import main
 
-ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "register.md"
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 FEW = ["--offline-steps", "4", "--eval-freq", "4", "--eval-episodes", "1", "--n-eval-envs", "1", "--seed", "0"]

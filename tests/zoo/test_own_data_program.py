@@ -2,15 +2,14 @@
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 import agents
 from tests.zoo.datasets.d4rl import record
 from tests.zoo.datasets.own import ENV, WRITERS, episodes, metadata_of, write_minari, write_npz
+from tests.zoo.outcomes import config_of
 from zoo.compare import main as compare
 from zoo.dataset import main as dataset
 from zoo.train import main
@@ -38,7 +37,7 @@ def test_a_set_is_trained_on_evaluated_resumed_and_compared(tmp_path, call, kind
     result, _ = call(main, *words(logs, source))
     assert result["success"] is not None  # the environment says `is_success`
     folder = logs / "qam" / f"{FOLDER}_1"
-    config = yaml.safe_load((folder / "config.yml").read_text())
+    config = config_of(folder)
     assert config["dataset"]["size"] == (57 if kind == "parquet" else 59)
     assert len(config["dataset"]["fingerprint"]) == 64
     assert not {"score", "success_return", "reference_scores", "action_range"} & set(config)
@@ -75,9 +74,7 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path, call):
     assert results["b"]["success"] == 1.0
     assert results["c"]["success"] is results["d"]["success"] is None
     assert results["d"]["normalised_return"] == pytest.approx((results["d"]["return"] + 1000) / 900)
-    configs = {
-        label: yaml.safe_load((Path(found["run"]) / "config.yml").read_text()) for label, found in results.items()
-    }
+    configs = {label: config_of(found["run"]) for label, found in results.items()}
     assert configs["b"]["success_return"] == -1e9
     assert configs["c"]["score"] == configs["d"]["score"] == "return"
     assert configs["d"]["reference_scores"] == [-1000.0, -100.0]
@@ -137,7 +134,7 @@ def test_returns_are_normalised_by_what_the_data_say(minari, tmp_path, call):
     record(minari, HOPPER, **REFERENCES)
     found, _ = call(train, *d4rl_words(tmp_path, HOPPER))
     assert found["normalised_return"] == pytest.approx((found["return"] + 20) / 3250)
-    config = yaml.safe_load((Path(found["run"]) / "config.yml").read_text())
+    config = config_of(found["run"])
     assert config["dataset"]["reference_scores"] == [-20.0, 3230.0]
     assert (config["score"], config["settings"]["horizon_length"], config["settings"]["rho"]) == ("return", 1, 1.0)
     again = call(train, *d4rl_words(tmp_path, HOPPER), "--resume")[0]

@@ -1,7 +1,6 @@
 """A run that is killed and resumed ends as one that never was: same parameters, same evaluations, to the last bit."""
 
 import functools
-import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ import torch
 import agents
 from agents.common.engine.checkpoint import find_checkpoints
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
+from tests.zoo.outcomes import status_of
 from tests.zoo.test_train_program import arguments
 from zoo.playing.evaluate import Evaluator
 from zoo.train import main
@@ -74,8 +74,8 @@ def evaluations(logs):
         return dict(found)
 
 
-def status_of(logs, number=1):
-    status = json.loads((folder_of(logs, number) / "status.json").read_text())
+def end_of(logs, number=1):
+    status = status_of(folder_of(logs, number))
     return status["state"], status["offline_step"], status["online_step"]
 
 
@@ -88,8 +88,8 @@ def assert_same_run(logs, reference, number=1):
             agents.QAM.load(folder / name, device="cpu").policy.state_dict() for folder in (found, expected)
         )
         assert all(torch.equal(first[key], second[key]) for key in second), name
-    assert status_of(logs, number) == status_of(reference, number)
-    assert status_of(logs, number)[0] == "done"
+    assert end_of(logs, number) == end_of(reference, number)
+    assert end_of(logs, number)[0] == "done"
 
 
 def log_of(logs, number=1):
@@ -101,7 +101,7 @@ def log_of(logs, number=1):
 
 def test_the_reference_run_has_both_phases_on_one_axis(whole):
     assert evaluations(whole("plain"))["phase"].tolist() == [0] * 3 + [1] * 7
-    assert status_of(whole("plain")) == ("done", OFFLINE, ONLINE)
+    assert end_of(whole("plain")) == ("done", OFFLINE, ONLINE)
     assert pd.read_csv(folder_of(whole("plain")) / "progress.csv").columns[0] == "time/total_timesteps"
 
 
@@ -135,7 +135,7 @@ def test_the_reference_run_has_both_phases_on_one_axis(whole):
 def test_a_killed_run_ends_as_an_uninterrupted_one(run, whole, tmp_path, kind, kill, by):
     code, state = {"SIGKILL": (KILLED, "running"), "SIGTERM": (3, "interrupted")}[by]
     assert run(tmp_path, kind, kill, by) == code
-    assert status_of(tmp_path)[0] == state
+    assert end_of(tmp_path)[0] == state
     assert run(tmp_path, kind) == 0
     expected = whole(kind)
     for number in (1, 2) if kind == "stacked" else (1,):
@@ -157,7 +157,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(run, whole, tmp_path, kind, k
 def test_an_evaluation_is_abandoned_where_the_run_is_to_stop_and_made_again(run, whole, tmp_path, play, finished, step):
     reference = whole("plain")
     assert run(tmp_path, kill=("play", play), by="SIGTERM") == 3
-    assert status_of(tmp_path) == ("interrupted", *step)
+    assert end_of(tmp_path) == ("interrupted", *step)
     assert finished == (len(evaluations(tmp_path)["timesteps"]) if finished else 0)
     assert (folder_of(tmp_path) / "evaluations.npz").exists() == bool(finished)
     assert run(tmp_path) == 0

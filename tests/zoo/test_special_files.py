@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +15,7 @@ from agents.common.files.npz import read_npz
 from agents.common.model_file import read_model_file
 from agents.common.saved import read_attributes
 from agents.common.sb3.acting import read_about, read_policy
+from tests import ROOT
 from tests.zoo.test_train_program import TINY
 from zoo.compare import main as compare
 from zoo.datasets.check import check_structure
@@ -95,9 +95,6 @@ def test_a_regular_file_and_a_link_to_one_are_read(tmp_path):
     for name in ("a", "b"):
         with open_file(tmp_path / name) as file:
             assert file.read() == b"12"
-
-
-ROOT = Path(__file__).parents[2]
 
 
 def words(logs, env="Toy-v0"):

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 
 import agents
 from agents.common.files.manifest import digest_of
 from tests.zoo.envs import toys
+from tests.zoo.outcomes import config_of, status_of
 from zoo.runs.versions import command_line
 from zoo.train import main
 
@@ -23,7 +23,6 @@ ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2", "buffer_size=1000"]
 EVALUATIONS = ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1"]
 OF_RUNS = ["--eval-seed", "5", "--save-freq", "10"]  # of the fixture `runs`
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
 
 
@@ -45,7 +44,7 @@ def test_a_run_leaves_everything_in_its_folder(finished):
         "evaluations.npz", "checkpoint", f"{ENV}.zip", "best_model.zip", "learning_curve.png", "run.log",
         "lock",
     }  # fmt: skip
-    config = yaml.safe_load((finished / "config.yml").read_text())
+    config = config_of(finished)
     assert (config["algo"], config["env"], config["seed"], config["seeds"]) == ("qam", ENV, 3, [3, 4])
     assert (small := "dataset of 2,000 transitions instead of 1,000,000") in config["departures"]
     assert f"{small}, a departure" in log_of(finished)
@@ -66,7 +65,7 @@ def test_the_same_seeds_give_the_same_runs_and_the_result_is_one_line_of_json(da
         again = Path(run["run"])
         finished = runs / "qam" / again.name
         assert (run["seed"], run["episodes"], 0 <= run["success"] <= 1) == (seed, 2, True)
-        assert json.loads((again / "status.json").read_text())["state"] == "done"
+        assert status_of(again)["state"] == "done"
         assert (again / "evaluations.npz").read_bytes() == (finished / "evaluations.npz").read_bytes()
         first, second = (agents.QAM.load(folder / f"{ENV}.zip", device="cpu") for folder in (finished, again))
         assert second.policy.num_replicas == 1
@@ -120,7 +119,7 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(programs, data, tmp_path):
     assert ran.code == 3, ran.err
     assert "checkpoint in" in ran.err
     folder = tmp_path / "qam" / f"{ENV}_1"
-    assert json.loads((folder / "status.json").read_text())["state"] == "interrupted"
+    assert status_of(folder)["state"] == "interrupted"
     (checkpoint,) = (folder / "checkpoint").iterdir()
     assert agents.QAM.load(checkpoint / "model.zip", device="cpu").num_timesteps > 0
 
@@ -156,7 +155,7 @@ def test_a_runs_log_has_everything_that_was_said(data, tmp_path, call):
         result, errors = call(main, *arguments(data, tmp_path, verbose=1))
         gc.collect()
     assert not [str(each.message) for each in left_open if str(tmp_path) in str(each.message)]
-    command, said = log_of(Path(result["run"])).split("\n", 1)
+    command, said = log_of(result["run"]).split("\n", 1)
     assert command == command_line()
     assert [line for line in said.splitlines() if line in errors.splitlines()] == errors.splitlines()
     assert "\nalgo: qam\n" in said
@@ -185,7 +184,7 @@ def test_what_fails_before_training_fails_the_run(data, tmp_path, monkeypatch):
     monkeypatch.setattr("zoo.training.start.ReplicaLogger", full)
     assert main(arguments(data, tmp_path, seeds=("--seeds", "4", "5"))) == 1
     for number in (1, 2):
-        status = json.loads((tmp_path / "qam" / f"{ENV}_{number}" / "status.json").read_text())
+        status = status_of(tmp_path / "qam" / f"{ENV}_{number}")
         assert (status["state"], status["seed"]) == ("failed", 3 + number)
         assert "No space left on device" in status["reason"]
 
@@ -237,7 +236,7 @@ def test_a_run_can_begin_with_the_clone_of_another(data, tmp_path, clone):
     recorded = {"path": str(final), "updates": 20, "fingerprint": digest_of(final)}
     for number in (1, 2):
         folder = tmp_path / "qam" / f"{ENV}_{number}"
-        assert yaml.safe_load((folder / "config.yml").read_text())["pretrained_actor"] == recorded
+        assert config_of(folder)["pretrained_actor"] == recorded
         # the moving average follows the weights from before the step, which are the clone's
         pair = flow_of(folder / f"{ENV}.zip", "behaviour_target"), flow_of(final, "behaviour")
         torch.testing.assert_close(*pair, rtol=0, atol=1e-7)
@@ -261,7 +260,7 @@ def test_where_the_data_live_is_said_and_recorded(shards, tmp_path, call):
     recorded = json.loads((Path(result["run"]) / "versions.json").read_text())["storage"]
     assert "in host memory" in recorded
     assert recorded in said
-    config = yaml.safe_load((Path(result["run"]) / "config.yml").read_text())
+    config = config_of(result["run"])
     assert (config["dataset"]["name"], config["dataset"]["size"]) == (shards.name, 110)  # of all files
 
 

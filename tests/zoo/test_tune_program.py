@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
+from tests import ROOT
+from tests.zoo.outcomes import config_of, status_of
 from tests.zoo.suites.tiny import wait_for
 from tests.zoo.test_train_program import ENV, TINY
 from zoo.runs.read import read_runs
 from zoo.train import main as train
 from zoo.tune import main
-
-ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
 
@@ -70,13 +69,13 @@ def test_a_trial_is_a_training_run(data, tmp_path, call):
     for number, runs in enumerate(table(tmp_path)["runs"].str.split()):
         for seed, run in zip((4, 5), map(Path, runs), strict=True):
             assert run.parent == tmp_path / "studies" / "s" / f"trial_{number}" / "qam"
-            config = yaml.safe_load((run / "config.yml").read_text())
+            config = config_of(run)
             assert config["settings"]["inverse_temperature"] == table(tmp_path)["inverse_temperature"][number]
             assert config["sources"][-1].startswith("-params")
             assert f"study s, trial {number}" in config["sources"]
             assert (config["seed"], config["eval_seed"]) == (seed, 1_000_000)
             assert np.load(run / "evaluations.npz")["timesteps"].tolist() == [11, 21]
-            assert json.loads((run / "status.json").read_text())["state"] == "done"
+            assert status_of(run)["state"] == "done"
 
 
 @pytest.mark.slow
@@ -98,7 +97,7 @@ def test_a_pruned_run_is_interrupted_and_never_counts(data, tmp_path, call, monk
     call(main, *arguments(data, tmp_path, "--n-trials", "1", "--eval-freq", "5"), code=1)
     assert table(tmp_path)["state"].tolist() == ["pruned"]
     for run in table(tmp_path)["runs"][0].split():
-        status = json.loads((Path(run) / "status.json").read_text())
+        status = status_of(run)
         assert (status["state"], status["offline_step"]) == ("interrupted", 5)
         assert status["reason"] == "Pruned: score 0 in evaluation 1, at step 5"
     tables = read_runs([tmp_path / "studies" / "s"])
@@ -114,7 +113,7 @@ def test_a_diverged_replica_counts_as_no_success(diverged, data, tmp_path, call,
     result, _ = call(main, *arguments(data, tmp_path, "--n-trials", "1"))
     assert result["best"]["score"] == 0.0
     assert "seed 4 failed: training diverged: NaN" in (Path(result["best"]["runs"][0]) / "run.log").read_text()
-    states = [json.loads((Path(run) / "status.json").read_text())["state"] for run in result["best"]["runs"]]
+    states = [status_of(run)["state"] for run in result["best"]["runs"]]
     assert states == ["failed"] * len(diverged) + ["done"] * (2 - len(diverged))
     assert "training diverged: NaN" in table(tmp_path)["reason"][0].replace("all replicas have diverged (seed 4: ", "")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import NamedTuple
 
-PAGE = Path(__file__).parents[3] / "docs" / "register.md"
+from tests import ROOT
+
+PAGE = ROOT / "docs" / "register.md"
 WEIGHT = 'weight = targets["weight"] * batch.valid'
 
 

@@ -1,15 +1,14 @@
 """The conformance kit: it passes on the algorithms of the zoo, and finds what only training and saving show."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 import agents
 from agents.testing.kit import CHECKS, PAGE, run_checks
+from tests import ROOT
 from tests.agents.testing.mistakes import example, own_network
 
-ROOT = Path(__file__).parents[3]
 NAMES = [check.name for check in CHECKS]
 HOOKS = "    def act(self, observations, noise, nets):"
 FLOW = "        flow = nets.flow"

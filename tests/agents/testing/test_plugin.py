@@ -3,13 +3,12 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 from agents.testing.kit import CHECKS
+from tests import ROOT
 from tests.agents.testing.mistakes import example
 
 pytest_plugins = ["pytester"]
-ROOT = Path(__file__).parents[3]
 CASES = {
     "marked": '@pytest.mark.agent("an_agent:WeightedBC")',
     "named": '@pytest.mark.agent("an_agent:WeightedBC", beta=2.0)',

@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests import ROOT
+
 TRAIN = """
 from tests.common.toys import tiny_model, toy_batch, toy_noise
 model = tiny_model("bc", compile="on")

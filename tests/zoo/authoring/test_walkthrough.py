@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests import ROOT
+from tests.zoo.outcomes import status_of
+
 PAGE = ROOT / "docs" / "register.md"
 SOURCES = ("agents", "zoo", "hyperparams", "benchmarks", "results", "pyproject.toml", "README.md", "LICENSE")
 SMALLER = {
@@ -96,7 +97,7 @@ def test_the_page_works_word_by_word_in_a_fresh_environment(tmp_path, environmen
                 (folder / words[2]).write_text(suite + SUITE)
             said[" ".join(words[:2])] = run(words, folder, environment)
     runs = sorted((folder / "logs" / "my_agent").glob("pointmaze-*"))
-    assert [json.loads((path / "status.json").read_text())["offline_step"] for path in runs] == [60, 60, 60]
+    assert [status_of(path)["offline_step"] for path in runs] == [60, 60, 60]
     assert " passed" in said["pytest -k"]
     assert json.loads(said["zoo benchmark"].splitlines()[-1])["done"] == 2
     assert json.loads(said["zoo compare"].splitlines()[-1])["runs"] == 3

@@ -4,17 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests import ROOT
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.load import load_dataset
 from zoo.envs.rendering import PLATFORMS, VARIABLE, _works
 from zoo.errors import UsageError
 
-ROOT = Path(__file__).parents[3]
 STATES, IMAGES = "cube-single-play-v0", "visual-cube-single-play-v0"
 
 

@@ -7,11 +7,11 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
-import yaml
 
 from tests.envs import SpacesEnv
 from tests.zoo.datasets.demonstrations import demonstration, write
 from tests.zoo.envs.lifting import NAME, play
+from tests.zoo.outcomes import config_of
 from zoo.datasets.formats.read import read_source
 from zoo.envs.make import find_spec, make_env
 from zoo.envs.snapshot import ResumableEnv
@@ -68,7 +68,7 @@ def test_training_takes_the_file_in_its_place_and_the_settings_of_the_tasks(tmp_
     words = ["--algo", "qam", "--env", NAME, "--dataset-dir", str(tmp_path), "-f", str(tmp_path / "logs")]
     words += ["--offline-steps", "4", "--eval-freq", "2", "--eval-episodes", "2", "--n-eval-envs", "1", "--seed", "0"]
     assert train([*words, "--device", "cpu", "--verbose", "0", "-params", *TINY.split()]) == 0
-    config = yaml.safe_load((tmp_path / "logs" / "qam" / f"{NAME}_1" / "config.yml").read_text())
+    config = config_of(tmp_path / "logs" / "qam" / f"{NAME}_1")
     assert config["dataset"]["name"] == "low_dim_v15"
     assert "profiles/qam.yml robomimic" in " ".join(config["sources"])
     assert any("offline_steps 4 instead of 1,000,000" in departure for departure in config["departures"])

@@ -1,12 +1,12 @@
 """Values of environments that cannot be trained on are named where they appear, and nobody else is blamed."""
 
-import json
 import re
 
 import numpy as np
 import pytest
 
 from tests.zoo.envs.toys import TOY
+from tests.zoo.outcomes import status_of
 from tests.zoo.test_train_program import TINY
 from zoo.envs.make import make_env
 from zoo.errors import EnvironmentFault
@@ -65,7 +65,7 @@ def test_a_run_ends_at_that_step_and_says_so(tmp_path, capsys, algo):
     words += ["--eval-episodes", "1", "--verbose", "0", "--seed", "1", "--eval-env-kwargs", "success=sign"]
     words += ["--env-kwargs", "failure=reward", f"failure_file={tmp_path / 'fail'}", "wrong=1e300"]
     assert main([*words, "-params", *(TINY if algo == "qam" else ["learning_starts=3"])]) == 1
-    status = json.loads((tmp_path / algo / "Toy-v0_1" / "status.json").read_text())
+    status = status_of(tmp_path / algo / "Toy-v0_1")
     assert (status["state"], status["online_step"]) == ("failed", 0)
     for text in (status["reason"], capsys.readouterr().err):
         assert "got reward = 1e+300 from `Toy-v0`, training environment 0, at step 1 of its episode" in text

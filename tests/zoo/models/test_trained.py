@@ -1,13 +1,12 @@
 """The trained agents that come with the package are small, say what they are, and play as when they were made."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
 import agents
 from agents.common.sb3.acting import read_about
 from agents.registry import BUILT_IN
+from tests import ROOT
 from zoo.errors import UsageError
 from zoo.models.agent import FOLDER, agent_of_file, find_trained, list_trained
 from zoo.models.play import play, with_protocol
@@ -15,7 +14,7 @@ from zoo.models.score import Score
 
 MEDIUM, LARGE = (f"pointmaze-{size}-navigate-singletask-task1-v0" for size in ("medium", "large"))
 FILES = sorted(FOLDER.glob("*/*.safetensors"))
-SUITE = yaml.safe_load((Path(__file__).parents[3] / "benchmarks" / "suites" / "mini.yml").read_text())
+SUITE = yaml.safe_load((ROOT / "benchmarks" / "suites" / "mini.yml").read_text())
 ALGORITHMS = sorted({*BUILT_IN} & {*SUITE["algorithms"]})
 EVERY_FILE = pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem.split('-')[1]}")
 

@@ -7,10 +7,11 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
+from tests import ROOT
+from tests.zoo.outcomes import status_of
 from zoo.errors import CannotResume, Interrupted
 from zoo.runs.folder import SILENT_FOR, RunFolder, ending_recorded, state_now
 from zoo.runs.read import read_runs
@@ -32,15 +33,11 @@ def test_processes_that_write_the_index_together_lose_no_row(tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path)]
     with contextlib.ExitStack() as stack:
         for _ in range(4):
-            stack.enter_context(subprocess.Popen(command, cwd=Path(__file__).parents[3]))
+            stack.enter_context(subprocess.Popen(command, cwd=ROOT))
     with open(tmp_path / "qam" / "runs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["run", "env", "seed", "label", "started", "command"]
     assert {row["run"] for row in rows} == {f"env-v0_{number}" for number in range(1, 81)}
-
-
-def status_of(folder):
-    return dict(json.loads((folder.path / "status.json").read_text()))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +59,7 @@ def test_an_exception_ends_the_runs_with_its_reason(tmp_path, error, state):
 
     with pytest.raises(type(error)):
         start()
-    first, second = map(status_of, folders)
+    first, second = (status_of(each.path) for each in folders)
     assert first.pop("updated")
     reason = f"{type(error).__name__}: {error}"
     assert first == {

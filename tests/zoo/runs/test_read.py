@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.zoo.outcomes import status_of
 from zoo.runs.protocol import protocol_differences
 from zoo.runs.read import read_runs, split_environment
 
@@ -184,7 +185,7 @@ def test_numbers_of_steps_that_differ_between_environments_are_separate_rows(tmp
 
 def test_unfinished_run_says_how_far_its_pretraining_is(tmp_path):
     path = write_run(tmp_path / "run", state="running", pretraining_steps=300)
-    status = json.loads((path / "status.json").read_text())
+    status = status_of(path)
     (path / "status.json").write_text(json.dumps(status | {"pretraining_step": 20, "offline_step": 0}))
     assert reasons(read_runs([tmp_path]))["run"] == "running: at pretraining step 20 of 300"
 

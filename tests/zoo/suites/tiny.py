@@ -14,10 +14,11 @@ import torch
 import yaml
 
 import agents
+from tests import ROOT
+from tests.zoo.outcomes import status_of
 from zoo.processes.locks import Lock
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
-ROOT = Path(__file__).parents[3]
 SEEDS = range(7)
 JOBS = 4
 AGENT = '''
@@ -122,7 +123,7 @@ class Project:
     def runs(self):
         """Return the run folder of each seed, after checking that each exists once and is done."""
         folders = sorted(path.parent for path in self.logs.glob("slow_fql/*/status.json"))
-        statuses = [json.loads((folder / "status.json").read_text()) for folder in folders]
+        statuses = [status_of(folder) for folder in folders]
         assert [status["state"] for status in statuses] == ["done"] * len(SEEDS), folders
         assert sorted(status["seed"] for status in statuses) == list(SEEDS)
         return {status["seed"]: folder for folder, status in zip(folders, statuses, strict=True)}

@@ -15,6 +15,7 @@ from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
 from agents.qam import QAM
 from tests.zoo.envs.toys import ToyEnv
+from tests.zoo.outcomes import status_of
 from tests.zoo.test_resume_program import assert_same_run, folder_of, log_of
 from tests.zoo.test_train_program import ENV, TINY
 from zoo.processes.locks import Lock
@@ -31,10 +32,6 @@ def arguments(data, logs, *more):
     words += ["--offline-steps", str(OFFLINE), "--online-steps", str(ONLINE), "--eval-freq", "10", "--save-freq", "12"]
     words += ["--eval-episodes", "2", "--n-eval-envs", "1", "--env-kwargs", "max_episode_steps=15"]
     return [*words, "--log-interval", "5", *more, "-params", *TINY, "learning_starts=2"]
-
-
-def status_of(folder):
-    return json.loads((folder / "status.json").read_text())
 
 
 def parameters(path):

@@ -1,6 +1,5 @@
 """What Weights & Biases is told of a run, and what becomes of a run that it refuses."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,7 +7,9 @@ import types
 
 import pytest
 
-from tests.zoo.test_train_program import ENV, ROOT, arguments
+from tests import ROOT
+from tests.zoo.outcomes import status_of
+from tests.zoo.test_train_program import ENV, arguments
 from zoo.runs.folder import RunFolder
 from zoo.train import main
 
@@ -58,7 +59,7 @@ def test_a_run_that_is_refused_ends_before_it_trains(data, tmp_path, call, monke
     monkeypatch.setattr(wandb, "init", refuse)
     _, errors = call(main, *arguments(data, tmp_path), "--track", code=2)
     assert f"Weights & Biases refused {ENV}_1 (ConnectionError: no such project); log in with `wandb login`" in errors
-    status = json.loads((tmp_path / "qam" / f"{ENV}_1" / "status.json").read_text())
+    status = status_of(tmp_path / "qam" / f"{ENV}_1")
     assert (status["state"], status["offline_step"]) == ("failed", 0)
 
 

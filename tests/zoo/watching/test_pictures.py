@@ -4,13 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import imageio.v2 as imageio
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from tests import ROOT
 from zoo.errors import UsageError
 from zoo.watching import film as pictures
 from zoo.watching.film import MazeMap
@@ -108,7 +108,6 @@ def test_without_ffmpeg_a_gif_is_offered(tmp_path, monkeypatch):
     check_video(tmp_path / "video.gif")
 
 
-ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import sys
 from PIL import Image
