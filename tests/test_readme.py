@@ -39,13 +39,12 @@ def test_it_is_short():
     assert len((ROOT / "README.md").read_text().split()) <= 700
 
 
-def test_its_own_agent_is_an_agent(tmp_path):
+def test_its_own_agent_is_an_agent(tmp_path, programs):
     (code,) = re.findall(r"```py\n# my_agent.py\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     assert len(code.splitlines()) <= 26
     (tmp_path / "my_agent.py").write_text(code)
-    words = ["-m", "zoo.list_agents", "check", "my_agent:MyBC", "--skip", "compiled"]
-    ran = subprocess.run([sys.executable, *words], cwd=tmp_path, env={"PYTHONPATH": f"{ROOT}:{tmp_path}"})
-    assert ran.returncode == 0
+    ran = programs.run("list_agents", ["check", "my_agent:MyBC", "--skip", "compiled"], folder=tmp_path)
+    assert ran.code == 0, ran.err
 
 
 @pytest.mark.slow

@@ -100,7 +100,9 @@ def test_a_wrong_command_line_is_refused(words, text, tmp_path, refusal):
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
     path = tmp_path_factory.mktemp("policy") / "policy.safetensors"
-    maze_model(seed=3).save_policy(path, {"env": ENV, "protocol": {"episodes": 9, "env_kwargs": STEPS}})
+    maze_model(seed=3).save_policy(
+        path, {"env": ENV, "protocol": {"episodes": 9, "env_kwargs": {"max_episode_steps": 4}}}
+    )
     return path
 
 
@@ -116,7 +118,7 @@ def test_five_episodes_are_played_and_each_is_told(policy, call):
     assert found["success"] == 0.0
     assert found["video"] is None
     told = [line for line in said.splitlines() if line.startswith("episode ")]
-    assert told == [f"episode {number}: failure, 12 steps, return -12.0" for number in range(1, 6)]
+    assert told == [f"episode {number}: failure, 4 steps, return -4.0" for number in range(1, 6)]
     assert said.endswith("\nsuccess 0.0% [0.0, 43.4] over 5 episodes\n")
 
 
@@ -139,8 +141,8 @@ def test_where_there_is_a_screen_every_step_is_shown(policy, window, call):
     found, said = call(main, policy, "--episodes", 2, "--explain")  # mazes are maps then, without a camera
     assert found["episodes"] == 2
     assert found["video"] is None
-    assert [is_last for _, is_last in window] == ([False] * 12 + [True]) * 2
-    assert len({picture.tobytes() for picture, _ in window}) == 26
+    assert [is_last for _, is_last in window] == ([False] * 4 + [True]) * 2
+    assert len({picture.tobytes() for picture, _ in window}) == 10
     assert "shown in a window; close it, or press Esc or q, to stop" in said
 
 
@@ -150,7 +152,8 @@ def test_a_maze_is_recorded_without_a_camera(policy, tmp_path, call):
     assert found["video"] == str(tmp_path / "maze.gif")
     assert "so the maze is shown as a map; for pictures, install EGL" in " ".join(said.split())
     with Image.open(tmp_path / "maze.gif") as image:
-        assert (image.size, image.n_frames > 10) == ((480, 544), True)
+        assert image.size == (480, 544)
+        assert image.n_frames > 4
 
 
 def save_swimmer(folder):

@@ -22,6 +22,7 @@ def words(logs, data, *more):
     return [*found, *more, "-params", *TINY]
 
 
+@pytest.mark.usefixtures("figures_on_demand")
 def test_a_run_has_value_estimates_of_a_kind_of_their_own(tmp_path, call):
     data, logs = write_npz(tmp_path, episodes(12)), tmp_path / "logs"
     result, _ = call(main, *words(logs, data))
@@ -37,13 +38,12 @@ def test_a_run_has_value_estimates_of_a_kind_of_their_own(tmp_path, call):
         assert np.isfinite(found["td_loss"]).all()
     limits = agents.load(folder, device="cpu").action_space
     assert limits.high.max() <= 2
-    call(export, folder, "-o", tmp_path / "policy.onnx")
     assert compare([str(logs), "-o", str(tmp_path / "report"), "--json", str(tmp_path / "a.json"), "--reps", "50"]) == 0
     assert "value estimate" in (tmp_path / "report" / "scores.csv").read_text()
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_as_one_that_never_was(tmp_path, programs):
+def test_a_killed_run_ends_as_one_that_never_was_and_is_exported(tmp_path, programs, call):
     data = write_npz(tmp_path, episodes(12))
     whole, killed = (words(tmp_path / name, data, "--resume") for name in ("whole", "killed"))
     assert programs.run("train", whole).code == 0
@@ -55,6 +55,7 @@ def test_a_killed_run_ends_as_one_that_never_was(tmp_path, programs):
     assert (first / "evaluations.npz").read_bytes() == (second / "evaluations.npz").read_bytes()
     expected, found = (agents.load(folder, device="cpu").policy.state_dict() for folder in (first, second))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+    call(export, second, "-o", tmp_path / "policy.onnx")
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from zoo.overview import FOLDER, START_WITH, describe_algorithms
 def test_committed_numbers_and_the_table_are_those_of_the_sets():
     assert (FOLDER / "overview.csv").read_text() == make_tables.overview(), "run `python docs/make_tables.py`"
     page = (make_tables.DOCS / "README.md").read_text()
-    assert page == make_tables.updated_choosing(), "run `python docs/make_tables.py`"
-    assert make_tables.choosing() in page
+    assert make_tables.choosing() in page, "run `python docs/make_tables.py`"
 
 
 def test_what_to_start_with_is_the_best_that_is_not_dear():
