@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from agents.common.data.buffer import SequenceReplayBuffer
 from tests.common.data.test_buffer import all_rows
 
-Sequence = tuple[float, ...]
 ENDINGS = ("terminated", "truncated", "jump")
 """How a trajectory ends: by the task, by a time limit, or because other transitions follow."""
 

@@ -1,7 +1,6 @@
 """A run that is killed and resumed ends as one that never was: same parameters, same evaluations, to the last bit."""
 
 import functools
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +30,6 @@ KINDS = {
     "shards": ("--dataset SHARDS --dataset-replace-interval 5", TIMES),
 }
 """Kinds of runs: their words, and the steps of their evaluations."""
-Run = Callable[..., int]
 
 
 @pytest.fixture(scope="module")

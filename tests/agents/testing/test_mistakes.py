@@ -1,7 +1,6 @@
 """Typical mistakes: the conformance kit tells each, and training those that stop it, in the same words."""
 
 import re
-from collections.abc import Callable
 
 import pytest
 
@@ -10,7 +9,6 @@ from agents.testing.kit import CHECKS, run_checks
 from tests.agents.testing.mistakes import MISTAKES, example, with_mistake
 from zoo.train import main
 
-WriteAgent = Callable[[str], str]
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 
 

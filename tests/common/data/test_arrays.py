@@ -3,21 +3,17 @@
 import re
 import tracemalloc
 import warnings
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 
 from agents.common.data import action_range as module
 from agents.common.data.action_range import ActionRange
 from agents.common.data.arrays import prepare
 from tests.common.data.test_buffer import compacted, empty_buffer, loaded_buffer
 from tests.common.toys import tiny_model, toy_dataset
-
-Dataset = dict[str, NDArray[Any]]
 
 
 def prepared(dataset, horizon_length=3):

@@ -1,13 +1,11 @@
 """The sequence buffer; `tests/fuzz/test_sampling.py` compares what is sampled with its definition."""
 
 import re
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from scipy.stats import chisquare
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor
@@ -15,8 +13,6 @@ from torch import Tensor
 from agents.common.data.buffer import SequenceReplayBuffer
 from tests.common.toys import tiny_model, toy_dataset
 from tests.envs import SpacesEnv
-
-Dataset = dict[str, NDArray[Any]]
 
 
 def empty_buffer(size=8, n_envs=1, observations=1, actions=1, **settings):

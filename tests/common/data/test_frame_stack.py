@@ -1,7 +1,6 @@
 """Frames stored once and stacked when they are sampled, against what an environment that stacks them returns."""
 
 import pickle
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from tests.envs import PicturesEnv
 SIDE, K, LENGTH = 16, 3, 8
 SPACE = VecTransposeImage.transpose_space(FrameStack(PicturesEnv(SIDE), K).observation_space)
 ACTIONS = PicturesEnv(SIDE).action_space
-Episode = dict[str, Any]
 
 
 def play(seed, frames=K):

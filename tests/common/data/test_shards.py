@@ -1,12 +1,10 @@
 """Datasets of several parts: whose turn it is, what a swap changes, and what it leaves alone."""
 
 import re
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from agents.common.data import shards as module
 from agents.common.data.shards import Shards
@@ -22,7 +20,6 @@ from tests.common.data.test_buffer import (
 )
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset, toy_shards
 
-Dataset = dict[str, NDArray[Any]]
 INTERVAL = 4
 
 

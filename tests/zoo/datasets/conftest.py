@@ -6,8 +6,6 @@ import pytest
 NAME = "pointmaze-medium-navigate-v0"
 TASK_1 = "pointmaze-medium-navigate-singletask-task1-v0"  # goal (20, 20), reached within 1.0
 
-Arrays = dict[str, np.ndarray]
-
 
 def small_arrays(episodes=3, steps=10):
     """Trajectories of steps + 1 rows; the first starts at task 1's goal, the others never come near it."""

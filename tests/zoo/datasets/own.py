@@ -14,7 +14,6 @@ from pyarrow import parquet
 from tests.zoo.envs import toys
 
 ENV = toys.SPRING
-Arrays = dict[str, np.ndarray]
 
 
 def episodes(count=2, steps=20, seed=0, env=None):

@@ -1,7 +1,6 @@
 """What the checks find in broken files, and that they find nothing in sound ones."""
 
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,6 @@ from zoo.datasets.names import DATASETS
 
 SPEC = DATASETS[NAME]
 ROWS = 33
-
-Write = Callable[..., Path]
 
 
 def messages(path):

@@ -2,8 +2,6 @@
 
 import dataclasses
 import warnings
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +12,6 @@ from zoo.datasets.download import DownloadError
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.load import load_dataset
 from zoo.errors import UsageError
-
-Write = Callable[..., Path]
 
 TASK_2 = TASK_1.replace("task1", "task2")
 FAMILIES = [

@@ -3,7 +3,6 @@
 import logging
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from zoo.train import main
 from zoo.watching.stage import Stage
 
 NORMALIZED = "tests.zoo.envs.toys:Normalized-v0"
-Make = Callable[[], gymnasium.Env[Any, Any]]
 
 
 class Spring(SpringEnv):

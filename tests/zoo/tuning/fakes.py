@@ -1,15 +1,9 @@
 """Studies whose trials are functions, in place of training runs."""
 
-import argparse
-from collections.abc import Callable
-from typing import Any
-
 from zoo.tuning import study
 from zoo.tuning import trial as tuning
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
-Training = Callable[[argparse.Namespace], dict[str, Any]]
-"""Takes the command line of a trial's training; returns the training program's result, or raises."""
 
 
 def use_fakes(monkeypatch, with_figures=False):

@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from tests.zoo.tuning.fakes import ENV, Training, near_three, scored, use_fakes, words
+from tests.zoo.tuning.fakes import ENV, near_three, scored, use_fakes, words
 from zoo.errors import Interrupted, UsageError
 from zoo.settings.config import load_config
 from zoo.train import main as train
@@ -23,8 +22,6 @@ from zoo.tune import main
 from zoo.tuning import storage
 from zoo.tuning.storage import open_storage
 from zoo.tuning.trial import Pruned, read_trial, tell_of_other_settings
-
-Use = Callable[[Training], None]
 
 
 def folder(logs):
