@@ -28,7 +28,7 @@ def test_parts_share_a_process_until_one_of_them_spoils_it():
 
 
 def test_on_a_cpu_the_whole_command_holds_or_is_skipped(tmp_path, capsys):
-    words = ["--device", "cpu", "--small", "-o", str(tmp_path)]
+    words = f"--device cpu --small -o {tmp_path}".split()
     names = ["contract qam", "parity", "capture x1", "speed qam x1 tf32"]
     assert gpu.main([*words, "--parts", *names]) == 0
     found = kept.read(next(tmp_path.glob("*-small.json")))

@@ -65,6 +65,6 @@ def test_the_committed_page_is_that_of_the_committed_scores(tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text(PAGE.read_text())
     shutil.copytree(OURS.parent, tmp_path, dirs_exist_ok=True)
-    words = ["--table-only", "-f", str(tmp_path / "none"), "--scores", str(tmp_path / "ours.csv")]
+    words = f"--table-only -f {tmp_path / 'none'} --scores {tmp_path / 'ours.csv'}".split()
     assert reference_ranks.main([*words, "-o", str(page)]) == 0
     assert page.read_text() == PAGE.read_text()

@@ -33,7 +33,7 @@ def test_intervals_and_p_values_are_welchs_with_holms_correction():
 
 
 def test_the_small_command_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
-    words = ["--small", "--device", "cpu", "--dataset-dir", str(tmp_path / "data"), "-f", str(tmp_path / "logs")]
+    words = f"--small --device cpu --dataset-dir {tmp_path / 'data'} -f {tmp_path / 'logs'}".split()
     words += ["-o", str(tmp_path)]
 
     kills = [("update", 5), None]

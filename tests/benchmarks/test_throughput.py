@@ -39,7 +39,7 @@ def test_operations_are_those_of_the_networks_sizes(onednn, capsys, monkeypatch)
 
 @pytest.mark.parametrize("id", ["bc", "qgf"])
 def test_the_committed_work_of_an_update_is_what_is_counted(id):
-    args = throughput.make_parser().parse_args(["--algo", id, "--device", "cpu", "--compile", "off", "--batch", "32"])
+    args = throughput.make_parser().parse_args(f"--algo {id} --device cpu --compile off --batch 32".split())
     work = pd.read_csv(ROOT / "results" / "published" / "update_work.csv", index_col="algorithm")["gflop"]
     assert set(work.index) == set(registry.BUILT_IN)
     assert throughput.count_flop(throughput.make_model(args), 32) * 8e-9 == pytest.approx(work[id], rel=0.01)

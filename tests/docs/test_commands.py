@@ -183,7 +183,7 @@ def smaller(program, arguments, data):
     if program == "zoo.enjoy" and "--video" in arguments:
         found += ["--every", "50"]
     if program == "zoo.dataset" and arguments[0] == "generate":
-        found += ["--episodes", "1", "--num-workers", "1", "--dataset-dir", str(data / "generated")]
+        found += f"--episodes 1 --num-workers 1 --dataset-dir {data / 'generated'}".split()
     if program == "zoo.list_agents" and arguments[0] == "check":
         found += ["--skip", "compiled", "bf16", "values", "actions"]
     return found

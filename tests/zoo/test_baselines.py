@@ -56,7 +56,7 @@ def test_shipped_settings_are_settings_with_a_source(id):
 
 
 def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
-    words = ["--algo", "tqc", "--env", ENV, "--dataset-dir", str(data), "-f", str(tmp_path), "--seed", "3"]
+    words = f"--algo tqc --env {ENV} --dataset-dir {data} -f {tmp_path} --seed 3".split()
     words += ["--online-steps", "30", *EVALUATIONS, "--env-kwargs", "max_episode_steps=12", "--device", "cpu"]
     words += ["-params", "net_arch=[16,16]", "learning_starts=5", "batch_size=8", "buffer_size=100"]
     assert main(words) == 0

@@ -154,7 +154,7 @@ def test_every_shipped_suite_can_be_planned(plan, tmp_path, call, monkeypatch):
 
     monkeypatch.setattr(jobs, "read_request", read_smaller)
     monkeypatch.setattr(jobs, "TRIAL_SECONDS", 1e-4)
-    result, errors = call(main, *plan.split(), "--dry-run", "-f", tmp_path / "logs", "--device", "cpu")
+    result, errors = call(main, *plan.split(), *f"--dry-run -f {tmp_path / 'logs'} --device cpu".split())
     if "pip install" in errors:
         pytest.skip(errors)
     assert result["waiting"] == result["jobs"]

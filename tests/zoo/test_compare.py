@@ -247,7 +247,7 @@ def test_differences_from_a_published_set_come_first(logs, capsys, algo):
     more |= {"algo": algo, "env": "pointmaze-medium-navigate-singletask-task1-v0", "profile": "qam"}
     for seed in range(2):
         write_run(logs / str(seed), seed=seed, offline=(2, 4, 6), **more)
-    compare.main([str(logs), "--published", "mini", "--print", *SMALL])
+    compare.main([*f"{logs} --published mini --print".split(), *SMALL])
     output = " ".join(capsys.readouterr().out.split())
     first = output[output.index("! ") :].split(" ! ")[0]
     assert first.startswith(f"! {algo} was not run as mini was: ")
@@ -281,7 +281,7 @@ def compared_sets(tmp_path, capsys, published_scores):
     """Return what compares published sets; returns the report's folder, the offline numbers and what was said."""
 
     def compared_sets(*sets):
-        words = ["-o", str(tmp_path / "report"), "--json", str(tmp_path / "out.json"), "--print", "--reps", "100"]
+        words = f"-o {tmp_path / 'report'} --json {tmp_path / 'out.json'} --print --reps 100".split()
         assert compare.main(["--published", *sets, *words]) == 0
         output = capsys.readouterr()
         said = " ".join((output.out + output.err).split())

@@ -91,7 +91,7 @@ def test_list_info_and_check_know_every_file(call, large):
     second.unlink()
     rows = {row["name"]: row for row in call(main, "list", "--dataset-dir", large)[0]["datasets"]}
     assert not rows[NAME]["here"]
-    result, _ = call(main, "check", NAME, "--dataset-dir", large)
+    result, _ = call(main, "check", NAME, "--dataset-dir", large, code=2)
     assert [row for row in result["findings"] if row["severity"] == "error"] == [
         {"file": second.name, "severity": "error", "array": "file", "message": "expected a file, got nothing"}
     ]

@@ -33,7 +33,7 @@ def save_policy(folder, **about):
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("more", [[], ["--load-checkpoint", "20"]])
 def test_a_run_scores_what_it_recorded_to_the_last_bit(runs, number, more, call):
-    found, _ = call(evaluate.main, "--algo", "qam", "--env", ENV, "-f", runs, "--exp-id", number, *more)
+    found, _ = call(evaluate.main, *f"--algo qam --env {ENV} -f {runs} --exp-id {number}".split(), *more)
     with np.load(runs / "qam" / f"{ENV}_{number}" / "evaluations.npz") as recorded:
         assert (found["success"], found["return"]) == (recorded["successes"][-1].mean(), recorded["results"][-1].mean())
         assert found["episodes"] == recorded["results"].shape[1]
@@ -51,7 +51,7 @@ def test_a_run_scores_what_it_recorded_to_the_last_bit(runs, number, more, call)
 )
 def test_a_run_is_scored_as_it_was_in_training(flags, kind, expected, data, tmp_path, call):
     call(train.main, *arguments(data, tmp_path, *flags))
-    found, said = call(evaluate.main, "--algo", "qam", "--env", ENV, "-f", tmp_path)
+    found, said = call(evaluate.main, *f"--algo qam --env {ENV} -f {tmp_path}".split())
     assert f"in {ENV}: {kind} " in said
     assert found[kind] == (found["return"] if expected is None else expected)
     normalised = None if expected is not None else pytest.approx(found["return"] / 100 + 1)
@@ -80,7 +80,7 @@ def test_another_protocol_is_compared_with_no_score(tmp_path, call, refusal):
     assert "reproduced" not in found
     assert "not compared, because this is not its protocol" in said
     assert "`--interval` belongs to a score under the protocol, 2 episodes with the starts of seed 0" in refusal(
-        evaluate.main, path, "--seed", 4, "--interval", 0, 1
+        evaluate.main, *f"{path} --seed 4 --interval 0 1".split()
     )
 
 
@@ -147,7 +147,7 @@ def test_where_there_is_a_screen_every_step_is_shown(policy, window, call):
 
 
 def test_a_maze_is_recorded_without_a_camera(policy, tmp_path, call):
-    found, said = call(main, policy, "--episodes", 2, "--video", tmp_path / "maze.gif")
+    found, said = call(main, *f"{policy} --episodes 2 --video {tmp_path / 'maze.gif'}".split())
     assert found["episodes"] == 2
     assert found["video"] == str(tmp_path / "maze.gif")
     assert "so the maze is shown as a map; for pictures, install EGL" in " ".join(said.split())

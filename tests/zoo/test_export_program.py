@@ -11,7 +11,7 @@ from zoo.cli import main
 from zoo.errors import DONE
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
-TRAINED = ["export", "--algo", "sqam", "--env", MAZE, "--trained"]
+TRAINED = f"export --algo sqam --env {MAZE} --trained".split()
 onnxruntime = pytest.importorskip("onnxruntime")
 
 

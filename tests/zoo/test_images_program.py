@@ -22,16 +22,16 @@ OF_IMAGES = ["encoder=impala_small", SMALL_ENCODER, "random_crop=0.5"]
 
 
 def words(logs, data, *more, algo="qam", params=()):
-    found = ["--algo", algo, "--env", ENV, "-f", str(logs), "--seed", "1", "--device", "cpu", "--eval-episodes", "2"]
+    found = f"--algo {algo} --env {ENV} -f {logs} --seed 1 --device cpu --eval-episodes 2".split()
     found += ["--eval-freq", "6", "--save-freq", "4", "--n-eval-envs", "2", "--verbose", "0"]
-    found += ["--dataset", str(data), "--offline-steps", "12"] if data else []
+    found += f"--dataset {data} --offline-steps 12".split() if data else []
     return [*found, *more, "-params", *TINY, *params]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     file = tmp_path_factory.mktemp("data") / "pictures.npz"
-    assert dataset(["collect", "random", "--env", ENV, "--episodes", "5", "-o", str(file), "--verbose", "0"]) == 0
+    assert dataset(f"collect random --env {ENV} --episodes 5 -o {file} --verbose 0".split()) == 0
     return file
 
 
@@ -47,13 +47,15 @@ def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(da
     assert agents.load(folder, device="cpu").observation_space.shape == (3 * frames, 16, 16)
     assert call(evaluate, folder)[0]["success"] == trained["success"]
     assert call(main, *arguments, "--resume")[0]["already_done"]
-    assert call(enjoy, folder, "--video", tmp_path / "a.gif", "--episodes", 2)[0]["success"] == trained["success"]
+    assert (
+        call(enjoy, *f"{folder} --video {tmp_path / 'a.gif'} --episodes 2".split())[0]["success"] == trained["success"]
+    )
     assert (tmp_path / "a.gif").stat().st_size > 0
     again = ["collect", folder, "--env", ENV, "--episodes", 2, "-o", tmp_path / "again.npz"]
     call(dataset, *again)
     with np.load(tmp_path / "again.npz") as found:
         assert found["observations"].shape == (18, 16, 16, 3)
-    call(compare, logs, "--json", tmp_path / "report.json", "--reps", "50")
+    call(compare, *f"{logs} --json {tmp_path / 'report.json'} --reps 50".split())
     assert ENV in (tmp_path / "report.json").read_text()
 
 
@@ -85,7 +87,7 @@ def test_what_does_not_fit_images_is_refused(data, tmp_path, refusal, more, para
 
 @pytest.mark.parametrize(("setting", "named"), [("encoder=impala_small", ""), ("random_crop=0.5", "random_crop")])
 def test_settings_of_images_are_refused_for_vectors(tmp_path, refusal, setting, named):
-    arguments = ["--algo", "qam", "--env", "Pendulum-v1", "--online-steps", "5", "-f", str(tmp_path), "--device", "cpu"]
+    arguments = f"--algo qam --env Pendulum-v1 --online-steps 5 -f {tmp_path} --device cpu".split()
     message = refusal(main, *arguments, "-params", *TINY, setting)
     assert "images" in message
     assert named in message

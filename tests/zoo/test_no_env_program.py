@@ -17,7 +17,7 @@ TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", 
 
 
 def words(logs, data, *more):
-    found = ["--algo", "qam", "--no-env", "--dataset", str(data), "-f", str(logs), "--seed", "1", "--device", "cpu"]
+    found = f"--algo qam --no-env --dataset {data} -f {logs} --seed 1 --device cpu".split()
     found += ["--offline-steps", "4", "--eval-freq", "2", "--save-freq", "1", "--verbose", "0", "--no-eval-at-start"]
     return [*found, *more, "-params", *TINY]
 
@@ -38,7 +38,7 @@ def test_a_run_has_value_estimates_of_a_kind_of_their_own(tmp_path, call):
         assert np.isfinite(found["td_loss"]).all()
     limits = agents.load(folder, device="cpu").action_space
     assert limits.high.max() <= 2
-    assert compare([str(logs), "-o", str(tmp_path / "report"), "--json", str(tmp_path / "a.json"), "--reps", "50"]) == 0
+    assert compare(f"{logs} -o {tmp_path / 'report'} --json {tmp_path / 'a.json'} --reps 50".split()) == 0
     assert "value estimate" in (tmp_path / "report" / "scores.csv").read_text()
 
 

@@ -65,7 +65,7 @@ def test_an_error_in_training_shows_its_line(train, folder, data):
 
 
 def test_a_run_folder_is_a_model_to_start_from_and_what_is_none_is_refused(data, tmp_path, call):
-    words = ["--env", ENV, "--dataset-dir", str(data), "-f", str(tmp_path), *FEW]
+    words = [*f"--env {ENV} --dataset-dir {data} -f {tmp_path}".split(), *FEW]
     run = call(main, "--algo", "fql", *words)[0]["run"]
     call(main, "--algo", "fql", "-i", run, *words)
     call(main, "--algo", "qam", "--pretrained-actor", run, *words)

@@ -20,7 +20,7 @@ FOLDER = "tests.zoo.envs.toys__Spring-v0"
 
 
 def words(logs, data, *more, env=ENV):
-    found = ["--algo", "qam", "--env", env, "--dataset", str(data), "-f", str(logs), "--seed", "1", "--device", "cpu"]
+    found = f"--algo qam --env {env} --dataset {data} -f {logs} --seed 1 --device cpu".split()
     found += ["--offline-steps", "12", "--eval-freq", "6", "--save-freq", "4", "--eval-episodes", "2"]
     return [*found, "--n-eval-envs", "1", "--verbose", "0", "-params", *TINY, *more]
 
@@ -45,7 +45,7 @@ def test_a_set_is_trained_on_evaluated_resumed_and_compared(tmp_path, call, kind
         assert found["timesteps"].tolist() == [6, 12]
     assert agents.load(folder, device="cpu").action_space.high[0] == 2
     assert call(main, *words(logs, source), "--resume")[0]["already_done"]
-    assert compare([str(logs), "--json", str(tmp_path / "report.json"), "--reps", "50"]) == 0
+    assert compare(f"{logs} --json {tmp_path / 'report.json'} --reps 50".split()) == 0
     assert ENV in (tmp_path / "report.json").read_text()
 
 
@@ -78,7 +78,7 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path, call):
     assert configs["b"]["success_return"] == -1e9
     assert configs["c"]["score"] == configs["d"]["score"] == "return"
     assert configs["d"]["reference_scores"] == [-1000.0, -100.0]
-    assert compare([str(logs), "--json", str(tmp_path / "report.json"), "--reps", "50"]) == 0
+    assert compare(f"{logs} --json {tmp_path / 'report.json'} --reps 50".split()) == 0
     report = json.loads((tmp_path / "report.json").read_text())
     methods = {kind: set(report[kind]["offline"]["tasks"][ENV]) for kind in ("success_by_return", "normalised_return")}
     assert methods == {"success_by_return": {"b"}, "normalised_return": {"c", "d"}}  # a scale is its environment's
@@ -125,7 +125,7 @@ def minari(tmp_path, monkeypatch):
 
 
 def d4rl_words(logs, name, **more):
-    found = ["--algo", "fql", "--env", name, "--profile", "d4rl", "--seed", "0", "-f", str(logs), "--device", "cpu"]
+    found = f"--algo fql --env {name} --profile d4rl --seed 0 -f {logs} --device cpu".split()
     settings = [f"{key}={json.dumps(value)}" for key, value in {**SMALL, **STEPS, **more}.items()]
     return [*found, "--n-eval-envs", "1", "-params", *settings]
 

@@ -21,7 +21,7 @@ from zoo.runs.folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
-AGENT = ["--algo", "qam", "--env", ENV]
+AGENT = f"--algo qam --env {ENV}".split()
 REPO = f"me/qam-{ENV}"
 POLICY_FILES = {"README.md", "policy.safetensors", "config.yml", "versions.json"}
 
@@ -39,7 +39,7 @@ def newest(hub, repo=REPO):
 
 
 def test_a_run_that_is_uploaded_plays_from_the_hub_with_the_same_bits(logs, hub, call):
-    result, _ = call(main, *AGENT, "-f", logs, "--exp-id", 2, "-orga", "me")
+    result, _ = call(main, *AGENT, *f"-f {logs} --exp-id 2 -orga me".split())
     assert result["repository"] == REPO
     assert result["url"] == f"{URL}/{REPO}"
     found, errors = call(evaluate.main, "--from-hub", REPO)
@@ -57,7 +57,7 @@ def test_a_run_that_is_uploaded_plays_from_the_hub_with_the_same_bits(logs, hub,
 @pytest.mark.slow
 def test_an_agent_on_the_hub_is_exported(logs, hub, tmp_path, call):
     pytest.importorskip("onnxruntime")
-    call(main, *AGENT, "-f", logs, "--exp-id", 2, "-orga", "me")
+    call(main, *AGENT, *f"-f {logs} --exp-id 2 -orga me".split())
     result, _ = call(export.main, "--from-hub", REPO, "-o", tmp_path / "policy.onnx")
     assert result["env"] == ENV
 
@@ -107,7 +107,7 @@ def test_a_second_upload_replaces_the_first_and_leaves_other_files(logs, hub, ca
     call(main, logs / "qam" / f"{ENV}_1", "-orga", "me", "-name", "a", "--with-model")
     first = hub.repositories["me/a"].commits[-1][0]
     hub.put("me/a", {**newest(hub, "me/a"), "notes.md": b"mine"})
-    trained = ["--algo", "fql", "--env", ENV, "--trained", "-orga", "me", "-name", "a", "-m", "other"]
+    trained = f"--algo fql --env {ENV} --trained -orga me -name a -m other".split()
     result, _ = call(main, *trained)
     assert result["episodes"] == 50
     files = newest(hub, "me/a")

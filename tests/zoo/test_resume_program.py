@@ -38,8 +38,8 @@ def run(data, shards, programs):
 
     def ended(logs, kind="plain", kill=None, by="SIGKILL", **how):
         more = KINDS[kind][0].replace("SHARDS", str(shards)).split()
-        words = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(logs), "--verbose", "0"]
-        words += ["--offline-steps", str(OFFLINE), "--online-steps", str(ONLINE), "--resume"]
+        words = f"--algo qam --env {ENV} --dataset-dir {data} -f {logs} --verbose 0".split()
+        words += f"--offline-steps {OFFLINE} --online-steps {ONLINE} --resume".split()
         words += ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1", "--save-freq", "7"]
         words += ["--env-kwargs", "max_episode_steps=9", "--log-interval", "5", "--device", "cpu"]
         words += [] if kind == "stacked" else ["--seed", "3"]
@@ -194,7 +194,7 @@ def model_of(logs, name=f"{ENV}.zip"):
 
 @pytest.mark.parametrize(("algo", "settings"), [("qam", ["net_arch=[8]", "ensemble_size=2"]), ("sac", [])])
 def test_an_online_run_begins_in_the_online_phase(tmp_path, algo, settings):
-    words = ["--algo", algo, "--env", "Toy-v0", "--online-steps", "20", "-f", str(tmp_path), "--seed", "1"]
+    words = f"--algo {algo} --env Toy-v0 --online-steps 20 -f {tmp_path} --seed 1".split()
     words += ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1", "--verbose", "0", "--eval-at-start"]
     assert main([*words, "-params", *settings, "batch_size=8", "learning_starts=5"]) == 0
     with np.load(tmp_path / algo / "Toy-v0_1" / "evaluations.npz") as found:

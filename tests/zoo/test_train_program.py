@@ -27,8 +27,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two
 
 
 def arguments(data, logs, *more, steps=20, seeds=("--seed", "3"), verbose=0):
-    words = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(logs), *seeds]
-    words += ["--verbose", str(verbose), "--offline-steps", str(steps), *EVALUATIONS]
+    words = [*f"--algo qam --env {ENV} --dataset-dir {data} -f {logs}".split(), *seeds]
+    words += [*f"--verbose {verbose} --offline-steps {steps}".split(), *EVALUATIONS]
     return [*words, "--env-kwargs", "max_episode_steps=30", "--log-interval", "5", "-params", *TINY, *more]
 
 
@@ -126,7 +126,7 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(programs, data, tmp_path):
 
 def test_a_run_is_done_when_its_replay_buffer_is_saved(tmp_path, monkeypatch, call):
     words = ["--algo", "qam", "--env", toys.TOY, "--offline-steps", "0", "--online-steps", "4", "--seed", "1"]
-    words += ["--eval-episodes", "1", "-f", str(tmp_path), "--save-replay-buffer", "-params", *TINY]
+    words += [*f"--eval-episodes 1 -f {tmp_path} --save-replay-buffer -params".split(), *TINY]
     model = agents.get("qam").algorithm
     with monkeypatch.context() as patched:
         patched.setattr(model, "save_replay_buffer", lambda self, file: "no room".no_such_name)
@@ -253,7 +253,7 @@ def test_a_run_resumes_with_the_same_model_to_begin_with_only(data, tmp_path, cl
 
 
 def test_where_the_data_live_is_said_and_recorded(shards, tmp_path, call):
-    words = [*arguments(shards, tmp_path, steps=6), "--dataset", str(shards), "--storage", "host"]
+    words = [*arguments(shards, tmp_path, steps=6), *f"--dataset {shards} --storage host".split()]
     result, said = call(main, *words, "--verbose", "1", "--device", "cpu")
     assert said.count("replay buffer: 0.00 GiB") == 1
     assert said.count("updates: eager") == 1

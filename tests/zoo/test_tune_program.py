@@ -23,8 +23,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two
 
 
 def arguments(data, logs, *more, steps=20):
-    words = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(logs), "--seeds", "4-5"]
-    words += ["--offline-steps", str(steps), "--eval-episodes", "2", "--n-eval-envs", "1", "--log-interval", "5"]
+    words = f"--algo qam --env {ENV} --dataset-dir {data} -f {logs} --seeds 4-5".split()
+    words += f"--offline-steps {steps} --eval-episodes 2 --n-eval-envs 1 --log-interval 5".split()
     words += ["--env-kwargs", "max_episode_steps=30", "--study-name", "s", "--verbose", "0"]
     return [*words, *more, "-params", *TINY]
 
@@ -55,7 +55,7 @@ def test_optuna_is_asked_for_by_its_install_command(monkeypatch, tmp_path, refus
     ],
 )
 def test_bad_input_is_refused_before_any_work(words, message, tmp_path, refusal):
-    assert message in refusal(main, "--algo", "qam", "--env", ENV, "-f", tmp_path, *words)
+    assert message in refusal(main, *f"--algo qam --env {ENV} -f {tmp_path}".split(), *words)
     assert not list(tmp_path.iterdir())
 
 
@@ -81,7 +81,7 @@ def test_a_trial_is_a_training_run(data, tmp_path, call):
 @pytest.mark.slow
 def test_a_trial_can_be_trained_again(data, tmp_path, call):
     result, _ = call(main, *arguments(data, tmp_path, "--n-trials", "2", "--eval-freq", "10"))
-    same = ["--algo", "qam", "--env", ENV, "--dataset-dir", str(data), "-f", str(tmp_path), "--seeds", "4-5"]
+    same = f"--algo qam --env {ENV} --dataset-dir {data} -f {tmp_path} --seeds 4-5".split()
     same += ["--offline-steps", "20", "--eval-episodes", "2", "--n-eval-envs", "1", "--eval-freq", "10"]
     same += ["--eval-seed", "1000000", "--env-kwargs", "max_episode_steps=30", "--verbose", "0", "-params", *TINY]
     assert train([*same, "--study", "s", "--trial-id", "best"]) == 0

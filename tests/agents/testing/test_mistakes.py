@@ -27,7 +27,7 @@ def test_a_mistake_fails_its_check_with_the_message_that_a_newcomer_needs(name, 
 def test_a_mistake_is_told_before_training(name, write_agent, capsys):
     mistake = MISTAKES[name]
     agent = write_agent(with_mistake(name))
-    assert main(["--algo", agent, "--env", ENV, "--quick", "--dataset", "no-such-dataset.npz", "--device", "cpu"]) == 2
+    assert main(f"--algo {agent} --env {ENV} --quick --dataset no-such-dataset.npz --device cpu".split()) == 2
     told = capsys.readouterr().err
     assert len(re.findall(mistake.message, told)) == 1
     assert "no-such-dataset" not in told
@@ -35,5 +35,5 @@ def test_a_mistake_is_told_before_training(name, write_agent, capsys):
 
 def test_the_example_without_mistakes_is_told_nothing(write_agent, capsys):
     agent = write_agent(example())
-    assert main(["--algo", agent, "--env", ENV, "--quick", "--dataset", "no-such-dataset.npz", "--device", "cpu"]) == 2
+    assert main(f"--algo {agent} --env {ENV} --quick --dataset no-such-dataset.npz --device cpu".split()) == 2
     assert "WeightedBC: " not in capsys.readouterr().err

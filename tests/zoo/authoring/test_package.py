@@ -22,7 +22,7 @@ def make(own_agents, tmp_path, monkeypatch, capsys):
     """Return a function that writes a package, and returns its folder and the agent's class."""
 
     def write(name, *words):
-        assert main(["new", name, "--folder", str(tmp_path), *words]) == 0
+        assert main([*f"new {name} --folder {tmp_path}".split(), *words]) == 0
         result = json.loads(capsys.readouterr().out)
         folder = Path(result["folder"])
         assert sorted(result["files"]) == sorted(path.name for path in folder.iterdir())
@@ -78,6 +78,6 @@ def test_what_cannot_be_written_is_refused_before_anything_is(words, message, tm
 def test_nothing_is_overwritten(tmp_path, capsys):
     taken = tmp_path / "zoo_test_taken"
     taken.symlink_to(tmp_path / "nowhere")
-    assert main(["new", "zoo_test_taken", "--folder", str(tmp_path)]) == 2
+    assert main(f"new zoo_test_taken --folder {tmp_path}".split()) == 2
     assert f"{taken} exists, and nothing is overwritten" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [taken]

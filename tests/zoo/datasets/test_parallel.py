@@ -133,7 +133,7 @@ def test_data_are_equal_on_every_processor(kernel, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path, kill):
-    command = [sys.executable, "zoo/dataset.py", "generate", NAME, "--dataset-dir", str(tmp_path), "--episodes", "60"]
+    command = [sys.executable, *f"zoo/dataset.py generate {NAME} --dataset-dir {tmp_path} --episodes 60".split()]
     root = Path(__file__).resolve().parents[4]
     program = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     while len(list(tmp_path.rglob("0*.npz"))) < 5:

@@ -74,7 +74,7 @@ def test_images_that_nothing_draws_are_refused(tmp_path, monkeypatch):
 
 def generate(folder, *more):
     """Generate a small set in a process that draws with what works here."""
-    words = ["generate", IMAGES, "--dataset-dir", str(folder), "--episodes", "2", "--episode-steps", "7", *more]
+    words = [*f"generate {IMAGES} --dataset-dir {folder} --episodes 2 --episode-steps 7".split(), *more]
     environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
     program = [sys.executable, str(ROOT / "zoo" / "dataset.py"), *words]
     ended = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=300)

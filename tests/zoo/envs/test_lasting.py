@@ -171,7 +171,7 @@ def test_collecting_refuses_it_and_a_check_finds_it(tmp_path):
 
 @pytest.mark.parametrize("more", [[], ["--eval-env-kwargs", "is_frozen=true"]])
 def test_training_refuses_it_before_a_folder_is_made(more, tmp_path, capsys):
-    words = ["--algo", "sac", "--env", NORMALIZED, "--online-steps", "9", "--eval-episodes", "1", *more]
+    words = [*f"--algo sac --env {NORMALIZED} --online-steps 9 --eval-episodes 1".split(), *more]
     assert main([*words, "-f", str(tmp_path / "logs")]) == 2
     assert "got the wrapper NormalizeObservation" in capsys.readouterr().err
     assert not list(tmp_path.glob("logs/sac*"))

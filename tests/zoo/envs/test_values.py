@@ -61,9 +61,9 @@ def test_an_observation_stays_as_it_is_when_the_environment_writes_into_its_own(
 @pytest.mark.parametrize("algo", ["qam", "sac"])
 def test_a_run_ends_at_that_step_and_says_so(tmp_path, capsys, algo):
     (tmp_path / "fail").touch()
-    words = ["--algo", algo, "--env", "Toy-v0", "--offline-steps", "0", "--online-steps", "9", "-f", str(tmp_path)]
+    words = f"--algo {algo} --env Toy-v0 --offline-steps 0 --online-steps 9 -f {tmp_path}".split()
     words += ["--eval-episodes", "1", "--verbose", "0", "--seed", "1", "--eval-env-kwargs", "success=sign"]
-    words += ["--env-kwargs", "failure=reward", f"failure_file={tmp_path / 'fail'}", "wrong=1e300"]
+    words += f"--env-kwargs failure=reward failure_file={tmp_path / 'fail'} wrong=1e300".split()
     assert main([*words, "-params", *(TINY if algo == "qam" else ["learning_starts=3"])]) == 1
     status = status_of(tmp_path / algo / "Toy-v0_1")
     assert (status["state"], status["online_step"]) == ("failed", 0)

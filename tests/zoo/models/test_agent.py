@@ -155,7 +155,7 @@ def test_an_own_agent_plays_where_the_user_names_it_or_trusts_its_file(words):
 
 
 @pytest.mark.usefixtures("somebodys")
-@pytest.mark.parametrize("words", [[RUN], [f"{RUN}/{ENV}.zip"], ["--algo", "somebodys", "--env", ENV]])
+@pytest.mark.parametrize("words", [[RUN], [f"{RUN}/{ENV}.zip"], f"--algo somebodys --env {ENV}".split()])
 def test_a_class_that_only_a_file_names_is_not_imported_and_the_way_on_is_named(words):
     with pytest.raises(UsageError, match=rf"install somebodys==1\.0, .*--algo {MODULE}:Agent.*{MODULE}.*--trust"):
         chosen(*words)

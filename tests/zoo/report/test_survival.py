@@ -135,7 +135,7 @@ def test_zero_makes_no_sense_for_returns(tmp_path):
 
 def test_report_says_what_failed_runs_count_for(tmp_path, capsys):
     logs, out, report = (write_survivors(tmp_path / "logs"), tmp_path / "out.json", tmp_path / "report")
-    words = ["--reps", "50", "--failed", "exclude", "--json", str(out), "-o", str(report), "--format", "svg"]
+    words = f"--reps 50 --failed exclude --json {out} -o {report} --format svg".split()
     assert compare.main([str(logs), *words]) == 0
     page = (report / "report.html").read_text()
     sentence = "qam: 3 of 6 runs finished, 3 failed (‡): they are left out, so its scores are those of the survivors"

@@ -81,7 +81,7 @@ def test_a_wrong_address_or_resource_is_refused_within_seconds(tmp_path, capfd, 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     begin = time.monotonic()
     with contextlib.chdir(tmp_path):
-        assert main(["mini", "-f", str(tmp_path / "logs"), "--launcher", "ray", *words]) == BAD_INPUT
+        assert main([*f"mini -f {tmp_path / 'logs'} --launcher ray".split(), *words]) == BAD_INPUT
     assert message in capfd.readouterr().err
     assert time.monotonic() - begin < 15
     assert not list(tmp_path.glob("logs/*/"))

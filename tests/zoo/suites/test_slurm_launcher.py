@@ -52,7 +52,7 @@ def run(tmp_path, refusal):
     suite.write_text("{algorithms: [fql], environments: [pointmaze-medium-navigate-singletask-task1-v0], seeds: 0}")
 
     def refused(*words):
-        return refusal(main, suite, "-f", tmp_path / "logs", "--device", "cpu", "--launcher", "slurm", *words)
+        return refusal(main, suite, *f"-f {tmp_path / 'logs'} --device cpu --launcher slurm".split(), *words)
 
     return refused
 

@@ -60,7 +60,7 @@ def test_comparison_of_hostile_runs_writes_and_shows_harmless_texts(tmp_path, ca
         write_run(tmp_path / "logs" / f"other{seed}", seed=seed, label="plain")
     write_run(tmp_path / "logs" / "failed", seed=7, state="failed")
     (tmp_path / "logs" / "failed" / "status.json").write_text('{"state": "failed", "reason": "\\u001b[2J"}')
-    words = [str(tmp_path / "logs"), "--output", str(tmp_path / "report"), "--print", "--reps", "50", "--format", "svg"]
+    words = f"{tmp_path / 'logs'} --output {tmp_path / 'report'} --print --reps 50 --format svg".split()
     assert compare.main(words) == 0
     shown = capsys.readouterr()
     assert "\x1b" not in shown.out + shown.err

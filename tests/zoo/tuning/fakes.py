@@ -31,4 +31,4 @@ def near_three(args):
 
 def words(logs, *more):
     """Return a command line of ``zoo tune`` with a name of its study."""
-    return ["--algo", "qam", "--env", ENV, "-f", str(logs), "--seeds", "7", "8", "--study-name", "s", *more]
+    return [*f"--algo qam --env {ENV} -f {logs} --seeds 7 8 --study-name s".split(), *more]

@@ -102,7 +102,7 @@ def test_the_training_runs_get_what_the_command_line_says(objective, tmp_path):
 def test_seeds_are_apart_from_those_of_a_report(objective, tmp_path, tune):
     runs = []
     objective(lambda args: runs.append(args) or scored(0.5))
-    arguments = ["--algo", "qam", "--env", ENV, "-f", str(tmp_path), "--n-trials", "1"]
+    arguments = f"--algo qam --env {ENV} -f {tmp_path} --n-trials 1".split()
     result, errors = tune(*arguments)
     assert runs[0].seed == runs[0].eval_seed == 1_000_000
     assert (result["study"], result["best"]["seeds"]) == (f"qam_{ENV}", [1_000_000])
@@ -252,7 +252,7 @@ def test_a_trial_is_found_by_number_and_the_best_by_its_score(logs):
 
 
 def test_what_a_run_changes_besides_its_seeds_is_told_where_it_begins_with_a_trial(logs, capsys):
-    words = ["--algo", "qam", "--env", ENV, "--study", "s", "--trial-id", "best"]
+    words = f"--algo qam --env {ENV} --study s --trial-id best".split()
     told = (
         "settings of study s, trial .* were tuned otherwise: offline_steps: 1000000 there, 5 now; env_kwargs: not set"
     )
@@ -288,5 +288,5 @@ def test_a_database_of_several_studies_asks_for_one(logs, objective, tmp_path):
 
 
 def test_study_and_trial_belong_together(capsys):
-    assert train(["--algo", "qam", "--env", ENV, "--study", "s"]) == 2
+    assert train(f"--algo qam --env {ENV} --study s".split()) == 2
     assert "--trial-id" in capsys.readouterr().err

@@ -134,7 +134,7 @@ with open_window("a picture") as show:
 def screen():
     """Return the name of a screen."""
     read, write = os.pipe()
-    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "320x240x24"]
+    command = f"Xvfb -displayfd {write} -screen 0 320x240x24".split()
     with subprocess.Popen(command, pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         os.close(write)
         with os.fdopen(read) as number:
