@@ -31,9 +31,9 @@ def save_policy(folder, **about):
 
 
 @pytest.mark.parametrize("number", [1, 2])
-@pytest.mark.parametrize("more", [[], ["--load-checkpoint", "20"]])
+@pytest.mark.parametrize("more", ["", "--load-checkpoint 20"])
 def test_a_run_scores_what_it_recorded_to_the_last_bit(runs, number, more, call):
-    found, _ = call(evaluate.main, *f"--algo qam --env {ENV} -f {runs} --exp-id {number}".split(), *more)
+    found, _ = call(evaluate.main, *f"--algo qam --env {ENV} -f {runs} --exp-id {number} {more}".split())
     with np.load(runs / "qam" / f"{ENV}_{number}" / "evaluations.npz") as recorded:
         assert (found["success"], found["return"]) == (recorded["successes"][-1].mean(), recorded["results"][-1].mean())
         assert found["episodes"] == recorded["results"].shape[1]
@@ -45,12 +45,12 @@ def test_a_run_scores_what_it_recorded_to_the_last_bit(runs, number, more, call)
 @pytest.mark.parametrize(
     ("flags", "kind", "expected"),
     [
-        (["--success-return", "-1e9"], "success by return", 1.0),
-        (["--score", "return", "--reference-scores", "-100,0"], "return", None),
+        ("--success-return -1e9", "success by return", 1.0),
+        ("--score return --reference-scores -100,0", "return", None),
     ],
 )
 def test_a_run_is_scored_as_it_was_in_training(flags, kind, expected, data, tmp_path, call):
-    call(train.main, *arguments(data, tmp_path, *flags))
+    call(train.main, *arguments(data, tmp_path, *flags.split()))
     found, said = call(evaluate.main, *f"--algo qam --env {ENV} -f {tmp_path}".split())
     assert f"in {ENV}: {kind} " in said
     assert found[kind] == (found["return"] if expected is None else expected)
@@ -87,14 +87,14 @@ def test_another_protocol_is_compared_with_no_score(tmp_path, call, refusal):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--algo", "qam"], "expected a MODEL, or --algo and --env"),
-        (["model.zip", "--trained"], "MODEL and `--trained` both name an agent"),
-        (["model.zip", "--load-best"], "`--load-best` chooses among the models of a run"),
-        (["POLICY", "--interval", "90", "100"], "`--interval` must be an interval of fractions from 0 to 1"),
+        ("--algo qam", "expected a MODEL, or --algo and --env"),
+        ("model.zip --trained", "MODEL and `--trained` both name an agent"),
+        ("model.zip --load-best", "`--load-best` chooses among the models of a run"),
+        ("POLICY --interval 90 100", "`--interval` must be an interval of fractions from 0 to 1"),
     ],
 )
 def test_a_wrong_command_line_is_refused(words, text, tmp_path, refusal):
-    assert text in refusal(evaluate.main, *(word.replace("POLICY", str(save_policy(tmp_path))) for word in words))
+    assert text in refusal(evaluate.main, *words.replace("POLICY", str(save_policy(tmp_path))).split())
 
 
 @pytest.fixture(scope="module")
@@ -172,14 +172,14 @@ def test_what_is_no_maze_needs_a_camera(tmp_path, refusal):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--explain"], "`--explain` says what is shown, but no window can be opened: there is no screen"),
-        (["--every", "3", "--no-render"], "`--every` says what is shown; leave out --no-render, or add --video FILE"),
-        (["--grid", "2x2", "--explain", "--video", "a.gif"], "`--explain` shows one episode at a time"),
-        (["--video", "a.avi"], "`--video` must end in .mp4 or .gif, got a.avi"),
+        ("--explain", "`--explain` says what is shown, but no window can be opened: there is no screen"),
+        ("--every 3 --no-render", "`--every` says what is shown; leave out --no-render, or add --video FILE"),
+        ("--grid 2x2 --explain --video a.gif", "`--explain` shows one episode at a time"),
+        ("--video a.avi", "`--video` must end in .mp4 or .gif, got a.avi"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(words, text, policy, refusal):
-    assert text in refusal(main, policy, *words)
+    assert text in refusal(main, policy, *words.split())
 
 
 def record_elsewhere(policy, video, *words):

@@ -117,13 +117,13 @@ def test_watch_refreshes_from_before_the_first_run_until_the_last_is_done(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("folder", "message"),
     [
-        (["{tmp}/nowhere"], "expected a folder of runs, got `{tmp}/nowhere`"),
-        (["{tmp}/empty"], "expected run folders below {tmp}/empty, got none; --watch waits for the first one"),
+        ("nowhere", "expected a folder of runs, got `{}`"),
+        ("empty", "expected run folders below {}, got none; --watch waits for the first one"),
     ],
 )
-def test_bad_input_is_refused_with_exit_code_2(tmp_path, refusal, words, message):
+def test_bad_input_is_refused_with_exit_code_2(tmp_path, refusal, folder, message):
     write_run(tmp_path / "runs" / "a")
     (tmp_path / "empty").mkdir()
-    assert message.format(tmp=tmp_path) in refusal(monitor.main, *(word.format(tmp=tmp_path) for word in words))
+    assert message.format(tmp_path / folder) in refusal(monitor.main, tmp_path / folder)

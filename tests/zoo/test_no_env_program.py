@@ -61,15 +61,15 @@ def test_a_killed_run_ends_as_one_that_never_was_and_is_exported(tmp_path, progr
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        (["--env", "Pendulum-v1"], "`--no-env` takes the place of `--env`"),
-        (["--online-steps", "5"], "nothing to play in"),
-        (["--reference-scores", "0,1"], "nothing to play in"),
-        (["--dataset", "auto"], "needs data with rewards"),
+        ("--env Pendulum-v1", "`--no-env` takes the place of `--env`"),
+        ("--online-steps 5", "nothing to play in"),
+        ("--reference-scores 0,1", "nothing to play in"),
+        ("--dataset auto", "needs data with rewards"),
     ],
 )
 def test_what_needs_an_environment_is_refused(tmp_path, refusal, more, reason):
     data = write_npz(tmp_path, episodes(2))
-    assert reason in refusal(main, *words(tmp_path / "logs", data, *more))
+    assert reason in refusal(main, *words(tmp_path / "logs", data, *more.split()))
     assert not (tmp_path / "logs").exists()
 
 

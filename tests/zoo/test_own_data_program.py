@@ -88,18 +88,18 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path, call):
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        (["--success-return", "1", "--score", "return"], "give one of the two"),
-        (["--action-range", "-1,1"], "`actions` must lie in [-1, 1], got -1.836"),
-        (["--reference-scores", "-100,-1000"], "must be a number and a higher one, got [-100.0, -1000.0]"),
-        (["--dataset-size", "1000"], "at most 59"),
-        (["sparse=true"], "`sparse` belongs to OGBench's rewards"),
-        (["--env", "Pendulum-v1"], "rows of shape (3,) as in Pendulum-v1, got (4,)"),
-        (["--dataset", "auto"], "give your own with --dataset"),
-        (["--offline-steps", "0", "--online-steps", "5"], "npz would not be used"),
+        ("--success-return 1 --score return", "give one of the two"),
+        ("--action-range -1,1", "`actions` must lie in [-1, 1], got -1.836"),
+        ("--reference-scores -100,-1000", "must be a number and a higher one, got [-100.0, -1000.0]"),
+        ("--dataset-size 1000", "at most 59"),
+        ("sparse=true", "`sparse` belongs to OGBench's rewards"),
+        ("--env Pendulum-v1", "rows of shape (3,) as in Pendulum-v1, got (4,)"),
+        ("--dataset auto", "give your own with --dataset"),
+        ("--offline-steps 0 --online-steps 5", "npz would not be used"),
     ],
 )
 def test_what_contradicts_the_set_or_itself_is_refused_before_any_work(tmp_path, refusal, more, text):
-    assert text in refusal(main, *words(tmp_path / "logs", write_npz(tmp_path, episodes(3))), *more)
+    assert text in refusal(main, *words(tmp_path / "logs", write_npz(tmp_path, episodes(3))), *more.split())
 
 
 def test_a_minari_set_whose_environment_is_missing_says_so(tmp_path, refusal):

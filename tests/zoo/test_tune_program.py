@@ -48,14 +48,14 @@ def test_optuna_is_asked_for_by_its_install_command(monkeypatch, tmp_path, refus
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--search", "inverse_temp"], "unknown setting of qam `inverse_temp`; closest: inverse_temperature"),
-        (["--n-evaluations", "2", "--eval-freq", "3"], "`--n-evaluations` and `--eval-freq` both say"),
-        (["--storage", "nosuch://a.db"], "the study's database nosuch://a.db cannot be opened"),
-        (["--algo", "bc"], "`bc` declares no setting to search; declare one"),
+        ("--search inverse_temp", "unknown setting of qam `inverse_temp`; closest: inverse_temperature"),
+        ("--n-evaluations 2 --eval-freq 3", "`--n-evaluations` and `--eval-freq` both say"),
+        ("--storage nosuch://a.db", "the study's database nosuch://a.db cannot be opened"),
+        ("--algo bc", "`bc` declares no setting to search; declare one"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(words, message, tmp_path, refusal):
-    assert message in refusal(main, *f"--algo qam --env {ENV} -f {tmp_path}".split(), *words)
+    assert message in refusal(main, *f"--algo qam --env {ENV} -f {tmp_path} {words}".split())
     assert not list(tmp_path.iterdir())
 
 

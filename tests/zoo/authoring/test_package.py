@@ -59,18 +59,18 @@ def test_a_package_starts_from_the_hooks_of_any_algorithm(make, like):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["MyAgent"], "lower case"),
-        (["../agent"], "lower case"),
-        (["lambda"], "lower case"),
-        (["qam"], "my_qam"),
-        (["json"], "my_json"),
-        (["my_agent", "--like", "fqll"], "closest: fql"),
-        (["my_agent", "--folder", "nowhere"], "nowhere"),
+        ("MyAgent", "lower case"),
+        ("../agent", "lower case"),
+        ("lambda", "lower case"),
+        ("qam", "my_qam"),
+        ("json", "my_json"),
+        ("my_agent --like fqll", "closest: fql"),
+        ("my_agent --folder nowhere", "nowhere"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_anything_is(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["new", *words]) == 2
+    assert main(f"new {words}".split()) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

@@ -169,9 +169,9 @@ def test_collecting_refuses_it_and_a_check_finds_it(tmp_path):
     assert (finding.severity, "NormalizeObservation" in finding.message) == ("error", True)
 
 
-@pytest.mark.parametrize("more", [[], ["--eval-env-kwargs", "is_frozen=true"]])
+@pytest.mark.parametrize("more", ["", "--eval-env-kwargs is_frozen=true"])
 def test_training_refuses_it_before_a_folder_is_made(more, tmp_path, capsys):
-    words = [*f"--algo sac --env {NORMALIZED} --online-steps 9 --eval-episodes 1".split(), *more]
+    words = f"--algo sac --env {NORMALIZED} --online-steps 9 --eval-episodes 1 {more}".split()
     assert main([*words, "-f", str(tmp_path / "logs")]) == 2
     assert "got the wrapper NormalizeObservation" in capsys.readouterr().err
     assert not list(tmp_path.glob("logs/sac*"))

@@ -189,9 +189,9 @@ def test_an_online_phase_of_ones_own_is_no_departure_and_another_length_is():
     assert departures("rlpd", flags={"online_steps": 1000}) == ["online_steps 1,000 instead of 500,000"]
 
 
-@pytest.mark.parametrize(("words", "expected"), [([], "tf32"), (["-params", "precision=bf16"], "bf16")])
+@pytest.mark.parametrize(("words", "expected"), [("", "tf32"), ("-params precision=bf16", "bf16")])
 def test_a_gpu_takes_tf32_where_no_precision_is_given(words, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    args = make_parser().parse_args(["--algo", "fql", "--env", "scene-play-singletask-task1-v0", *words])
+    args = make_parser().parse_args(f"--algo fql --env scene-play-singletask-task1-v0 {words}".split())
     assert read_request(args).config.settings["precision"] == expected

@@ -69,19 +69,19 @@ def test_a_suite_survives_the_death_of_a_node(cluster, words, project, reference
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--ray-address", "ray://127.0.0.1:1"], "ray://127.0.0.1:1"),
-        (["--ray-address", "nonsense"], "nonsense"),
-        ([], "Ray"),
-        (["--resources", "num_gpu=1"], "num_gpus"),
-        (["--resources", "num_gpus=all"], "num_gpus"),
-        (["--resources", "resources=1"], "resources"),
+        ("--ray-address ray://127.0.0.1:1", "ray://127.0.0.1:1"),
+        ("--ray-address nonsense", "nonsense"),
+        ("", "Ray"),
+        ("--resources num_gpu=1", "num_gpus"),
+        ("--resources num_gpus=all", "num_gpus"),
+        ("--resources resources=1", "resources"),
     ],
 )
 def test_a_wrong_address_or_resource_is_refused_within_seconds(tmp_path, capfd, monkeypatch, words, message):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     begin = time.monotonic()
     with contextlib.chdir(tmp_path):
-        assert main([*f"mini -f {tmp_path / 'logs'} --launcher ray".split(), *words]) == BAD_INPUT
+        assert main(f"mini -f {tmp_path / 'logs'} --launcher ray {words}".split()) == BAD_INPUT
     assert message in capfd.readouterr().err
     assert time.monotonic() - begin < 15
     assert not list(tmp_path.glob("logs/*/"))
