@@ -121,7 +121,9 @@ def test_an_evaluation_starts_where_no_collected_episode_does():
     collected = {tuple(row) for row in arrays["observations"][begins]}
     env = make_env(ENV)
     starts = {tuple(env.reset(seed=int(seed))[0].astype(np.float32)) for seed in seeds_of_starts(0, 30)}
-    assert (len(collected), len(starts), collected & starts) == (30, 30, set())
+    assert len(collected) == 30
+    assert len(starts) == 30
+    assert collected & starts == set()
 
 
 def test_how_an_episode_starts_follows_from_its_number_alone():

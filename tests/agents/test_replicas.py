@@ -38,7 +38,8 @@ def test_replicas_together_count_and_update_like_one_alone(envs_each, gradient_s
     alone, steps_alone = trained([0], envs_each, gradient_steps)
     together, steps = trained([0, 1, 2], envs_each, gradient_steps)
     assert steps.seen == steps_alone.seen
-    assert (together.num_timesteps, together._n_updates) == (alone.num_timesteps, alone._n_updates)
+    assert together.num_timesteps == alone.num_timesteps
+    assert together._n_updates == alone._n_updates
     assert alone.num_timesteps == 25
     assert together.replay_buffer.size() == alone.replay_buffer.size()
 

@@ -78,7 +78,8 @@ def forget_all_randomness():
 
 def assert_same_training(first, second):
     assert_same(parameters_of(first), parameters_of(second))
-    assert (first.num_timesteps, first._n_updates) == (second.num_timesteps, second._n_updates)
+    assert first.num_timesteps == second.num_timesteps
+    assert first._n_updates == second._n_updates
     for name in ("observations", "actions", "rewards", "dones"):
         assert torch.equal(getattr(first.replay_buffer, name), getattr(second.replay_buffer, name)), name
     np.testing.assert_array_equal(first._last_obs, second._last_obs)

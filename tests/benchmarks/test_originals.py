@@ -14,7 +14,10 @@ def test_originals_get_our_settings_under_their_names(label):
     settings = read_request(make_parser().parse_args(words)).config.settings
     name, found = originals.original_settings(reference_ranks.ENTRIES[label].algo, settings)
     assert found["actor_hidden_dims"] == (64, 64)
-    assert (found["discount"], found["horizon_length"], found["lr"], found["tau"]) == (0.995, 10, 1e-3, 0.02)
+    assert found["discount"] == 0.995
+    assert found["horizon_length"] == 10
+    assert found["lr"] == 1e-3
+    assert found["tau"] == 0.02
     assert found["num_qs"] == (4 if label.endswith("_4_critics") or label == "rlpd" else 2)
     own = {"qam_e": ("edit_scale", 0.1), "dac": ("clip_sampler_before", True), "bc": ("bc_only", True)}
     own |= {"qsm": ("clip_sampler_before", False), "cgql_linex": ("mode", "linex"), "fedit": ("edit_scale", 0.9)}

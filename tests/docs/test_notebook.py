@@ -15,7 +15,8 @@ def test_the_notebook_was_saved_with_its_pictures():
     text = "\n".join(as_markdown(json.loads((ROOT / "docs" / "first_steps.ipynb").read_text(encoding="utf-8"))))
     assert text.startswith("# ")
     assert text.count("](data:image/png;base64,") == 3
-    assert (text.count("``````python\n"), text.count("``````text\n")) == (6, 3)
+    assert text.count("``````python\n") == 6
+    assert text.count("``````text\n") == 3
 
 
 # -- run from its first cell to its last -------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ def test_a_baseline_learns_with_a_dataset_in_its_buffer_one_part_after_the_other
     model.load_dataset(toy_shards(tmp_path, first, second, replace_interval=4))
     before = {name: value.clone() for name, value in model.policy.state_dict().items()}
     model.learn(9)
-    assert (model.replay_buffer.dataset_size, model._n_updates) == (60, 4)
+    assert model.replay_buffer.dataset_size == 60
+    assert model._n_updates == 4
     assert any(not torch.equal(value, before[name]) for name, value in model.policy.state_dict().items())
     np.testing.assert_array_equal(model.replay_buffer.rewards[:60], first["rewards"])
     model.learn(1, reset_num_timesteps=False)
@@ -62,9 +63,11 @@ def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
     assert main(words) == 0
     folder = tmp_path / "tqc" / f"{ENV}_1"
     with np.load(folder / "evaluations.npz") as found:
-        assert (found["timesteps"].tolist(), found["phase"].tolist()) == ([10, 20, 30], [1, 1, 1])
+        assert found["timesteps"].tolist() == [10, 20, 30]
+        assert found["phase"].tolist() == [1, 1, 1]
     config = config_of(folder)
-    assert (config["offline_data"], config["dataset"]["size"]) == ("preload", 2000)
+    assert config["offline_data"] == "preload"
+    assert config["dataset"]["size"] == 2000
     assert status_of(folder)["online_step"] == 30
     model = baselines.TQC.load(folder / f"{ENV}.zip", device="cpu")
     assert model.action_space.contains(model.predict(np.zeros(2, np.float32))[0])

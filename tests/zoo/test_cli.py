@@ -132,7 +132,8 @@ def test_standard_output_that_takes_nothing_is_named_and_a_reader_that_has_gone_
         for words in (["--help"], ["train", "--help"], ["--version"]):
             for output, said in ((full, "standard output cannot be written: No space left on device\n"), (pipe, "")):
                 ended = subprocess.run([*program, *words], stdout=output, stderr=subprocess.PIPE, text=True)
-                assert (ended.returncode, ended.stderr) == (FAILED, said)
+                assert ended.returncode == FAILED
+                assert ended.stderr == said
 
 
 def test_a_user_whom_the_system_does_not_know_gets_a_home(tmp_path):
@@ -155,7 +156,8 @@ def test_a_closed_standard_stream_gives_its_number_to_no_other_file():
         "print(os.open('/dev/null', os.O_RDONLY))"
     )
     ended = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code], capture_output=True, text=True)
-    assert (ended.stdout, ended.returncode) == ("3\n", 0)
+    assert ended.stdout == "3\n"
+    assert ended.returncode == 0
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
@@ -242,7 +244,8 @@ def test_list_names_every_algorithm_without_importing_pytorch():
     assert {id: (row["published_name"], row["paper"]) for id, row in algorithms.items()} == {
         id: (entry.published_name, entry.paper) for id, entry in entries.items()
     }
-    assert (algorithms["qam"]["kind"], algorithms["sac"]["kind"]) == ("offline and online", "SB3 baseline, online")
+    assert algorithms["qam"]["kind"] == "offline and online"
+    assert algorithms["sac"]["kind"] == "SB3 baseline, online"
 
 
 @pytest.mark.parametrize("algo", algorithm_ids())

@@ -45,14 +45,19 @@ def test_a_run_leaves_everything_in_its_folder(finished):
         "lock",
     }  # fmt: skip
     config = config_of(finished)
-    assert (config["algo"], config["env"], config["seed"], config["seeds"]) == ("qam", ENV, 3, [3, 4])
+    assert config["algo"] == "qam"
+    assert config["env"] == ENV
+    assert config["seed"] == 3
+    assert config["seeds"] == [3, 4]
     assert (small := "dataset of 2,000 transitions instead of 1,000,000") in config["departures"]
     assert f"{small}, a departure" in log_of(finished)
-    assert (config["settings"]["horizon_length"], config["settings"]["tau"]) == (2, 0.005)
+    assert config["settings"]["horizon_length"] == 2
+    assert config["settings"]["tau"] == 0.005
     assert config["dataset"]["size"] == 2000
     assert set(config["settings"]) == set(agents.get("qam").method.declared())
     with np.load(finished / "evaluations.npz") as found:  # in SB3's format
-        assert (found["timesteps"].tolist(), found["phase"].tolist()) == ([10, 20], [0, 0])
+        assert found["timesteps"].tolist() == [10, 20]
+        assert found["phase"].tolist() == [0, 0]
         assert found["results"].shape == found["ep_lengths"].shape == found["successes"].shape == (2, 2)
         assert found["successes"].dtype.kind in "iu"
 
@@ -64,7 +69,9 @@ def test_the_same_seeds_give_the_same_runs_and_the_result_is_one_line_of_json(da
     for run, seed in zip(result["runs"], (3, 4), strict=True):
         again = Path(run["run"])
         finished = runs / "qam" / again.name
-        assert (run["seed"], run["episodes"], 0 <= run["success"] <= 1) == (seed, 2, True)
+        assert run["seed"] == seed
+        assert run["episodes"] == 2
+        assert 0 <= run["success"] <= 1
         assert status_of(again)["state"] == "done"
         assert (again / "evaluations.npz").read_bytes() == (finished / "evaluations.npz").read_bytes()
         first, second = (agents.QAM.load(folder / f"{ENV}.zip", device="cpu") for folder in (finished, again))
@@ -185,7 +192,8 @@ def test_what_fails_before_training_fails_the_run(data, tmp_path, monkeypatch):
     assert main(arguments(data, tmp_path, seeds=("--seeds", "4", "5"))) == 1
     for number in (1, 2):
         status = status_of(tmp_path / "qam" / f"{ENV}_{number}")
-        assert (status["state"], status["seed"]) == ("failed", 3 + number)
+        assert status["state"] == "failed"
+        assert status["seed"] == 3 + number
         assert "No space left on device" in status["reason"]
 
 
@@ -204,7 +212,8 @@ def test_a_finished_run_is_named_and_not_built_again(data, tmp_path, call, monke
     assert f"{tmp_path}/qam/{ENV}_1 (seed 3) has already finished with these settings" in errors
     known = {name: value for name, value in first.items() if name not in ("updates_per_s", "wall_s")}
     assert {name: second[name] for name in known} == known
-    assert (second["already_done"], second["updates_per_s"]) == (True, None)
+    assert second["already_done"]
+    assert second["updates_per_s"] is None
     assert "already_done" not in first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
@@ -261,7 +270,8 @@ def test_where_the_data_live_is_said_and_recorded(shards, tmp_path, call):
     assert "in host memory" in recorded
     assert recorded in said
     config = config_of(result["run"])
-    assert (config["dataset"]["name"], config["dataset"]["size"]) == (shards.name, 110)  # of all files
+    assert config["dataset"]["name"] == shards.name
+    assert config["dataset"]["size"] == 110  # of all files
 
 
 def test_trajectories_shorter_than_a_chunk_are_refused(shards, tmp_path, refusal):

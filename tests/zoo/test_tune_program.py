@@ -73,7 +73,8 @@ def test_a_trial_is_a_training_run(data, tmp_path, call):
             assert config["settings"]["inverse_temperature"] == table(tmp_path)["inverse_temperature"][number]
             assert config["sources"][-1].startswith("-params")
             assert f"study s, trial {number}" in config["sources"]
-            assert (config["seed"], config["eval_seed"]) == (seed, 1_000_000)
+            assert config["seed"] == seed
+            assert config["eval_seed"] == 1_000_000
             assert np.load(run / "evaluations.npz")["timesteps"].tolist() == [11, 21]
             assert status_of(run)["state"] == "done"
 
@@ -98,7 +99,8 @@ def test_a_pruned_run_is_interrupted_and_never_counts(data, tmp_path, call, monk
     assert table(tmp_path)["state"].tolist() == ["pruned"]
     for run in table(tmp_path)["runs"][0].split():
         status = status_of(run)
-        assert (status["state"], status["offline_step"]) == ("interrupted", 5)
+        assert status["state"] == "interrupted"
+        assert status["offline_step"] == 5
         assert status["reason"] == "Pruned: score 0 in evaluation 1, at step 5"
     tables = read_runs([tmp_path / "studies" / "s"])
     assert tables.counted().empty

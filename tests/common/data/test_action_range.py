@@ -39,7 +39,11 @@ def test_first_value_outside_is_found_by_row_and_coordinate(piece, monkeypatch):
     actions = np.zeros((50, 2), np.float32)
     actions[21, 1], actions[44, 0] = 1.5, -8.0
     outside = find(actions)
-    assert (outside.first, outside.value, outside.refused, outside.clipped, outside.rows) == ((21, 1), 1.5, 2, 0, 50)
+    assert outside.first == (21, 1)
+    assert outside.value == 1.5
+    assert outside.refused == 2
+    assert outside.clipped == 0
+    assert outside.rows == 50
     assert outside.span == (-8.0, 1.5)
 
 

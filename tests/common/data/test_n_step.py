@@ -47,7 +47,10 @@ def test_a_model_made_with_n_steps_draws_such_returns_and_stays_so_when_it_is_sa
     model = agents.QAM("MlpPolicy", SpacesEnv(4, 2), n_steps=3, **SETTINGS)
     model.save(tmp_path / "model")
     for each in (model, agents.QAM.load(tmp_path / "model", env=SpacesEnv(4, 2))):
-        assert (each.n_steps, each.horizon_length, each.action_chunking, each.policy.chunk_length) == (3, 3, False, 1)
+        assert each.n_steps == 3
+        assert each.horizon_length == 3
+        assert each.action_chunking is False
+        assert each.policy.chunk_length == 1
         assert each.replay_buffer.shorten_returns
         assert isinstance(each.replay_buffer, NStepReplayBuffer)
         assert each.replay_buffer.n_steps == 3

@@ -210,7 +210,8 @@ def test_device_and_number_of_updates_decide(wish, device, updates, by_onednn, c
     monkeypatch.setattr(strategies, "onednn_is_faster", lambda: by_onednn)
     wish, _, precision = wish.partition(" ")
     mode = choose_mode(wish, device, updates, precision)
-    assert (mode.compiled, mode.captured) == (compiled, captured)
+    assert mode.compiled == compiled
+    assert mode.captured == captured
     assert mode.reason
 
 

@@ -226,7 +226,8 @@ def test_a_batch_holds_the_states_before_and_after_each_action(chunks, scale):
 def test_noise_has_own_axes_and_the_shape_of_observations():
     model = made(OneStep, seeds=[1, 2])
     noise = model.trainer.draw_noise(5)
-    assert (noise["latent"].shape, noise["shaken"].shape) == ((2, 5, 6), (2, 5, 4))
+    assert noise["latent"].shape == (2, 5, 6)
+    assert noise["shaken"].shape == (2, 5, 4)
 
 
 def test_a_setting_that_is_changed_acts_on_rows_and_is_checked_as_by_the_constructor():

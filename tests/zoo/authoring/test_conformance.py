@@ -24,7 +24,8 @@ def test_everything_holds_for_a_sound_algorithm(capsys):
     assert main(["check", "bc", "--skip", *SLOW]) == 0
     output = capsys.readouterr()
     found = json.loads(output.out.splitlines()[-1])
-    assert (found["algo"], found["holds"]) == ("bc", True)
+    assert found["algo"] == "bc"
+    assert found["holds"]
     assert list(found["checks"]) == [check.name for check in CHECKS]
     assert {name for name, row in found["checks"].items() if row["state"] == "skipped"} == set(SLOW)
     assert "bc conforms" in output.err

@@ -57,7 +57,8 @@ def test_value_that_is_wrong_is_found_with_its_row(array, row, value, named):
     arrays[array][row] = value
     ends = arrays.pop("terminals")
     (finding,) = check_values(arrays, ends)
-    assert (finding.severity, finding.array) == ("error", array)
+    assert finding.severity == "error"
+    assert finding.array == array
     assert named in finding.message
 
 
@@ -77,7 +78,8 @@ def test_action_that_a_rounding_error_took_out_of_range_is_only_a_warning(write_
     actions = small_arrays()["actions"]
     actions[5, 1] = 1 + 5e-6
     (finding, _) = check_dataset(write_dataset(actions=actions), SPEC)  # the other one is about tasks
-    assert (finding.severity, finding.array) == ("warning", "actions")
+    assert finding.severity == "warning"
+    assert finding.array == "actions"
     assert finding.message.endswith("are clipped: 1 of 33 rows, by up to 5e-06")
 
 

@@ -200,7 +200,9 @@ def test_its_actions_played_back_give_its_observations_and_rewards(writer):
     for action, reward, mask, is_last in rows:
         observation, got, terminated, truncated, info = env.step(action)
         observations.append(observation)
-        assert (got, 1 - terminated, terminated or truncated) == (reward, mask, is_last)
+        assert got == reward
+        assert 1 - terminated == mask
+        assert (terminated or truncated) == is_last
     np.testing.assert_array_equal(episode["observations"], np.array(observations, np.float32))
     assert info["success"] == 1
     assert episode["rewards"].sum() == 1

@@ -89,7 +89,8 @@ def test_images_follow_from_the_seed_alone_and_the_trajectories_are_those_of_sta
     one, two = (generate(tmp_path / count, "--num-workers", count) for count in "12")
     assert one["sha256"] == two["sha256"]
     with np.load(one["train"]) as drawn, np.load(states) as of_states:
-        assert (drawn["observations"].dtype, drawn["observations"].shape) == (np.uint8, (16, 64, 64, 3))
+        assert drawn["observations"].dtype == np.uint8
+        assert drawn["observations"].shape == (16, 64, 64, 3)
         assert drawn["observations"].std() > 10
         for name in ("actions", "qpos", "qvel", "terminals"):
             np.testing.assert_array_equal(drawn[name], of_states[name])

@@ -90,7 +90,8 @@ def test_replaying_a_files_actions_gives_its_observations(robosuite, tmp_path):
         while found["valids"][row]:
             np.testing.assert_array_equal(observation, found["observations"][row])
             observation, reward, terminated, _, info = env.step(found["actions"][row])
-            assert (reward, terminated) == (found["rewards"][row], found["masks"][row] == 0)
+            assert reward == found["rewards"][row]
+            assert terminated == (found["masks"][row] == 0)
             assert info == {"success": int(terminated), "is_success": terminated}
             row += 1
         np.testing.assert_array_equal(observation, found["observations"][row])

@@ -30,8 +30,13 @@ def own_weights(model, replica=0):
 
 def test_a_run_plays_in_its_environment_by_its_protocol(logs, model):
     agent = agent_of_run(find_run(logs, "qam", ENV))
-    assert (agent.algo, agent.env, agent.env_id) == ("qam", ENV, "pointmaze-medium-singletask-task1-v0")
-    assert (agent.env_kwargs, agent.episodes, agent.seed, agent.replica) == (STEPS, 4, 7, 3)
+    assert agent.algo == "qam"
+    assert agent.env == ENV
+    assert agent.env_id == "pointmaze-medium-singletask-task1-v0"
+    assert agent.env_kwargs == STEPS
+    assert agent.episodes == 4
+    assert agent.seed == 7
+    assert agent.replica == 3
     assert torch.equal(weights(agent), own_weights(model))
 
 
@@ -70,14 +75,19 @@ def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path):
 
 def test_a_policy_file_says_where_how_and_how_well_it_plays(policy_file, tmp_path, model):
     agent = agent_of_file(policy_file, None)
-    assert (agent.algo, agent.env, agent.episodes, agent.seed, agent.replica) == ("qam", ENV, 4, 7, 3)
+    assert agent.algo == "qam"
+    assert agent.env == ENV
+    assert agent.episodes == 4
+    assert agent.seed == 7
+    assert agent.replica == 3
     assert agent.stated is None
     assert torch.equal(weights(agent), own_weights(model))
     score, other = Score("success", 0.5, 0.3, 0.7, 20), ENV.replace("task1", "task2")
     model.save_policy(tmp_path / "scored.safetensors", {"env": ENV, "score": vars(score)})
     assert agent_of_file(tmp_path / "scored.safetensors", None).stated == score
     elsewhere = agent_of_file(tmp_path / "scored.safetensors", other)
-    assert (elsewhere.stated, elsewhere.env) == (None, other)
+    assert elsewhere.stated is None
+    assert elsewhere.env == other
 
 
 @pytest.mark.parametrize(
@@ -95,7 +105,9 @@ def test_a_model_by_itself_needs_an_environment(tmp_path, model):
     with pytest.raises(UsageError, match=r"model\.zip does not say in which environment it plays; give --env"):
         agent_of_file(tmp_path / "model.zip", None)
     agent = agent_of_file(tmp_path / "model.zip", ENV)
-    assert (agent.algo, agent.episodes, agent.seed) == ("qam", 50, 0)
+    assert agent.algo == "qam"
+    assert agent.episodes == 50
+    assert agent.seed == 0
     np.testing.assert_array_equal(weights(agent), own_weights(model))
 
 
@@ -150,7 +162,8 @@ NAMED = ["--algo", f"{MODULE}:Agent"]
 )
 def test_an_own_agent_plays_where_the_user_names_it_or_trusts_its_file(words):
     agent = chosen(*words)
-    assert (agent.algo, agent.source) == ("somebodys", Path(RUN) / f"{ENV}.zip")
+    assert agent.algo == "somebodys"
+    assert agent.source == Path(RUN) / f"{ENV}.zip"
     assert type(agent.policy.method).__module__ == MODULE
 
 

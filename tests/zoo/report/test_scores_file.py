@@ -48,7 +48,8 @@ def test_scores_of_another_report_stand_beside_own_runs(tmp_path, written):
 def test_their_protocol_and_source_are_told_and_a_shared_name_gets_the_source(tmp_path, written):
     methods = collect(Request(paths=[tmp_path / "fql"], scores=[written])).methods
     own, theirs = methods["fql"], methods["fql (theirs)"]
-    assert (own.is_own, theirs.is_own) == (True, False)
+    assert own.is_own
+    assert theirs.is_own is False
     assert theirs.protocols == own.protocols
     assert set(theirs.protocols[SCENE[0]]) == set(PROTOCOL)
 

@@ -65,7 +65,9 @@ def test_an_exception_ends_the_runs_with_its_reason(tmp_path, error, state):
     assert first == {
         "state": state, "seed": 3, "offline_step": 7, "online_step": 0, "pretraining_step": 2, "reason": reason,
     }  # fmt: skip
-    assert (second["state"], second["seed"], second["reason"]) == (state, 4, reason)
+    assert second["state"] == state
+    assert second["seed"] == 4
+    assert second["reason"] == reason
 
 
 @pytest.mark.parametrize("state", ["done", "failed"])

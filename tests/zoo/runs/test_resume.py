@@ -182,5 +182,7 @@ def test_a_result_that_cannot_be_read_is_unknown(tmp_path, capsys):
     (folder.path / "evaluations.npz").write_bytes(b"PK")
     found = find_run(tmp_path, RECORD, [3])
     result = result_of_done(found)
-    assert (result["success"], result["return"], result["already_done"]) == (None, None, True)
+    assert result["success"] is None
+    assert result["return"] is None
+    assert result["already_done"]
     assert "evaluations.npz cannot be read" in capsys.readouterr().err

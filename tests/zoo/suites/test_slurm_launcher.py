@@ -152,7 +152,8 @@ def test_a_checkpoint_stops_the_task_and_returns_one_that_continues_it(monkeypat
     continued = started.checkpoint().function.task
     thread.join(10)
     assert not thread.is_alive()
-    assert (continued.job, continued.is_stopping) == (task().job, False)
+    assert continued.job == task().job
+    assert continued.is_stopping is False
     assert {signal.SIGUSR1, signal.SIGUSR2} <= started.task.blocked  # and in the processes that it starts
 
 

@@ -118,7 +118,9 @@ def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain
         look("fql", "scene-play", State.WAITING, seeds=4),
     ]
     found = forecast(looks)
-    assert (found.seconds, found.measured, found.left) == (pytest.approx(40.0), 1, 1)
+    assert found.seconds == pytest.approx(40.0)
+    assert found.measured == 1
+    assert found.left == 1
     assert found.disk_bytes == 4 * 250
     trials = {"fql": 9.0}  # which says less
     assert forecast(looks, trials=trials).seconds == pytest.approx(40.0)
@@ -129,7 +131,8 @@ def test_what_was_never_tried_has_no_estimate_and_what_is_done_costs_nothing():
     assert summary([left], forecast([left]))["hours_left"] is None
     assert "nothing is known of their time" in describe([left], None, forecast([left]))
     found = summary([done], forecast([done]))
-    assert (found["hours_left"], found["gigabytes_left"]) == (0.0, 0.0)
+    assert found["hours_left"] == 0.0
+    assert found["gigabytes_left"] == 0.0
 
 
 def test_failures_are_named_with_their_reason_and_counted():
@@ -139,7 +142,10 @@ def test_failures_are_named_with_their_reason_and_counted():
         look("bc", "scene-play", State.DONE, seconds=3_600.0, size=10**9),
     ]
     found = summary(looks, forecast(looks))
-    assert (found["failed"], found["diverged"], found["done"], found["runs"]) == (1, 1, 1, 6)
+    assert found["failed"] == 1
+    assert found["diverged"] == 1
+    assert found["done"] == 1
+    assert found["runs"] == 6
     assert [problem["reason"] for problem in found["problems"]] == ["no luck", "training diverged: NaN"]
     text = describe(looks, 4, forecast(looks))
     assert "failed: qam on scene-play-singletask-task1-v0, seeds 0, 1: no luck" in text

@@ -45,10 +45,13 @@ def test_it_follows_the_events_from_the_first_in_a_run_that_a_resumed_one_goes_o
     (first,) = wandb.begun
     assert first["sync_tensorboard"]
     assert first["events"] == 0
-    assert (first["project"], first["group"], first["name"]) == ("flow-rl-zoo", "first", f"qam_{ENV}_1")
+    assert first["project"] == "flow-rl-zoo"
+    assert first["group"] == "first"
+    assert first["name"] == f"qam_{ENV}_1"
     assert first["config"]["seeds"] == [4, 9]
     assert first["config"]["settings"]["net_arch"] == [16, 16]
-    assert (first["id"], first["resume"]) == (RunFolder(tmp_path / "qam" / f"{ENV}_1").tracking_id(), "allow")
+    assert first["id"] == RunFolder(tmp_path / "qam" / f"{ENV}_1").tracking_id()
+    assert first["resume"] == "allow"
     assert wandb.ended == [0]
 
 
@@ -60,7 +63,8 @@ def test_a_run_that_is_refused_ends_before_it_trains(data, tmp_path, call, monke
     _, errors = call(main, *arguments(data, tmp_path), "--track", code=2)
     assert f"Weights & Biases refused {ENV}_1 (ConnectionError: no such project); log in with `wandb login`" in errors
     status = status_of(tmp_path / "qam" / f"{ENV}_1")
-    assert (status["state"], status["offline_step"]) == ("failed", 0)
+    assert status["state"] == "failed"
+    assert status["offline_step"] == 0
 
 
 @pytest.mark.slow

@@ -91,10 +91,14 @@ def test_the_training_runs_get_what_the_command_line_says(objective, tmp_path):
     more = ("--quick", "--n-evaluations", "4", "--offline-steps", "1000", "--n-trials", "1", "--eval-episodes", "3")
     assert main(words(tmp_path, *more, "-params", "rho=0.1")) == 0
     args = runs[0]
-    assert (args.seeds, args.eval_seed, args.quick, args.eval_freq, args.eval_episodes) == (
-        ["7", "8"], 1_000_000, True, 250, 3,
-    )  # fmt: skip
-    assert (args.hyperparams, args.storage, args.resume) == (["rho=0.1"], "auto", False)
+    assert args.seeds == ["7", "8"]
+    assert args.eval_seed == 1_000_000
+    assert args.quick
+    assert args.eval_freq == 250
+    assert args.eval_episodes == 3
+    assert args.hyperparams == ["rho=0.1"]
+    assert args.storage == "auto"
+    assert args.resume is False
     assert args.trial == {"settings": {"inverse_temperature": 3.0}, "source": "study s, trial 0"}
     assert args.log_folder == folder(tmp_path) / "trial_0"
 
@@ -105,7 +109,8 @@ def test_seeds_are_apart_from_those_of_a_report(objective, tmp_path, tune):
     arguments = f"--algo qam --env {ENV} -f {tmp_path} --n-trials 1".split()
     result, errors = tune(*arguments)
     assert runs[0].seed == runs[0].eval_seed == 1_000_000
-    assert (result["study"], result["best"]["seeds"]) == (f"qam_{ENV}", [1_000_000])
+    assert result["study"] == f"qam_{ENV}"
+    assert result["best"]["seeds"] == [1_000_000]
     assert "usually those of a report" not in errors
     assert "usually those of a report" in tune(*arguments, "--seed", "3", "--study-name", "other")[1]
 

@@ -117,7 +117,8 @@ def test_the_played_chunk_is_among_the_thoughts(id, settings, stages):
 
 def test_the_best_candidate_is_played_and_all_are_shown():
     thoughts, lane = thoughts_of(agent_of("ifql", best_of_n=20))
-    assert (thoughts.values.shape, thoughts.played) == ((20,), thoughts.values.argmax())
+    assert thoughts.values.shape == (20,)
+    assert thoughts.played == thoughts.values.argmax()
     np.testing.assert_allclose(thoughts.chunks[thoughts.played], lane.chunk, atol=1e-5)
 
 

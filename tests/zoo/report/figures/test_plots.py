@@ -111,7 +111,8 @@ def test_offline_phase_is_shaded_and_the_online_curve_goes_on_from_it():
     means = [100 * phase.curves["QAM"].mean.points for phase in comparison.phases.values()]
     assert list(line.get_ydata()) == pytest.approx(np.concatenate(means))
     (offline,) = ax.patches
-    assert (offline.get_width(), to_hex(offline.get_facecolor())) == (2000, SHADE[0])
+    assert offline.get_width() == 2000
+    assert to_hex(offline.get_facecolor()) == SHADE[0]
 
 
 @pytest.mark.parametrize("figure", ["sample_efficiency_mean", "domains"])

@@ -95,7 +95,8 @@ def test_own_and_published_runs_of_an_algorithm_share_colour_and_dash_but_not_wi
     published = {name: Method(name, name, "qam2026") for name in ("BAM", "FQL", "QAM", "other")}
     found = styles.method_styles({"qam": Method("qam", "QAM", "own")} | published)
     assert found["QAM"] == styles.method_styles({"QAM": published["QAM"]})["QAM"]
-    assert (found["qam"].colour, found["qam"].dash) == (found["QAM"].colour, found["QAM"].dash)
+    assert found["qam"].colour == found["QAM"].colour
+    assert found["qam"].dash == found["QAM"].dash
     assert found["qam"].line["linewidth"] > found["QAM"].line["linewidth"]
 
 

@@ -85,7 +85,8 @@ def test_tasks_of_returns_have_means_with_intervals_in_their_own_units():
     comparison = comparison_of_returns(["SAC", "TD3"])
     phase = comparison.phases["online"]
     table = tables.tasks_table(comparison, phase)
-    assert (table.name, table.title) == ("tasks_online_return", "Tasks, online, return")
+    assert table.name == "tasks_online_return"
+    assert table.title == "Tasks, online, return"
     assert table.caption.startswith("Return, mean over seeds, with 95% intervals. ")
     column = table.header.index("SAC")
     for row, environment in zip(table.rows, ("HalfCheetah-v5", "Pendulum-v1"), strict=True):

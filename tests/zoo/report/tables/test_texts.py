@@ -92,7 +92,8 @@ def test_every_evaluation_curve_and_profile_of_the_comparison_is_in_a_file(conte
     for where, curve in (("all", phase.curves["QAM"]), ("scene-play", phase.domain_curves["scene-play"]["QAM"])):
         part = found[found["where"] == where]
         assert np.allclose(part[["value", "low"]].T, [curve.mean.points, curve.mean.bounds[0]])
-        assert (part["step"].tolist(), set(part["seeds"])) == ([1000, 2000], {6})
+        assert part["step"].tolist() == [1000, 2000]
+        assert set(part["seeds"]) == {6}
     found = pd.read_csv(tmp_path / "profiles.csv").query("method == 'FQL' and phase == 'offline'")
     assert np.allclose(found[["fraction", "tau"]].T, [phase.profiles["FQL"].points, phase.thresholds])
 

@@ -263,4 +263,6 @@ def test_seeds_that_agree_have_no_interval_that_looks_certain():
         assert any(entry.detail == "(no interval)" for row in table.rows for entry in row)
     assert "probability of improvement 1.00 (no interval)" in verdict_sentences([comparison])[0][1]
     chance = to_json([comparison], [])["offline"]["probability_of_improvement"]["ours"]["bad"]
-    assert (chance["point"], chance["ci95"], chance["interval"]) == (1.0, None, "unsure")
+    assert chance["point"] == 1.0
+    assert chance["ci95"] is None
+    assert chance["interval"] == "unsure"
