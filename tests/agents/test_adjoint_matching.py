@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from agents.common.maths.flow import integrate_flow
 from tests.agents.oracles import Field, Quadratic, bare, networks, rows_of, small_model, weights
@@ -53,7 +54,7 @@ def loss_of(shifts, s, **settings):
 def test_predicted_shifts_are_stationary(s, flow_steps, settings):
     shifts = optimal_shifts(s, flow_steps, tau=10.0).requires_grad_()
     (gradient,) = torch.autograd.grad(loss_of(shifts, s, **settings).sum(), shifts)
-    torch.testing.assert_close(gradient, torch.zeros(flow_steps), rtol=0, atol=1e-5)
+    assert_close(gradient, torch.zeros(flow_steps), rtol=0, atol=1e-5)
 
 
 def test_residual_is_added_to_the_prior_in_the_rollout_and_to_the_online_flow_in_the_sampler():
@@ -67,7 +68,7 @@ def test_residual_is_added_to_the_prior_in_the_rollout_and_to_the_online_flow_in
         acted = model.act(batch.observations, {"action": noise["td_action"]}, nets)
         online = integrate_flow(nets.behaviour.at(batch.observations), noise["td_action"], 3).clamp(-1, 1)
     assert float(info["bam_control_loss"]) == 0
-    torch.testing.assert_close(acted, online)
+    assert_close(acted, online)
 
 
 def test_one_flow_step_has_no_control_cost():
@@ -139,4 +140,4 @@ def test_online_networks_stand_in_for_their_averages_on_demand(setting, source):
     with_average = averaged.trainer.losses(batch, noise)[1]["am_loss"]
     assert not torch.allclose(with_average, online.trainer.losses(batch, noise)[1]["am_loss"])
     online.policy.nets.load_state_dict(aligned)
-    torch.testing.assert_close(with_average, online.trainer.losses(batch, noise)[1]["am_loss"])
+    assert_close(with_average, online.trainer.losses(batch, noise)[1]["am_loss"])

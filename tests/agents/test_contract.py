@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from numpy.testing import assert_allclose, assert_array_equal
 
 import agents
 from agents.common.nets.heads import ObservingNetwork
@@ -57,7 +58,7 @@ def assert_acts_within_bounds(model):
 def assert_same_actions(first, second):
     """Check that two models (or policies) plan the same, to the last bit."""
     seen = observations_for(first)
-    np.testing.assert_array_equal(*(model.predict(seen, deterministic=True)[0] for model in (first, second)))
+    assert_array_equal(*(model.predict(seen, deterministic=True)[0] for model in (first, second)))
 
 
 # -- learning ---------------------------------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ def test_observation_statistics_are_saved(id, tmp_path):
     loaded = type(model).load(tmp_path / "model", device="cpu")
     seen = observations_for(model)
     expected = (seen - mean) / std * 0.5
-    np.testing.assert_allclose(loaded.policy.preprocess(torch.from_numpy(seen)), expected, rtol=1e-4, atol=1e-5)
+    assert_allclose(loaded.policy.preprocess(torch.from_numpy(seen)), expected, rtol=1e-4, atol=1e-5)
     assert_same_actions(loaded, model)
     loaded.load_dataset(toy_dataset(seed=1))  # the networks know observations by their own statistics
     fresh = tiny_model(id, observation_scale=0.5)
@@ -144,7 +145,7 @@ def test_observations_are_scaled_by_the_dataset_of_a_loaded_buffer_and_not_witho
     source.load_dataset(toy_dataset())
     source.save_replay_buffer(tmp_path / "buffer")
     model.load_replay_buffer(tmp_path / "buffer")
-    np.testing.assert_allclose(model.policy.observation_mean, toy_dataset()["observations"].mean(0), rtol=1e-4)
+    assert_allclose(model.policy.observation_mean, toy_dataset()["observations"].mean(0), rtol=1e-4)
 
 
 # -- spaces -----------------------------------------------------------------------------------------------------------
@@ -256,7 +257,7 @@ def test_online_only_training_plays_uniform_actions_first():
     expected = SpacesEnv(4, 2).action_space
     expected.seed(seed_for(Purpose.WARM_UP, 0))
     drawn = [expected.sample() for _ in range(50)]
-    np.testing.assert_allclose(model.replay_buffer.actions[:50], drawn, atol=1e-6)
+    assert_allclose(model.replay_buffer.actions[:50], drawn, atol=1e-6)
 
 
 def test_episodes_that_are_shorter_than_a_chunk_are_told_before_the_first_update():

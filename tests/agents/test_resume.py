@@ -314,8 +314,7 @@ def test_training_leaves_a_copy_of_the_model_alone(tmp_path):
     copied = checkpoint.copy_model(model)
     model.learn_offline(3)
     model.learn(20, reset_num_timesteps=False)
-    after = saved_state(copied, tmp_path)
-    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert_same(saved_state(copied, tmp_path), before)
     assert not torch.equal(saved_state(model, tmp_path)["moment 0"], before["moment 0"])
 
 
@@ -327,7 +326,7 @@ def test_copying_a_model_and_taking_a_replica_of_it_draws_no_random_number():
     assert before["python"] == after["python"]
     np.testing.assert_equal(after["numpy"], before["numpy"])
     assert torch.equal(before["torch"], after["torch"])
-    assert all(torch.equal(state, after["own"][name]) for name, state in before["own"].items())
+    assert_same(before["own"], after["own"])
 
 
 @pytest.mark.parametrize("later", [0, 3], ids=["the model itself", "an earlier model"])
@@ -341,8 +340,7 @@ def test_a_checkpoint_keeps_the_model_that_something_is_still_done_with(tmp_path
     assert (written / "pending.zip").exists() == (later > 0)
     resumed = model_on(environments())
     load_checkpoint(resumed, written)
-    found = saved_state(checkpoint.load_pending(resumed, written), tmp_path)
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert_same(saved_state(checkpoint.load_pending(resumed, written), tmp_path), expected)
     assert resumed.num_timesteps == 2 + later
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from agents.common.maths.critic import action_gradient
 from agents.common.maths.denoising import NoiseSchedule
@@ -108,8 +109,8 @@ def test_following_a_gaussians_flow_scales_and_shifts_the_noise():
     model, end = bare("value_flows", flow_steps=1000), torch.ones(1, 5)
     z = torch.linspace(-2, 2, 5).view(1, 1, 5)
     slope = action_gradient(lambda x: model.follow(gaussian, x, end), z)
-    torch.testing.assert_close(model.follow(gaussian, z, end), MEAN + STD * z, rtol=0, atol=0.01)
-    torch.testing.assert_close(slope, torch.full_like(slope, STD), rtol=0, atol=0.01)
+    assert_close(model.follow(gaussian, z, end), MEAN + STD * z, rtol=0, atol=0.01)
+    assert_close(slope, torch.full_like(slope, STD), rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize(("bounds", "lowest"), [({}, -12.0), ({"reward_min": -1.0, "reward_max": 0.0}, -2.0)])
@@ -117,7 +118,7 @@ def test_bounds_hold_returns_but_not_their_derivative(bounds, lowest):
     model, z, end = bare("value_flows", gamma=0.5, **bounds), torch.tensor([[[-2.0, 2.0]]]), torch.ones(1, 2)
     assert float(model.follow(lambda x, t: 0 * x - 10, z, end).min()) == pytest.approx(lowest, abs=1e-5)
     slope = action_gradient(lambda at: model.follow(lambda x, t: 0.3 * x - 10, at, end), z)
-    torch.testing.assert_close(slope, torch.full_like(slope, (1 + 0.03) ** 10))
+    assert_close(slope, torch.full_like(slope, (1 + 0.03) ** 10))
 
 
 # -- diffusion policies -----------------------------------------------------------------------------------------------
@@ -190,7 +191,7 @@ def test_rebrac_chooses_among_the_target_actors_noisy_actions():
         candidates = (nets.actor_target(batch.next_observations).unsqueeze(2) + shift).clamp(-1, 1)  # (S, B, N, D)
         scores = [nets.critic(batch.next_observations, candidates[:, :, n]).mean(1) for n in range(6)]
         best = nets.critic(batch.next_observations, got).mean(1)
-    torch.testing.assert_close(best, torch.stack(scores).amax(0))
+    assert_close(best, torch.stack(scores).amax(0))
 
 
 def test_rebracs_last_layer_starts_small():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from numpy.testing import assert_allclose, assert_array_equal
 
 import agents
 from agents.common.sb3 import exporting
@@ -31,7 +32,7 @@ def test_every_algorithm_plans_alike_for_any_number_of_observations(id, tmp_path
         inputs = {"observations": observations, **{name: value.numpy() for name, value in noise.items()}}
         chunks = run_onnx(str(tmp_path / "policy.onnx"), inputs)
         wanted = policy.plan(observations[None], {name: value[None] for name, value in noise.items()})[0]
-        np.testing.assert_allclose(chunks, wanted, atol=2e-5)
+        assert_allclose(chunks, wanted, atol=2e-5)
 
 
 IMPALA = {"features_extractor_class": agents.ImpalaEncoder, "features_extractor_kwargs": {"widths": [4, 4]}}
@@ -63,7 +64,7 @@ def test_images_and_choices_are_taken_as_the_environment_gives_them(name, id, tm
     }
     found = run_onnx(str(tmp_path / "policy.onnx"), {**batch, **zeros})[:, 0]
     wanted = [model.predict(each, deterministic=True)[0] for each in seen]
-    np.testing.assert_allclose(found, wanted, atol=2e-5)
+    assert_allclose(found, wanted, atol=2e-5)
     assert np.ptp(found, 0).max() > 1e-4, "actions depend on the observation"
 
 
@@ -72,7 +73,7 @@ def test_a_file_says_what_it_is_and_holds_seeded_noise(tmp_path):
     export_onnx(tiny_model("rebrac").policy, path, about={"env": "a maze"}, seed=3)
     file, rows = onnx.load(path), {"observations": np.zeros((4, 4), np.float32)}
     assert [each.name for each in file.graph.input] == ["observations"]
-    np.testing.assert_array_equal(run_onnx(str(path), rows), run_onnx(str(path), rows))
+    assert_array_equal(run_onnx(str(path), rows), run_onnx(str(path), rows))
     assert [each.version for each in file.opset_import if not each.domain] == [20]
     (seed,) = [each.f for node in file.graph.node for each in node.attribute if each.name == "seed"]
     assert seed == seed_for(Purpose.EXPORTED_NOISE, 3, 0) >> 8

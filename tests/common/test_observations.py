@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from numpy.testing import assert_array_equal
 from stable_baselines3.common.preprocessing import preprocess_obs
 
 from agents.common.observations import ObservationLayout
@@ -69,7 +70,7 @@ def test_rows_become_the_same_observations_again(name):
     again = layout.observations(rows.reshape(2, 3, -1))
     for key in seen if isinstance(seen, dict) else [None]:
         got, wanted = (again, seen) if key is None else (again[key], seen[key])
-        np.testing.assert_array_equal(got.reshape(6, -1), wanted.reshape(6, -1))
+        assert_array_equal(got.reshape(6, -1), wanted.reshape(6, -1))
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("image", np.uint8), ("images", np.uint8), ("all", np.float32)])
@@ -83,8 +84,8 @@ def test_a_datasets_dicts_become_rows_with_channels_first():
     layout, seen = ObservationLayout(SPACES["all"]), sampled(SPACES["all"])
     last = {**seen, "image": np.moveaxis(seen["image"], 1, -1)}
     found = layout.with_rows({"observations": last, "next_observations": seen, "rewards": np.zeros(6)})
-    np.testing.assert_array_equal(found["observations"], layout.rows(seen))
-    np.testing.assert_array_equal(found["next_observations"], layout.rows(seen))
+    assert_array_equal(found["observations"], layout.rows(seen))
+    assert_array_equal(found["next_observations"], layout.rows(seen))
 
 
 def test_a_part_that_is_missing_or_has_another_shape_is_named():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from numpy.testing import assert_allclose, assert_array_equal
 
 from agents.common.method import integers, normal, uniform
 from tests.common.toys import tiny_model
@@ -87,8 +88,8 @@ def test_deterministic_actions_depend_on_parameters_and_observations_only():
     policy.set_random_seed(123)
     torch.manual_seed(123)
     policy.predict(observations())  # draws from the generator
-    np.testing.assert_array_equal(policy.predict(observations(), deterministic=True)[0], first)
-    np.testing.assert_allclose(policy.predict(observations()[1:2], deterministic=True)[0], first[1:2], atol=1e-6)
+    assert_array_equal(policy.predict(observations(), deterministic=True)[0], first)
+    assert_allclose(policy.predict(observations()[1:2], deterministic=True)[0], first[1:2], atol=1e-6)
     with torch.no_grad():
         for parameter in policy.nets.parameters():
             parameter += 0.1
@@ -110,7 +111,7 @@ def test_sampled_actions_follow_the_seed_of_the_policy_and_leave_the_global_gene
     first, _ = policy.predict(observations())
     second, _ = policy.predict(observations())
     policy.set_random_seed(1)
-    np.testing.assert_array_equal(policy.predict(observations())[0], first)
+    assert_array_equal(policy.predict(observations())[0], first)
     assert not np.allclose(first, second)
     assert torch.equal(before, torch.get_rng_state())
 
@@ -172,4 +173,4 @@ def test_a_replica_acts_the_same_whenever_the_others_plan(horizon_length):
             actions.append(action[0])
         return actions
 
-    np.testing.assert_array_equal(played(interrupted=True), played(interrupted=False))
+    assert_array_equal(played(interrupted=True), played(interrupted=False))

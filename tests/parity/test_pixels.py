@@ -10,6 +10,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
+from torch.testing import assert_close
 
 from agents.common.engine.trainer import CROP_PIXELS
 from agents.common.observations import ObservationLayout
@@ -59,11 +60,11 @@ def encoder_of(size: str) -> tuple[nn.Module, Tensor]:
 def test_features_and_gradients_are_the_references(size):
     encoder, images = encoder_of(size)
     features = encoder(images)
-    torch.testing.assert_close(features, recorded()[f"{size}/features"], rtol=2e-5, atol=2e-6)
+    assert_close(features, recorded()[f"{size}/features"], rtol=2e-5, atol=2e-6)
     features.backward(recorded()[f"{size}/cotangent"])
     expected = parameters(size, "grads")
     for name, parameter in encoder.named_parameters():
-        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-5)
+        assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-5)
 
 
 def test_the_defaults_are_impala_small():
@@ -86,7 +87,7 @@ def test_replicas_are_encoders_side_by_side(device, monkeypatch):
     for replica in range(2):
         single = ImpalaEncoder(space, features_dim=16, widths=(4, 8))
         single.load_state_dict({name: value[replica : replica + 1] for name, value in both.state_dict().items()})
-        torch.testing.assert_close(found[replica], single(images[replica]), rtol=1e-5, atol=1e-6)
+        assert_close(found[replica], single(images[replica]), rtol=1e-5, atol=1e-6)
     assert not torch.allclose(found[0], both(images.flip(0).flatten(0, 1)).unflatten(0, (2, 5))[1])
 
 

@@ -7,6 +7,7 @@ import pytest
 import stable_baselines3
 import torch
 from gymnasium import spaces
+from numpy.testing import assert_array_equal
 from stable_baselines3.common.callbacks import (
     CallbackList,
     CheckpointCallback,
@@ -74,7 +75,7 @@ def test_normalised_environments_train_on_original_observations():
     model.learn(20)
     raw = env.get_original_obs()
     last = model.replay_buffer._observations[model.replay_buffer._pending]
-    np.testing.assert_array_equal(last.numpy(), raw)
+    assert_array_equal(last.numpy(), raw)
     batch = model.replay_buffer.sample(8, env)
     assert batch.rewards.abs().max() < 10
     mean, _ = evaluate_policy(model, model.get_env(), n_eval_episodes=2, warn=False)
@@ -156,7 +157,7 @@ def test_the_actor_is_a_policy_that_acts_and_is_saved(tmp_path):
     actor.save(tmp_path / "actor.pkl")
     seen = np.ones((3, 4), np.float32)
     again = type(actor).load(tmp_path / "actor.pkl", device="cpu")
-    np.testing.assert_array_equal(*(each.predict(seen, deterministic=True)[0] for each in (again, actor)))
+    assert_array_equal(*(each.predict(seen, deterministic=True)[0] for each in (again, actor)))
 
 
 # -- saving -----------------------------------------------------------------------------------------------------------
@@ -209,7 +210,7 @@ def test_added_transitions_of_another_trajectory_are_not_joined_to_the_last_one(
     buffer.add(states[0], states[1], action, np.ones(1), np.zeros(1), [{}])
     buffer.add(states[2], states[0], action, np.ones(1), np.zeros(1), [{}])
     batch = buffer.batch_of(torch.tensor([[[0, 1]]]))
-    np.testing.assert_array_equal(batch.next_observations[0, 0], states[1, 0])
+    assert_array_equal(batch.next_observations[0, 0], states[1, 0])
     assert batch.valid.item() == 0
 
 

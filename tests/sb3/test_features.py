@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_array_equal
 from stable_baselines3.common.callbacks import EvalCallback
 
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
@@ -64,11 +65,11 @@ def test_acting_and_evaluating_neither_drop_features_nor_move_statistics():
     before = statistics_of(model)
     model.learn(12)
     actions = [model.predict(SEEN, deterministic=True)[0] for _ in range(4)]
-    np.testing.assert_array_equal(actions[1:], actions[:-1])
+    assert_array_equal(actions[1:], actions[:-1])
     noise = {name: draw.unsqueeze(0) for name, draw in model.policy.draw_action_noise(5, torch.Generator()).items()}
     model.policy.set_training_mode(True)
     plans = [model.policy.plan(SEEN[None], noise) for _ in range(2)]
-    np.testing.assert_array_equal(*plans)
+    assert_array_equal(*plans)
     assert before
     assert_same(statistics_of(model), before)
 
@@ -103,4 +104,4 @@ def test_a_policy_with_an_extractor_is_saved_whole(tmp_path):
     loaded = type(model.policy).load(str(tmp_path / "policy"), device="cpu")
     assert loaded.features_extractor.layers[3].p == 0.5
     assert_same(dict(loaded.state_dict()), dict(model.policy.state_dict()))
-    np.testing.assert_array_equal(*(each.predict(SEEN, deterministic=True)[0] for each in (loaded, model)))
+    assert_array_equal(*(each.predict(SEEN, deterministic=True)[0] for each in (loaded, model)))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -92,7 +93,7 @@ def test_both_phases_train_act_and_are_saved(name, horizon_length, tmp_path):
     expected, _ = model.predict(seen, deterministic=True)
     assert expected.shape == (2,)
     for other in (loaded, type(model.policy).load(str(tmp_path / "policy")), agents.load_policy(tmp_path / "to_act")):
-        np.testing.assert_array_equal(other.predict(seen, deterministic=True)[0], expected)
+        assert_array_equal(other.predict(seen, deterministic=True)[0], expected)
 
 
 def test_what_is_collected_is_what_was_seen():
@@ -104,8 +105,8 @@ def test_what_is_collected_is_what_was_seen():
     expected = [env.reset()[0], *(env.step(np.zeros(2))[0] for _ in range(5))]
     images = np.stack([np.moveaxis(each["image"], -1, 0) for each in expected])
     found = model.replay_buffer.layout.observations(rows[:6].numpy())
-    np.testing.assert_array_equal(found["image"], images)
-    np.testing.assert_array_equal(found["choice"].ravel(), [each["choice"] for each in expected])
+    assert_array_equal(found["image"], images)
+    assert_array_equal(found["choice"].ravel(), [each["choice"] for each in expected])
 
 
 def test_dict_observations_are_normalised_part_by_part():
@@ -117,8 +118,8 @@ def test_dict_observations_are_normalised_part_by_part():
     found = model.replay_buffer.batch_of(rows, env).observations[0]
     raw = model.replay_buffer.layout.observations(model.replay_buffer.observations[:5].numpy())
     expected = env.normalize_obs(raw)
-    np.testing.assert_allclose(found[:, :2], expected["first"], rtol=1e-6)
-    np.testing.assert_allclose(found[:, 2:], expected["second"], rtol=1e-6)
+    assert_allclose(found[:, :2], expected["first"], rtol=1e-6)
+    assert_allclose(found[:, 2:], expected["second"], rtol=1e-6)
 
 
 def test_a_dataset_of_images_in_other_units_is_refused():

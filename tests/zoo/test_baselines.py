@@ -6,7 +6,7 @@ import torch
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 
-from tests.common.toys import toy_dataset, toy_shards
+from tests.common.toys import assert_same, toy_dataset, toy_shards
 from tests.envs import SpacesEnv
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.outcomes import config_of, status_of
@@ -89,8 +89,7 @@ def test_a_baseline_resumes_to_the_last_bit(tmp_path):
     load_checkpoint(other, find_checkpoints(tmp_path)[0])
     other.learn(13, reset_num_timesteps=False)
     assert other.num_timesteps == whole.num_timesteps == 30
-    for name, value in whole.policy.state_dict().items():
-        assert torch.equal(value, other.policy.state_dict()[name]), name
+    assert_same(whole.policy.state_dict(), other.policy.state_dict())
     assert torch.equal(whole.log_ent_coef, other.log_ent_coef)
 
 

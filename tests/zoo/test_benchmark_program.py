@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
 
 import agents
 from tests import ROOT
+from tests.common.toys import assert_same
 from tests.zoo.outcomes import config_of, status_of
 from tests.zoo.suites.tiny import wait_for
 from zoo.benchmark import main
@@ -224,7 +224,7 @@ def test_a_suite_that_is_killed_and_started_twice_at_once_runs_every_run_once_wi
     for key, folder in by_run(disturbed / "logs").items():
         (evaluations, parameters), (expected_evaluations, wanted) = outcome(folder), outcome(expected[key])
         assert evaluations == expected_evaluations, key
-        assert all(torch.equal(parameters[name], wanted[name]) for name in wanted), key
+        assert_same(parameters, wanted)
 
 
 @pytest.mark.slow

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import agents
+from tests.common.toys import assert_same
 from tests.zoo.datasets.own import episodes, write_npz
 from tests.zoo.outcomes import config_of
 from zoo.compare import main as compare
@@ -54,8 +54,7 @@ def test_a_killed_run_ends_as_one_that_never_was_and_is_exported(tmp_path, progr
         next(path.parent for path in (tmp_path / name).rglob("config.yml")) for name in ("whole", "killed")
     )
     assert (first / "evaluations.npz").read_bytes() == (second / "evaluations.npz").read_bytes()
-    expected, found = (agents.load(folder, device="cpu").policy.state_dict() for folder in (first, second))
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert_same(*(agents.load(folder, device="cpu").policy.state_dict() for folder in (first, second)))
     call(export, second, "-o", tmp_path / "policy.onnx")
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
 import agents
+from tests.common.toys import assert_same
 from tests.zoo.hub.stand_in import URL
 from tests.zoo.models.conftest import STEPS, maze_model
 from tests.zoo.test_train_program import ENV, arguments
@@ -49,9 +49,8 @@ def test_a_run_that_is_uploaded_plays_from_the_hub_with_the_same_bits(logs, hub,
     with np.load(logs / "qam" / f"{ENV}_2" / "evaluations.npz") as recorded:
         assert found["success"] == recorded["successes"][-1].mean()
         assert found["return"] == recorded["results"][-1].mean()
-    policy = agents.load_policy(found["model"], "cpu")
     original = agents.load(logs / "qam" / f"{ENV}_2", device="cpu").policy.state_dict()
-    assert all(torch.equal(value, original[name]) for name, value in policy.state_dict().items())
+    assert_same(agents.load_policy(found["model"], "cpu").state_dict(), original)
     assert call(enjoy.main, "--from-hub", f"{REPO}@main", "--episodes", 2)[0]["return"] == found["return"]
 
 

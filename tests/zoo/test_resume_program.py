@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import agents
 from agents.common.engine.checkpoint import find_checkpoints
+from tests.common.toys import assert_same, parameters_of
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from tests.zoo.outcomes import status_of
 from tests.zoo.test_train_program import arguments
@@ -82,10 +82,8 @@ def assert_same_run(logs, reference, number=1):
     found, expected = folder_of(logs, number), folder_of(reference, number)
     assert (found / "evaluations.npz").read_bytes() == (expected / "evaluations.npz").read_bytes()
     for name in (f"{ENV}.zip", "best_model.zip"):
-        first, second = (
-            agents.QAM.load(folder / name, device="cpu").policy.state_dict() for folder in (found, expected)
-        )
-        assert all(torch.equal(first[key], second[key]) for key in second), name
+        models = (agents.QAM.load(folder / name, device="cpu") for folder in (found, expected))
+        assert_same(*map(parameters_of, models))
     assert end_of(logs, number) == end_of(reference, number)
     assert end_of(logs, number)[0] == "done"
 

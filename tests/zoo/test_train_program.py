@@ -14,6 +14,7 @@ import torch
 
 import agents
 from agents.common.files.manifest import digest_of
+from tests.common.toys import assert_same, parameters_of
 from tests.zoo.envs import toys
 from tests.zoo.outcomes import config_of, status_of
 from zoo.runs.versions import command_line
@@ -76,8 +77,7 @@ def test_the_same_seeds_give_the_same_runs_and_the_result_is_one_line_of_json(da
         assert (again / "evaluations.npz").read_bytes() == (finished / "evaluations.npz").read_bytes()
         first, second = (agents.QAM.load(folder / f"{ENV}.zip", device="cpu") for folder in (finished, again))
         assert second.policy.num_replicas == 1
-        for name, value in first.policy.state_dict().items():
-            assert (value == second.policy.state_dict()[name]).all(), name
+        assert_same(parameters_of(first), parameters_of(second))
 
 
 REFUSED = {

@@ -8,6 +8,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 
 import agents
 from agents.common.nets.heads import Networks
@@ -93,16 +94,16 @@ def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows():
         other.initialise(replica, torch.Generator().manual_seed(seed))
     assert not torch.equal(torch.get_rng_state(), before)  # building draws, where a policy forks the generator
     for name, value in network.state_dict().items():
-        torch.testing.assert_close(other.state_dict()[name], value.flip(0), rtol=0, atol=0)
+        assert_close(other.state_dict()[name], value.flip(0), rtol=0, atol=0)
         assert not torch.equal(value[0], value[1]), name
     assert network.module.again.weight is network.module.through.weight
     observations, x = torch.randn(2, 7, 4), torch.randn(2, 7, 3)
     found = network(observations)
     for k in range(2):
-        torch.testing.assert_close(found[k], alone(network, k)(observations[k]))
+        assert_close(found[k], alone(network, k)(observations[k]))
     for t in (0.25, torch.full((2, 7, 1), 0.25)):
         expected = [alone(network, k)(observations[k], x[k], torch.full((7, 1), 0.25)) for k in range(2)]
-        torch.testing.assert_close(network.at(observations)(x, t), torch.stack(expected))
+        assert_close(network.at(observations)(x, t), torch.stack(expected))
 
 
 def test_gradient_goes_through_the_inputs_of_a_frozen_module_only():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from numpy.testing import assert_array_equal
 
 from agents.common.data import action_range as module
 from agents.common.data.action_range import ActionRange
@@ -63,9 +64,9 @@ def test_trajectory_ends_where_the_next_row_does_not_follow(piece, monkeypatch):
     dataset["next_observations"][[25, 40]] += 1
     found = prepared(dataset)
     assert np.flatnonzero(found.ends).tolist() == [11, 23, 25, 35, 40, 47, 59]
-    np.testing.assert_array_equal(found.final_observations, dataset["next_observations"][found.ends])
+    assert_array_equal(found.final_observations, dataset["next_observations"][found.ends])
     assert found.description.endswith("5 end by terminals, 2 where the next row does not follow")
-    np.testing.assert_array_equal(found.arrays["masks"], toy_dataset(60)["masks"])
+    assert_array_equal(found.arrays["masks"], toy_dataset(60)["masks"])
     (warning,) = found.warnings
     assert warning.startswith("2 of 7 trajectories end only because `next_observations` is not the next row's")
     buffer = empty_buffer(observations=4, actions=2)
@@ -132,7 +133,7 @@ def test_masks_are_derived_where_timeouts_tell_time_limits_apart():
     dataset = limited_dataset()
     del dataset["masks"]
     found = prepared(dataset)
-    np.testing.assert_array_equal(found.arrays["masks"], 1 - dataset["terminals"])
+    assert_array_equal(found.arrays["masks"], 1 - dataset["terminals"])
     assert found.description.endswith("0 where the next row does not follow; masks are 1 - terminals")
     buffer = loaded_buffer(dataset)
     assert torch.equal(buffer.timeouts[:60], torch.from_numpy(dataset["timeouts"]))

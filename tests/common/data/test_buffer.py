@@ -9,6 +9,7 @@ from gymnasium import spaces
 from scipy.stats import chisquare
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor
+from torch.testing import assert_close
 
 from agents.common.data.buffer import SequenceReplayBuffer
 from tests.common.toys import tiny_model, toy_dataset
@@ -169,9 +170,9 @@ def test_normalised_environment_normalises_observations_and_single_rewards():
     buffer = loaded_buffer(toy_dataset(40), gamma=0.5)
     rows = all_rows(buffer)[:, :3]
     plain, seen = buffer.batch_of(rows), buffer.batch_of(rows, normaliser)
-    torch.testing.assert_close(seen.observations, (plain.observations - 1) / 2, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(seen.next_observations, (plain.next_observations - 1) / 2, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(seen.rewards, plain.rewards / 5, rtol=1e-4, atol=1e-4)
+    assert_close(seen.observations, (plain.observations - 1) / 2, rtol=1e-4, atol=1e-4)
+    assert_close(seen.next_observations, (plain.next_observations - 1) / 2, rtol=1e-4, atol=1e-4)
+    assert_close(seen.rewards, plain.rewards / 5, rtol=1e-4, atol=1e-4)
 
 
 # -- storage ----------------------------------------------------------------------------------------------------------

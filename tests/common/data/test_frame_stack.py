@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_array_equal
 from stable_baselines3.common.vec_env import VecTransposeImage
 
 import agents
@@ -68,8 +69,8 @@ def require_as_seen(buffer, episodes, horizon, draws=200):
         seed, step = (round(float(value) * 100) for value in batch.actions[0, row, :2])
         seen = episodes[seed]["observations"]
         after = min(step + horizon, len(seen) - 1)
-        np.testing.assert_array_equal(batch.observations[0, row], seen[step].ravel())
-        np.testing.assert_array_equal(batch.next_observations[0, row], seen[after].ravel())
+        assert_array_equal(batch.observations[0, row], seen[step].ravel())
+        assert_array_equal(batch.next_observations[0, row], seen[after].ravel())
         starts.add((seed, step))
     return starts
 
@@ -123,7 +124,7 @@ def test_several_environments_and_seeds_keep_their_frames_apart():
     for replica, row in np.ndindex(2, 60):
         seed, step = (round(float(value) * 100) for value in batch.actions[replica, row, :2])
         assert seed // 2 == replica
-        np.testing.assert_array_equal(batch.observations[replica, row], episodes[seed]["observations"][step].ravel())
+        assert_array_equal(batch.observations[replica, row], episodes[seed]["observations"][step].ravel())
 
 
 def test_each_frame_is_stored_once_as_uint8():

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
 from stable_baselines3.common.buffers import NStepReplayBuffer
+from torch.testing import assert_close
 
 import agents
 from tests.common.data.test_buffer import all_rows, empty_buffer
@@ -35,11 +35,11 @@ def test_returns_equal_those_of_sb3s_buffer(steps, n_steps):
     ours, theirs = filled(seed=n_steps, steps=steps, n_steps=n_steps)
     batch = ours.batch_of(all_rows(ours))
     wanted = theirs._get_samples((np.arange(theirs.size()) + (theirs.pos if theirs.full else 0)) % SIZE)
-    torch.testing.assert_close(batch.observations[0], wanted.observations)
-    torch.testing.assert_close(batch.actions[0], wanted.actions)
-    torch.testing.assert_close(batch.rewards[0], wanted.rewards[:, 0])
-    torch.testing.assert_close(batch.discounts[0], (wanted.discounts * (1 - wanted.dones))[:, 0])
-    torch.testing.assert_close(batch.next_observations[0], wanted.next_observations)
+    assert_close(batch.observations[0], wanted.observations)
+    assert_close(batch.actions[0], wanted.actions)
+    assert_close(batch.rewards[0], wanted.rewards[:, 0])
+    assert_close(batch.discounts[0], (wanted.discounts * (1 - wanted.dones))[:, 0])
+    assert_close(batch.next_observations[0], wanted.next_observations)
     assert batch.valid.all()
 
 

@@ -196,8 +196,7 @@ def test_stacked_seeds_learn_as_each_alone():
         together.trainer.update_on(batch, noise)
         alone.trainer.update_on(batch.map(lambda t: t[1:]), {name: draw[1:] for name, draw in noise.items()})
     single = together.replica(1)
-    for name, value in parameters_of(alone).items():
-        torch.testing.assert_close(parameters_of(single)[name], value, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(parameters_of(single), parameters_of(alone), rtol=1e-4, atol=1e-5)
     assert groups(single) == [
         {**group, "params": mine["params"]} for group, mine in zip(groups(together), groups(single), strict=True)
     ]

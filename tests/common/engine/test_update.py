@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 import agents
 from agents.common.engine.trainer import Trainer, joint_norm
@@ -64,7 +65,7 @@ def test_gradients_that_share_memory_are_not_scaled_twice():
     for given in ([one.expand_as(p) for p in parameters], [of_shape[p.shape] for p in parameters]):
         model.trainer.apply(given, {})
         for parameter in parameters:
-            torch.testing.assert_close(parameter.grad, torch.full_like(parameter, factor))
+            assert_close(parameter.grad, torch.full_like(parameter, factor))
     assert one.item() == 1
 
 
@@ -78,9 +79,9 @@ def test_gradient_is_clipped_jointly_and_separately_for_each_replica(bound, norm
     grads = [torch.ones_like(parameter) for parameter in update.parameters]
     factors = torch.tensor(norms) / joint_norm(grads, len(norms))
     update.apply([grad * factors.view(-1, *[1] * (grad.ndim - 1)) for grad in grads], info)
-    torch.testing.assert_close(info["grad_norm"], torch.tensor(norms))
+    assert_close(info["grad_norm"], torch.tensor(norms))
     seen = [parameter.grad for parameter in update.parameters]
-    torch.testing.assert_close(joint_norm(seen, len(norms)), torch.tensor(expected))
+    assert_close(joint_norm(seen, len(norms)), torch.tensor(expected))
 
 
 # -- losses -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 import numpy as np
 import torch
+from numpy.testing import assert_allclose
+from torch.testing import assert_close
 
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
@@ -40,14 +42,14 @@ def smooth_field(size):
 
 def test_noise_scales_follow_the_memoryless_schedule():
     got = [memoryless_sigma(i, 10) ** 2 for i in range(10)]
-    np.testing.assert_allclose(got, SIGMA_SQUARED, atol=SIX_DECIMALS)
+    assert_allclose(got, SIGMA_SQUARED, atol=SIX_DECIMALS)
 
 
 def test_rollout_without_noise_follows_the_golden_trace():
     x_0 = torch.ones(1, 1, 1, dtype=torch.float64)
     states = memoryless_states(GOLDEN, x_0, torch.zeros(1, 10, 1, 1, dtype=torch.float64))
     end = memoryless_end(states, GOLDEN(states[:, -1], 0.9))
-    np.testing.assert_allclose([*states.flatten(), end.item()], ROLLOUT, atol=SIX_DECIMALS)
+    assert_allclose([*states.flatten(), end.item()], ROLLOUT, atol=SIX_DECIMALS)
 
 
 # -- adjoints ---------------------------------------------------------------------------------------------------------
@@ -56,7 +58,7 @@ def test_rollout_without_noise_follows_the_golden_trace():
 def test_lean_adjoint_of_a_unit_gradient_is_the_golden_gain():
     states = random_states(10)
     adjoints = lean_adjoint(GOLDEN, states, -torch.ones_like(states[:, 0]))  # of Q(x) = x
-    np.testing.assert_allclose(-adjoints[0, :, :, 0], np.repeat(np.array(GAINS)[:, None], 3, 1), atol=SIX_DECIMALS)
+    assert_allclose(-adjoints[0, :, :, 0], np.repeat(np.array(GAINS)[:, None], 3, 1), atol=SIX_DECIMALS)
 
 
 def test_lean_adjoint_matches_autograd_of_the_base_rollout():
@@ -78,15 +80,15 @@ def test_lean_adjoint_matches_autograd_of_the_base_rollout():
     for i in range(flow_steps):
         x = states[:, i].clone().requires_grad_()
         expected = torch.autograd.grad((onwards(x, i)[-1] * terminal).sum(), x)[0]
-        torch.testing.assert_close(adjoints[:, i], expected, rtol=1e-10, atol=1e-12)
+        assert_close(adjoints[:, i], expected, rtol=1e-10, atol=1e-12)
 
 
 def test_terminal_adjoint_is_minus_the_gradient_of_the_value_and_vanishes_outside_the_box_only_with_clipping():
     got = terminal_adjoint(lambda y: (y**2).sum(-1) + y[..., 0], torch.tensor([[[0.5, -0.25]]]))
-    torch.testing.assert_close(got, torch.tensor([[[-2.0, 0.5]]]))
+    assert_close(got, torch.tensor([[[-2.0, 0.5]]]))
     x = torch.tensor([[[1.5, 0.5, -1.01]]])
-    torch.testing.assert_close(terminal_adjoint(lambda y: y.sum(-1), x), torch.tensor([[[0.0, -1.0, 0.0]]]))
-    torch.testing.assert_close(terminal_adjoint(lambda y: y.sum(-1), x, clip=False), -torch.ones(1, 1, 3))
+    assert_close(terminal_adjoint(lambda y: y.sum(-1), x), torch.tensor([[[0.0, -1.0, 0.0]]]))
+    assert_close(terminal_adjoint(lambda y: y.sum(-1), x, clip=False), -torch.ones(1, 1, 3))
 
 
 def test_loss_is_zero_where_the_policy_has_moved_by_half_the_variance_times_the_adjoint():

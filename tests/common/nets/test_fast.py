@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.testing import assert_close
 
 from agents.common.nets import fast, mlp
 from agents.common.nets.fast import Linearisation, evaluate, gelu
@@ -67,7 +68,7 @@ def test_every_member_is_evaluated_on_its_own_rows(stack, way, norm, request):
         assert got.shape == (*stack, 40, 2)
         for member in torch.cartesian_prod(*map(torch.arange, stack)).reshape(-1, len(stack)).tolist():
             rows = x[member[0]].reshape(40, 5)
-            torch.testing.assert_close(got[tuple(member)], by_hand(own, rows, tuple(member)), rtol=2e-5, atol=2e-5)
+            assert_close(got[tuple(member)], by_hand(own, rows, tuple(member)), rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("activation", [gelu, F.mish])
@@ -84,14 +85,14 @@ def test_gradients_by_onednn_are_those_of_plain_evaluation(stack, norm, activati
     for of_weights in (False, True):
         monkeypatch.setattr(fast, "onednn_is_faster", lambda of_weights=False, w=of_weights: w or not of_weights)
         found = torch.autograd.grad(evaluate(own, x).square().sum(), wanted)
-        torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-4)
+        assert_close(found, plain, rtol=1e-4, atol=1e-4)
     assert product.call_count == 2 * 3 * math.prod(stack)
 
 
 def test_gelu_is_the_same_function_whether_or_not_a_gradient_is_recorded():
     x = torch.cat([torch.linspace(-9, 9, 2001), torch.tensor([-1e30, 1e30, 0.0])])
-    torch.testing.assert_close(gelu(x), gelu(x.clone().requires_grad_()).detach(), rtol=2e-6, atol=1e-6)
-    torch.testing.assert_close(gelu(x), mlp.gelu(x), rtol=2e-6, atol=1e-6)
+    assert_close(gelu(x), gelu(x.clone().requires_grad_()).detach(), rtol=2e-6, atol=1e-6)
+    assert_close(gelu(x), mlp.gelu(x), rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("recorded", [False, True])
@@ -101,12 +102,12 @@ def test_a_derivative_is_carried_forwards(stack, recorded, onednn):
     with torch.set_grad_enabled(recorded):
         value, slope = torch.func.jvp(lambda at: evaluate(own, at), (x,), (along,))
         expected = torch.func.jvp(lambda at: mlp.evaluate(with_activation(own, mlp.gelu), at), (x,), (along,))
-    torch.testing.assert_close((value, slope), expected, rtol=1e-4, atol=1e-5)
+    assert_close((value, slope), expected, rtol=1e-4, atol=1e-5)
     assert slope.requires_grad is recorded
     if recorded:
         weights = [layer.weight for layer in own]
         found, wanted = (torch.autograd.grad(each.square().sum(), weights) for each in (slope, expected[1]))
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+        assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("transformed", [False, True], ids=["autograd.grad", "func.grad"])
@@ -125,7 +126,7 @@ def test_a_gradient_can_be_differentiated_again(stack, way, transformed, request
         return torch.autograd.grad(slope.square().sum(), parameters(own), allow_unused=True)
 
     found, wanted = of_penalty(own, evaluate), of_penalty(with_activation(own, mlp.gelu), mlp.evaluate)
-    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+    assert_close(found, wanted, rtol=1e-3, atol=1e-3)
     assert wanted[0].abs().max() > 0.1
 
 
@@ -135,7 +136,7 @@ def test_only_what_wants_a_gradient_gets_one_and_parameters_that_changed_since_a
     assert not evaluate(frozen, x).requires_grad
     some = [own[0].bias, own[0].weight]
     found, wanted = (torch.autograd.grad(evaluate(each, x).square().sum(), some) for each in ([own[0], frozen[1]], own))
-    torch.testing.assert_close(found, wanted)
+    assert_close(found, wanted)
     output = evaluate(own, x).sum()
     with torch.no_grad():
         own[1].weight.add_(1)
@@ -181,4 +182,4 @@ def test_pull_back_is_the_transposed_jacobian_at_its_point(replicas, activation,
         got = there.pull_back(2, cotangent)
     at = first[:, 2].clone().requires_grad_()
     output = evaluate(own[1:], own[0].finish(at))
-    torch.testing.assert_close(got, torch.autograd.grad(output, at, cotangent)[0], rtol=1e-4, atol=1e-5)
+    assert_close(got, torch.autograd.grad(output, at, cotangent)[0], rtol=1e-4, atol=1e-5)

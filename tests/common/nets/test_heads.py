@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from agents.common.nets.heads import CriticEnsemble, StateValue, VelocityField
 from agents.common.nets.policies import (
@@ -54,7 +55,7 @@ def test_field_at_many_flow_steps_equals_one_evaluation_a_step(replicas):
     together = network(observations, states, times)
     assert together.shape == (replicas, 4, 5, 2)
     for i in range(4):
-        torch.testing.assert_close(together[:, i], network(observations, states[:, i], i / 4), rtol=1e-5, atol=1e-6)
+        assert_close(together[:, i], network(observations, states[:, i], i / 4), rtol=1e-5, atol=1e-6)
 
 
 # -- gradient routing -------------------------------------------------------------------------------------------------
@@ -72,7 +73,7 @@ def test_frozen_network_passes_gradient_to_its_inputs_only(name):
     frozen.sum().backward()
     assert all(parameter.grad is None for parameter in network.parameters())
     for x, gradient in zip(inputs, expected, strict=True):
-        torch.testing.assert_close(x.grad, gradient)
+        assert_close(x.grad, gradient)
 
 
 # -- squashed Gaussian ------------------------------------------------------------------------------------------------
@@ -114,5 +115,5 @@ def test_slope_is_the_change_along_a_way(layer_norm, way, request):
         network = VelocityField(2, 3, 2, [16, 16], layer_norm)  # made of the fast networks
         network.load_state_dict(exact.state_dict())
     slope = network.at(observations).slope(x, t, along)
-    torch.testing.assert_close(slope, ((ends[0] - ends[1]) / 2e-4).float(), rtol=1e-4, atol=1e-5)
+    assert_close(slope, ((ends[0] - ends[1]) / 2e-4).float(), rtol=1e-4, atol=1e-5)
     assert not slope.requires_grad

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
 import agents
 from agents.common.streams import Purpose, seed_for
@@ -28,14 +29,14 @@ def wrong(observation):
 def test_a_function_is_played_its_actions_clipped_and_every_observation_kept():
     arrays, returns = collect(f"{HERE}:push", ENV, {}, episodes=2)
     assert arrays["observations"].shape == (42, 4)
-    np.testing.assert_array_equal(np.flatnonzero(arrays["valids"] == 0), [20, 41])
-    np.testing.assert_array_equal(arrays["actions"][0], [-1, 2])
+    assert_array_equal(np.flatnonzero(arrays["valids"] == 0), [20, 41])
+    assert_array_equal(arrays["actions"][0], [-1, 2])
     assert (arrays["masks"] == 1).all()  # the time limit terminates nothing
     env = SpringEnv()
     seed = seed_for(Purpose.COLLECTED_START, 0, 0)
-    np.testing.assert_array_equal(arrays["observations"][0], env.reset(seed=seed)[0].astype(np.float32))
+    assert_array_equal(arrays["observations"][0], env.reset(seed=seed)[0].astype(np.float32))
     after, reward, *_ = env.step(np.array([-1, 2], np.float32))
-    np.testing.assert_array_equal(arrays["observations"][1], after.astype(np.float32))
+    assert_array_equal(arrays["observations"][1], after.astype(np.float32))
     assert arrays["rewards"][0] == np.float32(reward)
     assert returns[0] == pytest.approx(arrays["rewards"][:20].sum(), rel=1e-5)
 
@@ -44,7 +45,7 @@ def test_a_function_is_played_its_actions_clipped_and_every_observation_kept():
 def test_the_seed_decides_a_set(policy):
     sets = [collect(policy, ENV, {}, episodes=2, seed=seed, noise=0.1)[0] for seed in (1, 1, 2)]
     for name, array in sets[0].items():
-        np.testing.assert_array_equal(array, sets[1][name])
+        assert_array_equal(array, sets[1][name])
     assert not np.array_equal(sets[0]["observations"], sets[2]["observations"])
 
 
@@ -52,7 +53,7 @@ def test_a_saved_model_is_played_with_its_chunks(tmp_path):
     model = agents.BC("MlpPolicy", SpringEnv(), net_arch=[4], flow_steps=1, horizon_length=3, buffer_size=4, seed=0)
     model.save(tmp_path / "model")
     first, again = (collect(str(tmp_path / "model.zip"), ENV, {}, episodes=2)[0] for _ in range(2))
-    np.testing.assert_array_equal(first["actions"], again["actions"])
+    assert_array_equal(first["actions"], again["actions"])
     with pytest.raises(UsageError, match="choose one it was trained in"):
         collect(str(tmp_path / "model.zip"), "Pendulum-v1", {}, episodes=1)
 

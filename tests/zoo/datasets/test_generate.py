@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 
 from zoo.datasets.generate import MazeWriter, make_writer
 from zoo.datasets.names import DATASETS
@@ -21,7 +22,7 @@ def test_episode_depends_on_its_number_only(name):
     first, second = after_others.collect("train", 2), make_writer(name, seed=5, steps=60).collect("train", 2)
     assert list(first) == list(second)
     for key, array in first.items():
-        np.testing.assert_array_equal(array, second[key], err_msg=key)
+        assert_array_equal(array, second[key], err_msg=key)
 
 
 @pytest.mark.few(1)
@@ -36,7 +37,7 @@ def test_episode_depends_on_its_number_only(name):
 def test_arrays_are_those_of_ogbenchs_files(name, sizes):
     episode = make_writer(name, seed=0, steps=20).collect("train", 0)
     terminals = episode.pop("terminals")
-    np.testing.assert_array_equal(terminals, [False] * 20 + [True])
+    assert_array_equal(terminals, [False] * 20 + [True])
     assert {key: array.shape for key, array in episode.items()} == {key: (21, size) for key, size in sizes.items()}
     kinds = {key: array.dtype for key, array in {**episode, "terminals": terminals}.items()}
     assert kinds == dict.fromkeys(sizes, np.float32) | {"terminals": bool} | (
@@ -59,7 +60,7 @@ def test_point_maze_moves_like_ogbenchs_own_data():
     episodes = [writer.collect("train", k) for k in range(6)]
     actions = np.concatenate([episode["actions"] for episode in episodes])
     assert (np.abs(actions) >= 1.0).mean() == pytest.approx(0.2743, abs=0.015)
-    np.testing.assert_allclose(actions.std(axis=0), [0.706, 0.699], atol=0.038)
+    assert_allclose(actions.std(axis=0), [0.706, 0.699], atol=0.038)
     moves = np.concatenate([np.diff(episode["qpos"], axis=0) for episode in episodes])
     assert np.abs(moves).mean() == pytest.approx(0.1231, abs=0.0025)
     cells = [np.floor((episode["qpos"] + 6.0) / 4.0) for episode in episodes]
@@ -77,4 +78,4 @@ def test_remembered_directions_are_the_oracles():
             maze.set_xy(np.array(maze.ij_to_xy(cell)) + generator.uniform(-1.5, 1.5, 2))
             offset = maze.get_oracle_subgoal(maze.get_xy(), maze.cur_goal_xy)[0] - maze.get_xy()
             for _ in range(2):  # computed, then remembered
-                np.testing.assert_allclose(collector.direction(), offset / np.linalg.norm(offset), atol=1e-5)
+                assert_allclose(collector.direction(), offset / np.linalg.norm(offset), atol=1e-5)

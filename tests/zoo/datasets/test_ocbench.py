@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
 from zoo.datasets import benchmarks as sets
 from zoo.datasets.benchmarks import (
@@ -56,12 +57,12 @@ def test_every_transition_is_that_of_ocbenchs_loader(ocbench, tmp_path):
     path = write(tmp_path)
     theirs, ours = ocbench.load_dataset(path), read_source(path)
     steps, rows = ocbench.get_episode_offsets(theirs)
-    np.testing.assert_array_equal(ours["observations"], theirs["observations"])
+    assert_array_equal(ours["observations"], theirs["observations"])
     is_step = ours["valids"] == 1
     for name in ("actions", "rewards", "masks"):
-        np.testing.assert_array_equal(ours[name][is_step], theirs[name], err_msg=name)
-    np.testing.assert_array_equal(np.flatnonzero(~is_step), rows[1:] - 1)
-    np.testing.assert_array_equal(ours["terminals"][is_step], theirs["terminals"])
+        assert_array_equal(ours[name][is_step], theirs[name], err_msg=name)
+    assert_array_equal(np.flatnonzero(~is_step), rows[1:] - 1)
+    assert_array_equal(ours["terminals"][is_step], theirs["terminals"])
     assert steps[-1] == is_step.sum() == sum(LENGTHS)
 
 
@@ -71,7 +72,7 @@ def test_several_files_follow_one_another_without_those_for_validation(tmp_path)
     write(tmp_path, "set-000-val", lengths=(9,))
     found = read_source(tmp_path)
     assert (found["valids"] == 1).sum() == sum(LENGTHS) + 2
-    np.testing.assert_array_equal(found["observations"][-3:], arrays((2,))["observations"])
+    assert_array_equal(found["observations"][-3:], arrays((2,))["observations"])
 
 
 @pytest.mark.parametrize(
@@ -185,9 +186,9 @@ def test_an_episode_depends_on_its_number_only_and_leaves_the_global_generator(w
     first, other, again = (writer.collect(split, 0) for split in ("train", "val", "train"))
     assert first.keys() == {"observations", "actions", "rewards", "masks", "terminals"}
     for name, array in first.items():
-        np.testing.assert_array_equal(array, again[name], err_msg=name)
+        assert_array_equal(array, again[name], err_msg=name)
     assert not np.array_equal(first["observations"][0], other["observations"][0])
-    np.testing.assert_array_equal(np.random.get_state()[1], state)
+    assert_array_equal(np.random.get_state()[1], state)
 
 
 @pytest.mark.slow
@@ -203,7 +204,7 @@ def test_its_actions_played_back_give_its_observations_and_rewards(writer):
         assert got == reward
         assert 1 - terminated == mask
         assert (terminated or truncated) == is_last
-    np.testing.assert_array_equal(episode["observations"], np.array(observations, np.float32))
+    assert_array_equal(episode["observations"], np.array(observations, np.float32))
     assert info["success"] == 1
     assert episode["rewards"].sum() == 1
 
@@ -214,7 +215,7 @@ def test_ocbench_reads_the_files(ocbench, tmp_path):
     generate_ocbench(TASK, files, num_episodes=2, num_workers=1)
     theirs = ocbench.load_dataset(files[0])
     assert len(ocbench.get_episode_offsets(theirs)[0]) == 3
-    np.testing.assert_array_equal(read_source(files[0])["observations"], theirs["observations"])
+    assert_array_equal(read_source(files[0])["observations"], theirs["observations"])
 
 
 @pytest.mark.slow
@@ -224,7 +225,7 @@ def test_each_family_has_its_oracle(name):
     writer = OracleWriter(name, seed=0)
     first, _, again = (writer.collect("train", number) for number in (0, 1, 0))
     for key, array in first.items():
-        np.testing.assert_array_equal(array, again[key], err_msg=key)
+        assert_array_equal(array, again[key], err_msg=key)
     assert len(first["actions"]) <= TASKS[name].steps
     assert len(first["observations"]) == len(first["actions"]) + 1
     assert np.abs(first["actions"]).max() <= 1

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
 from tests import ROOT
 from zoo.datasets.generate import generate_dataset
@@ -41,10 +42,10 @@ def test_images_are_read_as_they_are_and_labelled_as_states(states, tmp_path):
     found = load_dataset("visual-cube-single-play-singletask-task2-v0", dataset_dir=tmp_path)
     of_states = load_dataset("cube-single-play-singletask-task2-v0", dataset=states)
     with np.load(path) as arrays:
-        np.testing.assert_array_equal(found.observations, arrays["observations"])
+        assert_array_equal(found.observations, arrays["observations"])
     assert found.observations.dtype == np.uint8
     for name in ("actions", "rewards", "masks", "terminals", "valids"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(of_states, name))
+        assert_array_equal(getattr(found, name), getattr(of_states, name))
 
 
 @pytest.mark.parametrize(
@@ -93,4 +94,4 @@ def test_images_follow_from_the_seed_alone_and_the_trajectories_are_those_of_sta
         assert drawn["observations"].shape == (16, 64, 64, 3)
         assert drawn["observations"].std() > 10
         for name in ("actions", "qpos", "qvel", "terminals"):
-            np.testing.assert_array_equal(drawn[name], of_states[name])
+            assert_array_equal(drawn[name], of_states[name])

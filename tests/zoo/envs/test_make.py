@@ -5,6 +5,7 @@ import warnings
 import gymnasium
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 from stable_baselines3.common.env_checker import check_env
 
 from tests.zoo.envs import toys
@@ -46,15 +47,15 @@ def test_the_same_seed_gives_the_same_bits_again_and_in_a_new_instance(env_id):
     first, other, again = episode(env, 5), episode(env, 6), episode(env, 5)
     np.random.random(3)
     elsewhere = episode(make_env(env_id), 5)
-    np.testing.assert_array_equal(again, first)
-    np.testing.assert_array_equal(elsewhere, first)
+    assert_array_equal(again, first)
+    assert_array_equal(elsewhere, first)
     assert (other != first).any()
     following = [episode(env, None, 3) for _ in range(2)]  # resets without a seed follow from the last one
     env.reset(seed=5)
     env.step(env.action_space.sample())
     np.random.random(3)
     env.reset(seed=5)
-    np.testing.assert_array_equal([episode(env, None, 3) for _ in range(2)], following)
+    assert_array_equal([episode(env, None, 3) for _ in range(2)], following)
     assert (following[0] != following[1]).any()
 
 
@@ -95,7 +96,7 @@ def test_a_reset_leaves_the_users_action_samples_alone():
     env.action_space.seed(4)
     expected = gymnasium.spaces.Box(env.action_space.low, env.action_space.high, dtype=np.float32, seed=4)
     env.reset(seed=1)
-    np.testing.assert_array_equal(env.action_space.sample(), expected.sample())
+    assert_array_equal(env.action_space.sample(), expected.sample())
 
 
 def test_info_is_success_under_both_names_and_nothing_else():

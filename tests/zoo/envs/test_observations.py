@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from gymnasium import spaces
+from numpy.testing import assert_array_equal
 
 from tests.envs import PicturesEnv, space_env_of
 from zoo.envs.make import RepeatableEnv, make_env
@@ -41,8 +42,8 @@ def test_observations_are_stacked_and_joined_by_their_parts():
     seen = [MIXED.sample() for _ in range(5)]
     found = join([stack(MIXED, []), stack(MIXED, seen[:2]), stack(MIXED, seen[2:])])
     assert {key: len(values) for key, values in found.items()} == dict.fromkeys(MIXED.spaces, 5)
-    np.testing.assert_array_equal(found["image"], [each["image"] for each in seen])
-    np.testing.assert_array_equal(found["choice"], [each["choice"] for each in seen])
+    assert_array_equal(found["image"], [each["image"] for each in seen])
+    assert_array_equal(found["choice"], [each["choice"] for each in seen])
     assert stack(IMAGE, []).shape == (0, 16, 16, 3)
     assert bytes_of(MIXED) == 16 * 16 * 3 + 2 * 4 + 8
 
@@ -74,7 +75,7 @@ def test_frames_are_stacked_with_a_repeatable_reset():
     first, second = (make_env(ENV, frame_stack=3) for _ in range(2))
     for env in (first, second):
         env.be_called("env")
-    np.testing.assert_array_equal(first.reset(seed=4)[0], second.reset(seed=4)[0])
+    assert_array_equal(first.reset(seed=4)[0], second.reset(seed=4)[0])
     assert first.observation_space.shape == (16, 16, 9)
     with pytest.raises(UsageError, match="frames are stacked of images"):
         make_env("Pendulum-v1", frame_stack=2)

@@ -7,6 +7,7 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.envs import SpacesEnv
 from tests.zoo.datasets.demonstrations import demonstration, write
@@ -82,19 +83,19 @@ def test_replaying_a_files_actions_gives_its_observations(robosuite, tmp_path):
     parts = play(2)
     for part in parts:
         assert 20 < len(part["actions"]) < 100
-        np.testing.assert_array_equal(part["rewards"], part["dones"])  # a lifted cube is a success and the end
+        assert_array_equal(part["rewards"], part["dones"])  # a lifted cube is a success and the end
     found = read_source(write(tmp_path / "a.hdf5", parts))
     env, row = make_env(NAME), 0
     for seed in range(2):
         observation, _ = env.reset(seed=seed)
         while found["valids"][row]:
-            np.testing.assert_array_equal(observation, found["observations"][row])
+            assert_array_equal(observation, found["observations"][row])
             observation, reward, terminated, _, info = env.step(found["actions"][row])
             assert reward == found["rewards"][row]
             assert terminated == (found["masks"][row] == 0)
             assert info == {"success": int(terminated), "is_success": terminated}
             row += 1
-        np.testing.assert_array_equal(observation, found["observations"][row])
+        assert_array_equal(observation, found["observations"][row])
         row += 1
     env.close()
 
@@ -110,11 +111,11 @@ def test_environments_repeat_by_their_seed_and_leave_the_global_generator_alone(
     first.step(actions[0])
     observation, _ = first.reset(seed=3)
     assert observation.shape == (size,)
-    np.testing.assert_array_equal(observation, second.reset(seed=3)[0])
+    assert_array_equal(observation, second.reset(seed=3)[0])
     for action in actions:
-        np.testing.assert_array_equal(first.step(action)[0], second.step(action)[0])
+        assert_array_equal(first.step(action)[0], second.step(action)[0])
     assert (first.reset(seed=4)[0] != observation).any()
-    np.testing.assert_array_equal(np.random.get_state()[1], expected)
+    assert_array_equal(np.random.get_state()[1], expected)
 
 
 @pytest.mark.slow
@@ -123,9 +124,9 @@ def test_observations_are_robosuites_sensors_in_robomimics_order(robosuite):
     observation, _ = env.reset(seed=0)
     sensors = env.env.unwrapped._scene._get_observations(force_update=True)
     names = ["object-state" if name == "object" else name for name in OBSERVATIONS]
-    np.testing.assert_array_equal(observation, np.concatenate([sensors[name] for name in names]).astype(np.float32))
+    assert_array_equal(observation, np.concatenate([sensors[name] for name in names]).astype(np.float32))
     assert np.abs(observation[9:]).max() > 0.5  # robosuite's own `reset` returns zeros here
-    np.testing.assert_allclose(observation[16:19], sensors["Can_pos"], rtol=1e-6)
+    assert_allclose(observation[16:19], sensors["Can_pos"], rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_array_equal
 
 from agents.common.streams import Purpose, torch_generator
 from tests.zoo.conftest import pretend_cores
@@ -83,10 +84,10 @@ def play_alone(policy, seed, replica):
 
 
 def assert_same(first, second):
-    np.testing.assert_array_equal(first.returns, second.returns)
-    np.testing.assert_array_equal(first.lengths, second.lengths)
-    np.testing.assert_array_equal(first.successes, second.successes)
-    np.testing.assert_array_equal(first.seeds, second.seeds)
+    assert_array_equal(first.returns, second.returns)
+    assert_array_equal(first.lengths, second.lengths)
+    assert_array_equal(first.successes, second.successes)
+    assert_array_equal(first.seeds, second.seeds)
 
 
 def children():
@@ -116,9 +117,9 @@ def test_results_are_those_of_a_plain_loop_over_episodes(here, chunk_length):
     results = here.evaluate(policy)
     for replica in range(2):
         returns, lengths, successes = zip(*play_alone(policy, 5, replica), strict=True)
-        np.testing.assert_array_equal(results.returns[replica], returns)
-        np.testing.assert_array_equal(results.lengths[replica], lengths)
-        np.testing.assert_array_equal(results.successes[replica], successes)
+        assert_array_equal(results.returns[replica], returns)
+        assert_array_equal(results.lengths[replica], lengths)
+        assert_array_equal(results.successes[replica], successes)
 
 
 @pytest.mark.parametrize("pipe_bytes", [pool.PIPE_BYTES, 0], ids=["rows that a pipe holds", "rows that it does not"])
@@ -131,7 +132,7 @@ def test_results_have_the_same_bits_in_one_and_in_several_environments(here, any
 def test_a_replica_alone_plays_as_in_the_stack(here):
     stack = here.evaluate(ElementwisePolicy(num_replicas=3), replicas=[7, 8, 9])
     alone = here.evaluate(ElementwisePolicy(num_replicas=1), replicas=[8])
-    np.testing.assert_array_equal(alone.returns[0], stack.returns[1])
+    assert_array_equal(alone.returns[0], stack.returns[1])
 
 
 def test_an_environment_without_success_gives_none():
@@ -271,7 +272,7 @@ def test_a_replica_that_plans_nan_is_out_and_the_others_play_as_without_it(anywh
     found = anywhere.evaluate(Diverging(3, lost=[1]))
     assert found.played.tolist() == [True, False, True]
     for name in ("returns", "lengths", "successes"):
-        np.testing.assert_array_equal(getattr(found, name)[[0, 2]], getattr(expected, name)[[0, 2]])
+        assert_array_equal(getattr(found, name)[[0, 2]], getattr(expected, name)[[0, 2]])
         assert not getattr(found, name)[1].any()
 
 
@@ -279,7 +280,7 @@ def test_only_active_replicas_play_and_as_they_would_among_all(anywhere):
     expected = anywhere.evaluate(ElementwisePolicy(num_replicas=3))
     found = anywhere.evaluate(ElementwisePolicy(num_replicas=3), active=[2, 0])
     assert found.played.tolist() == [True, False, True]
-    np.testing.assert_array_equal(found.returns[[0, 2]], expected.returns[[0, 2]])
+    assert_array_equal(found.returns[[0, 2]], expected.returns[[0, 2]])
 
 
 # -- what episodes are scored by ---------------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
 import yaml
 
 import agents
 from tests import ROOT
+from tests.common.toys import assert_same
 from tests.zoo.outcomes import status_of
 from zoo.processes.locks import Lock
 
@@ -148,9 +148,7 @@ def assert_equal_runs(project, reference, monkeypatch):
         for name, array in np.load(expected[seed] / "evaluations.npz").items():
             assert np.array_equal(np.load(folder / "evaluations.npz")[name], array), (seed, name)
         models = (agents.load(path, device="cpu", trust=True) for path in (folder, expected[seed]))  # of an own class
-        found, wanted = (model.policy.state_dict() for model in models)
-        assert found.keys() == wanted.keys()
-        assert all(torch.equal(found[name], wanted[name]) for name in wanted), seed
+        assert_same(*(model.policy.state_dict() for model in models))
 
 
 def wait_for(condition, seconds=30, what="", pause=0.2):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_allclose, assert_array_equal, assert_equal
 
 from tests.zoo.models.conftest import ENV, STEPS, maze_model
 from zoo.baselines import SAC
@@ -92,7 +93,7 @@ def test_step_by_step_has_the_results_of_an_evaluation(logs, lanes):
         moments.append((shown[0].length, shown[0].has_new_chunk))
     assert moments[:13] == [(length, length % 3 == 0 and length < 12) for length in range(13)]  # chunks of 3
     expected, _ = play(agent, n_envs=1)
-    np.testing.assert_equal(vars(stage.results()), vars(expected))
+    assert_equal(vars(stage.results()), vars(expected))
     stage.close()
 
 
@@ -108,7 +109,7 @@ STEPS_OF_3 = {"flow_steps": 3}
 )
 def test_the_played_chunk_is_among_the_thoughts(id, settings, stages):
     thoughts, lane = thoughts_of(agent_of(id, **settings))
-    np.testing.assert_allclose(thoughts.chunks[thoughts.played], lane.chunk, atol=1e-5)
+    assert_allclose(thoughts.chunks[thoughts.played], lane.chunk, atol=1e-5)
     assert thoughts.chunks.shape == (FAN, 3, 2)
     assert len(thoughts.stages) == stages
     assert all(stage.shape == (FAN, 2) for stage in thoughts.stages)
@@ -119,7 +120,7 @@ def test_the_best_candidate_is_played_and_all_are_shown():
     thoughts, lane = thoughts_of(agent_of("ifql", best_of_n=20))
     assert thoughts.values.shape == (20,)
     assert thoughts.played == thoughts.values.argmax()
-    np.testing.assert_allclose(thoughts.chunks[thoughts.played], lane.chunk, atol=1e-5)
+    assert_allclose(thoughts.chunks[thoughts.played], lane.chunk, atol=1e-5)
 
 
 def test_values_are_the_critics():
@@ -129,7 +130,7 @@ def test_values_are_the_critics():
     flat = torch.as_tensor(thoughts.chunks.reshape(1, FAN, -1))  # the maze's actions are in [-1, 1]
     with torch.no_grad():
         expected = agent.policy.nets.critic(rows, flat).mean(1)[0]
-    np.testing.assert_allclose(thoughts.values, expected, atol=1e-4)
+    assert_allclose(thoughts.values, expected, atol=1e-4)
 
 
 def test_thinking_changes_no_episode():
@@ -144,7 +145,7 @@ def test_thinking_changes_no_episode():
         returns.append((stage.results().returns, lanes[0].observation))
         imagination.close()
     for with_thoughts, without in zip(*returns, strict=True):
-        np.testing.assert_array_equal(with_thoughts, without)
+        assert_array_equal(with_thoughts, without)
 
 
 def test_the_imagined_path_of_the_played_chunk_is_the_one_that_is_taken():
@@ -154,5 +155,5 @@ def test_the_imagined_path_of_the_played_chunk_is_the_one_that_is_taken():
         if lanes[0].has_new_chunk and not taken:
             path = imagination.paths(lanes[0].env, lanes[0].chunk[None])[0]
         taken.append(np.array(lanes[0].env.env.unwrapped.get_xy()))
-    np.testing.assert_allclose(path, taken[: len(path)], atol=1e-9)
+    assert_allclose(path, taken[: len(path)], atol=1e-9)
     assert np.abs(path - path[0]).max() > 0.01

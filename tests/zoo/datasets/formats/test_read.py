@@ -12,6 +12,7 @@ import pyarrow
 import pytest
 from gymnasium.spaces import Box, Dict, Tuple
 from minari.serialization import serialize_space
+from numpy.testing import assert_array_equal
 from pyarrow import parquet
 
 from tests.zoo.datasets.own import (
@@ -54,27 +55,27 @@ def test_whole_episodes_keep_their_last_observation_and_why_they_end(tmp_path, k
     parts = episodes()
     found = read_source(WRITERS[kind](tmp_path, parts))
     assert tuple(found) == COMPACT or set(found) == set(COMPACT)
-    np.testing.assert_array_equal(found["valids"], [1] * 19 + [0] + [1] * 20 + [0])
-    np.testing.assert_array_equal(found["terminals"], [0] * 18 + [1, 1] + [0] * 19 + [1, 1])
-    np.testing.assert_array_equal(np.flatnonzero(found["masks"] == 0), [18])
+    assert_array_equal(found["valids"], [1] * 19 + [0] + [1] * 20 + [0])
+    assert_array_equal(found["terminals"], [0] * 18 + [1, 1] + [0] * 19 + [1, 1])
+    assert_array_equal(np.flatnonzero(found["masks"] == 0), [18])
     both = np.concatenate([part["observations"] for part in parts]).astype(np.float32)
-    np.testing.assert_array_equal(found["observations"], both)
+    assert_array_equal(found["observations"], both)
     valid = found["valids"] > 0
     for name in ("actions", "rewards"):
         expected = np.concatenate([part[name] for part in parts]).astype(np.float32)
-        np.testing.assert_array_equal(found[name][valid], expected)
+        assert_array_equal(found[name][valid], expected)
 
 
 @pytest.mark.parametrize("kind", ["parquet", "d4rl"])
 def test_rows_without_a_last_observation_repeat_it_at_a_termination_and_drop_a_step_at_a_cut(tmp_path, kind):
     first, second = parts = episodes()
     found = read_source(WRITERS[kind](tmp_path, parts))
-    np.testing.assert_array_equal(found["valids"], [1] * 19 + [0] + [1] * 19 + [0])
-    np.testing.assert_array_equal(np.flatnonzero(found["masks"] == 0), [18])
+    assert_array_equal(found["valids"], [1] * 19 + [0] + [1] * 19 + [0])
+    assert_array_equal(np.flatnonzero(found["masks"] == 0), [18])
     expected = [*first["observations"][:19], first["observations"][18], *second["observations"][:20]]
-    np.testing.assert_array_equal(found["observations"], np.array(expected, np.float32))
-    np.testing.assert_array_equal(found["actions"][20:39], second["actions"][:19])
-    np.testing.assert_array_equal(found["rewards"][:19], first["rewards"].astype(np.float32))
+    assert_array_equal(found["observations"], np.array(expected, np.float32))
+    assert_array_equal(found["actions"][20:39], second["actions"][:19])
+    assert_array_equal(found["rewards"][:19], first["rewards"].astype(np.float32))
 
 
 def test_d4rl_with_next_observations_loses_no_transition(tmp_path):
@@ -82,7 +83,7 @@ def test_d4rl_with_next_observations_loses_no_transition(tmp_path):
     found = read_source(write_d4rl(tmp_path, parts, ("next_observations",)))
     own = read_source(write_npz(tmp_path, parts))
     for name in COMPACT:
-        np.testing.assert_array_equal(found[name], own[name])
+        assert_array_equal(found[name], own[name])
 
 
 @pytest.mark.parametrize("kind", list(WRITERS))
@@ -91,7 +92,7 @@ def test_a_converted_set_reads_back_the_same_and_has_the_same_fingerprint(tmp_pa
     write_set(tmp_path / "converted.npz", read_source(source))
     before, after = (load_own(path, ENV, {}) for path in (source, tmp_path / "converted.npz"))
     assert before.fingerprint == after.fingerprint
-    np.testing.assert_array_equal(before.observations, after.observations)
+    assert_array_equal(before.observations, after.observations)
     assert (tmp_path / "converted.npz.sha256").is_file()
 
 
@@ -122,7 +123,7 @@ def test_an_episode_without_a_number_ends_where_it_is_done(tmp_path):
         parquet.read_table(folder).drop_columns(["episode_index", "frame_index"]), tmp_path / "a.parquet"
     )
     for name, array in read_source(folder).items():
-        np.testing.assert_array_equal(read_source(tmp_path / "a.parquet")[name], array)
+        assert_array_equal(read_source(tmp_path / "a.parquet")[name], array)
 
 
 @pytest.mark.parametrize("done", ["terminated", "truncated"])
@@ -292,7 +293,7 @@ def test_a_structure_of_vectors_is_one_vector_as_gymnasium_flattens_it(tmp_path,
     for part, rows in zip(parts, whole, strict=True):
         part["observations"] = structured(space, rows)
     found = read_source(write_minari(tmp_path, parts, observation_space=space))["observations"]
-    np.testing.assert_array_equal(found, np.concatenate(whole))
+    assert_array_equal(found, np.concatenate(whole))
 
 
 @pytest.mark.parametrize("recorded", [None, Dict({"a": TWO, "b": TWO}), TWO])

@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
 from tests.zoo.datasets.demonstrations import ENV_ARGS, demonstration, write
 from zoo.dataset import main as dataset
@@ -39,7 +40,7 @@ def test_transitions_are_those_of_q_chunking(tmp_path):
     parts = [demonstration(6, 2), demonstration(3, 1, seed=1), demonstration(4, 4, seed=2)]
     ours, theirs = transitions(read_source(write(tmp_path / "a.hdf5", parts))), reference_transitions(parts)
     for name, array in theirs.items():
-        np.testing.assert_array_equal(ours[name], array.astype(np.float32), err_msg=name)
+        assert_array_equal(ours[name], array.astype(np.float32), err_msg=name)
 
 
 @pytest.mark.parametrize("next_obs", [True, False])
@@ -48,7 +49,7 @@ def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_goo
     failed["dones"][-1] = 1
     found = read_source(write(tmp_path / "a.hdf5", [failed, demonstration(3, 1)], next_obs=next_obs))
     steps = 4 if next_obs else 3  # without the state after the last step, that is the last one known
-    np.testing.assert_array_equal(found["valids"], [1] * steps + [0] + [1] * 3 + [0])
+    assert_array_equal(found["valids"], [1] * steps + [0] + [1] * 3 + [0])
     assert np.flatnonzero(found["masks"] == 0).tolist() == [steps + 3]
 
 
@@ -61,18 +62,18 @@ def test_successes_that_end_nothing_are_successes(tmp_path, recwarn):
 
 def test_what_follows_a_done_step_is_another_trajectory(tmp_path):
     found = read_source(write(tmp_path / "a.hdf5", [demonstration(5, 2)]))
-    np.testing.assert_array_equal(found["valids"], [1, 1, 1, 1, 0, 1, 0])
-    np.testing.assert_array_equal(found["terminals"], [0, 0, 0, 1, 1, 1, 1])
-    np.testing.assert_array_equal(found["masks"], [1, 1, 1, 0, 1, 0, 1])
-    np.testing.assert_array_equal(found["rewards"], [-1, -1, -1, 0, 0, 0, 0])
+    assert_array_equal(found["valids"], [1, 1, 1, 1, 0, 1, 0])
+    assert_array_equal(found["terminals"], [0, 0, 0, 1, 1, 1, 1])
+    assert_array_equal(found["masks"], [1, 1, 1, 0, 1, 0, 1])
+    assert_array_equal(found["rewards"], [-1, -1, -1, 0, 0, 0, 0])
 
 
 def test_without_next_observations_the_last_one_is_repeated_after_a_success(tmp_path):
     part = demonstration(4, 1)
     found = read_source(write(tmp_path / "a.hdf5", [part], next_obs=False))
-    np.testing.assert_array_equal(found["valids"], [1, 1, 1, 1, 0])
-    np.testing.assert_array_equal(found["observations"][-1], part["observations"][3].astype(np.float32))
-    np.testing.assert_array_equal(found["masks"], [1, 1, 1, 0, 1])
+    assert_array_equal(found["valids"], [1, 1, 1, 1, 0])
+    assert_array_equal(found["observations"][-1], part["observations"][3].astype(np.float32))
+    assert_array_equal(found["masks"], [1, 1, 1, 0, 1])
 
 
 @pytest.mark.parametrize(
