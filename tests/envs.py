@@ -50,15 +50,7 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
 
-    def __init__(
-        self,
-        side=16,
-        episode_length=8,
-        channels_first=False,
-        as_dict=False,
-        fault="",
-        render_mode=None,
-    ):
+    def __init__(self, side=16, episode_length=8, channels_first=False, as_dict=False, fault="", render_mode=None):
         shape = (3, side, side) if channels_first else (side, side, 3)
         picture = spaces.Box(0, 255, shape, np.uint8)
         if fault == "float space":

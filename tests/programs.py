@@ -70,16 +70,7 @@ class Programs:
         self._server.kill()
         self._server.wait()
 
-    def run(
-        self,
-        program,
-        arguments,
-        *,
-        kill=None,
-        by="SIGKILL",
-        limits=None,
-        folder=ROOT,
-    ):
+    def run(self, program, arguments, *, kill=None, by="SIGKILL", limits=None, folder=ROOT):
         """Run a program to its end.
 
         :param kill: one of `EVENTS` and its count, after which the program gets a signal.

@@ -113,12 +113,7 @@ class Quadratic(nn.Module):
     :param noisy: function (x, t) -> value (S, N) for the critic of noisy actions; None: the same as for clean ones.
     """
 
-    def __init__(
-        self,
-        slope,
-        curvature=0.0,
-        noisy=None,
-    ):
+    def __init__(self, slope, curvature=0.0, noisy=None):
         super().__init__()
         self.slope, self.curvature, self.noisy = slope, curvature, noisy
 

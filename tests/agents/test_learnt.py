@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.agents.oracles import (
-    Behaviour,
-    Quadratic,
-    bandit_actions,
-    bandit_model,
-    learn_bandit,
-)
+from tests.agents.oracles import Behaviour, Quadratic, bandit_actions, bandit_model, learn_bandit
 from tests.common.toys import tiny_model
 from tests.envs import SpacesEnv
 

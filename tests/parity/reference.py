@@ -150,12 +150,7 @@ SETTINGS: dict[str, dict[str, Translation]] = {
         "num_flow_steps": "flow_steps",
         "ret_agg": MEAN_OR_MINIMUM,
     },
-    "fan": {
-        **same("expectile"),
-        "alpha1": "anchor_weight",
-        "alpha2": "critic_anchor_weight",
-        "z_agg": MEAN_OR_MINIMUM,
-    },
+    "fan": {**same("expectile"), "alpha1": "anchor_weight", "alpha2": "critic_anchor_weight", "z_agg": MEAN_OR_MINIMUM},
     "qgf": {
         **same("expectile", "guidance_weight", "gradient"),
         "denoise_steps": "flow_steps",

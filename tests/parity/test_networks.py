@@ -10,11 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.common.nets.policies import (
-    TanhGaussian,
-    tanh_gaussian_log_prob,
-    tanh_gaussian_sample,
-)
+from agents.common.nets.policies import TanhGaussian, tanh_gaussian_log_prob, tanh_gaussian_sample
 from tests.parity.reference import OWN_FIXTURES, find_parameter
 
 OBSERVATIONS, ACTIONS, ENSEMBLE, HIDDEN = 6, 5, 4, [32, 32, 32]

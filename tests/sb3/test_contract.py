@@ -40,13 +40,7 @@ def vector(count, episode_length=20):
 
 @pytest.mark.parametrize(
     ("train_freq", "gradient_steps", "steps", "updates"),
-    [
-        (1, 1, 30, 20),
-        ((4, "step"), 2, 32, 12),
-        ((1, "episode"), 3, 40, 6),
-        (4, -1, 32, 24),
-        (1, 0, 30, 0),
-    ],
+    [(1, 1, 30, 20), ((4, "step"), 2, 32, 12), ((1, "episode"), 3, 40, 6), (4, -1, 32, 24), (1, 0, 30, 0)],
 )
 def test_updates_follow_train_freq_and_gradient_steps(train_freq, gradient_steps, steps, updates):
     model = tiny_model(train_freq=train_freq, gradient_steps=gradient_steps, learning_starts=10)

@@ -219,13 +219,7 @@ def run_lightly(*words, code):
     return ran
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "train --algo qam --env Pendulun-v1",
-        "list_agents check qqam",
-    ],
-)
+@pytest.mark.parametrize("line", ["train --algo qam --env Pendulun-v1", "list_agents check qqam"])
 def test_a_misspelt_name_is_answered_without_importing_pytorch(line):
     program, *words = line.split()
     said = run_lightly(f"zoo/{program}.py", *words, code=BAD_INPUT).stderr

@@ -45,10 +45,7 @@ def test_a_run_scores_what_it_recorded_to_the_last_bit(runs, number, more, call)
 
 @pytest.mark.parametrize(
     ("flags", "kind", "expected"),
-    [
-        ("--success-return -1e9", "success by return", 1.0),
-        ("--score return --reference-scores -100,0", "return", None),
-    ],
+    [("--success-return -1e9", "success by return", 1.0), ("--score return --reference-scores -100,0", "return", None)],
 )
 def test_a_run_is_scored_as_it_was_in_training(flags, kind, expected, data, tmp_path, call):
     call(train.main, *arguments(data, tmp_path, *flags.split()))

@@ -30,10 +30,7 @@ from zoo.train import main
 from zoo.tuning.storage import open_storage
 
 SECONDS = 20
-KINDS = {
-    "a pipe": lambda path: os.mkfifo(path),
-    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
-}
+KINDS = {"a pipe": lambda path: os.mkfifo(path), "a link to a device": lambda path: path.symlink_to("/dev/zero")}
 
 
 @pytest.fixture

@@ -40,11 +40,7 @@ def test_table_on_the_device_agrees_with_the_numbers_of_the_chain():
 
 @pytest.mark.parametrize(
     ("std", "sampler", "clip_states", "expected"),
-    [
-        (0.5, "ddpm_clipped", False, 0.4862),
-        (0.2, "jump", True, 0.1571),
-        (0.5, "ddpm", True, 0.4286),
-    ],
+    [(0.5, "ddpm_clipped", False, 0.4862), (0.2, "jump", True, 0.1571), (0.5, "ddpm", True, 0.4286)],
 )
 def test_samplers_give_a_gaussian_the_known_spread(std, sampler, clip_states, expected):
     end = chain_end(Behaviour(std, [[0.0]]), sampler, clip_states)

@@ -158,9 +158,7 @@ def test_low_precision_keeps_two_digits(stack, norm, way, request):
         unrecorded = evaluate(own, x)
     found = torch.autograd.grad(output.square().sum(), wanted)
     for got, right in zip(
-        (output, unrecorded, *found),
-        (exact, exact, *torch.autograd.grad(exact.square().sum(), wanted)),
-        strict=True,
+        (output, unrecorded, *found), (exact, exact, *torch.autograd.grad(exact.square().sum(), wanted)), strict=True
     ):
         assert got.dtype == torch.float32
         assert 0 < (got - right).norm() / right.norm() < 0.02

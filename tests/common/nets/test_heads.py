@@ -7,12 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from agents.common.nets.heads import CriticEnsemble, StateValue, VelocityField
-from agents.common.nets.policies import (
-    NoisePredictor,
-    TanhActor,
-    TanhGaussian,
-    tanh_gaussian_sample,
-)
+from agents.common.nets.policies import NoisePredictor, TanhActor, TanhGaussian, tanh_gaussian_sample
 from tests.common.toys import filled, normals
 
 # -- initialisation and sizes -----------------------------------------------------------------------------------------

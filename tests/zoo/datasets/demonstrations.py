@@ -23,13 +23,7 @@ def demonstration(steps, successes=2, seed=0):
     }
 
 
-def write(
-    path,
-    demonstrations,
-    *,
-    next_obs=True,
-    env_args=ENV_ARGS,
-):
+def write(path, demonstrations, *, next_obs=True, env_args=ENV_ARGS):
     """Write demonstrations as robomimic does, observations of each step under their names, without the last one.
 
     :param next_obs: whether to write the observations after each step too.

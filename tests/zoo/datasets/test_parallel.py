@@ -97,13 +97,7 @@ def other_rounding(monkeypatch):
 
 
 @pytest.mark.parametrize("other", [other_seed, other_rounding])
-def test_episodes_of_another_origin_do_not_mix_in(
-    whole,
-    other,
-    tmp_path,
-    monkeypatch,
-    capsys,
-):
+def test_episodes_of_another_origin_do_not_mix_in(whole, other, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         stop_generation(tmp_path, monkeypatch, **other(patch))
     capsys.readouterr()

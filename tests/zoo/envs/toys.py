@@ -26,13 +26,7 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float64)
     action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
-    def __init__(
-        self,
-        success="sign",
-        failure=None,
-        failure_file=os.devnull,
-        wrong=np.nan,
-    ):
+    def __init__(self, success="sign", failure=None, failure_file=os.devnull, wrong=np.nan):
         self.success, self.failure, self.failure_file, self.wrong = success, failure, Path(failure_file), wrong
 
     def reset(self, *, seed=None, options=None):

@@ -6,15 +6,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from tests.zoo.report.samples import (
-    NO_MEANS,
-    SCENE,
-    content_of,
-    evaluations,
-    own_methods,
-    runs_table,
-    scene_runs,
-)
+from tests.zoo.report.samples import NO_MEANS, SCENE, content_of, evaluations, own_methods, runs_table, scene_runs
 from zoo.errors import UsageError
 from zoo.report.comparison import MEAN_COLUMNS, Method, baseline_of, ranking
 from zoo.report.compute import compare, compare_kinds

@@ -7,14 +7,7 @@ import pytest
 
 from zoo.errors import UsageError
 from zoo.runs.folder import RunFolder
-from zoo.runs.resume import (
-    StoredRun,
-    choose,
-    describe_nearest,
-    differences,
-    find_run,
-    result_of_done,
-)
+from zoo.runs.resume import StoredRun, choose, describe_nearest, differences, find_run, result_of_done
 from zoo.runs.versions import describe_versions
 from zoo.settings.record import RunRecord
 

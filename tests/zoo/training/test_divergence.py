@@ -75,14 +75,7 @@ def assert_untouched(logs, healthy, *numbers):
     ("update", "found_at", "evaluated"), [(13, 15, [10]), (27, 30, [10, 20])], ids=["offline", "online"]
 )
 def test_a_replica_that_diverges_fails_and_the_others_are_untouched(
-    data,
-    tmp_path,
-    healthy,
-    monkeypatch,
-    capsys,
-    update,
-    found_at,
-    evaluated,
+    data, tmp_path, healthy, monkeypatch, capsys, update, found_at, evaluated
 ):
     break_after(monkeypatch, update, [1])
     assert main(arguments(data, tmp_path, "--seeds", "4-6")) == 0
@@ -192,13 +185,7 @@ WARN = ["--on-divergence", "warn"]
     ids=str,
 )
 def test_a_finite_value_beyond_recovery_ends_a_replica_and_others_are_reported_once(
-    data,
-    tmp_path,
-    monkeypatch,
-    values,
-    words,
-    state,
-    message,
+    data, tmp_path, monkeypatch, values, words, state, message
 ):
     change_info(monkeypatch, 13, **values)
     assert main(arguments(data, tmp_path, "--seeds", "4", "5", *words)) == 0

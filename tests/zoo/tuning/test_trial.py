@@ -50,9 +50,7 @@ def test_the_score_is_the_mean_over_the_seeds_and_a_diverged_one_is_the_worst(ki
     assert np.mean(scores) == score
 
 
-def test_every_evaluation_but_that_before_the_first_update_is_reported_once_under_its_number(
-    study,
-):
+def test_every_evaluation_but_that_before_the_first_update_is_reported_once_under_its_number(study):
     arrays = [history(successes).arrays() for successes in ([0.0, 1.0, 1.0], [0.0, 0.0, 1.0])]
     watch = Watch(study.ask(), steps=30)
     for rows, reported in ((1, {}), (2, {1: 0.5}), (3, {1: 0.5, 2: 1.0})):

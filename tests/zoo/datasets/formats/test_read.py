@@ -195,10 +195,7 @@ BROKEN = {
     "no rewards": (lambda a: without(a, "rewards"), "missing: rewards"),
     "shape": (lambda a: a | {"rewards": a["rewards"][:-1]}, "must have shape (39,)"),
     "discrete actions": (lambda a: a | {"actions": np.arange(78).reshape(39, 2)}, "`actions` must be continuous"),
-    "images": (
-        lambda a: a | {"observations": np.zeros((39, 3, 8, 8), np.float32)},
-        "images as uint8 from 0 to 255",
-    ),
+    "images": (lambda a: a | {"observations": np.zeros((39, 3, 8, 8), np.float32)}, "images as uint8 from 0 to 255"),
     "NaN": (lambda a: a | {"rewards": np.full(39, np.nan)}, "must hold finite numbers"),
     "pickled": (lambda a: a | {"rewards": np.array([print] * 39)}, "Object arrays cannot be loaded"),
     "no masks": (lambda a: without(a, "timeouts"), "masks"),

@@ -107,11 +107,7 @@ def test_tasks_of_success_have_their_intervals_in_files():
 
 
 @pytest.mark.parametrize(
-    ("interval", "point", "text"),
-    [
-        ((-0.012, 0.03), -0.01, "~1.0 [~1.2, 3.0]"),
-        ((0.0, 0.004), 0.0, "0.0 [0.0, 0.4]"),
-    ],
+    ("interval", "point", "text"), [((-0.012, 0.03), -0.01, "~1.0 [~1.2, 3.0]"), ((0.0, 0.004), 0.0, "0.0 [0.0, 0.4]")]
 )
 def test_numbers_have_true_minus_signs_and_intervals_of_few_digits(interval, point, text):
     assert number_entry(Estimate(point, interval, "t"), 100, 1).plain == text.replace("~", "\N{MINUS SIGN}")

@@ -44,11 +44,7 @@ def outcomes(comparison):
 
 
 @pytest.mark.parametrize(
-    ("ours", "other", "outcome"),
-    [
-        ([0.2, 0.8, 0.3, 0.7], [0.8, 0.3, 0.2, 0.6], "unclear"),
-        ([0.5], [0.6], "untested"),
-    ],
+    ("ours", "other", "outcome"), [([0.2, 0.8, 0.3, 0.7], [0.8, 0.3, 0.2, 0.6], "unclear"), ([0.5], [0.6], "untested")]
 )
 def test_what_is_not_better_says_why(ours, other, outcome):
     comparison = compared({"ours": [ours] * 5, "other": [other] * 5})
