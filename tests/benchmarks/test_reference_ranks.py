@@ -61,7 +61,7 @@ def test_finished_runs_become_scores_and_diverged_ones_have_none_where_they_did_
     ]
 
 
-def test_the_committed_page_is_that_of_the_committed_scores(tmp_path, capsys):
+def test_the_committed_page_is_that_of_the_committed_scores(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(PAGE.read_text())
     shutil.copytree(OURS.parent, tmp_path, dirs_exist_ok=True)

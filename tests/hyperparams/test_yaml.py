@@ -57,7 +57,7 @@ PAPER_DOMAINS = {
 
 
 STEPS = {"offline_steps", "online_steps"}
-OWN_STEPS = {name: STEPS for name in ("rlpd", "sac", "td3", "tqc", "crossq")}  # these train online only
+OWN_STEPS = dict.fromkeys(("rlpd", "sac", "td3", "tqc", "crossq"), STEPS)  # these train online only
 
 
 @pytest.mark.parametrize("algo", algorithm_ids())

@@ -55,7 +55,7 @@ class Bomb:
         return Path.touch, (self.trace,)
 
 
-def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(hub, tmp_path, capsys):
+def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(hub, tmp_path):
     bomb = pickle.dumps(Bomb(tmp_path / "trace"))
     hostile = {"model.zip": bomb, "config.json": bomb, "policy.pkl": bomb, "modeling.py": b"raise SystemExit(9)"}
     card = f"---\n!!python/object/apply:pathlib.Path.touch [{tmp_path / 'trace'}]\n---\n".encode()

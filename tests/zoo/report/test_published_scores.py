@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests import ROOT
 from tests.zoo.report.samples import SCENE, run_rows, write_small
 from zoo.errors import UsageError
 from zoo.report import published_scores as published
@@ -125,12 +126,12 @@ def test_means_of_included_runs_are_over_seeds_with_the_domains_that_are_whole(t
 
 
 def test_the_entry_on_the_page_about_new_sets_is_one(monkeypatch):
-    (block,) = re.findall(r"```yaml\n(.*?)```", (published.FOLDER.parents[1] / "docs/published.md").read_text(), re.S)
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "published.md").read_text(), flags=re.DOTALL)
     monkeypatch.setattr(published, "_metadata", lambda: {"sets": yaml.safe_load(block)})
     assert published.load_set("my2026").protocol_of("My Method", "scene-play")["offline_steps"] == 1_000_000
 
 
-def test_damaged_counts_say_how_to_repair_them(tmp_path, monkeypatch):
+def test_damaged_counts_say_how_to_repair_them(tmp_path):
     (tmp_path / "qam2026.npz").write_bytes(b"nothing")
     damaged = replace(published.load_set("qam2026"), runs=tmp_path / "qam2026.npz")
     with pytest.raises(UsageError, match="cannot be read"):

@@ -133,7 +133,7 @@ def test_zero_makes_no_sense_for_returns(tmp_path):
     assert last_evaluations(inputs.evaluations)["score"].tolist() == pytest.approx([0.6, 0.5, 0.0])
 
 
-def test_report_says_what_failed_runs_count_for(tmp_path, capsys):
+def test_report_says_what_failed_runs_count_for(tmp_path):
     logs, out, report = (write_survivors(tmp_path / "logs"), tmp_path / "out.json", tmp_path / "report")
     words = f"--reps 50 --failed exclude --json {out} -o {report} --format svg".split()
     assert compare.main([str(logs), *words]) == 0

@@ -94,7 +94,7 @@ def test_a_replica_that_diverges_fails_and_the_others_are_untouched(
     assert_untouched(tmp_path, healthy, 1, 3)
 
 
-def test_environments_of_a_diverged_replica_get_no_nan(data, tmp_path, monkeypatch):
+def test_environments_of_a_diverged_replica_get_no_nan(tmp_path, monkeypatch):
     played = []
     original = ToyEnv.step
 

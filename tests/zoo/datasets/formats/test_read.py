@@ -364,7 +364,7 @@ def test_references_are_two_different_finite_numbers_of_a_minari_set(tmp_path, l
     assert load_own(name, ENV, {}).reference_scores == expected
 
 
-def test_a_minari_set_that_is_not_there_says_how_to_get_it(tmp_path, monkeypatch):
+def test_a_minari_set_that_is_not_there_says_how_to_get_it(monkeypatch):
     def download(name):
         raise ConnectionError(f"no route to {name}")
 
