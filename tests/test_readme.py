@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from tests import ROOT
+from tests import ROOT, code_blocks
 
 
 @pytest.fixture
 def snippet():
-    (found,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    (found,) = code_blocks("README.md", "python")
     return found
 
 
@@ -40,7 +40,7 @@ def test_it_is_short():
 
 
 def test_its_own_agent_is_an_agent(tmp_path, programs):
-    (code,) = re.findall(r"```py\n# my_agent.py\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    (code,) = code_blocks("README.md", "py\n# my_agent.py")
     assert len(code.splitlines()) <= 26
     (tmp_path / "my_agent.py").write_text(code)
     ran = programs.run("list_agents", ["check", "my_agent:MyBC", "--skip", "compiled"], folder=tmp_path)

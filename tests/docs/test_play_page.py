@@ -1,12 +1,11 @@
 """Every command of docs/play.md, as it stands there, with fewer and shorter episodes."""
 
-import re
-
 import numpy as np
 import pytest
 
 import agents
-from tests.docs.commands import ROOT, commands_run_by, program_of
+from tests import code_blocks
+from tests.docs.commands import commands_run_by, program_of
 from tests.zoo.models.conftest import ENV, maze_model, write_run
 from zoo.envs import rendering
 
@@ -37,7 +36,7 @@ def test_a_command_of_the_page_runs(words, tmp_path):
 
 
 def test_the_snippet_that_saves_a_policy_runs():
-    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "play.md").read_text(), flags=re.DOTALL)
+    (snippet,) = code_blocks("docs/play.md", "python")
     names = {"observation": np.zeros(maze_model().observation_space.shape)}  # it has a shape
     exec(snippet, names)  # more names follow
     assert names["action"].shape == (2,)

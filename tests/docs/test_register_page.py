@@ -1,11 +1,10 @@
 """The page on registering an agent: its Python code runs as it stands."""
 
-import re
-
 import numpy as np
 import pytest
 
-from tests.agents.testing.mistakes import PAGE, example
+from tests import code_blocks
+from tests.agents.testing.mistakes import example
 
 
 @pytest.fixture
@@ -25,5 +24,5 @@ def folder(own_agents, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["in_python", "by_hand"])
 def test_the_code_of_the_page_runs(name, folder):
-    (code,) = re.findall(rf"```py\n# {name}.py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    (code,) = code_blocks("docs/register.md", f"py\n# {name}.py")
     exec(compile(code, f"{name}.py", "exec"), {})

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 import yaml
 
 import agents
-from tests import ROOT
+from tests import ROOT, code_blocks
 from tests.common.toys import assert_same
 from tests.zoo.outcomes import config_of, status_of
 from tests.zoo.suites.tiny import wait_for
@@ -40,7 +39,7 @@ def write_suite(folder, data, algorithms, steps=40, **more):
 
 def write_agent(folder):
     """Write the documentation's agent."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "register.md").read_text(), flags=re.DOTALL)
+    (code,) = code_blocks("docs/register.md", "python")
     (folder / "my_agents.py").write_text(code)
 
 

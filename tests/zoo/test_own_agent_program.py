@@ -1,17 +1,15 @@
 """Agents of one's own, in a file in the current folder, through the programs."""
 
 import importlib
-import re
 import sys
 
 import pytest
 
 import agents
-from tests import ROOT
+from tests import code_blocks
 from zoo import list_agents
 from zoo.train import main
 
-PAGE = ROOT / "docs" / "register.md"
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 FEW = ["--offline-steps", "4", "--eval-freq", "4", "--eval-episodes", "1", "--n-eval-envs", "1", "--seed", "0"]
 FEW += ["--env-kwargs", "max_episode_steps=10", "--device", "cpu", "-params", "net_arch=[8]", "batch_size=8"]
@@ -19,7 +17,7 @@ FEW += ["--env-kwargs", "max_episode_steps=10", "--device", "cpu", "-params", "n
 
 @pytest.fixture
 def folder(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    (code,) = code_blocks("docs/register.md", "python")
     (tmp_path / "my_agents.py").write_text(code)
     return tmp_path
 
@@ -80,7 +78,7 @@ def test_a_run_folder_is_a_model_to_start_from_and_what_is_none_is_refused(data,
 
 @pytest.fixture
 def sac_folder(tmp_path):
-    blocks = re.findall(r"```py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    blocks = code_blocks("docs/register.md", "py")
     (code,) = (block for block in blocks if "class MySAC" in block)
     (tmp_path / "my_sac.py").write_text(code)
     return tmp_path

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
-from tests import ROOT
+from tests import code_blocks
 
-PAGE = ROOT / "docs" / "register.md"
 WEIGHT = 'weight = targets["weight"] * batch.valid'
 
 
@@ -79,13 +77,13 @@ MISTAKES = {
 
 def example():
     """Return the example of the page."""
-    (found,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    (found,) = code_blocks("docs/register.md", "python")
     return found
 
 
 def own_network():
     """Return the page's network of one's own."""
-    (found,) = re.findall(r"```py\n# my_networks.py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    (found,) = code_blocks("docs/register.md", "py\n# my_networks.py")
     return found
 
 

@@ -1,7 +1,6 @@
 """Ordinary modules as networks: the page's agent keeps the contract, and each seed's modules learn as they do alone."""
 
 import importlib
-import re
 import sys
 import warnings
 
@@ -17,7 +16,7 @@ from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.core import critic, from_module, tanh_actor, temperature
 from agents.testing.habits import find_habits
 from agents.testing.kit import CHECKS, run_checks
-from tests.agents.testing.mistakes import PAGE
+from tests import code_blocks
 from tests.agents.testing.test_own_networks import Imitation
 from tests.common.toys import SPACES, tiny_model
 
@@ -29,7 +28,7 @@ QUICK = [check.name for check in CHECKS if check.name not in SLOW]
 @pytest.fixture
 def method(own_agents, tmp_path, monkeypatch):
     """Return the page's agent, from a file, as the compiler needs it."""
-    (code,) = re.findall(r"```py\n# my_plain_agent.py\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    (code,) = code_blocks("docs/register.md", "py\n# my_plain_agent.py")
     (tmp_path / "my_plain_agent.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_plain_agent", raising=False)

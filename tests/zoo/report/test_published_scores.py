@@ -1,12 +1,11 @@
 import functools
-import re
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 import yaml
 
-from tests import ROOT
+from tests import code_blocks
 from tests.zoo.report.samples import SCENE, run_rows, write_small
 from zoo.errors import UsageError
 from zoo.report import published_scores as published
@@ -126,7 +125,7 @@ def test_means_of_included_runs_are_over_seeds_with_the_domains_that_are_whole(t
 
 
 def test_the_entry_on_the_page_about_new_sets_is_one(monkeypatch):
-    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "published.md").read_text(), flags=re.DOTALL)
+    (block,) = code_blocks("docs/published.md", "yaml")
     monkeypatch.setattr(published, "_metadata", lambda: {"sets": yaml.safe_load(block)})
     assert published.load_set("my2026").protocol_of("My Method", "scene-play")["offline_steps"] == 1_000_000
 
