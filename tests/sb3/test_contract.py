@@ -133,7 +133,7 @@ def test_n_critics_is_another_name_of_the_ensemble_size(tmp_path):
 
 def test_policies_of_other_kinds_are_refused():
     for policy in ("MlpLstmPolicy", SACPolicy, None):
-        with pytest.raises(ValueError, match=r"`policy` must be one of MlpPolicy, .* or a subclass of FlowPolicy, got"):
+        with pytest.raises(ValueError, match="`policy` must be one of"):
             agents.FQL(policy, SpacesEnv(4, 2))
 
 
@@ -242,7 +242,7 @@ def test_sb3s_callbacks_run_in_both_phases(tmp_path):
 def test_hindsight_replay_is_refused():
     box = spaces.Box(-1, 1, (2,))
     goals = space_env_of(spaces.Dict({"observation": box, "achieved_goal": box, "desired_goal": box}))
-    with pytest.raises(TypeError, match="must be a subclass of SequenceReplayBuffer, got HerReplayBuffer"):
+    with pytest.raises(TypeError, match="got HerReplayBuffer"):
         agents.QAM("MultiInputPolicy", goals, replay_buffer_class=stable_baselines3.HerReplayBuffer)
 
 
@@ -254,7 +254,7 @@ def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls
     model = tiny_model(replay_buffer_class=Newest)
     model.load_dataset(toy_dataset())
     assert (model.replay_buffer.sample(2).observations == model.replay_buffer.observations[7]).all()
-    with pytest.raises(TypeError, match=r"Own defines `_get_samples`, which is never called: .* override `draw_rows`"):
+    with pytest.raises(TypeError, match="`_get_samples`"):
         type("Own", (SequenceReplayBuffer,), {"_get_samples": None})
 
 
@@ -308,7 +308,7 @@ def test_an_environment_that_returns_its_own_array_has_last_observations(make):
 
 def test_stacked_seeds_are_refused_online_with_one_environment():
     model = tiny_model(env=vector(1), seeds=[1, 2, 3])
-    with pytest.raises(ValueError, match="3 replicas need a multiple of 3 environments online, got 1"):
+    with pytest.raises(ValueError, match="online, got 1"):
         model.learn(6)
     assert model.num_timesteps == 0
 

@@ -77,7 +77,7 @@ def test_action_range_stands_for_the_box_of_the_environment(action_range):
     "action_range", [(1, -1), (-1, np.inf), ([-1, 0], [1, 0]), (-1, 1, 2), ("a", "b"), ([-1] * 3, [1] * 3)]
 )
 def test_range_that_is_none_is_refused(action_range):
-    with pytest.raises(ValueError, match=r"`action_range` must .*; give the range of the dataset's actions, e\.g\. "):
+    with pytest.raises(ValueError, match="`action_range`"):
         model_in(box()).load_dataset(toy_dataset(), action_range=action_range)
 
 

@@ -130,7 +130,7 @@ def test_refused_dataset_leaves_the_buffer_as_it_was():
 def test_dataset_after_online_transitions_is_refused():
     buffer = empty_buffer()
     Recorder(buffer).add()
-    with pytest.raises(ValueError, match="a dataset must be loaded before online transitions are added"):
+    with pytest.raises(ValueError, match="a dataset must be loaded"):
         buffer.load_dataset(toy_dataset(20, 1, 1))
 
 
@@ -143,7 +143,7 @@ def test_positive_reward_is_refused_where_rewards_are_made_sparse():
 
 
 def test_environments_that_do_not_divide_among_the_seeds_are_refused():
-    with pytest.raises(ValueError, match="multiple of the number of seeds, got 4 environments for 3 seeds"):
+    with pytest.raises(ValueError, match="4 environments for 3 seeds"):
         empty_buffer(n_envs=4, replicas=3)
 
 

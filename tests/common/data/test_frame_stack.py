@@ -151,7 +151,7 @@ def test_a_buffer_and_its_online_state_are_taken_back():
 
 def test_an_episode_that_begins_with_different_frames_is_refused():
     middle = {name: value[3:] for name, value in play(0).items()}
-    with pytest.raises(ValueError, match=r"begin with its first frame 3 times.*`agents.FrameStack\(env, 3\)`"):
+    with pytest.raises(ValueError, match=r"`agents.FrameStack\(env, 3\)`"):
         add(buffer_of(), middle)
 
 
@@ -161,6 +161,6 @@ def test_an_episode_that_begins_with_different_frames_is_refused():
 def test_an_environment_that_does_not_stack_is_refused():
     with pytest.raises(
         ValueError,
-        match=r"frames stacked along the channels, .*; wrap the environment in `agents.FrameStack\(env, 2\)`",
+        match=r"`agents.FrameStack\(env, 2\)`",
     ):
         agents.QAM("CnnPolicy", PicturesEnv(SIDE), **{**TINY, "frame_stack": 2})

@@ -98,7 +98,7 @@ def test_a_file_of_another_shape_is_named(tmp_path):
 
 def test_a_part_that_ends_within_a_trajectory_is_refused(tmp_path):
     (part,) = toy_shards(tmp_path, *parts(60)).parts
-    with pytest.raises(ValueError, match=r"must end 2 trajectories within 30 rows, .* got 2 ends; convert"):
+    with pytest.raises(ValueError, match="got 2 ends"):
         empty_buffer().load_dataset(Shards([module.Shard(part.files, transitions=30, trajectories=2)]))
 
 

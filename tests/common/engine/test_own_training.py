@@ -160,10 +160,10 @@ def test_what_is_wrong_is_refused_by_name(own, error, message):
 
 
 def test_what_cannot_be_trained_so_is_refused():
-    with pytest.raises(ValueError, match="network `multiplier` has nothing that is trained by gradient"):
+    with pytest.raises(ValueError, match="`multiplier`"):
         tiny_model("trqam", per_network={"multiplier": {"learning_rate": 1}})
     kinds = {"optimizer_class": torch.optim.RMSprop}
-    with pytest.raises(ValueError, match="`optimizer` of network `actor` chooses between kinds of Adam"):
+    with pytest.raises(ValueError, match="`optimizer` of network `actor`"):
         tiny_model("rlpd", per_network={"actor": {"optimizer": "adamw"}}, policy_kwargs=kinds)
     model = rlpd(**OWN)
     with pytest.raises(ValueError, match="`per_network` of a finished model cannot be changed"):

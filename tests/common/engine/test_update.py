@@ -44,7 +44,7 @@ def test_a_network_that_no_loss_trains_stays_as_it_is(name, monkeypatch):
 def test_a_network_with_the_name_of_a_moving_average_is_refused(monkeypatch):
     networks = {"critic": critic(), "critic_target": critic()}
     monkeypatch.setattr(agents.get("bc").method, "networks", lambda method: networks)
-    with pytest.raises(ValueError, match="`critic_target` is the moving average of network `critic`, got another"):
+    with pytest.raises(ValueError, match="`critic_target`"):
         tiny_model("bc")
 
 
@@ -89,5 +89,5 @@ def test_gradient_is_clipped_jointly_and_separately_for_each_replica(bound, norm
 
 def test_an_unknown_network_to_skip_is_refused(monkeypatch):
     monkeypatch.setattr(agents.get("bc").method, "skipped_networks", lambda method, updates: ["behavior"])
-    with pytest.raises(ValueError, match="`skipped_networks` names an unknown network `behavior`; closest: behaviour"):
+    with pytest.raises(ValueError, match="`behavior`; closest: behaviour"):
         tiny_model("bc")

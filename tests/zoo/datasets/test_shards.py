@@ -174,7 +174,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(folder, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(shards, "making", refuse)
-    with pytest.raises(UsageError, match=r"must be converted once, which needs to write there.*`zoo dataset convert`"):
+    with pytest.raises(UsageError, match="`zoo dataset convert`"):
         load_all(folder)
 
 

@@ -76,5 +76,5 @@ def test_names_of_images_choose_what_draws(monkeypatch):
 def test_images_that_nothing_draws_are_refused(monkeypatch):
     pretend(monkeypatch)
     monkeypatch.delenv("DISPLAY", raising=False)
-    with pytest.raises(UsageError, match=r"`visual-scene-v0` has images, and MuJoCo can draw nothing here; install"):
+    with pytest.raises(UsageError, match="MuJoCo can draw nothing here"):
         prepare_pictures("visual-scene-v0")

@@ -50,7 +50,7 @@ def test_the_newest_run_plays_unless_a_number_is_given(tmp_path, model):
 
 def test_the_best_model_is_loaded_on_demand(tmp_path, model):
     folder, best = write_run(tmp_path, model), maze_model(seed=9)
-    with pytest.raises(UsageError, match=r"`--load-best` needs .*best_model\.zip, which does not exist"):
+    with pytest.raises(UsageError, match="`--load-best`"):
         agent_of_run(folder.path, name=folder.best_model.name)
     best.save(folder.best_model)
     assert torch.equal(weights(agent_of_run(folder.path, name=folder.best_model.name)), own_weights(best))
@@ -69,7 +69,7 @@ def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path):
     assert torch.equal(weights(agent), own_weights(both, 1))
     assert agent.policy.num_replicas == 1
     assert agent_of_run(folders[0].path, step=-1).source.parent.parent == folders[0].checkpoints
-    with pytest.raises(UsageError, match=r"`--load-checkpoint` must be the step of a checkpoint .*, got 5; there: 0"):
+    with pytest.raises(UsageError, match="`--load-checkpoint`"):
         agent_of_run(folders[0].path, step=5)
 
 
@@ -102,7 +102,7 @@ def test_nonsense_about_a_policy_is_refused(about, tmp_path, model):
 
 def test_a_model_by_itself_needs_an_environment(tmp_path, model):
     model.save(tmp_path / "model.zip")
-    with pytest.raises(UsageError, match=r"model\.zip does not say in which environment it plays; give --env"):
+    with pytest.raises(UsageError, match="give --env"):
         agent_of_file(tmp_path / "model.zip", None)
     agent = agent_of_file(tmp_path / "model.zip", ENV)
     assert agent.algo == "qam"

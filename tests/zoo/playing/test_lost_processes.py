@@ -74,7 +74,7 @@ def test_processes_that_died_between_evaluations_are_replaced(monkeypatch):
 
 def test_a_process_that_is_lost_at_every_plan_is_reported(monkeypatch):
     with playing(monkeypatch, 1) as (evaluator, workers):
-        with pytest.raises(WorkerError, match=r"was killed by signal 9 .*; this happened 3 times in one evaluation"):
+        with pytest.raises(WorkerError, match="3 times in one evaluation"):
             evaluator.evaluate(Disturbing(range(100), lambda: send(workers(), signal.SIGKILL)))
         assert not workers()
 

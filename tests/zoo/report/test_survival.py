@@ -125,7 +125,7 @@ def test_zero_makes_no_sense_for_returns(tmp_path):
     write_run(tmp_path / "a", online=(-9.0, -5.0), **more)
     write_run(tmp_path / "b", seed=1, online=(-9.0,), online_steps=2000, state="failed", **more)
     write_run(tmp_path / "0", algo="fql", env="Pendulum-v1")  # scored by success
-    with pytest.raises(UsageError, match=r"`--failed zero` needs scores with a zero, got returns of Pendulum-v1"):
+    with pytest.raises(UsageError, match="`--failed zero`"):
         collect(Request(paths=[tmp_path], failed="zero"))
     scores = last_evaluations(collect(Request(paths=[tmp_path])).evaluations)
     assert scores["score"].tolist() == pytest.approx([0.6, -5.0, -9.0])
