@@ -100,6 +100,7 @@ def words(logs, env="Toy-v0"):
     return [*found, "-params", *TINY, "learning_starts=3"]
 
 
+@pytest.mark.usefixtures("figures_on_demand")
 def test_an_id_with_a_namespace_is_trained_resumed_and_compared(tmp_path, call):
     env = tests.zoo.envs.namespaced.NAMESPACED
     assert main(words(tmp_path, env)) == 0
