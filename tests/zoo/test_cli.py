@@ -23,8 +23,6 @@ from zoo.names import refuse_unknown
 from zoo.packages import import_environments, import_optional
 from zoo.terminal.arguments import THREADS, module_of, whole_number
 
-COMMANDS = {"dataset": ("list", "generate", "download"), "agents": ("list", "show"), "published": ("list",)}
-
 
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch):
@@ -35,7 +33,7 @@ def _wide(monkeypatch):
 def test_every_program_names_the_closest_flag(name, capsys):
     program = importlib.import_module(f"zoo.{module_of(name)}")
     with pytest.raises(SystemExit, match=str(BAD_INPUT)):
-        program.main([*COMMANDS.get(name, ())[:1], "--hepl"])
+        program.main(["list"] * (name in ("dataset", "agents", "published")) + ["--hepl"])
     assert "unknown flag --hepl; closest: --help" in capsys.readouterr().err
 
 
