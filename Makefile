@@ -78,7 +78,7 @@ lock: $(INSTALLED) $(TOOLS)/.installed
 	$(BIN)/python tools/make_licences.py $(TOOLS)/bin/python
 
 audit: $(TOOLS)/.installed
-	$(TOOLS)/bin/python tools/audit.py
+	$(TOOLS)/bin/pip-audit --disable-pip --require-hashes $(patsubst %,-r requirements/%.lock,build dev torch-cuda)
 
 clean:
 	rm -rf $(VENV) $(TOOLS) $(SITE) demo .pytest_cache .mypy_cache .ruff_cache *.egg-info

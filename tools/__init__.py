@@ -1,1 +1,1 @@
-"""What maintainers run: lock files, the table of licences, the audit of dependencies."""
+"""What maintainers run: lock files, the table of licences, trained agents, the size of the code."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +22,43 @@ ABOUT = {
 }
 CPU_BUILD = {"version": "2.13.0", "hash": "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"}
 """The file ``torch-<version>+cpu-cp311-cp311-manylinux_2_28_x86_64.whl``; `uv` cannot look it up in the index."""
+
+
+@dataclass(frozen=True)
+class Locked:
+    """One package of a lock file.
+
+    :param name: normalised: lower case, with hyphens.
+    :param hashes: sha256 of each file that may be installed.
+    """
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+
+
+def normalised(name: str) -> str:
+    """Return a package's name as all spellings of it are compared."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def read_lock(path: Path) -> list[Locked]:
+    """Return the packages of a lock file; raise ValueError for a line that is none."""
+    text = re.sub(r"^#.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    found = []
+    for block in text.replace("\\\n", " ").splitlines():
+        match = re.fullmatch(r"([A-Za-z0-9._-]+)==(\S+)(?: ; [^-]+)?((?: +--hash=sha256:[0-9a-f]{64})+)", block)
+        if match is None:
+            raise ValueError(f"{path.name}: expected `name==version --hash=sha256:...`, got {block[:80]!r}")
+        hashes = tuple(re.findall(r"sha256:([0-9a-f]{64})", match[3]))
+        found.append(Locked(normalised(match[1]), match[2], hashes))
+    return found
+
+
+def read_pins(path: Path) -> set[tuple[str, str]]:
+    """Return the packages of a file of constraints with their versions; Pythons may have one each."""
+    pins = re.findall(r"^([\w.-]+)==([^\s;]+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {(normalised(name), version) for name, version in pins}
 
 
 def compile_all(uv: str) -> list[str]:

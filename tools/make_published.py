@@ -9,8 +9,11 @@ stands in place of that set's means, with which it must agree.
 from __future__ import annotations
 
 import hashlib
+import io
+import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,12 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 if __package__ in (None, ""):  # run as a file from anywhere
     sys.path[0] = str(ROOT)
 
-from tools.pickled_arrays import read_pickle_of_arrays  # noqa: E402
 from zoo.report.published_scores import FOLDER, NOT_EVALUATED  # noqa: E402
 from zoo.runs.read import split_environment  # noqa: E402
 
 SHA256 = "fd57d0f811af0613a69c42c95e369ba2151344b9975683a73d2d2ae4166f98a9"
 """Of the file that the authors of QAM released: exp_data/qam-exp-data.pkl of github.com/ColinQiyangLi/qam."""
+_NAMES = {"ndarray": np.ndarray, "dtype": np.dtype, "_reconstruct": np.empty(0).__reduce__()[0]}
 EPISODES, LAST_STEP, EVALUATED_EVERY = 50, 1_500_000, 50_000
 
 
@@ -34,10 +37,28 @@ def main(file: Path, name: str = "qam2026") -> None:
     found = hashlib.sha256(data).hexdigest()
     if name == "qam2026" and found != SHA256:
         raise ValueError(f"expected the file with SHA-256 {SHA256}, got {found}; nothing was read from it")
-    arrays = convert(read_pickle_of_arrays(data))
+    arrays = convert(read_arrays(data))
     if name != "qam2026":
         require_means(arrays, pd.read_csv(FOLDER / f"{name}.csv"))
     np.savez_compressed(FOLDER / f"{name}.npz", **arrays)  # type: ignore[arg-type]
+
+
+class _Reader(pickle.Unpickler):
+    """Refuses every name but those of which NumPy makes arrays: a pickle is a program."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what one of these names stands for."""
+        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and name in _NAMES:
+            return _NAMES[name]
+        raise ValueError(f"expected a pickle of arrays, got one that asks for `{module}.{name}`")
+
+
+def read_arrays(data: bytes) -> dict[tuple[str, ...], np.ndarray]:
+    """Return a pickled dict from tuples of strings to arrays of numbers; refuse one that holds something else."""
+    content = _Reader(io.BytesIO(data)).load()
+    if not all(isinstance(array, np.ndarray) and array.dtype.kind in "fiu" for array in content.values()):
+        raise ValueError("expected a pickle of arrays of numbers, got something else in it")
+    return content  # type: ignore[no-any-return]
 
 
 def require_means(arrays: dict[str, np.ndarray], means: pd.DataFrame) -> None:

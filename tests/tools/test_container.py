@@ -3,7 +3,7 @@
 import re
 import subprocess
 
-from tools.locks import ROOT
+from tools.make_locks import ROOT
 
 
 def instructions():

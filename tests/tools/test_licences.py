@@ -2,8 +2,8 @@
 
 import csv
 
-from tools.locks import FOLDER, read_lock
 from tools.make_licences import ALLOWED, RUN_ONLY, TABLE, parts_of
+from tools.make_locks import FOLDER, read_lock
 
 
 def table():

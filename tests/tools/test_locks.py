@@ -6,8 +6,7 @@ import tomllib
 import pytest
 from packaging.requirements import Requirement
 
-from tools.locks import FOLDER, ROOT, normalised, read_lock, read_pins
-from tools.make_locks import ABOUT
+from tools.make_locks import ABOUT, FOLDER, ROOT, normalised, read_lock, read_pins
 
 LOCKS = pytest.mark.parametrize("name", sorted(ABOUT))
 
