@@ -58,7 +58,7 @@ def read_arrays(data: bytes) -> dict[tuple[str, ...], np.ndarray]:
     content = _Reader(io.BytesIO(data)).load()
     if not all(isinstance(array, np.ndarray) and array.dtype.kind in "fiu" for array in content.values()):
         raise ValueError("expected a pickle of arrays of numbers, got something else in it")
-    return content  # type: ignore[no-any-return]
+    return content
 
 
 def require_means(arrays: dict[str, np.ndarray], means: pd.DataFrame) -> None:

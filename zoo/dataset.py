@@ -14,7 +14,17 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 from zoo.cli import as_program
 from zoo.envs.rendering import prepare_pictures
 from zoo.models.arguments import TRUST
-from zoo.terminal.arguments import AMOUNT, COUNT, REAL, SEED, Parser, a_path, add_verbose, two_numbers
+from zoo.terminal.arguments import (
+    AMOUNT,
+    COUNT,
+    REAL,
+    SEED,
+    Parser,
+    a_path,
+    add_reward_from,
+    add_verbose,
+    two_numbers,
+)
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
@@ -109,6 +119,7 @@ def _add_reading(command: Parser) -> None:
     command.add_argument(
         "--done", choices=("terminated", "truncated"), help="how episodes end where the dataset does not say"
     )
+    add_reward_from(command)
 
 
 main = as_program(make_parser, _run)

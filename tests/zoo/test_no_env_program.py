@@ -2,16 +2,21 @@
 
 from pathlib import Path
 
+import gymnasium
 import numpy as np
+import pandas as pd
 import pytest
+from gymnasium.spaces import Box
 
 import agents
 from tests.common.toys import assert_same
-from tests.zoo.datasets.own import episodes, write_npz
+from tests.zoo.datasets.own import episodes, regular, write_npz
 from tests.zoo.outcomes import config_of
 from zoo.compare import main as compare
 from zoo.export import main as export
 from zoo.train import main
+from zoo.training.arguments import make_parser
+from zoo.training.options import read_request
 
 TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2"]
 
@@ -40,7 +45,40 @@ def test_a_run_has_value_estimates_of_a_kind_of_their_own(tmp_path, call):
     limits = agents.load(folder, device="cpu").action_space
     assert limits.high.max() <= 2
     assert compare(f"{logs} -o {tmp_path / 'report'} --json {tmp_path / 'a.json'} --reps 50".split()) == 0
-    assert "value estimate" in (tmp_path / "report" / "scores.csv").read_text()
+    scores = pd.read_csv(tmp_path / "report" / "scores.csv")
+    assert set(scores["kind"]) == {"value estimate"}
+    assert scores[["successes", "return", "length"]].isna().all(axis=None)
+
+
+def test_spaces_and_rewards_can_be_told(tmp_path):
+    arrays = regular(episodes(12))
+    del arrays["rewards"]
+    np.savez(tmp_path / "my.npz", **arrays, success=arrays["terminals"])
+    (tmp_path / "spaces.yml").write_text("actions: {low: [-3, -2], high: 5}\nobservations: {low: -9, high: 9}")
+    more = f"--reward-from success --spaces {tmp_path / 'spaces.yml'}".split()
+    request = read_request(make_parser().parse_args(words(tmp_path / "logs", tmp_path / "my.npz", *more)))
+    assert request.config.plain()["reward_from"] == "success"
+    assert set(request.arrays["rewards"]) == {-1, 0}
+    env = gymnasium.make(request.env_id)
+    assert env.action_space == Box(np.float32([-3, -2]), 5)
+    assert env.observation_space == Box(-9, 9, (4,))
+
+
+@pytest.mark.parametrize(
+    ("spaces", "reason"),
+    [
+        ("actions: {low: 1, high: [1, 2]}", "`low` below a `high`"),
+        ("actions: {low: [0], high: 1}", "`low` below a `high`"),
+        ("action: {low: 0, high: 1}", "`low` below a `high`"),
+        ("[1, 2]", "`low` below a `high`"),
+        ("observations: {low: 0, high: 1}", "limits that hold in the data"),
+    ],
+)
+def test_spaces_that_do_not_fit_are_refused(tmp_path, refusal, spaces, reason):
+    (tmp_path / "spaces.yml").write_text(spaces)
+    data = write_npz(tmp_path, episodes(2))
+    assert reason in refusal(main, *words(tmp_path / "logs", data, "--spaces", str(tmp_path / "spaces.yml")))
+    assert not (tmp_path / "logs").exists()
 
 
 @pytest.mark.slow
@@ -64,12 +102,20 @@ def test_a_killed_run_ends_as_one_that_never_was_and_is_exported(tmp_path, progr
         ("--env Pendulum-v1", "`--no-env` takes the place of `--env`"),
         ("--online-steps 5", "nothing to play in"),
         ("--reference-scores 0,1", "nothing to play in"),
-        ("--dataset auto", "needs data with rewards"),
+        ("--dataset auto", "needs data of your own"),
     ],
 )
 def test_what_needs_an_environment_is_refused(tmp_path, refusal, more, reason):
     data = write_npz(tmp_path, episodes(2))
     assert reason in refusal(main, *words(tmp_path / "logs", data, *more.split()))
+    assert not (tmp_path / "logs").exists()
+
+
+def test_images_are_refused(tmp_path, refusal):
+    arrays = regular(episodes(2))
+    pictures = np.zeros((len(arrays["actions"]), 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "my.npz", **arrays | {"observations": pictures, "next_observations": pictures})
+    assert "judges policies by vectors, got images" in refusal(main, *words(tmp_path / "logs", tmp_path / "my.npz"))
     assert not (tmp_path / "logs").exists()
 
 

@@ -216,7 +216,7 @@ def _reading(args: argparse.Namespace) -> Reading:
         if not equals or not column:
             raise UsageError(f"`--columns` expects NAME=COLUMN, e.g. rewards=cost, got {word!r}")
         columns[name] = column
-    return Reading(columns, args.step_reward, args.done)
+    return Reading(columns, args.step_reward, args.done, args.reward_from)
 
 
 def _output(args: argparse.Namespace) -> Path:

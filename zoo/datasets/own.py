@@ -31,6 +31,7 @@ def load_own(
     *,
     size: int | None = None,
     action_range: Sequence[float] | None = None,
+    reward_from: str | None = None,
     arrays: Arrays | None = None,
 ) -> Dataset:
     """Return a set of one's own; refuse one that does not fit the environment.
@@ -39,10 +40,11 @@ def load_own(
     :param size: use the first whole trajectories that have this many transitions; None uses all.
     :param action_range: what stands for the low and the high of the environment's actions in the set; None: they
         are in the environment's units.
+    :param reward_from: ``success`` takes rewards from the set's successes: -1 a step, and 0 where the task is achieved.
     :param arrays: the set, where it was read before.
     """
     spaces = spaces_for(source, env_id, env_kwargs)
-    arrays = dict(arrays or read_source(source))
+    arrays = dict(arrays or read_source(source, Reading(reward_from=reward_from)))
     if size is not None:
         rows = rows_of_first_trajectories(arrays["valids"], size, Path(name_of(source)))
         arrays = {key: array[:rows] for key, array in arrays.items()}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import multiprocessing.util
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import gymnasium
@@ -24,6 +26,7 @@ from zoo.envs.observations import broken_promise, refuse_unfit, vectors_of
 from zoo.envs.rendering import require_pictures
 from zoo.envs.tasks import MAZES, OCBENCH, ROBOMIMIC, SCENES, import_robotics, require_simulator
 from zoo.errors import EnvironmentFault, UsageError, as_usage_error
+from zoo.settings.layers import load_yaml, read_yaml_text
 
 LARGEST = float(np.finfo(np.float32).max)
 """What networks and replay buffers can hold."""
@@ -322,10 +325,6 @@ def make_antmaze(maze: str, start: tuple[int, int], goal: tuple[int, int], **kwa
     return gymnasium.wrappers.FlattenObservation(ants.AntMazeEnv(maze_map=cells, continuing_task=False, **kwargs))
 
 
-PREFIX = "data-"
-"""What the names of such environments begin with."""
-
-
 class AbsentEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """Has the spaces of some data, and cannot be stepped."""
 
@@ -346,27 +345,60 @@ class AbsentEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         raise UsageError("there is no environment to play in: the run was trained with --no-env")
 
 
-def register_absent(name: str, arrays: Mapping[str, np.ndarray], limits: tuple[float, float] | None) -> str:
-    """Register what stands for the environment of some data, and return its id.
+def absent_id(name: str) -> str:
+    """Return the id of what stands for the environment of the data with a name."""
+    return re.sub(r"[^\w.-]", "-", f"data-{name}")
 
-    :param name: of the data.
+
+def register_absent(
+    env_id: str, arrays: Mapping[str, np.ndarray], limits: tuple[float, float] | None, spaces: Path | None = None
+) -> None:
+    """Register what stands for the environment of some data.
+
     :param arrays: their ``observations`` and ``actions``.
     :param limits: the lowest and the highest action; None takes -1 and 1 if all actions are inside, else what each
         coordinate of the data reaches.
+    :param spaces: a YAML file with the limits of observations and actions, which override the others.
+    :raises UsageError: for images, which no policy is judged by, and for limits that do not fit the data.
     """
-    images, actions = arrays["observations"].dtype == np.uint8, arrays["actions"].astype(np.float32)
-    least, most = (0, 255) if images else (-np.inf, np.inf)
-    shape, kind = arrays["observations"].shape[1:], np.uint8 if images else np.float32
+    observations, actions = arrays["observations"], arrays["actions"].astype(np.float32)
+    if observations.ndim > 2:
+        raise UsageError("`--no-env` judges policies by vectors, got images; train with an environment, or embed them")
     low, high = actions.min(0), actions.max(0)
     if limits is not None:
         low, high = (np.full_like(low, limit) for limit in limits)
     elif np.abs(actions).max() <= 1:
         low, high = np.full_like(low, -1), np.full_like(low, 1)
     high = np.where(high > low, high, low + 1)  # of a coordinate that never changes
-    env_id = PREFIX + "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)
-    spaces = {"observations": Box(least, most, shape, kind), "actions": Box(low, high, dtype=np.float32)}
+    free = np.full(observations.shape[1], np.inf, np.float32)
+    bounds = {"observations": (-free, free), "actions": (low, high)}
+    if spaces is not None:
+        bounds |= _read_spaces(spaces, {name: ends[0].shape for name, ends in bounds.items()})
+    least, most = bounds["observations"]
+    if ((observations < least) | (observations > most)).any():
+        raise UsageError(f"{spaces} must give `observations` limits that hold in the data; widen or leave them out")
+    boxes = {name: Box(*ends, dtype=np.float32) for name, ends in bounds.items()}
     gymnasium.registry.pop(env_id, None)
     gymnasium.register(
-        env_id, entry_point=f"{__name__}:AbsentEnv", kwargs=spaces, max_episode_steps=1, disable_env_checker=True
+        env_id, entry_point=f"{__name__}:AbsentEnv", kwargs=boxes, max_episode_steps=1, disable_env_checker=True
     )
-    return env_id
+
+
+def _read_spaces(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the limits that a YAML file gives.
+
+    :param shapes: of an observation and an action.
+    """
+    given, found = load_yaml(read_yaml_text(path, "`--spaces`"), str(path)), {}
+    try:
+        for name, limits in given.items():
+            low, high = (np.array(limits[end], np.float32) for end in ("low", "high"))
+            if not ({low.shape, high.shape} <= {(), shapes[name]} and (low < high).all()):
+                raise ValueError
+            found[name] = np.broadcast_to(low, shapes[name]), np.broadcast_to(high, shapes[name])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{path} must give `observations` or `actions` a `low` below a `high`, each a number or a list of as many "
+            f"as in the data, got {given}; write e.g. `actions: {{low: [-1, 0], high: [1, 50]}}`"
+        ) from error
+    return found

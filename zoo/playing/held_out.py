@@ -170,13 +170,11 @@ class _Rows:
 
 
 def hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
-    """Return what to train on and what to judge by; refuse data that no score can be taken from.
+    """Return what to train on and what to judge by.
 
-    :raises UsageError: for images, or a single trajectory.
+    :raises UsageError: for a single trajectory.
     """
     number = _trajectory_of(data.valids)
-    if data.observations.ndim > 2:
-        raise UsageError("`--no-env` judges policies by vectors, got images; train with an environment, or embed them")
     if number[-1] < 1:
         raise UsageError(
             "`--no-env` holds out a tenth of the trajectories, at least one, and needs another to train on; got one "

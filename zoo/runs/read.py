@@ -151,7 +151,10 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], Mapping[str, np.ndarra
             table = None
         else:
             table = _tabulate(folder)
-            row["kind"] = _kind_of(row, table).name
+            kind = _kind_of(row, table)
+            row["kind"] = kind.name
+            if kind is VALUE:  # nothing was played
+                table |= dict.fromkeys(("return", "length"), np.full(len(table["score"]), np.nan))
     except UnreadableRun as error:
         return row | {"problem": error.reason}, None
     except OSError as error:  # e.g. a folder that is removed meanwhile

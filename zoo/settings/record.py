@@ -73,6 +73,7 @@ class RunSettings(Declared):
     :param success_return: the return from which an episode counts as a success, instead of what the environment says.
     :param reference_scores: returns of a random and of an expert policy, by which a comparison normalises returns.
     :param action_range: what stands for the low and the high of the environment's actions in a dataset of one's own.
+    :param reward_from: ``success`` takes rewards from the successes in it.
     """
 
     pretraining_steps: int = setting(default=0, at_least=0, role="protocol")
@@ -90,6 +91,7 @@ class RunSettings(Declared):
     success_return: float | None = setting(default=None)
     reference_scores: tuple[float, float] | None = setting(default=None, check=_checked_pair)
     action_range: tuple[float, float] | None = setting(default=None, check=_checked_pair)
+    reward_from: Literal["success"] | None = setting(default=None)
 
     def check_together(self) -> None:
         """Refuse phases without data or without steps, and two kinds of score."""

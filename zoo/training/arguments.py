@@ -16,6 +16,7 @@ from zoo.terminal.arguments import (
     ZERO_OR_MORE,
     Parser,
     a_path,
+    add_reward_from,
     add_verbose,
     two_numbers,
 )
@@ -31,6 +32,7 @@ def make_parser() -> Parser:
     task.add_argument(
         "--no-env", action="store_true", help="train and judge by --dataset alone, in place of --env (docs/no_env.md)"
     )
+    task.add_argument("--spaces", type=a_path, metavar="YAML", help="with --no-env, limits of observations and actions")
     _add_start(task)
     add_data(parser.add_argument_group("data"))
     add_environments(parser.add_argument_group("environments"))
@@ -118,6 +120,7 @@ def add_data(group: argparse._ArgumentGroup, storage: str = "--storage") -> None
         metavar="LOW,HIGH",
         help="what stands for the limits of the environment's actions in a dataset of your own (default: those limits)",
     )
+    add_reward_from(group)
     group.add_argument(
         "--dataset-replace-interval",
         type=COUNT,

@@ -16,12 +16,12 @@ from agents.common.saved import find_model, read_attributes, require_algorithm
 from agents.common.sb3.model import FlowQLearning
 from agents.registry import BUILT_IN, origin_of
 from zoo.baselines import find_algorithm
-from zoo.datasets.formats.base import Arrays
+from zoo.datasets.formats.base import Arrays, Reading
 from zoo.datasets.formats.read import environment_of, is_own, name_of, read_source
 from zoo.datasets.load import SOURCES, Dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
 from zoo.datasets.shards import ShardedDataset
-from zoo.envs.make import find_spec, is_ogbench, register_absent
+from zoo.envs.make import absent_id, find_spec, is_ogbench, register_absent
 from zoo.envs.tasks import TASKS
 from zoo.errors import UsageError, as_usage_error
 from zoo.packages import import_environments
@@ -76,7 +76,14 @@ def read_request(args: argparse.Namespace) -> Request:
     if args.eval_mode is not None:
         raise UsageError("training waits for each evaluation now, with the same numbers; leave out `--eval-mode`")
     check_label(args.label)
-    arrays = _take_spaces_of_data(args) if args.no_env else None
+    if args.no_env:
+        if args.env is not None:
+            raise UsageError(f"`--no-env` takes the place of `--env`, got --env {args.env} too; leave out one of them")
+        if args.dataset in SOURCES or not is_own(args.dataset):
+            raise UsageError(f"`--no-env` needs data of your own, got --dataset {args.dataset}; name a file or folder")
+        args.env = absent_id(name_of(args.dataset))
+    elif args.spaces is not None:
+        raise UsageError("`--spaces` are those of data without an environment; add --no-env, or leave it out")
     if args.env is None:
         raise UsageError("`--env` must name an environment; give it, or --no-env for data alone")
     import_environments(args.gym_packages)
@@ -85,25 +92,18 @@ def read_request(args: argparse.Namespace) -> Request:
     has_own_data = has_task if args.dataset in SOURCES else is_own(args.dataset)
     if has_task:
         find_spec(gym_id(args.env))  # refuses it if its simulator is not installed
-    has_dataset = not has_task and _is_of_ogbench(args.env, args.dataset if has_own_data else None)
+    has_dataset = not (has_task or args.no_env) and _is_of_ogbench(args.env, args.dataset if has_own_data else None)
     config, env_id = read_config(args, has_dataset, has_own_data)
     check_start(args, config)
+    arrays = None
+    if args.no_env:
+        arrays = read_source(args.dataset, Reading(reward_from=config.run.reward_from))
+        register_absent(args.env, arrays, config.run.action_range, args.spaces)
     env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
     stacked = {"frame_stack": k} if (k := config.settings.get("frame_stack", 1)) > 1 else {}
     kwargs = {**env_kwargs, **stacked}, {**eval_env_kwargs, **stacked}
     return Request(args, config, env_id, has_dataset, has_own_data, seeds, *kwargs, arrays)
-
-
-def _take_spaces_of_data(args: argparse.Namespace) -> Arrays:
-    """Return the data; let `--env` name a stand-in that has their spaces, and can not be played."""
-    if args.env is not None:
-        raise UsageError(f"`--no-env` takes the place of `--env`, got --env {args.env} too; leave out one of them")
-    if args.dataset in SOURCES or not is_own(args.dataset):
-        raise UsageError(f"`--no-env` needs data with rewards, got --dataset {args.dataset}; name a set of your own")
-    arrays = read_source(args.dataset)
-    args.env = register_absent(name_of(args.dataset), arrays, args.action_range)
-    return arrays
 
 
 def _is_of_ogbench(env: str, own: str | None) -> bool:
@@ -157,8 +157,12 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
     )
     if config.run.pretraining_steps and not (has_dataset or has_own_data):
         raise UsageError(f"`{args.env}` has no dataset to pretrain on; {_GIVE_DATA} --pretraining-steps at 0")
-    if config.run.action_range is not None and not has_own_data:
-        raise UsageError("`--action-range` belongs to a dataset of your own; give it with --dataset, or leave it out")
+    given = (config.run.action_range, config.run.reward_from)
+    if given != (None, None) and not has_own_data:
+        raise UsageError(
+            "`--action-range` and `--reward-from` belong to a dataset of your own; name it with --dataset, or leave "
+            "them out"
+        )
     if args.no_env and (
         config.run.online_steps or config.run.score != "value" or config.run.success_return is not None
     ):

@@ -204,6 +204,7 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
             {name: value for name, value in request.env_kwargs.items() if name != "frame_stack"},
             size=config.run.dataset_size,
             action_range=config.run.action_range,
+            reward_from=config.run.reward_from,
             arrays=request.arrays,
         )
         if config.env in D4RL and config.run.score and not (own.reference_scores or config.run.reference_scores):

@@ -53,7 +53,7 @@ def regular(parts):
         "observations": np.concatenate([part["observations"][:-1] for part in parts]),
         "next_observations": np.concatenate([part["observations"][1:] for part in parts]),
         "actions": joined(parts, "actions"),
-        "rewards": joined(parts, "rewards"),
+        **{name: joined(parts, name) for name in ("rewards", "success") if name in parts[0]},
         "terminals": terminals,
         "timeouts": ends & ~terminals,
     }
@@ -80,8 +80,8 @@ def write_parquet(folder, parts):
             {
                 "observation.state": list(part["observations"][:-1].astype(np.float32)),
                 "action": list(part["actions"]),
-                "next.reward": part["rewards"],
-                "next.success": part["terminated"],
+                **({"next.reward": part["rewards"]} if "rewards" in part else {}),
+                "next.success": part.get("success", part["terminated"]),
                 "next.done": np.arange(length) == length - 1,
                 "episode_index": np.full(length, number),
                 "frame_index": np.arange(length),

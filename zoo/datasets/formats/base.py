@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -41,13 +41,21 @@ class Reading:
     :param columns: what is read -> its name in the files, see `COLUMNS`.
     :param step_reward: the reward of every step of a set that has none.
     :param done: what ends the episodes of a set that does not say: ``terminated`` or ``truncated``.
+    :param reward_from: ``success`` takes rewards and masks from the flags of that name: where one is 1 the task ends
+        with the reward 0, and other steps have -1.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     step_reward: float | None = None
     done: str | None = None
+    reward_from: str | None = None
 
     def __post_init__(self) -> None:
+        if self.reward_from is not None and (self.step_reward is not None or self.done is not None):
+            raise UsageError(
+                f"`--reward-from {self.reward_from}` says the reward of each step and where the task ends; leave out "
+                "`--step-reward` and `--done`"
+            )
         for name in self.columns:
             if name not in COLUMNS:
                 raise UsageError(unknown_name_message("name in `--columns`", name, COLUMNS))
@@ -56,8 +64,8 @@ class Reading:
 class Format:
     """A way in which datasets are stored; `zoo.datasets.formats.read.FORMATS` lists one object of each."""
 
-    leaves_open = False
-    """Whether a `Reading` says something that its files do not."""
+    leaves_open: Collection[str] = ()
+    """Which fields of a `Reading` say something that its files do not."""
 
     def matches(self, path: Path) -> bool:
         """Return whether a file or folder looks like one of this format; nothing of its content is trusted."""
@@ -76,13 +84,12 @@ class Format:
         return None
 
 
-def refuse_reading(path: Path, reading: Reading) -> None:
+def refuse_reading(path: Path, reading: Reading, leaves_open: Collection[str] = ()) -> None:
     """Refuse options for what a format does not leave open."""
-    if reading != Reading():
-        raise UsageError(
-            f"{path} is in a format whose arrays have fixed names and meanings; leave out `--columns`, "
-            "`--step-reward` and `--done`"
-        )
+    given = [name for name, value in vars(reading).items() if value not in (None, {}) and name not in leaves_open]
+    if given:
+        flags = " and ".join(f"`--{name.replace('_', '-')}`" for name in given)
+        raise UsageError(f"{path} is in a format whose arrays have fixed names and meanings; leave out {flags}")
 
 
 Array: TypeAlias = NDArray[Any]
@@ -272,9 +279,10 @@ def require_keys(name: str, there: Iterable[str], needed: Iterable[str]) -> None
     """Refuse a set that lacks arrays."""
     there, needed = list(there), list(needed)
     if missing := [key for key in needed if key not in there]:
+        hint = ", or give `--reward-from success`" * (missing == ["rewards"] and "success" in there)
         raise UsageError(
             f"{name} must have the arrays {', '.join(needed)}; missing: {', '.join(missing)}, got "
-            f"{', '.join(there[:12]) or 'none'}; rename or add them (docs/data.md lists what is read)"
+            f"{', '.join(there[:12]) or 'none'}; rename or add them (docs/data.md lists what is read){hint}"
         )
 
 
@@ -310,15 +318,20 @@ def masks_of(name: str, terminated: Array, steps: int) -> Array:
 
 
 def add_rewards(name: str, rows: Arrays, reading: Reading) -> None:
-    """Give each step the same reward where there is none."""
+    """Give each step the same reward where there is none; or take rewards and masks from its success."""
+    if reading.reward_from is not None:
+        require_keys(name, rows, ("success",))
+        success = require_flags(name, "success", rows.pop("success"), len(rows["actions"]))
+        rows |= {"rewards": success - np.float32(1), "masks": np.float32(1) - success}
+        return
     if "rewards" in rows:
         if reading.step_reward is not None:
             raise UsageError(f"{name} has rewards; leave out `--step-reward`")
         return
     if reading.step_reward is None:
         raise UsageError(
-            f"{name} has no rewards; name their column with `--columns rewards=NAME`, or give each step the same one "
-            "with `--step-reward -1`"
+            f"{name} has no rewards; name their column with `--columns rewards=NAME`, give each step the same one with "
+            "`--step-reward -1`, or take them from successes with `--reward-from success`"
         )
     rows["rewards"] = np.full(len(rows["actions"]), reading.step_reward, np.float32)
 

@@ -144,7 +144,7 @@ SUFFIXES = (".hdf5", ".h5")
 class Hdf5(Format):
     """An HDF5 file of one of the two."""
 
-    leaves_open = True
+    leaves_open = ("columns", "step_reward", "done", "reward_from")
 
     def matches(self, path: Path) -> bool:
         """Return whether it has the ending of an HDF5 file."""
@@ -159,7 +159,7 @@ class Hdf5(Format):
                 episodes = [each for k in sorted(groups) for each in demonstration(path, k, groups[k])]
                 tell_of_successes(str(path), np.array([(each.rewards == 0).any() for each in episodes]))
                 return joined(str(path), episodes)
-            names = {*KNOWN_ARRAYS, *reading.columns.values()}
+            names = {*KNOWN_ARRAYS, *reading.columns.values(), reading.reward_from}
             arrays = {name: read_array(str(path), stored, name) for name in stored if name in names}
         return _of_d4rl(str(path), arrays, reading)
 
@@ -174,7 +174,7 @@ def _of_d4rl(name: str, arrays: Arrays, reading: Reading) -> Transitions:
         if column not in arrays:
             raise UsageError(unknown_name_message("array", column, arrays))
         arrays[{"terminated": "terminals"}.get(key, key)] = arrays.pop(column)
-    arrays = {key: array for key, array in arrays.items() if key in KNOWN_ARRAYS}
+    arrays = {key: array for key, array in arrays.items() if key in (*KNOWN_ARRAYS, reading.reward_from)}
     require_keys(name, arrays, ("observations", "actions", "terminals"))
     add_rewards(name, arrays, reading)
     if reading.done is not None:

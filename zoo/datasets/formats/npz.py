@@ -17,6 +17,7 @@ from zoo.datasets.formats.base import (
     Episode,
     Format,
     Reading,
+    add_rewards,
     joined,
     masks_of,
     require_flags,
@@ -32,6 +33,8 @@ _EPISODE_ARRAYS = ("observations", "actions", "rewards", "terminated", "masks")
 class Npz(Format):
     """Arrays in any layout that `docs/datasets.md` describes."""
 
+    leaves_open = ("reward_from",)
+
     def matches(self, path: Path) -> bool:
         """Return whether it is an npz file."""
         return path.suffix == ".npz" and not path.is_dir()
@@ -39,11 +42,13 @@ class Npz(Format):
     def read(self, path: Path, reading: Reading) -> Transitions:
         """Return the transitions."""
         require_recorded([path])
-        return transitions_of(str(path), _read(path, KNOWN_ARRAYS))
+        return transitions_of(str(path), _read(path, KNOWN_ARRAYS, reading))
 
 
 class Episodes(Format):
     """A folder of npz files, one for each episode."""
+
+    leaves_open = ("reward_from",)
 
     def matches(self, path: Path) -> bool:
         """Return whether it is a folder with such files."""
@@ -51,11 +56,11 @@ class Episodes(Format):
 
     def read(self, path: Path, reading: Reading) -> Transitions:
         """Return the transitions."""
-        return joined(str(path), self._episodes(npz_files(path)))
+        return joined(str(path), self._episodes(npz_files(path), reading))
 
-    def _episodes(self, files: Sequence[Path]) -> Iterator[Episode]:
+    def _episodes(self, files: Sequence[Path], reading: Reading) -> Iterator[Episode]:
         for path in files:
-            arrays = _read(path, _EPISODE_ARRAYS)
+            arrays = _read(path, _EPISODE_ARRAYS, reading)
             if "masks" not in arrays:
                 if "terminated" not in arrays:
                     raise UsageError(
@@ -81,9 +86,12 @@ def require_recorded(files: Sequence[Path]) -> None:
             raise UsageError(f"{file} cannot be used: {what}; make it again, or remove {file.name}.sha256")
 
 
-def _read(path: Path, names: Sequence[str]) -> Arrays:
-    require_keys(str(path), read_npz_headers(path), ("observations", "actions", "rewards"))
-    return read_npz(path, names)
+def _read(path: Path, names: Sequence[str], reading: Reading) -> Arrays:
+    source = reading.reward_from or "rewards"
+    require_keys(str(path), read_npz_headers(path), ("observations", "actions", source))
+    arrays = read_npz(path, {*names, source})
+    add_rewards(str(path), arrays, reading)
+    return arrays
 
 
 INTERVAL = "observation_interval"

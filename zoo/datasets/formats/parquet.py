@@ -33,7 +33,7 @@ _BATCH_ROWS = 1 << 14
 class Parquet(Format):
     """A parquet file, or a folder with some below it."""
 
-    leaves_open = True
+    leaves_open = ("columns", "step_reward", "done", "reward_from")
 
     def matches(self, path: Path) -> bool:
         """Return whether there is one."""
@@ -129,7 +129,8 @@ def _transitions(name: str, rows: Arrays, reading: Reading) -> Transitions:
         tell(name, f"{inside:,} rows are done, but their episodes go on; split them there if that is their end")
     _require_in_order(name, rows, ends)
     add_rewards(name, rows, reading)
-    return joined(name, episodes_of_rows(name, rows, ends, 1.0 - _terminated(name, rows, ends, reading)))
+    masks = rows["masks"] if reading.reward_from else 1.0 - _terminated(name, rows, ends, reading)
+    return joined(name, episodes_of_rows(name, rows, ends, masks))
 
 
 def _require_in_order(name: str, rows: Arrays, ends: Array) -> None:

@@ -71,8 +71,7 @@ def read_source(source: str | Path, reading: Reading | None = None) -> Arrays:
             "save arrays with `np.savez(path, **arrays)`"
         )
     reading = reading or Reading()
-    if not found.leaves_open:
-        refuse_reading(path, reading)
+    refuse_reading(path, reading, found.leaves_open)
     arrays = compact(found.read(path, reading))
     tell_memory(str(path), sum(array.nbytes for array in arrays.values()))
     return arrays

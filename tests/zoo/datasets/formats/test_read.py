@@ -117,6 +117,23 @@ def test_what_formats_leave_open_can_be_given(tmp_path):
     assert "closest: rewards" in refusal(tmp_path / "a.parquet", columns={"reward": "cost"})
 
 
+@pytest.mark.parametrize("kind", ["npz", "folder", "parquet", "d4rl"])
+def test_successes_become_rewards_and_ends_of_the_task(tmp_path, kind):
+    parts = episodes()
+    for part in parts:
+        part["success"] = part["terminated"].copy()
+        del part["rewards"]
+    parts[1]["success"][5] = True  # and the episode goes on
+    source = WRITERS[kind](tmp_path, parts)
+    assert "`--reward-from success`" in refusal(source)
+    assert "leave out `--step-reward` and `--done`" in refusal(source, reward_from="success", step_reward=0.0)
+    found = load_own(source, ENV, {}, reward_from="success")
+    valid = found.valids > 0
+    success = np.concatenate([part["success"] for part in parts])[: valid.sum()]
+    np.testing.assert_array_equal(found.rewards[valid], np.where(success, 0, -1))
+    np.testing.assert_array_equal(found.masks[valid], ~success)
+
+
 def test_an_episode_without_a_number_ends_where_it_is_done(tmp_path):
     folder = write_parquet(tmp_path, episodes())
     parquet.write_table(
@@ -142,7 +159,7 @@ def test_terminals_that_mark_every_end_end_as_is_said(tmp_path, done):
 
 @pytest.mark.parametrize("kind", ["npz", "folder", "minari"])
 def test_what_a_format_does_not_leave_open_cannot_be_given(tmp_path, kind):
-    assert "leave out `--columns`" in refusal(WRITERS[kind](tmp_path, episodes()), done="truncated")
+    assert "leave out `--done`" in refusal(WRITERS[kind](tmp_path, episodes()), done="truncated")
 
 
 def test_dataset_size_keeps_whole_trajectories_and_changes_the_fingerprint(tmp_path):
