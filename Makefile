@@ -32,7 +32,10 @@ gpu-check: $(INSTALLED)
 	$(BIN)/python benchmarks/gpu.py $(RESUME)
 
 reproduce: $(INSTALLED)
-	$(BIN)/python benchmarks/reproduce.py
+	timeout --preserve-status --kill-after 1m 8m $(BIN)/zoo train --algo qam --env scene-play-singletask-task4-v0 \
+		--seeds 0-11 --offline-steps 100_000 --online-steps 0 --eval-freq 25_000 --save-freq 25_000 \
+		--dataset generate --log-folder logs/reproduce --resume
+	$(BIN)/python benchmarks/full_size.py -f logs/reproduce -o logs/reproduce
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
