@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import sys
 import time
@@ -17,6 +16,7 @@ if __package__ in (None, ""):  # run as a file from anywhere
 
 from zoo.cli import run_program
 from zoo.errors import UsageError
+from zoo.processes.rounding import processor
 from zoo.terminal.arguments import Parser, whole_number
 
 if TYPE_CHECKING:
@@ -47,10 +47,6 @@ def make_parser() -> Parser:
     parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="compile the update")
     parser.add_argument("--seeds", type=whole_number, default=1, help="S, seeds trained at once")
     parser.add_argument(
-        "--sweep-seeds", type=whole_number, nargs="+", metavar="S", help="measure each of these S and plot them"
-    )
-    parser.add_argument("-o", "--output", type=Path, default=Path("throughput.png"), help="plot of --sweep-seeds")
-    parser.add_argument(
         "--work", type=Path, metavar="FILE", help="only count the GFLOP of an update of every algorithm"
     )
     parser.add_argument("--batch", type=whole_number, default=256, help="B, sequences per seed")
@@ -66,47 +62,27 @@ def make_parser() -> Parser:
     parser.add_argument("-params", nargs="+", action="extend", default=[], help="settings, key=value")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure")
     parser.add_argument("--num-threads", type=whole_number, default=-1, help="CPU threads; -1 leaves PyTorch's choice")
-    parser.add_argument("--json", action="store_true", help="accepted for scripts: the last line is JSON anyway")
     return parser
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Build the algorithm on random data and time its updates, for one number of seeds at once or for several.
+    """Build the algorithm on random data and time its updates.
 
     :param args: parsed arguments.
     :return: the result to print.
     """
     import torch
 
+    from agents.common.engine.strategies import COMPILE_AFTER_UPDATES
+
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
     if args.work is not None:
         return write_work(args)
-    if args.sweep_seeds is None:
-        return measure_once(args)
-    if not args.output.parent.is_dir():
-        raise UsageError(f"the folder of the plot must exist, got {args.output}; make {args.output.parent} first")
-    rows = [measure_once(argparse.Namespace(**{**vars(args), "seeds": count})) for count in args.sweep_seeds]
-    plot_sweep(rows, args.output)
-    varying = [name for name in rows[0] if any(row[name] != rows[0][name] for row in rows)]
-    common = {name: value for name, value in rows[0].items() if name not in varying}
-    return {**common, "sweep": [{name: row[name] for name in varying} for row in rows], "plot": str(args.output)}
-
-
-def measure_once(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure one number of seeds at once.
-
-    :param args: parsed arguments.
-    :return: the result.
-    """
-    import torch
-
-    from agents.common.engine.strategies import COMPILE_AFTER_UPDATES
-
     begin = time.perf_counter()
     model = make_model(args)
     cuda = model.device.type == "cuda"
-    if cuda:  # a sweep measures several models
+    if cuda:
         torch.cuda.reset_peak_memory_stats(model.device)
     model.trainer.update(args.batch)
     first = time.perf_counter() - begin
@@ -121,7 +97,7 @@ def measure_once(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "algo": args.algo,
         "device": model.device.type,
-        "device_name": torch.cuda.get_device_name(model.device) if cuda else cpu_name(),
+        "device_name": torch.cuda.get_device_name(model.device) if cuda else processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "precision": args.precision,
@@ -155,25 +131,6 @@ def write_work(args: argparse.Namespace) -> dict[str, Any]:
     rows = "".join(f"{id},{gflop:.3f}\n" for id, gflop in found.items())
     args.work.write_text(f"algorithm,gflop\n{rows}", encoding="utf-8")
     return {"gflop": found, "work": str(args.work)}
-
-
-def plot_sweep(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw updates of all seeds together against the number of seeds, beside what one seed alone would scale to."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import pandas as pd
-    import seaborn as sns
-    from matplotlib import pyplot as plt
-
-    table = pd.DataFrame(rows)
-    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
-    sns.lineplot(table, x="seeds", y="seed_updates_per_s", marker="o", ax=axes)
-    first = rows[0]
-    axes.set(xlabel="seeds at once", ylabel="updates a second, all seeds", ylim=(0, None))
-    axes.set_title(f"{first['algo']}, {first['device_name']}, {first['precision']}", fontsize=9)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def make_model(args: argparse.Namespace) -> FlowQLearning:
@@ -362,16 +319,6 @@ def kernels_of(events: Iterable[Any]) -> list[Kernel]:
         if event.device_type == DeviceType.CUDA
     ]
     return sorted(found, key=lambda kernel: -kernel.microseconds)
-
-
-def cpu_name() -> str:
-    """Return the processor's name as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from benchmarks import throughput
 from benchmarks.gpu_parts.part import Found, Options, Part
 from benchmarks.gpu_parts.speed import Setting
 from tests.common.toys import parameters_of, tiny_model, toy_dataset
+from zoo.processes.rounding import processor
 from zoo.processes.serving import available_cores
 from zoo.runs.versions import git_commit
 
@@ -93,11 +94,11 @@ def describe_environment(options: Options) -> Found:
         precision: throughput.matmul_rate(device, precision, 0.05 if options.small else 1.0) / 1e12
         for precision in ("tf32", "bf16")
     }
-    name = torch.cuda.get_device_name(device) if cuda else throughput.cpu_name()
+    name = torch.cuda.get_device_name(device) if cuda else processor() or "cpu"
     return {
         "detail": f"{name}, {rates['tf32']:.3g} TFLOP/s in TF32 and {rates['bf16']:.3g} in bf16",
         "device_name": name,
-        "processor": throughput.cpu_name(),
+        "processor": processor(),
         "cores": available_cores(),
         "python": platform.python_version(),
         "cuda": torch.version.cuda,

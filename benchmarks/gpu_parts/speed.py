@@ -98,7 +98,7 @@ def measure_speed(setting: Setting, options: Options) -> Found:
     torch.compiler.reset()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-    row = throughput.measure_once(throughput.make_parser().parse_args(setting.words(options)))
+    row = throughput.measure(throughput.make_parser().parse_args(setting.words(options)))
     peak = row["peak_memory_bytes"]
     memory = "" if peak is None else f", {row['kernels_per_update']:,} kernels, {peak / 2**30:.1f} GiB"
     text = (
