@@ -90,6 +90,9 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
             require_simulator(name)
             spec = gymnasium.spec(name)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
+            if env_id.startswith("data-"):
+                what = f"`{env_id}` stands for data without an environment: nothing can play there; give another"
+                raise UsageError(what) from error
             known = [*gymnasium.registry, *OCBENCH]
             raise UsageError(f"{unknown_name_message('environment', env_id, known)} ({error})") from error
     if is_ogbench(spec):
