@@ -72,7 +72,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """
     begin = time.monotonic()
     options = Options(args.device, args.small)
-    parts = choose(all_parts(options), args.parts)
+    # first those that decide whether the speeds count
+    parts = choose([*correctness_parts(), *speed_parts(options)], args.parts)
     if args.list:
         for part in parts:
             print(f"{part.name:<28} {part.promise}", file=sys.stderr)
@@ -85,8 +86,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             raise UsageError(environment["detail"])
         name = environment["device_name"]
         path = kept.results_path(args.output, name, args.small)
-        results = earlier(path, args.resume or args.parts is not None)
-        results |= {"device_name": name, "small": args.small, "environment": describe(environment)}
+        goes_on = path.exists() and (args.resume or args.parts is not None)
+        results = kept.read(path) if goes_on else {"parts": {}}
+        machine = {key: value for key, value in environment.items() if key not in ("state", "detail", "seconds")}
+        results |= {"device_name": name, "small": args.small, "environment": machine}
         todo = [part for part in parts if args.parts is not None or part.name not in results["parts"]]
 
         def note(part: Part, outcome: dict[str, Any]) -> None:
@@ -97,14 +100,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         kept.write(path, results)
         left = do(todo, runner, note, begin, begin + 60 * args.minutes - RESERVE)
     return conclude(path, results, left)
-
-
-def all_parts(options: Options) -> list[Part]:
-    """Return all parts: those that decide whether the speeds count come first.
-
-    :param options: of the check.
-    """
-    return [*correctness_parts(), *speed_parts(options)]
 
 
 def choose(parts: Sequence[Part], names: Sequence[str] | None) -> list[Part]:
@@ -119,23 +114,6 @@ def choose(parts: Sequence[Part], names: Sequence[str] | None) -> list[Part]:
         if name not in known:
             raise UsageError(f"{unknown_name_message('part', name, known)}; --list names them")
     return [part for part in parts if names is None or part.name in names]
-
-
-def earlier(path: Path, is_kept: bool) -> kept.Results:
-    """Return earlier results to add to, without parts if there are none or they are not wanted.
-
-    :param path: of the JSON file.
-    :param is_kept: whether they are wanted.
-    """
-    return kept.read(path) if is_kept and path.exists() else {"parts": {}}
-
-
-def describe(environment: dict[str, Any]) -> dict[str, Any]:
-    """Return what is told about the machine.
-
-    :param environment: outcome of the part.
-    """
-    return {key: value for key, value in environment.items() if key not in ("state", "detail", "seconds")}
 
 
 def do(
