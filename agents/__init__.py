@@ -55,9 +55,9 @@ if TYPE_CHECKING:
     from agents.common.sb3.exporting import export_onnx as export_onnx
     from agents.common.sb3.model import FlowQLearning
     from agents.common.sb3.policy import load_policy as load_policy
-    from agents.common.search import choice as choice
-    from agents.common.search import linear_range as linear_range
-    from agents.common.search import log_range as log_range
+    from agents.common.settings import choice as choice
+    from agents.common.settings import linear_range as linear_range
+    from agents.common.settings import log_range as log_range
     from agents.common.settings import setting as setting
     from agents.models import get as get
     from agents.models import load as load
@@ -127,13 +127,13 @@ _LOCATIONS = {
     "FrameStack": "agents.common.frames",
     "ImpalaEncoder": "agents.common.sb3.encoders",
     "Method": "agents.common.method",
-    "choice": "agents.common.search",
+    "choice": "agents.common.settings",
     "export_onnx": "agents.common.sb3.exporting",
     "get": "agents.models",
-    "linear_range": "agents.common.search",
+    "linear_range": "agents.common.settings",
     "load": "agents.models",
     "load_policy": "agents.common.sb3.policy",
-    "log_range": "agents.common.search",
+    "log_range": "agents.common.settings",
     "setting": "agents.common.settings",
 }
 

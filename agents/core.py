@@ -16,7 +16,7 @@ from agents.common.maths.critic import (
 )
 from agents.common.maths.flow import cloning_loss, flow_matching_loss, integrate_flow, interpolate
 from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, integers, normal, uniform
-from agents.common.nets.policies import tanh_gaussian_sample
+from agents.common.nets.heads import tanh_gaussian_sample
 from agents.common.nets.specs import (
     Networks,
     NetworkSpec,
@@ -29,8 +29,7 @@ from agents.common.nets.specs import (
     temperature,
     velocity_field,
 )
-from agents.common.search import choice, linear_range, log_range
-from agents.common.settings import setting
+from agents.common.settings import choice, linear_range, log_range, setting
 from agents.registry import register
 
 __all__ = [

@@ -14,7 +14,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from agents import registry
 from agents.common.files.safe import imported_class, path_of
 from agents.common.method import Method
-from agents.common.saved import algorithm_of, find_model, read_attributes
+from agents.common.model_file import algorithm_of, find_model, read_attributes
 from agents.common.sb3.arguments import Arguments, SharedSetting
 from agents.common.sb3.model import FlowQLearning, GymEnv
 from agents.common.settings import signature_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.common.families.trust_region import TrustRegion
+from agents.common.families.fine_tuning import TrustRegion
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,

@@ -15,7 +15,7 @@ if __package__ in (None, ""):  # run as a file from anywhere
 
 import pandas as pd
 
-from agents.common.files.manifest import digest_of
+from agents.common.files import digest_of
 from benchmarks.rank_table import (
     COLUMNS,
     STEPS,

@@ -260,7 +260,7 @@ def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
     """
     import torch
 
-    from agents.common.engine.precision import float32_products
+    from agents.common.nets.fast import float32_products
 
     size = 8192 if device.type == "cuda" else 1024
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32

@@ -11,17 +11,16 @@ MOST_LINES = {ast.Module: 650, ast.FunctionDef: 60, ast.AsyncFunctionDef: 60}
 
 LAYERS = (
     "agents.common.files agents.common.validation agents.common.replicas agents.common.batch",
-    "agents.common.frames agents.common.observations agents.common.search agents.common.streams",
-    "agents.common.settings agents.common.training agents.common.common_settings agents.common.model_file "
-    "agents.common.nets",
+    "agents.common.frames agents.common.observations agents.common.settings agents.common.streams",
+    "agents.common.common_settings agents.common.nets",
     "agents.common.maths",
     "agents.common.method",
-    "agents.common.pretraining agents.registry agents.core",
+    "agents.registry agents.core",
     "agents.common.families",
     "agents.*",
     "agents.common.data",
+    "agents.common.model_file",
     "agents.common.engine",
-    "agents.common.saved",
     "agents.common.sb3",
     "agents.models",
     "agents.testing",

@@ -15,7 +15,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: let `import tools` find the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from agents.common.sb3.acting import read_about
+from agents.common.model_file import read_about
 from agents.common.sb3.policy import FlowPolicy
 from agents.registry import BUILT_IN, find
 from zoo.hub.upload import describe_agent

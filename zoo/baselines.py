@@ -29,12 +29,10 @@ from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
 from agents.common.replicas import PerReplica, find_divergence
-from agents.common.sb3.environments import copy_observations
+from agents.common.sb3.environments import available_device, copy_observations
 from agents.common.sb3.policy import FlowPolicy
-from agents.common.sb3.spaces import available_device
 from agents.common.sb3.stored_model import StoredModel
-from agents.common.search import Search, choice, linear_range, log_range
-from agents.common.settings import Check, Declared, Setting, setting
+from agents.common.settings import Check, Declared, Search, Setting, choice, linear_range, log_range, setting
 from agents.common.validation import integer, number
 from zoo.algorithms import SB3, algorithm_ids, require_algorithm
 
@@ -183,7 +181,7 @@ class Baseline(StoredModel):
     @classmethod
     def declared(cls) -> dict[str, Setting]:
         """Return all settings by name: SB3's, with the meanings that its docstring gives them, then our own."""
-        algorithm = cls.__mro__[4]  # after this class, Baseline, StoredModel and LoggedModel
+        algorithm = cls.__mro__[3]  # after this class, Baseline and StoredModel
         text = "\n\n".join(inspect.getdoc(each) or "" for each in (algorithm, cls))
         meanings = dict(re.findall(r":param (\w+): (.*?)(?=\n:|\n\n|\Z)", text, flags=re.DOTALL))
         found = {}

@@ -6,10 +6,11 @@ by :mod:`agents.common.files.safe`, so that a model of a stranger can be looked 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
-import warnings
+import re
 import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -17,11 +18,15 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from stable_baselines3.common.save_util import json_to_data
 from stable_baselines3.common.utils import get_device
+from torch import Tensor
 
-from agents.common.files import DamagedFile, damage_named, open_file, safe
+from agents.common.files import DamagedFile, atomic_path, damage_named, regular_file, safe
 from agents.common.validation import UntrustedError
+from agents.registry import BUILT_IN, name_of
 
 PICKLED = ":serialized:"
 """The key under which SB3's files hold a pickle."""
@@ -70,30 +75,6 @@ class ModelFile:
         return _load_tensors(self.members, device, self.name)
 
 
-def encode_attributes(attributes: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return the members of an archive that hold a model's attributes.
-
-    What can only be written as code, e.g. a function, is left out with a warning; whoever reads the file learns what it
-    was.
-
-    :param attributes: by name.
-    :return: content by name.
-    """
-    members, plain = {}, {}
-    for name, value in attributes.items():
-        plain[name] = value
-        if value is None or type(value) in (bool, int, float, str):
-            continue
-        try:
-            members[name + VALUE] = safe.dumps(value)
-            plain[name] = str(value)  # for people
-        except TypeError as error:
-            what = f"`{name}` is {error}"
-            warnings.warn(f"a saved model holds no code, so `{name}` is left out: {what}", stacklevel=4)
-            plain[name] = {LEFT_OUT: what}
-    return {ATTRIBUTES: json.dumps(plain, indent=1).encode(), **members}
-
-
 def write_archive(members: Mapping[str, bytes], tensors: Mapping[str, Any]) -> bytes:
     """Return an archive with its checksum. Members have no dates: a zip archive has none before 1980.
 
@@ -111,7 +92,7 @@ def write_archive(members: Mapping[str, bytes], tensors: Mapping[str, Any]) -> b
                 torch.save(state, member)
         archive.comment = CHECKSUM + bytes(_DIGITS)
     content = file.getvalue()[:-_DIGITS]
-    return content + _digest(content)
+    return content + hashlib.sha256(content).hexdigest().encode()
 
 
 def read_model_file(source: Source, trust: bool = False, given: Collection[str] = ()) -> ModelFile:
@@ -147,7 +128,7 @@ def read_model_file(source: Source, trust: bool = False, given: Collection[str] 
 def _value(content: bytes, key: str, name: str) -> Any:
     """Return the value of an attribute."""
     try:
-        return safe.loads(content)
+        return safe.load(content)
     except ValueError as error:
         raise ValueError(
             f"{name} cannot be used: `{key}`: {error}; if it is a class of your own, import its module first, or give "
@@ -159,12 +140,12 @@ def _read_whole(source: Source) -> tuple[str, bytes, dict[str, bytes]]:
     """Return the name of a file, what it holds, and its members, compared with their checksum."""
     if isinstance(source, str | Path):
         name = str(source)
-        with open_file(Path(source)) as file:
-            content = file.read()
+        content = regular_file(Path(source)).read_bytes()
     else:
         name, content = str(getattr(source, "name", "the file")), source.read()
     with damage_named(name), zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if archive.comment.startswith(CHECKSUM) and content[-_DIGITS:] != _digest(content[:-_DIGITS]):
+        found = hashlib.sha256(content[:-_DIGITS]).hexdigest().encode()
+        if archive.comment.startswith(CHECKSUM) and content[-_DIGITS:] != found:
             raise DamagedFile(name, "its SHA-256 is not that of what was written")
         members = {member: archive.read(member) for member in archive.namelist()}
     written_here = any(member.endswith(VALUE) for member in members)
@@ -176,10 +157,6 @@ def _read_whole(source: Source) -> tuple[str, bytes, dict[str, bytes]]:
             "`pip install flow-rl-zoo==1.0.0rc1`, or train the model again"
         )
     return name, content, members
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _load_tensors(
@@ -224,3 +201,156 @@ def parse_attributes(text: bytes, name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"expected a saved model (.zip), got {name}, whose `{ATTRIBUTES}` is not a mapping")
     return found
+
+
+# -- where saved models are, and which algorithm they belong to
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """Return a run's checkpoints, newest first.
+
+    :param folder: where they are; it need not exist.
+    :return: their folders.
+    """
+    found = [path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{9,}\.\d+", path.name)]
+    return sorted(found, key=lambda path: [int(part) for part in path.name[5:].split(".")], reverse=True)
+
+
+def find_model(path: str | Path) -> Path:
+    """Return the file of a saved model, given with or without ``.zip``, or as the folder of a run.
+
+    A folder gives its final model, else that of the newest checkpoint, else the best so far.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        return regular_file(path)
+    final = path / f"{path.name.rpartition('_')[0]}.zip"
+    checkpoints = [checkpoint / "model.zip" for checkpoint in find_checkpoints(path / "checkpoint")]
+    for candidate in (path.with_name(f"{path.name}.zip"), final, *checkpoints, path / "best_model.zip"):
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(f"expected a saved model (.zip) or the folder of a run that has saved one, got {path}")
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Return the attributes in a saved model's JSON without building anything; objects are described by strings."""
+    try:
+        with damage_named(str(path)), zipfile.ZipFile(regular_file(path)) as archive:
+            text = archive.read(ATTRIBUTES)
+    except (OSError, DamagedFile) as error:
+        problem = error.problem if isinstance(error, DamagedFile) else error
+        raise ValueError(
+            f"expected a saved model (.zip), got {path}, which cannot be read as one: {problem}"
+        ) from error
+    return parse_attributes(text, str(path))
+
+
+def algorithm_of(path: Path) -> str | None:
+    """Return the algorithm of a saved model as :func:`agents.get` takes it; None for a file that does not say."""
+    found = read_attributes(path).get("algorithm_id")
+    return found if isinstance(found, str) else None
+
+
+def require_algorithm(path: Path, algorithm: type[Any]) -> None:
+    """Refuse a model of another algorithm; a file that does not name its algorithm passes.
+
+    ``algorithm`` is the method or the class of its models, and may be a subclass of the one that saved the file.
+    """
+    saved = algorithm_of(path)
+    if saved is None:
+        return
+    algorithm = getattr(algorithm, "method_class", algorithm)
+    known = {name_of(cls) for cls in algorithm.__mro__} | {cls.__qualname__ for cls in algorithm.__mro__}
+    if saved not in known and saved.rpartition(":")[2] not in known:
+        raise ValueError(
+            f"{path} is a model of {BUILT_IN.get(saved, saved)}, expected one of {algorithm.__name__}; "
+            "`agents.load(path)` loads any"
+        )
+
+
+# -- policies by themselves
+
+FORMAT = "flow-rl-zoo policy 2"
+
+
+def write_policy(
+    path: str | Path, description: Mapping[str, Any], tensors: Mapping[str, Tensor], about: Mapping[str, Any]
+) -> None:
+    """Write the file of a policy.
+
+    :param path: file, usually with the ending ``.safetensors``.
+    :param description: what makes an equal policy but for its tensors.
+    :param tensors: by name.
+    :param about: what else is to be said about it: plain values that JSON takes.
+    """
+    # two names of a tensor are two tensors in the file
+    own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    header = {
+        "format": FORMAT,
+        "policy": base64.b64encode(safe.dumps(description)).decode(),
+        "sha256": _digest_of(own),
+        "about": json.dumps(dict(about)),
+    }
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_bytes(save(own, header))  # its own way to write keeps a file from all others
+
+
+def read_policy(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the description and the tensors in the file of a policy.
+
+    :param path: what :func:`write_policy` wrote.
+    :return: both.
+    :raises FileNotFoundError: if there is no such file.
+    :raises ValueError: if it is damaged, or something else.
+    """
+    with _opened(Path(path)) as file:
+        header = _header_of(file, path)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+    if _digest_of(tensors) != header["sha256"]:
+        raise DamagedFile(str(path), "its SHA-256 is not that of what was written")
+    try:
+        return safe.load(base64.b64decode(header["policy"])), tensors
+    except ValueError as error:
+        raise DamagedFile(str(path), f"what it says about its policy cannot be read: {error}") from error
+
+
+def read_about(path: str | Path) -> dict[str, Any]:
+    """Return what is said about a policy; its tensors are not read.
+
+    :param path: of the file.
+    :return: by name.
+    :raises ValueError: as :func:`read_policy` does.
+    """
+    with _opened(Path(path)) as file:
+        text = _header_of(file, path)["about"]
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DamagedFile(str(path), f"what it says about its policy is no mapping: {error}") from error
+
+
+def _opened(path: Path) -> Any:
+    """Open a file of tensors."""
+    try:
+        return safe_open(regular_file(path), framework="pt")
+    except SafetensorError as error:
+        raise DamagedFile(str(path), f"it is no file of tensors as `save_policy` writes it: {error}") from error
+
+
+def _header_of(file: Any, path: str | Path) -> dict[str, str]:
+    """Return the texts in a file, which must be a policy."""
+    header = dict(file.metadata() or {})
+    if header.get("format") != FORMAT or not header.keys() >= {"policy", "sha256", "about"}:
+        raise ValueError(
+            f"expected a policy as `save_policy` writes it, got {path}, whose format is {header.get('format')!r}"
+        )
+    return header
+
+
+def _digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors by name."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        found.update(tensors[name].numpy().tobytes())
+    return found.hexdigest()

@@ -70,12 +70,15 @@ class ObservationLayout:
         :return: (N, O).
         """
         values = observations if isinstance(self.space, spaces.Dict) else {"": observations}
-        rows = [self._part_rows(part, values[part.key]) for part in self.parts]
+        rows = []
+        for part in self.parts:
+            value = values[part.key]
+            array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+            array = array.astype(self.numpy_dtype, copy=False)
+            if part.is_image:
+                array = channels_first(array, part.shape)
+            rows.append(array.reshape(-1, int(np.prod(part.shape))))
         return rows[0] if len(rows) == 1 else np.concatenate(rows, -1)
-
-    def _part_rows(self, part: Part, values: Any) -> NDArray[Any]:
-        array = _as_array(values, self.numpy_dtype)
-        return (channels_first(array, part.shape) if part.is_image else array).reshape(-1, int(np.prod(part.shape)))
 
     def observations(self, rows: NDArray[Any]) -> Any:
         """Return rows (..., O) as the environment's observations, (N, ...), by name in a Dict space."""
@@ -211,8 +214,3 @@ def _shift(images: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
     right = (torch.arange(width, device=images.device) + shift_x.unsqueeze(-1)).clamp(0, width - 1)
     lines = images.gather(-2, down[..., None, :, None].expand(*images.shape))
     return lines.gather(-1, right[..., None, None, :].expand(*images.shape))
-
-
-def _as_array(values: Any, dtype: type[Any]) -> NDArray[Any]:
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    return array.astype(dtype, copy=False)

@@ -31,14 +31,6 @@ class PerReplica(float):
         return (self.values,)
 
 
-def on_host(values: Mapping[str, Tensor]) -> dict[str, PerReplica]:
-    """Copy values, name -> (S,), from the device, all in one go."""
-    if not values:
-        return {}
-    rows = torch.stack([value.detach().float() for value in values.values()]).cpu().numpy()
-    return {name: PerReplica(row) for name, row in zip(values, rows, strict=True)}
-
-
 def find_divergence(tensors: Mapping[str, Sequence[Tensor]]) -> dict[int, str]:
     """Return which replicas hold a NaN or an infinity, and where, waiting for the device once.
 

@@ -23,8 +23,93 @@ from typing import (
     get_type_hints,
 )
 
-from agents.common.search import Search
 from agents.common.validation import boolean, closest_names, describe_bounds, integer, number, one_of
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers between two bounds, both included.
+
+    :param low: lower bound.
+    :param high: upper bound, above it.
+    :param log: whether every order of magnitude gets the same share of the search.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"a range must go from a lower to a higher bound, got {self.low!r} and {self.high!r}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic range must begin above 0, got {self.low!r}; choose a linear one")
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """Values that must be allowed if all are to be."""
+        return self.low, self.high
+
+    def __str__(self) -> str:
+        """Return the range as ``zoo tune --search`` takes it."""
+        return f"{self.low}:{self.high}" + (":log" if self.log else "")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A few values without an order.
+
+    :param values: at least two, all different.
+    """
+
+    values: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.values) < 2 or len(set(map(repr, self.values))) < len(self.values):
+            raise ValueError(f"a choice must have at least two different values, got {list(self.values)!r}")
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """Values that must be allowed if all are to be."""
+        return self.values
+
+    def __str__(self) -> str:
+        """Return the choice as ``zoo tune --search`` takes it."""
+        words = {"None": "null", "True": "true", "False": "false"}
+        return f"[{', '.join(words.get(repr(value), str(value)) for value in self.values)}]"
+
+
+Search = Range | Choice
+
+
+def log_range(low: float, high: float) -> Range:
+    """Declare a range in which every order of magnitude matters alike.
+
+    :param low: lower bound, > 0.
+    :param high: upper bound.
+    :return: the declaration.
+    """
+    return Range(low, high, log=True)
+
+
+def linear_range(low: float, high: float) -> Range:
+    """Declare a range in which every difference matters alike.
+
+    :param low: lower bound.
+    :param high: upper bound.
+    :return: the declaration.
+    """
+    return Range(low, high)
+
+
+def choice(*values: Any) -> Choice:
+    """Declare a few values to try.
+
+    :param values: at least two.
+    :return: the declaration.
+    """
+    return Choice(values)
+
 
 T = TypeVar("T")
 Check = Callable[[str, Any], Any]
@@ -173,8 +258,10 @@ class Declared:
     def __init_subclass__(cls, **options: Any) -> None:
         """Collect the settings of the class and of its bases, those of the bases first."""
         super().__init_subclass__(**options)
-        inherited = {name: found for base in reversed(cls.__mro__[1:]) for name, found in _declared_by(base).items()}
-        own = _declared_by(cls)
+        inherited: dict[str, Setting] = {}
+        for base in reversed(cls.__mro__[1:]):
+            inherited |= {name: value for name, value in vars(base).items() if isinstance(value, Setting)}
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Setting)}
         for name in [name for name in inherited if name in vars(cls) and name not in own]:
             raise TypeError(
                 f"`{name}` is a setting, whose default {cls.__name__} would not change so; write "
@@ -255,10 +342,6 @@ class Declared:
     def documentation(cls) -> str:
         """Return one ``:param:`` line for every setting."""
         return "\n".join(f":param {name}: {found.meaning}" for name, found in cls.declared().items())
-
-
-def _declared_by(cls: type) -> dict[str, Setting]:
-    return {name: value for name, value in vars(cls).items() if isinstance(value, Setting)}
 
 
 def signature_of(constructor: Callable[..., Any], *parts: type[Declared]) -> inspect.Signature:

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from agents.common.batch import Batch
 from agents.common.method import Method, Noise
 from agents.common.nets.heads import Networks
-from agents.common.sb3.first_update import Trial, check_first_update
+from agents.common.sb3.first_update import Trial, calling, check_first_update
 
 LIBRARY = (Path(__file__).parents[1] / "common", Path(__file__).parent)
 WAITING = {
@@ -77,7 +77,7 @@ def find_habits(method: Method, observation_space: spaces.Space[Any], action_spa
         ]
     for hook, inputs in (("after_update", (trial.nets, trial.info)), ("before_online", (trial.nets,))):
         before = {name: repr(value) for name, value in vars(trial.method).items()}
-        with trial.calling(hook):
+        with calling(trial.method, hook, trial.nets):
             getattr(trial.method, hook)(*inputs)
         found += find_lost_state(trial.method, hook, before)
     return found

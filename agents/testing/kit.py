@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.common.batch import Batch
-from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
+from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.method import Method
+from agents.common.model_file import find_checkpoints
 from agents.common.nets.mlp import StackedMLP
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.model import FlowQLearning

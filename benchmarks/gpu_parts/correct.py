@@ -16,7 +16,7 @@ from unittest.mock import patch
 import torch
 
 import agents
-from agents.common.engine import capture
+from agents.common.engine import strategies
 from agents.common.sb3.model import FlowQLearning
 from agents.testing.kit import TOLERANCE
 from agents.testing.subject import Violation
@@ -204,7 +204,7 @@ def check_capture(seeds: int, options: Options) -> Found:
     """
     args = throughput.make_parser().parse_args(Setting("qam", seeds, "tf32").words(options))
     model = throughput.make_model(args)
-    for _ in range(capture.WARM_UP + 2):
+    for _ in range(strategies.WARM_UP + 2):
         model.trainer.update(args.batch)
     if not model.trainer.mode.captured or model.trainer.mode.compiled:
         raise Violation(f"updates are {model.trainer.mode}, expected captured ones without the compiler")

@@ -156,9 +156,9 @@ def learn_bandit(model, behaviour, steps, rows=256, **exact):
     """Train on actions of a behaviour with some networks replaced by closed forms; the learning rate falls to 0."""
     for name, network in exact.items():
         model.policy.nets[name] = network
-    group, start = model.policy.optimizer.param_groups[0], model.learning_rate
+    start, begun = model.learning_rate, model._n_updates
+    model.lr_schedule = lambda _, updates: start * min(1.0, 2 * (1 - (updates - begun) / steps))
     for step in range(steps):
-        group["lr"] = start * min(1.0, 2 * (1 - step / steps))
         batch = rows_of(behaviour.sample(rows, seed=2 * step))  # other numbers than the update's noise
         reward = Quadratic(0.0) if "critic_target" not in exact else exact["critic_target"]
         batch = Batch(**{**vars(batch), "rewards": reward(batch.observations, batch.actions, 1.0).mean(1)})

@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import agents
 from agents.common.nets.heads import ObservingNetwork
+from agents.common.sb3.environments import UnsupportedSpaceError
 from agents.common.sb3.policy import FlowPolicy
-from agents.common.sb3.spaces import UnsupportedSpaceError
 from agents.common.streams import Purpose, seed_for
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv, space_env_of

@@ -18,9 +18,9 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 
 from agents.common import files
 from agents.common.engine import checkpoint
-from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
-from agents.common.files import DamagedFile
-from agents.common.files.manifest import write_manifest
+from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
+from agents.common.files import DamagedFile, write_manifest
+from agents.common.model_file import find_checkpoints
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.zoo.envs.toys import ToyEnv
 from zoo.envs.make import make_env

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from agents.common.maths.critic import action_gradient
 from agents.common.maths.denoising import NoiseSchedule
 from agents.common.maths.flow import integrate_flow
-from agents.common.nets.policies import TanhActor
+from agents.common.nets.heads import Sizes, TanhActor
 from tests.agents.oracles import Field, Quadratic, bare, networks, rows_of, small_model, weights
 from tests.common.toys import step, toy_batch, toy_noise
 
@@ -195,7 +195,7 @@ def test_rebrac_chooses_among_the_target_actors_noisy_actions():
 
 
 def test_rebracs_last_layer_starts_small():
-    actor = TanhActor(1, 5, 3, [64], head_scale=0.01)
+    actor = TanhActor(Sizes(1, 5, 3, 1, 1, [64], [], False, False), head_scale=0.01)
     actor.initialise(0, torch.Generator().manual_seed(0))
     bound = (3 * 0.01 / ((64 + 3) / 2)) ** 0.5
     assert 0.9 * bound < float(actor.mean.weights[0].detach().abs().max()) <= bound

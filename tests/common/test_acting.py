@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import agents
+from agents.common import model_file
 from agents.common.files import safe
-from agents.common.sb3 import acting
 from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import tiny_model
 
@@ -75,14 +75,14 @@ def test_a_flipped_bit_is_found(save, tmp_path):
 
 def rewrite(path, **changes):
     """Change texts in a policy's file; an empty one is removed."""
-    with acting._opened(path) as file:
+    with model_file._opened(path) as file:
         header = {**file.metadata(), **changes}
     save_file(load_file(path), path, {name: text for name, text in header.items() if text})
 
 
 def policy_text(path):
-    with acting._opened(path) as file:
-        return dict(safe.loads(base64.b64decode(file.metadata()["policy"])))
+    with model_file._opened(path) as file:
+        return dict(safe.load(base64.b64decode(file.metadata()["policy"])))
 
 
 ANOTHER, UNBUILT = "what it says about its policy cannot be read", "describes a policy that cannot be built"

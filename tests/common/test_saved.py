@@ -5,7 +5,7 @@ import sys
 import pytest
 
 import agents
-from agents.common.saved import find_model
+from agents.common.model_file import find_model
 from tests.common.toys import TINY, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import agents
-from agents.common.search import choice, log_range
-from agents.common.settings import Declared, setting
+from agents.common.settings import Declared, choice, log_range, setting
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
 from zoo.algorithms import algorithm_ids
 from zoo.baselines import find_algorithm, settings_of

@@ -10,11 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.common.nets.policies import TanhGaussian, tanh_gaussian_log_prob, tanh_gaussian_sample
+from agents.common.nets.heads import (
+    Sizes,
+    TanhGaussian,
+    tanh_gaussian_log_prob,
+    tanh_gaussian_sample,
+)
 from tests.parity.reference import OWN_FIXTURES, find_parameter
 
 OBSERVATIONS, ACTIONS, ENSEMBLE, HIDDEN = 6, 5, 4, [32, 32, 32]
-SIZES = (1, OBSERVATIONS, ACTIONS)
+SIZES = Sizes(1, OBSERVATIONS, ACTIONS, ENSEMBLE, 1, HIDDEN, HIDDEN, False, False)
 TOLERANCE = 5e-6  # relative to the largest recorded value, or to 1
 LOG_DENSITY_TOLERANCE = 1e-5  # absolute, for densities that float32 resolves that finely...
 LOG_DENSITY_ROUNDING = 4e-7  # ...and relative, three units in the last place, for those in the hundreds and thousands
@@ -56,7 +61,7 @@ class Entry:
 
 
 def tanh_normal(entry: Entry) -> Outputs:
-    mean, log_std = entry.fill(TanhGaussian(*SIZES, HIDDEN))(entry["s"])
+    mean, log_std = entry.fill(TanhGaussian(SIZES))(entry["s"])
     outputs = {"mean": mean[0], "log_std": log_std[0]}
     if "log_prob" in entry.outputs():
         sample, log_prob = tanh_gaussian_sample(mean, log_std, entry["eps"])

@@ -74,7 +74,8 @@ def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
 
 
 def test_a_baseline_resumes_to_the_last_bit(tmp_path):
-    from agents.common.engine.checkpoint import find_checkpoints, load_checkpoint
+    from agents.common.engine.checkpoint import load_checkpoint
+    from agents.common.model_file import find_checkpoints
     from tests.agents.test_resume import SaveAt, forget_all_randomness
 
     def made():

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from agents.common.files.manifest import digest_of
+from agents.common.files import digest_of
 from tests.zoo.datasets.conftest import NAME, small_arrays
 from tests.zoo.datasets.test_shards import write_shard
 from zoo.dataset import main

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import agents
-from agents.common.engine.checkpoint import find_checkpoints
+from agents.common.model_file import find_checkpoints
 from tests.common.toys import assert_same, parameters_of
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from tests.zoo.outcomes import status_of

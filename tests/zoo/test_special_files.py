@@ -9,12 +9,9 @@ import sys
 import pytest
 
 import tests.zoo.envs.namespaced  # registers the environment
-from agents.common.files import open_file, read_text
-from agents.common.files.manifest import digest_of
+from agents.common.files import digest_of, read_text, regular_file
 from agents.common.files.npz import read_npz
-from agents.common.model_file import read_model_file
-from agents.common.saved import read_attributes
-from agents.common.sb3.acting import read_about, read_policy
+from agents.common.model_file import read_about, read_attributes, read_model_file, read_policy
 from tests import ROOT
 from tests.zoo.test_train_program import TINY
 from zoo.compare import main as compare
@@ -50,7 +47,7 @@ def a_dataset(path):
 
 
 READERS = {
-    "a file": ("file", open_file),
+    "a file": ("file", regular_file),
     "arrays": ("a.npz", read_npz),
     "text": ("a.txt", read_text),
     "a checksum": ("a", digest_of),
@@ -90,7 +87,7 @@ def test_a_regular_file_and_a_link_to_one_are_read(tmp_path):
     (tmp_path / "a").write_bytes(b"12")
     (tmp_path / "b").symlink_to("a")
     for name in ("a", "b"):
-        with open_file(tmp_path / name) as file:
+        with regular_file(tmp_path / name).open("rb") as file:
             assert file.read() == b"12"
 
 

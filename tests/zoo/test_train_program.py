@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import agents
-from agents.common.files.manifest import digest_of
+from agents.common.files import digest_of
 from tests.common.toys import assert_same, parameters_of
 from tests.zoo.envs import toys
 from tests.zoo.outcomes import config_of, status_of

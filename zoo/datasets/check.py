@@ -13,8 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
-from agents.common.files import DamagedFile
-from agents.common.files.manifest import digest_of
+from agents.common.files import DamagedFile, digest_of
 from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.environment import env_spaces, make_labelling_env, relabel
 from zoo.datasets.files import dataset_files, folder_option, recorded_sha256

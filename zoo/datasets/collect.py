@@ -13,7 +13,7 @@ import numpy as np
 
 import agents
 from agents.common.frames import FrameStack, frame_space, frames_of
-from agents.common.saved import algorithm_of, find_model
+from agents.common.model_file import algorithm_of, find_model
 from agents.common.streams import Purpose, seed_for, stream
 from agents.registry import import_named
 from zoo.baselines import find_named_by_file

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.files.manifest import digest_of
+from agents.common.files import digest_of
 from agents.common.files.npz import read_npz_headers
 from zoo.datasets.benchmarks import describe_task, download_ocbench, find_data, generate_ocbench, generated_files
 from zoo.datasets.check import TRANSITIONS, check_dataset, check_structure, is_standard, require_sound

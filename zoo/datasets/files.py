@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.common.files import atomic_path, read_text, sync
-from agents.common.files.manifest import digest_of
+from agents.common.files import atomic_path, digest_of, read_text, sync
 from agents.common.validation import one_of
 from zoo.datasets.names import DatasetSpec
 from zoo.errors import UsageError

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from agents.common.data.shards import Shard, Shards
-from agents.common.files import read_text, sync
-from agents.common.files.manifest import digest_of
+from agents.common.files import digest_of, read_text, sync
 from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound, verified_sha256
 from zoo.datasets.environment import make_raw_env, relabel
 from zoo.datasets.files import making, settings_sha256

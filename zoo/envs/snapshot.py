@@ -71,7 +71,7 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
         classes: set[type] = set()
         _find_classes(self.env, classes, set())
         try:
-            saved_owners = safe.loads(state, classes)
+            saved_owners = safe.load(state, classes)
             owners = {path: self._find(path) for path in saved_owners}
         except (ValueError, KeyError, TypeError) as error:
             return f"the environment is built in another way now: {error}"

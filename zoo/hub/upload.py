@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from agents.common.sb3.acting import read_about
+from agents.common.model_file import read_about
 from agents.common.sb3.policy import FlowPolicy
 from agents.registry import find
 from zoo.errors import UsageError

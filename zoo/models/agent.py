@@ -12,10 +12,8 @@ from typing import Any
 import torch
 from stable_baselines3.common.policies import BasePolicy
 
-from agents.common.engine.checkpoint import find_checkpoints
 from agents.common.frames import frames_of
-from agents.common.saved import algorithm_of, find_model
-from agents.common.sb3.acting import read_about
+from agents.common.model_file import algorithm_of, find_checkpoints, find_model, read_about
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import integer, unknown_name_message
 from agents.models import Entry

@@ -46,7 +46,7 @@ def hub_errors(repo: str) -> Iterator[None]:
 COMMAND, CURVE, MODEL, VIDEO = MAY_BE_LEFT_OUT = ["command.txt", "learning_curve.png", "model.zip", "replay.mp4"]
 """Files that not every upload has."""
 POLICY = "policy.safetensors"
-"""The file that is played; see `agents.common.sb3.acting`. Loading it runs nothing."""
+"""The file that is played; see `agents.common.model_file`. Loading it runs nothing."""
 MOST_BYTES = 1 << 30
 _REPOSITORY = re.compile(r"(?P<repo>[^@\s]+/[^@\s]+)(@(?P<revision>[^@\s]+))?")
 

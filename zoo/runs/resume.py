@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.engine.checkpoint import find_checkpoints
+from agents.common.model_file import find_checkpoints
 from zoo.errors import UsageError
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders

@@ -9,7 +9,7 @@ from typing import Any
 from agents.common.common_settings import CommonSettings
 from agents.common.method import Method
 from agents.common.sb3.arguments import read_arguments
-from agents.common.sb3.spaces import available_device
+from agents.common.sb3.environments import available_device
 from agents.common.settings import Setting
 from agents.common.validation import unknown_name_message
 from agents.models import Entry

@@ -11,8 +11,8 @@ import gymnasium
 import torch
 
 from agents.common.common_settings import CommonSettings
-from agents.common.files.manifest import digest_of
-from agents.common.saved import find_model, read_attributes, require_algorithm
+from agents.common.files import digest_of
+from agents.common.model_file import find_model, read_attributes, require_algorithm
 from agents.common.sb3.model import FlowQLearning
 from agents.registry import BUILT_IN, origin_of
 from zoo.baselines import find_algorithm

@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from agents.common.engine.checkpoint import find_checkpoints, set_aside
+from agents.common.engine.checkpoint import set_aside
 from agents.common.files import atomic_path, may_be_sound
-from agents.common.saved import find_model
+from agents.common.model_file import find_checkpoints, find_model
+from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.first_update import AgentError, check_first_update
-from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.model import FlowQLearning
 from zoo.baselines import find_algorithm
 from zoo.datasets.benchmarks import find_data

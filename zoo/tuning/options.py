@@ -13,11 +13,10 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import Trial
 
+from agents.common.common_settings import Training
 from agents.common.method import Method
-from agents.common.search import Choice, Range, Search
-from agents.common.settings import Setting
+from agents.common.settings import Choice, Range, Search, Setting
 from agents.common.streams import Purpose, seed_for
-from agents.common.training import Training
 from agents.common.validation import unknown_name_message
 from agents.models import Entry
 from zoo.baselines import settings_of

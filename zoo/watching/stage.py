@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.common.engine.precision import float32_products
-from agents.common.nets.watched import Visit, WatchedNetworks
+from agents.common.nets.fast import float32_products
+from agents.common.nets.views import Visit, WatchedNetworks
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from zoo.baselines import planner_of

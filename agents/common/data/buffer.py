@@ -418,7 +418,7 @@ def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
     if missing:
         raise DamagedFile(name, f"expected a saved replay buffer, got one without {', '.join(missing)}")
     try:
-        found = safe.loads(arrays.pop(DESCRIPTION).tobytes(), _INSTANCES)
+        found = safe.load(arrays.pop(DESCRIPTION).tobytes(), _INSTANCES)
         cls, state = found["class"], dict(found["state"])
         if not issubclass(cls, SequenceReplayBuffer):
             raise TypeError(f"it is of the class {cls}")

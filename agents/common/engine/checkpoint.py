@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import random
-import re
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -19,14 +18,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import recursive_setattr
 from stable_baselines3.common.utils import check_for_correct_spaces
 
-from agents.common.files import atomic_folder, discard, safe
-from agents.common.files.manifest import read_manifest, verify, write_manifest
-from agents.common.model_file import read_model_file
+from agents.common.files import atomic_folder, discard, read_manifest, safe, verify, write_manifest
+from agents.common.model_file import find_checkpoints, read_model_file
 
 FORMAT = 7
 """Grows when a version goes on with other numbers than the one before, or keeps its state in another way."""
@@ -78,22 +75,24 @@ def save_checkpoint(
         shutil.rmtree(stale)
     name = f"step_{model.num_timesteps:09d}"
     final = folder / f"{name}.{len(list(folder.glob(f'{name}.*')))}"
+    assert model.replay_buffer is not None
     with atomic_folder(final) as temporary:
-        _write(model, temporary, pending, more)
+        write_model(model, temporary / MODEL)
+        if pending is not None and _progress(pending) != _progress(model):  # else it is the model itself
+            write_model(pending, temporary / PENDING)
+        state = {
+            # an environment may put anything into its infos: what could not be read is refused now
+            "in_flight": safe.dumps({name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)}),
+            "environments": _environment_states(model),
+            "random": random_states(model),
+            "buffer": model.replay_buffer.online_state(),  # type: ignore[attr-defined]
+            "more": more,
+        }
+        safe.save(state, temporary / STATE)
         write_manifest(temporary, format=FORMAT)
     for old in find_checkpoints(folder)[KEPT:]:
         discard(old)
     return final
-
-
-def find_checkpoints(folder: Path) -> list[Path]:
-    """Return a run's checkpoints, newest first.
-
-    :param folder: where they are; it need not exist.
-    :return: their folders.
-    """
-    found = [path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{9,}\.\d+", path.name)]
-    return sorted(found, key=lambda path: [int(part) for part in path.name[5:].split(".")], reverse=True)
 
 
 def set_aside(checkpoint: Path) -> Path:
@@ -126,7 +125,7 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
     _restore_model(model, checkpoint / MODEL)
     assert model.replay_buffer is not None
     model.replay_buffer.restore_online_state(state["buffer"])  # type: ignore[attr-defined]
-    vars(model).update(safe.loads(state["in_flight"]))
+    vars(model).update(safe.load(state["in_flight"]))
     _restore_environments(model, state["environments"])
     restore_random_states(model, state["random"])  # last: making environments draws from the global generators
     return dict(state["more"])
@@ -161,25 +160,6 @@ def _restore_model(model: OffPolicyAlgorithm, path: Path) -> None:
         model.trainer.prepare()  # the count of updates is another one
 
 
-def _write(
-    model: OffPolicyAlgorithm, folder: Path, pending: OffPolicyAlgorithm | None, more: Mapping[str, Any]
-) -> None:
-    """Write a checkpoint's files."""
-    assert model.replay_buffer is not None
-    write_model(model, folder / MODEL)
-    if pending is not None and _progress(pending) != _progress(model):  # else it is the model itself
-        write_model(pending, folder / PENDING)
-    state = {
-        # an environment may put anything into its infos: what could not be read is refused now
-        "in_flight": safe.dumps({name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)}),
-        "environments": _environment_states(model),
-        "random": random_states(model),
-        "buffer": model.replay_buffer.online_state(),  # type: ignore[attr-defined]
-        "more": dict(more),
-    }
-    safe.save(state, folder / STATE)
-
-
 def write_model(model: OffPolicyAlgorithm, path: Path) -> None:
     """Save a model to a path whose folder exists; SB3 would make it again if it had just been taken away.
 
@@ -201,12 +181,13 @@ def random_states(model: OffPolicyAlgorithm) -> dict[str, Any]:
     :param model: gives the device and its own generators.
     :return: plain values, arrays and tensors.
     """
+    drawn_from = getattr(model, "action_spaces", [model.action_space])  # SB3's own models have one
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(legacy=False),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if model.device.type == "cuda" else [],
-        "actions": [space.np_random.bit_generator.state for space in _action_spaces(model)],
+        "actions": [space.np_random.bit_generator.state for space in drawn_from],
         "own": {name: generator.get_state() for name, generator in _generators(model).items()},
     }
 
@@ -217,12 +198,13 @@ def restore_random_states(model: OffPolicyAlgorithm, states: Mapping[str, Any]) 
     :param model: the model.
     :param states: what :func:`random_states` returned.
     """
+    drawn_from = getattr(model, "action_spaces", [model.action_space])
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
     if states["cuda"] and model.device.type == "cuda":
         torch.cuda.set_rng_state_all(states["cuda"])
-    for space, state in zip(_action_spaces(model), states["actions"], strict=True):
+    for space, state in zip(drawn_from, states["actions"], strict=True):
         space.np_random.bit_generator.state = state
     for name, generator in _generators(model).items():
         generator.set_state(states["own"][name])
@@ -231,11 +213,6 @@ def restore_random_states(model: OffPolicyAlgorithm, states: Mapping[str, Any]) 
 def _generators(model: OffPolicyAlgorithm) -> dict[str, torch.Generator]:
     """Return a model's own generators; SB3's algorithms have none."""
     return model.trainer.generators() if hasattr(model, "trainer") else {}
-
-
-def _action_spaces(model: OffPolicyAlgorithm) -> list[spaces.Space[Any]]:
-    """Return the spaces that uniform actions are drawn from, one for each replica; SB3's own models have one."""
-    return getattr(model, "action_spaces", [model.action_space])
 
 
 def _environment_states(model: OffPolicyAlgorithm) -> dict[str, Any] | None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Hashable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +12,7 @@ import torch
 from torch import Tensor
 
 from agents.common.batch import Batch
-from agents.common.engine.capture import earlier_failure
-from agents.common.engine.precision import float32_products
+from agents.common.common_settings import Rate
 from agents.common.engine.strategies import (
     COMPILE_AFTER_UPDATES,
     Evaluate,
@@ -23,18 +20,21 @@ from agents.common.engine.strategies import (
     Recorder,
     choose_mode,
     compiled,
+    failures,
     optimiser_told,
     shortened,
     with_own_code,
 )
 from agents.common.maths.flow import cloning_loss
-from agents.common.method import Info, Method, Noise
-from agents.common.nets.encoding import RememberedFeatures
-from agents.common.pretraining import CLONING_NOISE, find_behaviour, start_from_behaviour
+from agents.common.method import Info, Method, Noise, normal, uniform
+from agents.common.nets.fast import float32_products
+from agents.common.nets.specs import find_behaviour, start_from_behaviour
+from agents.common.nets.views import RememberedFeatures
 from agents.common.streams import Purpose, torch_generator
-from agents.common.training import Rate
 from agents.common.validation import unknown_name_message
 
+CLONING_NOISE = {"bc_x0": normal(), "bc_t": uniform()}
+"""Every random draw of an update while pretraining."""
 CROP_PIXELS = 3
 """By how many pixels random crops shift images at most, as in FQL's implementation."""
 
@@ -70,6 +70,7 @@ class Trainer:
         self._own_losses = with_own_code(self.losses)
         self.seed(seeds)
         self.prepare()
+        self._read_settings()
         self.select(self.skipped_networks())
 
     def seed(self, seeds: Sequence[int]) -> None:
@@ -82,30 +83,18 @@ class Trainer:
     def prepare(self) -> None:
         """Choose how the coming updates are run; what was compiled or recorded before is dropped."""
         self.pretraining = self.model._n_updates < self.method.pretraining_steps
-        mode, failure = self._choose_mode(), earlier_failure()
-        if mode.captured and failure is not None:
-            mode = replace(mode, captured=False, reason=f"an earlier recording failed: {shortened(failure)}")
+        mode = choose_mode(self.method, self.device, self.model._n_updates)
+        if mode.captured and failures:
+            mode = replace(mode, captured=False, reason=f"an earlier recording failed: {shortened(failures[0])}")
         self._use(mode)
         if mode.captured and not all(group.get("fused") for group in self.optimizer.param_groups):
             name = type(self.optimizer).__name__
             self.give_up("captured", f"{name} is not fused Adam; its step may need the host")
 
-    def _choose_mode(self) -> Mode:
-        return choose_mode(self.method.compile, self.device, self.model._n_updates, self.method.precision)
-
     def _use(self, mode: Mode) -> None:
         self.mode = mode
         self.evaluate = compiled(self._own_losses) if mode.compiled else self.losses
         self.recorder = Recorder(self) if mode.captured else None
-
-    def _compile_in_time(self) -> None:
-        """Choose again once there have been enough updates for the compiler to pay."""
-        if self.model._n_updates != COMPILE_AFTER_UPDATES or self.method.compile != "auto" or self.mode.compiled:
-            return
-        mode = self._choose_mode()
-        self._use(replace(mode, captured=self.mode.captured))  # what failed before is not tried again
-        if mode.compiled and self.model.verbose >= 1:
-            print("The coming updates are compiled, which takes about a minute.", flush=True)
 
     def give_up(self, what: str, why: str) -> None:
         """Go on without compiling or capturing, and say so once.
@@ -129,13 +118,13 @@ class Trainer:
         buffer = self.model.replay_buffer
         if buffer.loader is not None:
             buffer.rotate_dataset(self.model._n_updates)
-        self._compile_in_time()
-        self.number.fill_(self.model._n_updates)
-        if self.recorder is None:
-            info = self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
-        else:
-            info = self.recorder.update(batch_size)
-        return self._finish(info)
+        return self._take(
+            lambda: (
+                self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
+                if self.recorder is None
+                else self.recorder.update(batch_size)
+            )
+        )
 
     def update_on(self, batch: Batch, noise: Noise) -> Info:
         """Take one gradient step on all networks, or while pretraining on the behaviour flow.
@@ -144,18 +133,25 @@ class Trainer:
         :param noise: all draws of the update.
         :return: losses and diagnostics, each (S,), on the device.
         """
-        self._compile_in_time()
-        self.number.fill_(self.model._n_updates)
-        return self._finish(self.step(batch, noise))
+        return self._take(lambda: self.step(batch, noise))
 
-    def _finish(self, info: Info) -> Info:
-        """Finish an update: what is not trained by gradient, copies, and the count."""
+    def _take(self, step: Callable[[], Info]) -> Info:
+        """Take a step, and do what comes before and after it: mode, step sizes, hooks, copies and the count."""
+        model, method, networks = self.model, self.method, self.policy.nets
+        if model._n_updates == COMPILE_AFTER_UPDATES and method.compile == "auto" and not self.mode.compiled:
+            mode = choose_mode(method, self.device, model._n_updates)
+            self._use(replace(mode, captured=self.mode.captured))  # what failed before is not tried again
+            if mode.compiled and model.verbose >= 1:
+                print("The coming updates are compiled, which takes about a minute.", flush=True)
+        self.number.fill_(model._n_updates)
+        self._read_settings()
+        info = step()
         if self.pretraining:
-            start_from_behaviour(self.policy.nets, self.method.networks())
+            start_from_behaviour(networks, method.networks())
         else:
-            self.method.after_update(self.policy.nets, info)
-        self.model._n_updates += 1
-        self.pretraining = self.model._n_updates < self.method.pretraining_steps
+            method.after_update(networks, info)
+        model._n_updates += 1
+        self.pretraining = model._n_updates < method.pretraining_steps
         return info
 
     def draw_batch(self, batch_size: int) -> Batch:
@@ -187,22 +183,20 @@ class Trainer:
         :param noise: all draws of the update.
         :return: losses and diagnostics, each (S,).
         """
+        method = self.method
         if not self.policy.training:  # acting switches dropout and batch statistics off
             self.policy.set_training_mode(True)
         self.select(self.skipped_networks())
         batch = replace(batch, updates=self.number)
-        with self._products():
+        products = method.precision, self.device
+        with float32_products(*products):
             info, found = self.differentiate(batch, noise)
         self.apply(found, info)
         if batch.index is not None and self.renews and not self.pretraining:
-            with torch.no_grad(), self._products():
-                priorities = self.method.priorities(batch, noise, self.policy.nets)
+            with torch.no_grad(), float32_products(*products):
+                priorities = method.priorities(batch, noise, self.policy.nets)
             self.model.replay_buffer.renew_priorities(batch.index, priorities)
         return info
-
-    def _products(self) -> AbstractContextManager[None]:
-        on_cpu = self.device.type == "cpu"
-        return contextlib.nullcontext() if on_cpu else float32_products(self.method.precision, self.device)
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
         """Evaluate the method's targets and losses, or while pretraining the behaviour flow's loss.
@@ -274,7 +268,17 @@ class Trainer:
         :param info: gets ``grad_norm``, each replica's norm before clipping, (S,).
         """
         pairs = zip(found, self.parameters, strict=True)
-        grads = self._clipped([torch.zeros_like(p) if g is None else _laid_out(g, p) for g, p in pairs], info)
+        grads = [torch.zeros_like(p) if g is None else _laid_out(g, p) for g, p in pairs]
+        bounds = [(self.method.max_grad_norm if own is None else own, places) for own, places in self.bounds]
+        if any(bound is not None for bound, _ in bounds):
+            grads = _own_memory(grads)
+        norms = [] if grads else [torch.zeros(self.policy.num_replicas, device=self.device)]
+        for bound, places in bounds:
+            part = [grads[place] for place in places]
+            norms.append(joint_norm(part, self.policy.num_replicas))
+            if bound is not None:
+                scale(part, (bound / norms[-1]).clamp(max=1.0))
+        info["grad_norm"] = norms[0] if len(norms) == 1 else torch.stack(norms).norm(dim=0)
         with torch.no_grad():
             for own_rate, (online, target) in self.averages.items():
                 torch._foreach_lerp_(target, online, self.method.tau if own_rate is None else own_rate)
@@ -289,56 +293,32 @@ class Trainer:
         with optimiser_told(self.optimizer, [float(np.float32(group["lr"])) for group in self.optimizer.param_groups]):
             self.optimizer.step()
 
-    def _clipped(self, grads: list[Tensor], info: Info) -> list[Tensor]:
-        """Return the gradient of each replica within its bounds: joint, but for networks with their own."""
-        bounds = [(self.method.max_grad_norm if own is None else own, places) for own, places in self.bounds]
-        if any(bound is not None for bound, _ in bounds):
-            grads = _own_memory(grads)
-        norms = [] if grads else [torch.zeros(self.policy.num_replicas, device=self.device)]
-        for bound, places in bounds:
-            part = [grads[place] for place in places]
-            norms.append(joint_norm(part, self.policy.num_replicas))
-            if bound is not None:
-                scale(part, (bound / norms[-1]).clamp(max=1.0))
-        info["grad_norm"] = norms[0] if len(norms) == 1 else torch.stack(norms).norm(dim=0)
-        return grads
-
     # -- what an update reads and moves -------------------------------------------------------------------------------
 
     def skipped_networks(self) -> frozenset[str]:
         """Return which networks the coming update leaves as they are: while pretraining, all but the behaviour flow."""
-        self._read_specs()
         if self.pretraining:
             return frozenset(self.policy.nets) - {self.behaviour}
         number = self.model._n_updates + 1
         rests = frozenset(self.method.skipped_networks(number - 1))
         return rests | {name for name, every in self.delays if number % every}
 
-    def _read_specs(self) -> None:
-        """Note what networks have of their own in training; it may follow from settings, so again after a change."""
-        if self._settings_read == self.method.changes:
-            return
-        self._settings_read, self.skipped = self.method.changes, None
-        self.trainings = {name: spec.training for name, spec in self.method.specs().items()}
-        for group in self.optimizer.param_groups:
-            if "network" in group:
-                group.update(self.trainings[group["network"]].options())
-        every = {name: own.train_every for name, own in self.trainings.items()}
-        every |= {f"{name}_target": own.target_every for name, own in self.trainings.items()}
-        self.delays = [(name, number) for name, number in every.items() if number > 1]
-        self.own_rates = {
-            name: Rate(own.learning_rate) for name, own in self.trainings.items() if own.learning_rate is not None
-        }
-
-    def set_rates(self, remaining: float) -> None:
-        """Give each group of parameters its step size for the coming update.
-
-        :param remaining: the part of training that is left, from 1 to 0.
-        """
-        self._read_specs()
+    def _read_settings(self) -> None:
+        """Note what networks have of their own in training, if settings have changed, and set all step sizes."""
+        if self._settings_read != self.method.changes:
+            self._settings_read, self.skipped = self.method.changes, None
+            self.trainings = {name: spec.training for name, spec in self.method.specs().items()}
+            every = {name: own.train_every for name, own in self.trainings.items()}
+            every |= {f"{name}_target": own.target_every for name, own in self.trainings.items()}
+            self.delays = [(name, number) for name, number in every.items() if number > 1]
+            for group in self.optimizer.param_groups:
+                if "network" in group:
+                    group.update(self.trainings[group["network"]].options())
+            rates = {name: own.learning_rate for name, own in self.trainings.items()}
+            self.own_rates = {name: Rate(rate) for name, rate in rates.items() if rate is not None}
         for group in self.optimizer.param_groups:
             rate: Rate = self.own_rates.get(group.get("network", ""), self.model.lr_schedule)
-            group["lr"] = rate(remaining, self.model._n_updates)
+            group["lr"] = rate(self.model._current_progress_remaining, self.model._n_updates)
 
     def select(self, skipped: frozenset[str]) -> None:
         """Choose what the next step moves.

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from agents.common.nets.heads import SummedFields
+from agents.common.nets.specs import multiplier
 from agents.core import (
     Draw,
+    Info,
     Method,
     Networks,
     NetworkSpec,
     Noise,
     critic,
     integrate_flow,
+    log_range,
     normal,
     setting,
     uniform,
@@ -75,3 +79,91 @@ class ResidualFineTuning(FineTuning):
         if not self.residual:
             return nets.fine_tuned
         return SummedFields(nets.fine_tuned, nets.frozen.behaviour if online else self.prior(nets))
+
+
+class TrustRegion(FineTuning):
+    r"""Fine-tuning with the multiplier of trust-region adjoint matching; a subclass adds the losses.
+
+    After every update the average of the path KL and the multiplier move:
+
+    .. math:: m \leftarrow (1-\beta) m + \beta\min(\widehat{KL}, c\,\epsilon),\quad
+        \lambda \leftarrow \mathrm{clip}(\lambda + \eta (m - \epsilon))
+
+    The effective multiplier is scale times lambda; its inverse is the effective inverse temperature. The average starts
+    at zero, so that lambda falls at first whatever the KL, and it moves by at most eta epsilon an update.
+    """
+
+    kl_budget: float = setting(
+        default=1.0,
+        above=0,
+        fixed="the multiplier is built with it",
+        search=log_range(0.05, 5.0),
+        doc="Epsilon, the path KL per action of the chunk that is aimed at.",
+    )
+    kl_budget_online: float | None = setting(
+        default=None, above=0, doc="Replaces the budget when the online phase starts; None keeps it."
+    )
+    multiplier_scale: float = setting(default=3.0, reference="lam_scale", above=0, doc="Factor of lambda in the loss.")
+    multiplier_learning_rate: float = setting(
+        default=0.01, reference="eta_lambda", at_least=0, doc="Eta, step size of lambda."
+    )
+    multiplier_min: float = setting(default=0.01, reference="lambda_min", above=0, doc="Lower bound of lambda.")
+    multiplier_max: float = setting(
+        default=100.0, reference="lambda_max", above=0, doc="Upper bound of lambda, at least `multiplier_min`."
+    )
+    kl_average_rate: float = setting(
+        default=0.1, reference="kl_ema_coef", above=0, at_most=1, doc="Beta, weight of the newest KL in the average."
+    )
+    kl_clip: float = setting(
+        default=2.0, reference="kl_clip_coef", above=0, doc="C, a single KL counts at most this many budgets."
+    )
+    freeze_base: bool = setting(
+        default=False,
+        doc="Leave the behaviour flow as pretraining left it; without, it goes on cloning the data, as in the authors' "
+        "code.",
+    )
+    gamma: float = setting(default=0.995, reference="discount")
+    max_grad_norm: float | None = setting(default=1.0, reference="clip_grad")
+
+    def check_together(self) -> None:
+        """Refuse bounds of lambda that are the wrong way round."""
+        super().check_together()
+        if self.multiplier_max < self.multiplier_min:
+            raise ValueError(
+                f"`multiplier_max` must be at least `multiplier_min` = {self.multiplier_min:g}, got "
+                f"{self.multiplier_max:g}; raise one or lower the other"
+            )
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics, behaviour flow, fine-tuned flow and the multiplier."""
+        return {**super().networks(), "multiplier": multiplier(initial=1.0, budget=self.kl_budget)}
+
+    def effective_multiplier(self, nets: Networks) -> Tensor:
+        """Return the multiplier of the loss, (S,), kept above zero."""
+        return (self.multiplier_scale * nets.multiplier.value).clamp(min=1e-8)
+
+    def scaled(self, sigmas: Tensor, nets: Networks) -> Tensor:
+        """Return noise scales (K, 1, 1) as the loss takes them, smaller for a larger multiplier, (S, K, 1, 1)."""
+        return sigmas / self.effective_multiplier(nets).sqrt().view(-1, 1, 1, 1)
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    def skipped_networks(self, updates: int) -> frozenset[str]:
+        """Return the base where it is frozen."""
+        return frozenset({"behaviour", "behaviour_target"}) if self.freeze_base else frozenset()
+
+    @torch.no_grad()
+    def after_update(self, nets: Networks, info: Info) -> None:
+        """Move the average of the path KL, and the multiplier by a dual step."""
+        state, path_kl = nets.multiplier, info["path_kl"]
+        state.kl_average.lerp_(torch.minimum(path_kl, self.kl_clip * state.budget), self.kl_average_rate)
+        state.value.add_(self.multiplier_learning_rate * (state.kl_average - state.budget))
+        state.value.clamp_(self.multiplier_min, self.multiplier_max)
+        effective = self.effective_multiplier(nets)
+        info |= {"multiplier": effective, "sigma_scale": effective.rsqrt()}
+        info |= {"kl_average": state.kl_average.clone(), "kl_budget": state.budget.clone()}
+
+    def before_online(self, nets: Networks) -> None:
+        """Hold the path KL at the online budget from now on, where there is one."""
+        if self.kl_budget_online is not None:
+            nets.multiplier.budget.fill_(self.kl_budget_online)

@@ -1,17 +1,19 @@
-"""Files that are read only if they are files, and files and folders that appear whole or not at all."""
+"""Files that are read only if they are regular files, appear whole or not at all, and have checksums."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import json
 import os
 import shutil
 import stat
 import uuid
 import warnings
 from collections.abc import Iterator
-from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES)
@@ -82,17 +84,6 @@ def regular_file(path: Path) -> Path:
         got = "a folder" if path.is_dir() else "a pipe or device"
         raise DamagedFile(str(path), f"it is not a regular file but {got}", "check the path")
     return path
-
-
-def open_file(path: Path) -> BufferedReader:
-    """Open a file to read it, if it is a regular file.
-
-    :param path: of the file.
-    :return: the file, open.
-    :raises DamagedFile: see :func:`regular_file`.
-    :raises OSError: if there is no such file, or it may not be read.
-    """
-    return regular_file(path).open("rb")
 
 
 def read_text(path: Path) -> str:
@@ -241,3 +232,55 @@ def _no_room(error: BaseException, temporary: Path | None) -> OSError | None:
             if probed.errno in _NO_ROOM:
                 return probed
     return None
+
+
+MANIFEST = "manifest.json"
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file.
+
+    :param path: the file.
+    :return: 64 hexadecimal digits.
+    """
+    with regular_file(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, **more: Any) -> None:
+    """Write the checksum of every file of a folder.
+
+    :param folder: with files only, which do not change any more.
+    :param more: plain values to keep beside the checksums.
+    """
+    files = {path.name: digest_of(path) for path in sorted(folder.iterdir())}
+    (folder / MANIFEST).write_text(json.dumps({**more, "files": files}, indent=1) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what :func:`write_manifest` wrote, without looking at the files.
+
+    :param folder: the folder.
+    :return: the values, with ``files``.
+    :raises DamagedFile: if there is no manifest, or it is damaged itself.
+    """
+    path = folder / MANIFEST
+    try:
+        found = json.loads(read_text(path))
+        return {**found, "files": dict(found["files"])}
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise DamagedFile(str(path), f"it holds no checksums ({error!r})") from error
+
+
+def verify(folder: Path) -> None:
+    """Compare the files of a folder with their checksums.
+
+    :param folder: the folder.
+    :raises DamagedFile: if one is missing or differs; the message names it.
+    """
+    for name, digest in read_manifest(folder)["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise DamagedFile(str(path), "it is missing")
+        if digest_of(path) != digest:
+            raise DamagedFile(str(path), "its SHA-256 is not that of what was written")

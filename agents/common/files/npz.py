@@ -12,7 +12,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.common.files import damage_named, open_file
+from agents.common.files import damage_named, regular_file
 
 Source: TypeAlias = str | os.PathLike[str] | IO[bytes]
 Header: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]
@@ -29,8 +29,15 @@ def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, ND
     :raises DamagedFile: if it is damaged or holds Python objects.
     :raises OSError: if there is no such file, or it may not be read.
     """
+    arrays = {}
     with _members(file) as (archive, members):
-        return {name: _read_array(archive, members[name]) for name in members if names is None or name in names}
+        for name, member in members.items():
+            if names is None or name in names:
+                with archive.open(member) as content:
+                    arrays[name] = np.lib.format.read_array(content, allow_pickle=False)
+                    if content.read(1):  # `zipfile` compares the checksum at the end
+                        raise ValueError(f"`{member}` has more bytes than its header says")
+    return arrays
 
 
 def read_npz_headers(file: Source) -> dict[str, Header]:
@@ -54,16 +61,7 @@ def read_npz_headers(file: Source) -> dict[str, Header]:
 def _members(file: Source) -> Iterator[tuple[zipfile.ZipFile, dict[str, str]]]:
     """Open an archive and yield it with its members by the names of their arrays."""
     with contextlib.ExitStack() as stack:
-        raw = stack.enter_context(open_file(Path(file))) if isinstance(file, str | os.PathLike) else file
+        raw = stack.enter_context(regular_file(Path(file)).open("rb")) if isinstance(file, str | os.PathLike) else file
         stack.enter_context(damage_named(str(getattr(raw, "name", "the file"))))
         archive = stack.enter_context(zipfile.ZipFile(raw))
         yield archive, {member.removesuffix(".npy"): member for member in archive.namelist()}
-
-
-def _read_array(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
-    """Return an array; `zipfile` compares its checksum at its end, so nothing may be left after it."""
-    with archive.open(member) as file:
-        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-        if file.read(1):
-            raise ValueError(f"`{member}` has more bytes than its header says")
-        return array

@@ -28,6 +28,8 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from torch import nn
 
 NUMBERS_AND_TEXTS = "biufcUS"  # kinds of NumPy's dtypes whose bytes are the values
+MOVED = {"agents.common.sb3.image_policies": "agents.common.sb3.encoders"}
+"""Modules by the names that files of earlier commits know, and where their classes are now."""
 _NAMED = (BasePolicy, BaseBuffer, nn.Module, torch.optim.Optimizer, np.generic)
 
 
@@ -48,7 +50,7 @@ def imported_class(path: str, bases: Collection[type]) -> type | None:
     :return: the class; None if there is no such class in the modules of this process.
     """
     module, _, name = path.partition(":")
-    found: Any = sys.modules.get(module)
+    found: Any = sys.modules.get(MOVED.get(module, module))
     for part in name.split("."):
         found = vars(found).get(part) if hasattr(found, "__dict__") else None
     return found if isinstance(found, type) and issubclass(found, tuple(bases)) else None
@@ -127,10 +129,12 @@ def save(value: Any, file: str | Path | IO[bytes], pickler: type[Pickler] = Pick
     torch.save(value, file, pickle_module=SimpleNamespace(__name__="pickle", Pickler=pickler))
 
 
-def load(file: str | Path | IO[bytes], classes: Collection[Any] = (), device: torch.device | str | None = None) -> Any:
-    """Read a value that :func:`save` wrote.
+def load(
+    file: str | Path | bytes | IO[bytes], classes: Collection[Any] = (), device: torch.device | str | None = None
+) -> Any:
+    """Read a value that :func:`save` or :func:`dumps` wrote.
 
-    :param file: a path or a file that is open for reading.
+    :param file: a path, the content of a file, or a file that is open for reading.
     :param classes: further classes whose objects it may hold.
     :param device: where its tensors go; None: where they were.
     :return: the value.
@@ -138,7 +142,8 @@ def load(file: str | Path | IO[bytes], classes: Collection[Any] = (), device: to
     """
     try:
         with torch.serialization.safe_globals([*SAFE, *classes]):
-            return torch.load(file, map_location=device, weights_only=True)
+            source = io.BytesIO(file) if isinstance(file, bytes) else file
+            return torch.load(source, map_location=device, weights_only=True)
     except Exception as error:  # a damaged file raises nearly anything
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -159,18 +164,7 @@ def dumps(value: Any, classes: Collection[Any] = (), pickler: type[Pickler] = Pi
     file = io.BytesIO()
     try:
         save(value, file, pickler)
-        loads(file.getvalue(), classes)
+        load(file.getvalue(), classes)
     except (pickle.PicklingError, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"a {path_of(type(value))}, which is neither a plain value nor an array ({error})") from error
     return file.getvalue()
-
-
-def loads(content: bytes, classes: Collection[Any] = ()) -> Any:
-    """Return the value that :func:`dumps` was given.
-
-    :param content: what it returned.
-    :param classes: further classes whose objects it may hold.
-    :return: the value.
-    :raises ValueError: see :func:`load`.
-    """
-    return load(io.BytesIO(content), classes)

@@ -3,8 +3,7 @@
 Shapes use S replicas, E ensemble members, N rows, K flow steps, O observation size, D flattened chunk. What all of them
 take has one meaning:
 
-- ``replicas`` S, ``observation_size`` O, ``action_size`` D, ``hidden`` the hidden widths, ``layer_norm`` whether hidden
-  activations are normalised;
+- ``sizes`` what it is built from;
 - ``observations`` (S, N, O), ``actions`` (S, N, D), ``t`` times: a number, or one that broadcasts to (..., 1);
 - ``frozen``: the parameters are constants, so that gradient goes through the inputs only.
 """
@@ -12,18 +11,45 @@ take has one meaning:
 from __future__ import annotations
 
 import copy
+import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from agents.common.nets.fast import Linearisation, make_mlp, push_forward
-from agents.common.nets.mlp import Layer, StackedMLP
+from agents.common.nets.mlp import Layer, StackedMLP, fill_uniform, maybe_detach
 
 Time = Tensor | float
 Velocity = Callable[[Tensor, Time], Tensor]
+
+
+@dataclass
+class Sizes:
+    """What networks are built from."""
+
+    replicas: int  # S
+    observations: int  # O, or the number of features where they are extracted
+    actions: int  # D, the flattened chunk
+    ensemble: int  # E
+    flow_steps: int  # K
+    actor_arch: list[int]  # hidden widths of policies and velocity fields
+    critic_arch: list[int]  # hidden widths of critics and values
+    actor_layer_norm: bool  # whether velocity fields are normalised
+    critic_layer_norm: bool  # whether critics and values are normalised
+    gave_widths = False
+    """Whether a network has asked for hidden widths."""
+
+    def __getattribute__(self, name: str) -> Any:
+        """Note that hidden widths are asked for."""
+        if name in ("actor_arch", "critic_arch"):
+            self.gave_widths = True
+        return super().__getattribute__(name)
 
 
 class Network(nn.Module):
@@ -45,11 +71,22 @@ class Features(NamedTuple):
     values: Tensor
 
 
+class ReplicatedExtractor(nn.Module):
+    """A features extractor each of whose parameters and buffers has the leading axis S of the replicas.
+
+    It is made with an argument ``replicas``, S, and gets the rows of all replicas one after the other, (S * N, ...).
+    """
+
+    @abstractmethod
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Draw one replica's weights from a CPU generator."""
+
+
 class ObservingNetwork(Network):
     """A network whose first input is observations, optionally through a features extractor of its own.
 
     The extractor is SB3's: rows ``(N, *observation shape)`` to features (N, F). Its parameters, if it has any, have no
-    axis S, and S is 1, unless it is a :class:`~agents.common.nets.replicated.ReplicatedExtractor`.
+    axis S, and S is 1, unless it is a :class:`~agents.common.nets.heads.ReplicatedExtractor`.
     """
 
     def __init__(self) -> None:
@@ -74,21 +111,12 @@ class ObservingNetwork(Network):
 
 
 class CriticEnsemble(ObservingNetwork):
-    """Q_j(s, a), or Q_j(s, x, t) with ``time``: ``ensemble_size`` members per replica see the same inputs."""
+    """Q_j(s, a), or Q_j(s, x, t) with ``time``: E members see the same inputs, ``width`` besides s and t."""
 
-    def __init__(
-        self,
-        replicas: int,
-        observation_size: int,
-        action_size: int,
-        ensemble_size: int,
-        hidden: Sequence[int],
-        layer_norm: bool = True,
-        time: bool = False,
-    ) -> None:
+    def __init__(self, sizes: Sizes, width: int, time: bool = False) -> None:
         super().__init__()
-        widths = [observation_size + action_size + int(time), *hidden, 1]
-        self.mlp = make_mlp((replicas, ensemble_size), widths, layer_norm)
+        widths = [sizes.observations + width + int(time), *sizes.critic_arch, 1]
+        self.mlp = make_mlp((sizes.replicas, sizes.ensemble), widths, sizes.critic_layer_norm)
 
     def forward(self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
         """Return the Q values of all members, (S, E, N); ``t`` in [0, 1] only with a time input."""
@@ -99,9 +127,10 @@ class CriticEnsemble(ObservingNetwork):
 class StateValue(ObservingNetwork):
     """V(s), one member per replica."""
 
-    def __init__(self, replicas: int, observation_size: int, hidden: Sequence[int], layer_norm: bool = True) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.mlp = make_mlp((replicas,), [observation_size, *hidden, 1], layer_norm)
+        widths = [sizes.observations, *sizes.critic_arch, 1]
+        self.mlp = make_mlp((sizes.replicas,), widths, sizes.critic_layer_norm)
 
     def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
         """Return the values, (S, N)."""
@@ -111,19 +140,11 @@ class StateValue(ObservingNetwork):
 class VelocityField(ObservingNetwork):
     """v(s, x, t), or a one-step map mu(s, z) without ``time``: t is one more input, unscaled."""
 
-    def __init__(
-        self,
-        replicas: int,
-        observation_size: int,
-        action_size: int,
-        hidden: Sequence[int],
-        layer_norm: bool = False,
-        time: bool = True,
-    ) -> None:
+    def __init__(self, sizes: Sizes, time: bool = True) -> None:
         super().__init__()
-        self.observation_size, self.action_size, self.time = observation_size, action_size, time
-        widths = [observation_size + action_size + int(time), *hidden, action_size]
-        self.mlp = make_mlp((replicas,), widths, layer_norm)
+        self.split = [sizes.observations, sizes.actions, *[1] * time]
+        widths = [sum(self.split), *sizes.actor_arch, sizes.actions]
+        self.mlp = make_mlp((sizes.replicas,), widths, sizes.actor_layer_norm)
 
     def forward(self, observations: Tensor, x: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
         """Return the velocities (or actions) at x, (S, N, D), or (S, K, N, D) for K states of every row."""
@@ -140,8 +161,7 @@ class VelocityAt:
     def __init__(self, field: VelocityField, observations: Tensor, frozen: bool) -> None:
         self._mlp = field.mlp
         first, *others = field.mlp.layers(frozen)
-        split = [field.observation_size, field.action_size] + ([1] if field.time else [])
-        of_observation, of_x, *self._of_time = first.weight.split(split, dim=-2)
+        of_observation, of_x, *self._of_time = first.weight.split(field.split, dim=-2)
         self._shared = self._mlp.dense(observations, of_observation, first.bias, first.dtype)
         self._layers = [first._replace(weight=of_x), *others]  # the first layer's weight is that of x
 
@@ -275,3 +295,142 @@ def as_column(t: Time, like: Tensor) -> Tensor:
     if not isinstance(t, Tensor):
         return torch.full_like(like[..., :1], t)
     return t.expand(*like.shape[:-1], 1)
+
+
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+
+
+class TanhGaussian(ObservingNetwork):
+    """Squashed Gaussian: trunk with activated last layer, heads for the mean and the clipped log standard deviation."""
+
+    def __init__(self, sizes: Sizes, given_action: bool = False) -> None:
+        super().__init__()
+        widths = [sizes.observations + given_action * sizes.actions, *sizes.actor_arch]
+        self.trunk = make_mlp((sizes.replicas,), widths, activate_final=True)
+        ends = [widths[-1], sizes.actions]
+        self.mean, self.log_std = make_mlp((sizes.replicas,), ends), make_mlp((sizes.replicas,), ends)
+
+    def forward(self, observations: Tensor, *inputs: Tensor, frozen: bool = False) -> tuple[Tensor, Tensor]:
+        """Return mean and log standard deviation, in [-20, 2], before the squash, (S, N, D) each."""
+        hidden = self.trunk(torch.cat([self.features(observations, frozen), *inputs], -1), frozen)
+        return self.mean(hidden, frozen), self.log_std(hidden, frozen).clamp(LOG_STD_MIN, LOG_STD_MAX)
+
+
+class TanhActor(ObservingNetwork):
+    """Deterministic policy: trunk with activated last layer, a head with small initial weights, tanh.
+
+    The head's initial weights are uniform, of variance ``head_scale`` over the mean of the fans.
+    """
+
+    def __init__(self, sizes: Sizes, head_scale: float = 0.01) -> None:
+        super().__init__()
+        widths = [sizes.observations, *sizes.actor_arch]
+        self.trunk = make_mlp((sizes.replicas,), widths, sizes.actor_layer_norm, activate_final=True)
+        ends = [widths[-1], sizes.actions]
+        self.mean = make_mlp((sizes.replicas,), ends)
+        self.head_bound = math.sqrt(3 * head_scale / (sum(ends) / 2))
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Draw one replica's weights, those of the head in its own bounds."""
+        self.trunk.initialise(replica, generator)
+        fill_uniform(self.mean.weights[0], replica, self.head_bound, generator)
+
+    def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
+        """Return the actions, (S, N, D) in (-1, 1)."""
+        return self.mean(self.trunk(self.features(observations, frozen), frozen), frozen).tanh()
+
+
+class Multiplier(Network):
+    """State of a trust region: multiplier, running average of the path KL, and the budget it is held against."""
+
+    value: Tensor
+    kl_average: Tensor
+    budget: Tensor
+
+    def __init__(self, replicas: int, initial: float, budget: float) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.full((replicas,), float(initial)))
+        self.register_buffer("kl_average", torch.zeros(replicas))
+        self.register_buffer("budget", torch.full((replicas,), float(budget)))
+
+
+class NoisePredictor(ObservingNetwork):
+    """eps(s, x, t) of a diffusion policy, for integer steps t: learnt Fourier features of t pass their own MLP.
+
+    The main MLP sees x, s and that MLP's output, in this order; activations are mish. ``time_features`` counts cosines
+    and sines together; the time MLP ends, without activation, in the last hidden width.
+    """
+
+    def __init__(self, sizes: Sizes, time_features: int = 64) -> None:
+        super().__init__()
+        stack, of_time = (sizes.replicas,), [time_features, *sizes.actor_arch]
+        self.split = [sizes.actions, sizes.observations, of_time[-1]]
+        self.frequencies = nn.Parameter(torch.zeros(*stack, time_features // 2, 1))
+        self.time_mlp = make_mlp(stack, of_time, activation=F.mish)
+        widths = [sum(self.split), *sizes.actor_arch, sizes.actions]
+        self.mlp = make_mlp(stack, widths, sizes.actor_layer_norm, activation=F.mish)
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Draw one replica's weights, and its frequencies from N(0, 0.2^2)."""
+        with torch.no_grad():
+            self.frequencies[replica].copy_(0.2 * torch.randn(self.frequencies.shape[1:], generator=generator))
+        super().initialise(replica, generator)
+
+    def forward(self, observations: Tensor, x: Tensor, t: Time, frozen: bool = False) -> Tensor:
+        """Predict the noise in noisy actions x, (S, N, D)."""
+        return self.at(observations, frozen)(x, t)
+
+    def at(self, observations: Tensor, frozen: bool = False) -> Velocity:
+        """Fix the observations, as :meth:`VelocityField.at` does: (x, t) -> noise."""
+        first, *others = self.mlp.layers(frozen)
+        of_x, of_observation, of_time = first.weight.split(self.split, dim=-2)
+        dense = self.mlp.dense
+        shared = dense(self.features(observations, frozen), of_observation, first.bias, first.dtype)
+
+        def predict(x: Tensor, t: Time) -> Tensor:
+            embedded = self._embed(t, x, frozen)
+            product = dense(x, of_x, None, first.dtype) + dense(embedded, of_time, None, first.dtype) + shared
+            return self.mlp.evaluate(others, first.finish(product))
+
+        return predict
+
+    def _embed(self, t: Time, like: Tensor, frozen: bool) -> Tensor:
+        """Return the time MLP's output; one row when all rows share the step."""
+        column = t if isinstance(t, Tensor) else torch.full_like(like[:, :1, :1], t)
+        angles = 2 * math.pi * column * maybe_detach(self.frequencies, frozen).transpose(-2, -1)
+        return self.time_mlp(torch.cat([angles.cos(), angles.sin()], -1), frozen)
+
+
+class Temperature(Network):
+    """A learnt positive scalar per replica, exp(l)."""
+
+    def __init__(self, replicas: int, initial: float = 1.0) -> None:
+        super().__init__()
+        self.log_value = nn.Parameter(torch.full((replicas,), math.log(initial)))
+
+    def forward(self, frozen: bool = False) -> Tensor:
+        """Return the temperature, (S,)."""
+        return maybe_detach(self.log_value, frozen).exp()
+
+
+def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return a squashed sample and its log density.
+
+    :math:`y = \tanh u,\; \log\pi(y) = \sum_d \log N(u_d) - 2(\log 2 - u_d - \mathrm{softplus}(-2u_d))`
+
+    The density comes from the pre-tanh value, so that saturated samples stay finite.
+
+    :param mean: (..., D).
+    :param log_std: (..., D).
+    :param noise: standard normal, (..., D).
+    :return: y (..., D) in [-1, 1] and log pi (...,).
+    """
+    pre_tanh = mean + log_std.exp() * noise
+    return pre_tanh.tanh(), tanh_gaussian_log_prob(mean, log_std, pre_tanh)
+
+
+def tanh_gaussian_log_prob(mean: Tensor, log_std: Tensor, pre_tanh: Tensor) -> Tensor:
+    """Return the log density of tanh(u), (...,), at a pre-tanh value u; all arguments are (..., D)."""
+    normal = -0.5 * ((pre_tanh - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
+    squash = 2 * (math.log(2) - pre_tanh - F.softplus(-2 * pre_tanh))
+    return (normal - squash).sum(-1)

@@ -46,7 +46,8 @@ class Layer(NamedTuple):
         if self.bias.numel() == x.shape[-1]:  # one network: scale and shift are part of PyTorch's kernel
             scale, bias = (parameter.flatten().to(x.dtype) for parameter in (self.norm_scale, self.norm_bias))
             return F.layer_norm(x, x.shape[-1:], scale, bias, LAYER_NORM_EPS)
-        scale, bias = (_over_rows(parameter.to(x.dtype), x) for parameter in (self.norm_scale, self.norm_bias))
+        over_rows = [1] * (x.ndim - self.norm_scale.ndim) + [-1]  # so that (*stack, out) broadcasts
+        scale, bias = (part.to(x.dtype).unflatten(-1, over_rows) for part in (self.norm_scale, self.norm_bias))
         return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), scale)
 
 
@@ -149,8 +150,3 @@ def fill_uniform(parameter: Tensor, replica: int, bound: float, generator: torch
 def maybe_detach(parameter: Tensor, frozen: bool) -> Tensor:
     """Return a parameter, as a constant where it is frozen."""
     return parameter.detach() if frozen else parameter
-
-
-def _over_rows(parameter: Tensor, rows: Tensor) -> Tensor:
-    """Insert axes so that a per-feature parameter, (*stack, width), broadcasts over rows, (*stack, ..., width)."""
-    return parameter.unflatten(-1, [1] * (rows.ndim - parameter.ndim) + [-1])

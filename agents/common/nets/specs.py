@@ -2,13 +2,12 @@
 
 Each function here returns the spec of one network. ``target``: it has a target copy; ``time``: the flow time is an
 input; ``role``: its part in pretraining; ``training``: what it has of its own, see
-:class:`~agents.common.training.Training`, e.g. ``critic(learning_rate="cos_1e-3", tau=0.01)``.
+:class:`~agents.common.common_settings.Training`, e.g. ``critic(learning_rate="cos_1e-3", tau=0.01)``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -16,19 +15,24 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_map
 
+from agents.common.common_settings import Training
 from agents.common.nets.heads import (
     CriticEnsemble,
+    Multiplier,
     Network,
     Networks,
+    NoisePredictor,
     ObservingNetwork,
+    Sizes,
     StateValue,
+    TanhActor,
+    TanhGaussian,
+    Temperature,
     Time,
     Velocity,
     VelocityField,
     as_column,
 )
-from agents.common.nets.policies import Multiplier, NoisePredictor, TanhActor, TanhGaussian, Temperature
-from agents.common.training import Training
 
 __all__ = [
     "NetworkSpec", "Networks", "Role", "Sizes", "critic", "from_module", "multiplier", "noise_predictor",
@@ -38,29 +42,6 @@ __all__ = [
 Role = Literal["behaviour", "copy", "residual"]
 
 
-@dataclass
-class Sizes:
-    """What networks are built from."""
-
-    replicas: int  # S
-    observations: int  # O, or the number of features where they are extracted
-    actions: int  # D, the flattened chunk
-    ensemble: int  # E
-    flow_steps: int  # K
-    actor_arch: list[int]  # hidden widths of policies and velocity fields
-    critic_arch: list[int]  # hidden widths of critics and values
-    actor_layer_norm: bool  # whether velocity fields are normalised
-    critic_layer_norm: bool  # whether critics and values are normalised
-    gave_widths = False
-    """Whether a network has asked for hidden widths."""
-
-    def __getattribute__(self, name: str) -> Any:
-        """Note that hidden widths are asked for."""
-        if name in ("actor_arch", "critic_arch"):
-            self.gave_widths = True
-        return super().__getattribute__(name)
-
-
 class NetworkSpec:
     """One network of an algorithm.
 
@@ -68,7 +49,7 @@ class NetworkSpec:
     :param target: whether it has an exponential moving average, named with ``_target``.
     :param role: its part in pretraining: the ``behaviour`` flow is cloned from the data, a ``copy`` starts equal to it,
         and a ``residual``, which is added to it, at zero; None has no part.
-    :param training: what it has of its own, see :class:`~agents.common.training.Training`.
+    :param training: what it has of its own, see :class:`~agents.common.common_settings.Training`.
     :raises TypeError: for an unknown name or a value of another type.
     :raises ValueError: for a value out of range, or one of a target where there is none.
     """
@@ -93,57 +74,32 @@ def critic(
     **training: Any,
 ) -> NetworkSpec:
     """Return the spec of a critic ensemble; ``width`` of D says how many inputs there are beside features and time."""
-    return NetworkSpec(
-        lambda n: network(
-            n.replicas, n.observations, width(n.actions), n.ensemble, n.critic_arch, n.critic_layer_norm, time
-        ),
-        target,
-        **training,
-    )
+    return NetworkSpec(lambda n: network(n, width(n.actions), time), target, **training)
 
 
 def state_value(target: bool = False, **training: Any) -> NetworkSpec:
     """Return the spec of a state value."""
-    return NetworkSpec(
-        lambda n: StateValue(n.replicas, n.observations, n.critic_arch, n.critic_layer_norm), target, **training
-    )
+    return NetworkSpec(StateValue, target, **training)
 
 
 def velocity_field(target: bool = False, time: bool = True, role: Role | None = None, **training: Any) -> NetworkSpec:
     """Return the spec of a velocity field, or of a one-step map without ``time``."""
-    return NetworkSpec(
-        lambda n: VelocityField(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, time),
-        target,
-        role,
-        **training,
-    )
+    return NetworkSpec(lambda n: VelocityField(n, time), target, role, **training)
 
 
 def noise_predictor(time_features: int = 64, **training: Any) -> NetworkSpec:
     """Return the spec of a diffusion policy's noise prediction, with Fourier features of the step."""
-    return NetworkSpec(
-        lambda n: NoisePredictor(
-            n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, time_features
-        ),
-        **training,
-    )
+    return NetworkSpec(lambda n: NoisePredictor(n, time_features), **training)
 
 
 def tanh_gaussian(given_action: bool = False, **training: Any) -> NetworkSpec:
     """Return the spec of a squashed Gaussian policy; an edit policy also sees the given action."""
-    return NetworkSpec(
-        lambda n: TanhGaussian(n.replicas, n.observations + given_action * n.actions, n.actions, n.actor_arch),
-        **training,
-    )
+    return NetworkSpec(lambda n: TanhGaussian(n, given_action), **training)
 
 
 def tanh_actor(target: bool = False, head_scale: float = 0.01, **training: Any) -> NetworkSpec:
     """Return the spec of a deterministic tanh policy; ``head_scale`` is the variance scale of its last layer."""
-    return NetworkSpec(
-        lambda n: TanhActor(n.replicas, n.observations, n.actions, n.actor_arch, n.actor_layer_norm, head_scale),
-        target,
-        **training,
-    )
+    return NetworkSpec(lambda n: TanhActor(n, head_scale), target, **training)
 
 
 def multiplier(initial: float, budget: float) -> NetworkSpec:
@@ -172,6 +128,41 @@ def from_module(
     """
     kind = PlainObserver if observes else PlainNetwork
     return NetworkSpec(lambda n: kind(lambda: make(n), n.replicas), target, **training)
+
+
+def find_behaviour(specs: Mapping[str, NetworkSpec]) -> str | None:
+    """Return the name of the behaviour flow.
+
+    :param specs: an algorithm's networks.
+    :return: its name; None where the algorithm has none.
+    """
+    return next((name for name, spec in specs.items() if spec.role == "behaviour"), None)
+
+
+@torch.no_grad()
+def start_from_behaviour(nets: Networks, specs: Mapping[str, NetworkSpec]) -> None:
+    """Copy the behaviour flow into the networks that begin at it, and into their moving averages.
+
+    :param nets: the networks.
+    :param specs: their specs.
+    """
+    behaviour = find_behaviour(specs)
+    assert behaviour is not None
+    for name, spec in specs.items():
+        if spec.role == "copy":
+            _copy(nets[behaviour], nets[name])
+        elif spec.role == "residual":
+            network: Any = nets[name]
+            network.mlp.weights[-1].zero_()
+            network.mlp.biases[-1].zero_()
+        if spec.role is not None and spec.target:
+            _copy(nets[name], nets[f"{name}_target"])
+
+
+def _copy(source: torch.nn.Module, copy: torch.nn.Module) -> None:
+    torch._foreach_copy_(list(copy.parameters()), list(source.parameters()))
+    for own, other in zip(copy.buffers(), source.buffers(), strict=True):  # statistics of a features extractor
+        own.copy_(other)
 
 
 _REFUSED: tuple[tuple[Any, str], ...] = (

@@ -11,10 +11,9 @@ from stable_baselines3.common.noise import ActionNoise
 
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.method import Method
-from agents.common.nets.specs import NetworkSpec
-from agents.common.pretraining import find_behaviour, no_behaviour_message
+from agents.common.nets.specs import NetworkSpec, find_behaviour
+from agents.common.sb3.environments import available_device
 from agents.common.sb3.first_update import require_table
-from agents.common.sb3.spaces import available_device
 from agents.common.settings import Declared, required, setting
 from agents.common.streams import MOST
 from agents.common.validation import integer
@@ -23,10 +22,6 @@ if TYPE_CHECKING:  # names that only annotations need
     from stable_baselines3.common.type_aliases import GymEnv
 
     from agents.common.sb3.policy import FlowPolicy
-
-
-def _seed(name: str, value: Any) -> int | None:
-    return None if value is None else integer(name, value, at_least=0, at_most=MOST)
 
 
 def _seeds(name: str, value: Any) -> list[int] | None:
@@ -75,7 +70,7 @@ class Arguments(Declared):
     stats_window_size: int = setting(default=100, doc="Episodes over which rollout statistics are averaged.")
     tensorboard_log: str | None = setting(default=None, doc="Folder of TensorBoard events, or None.")
     verbose: int = setting(default=0, doc="0 silent, 1 info, 2 debug.")
-    seed: int | None = setting(default=None, check=_seed, doc="Seed of everything random, or None.")
+    seed: int | None = setting(default=None, at_least=0, at_most=MOST, doc="Seed of everything random, or None.")
     seeds: Sequence[int] | None = setting(
         default=None, check=_seeds, doc="One seed per replica, trained at once; None trains one replica with `seed`."
     )
@@ -135,6 +130,18 @@ def _set_by_other_name(settings: dict[str, Any], name: str, other: str, value: A
                 f"`{name}` and `{other}` are the same setting, got {settings[name]} and {value}; give one of them"
             )
     settings[name] = value
+
+
+def no_behaviour_message(algorithm: str) -> str:
+    """Return why an algorithm cannot be pretrained.
+
+    :param algorithm: its name.
+    :return: one sentence.
+    """
+    return (
+        f"{algorithm} has no behaviour flow to pretrain; leave pretraining out (`pretraining_steps` = 0), or take an "
+        "algorithm that clones the data with a flow, such as QAM"
+    )
 
 
 class SharedSetting:

@@ -3,12 +3,99 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+
+from agents.common.observations import PARTS
+
+
+class UnsupportedSpaceError(NotImplementedError, AssertionError):
+    """An observation or action space that flow policies are not built for; SB3 raises AssertionError there."""
+
+
+def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
+    """Refuse spaces that flow policies are not built for, by name.
+
+    :param observations: must be a Box, Discrete, MultiDiscrete or MultiBinary space, or a Dict of such spaces.
+    :param actions: must be a bounded Box.
+    :raises UnsupportedSpaceError: if they are not.
+    """
+    parts = list(observations.spaces.values()) if isinstance(observations, spaces.Dict) else [observations]
+    wrong = [p for p in parts if not isinstance(p, PARTS) or (isinstance(p, spaces.MultiDiscrete) and p.shape[1:])]
+    if wrong or not parts:
+        raise UnsupportedSpaceError(
+            "flow policies support Box, Discrete, MultiDiscrete and MultiBinary observations and Dicts of these, got "
+            f"{wrong[0] if wrong else 'nothing'} in {observations}; "
+            "flatten it with gymnasium.wrappers.FlattenObservation"
+        )
+    if not isinstance(actions, spaces.Box) or not actions.is_bounded():
+        kind = "an unbounded" if isinstance(actions, spaces.Box) else f"a {type(actions).__name__}"
+        raise UnsupportedSpaceError(
+            f"flow policies support bounded Box actions, got {kind} space {actions}; "
+            "use an environment with continuous actions between finite bounds"
+        )
+
+
+def available_device(device: torch.device | str) -> torch.device:
+    """Return a device, refusing one that is not there.
+
+    :param device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+    :return: the device.
+    :raises ValueError: if the name is not a device, or PyTorch cannot compute on it here.
+    """
+    chosen = get_device(device)
+    wanted = torch.device(device) if device != "auto" else chosen
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"`device` is {device!r}, but PyTorch finds no CUDA device here; use `device='cpu'` or 'auto'")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"`device` is {device!r}, but PyTorch finds {torch.cuda.device_count()} CUDA devices here")
+    if wanted.type not in ("cpu", "cuda"):
+        try:
+            torch.zeros(1, device=wanted).cpu()
+        except (RuntimeError, NotImplementedError, AssertionError) as error:
+            raise ValueError(f"`device` is {device!r}, on which PyTorch cannot compute here: {error}") from error
+    return chosen
+
+
+def refuse_bad_values(values: dict[str, Any], step: int) -> None:
+    """Raise where environments returned what is not finite in float32, before anything learns from it.
+
+    :param values: arrays (n_envs, ...) by name, of Dict observations a mapping of them, or lists of one each.
+    :param step: of the model, for the message.
+    :raises ValueError: for the first such value.
+    """
+    for name, value in _leaves(values):
+        rows = np.asarray(value)
+        if rows.dtype.kind != "f":
+            continue
+        with np.errstate(over="ignore"):
+            is_good = np.isfinite(rows.astype(np.float32, copy=False))
+        if not is_good.all():
+            environment, *place = np.argwhere(~is_good)[0].tolist()
+            raise ValueError(
+                f"environments must return values that are finite in float32, got {name}{place or ''} = "
+                f"{rows[environment, *place]} from environment {environment} at step {step}; this is a fault of the "
+                "environment, not of training"
+            )
+
+
+def _leaves(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield arrays by name, the parts of Dict observations one by one."""
+    for name, value in values.items():
+        rows = value if isinstance(value, list) else [value]
+        if rows and isinstance(rows[0], dict):
+            yield from ((f"{name} `{key}`", [row[key] for row in rows]) for key in rows[0])
+        else:
+            yield name, value
 
 
 class CopiedObservations(gymnasium.Wrapper[Any, Any, Any, Any]):

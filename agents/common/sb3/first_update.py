@@ -6,10 +6,11 @@ its own tiny networks for two replicas on the CPU; it changes neither the model 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any, NoReturn
 
@@ -61,7 +62,7 @@ def check_first_update(
     require_table(method, "networks", NetworkSpec)
     require_table(method, "action_noise_table", Draw)
     tiny = type(method)(**{**method.settings(), **TINY})
-    with _calling(tiny, "networks"):
+    with calling(tiny, "networks"):
         policy = policy_class(
             observation_space,
             action_space,  # type: ignore[arg-type]
@@ -74,15 +75,24 @@ def check_first_update(
     trial = Trial(policy)
     _check_acting(trial)
     _check_update(trial)
-    for text in _ignored(policy, method):
-        warnings.warn(f"{type(method).__name__}: {text}", stacklevel=3)
+    name, told = type(method).__name__, "which have layers of their own (docs/register.md#networks-of-your-own)"
+    own = [f"`{network}`" for network, is_own in policy.own_layers.items() if is_own]
+    if own and method.net_arch != type(method)().net_arch:
+        warnings.warn(
+            f"{name}: `net_arch` = {method.net_arch} does not act on networks {', '.join(own)}, {told}; build them "
+            "from `n.actor_arch` or `n.critic_arch`, or leave the setting out",
+            stacklevel=3,
+        )
+    for network in policy.own_layers if method.precision == "bf16" else ():
+        if not any(isinstance(part, StackedMLP) for part in policy.nets[network].modules()):
+            warnings.warn(f"{name}: `precision` = bf16 does not act on network `{network}`, {told}", stacklevel=3)
     method.is_tried = True
     return trial
 
 
 def require_table(method: Method, hook: str, kind: type) -> dict[str, Any]:
     """Call the hook of that name and return its table, refusing anything but a dict of name -> ``kind``."""
-    with _calling(method, hook):
+    with calling(method, hook):
         table = getattr(method, hook)()
         example = EXAMPLES[kind]
         if not isinstance(table, Mapping):
@@ -105,14 +115,10 @@ class Trial:
         require_table(self.method, "noise", Draw)
         require_table(self.method, "loss_weights", Real)
         require_sampler(self.method)
-        with self.calling("noise"):
+        with calling(self.method, "noise", self.nets):
             self.noise = self.draw(self.method.update_noise())
         self.batch = random_batch(policy, ROWS, self.generator)
         self.info: dict[str, Tensor] = {}  # of the update
-
-    def calling(self, hook: str) -> AbstractContextManager[None]:
-        """Make every failure inside the block name the algorithm and its hook."""
-        return _calling(self.method, hook, dict(self.nets.items()))
 
     def draw(self, table: Mapping[str, Draw]) -> dict[str, Tensor]:
         """Draw a table of noise; asking it for an unknown name is an error that lists the known ones."""
@@ -130,17 +136,17 @@ def _check_acting(trial: Trial) -> None:
     policy.set_training_mode(False)
     observations = torch.randn(REPLICAS, ROWS, policy.observation_mean.numel(), generator=trial.generator)
     table = actor.action_noise_table()
-    with trial.calling("action_noise_table"):
+    with calling(trial.method, "action_noise_table", trial.nets):
         for name, draw in table.items():
             if "B" not in draw.axes:
                 _fail(f"must give the draw `{name}` the axis B (rows), got the axes {draw.axes!r}")
-    with trial.calling("act"), torch.no_grad():
+    with calling(trial.method, "act", trial.nets), torch.no_grad():
         actions = actor.act(observations, trial.draw(table), policy.nets)
         _require_tensor(
             "actions", actions, (REPLICAS, ROWS, policy.chunk_size), "(S, N, D): replicas, rows, flattened chunk"
         )
     if actor.best_of_n > 1:
-        with trial.calling("score"), torch.no_grad():
+        with calling(trial.method, "score", trial.nets), torch.no_grad():
             scores = actor.score(observations, actions, policy.nets)
             _require_tensor("scores", scores, (REPLICAS, ROWS), "(S, N): replicas, rows")
     policy.set_training_mode(True)
@@ -149,11 +155,11 @@ def _check_acting(trial: Trial) -> None:
 def _check_update(trial: Trial) -> None:
     """Check targets, losses, their weights and priorities."""
     (batch, noise), method, nets, info = trial.copies(), trial.method, trial.nets, dict[str, Any]()
-    with trial.calling("targets"), torch.no_grad():
+    with calling(trial.method, "targets", trial.nets), torch.no_grad():
         targets = method.targets(batch, _Named("noise", noise), nets, info)
         if not isinstance(targets, Mapping):
             _fail(f"must return a dict of name -> tensor, got {_describe(targets)}")
-    with trial.calling("losses"):
+    with calling(trial.method, "losses", trial.nets):
         losses = method.losses(batch, _Named("target", targets), _Named("noise", noise), nets, info)
         if not isinstance(losses, Mapping) or not losses:
             _fail(f"must return a dict of name -> loss, got {_describe(losses)}")
@@ -167,12 +173,12 @@ def _check_update(trial: Trial) -> None:
     info |= {f"{name}_loss": loss for name, loss in losses.items()}
     info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS))
     trial.info = {name: value.detach() for name, value in info.items()}
-    with trial.calling("loss_weights"):
+    with calling(trial.method, "loss_weights", trial.nets):
         for name in method.loss_weights():
             if name not in losses:
                 _fail(f"names an {unknown_name_message('loss', name, losses)}")
     if type(method).priorities is not Method.priorities:
-        with trial.calling("priorities"), torch.no_grad():
+        with calling(trial.method, "priorities", trial.nets), torch.no_grad():
             found = method.priorities(batch, noise, nets)
             _require_tensor("priorities", found, (REPLICAS, ROWS), "(S, B): replicas, rows")
             low, high = found.aminmax()
@@ -182,28 +188,13 @@ def _check_update(trial: Trial) -> None:
 
 def require_sampler(method: Method) -> Sampler | None:
     """Return how the algorithm draws rows, refusing anything but a sampler or None."""
-    with _calling(method, "row_sampler"):
+    with calling(method, "row_sampler"):
         sampler = method.row_sampler()
         if sampler is not None and not isinstance(sampler, Sampler):
             _fail(f"must return a Sampler, e.g. prioritised(), or None; got {_describe(sampler)}")
         if sampler and sampler.start is Sampler.start and type(method).priorities is Method.priorities:
             _fail("draws by what `priorities` returns, which is not defined; define it, or return None here")
     return sampler
-
-
-def _ignored(policy: FlowPolicy, method: Method) -> Iterator[str]:
-    """Yield, for each setting that was given and does not act on all layers, what to tell."""
-    told = "which have layers of their own (docs/register.md#networks-of-your-own)"
-    own = [f"`{name}`" for name, is_own in policy.own_layers.items() if is_own]
-    if own and method.net_arch != type(method)().net_arch:
-        yield (
-            f"`net_arch` = {method.net_arch} does not act on networks {', '.join(own)}, {told}; build them from "
-            "`n.actor_arch` or `n.critic_arch`, or leave the setting out"
-        )
-    if method.precision == "bf16":
-        for name in policy.own_layers:
-            if not any(isinstance(part, StackedMLP) for part in policy.nets[name].modules()):
-                yield f"`precision` = bf16 does not act on network `{name}`, {told}"
 
 
 # -- made-up input ----------------------------------------------------------------------------------------------------
@@ -217,10 +208,7 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
     :param generator: of the numbers.
     :return: the batch.
     """
-
-    def normals(*shape: int) -> Tensor:
-        return torch.randn(policy.num_replicas, rows, *shape, generator=generator)
-
+    normals = functools.partial(torch.randn, policy.num_replicas, rows, generator=generator)
     size = policy.observation_mean.numel()
     valid = (torch.arange(rows) % 8 != 3).float().repeat(policy.num_replicas, 1)
     more: dict[str, Tensor] = {}
@@ -258,8 +246,13 @@ class _Named(dict[str, Any]):
 
 
 @contextmanager
-def _calling(method: Method, hook: str, nets: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Make every failure inside the block name the algorithm and its hook."""
+def calling(method: Method, hook: str, nets: Any = None) -> Iterator[None]:
+    """Make every failure inside the block name the algorithm and its hook.
+
+    :param method: the algorithm.
+    :param hook: name of the hook that is called.
+    :param nets: the networks that it may ask for.
+    """
     name = f"{type(method).__name__}.{hook}"
     try:
         yield
@@ -268,7 +261,7 @@ def _calling(method: Method, hook: str, nets: Mapping[str, Any] | None = None) -
     except NotImplementedError as error:
         raise AgentError(f"{name} {error or 'is not implemented'}") from error
     except Exception as error:
-        raise AgentError(f"{name} failed: {_explain(hook, error, nets or {})}") from error
+        raise AgentError(f"{name} failed: {_explain(hook, error, dict(nets.items()) if nets else {})}") from error
 
 
 def _explain(hook: str, error: Exception, nets: Mapping[str, Any]) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -21,6 +22,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from agents.common.common_settings import Rate
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
@@ -28,24 +30,20 @@ from agents.common.data.storage import Placement
 from agents.common.engine.trainer import Trainer
 from agents.common.method import Info, Method
 from agents.common.nets.heads import CriticEnsemble
-from agents.common.nets.specs import NetworkSpec
-from agents.common.pretraining import find_behaviour
-from agents.common.replicas import Diverged, PerReplica, find_divergence, on_host
+from agents.common.nets.specs import NetworkSpec, find_behaviour
+from agents.common.replicas import Diverged, PerReplica, find_divergence
 from agents.common.sb3.arguments import SharedSetting, read_arguments
+from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
-from agents.common.sb3.environments import copy_observations, require_own_environments
+from agents.common.sb3.environments import UnsupportedSpaceError as UnsupportedSpaceError
+from agents.common.sb3.environments import check_spaces, copy_observations, refuse_bad_values, require_own_environments
 from agents.common.sb3.first_update import check_first_update, require_sampler, require_table
-from agents.common.sb3.image_policies import POLICIES, make_policy
 from agents.common.sb3.policy import FlowPolicy
-from agents.common.sb3.spaces import UnsupportedSpaceError as UnsupportedSpaceError
-from agents.common.sb3.spaces import check_spaces, refuse_bad_values
 from agents.common.sb3.stored_model import File, StoredModel, load_behaviour
 from agents.common.streams import seeds_of_replicas
-from agents.common.training import Rate
 from agents.common.validation import integer
 from agents.registry import name_of
 
-UNSAVED = ("method", "trainer", "n_steps", "_chunk_state", "_last_info", "_told")
 SETTINGS_OF_SB3 = [name for name, declared in Method.declared().items() if not declared.kw_only]
 ARGUMENTS_OF_SB3 = (
     "action_noise", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "policy_kwargs",
@@ -71,6 +69,7 @@ class FlowQLearning(StoredModel):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = POLICIES
     method_class: ClassVar[type[Method]]
+    unsaved = (*StoredModel.unsaved, "method", "trainer", "n_steps", "_chunk_state", "_last_info", "_told")
     method: Method
     policy: FlowPolicy
     replay_buffer: SequenceReplayBuffer | None
@@ -129,7 +128,7 @@ class FlowQLearning(StoredModel):
         """Update what was derived from a setting that has changed."""
         if "trainer" not in vars(self):
             return
-        self._setup_lr_schedule()
+        self.lr_schedule = Rate(self.method.learning_rate)
         self._convert_train_freq()
         if self.replay_buffer is not None:
             self._prepare_buffer(self.replay_buffer)
@@ -150,11 +149,27 @@ class FlowQLearning(StoredModel):
         if loaded := {name: vars(self).pop(name) for name in own if name in vars(self)}:
             self.method = type(self.method)(**own | loaded)  # made again: its constructor may derive from settings
         check_spaces(self.observation_space, self.action_space)
-        self._setup_lr_schedule()
+        self.lr_schedule = Rate(self.method.learning_rate)
         given = self.seeds or (None if self.seed is None else [self.seed])
         self._seed_everything(given)
         if self.replay_buffer is None:
-            self.replay_buffer = self._make_buffer()
+            buffer_class = self.replay_buffer_class or SequenceReplayBuffer
+            if not issubclass(buffer_class, SequenceReplayBuffer):
+                raise TypeError(
+                    f"`replay_buffer_class` must be a subclass of SequenceReplayBuffer, got {buffer_class.__name__}: "
+                    "chunks need sequences of transitions"
+                )
+            self.replay_buffer = buffer_class(
+                self.method.buffer_size,
+                self.observation_space,
+                self.action_space,
+                device=self.device,
+                n_envs=self.n_envs,
+                optimize_memory_usage=self.optimize_memory_usage,
+                **self._settings_of_buffer(),
+                **self.replay_buffer_kwargs,
+            )
+            self._prepare_buffer(self.replay_buffer)
         spaces = self.observation_space, self.action_space
         policy = make_policy(
             self.policy_class, *spaces, self.lr_schedule, self.method.finish(), given, self.policy_kwargs
@@ -167,33 +182,8 @@ class FlowQLearning(StoredModel):
         self._last_info = {}
         self._told: Placement | None = None
 
-    def _setup_lr_schedule(self) -> None:
-        """Turn the learning rate into a function of the remaining progress."""
-        self.lr_schedule = Rate(self.method.learning_rate)
-
-    def _make_buffer(self) -> SequenceReplayBuffer:
-        """Return the empty buffer."""
-        buffer_class = self.replay_buffer_class or SequenceReplayBuffer
-        if not issubclass(buffer_class, SequenceReplayBuffer):
-            raise TypeError(
-                f"`replay_buffer_class` must be a subclass of SequenceReplayBuffer, got {buffer_class.__name__}: "
-                "chunks need sequences of transitions"
-            )
-        buffer = buffer_class(
-            self.method.buffer_size,
-            self.observation_space,
-            self.action_space,
-            device=self.device,
-            n_envs=self.n_envs,
-            optimize_memory_usage=self.optimize_memory_usage,
-            **self._settings_of_buffer(),
-            **self.replay_buffer_kwargs,
-        )
-        self._prepare_buffer(buffer)
-        return buffer
-
     def _settings_of_buffer(self) -> dict[str, Any]:
-        """Return what a buffer must have been made with for its batches to be those of this model's settings."""
+        """Return the buffer arguments that follow from this model's settings."""
         names = ("horizon_length", "gamma", "action_chunking", "shorten_returns", "sparse", "frame_stack")
         own = {name: getattr(self.method, name) for name in names}
         replicas = 1 if self.seeds is None else len(self.seeds)
@@ -261,20 +251,8 @@ class FlowQLearning(StoredModel):
         single.ep_success_buffer, single._last_info = None, {}
         return single
 
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), *UNSAVED]
-
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
-
-    def save(self, path: File, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
-        """Save the model; see Stable-Baselines3. Settings are saved as attributes of their own."""
-        vars(self).update(self.method.settings())
-        try:
-            super().save(path, exclude, include)
-        finally:
-            for name in self.method.declared():
-                del vars(self)[name]
 
     def save_policy(self, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
         """Save the policy in a small file without a critic's copies, optimiser and counters: `agents.load_policy` acts.
@@ -394,7 +372,6 @@ class FlowQLearning(StoredModel):
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
-            self.trainer.set_rates(self._current_progress_remaining)
             self._last_info = self.trainer.update(self.method.batch_size)
             self.num_timesteps += 1
             self.offline_steps += 1
@@ -426,7 +403,6 @@ class FlowQLearning(StoredModel):
                     stacklevel=2,
                 )
         for _ in range(gradient_steps):
-            self.trainer.set_rates(self._current_progress_remaining)
             self._last_info = self.trainer.update(batch_size)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
@@ -503,9 +479,7 @@ class FlowQLearning(StoredModel):
             if buffer is not None:
                 buffer.end_episodes()
         prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
-        if begins:
-            self._keep_plain_dicts()
-        elif type(noise) is type(self.action_noise):
+        if not begins and type(noise) is type(self.action_noise):
             self.action_noise = noise  # SB3 resets it even in the middle of an episode
         return prepared
 
@@ -567,13 +541,6 @@ class FlowQLearning(StoredModel):
         refuse_bad_values({"observation": new_obs, "reward": reward, "last observation": last}, self.num_timesteps)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._last_episode_starts = np.array(dones, dtype=bool)
-        self._keep_plain_dicts()
-
-    def _keep_plain_dicts(self) -> None:
-        """Make the newest observations dicts where SB3 has ordered ones, which saved files do not know."""
-        for name in ("_last_obs", "_last_original_obs"):
-            value = getattr(self, name)
-            setattr(self, name, dict(value) if isinstance(value, dict) else value)
 
     # -- logging ------------------------------------------------------------------------------------------------------
 
@@ -597,7 +564,10 @@ class FlowQLearning(StoredModel):
 
         :return: name -> one value for each replica.
         """
-        return on_host(self._last_info)
+        if not self._last_info:
+            return {}
+        rows = torch.stack([value.detach().float() for value in self._last_info.values()]).cpu().numpy()
+        return {name: PerReplica(row) for name, row in zip(self._last_info, rows, strict=True)}
 
     def dump_logs(self) -> None:
         """Write the log of the online phase."""
@@ -619,7 +589,7 @@ class FlowQLearning(StoredModel):
 
     def _dump_offline_logs(self) -> None:
         self._record_info()
-        seconds = self.phase_seconds()
+        seconds = max(time.time_ns() - self.start_time, 1) / 1e9
         self.logger.record("time/updates_per_s", (self.num_timesteps - self._num_timesteps_at_start) / seconds)
         self.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")

@@ -18,16 +18,15 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
-from agents.common.engine.precision import float32_products
 from agents.common.files import DamagedFile
 from agents.common.method import Method, Noise
-from agents.common.nets.heads import Networks, ObservingNetwork
+from agents.common.model_file import read_policy, write_policy
+from agents.common.nets.fast import float32_products
+from agents.common.nets.heads import Networks, ObservingNetwork, ReplicatedExtractor
 from agents.common.nets.mlp import StackedMLP
-from agents.common.nets.replicated import ReplicatedExtractor
 from agents.common.nets.specs import Sizes
-from agents.common.nets.watched import WatchedNetworks
+from agents.common.nets.views import WatchedNetworks
 from agents.common.observations import ObservationLayout, centre_and_factor
-from agents.common.sb3.acting import read_policy, write_policy
 from agents.common.streams import Purpose, seeds_of_replicas, torch_generator, torch_seed
 from agents.registry import find_named_by_file, name_of
 
@@ -92,12 +91,22 @@ class FlowPolicy(BasePolicy):
             optimizer_kwargs=optimizer_kwargs,
             squash_output=True,
         )
-        self.method, self.layout = method, _layout_of(observation_space, normalize_images, method)
+        self.method, self.layout = method, ObservationLayout(observation_space, normalize_images)
+        if method.observation_scale is not None and not self.layout.is_plain:
+            raise ValueError(
+                f"`observation_scale` is for vectors of numbers, got observations in {observation_space}; give None "
+                "(where a profile sets it, `-params observation_scale=null`): images are made [0, 1], and choices are "
+                "one-hot"
+            )
+        if method.random_crop and not any(part.is_image for part in self.layout.parts):
+            raise ValueError(f"`random_crop` is for images, got observations in {observation_space}; leave it 0")
         self.seeds = [int(torch.randint(2**31, ()))] if seeds is None else list(seeds)
         self.num_replicas = len(self.seeds)
         self.activation_fn = activation_fn
         self.action_size = int(np.prod(action_space.shape))
-        self.chunk_size = self.action_size * method.chunk_length
+        self.chunk_length = method.chunk_length
+        """Number of actions that one plan holds: H, or 1 without action chunking."""
+        self.chunk_size = self.action_size * self.chunk_length
         self.own_layers: dict[str, bool] = {}
         """Networks with layers -> whether their widths are their own, so that `net_arch` does not act on them."""
         self.register_buffer("observation_mean", torch.zeros(self.layout.size))
@@ -105,7 +114,6 @@ class FlowPolicy(BasePolicy):
         with torch.random.fork_rng(devices=[]):  # extractors draw their weights from the global generator
             torch.default_generator.manual_seed(torch_seed(Purpose.EXTRACTOR, self.seeds[0]))
             self.features_extractor = self.make_features_extractor()
-            _require_fit(self.features_extractor, self.num_replicas)
             self.nets = self._build_networks()
         # acting noise, drawn on the CPU whatever the device; what one replica draws does not depend on the others
         self.generators = [torch.Generator() for _ in self.seeds]
@@ -113,11 +121,6 @@ class FlowPolicy(BasePolicy):
         one_pass = {"fused": True} if optimizer_class in (torch.optim.Adam, torch.optim.AdamW) else {}
         arguments = {**one_pass, **self.optimizer_kwargs}
         self.optimizer = optimizer_class(self._groups(), lr=lr_schedule(1), **arguments)  # type: ignore[call-arg]
-
-    @property
-    def chunk_length(self) -> int:
-        """Number of actions that one plan holds: H, or 1 without action chunking."""
-        return self.method.chunk_length
 
     @property
     def features_space(self) -> spaces.Box:
@@ -137,26 +140,16 @@ class FlowPolicy(BasePolicy):
             return ""
         return "own" if len(own) == len(self.own_layers) else f"own {', '.join(own)}"
 
-    def _sizes(self) -> Sizes:
-        """Return what networks are built from."""
-        actor_arch, critic_arch = get_actor_critic_arch(self.method.net_arch)  # type: ignore[arg-type]  # None has become the default
-        return Sizes(
-            replicas=self.num_replicas,
-            observations=self.features_extractor.features_dim,
-            actions=self.chunk_size,
-            ensemble=self.method.ensemble_size,
-            flow_steps=self.method.flow_steps,
-            actor_arch=actor_arch,
-            critic_arch=critic_arch,
-            actor_layer_norm=self.method.actor_layer_norm,
-            critic_layer_norm=self.method.critic_layer_norm,
-        )
-
     def _build_networks(self) -> Networks:
         """Make all networks; replica k starts as a single run with its seed would."""
-        specs, nets = self.method.networks(), Networks()
+        method, features = self.method, self.features_extractor.features_dim
+        specs, nets = method.networks(), Networks()
+        of_actors, of_critics = get_actor_critic_arch(method.net_arch)  # type: ignore[arg-type]  # None has become the default
         for name, spec in specs.items():
-            sizes = self._sizes()
+            sizes = Sizes(
+                self.num_replicas, features, self.chunk_size, method.ensemble_size, method.flow_steps,
+                of_actors, of_critics, method.actor_layer_norm, method.critic_layer_norm,
+            )  # fmt: skip
             nets[name] = spec.build(sizes)
             if any(p.ndim > 2 for p in nets[name].parameters()):  # matrices and kernels
                 self.own_layers[name] = not sizes.gave_widths
@@ -165,19 +158,39 @@ class FlowPolicy(BasePolicy):
                 if isinstance(network, ObservingNetwork):
                     self.features_extractor = self.make_features_extractor()  # the last one's, at the end
                     network.extract_with(self.features_extractor, self.layout.prepared)
-        _initialise(nets, self.seeds)
+        self._initialise(nets)
         nets.follow([name for name, spec in specs.items() if spec.target])
         for name, module in nets.named_modules():
             if isinstance(module, StackedMLP):
-                module.matmul_dtype = torch.bfloat16 if self.method.precision == "bf16" else None
+                module.matmul_dtype = torch.bfloat16 if method.precision == "bf16" else None
                 if self.activation_fn is not None and ".features_extractor." not in name:
                     module.activation = self.activation_fn()
         return nets.train()
 
+    def _initialise(self, nets: Networks) -> None:
+        """Draw the weights of every replica from a generator of its own."""
+        for parameter in nets.parameters():  # optimisers that walk memory, and saved moments, need one layout
+            parameter.data = parameter.data.contiguous()
+        for replica, seed in enumerate(self.seeds):
+            generator = torch_generator(Purpose.WEIGHTS, seed)
+            network: Any
+            for network in nets.values():
+                network.initialise(replica, generator)
+                extractor = getattr(network, "features_extractor", None)
+                if isinstance(extractor, ReplicatedExtractor):
+                    extractor.initialise(replica, generator)
+
     def make_features_extractor(self) -> BaseFeaturesExtractor:
-        """Return a new features extractor, of all replicas where it can hold several."""
-        own = {"replicas": self.num_replicas} if issubclass(self.features_extractor_class, ReplicatedExtractor) else {}
-        return self.features_extractor_class(self.observation_space, **self.features_extractor_kwargs, **own)
+        """Return a new features extractor, of all replicas where it can hold several; else refuse several."""
+        is_replicated = issubclass(self.features_extractor_class, ReplicatedExtractor)
+        own = {"replicas": self.num_replicas} if is_replicated else {}
+        made = self.features_extractor_class(self.observation_space, **self.features_extractor_kwargs, **own)
+        if self.num_replicas > 1 and made.state_dict() and not is_replicated:
+            raise NotImplementedError(
+                f"`features_extractor_class` must be FlattenExtractor or ImpalaEncoder for {self.num_replicas} seeds "
+                f"at once, got {type(made).__name__}, whose layers hold only one replica; train each seed by itself"
+            )
+        return made
 
     def _groups(self) -> list[dict[str, Any]]:
         """Return what is trained as groups of the optimiser: one of all, and one of each network with own options."""
@@ -231,21 +244,22 @@ class FlowPolicy(BasePolicy):
             "seeds": [self.seeds[index]],
         }
         single = type(self)(**parameters)
-        state = self.state_dict()
-        stacked = [name for name in state if name.startswith(("nets.", "features_extractor."))]
-        single.load_state_dict({**state, **{name: self._of_replica(state[name], index) for name in stacked}})
+        state, own = self.state_dict(), slice(index, index + 1)
+        for name in state if self.num_replicas > 1 else ():  # a lone replica's extractor may have no axis S
+            if name.startswith(("nets.", "features_extractor.")):
+                state[name] = state[name][own]
+        single.load_state_dict(state)
         single.to(self.device)
         steps = self.optimizer.state_dict()
         moments = {
-            key: {k: (self._of_replica(v, index) if v.ndim else v).clone() for k, v in values.items()}
+            key: {
+                name: (value[own] if self.num_replicas > 1 and value.ndim else value).clone()
+                for name, value in values.items()
+            }
             for key, values in steps["state"].items()
         }
         single.optimizer.load_state_dict({**steps, "state": moments})
         return single
-
-    def _of_replica(self, value: Tensor, index: int) -> Tensor:
-        """Return one replica's part; a features extractor's tensors have no axis of replicas, but then there is one."""
-        return value if self.num_replicas == 1 else value[index : index + 1]
 
     # -- acting -------------------------------------------------------------------------------------------------------
 
@@ -297,7 +311,10 @@ class FlowPolicy(BasePolicy):
     def _plan_rows(
         self, observations: NDArray[Any], deterministic: bool, due: NDArray[np.bool_] | None = None
     ) -> NDArray[Any]:
-        """Plan chunks (N, H, A) for rows (N, O) that are grouped by replica; only rows that are due use up noise."""
+        """Plan chunks (N, H, A) for rows (N, O) that are grouped by replica; only rows that are due use up noise.
+
+        Each replica draws from its own generator.
+        """
         rows, replicas = len(observations), self.num_replicas
         if rows % replicas:
             raise ValueError(
@@ -305,25 +322,20 @@ class FlowPolicy(BasePolicy):
                 "`model.replica(k)` to act with one of them"
             )
         grouped = np.ones((replicas, rows // replicas), dtype=bool) if due is None else due.reshape(replicas, -1)
-        noise = self._draw_due(grouped)
+        wanted = [torch.as_tensor(row) for row in grouped]
+        drawn = [
+            self.draw_action_noise(int(row.sum()), generator)
+            for row, generator in zip(wanted, self.generators, strict=True)
+        ]
+        noise = {name: draw.new_zeros(*grouped.shape, *draw.shape[1:]) for name, draw in drawn[0].items()}
+        for replica, (row, draws_of_one) in enumerate(zip(wanted, drawn, strict=True)):
+            for name, draw in draws_of_one.items():
+                noise[name][replica, row] = draw
         if deterministic:
             draws, flow_steps = self.method.candidate_noise(), self.method.flow_steps
             noise = {name: torch.full_like(draw, draws[name].centre(flow_steps)) for name, draw in noise.items()}
         flat = observations.reshape(replicas, rows // replicas, -1)
         return self.plan(flat, noise).reshape(rows, self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
-
-    def _draw_due(self, due: NDArray[np.bool_]) -> dict[str, Tensor]:
-        """Draw noise for the rows that are due, (S, N), each replica's from its own generator; zeros elsewhere."""
-        wanted = [torch.as_tensor(row) for row in due]
-        drawn = [
-            self.draw_action_noise(int(row.sum()), generator)
-            for row, generator in zip(wanted, self.generators, strict=True)
-        ]
-        noise = {name: draw.new_zeros(*due.shape, *draw.shape[1:]) for name, draw in drawn[0].items()}
-        for replica, (row, draws) in enumerate(zip(wanted, drawn, strict=True)):
-            for name, draw in draws.items():
-                noise[name][replica, row] = draw
-        return noise
 
     def predict(
         self,
@@ -427,18 +439,16 @@ class FlowPolicy(BasePolicy):
         :return: the policy.
         :raises ValueError: if it is something else, or of an algorithm that is not imported.
         """
-        try:
-            about = dict(description)
-            algorithm, settings = str(about["method"]), dict(about.pop("settings"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"expected a policy as `save` writes it, got {name}, which is none: {error}") from error
+        about = dict(description)
+        algorithm = str(about.get("method"))
         try:
             found = find_named_by_file(algorithm, name, trust=trust)
         except KeyError as error:
             raise ValueError(f"{name} is a policy of `{algorithm}`, which is not there: {error.args[0]}") from error
         try:
+            settings = dict(about.pop("settings"))
             return cls(lr_schedule=lambda _: 0.0, **about | {"method": found.method(**settings).finish()})
-        except (TypeError, AttributeError, RuntimeError, MemoryError) as error:  # e.g. networks larger than the memory
+        except (KeyError, TypeError, AttributeError, RuntimeError, MemoryError) as error:  # e.g. too large networks
             raise ValueError(f"{name} describes a policy that cannot be built: {error}") from error
 
     @classmethod
@@ -491,43 +501,6 @@ class FlowPolicy(BasePolicy):
 def _network_of(tensor: str) -> str | None:
     """Return the network that a tensor of a policy belongs to; None for the statistics of observations."""
     return tensor.split(".")[1] if tensor.startswith("nets.") else None
-
-
-def _initialise(nets: Networks, seeds: Sequence[int]) -> None:
-    """Draw the weights of every replica from a generator of its own."""
-    for parameter in nets.parameters():  # optimisers that walk memory, and saved moments, need one layout
-        parameter.data = parameter.data.contiguous()
-    for replica, seed in enumerate(seeds):
-        generator = torch_generator(Purpose.WEIGHTS, seed)
-        network: Any
-        for network in nets.values():
-            network.initialise(replica, generator)
-            extractor = getattr(network, "features_extractor", None)
-            if isinstance(extractor, ReplicatedExtractor):
-                extractor.initialise(replica, generator)
-
-
-def _layout_of(space: spaces.Space[Any], normalize_images: bool, method: Method) -> ObservationLayout:
-    """Return how observations become rows; refuse to scale what is not a vector of numbers."""
-    layout = ObservationLayout(space, normalize_images)
-    if method.observation_scale is not None and not layout.is_plain:
-        raise ValueError(
-            f"`observation_scale` is for vectors of numbers, got observations in {space}; give None "
-            "(where a profile sets it, `-params observation_scale=null`): images are made [0, 1], and choices are "
-            "one-hot"
-        )
-    if method.random_crop and not any(part.is_image for part in layout.parts):
-        raise ValueError(f"`random_crop` is for images, got observations in {space}; leave it 0")
-    return layout
-
-
-def _require_fit(extractor: nn.Module, replicas: int) -> None:
-    """Refuse a features extractor whose tensors have no axis of replicas where there are several."""
-    if replicas > 1 and extractor.state_dict() and not isinstance(extractor, ReplicatedExtractor):
-        raise NotImplementedError(
-            f"`features_extractor_class` must be FlattenExtractor or ImpalaEncoder for {replicas} seeds at once, got "
-            f"{type(extractor).__name__}, whose layers hold only one replica; train each seed by itself"
-        )
 
 
 load_policy = FlowPolicy.load

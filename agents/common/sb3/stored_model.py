@@ -3,43 +3,64 @@
 from __future__ import annotations
 
 import copy
+import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import stable_baselines3
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import open_path, recursive_getattr
-from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.utils import get_device, get_system_info, set_random_seed
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.utils import (
+    configure_logger,
+    get_device,
+    get_latest_run_id,
+    get_system_info,
+    set_random_seed,
+)
 from torch import Tensor
 
 from agents.common.data.buffer import SequenceReplayBuffer, read_buffer, write_buffer
 from agents.common.files import regular_file, safe
-from agents.common.model_file import encode_attributes, read_model_file, read_parameters, write_archive
-from agents.common.pretraining import no_behaviour_message, start_from_behaviour
-from agents.common.saved import find_model, require_algorithm
-from agents.common.sb3.logs import LoggedModel
+from agents.common.method import Method
+from agents.common.model_file import (
+    ATTRIBUTES,
+    LEFT_OUT,
+    VALUE,
+    find_model,
+    read_model_file,
+    read_parameters,
+    require_algorithm,
+    write_archive,
+)
+from agents.common.nets.specs import start_from_behaviour
+from agents.common.sb3.arguments import no_behaviour_message
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for
 from agents.common.validation import closest_names
 
-DERIVED = ("lr_schedule", "_other_action_spaces")
-"""Attributes that follow from others."""
 MISFITS = 3
 """Differences between two networks that a message names."""
 
 File = str | Path | BufferedIOBase
 
 
-class StoredModel(LoggedModel):
-    """The part of a model that saves, loads and seeds it; what SB3's programs read, they can read."""
+class StoredModel(OffPolicyAlgorithm):
+    """The part of a model that saves, loads, seeds and logs it; SB3's programs read what it writes."""
 
+    method: Method
+    """What is learnt and how; baselines have none."""
+    unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "_other_action_spaces", "_event_folders")
+    """Attributes that are not saved: they follow from others, or checkpoints keep them."""
     replay_buffer: SequenceReplayBuffer | None
     _other_action_spaces: Sequence[spaces.Space[Any]] = ()
 
@@ -76,6 +97,33 @@ class StoredModel(LoggedModel):
         own = range(n_envs // len(self.action_spaces))
         return np.array([space.sample() for space in self.action_spaces for _ in own])
 
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str | None = None,
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        """Prepare a phase; its name in TensorBoard is that of the class unless one is given.
+
+        A phase goes on in this model's own folder. SB3 takes the newest of the name, which may be another model's.
+        """
+        has_logger, name = self._custom_logger, tb_log_name or type(self).__name__
+        if not has_logger and self.tensorboard_log is not None:
+            folders, begins = vars(self).setdefault("_event_folders", {}), reset_num_timesteps or not self.num_timesteps
+            if name in folders and not begins:
+                self._logger = configure(folders[name], ["tensorboard", *["stdout"] * (self.verbose >= 1)])
+            else:
+                begins = begins or not get_latest_run_id(self.tensorboard_log, name)
+                self._logger = configure_logger(self.verbose, self.tensorboard_log, name, begins)
+                folders[name] = self._logger.dir
+            self._custom_logger = True  # else SB3 opens another one
+        try:
+            return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, name, progress_bar)
+        finally:
+            self._custom_logger = has_logger
+
     def save(self, path: File, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """Save the model as a zip archive in SB3's layout, with its checksum.
 
@@ -86,12 +134,25 @@ class StoredModel(LoggedModel):
         :param include: names of attributes to keep that are left out otherwise.
         """
         names, variables = self._get_torch_save_params()
-        left_out = {*(exclude or ()), *self._excluded_save_params(), *DERIVED} - {*(include or ())}
+        left_out = {*(exclude or ()), *self._excluded_save_params(), *self.unsaved} - {*(include or ())}
         left_out |= {name.partition(".")[0] for name in (*names, *variables)}
-        attributes = {name: value for name, value in vars(self).items() if name not in left_out}
+        settings = self.method.settings() if "method" in vars(self) else {}
+        attributes = {name: value for name, value in (vars(self) | settings).items() if name not in left_out}
         attributes["class"] = safe.path_of(type(self))  # no setting can have that name
+        values = {}
+        for name, value in attributes.items():
+            if value is None or type(value) in (bool, int, float, str):
+                continue
+            try:
+                values[name + VALUE] = safe.dumps(value)
+                attributes[name] = str(value)  # for people
+            except TypeError as error:
+                what = f"`{name}` is {error}"
+                warnings.warn(f"a saved model holds no code, so `{name}` is left out: {what}", stacklevel=2)
+                attributes[name] = {LEFT_OUT: what}
         members = {
-            **encode_attributes(attributes),
+            ATTRIBUTES: json.dumps(attributes, indent=1).encode(),
+            **values,
             "_stable_baselines3_version": stable_baselines3.__version__.encode(),
             "system_info.txt": get_system_info(print_info=False)[1].encode(),
         }

@@ -6,6 +6,7 @@ branches and tensors made outside are those of the recording.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from agents.common.engine import capture, strategies, trainer
+from agents.common.engine import strategies, trainer
 from agents.common.engine.strategies import Mode, choose_mode
 from agents.common.sb3.model import FlowQLearning
 from tests.common.toys import assert_same as assert_equal
@@ -71,9 +72,9 @@ class TapeRecorder:
 def captured(monkeypatch):
     """Return a function that makes a model whose updates are captured by the recorder of operations."""
     recorder = TapeRecorder()
-    monkeypatch.setattr(capture, "record", recorder)
-    monkeypatch.setattr(capture, "run_aside", lambda step, device: step())
-    monkeypatch.setattr(capture, "_failures", [])
+    monkeypatch.setattr(strategies, "record", recorder)
+    monkeypatch.setattr(strategies, "run_aside", lambda step, device: step())
+    strategies.failures.clear()
     monkeypatch.setattr(trainer, "choose_mode", lambda *arguments: Mode(False, True, "test"))
 
     def make(id="qam", **settings):
@@ -124,12 +125,11 @@ def assert_falls_back(model, plain, warning):
 def test_where_a_recording_begins_changes_no_bit(captured):
     found = []
     for beginnings in ((0,), (0, 6, 8)):  # as when a run is stopped after 6 and after 8 updates
-        model = captured()
+        model = captured(learning_rate=1e-3 / 3)
         model.trainer.rounds_step_size = True  # as on CUDA
         for update in range(12):
             if update in beginnings:
                 model.trainer.prepare()
-            model.policy.optimizer.param_groups[0]["lr"] = 1e-3 / 3
             model.trainer.update(16)
         found.append(parameters_of(model))
     assert_equal(*found)
@@ -148,13 +148,13 @@ def test_online_batches_are_drawn_outside_and_handed_in(captured):
     model, plain = captured(learning_starts=4), made_plain(learning_starts=4)
     for each in (model, plain):
         each.learn(30)
-    assert model._n_updates == plain._n_updates > capture.WARM_UP
+    assert model._n_updates == plain._n_updates > strategies.WARM_UP
     assert_same(model, plain)
 
 
 def test_a_new_generator_is_recorded_anew_and_recordings_are_dropped_when_parameters_are_loaded(captured):
     model, found = captured(), []
-    for _ in range(capture.WARM_UP + 2):
+    for _ in range(strategies.WARM_UP + 2):
         model.trainer.update(16)
     found.append(len(model.trainer.recorder.steps))
     model.set_random_seed(123)
@@ -171,9 +171,9 @@ def test_a_step_that_cannot_be_recorded_is_taken_plainly_the_reason_is_said_and_
         raise RuntimeError("operation not permitted when stream is capturing\n  Why: a copy\nmore")
 
     model, plain, reason = captured(), made_plain(), "operation not permitted when stream is capturing Why: a copy"
-    monkeypatch.setattr(capture, "record", fail)
+    monkeypatch.setattr(strategies, "record", fail)
     for each in (model, plain):
-        for _ in range(capture.WARM_UP):
+        for _ in range(strategies.WARM_UP):
             each.trainer.update(16)
     assert_falls_back(model, plain, f"not captured: {reason}; cont")
     assert not model.trainer.mode.captured
@@ -209,7 +209,7 @@ def test_only_a_fused_adam_is_recorded(captured):
 def test_device_and_number_of_updates_decide(wish, device, updates, by_onednn, compiled, captured, monkeypatch):
     monkeypatch.setattr(strategies, "onednn_is_faster", lambda: by_onednn)
     wish, _, precision = wish.partition(" ")
-    mode = choose_mode(wish, device, updates, precision)
+    mode = choose_mode(SimpleNamespace(compile=wish, precision=precision), device, updates)
     assert mode.compiled == compiled
     assert mode.captured == captured
     assert mode.reason
@@ -340,7 +340,7 @@ def test_on_cuda_recorded_updates_equal_plain_ones(id, wish):
 
 @pytest.mark.gpu
 def test_on_cuda_a_recording_that_fails_leaves_a_working_model(monkeypatch):
-    monkeypatch.setattr(capture, "_failures", [])
+    strategies.failures.clear()
     model, plain = (made(device="cuda", compile=wish) for wish in ("auto", "off"))
     draw = model.trainer.draw_noise
 
@@ -351,25 +351,24 @@ def test_on_cuda_a_recording_that_fails_leaves_a_working_model(monkeypatch):
         return noise
 
     monkeypatch.setattr(model.trainer, "draw_noise", wait)
-    for _ in range(capture.WARM_UP):
+    for _ in range(strategies.WARM_UP):
         model.trainer.update(16)
     with pytest.warns(UserWarning, match="updates are not captured"):
         model.trainer.update(16)
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
     torch.rand(1, device="cuda")
-    for _ in range(capture.WARM_UP + 1):
+    for _ in range(strategies.WARM_UP + 1):
         plain.trainer.update(16)
     assert_equal(parameters_of(model), parameters_of(plain))
 
 
 @pytest.mark.gpu
 def test_on_cuda_where_a_recording_begins_changes_no_bit():
-    models = [made(device="cuda", compile="auto") for _ in range(2)]
+    models = [made(device="cuda", compile="auto", learning_rate=1e-3 / 3) for _ in range(2)]
     for update in range(12):
         if update in (6, 8):
             models[0].trainer.prepare()
         for model in models:
-            model.policy.optimizer.param_groups[0]["lr"] = 1e-3 / 3
             model.trainer.update(16)
     assert all(model.trainer.mode.captured for model in models)
     assert_equal(*map(parameters_of, models))

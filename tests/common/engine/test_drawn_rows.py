@@ -9,7 +9,7 @@ import torch
 import agents
 from agents import core
 from agents.common.batch import Sampler, draw_by_priority, importance_weights, renew, returns_of_rows
-from agents.common.engine import capture
+from agents.common.engine import strategies
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.engine.strategies import Mode
 from agents.common.sb3.first_update import AgentError
@@ -146,7 +146,7 @@ def test_recorded_updates_anneal_and_renew_priorities_as_plain_ones(captured):
     plain, replayed = made(), made()
     plain.trainer._use(Mode(False, False, "test"))
     recorder = replayed.trainer.recorder
-    capture.record.model = replayed
+    strategies.record.model = replayed
     for _ in range(12):
         found, wanted = replayed.trainer.update(16), plain.trainer.update(16)
         torch.testing.assert_close(found["bc_flow_loss"], wanted["bc_flow_loss"], rtol=1e-4, atol=1e-6)

@@ -5,10 +5,10 @@ from itertools import pairwise
 import pytest
 import torch
 
+from agents.common.common_settings import Rate
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.engine.trainer import joint_norm
 from agents.common.nets.specs import critic, tanh_actor, temperature
-from agents.common.training import Rate
 from tests.common.engine.test_capture import assert_same as assert_close
 from tests.common.engine.test_capture import captured as captured  # a fixture
 from tests.common.engine.test_capture import made_plain
@@ -65,8 +65,9 @@ def test_rates_follow_the_phase_and_the_count_and_are_logged(monkeypatch):
     update = model.trainer.update
 
     def noted(size):
+        info = update(size)
         found.append([group["lr"] for group in model.policy.optimizer.param_groups])
-        return update(size)
+        return info
 
     monkeypatch.setattr(model.trainer, "update", noted)
     monkeypatch.setattr(model.logger, "record", lambda name, value, **more: logged.setdefault(name, value))

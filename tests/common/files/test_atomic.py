@@ -7,8 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from agents.common.files import DamagedFile, atomic_folder, atomic_path, may_be_sound
-from agents.common.files.manifest import verify, write_manifest
+from agents.common.files import DamagedFile, atomic_folder, atomic_path, may_be_sound, verify, write_manifest
 
 
 def write(path, text, then):
@@ -59,7 +58,7 @@ def test_a_passing_error_of_reading_says_nothing_against_a_file(tmp_path, monkey
     write_manifest(tmp_path)
     for error in (OSError(errno.ESTALE, "Stale file handle"), MemoryError()):
         with monkeypatch.context() as patched:
-            patched.setattr("agents.common.files.manifest.read_text", Mock(side_effect=error))
+            patched.setattr("agents.common.files.read_text", Mock(side_effect=error))
             with pytest.raises(type(error)) as raised:
                 verify(tmp_path)
         assert may_be_sound(raised.value)

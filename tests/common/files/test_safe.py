@@ -32,7 +32,7 @@ VALUES = {
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 def test_a_value_comes_back_as_it_was(value):
-    found = safe.loads(safe.dumps(value))
+    found = safe.load(safe.dumps(value))
     assert type(found) is type(value)
     assert np.array_equal(found, value) if isinstance(value, np.ndarray) else found == value
 
@@ -41,12 +41,12 @@ def test_a_value_comes_back_as_it_was(value):
 def test_a_generator_goes_on_where_it_was(make):
     generator = make(3)
     generator.random()
-    assert safe.loads(safe.dumps(generator)).random() == generator.random()
+    assert safe.load(safe.dumps(generator)).random() == generator.random()
 
 
 def test_one_object_in_two_places_stays_one():
     array = np.zeros(2)
-    first, second = safe.loads(safe.dumps([array, array]))
+    first, second = safe.load(safe.dumps([array, array]))
     assert first is second
 
 
@@ -73,7 +73,7 @@ def test_a_file_calls_nothing_that_is_not_listed(value):
     file = io.BytesIO()
     torch.save(value, file)
     with pytest.raises(ValueError, match="more than it may use"):
-        safe.loads(file.getvalue())
+        safe.load(file.getvalue())
     assert ran == []
 
 
@@ -84,5 +84,5 @@ def test_a_class_is_found_only_if_it_is_imported_and_what_its_place_asks_for(pat
         file = io.BytesIO()
         safe.save(nn.ReLU, file)
     with pytest.raises(ValueError, match=f"needs the class `{path}`"):
-        safe.loads(file.getvalue())
+        safe.load(file.getvalue())
     assert "antigravity" not in sys.modules

@@ -7,7 +7,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 import agents
-from agents.common.nets.encoding import RememberedFeatures, RepeatedObservations
+from agents.common.nets.views import RememberedFeatures, RepeatedObservations
 from tests.common.toys import NormedFeatures, normals, tiny_model, toy_batch, toy_noise
 from tests.envs import space_env_of
 

@@ -6,15 +6,23 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from agents.common.nets.heads import CriticEnsemble, StateValue, VelocityField
-from agents.common.nets.policies import NoisePredictor, TanhActor, TanhGaussian, tanh_gaussian_sample
+from agents.common.nets.heads import (
+    CriticEnsemble,
+    NoisePredictor,
+    Sizes,
+    StateValue,
+    TanhActor,
+    TanhGaussian,
+    VelocityField,
+    tanh_gaussian_sample,
+)
 from tests.common.toys import filled, normals
 
 # -- initialisation and sizes -----------------------------------------------------------------------------------------
 
 
 def test_initial_weights_are_uniform_up_to_xaviers_bound_of_one_member_and_members_differ():
-    network = CriticEnsemble(1, 8, 5, 10, [64])
+    network = CriticEnsemble(Sizes(1, 8, 5, 10, 1, [], [64], False, True), 5)
     network.initialise(0, torch.Generator().manual_seed(0))
     first, bound = network.mlp.weights[0].detach(), math.sqrt(6 / 77)
     assert float(first.abs().max()) == pytest.approx(bound, rel=2e-3)
@@ -26,14 +34,18 @@ def test_initial_weights_are_uniform_up_to_xaviers_bound_of_one_member_and_membe
 # -- stacks -----------------------------------------------------------------------------------------------------------
 
 
+def sizes(replicas, hidden=(8, 8), layer_norm=True):
+    return Sizes(replicas, 3, 2, 4, 1, [*hidden], [*hidden], layer_norm, True)
+
+
 STACKS = {
-    "critic": (lambda s: CriticEnsemble(s, 3, 2, 4, [8, 8]), (3, 2)),
-    "time critic": (lambda s: CriticEnsemble(s, 3, 2, 4, [8, 8], time=True), (3, 2, 1)),
-    "value": (lambda s: StateValue(s, 3, [8, 8]), (3,)),
-    "velocity field": (lambda s: VelocityField(s, 3, 2, [8, 8]), (3, 2, 1)),
-    "squashed Gaussian": (lambda s: TanhGaussian(s, 5, 2, [8, 8]), (3, 2)),
-    "deterministic actor": (lambda s: TanhActor(s, 3, 2, [8, 8], layer_norm=True), (3,)),
-    "noise prediction": (lambda s: NoisePredictor(s, 3, 2, [8, 8], layer_norm=True), (3, 2, 1)),
+    "critic": (lambda s: CriticEnsemble(sizes(s), 2), (3, 2)),
+    "time critic": (lambda s: CriticEnsemble(sizes(s), 2, time=True), (3, 2, 1)),
+    "value": (lambda s: StateValue(sizes(s)), (3,)),
+    "velocity field": (lambda s: VelocityField(sizes(s, layer_norm=False)), (3, 2, 1)),
+    "squashed Gaussian": (lambda s: TanhGaussian(sizes(s), given_action=True), (3, 2)),
+    "deterministic actor": (lambda s: TanhActor(sizes(s)), (3,)),
+    "noise prediction": (lambda s: NoisePredictor(sizes(s)), (3, 2, 1)),
 }
 
 
@@ -44,7 +56,7 @@ def outputs_of(network, inputs, **how):
 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_field_at_many_flow_steps_equals_one_evaluation_a_step(replicas):
-    network = filled(VelocityField(replicas, 3, 2, [8, 8], layer_norm=True))
+    network = filled(VelocityField(sizes(replicas)))
     observations, states = normals(replicas, 5, 3), normals(replicas, 4, 5, 2, seed=1)
     times = torch.arange(4).view(-1, 1, 1) / 4
     together = network(observations, states, times)
@@ -84,7 +96,7 @@ def test_saturated_samples_have_finite_density_and_gradient():
 
 
 def test_log_standard_deviation_is_clipped_and_has_no_gradient_outside():
-    network = filled(TanhGaussian(1, 3, 2, [8]))
+    network = filled(TanhGaussian(sizes(1, (8,))))
     with torch.no_grad():
         network.log_std.biases[0].copy_(torch.tensor([[50.0, -50.0]]))
     _, log_std = network(normals(1, 4, 3))
@@ -99,15 +111,15 @@ def test_log_standard_deviation_is_clipped_and_has_no_gradient_outside():
 @pytest.mark.parametrize("way", ["plain", "onednn"])
 @pytest.mark.parametrize("layer_norm", [False, True])
 def test_slope_is_the_change_along_a_way(layer_norm, way, request):
-    network = filled(VelocityField(2, 3, 2, [16, 16], layer_norm))
+    network = filled(VelocityField(sizes(2, (16, 16), layer_norm)))
     observations, t = normals(2, 5, 3), normals(2, 5, 1).sigmoid()
     x, along = normals(2, 5, 2, seed=1), normals(2, 5, 2, seed=2)
-    exact = VelocityField(2, 3, 2, [16, 16], layer_norm).double()
+    exact = VelocityField(sizes(2, (16, 16), layer_norm)).double()
     exact.load_state_dict(network.state_dict())
     ends = [exact(observations.double(), x.double() + h * along, t.double() + h) for h in (1e-4, -1e-4)]
     if way == "onednn":
         request.getfixturevalue("onednn")
-        network = VelocityField(2, 3, 2, [16, 16], layer_norm)  # made of the fast networks
+        network = VelocityField(sizes(2, (16, 16), layer_norm))  # made of the fast networks
         network.load_state_dict(exact.state_dict())
     slope = network.at(observations).slope(x, t, along)
     assert_close(slope, ((ends[0] - ends[1]) / 2e-4).float(), rtol=1e-4, atol=1e-5)

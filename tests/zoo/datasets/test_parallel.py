@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.common.files.manifest import digest_of
+from agents.common.files import digest_of
 from zoo.datasets import generate, parallel
 from zoo.datasets.check import digest_of_first
 from zoo.datasets.files import provenance_file, recorded_sha256

@@ -41,7 +41,7 @@ def described(part, **values):
     """Return a trained policy with another description of the policy, or of what is known about it."""
     text = header_of(trained())[part]
     if part == "policy":
-        return changed(policy=base64.b64encode(safe.dumps(safe.loads(base64.b64decode(text)) | values)).decode())
+        return changed(policy=base64.b64encode(safe.dumps(safe.load(base64.b64decode(text)) | values)).decode())
     return changed(**{part: json.dumps(json.loads(text) | values)})
 
 

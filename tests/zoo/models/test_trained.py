@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 import agents
-from agents.common.sb3.acting import read_about
+from agents.common.model_file import read_about
 from agents.registry import BUILT_IN
 from tests import ROOT
 from zoo.errors import UsageError

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import agents
-from agents.common.engine.checkpoint import find_checkpoints
 from agents.common.engine.trainer import Trainer
+from agents.common.model_file import find_checkpoints
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
 from agents.qam import QAM

@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 import agents
-from agents.common.search import Choice, Range, linear_range, log_range
+from agents.common.settings import Choice, Range, linear_range, log_range
 from zoo.algorithms import algorithm_ids
 from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError

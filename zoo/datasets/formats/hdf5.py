@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from agents.common.data.arrays import KNOWN_ARRAYS, Transitions, doubt_of_limits
-from agents.common.files import open_file, regular_file
+from agents.common.files import regular_file
 from agents.common.validation import unknown_name_message
 from zoo.datasets.formats.base import (
     Array,
@@ -91,7 +91,7 @@ def robomimic_environment(path: Path) -> tuple[str | None, str | None]:
     found: list[str | None] = []
     if not path.stat().st_size:  # which cannot be mapped
         return None, None
-    with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with regular_file(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for name in (b"env_name", b"env_version"):
             match = re.search(rb'"%s": ?"([\w.]{1,40})"' % name, content)
             found.append(None if match is None else match[1].decode("ascii"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from agents.common.nets.heads import Features, NetworkViews
+from agents.common.nets.heads import Features, Networks, NetworkViews, NoisePredictor, Time, Velocity, VelocityField
 
 
 class EncodingNetworks(NetworkViews):
@@ -102,3 +102,66 @@ def _is_function(extractor: nn.Module) -> bool:
     """Return whether an extractor gives the same features each time and remembers nothing."""
     changing = nn.modules.dropout._DropoutNd | nn.modules.batchnorm._NormBase
     return not any(part.training and isinstance(part, changing) for part in extractor.modules())
+
+
+class Visit(NamedTuple):
+    """A state at which a velocity field, a noise predictor or a one-step map was evaluated.
+
+    :param network: its name.
+    :param x: the state, (S, N, D).
+    :param t: the time that it was given; None for a one-step map.
+    """
+
+    network: str
+    x: Tensor
+    t: Time | None
+
+
+class WatchedNetworks(NetworkViews):
+    """View of networks that acts as they do, and records what is done with them.
+
+    :param nets: the networks.
+    """
+
+    def __init__(self, nets: Networks) -> None:
+        self._nets = nets
+        self.used: set[str] = set()
+        """Names of the networks that were asked for."""
+        self.visits: list[Visit] = []
+        """In the order of the evaluations; the same state may come several times."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._nets:  # what asks for all of them at once, e.g. `items`
+            self.used |= set(self._nets)
+            return getattr(self._nets, name)
+        self.used.add(name)
+        return _WatchedNetwork(name, self._nets[name], self.visits)
+
+    __getitem__ = __getattr__
+
+
+class _WatchedNetwork:
+    def __init__(self, name: str, network: Any, visits: list[Visit]) -> None:
+        self._name, self._network, self._visits = name, network, visits
+        self._is_flow = isinstance(network, VelocityField | NoisePredictor)
+
+    def __call__(self, *inputs: Any, **how: Any) -> Any:
+        if self._is_flow:
+            self._note(*inputs[1:])
+        return self._network(*inputs, **how)
+
+    def at(self, observations: Tensor, **how: Any) -> Velocity:
+        """Fix the observations, as the network does."""
+        there = self._network.at(observations, **how)
+
+        def evaluate(x: Tensor, t: Time | None = None) -> Any:
+            self._note(x, t)
+            return there(x, t)
+
+        return evaluate
+
+    def _note(self, x: Tensor, t: Time | None = None) -> None:
+        self._visits.append(Visit(self._name, x.detach(), t))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)

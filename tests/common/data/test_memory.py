@@ -2,12 +2,12 @@
 
 import pytest
 
-from agents.common.files import memory
+from agents.common.data import storage
 
 
 @pytest.fixture
 def cgroups(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(storage, "_CGROUPS", tmp_path)
     return tmp_path
 
 
@@ -20,4 +20,4 @@ def test_a_container_leaves_its_limit_without_what_is_used_apart_from_page_cache
     (cgroups / folder / limit).write_text("1000000\n")
     (cgroups / folder / usage).write_text("700000\n")
     (cgroups / folder / "memory.stat").write_text("anon 1\ninactive_file 200000\nactive_file 50000\n")
-    assert memory.available_memory() == 550_000
+    assert storage.available_memory() == 550_000
