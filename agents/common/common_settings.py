@@ -1,4 +1,4 @@
-"""Settings that all algorithms have."""
+"""Settings of all algorithms, what a network may have of its own in training, and step sizes that change."""
 
 from __future__ import annotations
 

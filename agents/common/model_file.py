@@ -1,7 +1,9 @@
-"""The file of a saved model: SB3's zip archive, in which each attribute is plain JSON or a file of PyTorch's.
+"""Files of models and of policies: what is in them, where a run's are, and which algorithm each belongs to.
 
-SB3's own classes pickle every attribute that JSON lacks, and reading such a file runs whatever it holds. Ours are read
-by :mod:`agents.common.files.safe`, so that a model of a stranger can be looked at and played without a risk.
+A model is SB3's zip archive, in which each attribute is plain JSON or a file of PyTorch's. A policy by itself is
+tensors and texts in the safetensors format. SB3's own classes pickle every attribute that JSON lacks, and reading such
+a file runs whatever it holds. Ours are read by :mod:`agents.common.files.safe` and compared with their checksum, so
+that a stranger's model can be looked at and played without a risk.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Settings: each is declared once, as a typed attribute of the class that it belongs to.
 
 ``distill_weight: float = setting(default=100.0, above=0, doc="Weight of the distillation.")`` is all there is to
-write: the constructor, its check, the check of YAML files, help texts and documentation read that declaration.
+write: the constructor, its check, the check of YAML files, help texts and documentation read that declaration. Where
+tuning looks for a value stands beside it, e.g. ``search=log_range(0.1, 100)``.
 """
 
 from __future__ import annotations

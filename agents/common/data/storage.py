@@ -1,4 +1,4 @@
-"""Where a replay buffer's data live: on the training device while they fit, else in host memory."""
+"""Where a replay buffer's data live, on the training device or in host memory, and how much memory is left."""
 
 from __future__ import annotations
 

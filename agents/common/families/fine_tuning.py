@@ -1,4 +1,7 @@
-"""What QAM, BAM, TRQAM and SQAM share: a behaviour flow that clones the data, and a flow that is fine-tuned from it."""
+"""What QAM, BAM, TRQAM and SQAM share: a behaviour flow that clones the data, and a flow that is fine-tuned from it.
+
+TRQAM and SQAM also share a multiplier that holds the path KL between the two flows at a budget.
+"""
 
 from __future__ import annotations
 

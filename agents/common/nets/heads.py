@@ -3,7 +3,7 @@
 Shapes use S replicas, E ensemble members, N rows, K flow steps, O observation size, D flattened chunk. What all of them
 take has one meaning:
 
-- ``sizes`` what it is built from;
+- ``sizes``: what the network is built from;
 - ``observations`` (S, N, O), ``actions`` (S, N, D), ``t`` times: a number, or one that broadcasts to (..., 1);
 - ``frozen``: the parameters are constants, so that gradient goes through the inputs only.
 """

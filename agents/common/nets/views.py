@@ -1,4 +1,4 @@
-"""Views of networks in which the same observations pass a features extractor only once."""
+"""Views of networks: some pass the same observations through a features extractor once, one records its calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments as a model plays in them."""
+"""Environments as a model plays in them: their spaces, their values, and who shares them; and the device of a model."""
 
 from __future__ import annotations
 
