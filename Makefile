@@ -78,7 +78,7 @@ fuzz: $(INSTALLED)
 
 lock: $(INSTALLED) $(TOOLS)/.installed
 	$(BIN)/python tools/make_locks.py $(TOOLS)/bin/uv
-	$(BIN)/python tools/make_licences.py $(TOOLS)/bin/python
+	$(BIN)/python -m tools.make_licences $(TOOLS)/bin/python
 
 audit: $(TOOLS)/.installed
 	$(TOOLS)/bin/pip-audit --disable-pip --require-hashes $(patsubst %,-r requirements/%.lock,build dev torch-cuda)

@@ -12,9 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-if __package__ in (None, ""):  # run as a file from anywhere
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
 import numpy as np
 import pandas as pd
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-
-if __package__ in (None, ""):  # run as a file from anywhere
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import torch
 from torch import Tensor

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if __package__ in (None, ""):  # run as a file from anywhere
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
 from zoo.cli import run_program
 from zoo.errors import UsageError
 from zoo.processes.rounding import processor

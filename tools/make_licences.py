@@ -13,9 +13,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-if __package__ in (None, ""):  # run as a file: let `import tools` find the package
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 from tools.make_locks import FOLDER, normalised, read_lock
 
 TABLE = FOLDER / "licences.csv"

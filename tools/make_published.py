@@ -18,12 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-ROOT = Path(__file__).resolve().parents[1]
-if __package__ in (None, ""):  # run as a file from anywhere
-    sys.path[0] = str(ROOT)
-
-from zoo.report.published_scores import FOLDER, NOT_EVALUATED  # noqa: E402
-from zoo.runs.read import split_environment  # noqa: E402
+from zoo.report.published_scores import FOLDER, NOT_EVALUATED
+from zoo.runs.read import split_environment
 
 SHA256 = "fd57d0f811af0613a69c42c95e369ba2151344b9975683a73d2d2ae4166f98a9"
 """Of the file that the authors of QAM released: exp_data/qam-exp-data.pkl of github.com/ColinQiyangLi/qam."""

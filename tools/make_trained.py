@@ -7,13 +7,9 @@ is looked at: that of the first seed, at the end of its training.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-
-if __package__ in (None, ""):  # run as a file: let `import tools` find the package
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from agents.common.model_file import read_about
 from agents.common.sb3.policy import FlowPolicy
