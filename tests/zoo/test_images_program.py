@@ -22,8 +22,10 @@ OF_IMAGES = ["encoder=impala_small", SMALL_ENCODER, "random_crop=0.5"]
 
 
 def words(logs, data, *more, algo="qam", params=()):
-    found = f"--algo {algo} --env {ENV} -f {logs} --seed 1 --device cpu --eval-episodes 2".split()
-    found += ["--eval-freq", "6", "--save-freq", "4", "--n-eval-envs", "2", "--verbose", "0"]
+    found = (
+        f"--algo {algo} --env {ENV} -f {logs} --seed 1 --device cpu --eval-episodes 2 "
+        "--eval-freq 6 --save-freq 4 --n-eval-envs 2 --verbose 0"
+    ).split()
     found += f"--dataset {data} --offline-steps 12".split() if data else []
     return [*found, *more, "-params", *TINY, *params]
 

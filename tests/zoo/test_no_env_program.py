@@ -22,8 +22,10 @@ TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", 
 
 
 def words(logs, data, *more):
-    found = f"--algo qam --no-env --dataset {data} -f {logs} --seed 1 --device cpu".split()
-    found += ["--offline-steps", "4", "--eval-freq", "2", "--save-freq", "1", "--verbose", "0", "--no-eval-at-start"]
+    found = (
+        f"--algo qam --no-env --dataset {data} -f {logs} --seed 1 --device cpu "
+        "--offline-steps 4 --eval-freq 2 --save-freq 1 --verbose 0 --no-eval-at-start"
+    ).split()
     return [*found, *more, "-params", *TINY]
 
 

@@ -20,8 +20,10 @@ FOLDER = "tests.zoo.envs.toys__Spring-v0"
 
 
 def words(logs, data, *more, env=ENV):
-    found = f"--algo qam --env {env} --dataset {data} -f {logs} --seed 1 --device cpu".split()
-    found += ["--offline-steps", "12", "--eval-freq", "6", "--save-freq", "4", "--eval-episodes", "2"]
+    found = (
+        f"--algo qam --env {env} --dataset {data} -f {logs} --seed 1 --device cpu "
+        "--offline-steps 12 --eval-freq 6 --save-freq 4 --eval-episodes 2"
+    ).split()
     return [*found, "--n-eval-envs", "1", "--verbose", "0", "-params", *TINY, *more]
 
 

@@ -38,10 +38,12 @@ def run(data, shards, programs):
 
     def ended(logs, kind="plain", kill=None, by="SIGKILL", **how):
         more = KINDS[kind][0].replace("SHARDS", str(shards)).split()
-        words = f"--algo qam --env {ENV} --dataset-dir {data} -f {logs} --verbose 0".split()
-        words += f"--offline-steps {OFFLINE} --online-steps {ONLINE} --resume".split()
-        words += ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1", "--save-freq", "7"]
-        words += ["--env-kwargs", "max_episode_steps=9", "--log-interval", "5", "--device", "cpu"]
+        words = (
+            f"--algo qam --env {ENV} --dataset-dir {data} -f {logs} --verbose 0 "
+            f"--offline-steps {OFFLINE} --online-steps {ONLINE} --resume "
+            "--eval-freq 10 --eval-episodes 2 --n-eval-envs 1 --save-freq 7 "
+            "--env-kwargs max_episode_steps=9 --log-interval 5 --device cpu"
+        ).split()
         words += [] if kind == "stacked" else ["--seed", "3"]
         words += ["-params", *TINY, "learning_starts=4", *more]
         return programs.run("train", words, kill=kill, by=by, **how).code
@@ -192,8 +194,10 @@ def model_of(logs, name=f"{ENV}.zip"):
 
 @pytest.mark.parametrize(("algo", "settings"), [("qam", ["net_arch=[8]", "ensemble_size=2"]), ("sac", [])])
 def test_an_online_run_begins_in_the_online_phase(tmp_path, algo, settings):
-    words = f"--algo {algo} --env Toy-v0 --online-steps 20 -f {tmp_path} --seed 1".split()
-    words += ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1", "--verbose", "0", "--eval-at-start"]
+    words = (
+        f"--algo {algo} --env Toy-v0 --online-steps 20 -f {tmp_path} --seed 1 "
+        "--eval-freq 10 --eval-episodes 2 --n-eval-envs 1 --verbose 0 --eval-at-start"
+    ).split()
     assert main([*words, "-params", *settings, "batch_size=8", "learning_starts=5"]) == 0
     with np.load(tmp_path / algo / "Toy-v0_1" / "evaluations.npz") as found:
         assert found["timesteps"].tolist() == [0, 10, 20]

@@ -23,9 +23,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two
 
 
 def arguments(data, logs, *more, steps=20):
-    words = f"--algo qam --env {ENV} --dataset-dir {data} -f {logs} --seeds 4-5".split()
-    words += f"--offline-steps {steps} --eval-episodes 2 --n-eval-envs 1 --log-interval 5".split()
-    words += ["--env-kwargs", "max_episode_steps=30", "--study-name", "s", "--verbose", "0"]
+    words = (
+        f"--algo qam --env {ENV} --dataset-dir {data} -f {logs} --seeds 4-5 "
+        f"--offline-steps {steps} --eval-episodes 2 --n-eval-envs 1 --log-interval 5 "
+        "--env-kwargs max_episode_steps=30 --study-name s --verbose 0"
+    ).split()
     return [*words, *more, "-params", *TINY]
 
 
@@ -82,8 +84,10 @@ def test_a_trial_is_a_training_run(data, tmp_path, call):
 @pytest.mark.slow
 def test_a_trial_can_be_trained_again(data, tmp_path, call):
     result, _ = call(main, *arguments(data, tmp_path, "--n-trials", "2", "--eval-freq", "10"))
-    same = f"--algo qam --env {ENV} --dataset-dir {data} -f {tmp_path} --seeds 4-5".split()
-    same += ["--offline-steps", "20", "--eval-episodes", "2", "--n-eval-envs", "1", "--eval-freq", "10"]
+    same = (
+        f"--algo qam --env {ENV} --dataset-dir {data} -f {tmp_path} --seeds 4-5 "
+        "--offline-steps 20 --eval-episodes 2 --n-eval-envs 1 --eval-freq 10"
+    ).split()
     same += ["--eval-seed", "1000000", "--env-kwargs", "max_episode_steps=30", "--verbose", "0", "-params", *TINY]
     assert train([*same, "--study", "s", "--trial-id", "best"]) == 0
     for number, run in enumerate(result["best"]["runs"], 1):

@@ -66,8 +66,10 @@ def test_training_takes_the_file_in_its_place_and_the_settings_of_the_tasks(tmp_
     path = tmp_path / "lift" / "mh" / "low_dim_v15.hdf5"
     path.parent.mkdir(parents=True)
     write(path, [demonstration(9), demonstration(12)])
-    words = f"--algo qam --env {NAME} --dataset-dir {tmp_path} -f {tmp_path / 'logs'}".split()
-    words += ["--offline-steps", "4", "--eval-freq", "2", "--eval-episodes", "2", "--n-eval-envs", "1", "--seed", "0"]
+    words = (
+        f"--algo qam --env {NAME} --dataset-dir {tmp_path} -f {tmp_path / 'logs'} "
+        "--offline-steps 4 --eval-freq 2 --eval-episodes 2 --n-eval-envs 1 --seed 0"
+    ).split()
     assert train([*words, "--device", "cpu", "--verbose", "0", "-params", *TINY.split()]) == 0
     config = config_of(tmp_path / "logs" / "qam" / f"{NAME}_1")
     assert config["dataset"]["name"] == "low_dim_v15"

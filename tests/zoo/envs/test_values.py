@@ -61,9 +61,11 @@ def test_an_observation_stays_as_it_is_when_the_environment_writes_into_its_own(
 @pytest.mark.parametrize("algo", ["qam", "sac"])
 def test_a_run_ends_at_that_step_and_says_so(tmp_path, capsys, algo):
     (tmp_path / "fail").touch()
-    words = f"--algo {algo} --env Toy-v0 --offline-steps 0 --online-steps 9 -f {tmp_path}".split()
-    words += ["--eval-episodes", "1", "--verbose", "0", "--seed", "1", "--eval-env-kwargs", "success=sign"]
-    words += f"--env-kwargs failure=reward failure_file={tmp_path / 'fail'} wrong=1e300".split()
+    words = (
+        f"--algo {algo} --env Toy-v0 --offline-steps 0 --online-steps 9 -f {tmp_path} "
+        "--eval-episodes 1 --verbose 0 --seed 1 --eval-env-kwargs success=sign "
+        f"--env-kwargs failure=reward failure_file={tmp_path / 'fail'} wrong=1e300"
+    ).split()
     assert main([*words, "-params", *(TINY if algo == "qam" else ["learning_starts=3"])]) == 1
     status = status_of(tmp_path / algo / "Toy-v0_1")
     assert status["state"] == "failed"

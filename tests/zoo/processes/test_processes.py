@@ -69,9 +69,11 @@ def test_a_process_hangs_once_it_has_not_answered_for_long(monkeypatch):
 @pytest.mark.parametrize("failure", ["raise", "SIGKILL"])
 def test_a_run_whose_training_environment_ends_in_its_process_says_so(tmp_path, capsys, failure):
     (tmp_path / "fail").touch()
-    words = f"--algo qam --env {TOY} --offline-steps 0 --online-steps 9 --seed 1".split()
-    words += f"--vec-env subproc --n-envs 2 -f {tmp_path} --eval-episodes 1".split()
-    words += ["--eval-env-kwargs", "failure_file=/nowhere"]
+    words = (
+        f"--algo qam --env {TOY} --offline-steps 0 --online-steps 9 --seed 1 "
+        f"--vec-env subproc --n-envs 2 -f {tmp_path} --eval-episodes 1 "
+        "--eval-env-kwargs failure_file=/nowhere"
+    ).split()
     words += ["--env-kwargs", f"failure={failure}", f"failure_file={tmp_path / 'fail'}"]
     assert main([*words, "-params", "net_arch=[8]", "ensemble_size=2", "learning_starts=4"]) == 1
     assert "the process of a training environment has ended" in capsys.readouterr().err

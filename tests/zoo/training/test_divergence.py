@@ -28,9 +28,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two
 
 
 def arguments(data, logs, *more):
-    words = f"--algo qam --env {ENV} --dataset-dir {data} -f {logs} --verbose 0".split()
-    words += f"--offline-steps {OFFLINE} --online-steps {ONLINE} --eval-freq 10 --save-freq 12".split()
-    words += ["--eval-episodes", "2", "--n-eval-envs", "1", "--env-kwargs", "max_episode_steps=15"]
+    words = (
+        f"--algo qam --env {ENV} --dataset-dir {data} -f {logs} --verbose 0 "
+        f"--offline-steps {OFFLINE} --online-steps {ONLINE} --eval-freq 10 --save-freq 12 "
+        "--eval-episodes 2 --n-eval-envs 1 --env-kwargs max_episode_steps=15"
+    ).split()
     return [*words, "--log-interval", "5", *more, "-params", *TINY, "learning_starts=2"]
 
 
@@ -104,8 +106,10 @@ def test_environments_of_a_diverged_replica_get_no_nan(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ToyEnv, "step", recorded)
     break_after(monkeypatch, 3, [0])
-    words = f"--algo qam --env Toy-v0 --offline-steps 0 --online-steps 40 -f {tmp_path}".split()
-    words += ["--eval-freq", "100", "--eval-episodes", "1", "--n-eval-envs", "1", "--seeds", "1", "2", "--verbose", "0"]
+    words = (
+        f"--algo qam --env Toy-v0 --offline-steps 0 --online-steps 40 -f {tmp_path} "
+        "--eval-freq 100 --eval-episodes 1 --n-eval-envs 1 --seeds 1 2 --verbose 0"
+    ).split()
     assert main([*words, "--log-interval", "1000", "-params", *TINY, "learning_starts=6"]) == 0
     assert len(played) >= 40
     assert np.isfinite(played).all()
