@@ -56,19 +56,15 @@ def test_a_run_is_scored_as_it_was_in_training(flags, kind, expected, data, tmp_
     assert found["normalised return"] == normalised
 
 
-@pytest.mark.parametrize(("interval", "code"), [((0.0, 0.4), 0), ((0.1, 1.0), 1)])
-def test_a_score_is_reproduced_only_inside_its_interval(interval, code, tmp_path, call):
-    found, said = call(evaluate.main, save_policy(tmp_path), "--interval", *interval, code=code)
+@pytest.mark.parametrize("is_in_file", [False, True])
+@pytest.mark.parametrize(("low", "high", "code"), [(0.0, 0.4, 0), (0.1, 1.0, 1)])
+def test_a_score_is_reproduced_only_inside_its_interval(is_in_file, low, high, code, tmp_path, call):
+    about = {"score": vars(Score("success", high, low, high, 2))} if is_in_file else {}
+    words = () if is_in_file else ("--interval", low, high)
+    found, said = call(evaluate.main, save_policy(tmp_path, **about), *words, code=code)
     assert found["reproduced"] == (code == 0)
-    assert found["stated"] == list(interval)
+    assert found["stated"] == [low, high]
     assert ("; not reproduced: the score is outside the stated interval\n" in said) == (code == 1)
-
-
-@pytest.mark.parametrize(("score", "code"), [((0.1, 0.0, 0.4), 0), ((0.9, 0.6, 1.0), 1)])
-def test_the_score_that_a_file_states_is_compared(score, code, tmp_path, call):
-    found, _ = call(evaluate.main, save_policy(tmp_path, score=vars(Score("success", *score, 2))), code=code)
-    assert found["reproduced"] == (code == 0)
-    assert found["stated"] == list(score[1:])
 
 
 def test_another_protocol_is_compared_with_no_score(tmp_path, call, refusal):
