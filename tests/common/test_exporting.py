@@ -1,6 +1,7 @@
 """An exported policy plans as PyTorch does, says what it is, and is refused where it cannot."""
 
 import json
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -97,10 +98,8 @@ def test_bf16_is_exported_in_float32_and_leaves_the_policy_alone(tmp_path):
 
 
 def test_a_file_that_plans_otherwise_is_not_written(tmp_path, monkeypatch):
-    def shifted(*args):
-        return run_onnx(*args) + 1e-3
-
-    monkeypatch.setattr(exporting, "run_onnx", shifted)
-    with pytest.raises(ArithmeticError, match=r"within 1e-05 of PyTorch's over 1000 observations, got 0\.00"):
+    monkeypatch.setattr(torch.onnx, "export", MagicMock())  # takes seconds
+    monkeypatch.setattr(exporting, "run_onnx", lambda *_: np.ones(1))
+    with pytest.raises(ArithmeticError, match="within 1e-05 of PyTorch's over 1000 observations"):
         export_onnx(tiny_model("rebrac").policy, tmp_path / "policy.onnx")
     assert not list(tmp_path.iterdir())
