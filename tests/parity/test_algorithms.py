@@ -3,20 +3,16 @@
 Fixtures are found in the folder named by the environment variable PARITY_FIXTURES (default: the copy beside this file).
 """
 
-from __future__ import annotations
-
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 from torch._dynamo.utils import counters
 
 import agents
-from tests.parity.checker import Comparison, compare
-from tests.parity.fixture import Fixture, read_fixture
-from tests.parity.reference import TOLERANCES, Agent, Arrays, OurAgents, fixture_paths
+from tests.parity.checker import compare
+from tests.parity.fixture import read_fixture
+from tests.parity.reference import TOLERANCES, OurAgents, fixture_paths
 
 load = cache(read_fixture)
 
@@ -29,7 +25,7 @@ def fixture(request):
     return found
 
 
-def check(fixture: Fixture, adapter: OurAgents, of: str = "") -> Comparison:
+def check(fixture, adapter, of=""):
     """Compare, and fail with every quantity that does not hold, of those with a word in their name."""
     found = compare(fixture, adapter, TOLERANCES.get(fixture.id))
     assert not [row for row in found.rows if of in row.quantity and not row.holds]
@@ -55,7 +51,7 @@ def test_numbers_in_the_way_of_cuda_equal_the_reference(fixture, as_on_cuda):
 @pytest.mark.slow
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_compiled_updates_equal_the_reference(id):
-    path: Path | None = next((path for path in fixture_paths() if load(path).id == id), None)
+    path = next((path for path in fixture_paths() if load(path).id == id), None)
     if path is None:
         pytest.skip(f"`{id}` has no recorded numbers")
     check_compiled(load(path))
@@ -73,12 +69,12 @@ def test_updates_on_cuda_equal_the_reference(fixture, compile):
 class Remembering(OurAgents):
     """Keeps the agent that was updated last."""
 
-    def update(self, agent: Agent, batch: Arrays, noise: Arrays) -> tuple[Agent, Tensor, dict[str, Tensor]]:
+    def update(self, agent, batch, noise):
         self.updated = agent
         return super().update(agent, batch, noise)
 
 
-def check_compiled(fixture: Fixture, device: str = "cpu") -> None:
+def check_compiled(fixture, device="cpu"):
     """Compare compiled updates, and make sure that something is compiled, and all of it.
 
     A compiler that is switched off, or has failed, raises nothing.

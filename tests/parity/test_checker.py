@@ -1,25 +1,22 @@
 """Each deliberate mistake is told as what it is: a check that sees nothing would pass everything."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from tests.parity.checker import compare
-from tests.parity.fixture import Fixture, read_fixture
-from tests.parity.reference import OWN_FIXTURES, Agent, Arrays, OurAgents
+from tests.parity.fixture import read_fixture
+from tests.parity.reference import OWN_FIXTURES, OurAgents
 
 
 class OtherSetting(OurAgents):
     """Builds agents with one setting of the original, a multiple of what was recorded."""
 
-    def __init__(self, name: str, factor: float) -> None:
+    def __init__(self, name, factor):
         super().__init__()
         self.name, self.factor = name, factor
 
-    def create(self, fixture: Fixture) -> Agent:
+    def create(self, fixture):
         config = {name: self.factor * value if name == self.name else value for name, value in fixture.config.items()}
         changed = {"max_grad_norm": self.factor} if self.name == "max_grad_norm" else {"config": config}
         return super().create(replace(fixture, meta={**fixture.meta, **changed}))
@@ -28,7 +25,7 @@ class OtherSetting(OurAgents):
 class NotANumber(OurAgents):
     """Loses a loss."""
 
-    def losses(self, agent: Agent, batch: Arrays, noise: Arrays) -> dict[str, Any]:
+    def losses(self, agent, batch, noise):
         return {name: 0 * loss / 0 for name, loss in super().losses(agent, batch, noise).items()}
 
 

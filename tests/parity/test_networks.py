@@ -1,14 +1,10 @@
 """Squashed Gaussians against recorded numbers; those of `test_algorithms` are of all other networks."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from agents.common.nets.heads import (
     Sizes,
@@ -23,32 +19,31 @@ SIZES = Sizes(1, OBSERVATIONS, ACTIONS, ENSEMBLE, 1, HIDDEN, HIDDEN, False, Fals
 TOLERANCE = 5e-6  # relative to the largest recorded value, or to 1
 LOG_DENSITY_TOLERANCE = 1e-5  # absolute, for densities that float32 resolves that finely...
 LOG_DENSITY_ROUNDING = 4e-7  # ...and relative, three units in the last place, for those in the hundreds and thousands
-Outputs = dict[str, Tensor]  # recorded name -> what we compute, without the seed axis
 
 
 @cache
-def recorded() -> dict[str, Tensor]:
-    with np.load(OWN_FIXTURES / "common" / "network_forward.npz") as arrays:
+def recorded(file="network_forward"):
+    with np.load(OWN_FIXTURES / "common" / f"{file}.npz") as arrays:
         return {key: torch.from_numpy(arrays[key]) for key in arrays.files if key != "meta"}
 
 
 class Entry:
     """What was recorded under one name: inputs with the seed axis, outputs, and parameters for a network."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name):
         self.name = name
 
-    def __getitem__(self, key: str) -> Tensor:
+    def __getitem__(self, key):
         return recorded()[f"{self.name}/in/{key}"].unsqueeze(0)
 
-    def outputs(self) -> Outputs:
+    def outputs(self):
         below = {key.removeprefix(f"{self.name}/"): value for key, value in recorded().items() if self.has(key)}
         return {key: value for key, value in below.items() if not key.startswith(("params/", "in/", "in_batched/"))}
 
-    def has(self, key: str) -> bool:
+    def has(self, key):
         return key.startswith(f"{self.name}/")
 
-    def fill(self, network: nn.Module) -> nn.Module:
+    def fill(self, network):
         """Give the network its recorded parameters, and make sure that there are no others."""
         prefix, filled = f"{self.name}/params/", 0
         with torch.no_grad():
@@ -60,7 +55,7 @@ class Entry:
         return network
 
 
-def tanh_normal(entry: Entry) -> Outputs:
+def tanh_normal(entry):
     mean, log_std = entry.fill(TanhGaussian(SIZES))(entry["s"])
     outputs = {"mean": mean[0], "log_std": log_std[0]}
     if "log_prob" in entry.outputs():
@@ -69,7 +64,7 @@ def tanh_normal(entry: Entry) -> Outputs:
     return outputs
 
 
-def tanh_normal_density(entry: Entry) -> Outputs:
+def tanh_normal_density(entry):
     mean, log_std = entry["mean"], entry["log_std"]
     return {
         "log_prob": tanh_gaussian_log_prob(mean, log_std, entry["u"])[0],
@@ -77,7 +72,7 @@ def tanh_normal_density(entry: Entry) -> Outputs:
     }
 
 
-COMPUTED: dict[str, Callable[[Entry], Outputs]] = {
+COMPUTED = {
     "tanh_normal": tanh_normal,
     "tanh_normal_lowclip": tanh_normal,
     "tanh_normal_density": tanh_normal_density,

@@ -1,14 +1,9 @@
 """H-step sequences against recorded numbers of the reference sampler, for every start index."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 
 from agents.common.data.buffer import SequenceReplayBuffer
 from tests.parity.reference import OWN_FIXTURES
@@ -16,7 +11,7 @@ from tests.parity.reference import OWN_FIXTURES
 PATH = OWN_FIXTURES / "common" / "sequence_sampling.npz"
 
 
-def buffer_of(dataset: dict[str, NDArray[Any]], horizon_length: int, gamma: float) -> SequenceReplayBuffer:
+def buffer_of(dataset, horizon_length, gamma):
     observations = spaces.Box(-np.inf, np.inf, dataset["observations"].shape[1:], np.float32)
     actions = spaces.Box(-1, 1, dataset["actions"].shape[1:], np.float32)
     count = len(dataset["terminals"])
@@ -32,7 +27,7 @@ def buffer_of(dataset: dict[str, NDArray[Any]], horizon_length: int, gamma: floa
     return buffer
 
 
-def rows_from(starts: NDArray[np.int64], horizon_length: int) -> torch.Tensor:
+def rows_from(starts, horizon_length):
     return torch.from_numpy(starts[:, None] + np.arange(horizon_length))
 
 
