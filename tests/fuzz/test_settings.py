@@ -1,16 +1,12 @@
 """Any value of a setting is kept and survives a settings file, or is refused by an error that names the setting."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 import agents
-from agents.common.settings import Setting
 from zoo.errors import UsageError
 from zoo.settings import plain_yaml
 from zoo.settings.config import load_config
@@ -35,7 +31,7 @@ NESTED_VALUES = st.recursive(
 VALUES = st.one_of(NUMBERS, SCALARS, NESTED_VALUES)
 
 
-def same(one: Any, other: Any) -> bool:
+def same(one, other):
     """Return whether two values are equal; a number that is none equals itself, a list the tuple of its values."""
     if isinstance(one, Mapping):
         return isinstance(other, Mapping) and one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
@@ -47,17 +43,17 @@ def same(one: Any, other: Any) -> bool:
 
 
 @given(st.sampled_from(DECLARED), VALUES)
-def test_a_configuration_keeps_a_value_or_names_its_setting(of: tuple[str, Setting], value: Any) -> None:
+def test_a_configuration_keeps_a_value_or_names_its_setting(of, value):
     id, declared = of
     assert_kept_or_refused(id, declared.name, value)
 
 
 @given(st.sampled_from(OF_RUN), VALUES)
-def test_a_configuration_keeps_what_a_run_does_or_names_it(name: str, value: Any) -> None:
+def test_a_configuration_keeps_what_a_run_does_or_names_it(name, value):
     assert_kept_or_refused("qam", name, value)
 
 
-def assert_kept_or_refused(id: str, name: str, value: Any) -> None:
+def assert_kept_or_refused(id, name, value):
     try:
         config = load_config(id, ENV, "cube-double-play", flags={name: value})
     except UsageError as error:
@@ -65,7 +61,7 @@ def assert_kept_or_refused(id: str, name: str, value: Any) -> None:
         return
     record = plain_yaml.read(plain_yaml.write(config.plain()))
     assert same(record, config.plain())
-    kept = record[name] if name in OF_RUN else record["settings"][name]
+    kept = record.get(name) if name in OF_RUN else record["settings"][name]
     again = load_config(id, ENV, "cube-double-play", flags={name: kept})
     assert same(again.settings, config.settings)
     assert again.run.settings() == config.run.settings()

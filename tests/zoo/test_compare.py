@@ -157,7 +157,6 @@ def test_methods_and_environments_can_be_chosen(tmp_path, compared, monkeypatch)
     [
         ("", "expected folders of runs, --published SET or --with FILE, got none"),
         ("--published qam2025", "unknown set of published scores `qam2025`; closest: qam2026"),
-        ("{logs} --baseline qan", "unknown method `qan`; closest: qam"),
         ("{logs} --methods qam --baseline fql", "must be a method of the comparison, got `fql`, which"),
         ("{logs} --methods qam --focus fql", "`--focus` must be a method of the comparison, got `fql`"),
         ("{logs} --envs ant*", "expected scores on environments like ant*, got none"),
