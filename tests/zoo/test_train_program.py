@@ -144,7 +144,7 @@ def test_a_run_is_done_when_its_replay_buffer_is_saved(tmp_path, monkeypatch, ca
 
 
 def log_of(folder):
-    return re.sub(r"^\S+Z ", "", (folder / "run.log").read_text(), flags=re.MULTILINE)
+    return re.sub(r"^\S+Z ", "", Path(folder, "run.log").read_text(), flags=re.MULTILINE)
 
 
 def test_progress_is_a_line_now_and_then(data, tmp_path, call, monkeypatch):
