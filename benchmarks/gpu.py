@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         environment = runner.run(ENVIRONMENT, ENVIRONMENT.seconds)
         if environment["state"] != "holds":
             raise UsageError(environment["detail"])
-        name = environment["device_name"]
+        name = environment["device"]
         path = kept.results_path(args.output, name, args.small)
         goes_on = path.exists() and (args.resume or args.parts is not None)
         results = kept.read(path) if goes_on else {"parts": {}}
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         todo = [part for part in parts if args.parts is not None or part.name not in results["parts"]]
 
         def note(part: Part, outcome: dict[str, Any]) -> None:
-            results["parts"][part.name] = {**outcome, "commit": environment["commit"]}
+            results["parts"][part.name] = {**outcome, "commit": environment["git_commit"]}
             kept.write(path, results)
             log.info("%s: %s (%s)", part.name, outcome["detail"], outcome["state"])
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import platform
 import subprocess
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import metadata
 from typing import Any
 from unittest.mock import patch
 
@@ -26,7 +24,7 @@ from benchmarks.gpu_parts.speed import Setting
 from tests.common.toys import parameters_of, tiny_model, toy_dataset
 from zoo.processes.rounding import processor
 from zoo.processes.serving import available_cores
-from zoo.runs.versions import git_commit
+from zoo.runs.versions import describe_versions
 
 UPDATES, ONLINE_STEPS, ROWS = 12, 24, 16
 SMALL_FIXTURES = 3
@@ -84,12 +82,6 @@ def describe_environment(options: Options) -> Found:
     cuda = device.type == "cuda"
     if cuda and not torch.cuda.is_available():
         raise Violation("PyTorch finds no CUDA device; `--device cpu --small` tries the logic without one")
-    versions = {}
-    for name in ("torch", "triton", "stable_baselines3", "gymnasium", "numpy"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "none"
     rates = {
         precision: throughput.matmul_rate(device, precision, 0.05 if options.small else 1.0) / 1e12
         for precision in ("tf32", "bf16")
@@ -97,13 +89,9 @@ def describe_environment(options: Options) -> Found:
     name = torch.cuda.get_device_name(device) if cuda else processor() or "cpu"
     return {
         "detail": f"{name}, {rates['tf32']:.3g} TFLOP/s in TF32 and {rates['bf16']:.3g} in bf16",
-        "device_name": name,
-        "processor": processor(),
+        **describe_versions(name, None),
         "cores": available_cores(),
-        "python": platform.python_version(),
         "cuda": torch.version.cuda,
-        "versions": versions,
-        "commit": git_commit(),
         "matmul_tflop_per_s": rates,
         **(describe_gpu(device) if cuda else {}),
     }

@@ -128,7 +128,7 @@ def environment_text(results: Results) -> str:
         shown = ", ".join(f"{key} {each}" for key, each in _short(value).items()) if isinstance(value, dict) else value
         lines.append(f"- {name.replace('_', ' ')}: {shown}")
     commits = sorted({str(outcome["commit"]) for outcome in results["parts"].values() if outcome.get("commit")})
-    others = [commit for commit in commits if commit != results["environment"].get("commit")]
+    others = [commit for commit in commits if commit != results["environment"].get("git_commit")]
     if others:
         lines.append(f"- some parts are of other commits: {', '.join(others)}")
     return "\n".join(lines) + "\n"
