@@ -1,4 +1,4 @@
-"""Check the built site: its links to itself lead somewhere, and its pictures are there.
+"""Check the built site: its links to itself lead somewhere, its pictures are there, and every page has a way back.
 
 ``make docs`` runs it. Sphinx checks the links that it makes; this sees those of raw HTML and of reports too.
 """
@@ -32,9 +32,12 @@ class Page(HTMLParser):
 
 
 def problems(site: Path) -> Iterator[str]:
-    """Give every link of a site that leads nowhere."""
+    """Give every link of a site that leads nowhere, and every page that does not lead to the site's pages."""
     pages = {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
+    places = {page.resolve() for page in (site / "docs").rglob("*.html")}
     for path, page in pages.items():
+        if not places & {(path.parent / unquote(urlsplit(link).path)).resolve() for link in page.links}:
+            yield f"{path.relative_to(site.resolve())}: no link leads to a page in docs/"
         for link in page.links:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
@@ -50,5 +53,5 @@ def problems(site: Path) -> Iterator[str]:
 
 if __name__ == "__main__":
     found = list(problems(Path(sys.argv[1])))
-    print("\n".join([*found, f"{len(found)} links lead nowhere"]))
+    print("\n".join([*found, f"{len(found)} problems"]))
     sys.exit(bool(found))

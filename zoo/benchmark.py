@@ -92,6 +92,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.runs.resume import tell_of_other_code
     from zoo.suites.jobs import describe, forecast, look_at, show, summary, try_algorithms
     from zoo.suites.scores import find_kept, write_scores
+    from zoo.terminal.tables import as_shown
 
     jobs = plan.jobs()  # every run is checked
     kept = find_kept(jobs, args.scores) if args.scores else set()
@@ -100,7 +101,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     if args.dry_run:
         expected = forecast(looks, others, {} if args.no_measure else try_algorithms(looks, others))
         show(looks, args.workers, expected)
-        return summary(looks, expected)
+        return as_shown(summary(looks, expected), f"zoo benchmark {shlex.quote(str(args.suite))}")
     if args.scores:
         check_log_folder(args.scores, "folder of scores", "--scores")
     try:
@@ -116,7 +117,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     show(looks, args.workers, expected)
     if any(not look.state.is_final for look in looks):
         args.exit_code = FAILED  # what is left, and why, has been said
-    return _report(plan, looks, args) | summary(looks, expected)
+    hint = "the same command, which trains what is left" if args.exit_code else ""
+    return _report(plan, looks, args) | as_shown(summary(looks, expected), hint)
 
 
 def _make_plan(args: argparse.Namespace) -> Plan:

@@ -42,7 +42,7 @@ from zoo.terminal.messages import (
     show_what_cannot_be_encoded,
     write_out,
 )
-from zoo.terminal.texts import in_words
+from zoo.terminal.texts import in_words, wrapped
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 
@@ -58,7 +58,7 @@ PROGRAMS = {
     "monitor": "state, scores and time left of runs, once or until they have ended",
     "published": "list the published scores that come with the zoo",
     "dataset": "list, generate, download, check, convert and collect datasets",
-    "agents": "show the algorithms and their settings, check or begin one of your own",
+    "agents": "show algorithms and settings, check or begin one of your own",
 }
 
 
@@ -161,7 +161,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
             return FAILED
     if result is None:
         return DONE
-    return DONE if write_out(in_words(result) if sys.stdout.isatty() else json.dumps(result)) else FAILED
+    return DONE if write_out(wrapped(in_words(result)) if sys.stdout.isatty() else json.dumps(result)) else FAILED
 
 
 def as_program(
@@ -227,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] == "list":  # what one tries first to see what there is
         words = ["agents", *words]
     if words[0] not in PROGRAMS:
-        print(f"{unknown_name_message('program', words[0], PROGRAMS)}; see zoo --help", file=sys.stderr)
+        log.error("%s; see zoo --help", unknown_name_message("program", words[0], PROGRAMS))
         return BAD_INPUT
     program = importlib.import_module(f"zoo.{module_of(words[0])}")
     return int(program.main(words[1:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import re
 import sys
 import time
@@ -19,7 +20,7 @@ from zoo.cli import checked, run_program
 from zoo.errors import DONE, FAILED, UsageError, as_usage_error
 from zoo.overview import NUMBERS, cells_of, describe_algorithms, in_order, kind_of, start_text
 from zoo.terminal.arguments import Parser, a_path
-from zoo.terminal.messages import log
+from zoo.terminal.messages import log, write_out
 
 WIDE = 120
 """Columns from which a terminal has room for what each algorithm is."""
@@ -31,10 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args.exit_code = DONE
 
     def run() -> dict[str, Any] | None:
+        from zoo.terminal.tables import as_shown
+
         result, print_tables = args.run(checked(args))
         if not args.json:
             print_tables(result)
-        return dict(result) if args.json or not sys.stdout.isatty() else None
+        elif sys.stdout.isatty():
+            write_out(json.dumps(result))
+        return as_shown(dict(result)) or None
 
     return run_program(run) or int(args.exit_code)
 
@@ -99,7 +104,7 @@ def _check(args: argparse.Namespace) -> Found:
         begin = time.process_time()
     holds = not any(row["state"] in ("fails", "not tried") for row in rows.values())
     args.exit_code = DONE if holds else FAILED
-    return {"algo": entry.id, "holds": holds, "checks": rows}, print_outcomes
+    return {"algo": entry.id, "holds": holds, "checks": rows}, partial(print_outcomes, algo=args.algo)
 
 
 def _new(args: argparse.Namespace) -> Found:
@@ -142,9 +147,12 @@ def describe_algorithm(algo: str) -> dict[str, Any]:
     }
 
 
-def print_outcomes(found: Mapping[str, Any]) -> None:
-    """Print what checks of an algorithm have found as a table, failures with where to look."""
-    from zoo.terminal.tables import print_table
+def print_outcomes(found: Mapping[str, Any], algo: str) -> None:
+    """Print what checks of an algorithm have found as a table, failures with where to look.
+
+    :param algo: the algorithm as it was typed.
+    """
+    from zoo.terminal.tables import print_table, terminal
 
     failed = [name for name, row in found["checks"].items() if row["state"] == "fails"]
     rows = [
@@ -153,6 +161,8 @@ def print_outcomes(found: Mapping[str, Any]) -> None:
     ]
     title = f"{found['algo']} fails: {', '.join(failed)}" if failed else f"{found['algo']} conforms"
     print_table(title, ("check", "outcome", "found"), rows, wrapped=("found",))
+    hint = f"correct {failed[0]}, and check again" if failed else f"zoo train --algo {algo} --env ENV --quick"
+    terminal().print(f"next: {hint}", markup=False)
 
 
 def print_algorithms(found: Mapping[str, Any], by: str = "source") -> None:
@@ -198,6 +208,7 @@ def print_algorithm(found: Mapping[str, Any]) -> None:
             own = {key: str(value).replace(" ", "") for key, value in values.items() if key not in ENTRY_NOTES}
             profile.append((entry, f"{' '.join(f'{key}={value}' for key, value in own.items())} ({notes})"))
         print_table(f"--profile {name}", ("entry", "settings (source)"), profile, wrapped=("settings (source)",))
+    console.print(f"next: zoo train --algo {found['algo']} --env ENV --quick", markup=False)
 
 
 def _readable(text: str) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -51,13 +52,13 @@ def _seconds(text: str) -> float:
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Show the runs once or again and again, and return how many are in each state."""
-    from rich.console import Console
     from rich.live import Live
 
-    from zoo.report.monitoring import count_states, show_curves, show_states
+    from zoo.report.monitoring import show_curves, show_states
     from zoo.report.references import normalise_returns, read_references
+    from zoo.terminal.tables import terminal
 
-    console = Console()
+    console = terminal()
     show = show_curves if args.curve else show_states
     own = _read(args)
     if args.watch is None:
@@ -65,7 +66,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
             places = ", ".join(map(str, args.paths))
             raise UsageError(f"expected run folders below {places}, got none; --watch waits for the first one")
         console.print(show(normalise_returns(own, read_references(args.reference_scores, own))))
-        return count_states(own)
+        return _left_to_print(own, args)
     with Live(auto_refresh=False, console=console) as live:
         try:
             while own.runs.empty:
@@ -83,7 +84,16 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
             pass
     if not console.is_terminal:
         console.line()  # Rich ends the last line only in a terminal
-    return count_states(own)
+    return _left_to_print(own, args)
+
+
+def _left_to_print(own: RunTables, args: argparse.Namespace) -> dict[str, Any]:
+    from zoo.report.monitoring import count_states
+    from zoo.terminal.tables import as_shown
+
+    counts, paths = count_states(own), shlex.join(map(str, args.paths))
+    hint = f"zoo monitor {paths} --watch" if counts.get("running") else f"zoo compare {paths} -o report/"
+    return as_shown(counts, hint)
 
 
 def _read(args: argparse.Namespace) -> RunTables:

@@ -27,8 +27,9 @@ def make_parser() -> Parser:
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.published_scores import load_means, load_progress, load_set, set_names
+    from zoo.terminal.tables import as_shown, print_table
 
-    result = []
+    result, rows = [], []
     for name in set_names():
         published = load_set(name)
         progress = load_progress(published)
@@ -39,9 +40,10 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
             entry |= {"finished": progress.finished, "planned": progress.planned}
             shown += f" ({progress.finished} of {progress.planned} planned)"
         about = f"{published.about['title']} ({published.about['reference']})"
-        print(f"{name}: {about}, tasks: {published.suite}, single runs: {shown}")
+        rows.append((name, published.suite, str(entry["methods"]), shown, about))
         result.append(entry)
-    return {"sets": result}
+    print_table("", ("set", "suite", "methods", "single runs", "from"), rows, wrapped=("single runs", "from"))
+    return as_shown({"sets": result}, f"zoo compare --published {result[0]['set']} -o report/")
 
 
 main = as_program(make_parser, lambda args: args.command(args))

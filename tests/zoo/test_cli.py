@@ -87,6 +87,13 @@ def test_an_unknown_program_names_the_closest(capsys):
     assert "unknown program `tarin`; closest: train" in capsys.readouterr().err
 
 
+def test_an_unknown_choice_names_the_closest(capsys):
+    for words, said in ((["agents", "lsit"], "`lsit`; closest: list"), (["benchmark", "--launcher", "slrm"], "slurm")):
+        with pytest.raises(SystemExit, match=str(BAD_INPUT)):
+            main(words)
+        assert said in capsys.readouterr().err
+
+
 def failing(error):
     def body():
         raise error

@@ -11,12 +11,12 @@ RETURNS = {"algo": "sac", "env": "Pendulum-v1", "offline": (), "has_success": Fa
 
 @pytest.fixture
 def run(capsys):
-    """Return what runs the program, and returns its result and the words of each line that it printed."""
+    """Return what runs the program, and returns its result and the words of each line of its tables."""
 
     def run(*words):
         assert monitor.main([str(word) for word in words]) == 0
-        lines = capsys.readouterr().out.splitlines()
-        return json.loads(lines[-1]), [line.split() for line in lines]
+        shown = capsys.readouterr()
+        return json.loads(shown.out), [line.split() for line in shown.err.splitlines()]
 
     return run
 

@@ -122,7 +122,9 @@ def find_set(task: Task, dataset_dir: str | Path | None, how: str | Path) -> Pat
                     f"there is no complete dataset in {folder}: {error}; train on generated data by `--dataset "
                     f"generate`, or on the files that are there by `--dataset {folder}`"
                 ) from error
-            warnings.warn(f"the download failed: {error}; generating {task.name} with its oracle instead", stacklevel=2)
+            warnings.warn(
+                f"the download failed: {error.problem}; generating {task.name} with its oracle instead", stacklevel=2
+            )
     generate_ocbench(task, generated, existing="keep")
     return generated[0]
 
@@ -155,7 +157,7 @@ def download_ocbench(
         try:
             library.download_datasets(gpu_name(task), dataset_root(dataset_dir), num_files)
         except Exception as error:  # whatever its host raises
-            raise DownloadError(f"{' '.join(str(error).split()) or type(error).__name__}; try again") from error
+            raise DownloadError(" ".join(str(error).split()) or type(error).__name__) from error
     return folder
 
 

@@ -17,7 +17,7 @@ from zoo.datasets.benchmarks import describe_task, download_ocbench, find_data, 
 from zoo.datasets.check import TRANSITIONS, check_dataset, check_structure, is_standard, require_sound
 from zoo.datasets.collect import collect as play_episodes
 from zoo.datasets.download import download_dataset
-from zoo.datasets.files import dataset_files, recorded_sha256, shard_folder, training_files
+from zoo.datasets.files import dataset_files, folder_option, recorded_sha256, shard_folder, training_files
 from zoo.datasets.formats.base import Reading, write_set
 from zoo.datasets.formats.read import environment_of, read_source
 from zoo.datasets.generate import generate_dataset
@@ -30,7 +30,7 @@ from zoo.packages import import_environments
 from zoo.settings.config import find_entry
 from zoo.settings.layers import parse_overrides
 from zoo.terminal.messages import log
-from zoo.terminal.tables import print_table, terminal
+from zoo.terminal.tables import as_shown, print_table, terminal
 
 Result = dict[str, Any]
 
@@ -48,7 +48,7 @@ def list_datasets(args: argparse.Namespace) -> Result:
     for title, tasks in benchmarks.items():
         found[title.lower()] = [describe_task(task, args.dataset_dir) for task in tasks.values()]
         _print_table("D4RL, in Minari" if title == "D4RL" else title, found[title.lower()])
-    return found
+    return as_shown(found, "zoo dataset info cube-double-play-v0, or zoo train, which makes or fetches what it needs")
 
 
 def info(args: argparse.Namespace) -> Result:
@@ -65,7 +65,8 @@ def info(args: argparse.Namespace) -> Result:
             arrays = {name: {"shape": list(shape), "dtype": str(dtype)} for name, (shape, dtype) in headers.items()}
             files[str(path)] = {"bytes": path.stat().st_size, "sha256": digest_of(path), "arrays": arrays}
             _print_table(str(path), [{"array": name, **values} for name, values in arrays.items()])
-    return {**_describe(spec), "environments": single_task_names(spec.name), "files": files}
+    result = {**_describe(spec), "environments": single_task_names(spec.name)}
+    return result | as_shown({"files": files}, _training(spec.name, args))
 
 
 def _describe(spec: DatasetSpec) -> Result:
@@ -89,14 +90,16 @@ def generate(args: argparse.Namespace) -> Result:
             files = generate_dataset(
                 args.name, args.dataset_dir, dataset_size=args.dataset_size, episode_steps=args.episode_steps, **how
             )
-            return _describe_files(args.name, files)
+            return _describe_files(args, files)
         for flag in ("dataset_size", "episode_steps"):
             if getattr(args, flag) is not None:
                 text = "differ in length; give `--episodes` instead of"
                 raise UsageError(f"the episodes of {task.name} {text} `--{flag.replace('_', '-')}`")
         files = generated_files(task, args.dataset_dir)
         generate_ocbench(task, files, **how)
-        return {"name": task.name, "train": str(files[0]), "val": str(files[1])}
+        found = {"name": task.name, "train": str(files[0]), "val": str(files[1])}
+        place = "" if args.dataset_dir is None else folder_option(Path(args.dataset_dir))
+        return found | _next(f"zoo train --algo fql --env {task.name} --dataset generate{place}")
 
 
 @contextlib.contextmanager
@@ -118,7 +121,7 @@ def download(args: argparse.Namespace) -> Result:
         if size is not None:
             raise UsageError(f"`--dataset-size` chooses among several files, and {spec.name} is one file; leave it out")
         download_dataset(args.name, args.dataset_dir, existing=existing)
-        return _describe_files(args.name, dataset_files(spec.name, args.dataset_dir))
+        return _describe_files(args, dataset_files(spec.name, args.dataset_dir))
     names = spec.shard_names[: spec.files if size is None else spec.files_for(size)]
     paths = download_dataset(spec.name, args.dataset_dir, names=names, existing=existing)
     return {"name": spec.name, "folder": str(paths[0].parent), "files": len(paths)}
@@ -130,7 +133,8 @@ def convert(args: argparse.Namespace) -> Result:
         path = _output(args)
         _find_data_of_task(args)
         arrays = read_source(args.name, _reading(args))
-        return {**_write(path, arrays), "recorded_in": environment_of(args.name)}
+        found = {**_write(path, arrays), "recorded_in": environment_of(args.name)}
+        return found | _next(f"zoo dataset check {path} --env {found['recorded_in'] or 'ENV'}")
     if is_own(args.name):
         raise UsageError(f"`--output` must name the file to write, e.g. `zoo dataset convert {args.name} -o my.npz`")
     spec = parse_name(args.name).spec
@@ -157,7 +161,8 @@ def collect(args: argparse.Namespace) -> Result:
         max_steps=args.max_episode_steps,
         trust=args.trust,
     )
-    return {**_write(path, arrays), "return": float(np.mean(returns)), "best_return": max(returns)}
+    found = {**_write(path, arrays), "return": float(np.mean(returns)), "best_return": max(returns)}
+    return found | _next(f"zoo train --algo fql --env {args.env} --dataset {path}")
 
 
 def _find_data_of_task(args: argparse.Namespace) -> str | None:
@@ -184,7 +189,7 @@ def check(args: argparse.Namespace) -> Result:
     if standard is not None:
         text = "this is the standard set" if standard else "this is not the standard set"
         log.info("%s: %s; compared: the first %d transitions of `zoo dataset generate`", spec.name, text, TRANSITIONS)
-    return {**report, "standard": standard}
+    return {"standard": standard, **report, **_next(_training(spec.name, args) if report["sound"] else "")}
 
 
 def _check_own(args: argparse.Namespace) -> Result:
@@ -192,15 +197,17 @@ def _check_own(args: argparse.Namespace) -> Result:
     if args.env is None:
         raise UsageError(f"`--env` must name the environment of {args.name}, e.g. --env HalfCheetah-v5; add it")
     arrays, findings = check_own(args.name, *_environment(args), _reading(args), args.action_range)
-    return {**_report(args, args.name, [asdict(finding) for finding in findings]), **_counts(arrays)}
+    report = {**_report(args, args.name, [asdict(finding) for finding in findings]), **_counts(arrays)}
+    return report | _next(f"zoo train --algo fql --env {args.env} --dataset {args.name}" if report["sound"] else "")
 
 
 def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]]) -> Result:
     """Print findings, decide the exit code, and return the result."""
-    _print_table(f"Findings in {name}", findings, wrapped=("message",))
+    if findings:
+        _print_table(f"Findings in {name}", findings, wrapped=("message",))
     is_sound = all(row["severity"] != "error" for row in findings)
     args.exit_code = 0 if is_sound else BAD_INPUT
-    return {"name": name, "sound": is_sound, "findings": findings}
+    return {"name": name, "sound": is_sound, **as_shown({"findings": findings})}
 
 
 def _environment(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -257,11 +264,23 @@ def _returns(rewards: np.ndarray, last: np.ndarray) -> dict[str, float]:
     return {"lowest": float(found.min()), "mean": float(found.mean()), "highest": float(found.max())}
 
 
-def _describe_files(name: str, files: tuple[Path, Path]) -> Result:
+def _describe_files(args: argparse.Namespace, files: tuple[Path, Path]) -> Result:
     train, val = files
     rows = read_npz_headers(train)["observations"][0][0]
-    dataset, digest = parse_name(name).dataset, recorded_sha256(train)
-    return {"name": dataset, "train": str(train), "val": str(val), "rows": rows, "sha256": digest}
+    dataset, digest = parse_name(args.name).dataset, recorded_sha256(train)
+    found = {"name": dataset, "train": str(train), "val": str(val), "rows": rows, "sha256": digest}
+    return found | _next(_training(dataset, args))
+
+
+def _training(dataset: str, args: argparse.Namespace) -> str:
+    """Return the command that trains on a dataset's first task."""
+    place = "" if args.dataset_dir is None else folder_option(Path(args.dataset_dir))
+    return f"zoo train --algo fql --env {single_task_names(dataset)[1]} --quick{place}"
+
+
+def _next(hint: str) -> Result:
+    """Return what to do next, for a person only."""
+    return as_shown({}, hint)
 
 
 def _print_table(title: str, rows: list[dict[str, Any]], wrapped: Sequence[str] = ()) -> None:

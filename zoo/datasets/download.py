@@ -6,6 +6,7 @@ import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 from ogbench.utils import DATASET_URL
@@ -26,7 +27,15 @@ _CHUNK_BYTES = 1 << 16  # what a dropped connection can lose
 
 
 class DownloadError(UsageError):
-    """No source could give the file."""
+    """No source could give the file.
+
+    :param problem: why not.
+    :param advice: what to do, which is left out where the program does something itself.
+    """
+
+    def __init__(self, problem: str, advice: str = "try again") -> None:
+        super().__init__(f"{problem}; {advice}")
+        self.problem = problem
 
 
 def download_dataset(
@@ -86,17 +95,15 @@ def download_file(file: Path, sources: Sequence[str], find_problems: Callable[[P
                 found = find_problems(part)
         except requests.RequestException as error:
             reason = getattr(error.args[0], "reason", None) if error.args else None  # without the layers around it
-            problems.append(f"{url}: {reason or error}")
+            text = str(reason or error)  # urllib3 puts its object in front: HTTPSConnection(host=..., port=443): ...
+            problems.append(f"{urlsplit(url).netloc}: {text.partition('): ')[2] or text}")
             continue
         if not found:
             publish(part, file)
             return
         part.unlink()
         problems.append(f"{url}: the downloaded file is not a valid dataset: {'; '.join(found)}")
-    raise DownloadError(
-        f"expected {file.name} from one of {len(sources)} sources, got: {'; '.join(problems)}; try again (it goes on "
-        f"where it was), or put the file at {file}"
-    )
+    raise DownloadError("; ".join(problems), f"try again (it continues where it stopped), or put the file at {file}")
 
 
 def _size(part: Path) -> int:

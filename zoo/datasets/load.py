@@ -151,7 +151,7 @@ def _find_files(name: DatasetName, dataset_dir: str | Path | None, dataset: str 
         try:
             download_dataset(name.dataset, dataset_dir, existing="keep")
         except DownloadError as error:
-            problem = f"the download failed: {error}"
+            problem = f"the download failed: {error.problem}"
     if dataset == "generate" or (dataset == "auto" and spec.is_generatable and not path.exists()):
         if problem:
             warnings.warn(f"{problem}; generating {spec.name} with OGBench's oracle instead", stacklevel=3)
@@ -173,7 +173,7 @@ def _find_shards(spec: DatasetSpec, dataset_dir: str | Path | None, dataset: str
         except DownloadError as error:
             raise UsageError(
                 f"{folder} lacks {len(missing)} files, the first is {missing[0]}.npz, and the download failed: "
-                f"{error}; use fewer with `--dataset-size N`, or only what is there with `--dataset {folder}`"
+                f"{error.problem}; use fewer with `--dataset-size N`, or only what is there with `--dataset {folder}`"
             ) from error
     return folder
 
@@ -198,6 +198,6 @@ def rows_of_first_trajectories(valids: Float32Array, size: int, path: Path) -> i
     if last == len(ends):
         raise UsageError(
             f"`--dataset-size` must be at most {transitions[-1]}, the transitions in {path}, got {size}; "
-            "use fewer, or make a larger dataset"
+            f"use fewer, or make a larger dataset: `zoo dataset generate NAME --dataset-size {size} --force`"
         )
     return int(ends[last]) + 1

@@ -22,6 +22,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.sb3.model import FlowQLearning
+from zoo.datasets.progress import progress_bar
 from zoo.errors import UsageError
 from zoo.processes.locks import Lock
 from zoo.runs.folder import file_name_of
@@ -389,8 +390,15 @@ def try_algorithms(looks: Sequence[Look], others: Sequence[Look] = ()) -> dict[s
     known = {look.job.algo for look in (*looks, *others) if look.state is State.DONE and look.seconds}
     jobs = {look.job.algo: look.job for look in looks if not look.state.is_final and look.job.algo not in known}
     if jobs:
-        log.info("trying how fast %s train on this machine, some seconds each", ", ".join(jobs))
-    return {algo: _try(job) for algo, job in jobs.items()}
+        log.info("trying how fast %s train on this machine, some seconds each", count(len(jobs), "algorithm"))
+    bar = progress_bar("trying", total=len(jobs), unit=" algorithms")
+    seconds = {}
+    with bar:
+        for algo, job in jobs.items():
+            bar.set_postfix_str(algo)
+            seconds[algo] = _try(job)
+            bar.update()
+    return seconds
 
 
 def _try(job: Job) -> float:

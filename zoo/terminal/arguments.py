@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from agents.common.validation import closest_names
+from agents.common.validation import closest_names, unknown_name_message
 from zoo.errors import BAD_INPUT, FAILED, UsageError
-from zoo.terminal.messages import write_out
+from zoo.terminal.messages import log, write_out
 
 MOST_SEEDS = 10_000
 MOST_THREADS = 1024
@@ -62,7 +62,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with one line that says what is wrong."""
-        self.exit(BAD_INPUT, f"{self.prog}: {message}; see {self.prog} --help\n")
+        log.error("%s: %s; see %s --help", self.prog, message, self.prog)
+        self.exit(BAD_INPUT)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse what is not one of the choices by the closest of them."""
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, unknown_name_message("choice", value, map(str, action.choices)))
 
     def _unknown_flags(self, words: Sequence[str]) -> Iterator[str]:
         """Give the unknown flags among the words; those after a sub-command are its own."""

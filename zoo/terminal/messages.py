@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from zoo.terminal.texts import printable
+from zoo.terminal.texts import printable, wrapped
 
 RUN_LOG = "run.log"
 FILE_ONLY = logging.DEBUG
@@ -116,7 +116,8 @@ class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message, followed by its ``hint``, which no log needs."""
         try:
-            print(_text_of(record) + getattr(record, "hint", ""), file=sys.stderr, flush=True)
+            text = _text_of(record) + getattr(record, "hint", "")
+            print(wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
         except Exception:  # as in logging's own handlers: a message that cannot be shown stops nothing
             self.handleError(record)
 

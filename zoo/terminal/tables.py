@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -15,6 +17,13 @@ from zoo.terminal.texts import printable
 def terminal() -> Console:
     """Return the terminal that tables are printed on; without one it is 80 columns wide."""
     return Console(stderr=True, highlight=False)
+
+
+def as_shown(result: dict[str, Any], hint: str = "") -> dict[str, Any]:
+    """Return what is left to print of a result that tables show: a pipe gets all of it, a person what to do next."""
+    if not sys.stdout.isatty():
+        return result
+    return {"next": hint} if hint else {}
 
 
 def line(text: str, style: str = "", keep: str = "") -> Text:

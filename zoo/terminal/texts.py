@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,22 +30,36 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(sign if sign.isprintable() or sign in keep else ascii(sign)[1:-1] for sign in text)
 
 
+def wrapped(text: str) -> str:
+    """Return a text whose lines are broken between words where the terminal is narrower than they are."""
+    columns = shutil.get_terminal_size().columns
+    break_line = textwrap.TextWrapper(columns, break_long_words=False, break_on_hyphens=False).fill
+    return "\n".join(break_line(line) if len(line) > columns else line for line in text.split("\n"))
+
+
 def in_words(result: Mapping[str, Any]) -> str:
-    """Return a program's result for a person: a line for each value, and what to do next.
+    """Return a program's result for a person: a line for each value that there is, and what to do next.
 
     A pipe gets all of it as JSON.
     """
-    lines = [f"{name.replace('_', ' ')}: {_value_in_words(value)}" for name, value in result.items()]
-    found = result.get("runs")
-    first = found[0] if found and isinstance(found, list) else result
-    if "report" in result:
-        lines.append(f"next: open {result['report']}")
-    elif "run" in first:
-        lines.append(f"next: zoo compare {shlex.quote(str(Path(first['run']).parent.parent))} -o report/")
+    lines = [
+        f"{name.replace('_', ' ')}: {_value_in_words(value)}" for name, value in result.items() if value is not None
+    ]
+    match result:
+        case {"next": _}:
+            pass
+        case {"report": path} | {"video": str(path)} | {"url": path}:
+            lines.append(f"next: open {path}")
+        case {"study": study, "algo": algo, "env": env}:
+            lines.append(f"next: zoo train --algo {algo} --env {env} --study {shlex.quote(study)}")
+        case {"runs": [{"run": run}, *_]} | {"run": run}:
+            lines.append(f"next: zoo compare {shlex.quote(str(Path(run).parent.parent))} -o report/")
     return "\n".join(lines)
 
 
 def _value_in_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, dict):
         return ", ".join(f"{name.replace('_', ' ')} {_value_in_words(part)}" for name, part in value.items())
     if isinstance(value, list):

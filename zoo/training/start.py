@@ -109,9 +109,15 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     if found:
         keep_in(folder.path for folder in folders)
     model = make_model(request, seeds, data)
-    if config.run.online_steps and isinstance(model, FlowQLearning):
-        with as_usage_error(ValueError):
-            model.require_statistics()
+    assert model.replay_buffer is not None
+    log.info("%s", model.replay_buffer.placement.text)
+    if data is not None:
+        log.info("%s", model.replay_buffer.dataset_description)
+    if isinstance(model, FlowQLearning):  # SB3's own algorithms come here too
+        log.info("updates: %s", model.trainer.mode)
+        if config.run.online_steps:
+            with as_usage_error(ValueError):
+                model.require_statistics()
     if not found:
         make_folders(folders, record, seeds, model, data, args)
     replicas = Replicas(folders, seeds, stops=args.on_divergence == "stop")
@@ -259,11 +265,6 @@ def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDatase
             model.set_parameters(find_model(args.trained_agent), device=args.device)
         if args.pretrained_actor:  # after the dataset, which gives the observation statistics
             model.load_pretrained_actor(args.pretrained_actor)
-    log.info("%s", model.replay_buffer.placement.text)
-    if data is not None:
-        log.info("%s", model.replay_buffer.dataset_description)
-    if isinstance(model, FlowQLearning):  # SB3's own algorithms come here too
-        log.info("updates: %s", model.trainer.mode)
     return model
 
 

@@ -11,7 +11,7 @@ from zoo import compare
 from zoo.errors import UsageError
 from zoo.terminal.messages import FILE_ONLY, keep_in, log, messages
 from zoo.terminal.tables import print_table
-from zoo.terminal.texts import check_label, csv_cell, in_words, printable
+from zoo.terminal.texts import check_label, csv_cell, in_words, printable, wrapped
 
 FORMULAS = ("=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(1)")
 
@@ -118,6 +118,13 @@ def test_a_log_that_cannot_be_written_is_named_once_and_stops_nothing(tmp_path, 
     assert sorted(lines_of(good)) == sorted(["first", "second", warning])
 
 
+def test_only_lines_wider_than_the_terminal_are_broken_and_no_word_is(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    assert wrapped("a short   line\nnext: zoo compare a/long-folder/of-a-run -o r/") == (
+        "a short   line\nnext: zoo compare\na/long-folder/of-a-run\n-o r/"
+    )
+
+
 def test_a_result_is_words_for_a_person_with_what_to_do_next():
     runs = [{"run": f"my logs/qam/Env-v0_{seed}", "success": 0.98765} for seed in (1, 2)]
     assert in_words({"wall_s": 12.34567, "runs": runs, "seeds": [0, 1]}).splitlines() == [
@@ -129,4 +136,7 @@ def test_a_result_is_words_for_a_person_with_what_to_do_next():
         "next: zoo compare 'my logs' -o report/",
     ]
     assert in_words({"methods": 3, "runs": 4, "report": "r/report.html"}).endswith("next: open r/report.html")
+    assert in_words({"video": "a.gif"}).endswith("next: open a.gif")
+    study = {"study": "fql_Env-v0", "algo": "fql", "env": "Env-v0", "storage": None}
+    assert in_words(study).endswith("env: Env-v0\nnext: zoo train --algo fql --env Env-v0 --study fql_Env-v0")
     assert in_words({"found": [0] * 20}).endswith("and 12 more, which a pipe gets as JSON")

@@ -1,0 +1,82 @@
+"""What docs/architecture.md says each kind of addition touches is all that it touches: each is made here."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import agents
+from agents.bc import BC
+from tests.zoo.report.samples import content_of, evaluations
+from zoo.cli import main
+from zoo.datasets.formats import read
+from zoo.datasets.formats.base import Episode, Format, joined
+from zoo.report.page import report
+from zoo.report.tables.entries import Entry
+from zoo.report.tables.texts import to_csv, to_latex, to_markdown
+
+ROOT = Path(__file__).parents[1]
+WALKS = (ROOT / "docs" / "architecture.md").read_text().partition("## Walks")[2].partition("\n## ")[0]
+
+
+def test_every_file_of_a_walk_is_there_and_has_each_algorithm():
+    named = re.findall(r"`((?:agents|docs|hyperparams|tests|zoo)/[\w/<>.]+)`", WALKS)
+    assert len(named) > 10
+    for id in sorted(path.stem for path in ROOT.glob("docs/algorithms/[a-z]*.md")):
+        assert [name for name in named if not (ROOT / name.replace("<id>", id)).exists()] == [], id
+        for listing in ("agents/registry.py", "agents/__init__.py"):
+            assert re.search(rf"\b{id}\b", (ROOT / listing).read_text()), (id, listing)
+
+
+class Damped(BC):
+    """Behaviour cloning with a setting of its own."""
+
+    damping: float = agents.setting(default=0.5, doc="How much of it stays.", at_least=0, at_most=1)
+
+
+def test_a_setting_is_one_declaration(capsys):
+    assert Damped(damping=1).settings()["damping"] == 1
+    with pytest.raises(ValueError, match=r"`damping` must be .* >= 0 and <= 1, got 2"):
+        Damped(damping=2)
+    agents.register("damped", paper="none", published_name="Damped")(Damped)
+    assert main(["agents", "show", f"{__name__}:Damped", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["settings"]["damping"]
+    assert (shown["default"], shown["meaning"]) == (0.5, "How much of it stays. Must be >= 0 and <= 1.")
+
+
+class Lines(Format):
+    """Rows of observation, action and reward as text, one episode a file."""
+
+    def matches(self, path):
+        return path.suffix == ".txt"
+
+    def read(self, path, reading):
+        rows, name = np.loadtxt(path), str(path)
+        observations, actions, rewards = rows[:, :3], rows[:-1, 3:4], rows[:-1, 4]
+        return joined(name, [Episode(name, observations, actions, rewards, masks=np.ones(len(rewards)))])
+
+
+def test_a_format_is_one_class_in_one_list(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(read, "FORMATS", (Lines(), *read.FORMATS))
+    np.savetxt(tmp_path / "set.txt", np.linspace(-1, 1, 100).reshape(20, 5))
+    assert main(["dataset", "check", str(tmp_path / "set.txt"), "--env", "Pendulum-v1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["sound"], found["trajectories"], found["transitions"]) == (True, 1, 19)
+
+
+def test_a_column_is_a_heading_and_an_entry_of_one_table(monkeypatch):
+    def with_column(*arguments):
+        table = made(*arguments)
+        rows = [[*row, Entry("seven", value=7)] for row in table.rows]
+        return replace(table, header=[*table.header, "lucky"], rows=rows)
+
+    made = report.aggregates_table
+    monkeypatch.setattr(report, "aggregates_table", with_column)
+    content = content_of(evaluations(["QAM", "FQL"]))
+    table = next(table for table in content.tables if table.name.startswith("aggregates"))
+    for text in (to_csv(table), to_markdown(table), to_latex(table), report.to_html(content)):
+        assert "lucky" in text
+    assert to_csv(table).splitlines()[1].endswith(",7")
