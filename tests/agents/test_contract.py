@@ -154,13 +154,13 @@ def test_observations_are_scaled_by_the_dataset_of_a_loaded_buffer_and_not_witho
 UNSUPPORTED = {
     "Tuple": (spaces.Tuple([OBSERVATIONS]), None, "and Dicts of these, got Tuple(Box("),
     "Dict in a Dict": (spaces.Dict({"state": spaces.Dict({"x": OBSERVATIONS})}), None, "and Dicts of these, got Dict("),
-    "empty Dict": (spaces.Dict({}), None, "and Dicts of these, got nothing"),
-    "Discrete action": (OBSERVATIONS, spaces.Discrete(3), "Box actions, got a Discrete space"),
-    "MultiBinary action": (OBSERVATIONS, spaces.MultiBinary(3), "Box actions, got a MultiBinary space"),
+    "empty Dict": (spaces.Dict({}), None, "and Dicts of these, got Dict()"),
+    "Discrete action": (OBSERVATIONS, spaces.Discrete(3), "Box actions, got Discrete(3)"),
+    "MultiBinary action": (OBSERVATIONS, spaces.MultiBinary(3), "Box actions, got MultiBinary(3)"),
     "unbounded action": (
         OBSERVATIONS,
         spaces.Box(-np.inf, np.inf, (2,)),
-        "bounded Box actions, got an unbounded space",
+        "bounded Box actions, got Box(-inf, inf, (2,)",
     ),
 }
 

@@ -88,7 +88,8 @@ def save_checkpoint(
             "buffer": model.replay_buffer.online_state(),  # type: ignore[attr-defined]
             "more": more,
         }
-        safe.save(state, temporary / STATE)
+        with (temporary / STATE).open("wb") as file:  # PyTorch, given a path, does not say that a disk is full
+            safe.save(state, file)
         write_manifest(temporary, format=FORMAT)
     for old in find_checkpoints(folder)[KEPT:]:
         discard(old)

@@ -17,7 +17,6 @@ from typing import Any
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES)
-_PROBE_BYTES = 1 << 16
 
 
 class DamagedFile(ValueError):
@@ -111,7 +110,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     temporary = _temporary_path(path)
     try:
-        with naming(path, temporary):
+        with naming(path):
             yield temporary
             sync(temporary)
             os.replace(temporary, path)
@@ -132,7 +131,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     temporary = _temporary_path(path)
     try:
-        with naming(path, temporary):
+        with naming(path):
             temporary.mkdir()
             yield temporary
             for file in temporary.iterdir():
@@ -155,7 +154,7 @@ def discard(folder: Path) -> None:
     :param folder: the folder.
     """
     temporary = _temporary_path(folder)
-    with naming(folder, temporary):
+    with naming(folder):
         os.rename(folder, temporary)
         if temporary.is_symlink():
             temporary.unlink()
@@ -186,11 +185,10 @@ def _temporary_path(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Name the file in what is raised while it is written, and what to do where it is a full disk or a lost folder.
 
     :param path: of the file or folder that is to appear.
-    :param temporary: where it is prepared; None: nowhere else.
     :yields: nothing.
     :raises WriteError: if there is no room for the file, or its folder is gone.
     """
@@ -199,39 +197,20 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
     except WriteError:
         raise
     except Exception as error:
-        full = _no_room(error, temporary)
-        if full is not None:
-            raise WriteError(
-                f"{path} could not be written: {full.strerror}; free space or raise the limit, then continue from the "
-                "last checkpoint (--resume)"
-            ) from error
+        found: BaseException | None = error
+        while found is not None:  # libraries raise errors of their own from that of the system
+            if isinstance(found, OSError) and found.errno in _NO_ROOM:
+                raise WriteError(
+                    f"{path} could not be written: {found.strerror}; free space or raise the limit, then continue from "
+                    "the last checkpoint (--resume)"
+                ) from error
+            found = found.__cause__ or found.__context__
         if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
             raise WriteError(
                 f"{path.name} could not be written: its folder {path.parent} is gone; it was deleted or moved while it "
                 "was in use, and what is not saved elsewhere is lost"
             ) from error
         raise
-
-
-def _no_room(error: BaseException, temporary: Path | None) -> OSError | None:
-    """Return the error that says that there is no room for a file; libraries raise it under other names."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, OSError) and found.errno in _NO_ROOM:
-            return found
-        found = found.__cause__ or found.__context__
-    if temporary is None or not temporary.exists():
-        return None
-    for file in temporary.iterdir() if temporary.is_dir() else (temporary,):
-        try:
-            with file.open("ab") as end:  # it is removed in any case
-                end.write(bytes(_PROBE_BYTES))
-                end.flush()
-                os.fsync(end.fileno())
-        except OSError as probed:
-            if probed.errno in _NO_ROOM:
-                return probed
-    return None
 
 
 MANIFEST = "manifest.json"

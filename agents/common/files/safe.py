@@ -119,11 +119,11 @@ class Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def save(value: Any, file: str | Path | IO[bytes], pickler: type[Pickler] = Pickler) -> None:
+def save(value: Any, file: IO[bytes], pickler: type[Pickler] = Pickler) -> None:
     """Write a value.
 
     :param value: plain values, tensors, NumPy's values and objects of the classes in `SAFE`, nested in each other.
-    :param file: a path or a file that is open for writing.
+    :param file: open for writing.
     :param pickler: says how objects are written.
     """
     torch.save(value, file, pickle_module=SimpleNamespace(__name__="pickle", Pickler=pickler))

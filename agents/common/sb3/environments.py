@@ -30,17 +30,17 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
     :raises UnsupportedSpaceError: if they are not.
     """
     parts = list(observations.spaces.values()) if isinstance(observations, spaces.Dict) else [observations]
-    wrong = [p for p in parts if not isinstance(p, PARTS) or (isinstance(p, spaces.MultiDiscrete) and p.shape[1:])]
-    if wrong or not parts:
+    are_known = all(
+        isinstance(part, PARTS) and not (isinstance(part, spaces.MultiDiscrete) and part.shape[1:]) for part in parts
+    )
+    if not parts or not are_known:
         raise UnsupportedSpaceError(
             "flow policies support Box, Discrete, MultiDiscrete and MultiBinary observations and Dicts of these, got "
-            f"{wrong[0] if wrong else 'nothing'} in {observations}; "
-            "flatten it with gymnasium.wrappers.FlattenObservation"
+            f"{observations}; flatten it with gymnasium.wrappers.FlattenObservation"
         )
     if not isinstance(actions, spaces.Box) or not actions.is_bounded():
-        kind = "an unbounded" if isinstance(actions, spaces.Box) else f"a {type(actions).__name__}"
         raise UnsupportedSpaceError(
-            f"flow policies support bounded Box actions, got {kind} space {actions}; "
+            f"flow policies support bounded Box actions, got {actions}; "
             "use an environment with continuous actions between finite bounds"
         )
 

@@ -207,7 +207,7 @@ class StoredModel(OffPolicyAlgorithm):
         if missing:
             raise ValueError(
                 f"a saved model holds no code, so {file} lacks what was {'; '.join(missing.values())}; give it in "
-                f"`custom_objects`, with the key{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}"
+                f"`custom_objects` under its name: {', '.join(missing)}"
             )
         saved.parameters("cpu")  # what is damaged is refused by name before SB3 reads it again
         return super().load(
@@ -289,7 +289,7 @@ def _require_whole(name: str, state: Any) -> None:
     if not is_whole:
         raise ValueError(
             f"`{name}` must be the `state_dict()` of an optimiser, with `state` and `param_groups`, got "
-            f"{sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__}; give it whole, or "
+            f"{type(state).__name__} without them; give it whole, or "
             'load the parameters alone: `set_parameters({"policy": ...}, exact_match=False)`'
         )
 

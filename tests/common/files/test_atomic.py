@@ -7,7 +7,15 @@ from unittest.mock import Mock
 
 import pytest
 
-from agents.common.files import DamagedFile, atomic_folder, atomic_path, may_be_sound, verify, write_manifest
+from agents.common.files import (
+    DamagedFile,
+    WriteError,
+    atomic_folder,
+    atomic_path,
+    may_be_sound,
+    verify,
+    write_manifest,
+)
 
 
 def write(path, text, then):
@@ -31,6 +39,18 @@ def test_a_written_file_takes_the_place_of_the_old_one_and_a_failed_one_leaves_i
         assert temporary.suffix == ".txt"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def raise_as_a_library_does():
+    try:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    except OSError:
+        raise RuntimeError("unexpected position")  # noqa: B904  # PyTorch's error does not say why
+
+
+def test_a_full_disk_is_told_of_whatever_a_library_makes_of_it(tmp_path):
+    with pytest.raises(WriteError, match=r"file\.txt could not be written: No space left on device; free space"):
+        write(tmp_path / "file.txt", "half", raise_as_a_library_does)
 
 
 def refuse_sync(monkeypatch, is_refused):
