@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
+from agents.common.data.arrays import ActionRange, clipped_message, in_pieces
 from agents.common.files import DamagedFile, digest_of
 from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.environment import env_spaces, make_labelling_env, relabel

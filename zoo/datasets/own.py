@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from agents.common.data.action_range import ActionRange, in_pieces
+from agents.common.data.arrays import ActionRange, in_pieces
 from agents.common.frames import channel_axis, is_image
 from zoo.datasets.check import Finding
 from zoo.datasets.formats.base import COMPACT, Arrays, Reading, digest_of_arrays

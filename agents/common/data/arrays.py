@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from agents.common.data.action_range import ActionRange, clipped_message, in_pieces
 from agents.common.files.npz import read_npz, read_npz_headers
 from agents.common.observations import channels_first
 
-Arrays: TypeAlias = Mapping[str, ArrayLike]
+Array: TypeAlias = NDArray[Any]
+Arrays: TypeAlias = Mapping[str, Array]
 Flags: TypeAlias = NDArray[np.bool_]
+Shape: TypeAlias = tuple[int, ...]
 
 STORED_ARRAYS = ("observations", "actions", "rewards", "masks", "terminals")
 KNOWN_ARRAYS = (*STORED_ARRAYS, "next_observations", "valids", "timeouts")
 FLAGS = ("terminals", "timeouts", "valids")
+ZERO_OR_ONE, FINITE = "0 or 1", "finite numbers"
 
 # names in other libraries' datasets that look too little like ours to be recognised
 OTHER_NAMES = {
@@ -35,6 +38,8 @@ OTHER_NAMES = {
     "truncated": "timeouts", "truncations": "timeouts",
 }  # fmt: skip
 
+ROUNDING = 1e-5  # an action this far outside its box, in halves of the box's width, is a rounding error and is clipped
+PIECE_ROWS = 1 << 16  # rows that are looked at together, so that temporary arrays stay small
 LEAST_SHARE = 0.01  # of the rows must begin a chunk that stays inside its trajectory
 
 WHAT_MASKS_ARE = (
@@ -57,21 +62,21 @@ class Transitions:
     :param broken: ends that no array marks.
     """
 
-    arrays: Mapping[str, NDArray[Any]]
+    arrays: Arrays
     valid: Flags
     ends: Flags
-    final_observations: NDArray[Any]
+    final_observations: Array
     description: str
     warnings: tuple[str, ...] = ()
     broken: int = 0
 
 
-ArraySource: TypeAlias = Arrays | Transitions | str | os.PathLike[str]
+ArraySource: TypeAlias = Mapping[str, ArrayLike] | Transitions | str | os.PathLike[str]
 
 
 def prepare(
     dataset: ArraySource,
-    obs_shape: tuple[int, ...],
+    obs_shape: Shape,
     action_range: ActionRange,
     horizon_length: int = 1,
     images: bool = False,
@@ -111,9 +116,7 @@ def prepare(
     return replace(found, warnings=tuple(notes))
 
 
-def read_transitions(
-    dataset: Arrays | str | os.PathLike[str], obs_shape: tuple[int, ...], action_size: int, images: bool = False
-) -> Transitions:
+def read_transitions(dataset: ArraySource, obs_shape: Shape, action_size: int, images: bool = False) -> Transitions:
     """Return the transitions of a dataset, checked for what does not depend on an environment.
 
     :param dataset: arrays by name, anything that `np.asarray` takes, or the path of an ``.npz`` file of them.
@@ -130,13 +133,19 @@ def read_transitions(
         _arrange_images(arrays, obs_shape)
     _require_shapes(arrays, obs_shape, action_size)
     for name in FLAGS:
-        _require_flags(arrays, name)
+        if name in arrays:
+            _refuse_bad(name, arrays[name], ZERO_OR_ONE)
     is_derived = "masks" not in arrays
     if is_derived:
         arrays["masks"] = ~(arrays["terminals"] > 0)
     found = _compact_ends(arrays) if "valids" in arrays else _regular_ends(arrays)
-    _require_finite(arrays, found)
-    _require_flags(arrays, "masks", found.valid)
+    stored = {name: found.valid for name in ("actions", "rewards", "masks")}
+    stored["observations"] = np.ones_like(found.valid)  # those after a trajectory's last transition too
+    if "valids" not in arrays:
+        stored["next_observations"] = found.ends  # the others were found equal to the next row
+    for name, rows in stored.items():
+        _refuse_bad(name, arrays[name], FINITE, rows)
+    _refuse_bad("masks", arrays["masks"], ZERO_OR_ONE, found.valid)
     notes = [
         f"the dataset's array `{name}` is ignored; if it is meant as `{known}`, give it that name"
         for name, known in _close_names(arrays, others).items()
@@ -153,7 +162,7 @@ def read_transitions(
     )
 
 
-def rows_of(array: NDArray[Any], valid: Flags) -> Iterator[NDArray[Any]]:
+def rows_of(array: Array, valid: Flags) -> Iterator[Array]:
     """Return copies of the valid rows of an array piece by piece, so that no second full copy ever exists."""
     return (piece[kept] for piece, kept in zip(in_pieces(array), in_pieces(valid), strict=True))
 
@@ -161,34 +170,29 @@ def rows_of(array: NDArray[Any], valid: Flags) -> Iterator[NDArray[Any]]:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _read(dataset: Any) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Return the known arrays of a dataset, and the names of its other ones."""
+def _read(dataset: ArraySource) -> tuple[dict[str, Array], list[str]]:
+    """Return the known arrays of a dataset, and the names of its other ones, which are not read from a file."""
     if isinstance(dataset, str | os.PathLike):
-        return _read_file(Path(dataset).expanduser())
-    if not isinstance(dataset, Mapping):
+        path = Path(dataset).expanduser()
+        if path.suffix != ".npz":
+            raise ValueError(
+                f"a dataset's path must name an .npz file, got {path}; save the arrays with `np.savez(path, **arrays)`"
+            )
+        if not path.exists():
+            raise FileNotFoundError(f"expected a dataset at {path}, got nothing; check the path")
+        names, found = list(read_npz_headers(path)), read_npz(path, KNOWN_ARRAYS)
+    elif isinstance(dataset, Mapping):
+        names, found = list(dataset), dataset
+    else:
         raise TypeError(
             f"a dataset must be a mapping of names to arrays, the path of an .npz file or `Shards`, got "
             f"{type(dataset).__name__}; give e.g. a dict with {', '.join(STORED_ARRAYS)} and next_observations"
         )
-    arrays = {name: _as_array(name, dataset[name]) for name in KNOWN_ARRAYS if name in dataset}
-    return arrays, [name for name in dataset if name not in KNOWN_ARRAYS]
-
-
-def _read_file(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Return the known arrays of an ``.npz`` file, and the names of its other ones, which are not read."""
-    if path.suffix != ".npz":
-        raise ValueError(
-            f"a dataset's path must name an .npz file, got {path}; save the arrays with `np.savez(path, **arrays)`"
-        )
-    if not path.exists():
-        raise FileNotFoundError(f"expected a dataset at {path}, got nothing; check the path")
-    names = list(read_npz_headers(path))
-    found = read_npz(path, KNOWN_ARRAYS)
-    arrays = {name: _as_array(name, found.pop(name)) for name in KNOWN_ARRAYS if name in found}
+    arrays = {name: _as_array(name, found[name]) for name in KNOWN_ARRAYS if name in found}
     return arrays, [name for name in names if name not in KNOWN_ARRAYS]
 
 
-def _as_array(name: str, values: ArrayLike) -> NDArray[Any]:
+def _as_array(name: str, values: ArrayLike) -> Array:
     """Return values as an array of numbers, without a copy if they are one already."""
     try:
         array = np.asarray(values)
@@ -244,7 +248,7 @@ def _close_names(arrays: Mapping[str, Any], others: Collection[str]) -> dict[str
 # -- shapes and values ------------------------------------------------------------------------------------------------
 
 
-def _require_shapes(arrays: Mapping[str, NDArray[Any]], obs_shape: tuple[int, ...], action_dim: int) -> None:
+def _require_shapes(arrays: Arrays, obs_shape: Shape, action_dim: int) -> None:
     """Refuse arrays whose shapes do not fit together, or the environment."""
     rows = len(arrays["observations"]) if arrays["observations"].ndim else 0
     row_shapes = {"observations": obs_shape, "next_observations": obs_shape, "actions": (action_dim,)}
@@ -254,7 +258,7 @@ def _require_shapes(arrays: Mapping[str, NDArray[Any]], obs_shape: tuple[int, ..
             raise ValueError(f"dataset array `{name}` must have shape {shape} with at least one row, got {array.shape}")
 
 
-def _arrange_images(arrays: dict[str, NDArray[Any]], shape: tuple[int, ...]) -> None:
+def _arrange_images(arrays: dict[str, Array], shape: Shape) -> None:
     """Put the channels of images first, as they are stored; refuse images that are not uint8."""
     for name in {"observations", "next_observations"} & arrays.keys():
         if arrays[name].dtype != np.uint8:
@@ -265,43 +269,29 @@ def _arrange_images(arrays: dict[str, NDArray[Any]], shape: tuple[int, ...]) -> 
         arrays[name] = channels_first(arrays[name], shape)
 
 
-def _require_flags(arrays: Mapping[str, NDArray[Any]], name: str, rows: Flags | None = None) -> None:
-    """Refuse values other than 0 and 1 in an array, if it is there."""
-    if name in arrays and arrays[name].dtype.kind != "b":
-        _refuse_bad(name, arrays[name], "0 or 1", lambda piece: (piece != 0) & (piece != 1), rows)
+def _refuse_bad(name: str, array: Array, wanted: str, rows: Flags | None = None) -> None:
+    """Refuse an array with an entry that is not `ZERO_OR_ONE`, or not `FINITE`, naming the first.
 
-
-def _require_finite(arrays: Mapping[str, NDArray[Any]], found: Transitions) -> None:
-    """Refuse values that single precision has no finite number for, in the rows that will be stored."""
-    stored = {name: found.valid for name in ("actions", "rewards", "masks")}
-    stored["observations"] = np.ones_like(found.valid)  # those after a trajectory's last transition too
-    if "valids" not in arrays:
-        stored["next_observations"] = found.ends  # the others were found equal to the next row
-    for name, rows in stored.items():
-        if arrays[name].dtype.kind == "f":
-            _refuse_bad(name, arrays[name], "finite numbers", lambda piece: ~np.isfinite(_single(piece)), rows)
-
-
-def _refuse_bad(
-    name: str, array: NDArray[Any], wanted: str, is_bad: Callable[[NDArray[Any]], Flags], rows: Flags | None
-) -> None:
-    """Refuse an array with a bad entry in some rows (None: in all), naming the first."""
+    :param rows: which are looked at, (rows,); None: all.
+    """
+    if array.dtype.kind == "b" or (wanted == FINITE and array.dtype.kind != "f"):
+        return
     begin = 0
     for piece in in_pieces(array):
-        bad = is_bad(piece).reshape(len(piece), -1)
+        piece = piece.reshape(len(piece), -1)
+        bad = ~np.isfinite(_single(piece)) if wanted == FINITE else (piece != 0) & (piece != 1)
         if rows is not None:
             bad &= rows[begin : begin + len(piece), None]
         if bad.any():
             row, column = np.argwhere(bad)[0]
-            value = piece.reshape(len(piece), -1)[row, column]
             raise ValueError(
-                f"dataset array `{name}` must hold {wanted}, got {value} in row {begin + row}; correct that row, or "
-                "leave its trajectory out"
+                f"dataset array `{name}` must hold {wanted}, got {piece[row, column]} in row {begin + row}; correct "
+                "that row, or leave its trajectory out"
             )
         begin += len(piece)
 
 
-def _single(piece: NDArray[Any]) -> NDArray[Any]:
+def _single(piece: Array) -> Array:
     """Return values as they are stored; those that are too large become infinite."""
     if piece.dtype == np.uint8:  # single precision has all of these numbers
         return piece
@@ -309,7 +299,7 @@ def _single(piece: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(piece, dtype=np.float32)
 
 
-def doubt_of_limits(timeouts: NDArray[Any], masks: NDArray[Any], is_derived: bool) -> str:
+def doubt_of_limits(timeouts: Array, masks: Array, is_derived: bool) -> str:
     """Return a warning about time limits at which the task is said to terminate; empty if there are none.
 
     :param timeouts: 1 where a trajectory ends at a time limit, (n,).
@@ -337,7 +327,7 @@ def doubt_of_limits(timeouts: NDArray[Any], masks: NDArray[Any], is_derived: boo
 # -- where trajectories end -------------------------------------------------------------------------------------------
 
 
-def _compact_ends(arrays: Mapping[str, NDArray[Any]]) -> Transitions:
+def _compact_ends(arrays: Arrays) -> Transitions:
     """Read the ends of OGBench's compact layout from `valids`."""
     valid, terminals = arrays["valids"] > 0, arrays["terminals"] > 0
     followed_by_end = np.append(~valid[1:], False)
@@ -356,7 +346,7 @@ def _compact_ends(arrays: Mapping[str, NDArray[Any]]) -> Transitions:
     return compact_transitions(arrays)
 
 
-def compact_transitions(arrays: Mapping[str, NDArray[Any]]) -> Transitions:
+def compact_transitions(arrays: Arrays) -> Transitions:
     """Return the transitions of a compact dataset that is known to be sound.
 
     :param arrays: those of `STORED_ARRAYS`, and ``valids``.
@@ -365,37 +355,31 @@ def compact_transitions(arrays: Mapping[str, NDArray[Any]]) -> Transitions:
     valid = arrays["valids"] > 0
     ends = arrays["terminals"][valid] > 0
     count, terminated = int(ends.sum()), int((ends & (arrays["masks"][valid] == 0)).sum())
-    size = _size_text(len(ends), count)
-    description = f"{size}; {_number(terminated)} by terminals, {count - terminated:,} by timeouts"
+    description = f"{_size_text(ends)}; ends by terminals: {terminated:,}, by timeouts: {count - terminated:,}"
     stored = {name: arrays[name] for name in STORED_ARRAYS}
     return Transitions(stored, valid, ends, arrays["observations"][~valid], description)
 
 
-def _number(count: int) -> str:
-    return f"{count:,} {'ends' if count == 1 else 'end'}"
-
-
-def _regular_ends(arrays: Mapping[str, NDArray[Any]]) -> Transitions:
+def _regular_ends(arrays: Arrays) -> Transitions:
     """Read the ends of the regular layout: by `terminals`, by `timeouts`, and where the next row does not follow."""
     ends = arrays["terminals"] > 0
-    count = int(ends.sum())
-    clauses = [f"{_number(count)} by terminals"]
+    clauses = [f"ends by terminals: {int(ends.sum()):,}"]
     if "timeouts" in arrays:
         limits = (arrays["timeouts"] > 0) & ~ends
-        clauses.append(f"{int(limits.sum()):,} by timeouts")
+        clauses.append(f"by timeouts: {int(limits.sum()):,}")
         ends |= limits
     broken = _broken_rows(arrays["observations"], arrays["next_observations"]) & ~ends
     count = int(broken.sum())
-    clauses.append(f"{count:,} where the next row does not follow")
+    clauses.append(f"where the next row does not follow: {count:,}")
     ends |= broken
     if not ends[-1]:
-        clauses.append("1 at the last row")
+        clauses.append("at the last row: 1")
         ends[-1] = True
-    description = f"{_size_text(len(ends), int(ends.sum()))}; {', '.join(clauses)}"
+    description = f"{_size_text(ends)}; {', '.join(clauses)}"
     return Transitions(arrays, np.ones_like(ends), ends, arrays["next_observations"][ends], description, broken=count)
 
 
-def _broken_rows(observations: NDArray[Any], next_observations: NDArray[Any]) -> Flags:
+def _broken_rows(observations: Array, next_observations: Array) -> Flags:
     """Find the rows whose next observation is not the next row's, in single precision as both are stored."""
     pairs = zip(in_pieces(next_observations[:-1]), in_pieces(observations[1:]), strict=True)
     differ = [(_single(after) != _single(row)).reshape(len(row), -1).any(1) for after, row in pairs]
@@ -435,9 +419,162 @@ def _broken_message(found: Transitions) -> str:
     )
 
 
-def _size_text(transitions: int, trajectories: int) -> str:
-    """Return how large a dataset is."""
+def _size_text(ends: Flags) -> str:
+    """Return how large a dataset is, given which transitions end a trajectory."""
+    return f"dataset: {len(ends):,} transitions, {int(ends.sum()):,} trajectories"
+
+
+# -- the range of actions ---------------------------------------------------------------------------------------------
+
+
+def in_pieces(array: Array) -> Iterator[Array]:
+    """Return views of an array, (rows, ...), of `PIECE_ROWS` rows each."""
+    return (array[begin : begin + PIECE_ROWS] for begin in range(0, len(array), PIECE_ROWS))
+
+
+def clipped_message(clipped: int, rows: int, excess: float) -> str:
+    """Return the warning about actions that will be clipped; ``excess`` is how far out the furthest of them is."""
     return (
-        f"dataset: {transitions:,} transition{'' if transitions == 1 else 's'} in "
-        f"{trajectories:,} {'trajectory' if trajectories == 1 else 'trajectories'}"
+        f"`actions` that a rounding error took out of their range are clipped: {clipped:,} of {rows:,} rows, by up to "
+        f"{excess:.2g}"
     )
+
+
+@dataclass
+class Outside:
+    """The actions of a dataset that lie outside their range; values are compared in single precision.
+
+    :param low: of the range, (A,).
+    :param high: of the range, (A,).
+    :param rows: how many were looked at.
+    :param refused: rows too far outside to be rounding errors.
+    :param clipped: rows outside by a rounding error.
+    :param excess: how far outside the furthest of these is, in the actions' units.
+    :param first: row and coordinate of what is refused first.
+    :param value: which is there.
+    :param span: the lowest and the highest action.
+    """
+
+    low: Array
+    high: Array
+    rows: int = 0
+    refused: int = 0
+    clipped: int = 0
+    excess: float = 0.0
+    first: tuple[int, int] | None = None
+    value: float = 0.0
+    span: tuple[float, float] = float("inf"), float("-inf")
+
+    def describe_refused(self) -> str:
+        """Return what was expected and what was got, as the end of a sentence that begins with the array's name."""
+        assert self.first is not None
+        row, coordinate = self.first
+        return (
+            f"must lie in [{self.low[coordinate]:g}, {self.high[coordinate]:g}], got {_text(self.value)} in row {row}, "
+            f"coordinate {coordinate}; {self.refused:,} of {self.rows:,} rows {'lies' if self.refused == 1 else 'lie'} "
+            "outside"
+        )
+
+    def error(self, array: str) -> ValueError:
+        """Return the error for a dataset that cannot be used; ``array`` names the array or its file."""
+        low, high = map(_text, self.span)
+        return ValueError(
+            f"{array} {self.describe_refused()}. The actions reach from {low} to {high}: if they are in other units, "
+            "load the dataset with the range that stands for the environment's box, e.g. "
+            f"`load_dataset(dataset, action_range=({low}, {high}))`; if not, correct those rows"
+        )
+
+
+@dataclass(frozen=True)
+class ActionRange:
+    """The box that a dataset's actions lie in, in the dataset's units; it becomes [-1, 1].
+
+    :param low: what becomes -1 in each coordinate, (A,).
+    :param high: what becomes 1, (A,).
+    :param scales: whether actions are scaled; False where the box is [-1, 1] and they stay as they are.
+    """
+
+    low: Array
+    high: Array
+    scales: bool = True
+
+    @classmethod
+    def of(cls, space: spaces.Space[Any], action_range: tuple[ArrayLike, ArrayLike] | None = None) -> ActionRange:
+        """Return the box of an action space, or the one that stands for it in a dataset.
+
+        ``action_range`` is what stands for its low and high, each a number or (A,). It is scaled by the formula even
+        where it is [-1, 1].
+        """
+        assert isinstance(space, spaces.Box)
+        size = int(np.prod(space.shape))
+        if action_range is None:
+            low, high = space.low.reshape(size), space.high.reshape(size)
+            name, scales = "the action space", not ((low == -1).all() and (high == 1).all())
+        else:
+            (low, high), name, scales = _as_bounds(action_range, size), "`action_range`", True
+        if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+            raise ValueError(
+                f"{name} must have finite bounds with low < high in each coordinate, got low {_text(low)} and "
+                f"high {_text(high)}; give the range of the dataset's actions, e.g. `action_range=(-1.0, 1.0)`"
+            )
+        return cls(low, high, scales)
+
+    def scaled(self, actions: Array) -> Array:
+        """Return actions (rows, A) in [-1, 1], clipping rounding errors; Stable-Baselines3 calls them scaled."""
+        if self.scales:
+            actions = 2.0 * ((actions - self.low) / (self.high - self.low)) - 1.0
+        return np.clip(actions, -1.0, 1.0)
+
+    def find_outside(self, pieces: Iterable[Array], kept: Flags | None = None) -> Outside | None:
+        """Return what lies outside the range, or None if nothing does.
+
+        :param pieces: the actions, (rows, A) each.
+        :param kept: which rows count, over all pieces; None: all.
+        :return: what was found.
+        """
+        low, high = (np.asarray(bound, np.float32) for bound in (self.low, self.high))
+        # plus one step of single precision, which dominates for a narrow box far from zero
+        tolerance = ROUNDING * (high - low) / 2 + np.spacing(np.maximum(np.abs(low), np.abs(high)))
+        found, begin = Outside(low, high), 0
+        for piece in pieces:
+            rows = np.arange(begin, begin + len(piece))
+            begin += len(piece)
+            if kept is not None:
+                piece, rows = piece[kept[rows]], rows[kept[rows]]
+            if not len(piece):
+                continue
+            found.rows += len(piece)
+            actions = _single(piece)
+            lowest, highest = (float(extreme.reduce(actions, axis=None)) for extreme in (np.fmin, np.fmax))
+            found.span = min(found.span[0], lowest), max(found.span[1], highest)
+            excess = np.maximum(low - actions, actions - high)
+            if np.max(excess) <= 0:  # not where one is NaN
+                continue
+            far = ~(excess <= tolerance)
+            refused = far.any(1)
+            clipped = (excess > 0).any(1) & ~refused
+            found.refused += int(refused.sum())
+            found.clipped += int(clipped.sum())
+            found.excess = max(found.excess, float(excess[clipped].max(initial=0)))
+            if found.first is None and refused.any():
+                row, coordinate = np.argwhere(far)[0]
+                found.first, found.value = (int(rows[row]), int(coordinate)), float(actions[row, coordinate])
+        return found if found.refused or found.clipped else None
+
+
+def _as_bounds(action_range: tuple[ArrayLike, ArrayLike], size: int) -> tuple[Array, Array]:
+    """Return the two bounds that a user gave as arrays, (A,) each."""
+    try:
+        # adding 0 refuses anything but numbers, and keeps the precision, in which scaling rounds
+        low, high = (np.broadcast_to(np.asarray(bound) + 0, (size,)) for bound in action_range)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`action_range` must be a pair (low, high), each a number or an array of shape ({size},), got "
+            f"{action_range!r}; give the range of the dataset's actions, e.g. `action_range=(-1.0, 1.0)`"
+        ) from error
+    return low, high
+
+
+def _text(value: float | Array) -> str:
+    """Return numbers as short as single precision allows."""
+    return str(np.asarray(value, dtype=np.float32)[()])

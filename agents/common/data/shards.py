@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.common.data.action_range import ActionRange, clipped_message
-from agents.common.data.arrays import require_chunks
+from agents.common.data.arrays import ActionRange, clipped_message, require_chunks
 from agents.common.validation import integer
 
 SHARD_ARRAYS = ("observations", "actions", "rewards", "masks", "terminals", "final_observations")

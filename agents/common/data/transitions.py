@@ -11,7 +11,7 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,88 @@ from stable_baselines3.common.utils import get_device
 from torch import Tensor
 
 from agents.common.batch import Sampler
-from agents.common.data.action_range import ActionRange
-from agents.common.data.arrays import ArraySource, Transitions, prepare, rows_of
+from agents.common.data.arrays import ActionRange, Array, ArraySource, Shape, Transitions, prepare, rows_of
 from agents.common.data.shards import ShardLoader, Shards
-from agents.common.data.storage import place, sent
+from agents.common.files.memory import available_memory
 from agents.common.frames import frame_space
 from agents.common.observations import ObservationLayout
+from agents.common.validation import one_of
+
+STORAGES = ("auto", "device", "host")
+GIB = 1 << 30
+KEPT_FREE, KEPT_SHARE = 2 * GIB, 0.1  # of a GPU's memory, whichever is more: for networks, activations and graphs
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where data live, and why.
+
+    :param on_device: whether they live on the training device.
+    :param device: the device of the tensors.
+    :param text: one line for the log.
+    """
+
+    on_device: bool
+    device: torch.device
+    text: str
+
+
+def place(storage: str, device: torch.device, needed: int) -> Placement:
+    """Decide where data of ``needed`` bytes live when ``device`` trains; ``storage`` is one of `STORAGES`.
+
+    On a GPU, ``"auto"`` leaves 2 GiB or a tenth of its memory free, whichever is more, and ``"device"`` is refused if
+    the data do not fit. On a CPU ``"auto"`` is ``"device"``. A warning tells where host memory does not suffice.
+    """
+    one_of("storage", storage, STORAGES)
+    size = f"replay buffer: {_show(needed)}"
+    on_host = Placement(False, torch.device("cpu"), f"{size} in host memory")
+    on_device = Placement(True, device, f"{size} on {device}")
+    if storage == "host" or device.type != "cuda":
+        _warn_if_too_large(needed)
+        return on_host if storage == "host" else on_device
+    free, total = device_memory(device)
+    if storage == "device":
+        if needed > free:
+            raise ValueError(
+                f"`storage` is 'device', but the replay buffer needs {_show(needed)} and {device} has {_show(free)} "
+                "free; use `storage='host'` or 'auto', or a smaller `buffer_size`"
+            )
+        return on_device
+    kept = max(KEPT_FREE, int(KEPT_SHARE * total))
+    why = f"{_show(free)} of {_show(total)} are free on {device}, {_show(kept)} of which are kept for training"
+    if needed <= free - kept:
+        return replace(on_device, text=f"{on_device.text} ({why})")
+    _warn_if_too_large(needed)
+    return replace(on_host, text=f"{on_host.text} ({why})")
+
+
+def _warn_if_too_large(needed: int) -> None:
+    """Warn of data that host memory has no room for; parts of the buffer that are never filled take none."""
+    free = available_memory()
+    if needed > free:
+        warnings.warn(
+            f"the replay buffer needs {_show(needed)} when it is full, and {_show(free)} of memory are free; use a "
+            "smaller `buffer_size` or dataset",
+            stacklevel=2,
+        )
+
+
+def device_memory(device: torch.device) -> tuple[int, int]:
+    """Return a GPU's free and total memory in bytes; what PyTorch holds without using it counts as free."""
+    free, total = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Copy values from host memory to a device; to a GPU page-locked, so that nothing waits for what it does."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
+def _show(size: int) -> str:
+    return f"{size / GIB:.2f} GiB"
+
 
 RING_TENSORS = {
     "_observations": torch.float32,  # or uint8, for images
@@ -63,7 +139,7 @@ class TransitionStore(NStepReplayBuffer):
     _next_row: Tensor
     _holders: NDArray[np.int32]
     """`_next_row` of the rings, (n_envs, buffer_size), on the host."""
-    _newest: NDArray[Any]
+    _newest: Array
     """Each environment's newest next observation, (n_envs, O), on the host."""
 
     def __init__(
@@ -111,7 +187,7 @@ class TransitionStore(NStepReplayBuffer):
         self.capacity = dataset_rows + self.n_envs * self.buffer_size
         tail = dataset_extra + 2 * self.n_envs
         flat, kinds = self.stored.size, {**RING_TENSORS, "_observations": self.stored.dtype}
-        shapes: dict[str, tuple[int, ...]] = {name: (self.capacity,) for name in RING_TENSORS}
+        shapes: dict[str, Shape] = {name: (self.capacity,) for name in RING_TENSORS}
         shapes |= {"_observations": (self.capacity + tail, flat), "_actions": (self.capacity, self.action_dim)}
         for name in RING_TENSORS:
             setattr(self, name, torch.empty(0))  # free the old tensors first
@@ -218,7 +294,7 @@ class TransitionStore(NStepReplayBuffer):
         loader.prepare_next()
 
     @staticmethod
-    def _fill(target: Tensor, pieces: Iterable[NDArray[Any]]) -> None:
+    def _fill(target: Tensor, pieces: Iterable[Array]) -> None:
         """Copy rows piece by piece, so that no second full copy ever exists."""
         kind = {torch.bool: np.bool_, torch.uint8: np.uint8}.get(target.dtype, np.float32)
         done = 0
@@ -231,11 +307,11 @@ class TransitionStore(NStepReplayBuffer):
 
     def add(
         self,
-        obs: NDArray[Any],
-        next_obs: NDArray[Any],
-        action: NDArray[Any],
-        reward: NDArray[Any],
-        done: NDArray[Any],
+        obs: Array,
+        next_obs: Array,
+        action: Array,
+        reward: Array,
+        done: Array,
         infos: list[dict[str, Any]],
     ) -> None:
         """Append one transition of every environment, as SB3's buffers do: arrays (n_envs, ...), a dict for each.
@@ -285,7 +361,7 @@ class TransitionStore(NStepReplayBuffer):
         if self.full and holder >= self._pending[0] + self.n_envs:
             self._free_tail.append(holder)
 
-    def _link_previous(self, env: int, row: int, observation: NDArray[Any], writes: Writes) -> bool:
+    def _link_previous(self, env: int, row: int, observation: Array, writes: Writes) -> bool:
         """Return whether the environment's episode continues; its last transition then shares the row's observation."""
         previous = self._running(env)
         if previous is None:
@@ -296,7 +372,7 @@ class TransitionStore(NStepReplayBuffer):
         self._end_episode(env, previous, writes)  # transitions of another trajectory are added
         return False
 
-    def _require_first_frames(self, observation: NDArray[Any]) -> None:
+    def _require_first_frames(self, observation: Array) -> None:
         """Refuse an episode that begins with different frames: those before the last are not stored."""
         frames = observation.reshape(self.frame_stack, -1)
         if (frames != frames[0]).any():

@@ -7,8 +7,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents.common.data import action_range as module
-from agents.common.data.action_range import ROUNDING, ActionRange, in_pieces
+from agents.common.data import arrays as module
+from agents.common.data.arrays import ROUNDING, ActionRange, in_pieces
 from tests.common.data.test_buffer import all_rows, assert_same_batches
 from tests.common.toys import tiny_model, toy_dataset, toy_shards
 from tests.envs import space_env_of

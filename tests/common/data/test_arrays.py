@@ -10,9 +10,8 @@ import torch
 from gymnasium import spaces
 from numpy.testing import assert_array_equal
 
-from agents.common.data import action_range as module
-from agents.common.data.action_range import ActionRange
-from agents.common.data.arrays import prepare
+from agents.common.data import arrays as module
+from agents.common.data.arrays import ActionRange, prepare
 from tests.common.data.test_buffer import compacted, empty_buffer, loaded_buffer
 from tests.common.toys import tiny_model, toy_dataset
 
@@ -49,8 +48,8 @@ def test_trajectories_end_by_terminals_and_by_timeouts():
     found = prepared(limited_dataset())
     assert np.flatnonzero(found.ends).tolist() == [11, 23, 35, 47, 59]
     assert found.description == (
-        "dataset: 60 transitions in 5 trajectories; 1 ends by terminals, 4 by timeouts, "
-        "0 where the next row does not follow"
+        "dataset: 60 transitions, 5 trajectories; ends by terminals: 1, by timeouts: 4, "
+        "where the next row does not follow: 0"
     )
     assert found.warnings == ()
 
@@ -65,7 +64,7 @@ def test_trajectory_ends_where_the_next_row_does_not_follow(piece, monkeypatch):
     found = prepared(dataset)
     assert np.flatnonzero(found.ends).tolist() == [11, 23, 25, 35, 40, 47, 59]
     assert_array_equal(found.final_observations, dataset["next_observations"][found.ends])
-    assert found.description.endswith("5 end by terminals, 2 where the next row does not follow")
+    assert found.description.endswith("ends by terminals: 5, where the next row does not follow: 2")
     assert_array_equal(found.arrays["masks"], toy_dataset(60)["masks"])
     (warning,) = found.warnings
     assert warning.startswith("2 of 7 trajectories end only because `next_observations` is not the next row's")
@@ -134,7 +133,7 @@ def test_masks_are_derived_where_timeouts_tell_time_limits_apart():
     del dataset["masks"]
     found = prepared(dataset)
     assert_array_equal(found.arrays["masks"], 1 - dataset["terminals"])
-    assert found.description.endswith("0 where the next row does not follow; masks are 1 - terminals")
+    assert found.description.endswith("where the next row does not follow: 0; masks are 1 - terminals")
     buffer = loaded_buffer(dataset)
     assert torch.equal(buffer.timeouts[:60], torch.from_numpy(dataset["timeouts"]))
 
