@@ -67,7 +67,14 @@ def make_env(env_id: str | EnvSpec, *, frame_stack: int = 1, **env_kwargs: Any) 
     if observes_images(spec, env_kwargs):
         require_pictures(spec.id)
     with without_startup_noise(), temporary_files_removed():
-        env = _construct(spec, env_kwargs)
+        try:
+            env = gymnasium.make(spec, disable_env_checker=True, **env_kwargs)
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise UsageError(f"`{spec.id}` needs a package that is not installed: {error}") from error
+        except TypeError as error:
+            if not env_kwargs or "unexpected keyword argument" not in str(error):
+                raise
+            raise UsageError(f"`{spec.id}` does not take these arguments, got {env_kwargs}: {error}") from error
         refuse_unfit(spec.id, env)
         with as_usage_error():
             stacked = env if frame_stack == 1 else FrameStack(env, frame_stack)
@@ -292,18 +299,6 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
 def _copied(observation: Any) -> Any:
     """Return an observation that stays as it is when an environment goes on writing into its own."""
     return copy.deepcopy(observation) if isinstance(observation, dict) else np.array(observation)
-
-
-def _construct(spec: EnvSpec, env_kwargs: dict[str, Any]) -> gymnasium.Env[np.ndarray, np.ndarray]:
-    """Build the environment; what the user can correct becomes a UsageError."""
-    try:
-        return gymnasium.make(spec, disable_env_checker=True, **env_kwargs)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise UsageError(f"`{spec.id}` needs a package that is not installed: {error}") from error
-    except TypeError as error:
-        if not env_kwargs or "unexpected keyword argument" not in str(error):
-            raise
-        raise UsageError(f"`{spec.id}` does not take these arguments, got {env_kwargs}: {error}") from error
 
 
 def _refuse_other_than_single_task(spec: EnvSpec, kwargs: dict[str, Any]) -> None:

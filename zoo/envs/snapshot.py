@@ -25,6 +25,7 @@ AS_BUILT = ("mujoco.", "dm_control.", "gymnasium.envs.mujoco.mujoco_rendering", 
 NOT_DATA = (gymnasium.Env, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType, type)
 LEAVES = (tuple, enum.Enum, random.Random, PurePath, torch.Tensor, torch.dtype, torch.device, torch.Size)
 _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
+INTEGRATION = mujoco.mjtState.mjSTATE_INTEGRATION  # everything that the next physics step depends on
 SMALL = 65_536  # bytes; a larger array of a physics model is a mesh or a texture, which no step changes
 
 
@@ -82,7 +83,11 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
             for name, arrays in saved["models"].items():
                 _fill(vars(owner)[name], arrays)
             for name, (integration, arrays) in saved["data"].items():
-                _restore_physics(vars(owner)[name], integration, arrays)
+                data = vars(owner)[name]
+                mujoco.mj_setState(data.model, data, integration, INTEGRATION)
+                mujoco.mj_forward(data.model, data)  # finds the contacts again, whose arrays have no fixed size
+                _fill(data, arrays)  # what was derived from an earlier state
+                mujoco.mj_setState(data.model, data, integration, INTEGRATION)
             vars(owner).update(saved["plain"])
         return None
 
@@ -104,24 +109,21 @@ class _DataPickler(safe.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         """Return what to call with what to get a value back."""
         found = super().reducer_override(obj)
-        if found is NotImplemented and not _is_part_of_a_pickle(obj):
-            _require_data(obj)
+        # classes, and functions by which others are made again, are parts of a pickle
+        is_part = isinstance(obj, type) or getattr(obj, "__module__", None) in (
+            "_codecs",
+            "torch._utils",
+            safe.__name__,
+        )
+        if found is not NotImplemented or is_part:
+            return found
+        if isinstance(obj, NOT_DATA) or type(obj).__module__.startswith(AS_BUILT):
+            raise _AsBuilt
+        if isinstance(obj, EzPickle):
+            raise NotRestorableError(f"a {type(obj).__name__}, which pickles its constructor's arguments only")
+        if not isinstance(obj, LEAVES) and not _is_simple(obj):
+            raise NotRestorableError(f"a {safe.path_of(type(obj))}, which is neither a plain value nor an array")
         return found
-
-
-def _is_part_of_a_pickle(value: Any) -> bool:
-    """Return whether a value is a class, or a function by which others are made again."""
-    return isinstance(value, type) or getattr(value, "__module__", None) in ("_codecs", "torch._utils", safe.__name__)
-
-
-def _require_data(value: Any) -> None:
-    """Refuse an object that is more than its attributes; stop at what is the same after every construction."""
-    if isinstance(value, NOT_DATA) or type(value).__module__.startswith(AS_BUILT):
-        raise _AsBuilt
-    if isinstance(value, EzPickle):
-        raise NotRestorableError(f"a {type(value).__name__}, which pickles its constructor's arguments only")
-    if not isinstance(value, LEAVES) and not _is_simple(value):
-        raise NotRestorableError(f"a {safe.path_of(type(value))}, which is neither a plain value nor an array")
 
 
 def _is_simple(value: Any) -> bool:
@@ -171,7 +173,9 @@ def _states(path: str, owner: Any, innermost: Any) -> Iterator[tuple[str, dict[s
         elif isinstance(value, mujoco.MjModel):
             saved["models"][name] = _arrays(value)
         elif isinstance(value, mujoco.MjData):
-            saved["data"][name] = (_integration_state(value), _arrays(value))
+            state = np.empty(mujoco.mj_stateSize(value.model, INTEGRATION))
+            mujoco.mj_getState(value.model, value, state, INTEGRATION)
+            saved["data"][name] = (state, _arrays(value))
         elif isinstance(value, NOT_DATA) or type(value).__module__.startswith(AS_BUILT):
             continue
         elif _is_data(where, value):
@@ -196,21 +200,6 @@ def _arrays(physics: Any) -> dict[str, np.ndarray]:
     names = [name for name in dir(physics) if not name.startswith("_")]
     arrays = {name: getattr(physics, name) for name in names}
     return {name: a.copy() for name, a in arrays.items() if isinstance(a, np.ndarray) and a.nbytes < SMALL}
-
-
-def _integration_state(data: Any) -> np.ndarray:
-    """Return everything that the next physics step depends on."""
-    state = np.empty(mujoco.mj_stateSize(data.model, mujoco.mjtState.mjSTATE_INTEGRATION))
-    mujoco.mj_getState(data.model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
-    return state
-
-
-def _restore_physics(data: Any, integration: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
-    """Put the physics back: the state, and the positions and forces that were derived from an earlier one."""
-    mujoco.mj_setState(data.model, data, integration, mujoco.mjtState.mjSTATE_INTEGRATION)
-    mujoco.mj_forward(data.model, data)  # finds the contacts again, whose arrays have no fixed size
-    _fill(data, arrays)
-    mujoco.mj_setState(data.model, data, integration, mujoco.mjtState.mjSTATE_INTEGRATION)
 
 
 def _fill(physics: Any, arrays: dict[str, np.ndarray]) -> None:

@@ -126,7 +126,14 @@ class Evaluator:
         except BaseException:
             self.close()  # its episodes are left in the middle
             raise
-        return _tabulate(endings, len(names), self.episode_seeds)
+        shape = (len(names), self.episodes)
+        returns, lengths, successes = np.zeros(shape), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        for job, ending in endings.items():
+            returns[job], lengths[job] = ending.episode_return, ending.length
+            successes[job] = UNREPORTED if ending.success is None else ending.success
+        is_known = not endings or any(ending.success is not None for ending in endings.values())
+        played = np.all(lengths > 0, axis=1)
+        return EpisodeResults(successes if is_known else None, returns, lengths, self.episode_seeds, played)
 
     def _play(self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]) -> dict[tuple[int, int], Ending]:
         """Play all (replica, episode) jobs; any environment takes the next one when it is free.
@@ -138,8 +145,7 @@ class Evaluator:
         pool.begin_evaluation()
         jobs = deque(itertools.product(players, range(self.episodes)))
         idle = deque(range(pool.n_envs))
-        to_rows = Rows(policy, observation_space)
-        observations = to_rows.blank(len(names), self.episodes)
+        observations = np.empty(0)
         noise = NoiseStock(policy, self.seed, names, self.episodes)
         job_of: dict[int, tuple[int, int]] = {}
         endings: dict[tuple[int, int], Ending] = {}
@@ -167,7 +173,10 @@ class Evaluator:
             running = progress.running
             rows = tuple(np.array([job_of[number] for number in running], np.int64).reshape(-1, 2).T)
             if running:
-                observations[rows] = to_rows(progress.observations)
+                seen = to_rows(policy, observation_space, progress.observations)
+                if not observations.size:
+                    observations = np.zeros((len(names), self.episodes, *seen.shape[1:]), seen.dtype)
+                observations[rows] = seen
                 began = time.perf_counter()
                 chunks = _plan(policy, observations, noise.offer(), rows, action_space)
                 plan_seconds = time.perf_counter() - began
@@ -207,39 +216,32 @@ class NoiseStock:
 
     def __init__(self, policy: ChunkPolicy, seed: int, names: Sequence[int], episodes: int) -> None:
         self._draw, self._seed, self._names = policy.draw_action_noise, seed, names
-        self._generators = np.empty((len(names), episodes), object)
-        for replica, episode in itertools.product(range(len(names)), range(episodes)):
-            self._generators[replica, episode] = self._make_generator(replica, episode)
-        drawn = [[self._draw(NOISE_PLANS, generator) for generator in row] for row in self._generators]
-        stacked = {
-            key: torch.stack([torch.stack([noise[key] for noise in row]) for row in drawn]) for key in drawn[0][0]
-        }
-        self._offered = {key: noise[:, :, 0].clone() for key, noise in stacked.items()}  # (S, episodes, ...)
-        # views, since NumPy picks rows several times faster than PyTorch does
-        self._stock = {key: noise.numpy() for key, noise in stacked.items()}  # (S, episodes, NOISE_PLANS, ...)
-        self._next = {key: noise.numpy() for key, noise in self._offered.items()}
-        self._used = np.zeros((len(names), episodes), np.int64)
-
-    def _make_generator(self, replica: int, episode: int) -> torch.Generator:
-        """Return an episode's generator, at its beginning."""
-        return torch_generator(Purpose.EVALUATION_NOISE, self._seed, self._names[replica], episode)
+        shape = (len(names), episodes)
+        self._generators, self._used = np.empty(shape, object), np.zeros(shape, np.int64)
+        self._stock: dict[str, np.ndarray] = {}  # (S, episodes, NOISE_PLANS, ...)
+        self._next: dict[str, np.ndarray] = {}  # (S, episodes, ...); NumPy picks rows several times faster than PyTorch
+        for job in np.ndindex(shape):
+            self.restart(*job)
 
     def restart(self, replica: int, episode: int) -> None:
-        """Offer an episode its first noise again."""
-        self._generators[replica, episode] = self._make_generator(replica, episode)
+        """Offer an episode its first noise."""
+        generator = torch_generator(Purpose.EVALUATION_NOISE, self._seed, self._names[replica], episode)
+        self._generators[replica, episode] = generator
         self._fill(replica, episode)
         for key, stock in self._stock.items():
-            self._next[key][replica, episode] = stock[replica, episode, 0]
+            self._next.setdefault(key, np.zeros_like(stock[:, :, 0]))[replica, episode] = stock[replica, episode, 0]
 
     def _fill(self, replica: int, episode: int) -> None:
         """Draw an episode's noise of the next plans."""
-        for key, noise in self._draw(NOISE_PLANS, self._generators[replica, episode]).items():
-            self._stock[key][replica, episode] = noise.numpy()
+        for key, drawn in self._draw(NOISE_PLANS, self._generators[replica, episode]).items():
+            noise = drawn.numpy()
+            stock = self._stock.setdefault(key, np.zeros((*self._used.shape, *noise.shape), noise.dtype))
+            stock[replica, episode] = noise
         self._used[replica, episode] = 0
 
     def offer(self) -> dict[str, torch.Tensor]:
         """Return the noise of every episode's next plan: name to noise of shape (S, episodes, ...)."""
-        return {key: noise.clone() for key, noise in self._offered.items()}
+        return {key: torch.from_numpy(noise.copy()) for key, noise in self._next.items()}
 
     def spend(self, rows: tuple[np.ndarray, ...]) -> None:
         """Take the next noise where a plan was made with what was offered.
@@ -277,42 +279,12 @@ def _idle_where_not_finite(chunks: np.ndarray, replicas: np.ndarray, action_spac
     return [int(replica) for replica in replicas[bad]]
 
 
-def _tabulate(endings: dict[tuple[int, int], Ending], replicas: int, seeds: np.ndarray) -> EpisodeResults:
-    """Return the endings of all episodes, by replica and episode, as arrays."""
-    shape = (replicas, len(seeds))
-    returns, lengths, successes = np.zeros(shape), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    for job, ending in endings.items():
-        returns[job], lengths[job] = ending.episode_return, ending.length
-        successes[job] = UNREPORTED if ending.success is None else ending.success
-    return EpisodeResults(
-        successes=None if endings and all(ending.success is None for ending in endings.values()) else successes,
-        returns=returns,
-        lengths=lengths,
-        seeds=seeds,
-        played=np.all(lengths > 0, axis=1),
-    )
+def to_rows(policy: Any, space: gymnasium.Space[Any], observations: Any) -> np.ndarray:
+    """Return an environment's observations (N, ...), by name in a Dict space, as rows (N, O).
 
-
-class Rows:
-    """Turns an environment's observations into rows: vectors as they are, all others as the policy's networks do.
-
-    :param policy: has a ``layout`` if observations are images or Dicts.
+    :param policy: has a ``layout`` if observations are images or Dicts, which then become what its networks see.
     :param space: of the environment's observations.
     """
-
-    def __init__(self, policy: Any, space: gymnasium.Space[Any]) -> None:
-        self.shape: tuple[int, ...]
-        if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1:
-            self._layout, self.shape, self.dtype = None, space.shape, space.dtype
-        else:
-            self._layout = policy.layout
-            self.shape, self.dtype = (self._layout.size,), np.dtype(self._layout.numpy_dtype)
-
-    def blank(self, *leading: int) -> np.ndarray:
-        """Return rows of zeros, (*leading, O)."""
-        return np.zeros((*leading, *self.shape), self.dtype)
-
-    def __call__(self, observations: Any) -> np.ndarray:
-        """Return observations (N, ...), by name in a Dict space, as rows (N, O)."""
-        rows: np.ndarray = observations if self._layout is None else self._layout.rows(observations)
-        return rows
+    is_vector = isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1
+    rows: np.ndarray = observations if is_vector else policy.layout.rows(observations)
+    return rows

@@ -27,7 +27,7 @@ from zoo.envs.observations import stack
 from zoo.models.agent import Agent
 from zoo.models.play import require_spaces
 from zoo.playing.episodes import EpisodeResults
-from zoo.playing.evaluate import NoiseStock, Rows, seeds_of_starts
+from zoo.playing.evaluate import NoiseStock, seeds_of_starts, to_rows
 
 FAN = 16
 """Chunks that are sampled, at least."""
@@ -76,7 +76,6 @@ class Stage:
         self._space = self.lanes[0].env.observation_space
         require_spaces(agent, self._space, self.lanes[0].env.action_space)  # type: ignore[arg-type]  # it is a box
         require_new_episodes(self.lanes[0].env, functools.partial(make_env, agent.env_id, **kwargs))
-        self._to_rows = Rows(self._planner, self._space)
         self._seeds = seeds_of_starts(agent.seed, agent.episodes)
         self._stock = NoiseStock(self._planner, agent.seed, [agent.replica], agent.episodes)
         self._endings: dict[int, Lane] = {}
@@ -136,8 +135,9 @@ class Stage:
         if not due:
             return
         episodes = np.array([lane.episode for lane in due])
-        rows = self._to_rows.blank(1, self.agent.episodes)
-        rows[0, episodes] = self._to_rows(stack(self._space, [lane.observation for lane in due]))
+        seen = to_rows(self._planner, self._space, stack(self._space, [lane.observation for lane in due]))
+        rows = np.zeros((1, self.agent.episodes, *seen.shape[1:]), seen.dtype)
+        rows[0, episodes] = seen
         noise = self._stock.offer()
         chunks = np.asarray(self._planner.plan(rows, noise))[0, episodes]
         if not np.isfinite(chunks).all():
