@@ -48,12 +48,6 @@ def environment_of(source: str | Path) -> str | None:
     return None if found is None else found.environment(path)
 
 
-def references_of(source: str | Path) -> tuple[float, float] | None:
-    """Return the returns of a random and of an expert policy, where a set says them."""
-    path, found = find_format(source)
-    return None if found is None else found.references(path)
-
-
 @as_usage_error(DamagedFile)
 def read_source(source: str | Path, reading: Reading | None = None) -> Arrays:
     """Return a set in OGBench's compact layout, checked for what any set must be.
