@@ -5,6 +5,7 @@ A check takes the :class:`Subject`, returns what was measured, and raises :class
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import random
@@ -17,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -47,12 +48,12 @@ from agents.testing.subject import (
     Subject,
     Unknown,
     Violation,
-    first_difference,
     make_batch,
     make_noise,
     make_trajectories,
-    parameters_of,
 )
+
+Tensors: TypeAlias = Mapping[str, Tensor]
 
 TOLERANCE = 1e-4
 """Of numbers that are computed in another order: relative to the largest of a tensor."""
@@ -186,19 +187,20 @@ def check_replicas(subject: Subject, number: int) -> str:
     together = subject.make_model(seeds=seeds)
     batch, noise = make_batch(together, number), make_noise(together, number)
     acting = make_noise(together, number + 1, acting=True)
-    info, gradients = _differentiate(together, batch, noise)
-    planned = _act(together, batch, acting)
+    expected = _measure(together, batch, noise, acting)
     for k, seed in enumerate(seeds):
         alone = subject.make_model(seeds=[seed])
         own = [{name: draw[k : k + 1] for name, draw in draws.items()} for draws in (noise, acting)]
         mine = batch.map(lambda tensor, k=k: tensor[k : k + 1])  # type: ignore[misc]  # a default is no argument
         _compare_start(together, alone, k, seed)
-        found, slopes = _differentiate(alone, mine, own[0])
-        for name in found:
-            _require_close(f"`{name}`", info[name][k : k + 1], found[name], seed)
-        for name in slopes:
-            _require_close(f"the gradient of `{name}`", gradients[name][k : k + 1], slopes[name], seed)
-        _require_close("the actions", planned[k : k + 1], _act(alone, mine, own[1]), seed)
+        for what, value in _measure(alone, mine, *own).items():
+            difference = (expected[what][k : k + 1] - value).abs().max().item()
+            # more than another order of summation explains
+            if not difference <= TOLERANCE * max(value.abs().max().item(), 1.0 if what.startswith("`") else 1e-3):
+                raise Differs(
+                    f"{what} of seed {seed} differ by {difference:.2g} from a run of that seed alone; take means over "
+                    "every axis but the first"
+                )
     return f"losses, gradients and actions of two seeds, to {TOLERANCE:g}"
 
 
@@ -212,29 +214,15 @@ def _compare_start(together: FlowQLearning, alone: FlowQLearning, k: int, seed: 
             )
 
 
-def _differentiate(
-    model: FlowQLearning, batch: Batch, noise: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return losses and diagnostics, and the gradients that are there, by name."""
+def _measure(model: FlowQLearning, batch: Batch, noise: Tensors, acting: Tensors) -> dict[str, Tensor]:
+    """Return losses and diagnostics, the gradients that are there, and actions, by what messages call them."""
     total, info = model.trainer.losses(batch, noise)
     trained = {name: p for name, p in model.policy.nets.named_parameters() if p.requires_grad}
     grads = torch.autograd.grad(total.sum(), list(trained.values()), allow_unused=True)
-    return info, {name: g for name, g in zip(trained, grads, strict=True) if g is not None}
-
-
-def _act(model: FlowQLearning, batch: Batch, noise: Mapping[str, Tensor]) -> Tensor:
+    found = {f"`{name}`": value for name, value in info.items()}
+    found |= {f"the gradient of `{name}`": grad for name, grad in zip(trained, grads, strict=True) if grad is not None}
     with torch.no_grad():
-        return model.method.act(batch.observations, noise, model.policy.nets)
-
-
-def _require_close(what: str, together: Tensor, alone: Tensor, seed: int) -> None:
-    """Refuse what differs by more than another order of summation explains."""
-    difference = (together - alone).abs().max().item() if alone.numel() else 0.0
-    if not difference <= TOLERANCE * max(alone.abs().max().item(), 1.0 if what.startswith("`") else 1e-3):
-        raise Differs(
-            f"{what} of seed {seed} differ by {difference:.2g} from a run of that seed alone; take means over every "
-            "axis but the first"
-        )
+        return found | {"the actions": model.method.act(batch.observations, acting, model.policy.nets)}
 
 
 @in_every_try
@@ -381,16 +369,16 @@ def check_phases(subject: Subject) -> str:
 def _train(subject: Subject, **settings: Any) -> int:
     """Train a model in both phases; return the number of updates."""
     model = subject.make_model(**settings)
-    start = parameters_of(model)
+    start = copy.deepcopy(model.policy.state_dict())
     model.load_dataset(make_trajectories(model.action_space))
     for _ in range(MOST_PHASES):  # networks may be trained at every N-th update only
         model.learn_offline(OFFLINE)
-        if first_difference(start, parameters_of(model)) is not None:
+        if first_difference(start, model):
             break
     else:
         raise Violation(f"{model._n_updates} updates offline with {settings} changed no network")
     model.learn(ONLINE, reset_num_timesteps=False)
-    wrong = [name for name, value in parameters_of(model).items() if not value.isfinite().all()]
+    wrong = [name for name, value in model.policy.state_dict().items() if not value.isfinite().all()]
     wrong += [f"info[{name!r}]" for name, value in model._last_info.items() if not value.isfinite().all()]
     if wrong:
         raise Violation(f"`{wrong[0]}` is not finite after {model._n_updates} updates with {settings}")
@@ -404,6 +392,12 @@ def _train(subject: Subject, **settings: Any) -> int:
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
+def first_difference(tensors: Tensors, model: FlowQLearning) -> str | None:
+    """Return the name of the first tensor of a model's policy that differs in a bit from that of the same name."""
+    there = model.policy.state_dict()
+    return next((name for name in tensors if not torch.equal(tensors[name], there[name])), None)
+
+
 def check_saving(subject: Subject) -> str:
     """Check that a model and a policy that are loaded are those that were saved."""
     model = subject.make_model()
@@ -415,8 +409,7 @@ def check_saving(subject: Subject) -> str:
         policy = type(model.policy).load(str(Path(folder) / "policy"), device="cpu")
     if loaded.settings() != model.settings():
         raise Violation("a loaded model has other settings than the saved one")
-    name = first_difference(parameters_of(model), parameters_of(loaded))
-    if name is not None:
+    if name := first_difference(model.policy.state_dict(), loaded):
         raise Violation(f"`{name}` of a loaded model differs from that of the saved one")
     wanted = _plan(model)
     for what, other in (("model", loaded), ("policy", policy)):
@@ -442,8 +435,7 @@ def check_resuming(subject: Subject) -> str:
     with tempfile.TemporaryDirectory() as folder:
         for phase in ("offline", "online"):
             whole, parts = _trained_twice(subject, phase, Path(folder) / phase)
-            name = first_difference(parameters_of(whole), parameters_of(parts))
-            if name is not None:
+            if name := first_difference(whole.policy.state_dict(), parts):
                 raise Violation(
                     f"`{name}` differs after training that went on from a checkpoint {phase}; keep state in networks "
                     "or their buffers, and take random numbers from `noise`"

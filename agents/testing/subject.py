@@ -238,46 +238,25 @@ class Subject:
         return model.learn_offline(UPDATES, dataset=dataset)
 
 
-def make_batch(model: FlowQLearning, seed: int = 0, rows: int = ROWS) -> Batch:
+def make_batch(model: FlowQLearning, seed: int = 0) -> Batch:
     """Return a random batch of a model's sizes.
 
     :param model: the model.
     :param seed: of the numbers.
-    :param rows: B.
     :return: the batch.
     """
-    return random_batch(model.policy, rows, torch.Generator().manual_seed(seed))
+    return random_batch(model.policy, ROWS, torch.Generator().manual_seed(seed))
 
 
-def make_noise(model: FlowQLearning, seed: int = 0, acting: bool = False, rows: int = ROWS) -> dict[str, Tensor]:
+def make_noise(model: FlowQLearning, seed: int = 0, acting: bool = False) -> dict[str, Tensor]:
     """Return all draws of one update, or of one choice of actions.
 
     :param model: the model.
     :param seed: of the numbers.
     :param acting: whether to draw what :meth:`Method.act` asks for.
-    :param rows: B.
     :return: name -> draw.
     """
-    sizes = model.method.noise_sizes(model.policy.num_replicas, rows, model.policy.chunk_size, model.policy.layout.size)
+    sizes = model.method.noise_sizes(model.policy.num_replicas, ROWS, model.policy.chunk_size, model.policy.layout.size)
     table = model.method.action_noise_table() if acting else model.method.update_noise()
     generator = torch.Generator().manual_seed(seed)
     return {name: draw(sizes, generator, "cpu") for name, draw in table.items()}
-
-
-def parameters_of(model: FlowQLearning) -> dict[str, Tensor]:
-    """Return copies of all parameters and buffers of the policy.
-
-    :param model: the model.
-    :return: name -> tensor.
-    """
-    return {name: value.detach().clone() for name, value in model.policy.state_dict().items()}
-
-
-def first_difference(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> str | None:
-    """Return the name of the first tensor that differs in a bit, or None.
-
-    :param first: name -> tensor.
-    :param second: the same names.
-    :return: the name.
-    """
-    return next((name for name in first if not torch.equal(first[name], second[name])), None)

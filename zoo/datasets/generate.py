@@ -9,7 +9,7 @@ import functools
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from ogbench.manipspace.oracles.markov.button_markov import ButtonMarkovOracle
@@ -31,6 +31,7 @@ from zoo.errors import UsageError, as_usage_error
 from zoo.processes.serving import available_cores
 
 _DTYPES = {"terminals": np.dtype(bool), "button_states": np.dtype(np.int64)}  # the others are float32
+Array: TypeAlias = np.ndarray
 
 
 def generate_dataset(
@@ -126,7 +127,7 @@ class MazeWriter(EpisodeWriter):
         self.kind = spec.kind
         self.noise = oracle_settings(spec)["action_noise"]
         self.cells, self.junctions = _maze_cells(self.env.unwrapped.maze_map)
-        self.subgoals: dict[tuple[Any, Any], np.ndarray] = {}
+        self.subgoals: dict[tuple[Any, Any], Array] = {}
 
     def play(self, reset_seed: int, action_seed: int) -> Episode | None:
         """Return the arrays of one episode; None if it is to be replaced by another."""
@@ -161,7 +162,7 @@ class MazeWriter(EpisodeWriter):
         i, j = nearby[np.random.randint(len(nearby))]
         return int(i), int(j)
 
-    def direction(self) -> np.ndarray:
+    def direction(self) -> Array:
         """Return the unit vector to the next cell on the shortest path to the goal, shape (2,)."""
         maze = self.env.unwrapped
         xy = maze.get_xy()
@@ -169,7 +170,7 @@ class MazeWriter(EpisodeWriter):
         key = maze.xy_to_ij(xy), maze.xy_to_ij(maze.cur_goal_xy)
         if key not in self.subgoals:
             self.subgoals[key] = maze.get_oracle_subgoal(xy, maze.cur_goal_xy)[0]
-        offset: np.ndarray = self.subgoals[key] - xy
+        offset: Array = self.subgoals[key] - xy
         return offset / float(np.linalg.norm(offset) + 1e-6)
 
 
@@ -206,13 +207,13 @@ class ManipulationWriter(EpisodeWriter):
         arrays = _to_arrays(rows)
         return arrays if not _family(self.spec).startswith("scene") or is_healthy(arrays["qpos"]) else None
 
-    def start_oracle(self, observation: np.ndarray, info: dict[str, Any]) -> Any:
+    def start_oracle(self, observation: Array, info: dict[str, Any]) -> Any:
         """Return the oracle of the current target, started."""
         oracle = self.oracles[info["privileged/target_task"]]
         oracle.reset(observation, info)
         return oracle
 
-    def act(self, oracle: Any, observation: np.ndarray, info: dict[str, Any], noise: float) -> np.ndarray:
+    def act(self, oracle: Any, observation: Array, info: dict[str, Any], noise: float) -> Array:
         """Return the next action, shape (5,)."""
         if np.random.uniform() < self.settings.get("random_action_probability", 0.0):
             return np.array(self.action_space.sample())
@@ -251,7 +252,7 @@ def _stacking_probability(environment: str) -> float:
     return float(np.random.uniform(*ranges.get(environment, (0.5, 0.5))))
 
 
-def _maze_cells(maze_map: np.ndarray) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def _maze_cells(maze_map: Array) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Return the open cells of a maze, and those of them that are not inside a straight corridor."""
     is_open = maze_map == 0
     cells = [(int(i), int(j)) for i, j in np.argwhere(is_open)]
@@ -265,7 +266,7 @@ def _maze_cells(maze_map: np.ndarray) -> tuple[list[tuple[int, int]], list[tuple
     return cells, junctions
 
 
-def is_healthy(qpos: np.ndarray) -> bool:
+def is_healthy(qpos: Array) -> bool:
     """Return whether Scene's cube stayed in sight or in the drawer, so that goal images are not ambiguous."""
     y, z = qpos[:, 15], qpos[:, 16]
     too_far_right = y >= 0.29
@@ -273,7 +274,7 @@ def is_healthy(qpos: np.ndarray) -> bool:
     return not (too_far_right | too_far_left).any()
 
 
-def _row(observation: np.ndarray, action: np.ndarray, done: bool, info: dict[str, Any]) -> dict[str, Any]:
+def _row(observation: Array, action: Array, done: bool, info: dict[str, Any]) -> dict[str, Any]:
     """Return one row of the dataset: the state before the action, the action, and whether the episode ended."""
     row = {
         "observations": observation,

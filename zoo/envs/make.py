@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -31,6 +31,7 @@ from zoo.settings.layers import load_yaml, read_yaml_text
 LARGEST = float(np.finfo(np.float32).max)
 """What networks and replay buffers can hold."""
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
+Array: TypeAlias = np.ndarray
 
 for _size, (_maze, _start, _goal, _steps, _) in MAZES.items():  # Gymnasium-Robotics is imported when one is built
     gymnasium.register(
@@ -159,7 +160,7 @@ def temporary_files_removed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def global_numpy_seed(seed: int | np.ndarray) -> Iterator[None]:
+def global_numpy_seed(seed: int | Array) -> Iterator[None]:
     """Seed NumPy's global generator, which OGBench and robosuite draw from, and put it back afterwards.
 
     :param seed: one or more unsigned 32-bit words.
@@ -172,7 +173,7 @@ def global_numpy_seed(seed: int | np.ndarray) -> Iterator[None]:
         np.random.set_state(state)
 
 
-class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
+class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     """Environment whose ``reset(seed=s)`` decides everything that follows, without touching the global generator.
 
     OGBench draws start positions and teleports from NumPy's global generator, and steps with actions of an unseeded
@@ -187,7 +188,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
 
     copies_observations = True  # so that a model does not copy them again
 
-    def __init__(self, env: gymnasium.Env[np.ndarray, np.ndarray], *, keep_info: bool) -> None:
+    def __init__(self, env: gymnasium.Env[Array, Array], *, keep_info: bool) -> None:
         super().__init__(env)
         raw = env.unwrapped
         # OGBench's manipulation scenes build both spaces at each access, and draw actions from them in a reset.
@@ -202,9 +203,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         self._global_state = np.random.RandomState(0).get_state()
         self._called, self._steps = "", 0
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Start an episode, which the seed and the actions decide; None continues from the last seed."""
         entropy = int(self.env.np_random.integers(2**63)) if seed is None else seed
         action_seed, global_seed = stream(Purpose.ENVIRONMENT, entropy).generate_state(2)
@@ -220,7 +219,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         """Take a name for messages, e.g. ``training environment 3``."""
         self._called = name
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Take one step with an action in the environment's own units, shape (A,)."""
         self._steps += 1
         reward: Any
@@ -232,7 +231,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         self._check(observation, reward)
         return _copied(observation), reward, terminated, truncated, self._select(info)
 
-    def _check(self, observation: np.ndarray, reward: float) -> None:
+    def _check(self, observation: Array, reward: float) -> None:
         """Raise EnvironmentFault if an observation is not what its space promises, or a value not finite in float32."""
         if not self._is_vector and (broken := broken_promise(self.observation_space, observation)):
             raise EnvironmentFault(f"{broken} from {self._where()}")
@@ -241,7 +240,7 @@ class RepeatableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.nda
         if not sum(float(np.dot(part, part)) for part in parts) + reward * reward <= LARGEST:
             self._look_closely(observation, reward)
 
-    def _look_closely(self, observation: np.ndarray, reward: float) -> None:
+    def _look_closely(self, observation: Array, reward: float) -> None:
         """Raise EnvironmentFault for the first value that is not finite in float32, if there is one."""
         values = {
             f"observation{name}[{index}]": float(value)
@@ -323,19 +322,19 @@ def make_antmaze(maze: str, start: tuple[int, int], goal: tuple[int, int], **kwa
     return gymnasium.wrappers.FlattenObservation(ants.AntMazeEnv(maze_map=cells, continuing_task=False, **kwargs))
 
 
-class AbsentEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+class AbsentEnv(gymnasium.Env[Array, Array]):
     """Has the spaces of some data, and cannot be stepped."""
 
     def __init__(self, observations: Box, actions: Box) -> None:
         self.observation_space, self.action_space = observations, actions
         self._first = np.zeros(observations.shape, observations.dtype)
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Array, dict[str, Any]]:
         """Return an observation of zeros, which SB3 asks for before any training."""
         super().reset(seed=seed)
         return self._first.copy(), {}
 
-    def step(self, action: np.ndarray) -> NoReturn:
+    def step(self, action: Array) -> NoReturn:
         """Refuse.
 
         :raises UsageError: always.
@@ -349,7 +348,7 @@ def absent_id(name: str) -> str:
 
 
 def register_absent(
-    env_id: str, arrays: Mapping[str, np.ndarray], limits: tuple[float, float] | None, spaces: Path | None = None
+    env_id: str, arrays: Mapping[str, Array], limits: tuple[float, float] | None, spaces: Path | None = None
 ) -> None:
     """Register what stands for the environment of some data.
 

@@ -8,7 +8,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -25,6 +25,7 @@ from zoo.settings.record import checked_episodes
 from zoo.terminal.messages import log
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
+Array: TypeAlias = np.ndarray
 
 
 class ChunkPolicy(Protocol):
@@ -41,7 +42,7 @@ class ChunkPolicy(Protocol):
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Return the noise of some plans of one replica, drawn on the CPU: name to noise of shape (rows, ...)."""
 
-    def plan(self, observations: np.ndarray, noise: dict[str, torch.Tensor]) -> np.ndarray:
+    def plan(self, observations: Array, noise: dict[str, torch.Tensor]) -> Array:
         """Return the next H actions in every row; a row's actions depend on that row alone.
 
         :param observations: shape (S, N, O).
@@ -151,7 +152,7 @@ class Evaluator:
         endings: dict[tuple[int, int], Ending] = {}
         diverged: set[int] = set()
         running: list[int] = []
-        rows: tuple[np.ndarray, ...] = (np.empty(0, np.int64), np.empty(0, np.int64))
+        rows: tuple[Array, ...] = (np.empty(0, np.int64), np.empty(0, np.int64))
         plan_seconds = 0.0
         chunks = np.empty((0, policy.chunk_length, *action_space.shape), action_space.dtype)
         while True:
@@ -194,7 +195,7 @@ class Evaluator:
         return self._pool
 
 
-def seeds_of_starts(seed: int, episodes: int) -> np.ndarray:
+def seeds_of_starts(seed: int, episodes: int) -> Array:
     """Return the reset seeds of an evaluation's episodes, (episodes,); each follows from the seed and its number."""
     return np.array([seed_for(Purpose.EVALUATION_START, seed, episode) for episode in range(episodes)], np.uint32)
 
@@ -218,8 +219,8 @@ class NoiseStock:
         self._draw, self._seed, self._names = policy.draw_action_noise, seed, names
         shape = (len(names), episodes)
         self._generators, self._used = np.empty(shape, object), np.zeros(shape, np.int64)
-        self._stock: dict[str, np.ndarray] = {}  # (S, episodes, NOISE_PLANS, ...)
-        self._next: dict[str, np.ndarray] = {}  # (S, episodes, ...); NumPy picks rows several times faster than PyTorch
+        self._stock: dict[str, Array] = {}  # (S, episodes, NOISE_PLANS, ...)
+        self._next: dict[str, Array] = {}  # (S, episodes, ...); NumPy picks rows several times faster than PyTorch
         for job in np.ndindex(shape):
             self.restart(*job)
 
@@ -243,7 +244,7 @@ class NoiseStock:
         """Return the noise of every episode's next plan: name to noise of shape (S, episodes, ...)."""
         return {key: torch.from_numpy(noise.copy()) for key, noise in self._next.items()}
 
-    def spend(self, rows: tuple[np.ndarray, ...]) -> None:
+    def spend(self, rows: tuple[Array, ...]) -> None:
         """Take the next noise where a plan was made with what was offered.
 
         :param rows: replica and episode of each plan, two arrays of the same length.
@@ -258,33 +259,33 @@ class NoiseStock:
 
 def _plan(
     policy: ChunkPolicy,
-    observations: np.ndarray,
+    observations: Array,
     noise: dict[str, torch.Tensor],
-    rows: tuple[np.ndarray, ...],
+    rows: tuple[Array, ...],
     action_space: gymnasium.spaces.Box,
-) -> np.ndarray:
+) -> Array:
     """Return the planned actions of some rows, shape (len(rows), H, A); refuse a plan of another shape."""
-    actions: np.ndarray = np.asarray(policy.plan(observations, noise))
+    actions: Array = np.asarray(policy.plan(observations, noise))
     expected = (*observations.shape[:2], policy.chunk_length, *action_space.shape)
     if actions.shape != expected:
         raise ValueError(f"planned actions must have the shape (S, N, H, A) = {expected}, got {actions.shape}")
-    chunks: np.ndarray = actions[rows].astype(action_space.dtype, copy=False)
+    chunks: Array = actions[rows].astype(action_space.dtype, copy=False)
     return chunks
 
 
-def _idle_where_not_finite(chunks: np.ndarray, replicas: np.ndarray, action_space: gymnasium.spaces.Box) -> list[int]:
+def _idle_where_not_finite(chunks: Array, replicas: Array, action_space: gymnasium.spaces.Box) -> list[int]:
     """Replace NaN and infinity by idle actions; return the replicas that planned them."""
     bad = ~np.isfinite(chunks).all(axis=(1, 2))
     chunks[bad] = (action_space.low + action_space.high) / 2
     return [int(replica) for replica in replicas[bad]]
 
 
-def to_rows(policy: Any, space: gymnasium.Space[Any], observations: Any) -> np.ndarray:
+def to_rows(policy: Any, space: gymnasium.Space[Any], observations: Any) -> Array:
     """Return an environment's observations (N, ...), by name in a Dict space, as rows (N, O).
 
     :param policy: has a ``layout`` if observations are images or Dicts, which then become what its networks see.
     :param space: of the environment's observations.
     """
     is_vector = isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1
-    rows: np.ndarray = observations if is_vector else policy.layout.rows(observations)
+    rows: Array = observations if is_vector else policy.layout.rows(observations)
     return rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import matplotlib
 import numpy as np
@@ -56,7 +56,7 @@ class MazeMap:
     :param gates: x and y of the teleports' entrances, and of their exits.
     """
 
-    walls: np.ndarray
+    walls: Array
     unit: float
     offset: tuple[float, float]
     goal: tuple[float, float]
@@ -64,6 +64,7 @@ class MazeMap:
 
 
 Draw = Callable[[Axes], object]
+Array: TypeAlias = np.ndarray
 
 
 def drawn(width: int, height: int, *panels: tuple[int, Draw]) -> Image.Image:
@@ -83,7 +84,7 @@ def drawn(width: int, height: int, *panels: tuple[int, Draw]) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
-def colours_of(thoughts: Thoughts) -> np.ndarray:
+def colours_of(thoughts: Thoughts) -> Array:
     """Return a colour for each chunk, by its value among theirs; one colour where all are equal, or there are none."""
     shares = np.full(len(thoughts.chunks), 0.5)
     if thoughts.values is not None and np.ptp(thoughts.values):
@@ -99,8 +100,8 @@ def legend(thoughts: Thoughts) -> str:
 def draw_maze(
     ax: Axes,
     maze: MazeMap,
-    trail: Sequence[np.ndarray],
-    paths: np.ndarray | None = None,
+    trail: Sequence[Array],
+    paths: Array | None = None,
     thoughts: Thoughts | None = None,
 ) -> None:
     """Draw a maze from above, with y upwards, and the way so far, whose end is the agent.
@@ -123,7 +124,7 @@ def draw_maze(
 
 
 def draw_close_up(
-    ax: Axes, maze: MazeMap, trail: Sequence[np.ndarray], paths: np.ndarray, thoughts: Thoughts, reach: float
+    ax: Axes, maze: MazeMap, trail: Sequence[Array], paths: Array, thoughts: Thoughts, reach: float
 ) -> None:
     """Draw the surroundings of an agent with the paths of the chunks thought of.
 
@@ -165,7 +166,7 @@ def draw_chunks(ax: Axes, thoughts: Thoughts, limits: tuple[float, float]) -> No
     ax.set_title(f"{len(first)} sampled chunks\n{legend(thoughts)}")
 
 
-def _draw_ways(ax: Axes, ways: np.ndarray, thoughts: Thoughts) -> None:
+def _draw_ways(ax: Axes, ways: Array, thoughts: Thoughts) -> None:
     """Draw a line for each chunk, (F, points, 2), that ends in a disc; the one that is played is black."""
     colours, played = colours_of(thoughts), ways[thoughts.played]
     ax.add_collection(LineCollection(list(ways), colors=colours, linewidths=1.4))
@@ -173,7 +174,7 @@ def _draw_ways(ax: Axes, ways: np.ndarray, thoughts: Thoughts) -> None:
     ax.plot(*played.T, "o-", color=PLAYED, linewidth=2.2, markevery=[-1], markersize=5, zorder=3)
 
 
-def widened(limits: tuple[float, float], values: np.ndarray) -> tuple[float, float]:
+def widened(limits: tuple[float, float], values: Array) -> tuple[float, float]:
     """Return limits of an axis that hold further values, with room beyond these, so that the axis seldom changes."""
     least, most = float(values.min()), float(values.max())
     room = 0.1 * (max(limits[1], most) - min(limits[0], least))
@@ -181,7 +182,7 @@ def widened(limits: tuple[float, float], values: np.ndarray) -> tuple[float, flo
 
 
 def draw_values(
-    ax: Axes, values: np.ndarray, planned: Sequence[tuple[int, float]], limits: tuple[float, float], first: int = 0
+    ax: Axes, values: Array, planned: Sequence[tuple[int, float]], limits: tuple[float, float], first: int = 0
 ) -> None:
     """Draw the values of what was sampled at each step, (T, F), from step ``first`` on, and those of what was played.
 
@@ -215,7 +216,7 @@ def in_grid(pictures: Sequence[Image.Image], columns: int, gap: int = 4) -> Imag
     return whole
 
 
-def fitted(frame: np.ndarray, size: int) -> Image.Image:
+def fitted(frame: Array, size: int) -> Image.Image:
     """Return a camera's picture in a square of a given size."""
     return ImageOps.pad(Image.fromarray(frame), (size, size), color=PAPER)
 
@@ -240,11 +241,11 @@ class Diary:
     :param is_over: whether the end of the episode was seen.
     """
 
-    trail: list[np.ndarray] = field(default_factory=list)
-    values: list[np.ndarray] = field(default_factory=list)
+    trail: list[Array] = field(default_factory=list)
+    values: list[Array] = field(default_factory=list)
     planned: list[tuple[int, float]] = field(default_factory=list)
     thoughts: Thoughts | None = None
-    paths: np.ndarray | None = None
+    paths: Array | None = None
     is_over: bool = False
 
 

@@ -270,10 +270,7 @@ def _arrange_images(arrays: dict[str, Array], shape: Shape) -> None:
 
 
 def _refuse_bad(name: str, array: Array, wanted: str, rows: Flags | None = None) -> None:
-    """Refuse an array with an entry that is not `ZERO_OR_ONE`, or not `FINITE`, naming the first.
-
-    :param rows: which are looked at, (rows,); None: all.
-    """
+    """Refuse an array with an entry that is not what is `wanted`, in some rows (None: in all), naming the first."""
     if array.dtype.kind == "b" or (wanted == FINITE and array.dtype.kind != "f"):
         return
     begin = 0

@@ -13,7 +13,7 @@ from zoo.datasets.formats.npz import Episodes, Npz, Ocbench, npz_files
 from zoo.datasets.formats.parquet import Parquet
 from zoo.errors import UsageError, as_usage_error
 
-FORMATS: tuple[Format, ...] = (Minari(), Parquet(), Hdf5(), Ocbench(), Npz(), Episodes())
+FORMATS: tuple[Format, ...] = (Ocbench(), Npz(), Minari(), Parquet(), Hdf5(), Episodes())
 """All formats; the first that matches reads a set."""
 
 
