@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.common.data.arrays import ActionRange, clipped_message, in_pieces
+from agents.common.data.arrays import FINITE, ZERO_OR_ONE, ActionRange, clipped_message, in_pieces, refuse_bad
 from agents.common.files import DamagedFile, digest_of
 from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.environment import env_spaces, make_labelling_env, relabel
@@ -103,22 +102,22 @@ def check_shapes(path: Path, spec: DatasetSpec, env: Any) -> list[Finding]:
     return findings
 
 
-def check_values(arrays: Mapping[str, np.ndarray], ends: np.ndarray) -> list[Finding]:
+def check_values(arrays: Mapping[str, np.ndarray]) -> list[Finding]:
     """Check the values: finite, actions in range, every trajectory ended and with a transition.
 
-    :param arrays: arrays of the dataset, each of shape (rows, ...).
-    :param ends: 1 at the last row of each trajectory, else 0, shape (rows,).
+    :param arrays: arrays of the dataset, each of shape (rows, ...); ``terminals`` is 1 at the last row of each
+        trajectory, else 0.
     """
     for name, array in arrays.items():
-        # minimum and maximum carry NaN and infinity, so that no temporary array is needed
-        if array.dtype.kind == "f" and not (math.isfinite(np.min(array)) and math.isfinite(np.max(array))):
-            bad = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
-            got = f"NaN or infinity in {len(bad)} of {len(array)} rows, first in row {bad[0]}"
-            return [Finding("error", name, f"`{name}` must be finite, got {got}")]
+        try:
+            refuse_bad(name, array, ZERO_OR_ONE if name == "terminals" else FINITE)
+        except ValueError as error:
+            return [Finding("error", name, str(error))]
+    ends = arrays["terminals"]
     shortest = np.diff(np.flatnonzero(ends), prepend=-1).min(initial=len(ends))
-    if not np.isin(ends, (0, 1)).all() or not ends[-1] or shortest < 2:
-        wanted = "be 0 or 1, end with 1, and leave at least 2 rows to each trajectory"
-        got = f"values from {ends.min():g} to {ends.max():g}, {ends[-1]:g} at the end, and {shortest} rows at least"
+    if not ends[-1] or shortest < 2:
+        wanted = "end with 1, and leave at least 2 rows to each trajectory"
+        got = f"{ends[-1]:g} at the end, and {shortest} rows at least"
         return [Finding("error", "terminals", f"`terminals` must {wanted}, got {got}")]
     low, high = np.full((2, arrays["actions"].shape[1]), [[-1.0], [1.0]])
     outside = ActionRange(low, high).find_outside(in_pieces(arrays["actions"]))
@@ -147,7 +146,7 @@ def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
         arrays = read_npz(path, required_arrays(spec))
     except (DamagedFile, OSError) as error:
         return [describe_damage(error)]
-    findings = check_values({k: v for k, v in arrays.items() if k != "terminals"}, arrays["terminals"])
+    findings = check_values(arrays)
     return findings if error_messages(findings) else [*findings, *_check_tasks(arrays, spec)]
 
 
@@ -173,21 +172,14 @@ def _check_tasks(arrays: Mapping[str, np.ndarray], spec: DatasetSpec) -> list[Fi
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def verified_sha256(path: Path, spec: DatasetSpec) -> str:
-    """Return the sha256 of a file, which is the one that was recorded if there is one.
+def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, np.ndarray]]:
+    """Return a file's sha256, and the arrays needed for training and relabelling, checked, with actions clipped.
 
-    This brings the file into the page cache, from where it is read next: the disk is read once.
+    :return: the sha256, which is the recorded one if there is one; arrays by name, in OGBench's compact layout, each
+        of shape (rows, ...).
     """
-    digest, findings = check_checksum(path)
+    digest, findings = check_checksum(path)  # which brings the file into the page cache: the disk is read once
     require_sound(findings, spec, path)
-    return digest
-
-
-def read_arrays(path: Path, spec: DatasetSpec) -> dict[str, np.ndarray]:
-    """Return the arrays needed for training and relabelling, checked, with actions clipped.
-
-    :return: arrays by name, in OGBench's compact layout, each of shape (rows, ...).
-    """
     try:
         arrays = read_npz(path, required_arrays(spec))
     except (DamagedFile, OSError) as error:
@@ -195,12 +187,12 @@ def read_arrays(path: Path, spec: DatasetSpec) -> dict[str, np.ndarray]:
         raise
     kinds = {"observations": np.uint8 if spec.is_visual else np.float32, "actions": np.float32, "terminals": np.float32}
     arrays |= {key: arrays[key].astype(kind, copy=False) for key, kind in kinds.items()}
+    require_sound(check_values(arrays), spec, path)
     ends = arrays["terminals"]
-    require_sound(check_values({key: arrays[key] for key in ("observations", "actions", "qpos")}, ends), spec, path)
     arrays["valids"] = 1 - ends
     arrays["terminals"] = np.minimum(ends + np.append(ends[1:], np.float32(1)), 1)
     np.clip(arrays["actions"], -1.0 + ACTION_MARGIN, 1.0 - ACTION_MARGIN, out=arrays["actions"])
-    return arrays
+    return digest, arrays
 
 
 TRANSITIONS = 100_000

@@ -217,12 +217,9 @@ def _environment(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
 
 def _reading(args: argparse.Namespace) -> Reading:
-    columns = {}
-    for word in args.columns:
-        name, equals, column = word.partition("=")
-        if not equals or not column:
-            raise UsageError(f"`--columns` expects NAME=COLUMN, e.g. rewards=cost, got {word!r}")
-        columns[name] = column
+    columns = dict(word.partition("=")[::2] for word in args.columns)
+    if "" in columns.values():
+        raise UsageError(f"`--columns` expects NAME=COLUMN, e.g. rewards=cost, got {' '.join(args.columns)!r}")
     return Reading(columns, args.step_reward, args.done, args.reward_from)
 
 
@@ -247,21 +244,16 @@ def _counts(arrays: dict[str, Any]) -> Result:
     """Return how much a set holds."""
     last = arrays["valids"] == 0
     terminated = (arrays["masks"] == 0)[:-1] & last[1:]
+    begins = np.append(0, np.flatnonzero(last)[:-1] + 1)
+    returns = np.add.reduceat(np.where(last, 0, arrays["rewards"]), begins, dtype=np.float64)
     return {
         "trajectories": int(last.sum()),
         "transitions": int((~last).sum()),
         "terminated": int(terminated.sum()),
         "observation": arrays["observations"].shape[1],
         "action": arrays["actions"].shape[1],
-        "returns": _returns(arrays["rewards"], last),
+        "returns": {"lowest": float(returns.min()), "mean": float(returns.mean()), "highest": float(returns.max())},
     }
-
-
-def _returns(rewards: np.ndarray, last: np.ndarray) -> dict[str, float]:
-    """Return the lowest, the mean and the highest return of trajectories, given which rows end one."""
-    begins = np.append(0, np.flatnonzero(last)[:-1] + 1)
-    found = np.add.reduceat(np.where(last, 0, rewards), begins, dtype=np.float64)
-    return {"lowest": float(found.min()), "mean": float(found.mean()), "highest": float(found.max())}
 
 
 def _describe_files(args: argparse.Namespace, files: tuple[Path, Path]) -> Result:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from agents.common.data.arrays import Transitions, compact_transitions
 from agents.common.files.npz import read_npz_headers
 from agents.common.validation import integer
-from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound, verified_sha256
+from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound
 from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.environment import make_labelling_env, relabel
 from zoo.datasets.files import dataset_files, folder_option, settings_sha256, shard_folder
@@ -107,8 +107,7 @@ def _load_file(env_name: str, path: Path, size: int | None, sparse: bool) -> Dat
         if name.spec.is_visual:
             shape, dtype = read_npz_headers(path)["observations"]
             tell_memory(f"{path.name}, with the replay buffer,", 2 * math.prod(shape) * dtype.itemsize)
-        digest = verified_sha256(path, name.spec)
-        arrays = read_arrays(path, name.spec)
+        digest, arrays = read_arrays(path, name.spec)
         if size is not None:
             rows = rows_of_first_trajectories(arrays["valids"], size, path)
             arrays = {key: array[:rows].copy() for key, array in arrays.items()}

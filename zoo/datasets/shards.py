@@ -16,7 +16,7 @@ import numpy as np
 
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import digest_of, read_text, sync
-from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound, verified_sha256
+from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound
 from zoo.datasets.environment import make_raw_env, relabel
 from zoo.datasets.files import making, settings_sha256
 from zoo.datasets.names import DatasetSpec, parse_env_name
@@ -204,8 +204,7 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
     """Convert one file; its folder appears when it is whole."""
     source, target = folder / f"{name}.npz", folder / ARRAYS / name
     state = source.stat()
-    digest = verified_sha256(source, spec)
-    arrays = read_arrays(source, spec)
+    digest, arrays = read_arrays(source, spec)
     valid = arrays["valids"] > 0
     temporary = target.with_name(f".{target.name}.tmp")  # the lock is held, so no other process writes a left-over one
     shutil.rmtree(temporary, ignore_errors=True)

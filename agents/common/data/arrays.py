@@ -134,7 +134,7 @@ def read_transitions(dataset: ArraySource, obs_shape: Shape, action_size: int, i
     _require_shapes(arrays, obs_shape, action_size)
     for name in FLAGS:
         if name in arrays:
-            _refuse_bad(name, arrays[name], ZERO_OR_ONE)
+            refuse_bad(name, arrays[name], ZERO_OR_ONE)
     is_derived = "masks" not in arrays
     if is_derived:
         arrays["masks"] = ~(arrays["terminals"] > 0)
@@ -144,8 +144,8 @@ def read_transitions(dataset: ArraySource, obs_shape: Shape, action_size: int, i
     if "valids" not in arrays:
         stored["next_observations"] = found.ends  # the others were found equal to the next row
     for name, rows in stored.items():
-        _refuse_bad(name, arrays[name], FINITE, rows)
-    _refuse_bad("masks", arrays["masks"], ZERO_OR_ONE, found.valid)
+        refuse_bad(name, arrays[name], FINITE, rows)
+    refuse_bad("masks", arrays["masks"], ZERO_OR_ONE, found.valid)
     notes = [
         f"the dataset's array `{name}` is ignored; if it is meant as `{known}`, give it that name"
         for name, known in _close_names(arrays, others).items()
@@ -269,7 +269,7 @@ def _arrange_images(arrays: dict[str, Array], shape: Shape) -> None:
         arrays[name] = channels_first(arrays[name], shape)
 
 
-def _refuse_bad(name: str, array: Array, wanted: str, rows: Flags | None = None) -> None:
+def refuse_bad(name: str, array: Array, wanted: str, rows: Flags | None = None) -> None:
     """Refuse an array with an entry that is not what is `wanted`, in some rows (None: in all), naming the first."""
     if array.dtype.kind == "b" or (wanted == FINITE and array.dtype.kind != "f"):
         return

@@ -46,7 +46,7 @@ def test_array_that_headers_show_to_be_wrong_is_found(write_dataset, name, chang
     [
         ("observations", 7, np.nan, "row 7"),
         ("actions", 3, 1.5, "row 3"),
-        ("terminals", 4, 0.5, "be 0 or 1"),
+        ("terminals", 4, 0.5, "must hold 0 or 1"),
         ("terminals", 11, 1, "1 rows at least"),  # a trajectory of one row
         ("terminals", -1, 0, "0 at the end"),
     ],
@@ -55,8 +55,7 @@ def test_value_that_is_wrong_is_found_with_its_row(array, row, value, named):
     arrays = small_arrays()
     arrays[array] = arrays[array].astype(np.float32)
     arrays[array][row] = value
-    ends = arrays.pop("terminals")
-    (finding,) = check_values(arrays, ends)
+    (finding,) = check_values(arrays)
     assert finding.severity == "error"
     assert finding.array == array
     assert named in finding.message
