@@ -17,8 +17,8 @@ from agents.common.model_file import algorithm_of, find_model
 from agents.common.streams import Purpose, seed_for, stream
 from agents.registry import import_named
 from zoo.baselines import find_named_by_file
+from zoo.datasets.files import progress_bar
 from zoo.datasets.formats.base import Array, Arrays, Episode, join
-from zoo.datasets.progress import progress_bar
 from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.observations import shape_of

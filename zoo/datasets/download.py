@@ -13,9 +13,17 @@ from ogbench.utils import DATASET_URL
 
 from agents.common.files import DamagedFile, damage_named
 from zoo.datasets.check import check_structure, error_messages
-from zoo.datasets.files import dataset_files, is_settled, make_folder, making, publish, shard_folder, training_files
+from zoo.datasets.files import (
+    dataset_files,
+    is_settled,
+    make_folder,
+    making,
+    progress_bar,
+    publish,
+    shard_folder,
+    training_files,
+)
 from zoo.datasets.names import DatasetSpec, parse_name
-from zoo.datasets.progress import progress_bar
 from zoo.errors import UsageError
 
 MIRROR_URL = "https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/main"

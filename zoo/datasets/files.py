@@ -1,4 +1,4 @@
-"""Where dataset files live, and how a finished file gets its place and its checksum."""
+"""Where dataset files live, how a finished file gets its place and its checksum, and the progress bar until then."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import hashlib
 import json
 import os
 import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from agents.common.files import atomic_path, digest_of, read_text, sync
 from agents.common.validation import one_of
@@ -122,3 +125,12 @@ def recorded_sha256(path: Path) -> str | None:
 def settings_sha256(settings: Mapping[str, Any]) -> str:
     """Return the sha256 of plain settings, in hexadecimal; the order of their names does not matter."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def progress_bar(what: str, *, total: int | None, done: int = 0, **options: Any) -> tqdm:
+    """Return a progress bar on standard error; without a terminal it prints a line once a minute.
+
+    :param options: of ``tqdm``, e.g. ``unit``.
+    """
+    interval = 0.1 if sys.stderr.isatty() else 60.0
+    return tqdm(desc=what, total=total, initial=done, mininterval=interval, maxinterval=max(10.0, interval), **options)

@@ -20,8 +20,7 @@ import numpy as np
 from agents.common.files import atomic_path
 from agents.common.files.npz import read_npz, read_npz_headers
 from agents.common.streams import Purpose, stream
-from zoo.datasets.files import SPLITS, is_settled, making, provenance_file, publish, settings_sha256
-from zoo.datasets.progress import progress_bar
+from zoo.datasets.files import SPLITS, is_settled, making, progress_bar, provenance_file, publish, settings_sha256
 from zoo.envs.make import global_numpy_seed
 from zoo.processes.rounding import common_kernels, describe_rounding
 from zoo.processes.serving import ServingProcess, wait_for_answers
