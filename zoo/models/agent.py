@@ -281,14 +281,11 @@ def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, in
     folders, index = config.folders or [path.name], None
     if len(folders) > 1:
         index = folders.index(path.name)
-    found = {_step_of(each): each / "model.zip" for each in find_checkpoints(path.with_name(folders[0]) / "checkpoint")}
+    checkpoints = find_checkpoints(path.with_name(folders[0]) / "checkpoint")  # step_N, or step_N.something
+    found = {int(each.name.removeprefix("step_").partition(".")[0]): each / "model.zip" for each in checkpoints}
     if step == -1 and found:
         return found[max(found)], index
     if step not in found:
         there = ", ".join(f"{each}" for each in sorted(found)) or "none"
         raise UsageError(f"`--load-checkpoint` must be the step of a checkpoint of {path}, got {step}; there: {there}")
     return found[step], index
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("step_").partition(".")[0])

@@ -306,7 +306,7 @@ class Film:
             diary.trail.append(np.array(lane.env.env.unwrapped.get_xy()))  # type: ignore[attr-defined]  # a maze
         if lane.is_over:
             self._wins.append(lane.success)
-            log.info("%s", episode_text((lane.episode or 0) + 1, lane.success, lane.length, lane.total))
+            log.info("%s", episode_text(lane.episode + 1, lane.success, lane.length, lane.total))
         elif self._mind is not None:
             self._think(self._mind, lane, diary)
 
@@ -340,7 +340,7 @@ class Film:
         if self._mind is not None:
             panels = drawn(PANELS, self._size, *self._panels(lane, diary))
             picture = Image.fromarray(np.hstack([np.asarray(picture), np.asarray(panels)]))
-        text, colour = f"episode {(lane.episode or 0) + 1}, step {lane.length}", INK
+        text, colour = f"episode {lane.episode + 1}, step {lane.length}", INK
         if lane.is_over and lane.success is not None:
             ending, colour = ("success", GOOD) if lane.success else ("failure", BAD)
             text += f": {ending}"

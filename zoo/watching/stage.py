@@ -37,14 +37,14 @@ FAN = 16
 class Lane:
     """An environment in which one episode after another is played, and how far it is.
 
-    :param episode: from 0; None before the first.
+    :param episode: from 0.
     :param chunk: the actions that are being played, (H, A).
     :param used: how many of them were played.
     :param noise: of the plan that gave the chunk: name -> (...).
     """
 
     env: RepeatableEnv
-    episode: int | None = None
+    episode: int = 0
     observation: Any = field(default_factory=lambda: np.zeros(0))
     chunk: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     used: int = 0
@@ -126,7 +126,6 @@ class Stage:
         lane.is_over = terminated or truncated
         lane.success = self.agent.scoring.success_of(info.get("success"), lane.total)
         if lane.is_over:
-            assert lane.episode is not None
             self._endings[lane.episode] = replace(lane)
 
     def _plan(self, lanes: Sequence[Lane]) -> None:
@@ -205,7 +204,7 @@ class Mind:
     def _noise(self, lane: Lane) -> dict[str, Tensor]:
         """Return the noise of F plans: name -> (F, ...)."""
         candidates = self._policy.method.best_of_n
-        generator = torch_generator(Purpose.PICTURED_NOISE, 0, lane.episode or 0)
+        generator = torch_generator(Purpose.PICTURED_NOISE, 0, lane.episode)
         more = _draw(self._policy, self._draws, max(FAN - candidates, 0), generator)
         own = {name: self._candidates_first(name, draw) for name, draw in lane.noise.items()}
         return {name: torch.cat([draw, more[name]]) for name, draw in own.items()}

@@ -92,20 +92,16 @@ def _choose(file: Path, there: Sequence[str], columns: Mapping[str, str]) -> dic
 
 def _as_array(file: Path, name: str, column: Any) -> Array:
     """Return a column of numbers or of lists of numbers, all of one length, as an array."""
-    types = import_extra("pyarrow.types", f"reading {file}")
-    rows, width = len(column), None
     if column.null_count:
         raise UsageError(f"{file}: `{name}` must have a value in each row, got {column.null_count:,} nulls; fill them")
-    if types.is_list(column.type) or types.is_large_list(column.type) or types.is_fixed_size_list(column.type):
-        lengths = set(np.unique(column.value_lengths().to_numpy(zero_copy_only=False)).tolist()) if rows else {1}
-        if len(lengths) > 1:
-            raise UsageError(f"{file}: `{name}` must have lists of one length, got {sorted(lengths)[:5]}; correct them")
-        width, column = lengths.pop(), column.flatten()
-    kind = column.type
-    if not (types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind)) or column.null_count:
-        raise UsageError(f"{file}: `{name}` must hold numbers or lists of them, got {kind}; name another column")
     array: Array = column.to_numpy(zero_copy_only=False)
-    return array if width is None else array.reshape(rows, width)
+    if array.dtype.kind == "O" and len(array):  # lists
+        if len(sizes := {np.size(each) for each in array}) > 1:
+            raise UsageError(f"{file}: `{name}` must have lists of one length, got {sorted(sizes)[:5]}; correct them")
+        array = np.stack(array)
+    if array.dtype.kind not in "fiub":
+        raise UsageError(f"{file}: `{name}` must hold numbers or lists of them, got {column.type}; name another column")
+    return array
 
 
 # -- episodes ---------------------------------------------------------------------------------------------------------
