@@ -180,7 +180,8 @@ def _read(dataset: ArraySource) -> tuple[dict[str, Array], list[str]]:
             )
         if not path.exists():
             raise FileNotFoundError(f"expected a dataset at {path}, got nothing; check the path")
-        names, found = list(read_npz_headers(path)), read_npz(path, KNOWN_ARRAYS)
+        names = list(read_npz_headers(path))
+        found: Mapping[str, ArrayLike] = read_npz(path, KNOWN_ARRAYS)
     elif isinstance(dataset, Mapping):
         names, found = list(dataset), dataset
     else:
