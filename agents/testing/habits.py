@@ -150,7 +150,10 @@ class Watch(TorchFunctionMode):
         versions = {name: tensor._version for name, (tensor, *_) in self._inputs.items()}
         found = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
-        if name in WAITING or (name == "__getitem__" and _has_mask(args[1])):
+        index = args[1] if name == "__getitem__" else ()
+        parts = index if isinstance(index, tuple) else (index,)
+        # how many entries a mask selects is known on the device
+        if name in WAITING or any(isinstance(part, Tensor) and part.dtype == torch.bool for part in parts):
             self._note(
                 "device",
                 "waits for the device (`.item()`, `float(...)`, `if` on a tensor, a mask as index); stay with tensors",
@@ -167,12 +170,6 @@ class Watch(TorchFunctionMode):
         finding = Finding(kind, f"{_place()} {what}")
         if finding not in self.findings and len(self.findings) < MOST_FINDINGS:
             self.findings.append(finding)
-
-
-def _has_mask(index: Any) -> bool:
-    """Return whether an index is, or holds, a mask: how many entries it selects is known on the device."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return any(isinstance(part, Tensor) and part.dtype == torch.bool for part in parts)
 
 
 def _place() -> str:

@@ -65,15 +65,13 @@ def make_dataset() -> dict[str, NDArray[np.float32]]:
     }
 
 
-def make_trajectories(actions: Any, length: int = 12, count: int = 8) -> dict[str, NDArray[np.float32]]:
+def make_trajectories(actions: Any) -> dict[str, NDArray[np.float32]]:
     """Return trajectories of random numbers that fit :class:`ProbeEnv`, in OGBench's regular layout.
 
     :param actions: the action box, as a model has it.
-    :param length: transitions of each trajectory.
-    :param count: trajectories.
     :return: array name -> array.
     """
-    draw = np.random.default_rng(1)
+    draw, count, length = np.random.default_rng(1), 8, 12  # trajectories, and the transitions of each
     states = draw.standard_normal((count, length + 1, STATES)).astype(np.float32)
     ends = np.zeros((count, length), np.float32)
     ends[:, -1] = 1

@@ -99,7 +99,10 @@ def _function(word: str) -> Callable[[Array], Any]:
 def _model(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> tuple[Policy, int]:
     """Return the policy of a saved model, which draws its noise as in an evaluation."""
     with as_usage_error(OSError, KeyError, TypeError, ValueError):
-        model = _load(find_model(Path(word)), trust)
+        file = find_model(Path(word))
+        if (algo := algorithm_of(file)) is None:
+            agents.load(file, device="cpu")  # refuses it, and says how to load it
+        model: Any = find_named_by_file(str(algo), file, trust=trust).algorithm.load(file, device="cpu", trust=trust)
     frames = frames_of(model)
     for role in ("observation_space", "action_space"):
         there, here = getattr(model, role), getattr(env, role)
@@ -114,13 +117,6 @@ def _model(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> t
         return action
 
     return act, frames
-
-
-def _load(file: Path, trust: bool) -> Any:
-    """Return a saved model of any algorithm, of SB3's too."""
-    if (algo := algorithm_of(file)) is None:
-        return agents.load(file, device="cpu")  # refuses it, and says how to load it
-    return find_named_by_file(algo, file, trust=trust).algorithm.load(file, device="cpu", trust=trust)
 
 
 def _play(

@@ -70,8 +70,10 @@ def generate_dataset(
     if episode_steps is not None:
         with as_usage_error():
             spec = replace(spec, steps=integer("episode_steps", episode_steps, at_least=1))
-    episodes = _count_episodes(spec, num_episodes, dataset_size)
     with as_usage_error():
+        episodes = spec.episodes if num_episodes is None else integer("num_episodes", num_episodes, at_least=1)
+        if dataset_size is not None:
+            episodes = math.ceil(integer("dataset_size", dataset_size, at_least=1) / spec.steps)
         seed = integer("seed", seed, at_least=0)
         workers = integer("num_workers", available_cores() if num_workers is None else num_workers, at_least=1)
     files = dataset_files(spec.name, dataset_dir)
@@ -85,13 +87,6 @@ def generate_dataset(
         existing=existing,
     )
     return files
-
-
-def _count_episodes(spec: DatasetSpec, num_episodes: int | None, dataset_size: int | None) -> int:
-    with as_usage_error():
-        if dataset_size is not None:
-            return math.ceil(integer("dataset_size", dataset_size, at_least=1) / spec.steps)
-        return spec.episodes if num_episodes is None else integer("num_episodes", num_episodes, at_least=1)
 
 
 # -- oracles ----------------------------------------------------------------------------------------------------------

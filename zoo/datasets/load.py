@@ -22,7 +22,7 @@ from zoo.datasets.files import dataset_files, folder_option, settings_sha256, sh
 from zoo.datasets.formats.base import tell_memory
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name
-from zoo.datasets.shards import ShardedDataset, load_shards, missing_shards
+from zoo.datasets.shards import ShardedDataset, load_shards, shard_names
 from zoo.errors import UsageError, as_usage_error
 
 Float32Array = NDArray[np.float32]
@@ -165,7 +165,8 @@ def _find_shards(spec: DatasetSpec, dataset_dir: str | Path | None, dataset: str
     if dataset == "generate":
         generate_dataset(spec.name, dataset_dir)  # says why not
     folder = shard_folder(spec.name, dataset_dir)
-    missing = missing_shards(folder, spec, spec.files if size is None else spec.files_for(size))
+    there, count = shard_names(folder), spec.files if size is None else spec.files_for(size)
+    missing = [name for name in spec.shard_names[:count] if name not in there]
     if missing:
         try:
             download_dataset(spec.name, dataset_dir, names=missing, existing="keep")

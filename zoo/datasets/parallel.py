@@ -108,7 +108,12 @@ def make_dataset(
                     "%s: no kernels that other processors share; data made elsewhere may round differently", name
                 )
             origin = {**settings, **rounding}
-            parts = {split: _parts_folder(file, origin) for split, file in zip(SPLITS, files, strict=True)}
+            own = settings_sha256(origin)[:16]  # finished episodes of another origin do not mix in
+            parts = {
+                split: file.with_name(f"{file.name}.parts") / own for split, file in zip(SPLITS, files, strict=True)
+            }
+            for folder in parts.values():
+                folder.mkdir(parents=True, exist_ok=True)
             jobs = [(split, k, parts[split] / f"{k:06d}.npz") for split in SPLITS for k in range(counts[split])]
             missing = [job for job in jobs if not job[2].exists()]
             log.info("generating %s: %d episodes, %d of them are there", name, len(jobs), len(jobs) - len(missing))
@@ -117,18 +122,11 @@ def make_dataset(
                     bar.update()
         # The training file comes last: where it is, the dataset is complete.
         for split, file in reversed(list(zip(SPLITS, files, strict=True))):
-            _join([part for own, _, part in jobs if own == split], file, constants)
+            _join([part for which, _, part in jobs if which == split], file, constants)
             with atomic_path(provenance_file(file)) as target:
                 target.write_text(json.dumps({**origin, "episodes": counts[split]}, indent=2) + "\n", encoding="utf-8")
         for folder in parts.values():
             shutil.rmtree(folder.parent)
-
-
-def _parts_folder(file: Path, origin: Mapping[str, Any]) -> Path:
-    """Return the folder of finished episodes; its name carries their origin, so that others do not mix in."""
-    folder = file.with_name(f"{file.name}.parts") / settings_sha256(origin)[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @contextlib.contextmanager

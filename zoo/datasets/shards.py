@@ -121,12 +121,6 @@ def load_shards(
     return ShardedDataset(folder, Shards(parts, replace_interval, sparse), settings_sha256(settings))
 
 
-def missing_shards(folder: Path, spec: DatasetSpec, count: int) -> list[str]:
-    """Return the names of those of the first ``count`` files that exist neither as they came nor converted."""
-    there = set(shard_names(folder))
-    return [name for name in spec.shard_names[:count] if name not in there]
-
-
 def shard_names(folder: Path) -> list[str]:
     """Return the names, without ending, of the training files that exist, as they came or converted, in order."""
     originals = {path.stem for path in folder.glob("*.npz") if not path.stem.endswith("-val")}

@@ -126,7 +126,9 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             return None
         if self._renderer is None:
             self._renderer = mujoco.Renderer(self._scene.sim.model._model, SIZE, SIZE)
-        self._renderer.update_scene(self._scene.sim.data._data, CAMERA, _visible())
+        option = mujoco.MjvOption()
+        option.geomgroup[0] = 0  # shapes for collisions are not drawn
+        self._renderer.update_scene(self._scene.sim.data._data, CAMERA, option)
         return self._renderer.render()
 
     def close(self) -> None:
@@ -146,10 +148,3 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 def _vector(sensors: dict[str, np.ndarray]) -> np.ndarray:
     """Return an observation."""
     return np.concatenate([sensors[name] for name in SENSORS], dtype=np.float32)
-
-
-def _visible() -> mujoco.MjvOption:
-    """Return what is drawn: the shapes that are meant for it, and not those for collisions."""
-    option = mujoco.MjvOption()
-    option.geomgroup[0] = 0
-    return option

@@ -171,16 +171,11 @@ def scores_of_seeds(run: RunFolder) -> dict[int, Score]:
         try:
             config = other.read_config()
             if other.read_status()["state"] == "done" and config.identity() == settings:
-                found[config.seed] = _final_score(other)
+                last = {name: column[-1] for name, column in other.read_evaluations().items()}
+                found[config.seed] = Score.of(last["results"], last.get("successes"), Scoring.of_run(config))
         except UnreadableRun as error:
             log.warning("%s; its score is left out of the card", error)
     return dict(sorted(found.items()))
-
-
-def _final_score(run: RunFolder) -> Score:
-    """Return the score of a run's last evaluation."""
-    last = {name: column[-1] for name, column in run.read_evaluations().items()}
-    return Score.of(last["results"], last.get("successes"), Scoring.of_run(run.read_config()))
 
 
 def _is_plain(value: Any) -> bool:

@@ -29,6 +29,7 @@ from zoo.processes.serving import Hook, keep_waiting
 Array = NDArray[np.floating]
 
 FEATURES, RIDGE = 300, 1e-5
+RESAMPLES = 20  # how often trajectories are drawn with replacement, for the interval
 TOLERANCE = 0.01  # of the range of values, by which another iteration could move the result
 MOST_ITERATIONS = 5000
 LEVEL = (2.5, 97.5)
@@ -79,8 +80,6 @@ def fitted_q_evaluation(
     first_states: Array,
     first_actions: Array,
     rng: np.random.Generator,
-    *,
-    resamples: int = 20,
 ) -> ValueEstimate:
     r"""Return what a policy is worth from the first states on.
 
@@ -91,13 +90,12 @@ def fitted_q_evaluation(
     :param next_actions: the policy's action in each next state, shape (n, D).
     :param first_states: of the k trajectories, shape (k, O).
     :param first_actions: m actions of the policy in each of them, shape (m, k, D).
-    :param resamples: how often trajectories are drawn with replacement, for the interval.
     """
     count, m = len(first_states), len(first_actions)
     phi = random_features(np.hstack([data.states, data.actions]), rng)
     here, after = phi(data.states, data.actions), phi(data.next_states, next_actions)
-    drawn = rng.multinomial(count, np.full(count, 1 / count), resamples).T
-    weights = np.hstack([np.ones((count, 1)), drawn])  # (k, 1 + resamples): the data as they are come first
+    drawn = rng.multinomial(count, np.full(count, 1 / count), RESAMPLES).T
+    weights = np.hstack([np.ones((count, 1)), drawn])  # (k, 1 + RESAMPLES): the data as they are come first
     rows = weights[data.trajectory]
     solve = np.stack([_ridge(here, row) for row in rows.T])
     low, high = value_range(data.rewards, data.discounts)
@@ -106,7 +104,7 @@ def fitted_q_evaluation(
     for _ in range(MOST_ITERATIONS):
         y = rewards + discounts * q_next
         sums = (here.T @ (rows * y)).T.astype(np.float64)
-        q = (solve @ sums[:, :, None])[:, :, 0].T  # the coefficients of Q_k, (F, 1 + resamples)
+        q = (solve @ sums[:, :, None])[:, :, 0].T  # the coefficients of Q_k, (F, 1 + RESAMPLES)
         before, q_next = q_next, np.clip(after @ q.astype(np.float32), low, high)
         if np.abs(q_next - before).max() <= TOLERANCE * (high - low) * (1 - data.discounts.max()):
             break

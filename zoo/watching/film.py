@@ -206,19 +206,15 @@ def captioned(picture: Image.Image, text: str, colour: str = INK) -> Image.Image
     return whole
 
 
-def in_grid(pictures: Sequence[Image.Image], columns: int, gap: int = 4) -> Image.Image:
+def in_grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
     """Return pictures of one size as one."""
+    gap = 4
     width, height = (side + gap for side in pictures[0].size)
     rows = math.ceil(len(pictures) / columns)
     whole = Image.new("RGB", (columns * width - gap, rows * height - gap), PAPER)
     for place, picture in enumerate(pictures):
         whole.paste(picture, (place % columns * width, place // columns * height))
     return whole
-
-
-def fitted(frame: Array, size: int) -> Image.Image:
-    """Return a camera's picture in a square of a given size."""
-    return ImageOps.pad(Image.fromarray(frame), (size, size), color=PAPER)
 
 
 ALONE, TILE = 480, 256
@@ -355,7 +351,7 @@ class Film:
             )
         if not self._sees_pictures:
             prepare_drawing(lane.env.env.unwrapped)
-        return fitted(np.asarray(lane.env.render()), self._size)
+        return ImageOps.pad(Image.fromarray(np.asarray(lane.env.render())), (self._size, self._size), color=PAPER)
 
     def _panels(self, lane: Lane, diary: Diary) -> Iterator[tuple[int, Draw]]:
         """Yield the panels beside the picture."""

@@ -366,7 +366,10 @@ def _regular_ends(arrays: Arrays) -> Transitions:
         limits = (arrays["timeouts"] > 0) & ~ends
         clauses.append(f"by timeouts: {int(limits.sum()):,}")
         ends |= limits
-    broken = _broken_rows(arrays["observations"], arrays["next_observations"]) & ~ends
+    following = zip(in_pieces(arrays["next_observations"][:-1]), in_pieces(arrays["observations"][1:]), strict=True)
+    # in single precision, as both are stored
+    differ = [(_single(after) != _single(row)).reshape(len(row), -1).any(1) for after, row in following]
+    broken = np.concatenate([*differ, [False]]) & ~ends
     count = int(broken.sum())
     clauses.append(f"where the next row does not follow: {count:,}")
     ends |= broken
@@ -375,13 +378,6 @@ def _regular_ends(arrays: Arrays) -> Transitions:
         ends[-1] = True
     description = f"{_size_text(ends)}; {', '.join(clauses)}"
     return Transitions(arrays, np.ones_like(ends), ends, arrays["next_observations"][ends], description, broken=count)
-
-
-def _broken_rows(observations: Array, next_observations: Array) -> Flags:
-    """Find the rows whose next observation is not the next row's, in single precision as both are stored."""
-    pairs = zip(in_pieces(next_observations[:-1]), in_pieces(observations[1:]), strict=True)
-    differ = [(_single(after) != _single(row)).reshape(len(row), -1).any(1) for after, row in pairs]
-    return np.concatenate([*differ, [False]])
 
 
 def require_chunks(ends: Flags, horizon_length: int, likely_cause: str | None = None) -> None:

@@ -38,7 +38,11 @@ class Minari(Format):
             groups = groups_of(stored, r"episode_([0-9]{1,9})/(.+)")
             order = recorded_parts(path)
             episodes = [_episode(f"{path / _FILE}, episode {k}", groups[k], order) for k in sorted(groups)]
-            cut = [_is_cut(str(path), groups[k]) for k in sorted(groups)]
+            truncated = "truncations"
+            cut = [
+                truncated in groups[k] and bool(read_array(str(path), groups[k], truncated)[-1:].any())
+                for k in sorted(groups)
+            ]
         if doubt := doubt_of_limits(np.array(cut), np.array([each.masks[-1] for each in episodes]), False):
             tell(str(path), doubt)
         return joined(str(path), episodes)
@@ -124,11 +128,6 @@ def _episode(name: str, group: Stored, order: list[str]) -> Episode:
     actions, rewards, terminated = (read_array(name, group, key) for key in _ARRAYS[1:])
     masks = masks_of(name, terminated, len(actions))
     return Episode(name, np.concatenate(parts, axis=-1), actions, rewards, masks)
-
-
-def _is_cut(name: str, group: Stored) -> bool:
-    """Return whether an episode ends by a time limit, too."""
-    return "truncations" in group and bool(read_array(name, group, "truncations")[-1:].any())
 
 
 def _metadata(folder: Path) -> dict[str, Any]:
