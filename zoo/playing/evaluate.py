@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import random
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import gymnasium
@@ -121,12 +120,16 @@ class Evaluator:
                 f"`replicas` must name {policy.num_replicas} replicas, got {len(names)}; give one number each"
             )
         players = range(len(names)) if active is None else sorted(active)
+        states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # the policy may draw from them
         try:
-            with _global_generators_kept():
-                endings = self._play(policy, names, players)
+            endings = self._play(policy, names, players)
         except BaseException:
             self.close()  # its episodes are left in the middle
             raise
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.set_rng_state(states[2])
         shape = (len(names), self.episodes)
         returns, lengths, successes = np.zeros(shape), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         for job, ending in endings.items():
@@ -198,18 +201,6 @@ class Evaluator:
 def seeds_of_starts(seed: int, episodes: int) -> Array:
     """Return the reset seeds of an evaluation's episodes, (episodes,); each follows from the seed and its number."""
     return np.array([seed_for(Purpose.EVALUATION_START, seed, episode) for episode in range(episodes)], np.uint32)
-
-
-@contextlib.contextmanager
-def _global_generators_kept() -> Iterator[None]:
-    """Restore the global generators, from which the policy may draw."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
 
 
 class NoiseStock:

@@ -97,8 +97,15 @@ def fitted_q_evaluation(
     drawn = rng.multinomial(count, np.full(count, 1 / count), RESAMPLES).T
     weights = np.hstack([np.ones((count, 1)), drawn])  # (k, 1 + RESAMPLES): the data as they are come first
     rows = weights[data.trajectory]
-    solve = np.stack([_ridge(here, row) for row in rows.T])
-    low, high = value_range(data.rewards, data.discounts)
+    inverses = []
+    for row in rows.T:
+        gram = ((here * row[:, None]).T @ here).astype(np.float64)
+        inverses.append(np.linalg.inv(gram + RIDGE * row.sum() * np.eye(len(gram))))
+    solve = np.stack(inverses)  # turns weighted sums of features and targets into coefficients, (1 + RESAMPLES, F, F)
+    # the lowest and the highest value that any policy can have, to which estimates are clipped
+    horizon = 1 / max(1 - data.discounts.max(), 1 / MOST_ITERATIONS)
+    low, high = float(data.rewards.min()), float(data.rewards.max())
+    low, high = min(low, low * horizon), max(high, high * horizon)
     rows, q_next = rows.astype(np.float32), np.zeros(rows.shape, np.float32)
     rewards, discounts = (array[:, None].astype(np.float32) for array in (data.rewards, data.discounts))
     for _ in range(MOST_ITERATIONS):
@@ -131,20 +138,6 @@ def random_features(inputs: Array, rng: np.random.Generator) -> Callable[[Array,
         return np.hstack([waves, z, np.ones((len(z), 1))]).astype(np.float32)
 
     return phi
-
-
-def _ridge(features: Array, weights: Array) -> Array:
-    """Return the matrix that turns weighted sums of features and targets into coefficients, shape (F, F)."""
-    gram = ((features * weights[:, None]).T @ features).astype(np.float64)
-    inverse: Array = np.linalg.inv(gram + RIDGE * weights.sum() * np.eye(len(gram)))
-    return inverse
-
-
-def value_range(rewards: Array, discounts: Array) -> tuple[float, float]:
-    """Return the lowest and the highest value that any policy can have, to which estimates are clipped."""
-    horizon = 1 / max(1 - discounts.max(), 1 / MOST_ITERATIONS)
-    low, high = float(rewards.min()), float(rewards.max())
-    return min(low, low * horizon), max(high, high * horizon)
 
 
 EVERY = 10

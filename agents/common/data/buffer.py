@@ -330,18 +330,14 @@ class SequenceReplayBuffer(TransitionStore):
         :return: the batch on the training device, leading axes (S, B).
         :raises ValueError: if there are fewer than H transitions.
         """
-        batch = self._draw_batch(batch_size, generator, env)
-        return batch if self.placement.on_device else batch.map(lambda value: sent(value, self.device))
-
-    def _draw_batch(self, size: int, generator: torch.Generator | None, env: VecNormalize | None = None) -> Batch:
         more: dict[str, Tensor] = {}
         if self.sampler is None:
-            rows = self.draw_rows((self.replicas, size), generator)
+            rows = self.draw_rows((self.replicas, batch_size), generator)
         else:
-            starts, more["weight"] = self._draw_by_priority(self.sampler, (self.replicas, size), generator)
+            starts, more["weight"] = self._draw_by_priority(self.sampler, (self.replicas, batch_size), generator)
             more["index"], rows = self._rows_of(starts, 1).squeeze(-1), self._rows_of(starts)
-        batch = self.batch_of(rows, env)
-        return replace(batch, **more) if more else batch
+        batch = replace(self.batch_of(rows, env), **more)
+        return batch if self.placement.on_device else batch.map(lambda value: sent(value, self.device))
 
     def _draw_by_priority(
         self, sampler: Sampler, shape: tuple[int, int], generator: torch.Generator | None

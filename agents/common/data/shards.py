@@ -84,6 +84,7 @@ class Shards:
         Actions are a tenth of the data or less, and a part that cannot be used is better refused now than when its
         turn comes, hours later.
         """
+        clipped, excess = 0, 0.0
         rows: dict[str, tuple[int, ...]] = {"observations": obs_shape, "final_observations": obs_shape}
         rows["actions"] = (action_dim,)
         for part in self.parts:
@@ -99,21 +100,16 @@ class Shards:
                         "convert the dataset again"
                     )
             require_chunks(np.load(part.files["terminals"], mmap_mode="r")[: part.transitions], horizon_length)
-        if self.action_range is not None:
-            self._check_actions(self.action_range)
-
-    def _check_actions(self, action_range: ActionRange) -> None:
-        """Refuse actions out of range, and warn about those that will be clipped because they are rounding errors."""
-        clipped, excess = 0, 0.0
-        for part in self.parts:
-            outside = action_range.find_outside(_mapped_pieces(part.files["actions"], part.transitions))
+            if self.action_range is None:
+                continue
+            outside = self.action_range.find_outside(_mapped_pieces(part.files["actions"], part.transitions))
             if outside is not None and outside.refused:
                 raise outside.error(str(part.files["actions"]))
             if outside is not None:
                 clipped, excess = clipped + outside.clipped, max(excess, outside.excess)
         if clipped:
-            rows = sum(part.transitions for part in self.parts)
-            warnings.warn(clipped_message(clipped, rows, excess), stacklevel=5)
+            transitions = sum(part.transitions for part in self.parts)
+            warnings.warn(clipped_message(clipped, transitions, excess), stacklevel=4)
 
 
 class ShardLoader:

@@ -324,7 +324,9 @@ class TransitionStore(NStepReplayBuffer):
         writes = Writes(dict)
         for e in range(self.n_envs):
             row = self._rings_begin + e * self.buffer_size + self.pos
-            self._forget(e)
+            overwritten = int(self._holders[e, self.pos])
+            if self.full and overwritten >= self._pending[0] + self.n_envs:
+                self._free_tail.append(overwritten)  # the extra observation of the transition that goes
             if not self._link_previous(e, row, before[e], writes):
                 self._require_first_frames(seen[e])
             truncated = self.handle_timeout_termination and infos[e].get("TimeLimit.truncated", False)
@@ -347,12 +349,6 @@ class TransitionStore(NStepReplayBuffer):
         """
         for transition in zip(obs[: len(action)], next_obs[: len(action)], action, reward, done, infos, strict=True):
             self.add(*transition)
-
-    def _forget(self, env: int) -> None:
-        """Give back the extra observation of a transition that is about to be overwritten."""
-        holder = int(self._holders[env, self.pos])
-        if self.full and holder >= self._pending[0] + self.n_envs:
-            self._free_tail.append(holder)
 
     def _link_previous(self, env: int, row: int, observation: Array, writes: Writes) -> bool:
         """Return whether the environment's episode continues; its last transition then shares the row's observation."""
