@@ -18,7 +18,7 @@ import numpy as np
 
 from zoo.datasets.download import DownloadError
 from zoo.datasets.environment import make_raw_env
-from zoo.datasets.files import making
+from zoo.datasets.files import Folder, making
 from zoo.datasets.formats.minari import MINARI, minari_folder
 from zoo.datasets.formats.npz import INTERVAL
 from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset
@@ -32,7 +32,7 @@ ROBOMIMIC_HOST = "https://huggingface.co/datasets/robomimic/robomimic_datasets/r
 """Where robomimic 0.5 downloads from (``robomimic/__init__.py``)."""
 
 
-def find_data(task: Task, dataset_dir: str | Path | None = None, how: str | None = None) -> str:
+def find_data(task: Task, dataset_dir: Folder = None, how: str | None = None) -> str:
     """Return where the training data of a task are, as `zoo.datasets.formats.read.read_source` takes it.
 
     :param dataset_dir: folder of datasets; None takes that of the benchmark's own package.
@@ -50,7 +50,7 @@ def find_data(task: Task, dataset_dir: str | Path | None = None, how: str | None
     return f"{MINARI}{task.name}" if dataset_dir is None else str(Path(dataset_dir).expanduser() / task.name)
 
 
-def describe_task(task: Task, dataset_dir: str | Path | None = None) -> dict[str, Any]:
+def describe_task(task: Task, dataset_dir: Folder = None) -> dict[str, Any]:
     """Return what is known about a task's data, for a table."""
     if task.benchmark == "D4RL":
         return {"name": task.name, "here": minari_folder(task.name).is_dir()}
@@ -62,12 +62,12 @@ def describe_task(task: Task, dataset_dir: str | Path | None = None) -> dict[str
     return found | {"downloaded": downloaded, "generated": generated.exists()}
 
 
-def demonstrations_file(task: Task, dataset_dir: str | Path | None = None) -> Path:
+def demonstrations_file(task: Task, dataset_dir: Folder = None) -> Path:
     """Return the path of a robomimic task's file, by default where Q-chunking looks for it."""
     return Path(dataset_dir or "~/.robomimic").expanduser() / task.domain.replace("-", "/") / ROBOMIMIC_FILE
 
 
-def find_demonstrations(task: Task, dataset_dir: str | Path | None = None) -> Path:
+def find_demonstrations(task: Task, dataset_dir: Folder = None) -> Path:
     """Return the path of a robomimic task's file; refuse a task without, with where it comes from."""
     path = demonstrations_file(task, dataset_dir)
     if not path.is_file():
@@ -82,7 +82,7 @@ def find_demonstrations(task: Task, dataset_dir: str | Path | None = None) -> Pa
 # -- OCBench ----------------------------------------------------------------------------------------------------------
 
 
-def dataset_root(dataset_dir: str | Path | None = None) -> Path:
+def dataset_root(dataset_dir: Folder = None) -> Path:
     """Return the folder of all datasets: where OCBench itself looks for them, unless another is given."""
     if dataset_dir is not None:
         return Path(dataset_dir).expanduser()
@@ -90,7 +90,7 @@ def dataset_root(dataset_dir: str | Path | None = None) -> Path:
     return Path(cache).expanduser() / "ocbench" / "datasets"
 
 
-def hosted_folder(task: Task, dataset_dir: str | Path | None = None) -> Path:
+def hosted_folder(task: Task, dataset_dir: Folder = None) -> Path:
     """Return the folder of a task's downloaded files, which tasks on GPUs share, whether it exists or not."""
     return dataset_root(dataset_dir) / ("lite" if "-lite" in task.name else "full") / gpu_name(task)
 
@@ -100,13 +100,13 @@ def gpu_name(task: Task) -> str:
     return task.name.replace("-cpu", "", 1)
 
 
-def generated_files(task: Task, dataset_dir: str | Path | None = None) -> tuple[Path, Path]:
+def generated_files(task: Task, dataset_dir: Folder = None) -> tuple[Path, Path]:
     """Return the paths of a task's generated training and validation file, whether they exist or not."""
     folder = dataset_root(dataset_dir) / "generated"
     return folder / f"{task.name}.npz", folder / f"{task.name}-val.npz"
 
 
-def find_set(task: Task, dataset_dir: str | Path | None, how: str | Path) -> Path:
+def find_set(task: Task, dataset_dir: Folder, how: str | Path) -> Path:
     """Return the file or folder with a task's training data, after making it if needed.
 
     :param how: one of `zoo.datasets.load.SOURCES`. What is on the disk is used; a download, which is completed if it
@@ -129,7 +129,7 @@ def find_set(task: Task, dataset_dir: str | Path | None, how: str | Path) -> Pat
     return generated[0]
 
 
-def find_existing(task: Task, dataset_dir: str | Path | None = None) -> Path:
+def find_existing(task: Task, dataset_dir: Folder = None) -> Path:
     """Return the file or folder with a task's training data; refuse a task that has none here."""
     folder, (generated, _) = hosted_folder(task, dataset_dir), generated_files(task, dataset_dir)
     if _has_files(folder) or generated.exists():
@@ -141,7 +141,7 @@ def find_existing(task: Task, dataset_dir: str | Path | None = None) -> Path:
 
 
 def download_ocbench(
-    task: Task, dataset_dir: str | Path | None = None, *, num_files: int | None = None, replace: bool = False
+    task: Task, dataset_dir: Folder = None, *, num_files: int | None = None, replace: bool = False
 ) -> Path:
     """Download a task's files as OCBench does, those that are missing, and return their folder.
 

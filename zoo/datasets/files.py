@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from tqdm import tqdm
 
@@ -23,9 +23,11 @@ from zoo.terminal.messages import log
 
 DEFAULT_DATASET_DIR = "~/.ogbench/data"  # OGBench's own default, so that both find each other's files
 SPLITS = ("train", "val")
+Folder: TypeAlias = str | Path | None
+"""A folder of datasets; None is the default one."""
 
 
-def dataset_files(name: str, dataset_dir: str | Path | None = None) -> tuple[Path, Path]:
+def dataset_files(name: str, dataset_dir: Folder = None) -> tuple[Path, Path]:
     """Return the paths of a dataset's two files.
 
     :param dataset_dir: folder of datasets; None takes OGBench's default, ``~/.ogbench/data``.
@@ -35,12 +37,12 @@ def dataset_files(name: str, dataset_dir: str | Path | None = None) -> tuple[Pat
     return folder / f"{name}.npz", folder / f"{name}-val.npz"
 
 
-def shard_folder(name: str, dataset_dir: str | Path | None = None) -> Path:
+def shard_folder(name: str, dataset_dir: Folder = None) -> Path:
     """Return the folder of a dataset of several files, whether it exists or not."""
     return dataset_files(name, dataset_dir)[0].with_suffix("")
 
 
-def training_files(spec: DatasetSpec, dataset_dir: str | Path | None = None) -> list[Path]:
+def training_files(spec: DatasetSpec, dataset_dir: Folder = None) -> list[Path]:
     """Return the paths of a dataset's training files, one or several, in order, whether they exist or not."""
     if spec.files == 1:
         return [dataset_files(spec.name, dataset_dir)[0]]

@@ -18,7 +18,7 @@ from agents.common.validation import integer
 from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound
 from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.environment import make_labelling_env, relabel
-from zoo.datasets.files import dataset_files, folder_option, settings_sha256, shard_folder
+from zoo.datasets.files import Folder, dataset_files, folder_option, settings_sha256, shard_folder
 from zoo.datasets.formats.base import tell_memory
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name
@@ -72,7 +72,7 @@ class Dataset:
 def load_dataset(
     env_name: str,
     *,
-    dataset_dir: str | Path | None = None,
+    dataset_dir: Folder = None,
     dataset: str | Path = "auto",
     dataset_size: int | None = None,
     sparse: bool = False,
@@ -129,7 +129,7 @@ def _load_file(env_name: str, path: Path, size: int | None, sparse: bool) -> Dat
     )
 
 
-def _find_files(name: DatasetName, dataset_dir: str | Path | None, dataset: str | Path, size: int | None) -> Path:
+def _find_files(name: DatasetName, dataset_dir: Folder, dataset: str | Path, size: int | None) -> Path:
     """Return the path of the file to read, or of the folder of files, after making them if needed."""
     if dataset not in SOURCES:
         path = Path(dataset).expanduser()
@@ -160,7 +160,7 @@ def _find_files(name: DatasetName, dataset_dir: str | Path | None, dataset: str 
     return path
 
 
-def _find_shards(spec: DatasetSpec, dataset_dir: str | Path | None, dataset: str, size: int | None) -> Path:
+def _find_shards(spec: DatasetSpec, dataset_dir: Folder, dataset: str, size: int | None) -> Path:
     """Return the folder of a dataset of several files, after fetching those that are needed."""
     if dataset == "generate":
         generate_dataset(spec.name, dataset_dir)  # says why not

@@ -22,8 +22,8 @@ WHAT_TO_DO = (
     "statistics (`update_running_mean = False`), and make the stage of a curriculum an argument (--env-kwargs)"
 )
 
-Row = tuple[list[np.ndarray], dict[str, Any]]
-"""What a reset or a step returned: the parts of the observation, and the rest by name."""
+Row = dict[str, np.ndarray]
+"""What a reset or a step returned, by name."""
 
 
 def require_new_episodes(env: RepeatableEnv, make: Callable[[], RepeatableEnv]) -> None:
@@ -97,26 +97,23 @@ def _play(env: RepeatableEnv, episode: int, steps: int | None = None) -> list[Ro
     while not is_over and (len(rows) < steps if steps else len(rows) < MOST_STEPS and time.monotonic() < end):
         observation, reward, terminated, truncated, info = env.step(generator.uniform(low, high).astype(low.dtype))
         is_over = terminated or truncated
-        rows.append(
-            _row(observation, reward=reward, termination=terminated, truncation=truncated, success=info.get("success"))
-        )
+        success = info.get("success") or 0
+        rows.append(_row(observation, reward=reward, termination=terminated, truncation=truncated, success=success))
     return rows
 
 
-def _row(observation: Any, **rest: Any) -> Row:
-    parts = list(observation.values()) if isinstance(observation, dict) else [observation]
-    return [np.asarray(part) for part in parts], rest
+def _row(observation: Any, **rest: float) -> Row:
+    parts = observation if isinstance(observation, dict) else {"": observation}
+    named = {f"observation {key}".strip(): part for key, part in parts.items()} | rest
+    return {name: np.asarray(value) for name, value in named.items()}
 
 
 def _difference(first: list[Row], again: list[Row]) -> str | None:
     """Return the first difference between two plays in words, or None."""
     for step, (one, other) in enumerate(zip(first, again, strict=False)):
-        for part, after in zip(one[0], other[0], strict=True):
-            if not np.allclose(part, after, ROUNDING, ROUNDING):
-                where = np.unravel_index(np.argmax(np.abs(np.subtract(part, after, dtype=float))), part.shape)
-                return f"the observation {part[where]:.6g} and then {after[where]:.6g} at step {step}"
-        for name, value in one[1].items():
-            after = other[1][name]
-            if value != after and (name != "reward" or not np.isclose(value, after, ROUNDING, ROUNDING)):
-                return f"the {name} {value} and then {after} at step {step}"
+        for name, before in one.items():
+            after = other[name]
+            if not np.allclose(before, after, ROUNDING, ROUNDING):
+                where = np.unravel_index(np.argmax(np.abs(np.subtract(before, after, dtype=float))), before.shape)
+                return f"the {name} {before[where]:.6g} and then {after[where]:.6g} at step {step}"
     return None

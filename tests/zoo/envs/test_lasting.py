@@ -102,7 +102,7 @@ def find(make):
         (lambda: OwnNormalisation(Spring()), "got the observation .* at step 0"),
         (lambda: Spring("start"), "got the observation"),
         (lambda: Spring("reward", after=5), r"got the reward -.* and then -.* at step 1"),
-        (lambda: Spring("length"), "got the termination True and then False at step 5"),
+        (lambda: Spring("length"), "got the termination 1 and then 0 at step 5"),
         (lambda: Spring("success", after=9), "got the success 0 and then 1 at step 1"),
     ],
 )
