@@ -137,10 +137,14 @@ class EnvPool:
         parts = [names[worker::n_workers] for worker in range(n_workers)]
         self._check_in = check_in
         self._plans_once = n_workers <= 2
-        self._workers = [
-            _start(functools.partial(EnvGroup, spec, env_kwargs, part, worker == 0), spec)
-            for worker, part in enumerate(parts)
-        ]
+        entry = str(spec.entry_point)
+        # a script without `if __name__ == "__main__"` is not run again, unless it is where the environment is defined
+        how: dict[str, Any] = {"imports_main": entry.startswith("__main__:"), "is_watched": True}
+        how["preload"] = ["zoo.playing.preload", *([entry.partition(":")[0]] if ":" in entry else [])]
+        self._workers = []
+        for part in parts:
+            build = functools.partial(EnvGroup, spec, env_kwargs, part, part is parts[0])
+            self._workers.append(ServingProcess(build, "advance", what="environment", name=spec.id, **how))
         self._owed = [0] * n_workers  # answers that each process has still to give
         self._in_episode: set[int] = set()
         self._lost: list[int] = []  # environments whose episodes were lost, not reported yet
@@ -258,15 +262,6 @@ class EnvPool:
         close_all(self._workers)
         self._workers = []
         self._stay_at_exit()
-
-
-def _start(build: functools.partial[EnvGroup], spec: EnvSpec) -> ServingProcess:
-    simulator = [spec.entry_point.partition(":")[0]] if isinstance(spec.entry_point, str) else []
-    preload = ["zoo.playing.preload", *simulator]
-    # a script without `if __name__ == "__main__"` is not run again, unless it is where the environment is defined
-    is_in_script = str(spec.entry_point).startswith("__main__:")
-    how: dict[str, Any] = {"preload": preload, "imports_main": is_in_script, "is_watched": True}
-    return ServingProcess(build, "advance", what="environment", name=spec.id, **how)
 
 
 def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episodes: int) -> int:

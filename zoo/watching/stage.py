@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -203,24 +203,19 @@ class Mind:
 
     def _noise(self, lane: Lane) -> dict[str, Tensor]:
         """Return the noise of F plans: name -> (F, ...)."""
-        candidates = self._policy.method.best_of_n
+        policy, method = self._policy, self._policy.method
         generator = torch_generator(Purpose.PICTURED_NOISE, 0, lane.episode)
-        more = _draw(self._policy, self._draws, max(FAN - candidates, 0), generator)
-        own = {name: self._candidates_first(name, draw) for name, draw in lane.noise.items()}
-        return {name: torch.cat([draw, more[name]]) for name, draw in own.items()}
-
-    def _candidates_first(self, name: str, draw: Tensor) -> Tensor:
-        """Return the noise of one plan, (...), with its candidates as the rows, (N, ...)."""
-        if self._policy.method.best_of_n == 1:
-            return draw[None]
-        axes = self._policy.method.candidate_noise()[name].axes.replace("B", "")
-        return draw.movedim(axes.index("N"), 0)
-
-
-def _draw(policy: FlowPolicy, draws: Mapping[str, Any], rows: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Return noise of plans without a choice among candidates: name -> (rows, ...)."""
-    sizes = policy.method.noise_sizes(1, rows, policy.chunk_size, policy.layout.size)
-    return {name: draw(sizes, generator, "cpu")[0].movedim(draw.axes.index("B"), 0) for name, draw in draws.items()}
+        count = max(FAN - method.best_of_n, 0)
+        sizes = method.noise_sizes(1, count, policy.chunk_size, policy.layout.size)
+        found = {}
+        for name, draw in self._draws.items():  # of plans without a choice among candidates
+            more = draw(sizes, generator, "cpu")[0].movedim(draw.axes.index("B"), 0)
+            own = lane.noise[name][None]
+            if method.best_of_n > 1:  # the candidates of the plan become the rows
+                axes = method.candidate_noise()[name].axes.replace("B", "")
+                own = lane.noise[name].movedim(axes.index("N"), 0)
+            found[name] = torch.cat([own, more])
+        return found
 
 
 def _on_the_way(visits: list[Visit], actions: Tensor) -> Iterator[Visit]:
