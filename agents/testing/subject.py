@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from typing import Any
 
@@ -202,17 +202,23 @@ class Subject:
         """Whether it has a value; plain cloning has none."""
         return self.method(**self.settings).rates_actions
 
-    def refusal(self, settings: Mapping[str, Any]) -> str:
-        """Return why the algorithm's own check of its settings refuses some; empty if it takes them.
+    def tried(self, run: Callable[..., str], *choices: Mapping[str, Any]) -> str:
+        """Return what came of settings that the algorithm's own check of them takes, and why it refuses the others.
 
-        :param settings: the settings.
-        :return: the message.
+        :param run: takes settings and says what came of them.
+        :param choices: the settings.
+        :return: one clause for each.
         """
-        try:
-            self.method(**settings)
-        except ValueError as error:
-            return str(error)
-        return ""
+        found = []
+        for settings in choices:
+            try:
+                self.method(**settings)
+            except ValueError as error:
+                text = f"refused by the algorithm ({error})"
+            else:
+                text = run(**settings)
+            found.append(f"{', '.join(f'{name}={value}' for name, value in settings.items())}: {text}")
+        return "; ".join(found)
 
     @cached_property
     def findings(self) -> list[Finding]:

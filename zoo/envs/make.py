@@ -361,11 +361,8 @@ def register_absent(
     observations, actions = arrays["observations"], arrays["actions"].astype(np.float32)
     if observations.ndim > 2:
         raise UsageError("`--no-env` judges policies by vectors, got images; train with an environment, or embed them")
-    low, high = actions.min(0), actions.max(0)
-    if limits is not None:
-        low, high = (np.full_like(low, limit) for limit in limits)
-    elif np.abs(actions).max() <= 1:
-        low, high = np.full_like(low, -1), np.full_like(low, 1)
+    reached: Any = limits or ((-1, 1) if np.abs(actions).max() <= 1 else (actions.min(0), actions.max(0)))
+    low, high = (np.full(actions.shape[1:], end, np.float32) for end in reached)
     high = np.where(high > low, high, low + 1)  # of a coordinate that never changes
     free = np.full(observations.shape[1], np.inf, np.float32)
     bounds = {"observations": (-free, free), "actions": (low, high)}
@@ -381,7 +378,7 @@ def register_absent(
     )
 
 
-def _read_spaces(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _read_spaces(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Array, Array]]:
     """Return the limits that a YAML file gives.
 
     :param shapes: of an observation and an action.
