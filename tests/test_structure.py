@@ -34,7 +34,7 @@ LAYERS = (
     "zoo.runs",
     "zoo.models",
     "zoo.training zoo.report zoo.watching",
-    "zoo.hub",
+    "zoo.models.upload",
     "zoo.authoring zoo.tuning zoo.suites",
     "zoo",
 )

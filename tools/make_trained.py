@@ -14,10 +14,9 @@ from pathlib import Path
 from agents.common.model_file import read_about
 from agents.common.sb3.policy import FlowPolicy
 from agents.registry import BUILT_IN, find
-from zoo.hub.upload import describe_agent
-from zoo.models.agent import ENDING, FOLDER, agent_of_file, agent_of_run, list_trained
-from zoo.models.play import play, with_protocol
+from zoo.models.agent import ENDING, FOLDER, agent_of_file, agent_of_run, list_trained, play, with_protocol
 from zoo.models.score import Score
+from zoo.models.upload import describe_agent
 from zoo.runs.folder import RunFolder, file_name_of, find_run_folders
 
 ROOT = Path(__file__).resolve().parents[1]

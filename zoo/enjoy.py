@@ -72,8 +72,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     prepare_pictures(args.env, args.model)
     platform = "glfw" if has_window else None if args.video is None else choose_platform()
     with signals_deferred():
-        from zoo.models.agent import find_agent
-        from zoo.models.play import describe, episode_text, play, with_protocol
+        from zoo.models.agent import describe, episode_text, find_agent, play, with_protocol
         from zoo.models.score import Score
 
     rows, columns = args.grid or (1, 1)

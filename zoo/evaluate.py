@@ -55,8 +55,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     check_agent(args)
     prepare_pictures(args.env, args.model)
     with signals_deferred():
-        from zoo.models.agent import find_agent
-        from zoo.models.play import describe, play, with_protocol
+        from zoo.models.agent import describe, find_agent, play, with_protocol
 
     agent = find_agent(args)
     playing = with_protocol(agent, args.episodes, args.seed)

@@ -82,7 +82,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _write(args: argparse.Namespace, agent: Agent, repo: str, folder: Path) -> Score:
     """Write the files of an agent into a folder."""
-    from zoo.hub.upload import CARD, model_card, origin_of, write_files
+    from zoo.models.upload import CARD, model_card, origin_of, write_files
 
     chosen = None
     if args.load_best:

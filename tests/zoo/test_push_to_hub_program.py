@@ -14,8 +14,7 @@ from tests.zoo.hub.stand_in import URL
 from tests.zoo.models.conftest import STEPS, maze_model
 from tests.zoo.test_train_program import ENV, arguments
 from zoo import enjoy, evaluate, export, train
-from zoo.models.agent import find_trained
-from zoo.models.play import play
+from zoo.models.agent import find_trained, play
 from zoo.push_to_hub import main
 from zoo.runs.folder import RunFolder
 
@@ -124,7 +123,7 @@ def test_files_can_be_written_without_uploading(tmp_path, call, monkeypatch):
     def play_little(agent, n_envs):
         return play(replace(agent, episodes=2, env_kwargs=STEPS), n_envs)
 
-    monkeypatch.setattr("zoo.hub.upload.play", play_little)
+    monkeypatch.setattr("zoo.models.upload.play", play_little)
     maze_model(seed=3).save(tmp_path / "model.zip")
     words = [tmp_path / "model.zip", "--env", ENV, "--n-eval-envs", 1, "-orga", "me", "-o", tmp_path / "files"]
     result, errors = call(main, *words)

@@ -1,4 +1,4 @@
-"""Which agent plays, and where: that of a run, of a file, or one of the trained agents that come with the package."""
+"""Which agent plays, where, and its score: that of a run, of a file, or a trained one that comes with the package."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import torch
 from stable_baselines3.common.policies import BasePolicy
 
@@ -19,14 +20,17 @@ from agents.common.validation import integer, unknown_name_message
 from agents.models import Entry
 from agents.registry import ALIASES, name_of
 from zoo.algorithms import algorithm_ids
-from zoo.baselines import find_named_by_file
+from zoo.baselines import find_named_by_file, planner_of
 from zoo.datasets.names import gym_id
 from zoo.envs.make import find_spec
+from zoo.envs.observations import shape_of
 from zoo.errors import UsageError, as_usage_error
 from zoo.models.hub import download_policy
 from zoo.models.score import Score
 from zoo.packages import import_environments
-from zoo.playing.episodes import REPORTED, Scoring
+from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
+from zoo.playing.evaluate import Evaluator
+from zoo.playing.pool import count_environments
 from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
 from zoo.settings.config import find_entry
 from zoo.settings.layers import parse_overrides
@@ -289,3 +293,61 @@ def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, in
         there = ", ".join(f"{each}" for each in sorted(found)) or "none"
         raise UsageError(f"`--load-checkpoint` must be the step of a checkpoint of {path}, got {step}; there: {there}")
     return found[step], index
+
+
+def with_protocol(agent: Agent, episodes: int | None, seed: int | None) -> Agent:
+    """Return an agent that plays other episodes, where they are given; raise UsageError for numbers that are none."""
+    given: dict[str, Any] = {"episodes": episodes, "seed": seed}
+    with as_usage_error():
+        return replace(agent, **{name: value for name, value in given.items() if value is not None})
+
+
+def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score]:
+    """Play an agent's episodes and return its score: in the run's own protocol the numbers of the run's evaluation.
+
+    :param n_envs: environments; None takes as many as in training.
+    """
+    count = n_envs or count_environments(agent.env_id, agent.env_kwargs, agent.episodes)
+    with Evaluator(
+        agent.env_id, episodes=agent.episodes, n_envs=count, seed=agent.seed, env_kwargs=agent.env_kwargs
+    ) as evaluator:
+        require_spaces(agent, *evaluator.spaces)
+        results = evaluator.evaluate(planner_of(agent.policy), [agent.replica])
+    if not results.played[0]:
+        raise ArithmeticError(f"{agent.source} planned an action that is NaN or infinite")
+    results = agent.scoring.apply(results)
+    return results, Score.of(results.returns[0], results.successes_of(0), agent.scoring)
+
+
+def describe(agent: Agent, results: EpisodeResults, score: Score) -> dict[str, Any]:
+    """Return what came of playing, as the programs that play print it."""
+    return {
+        "algo": agent.algo,
+        "env": agent.env,
+        "model": str(agent.source),
+        score.kind: score.mean,
+        "interval": [score.low, score.high],
+        "return": float(results.returns[0].mean()),
+        "episodes": score.episodes,
+        "seed": agent.seed,
+    }
+
+
+def episode_text(number: int, success: int | None, length: int, total: float) -> str:
+    """Return an episode's end in words.
+
+    :param number: from 1.
+    """
+    ending = "" if success is None else "success, " if success else "failure, "
+    return f"episode {number}: {ending}{length} steps, return {total:.1f}"
+
+
+def require_spaces(agent: Agent, observations: gymnasium.Space[Any], actions: gymnasium.spaces.Box) -> None:
+    """Refuse an environment that is not the agent's."""
+    own = shape_of(agent.policy.observation_space), agent.policy.action_space.shape
+    there = shape_of(observations), actions.shape
+    if own != there:
+        raise UsageError(
+            f"{agent.source} expects observations and actions of shape {own[0]} and {own[1]}, got {agent.env} with "
+            f"{there[0]} and {there[1]}; give the environment that it was trained in"
+        )

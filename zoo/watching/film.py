@@ -21,8 +21,7 @@ from agents.common.sb3.policy import FlowPolicy
 from zoo.envs.make import RepeatableEnv, find_spec, is_ogbench, observes_images
 from zoo.envs.rendering import prepare_drawing
 from zoo.errors import UsageError
-from zoo.models.agent import Agent
-from zoo.models.play import episode_text
+from zoo.models.agent import Agent, episode_text
 from zoo.runs.protocol import count
 from zoo.runs.read import short_name
 from zoo.terminal.messages import log

@@ -24,8 +24,7 @@ from zoo.baselines import planner_of
 from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.observations import stack
-from zoo.models.agent import Agent
-from zoo.models.play import require_spaces
+from zoo.models.agent import Agent, require_spaces
 from zoo.playing.episodes import EpisodeResults
 from zoo.playing.evaluate import NoiseStock, seeds_of_starts, to_rows
 

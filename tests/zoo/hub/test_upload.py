@@ -3,8 +3,8 @@
 import pytest
 
 from tests.zoo.models.conftest import ENV, model, write_run
-from zoo.hub.upload import Origin, model_card, origin_of, without_folders, write_files
 from zoo.models.agent import agent_of_file, agent_of_run, find_trained
+from zoo.models.upload import Origin, model_card, origin_of, without_folders, write_files
 
 __all__ = ["model"]
 

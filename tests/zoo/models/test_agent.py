@@ -12,9 +12,8 @@ from agents.common.engine.checkpoint import save_checkpoint
 from tests.zoo.models.conftest import ENV, STEPS, maze_model, write_run
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
-from zoo.models.agent import agent_of_file, agent_of_run, find_agent, find_run
+from zoo.models.agent import agent_of_file, agent_of_run, find_agent, find_run, play
 from zoo.models.arguments import add_agent, add_machine, check_agent
-from zoo.models.play import play
 from zoo.models.score import Score
 from zoo.terminal.arguments import Parser
 from zoo.watching.stage import Stage

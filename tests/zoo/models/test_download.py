@@ -14,9 +14,9 @@ from tests.zoo.hub.stand_in import Repository
 from tests.zoo.models.conftest import ENV
 from zoo.errors import UsageError
 from zoo.evaluate import main
-from zoo.hub.upload import describe_agent
 from zoo.models.agent import agent_of_file, find_trained
 from zoo.models.hub import download_policy
+from zoo.models.upload import describe_agent
 from zoo.playing.episodes import Scoring
 
 POLICY = "policy.safetensors"

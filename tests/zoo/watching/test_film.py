@@ -13,8 +13,7 @@ from zoo.baselines import SAC
 from zoo.envs.make import make_env
 from zoo.envs.rendering import prepare_drawing
 from zoo.errors import UsageError
-from zoo.models.agent import Agent, agent_of_run, find_run
-from zoo.models.play import play
+from zoo.models.agent import Agent, agent_of_run, find_run, play
 from zoo.watching.film import AGENT, CAPTION, GOAL, Film, find_maze
 from zoo.watching.stage import FAN, Imagination, Mind, Stage
 

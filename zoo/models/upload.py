@@ -19,9 +19,8 @@ from agents.common.model_file import read_about
 from agents.common.sb3.policy import FlowPolicy
 from agents.registry import find
 from zoo.errors import UsageError
-from zoo.models.agent import ENDING, Agent
+from zoo.models.agent import ENDING, Agent, play
 from zoo.models.hub import COMMAND, CURVE, MODEL, POLICY, VIDEO, hub_library
-from zoo.models.play import play
 from zoo.models.score import Score
 from zoo.playing.episodes import Scoring
 from zoo.report.statistics import means as statistics

@@ -1,1 +1,0 @@
-"""Agents for the Hugging Face hub: what is uploaded, and its model card."""
