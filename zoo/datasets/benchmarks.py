@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from zoo.datasets.download import DownloadError
-from zoo.datasets.environment import make_raw_env
 from zoo.datasets.files import Folder, making
 from zoo.datasets.formats.minari import MINARI, minari_folder
 from zoo.datasets.formats.npz import INTERVAL
 from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset
+from zoo.envs.make import make_raw_env
 from zoo.envs.tasks import Task, import_ocbench
 from zoo.errors import UsageError
 from zoo.processes.serving import available_cores

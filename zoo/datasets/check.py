@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from ogbench.relabel_utils import relabel_dataset
 
 from agents.common.data.arrays import FINITE, ZERO_OR_ONE, ActionRange, clipped_message, in_pieces, refuse_bad
 from agents.common.files import DamagedFile, digest_of
 from agents.common.files.npz import read_npz, read_npz_headers
-from zoo.datasets.environment import env_spaces, make_labelling_env, relabel
 from zoo.datasets.files import dataset_files, folder_option, recorded_sha256
 from zoo.datasets.names import IMAGE_SHAPE, DatasetSpec
+from zoo.envs.make import env_spaces, global_numpy_seed, make_raw_env, without_startup_noise
+from zoo.envs.rendering import VISUAL
 from zoo.errors import UsageError
 
+_CHUNK_ROWS = 250_000  # rows that are relabelled together, which bounds the memory of temporary arrays
 ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh of them is finite
 
 
@@ -167,6 +170,31 @@ def _check_tasks(arrays: Mapping[str, np.ndarray], spec: DatasetSpec) -> list[Fi
                 unsolved.append(str(task))
     message = f"expected a state that achieves each task, got none for {', '.join(unsolved)}"
     return [Finding("warning", "qpos", message)] if unsolved else []
+
+
+def make_labelling_env(env_id: str) -> Any:
+    """Return the environment by which :func:`relabel` labels a task's data: with images or not, it draws nothing."""
+    return make_raw_env(env_id.removeprefix(VISUAL))
+
+
+def relabel(env_id: str, arrays: Mapping[str, np.ndarray], env: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rewards and masks of a task, by OGBench's relabeller.
+
+    :param env: what :func:`make_labelling_env` returned.
+    :param arrays: ``qpos`` and, where the dataset has them, ``button_states``, each of shape (rows, ...).
+    :return: float32 rewards (sparse -1/0 in mazes, else minus the number of unsatisfied sub-goals) and masks (0 where
+        the task is achieved, else 1) of the state before each action, each of shape (rows,).
+    """
+    sources = {name: arrays[name] for name in ("qpos", "button_states") if name in arrays}
+    rows = len(sources["qpos"])
+    rewards, masks = np.empty(rows, np.float32), np.empty(rows, np.float32)
+    for start in range(0, rows, _CHUNK_ROWS):
+        part = slice(start, start + _CHUNK_ROWS)
+        labels = {name: array[part] for name, array in sources.items()}
+        with without_startup_noise(), global_numpy_seed(0):  # mazes draw a start position from it
+            relabel_dataset(env_id, env, labels)
+        rewards[part], masks[part] = labels["rewards"], labels["masks"]
+    return rewards, masks
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

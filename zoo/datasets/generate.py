@@ -22,10 +22,10 @@ from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
 from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
 from agents.common.validation import integer
-from zoo.datasets.environment import env_spaces, make_raw_env
 from zoo.datasets.files import dataset_files
 from zoo.datasets.names import DATASETS, DatasetSpec, parse_name
 from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset
+from zoo.envs.make import env_spaces, make_raw_env
 from zoo.envs.rendering import VISUAL, require_pictures
 from zoo.errors import UsageError, as_usage_error
 from zoo.processes.serving import available_cores

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from agents.common.data.arrays import Transitions, compact_transitions
 from agents.common.files.npz import read_npz_headers
 from agents.common.validation import integer
-from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound
+from zoo.datasets.check import check_shapes, check_structure, make_labelling_env, read_arrays, relabel, require_sound
 from zoo.datasets.download import DownloadError, download_dataset
-from zoo.datasets.environment import make_labelling_env, relabel
 from zoo.datasets.files import Folder, dataset_files, folder_option, settings_sha256, shard_folder
 from zoo.datasets.formats.base import tell_memory
 from zoo.datasets.generate import generate_dataset

@@ -16,10 +16,10 @@ import numpy as np
 
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import digest_of, read_text, sync
-from zoo.datasets.check import check_shapes, check_structure, read_arrays, require_sound
-from zoo.datasets.environment import make_raw_env, relabel
+from zoo.datasets.check import check_shapes, check_structure, read_arrays, relabel, require_sound
 from zoo.datasets.files import making, progress_bar, settings_sha256
 from zoo.datasets.names import DatasetSpec, parse_env_name
+from zoo.envs.make import make_raw_env
 from zoo.errors import UsageError
 
 FORMAT = 1  # of the converted files; raise it when they change

@@ -311,6 +311,18 @@ def _refuse_other_than_single_task(spec: EnvSpec, kwargs: dict[str, Any]) -> Non
         )
 
 
+def make_raw_env(env_id: str, **settings: Any) -> Any:
+    """Return an OGBench environment with Gymnasium's time limit and no rendering context."""
+    with without_startup_noise(), temporary_files_removed():
+        return gymnasium.make(env_id, disable_env_checker=True, **settings)
+
+
+def env_spaces(env: Any) -> tuple[Any, Any]:
+    """Return observation and action space; OGBench's manipulation environments build new ones at each access."""
+    with without_startup_noise():
+        return env.observation_space, env.action_space
+
+
 def make_antmaze(maze: str, start: tuple[int, int], goal: tuple[int, int], **kwargs: Any) -> gymnasium.Env[Any, Any]:
     """Return an ant in a maze with one start and one goal, which ends the episode.
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
-from zoo.datasets.check import check_dataset, check_structure, check_values, remedy
-from zoo.datasets.environment import make_raw_env, relabel
+from zoo.datasets.check import check_dataset, check_structure, check_values, relabel, remedy
 from zoo.datasets.files import checksum_file
 from zoo.datasets.names import DATASETS
+from zoo.envs.make import make_raw_env
 
 SPEC = DATASETS[NAME]
 ROWS = 33
@@ -107,7 +107,7 @@ def test_unsolved_tasks_are_a_warning(write_dataset):
 
 
 def test_relabelling_in_parts_equals_distance_to_the_goal(monkeypatch):
-    monkeypatch.setattr("zoo.datasets.environment._CHUNK_ROWS", 7)
+    monkeypatch.setattr("zoo.datasets.check._CHUNK_ROWS", 7)
     env_id = TASK_1.replace("navigate-", "")
     qpos = small_arrays()["qpos"]
     rewards, masks = relabel(env_id, {"qpos": qpos}, make_raw_env(env_id))

@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from zoo.datasets.environment import make_labelling_env
+from zoo.datasets.check import make_labelling_env
 from zoo.datasets.names import DATASETS, parse_env_name, parse_name, single_task_names
 from zoo.errors import UsageError
 

@@ -9,8 +9,7 @@ from numpy.testing import assert_array_equal
 from stable_baselines3.common.env_checker import check_env
 
 from tests.zoo.envs import toys
-from zoo.datasets.environment import make_raw_env
-from zoo.envs.make import make_env
+from zoo.envs.make import make_env, make_raw_env
 from zoo.errors import UsageError
 
 POINTMAZE = "pointmaze-medium-singletask-task1-v0"
