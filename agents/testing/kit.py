@@ -459,6 +459,8 @@ def _trained_twice(subject: Subject, phase: str, folder: Path) -> tuple[FlowQLea
     return whole, go_on(parts)
 
 
+# -- all checks -------------------------------------------------------------------------------------------------------
+
 State = Literal["holds", "fails", "fails by design", "unknown", "does not apply", "skipped", "not tried"]
 PAGE = "docs/register.md"
 

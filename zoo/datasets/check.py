@@ -223,6 +223,8 @@ def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, np.ndarra
     return digest, arrays
 
 
+# -- the standard sets ------------------------------------------------------------------------------------------------
+
 TRANSITIONS = 100_000
 SHA256 = {
     "pointmaze-medium-navigate-v0": "712db2de8363314edf21a6ae4342a2dbc9c45c1aae1ce27c7f4f64ac74156ad6",

@@ -36,6 +36,8 @@ from zoo.settings.config import find_entry
 from zoo.settings.layers import parse_overrides
 from zoo.settings.record import RunRecord, checked_episodes
 
+# -- trained agents ---------------------------------------------------------------------------------------------------
+
 ENDING = ".safetensors"
 FOLDER = Path(str(files("zoo") / "trained"))
 
@@ -61,6 +63,8 @@ def list_trained(folder: Path = FOLDER) -> dict[str, list[str]]:
         found.setdefault(path.parent.name, []).append(path.stem)
     return found
 
+
+# -- agents -----------------------------------------------------------------------------------------------------------
 
 DEFAULT_EPISODES = 50
 """Episodes of an evaluation in the report's protocol, for a model that does not say."""

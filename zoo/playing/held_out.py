@@ -140,6 +140,8 @@ def random_features(inputs: Array, rng: np.random.Generator) -> Callable[[Array,
     return phi
 
 
+# -- held-out trajectories --------------------------------------------------------------------------------------------
+
 EVERY = 10
 """One in so many trajectories is held out, beginning with the first."""
 MOST_TRANSITIONS = 5000  # of the held-out ones, drawn at random where there are more

@@ -99,6 +99,8 @@ def _show(size: int) -> str:
     return f"{size / GIB:.2f} GiB"
 
 
+# -- the rows ---------------------------------------------------------------------------------------------------------
+
 RING_TENSORS = {
     "_observations": torch.float32,  # or uint8, for images
     "_actions": torch.float32,

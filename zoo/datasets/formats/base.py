@@ -317,6 +317,9 @@ def masks_of(name: str, terminated: Array, steps: int) -> Array:
     return 1 - ends
 
 
+# -- steps without the observation after an episode's last action, as D4RL and LeRobot write them ---------------------
+
+
 def add_rewards(name: str, rows: Arrays, reading: Reading) -> None:
     """Give each step the same reward where there is none; or take rewards and masks from its success."""
     if reading.reward_from is not None:

@@ -94,8 +94,10 @@ def _read(path: Path, names: Sequence[str], reading: Reading) -> Arrays:
     return arrays
 
 
+# -- OCBench's files --------------------------------------------------------------------------------------------------
+
 INTERVAL = "observation_interval"
-ARRAYS = ("observations", INTERVAL, "actions", "rewards", "masks", "terminals")
+OCBENCH_ARRAYS = ("observations", INTERVAL, "actions", "rewards", "masks", "terminals")
 """What OCBench's own loader reads; its files may hold more."""
 
 
@@ -114,16 +116,16 @@ class Ocbench(Format):
         """Return the transitions."""
         files = npz_files(path)
         require_recorded(files)
-        found = joined(str(path), _episodes(files))
+        found = joined(str(path), _ocbench_episodes(files))
         tell_of_successes(str(path), found.arrays["masks"] == 0)
         return found
 
 
-def _episodes(files: Sequence[Path]) -> Iterator[Episode]:
+def _ocbench_episodes(files: Sequence[Path]) -> Iterator[Episode]:
     """Yield the episodes of all files."""
     for file in files:
-        arrays = read_npz(file, ARRAYS)
-        require_keys(str(file), arrays, ARRAYS)
+        arrays = read_npz(file, OCBENCH_ARRAYS)
+        require_keys(str(file), arrays, OCBENCH_ARRAYS)
         _require_every_observation(file, arrays[INTERVAL])
         for number, (begin, end) in enumerate(itertools.pairwise(_boundaries(file, arrays))):
             yield Episode(
