@@ -137,11 +137,11 @@ class EnvPool:
         parts = [names[worker::n_workers] for worker in range(n_workers)]
         self._check_in = check_in
         self._plans_once = n_workers <= 2
-        entry = str(spec.entry_point)
+        entry = spec.entry_point if isinstance(spec.entry_point, str) else ""
         # a script without `if __name__ == "__main__"` is not run again, unless it is where the environment is defined
         how: dict[str, Any] = {"imports_main": entry.startswith("__main__:"), "is_watched": True}
-        how["preload"] = ["zoo.playing.preload", *([entry.partition(":")[0]] if ":" in entry else [])]
-        self._workers = []
+        how["preload"] = ["zoo.playing.preload", *filter(None, [entry.partition(":")[0]])]
+        self._workers: list[ServingProcess] = []
         for part in parts:
             build = functools.partial(EnvGroup, spec, env_kwargs, part, part is parts[0])
             self._workers.append(ServingProcess(build, "advance", what="environment", name=spec.id, **how))
