@@ -98,7 +98,7 @@ def _as_array(file: Path, name: str, column: Any) -> Array:
     if array.dtype.kind == "O" and len(array):  # lists
         if len(sizes := {np.size(each) for each in array}) > 1:
             raise UsageError(f"{file}: `{name}` must have lists of one length, got {sorted(sizes)[:5]}; correct them")
-        array = np.stack(array)
+        array = np.stack(list(array))
     if array.dtype.kind not in "fiub":
         raise UsageError(f"{file}: `{name}` must hold numbers or lists of them, got {column.type}; name another column")
     return array
