@@ -22,7 +22,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.sb3.model import FlowQLearning
-from zoo.datasets.progress import progress_bar
+from zoo.datasets.files import progress_bar
 from zoo.errors import UsageError
 from zoo.processes.locks import Lock
 from zoo.runs.folder import file_name_of

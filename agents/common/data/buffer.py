@@ -14,7 +14,8 @@ from torch import Tensor
 from agents.common.batch import Batch, Sampler, draw_by_priority, importance_weights, renew, returns_of_rows
 from agents.common.data.arrays import ActionRange
 from agents.common.data.shards import Shard, Shards
-from agents.common.data.transitions import RING_TENSORS, Placement, TransitionStore, sent
+from agents.common.data.storage import Placement, sent
+from agents.common.data.transitions import RING_TENSORS, TransitionStore
 from agents.common.files import DamagedFile, safe
 from agents.common.files.npz import read_npz
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -42,37 +42,30 @@ def place(storage: str, device: torch.device, needed: int) -> Placement:
     the data do not fit. On a CPU ``"auto"`` is ``"device"``. A warning tells where host memory does not suffice.
     """
     one_of("storage", storage, STORAGES)
-    size = f"replay buffer: {_show(needed)}"
-    on_host = Placement(False, torch.device("cpu"), f"{size} in host memory")
-    on_device = Placement(True, device, f"{size} on {device}")
-    if storage == "host" or device.type != "cuda":
-        _warn_if_too_large(needed)
-        return on_host if storage == "host" else on_device
-    free, total = device_memory(device)
-    if storage == "device":
-        if needed > free:
+    in_host, why = storage == "host", ""
+    if not in_host and device.type == "cuda":
+        free, total = device_memory(device)
+        if storage == "device" and needed > free:
             raise ValueError(
                 f"`storage` is 'device', but the replay buffer needs {_show(needed)} and {device} has {_show(free)} "
                 "free; use `storage='host'` or 'auto', or a smaller `buffer_size`"
             )
-        return on_device
-    kept = max(KEPT_FREE, int(KEPT_SHARE * total))
-    why = f"{_show(free)} of {_show(total)} are free on {device}, {_show(kept)} of which are kept for training"
-    if needed <= free - kept:
-        return replace(on_device, text=f"{on_device.text} ({why})")
-    _warn_if_too_large(needed)
-    return replace(on_host, text=f"{on_host.text} ({why})")
-
-
-def _warn_if_too_large(needed: int) -> None:
-    """Warn of data that host memory has no room for; parts of the buffer that are never filled take none."""
-    free = available_memory()
-    if needed > free:
+        if storage == "auto":
+            kept = max(KEPT_FREE, int(KEPT_SHARE * total))
+            in_host = needed > free - kept
+            why = (
+                f" ({_show(free)} of {_show(total)} are free on {device}, {_show(kept)} of which are kept for training)"
+            )
+    left = available_memory()
+    if needed > left and (in_host or device.type != "cuda"):  # parts that are never filled take no memory
         warnings.warn(
-            f"the replay buffer needs {_show(needed)} when it is full, and {_show(free)} of memory are free; use a "
+            f"the replay buffer needs {_show(needed)} when it is full, and {_show(left)} of memory are free; use a "
             "smaller `buffer_size` or dataset",
             stacklevel=2,
         )
+    where = "in host memory" if in_host else f"on {device}"
+    text = f"replay buffer: {_show(needed)} {where}{why}"
+    return Placement(not in_host, torch.device("cpu") if in_host else device, text)
 
 
 def device_memory(device: torch.device) -> tuple[int, int]:

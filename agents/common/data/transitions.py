@@ -11,7 +11,7 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,81 +25,9 @@ from torch import Tensor
 from agents.common.batch import Sampler
 from agents.common.data.arrays import ActionRange, Array, ArraySource, Shape, Transitions, prepare, rows_of
 from agents.common.data.shards import ShardLoader, Shards
-from agents.common.files.memory import available_memory
+from agents.common.data.storage import place, sent
 from agents.common.frames import frame_space
 from agents.common.observations import ObservationLayout
-from agents.common.validation import one_of
-
-STORAGES = ("auto", "device", "host")
-GIB = 1 << 30
-KEPT_FREE, KEPT_SHARE = 2 * GIB, 0.1  # of a GPU's memory, whichever is more: for networks, activations and graphs
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where data live, and why.
-
-    :param on_device: whether they live on the training device.
-    :param device: the device of the tensors.
-    :param text: one line for the log.
-    """
-
-    on_device: bool
-    device: torch.device
-    text: str
-
-
-def place(storage: str, device: torch.device, needed: int) -> Placement:
-    """Decide where data of ``needed`` bytes live when ``device`` trains; ``storage`` is one of `STORAGES`.
-
-    On a GPU, ``"auto"`` leaves 2 GiB or a tenth of its memory free, whichever is more, and ``"device"`` is refused if
-    the data do not fit. On a CPU ``"auto"`` is ``"device"``. A warning tells where host memory does not suffice.
-    """
-    one_of("storage", storage, STORAGES)
-    in_host, why = storage == "host", ""
-    if not in_host and device.type == "cuda":
-        free, total = device_memory(device)
-        if storage == "device" and needed > free:
-            raise ValueError(
-                f"`storage` is 'device', but the replay buffer needs {_show(needed)} and {device} has {_show(free)} "
-                "free; use `storage='host'` or 'auto', or a smaller `buffer_size`"
-            )
-        if storage == "auto":
-            kept = max(KEPT_FREE, int(KEPT_SHARE * total))
-            in_host = needed > free - kept
-            why = (
-                f" ({_show(free)} of {_show(total)} are free on {device}, {_show(kept)} of which are kept for training)"
-            )
-    left = available_memory()
-    if needed > left and (in_host or device.type != "cuda"):  # parts that are never filled take no memory
-        warnings.warn(
-            f"the replay buffer needs {_show(needed)} when it is full, and {_show(left)} of memory are free; use a "
-            "smaller `buffer_size` or dataset",
-            stacklevel=2,
-        )
-    where = "in host memory" if in_host else f"on {device}"
-    text = f"replay buffer: {_show(needed)} {where}{why}"
-    return Placement(not in_host, torch.device("cpu") if in_host else device, text)
-
-
-def device_memory(device: torch.device) -> tuple[int, int]:
-    """Return a GPU's free and total memory in bytes; what PyTorch holds without using it counts as free."""
-    free, total = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
-
-
-def sent(values: Tensor, device: torch.device) -> Tensor:
-    """Copy values from host memory to a device; to a GPU page-locked, so that nothing waits for what it does."""
-    if device.type != "cuda":
-        return values.to(device)
-    return values.pin_memory().to(device, non_blocking=True)
-
-
-def _show(size: int) -> str:
-    return f"{size / GIB:.2f} GiB"
-
-
-# -- the rows ---------------------------------------------------------------------------------------------------------
 
 RING_TENSORS = {
     "_observations": torch.float32,  # or uint8, for images

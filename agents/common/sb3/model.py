@@ -26,7 +26,7 @@ from agents.common.common_settings import Rate
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
-from agents.common.data.transitions import Placement
+from agents.common.data.storage import Placement
 from agents.common.engine.trainer import Trainer
 from agents.common.method import Info, Method
 from agents.common.nets.heads import CriticEnsemble

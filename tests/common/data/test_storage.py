@@ -5,8 +5,8 @@ import re
 import pytest
 import torch
 
-from agents.common.data import transitions
-from agents.common.data.transitions import GIB, place
+from agents.common.data import storage
+from agents.common.data.storage import GIB, place
 from tests.common.data.test_buffer import Recorder, assert_same_batches, loaded_buffer
 from tests.common.toys import toy_dataset
 
@@ -36,12 +36,12 @@ GPU = torch.device("cuda")
 
 def gpu_with(monkeypatch, free, total=20.0):
     """Pretend that there is a GPU with so many GiB."""
-    monkeypatch.setattr(transitions, "device_memory", lambda device: (int(free * GIB), int(total * GIB)))
+    monkeypatch.setattr(storage, "device_memory", lambda device: (int(free * GIB), int(total * GIB)))
 
 
 @pytest.mark.parametrize("choice", ["auto", "device", "host"])
 def test_data_larger_than_the_free_memory_are_warned_of(monkeypatch, choice):
-    monkeypatch.setattr(transitions, "available_memory", lambda: 3 * GIB)
+    monkeypatch.setattr(storage, "available_memory", lambda: 3 * GIB)
     with pytest.warns(UserWarning, match=r"needs 4.00 GiB when it is full, and 3.00 GiB of memory are free"):
         place(choice, torch.device("cpu"), 4 * GIB)
 
@@ -57,7 +57,7 @@ def test_data_larger_than_the_free_memory_are_warned_of(monkeypatch, choice):
 )
 def test_data_are_on_a_gpu_as_long_as_enough_memory_stays_free(monkeypatch, free, total, needed, fits):
     gpu_with(monkeypatch, free, total)
-    monkeypatch.setattr(transitions, "available_memory", lambda: 100 * GIB)
+    monkeypatch.setattr(storage, "available_memory", lambda: 100 * GIB)
     found = place("auto", GPU, int(needed * GIB))
     assert (found.on_device, found.device.type) == ((True, "cuda") if fits else (False, "cpu"))
 
