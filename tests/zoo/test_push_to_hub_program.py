@@ -49,7 +49,8 @@ def test_a_run_that_is_uploaded_plays_from_the_hub_with_the_same_bits(logs, hub,
         assert found["success"] == recorded["successes"][-1].mean()
         assert found["return"] == recorded["results"][-1].mean()
     original = agents.load(logs / "qam" / f"{ENV}_2", device="cpu").policy.state_dict()
-    assert_same(agents.load_policy(found["model"], "cpu").state_dict(), original)
+    acting = agents.load_policy(found["model"], "cpu").state_dict()  # without what only trains
+    assert_same(acting, {name: original[name] for name in acting})
     assert call(enjoy.main, "--from-hub", f"{REPO}@main", "--episodes", 2)[0]["return"] == found["return"]
 
 
