@@ -123,9 +123,11 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _make_plan(args: argparse.Namespace) -> Plan:
     """Return what the command line asks for."""
-    from zoo.suites.suite import find_suite, read_suite, select
+    from zoo.suites import find_suite
 
-    file = find_suite(args.suite)
+    file = find_suite(args.suite)  # a misspelt name is refused before the algorithms are imported
+    from zoo.suites.suite import read_suite, select
+
     suite = read_suite(file)
     if args.dry_run and not args.no_measure:  # makes environments
         prepare_pictures(*suite.environments)

@@ -12,7 +12,9 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.cli import as_program
+from zoo.datasets.names import parse_name
 from zoo.envs.rendering import prepare_pictures
+from zoo.envs.tasks import TASKS
 from zoo.models.arguments import TRUST
 from zoo.terminal.arguments import (
     AMOUNT,
@@ -29,6 +31,8 @@ from zoo.terminal.arguments import (
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Do what a command asks for."""
+    if args.command in ("info", "generate", "download") and args.name not in TASKS:
+        parse_name(args.name)  # a misspelt name is refused before the simulators are imported
     if args.command == "generate":  # what draws is chosen before MuJoCo is imported
         prepare_pictures(args.name)
     commands = importlib.import_module("zoo.datasets.commands")

@@ -19,8 +19,7 @@ from tests.zoo.outcomes import config_of, status_of
 from tests.zoo.suites.tiny import wait_for
 from zoo.benchmark import main
 from zoo.processes.locks import HOST, Lock
-from zoo.suites import jobs
-from zoo.suites.suite import SHIPPED
+from zoo.suites import SHIPPED, jobs
 from zoo.training.options import read_request
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"

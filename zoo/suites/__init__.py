@@ -1,1 +1,20 @@
 """Suites: many runs said in one file, trained by workers on any machine, reported together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agents.common.validation import unknown_name_message
+from zoo.errors import UsageError
+
+SHIPPED = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
+
+
+def find_suite(path: Path) -> Path:
+    """Return a suite's file, given its path or the name of one that comes with the zoo."""
+    if path.exists() or path.suffix:
+        return path
+    shipped = {file.stem: file for file in SHIPPED.glob("*.yml")}
+    if path.name not in shipped:
+        raise UsageError(unknown_name_message("suite", str(path), shipped))
+    return shipped[path.name]

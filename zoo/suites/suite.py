@@ -29,7 +29,6 @@ KINDS: Mapping[str, tuple[Any, str]] = {
     "quick": (bool, "true or false"),
 }
 """What the keys of a suite's file must hold; the others are checked where they are used."""
-SHIPPED = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
 
 
 @dataclass(frozen=True)
@@ -152,16 +151,6 @@ class Suite:
             if _is_for(override, algo, label, env):
                 params = merge(params, override.get("params", {}))
         return params
-
-
-def find_suite(path: Path) -> Path:
-    """Return a suite's file, given its path or the name of one that comes with the zoo."""
-    if path.exists() or path.suffix:
-        return path
-    shipped = {file.stem: file for file in SHIPPED.glob("*.yml")}
-    if path.name not in shipped:
-        raise UsageError(unknown_name_message("suite", str(path), shipped))
-    return shipped[path.name]
 
 
 def read_suite(path: Path) -> Suite:

@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from zoo.errors import UsageError
+from zoo.suites import SHIPPED, find_suite
 from zoo.suites.jobs import Job, Look, Machine, State, describe, forecast, summary
-from zoo.suites.suite import SHIPPED, Run, Suite, find_suite, read_suite, select
+from zoo.suites.suite import Run, Suite, read_suite, select
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
 
