@@ -95,7 +95,7 @@ def test_curves_of_all_runs_are_shown_unfinished_ones_included(tmp_path, run):
     assert result == {"runs": 2, "done": 1, "running": 1}
     assert [line[-4:] for line in lines if "qam" in line] == [
         ["▁▅█|█", "4,000", "100.0", "done"],
-        ["▁▂|", "2,000", "20.0", "running"],
+        ["▁▂", "2,000", "20.0", "running"],
     ]
 
 

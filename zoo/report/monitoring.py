@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from zoo.runs.folder import DEAD, SHOWN_STATES, RunFolder
-from zoo.runs.history import PHASES
 from zoo.runs.read import RunTables, read_speed, short_name
 from zoo.runs.scores import KINDS, SUCCESS, Kind
 from zoo.terminal.tables import empty_table, line
@@ -127,8 +126,8 @@ def _curve_tables(own: RunTables) -> Iterator[Table]:
         limits = _limits(evaluations, kind)
         for (method, environment, seed, run), part in evaluations.groupby(["method", "environment", "seed", "run"]):
             last = part.iloc[-1]
-            phases = (part.loc[part["phase"] == phase, "score"] for phase in PHASES)
-            bars = "|".join(_sparkline(values, *limits[environment]) for values in phases)
+            phases = part.groupby("phase")["score"]  # offline before online
+            bars = "|".join(_sparkline(scores, *limits[environment]) for _, scores in phases)
             score = _shown(last["score"], kind, max(map(abs, limits[environment])))
             row = (str(method), short_name(environment), str(seed), bars, f"{last['step']:,}", score, states[run])
             shown.add_row(*map(line, row))

@@ -88,11 +88,6 @@ def scale_colours() -> list[Colours]:
     return _blended(("#f5f8fa", "#1f242c"), ("#0b4f8a", "#5fb0f5"))
 
 
-def chance_colours() -> list[Colours]:
-    """Return the colours of a map of probabilities, from worse over even to better."""
-    return _blended(WORSE_COLOURS, ("#fcfcfc", "#20242b"), BETTER_COLOURS)
-
-
 def _blended(*colours: Colours) -> list[Colours]:
     light, dark = (sns.blend_palette(paper, _SHADES).as_hex() for paper in zip(*colours, strict=True))
     return list(zip(light, dark, strict=True))
@@ -103,7 +98,7 @@ def dark_colours() -> Mapping[str, str]:
     """Return every colour of a figure on light paper -> its counterpart on dark paper."""
     methods = (colours for colours, _ in (*algorithm_styles().values(), *spare_styles()))
     neutral = (PAPER, INK, QUIET, RULE, SHADE, MUTED, BETTER_COLOURS, WORSE_COLOURS)
-    return dict(chain(neutral, methods, scale_colours(), chance_colours()))
+    return dict(chain(neutral, methods, scale_colours()))
 
 
 def file_of(figure: Figure, kind: str, title: str, description: str) -> bytes:

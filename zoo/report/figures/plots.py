@@ -1,7 +1,7 @@
 """The figures of a comparison: rliable and seaborn draw them, in the styles of the zoo.
 
 What rliable draws is repaired where its plots mislead: labels stand at their axes whatever the number of methods, an
-axis holds what it is about, and a probability of improvement has a line at one half.
+axis holds what it is about, and where methods are even there is a line.
 """
 
 from __future__ import annotations
@@ -35,22 +35,18 @@ from zoo.report.figures.files import (
     SHADE,
     SHEETS,
     WORSE_COLOURS,
-    Colours,
     Sheet,
-    chance_colours,
     scale_colours,
 )
 from zoo.report.figures.styles import MUTED, Style, panel_styles
 from zoo.report.scores_file import last_evaluations
 from zoo.report.statistics.bootstrap import seeded
-from zoo.report.statistics.estimates import Array, Curve, Estimate
-from zoo.report.tables.entries import SHOWN_METRICS, digits_of, number_entry, with_minus
+from zoo.report.statistics.estimates import Array, Curve, Estimate, Improvement
+from zoo.report.tables.entries import SHOWN_METRICS
 from zoo.runs.read import short_name
-from zoo.runs.scores import METRICS, SUCCESS, Kind
+from zoo.runs.scores import METRICS, SUCCESS
 from zoo.terminal.texts import printable
 
-_FEWEST_FENCED = 8  # methods, fewer than which are all inside of an axis
-_PALE = (0.38, 0.62)  # the colours of pairs that are not clearly different, as probabilities
 _DARK = 0.2  # the luminance of a cell below which its number is white
 _COLUMNS = 4  # panels in a row
 
@@ -80,7 +76,7 @@ def all_figures(
     makers: dict[str, Callable[[], Drawing | None]] = {}
     for phase in comparison.phases.values():
         pen = _Pen(comparison, sheet, phase)
-        for make in (_verdict, _aggregates, _profiles, _improvement, _pairs, _heat_map):
+        for make in (_verdict, _aggregates, _profiles, _improvement, _heat_map):
             makers[f"{make.__name__[1:]}_{phase.name}"] = partial(make, pen, phase)
         makers[f"runs_{phase.name}"] = partial(_runs, pen, phase, evaluations)
     for metric in SHOWN_METRICS:
@@ -107,20 +103,27 @@ class _Pen:
     def label(self, method: str, most_lines: int = 2) -> str:
         """Return what a method is called, in few lines."""
         about = self.comparison.methods[method]
-        width = self.sheet.letters - len(about.mark)
         name = printable(about.name).replace("_", "_ ")  # a long name may be broken there
-        lines = [line.replace("_ ", "_") for line in textwrap.wrap(name, width)]
-        if len(lines) > most_lines:
-            lines[most_lines - 1 :] = [lines[most_lines - 1][: width - 1] + "…"]
-        return "\n".join(lines) + about.mark
+        lines = textwrap.wrap(name, self.sheet.letters - len(about.mark), max_lines=most_lines, placeholder="…")
+        return "\n".join(lines).replace("_ ", "_") + about.mark
 
     def wrap(self, text: str, share: float) -> str:
         """Return a text in lines that take a share of a figure's width."""
         return textwrap.fill(printable(text), int(share * self.sheet.width * 72 / self.sheet.text / 0.6))
 
+    @property
+    def colours(self) -> dict[str, str]:
+        """The colour of each method."""
+        return {name: look.colour for name, look in self.looks.items()}
+
+    @property
+    def where(self) -> str:
+        """The phase and the kind of scores."""
+        return f"{self.phase.name if self.phase else ''}{self.comparison.kind.title}"
+
     def title(self, what: str) -> str:
         """Return a title that names the phase and the kind of scores."""
-        return f"{what}{', ' + self.phase.name if self.phase else ''}{self.comparison.kind.title}"
+        return f"{what}{', ' if self.phase else ''}{self.where}"
 
     def empty(self, width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
         """Return a figure with empty panels; sizes are in inches."""
@@ -163,29 +166,66 @@ class _Pen:
 # -- estimates with their intervals, a row for each method ------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Panel:
+    """Estimates of some methods on one axis.
+
+    :param scale: the unit of the axis in that of the estimates.
+    :param zero: where a method is neither better nor worse; None where there is no such place.
+    :param margin: how far from there that is so, too.
+    """
+
+    title: str
+    unit: str
+    estimates: Mapping[str, Estimate | None]
+    scale: float = 1.0
+    zero: float | None = None
+    margin: float = 0.0
+
+    def bounds(self, name: str) -> tuple[float, float, float]:
+        """Return an estimate, and the ends of its interval; NaN where there is none."""
+        found = self.estimates.get(name) or Estimate(math.nan)
+        low, high = found.interval or (found.point, found.point)
+        return self.scale * found.point, self.scale * low, self.scale * high
+
+
 def _verdict(pen: _Pen, phase: Phase) -> Drawing | None:
     """Draw how far the subject of a phase's verdict is ahead of each other method, and say it in words."""
-    kind, found = pen.comparison.kind, phase.decision.verdicts
+    comparison, found = pen.comparison, phase.decision.verdicts
     if not found:
         return None
-    subject = str(phase.decision.subject)
-    title = pen.wrap(f"{phase.name}{kind.title}: {pen.comparison.methods[subject].title} against", 0.7)
-    if has_differences := all(v.improvement.difference for v in found):
-        shown = {v.other: _scaled(v.improvement.difference, kind.scale) for v in found}
-        zero, margin = 0.0, 0.0 if not kind.is_comparable else kind.scale * pen.comparison.resolve
-    else:
-        shown = {v.other: v.improvement.probability for v in found}
-        zero, margin = 0.5, 0.0
+    subject = comparison.methods[str(phase.decision.subject)].title
     words = {Outcome.BETTER: BETTER_COLOURS, Outcome.WORSE: WORSE_COLOURS}
     colours = {v.other: words.get(v.outcome, QUIET)[0] for v in found}
-    figure, (ax,) = _intervals(pen, {title: shown}, colours, 1, (zero - margin, zero + margin))
-    ax.axvspan(zero - margin, zero + margin, color=SHADE[0], zorder=0)
-    ax.axvline(zero, color=INK[0], linewidth=0.8, linestyle=":")
-    ax.set_xlabel(f"difference of means ({_unit(kind)})" if has_differences else "probability of improvement")
+    panel = _ahead(pen, {v.other: v.improvement for v in found}, f"{subject} against")[-1]
+    figure, (ax,) = _intervals(pen, [panel], colours)
     for place, v in enumerate(found):
         ax.text(1.03, place, v.outcome, color=colours[v.other], va="center", transform=ax.get_yaxis_transform())
-    pen.fit_rows(figure, list(shown))
-    return Drawing(figure, pen.title(f"{pen.comparison.methods[subject].title} against each other method"), list(shown))
+    return Drawing(figure, pen.title(f"{subject} against each other method"), list(colours))
+
+
+def _improvement(pen: _Pen, phase: Phase) -> Drawing | None:
+    """Draw the probability of improvement over the baseline, with the difference of means beside it."""
+    baseline = baseline_of(pen.comparison)
+    pairs = {name: phase.improvements[name, baseline] for name in pen.looks if (name, baseline) in phase.improvements}
+    if not pairs:
+        return None
+    panels = _ahead(pen, pairs, f"over {baseline}")
+    return Drawing(
+        _intervals(pen, panels, pen.colours)[0], pen.title(f"Probability of improvement over {baseline}"), list(pairs)
+    )
+
+
+def _ahead(pen: _Pen, pairs: Mapping[str, Improvement], title: str) -> list[_Panel]:
+    """Return panels of how methods compare with one: by probability, and where there are means by their difference."""
+    kind, differences = pen.comparison.kind, {name: pair.difference for name, pair in pairs.items()}
+    chances = {name: pair.probability for name, pair in pairs.items()}
+    panels = [_Panel(title, "probability of improvement", chances, zero=0.5)]
+    if all(differences.values()):
+        margin = kind.scale * pen.comparison.resolve if kind.is_comparable else 0.0
+        unit = f"difference of means, {'points' if kind is SUCCESS else kind.unit}"
+        panels.append(_Panel(title, unit, differences, kind.scale, zero=0.0, margin=margin))
+    return panels
 
 
 def _aggregates(pen: _Pen, phase: Phase) -> Drawing | None:
@@ -194,138 +234,54 @@ def _aggregates(pen: _Pen, phase: Phase) -> Drawing | None:
     order = [name for name in ranking(pen.comparison, phase) if name in cells]
     if not order:
         return None
-    panels = {
-        pen.wrap(f"{phase.name}, {METRICS[metric]}{kind.title}", 0.3): {
-            name: _scaled(cells[name].estimates.get(metric), kind.scale) for name in order
-        }
+    panels = [
+        _Panel(
+            METRICS[metric],
+            f"{kind.unit}\n{phase.tasks_label}",
+            {name: cells[name].estimates.get(metric) for name in order},
+            kind.scale,
+        )
         for metric in SHOWN_METRICS
-    }
-    figure, axes = _intervals(pen, panels, {name: look.colour for name, look in pen.looks.items()}, -1)
-    for ax in axes:
-        ax.set_xlabel(pen.wrap(kind.unit, 0.3) + "\n" + pen.wrap(phase.tasks_label, 0.3))
-    pen.fit_rows(figure, order)
-    return Drawing(figure, pen.title("Mean and IQM"), order)
+    ]
+    return Drawing(_intervals(pen, panels, pen.colours)[0], pen.title("Mean and IQM"), order)
 
 
-def _intervals(
-    pen: _Pen,
-    panels: Mapping[str, Mapping[str, Estimate]],
-    colours: Mapping[str, str],
-    worse: int,
-    include: Sequence[float] = (),
-) -> tuple[Figure, list[Axes]]:
-    """Draw estimates of the same methods in panels beside one another, which share their axis.
-
-    :param panels: title -> method -> estimate, in the units of the axis.
-    :param worse: the side at which bad scores are: 1 for large values, -1 for small ones.
-    :param include: values that the axis holds in any case.
-    """
-    names = list(next(iter(panels.values())))
-    found = {name: [panel[name] for panel in panels.values()] for name in names}
+def _intervals(pen: _Pen, panels: Sequence[_Panel], colours: Mapping[str, str]) -> tuple[Figure, list[Axes]]:
+    """Draw estimates of the same methods in panels beside one another, the first method on top."""
+    names, share = list(panels[0].estimates), 0.6 / len(panels)
+    found = {name: np.array([panel.bounds(name) for panel in panels]) for name in names}
     figure, drawn = plot_utils.plot_interval_estimates(
-        {name: [e.point for e in estimates] for name, estimates in found.items()},
-        {name: np.array([_bounds(e) for e in estimates]).T for name, estimates in found.items()},
-        list(panels),
+        {name: bounds[:, 0] for name, bounds in found.items()},
+        {name: bounds[:, 1:].T for name, bounds in found.items()},
+        [pen.wrap(f"{pen.where}, {panel.title}", share) for panel in panels],
         algorithms=names,
         colors=colours,
         xlabel="",
     )
     plt.close(figure)  # pyplot forgets it; the figure stays
     axes = list(np.atleast_1d(drawn))
-    limits = _limits(pen, found, worse, include)
-    for ax, panel in zip(axes, panels.values(), strict=True):
-        pen.tidy_rows(ax, names, limits)
-        for place, (name, estimate) in enumerate(panel.items()):
-            if estimate.point < limits[0] or estimate.point > limits[1]:
-                _mark_outside(ax, place, estimate.point, colours[name])
+    for k, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
+        points, ends = (np.array([bounds[k, part] for bounds in found.values()]) for part in (0, [1, 2]))
+        inside = points if len(names) > 1 else ends
+        if panel.zero is not None:
+            band = panel.zero - panel.margin, panel.zero + panel.margin
+            inside = np.append(inside, band)
+            ax.axvspan(*band, color=SHADE[0], zorder=0)
+            ax.axvline(panel.zero, color=INK[0], linewidth=0.8, linestyle=":")
+        pen.tidy_rows(ax, names, _cut(inside, np.append(inside, ends)))
+        ax.set_xlabel("\n".join(pen.wrap(line, share) for line in panel.unit.splitlines()))
     axes[0].set_yticks(range(len(names)), map(pen.label, names))
+    pen.fit_rows(figure, names)
     return figure, axes
 
 
-def _scaled(estimate: Estimate | None, scale: float) -> Estimate:
-    """Return an estimate in the units of an axis; NaN where there is none."""
-    if estimate is None:
-        return Estimate(math.nan)
-    interval = estimate.interval and (scale * estimate.interval[0], scale * estimate.interval[1])
-    return Estimate(scale * estimate.point, interval)
-
-
-def _bounds(estimate: Estimate) -> tuple[float, float]:
-    return estimate.interval or (estimate.point, estimate.point)
-
-
-def _mark_outside(ax: Axes, place: int, point: float, colour: str) -> None:
-    """Draw an arrow with an estimate at the edge of an axis that leaves it out."""
-    low, high = ax.get_xlim()
-    edge, marker, side, shift = (high, ">", "right", -6) if point > high else (low, "<", "left", 6)
-    ax.plot([edge], [place], marker=marker, color=colour, markersize=4, clip_on=False)
-    text = with_minus(f"{point:.1f}")
-    ax.annotate(text, (edge, place), (shift, 0), textcoords="offset points", ha=side, va="center", color=colour)
-
-
-def _limits(
-    pen: _Pen, found: Mapping[str, Sequence[Estimate]], worse: int, include: Sequence[float]
-) -> tuple[float, float]:
-    """Return the limits of an axis that holds the estimates of its methods.
-
-    Methods that are far worse than most (outside of Tukey's fence) would press these together, so they are left out;
-    own ones never are.
-    """
-    known = [(name, e) for name, estimates in found.items() for e in estimates if not math.isnan(e.point)]
-    low, high = np.percentile([e.point for _, e in known], [25, 75])
-    reach = 1.5 * (high - low) if len(found) >= _FEWEST_FENCED else math.inf
-    edge = low - reach if worse < 0 else high + reach
-    is_own = {name: pen.comparison.methods[name].is_own for name in found}
-    kept = [e for name, e in known if is_own[name] or worse * (e.point - edge) <= 0]
-    ends = [end for e in kept for end in _bounds(e)]
-    scale = include or (ends if len(found) == 1 else ())
-    inside = [*(e.point for e in kept), *scale]
-    return _cut(inside, [*inside, *ends])
-
-
-def _cut(inside: Sequence[float] | Array, ends: Sequence[float] | Array) -> tuple[float, float]:
+def _cut(inside: Array, ends: Array) -> tuple[float, float]:
     """Return the limits of an axis with all values `inside`, and the `ends` of intervals that are not far from them."""
-    low, high = float(np.min(inside)), float(np.max(inside))
+    low, high = np.nanmin(inside), np.nanmax(inside)
     span = high - low or 0.1 * abs(high) or 1.0
-    low, high = max(float(np.min(ends)), low - span / 2), min(float(np.max(ends)), high + span / 2)
+    low, high = max(np.nanmin(ends), low - span / 2), min(np.nanmax(ends), high + span / 2)
     margin = 0.05 * (high - low or span)
-    return low - margin, high + margin
-
-
-def _improvement(pen: _Pen, phase: Phase) -> Drawing | None:
-    """Draw the probability of improvement over the baseline, with the difference of means beside it."""
-    kind, baseline = pen.comparison.kind, baseline_of(pen.comparison)
-    pairs = {name: phase.improvements[name, baseline] for name in pen.looks if (name, baseline) in phase.improvements}
-    if not pairs:
-        return None
-    figure, (ax,) = pen.empty(1, 1)
-    plot_utils.plot_probability_of_improvement(
-        {f"{name}\n": pair.probability.point for name, pair in pairs.items()},
-        {f"{name}\n": _bounds(pair.probability) for name, pair in pairs.items()},
-        pair_separator="\n",
-        ax=ax,
-        colors=[pen.looks[name].colour for name in pairs],
-        xlabel=pen.wrap(f"probability of a better run than {baseline}", 0.45),
-        left_ylabel="",
-        right_ylabel="",
-    )
-    differences = [pair.difference for pair in pairs.values()]
-    digits = digits_of(kind, differences)
-    texts = ["" if found is None else number_entry(found, kind.scale, digits).plain for found in differences]
-    figure.axes[1].set_xlabel("")
-    for side, labels in ((figure.axes[1], texts), (ax, map(pen.label, pairs))):
-        pen.tidy_rows(side, list(pairs), (0, 1))
-        side.set_yticks(range(len(pairs)), labels)
-    ax.axvline(0.5, color=INK[0], linewidth=0.8, linestyle=":")
-    ax.set_title(f"{phase.name}{kind.title}")
-    if any(texts):
-        ax.text(1.03, -0.7, f"difference\n({_unit(kind)})", va="bottom", transform=ax.get_yaxis_transform())
-    pen.fit_rows(figure, list(pairs))
-    return Drawing(figure, pen.title(f"Probability of improvement over {baseline}"), list(pairs))
-
-
-def _unit(kind: Kind) -> str:
-    return "points" if kind is SUCCESS else kind.unit
+    return float(low - margin), float(high + margin)
 
 
 # -- curves -----------------------------------------------------------------------------------------------------------
@@ -343,7 +299,7 @@ def _profiles(pen: _Pen, phase: Phase) -> Drawing | None:
         kind.scale * phase.thresholds,
         {name: curve.bounds for name, curve in shown.items() if curve.bounds is not None and looks[name].is_named},
         ax=ax,
-        colors={name: looks[name].colour for name in shown},
+        colors=pen.colours,
         linestyles={name: looks[name].dash for name in shown},
         xlabel=f"threshold τ, {kind.unit}",
         ylabel="fraction of runs above τ",
@@ -461,25 +417,7 @@ def _add_legend(figure: Figure, pen: _Pen, methods: Collection[str]) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.2, columnspacing=1.2)
 
 
-# -- maps of pairs and of tasks, and single runs ----------------------------------------------------------------------
-
-
-def _pairs(pen: _Pen, phase: Phase) -> Drawing | None:
-    """Draw how often each method beats each other one; pairs that are not clearly different are pale."""
-    family = phase.decision.family
-    names = [name for name in pen.looks if any(name in pair for pair in phase.improvements)]
-    if len(names) < 3:  # the figure of improvement has one pair already
-        return None
-    chances = pd.DataFrame(np.nan, names, names)
-    for (x, y), pair in phase.improvements.items():
-        chances.loc[x, y] = pair.probability.point
-    is_clear = pd.DataFrame([[family.is_clear(x, y) for y in names] for x in names], names, names)
-    shades = chances.where(is_clear, chances.clip(*_PALE))
-    labels = [pen.label(name, 1) for name in names]
-    texts = (100 * chances).map("{:.0f}".format)
-    figure, ax = _map(pen, shades.set_axis(labels).set_axis(labels, axis=1), texts, chance_colours(), ("0", "100"))
-    ax.set_title(f"{phase.name}{pen.comparison.kind.title}: how often the row is better, in %")
-    return Drawing(figure, pen.title("Probability of improvement of each pair, in %"), names)
+# -- single tasks and single runs -------------------------------------------------------------------------------------
 
 
 def _heat_map(pen: _Pen, phase: Phase) -> Drawing | None:
@@ -505,27 +443,13 @@ def _heat_map(pen: _Pen, phase: Phase) -> Drawing | None:
     texts = (kind.scale * means).map("{:,.0f}".format)
     if len(names) > len(means):  # a page is higher than wide
         shades, texts = shades.T, texts.T
-    figure, ax = _map(pen, shades, texts, scale_colours(), ends)
-    ax.set_title(f"{phase.name}, {kind.unit}")
-    return Drawing(figure, pen.title("Mean of each method on each task"), names)
-
-
-def _map(
-    pen: _Pen, shades: pd.DataFrame, texts: pd.DataFrame, colours: Sequence[Colours], ends: tuple[str, str]
-) -> tuple[Figure, Axes]:
-    """Draw numbers between 0 and 1 as colours, with texts inside, or where they do not fit with a bar below.
-
-    What is missing is grey.
-
-    :param ends: what the bar says of 0 and of 1.
-    """
     sheet, (rows, columns) = pen.sheet, shades.shape
     letter = 0.62 * sheet.text / 72
     beside, above = (letter * max(map(len, labels)) for labels in (shades.index, shades.columns))
     cell = letter * (1.4 + max(map(len, texts.to_numpy().ravel())))
     width = min(sheet.wide, max(beside + columns * cell + 0.2, 0.75 * sheet.width))
     figure, (ax,) = pen.empty(width, above + rows * sheet.inches(1.2) + sheet.inches(3))
-    scale, has_room = ListedColormap([light for light, _ in colours]), width - beside >= columns * cell
+    scale, has_room = ListedColormap([light for light, _ in scale_colours()]), width - beside >= columns * cell
     sns.heatmap(
         shades, ax=ax, cmap=scale, vmin=0, vmax=1, linewidths=0.4, xticklabels=True, yticklabels=True,
         annot=texts if has_room else None, fmt="", annot_kws={"size": 0.9 * sheet.text}, cbar=not has_room,
@@ -537,12 +461,13 @@ def _map(
         column, row = map(int, text.get_position())
         is_dark = sns.utils.relative_luminance(scale(shades.iat[row, column])) < _DARK
         text.set_color(PAPER[0] if is_dark else INK[0])
-    ax.set_facecolor(SHADE[0])
+    ax.set_facecolor(SHADE[0])  # of what is missing
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.tick_params("x", rotation=90)
     ax.tick_params("y", rotation=0)
-    return figure, ax
+    ax.set_title(f"{phase.name}, {kind.unit}")
+    return Drawing(figure, pen.title("Mean of each method on each task"), names)
 
 
 def _runs(pen: _Pen, phase: Phase, evaluations: pd.DataFrame) -> Drawing | None:
@@ -553,11 +478,11 @@ def _runs(pen: _Pen, phase: Phase, evaluations: pd.DataFrame) -> Drawing | None:
     if not len(last) or (not kind.is_comparable and last["environment"].nunique() > 1):
         return None
     names = [name for name in pen.looks if name in set(last["method"])]
-    colours, scores = {name: pen.looks[name].colour for name in names}, kind.scale * last["score"]
+    scores = kind.scale * last["score"]
     figure, (ax,) = pen.empty(1, 1)
     with seeded():  # seaborn draws the jitter from NumPy's own generator
         sns.stripplot(
-            x=scores, y=last["method"], hue=last["method"], palette=colours, order=names, hue_order=names, size=3.5,
+            x=scores, y=last["method"], hue=last["method"], palette=pen.colours, order=names, hue_order=names, size=3.5,
             alpha=0.5, jitter=0.25, legend=False, ax=ax,
         )  # fmt: skip
     pen.tidy_rows(ax, names, (-2, 102) if kind is SUCCESS else _cut(scores, scores))

@@ -148,12 +148,9 @@ def test_tables_and_figures_can_be_copied(page, content):
         page.settle()
         assert page.evaluate("copied") == content.texts["aggregates_offline"]["tex"]
     page.evaluate(copied)
-    page.click("#figure-pairs_offline .copy :last-child")
+    page.click("#figure-profiles_offline .copy :last-child")
     page.settle()
-    assert (
-        ElementTree.fromstring(page.evaluate("copied"))[0].text
-        == "Probability of improvement of each pair, in %, offline"
-    )
+    assert ElementTree.fromstring(page.evaluate("copied"))[0].text == "Performance profiles, offline"
 
 
 def test_the_keyboard_reaches_and_does_everything(page):
