@@ -262,7 +262,7 @@ def _intervals(pen: _Pen, panels: Sequence[_Panel], colours: Mapping[str, str]) 
     axes = list(np.atleast_1d(drawn))
     for k, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         points, ends = (np.array([bounds[k, part] for bounds in found.values()]) for part in (0, [1, 2]))
-        inside = points if len(names) > 1 else ends
+        inside = ends if len(names) == 1 and panel.zero is None else points
         if panel.zero is not None:
             band = panel.zero - panel.margin, panel.zero + panel.margin
             inside = np.append(inside, band)
