@@ -108,7 +108,8 @@ def wide(tmp_path_factory):
     """Return the address of a page with many methods and a long name."""
     names = ["QAM", "q" * 120, *(f"agent {k}" for k in range(6))]
     path = tmp_path_factory.mktemp("wide") / "report.html"
-    path.write_text(report.to_html(shown(content_of(evaluations(names, tasks=2)))), encoding="utf-8")
+    content = shown(content_of(evaluations(names, tasks=2), baseline=names[1]))
+    path.write_text(report.to_html(content), encoding="utf-8")
     return path.as_uri()
 
 
