@@ -21,13 +21,13 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
 
 import pandas as pd  # noqa: E402
 
+from zoo.compare import make_parser  # noqa: E402
 from zoo.overview import NUMBERS, SCORES, cells_of, describe_algorithms, in_order, start_text  # noqa: E402
 from zoo.report.compute import episodes_of, final_scores  # noqa: E402
-from zoo.report.inputs import Inputs, Request, collect  # noqa: E402
+from zoo.report.inputs import Inputs, collect  # noqa: E402
 from zoo.report.published_scores import (  # noqa: E402
     FOLDER,
     load_means,
-    load_progress,
     load_runs,
     load_set,
     published_names,
@@ -35,7 +35,7 @@ from zoo.report.published_scores import (  # noqa: E402
 )
 from zoo.report.statistics import means as statistics  # noqa: E402
 from zoo.report.statistics.estimates import Estimate  # noqa: E402
-from zoo.report.tables.entries import number_entry  # noqa: E402
+from zoo.report.tables import number_entry  # noqa: E402
 from zoo.runs.history import PHASES  # noqa: E402
 from zoo.runs.scores import SUCCESS  # noqa: E402
 
@@ -67,7 +67,6 @@ SIX = ["QAM-E", "QAM", "FQL", "IFQL", "FBRAC", "FAWAC"]
 MINI_TABLE = re.compile(r"(?<=\n\n)\| method \| mean of .*\n(?:\|.*\n)+")
 MINI_RANKS = re.compile(r"(?<=\n\n)\| scores \| rank correlation .*\n(?:\|.*\n)+")
 MINI_RANK = re.compile(r"(?<=rank correlation of )-?\d\.\d\d")
-MINI_PROGRESS = re.compile(r"\b[\d,]+ of [\d,]+ runs are finished")
 CHOOSING = re.compile(r"(?<=<!-- written by docs/make_tables.py -->\n\n)Start with (?:.+\n)+\n(?:\|.*\n)+")
 COMPARED = ("qam2026", "trqam2026", "rql2026")
 """Sets whose means stand in the table of all algorithms, the one with the most methods first."""
@@ -182,23 +181,21 @@ def ranks_table() -> str:
 
 @cache
 def _mini() -> Inputs:
-    return collect(Request(published=["mini"]))
+    return collect(make_parser().parse_args(["--published", "mini"]))
 
 
 @cache
 def _mini_means(pattern: str) -> Mapping[str, Estimate]:
-    """Return method -> its mean over the tasks of a pattern, for the methods with every planned run of them."""
-    planned = load_set("mini").planned
+    """Return method -> its mean over the tasks of a pattern, for the methods with all of them."""
     tasks = [task for task in suite_tasks("mini") if fnmatchcase(task, pattern)]
     scores = _mini().evaluations
     scores = scores[scores["environment"].isin(tasks)]
-    assert planned is not None
     found = {}
     for phase in PHASES:
         runs = scores[scores["phase"] == phase]
         episodes = episodes_of(runs)
         for name, by_task in final_scores(runs).items():
-            if len(by_task) == len(tasks) and min(map(len, by_task.values())) >= planned["seeds"]:
+            if len(by_task) == len(tasks):
                 found[name] = statistics.mean(by_task, episodes=episodes[name]).estimate(0)
     return found
 
@@ -208,13 +205,10 @@ def _mean(means: Mapping[str, Estimate], name: str) -> float:
 
 
 def updated_mini() -> str:
-    """Return the text of the page with the mini benchmark's table and progress as its scores are now."""
-    progress = load_progress(load_set("mini"))
-    assert progress is not None
+    """Return the text of the page with the mini benchmark's tables as its scores are now."""
     text = MINI_TABLE.sub(lambda _: mini_table(), MINI.read_text("utf-8"))
     text = MINI_RANKS.sub(lambda _: ranks_table(), text)
-    text = MINI_RANK.sub(f"{rank_correlations().loc['mini, mean of the 8 tasks', '16 methods']:.2f}", text)
-    return MINI_PROGRESS.sub(f"{progress.finished:,} of {progress.planned:,} runs are finished", text)
+    return MINI_RANK.sub(f"{rank_correlations().loc['mini, mean of the 8 tasks', '16 methods']:.2f}", text)
 
 
 if __name__ == "__main__":

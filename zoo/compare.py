@@ -10,9 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from datetime import UTC, datetime
-from functools import cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,23 +134,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for, and return the result to print."""
     from zoo.report.compute import compare_kinds
     from zoo.report.cost import read_costs
-    from zoo.report.inputs import Request, collect, read_labels, read_order, relabelled
+    from zoo.report.inputs import collect, read_labels, relabelled
     from zoo.report.page.results import json_text, to_json
     from zoo.report.significance import decide
-    from zoo.report.tables.texts import write_file
+    from zoo.report.tables import write_file
 
     _check(args)
-    inputs = collect(Request(**{field.name: getattr(args, field.name) for field in fields(Request)}))
+    inputs = collect(args)
     baseline = args.baseline or inputs.default_baseline()
     focus = None if args.no_focus else args.focus or inputs.default_focus(baseline, args.suite_focus)
-    has_own = any(method.is_own for method in inputs.methods.values())
     names = read_labels(args.labels, inputs.methods)
-    order = read_order(args.order, inputs.methods)
     inputs = relabelled(inputs, names)
     found = [
         decide(
             comparison,
-            order=[names[name] for name in order],
+            order=[names[name] for name in dict.fromkeys(args.order) if name in names],
             baseline=names[baseline],
             focus=focus and names[focus],
             resolve=args.resolve / 100,
@@ -168,46 +164,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from zoo.report.page.report import Content, write_report
         from zoo.runs.versions import git_commit
 
-        expected = expected_settings if inputs.sets and has_own else None  # else there is nothing to compare
         made = f"{datetime.now(UTC):%Y-%m-%d}, commit {(git_commit() or 'unknown')[:12]}"
-        looks = {"made": made, "width": args.width, "formats": args.format, "expected": expected, "costs": costs}
+        looks = {"made": made, "width": args.width, "formats": args.format, "costs": costs}
         content = Content(inputs, found, args.tolerance, args.command_line, **looks)
         if args.output:
             result["report"] = str(write_report(args.output, content))
         if args.print or not (args.json or args.output):
             _print_tables(content)
+        elif sys.stdout.isatty():
+            _print_sentences(content)
     return result
-
-
-@cache
-def expected_settings(published: str, environment: str, profile: str | None) -> dict[str, str] | None:
-    """Return the settings of a published algorithm, in the form of `zoo.runs.protocol.describe_settings`.
-
-    The algorithm's class knows the settings that no file states, so this imports torch.
-
-    :param published: the name under which it is published.
-    :param profile: the profile of the published scores; None: the default one.
-    :return: None for a profile that does not exist; for an algorithm that this zoo does not have, what the profile says
-        to all of them.
-    """
-    from zoo.report.published_scores import published_names
-    from zoo.runs.protocol import describe_settings
-    from zoo.runs.read import split_environment
-    from zoo.settings.config import load_config
-    from zoo.settings.layers import DEFAULT_PROFILE, merge, shared_profile
-
-    ids = {name: algorithm for algorithm, name in published_names().items()}
-    domain, profile = split_environment(environment)[1], profile or DEFAULT_PROFILE
-    if published not in ids:
-        layers = [
-            shared_profile(name).get(entry, {}) for name in (DEFAULT_PROFILE, profile) for entry in ("default", domain)
-        ]
-        return describe_settings(reduce(merge, layers))
-    try:
-        config = load_config(ids[published], environment, domain, profile=profile)
-    except UsageError:
-        return None
-    return describe_settings(config.settings)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -231,21 +197,28 @@ def _check_place(flag: str, folder: Path) -> None:
         raise UsageError(f"`{flag}` must be a place to write to, got {folder}; choose another folder")
 
 
+def _print_sentences(content: Content) -> None:
+    """Print the verdicts, and what a reader must know before believing a number."""
+    from rich.console import Console
+
+    from zoo.terminal.texts import printable
+
+    for text in [" ".join(both).strip() for both in content.verdicts] + [f"! {text}" for text in content.warnings]:
+        Console().print(printable(text), markup=False, highlight=False)
+
+
 def _print_tables(content: Content) -> None:
-    """Print verdicts, warnings, aggregates, improvements and reproduction, each in the columns that fit a terminal.
+    """Print sentences, aggregates, improvements and reproduction, each in the columns that fit a terminal.
 
     Where nothing can be averaged, the means of the tasks stand in for the aggregates.
     """
     from rich.console import Console
 
     from zoo.terminal.tables import empty_table, line
-    from zoo.terminal.texts import printable
 
     averaged = {t.name.removeprefix("aggregates") for t in content.tables if t.name.startswith("aggregates")}
     console = Console()
-    sentences = [" ".join(both).strip() for both in content.verdicts] + [f"! {text}" for text in content.warnings]
-    for text in sentences:
-        console.print(printable(text), markup=False, highlight=False)
+    _print_sentences(content)
     for table in content.tables:
         kind = table.name.split("_")[0]
         if kind in _PRINTED or (kind == "tasks" and table.name.removeprefix("tasks") not in averaged):

@@ -26,21 +26,16 @@ def make_parser() -> Parser:
 
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
-    from zoo.report.published_scores import load_means, load_progress, load_set, set_names
+    from zoo.report.published_scores import load_means, load_set, set_names
     from zoo.terminal.tables import as_shown, print_table
 
     result, rows = [], []
     for name in set_names():
         published = load_set(name)
-        progress = load_progress(published)
         entry = {"set": name, "suite": published.suite, "methods": load_means(published)["method"].nunique()}
         entry["runs"] = "none published" if published.runs is None else "included"
-        shown = entry["runs"]
-        if progress is not None:
-            entry |= {"finished": progress.finished, "planned": progress.planned}
-            shown += f" ({progress.finished} of {progress.planned} planned)"
         about = f"{published.about['title']} ({published.about['reference']})"
-        rows.append((name, published.suite, str(entry["methods"]), shown, about))
+        rows.append((name, published.suite, str(entry["methods"]), entry["runs"], about))
         result.append(entry)
     print_table("", ("set", "suite", "methods", "single runs", "from"), rows, wrapped=("single runs", "from"))
     return as_shown({"sets": result}, f"zoo compare --published {result[0]['set']} -o report/")

@@ -7,11 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.zoo.report.samples import CUBE, SCENE, run_rows, write_published_runs, write_runs, write_set, write_small
+from tests.zoo.report.samples import (
+    CUBE,
+    SCENE,
+    collected,
+    run_rows,
+    write_published_runs,
+    write_runs,
+    write_set,
+    write_small,
+)
 from tests.zoo.runs.test_read import write_run
 from zoo import compare
 from zoo.report.compute import compare_kinds
-from zoo.report.inputs import Request, collect
 from zoo.report.published_scores import suite_tasks
 
 SMALL = ["--reps", "200"]
@@ -243,7 +251,26 @@ def test_published_success_rates_are_not_set_beside_returns(tmp_path, logs, call
     write_run(logs / "sac", algo="sac", env=SCENE[0], offline=(-9.0,), has_success=False)
     result, err = call(compare.main, logs, "--published", "qam2026", *SMALL)
     assert result["methods"] == 1
-    assert "qam2026: covers none of your environments" in err
+    assert "qam2026 covers none of your environments" in err
+
+
+def test_a_set_without_ones_environments_is_told_first_with_those_that_have_some(logs, report, compared):
+    write_runs(logs, ["pointmaze-medium-navigate-singletask-task1-v0"])
+    compared(logs, "--published", "qam2026", "-o", report)
+    page = (report / "report.html").read_text()
+    verdict = page[page.index('<p class="verdict">') :]
+    assert verdict.startswith(
+        '<p class="verdict">qam2026 covers none of your environments. `--published mini` covers some.</p>'
+    )
+
+
+def test_a_terminal_shows_the_verdict_before_the_page(logs, report, monkeypatch, capsys):
+    write_runs(logs, SCENE[:1])
+    write_runs(logs, SCENE[:1], algo="fql")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert compare.main([str(logs), "-o", str(report), *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert out.index("leads offline") < out.index(f"next: open {report}")
 
 
 @pytest.mark.few(1)
@@ -345,7 +372,7 @@ def test_sets_of_different_suites_have_a_table_each_beside_that_of_their_common_
 def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkeypatch):
     write_published_runs(tmp_path, monkeypatch, SCENE)
     write_small(tmp_path, monkeypatch, [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)])
-    inputs = collect(Request(published=["qam2026", "small"]))
+    inputs = collected(published=["qam2026", "small"])
     (found,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, reps=50)
     offline, online = (found.phases[name] for name in ("offline", "online"))
     assert len(offline.tasks) == 2
@@ -356,7 +383,7 @@ def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkey
     assert online.curves["FQL"].mean.points[-1] == pytest.approx(expected)
 
 
-def test_incomplete_set_of_included_runs_is_compared_and_says_what_is_missing(tmp_path, compared_sets, monkeypatch):
+def test_incomplete_set_of_included_runs_is_compared(tmp_path, compared_sets, monkeypatch):
     runs = [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)] + [run_rows("fql", SCENE[0], 0)]
     write_small(tmp_path, monkeypatch, runs)
     _, out, said = compared_sets("small")
@@ -367,5 +394,4 @@ def test_incomplete_set_of_included_runs_is_compared_and_says_what_is_missing(tm
     assert set(out["domains"]["scene-play"]) == {"QAM"}  # the other method has not all its tasks
     assert set(out["suites"]["small"]) == {"QAM"}
     assert out["suites"]["small"]["QAM"]["mean"]["point"] == pytest.approx(0.4)
-    assert "! small: 5 of 8 planned runs are finished: FQL has 1 of 4." in said
     assert "Aggregates, offline, 2 tasks of small" in said

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.report.statistics.estimates import SIGNIFICANT, Array, Curve, Estimate, Improvement
-from zoo.report.statistics.means import Scores, Spread
-from zoo.report.statistics.seeds_needed import SeedPlan
+from zoo.report.statistics.means import Scores, SeedPlan, Spread
 from zoo.runs.protocol import count
-from zoo.runs.read import split_environment
+from zoo.runs.read import short_name, split_environment
 from zoo.runs.scores import Kind
 
+Key, Value = TypeVar("Key"), TypeVar("Value")
 OWN = "own"
 """The source of own runs, in tables and of methods."""
 
@@ -33,7 +33,7 @@ LEADS = "leads"
 """What `Change.after` says where another method leads."""
 
 
-class Outcome(StrEnum):
+class Standing(StrEnum):
     """How one method compares with another, or why that is undecided."""
 
     BETTER = "better"
@@ -53,8 +53,8 @@ class Outcome(StrEnum):
     def is_clear(self) -> bool:
         """Whether one of the two is ahead beyond chance."""
         return self in (
-            Outcome.BETTER, Outcome.AHEAD, Outcome.SLIGHTLY_AHEAD, Outcome.SLIGHTLY_BEHIND, Outcome.BEHIND,
-            Outcome.WORSE,
+            Standing.BETTER, Standing.AHEAD, Standing.SLIGHTLY_AHEAD, Standing.SLIGHTLY_BEHIND, Standing.BEHIND,
+            Standing.WORSE,
         )  # fmt: skip
 
 
@@ -84,7 +84,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Method:
+class ComparedMethod:
     """One row of a comparison.
 
     :param algorithm: published name of the algorithm, or its id; fixes the colour.
@@ -107,10 +107,10 @@ class Method:
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def tally(self, tasks: Iterable[str]) -> Tally | None:
-        """Return what became of its runs on some tasks; None for published methods."""
-        found = [self.tallies[task] for task in tasks if task in self.tallies]
-        return sum(found, Tally()) if found else None
+    def tally(self, tasks: Iterable[str] | None = None) -> Tally:
+        """Return what became of its runs on some tasks, by default on all; none were started of published methods."""
+        places = self.tallies if tasks is None else tasks
+        return sum((self.tallies[task] for task in places if task in self.tallies), Tally())
 
     def protocol_on(self, environment: str) -> Mapping[str, Any]:
         """Return how its runs on an environment were made; empty where that is not known."""
@@ -120,7 +120,7 @@ class Method:
     @property
     def mark(self) -> str:
         """What follows its name where runs failed."""
-        return "‡" if any(tally.failed for tally in self.tallies.values()) else ""
+        return "‡" if self.tally().failed else ""
 
     @property
     def title(self) -> str:
@@ -139,13 +139,13 @@ class Cell:
 
     :param estimates: ``mean`` and, where known, ``iqm``, ``median`` and ``optimality_gap``.
     :param seeds: the smallest and the largest number of runs of a task.
-    :param tally: what became of its runs there; None for published scores.
+    :param tally: what became of its runs there; none were started of published scores.
     """
 
     estimates: Mapping[str, Estimate]
     tasks: int
     seeds: tuple[int, int]
-    tally: Tally | None = None
+    tally: Tally = Tally()
 
 
 @dataclass(frozen=True)
@@ -204,12 +204,7 @@ class Verdict:
     other: str
     improvement: Improvement
     p_value: float | None
-    outcome: Outcome
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether one of the two is ahead beyond chance."""
-        return self.outcome.is_clear
+    outcome: Standing
 
 
 @dataclass(frozen=True)
@@ -335,7 +330,7 @@ class Comparison:
     """
 
     kind: Kind
-    methods: Mapping[str, Method]
+    methods: Mapping[str, ComparedMethod]
     phases: Mapping[str, Phase]
     reps: int
     curves_label: str = ""
@@ -351,6 +346,22 @@ def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:
     for name in sorted(environments):
         domains.setdefault(split_environment(name)[1], []).append(name)
     return domains
+
+
+def places_of(environments: Iterable[str]) -> list[str]:
+    """Return environments in words, several tasks of a domain together."""
+    return [
+        short_name(names[0]) if len(names) == 1 else f"{len(names)} tasks of {domain}"
+        for domain, names in by_domain(environments).items()
+    ]
+
+
+def by_value(found: Mapping[Key, Value]) -> dict[Value, list[Key]]:
+    """Return value -> the keys that have it."""
+    result: dict[Value, list[Key]] = {}
+    for key, value in found.items():
+        result.setdefault(value, []).append(key)
+    return result
 
 
 def label_of(tasks: Sequence[str], suite: str | None) -> str:

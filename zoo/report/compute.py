@@ -13,7 +13,7 @@ import pandas as pd
 
 from zoo.datasets.names import NUM_TASKS
 from zoo.errors import UsageError
-from zoo.report.comparison import OWN, Cell, Comparison, LearningCurve, Method, Phase, label_of
+from zoo.report.comparison import OWN, Cell, ComparedMethod, Comparison, LearningCurve, Phase, label_of
 from zoo.report.published_scores import suite_of, suite_tasks, tasks_of
 from zoo.report.scores_file import last_evaluations
 from zoo.report.significance import decide
@@ -32,7 +32,7 @@ CURVE_REPS = 2_000
 
 
 def compare_kinds(
-    methods: Mapping[str, Method],
+    methods: Mapping[str, ComparedMethod],
     evaluations: pd.DataFrame,
     means: pd.DataFrame,
     reps: int,
@@ -54,7 +54,7 @@ def compare_kinds(
 
 
 def compare(
-    methods: Mapping[str, Method],
+    methods: Mapping[str, ComparedMethod],
     evaluations: pd.DataFrame,
     means: pd.DataFrame,
     reps: int,
@@ -90,7 +90,7 @@ def _compare_phase(
     name: str,
     runs: pd.DataFrame,
     means: pd.DataFrame,
-    methods: Mapping[str, Method],
+    methods: Mapping[str, ComparedMethod],
     kind: Kind,
     reps: int,
     curve_tasks: Sequence[str] | None,
@@ -157,7 +157,7 @@ class _Scores:
     single: Mapping[str, Scores]
     published: Mapping[str, Means]
     episodes: Mapping[str, Episodes]
-    methods: Mapping[str, Method]
+    methods: Mapping[str, ComparedMethod]
     kind: Kind
     reps: int
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +14,18 @@ import pandas as pd
 
 from agents.common.validation import unknown_name_message
 from zoo.errors import UsageError
-from zoo.report.comparison import MEAN_COLUMNS, OWN, Method
-from zoo.report.published_scores import PublishedSet, load_means, load_progress, load_runs, load_set, published_names
+from zoo.report.comparison import MEAN_COLUMNS, OWN, ComparedMethod
+from zoo.report.published_scores import (
+    PublishedSet,
+    load_means,
+    load_runs,
+    load_set,
+    published_names,
+    set_names,
+    suite_tasks,
+)
 from zoo.report.references import References, normalise_returns, read_references
-from zoo.report.scores_file import read_scores
+from zoo.report.scores_file import Scored, read_scores
 from zoo.report.survival import failed_scores, tallies
 from zoo.runs.protocol import PROTOCOL, show
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs, split_environment
@@ -26,44 +35,23 @@ from zoo.terminal.texts import check_label
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to compare, under the names that the command line gives it.
-
-    :param scores: files of scores that other reports have written.
-    :param envs: patterns of the environments to keep, e.g. ``"scene-*"``; empty keeps all.
-    :param reference_scores: what `read_references` reads.
-    :param failed: what failed runs count for, see `zoo.report.survival.failed_scores`.
-    """
-
-    paths: Sequence[Path] = ()
-    published: Sequence[str] = ()
-    scores: Sequence[Path] = ()
-    methods: Sequence[str] = ()
-    envs: Sequence[str] = ()
-    reference_scores: Sequence[str] = ()
-    merge_protocols: bool = False
-    strict: bool = False
-    baseline: str | None = None
-    focus: str | None = None
-    failed: str = "last"
-
-
-@dataclass(frozen=True)
 class Inputs:
     """What was found to compare.
 
     :param evaluations: one row for each evaluation of a run that counts, own or published.
     :param own: the tables of own runs, those that do not count included.
     :param failed: what failed runs count for, see `zoo.report.survival.failed_scores`.
+    :param uncovered: the published sets and files of scores that have none of the environments of own runs, in words.
     """
 
-    methods: Mapping[str, Method]
+    methods: Mapping[str, ComparedMethod]
     evaluations: pd.DataFrame
     means: pd.DataFrame
     own: RunTables
     sets: Sequence[PublishedSet]
     references: References
     failed: str = "last"
+    uncovered: str = ""
 
     def default_baseline(self) -> str:
         """Return the method that the first published set names, or else the first method of all."""
@@ -89,37 +77,14 @@ class Inputs:
         return own[0] if len(own) == 1 < len(self.methods) else None
 
 
-def collect(request: Request) -> Inputs:
-    """Read runs and published scores, each method under a unique name; raises UsageError if there are none."""
-    sets = [load_set(name) for name in dict.fromkeys(request.published)]
-    own, references = read_own(request)
-    counted = own.counted()
-    if request.paths and counted.empty:
-        raise UsageError(nothing_counts(own, request.paths))
-    counted = _joined([counted, failed_scores(own, request.failed)], EVALUATION_COLUMNS)
-    methods = _own_methods(own, counted)
-    wanted = set(counted.loc[counted["kind"] == SUCCESS.name, "environment"]) if request.paths else None
-    found = [(published.name, *_read_published(published, wanted)) for published in sets]
-    places = set(counted["environment"]) if request.paths else None
-    sources = _sources([path.resolve() for path in request.scores], [name for name, *_ in found])
-    found += [(source, *_read_scores(path, source, places)) for path, source in sources.items()]
-    times = Counter([*methods, *(name for *_, part in found for name in part)])
-    evaluations, means = [counted], []
-    for source, runs, table, part in found:
-        names = {name: _with_source(name, source) if times[name] > 1 else name for name in part}
-        methods |= {names[name]: replace(method, name=names[name]) for name, method in part.items()}
-        evaluations.append(runs.assign(method=runs["method"].map(names)))
-        means.append(table.assign(method=table["method"].map(names)))
-    table, means_table = _joined(evaluations, EVALUATION_COLUMNS), _joined(means, MEAN_COLUMNS)
-    inputs = Inputs(methods, table, means_table, own, sets, references, request.failed)
-    return _chosen(inputs, request)
-
-
-def read_own(request: Request) -> tuple[RunTables, References]:
-    """Return the tables of own runs, and the reference scores by which their returns are normalised.
+def collect(request: argparse.Namespace) -> Inputs:
+    """Read runs and published scores, each method under a unique name; raises UsageError if there are none.
 
     Runs that do not count are named on standard error.
+
+    :param request: what the parser of `zoo.compare` returns.
     """
+    sets = [load_set(name) for name in dict.fromkeys(request.published)]
     own = read_runs(request.paths, request.merge_protocols)
     skipped = own.skipped()
     for entry in skipped:
@@ -127,7 +92,28 @@ def read_own(request: Request) -> tuple[RunTables, References]:
     if request.strict and skipped:
         raise UsageError(f"--strict allows no skipped run, got {len(skipped)}, e.g. {_first_skipped(own)}")
     references = read_references(request.reference_scores, own)
-    return normalise_returns(own, references), references
+    own = normalise_returns(own, references)
+    counted = own.counted()
+    if request.paths and counted.empty:
+        raise UsageError(nothing_counts(own, request.paths))
+    counted = _joined([counted, failed_scores(own, request.failed)], EVALUATION_COLUMNS)
+    methods = _own_methods(own, counted)
+    found = {published.name: _read_published(published) for published in sets}
+    found |= {source: read_scores(path, source) for path, source in _sources(request.scores, list(found)).items()}
+    uncovered = ""
+    if request.paths:
+        found = {source: _beside(counted, part) for source, part in found.items()}
+        uncovered = _describe_uncovered([source for source, part in found.items() if not part.methods], counted)
+    times = Counter([*methods, *(name for part in found.values() for name in part.methods)])
+    evaluations, means = [counted], []
+    for source, part in found.items():
+        names = {name: _with_source(name, source) if times[name] > 1 else name for name in part.methods}
+        methods |= {names[name]: replace(method, name=names[name]) for name, method in part.methods.items()}
+        evaluations.append(part.evaluations.assign(method=part.evaluations["method"].map(names)))
+        means.append(part.means.assign(method=part.means["method"].map(names)))
+    table, means_table = _joined(evaluations, EVALUATION_COLUMNS), _joined(means, MEAN_COLUMNS)
+    inputs = Inputs(methods, table, means_table, own, sets, references, request.failed, uncovered)
+    return _chosen(inputs, request)
 
 
 def read_labels(words: Sequence[str], methods: Collection[str]) -> dict[str, str]:
@@ -148,14 +134,6 @@ def read_labels(words: Sequence[str], methods: Collection[str]) -> dict[str, str
     if shared:
         raise UsageError(f"`--labels` must give each method a name of its own, got `{shared[0]}` twice; change one")
     return names
-
-
-def read_order(wanted: Sequence[str], methods: Collection[str]) -> list[str]:
-    """Return the methods that come first, each once, by their names before `read_labels`."""
-    for name in wanted:
-        if name not in methods:
-            raise UsageError(unknown_name_message("method", name, methods))
-    return list(dict.fromkeys(wanted))
 
 
 def relabelled(inputs: Inputs, names: Mapping[str, str]) -> Inputs:
@@ -187,7 +165,7 @@ def _first_skipped(own: RunTables) -> str:
     return "{path}: {reason}".format(**own.skipped()[0])
 
 
-def _own_methods(own: RunTables, counted: pd.DataFrame) -> dict[str, Method]:
+def _own_methods(own: RunTables, counted: pd.DataFrame) -> dict[str, ComparedMethod]:
     """Return the methods of the runs that count, with the protocol on each environment."""
     names = published_names()
     found = tallies(own)
@@ -195,7 +173,7 @@ def _own_methods(own: RunTables, counted: pd.DataFrame) -> dict[str, Method]:
     for name, group in own.runs[own.runs["run"].isin(counted["run"])].groupby("method"):
         algorithm = str(group["algorithm"].iloc[0])
         parts = {str(environment): part for environment, part in group.groupby("environment")}
-        result[str(name)] = Method(
+        result[str(name)] = ComparedMethod(
             str(name),
             names.get(algorithm, algorithm),
             OWN,
@@ -220,26 +198,16 @@ def _common(values: pd.Series) -> Any:
     return found[0] if len(found) == 1 else ("; ".join(sorted(map(show, found))) or None)
 
 
-def _read_published(
-    published: PublishedSet, wanted: set[str] | None
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Method]]:
-    """Return the runs, the means and the methods of a set, on the wanted environments only."""
+def _read_published(published: PublishedSet) -> Scored:
+    """Return the scores of a set."""
     runs, means = load_runs(published), pd.DataFrame(columns=list(MEAN_COLUMNS))
     if runs is None:
         runs, means = pd.DataFrame(columns=list(EVALUATION_COLUMNS)), load_means(published)
         means["domain"] = [split_environment(name)[1] for name in means["environment"]]
         log.info("%s: means without intervals (single runs are not published)", published.name)
-    progress = load_progress(published)
-    if progress is not None:
-        log.info("%s: %s", published.name, progress.describe())
-    if wanted is not None:
-        runs = runs[runs["environment"].isin(wanted)]
-        means = means[means["environment"].isin(wanted | {split_environment(name)[1] for name in wanted})]
-        if runs.empty and means.empty:
-            log.info("%s: covers none of your environments; left out", published.name)
     domains = sorted({*runs["domain"], *means["domain"]})
     methods = {
-        name: Method(
+        name: ComparedMethod(
             name,
             name,
             published.name,
@@ -249,27 +217,39 @@ def _read_published(
         )
         for name in sorted({*runs["method"], *means["method"]})
     }
-    return runs, means, methods
+    return Scored(methods, runs, means)
+
+
+def _beside(own: pd.DataFrame, found: Scored) -> Scored:
+    """Return the scores of others on the environments of own runs, where both are of one kind."""
+    key = ["environment", "kind"]
+    wanted = set(own.loc[own["kind"] == SUCCESS.name, "environment"])
+    runs = found.evaluations[pd.MultiIndex.from_frame(found.evaluations[key]).isin(pd.MultiIndex.from_frame(own[key]))]
+    means = found.means[found.means["environment"].isin(_places(wanted))]
+    present = {*runs["method"], *means["method"]}
+    methods = {
+        name: _restricted(method, own["environment"]) for name, method in found.methods.items() if name in present
+    }
+    return Scored(methods, runs, means)
+
+
+def _describe_uncovered(sources: Sequence[str], own: pd.DataFrame) -> str:
+    """Return which sources have no scores beside own ones, and which published sets have some."""
+    if not sources:
+        return ""
+    wanted = set(own.loc[own["kind"] == SUCCESS.name, "environment"])
+    others = [name for name in set_names() if wanted.intersection(suite_tasks(load_set(name).suite))]
+    which = f"`--published {' '.join(others)}` covers some" if others else "No published set covers any"
+    text = f"{', '.join(sources)} covers none of your environments. {which}."
+    log.info("%s", text)
+    return text
 
 
 def _sources(paths: Sequence[Path], taken: Sequence[str]) -> dict[Path, str]:
     """Return what tables call each file of scores: its folder or name, or its path where that is taken."""
-    short = {path: path.parent.name if path.stem == "scores" else path.stem for path in paths}
+    short = {path: path.parent.name if path.stem == "scores" else path.stem for path in map(Path.resolve, paths)}
     times = Counter([*short.values(), *taken])
     return {path: name if times[name] == 1 else str(path) for path, name in short.items()}
-
-
-def _read_scores(
-    path: Path, source: str, wanted: set[str] | None
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Method]]:
-    """Return the runs, no means and the methods of a file of scores, on the wanted environments only."""
-    runs, methods = read_scores(path, source)
-    if wanted is not None:
-        runs = runs[runs["environment"].isin(wanted)]
-    if runs.empty:
-        log.info("%s: covers none of your environments; left out", path)
-    methods = {name: method for name, method in methods.items() if name in set(runs["method"])}
-    return runs, pd.DataFrame(columns=list(MEAN_COLUMNS)), methods
 
 
 def _with_source(name: str, source: str) -> str:
@@ -283,18 +263,23 @@ def _joined(tables: Sequence[pd.DataFrame], columns: Iterable[str]) -> pd.DataFr
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(columns))
 
 
-def _restricted(method: Method, environments: Collection[str]) -> Method:
+def _places(environments: Iterable[str]) -> set[str]:
+    """Return environments and their domains, by which published scores are known."""
+    return {place for name in environments for place in (name, split_environment(name)[1])}
+
+
+def _restricted(method: ComparedMethod, environments: Iterable[str]) -> ComparedMethod:
     """Return a method that knows of its runs on some environments only."""
-    places = {*environments, *(split_environment(name)[1] for name in environments)}  # published ones are by domain
+    places = _places(environments)
     tables = ("protocols", "departures", "tallies", "settings")
     kept: dict[str, Any] = {table: {k: v for k, v in getattr(method, table).items() if k in places} for table in tables}
     return replace(method, **kept)
 
 
-def _chosen(inputs: Inputs, request: Request) -> Inputs:
+def _chosen(inputs: Inputs, request: argparse.Namespace) -> Inputs:
     """Keep the methods and environments that were asked for."""
     evaluations, means, methods = inputs.evaluations, inputs.means, inputs.methods
-    for name in [*request.methods, *filter(None, [request.baseline, request.focus])]:
+    for name in [*request.methods, *request.order, *filter(None, [request.baseline, request.focus])]:
         if name not in methods:
             raise UsageError(unknown_name_message("method", name, methods))
     if request.methods:

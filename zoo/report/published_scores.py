@@ -1,12 +1,13 @@
 """Published scores: which sets there are, their protocols, and their scores as tables.
 
 They are in ``results/published``, in a checkout and in an installed package: the counts of single runs, which give
-intervals, as an array or as CSV files (`zoo.report.included_runs`), or tables of means where there is no more.
+intervals, as an array or as CSV files, or tables of means where there is no more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import io
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -15,12 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents.common.files import DamagedFile
+from agents.common.files import DamagedFile, regular_file
 from agents.common.files.npz import read_npz
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
 from zoo.errors import UsageError
-from zoo.report.included_runs import Progress, check_progress, finished_runs, read_included_runs
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import describe_layers
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
@@ -30,6 +30,17 @@ from zoo.settings.layers import load_yaml, read_yaml_text
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
 NOT_EVALUATED = -1
 """What stands in an array of counts where a method was not evaluated."""
+
+COLUMNS = (
+    "method", "environment", "seed", "phase", "step", "successes", "episodes", "return", "length", "settings",
+    "commit", "ogbench", "mujoco", "dataset",
+)  # fmt: skip
+"""Columns of a file of single runs.
+
+The last five say what made a run: a hash of its settings, the commit of the code, versions of packages, and the SHA-256
+of its data. They are empty where they are not known.
+"""
+_RUN = ["method", "environment", "seed"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,6 @@ class PublishedSet:
     :param runs: the data of single runs, an array of counts (``.npz``) or a folder of CSV files, or None.
     :param ogbench: the version that its scores were made with, or None where the source does not say.
     :param means: the table of means where there are no single runs.
-    :param planned: ``methods`` and the number of ``seeds`` that those runs should have on each task of the suite.
     """
 
     name: str
@@ -60,7 +70,6 @@ class PublishedSet:
     runs: Path | None = None
     ogbench: str | None = None
     means: Path | None = None
-    planned: dict[str, Any] | None = None
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
         """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None where the source does not say."""
@@ -98,7 +107,7 @@ def load_set(name: str) -> PublishedSet:
     about["notes"] = list(entry.get("notes", ()))
     places = [(FOLDER / entry[key]).resolve() for key in ("runs", "raw") if entry.get(key)]
     runs = next((path for path in places if path.exists() or entry.get("runs")), None)
-    stated = ("suite", "scoring", "baseline", "protocol", "domains", "methods", "ogbench", "planned")
+    stated = ("suite", "scoring", "baseline", "protocol", "domains", "methods", "ogbench")
     more = {key: entry[key] for key in stated if key in entry}
     return PublishedSet(name, about, runs=runs, means=FOLDER / f"{name}.csv", **more)
 
@@ -196,15 +205,6 @@ def _described(published: PublishedSet, table: pd.DataFrame) -> pd.DataFrame:
     return table[[name for name in EVALUATION_COLUMNS if name in table]]
 
 
-def load_progress(published: PublishedSet) -> Progress | None:
-    """Return which planned runs of a set are finished, or None for a set that was published whole."""
-    if published.planned is None:
-        return None
-    names = published_names()
-    methods = [names.get(name, name) for name in published.planned["methods"]]
-    return check_progress(published.included, methods, suite_tasks(published.suite), published.planned["seeds"])
-
-
 def _means_of_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the means of single runs: those of single tasks, and of the domains that a method has whole."""
     key = ["method", "phase", "environment"]
@@ -231,3 +231,86 @@ def _metadata() -> dict[str, Any]:
 @cache
 def _parsed(text: str, name: str) -> dict[str, Any]:
     return dict(load_yaml(text, name))
+
+
+# -- single runs in CSV files: one row for each evaluation ------------------------------------------------------------
+
+
+def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:
+    """Return the rows of all CSV files of a folder, with the columns `COLUMNS`.
+
+    :param tasks: the environments that rows may be about.
+    :raises UsageError: if there is no file, or one is damaged; the text names the file and the line.
+    """
+    files = sorted(folder.glob("*.csv"))
+    if not files:
+        raise UsageError(f"expected CSV files of single runs in `{folder}`, got none; install the package again")
+    texts = read_texts(files, COLUMNS)
+    counts = texts[["seed", "step", "successes", "episodes"]].apply(pd.to_numeric, errors="coerce")
+    measures = texts[["return", "length"]].apply(pd.to_numeric, errors="coerce")  # may be empty
+    table = texts.assign(**counts, **measures)
+    is_good = (
+        (texts["method"] != "")
+        & texts["environment"].isin(tasks)
+        & texts["phase"].isin(PHASES)
+        & ((counts >= 0) & (counts % 1 == 0)).all(axis=1)
+        & (counts["episodes"] >= counts["successes"].clip(lower=1))
+        & (np.isfinite(measures) | (texts[list(measures)] == "")).all(axis=1)
+    )
+    settings = texts.groupby(["method", "environment"])["settings"].transform("nunique")
+    problems = {
+        "an evaluation on a task of the set's suite": ~is_good,
+        "one row for each evaluation of a run": table.duplicated([*_RUN, "phase", "step"]),
+        "one hash of settings for the runs of a method on an environment": settings > 1,
+    }
+    refuse_rows(texts, problems, "restore the file")
+    return table.astype(dict.fromkeys(counts, int)).reset_index(drop=True)
+
+
+def finished_runs(table: pd.DataFrame, last_steps: Callable[[str, str], Mapping[str, int]]) -> pd.DataFrame:
+    """Return the rows of runs that were evaluated at the end of each of their phases.
+
+    :param table: what `read_included_runs` returns.
+    :param last_steps: (method, environment) -> the step at which each of its phases ends.
+    """
+    reached = table.groupby([*_RUN, "phase"])["step"].max()
+    wanted = {pair: last_steps(*pair) for pair in set(zip(table["method"], table["environment"], strict=True))}
+    is_finished = [
+        all(reached.get((*run, phase), -1) >= end for phase, end in wanted[run[:2]].items())
+        for run in zip(*(table[name] for name in _RUN), strict=True)
+    ]
+    return table[np.array(is_finished, dtype=bool)]
+
+
+def read_texts(paths: Sequence[Path], columns: Sequence[str], remedy: str = "restore the file") -> pd.DataFrame:
+    """Return the rows of CSV files as texts, by file and row; a row that was cut in the middle has no method.
+
+    :param columns: that a file must have.
+    :param remedy: what to do where one cannot be read.
+    """
+    tables = {}
+    for path in paths:
+        try:
+            text = regular_file(path).read_text(encoding="utf-8")
+            table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, index_col=False).fillna("")
+            if missing := [name for name in columns if name not in table]:
+                raise ValueError(f"it lacks {', '.join(missing)}")
+        except (OSError, ValueError) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
+            raise UsageError(f"`{path}` cannot be read ({error}); {remedy}") from error
+        if not text.endswith("\n"):
+            table.iloc[-1:, 0] = ""
+        tables[path] = table
+    return pd.concat(tables)
+
+
+def refuse_rows(texts: pd.DataFrame, problems: Mapping[str, pd.Series], remedy: str) -> None:
+    """Raise UsageError for the first row with a problem.
+
+    :param texts: what `read_texts` returned.
+    :param problems: what a row should be -> which rows are not.
+    """
+    for expected, is_bad in problems.items():
+        if is_bad.any():
+            path, row = is_bad.idxmax()
+            found = ", ".join(f"{name} {text or 'nothing'}" for name, text in texts.loc[path, row].items())
+            raise UsageError(f"`{path}`, line {row + 2}: expected {expected}, got {found}; {remedy}")

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from zoo.report.comparison import OWN, Method, Tally
+from zoo.errors import UsageError
+from zoo.report.comparison import OWN, ComparedMethod, Tally
 from zoo.report.compute import episodes_of, final_scores
 from zoo.report.published_scores import PublishedSet, load_means, published_names, tasks_of
 from zoo.report.statistics.estimates import Estimate, welch_mean
 from zoo.report.statistics.means import Episodes, Scores, seed_variances
 from zoo.runs.history import PHASES
-from zoo.runs.protocol import protocol_differences, setting_differences
+from zoo.runs.protocol import describe_settings, protocol_differences, setting_differences
 from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS
-
-Expected = Callable[[str, str, str | None], Mapping[str, str] | None]
-"""Published name of an algorithm, environment, profile -> its settings, or None where they are not known."""
+from zoo.settings.layers import DEFAULT_PROFILE, merge, shared_profile
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ class Reproduction:
     phase: str
     where: str
     method: str
-    published: str
     source: str
     published_mean: float
     published_seeds: int
@@ -47,15 +46,14 @@ class Reproduction:
     difference: Estimate
     verdict: str
     protocol: list[str]
-    tally: Tally | None = None
+    tally: Tally
 
 
 def reproduce(
-    methods: Mapping[str, Method],
+    methods: Mapping[str, ComparedMethod],
     evaluations: pd.DataFrame,
     sets: Sequence[PublishedSet],
     tolerance: float,
-    expected: Expected | None = None,
 ) -> list[Reproduction]:
     """Return own scores beside published ones: for each task, each complete domain, and all published domains.
 
@@ -65,7 +63,6 @@ def reproduce(
 
     :param evaluations: evaluations of runs; published scores are success rates, so returns are ignored.
     :param tolerance: the largest difference that still agrees, as a fraction.
-    :param expected: gives the settings that are behind published scores; None compares no settings, and says so.
     """
     result = []
     runs = evaluations[(evaluations["source"] == OWN) & (evaluations["kind"] == SUCCESS.name)]
@@ -80,15 +77,18 @@ def reproduce(
                 for where, parts in _places(scores, rows).items():
                     tasks = [task for _, inside in parts for task in inside]
                     found = _compared({task: scores[task] for task in tasks}, [row for row, _ in parts], played[name])
-                    departures = _departures(phase, methods[name], tasks, published, expected)
-                    about: dict[str, Any] = {
-                        "protocol": departures,
-                        "tally": methods[name].tally(tasks),
-                        "source": published.name,
-                    }
-                    about |= {"method": name, "published": methods[name].algorithm, **found}
-                    verdict = _verdict(found["difference"], tolerance)
-                    result.append(Reproduction(phase=phase, where=where, verdict=verdict, **about))
+                    result.append(
+                        Reproduction(
+                            phase=phase,
+                            where=where,
+                            method=name,
+                            source=published.name,
+                            verdict=_verdict(found["difference"], tolerance),
+                            protocol=_departures(phase, methods[name], tasks, published),
+                            tally=methods[name].tally(tasks),
+                            **found,
+                        )
+                    )
     return result
 
 
@@ -118,18 +118,14 @@ def _compared(scores: Scores, rows: list[Any], episodes: Episodes) -> dict[str, 
     return own | {"published_mean": float(np.mean(reported)), "published_seeds": min(known)}
 
 
-def _departures(
-    phase: str, method: Method, tasks: Sequence[str], published: PublishedSet, expected: Expected | None
-) -> list[str]:
+def _departures(phase: str, method: ComparedMethod, tasks: Sequence[str], published: PublishedSet) -> list[str]:
     """Return where protocols and settings differ on some tasks, in words, and how the published scores were taken."""
-    found = [set_differences(phase, method, task, published, expected) for task in method.protocols if task in tasks]
+    found = [set_differences(phase, method, task, published) for task in method.protocols if task in tasks]
     scoring = [f"scoring {published.scoring}"] if published.scoring else []
     return sorted({phrase for phrases in found for phrase in phrases}) + scoring
 
 
-def set_differences(
-    phase: str, method: Method, task: str, published: PublishedSet, expected: Expected | None
-) -> list[str]:
+def set_differences(phase: str, method: ComparedMethod, task: str, published: PublishedSet) -> list[str]:
     """Return where a method's protocol and settings on a task are not those of a set of published scores.
 
     They are compared with those of the same algorithm in the set; where the set lacks it, with what the set's protocol
@@ -137,7 +133,7 @@ def set_differences(
     """
     theirs = published.protocol_of(method.algorithm, split_environment(task)[1])
     found = protocol_differences(phase, method.protocols[task], theirs)
-    settings = None if expected is None else expected(method.algorithm, task, theirs.get("profile"))
+    settings = expected_settings(method.algorithm, task, theirs.get("profile"))
     if settings is None:
         return [*found, "settings not compared"]
     own = method.settings.get(task, {})
@@ -145,6 +141,33 @@ def set_differences(
         own = {name: value for name, value in own.items() if name in settings}
         settings = {name: settings[name] for name in own}
     return found + setting_differences(own, settings)
+
+
+@cache
+def expected_settings(published: str, environment: str, profile: str | None) -> dict[str, str] | None:
+    """Return the settings of a published algorithm, in the form of `zoo.runs.protocol.describe_settings`.
+
+    The algorithm's class knows the settings that no file states, so this imports torch.
+
+    :param published: the name under which it is published.
+    :param profile: the profile of the published scores; None: the default one.
+    :return: None for a profile that does not exist; for an algorithm that this zoo does not have, what the profile says
+        to all of them.
+    """
+    from zoo.settings.config import load_config
+
+    ids = {name: algorithm for algorithm, name in published_names().items()}
+    domain, profile = split_environment(environment)[1], profile or DEFAULT_PROFILE
+    if published not in ids:
+        layers = [
+            shared_profile(name).get(entry, {}) for name in (DEFAULT_PROFILE, profile) for entry in ("default", domain)
+        ]
+        return describe_settings(reduce(merge, layers))
+    try:
+        config = load_config(ids[published], environment, domain, profile=profile)
+    except UsageError:
+        return None
+    return describe_settings(config.settings)
 
 
 def _verdict(difference: Estimate, tolerance: float) -> str:

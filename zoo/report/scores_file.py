@@ -6,15 +6,15 @@ Another report reads them with ``--with``, so that runs can be compared where on
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from zoo.errors import UsageError
-from zoo.report.comparison import Method
-from zoo.report.included_runs import read_texts
+from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod
+from zoo.report.published_scores import read_texts, refuse_rows
 from zoo.runs.history import PHASES
 from zoo.runs.protocol import PROTOCOL, show
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
@@ -27,12 +27,25 @@ _COUNTS = ("seed", "step", "episodes")
 _REMEDY = "take the `scores.csv` that `zoo compare -o` writes, unchanged"
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Scores of one source.
+
+    :param evaluations: of single runs, columns `zoo.runs.read.EVALUATION_COLUMNS`.
+    :param means: of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
+    """
+
+    methods: Mapping[str, ComparedMethod]
+    evaluations: pd.DataFrame
+    means: pd.DataFrame
+
+
 def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
     """Return the last evaluation of each run in each phase, in the order of methods, environments and seeds."""
     return evaluations.sort_values([*_RUN, "step"]).drop_duplicates(_RUN, keep="last")
 
 
-def scores_table(evaluations: pd.DataFrame, methods: Mapping[str, Method]) -> pd.DataFrame:
+def scores_table(evaluations: pd.DataFrame, methods: Mapping[str, ComparedMethod]) -> pd.DataFrame:
     """Return what the file holds: the last evaluations with the protocol of each."""
     table = last_evaluations(evaluations)
     pairs = zip(table["method"], table["environment"], strict=True)
@@ -41,20 +54,16 @@ def scores_table(evaluations: pd.DataFrame, methods: Mapping[str, Method]) -> pd
     return table.assign(**{field: pd.Series(values, table.index, object) for field, values in fields.items()})
 
 
-def read_scores(path: Path, source: str) -> tuple[pd.DataFrame, dict[str, Method]]:
-    """Return the evaluations and the methods of a file of scores.
+def read_scores(path: Path, source: str) -> Scored:
+    """Return the scores of a file.
 
     :param source: what tables call it.
     :raises UsageError: if a column is missing, or a row is no score of a run; the text names the file and the line.
     """
-    texts = read_texts(path, (*COLUMNS, *PROTOCOL), _REMEDY)
+    texts = read_texts([path], (*COLUMNS, *PROTOCOL), _REMEDY)
     numbers = {name: pd.to_numeric(texts[name], errors="coerce") for name in (*_COUNTS, "successes", "score")}
     table = texts.assign(**numbers)
-    for problem, is_bad in _problems(table, texts).items():
-        if is_bad.any():
-            row = is_bad.idxmax()
-            shown = ", ".join(f"{name} {texts.loc[row, name] or 'nothing'}" for name in COLUMNS)
-            raise UsageError(f"`{path}`, line {row + 2}: expected {problem}, got {shown}; {_REMEDY}")
+    refuse_rows(texts[list(COLUMNS)], _problems(table, texts), _REMEDY)
     places = [split_environment(name) for name in table["environment"]]
     for column, values in zip(("environment", "domain", "task"), zip(*places, strict=True), strict=True):
         table[column] = values
@@ -67,8 +76,8 @@ def read_scores(path: Path, source: str) -> tuple[pd.DataFrame, dict[str, Method
             str(environment): {field: _value(part[field].iloc[0]) for field in PROTOCOL}
             for environment, part in group.groupby("environment")
         }
-        methods[str(name)] = Method(str(name), str(group["algorithm"].iloc[0]), source, protocols)
-    return table[list(EVALUATION_COLUMNS)], methods
+        methods[str(name)] = ComparedMethod(str(name), str(group["algorithm"].iloc[0]), source, protocols)
+    return Scored(methods, table[list(EVALUATION_COLUMNS)], pd.DataFrame(columns=list(MEAN_COLUMNS)))
 
 
 def _problems(table: pd.DataFrame, texts: pd.DataFrame) -> dict[str, pd.Series]:

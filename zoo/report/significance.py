@@ -17,25 +17,24 @@ from zoo.report.comparison import (
     LEADS,
     LEAST_BEST,
     Change,
+    ComparedMethod,
     Comparison,
     Decision,
     Family,
-    Method,
-    Outcome,
     Phase,
+    Standing,
     Verdict,
     by_domain,
     ranking,
 )
-from zoo.report.statistics.estimates import SIGNIFICANT, Array, Estimate, holm, welch_half_width, welch_p_values
-from zoo.report.statistics.means import FRACTION, Spread, pair_spreads
-from zoo.report.statistics.seeds_needed import SeedPlan, plan_seeds, with_typical_spread
+from zoo.report.statistics.estimates import SIGNIFICANT, Array, Estimate, holm, welch_p_values
+from zoo.report.statistics.means import FRACTION, SeedPlan, Spread, pair_spreads, plan_seeds, with_typical_spread
 
 Pair = tuple[str, str]
 Plans = dict[Pair, SeedPlan | None]
 _OUTCOMES = {
-    1: (Outcome.BETTER, Outcome.SLIGHTLY_AHEAD, Outcome.AHEAD),
-    -1: (Outcome.WORSE, Outcome.SLIGHTLY_BEHIND, Outcome.BEHIND),
+    1: (Standing.BETTER, Standing.SLIGHTLY_AHEAD, Standing.AHEAD),
+    -1: (Standing.WORSE, Standing.SLIGHTLY_BEHIND, Standing.BEHIND),
 }
 """Which one is ahead -> the outcome by more than the margin, by less, and where that is open."""
 
@@ -113,7 +112,7 @@ def _by_margin(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> t
     return passed(room > 0, p_values / 2), passed(room < 0, p_values)
 
 
-def steps_short(phase: Phase, first: Method, second: Method) -> tuple[int, int] | None:
+def steps_short(phase: Phase, first: ComparedMethod, second: ComparedMethod) -> tuple[int, int] | None:
     """Return the steps of own runs and the more that published ones had; None where a comparison is fair."""
     own, published = (first, second) if first.is_own else (second, first)
     if not own.is_own or published.is_own:
@@ -139,24 +138,24 @@ def _subject(comparison: Comparison, phase: Phase) -> str | None:
     return max(compared, key=score, default=None)
 
 
-def _outcome(comparison: Comparison, phase: Phase, family: Family, pair: Pair) -> Outcome:
+def _outcome(comparison: Comparison, phase: Phase, family: Family, pair: Pair) -> Standing:
     """Return how the first method of a pair compares with the second."""
     if steps_short(phase, *(comparison.methods[name] for name in pair)):
-        return Outcome.NOT_COMPARABLE
+        return Standing.NOT_COMPARABLE
     if pair not in family.p_values:
-        return Outcome.UNTESTED
+        return Standing.UNTESTED
     means = [phase.aggregates[name].estimates["mean"].point for name in pair if name in phase.aggregates]
     if comparison.kind.limits == FRACTION and means:
         if max(means) < LEAST_BEST:
-            return Outcome.BOTH_FAIL
+            return Standing.BOTH_FAIL
         if min(means) > 1 - LEAST_BEST:
-            return Outcome.BOTH_SOLVE
+            return Standing.BOTH_SOLVE
     if family.is_clear(*pair):
         more, less, either = _OUTCOMES[1 if phase.improvements[pair].lead > 0 else -1]
         if not comparison.kind.is_comparable or pair in family.beyond:
             return more
         return less if pair in family.equivalent else either
-    return Outcome.EQUAL if pair in family.equivalent else Outcome.UNCLEAR
+    return Standing.EQUAL if pair in family.equivalent else Standing.UNCLEAR
 
 
 def _rival(comparison: Comparison, subject: str | None, found: Sequence[Verdict]) -> Verdict | None:
@@ -176,31 +175,26 @@ def _changes(
         return
     after = {v.other: v for v in verdicts}
     for v in found:
-        if v.outcome != after[v.other].outcome and (v.is_clear or after[v.other].is_clear):
+        if v.outcome != after[v.other].outcome and (v.outcome.is_clear or after[v.other].outcome.is_clear):
             yield Change(domain, v.other, v.outcome, after[v.other].outcome)
 
 
 def without_tasks(phase: Phase, tasks: Collection[str]) -> Phase:
-    """Return what a phase says about means and their differences on its other tasks."""
-    kept = [task for task in sorted(phase.tasks) if task not in tasks]
-    places = [k for k, task in enumerate(sorted(phase.tasks)) if task not in tasks]
+    """Return what decides a verdict on the other tasks of a phase: means, differences and their p values."""
+    before, pairs = sorted(phase.tasks), list(phase.improvements)
+    kept = [task for task in before if task not in tasks]
+    is_kept = np.isin(before, kept)
     means = {name: float(np.mean([scores[task].mean() for task in kept])) for name, scores in phase.scores.items()}
-    spreads = {name: Spread(s.variances[places], s.seeds[places]) for name, s in phase.spreads.items()}
-    pairs = list(phase.improvements)
-    variances, seeds = pair_spreads(spreads, pairs)
-    differences = np.array([means[x] - means[y] for x, y in pairs])
-    halves, p_values = welch_half_width(variances, seeds), welch_p_values(differences, variances, seeds)
+    spreads = {name: Spread(s.variances[is_kept], s.seeds[is_kept]) for name, s in phase.spreads.items()}
+    points = [means[x] - means[y] for x, y in pairs]
+    p_values = welch_p_values(np.array(points), *pair_spreads(spreads, pairs)).tolist()
     return replace(
         phase,
         tasks=tuple(kept),
         spreads=spreads,
         aggregates={n: replace(phase.aggregates[n], estimates={"mean": Estimate(mean)}) for n, mean in means.items()},
         improvements={
-            pair: replace(
-                phase.improvements[pair],
-                difference=Estimate(d, (d - half, d + half), "t"),
-                p_value=None if np.isnan(p) else p,
-            )
-            for pair, d, half, p in zip(pairs, differences.tolist(), halves.tolist(), p_values.tolist(), strict=True)
+            pair: replace(phase.improvements[pair], difference=Estimate(point), p_value=None if np.isnan(p) else p)
+            for pair, point, p in zip(pairs, points, p_values, strict=True)
         },
     )

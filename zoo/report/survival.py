@@ -61,10 +61,10 @@ def failed_scores(own: RunTables, mode: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def describe_tallies(found: Mapping[str, Tally | None], mode: str) -> list[str]:
+def describe_tallies(found: Mapping[str, Tally], mode: str) -> list[str]:
     """Return one sentence for each method with runs that did not finish.
 
-    :param found: method -> its runs on the tasks of the comparison, None for published ones.
+    :param found: method -> what became of its runs.
     """
     counts = {
         "last": "they count with their last evaluation after step 0, where they have one, kept to the end",
@@ -73,7 +73,7 @@ def describe_tallies(found: Mapping[str, Tally | None], mode: str) -> list[str]:
     }[mode]
     result = []
     for name, tally in found.items():
-        if tally is None or tally.is_complete:
+        if tally.is_complete:
             continue
         text = f"{name}: {tally.finished} of {tally.started} runs finished"
         if tally.failed:

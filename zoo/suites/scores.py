@@ -14,7 +14,7 @@ import pandas as pd
 from agents.common.files import atomic_path, regular_file
 from zoo.errors import UsageError
 from zoo.processes.locks import Lock
-from zoo.report.included_runs import COLUMNS, finished_runs
+from zoo.report.published_scores import COLUMNS, finished_runs
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs, split_environment
 from zoo.suites.jobs import Job, Look
@@ -121,7 +121,7 @@ def _pair(job: Job) -> tuple[str, str]:
 
 
 def _stamps(run: str, settings: str) -> dict[str, str]:
-    """Return what made a run, by the names of `STAMPS`."""
+    """Return what made a run, by the last five of `COLUMNS`."""
     versions = RunFolder(Path(run)).read_versions()
     commit, *dirty = str(versions.get("git_commit") or "unknown").split("-")
     packages = versions.get("packages") or {}

@@ -7,10 +7,11 @@ import pandas as pd
 import yaml
 
 from tests.zoo.runs.test_read import write_run
+from zoo.compare import make_parser
 from zoo.report import published_scores as published
-from zoo.report.comparison import MEAN_COLUMNS, Method
+from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod
 from zoo.report.compute import compare
-from zoo.report.inputs import Inputs
+from zoo.report.inputs import Inputs, collect
 from zoo.report.page.report import Content
 from zoo.report.significance import decide
 from zoo.runs.read import RunTables
@@ -22,7 +23,7 @@ NO_MEANS = pd.DataFrame(columns=MEAN_COLUMNS)
 
 
 def own_methods(names):
-    return {name: Method(name, name, "own") for name in names}
+    return {name: ComparedMethod(name, name, "own") for name in names}
 
 
 def evaluations(methods, steps=((1000, "offline"), (2000, "offline"), (3000, "online")), seeds=6, tasks=2):
@@ -96,6 +97,13 @@ def runs_table(problems=()):
     )
 
 
+def collected(**options):
+    """Return what the compare program collects with some of its options."""
+    request = make_parser().parse_args([])
+    vars(request).update(options)
+    return collect(request)
+
+
 def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
     methods = methods or own_methods(sorted(set(table["method"])))
     found = decide(compare(methods, table, NO_MEANS, reps=50), baseline=baseline)
@@ -157,8 +165,8 @@ def write_published_runs(tmp_path, monkeypatch, environments=SCENE, methods=("QA
 
 
 def write_small(tmp_path, monkeypatch, runs, **entry):
-    """Add a set `small` whose runs lie in CSV files: two methods, two tasks and two seeds are planned."""
-    fixed = {"runs": "../small", "planned": {"methods": ["qam", "fql"], "seeds": 2}}
+    """Add a set `small` whose runs lie in CSV files."""
+    fixed = {"runs": "../small"}
     fixed["protocol"] = {"profile": "qam", "offline_steps": 2000, "online_steps": 0, "eval_episodes": 50}
     small = write_set(tmp_path, monkeypatch, "small", **(fixed | entry)).parent / "small"
     small.mkdir()

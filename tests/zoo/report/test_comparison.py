@@ -8,11 +8,11 @@ import pytest
 
 from tests.zoo.report.samples import NO_MEANS, SCENE, content_of, evaluations, own_methods, runs_table, scene_runs
 from zoo.errors import UsageError
-from zoo.report.comparison import MEAN_COLUMNS, Method, baseline_of, ranking
+from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, baseline_of, ranking
 from zoo.report.compute import compare, compare_kinds
 from zoo.report.figures.styles import method_styles
-from zoo.report.inputs import read_labels, read_order, relabelled
-from zoo.report.page.caveats import warnings
+from zoo.report.inputs import read_labels, relabelled
+from zoo.report.page.sentences import warnings
 from zoo.runs.scores import SUCCESS, SUCCESS_BY_RETURN
 
 
@@ -66,7 +66,7 @@ def scene_comparison(have, means=NO_MEANS):
     """Return a comparison of methods that have the given tasks of scene."""
     runs = [scene_runs([[0.5, 0.6, 0.7]] * 5, name) for name in have]
     table = pd.concat([part[part["environment"].isin(have[name])] for name, part in zip(have, runs, strict=True)])
-    methods = own_methods(have) | {name: Method(name, name, "paper") for name in set(means["method"])}
+    methods = own_methods(have) | {name: ComparedMethod(name, name, "paper") for name in set(means["method"])}
     return compare(methods, table, means, reps=20, curves=False)
 
 
@@ -116,11 +116,9 @@ def test_a_name_may_have_an_equals_sign_and_its_label_not():
         (["qam=a\nb"], "without line breaks"),
     ],
 )
-def test_labels_and_an_order_that_make_no_sense_are_refused(words, message):
+def test_labels_that_make_no_sense_are_refused(words, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         read_labels(words, ["fql", "qam"])
-    with pytest.raises(UsageError, match="unknown method `qan`; closest: qam"):
-        read_order(["qan"], ["fql", "qam"])
 
 
 def test_label_renames_a_method_everywhere_and_keeps_its_colour():

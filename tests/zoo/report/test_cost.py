@@ -2,16 +2,16 @@ import json
 
 import pytest
 
+from tests.zoo.report.samples import collected
 from tests.zoo.runs.test_read import PROGRESS, write_run
 from zoo.report.compute import compare_kinds
 from zoo.report.cost import read_costs
-from zoo.report.inputs import Request, collect
 from zoo.report.page.results import json_text, to_json
-from zoo.report.tables.scores import cost_table
+from zoo.report.tables import cost_table
 
 
 def read(tmp_path, **options):
-    inputs = collect(Request(paths=[tmp_path], **options))
+    inputs = collected(paths=[tmp_path], **options)
     return compare_kinds(inputs.methods, inputs.evaluations, inputs.means, 20), read_costs(inputs)
 
 

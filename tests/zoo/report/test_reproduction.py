@@ -5,11 +5,10 @@ import pytest
 from scipy import stats
 
 from tests.zoo.report.samples import SCENE, scene_runs
-from zoo.compare import expected_settings
 from zoo.report import reproduction
-from zoo.report.comparison import Method
+from zoo.report.comparison import ComparedMethod
 from zoo.report.published_scores import load_means, load_set
-from zoo.report.reproduction import reproduce
+from zoo.report.reproduction import expected_settings, reproduce
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -20,10 +19,10 @@ def _read_once():
         yield
 
 
-def reproduced(scores, published="qam2026", expected=None, **about):
+def reproduced(scores, published="qam2026", **about):
     """Return what became of QAM on the tasks of scene, each with its own list of scores: where -> result."""
-    methods = {"qam": Method("qam", "QAM", "own", **about)}
-    found = reproduce(methods, scene_runs(scores), [load_set(published)], 0.05, expected)
+    methods = {"qam": ComparedMethod("qam", "QAM", "own", **about)}
+    found = reproduce(methods, scene_runs(scores), [load_set(published)], 0.05)
     return {entry.where: entry for entry in found}
 
 
@@ -59,7 +58,7 @@ def test_every_setting_that_differs_from_the_published_one_is_named_unless_it_ch
     changes = {"gamma": "0.5", "inverse_temperature": "99.0", "mine": "True"}
     settings = {env: expected_settings("QAM", env, "qam") | changes for env in SCENE}
     protocols = {env: {"sparse": True} for env in SCENE}
-    found = reproduced([[1.0, 0.9]] * 5, expected=expected_settings, protocols=protocols, settings=settings)
+    found = reproduced([[1.0, 0.9]] * 5, protocols=protocols, settings=settings)
     expected = ("gamma 0.5 against 0.99", "inverse_temperature 99.0 against 1.0", "mine True against none")
     assert {tuple(entry.protocol) for entry in found.values()} == {expected}
     assert not {"device", "verbose", "compile"} & settings[SCENE[0]].keys()
@@ -67,17 +66,20 @@ def test_every_setting_that_differs_from_the_published_one_is_named_unless_it_ch
 
 def test_settings_that_an_older_run_does_not_record_are_counted():
     about = {"protocols": {SCENE[0]: {}}, "settings": {SCENE[0]: {"gamma": "0.99"}}}
-    found = reproduced([[1.0, 0.9]] * 5, expected=expected_settings, **about)
+    found = reproduced([[1.0, 0.9]] * 5, **about)
     assert found[SCENE[0]].protocol[0].endswith("settings not recorded")
 
 
 def test_published_mean_without_a_spread_gives_no_interval_and_names_its_scoring():
-    methods = {"mine": Method("mine", "RQL", "own", {env: {"sparse": True} for env in SCENE})}
+    methods = {"mine": ComparedMethod("mine", "RQL", "own", {env: {"sparse": True} for env in SCENE})}
     found = reproduce(methods, scene_runs([[0.9, 0.8, 0.85]] * 5, "mine"), [load_set("rql2026")], 0.05)
     domain = next(r for r in found if r.where == "scene-play")
     assert domain.published_mean == 0.89
     assert domain.published_seeds == 4
     assert domain.difference.interval is None
     assert domain.verdict == "no interval"
-    assert "settings not compared" in domain.protocol
     assert domain.protocol[-1].startswith("scoring not stated to be of the last evaluation")
+
+
+def test_settings_of_a_profile_that_does_not_exist_are_not_known():
+    assert expected_settings("QAM", SCENE[0], "nobody") is None

@@ -8,14 +8,12 @@ import pandas as pd
 import pytest
 from rliable import library, metrics
 
-from tests.zoo.report.samples import SCENE, write_runs
+from tests.zoo.report.samples import SCENE, collected, write_runs
 from zoo.errors import UsageError
 from zoo.report.compute import compare_kinds
-from zoo.report.inputs import Request, collect
 from zoo.report.page.report import csv_text
 from zoo.report.scores_file import read_scores, scores_table
-from zoo.report.tables.scores import aggregates_table, improvement_table
-from zoo.report.tables.texts import to_csv
+from zoo.report.tables import aggregates_table, improvement_table, to_csv
 from zoo.runs.protocol import PROTOCOL
 
 REPS = 2_000
@@ -24,29 +22,27 @@ REPS = 2_000
 @pytest.fixture
 def written(tmp_path):
     """Return a file with the scores of FQL, as a report writes it."""
-    inputs = collect(Request(paths=[write_runs(tmp_path, SCENE[:2], algo="fql")]))
+    inputs = collected(paths=[write_runs(tmp_path, SCENE[:2], algo="fql")])
     path = tmp_path / "theirs" / "scores.csv"
     path.parent.mkdir()
     path.write_text(csv_text(scores_table(inputs.evaluations, inputs.methods)))
     return path
 
 
-def aggregates_of(request):
-    inputs = collect(request)
+def aggregates_of(**options):
+    inputs = collected(**options)
     (found,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, 50, curves=False)
     return {name: cell.estimates for name, cell in found.phases["offline"].aggregates.items()}
 
 
 def test_scores_of_another_report_stand_beside_own_runs(tmp_path, written):
     own = write_runs(tmp_path, SCENE[:2], start=22)
-    assert aggregates_of(Request(paths=[own], scores=[written])) == aggregates_of(
-        Request(paths=[own, tmp_path / "fql"])
-    )
-    assert list(aggregates_of(Request(scores=[written]))) == ["fql"]
+    assert aggregates_of(paths=[own], scores=[written]) == aggregates_of(paths=[own, tmp_path / "fql"])
+    assert list(aggregates_of(scores=[written])) == ["fql"]
 
 
 def test_their_protocol_and_source_are_told_and_a_shared_name_gets_the_source(tmp_path, written):
-    methods = collect(Request(paths=[tmp_path / "fql"], scores=[written])).methods
+    methods = collected(paths=[tmp_path / "fql"], scores=[written]).methods
     own, theirs = methods["fql"], methods["fql (theirs)"]
     assert own.is_own
     assert theirs.is_own is False
@@ -58,7 +54,7 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path, written):
     other = tmp_path / "again" / "theirs" / "scores.csv"
     other.parent.mkdir(parents=True)
     other.write_bytes(written.read_bytes())
-    assert set(collect(Request(scores=[written, other])).methods) == {f"fql ({written})", f"fql ({other})"}
+    assert set(collected(scores=[written, other]).methods) == {f"fql ({written})", f"fql ({other})"}
 
 
 @pytest.mark.parametrize(
@@ -88,13 +84,13 @@ def test_a_file_without_scores_is_refused(tmp_path, text):
     if text is not None:
         path.write_text(text)
     with pytest.raises(UsageError, match=r"scores\.csv` cannot be read"):
-        collect(Request(scores=[path]))
+        collected(scores=[path])
 
 
 def test_rliable_gets_the_numbers_of_the_tables_from_the_file(tmp_path):
     write_runs(tmp_path, SCENE[:2], algo="fql")
     write_runs(tmp_path, SCENE[:2], start=22)
-    inputs = collect(Request(paths=[tmp_path]))
+    inputs = collected(paths=[tmp_path])
     (comparison,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, REPS, curves=False)
     phase = comparison.phases["offline"]
     table = pd.read_csv(io.StringIO(csv_text(scores_table(inputs.evaluations, inputs.methods))))

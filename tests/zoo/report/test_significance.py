@@ -6,8 +6,8 @@ from scipy import stats
 
 from tests.zoo.report.samples import comparison_of, comparison_of_returns, comparison_of_scene
 from zoo.report.comparison import Family, ranking
-from zoo.report.statistics.ranks import rank_p_values
-from zoo.report.tables.scores import pairs_table
+from zoo.report.statistics.pairs import rank_p_values
+from zoo.report.tables import pairs_table
 
 PAIR = [("x", "y")]
 

@@ -7,17 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.zoo.report.samples import SCENE
+from tests.zoo.report.samples import SCENE, collected
 from tests.zoo.runs.test_read import write_run
 from zoo import compare
 from zoo.errors import UsageError
 from zoo.report.comparison import Tally
 from zoo.report.compute import compare_kinds
-from zoo.report.inputs import Request, collect
 from zoo.report.page.report import Content
 from zoo.report.scores_file import last_evaluations
 from zoo.report.survival import tallies
-from zoo.report.tables.texts import to_latex
+from zoo.report.tables import to_latex
 from zoo.runs.read import read_runs
 
 
@@ -39,7 +38,7 @@ def write_survivors(folder):
 
 
 def content_of(folder, **options):
-    inputs = collect(Request(paths=[folder], **options))
+    inputs = collected(paths=[folder], **options)
     (found,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, 50, curves=False)
     return Content(inputs, [replace(found, baseline="fql")], 0.05, "zoo compare")
 
@@ -79,9 +78,9 @@ def test_every_table_marks_the_method_and_says_how_many_runs_finished(tmp_path):
 def test_runs_on_environments_that_are_left_out_are_not_told_of(tmp_path):
     write_method(tmp_path / "scene", "qam", [40, 40, 1], failed=(2,))
     write_method(tmp_path / "cube", "qam", [40] * 3, env="cube-double-play-singletask-task1-v0")
-    (method,) = collect(Request(paths=[tmp_path], envs=["cube-*"])).methods.values()
+    (method,) = collected(paths=[tmp_path], envs=["cube-*"]).methods.values()
     assert method.title == "qam"
-    assert method.tally(method.tallies) == Tally(3, 3, 0)
+    assert method.tally() == Tally(3, 3, 0)
     assert list(method.protocols) == ["cube-double-play-singletask-task1-v0"]
 
 
@@ -126,10 +125,10 @@ def test_zero_makes_no_sense_for_returns(tmp_path):
     write_run(tmp_path / "b", seed=1, online=(-9.0,), online_steps=2000, state="failed", **more)
     write_run(tmp_path / "0", algo="fql", env="Pendulum-v1")  # scored by success
     with pytest.raises(UsageError, match="`--failed zero`"):
-        collect(Request(paths=[tmp_path], failed="zero"))
-    scores = last_evaluations(collect(Request(paths=[tmp_path])).evaluations)
+        collected(paths=[tmp_path], failed="zero")
+    scores = last_evaluations(collected(paths=[tmp_path]).evaluations)
     assert scores["score"].tolist() == pytest.approx([0.6, -5.0, -9.0])
-    inputs = collect(Request(paths=[tmp_path], failed="zero", reference_scores=["Pendulum-v1=-10,0"]))
+    inputs = collected(paths=[tmp_path], failed="zero", reference_scores=["Pendulum-v1=-10,0"])
     assert last_evaluations(inputs.evaluations)["score"].tolist() == pytest.approx([0.6, 0.5, 0.0])
 
 

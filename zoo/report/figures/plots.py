@@ -26,7 +26,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from rliable import plot_utils
 
-from zoo.report.comparison import OWN, Comparison, LearningCurve, Outcome, Phase, baseline_of, ranking
+from zoo.report.comparison import OWN, Comparison, LearningCurve, Phase, Standing, baseline_of, ranking
 from zoo.report.figures.files import (
     BETTER_COLOURS,
     INK,
@@ -42,7 +42,7 @@ from zoo.report.figures.styles import MUTED, Style, panel_styles
 from zoo.report.scores_file import last_evaluations
 from zoo.report.statistics.bootstrap import seeded
 from zoo.report.statistics.estimates import Array, Curve, Estimate, Improvement
-from zoo.report.tables.entries import SHOWN_METRICS
+from zoo.report.tables import SHOWN_METRICS
 from zoo.runs.read import short_name
 from zoo.runs.scores import METRICS, SUCCESS
 from zoo.terminal.texts import printable
@@ -103,13 +103,11 @@ class _Pen:
     def label(self, method: str, most_lines: int = 2) -> str:
         """Return what a method is called, in few lines."""
         about = self.comparison.methods[method]
-        name = printable(about.name).replace("_", "_ ")  # a long name may be broken there
-        lines = textwrap.wrap(name, self.sheet.letters - len(about.mark), max_lines=most_lines, placeholder="…")
-        return "\n".join(lines).replace("_ ", "_") + about.mark
+        return _lines(about.name, self.sheet.letters - len(about.mark), most_lines) + about.mark
 
     def wrap(self, text: str, share: float) -> str:
         """Return a text in lines that take a share of a figure's width."""
-        return textwrap.fill(printable(text), int(share * self.sheet.width * 72 / self.sheet.text / 0.6))
+        return _lines(text, int(share * self.sheet.width * 72 / self.sheet.text / 0.6))
 
     @property
     def colours(self) -> dict[str, str]:
@@ -163,6 +161,12 @@ class _Pen:
         figure.set_size_inches(self.sheet.width, rows + self.sheet.inches(4.5 + around))
 
 
+def _lines(text: str, letters: int, most: int | None = None) -> str:
+    """Return a text in lines; a long name is broken after an underscore."""
+    lines = textwrap.wrap(printable(text).replace("_", "_ "), letters, max_lines=most, placeholder="…")
+    return "\n".join(lines).replace("_ ", "_")
+
+
 # -- estimates with their intervals, a row for each method ------------------------------------------------------------
 
 
@@ -173,6 +177,7 @@ class _Panel:
     :param scale: the unit of the axis in that of the estimates.
     :param zero: where a method is neither better nor worse; None where there is no such place.
     :param margin: how far from there that is so, too.
+    :param holds: numbers that the axis holds beside the estimates.
     """
 
     title: str
@@ -181,6 +186,7 @@ class _Panel:
     scale: float = 1.0
     zero: float | None = None
     margin: float = 0.0
+    holds: tuple[float, ...] = ()
 
     def bounds(self, name: str) -> tuple[float, float, float]:
         """Return an estimate, and the ends of its interval; NaN where there is none."""
@@ -195,7 +201,7 @@ def _verdict(pen: _Pen, phase: Phase) -> Drawing | None:
     if not found:
         return None
     subject = comparison.methods[str(phase.decision.subject)].title
-    words = {Outcome.BETTER: BETTER_COLOURS, Outcome.WORSE: WORSE_COLOURS}
+    words = {Standing.BETTER: BETTER_COLOURS, Standing.WORSE: WORSE_COLOURS}
     colours = {v.other: words.get(v.outcome, QUIET)[0] for v in found}
     panel = _ahead(pen, {v.other: v.improvement for v in found}, f"{subject} against")[-1]
     figure, (ax,) = _intervals(pen, [panel], colours)
@@ -220,7 +226,7 @@ def _ahead(pen: _Pen, pairs: Mapping[str, Improvement], title: str) -> list[_Pan
     """Return panels of how methods compare with one: by probability, and where there are means by their difference."""
     kind, differences = pen.comparison.kind, {name: pair.difference for name, pair in pairs.items()}
     chances = {name: pair.probability for name, pair in pairs.items()}
-    panels = [_Panel(title, "probability of improvement", chances, zero=0.5)]
+    panels = [_Panel(title, "probability of improvement", chances, zero=0.5, holds=(0.0, 1.0))]
     if all(differences.values()):
         margin = kind.scale * pen.comparison.resolve if kind.is_comparable else 0.0
         unit = f"difference of means, {'points' if kind is SUCCESS else kind.unit}"
@@ -265,7 +271,7 @@ def _intervals(pen: _Pen, panels: Sequence[_Panel], colours: Mapping[str, str]) 
         inside = ends if len(names) == 1 and panel.zero is None else points
         if panel.zero is not None:
             band = panel.zero - panel.margin, panel.zero + panel.margin
-            inside = np.append(inside, band)
+            inside = np.append(inside, [*band, *panel.holds])
             ax.axvspan(*band, color=SHADE[0], zorder=0)
             ax.axvline(panel.zero, color=INK[0], linewidth=0.8, linestyle=":")
         pen.tidy_rows(ax, names, _cut(inside, np.append(inside, ends)))

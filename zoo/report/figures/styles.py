@@ -1,70 +1,34 @@
 """How each method is drawn.
 
-An algorithm has one style everywhere: two colours, for light and dark paper, and a dash pattern. The colours were found
-by search: any two can be told apart, by readers without red or green cones too (simulated after Machado et al. 2009),
-and each has a contrast of at least 3 to its paper, which a test checks. Colours of their own are kept for methods that
-have no fixed style. A panel draws at most `MOST_NAMED` methods in their styles, the others thin and grey.
+An algorithm has one style everywhere: two colours, for light and dark paper, and a dash pattern, which
+``results/published/styles.yml`` lists. The colours were found by search: any two can be told apart, by readers without
+red or green cones too (simulated after Machado et al. 2009), and each has a contrast of at least 3 to its paper, which
+a test checks. Colours of their own are kept for methods that have no fixed style. A panel draws at most `MOST_NAMED`
+methods in their styles, the others thin and grey.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import cycle
 from typing import Any
 
-from zoo.report.comparison import Comparison, Method, Phase, baseline_of, ranking
+from zoo.report.comparison import ComparedMethod, Comparison, Phase, baseline_of, ranking
+from zoo.report.published_scores import FOLDER
+from zoo.settings.layers import load_yaml, read_yaml_text
 
-SOLID, DASHED, DOTTED, DASH_DOTTED = "-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5))
-_COLOURS = {
-    SOLID: {
-        "QAM": ("#a51eff", "#c966f7"),
-        "QAM-F": ("#9687b4", "#ffffec"),
-        "QAM-E": ("#003c69", "#8da3b6"),
-        "FQL": ("#3c783c", "#00be6d"),
-        "TRQAM": ("#874bc3", "#cd6ace"),
-        "RQL": ("#2d4b4b", "#7c7431"),
-    },
-    DASHED: {
-        "IFQL": ("#7800a5", "#c600d0"),
-        "DSRL": ("#0fa51e", "#ebfc19"),
-        "ReBRAC": ("#b43c69", "#fe4f57"),
-        "CGQL": ("#3c003c", "#d2e7f3"),
-        "SQAM": ("#1e1e0f", "#f6ff95"),
-        "FAN": ("#f648d8", "#e30b5b"),
-        "Value Flows": ("#544800", "#faf457"),
-    },
-    DOTTED: {
-        "QSM": ("#69963c", "#f6cc04"),
-        "DAC": ("#000fff", "#1069f6"),
-        "RLPD": ("#5a2d0f", "#dcb863"),
-        "BAM": ("#0f0096", "#3a95ff"),
-        "BC": ("#5a3c87", "#e3c1d0"),
-        "QGF": ("#ff0fff", "#c210ff"),
-        "MeanFlowQL": ("#0fa596", "#008671"),
-        "GFP": ("#000024", "#5c7595"),
-    },
-    DASH_DOTTED: {
-        "FEdit": ("#d27896", "#eb9a77"),
-        "FBRAC": ("#3c4bd2", "#ad9ffc"),
-        "CGQL-L": ("#5a691e", "#79b723"),
-        "CGQL-M": ("#b43ca5", "#bc8993"),
-        "FAWAC": ("#000f69", "#566cd5"),
-    },
+SOLID = "-"
+_DASHES: dict[str, Any] = {
+    "solid": SOLID,
+    "dashed": (0, (4, 1.5)),
+    "dotted": (0, (1, 1.2)),
+    "dash-dotted": (0, (4, 1.5, 1, 1.5)),
 }
 MUTED = ("#8f8f8f", "#787d86")
 """The colours of methods that a panel is not about; they have a contrast of at least 3 to paper too."""
 MOST_NAMED = 6
-_SPARE_COLOURS = (
-    ("#f05a0f", "#d25916"),
-    ("#2d87ff", "#309ad3"),
-    ("#4b1e2d", "#9bc6ac"),
-    ("#789669", "#8bf89d"),
-    ("#1e00d2", "#a2bfff"),
-    ("#4b7878", "#9fecb5"),
-    ("#5a96d2", "#73e3ff"),
-    ("#1e1e5a", "#945cac"),
-)
 _SPARE_DASHES = ((0, (5, 1.2, 1, 1.2, 1, 1.2)), (0, (9, 1.5)), (0, (2, 2.5)))
 
 
@@ -94,15 +58,21 @@ class Style:
 
 def algorithm_styles() -> dict[str, tuple[tuple[str, str], Any]]:
     """Return the fixed styles: published name -> (colours, dash)."""
-    return {name: (colour, dash) for dash, colours in _COLOURS.items() for name, colour in colours.items()}
+    found = _read()["algorithms"].items()
+    return {name: (tuple(colours), _DASHES[dash]) for dash, names in found for name, colours in names.items()}
 
 
 def spare_styles() -> list[tuple[tuple[str, str], Any]]:
     """Return the (colours, dash) of methods without a fixed style, in the order in which they are given out."""
-    return [(colour, dash) for dash in _SPARE_DASHES for colour in _SPARE_COLOURS]
+    return [(tuple(colours), dash) for dash in _SPARE_DASHES for colours in _read()["spare"]]
 
 
-def method_styles(methods: Mapping[str, Method]) -> dict[str, Style]:
+@cache
+def _read() -> dict[str, Any]:
+    return dict(load_yaml(read_yaml_text(FOLDER / "styles.yml", "styles"), "styles.yml"))
+
+
+def method_styles(methods: Mapping[str, ComparedMethod]) -> dict[str, Style]:
     """Return the style of each method of a comparison where it is named.
 
     Own and published runs of one algorithm share its style, so that they meet in a figure. Further variants of it, and

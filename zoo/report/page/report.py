@@ -25,13 +25,13 @@ from zoo.report.cost import Costs
 from zoo.report.figures.files import FORMATS, SHEETS, file_of
 from zoo.report.figures.plots import Drawing, all_figures
 from zoo.report.inputs import Inputs
-from zoo.report.page.caveats import warnings
 from zoo.report.page.results import json_text, to_json
-from zoo.report.reproduction import Expected, reproduce
+from zoo.report.page.sentences import verdict_sentences, warnings
+from zoo.report.reproduction import reproduce
 from zoo.report.scores_file import scores_table
 from zoo.report.statistics.estimates import Curve
-from zoo.report.tables.entries import Table
-from zoo.report.tables.scores import (
+from zoo.report.tables import (
+    Table,
     aggregates_table,
     cost_table,
     differences_table,
@@ -42,9 +42,12 @@ from zoo.report.tables.scores import (
     reproduction_table,
     seeds_needed_table,
     tasks_table,
+    to_csv,
+    to_latex,
+    to_markdown,
+    verdict_table,
+    write_file,
 )
-from zoo.report.tables.texts import to_csv, to_latex, to_markdown, write_file
-from zoo.report.tables.verdict import verdict_sentences, verdict_table
 from zoo.runs.protocol import count
 from zoo.runs.read import RunTables
 from zoo.runs.scores import KINDS, SUCCESS
@@ -80,7 +83,6 @@ LARGEST_CSV = 10_000_000
 class Content:
     """What a report is made from; the tolerance of a reproduction is a fraction.
 
-    :param expected: gives the settings that are behind published scores.
     :param width: what the figures in files are drawn for, a key of `zoo.report.figures.files.SHEETS`.
     :param formats: the kinds of these files, of `zoo.report.figures.files.FORMATS`.
     :param costs: what own runs cost.
@@ -91,7 +93,6 @@ class Content:
     comparisons: Sequence[Comparison]
     tolerance: float
     command: str
-    expected: Expected | None = None
     width: str = "page"
     formats: Sequence[str] = FORMATS
     costs: Costs | None = None
@@ -100,13 +101,14 @@ class Content:
     @cached_property
     def verdicts(self) -> list[tuple[str, str]]:
         """What the report says first: the verdict of each phase, and what it rests on."""
-        return verdict_sentences(self.comparisons)
+        uncovered = [(self.inputs.uncovered, "")] if self.inputs.uncovered else []
+        return uncovered + verdict_sentences(self.comparisons)
 
     @cached_property
     def warnings(self) -> list[str]:
         """What a reader must know before believing a number."""
         inputs = self.inputs
-        return warnings(self.comparisons, inputs.own, inputs.sets, inputs.failed, self.expected)
+        return warnings(self.comparisons, inputs.own, inputs.sets, inputs.failed)
 
     @cached_property
     def tables(self) -> list[Table]:
@@ -124,7 +126,7 @@ class Content:
                 found.append(pairs_table(comparison, phase))
                 found.append(seeds_needed_table(comparison, phase))
             if comparison.kind is SUCCESS:
-                reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance, self.expected)
+                reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance)
                 found.append(reproduction_table(reproduced, self.tolerance))
         found += [cost_table(self.comparisons, self.costs)] if self.costs else []
         found.append(protocol_table(self.comparisons[0]))

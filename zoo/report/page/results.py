@@ -28,7 +28,7 @@ def to_json(
     """
     by_kind = {found.kind: {name: _phase_to_json(found, name) for name in PHASES} for found in comparisons}
     methods = {
-        name: {"algorithm": m.algorithm, "source": m.source} | _tally_to_json(m.tally(m.tallies))
+        name: {"algorithm": m.algorithm, "source": m.source} | _tally_to_json(m.tally())
         for name, m in comparisons[0].methods.items()
     }
     result = by_kind.get(SUCCESS) or dict.fromkeys(PHASES)
@@ -120,9 +120,9 @@ def _cell_to_json(cell: Cell, metrics: Sequence[str]) -> dict[str, Any]:
     )
 
 
-def _tally_to_json(tally: Tally | None) -> dict[str, int]:
+def _tally_to_json(tally: Tally) -> dict[str, int]:
     """Return what became of own runs; nothing for published scores."""
-    return {} if tally is None else asdict(tally)
+    return asdict(tally) if tally.started else {}
 
 
 def _estimate_to_json(estimate: Estimate | None) -> dict[str, Any]:

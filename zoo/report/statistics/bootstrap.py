@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,8 @@ from arch.bootstrap import IIDBootstrap
 from numpy.typing import NDArray
 from rliable import library, metrics
 
-from zoo.report.statistics.estimates import Array, Curve, Estimate
+from zoo.report.statistics.estimates import Array, Curve
 from zoo.report.statistics.means import Scores, blocks_of
-from zoo.report.statistics.ranks import chances, rank_codes, tally
 
 # rliable 1.2 passes `random_state=None`, which arch 8 would take for scores
 _initialise: Callable[..., None] = IIDBootstrap.__init__
@@ -84,7 +82,7 @@ def aggregates(scores: Mapping[str, Scores], names: Sequence[str], reps: int) ->
         def values(*drawn: Array) -> Array:
             return np.concatenate([FUNCTIONS[name](*drawn).ravel() for name in names])
 
-        found = _estimated(blocks, values, reps)
+        found = estimated(blocks, values, reps)
         shape = (len(names), len(methods), -1)
         points = found.points.reshape(shape)
         bounds = None if found.bounds is None else found.bounds.reshape(2, *shape)
@@ -106,7 +104,7 @@ def performance_profile(scores: Scores, thresholds: Array, reps: int) -> Curve:
         return 1 - np.average(ranks, axis=0, weights=[block.shape[1] for block in drawn])
 
     if len(blocks) > 1 or len(blocks[0]) < 2:
-        return _estimated(blocks, above, reps)
+        return estimated(blocks, above, reps)
     with seeded():
         points, bounds = library.create_performance_profile(
             {"": blocks[0]}, thresholds, custom_profile_func=lambda drawn, _: above(drawn), reps=reps
@@ -114,23 +112,7 @@ def performance_profile(scores: Scores, thresholds: Array, reps: int) -> Curve:
     return Curve(points[""], bounds[""], "bootstrap")
 
 
-def probabilities(scores: Mapping[str, Scores], reps: int) -> dict[tuple[str, str], Estimate]:
-    """Return P(X > Y), ties counted half, averaged over tasks, for every ordered pair of methods with the same tasks.
-
-    It is `rliable.metrics.probability_of_improvement`, for all pairs at once. Methods are resampled independently: run
-    j of one has nothing to do with run j of another.
-    """
-    codes, shape = rank_codes(scores)
-    found = _estimated(codes, lambda *drawn: chances(tally(drawn, shape)).ravel(), reps, fewest=1)
-    alone = {method for method, runs in scores.items() if min(map(len, runs.values())) < 2}
-    result = {}
-    for k, (x, y) in enumerate(product(sorted(scores), repeat=2)):
-        if x != y:
-            result[x, y] = Estimate(float(found.points[k])) if alone & {x, y} else found.estimate(k)
-    return result
-
-
-def _estimated(blocks: list[NDArray[Any]], function: Function, reps: int, fewest: int = 2) -> Curve:
+def estimated(blocks: list[NDArray[Any]], function: Function, reps: int, fewest: int = 2) -> Curve:
     """Return a function of blocks with its bounds; without them where a task has fewer runs than `fewest`."""
     if min(map(len, blocks)) < fewest:
         return Curve(function(*blocks))

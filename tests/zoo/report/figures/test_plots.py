@@ -13,7 +13,7 @@ from tests.zoo.report.samples import (
     returns,
     runs_with_an_online_starter,
 )
-from zoo.report.comparison import Method, ranking
+from zoo.report.comparison import ComparedMethod, ranking
 from zoo.report.compute import compare
 from zoo.report.figures.files import SHADE, file_of
 from zoo.report.figures.plots import all_figures
@@ -71,6 +71,16 @@ def test_no_method_is_outside_of_an_axis():
     worst = ranking(comparison, comparison.phases["offline"])[-1]
     ax = figures_of(with_means(comparison, **{worst: 0.011}))["aggregates_offline"].axes[0]
     assert ax.get_xlim()[0] < 1.1
+
+
+def test_the_axis_of_a_probability_goes_from_0_to_1_and_its_title_breaks_a_name_between_its_parts():
+    name = "_".join(["agent"] * 9)
+    comparison = decide(comparison_of([name, "B"]), baseline=name)
+    ax = figures_of(comparison)["improvement_offline"].axes[0]
+    low, high = ax.get_xlim()
+    assert low <= 0
+    assert high >= 1
+    assert {part for line in ax.get_title().split("over ")[1].split() for part in line.split("_")} == {"agent", ""}
 
 
 def test_the_interval_of_a_method_alone_is_whole():
@@ -141,7 +151,7 @@ def test_colours_of_returns_lie_between_the_worst_and_the_best_method_of_a_task(
 
 
 def test_runs_are_drawn_one_by_one_if_they_are_own_and_numpy_goes_on_as_before():
-    table, methods = evaluations(METHODS, tasks=2), own_methods(METHODS) | {"A": Method("A", "A", "a_set")}
+    table, methods = evaluations(METHODS, tasks=2), own_methods(METHODS) | {"A": ComparedMethod("A", "A", "a_set")}
     table.loc[table["method"] == "A", "source"] = "a_set"
     comparison = compare(methods, table, NO_MEANS, reps=20)
     np.random.seed(5)

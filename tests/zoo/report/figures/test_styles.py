@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 
 import agents
 from tests.zoo.report.samples import comparison_of
-from zoo.report.comparison import Method, ranking
+from zoo.report.comparison import ComparedMethod, ranking
 from zoo.report.figures import styles
 from zoo.report.figures.files import PAPER
 from zoo.report.page.report import FOLDER
@@ -92,8 +92,8 @@ def test_beside_a_focus_a_panel_names_it_the_baseline_and_own_methods():
 
 
 def test_own_and_published_runs_of_an_algorithm_share_colour_and_dash_but_not_width_whatever_the_others_are():
-    published = {name: Method(name, name, "qam2026") for name in ("BAM", "FQL", "QAM", "other")}
-    found = styles.method_styles({"qam": Method("qam", "QAM", "own")} | published)
+    published = {name: ComparedMethod(name, name, "qam2026") for name in ("BAM", "FQL", "QAM", "other")}
+    found = styles.method_styles({"qam": ComparedMethod("qam", "QAM", "own")} | published)
     assert found["QAM"] == styles.method_styles({"QAM": published["QAM"]})["QAM"]
     assert found["qam"].colour == found["QAM"].colour
     assert found["qam"].dash == found["QAM"].dash
@@ -102,7 +102,7 @@ def test_own_and_published_runs_of_an_algorithm_share_colour_and_dash_but_not_wi
 
 def test_variants_and_unknown_algorithms_take_colours_of_no_algorithm():
     methods = {"qam": "QAM", "qam (big)": "QAM", "fql": "FQL", "my_agent": "my_agent", "DSRL": "my_agent"}
-    found = styles.method_styles({name: Method(name, algorithm, "own") for name, algorithm in methods.items()})
+    found = styles.method_styles({name: ComparedMethod(name, algorithm, "own") for name, algorithm in methods.items()})
     fixed = {colours[0] for colours, _ in styles.algorithm_styles().values()}
     assert {name for name, style in found.items() if style.colour in fixed} == {"qam", "fql"}
     assert len({style.colour for style in found.values()}) == 5

@@ -7,7 +7,7 @@ import pytest
 
 from tests.zoo.report.page import browser
 from tests.zoo.report.samples import content_of, evaluations, own_methods
-from zoo.report.comparison import Method
+from zoo.report.comparison import ComparedMethod
 from zoo.report.page import report
 
 pytestmark = [
@@ -25,7 +25,7 @@ def shown(content):
 
 @pytest.fixture(scope="module")
 def content():
-    methods = own_methods(METHODS) | {"FQL": Method("FQL", "FQL", "a_set")}
+    methods = own_methods(METHODS) | {"FQL": ComparedMethod("FQL", "FQL", "a_set")}
     found = shown(content_of(evaluations(METHODS, tasks=4), methods, problems=[("logs/a", None)]))
     found.inputs.evaluations.loc[found.inputs.evaluations["method"] == "FQL", "source"] = "a_set"
     return found

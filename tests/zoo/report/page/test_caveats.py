@@ -3,12 +3,11 @@ import json
 import pandas as pd
 import pytest
 
-from tests.zoo.report.samples import NO_MEANS, SCENE, content_of, evaluations, runs_table, scene_runs
+from tests.zoo.report.samples import NO_MEANS, SCENE, collected, content_of, evaluations, runs_table, scene_runs
 from tests.zoo.runs.test_read import write_run
-from zoo.report.comparison import Method
+from zoo.report.comparison import ComparedMethod
 from zoo.report.compute import compare, compare_kinds
-from zoo.report.inputs import Request, collect
-from zoo.report.page.caveats import warnings
+from zoo.report.page.sentences import warnings
 from zoo.report.published_scores import load_set
 from zoo.runs.read import read_runs
 
@@ -39,7 +38,7 @@ def test_unequal_seeds_left_out_tasks_and_different_steps_are_warned_of():
 def test_departures_of_some_environments_name_them_also_beside_a_set_that_has_no_scores_there():
     short = "offline_steps 3,000 instead of 1,000,000"
     departures = {SCENE[0]: (short, "gamma 0.9 instead of 0.99"), SCENE[1]: (short,), SCENE[2]: ()}
-    methods = {"qam": Method("qam", "QAM", "own", {env: {"profile": "qam"} for env in departures}, departures)}
+    methods = {"qam": ComparedMethod("qam", "QAM", "own", {env: {"profile": "qam"} for env in departures}, departures)}
     comparison = compare(methods, scene_runs([[0.5] * 6] * 3), NO_MEANS, reps=20)
     for sets in ((), [load_set("qam2026")]):
         assert [text for text in warnings([comparison], runs_table(), sets) if "departs" in text] == [
@@ -69,7 +68,7 @@ def test_what_sets_runs_apart_on_an_environment_that_is_shown_is_told(tmp_path):
     apart += [(env, more) for env in ("Hopper-v5", "Left-out-v1") for more in (easy, {})]
     for number, (env, more) in enumerate([*apart, ("Ant-v5", other), ("Ant-v5", {}), ("Reacher-v5", {})]):
         write_run(tmp_path / str(number), algo=f"mine{number}", env=env, **more)
-    inputs = collect(Request(paths=[tmp_path], envs=["[!L]*"]))
+    inputs = collected(paths=[tmp_path], envs=["[!L]*"])
     found = warnings(compare_kinds(inputs.methods, inputs.evaluations, inputs.means, 20, curves=False), inputs.own)
     assert [text.partition(". That alone")[0] for text in found if text.endswith("apart.")] == [
         "Pendulum-v1: runs count a success from different returns on: -500.5 (mine1); -300.0 (mine0)",

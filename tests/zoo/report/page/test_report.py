@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import SCENE, content_of, evaluations, scene_runs
-from zoo.report.comparison import Method
+from zoo.report.comparison import ComparedMethod
 from zoo.report.page import report
 from zoo.report.page.report import FOLDER, content_security_policy, script
 from zoo.report.published_scores import load_set
@@ -105,12 +105,12 @@ def test_same_input_gives_the_same_bytes(content, folder, tmp_path):
 
 @pytest.mark.usefixtures("figures_on_demand")
 def test_reproduction_stands_on_the_page():
-    methods = {"qam": Method("qam", "QAM", "own", {env: {"sparse": True} for env in SCENE})}
+    methods = {"qam": ComparedMethod("qam", "QAM", "own", {env: {"sparse": True} for env in SCENE})}
     found = content_of(scene_runs([[1.0, 0.9, 0.8]] * 5), methods, sets=[load_set("qam2026")], baseline="qam")
     table = next(table for table in found.tables if table.name == "reproduction")
     row = next(row for row in table.rows if row[1].text == "scene-play")
     assert [row[3].plain, row[4].plain] == ["96.9 qam2026, 12 seeds", "90.0 3 seeds"]
-    assert row[7].text == "settings not compared"
+    assert row[7].text.endswith("settings not recorded")
     page = report.to_html(found)
     assert "Reproduction of published scores" in page
     assert "Qiyang Li, Sergey Levine" in page

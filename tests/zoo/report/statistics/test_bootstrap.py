@@ -5,7 +5,7 @@ import pytest
 from rliable import library, metrics
 
 from tests.zoo.report.samples import by_task, scores_of
-from zoo.report.statistics import bootstrap
+from zoo.report.statistics import bootstrap, pairs
 
 REPS = 300
 
@@ -55,7 +55,7 @@ def test_profiles_are_those_of_rliable():
 def test_the_probability_of_improvement_is_that_of_rliable():
     x, y = scores_of(6, 3, seed=1, levels=20), scores_of(4, 3, seed=2, levels=20)
     points, intervals = rliable_intervals([x, y], lambda *drawn: np.array([metrics.probability_of_improvement(*drawn)]))
-    found = bootstrap.probabilities({"x": by_task(x), "y": by_task(y)}, REPS)["x", "y"]
+    found = pairs.probabilities({"x": by_task(x), "y": by_task(y)}, REPS)["x", "y"]
     assert found.point == pytest.approx(points[0], abs=1e-12)
     assert found.interval == pytest.approx(intervals[:, 0], abs=1e-12)
 
@@ -81,7 +81,7 @@ def test_unequal_bootstrap_has_the_right_spread():
 def test_one_run_gives_no_bounds():
     scores = {"x": {"t": np.array([0.5])}, "y": {"t": np.array([0.2, 0.3])}, "z": {"t": np.array([0.1, 0.9])}}
     assert bootstrap.aggregates(scores, ["iqm"], 10)["x"]["iqm"].bounds is None
-    found = bootstrap.probabilities(scores, 10)
+    found = pairs.probabilities(scores, 10)
     assert found["x", "y"].interval is None
     assert found["y", "z"].interval is not None
 

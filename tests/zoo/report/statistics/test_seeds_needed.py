@@ -4,9 +4,8 @@ from scipy import stats
 
 from tests.zoo.report.samples import comparison_of, comparison_of_returns, comparison_of_scene
 from zoo.report.significance import decide
-from zoo.report.statistics.means import Spread
-from zoo.report.statistics.seeds_needed import plan_seeds
-from zoo.report.tables.scores import seeds_needed_table
+from zoo.report.statistics.means import Spread, plan_seeds
+from zoo.report.tables import seeds_needed_table
 from zoo.runs.scores import NORMALISED_RETURN, RETURN
 
 PAIR = ("x", "y")

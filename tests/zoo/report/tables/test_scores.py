@@ -12,11 +12,10 @@ from tests.zoo.report.samples import (
     own_methods,
     scene_runs,
 )
-from zoo.report.comparison import Cell, Method
+from zoo.report import tables
+from zoo.report.comparison import Cell, ComparedMethod
 from zoo.report.statistics.estimates import Estimate
-from zoo.report.tables import scores as tables
-from zoo.report.tables.entries import number_entry, score_entry
-from zoo.report.tables.texts import to_latex, to_markdown
+from zoo.report.tables import number_entry, score_entry, to_latex, to_markdown
 from zoo.runs.scores import SUCCESS
 
 
@@ -69,8 +68,8 @@ def test_nothing_is_bold_below_a_best_of_five_per_cent(content, best, is_bold):
 
 def test_protocol_table_has_one_row_for_each_protocol():
     protocols = {env: {"offline_steps": 1000, "sparse": True} for env in SCENE}
-    methods = {name: Method(name, name, "own", protocols) for name in ("a", "b")}
-    methods["c"] = Method("c", "c", "own", {SCENE[0]: {"offline_steps": 2000, "sparse": True}})
+    methods = {name: ComparedMethod(name, name, "own", protocols) for name in ("a", "b")}
+    methods["c"] = ComparedMethod("c", "c", "own", {SCENE[0]: {"offline_steps": 2000, "sparse": True}})
     runs = pd.concat([scene_runs([[0.5] * 6] * 5, name) for name in methods])
     table = tables.protocol_table(content_of(runs, methods, baseline="a").comparisons[0])
     assert table.header == ["source", "methods", "where", "offline steps"]

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import content_of, evaluations
+from zoo.report import tables as rendering
 from zoo.report.page import report as page
-from zoo.report.tables import texts as rendering
-from zoo.report.tables.entries import Entry, Table
+from zoo.report.tables import Table, TableEntry
 
 pytestmark = pytest.mark.usefixtures("figures_on_demand")
 DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
@@ -22,7 +22,7 @@ DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
 
 
 def nasty():
-    rows = [[Entry("<b>|50% & a_b$"), Entry("1.0†", "[0.5, 1.5]", True)]]
+    rows = [[TableEntry("<b>|50% & a_b$"), TableEntry("1.0†", "[0.5, 1.5]", True)]]
     return Table("nasty", "A title", "100% of a_b", ["a|b", "x_y"], rows)
 
 
@@ -32,8 +32,11 @@ def test_markdown_is_a_table_with_its_signs_escaped():
 
 
 def test_csv_has_unrounded_numbers_intervals_and_details():
-    entries = [Entry("1.0†", "[0.5, 1.5]", value=0.0101, interval=(0.005, 0.015)), Entry("-")]
-    rows = [[Entry("QAM‡", value="QAM"), entries[0], Entry("2", "seeds")], [Entry("=FQL"), entries[1], Entry("3")]]
+    entries = [TableEntry("1.0†", "[0.5, 1.5]", value=0.0101, interval=(0.005, 0.015)), TableEntry("-")]
+    rows = [
+        [TableEntry("QAM‡", value="QAM"), entries[0], TableEntry("2", "seeds")],
+        [TableEntry("=FQL"), entries[1], TableEntry("3")],
+    ]
     text = rendering.to_csv(Table("t", "", "", ["method", "mean", "n"], rows))
     assert text.splitlines() == [
         "method,mean,mean low,mean high,n,n detail",

@@ -1,0 +1,381 @@
+"""The sentences of a report: the verdict of each phase, and what a reader must know before believing a number.
+
+The verdict is about the focus, or without one about the leading method of each phase. `zoo.report.significance`
+decides; this module words it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from packaging.version import Version
+
+from zoo.report.comparison import (
+    LEADS,
+    Change,
+    Comparison,
+    Phase,
+    Standing,
+    Verdict,
+    by_domain,
+    by_value,
+    label_of,
+    places_of,
+)
+from zoo.report.published_scores import PublishedSet
+from zoo.report.reproduction import set_differences
+from zoo.report.significance import steps_short
+from zoo.report.statistics.estimates import FEW_SEEDS, Estimate
+from zoo.report.statistics.means import FRACTION
+from zoo.report.survival import describe_tallies
+from zoo.report.tables import digits_of, number_entry, range_text, scored_otherwise
+from zoo.runs.folder import RunFolder, UnreadableRun
+from zoo.runs.protocol import count, shortened
+from zoo.runs.read import RunTables, short_name, split_environment
+from zoo.runs.scores import SUCCESS
+
+REWARDS_CHANGED = Version("1.2.0")
+"""Version of OGBench since which single-task rewards come at another step (ogbench#34)."""
+_NOT_ALIKE = {
+    "success_return": "count a success from different returns on",
+    "played": "were evaluated with different arguments of the environment",
+    "dataset_fingerprint": "were trained on different data",
+}
+"""What the runs of a comparison should have in common on an environment -> what is said where they do not."""
+_WORDS: Mapping[str, str] = {
+    Standing.BETTER: "better by more than {points} points than",
+    Standing.AHEAD: "ahead of",
+    Standing.SLIGHTLY_AHEAD: "ahead by less than {points} points of",
+    Standing.EQUAL: "equal to",
+    Standing.SLIGHTLY_BEHIND: "less than {points} points behind",
+    Standing.BEHIND: "behind",
+    Standing.WORSE: "worse by more than {points} points than",
+    Standing.BOTH_SOLVE: "undecided, since both solve the tasks, against",
+    Standing.BOTH_FAIL: "undecided, since both fail, against",
+    Standing.UNCLEAR: "undecided against",
+    Standing.UNTESTED: "not to be decided, since a task has one seed or all seeds agree, against",
+    Standing.NOT_COMPARABLE: "not comparable yet, since own runs are shorter, with",
+}
+
+
+def verdict_sentences(comparisons: Sequence[Comparison]) -> list[tuple[str, str]]:
+    """Return the answer for the first screen, for each kind of scores and phase: the verdict, and what it rests on."""
+    return [
+        _sentences(comparison, phase)
+        for comparison in comparisons
+        for phase in comparison.phases.values()
+        if phase.improvements or phase.aggregates
+    ]
+
+
+def _sentences(comparison: Comparison, phase: Phase) -> tuple[str, str]:
+    """Return the verdict of one phase in words, and what it rests on: nothing where nothing can be compared."""
+    kind, methods, decision = comparison.kind, comparison.methods, phase.decision
+    means = {name: cell.estimates["mean"] for name, cell in phase.aggregates.items()}
+    subject = decision.subject or max(sorted(means), key=lambda name: means[name].point)
+    where = f"{phase.name}{kind.title}, {count(len(phase.tasks), 'task')}"
+    if kind.limits == FRACTION and len(means) > 1 and not any(mean.point for mean in means.values()):
+        return f"No method succeeds {where}.", ""
+    if lacking := _not_comparable(comparison, phase, subject):
+        return lacking, ""
+    does = "," if subject == comparison.focus or len(means) == 1 else " leads"
+    text = f"{methods[subject].title}{does} {where}: "
+    if subject in means:
+        text += f"{_score(comparison, means[subject], detail=True)}{' success' if kind is SUCCESS else ''}. "
+    if not decision.verdicts or decision.rival is None:
+        return text + ("Means without single runs decide nothing." if len(means) > 1 else ""), ""
+    rival, details = _rival(comparison, phase, decision.rival)
+    text += f"{_outcomes(comparison, decision.verdicts)} {rival}"
+    untested = [methods[n].title for n in means if subject in means and (subject, n) not in phase.improvements
+                and means[n].point > means[subject].point]  # fmt: skip
+    if higher := ", ".join(shortened(untested)):
+        text += f" Higher means without single runs cannot be tested: {higher}."
+    return text, f"{details} Tested by {decision.family.describe()}.{_fragility(comparison, phase)}"
+
+
+def _score(comparison: Comparison, estimate: Estimate, detail: bool = False) -> str:
+    """Return a score as text, if wished with its interval."""
+    kind = comparison.kind
+    entry = number_entry(estimate, kind.scale, digits_of(kind, [estimate]))
+    return f"{entry.text}{'%' if kind is SUCCESS else ''} {entry.detail if detail else ''}".strip()
+
+
+def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
+    """Return which steps an own method lacks beside its published scores, or else the best; empty if none.
+
+    Networks of another size are told too.
+    """
+    ours, means = comparison.methods[subject], {n: cell.estimates["mean"] for n, cell in phase.aggregates.items()}
+    theirs = [comparison.methods[name] for name in means if not comparison.methods[name].is_own]
+    if not ours.is_own or subject not in means or not theirs:
+        return ""
+    other = max(theirs, key=lambda method: (method.algorithm == ours.algorithm, means[method.name].point))
+    if (short := steps_short(phase, ours, other)) is None:
+        return ""
+    network, published = (method.protocol_on(phase.tasks[0]).get("net_arch") for method in (ours, other))
+    networks = "" if network in (None, published) else f", networks {network}"
+    scores = (
+        f"{other.title} published {_score(comparison, means[other.name])}, yours {_score(comparison, means[subject])}"
+    )
+    return f"Not comparable yet: {short[0]:,} of {short[1]:,} {phase.name} steps{networks}. {scores}."
+
+
+def _outcomes(comparison: Comparison, found: Sequence[Verdict]) -> str:
+    """Return which methods have which outcome, as a sentence."""
+    clauses = []
+    for outcome in _WORDS:
+        if names := [comparison.methods[v.other].title for v in found if v.outcome == outcome]:
+            listed = ", ".join(shortened(names))
+            if len(names) == len(found) > 1:
+                listed = "both others" if len(names) == 2 else f"all {len(names)} others"
+            elif len(names) > 1:
+                listed = f"{len(names)} of {len(found)} ({listed})"
+            clauses.append(f"{_words(comparison, outcome)} {listed}")
+    verdict = f"{'; '.join(clauses)}."
+    return verdict[0].upper() + verdict[1:]
+
+
+def _words(comparison: Comparison, outcome: str) -> str:
+    if not comparison.kind.is_comparable and outcome in (Standing.BETTER, Standing.WORSE):
+        return f"{outcome} than"
+    return _WORDS[outcome].format(points=f"{100 * comparison.resolve:g}")
+
+
+def _fragility(comparison: Comparison, phase: Phase) -> str:
+    """Return, after a space, what of the verdict changes where a domain is left out."""
+    changes, total = phase.decision.changes, len(by_domain(phase.tasks))
+    if changes is None:
+        return ""
+    if not changes:
+        return f" Leaving out any one of the {total} domains changes nothing that is clear."
+    domains = {change.domain for change in changes}
+    if len(changes) <= 2:
+        return f" Fragile: {'; '.join(_turn(comparison, change) for change in changes)}."
+    return (
+        f" Fragile: {len(domains)} of {total} domains, left out alone, change a word; e.g. "
+        f"{_turn(comparison, changes[0])}."
+    )
+
+
+def _turn(comparison: Comparison, change: Change) -> str:
+    other = comparison.methods[change.other].title
+    if change.after == LEADS:
+        return f"leaving out {change.domain} lets {other} lead"
+    return f"leaving out {change.domain} turns '{change.before}' against {other} into '{change.after}'"
+
+
+def _rival(comparison: Comparison, phase: Phase, rival: Verdict) -> tuple[str, str]:
+    """Return how the subject compares with its rival, and details."""
+    kind, methods, pair, found = comparison.kind, comparison.methods, rival.improvement, phase.decision.verdicts
+    is_best = rival is min(found, key=lambda v: v.improvement.lead)
+    which = "" if len(found) == 1 else ", the best of them" if is_best else ", your other method"
+    against, chance = f"Against {methods[rival.other].title}", number_entry(pair.probability, 1, 2).plain
+    text = f"{against}{which}: "
+    if pair.difference is None:
+        text += f"probability of improvement {chance}."
+    else:
+        entry = number_entry(pair.difference, kind.scale, digits_of(kind, [pair.difference]))
+        sign = "+" if pair.difference.point > 0 else ""
+        text += f"{sign}{entry.plain} {'points' if kind is SUCCESS else kind.unit}."
+    record = pair.tasks
+    details = f"{against}: probability of improvement {chance}; tasks won {record.won}, lost {record.lost}, "
+    details += f"undecided {record.undecided}."
+    if rival.outcome in (Standing.UNCLEAR, Standing.UNTESTED):
+        text += _seeds_advice(comparison, phase)
+    return text, details
+
+
+def _seeds_advice(comparison: Comparison, phase: Phase) -> str:
+    """Return, after a space, how many seeds would decide a pair that is not decided."""
+    plan = phase.decision.advice
+    if plan is None:
+        return f" It takes at least {FEW_SEEDS} seeds to decide that."
+    seeds = "more seeds than anyone has" if plan.seeds is None else f"about {plan.seeds:,} seeds"
+    return f" It takes {seeds} of each to resolve {100 * comparison.resolve:g} points."
+
+
+# -- what a reader must know before believing a number ---------------------------------------------------------------
+
+
+def warnings(
+    comparisons: Sequence[Comparison],
+    own: RunTables,
+    sets: Sequence[PublishedSet] = (),
+    failed: str = "last",
+) -> list[str]:
+    """Return sentences on what a reader must know before believing a number.
+
+    :param sets: the published sets that were asked for.
+    :param failed: what failed runs count for, see `zoo.report.survival.failed_scores`.
+    """
+    methods, skipped = comparisons[0].methods, own.skipped()
+    apart = _differences_from_sets(comparisons, sets)
+    shown = own.runs[own.runs["problem"].isna() & own.runs["method"].isin(list(methods))]
+    shown = shown[shown["environment"].isin({task for name in methods for task in _shown_tasks(comparisons, name)})]
+    few = f"{len(skipped)} of {len(own.runs)} run folders did not finish, or do not count"
+    return [
+        *(f"{name} was not run as {published} was: {what}." for (name, published), what in apart.items()),
+        *([f"{few}; each is listed with its reason."] if skipped else []),
+        *describe_tallies({name: method.tally() for name, method in methods.items()}, failed),
+        *_rewards_of_other_versions(shown, sets),
+        *(
+            f"{published.name}: means only, since single runs are not published. So its methods have no IQM, profile, "
+            "curve, probability of improvement or verdict here."
+            for published in sets
+            if published.runs is None
+        ),
+        *_departures(comparisons, {name for name, _ in apart}),
+        *_told_apart(shown),
+        *(
+            f"{name}: runs were trained by {len(codes)} versions of the algorithm's file."
+            for name, codes in shown.dropna(subset="code").groupby("method")["code"].unique().items()
+            if len(codes) > 1
+        ),
+        *(
+            f"Scoring of {', '.join(shortened(names))}: {scoring}. Other scores are those of the last evaluation."
+            for scoring, names in scored_otherwise(comparisons[0]).items()
+        ),
+        *(
+            f"{phase.name}{comparison.kind.title}: {sentence}"
+            for comparison in comparisons
+            for phase in comparison.phases.values()
+            for sentence in _warnings_of_phase(comparison, phase, {name for name, _ in apart})
+        ),
+        *_warnings_of_seeds(comparisons),
+    ]
+
+
+def _departures(comparisons: Sequence[Comparison], told: Collection[str]) -> Iterator[str]:
+    """Yield where own methods depart from the protocol of their profiles, unless how they were run is told already."""
+    for name, method in comparisons[0].methods.items():
+        if name in told:
+            continue
+        departures = {task: method.departures.get(task, ()) for task in _shown_tasks(comparisons, name)}
+        if any(departures.values()):
+            yield f"{name} departs from the protocol of its profile: {_gathered(departures)}."
+
+
+def _warnings_of_phase(comparison: Comparison, phase: Phase, told: Collection[str]) -> Iterator[str]:
+    """Yield what limits the comparison in one phase.
+
+    :param told: methods of which it is told already that they were run otherwise.
+    """
+    for name in phase.strays:
+        kept = label_of(phase.tasks, phase.suite)
+        has = f"{name} has only {_listed(phase.coverage[name])}"
+        yield f"{has}; aggregates leave it out, so that the others keep their {kept}."
+    if not phase.tasks:
+        who = shortened(f"{name} has {_listed(tasks)}" for name, tasks in sorted(phase.coverage.items()))
+        yield f"no aggregate is possible, because no environment was run by all methods: {'; '.join(who)}."
+    elif phase.left_out:
+        what = "aggregates" if phase.aggregates else "probabilities of improvement"
+        lacking = by_value({task: tuple(names) for task, names in phase.left_out.items()})
+        missing = "; ".join(f"{_listed(tasks)} ({', '.join(shortened(names))})" for names, tasks in lacking.items())
+        yield f"{what} leave out tasks that some methods lack: {missing}."
+    without = [name for name in sorted(phase.coverage) if name not in (*phase.aggregates, *phase.strays)]
+    if phase.aggregates and without:
+        why = "published are means of whole domains, not of single tasks"
+        yield f"no aggregate of {', '.join(shortened(without))}: {why}."
+    sources = {name: method.source for name, method in comparison.methods.items() if not method.is_own}
+    absent = sorted({*sources.values()} - {sources.get(name) for name in phase.coverage})
+    if absent and comparison.kind is SUCCESS:
+        yield f"no scores of {', '.join(absent)}."
+    if not comparison.kind.is_comparable and len(phase.tasks) > 1:
+        yield (
+            f"returns of {len(phase.tasks)} environments are not averaged, because each has its own scale; "
+            "--reference-scores puts them on a common one."
+        )
+    by_steps = by_value({name: range_text(steps) for name, steps in phase.step_ranges.items() if name not in told})
+    if len(by_steps) > 1:
+        found = "; ".join(f"{text} ({', '.join(shortened(names))})" for text, names in by_steps.items())
+        yield f"methods were scored at different steps: {found}."
+    if phase.uneven_seeds:
+        yield f"unequal numbers of seeds between tasks: {', '.join(phase.uneven_seeds)}."
+
+
+def _told_apart(runs: pd.DataFrame) -> Iterator[str]:
+    """Yield where runs that stand side by side were scored, played or trained on something else."""
+    played = [found.get("eval_env_kwargs") or found.get("env_kwargs") or "none" for found in runs["settings"]]
+    for column, what in _NOT_ALIKE.items():
+        known = runs.assign(played=played).dropna(subset=column).sort_values(["environment", column, "method"])
+        for environment, part in known.groupby("environment"):
+            found = {value: shortened(names.unique()) for value, names in part.groupby(column)["method"]}
+            if len(found) > 1:
+                texts = "; ".join(f"{value} ({', '.join(names)})" for value, names in found.items())
+                yield f"{short_name(str(environment))}: runs {what}: {texts}. That alone may set their scores apart."
+
+
+def _rewards_of_other_versions(runs: pd.DataFrame, sets: Sequence[PublishedSet]) -> list[str]:
+    """Return whether scores stand side by side whose rewards came at different steps of an episode."""
+    found = {(published.name, published.ogbench): None for published in sets}
+    for name, run in sorted(zip(runs["method"], runs["run"], strict=True)):
+        with contextlib.suppress(UnreadableRun):  # old runs may have none
+            found[name, (RunFolder(Path(run)).read_versions().get("packages") or {}).get("ogbench")] = None
+    known = [(name, Version(version)) for name, version in found if version]
+    before = [f"{name} ({version})" for name, version in known if version < REWARDS_CHANGED]
+    since = [f"{name} ({version})" for name, version in known if version >= REWARDS_CHANGED]
+    if not before or not since:
+        return []
+    return [
+        f"OGBench {REWARDS_CHANGED} changed when rewards come, so scores from before and after it may differ for that "
+        f"alone: {', '.join(shortened(before))}, and {', '.join(shortened(since))}."
+    ]
+
+
+def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Yield which methods have too few seeds."""
+    seeds: dict[str, int] = {}
+    for phase in (phase for comparison in comparisons for phase in comparison.phases.values()):
+        places = [phase.aggregates] if phase.aggregates else list(phase.per_task.values())
+        for name, cell in (item for place in places for item in place.items()):
+            if comparisons[0].methods[name].is_own or cell.estimates["mean"].interval is not None:
+                seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
+    if one := [name for name, number in seeds.items() if number == 1]:
+        yield f"One seed gives no interval: {', '.join(one)}."
+    if few := [f"{name} ({number})" for name, number in seeds.items() if 1 < number < FEW_SEEDS]:
+        yield (
+            f"Fewer than {FEW_SEEDS} seeds: {', '.join(few)}. Means have t-intervals; bootstrap intervals (IQM, "
+            "median, profiles, probabilities) are too narrow."
+        )
+
+
+def _differences_from_sets(
+    comparisons: Sequence[Comparison], sets: Sequence[PublishedSet]
+) -> dict[tuple[str, str], str]:
+    """Return (own method, set) -> where it was not run as the published scores beside it were."""
+    result = {}
+    for comparison in (found for found in comparisons if found.kind is SUCCESS):
+        phase = list(comparison.phases)[-1]
+        for published in sets:
+            theirs = [m.protocols for m in comparison.methods.values() if m.source == published.name]
+            domains = set().union(*theirs)
+            for name, method in comparison.methods.items():
+                tasks = [t for t in _shown_tasks([comparison], name) if split_environment(t)[1] in domains]
+                found = {t: set_differences(phase, method, t, published) for t in tasks if method.is_own}
+                if any(found.values()):
+                    result[name, published.name] = _gathered(found)
+    return result
+
+
+def _shown_tasks(comparisons: Sequence[Comparison], name: str) -> list[str]:
+    """Return the environments on which a method has scores."""
+    phases = [phase for comparison in comparisons for phase in comparison.phases.values()]
+    return sorted({task for phase in phases for task, cells in phase.per_task.items() if name in cells})
+
+
+def _gathered(phrases: Mapping[str, Sequence[str]]) -> str:
+    """Return the phrases of environments, each once, with the environments that it is about."""
+    every = dict.fromkeys(phrase for found in phrases.values() for phrase in found)
+    where = {phrase: tuple(place for place, found in phrases.items() if phrase in found) for phrase in every}
+    everywhere = f"all {len(phrases)} environments"
+    return "; ".join(
+        f"{', '.join(shortened(found, 12))} ({everywhere if 1 < len(places) == len(phrases) else _listed(places)})"
+        for places, found in by_value(where).items()
+    )
+
+
+def _listed(environments: Iterable[str]) -> str:
+    return ", ".join(shortened(places_of(environments)))

@@ -1,0 +1,595 @@
+"""Tables of a comparison, in words for readers and in numbers for programs, and the CSV, Markdown and LaTeX of them.
+
+Signs that a font may lack are set in LaTeX's math mode, whose fonts are outlines in every installation.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agents.common.files import atomic_path
+from zoo.report.comparison import (
+    LEAST_BEST,
+    Cell,
+    ComparedMethod,
+    Comparison,
+    Phase,
+    baseline_of,
+    by_value,
+    places_of,
+    ranking,
+)
+from zoo.report.cost import NUMBERS, Costs
+from zoo.report.reproduction import Reproduction
+from zoo.report.statistics.estimates import UNSURE, Estimate
+from zoo.report.statistics.means import MOST_SEEDS
+from zoo.runs.protocol import PROTOCOL, count, shortened, show, what_differs
+from zoo.runs.read import RunTables, short_name
+from zoo.runs.scores import METRICS, SUCCESS, Kind
+from zoo.terminal.texts import csv_cell, printable
+
+NOT_KNOWN, ROUNDED = "-", "\N{EN DASH}"
+"""An entry that is not known, and the detail of an estimate whose interval rounds to the number itself."""
+NO_INTERVAL = "(no interval)"
+"""The detail of an estimate whose resamples all agree."""
+SHOWN_METRICS = ("mean", "iqm")
+"""The aggregates that tables show; the median and the optimality gap are in the JSON only."""
+_MARKDOWN = str.maketrans({"|": r"\|", "<": "&lt;"})  # HTML would be part of the page that Markdown becomes
+_LATEX = str.maketrans({
+    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
+    **{sign: f"${sign}$" for sign in "<>|"},
+    "~": r"$\sim$",
+    "^": r"\^{}",
+    "\\": r"$\backslash$",
+    "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
+    "…": r"\dots{}",
+    "\N{MINUS SIGN}": "$-$",
+    "\N{EN DASH}": "--",
+})  # fmt: skip
+_MINUS = re.compile(r"(?<![\w)\]-])-(?=\.?\d)")  # a hyphen before a number that is not inside a name
+_LONG = 40  # letters, more than which are broken into lines
+_MANY = 6  # columns, more than which have the detail of an entry below it
+
+
+@dataclass(frozen=True)
+class TableEntry:
+    """One entry of a table.
+
+    :param detail: an interval, or what else is set smaller.
+    :param value: what stands in the CSV file in place of the text, numbers as they are, scores as fractions.
+    :param interval: what stands there beside the value.
+    """
+
+    text: str
+    detail: str = ""
+    is_bold: bool = False
+    value: Any = None
+    interval: tuple[float, float] | None = None
+
+    @property
+    def plain(self) -> str:
+        """The entry on one line."""
+        return f"{self.text} {self.detail}".strip()
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table."""
+
+    name: str
+    title: str
+    caption: str
+    header: list[str]
+    rows: list[list[TableEntry]]
+
+
+def method_entry(method: ComparedMethod) -> TableEntry:
+    """Return the name of a method, marked if runs failed."""
+    return TableEntry(method.title, value=method.name)
+
+
+def digits_of(kind: Kind, estimates: Iterable[Estimate | None]) -> int:
+    """Return how many decimals to show of estimates that stand side by side."""
+    return kind.digits(value for e in estimates if e is not None for value in (e.point, *(e.interval or ())))
+
+
+def score_entry(
+    estimate: Estimate | None, kind: Kind, digits: int, best: float | None, is_complete: bool = True
+) -> TableEntry:
+    """Return a score, bold if it is the best and with a dagger if its interval reaches the best.
+
+    Only the best one, so that bold never contradicts a test that finds another method better.
+
+    :param is_complete: whether all runs behind it finished; else it is not bold.
+    """
+    if estimate is None:
+        return TableEntry(NOT_KNOWN)
+    entry = number_entry(estimate, kind.scale, digits)
+    if best is None or not (best >= LEAST_BEST or not kind.is_comparable):
+        return entry
+    is_best = math.isclose(estimate.point, best) or estimate.point > best
+    reaches = estimate.interval not in (None, kind.limits) and estimate.interval[1] >= best
+    return replace(entry, text=entry.text + ("†" if reaches and not is_best else ""), is_bold=is_best and is_complete)
+
+
+def with_minus(number: str) -> str:
+    """Return a number's text with a minus sign for its hyphen."""
+    return number.replace("-", "\N{MINUS SIGN}")
+
+
+def number_entry(estimate: Estimate, scale: float, digits: int) -> TableEntry:
+    """Return an estimate with its interval."""
+
+    def text(value: float) -> str:
+        shown = round(scale * value, 9)  # a tie is decided by its value, not by the order in which it was summed
+        return with_minus(f"{shown:z,.{digits}f}")  # z: zero has no sign
+
+    detail = NO_INTERVAL if estimate.kind == UNSURE else ""
+    if estimate.interval is not None:
+        ends = [text(bound) for bound in estimate.interval]
+        detail = ROUNDED if {*ends} == {text(estimate.point)} else f"[{', '.join(ends)}]"
+    return TableEntry(text(estimate.point), detail, value=estimate.point, interval=estimate.interval)
+
+
+def range_text(ends: tuple[int, int]) -> str:
+    """Return the smallest and the largest of some whole numbers as text, e.g. ``"1,000"`` or ``"3 to 12"``."""
+    low, high = ends
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+# -- the tables ------------------------------------------------------------------------------------------------------
+
+
+def verdict_table(comparison: Comparison, phase: Phase) -> Table:
+    """Return how the subject of a phase compares with each other method; without rows where nothing is compared."""
+    kind, found, subject = comparison.kind, phase.decision.verdicts, str(phase.decision.subject)
+    digits = digits_of(kind, (v.improvement.difference for v in found))
+    rows = []
+    for v in found:
+        pair = v.improvement
+        p_text = NOT_KNOWN if v.p_value is None else "< 0.001" if v.p_value < 0.001 else f"{v.p_value:.3f}"
+        rows.append([
+            method_entry(comparison.methods[v.other]),
+            TableEntry(NOT_KNOWN) if pair.difference is None else number_entry(pair.difference, kind.scale, digits),
+            TableEntry(p_text, value=v.p_value),
+            number_entry(pair.probability, 1, 2),
+            TableEntry(str(pair.tasks)),
+            TableEntry(v.outcome, is_bold=v.outcome.is_clear),
+        ])  # fmt: skip
+    header = ["against", "difference of means", "p value (Holm)", "probability of improvement"]
+    header += ["tasks won / lost / undecided", "verdict"]
+    title = f"{comparison.methods[subject].title} against each other method" if found else ""
+    points, least = f"{100 * comparison.resolve:g} points", f"{LEAST_BEST:.0%}"
+    sizes = (
+        f"Better, worse: beyond chance by more than {points}; slightly ahead, behind: by less; ahead, behind: by more "
+        f"or less. Equal: surely less than {points} apart. Both fail or solve: means below {least} or above "
+        f"{1 - LEAST_BEST:.0%}. "
+    )
+    difference = "" if any(v.improvement.difference is None for v in found) else (
+        f"Difference: the mean of {title.partition(' against')[0]} minus the other's, with a 95% t-interval. "
+    )  # fmt: skip
+    family = phase.decision.family
+    tested = f"Verdict and p value: {family.describe()}. {sizes if kind.is_comparable else ''}"
+    caption = (
+        f"{difference}{tested if family.p_values else ''}Tasks are won or lost by a family of their own, which decides "
+        "no verdict."
+    )
+    names = [subject, *(v.other for v in found)] if found else []
+    return phase_table("verdict", title, comparison, phase, caption, header, rows, names)
+
+
+def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = None) -> Table:
+    """Return the aggregates of methods in one phase; without rows where nothing can be averaged.
+
+    :param suite: a suite of `Phase.suite_aggregates`; None takes the tasks that all methods have.
+    """
+    kind = comparison.kind
+    found = phase.aggregates if suite is None else phase.suite_aggregates[suite]
+    cells = {name: found[name] for name in ranking(comparison, phase) if name in found}
+    if suite is not None:  # the ranking is that of the common tasks
+        cells = dict(sorted(cells.items(), key=lambda item: -item[1].estimates["mean"].point))
+    label = phase.tasks_label
+    if suite is not None:
+        label = f"{count(max((cell.tasks for cell in cells.values()), default=0), 'task')} of {suite}"
+    columns = [_scores(cells, list(cells), kind, metric, SHOWN_METRICS) for metric in SHOWN_METRICS]
+    rows = []
+    for (name, cell), *scores in zip(cells.items(), *columns, strict=True):
+        finished = NOT_KNOWN if cell.tally.is_complete else str(cell.tally)
+        texts = range_text(cell.seeds), finished, range_text(phase.step_ranges[name])
+        rows.append([method_entry(comparison.methods[name]), *scores, *map(TableEntry, texts)])
+    header = ["method", *(METRICS[metric] for metric in SHOWN_METRICS), "seeds", "finished", "steps"]
+    where = f" ({', '.join(places_of(phase.tasks))})" if suite is None and phase.suite is None else ""
+    caption = f"{kind.caption} on {label}{where}, with 95% intervals over seeds (mean: t; IQM: bootstrap)."
+    table = phase_table("aggregates", "Aggregates", comparison, phase, caption, header, rows, cells, best="")
+    name = table.name if suite is None else f"{table.name}_{suite}"
+    return replace(table, name=name, title=f"{table.title}, {label}")
+
+
+def improvement_table(comparison: Comparison, phase: Phase) -> Table:
+    """Return how each method compares with the baseline; without rows where that has no single runs."""
+    kind, baseline = comparison.kind, baseline_of(comparison)
+    found = {name: phase.improvements.get((name, baseline)) for name in ranking(comparison, phase)}
+    pairs = {name: pair for name, pair in found.items() if pair is not None}
+    digits = digits_of(kind, (pair.difference for pair in pairs.values()))
+    header = ["method", "probability of improvement", "difference of means"]
+    rows = [
+        [
+            method_entry(comparison.methods[name]),
+            number_entry(pair.probability, 1, 2),
+            TableEntry(NOT_KNOWN) if pair.difference is None else number_entry(pair.difference, kind.scale, digits),
+        ]
+        for name, pair in pairs.items()
+    ]
+    caption = (
+        f"Probability that a run scores above one of {baseline} on the same task (ties count half), and the difference "
+        f"of means{' in points' if kind is SUCCESS else ''} where scores can be averaged, each with its 95% interval. "
+        f"{count(len(rows), 'comparison')}, not adjusted: about one in twenty intervals misses the truth."
+    )
+    names = [*pairs, baseline]
+    return phase_table("improvement", f"Improvement over {baseline}", comparison, phase, caption, header, rows, names)
+
+
+def domains_table(comparison: Comparison, phase: Phase) -> Table:
+    """Return the mean of each method on each domain."""
+    domains = {name: phase.domains[name] for name in sorted(phase.domains)}
+    names = [name for name in ranking(comparison, phase) if any(name in cells for cells in domains.values())]
+    columns = [_scores(cells, names, comparison.kind) for cells in domains.values()]
+    rows = [[method_entry(comparison.methods[n]), *(column[k] for column in columns)] for k, n in enumerate(names)]
+    header = ["method", *(f"{name} ({len(phase.domain_tasks[name])})" for name in domains)]
+    caption = "Success in %, mean over the tasks of a domain (their number in brackets); -: not all of them were run."
+    return phase_table("domains", "Domains", comparison, phase, caption, header, rows, names, best=" in the column")
+
+
+def tasks_table(comparison: Comparison, phase: Phase) -> Table:
+    """Return the mean of each method on each task; the page leaves out the intervals of success rates."""
+    kind = comparison.kind
+    names = [name for name in ranking(comparison, phase) if any(name in cells for cells in phase.per_task.values())]
+    rows = [
+        [TableEntry(short_name(task), value=task), *_scores(cells, names, kind)]
+        for task, cells in phase.per_task.items()
+    ]
+    intervals = "in files with" if kind is SUCCESS else "with"
+    caption = f"{kind.caption}, mean over seeds, {intervals} 95% intervals."
+    header = ["environment", *(comparison.methods[name].title for name in names)]
+    return phase_table("tasks", "Tasks", comparison, phase, caption, header, rows, names, best=" in the row")
+
+
+def pairs_table(comparison: Comparison, phase: Phase) -> Table:
+    """Return P(row > column) and the difference of means of every pair; without rows below three methods."""
+    kind, family = comparison.kind, phase.decision.family
+    names = [name for name in ranking(comparison, phase) if any(name in pair for pair in phase.improvements)]
+    names = names if len(names) > 2 else []  # two are one pair, which the table of improvements has already
+    digits = digits_of(kind, (pair.difference for pair in phase.improvements.values()))
+    rows = []
+    for x in names:
+        rows.append([method_entry(comparison.methods[x])])
+        for y in names:
+            if x == y:
+                rows[-1].append(TableEntry(NOT_KNOWN))
+                continue
+            pair, difference = phase.improvements[x, y], ""
+            if pair.difference is not None:
+                difference = with_minus(f"{kind.scale * pair.difference.point:+z,.{digits}f}")
+            chance = pair.probability.point
+            rows[-1].append(TableEntry(f"{chance:.2f}", difference, family.is_clear(x, y), chance))
+    caption = (
+        "Probability that a run of the row's method scores above one of the column's on the same task (ties count "
+        f"half), and the difference of means. Bold: clearly different, by {family.describe()}"
+        f"{'' if family.focus is None else '; other pairs are not tested'}."
+    )
+    header = ["method", *(comparison.methods[name].title for name in names)]
+    return phase_table("pairs", "All pairs", comparison, phase, caption, header, rows, names)
+
+
+def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
+    """Return how many seeds each method and the focus, or else the baseline, need.
+
+    It has no rows where scores share no scale.
+    """
+    kind, points = comparison.kind, 100 * comparison.resolve
+    baseline = comparison.focus if comparison.focus and comparison.focus in phase.spreads else baseline_of(comparison)
+    names = [method for method in ranking(comparison, phase) if method in phase.spreads and method != baseline]
+    if not kind.is_comparable or baseline not in phase.spreads:
+        names = []
+    rows = []
+    for method in names:
+        plan, spread = phase.decision.plans[method, baseline], phase.spreads[method]
+        entries = [TableEntry(NOT_KNOWN), TableEntry("unknown")]
+        if plan is not None:
+            counts = (plan.seeds, *plan.interval)
+            needed, low, high = (f"more than {MOST_SEEDS:,}" if n is None else f"{n:,}" for n in counts)
+            half = TableEntry(f"{100 * plan.half_width:.1f}", value=plan.half_width)
+            entries = [half, TableEntry(needed, f"[{low}, {high}]", value=plan.seeds)]
+        seeds = (int(spread.seeds.min()), int(spread.seeds.max()))
+        rows.append([method_entry(comparison.methods[method]), TableEntry(range_text(seeds)), *entries])
+    header = ["method", "seeds", "half width (points)", f"seeds to resolve {points:g} points"]
+    unit = "points" if kind is SUCCESS else "points (hundredths)"
+    caption = (
+        f"The least number of seeds of each of two methods on each task for which half the width of the 95% t-interval "
+        f"of the difference of means from {comparison.methods[baseline].title} is below {points:g} {unit}, if runs go "
+        "on to vary as they do. In brackets: the same at the ends of the 95% interval of that variance. Half width: "
+        "that of today."
+    )
+    return phase_table("seeds_needed", "Seeds needed", comparison, phase, caption, header, rows, [*names, baseline])
+
+
+def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table:
+    """Return own scores beside published ones; the tolerance is a fraction."""
+    header = ["phase", "where", "method", "published", "own", "difference", "verdict", "protocol"]
+    rows = [
+        [
+            TableEntry(r.phase),
+            TableEntry(short_name(r.where), value=r.where),
+            TableEntry(r.method),
+            _mean_entry(r.published_mean, f"{r.source}, {count(r.published_seeds, 'seed')}"),
+            _mean_entry(
+                r.own,
+                count(range_text(r.own_seeds), "seed") + ("" if r.tally.is_complete else f", {r.tally} runs finished"),
+            ),
+            number_entry(r.difference, 100, 1),
+            TableEntry(r.verdict, is_bold=r.verdict == "differs"),
+            TableEntry("; ".join(shortened(r.protocol)) or "same", value="; ".join(r.protocol)),
+        ]
+        for r in found
+    ]
+    caption = (
+        f"Own minus published mean in points, with its 95% t-interval. It agrees if the whole interval is within "
+        f"{100 * tolerance:g} points, differs if all of it is outside, and is open in between. Where the protocol is "
+        "not the same, the verdict is about that difference, not about an error."
+    )
+    return Table("reproduction", "Reproduction", caption, header, rows)
+
+
+def protocol_table(comparison: Comparison) -> Table:
+    """Return how each score was made, one row for each protocol; fields that nobody states are left out."""
+    made = by_value({
+        (name, where): (name, tuple(map(protocol.get, PROTOCOL)))
+        for name, method in comparison.methods.items()
+        for where, protocol in method.protocols.items()
+    })  # fmt: skip
+    merged = by_value({
+        key: (comparison.methods[key[0]].source, ", ".join(places_of(where for _, where in places)), key[1])
+        for key, places in made.items()
+    })  # fmt: skip
+    protocols = [protocol for _, _, protocol in merged]
+    stated = [k for k in range(len(PROTOCOL)) if any(protocol[k] is not None for protocol in protocols)]
+    alike = [k for k in stated if len(merged) > 1 and len({protocol[k] for protocol in protocols}) == 1]
+    shared = ", ".join(f"{PROTOCOL[k].replace('_', ' ')} {show(protocols[0][k])}" for k in alike)
+    columns = [k for k in stated if k not in alike]
+    rows = []
+    for (source, where, protocol), keys in sorted(merged.items(), key=lambda item: (item[0][:2], item[1][0][0])):
+        names, values = [name for name, _ in keys], [protocol[k] for k in columns]
+        methods = TableEntry(", ".join(shortened(names)), value=", ".join(names))
+        entries = [TableEntry("not stated" if value is None else show(value), value=value) for value in values]
+        rows.append([TableEntry(source), methods, TableEntry(where), *entries])
+    header = ["source", "methods", "where", *(PROTOCOL[k].replace("_", " ") for k in columns)]
+    caption = f"How each score was made.{f' All: {shared}.' if shared else ''}"
+    return Table("protocol", "Protocol", caption + _scoring_note(comparison, comparison.methods), header, rows)
+
+
+def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
+    """Return updates per second and hours of own methods, a row for each machine and number of seeds at once."""
+    order = list(dict.fromkeys(name for comparison in comparisons for name in ranking(comparison)))
+    rows = []
+    for (method, machine, replicas), found in sorted(costs.groups(), key=lambda group: order.index(group[0][0])):
+        texts = machine, str(replicas), f"{found['runs']:,}"
+        numbers = [_range_entry(found[name]) for name in NUMBERS]
+        rows.append([method_entry(comparisons[0].methods[method]), *map(TableEntry, texts), *numbers])
+    header = ["method", "machine", "seeds at once", "runs", "updates/s", "hours per run", "hours per seed"]
+    caption = (
+        "Median over the finished own runs, and their range, by the runs' own logs. Seeds trained at once share their "
+        "time. Rows of different machines, or numbers of seeds at once, do not compare methods."
+    )
+    if costs.unknown:
+        examples = shortened([f"{run} ({why})" for run, why in costs.unknown.items()], 2)
+        caption += f" The time of {count(len(costs.unknown), 'run')} is not known: {'; '.join(examples)}."
+    return Table("cost", "Cost", caption, header, rows)
+
+
+def differences_table(own: RunTables, methods: Collection[str]) -> Table:
+    """Return where methods of one label differ, a row each; without rows where every label is one method."""
+    found = what_differs(own.runs, methods)
+    rows = []
+    for name, fields in found.items():
+        texts = [f"{field} {value}" for field, value in fields.items()]
+        rows.append([TableEntry(name), TableEntry("; ".join(shortened(texts)), value="; ".join(texts))])
+    caption = (
+        "What differs between methods of one label, on the environments that they share; several values, which differ "
+        "between environments, are divided by a slash."
+    )
+    return Table("differences", "What differs", caption, ["method", "settings"], rows)
+
+
+def scored_otherwise(comparison: Comparison) -> dict[str, list[str]]:
+    """Return way of scoring -> methods, for scores that may not be those of the last evaluation."""
+    return by_value({name: method.scoring for name, method in comparison.methods.items() if method.scoring is not None})
+
+
+def phase_table(
+    name: str,
+    title: str,
+    comparison: Comparison,
+    phase: Phase,
+    caption: str,
+    header: list[str],
+    rows: list[list[TableEntry]],
+    names: Collection[str],
+    *,
+    best: str | None = None,
+) -> Table:
+    """Return a table about one phase and kind of scores, whose caption explains every mark in it.
+
+    :param names: the methods that it is about.
+    :param best: where the best score is bold, e.g. `` in the row``; None for tables without scores.
+    """
+    kind = comparison.kind
+    if best is not None:
+        least = f"{LEAST_BEST:.0%}" if kind is SUCCESS else f"{LEAST_BEST:g}"
+        least = "" if not kind.is_comparable else f", where that is at least {least}"
+        caption += f" Bold: the best{best}{least}; †: its interval reaches the best. Neither is a test."
+    known = [k for k in range(len(header)) if any(row[k].text != NOT_KNOWN for row in rows)]
+    header, rows = [header[k] for k in known], [[row[k] for k in known] for row in rows]
+    details = {entry.detail for row in rows for entry in row}
+    if ROUNDED in details:
+        caption += f" {ROUNDED}: both ends of the interval round to the number."
+    if NO_INTERVAL in details:
+        caption += " No interval: all resamples of so few seeds give this number, which says nothing about other seeds."
+    caption += _scoring_note(comparison, names) + _finished_note(comparison, names)
+    return Table(f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", caption, header, rows)
+
+
+def _scoring_note(comparison: Comparison, names: Collection[str]) -> str:
+    """Return, after a space, how methods were scored whose scores may not be those of the last evaluation."""
+    notes = {scoring: [n for n in found if n in names] for scoring, found in scored_otherwise(comparison).items()}
+    return "".join(f" Scoring of {', '.join(shown)}: {scoring}." for scoring, shown in notes.items() if shown)
+
+
+def _finished_note(comparison: Comparison, names: Collection[str]) -> str:
+    """Return, after a space, which methods have runs that did not finish, and what the mark means."""
+    tallies = {method.title: method.tally() for method in map(comparison.methods.__getitem__, names)}
+    found = {title: tally for title, tally in tallies.items() if not tally.is_complete}
+    if not found:
+        return ""
+    counts = "; ".join(f"{title} {t}{f' ({t.failed} failed)' if t.failed else ''}" for title, t in found.items())
+    mark = "‡: runs failed. " if any(tally.failed for tally in found.values()) else ""
+    return f" {mark}Finished runs: {counts}; a method is not bold where runs are missing."
+
+
+def _scores(
+    cells: Mapping[str, Cell],
+    names: Sequence[str],
+    kind: Kind,
+    metric: str = "mean",
+    beside: Sequence[str] = ("mean",),
+) -> list[TableEntry]:
+    """Return the scores of methods at one place, those that are compared with one another.
+
+    :param beside: the metrics that are shown there, with equally many decimals.
+    """
+    found = {name: cell.estimates.get(metric) for name, cell in cells.items()}
+    digits = digits_of(kind, (cell.estimates.get(each) for cell in cells.values() for each in beside))
+    best = max((estimate.point for estimate in found.values() if estimate is not None), default=0.0)
+    return [
+        score_entry(found.get(name), kind, digits, best, name not in cells or cells[name].tally.is_complete)
+        for name in names
+    ]
+
+
+def _mean_entry(mean: float, detail: str) -> TableEntry:
+    return TableEntry(f"{100 * mean:.1f}", detail, value=mean)
+
+
+def _range_entry(values: Mapping[str, float] | None) -> TableEntry:
+    """Return a median with the range that it is from."""
+    if values is None:
+        return TableEntry(NOT_KNOWN)
+    low, high = _three_digits(values["min"]), _three_digits(values["max"])
+    detail, ends = "" if low == high else f"[{low}, {high}]", (values["min"], values["max"])
+    return TableEntry(_three_digits(values["median"]), detail, value=values["median"], interval=ends)
+
+
+def _three_digits(value: float) -> str:
+    digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{value:,.{min(max(digits, 0), 6)}f}"
+
+
+# -- the texts of a table ---------------------------------------------------------------------------------------------
+
+
+def to_csv(table: Table) -> str:
+    """Return a table as CSV, its numbers unrounded, scores as fractions, intervals in two further columns."""
+    columns: list[list[Any]] = []
+    for name, entries in zip(table.header, zip(*table.rows, strict=True), strict=True):
+        texts = ["" if entry.text == NOT_KNOWN else entry.text for entry in entries]
+        values = [text if e.value is None else e.value for e, text in zip(entries, texts, strict=True)]
+        columns.append([name, *values])
+        if any(entry.interval for entry in entries):
+            ends = [entry.interval or (None, None) for entry in entries]
+            columns += [[f"{name} low", *(low for low, _ in ends)], [f"{name} high", *(high for _, high in ends)]]
+        elif any(entry.detail for entry in entries):
+            columns.append([f"{name} detail", *(entry.detail for entry in entries)])
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(map(csv_cell, row) for row in zip(*columns, strict=True))
+    return buffer.getvalue()
+
+
+def to_markdown(table: Table) -> str:
+    """Return a table in Markdown."""
+
+    def cell(entry: TableEntry) -> str:
+        text, detail = _markdown(entry.text), _markdown(entry.detail)
+        return f"**{text}** {detail}".strip() if entry.is_bold else f"{text} {detail}".strip()
+
+    rows = [
+        map(_markdown, table.header),
+        ["---"] * len(table.header),
+        *(map(cell, row) for row in table.rows),
+    ]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([f"**{_markdown(table.title)}.** {_markdown(table.caption)}", "", *lines, ""])
+
+
+def to_latex(table: Table, width: str = "page") -> str:
+    r"""Return a table in LaTeX, made smaller where it is wider than its place; it needs two packages, named in it.
+
+    :param width: where it stands, one of `zoo.report.figures.files.SHEETS`.
+    """
+    place = "table" if width == "column" else "table*"
+    longest = [max(len(entry.plain) for entry in column) for column in zip(*table.rows, strict=True)]
+    types = "".join("p{4cm}" if letters > _LONG else "l" if k == 0 else "c" for k, letters in enumerate(longest))
+    header, *rows = (
+        " & ".join(row) + r" \\"
+        for row in (map(latex, table.header), *([_latex_cell(e, len(row) > _MANY) for e in row] for row in table.rows))
+    )
+    body = "\n".join(rows)
+    return rf"""% \usepackage{{adjustbox,booktabs}}; with \usepackage[T1]{{fontenc}} also lmodern, else T1 sets bitmaps
+\begin{{{place}}}
+\centering
+\caption{{{latex(f"{table.title}. {table.caption}")}}}
+\label{{tab:{table.name}}}
+
+\smallskip
+\begin{{adjustbox}}{{max totalsize={{\linewidth}}{{0.85\textheight}}}}
+\begin{{tabular}}{{{types}}}
+\toprule
+{header}
+\midrule
+{body}
+\bottomrule
+\end{{tabular}}
+\end{{adjustbox}}
+\end{{{place}}}
+"""
+
+
+def latex(text: str) -> str:
+    """Return a text as LaTeX sets it, with a true minus sign before negative numbers."""
+    written = _MINUS.sub("\N{MINUS SIGN}", printable(text)).translate(_LATEX)
+    return "{[}" + written[1:] if written.startswith("[") else written  # a line break would read it as its option
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file, whole or not at all; make its folder if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def _markdown(text: str) -> str:
+    return printable(text).translate(_MARKDOWN).replace("](", r"]\(")
+
+
+def _latex_cell(entry: TableEntry, is_narrow: bool) -> str:
+    text = "--" if entry.text == NOT_KNOWN else latex(entry.text)
+    text = rf"\textbf{{{text}}}" if entry.is_bold else text
+    if is_narrow and entry.detail:
+        return rf"\shortstack{{{text}\\{{\scriptsize {latex(entry.detail)}}}}}"
+    return f"{text} {latex(entry.detail)}".strip()

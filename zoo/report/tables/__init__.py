@@ -1,1 +1,0 @@
-"""Tables of a comparison, and the texts that they become."""
