@@ -189,8 +189,10 @@ def _rival(comparison: Comparison, phase: Phase, rival: Verdict) -> tuple[str, s
 
 
 def _seeds_advice(comparison: Comparison, phase: Phase) -> str:
-    """Return, after a space, how many seeds would decide a pair that is not decided."""
+    """Return, after a space, how many more seeds would decide a pair that is not decided."""
     plan = phase.decision.advice
+    if plan is not None and plan.half_width < comparison.resolve:
+        return ""  # there are as many
     if plan is None:
         return f" It takes at least {FEW_SEEDS} seeds to decide that."
     seeds = "more seeds than anyone has" if plan.seeds is None else f"about {plan.seeds:,} seeds"
