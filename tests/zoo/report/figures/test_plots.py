@@ -80,7 +80,7 @@ def test_the_axis_of_a_probability_goes_from_0_to_1_and_its_title_breaks_a_name_
     low, high = ax.get_xlim()
     assert low <= 0
     assert high >= 1
-    assert {part for line in ax.get_title().split("over ")[1].split() for part in line.split("_")} == {"agent", ""}
+    assert {part for line in ax.get_title().split("over")[1].split() for part in line.split("_")} == {"agent", ""}
 
 
 def test_the_interval_of_a_method_alone_is_whole():
