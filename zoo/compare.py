@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,8 @@ def make_parser() -> Parser:
     output.add_argument("-o", "--output", type=a_path, metavar="DIR", help="report.html, tables and figures")
     output.add_argument("--json", type=a_path, metavar="FILE", help="every number, for other programs")
     output.add_argument("--print", action="store_true", help="the main tables in the terminal")
-    parser.set_defaults(suite_focus="")  # what a suite's file wishes; it may have no run yet
+    # What a suite's file wishes, which may have no run yet; and what imports torch, which reports do not.
+    parser.set_defaults(suite_focus="", expected=expected_settings)
     return parser
 
 
@@ -174,6 +176,37 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         elif sys.stdout.isatty():
             _print_sentences(content)
     return result
+
+
+@cache
+def expected_settings(published: str, environment: str, profile: str | None) -> dict[str, str] | None:
+    """Return the settings of a published algorithm, in the form of `zoo.runs.protocol.describe_settings`.
+
+    The algorithm's class knows the settings that no file states, so this imports torch.
+
+    :param published: the name under which it is published.
+    :param profile: the profile of the published scores; None: the default one.
+    :return: None for a profile that does not exist; for an algorithm that this zoo does not have, what the profile says
+        to all of them.
+    """
+    from zoo.report.published_scores import published_names
+    from zoo.runs.protocol import describe_settings
+    from zoo.runs.read import split_environment
+    from zoo.settings.config import load_config
+    from zoo.settings.layers import DEFAULT_PROFILE, merge, shared_profile
+
+    ids = {name: algorithm for algorithm, name in published_names().items()}
+    domain, profile = split_environment(environment)[1], profile or DEFAULT_PROFILE
+    if published not in ids:
+        layers = [
+            shared_profile(name).get(entry, {}) for name in (DEFAULT_PROFILE, profile) for entry in ("default", domain)
+        ]
+        return describe_settings(reduce(merge, layers))
+    try:
+        config = load_config(ids[published], environment, domain, profile=profile)
+    except UsageError:
+        return None
+    return describe_settings(config.settings)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -84,7 +84,7 @@ def collect(request: argparse.Namespace) -> Inputs:
 
     :param request: what the parser of `zoo.compare` returns.
     """
-    sets = [load_set(name) for name in dict.fromkeys(request.published)]
+    sets = [load_set(name, request.expected) for name in dict.fromkeys(request.published)]
     own = read_runs(request.paths, request.merge_protocols)
     skipped = own.skipped()
     for entry in skipped:

@@ -41,6 +41,7 @@ The last five say what made a run: a hash of its settings, the commit of the cod
 of its data. They are empty where they are not known.
 """
 _RUN = ["method", "environment", "seed"]
+Expected = Callable[[str, str, str | None], Mapping[str, str] | None]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class PublishedSet:
     :param runs: the data of single runs, an array of counts (``.npz``) or a folder of CSV files, or None.
     :param ogbench: the version that its scores were made with, or None where the source does not say.
     :param means: the table of means where there are no single runs.
+    :param expected: published name of an algorithm, environment, profile -> the settings behind its scores, or None
+        where they are not known.
     """
 
     name: str
@@ -70,6 +73,7 @@ class PublishedSet:
     runs: Path | None = None
     ogbench: str | None = None
     means: Path | None = None
+    expected: Expected | None = None
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
         """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None where the source does not say."""
@@ -97,7 +101,7 @@ class PublishedSet:
         }
 
 
-def load_set(name: str) -> PublishedSet:
+def load_set(name: str, expected: Expected | None = None) -> PublishedSet:
     """Return what is known about a set of published scores; raises UsageError if there is no such set."""
     sets = _metadata()["sets"]
     if name not in sets:
@@ -109,7 +113,7 @@ def load_set(name: str) -> PublishedSet:
     runs = next((path for path in places if path.exists() or entry.get("runs")), None)
     stated = ("suite", "scoring", "baseline", "protocol", "domains", "methods", "ogbench")
     more = {key: entry[key] for key in stated if key in entry}
-    return PublishedSet(name, about, runs=runs, means=FOLDER / f"{name}.csv", **more)
+    return PublishedSet(name, about, runs=runs, means=FOLDER / f"{name}.csv", expected=expected, **more)
 
 
 def set_names() -> list[str]:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, reduce
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from zoo.errors import UsageError
 from zoo.report.comparison import OWN, ComparedMethod, Tally
 from zoo.report.compute import episodes_of, final_scores
 from zoo.report.published_scores import PublishedSet, load_means, published_names, tasks_of
 from zoo.report.statistics.estimates import Estimate, welch_mean
 from zoo.report.statistics.means import Episodes, Scores, seed_variances
 from zoo.runs.history import PHASES
-from zoo.runs.protocol import describe_settings, protocol_differences, setting_differences
+from zoo.runs.protocol import protocol_differences, setting_differences
 from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS
-from zoo.settings.layers import DEFAULT_PROFILE, merge, shared_profile
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,8 @@ def set_differences(phase: str, method: ComparedMethod, task: str, published: Pu
     """
     theirs = published.protocol_of(method.algorithm, split_environment(task)[1])
     found = protocol_differences(phase, method.protocols[task], theirs)
-    settings = expected_settings(method.algorithm, task, theirs.get("profile"))
+    expected = published.expected
+    settings = None if expected is None else expected(method.algorithm, task, theirs.get("profile"))
     if settings is None:
         return [*found, "settings not compared"]
     own = method.settings.get(task, {})
@@ -141,33 +139,6 @@ def set_differences(phase: str, method: ComparedMethod, task: str, published: Pu
         own = {name: value for name, value in own.items() if name in settings}
         settings = {name: settings[name] for name in own}
     return found + setting_differences(own, settings)
-
-
-@cache
-def expected_settings(published: str, environment: str, profile: str | None) -> dict[str, str] | None:
-    """Return the settings of a published algorithm, in the form of `zoo.runs.protocol.describe_settings`.
-
-    The algorithm's class knows the settings that no file states, so this imports torch.
-
-    :param published: the name under which it is published.
-    :param profile: the profile of the published scores; None: the default one.
-    :return: None for a profile that does not exist; for an algorithm that this zoo does not have, what the profile says
-        to all of them.
-    """
-    from zoo.settings.config import load_config
-
-    ids = {name: algorithm for algorithm, name in published_names().items()}
-    domain, profile = split_environment(environment)[1], profile or DEFAULT_PROFILE
-    if published not in ids:
-        layers = [
-            shared_profile(name).get(entry, {}) for name in (DEFAULT_PROFILE, profile) for entry in ("default", domain)
-        ]
-        return describe_settings(reduce(merge, layers))
-    try:
-        config = load_config(ids[published], environment, domain, profile=profile)
-    except UsageError:
-        return None
-    return describe_settings(config.settings)
 
 
 def _verdict(difference: Estimate, tolerance: float) -> str:

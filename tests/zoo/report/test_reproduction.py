@@ -5,10 +5,11 @@ import pytest
 from scipy import stats
 
 from tests.zoo.report.samples import SCENE, scene_runs
+from zoo.compare import expected_settings
 from zoo.report import reproduction
 from zoo.report.comparison import ComparedMethod
 from zoo.report.published_scores import load_means, load_set
-from zoo.report.reproduction import expected_settings, reproduce
+from zoo.report.reproduction import reproduce
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,7 +23,7 @@ def _read_once():
 def reproduced(scores, published="qam2026", **about):
     """Return what became of QAM on the tasks of scene, each with its own list of scores: where -> result."""
     methods = {"qam": ComparedMethod("qam", "QAM", "own", **about)}
-    found = reproduce(methods, scene_runs(scores), [load_set(published)], 0.05)
+    found = reproduce(methods, scene_runs(scores), [load_set(published, expected_settings)], 0.05)
     return {entry.where: entry for entry in found}
 
 
@@ -78,6 +79,7 @@ def test_published_mean_without_a_spread_gives_no_interval_and_names_its_scoring
     assert domain.published_seeds == 4
     assert domain.difference.interval is None
     assert domain.verdict == "no interval"
+    assert "settings not compared" in domain.protocol
     assert domain.protocol[-1].startswith("scoring not stated to be of the last evaluation")
 
 
