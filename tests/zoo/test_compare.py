@@ -336,7 +336,6 @@ def write_set_of_other_tasks(tmp_path, monkeypatch):
 def test_sets_of_one_suite_share_its_50_tasks_also_where_they_have_means_only(compared_sets):
     _, out, said = compared_sets("qam2026", "trqam2026", "rql2026")
     assert out["suite"] == "qam50"
-    assert out["suites"] == {}
     assert out["left_out_tasks"] == {}
     assert {cell["tasks"] for cell in out["aggregates"].values()} == {50}
     assert {"TRQAM", "RQL", "QAM (qam2026)", "QAM (trqam2026)"} <= set(out["aggregates"])
@@ -348,25 +347,16 @@ def test_sets_of_one_suite_share_its_50_tasks_also_where_they_have_means_only(co
     assert rql["seeds"] == 4
 
 
-def test_sets_of_different_suites_have_a_table_each_beside_that_of_their_common_tasks(
-    tmp_path, compared_sets, monkeypatch, published_scores
-):
+def test_sets_of_different_suites_are_compared_on_their_common_tasks(tmp_path, compared_sets, monkeypatch):
     write_set_of_other_tasks(tmp_path, monkeypatch)
     report, out, _ = compared_sets("qam2026", "other")
     assert out["suite"] is None
     assert len(out["common_tasks"]) == 40
     assert len(out["left_out_tasks"]) == 20
     assert {cell["tasks"] for cell in out["aggregates"].values()} == {40}
-    assert {name: set(cells) for name, cells in out["suites"].items()} == {"qam50": {"QAM", "FQL"}, "fql50": {"Half"}}
-    assert out["suites"]["qam50"]["QAM"]["mean"]["point"] == pytest.approx(published_scores[0, :, 1].mean())
-    assert {cell["tasks"] for cells in out["suites"].values() for cell in cells.values()} == {50}
-    common, fql = ((report / "tables" / f"aggregates_offline{end}.md").read_text() for end in ("", "_fql50"))
+    common = (report / "tables" / "aggregates_offline.md").read_text()
     assert common.startswith("**Aggregates, offline, 40 common tasks.**")
-    assert "40 common tasks (antmaze-giant-navigate (5 tasks), " in common
-    assert "| Half | **50.0** | 8 | 1,000,000 |" in fql
-    assert "<b>Aggregates, offline, 50 tasks of fql50.</b>" in (report / "report.html").read_text()
-    compared_sets("qam2026")  # tables of an older report go
-    assert not list((report / "tables").glob("aggregates_*50.*"))
+    assert "40 common tasks (5 tasks of antmaze-giant-navigate, " in common
 
 
 def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkeypatch):
@@ -386,12 +376,9 @@ def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkey
 def test_incomplete_set_of_included_runs_is_compared(tmp_path, compared_sets, monkeypatch):
     runs = [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)] + [run_rows("fql", SCENE[0], 0)]
     write_small(tmp_path, monkeypatch, runs)
-    _, out, said = compared_sets("small")
+    _, out, _ = compared_sets("small")
     assert out["common_tasks"] == SCENE[:1]
     assert set(out["aggregates"]) == {"QAM", "FQL"}
     assert out["left_out_tasks"] == {SCENE[1]: ["FQL"]}
     assert set(out["tasks"]) == set(SCENE[:2])
     assert set(out["domains"]["scene-play"]) == {"QAM"}  # the other method has not all its tasks
-    assert set(out["suites"]["small"]) == {"QAM"}
-    assert out["suites"]["small"]["QAM"]["mean"]["point"] == pytest.approx(0.4)
-    assert "Aggregates, offline, 2 tasks of small" in said

@@ -91,7 +91,6 @@ class ComparedMethod:
     :param source: `OWN` or the name of a set of published scores.
     :param protocols: environment (own runs) or domain (published) -> fields of `zoo.runs.read.PROTOCOL`.
     :param departures: environment -> where own runs depart from the protocol of their profile, in words.
-    :param suite: the suite of tasks that its published set is about; None for own runs.
     :param scoring: how its scores were taken, or None if they are those of the last evaluation.
     :param tallies: environment -> what became of its own runs there.
     :param settings: environment -> the settings of its own runs, as `zoo.runs.protocol.describe_settings` has them.
@@ -102,7 +101,6 @@ class ComparedMethod:
     source: str
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     departures: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    suite: str | None = None
     scoring: str | None = None
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -260,8 +258,6 @@ class Phase:
     :param profiles: method -> fraction of runs above each threshold.
     :param curves: method -> its learning curve over the tasks of `Comparison.curves_label`.
     :param domain_curves: domain -> method -> its learning curve, over the tasks that have all phases of the domain.
-    :param suite_aggregates: suite of a published set -> method that has all its tasks -> its aggregates over them;
-        without `suite`, whose aggregates are `aggregates`.
     :param scores: method with single runs -> task of `tasks` -> the final score of each run; without `strays`.
     :param spreads: the same methods -> how much their runs vary; empty where aggregates are.
     :param decision: what follows from these numbers, see `zoo.report.significance.decide`.
@@ -282,7 +278,6 @@ class Phase:
     curves: Mapping[str, LearningCurve]
     domain_curves: Mapping[str, Mapping[str, LearningCurve]]
     suite: str | None = None
-    suite_aggregates: Mapping[str, Mapping[str, Cell]] = field(default_factory=dict)
     strays: tuple[str, ...] = ()
     scores: Mapping[str, Scores] = field(default_factory=dict)
     spreads: Mapping[str, Spread] = field(default_factory=dict)

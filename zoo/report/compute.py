@@ -14,7 +14,7 @@ import pandas as pd
 from zoo.datasets.names import NUM_TASKS
 from zoo.errors import UsageError
 from zoo.report.comparison import OWN, Cell, ComparedMethod, Comparison, LearningCurve, Phase, label_of
-from zoo.report.published_scores import suite_of, suite_tasks, tasks_of
+from zoo.report.published_scores import suite_of, tasks_of
 from zoo.report.scores_file import last_evaluations
 from zoo.report.significance import decide
 from zoo.report.statistics.bootstrap import FUNCTIONS, aggregates, performance_profile
@@ -112,7 +112,6 @@ def _compare_phase(
     common = {method: found.on(method, tasks) for method in single if tasks and method not in strays}
     averaged = common if _can_average(tasks, kind) else {}
     domain_tasks = _domain_tasks(runs, means, kind)
-    suites = sorted({m.suite for m in methods.values() if m.suite}) if kind is SUCCESS else []
     thresholds = _thresholds(runs, averaged, kind)
     curve_reps, shown = min(reps, CURVE_REPS), averaged if curve_tasks is not None else {}
     spreads = {method: Spread.of(scores, played.get(method)) for method, scores in common.items()}
@@ -129,7 +128,9 @@ def _compare_phase(
         if kind is SUCCESS
         else {},
         domain_tasks=domain_tasks,
-        per_task=found.at({task: [task] for task in sorted(set().union(*coverage.values()))}, ("mean",)),
+        per_task={
+            task: cells for task in sorted(set().union(*coverage.values())) if (cells := found.cells([task], ("mean",)))
+        },
         thresholds=thresholds,
         profiles={name: performance_profile(scores, thresholds, curve_reps) for name, scores in shown.items()},
         curves=_learning_curves(runs, curve_tasks or (), kind, curve_reps) if _can_average(curve_tasks, kind) else {},
@@ -139,7 +140,6 @@ def _compare_phase(
             if curve_tasks is not None and (lasting := [task for task in inside if task not in passing])
         },
         suite=suite_of(tasks) if kind is SUCCESS else None,
-        suite_aggregates=found.at({name: own for name in suites if (own := suite_tasks(name)) != tasks}, kind.metrics),
         scores=common,
         spreads=spreads if averaged else {},
     )
@@ -188,11 +188,6 @@ class _Scores:
         at_most_1 = {task: np.minimum(runs, 1) for task, runs in scores.items()}
         limits = (self.kind.limits[0], 1.0)
         return mean(at_most_1, limits, self.episodes.get(method)).estimate(0).taken_from(1)
-
-    def at(self, places: Mapping[str, Sequence[str]], metrics: Sequence[str]) -> dict[str, dict[str, Cell]]:
-        """Return place -> the averages over its tasks, without places of which no method has all."""
-        found = {place: self.cells(tasks, metrics) for place, tasks in places.items()}
-        return {place: cells for place, cells in found.items() if cells}
 
 
 def _find_strays(coverage: Mapping[str, Sequence[str]], own: Collection[str]) -> tuple[str, ...]:

@@ -212,7 +212,6 @@ def _read_published(published: PublishedSet) -> Scored:
             name,
             published.name,
             {domain: published.protocol_of(name, domain) for domain in domains},
-            suite=published.suite,
             scoring=published.scoring,
         )
         for name in sorted({*runs["method"], *means["method"]})

@@ -186,19 +186,10 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     return phase_table("verdict", title, comparison, phase, caption, header, rows, names)
 
 
-def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = None) -> Table:
-    """Return the aggregates of methods in one phase; without rows where nothing can be averaged.
-
-    :param suite: a suite of `Phase.suite_aggregates`; None takes the tasks that all methods have.
-    """
-    kind = comparison.kind
-    found = phase.aggregates if suite is None else phase.suite_aggregates[suite]
-    cells = {name: found[name] for name in ranking(comparison, phase) if name in found}
-    if suite is not None:  # the ranking is that of the common tasks
-        cells = dict(sorted(cells.items(), key=lambda item: -item[1].estimates["mean"].point))
-    label = phase.tasks_label
-    if suite is not None:
-        label = f"{count(max((cell.tasks for cell in cells.values()), default=0), 'task')} of {suite}"
+def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
+    """Return the aggregates of methods in one phase; without rows where nothing can be averaged."""
+    kind, label = comparison.kind, phase.tasks_label
+    cells = {name: phase.aggregates[name] for name in ranking(comparison, phase) if name in phase.aggregates}
     columns = [_scores(cells, list(cells), kind, metric, SHOWN_METRICS) for metric in SHOWN_METRICS]
     rows = []
     for (name, cell), *scores in zip(cells.items(), *columns, strict=True):
@@ -206,11 +197,10 @@ def aggregates_table(comparison: Comparison, phase: Phase, suite: str | None = N
         texts = range_text(cell.seeds), finished, range_text(phase.step_ranges[name])
         rows.append([method_entry(comparison.methods[name]), *scores, *map(TableEntry, texts)])
     header = ["method", *(METRICS[metric] for metric in SHOWN_METRICS), "seeds", "finished", "steps"]
-    where = f" ({', '.join(places_of(phase.tasks))})" if suite is None and phase.suite is None else ""
+    where = f" ({', '.join(places_of(phase.tasks))})" if phase.suite is None else ""
     caption = f"{kind.caption} on {label}{where}, with 95% intervals over seeds (mean: t; IQM: bootstrap)."
     table = phase_table("aggregates", "Aggregates", comparison, phase, caption, header, rows, cells, best="")
-    name = table.name if suite is None else f"{table.name}_{suite}"
-    return replace(table, name=name, title=f"{table.title}, {label}")
+    return replace(table, title=f"{table.title}, {label}")
 
 
 def improvement_table(comparison: Comparison, phase: Phase) -> Table:

@@ -119,7 +119,6 @@ class Content:
             found += [verdict_table(comparison, phase) for phase in comparison.phases.values()]
             for phase in comparison.phases.values():
                 found.append(aggregates_table(comparison, phase))
-                found += [aggregates_table(comparison, phase, suite) for suite in phase.suite_aggregates]
                 found.append(improvement_table(comparison, phase))
                 found.append(domains_table(comparison, phase))
                 found.append(tasks_table(comparison, phase))

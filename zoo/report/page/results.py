@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from zoo.report.comparison import Cell, Comparison, Phase, Tally
+from zoo.report.comparison import Cell, Comparison, Tally
 from zoo.report.cost import Costs
 from zoo.report.statistics.estimates import Estimate
 from zoo.runs.history import PHASES
-from zoo.runs.scores import SUCCESS, Kind
+from zoo.runs.scores import SUCCESS
 
 
 def to_json(
@@ -69,9 +69,9 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         "suite": phase.suite,
         "left_out_tasks": dict(phase.left_out),
         "stray_methods": list(phase.strays),
-        "aggregates": _aggregates_to_json(phase, phase.aggregates, kind),
-        "suites": {
-            suite: _aggregates_to_json(phase, cells, kind) for suite, cells in sorted(phase.suite_aggregates.items())
+        "aggregates": {
+            method: _cell_to_json(cell, kind.metrics) | {"steps": phase.steps[method]}
+            for method, cell in sorted(phase.aggregates.items())
         },
         "tests": decision.family.describe(),
         "probability_of_improvement": chances,
@@ -102,14 +102,6 @@ def _costs_to_json(costs: Costs | None) -> dict[str, Any]:
     for (method, machine, replicas), found in costs.groups() if costs else ():
         result.setdefault(method, []).append({"machine": machine, "seeds_at_once": replicas} | found)
     return result
-
-
-def _aggregates_to_json(phase: Phase, cells: Mapping[str, Cell], kind: Kind) -> dict[str, Any]:
-    """Return method -> its aggregates and the step of its scores."""
-    return {
-        method: _cell_to_json(cell, kind.metrics) | {"steps": phase.steps[method]}
-        for method, cell in sorted(cells.items())
-    }
 
 
 def _cell_to_json(cell: Cell, metrics: Sequence[str]) -> dict[str, Any]:
