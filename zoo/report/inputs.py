@@ -225,10 +225,8 @@ def _beside(own: pd.DataFrame, found: Scored) -> Scored:
     wanted = set(own.loc[own["kind"] == SUCCESS.name, "environment"])
     runs = found.evaluations[pd.MultiIndex.from_frame(found.evaluations[key]).isin(pd.MultiIndex.from_frame(own[key]))]
     means = found.means[found.means["environment"].isin(_places(wanted))]
-    present = {*runs["method"], *means["method"]}
-    methods = {
-        name: _restricted(method, own["environment"]) for name, method in found.methods.items() if name in present
-    }
+    present, environments = {*runs["method"], *means["method"]}, set(own["environment"])
+    methods = {name: _restricted(method, environments) for name, method in found.methods.items() if name in present}
     return Scored(methods, runs, means)
 
 

@@ -299,6 +299,8 @@ def read_texts(paths: Sequence[Path], columns: Sequence[str], remedy: str = "res
             table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, index_col=False).fillna("")
             if missing := [name for name in columns if name not in table]:
                 raise ValueError(f"it lacks {', '.join(missing)}")
+            if table.empty:
+                raise ValueError("it has no rows")
         except (OSError, ValueError) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
             raise UsageError(f"`{path}` cannot be read ({error}); {remedy}") from error
         if not text.endswith("\n"):

@@ -85,7 +85,7 @@ def _problems(table: pd.DataFrame, texts: pd.DataFrame) -> dict[str, pd.Series]:
     counts = table[list(_COUNTS)]
     is_rate = table["kind"] == SUCCESS.name
     limits = table["kind"].map({name: kind.limits for name, kind in KINDS.items()})
-    low, high = (limits.map(lambda pair, k=k: pair[k] if isinstance(pair, tuple) else np.nan) for k in (0, 1))
+    low, high = limits.str[0], limits.str[1]
     same = texts.groupby(["method", "environment"])[list(PROTOCOL)].transform("nunique")
     return {
         "a method, an environment and a phase": (texts[["method", "environment"]] == "").any(axis=1)

@@ -12,7 +12,7 @@ from tests.zoo.report.samples import SCENE, collected, write_runs
 from zoo.errors import UsageError
 from zoo.report.compute import compare_kinds
 from zoo.report.page.report import csv_text
-from zoo.report.scores_file import read_scores, scores_table
+from zoo.report.scores_file import COLUMNS, read_scores, scores_table
 from zoo.report.tables import aggregates_table, improvement_table, to_csv
 from zoo.runs.protocol import PROTOCOL
 
@@ -78,7 +78,7 @@ def test_what_is_no_score_is_refused_with_its_line(written, row, column, value, 
         read_scores(written, "theirs")
 
 
-@pytest.mark.parametrize("text", [None, "", "method,score\nqam,1\n"])
+@pytest.mark.parametrize("text", [None, "", "method,score\nqam,1\n", ",".join((*COLUMNS, *PROTOCOL)) + "\n"])
 def test_a_file_without_scores_is_refused(tmp_path, text):
     path = tmp_path / "scores.csv"
     if text is not None:
