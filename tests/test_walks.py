@@ -15,8 +15,7 @@ from zoo.cli import main
 from zoo.datasets.formats import read
 from zoo.datasets.formats.base import Episode, Format, joined
 from zoo.report.page import report
-from zoo.report.tables.entries import Entry
-from zoo.report.tables.texts import to_csv, to_latex, to_markdown
+from zoo.report.tables import TableEntry, to_csv, to_latex, to_markdown
 
 ROOT = Path(__file__).parents[1]
 WALKS = (ROOT / "docs" / "architecture.md").read_text().partition("## Walks")[2].partition("\n## ")[0]
@@ -70,7 +69,7 @@ def test_a_format_is_one_class_in_one_list(tmp_path, monkeypatch, capsys):
 def test_a_column_is_a_heading_and_an_entry_of_one_table(monkeypatch):
     def with_column(*arguments):
         table = made(*arguments)
-        rows = [[*row, Entry("seven", value=7)] for row in table.rows]
+        rows = [[*row, TableEntry("seven", value=7)] for row in table.rows]
         return replace(table, header=[*table.header, "lucky"], rows=rows)
 
     made = report.aggregates_table
