@@ -20,7 +20,8 @@ from zoo.runs.protocol import count
 from zoo.runs.read import short_name, split_environment
 from zoo.runs.scores import Kind
 
-Key, Value = TypeVar("Key"), TypeVar("Value")
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 OWN = "own"
 """The source of own runs, in tables and of methods."""
 
