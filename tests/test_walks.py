@@ -41,9 +41,10 @@ def test_a_setting_is_one_declaration(capsys):
     with pytest.raises(ValueError, match=r"`damping` must be .* >= 0 and <= 1, got 2"):
         Damped(damping=2)
     agents.register("damped", paper="none", published_name="Damped")(Damped)
-    assert main(["agents", "show", f"{__name__}:Damped", "--json"]) == 0
+    assert main(f"agents show {__name__}:Damped --json".split()) == 0
     shown = json.loads(capsys.readouterr().out)["settings"]["damping"]
-    assert (shown["default"], shown["meaning"]) == (0.5, "How much of it stays. Must be >= 0 and <= 1.")
+    assert shown["default"] == 0.5
+    assert shown["meaning"] == "How much of it stays. Must be >= 0 and <= 1."
 
 
 class Lines(Format):
@@ -61,9 +62,11 @@ class Lines(Format):
 def test_a_format_is_one_class_in_one_list(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(read, "FORMATS", (Lines(), *read.FORMATS))
     np.savetxt(tmp_path / "set.txt", np.linspace(-1, 1, 100).reshape(20, 5))
-    assert main(["dataset", "check", str(tmp_path / "set.txt"), "--env", "Pendulum-v1"]) == 0
+    assert main(f"dataset check {tmp_path / 'set.txt'} --env Pendulum-v1".split()) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["sound"], found["trajectories"], found["transitions"]) == (True, 1, 19)
+    assert found["sound"]
+    assert found["trajectories"] == 1
+    assert found["transitions"] == 19
 
 
 def test_a_column_is_a_heading_and_an_entry_of_one_table(monkeypatch):

@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.common.nets.heads import (
-    Sizes,
-    TanhGaussian,
-    tanh_gaussian_log_prob,
-    tanh_gaussian_sample,
-)
+from agents.common.nets.heads import Sizes, TanhGaussian, tanh_gaussian_log_prob, tanh_gaussian_sample
 from tests.parity.reference import OWN_FIXTURES, find_parameter
 
 OBSERVATIONS, ACTIONS, ENSEMBLE, HIDDEN = 6, 5, 4, [32, 32, 32]
@@ -72,11 +67,7 @@ def tanh_normal_density(entry):
     }
 
 
-COMPUTED = {
-    "tanh_normal": tanh_normal,
-    "tanh_normal_lowclip": tanh_normal,
-    "tanh_normal_density": tanh_normal_density,
-}
+COMPUTED = {"tanh_normal": tanh_normal, "tanh_normal_lowclip": tanh_normal, "tanh_normal_density": tanh_normal_density}
 
 
 @pytest.mark.parametrize("name", COMPUTED)

@@ -159,8 +159,5 @@ def test_an_episode_that_begins_with_different_frames_is_refused():
 
 
 def test_an_environment_that_does_not_stack_is_refused():
-    with pytest.raises(
-        ValueError,
-        match=r"`agents.FrameStack\(env, 2\)`",
-    ):
+    with pytest.raises(ValueError, match=r"`agents.FrameStack\(env, 2\)`"):
         agents.QAM("CnnPolicy", PicturesEnv(SIDE), **{**TINY, "frame_stack": 2})
