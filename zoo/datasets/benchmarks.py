@@ -42,7 +42,7 @@ def find_data(task: Task, dataset_dir: Folder = None, how: str | None = None) ->
     if task.benchmark == "robomimic":
         return str(find_demonstrations(task, dataset_dir))
     if task.benchmark == "OCBench":
-        return str(find_existing(task, dataset_dir) if how is None else find_set(task, dataset_dir, how))
+        return str(find_set(task, dataset_dir, how))
     if how == "generate":
         raise UsageError(
             f"the data of {task.name} cannot be generated; leave out `--dataset generate` to download them"
@@ -106,14 +106,22 @@ def generated_files(task: Task, dataset_dir: Folder = None) -> tuple[Path, Path]
     return folder / f"{task.name}.npz", folder / f"{task.name}-val.npz"
 
 
-def find_set(task: Task, dataset_dir: Folder, how: str | Path) -> Path:
+def find_set(task: Task, dataset_dir: Folder, how: str | None = None) -> Path:
     """Return the file or folder with a task's training data, after making it if needed.
 
-    :param how: one of `zoo.datasets.load.SOURCES`. What is on the disk is used; a download, which is completed if it
-        was stopped, comes before what was generated.
+    :param how: one of `zoo.datasets.load.SOURCES`, or None to refuse a task that has no data here. What is on the disk
+        is used; a download, which is completed if it was stopped, comes before what was generated.
     """
     folder, generated = hosted_folder(task, dataset_dir), generated_files(task, dataset_dir)
-    if how != "generate" and (how == "download" or _has_files(folder) or not generated[0].exists()):
+    has_files = _has_files(folder)
+    if how is None:
+        if has_files or generated[0].exists():
+            return folder if has_files else generated[0]
+        raise UsageError(
+            f"there is no dataset of {task.name} in {dataset_root(dataset_dir)}; make it with `zoo dataset "
+            f"generate {task.name}`, or download it with `zoo dataset download {task.name}`"
+        )
+    if how != "generate" and (how == "download" or has_files or not generated[0].exists()):
         try:
             return download_ocbench(task, dataset_dir)
         except DownloadError as error:
@@ -127,17 +135,6 @@ def find_set(task: Task, dataset_dir: Folder, how: str | Path) -> Path:
             )
     generate_ocbench(task, generated, existing="keep")
     return generated[0]
-
-
-def find_existing(task: Task, dataset_dir: Folder = None) -> Path:
-    """Return the file or folder with a task's training data; refuse a task that has none here."""
-    folder, (generated, _) = hosted_folder(task, dataset_dir), generated_files(task, dataset_dir)
-    if _has_files(folder) or generated.exists():
-        return folder if _has_files(folder) else generated
-    raise UsageError(
-        f"there is no dataset of {task.name} in {dataset_root(dataset_dir)}; make it with `zoo dataset "
-        f"generate {task.name}`, or download it with `zoo dataset download {task.name}`"
-    )
 
 
 def download_ocbench(

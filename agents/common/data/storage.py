@@ -16,8 +16,6 @@ from agents.common.validation import one_of
 STORAGES = ("auto", "device", "host")
 GIB = 1 << 30
 KEPT_FREE, KEPT_SHARE = 2 * GIB, 0.1  # of a GPU's memory, whichever is more: for networks, activations and graphs
-
-
 _CGROUPS = Path("/sys/fs/cgroup")
 
 

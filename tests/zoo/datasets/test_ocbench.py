@@ -9,7 +9,6 @@ from zoo.datasets.benchmarks import (
     OracleWriter,
     describe_task,
     download_ocbench,
-    find_existing,
     find_set,
     generate_ocbench,
     generated_files,
@@ -156,7 +155,7 @@ def test_a_download_is_preferred_to_generated_data_unless_these_are_asked_for(ho
     find_set(TASK, tmp_path, "generate")
     assert find_set(TASK, tmp_path, "download") == find_set(TASK, tmp_path, "auto") == tmp_path / FOLDER
     assert find_set(TASK, tmp_path, "generate") == generated_files(TASK, tmp_path)[0]
-    assert find_existing(TASK, tmp_path) == tmp_path / FOLDER
+    assert find_set(TASK, tmp_path) == tmp_path / FOLDER
     hosted.clear()  # what cannot be completed is not trained on silently
     with pytest.raises(UsageError, match=f"there is no complete dataset in .*--dataset {tmp_path / FOLDER}"):
         find_set(TASK, tmp_path, "auto")
@@ -164,7 +163,7 @@ def test_a_download_is_preferred_to_generated_data_unless_these_are_asked_for(ho
 
 def test_no_data_say_where_to_get_them(tmp_path):
     with pytest.raises(UsageError, match=f"`zoo dataset generate {TASK.name}`, or download it with"):
-        find_existing(TASK, tmp_path)
+        find_set(TASK, tmp_path)
 
 
 # -- generation with OCBench's oracles ---------------------------------------------------------------------------------
