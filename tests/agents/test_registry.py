@@ -30,7 +30,6 @@ def test_the_tables_of_the_mini_benchmark_are_those_of_its_scores():
     assert text == make_tables.MINI.read_text(encoding="utf-8"), "run `python docs/make_tables.py`"
     assert make_tables.mini_table() in text
     assert make_tables.MINI_RANK.search(text)
-    assert make_tables.MINI_PROGRESS.search(text)
 
 
 def test_an_unknown_id_names_the_closest():
