@@ -34,8 +34,7 @@ from zoo.envs.make import make_env
 from zoo.errors import UsageError
 from zoo.terminal.arguments import parse_seeds
 from zoo.training.arguments import make_parser
-from zoo.training.options import Request, read_request
-from zoo.training.start import load_data, make_evaluator
+from zoo.training.start import RunRequest, load_data, make_evaluator, read_request
 
 SET_BY_CREATE = {"ob_dims", "action_dim", "ac_action_dim"}
 CLONING = {"bc_only": True, "clip_grad": False}  # of TRQAM's agent: the row `bc`
@@ -124,7 +123,7 @@ def train(label: str, task: int, checkout: Path, args: argparse.Namespace) -> li
     return rows
 
 
-def read_transitions(request: Request) -> tuple[dict[str, np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+def read_transitions(request: RunRequest) -> tuple[dict[str, np.ndarray], Callable[[np.ndarray], np.ndarray]]:
     """Return the data that our side trains on in the originals' layout, and what standardises observations."""
     data, scale = load_data(request), request.config.settings["observation_scale"]
     assert isinstance(data, Dataset)
@@ -247,7 +246,7 @@ class Online(Offline):
     """Plays in an environment of its own too; half of a batch is from the dataset, the other half from what it saw."""
 
     def __init__(
-        self, seed: int, dataset: Any, settings: Mapping[str, Any], *, request: Request, see: Any, buffer: Any
+        self, seed: int, dataset: Any, settings: Mapping[str, Any], *, request: RunRequest, see: Any, buffer: Any
     ):
         super().__init__(seed, dataset, settings)
         self.env, self.see, self.queue = make_env(request.env_id, **request.env_kwargs), see, list[np.ndarray]()

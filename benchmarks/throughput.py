@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.cli import run_program
 from zoo.errors import UsageError
-from zoo.processes.rounding import processor
+from zoo.processes.versions import processor
 from zoo.terminal.arguments import Parser, whole_number
 
 if TYPE_CHECKING:

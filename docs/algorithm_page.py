@@ -13,7 +13,7 @@ from sphinx.application import Sphinx
 import agents
 from docs.directives import code, described, escaped, table
 from zoo.report.published_scores import load_means, load_set, published_names, set_names
-from zoo.runs.history import PHASES
+from zoo.runs.folder import PHASES
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ("qam2026", "mini")

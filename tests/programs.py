@@ -28,7 +28,7 @@ EVENTS = {
     "write": "agents.common.files:sync",  # counted in checkpoints, several times in each
     "evaluation": "zoo.runs.folder:RunFolder.write_evaluations",
     "play": "zoo.playing.pool:EnvPool.receive",  # chunks of an evaluation
-    "status": "zoo.training.replicas:Replicas.write_status",
+    "status": "zoo.training.logs:Replicas.write_status",
     "model": "zoo.training.callbacks:save_model",
 }
 """Where a program can be killed."""

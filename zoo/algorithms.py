@@ -2,6 +2,7 @@
 
 from agents import registry
 from agents.common.validation import unknown_name_message
+from zoo.errors import UsageError
 
 SB3 = {
     "sac": ("SAC", "Soft Actor-Critic, Haarnoja et al., arXiv 1801.01290"),
@@ -23,9 +24,9 @@ def require_algorithm(id: str) -> None:
     """Refuse an unknown algorithm; the name of a class, ``"module:Class"``, is not looked at.
 
     :param id: an id or an alias.
-    :raises KeyError: for an unknown one; the message names the closest.
+    :raises UsageError: for an unknown one; the message names the closest.
     """
     known = algorithm_ids()
     if ":" not in id and id not in (*known, *registry.ALIASES):
         message = unknown_name_message("algorithm", id, known)
-        raise KeyError(f"{message}; one of your own that is not installed is called module:Class")
+        raise UsageError(f"{message}; one of your own that is not installed is called module:Class")

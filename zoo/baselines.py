@@ -35,6 +35,7 @@ from agents.common.sb3.stored_model import StoredModel
 from agents.common.settings import Check, Declared, Search, Setting, choice, linear_range, log_range, setting
 from agents.common.validation import integer, number
 from zoo.algorithms import SB3, algorithm_ids, require_algorithm
+from zoo.errors import UsageError
 
 # constructor arguments that are not settings of the method, or that mean another way to store data
 NOT_SETTINGS = {
@@ -269,14 +270,23 @@ BASELINES: dict[str, type[Baseline]] = {"sac": SAC, "td3": TD3, "tqc": TQC, "cro
 
 
 def find_algorithm(id: str) -> models.Entry:
-    """Return the entry of an algorithm of this zoo, or of one of SB3's; a KeyError names the closest."""
+    """Return the entry of an algorithm of this zoo, or of one of SB3's.
+
+    :param id: an id, an alias or ``"module:Class"``.
+    :raises UsageError: if there is none; the message names the closest.
+    """
     if id in BASELINES:
         name, paper = SB3[id]
         return models.Entry(id, BASELINES[id], None, paper, name)
     require_algorithm(id)
-    entry = models.get(id)
+    try:
+        entry = models.get(id)
+    except KeyError as error:
+        raise UsageError(str(error.args[0])) from error
+    except Exception as error:  # whatever a module of the user's raises when it is imported
+        raise UsageError(f"`{id}` cannot be imported: {type(error).__name__}: {error}") from error
     if entry.id in BASELINES:
-        raise KeyError(f"algorithm id `{entry.id}` is taken by SB3's; register {id} with another id")
+        raise UsageError(f"algorithm id `{entry.id}` is taken by SB3's; register {id} with another id")
     return entry
 
 

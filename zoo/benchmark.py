@@ -25,7 +25,8 @@ from zoo.errors import DONE, FAILED, UsageError
 from zoo.terminal.arguments import COUNT, THREADS, ZERO_OR_MORE, Parser, a_path, add_verbose
 
 if TYPE_CHECKING:
-    from zoo.suites.jobs import Job, Look, Plan
+    from zoo.suites.jobs import Job, Look
+    from zoo.suites.suite import Run, Suite
 
 LAUNCHERS = ("local", "slurm", "ray")
 
@@ -87,16 +88,21 @@ def make_parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    plan = _make_plan(args)
-    from zoo.runs.folder import check_log_folder
+    suite, runs = _read_suite(args)
+    from zoo.runs.folder import check_log_folder  # after it, since some of them import MuJoCo
     from zoo.runs.resume import tell_of_other_code
-    from zoo.suites.jobs import describe, forecast, look_at, show, summary, try_algorithms
-    from zoo.suites.scores import find_kept, write_scores
+    from zoo.suites.jobs import describe, forecast, look_at, make_jobs, show, summary, try_algorithms
+    from zoo.suites.kept import find_kept, write_scores
     from zoo.terminal.tables import as_shown
 
-    jobs = plan.jobs()  # every run is checked
+    folder, wanted = args.log_folder, set(map(str, runs))  # there may be thousands
+    machine = ["--device", args.device, "--num-threads", str(args.num_threads)]
+    machine += ["--precision", args.precision] if args.precision else []
+    machine += ["--compile", args.compile] if args.compile else []
+    jobs = make_jobs(suite, runs, folder, machine)  # every run is checked
     kept = find_kept(jobs, args.scores) if args.scores else set()
-    looks, others = look_at(jobs, kept), look_at(plan.other_jobs())
+    rest = [run for run in suite.runs() if str(run) not in wanted]
+    looks, others = look_at(jobs, kept), look_at(make_jobs(suite, rest, folder, machine, is_wanted=False))
     tell_of_other_code([(look.run, look.job.code) for look in looks if look.run])
     if args.dry_run:
         expected = forecast(looks, others, {} if args.no_measure else try_algorithms(looks, others))
@@ -106,9 +112,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         check_log_folder(args.scores, "folder of scores", "--scores")
     try:
         if any(not look.state.is_final for look in looks):
-            check_log_folder(plan.machine.log_folder)
+            check_log_folder(folder)
             _say(describe(looks, args.workers, forecast(looks, others)))
-            _launch([look.job for look in looks if not look.state.is_final], plan.machine.log_folder, args)
+            _launch([look.job for look in looks if not look.state.is_final], folder, args)
     finally:  # a suite of many nights is stopped many times: what is finished is worth keeping
         looks = look_at(jobs, kept)
         if args.scores:
@@ -118,11 +124,11 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     if any(not look.state.is_final for look in looks):
         args.exit_code = FAILED  # what is left, and why, has been said
     hint = "the same command, which trains what is left" if args.exit_code else ""
-    return _report(plan, looks, args) | as_shown(summary(looks, expected), hint)
+    return _report(suite, looks, args) | as_shown(summary(looks, expected), hint)
 
 
-def _make_plan(args: argparse.Namespace) -> Plan:
-    """Return what the command line asks for."""
+def _read_suite(args: argparse.Namespace) -> tuple[Suite, list[Run]]:
+    """Return the suite that the command line names, and those of its runs that are wanted; settle the log folder."""
     from zoo.suites import find_suite
 
     file = find_suite(args.suite)  # a misspelt name is refused before the algorithms are imported
@@ -131,23 +137,16 @@ def _make_plan(args: argparse.Namespace) -> Plan:
     suite = read_suite(file)
     if args.dry_run and not args.no_measure:  # makes environments
         prepare_pictures(*suite.environments)
-    from zoo.suites.jobs import Machine, Plan  # after it, since they import MuJoCo
-
+    args.log_folder = (args.log_folder or Path("logs") / file.stem).resolve()
     if args.dataset_dir:
         suite = replace(suite, dataset_dir=args.dataset_dir)
-    folder = (args.log_folder or Path("logs") / file.stem).resolve()
-    words = ["--device", args.device, "--num-threads", str(args.num_threads)]
-    words += ["--precision", args.precision] if args.precision else []
-    words += ["--compile", args.compile] if args.compile else []
-    runs = select(suite.runs(), args.algos, args.envs)
-    return Plan(suite, runs, Machine(folder, tuple(words)))
+    return suite, select(suite.runs(), args.algos, args.envs)
 
 
 def _launch(jobs: Sequence[Job], folder: Path, args: argparse.Namespace) -> None:
     """Train jobs, as the only program that does so in a log folder."""
     from zoo.processes.locks import Lock
-    from zoo.suites.jobs import JOBS
-    from zoo.suites.progress import follow
+    from zoo.suites.jobs import JOBS, follow
     from zoo.suites.task import Task, run_locally
 
     lock = Lock(folder / "suite.lock")
@@ -160,34 +159,34 @@ def _launch(jobs: Sequence[Job], folder: Path, args: argparse.Namespace) -> None
         if args.launcher == "local":
             run_locally(tasks, args.workers, args.device, watch)
         elif args.launcher == "slurm":
-            from zoo.suites.launchers.slurm import run_on_slurm
+            from zoo.suites.slurm import run_on_slurm
 
             run_on_slurm(tasks, args.workers, args.resources, folder / JOBS / "slurm", watch)
         else:
-            from zoo.suites.launchers.ray import run_on_ray
+            from zoo.suites.ray import run_on_ray
 
             run_on_ray(tasks, args.workers, args.resources, args.ray_address, watch)
 
 
-def _report(plan: Plan, looks: Sequence[Look], args: argparse.Namespace) -> dict[str, Any]:
+def _report(suite: Suite, looks: Sequence[Look], args: argparse.Namespace) -> dict[str, Any]:
     """Compare the runs of the suite that are there, once one has finished; return where the report is."""
     from zoo import compare
     from zoo.runs.protocol import count
     from zoo.suites.jobs import State
 
     if args.no_report or all(look.state is not State.DONE for look in looks):
-        return {"log_folder": str(plan.machine.log_folder)}
+        return {"log_folder": str(args.log_folder)}
     kept = sum(look.state is State.KEPT for look in looks)
     if kept:
         _say(f"the report leaves out {count(kept, 'job')} of which only the scores are here, in {args.scores}")
     paths = [folder.path for look in looks if look.run is not None for folder in look.run.folders]
-    output = args.output or plan.machine.log_folder / "report"
-    words = ["--published", *plan.suite.published] if plan.suite.published else []
+    output = args.output or args.log_folder / "report"
+    words = ["--published", *suite.published] if suite.published else []
     request = compare.make_parser().parse_args([*words, "-o", str(output)])
     request.paths, request.command_line = paths, args.command_line
     named = {look.job.run.label or look.job.run.algo: look.job.run.label or look.job.algo for look in looks}
-    request.suite_focus = named.get(plan.suite.focus, "")
-    return {"log_folder": str(plan.machine.log_folder), **compare.run(request)}
+    request.suite_focus = named.get(suite.focus, "")
+    return {"log_folder": str(args.log_folder), **compare.run(request)}
 
 
 def _say(text: str) -> None:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import ctypes
 import getpass
+import glob
 import importlib
 import json
 import os
@@ -36,13 +37,13 @@ from zoo.errors import (
 from zoo.terminal.arguments import Parser, module_of
 from zoo.terminal.messages import (
     FILE_ONLY,
+    in_words,
     log,
     messages,
     open_standard_streams,
-    show_what_cannot_be_encoded,
+    wrapped,
     write_out,
 )
-from zoo.terminal.texts import in_words, wrapped
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 
@@ -60,18 +61,6 @@ PROGRAMS = {
     "dataset": "list, generate, download, check, convert and collect datasets",
     "agents": "show algorithms and settings, check or begin one of your own",
 }
-
-
-def keep_freed_memory() -> None:
-    """Make glibc keep freed memory for the next large array.
-
-    An update makes and frees arrays of some megabytes again and again. Returning them to the system each time, and
-    getting them back cleared page by page, took 8% of an update on a CPU.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the highest value that glibc takes
-        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def give_home() -> None:
@@ -137,10 +126,13 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
     # Read when PyTorch loads. Its threads spin while they wait for each other; where another process wants the cores,
     # matrix products then take ten times as long. Spinning for some microseconds only costs 3% on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    keep_freed_memory()
-    show_what_cannot_be_encoded()
+    # An update makes and frees arrays of some megabytes again and again. Returning them to the system each time, and
+    # getting them back cleared page by page, took 8% of an update on a CPU.
+    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the highest value that glibc takes
+        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
     with messages(verbose), warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+        warnings.showwarning = lambda message, *_, **__: log.warning("%s", message)  # without the line of code
         try:
             give_home()
             result = body()
@@ -172,17 +164,37 @@ def as_program(
     def main(arguments: Sequence[str] | None = None) -> int:
         """Run the program on the words after its name, by default those of the command line; return its exit code."""
         args = make_parser().parse_args(arguments)
-        return run_program(lambda: body(checked(args)), args.verbose) or int(getattr(args, "exit_code", DONE))
+        code = run_program(lambda: body(checked(args)), getattr(args, "verbose", 1))
+        return code or int(getattr(args, "exit_code", DONE))
 
     return main
 
 
 def checked(args: argparse.Namespace) -> argparse.Namespace:
-    """Return a program's arguments; refuse names of algorithms and environments that there are not."""
-    if getattr(args, "algo", None):
-        from zoo.names import refuse_unknown
+    """Return a program's arguments, before PyTorch and the simulators are imported, which takes seconds.
 
-        refuse_unknown(args)
+    :raises UsageError: for an ``algo`` or ``env`` that surely does not exist; the message names the closest.
+    """
+    asked = vars(args)
+    if not (algo := asked.get("algo")):
+        return args
+    import gymnasium
+
+    import zoo.envs.make  # noqa: F401  registers the environments of the benchmarks
+    from agents.registry import ALIASES, BUILT_IN
+    from zoo.algorithms import SB3, require_algorithm
+    from zoo.datasets.names import is_own, parse_env_name
+    from zoo.envs.tasks import TASKS
+
+    require_algorithm(algo)
+    env = asked.get("env")
+    # what the user's packages, an algorithm's module or a dataset say of environments is known later
+    is_ours = algo in (*BUILT_IN, *ALIASES, *SB3)
+    if not env or ":" in env or not is_ours or asked.get("gym_packages") or is_own(asked.get("dataset", "auto")):
+        return args
+    has_run = any(Path(asked.get("folder", "."), algo).glob(f"{glob.escape(env)}_*"))
+    if not has_run and env not in {*gymnasium.registry, *TASKS}:
+        parse_env_name(env, gymnasium.registry)
     return args
 
 
@@ -236,11 +248,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _interrupt(signum: int, frame: object) -> None:
     """Treat a signal like Ctrl-C."""
     raise KeyboardInterrupt(f"stopped by signal {signum}")
-
-
-def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-    """Show a warning without the line of code that raised it."""
-    log.warning("%s", message)
 
 
 # -- completion in the shell by argcomplete: ``eval "$(register-python-argcomplete zoo)"`` switches it on --------------

@@ -163,8 +163,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         write_file(args.json, json_text(to_json(found, skipped, inputs.references, costs)))
         result["json"] = str(args.json)
     if args.output or args.print or not args.json:
+        from zoo.processes.versions import git_commit
         from zoo.report.page.report import Content, write_report
-        from zoo.runs.versions import git_commit
 
         made = f"{datetime.now(UTC):%Y-%m-%d}, commit {(git_commit() or 'unknown')[:12]}"
         looks = {"made": made, "width": args.width, "formats": args.format, "costs": costs}
@@ -234,7 +234,7 @@ def _print_sentences(content: Content) -> None:
     """Print the verdicts, and what a reader must know before believing a number."""
     from rich.console import Console
 
-    from zoo.terminal.texts import printable
+    from zoo.terminal.messages import printable
 
     for text in [" ".join(both).strip() for both in content.verdicts] + [f"! {text}" for text in content.warnings]:
         Console().print(printable(text), markup=False, highlight=False)

@@ -8,7 +8,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 if not __package__:  # run as a file: let `import agents` find the package, not this file
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import checked, run_program
+from zoo.cli import as_program
 from zoo.errors import DONE, FAILED, UsageError, as_usage_error
 from zoo.overview import NUMBERS, cells_of, describe_algorithms, in_order, kind_of, start_text
 from zoo.terminal.arguments import Parser, a_path
@@ -26,22 +26,16 @@ WIDE = 120
 """Columns from which a terminal has room for what each algorithm is."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    args = make_parser().parse_args(arguments)
-    args.exit_code = DONE
+def _run(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Do what a command asks for; a terminal gets its tables in place of the result."""
+    from zoo.terminal.tables import as_shown
 
-    def run() -> dict[str, Any] | None:
-        from zoo.terminal.tables import as_shown
-
-        result, print_tables = args.run(checked(args))
-        if not args.json:
-            print_tables(result)
-        elif sys.stdout.isatty():
-            write_out(json.dumps(result))
-        return as_shown(dict(result)) or None
-
-    return run_program(run) or int(args.exit_code)
+    result, print_tables = args.run(args)
+    if not args.json:
+        print_tables(result)
+    elif sys.stdout.isatty():
+        write_out(json.dumps(result))
+    return as_shown(dict(result)) or None
 
 
 def make_parser() -> Parser:
@@ -78,10 +72,10 @@ Found = tuple[dict[str, Any], Callable[[Mapping[str, Any]], None]]
 def _check(args: argparse.Namespace) -> Found:
     """Check an algorithm; the exit code says whether everything holds."""
     from agents.testing.kit import CHECKS, require_names, run_checks
-    from zoo.settings.config import find_entry
+    from zoo.baselines import find_algorithm
     from zoo.settings.layers import parse_overrides
 
-    entry = find_entry(args.algo)
+    entry = find_algorithm(args.algo)
     if entry.method is None:
         raise UsageError(f"`{args.algo}` is one of SB3's algorithms; the checks are for subclasses of `agents.Method`")
     settings = parse_overrides(args.hyperparams, "-params")
@@ -111,22 +105,18 @@ def _new(args: argparse.Namespace) -> Found:
     """Write a package."""
     from zoo.authoring.package import write_package
 
-    return write_package(args.name, args.like, args.folder), print_package
-
-
-def print_package(found: Mapping[str, Any]) -> None:
-    """Say what was written, and what to do next."""
-    files, next_words = ", ".join(found["files"]), f"cd {found['folder']} && zoo agents check {found['algo']}"
-    log.info("wrote %s: %s\nnext: %s", found["folder"], files, next_words)
+    found = write_package(args.name, args.like, args.folder)
+    what = found["folder"], ", ".join(found["files"]), found["folder"], found["algo"]
+    return found, lambda _: log.info("wrote %s: %s\nnext: cd %s && zoo agents check %s", *what)
 
 
 def describe_algorithm(algo: str) -> dict[str, Any]:
     """Return what an algorithm is, its settings with type, default and meaning, and its profiles with their entries."""
-    from zoo.baselines import settings_of
-    from zoo.settings.config import find_entry, known_settings
+    from zoo.baselines import find_algorithm, settings_of
+    from zoo.settings.config import known_settings
     from zoo.settings.layers import describe_profiles
 
-    entry = find_entry(algo)
+    entry = find_algorithm(algo)
     settings = {
         name: {
             "type": found.annotation,
@@ -229,6 +219,8 @@ def readable_type(name: str) -> str:
     name = re.sub(r"\b(?:\w+\.)+(?=\w)", "", name)
     return re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace("'", "").replace(",", " |"), name)
 
+
+main = as_program(make_parser, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

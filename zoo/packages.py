@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import shlex
-from collections.abc import Iterable
 from typing import Any
 
 from agents.registry import import_named
@@ -33,19 +32,16 @@ def require_optuna(needed_by: str) -> None:
     import_optional("optuna", "Optuna", f"`{needed_by}`", "optuna>=5")
 
 
-def import_environments(packages: Iterable[str]) -> None:
-    """Import the packages that ``--gym-packages`` names, which register environments.
+def import_environments(package: str) -> None:
+    """Import a package that ``--gym-packages`` names, which registers environments.
 
-    :raises UsageError: if one is not found.
+    :raises UsageError: if it is not found.
     """
-    for package in packages:
-        try:
-            import_named(package)
-        except ModuleNotFoundError as error:
-            _raise_unless_missing(error, package)
-            raise UsageError(
-                f"`--gym-packages` must name packages that Python finds, got {package!r}: {error}"
-            ) from error
+    try:
+        import_named(package)
+    except ModuleNotFoundError as error:
+        _raise_unless_missing(error, package)
+        raise UsageError(f"`--gym-packages` must name packages that Python finds, got {package!r}: {error}") from error
 
 
 def _raise_unless_missing(error: ModuleNotFoundError, module: str) -> None:

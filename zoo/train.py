@@ -23,21 +23,16 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     with signals_deferred():
         from zoo.training.start import train
 
-    _take_trial(args)
-    return train(args)
-
-
-def _take_trial(args: argparse.Namespace) -> None:
-    """Read the settings of the trial that ``--study`` and ``--trial-id`` name, if they do."""
     if args.study is None and args.trial_id is None:
-        return
+        return train(args)
     if args.study is None or args.trial_id is None:
         raise UsageError("`--study` and `--trial-id` belong together, got one of them; add the other, e.g. best")
     require_optuna("--study")
-    from zoo.tuning.trial import read_trial, tell_of_other_settings
+    from zoo.tuning.study import read_trial, tell_of_other_settings
 
     args.trial = read_trial(args.study, args.trial_id, args.log_folder, args.algo)
     tell_of_other_settings(args)
+    return train(args)
 
 
 main = as_program(make_parser, _train)

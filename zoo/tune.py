@@ -14,7 +14,7 @@ from typing import Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import as_program, run_program, signals_deferred
+from zoo.cli import as_program, signals_deferred
 from zoo.envs.rendering import prepare_pictures
 from zoo.packages import require_optuna
 from zoo.terminal.arguments import AMOUNT, COUNT, ZERO_OR_MORE, Parser
@@ -30,31 +30,13 @@ def _tune(args: argparse.Namespace) -> dict[str, Any]:
         from zoo.tuning.study import tune
 
     rest = training.make_parser().parse_args(["--algo", args.algo, "--env", args.env])  # flags that trials leave alone
-    return tune(argparse.Namespace(**{**vars(rest), **vars(args)}), _share)
-
-
-def _share(args: argparse.Namespace, command: list[str]) -> None:
-    """Run a share of a study's trials in a process of its own, as a program does, and exit with its code."""
-    from zoo.tuning.study import share
-
-    sys.orig_argv = command  # for the runs' command.txt
-    sys.exit(run_program(lambda: share(args), args.verbose))
+    return tune(argparse.Namespace(**{**vars(rest), **vars(args)}))
 
 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("tune", description=__doc__)
-    _add_study(parser.add_argument_group("study"))
-    training.add_task(parser.add_argument_group("what to train"), seed=TUNING_SEED)
-    training.add_data(parser.add_argument_group("data"), storage="--buffer-storage")
-    training.add_environments(parser.add_argument_group("environments"))
-    training.add_protocol(parser.add_argument_group("evaluation and saving"), eval_seed=TUNING_SEED)
-    training.add_speed(parser.add_argument_group("speed of each trial"))
-    training.add_output(parser.add_argument_group("output"))
-    return parser
-
-
-def _add_study(group: argparse._ArgumentGroup) -> None:
+    group = parser.add_argument_group("study")
     group.add_argument(
         "--search",
         nargs="+",
@@ -79,9 +61,6 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
         "--n-startup-trials", type=ZERO_OR_MORE, default=10, help="trials before tpe and the median pruner begin"
     )
     group.add_argument("--n-evaluations", type=COUNT, help="evaluations of each trial (default: as --eval-freq says)")
-    group.add_argument(
-        "--n-workers", "--n-jobs", type=COUNT, default=1, help="trials at once, each in a process of its own"
-    )
     group.add_argument("--study-name", help="name of the study, which is continued if it exists (default: ALGO_ENV)")
     group.add_argument(
         "--storage",
@@ -89,6 +68,11 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
         metavar="DATABASE",
         help="SQLite file of the study, or the URL of another database (default: LOG-FOLDER/studies/NAME/study.db)",
     )
+    training.add_task(parser, seed=TUNING_SEED)
+    training.add_data(parser, storage="--buffer-storage")
+    training.add_protocol(parser, eval_seed=TUNING_SEED)
+    training.add_output(parser)
+    return parser
 
 
 main = as_program(make_parser, _tune)

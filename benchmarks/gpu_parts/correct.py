@@ -22,9 +22,8 @@ from benchmarks import throughput
 from benchmarks.gpu_parts.part import Found, Options, Part
 from benchmarks.gpu_parts.speed import Setting
 from tests.common.toys import parameters_of, tiny_model, toy_dataset
-from zoo.processes.rounding import processor
 from zoo.processes.serving import available_cores
-from zoo.runs.versions import describe_versions
+from zoo.processes.versions import describe_versions, processor
 
 UPDATES, ONLINE_STEPS, ROWS = 12, 24, 16
 SMALL_FIXTURES = 3

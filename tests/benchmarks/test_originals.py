@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import originals, reference_ranks
 from zoo.training.arguments import make_parser
-from zoo.training.options import read_request
+from zoo.training.start import read_request
 
 
 @pytest.mark.parametrize("label", reference_ranks.ENTRIES)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 import agents
 from zoo.errors import UsageError
-from zoo.settings import plain_yaml
 from zoo.settings.config import load_config
+from zoo.settings.layers import dump_yaml, load_yaml
 
 ENV = "cube-double-play-singletask-task1-v0"
 DECLARED = [
@@ -59,7 +59,7 @@ def assert_kept_or_refused(id, name, value):
     except UsageError as error:
         assert name in str(error)
         return
-    record = plain_yaml.read(plain_yaml.write(config.plain()))
+    record = load_yaml(dump_yaml(config.plain()), "a record")
     assert same(record, config.plain())
     kept = record.get(name) if name in OF_RUN else record["settings"][name]
     again = load_config(id, ENV, "cube-double-play", flags={name: kept})

@@ -39,10 +39,10 @@ def pretend_cores(monkeypatch, cores):
 @pytest.fixture(scope="session", autouse=True)
 def _no_learning_curves():
     """Draw no learning curve of a run in this process, a fifth of its work; programs in processes of their own do."""
-    import zoo.training.start
+    import zoo.training.callbacks
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zoo.training.start, "plot_learning_curve", lambda history, path, *about: path.touch())
+        patch.setattr(zoo.training.callbacks, "plot_learning_curve", lambda history, path, *about: path.touch())
         yield
 
 

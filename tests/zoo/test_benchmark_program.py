@@ -20,7 +20,7 @@ from tests.zoo.suites.tiny import wait_for
 from zoo.benchmark import main
 from zoo.processes.locks import HOST, Lock
 from zoo.suites import SHIPPED, jobs
-from zoo.training.options import read_request
+from zoo.training.start import read_request
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 SMALL = {"net_arch": [8], "batch_size": 8, "eval_freq": 20, "eval_episodes": 2, "save_freq": 10, "log_interval": 10}
@@ -125,7 +125,7 @@ def check_kept_scores(run, folder):
     file.write_bytes(b"\n".join(kept) + b"\n")
     assert run(*elsewhere, "--dry-run", "--no-measure").result["waiting"] == 1
     for damage, message in (
-        ((last, b",".join(last.split(b",")[:6])), "expected scores, with the columns"),
+        ((last, b",".join(last.split(b",")[:6])), "expected whole lines"),
         ((pd.read_csv(file)["settings"][0].encode(), b"0123456789ab"), "settings that runs have now"),
     ):
         file.write_bytes(before.replace(*damage))

@@ -17,9 +17,8 @@ from tests import ROOT
 from zoo import list_agents, train
 from zoo.algorithms import algorithm_ids
 from zoo.baselines import find_algorithm, settings_of
-from zoo.cli import PROGRAMS, actions_of, main, run_program, signals_deferred
+from zoo.cli import PROGRAMS, actions_of, checked, main, run_program, signals_deferred
 from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, STOP_SIGNALS, UsageError
-from zoo.names import refuse_unknown
 from zoo.packages import import_environments, import_optional
 from zoo.terminal.arguments import THREADS, module_of, whole_number
 
@@ -231,7 +230,7 @@ def test_a_misspelt_name_is_answered_without_importing_pytorch(line, closest):
 
 @pytest.mark.parametrize("more", ["--algo mine:Mine", "--gym-packages mine", "--dataset mine.npz"])
 def test_an_environment_that_something_of_the_users_may_name_is_not_refused_early(more):
-    refuse_unknown(train.make_parser().parse_args(["--algo", "qam", "--env", "Mine-v0", *more.split()]))
+    checked(train.make_parser().parse_args(["--algo", "qam", "--env", "Mine-v0", *more.split()]))
 
 
 def test_list_names_every_algorithm_without_importing_pytorch():
@@ -272,9 +271,9 @@ def test_a_package_that_misses_another_one_is_not_called_missing(broken):
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):
         import_optional(broken, "Broken", "this test", "broken")
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):
-        import_environments([broken])
+        import_environments(broken)
 
 
 def test_a_package_of_environments_that_is_not_found_is_named():
     with pytest.raises(UsageError, match="`--gym-packages`"):
-        import_environments(["json", "no_such_envs"])
+        import_environments("no_such_envs")

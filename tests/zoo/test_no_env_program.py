@@ -16,7 +16,7 @@ from zoo.compare import main as compare
 from zoo.export import main as export
 from zoo.train import main
 from zoo.training.arguments import make_parser
-from zoo.training.options import read_request
+from zoo.training.start import read_request
 
 TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2"]
 

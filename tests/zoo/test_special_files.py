@@ -16,7 +16,7 @@ from tests import ROOT
 from tests.zoo.test_train_program import TINY
 from zoo.compare import main as compare
 from zoo.datasets.check import check_structure
-from zoo.datasets.formats.read import environment_of, is_own, read_source
+from zoo.datasets.formats.read import environment_of, has_rewards, read_source
 from zoo.datasets.names import DATASETS
 from zoo.errors import UsageError
 from zoo.runs.folder import RunFolder
@@ -24,7 +24,7 @@ from zoo.runs.read import read_runs
 from zoo.settings.layers import read_yaml_text
 from zoo.suites.suite import read_suite
 from zoo.train import main
-from zoo.tuning.storage import open_storage
+from zoo.tuning.options import open_storage
 
 SECONDS = 20
 KINDS = {"a pipe": lambda path: os.mkfifo(path), "a link to a device": lambda path: path.symlink_to("/dev/zero")}
@@ -41,7 +41,7 @@ def ends():
 
 
 def a_dataset(path):
-    assert isinstance(is_own(path), bool)
+    assert isinstance(has_rewards(path), bool)
     environment_of(path)
     read_source(path)
 

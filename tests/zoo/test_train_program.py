@@ -17,7 +17,7 @@ from agents.common.files import digest_of
 from tests.common.toys import assert_same, parameters_of
 from tests.zoo.envs import toys
 from tests.zoo.outcomes import config_of, status_of
-from zoo.runs.versions import command_line
+from zoo.processes.versions import command_line
 from zoo.train import main
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -174,7 +174,7 @@ def test_a_runs_log_has_the_traceback_of_its_failure(data, tmp_path, call, monke
     def break_down(*_, **__):
         raise ArithmeticError("the curve broke")
 
-    monkeypatch.setattr("zoo.training.start.plot_learning_curve", break_down)
+    monkeypatch.setattr("zoo.training.callbacks.plot_learning_curve", break_down)
     _, errors = call(main, *arguments(data, tmp_path, verbose=1), code=1)
     assert errors.endswith("\nArithmeticError: the curve broke (run with --verbose 2 for the traceback)\n")
     assert "Traceback" not in errors

@@ -142,9 +142,10 @@ def finish(process, code=0):
 
 
 @pytest.mark.slow
-def test_trials_train_side_by_side_in_processes(data, tmp_path):
-    words = arguments(data, tmp_path, "--n-trials", "3", "--n-workers", "2", "--eval-freq", "10")
-    assert json.loads(finish(start(words)))["trials"] == {"complete": 3}
+def test_several_starts_share_a_study(data, tmp_path):
+    words = arguments(data, tmp_path, "--max-total-trials", "3", "--eval-freq", "10")
+    for process in [start(words), start(words)]:
+        assert json.loads(finish(process))["trials"] == {"complete": 3}
     command = (tmp_path / "studies/s/trial_2/qam" / f"{ENV}_1" / "command.txt").read_text()
     assert str(ROOT / "zoo" / "tune.py") in command
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from agents.common.files import digest_of
 from agents.common.files.npz import read_npz_headers
+from zoo.baselines import find_algorithm
 from zoo.datasets.benchmarks import describe_task, download_ocbench, find_data, generate_ocbench, generated_files
 from zoo.datasets.check import TRANSITIONS, check_dataset, check_structure, is_standard, require_sound
 from zoo.datasets.collect import collect as play_episodes
@@ -27,7 +28,6 @@ from zoo.datasets.shards import convert_shards
 from zoo.envs.tasks import D4RL, OCBENCH, ROBOMIMIC, TASKS
 from zoo.errors import BAD_INPUT, Interrupted, UsageError
 from zoo.packages import import_environments
-from zoo.settings.config import find_entry
 from zoo.settings.layers import parse_overrides
 from zoo.terminal.messages import log
 from zoo.terminal.tables import as_shown, print_table, terminal
@@ -150,7 +150,7 @@ def collect(args: argparse.Namespace) -> Result:
     """Play episodes in an environment and write them."""
     path, (env_id, env_kwargs) = _output(args), _environment(args)
     if args.algo is not None:
-        find_entry(args.algo)  # what the user names is imported
+        find_algorithm(args.algo)  # what the user names is imported
     arrays, returns = play_episodes(
         args.policy,
         env_id,
@@ -212,7 +212,8 @@ def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]])
 
 def _environment(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Return the Gymnasium id and the arguments of the environment that was asked for."""
-    import_environments(args.gym_packages)
+    for package in args.gym_packages:
+        import_environments(package)
     return gym_id(args.env), parse_overrides(args.env_kwargs, "--env-kwargs")
 
 

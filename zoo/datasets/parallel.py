@@ -22,8 +22,8 @@ from agents.common.files.npz import read_npz, read_npz_headers
 from agents.common.streams import Purpose, stream
 from zoo.datasets.files import SPLITS, is_settled, making, progress_bar, provenance_file, publish, settings_sha256
 from zoo.envs.make import global_numpy_seed
-from zoo.processes.rounding import common_kernels, describe_rounding
 from zoo.processes.serving import ServingProcess, wait_for_answers
+from zoo.processes.versions import common_kernels, describe_rounding
 from zoo.terminal.messages import log
 
 MOST_ATTEMPTS = 100  # far above need: few episodes are unhealthy

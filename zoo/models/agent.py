@@ -20,7 +20,7 @@ from agents.common.validation import integer, unknown_name_message
 from agents.models import Entry
 from agents.registry import ALIASES, name_of
 from zoo.algorithms import algorithm_ids
-from zoo.baselines import find_named_by_file, planner_of
+from zoo.baselines import find_algorithm, find_named_by_file, planner_of
 from zoo.datasets.names import gym_id
 from zoo.envs.make import find_spec
 from zoo.envs.observations import shape_of
@@ -32,9 +32,8 @@ from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.pool import count_environments
 from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
-from zoo.settings.config import find_entry
 from zoo.settings.layers import parse_overrides
-from zoo.settings.record import RunRecord, checked_episodes
+from zoo.settings.record import RunRecord, RunSettings, checked_episodes
 
 # -- trained agents ---------------------------------------------------------------------------------------------------
 
@@ -66,7 +65,7 @@ def list_trained(folder: Path = FOLDER) -> dict[str, list[str]]:
 
 # -- agents -----------------------------------------------------------------------------------------------------------
 
-DEFAULT_EPISODES = 50
+DEFAULT_EPISODES = RunSettings().eval_episodes
 """Episodes of an evaluation in the report's protocol, for a model that does not say."""
 DEFAULT_SEED = 0
 
@@ -132,10 +131,11 @@ def find_agent(args: argparse.Namespace) -> Agent:
 
     What the user names there is imported; what a file names must be imported then, or trusted.
     """
-    import_environments(args.gym_packages)
+    for package in args.gym_packages:
+        import_environments(package)
     if ":" in (args.env or ""):
         find_spec(args.env)
-    algo = find_entry(args.algo).id if ":" in (args.algo or "") else ALIASES.get(args.algo, args.algo)
+    algo = find_algorithm(args.algo).id if ":" in (args.algo or "") else ALIASES.get(args.algo, args.algo)
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
     if args.from_hub is not None:
@@ -218,7 +218,7 @@ def find_run(logs: Path, algo: str, env: str, number: int = 0) -> Path:
     """
     found = numbered_folders(logs / algo, env)
     if not found:
-        find_entry(algo)  # refuses an unknown one
+        find_algorithm(algo)  # refuses an unknown one
         raise UsageError(f"expected a run of {algo} on {env} in {logs}, found none; train one, or give -f or --trained")
     if number and number not in found:
         raise UsageError(f"`--exp-id` must be one of {', '.join(map(str, sorted(found)))}, got {number}")

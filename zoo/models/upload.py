@@ -26,7 +26,7 @@ from zoo.playing.episodes import Scoring
 from zoo.report.statistics import means as statistics
 from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.scores import KINDS, RETURN
-from zoo.settings import plain_yaml
+from zoo.settings.layers import dump_yaml
 from zoo.terminal.messages import log
 
 LIBRARY = "flow-rl-zoo"
@@ -128,7 +128,7 @@ def write_files(
         about = describe_agent(agent, origin.config, origin.versions, licence) | {"score": asdict(score)}
         assert isinstance(agent.policy, FlowPolicy)  # see `origin_of`
         agent.policy.save(folder / POLICY, agent.policy.acting_networks(), about)
-    (folder / SETTINGS).write_text(plain_yaml.write(origin.config), encoding="utf-8")
+    (folder / SETTINGS).write_text(dump_yaml(origin.config), encoding="utf-8")
     (folder / VERSIONS).write_text(json.dumps(origin.versions, indent=1) + "\n", encoding="utf-8")
     if origin.command is not None:
         (folder / COMMAND).write_text(origin.command + "\n", encoding="utf-8")
@@ -215,7 +215,7 @@ def model_card(
         words=shlex.join(["--from-hub", repo, *(word for pair in named.items() if pair[1] for word in pair)]),
         needed=", ".join(filter(None, (own.get("package"), *named.values()))),
         steps=[f"{count:,} {name} steps" for name, count in phases.items() if count],
-        settings=plain_yaml.write(origin.config.get("settings") or {}).rstrip(),
+        settings=dump_yaml(origin.config.get("settings") or {}).rstrip(),
         software={name: version for name, version in packages.items() if version},
     )  # fmt: skip
 

@@ -118,7 +118,10 @@ class ServingProcess:
         self._what, self._name = what, name
         self._build, self._method, self._first, self._variables = build, method, first, variables
         self._is_daemon, self._imports_main, self._is_watched = not has_children, imports_main, is_watched
-        self._context = multiprocessing.get_context("spawn") if variables else _context(preload)
+        # forked from a server that has the imports, never from this process's threads
+        self._context = multiprocessing.get_context("spawn" if variables else "forkserver")
+        self._context.set_forkserver_preload(list(preload))
+        multiprocessing.util.get_temp_dir()  # children use it too; one that is killed would leave its own behind
         self.losses = 0  # in the evaluation under way
         self._start()
 
@@ -135,10 +138,7 @@ class ServingProcess:
             self._process = self._context.Process(target=_serve, args=arguments, daemon=self._is_daemon)  # type: ignore[attr-defined]
             if not self._variables:
                 start_server()
-            with (
-                contextlib.nullcontext() if self._imports_main else _main_module_hidden(),
-                _environment_of_children(self._variables),
-            ):
+            with _environment_of_children(self._variables, self._imports_main):
                 self._process.start()
             theirs.close()
         except (OSError, EOFError) as error:  # EOFError: the server that processes are forked from could not
@@ -237,14 +237,6 @@ class ServingProcess:
             raise answer
         return answer
 
-    def hang_up(self) -> None:
-        """Tell the process to end."""
-        self._connection.close()
-
-    def interrupt(self) -> None:
-        """Send SIGTERM, which the object may handle."""
-        self._process.terminate()
-
     def kill(self) -> None:
         """End the process in the middle of its work."""
         self._process.kill()
@@ -254,7 +246,7 @@ class ServingProcess:
 
         :param seconds: how long to wait.
         """
-        self.hang_up()
+        self._connection.close()
         self._process.join(seconds)
         if self._process.is_alive():
             self._process.kill()
@@ -277,7 +269,7 @@ class ServingProcess:
 def close_all(processes: Sequence[ServingProcess]) -> None:
     """Tell processes to end, wait for all of them together, and enforce it."""
     for process in processes:
-        process.hang_up()
+        process._connection.close()
     end = time.monotonic() + CLOSE_SECONDS
     for process in processes:
         process.close(max(end - time.monotonic(), 0.0))
@@ -353,25 +345,6 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-@contextlib.contextmanager
-def _main_module_hidden() -> Iterator[None]:
-    """Keep multiprocessing from having a new process import the main module of this one."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
-    """Return how processes start: forked from a server that has the imports, never from this process's threads."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
-    multiprocessing.util.get_temp_dir()  # children use it too; one that is killed would leave its own behind
-    return context
-
-
 def start_server() -> None:
     """Start the server that processes are forked from, unless it runs."""
     with _environment_of_children({}):
@@ -379,17 +352,23 @@ def start_server() -> None:
 
 
 @contextlib.contextmanager
-def _environment_of_children(variables: Mapping[str, str]) -> Iterator[None]:
+def _environment_of_children(variables: Mapping[str, str], imports_main: bool = True) -> Iterator[None]:
     """Give environment variables to the processes that start meanwhile; they import from where this process does.
 
     Python starts them with ``-c``, which would import from the current folder first, whatever lies there.
+
+    :param imports_main: whether multiprocessing has them import the main module of this process.
     """
     wanted = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
+    main = sys.modules["__main__"]
+    if not imports_main:
+        sys.modules["__main__"] = types.ModuleType("__main__")
     try:
         yield
     finally:
+        sys.modules["__main__"] = main
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from zoo.report.statistics.estimates import SIGNIFICANT, Array, Curve, Estimate, Improvement
 from zoo.report.statistics.means import Scores, SeedPlan, Spread
+from zoo.runs.folder import short_name
 from zoo.runs.protocol import count
-from zoo.runs.read import short_name, split_environment
+from zoo.runs.read import split_environment
 from zoo.runs.scores import Kind
 
 Key = TypeVar("Key")

@@ -21,7 +21,7 @@ from zoo.report.statistics.bootstrap import FUNCTIONS, aggregates, performance_p
 from zoo.report.statistics.estimates import Array, Estimate
 from zoo.report.statistics.means import FRACTION, Episodes, Scores, Spread, mean
 from zoo.report.statistics.pairs import improvements
-from zoo.runs.history import PHASES
+from zoo.runs.folder import PHASES
 from zoo.runs.read import split_environment
 from zoo.runs.scores import KINDS, SUCCESS, Kind
 

@@ -30,8 +30,7 @@ from zoo.report.survival import failed_scores, tallies
 from zoo.runs.protocol import PROTOCOL, show
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, SUCCESS
-from zoo.terminal.messages import log
-from zoo.terminal.texts import check_label
+from zoo.terminal.messages import check_label, log
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from zoo.runs.folder import DEAD, SHOWN_STATES, RunFolder
-from zoo.runs.read import RunTables, read_speed, short_name
+from zoo.runs.folder import DEAD, SHOWN_STATES, RunFolder, short_name
+from zoo.runs.read import RunTables, read_speed
 from zoo.runs.scores import KINDS, SUCCESS, Kind
+from zoo.terminal.messages import printable
 from zoo.terminal.tables import empty_table, line
-from zoo.terminal.texts import printable
 
 _MOST_PROBLEMS = 10
 

@@ -21,7 +21,7 @@ from agents.common.files.npz import read_npz
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
 from zoo.errors import UsageError
-from zoo.runs.history import PHASES
+from zoo.runs.folder import PHASES
 from zoo.runs.protocol import describe_layers
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
 from zoo.runs.scores import SUCCESS

@@ -14,7 +14,7 @@ from zoo.report.compute import episodes_of, final_scores
 from zoo.report.published_scores import PublishedSet, load_means, published_names, tasks_of
 from zoo.report.statistics.estimates import Estimate, welch_mean
 from zoo.report.statistics.means import Episodes, Scores, seed_variances
-from zoo.runs.history import PHASES
+from zoo.runs.folder import PHASES
 from zoo.runs.protocol import protocol_differences, setting_differences
 from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS

@@ -15,7 +15,7 @@ import pandas as pd
 
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod
 from zoo.report.published_scores import read_texts, refuse_rows
-from zoo.runs.history import PHASES
+from zoo.runs.folder import PHASES
 from zoo.runs.protocol import PROTOCOL, show
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
 from zoo.runs.scores import KINDS, SUCCESS

@@ -30,10 +30,11 @@ from zoo.report.cost import NUMBERS, Costs
 from zoo.report.reproduction import Reproduction
 from zoo.report.statistics.estimates import UNSURE, Estimate
 from zoo.report.statistics.means import MOST_SEEDS
+from zoo.runs.folder import short_name
 from zoo.runs.protocol import PROTOCOL, count, shortened, show, what_differs
-from zoo.runs.read import RunTables, short_name
+from zoo.runs.read import RunTables
 from zoo.runs.scores import METRICS, SUCCESS, Kind
-from zoo.terminal.texts import csv_cell, printable
+from zoo.terminal.messages import csv_cell, printable
 
 NOT_KNOWN, ROUNDED = "-", "\N{EN DASH}"
 """An entry that is not known, and the detail of an estimate whose interval rounds to the number itself."""

@@ -21,15 +21,21 @@ import pandas as pd
 
 from agents.common.files import DamagedFile, atomic_folder, atomic_path, read_text
 from agents.common.files.npz import read_npz
-from zoo.errors import CannotResume, Interrupted, UsageError
+from zoo.errors import CannotResume, EnvironmentFault, Interrupted, UsageError
+from zoo.playing.episodes import PARTLY_REPORTED, EpisodeResults
 from zoo.processes.locks import HOST, Lock
-from zoo.runs.history import COLUMNS, OFFLINE, ONLINE
-from zoo.runs.versions import command_line
-from zoo.settings import plain_yaml
+from zoo.processes.versions import command_line
+from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import MOST_COUNT, RunRecord, require_types
-from zoo.terminal.messages import log
-from zoo.terminal.texts import csv_cell, printable
+from zoo.terminal.messages import csv_cell, log, printable
 
+PHASES = ("offline", "online")
+"""Names of the values 0 and 1 of ``phase``."""
+OFFLINE, ONLINE = range(2)
+COLUMNS = ("timesteps", "phase", "results", "ep_lengths", "episode_seeds")
+"""What every evaluation has; ``successes`` is there where the environment knows success."""
+Evaluations = dict[str, np.ndarray]
+"""The evaluations of one seed so far, see :func:`with_evaluation`."""
 STUDY = "study.yml"
 """File that marks the folder of a tuning study."""
 VERSIONS = "versions.json"
@@ -69,12 +75,9 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UnreadableRun(path, "is missing") from error
-    except DamagedFile as error:
-        raise UnreadableRun(path, f"cannot be read: {error.problem}") from error
-    except (OSError, ValueError, RecursionError, csv.Error) as error:  # RecursionError: JSON that is nested too deeply
-        raise UnreadableRun(
-            path, f"cannot be read: {shorten(str(error), _LONGEST_PROBLEM, placeholder='...')}"
-        ) from error
+    except (OSError, ValueError, UsageError, RecursionError) as error:  # the last: JSON that is nested too deeply
+        problem = error.problem if isinstance(error, DamagedFile) else str(error)
+        raise UnreadableRun(path, f"cannot be read: {shorten(problem, _LONGEST_PROBLEM, placeholder='...')}") from error
 
 
 class RunFolder:
@@ -137,20 +140,11 @@ class RunFolder:
             raise UnreadableRun(self.status, str(error)) from error
         return status
 
-    def write_ending(self, state: str, seed: int, reason: str) -> None:
-        """Record that the run ended where its status says it was, unless an ending is recorded already."""
-        status: dict[str, Any] = {"offline_step": 0, "online_step": 0}
-        with contextlib.suppress(UnreadableRun):
-            status |= self.read_status()
-        if status.get("state") not in ("done", "failed"):
-            status |= {"state": state, "seed": seed, "reason": reason}
-            self.write_status(**{name: value for name, value in status.items() if name not in ("updated", "host")})
-
     # -- config.yml and what else is known before training ------------------------------------------------------------
 
     def write_config(self, record: RunRecord) -> None:
         """Write what the run is, seed included."""
-        self._write(self.config, plain_yaml.write(record.plain()))
+        self._write(self.config, dump_yaml(record.plain()))
 
     def read_config(self) -> RunRecord:
         """Return what the run is.
@@ -158,18 +152,18 @@ class RunFolder:
         :raises UnreadableRun: if ``config.yml`` cannot be read, lacks what every run has, or holds what no run writes.
         """
         try:
-            return RunRecord.read(self._read_mapping(self.config, plain_yaml.read))
+            return RunRecord.read(self._read_mapping(self.config, lambda text: load_yaml(text, "it")))
         except (TypeError, ValueError) as error:
             raise UnreadableRun(self.config, shorten(str(error), _LONGEST_PROBLEM, placeholder="...")) from error
 
     def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
         """Record the parsed arguments, the command line, and what software and data are used."""
-        self._write(self.path / "args.yml", plain_yaml.write(dict(arguments)))
+        self._write(self.path / "args.yml", dump_yaml(dict(arguments)))
         self._write(self.path / "command.txt", command_line() + "\n")
         self._write(self.path / VERSIONS, json.dumps(versions, indent=1) + "\n")
 
     def read_versions(self) -> dict[str, Any]:
-        """Return what software and data the run has used, as ``zoo.runs.versions.describe_versions`` gave it.
+        """Return what software and data the run has used, as ``zoo.processes.versions.describe_versions`` gave it.
 
         :raises UnreadableRun: if it cannot be read.
         """
@@ -217,7 +211,7 @@ class RunFolder:
     def read_evaluations(self) -> dict[str, np.ndarray]:
         """Return the evaluations so far, at least one.
 
-        :return: the arrays of `zoo.runs.history.COLUMNS`, and ``successes`` if the file has them; row t of each is an
+        :return: the arrays of `zoo.runs.folder.COLUMNS`, and ``successes`` if the file has them; row t of each is an
             evaluation.
         :raises UnreadableRun: if the file is missing, damaged, or holds what no evaluation gives.
         """
@@ -259,6 +253,42 @@ class RunFolder:
         return {name: column.to_numpy() for name, column in rows.items()}
 
 
+def with_evaluation(
+    history: Evaluations, timesteps: int, phase: int, results: EpisodeResults, replica: int = 0
+) -> Evaluations:
+    """Return the evaluations of one seed and another one, in the columns of Stable-Baselines3's ``EvalCallback``.
+
+    Row t of every array is one evaluation: ``timesteps`` (T,), ``phase`` (T,) 0 offline or 1 online, and per episode
+    ``results`` (returns), ``ep_lengths``, ``episode_seeds`` and, where the environment knows success, ``successes``,
+    each (T, episodes).
+
+    :param history: the earlier ones; empty before the first.
+    :param timesteps: when it was made: gradient steps since the end of pretraining, then environment steps on top.
+    :param replica: whose episodes to keep, from 0 to S - 1.
+    """
+    row = {
+        "timesteps": np.array(timesteps, np.int64),
+        "phase": np.array(phase, np.int64),
+        "results": results.returns[replica],
+        "ep_lengths": results.lengths[replica],
+        "episode_seeds": results.seeds,
+    }
+    row |= {name: values[replica] for name, values in results.estimates.items()}
+    if results.successes is not None:
+        row["successes"] = results.successes[replica]
+    if not history:
+        return {name: values[None] for name, values in row.items()}
+    if row.keys() != history.keys():
+        raise EnvironmentFault(PARTLY_REPORTED)
+    last = history["phase"][-1], history["timesteps"][-1]
+    if (phase, timesteps) <= last:
+        raise ValueError(
+            f"an evaluation must come after the last one (phase {last[0]}, step {last[1]}), got phase {phase}, step "
+            f"{timesteps}"
+        )
+    return {name: np.concatenate([history[name], values[None]]) for name, values in row.items()}
+
+
 def _find_bad_evaluations(arrays: Mapping[str, np.ndarray]) -> str | None:
     """Return what is wrong with the arrays of ``evaluations.npz``, or None."""
     first = "successes" if "successes" in arrays else "results"
@@ -287,6 +317,11 @@ def _find_bad_evaluations(arrays: Mapping[str, np.ndarray]) -> str | None:
 def file_name_of(env: str) -> str:
     """Return how an environment's id stands in names of files: ``module:ns/Name-v0`` as ``module__ns__Name-v0``."""
     return env.replace("/", "__").replace(":", "__")
+
+
+def short_name(environment: str) -> str:
+    """Return an environment's name without the parts that all of them share, e.g. ``scene-play task1``."""
+    return environment.replace("-singletask-", " ").removesuffix("-v0")
 
 
 def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
@@ -347,18 +382,21 @@ def ending_recorded(folders: Sequence[RunFolder], seeds: Sequence[int]) -> Itera
     except CannotResume:
         raise  # the runs are to stay as they are
     except BaseException as error:
-        state = state_after(error)
+        ending = "interrupted" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "failed"
         for folder, seed in zip(folders, seeds, strict=False):
+            status: dict[str, Any] = {"offline_step": 0, "online_step": 0}
+            with contextlib.suppress(UnreadableRun):
+                status |= folder.read_status()
+            if status.get("state") in ("done", "failed"):
+                continue  # it had ended before
+            status |= {"state": ending, "seed": seed, "reason": describe_error(error)}
             try:
-                folder.write_ending(state, seed, describe_error(error))
+                folder.write_status(
+                    **{name: value for name, value in status.items() if name not in ("updated", "host")}
+                )
             except OSError as another:  # often for the same reason; the first error says more
                 log.warning("%s", another)
         raise
-
-
-def state_after(error: BaseException) -> str:
-    """Return the state of a run that an exception has ended."""
-    return "interrupted" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "failed"
 
 
 def describe_error(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from itertools import count as numbers
 from string import ascii_lowercase
 from typing import Any
@@ -12,7 +12,7 @@ import pandas as pd
 from agents.common.common_settings import CommonSettings
 from zoo.runs.scores import OWN_SCALE
 from zoo.settings.layers import flatten
-from zoo.terminal.texts import printable
+from zoo.terminal.messages import printable
 
 PROTOCOL = (
     "profile", "offline_steps", "online_steps", "eval_episodes", "sparse", "dataset_size", "dataset_fingerprint",
@@ -235,11 +235,6 @@ def _names(
         found = {variant: f"{label} ({name})" for variant, name in zip(variants, names, strict=True)}
         if not set(found.values()) & set(taken):
             return found
-    letters = (name for name in _lettered(label) if name not in taken)
+    letters = (f"{label} {ascii_lowercase[n] if n < len(ascii_lowercase) else n + 1}" for n in numbers())
+    letters = (name for name in letters if name not in taken)
     return {variant: next(letters) for variant in variants}
-
-
-def _lettered(label: str) -> Iterator[str]:
-    """Yield names of variants of a label: ``qam a``, ..., ``qam z``, ``qam 27``, ..."""
-    for number in numbers(1):
-        yield f"{label} {ascii_lowercase[number - 1] if number <= len(ascii_lowercase) else number}"

@@ -23,17 +23,17 @@ from zoo.errors import UsageError
 from zoo.playing.episodes import Scoring
 from zoo.runs.folder import (
     DEAD,
+    PHASES,
     WHAT_TO_DO,
     RunFolder,
     UnreadableRun,
     find_run_folders,
     state_now,
 )
-from zoo.runs.history import PHASES
 from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, name_methods, show
-from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE, Kind
+from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE
 from zoo.settings.record import RunRecord
-from zoo.terminal.texts import printable
+from zoo.terminal.messages import printable
 
 EVALUATION_COLUMNS = (
     "method", "algorithm", "source", "environment", "domain", "task", "seed", "phase", "step", "successes", "episodes",
@@ -135,11 +135,6 @@ def _join(runs: pd.DataFrame, evaluations: Sequence[Mapping[str, Any] | None]) -
     return pd.DataFrame(columns | of_runs | {"source": "own", "carried": False}, columns=list(EVALUATION_COLUMNS))
 
 
-def short_name(environment: str) -> str:
-    """Return an environment's name without the parts that all of them share, e.g. ``scene-play task1``."""
-    return environment.replace("-singletask-", " ").removesuffix("-v0")
-
-
 def _read_run(folder: RunFolder) -> tuple[dict[str, Any], Mapping[str, np.ndarray] | None]:
     """Return a run's row, and its evaluations if they can be read."""
     row: dict[str, Any] = {"run": str(folder.path), "state": "unknown"}
@@ -151,7 +146,9 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], Mapping[str, np.ndarra
             table = None
         else:
             table = _tabulate(folder)
-            kind = _kind_of(row, table)
+            kind = SUCCESS if row["success_return"] is None else SUCCESS_BY_RETURN
+            if np.isnan(table["successes"]).all():
+                kind = VALUE if row["score"] == "value" else RETURN
             row["kind"] = kind.name
             if kind is VALUE:  # nothing was played
                 table |= dict.fromkeys(("return", "length"), np.full(len(table["score"]), np.nan))
@@ -165,14 +162,6 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], Mapping[str, np.ndarra
     elif table is not None and (missing := _find_missing_evaluation(row, table)):
         return row | {"problem": missing}, None
     return row, table
-
-
-def _kind_of(row: Mapping[str, Any], table: Mapping[str, np.ndarray]) -> Kind:
-    """Return the kind of a run's scores."""
-    if row["score"] == "value":
-        return VALUE
-    success = SUCCESS if row["success_return"] is None else SUCCESS_BY_RETURN
-    return RETURN if np.isnan(table["successes"]).all() else success
 
 
 def _describe_status(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, Any]:

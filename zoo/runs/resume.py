@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ import numpy as np
 from agents.common.model_file import find_checkpoints
 from zoo.errors import UsageError
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
-from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
-from zoo.runs.history import EvaluationHistory
+from zoo.processes.versions import describe_versions
+from zoo.runs.folder import Evaluations, RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.protocol import shortened
-from zoo.runs.versions import describe_versions
 from zoo.settings.record import RunRecord
 from zoo.terminal.messages import log
 
@@ -42,11 +40,6 @@ class StoredRun:
         """One for each replica."""
         return self.record.all_seeds
 
-    @cached_property
-    def settings(self) -> dict[str, Any]:
-        """What must agree for two runs to be the same, with dotted names."""
-        return self.record.identity()
-
     @property
     def is_done(self) -> bool:
         """Whether it has reached its end; replicas that failed on the way do not change that."""
@@ -62,9 +55,10 @@ class StoredRun:
 def choose(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]) -> StoredRun | None:
     """Return the newest run of the same settings and seeds, an unfinished one if possible; None starts a new one.
 
+    :param settings: what :meth:`RunRecord.identity` returned.
     :param runs: the runs that exist, newest first.
     """
-    same = [run for run in runs if run.settings == settings and seeds in (None, run.seeds)]
+    same = [run for run in runs if run.record.identity() == settings and seeds in (None, run.seeds)]
     return min(same, key=lambda run: run.is_done) if same else None
 
 
@@ -72,28 +66,28 @@ def describe_nearest(settings: Mapping[str, Any], seeds: list[int] | None, runs:
     """Return how the run differs that differs in the fewest settings, an unfinished one if possible."""
     if not runs:
         return ": there is no run of this algorithm and environment"
-    found = [
-        (differences(_with_seeds(run.settings, run.seeds), _with_seeds(settings, seeds or run.seeds)), run)
-        for run in [run for run in runs if not run.is_done] or runs
-    ]
+    found = []
+    for run in [run for run in runs if not run.is_done] or runs:
+        there, now = ({"seed": own[0] if len(own) == 1 else own} for own in (run.seeds, seeds or run.seeds))
+        found.append((differences(run.record.identity() | there, {**settings, **now}), run))
     named, nearest = min(found, key=lambda pair: len(pair[0]))
-    done = " (finished)" if nearest.is_done else ""
-    return (
-        f"; the nearest, {nearest.folders[0].path}{done}, differs in {'; '.join(shortened(named, NAMED_DIFFERENCES))}"
-    )
-
-
-def _with_seeds(settings: Mapping[str, Any], seeds: list[int]) -> dict[str, Any]:
-    return {**settings, "seed": seeds[0] if len(seeds) == 1 else seeds}
+    where = f"{nearest.folders[0].path}{' (finished)' * nearest.is_done}"
+    return f"; the nearest, {where}, differs in {'; '.join(shortened(named, NAMED_DIFFERENCES))}"
 
 
 def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return how two sets of settings with dotted names differ, one phrase for each setting."""
-    return [
-        f"{name.removeprefix('settings.')}: {_show(name, there)} there, {_show(name, now)} now"
-        for name in dict.fromkeys([*there, *now])
-        if name not in there or name not in now or there[name] != now[name]
-    ]
+    found = []
+    for name in dict.fromkeys([*there, *now]):
+        if name in there and name in now and there[name] == now[name]:
+            continue
+        before, after = (
+            "none" if side.get(name, "") is None else str(side.get(name, "not set")) for side in (there, now)
+        )
+        if name.endswith("fingerprint"):
+            before, after = before[:8], after[:8]
+        found.append(f"{name.removeprefix('settings.')}: {before} there, {after} now")
+    return found
 
 
 def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> StoredRun | None:
@@ -127,7 +121,10 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
                 "before --resume"
             )
         _tell_of_other_versions(run.folders[0])
-        log.info("resuming %s %s", run, _position(run))
+        where = "the start, because it has no checkpoint yet"
+        if checkpoints := find_checkpoints(run.folders[0].checkpoints):
+            where = describe_step(run, int(checkpoints[0].name.removeprefix("step_").partition(".")[0]))
+        log.info("resuming %s from %s", run, where)
     return run
 
 
@@ -201,34 +198,14 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
             failure = {name: status.get(name) for name in ("reason", "step")}
             results.append(result_of_failed(folder, seed, failure))
         else:
-            results.append(result_of(folder, seed, _history(folder), scoring))
+            history = {}
+            try:
+                history = folder.read_evaluations()
+            except UnreadableRun as error:
+                log.warning("%s", error)
+            results.append(result_of(folder, seed, history, scoring))
     joint = joint_result(run.record.algo, run.record.env, None, results)
     return {**joint, "already_done": True}
-
-
-def _history(folder: RunFolder) -> EvaluationHistory:
-    """Return a finished run's evaluations; none, with a warning, where they cannot be read."""
-    try:
-        return EvaluationHistory(folder.read_evaluations())
-    except UnreadableRun as error:
-        log.warning("%s", error)
-        return EvaluationHistory()
-
-
-def _show(name: str, settings: Mapping[str, Any]) -> str:
-    """Return a setting's value in a few characters."""
-    if name not in settings:
-        return "not set"
-    text = "none" if settings[name] is None else str(settings[name])
-    return text[:8] if name.endswith("fingerprint") else text
-
-
-def _position(run: StoredRun) -> str:
-    """Return where a run is resumed."""
-    checkpoints = find_checkpoints(run.folders[0].checkpoints)
-    if not checkpoints:
-        return "from the start, because it has no checkpoint yet"
-    return f"from {describe_step(run, int(checkpoints[0].name.removeprefix('step_').partition('.')[0]))}"
 
 
 def describe_step(run: StoredRun, step: int) -> str:
@@ -244,20 +221,21 @@ def describe_step(run: StoredRun, step: int) -> str:
 # -- the result of a run that a program prints ------------------------------------------------------------------------
 
 
-def result_of(folder: RunFolder, seed: int, history: EvaluationHistory, scoring: Scoring = REPORTED) -> dict[str, Any]:
+def result_of(folder: RunFolder, seed: int, history: Evaluations, scoring: Scoring = REPORTED) -> dict[str, Any]:
     """Return the result of one finished run: success and return of its last evaluation, None where there is none.
 
     :param scoring: adds the normalised return where it knows the returns of a random and an expert policy.
     """
     result = {"run": str(folder.path), "seed": seed, "success": None, "return": None, "episodes": 0, "steps": None}
-    if len(history):
-        arrays, rates = history.arrays(), history.success_rates()
-        result["success"] = None if rates is None else float(rates[-1])
-        mean = float(arrays["results"][-1].mean())
+    if history:
+        last = {name: values[-1] for name, values in history.items()}
+        if "successes" in last:
+            result["success"] = float(last["successes"].mean())
+        mean = float(last["results"].mean())
         result["value_estimate" if scoring.score == "value" else "return"] = mean
-        if rates is None and scoring.reference_scores is not None:
+        if "successes" not in last and scoring.reference_scores is not None:
             result["normalised_return"] = scoring.normalised(mean)
-        result["episodes"], result["steps"] = arrays["results"].shape[1], int(arrays["timesteps"][-1])
+        result["episodes"], result["steps"] = len(last["results"]), int(last["timesteps"])
     return result | ({"learning_curve": str(folder.learning_curve)} if folder.learning_curve.exists() else {})
 
 

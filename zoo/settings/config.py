@@ -47,7 +47,7 @@ def load_config(
     :param flags: settings from command-line flags; they override everything.
     :raises UsageError: for an unknown algorithm, profile or setting, or a value of the wrong type or range.
     """
-    entry = find_entry(algo)
+    entry = find_algorithm(algo)
     if quick and profile != DEFAULT_PROFILE:
         raise UsageError(f"`--quick` has steps and nets of its own, got `--profile {profile}` with it; leave out one")
     known = known_settings(entry)
@@ -78,16 +78,6 @@ def load_config(
         if of_scores and dataset not in (None, *of_scores):
             departures.append(f"dataset {dataset} instead of {of_scores[0]}")
     return RunRecord(entry.id, env, profile, run, settings, method, [source for _, source in layers], departures)
-
-
-def find_entry(algo: str) -> Entry:
-    """Return the registry's entry of an id, an alias or ``"module:Class"``; raise UsageError if there is none."""
-    try:
-        return find_algorithm(algo)
-    except KeyError as error:
-        raise UsageError(str(error.args[0])) from error
-    except Exception as error:  # whatever a module of the user's raises when it is imported
-        raise UsageError(f"`{algo}` cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def known_settings(entry: Entry) -> dict[str, Setting | None]:

@@ -17,7 +17,6 @@ import yaml
 
 from agents.common.files import DamagedFile, read_text
 from zoo.errors import UsageError
-from zoo.settings import plain_yaml
 
 DEFAULT_PROFILE = "qam"
 """The profile of a run that names none: the protocol of the QAM paper."""
@@ -25,6 +24,9 @@ PROFILES = "profiles"
 """The one name in a settings file that is not an entry: below it are the entries of each profile."""
 ENTRY_NOTES = ("source", "status")
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_MOST_DEPTH = 64
+_FAULTS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What PyYAML raises for text that is not valid, or whose tags do not fit their values."""
 
 Entries = dict[str, dict[str, Any]]
 
@@ -43,31 +45,58 @@ class Layer:
     shared: bool = False
 
 
-class _Loader(plain_yaml.Loader):
-    """YAML's safe loader that reads 3e-4 as a number, and 1e5 as the integer it is."""
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML's safe loader, which reads 3e-4 as a number, and 1e5 as the integer it is."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Return a mapping; refuse one that gives a name twice, of which YAML would forget the first."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise ValueError(f"it says `{key.value}` twice in one mapping; give each name once")
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
 
     def construct_scalar(self, node: Any) -> Any:
         """Return a value's text; refuse a number that YAML 1.1 reads in another base than its writer."""
         if node.tag in _NUMBERS and re.fullmatch(r"[-+]?0[0-7_]+|.*:.*", node.value):
             what = f"{node.value} is a number of base {60 if ':' in node.value else 8} there"
-            raise plain_yaml.InvalidYaml(f"{what}; write it in decimal, or in quotes if it is a text")
+            raise ValueError(f"{what}; write it in decimal, or in quotes if it is a text")
         return super().construct_scalar(node)
 
-    def construct_exponent(self, node: yaml.ScalarNode) -> int | float:
-        value = float(node.value)
-        return int(value) if value.is_integer() else value
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """YAML's safe dumper, which quotes a text such as 3e-4."""
 
 
-_Loader.add_implicit_resolver("!exponent", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
-_Loader.add_constructor("!exponent", _Loader.construct_exponent)
+for _each in (_Loader, _Dumper):
+    _each.add_implicit_resolver("!exponent", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+_Loader.add_constructor(
+    "!exponent",
+    lambda _, node: int(value) if (value := float(node.value)).is_integer() and abs(value) < 1e15 else value,
+)
 
 
 def load_yaml(text: str, name: str) -> Any:
-    """Read YAML safely; ``name`` says what the text is, should it not be valid."""
+    """Read YAML of plain values; nothing in it is ever run.
+
+    :param name: what the text is, for the message.
+    :raises UsageError: if it is not valid.
+    """
     try:
-        return plain_yaml.read(text, _Loader)
-    except plain_yaml.InvalidYaml as error:
-        raise UsageError(f"{name} must be valid YAML: {error}") from error
+        depth = 0  # libyaml's loader calls itself at each level, without a limit
+        for event in yaml.parse(text, Loader=_Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MOST_DEPTH:
+                raise ValueError(f"it has more than {_MOST_DEPTH} levels")
+        return yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
+    except _FAULTS as error:
+        raise UsageError(f"{name} must be valid YAML: {str(error) or type(error).__name__}") from error
+
+
+def dump_yaml(values: Any) -> str:
+    """Return plain values as YAML, mappings in their order."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
 
 
 def parse_overrides(words: Sequence[str], flag: str = "-params") -> dict[str, Any]:
@@ -121,10 +150,13 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
     else:
         origin, text = str(path), read_yaml_text(Path(path), "`-conf`")
     content = load_yaml(text, origin)
-    profiles = {DEFAULT_PROFILE: content, **_require_entries(content, origin).pop(PROFILES, {})}
+    own = content.pop(PROFILES, {}) if isinstance(content, dict) else {}
+    profiles = {DEFAULT_PROFILE: content, **(own if isinstance(own, dict) else {PROFILES: own})}
     for name, entries in profiles.items():
-        _require_entries(entries, f"profile `{name}` in {origin}")
-    if profiles[DEFAULT_PROFILE] is not content:
+        if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+            what = origin if name == DEFAULT_PROFILE else f"profile `{name}` in {origin}"
+            raise UsageError(f"{what} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`")
+    if DEFAULT_PROFILE in own:
         raise UsageError(
             f"profile `{DEFAULT_PROFILE}` is what stands outside `{PROFILES}`, got it inside in {origin}; move it out"
         )
@@ -176,9 +208,9 @@ def read_layers(algo: str, profile: str, conf: str | Path | None) -> tuple[list[
     :raises UsageError: if there is no such profile, or a file cannot be read.
     """
     own, given = read_profiles(algo), {} if conf is None else read_profiles(algo, conf)
-    names = [*shared_profiles(), *own, *given]
-    if profile not in names:
-        raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(dict.fromkeys(names))}")
+    if profile not in own.keys() | given.keys() and not shared_profile(profile):
+        names = dict.fromkeys([*shared_profiles(), *own, *given])
+        raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(names)}")
     shipped, of_user = [], []
     for name in dict.fromkeys([DEFAULT_PROFILE, profile]):
         below = "" if name == DEFAULT_PROFILE else f" {PROFILES}.{name}"
@@ -207,10 +239,3 @@ def read_yaml(path: Path, name: str) -> Any:
     :param name: of what it is, for the message.
     """
     return load_yaml(read_yaml_text(path, name), str(path))
-
-
-def _require_entries(entries: Any, origin: str) -> Entries:
-    """Refuse anything but a mapping of mappings."""
-    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        raise UsageError(f"{origin} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`")
-    return entries

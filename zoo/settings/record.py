@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import (
@@ -55,43 +54,56 @@ def _checked_pair(name: str, value: object) -> tuple[float, float] | None:
 
 
 class RunSettings(Declared):
-    """What a run does, besides the algorithm's own settings.
+    """What a run does, besides the algorithm's own settings; each is a flag of the training program too."""
 
-    :param pretraining_steps: gradient steps before the offline phase that clone the behaviour flow alone.
-    :param offline_steps: gradient steps on the dataset.
-    :param online_steps: environment steps after it.
-    :param eval_freq: steps between evaluations.
-    :param eval_at_start: also evaluate before the first update; after pretraining that is always done.
-    :param save_freq: steps between checkpoints.
-    :param log_interval: gradient steps between log entries.
-    :param dataset_size: transitions to use, in whole trajectories; None uses all.
-    :param dataset_replace_interval: gradient steps until the next file of a dataset of several takes over.
-    :param offline_data: what online training does with the dataset: ``preload`` the buffer, ``balanced`` batches,
-        ``none``; None leaves it to the algorithm's settings.
-    :param score: what an episode is scored by: ``return``; ``value`` without an environment, which --no-env sets; None
-        is success where the environment reports it.
-    :param success_return: the return from which an episode counts as a success, instead of what the environment says.
-    :param reference_scores: returns of a random and of an expert policy, by which a comparison normalises returns.
-    :param action_range: what stands for the low and the high of the environment's actions in a dataset of one's own.
-    :param reward_from: ``success`` takes rewards from the successes in it.
-    """
-
-    pretraining_steps: int = setting(default=0, at_least=0, role="protocol")
-    offline_steps: int = setting(default=1_000_000, at_least=0, role="protocol")
-    online_steps: int = setting(default=0, at_least=0, role="protocol")
-    eval_freq: int = setting(default=50_000, at_least=1)
-    eval_episodes: int = setting(default=50, check=checked_episodes, role="protocol")
-    eval_at_start: bool = setting(default=False, role="note")
-    save_freq: int = setting(default=50_000, at_least=1, role="output")
-    log_interval: int = setting(default=5_000, at_least=1, role="output")
-    dataset_size: int | None = setting(default=None, at_least=1, role="protocol")
-    dataset_replace_interval: int = setting(default=1000, at_least=1)
-    offline_data: Literal["preload", "balanced", "none"] | None = setting(default=None)
-    score: Literal["return", "value"] | None = setting(default=None)
-    success_return: float | None = setting(default=None)
-    reference_scores: tuple[float, float] | None = setting(default=None, check=_checked_pair)
-    action_range: tuple[float, float] | None = setting(default=None, check=_checked_pair)
-    reward_from: Literal["success"] | None = setting(default=None)
+    pretraining_steps: int = setting(
+        default=0, at_least=0, role="protocol", doc="gradient steps before the offline phase that clone the behaviour"
+    )
+    offline_steps: int = setting(
+        default=1_000_000, at_least=0, role="protocol", doc="gradient steps on the dataset, before the online phase"
+    )
+    online_steps: int = setting(default=0, at_least=0, role="protocol", doc="environment steps after the offline phase")
+    eval_freq: int = setting(default=50_000, at_least=1, doc="steps between evaluations")
+    eval_episodes: int = setting(default=50, check=checked_episodes, role="protocol", doc="episodes per evaluation")
+    eval_at_start: bool = setting(
+        default=False, role="note", doc="evaluate before the first update too, as is always done after pretraining"
+    )
+    save_freq: int = setting(default=50_000, at_least=1, role="output", doc="steps between checkpoints")
+    log_interval: int = setting(default=5_000, at_least=1, role="output", doc="gradient steps between log entries")
+    dataset_size: int | None = setting(
+        default=None,
+        at_least=1,
+        role="protocol",
+        doc="transitions to use, in whole trajectories, or to generate; none uses all",
+    )
+    dataset_replace_interval: int = setting(
+        default=1000, at_least=1, doc="gradient steps until the next file of a dataset of several takes over"
+    )
+    offline_data: Literal["preload", "balanced", "none"] | None = setting(
+        default=None,
+        doc="what online training does with the dataset: in front of the buffer, half of every batch, nothing",
+    )
+    score: Literal["return", "value"] | None = setting(
+        default=None,
+        doc="what an episode is scored by, instead of the success that the environment reports; value is for --no-env",
+    )
+    success_return: float | None = setting(
+        default=None, doc="the return from which an episode counts as a success, whatever the environment says"
+    )
+    reference_scores: tuple[float, float] | None = setting(
+        default=None,
+        check=_checked_pair,
+        doc="returns of a random and of an expert policy: scores are returns, which comparisons normalise by them",
+    )
+    action_range: tuple[float, float] | None = setting(
+        default=None,
+        check=_checked_pair,
+        doc="what stands for the limits of the environment's actions in a dataset of your own",
+    )
+    reward_from: Literal["success"] | None = setting(
+        default=None,
+        doc="take rewards from the `success` flags of a dataset of your own: -1 a step, 0 where the task is achieved",
+    )
 
     def check_together(self) -> None:
         """Refuse phases without data or without steps, and two kinds of score."""
@@ -107,12 +119,6 @@ class RunSettings(Declared):
                 "`success_return` scores episodes by success, and `score` = return or `reference_scores` by their "
                 "return; give one of the two"
             )
-
-
-def _is_count(value: Any) -> bool:
-    """Return whether a value is a whole number >= 0 that a float64 holds exactly."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and 0 <= value <= MOST_COUNT and int(value) == value
 
 
 class ModelToStartFrom(TypedDict, total=False):
@@ -184,9 +190,9 @@ class RunRecord:
         if missing := [name for name in _REQUIRED if content.get(name) is None]:
             raise ValueError(f"lacks {', '.join(missing)}")
         given = {name: value for name, value in content.items() if value is not None}
-        own = {name: given[name] for name in cls._entries() if name in given}
+        own = {name: given[name] for name in _ENTRIES if name in given}
         run = {name: given[name] for name in RunSettings.declared() if name in given}
-        require_types(own, cls._entries())
+        require_types(own, _ENTRIES)
         for name, value in run.items():
             if isinstance(value, int) and abs(value) > MOST_COUNT:
                 raise ValueError(f"has `{name}` = {shown(value)}, expected a number of at most {MOST_COUNT:,}")
@@ -203,19 +209,15 @@ class RunRecord:
         _checked_pair("dataset.reference_scores", own.get("dataset", {}).get("reference_scores"))
         return cls(run=RunSettings(**run), **own)
 
-    @classmethod
-    @cache
-    def _entries(cls) -> dict[str, Any]:
-        """Return the types of the entries of ``config.yml`` that are not settings of a run, by their names."""
-        hints = get_type_hints(cls, localns={"Method": Any})
-        return {name: kind for name, kind in hints.items() if name not in ("run", "method")}
-
     def plain(self) -> dict[str, Any]:
         """Return the record as plain values for ``config.yml``, without entries that are None."""
-        own = {name: getattr(self, name) for name in self._entries()}
+        own = {name: getattr(self, name) for name in _ENTRIES}
         head = {name: own.pop(name) for name in ("algo", "env", "profile")}
-        own["settings"] = _with_lists(self.settings)
-        values = {**head, **_with_lists(self.run.settings()), "sparse": self.settings.get("sparse", False), **own}
+        own["settings"], run = (
+            {name: list(value) if isinstance(value, tuple) else value for name, value in part.items()}
+            for part in (self.settings, self.run.settings())
+        )  # as YAML has them
+        values = {**head, **run, "sparse": self.settings.get("sparse", False), **own}
         return {name: value for name, value in values.items() if value is not None}
 
     def identity(self, *besides: str) -> dict[str, Any]:
@@ -246,9 +248,12 @@ class RunRecord:
         return (self.agent or {}).get("code")
 
 
-def _with_lists(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with lists for tuples, which YAML lacks."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+_ENTRIES = {
+    name: kind
+    for name, kind in get_type_hints(RunRecord, localns={"Method": Any}).items()
+    if name not in ("run", "method")
+}
+"""The types of the entries of ``config.yml`` that are not settings of a run, by their names."""
 
 
 def require_types(values: Mapping[str, Any], kinds: Mapping[str, Any], within: str = "") -> None:
@@ -272,9 +277,10 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, dict) and all(_fits(each, arguments[1]) for each in value.values())
     if kind is str:
         return isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable()
-    if kind is float:
-        return isinstance(value, int | float) and math.isfinite(value)
-    return kind is Any or (kind is int and _is_count(value))
+    if kind in (int, float):  # a count is one that a float64 holds exactly
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+        return is_number and (kind is float or (0 <= value <= MOST_COUNT and int(value) == value))
+    return kind is Any
 
 
 def shown(value: Any) -> str:

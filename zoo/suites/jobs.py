@@ -9,7 +9,7 @@ import re
 import statistics
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Group
+from rich.live import Live
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from agents.common.data.buffer import SequenceReplayBuffer
@@ -25,17 +27,17 @@ from agents.common.sb3.model import FlowQLearning
 from zoo.datasets.files import progress_bar
 from zoo.errors import UsageError
 from zoo.processes.locks import Lock
-from zoo.runs.folder import file_name_of
-from zoo.runs.history import PHASES
+from zoo.runs.folder import PHASES, UnreadableRun, file_name_of
 from zoo.runs.protocol import count, shortened
-from zoo.runs.resume import StoredRun, differences, stored_runs
+from zoo.runs.read import read_speed
+from zoo.runs.resume import StoredRun, describe_step, differences, stored_runs
+from zoo.runs.scores import SUCCESS
 from zoo.settings.layers import flatten
 from zoo.suites.suite import Run, Suite
 from zoo.terminal.messages import log, say_once
-from zoo.terminal.tables import print_table, terminal
+from zoo.terminal.tables import line, print_table, terminal
 from zoo.training.arguments import make_parser
-from zoo.training.options import describe_run, read_request
-from zoo.training.start import make_model
+from zoo.training.start import describe_run, make_model, read_request
 
 MOST_LETTERS = 60
 JOBS = ".jobs"
@@ -64,17 +66,6 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Where and how the runs of a suite are trained; it changes no settings.
-
-    :param words: flags of the training program, e.g. ``("--device", "cuda")``.
-    """
-
-    log_folder: Path
-    words: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Job:
     """One start of the training program.
 
@@ -86,7 +77,7 @@ class Job:
     """
 
     run: Run
-    machine: Machine
+    log_folder: Path
     words: tuple[str, ...]
     algo: str
     settings: Mapping[str, Any] = field(repr=False)
@@ -108,7 +99,7 @@ class Job:
     @property
     def log(self) -> Path:
         """File of what its training processes have said."""
-        return self.machine.log_folder / JOBS / f"{self.name}.log"
+        return self.log_folder / JOBS / f"{self.name}.log"
 
     @property
     def lock(self) -> Lock:
@@ -159,17 +150,30 @@ class Job:
 
     def _runs(self) -> list[StoredRun]:
         """Return the runs of its algorithm, environment and seeds, newest first."""
-        runs, _ = stored_runs(self.machine.log_folder, self.algo, self.run.env)
+        runs, _ = stored_runs(self.log_folder, self.algo, self.run.env)
         return [run for run in runs if tuple(run.seeds) == self.run.seeds]
 
 
-def make_jobs(suite: Suite, runs: Sequence[Run], machine: Machine) -> list[Job]:
-    """Return a job for each run of a suite, its settings checked; raise UsageError if one is wrong."""
-    return [_make_job(suite, run, machine) for run in runs]
+def make_jobs(
+    suite: Suite, runs: Sequence[Run], log_folder: Path, machine: Sequence[str] = (), is_wanted: bool = True
+) -> list[Job]:
+    """Return a job for each run of a suite, its settings checked.
+
+    :param machine: flags of the training program that change no settings, e.g. ``("--device", "cuda")``.
+    :param is_wanted: raise UsageError if a run cannot be trained here; otherwise it is left out.
+    """
+    jobs = []
+    for run in runs:
+        try:
+            jobs.append(_make_job(suite, run, log_folder, machine))
+        except UsageError as error:
+            if is_wanted:
+                raise UsageError(f"{run}: {error}") from error
+    return jobs
 
 
-def _make_job(suite: Suite, run: Run, machine: Machine) -> Job:
-    words = ["--algo", run.algo, "--env", run.env, "--seeds", *map(str, run.seeds), "-f", str(machine.log_folder)]
+def _make_job(suite: Suite, run: Run, log_folder: Path, machine: Sequence[str]) -> Job:
+    words = ["--algo", run.algo, "--env", run.env, "--seeds", *map(str, run.seeds), "-f", str(log_folder)]
     words += ["--quick"] if suite.quick else ["--profile", suite.profile]
     words += ["--label", run.label] if run.label else []
     words += ["--dataset", suite.dataset]
@@ -177,44 +181,23 @@ def _make_job(suite: Suite, run: Run, machine: Machine) -> Job:
     words += ["--gym-packages", *suite.gym_packages] if suite.gym_packages else []
     for flag, values in (("--env-kwargs", suite.env_kwargs), ("-params", run.params)):
         words += [flag, *(f"{name}={json.dumps(value)}" for name, value in flatten(values))] if values else []
-    words += machine.words
+    words += [*machine, "--resume"]
     args = make_parser().parse_args(words)
-    try:
-        request = read_request(args)
-    except UsageError as error:
-        raise UsageError(f"{run}: {error}") from error
-    record = describe_run(request.config, None, args)
-    settings = record.identity(*NOT_COMPARED)
-    each = request.config.run
-    steps = each.pretraining_steps + each.offline_steps + each.online_steps
-    ends = dict(zip(PHASES, (each.offline_steps, each.offline_steps + each.online_steps), strict=True))
-    ends = {phase: end for phase, end in ends.items() if getattr(each, f"{phase}_steps")}
-    return Job(run, machine, (*words, "--resume"), request.config.algo, settings, steps, ends, record.code)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one start of the benchmark program has to do.
-
-    :param runs: those of the suite that are wanted.
-    """
-
-    suite: Suite
-    runs: Sequence[Run]
-    machine: Machine
-
-    def jobs(self) -> list[Job]:
-        """Return the jobs of the runs, their settings checked; raise UsageError if one is wrong."""
-        return make_jobs(self.suite, self.runs, self.machine)
-
-    def other_jobs(self) -> list[Job]:
-        """Return the jobs of the suite's runs that are not wanted, without those that cannot be trained here."""
-        wanted, jobs = set(map(str, self.runs)), []  # there may be thousands
-        for run in self.suite.runs():
-            if str(run) not in wanted:
-                with contextlib.suppress(UsageError):  # it says so once it is wanted
-                    jobs += make_jobs(self.suite, [run], self.machine)
-        return jobs
+    record = describe_run(read_request(args).config, None, args)
+    ends, last = {}, 0
+    for phase in PHASES:
+        if steps := getattr(record.run, f"{phase}_steps"):
+            ends[phase] = last = last + steps
+    return Job(
+        run,
+        log_folder,
+        tuple(words),
+        record.algo,
+        record.identity(*NOT_COMPARED),
+        record.run.pretraining_steps + last,
+        ends,
+        record.code,
+    )
 
 
 def digest_of(*values: Any) -> str:
@@ -376,6 +359,59 @@ def summary(looks: Sequence[Look], expected: Forecast) -> dict[str, Any]:
             if look.state in PROBLEMS
         ],
     }
+
+
+# -- how far the jobs are while they are trained: a line for each that runs, and how many have ended -------------------
+
+
+SECONDS_BETWEEN_LOOKS = 5.0
+SHARE_OF_LOOKING = 0.1
+"""How much of its time a program may spend on reading run folders: of a large suite on slow storage, a long time."""
+
+
+def follow(jobs: Sequence[Job], has_ended: Callable[[float], bool]) -> None:
+    """Say how far jobs are until their tasks have ended: in a terminal again and again, elsewhere what has changed.
+
+    :param has_ended: waits for some seconds; returns whether all tasks have ended.
+    """
+    left, told, pause = list(jobs), "", 0.0
+    console = terminal()
+    with (
+        Live(console=console, auto_refresh=False, transient=True)
+        if console.is_terminal
+        else contextlib.nullcontext() as live
+    ):
+        while not has_ended(pause):
+            begin = time.monotonic()
+            found = [(job, job.find()) for job in left]
+            seen = [(job, run, job.state_of(run)) for job, run in found]
+            left = [job for job, _, state in seen if not state.is_final]
+            counts = Counter(state for _, _, state in seen if not state.is_final)
+            now = [f"{counts[state]} {state}" for state in State if counts[state]]
+            text = ", ".join([f"{len(jobs) - len(left)} of {len(jobs)} jobs are done", *now])
+            if live is not None:
+                running = [
+                    f"{job.run}: {describe_progress(run)}" for job, run, state in seen if run and state is State.RUNNING
+                ]
+                live.update(Group(*map(line, [*running, text])), refresh=True)
+            elif text != told:
+                log.info("%s", text)
+            told, pause = text, max(SECONDS_BETWEEN_LOOKS, (time.monotonic() - begin) / SHARE_OF_LOOKING)
+
+
+def describe_progress(run: StoredRun) -> str:
+    """Return in a few words which step a run has reached, and its last score, the mean over its seeds."""
+    speed = read_speed(run.folders[0])
+    words = [describe_step(run, 0 if speed is None else speed[0])]
+    with contextlib.suppress(UnreadableRun):  # none has been evaluated yet
+        found = [folder.read_evaluations() for folder in run.folders]
+        if all("successes" in arrays for arrays in found):
+            scores = [arrays["successes"][-1].mean() for arrays in found]
+            words.append(f"{SUCCESS.name} {sum(scores) / len(scores):.1%}")
+        else:
+            scores = [arrays["results"][-1].mean() for arrays in found]
+            words.append(f"return {sum(scores) / len(scores):.2f}")
+    return ", ".join(words)
 
 
 # -- how fast an algorithm trains on this machine: a short trial with empty data ----------------------------------

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES
-from zoo.baselines import Baseline
+from zoo.baselines import Baseline, find_algorithm
 from zoo.datasets.names import DATASETS, single_task_names
 from zoo.envs.tasks import TASKS
 from zoo.errors import UsageError
 from zoo.report.published_scores import load_set
-from zoo.settings.config import find_entry
 from zoo.settings.layers import DEFAULT_PROFILE, merge, read_yaml
 from zoo.terminal.arguments import parse_seeds
-from zoo.terminal.texts import check_label
+from zoo.terminal.messages import check_label
 
 ALL = "all"
 LISTS_OF_NAMES = ("environments", "gym_packages", "published")
@@ -92,20 +91,27 @@ class Suite:
 
     def runs(self) -> list[Run]:
         """Return every run, environment by environment, so that a suite that is stopped has compared some."""
-        groups, environments, variants = self._seed_groups(), self._environments(), self._variants()
+        groups, variants = self._seed_groups(), self._variants()
         single = [(seed,) for group in groups for seed in group]  # SB3's own algorithms train no seeds together
-        for override in self.overrides:
-            _check_keys(override, ("algorithms", "environments", "params"), "an override of the suite")
         runs = [
-            Run(algo, env, group, label, merge(self._params_for(algo, label, env), own))
-            for env in environments
-            for algo, label, own in variants
-            for group in (single if issubclass(find_entry(algo).algorithm, Baseline) else groups)
+            Run(algo, env, group, label, merge({}, self.params))
+            for env in self._environments()
+            for algo, label, _ in variants
+            for group in (single if issubclass(find_algorithm(algo).algorithm, Baseline) else groups)
         ]
         for override in self.overrides:
-            if not select(runs, *_patterns(override)):
+            _check_keys(override, ("algorithms", "environments", "params"), "an override of the suite")
+            patterns = [override.get(name, "*") for name in ("algorithms", "environments")]
+            chosen = select(runs, *([str(each) for each in (p if isinstance(p, list) else [p])] for p in patterns))
+            if not chosen:
                 raise UsageError(f"an override of the suite must match one of its runs, got {dict(override)}, for none")
-        return runs
+            names = set(map(str, chosen))
+            runs = [
+                replace(run, params=merge(run.params, override.get("params", {}))) if str(run) in names else run
+                for run in runs
+            ]
+        own = {label or algo: params for algo, label, params in variants}
+        return [replace(run, params=merge(run.params, own[run.label or run.algo])) for run in runs]
 
     def _seed_groups(self) -> list[tuple[int, ...]]:
         words = self.seeds if isinstance(self.seeds, list | tuple) else [self.seeds]
@@ -143,14 +149,6 @@ class Suite:
         if self.focus and self.focus not in names:
             raise UsageError(unknown_name_message("algorithm of the suite as its `focus`", self.focus, names))
         return found
-
-    def _params_for(self, algo: str, label: str, env: str) -> dict[str, Any]:
-        """Return the settings that the suite gives a run."""
-        params = merge({}, self.params)
-        for override in self.overrides:
-            if _is_for(override, algo, label, env):
-                params = merge(params, override.get("params", {}))
-        return params
 
 
 def read_suite(path: Path) -> Suite:
@@ -204,16 +202,3 @@ def _check_keys(values: Any, known: Sequence[str], what: str) -> None:
         given = values.get(key, {})
         if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
             raise UsageError(f"`{key}` of {what} must be a mapping with names as its keys, got {given!r}")
-
-
-def _patterns(override: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Return the patterns of algorithms and of environments that an override is for."""
-    found = (override.get(name, "*") for name in ("algorithms", "environments"))
-    algorithms, environments = ([str(each) for each in (p if isinstance(p, list) else [p])] for p in found)
-    return algorithms, environments
-
-
-def _is_for(override: Mapping[str, Any], algo: str, label: str, env: str) -> bool:
-    """Return whether an override is for a run."""
-    algorithms, environments = _patterns(override)
-    return (_matches(label or algo, algorithms) or _matches(algo, algorithms)) and _matches(env, environments)

@@ -144,7 +144,9 @@ def run_locally(tasks: Sequence[Task], workers: int | None, device: str, follow:
     :param follow: tells how far the jobs are, until all tasks have ended.
     :raises Interrupted: when a signal asked for the end; every run has written a checkpoint then.
     """
-    gpus = [] if device == "cpu" else _gpus()
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    there = 0 if device == "cpu" else torch.cuda.device_count()
+    gpus = visible[:there] or [str(number) for number in range(there)]
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     count = min(workers or len(gpus) or len(cores) or 1, len(tasks))
     shares: queue.SimpleQueue[tuple[list[int], dict[str, str]]] = queue.SimpleQueue()
@@ -185,12 +187,6 @@ def _share(number: int, count: int, cores: list[int], gpus: list[str]) -> tuple[
     if gpus:
         variables["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     return own, variables
-
-
-def _gpus() -> list[str]:
-    """Return the names of the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` takes them."""
-    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return visible[: torch.cuda.device_count()] or [str(number) for number in range(torch.cuda.device_count())]
 
 
 def python_path() -> list[str]:

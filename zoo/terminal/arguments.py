@@ -6,7 +6,7 @@ import argparse
 import decimal
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -45,9 +45,15 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse arguments; refuse unknown ones by the name of the sub-command that they were given to."""
-        words = list(sys.argv[1:] if args is None else args)
-        for flag in self._unknown_flags(words):
-            self.error(f"unknown flag {flag}; closest: {', '.join(closest_names(flag, self._option_string_actions))}")
+        words, known = list(sys.argv[1:] if args is None else args), self._option_string_actions
+        for word in words:
+            if word == "--" or (self._subparsers is not None and not word.startswith("-")):
+                break  # what follows a sub-command is its own
+            flag = word.partition("=")[0]
+            is_value = not word[1:] or word[0] != "-" or " " in word or self._negative_number_matcher.match(word)
+            has_value_attached = word[1:2] != "-" and word[:2] in known  # -flogs
+            if not is_value and not has_value_attached and flag not in known:
+                self.error(f"unknown flag {flag}; closest: {', '.join(closest_names(flag, known))}")
         found, rest = super().parse_known_args(words, namespace)
         if rest:
             self.error(f"unexpected argument {rest[0]!r}")
@@ -69,17 +75,6 @@ class Parser(argparse.ArgumentParser):
         """Refuse what is not one of the choices by the closest of them."""
         if action.choices is not None and value not in action.choices:
             raise argparse.ArgumentError(action, unknown_name_message("choice", value, map(str, action.choices)))
-
-    def _unknown_flags(self, words: Sequence[str]) -> Iterator[str]:
-        """Give the unknown flags among the words; those after a sub-command are its own."""
-        for word in words:
-            if word == "--" or (self._subparsers is not None and not word.startswith("-")):
-                return
-            flag, known = word.partition("=")[0], self._option_string_actions
-            is_value = not word[1:] or word[0] != "-" or " " in word or self._negative_number_matcher.match(word)
-            has_value_attached = word[1:2] != "-" and word[:2] in known  # -flogs
-            if not is_value and not has_value_attached and flag not in known:
-                yield flag
 
     def _get_option_tuples(self, option_string: str) -> list[Any]:
         """Accept no abbreviation of a flag with a single dash either; ``allow_abbrev`` is about those with two."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from zoo.terminal.texts import printable
+from zoo.terminal.messages import printable
 
 
 def terminal() -> Console:

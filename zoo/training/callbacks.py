@@ -1,4 +1,4 @@
-"""What happens during training: evaluation, checkpoints, progress, a clean stop."""
+"""A run of the training program: its phases, and what happens meanwhile: evaluation, checkpoints, progress, stop."""
 
 from __future__ import annotations
 
@@ -6,40 +6,53 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Self
 
+import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
-from agents.common.engine.checkpoint import copy_model, load_checkpoint, load_pending, save_checkpoint, write_model
-from agents.common.files import atomic_path
+from agents.common.engine.checkpoint import (
+    copy_model,
+    load_checkpoint,
+    load_pending,
+    save_checkpoint,
+    set_aside,
+    write_model,
+)
+from agents.common.files import WriteError, atomic_path, may_be_sound
+from agents.common.model_file import find_checkpoints
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
-from zoo.baselines import planner_of
-from zoo.errors import Abandoned, Interrupted, UsageError, wanted_signals
+from zoo.baselines import find_algorithm, planner_of
+from zoo.errors import Abandoned, CannotResume, Interrupted, UsageError, wanted_signals
+from zoo.models.score import interval_of_mean, interval_of_successes
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.held_out import HeldOutEvaluator
-from zoo.runs.history import OFFLINE, PHASES, EvaluationHistory
+from zoo.processes.serving import WorkerError
+from zoo.report.figures.styles import algorithm_styles, spare_styles
+from zoo.runs.folder import OFFLINE, ONLINE, PHASES, Evaluations, describe_error, short_name, with_evaluation
 from zoo.runs.protocol import shortened
-from zoo.runs.resume import describe_evaluation, differences
+from zoo.runs.resume import describe_evaluation, differences, joint_result, result_of, result_of_failed
 from zoo.settings.record import RunRecord
 from zoo.terminal.messages import log
-from zoo.training.logs import STEP, ReplicaLogger
-from zoo.training.replicas import Replicas, curve_step
+from zoo.training.logs import BEGINNING, STEP, ReplicaLogger, Replicas
 
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_REDRAWS = 1.0
 
-Observer = Callable[[Sequence[EvaluationHistory]], None]
+Observer = Callable[[Sequence[Evaluations]], None]
 
 
+@dataclass
 class StopSignal:
     """Turns the signals of `STOP_SIGNALS` into a request to stop, which training meets after its current step.
 
@@ -49,9 +62,9 @@ class StopSignal:
     :param told: what is said then.
     """
 
-    def __init__(self, told: str = "stopping after this step; press Ctrl-C again to stop immediately") -> None:
-        self.told, self.requested = told, False
-        self._previous: dict[int, Any] = {}
+    told: str = "stopping after this step; press Ctrl-C again to stop immediately"
+    requested: bool = False
+    _previous: dict[int, Any] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         for number in wanted_signals():
@@ -71,7 +84,7 @@ class StopSignal:
 
 @dataclass(frozen=True)
 class PendingEvaluation:
-    """An evaluation that is to be made, with the model as it was when that was due."""
+    """An evaluation that is due, with the model as it was then."""
 
     model: FlowQLearning
     phase: int
@@ -103,26 +116,23 @@ class EvaluationCallback(BaseCallback):
         self.stop, self._may_abandon = stop, True
         evaluator.check_in = self._check_in
         self.evaluator, self.replicas, self.frequency, self.observe = evaluator, replicas, frequency, observe
-        self.histories = [EvaluationHistory() for _ in replicas.folders]
-        self.best = [(-1.0, -float("inf"), False)] * len(replicas)
+        self.histories: list[Evaluations] = [{} for _ in replicas.folders]
+        self.best = [(-1.0, -float("inf"), False)] * len(replicas.folders)
         self.phase = OFFLINE
         self.seconds = 0.0
         self.pending: PendingEvaluation | None = None
         self.last_score: str | None = None  # in words, the mean over the replicas that have not failed
-        self._last_step = -1
+        self.last_step = -1
 
     @property
     def step(self) -> int:
         """Position on the curve: steps since the end of pretraining, negative before it."""
-        return curve_step(self.model)  # type: ignore[arg-type]
+        return self.model.num_timesteps - self.model.pretraining_steps  # type: ignore[attr-defined]
 
     def _check_in(self) -> None:
         """Raise Abandoned if the run is to stop and its checkpoint can be written without the evaluation's results."""
         if self._may_abandon and self.stop is not None and self.stop.requested:
             raise Abandoned
-
-    def _is_due(self, step: int) -> bool:
-        return step // self.frequency > max(self._last_step, 0) // self.frequency
 
     def _on_rollout_start(self) -> None:
         """Let no evaluation be abandoned in a rollout in which two may be due: a checkpoint has room for one."""
@@ -130,19 +140,10 @@ class EvaluationCallback(BaseCallback):
         self._may_abandon = unit == TrainFrequencyUnit.STEP and frequency * self.model.n_envs <= self.frequency
 
     def _on_step(self) -> bool:
-        if self._is_due(self.step):
+        if self.step // self.frequency > max(self.last_step, 0) // self.frequency:
             with contextlib.suppress(Abandoned):  # `SaveCallback` ends the run as soon as a checkpoint is possible
                 self.evaluate()
         return True
-
-    def begin_phase(self, phase: int) -> None:
-        """Evaluate the model before its first update, unless that was done, or it is too late for it.
-
-        :raises Abandoned: if the run is to stop first.
-        """
-        if self.step == 0 and self._last_step < 0:
-            self.phase = phase
-            self.evaluate()
 
     def finish_phase(self) -> None:
         """Evaluate where the phase has ended, unless that was just done.
@@ -150,7 +151,7 @@ class EvaluationCallback(BaseCallback):
         :raises Abandoned: if the run is to stop first.
         """
         self._may_abandon = True
-        if self._last_step != self.step:
+        if self.last_step != self.step:
             self.evaluate()
 
     def evaluate(self) -> None:
@@ -160,93 +161,65 @@ class EvaluationCallback(BaseCallback):
         """
         model: FlowQLearning = self.model  # type: ignore[assignment]
         self.replicas.check(model)
-        self._last_step = self.step
-        try:
-            self._make(PendingEvaluation(model, self.phase, self.replicas.active))
-        except Abandoned:
-            self.pending = PendingEvaluation(copy_model(model), self.phase, self.replicas.active)
-            raise
+        self.last_step = self.step
+        self.pending = PendingEvaluation(model, self.phase, self.replicas.active)
+        self.evaluate_pending()
 
-    def _make(self, evaluation: PendingEvaluation) -> None:
-        """Make an evaluation, and record its results."""
+    def evaluate_pending(self) -> None:
+        """Make the pending evaluation, if there is one, and record its results.
+
+        :raises Abandoned: if the run is to stop; the evaluation stays pending, with a copy of its model.
+        """
+        if (due := self.pending) is None:
+            return
         begin = time.perf_counter()
         try:
             self._check_in()
-            policy = planner_of(evaluation.model.policy)
-            results = self.evaluator.evaluate(policy, self.replicas.seeds, evaluation.active)
+            results = self.evaluator.evaluate(planner_of(due.model.policy), self.replicas.seeds, due.active)
             self.pending = None
-            self._write(evaluation, self.scoring.apply(results))
+            self._record(due, self.scoring.apply(results))
+        except Abandoned:
+            self.pending = replace(due, model=copy_model(due.model))
+            raise
         finally:
             self.seconds += time.perf_counter() - begin
 
-    def _write(self, evaluation: PendingEvaluation, results: EpisodeResults) -> None:
+    def _record(self, due: PendingEvaluation, results: EpisodeResults) -> None:
         """Write the results of each replica, and its model if that is its best; end the runs of diverged replicas."""
-        model, step = evaluation.model, curve_step(evaluation.model)
-        for replica in evaluation.active:
+        model, steps, successes, lost = due.model, due.model.num_timesteps, results.successes, []
+        curve_step = steps - model.pretraining_steps
+        for replica in due.active:
             if not results.played[replica]:
+                lost.append(replica)
                 continue
             folder, history = self.replicas.folders[replica], self.histories[replica]
-            history.append(step, evaluation.phase, results, replica)
-            folder.write_evaluations(history.arrays())
-            success = 0.0 if results.successes is None else float(results.successes[replica].mean())
+            self.histories[replica] = with_evaluation(history, curve_step, due.phase, results, replica)
+            folder.write_evaluations(self.histories[replica])
+            success = 0.0 if successes is None else float(successes[replica].mean())
             # Where all is equal, e.g. nothing succeeds, a trained model is better than an untrained one.
-            score = (success, float(results.returns[replica].mean()), model.num_timesteps > 0)
+            score = (success, float(results.returns[replica].mean()), steps > 0)
             if score > self.best[replica]:
                 self.best[replica] = score
                 save_model(model.replica(replica), folder.best_model)
-        lost = [replica for replica in evaluation.active if not results.played[replica]]
-        reason = f"planned actions of the evaluation at step {model.num_timesteps} are not finite"
-        self.replicas.fail(self.model, dict.fromkeys(lost, reason))  # type: ignore[arg-type]
-        self._log(model.num_timesteps, results)
-        text = describe_evaluation(step, PHASES[evaluation.phase], results, self.replicas.seeds, self.scoring)
+        if lost:
+            reason = f"planned actions of the evaluation at step {steps} are not finite"
+            self.replicas.fail(self.model, dict.fromkeys(lost, reason))  # type: ignore[arg-type]
+        values = {} if successes is None else {"success_rate": successes.mean(axis=1)}
+        if results.estimates:
+            values |= {"value_estimate": results.returns.mean(axis=1), **results.estimates}
+        else:
+            values |= {"mean_reward": results.returns.mean(axis=1), "mean_ep_length": results.lengths.mean(axis=1)}
+        row: dict[str, Any] = {STEP: steps, **{f"eval/{name}": PerReplica(value) for name, value in values.items()}}
+        assert isinstance(self.logger, ReplicaLogger)
+        self.logger.write(row, steps, {STEP: ("tensorboard",)})
+        text = describe_evaluation(curve_step, PHASES[due.phase], results, self.replicas.seeds, self.scoring)
         log.info("%s", text)
-        successes, returns = results.successes, results.returns[results.played]
-        reached = None if successes is None else successes[results.played].mean()
         unit = "value estimate" if results.estimates else "return"
-        self.last_score = f"{unit} {returns.mean():.2f}" if reached is None else f"success {reached:.1%}"
+        self.last_score = f"{unit} {results.returns[results.played].mean():.2f}"
+        if successes is not None:
+            self.last_score = f"success {successes[results.played].mean():.1%}"
         if self.observe is not None:
             self.observe(self.histories)
-
-    def _log(self, step: int, results: EpisodeResults) -> None:
-        row: dict[str, Any] = {STEP: step}
-        if results.successes is not None:
-            row["eval/success_rate"] = PerReplica(results.successes.mean(axis=1))
-        if results.estimates:
-            values = {"value_estimate": results.returns.mean(axis=1), **results.estimates}
-        else:
-            values = {"mean_reward": results.returns.mean(axis=1), "mean_ep_length": results.lengths.mean(axis=1)}
-        row |= {f"eval/{name}": PerReplica(value) for name, value in values.items()}
-        assert isinstance(self.logger, ReplicaLogger)
-        self.logger.write(row, step, {STEP: ("tensorboard",)})
-
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of the evaluations; their results are in the run folders."""
-        pending = None if self.pending is None else {"phase": self.pending.phase, "active": self.pending.active}
-        return {"last_step": self._last_step, "best": list(self.best), "pending": pending}
-
-    def restore(
-        self,
-        state: Mapping[str, Any],
-        histories: Sequence[EvaluationHistory],
-        load_pending: Callable[[], FlowQLearning],
-    ) -> None:
-        """Continue from a checkpoint; an evaluation that was not finished then is made again.
-
-        :param state: what :meth:`state` returned then.
-        :param histories: the evaluations then, one for each replica.
-        """
-        self._last_step = state["last_step"]
-        self.best = [tuple(score) for score in state["best"]]
-        self.histories = list(histories)
-        if state["pending"] is not None:
-            self.pending = PendingEvaluation(load_pending(), **state["pending"])
-
-    def repeat_unfinished(self) -> None:
-        """Make the evaluation that was pending at the checkpoint, and the one that was due at its step."""
-        if self.pending is not None:
-            self._make(self.pending)
-        if self._is_due(self.step):
-            self.evaluate()
 
 
 class SaveCallback(BaseCallback):
@@ -264,20 +237,15 @@ class SaveCallback(BaseCallback):
         self.frequency, self.log_interval = record.run.save_freq, record.run.log_interval
         self.evaluation, self.stop = evaluation, stop
         self._last_step = self._last_look = 0
-        self._online = False
-
-    def _on_training_start(self) -> None:
-        self._online, self._last_look = False, self.model.num_timesteps
 
     def _on_rollout_start(self) -> None:
-        self._online = True
         self._between_steps()
 
     def _on_step(self) -> bool:
         before, self._last_look = self._last_look, self.model.num_timesteps
         if self._last_look // self.log_interval > before // self.log_interval:  # the log waits for the device anyway
             self.replicas.check(self.model)  # type: ignore[arg-type]
-        if not self._online:
+        if self.evaluation.phase == OFFLINE:
             self._between_steps()
         return True
 
@@ -297,25 +265,34 @@ class SaveCallback(BaseCallback):
         if self.model.num_timesteps == 0:
             raise Interrupted("stopped by a signal before the first step; start again with --resume")
         self.save("interrupted")
-        raise Interrupted(f"stopped by a signal; checkpoint in {self.replicas.checkpoints}; continue with --resume")
+        raise Interrupted(
+            f"stopped by a signal; checkpoint in {self.replicas.folders[0].checkpoints}; continue with --resume"
+        )
 
     def save(self, state: str) -> None:
         """Write a checkpoint and the status now."""
         model: FlowQLearning = self.model  # type: ignore[assignment]
         self.replicas.check(model)
-        self.replicas.require_folders()
+        folders, evaluation, pending = self.replicas.folders, self.evaluation, self.evaluation.pending
+        for path in (folders[replica].path for replica in self.replicas.active):
+            if not path.is_dir():  # which would be made again, without what was in it
+                raise WriteError(f"the run folder {path} is gone; it was deleted or moved while the run was going on")
         self._last_step = model.num_timesteps
         assert isinstance(model.logger, ReplicaLogger)
-        kept = {
-            "evaluation": self.evaluation.state(),
-            "log": {**model.logger.position(model.num_timesteps), "tables": model.logger.tables()},
-            "histories": [history.arrays() for history in self.evaluation.histories],
-            "config": self.identity,
-        }
-        pending = self.evaluation.pending
-        failed = dict(self.replicas.failed)
-        earlier = None if pending is None else pending.model
-        save_checkpoint(model, self.replicas.checkpoints, earlier, failed=failed, **kept)
+        save_checkpoint(
+            model,
+            folders[0].checkpoints,
+            None if pending is None else pending.model,
+            failed=dict(self.replicas.failed),
+            evaluation={
+                "last_step": evaluation.last_step,
+                "best": list(evaluation.best),
+                "pending": None if pending is None else {"phase": pending.phase, "active": pending.active},
+            },
+            log=model.logger.position(model.num_timesteps),
+            histories=list(evaluation.histories),
+            config=self.identity,
+        )
         self.replicas.write_status(model, state)
 
     def restore(self, checkpoint: Path) -> dict[str, Any]:
@@ -325,19 +302,21 @@ class SaveCallback(BaseCallback):
         """
         model: FlowQLearning = self.model  # type: ignore[assignment]
         kept = load_checkpoint(model, checkpoint)
-        self._last_step = model.num_timesteps
-        folders = self.replicas.folders
+        self._last_step = self._last_look = model.num_timesteps
+        folders, evaluation, state = self.replicas.folders, self.evaluation, kept["evaluation"]
         if changed := differences(kept["config"], self.identity):
             raise UsageError(
                 f"{folders[0].config} was changed after the run began: {'; '.join(shortened(changed))} (there: in the "
                 "checkpoint); put the file back, or train a new run"
             )
         self.replicas.failed = dict(kept["failed"])
-        histories = [EvaluationHistory(arrays) for arrays in kept["histories"]]
-        for folder, history in zip(folders, histories, strict=True):
-            if len(history):
-                folder.write_evaluations(history.arrays())
-        self.evaluation.restore(kept["evaluation"], histories, lambda: load_pending(model, checkpoint))
+        evaluation.histories = list(kept["histories"])
+        for folder, history in zip(folders, evaluation.histories, strict=True):
+            if history:
+                folder.write_evaluations(history)
+        evaluation.last_step, evaluation.best = state["last_step"], [tuple(score) for score in state["best"]]
+        if state["pending"] is not None:
+            evaluation.pending = PendingEvaluation(load_pending(model, checkpoint), **state["pending"])
         return dict(kept["log"])
 
 
@@ -394,7 +373,7 @@ class ProgressCallback(BaseCallback):
         busy = max(now - self._begin - (self.evaluation.seconds - self._evaluated), 1e-9)
         self.steps_per_second = (self.num_timesteps - self._first) / busy
         phase = PHASES[self.evaluation.phase]
-        before = self.num_timesteps - self.evaluation.step
+        before = self.model.pretraining_steps  # type: ignore[attr-defined]
         if self._total <= before:
             phase, before = "pretraining", 0
         parts = [
@@ -413,3 +392,161 @@ def save_model(model: FlowQLearning, path: Path) -> None:
     """Save a model whole or not at all."""
     with atomic_path(path) as temporary:
         write_model(model, temporary)
+
+
+class TrainingRun:
+    """The run itself: offline phase, online phase, evaluations, checkpoints, and how it ended."""
+
+    def __init__(
+        self,
+        config: RunRecord,
+        model: FlowQLearning,
+        evaluator: Evaluator | HeldOutEvaluator,
+        replicas: Replicas,
+        scoring: Scoring,
+        progress_bar: bool | None = None,
+        observe: Observer | None = None,
+    ) -> None:
+        self.config, self.model, self.replicas = config, model, replicas
+        self.stop = StopSignal()
+        self.evaluation = EvaluationCallback(evaluator, replicas, config.run.eval_freq, observe, self.stop, scoring)
+        self.saving = SaveCallback(replicas, config, self.evaluation, self.stop)
+        for callback in (self.evaluation, self.saving):
+            callback.init_callback(model)  # both act outside of `learn` too
+        self.progress = ProgressCallback(self.evaluation, progress_bar)
+        self.updates_per_second: float | None = None
+
+    def restore(self) -> dict[str, Any]:
+        """Continue from the newest checkpoint, or from the start if the run was stopped before its first.
+
+        :return: the position of the log, for `zoo.training.logs.ReplicaLogger`.
+        """
+        problems: list[tuple[Path, Exception]] = []
+        checkpoints = self.replicas.folders[0].checkpoints
+        for checkpoint in find_checkpoints(checkpoints):
+            try:
+                position = self.saving.restore(checkpoint)
+            except Exception as error:  # whatever it is, the checkpoint before may still be whole
+                if may_be_sound(error):
+                    raise CannotResume(
+                        f"--resume: {checkpoint} cannot be read just now ({describe_error(error)}), and may be whole; "
+                        "start the same command again, or move it away to go on from the one before it"
+                    ) from error
+                log.warning("%s cannot be used (%s); trying the one before it", checkpoint, describe_error(error))
+                problems.append((checkpoint, error))
+            else:
+                for damaged, _ in problems:
+                    log.warning("%s is set aside as %s", damaged, set_aside(damaged).name)
+                self.replicas.write_status(self.model, "running")
+                return position
+        if problems:
+            told = "; ".join(f"{checkpoint.name}: {describe_error(error)}" for checkpoint, error in problems)
+            raise CannotResume(
+                f"--resume: none of the checkpoints in {checkpoints} can be used ({told}); put back a "
+                "copy of one, or train again from the start: without --resume, or after moving away the folders "
+                f"{', '.join(str(folder.path) for folder in self.replicas.folders)}"
+            )
+        return BEGINNING
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end, write the final files and return what to print: one result, or one per seed.
+
+        Whatever happens, the run folders say how far it came.
+
+        :raises Interrupted: when a signal stopped the run, after its checkpoint was written.
+        """
+        try:
+            with self.stop:
+                self._learn()
+                self.saving.save("running")
+            results = [self._finish_replica(replica) for replica in range(len(self.replicas.folders))]
+            return joint_result(self.config.algo, self.config.env, self.updates_per_second, results)
+        except BaseException:
+            with contextlib.suppress(OSError):  # often for the same reason
+                self.replicas.write_status(self.model, "running")  # `ending_recorded` says how it ended
+            raise
+        finally:
+            self.progress.close()
+
+    def _learn(self) -> None:
+        """Run what is left of the phases, each with an evaluation at its end."""
+        run, model, evaluation = self.config.run, self.model, self.evaluation
+        gradient_steps = run.pretraining_steps + run.offline_steps
+        callbacks = [evaluation, self.saving, self.progress]
+        try:
+            evaluation.evaluate_pending()
+            if (
+                run.eval_at_start
+                and not run.pretraining_steps
+                and model.num_timesteps == 0
+                and evaluation.last_step < 0
+            ):
+                evaluation.phase = OFFLINE if run.offline_steps else ONLINE
+                evaluation.evaluate()
+            for steps, end in ((run.pretraining_steps, run.pretraining_steps), (run.offline_steps, gradient_steps)):
+                if end > model.offline_steps:
+                    model.learn_offline(end - model.offline_steps, callbacks, log_interval=run.log_interval)
+                    self.updates_per_second = self.progress.steps_per_second
+                if steps and model.num_timesteps == end:
+                    evaluation.finish_phase()
+            left = gradient_steps + run.online_steps - model.num_timesteps
+            evaluation.phase = ONLINE
+            if left > 0:
+                model.learn(left, callbacks, reset_num_timesteps=False)
+            if run.online_steps:
+                evaluation.finish_phase()
+        except Abandoned:  # where a phase begins or ends
+            self.saving.stop_run()
+        except (EOFError, ConnectionError) as error:  # of the pipes of SB3's environments
+            raise WorkerError(
+                "the process of a training environment has ended, and says why above; --resume continues from the last "
+                "checkpoint"
+            ) from error
+
+    def _finish_replica(self, replica: int) -> dict[str, Any]:
+        """Write the final model and the learning curve of a replica that has not failed; return its result."""
+        folder, seed = self.replicas.folders[replica], self.replicas.seeds[replica]
+        if replica in self.replicas.failed:
+            return result_of_failed(folder, seed, self.replicas.failed[replica])
+        history = self.evaluation.histories[replica]
+        save_model(self.model.replica(replica), folder.model)
+        method, task = find_algorithm(self.config.algo).published_name, short_name(self.config.env)
+        plot_learning_curve(history, folder.learning_curve, method, f"{method} in {task}, seed {seed}")
+        return result_of(folder, seed, history, self.evaluation.scoring)
+
+
+def plot_learning_curve(history: Evaluations, path: Path, method: str, title: str) -> None:
+    """Write a PNG of success (or the return, where there is no success) against steps, the online phase shaded.
+
+    :param method: whose colour the curve has in reports.
+    """
+    figure = Figure(figsize=(6.4, 4.0))
+    axes = figure.add_axes((0.14, 0.13, 0.82, 0.78))  # finding a layout would draw it twice
+    steps, results, wins = history["timesteps"], history["results"], history.get("successes")
+    values, what, of = results.mean(axis=1), "mean return", f"{results.shape[1]} episodes"
+    if "behaviour" in history:
+        band = np.stack([history["low"], history["high"]], axis=1)
+        what, of = "value estimate (fitted Q evaluation)", f"{results.shape[1]} held-out trajectories"
+        axes.plot(steps, history["behaviour"], color="0.4", linestyle="--", label="behaviour of the data")
+        axes.legend()
+    elif wins is None:
+        band = np.array([interval_of_mean(row) for row in results])
+    else:
+        values, what = 100 * wins.mean(axis=1), "success (%)"
+        band = 100 * np.array([interval_of_successes(int(row.sum()), row.size) for row in wins])
+        axes.set_ylim(0, 100)
+    (colour, _), _ = algorithm_styles().get(method, spare_styles()[0])
+    axes.plot(steps, values, marker="o", color=colour, clip_on=False, zorder=3)
+    axes.fill_between(steps, *np.where(np.isfinite(band), band, np.nan).T, color=colour, alpha=0.2, linewidth=0)
+    offline = history["phase"] == OFFLINE
+    if offline.any() and not offline.all():
+        begin = steps[offline][-1]
+        axes.axvspan(begin, steps[-1], color="0.93", zorder=0)
+        axes.text(begin, axes.get_ylim()[1], " online", va="top", color="0.4")
+    units = ["gradient steps"] * bool(offline.any()) + ["environment steps"] * (not offline.all())
+    axes.set(title=title, xlabel=", then ".join(units), xlim=(0, None))
+    axes.set_ylabel(f"{what}, 95% interval of {of}")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)

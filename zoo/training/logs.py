@@ -1,6 +1,7 @@
-"""The logs of a run, one for each replica, and how they continue after an interruption without repeating a row.
+"""What a run writes for each of its replicas: status and logs, and which replicas have failed.
 
-``progress.csv`` and TensorBoard's events are always written; Weights & Biases follows the events on demand.
+``progress.csv`` and TensorBoard's events are always written, and continue after an interruption without repeating a
+row; Weights & Biases follows the events on demand.
 """
 
 from __future__ import annotations
@@ -12,45 +13,32 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from agents.common.files import naming
-from agents.common.replicas import PerReplica
+from agents.common.replicas import Diverged, PerReplica
+from agents.common.sb3.model import FlowQLearning
 from zoo.errors import UsageError
-from zoo.packages import import_optional
-from zoo.runs.folder import describe_error
+from zoo.runs.folder import RunFolder, describe_error
 from zoo.settings.record import RunRecord
-from zoo.training.replicas import Replicas
+from zoo.terminal.messages import log
 
 STEP = "time/total_timesteps"
 PROJECT = "flow-rl-zoo"
 
 
-def check_tracking(args: argparse.Namespace) -> None:
-    """Refuse ``--track`` without its package, and its options without ``--track``."""
-    flags = ("wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
-    given = [f"--{name.replace('_', '-')}" for name in flags if getattr(args, name)]
-    if args.track:
-        import_optional("wandb", "Weights & Biases", "`--track`", "wandb")
-    elif given:
-        raise UsageError(f"`{given[0]}` needs --track, which is not given; add it, or leave out `{given[0]}`")
-
-
 @contextlib.contextmanager
 def tracked(args: argparse.Namespace, config: RunRecord, replicas: Replicas) -> Iterator[None]:
-    """Let Weights & Biases follow the TensorBoard events that a `with` block writes, if that is asked for.
+    """Let Weights & Biases follow the TensorBoard events that a `with` block writes.
 
     A resumed run goes on in its run there.
 
     :raises UsageError: if it refuses the run.
     """
-    if not args.track:
-        yield
-        return
     folder = replicas.folders[0]
     exit_code = 1
     try:
@@ -79,6 +67,76 @@ def tracked(args: argparse.Namespace, config: RunRecord, replicas: Replicas) -> 
             run.finish(exit_code=exit_code)
 
 
+class Replicas:
+    """The replicas, their run folders, and which of them have failed.
+
+    A replica that diverges keeps its slot; its results are ignored and the others never see its values. Its run has
+    ended with the state ``failed``: its evaluations stay; there are no others and no final model.
+
+    :param folders: one run folder for each replica; the first holds the checkpoint of all.
+    :param stops: whether a replica fails whose values are beyond recovery although they are finite, see
+        :func:`find_excess`; otherwise they are reported once.
+    """
+
+    def __init__(self, folders: Sequence[RunFolder], seeds: Sequence[int], stops: bool = True) -> None:
+        self.folders, self.seeds, self.stops = list(folders), list(seeds), stops
+        self.failed: dict[int, dict[str, Any]] = {}  # replica -> reason and step
+        self._largest_reward = 0.0
+        self._told: set[tuple[int, str]] = set()  # replica and kind of what was reported
+        self._checked: tuple[int, int] | None = None
+
+    @property
+    def active(self) -> list[int]:
+        """Which replicas have not failed."""
+        return [replica for replica in range(len(self.folders)) if replica not in self.failed]
+
+    def check(self, model: FlowQLearning) -> None:
+        """Look for replicas that have diverged, at most once a step; waits for the device."""
+        step = model.num_timesteps
+        if self._checked == (step, model._n_updates):
+            return
+        self._checked = step, model._n_updates
+        found, values = model.find_divergence(), model.last_values()
+        if values and model.replay_buffer is not None:
+            low, high = model.replay_buffer.rewards.aminmax()  # of rows without a transition it is 0
+            self._largest_reward = max(self._largest_reward, -float(low), float(high))
+            # what abs(Q) cannot exceed once it is learnt, plus 1 for where it begins
+            bound = 1.0 + self._largest_reward * min(1 / max(1 - model.gamma, 1e-12), LONGEST_HORIZON)
+            for replica, kind, text, is_final in find_excess(values, bound):
+                if is_final and self.stops:
+                    found.setdefault(replica, text)
+                elif replica in self.active and (replica, kind) not in self._told:
+                    self._told.add((replica, kind))
+                    log.warning("seed %s at step %d: %s", self.seeds[replica], step, text)
+        if found:
+            self.fail(model, {replica: f"{what} at step {step}" for replica, what in found.items()})
+
+    def fail(self, model: FlowQLearning, reasons: Mapping[int, str]) -> None:
+        """End the runs of replicas that have not ended yet; raise Diverged if no replica is left.
+
+        :param reasons: replica -> what was found, and at which step.
+        """
+        step = model.num_timesteps
+        for replica in sorted(set(reasons) - set(self.failed)):
+            reason = f"training diverged: {reasons[replica]}"
+            self.write_status(model, "failed", [replica], reason=reason, step=step)
+            self.failed[replica] = {"reason": reason, "step": step}
+            log.error("seed %s failed: %s", self.seeds[replica], reason)
+        if not self.active:
+            told = "; ".join(f"seed {self.seeds[k]}: {failure['reason']}" for k, failure in self.failed.items())
+            raise Diverged(f"all replicas have diverged ({told}); a smaller `learning_rate` may help")
+
+    def write_status(
+        self, model: FlowQLearning, state: str, replicas: Sequence[int] | None = None, **more: object
+    ) -> None:
+        """Write the status of runs, by default of those that have not failed."""
+        pretrained = min(model.offline_steps, model.pretraining_steps)
+        offline, online = model.offline_steps - pretrained, model.num_timesteps - model.offline_steps
+        for replica in self.active if replicas is None else replicas:
+            folder, seed = self.folders[replica], self.seeds[replica]
+            folder.write_status(state, seed, offline, online, pretraining_step=pretrained, **more)
+
+
 class ProgressTable(CSVOutputFormat):
     """SB3's CSV with the step as its first column, in every row."""
 
@@ -97,8 +155,7 @@ class ReplicaLogger(Logger):
 
     Nothing more is written of a replica that has failed.
 
-    :param position: what :meth:`position` returned at a checkpoint, with what :meth:`tables` returned as ``tables``, to
-        continue from there; None begins new files.
+    :param position: what :meth:`position` returned at a checkpoint, to continue from there; None begins new files.
     """
 
     def __init__(
@@ -116,7 +173,10 @@ class ReplicaLogger(Logger):
             tables = position["tables"] or [""] * len(files)
             self._tables = [_reopen_csv(file, text) for file, text in zip(files, tables, strict=True)]
             for events in self._events:
-                _hide_later_events(events, position["step"])
+                # TensorBoard drops what an earlier process wrote after this step
+                writer: Any = events.writer.file_writer
+                writer.add_event(Event(step=position["step"] + 1, file_version="brain.Event:2"))
+                writer.add_event(Event(step=position["step"] + 1, session_log=SessionLog(status=SessionLog.START)))
         super().__init__(str(replicas.folders[0].path), [*self._tables, *self._events])
         if position is not None:
             self.name_to_value.update(position["pending"])
@@ -154,25 +214,18 @@ class ReplicaLogger(Logger):
                 self._events[replica].write(own, left_out, step)
 
     def position(self, step: int) -> dict[str, Any]:
-        """Return how far the logs are, and what is recorded but not written yet."""
+        """Return how far the logs are, each ``progress.csv`` so far, and what is recorded but not written yet."""
         plain = (int, float, str, np.generic)
         pending = {name: value for name, value in self.name_to_value.items() if isinstance(value, plain)}
         counts = {name: count for name, count in self.name_to_count.items() if name in pending}
         excluded = {name: self.name_to_excluded[name] for name in pending}
-        return {"step": step, "pending": pending, "counts": counts, "excluded": excluded}
-
-    def tables(self) -> list[str]:
-        """Return each ``progress.csv`` so far."""
-        return [_read_again(table.file) for table in self._tables]
+        for table in self._tables:
+            table.file.seek(0)  # reading it whole puts the position at its end again
+        tables = [table.file.read() for table in self._tables]
+        return {"step": step, "pending": pending, "counts": counts, "excluded": excluded, "tables": tables}
 
 
 BEGINNING: dict[str, Any] = {"step": -1, "tables": None, "pending": {}, "counts": {}, "excluded": {}}
-
-
-def _read_again(file: TextIO) -> str:
-    """Return what was written to a file, whose position is at its end again."""
-    file.seek(0)
-    return file.read()
 
 
 def _reopen_csv(path: Path, text: str) -> ProgressTable:
@@ -186,8 +239,33 @@ def _reopen_csv(path: Path, text: str) -> ProgressTable:
     return output
 
 
-def _hide_later_events(events: TensorBoardOutputFormat, step: int) -> None:
-    """Make TensorBoard drop what an earlier process wrote after a step."""
-    writer: Any = events.writer.file_writer
-    writer.add_event(Event(step=step + 1, file_version="brain.Event:2"))
-    writer.add_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+# -- values that no healthy run has -----------------------------------------------------------------------------------
+
+
+TELL, STOP = 1e2, 1e4
+"""How many times the bound of Q a value must exceed to be reported, and to be beyond recovery."""
+LOSS_MARGIN = 10.0
+"""By which the square root of a loss may be larger than Q; losses weigh and sum several errors."""
+LONGEST_HORIZON = 1e4
+"""Steps that count at most, where the discount is 1 or nearly so."""
+
+
+def find_excess(values: Mapping[str, PerReplica], bound: float) -> Iterator[tuple[int, str, str, bool]]:
+    """Yield values beyond their limits, which no healthy run has.
+
+    :param values: losses and diagnostics of an update by name, finite or not.
+    :param bound: of abs(Q).
+    :yields: replica; ``Q``, ``loss`` or ``gradient``; value and limit in words; whether training cannot recover.
+    """
+    limits = {"q_max": ("Q", bound, 1), "q_min": ("Q", bound, 1)}
+    limits |= {name: ("loss", (LOSS_MARGIN * bound) ** 2, 2) for name in values if name.endswith("_loss")}
+    for name, (kind, unit, power) in limits.items():
+        for replica, value in enumerate(values[name].values if name in values else ()):
+            is_final = abs(value) > STOP**power * unit
+            limit = (STOP if is_final else TELL) ** power * unit
+            if abs(value) > limit:
+                text = f"{name} = {value:.3g}, where rewards and discount allow far less than {limit:.3g}"
+                yield replica, kind, text, is_final
+    for replica, value in enumerate(values["grad_norm"].values if "grad_norm" in values else ()):
+        if value == 0:
+            yield replica, "gradient", "every gradient is exactly 0", False

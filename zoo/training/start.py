@@ -8,59 +8,230 @@ import functools
 import secrets
 import signal
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import gymnasium
 import torch
 from gymnasium import Env
 from gymnasium.spaces import Box, Space
-from matplotlib.figure import Figure
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from agents.common.engine.checkpoint import set_aside
-from agents.common.files import atomic_path, may_be_sound
-from agents.common.model_file import find_checkpoints, find_model
+from agents.common.common_settings import CommonSettings
+from agents.common.files import atomic_path, digest_of
+from agents.common.model_file import find_model, read_attributes, require_algorithm
 from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.model import FlowQLearning
+from agents.registry import BUILT_IN, origin_of
 from zoo.baselines import find_algorithm
 from zoo.datasets.benchmarks import find_data
+from zoo.datasets.formats.base import Arrays, Reading
+from zoo.datasets.formats.read import environment_of, has_rewards, name_of, read_source
 from zoo.datasets.load import SOURCES, Dataset, load_dataset
+from zoo.datasets.names import DATASETS, gym_id, parse_env_name
 from zoo.datasets.own import load_own
 from zoo.datasets.shards import ShardedDataset
 from zoo.envs.lasting import find_lasting_state, find_running_statistics
-from zoo.envs.make import RepeatableEnv, make_env
+from zoo.envs.make import absent_id, find_spec, is_ogbench, make_env, register_absent
 from zoo.envs.observations import policy_name
 from zoo.envs.snapshot import ResumableEnv
 from zoo.envs.tasks import D4RL, TASKS
-from zoo.errors import STOP_SIGNALS, Abandoned, CannotResume, UsageError, as_usage_error
-from zoo.models.score import interval_of_mean, interval_of_successes
+from zoo.errors import STOP_SIGNALS, UsageError, as_usage_error
+from zoo.packages import import_environments, import_optional
 from zoo.playing.episodes import Scoring
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.held_out import HeldOutEvaluator, hold_out
 from zoo.playing.pool import count_environments
-from zoo.processes.serving import WorkerError, start_server
-from zoo.report.figures.styles import algorithm_styles, spare_styles
-from zoo.runs.folder import check_log_folder, describe_error, ending_recorded
-from zoo.runs.history import OFFLINE, ONLINE, EvaluationHistory
-from zoo.runs.read import short_name
-from zoo.runs.resume import find_run, joint_result, result_of, result_of_done, result_of_failed
-from zoo.runs.versions import command_line
-from zoo.settings.record import RunRecord
-from zoo.terminal.messages import FILE_ONLY, keep_in, log
-from zoo.training.callbacks import (
-    EvaluationCallback,
-    Observer,
-    ProgressCallback,
-    SaveCallback,
-    StopSignal,
-    save_model,
-)
-from zoo.training.logs import BEGINNING, ReplicaLogger, tracked
-from zoo.training.options import Request, describe_run, make_folders, read_request
-from zoo.training.replicas import Replicas
+from zoo.processes.serving import start_server
+from zoo.processes.versions import command_line, describe_versions
+from zoo.runs.folder import RunFolder, check_log_folder, ending_recorded
+from zoo.runs.resume import find_run, result_of_done
+from zoo.settings.config import load_config
+from zoo.settings.layers import dump_yaml, parse_overrides
+from zoo.settings.record import RunRecord, RunSettings
+from zoo.terminal.arguments import parse_seeds
+from zoo.terminal.messages import FILE_ONLY, check_label, keep_in, log
+from zoo.training.callbacks import Observer, TrainingRun
+from zoo.training.logs import ReplicaLogger, Replicas, tracked
+
+CONFIG_FLAGS = (*RunSettings.declared(), *CommonSettings.with_role("machine"))
+"""Flags that override a setting of the same name."""
+_GIVE_DATA = "give your own with --dataset (docs/data.md), or leave"
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A run that is asked for.
+
+    :param has_dataset: whether OGBench has data of the environment.
+    :param has_own_data: whether its data have rewards: a set of the user's own, OCBench's, robomimic's or D4RL's.
+    :param arrays: these data, where they were read for their spaces.
+    :param seeds: one for each replica; None takes any.
+    :param env_kwargs: arguments of `make_env`: those of the environment's constructor, and of stacked frames.
+    """
+
+    args: argparse.Namespace
+    config: RunRecord
+    env_id: str
+    has_dataset: bool
+    has_own_data: bool
+    seeds: list[int] | None
+    env_kwargs: dict[str, Any]
+    eval_env_kwargs: dict[str, Any]
+    arrays: Arrays | None = None
+
+    @property
+    def has_success(self) -> bool:
+        """Whether its score is known to be success: the environments of the benchmarks report it."""
+        run = self.config.run
+        is_reported = self.has_dataset or self.config.env in TASKS
+        return run.score is None and (is_reported or run.success_return is not None)
+
+
+def read_request(args: argparse.Namespace) -> RunRequest:
+    """Return the run that a command line asks for; raise UsageError if it contradicts itself or a setting is wrong."""
+    _check_flags(args)
+    for package in args.gym_packages:
+        import_environments(package)
+    seeds = None if args.seed < 0 else [args.seed]  # None: to be drawn
+    if args.seeds is not None:
+        if seeds:
+            raise UsageError(
+                f"`--seeds` and `--seed` both name seeds, got --seed {args.seed} too; leave one of them out"
+            )
+        seeds = parse_seeds(args.seeds, "--seeds")
+    has_task = args.env in TASKS
+    has_own_data = has_task if args.dataset in SOURCES else has_rewards(args.dataset)
+    if has_task:
+        find_spec(gym_id(args.env))  # refuses it if its simulator is not installed
+    has_dataset = not (has_task or args.no_env) and _is_of_ogbench(args.env, args.dataset if has_own_data else None)
+    config, env_id = read_config(args, has_dataset, has_own_data)
+    if args.trained_agent or args.pretrained_actor is not None:
+        check_start(args, config)
+    arrays = None
+    if args.no_env:
+        arrays = read_source(args.dataset, Reading(reward_from=config.run.reward_from))
+        register_absent(args.env, arrays, config.run.action_range, args.spaces)
+    env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
+    eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
+    stacked = {"frame_stack": k} if (k := config.settings.get("frame_stack", 1)) > 1 else {}
+    kwargs = {**env_kwargs, **stacked}, {**eval_env_kwargs, **stacked}
+    return RunRequest(args, config, env_id, has_dataset, has_own_data, seeds, *kwargs, arrays)
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Refuse flags that contradict each other; let `--env` name the stand-in of `--no-env`."""
+    tracking = ("wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
+    if args.track:
+        import_optional("wandb", "Weights & Biases", "`--track`", "wandb")
+    elif given := [name for name in tracking if getattr(args, name)]:
+        flag = f"`--{given[0].replace('_', '-')}`"
+        raise UsageError(f"{flag} needs --track, which is not given; add it, or leave out {flag}")
+    check_label(args.label)
+    if args.no_env:
+        if args.env is not None:
+            raise UsageError(f"`--no-env` takes the place of `--env`, got --env {args.env} too; leave out one of them")
+        if args.dataset in SOURCES or not has_rewards(args.dataset):
+            raise UsageError(f"`--no-env` needs data of your own, got --dataset {args.dataset}; name a file or folder")
+        args.env = absent_id(name_of(args.dataset))
+    elif args.spaces is not None:
+        raise UsageError("`--spaces` are those of data without an environment; add --no-env, or leave it out")
+    if args.env is None:
+        raise UsageError("`--env` must name an environment; give it, or --no-env for data alone")
+
+
+def _is_of_ogbench(env: str, own: str | None) -> bool:
+    """Return whether OGBench has data of an environment.
+
+    :param own: the user's own set, which may say where an unknown environment is from.
+    """
+    if ":" not in env and own is None:
+        spec = gymnasium.registry.get(env)
+    else:
+        try:
+            spec = find_spec(gym_id(env))
+        except UsageError as error:
+            recorded = None if own is None else environment_of(own)
+            if recorded != env:
+                raise
+            raise UsageError(
+                f"{own} was recorded in `{env}`, which is not installed; install the package that registers it and "
+                "name it with --gym-packages, or give --env another environment with the same observations and actions"
+            ) from error
+    return spec is None or is_ogbench(spec)
+
+
+def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool) -> tuple[RunRecord, str]:
+    """Return the checked configuration, and the Gymnasium id of the environment."""
+    flags = {name: getattr(args, name) for name in CONFIG_FLAGS if getattr(args, name) is not None}
+    if args.no_env:
+        flags |= {"score": "value", "online_steps": flags.get("online_steps", 0)}
+    domain, dataset, env_id = None, None, gym_id(args.env)
+    task = TASKS.get(args.env)
+    groups = task.entries if task else ()
+    if has_dataset:
+        name = parse_env_name(args.env, gymnasium.registry)
+        domain, dataset, env_id = name.domain, name.dataset, name.env_id
+        groups = ("visual",) if name.spec.is_visual else ()
+    elif not has_own_data and flags.setdefault("offline_steps", 0) != 0:
+        raise UsageError(f"`{args.env}` has no dataset to train on offline; {_GIVE_DATA} --offline-steps at 0")
+    config = load_config(
+        args.algo,
+        args.env,
+        task.domain if task else domain,
+        groups=groups,
+        dataset=dataset,
+        profile=args.profile,
+        quick=args.quick,
+        conf=args.conf_file,
+        trial=args.trial,
+        params=args.hyperparams,
+        flags=flags,
+        device=args.device,
+    )
+    if config.run.pretraining_steps and not (has_dataset or has_own_data):
+        raise UsageError(f"`{args.env}` has no dataset to pretrain on; {_GIVE_DATA} --pretraining-steps at 0")
+    if (config.run.action_range, config.run.reward_from) != (None, None) and not has_own_data:
+        raise UsageError(
+            "`--action-range` and `--reward-from` belong to a dataset of your own; name it with --dataset, or leave "
+            "them out"
+        )
+    if args.no_env and (
+        config.run.online_steps or config.run.score != "value" or config.run.success_return is not None
+    ):
+        raise UsageError(
+            "`--no-env` has nothing to play in: set --online-steps to 0, and leave out --success-return and "
+            "--reference-scores"
+        )
+    if config.run.score == "value" and not args.no_env:
+        raise UsageError("`score` = value is that of data alone; add --no-env, or leave it out")
+    return config, env_id
+
+
+def check_start(args: argparse.Namespace, config: RunRecord) -> None:
+    """Refuse a model or a behaviour flow to start from that is missing or does not fit, and two of them."""
+    if args.trained_agent and args.pretrained_actor is not None:
+        raise UsageError("`--pretrained-actor` and `--trained-agent` both say where to start; give one of them")
+    if args.trained_agent:
+        try:
+            require_algorithm(find_model(args.trained_agent), find_algorithm(config.algo).algorithm)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"`--trained-agent`: {error}") from error
+        return
+    if "pretraining_steps" not in config.settings:
+        raise UsageError(f"`{config.algo}` has no behaviour flow to start from; leave out --pretrained-actor")
+    if config.run.pretraining_steps:
+        raise UsageError(
+            f"`--pretrained-actor` takes the place of pretraining, got {config.run.pretraining_steps} steps of it too; "
+            "set --pretraining-steps to 0"
+        )
+    describe_model(args.pretrained_actor)
+
+
+# -- the program --------------------------------------------------------------------------------------------------
 
 
 def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str, Any]:
@@ -88,7 +259,7 @@ def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str
     return {**result, "wall_s": round(time.perf_counter() - begin, 1)}
 
 
-def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | None) -> dict[str, Any]:
+def _train(request: RunRequest, stack: contextlib.ExitStack, observe: Observer | None) -> dict[str, Any]:
     """Train, or find that this was done already; the stack closes what is opened."""
     args, config = request.args, request.config
     # a finished run needs none
@@ -122,9 +293,10 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
         make_folders(folders, record, seeds, model, data, args)
     replicas = Replicas(folders, seeds, stops=args.on_divergence == "stop")
     bar = args.progress if args.verbose else bool(args.progress)
-    training = Training(record, model, evaluator, replicas, Scoring.of_run(record), bar, observe)
+    training = TrainingRun(record, model, evaluator, replicas, Scoring.of_run(record), bar, observe)
     position = training.restore() if found else None
-    stack.enter_context(tracked(args, config, replicas))
+    if args.track:
+        stack.enter_context(tracked(args, config, replicas))
     below = args.tensorboard_log
     events = [Path(below) / f"{config.algo}_{folder.path.name}" if below else folder.path for folder in folders]
     model.set_logger(stack.enter_context(contextlib.closing(ReplicaLogger(replicas, events, position))))
@@ -136,7 +308,7 @@ def _train(request: Request, stack: contextlib.ExitStack, observe: Observer | No
     return result
 
 
-def make_evaluator(request: Request, held_out: Dataset | None = None) -> Evaluator | HeldOutEvaluator:
+def make_evaluator(request: RunRequest, held_out: Dataset | None = None) -> Evaluator | HeldOutEvaluator:
     """Start the environments of the evaluation, which build while data are read.
 
     :param held_out: the trajectories that take their place.
@@ -149,14 +321,20 @@ def make_evaluator(request: Request, held_out: Dataset | None = None) -> Evaluat
     return Evaluator(env_id, episodes=episodes, n_envs=count, seed=args.eval_seed, env_kwargs=env_kwargs)
 
 
-def try_hooks(request: Request) -> None:
+def try_hooks(request: RunRequest) -> None:
     """Try the hooks of the algorithm before data are loaded and a folder is made.
 
     One that does not take the environment's observations, or not with these settings, is refused too.
     """
     config, method = request.config, request.config.method
     with contextlib.closing(make_env(request.env_id, **request.env_kwargs)) as env:
-        _check_training_environment(request, env)
+        found = None
+        if config.run.online_steps and request.env_kwargs != request.eval_env_kwargs:
+            found = find_lasting_state(env, functools.partial(make_env, request.env_id, **request.env_kwargs))
+        if found and find_running_statistics(env):  # which no evaluation has
+            raise UsageError(found)
+        if found:  # a curriculum, say; evaluations have another
+            log.warning("in training, %s", found)
         policy = policy_name(env.observation_space)
         if method is None:  # SB3's own
             if policy != "MlpPolicy":
@@ -177,17 +355,7 @@ def try_hooks(request: Request) -> None:
             check_first_update(method, seen, env.action_space)
 
 
-def _check_training_environment(request: Request, env: RepeatableEnv) -> None:
-    """Refuse running statistics, which no evaluation has, and warn of a curriculum, where evaluations have others."""
-    if not request.config.run.online_steps or request.env_kwargs == request.eval_env_kwargs:
-        return
-    if found := find_lasting_state(env, functools.partial(make_env, request.env_id, **request.env_kwargs)):
-        if find_running_statistics(env):
-            raise UsageError(found)
-        log.warning("in training, %s", found)
-
-
-def load_data(request: Request) -> Dataset | ShardedDataset | None:
+def load_data(request: RunRequest) -> Dataset | ShardedDataset | None:
     """Return the dataset, made first if need be; None for a run that needs none, or whose environment has none."""
     config, args = request.config, request.args
     how = config.run.offline_data
@@ -203,7 +371,9 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
     if request.has_own_data:
         if config.settings.get("sparse"):
             raise UsageError("`sparse` belongs to OGBench's rewards, and --dataset has its own; set it to false")
-        source = _find_own(request)
+        source = args.dataset
+        if source in SOURCES:
+            source = find_data(TASKS[config.env], args.dataset_dir, source)
         own = load_own(
             source,
             request.env_id,
@@ -230,15 +400,7 @@ def load_data(request: Request) -> Dataset | ShardedDataset | None:
     )
 
 
-def _find_own(request: Request) -> str:
-    """Return where data with rewards are: what the user gave, or the data of a benchmark's task."""
-    args = request.args
-    if args.dataset not in SOURCES:
-        return str(args.dataset)
-    return find_data(TASKS[request.config.env], args.dataset_dir, args.dataset)
-
-
-def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDataset | None) -> FlowQLearning:
+def make_model(request: RunRequest, seeds: list[int], data: Dataset | ShardedDataset | None) -> FlowQLearning:
     """Return the run's model, with its environments and data loaded."""
     config, args = request.config, request.args
     settings = config.settings
@@ -268,7 +430,7 @@ def make_model(request: Request, seeds: list[int], data: Dataset | ShardedDatase
     return model
 
 
-def _make_environments(request: Request, seeds: list[int]) -> VecEnv:
+def _make_environments(request: RunRequest, seeds: list[int]) -> VecEnv:
     """Return the training environments, the same number for each replica."""
     args, is_online = request.args, request.config.run.online_steps > 0
     have_processes = args.vec_env == "subproc"
@@ -297,167 +459,70 @@ def _make_environments(request: Request, seeds: list[int]) -> VecEnv:
     return env
 
 
-# -- one run: its phases, evaluations and checkpoints, and how it ended ---------------------------------------------
+# -- what is recorded of a run before it trains -----------------------------------------------------------------------
 
 
-class Training:
-    """The run itself: offline phase, online phase, evaluations, checkpoints, and how it ended."""
-
-    def __init__(
-        self,
-        config: RunRecord,
-        model: FlowQLearning,
-        evaluator: Evaluator | HeldOutEvaluator,
-        replicas: Replicas,
-        scoring: Scoring,
-        progress_bar: bool | None = None,
-        observe: Observer | None = None,
-    ) -> None:
-        self.config, self.model, self.replicas = config, model, replicas
-        self.stop = StopSignal()
-        self.evaluation = EvaluationCallback(evaluator, replicas, config.run.eval_freq, observe, self.stop, scoring)
-        self.saving = SaveCallback(replicas, config, self.evaluation, self.stop)
-        for callback in (self.evaluation, self.saving):
-            callback.init_callback(model)  # both act outside of `learn` too
-        self.progress = ProgressCallback(self.evaluation, progress_bar)
-        self.updates_per_second: float | None = None
-
-    def restore(self) -> dict[str, Any]:
-        """Continue from the newest checkpoint, or from the start if the run was stopped before its first.
-
-        :return: the position of the log, for `zoo.training.logs.ReplicaLogger`.
-        """
-        problems: list[tuple[Path, Exception]] = []
-        for checkpoint in find_checkpoints(self.replicas.checkpoints):
-            try:
-                position = self.saving.restore(checkpoint)
-            except Exception as error:  # whatever it is, the checkpoint before may still be whole
-                if may_be_sound(error):
-                    raise CannotResume(
-                        f"--resume: {checkpoint} cannot be read just now ({describe_error(error)}), and may be whole; "
-                        "start the same command again, or move it away to go on from the one before it"
-                    ) from error
-                log.warning("%s cannot be used (%s); trying the one before it", checkpoint, describe_error(error))
-                problems.append((checkpoint, error))
-            else:
-                for damaged, _ in problems:
-                    log.warning("%s is set aside as %s", damaged, set_aside(damaged).name)
-                self.replicas.write_status(self.model, "running")
-                return position
-        if problems:
-            told = "; ".join(f"{checkpoint.name}: {describe_error(error)}" for checkpoint, error in problems)
-            raise CannotResume(
-                f"--resume: none of the checkpoints in {self.replicas.checkpoints} can be used ({told}); put back a "
-                "copy of one, or train again from the start: without --resume, or after moving away the folders "
-                f"{', '.join(str(folder.path) for folder in self.replicas.folders)}"
+def describe_run(config: RunRecord, data: Dataset | ShardedDataset | None, args: argparse.Namespace) -> RunRecord:
+    """Return everything that decides a run's outcome besides its seeds; runs that agree in it are the same run."""
+    found: dict[str, Any] = {"eval_seed": args.eval_seed}
+    for name in ("label", "n_envs", "env_kwargs", "eval_env_kwargs"):
+        found[name] = getattr(args, name) or None
+    if config.method is not None and config.algo not in BUILT_IN:
+        found["agent"] = origin_of(type(config.method))
+    for name in ("pretrained_actor", "trained_agent"):
+        if getattr(args, name):
+            found[name] = describe_model(getattr(args, name))
+    if data is not None:
+        found["dataset"] = {"name": data.path.stem, "size": data.num_transitions, "fingerprint": data.fingerprint}
+        if isinstance(data, Dataset) and data.reference_scores is not None:
+            found["dataset"]["reference_scores"] = list(data.reference_scores)
+        official = DATASETS.get(data.path.stem)
+        if config.run.dataset_size is None and official and data.num_transitions < 0.99 * official.transitions:
+            fewer = f"dataset of {data.num_transitions:,} transitions instead of {official.transitions:,}"
+            log.warning(
+                "%s: %s, a departure from how scores are published; make it again without a size", data.path, fewer
             )
-        return BEGINNING
-
-    def run(self) -> dict[str, Any]:
-        """Train to the end and return what to print; whatever happens, the run folders say how far it came.
-
-        :raises Interrupted: when a signal stopped the run, after its checkpoint was written.
-        """
-        try:
-            with self.stop:
-                self._learn()
-                self.saving.save("running")
-            return self._finish()
-        except BaseException:
-            with contextlib.suppress(OSError):  # often for the same reason
-                self.replicas.write_status(self.model, "running")  # `ending_recorded` says how it ended
-            raise
-        finally:
-            self.progress.close()
-
-    def _learn(self) -> None:
-        """Run what is left of the phases, each with an evaluation at its end."""
-        try:
-            self.evaluation.repeat_unfinished()
-            self._learn_in_phases()
-        except Abandoned:  # where a phase begins or ends
-            self.saving.stop_run()
-        except (EOFError, ConnectionError) as error:  # of the pipes of SB3's environments
-            raise WorkerError(
-                "the process of a training environment has ended, and says why above; --resume continues from the last "
-                "checkpoint"
-            ) from error
-
-    def _learn_in_phases(self) -> None:
-        run, model = self.config.run, self.model
-        if run.eval_at_start and not run.pretraining_steps:
-            self.evaluation.begin_phase(OFFLINE if run.offline_steps else ONLINE)
-        callbacks = [self.evaluation, self.saving, self.progress]
-        for steps, end in ((run.pretraining_steps, run.pretraining_steps), (run.offline_steps, self._gradient_steps)):
-            if end > model.offline_steps:
-                model.learn_offline(end - model.offline_steps, callbacks, log_interval=run.log_interval)
-                self.updates_per_second = self.progress.steps_per_second
-            if steps and model.num_timesteps == end:
-                self.evaluation.finish_phase()
-        left = self._gradient_steps + run.online_steps - model.num_timesteps
-        self.evaluation.phase = ONLINE
-        if left > 0:
-            model.learn(left, callbacks, reset_num_timesteps=False)
-        if run.online_steps:
-            self.evaluation.finish_phase()
-
-    @property
-    def _gradient_steps(self) -> int:
-        return self.config.run.pretraining_steps + self.config.run.offline_steps
-
-    def _finish(self) -> dict[str, Any]:
-        """Write the final files and return one result, or one per seed."""
-        results = [self._finish_replica(replica) for replica in range(len(self.replicas))]
-        return joint_result(self.config.algo, self.config.env, self.updates_per_second, results)
-
-    def _finish_replica(self, replica: int) -> dict[str, Any]:
-        """Write the final model and the learning curve of a replica that has not failed; return its result."""
-        folder, seed = self.replicas.folders[replica], self.replicas.seeds[replica]
-        if replica in self.replicas.failed:
-            return result_of_failed(folder, seed, self.replicas.failed[replica])
-        history = self.evaluation.histories[replica]
-        save_model(self.model.replica(replica), folder.model)
-        method, task = find_algorithm(self.config.algo).published_name, short_name(self.config.env)
-        plot_learning_curve(history, folder.learning_curve, method, f"{method} in {task}, seed {seed}")
-        return result_of(folder, seed, history, self.evaluation.scoring)
+            found["departures"] = [*config.departures, fewer]
+    return replace(config, **found)
 
 
-def plot_learning_curve(history: EvaluationHistory, path: Path, method: str, title: str) -> None:
-    """Write a PNG of success (or the return, where there is no success) against steps, the online phase shaded.
+def describe_model(path: Path) -> dict[str, Any]:
+    """Return path, updates and sha256 of a saved model to begin with, given its ``.zip`` or the folder of its run."""
+    with as_usage_error(OSError, KeyError, TypeError, ValueError):
+        file = find_model(path)
+        updates = int(read_attributes(file)["_n_updates"])
+    return {"path": str(file.resolve()), "updates": updates, "fingerprint": digest_of(file)}
 
-    :param method: whose colour the curve has in reports.
+
+def make_folders(
+    folders: list[RunFolder],
+    record: RunRecord,
+    seeds: list[int],
+    model: FlowQLearning,
+    data: Dataset | ShardedDataset | None,
+    args: argparse.Namespace,
+) -> None:
+    """Make and lock one run folder for each replica, and write what is known before training.
+
+    :param folders: takes each folder as soon as it exists, so that a failure finds those to end.
     """
-    figure = Figure(figsize=(6.4, 4.0))
-    axes = figure.add_axes((0.14, 0.13, 0.82, 0.78))  # finding a layout would draw it twice
-    arrays = history.arrays()
-    steps, wins = arrays["timesteps"], arrays.get("successes")
-    episodes = arrays["results"].shape[1]
-    behaviour = arrays.get("behaviour")
-    if behaviour is not None:
-        values, band = arrays["results"].mean(axis=1), np.stack([arrays["low"], arrays["high"]], axis=1)
-        axes.plot(steps, behaviour, color="0.4", linestyle="--", label="behaviour of the data")
-        axes.legend()
-    elif wins is None:
-        values, band = arrays["results"].mean(axis=1), np.array([interval_of_mean(row) for row in arrays["results"]])
-    else:
-        values = 100 * wins.mean(axis=1)
-        band = 100 * np.array([interval_of_successes(int(row.sum()), episodes) for row in wins])
-        axes.set_ylim(0, 100)
-    (colour, _), _ = algorithm_styles().get(method, spare_styles()[0])
-    axes.plot(steps, values, marker="o", color=colour, clip_on=False, zorder=3)
-    axes.fill_between(steps, *np.where(np.isfinite(band), band, np.nan).T, color=colour, alpha=0.2, linewidth=0)
-    offline = arrays["phase"] == OFFLINE
-    if offline.any() and not offline.all():
-        begin = steps[offline][-1]
-        axes.axvspan(begin, steps[-1], color="0.93", zorder=0)
-        axes.text(begin, axes.get_ylim()[1], " online", va="top", color="0.4")
-    units = ["gradient steps"] * bool(offline.any()) + ["environment steps"] * (not offline.all())
-    axes.set(title=title, xlabel=", then ".join(units), xlim=(0, None))
-    what, of = ("mean return" if wins is None else "success (%)"), "episodes"
-    if behaviour is not None:
-        what, of = "value estimate (fitted Q evaluation)", "held-out trajectories"
-    axes.set_ylabel(f"{what}, 95% interval of {episodes} {of}")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    device = model.device
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    versions = describe_versions(device_name, None if data is None else data.fingerprint)
+    assert model.replay_buffer is not None
+    versions["storage"] = model.replay_buffer.placement.text
+    for seed in seeds:
+        folders.append(RunFolder.create(args.log_folder, record.algo, record.env, seed))
+        folders[-1].enter_in_index(seed, record.label or record.algo)
+    keep_in(folder.path for folder in folders)
+    if isinstance(model, FlowQLearning) and (own := model.policy.own_widths):
+        record = replace(record, agent={**(record.agent or {}), "layers": own})
+    if len(seeds) > 1:
+        record = replace(record, seeds=seeds, folders=[folder.path.name for folder in folders])
+    arguments = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    for seed, folder in zip(seeds, folders, strict=True):
+        folder.write_origin(arguments, versions)
+        folder.write_config(replace(record, seed=seed))
+    log.log(FILE_ONLY, "%s", dump_yaml(record.plain()).rstrip())
+    places = ", ".join(f"{folder.path} (seed {seed})" for seed, folder in zip(seeds, folders, strict=True))
+    log.info("run folder%s, with all settings in config.yml: %s", "s" * (len(folders) > 1), places)

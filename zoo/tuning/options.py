@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import re
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import Trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from agents.common.common_settings import Training
 from agents.common.method import Method
@@ -19,16 +23,21 @@ from agents.common.settings import Choice, Range, Search, Setting
 from agents.common.streams import Purpose, seed_for
 from agents.common.validation import unknown_name_message
 from agents.models import Entry
-from zoo.baselines import settings_of
+from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError, as_usage_error
-from zoo.processes.serving import available_cores
 from zoo.runs.folder import file_name_of
-from zoo.settings.config import find_entry
 from zoo.settings.layers import flatten, load_yaml, parse_overrides
 from zoo.terminal.messages import log
-from zoo.training.options import Request, describe_run, read_request
+from zoo.training.start import RunRequest, describe_run, read_request
 from zoo.tuning import TUNING_SEED
-from zoo.tuning.storage import DATABASE, is_url, study_folder
+
+STUDIES = "studies"
+"""Folder of studies in a log folder."""
+DATABASE = "study.db"
+HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 60
+"""How often a running trial says that it is alive, and after how long a silence it counts as killed."""
+MOST_RETRIES = 5
+"""How often a killed trial is tried again: its settings may be what kills it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Plan:
     """
 
     args: argparse.Namespace
-    request: Request
+    request: RunRequest
     searches: Mapping[str, Search]
     definition: dict[str, Any]
     name: str
@@ -89,15 +98,19 @@ def read_plan(args: argparse.Namespace) -> Plan:
     """Return the study that a command line asks for; raise UsageError if something in it is wrong."""
     args.seed = -1 if args.seeds else args.seed
     args.trial = None
-    if args.num_threads < 1 and args.n_workers > 1:  # trials at once share the cores
-        args.num_threads = max(1, available_cores() // args.n_workers)
-    request = _read_request(args)
+    request = read_request(args)
+    if args.n_evaluations is not None:
+        if args.eval_freq is not None:
+            raise UsageError("`--n-evaluations` and `--eval-freq` both say when to evaluate; give one of them")
+        run = request.config.run
+        args.eval_freq = max(1, -(-(run.offline_steps + run.online_steps) // args.n_evaluations))
+        request = read_request(args)
     if min(request.seeds or [TUNING_SEED]) < TUNING_SEED:
         log.info(
             "seeds below %d are usually those of a report; scores of tuned settings are unbiased with other seeds only",
             TUNING_SEED,
         )
-    entry = find_entry(args.algo)
+    entry = find_algorithm(args.algo)
     fixed = parse_overrides(args.hyperparams, "-params")
     searches = read_searches(entry, args.search, {**fixed, **dict(flatten(fixed))})
     name = args.study_name or f"{entry.id}_{file_name_of(args.env)}"
@@ -111,19 +124,7 @@ def read_plan(args: argparse.Namespace) -> Plan:
     return Plan(args, request, searches, define(request, searches), name, storage, folder)
 
 
-def _read_request(args: argparse.Namespace) -> Request:
-    """Return the training run, with as many evaluations as are asked for."""
-    request = read_request(args)
-    if args.n_evaluations is None:
-        return request
-    if args.eval_freq is not None:
-        raise UsageError("`--n-evaluations` and `--eval-freq` both say when to evaluate; give one of them")
-    run = request.config.run
-    args.eval_freq = max(1, -(-(run.offline_steps + run.online_steps) // args.n_evaluations))
-    return read_request(args)
-
-
-def define(request: Request, searches: Mapping[str, Any]) -> dict[str, Any]:
+def define(request: RunRequest, searches: Mapping[str, Any]) -> dict[str, Any]:
     """Return what all trials of a study share: two calls must agree in it to work on one study."""
     record = describe_run(request.config, None, request.args).identity("machine", "output")
     shared = {name: value for name, value in record.items() if name.removeprefix("settings.") not in searches}
@@ -163,7 +164,7 @@ def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> di
 
 def settings_in_use(algo: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the value of every setting that can be searched, also of networks that have none of their own."""
-    method = find_entry(algo).method
+    method = find_algorithm(algo).method
     specs = {} if method is None else method(**settings).specs()
     of_networks = {
         # a bound of its own on the gradient's norm is not the same as a share in that of all
@@ -254,3 +255,40 @@ def _checked(setting: Setting, search: Search) -> Search:
     if "float" in setting.annotation:
         values = [float(value) for value in values]
     return Range(values[0], values[1], log=search.log)
+
+
+# -- where a study is kept: in a database that any number of starts of ``zoo tune`` share, through Optuna -------------
+
+
+def study_folder(log_folder: Path, name: str) -> Path:
+    """Return the folder of a study's trials and results."""
+    return log_folder / STUDIES / name
+
+
+def is_url(storage: str | Path) -> bool:
+    """Return whether a storage is the URL of a database rather than the path of a SQLite file."""
+    return "://" in str(storage)
+
+
+def open_storage(storage: str | Path) -> RDBStorage:
+    """Open a study's database: the path of a SQLite file, made if it is missing, or a URL that SQLAlchemy knows.
+
+    :raises UsageError: if it cannot be read, or is something else.
+    """
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats
+    path = Path(storage)
+    if not is_url(storage) and path.exists() and not path.is_file():
+        raise UsageError(
+            f"expected `{storage}` to be the database of a study, got what is not a regular file; choose another"
+        )
+    try:
+        return RDBStorage(
+            str(storage) if is_url(storage) else f"sqlite:///{path.resolve()}",
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MOST_RETRIES),
+        )
+    except (SQLAlchemyError, ImportError, RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"the study's database {storage} cannot be opened: {error}; choose another with --storage"
+        ) from error

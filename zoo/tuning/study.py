@@ -1,12 +1,11 @@
-"""A study: Optuna proposes settings, each trial trains them, and several starts may share one study."""
+"""A study: Optuna proposes settings, each trial is a training run, and several starts may share one study."""
 
 from __future__ import annotations
 
 import argparse
 import math
-import multiprocessing
-import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,56 +17,186 @@ import optuna
 import pandas as pd
 from matplotlib import pyplot as plt
 from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.storages import fail_stale_trials
-from optuna.trial import FrozenTrial, TrialState
+from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.trial import FrozenTrial, Trial, TrialState
 from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
 from agents.common.files import atomic_path
-from zoo.errors import BAD_INPUT, Interrupted, UsageError
-from zoo.runs.folder import STUDY, check_log_folder
+from agents.common.replicas import Diverged
+from zoo.baselines import find_algorithm
+from zoo.errors import Interrupted, UsageError
+from zoo.processes.versions import command_line
+from zoo.runs.folder import STUDY, Evaluations, check_log_folder, describe_error, find_run_folders
+from zoo.runs.protocol import shortened
 from zoo.runs.resume import differences
-from zoo.runs.versions import command_line
-from zoo.settings import plain_yaml
-from zoo.settings.layers import merge
-from zoo.terminal.messages import log, say_once
-from zoo.terminal.texts import csv_cells
+from zoo.runs.scores import RETURN, SUCCESS
+from zoo.settings.layers import dump_yaml, merge
+from zoo.terminal.messages import FILE_ONLY, csv_cells, log, messages, say_once
 from zoo.training.callbacks import StopSignal
-from zoo.tuning.options import Plan, params_of, read_plan, settings_in_use
-from zoo.tuning.storage import is_url, open_storage, study_names
-from zoo.tuning.trial import DEFINITION, SETTINGS, Objective, TrialFailed, best_first, first_attempt, retried_numbers
+from zoo.training.start import read_request, train
+from zoo.tuning.options import (
+    DATABASE,
+    STUDIES,
+    Plan,
+    define,
+    is_url,
+    open_storage,
+    params_of,
+    read_plan,
+    settings_in_use,
+    study_folder,
+    suggest,
+)  # fmt: skip
 
 SECONDS_BETWEEN_LOOKS = 2.0
 FEWEST_FOR_IMPORTANCE = 8
 
+SETTINGS, DEFINITION = "settings", "definition"
+"""Names of the attribute of a trial with its settings, and of that of a study with what all of its trials share."""
 
-Start = Callable[[argparse.Namespace, list[str]], None]
-"""What a process of several at once does: its command line, and the words that the user has typed."""
+
+first_attempt = RetryHeartbeatStaleTrialCallback.retried_trial_number
+"""Returns the number of the trial that a trial repeats; None if it repeats none."""
 
 
-def tune(args: argparse.Namespace, start: Start) -> dict[str, Any]:
-    """Do what the command line asks for, and return the result to print.
+class Pruned(Interrupted):
+    """A trial was ended early because it does worse than others did; its run ends as ``interrupted``."""
 
-    :param start: calls :func:`share` in another process, as a program.
+
+class TrialFailed(Exception):
+    """Training failed in a way that other settings may not; the study goes on."""
+
+
+def train_trial(plan: Plan, trial: Trial) -> float:
+    """Train the settings that Optuna proposes, or continue the trial that this one repeats.
+
+    :return: mean score over the seeds in the last evaluation.
+    :raises optuna.TrialPruned: if the pruner ended it.
+    :raises TrialFailed: if training failed.
+    :raises UsageError: for bad input, which the next trial would find too.
+    :raises Interrupted: after a signal; the trial is in the queue again.
     """
+    settings = suggest(trial, plan.searches)
+    trial.set_user_attr(SETTINGS, settings)
+    frozen = trial.study.get_trials()[trial.number]
+    first = first_attempt(frozen)
+    shown = (
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in settings.items()
+    )
+    again = "" if first is None else f" (trial {first} again)"
+    log.info("trial %d%s: %s", trial.number, again, ", ".join(shown))
+    folder = plan.folder / f"trial_{trial.number if first is None else first}"
+    begin, reason = time.monotonic(), ""
+    try:
+        scores, reason = _train(plan, trial, folder, first is not None)
+    except (Interrupted, KeyboardInterrupt) as error:
+        reason = str(error) or "stopped by a signal"
+        if isinstance(error, Pruned):
+            raise optuna.TrialPruned(reason) from error
+        RetryHeartbeatStaleTrialCallback()(trial.study, frozen)
+        raise
+    except UsageError as error:
+        reason = str(error)
+        raise
+    except Exception as error:
+        reason = describe_error(error)
+        log.log(FILE_ONLY, "%s", "".join(traceback.format_exception(error)).rstrip())
+        raise TrialFailed(reason) from error
+    finally:
+        trial.set_user_attr("runs", [str(run.path) for run in find_run_folders([folder] if folder.is_dir() else [])])
+        trial.set_user_attr("reason", reason)
+        trial.set_user_attr("seconds", round(time.monotonic() - begin, 1))
+    trial.set_user_attr("scores", scores)
+    return float(np.mean(scores))
+
+
+def _train(plan: Plan, trial: Trial, folder: Path, resume: bool) -> tuple[list[float], str]:
+    """Return the scores of a trial's seeds, and which of them diverged."""
+    args = vars(plan.args)
+    chosen = {"settings": trial.user_attrs[SETTINGS], "source": f"study {plan.name}, trial {trial.number}"}
+    own = {"log_folder": folder, "trial": chosen, "resume": resume, "verbose": max(0, args["verbose"] - 1)}
+    has_success = plan.request.has_success
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with messages(own["verbose"]):
+            result = train(argparse.Namespace(**{**args, **own}), Reporter(trial, plan.steps))
+    except Diverged as error:
+        return [worst_score(has_success)] * len(plan.seeds), str(error)
+    return scores_of_result(result, has_success)
+
+
+class Reporter:
+    """Reports every evaluation of a run to its study, and ends the run where the study's pruner says so.
+
+    Evaluations are numbered from 1. The one of step 0 tells nothing of the training and is not reported. A run that
+    continues from a checkpoint has its earlier evaluations reported too.
+    """
+
+    def __init__(self, trial: Trial, steps: int) -> None:
+        self._trial, self._steps, self._reported = trial, steps, 0
+
+    def __call__(self, histories: Sequence[Evaluations]) -> None:
+        """Report the evaluations that are new."""
+        steps = max((each.get("timesteps", np.empty(0)) for each in histories), key=len)
+        trained = np.flatnonzero(steps)
+        if len(trained) == self._reported:
+            return
+        for number, row in enumerate(trained[self._reported :], start=self._reported + 1):
+            score = float(np.mean(scores_of(histories, row)))
+            self._trial.report(score, number)
+        self._reported = len(trained)
+        if steps[-1] < self._steps and self._trial.should_prune():
+            raise Pruned(f"score {score:.4g} in evaluation {len(trained)}, at step {steps[-1]}")
+
+
+def scores_of(histories: Sequence[Evaluations], row: int) -> list[float]:
+    """Return the scores of replicas in an evaluation: success, or the return where success is not known.
+
+    A replica without that evaluation has diverged, and has the worst possible score.
+    """
+    name = "successes" if any("successes" in each for each in histories) else "results"
+    worst = worst_score(name == "successes")
+    return [float(each[name][row].mean()) if len(each.get(name, ())) > row else worst for each in histories]
+
+
+def worst_score(has_success: bool) -> float:
+    """Return the score of a replica that has diverged: no success, or the lowest return that can be thought of."""
+    return (SUCCESS if has_success else RETURN).limits[0]
+
+
+def scores_of_result(result: dict[str, Any], has_success: bool) -> tuple[list[float], str]:
+    """Return the scores of the last evaluation in a training program's result, and why seeds diverged."""
+    runs = result.get("runs", [result])
+    has_success = has_success or any(run["success"] is not None for run in runs)
+    diverged = [run for run in runs if "reason" in run]
+    scores = [
+        worst_score(has_success) if "reason" in run else float(run["success" if has_success else "return"])
+        for run in runs
+    ]
+    return scores, "; ".join(f"seed {run['seed']}: {run['reason']}" for run in diverged)
+
+
+def retried_numbers(trials: Sequence[FrozenTrial]) -> set[int]:
+    """Return the numbers of the trials that others repeat."""
+    return {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+
+
+# -- a study ---------------------------------------------------------------------------------------------------------
+
+
+def tune(args: argparse.Namespace) -> dict[str, Any]:
+    """Do what the command line asks for, and return the result to print."""
     begin = time.monotonic()
-    plan = _prepare(args)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it would say, this program says
+    plan = read_plan(args)
     study = open_study(plan)
     try:
-        if args.n_workers > 1:
-            run_workers(study, plan, start)
-        else:
-            run_trials(study, plan)
+        run_trials(study, plan)
     finally:
         result = summarise(study, plan)
     if result["best"] is None:
         raise RuntimeError(f"no trial has finished; see {plan.folder / 'trials.csv'} for the reasons")
     return {**result, "wall_s": round(time.monotonic() - begin, 1)}
-
-
-def _prepare(args: argparse.Namespace) -> Plan:
-    """Return the study that a command line asks for; let Optuna say nothing that we say ourselves."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return read_plan(args)
 
 
 def open_study(plan: Plan) -> optuna.Study:
@@ -76,7 +205,7 @@ def open_study(plan: Plan) -> optuna.Study:
         check_log_folder(Path(plan.storage).parent, "folder of the study", "--storage")
     storage = open_storage(plan.storage)
     check_log_folder(plan.folder)
-    if plan.name not in study_names(storage) and any(plan.folder.glob("trial_*")):
+    if plan.name not in optuna.get_all_study_names(storage) and any(plan.folder.glob("trial_*")):
         raise UsageError(
             f"{plan.folder} has trials, but {plan.storage} does not know their study; put a copy of the database back, "
             "or choose another --study-name"
@@ -88,26 +217,21 @@ def open_study(plan: Plan) -> optuna.Study:
         raise UsageError(f"study `{plan.name}` in {plan.storage} is not one of `zoo tune`; choose another --study-name")
     if there is None:
         study.set_user_attr(DEFINITION, now)
-        _enqueue_untuned(study, plan)
+        config = plan.request.config
+        in_use = settings_in_use(config.algo, config.settings)
+        params = params_of(in_use, plan.searches)
+        if outside := [f"{name} is {in_use.get(name)}" for name in plan.searches if name not in params]:
+            log.info("no trial has the settings as they are without tuning: %s, outside its search", "; ".join(outside))
+        else:
+            study.enqueue_trial(params)
     elif found := differences(there, now):
         raise UsageError(
             f"study `{plan.name}` exists and its trials differ: {'; '.join(found)}; repeat its command, or choose "
             "another --study-name"
         )
     with atomic_path(plan.folder / STUDY) as temporary:
-        temporary.write_text(plain_yaml.write({"study": plan.name, **now}), encoding="utf-8")
+        temporary.write_text(dump_yaml({"study": plan.name, **now}), encoding="utf-8")
     return study
-
-
-def _enqueue_untuned(study: optuna.Study, plan: Plan) -> None:
-    """Let the first trial have the settings as they are without tuning, if they are inside the search."""
-    config = plan.request.config
-    in_use = settings_in_use(config.algo, config.settings)
-    params = params_of(in_use, plan.searches)
-    if outside := [f"{name} is {in_use.get(name)}" for name in plan.searches if name not in params]:
-        log.info("no trial has the settings as they are without tuning: %s, outside its search", "; ".join(outside))
-    else:
-        study.enqueue_trial(params)
 
 
 def run_trials(study: optuna.Study, plan: Plan) -> None:
@@ -136,7 +260,7 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
             elif begun >= plan.args.n_trials:
                 return
             study.sampler = plan.make_sampler(len(begun_trials(study)))
-            study.optimize(Objective(plan), n_trials=1, catch=(TrialFailed,), callbacks=[tell])
+            study.optimize(partial(train_trial, plan), n_trials=1, catch=(TrialFailed,), callbacks=[tell])
             begun += 1
 
 
@@ -157,43 +281,6 @@ def tell(study: optuna.Study, trial: FrozenTrial) -> None:
         log.info("trial %d: pruned, %s", trial.number, reason)
     else:
         log.error("trial %d: failed, %s", trial.number, reason)
-
-
-def run_workers(study: optuna.Study, plan: Plan, start: Start) -> None:
-    """Start the same study several times, each start in a process of its own, and wait for all of them.
-
-    :raises UsageError: if one of them found bad input.
-    :raises Interrupted: after a signal.
-    """
-    args, total = plan.args, plan.args.max_total_trials
-    if total is None:
-        total = len(begun_trials(study)) + args.n_trials
-    own = argparse.Namespace(**{**vars(args), "n_workers": 1, "max_total_trials": total})
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=start, args=(own, list(sys.orig_argv))) for _ in range(args.n_workers)]
-    with StopSignal("stopping all trials after their current step") as stop:
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            while worker.is_alive():
-                worker.join(SECONDS_BETWEEN_LOOKS)
-                for other in workers if stop.requested else ():
-                    other.terminate()  # which does not interrupt what a worker writes
-    if stop.requested:
-        raise Interrupted("stopped by a signal; the same command continues the study")
-    if any(worker.exitcode == BAD_INPUT for worker in workers):
-        raise UsageError("a trial found bad input; its message is above")
-    for worker in workers:
-        if worker.exitcode:
-            log.warning(
-                "a worker ended with exit code %d; the others, or the next call, try its trial again", worker.exitcode
-            )
-
-
-def share(args: argparse.Namespace) -> None:
-    """Run trials of a study that another process has begun, until there are enough."""
-    plan = _prepare(args)
-    run_trials(open_study(plan), plan)
 
 
 # -- what a study has found: a table of all trials, figures, and the best settings as a file for `-conf` -------------
@@ -256,7 +343,7 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
         "status": "tuned here",
         **merge({}, best.user_attrs[SETTINGS]),
     }
-    text = f"# {command_line()}\n" + plain_yaml.write({plan.request.config.env: entry})
+    text = f"# {command_line()}\n" + dump_yaml({plan.request.config.env: entry})
     with atomic_path(plan.folder / "best.yml") as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -286,3 +373,76 @@ def draw_figures(study: optuna.Study, complete: Sequence[FrozenTrial], plan: Pla
             axes[0].figure.savefig(temporary, format="png", dpi=200, bbox_inches="tight")
             plt.close(axes[0].figure)
     return paths
+
+
+# -- a trial of a study that another run begins with -----------------------------------------------------------------
+
+
+def read_trial(study: str, trial_id: str, log_folder: Path, algo: str) -> dict[str, Any]:
+    """Return the settings of a trial, and where they are from.
+
+    :param study: name of a study below the log folder, its database, or ``DATABASE:NAME``.
+    :param trial_id: its number, or ``"best"``.
+    :param algo: which algorithm the settings are for.
+    :return: ``settings``, ``source`` and ``shared``, what all trials of the study had in common.
+    :raises UsageError: if there is no such study or trial, or it is another algorithm's; says what there is.
+    """
+    storage, name = _find_study(study, log_folder)
+    found = optuna.load_study(study_name=name, storage=open_storage(storage))
+    if DEFINITION not in found.user_attrs:
+        raise UsageError(f"study `{name}` in {storage} is not one of `zoo tune`; give one that is")
+    tuned = found.user_attrs[DEFINITION]["algo"]
+    if tuned != find_algorithm(algo).id:
+        raise UsageError(f"study `{name}` has tuned {tuned}, got --algo {algo}; choose a study of that algorithm")
+    trial = _find_trial(found, name, trial_id)
+    score = f"score {trial.value:.4g}" if trial.state == TrialState.COMPLETE else "pruned"
+    source = f"study {name}, trial {trial.number} ({score})"
+    return {"settings": trial.user_attrs[SETTINGS], "source": source, "shared": found.user_attrs[DEFINITION]}
+
+
+def tell_of_other_settings(args: argparse.Namespace) -> None:
+    """Warn where a run that begins with a trial's settings is not as the trials of its study were."""
+    there, now = args.trial.pop("shared"), define(read_request(args), args.trial["settings"])
+    here = {**now, **{name: there.get(name) for name in ("seeds", "search", "eval_seed", "eval_freq")}}
+    if found := shortened(differences(there, here)):
+        log.warning("the settings of %s were tuned otherwise: %s", args.trial["source"], "; ".join(found))
+
+
+def _find_study(study: str, log_folder: Path) -> tuple[str, str]:
+    """Return the database and the name of a study."""
+    before, _, after = study.rpartition(":")
+    storage, name = (before, after) if before and "/" not in after else (study, "")
+    if not is_url(storage) and not Path(storage).is_file():
+        storage, name = str(study_folder(log_folder, study) / DATABASE), study
+    names = (
+        sorted(optuna.get_all_study_names(open_storage(storage))) if is_url(storage) or Path(storage).is_file() else []
+    )
+    name = names[0] if not name and len(names) == 1 else name
+    if name in names:
+        return storage, name
+    known = names or sorted(file.parent.name for file in (log_folder / STUDIES).glob(f"*/{DATABASE}"))
+    raise UsageError(
+        f"`--study` expects the name of a study in {log_folder / STUDIES}, the database of one, or DATABASE:NAME, got "
+        f"{study}; there are: {', '.join(known) or 'none'}"
+    )
+
+
+def _find_trial(study: optuna.Study, name: str, trial_id: str) -> FrozenTrial:
+    """Return a trial that has been trained, by its number or as the best."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    if trial_id == "best" and complete:
+        return best_first(complete)[0]
+    for trial in trials:
+        if str(trial.number) == trial_id:
+            return trial
+    numbers = ", ".join(str(trial.number) for trial in trials) or "none yet"
+    raise UsageError(
+        f"study `{name}` has no finished trial `{trial_id}`; expected the number of one of these: {numbers}"
+        + ("; or best" if complete else "")
+    )
+
+
+def best_first(complete: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return complete trials by their score, the earlier one first where scores are equal."""
+    return sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))

@@ -22,8 +22,8 @@ from zoo.envs.make import RepeatableEnv, find_spec, is_ogbench, observes_images
 from zoo.envs.rendering import prepare_drawing
 from zoo.errors import UsageError
 from zoo.models.agent import Agent, episode_text
+from zoo.runs.folder import short_name
 from zoo.runs.protocol import count
-from zoo.runs.read import short_name
 from zoo.terminal.messages import log
 from zoo.watching.stage import Imagination, Lane, Mind, Stage, Thoughts
 

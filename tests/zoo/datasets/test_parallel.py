@@ -21,8 +21,8 @@ from zoo.datasets.generate import MazeWriter, generate_dataset
 from zoo.datasets.names import DATASETS
 from zoo.datasets.parallel import EpisodeWriter
 from zoo.errors import UsageError
-from zoo.processes.rounding import common_kernels
 from zoo.processes.serving import WorkerError
+from zoo.processes.versions import common_kernels
 
 NAME = "pointmaze-medium-stitch-v0"  # 200 transitions an episode
 

@@ -7,8 +7,7 @@ import pytest
 
 from zoo.errors import EnvironmentFault
 from zoo.playing.episodes import EpisodeResults
-from zoo.runs.folder import RunFolder, UnreadableRun
-from zoo.runs.history import EvaluationHistory
+from zoo.runs.folder import RunFolder, UnreadableRun, with_evaluation
 from zoo.runs.resume import describe_evaluation
 from zoo.runs.scores import RETURN
 
@@ -26,41 +25,38 @@ def played(offset=0, episodes=4, with_success=True):
 
 
 def history():
-    result = EvaluationHistory()
-    result.append(50, 0, played(), replica=1)
-    result.append(100, 0, played(1), replica=1)
-    result.append(100, 1, played(2), replica=1)
-    return result
+    result = with_evaluation({}, 50, 0, played(), replica=1)
+    result = with_evaluation(result, 100, 0, played(1), replica=1)
+    return with_evaluation(result, 100, 1, played(2), replica=1)
 
 
 @pytest.mark.parametrize("first", [True, False])
 def test_evaluations_report_success_all_or_none(first):
-    result = EvaluationHistory()
-    result.append(50, 0, played(with_success=first))
-    assert ("successes" in result.arrays()) == (result.success_rates() is not None) == first
+    result = with_evaluation({}, 50, 0, played(with_success=first))
+    assert ("successes" in result) == first
     with pytest.raises(EnvironmentFault, match="of every episode or of none"):
-        result.append(100, 0, played(with_success=not first))
+        with_evaluation(result, 100, 0, played(with_success=not first))
 
 
 def test_equal_histories_give_equal_bytes_on_another_day(tmp_path, monkeypatch):
-    RunFolder(tmp_path).write_evaluations(history().arrays())
+    RunFolder(tmp_path).write_evaluations(history())
     before = (tmp_path / "evaluations.npz").read_bytes()
     tomorrow = time.time() + 86400
     monkeypatch.setattr(time, "time", lambda: tomorrow)
     monkeypatch.setattr(time, "localtime", lambda *_: time.gmtime(tomorrow))
-    RunFolder(tmp_path).write_evaluations(history().arrays())
+    RunFolder(tmp_path).write_evaluations(history())
     assert (tmp_path / "evaluations.npz").read_bytes() == before
 
 
 @pytest.mark.parametrize(("timesteps", "phase"), [(100, 1), (90, 1), (150, 0)])
 def test_an_evaluation_out_of_order_is_refused(timesteps, phase):
     with pytest.raises(ValueError, match="must come after the last one"):
-        history().append(timesteps, phase, played())
+        with_evaluation(history(), timesteps, phase, played())
 
 
 def test_a_damaged_file_is_refused(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.write_evaluations(history().arrays())
+    folder.write_evaluations(history())
     folder.evaluations.write_bytes(folder.evaluations.read_bytes()[:300])
     with pytest.raises(UnreadableRun, match=rf"{folder.evaluations} cannot be read: "):
         folder.read_evaluations()

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import UsageError
+from zoo.processes.versions import describe_versions
 from zoo.runs.folder import RunFolder
 from zoo.runs.resume import StoredRun, choose, describe_nearest, differences, find_run, result_of_done
-from zoo.runs.versions import describe_versions
 from zoo.settings.record import RunRecord
 
 ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "pretraining_steps": 0, "offline_steps": 20, "online_steps": 10}
@@ -76,7 +76,7 @@ def test_differences_are_named_with_both_values():
         "eval_seed: not set there, 0 now",
     ]
     run = stored("a", 0.1, 0, "running")
-    assert describe_nearest(run.settings, [1, 2], [run]).endswith("seed: 0 there, [1, 2] now")
+    assert describe_nearest(run.record.identity(), [1, 2], [run]).endswith("seed: 0 there, [1, 2] now")
 
 
 # -- the folders ------------------------------------------------------------------------------------------------------

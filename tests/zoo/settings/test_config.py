@@ -7,7 +7,7 @@ from zoo.errors import UsageError
 from zoo.settings.config import load_config
 from zoo.settings.layers import load_yaml, parse_overrides
 from zoo.training.arguments import make_parser
-from zoo.training.options import read_request
+from zoo.training.start import read_request
 
 
 @pytest.mark.parametrize(

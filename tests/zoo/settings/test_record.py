@@ -4,9 +4,16 @@ import dataclasses
 
 import pytest
 
-from zoo.settings import plain_yaml
 from zoo.settings.config import load_config
-from zoo.settings.record import RunRecord
+from zoo.settings.layers import dump_yaml, load_yaml
+from zoo.settings.record import RunRecord, RunSettings
+from zoo.training.arguments import make_parser
+
+
+def test_a_setting_of_a_run_is_a_flag_with_a_meaning():
+    flags = {action.dest: action.help for action in make_parser()._actions}
+    assert all(flags[name] for name in RunSettings.declared())
+
 
 ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "offline_steps": 20, "settings": {"gamma": 0.9}}
 
@@ -14,7 +21,7 @@ ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "offline_steps": 20, "set
 def test_what_is_written_is_what_is_read():
     found = load_config("qam", "some-v0", params=["reference_scores=[0,1]", "train_freq=[2,episode]"])
     record = dataclasses.replace(found, seed=3, label="mine", dataset={"name": "d", "size": 9, "fingerprint": "01"})
-    again = RunRecord.read(plain_yaml.read(plain_yaml.write(record.plain())))
+    again = RunRecord.read(load_yaml(dump_yaml(record.plain()), "a record"))
     assert again.plain() == record.plain()
     assert again.identity() == record.identity()
 

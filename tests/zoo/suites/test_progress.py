@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import zoo.suites.jobs
 from zoo.runs.folder import RunFolder
 from zoo.settings.layers import merge
 from zoo.settings.record import RunRecord
-from zoo.suites import progress
-from zoo.suites.jobs import Job, Machine, make_jobs
-from zoo.suites.progress import follow
+from zoo.suites.jobs import Job, follow, make_jobs
 from zoo.suites.suite import Suite
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -21,7 +20,7 @@ MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
 def jobs(tmp_path):
     """Return a job that is done, and one that this process trains, of two seeds."""
     suite = Suite(["fql", "bc"], [MAZE], "0-1", quick=True, params={"offline_steps": 40})
-    made = make_jobs(suite, suite.runs(), Machine(tmp_path))
+    made = make_jobs(suite, suite.runs(), tmp_path)
     for job, state in zip(made, ("done", "running"), strict=True):
         for seed in (0, 1):
             folder = RunFolder.create(tmp_path, job.algo, MAZE, seed)
@@ -38,7 +37,7 @@ def jobs(tmp_path):
 
 def test_a_terminal_shows_phase_step_and_score_of_what_runs(jobs, monkeypatch):
     console = Console(file=io.StringIO(), force_terminal=True, width=200)
-    monkeypatch.setattr(progress, "terminal", lambda: console)
+    monkeypatch.setattr(zoo.suites.jobs, "terminal", lambda: console)
     ended = iter([False, True])
     jobs[1].lock.path.parent.mkdir()
     with jobs[1].lock:
@@ -56,7 +55,7 @@ def test_elsewhere_a_line_says_what_has_changed(jobs, caplog):
 
 def test_a_job_that_is_due_again_says_which_setting_has_changed(jobs):
     job = jobs[0]
-    changed = Job(job.run, job.machine, (), job.algo, {**job.settings, "settings.gamma": 0.5})
+    changed = Job(job.run, job.log_folder, (), job.algo, {**job.settings, "settings.gamma": 0.5})
     assert (
         changed.why_due()
         == f"{job.find().folders[0].path} differs in gamma: {job.settings['settings.gamma']} there, 0.5 now"

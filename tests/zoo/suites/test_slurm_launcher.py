@@ -10,9 +10,9 @@ import pytest
 
 from zoo.benchmark import main
 from zoo.errors import Interrupted
-from zoo.suites.jobs import Job, Machine
-from zoo.suites.launchers import slurm
-from zoo.suites.launchers.slurm import SlurmTask, run_on_slurm
+from zoo.suites import slurm
+from zoo.suites.jobs import Job
+from zoo.suites.slurm import SlurmTask, run_on_slurm
 from zoo.suites.suite import Run
 from zoo.suites.task import ROOT, Task
 
@@ -42,7 +42,7 @@ def show(folder, *states):
 
 
 def task(number=0, folder=Path("logs")):
-    return Task(Job(Run("fql", f"some{number}-v0", (0,)), Machine(folder), (), "fql", {}), 2)
+    return Task(Job(Run("fql", f"some{number}-v0", (0,)), folder, (), "fql", {}), 2)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import yaml
 
 from zoo.errors import UsageError
 from zoo.suites import SHIPPED, find_suite
-from zoo.suites.jobs import Job, Look, Machine, State, describe, forecast, summary
+from zoo.suites.jobs import Job, Look, State, describe, forecast, summary
 from zoo.suites.suite import Run, Suite, read_suite, select
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -108,7 +108,7 @@ def test_runs_are_selected_by_patterns():
 
 def look(algo, env, state, seconds=0.0, size=0, seeds=2, reason=""):
     run = Run(algo, f"{env}-singletask-task1-v0", tuple(range(seeds)))
-    return Look(Job(run, Machine(Path("logs")), (), algo, {}, 1_000), state, seconds, size, reason)
+    return Look(Job(run, Path("logs"), (), algo, {}, 1_000), state, seconds, size, reason)
 
 
 def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain():

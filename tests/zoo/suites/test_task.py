@@ -18,7 +18,7 @@ from zoo.runs.folder import RunFolder
 from zoo.runs.resume import StoredRun
 from zoo.settings.record import RunRecord
 from zoo.suites import task as task_module
-from zoo.suites.jobs import Job, Machine, Plan
+from zoo.suites.jobs import Job, make_jobs
 from zoo.suites.suite import Run, Suite
 from zoo.suites.task import Task, run_locally
 
@@ -54,7 +54,7 @@ class FakeJob(Job):
     """A job whose training program is `FAKE`, and which is done once that has said so."""
 
     def find(self):
-        run = RunFolder(self.machine.log_folder)
+        run = RunFolder(self.log_folder)
         return StoredRun(
             [run], RunRecord("qam", "some-v0"), [{"state": "done" if (run.path / "done").exists() else "interrupted"}]
         )
@@ -71,7 +71,7 @@ def fake_training(tmp_path, monkeypatch):
 def make_task(tmp_path, outcome):
     logs = tmp_path / "logs"
     logs.mkdir(exist_ok=True)
-    return Task(FakeJob(Run("fql", "some-v0", (0,)), Machine(logs), (str(logs), outcome), "fql", {}, 1), 2)
+    return Task(FakeJob(Run("fql", "some-v0", (0,)), logs, (str(logs), outcome), "fql", {}, 1), 2)
 
 
 def starts(tmp_path):
@@ -192,12 +192,10 @@ def test_a_signal_stops_what_runs_here_with_checkpoints(tmp_path):
     assert tasks[0].job.ended()["outcome"] == "interrupted"
 
 
-def test_jobs_that_are_not_wanted_are_those_that_can_be_trained(tmp_path):
+def test_jobs_that_are_not_wanted_are_left_out_if_they_cannot_be_trained(tmp_path):
     tasks = [f"pointmaze-medium-navigate-singletask-task{number}-v0" for number in (1, 2)]
     suite = Suite(["bc", "fql"], [*tasks, "nowhere-v0"], "0-1", quick=True)
-    wanted = [run for run in suite.runs() if (run.algo, run.env) == ("bc", tasks[0])]
-    plan = Plan(suite, wanted, Machine(tmp_path / "logs"))
-    assert [(job.algo, job.run.env) for job in plan.jobs()] == [("bc", tasks[0])]
-    others = [(job.algo, job.run.env) for job in plan.other_jobs()]
-    assert sorted(others) == [("bc", tasks[1]), ("fql", tasks[0]), ("fql", tasks[1])]
-    assert Plan(suite, suite.runs(), plan.machine).other_jobs() == []
+    found = make_jobs(suite, suite.runs(), tmp_path, is_wanted=False)
+    assert sorted((job.algo, job.run.env) for job in found) == [
+        (algo, task) for algo in ("bc", "fql") for task in tasks
+    ]

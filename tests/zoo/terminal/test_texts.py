@@ -9,9 +9,18 @@ import pytest
 from tests.zoo.runs.test_read import write_run
 from zoo import compare
 from zoo.errors import UsageError
-from zoo.terminal.messages import FILE_ONLY, keep_in, log, messages
+from zoo.terminal.messages import (
+    FILE_ONLY,
+    check_label,
+    csv_cell,
+    in_words,
+    keep_in,
+    log,
+    messages,
+    printable,
+    wrapped,
+)  # fmt: skip
 from zoo.terminal.tables import print_table
-from zoo.terminal.texts import check_label, csv_cell, in_words, printable, wrapped
 
 FORMULAS = ("=cmd|' /C calc'!A0", "+1+1", "-1+1", "@SUM(1)")
 

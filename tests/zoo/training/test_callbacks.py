@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from zoo.errors import STOP_SIGNALS, CannotResume
-from zoo.training.callbacks import StopSignal
-from zoo.training.start import Training
+from zoo.training.callbacks import StopSignal, TrainingRun
 
 
 @pytest.mark.parametrize("first", STOP_SIGNALS)
@@ -43,7 +42,10 @@ def test_a_checkpoint_that_cannot_be_read_just_now_is_not_set_aside(tmp_path, er
     def restore(checkpoint):
         raise error
 
-    training = SimpleNamespace(replicas=SimpleNamespace(checkpoints=tmp_path), saving=SimpleNamespace(restore=restore))
+    training = SimpleNamespace(
+        replicas=SimpleNamespace(folders=[SimpleNamespace(checkpoints=tmp_path)]),
+        saving=SimpleNamespace(restore=restore),
+    )
     with pytest.raises(CannotResume, match=r"step_000000020\.0 cannot be read just now"):
-        Training.restore(training)
+        TrainingRun.restore(training)
     assert sorted(tmp_path.iterdir()) == checkpoints

@@ -4,8 +4,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from zoo.playing.evaluate import EpisodeResults
-from zoo.runs.history import OFFLINE, ONLINE, EvaluationHistory
-from zoo.training.start import plot_learning_curve
+from zoo.runs.folder import OFFLINE, ONLINE, with_evaluation
+from zoo.training.callbacks import plot_learning_curve
 
 
 @pytest.fixture
@@ -22,9 +22,10 @@ def drawn(monkeypatch):
 
 
 def history_of(returns, successes, phases=(OFFLINE, ONLINE)):
-    history = EvaluationHistory()
+    history = {}
     for k, (value, phase) in enumerate(zip(returns, phases, strict=True)):
-        history.append(
+        history = with_evaluation(
+            history,
             100 * (k + 1),
             phase,
             EpisodeResults(

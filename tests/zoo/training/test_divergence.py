@@ -20,7 +20,7 @@ from tests.zoo.test_resume_program import assert_same_run, folder_of, log_of
 from tests.zoo.test_train_program import ENV, TINY
 from zoo.processes.locks import Lock
 from zoo.train import main
-from zoo.training.replicas import STOP, TELL, bound_of_q, find_excess
+from zoo.training.logs import STOP, TELL, find_excess
 
 OFFLINE, ONLINE = 20, 30
 
@@ -251,5 +251,5 @@ def test_a_resumed_run_remembers_who_has_failed(data, tmp_path, healthy, monkeyp
     ],
 )
 def test_only_the_replica_with_the_value_is_named(name, value, kinds):
-    found = find_excess({name: PerReplica([1.0, value])}, bound_of_q(2.0, 0.0))
+    found = find_excess({name: PerReplica([1.0, value])}, 3.0)
     assert [(replica, kind, is_final) for replica, kind, _, is_final in found] == [(1, *each) for each in kinds]

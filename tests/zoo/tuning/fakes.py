@@ -1,7 +1,6 @@
 """Studies whose trials are functions, in place of training runs."""
 
 from zoo.tuning import study
-from zoo.tuning import trial as tuning
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 
@@ -10,7 +9,7 @@ def use_fakes(monkeypatch, with_figures=False):
     """Make all trials functions; return what sets the function for those from now on."""
 
     def use(function):
-        monkeypatch.setattr(tuning, "train", lambda args, observe: function(args))
+        monkeypatch.setattr(study, "train", lambda args, observe: function(args))
 
     if not with_figures:  # drawing takes longer than all the rest
         monkeypatch.setattr(study, "draw_figures", lambda *about: [])

@@ -10,12 +10,11 @@ from agents.common.settings import Choice, Range, linear_range, log_range
 from zoo.algorithms import algorithm_ids
 from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError
-from zoo.settings.config import find_entry
 from zoo.tuning.options import own_searches, params_of, read_searches, settings_in_use, suggest
 
 
 def read(*words, algo="qam", fixed=()):
-    return read_searches(find_entry(algo), words, fixed)
+    return read_searches(find_algorithm(algo), words, fixed)
 
 
 def test_the_settings_that_an_algorithm_declares_are_searched():

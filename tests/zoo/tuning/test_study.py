@@ -19,9 +19,9 @@ from zoo.settings.config import load_config
 from zoo.train import main as train
 from zoo.training.arguments import make_parser
 from zoo.tune import main
-from zoo.tuning import storage
-from zoo.tuning.storage import open_storage
-from zoo.tuning.trial import Pruned, read_trial, tell_of_other_settings
+from zoo.tuning import options
+from zoo.tuning.options import open_storage
+from zoo.tuning.study import Pruned, read_trial, tell_of_other_settings
 
 
 def folder(logs):
@@ -209,7 +209,7 @@ def test_a_killed_trial_is_tried_again_once_it_has_been_silent_for_long(objectiv
     leave_running(tmp_path, {"inverse_temperature": 7.0})
     assert main(words(tmp_path, "--n-trials", "1")) == 0
     assert states(tmp_path) == ["complete", "running", "complete"]
-    monkeypatch.setattr(storage, "GRACE_SECONDS", 1)
+    monkeypatch.setattr(options, "GRACE_SECONDS", 1)
     time.sleep(2.1)
     assert main(words(tmp_path, "--max-total-trials", "3")) == 0
     assert states(tmp_path) == ["complete", "retried", "complete", "complete"]

@@ -6,9 +6,8 @@ import numpy as np
 import optuna
 import pytest
 
-from zoo.runs.folder import state_after
-from zoo.runs.history import EvaluationHistory
-from zoo.tuning.trial import Pruned, Watch, scores_of_result
+from zoo.errors import Interrupted
+from zoo.tuning.study import Pruned, Reporter, scores_of_result
 
 
 def history(successes, returns=None):
@@ -23,7 +22,7 @@ def history(successes, returns=None):
     }
     if returns is None:
         arrays["successes"] = np.tile(np.array(successes)[:, None], 2)
-    return EvaluationHistory(arrays)
+    return arrays
 
 
 @pytest.fixture
@@ -51,18 +50,18 @@ def test_the_score_is_the_mean_over_the_seeds_and_a_diverged_one_is_the_worst(ki
 
 
 def test_every_evaluation_but_that_before_the_first_update_is_reported_once_under_its_number(study):
-    arrays = [history(successes).arrays() for successes in ([0.0, 1.0, 1.0], [0.0, 0.0, 1.0])]
-    watch = Watch(study.ask(), steps=30)
+    arrays = [history(successes) for successes in ([0.0, 1.0, 1.0], [0.0, 0.0, 1.0])]
+    watch = Reporter(study.ask(), steps=30)
     for rows, reported in ((1, {}), (2, {1: 0.5}), (3, {1: 0.5, 2: 1.0})):
         known = [{name: column[:rows] for name, column in each.items()} for each in arrays]
-        watch([EvaluationHistory(each | {"timesteps": each["timesteps"] - 10}) for each in known])
+        watch([each | {"timesteps": each["timesteps"] - 10} for each in known])
         assert study.trials[-1].intermediate_values == reported
 
 
 def test_a_run_that_does_worse_than_others_did_is_ended_as_interrupted(study):
-    watch = Watch(study.ask(), steps=30)
+    watch = Reporter(study.ask(), steps=30)
     watch([history([0.0])])
     with pytest.raises(Pruned, match="evaluation 2") as ending:
         watch([history([0.0, 0.0])])
-    assert state_after(ending.value) == "interrupted"
-    Watch(study.ask(), steps=20)([history([0.0, 0.0])])  # its last evaluation
+    assert isinstance(ending.value, Interrupted)
+    Reporter(study.ask(), steps=20)([history([0.0, 0.0])])  # its last evaluation

@@ -23,7 +23,7 @@ def find_format(source: str | Path) -> tuple[Path, Format | None]:
     return path, next((each for each in FORMATS if each.matches(path)), None)
 
 
-def is_own(source: str | Path) -> bool:
+def has_rewards(source: str | Path) -> bool:
     """Return whether a set has rewards of its own; OGBench's files have none, since they serve several tasks."""
     if str(source).startswith(MINARI):
         return True

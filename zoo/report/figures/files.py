@@ -20,7 +20,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from zoo.report.figures.styles import MUTED, algorithm_styles, spare_styles
-from zoo.terminal.texts import printable
+from zoo.terminal.messages import printable
 
 FORMATS = ("pdf", "svg", "png")
 """The kinds of files that a figure can be written as."""

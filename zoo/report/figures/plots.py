@@ -43,9 +43,9 @@ from zoo.report.scores_file import last_evaluations
 from zoo.report.statistics.bootstrap import seeded
 from zoo.report.statistics.estimates import Array, Curve, Estimate, Improvement
 from zoo.report.tables import SHOWN_METRICS
-from zoo.runs.read import short_name
+from zoo.runs.folder import short_name
 from zoo.runs.scores import METRICS, SUCCESS
-from zoo.terminal.texts import printable
+from zoo.terminal.messages import printable
 
 _DARK = 0.2  # the luminance of a cell below which its number is white
 _COLUMNS = 4  # panels in a row

@@ -51,7 +51,7 @@ from zoo.report.tables import (
 from zoo.runs.protocol import count
 from zoo.runs.read import RunTables
 from zoo.runs.scores import KINDS, SUCCESS
-from zoo.terminal.texts import csv_cells
+from zoo.terminal.messages import csv_cells
 
 FOLDER = Path(__file__).parent / "templates"
 _TEXTS = ("csv", "md", "tex")

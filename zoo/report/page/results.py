@@ -10,7 +10,7 @@ from typing import Any
 from zoo.report.comparison import Cell, Comparison, Tally
 from zoo.report.cost import Costs
 from zoo.report.statistics.estimates import Estimate
-from zoo.runs.history import PHASES
+from zoo.runs.folder import PHASES
 from zoo.runs.scores import SUCCESS
 
 

@@ -32,9 +32,9 @@ from zoo.report.statistics.estimates import FEW_SEEDS, Estimate
 from zoo.report.statistics.means import FRACTION
 from zoo.report.survival import describe_tallies
 from zoo.report.tables import digits_of, number_entry, range_text, scored_otherwise
-from zoo.runs.folder import RunFolder, UnreadableRun
+from zoo.runs.folder import RunFolder, UnreadableRun, short_name
 from zoo.runs.protocol import count, shortened
-from zoo.runs.read import RunTables, short_name, split_environment
+from zoo.runs.read import RunTables, split_environment
 from zoo.runs.scores import SUCCESS
 
 REWARDS_CHANGED = Version("1.2.0")

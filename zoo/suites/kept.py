@@ -6,21 +6,22 @@ They also stand for the runs: where run folders are not, e.g. on another machine
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from agents.common.files import atomic_path, regular_file
+from agents.common.files import atomic_path
 from zoo.errors import UsageError
 from zoo.processes.locks import Lock
-from zoo.report.published_scores import COLUMNS, finished_runs
+from zoo.report.published_scores import COLUMNS, finished_runs, read_texts
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs, split_environment
 from zoo.suites.jobs import Job, Look
-from zoo.terminal.texts import csv_cell, csv_cells
+from zoo.terminal.messages import csv_cell, csv_cells
 
 _RUN = ["method", "environment", "seed"]
+_REMEDY = "restore the file, or name another folder"
 
 
 def find_kept(jobs: Sequence[Job], folder: Path) -> set[str]:
@@ -29,7 +30,7 @@ def find_kept(jobs: Sequence[Job], folder: Path) -> set[str]:
     :param folder: of files that `write_scores` made; it need not exist.
     :raises UsageError: if a file is damaged, or has runs of these methods on these tasks with other settings.
     """
-    table = _read(folder.glob("*.csv"))
+    table = _read(list(folder.glob("*.csv")))
     allowed = {(*_pair(job), job.digest) for job in jobs}
     ends = {_pair(job): job.ends for job in jobs}
     for method, environment, seed, digest in table[[*_RUN, "settings"]].drop_duplicates().itertuples(index=False):
@@ -58,31 +59,19 @@ def write_scores(looks: Sequence[Look], folder: Path) -> list[Path]:
     }
     if not settings:
         return []
-    table = score_table(read_runs([Path(path) for path in settings], merge_protocols=True).counted(), settings)
-    folder.mkdir(parents=True, exist_ok=True)
-    with Lock(folder / ".lock"):  # of what another start adds meanwhile, nothing is lost
-        return [_write(str(method), rows, folder) for method, rows in table.groupby("method")]
-
-
-def score_table(evaluations: pd.DataFrame, settings: Mapping[str, str]) -> pd.DataFrame:
-    """Return evaluations of runs with what made them, the columns `COLUMNS`.
-
-    :param settings: run -> hash of its settings; rows of other runs are left out.
-    """
-    table = evaluations[evaluations["run"].isin(list(settings))]
+    evaluations = read_runs([Path(path) for path in settings], merge_protocols=True).counted()
     stamps = pd.DataFrame([_stamps(path, digest) for path, digest in settings.items()], index=list(settings))
-    return table.join(stamps, on="run")[list(COLUMNS)]
-
-
-def score_text(rows: pd.DataFrame) -> str:
-    """Return rows of `score_table` as the text of a CSV file."""
-    return str(csv_cells(rows).to_csv(index=False, float_format="%.6g"))
+    table = evaluations.join(stamps, on="run")[list(COLUMNS)]
+    folder.mkdir(parents=True, exist_ok=True)
+    with Lock(folder / ".lock"):  # another start may add rows at the same time
+        return [_write(str(method), rows, folder) for method, rows in table.groupby("method")]
 
 
 def _write(method: str, rows: pd.DataFrame, folder: Path) -> Path:
     path = folder / f"{method.replace('/', '_').replace(' ', '_')}.csv"
     # read back, since rows that stay keep the very texts that they have
-    new, kept = _table(io.StringIO(score_text(rows))), _read([path] if path.exists() else [])
+    text = io.StringIO(csv_cells(rows).to_csv(index=False, float_format="%.6g"))
+    new, kept = pd.read_csv(text, dtype=str, keep_default_na=False), _read([path] if path.exists() else [])
     others = kept[~pd.MultiIndex.from_frame(kept[_RUN]).isin(pd.MultiIndex.from_frame(new[_RUN]))]
     both = pd.concat([others, new], ignore_index=True)
     order = both.astype({"seed": int, "step": int}).sort_values(["environment", "seed", "phase", "step"]).index
@@ -91,28 +80,19 @@ def _write(method: str, rows: pd.DataFrame, folder: Path) -> Path:
     return path
 
 
-def _read(files: Iterable[Path]) -> pd.DataFrame:
+def _read(files: Sequence[Path]) -> pd.DataFrame:
     """Return the rows of files, every cell as the text that stands there."""
-    tables = [pd.DataFrame(columns=list(COLUMNS), dtype=str)]
-    for path in sorted(files):
-        try:
-            table = _table(path)
-        except (OSError, ValueError) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
-            raise UsageError(f"`{path}` cannot be read ({error}); restore the file, or name another folder") from error
-        # a line that ends early has no hash of settings
-        is_whole = set(COLUMNS) <= set(table) and not table.isna().any(axis=None) and table["settings"].ne("").all()
-        if not is_whole or not all(table[name].str.fullmatch(r"\d{1,18}").all() for name in ("seed", "step")):
-            raise UsageError(
-                f"`{path}`: expected scores, with the columns {', '.join(COLUMNS)} and whole numbers for seeds and "
-                "steps, got something else; restore the file, or name another folder"
-            )
-        tables.append(table[list(COLUMNS)])
-    return pd.concat(tables, ignore_index=True)
-
-
-def _table(source: Path | io.StringIO) -> pd.DataFrame:
-    source = regular_file(source) if isinstance(source, Path) else source
-    return pd.read_csv(source, dtype=str, keep_default_na=False, index_col=False)
+    if not files:
+        return pd.DataFrame(columns=list(COLUMNS), dtype=str)
+    table = read_texts(sorted(files), COLUMNS, _REMEDY)
+    is_whole = table[["method", "settings"]].ne("").all(axis=1)  # a line that ends early lacks one of them
+    is_whole &= table[["seed", "step"]].apply(lambda column: column.str.fullmatch(r"\d{1,18}")).all(axis=1)
+    if not is_whole.all():
+        path, row = is_whole.idxmin()
+        raise UsageError(
+            f"`{path}`, line {row + 2}: expected whole lines, with whole numbers for seeds and steps; {_REMEDY}"
+        )
+    return table[list(COLUMNS)].reset_index(drop=True)
 
 
 def _pair(job: Job) -> tuple[str, str]:

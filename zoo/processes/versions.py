@@ -1,4 +1,4 @@
-"""What decides how numbers are rounded on this machine, and how a process gets the same rounding on every x86-64.
+"""What computes here: software, device, command; and how a process gets the same rounding on every x86-64.
 
 OpenBLAS and NumPy choose their kernels by the processor, and kernels of different families round differently. Both
 read an environment variable when they are imported, so only a new process can have other kernels.
@@ -6,10 +6,14 @@ read an environment variable when they are imported, so only a new process can h
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import platform
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +78,44 @@ def _blas_kernel() -> str | None:
         return None
     corename.restype = ctypes.c_char_p
     return str(corename().decode())
+
+
+# -- what produced a run ----------------------------------------------------------------------------------------------
+
+
+RECORDED_PACKAGES = (
+    "flow-rl-zoo", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "ogbench", "mujoco", "numpy",
+)  # fmt: skip
+
+
+def describe_versions(device: str, dataset_fingerprint: str | None) -> dict[str, Any]:
+    """Return what software and data a run used, as plain values for ``versions.json``."""
+    packages: dict[str, str | None] = dict.fromkeys(RECORDED_PACKAGES)
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            packages[name] = version(name)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "packages": packages,
+        "git_commit": git_commit(),
+        "device": device,
+        "dataset_fingerprint": dataset_fingerprint,
+    }
+
+
+def git_commit() -> str | None:
+    """Return the commit that the zoo runs from, followed by ``-dirty`` if files differ; None outside a checkout."""
+    root = Path(__file__).resolve().parent
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def command_line() -> str:
+    """Return the command that started the program, quoted for a shell."""
+    return shlex.join(sys.orig_argv)

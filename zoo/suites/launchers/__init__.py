@@ -1,1 +1,0 @@
-"""Launchers: they run tasks somewhere, and wait for their end."""
