@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from pydoc import locate
 
 import numpy as np
 import pytest
@@ -18,16 +19,17 @@ from zoo.report.page import report
 from zoo.report.tables import TableEntry, to_csv, to_latex, to_markdown
 
 ROOT = Path(__file__).parents[1]
-WALKS = (ROOT / "docs" / "architecture.md").read_text().partition("## Walks")[2].partition("\n## ")[0]
+PAGES = "\n".join((ROOT / name).read_text() for name in ("docs/architecture.md", "CONTRIBUTING.md"))
 
 
-def test_every_file_of_a_walk_is_there_and_has_each_algorithm():
-    named = re.findall(r"`((?:agents|docs|hyperparams|tests|zoo)/[\w/<>.]+)`", WALKS)
-    assert len(named) > 10
+def test_what_the_pages_for_contributors_name_is_there():
+    files = {*re.findall(r"\b((?:agents|docs|hyperparams|tests|zoo)/[\w/<>.]*[\w>])", PAGES)}
+    assert len(files) > 30
     for id in sorted(path.stem for path in ROOT.glob("docs/algorithms/[a-z]*.md")):
-        assert [name for name in named if not (ROOT / name.replace("<id>", id)).exists()] == [], id
+        assert [name for name in files if not (ROOT / name.replace("<id>", id)).exists()] == [], id
         for listing in ("agents/registry.py", "agents/__init__.py"):
             assert re.search(rf"\b{id}\b", (ROOT / listing).read_text()), (id, listing)
+    assert [name for name in re.findall(r"`((?:agents|zoo)(?:\.\w+)+)", PAGES) if locate(name) is None] == []
 
 
 class Damped(BC):
