@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from pydoc import locate
 
 import pytest
 
@@ -11,7 +12,7 @@ import agents.core
 from agents.registry import BUILT_IN
 from docs import directives
 from docs.mathml import tex2mathml
-from tests.docs.commands import pages
+from tests.docs.commands import ROOT, pages
 from zoo.cli import PROGRAMS
 
 OTHERS = {"--agent", "--gpus", "--horizon", "--ogbench", "--online", "--sparse"}
@@ -59,6 +60,13 @@ def test_the_reference_lists_the_public_names_and_describes_them(module):
         if inspect.isfunction(found) or inspect.isclass(found):  # not the aliases of types
             places = {found.__module__, f"{found.__module__}.{name}", f"{module.__name__}.{name}", f"agents.{name}"}
             assert places & described, f"{module.__name__}.{name} is on no page of docs/reference/api"
+
+
+def test_everything_that_the_reference_documents_is_there():
+    text = "\n".join(path.read_text() for path in ROOT.glob("docs/reference/**/*.rst"))
+    named = re.findall(r"^\.\. auto(?:class|data|function|module):: ([\w.]+)", text, flags=re.MULTILINE)
+    assert len(named) > 30
+    assert [name for name in named if locate(name) is None] == []
 
 
 def test_every_formula_can_be_shown():
