@@ -38,6 +38,7 @@ class Damped(BC):
     damping: float = agents.setting(default=0.5, doc="How much of it stays.", at_least=0, at_most=1)
 
 
+@pytest.mark.usefixtures("own_agents")
 def test_a_setting_is_one_declaration(capsys):
     assert Damped(damping=1).settings()["damping"] == 1
     with pytest.raises(ValueError, match=r"`damping` must be .* >= 0 and <= 1, got 2"):
