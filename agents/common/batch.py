@@ -47,7 +47,7 @@ class Batch:
     step_next_observations: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what there is by name."""
+        """Return the tensors that are present, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     @property

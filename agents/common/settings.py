@@ -318,7 +318,7 @@ class Declared:
                 raise TypeError(f"{cls.__name__}() got an unexpected keyword argument '{name}'; closest: {closest}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Check a setting before it is kept; other attributes are none of our business."""
+        """Check a setting before it is kept; other attributes are not checked."""
         if name in self._declared:
             declaration = self.declared()[name]
             value = declaration.checked(value)

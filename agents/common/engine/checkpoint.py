@@ -66,7 +66,7 @@ def save_checkpoint(
 
     :param model: the model in training.
     :param folder: where the run's checkpoints are.
-    :param pending: a copy of the model as it was earlier, which something is still being done with.
+    :param pending: a copy of the model as it was earlier, e.g. one that is still being evaluated.
     :param more: plain values to keep beside it.
     :return: the new checkpoint's folder.
     """

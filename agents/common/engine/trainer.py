@@ -64,7 +64,7 @@ class Trainer:
         self.renews = type(self.method).priorities is not Method.priorities
         self.rounds_step_size = self.device.type == "cuda"
         self.number = torch.zeros(self.policy.num_replicas, device=self.device)
-        """How many updates there were, as the batch tells the method."""
+        """Number of updates so far, which the batch passes on to the method."""
         self.skipped: frozenset[str] | None = None
         self._settings_read = -1
         self._own_losses = with_own_code(self.losses)
@@ -251,8 +251,8 @@ class Trainer:
             if not self.parameters:  # all networks wait for a later update
                 return info, []
             return info, torch.autograd.grad(total, self.parameters, torch.ones_like(total), allow_unused=True)
-        except Exception as error:  # of the losses, it comes again without the compiler
-            if not self.mode.compiled or self._is_recording:  # recording is not the compiler's work, done by then
+        except Exception as error:  # if the losses themselves raised it, they raise it again uncompiled
+            if not self.mode.compiled or self._is_recording:  # the compiler is done before recording begins
                 raise
             self.give_up("compiled", f"{type(error).__name__}: {error}")
             return self.differentiate(batch, noise)
@@ -289,7 +289,7 @@ class Trainer:
         if not self.rounds_step_size or self._is_recording:
             self.optimizer.step()
             return
-        # recordings read the step size in float32; so that all updates have its bits, the others round it too
+        # a recording reads the step size in float32; other updates round it too, so that all have the same bits
         with optimiser_told(self.optimizer, [float(np.float32(group["lr"])) for group in self.optimizer.param_groups]):
             self.optimizer.step()
 

@@ -87,14 +87,14 @@ def _random_state(state: dict[str, Any]) -> np.random.RandomState:
 
 
 FUNCTIONS = (_class, _array, _scalar, _generator, _random_state)
-"""What a file may call to make NumPy's values and to find classes."""
+"""Functions that a file may call to make NumPy's values and to find classes."""
 SAFE: tuple[Any, ...] = (
     *FUNCTIONS, bytes, np.dtype, deque, frozenset, random.Random, type(Path()), TrainFreq, TrainFrequencyUnit,
     RunningMeanStd, spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict,
     noise.NormalActionNoise, noise.OrnsteinUhlenbeckActionNoise, noise.VectorizedActionNoise, utils.FloatSchedule,
     utils.ConstantSchedule, utils.LinearSchedule,
 )  # fmt: skip
-"""What any file may call besides PyTorch's own; none of it does anything but compute."""
+"""What any file may call besides what PyTorch allows; all of it only computes."""
 
 
 class Pickler(pickle.Pickler):

@@ -79,7 +79,7 @@ class FlowQLearning(StoredModel):
     _last_info: Info
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse the hooks and settings of a method: here nobody would read them."""
+        """Refuse hooks and settings of a method: a model does not read its own."""
         super().__init_subclass__(**options)
         misplaced = [
             name
@@ -119,7 +119,7 @@ class FlowQLearning(StoredModel):
             self._setup_model()
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the method has and the model has not, such as its hooks."""
+        """Look up in the method what the model lacks, such as its hooks."""
         if name.startswith("_") or "method" not in vars(self):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.method, name)
@@ -145,7 +145,7 @@ class FlowQLearning(StoredModel):
 
     def _setup_model(self) -> None:
         """Build buffer and policy; runs without an environment too when a model is loaded."""
-        own = self.method.settings()  # which SB3 has put among the attributes of a loaded model
+        own = self.method.settings()  # SB3's `load` sets them as attributes of the model; move them to the method
         if loaded := {name: vars(self).pop(name) for name in own if name in vars(self)}:
             self.method = type(self.method)(**own | loaded)  # made again: its constructor may derive from settings
         check_spaces(self.observation_space, self.action_space)
@@ -446,9 +446,9 @@ class FlowQLearning(StoredModel):
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     def require_statistics(self) -> None:
-        """Refuse to scale observations by a dataset's statistics that there are not.
+        """Refuse `observation_scale` where there is no dataset to take statistics from.
 
-        :raises ValueError: if so.
+        :raises ValueError: if there is none.
         """
         known = self._n_updates or self.replay_buffer is None or self.replay_buffer.dataset_size
         if self.method.observation_scale is not None and not (known or (self.policy.observation_factor != 1).any()):
@@ -498,7 +498,7 @@ class FlowQLearning(StoredModel):
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Play each environment's chunk on, or uniform actions while a model without an offline phase warms up."""
+        """Continue each environment's chunk; draw uniform actions while a model without an offline phase warms up."""
         assert self._last_obs is not None
         if self._n_updates == 0 and self.num_timesteps < learning_starts:
             actions, self._chunk_state = self._draw_uniform_actions(n_envs), None
@@ -515,7 +515,7 @@ class FlowQLearning(StoredModel):
         return self.policy.unscale_action(scaled), scaled
 
     def _without_diverged(self, actions: NDArray[Any]) -> NDArray[Any]:
-        """Keep environments of diverged replicas idle in the middle of the action space; no simulator gets a NaN."""
+        """Replace actions that are not finite by the middle of the action space: no simulator gets a NaN."""
         finite = np.isfinite(actions).all(axis=tuple(range(1, actions.ndim)))
         if finite.all():
             return actions

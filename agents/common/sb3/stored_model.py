@@ -281,7 +281,7 @@ class StoredModel(OffPolicyAlgorithm):
 
 
 def _require_whole(name: str, state: Any) -> None:
-    """Refuse an optimiser's state that lacks what PyTorch reads."""
+    """Refuse an optimiser's state that lacks the parts which PyTorch reads."""
     try:
         is_whole = "state" in state and all({"params", "lr"} <= {*group} for group in state["param_groups"])
     except (KeyError, TypeError):
