@@ -87,7 +87,7 @@ def test_an_unknown_program_names_the_closest(capsys):
 
 
 def test_an_unknown_choice_names_the_closest(capsys):
-    for words, said in ((["agents", "lsit"], "`lsit`; closest: list"), (["benchmark", "--launcher", "slrm"], "slurm")):
+    for words, said in ((["agents", "lisst"], "`lisst`; closest: list"), (["benchmark", "--launcher", "slrm"], "slurm")):
         with pytest.raises(SystemExit, match=str(BAD_INPUT)):
             main(words)
         assert said in capsys.readouterr().err
