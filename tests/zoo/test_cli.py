@@ -87,9 +87,10 @@ def test_an_unknown_program_names_the_closest(capsys):
 
 
 def test_an_unknown_choice_names_the_closest(capsys):
-    for words, said in ((["agents", "lisst"], "`lisst`; closest: list"), (["benchmark", "--launcher", "slrm"], "slurm")):
+    typed = {"agents lisst": "`lisst`; closest: list", "benchmark --launcher slrm": "closest: slurm"}
+    for line, said in typed.items():
         with pytest.raises(SystemExit, match=str(BAD_INPUT)):
-            main(words)
+            main(line.split())
         assert said in capsys.readouterr().err
 
 
