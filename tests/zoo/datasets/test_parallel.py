@@ -8,12 +8,12 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from agents.common.files import digest_of
+from tests import ROOT
 from zoo.datasets import generate, parallel
 from zoo.datasets.check import digest_of_first
 from zoo.datasets.files import provenance_file, recorded_sha256
@@ -128,8 +128,7 @@ def test_data_are_equal_on_every_processor(kernel, tmp_path, monkeypatch):
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path, kill):
     command = [sys.executable, *f"zoo/dataset.py generate {NAME} --dataset-dir {tmp_path} --episodes 60".split()]
-    root = Path(__file__).resolve().parents[4]
-    program = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    program = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     while len(list(tmp_path.rglob("0*.npz"))) < 5:
         assert program.poll() is None
         time.sleep(0.01)
@@ -143,7 +142,7 @@ def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path, kill):
     count = len(list(tmp_path.rglob("0*.npz")))
     time.sleep(0.5)
     assert len(list(tmp_path.rglob("0*.npz"))) == count < 60
-    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     fresh = generate_dataset(NAME, tmp_path / "fresh", num_episodes=60)
     assert digest_of(tmp_path / f"{NAME}.npz") == digest_of(fresh[0])
 
