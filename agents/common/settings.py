@@ -155,10 +155,9 @@ class Setting:
         """
         if self.search is None and self.check is None:  # a check of its own may refuse what the base class searches
             self.search = other.search
-        self.doc, self.fixed = self.doc or other.doc, self.fixed or other.fixed
-        self.reference = self.reference or other.reference
-        self.check, self.kw_only = self.check or other.check, other.kw_only
-        self.bounds, self.role = self.bounds or other.bounds, self.role or other.role
+        self.kw_only = other.kw_only
+        for name in ("doc", "fixed", "reference", "check", "bounds", "role"):
+            setattr(self, name, getattr(self, name) or getattr(other, name))
 
     def checked(self, value: Any) -> Any:
         """Return a value as it is kept.

@@ -20,7 +20,6 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv as GymEnv
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv
-from torch import Tensor
 
 from agents.common.common_settings import Rate
 from agents.common.data.arrays import ArraySource
@@ -550,13 +549,9 @@ class FlowQLearning(StoredModel):
         :return: replica -> what is not finite, in words.
         """
         replicas = self.policy.num_replicas
-        groups: dict[str, list[Tensor]] = {
-            "total_loss is": [value for name, value in self._last_info.items() if name == "total_loss"],
-            **{
-                f"parameters of {name} are": [p.reshape(replicas, -1) for p in net.parameters()]
-                for name, net in self.policy.nets.items()
-            },
-        }
+        groups = {"total_loss is": [self._last_info["total_loss"]] if self._last_info else []}
+        for name, net in self.policy.nets.items():
+            groups[f"parameters of {name} are"] = [p.reshape(replicas, -1) for p in net.parameters()]
         return find_divergence(groups)
 
     def last_values(self) -> dict[str, PerReplica]:

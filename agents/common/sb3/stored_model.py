@@ -86,9 +86,10 @@ class StoredModel(OffPolicyAlgorithm):
             space.seed(seed_for(Purpose.WARM_UP, seed))
         if self.env is not None:
             owners = [index * len(seeds) // self.env.num_envs for index in range(self.env.num_envs)]
-            places = [index - owners.index(owner) for index, owner in enumerate(owners)]
-            pairs = zip(owners, places, strict=True)
-            starts: list[int | None] = [seed_for(Purpose.TRAINING_START, seeds[owner], place) for owner, place in pairs]
+            starts: list[int | None] = [
+                seed_for(Purpose.TRAINING_START, seeds[owner], index - owners.index(owner))
+                for index, owner in enumerate(owners)
+            ]
             self.env.seed(starts[0])  # for vector environments with a method of their own
             self.env.unwrapped._seeds = starts  # SB3 gives neighbours consecutive seeds, which other runs have too
 
