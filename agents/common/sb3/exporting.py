@@ -54,7 +54,6 @@ class Sampler(nn.Module):
         super().__init__()
         self.policy, self.draws_noise = policy, draws_noise
         self.draws = policy.method.candidate_noise()
-        assert isinstance(policy.action_space, spaces.Box)
         low, high = (torch.as_tensor(np.float32(end)) for end in (policy.action_space.low, policy.action_space.high))
         self.register_buffer("low", low)
         self.register_buffer("span", high - low)
@@ -229,7 +228,6 @@ def _seed_noise(graph: Any, seed: int) -> None:
 def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
     """Return what the file says about itself."""
     box = policy.action_space
-    assert isinstance(box, spaces.Box)
     inputs, draws = _inputs(policy, 1), policy.method.candidate_noise()
     observations = {
         name: {"dtype": str(inputs[name].dtype).removeprefix("torch."), "shape": list(inputs[name].shape[1:])}
@@ -264,7 +262,6 @@ def _largest_error(graph: Any, policy: FlowPolicy) -> float:
     rows = _as_rows(layout, [inputs.pop(name) for name in _observation_inputs(layout)])
     wanted = policy.plan(rows[None].numpy(), {name: value[None] for name, value in inputs.items()})[0]
     box = policy.action_space
-    assert isinstance(box, spaces.Box)
     error = float(np.max(np.abs(found - wanted) / (box.high - box.low)))
     if not error <= TOLERANCE:
         raise ArithmeticError(

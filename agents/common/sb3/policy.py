@@ -57,6 +57,7 @@ class FlowPolicy(BasePolicy):
     :raises NotImplementedError: if several seeds at once are to have a features extractor.
     """
 
+    action_space: spaces.Box
     optimizer: torch.optim.Optimizer
     observation_mean: Tensor
     observation_factor: Tensor
@@ -296,7 +297,7 @@ class FlowPolicy(BasePolicy):
 
     def in_units(self, actions: NDArray[Any]) -> NDArray[Any]:
         """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A)."""
-        shape = (*actions.shape[:-1], self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
+        shape = (*actions.shape[:-1], self.chunk_length, *self.action_space.shape)
         return np.asarray(self.unscale_action(actions.reshape(shape)), dtype=self.action_space.dtype)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
@@ -335,7 +336,7 @@ class FlowPolicy(BasePolicy):
             draws, flow_steps = self.method.candidate_noise(), self.method.flow_steps
             noise = {name: torch.full_like(draw, draws[name].centre(flow_steps)) for name, draw in noise.items()}
         flat = observations.reshape(replicas, rows // replicas, -1)
-        return self.plan(flat, noise).reshape(rows, self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
+        return self.plan(flat, noise).reshape(rows, self.chunk_length, *self.action_space.shape)
 
     def predict(
         self,
@@ -378,7 +379,7 @@ class FlowPolicy(BasePolicy):
         self, rows: int, state: tuple[NDArray[Any], ...] | None, episode_start: NDArray[Any] | None
     ) -> ChunkState:
         """Return copies of the chunks in flight and how much of each is used; used up where a plan is due."""
-        shape = (rows, self.chunk_length, *self.action_space.shape)  # type: ignore[misc]
+        shape = (rows, self.chunk_length, *self.action_space.shape)
         if state is None:
             return np.zeros(shape, dtype=self.action_space.dtype), np.full(rows, self.chunk_length)
         if not isinstance(state, tuple) or [np.shape(part) for part in state] != [shape, (rows,)]:
@@ -391,7 +392,7 @@ class FlowPolicy(BasePolicy):
     def unscale_action(self, scaled_action: NDArray[Any]) -> NDArray[Any]:
         """Return actions, (..., A), in the environment's units, clipped to its box because scaling rounds."""
         box = self.action_space
-        return np.clip(super().unscale_action(scaled_action), box.low, box.high)  # type: ignore[attr-defined]
+        return np.clip(super().unscale_action(scaled_action), box.low, box.high)
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
