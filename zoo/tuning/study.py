@@ -25,6 +25,7 @@ from agents.common.files import atomic_path
 from agents.common.replicas import Diverged
 from zoo.baselines import find_algorithm
 from zoo.errors import Interrupted, UsageError
+from zoo.processes.locks import Lock
 from zoo.processes.versions import command_line
 from zoo.runs.folder import STUDY, Evaluations, check_log_folder, describe_error, find_run_folders
 from zoo.runs.protocol import shortened
@@ -189,7 +190,9 @@ def tune(args: argparse.Namespace) -> dict[str, Any]:
     begin = time.monotonic()
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it would say, this program says
     plan = read_plan(args)
-    study = open_study(plan)
+    check_log_folder(plan.folder)
+    with Lock(plan.folder / ".lock"):  # of starts at the same moment, one begins the study
+        study = open_study(plan)
     try:
         run_trials(study, plan)
     finally:
