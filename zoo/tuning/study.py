@@ -190,9 +190,12 @@ def tune(args: argparse.Namespace) -> dict[str, Any]:
     begin = time.monotonic()
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it would say, this program says
     plan = read_plan(args)
-    check_log_folder(plan.folder)
-    with Lock(plan.folder / ".lock"):  # of starts at the same moment, one begins the study
+    if is_url(plan.storage):
         study = open_study(plan)
+    else:
+        check_log_folder(plan.folder)
+        with Lock(plan.folder / ".lock"):  # of starts at the same moment, one makes the file
+            study = open_study(plan)
     try:
         run_trials(study, plan)
     finally:
