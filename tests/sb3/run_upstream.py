@@ -22,7 +22,6 @@ import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import agents
-from tests import ROOT
 
 FILES = (
     "test_save_load.py", "test_run.py", "test_predict.py", "test_deterministic.py", "test_callbacks.py",
@@ -106,7 +105,7 @@ def main(path, *more):
         return 2
     files = [str(tests / name) for name in FILES if (tests / name).exists()]
     options = ["-p", "tests.sb3.run_upstream", "-c", os.devnull, "--rootdir", str(tests)]
-    return subprocess.call([sys.executable, "-m", "pytest", *options, *files, *more], cwd=ROOT)
+    return subprocess.call([sys.executable, "-m", "pytest", *options, *files, *more], cwd=Path(__file__).parents[2])
 
 
 if __name__ == "__main__":

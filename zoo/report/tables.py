@@ -273,9 +273,11 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
             rows[-1].append(TableEntry(f"{chance:.2f}", difference, family.is_clear(x, y), chance))
     caption = (
         "Probability that a run of the row's method scores above one of the column's on the same task (ties count "
-        f"half), and the difference of means. Bold: clearly different, by {family.describe()}"
-        f"{'' if family.focus is None else '; other pairs are not tested'}."
+        "half), and the difference of means."
     )
+    if family.p_values:
+        caption += f" Bold: clearly different, by {family.describe()}"
+        caption += "." if family.focus is None else "; other pairs are not tested."
     header = ["method", *(comparison.methods[name].title for name in names)]
     return phase_table("pairs", "All pairs", comparison, phase, caption, header, rows, names)
 

@@ -93,7 +93,8 @@ def _sentences(comparison: Comparison, phase: Phase) -> tuple[str, str]:
                 and means[n].point > means[subject].point]  # fmt: skip
     if higher := ", ".join(shortened(untested)):
         text += f" Higher means without single runs cannot be tested: {higher}."
-    return text, f"{details} Tested by {decision.family.describe()}.{_fragility(comparison, phase)}"
+    tested = f" Tested by {decision.family.describe()}." if decision.family.p_values else ""
+    return text, f"{details}{tested}{_fragility(comparison, phase)}"
 
 
 def _score(comparison: Comparison, estimate: Estimate, detail: bool = False) -> str:

@@ -164,7 +164,9 @@ def test_one_seed_decides_nothing_and_says_how_many_do():
     assert plan.seeds == pytest.approx(2 * 0.04 / 5 * (1.96 / 0.03) ** 2, abs=2)  # both vary as the other does
     assert f"It takes about {plan.seeds} seeds of each to resolve 3 points." in sentence
     nothing_known = compared({"ours": [[0.5]] * 5, "other": [[0.2]] * 5})
-    assert "It takes at least 5 seeds to decide that." in verdict_sentences([nothing_known])[0][0]
+    sentence, basis = verdict_sentences([nothing_known])[0]
+    assert "It takes at least 5 seeds to decide that." in sentence
+    assert "Tested by" not in basis
     many = compared({"ours": [[0.7] * 12] * 5, "other": [[0.684] * 12] * 5})
     assert outcomes(many) == {"other": "unclear"}
     assert "It takes" not in verdict_sentences([many])[0][0]  # its interval is narrower already
