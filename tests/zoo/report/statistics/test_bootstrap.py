@@ -45,7 +45,7 @@ def test_each_method_has_its_own_aggregate_and_bounds():
 
 
 def test_profiles_are_those_of_rliable():
-    scores, thresholds = scores_of(6, 4, levels=20), (np.arange(20) + 0.5) / 20
+    scores, thresholds = scores_of(6, 4, levels=20), np.arange(40) / 40  # half of them are scores
     points, intervals = rliable_intervals(scores, thresholds, library.create_performance_profile)
     found = bootstrap.performance_profile(by_task(scores), thresholds, REPS)
     assert found.points == pytest.approx(points, abs=1e-12)
