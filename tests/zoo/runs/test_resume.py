@@ -8,7 +8,7 @@ import pytest
 from zoo.errors import UsageError
 from zoo.processes.versions import describe_versions
 from zoo.runs.folder import RunFolder
-from zoo.runs.resume import StoredRun, choose, describe_nearest, differences, find_run, result_of_done
+from zoo.runs.resume import StoredRun, choose, describe_nearest, differences, find_run, result_of_done, stored_runs
 from zoo.settings.record import RunRecord
 
 ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "pretraining_steps": 0, "offline_steps": 20, "online_steps": 10}
@@ -86,6 +86,12 @@ def test_the_newest_unfinished_run_is_found(tmp_path):
     for state in (*["done"] * 8, "running", "failed", "done"):
         written(tmp_path, state)
     assert names(find_run(tmp_path, RECORD, [3])) == ["some-v0_10"]
+
+
+def test_a_stack_is_one_run(tmp_path):
+    stack(tmp_path, "done", "running", "running")
+    runs, _ = stored_runs(tmp_path, "qam", "some-v0")
+    assert [run.seeds for run in runs] == [[5, 6, 7]]
 
 
 def test_a_stack_of_which_some_have_failed_is_finished_when_the_others_are(tmp_path):
