@@ -173,7 +173,7 @@ class Trainer:
         """
         policy = self.policy
         sizes = self.method.noise_sizes(policy.num_replicas, batch_size, policy.chunk_size, policy.layout.size)
-        draws = CLONING_NOISE | self.method.crop_noise() if self.pretraining else self.method.update_noise()
+        draws = (CLONING_NOISE if self.pretraining else self.method.update_noise()) | self.method.crop_noise()
         return {name: draw(sizes, self.generator, self.device) for name, draw in draws.items()}
 
     def step(self, batch: Batch, noise: Noise) -> Info:
