@@ -3,7 +3,6 @@
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 from pydoc import locate
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 import agents
 from agents.bc import BC
+from tests import ROOT
 from tests.zoo.report.samples import content_of, evaluations
 from zoo.cli import main
 from zoo.datasets.formats import read
@@ -18,7 +18,6 @@ from zoo.datasets.formats.base import Episode, Format, joined
 from zoo.report.page import report
 from zoo.report.tables import TableEntry, to_csv, to_latex, to_markdown
 
-ROOT = Path(__file__).parents[1]
 PAGES = "\n".join((ROOT / name).read_text() for name in ("docs/architecture.md", "CONTRIBUTING.md"))
 
 

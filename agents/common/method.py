@@ -265,9 +265,9 @@ class Method(CommonSettings):
         return {name: draw.movedim(1, 1 + draws[name].axes.index("B")) for name, draw in noise.items()}
 
     def update_noise(self) -> dict[str, Draw]:
-        """Return every draw of one update: the next action's, prefixed ``td_``, the algorithm's own, and the crops'."""
+        """Return every draw that the losses of one update read: the next action's, prefixed ``td_``, and its own."""
         of_actions = {f"td_{name}": draw for name, draw in self.candidate_noise().items()}
-        return {**of_actions, **self.noise(), **self.crop_noise()}
+        return {**of_actions, **self.noise()}
 
     def crop_noise(self) -> dict[str, Draw]:
         """Return the draws of random crops: none without them, or whether they are done, and where images begin."""

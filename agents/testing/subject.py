@@ -261,6 +261,7 @@ def make_noise(model: FlowQLearning, seed: int = 0, acting: bool = False) -> dic
     :return: name -> draw.
     """
     sizes = model.method.noise_sizes(model.policy.num_replicas, ROWS, model.policy.chunk_size, model.policy.layout.size)
-    table = model.method.action_noise_table() if acting else model.method.update_noise()
+    method = model.method
+    table = method.action_noise_table() if acting else method.update_noise() | method.crop_noise()
     generator = torch.Generator().manual_seed(seed)
     return {name: draw(sizes, generator, "cpu") for name, draw in table.items()}
