@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
 from pathlib import Path
@@ -15,11 +16,11 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.cli import as_program, signals_deferred
-from zoo.envs.rendering import PLATFORMS, WHAT_TO_INSTALL, choose_platform, prepare_pictures, why_no_window
+from zoo.envs.rendering import WHAT_TO_INSTALL, choose_platform, prepare_pictures, why_no_window
 from zoo.errors import UsageError
-from zoo.models.arguments import add_agent, add_machine, check_agent
-from zoo.terminal.arguments import COUNT, SEED, Parser, a_path
+from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.terminal.messages import log
+from zoo.terminal.parser import COUNT, SEED, Parser, a_path
 
 if TYPE_CHECKING:
     from zoo.models.agent import Agent
@@ -31,7 +32,6 @@ episodes are those of the run's evaluations.
 Where there is a screen, a window shows it, until Esc, q or its last episode; --video records instead. A video needs
 EGL, OSMesa or a screen: the program takes what works, and says what. Mazes are drawn as maps where nothing works."""
 DEFAULT_EPISODES = 5
-MOST_TILES = 64
 
 
 def make_parser() -> Parser:
@@ -59,15 +59,21 @@ def make_parser() -> Parser:
 
 
 def _grid(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", text)
-    if found is None or int(found[1]) * int(found[2]) > MOST_TILES:
-        raise argparse.ArgumentTypeError(f"expected ROWSxCOLUMNS of at most {MOST_TILES} episodes, got {text!r}")
+    found = re.fullmatch(r"([1-9])x([1-9])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"expected ROWSxCOLUMNS, each from 1 to 9, got {text!r}")
     return int(found[1]), int(found[2])
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Play, record if that is asked for, and return the score."""
-    _check(args)
+    check_agent(args)
+    if args.explain and args.grid:
+        raise UsageError("`--explain` shows one episode at a time; leave out --grid")
+    if args.video is not None:
+        from zoo.watching.video import check_video
+
+        check_video(args.video)
     has_window = _has_window(args)  # before MuJoCo is imported
     prepare_pictures(args.env, args.model)
     platform = "glfw" if has_window else None if args.video is None else choose_platform()
@@ -91,33 +97,16 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     return describe(agent, results, score) | {"video": None if args.video is None else str(args.video)}
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Refuse what cannot be shown, before any work."""
-    check_agent(args)
-    if args.no_render and args.video is None and (about := _about_pictures(args)):
-        raise UsageError(f"`{about[0]}` says what is shown; leave out --no-render, or add --video FILE")
-    if args.explain and args.grid:
-        raise UsageError("`--explain` shows one episode at a time; leave out --grid")
-    if args.video is not None:
-        from zoo.watching.video import check_video
-
-        check_video(args.video)
-
-
-def _about_pictures(args: argparse.Namespace) -> list[str]:
-    """Return the given flags that say what pictures show."""
-    return [f"--{name}" for name in ("grid", "explain", "every") if getattr(args, name)]
-
-
 def _has_window(args: argparse.Namespace) -> bool:
-    """Return whether a window is to show the agent; where there could be none, say why."""
-    if args.video is not None or args.no_render:
+    """Return whether a window is to show the agent; refuse flags about pictures where there will be none."""
+    if args.video is not None:
         return False
-    reason = why_no_window()
+    reason = "--no-render is given" if args.no_render else why_no_window()
     if reason is None:
         return True
-    if about := _about_pictures(args):
-        raise UsageError(f"`{about[0]}` says what is shown, but no window can be opened: {reason}; add --video FILE")
+    for name in ("grid", "explain", "every"):
+        if getattr(args, name):
+            raise UsageError(f"`--{name}` says what is shown, but no window is opened: {reason}; add --video FILE")
     log.info("no window is opened: %s; to see the agent, add --video FILE", reason)
     return False
 
@@ -130,28 +119,23 @@ def _show(args: argparse.Namespace, agent: Agent, platform: str | None) -> Episo
     from zoo.watching.film import Film, draws_with_mujoco, find_maze
     from zoo.watching.video import STEPS_BETWEEN, open_video
 
-    if args.video is None:
-        from zoo.watching.window import open_window
-
-    film = Film(agent, args.grid or (1, 1), args.explain, platform is not None)
-    try:
-        env = film.stage.lanes[0].env
-        if args.video is None:
-            log.info("shown in a window; close it, or press Esc or q, to stop")
-        elif platform is not None:
-            log.info("pictures are drawn with %s: %s", platform, PLATFORMS[platform])
-        elif find_maze(env) is not None:
+    with contextlib.closing(Film(agent, args.grid or (1, 1), args.explain, platform is not None)) as film:
+        env = film.stage.envs[0]
+        is_maze = find_maze(env) is not None
+        if platform is None and is_maze:
             log.info("MuJoCo can draw nothing here, so the maze is shown as a map; for pictures, %s", WHAT_TO_INSTALL)
-        elif draws_with_mujoco(env):
+        elif platform is None and draws_with_mujoco(env):
             raise UsageError(f"MuJoCo can draw nothing here, and {agent.env} is no maze; {WHAT_TO_INSTALL}")
-        target = open_window(f"{agent.algo} in {agent.env}") if args.video is None else open_video(args.video)
-        every = args.every or (1 if args.video is None else STEPS_BETWEEN[args.video.suffix])
+        if args.video is None:
+            from zoo.watching.window import open_window
+
+            target, every = open_window(f"{agent.algo} in {agent.env}"), 1
+        else:
+            target, every = open_video(args.video), STEPS_BETWEEN[args.video.suffix]
         with as_usage_error(DependencyNotInstalled), target as add:
-            for picture, is_last in film.pictures(every):
+            for picture, is_last in film.pictures(args.every or every):
                 add(picture, is_last)
         return film.stage.results()
-    finally:
-        film.close()
 
 
 main = as_program(make_parser, _run)

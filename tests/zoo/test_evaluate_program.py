@@ -82,7 +82,6 @@ def test_another_protocol_is_compared_with_no_score(tmp_path, call, refusal):
     ("words", "text"),
     [
         ("--algo qam", "expected a MODEL, or --algo and --env"),
-        ("model.zip --trained", "MODEL and `--trained` both name an agent"),
         ("model.zip --load-best", "`--load-best` chooses among the models of a run"),
         ("POLICY --interval 90 100", "`--interval` must be an interval of fractions from 0 to 1"),
     ],
@@ -132,12 +131,11 @@ def window(monkeypatch):
 
 
 def test_where_there_is_a_screen_every_step_is_shown(policy, window, call):
-    found, said = call(main, policy, "--episodes", 2, "--explain")  # mazes are maps then, without a camera
+    found, _ = call(main, policy, "--episodes", 2, "--explain")  # mazes are maps then, without a camera
     assert found["episodes"] == 2
     assert found["video"] is None
     assert [is_last for _, is_last in window] == ([False] * 4 + [True]) * 2
     assert len({picture.tobytes() for picture, _ in window}) == 10
-    assert "shown in a window; close it, or press Esc or q, to stop" in said
 
 
 def test_a_maze_is_recorded_without_a_camera(policy, tmp_path, call):
@@ -166,8 +164,8 @@ def test_what_is_no_maze_needs_a_camera(tmp_path, refusal):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("--explain", "`--explain` says what is shown, but no window can be opened: there is no screen"),
-        ("--every 3 --no-render", "`--every` says what is shown; leave out --no-render, or add --video FILE"),
+        ("--explain", "`--explain` says what is shown, but no window is opened: there is no screen"),
+        ("--every 3 --no-render", "`--every` says what is shown, but no window is opened: --no-render is given"),
         ("--grid 2x2 --explain --video a.gif", "`--explain` shows one episode at a time"),
         ("--video a.avi", "`--video` must end in .mp4 or .gif, got a.avi"),
     ],
@@ -184,7 +182,6 @@ def record_elsewhere(policy, video, *words):
     if "MuJoCo can draw nothing here" in ran.stderr:
         pytest.skip("needs EGL, OSMesa or a screen")
     assert ran.returncode == 0, ran.stderr
-    assert "pictures are drawn with " in ran.stderr
     with Image.open(video) as image:
         return len(image.convert("RGB").getcolors(1 << 20) or [])
 

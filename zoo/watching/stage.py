@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import mujoco
@@ -34,24 +34,25 @@ FAN = 16
 
 @dataclass
 class Lane:
-    """An environment in which one episode after another is played, and how far it is.
+    """An episode that is played step by step.
 
-    :param episode: from 0.
+    :param env: where it is played; the next episode has the same.
+    :param episode: its number, from 0.
     :param chunk: the actions that are being played, (H, A).
     :param used: how many of them were played.
     :param noise: of the plan that gave the chunk: name -> (...).
     """
 
     env: RepeatableEnv
-    episode: int = 0
-    observation: Any = field(default_factory=lambda: np.zeros(0))
+    episode: int
+    observation: Any
     chunk: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     used: int = 0
     noise: dict[str, torch.Tensor] = field(default_factory=dict)
     length: int = 0
     total: float = 0.0
     success: int | None = None
-    is_over: bool = True
+    is_over: bool = False
 
     @property
     def has_new_chunk(self) -> bool:
@@ -64,30 +65,33 @@ class Stage:
 
     The results are those of :func:`play`, to the last bit: the same starts, noise and sizes of batches.
 
-    :param lanes: how many environments.
+    :param lanes: how many episodes are played side by side.
     :param env_kwargs: further arguments of the environments, e.g. the size of their pictures.
     """
 
     def __init__(self, agent: Agent, lanes: int = 1, env_kwargs: dict[str, Any] | None = None) -> None:
         kwargs = {**agent.env_kwargs, **(env_kwargs or {})}
         self.agent, self._planner = agent, planner_of(agent.policy)
-        self.lanes = [Lane(make_env(agent.env_id, **kwargs)) for _ in range(min(lanes, agent.episodes))]
-        self._space = self.lanes[0].env.observation_space
-        require_spaces(agent, self._space, self.lanes[0].env.action_space)  # type: ignore[arg-type]  # it is a box
-        require_new_episodes(self.lanes[0].env, functools.partial(make_env, agent.env_id, **kwargs))
+        self.envs = [make_env(agent.env_id, **kwargs) for _ in range(min(lanes, agent.episodes))]
+        self._space = self.envs[0].observation_space
+        require_spaces(agent, self._space, self.envs[0].action_space)  # type: ignore[arg-type]  # it is a box
+        require_new_episodes(self.envs[0], functools.partial(make_env, agent.env_id, **kwargs))
         self._seeds = seeds_of_starts(agent.seed, agent.episodes)
         self._stock = NoiseStock(self._planner, agent.seed, [agent.replica], agent.episodes)
-        self._endings: dict[int, Lane] = {}
+        self._lanes: list[Lane] = []
 
     def play(self) -> Iterator[list[Lane]]:
-        """Play all episodes; yield the lanes at each moment: chunks that are used up have been replaced already.
+        """Play all episodes; yield their lanes at each moment: chunks that are used up have been replaced already.
 
-        With several lanes, as many episodes begin together, and the next ones when all of them are over.
+        With several environments, as many episodes begin together, and the next ones when all of them are over.
         """
-        for first in range(0, self.agent.episodes, len(self.lanes)):
-            playing = self.lanes[: self.agent.episodes - first]
-            for offset, lane in enumerate(playing):
-                self._begin(lane, first + offset)
+        for first in range(0, self.agent.episodes, len(self.envs)):
+            seeds = self._seeds[first : first + len(self.envs)]
+            playing = [
+                Lane(env, episode, env.reset(seed=int(seed))[0])
+                for episode, (env, seed) in enumerate(zip(self.envs, seeds, strict=False), start=first)
+            ]
+            self._lanes += playing
             self._plan(playing)
             yield playing
             while not all(lane.is_over for lane in playing):
@@ -99,33 +103,25 @@ class Stage:
 
     def results(self) -> EpisodeResults:
         """Return the results of all episodes, once they are over."""
-        endings = [self._endings[episode] for episode in range(self.agent.episodes)]
-        wins = [ending.success for ending in endings]
+        wins = [lane.success for lane in self._lanes]
         return EpisodeResults(
             successes=None if None in wins else np.array([wins], np.int64),
-            returns=np.array([[ending.total for ending in endings]]),
-            lengths=np.array([[ending.length for ending in endings]]),
+            returns=np.array([[lane.total for lane in self._lanes]]),
+            lengths=np.array([[lane.length for lane in self._lanes]]),
             seeds=self._seeds,
             played=np.array([True]),
         )
 
     def close(self) -> None:
         """Close the environments."""
-        for lane in self.lanes:
-            lane.env.close()
-
-    def _begin(self, lane: Lane, episode: int) -> None:
-        lane.observation, _ = lane.env.reset(seed=int(self._seeds[episode]))
-        lane.episode, lane.length, lane.total, lane.success, lane.is_over = episode, 0, 0.0, None, False
-        lane.used = len(lane.chunk)
+        for env in self.envs:
+            env.close()
 
     def _step(self, lane: Lane) -> None:
         lane.observation, reward, terminated, truncated, info = lane.env.step(lane.chunk[lane.used])
         lane.used, lane.length, lane.total = lane.used + 1, lane.length + 1, lane.total + reward
         lane.is_over = terminated or truncated
         lane.success = self.agent.scoring.success_of(info.get("success"), lane.total)
-        if lane.is_over:
-            self._endings[lane.episode] = replace(lane)
 
     def _plan(self, lanes: Sequence[Lane]) -> None:
         """Plan where a chunk is used up, as an evaluation does: each episode has its row of the batch."""

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import imageio.v2 as imageio
 import numpy as np
-from PIL import Image
 
 from agents.common.files import atomic_path
 from zoo.errors import UsageError
@@ -37,8 +36,11 @@ def check_video(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def open_video(path: Path) -> Iterator[Callable[[Image.Image, bool], None]]:
-    """Yield a function that adds a picture, for longer if it is the last of an episode; the file appears when whole."""
+def open_video(path: Path) -> Iterator[Callable[[np.ndarray, bool], None]]:
+    """Yield a function that adds a picture, (height, width, 3), for longer if it is the last of an episode.
+
+    The file appears when it is whole.
+    """
     speed = SPEEDS[path.suffix]
     # MP4 wants even sizes; players that know little want this format of pixels
     how = {"fps": speed, "macro_block_size": 2, "pixelformat": "yuv420p"}
@@ -46,9 +48,8 @@ def open_video(path: Path) -> Iterator[Callable[[Image.Image, bool], None]]:
         how = {"duration": 1000 / speed, "loop": 0}
     with atomic_path(path) as temporary, imageio.get_writer(temporary, None, "I", **how) as writer:
 
-        def add(picture: Image.Image, is_last: bool = False) -> None:
-            frame = np.asarray(picture)
+        def add(picture: np.ndarray, is_last: bool = False) -> None:
             for _ in range(1 + is_last * round(LAST_SECONDS * speed)):
-                writer.append_data(frame)  # type: ignore[attr-defined]  # a writer in a `with` is one
+                writer.append_data(picture)  # type: ignore[attr-defined]  # a writer in a `with` is one
 
         yield add

@@ -13,7 +13,6 @@ from typing import Any
 import glfw
 import numpy as np
 from OpenGL import GL
-from PIL import Image
 
 from zoo.errors import Interrupted, UsageError
 from zoo.watching.video import LAST_SECONDS
@@ -23,7 +22,7 @@ SPEED = 30
 
 
 @contextlib.contextmanager
-def open_window(title: str) -> Iterator[Callable[[Image.Image, bool], None]]:
+def open_window(title: str) -> Iterator[Callable[[np.ndarray, bool], None]]:
     """Yield a function that shows a picture, for longer if it is the last of an episode.
 
     The function raises Interrupted once the user has closed the window.
@@ -42,14 +41,14 @@ class _Window:
         self._handle: Any = None
         self._title, self._until = title, 0.0  # until that time the picture that is shown stays
 
-    def show(self, picture: Image.Image, is_last: bool = False) -> None:
+    def show(self, picture: np.ndarray, is_last: bool = False) -> None:
         """Show a picture when the one before it has been shown for long enough."""
         previous = glfw.get_current_context()
         if self._handle is None:
-            self._handle = self._open(picture.size)
+            self._handle = self._open(picture.shape[1], picture.shape[0])
         self._wait()
         glfw.make_context_current(self._handle)
-        _draw(np.ascontiguousarray(picture.convert("RGB")), glfw.get_framebuffer_size(self._handle))
+        _draw(np.ascontiguousarray(picture), glfw.get_framebuffer_size(self._handle))
         glfw.swap_buffers(self._handle)
         glfw.make_context_current(previous)
         self._until = time.monotonic() + (LAST_SECONDS if is_last else 1 / SPEED)
@@ -62,12 +61,12 @@ class _Window:
         if self._handle is not None:
             glfw.destroy_window(self._handle)
 
-    def _open(self, size: tuple[int, int]) -> object:
+    def _open(self, width: int, height: int) -> object:
         """Return the handle of a new window."""
         glfw.init()
         glfw.default_window_hints()  # MuJoCo's windows are invisible
         glfw.window_hint(glfw.RESIZABLE, glfw.FALSE)
-        handle = glfw.create_window(*size, self._title, None, None)
+        handle = glfw.create_window(width, height, self._title, None, None)
         if handle is None:
             raise UsageError("no window can be opened on this screen; record with --video FILE, or add --no-render")
         glfw.make_context_current(handle)

@@ -1,6 +1,7 @@
 """Films and what they show: every episode as an evaluation plays it, and what a policy thinks."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,19 @@ from numpy.testing import assert_allclose, assert_array_equal, assert_equal
 
 from tests.zoo.models.conftest import ENV, STEPS, maze_model
 from zoo.baselines import SAC
+from zoo.datasets.names import gym_id
 from zoo.envs.make import make_env
 from zoo.envs.rendering import prepare_drawing
 from zoo.errors import UsageError
 from zoo.models.agent import Agent, agent_of_run, find_run, play
-from zoo.watching.film import AGENT, CAPTION, GOAL, Film, find_maze
+from zoo.watching.film import AGENT, ENTRANCE, EXIT, GOAL, HEAD, Film, find_maze
 from zoo.watching.stage import FAN, Imagination, Mind, Stage
+
+TELEPORTS = "pointmaze-teleport-navigate-singletask-task1-v0"
 
 
 def shot(shown, every=1):
-    found = [(np.asarray(picture), is_last) for picture, is_last in shown.pictures(every)]
+    found = list(shown.pictures(every))
     shown.close()
     return found
 
@@ -31,7 +35,7 @@ def has(image, colour):
 def test_without_a_camera_a_maze_is_a_map_with_agent_and_goal():
     frames = shot(Film(agent_of("qam"), has_camera=False))
     assert [is_last for _, is_last in frames] == ([False] * 12 + [True]) * 2
-    assert all(frame.shape == (480 + 2 * CAPTION, 480, 3) for frame, _ in frames)
+    assert all(frame.shape == (480 + HEAD, 480, 3) for frame, _ in frames)
     assert all(has(frame, AGENT) and has(frame, GOAL) for frame, _ in frames)
     assert (frames[0][0] != frames[12][0]).any()
 
@@ -40,17 +44,17 @@ def test_a_grid_shows_as_many_episodes_and_leaves_places_empty():
     frames = shot(Film(agent_of("qam", 3), grid=(1, 2), has_camera=False), every=12)
     assert len({frame.shape for frame, _ in frames}) == 1
     both, alone = frames[0][0], frames[-1][0]
-    assert both.shape == (256 + 2 * CAPTION, 2 * 256 + 4, 3)
+    assert both.shape == (256 + HEAD, 2 * 256, 3)
     assert has(both[:, 260:], AGENT)
     assert has(alone[:, :256], AGENT)
-    assert (alone[:-CAPTION, 260:] == 255).all()
+    assert (alone[HEAD:, 260:] == 255).all()
 
 
 @pytest.mark.parametrize("id", ["qam", "bc", "rebrac"])
 def test_thoughts_are_shown_beside_the_map(id):
     frames = shot(Film(agent_of(id, 1), explain=True, has_camera=False), every=6)
-    assert {frame.shape for frame, _ in frames} == {(512 + 2 * CAPTION, 512 + 448, 3)}
-    assert all((frame[:512, 512:] != 255).any() for frame, _ in frames)
+    assert {frame.shape for frame, _ in frames} == {(560 + HEAD, 2 * 560, 3)}
+    assert all((frame[HEAD:, 560:] != 255).any() for frame, _ in frames)
 
 
 def test_thoughts_of_others_than_flow_policies_are_refused():
@@ -61,10 +65,12 @@ def test_thoughts_of_others_than_flow_policies_are_refused():
 
 
 def test_a_maze_is_shown_whole_with_its_teleports():
-    env = make_env("pointmaze-teleport-singletask-task1-v0")
+    env = make_env(gym_id(TELEPORTS))
     maze = find_maze(env)
-    assert [len(places) for places in maze.gates] == [2, 3]
-    raw = env.env.unwrapped
+    assert maze is env.env.unwrapped
+    frames = shot(Film(replace(agent_of("qam", 1), env=TELEPORTS), has_camera=False), every=99)
+    assert all(has(frame, ENTRANCE) and has(frame, EXIT) for frame, _ in frames)
+    raw = maze
     prepare_drawing(raw)
     metres = 2 * math.tan(math.radians(45) / 2) * (raw.custom_camera.distance - 2)  # at the height of the walls
     assert 48 < metres < 50  # 12 cells of 4 metres
@@ -87,7 +93,7 @@ def thoughts_of(agent):
 def test_step_by_step_has_the_results_of_an_evaluation(logs, lanes):
     agent = agent_of_run(find_run(logs, "qam", ENV))
     stage, moments = Stage(agent, lanes), []
-    assert len(stage.lanes) == min(lanes, 4)
+    assert len(stage.envs) == min(lanes, 4)
     for shown in stage.play():
         moments.append((shown[0].length, shown[0].has_new_chunk))
     assert moments[:13] == [(length, length % 3 == 0 and length < 12) for length in range(13)]  # chunks of 3
