@@ -100,13 +100,6 @@ def join(parts: Sequence[Any]) -> Any:
     return np.concatenate(parts)
 
 
-def bytes_of(space: spaces.Space[Any]) -> int:
-    """Return the memory of an observation."""
-    if isinstance(space, spaces.Dict):
-        return sum(map(bytes_of, space.spaces.values()))
-    return int(np.prod(space.shape or ())) * np.dtype(space.dtype).itemsize
-
-
 def _describe(space: spaces.Space[Any]) -> str:
     if isinstance(space, spaces.Box):
         return f"Box{space.shape} of {space.dtype}" if len(space.shape) > 1 else f"Box{space.shape}"

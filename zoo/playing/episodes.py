@@ -1,12 +1,14 @@
-"""The results of played episodes."""
+"""The results of played episodes, and intervals of their means."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from zoo.errors import EnvironmentFault
 from zoo.settings.record import RunRecord
@@ -69,18 +71,9 @@ class Scoring:
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Scoring:
-        """Return what :meth:`plain` returned.
-
-        :raises ValueError: if it is something else.
-        """
+        """Return what :meth:`plain` returned."""
         references = content.get("reference_scores")
-        found = cls(content.get("score"), content.get("success_return"), tuple(references) if references else None)
-        if found.score not in (None, "return", "value"):
-            raise ValueError(f"`score` must be return or value, got {found.score!r}")
-        numbers = [found.success_return, *(found.reference_scores or ())]
-        if not all(number is None or type(number) in (int, float) for number in numbers):
-            raise ValueError(f"`success_return` and `reference_scores` must be numbers, got {numbers}")
-        return found
+        return cls(content.get("score"), content.get("success_return"), tuple(references) if references else None)
 
     def plain(self) -> dict[str, Any]:
         """Return what differs from :data:`REPORTED` as plain values."""
@@ -120,3 +113,26 @@ class Scoring:
 
 REPORTED = Scoring()
 """Success as the environment reports it, else the return."""
+
+
+# -- intervals over the episodes of one agent -------------------------------------------------------------------------
+
+
+LEVEL = 0.95
+
+
+def interval_of_successes(won: int, episodes: int) -> tuple[float, float]:
+    """Return Wilson's 95% interval of a success rate."""
+    interval = stats.binomtest(won, episodes).proportion_ci(LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
+    """Return Student's 95% interval of a mean; of one value it is all numbers."""
+    if len(values) < 2:
+        return -math.inf, math.inf
+    mean, error = float(values.mean()), float(stats.sem(values))
+    if error == 0:
+        return mean, mean
+    low, high = stats.t.interval(LEVEL, len(values) - 1, mean, error)
+    return float(low), float(high)

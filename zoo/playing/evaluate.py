@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
@@ -25,6 +24,7 @@ from zoo.terminal.messages import log
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
 Array: TypeAlias = np.ndarray
+Rows: TypeAlias = tuple[Array, ...]
 
 
 class ChunkPolicy(Protocol):
@@ -106,8 +106,7 @@ class Evaluator:
     ) -> EpisodeResults:
         """Play every episode with every replica.
 
-        Python's, NumPy's and PyTorch's global generators are left as they were. A replica that plans NaN or infinity
-        ends its part there; the results of the others are the same as without it.
+        A replica that plans NaN or infinity ends its part there; the results of the others are the same as without it.
 
         :param policy: plans the actions; asked only when a chunk is used up, and always for all S * episodes rows.
         :param replicas: the number that stands for each replica in its noise seeds, length S; None is 0 to S - 1. The
@@ -115,21 +114,12 @@ class Evaluator:
         :param active: which of the S replicas take part, by position; None: all.
         """
         names = list(range(policy.num_replicas)) if replicas is None else list(replicas)
-        if len(names) != policy.num_replicas:
-            raise ValueError(
-                f"`replicas` must name {policy.num_replicas} replicas, got {len(names)}; give one number each"
-            )
         players = range(len(names)) if active is None else sorted(active)
-        states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # the policy may draw from them
         try:
             endings = self._play(policy, names, players)
         except BaseException:
             self.close()  # its episodes are left in the middle
             raise
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
-            torch.set_rng_state(states[2])
         shape = (len(names), self.episodes)
         returns, lengths, successes = np.zeros(shape), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         for job, ending in endings.items():
@@ -149,21 +139,19 @@ class Evaluator:
         pool.begin_evaluation()
         jobs = deque(itertools.product(players, range(self.episodes)))
         idle = deque(range(pool.n_envs))
-        observations = np.empty(0)
-        noise = NoiseStock(policy, self.seed, names, self.episodes)
         job_of: dict[int, tuple[int, int]] = {}
         endings: dict[tuple[int, int], Ending] = {}
         diverged: set[int] = set()
+        noise = NoiseStock(policy, self.seed, names, self.episodes)
+        observations: Array | None = None  # (S, episodes, O), the last that was seen of each episode
         running: list[int] = []
-        rows: tuple[Array, ...] = (np.empty(0, np.int64), np.empty(0, np.int64))
-        plan_seconds = 0.0
         chunks = np.empty((0, policy.chunk_length, *action_space.shape), action_space.dtype)
+        plan_seconds = 0.0
         while True:
             self.check_in()
             begun = {idle.popleft(): jobs.popleft() for _ in range(min(len(idle), len(jobs)))}
             job_of |= begun
             pool.send(running, chunks, {env: int(self.episode_seeds[episode]) for env, (_, episode) in begun.items()})
-            noise.spend(rows)  # while the environments play
             progress = pool.receive(plan_seconds)
             if progress is None:
                 return {job: ending for job, ending in endings.items() if job[0] not in diverged}
@@ -175,21 +163,25 @@ class Evaluator:
                 jobs.extendleft([job] if job[0] not in diverged else [])
                 idle.append(number)
             running = progress.running
-            rows = tuple(np.array([job_of[number] for number in running], np.int64).reshape(-1, 2).T)
-            if running:
-                seen = to_rows(policy, observation_space, progress.observations)
-                if not observations.size:
-                    observations = np.zeros((len(names), self.episodes, *seen.shape[1:]), seen.dtype)
-                observations[rows] = seen
-                began = time.perf_counter()
-                chunks = _plan(policy, observations, noise.offer(), rows, action_space)
-                plan_seconds = time.perf_counter() - began
-                if not np.isfinite(chunks).all():
-                    diverged |= set(_idle_where_not_finite(chunks, rows[0], action_space))
-                    jobs = deque(job for job in jobs if job[0] not in diverged)
-                    if diverged.issuperset(players):
-                        self.close()  # no replica is left; their episodes are in the middle
-                        return {}
+            if not running:
+                continue
+            rows: Rows = tuple(np.array([job_of[number] for number in running]).T)  # replicas and episodes
+            seen = to_rows(policy, observation_space, progress.observations)
+            if observations is None:
+                observations = np.zeros((len(names), self.episodes, *seen.shape[1:]), seen.dtype)
+            observations[rows] = seen
+            began = time.perf_counter()
+            chunks = np.asarray(policy.plan(observations, noise.offer()))[rows].astype(action_space.dtype, copy=False)
+            plan_seconds = time.perf_counter() - began
+            noise.spend(rows)
+            bad = ~np.isfinite(chunks).all(axis=(1, 2))
+            if bad.any():
+                chunks[bad] = (action_space.low + action_space.high) / 2  # idle
+                diverged |= set(rows[0][bad].tolist())
+                jobs = deque(job for job in jobs if job[0] not in diverged)
+                if diverged.issuperset(players):
+                    self.close()  # no replica is left; their episodes are in the middle
+                    return {}
 
     def _open_pool(self) -> EnvPool:
         """Return the environments, which begin to be built at the first call."""
@@ -211,7 +203,6 @@ class NoiseStock:
         shape = (len(names), episodes)
         self._generators, self._used = np.empty(shape, object), np.zeros(shape, np.int64)
         self._stock: dict[str, Array] = {}  # (S, episodes, NOISE_PLANS, ...)
-        self._next: dict[str, Array] = {}  # (S, episodes, ...); NumPy picks rows several times faster than PyTorch
         for job in np.ndindex(shape):
             self.restart(*job)
 
@@ -220,8 +211,6 @@ class NoiseStock:
         generator = torch_generator(Purpose.EVALUATION_NOISE, self._seed, self._names[replica], episode)
         self._generators[replica, episode] = generator
         self._fill(replica, episode)
-        for key, stock in self._stock.items():
-            self._next.setdefault(key, np.zeros_like(stock[:, :, 0]))[replica, episode] = stock[replica, episode, 0]
 
     def _fill(self, replica: int, episode: int) -> None:
         """Draw an episode's noise of the next plans."""
@@ -233,9 +222,10 @@ class NoiseStock:
 
     def offer(self) -> dict[str, torch.Tensor]:
         """Return the noise of every episode's next plan: name to noise of shape (S, episodes, ...)."""
-        return {key: torch.from_numpy(noise.copy()) for key, noise in self._next.items()}
+        replicas, episodes = np.indices(self._used.shape)
+        return {key: torch.from_numpy(stock[replicas, episodes, self._used]) for key, stock in self._stock.items()}
 
-    def spend(self, rows: tuple[Array, ...]) -> None:
+    def spend(self, rows: Rows) -> None:
         """Take the next noise where a plan was made with what was offered.
 
         :param rows: replica and episode of each plan, two arrays of the same length.
@@ -244,31 +234,6 @@ class NoiseStock:
         used_up = self._used[rows] == NOISE_PLANS
         for replica, episode in zip(rows[0][used_up], rows[1][used_up], strict=True):
             self._fill(replica, episode)
-        for key, stock in self._stock.items():
-            self._next[key][rows] = stock[(*rows, self._used[rows])]
-
-
-def _plan(
-    policy: ChunkPolicy,
-    observations: Array,
-    noise: dict[str, torch.Tensor],
-    rows: tuple[Array, ...],
-    action_space: gymnasium.spaces.Box,
-) -> Array:
-    """Return the planned actions of some rows, shape (len(rows), H, A); refuse a plan of another shape."""
-    actions: Array = np.asarray(policy.plan(observations, noise))
-    expected = (*observations.shape[:2], policy.chunk_length, *action_space.shape)
-    if actions.shape != expected:
-        raise ValueError(f"planned actions must have the shape (S, N, H, A) = {expected}, got {actions.shape}")
-    chunks: Array = actions[rows].astype(action_space.dtype, copy=False)
-    return chunks
-
-
-def _idle_where_not_finite(chunks: Array, replicas: Array, action_space: gymnasium.spaces.Box) -> list[int]:
-    """Replace NaN and infinity by idle actions; return the replicas that planned them."""
-    bad = ~np.isfinite(chunks).all(axis=(1, 2))
-    chunks[bad] = (action_space.low + action_space.high) / 2
-    return [int(replica) for replica in replicas[bad]]
 
 
 def to_rows(policy: Any, space: gymnasium.Space[Any], observations: Any) -> Array:

@@ -146,20 +146,25 @@ EVERY = 10
 """One in so many trajectories is held out, beginning with the first."""
 MOST_TRANSITIONS = 5000  # of the held-out ones, drawn at random where there are more
 FIRST_ACTIONS = 8  # of the policy in each first state
-LOSS_ROWS = 512
+RATED_ROWS = 512  # of them, by the algorithm's own critic
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Sequences of the held-out trajectories, as an update gets them; a batch has the axes (1, N)."""
+class HeldOutRows:
+    """Sequences of k held-out trajectories, as an update gets them; a batch has the axes (1, N).
+
+    :param batch: N sequences that lie in one trajectory.
+    :param transitions: the same as arrays, one transition for each sequence.
+    :param first: the first state of each trajectory, shape (1, k, O).
+    :param lengths: of the trajectories, shape (k,).
+    :param behaviour: what the policy that collected them is worth.
+    """
 
     batch: Batch
     transitions: EvaluationData
-    has_next: np.ndarray
-    next_actions: Array
     first: Tensor
-    first_actions: Array
     lengths: np.ndarray
+    behaviour: ValueEstimate
 
 
 def hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
@@ -200,8 +205,7 @@ class HeldOutEvaluator:
 
     def __init__(self, data: Dataset, *, gamma: float, seed: int) -> None:
         self._data, self._gamma, self._seed = data, gamma, seed
-        self._rows: _Rows | None = None
-        self._behaviour: ValueEstimate | None = None
+        self._rows: HeldOutRows | None = None
 
     def close(self) -> None:
         """Do nothing: there is no process to end."""
@@ -209,33 +213,34 @@ class HeldOutEvaluator:
     def evaluate(
         self, policy: Any, replicas: Sequence[int] | None = None, active: Collection[int] | None = None
     ) -> EpisodeResults:
-        """ValueEstimate the value of every replica's policy, a `FlowPolicy`, and that of the behaviour.
+        """Estimate the value of every replica's policy, a `FlowPolicy`, and that of the behaviour.
 
         An episode of the results is a held-out trajectory, and its return the estimate for its first state.
         """
         names = list(range(policy.num_replicas)) if replicas is None else list(replicas)
         rows = self._rows = self._rows or self._read(policy)
-        if self._behaviour is None:
-            self._behaviour = self._fit(rows, rows.next_actions, rows.first_actions[None], rows.has_next)
         played = np.isin(np.arange(len(names)), range(len(names)) if active is None else sorted(active))
         after = self._actions(policy, names, rows.batch.next_observations, 1)
         first = self._actions(policy, names, rows.first, FIRST_ACTIONS)
         played &= np.isfinite(after).all((1, 2, 3)) & np.isfinite(first).all((1, 2, 3))
-        estimates: dict[str, np.ndarray] = {}
         values = np.zeros((len(names), len(rows.lengths)))
+        low, high = np.zeros(len(names)), np.zeros(len(names))
         for replica in np.flatnonzero(played):
             self.check_in()
-            found = self._fit(rows, after[replica, 0], first[replica])
-            values[replica] = found.values
-            for name, value in (("low", found.low), ("high", found.high)):
-                estimates.setdefault(name, np.zeros(len(names)))[replica] = value
-        for name, value in (("", self._behaviour.mean), ("_low", self._behaviour.low), ("_high", self._behaviour.high)):
-            estimates[f"behaviour{name}"] = np.full(len(names), value)
-        estimates |= self._look_inside(policy, rows)
+            found = self._fit(rows.transitions, after[replica, 0], rows.first, first[replica])
+            values[replica], low[replica], high[replica] = found.values, found.low, found.high
+        estimates = {
+            "low": low,
+            "high": high,
+            "behaviour": np.full(len(names), rows.behaviour.mean),
+            "behaviour_low": np.full(len(names), rows.behaviour.low),
+            "behaviour_high": np.full(len(names), rows.behaviour.high),
+        }
+        estimates |= self._critics_values(policy, rows.batch)
         lengths = np.tile(rows.lengths, (len(names), 1)) * played[:, None]
         return EpisodeResults(None, values, lengths, np.arange(len(rows.lengths), dtype=np.uint32), played, estimates)
 
-    def _read(self, policy: FlowPolicy) -> _Rows:
+    def _read(self, policy: FlowPolicy) -> HeldOutRows:
         """Return the rows that a policy's algorithm is judged by."""
         method = policy.method
         chunk = method.horizon_length if method.action_chunking else 1
@@ -246,39 +251,41 @@ class HeldOutEvaluator:
         buffer.with_steps = method.step_observations
         buffer.load_dataset(self._data.content)
         valids = self._data.valids
-        number = _trajectory_of(valids)[valids > 0]
-        count, lengths = len(number), np.bincount(number)
-        starts = np.flatnonzero(np.append(True, number[1:] != number[:-1]))
+        lengths = np.bincount(_trajectory_of(valids)[valids > 0])
+        count, ends = int(lengths.sum()), lengths.cumsum()
+        starts = ends - lengths
+        left = ends.repeat(lengths) - np.arange(count)  # transitions from each on to the end of its trajectory
         ahead = torch.arange(chunk, device=buffer.observations.device)
         every = torch.arange(count, device=ahead.device)
         batch = buffer.batch_of((every[:, None] + ahead).clamp(max=count - 1)[None])
-        whole = number[np.minimum(np.arange(count) + chunk - 1, count - 1)] == number
-        whole &= np.arange(count) + chunk <= count
-        chosen = np.flatnonzero(whole)
+        chosen = np.flatnonzero(left >= chunk)
         if len(chosen) > MOST_TRANSITIONS:
             chosen = np.sort(self._rng().choice(chosen, MOST_TRANSITIONS, replace=False))
-        following = np.minimum(chosen + chunk, count - 1)
-        ends = batch.discounts[0].cpu().numpy()[chosen] == 0
-        continues = (number[following] == number[chosen]) & whole[following] & (following > chosen)
-        actions = batch.actions[0].cpu().numpy()
-        first = batch.observations[:, starts]
-        picked = batch.map(lambda tensor: tensor[:, chosen])
+        picked, first = batch.map(lambda tensor: tensor[:, chosen]), batch.observations[:, starts]
         arrays = {name: tensor[0].cpu().numpy().astype(np.float64) for name, tensor in picked.tensors().items()}
         transitions = EvaluationData(
-            arrays["observations"], arrays["actions"], arrays["rewards"], arrays["discounts"],
-            arrays["next_observations"], number[chosen],
-        )  # fmt: skip
-        return _Rows(picked, transitions, ends | continues, actions[following], first, actions[starts], lengths)
+            arrays["observations"],
+            arrays["actions"],
+            arrays["rewards"],
+            arrays["discounts"],
+            arrays["next_observations"],
+            np.arange(len(lengths)).repeat(lengths)[chosen],
+        )
+        # the behaviour's next action is known where the trajectory goes on for another chunk, or has terminated
+        known = (left[chosen] >= 2 * chunk) | (transitions.discounts == 0)
+        after = chosen[known] + chunk
+        actions = batch.actions[0].cpu().numpy()
+        followed = EvaluationData(*(column[known] for column in vars(transitions).values()))
+        behaviour = self._fit(followed, actions[np.minimum(after, count - 1)], first, actions[starts][None])
+        return HeldOutRows(picked, transitions, first, lengths, behaviour)
 
     def _rng(self) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64(stream(Purpose.EVALUATION_START, self._seed, 0)))
 
-    def _fit(self, rows: _Rows, next_actions: Array, first_actions: Array, kept: Any = slice(None)) -> ValueEstimate:
+    def _fit(self, data: EvaluationData, next_actions: Array, first: Tensor, first_actions: Array) -> ValueEstimate:
         """Return an estimate; every policy is judged with the same features and the same resampled trajectories."""
-        data = rows.transitions
-        used = EvaluationData(*(column[kept] for column in vars(data).values()))
-        first = rows.first[0].cpu().numpy().astype(np.float64)
-        return fitted_q_evaluation(used, next_actions[kept], first, first_actions, self._rng())
+        first_states = first[0].cpu().numpy().astype(np.float64)
+        return fitted_q_evaluation(data, next_actions, first_states, first_actions, self._rng())
 
     def _actions(self, policy: FlowPolicy, names: Sequence[int], states: Tensor, times: int) -> np.ndarray:
         """Return actions of every replica, as networks see them, (S, times, N, D); states are (1, N, O)."""
@@ -296,27 +303,21 @@ class HeldOutEvaluator:
             found.append(policy.sample(repeated, noise, policy.nets).clamp(-1, 1).cpu().numpy())
         return np.stack(found, 1)
 
-    def _look_inside(self, policy: FlowPolicy, rows: _Rows) -> dict[str, np.ndarray]:
-        """Return losses, and the algorithm's own values of the data's and the policy's actions, each (S,)."""
+    def _critics_values(self, policy: FlowPolicy, batch: Batch) -> dict[str, np.ndarray]:
+        """Return the algorithm's own values of the data's and of the policy's actions, each (S,), where it has any."""
         method, nets, count = policy.method, policy.nets, policy.num_replicas
-        batch = rows.batch.map(lambda tensor: tensor[:, :LOSS_ROWS].expand(count, *tensor[0, :LOSS_ROWS].shape))
-        batch = replace(batch.with_observations(policy.preprocess), updates=torch.zeros(count, device=policy.device))
-        size = batch.rewards.shape[1]
-        if method.row_sampler() is not None:
-            batch = replace(batch, weight=torch.ones_like(batch.rewards))
+        if not method.rates_actions:
+            return {}
+        batch = batch.map(lambda tensor: tensor[:, :RATED_ROWS].expand(count, *tensor[0, :RATED_ROWS].shape))
+        seen = batch.with_observations(policy.preprocess).observations
         generator = torch_generator(Purpose.EVALUATION_NOISE, self._seed, 0, FIRST_ACTIONS)
-        sizes = method.noise_sizes(count, size, policy.chunk_size, policy.layout.size)
-        noise = {name: draw(sizes, generator, "cpu").to(policy.device) for name, draw in method.update_noise().items()}
-        found: dict[str, Tensor] = {}
-        if method.rates_actions:
-            with torch.no_grad():
-                draws = method.candidate_noise().items()
-                choice = {name: draw(sizes, generator, "cpu").to(policy.device) for name, draw in draws}
-                found["q_data"] = method.score(batch.observations, batch.actions, nets).mean(1)
-                mine = method.sample_actions(batch.observations, choice, nets).clamp(-1, 1)
-                found["q_policy"] = method.score(batch.observations, mine, nets).mean(1)
+        sizes = method.noise_sizes(count, batch.rewards.shape[1], policy.chunk_size, policy.layout.size)
+        draws = method.candidate_noise().items()
+        noise = {name: draw(sizes, generator, "cpu").to(policy.device) for name, draw in draws}
         with torch.no_grad():
-            targets = method.targets(batch, noise, nets, {})
-        losses = method.losses(batch, targets, noise, nets, {})
-        found |= {f"{name}_loss": loss for name, loss in losses.items()}
-        return {name: value.detach().cpu().double().numpy() for name, value in found.items()}
+            mine = method.sample_actions(seen, noise, nets).clamp(-1, 1)
+            found = {
+                "q_data": method.score(seen, batch.actions, nets).mean(1),
+                "q_policy": method.score(seen, mine, nets).mean(1),
+            }
+        return {name: value.cpu().double().numpy() for name, value in found.items()}

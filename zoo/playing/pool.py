@@ -17,9 +17,8 @@ from gymnasium.envs.registration import EnvSpec
 
 from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import RepeatableEnv, find_spec, make_env
-from zoo.envs.observations import bytes_of, join, stack
+from zoo.envs.observations import join, stack
 from zoo.processes.serving import (
-    PIPE_BYTES,
     Hook,
     ServingProcess,
     WorkerLost,
@@ -145,7 +144,7 @@ class EnvPool:
         for part in parts:
             build = functools.partial(EnvGroup, spec, env_kwargs, part, part is parts[0])
             self._workers.append(ServingProcess(build, "advance", what="environment", name=spec.id, **how))
-        self._owed = [0] * n_workers  # answers that each process has still to give
+        self._busy: set[int] = set()  # processes that have still to answer
         self._in_episode: set[int] = set()
         self._lost: list[int] = []  # environments whose episodes were lost, not reported yet
         self._spaces: Spaces | None = None
@@ -166,33 +165,22 @@ class EnvPool:
     def send(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> None:
         """Make environments play a chunk, and others begin episodes; :meth:`receive` waits for the answers.
 
-        An idle process gets two messages, so that it has work left while its first answer is read, unless the answers
-        of all are read together.
-
         :param numbers: environments to play, each from 0 to ``n_envs`` - 1 and in the middle of an episode.
         :param chunks: their actions, shape (len(numbers), H, A).
         :param openings: idle environment to the reset seed of the episode that it begins.
         """
-        observation = self.spaces[0]
-        row_bytes = min(chunks.itemsize * chunks[:1].size, bytes_of(observation))
         n_workers = len(self._workers)
         self._in_episode |= set(openings)
-        for worker in range(n_workers):
+        for worker, process in enumerate(self._workers):
             rows = [row for row, number in enumerate(numbers) if number % n_workers == worker]
-            begun = [number for number in openings if number % n_workers == worker]
-            too_long = (len(rows) + len(begun)) * row_bytes > PIPE_BYTES
-            messages = 1 if self._plans_once or self._owed[worker] or too_long else 2
-            for message in range(messages):
-                own, opened = rows[message::messages], begun[message::messages]
-                if own or opened:
-                    seeds = {number // n_workers: openings[number] for number in opened}
-                    try:
-                        content = [numbers[row] // n_workers for row in own], chunks[own], seeds
-                        self._workers[worker].send(*content, check_in=self._check_in)
-                    except WorkerLost as error:
-                        self._replace(worker, error)
-                        break  # the other message was meant for episodes that are lost now
-                    self._owed[worker] += 1
+            seeds = {number // n_workers: seed for number, seed in openings.items() if number % n_workers == worker}
+            if rows or seeds:
+                try:
+                    own = [numbers[row] // n_workers for row in rows]
+                    process.send(own, chunks[rows], seeds, check_in=self._check_in)
+                    self._busy.add(worker)
+                except WorkerLost as error:
+                    self._replace(worker, error)
 
     def receive(self, patience: float = 0.0) -> Progress | None:
         """Return what the processes report, as soon as one does; None if none has anything to do.
@@ -201,39 +189,30 @@ class EnvPool:
             than two.
         :raises WorkerError: if an environment raised, or a process was lost too often.
         """
-        asked = [worker for worker, owed in enumerate(self._owed) if owed]
+        asked = sorted(self._busy)
         if not asked and not self._lost:
             return None
-        found = Progress([], stack(self.spaces[0], []), {})
+        n_workers = len(self._workers)
         processes = [self._workers[worker] for worker in asked]
         there = processes if self._plans_once else wait_for_answers(processes, patience, self._check_in)
+        found, observations = Progress([], None, {}), []
         for worker, process in zip(asked, processes, strict=True):
-            if process in there:
-                self._read(worker, found)
+            if process not in there:
+                continue
+            self._busy.discard(worker)
+            try:
+                part: Progress = process.receive(self._check_in)
+            except WorkerLost as error:
+                self._replace(worker, error)
+                continue
+            found.running += [number * n_workers + worker for number in part.running]
+            found.endings |= {number * n_workers + worker: ending for number, ending in part.endings.items()}
+            observations.append(part.observations)
+        self._in_episode -= set(found.endings)
+        if observations:
+            found.observations = join(observations)
         found.lost, self._lost = self._lost, []
         return found
-
-    def _read(self, worker: int, found: Progress) -> None:
-        """Add the answers of a process that are there; of one that is lost, only what has ended before."""
-        n_workers = len(self._workers)
-        running: list[int] = []
-        observations = [found.observations]
-        try:
-            while True:
-                part: Progress = self._workers[worker].receive(self._check_in)
-                self._owed[worker] -= 1
-                running += [number * n_workers + worker for number in part.running]
-                observations.append(part.observations)
-                endings = {number * n_workers + worker: ending for number, ending in part.endings.items()}
-                found.endings |= endings
-                self._in_episode -= set(endings)
-                if not self._owed[worker] or not self._workers[worker].has_answered():
-                    break
-        except WorkerLost as error:
-            self._replace(worker, error)
-            return
-        found.running += running
-        found.observations = join(observations)
 
     def _receive_spaces(self, worker: int) -> Spaces:
         """Return the spaces of a process as soon as it has built its environments."""
@@ -251,7 +230,7 @@ class EnvPool:
         lost = sorted(number for number in self._in_episode if number % len(self._workers) == worker)
         self._lost += lost
         self._in_episode -= set(lost)
-        self._owed[worker] = 0
+        self._busy.discard(worker)
         self._workers[worker].replace(
             error, f"starting it again, to play its {len(lost)} unfinished episodes from their beginnings"
         )
