@@ -33,7 +33,6 @@ LAYERS = (
     "zoo.runs",
     "zoo.models",
     "zoo.training zoo.report zoo.watching",
-    "zoo.models.upload",
     "zoo.authoring zoo.tuning zoo.suites",
     "zoo",
 )

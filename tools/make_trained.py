@@ -85,7 +85,7 @@ def table(folder: Path) -> str:
 
 
 def _cell(file: Path) -> str:
-    score = Score.read(read_about(file)["score"])
+    score = Score(**read_about(file)["score"])
     return f"{100 * score.mean:.0f} {score.interval_text}"
 
 

@@ -143,11 +143,6 @@ class Baseline(StoredModel):
             raise ValueError(
                 f"`{type(self).__name__}` trains one seed at a time, got {len(seeds)}; give one with --seed"
             )
-        if settings.get("n_steps", 1) != 1 or settings.get("optimize_memory_usage"):
-            raise ValueError(
-                f"`{type(self).__name__}` here stores single transitions of a dataset, and has neither `n_steps` nor "
-                f"`optimize_memory_usage`, got {settings}; SB3's own class has them"
-            )
         self._recorded = self.checked(settings)
         settings = {name: self._recorded[name] for name in settings}
         own = OwnSettings(**{name: settings.pop(name) for name in OwnSettings.declared() if name in settings})
@@ -291,10 +286,17 @@ def find_algorithm(id: str) -> models.Entry:
 
 
 def find_named_by_file(name: str, file: object, package: str | None = None, *, trust: bool = False) -> models.Entry:
-    """Return the entry of an algorithm that a file names; see :func:`agents.registry.find_named_by_file`."""
+    """Return the entry of an algorithm that a file names; see :func:`agents.registry.find_named_by_file`.
+
+    :raises UsageError: if there is none, or only an import that the user has not allowed would find it.
+    """
     sb3 = {registry.name_of(algorithm): id for id, algorithm in BASELINES.items()}
-    if (id := sb3.get(name, name)) not in algorithm_ids():
-        id = registry.find_named_by_file(id, file, package, trust=trust).id
+    id = sb3.get(name, name)
+    if id not in algorithm_ids():
+        try:
+            id = registry.find_named_by_file(id, file, package, trust=trust).id
+        except (KeyError, ValueError) as error:
+            raise UsageError(str(error.args[0])) from error
     return find_algorithm(id)
 
 

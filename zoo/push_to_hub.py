@@ -17,9 +17,9 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 
 from zoo.cli import as_program, signals_deferred
 from zoo.errors import UsageError
-from zoo.models.arguments import add_agent, add_machine, check_agent
-from zoo.terminal.arguments import COUNT, Parser, a_path
+from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.terminal.messages import log
+from zoo.terminal.parser import COUNT, Parser, a_path
 
 if TYPE_CHECKING:
     from zoo.models.agent import Agent
@@ -82,17 +82,16 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _write(args: argparse.Namespace, agent: Agent, repo: str, folder: Path) -> Score:
     """Write the files of an agent into a folder."""
-    from zoo.models.upload import CARD, model_card, origin_of, write_files
+    from zoo.models.upload import write_upload
 
-    chosen = None
+    chosen = ""
     if args.load_best:
         chosen = "the best model of its run"
     elif args.load_checkpoint is not None or args.load_last_checkpoint:
         chosen = "a checkpoint of its run"
-    origin, how = origin_of(agent), {"licence": args.license, "with_model": args.with_model}
-    score = write_files(agent, origin, folder, n_envs=args.n_eval_envs, **how)
-    (folder / CARD).write_text(model_card(agent, origin, score, repo, chosen=chosen, **how), encoding="utf-8")
-    return score
+    return write_upload(
+        agent, folder, repo, licence=args.license, chosen=chosen, with_model=args.with_model, n_envs=args.n_eval_envs
+    )
 
 
 main = as_program(make_parser, _run)

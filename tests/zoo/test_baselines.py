@@ -107,9 +107,3 @@ def test_wrong_settings_are_refused(id, flags, message):
     with pytest.raises(UsageError) as error:
         load_config(id, "any", flags=flags)
     assert message in str(error.value)
-
-
-@pytest.mark.parametrize("setting", [{"n_steps": 3}, {"optimize_memory_usage": True}])
-def test_settings_that_the_buffer_of_transitions_has_not_are_refused(setting):
-    with pytest.raises(ValueError, match=f"neither.*{next(iter(setting))}"):
-        small(**setting)

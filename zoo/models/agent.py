@@ -16,8 +16,7 @@ from stable_baselines3.common.policies import BasePolicy
 from agents.common.frames import frames_of
 from agents.common.model_file import algorithm_of, find_checkpoints, find_model, read_about
 from agents.common.sb3.policy import FlowPolicy
-from agents.common.validation import integer, unknown_name_message
-from agents.models import Entry
+from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES, name_of
 from zoo.algorithms import algorithm_ids
 from zoo.baselines import find_algorithm, find_named_by_file, planner_of
@@ -33,7 +32,7 @@ from zoo.playing.evaluate import Evaluator
 from zoo.playing.pool import count_environments
 from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
 from zoo.settings.layers import parse_overrides
-from zoo.settings.record import RunRecord, RunSettings, checked_episodes
+from zoo.settings.record import RunRecord, RunSettings
 
 # -- trained agents ---------------------------------------------------------------------------------------------------
 
@@ -46,13 +45,13 @@ def find_trained(algo: str, env: str, folder: Path = FOLDER) -> Path:
 
     :raises UsageError: if there is none; the message says which there are.
     """
-    found = list_trained(folder)
-    if algo not in found:
-        raise UsageError(f"{unknown_name_message('trained algorithm', algo, found)}; docs/trained.md lists them")
-    names = {file_name_of(name): name for name in found[algo]}
-    if file_name_of(env) not in names:
-        raise UsageError(f"{algo} was trained on {', '.join(sorted(found[algo]))}; got {env}")
-    return folder / algo / f"{file_name_of(env)}{ENDING}"
+    file = folder / algo / f"{file_name_of(env)}{ENDING}"
+    if not file.is_file():
+        found = list_trained(folder)
+        if algo not in found:
+            raise UsageError(f"{unknown_name_message('trained algorithm', algo, found)}; docs/trained.md lists them")
+        raise UsageError(f"{algo} was trained on {', '.join(found[algo])}; got {env}")
+    return file
 
 
 def list_trained(folder: Path = FOLDER) -> dict[str, list[str]]:
@@ -70,7 +69,7 @@ DEFAULT_EPISODES = RunSettings().eval_episodes
 DEFAULT_SEED = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Agent:
     """A policy, and how it is evaluated.
 
@@ -102,14 +101,9 @@ class Agent:
     trust: bool = False
 
     def __post_init__(self) -> None:
-        frames, kwargs = frames_of(self.policy), self.env_kwargs
-        checked = {
-            "episodes": checked_episodes("episodes", self.episodes),
-            "seed": integer("seed", self.seed, at_least=0),
-            "replica": integer("replica", self.replica, at_least=0),
-            "env_kwargs": {**kwargs, "frame_stack": frames} if frames > 1 else kwargs,
-        }
-        vars(self).update(checked)  # frozen
+        frames = frames_of(self.policy)
+        if frames > 1:
+            self.env_kwargs = {**self.env_kwargs, "frame_stack": frames}
 
     @property
     def env_id(self) -> str:
@@ -127,7 +121,7 @@ class Agent:
 
 
 def find_agent(args: argparse.Namespace) -> Agent:
-    """Return the agent that the flags of :mod:`zoo.models.arguments` name.
+    """Return the agent that the flags of :mod:`zoo.models.agent_flags` name.
 
     What the user names there is imported; what a file names must be imported then, or trusted.
     """
@@ -139,19 +133,22 @@ def find_agent(args: argparse.Namespace) -> Agent:
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
     if args.from_hub is not None:
-        agent = agent_of_file(download_policy(args.from_hub), args.env, args.device, trust=args.trust)
+        path = download_policy(args.from_hub)
     elif args.trained:
-        agent = agent_of_file(find_trained(algo, args.env), None, args.device)
-    elif args.model is not None and not args.model.is_dir():
-        agent = agent_of_file(args.model, args.env, args.device, trust=args.trust)
+        path = find_trained(algo, args.env)
     else:
-        run = args.model or find_run(args.folder, algo, args.env, args.exp_id)
+        path = args.model or find_run(args.folder, algo, args.env, args.exp_id)
+    if path.is_dir():
+        name = RunFolder(path).best_model.name if args.load_best else None
         step = -1 if args.load_last_checkpoint else args.load_checkpoint
-        best = RunFolder(run).best_model.name if args.load_best else None
-        agent = _moved(agent_of_run(run, args.device, name=best, step=step, trust=args.trust), args.env)
+        agent = agent_of_run(path, args.device, name=name, step=step, trust=args.trust)
+    else:
+        agent = agent_of_file(path, args.env, args.device, trust=args.trust)
     if algo not in (None, agent.algo):
         raise UsageError(f"`--algo` must be that of {agent.source}, which is of {agent.algo}, got {algo}; leave it out")
-    return agent
+    if args.env in (None, agent.env):
+        return agent
+    return replace(agent, env=args.env, stated=None, run=None)  # no score is stated there
 
 
 def agent_of_run(
@@ -167,7 +164,7 @@ def agent_of_run(
     file, index = _find_file(path, name, step, config)
     own = config.agent or {}
     algo = config.algo if config.algo in algorithm_ids() else own.get("class", config.algo)
-    entry = _find_algorithm(algo, path, trust, own.get("package"))
+    entry = find_named_by_file(algo, path, own.get("package"), trust=trust)
     with as_usage_error(ValueError, TypeError, OSError):
         model = entry.algorithm.load(file, device=device, trust=trust)
         return Agent(
@@ -186,15 +183,13 @@ def agent_of_run(
 
 
 def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: bool = False) -> Agent:
-    """Return the agent of a run folder, of a file in one, of a saved model or of a policy that was saved for acting.
+    """Return the agent of a file in a run folder, of a saved model or of a policy that was saved for acting.
 
     :param env: the environment, where the file does not say.
     :raises UsageError: if it cannot be read, or nothing says where it plays.
     """
     if not path.exists():
         raise UsageError(f"expected a saved model, a policy or the folder of a run, got {path}, which does not exist")
-    if path.is_dir():
-        return _moved(agent_of_run(path, device, trust=trust), env)
     if path.suffix == ENDING:
         return _agent_of_policy(path, env, device, trust)
     with as_usage_error(ValueError, OSError):
@@ -202,8 +197,8 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
     if algo is None:
         raise UsageError(f"{path} does not say which algorithm it is of, as models of before 0.2 do not; save it again")
     if (path.parent / "config.yml").exists():
-        return _moved(agent_of_run(path.parent, device, name=path.name, trust=trust), env)
-    entry = _find_algorithm(algo, path, trust)
+        return agent_of_run(path.parent, device, name=path.name, trust=trust)
+    entry = find_named_by_file(algo, path, trust=trust)
     with as_usage_error(ValueError, TypeError, OSError):
         policy = entry.algorithm.load(path, device=device, trust=trust).policy
     return Agent(algo=entry.id, policy=policy, source=path, env=_required(env, path))
@@ -229,44 +224,26 @@ def _agent_of_policy(path: Path, env: str | None, device: str, trust: bool) -> A
     """Return the agent in a file that :meth:`FlowPolicy.save` wrote."""
     with as_usage_error(ValueError, OSError):
         policy, about = FlowPolicy.load(path, device, trust=trust), read_about(path)
-    own = str(_required(about.get("env") or env, path))
-    try:
-        protocol = dict(about.get("protocol") or {})
-        agent = Agent(
-            algo=find_named_by_file(name_of(type(policy.method)), path).id,
-            policy=policy,
-            source=path,
-            env=own,
-            env_kwargs=dict(protocol.get("env_kwargs") or {}),
-            episodes=protocol.get("episodes") or DEFAULT_EPISODES,
-            seed=protocol.get("seed") or DEFAULT_SEED,
-            replica=about.get("seed") or 0,
-            scoring=Scoring.read(protocol),
-            stated=Score.read(about["score"]) if about.get("score") else None,
-            trust=trust,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} says nonsense about its protocol or its score: {error}") from error
-    return _moved(agent, env)
-
-
-def _moved(agent: Agent, env: str | None) -> Agent:
-    """Return an agent in another environment, if one is given; no score is stated for it there."""
-    return agent if env in (None, agent.env) else replace(agent, env=str(env), stated=None, run=None)
+    protocol = about.get("protocol") or {}
+    return Agent(
+        algo=find_named_by_file(name_of(type(policy.method)), path).id,
+        policy=policy,
+        source=path,
+        env=_required(about.get("env") or env, path),
+        env_kwargs=protocol.get("env_kwargs") or {},
+        episodes=protocol.get("episodes") or DEFAULT_EPISODES,
+        seed=protocol.get("seed") or DEFAULT_SEED,
+        replica=about.get("seed") or 0,
+        scoring=Scoring.read(protocol),
+        stated=Score(**about["score"]) if about.get("score") else None,
+        trust=trust,
+    )
 
 
 def _required(env: str | None, path: Path) -> str:
     if env is None:
         raise UsageError(f"{path} does not say in which environment it plays; give --env")
     return env
-
-
-def _find_algorithm(name: str, file: Path, trust: bool, package: str | None = None) -> Entry:
-    """Return the entry of an algorithm that a file names; its module is imported only if the file is trusted."""
-    try:
-        return find_named_by_file(name, file, package, trust=trust)
-    except (KeyError, ValueError) as error:
-        raise UsageError(str(error.args[0])) from error
 
 
 def _find_file(path: Path, name: str | None, step: int | None, config: RunRecord) -> tuple[Path, int | None]:
@@ -286,24 +263,25 @@ def _find_file(path: Path, name: str | None, step: int | None, config: RunRecord
 
 def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, int | None]:
     """Return the model of a checkpoint, which has the replicas of all seeds and is in the folder of the first."""
-    folders, index = config.folders or [path.name], None
-    if len(folders) > 1:
-        index = folders.index(path.name)
+    folders = config.folders or [path.name]
+    index = folders.index(path.name) if len(folders) > 1 else None
     checkpoints = find_checkpoints(path.with_name(folders[0]) / "checkpoint")  # step_N, or step_N.something
     found = {int(each.name.removeprefix("step_").partition(".")[0]): each / "model.zip" for each in checkpoints}
-    if step == -1 and found:
-        return found[max(found)], index
+    if step == -1:
+        step = max(found, default=step)
     if step not in found:
-        there = ", ".join(f"{each}" for each in sorted(found)) or "none"
+        there = ", ".join(map(str, sorted(found))) or "none"
         raise UsageError(f"`--load-checkpoint` must be the step of a checkpoint of {path}, got {step}; there: {there}")
     return found[step], index
 
 
 def with_protocol(agent: Agent, episodes: int | None, seed: int | None) -> Agent:
-    """Return an agent that plays other episodes, where they are given; raise UsageError for numbers that are none."""
-    given: dict[str, Any] = {"episodes": episodes, "seed": seed}
-    with as_usage_error():
-        return replace(agent, **{name: value for name, value in given.items() if value is not None})
+    """Return an agent that plays other episodes, where they are given."""
+    return replace(
+        agent,
+        episodes=agent.episodes if episodes is None else episodes,
+        seed=agent.seed if seed is None else seed,
+    )
 
 
 def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score]:

@@ -47,7 +47,6 @@ COMMAND, CURVE, MODEL, VIDEO = MAY_BE_LEFT_OUT = ["command.txt", "learning_curve
 """Files that not every upload has."""
 POLICY = "policy.safetensors"
 """The file that is played; see `agents.common.model_file`. Loading it runs nothing."""
-MOST_BYTES = 1 << 30
 _REPOSITORY = re.compile(r"(?P<repo>[^@\s]+/[^@\s]+)(@(?P<revision>[^@\s]+))?")
 
 
@@ -63,13 +62,7 @@ def download_policy(name: str) -> Path:
     repo, revision = found["repo"], found["revision"]
     api = hub_library().HfApi()
     with hub_errors(repo):
-        file = api.hf_hub_download(repo, POLICY, revision=revision, dry_run=True)
-        if (file.file_size or 0) > MOST_BYTES:
-            raise UsageError(
-                f"{POLICY} of {repo} has {file.file_size:,} bytes, expected at most {MOST_BYTES:,}; it is no policy of "
-                "this library"
-            )
-        path = Path(api.hf_hub_download(repo, POLICY, revision=revision))  # by name, so that the cache knows it offline
+        path = Path(api.hf_hub_download(repo, POLICY, revision=revision))
     log.info("%s from the hub, commit %s", repo, path.parent.name)
     return path
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from zoo.playing.episodes import REPORTED, Scoring
+from zoo.playing.episodes import REPORTED, Scoring, interval_of_mean, interval_of_successes
 from zoo.runs.scores import KINDS, RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE
-
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -48,12 +42,6 @@ class Score:
         kind = SUCCESS if scoring.success_return is None else SUCCESS_BY_RETURN
         return cls(kind.name, won / episodes, *interval_of_successes(won, episodes), episodes)
 
-    @classmethod
-    def read(cls, content: Mapping[str, Any]) -> Score:
-        """Return a score that was written as its fields."""
-        numbers = {name: float(content[name]) for name in ("mean", "low", "high")}
-        return cls(kind=str(content["kind"]), episodes=int(content["episodes"]), **numbers)
-
     @property
     def mean_text(self) -> str:
         """The mean as it is shown, in percent for success."""
@@ -79,20 +67,3 @@ def interval_text(kind: str, low: float, high: float) -> str:
 def _shown(kind: str, value: float) -> str:
     """Return a score as it is shown: success in percent, as in a report."""
     return f"{KINDS[kind].scale * value:.1f}"
-
-
-def interval_of_successes(won: int, episodes: int) -> tuple[float, float]:
-    """Return Wilson's 95% interval of a success rate."""
-    interval = stats.binomtest(won, episodes).proportion_ci(LEVEL, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
-    """Return Student's 95% interval of a mean; of one value it is all numbers."""
-    if len(values) < 2:
-        return -math.inf, math.inf
-    mean, error = float(values.mean()), float(stats.sem(values))
-    if error == 0:
-        return mean, mean
-    low, high = stats.t.interval(LEVEL, len(values) - 1, mean, error)
-    return float(low), float(high)

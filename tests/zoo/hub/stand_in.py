@@ -51,7 +51,7 @@ class Hub:
         kept = {name: content for name, content in before.items() if not any(fnmatch(name, p) for p in delete_patterns)}
         self.put(repo_id, kept | {path.name: path.read_bytes() for path in folder_path.iterdir()})
 
-    def hf_hub_download(self, repo_id, filename, *, revision, dry_run=False):
+    def hf_hub_download(self, repo_id, filename, *, revision):
         self.asked.append(filename)
         found = self.repositories.get(repo_id)
         if found is None or (found.private and self.token != TOKEN):
@@ -63,8 +63,6 @@ class Hub:
         commit, files = known[revision]
         if filename not in files:
             raise _error("RemoteEntryNotFoundError", 404)
-        if dry_run:
-            return SimpleNamespace(file_size=len(files[filename]))
         path = self.cache / commit / filename
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(files[filename])

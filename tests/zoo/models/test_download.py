@@ -91,14 +91,6 @@ def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path):
     assert agent_of_file(tmp_path / POLICY, None, "cpu").scoring == scored.scoring
 
 
-def test_a_file_that_is_too_large_for_a_policy_is_not_downloaded(hub, monkeypatch):
-    hub.put("them/agent", {POLICY: trained()})
-    monkeypatch.setattr("zoo.models.hub.MOST_BYTES", 1000)
-    with pytest.raises(UsageError, match=r"policy\.safetensors of them/agent has .* bytes, expected at most 1,000"):
-        download_policy("them/agent")
-    assert not hub.cache.exists()
-
-
 @pytest.mark.parametrize("name", ["agent", "me/agent@", "a b/c", "me/a/b@x@y"])
 def test_a_name_that_is_not_a_repository_is_refused(hub, name):
     with pytest.raises(UsageError, match="expected `--from-hub` to be NAME/REPOSITORY"):

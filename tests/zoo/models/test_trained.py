@@ -33,7 +33,7 @@ def test_a_file_says_what_its_agent_is(file):
     assert about["protocol"] == {"episodes": 50, "seed": 0, "env_kwargs": {}}
     assert about["training"]["profile"] == "mini"
     assert about["versions"]["torch"]
-    assert Score.read(about["score"]).episodes == 50
+    assert Score(**about["score"]).episodes == 50
 
 
 @pytest.mark.few

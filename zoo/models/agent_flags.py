@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from zoo.errors import UsageError
-from zoo.terminal.arguments import THREADS, ZERO_OR_MORE, a_path, add_verbose
+from zoo.terminal.parser import THREADS, ZERO_OR_MORE, a_path, add_verbose
 
 TRUST = "trust the author of the files: they may name modules to import, and run code, as those of SB3 do"
 
@@ -16,16 +16,17 @@ def add_agent(group: argparse._ArgumentGroup, from_hub: bool = True) -> None:
 
     :param from_hub: whether it may be on the hub.
     """
-    group.add_argument(
+    source = group.add_mutually_exclusive_group()
+    source.add_argument(
         "model", nargs="?", type=a_path, metavar="MODEL", help="saved model, policy or run folder, instead of the flags"
     )
-    group.add_argument("--algo", help="algorithm id, e.g. qam, or module:Class of your own, also beside MODEL")
-    group.add_argument("--env", help="environment, e.g. cube-double-play-singletask-task2-v0")
-    group.add_argument("--trained", action="store_true", help="the trained agent that comes with the package")
+    source.add_argument("--trained", action="store_true", help="the trained agent that comes with the package")
     if from_hub:
-        group.add_argument(
+        source.add_argument(
             "--from-hub", metavar="REPO[@REVISION]", help="an agent on the Hugging Face hub, e.g. my-name/qam-maze@main"
         )
+    group.add_argument("--algo", help="algorithm id, e.g. qam, or module:Class of your own, also beside MODEL")
+    group.add_argument("--env", help="environment, e.g. cube-double-play-singletask-task2-v0")
     group.add_argument("-f", "--folder", "--log-folder", type=a_path, default=Path("logs"), help="folder of runs")
     group.add_argument("--exp-id", type=ZERO_OR_MORE, default=0, help="number of the run folder; 0: the newest")
     which = group.add_mutually_exclusive_group()
@@ -44,18 +45,12 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
 
 
 def check_agent(args: argparse.Namespace) -> None:
-    """Refuse a command line that names no agent, or two."""
-    given = {"MODEL": args.model, "`--from-hub`": args.from_hub, "`--trained`": args.trained or None}
-    named = [name for name, value in given.items() if value is not None]
-    if named[1:]:
-        raise UsageError(f"{named[0]} and {named[1]} both name an agent; give one of them")
-    is_file = named not in ([], ["`--trained`"])
+    """Refuse a command line that names no agent, or one of a run's models where there is no run."""
+    is_file = args.model is not None or args.from_hub is not None
     if not is_file and not (args.algo and args.env):
         raise UsageError("expected a MODEL, or --algo and --env of a run or of a trained agent (--trained)")
-    if args.exp_id and (is_file or args.trained):
-        raise UsageError("`--exp-id` chooses among the runs of --algo and --env; leave it out")
-    is_run = not args.trained and (not is_file or (args.model is not None and args.model.is_dir()))
     chosen = [name for name in ("load_best", "load_checkpoint", "load_last_checkpoint") if getattr(args, name)]
+    is_run = args.model.is_dir() if args.model is not None else not (args.from_hub or args.trained)
     if chosen and not is_run:
         flag = f"--{chosen[0].replace('_', '-')}"
         raise UsageError(f"`{flag}` chooses among the models of a run; give a run's folder, or leave it out")
