@@ -104,8 +104,7 @@ def choosing() -> str:
     for id in in_order(algorithms):
         row = algorithms[id]
         name = f"[{row['published_name']}]({id}.md)" if (DOCS / f"{id}.md").exists() else row["published_name"]
-        numbers = (text.strip().replace(" ", "&nbsp;") for text in cells_of(row).values())
-        texts = [row["source"] or "", *numbers, row["when"], row["summary"]]
+        texts = [row["source"] or "", *cells_of(row), row["when"], row["summary"]]
         lines.append(f"| {name} | {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"
 

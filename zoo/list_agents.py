@@ -8,8 +8,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,23 @@ if not __package__:  # run as a file: let `import agents` find the package, not 
 from zoo.cli import as_program
 from zoo.errors import DONE, FAILED, UsageError, as_usage_error
 from zoo.overview import NUMBERS, cells_of, describe_algorithms, in_order, kind_of, start_text
-from zoo.terminal.arguments import Parser, a_path
 from zoo.terminal.messages import log, write_out
+from zoo.terminal.parser import Parser, a_path
 
 WIDE = 120
 """Columns from which a terminal has room for what each algorithm is."""
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any] | None:
-    """Do what a command asks for; a terminal gets its tables in place of the result."""
+    """Do what a command asks for; a terminal gets tables in place of the result."""
     from zoo.terminal.tables import as_shown
 
-    result, print_tables = args.run(args)
-    if not args.json:
-        print_tables(result)
-    elif sys.stdout.isatty():
+    result = args.run(args)
+    if args.json:
         write_out(json.dumps(result))
-    return as_shown(dict(result)) or None
+        return None
+    args.show(result, args)
+    return as_shown(result) or None
 
 
 def make_parser() -> Parser:
@@ -44,32 +43,28 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     every = commands.add_parser("list", help="every algorithm: scores, work, and when to use it")
     every.add_argument("--sort", choices=("source", *NUMBERS, "id"), default="source", help="what the order is by")
-    every.set_defaults(run=lambda args: (describe_algorithms(), partial(print_algorithms, by=args.sort)))
+    every.set_defaults(run=lambda _: describe_algorithms(), show=print_algorithms)
     show = commands.add_parser("show", help="one algorithm: settings, defaults, what they mean")
     show.add_argument("algo", help="id or alias, e.g. qam")
-    show.set_defaults(run=lambda args: (describe_algorithm(args.algo), print_algorithm))
+    show.set_defaults(run=lambda args: describe_algorithm(args.algo), show=print_algorithm)
     check = commands.add_parser("check", help="try everything that training, saving and reporting need of an algorithm")
     check.add_argument("algo", help="id, or module:Class of your own")
     check.add_argument("--skip", nargs="+", default=[], metavar="CHECK", help="checks to leave out, e.g. compiled")
     check.add_argument(
         "-params", "--hyperparams", nargs="+", default=[], metavar="KEY=VALUE", help="settings for all checks"
     )
-    check.set_defaults(run=_check)
+    check.set_defaults(run=_check, show=print_outcomes)
     new = commands.add_parser("new", help="write a package with an algorithm to start from")
     new.add_argument("name", help="of the package and the algorithm, e.g. my_agent")
     new.add_argument("--like", metavar="ALGO", help="start from the hooks of a built-in algorithm, e.g. fql")
     new.add_argument("--folder", type=a_path, default=Path(), help="where the package's folder is made")
-    new.set_defaults(run=_new)
+    new.set_defaults(run=_new, show=print_package)
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return parser
 
 
-Found = tuple[dict[str, Any], Callable[[Mapping[str, Any]], None]]
-"""The result of a command, and what shows it as tables."""
-
-
-def _check(args: argparse.Namespace) -> Found:
+def _check(args: argparse.Namespace) -> dict[str, Any]:
     """Check an algorithm; the exit code says whether everything holds."""
     from agents.testing.kit import CHECKS, require_names, run_checks
     from zoo.baselines import find_algorithm
@@ -98,16 +93,14 @@ def _check(args: argparse.Namespace) -> Found:
         begin = time.process_time()
     holds = not any(row["state"] in ("fails", "not tried") for row in rows.values())
     args.exit_code = DONE if holds else FAILED
-    return {"algo": entry.id, "holds": holds, "checks": rows}, partial(print_outcomes, algo=args.algo)
+    return {"algo": entry.id, "holds": holds, "checks": rows}
 
 
-def _new(args: argparse.Namespace) -> Found:
+def _new(args: argparse.Namespace) -> dict[str, Any]:
     """Write a package."""
     from zoo.authoring.package import write_package
 
-    found = write_package(args.name, args.like, args.folder)
-    what = found["folder"], ", ".join(found["files"]), found["folder"], found["algo"]
-    return found, lambda _: log.info("wrote %s: %s\nnext: cd %s && zoo agents check %s", *what)
+    return write_package(args.name, args.like, args.folder)
 
 
 def describe_algorithm(algo: str) -> dict[str, Any]:
@@ -137,54 +130,57 @@ def describe_algorithm(algo: str) -> dict[str, Any]:
     }
 
 
-def print_outcomes(found: Mapping[str, Any], algo: str) -> None:
-    """Print what checks of an algorithm have found as a table, failures with where to look.
+def print_package(found: Mapping[str, Any], args: argparse.Namespace) -> None:
+    """Say what was written."""
+    what = found["folder"], ", ".join(found["files"]), found["folder"], found["algo"]
+    log.info("wrote %s: %s\nnext: cd %s && zoo agents check %s", *what)
 
-    :param algo: the algorithm as it was typed.
-    """
+
+def print_outcomes(found: Mapping[str, Any], args: argparse.Namespace) -> None:
+    """Print what checks of an algorithm have found as a table, failures with where to look."""
     from zoo.terminal.tables import print_table, terminal
 
-    failed = [name for name, row in found["checks"].items() if row["state"] == "fails"]
-    rows = [
-        (name, row["state"], f"{row['promise']}: {row['detail']} ({row['where']})" if name in failed else row["detail"])
-        for name, row in found["checks"].items()
-    ]
+    rows, failed = [], []
+    for name, row in found["checks"].items():
+        text = row["detail"]
+        if row["state"] == "fails":
+            failed.append(name)
+            text = f"{row['promise']}: {row['detail']} ({row['where']})"
+        rows.append((name, row["state"], text))
     title = f"{found['algo']} fails: {', '.join(failed)}" if failed else f"{found['algo']} conforms"
     print_table(title, ("check", "outcome", "found"), rows, wrapped=("found",))
-    hint = f"correct {failed[0]}, and check again" if failed else f"zoo train --algo {algo} --env ENV --quick"
-    terminal().print(f"next: {hint}", markup=False)
+    if not failed:
+        terminal().print(f"next: zoo train --algo {args.algo} --env ENV --quick")
 
 
-def print_algorithms(found: Mapping[str, Any], by: str = "source") -> None:
+def print_algorithms(found: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Print what `describe_algorithms` returns: what to start with, all algorithms in a table, what to do next."""
     from zoo.terminal.tables import print_table, terminal
 
     console, algorithms = terminal(), found["algorithms"]
     console.print(start_text(algorithms, "{id}") + "\n")
-    texts = {"what it is": "summary", "when to use it": "when"}
-    if console.width < WIDE:
-        del texts["what it is"]
+    texts = {"when to use it": "when"}
+    if console.width >= WIDE:
+        texts = {"what it is": "summary", **texts}
     rows = []
-    for id in in_order(algorithms, by):
+    for id in in_order(algorithms, args.sort):
         row = algorithms[id]
-        rows.append((id, row["source"] or "", *cells_of(row).values(), *(row[key] for key in texts.values())))
+        rows.append((id, row["source"] or "", *cells_of(row), *(row[key] for key in texts.values())))
     print_table("", ("id", "source", *NUMBERS, *texts), rows, wrapped=[*texts])
     console.print(
         "offline, online: published success in %; compare within a source (zoo published list). mini: the mini "
         "benchmark, online for rlpd and SB3's. work: operations of an update, bc = 1.\n"
-        "next: zoo agents show fql, or zoo train --algo fql --env ENV --quick",
-        markup=False,
+        "next: zoo agents show fql, or zoo train --algo fql --env ENV --quick"
     )
 
 
-def print_algorithm(found: Mapping[str, Any]) -> None:
+def print_algorithm(found: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Print what :func:`describe_algorithm` returns: a summary, and tables of settings and profiles."""
-    from zoo.settings.layers import ENTRY_NOTES
     from zoo.terminal.tables import print_table, terminal
 
     console = terminal()
-    head = f"{found['published_name']} ({found['algo']}), {found['paper']} ({found['kind']})"
-    console.print(f"{head}\n\n{_readable(found['summary'])}\n", markup=False)
+    summary = " ".join(_unmarked(found["summary"].partition("\n\n")[0]).split())
+    console.print(f"{found['published_name']} ({found['algo']}), {found['paper']} ({found['kind']})\n\n{summary}\n")
     rows = []
     for name, row in found["settings"].items():
         search = f" Search: {row['search']}." if row["search"] else ""
@@ -194,19 +190,9 @@ def print_algorithm(found: Mapping[str, Any]) -> None:
     for name, entries in found["profiles"].items():
         profile = []
         for entry, values in entries.items():
-            notes = "; ".join(str(values.get(note, "")) for note in ENTRY_NOTES)
-            own = {key: str(value).replace(" ", "") for key, value in values.items() if key not in ENTRY_NOTES}
-            profile.append((entry, f"{' '.join(f'{key}={value}' for key, value in own.items())} ({notes})"))
-        print_table(f"--profile {name}", ("entry", "settings (source)"), profile, wrapped=("settings (source)",))
-    console.print(f"next: zoo train --algo {found['algo']} --env ENV --quick", markup=False)
-
-
-def _readable(text: str) -> str:
-    """Return what a docstring says first, and its source; what lies between is for those who read LaTeX."""
-    first, _, rest = text.partition("\n\n")
-    source = re.search(r"\bSource: .*", rest, re.DOTALL)
-    parts = [first, source[0]] if source else [first]
-    return "\n\n".join(" ".join(_unmarked(part).split()) for part in parts)
+            profile.append((entry, " ".join(f"{key}={value}" for key, value in values.items())))
+        print_table(f"--profile {name}", ("entry", "settings"), profile, wrapped=("settings",))
+    console.print(f"next: zoo train --algo {found['algo']} --env ENV --quick")
 
 
 def _unmarked(text: str) -> str:

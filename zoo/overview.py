@@ -20,8 +20,6 @@ START_WITH = {"offline": "sqam", "offline to online": "fql", "online": "rlpd", "
 """What you train for -> what to start with."""
 SCORES = ("offline", "online", "mini")
 NUMBERS = (*SCORES, "work")
-_CELLS = 5  # of a strip from 0 to 100
-_EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def describe_algorithms() -> dict[str, Any]:
@@ -30,14 +28,18 @@ def describe_algorithms() -> dict[str, Any]:
     ``offline`` and ``online`` are the published means in percent of the set ``source``; ``mini`` is that of the mini
     benchmark; ``work`` is the number of operations of an update, where that of BC is 1. What is not known is None.
     """
-    scores, work = _read("overview"), {id: float(row["gflop"]) for id, row in _read("update_work").items()}
-    found = {}
+    scores = _read("overview")
+    work = {id: float(row["gflop"]) for id, row in _read("update_work").items()}
+    found: dict[str, dict[str, Any]] = {}
     for id in algorithm_ids():
         numbers = scores.get(id, {})
-        said: dict[str, Any] = describe(id) if id not in SB3 else {
-            "published_name": SB3[id][0], "paper": SB3[id][1], "summary": "", "when": "A baseline without a dataset."
-        }  # fmt: skip
-        found[id] = said | {
+        if id in SB3:
+            name, paper = SB3[id]
+            row = {"published_name": name, "paper": paper, "summary": "", "when": "A baseline without a dataset."}
+        else:
+            row = dict(describe(id))
+        found[id] = {
+            **row,
             "aliases": sorted(alias for alias, target in ALIASES.items() if target == id),
             "kind": kind_of(id),
             "source": numbers.get("source") or None,
@@ -54,32 +56,21 @@ def kind_of(id: str) -> str:
 
 def in_order(algorithms: Mapping[str, Mapping[str, Any]], by: str = "source") -> list[str]:
     """Return ids, the best first, or the cheapest; by source, methods of one comparison stand together."""
-    if by == "id":
-        return sorted(algorithms)
-    sign = 1 if by == "work" else -1
 
     def place(id: str) -> tuple[Any, ...]:
         row = algorithms[id]
-        if by != "source":
-            return row[by] is None, sign * (row[by] or 0)
-        return id in SB3, row["source"] or "~", -(row["offline"] or 0), -(row["mini"] or 0)
+        if by == "id":
+            return (id,)
+        if by == "source":
+            return row["source"] or "~", -(row["offline"] or 0), -(row["mini"] or 0)
+        return row[by] is None, (row[by] or 0) * (1 if by == "work" else -1)
 
     return sorted(algorithms, key=place)
 
 
-def cells_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return the numbers of an algorithm as texts, scores with a strip from 0 to 100."""
-    texts = {name: score_text(row[name]) for name in SCORES}
-    return texts | {"work": "" if row["work"] is None else f"{row['work']:.0f}"}
-
-
-def score_text(score: float | None) -> str:
-    """Return a score in percent, and a strip on which it is a bar."""
-    if score is None:
-        return ""
-    eighths = round(score / 100 * _CELLS * 8)
-    bar = "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
-    return f"{score:2.0f} {bar}".rstrip()
+def cells_of(row: Mapping[str, Any]) -> list[str]:
+    """Return the numbers of an algorithm as texts."""
+    return ["" if row[name] is None else f"{row[name]:.0f}" for name in NUMBERS]
 
 
 def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} (`{id}`)") -> str:
