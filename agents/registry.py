@@ -66,7 +66,6 @@ class Registered:
 
 
 _entries: dict[str, Registered] = {}
-_imported: set[str] = set()  # modules that a user named
 
 
 def register(id: str, *, paper: str, published_name: str, when: str = "") -> Callable[[MethodT], MethodT]:
@@ -120,12 +119,6 @@ def origin_of(method: type[Any]) -> dict[str, str]:
     file = _file_of(method)
     code = {"code": hashlib.sha256(file.read_bytes()).hexdigest()[:12]} if file else {}
     return {"class": path} | code | ({} if dist is None else {"package": f"{dist.name}=={dist.version}"})
-
-
-def is_from_elsewhere(module: str) -> bool:
-    """Return whether the module of that name, or its package, holds algorithms that are not built in."""
-    own = {entry.method.__module__ for id, entry in _entries.items() if id not in BUILT_IN} | _imported
-    return module.partition(".")[0] in {name.partition(".")[0] for name in own} - {"agents", "zoo"}
 
 
 def algorithm_ids() -> list[str]:
@@ -215,7 +208,6 @@ def import_named(module: str) -> ModuleType:
 def _by_path(path: str) -> Registered:
     """Import a module and return the entry of one of its classes."""
     module, _, name = path.partition(":")
-    _imported.add(module)
     try:
         method = getattr(import_named(module), name, None)
     except ModuleNotFoundError as error:

@@ -21,7 +21,7 @@ from zoo.errors import UsageError
 from zoo.report.published_scores import load_runs, load_set, published_names
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs
-from zoo.terminal.arguments import Parser
+from zoo.terminal.parser import Parser
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 SET = "qam2026"

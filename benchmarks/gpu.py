@@ -24,8 +24,8 @@ from benchmarks.gpu_parts.part import Options, OutOfTime, Part, Runner
 from benchmarks.gpu_parts.speed import WarmUps, speed_parts
 from zoo.cli import run_program
 from zoo.errors import DONE, FAILED, INTERRUPTED, UsageError
-from zoo.terminal.arguments import Parser
 from zoo.terminal.messages import log
+from zoo.terminal.parser import Parser
 from zoo.terminal.tables import print_table
 
 RESULTS = Path(__file__).resolve().parent / "results"

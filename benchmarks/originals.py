@@ -32,7 +32,7 @@ from zoo.datasets.files import dataset_files
 from zoo.datasets.load import Dataset
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
-from zoo.terminal.arguments import parse_seeds
+from zoo.terminal.parser import parse_seeds
 from zoo.training.arguments import make_parser
 from zoo.training.start import RunRequest, load_data, make_evaluator, read_request
 

@@ -29,7 +29,7 @@ from zoo.datasets.files import dataset_files
 from zoo.errors import UsageError
 from zoo.runs.read import read_runs
 from zoo.settings.layers import read_profiles, shared_profile
-from zoo.terminal.arguments import Parser, parse_seeds
+from zoo.terminal.parser import Parser, parse_seeds
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV = "pointmaze-medium-navigate-singletask-task{}-v0"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.cli import run_program
 from zoo.errors import UsageError
 from zoo.processes.versions import processor
-from zoo.terminal.arguments import Parser, whole_number
+from zoo.terminal.parser import Parser, whole_number
 
 if TYPE_CHECKING:
     import torch

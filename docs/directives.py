@@ -24,7 +24,7 @@ from sphinx.util.docutils import SphinxDirective
 from zoo.cli import PROGRAMS
 from zoo.list_agents import describe_algorithm, readable_type
 from zoo.overview import describe_algorithms
-from zoo.terminal.arguments import Parser, module_of
+from zoo.terminal.parser import Parser, module_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ROOT / "docs" / "reference" / "settings"

@@ -100,7 +100,6 @@ def own_agents(monkeypatch):
     for id in registry.BUILT_IN:  # a module that is first imported in the test would register its algorithm only there
         registry.find(id)
     monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    monkeypatch.setattr(registry, "_imported", set(registry._imported))
     monkeypatch.setattr(sys, "path", list(sys.path))  # the current folder may be added
     before = set(registry._entries)
     yield

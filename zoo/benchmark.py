@@ -22,7 +22,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 from zoo.cli import run_program
 from zoo.envs.rendering import prepare_pictures
 from zoo.errors import DONE, FAILED, UsageError
-from zoo.terminal.arguments import COUNT, THREADS, ZERO_OR_MORE, Parser, a_path, add_verbose
+from zoo.terminal.parser import COUNT, THREADS, ZERO_OR_MORE, Parser, a_path, add_verbose
 
 if TYPE_CHECKING:
     from zoo.suites.jobs import Job, Look

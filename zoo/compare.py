@@ -21,7 +21,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 from agents.common.validation import number
 from zoo.cli import run_program
 from zoo.errors import UsageError, as_usage_error
-from zoo.terminal.arguments import COUNT, REAL, Parser, a_path, add_reference_scores, add_verbose
+from zoo.terminal.parser import COUNT, REAL, Parser, a_path, add_reference_scores, add_verbose
 
 if TYPE_CHECKING:
     from zoo.report.page.report import Content
@@ -234,10 +234,8 @@ def _print_sentences(content: Content) -> None:
     """Print the verdicts, and what a reader must know before believing a number."""
     from rich.console import Console
 
-    from zoo.terminal.messages import printable
-
     for text in [" ".join(both).strip() for both in content.verdicts] + [f"! {text}" for text in content.warnings]:
-        Console().print(printable(text), markup=False, highlight=False)
+        Console().print(text, markup=False, highlight=False)
 
 
 def _print_tables(content: Content) -> None:
@@ -246,11 +244,12 @@ def _print_tables(content: Content) -> None:
     Where nothing can be averaged, the means of the tasks stand in for the aggregates.
     """
     from rich.console import Console
+    from rich.text import Text
 
-    from zoo.terminal.tables import empty_table, line
+    from zoo.terminal.tables import empty_table
 
     averaged = {t.name.removeprefix("aggregates") for t in content.tables if t.name.startswith("aggregates")}
-    console = Console()
+    console = Console(markup=False)
     _print_sentences(content)
     for table in content.tables:
         kind = table.name.split("_")[0]
@@ -258,7 +257,7 @@ def _print_tables(content: Content) -> None:
             wanted = [k for k, name in enumerate(table.header) if (kind, name) != ("reproduction", "protocol")]
             shown = empty_table(table.title, [table.header[k] for k in wanted], whole=["environment", "where"])
             for row in table.rows:
-                shown.add_row(*(line(row[k].plain, "bold" if row[k].is_bold else "") for k in wanted))
+                shown.add_row(*(Text(row[k].plain, "bold" if row[k].is_bold else "") for k in wanted))
             console.print(shown)
 
 

@@ -15,8 +15,8 @@ from zoo.cli import as_program
 from zoo.datasets.names import parse_name
 from zoo.envs.rendering import prepare_pictures
 from zoo.envs.tasks import TASKS
-from zoo.models.arguments import TRUST
-from zoo.terminal.arguments import (
+from zoo.models.agent_flags import TRUST
+from zoo.terminal.parser import (
     AMOUNT,
     COUNT,
     REAL,

@@ -1,29 +1,12 @@
 """What ends a program before its work is done, and with which exit code."""
 
 import contextlib
-import errno
 import signal
 from collections.abc import Iterator
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
 """Exit codes of every program."""
 TRACEBACK_HINT = " (run with --verbose 2 for the traceback)"
-
-
-LIMITS = {
-    errno.EAGAIN: "the system allows no further process or thread; raise the limit (`ulimit -u`), or use fewer: "
-    "--n-eval-envs, --n-envs, --num-threads",
-    errno.EMFILE: "too many files are open; raise the limit (`ulimit -n`), or use fewer environments or seeds",
-    errno.ENFILE: "too many files are open on this machine; end other programs, or use fewer environments or seeds",
-}
-"""What to do where a limit of the system is reached."""
-
-
-def describe_limit(error: BaseException) -> str:
-    """Return what to do about an error, if it says that a limit of the system is reached, else nothing."""
-    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
-        return LIMITS[errno.EAGAIN]
-    return LIMITS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
 
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)

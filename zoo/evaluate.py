@@ -16,9 +16,9 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 from zoo.cli import as_program, signals_deferred
 from zoo.envs.rendering import prepare_pictures
 from zoo.errors import FAILED, UsageError
-from zoo.models.arguments import add_agent, add_machine, check_agent
-from zoo.terminal.arguments import COUNT, REAL, SEED, Parser
+from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.terminal.messages import log
+from zoo.terminal.parser import COUNT, REAL, SEED, Parser
 
 if TYPE_CHECKING:
     from zoo.models.agent import Agent

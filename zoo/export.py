@@ -15,9 +15,9 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 
 from zoo.cli import as_program, signals_deferred
 from zoo.errors import UsageError
-from zoo.models.arguments import add_agent, add_machine, check_agent
-from zoo.terminal.arguments import SEED, Parser, a_path
+from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.terminal.messages import log
+from zoo.terminal.parser import SEED, Parser, a_path
 
 PURPOSE = """Write a policy as an ONNX file. Its inputs are observations and noise, its output is a chunk of actions in
 the environment's units. The file's actions are compared with PyTorch's before it is written."""

@@ -18,7 +18,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 from agents.common.validation import number
 from zoo.cli import as_program
 from zoo.errors import UsageError
-from zoo.terminal.arguments import Parser, a_path, add_reference_scores, add_verbose
+from zoo.terminal.parser import Parser, a_path, add_reference_scores, add_verbose
 
 if TYPE_CHECKING:
     from zoo.runs.read import RunTables

@@ -11,7 +11,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.cli import as_program
-from zoo.terminal.arguments import Parser, add_verbose
+from zoo.terminal.parser import Parser, add_verbose
 
 
 def make_parser() -> Parser:

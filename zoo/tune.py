@@ -17,7 +17,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 from zoo.cli import as_program, signals_deferred
 from zoo.envs.rendering import prepare_pictures
 from zoo.packages import require_optuna
-from zoo.terminal.arguments import AMOUNT, COUNT, ZERO_OR_MORE, Parser
+from zoo.terminal.parser import AMOUNT, COUNT, ZERO_OR_MORE, Parser
 from zoo.training import arguments as training
 from zoo.tuning import TUNING_SEED
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests import ROOT
 from zoo.cli import PROGRAMS
-from zoo.terminal.arguments import module_of
+from zoo.terminal.parser import module_of
 
 FENCE = re.compile(r"^ *```(\w*)\s*$", flags=re.MULTILINE)
 BLOCK = re.compile(

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import io
 import json
 import os
 import re
@@ -14,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
-from zoo import list_agents, train
+from zoo import list_agents
 from zoo.algorithms import algorithm_ids
 from zoo.baselines import find_algorithm, settings_of
-from zoo.cli import PROGRAMS, actions_of, checked, main, run_program, signals_deferred
+from zoo.cli import PROGRAMS, main, run_program, signals_deferred
 from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, STOP_SIGNALS, UsageError
 from zoo.packages import import_environments, import_optional
-from zoo.terminal.arguments import THREADS, module_of, whole_number
+from zoo.terminal.parser import module_of, whole_number
 
 
 @pytest.fixture(autouse=True)
@@ -28,11 +27,15 @@ def _wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
 
 
+REQUIRED = {"train": "--algo fql", "tune": "--algo fql --env Pendulum-v1", "benchmark": "mini", "monitor": "logs"}
+REQUIRED |= {"export": "-o a.onnx", "push-to-hub": "-orga me", "dataset": "list", "agents": "list", "published": "list"}
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_program_names_the_closest_flag(name, capsys):
     program = importlib.import_module(f"zoo.{module_of(name)}")
     with pytest.raises(SystemExit, match=str(BAD_INPUT)):
-        program.main(["list"] * (name in ("dataset", "agents", "published")) + ["--hepl"])
+        program.main([*REQUIRED.get(name, "").split(), "--hepl"])
     assert "unknown flag --hepl; closest: --help" in capsys.readouterr().err
 
 
@@ -46,7 +49,7 @@ def test_a_program_is_called_what_it_was_called_by(called, name, capsys, monkeyp
 
 def test_help_needs_no_pytorch():
     code = "import importlib, sys\nfrom contextlib import suppress\nfrom zoo.cli import PROGRAMS\n"
-    code += "from zoo.terminal.arguments import module_of\n"
+    code += "from zoo.terminal.parser import module_of\n"
     code += "for name in PROGRAMS:\n    with suppress(SystemExit):\n"
     code += "        importlib.import_module(f'zoo.{module_of(name)}').main(['-h'])\n"
     code += "print({'torch', 'optuna'} & {*sys.modules})"
@@ -58,14 +61,16 @@ def test_help_needs_no_pytorch():
 @pytest.mark.parametrize("text", ["1.5", "ten", "", "nan", "inf"])
 def test_what_is_not_a_whole_number_is_refused(text):
     assert [whole_number(good) for good in ("7", "-1", "1e5", "100_000")] == [7, -1, 100_000, 100_000]
-    with pytest.raises(argparse.ArgumentTypeError, match=r"expected a whole number, e\.g\. 1000, .* got "):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"expected a whole number .* got "):
         whole_number(text)
 
 
-def test_more_threads_than_a_process_can_start_are_refused():
-    assert [THREADS(good) for good in ("-1", "1024")] == [-1, 1024]
-    with pytest.raises(argparse.ArgumentTypeError, match="<= 1024"):
-        THREADS("100000")
+def actions_of(parser):
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from actions_of(command)
 
 
 def test_every_number_and_path_of_a_command_line_has_bounds():
@@ -104,58 +109,23 @@ def failing(error):
 @pytest.mark.parametrize("verbose", [0, 1, 2])
 def test_why_a_program_ends_is_said_at_every_level_and_the_traceback_on_demand(capsys, verbose):
     assert run_program(failing(UsageError("a bad word")), verbose) == BAD_INPUT
-    assert capsys.readouterr().err == "a bad word\n"
+    known = capsys.readouterr().err
     assert run_program(failing(ArithmeticError("broke")), verbose) == FAILED
     shown = capsys.readouterr().err
     if verbose == 2:
-        assert shown.startswith("Traceback (most recent call last):")
+        assert all(text.startswith("Traceback (most recent call last):") for text in (known, shown))
         assert shown.endswith("ArithmeticError: broke\n")
     else:
+        assert known == "a bad word\n"
         assert shown == "ArithmeticError: broke (run with --verbose 2 for the traceback)\n"
 
 
-def test_what_standard_output_cannot_encode_is_escaped(monkeypatch):
-    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    monkeypatch.setattr(sys, "stdout", output)
-    assert run_program(lambda: print("für")) == 0
-    output.flush()
-    assert output.buffer.getvalue() == b"f\\xfcr\n"
-
-
-def test_standard_output_that_takes_nothing_is_named_and_a_reader_that_has_gone_is_not():
+def test_a_reader_that_has_gone_is_no_failure_to_speak_of():
     read, write = os.pipe()
     os.close(read)
-    program = [sys.executable, "-c", "import sys; from zoo.cli import main; sys.exit(main())"]
-    with open("/dev/full", "w") as full, open(write, "w") as pipe:
-        for words in (["--help"], ["train", "--help"], ["--version"]):
-            for output, said in ((full, "standard output cannot be written: No space left on device\n"), (pipe, "")):
-                ended = subprocess.run([*program, *words], stdout=output, stderr=subprocess.PIPE, text=True)
-                assert ended.returncode == FAILED
-                assert ended.stderr == said
-
-
-def test_a_user_whom_the_system_does_not_know_gets_a_home(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text("import pwd\ndef missing(*_): raise KeyError\npwd.getpwuid = missing\n")
-    known = {name: text for name, text in os.environ.items() if name not in ("HOME", "LOGNAME", "USER")}
-    code = "from pathlib import Path; from zoo.cli import run_program; import getpass\n"
-    code += "run_program(lambda: {'home': str(Path.home()), 'user': getpass.getuser()})"
-    environment = {**known, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TMPDIR": str(tmp_path)}
-    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    home = tmp_path / f"flow-rl-zoo-{os.getuid()}"
-    assert json.loads(ended.stdout) == {"home": str(home), "user": str(os.getuid())}
-    assert f"data and caches go to {home}" in ended.stderr
-
-
-def test_a_closed_standard_stream_gives_its_number_to_no_other_file():
-    code = (
-        "import os, subprocess; from zoo.terminal.messages import log, open_standard_streams\n"
-        "open_standard_streams(); log.warning('to nobody')\n"
-        "subprocess.run(['sh', '-c', 'echo to nobody >&2'], check=True)\n"
-        "print(os.open('/dev/null', os.O_RDONLY))"
-    )
-    ended = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code], capture_output=True, text=True)
-    assert ended.stdout == "3\n"
-    assert ended.returncode == 0
+    with open(write, "w") as pipe:
+        command = [sys.executable, "-c", "import sys; from zoo.cli import main; sys.exit(main(['--version']))"]
+        assert subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE).stderr == b""
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
@@ -201,10 +171,9 @@ def complete(tmp_path):
     [
         ("zoo tr", ["train"]),
         ("zoo train --pro", ["--profile", "--progress"]),
-        ("zoo train --algo fql --env cube-double-play-singletask-task2", ["cube-double-play-singletask-task2-v0"]),
     ],
 )
-def test_programs_flags_and_known_names_are_completed(complete, line, expected):
+def test_programs_and_flags_are_completed(complete, line, expected):
     assert sorted(complete(line)) == sorted(expected)
 
 
@@ -220,18 +189,13 @@ def run_lightly(*words, code):
 @pytest.mark.parametrize(
     ("line", "closest"),
     [
-        ("train --algo qam --env Pendulun-v1", "Pendulum-v1"), ("list_agents check qqam", "qam"),
+        ("train --algo qamm --env Pendulum-v1", "qam"), ("list_agents check qqam", "qam"),
         ("benchmark minni", "mini"), ("dataset info scene-pley-v0", "scene-play-v0"),
     ],
 )  # fmt: skip
 def test_a_misspelt_name_is_answered_without_importing_pytorch(line, closest):
     program, *words = line.split()
     assert f"closest: {closest}" in run_lightly(f"zoo/{program}.py", *words, code=BAD_INPUT).stderr
-
-
-@pytest.mark.parametrize("more", ["--algo mine:Mine", "--gym-packages mine", "--dataset mine.npz"])
-def test_an_environment_that_something_of_the_users_may_name_is_not_refused_early(more):
-    checked(train.make_parser().parse_args(["--algo", "qam", "--env", "Mine-v0", *more.split()]))
 
 
 def test_list_names_every_algorithm_without_importing_pytorch():

@@ -56,7 +56,7 @@ def test_an_error_in_training_shows_its_line(train, folder, data):
         f'if batch.valid.shape[1] == 8:\n            raise RuntimeError("three")\n        {first}'  # not in the check
     )
     change(folder, first, late)
-    ran = train("--dataset-dir", str(data), *FEW)
+    ran = train("--dataset-dir", str(data), "--verbose", "2", *FEW)
     assert ran.code == 1
     assert 'raise RuntimeError("three")' in ran.err
     assert ran.err.splitlines()[-1] == "RuntimeError: three"

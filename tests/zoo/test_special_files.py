@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -12,7 +10,6 @@ import tests.zoo.envs.namespaced  # registers the environment
 from agents.common.files import digest_of, read_text, regular_file
 from agents.common.files.npz import read_npz
 from agents.common.model_file import read_about, read_attributes, read_model_file, read_policy
-from tests import ROOT
 from tests.zoo.test_train_program import TINY
 from zoo.compare import main as compare
 from zoo.datasets.check import check_structure
@@ -110,21 +107,6 @@ def test_an_id_with_a_namespace_is_trained_resumed_and_compared(tmp_path, call):
     report = tmp_path / "report"
     assert compare([str(tmp_path / "qam"), "-o", str(report), "--reps", "50", "--format", "svg"]) == 0
     assert env in (report / "report.html").read_text(encoding="utf-8")
-
-
-@pytest.mark.slow
-def test_a_unicode_folder_works_in_a_locale_that_does_not_know_it(tmp_path):
-    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "OMP_NUM_THREADS": "1"}
-    logs = tmp_path / "läufe-日本"
-    command = [sys.executable, "-m", "zoo.train", *words(logs)]
-    command[3:3] = ["--gym-packages", "tests.zoo.envs.toys", "--label", "für 日本"]
-    for more in ([], ["--resume"]):
-        subprocess.run([*command, *more], cwd=ROOT, env=environment, check=True)
-    monitored = [sys.executable, "zoo/monitor.py", str(logs), "--curve"]
-    subprocess.run(monitored, cwd=ROOT, env=environment, check=True)
-    found = read_runs([tmp_path])
-    assert list(found.runs["label"]) == ["für 日本"]
-    assert not found.skipped()
 
 
 def test_a_folder_that_is_deleted_under_a_run_is_named(tmp_path, monkeypatch, call):

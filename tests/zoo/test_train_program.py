@@ -181,7 +181,7 @@ def test_a_runs_log_has_the_traceback_of_its_failure(data, tmp_path, call, monke
     text = log_of(tmp_path / "qam" / f"{ENV}_1")
     assert "Traceback (most recent call last):" in text
     assert "in _finish_replica" in text
-    assert text.endswith("ArithmeticError: the curve broke\n")
+    assert "\nArithmeticError: the curve broke\n" in text
 
 
 def test_what_fails_before_training_fails_the_run(data, tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
 import functools
 import multiprocessing
 import multiprocessing.connection
@@ -24,7 +23,7 @@ from typing import Any, Protocol
 
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from zoo.errors import LIMITS, STOP_SIGNALS, EnvironmentFault, UsageError, describe_limit
+from zoo.errors import STOP_SIGNALS, EnvironmentFault, UsageError
 from zoo.terminal.messages import log
 
 CLOSE_SECONDS = 2.0  # a process in the middle of its work gets this long to end by itself
@@ -143,8 +142,8 @@ class ServingProcess:
             theirs.close()
         except (OSError, EOFError) as error:  # EOFError: the server that processes are forked from could not
             raise WorkerError(
-                f"no {self._what} process of `{self._name}` could be started ({str(error) or 'none could be forked'}): "
-                f"{describe_limit(error) or LIMITS[errno.EAGAIN]}"
+                f"no {self._what} process of `{self._name}` could be started ({str(error) or 'none could be forked'}); "
+                "raise the system's limits (`ulimit -u` and `ulimit -n`), or use fewer: --n-eval-envs, --n-envs"
             ) from error
 
     def replace(self, error: WorkerLost, purpose: str) -> None:

@@ -30,7 +30,7 @@ from zoo.report.survival import failed_scores, tallies
 from zoo.runs.protocol import PROTOCOL, show
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, SUCCESS
-from zoo.terminal.messages import check_label, log
+from zoo.terminal.messages import log
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,6 @@ def read_labels(words: Sequence[str], methods: Collection[str]) -> dict[str, str
         if name not in names:
             raise UsageError(unknown_name_message("method", name, methods))
         names[name] = label.strip()
-        check_label(names[name])
     shared = [label for label, times in Counter(names.values()).items() if times > 1]
     if shared:
         raise UsageError(f"`--labels` must give each method a name of its own, got `{shared[0]}` twice; change one")

@@ -15,8 +15,7 @@ from rich.text import Text
 from zoo.runs.folder import DEAD, SHOWN_STATES, RunFolder, short_name
 from zoo.runs.read import RunTables, read_speed
 from zoo.runs.scores import KINDS, SUCCESS, Kind
-from zoo.terminal.messages import printable
-from zoo.terminal.tables import empty_table, line
+from zoo.terminal.tables import empty_table
 
 _MOST_PROBLEMS = 10
 
@@ -60,7 +59,7 @@ def _state_table(own: RunTables) -> Table:
             "-" if pd.isna(mean) else _shown(mean, kind, abs(mean)) for mean, kind in zip(means, kinds, strict=True)
         ]
         row = (str(method), short_name(environment), states, *_progress(runs, scores), *texts, step)
-        shown.add_row(*map(line, row))
+        shown.add_row(*row)
     return shown
 
 
@@ -130,7 +129,7 @@ def _curve_tables(own: RunTables) -> Iterator[Table]:
             bars = "|".join(_sparkline(scores, *limits[environment]) for _, scores in phases)
             score = _shown(last["score"], kind, max(map(abs, limits[environment])))
             row = (str(method), short_name(environment), str(seed), bars, f"{last['step']:,}", score, states[run])
-            shown.add_row(*map(line, row))
+            shown.add_row(*row)
         yield shown
 
 
@@ -145,7 +144,7 @@ def _problems(runs: pd.DataFrame) -> Iterator[Text]:
     has_ended = runs["state"].isin(["failed", DEAD, "unknown"])
     found = runs[has_ended & runs["problem"].notna() & runs["replaced_by"].isna()]
     for row in found.head(_MOST_PROBLEMS).to_dict("records"):
-        yield Text(f"! {printable(row['run'])}: {printable(row['problem'])}")
+        yield Text(f"! {row['run']}: {row['problem']}")
     if len(found) > _MOST_PROBLEMS:
         yield Text(f"! and {len(found) - _MOST_PROBLEMS} more; `zoo compare PATH -o DIR` lists all in runs.csv")
 

@@ -34,7 +34,6 @@ from zoo.runs.folder import short_name
 from zoo.runs.protocol import PROTOCOL, count, shortened, show, what_differs
 from zoo.runs.read import RunTables
 from zoo.runs.scores import METRICS, SUCCESS, Kind
-from zoo.terminal.messages import csv_cell, printable
 
 NOT_KNOWN, ROUNDED = "-", "\N{EN DASH}"
 """An entry that is not known, and the detail of an estimate whose interval rounds to the number itself."""
@@ -510,7 +509,7 @@ def to_csv(table: Table) -> str:
         elif any(entry.detail for entry in entries):
             columns.append([f"{name} detail", *(entry.detail for entry in entries)])
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(map(csv_cell, row) for row in zip(*columns, strict=True))
+    csv.writer(buffer, lineterminator="\n").writerows(zip(*columns, strict=True))
     return buffer.getvalue()
 
 
@@ -565,7 +564,7 @@ def to_latex(table: Table, width: str = "page") -> str:
 
 def latex(text: str) -> str:
     """Return a text as LaTeX sets it, with a true minus sign before negative numbers."""
-    written = _MINUS.sub("\N{MINUS SIGN}", printable(text)).translate(_LATEX)
+    written = _MINUS.sub("\N{MINUS SIGN}", text).translate(_LATEX)
     return "{[}" + written[1:] if written.startswith("[") else written  # a line break would read it as its option
 
 
@@ -577,7 +576,7 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 
 def _markdown(text: str) -> str:
-    return printable(text).translate(_MARKDOWN).replace("](", r"]\(")
+    return text.translate(_MARKDOWN).replace("](", r"]\(")
 
 
 def _latex_cell(entry: TableEntry, is_narrow: bool) -> str:

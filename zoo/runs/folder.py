@@ -27,7 +27,7 @@ from zoo.processes.locks import HOST, Lock
 from zoo.processes.versions import command_line
 from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import MOST_COUNT, RunRecord, require_types
-from zoo.terminal.messages import csv_cell, log, printable
+from zoo.terminal.messages import log
 
 PHASES = ("offline", "online")
 """Names of the values 0 and 1 of ``phase``."""
@@ -65,7 +65,7 @@ class UnreadableRun(UsageError):
 
     def __init__(self, file: Path, problem: str) -> None:
         super().__init__(f"{file} {problem}")
-        self.reason = printable(f"{file.name} {problem}")
+        self.reason = f"{file.name} {problem}"
 
 
 @contextlib.contextmanager
@@ -187,8 +187,7 @@ class RunFolder:
             writer = csv.writer(file)
             if os.fstat(file.fileno()).st_size == 0:
                 writer.writerow(_INDEX_COLUMNS)
-            row = (self.path.name, self.env, seed, label, _now(), command_line())
-            writer.writerow(map(csv_cell, row))
+            writer.writerow((self.path.name, self.env, seed, label, _now(), command_line()))
 
     # -- tracking.json ------------------------------------------------------------------------------------------------
 

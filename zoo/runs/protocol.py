@@ -12,7 +12,6 @@ import pandas as pd
 from agents.common.common_settings import CommonSettings
 from zoo.runs.scores import OWN_SCALE
 from zoo.settings.layers import flatten
-from zoo.terminal.messages import printable
 
 PROTOCOL = (
     "profile", "offline_steps", "online_steps", "eval_episodes", "sparse", "dataset_size", "dataset_fingerprint",
@@ -30,7 +29,7 @@ _NOT_SHOWN = {*PROTOCOL} & CommonSettings.declared().keys() | {*CommonSettings.w
 def describe_settings(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the settings of an algorithm that may change a score, flat and as texts; `PROTOCOL` has the others."""
     own = {name: value for name, value in settings.items() if name not in _NOT_SHOWN}
-    return {name: printable(show(value)) for name, value in sorted(flatten(own)) if value != {}}
+    return {name: show(value) for name, value in sorted(flatten(own)) if value != {}}
 
 
 def protocol_differences(phase: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

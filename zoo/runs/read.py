@@ -33,7 +33,6 @@ from zoo.runs.folder import (
 from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, name_methods, show
 from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE
 from zoo.settings.record import RunRecord
-from zoo.terminal.messages import printable
 
 EVALUATION_COLUMNS = (
     "method", "algorithm", "source", "environment", "domain", "task", "seed", "phase", "step", "successes", "episodes",
@@ -157,7 +156,7 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], Mapping[str, np.ndarra
     except OSError as error:  # e.g. a folder that is removed meanwhile
         return row | {"problem": f"cannot be read: {error.strerror}"}, None
     if unfinished:
-        reason = WHAT_TO_DO if row["state"] == DEAD else printable(" ".join(str(status.get("reason") or "").split()))
+        reason = WHAT_TO_DO if row["state"] == DEAD else " ".join(str(status.get("reason") or "").split())
         row["problem"] = f"{row['state']}: {_progress(row, status)}" + (f"; {reason}" if reason else "")
     elif table is not None and (missing := _find_missing_evaluation(row, table)):
         return row | {"problem": missing}, None
@@ -348,4 +347,4 @@ def _describe_machine(folder: RunFolder) -> str:
         device = f"cpu, {processor if isinstance(processor, str) else 'processor not recorded'}"
     if not isinstance(device, str):
         return _UNKNOWN
-    return shorten(printable(device), _LONGEST_NAME, placeholder=" ...")
+    return shorten(device, _LONGEST_NAME, placeholder=" ...")

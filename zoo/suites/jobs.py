@@ -35,7 +35,7 @@ from zoo.runs.scores import SUCCESS
 from zoo.settings.layers import flatten
 from zoo.suites.suite import Run, Suite
 from zoo.terminal.messages import log, say_once
-from zoo.terminal.tables import line, print_table, terminal
+from zoo.terminal.tables import print_table, terminal
 from zoo.training.arguments import make_parser
 from zoo.training.start import describe_run, make_model, read_request
 
@@ -325,7 +325,7 @@ def show(looks: Sequence[Look], workers: int | None, expected: Forecast) -> None
     by_method["all"] = Counter(look.state for look in looks)
     rows = [(method, *(str(counts[state] or "") for state in State)) for method, counts in by_method.items()]
     print_table("Jobs", ("method", *State), rows)
-    terminal().print(describe(looks, workers, expected), markup=False)
+    terminal().print(describe(looks, workers, expected))
 
 
 def describe(looks: Sequence[Look], workers: int | None, expected: Forecast) -> str:
@@ -393,7 +393,7 @@ def follow(jobs: Sequence[Job], has_ended: Callable[[float], bool]) -> None:
                 running = [
                     f"{job.run}: {describe_progress(run)}" for job, run, state in seen if run and state is State.RUNNING
                 ]
-                live.update(Group(*map(line, [*running, text])), refresh=True)
+                live.update(Group(*running, text), refresh=True)
             elif text != told:
                 log.info("%s", text)
             told, pause = text, max(SECONDS_BETWEEN_LOOKS, (time.monotonic() - begin) / SHARE_OF_LOOKING)

@@ -18,7 +18,6 @@ from zoo.report.published_scores import COLUMNS, finished_runs, read_texts
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs, split_environment
 from zoo.suites.jobs import Job, Look
-from zoo.terminal.messages import csv_cell, csv_cells
 
 _RUN = ["method", "environment", "seed"]
 _REMEDY = "restore the file, or name another folder"
@@ -70,7 +69,7 @@ def write_scores(looks: Sequence[Look], folder: Path) -> list[Path]:
 def _write(method: str, rows: pd.DataFrame, folder: Path) -> Path:
     path = folder / f"{method.replace('/', '_').replace(' ', '_')}.csv"
     # read back, since rows that stay keep the very texts that they have
-    text = io.StringIO(csv_cells(rows).to_csv(index=False, float_format="%.6g"))
+    text = io.StringIO(rows.to_csv(index=False, float_format="%.6g"))
     new, kept = pd.read_csv(text, dtype=str, keep_default_na=False), _read([path] if path.exists() else [])
     others = kept[~pd.MultiIndex.from_frame(kept[_RUN]).isin(pd.MultiIndex.from_frame(new[_RUN]))]
     both = pd.concat([others, new], ignore_index=True)
@@ -97,7 +96,7 @@ def _read(files: Sequence[Path]) -> pd.DataFrame:
 
 def _pair(job: Job) -> tuple[str, str]:
     """Return the method and the environment under which a job's scores are kept."""
-    return str(csv_cell(job.run.label or job.algo)), split_environment(job.run.env)[0]
+    return job.run.label or job.algo, split_environment(job.run.env)[0]
 
 
 def _stamps(run: str, settings: str) -> dict[str, str]:

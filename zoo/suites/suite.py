@@ -16,8 +16,7 @@ from zoo.envs.tasks import TASKS
 from zoo.errors import UsageError
 from zoo.report.published_scores import load_set
 from zoo.settings.layers import DEFAULT_PROFILE, merge, read_yaml
-from zoo.terminal.arguments import parse_seeds
-from zoo.terminal.messages import check_label
+from zoo.terminal.parser import parse_seeds
 
 ALL = "all"
 LISTS_OF_NAMES = ("environments", "gym_packages", "published")
@@ -139,7 +138,6 @@ class Suite:
             _check_keys(values, ("algo", "label", "params"), "an algorithm of the suite")
             if not isinstance(values.get("algo"), str):
                 raise UsageError(f"an algorithm of the suite must be an id or have `algo`, got {entry!r}")
-            check_label(str(values.get("label", "")))
             found.append((values["algo"], str(values.get("label", "")), values.get("params", {})))
         names = [label or algo for algo, label, _ in found]
         ids = [ALIASES.get(name, name) for name in names]

@@ -9,14 +9,11 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
-
-from zoo.terminal.messages import printable
 
 
 def terminal() -> Console:
     """Return the terminal that tables are printed on; without one it is 80 columns wide."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, markup=False)
 
 
 def as_shown(result: dict[str, Any], hint: str = "") -> dict[str, Any]:
@@ -26,20 +23,15 @@ def as_shown(result: dict[str, Any], hint: str = "") -> dict[str, Any]:
     return {"next": hint} if hint else {}
 
 
-def line(text: str, style: str = "", keep: str = "") -> Text:
-    """Return a text that a table shows as it is, without control bytes but those to keep."""
-    return Text(printable(text, keep), style)
-
-
 def empty_table(title: str, header: Sequence[str], whole: Sequence[str], wrapped: Sequence[str] = ()) -> Table:
     """Return a table with as little decoration as possible: terminals are narrow.
 
     :param whole: the columns whose text is never broken.
     :param wrapped: the columns that share the width which the others leave.
     """
-    table = Table(title=line(title), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for name in header:
-        table.add_column(line(name), ratio=1 if name in wrapped else None, no_wrap=name in whole, overflow="fold")
+        table.add_column(name, ratio=1 if name in wrapped else None, no_wrap=name in whole, overflow="fold")
     return table
 
 
@@ -51,8 +43,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     console = terminal()
     table = empty_table(title, header, [name for name in header if name not in wrapped], wrapped)
     for row in rows:
-        cells = zip(header, row, strict=True)
-        table.add_row(*(line(text, keep="\n" if name in wrapped else "") for name, text in cells))
+        table.add_row(*row)
     table.expand = bool(wrapped)
     table.min_width = min(len(title), console.width)
     console.print(table)

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from zoo.settings.layers import DEFAULT_PROFILE
 from zoo.settings.record import RunSettings
-from zoo.terminal.arguments import (
+from zoo.terminal.parser import (
     COUNT,
     REAL,
     SEED,

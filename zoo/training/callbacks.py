@@ -33,8 +33,7 @@ from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
 from zoo.baselines import find_algorithm, planner_of
 from zoo.errors import Abandoned, CannotResume, Interrupted, UsageError, wanted_signals
-from zoo.models.score import interval_of_mean, interval_of_successes
-from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
+from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring, interval_of_mean, interval_of_successes
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.held_out import HeldOutEvaluator
 from zoo.processes.serving import WorkerError

@@ -52,8 +52,8 @@ from zoo.runs.resume import find_run, result_of_done
 from zoo.settings.config import load_config
 from zoo.settings.layers import dump_yaml, parse_overrides
 from zoo.settings.record import RunRecord, RunSettings
-from zoo.terminal.arguments import parse_seeds
-from zoo.terminal.messages import FILE_ONLY, check_label, keep_in, log
+from zoo.terminal.messages import FILE_ONLY, keep_in, log
+from zoo.terminal.parser import parse_seeds
 from zoo.training.callbacks import Observer, TrainingRun
 from zoo.training.logs import ReplicaLogger, Replicas, tracked
 
@@ -130,7 +130,6 @@ def _check_flags(args: argparse.Namespace) -> None:
     elif given := [name for name in tracking if getattr(args, name)]:
         flag = f"`--{given[0].replace('_', '-')}`"
         raise UsageError(f"{flag} needs --track, which is not given; add it, or leave out {flag}")
-    check_label(args.label)
     if args.no_env:
         if args.env is not None:
             raise UsageError(f"`--no-env` takes the place of `--env`, got --env {args.env} too; leave out one of them")

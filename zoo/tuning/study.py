@@ -32,7 +32,7 @@ from zoo.runs.protocol import shortened
 from zoo.runs.resume import differences
 from zoo.runs.scores import RETURN, SUCCESS
 from zoo.settings.layers import dump_yaml, merge
-from zoo.terminal.messages import FILE_ONLY, csv_cells, log, messages, say_once
+from zoo.terminal.messages import FILE_ONLY, log, messages, say_once
 from zoo.training.callbacks import StopSignal
 from zoo.training.start import read_request, train
 from zoo.tuning.options import (
@@ -298,7 +298,7 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
     complete = best_first([trial for trial in trials if trial.state == TrialState.COMPLETE])
     table = tabulate(trials, plan.seeds, list(plan.searches))
     with atomic_path(plan.folder / "trials.csv") as temporary:
-        csv_cells(table).to_csv(temporary, index=False)
+        table.to_csv(temporary, index=False)
     result: dict[str, Any] = {
         "study": plan.name,
         "storage": plan.storage,

@@ -20,7 +20,6 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from zoo.report.figures.styles import MUTED, algorithm_styles, spare_styles
-from zoo.terminal.messages import printable
 
 FORMATS = ("pdf", "svg", "png")
 """The kinds of files that a figure can be written as."""
@@ -128,7 +127,7 @@ def _for_any_paper(drawn: str, title: str, description: str) -> str:
         if f"{paint}: {light}" in drawn
     )
     style = f"svg:root{{color-scheme:light dark}}@supports(color:light-dark(red,red)){{{rules}}}</style>"
-    about = f"<title>{escape(printable(title))}</title><desc>{escape(printable(description))}</desc>"
+    about = f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
     font = ' role="img" font-family="DejaVu Sans, Verdana, sans-serif">'
     return drawn.replace("</style>", style, 1).replace(">", font + about, 1)
 

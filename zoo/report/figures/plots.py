@@ -45,7 +45,6 @@ from zoo.report.statistics.estimates import Array, Curve, Estimate, Improvement
 from zoo.report.tables import SHOWN_METRICS
 from zoo.runs.folder import short_name
 from zoo.runs.scores import METRICS, SUCCESS
-from zoo.terminal.messages import printable
 
 _DARK = 0.2  # the luminance of a cell below which its number is white
 _COLUMNS = 4  # panels in a row
@@ -163,7 +162,7 @@ class _Pen:
 
 def _lines(text: str, letters: int, most: int | None = None) -> str:
     """Return a text in lines; a long name is broken after an underscore."""
-    lines = textwrap.wrap(printable(text).replace("_", "_ "), letters, max_lines=most, placeholder="…")
+    lines = textwrap.wrap(text.replace("_", "_ "), letters, max_lines=most, placeholder="…")
     return "\n".join(lines).replace("_ ", "_")
 
 

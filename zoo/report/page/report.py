@@ -51,7 +51,6 @@ from zoo.report.tables import (
 from zoo.runs.protocol import count
 from zoo.runs.read import RunTables
 from zoo.runs.scores import KINDS, SUCCESS
-from zoo.terminal.messages import csv_cells
 
 FOLDER = Path(__file__).parent / "templates"
 _TEXTS = ("csv", "md", "tex")
@@ -317,7 +316,7 @@ def profiles_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 
 def csv_text(table: pd.DataFrame) -> str:
     """Return a table as CSV."""
-    return str(csv_cells(table).to_csv(index=False))
+    return str(table.to_csv(index=False))
 
 
 def csv_file(name: str, text: str) -> tuple[str, str | bytes]:

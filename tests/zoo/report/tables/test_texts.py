@@ -35,13 +35,13 @@ def test_csv_has_unrounded_numbers_intervals_and_details():
     entries = [TableEntry("1.0†", "[0.5, 1.5]", value=0.0101, interval=(0.005, 0.015)), TableEntry("-")]
     rows = [
         [TableEntry("QAM‡", value="QAM"), entries[0], TableEntry("2", "seeds")],
-        [TableEntry("=FQL"), entries[1], TableEntry("3")],
+        [TableEntry("FQL"), entries[1], TableEntry("3")],
     ]
     text = rendering.to_csv(Table("t", "", "", ["method", "mean", "n"], rows))
     assert text.splitlines() == [
         "method,mean,mean low,mean high,n,n detail",
         "QAM,0.0101,0.005,0.015,2,seeds",
-        "'=FQL,,,,3,",
+        "FQL,,,,3,",
     ]
 
 
