@@ -7,7 +7,6 @@ import importlib.util
 import inspect
 import keyword
 import re
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ def write_package(name: str, like: str | None, parent: Path) -> dict[str, Any]:
     """
     _refuse_bad_name(name)
     folder = parent / name
-    if folder.exists() or folder.is_symlink():
+    if folder.exists():
         raise UsageError(f"{folder} exists, and nothing is overwritten; choose another name or --folder")
     if not parent.is_dir():
         raise UsageError(f"`--folder` must be an existing folder, got {parent}")
@@ -64,10 +63,8 @@ def _refuse_bad_name(name: str) -> None:
     """Refuse what is not a name of a new module and a new algorithm."""
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
         raise UsageError(f"the name must be lower case with underscores, e.g. `my_agent`, got {name!r}")
-    if name in (*algorithm_ids(), *ALIASES):
-        raise UsageError(f"algorithm id `{name}` is taken; choose another name, e.g. `my_{name}`")
-    if name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:
-        raise UsageError(f"`{name}` is the name of an installed Python module; choose another name, e.g. `my_{name}`")
+    if name in (*algorithm_ids(), *ALIASES) or importlib.util.find_spec(name) is not None:
+        raise UsageError(f"`{name}` is the name of an algorithm or a module; choose another name, e.g. `my_{name}`")
 
 
 def _templates() -> jinja2.Environment:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,6 @@ COMMAND, CURVE, MODEL, VIDEO = MAY_BE_LEFT_OUT = ["command.txt", "learning_curve
 """Files that not every upload has."""
 POLICY = "policy.safetensors"
 """The file that is played; see `agents.common.model_file`. Loading it runs nothing."""
-_REPOSITORY = re.compile(r"(?P<repo>[^@\s]+/[^@\s]+)(@(?P<revision>[^@\s]+))?")
 
 
 def download_policy(name: str) -> Path:
@@ -56,13 +54,10 @@ def download_policy(name: str) -> Path:
     :param name: ``my-name/my-agent``, with ``@`` and a branch, tag or commit where it is not the newest.
     :raises UsageError: if there is none, or the hub cannot be reached.
     """
-    found = _REPOSITORY.fullmatch(name)
-    if found is None:
-        raise UsageError(f"expected `--from-hub` to be NAME/REPOSITORY or NAME/REPOSITORY@REVISION, got {name!r}")
-    repo, revision = found["repo"], found["revision"]
+    repo, _, revision = name.partition("@")
     api = hub_library().HfApi()
     with hub_errors(repo):
-        path = Path(api.hf_hub_download(repo, POLICY, revision=revision))
+        path = Path(api.hf_hub_download(repo, POLICY, revision=revision or None))
     log.info("%s from the hub, commit %s", repo, path.parent.name)
     return path
 

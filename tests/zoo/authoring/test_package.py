@@ -77,7 +77,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is(words, message, tm
 
 def test_nothing_is_overwritten(tmp_path, capsys):
     taken = tmp_path / "zoo_test_taken"
-    taken.symlink_to(tmp_path / "nowhere")
+    taken.mkdir()
     assert main(f"new zoo_test_taken --folder {tmp_path}".split()) == 2
     assert f"{taken} exists, and nothing is overwritten" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [taken]

@@ -68,10 +68,7 @@ def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(hub, tmp_path)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda: described("policy", method="nobodys"), "a policy of `nobodys`, which is not there"),
         (lambda: described("policy", method="elsewhere.module:Agent"), "give --algo elsewhere.module:Agent"),
-        (lambda: changed(policy="[]"), "what it says about its policy cannot be read"),
-        (lambda: changed(format="flow-rl-zoo policy 9"), "whose format is 'flow-rl-zoo policy 9'"),
         (lambda: changed(sha256="0" * 64), "its SHA-256 is not that of what was written"),
         (lambda: described("about", env="this:Env-v0"), "give --env this:Env-v0"),
         (lambda: pickle.dumps([1]), "it is no file of tensors"),
@@ -89,13 +86,6 @@ def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path):
     scored = replace(agent, scoring=Scoring(success_return=-5.0, reference_scores=(0.0, 1.0)))
     agent.policy.save(tmp_path / POLICY, agent.policy.acting_networks(), describe_agent(scored, {}, {}))
     assert agent_of_file(tmp_path / POLICY, None, "cpu").scoring == scored.scoring
-
-
-@pytest.mark.parametrize("name", ["agent", "me/agent@", "a b/c", "me/a/b@x@y"])
-def test_a_name_that_is_not_a_repository_is_refused(hub, name):
-    with pytest.raises(UsageError, match="expected `--from-hub` to be NAME/REPOSITORY"):
-        download_policy(name)
-    assert not hub.asked
 
 
 @pytest.mark.parametrize(
