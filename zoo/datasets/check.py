@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from ogbench.relabel_utils import relabel_dataset
 
-from agents.common.data.arrays import FINITE, ZERO_OR_ONE, ActionRange, clipped_message, in_pieces, refuse_bad
+from agents.common.data.arrays import FINITE, ZERO_OR_ONE, ActionRange, refuse_bad
 from agents.common.files import DamagedFile, digest_of
 from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.files import dataset_files, folder_option, recorded_sha256
@@ -123,12 +123,11 @@ def check_values(arrays: Mapping[str, np.ndarray]) -> list[Finding]:
         got = f"{ends[-1]:g} at the end, and {shortest} rows at least"
         return [Finding("error", "terminals", f"`terminals` must {wanted}, got {got}")]
     low, high = np.full((2, arrays["actions"].shape[1]), [[-1.0], [1.0]])
-    outside = ActionRange(low, high).find_outside(in_pieces(arrays["actions"]))
-    if outside is None:
-        return []
-    if outside.refused:
-        return [Finding("error", "actions", f"`actions` {outside.describe_refused()}")]
-    return [Finding("warning", "actions", clipped_message(outside.clipped, outside.rows, outside.excess))]
+    try:
+        ActionRange(low, high).require_inside("`actions`", arrays["actions"])
+    except ValueError as error:
+        return [Finding("error", "actions", str(error))]
+    return []
 
 
 def describe_damage(error: Exception) -> Finding:

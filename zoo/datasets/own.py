@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from agents.common.data.arrays import ActionRange, in_pieces
+from agents.common.data.arrays import ActionRange
 from agents.common.frames import channel_axis, is_image
 from zoo.datasets.check import Finding, error_messages
 from zoo.datasets.formats.base import COMPACT, Arrays, Reading, digest_of_arrays
@@ -140,10 +140,8 @@ def _findings(
         return
     with as_usage_error():
         box: Any = action_range
-        outside = ActionRange.of(spaces[1], box).find_outside(in_pieces(arrays["actions"]), valid)
-    if outside is not None and outside.refused:
-        text = (
-            f"`actions` {outside.describe_refused()}; they reach from {outside.span[0]:.4g} to {outside.span[1]:.4g}: "
-            "if they are in other units than the environment's, say what stands for its limits with `--action-range`"
-        )
-        yield Finding("error", "actions", text)
+        limits = ActionRange.of(spaces[1], box)
+    try:
+        limits.require_inside("`actions`", arrays["actions"], valid)
+    except ValueError as error:
+        yield Finding("error", "actions", str(error))

@@ -7,16 +7,17 @@ they must be converted.
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from agents.common.files.npz import read_npz, read_npz_headers
 from agents.common.observations import channels_first
@@ -30,13 +31,6 @@ STORED_ARRAYS = ("observations", "actions", "rewards", "masks", "terminals")
 KNOWN_ARRAYS = (*STORED_ARRAYS, "next_observations", "valids", "timeouts")
 FLAGS = ("terminals", "timeouts", "valids")
 ZERO_OR_ONE, FINITE = "0 or 1", "finite numbers"
-
-# names in other libraries' datasets that look too little like ours to be recognised
-OTHER_NAMES = {
-    "obs": "observations", "next_obs": "next_observations", "acts": "actions",
-    "done": "terminals", "dones": "terminals", "terminated": "terminals", "terminations": "terminals",
-    "truncated": "timeouts", "truncations": "timeouts",
-}  # fmt: skip
 
 ROUNDING = 1e-5  # an action this far outside its box, in halves of the box's width, is a rounding error and is clipped
 PIECE_ROWS = 1 << 16  # rows that are looked at together, so that temporary arrays stay small
@@ -57,18 +51,54 @@ class Transitions:
     :param valid: which rows are transitions, (rows,).
     :param ends: which transitions end a trajectory, (n,); the last one does.
     :param final_observations: what follows each of them, (k, ...).
-    :param description: what was found, in one line.
+    :param broken: how many ends no array marks.
     :param warnings: what is probably a mistake, one text each.
-    :param broken: ends that no array marks.
     """
 
     arrays: Arrays
     valid: Flags
     ends: Flags
     final_observations: Array
-    description: str
-    warnings: tuple[str, ...] = ()
     broken: int = 0
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def description(self) -> str:
+        """What was found, in one line."""
+        terminated = int((self.ends & (self.arrays["masks"][self.valid] == 0)).sum())
+        count = len(self.final_observations)
+        return (
+            f"dataset: {len(self.ends):,} transitions, {count:,} trajectories; ends by termination: {terminated:,}, "
+            f"otherwise: {count - terminated:,}, of which marked nowhere: {self.broken:,}"
+        )
+
+    def write(self, tensors: Mapping[str, Tensor], action_range: ActionRange, tail: int) -> None:
+        """Write all transitions as the replay buffer stores them, piece by piece.
+
+        :param tensors: ``observations`` (n, O), ``actions`` (n, A), ``rewards``, ``masks`` and ``next_row``, (n,), and
+            ``final_observations``, (k, O).
+        :param action_range: what the actions lie in.
+        :param tail: the buffer's row of the first final observation; rows of transitions begin at 0.
+        """
+        done = 0
+        for piece in pieces(len(self.valid)):
+            valid = self.valid[piece]
+            rows = slice(done, done + int(valid.sum()))
+            done = rows.stop
+            for name in ("observations", "rewards", "masks"):
+                _copy(self.arrays[name][piece][valid], tensors[name][rows])
+            _copy(action_range.scaled(self.arrays["actions"][piece][valid]), tensors["actions"][rows])
+        _copy(self.final_observations, tensors["final_observations"])
+        next_row = np.arange(1, done + 1)
+        next_row[self.ends] = tail + np.arange(len(self.final_observations))
+        _copy(next_row, tensors["next_row"])
+
+
+def _copy(array: Array, target: Tensor) -> None:
+    """Copy an array into a tensor, with its type and the shape of its rows."""
+    kinds = {torch.bool: np.bool_, torch.uint8: np.uint8, torch.int32: np.int32}
+    rows = array.reshape(tuple(target.shape)).astype(kinds.get(target.dtype, np.float32))
+    target.copy_(torch.from_numpy(rows))
 
 
 ArraySource: TypeAlias = Mapping[str, ArrayLike] | Transitions | str | os.PathLike[str]
@@ -96,24 +126,14 @@ def prepare(
     """
     size = len(action_range.low)
     if isinstance(dataset, Transitions):
-        arrays = dict(dataset.arrays)
-        ends = {"observations": dataset.final_observations}
-        if images:
-            _arrange_images(arrays, obs_shape)
-            _arrange_images(ends, obs_shape)
-        _require_shapes(arrays, obs_shape, size)
-        found = replace(dataset, arrays=arrays, final_observations=ends["observations"])
+        arrays = _fitting(dataset.arrays, obs_shape, size, images)
+        final = _fitting({"observations": dataset.final_observations}, obs_shape, size, images)
+        found = replace(dataset, arrays=arrays, final_observations=final["observations"])
     else:
         found = read_transitions(dataset, obs_shape, size, images)
-    notes = list(found.warnings)
-    outside = action_range.find_outside(in_pieces(found.arrays["actions"]), found.valid)
-    if outside is not None:
-        if outside.refused:
-            raise outside.error("dataset array `actions`")
-        notes.append(clipped_message(outside.clipped, outside.rows, outside.excess))
-    mostly_broken = 2 * found.broken > int(found.ends.sum())
-    require_chunks(found.ends, horizon_length, _broken_message(found) if mostly_broken else None)
-    return replace(found, warnings=tuple(notes))
+    action_range.require_inside("dataset array `actions`", found.arrays["actions"], found.valid)
+    _require_chunks(found, horizon_length)
+    return found
 
 
 def read_transitions(dataset: ArraySource, obs_shape: Shape, action_size: int, images: bool = False) -> Transitions:
@@ -127,11 +147,7 @@ def read_transitions(dataset: ArraySource, obs_shape: Shape, action_size: int, i
     :raises FileNotFoundError: if there is no such file.
     :raises ValueError: if an array is missing or has the wrong shape, or a value is not finite.
     """
-    arrays, others = _read(dataset)
-    _require_arrays(arrays, others)
-    if images:
-        _arrange_images(arrays, obs_shape)
-    _require_shapes(arrays, obs_shape, action_size)
+    arrays = _fitting(_read(dataset), obs_shape, action_size, images)
     for name in FLAGS:
         if name in arrays:
             refuse_bad(name, arrays[name], ZERO_OR_ONE)
@@ -139,39 +155,28 @@ def read_transitions(dataset: ArraySource, obs_shape: Shape, action_size: int, i
     if is_derived:
         arrays["masks"] = ~(arrays["terminals"] > 0)
     found = _compact_ends(arrays) if "valids" in arrays else _regular_ends(arrays)
-    stored = {name: found.valid for name in ("actions", "rewards", "masks")}
-    stored["observations"] = np.ones_like(found.valid)  # those after a trajectory's last transition too
-    if "valids" not in arrays:
-        stored["next_observations"] = found.ends  # the others were found equal to the next row
-    for name, rows in stored.items():
-        refuse_bad(name, arrays[name], FINITE, rows)
+    for name in ("actions", "rewards", "masks"):
+        refuse_bad(name, arrays[name], FINITE, found.valid)
+    refuse_bad("observations", arrays["observations"], FINITE)  # those after a trajectory's last transition too
+    if "valids" not in arrays:  # the others were found equal to the next row
+        refuse_bad("next_observations", arrays["next_observations"], FINITE, found.ends)
     refuse_bad("masks", arrays["masks"], ZERO_OR_ONE, found.valid)
-    notes = [
-        f"the dataset's array `{name}` is ignored; if it is meant as `{known}`, give it that name"
-        for name, known in _close_names(arrays, others).items()
-    ]
+    notes = [_broken_message(found)] if found.broken else []
     if "timeouts" in arrays and (doubt := doubt_of_limits(arrays["timeouts"], arrays["masks"], is_derived)):
         notes.append(doubt)
-    if found.broken:
-        notes.append(_broken_message(found))
-    return replace(
-        found,
-        arrays={name: arrays[name] for name in STORED_ARRAYS},
-        description=found.description + "; masks are 1 - terminals" * is_derived,
-        warnings=tuple(notes),
-    )
+    return replace(found, arrays={name: arrays[name] for name in STORED_ARRAYS}, warnings=tuple(notes))
 
 
-def rows_of(array: Array, valid: Flags) -> Iterator[Array]:
-    """Return copies of the valid rows of an array piece by piece, so that no second full copy ever exists."""
-    return (piece[kept] for piece, kept in zip(in_pieces(array), in_pieces(valid), strict=True))
+def pieces(rows: int) -> Iterator[slice]:
+    """Return slices that cover so many rows, `PIECE_ROWS` each, so that no second full copy of an array ever exists."""
+    return (slice(begin, min(begin + PIECE_ROWS, rows)) for begin in range(0, rows, PIECE_ROWS))
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _read(dataset: ArraySource) -> tuple[dict[str, Array], list[str]]:
-    """Return the known arrays of a dataset, and the names of its other ones, which are not read from a file."""
+def _read(dataset: ArraySource) -> dict[str, Array]:
+    """Return the known arrays of a dataset; refuse one in which an array is missing that cannot be derived."""
     if isinstance(dataset, str | os.PathLike):
         path = Path(dataset).expanduser()
         if path.suffix != ".npz":
@@ -189,112 +194,93 @@ def _read(dataset: ArraySource) -> tuple[dict[str, Array], list[str]]:
             f"a dataset must be a mapping of names to arrays, the path of an .npz file or `Shards`, got "
             f"{type(dataset).__name__}; give e.g. a dict with {', '.join(STORED_ARRAYS)} and next_observations"
         )
-    arrays = {name: _as_array(name, found[name]) for name in KNOWN_ARRAYS if name in found}
-    return arrays, [name for name in names if name not in KNOWN_ARRAYS]
+    missing = [name for name in STORED_ARRAYS if name not in names]
+    if "masks" in missing and "terminals" in names and "timeouts" in names:
+        missing.remove("masks")  # they are derived
+    if "next_observations" not in names and "valids" not in names:
+        missing.append("next_observations (regular layout) or valids (compact layout)")
+    if missing:
+        meaning = f". {WHAT_MASKS_ARE}" if "masks" in missing else ""
+        raise ValueError(f"a dataset lacks the arrays {', '.join(missing)}, got {', '.join(names)}; add them{meaning}")
+    return {name: _as_array(name, found[name]) for name in KNOWN_ARRAYS if name in found}
 
 
 def _as_array(name: str, values: ArrayLike) -> Array:
     """Return values as an array of numbers, without a copy if they are one already."""
     try:
         array = np.asarray(values)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"the dtype is {array.dtype}")
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"dataset array `{name}` must be an array of numbers, got a {type(values).__name__} that NumPy cannot turn "
-            f"into one ({error}); make all its rows equally long, or convert it first"
+            f"dataset array `{name}` must be an array of numbers, got a {type(values).__name__} that is none: {error}"
         ) from error
-    if array.dtype.kind not in "biuf":
-        raise ValueError(
-            f"dataset array `{name}` must hold numbers, got dtype {array.dtype}; convert it, e.g. to np.float32"
-        )
     return array
 
 
-# -- names ------------------------------------------------------------------------------------------------------------
-
-
-def _require_arrays(arrays: Mapping[str, Any], others: Collection[str]) -> None:
-    """Refuse a dataset in which an array is missing that cannot be derived."""
-    derived = {"masks"} if "timeouts" in arrays and "terminals" in arrays else set()
-    missing = [name for name in STORED_ARRAYS if name not in arrays and name not in derived]
-    close = "".join(f"; `{name}` may be meant as `{known}`" for name, known in _close_names(arrays, others).items())
-    if "rewards" in missing and "qpos" in others and not close:
-        raise ValueError(
-            "a dataset needs `rewards`, got OGBench's raw arrays (`qpos`, no `rewards`): rewards belong to a task. "
-            "Load them for one with `zoo.datasets.load.load_dataset(env_name).content`, or with "
-            "`ogbench.make_env_and_datasets(env_name)`, where `env_name` is e.g. "
-            "'cube-double-play-singletask-task2-v0'"
-        )
-    if missing:
-        meaning = f". {WHAT_MASKS_ARE}" if "masks" in missing else ""
-        raise ValueError(
-            f"a dataset needs the arrays {', '.join(STORED_ARRAYS)}; missing: {', '.join(missing)}{close}{meaning}"
-        )
-    if "next_observations" not in arrays and "valids" not in arrays:
-        raise ValueError(
-            f"a dataset needs `next_observations` (regular layout) or `valids` (compact layout), got neither{close}"
-        )
-
-
-def _close_names(arrays: Mapping[str, Any], others: Collection[str]) -> dict[str, str]:
-    """Return the unknown names that look like the name of an array that is missing: {unknown: known}."""
-    layout = {"next_observations", "valids"}
-    missing = {name for name in KNOWN_ARRAYS if name not in arrays and not (name in layout and layout & arrays.keys())}
-    closest = {
-        name: OTHER_NAMES.get(name) or next(iter(difflib.get_close_matches(name, missing, 1, 0.75)), "")
-        for name in others
-    }
-    return {name: known for name, known in closest.items() if known in missing}
-
-
-# -- shapes and values ------------------------------------------------------------------------------------------------
-
-
-def _require_shapes(arrays: Arrays, obs_shape: Shape, action_dim: int) -> None:
-    """Refuse arrays whose shapes do not fit together, or the environment."""
-    rows = len(arrays["observations"]) if arrays["observations"].ndim else 0
-    row_shapes = {"observations": obs_shape, "next_observations": obs_shape, "actions": (action_dim,)}
-    for name, array in arrays.items():
-        shape = (rows, *row_shapes.get(name, ()))
-        if array.shape != shape or rows == 0:
-            raise ValueError(f"dataset array `{name}` must have shape {shape} with at least one row, got {array.shape}")
-
-
-def _arrange_images(arrays: dict[str, Array], shape: Shape) -> None:
-    """Put the channels of images first, as they are stored; refuse images that are not uint8."""
-    for name in {"observations", "next_observations"} & arrays.keys():
+def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -> dict[str, Array]:
+    """Return arrays with the channels of images first; refuse shapes that fit neither together nor the environment."""
+    fitting = dict(arrays)
+    for name in {"observations", "next_observations"} & arrays.keys() if images else ():
         if arrays[name].dtype != np.uint8:
             raise ValueError(
                 f"dataset array `{name}` must hold images as uint8 from 0 to 255, got {arrays[name].dtype}; convert "
                 "them, e.g. `(255 * images).round().astype(np.uint8)` where they are from 0 to 1"
             )
-        arrays[name] = channels_first(arrays[name], shape)
+        fitting[name] = channels_first(arrays[name], obs_shape)
+    rows = len(arrays["observations"]) if arrays["observations"].ndim else 0
+    row_shapes = {"observations": obs_shape, "next_observations": obs_shape, "actions": (action_size,)}
+    for name, array in fitting.items():
+        shape = (rows, *row_shapes.get(name, ()))
+        if array.shape != shape or rows == 0:
+            raise ValueError(f"dataset array `{name}` must have shape {shape} with at least one row, got {array.shape}")
+    return fitting
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
 
 
 def refuse_bad(name: str, array: Array, wanted: str, rows: Flags | None = None) -> None:
     """Refuse an array with an entry that is not what is `wanted`, in some rows (None: in all), naming the first."""
-    if array.dtype.kind == "b" or (wanted == FINITE and array.dtype.kind != "f"):
+    if wanted == FINITE and array.dtype.kind != "f":
         return
-    begin = 0
-    for piece in in_pieces(array):
-        piece = piece.reshape(len(piece), -1)
-        bad = ~np.isfinite(_single(piece)) if wanted == FINITE else (piece != 0) & (piece != 1)
+    is_bad = _is_not_finite if wanted == FINITE else _is_no_flag
+    found = _first_bad(array, is_bad, rows)
+    if found is not None:
+        value = array.reshape(len(array), -1)[found]
+        raise ValueError(
+            f"dataset array `{name}` must hold {wanted}, got {value} in row {found[0]}; correct that row, or leave its "
+            "trajectory out"
+        )
+
+
+def _first_bad(array: Array, is_bad: Callable[[Array], Array], rows: Flags | None) -> tuple[int, int] | None:
+    """Return row and column of an array's first bad value, in some rows (None: in all), or None if there is none."""
+    for piece in pieces(len(array)):
+        part = array[piece]
+        bad = is_bad(part.reshape(len(part), -1))
         if rows is not None:
-            bad &= rows[begin : begin + len(piece), None]
+            bad &= rows[piece, None]
         if bad.any():
             row, column = np.argwhere(bad)[0]
-            raise ValueError(
-                f"dataset array `{name}` must hold {wanted}, got {piece[row, column]} in row {begin + row}; correct "
-                "that row, or leave its trajectory out"
-            )
-        begin += len(piece)
+            return piece.start + int(row), int(column)
+    return None
 
 
-def _single(piece: Array) -> Array:
+def _is_not_finite(values: Array) -> Array:
+    return ~np.isfinite(_single(values))
+
+
+def _is_no_flag(values: Array) -> Array:
+    return (values != 0) & (values != 1)
+
+
+def _single(values: Array) -> Array:
     """Return values as they are stored; those that are too large become infinite."""
-    if piece.dtype == np.uint8:  # single precision has all of these numbers
-        return piece
+    if values.dtype == np.uint8:  # single precision has all of these numbers
+        return values
     with np.errstate(over="ignore"):
-        return np.asarray(piece, dtype=np.float32)
+        return np.asarray(values, dtype=np.float32)
 
 
 def doubt_of_limits(timeouts: Array, masks: Array, is_derived: bool) -> str:
@@ -339,7 +325,7 @@ def _compact_ends(arrays: Arrays) -> Transitions:
         if len(wrong):
             raise ValueError(
                 "in a compact dataset `valids` says where trajectories end, got `timeouts` = 1 inside a trajectory, "
-                f"in {len(wrong):,} rows, first in row {wrong[0]}; leave `timeouts` out, or correct one of the two"
+                f"first in row {wrong[0]}; leave `timeouts` out, or correct one of the two"
             )
     return compact_transitions(arrays)
 
@@ -351,132 +337,50 @@ def compact_transitions(arrays: Arrays) -> Transitions:
     :return: the transitions.
     """
     valid = arrays["valids"] > 0
-    ends = arrays["terminals"][valid] > 0
-    count, terminated = int(ends.sum()), int((ends & (arrays["masks"][valid] == 0)).sum())
-    description = f"{_size_text(ends)}; ends by terminals: {terminated:,}, by timeouts: {count - terminated:,}"
     stored = {name: arrays[name] for name in STORED_ARRAYS}
-    return Transitions(stored, valid, ends, arrays["observations"][~valid], description)
+    return Transitions(stored, valid, arrays["terminals"][valid] > 0, arrays["observations"][~valid])
 
 
 def _regular_ends(arrays: Arrays) -> Transitions:
     """Read the ends of the regular layout: by `terminals`, by `timeouts`, and where the next row does not follow."""
-    ends = arrays["terminals"] > 0
-    clauses = [f"ends by terminals: {int(ends.sum()):,}"]
+    marked = arrays["terminals"] > 0
     if "timeouts" in arrays:
-        limits = (arrays["timeouts"] > 0) & ~ends
-        clauses.append(f"by timeouts: {int(limits.sum()):,}")
-        ends |= limits
-    following = zip(in_pieces(arrays["next_observations"][:-1]), in_pieces(arrays["observations"][1:]), strict=True)
-    # in single precision, as both are stored
-    differ = [(_single(after) != _single(row)).reshape(len(row), -1).any(1) for after, row in following]
-    broken = np.concatenate([*differ, [False]]) & ~ends
-    count = int(broken.sum())
-    clauses.append(f"where the next row does not follow: {count:,}")
-    ends |= broken
-    if not ends[-1]:
-        clauses.append("at the last row: 1")
-        ends[-1] = True
-    description = f"{_size_text(ends)}; {', '.join(clauses)}"
-    return Transitions(arrays, np.ones_like(ends), ends, arrays["next_observations"][ends], description, broken=count)
+        marked |= arrays["timeouts"] > 0
+    marked[-1] = True
+    ends = marked.copy()
+    after, before = arrays["next_observations"][:-1], arrays["observations"][1:]
+    for piece in pieces(len(before)):
+        differs = _single(after[piece]) != _single(before[piece])  # in single precision, as both are stored
+        ends[piece] |= differs.reshape(len(differs), -1).any(1)
+    broken = int((ends & ~marked).sum())
+    return Transitions(arrays, np.ones_like(ends), ends, arrays["next_observations"][ends], broken)
 
 
-def require_chunks(ends: Flags, horizon_length: int, likely_cause: str | None = None) -> None:
-    """Refuse data in which hardly any chunk stays inside a trajectory.
-
-    :param ends: which transitions end a trajectory, (n,).
-    :param horizon_length: H, the transitions of a chunk.
-    :param likely_cause: what to say instead of how long the trajectories are.
-    :raises ValueError: if fewer than a hundredth of the rows begin a chunk that stays inside its trajectory.
-    """
-    lengths = np.diff(np.flatnonzero(ends), prepend=-1)
-    rows, starts = len(ends), int(np.maximum(lengths - horizon_length + 1, 0).sum())
-    if horizon_length == 1 or starts >= LEAST_SHARE * rows:
-        return
-    why = likely_cause or (
-        f"there are {len(lengths):,} trajectories, the longest of {lengths.max(initial=0):,} transitions. Correct "
-        "`terminals` and `timeouts` if there should be fewer, or use a smaller `horizon_length`"
-    )
-    raise ValueError(
-        f"a chunk of `horizon_length` = {horizon_length} transitions must stay inside one trajectory, got {starts:,} "
-        f"of {rows:,} rows that begin such a chunk: {why}"
-    )
+def _require_chunks(found: Transitions, horizon_length: int) -> None:
+    """Refuse data in which less than a hundredth of the rows begin a chunk that stays inside its trajectory."""
+    lengths = np.diff(np.flatnonzero(found.ends), prepend=-1)
+    rows, starts = len(found.ends), int(np.maximum(lengths - horizon_length + 1, 0).sum())
+    if horizon_length > 1 and starts < LEAST_SHARE * rows:
+        raise ValueError(
+            f"a chunk of `horizon_length` = {horizon_length} transitions must stay inside one trajectory, got "
+            f"{starts:,} of {rows:,} rows that begin such a chunk: there are {len(lengths):,} trajectories, the "
+            f"longest of {lengths.max(initial=0):,} transitions. Correct `terminals` and `timeouts` if there should be "
+            f"fewer, or use a smaller `horizon_length`{f'. {_broken_message(found)}' if found.broken else ''}"
+        )
 
 
 def _broken_message(found: Transitions) -> str:
     """Return what is said about ends that neither `terminals` nor `timeouts` mark."""
     return (
-        f"{found.broken:,} of {int(found.ends.sum()):,} trajectories end only because `next_observations` is not the "
-        "next row's observation. Set `timeouts` to 1 in those rows if they do end there. If not, something is wrong. "
-        "Likely causes: the transitions were shuffled; the two arrays differ in precision (one was made in float64, "
-        "the other in float32); or only one of them was normalised. Give the transitions in the order they happened, "
-        "or train on single ones with `horizon_length=1`"
+        f"{found.broken:,} of {len(found.final_observations):,} trajectories end only because `next_observations` is "
+        "not the next row's observation. Set `timeouts` to 1 in those rows if they do end there. If not, something is "
+        "wrong. Likely causes: the transitions were shuffled; the two arrays differ in precision (one was made in "
+        "float64, the other in float32); or only one of them was normalised. Give the transitions in the order they "
+        "happened, or train on single ones with `horizon_length=1`"
     )
-
-
-def _size_text(ends: Flags) -> str:
-    """Return how large a dataset is, given which transitions end a trajectory."""
-    return f"dataset: {len(ends):,} transitions, {int(ends.sum()):,} trajectories"
 
 
 # -- the range of actions ---------------------------------------------------------------------------------------------
-
-
-def in_pieces(array: Array) -> Iterator[Array]:
-    """Return views of an array, (rows, ...), of `PIECE_ROWS` rows each."""
-    return (array[begin : begin + PIECE_ROWS] for begin in range(0, len(array), PIECE_ROWS))
-
-
-def clipped_message(clipped: int, rows: int, excess: float) -> str:
-    """Return the warning about actions that will be clipped; ``excess`` is how far out the furthest of them is."""
-    return (
-        f"`actions` that a rounding error took out of their range are clipped: {clipped:,} of {rows:,} rows, by up to "
-        f"{excess:.2g}"
-    )
-
-
-@dataclass
-class Outside:
-    """The actions of a dataset that lie outside their range; values are compared in single precision.
-
-    :param low: of the range, (A,).
-    :param high: of the range, (A,).
-    :param rows: how many were looked at.
-    :param refused: rows too far outside to be rounding errors.
-    :param clipped: rows outside by a rounding error.
-    :param excess: how far outside the furthest of these is, in the actions' units.
-    :param first: row and coordinate of what is refused first.
-    :param value: which is there.
-    :param span: the lowest and the highest action.
-    """
-
-    low: Array
-    high: Array
-    rows: int = 0
-    refused: int = 0
-    clipped: int = 0
-    excess: float = 0.0
-    first: tuple[int, int] | None = None
-    value: float = 0.0
-    span: tuple[float, float] = float("inf"), float("-inf")
-
-    def describe_refused(self) -> str:
-        """Return what was expected and what was got, as the end of a sentence that begins with the array's name."""
-        assert self.first is not None
-        row, coordinate = self.first
-        return (
-            f"must lie in [{self.low[coordinate]:g}, {self.high[coordinate]:g}], got {_text(self.value)} in row {row}, "
-            f"coordinate {coordinate}; {self.refused:,} of {self.rows:,} rows {'lies' if self.refused == 1 else 'lie'} "
-            "outside"
-        )
-
-    def error(self, array: str) -> ValueError:
-        """Return the error for a dataset that cannot be used; ``array`` names the array or its file."""
-        low, high = map(_text, self.span)
-        return ValueError(
-            f"{array} {self.describe_refused()}. The actions reach from {low} to {high}: if they are in other units, "
-            "load the dataset with the range that stands for the environment's box, e.g. "
-            f"`load_dataset(dataset, action_range=({low}, {high}))`; if not, correct those rows"
-        )
 
 
 @dataclass(frozen=True)
@@ -501,17 +405,21 @@ class ActionRange:
         """
         assert isinstance(space, spaces.Box)
         size = int(np.prod(space.shape))
+        bounds: Any = action_range
         if action_range is None:
-            low, high = space.low.reshape(size), space.high.reshape(size)
-            name, scales = "the action space", not ((low == -1).all() and (high == 1).all())
-        else:
-            (low, high), name, scales = _as_bounds(action_range, size), "`action_range`", True
-        if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+            bounds = space.low.reshape(size), space.high.reshape(size)
+        try:
+            # adding 0 refuses anything but numbers, and keeps the precision, in which scaling rounds
+            low, high = (np.broadcast_to(np.asarray(bound) + 0, (size,)) for bound in bounds)
+            if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+                raise ValueError("each low must be less than its high, and both finite")
+        except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{name} must have finite bounds with low < high in each coordinate, got low {_text(low)} and "
-                f"high {_text(high)}; give the range of the dataset's actions, e.g. `action_range=(-1.0, 1.0)`"
-            )
-        return cls(low, high, scales)
+                f"`action_range` must be a pair (low, high), each a number or an array of shape ({size},), got "
+                f"{bounds!r} ({error}); give the range of the dataset's actions, e.g. `action_range=(-1.0, 1.0)`"
+            ) from error
+        is_unit = action_range is None and (low == -1).all() and (high == 1).all()
+        return cls(low, high, scales=not is_unit)
 
     def scaled(self, actions: Array) -> Array:
         """Return actions (rows, A) in [-1, 1], clipping rounding errors; Stable-Baselines3 calls them scaled."""
@@ -519,56 +427,32 @@ class ActionRange:
             actions = 2.0 * ((actions - self.low) / (self.high - self.low)) - 1.0
         return np.clip(actions, -1.0, 1.0)
 
-    def find_outside(self, pieces: Iterable[Array], kept: Flags | None = None) -> Outside | None:
-        """Return what lies outside the range, or None if nothing does.
+    def require_inside(self, name: str, actions: Array, valid: Flags | None = None) -> None:
+        """Refuse actions that lie outside by more than a rounding error; values are compared in single precision.
 
-        :param pieces: the actions, (rows, A) each.
-        :param kept: which rows count, over all pieces; None: all.
-        :return: what was found.
+        :param name: of the array, for the message.
+        :param actions: (rows, A).
+        :param valid: which rows count, (rows,); None: all.
+        :raises ValueError: for the first of them.
         """
         low, high = (np.asarray(bound, np.float32) for bound in (self.low, self.high))
         # plus one step of single precision, which dominates for a narrow box far from zero
         tolerance = ROUNDING * (high - low) / 2 + np.spacing(np.maximum(np.abs(low), np.abs(high)))
-        found, begin = Outside(low, high), 0
-        for piece in pieces:
-            rows = np.arange(begin, begin + len(piece))
-            begin += len(piece)
-            if kept is not None:
-                piece, rows = piece[kept[rows]], rows[kept[rows]]
-            if not len(piece):
-                continue
-            found.rows += len(piece)
-            actions = _single(piece)
-            lowest, highest = (float(extreme.reduce(actions, axis=None)) for extreme in (np.fmin, np.fmax))
-            found.span = min(found.span[0], lowest), max(found.span[1], highest)
-            excess = np.maximum(low - actions, actions - high)
-            if np.max(excess) <= 0:  # not where one is NaN
-                continue
-            far = ~(excess <= tolerance)
-            refused = far.any(1)
-            clipped = (excess > 0).any(1) & ~refused
-            found.refused += int(refused.sum())
-            found.clipped += int(clipped.sum())
-            found.excess = max(found.excess, float(excess[clipped].max(initial=0)))
-            if found.first is None and refused.any():
-                row, coordinate = np.argwhere(far)[0]
-                found.first, found.value = (int(rows[row]), int(coordinate)), float(actions[row, coordinate])
-        return found if found.refused or found.clipped else None
 
+        def is_outside(values: Array) -> Array:
+            single = _single(values)
+            return ~(np.maximum(low - single, single - high) <= tolerance)  # where one is NaN, too
 
-def _as_bounds(action_range: tuple[ArrayLike, ArrayLike], size: int) -> tuple[Array, Array]:
-    """Return the two bounds that a user gave as arrays, (A,) each."""
-    try:
-        # adding 0 refuses anything but numbers, and keeps the precision, in which scaling rounds
-        low, high = (np.broadcast_to(np.asarray(bound) + 0, (size,)) for bound in action_range)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`action_range` must be a pair (low, high), each a number or an array of shape ({size},), got "
-            f"{action_range!r}; give the range of the dataset's actions, e.g. `action_range=(-1.0, 1.0)`"
-        ) from error
-    return low, high
-
-
-def _text(value: float | Array) -> str:
-    """Return numbers as short as single precision allows."""
-    return str(np.asarray(value, dtype=np.float32)[()])
+        found = _first_bad(actions, is_outside, valid)
+        if found is not None:
+            row, column = found
+            seen = actions if valid is None else actions[valid]
+            value, lowest, highest = (
+                str(np.float32(number)) for number in (actions[found], np.nanmin(seen), np.nanmax(seen))
+            )
+            raise ValueError(
+                f"{name} must lie in [{low[column]:g}, {high[column]:g}], got {value} in row {row}, coordinate "
+                f"{column}. The actions reach from {lowest} to {highest}: if they are in other units, say which values "
+                f"stand for the environment's limits, `action_range=({lowest}, {highest})` or `--action-range "
+                f"{lowest},{highest}`; if not, correct those rows"
+            )

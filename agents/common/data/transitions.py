@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from stable_baselines3.common.utils import get_device
 from torch import Tensor
 
 from agents.common.batch import Sampler
-from agents.common.data.arrays import ActionRange, Array, ArraySource, Shape, Transitions, prepare, rows_of
+from agents.common.data.arrays import ActionRange, Array, ArraySource, Shape, prepare
 from agents.common.data.shards import ShardLoader, Shards
 from agents.common.data.storage import place, sent
 from agents.common.frames import frame_space
@@ -166,12 +165,11 @@ class TransitionStore(NStepReplayBuffer):
                 raise ValueError("a dataset of several parts replaces the rows that a sampler prefers; load one part")
             if images:
                 raise ValueError("a dataset of several parts must hold vectors, got images; load them as one dataset")
-            dataset = replace(dataset, action_range=box)
-            dataset.check(shape, self.action_dim, self.shortest)
+            dataset.check(shape, box, self.shortest)
             rows = max(part.transitions for part in dataset.parts)
             self._allocate(rows, max(part.trajectories for part in dataset.parts))
             self.dataset_description = dataset.describe()
-            self.loader = ShardLoader(dataset, self.capacity)
+            self.loader = ShardLoader(dataset, box, self.capacity)
             self.rotate_dataset(0)
             return
         if isinstance(dataset, Mapping):
@@ -182,22 +180,15 @@ class TransitionStore(NStepReplayBuffer):
         for note in found.warnings:
             warnings.warn(note, stacklevel=3)
         self.loader = None
-        self._store(found, box)
+        self._allocate(len(found.ends), len(found.final_observations))
+        found.write(self._dataset_rows(len(found.ends), len(found.final_observations)), box, self.capacity)
+        self._begin_priorities()
         self.dataset_description = found.description
 
-    def _store(self, found: Transitions, box: ActionRange) -> None:
-        """Copy a dataset into storage that is made for it."""
-        count, extra = len(found.ends), len(found.final_observations)
-        self._allocate(count, extra)
-        for name in ("observations", "rewards", "masks"):
-            self._fill(getattr(self, f"_{name}")[:count], rows_of(found.arrays[name], found.valid))
-        self._fill(self._actions[:count], map(box.scaled, rows_of(found.arrays["actions"], found.valid)))
-        final = found.final_observations.reshape(extra, -1).astype(self.stored.numpy_dtype, copy=False)
-        self._observations[self.capacity : self.capacity + extra] = torch.from_numpy(final)
-        next_row = np.arange(1, count + 1, dtype=np.int32)
-        next_row[found.ends] = self.capacity + np.arange(extra, dtype=np.int32)
-        self._next_row[:count] = torch.from_numpy(next_row)
-        self._begin_priorities()
+    def _dataset_rows(self, count: int, trajectories: int) -> dict[str, Tensor]:
+        """Return views of where so many transitions of a dataset are stored, and what follows their trajectories."""
+        views = {name.removeprefix("_"): getattr(self, name)[:count] for name in RING_TENSORS}
+        return views | {"final_observations": self._observations[self.capacity : self.capacity + trajectories]}
 
     def rotate_dataset(self, updates: int) -> None:
         """Switch to the part of a dataset of several parts whose turn it is after a number of gradient steps.
@@ -209,22 +200,10 @@ class TransitionStore(NStepReplayBuffer):
         if loader is None or loader.shards.turn(updates) == loader.active:
             return
         rows = loader.load(loader.shards.turn(updates))
-        final = rows.pop("final_observations")
-        for name, values in rows.items():
-            getattr(self, f"_{name}")[: len(values)].copy_(values)
-        self._observations[self.capacity : self.capacity + len(final)].copy_(final)
         self.dataset_size = len(rows["rewards"])
+        for name, target in self._dataset_rows(self.dataset_size, len(rows["final_observations"])).items():
+            target.copy_(rows[name])
         loader.prepare_next()
-
-    @staticmethod
-    def _fill(target: Tensor, pieces: Iterable[Array]) -> None:
-        """Copy rows piece by piece, so that no second full copy ever exists."""
-        kind = {torch.bool: np.bool_, torch.uint8: np.uint8}.get(target.dtype, np.float32)
-        done = 0
-        for piece in pieces:
-            rows = torch.from_numpy(piece.reshape(len(piece), *target.shape[1:]).astype(kind, copy=False))
-            target[done : done + len(piece)] = rows
-            done += len(piece)
 
     # -- online transitions -------------------------------------------------------------------------------------------
 
@@ -363,7 +342,7 @@ class TransitionStore(NStepReplayBuffer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle tensors from the CPU, so that a buffer can be read on a machine without this device."""
-        loader = None if self.loader is None else (self.loader.shards, self.loader.active)
+        loader = None if self.loader is None else (self.loader.shards, self.loader.action_range, self.loader.active)
         state = {**vars(self), **{name: getattr(self, name).cpu() for name in RING_TENSORS}, "loader": loader}
         return {name: value for name, value in state.items() if name not in DERIVED}
 
@@ -371,8 +350,8 @@ class TransitionStore(NStepReplayBuffer):
         vars(self).update(state)
         self._make_layouts()
         if self.loader is not None:
-            shards, active = state["loader"]
-            self.loader = ShardLoader(shards, self.capacity)
+            shards, action_range, active = state["loader"]
+            self.loader = ShardLoader(shards, action_range, self.capacity)
             self.loader.active = active
         self._mirror()
         self.to(self.device)

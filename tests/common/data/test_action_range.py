@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 
 from agents.common.data import arrays as module
-from agents.common.data.arrays import ROUNDING, ActionRange, in_pieces
+from agents.common.data.arrays import ROUNDING, ActionRange
 from tests.common.data.test_buffer import all_rows, assert_same_batches
 from tests.common.toys import tiny_model, toy_dataset, toy_shards
 from tests.envs import space_env_of
@@ -18,8 +18,8 @@ def box(low=(-1, -1), high=(1, 1)):
     return spaces.Box(np.array(low, np.float32), np.array(high, np.float32))
 
 
-def find(actions, space=None):
-    return ActionRange.of(space or box()).find_outside(in_pieces(actions), None)
+def refuse(actions, space=None):
+    ActionRange.of(space or box()).require_inside("`actions`", np.asarray(actions))
 
 
 def model_in(space):
@@ -29,38 +29,36 @@ def model_in(space):
 WIDE = box([-2, 0], [6, 10])
 
 
-# -- what is found ----------------------------------------------------------------------------------------------------
+# -- what is refused --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("piece", [8, 1 << 16])
-def test_first_value_outside_is_found_by_row_and_coordinate(piece, monkeypatch):
+def test_first_value_outside_is_named_by_row_and_coordinate(piece, monkeypatch):
     monkeypatch.setattr(module, "PIECE_ROWS", piece)
-    assert find(np.array([[-1.0, 1.0], [0.0, -0.5]])) is None
+    refuse([[-1.0, 1.0], [0.0, -0.5]])
     actions = np.zeros((50, 2), np.float32)
     actions[21, 1], actions[44, 0] = 1.5, -8.0
-    outside = find(actions)
-    assert outside.first == (21, 1)
-    assert outside.value == 1.5
-    assert outside.refused == 2
-    assert outside.clipped == 0
-    assert outside.rows == 50
-    assert outside.span == (-8.0, 1.5)
+    message = "`actions` must lie in [-1, 1], got 1.5 in row 21, coordinate 1. The actions reach from -8.0 to 1.5: "
+    with pytest.raises(ValueError, match=re.escape(message)):
+        refuse(actions)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_value_that_is_no_finite_number_is_outside(value):
-    assert find(np.array([[0.0, 0.0], [value, 0.0]])).first == (1, 0)
+    with pytest.raises(ValueError, match="row 1, coordinate 0"):
+        refuse([[0.0, 0.0], [value, 0.0]])
 
 
 def test_tolerance_is_relative_to_half_the_width_of_the_box():
     space = box([-1, -300], [1, 100])  # half widths 1 and 200
     inside = space.high + 0.9 * ROUNDING * np.array([1, 200], np.float32)
     beyond = space.high + 1.2 * ROUNDING * np.array([1, 200], np.float32)
-    assert find(np.stack([inside, space.low]), space).refused == 0
+    refuse([inside, space.low], space)
     for coordinate in range(2):
         actions = np.stack([space.low, inside])
         actions[1, coordinate] = beyond[coordinate]
-        assert find(actions, space).first == (1, coordinate)
+        with pytest.raises(ValueError, match=f"row 1, coordinate {coordinate}"):
+            refuse(actions, space)
 
 
 # -- scaling ----------------------------------------------------------------------------------------------------------
@@ -81,24 +79,20 @@ def test_range_that_is_none_is_refused(action_range):
         model_in(box()).load_dataset(toy_dataset(), action_range=action_range)
 
 
-# -- refusals and warnings --------------------------------------------------------------------------------------------
-
-
 def test_dataset_with_actions_in_other_units_is_refused_and_the_range_is_suggested():
     dataset = toy_dataset()
     dataset["actions"] = np.linspace(-5.25, 4.5, 120).reshape(60, 2)
     model = model_in(box())
-    with pytest.raises(ValueError, match=re.escape("`load_dataset(dataset, action_range=(-5.25, 4.5))`")):
+    with pytest.raises(ValueError, match=re.escape("`action_range=(-5.25, 4.5)`")):
         model.load_dataset(dataset)
     model.load_dataset(dataset, action_range=(-5.25, 4.5))  # as suggested
 
 
-def test_rounding_errors_are_clipped_and_told():
+def test_rounding_errors_are_clipped():
     dataset = toy_dataset()
     dataset["actions"][[4, 5, 9], 0] = [1 + 2e-6, -1 - 8e-6, 1]
     model = model_in(box())
-    with pytest.warns(UserWarning, match=r"are clipped: 2 of 60 rows, by up to 8e-06"):
-        model.load_dataset(dataset)
+    model.load_dataset(dataset)
     stored = model.replay_buffer.actions[:60].numpy()
     np.testing.assert_array_equal(stored, np.clip(dataset["actions"], -1, 1))
     assert dataset["actions"][4, 0] > 1  # the user's array is left alone
@@ -113,7 +107,7 @@ def test_actions_of_every_part_are_checked_when_the_dataset_is_loaded(tmp_path):
     model = model_in(box())
     model.load_dataset(first)
     before = model.replay_buffer.batch_of(all_rows(model.replay_buffer))
-    with pytest.raises(ValueError, match=r"1-actions\.npy must lie in .* row 31, coordinate 1; 1 of 60 rows"):
+    with pytest.raises(ValueError, match=r"1-observations\.npy cannot be used: .* row 31, coordinate 1"):
         model.load_dataset(toy_shards(tmp_path, first, second))
     assert_same_batches(before, model.replay_buffer.batch_of(all_rows(model.replay_buffer)))
 

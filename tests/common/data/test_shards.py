@@ -91,7 +91,9 @@ def test_the_front_of_a_part_can_be_used(tmp_path):
 def test_a_file_of_another_shape_is_named(tmp_path):
     dataset = toy_shards(tmp_path, *parts(24, 24))
     np.save(tmp_path / "1-actions.npy", np.zeros((24, 3), np.float32))
-    message = re.escape(f"{tmp_path}/1-actions.npy must have 24 rows of shape (1,), got shape (24, 3)")
+    message = re.escape(
+        f"{tmp_path}/1-observations.npy cannot be used: dataset array `actions` must have shape (24, 1)"
+    )
     with pytest.raises(ValueError, match=message):
         empty_buffer().load_dataset(dataset)
 
@@ -111,14 +113,14 @@ def test_a_part_whose_trajectories_are_shorter_than_a_chunk_is_refused_before_it
 
 
 def test_a_failure_of_the_background_reading_is_not_lost(tmp_path):
-    dataset = toy_shards(tmp_path, *parts(12, 12))
-    ends = np.load(tmp_path / "1-terminals.npy")
-    ends[5] = True
-    np.save(tmp_path / "1-terminals.npy", ends)
     buffer = empty_buffer()
-    buffer.load_dataset(dataset)
-    with pytest.raises(ValueError, match=r"1-terminals.npy must end 1 trajectories within 12 rows"):
-        buffer.rotate_dataset(1000)
+    buffer.load_dataset(toy_shards(tmp_path, *parts(12, 12, 12)))
+    ends = np.load(tmp_path / "2-terminals.npy")
+    ends[5] = True
+    np.save(tmp_path / "2-terminals.npy", ends)
+    buffer.rotate_dataset(1000)
+    with pytest.raises(ValueError, match=r"2-terminals.npy must end 1 trajectories within 12 rows"):
+        buffer.rotate_dataset(2000)
 
 
 # -- training ---------------------------------------------------------------------------------------------------------

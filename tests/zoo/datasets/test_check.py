@@ -73,15 +73,6 @@ def test_remedy_is_what_works_for_the_dataset(name, way):
     assert way in remedy(DATASETS[name], Path(f"/data/{name}.npz"))
 
 
-def test_action_that_a_rounding_error_took_out_of_range_is_only_a_warning(write_dataset):
-    actions = small_arrays()["actions"]
-    actions[5, 1] = 1 + 5e-6
-    (finding, _) = check_dataset(write_dataset(actions=actions), SPEC)  # the other one is about tasks
-    assert finding.severity == "warning"
-    assert finding.array == "actions"
-    assert finding.message.endswith("are clipped: 1 of 33 rows, by up to 5e-06")
-
-
 def test_damaged_bytes_are_traced_to_their_array(write_dataset):
     path = write_dataset()
     with zipfile.ZipFile(path) as archive:
