@@ -23,6 +23,7 @@ def buffer_of(dataset, horizon_length, gamma):
     inside = np.flatnonzero(dataset["terminals"][:-1] == 0)
     buffer._observations[count + inside] = torch.from_numpy(dataset["next_observations"][inside])
     buffer._next_row[inside] = torch.from_numpy(count + inside).int()
+    buffer._ends[inside] = False
     buffer.horizon_length = horizon_length
     return buffer
 

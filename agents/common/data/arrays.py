@@ -75,8 +75,8 @@ class Transitions:
     def write(self, tensors: Mapping[str, Tensor], action_range: ActionRange, tail: int) -> None:
         """Write all transitions as the replay buffer stores them, piece by piece.
 
-        :param tensors: ``observations`` (n, O), ``actions`` (n, A), ``rewards``, ``masks`` and ``next_row``, (n,), and
-            ``final_observations``, (k, O).
+        :param tensors: ``observations`` (n, O), ``actions`` (n, A), ``rewards``, ``masks``, ``ends`` and ``next_row``, (n,),
+            and ``final_observations``, (k, O).
         :param action_range: what the actions lie in.
         :param tail: the buffer's row of the first final observation; rows of transitions begin at 0.
         """
@@ -89,6 +89,7 @@ class Transitions:
                 _copy(self.arrays[name][piece][valid], tensors[name][rows])
             _copy(action_range.scaled(self.arrays["actions"][piece][valid]), tensors["actions"][rows])
         _copy(self.final_observations, tensors["final_observations"])
+        _copy(self.ends, tensors["ends"])
         next_row = np.arange(1, done + 1)
         next_row[self.ends] = tail + np.arange(len(self.final_observations))
         _copy(next_row, tensors["next_row"])

@@ -56,7 +56,7 @@ class SequenceReplayBuffer(TransitionStore):
     :param action_space: Box; actions are stored scaled to [-1, 1].
     :param device: where batches go, and where the data live unless they are in host memory.
     :param n_envs: environments that add transitions; with S replicas, environment e feeds replica e // (n_envs / S).
-    :param optimize_memory_usage: accepted for compatibility; next observations are never stored twice anyway.
+    :param optimize_memory_usage: accepted for compatibility, without effect.
     :param handle_timeout_termination: whether a time limit keeps the bootstrap (``TimeLimit.truncated`` in the info).
     :param horizon_length: H.
     :param gamma: discount per environment step.
@@ -109,7 +109,7 @@ class SequenceReplayBuffer(TransitionStore):
             return
         self._priorities = torch.ones(self.replicas, self.capacity, device=self._place)
         if count := self.dataset_size:
-            rows = self._rewards[:count], self._next_row[:count] >= self.capacity
+            rows = self._rewards[:count], self._ends[:count]
             self._priorities[:, :count] = self.sampler.start(returns_of_rows(*rows)).float()
 
     def add(self, *transition: Any) -> None:
@@ -176,7 +176,7 @@ class SequenceReplayBuffer(TransitionStore):
         place = in_ring % self.buffer_size
         wrapped = torch.where(place > 0, rows - 1, rows + (self.buffer_size - 1 if self.full else 0))
         before = torch.where(in_ring < 0, rows - 1, wrapped).clamp(min=0)
-        return torch.where(self._next_row[before] == rows, before, rows)
+        return torch.where(self._ends[before], rows, before)
 
     @property
     def _incomplete(self) -> int:
@@ -273,10 +273,11 @@ class SequenceReplayBuffer(TransitionStore):
         :return: every position's values.
         """
         horizon = rows.shape[-1]
-        next_row = self._next_row[rows]
-        ends = self._ends(next_row)
+        next_row, ends = self._next_row[rows], self._ends[rows]
         if self.shorten_returns:
-            ends = (next_row >= self.capacity) | ~self._masks[rows]
+            in_ring = rows - self._rings_begin
+            is_newest = (in_ring >= 0) & (in_ring % self.buffer_size == (self.pos - 1) % self.buffer_size)
+            ends = ends | is_newest | ~self._masks[rows]
         alive = torch.cumprod(1 - ends.float(), -1)
         valid = torch.cat([torch.ones_like(alive[..., :1]), alive[..., :-1]], -1)
         powers = self.gamma ** torch.arange(horizon, device=rows.device, dtype=torch.float32)
@@ -289,13 +290,6 @@ class SequenceReplayBuffer(TransitionStore):
         last_valid = (valid.cumsum(-1) - 1).long()
         next_rows = torch.gather(next_row, -1, last_valid).long()
         return Sequences(rows, rewards, masks, 1 - alive, valid, next_rows, torch.gather(rows, -1, last_valid))
-
-    def _ends(self, next_row: Tensor) -> Tensor:
-        """Return where trajectories end: the next observation is in the tail, and is not that of a running episode."""
-        if not self.size():
-            return next_row >= self.capacity
-        running = (next_row >= self._pending[0]) & (next_row < self._pending[0] + self.n_envs)
-        return (next_row >= self.capacity) & ~running
 
     def batch_of(self, rows: Tensor, env: VecNormalize | None = None) -> Batch:
         """Reduce the sequences along rows (S, B, H) to what an update needs, on the device of the data."""
@@ -377,7 +371,7 @@ class SequenceReplayBuffer(TransitionStore):
     @property
     def dones(self) -> Tensor:  # type: ignore[override]
         """Where trajectories end, in the dataset and the rings."""
-        return self._ends(self._next_row)
+        return self._ends
 
     @property
     def timeouts(self) -> Tensor:  # type: ignore[override]

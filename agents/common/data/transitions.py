@@ -1,28 +1,27 @@
 """Where transitions are kept: a dataset in front, a ring of online transitions for every environment after it.
 
-Rows are transitions in the order they happened. The next observation of a row is not stored again: ``next_row`` points
-at the row that holds it. That is the following transition or, at a trajectory's end, an extra observation in a tail
-after the rings, so that ``next_row`` also shows where trajectories end.
+Rows are transitions in the order they happened, and ``next_row`` points at the observation that follows each. In the
+dataset that is the following row's or, at a trajectory's end, an extra one in the tail after the rings. Every online
+transition has a next observation of its own there, as in SB3's buffer.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from stable_baselines3.common.buffers import BaseBuffer, NStepReplayBuffer
 from stable_baselines3.common.utils import get_device
 from torch import Tensor
 
 from agents.common.batch import Sampler
-from agents.common.data.arrays import ActionRange, Array, ArraySource, Shape, prepare
+from agents.common.data.arrays import ActionRange, Array, ArraySource, Flags, Shape, prepare
 from agents.common.data.shards import ShardLoader, Shards
 from agents.common.data.storage import place, sent
 from agents.common.frames import frame_space
@@ -33,11 +32,10 @@ RING_TENSORS = {
     "_actions": torch.float32,
     "_rewards": torch.float32,
     "_masks": torch.bool,
+    "_ends": torch.bool,  # of trajectories
     "_next_row": torch.int32,
 }
-Writes = defaultdict[str, dict[int, Any]]
-"""Values by tensor and row; of two for one row the last counts."""
-DERIVED = {"_holders", "_newest", "layout", "stored"}
+DERIVED = {"_running", "_newest", "layout", "stored"}
 """What is left out of a pickled buffer, because it follows from the rest."""
 
 
@@ -58,9 +56,10 @@ class TransitionStore(NStepReplayBuffer):
     _actions: Tensor
     _rewards: Tensor
     _masks: Tensor
+    _ends: Tensor
     _next_row: Tensor
-    _holders: NDArray[np.int32]
-    """`_next_row` of the rings, (n_envs, buffer_size), on the host."""
+    _running: Flags
+    """Whether each environment's newest transition is in an episode that goes on, (n_envs,), on the host."""
     _newest: Array
     """Each environment's newest next observation, (n_envs, O), on the host."""
 
@@ -106,11 +105,13 @@ class TransitionStore(NStepReplayBuffer):
     def _allocate(self, dataset_rows: int, dataset_extra: int) -> None:
         """Make empty storage: dataset rows, one ring per environment, then the tail of extra observations."""
         self.dataset_size = self._rings_begin = dataset_rows
-        self.capacity = dataset_rows + self.n_envs * self.buffer_size
-        tail = dataset_extra + 2 * self.n_envs
-        flat, kinds = self.stored.size, {**RING_TENSORS, "_observations": self.stored.dtype}
+        online = self.n_envs * self.buffer_size
+        self.capacity = dataset_rows + online
+        self._online_tail = self.capacity + dataset_extra
+        kinds = {**RING_TENSORS, "_observations": self.stored.dtype}
         shapes: dict[str, Shape] = {name: (self.capacity,) for name in RING_TENSORS}
-        shapes |= {"_observations": (self.capacity + tail, flat), "_actions": (self.capacity, self.action_dim)}
+        shapes["_observations"] = self._online_tail + online, self.stored.size
+        shapes["_actions"] = self.capacity, self.action_dim
         for name in RING_TENSORS:
             setattr(self, name, torch.empty(0))  # free the old tensors first
         needed = sum(math.prod(shapes[name]) * kind.itemsize for name, kind in kinds.items())
@@ -118,12 +119,9 @@ class TransitionStore(NStepReplayBuffer):
         for name, kind in kinds.items():
             # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
             setattr(self, name, torch.zeros(shapes[name], dtype=kind, device=self.placement.device))
-        self._pending = [self.capacity + dataset_extra + e for e in range(self.n_envs)]
-        self._free_tail = list(range(self.capacity + tail - 1, self.capacity + dataset_extra + self.n_envs - 1, -1))
+        self._next_row[dataset_rows:] = torch.arange(self._online_tail, self._online_tail + online)
         self.pos, self.full = 0, False
-        # what adding a transition asks for; zeros take no memory until they are written to
-        self._holders = np.zeros((self.n_envs, self.buffer_size), np.int32)
-        self._newest = np.zeros((self.n_envs, flat), self.stored.numpy_dtype)
+        self._mirror()
 
     def _begin_priorities(self) -> None:
         """Prepare for drawing from a new dataset."""
@@ -230,23 +228,16 @@ class TransitionStore(NStepReplayBuffer):
             if (rewards > 0).any():
                 raise ValueError(f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off")
             rewards = -(rewards != 0).astype(np.float32)
-        writes = Writes(dict)
-        for e in range(self.n_envs):
-            row = self._rings_begin + e * self.buffer_size + self.pos
-            overwritten = int(self._holders[e, self.pos])
-            if self.full and overwritten >= self._pending[0] + self.n_envs:
-                self._free_tail.append(overwritten)  # the extra observation of the transition that goes
-            if not self._link_previous(e, row, before[e], writes):
-                self._require_first_frames(seen[e])
-            truncated = self.handle_timeout_termination and infos[e].get("TimeLimit.truncated", False)
-            holder = self._take_tail() if dones[e] else self._pending[e]
-            writes["_observations"] |= {row: before[e], holder: after[e]}
-            writes["_actions"][row] = actions[e]
-            writes["_rewards"][row] = rewards[e]
-            writes["_masks"][row] = truncated or not dones[e]
-            self._point(e, self.pos, holder, writes)
-            self._newest[e] = after[e]
-        self._write(writes)
+        continues = self._running & (self._newest == before).all(1)
+        self._require_first_frames(seen[~continues])
+        self._end(self._running & ~continues)  # transitions of another trajectory are added
+        truncated = [self.handle_timeout_termination and info.get("TimeLimit.truncated", False) for info in infos]
+        row = np.arange(self.n_envs) * self.buffer_size + self.pos
+        new = {"_actions": actions, "_rewards": rewards, "_masks": ~dones | np.array(truncated, bool), "_ends": dones}
+        for name, values in {"_observations": before, **new}.items():
+            self._write(name, self._rings_begin + row, values)
+        self._write("_observations", self._online_tail + row, after)
+        self._running, self._newest = ~dones, after.copy()
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full, self.pos = True, 0
@@ -259,76 +250,40 @@ class TransitionStore(NStepReplayBuffer):
         for transition in zip(obs[: len(action)], next_obs[: len(action)], action, reward, done, infos, strict=True):
             self.add(*transition)
 
-    def _link_previous(self, env: int, row: int, observation: Array, writes: Writes) -> bool:
-        """Return whether the environment's episode continues; its last transition then shares the row's observation."""
-        previous = self._running(env)
-        if previous is None:
-            return False
-        if np.array_equal(self._newest[env], observation):
-            self._point(env, previous, row, writes)
-            return True
-        self._end_episode(env, previous, writes)  # transitions of another trajectory are added
-        return False
-
-    def _require_first_frames(self, observation: Array) -> None:
-        """Refuse an episode that begins with different frames: those before the last are not stored."""
-        frames = observation.reshape(self.frame_stack, -1)
-        if (frames != frames[0]).any():
+    def _require_first_frames(self, observations: Array) -> None:
+        """Refuse episodes that begin with different frames: those before the last are not stored."""
+        frames = observations.reshape(-1, self.frame_stack, self.stored.size)
+        if (frames != frames[:, :1]).any():
             raise ValueError(
                 f"with `frame_stack` = {self.frame_stack} an episode must begin with its first frame "
                 f"{self.frame_stack} times, got different ones; wrap the environment in "
                 f"`agents.FrameStack(env, {self.frame_stack})`"
             )
 
-    def _running(self, env: int) -> int | None:
-        """Return the place in its ring of the environment's last transition, or None if no episode is running."""
-        if self.pos == 0 and not self.full:
-            return None
-        last = (self.pos - 1) % self.buffer_size
-        return last if self._holders[env, last] == self._pending[env] else None
+    def _end(self, environments: Flags) -> None:
+        """End the trajectories of some environments at their newest transitions."""
+        if environments.any():
+            newest = (self.pos - 1) % self.buffer_size
+            row = self._rings_begin + np.flatnonzero(environments) * self.buffer_size + newest
+            self._write("_ends", row, np.ones(len(row), bool))
 
-    def _end_episode(self, env: int, last: int, writes: Writes) -> None:
-        """End a trajectory at its last transition, whose next observation gets a row of its own."""
-        holder = self._take_tail()
-        self._point(env, last, holder, writes)
-        writes["_observations"][holder] = self._newest[env].copy()
-
-    def _point(self, env: int, place: int, holder: int, writes: Writes) -> None:
-        """Let a transition's next observation be that of a row."""
-        self._holders[env, place] = holder
-        writes["_next_row"][self._rings_begin + env * self.buffer_size + place] = holder
-
-    def _write(self, writes: Writes) -> None:
+    def _write(self, name: str, rows: Array, values: Array) -> None:
         """Write values into rows, so that the host waits for nothing that the device does."""
-        for name, values in writes.items():
-            target: Tensor = getattr(self, name)
-            rows, new = torch.tensor(list(values)), torch.from_numpy(np.asarray(list(values.values())))
-            target[sent(rows, self._place)] = sent(new.to(target.dtype), self._place)
+        target: Tensor = getattr(self, name)
+        new = torch.from_numpy(values).to(target.dtype)
+        target[sent(torch.from_numpy(rows), self._place)] = sent(new, self._place)
 
     def _mirror(self) -> None:
         """Note on the host what adding a transition asks for; reading it from a device would wait for the device."""
-        self._holders = self._rings("_next_row").cpu().numpy().copy()
-        self._newest = self._observations[self._pending].cpu().numpy().copy()
-
-    def _take_tail(self) -> int:
-        """Return a free row of the tail, doubling it when there is none."""
-        if not self._free_tail:
-            rows = len(self._observations)
-            extra = max(rows - self.capacity, 16)
-            self._observations = torch.cat(
-                [self._observations, self._observations.new_zeros(extra, self._observations.shape[1])]
-            )
-            self._free_tail = list(range(rows + extra - 1, rows - 1, -1))
-        return self._free_tail.pop()
+        rings, newest = self._rings(), (self.pos - 1) % self.buffer_size
+        ended = rings["_ends"][:, newest].cpu().numpy()
+        self._running = ~ended if self.size() else np.zeros(self.n_envs, bool)
+        self._newest = rings["next_observations"][:, newest].cpu().numpy().copy()
 
     def end_episodes(self) -> None:
         """End the running trajectories here without changing their masks, because the environments start again."""
-        writes = Writes(dict)
-        for env in range(self.n_envs):
-            last = self._running(env)
-            if last is not None:
-                self._end_episode(env, last, writes)
-        self._write(writes)
+        self._end(self._running)
+        self._running = np.zeros(self.n_envs, bool)
 
     def to(self, device: torch.device | str) -> None:
         """Move to another training device; an unavailable one stands for the CPU, as in SB3."""
@@ -360,24 +315,19 @@ class TransitionStore(NStepReplayBuffer):
 
     def online_state(self) -> dict[str, Any]:
         """Return the online transitions, as tensors on the CPU and plain values."""
-        rings = {name: self._rings(name)[:, : self.size()].cpu().clone() for name in RING_TENSORS}
-        tail = self._observations[self._pending[0] :].cpu().clone()
-        return {"rings": rings, "tail": tail, "free_tail": list(self._free_tail), "pos": self.pos, "full": self.full}
+        rings = {name: ring[:, : self.size()].cpu().clone() for name, ring in self._rings().items()}
+        return {"rings": rings, "pos": self.pos, "full": self.full}
 
     def restore_online_state(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`online_state` returned in a buffer of the same sizes and with the same dataset."""
-        for name in RING_TENSORS:
+        for name, ring in self._rings().items():
             rows = state["rings"][name]
-            self._rings(name)[:, : rows.shape[1]] = rows.to(self._place)
-        begin, tail = self._pending[0], state["tail"].to(self._place)
-        missing = begin + len(tail) - len(self._observations)
-        if missing > 0:
-            self._observations = torch.cat([self._observations, tail.new_zeros(missing, tail.shape[1])])
-        self._observations[begin : begin + len(tail)] = tail
-        self._free_tail, self.pos, self.full = list(state["free_tail"]), state["pos"], state["full"]
+            ring[:, : rows.shape[1]] = rows.to(self._place)
+        self.pos, self.full = state["pos"], state["full"]
         self._mirror()
 
-    def _rings(self, name: str) -> Tensor:
-        """Return a view of the rings, (n_envs, buffer_size, ...)."""
-        rows: Tensor = getattr(self, name)[self._rings_begin : self.capacity]
-        return rows.unflatten(0, (self.n_envs, self.buffer_size))
+    def _rings(self) -> dict[str, Tensor]:
+        """Return views of the rings by name, (n_envs, buffer_size, ...), `next_observations` among them."""
+        rows = {name: getattr(self, name)[self._rings_begin : self.capacity] for name in RING_TENSORS}
+        rows["next_observations"] = self._observations[self._online_tail :]
+        return {name: ring.unflatten(0, (self.n_envs, self.buffer_size)) for name, ring in rows.items()}

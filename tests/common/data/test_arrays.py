@@ -48,7 +48,7 @@ def test_trajectories_end_by_terminals_and_by_timeouts():
     found = prepared(limited_dataset())
     assert np.flatnonzero(found.ends).tolist() == [11, 23, 35, 47, 59]
     assert found.description == (
-        "dataset: 60 transitions, 5 trajectories; ends by termination: 1, otherwise: 4, of which marked nowhere: 0"
+        "dataset: 60 transitions, 5 trajectories; ends by termination: 0, otherwise: 5, of which marked nowhere: 0"
     )
     assert found.warnings == ()
 
