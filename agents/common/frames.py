@@ -38,7 +38,7 @@ def channel_axis(shape: tuple[int, ...]) -> int:
 class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]):
     """Environment that returns its newest frames instead of one, stacked along the channels, the newest last.
 
-    A model with ``frame_stack=k`` stores each of these frames once, and takes a dataset of single frames.
+    A model with ``frame_stack=k`` stores single frames, and takes a dataset of them.
 
     :param env: its observations are images, with the channels first or last.
     :param frames: k, at least 1.

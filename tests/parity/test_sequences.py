@@ -21,9 +21,9 @@ def buffer_of(dataset, horizon_length, gamma):
     with pytest.warns(UserWarning, match="end only because `next_observations` is not the next row's observation"):
         buffer.load_dataset(dataset)
     inside = np.flatnonzero(dataset["terminals"][:-1] == 0)
-    buffer._observations[count + inside] = torch.from_numpy(dataset["next_observations"][inside])
-    buffer._next_row[inside] = torch.from_numpy(count + inside).int()
-    buffer._ends[inside] = False
+    buffer.observations[count + inside] = torch.from_numpy(dataset["next_observations"][inside])
+    buffer.next_row[inside] = torch.from_numpy(count + inside).int()
+    buffer.dones[inside] = False
     buffer.horizon_length = horizon_length
     return buffer
 

@@ -245,7 +245,7 @@ def test_hindsight_replay_is_refused():
         agents.QAM("MultiInputPolicy", goals, replay_buffer_class=stable_baselines3.HerReplayBuffer)
 
 
-def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls():
+def test_a_buffer_of_ones_own_draws_rows():
     class Newest(SequenceReplayBuffer):
         def draw_rows(self, shape, generator=None):
             return torch.full((*shape, 1), 7) + torch.arange(self.horizon_length)
@@ -253,8 +253,6 @@ def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls
     model = tiny_model(replay_buffer_class=Newest)
     model.load_dataset(toy_dataset())
     assert (model.replay_buffer.sample(2).observations == model.replay_buffer.observations[7]).all()
-    with pytest.raises(TypeError, match="`_get_samples`"):
-        type("Own", (SequenceReplayBuffer,), {"_get_samples": None})
 
 
 # -- logs and clocks -------------------------------------------------------------------------------------------------
@@ -299,7 +297,7 @@ def test_an_environment_that_returns_its_own_array_has_last_observations(make):
     buffer = model.replay_buffer
     ends = buffer.dones[:12].nonzero().flatten()
     assert ends.tolist() == [4, 9]
-    assert buffer.observations[buffer._next_row[ends].long()].tolist() == [[5.0] * 4] * 2
+    assert buffer.observations[buffer.next_row[ends].long()].tolist() == [[5.0] * 4] * 2
 
 
 # -- two phases -------------------------------------------------------------------------------------------------------

@@ -75,21 +75,20 @@ class Transitions:
     def write(self, tensors: Mapping[str, Tensor], action_range: ActionRange, tail: int) -> None:
         """Write all transitions as the replay buffer stores them, piece by piece.
 
-        :param tensors: ``observations`` (n, O), ``actions`` (n, A), ``rewards``, ``masks``, ``ends`` and ``next_row``, (n,),
-            and ``final_observations``, (k, O).
+        :param tensors: ``observations`` (n, O), ``actions`` (n, A), and of shape (n,) ``rewards``, ``masks``,
+            ``dones`` and ``next_row``; and ``final_observations``, (k, O).
         :param action_range: what the actions lie in.
         :param tail: the buffer's row of the first final observation; rows of transitions begin at 0.
         """
         done = 0
         for piece in pieces(len(self.valid)):
             valid = self.valid[piece]
-            rows = slice(done, done + int(valid.sum()))
-            done = rows.stop
+            first, done = done, done + int(valid.sum())
             for name in ("observations", "rewards", "masks"):
-                _copy(self.arrays[name][piece][valid], tensors[name][rows])
-            _copy(action_range.scaled(self.arrays["actions"][piece][valid]), tensors["actions"][rows])
+                _copy(self.arrays[name][piece][valid], tensors[name][first:done])
+            _copy(action_range.scaled(self.arrays["actions"][piece][valid]), tensors["actions"][first:done])
         _copy(self.final_observations, tensors["final_observations"])
-        _copy(self.ends, tensors["ends"])
+        _copy(self.ends, tensors["dones"])
         next_row = np.arange(1, done + 1)
         next_row[self.ends] = tail + np.arange(len(self.final_observations))
         _copy(next_row, tensors["next_row"])
@@ -98,7 +97,7 @@ class Transitions:
 def _copy(array: Array, target: Tensor) -> None:
     """Copy an array into a tensor, with its type and the shape of its rows."""
     kinds = {torch.bool: np.bool_, torch.uint8: np.uint8, torch.int32: np.int32}
-    rows = array.reshape(tuple(target.shape)).astype(kinds.get(target.dtype, np.float32))
+    rows: Array = array.reshape(tuple(target.shape)).astype(kinds.get(target.dtype, np.float32))
     target.copy_(torch.from_numpy(rows))
 
 

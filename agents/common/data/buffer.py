@@ -68,7 +68,7 @@ class SequenceReplayBuffer(TransitionStore):
     :param storage: where the data live: ``"device"``, ``"host"``, or ``"auto"``: on the device if they fit, decided
         whenever a dataset is loaded.
     :param frame_stack: k, the frames of which an observation of images is a stack, as `agents.FrameStack` makes it.
-        Each is stored once; a dataset has single frames.
+        Single frames are stored; a dataset has them too.
     :param shorten_returns: whether returns end with their episode, as SB3's n-step returns do, and every transition
         begins one; else a sequence that crosses a trajectory's end is not valid. For single actions.
     """
@@ -77,15 +77,6 @@ class SequenceReplayBuffer(TransitionStore):
     """Whether batches hold the states inside of chunks."""
     _priorities: Tensor | None = None
     """Of each row, for each replica, (S, rows), where there is a sampler."""
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse SB3's hook of a buffer, which nobody would call here."""
-        super().__init_subclass__(**options)
-        if cls._get_samples is not SequenceReplayBuffer._get_samples:
-            raise TypeError(
-                f"{cls.__name__} defines `_get_samples`, which is never called: batches are of sequences; override "
-                "`draw_rows`, `batch_of` or `sample`"
-            )
 
     # -- priorities ---------------------------------------------------------------------------------------------------
 
@@ -109,7 +100,7 @@ class SequenceReplayBuffer(TransitionStore):
             return
         self._priorities = torch.ones(self.replicas, self.capacity, device=self._place)
         if count := self.dataset_size:
-            rows = self._rewards[:count], self._ends[:count]
+            rows = self.rewards[:count], self.dones[:count]
             self._priorities[:, :count] = self.sampler.start(returns_of_rows(*rows)).float()
 
     def add(self, *transition: Any) -> None:
@@ -164,11 +155,11 @@ class SequenceReplayBuffer(TransitionStore):
         :return: observations as networks see them.
         """
         if self.frame_stack == 1:
-            return self._observations[rows]
+            return self.observations[rows]
         newest_first = [rows] if after is None else [rows, after]
         while len(newest_first) < self.frame_stack:
             newest_first.append(self._before(newest_first[-1]))
-        return self._observations[torch.stack(newest_first[::-1], -1)].flatten(-2)
+        return self.observations[torch.stack(newest_first[::-1], -1)].flatten(-2)
 
     def _before(self, rows: Tensor) -> Tensor:
         """Return the row of each transition's predecessor in its trajectory, and of a first transition its own."""
@@ -176,7 +167,7 @@ class SequenceReplayBuffer(TransitionStore):
         place = in_ring % self.buffer_size
         wrapped = torch.where(place > 0, rows - 1, rows + (self.buffer_size - 1 if self.full else 0))
         before = torch.where(in_ring < 0, rows - 1, wrapped).clamp(min=0)
-        return torch.where(self._ends[before], rows, before)
+        return torch.where(self.dones[before], rows, before)
 
     @property
     def _incomplete(self) -> int:
@@ -226,7 +217,7 @@ class SequenceReplayBuffer(TransitionStore):
         """
         total = self._require_starts()
         # float64: a float32 draw has 2^24 values, too coarse for large datasets
-        draw = torch.rand(shape, dtype=torch.float64, device=self._observations.device, generator=generator)
+        draw = torch.rand(shape, dtype=torch.float64, device=self.observations.device, generator=generator)
         offline = self._segments()[0][1]
         if not self.balanced or offline in (0, total):
             return self._rows_of((draw * total).long())
@@ -273,20 +264,20 @@ class SequenceReplayBuffer(TransitionStore):
         :return: every position's values.
         """
         horizon = rows.shape[-1]
-        next_row, ends = self._next_row[rows], self._ends[rows]
+        next_row, ends = self.next_row[rows], self.dones[rows]
         if self.shorten_returns:
             in_ring = rows - self._rings_begin
             is_newest = (in_ring >= 0) & (in_ring % self.buffer_size == (self.pos - 1) % self.buffer_size)
-            ends = ends | is_newest | ~self._masks[rows]
+            ends = ends | is_newest | ~self.masks[rows]
         alive = torch.cumprod(1 - ends.float(), -1)
         valid = torch.cat([torch.ones_like(alive[..., :1]), alive[..., :-1]], -1)
         powers = self.gamma ** torch.arange(horizon, device=rows.device, dtype=torch.float32)
-        step_rewards = self._rewards[rows]
+        step_rewards = self.rewards[rows]
         if env is not None:
             normalised = env.normalize_reward(step_rewards.cpu().numpy())
             step_rewards = torch.as_tensor(normalised, dtype=torch.float32).to(rows.device)
         rewards = torch.cumsum(powers * step_rewards * valid, -1)
-        masks = torch.cummin(torch.where(valid > 0, self._masks[rows].float(), 1.0), -1).values
+        masks = torch.cummin(torch.where(valid > 0, self.masks[rows].float(), 1.0), -1).values
         last_valid = (valid.cumsum(-1) - 1).long()
         next_rows = torch.gather(next_row, -1, last_valid).long()
         return Sequences(rows, rewards, masks, 1 - alive, valid, next_rows, torch.gather(rows, -1, last_valid))
@@ -305,7 +296,7 @@ class SequenceReplayBuffer(TransitionStore):
             steps["step_next_observations"] = self._normalised(after, env)
         return Batch(
             observations=self._normalised(self._seen_at(rows[..., 0]), env),
-            actions=self._actions[rows[..., inside]].flatten(-2),
+            actions=self.actions[rows[..., inside]].flatten(-2),
             rewards=found.rewards[..., -1],
             discounts=self.gamma**length * found.masks[..., -1],
             next_observations=self._normalised(self._seen_at(found.next_rows[..., -1], found.last_rows[..., -1]), env),
@@ -351,32 +342,10 @@ class SequenceReplayBuffer(TransitionStore):
         found = self.layout.rows(env.normalize_obs(self.layout.observations(observations.cpu().numpy())))
         return torch.from_numpy(found).to(observations.device).view(observations.shape)
 
-    # -- SB3's names, for tensors on the device where SB3 has NumPy arrays --------------------------------------------
-
-    @property
-    def observations(self) -> Tensor:  # type: ignore[override]
-        """Observations of all rows: dataset, rings, and then extra ones that begin no transition."""
-        return self._observations
-
-    @property
-    def actions(self) -> Tensor:  # type: ignore[override]
-        """Scaled actions of the dataset and the rings."""
-        return self._actions
-
-    @property
-    def rewards(self) -> Tensor:  # type: ignore[override]
-        """Rewards of the dataset and the rings."""
-        return self._rewards
-
-    @property
-    def dones(self) -> Tensor:  # type: ignore[override]
-        """Where trajectories end, in the dataset and the rings."""
-        return self._ends
-
     @property
     def timeouts(self) -> Tensor:  # type: ignore[override]
         """Where trajectories end but bootstrapping continues."""
-        return self.dones & self._masks
+        return self.dones & self.masks
 
 
 # -- files: tensors as arrays of an ``.npz``, and everything else in a value beside them ------------------------------

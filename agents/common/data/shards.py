@@ -129,7 +129,7 @@ class ShardLoader:
             "actions": torch.empty(found.arrays["actions"].shape),
             "rewards": torch.empty(rows),
             "masks": torch.empty(rows, dtype=torch.bool),
-            "ends": torch.empty(rows, dtype=torch.bool),
+            "dones": torch.empty(rows, dtype=torch.bool),
             "next_row": torch.empty(rows, dtype=torch.int32),
             "final_observations": torch.empty(len(found.final_observations), size),
         }

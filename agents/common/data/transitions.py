@@ -28,12 +28,12 @@ from agents.common.frames import frame_space
 from agents.common.observations import ObservationLayout
 
 RING_TENSORS = {
-    "_observations": torch.float32,  # or uint8, for images
-    "_actions": torch.float32,
-    "_rewards": torch.float32,
-    "_masks": torch.bool,
-    "_ends": torch.bool,  # of trajectories
-    "_next_row": torch.int32,
+    "observations": torch.float32,  # or uint8, for images
+    "actions": torch.float32,
+    "rewards": torch.float32,
+    "masks": torch.bool,
+    "dones": torch.bool,  # of trajectories
+    "next_row": torch.int32,
 }
 DERIVED = {"_running", "_newest", "layout", "stored"}
 """What is left out of a pickled buffer, because it follows from the rest."""
@@ -52,12 +52,14 @@ class TransitionStore(NStepReplayBuffer):
     stored: ObservationLayout
     """Of the rows: one frame of an observation, or all of it."""
 
-    _observations: Tensor
-    _actions: Tensor
-    _rewards: Tensor
-    _masks: Tensor
-    _ends: Tensor
-    _next_row: Tensor
+    # under SB3's names, but tensors on the device of the data
+    observations: Tensor  # type: ignore[assignment]
+    actions: Tensor  # type: ignore[assignment]
+    rewards: Tensor  # type: ignore[assignment]
+    masks: Tensor
+    dones: Tensor  # type: ignore[assignment]
+    """Where trajectories end."""
+    next_row: Tensor
     _running: Flags
     """Whether each environment's newest transition is in an episode that goes on, (n_envs,), on the host."""
     _newest: Array
@@ -108,10 +110,10 @@ class TransitionStore(NStepReplayBuffer):
         online = self.n_envs * self.buffer_size
         self.capacity = dataset_rows + online
         self._online_tail = self.capacity + dataset_extra
-        kinds = {**RING_TENSORS, "_observations": self.stored.dtype}
+        kinds = {**RING_TENSORS, "observations": self.stored.dtype}
         shapes: dict[str, Shape] = {name: (self.capacity,) for name in RING_TENSORS}
-        shapes["_observations"] = self._online_tail + online, self.stored.size
-        shapes["_actions"] = self.capacity, self.action_dim
+        shapes["observations"] = self._online_tail + online, self.stored.size
+        shapes["actions"] = self.capacity, self.action_dim
         for name in RING_TENSORS:
             setattr(self, name, torch.empty(0))  # free the old tensors first
         needed = sum(math.prod(shapes[name]) * kind.itemsize for name, kind in kinds.items())
@@ -119,7 +121,7 @@ class TransitionStore(NStepReplayBuffer):
         for name, kind in kinds.items():
             # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
             setattr(self, name, torch.zeros(shapes[name], dtype=kind, device=self.placement.device))
-        self._next_row[dataset_rows:] = torch.arange(self._online_tail, self._online_tail + online)
+        self.next_row[dataset_rows:] = torch.arange(self._online_tail, self._online_tail + online)
         self.pos, self.full = 0, False
         self._mirror()
 
@@ -134,7 +136,7 @@ class TransitionStore(NStepReplayBuffer):
     @property
     def _place(self) -> torch.device:
         """The device of the data."""
-        return self._observations.device
+        return self.observations.device
 
     # -- dataset ------------------------------------------------------------------------------------------------------
 
@@ -185,8 +187,8 @@ class TransitionStore(NStepReplayBuffer):
 
     def _dataset_rows(self, count: int, trajectories: int) -> dict[str, Tensor]:
         """Return views of where so many transitions of a dataset are stored, and what follows their trajectories."""
-        views = {name.removeprefix("_"): getattr(self, name)[:count] for name in RING_TENSORS}
-        return views | {"final_observations": self._observations[self.capacity : self.capacity + trajectories]}
+        views = {name: getattr(self, name)[:count] for name in RING_TENSORS}
+        return views | {"final_observations": self.observations[self.capacity : self.capacity + trajectories]}
 
     def rotate_dataset(self, updates: int) -> None:
         """Switch to the part of a dataset of several parts whose turn it is after a number of gradient steps.
@@ -233,10 +235,10 @@ class TransitionStore(NStepReplayBuffer):
         self._end(self._running & ~continues)  # transitions of another trajectory are added
         truncated = [self.handle_timeout_termination and info.get("TimeLimit.truncated", False) for info in infos]
         row = np.arange(self.n_envs) * self.buffer_size + self.pos
-        new = {"_actions": actions, "_rewards": rewards, "_masks": ~dones | np.array(truncated, bool), "_ends": dones}
-        for name, values in {"_observations": before, **new}.items():
+        new = {"actions": actions, "rewards": rewards, "masks": ~dones | np.array(truncated, bool), "dones": dones}
+        for name, values in {"observations": before, **new}.items():
             self._write(name, self._rings_begin + row, values)
-        self._write("_observations", self._online_tail + row, after)
+        self._write("observations", self._online_tail + row, after)
         self._running, self._newest = ~dones, after.copy()
         self.pos += 1
         if self.pos == self.buffer_size:
@@ -265,7 +267,7 @@ class TransitionStore(NStepReplayBuffer):
         if environments.any():
             newest = (self.pos - 1) % self.buffer_size
             row = self._rings_begin + np.flatnonzero(environments) * self.buffer_size + newest
-            self._write("_ends", row, np.ones(len(row), bool))
+            self._write("dones", row, np.ones(len(row), bool))
 
     def _write(self, name: str, rows: Array, values: Array) -> None:
         """Write values into rows, so that the host waits for nothing that the device does."""
@@ -276,7 +278,7 @@ class TransitionStore(NStepReplayBuffer):
     def _mirror(self) -> None:
         """Note on the host what adding a transition asks for; reading it from a device would wait for the device."""
         rings, newest = self._rings(), (self.pos - 1) % self.buffer_size
-        ended = rings["_ends"][:, newest].cpu().numpy()
+        ended = rings["dones"][:, newest].cpu().numpy()
         self._running = ~ended if self.size() else np.zeros(self.n_envs, bool)
         self._newest = rings["next_observations"][:, newest].cpu().numpy().copy()
 
@@ -329,5 +331,5 @@ class TransitionStore(NStepReplayBuffer):
     def _rings(self) -> dict[str, Tensor]:
         """Return views of the rings by name, (n_envs, buffer_size, ...), `next_observations` among them."""
         rows = {name: getattr(self, name)[self._rings_begin : self.capacity] for name in RING_TENSORS}
-        rows["next_observations"] = self._observations[self._online_tail :]
+        rows["next_observations"] = self.observations[self._online_tail :]
         return {name: ring.unflatten(0, (self.n_envs, self.buffer_size)) for name, ring in rows.items()}

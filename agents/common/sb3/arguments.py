@@ -59,9 +59,7 @@ class Arguments(Declared):
     replay_buffer_kwargs: dict[str, Any] | None = setting(
         default=None, doc='Further arguments of the buffer; `{"storage": "host"}` keeps the data off the GPU.'
     )
-    optimize_memory_usage: bool = setting(
-        default=False, doc="Accepted for SB3; next observations are never stored twice."
-    )
+    optimize_memory_usage: bool = setting(default=False, doc="Accepted for SB3, without effect.")
     policy_kwargs: dict[str, Any] | None = setting(
         default=None,
         doc="Arguments of the policy. In it SB3's `net_arch` and `n_critics` are the settings `net_arch` and "
