@@ -54,10 +54,6 @@ class BAM(ResidualFineTuning):
         "itself.",
     )
 
-    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target."""
-        return self.td_targets(batch, noise, nets)
-
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD and flow-matching losses, and the control problem's through the whole rollout."""
         q = nets.critic(batch.observations, batch.actions)

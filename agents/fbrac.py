@@ -71,10 +71,6 @@ class FBRAC(Method):
         """Return the end of the flow, clipped to the action box, with its graph where gradients are recorded."""
         return integrate_flow(nets.flow.at(observations), x_0, self.flow_steps).clamp(-1, 1)
 
-    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target."""
-        return self.td_targets(batch, noise, nets)
-
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD and flow-matching losses, and the Q term through the whole chain."""
         q = nets.critic(batch.observations, batch.actions)

@@ -94,10 +94,6 @@ class ReBRAC(Method):
         """Sample the next state's action with the target actor."""
         return super().next_actions(batch, noise, nets.using(actor="actor_target"))
 
-    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target."""
-        return self.td_targets(batch, noise, nets)
-
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD loss, the normalised Q term and the distance to the data."""
         q = nets.critic(batch.observations, batch.actions)

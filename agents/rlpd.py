@@ -87,10 +87,6 @@ class RLPD(Method):
         mean, log_std = nets.actor(observations)
         return tanh_gaussian_sample(mean, log_std, noise["policy"])[0]
 
-    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target, without an entropy bonus."""
-        return self.td_targets(batch, noise, nets)
-
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the TD loss, the soft policy loss, the temperature's and the cloning loss."""
         q = nets.critic(batch.observations, batch.actions)

@@ -155,7 +155,7 @@ class Method(CommonSettings):
         )
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Compute what the losses regress to; no gradient is recorded here.
+        """Compute what the losses regress to, by default the TD target; no gradient is recorded here.
 
         :param batch: the batch.
         :param noise: all draws of the update.
@@ -163,9 +163,7 @@ class Method(CommonSettings):
         :param info: to add diagnostics to, each (S,).
         :return: tensors by name.
         """
-        raise NotImplementedError(
-            "must be defined; it returns a dict of what the losses regress to (perhaps empty) (docs/register.md)"
-        )
+        return self.td_targets(batch, noise, nets)
 
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Compute the losses, unscaled; each is a mean over everything but replicas.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import torch
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from agents.common.batch import Batch, Sampler, draw_by_priority, importance_weights, renew, returns_of_rows
+from agents.common.batch import Batch, Sampler, draw_by_priority, importance_weights, renew
 from agents.common.data.arrays import ActionRange
 from agents.common.data.shards import Shard, Shards
 from agents.common.data.storage import Placement, sent
@@ -20,7 +19,6 @@ from agents.common.files import DamagedFile, safe
 from agents.common.files.npz import read_npz
 
 DESCRIPTION = "description"
-PRIORITIES = "_priorities"
 _INSTANCES = (ActionRange, Placement, Shard, Shards)
 
 
@@ -75,8 +73,6 @@ class SequenceReplayBuffer(TransitionStore):
 
     with_steps = False
     """Whether batches hold the states inside of chunks."""
-    _priorities: Tensor | None = None
-    """Of each row, for each replica, (S, rows), where there is a sampler."""
 
     # -- priorities ---------------------------------------------------------------------------------------------------
 
@@ -91,24 +87,8 @@ class SequenceReplayBuffer(TransitionStore):
                 "a sampler draws from dataset and online transitions alike; set `balanced_sampling` to False"
             )
         self.sampler = sampler
-        if sampler is not None and self._priorities is None:
+        if sampler is not None and self.priorities is None:
             self._begin_priorities()
-
-    def _begin_priorities(self) -> None:
-        """Give all rows the priorities that they have before any update."""
-        if self.sampler is None:
-            return
-        self._priorities = torch.ones(self.replicas, self.capacity, device=self._place)
-        if count := self.dataset_size:
-            rows = self.rewards[:count], self.dones[:count]
-            self._priorities[:, :count] = self.sampler.start(returns_of_rows(*rows)).float()
-
-    def add(self, *transition: Any) -> None:
-        """Append one transition of every environment; with a sampler, none has a higher priority."""
-        if self._priorities is not None:
-            rows = [self._rings_begin + env * self.buffer_size + self.pos for env in range(self.n_envs)]
-            self._priorities[:, rows] = self._priorities.amax(1, keepdim=True)
-        super().add(*transition)
 
     def renew_priorities(self, index: Tensor, found: Tensor) -> None:
         """Give the rows of a batch new priorities.
@@ -116,34 +96,9 @@ class SequenceReplayBuffer(TransitionStore):
         :param index: the batch's, (S, B).
         :param found: each >= 0, (S, B).
         """
-        assert self._priorities is not None
+        assert self.priorities is not None
         assert self.sampler is not None
-        renew(self._priorities, index.to(self._place), found.to(self._place), self.sampler)
-
-    def to(self, device: torch.device | str) -> None:
-        """Move to another training device."""
-        super().to(device)
-        if self._priorities is not None:
-            self._priorities = self._priorities.to(self._place)
-
-    def online_state(self) -> dict[str, Any]:
-        """Return the online transitions, and with a sampler the priorities of all rows."""
-        state = super().online_state()
-        if self._priorities is not None:
-            state["rings"][PRIORITIES] = self._priorities.cpu().clone()
-        return state
-
-    def restore_online_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`online_state` returned in a buffer of the same sizes and with the same dataset."""
-        super().restore_online_state(state)
-        if self._priorities is not None:
-            self._priorities.copy_(state["rings"][PRIORITIES])
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the sampler, a function; priorities are pickled from the CPU."""
-        state = super().__getstate__()
-        state[PRIORITIES] = None if self._priorities is None else self._priorities.cpu()
-        return {name: value for name, value in state.items() if name != "sampler"}
+        renew(self.priorities, index.to(self._place), found.to(self._place), self.sampler)
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
@@ -329,7 +284,7 @@ class SequenceReplayBuffer(TransitionStore):
         self, sampler: Sampler, shape: tuple[int, int], generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """Draw start positions, counted through the segments, and return them with their weights, each (S, B)."""
-        total, priorities = self._require_starts(), self._priorities
+        total, priorities = self._require_starts(), self.priorities
         assert priorities is not None
         every = torch.arange(total, device=self._place).expand(self.replicas, -1)
         draw = torch.rand(shape, dtype=torch.float64, device=self._place, generator=generator)
@@ -359,7 +314,7 @@ def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
     :raises TypeError: if a subclass has an attribute that can only be written as code.
     """
     state = buffer.__getstate__()
-    arrays = {name: state.pop(name).numpy() for name in (*RING_TENSORS, PRIORITIES) if state[name] is not None}
+    arrays = {name: state.pop(name).numpy() for name in buffer.tensors()}
     kept = np.frombuffer(safe.dumps({"class": type(buffer), "state": state}, _INSTANCES), np.uint8)
     np.savez(file, allow_pickle=False, **{DESCRIPTION: kept}, **arrays)
 

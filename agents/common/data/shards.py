@@ -102,24 +102,21 @@ class ShardLoader:
         self.shards, self.action_range, self.tail = shards, action_range, tail
         self.active: int | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="next-shard")
-        self._coming: tuple[int, Future[dict[str, Tensor]]] | None = None
+        self._coming: tuple[int, Future[dict[str, Tensor]] | None] = (0, None)
 
     def load(self, index: int) -> dict[str, Tensor]:
-        """Return a part as the buffer stores it.
+        """Return a part as the buffer stores it, and begin to read the next one.
 
         :param index: of the part.
         :return: the tensors that :meth:`Transitions.write` fills.
         """
-        coming, self._coming = self._coming, None
-        self.active = index
-        return coming[1].result() if coming is not None and coming[0] == index else self._read(index)
-
-    def prepare_next(self) -> None:
-        """Read the next part in the background; call it when the active one is in the buffer."""
-        assert self.active is not None
-        if len(self.shards.parts) > 1:
-            index = (self.active + 1) % len(self.shards.parts)
-            self._coming = index, self._thread.submit(self._read, index)
+        expected, coming = self._coming
+        found = coming.result() if expected == index and coming is not None else self._read(index)
+        following = (index + 1) % len(self.shards.parts)
+        self.active, self._coming = index, (following, None)
+        if following != index:
+            self._coming = following, self._thread.submit(self._read, following)
+        return found
 
     def _read(self, index: int) -> dict[str, Tensor]:
         found = self.shards.part(index)

@@ -20,7 +20,7 @@ from stable_baselines3.common.buffers import BaseBuffer, NStepReplayBuffer
 from stable_baselines3.common.utils import get_device
 from torch import Tensor
 
-from agents.common.batch import Sampler
+from agents.common.batch import Sampler, returns_of_rows
 from agents.common.data.arrays import ActionRange, Array, ArraySource, Flags, Shape, prepare
 from agents.common.data.shards import ShardLoader, Shards
 from agents.common.data.storage import place, sent
@@ -35,8 +35,8 @@ RING_TENSORS = {
     "dones": torch.bool,  # of trajectories
     "next_row": torch.int32,
 }
-DERIVED = {"_running", "_newest", "layout", "stored"}
-"""What is left out of a pickled buffer, because it follows from the rest."""
+NOT_PICKLED = {"_running", "_newest", "layout", "stored", "sampler"}
+"""What follows from the rest, or is a function that the model sets again."""
 
 
 class TransitionStore(NStepReplayBuffer):
@@ -60,6 +60,8 @@ class TransitionStore(NStepReplayBuffer):
     dones: Tensor  # type: ignore[assignment]
     """Where trajectories end."""
     next_row: Tensor
+    priorities: Tensor | None = None
+    """Of each row, for each replica, (S, rows), where there is a sampler."""
     _running: Flags
     """Whether each environment's newest transition is in an episode that goes on, (n_envs,), on the host."""
     _newest: Array
@@ -125,8 +127,19 @@ class TransitionStore(NStepReplayBuffer):
         self.pos, self.full = 0, False
         self._mirror()
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors with a row for each transition, by name."""
+        rows = {name: getattr(self, name) for name in RING_TENSORS}
+        return rows if self.priorities is None else rows | {"priorities": self.priorities}
+
     def _begin_priorities(self) -> None:
-        """Prepare for drawing from a new dataset."""
+        """Give all rows the priorities that they have before any update."""
+        if self.sampler is None:
+            return
+        self.priorities = torch.ones(self.replicas, self.capacity, device=self._place)
+        if count := self.dataset_size:
+            returns = returns_of_rows(self.rewards[:count], self.dones[:count])
+            self.priorities[:, :count] = self.sampler.start(returns).float()
 
     @property
     def shortest(self) -> int:
@@ -203,7 +216,6 @@ class TransitionStore(NStepReplayBuffer):
         self.dataset_size = len(rows["rewards"])
         for name, target in self._dataset_rows(self.dataset_size, len(rows["final_observations"])).items():
             target.copy_(rows[name])
-        loader.prepare_next()
 
     # -- online transitions -------------------------------------------------------------------------------------------
 
@@ -236,6 +248,8 @@ class TransitionStore(NStepReplayBuffer):
         truncated = [self.handle_timeout_termination and info.get("TimeLimit.truncated", False) for info in infos]
         row = np.arange(self.n_envs) * self.buffer_size + self.pos
         new = {"actions": actions, "rewards": rewards, "masks": ~dones | np.array(truncated, bool), "dones": dones}
+        if self.priorities is not None:  # none has a higher one
+            self.priorities[:, torch.from_numpy(self._rings_begin + row)] = self.priorities.amax(1, keepdim=True)
         for name, values in {"observations": before, **new}.items():
             self._write(name, self._rings_begin + row, values)
         self._write("observations", self._online_tail + row, after)
@@ -243,14 +257,6 @@ class TransitionStore(NStepReplayBuffer):
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full, self.pos = True, 0
-
-    def extend(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: Any) -> None:
-        """Append transitions one after the other: what :meth:`add` takes, with an axis of rows in front.
-
-        Rows of observations after the last action are not transitions, so the arrays of another buffer will do.
-        """
-        for transition in zip(obs[: len(action)], next_obs[: len(action)], action, reward, done, infos, strict=True):
-            self.add(*transition)
 
     def _require_first_frames(self, observations: Array) -> None:
         """Refuse episodes that begin with different frames: those before the last are not stored."""
@@ -292,7 +298,7 @@ class TransitionStore(NStepReplayBuffer):
         before, self.device = self.device, get_device(device)
         if before == self.device and self._place.type == self.placement.device.type:
             return
-        tensors = {name: getattr(self, name) for name in RING_TENSORS}
+        tensors = self.tensors()
         self.placement = place(self.storage, self.device, sum(tensor.nbytes for tensor in tensors.values()))
         for name, tensor in tensors.items():
             setattr(self, name, tensor.to(self.placement.device))
@@ -300,8 +306,8 @@ class TransitionStore(NStepReplayBuffer):
     def __getstate__(self) -> dict[str, Any]:
         """Pickle tensors from the CPU, so that a buffer can be read on a machine without this device."""
         loader = None if self.loader is None else (self.loader.shards, self.loader.action_range, self.loader.active)
-        state = {**vars(self), **{name: getattr(self, name).cpu() for name in RING_TENSORS}, "loader": loader}
-        return {name: value for name, value in state.items() if name not in DERIVED}
+        state = {**vars(self), **{name: tensor.cpu() for name, tensor in self.tensors().items()}, "loader": loader}
+        return {name: value for name, value in state.items() if name not in NOT_PICKLED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -316,15 +322,18 @@ class TransitionStore(NStepReplayBuffer):
     # -- what a checkpoint holds --------------------------------------------------------------------------------------
 
     def online_state(self) -> dict[str, Any]:
-        """Return the online transitions, as tensors on the CPU and plain values."""
+        """Return the online transitions, and the priorities of all rows, as tensors on the CPU and plain values."""
         rings = {name: ring[:, : self.size()].cpu().clone() for name, ring in self._rings().items()}
-        return {"rings": rings, "pos": self.pos, "full": self.full}
+        priorities = None if self.priorities is None else self.priorities.cpu().clone()
+        return {"rings": rings, "priorities": priorities, "pos": self.pos, "full": self.full}
 
     def restore_online_state(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`online_state` returned in a buffer of the same sizes and with the same dataset."""
         for name, ring in self._rings().items():
             rows = state["rings"][name]
             ring[:, : rows.shape[1]] = rows.to(self._place)
+        if self.priorities is not None:
+            self.priorities.copy_(state["priorities"])
         self.pos, self.full = state["pos"], state["full"]
         self._mirror()
 

@@ -42,7 +42,7 @@ def made(method=Drawn, **settings):
 
 
 def priorities_of(model):
-    return model.replay_buffer._priorities
+    return model.replay_buffer.priorities
 
 
 # -- drawing ----------------------------------------------------------------------------------------------------------
