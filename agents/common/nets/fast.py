@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -159,31 +160,30 @@ def make_mlp(stack: Sequence[int], widths: Sequence[int], *arguments: Any, **set
 # -- vector-Jacobian products -----------------------------------------------------------------------------------------
 
 
-class Linearisation:
-    """Layers evaluated once at many points, and their vector-Jacobian products there, point by point.
+def linearise(layers: Sequence[Layer], first: Tensor) -> Callable[[int, Tensor], Tensor]:
+    """Evaluate layers once at many points, for vector-Jacobian products there, point by point.
 
     A chain of such products along the points, such as a lean adjoint, then needs only this one forward pass, which
     covers all points at once. Parameters are constants here.
 
     :param layers: of one stack.
     :param first: products of the first layer with their bias, (*stack, K, N, width) for K points of every row.
+    :return: function that pulls a cotangent of the output at one of the points, (*stack, N, out), back to the first
+        layer's product, given the point's index and the cotangent.
     """
+    hidden, products = layers[:-1], [first][: len(layers) - 1]
+    weights = [layer.weight.detach().to(layer.dtype or layer.weight.dtype) for layer in layers[1:]]
+    for layer, following in itertools.pairwise(hidden):
+        x = layer.finish(products[-1])
+        products.append(dense(x, following.weight, following.bias, following.dtype))
 
-    def __init__(self, layers: Sequence[Layer], first: Tensor) -> None:
-        self._hidden, self._products = layers[:-1], [first][: len(layers) - 1]
-        weights = [layer.weight.detach().to(layer.dtype or layer.weight.dtype) for layer in layers[1:]]
-        self._transposed = [weight.transpose(-2, -1) for weight in weights]
-        for layer, following in itertools.pairwise(self._hidden):
-            x = layer.finish(self._products[-1])
-            self._products.append(dense(x, following.weight, following.bias, following.dtype))
-
-    def pull_back(self, point: int, cotangent: Tensor) -> Tensor:
-        """Pull a cotangent of the output at one of the points, (*stack, N, out), back to the first layer's product."""
-        backwards = zip(self._hidden[::-1], self._products[::-1], self._transposed[::-1], strict=True)
-        for layer, product, transposed in backwards:
-            cotangent = dense(cotangent, transposed).to(cotangent.dtype)
+    def pull_back(point: int, cotangent: Tensor) -> Tensor:
+        for layer, product, weight in zip(hidden[::-1], products[::-1], weights[::-1], strict=True):
+            cotangent = dense(cotangent, weight.transpose(-2, -1)).to(cotangent.dtype)
             cotangent = _pull_back(layer, product.select(-3, point), cotangent)
         return cotangent
+
+    return pull_back
 
 
 def _pull_back(layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
@@ -269,10 +269,10 @@ def processor() -> tuple[str, int]:
     how busy the machine was.
     """
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return "", 0
-    found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    found = dict(re.findall(r"^(vendor_id|cpu family)\s*: (.*)$", text, re.MULTILINE))
     return found.get("vendor_id", ""), int(found.get("cpu family", 0))
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from agents.common.nets.fast import Linearisation, make_mlp, push_forward
+from agents.common.nets.fast import linearise, make_mlp, push_forward
 from agents.common.nets.mlp import Layer, StackedMLP, fill_uniform, maybe_detach
 
 Time = Tensor | float
@@ -178,10 +178,10 @@ class VelocityAt:
         :return: function of a point's index and a cotangent (S, N, D) that returns the product, (S, N, D).
         """
         first, dense = self._layers[0], self._mlp.dense
-        there, back = Linearisation(self._layers, self._product(first, x, t)), first.weight.detach().transpose(-2, -1)
+        to_first, back = linearise(self._layers, self._product(first, x, t)), first.weight.detach().transpose(-2, -1)
 
         def pull_back(point: int, cotangent: Tensor) -> Tensor:
-            return dense(there.pull_back(point, cotangent), back, None, first.dtype).to(cotangent.dtype)
+            return dense(to_first(point, cotangent), back, None, first.dtype).to(cotangent.dtype)
 
         return pull_back
 

@@ -189,17 +189,6 @@ def test_million_transitions_of_cube_double_take_under_350_megabytes():
     assert per_transition >= 4 * (37 + 5 + 1)  # nothing is missing
 
 
-def test_finished_episodes_do_not_grow_the_storage_forever():
-    buffer = empty_buffer(size=8)
-    recorder = Recorder(buffer)
-    for _ in range(40):
-        recorder.add({0: "terminated"})
-    rows = len(buffer.observations)
-    for _ in range(200):
-        recorder.add({0: "terminated"})
-    assert len(buffer.observations) == rows
-
-
 @pytest.mark.parametrize(("id", "settings"), [("qam", {"balanced_sampling": True}), ("rlpd", {})])
 def test_half_of_each_online_batch_is_from_the_dataset(id, settings):
     model = tiny_model(id, **settings)

@@ -127,10 +127,10 @@ def test_several_environments_and_seeds_keep_their_frames_apart():
         assert_array_equal(batch.observations[replica, row], episodes[seed]["observations"][step].ravel())
 
 
-def test_each_frame_is_stored_once_as_uint8():
+def test_single_frames_are_stored_as_uint8():
     buffer = buffer_of(10)
     buffer.load_dataset(dataset_of(2))
-    rows = 2 * LENGTH + 10 + 2 + 2  # the dataset, the ring, a last one for each trajectory, the tail
+    rows = 2 * LENGTH + 10 + 2 + 10  # the dataset, the ring, a last one for each trajectory, what follows each online
     assert buffer.observations.dtype == torch.uint8
     assert buffer.observations.nbytes == rows * 3 * SIDE * SIDE
 

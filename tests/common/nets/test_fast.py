@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from agents.common.nets import fast, mlp
-from agents.common.nets.fast import Linearisation, evaluate, gelu
+from agents.common.nets.fast import evaluate, gelu, linearise
 from agents.common.nets.mlp import Layer
 from tests.common.toys import normals
 
@@ -176,8 +176,7 @@ def test_pull_back_is_the_transposed_jacobian_at_its_point(replicas, activation,
     own = with_activation(stacked((replicas,), [5, 16, 12, 3], norm), activation)
     first, cotangent = normals(replicas, 4, 40, 16, seed=5), normals(replicas, 40, 3, seed=6)
     with torch.no_grad():
-        there = Linearisation(own, first)
-        got = there.pull_back(2, cotangent)
+        got = linearise(own, first)(2, cotangent)
     at = first[:, 2].clone().requires_grad_()
     output = evaluate(own[1:], own[0].finish(at))
     assert_close(got, torch.autograd.grad(output, at, cotangent)[0], rtol=1e-4, atol=1e-5)
