@@ -153,32 +153,22 @@ class ObservationLayout:
         :return: the same with `observations` and `next_observations` as (n, O), where they were dicts.
         :raises ValueError: if a part is missing or has the wrong shape.
         """
-        names = [name for name in ("observations", "next_observations") if isinstance(dataset.get(name), Mapping)]
-        if not isinstance(self.space, spaces.Dict) or not names:
-            return dataset
-        for name in names:
-            missing = [part.key for part in self.parts if part.key not in dataset[name]]
-            if missing:
-                raise ValueError(
-                    f"dataset array `{name}` must hold the parts of {self.space}, got no `{missing[0]}`; "
-                    "give it an array with a row for every transition"
-                )
-        return {**dataset, **{name: self._dataset_rows(name, dataset[name]) for name in names}}
+        found = dict(dataset)
+        for name in ("observations", "next_observations"):
+            if isinstance(self.space, spaces.Dict) and isinstance(dataset.get(name), Mapping):
+                for part in self.parts:
+                    self._require_part(name, part, np.asarray(dataset[name].get(part.key)))
+                found[name] = self.rows(dataset[name])
+        return found
 
-    def _dataset_rows(self, name: str, values: Mapping[str, Any]) -> NDArray[Any]:
-        """Return the observations of a dataset as rows; refuse parts of another shape."""
-        arrays = {}
-        for part in self.parts:
-            array = np.asarray(values[part.key])
-            if part.is_image:
-                array = channels_first(array, part.shape)
-            if array.ndim == 0 or array.shape[1:] not in (part.shape, part.space.shape):
-                raise ValueError(
-                    f"dataset array `{name}` must hold `{part.key}` with the shape (n, *{part.shape}), got "
-                    f"{array.shape}; the environment's space is {part.space}"
-                )
-            arrays[part.key] = array
-        return self.rows(arrays)
+    def _require_part(self, name: str, part: Part, array: NDArray[Any]) -> None:
+        """Refuse a part of a dataset's observations that is missing or has another shape."""
+        got = channels_first(array, part.shape).shape if part.is_image else array.shape
+        if not got or got[1:] not in (part.shape, part.space.shape):
+            raise ValueError(
+                f"dataset array `{name}` must hold `{part.key}` with the shape (n, *{part.shape}), got {array.shape}; "
+                f"the environment's space is {part.space}"
+            )
 
 
 def centre_and_factor(observations: Tensor, scale: float | Literal["range"]) -> tuple[Tensor, Tensor]:

@@ -139,7 +139,7 @@ def test_masks_are_derived_where_timeouts_tell_time_limits_apart():
 def test_masks_are_not_derived_where_terminals_may_be_time_limits():
     dataset = toy_dataset()
     del dataset["masks"]
-    with pytest.raises(ValueError, match=r"missing: masks.*or add `timeouts`"):
+    with pytest.raises(ValueError, match=r"lacks the arrays masks, .*or add `timeouts`"):
         prepared(dataset)
 
 
