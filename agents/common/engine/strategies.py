@@ -13,8 +13,8 @@ import textwrap
 import types
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,56 +30,6 @@ RECORDINGS = 4  # kept at most: each holds the memory of what it replays
 
 failures: list[str] = []
 """Why recordings failed in this process: after a failure there is no second attempt."""
-
-
-class CaptureError(RuntimeError):
-    """A step could not be recorded; nothing of it has been run."""
-
-
-class CapturedStep:
-    """A function without arguments that is run a few times, then recorded, then replayed.
-
-    Every call takes exactly one step: those of the warm-up are ordinary ones, and recording runs nothing, so a replay
-    follows. The function must read what changes between steps from tensors that stay where they are.
-
-    :param step: the function.
-    :param device: where it runs.
-    :param generators: that it draws from; those of other devices are left alone.
-    :param batch: tensors that the caller fills before every call, if the function does not draw its batch itself.
-    :param while_recording: what is entered around the recording, and only there.
-    """
-
-    def __init__(
-        self,
-        step: Callable[[], Info],
-        device: torch.device,
-        generators: Sequence[torch.Generator],
-        batch: Batch | None = None,
-        while_recording: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
-    ) -> None:
-        self.step, self.device, self.batch, self.while_recording = step, device, batch, while_recording
-        self.generators = [generator for generator in generators if generator.device.type == "cuda"]
-        self.calls = 0
-        self._replay: Callable[[], None] | None = None
-        self._info: Info = {}
-
-    def __call__(self) -> Info:
-        """Take one step and return the function's result: from the recording on, always the same tensors.
-
-        A step that is due for recording and cannot be recorded raises :class:`CaptureError` and is not taken.
-        """
-        self.calls += 1
-        if self.calls <= WARM_UP:
-            return run_aside(self.step, self.device)
-        if self._replay is None:
-            try:
-                with self.while_recording():
-                    self._replay, self._info = record(self.step, self.device, self.generators)
-            except RuntimeError as error:
-                failures.append(str(error))
-                raise CaptureError(str(error)) from error
-        self._replay()
-        return self._info
 
 
 def run_aside(step: Callable[[], Info], device: torch.device) -> Info:
@@ -249,8 +199,26 @@ def remove_libraries() -> None:
     clear_caches()
 
 
+@dataclass
+class Recording:
+    """An update that is run a few times, then recorded, then replayed.
+
+    :param batch: tensors that are filled before every call, if the update does not draw its batch itself.
+    :param calls: how often it was taken.
+    :param replay: takes it again once it is recorded.
+    :param info: the tensors that are filled then.
+    """
+
+    batch: Batch | None
+    calls: int = 0
+    replay: Callable[[], None] | None = None
+    info: Info = field(default_factory=dict)
+
+
 class Recorder:
     """Takes whole updates, drawing included, that are recorded once and replayed; info is the same tensors always.
+
+    What changes between updates is read from tensors that stay where they are.
 
     :param trainer: a :class:`~agents.common.engine.trainer.Trainer`.
     """
@@ -258,11 +226,14 @@ class Recorder:
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
         self.is_recording = False
-        self.steps: dict[Hashable, CapturedStep] = {}
+        self.recordings: dict[Hashable, Recording] = {}
         self._rates = [torch.tensor(0.0, device=trainer.device) for _ in trainer.optimizer.param_groups]
 
     def update(self, batch_size: int) -> Info:
         """Draw a batch and noise and take one gradient step.
+
+        Every call takes exactly one: those of the warm-up are ordinary ones, and recording runs nothing, so a replay
+        follows. An update that cannot be recorded is taken plainly, and so are all after it.
 
         :param batch_size: B.
         :return: losses and diagnostics, each (S,).
@@ -274,27 +245,17 @@ class Recorder:
         key = (
             batch_size, inside, trainer.skipped_networks(), trainer.pretraining, drawn_from, trainer.method.changes
         )  # fmt: skip
-        try:
-            step = self.steps.get(key)
-            if step is None:
-                if len(self.steps) == RECORDINGS:
-                    self.steps.pop(next(iter(self.steps)))
-                step = self.steps[key] = self._make_step(batch_size, batch)
-            if step.batch is not None and batch is not None:
-                for name, tensor in batch.tensors().items():
-                    getattr(step.batch, name).copy_(tensor)
-            for rate, group in zip(self._rates, trainer.optimizer.param_groups, strict=True):
-                rate.fill_(group["lr"])
-            return step()
-        except CaptureError as error:
-            trainer.give_up("captured", str(error))
-            info: Info = trainer.step(batch or trainer.draw_batch(batch_size), trainer.draw_noise(batch_size))
-            return info
-
-    def _make_step(self, batch_size: int, batch: Batch | None) -> CapturedStep:
-        """Return a step that is run some times, recorded, and replayed from then on."""
-        trainer = self.trainer
-        static = None if batch is None else batch.map(Tensor.clone)
+        if key not in self.recordings:
+            if len(self.recordings) == RECORDINGS:
+                self.recordings.pop(next(iter(self.recordings)))
+            self.recordings[key] = Recording(None if batch is None else batch.map(Tensor.clone))
+        recording = self.recordings[key]
+        static = recording.batch
+        if batch is not None:
+            for name, tensor in batch.tensors().items():
+                getattr(static, name).copy_(tensor)
+        for rate, group in zip(self._rates, trainer.optimizer.param_groups, strict=True):
+            rate.fill_(group["lr"])
 
         def take() -> Info:
             # losses may call `requires_grad_` of what they get; the tensors that are filled stay as they are
@@ -302,15 +263,27 @@ class Recorder:
             info: Info = trainer.step(found, trainer.draw_noise(batch_size))
             return info
 
-        return CapturedStep(take, trainer.device, list(trainer.generators().values()), static, self._while_recording)
+        recording.calls += 1
+        if recording.calls <= WARM_UP:
+            return run_aside(take, trainer.device)
+        if recording.replay is None:
+            try:
+                recording.replay, recording.info = self._record(take)
+            except RuntimeError as error:
+                failures.append(str(error))
+                trainer.give_up("captured", str(error))
+                return take()
+        recording.replay()
+        return recording.info
 
-    @contextmanager
-    def _while_recording(self) -> Iterator[None]:
-        """Make the optimiser read its step size from the device: a number would be recorded as it was."""
+    def _record(self, take: Callable[[], Info]) -> tuple[Callable[[], None], Info]:
+        """Record an update, whose optimiser reads its step size from the device: a number would stay as it was."""
+        trainer = self.trainer
+        generators = [each for each in trainer.generators().values() if each.device.type == "cuda"]
         self.is_recording = True
         try:
-            with optimiser_told(self.trainer.optimizer, self._rates, capturable=True):
-                yield
+            with optimiser_told(trainer.optimizer, self._rates, capturable=True):
+                return record(take, trainer.device, generators)
         finally:
             self.is_recording = False
 

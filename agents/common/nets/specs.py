@@ -165,19 +165,15 @@ def _copy(source: torch.nn.Module, copy: torch.nn.Module) -> None:
         own.copy_(other)
 
 
-_REFUSED: tuple[tuple[Any, str], ...] = (
-    (
-        nn.modules.batchnorm._NormBase | nn.utils.parametrizations._SpectralNorm,
-        "gathers statistics at every call, so that results depend on the order of calls; use e.g. LayerNorm",
-    ),
-    (
-        nn.modules.dropout._DropoutNd | nn.RReLU,
-        "draws numbers that are no declared noise, so that a resumed run does not repeat them; leave it out",
-    ),
-    (nn.modules.lazy.LazyModuleMixin, "has no shape before its first call; give its sizes"),
-    (nn.RNNBase, "PyTorch cannot call for several seeds at once; use its cell, e.g. GRUCell"),
+NO_FUNCTIONS = (
+    nn.modules.batchnorm._NormBase,
+    nn.utils.parametrizations._SpectralNorm,
+    nn.modules.dropout._DropoutNd,
+    nn.RReLU,
+    nn.modules.lazy.LazyModuleMixin,
+    nn.RNNBase,
 )
-"""Parts of modules that are no functions of their inputs, and what to do; normalisation without statistics is one."""
+"""Parts of modules that are no functions of their inputs, or that PyTorch cannot call for several seeds at once."""
 
 
 class PlainNetwork(Network):
@@ -269,11 +265,10 @@ def _checked(module: Any) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise TypeError(f"`make` must return a torch.nn.Module, got {type(module).__name__}; return the module")
     for part in module.modules():
-        for kind, reason in _REFUSED:
-            does_nothing = not getattr(part, "track_running_stats", True) or getattr(part, "p", None) == 0
-            if isinstance(part, kind) and not does_nothing:
-                raise TypeError(f"a module must be a function of its inputs, got {type(part).__name__}, which {reason}")
-        lost = [name for name, value in vars(part).items() if isinstance(value, Tensor) and value.is_leaf]
-        if lost:
-            raise TypeError(f"`{lost[0]}` of {type(part).__name__} would not be saved; give it to `register_buffer`")
+        does_nothing = not getattr(part, "track_running_stats", True) or getattr(part, "p", None) == 0
+        if isinstance(part, NO_FUNCTIONS) and not does_nothing:
+            raise TypeError(
+                f"a module must be a function of its inputs, got {type(part).__name__}: leave out statistics of "
+                "batches (use e.g. LayerNorm), random numbers, lazy layers and recurrent ones (use e.g. GRUCell)"
+            )
     return module
