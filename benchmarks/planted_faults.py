@@ -18,7 +18,7 @@ def targets_after_step() -> None:
     apply = trainer.Trainer.apply
 
     def faulty(self: trainer.Trainer, grads: Sequence[Tensor | None], info: Info) -> None:
-        averages, self.averages = self.averages, {}
+        averages, self.averages = self.averages, []
         apply(self, grads, info)
         self.averages = averages
         with torch.no_grad():

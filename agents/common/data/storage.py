@@ -35,24 +35,14 @@ class Placement:
 def place(storage: str, device: torch.device, needed: int) -> Placement:
     """Decide where data of ``needed`` bytes live when ``device`` trains; ``storage`` is one of `STORAGES`.
 
-    On a GPU, ``"auto"`` leaves 2 GiB or a tenth of its memory free, whichever is more, and ``"device"`` is refused if
-    the data do not fit. On a CPU ``"auto"`` is ``"device"``. A warning tells where host memory does not suffice.
+    On a GPU, ``"auto"`` leaves 2 GiB or a tenth of its memory free, whichever is more; on a CPU it is ``"device"``. A
+    warning tells where host memory does not suffice.
     """
     one_of("storage", storage, STORAGES)
-    in_host, why = storage == "host", ""
-    if not in_host and device.type == "cuda":
+    in_host = storage == "host"
+    if storage == "auto" and device.type == "cuda":
         free, total = device_memory(device)
-        if storage == "device" and needed > free:
-            raise ValueError(
-                f"`storage` is 'device', but the replay buffer needs {_show(needed)} and {device} has {_show(free)} "
-                "free; use `storage='host'` or 'auto', or a smaller `buffer_size`"
-            )
-        if storage == "auto":
-            kept = max(KEPT_FREE, int(KEPT_SHARE * total))
-            in_host = needed > free - kept
-            why = (
-                f" ({_show(free)} of {_show(total)} are free on {device}, {_show(kept)} of which are kept for training)"
-            )
+        in_host = needed > free - max(KEPT_FREE, int(KEPT_SHARE * total))
     left = available_memory()
     if needed > left and (in_host or device.type != "cuda"):  # parts that are never filled take no memory
         warnings.warn(
@@ -61,7 +51,7 @@ def place(storage: str, device: torch.device, needed: int) -> Placement:
             stacklevel=2,
         )
     where = "in host memory" if in_host else f"on {device}"
-    text = f"replay buffer: {_show(needed)} {where}{why}"
+    text = f"replay buffer: {_show(needed)} {where}"
     return Placement(not in_host, torch.device("cpu") if in_host else device, text)
 
 

@@ -280,7 +280,7 @@ class Trainer:
                 scale(part, (bound / norms[-1]).clamp(max=1.0))
         info["grad_norm"] = norms[0] if len(norms) == 1 else torch.stack(norms).norm(dim=0)
         with torch.no_grad():
-            for own_rate, (online, target) in self.averages.items():
+            for own_rate, online, target in self.averages:
                 torch._foreach_lerp_(target, online, self.method.tau if own_rate is None else own_rate)
             for online_one, target_one in self.statistics:
                 target_one.copy_(online_one)
@@ -301,16 +301,15 @@ class Trainer:
             return frozenset(self.policy.nets) - {self.behaviour}
         number = self.model._n_updates + 1
         rests = frozenset(self.method.skipped_networks(number - 1))
-        return rests | {name for name, every in self.delays if number % every}
+        return rests | {name for name, every in self.every.items() if number % every}
 
     def _read_settings(self) -> None:
         """Note what networks have of their own in training, if settings have changed, and set all step sizes."""
         if self._settings_read != self.method.changes:
             self._settings_read, self.skipped = self.method.changes, None
             self.trainings = {name: spec.training for name, spec in self.method.specs().items()}
-            every = {name: own.train_every for name, own in self.trainings.items()}
-            every |= {f"{name}_target": own.target_every for name, own in self.trainings.items()}
-            self.delays = [(name, number) for name, number in every.items() if number > 1]
+            self.every = {name: own.train_every for name, own in self.trainings.items()}
+            self.every |= {f"{name}_target": own.target_every for name, own in self.trainings.items()}
             for group in self.optimizer.param_groups:
                 if "network" in group:
                     group.update(self.trainings[group["network"]].options())
@@ -337,12 +336,8 @@ class Trainer:
             parameter.grad = None  # the optimiser leaves a parameter without gradient, and its moments, alone
         following = [pair for pair in nets.targets() if all(id(q) not in still for q in pair[1].parameters())]
         own_rates = {id(nets[name]): own.tau for name, own in self.trainings.items()}
-        # weight of the moving averages, None for the setting's -> what they follow, and they themselves
-        self.averages: dict[float | None, tuple[list[Tensor], list[Tensor]]] = {}
-        for online, target in following:
-            followed, averages = self.averages.setdefault(own_rates[id(online)], ([], []))
-            followed += online.parameters()
-            averages += target.parameters()
+        # weight of the moving averages, None for the setting's; what they follow, and they themselves
+        self.averages = [(own_rates[id(one)], list(one.parameters()), list(its.parameters())) for one, its in following]
         bounded = {name: own.max_grad_norm for name, own in self.trainings.items() if own.max_grad_norm is not None}
         owners = {id(p): name for name in bounded for p in nets[name].parameters()}
         places: dict[str, list[int]] = {}
