@@ -138,23 +138,21 @@ class _RecordedGelu(torch.autograd.Function):
         return torch.ops.aten.gelu_backward(gradient, ctx.saved_tensors[0], approximate="tanh")
 
 
-class FastMLP(StackedMLP):
-    """A stacked MLP that is evaluated in the fastest way known."""
-
-    gelu, dense = staticmethod(gelu), staticmethod(dense)
-    evaluate = staticmethod(evaluate)  # type: ignore[assignment]  # chooses the product itself
-
-    def evaluate_plainly(self) -> None:
-        """Compute as `StackedMLP` does from now on: with PyTorch's standard operations, whatever the sizes."""
-        self.dense, self.evaluate = mlp.dense, mlp.evaluate
-        if self.activation is gelu:
-            self.activation = mlp.gelu
-
-
 def make_mlp(stack: Sequence[int], widths: Sequence[int], *arguments: Any, **settings: Any) -> StackedMLP:
-    """Return a `StackedMLP` of these arguments: a fast one, unless it is so small that nothing is gained."""
-    is_large = any(inputs * outputs >= SMALLEST_MATRIX for inputs, outputs in itertools.pairwise(widths))
-    return (FastMLP if is_large else StackedMLP)(stack, widths, *arguments, **settings)
+    """Return a `StackedMLP` of these arguments, evaluated fast unless it is so small that nothing is gained."""
+    made = StackedMLP(stack, widths, *arguments, **settings)
+    if any(inputs * outputs >= SMALLEST_MATRIX for inputs, outputs in itertools.pairwise(widths)):
+        made.dense, made.evaluate = dense, evaluate
+        if made.activation is mlp.gelu:
+            made.activation = gelu
+    return made
+
+
+def evaluate_plainly(made: StackedMLP) -> None:
+    """Compute with PyTorch's standard operations from now on, whatever the sizes."""
+    made.dense, made.evaluate = mlp.dense, mlp.evaluate
+    if made.activation is gelu:
+        made.activation = mlp.gelu
 
 
 # -- vector-Jacobian products -----------------------------------------------------------------------------------------

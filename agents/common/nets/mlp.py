@@ -90,9 +90,6 @@ class StackedMLP(nn.Module):
     :param activation: elementwise function applied after the dense layers; None: GELU.
     """
 
-    # what `fast.FastMLP` does faster
-    gelu, dense, evaluate = staticmethod(gelu), staticmethod(dense), staticmethod(evaluate)
-
     def __init__(
         self,
         stack: Sequence[int],
@@ -106,7 +103,10 @@ class StackedMLP(nn.Module):
         self.layer_norm = layer_norm
         self.matmul_dtype: torch.dtype | None = None  # None: that of the parameters
         self.activated = len(widths) - 1 if activate_final else len(widths) - 2
-        self.activation = activation or self.gelu
+        self.activation = activation or gelu
+        # `fast.make_mlp` sets faster ones
+        self.dense = dense
+        self.evaluate: Callable[[Sequence[Layer], Tensor], Tensor] = evaluate
         pairs = list(itertools.pairwise(widths))
         self.weights = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, i, o)) for i, o in pairs)
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, o)) for _, o in pairs)

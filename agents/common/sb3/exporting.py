@@ -24,7 +24,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from agents.common.files import atomic_path
 from agents.common.method import Draw
-from agents.common.nets.fast import FastMLP
+from agents.common.nets.fast import evaluate_plainly
 from agents.common.nets.mlp import StackedMLP
 from agents.common.observations import ObservationLayout, Part
 from agents.common.sb3.policy import FlowPolicy
@@ -139,8 +139,7 @@ def _in_float32(policy: FlowPolicy) -> FlowPolicy:
     for network in plain.modules():
         if isinstance(network, StackedMLP):
             network.matmul_dtype = None
-        if isinstance(network, FastMLP):
-            network.evaluate_plainly()
+            evaluate_plainly(network)
     return plain.requires_grad_(False)
 
 
