@@ -45,11 +45,11 @@ PACKAGES = pytest.mark.parametrize("package", ["agents", "zoo"])
 
 @cache
 def modules():
-    """Return every module of the two packages by its name."""
+    """Return every module of the two packages by its name: all nodes of its syntax tree."""
     found = {}
     for path in sorted([*ROOT.glob("agents/**/*.py"), *ROOT.glob("zoo/**/*.py")]):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        found[name.removesuffix(".__init__")] = ast.parse(path.read_text())
+        found[name.removesuffix(".__init__")] = list(ast.walk(ast.parse(path.read_text())))
     return found
 
 
@@ -57,7 +57,7 @@ def modules():
 def imported_by(module):
     """Return the modules of the two packages that a module imports anywhere: in functions and for types too."""
     found = set()
-    for node in ast.walk(modules()[module]):
+    for node in modules()[module]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -121,23 +121,20 @@ OWN_STREAMS = (
 def test_random_streams_have_one_source(package):
     others = {
         f"{name}: {node.attr}"
-        for name, module in modules().items()
+        for name, nodes in modules().items()
         if name.split(".")[0] == package and not name.startswith(OWN_STREAMS)
-        for node in ast.walk(module)
+        for node in nodes
         if isinstance(node, ast.Attribute) and node.attr in GENERATORS
     }
     assert not others, f"take a seed from agents.common.streams: {sorted(others)}"
 
 
 def large_parts(package):
-    for name, module in modules().items():
+    for name, nodes in modules().items():
         if name.split(".")[0] == package:
-            for node in ast.walk(module):
-                if type(node) in MOST_LINES:
-                    last = max(
-                        (child.end_lineno or 0 for child in ast.walk(node) if hasattr(child, "lineno")), default=0
-                    )
-                    lines = last - getattr(node, "lineno", 1) + 1
+            for node in nodes:
+                if type(node) in MOST_LINES and node.body:
+                    lines = node.body[-1].end_lineno - getattr(node, "lineno", 1) + 1
                     if lines > MOST_LINES[type(node)]:
                         yield f"{name}.{getattr(node, 'name', '')} has {lines} lines"
 
@@ -154,7 +151,7 @@ def test_only_a_report_waits_for_its_packages(program):
     while left:
         reached |= left
         left = set().union(*map(imported_by, left)) - reached
-    texts = {name: [ast.unparse(n) for n in ast.walk(modules()[name]) if isinstance(n, ast.Import | ast.ImportFrom)]
+    texts = {name: [ast.unparse(n) for n in modules()[name] if isinstance(n, ast.Import | ast.ImportFrom)]
              for name in reached}  # fmt: skip
     slow = ("rliable", "arch", "statsmodels", "seaborn")  # seconds of imports
     assert not {text for found in texts.values() for text in found if text.split()[1].split(".")[0] in slow}
@@ -163,9 +160,9 @@ def test_only_a_report_waits_for_its_packages(program):
 def test_only_programs_import_inside_functions():
     found = {
         (name, ast.unparse(node).split()[1])
-        for name, module in modules().items()
+        for name, nodes in modules().items()
         if name.startswith("zoo.") and not is_program(name)
-        for function in ast.walk(module)
+        for function in nodes
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         for node in ast.walk(function)
         if isinstance(node, ast.Import | ast.ImportFrom)

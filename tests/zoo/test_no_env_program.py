@@ -18,7 +18,7 @@ from zoo.train import main
 from zoo.training.arguments import make_parser
 from zoo.training.start import read_request
 
-TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2"]
+TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2", "gamma=0.5"]
 
 
 def words(logs, data, *more):

@@ -7,18 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from agents.common.files import digest_of
 from tests import ROOT
+from tests.zoo.datasets.writers import BrokenWriter, make_stopping
 from zoo.datasets import generate, parallel
 from zoo.datasets.check import digest_of_first
 from zoo.datasets.files import provenance_file, recorded_sha256
-from zoo.datasets.generate import MazeWriter, generate_dataset
-from zoo.datasets.names import DATASETS
+from zoo.datasets.generate import generate_dataset
 from zoo.datasets.parallel import EpisodeWriter
 from zoo.errors import UsageError
 from zoo.processes.serving import WorkerError
@@ -42,32 +40,10 @@ def whole(tmp_path_factory):
 
 
 def test_number_of_processes_does_not_change_a_byte(whole, tmp_path):
-    files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=3)
+    files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=2)
     assert digests(files) == digests(whole) == [recorded_sha256(file) for file in files]
     ends = ("", ".sha256", ".provenance.json")
     assert folder_content(tmp_path) == {f"{NAME}{part}.npz{end}" for part in ("", "-val") for end in ends}
-
-
-def test_fewer_episodes_are_the_beginning_of_more(whole, tmp_path):
-    train, _ = generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1)
-    with np.load(train) as fewer, np.load(whole[0]) as more:
-        np.testing.assert_array_equal(fewer["actions"], more["actions"][:402])
-
-
-class StoppingWriter(MazeWriter):
-    """Fails after three episodes."""
-
-    done = 0
-
-    def play(self, reset_seed, action_seed):
-        self.done += 1
-        if self.done > 3:
-            raise ArithmeticError("no more")
-        return super().play(reset_seed, action_seed)
-
-
-def make_stopping(dataset, seed, steps):
-    return StoppingWriter(replace(DATASETS[dataset], steps=steps), seed)
 
 
 def stop_generation(folder, monkeypatch, **options):
@@ -77,32 +53,20 @@ def stop_generation(folder, monkeypatch, **options):
             generate_dataset(NAME, folder, num_episodes=5, num_workers=1, **options)
 
 
-def test_stopped_generation_goes_on_where_it_was(whole, tmp_path, monkeypatch, capsys):
+def test_stopped_generation_goes_on_where_it_was_and_takes_no_episodes_of_another_origin(
+    whole, tmp_path, monkeypatch, capsys
+):
+    stop_generation(tmp_path, monkeypatch, seed=1)
+    with monkeypatch.context() as patch:  # other rounding
+        patch.setattr(parallel, "common_kernels", lambda: {"OPENBLAS_CORETYPE": "Nehalem"})
+        stop_generation(tmp_path, monkeypatch)
     stop_generation(tmp_path, monkeypatch)
     assert folder_content(tmp_path) == {f"{NAME}.npz.parts", f"{NAME}-val.npz.parts"}
-    assert len(list(tmp_path.rglob("0*.npz"))) == 3
+    assert len(list(tmp_path.rglob("0*.npz"))) == 3 * 3
     monkeypatch.setattr(generate, "make_writer", make_stopping)  # three are missing, and it makes no more
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
     assert f"generating {NAME}: 6 episodes, 3 of them are there" in capsys.readouterr().err
     assert digests(files) == digests(whole)
-
-
-def other_seed(monkeypatch):
-    return {"seed": 1}
-
-
-def other_rounding(monkeypatch):
-    monkeypatch.setattr(parallel, "common_kernels", lambda: {"OPENBLAS_CORETYPE": "Nehalem"})
-    return {}
-
-
-@pytest.mark.parametrize("other", [other_seed, other_rounding])
-def test_episodes_of_another_origin_do_not_mix_in(whole, other, tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        stop_generation(tmp_path, monkeypatch, **other(patch))
-    capsys.readouterr()
-    assert digests(generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)) == digests(whole)
-    assert "6 episodes, 0 of them are there" in capsys.readouterr().err
 
 
 EMULATED = [
@@ -147,20 +111,17 @@ def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path, kill):
     assert digest_of(tmp_path / f"{NAME}.npz") == digest_of(fresh[0])
 
 
-class BrokenWriter:
-    def __init__(self, dataset, seed, steps):
-        raise ArithmeticError("no physics today")
-
-
 def test_failure_of_a_process_is_told_with_its_traceback(tmp_path, monkeypatch):
     monkeypatch.setattr(generate, "make_writer", BrokenWriter)
     message = rf"an episode collector of `{NAME}` failed in its process:\n(?s:.*)ArithmeticError: no physics today"
     with pytest.raises(WorkerError, match=message):
-        generate_dataset(NAME, tmp_path / "data", num_episodes=5, num_workers=2)
+        generate_dataset(NAME, tmp_path / "data", num_episodes=5, num_workers=1)
     assert multiprocessing.active_children() == []
 
 
-def test_existing_dataset_is_refused_kept_or_replaced(tmp_path, capsys):
+def test_existing_dataset_is_refused_kept_or_replaced_and_fewer_episodes_are_the_beginning_of_more(
+    whole, tmp_path, capsys
+):
     files = generate_dataset(NAME, tmp_path, num_episodes=1, num_workers=1)
     before = digests(files)
     capsys.readouterr()
@@ -172,6 +133,8 @@ def test_existing_dataset_is_refused_kept_or_replaced(tmp_path, capsys):
     generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1, existing="replace")
     assert digests(files)[0] != before[0]
     assert recorded_sha256(files[0]) == digests(files)[0]
+    with np.load(files[0]) as fewer, np.load(whole[0]) as more:
+        np.testing.assert_array_equal(fewer["actions"], more["actions"][:402])
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,15 @@ NO_RUNS = evaluations(["A"]).iloc[:0]
 METHODS = ["A", "B", "C", "D"]
 
 
-def figures_of(comparison, runs=NO_RUNS):
-    return {name: drawing.figure for name, drawing in all_figures(comparison, runs).items()}
+def figures_of(comparison, only="*", runs=NO_RUNS):
+    """Return the figures whose names match a pattern: drawing is most of the work."""
+    return {name: drawing.figure for name, drawing in all_figures(comparison, runs, only=only).items()}
+
+
+def axes_of(comparison, name, **options):
+    """Return the first panel of one figure."""
+    (figure,) = figures_of(comparison, name, **options).values()
+    return figure.axes[0]
 
 
 def labels(texts):
@@ -69,14 +76,14 @@ def test_figures_of_returns_have_the_kind_in_their_name_and_each_environment_an_
 def test_no_method_is_outside_of_an_axis():
     comparison = comparison_of([f"agent{k}" for k in range(9)])
     worst = ranking(comparison, comparison.phases["offline"])[-1]
-    ax = figures_of(with_means(comparison, **{worst: 0.011}))["aggregates_offline"].axes[0]
+    ax = axes_of(with_means(comparison, **{worst: 0.011}), "aggregates_offline")
     assert ax.get_xlim()[0] < 1.1
 
 
 def test_the_axis_of_a_probability_goes_from_0_to_1_and_its_title_breaks_a_name_between_its_parts():
     name = "_".join(["agent"] * 9)
     comparison = decide(comparison_of([name, "B"]), baseline=name)
-    ax = figures_of(comparison)["improvement_offline"].axes[0]
+    ax = axes_of(comparison, "improvement_offline")
     low, high = ax.get_xlim()
     assert low <= 0
     assert high >= 1
@@ -86,7 +93,7 @@ def test_the_axis_of_a_probability_goes_from_0_to_1_and_its_title_breaks_a_name_
 def test_the_interval_of_a_method_alone_is_whole():
     comparison = comparison_of(["QAM"])
     low, high = comparison.phases["offline"].aggregates["QAM"].estimates["mean"].interval
-    ax = figures_of(comparison)["aggregates_offline"].axes[0]
+    ax = axes_of(comparison, "aggregates_offline")
     assert ax.get_xlim()[0] < 100 * low < 100 * high < ax.get_xlim()[1]
 
 
@@ -102,7 +109,7 @@ def test_signs_of_a_formula_in_a_name_are_shown_as_they_are():
 
 def test_offline_phase_is_shaded_and_the_online_curve_goes_on_from_it():
     comparison = comparison_of(["QAM"])
-    ax = figures_of(comparison)["sample_efficiency_mean"].axes[0]
+    ax = axes_of(comparison, "sample_efficiency_mean")
     (line,) = ax.lines
     assert list(line.get_xdata()) == [1000, 2000, 3000]
     means = [100 * phase.curves["QAM"].mean.points for phase in comparison.phases.values()]
@@ -116,7 +123,7 @@ def test_offline_phase_is_shaded_and_the_online_curve_goes_on_from_it():
 def test_axis_holds_a_method_that_starts_online_where_the_others_end(figure):
     runs = runs_with_an_online_starter()
     comparison = compare(own_methods(("QAM", "RLPD")), runs, NO_MEANS, reps=20)
-    ax = figures_of(comparison)[figure].axes[0]
+    ax = axes_of(comparison, figure)
     starter = method_styles(comparison.methods)["RLPD"].colour
     assert [list(line.get_xdata()) for line in ax.lines if line.get_color() == starter] == [[2500, 3000]]
     assert 3000 <= ax.get_xlim()[1] < 3100
@@ -131,7 +138,7 @@ def test_heat_map_has_the_mean_of_each_method_on_each_task():
     table = evaluations(METHODS, tasks=6)
     lacking = (table["method"] == "B") & (table["environment"] == "scene-play-singletask-task2-v0")
     comparison = compare(own_methods(METHODS), table[~lacking], NO_MEANS, reps=20)
-    ax = figures_of(comparison)["heat_map_offline"].axes[0]
+    ax = axes_of(comparison, "heat_map_offline")
     assert labels(ax.get_yticklabels()) == [
         f"{domain} task{k}" for domain in ("cube-double-play", "scene-play") for k in (1, 2, 3)
     ]
@@ -144,7 +151,7 @@ def test_heat_map_has_the_mean_of_each_method_on_each_task():
 
 
 def test_colours_of_returns_lie_between_the_worst_and_the_best_method_of_a_task():
-    ax = figures_of(comparison_of_returns(["A", "B", "C"]))["heat_map_online_return"].axes[0]
+    ax = axes_of(comparison_of_returns(["A", "B", "C"]), "heat_map_online")
     shades = shades_of(ax)  # methods by tasks
     assert shades.min(axis=0).tolist() == [0, 0]
     assert shades.max(axis=0).tolist() == [1, 1]
@@ -157,7 +164,7 @@ def test_runs_are_drawn_one_by_one_if_they_are_own_and_numpy_goes_on_as_before()
     np.random.seed(5)
     expected = np.random.rand()
     np.random.seed(5)
-    ax = figures_of(comparison, table)["runs_offline"].axes[0]
+    ax = axes_of(comparison, "runs_offline", runs=table)
     assert np.random.rand() == expected
     assert sum(len(points.get_offsets()) for points in ax.collections) == 3 * 2 * 6  # methods, tasks, seeds
     assert set(labels(ax.get_yticklabels())) == {"B", "C", "D"}
