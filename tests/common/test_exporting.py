@@ -69,6 +69,7 @@ def test_images_and_choices_are_taken_as_the_environment_gives_them(name, id, tm
     assert np.ptp(found, 0).max() > 1e-4, "actions depend on the observation"
 
 
+@pytest.mark.slow
 def test_a_file_says_what_it_is_and_holds_seeded_noise(tmp_path):
     path = tmp_path / "policy.onnx"
     export_onnx(tiny_model("rebrac").policy, path, about={"env": "a maze"}, seed=3)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from tests.zoo.report.samples import (
 from tests.zoo.runs.test_read import write_run
 from zoo import compare
 from zoo.report.compute import compare_kinds
+from zoo.report.figures.plots import all_figures
 from zoo.report.published_scores import suite_tasks
 
 SMALL = ["--reps", "200"]
@@ -292,7 +294,8 @@ def test_differences_from_a_published_set_come_first(logs, capsys, algo):
 
 
 @pytest.mark.usefixtures("with_figures")
-def test_figures_and_tables_are_made_for_a_paper(logs, report, compared):
+def test_figures_and_tables_are_made_for_a_paper(logs, report, compared, monkeypatch):
+    monkeypatch.setattr("zoo.report.page.report.all_figures", partial(all_figures, only="profiles*"))
     for algo in ("qam", "fql"):
         write_runs(logs, SCENE[:2], algo=algo)
     words = ["--width", "column", "--format", "pdf", "--labels", "qam=Ours", "--order", "fql", "qam"]

@@ -293,8 +293,8 @@ def test_a_failing_compiler_is_named_and_the_updates_go_on(backend, compile_with
 @pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("id", "settings"),
-    [("qam", {"best_of_n": 3, "residual": True})]
-    + [(id, {}) for id in ("trqam", "sqam", "cgql", "dac", "fql")]
+    [(id, {}) for id in ("fql", "trqam", "sqam", "cgql", "dac")]
+    + [("qam", {"best_of_n": 3, "residual": True})]
     + [("trqam", {"pretraining_steps": 5}), ("qam", {"policy_kwargs": {"activation_fn": torch.nn.ReLU}})],
 )
 def test_the_compiler_sees_the_losses_as_one_graph(id, settings):
