@@ -1,8 +1,10 @@
 """Tests of everything."""
 
+import os
 import re
 from pathlib import Path
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported: like PyTorch in conftest.py
 ROOT = Path(__file__).parents[1]
 
 

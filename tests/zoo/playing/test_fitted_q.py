@@ -39,7 +39,7 @@ def exact_value(right):
     return float(np.linalg.solve(np.eye(STATES - 1) - GAMMA * transition, -np.ones(STATES - 1))[0])
 
 
-@pytest.mark.parametrize("right", [1.0, 0.5, 0.0])
+@pytest.mark.parametrize("right", [1.0, 0.25])
 def test_values_of_a_chain_are_those_of_the_closed_form(right):
     rng = np.random.default_rng(0)
     data = chain(rng, 200)
