@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from docs import make_figures
+from tests import needs_pinned
 
 NUMBER = re.compile(r"-?\d+\.?\d*")
 
 
+@needs_pinned("matplotlib", "seaborn", "rliable")
 @pytest.mark.parametrize("published", [*make_figures.SHOWN, "fidelity"])
 def test_committed_figures_are_what_their_scores_draw(published):
     is_set = published in make_figures.SHOWN

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from agents.common.files import digest_of
-from tests import ROOT
+from tests import ROOT, needs_pinned
 from tests.zoo.datasets.writers import BrokenWriter, make_stopping
 from zoo.datasets import generate, parallel
 from zoo.datasets.check import digest_of_first
@@ -77,6 +77,7 @@ EMULATED = [
 ]
 
 
+@needs_pinned("numpy", "mujoco")
 @pytest.mark.skipif(not common_kernels(), reason="needs an x86-64 processor with AVX2")
 @pytest.mark.parametrize("kernel", EMULATED)
 def test_data_are_equal_on_every_processor(kernel, tmp_path, monkeypatch):
