@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests import ROOT
-from zoo.cli import PROGRAMS
+from zoo.cli import PROGRAMS, main
 from zoo.terminal.parser import module_of
 
 FENCE = re.compile(r"^ *```(\w*)\s*$", flags=re.MULTILINE)
@@ -92,6 +93,19 @@ def with_values(words, values):
     """Return the words of a command with other values after some flags, and with the user's folder in place of ~."""
     found = [values.get(before, word) for before, word in zip(["", *words], words, strict=False)]
     return [str(Path(word).expanduser()) if word.startswith("~") else word for word in found]
+
+
+def run_all(test, capsys, smaller, values=None):
+    """Run the commands that a test is said to run, and return what each prints last, by the command.
+
+    :param smaller: returns more words for a command's words, which make it quick.
+    :param values: other values after some flags.
+    """
+    results = {}
+    for line, words in commands_run_by(test).items():
+        assert main([*with_values(words[1:], values or {}), *smaller(words)]) == 0, (line, capsys.readouterr().err)
+        results[line] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return results
 
 
 def program_of(words):

@@ -10,9 +10,8 @@ import gymnasium
 import pytest
 import yaml
 
-from tests.docs.commands import ROOT, commands_run_by, with_values
+from tests.docs.commands import ROOT, commands_run_by, run_all, with_values
 from tests.zoo.datasets.own import episodes, joined, write_d4rl, write_minari, write_parquet
-from zoo.cli import main
 from zoo.envs.rendering import PLATFORMS, VARIABLE, _works
 
 TINY = ["-params", "net_arch=[16,16]", "flow_steps=2", "batch_size=8", "horizon_length=2", "buffer_size=1000"]
@@ -21,18 +20,9 @@ VISUAL = ["--offline-steps", "4", "--eval-freq", "4", "--n-eval-envs", "1", "--e
 SMALL = {"--offline-steps": "12", "--episodes": "3"}
 
 
-def run_all(test, capsys, **values):
-    """Run the commands that a test is said to run, at a small size; return what each prints last."""
-    results = {}
-    for line, words in commands_run_by(test).items():
-        program, *rest = with_values(words[1:], {**SMALL, **values})
-        if program == "train":  # settings end a command
-            rest = [*SHORT, *rest, *(TINY[1:] if "-params" in rest else TINY)]
-        if program == "compare":
-            rest += ["--reps", "50", "--format", "svg"]
-        assert main([program, *rest]) == 0, (line, capsys.readouterr().err)
-        results[line] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return results
+def smaller(words):
+    """Return what makes a command quick."""
+    return {"train": [*SHORT, *TINY], "compare": ["--reps", "50", "--format", "svg"]}.get(words[1], [])
 
 
 @pytest.fixture
@@ -56,7 +46,7 @@ def place(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_every_command_for_your_own_data_works(place, capsys):
-    results = run_all("test_every_command_for_your_own_data_works", capsys)
+    results = run_all("test_every_command_for_your_own_data_works", capsys, smaller, SMALL)
     assert len(results) >= 13
     assert all(result["sound"] for line, result in results.items() if " check " in line)
     assert [result["already_done"] for line, result in results.items() if line.endswith("--resume")] == [True]
@@ -68,8 +58,9 @@ def test_every_command_for_your_own_data_works(place, capsys):
 @pytest.mark.slow
 def test_every_command_for_your_own_images_works(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    env = {"--env": "tests.envs:Pictures-v0"}
-    _, checked, trained = run_all("test_every_command_for_your_own_images_works", capsys, **env).values()
+    values = {**SMALL, "--env": "tests.envs:Pictures-v0"}
+    name = "test_every_command_for_your_own_images_works"
+    _, checked, trained = run_all(name, capsys, smaller, values).values()
     assert checked["sound"]
     config = yaml.safe_load((Path(trained["run"]) / "config.yml").read_text())
     assert config["settings"]["frame_stack"] == 3

@@ -1,12 +1,8 @@
 """The page on OCBench: its commands train, evaluate, resume and compare on three tasks, at a small size."""
 
-import json
-import shlex
-
 import pytest
 
-from tests.docs.commands import commands_run_by, with_values
-from zoo.cli import main
+from tests.docs.commands import run_all
 from zoo.envs.tasks import OCBENCH
 
 TINY = "-params net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 horizon_length=2 buffer_size=1000"
@@ -26,13 +22,10 @@ def place(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_every_command_of_ocbenchs_page_works(place, capsys):
-    lines = commands_run_by("test_every_command_of_ocbenchs_page_works")
-    assert len({word for words in lines.values() for word in words if word in OCBENCH}) == 3
-    more = {"train": [*shlex.split(TINY), "--n-eval-envs", "1"], "compare": ["--reps", "50"]}
-    results = {}
-    for line, words in lines.items():
-        assert main([*with_values(words[1:], SMALL), *more.get(words[1], [])]) == 0, (line, capsys.readouterr().err)
-        results[line] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    more = {"train": ["--n-eval-envs", "1", *TINY.split()], "compare": ["--reps", "50"]}
+    name = "test_every_command_of_ocbenchs_page_works"
+    results = run_all(name, capsys, lambda words: more.get(words[1], []), SMALL)
+    assert len({word for line in results for word in line.split() if word in OCBENCH}) == 3
     trained = {line: result for line, result in results.items() if line.startswith("zoo train")}
     assert len(trained) == 4
     assert [result["already_done"] for line, result in trained.items() if "--resume" in line] == [True]

@@ -3,21 +3,17 @@
 The demonstrations are scripted ones in robomimic's layout: the real ones can only be downloaded.
 """
 
-import json
-import shlex
-
 import pytest
 import yaml
 
-from tests.docs.commands import commands_run_by, with_values
+from tests.docs.commands import run_all
 from tests.zoo.envs.lifting import NAME, record
 from tests.zoo.envs.test_robomimic import INSTALL
-from zoo.cli import main
 from zoo.datasets.benchmarks import ROBOMIMIC_FILE
 
 TINY = "-params net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 buffer_size=1000 learning_starts=1"
 SMALL = ["--pretraining-steps", "2", "--offline-steps", "4", "--eval-freq", "2", "--eval-episodes", "1"]
-SMALL += ["--n-eval-envs", "1", "--device", "cpu", "--env-kwargs", "max_episode_steps=12", *shlex.split(TINY)]
+SMALL += ["--n-eval-envs", "1", "--device", "cpu", "--env-kwargs", "max_episode_steps=12", *TINY.split()]
 
 
 @pytest.fixture
@@ -32,11 +28,13 @@ def place(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_every_command_of_robomimics_page_works(place, capsys):
-    results, smaller = {}, {"compare": ["--reps", "50"], "evaluate": ["--episodes", "1", "--n-eval-envs", "1"]}
-    for line, words in commands_run_by("test_every_command_of_robomimics_page_works").items():
-        more = SMALL[0 if "trqam" in words else 2 :] if words[1] == "train" else smaller.get(words[1], [])
-        assert main([*with_values(words[1:], {"--online-steps": "6"}), *more]) == 0, (line, capsys.readouterr().err)
-        results[line] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    more = {"compare": ["--reps", "50"], "evaluate": ["--episodes", "1", "--n-eval-envs", "1"]}
+
+    def smaller(words):
+        return SMALL[0 if "trqam" in words else 2 :] if words[1] == "train" else more.get(words[1], [])
+
+    name = "test_every_command_of_robomimics_page_works"
+    results = run_all(name, capsys, smaller, {"--online-steps": "6"})
     trained = [result for line, result in results.items() if line.startswith("zoo train")]
     assert len(trained) == 2
     assert all(result["success"] == 0.0 for result in trained)  # reported, and out of reach within 12 steps

@@ -29,14 +29,6 @@ def test_everything_that_is_copied_is_in_the_repository_and_not_ignored():
     assert set(copied()) == kept
 
 
-def test_what_is_run_in_the_image_is_run_as_an_ordinary_user():
-    users = [given for name, given in instructions() if name == "USER"]
-    assert users == ["zoo"]
-    after = [name for name, _ in instructions()]
-    assert after.index("USER") < after.index("COPY")
-    assert all("--chown=zoo" in given for name, given in instructions() if name == "COPY")
-
-
 def test_packages_are_installed_from_the_lock_files():
     runs = [given for name, given in instructions() if name == "RUN"]
     assert any("tools/install_locked.sh .venv/bin/python --packages-only" in given for given in runs)

@@ -42,29 +42,6 @@ def test_everything_that_development_needs_is_locked():
         assert requirement.specifier.contains(versions[normalised(requirement.name)]), f"{requirement}: run `make lock`"
 
 
-def test_everything_installed_that_something_locked_needs_is_locked():
-    from importlib.metadata import PackageNotFoundError, requires
-
-    versions = locked()
-    for name in versions:
-        try:
-            texts = requires(name) or []
-        except PackageNotFoundError:
-            continue  # CUDA libraries, beside PyTorch's CPU build
-        for requirement in map(Requirement, texts):
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                assert normalised(requirement.name) in versions, f"{name} needs {requirement}: run `make lock`"
-
-
-@pytest.mark.parametrize(("python", "taken"), [("3.12", True), ("3.13", False), ("3.14", False)])
-@pytest.mark.parametrize("file", ["requirements/dev.lock", "constraints.txt", "pyproject.toml"])
-def test_labmaze_is_left_out_where_it_has_no_wheel(file, python, taken):
-    lines = re.findall(r"labmaze[=<;][^\\\n\"#]*", (ROOT / file).read_text())
-    environment = {"python_version": python, "python_full_version": f"{python}.0"}
-    found = [line for line in map(Requirement, lines) if line.marker and line.marker.evaluate(environment)]
-    assert any(line.specifier.contains("1.0.6") for line in found) == taken
-
-
 @LOCKS
 def test_every_package_has_hashes_and_no_file_names_an_index(name):
     assert all(package.hashes for package in _read(name))
