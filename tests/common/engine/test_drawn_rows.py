@@ -45,6 +45,19 @@ def priorities_of(model):
     return model.replay_buffer.priorities
 
 
+def test_a_batch_counts_the_updates_before_it(monkeypatch):
+    model, losses, seen = made(), Drawn.losses, []
+
+    def noted(self, batch, *more):
+        seen.append(batch.updates.tolist())
+        return losses(self, batch, *more)
+
+    monkeypatch.setattr(Drawn, "losses", noted)
+    for _ in range(3):
+        model.trainer.update(16)
+    assert seen == [[0], [1], [2]]
+
+
 # -- drawing ----------------------------------------------------------------------------------------------------------
 
 
