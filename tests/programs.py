@@ -32,10 +32,8 @@ EVENTS = {
     "model": "zoo.training.callbacks:save_model",
 }
 """Where a program can be killed."""
-PRELOADED = (
-    "matplotlib.pyplot", "torch.utils.tensorboard", "zoo.report.compute", "zoo.report.page.report",
-    "zoo.training.start", "zoo.train", "zoo.benchmark", "zoo.evaluate",
-)  # fmt: skip
+PRELOADED = ("matplotlib.pyplot", "torch.utils.tensorboard", "zoo.training.start", "zoo.train")
+"""What training needs, which most tests start."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests import ROOT, code_blocks
+from zoo import list_agents
 
 
 @pytest.fixture
@@ -34,12 +35,13 @@ def test_it_is_short():
     assert len((ROOT / "README.md").read_text().split()) <= 700
 
 
-def test_its_own_agent_is_an_agent(tmp_path, programs):
+@pytest.mark.usefixtures("own_agents")
+def test_its_own_agent_is_an_agent(tmp_path, monkeypatch, capsys):
     (code,) = code_blocks("README.md", "py\n# my_agent.py")
     assert len(code.splitlines()) <= 26
     (tmp_path / "my_agent.py").write_text(code)
-    ran = programs.run("list_agents", ["check", "my_agent:MyBC", "--skip", "compiled"], folder=tmp_path)
-    assert ran.code == 0, ran.err
+    monkeypatch.chdir(tmp_path)
+    assert list_agents.main(["check", "my_agent:MyBC", "--skip", "compiled"]) == 0, capsys.readouterr().err
 
 
 @pytest.mark.slow
