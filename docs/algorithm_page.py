@@ -76,7 +76,7 @@ def scores(set_name: str, name: str, id: str) -> Iterator[str]:
     """Give a method's success in each domain of a set, its rank, and the command that trains the runs again."""
     published, scores = load_set(set_name), means(set_name)
     own = {phase: scores.loc[phase] for phase in PHASES if (phase, name) in scores.index}
-    rows = [(", ".join((published.about["reference"], published.about["date"][:4])), *own)]
+    rows = [(", ".join((published.about["reference"], str(published.about["date"])[:4])), *own)]
     for column in scores:
         rows.append((column, *(entry(of_phase[column], name) for of_phase in own.values())))
     ranks = [f"{found['mean'].rank(ascending=False)[name]:.0f} of {len(found)} {phase}" for phase, found in own.items()]

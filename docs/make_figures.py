@@ -30,7 +30,7 @@ from zoo.report.significance import decide  # noqa: E402
 
 FIGURES = ROOT / "docs" / "figures"
 SHOWN = {"mini": "heat_map_offline"}
-"""Published set -> the figures of its report that pages show; none of them needs a bootstrap."""
+"""Published set -> the figure of its report that a page shows; it needs no bootstrap."""
 
 
 def drawn(published: str) -> dict[str, bytes]:
@@ -38,11 +38,10 @@ def drawn(published: str) -> dict[str, bytes]:
     inputs = collect(make_parser().parse_args(["--published", published]))
     (comparison,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, reps=1, curves=False)
     comparison = decide(comparison, baseline=inputs.default_baseline())
-    found = all_figures(comparison, inputs.evaluations, only=SHOWN[published])
-    return {
-        f"{published}_{name}.svg": file_of(each.figure, "svg", each.title, f"Methods: {', '.join(each.methods)}.")
-        for name, each in found.items()
-    }
+    name = SHOWN[published]
+    found = all_figures(comparison, inputs.evaluations, only=name)[name]
+    about = f"Methods: {', '.join(found.methods)}."
+    return {f"{published}_{name}.svg": file_of(found.figure, "svg", found.title, about)}
 
 
 def fidelity() -> bytes:

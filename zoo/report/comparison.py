@@ -7,14 +7,13 @@ kind: runs that are scored by success and runs that are scored by their return a
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
-from zoo.report.statistics.estimates import SIGNIFICANT, Array, Curve, Estimate, Improvement
+from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Improvement
 from zoo.report.statistics.means import Scores, SeedPlan, Spread
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import count
@@ -28,11 +27,12 @@ OWN = "own"
 
 MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "sd", "seeds")
 """Columns of a table of published means of methods without single runs."""
-
+CURVE_COLUMNS = ("method", "kind", "phase", "where", "metric", "step", "value", "low", "high", "seeds")
+PROFILE_COLUMNS = ("method", "kind", "phase", "tau", "fraction", "low", "high", "seeds")
+ALL_TASKS = "all"
+"""What learning curves call the tasks that all methods with single runs have."""
 LEAST_BEST = 0.05
 """Nothing is bold where the best success rate, or normalised return, is below this: all methods fail there."""
-LEADS = "leads"
-"""What `Change.after` says where another method leads."""
 
 
 class Standing(StrEnum):
@@ -112,6 +112,15 @@ class ComparedMethod:
         places = self.tallies if tasks is None else tasks
         return sum((self.tallies[task] for task in places if task in self.tallies), Tally())
 
+    def only(self, places: Collection[str]) -> ComparedMethod:
+        """Return the method as it is known on some environments and domains."""
+        tables = ("protocols", "departures", "tallies", "settings")
+        kept: dict[str, Any] = {
+            table: {place: about for place, about in getattr(self, table).items() if place in places}
+            for table in tables
+        }
+        return replace(self, **kept)
+
     def protocol_on(self, environment: str) -> Mapping[str, Any]:
         """Return how its runs on an environment were made; empty where that is not known."""
         places = (environment, split_environment(environment)[1])
@@ -149,51 +158,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class LearningCurve:
-    """Scores of one method at its evaluations.
-
-    :param steps: gradient steps, then environment steps on top, shape (K,).
-    :param seeds: the smallest and the largest number of runs of a task.
-    :param mean: mean at each step.
-    :param iqm: interquartile mean at each step, or None where it was not computed.
-    """
-
-    steps: NDArray[np.int64]
-    seeds: tuple[int, int]
-    mean: Curve
-    iqm: Curve | None = None
-
-
-@dataclass(frozen=True)
-class Family:
-    """The tests of one phase that belong together.
-
-    :param focus: the method that each of them is about; None for all pairs.
-    :param p_values: (X, Y) -> two-sided p value after Holm's correction, both directions of each pair. A pair whose
-        test cannot be made, because a task has one run, is missing.
-    :param test: how it is tested, in words.
-    :param equivalent: the pairs (X, Y) whose means clearly differ by less than `Comparison.resolve`, both directions.
-    :param beyond: the pairs whose means clearly differ by more than that.
-    """
-
-    focus: str | None = None
-    p_values: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    test: str = ""
-    equivalent: Collection[tuple[str, str]] = ()
-    beyond: Collection[tuple[str, str]] = ()
-
-    def is_clear(self, x: str, y: str) -> bool:
-        """Return whether two methods are clearly different; never where that is not tested."""
-        return self.p_values.get((x, y), 1.0) <= SIGNIFICANT
-
-    def describe(self) -> str:
-        """Return the test and its correction in words, to stand where something is called better or clear."""
-        size = count(len(self.p_values) // 2, "comparison")
-        of = "between all methods" if self.focus is None else f"with {self.focus}"
-        return f"{self.test}, 5% after Holm's correction for the {size} {of}"
-
-
-@dataclass(frozen=True)
 class Verdict:
     """How the method that the verdicts of a phase are about compares with another one.
 
@@ -208,42 +172,36 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Change:
-    """What leaving out a domain changes: the outcome against another method, or that this one leads then."""
-
-    domain: str
-    other: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True)
 class Decision:
     """What the numbers of one phase decide.
 
     :param subject: the method that the verdicts are about; None where nothing is compared.
+    :param p_values: (X, Y) -> two-sided p value after Holm's correction, both directions of each pair that is tested. A
+        pair whose test cannot be made, because a task has one run, is missing.
+    :param tested: how they are tested, in words; empty where nothing is.
     :param verdicts: on the subject against each other method with single runs, in the order of `ranking`.
     :param rival: the verdict that matters most: on the best other method, or on the other one of two own methods.
     :param plans: (X, Y) -> how many seeds resolve their difference, None where nothing says how runs vary.
-    :param advice: the plan of the subject and its rival, if need be from how other methods vary.
-    :param changes: what leaving out one domain changes; None where that cannot be said.
     """
 
     subject: str | None = None
-    family: Family = Family()
+    p_values: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    tested: str = ""
     verdicts: Sequence[Verdict] = ()
     rival: Verdict | None = None
     plans: Mapping[tuple[str, str], SeedPlan | None] = field(default_factory=dict)
-    advice: SeedPlan | None = None
-    changes: Sequence[Change] | None = None
+
+    def is_clear(self, x: str, y: str) -> bool:
+        """Return whether two methods are clearly different; never where that is not tested."""
+        return self.p_values.get((x, y), 1.0) <= SIGNIFICANT
 
 
 @dataclass(frozen=True)
 class Phase:
     """Everything about one phase.
 
-    Aggregates, profiles and `curves` are empty where methods have no task in common, or have several whose scores are
-    not on one scale.
+    Aggregates, profiles and the curves over all tasks are empty where methods have no task in common, or have several
+    whose scores are not on one scale.
 
     :param step_ranges: method -> the least and the largest step of its scores, since tasks may have their own.
     :param coverage: method -> the tasks it has.
@@ -256,10 +214,10 @@ class Phase:
     :param domains: domain -> method -> its mean (and IQM) over the domain's tasks; empty for returns.
     :param domain_tasks: domain -> its tasks; for returns each environment is its own domain.
     :param per_task: task -> method -> its mean.
-    :param thresholds: where the profiles are evaluated.
-    :param profiles: method -> fraction of runs above each threshold.
-    :param curves: method -> its learning curve over the tasks of `Comparison.curves_label`.
-    :param domain_curves: domain -> method -> its learning curve, over the tasks that have all phases of the domain.
+    :param profiles: the fraction of runs above each threshold ``tau``, columns `PROFILE_COLUMNS`.
+    :param curves: the points of learning curves, columns `CURVE_COLUMNS`: those over the tasks of
+        `Comparison.curves_label` (``where`` is `ALL_TASKS`), then those of each domain, over the tasks that have all
+        phases of the domain.
     :param scores: method with single runs -> task of `tasks` -> the final score of each run; without `strays`.
     :param spreads: the same methods -> how much their runs vary; empty where aggregates are.
     :param decision: what follows from these numbers, see `zoo.report.significance.decide`.
@@ -275,10 +233,8 @@ class Phase:
     domains: Mapping[str, Mapping[str, Cell]]
     domain_tasks: Mapping[str, list[str]]
     per_task: Mapping[str, Mapping[str, Cell]]
-    thresholds: Array
-    profiles: Mapping[str, Curve]
-    curves: Mapping[str, LearningCurve]
-    domain_curves: Mapping[str, Mapping[str, LearningCurve]]
+    profiles: pd.DataFrame
+    curves: pd.DataFrame
     suite: str | None = None
     strays: tuple[str, ...] = ()
     scores: Mapping[str, Scores] = field(default_factory=dict)
@@ -300,15 +256,6 @@ class Phase:
     def tasks_label(self) -> str:
         """What aggregates are over, e.g. ``"50 tasks of qam50"`` or ``"2 common tasks"``."""
         return label_of(self.tasks, self.suite)
-
-    @property
-    def uneven_seeds(self) -> list[str]:
-        """The methods whose tasks have unequal numbers of seeds, e.g. ``["qam (3 to 12)"]``."""
-        seeds: dict[str, set[int]] = {}
-        for cells in self.per_task.values():
-            for name, cell in cells.items():
-                seeds.setdefault(name, set()).update(cell.seeds)
-        return [f"{name} ({min(found)} to {max(found)})" for name, found in sorted(seeds.items()) if len(found) > 1]
 
 
 @dataclass(frozen=True)
@@ -335,6 +282,12 @@ class Comparison:
     baseline: str | None = None
     focus: str | None = None
     resolve: float = 0.03
+
+
+def joined(tables: Sequence[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
+    """Return the rows of several tables, or an empty table."""
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(columns))
 
 
 def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:
@@ -388,9 +341,7 @@ def by_score(comparison: Comparison, phase: Phase | None = None) -> list[str]:
         found = [(k, -p.aggregates[name].estimates["mean"].point) for k, p in enumerate(phases) if name in p.aggregates]
         return (*found[0], name) if found else (len(phases), 0.0, "")
 
-    present: set[str] = set()
-    for phase in phases:
-        present.update(phase.aggregates, *phase.domains.values(), *phase.per_task.values())
+    present = {name for phase in phases for name in phase.coverage}
     return sorted((name for name in comparison.methods if name in present), key=key)
 
 

@@ -13,7 +13,18 @@ import pandas as pd
 
 from zoo.datasets.names import NUM_TASKS
 from zoo.errors import UsageError
-from zoo.report.comparison import OWN, Cell, ComparedMethod, Comparison, LearningCurve, Phase, label_of
+from zoo.report.comparison import (
+    ALL_TASKS,
+    CURVE_COLUMNS,
+    OWN,
+    PROFILE_COLUMNS,
+    Cell,
+    ComparedMethod,
+    Comparison,
+    Phase,
+    joined,
+    label_of,
+)
 from zoo.report.published_scores import suite_of, tasks_of
 from zoo.report.scores_file import last_evaluations
 from zoo.report.significance import decide
@@ -102,19 +113,28 @@ def _compare_phase(
     :param passing: tasks that the learning curves of their domain leave out.
     """
     single, published = final_scores(runs), _published_means(means)
-    played = episodes_of(runs) if kind.limits == FRACTION else {}
-    found = _Scores(single, published, played, methods, kind, reps)
+    found = _Scores(single, published, episodes_of(runs, kind), methods, kind, reps)
     coverage = {method: sorted(tasks) for method, tasks in single.items()}
     coverage |= _tasks_of_means(published, set().union(*coverage.values()))
     strays = _find_strays(coverage, set(runs.loc[runs["source"] == OWN, "method"]))
-    kept = {method: tasks for method, tasks in coverage.items() if method not in strays}
-    tasks, left_out = _common_tasks(kept)
+    tasks, left_out = _common_tasks({method: has for method, has in coverage.items() if method not in strays})
+    is_averaged = _can_average(tasks, kind)
     common = {method: found.on(method, tasks) for method in single if tasks and method not in strays}
-    averaged = common if _can_average(tasks, kind) else {}
+    spreads = {method: Spread.of(scores, found.episodes.get(method)) for method, scores in common.items()}
     domain_tasks = _domain_tasks(runs, means, kind)
-    thresholds = _thresholds(runs, averaged, kind)
-    curve_reps, shown = min(reps, CURVE_REPS), averaged if curve_tasks is not None else {}
-    spreads = {method: Spread.of(scores, played.get(method)) for method, scores in common.items()}
+    per_task = {task: found.cells([task], ("mean",)) for task in sorted(set().union(*coverage.values()))}
+    profiles, curves = pd.DataFrame(columns=list(PROFILE_COLUMNS)), pd.DataFrame(columns=list(CURVE_COLUMNS))
+    if curve_tasks is not None:
+        curve_reps, about = min(reps, CURVE_REPS), {"kind": kind.name, "phase": name}
+        if is_averaged:
+            profiles = _profiles(common, _thresholds(runs, common, kind), curve_reps).assign(**about)
+        parts = []
+        if _can_average(curve_tasks, kind):
+            parts.append(_learning_curves(runs, ALL_TASKS, curve_tasks, kind, curve_reps, ("mean", "iqm")))
+        for domain, inside in domain_tasks.items():
+            lasting = [task for task in inside if task not in passing]
+            parts.append(_learning_curves(runs, domain, lasting, kind, curve_reps, ("mean",)))
+        curves = joined(parts, CURVE_COLUMNS).assign(**about)
     return Phase(
         name=name,
         step_ranges=_step_ranges(runs, means),
@@ -122,26 +142,18 @@ def _compare_phase(
         tasks=tasks,
         left_out=left_out,
         strays=strays,
-        aggregates=found.cells(tasks, kind.metrics, strays) if _can_average(tasks, kind) else {},
-        improvements=improvements(common, spreads, reps, kind.limits, with_difference=bool(averaged)),
-        domains={name: found.cells(inside, ("mean", "iqm")) for name, inside in domain_tasks.items()}
+        aggregates=found.cells(tasks, kind.metrics, strays) if is_averaged else {},
+        improvements=improvements(common, spreads, reps, kind.limits, with_difference=is_averaged),
+        domains={place: found.cells(inside, ("mean", "iqm")) for place, inside in domain_tasks.items()}
         if kind is SUCCESS
         else {},
         domain_tasks=domain_tasks,
-        per_task={
-            task: cells for task in sorted(set().union(*coverage.values())) if (cells := found.cells([task], ("mean",)))
-        },
-        thresholds=thresholds,
-        profiles={name: performance_profile(scores, thresholds, curve_reps) for name, scores in shown.items()},
-        curves=_learning_curves(runs, curve_tasks or (), kind, curve_reps) if _can_average(curve_tasks, kind) else {},
-        domain_curves={
-            domain: _learning_curves(runs, lasting, kind, curve_reps, with_iqm=False)
-            for domain, inside in domain_tasks.items()
-            if curve_tasks is not None and (lasting := [task for task in inside if task not in passing])
-        },
+        per_task={task: cells for task, cells in per_task.items() if cells},
+        profiles=profiles[list(PROFILE_COLUMNS)],
+        curves=curves[list(CURVE_COLUMNS)],
         suite=suite_of(tasks) if kind is SUCCESS else None,
         scores=common,
-        spreads=spreads if averaged else {},
+        spreads=spreads if is_averaged else {},
     )
 
 
@@ -175,19 +187,16 @@ class _Scores:
         found = aggregates(having, [metric for metric in metrics if metric in FUNCTIONS], self.reps)
         result = {}
         for name, scores in having.items():
-            curves = {"mean": mean(scores, self.kind.limits, self.episodes.get(name)), **found[name]}
-            estimates = {metric: curve.estimate(0) for metric, curve in curves.items()}
-            if "optimality_gap" in metrics:
-                estimates["optimality_gap"] = self._gap(name, scores)
+            limits, episodes = self.kind.limits, self.episodes.get(name)
+            estimates = {"mean": mean(scores, limits, episodes).estimate(0)}
+            estimates |= {metric: curve.estimate(0) for metric, curve in found[name].items()}
+            if "optimality_gap" in metrics:  # what is missing to 1, where scores above 1 count as 1
+                at_most_1 = {task: np.minimum(runs, 1) for task, runs in scores.items()}
+                gap = mean(at_most_1, (limits[0], 1.0), episodes).estimate(0).taken_from(1)
+                estimates["optimality_gap"] = gap
             seeds = [len(runs) for runs in scores.values()]
             result[name] = Cell(estimates, len(tasks), (min(seeds), max(seeds)), self.methods[name].tally(tasks))
         return result | _cells_of_means(self.published, tasks)
-
-    def _gap(self, method: str, scores: Scores) -> Estimate:
-        """Return what is missing to 1, where scores above 1 count as 1: one minus the mean of success rates."""
-        at_most_1 = {task: np.minimum(runs, 1) for task, runs in scores.items()}
-        limits = (self.kind.limits[0], 1.0)
-        return mean(at_most_1, limits, self.episodes.get(method)).estimate(0).taken_from(1)
 
 
 def _find_strays(coverage: Mapping[str, Sequence[str]], own: Collection[str]) -> tuple[str, ...]:
@@ -267,38 +276,51 @@ def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: Kind) ->
 
 def _step_ranges(runs: pd.DataFrame, means: pd.DataFrame) -> dict[str, tuple[int, int]]:
     last = pd.concat([last_evaluations(runs)[["method", "step"]], means[["method", "step"]]])
-    steps = last.groupby("method")["step"].agg(["min", "max"])
-    return {str(method): (int(row["min"]), int(row["max"])) for method, row in steps.iterrows()}
+    return {str(method): (int(steps.min()), int(steps.max())) for method, steps in last.groupby("method")["step"]}
 
 
-def episodes_of(runs: pd.DataFrame) -> dict[str, Episodes]:
+def episodes_of(runs: pd.DataFrame, kind: Kind = SUCCESS) -> dict[str, dict[str, int]]:
     """Return method -> environment -> the number of episodes of its evaluations, the fewest where they differ.
 
     :param runs: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
+    :param kind: of their scores; what is no rate has no number of episodes.
     """
     result: dict[str, dict[str, int]] = {}
-    for (method, environment), fewest in runs.groupby(["method", "environment"])["episodes"].min().items():
-        result.setdefault(str(method), {})[str(environment)] = int(fewest)
-    return dict(result)
+    if kind.limits == FRACTION:
+        for (method, environment), fewest in runs.groupby(["method", "environment"])["episodes"].min().items():
+            result.setdefault(str(method), {})[str(environment)] = int(fewest)
+    return result
+
+
+def _profiles(averaged: Mapping[str, Scores], thresholds: Array, reps: int) -> pd.DataFrame:
+    """Return the performance profile of each method, `PROFILE_COLUMNS` without kind and phase."""
+    parts = []
+    for name, scores in averaged.items():
+        table = performance_profile(scores, thresholds, reps).table().rename(columns={"value": "fraction"})
+        parts.append(table.assign(method=name, tau=thresholds, seeds=min(map(len, scores.values()))))
+    return joined(parts, PROFILE_COLUMNS)
 
 
 def _learning_curves(
-    runs: pd.DataFrame, tasks: Sequence[str], kind: Kind, reps: int, with_iqm: bool = True
-) -> dict[str, LearningCurve]:
-    """Return method -> its learning curve over some tasks, for each method that has them all.
+    runs: pd.DataFrame, where: str, tasks: Sequence[str], kind: Kind, reps: int, metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Return the learning curves over some tasks of the methods that have them all, without kind and phase.
 
     A curve has the steps at which all runs of the method on these tasks were evaluated.
     """
-    episodes = episodes_of(runs) if kind.limits == FRACTION else {}
-    result = {}
+    episodes = episodes_of(runs, kind)
+    parts = []
     for name, group in runs[runs["environment"].isin(tasks)].groupby("method"):
         table = group.pivot_table(index=["environment", "seed"], columns="step", values="score").dropna(axis=1)
-        if table.shape[1] and set(tasks) <= set(table.index.get_level_values("environment")):
-            scores = {task: table.loc[task].to_numpy() for task in tasks}
-            seeds, found = [len(found) for found in scores.values()], mean(scores, kind.limits, episodes.get(str(name)))
-            iqm = aggregates({"": scores}, ["iqm"], reps)[""]["iqm"] if with_iqm else None
-            result[str(name)] = LearningCurve(table.columns.to_numpy(), (min(seeds), max(seeds)), found, iqm)
-    return result
+        if not table.shape[1] or not set(tasks) <= set(table.index.get_level_values("environment")):
+            continue
+        scores = {task: table.loc[task].to_numpy() for task in tasks}
+        found = {"mean": mean(scores, kind.limits, episodes.get(str(name)))}
+        if "iqm" in metrics:
+            found |= aggregates({"": scores}, ["iqm"], reps)[""]
+        about = {"method": name, "where": where, "step": table.columns, "seeds": min(map(len, scores.values()))}
+        parts += [curve.table().assign(metric=metric, **about) for metric, curve in found.items()]
+    return joined(parts, CURVE_COLUMNS)
 
 
 # -- published means of methods without single runs, which join a comparison as points without intervals -------------
@@ -329,12 +351,12 @@ def _tasks_of_means(published: Mapping[str, Means], known: Collection[str]) -> d
 def _cells_of_means(published: Mapping[str, Means], tasks: Sequence[str]) -> dict[str, Cell]:
     """Return the mean over some tasks of each method that has them all, task by task or in whole domains."""
     domains = sorted({split_environment(task)[1] for task in tasks})
-    are_whole = len(tasks) == NUM_TASKS * len(domains)
     result: dict[str, Cell] = {}
-    for method, rows in published.items() if tasks else ():
-        for places in (tasks, domains if are_whole else ()):
-            if places and all(place in rows for place in places):
-                values, seeds = zip(*(rows[place] for place in places), strict=True)
-                estimates = {"mean": Estimate(float(np.mean(values)))}
-                result.setdefault(method, Cell(estimates, len(tasks), (min(seeds), max(seeds))))
+    for method, rows in published.items():
+        places = tasks if set(tasks) <= set(rows) else domains
+        is_whole = places is tasks or len(tasks) == NUM_TASKS * len(domains)
+        if tasks and is_whole and set(places) <= set(rows):
+            values, seeds = zip(*(rows[place] for place in places), strict=True)
+            estimates = {"mean": Estimate(float(np.mean(values)))}
+            result[method] = Cell(estimates, len(tasks), (min(seeds), max(seeds)))
     return result

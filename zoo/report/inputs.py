@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,7 +14,7 @@ import pandas as pd
 
 from agents.common.validation import unknown_name_message
 from zoo.errors import UsageError
-from zoo.report.comparison import MEAN_COLUMNS, OWN, ComparedMethod
+from zoo.report.comparison import MEAN_COLUMNS, OWN, ComparedMethod, joined
 from zoo.report.published_scores import (
     PublishedSet,
     load_means,
@@ -25,7 +25,7 @@ from zoo.report.published_scores import (
     suite_tasks,
 )
 from zoo.report.references import References, normalise_returns, read_references
-from zoo.report.scores_file import Scored, read_scores
+from zoo.report.scores_file import Scored, places_of_scores, read_scores, with_names
 from zoo.report.survival import failed_scores, tallies
 from zoo.runs.protocol import PROTOCOL, show
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs, split_environment
@@ -34,18 +34,14 @@ from zoo.terminal.messages import log
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Inputs(Scored):
     """What was found to compare.
 
-    :param evaluations: one row for each evaluation of a run that counts, own or published.
     :param own: the tables of own runs, those that do not count included.
     :param failed: what failed runs count for, see `zoo.report.survival.failed_scores`.
     :param uncovered: the published sets and files of scores that have none of the environments of own runs, in words.
     """
 
-    methods: Mapping[str, ComparedMethod]
-    evaluations: pd.DataFrame
-    means: pd.DataFrame
     own: RunTables
     sets: Sequence[PublishedSet]
     references: References
@@ -95,24 +91,26 @@ def collect(request: argparse.Namespace) -> Inputs:
     counted = own.counted()
     if request.paths and counted.empty:
         raise UsageError(nothing_counts(own, request.paths))
-    counted = _joined([counted, failed_scores(own, request.failed)], EVALUATION_COLUMNS)
-    methods = _own_methods(own, counted)
+    counted = joined([counted, failed_scores(own, request.failed)], EVALUATION_COLUMNS)
     found = {published.name: _read_published(published) for published in sets}
     found |= {source: read_scores(path, source) for path, source in _sources(request.scores, list(found)).items()}
     uncovered = ""
     if request.paths:
         found = {source: _beside(counted, part) for source, part in found.items()}
-        uncovered = _describe_uncovered([source for source, part in found.items() if not part.methods], counted)
+        if lacking := [source for source, part in found.items() if not part.methods]:
+            uncovered = _describe_uncovered(lacking, counted)
+            log.info("%s", uncovered)
+    methods = _own_methods(own, counted)
     times = Counter([*methods, *(name for part in found.values() for name in part.methods)])
     evaluations, means = [counted], []
     for source, part in found.items():
         names = {name: _with_source(name, source) if times[name] > 1 else name for name in part.methods}
-        methods |= {names[name]: replace(method, name=names[name]) for name, method in part.methods.items()}
-        evaluations.append(part.evaluations.assign(method=part.evaluations["method"].map(names)))
-        means.append(part.means.assign(method=part.means["method"].map(names)))
-    table, means_table = _joined(evaluations, EVALUATION_COLUMNS), _joined(means, MEAN_COLUMNS)
-    inputs = Inputs(methods, table, means_table, own, sets, references, request.failed, uncovered)
-    return _chosen(inputs, request)
+        renamed = part.renamed(names)
+        methods |= renamed.methods
+        evaluations.append(renamed.evaluations)
+        means.append(renamed.means)
+    table, means_table = joined(evaluations, EVALUATION_COLUMNS), joined(means, MEAN_COLUMNS)
+    return _chosen(Inputs(methods, table, means_table, own, sets, references, request.failed, uncovered), request)
 
 
 def read_labels(words: Sequence[str], methods: Collection[str]) -> dict[str, str]:
@@ -136,16 +134,8 @@ def read_labels(words: Sequence[str], methods: Collection[str]) -> dict[str, str
 
 def relabelled(inputs: Inputs, names: Mapping[str, str]) -> Inputs:
     """Return inputs whose methods have new names; colours follow the algorithm and stay."""
-
-    def renamed(table: pd.DataFrame) -> pd.DataFrame:
-        return table.assign(method=table["method"].replace(names)) if len(table) else table
-
-    evaluations = inputs.own.evaluations
-    own = RunTables(renamed(inputs.own.runs), None if evaluations is None else renamed(evaluations))
-    methods = {names[name]: replace(method, name=names[name]) for name, method in inputs.methods.items()}
-    return replace(
-        inputs, methods=methods, evaluations=renamed(inputs.evaluations), means=renamed(inputs.means), own=own
-    )
+    runs, evaluations = (with_names(table, names) for table in (inputs.own.runs, inputs.own.evaluations))
+    return replace(inputs.renamed(names), own=RunTables(runs, evaluations))
 
 
 def nothing_counts(own: RunTables, paths: Sequence[Path]) -> str:
@@ -191,8 +181,7 @@ def _common_settings(settings: pd.Series) -> dict[str, str]:
 
 def _common(values: pd.Series) -> Any:
     """Return what runs share, or all their values as text."""
-    found = values.dropna().unique().tolist()
-    found = [int(value) if isinstance(value, float) and value.is_integer() else value for value in found]
+    found = values.dropna().convert_dtypes().unique().tolist()
     return found[0] if len(found) == 1 else ("; ".join(sorted(map(show, found))) or None)
 
 
@@ -219,25 +208,19 @@ def _read_published(published: PublishedSet) -> Scored:
 
 def _beside(own: pd.DataFrame, found: Scored) -> Scored:
     """Return the scores of others on the environments of own runs, where both are of one kind."""
-    key = ["environment", "kind"]
-    wanted = set(own.loc[own["kind"] == SUCCESS.name, "environment"])
-    runs = found.evaluations[pd.MultiIndex.from_frame(found.evaluations[key]).isin(pd.MultiIndex.from_frame(own[key]))]
-    means = found.means[found.means["environment"].isin(_places(wanted))]
-    present, environments = {*runs["method"], *means["method"]}, set(own["environment"])
-    methods = {name: _restricted(method, environments) for name, method in found.methods.items() if name in present}
-    return Scored(methods, runs, means)
+    pairs = own[["environment", "kind"]].drop_duplicates()
+    runs = found.evaluations.merge(pairs)
+    rated = places_of_scores(pairs.loc[pairs["kind"] == SUCCESS.name, "environment"])
+    means = found.means[found.means["environment"].isin(rated)]
+    return Scored(found.methods, runs, means).restricted(pairs["environment"])
 
 
 def _describe_uncovered(sources: Sequence[str], own: pd.DataFrame) -> str:
     """Return which sources have no scores beside own ones, and which published sets have some."""
-    if not sources:
-        return ""
     wanted = set(own.loc[own["kind"] == SUCCESS.name, "environment"])
     others = [name for name in set_names() if wanted.intersection(suite_tasks(load_set(name).suite))]
-    which = f"`--published {' '.join(others)}` covers some" if others else "No published set covers any"
-    text = f"{', '.join(sources)} covers none of your environments. {which}."
-    log.info("%s", text)
-    return text
+    covering = f"`--published {' '.join(others)}` covers some" if others else "no published set covers any"
+    return f"{', '.join(sources)} covers none of your environments; {covering}."
 
 
 def _sources(paths: Sequence[Path], taken: Sequence[str]) -> dict[Path, str]:
@@ -252,52 +235,34 @@ def _with_source(name: str, source: str) -> str:
     return f"{name} ({source})"
 
 
-def _joined(tables: Sequence[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
-    """Return the rows of several tables, or an empty table."""
-    filled = [table for table in tables if len(table)]
-    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(columns))
-
-
-def _places(environments: Iterable[str]) -> set[str]:
-    """Return environments and their domains, by which published scores are known."""
-    return {place for name in environments for place in (name, split_environment(name)[1])}
-
-
-def _restricted(method: ComparedMethod, environments: Iterable[str]) -> ComparedMethod:
-    """Return a method that knows of its runs on some environments only."""
-    places = _places(environments)
-    tables = ("protocols", "departures", "tallies", "settings")
-    kept: dict[str, Any] = {table: {k: v for k, v in getattr(method, table).items() if k in places} for table in tables}
-    return replace(method, **kept)
-
-
 def _chosen(inputs: Inputs, request: argparse.Namespace) -> Inputs:
     """Keep the methods and environments that were asked for."""
-    evaluations, means, methods = inputs.evaluations, inputs.means, inputs.methods
-    for name in [*request.methods, *request.order, *filter(None, [request.baseline, request.focus])]:
-        if name not in methods:
-            raise UsageError(unknown_name_message("method", name, methods))
+    asked = {"--baseline": request.baseline, "--focus": request.focus}
+    for name in [*request.methods, *request.order, *filter(None, asked.values())]:
+        if name not in inputs.methods:
+            raise UsageError(unknown_name_message("method", name, inputs.methods))
+    chosen, wanted = inputs, None
     if request.methods:
-        methods = {name: method for name, method in methods.items() if name in request.methods}
-        evaluations, means = (table[table["method"].isin(list(methods))] for table in (evaluations, means))
+        chosen = chosen.only("method", request.methods)
     if request.envs:
-        known = {*evaluations["environment"], *means["environment"], *inputs.own.runs["environment"].dropna()}
+        known = {*chosen.evaluations["environment"], *chosen.means["environment"]}
+        known |= {*inputs.own.runs["environment"].dropna()}
         wanted = {name for name in known if any(fnmatchcase(name, pattern) for pattern in request.envs)}
-        evaluations, means = (table[table["environment"].isin(wanted)] for table in (evaluations, means))
-        methods = {name: _restricted(method, wanted) for name, method in methods.items()}
-    if request.paths and any(method.is_own for method in methods.values()):
+        chosen = chosen.only("environment", wanted)
+    own = chosen.evaluations[chosen.evaluations["source"] == OWN]
+    if request.paths and len(own):
         # A phase that no own run has reached says nothing about own runs.
-        is_success = evaluations["kind"] == SUCCESS.name
-        phases = set(evaluations.loc[is_success & (evaluations["source"] == OWN), "phase"])
-        evaluations = evaluations[evaluations["phase"].isin(phases) | ~is_success]
-        means = means[means["phase"].isin(phases)]
-    present = {*evaluations["method"], *means["method"]}
-    methods = {name: method for name, method in methods.items() if name in present}
-    if not methods:
+        phases = set(own.loc[own["kind"] == SUCCESS.name, "phase"])
+        table, means = chosen.evaluations, chosen.means
+        table = table[table["phase"].isin(phases) | (table["kind"] != SUCCESS.name)]
+        chosen = replace(chosen, evaluations=table, means=means[means["phase"].isin(phases)])
+    chosen = chosen.restricted(wanted)
+    if not chosen.methods:
         raise UsageError(f"expected scores on environments like {', '.join(request.envs or ['any'])}, got none")
-    for flag, chosen in (("--baseline", request.baseline), ("--focus", request.focus)):
-        if chosen is not None and chosen not in methods:
-            raise UsageError(f"`{flag}` must be a method of the comparison, got `{chosen}`, which has no scores in it")
+    for flag, name in asked.items():
+        if name is not None and name not in chosen.methods:
+            raise UsageError(f"`{flag}` must be a method of the comparison, got `{name}`, which has no scores in it")
+    evaluations = chosen.evaluations
     normalised = set(evaluations.loc[evaluations["kind"] == NORMALISED_RETURN.name, "environment"])
     references = {name: pair for name, pair in inputs.references.items() if name in normalised}
-    return replace(inputs, methods=methods, evaluations=evaluations, means=means, references=references)
+    return replace(chosen, references=references)

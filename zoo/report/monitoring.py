@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,24 +43,16 @@ def _state_table(own: RunTables) -> Table:
     kinds = [kind for kind in KINDS.values() if (own.evaluations["kind"] == kind.name).any()] or [SUCCESS]
     header = ["method", "environment", "runs", "step", "left", *map(_heading, kinds), "at"]
     shown = empty_table("", header, whole=["environment"])
-    evaluated = dict(list(own.evaluations.groupby(["method", "environment"])))
-    for key, runs in own.runs.groupby(["method", "environment"]):
-        method, environment = key
+    for (method, environment), runs in own.runs.groupby(["method", "environment"]):
         counts = runs["state"].value_counts()
         states = ", ".join(f"{counts[state]} {state}" for state in SHOWN_STATES if state in counts)
         counted = runs.loc[runs["replaced_by"].isna(), "run"]
-        scores = evaluated.get(key, own.evaluations.iloc[:0])
-        scores = scores[scores["run"].isin(counted)]
+        scores = own.evaluations[own.evaluations["run"].isin(counted)]
         reached = scores.groupby("step")["run"].nunique()
-        shared = reached.index[reached == len(counted)]
-        step, last = "-", scores.iloc[:0]
-        if len(shared):
-            step, last = _short(shared[-1]), scores[scores["step"] == shared[-1]]
-        means = [last.loc[last["kind"] == kind.name, "score"].mean() for kind in kinds]
-        texts = [
-            "-" if pd.isna(mean) else _shown(mean, kind, abs(mean)) for mean, kind in zip(means, kinds, strict=True)
-        ]
-        row = (str(method), short_name(environment), states, *_progress(runs, scores), *texts, step)
+        at = reached.index[reached == len(counted)].max()  # NaN where there is no such step
+        last = scores[scores["step"] == at].groupby("kind")["score"].mean()
+        means = [_shown(last[kind.name], kind, abs(last[kind.name])) if kind.name in last else "-" for kind in kinds]
+        row = (str(method), short_name(environment), states, *_progress(runs, scores), *means, _short(at))
         shown.add_row(*row)
     return shown
 
@@ -73,12 +67,13 @@ def _progress(runs: pd.DataFrame, scores: pd.DataFrame) -> tuple[str, str]:
     records = (runs if running.empty else running).to_dict("records")
     found = [_progress_of(run, int(evaluated.get(run["run"], 0))) for run in records]
     step, end, _ = max(found, key=lambda progress: progress[1] - progress[0])
-    known = [seconds for _, _, seconds in found if seconds is not None]
-    return f"{_short(step)}/{_short(end)}", _duration(max(known)) if len(known) == len(found) else "-"
+    slowest = np.max([seconds for _, _, seconds in found])  # NaN if one is
+    left = "-" if np.isnan(slowest) else str(timedelta(seconds=round(slowest)))
+    return f"{_short(step)}/{_short(end)}", left
 
 
-def _progress_of(run: Mapping[Hashable, Any], evaluated: int) -> tuple[int, int, float | None]:
-    """Return a run's step, its last one, both from the end of pretraining, and the seconds left if they are known.
+def _progress_of(run: Mapping[Hashable, Any], evaluated: int) -> tuple[int, int, float]:
+    """Return a run's step, its last one, both from the end of pretraining, and the seconds left, NaN if not known.
 
     Its status and last evaluation may be older than its log.
     """
@@ -86,27 +81,17 @@ def _progress_of(run: Mapping[Hashable, Any], evaluated: int) -> tuple[int, int,
     step = max(int(run["offline_step"] + run["online_step"]), evaluated)
     logged = read_speed(RunFolder(Path(run["run"]))) if run["state"] == "running" else None
     if logged is None:
-        return step, end, None
+        return step, end, math.nan
     now = logged[0] - (0 if run["pretrained_actor"] else int(run["pretraining_steps"]))
     return max(step, now), end, max(0, end - now) / logged[1]
 
 
-def _short(steps: int) -> str:
+def _short(steps: float) -> str:
     """Return a number of steps with three digits, e.g. ``1.25M``."""
     for size, unit in ((1_000_000, "M"), (1_000, "k")):
         if steps >= 0.9995 * size:  # which three digits round to the next unit
             return f"{steps / size:.3g}{unit}"
-    return str(steps)
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    hours, days = minutes // 60, minutes // 1440
-    if days:
-        return f"{days} d {hours % 24} h"
-    if hours:
-        return f"{hours} h {minutes % 60} min"
-    return f"{minutes} min" if minutes else "< 1 min"
+    return "-" if np.isnan(steps) else str(int(steps))
 
 
 def _curve_tables(own: RunTables) -> Iterator[Table]:
@@ -122,31 +107,24 @@ def _curve_tables(own: RunTables) -> Iterator[Table]:
         title = "" if kind is SUCCESS else f"{kind.name} (bars span its range on each environment)"
         header = ["method", "environment", "seed", "curve", "step", _heading(kind), "state"]
         shown = empty_table(title, header, whole=["environment"])
-        limits = _limits(evaluations, kind)
+        ranges = evaluations.groupby("environment")["score"].agg(["min", "max"])
         for (method, environment, seed, run), part in evaluations.groupby(["method", "environment", "seed", "run"]):
             last = part.iloc[-1]
+            limits = kind.limits if kind is SUCCESS else tuple(ranges.loc[environment])
             phases = part.groupby("phase")["score"]  # offline before online
-            bars = "|".join(_sparkline(scores, *limits[environment]) for _, scores in phases)
-            score = _shown(last["score"], kind, max(map(abs, limits[environment])))
+            bars = "|".join(_sparkline(scores, *limits) for _, scores in phases)
+            score = _shown(last["score"], kind, max(map(abs, limits)))
             row = (str(method), short_name(environment), str(seed), bars, f"{last['step']:,}", score, states[run])
             shown.add_row(*row)
         yield shown
 
 
-def _limits(evaluations: pd.DataFrame, kind: Kind) -> Mapping[str, tuple[float, float]]:
-    """Return environment -> the lowest and the highest score that its bars stand for."""
-    scores = evaluations.groupby("environment")["score"]
-    return {str(name): kind.limits if kind is SUCCESS else (part.min(), part.max()) for name, part in scores}
-
-
 def _problems(runs: pd.DataFrame) -> Iterator[Text]:
-    """Yield one line for each run that has failed, is dead or cannot be read, unless another one replaces it."""
+    """Yield a line for each of the first runs that failed, are dead or cannot be read, unless another replaces them."""
     has_ended = runs["state"].isin(["failed", DEAD, "unknown"])
     found = runs[has_ended & runs["problem"].notna() & runs["replaced_by"].isna()]
-    for row in found.head(_MOST_PROBLEMS).to_dict("records"):
-        yield Text(f"! {row['run']}: {row['problem']}")
-    if len(found) > _MOST_PROBLEMS:
-        yield Text(f"! and {len(found) - _MOST_PROBLEMS} more; `zoo compare PATH -o DIR` lists all in runs.csv")
+    for run, problem in zip(found["run"].head(_MOST_PROBLEMS), found["problem"], strict=False):
+        yield Text(f"! {run}: {problem}")
 
 
 def _heading(kind: Kind) -> str:

@@ -41,6 +41,7 @@ The last five say what made a run: a hash of its settings, the commit of the cod
 of its data. They are empty where they are not known.
 """
 _RUN = ["method", "environment", "seed"]
+RESTORE = "restore the file"
 Expected = Callable[[str, str, str | None], Mapping[str, str] | None]
 
 
@@ -48,7 +49,7 @@ Expected = Callable[[str, str, str | None], Mapping[str, str] | None]
 class PublishedSet:
     """A set of published scores.
 
-    :param about: ``title``, ``authors``, ``reference``, ``date``, ``source`` and ``notes``.
+    :param about: its entry in ``sets.yml``, e.g. ``title``, ``authors``, ``reference``, ``date``, ``source``.
     :param suite: name of the tasks that its scores are about.
     :param scoring: how its scores were taken, or None if they are those of the last evaluation.
     :param baseline: the method that others are compared with unless a user names one, or None for the first by name.
@@ -107,13 +108,11 @@ def load_set(name: str, expected: Expected | None = None) -> PublishedSet:
     if name not in sets:
         raise UsageError(unknown_name_message("set of published scores", name, sets))
     entry = sets[name]
-    about: dict[str, Any] = {key: str(entry[key]) for key in ("title", "authors", "reference", "date", "source")}
-    about["notes"] = list(entry.get("notes", ()))
     places = [(FOLDER / entry[key]).resolve() for key in ("runs", "raw") if entry.get(key)]
     runs = next((path for path in places if path.exists() or entry.get("runs")), None)
     stated = ("suite", "scoring", "baseline", "protocol", "domains", "methods", "ogbench")
     more = {key: entry[key] for key in stated if key in entry}
-    return PublishedSet(name, about, runs=runs, means=FOLDER / f"{name}.csv", expected=expected, **more)
+    return PublishedSet(name, entry, runs=runs, means=FOLDER / f"{name}.csv", expected=expected, **more)
 
 
 def set_names() -> list[str]:
@@ -198,15 +197,16 @@ def _counted_runs(published: PublishedSet) -> pd.DataFrame:
 
 def _described(published: PublishedSet, table: pd.DataFrame) -> pd.DataFrame:
     """Return counts of runs with the other columns of `zoo.runs.read.EVALUATION_COLUMNS` that a set can have."""
-    parts = {name: split_environment(str(name)) for name in table["environment"].unique()}
-    places = {
-        column: table["environment"].map({name: found[k] for name, found in parts.items()})
-        for k, column in enumerate(("environment", "domain", "task"))
-    }
     score = table["successes"] / table["episodes"]
     about = {"source": published.name, "run": published.name, "kind": SUCCESS.name, "carried": False}
-    table = table.assign(**places, algorithm=table["method"], score=score, **about)
+    table = with_places(table.assign(algorithm=table["method"], score=score, **about))
     return table[[name for name in EVALUATION_COLUMNS if name in table]]
+
+
+def with_places(table: pd.DataFrame) -> pd.DataFrame:
+    """Return scores with the full name of each environment, its domain and its task."""
+    places = [split_environment(str(name)) for name in table["environment"]]
+    return table.assign(**pd.DataFrame(places, table.index, ["environment", "domain", "task"]))
 
 
 def _means_of_runs(runs: pd.DataFrame) -> pd.DataFrame:
@@ -249,25 +249,16 @@ def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:
     files = sorted(folder.glob("*.csv"))
     if not files:
         raise UsageError(f"expected CSV files of single runs in `{folder}`, got none; install the package again")
-    texts = read_texts(files, COLUMNS)
-    counts = texts[["seed", "step", "successes", "episodes"]].apply(pd.to_numeric, errors="coerce")
-    measures = texts[["return", "length"]].apply(pd.to_numeric, errors="coerce")  # may be empty
-    table = texts.assign(**counts, **measures)
+    counts = ["seed", "step", "successes", "episodes"]
+    table = read_rows(files, COLUMNS, [*counts, "return", "length"])
     is_good = (
-        (texts["method"] != "")
-        & texts["environment"].isin(tasks)
-        & texts["phase"].isin(PHASES)
-        & ((counts >= 0) & (counts % 1 == 0)).all(axis=1)
-        & (counts["episodes"] >= counts["successes"].clip(lower=1))
-        & (np.isfinite(measures) | (texts[list(measures)] == "")).all(axis=1)
+        (table["method"] != "")
+        & table["environment"].isin(tasks)
+        & table["phase"].isin(PHASES)
+        & (table[counts] >= 0).all(axis=1)
+        & (table["episodes"] >= table["successes"].clip(lower=1))
     )
-    settings = texts.groupby(["method", "environment"])["settings"].transform("nunique")
-    problems = {
-        "an evaluation on a task of the set's suite": ~is_good,
-        "one row for each evaluation of a run": table.duplicated([*_RUN, "phase", "step"]),
-        "one hash of settings for the runs of a method on an environment": settings > 1,
-    }
-    refuse_rows(texts, problems, "restore the file")
+    refuse_rows(table, is_good, "an evaluation on a task of the set's suite")
     return table.astype(dict.fromkeys(counts, int)).reset_index(drop=True)
 
 
@@ -286,7 +277,7 @@ def finished_runs(table: pd.DataFrame, last_steps: Callable[[str, str], Mapping[
     return table[np.array(is_finished, dtype=bool)]
 
 
-def read_texts(paths: Sequence[Path], columns: Sequence[str], remedy: str = "restore the file") -> pd.DataFrame:
+def read_texts(paths: Sequence[Path], columns: Sequence[str], remedy: str = RESTORE) -> pd.DataFrame:
     """Return the rows of CSV files as texts, by file and row; a row that was cut in the middle has no method.
 
     :param columns: that a file must have.
@@ -309,14 +300,17 @@ def read_texts(paths: Sequence[Path], columns: Sequence[str], remedy: str = "res
     return pd.concat(tables)
 
 
-def refuse_rows(texts: pd.DataFrame, problems: Mapping[str, pd.Series], remedy: str) -> None:
-    """Raise UsageError for the first row with a problem.
+def read_rows(
+    paths: Sequence[Path], columns: Sequence[str], numbers: Sequence[str], remedy: str = RESTORE
+) -> pd.DataFrame:
+    """Return the rows of CSV files as `read_texts` does, some columns as numbers, NaN where there is none."""
+    texts = read_texts(paths, columns, remedy)
+    return texts.assign(**{name: pd.to_numeric(texts[name], errors="coerce") for name in numbers})
 
-    :param texts: what `read_texts` returned.
-    :param problems: what a row should be -> which rows are not.
-    """
-    for expected, is_bad in problems.items():
-        if is_bad.any():
-            path, row = is_bad.idxmax()
-            found = ", ".join(f"{name} {text or 'nothing'}" for name, text in texts.loc[path, row].items())
-            raise UsageError(f"`{path}`, line {row + 2}: expected {expected}, got {found}; {remedy}")
+
+def refuse_rows(table: pd.DataFrame, is_good: pd.Series, expected: str, remedy: str = RESTORE) -> None:
+    """Raise UsageError for the first row of files that is not good."""
+    if not is_good.all():
+        path, row = is_good.idxmin()
+        found = ", ".join(f"{name} {value}" for name, value in table.loc[path, row].items())
+        raise UsageError(f"`{path}`, line {row + 2}: expected {expected}, got {found}; {remedy}")

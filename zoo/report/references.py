@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -36,8 +35,7 @@ def read_references(words: Sequence[str], own: RunTables) -> References:
     known = set(own.runs.loc[is_known, "environment"])
     result: References = {}
     for word in words:
-        is_file = Path(word).is_file()
-        found = _read_file(Path(word)) if is_file else dict([_read_word(word)])
+        found = _read(word)
         unknown = [unknown_name_message("environment with returns", name, known) for name in found if name not in known]
         if len(unknown) == len(found):
             raise UsageError(f"`{FLAG}` {word}: {'; '.join(unknown)}")
@@ -45,6 +43,22 @@ def read_references(words: Sequence[str], own: RunTables) -> References:
             log.info("%s: %s; its reference is not used", word, problem)
         result |= {name: pair for name, pair in found.items() if name in known}
     return _recorded(own, result) | result
+
+
+def _read(word: str) -> References:
+    """Return the references of a word of the command line, or of the YAML file that it names."""
+    if Path(word).is_file():
+        content = load_yaml(read_yaml_text(Path(word), f"`{FLAG}`"), f"`{FLAG}` {word}")
+    else:
+        name, _, values = word.rpartition("=")
+        content = {name: [load_yaml(part, f"`{word}`") for part in values.split(",")]} if name else None
+    if not isinstance(content, dict) or not content:
+        raise UsageError(f"`{FLAG}` must be ENV=RANDOM,EXPERT or a file of `env: [random, expert]`, got `{word}`")
+    with as_usage_error():
+        return {
+            split_environment(str(name))[0]: checked_pair(f"{FLAG} {name} of {word}", pair)
+            for name, pair in content.items()
+        }
 
 
 def _recorded(own: RunTables, given: Mapping[str, tuple[float, float]]) -> References:
@@ -55,11 +69,7 @@ def _recorded(own: RunTables, given: Mapping[str, tuple[float, float]]) -> Refer
     for name, found in known.groupby("environment")["reference_scores"]:
         pairs = sorted({(float(random), float(expert)) for random, expert in found})
         if len(pairs) > 1:
-            texts = " and ".join(f"{random:g},{expert:g}" for random, expert in pairs)
-            raise UsageError(
-                f"runs on `{name}` record different reference scores, {texts}; say which normalise all of them, e.g. "
-                f"`{FLAG} {name}={pairs[0][0]:g},{pairs[0][1]:g}`"
-            )
+            raise UsageError(f"runs on `{name}` record different reference scores, {pairs}; give `{FLAG}` for it")
         result[str(name)] = pairs[0]
     return result
 
@@ -83,24 +93,3 @@ def normalise_returns(own: RunTables, references: Mapping[str, tuple[float, floa
     scores = evaluations["score"].to_numpy(float, copy=True)
     scores[chosen] = (scores[chosen] - pairs[:, 0]) / (pairs[:, 1] - pairs[:, 0])
     return replace(own, runs=runs, evaluations=evaluations.assign(score=scores))
-
-
-def _read_word(word: str) -> tuple[str, tuple[float, float]]:
-    name, _, values = word.rpartition("=")
-    parts = values.split(",")
-    if not name or len(parts) != 2:
-        raise UsageError(f"`{FLAG}` must be ENV=RANDOM,EXPERT or a YAML file that exists, got `{word}`")
-    return _checked(name, [load_yaml(part, f"`{word}`") for part in parts], word)
-
-
-def _read_file(path: Path) -> References:
-    content = load_yaml(read_yaml_text(path, f"`{FLAG}`"), f"`{FLAG}` {path}")
-    if not isinstance(content, dict) or not content:
-        raise UsageError(f"`{FLAG}` {path} must hold `env: [random, expert]` for each environment, got {content!r}")
-    return dict(_checked(str(name), pair, str(path)) for name, pair in content.items())
-
-
-def _checked(name: str, pair: Any, origin: str) -> tuple[str, tuple[float, float]]:
-    """Return the full name of an environment, and its numbers of a random and an expert policy."""
-    with as_usage_error():
-        return split_environment(name)[0], checked_pair(f"{FLAG} {name} of {origin}", pair)

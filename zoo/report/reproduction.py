@@ -13,7 +13,7 @@ from zoo.report.comparison import OWN, ComparedMethod, Tally
 from zoo.report.compute import episodes_of, final_scores
 from zoo.report.published_scores import PublishedSet, load_means, published_names, tasks_of
 from zoo.report.statistics.estimates import Estimate, welch_mean
-from zoo.report.statistics.means import Episodes, Scores, seed_variances
+from zoo.report.statistics.means import Episodes, Scores, Spread
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import protocol_differences, setting_differences
 from zoo.runs.read import split_environment
@@ -68,12 +68,12 @@ def reproduce(
         there = runs[runs["phase"] == phase]
         own, played = final_scores(there), episodes_of(there)
         for published, table in tables:
-            means = table[table["phase"] == phase]
             for name, scores in own.items():
-                rows = means[means["method"] == methods[name].algorithm].set_index("environment")
-                for where, parts in _places(scores, rows).items():
-                    tasks = [task for _, inside in parts for task in inside]
-                    found = _compared({task: scores[task] for task in tasks}, [row for row, _ in parts], played[name])
+                is_same = (table["phase"] == phase) & (table["method"] == methods[name].algorithm)
+                means = table[is_same].set_index("environment")
+                for where, places in _places(scores, means).items():
+                    tasks = sorted(task for place in places for task in tasks_of(place))
+                    found = _compared({task: scores[task] for task in tasks}, means.loc[places], played[name])
                     result.append(
                         Reproduction(
                             phase=phase,
@@ -89,30 +89,32 @@ def reproduce(
     return result
 
 
-def _places(scores: Scores, rows: pd.DataFrame) -> dict[str, list[tuple[Any, list[str]]]]:
-    """Return where both have scores: place -> [(published row, own tasks that it stands for)]."""
-    tasks = {name: tasks_of(name) for name in rows.index}
-    places = {name: [(rows.loc[name], found)] for name, found in tasks.items() if set(found) <= set(scores)}
-    domains = [name for name, found in tasks.items() if len(found) > 1]
+def _places(scores: Scores, means: pd.DataFrame) -> dict[str, list[str]]:
+    """Return where both have scores: place -> the published places that it consists of."""
+    places = {name: [name] for name in means.index if set(tasks_of(name)) <= set(scores)}
+    domains = [name for name in means.index if len(tasks_of(name)) > 1]
     if domains and set(domains) <= set(places):
-        places["all"] = [part for name in domains for part in places[name]]
+        places["all"] = domains
     return places
 
 
-def _compared(scores: Scores, rows: list[Any], episodes: Episodes) -> dict[str, Any]:
+def _compared(scores: Scores, published: pd.DataFrame, episodes: Episodes) -> dict[str, Any]:
     """Return the numbers of a `Reproduction`, from the runs of each task and from the published rows."""
-    tasks = list(scores)
-    spread = dict(zip(sorted(tasks), seed_variances(scores, episodes)[:, 0].tolist(), strict=True))
-    means, seeds = [float(scores[task].mean()) for task in tasks], [len(scores[task]) for task in tasks]
-    reported, known = [float(row["mean"]) for row in rows], [int(row["seeds"]) for row in rows]
+    spread, rows = Spread.of(scores, episodes), len(published)
+    means = np.array([scores[task].mean() for task in sorted(scores)])
     difference = welch_mean(
-        [mean / len(tasks) for mean in means] + [-mean / len(rows) for mean in reported],
-        [spread[task] / len(tasks) ** 2 for task in tasks] + [float(row["sd"]) ** 2 / len(rows) ** 2 for row in rows],
-        seeds + known,
+        [*means / len(means), *-published["mean"] / rows],
+        [*spread.variances / len(means) ** 2, *published["sd"] ** 2 / rows**2],
+        [*spread.seeds, *published["seeds"]],
         limits=(-1.0, 1.0),
     )
-    own = {"own": float(np.mean(means)), "own_seeds": (min(seeds), max(seeds)), "difference": difference}
-    return own | {"published_mean": float(np.mean(reported)), "published_seeds": min(known)}
+    return {
+        "published_mean": float(published["mean"].mean()),
+        "published_seeds": int(published["seeds"].min()),
+        "own": float(means.mean()),
+        "own_seeds": (int(spread.seeds.min()), int(spread.seeds.max())),
+        "difference": difference,
+    }
 
 
 def _departures(phase: str, method: ComparedMethod, tasks: Sequence[str], published: PublishedSet) -> list[str]:

@@ -5,20 +5,20 @@ Another report reads them with ``--with``, so that runs can be compared where on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod
-from zoo.report.published_scores import read_texts, refuse_rows
+from zoo.report.published_scores import read_rows, refuse_rows, with_places
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import PROTOCOL, show
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
-from zoo.runs.scores import KINDS, SUCCESS
+from zoo.runs.scores import KINDS
 
 COLUMNS = ("method", "algorithm", "environment", "seed", "phase", "step", "successes", "episodes", "kind", "score")
 """What a file must have, beside the fields of `zoo.runs.protocol.PROTOCOL`."""
@@ -38,6 +38,37 @@ class Scored:
     methods: Mapping[str, ComparedMethod]
     evaluations: pd.DataFrame
     means: pd.DataFrame
+
+    def only(self, column: str, values: Iterable[str]) -> Self:
+        """Return those scores that have one of some values in a column."""
+        wanted = list(values)
+        tables = (table[table[column].isin(wanted)] for table in (self.evaluations, self.means))
+        return replace(self, **dict(zip(("evaluations", "means"), tables, strict=True)))
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """Return the scores of methods under other names."""
+        methods = {names[name]: replace(method, name=names[name]) for name, method in self.methods.items()}
+        evaluations, means = (with_names(table, names) for table in (self.evaluations, self.means))
+        return replace(self, methods=methods, evaluations=evaluations, means=means)
+
+    def restricted(self, environments: Iterable[str] | None = None) -> Self:
+        """Return scores with the methods that have some, which know of their runs on some environments only."""
+        present = {*self.evaluations["method"], *self.means["method"]}
+        methods = {name: method for name, method in self.methods.items() if name in present}
+        if environments is not None:
+            places = places_of_scores(environments)
+            methods = {name: method.only(places) for name, method in methods.items()}
+        return replace(self, methods=methods)
+
+
+def with_names(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """Return a table whose methods have other names."""
+    return table.assign(method=table["method"].replace(names))
+
+
+def places_of_scores(environments: Iterable[str]) -> set[str]:
+    """Return environments and their domains, by which published scores are known."""
+    return {place for name in environments for place in split_environment(name)[:2]}
 
 
 def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
@@ -60,16 +91,18 @@ def read_scores(path: Path, source: str) -> Scored:
     :param source: what tables call it.
     :raises UsageError: if a column is missing, or a row is no score of a run; the text names the file and the line.
     """
-    texts = read_texts([path], (*COLUMNS, *PROTOCOL), _REMEDY)
-    numbers = {name: pd.to_numeric(texts[name], errors="coerce") for name in (*_COUNTS, "successes", "score")}
-    table = texts.assign(**numbers)
-    refuse_rows(texts[list(COLUMNS)], _problems(table, texts), _REMEDY)
-    places = [split_environment(name) for name in table["environment"]]
-    for column, values in zip(("environment", "domain", "task"), zip(*places, strict=True), strict=True):
-        table[column] = values
-    carried = texts["carried"] == "True" if "carried" in texts else False
+    table = read_rows([path], (*COLUMNS, *PROTOCOL), (*_COUNTS, "successes", "score"), _REMEDY)
+    low, high = (table["kind"].map({name: kind.limits[k] for name, kind in KINDS.items()}) for k in (0, 1))
+    is_good = (
+        (table[["method", "environment"]] != "").all(axis=1)
+        & table["phase"].isin(PHASES)
+        & (table[list(_COUNTS)] >= 0).all(axis=1)
+        & table["score"].between(low, high)
+    )
+    refuse_rows(table, is_good, f"a score of a run, of kind {', '.join(KINDS)}", _REMEDY)
+    carried = table["carried"] == "True" if "carried" in table else False
     about = {"source": source, "run": f"{path}", "carried": carried, "return": np.nan, "length": np.nan}
-    table = table.assign(**about).astype(dict.fromkeys(_COUNTS, int) | {"successes": "Int64"})
+    table = with_places(table.assign(**about)).astype(dict.fromkeys(_COUNTS, int) | {"successes": "Int64"})
     methods = {}
     for name, group in table.groupby("method"):
         protocols = {
@@ -78,27 +111,6 @@ def read_scores(path: Path, source: str) -> Scored:
         }
         methods[str(name)] = ComparedMethod(str(name), str(group["algorithm"].iloc[0]), source, protocols)
     return Scored(methods, table[list(EVALUATION_COLUMNS)], pd.DataFrame(columns=list(MEAN_COLUMNS)))
-
-
-def _problems(table: pd.DataFrame, texts: pd.DataFrame) -> dict[str, pd.Series]:
-    """Return what rows should be, and which are not."""
-    counts = table[list(_COUNTS)]
-    is_rate = table["kind"] == SUCCESS.name
-    limits = table["kind"].map({name: kind.limits for name, kind in KINDS.items()})
-    low, high = limits.str[0], limits.str[1]
-    same = texts.groupby(["method", "environment"])[list(PROTOCOL)].transform("nunique")
-    return {
-        "a method, an environment and a phase": (texts[["method", "environment"]] == "").any(axis=1)
-        | ~table["phase"].isin(PHASES),
-        f"a kind of scores, one of {', '.join(KINDS)}": limits.isna(),
-        "whole numbers for seed, step and episodes": ~((counts >= 0) & (counts % 1 == 0)).all(axis=1)
-        | (counts["episodes"] < 1),
-        "a score within the limits of its kind": ~(np.isfinite(table["score"]) & table["score"].between(low, high)),
-        "a success rate that is its successes by its episodes": is_rate
-        & ~np.isclose(table["score"], table["successes"] / table["episodes"], rtol=0, atol=1e-9),
-        "one score of a run in a phase": texts.duplicated(_RUN),
-        "one protocol for the runs of a method on an environment": (same > 1).any(axis=1),
-    }
 
 
 def _value(text: str) -> Any:

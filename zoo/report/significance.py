@@ -7,36 +7,25 @@ holds for the words that claim a size: a difference below, or above, the one tha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from zoo.report.comparison import (
-    LEADS,
-    LEAST_BEST,
-    Change,
-    ComparedMethod,
-    Comparison,
-    Decision,
-    Family,
-    Phase,
-    Standing,
-    Verdict,
-    by_domain,
-    ranking,
-)
-from zoo.report.statistics.estimates import SIGNIFICANT, Array, Estimate, holm, welch_p_values
-from zoo.report.statistics.means import FRACTION, SeedPlan, Spread, pair_spreads, plan_seeds, with_typical_spread
+from zoo.report.comparison import LEAST_BEST, ComparedMethod, Comparison, Decision, Phase, Standing, Verdict, ranking
+from zoo.report.statistics.estimates import SIGNIFICANT, holm, welch_p_values
+from zoo.report.statistics.means import FRACTION, pair_spreads, plan_seeds
+from zoo.runs.protocol import count
 
 Pair = tuple[str, str]
-Plans = dict[Pair, SeedPlan | None]
-_OUTCOMES = {
-    1: (Standing.BETTER, Standing.SLIGHTLY_AHEAD, Standing.AHEAD),
-    -1: (Standing.WORSE, Standing.SLIGHTLY_BEHIND, Standing.BEHIND),
+_SMALLER, _LARGER, _OPEN = "smaller", "larger", "open"
+_CLEAR = {
+    _LARGER: (Standing.WORSE, Standing.BETTER),
+    _OPEN: (Standing.BEHIND, Standing.AHEAD),
+    _SMALLER: (Standing.SLIGHTLY_BEHIND, Standing.SLIGHTLY_AHEAD),
 }
-"""Which one is ahead -> the outcome by more than the margin, by less, and where that is open."""
+"""How a difference compares with the one that matters -> the outcome of who is behind and of who is ahead."""
 
 
 def decide(comparison: Comparison, **choices: Any) -> Comparison:
@@ -47,69 +36,58 @@ def decide(comparison: Comparison, **choices: Any) -> Comparison:
 
 
 def _decision(comparison: Comparison, phase: Phase) -> Decision:
-    family, subject, found = _verdicts(comparison, phase)
-    rival = _rival(comparison, subject, found)
-    plans: Plans = {}
-    advice = None
-    if comparison.kind.is_comparable and phase.spreads:
-        plans = plan_seeds(phase.spreads, sorted(phase.improvements), comparison.resolve)
-        if rival is not None:
-            pair = (str(subject), rival.other)
-            advice = plan_seeds(with_typical_spread(phase.spreads), [pair], comparison.resolve)[pair]
-    domains = by_domain(phase.tasks)
-    changes = None
-    if len(domains) > 1 and found and all(v.improvement.difference and v.p_value is not None for v in found):
-        changes = [change for domain in domains for change in _changes(comparison, phase, domain, str(subject), found)]
-    return Decision(subject, family, found, rival, plans, advice, changes)
-
-
-def _verdicts(comparison: Comparison, phase: Phase) -> tuple[Family, str | None, list[Verdict]]:
-    """Return the tests of a phase, what its verdicts are about, and these."""
-    family, subject, found = _family(comparison, phase), _subject(comparison, phase), []
+    found, subject = phase.improvements, _subject(comparison, phase)
+    pairs = _tested_pairs(comparison, phase)
+    p_values, sizes = {}, _sizes(comparison, phase, pairs)
+    for pair, p_value in zip(pairs, holm(np.array([found[pair].p_value for pair in pairs])).tolist(), strict=True):
+        p_values[pair] = p_values[pair[::-1]] = p_value
+    verdicts = []
     for other in ranking(comparison, phase):
         pair = (str(subject), other)
-        if pair in phase.improvements:
-            outcome = _outcome(comparison, phase, family, pair)
-            found.append(Verdict(other, phase.improvements[pair], family.p_values.get(pair), outcome))
-    return family, subject, found
+        if pair in found:
+            p_value, size = p_values.get(pair), sizes.get(pair) or sizes.get(pair[::-1], _OPEN)
+            verdicts.append(Verdict(other, found[pair], p_value, _outcome(comparison, phase, pair, p_value, size)))
+    plans = plan_seeds(phase.spreads, sorted(found), comparison.resolve) if comparison.kind.is_comparable else {}
+    rival = _rival(comparison, subject, verdicts)
+    return Decision(subject, p_values, _describe(comparison, phase, pairs), verdicts, rival, plans)
 
 
-def _family(comparison: Comparison, phase: Phase) -> Family:
-    """Return the tests that a comparison makes in one phase."""
-    found = phase.improvements
-    focus = comparison.focus if any(comparison.focus in pair for pair in found) else None
-    pairs = [
+def _tested_pairs(comparison: Comparison, phase: Phase) -> list[Pair]:
+    """Return the pairs that the tests of a phase are about: those with the focus, or else all, each once."""
+    found, methods, focus = phase.improvements, comparison.methods, comparison.focus
+    has_focus = any(x == focus for x, _ in found)
+    return [
         (x, y)
-        for x, y in found
-        if (x < y if focus is None else x == focus)
-        and not steps_short(phase, comparison.methods[x], comparison.methods[y])
+        for (x, y), pair in found.items()
+        if (x == focus if has_focus else x < y)
+        and pair.p_value is not None
+        and not steps_short(phase, methods[x], methods[y])
     ]
-    tested = {pair: p for pair in pairs if (p := found[pair].p_value) is not None}
-    adjusted = dict(zip(tested, holm(list(tested.values())).tolist(), strict=True))
-    test = "Welch's t-test of the difference of means"
-    if any(pair.difference is None for pair in found.values()):
-        test = "Wilcoxon-Mann-Whitney test over tasks"
-    title = None if focus is None else comparison.methods[focus].title
-    inside, outside = _by_margin(comparison, phase, list(tested))
-    return Family(title, adjusted | {(y, x): p for (x, y), p in adjusted.items()}, test, inside, outside)
 
 
-def _by_margin(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> tuple[set[Pair], set[Pair]]:
-    """Return the pairs that clearly differ by less than the margin, and those that clearly differ by more.
+def _describe(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> str:
+    """Return the tests and their correction in words; empty where nothing is tested."""
+    if not pairs:
+        return ""
+    averaged = all(phase.improvements[pair].difference for pair in pairs)
+    test = "Welch's t-test of the difference of means" if averaged else "Wilcoxon-Mann-Whitney test over tasks"
+    has_focus = all(x == comparison.focus for x, _ in pairs)
+    of = f"with {comparison.methods[pairs[0][0]].title}" if has_focus else "between all methods"
+    return f"{test}, 5% after Holm's correction for the {count(len(pairs), 'comparison')} {of}"
 
-    Less: two one-sided Welch tests. More: the two-sided test of what the difference exceeds the margin by.
+
+def _sizes(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> dict[Pair, str]:
+    """Return how the difference of each pair compares with the one that matters; empty where scores have no scale.
+
+    Smaller: two one-sided Welch tests. Larger: the two-sided test of what the difference exceeds the margin by.
     """
-    if not comparison.kind.is_comparable or not pairs or not phase.spreads:
-        return set(), set()
-    found = [phase.improvements[pair].difference for pair in pairs]
-    room = np.array([np.nan if d is None else comparison.resolve - abs(d.point) for d in found])
+    if not (comparison.kind.is_comparable and phase.spreads and pairs):
+        return {}
+    room = np.array([comparison.resolve - abs(phase.improvements[pair].lead) for pair in pairs])
     p_values = welch_p_values(room, *pair_spreads(phase.spreads, pairs))
-
-    def passed(is_tested: np.ndarray, values: Array) -> set[Pair]:
-        clear = holm(np.where(is_tested, values, 1)) <= SIGNIFICANT
-        return {each for pair, is_one in zip(pairs, clear, strict=True) if is_one for each in (pair, pair[::-1])}
-
-    return passed(room > 0, p_values / 2), passed(room < 0, p_values)
+    is_smaller = holm(np.where(room > 0, p_values / 2, 1)) <= SIGNIFICANT
+    is_larger = holm(np.where(room < 0, p_values, 1)) <= SIGNIFICANT
+    return dict(zip(pairs, np.select([is_smaller, is_larger], [_SMALLER, _LARGER], _OPEN).tolist(), strict=True))
 
 
 def steps_short(phase: Phase, first: ComparedMethod, second: ComparedMethod) -> tuple[int, int] | None:
@@ -138,11 +116,11 @@ def _subject(comparison: Comparison, phase: Phase) -> str | None:
     return max(compared, key=score, default=None)
 
 
-def _outcome(comparison: Comparison, phase: Phase, family: Family, pair: Pair) -> Standing:
+def _outcome(comparison: Comparison, phase: Phase, pair: Pair, p_value: float | None, size: str) -> Standing:
     """Return how the first method of a pair compares with the second."""
     if steps_short(phase, *(comparison.methods[name] for name in pair)):
         return Standing.NOT_COMPARABLE
-    if pair not in family.p_values:
+    if p_value is None:
         return Standing.UNTESTED
     means = [phase.aggregates[name].estimates["mean"].point for name in pair if name in phase.aggregates]
     if comparison.kind.limits == FRACTION and means:
@@ -150,12 +128,10 @@ def _outcome(comparison: Comparison, phase: Phase, family: Family, pair: Pair) -
             return Standing.BOTH_FAIL
         if min(means) > 1 - LEAST_BEST:
             return Standing.BOTH_SOLVE
-    if family.is_clear(*pair):
-        more, less, either = _OUTCOMES[1 if phase.improvements[pair].lead > 0 else -1]
-        if not comparison.kind.is_comparable or pair in family.beyond:
-            return more
-        return less if pair in family.equivalent else either
-    return Standing.EQUAL if pair in family.equivalent else Standing.UNCLEAR
+    if p_value <= SIGNIFICANT:
+        outcomes = _CLEAR[size if comparison.kind.is_comparable else _LARGER]
+        return outcomes[phase.improvements[pair].lead > 0]
+    return Standing.EQUAL if size == _SMALLER else Standing.UNCLEAR
 
 
 def _rival(comparison: Comparison, subject: str | None, found: Sequence[Verdict]) -> Verdict | None:
@@ -163,38 +139,3 @@ def _rival(comparison: Comparison, subject: str | None, found: Sequence[Verdict]
     methods = comparison.methods
     own = [v for v in found if methods[v.other].is_own and methods[str(subject)].is_own]
     return own[0] if len(own) == 1 else min(found, key=lambda v: v.improvement.lead, default=None)
-
-
-def _changes(
-    comparison: Comparison, phase: Phase, domain: str, subject: str, found: Sequence[Verdict]
-) -> Iterator[Change]:
-    """Yield what is said otherwise without the tasks of a domain: who leads, or an outcome that is or was clear."""
-    _, leader, verdicts = _verdicts(comparison, without_tasks(phase, by_domain(phase.tasks)[domain]))
-    if leader != subject:
-        yield Change(domain, str(leader), "", LEADS)
-        return
-    after = {v.other: v for v in verdicts}
-    for v in found:
-        if v.outcome != after[v.other].outcome and (v.outcome.is_clear or after[v.other].outcome.is_clear):
-            yield Change(domain, v.other, v.outcome, after[v.other].outcome)
-
-
-def without_tasks(phase: Phase, tasks: Collection[str]) -> Phase:
-    """Return what decides a verdict on the other tasks of a phase: means, differences and their p values."""
-    before, pairs = sorted(phase.tasks), list(phase.improvements)
-    kept = [task for task in before if task not in tasks]
-    is_kept = np.isin(before, kept)
-    means = {name: float(np.mean([scores[task].mean() for task in kept])) for name, scores in phase.scores.items()}
-    spreads = {name: Spread(s.variances[is_kept], s.seeds[is_kept]) for name, s in phase.spreads.items()}
-    points = [means[x] - means[y] for x, y in pairs]
-    p_values = welch_p_values(np.array(points), *pair_spreads(spreads, pairs)).tolist()
-    return replace(
-        phase,
-        tasks=tuple(kept),
-        spreads=spreads,
-        aggregates={n: replace(phase.aggregates[n], estimates={"mean": Estimate(mean)}) for n, mean in means.items()},
-        improvements={
-            pair: replace(phase.improvements[pair], difference=Estimate(point), p_value=None if np.isnan(p) else p)
-            for pair, point, p in zip(pairs, points, p_values, strict=True)
-        },
-    )

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from zoo.errors import UsageError
-from zoo.report.comparison import Tally
+from zoo.report.comparison import OWN, Tally, joined
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables
 from zoo.runs.scores import OWN_SCALE, SUCCESS
 
@@ -62,25 +62,22 @@ def failed_scores(own: RunTables, mode: str) -> pd.DataFrame:
 
 
 def describe_tallies(found: Mapping[str, Tally], mode: str) -> list[str]:
-    """Return one sentence for each method with runs that did not finish.
+    """Return one sentence for each method with runs that did not finish, and what such runs count for.
 
     :param found: method -> what became of its runs.
     """
+    result = [
+        f"{name}: {tally} runs finished, {tally.failed} failed (‡), {tally.unfinished} unfinished."
+        for name, tally in found.items()
+        if not tally.is_complete
+    ]
     counts = {
-        "last": "they count with their last evaluation after step 0, where they have one, kept to the end",
-        "zero": "they count as zero",
-        "exclude": "they are left out, so its scores are those of the survivors",
+        "last": "count with their last evaluation after step 0, where they have one, kept to the end",
+        "zero": "count as zero",
+        "exclude": "are left out, so scores are those of the survivors",
     }[mode]
-    result = []
-    for name, tally in found.items():
-        if tally.is_complete:
-            continue
-        text = f"{name}: {tally.finished} of {tally.started} runs finished"
-        if tally.failed:
-            text += f", {tally.failed} failed (‡): {counts} (--failed {mode})"
-        if tally.unfinished:
-            text += f"{';' if tally.failed else ','} {tally.unfinished} unfinished, left out"
-        result.append(f"{text}.")
+    if result:
+        result.append(f"Failed runs {counts} (--failed {mode}). Unfinished ones are left out.")
     return result
 
 
@@ -103,16 +100,15 @@ def _carried(
     there = there.sort_values(["phase", "step"])
     if mode == "last" and not (there["step"] > 0).any():  # at step 0 nothing is trained yet
         return there.iloc[:0]
-    reached = max(zip(there["phase"], there["step"], strict=True), default=("", -1))
-    later = [place for place in wanted if place > reached]
-    last = {"score": 0.0, "successes": 0 if kind == SUCCESS.name else pd.NA, "return": np.nan, "length": np.nan}
-    last |= {"episodes": row["eval_episodes"], "kind": kind, "source": "own"}
+    last = {"episodes": row["eval_episodes"], "kind": kind, "source": OWN}
+    reached = ("", -1)
     if len(there):
-        final = there.iloc[-1].to_dict()
-        last = final if mode == "last" else final | {name: last[name] for name in ("score", "successes", "return")}
+        last = there.iloc[-1].to_dict()
+        reached = (last["phase"], last["step"])
+    if mode == "zero":
+        last |= {"score": 0.0, "successes": 0 if kind == SUCCESS.name else pd.NA, "return": np.nan}
     about = {name: row[name] for name in ("method", "algorithm", "environment", "domain", "task", "seed", "run")}
+    later = [place for place in wanted if place > reached]
     added = [{**last, **about, "phase": phase, "step": step, "carried": True} for phase, step in later]
-    if not added:
-        return there
     table = pd.DataFrame(added, columns=list(EVALUATION_COLUMNS)).astype({"successes": "Int64"})
-    return pd.concat([there, table], ignore_index=True) if len(there) else table
+    return joined([there, table], EVALUATION_COLUMNS)

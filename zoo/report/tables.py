@@ -5,14 +5,14 @@ Signs that a font may lack are set in LaTeX's math mode, whose fonts are outline
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from agents.common.files import atomic_path
 from zoo.report.comparison import (
@@ -26,7 +26,7 @@ from zoo.report.comparison import (
     places_of,
     ranking,
 )
-from zoo.report.cost import NUMBERS, Costs
+from zoo.report.cost import Costs
 from zoo.report.reproduction import Reproduction
 from zoo.report.statistics.estimates import UNSURE, Estimate
 from zoo.report.statistics.means import MOST_SEEDS
@@ -80,6 +80,10 @@ class TableEntry:
         return f"{self.text} {self.detail}".strip()
 
 
+Row = Mapping[str, Any]
+"""Heading -> a `TableEntry`, a text, or None for what is not known."""
+
+
 @dataclass(frozen=True)
 class Table:
     """One table."""
@@ -89,6 +93,15 @@ class Table:
     caption: str
     header: list[str]
     rows: list[list[TableEntry]]
+
+    @classmethod
+    def of(cls, name: str, title: str, caption: str, rows: Sequence[Row]) -> Table:
+        """Return a table of rows that all have the same headings."""
+        entries = [
+            [entry if isinstance(entry, TableEntry) else TableEntry(entry or NOT_KNOWN) for entry in row.values()]
+            for row in rows
+        ]
+        return cls(name, title, caption, list(rows[0]) if rows else [], entries)
 
 
 def method_entry(method: ComparedMethod) -> TableEntry:
@@ -102,7 +115,7 @@ def digits_of(kind: Kind, estimates: Iterable[Estimate | None]) -> int:
 
 
 def score_entry(
-    estimate: Estimate | None, kind: Kind, digits: int, best: float | None, is_complete: bool = True
+    estimate: Estimate | None, kind: Kind, digits: int, best: float, is_complete: bool = True
 ) -> TableEntry:
     """Return a score, bold if it is the best and with a dagger if its interval reaches the best.
 
@@ -110,10 +123,8 @@ def score_entry(
 
     :param is_complete: whether all runs behind it finished; else it is not bold.
     """
-    if estimate is None:
-        return TableEntry(NOT_KNOWN)
     entry = number_entry(estimate, kind.scale, digits)
-    if best is None or not (best >= LEAST_BEST or not kind.is_comparable):
+    if estimate is None or (kind.is_comparable and best < LEAST_BEST):
         return entry
     is_best = math.isclose(estimate.point, best) or estimate.point > best
     reaches = estimate.interval not in (None, kind.limits) and estimate.interval[1] >= best
@@ -125,8 +136,10 @@ def with_minus(number: str) -> str:
     return number.replace("-", "\N{MINUS SIGN}")
 
 
-def number_entry(estimate: Estimate, scale: float, digits: int) -> TableEntry:
+def number_entry(estimate: Estimate | None, scale: float, digits: int) -> TableEntry:
     """Return an estimate with its interval."""
+    if estimate is None:
+        return TableEntry(NOT_KNOWN)
 
     def text(value: float) -> str:
         shown = round(scale * value, 9)  # a tie is decided by its value, not by the order in which it was summed
@@ -150,72 +163,69 @@ def range_text(ends: tuple[int, int]) -> str:
 
 def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     """Return how the subject of a phase compares with each other method; without rows where nothing is compared."""
-    kind, found, subject = comparison.kind, phase.decision.verdicts, str(phase.decision.subject)
-    digits = digits_of(kind, (v.improvement.difference for v in found))
+    kind, decision = comparison.kind, phase.decision
+    digits = digits_of(kind, (v.improvement.difference for v in decision.verdicts))
     rows = []
-    for v in found:
+    for v in decision.verdicts:
         pair = v.improvement
         p_text = NOT_KNOWN if v.p_value is None else "< 0.001" if v.p_value < 0.001 else f"{v.p_value:.3f}"
-        rows.append([
-            method_entry(comparison.methods[v.other]),
-            TableEntry(NOT_KNOWN) if pair.difference is None else number_entry(pair.difference, kind.scale, digits),
-            TableEntry(p_text, value=v.p_value),
-            number_entry(pair.probability, 1, 2),
-            TableEntry(str(pair.tasks)),
-            TableEntry(v.outcome, is_bold=v.outcome.is_clear),
-        ])  # fmt: skip
-    header = ["against", "difference of means", "p value (Holm)", "probability of improvement"]
-    header += ["tasks won / lost / undecided", "verdict"]
-    title = f"{comparison.methods[subject].title} against each other method" if found else ""
-    points, least = f"{100 * comparison.resolve:g} points", f"{LEAST_BEST:.0%}"
-    sizes = (
-        f"Better, worse: beyond chance by more than {points}; slightly ahead, behind: by less; ahead, behind: by more "
-        f"or less. Equal: surely less than {points} apart. Both fail or solve: means below {least} or above "
-        f"{1 - LEAST_BEST:.0%}. "
-    )
-    difference = "" if any(v.improvement.difference is None for v in found) else (
-        f"Difference: the mean of {title.partition(' against')[0]} minus the other's, with a 95% t-interval. "
-    )  # fmt: skip
-    family = phase.decision.family
-    tested = f"Verdict and p value: {family.describe()}. {sizes if kind.is_comparable else ''}"
-    caption = (
-        f"{difference}{tested if family.p_values else ''}Tasks are won or lost by a family of their own, which decides "
-        "no verdict."
-    )
-    names = [subject, *(v.other for v in found)] if found else []
-    return phase_table("verdict", title, comparison, phase, caption, header, rows, names)
+        rows.append({
+            "against": method_entry(comparison.methods[v.other]),
+            "difference of means": number_entry(pair.difference, kind.scale, digits),
+            "p value (Holm)": TableEntry(p_text, value=v.p_value),
+            "probability of improvement": number_entry(pair.probability, 1, 2),
+            "tasks won / lost / undecided": str(pair.tasks),
+            "verdict": TableEntry(v.outcome, is_bold=v.outcome.is_clear),
+        })  # fmt: skip
+    subject = comparison.methods[str(decision.subject)].title if rows else ""
+    caption = f"Difference: the mean of {subject} minus the other's, with a 95% t-interval. "
+    if not all(v.improvement.difference for v in decision.verdicts):
+        caption = ""
+    if decision.tested:
+        caption += f"Verdict and p value: {decision.tested}. "
+    if decision.tested and kind.is_comparable:
+        points, least = f"{100 * comparison.resolve:g} points", f"{LEAST_BEST:.0%}"
+        caption += (
+            f"Better, worse: beyond chance by more than {points}; slightly ahead, behind: by less; ahead, behind: by "
+            f"more or less. Equal: surely less than {points} apart. Both fail or solve: means below {least} or above "
+            f"{1 - LEAST_BEST:.0%}. "
+        )
+    caption += "Tasks are won or lost by a family of their own, which decides no verdict."
+    return _phase_table("verdict", f"{subject} against each other method", comparison, phase, caption, rows)
 
 
 def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the aggregates of methods in one phase; without rows where nothing can be averaged."""
-    kind, label = comparison.kind, phase.tasks_label
-    cells = {name: phase.aggregates[name] for name in ranking(comparison, phase) if name in phase.aggregates}
-    columns = [_scores(cells, list(cells), kind, metric, SHOWN_METRICS) for metric in SHOWN_METRICS]
+    kind, cells, label = comparison.kind, phase.aggregates, phase.tasks_label
+    columns = {METRICS[metric]: _scores(cells, kind, metric, SHOWN_METRICS) for metric in SHOWN_METRICS}
     rows = []
-    for (name, cell), *scores in zip(cells.items(), *columns, strict=True):
-        finished = NOT_KNOWN if cell.tally.is_complete else str(cell.tally)
-        texts = range_text(cell.seeds), finished, range_text(phase.step_ranges[name])
-        rows.append([method_entry(comparison.methods[name]), *scores, *map(TableEntry, texts)])
-    header = ["method", *(METRICS[metric] for metric in SHOWN_METRICS), "seeds", "finished", "steps"]
+    for name in (name for name in ranking(comparison, phase) if name in cells):
+        tally = cells[name].tally
+        rows.append({
+            "method": method_entry(comparison.methods[name]),
+            **{metric: column[name] for metric, column in columns.items()},
+            "seeds": range_text(cells[name].seeds),
+            "finished": None if tally.is_complete else str(tally),
+            "steps": range_text(phase.step_ranges[name]),
+        })  # fmt: skip
     where = f" ({', '.join(places_of(phase.tasks))})" if phase.suite is None else ""
     caption = f"{kind.caption} on {label}{where}, with 95% intervals over seeds (mean: t; IQM: bootstrap)."
-    table = phase_table("aggregates", "Aggregates", comparison, phase, caption, header, rows, cells, best="")
+    table = _phase_table("aggregates", "Aggregates", comparison, phase, caption, rows, best="")
     return replace(table, title=f"{table.title}, {label}")
 
 
 def improvement_table(comparison: Comparison, phase: Phase) -> Table:
     """Return how each method compares with the baseline; without rows where that has no single runs."""
     kind, baseline = comparison.kind, baseline_of(comparison)
-    found = {name: phase.improvements.get((name, baseline)) for name in ranking(comparison, phase)}
-    pairs = {name: pair for name, pair in found.items() if pair is not None}
+    names = [name for name in ranking(comparison, phase) if (name, baseline) in phase.improvements]
+    pairs = {name: phase.improvements[name, baseline] for name in names}
     digits = digits_of(kind, (pair.difference for pair in pairs.values()))
-    header = ["method", "probability of improvement", "difference of means"]
     rows = [
-        [
-            method_entry(comparison.methods[name]),
-            number_entry(pair.probability, 1, 2),
-            TableEntry(NOT_KNOWN) if pair.difference is None else number_entry(pair.difference, kind.scale, digits),
-        ]
+        {
+            "method": method_entry(comparison.methods[name]),
+            "probability of improvement": number_entry(pair.probability, 1, 2),
+            "difference of means": number_entry(pair.difference, kind.scale, digits),
+        }
         for name, pair in pairs.items()
     ]
     caption = (
@@ -223,62 +233,65 @@ def improvement_table(comparison: Comparison, phase: Phase) -> Table:
         f"of means{' in points' if kind is SUCCESS else ''} where scores can be averaged, each with its 95% interval. "
         f"{count(len(rows), 'comparison')}, not adjusted: about one in twenty intervals misses the truth."
     )
-    names = [*pairs, baseline]
-    return phase_table("improvement", f"Improvement over {baseline}", comparison, phase, caption, header, rows, names)
+    return _phase_table("improvement", f"Improvement over {baseline}", comparison, phase, caption, rows)
 
 
 def domains_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the mean of each method on each domain."""
-    domains = {name: phase.domains[name] for name in sorted(phase.domains)}
-    names = [name for name in ranking(comparison, phase) if any(name in cells for cells in domains.values())]
-    columns = [_scores(cells, names, comparison.kind) for cells in domains.values()]
-    rows = [[method_entry(comparison.methods[n]), *(column[k] for column in columns)] for k, n in enumerate(names)]
-    header = ["method", *(f"{name} ({len(phase.domain_tasks[name])})" for name in domains)]
+    columns = {
+        f"{domain} ({len(phase.domain_tasks[domain])})": _scores(cells, comparison.kind)
+        for domain, cells in sorted(phase.domains.items())
+    }
+    rows = [
+        {
+            "method": method_entry(comparison.methods[name]),
+            **{heading: column.get(name) for heading, column in columns.items()},
+        }
+        for name in ranking(comparison, phase)
+        if any(name in column for column in columns.values())
+    ]
     caption = "Success in %, mean over the tasks of a domain (their number in brackets); -: not all of them were run."
-    return phase_table("domains", "Domains", comparison, phase, caption, header, rows, names, best=" in the column")
+    return _phase_table("domains", "Domains", comparison, phase, caption, rows, best=" in the column")
 
 
 def tasks_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the mean of each method on each task; the page leaves out the intervals of success rates."""
-    kind = comparison.kind
-    names = [name for name in ranking(comparison, phase) if any(name in cells for cells in phase.per_task.values())]
-    rows = [
-        [TableEntry(short_name(task), value=task), *_scores(cells, names, kind)]
-        for task, cells in phase.per_task.items()
-    ]
+    kind, titles = comparison.kind, {name: comparison.methods[name].title for name in ranking(comparison, phase)}
+    rows = []
+    for task, cells in phase.per_task.items():
+        scores = _scores(cells, kind)
+        row: dict[str, Any] = {"environment": TableEntry(short_name(task), value=task)}
+        rows.append(row | {title: scores.get(name) for name, title in titles.items()})
     intervals = "in files with" if kind is SUCCESS else "with"
     caption = f"{kind.caption}, mean over seeds, {intervals} 95% intervals."
-    header = ["environment", *(comparison.methods[name].title for name in names)]
-    return phase_table("tasks", "Tasks", comparison, phase, caption, header, rows, names, best=" in the row")
+    return _phase_table("tasks", "Tasks", comparison, phase, caption, rows, best=" in the row")
 
 
 def pairs_table(comparison: Comparison, phase: Phase) -> Table:
     """Return P(row > column) and the difference of means of every pair; without rows below three methods."""
-    kind, family = comparison.kind, phase.decision.family
+    kind, decision = comparison.kind, phase.decision
     names = [name for name in ranking(comparison, phase) if any(name in pair for pair in phase.improvements)]
     names = names if len(names) > 2 else []  # two are one pair, which the table of improvements has already
     digits = digits_of(kind, (pair.difference for pair in phase.improvements.values()))
     rows = []
     for x in names:
-        rows.append([method_entry(comparison.methods[x])])
+        row: dict[str, Any] = {"method": method_entry(comparison.methods[x])}
         for y in names:
-            if x == y:
-                rows[-1].append(TableEntry(NOT_KNOWN))
-                continue
-            pair, difference = phase.improvements[x, y], ""
-            if pair.difference is not None:
-                difference = with_minus(f"{kind.scale * pair.difference.point:+z,.{digits}f}")
-            chance = pair.probability.point
-            rows[-1].append(TableEntry(f"{chance:.2f}", difference, family.is_clear(x, y), chance))
+            entry, pair = None, phase.improvements.get((x, y))
+            if pair is not None:
+                chance, difference = pair.probability.point, ""
+                if pair.difference is not None:
+                    difference = with_minus(f"{kind.scale * pair.difference.point:+z,.{digits}f}")
+                entry = TableEntry(f"{chance:.2f}", difference, decision.is_clear(x, y), chance)
+            row[comparison.methods[y].title] = entry
+        rows.append(row)
     caption = (
         "Probability that a run of the row's method scores above one of the column's on the same task (ties count "
         "half), and the difference of means."
     )
-    if family.p_values:
-        caption += f" Bold: clearly different, by {family.describe()}"
-        caption += "." if family.focus is None else "; other pairs are not tested."
-    header = ["method", *(comparison.methods[name].title for name in names)]
-    return phase_table("pairs", "All pairs", comparison, phase, caption, header, rows, names)
+    if decision.tested:
+        caption += f" Bold: clearly different, by {decision.tested}."
+    return _phase_table("pairs", "All pairs", comparison, phase, caption, rows)
 
 
 def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
@@ -288,56 +301,55 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
     """
     kind, points = comparison.kind, 100 * comparison.resolve
     baseline = comparison.focus if comparison.focus and comparison.focus in phase.spreads else baseline_of(comparison)
-    names = [method for method in ranking(comparison, phase) if method in phase.spreads and method != baseline]
-    if not kind.is_comparable or baseline not in phase.spreads:
-        names = []
     rows = []
-    for method in names:
+    for method in ranking(comparison, phase):
+        if (method, baseline) not in phase.decision.plans:
+            continue
         plan, spread = phase.decision.plans[method, baseline], phase.spreads[method]
-        entries = [TableEntry(NOT_KNOWN), TableEntry("unknown")]
+        half, needed = TableEntry(NOT_KNOWN), TableEntry("unknown")
         if plan is not None:
             counts = (plan.seeds, *plan.interval)
-            needed, low, high = (f"more than {MOST_SEEDS:,}" if n is None else f"{n:,}" for n in counts)
+            text, low, high = (f"more than {MOST_SEEDS:,}" if n is None else f"{n:,}" for n in counts)
             half = TableEntry(f"{100 * plan.half_width:.1f}", value=plan.half_width)
-            entries = [half, TableEntry(needed, f"[{low}, {high}]", value=plan.seeds)]
-        seeds = (int(spread.seeds.min()), int(spread.seeds.max()))
-        rows.append([method_entry(comparison.methods[method]), TableEntry(range_text(seeds)), *entries])
-    header = ["method", "seeds", "half width (points)", f"seeds to resolve {points:g} points"]
-    unit = "points" if kind is SUCCESS else "points (hundredths)"
+            needed = TableEntry(text, f"[{low}, {high}]", value=plan.seeds)
+        rows.append({
+            "method": method_entry(comparison.methods[method]),
+            "seeds": range_text((int(spread.seeds.min()), int(spread.seeds.max()))),
+            "half width (points)": half,
+            f"seeds to resolve {points:g} points": needed,
+        })  # fmt: skip
     caption = (
         f"The least number of seeds of each of two methods on each task for which half the width of the 95% t-interval "
-        f"of the difference of means from {comparison.methods[baseline].title} is below {points:g} {unit}, if runs go "
-        "on to vary as they do. In brackets: the same at the ends of the 95% interval of that variance. Half width: "
-        "that of today."
+        f"of the difference of means from {comparison.methods[baseline].title} is below {points:g} "
+        f"{'points' if kind is SUCCESS else 'points (hundredths)'}, if runs go on to vary as they do. In brackets: the "
+        "same at the ends of the 95% interval of that variance. Half width: that of today."
     )
-    return phase_table("seeds_needed", "Seeds needed", comparison, phase, caption, header, rows, [*names, baseline])
+    return _phase_table("seeds_needed", "Seeds needed", comparison, phase, caption, rows)
 
 
 def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table:
     """Return own scores beside published ones; the tolerance is a fraction."""
-    header = ["phase", "where", "method", "published", "own", "difference", "verdict", "protocol"]
-    rows = [
-        [
-            TableEntry(r.phase),
-            TableEntry(short_name(r.where), value=r.where),
-            TableEntry(r.method),
-            _mean_entry(r.published_mean, f"{r.source}, {count(r.published_seeds, 'seed')}"),
-            _mean_entry(
-                r.own,
-                count(range_text(r.own_seeds), "seed") + ("" if r.tally.is_complete else f", {r.tally} runs finished"),
-            ),
-            number_entry(r.difference, 100, 1),
-            TableEntry(r.verdict, is_bold=r.verdict == "differs"),
-            TableEntry("; ".join(shortened(r.protocol)) or "same", value="; ".join(r.protocol)),
-        ]
-        for r in found
-    ]
+    rows = []
+    for r in found:
+        own_detail = count(range_text(r.own_seeds), "seed")
+        if not r.tally.is_complete:
+            own_detail += f", {r.tally} runs finished"
+        rows.append({
+            "phase": r.phase,
+            "where": TableEntry(short_name(r.where), value=r.where),
+            "method": r.method,
+            "published": _mean_entry(r.published_mean, f"{r.source}, {count(r.published_seeds, 'seed')}"),
+            "own": _mean_entry(r.own, own_detail),
+            "difference": number_entry(r.difference, 100, 1),
+            "verdict": TableEntry(r.verdict, is_bold=r.verdict == "differs"),
+            "protocol": TableEntry("; ".join(shortened(r.protocol)) or "same", value="; ".join(r.protocol)),
+        })  # fmt: skip
     caption = (
         f"Own minus published mean in points, with its 95% t-interval. It agrees if the whole interval is within "
         f"{100 * tolerance:g} points, differs if all of it is outside, and is open in between. Where the protocol is "
         "not the same, the verdict is about that difference, not about an error."
     )
-    return Table("reproduction", "Reproduction", caption, header, rows)
+    return Table.of("reproduction", "Reproduction", caption, rows)
 
 
 def protocol_table(comparison: Comparison) -> Table:
@@ -351,20 +363,21 @@ def protocol_table(comparison: Comparison) -> Table:
         key: (comparison.methods[key[0]].source, ", ".join(places_of(where for _, where in places)), key[1])
         for key, places in made.items()
     })  # fmt: skip
-    protocols = [protocol for _, _, protocol in merged]
-    stated = [k for k in range(len(PROTOCOL)) if any(protocol[k] is not None for protocol in protocols)]
-    alike = [k for k in stated if len(merged) > 1 and len({protocol[k] for protocol in protocols}) == 1]
-    shared = ", ".join(f"{PROTOCOL[k].replace('_', ' ')} {show(protocols[0][k])}" for k in alike)
-    columns = [k for k in stated if k not in alike]
+    values = {field: {protocol[k] for _, _, protocol in merged} for k, field in enumerate(PROTOCOL)}
+    alike = [field for field, found in values.items() if len(merged) > 1 and len(found) == 1 and found != {None}]
+    shared = ", ".join(f"{field.replace('_', ' ')} {show(*values[field])}" for field in alike)
     rows = []
     for (source, where, protocol), keys in sorted(merged.items(), key=lambda item: (item[0][:2], item[1][0][0])):
-        names, values = [name for name, _ in keys], [protocol[k] for k in columns]
+        names = [name for name, _ in keys]
         methods = TableEntry(", ".join(shortened(names)), value=", ".join(names))
-        entries = [TableEntry("not stated" if value is None else show(value), value=value) for value in values]
-        rows.append([TableEntry(source), methods, TableEntry(where), *entries])
-    header = ["source", "methods", "where", *(PROTOCOL[k].replace("_", " ") for k in columns)]
+        row: dict[str, Any] = {"source": source, "methods": methods, "where": where}
+        for field, value in zip(PROTOCOL, protocol, strict=True):
+            if field not in alike and values[field] != {None}:
+                text = "not stated" if value is None else show(value)
+                row[field.replace("_", " ")] = TableEntry(text, value=value)
+        rows.append(row)
     caption = f"How each score was made.{f' All: {shared}.' if shared else ''}"
-    return Table("protocol", "Protocol", caption + _scoring_note(comparison, comparison.methods), header, rows)
+    return Table.of("protocol", "Protocol", caption + _scoring_note(comparison, comparison.methods), rows)
 
 
 def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
@@ -372,10 +385,15 @@ def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
     order = list(dict.fromkeys(name for comparison in comparisons for name in ranking(comparison)))
     rows = []
     for (method, machine, replicas), found in sorted(costs.groups(), key=lambda group: order.index(group[0][0])):
-        texts = machine, str(replicas), f"{found['runs']:,}"
-        numbers = [_range_entry(found[name]) for name in NUMBERS]
-        rows.append([method_entry(comparisons[0].methods[method]), *map(TableEntry, texts), *numbers])
-    header = ["method", "machine", "seeds at once", "runs", "updates/s", "hours per run", "hours per seed"]
+        rows.append({
+            "method": method_entry(comparisons[0].methods[method]),
+            "machine": machine,
+            "seeds at once": str(replicas),
+            "runs": f"{found['runs']:,}",
+            "updates/s": _range_entry(found["updates_per_second"]),
+            "hours per run": _range_entry(found["hours_per_run"]),
+            "hours per seed": _range_entry(found["hours_per_seed"]),
+        })  # fmt: skip
     caption = (
         "Median over the finished own runs, and their range, by the runs' own logs. Seeds trained at once share their "
         "time. Rows of different machines, or numbers of seeds at once, do not compare methods."
@@ -383,21 +401,20 @@ def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
     if costs.unknown:
         examples = shortened([f"{run} ({why})" for run, why in costs.unknown.items()], 2)
         caption += f" The time of {count(len(costs.unknown), 'run')} is not known: {'; '.join(examples)}."
-    return Table("cost", "Cost", caption, header, rows)
+    return Table.of("cost", "Cost", caption, rows)
 
 
 def differences_table(own: RunTables, methods: Collection[str]) -> Table:
     """Return where methods of one label differ, a row each; without rows where every label is one method."""
-    found = what_differs(own.runs, methods)
     rows = []
-    for name, fields in found.items():
+    for name, fields in what_differs(own.runs, methods).items():
         texts = [f"{field} {value}" for field, value in fields.items()]
-        rows.append([TableEntry(name), TableEntry("; ".join(shortened(texts)), value="; ".join(texts))])
+        rows.append({"method": name, "settings": TableEntry("; ".join(shortened(texts)), value="; ".join(texts))})
     caption = (
         "What differs between methods of one label, on the environments that they share; several values, which differ "
         "between environments, are divided by a slash."
     )
-    return Table("differences", "What differs", caption, ["method", "settings"], rows)
+    return Table.of("differences", "What differs", caption, rows)
 
 
 def scored_otherwise(comparison: Comparison) -> dict[str, list[str]]:
@@ -405,21 +422,17 @@ def scored_otherwise(comparison: Comparison) -> dict[str, list[str]]:
     return by_value({name: method.scoring for name, method in comparison.methods.items() if method.scoring is not None})
 
 
-def phase_table(
+def _phase_table(
     name: str,
     title: str,
     comparison: Comparison,
     phase: Phase,
     caption: str,
-    header: list[str],
-    rows: list[list[TableEntry]],
-    names: Collection[str],
-    *,
+    rows: Sequence[Row],
     best: str | None = None,
 ) -> Table:
     """Return a table about one phase and kind of scores, whose caption explains every mark in it.
 
-    :param names: the methods that it is about.
     :param best: where the best score is bold, e.g. `` in the row``; None for tables without scores.
     """
     kind = comparison.kind
@@ -427,15 +440,17 @@ def phase_table(
         least = f"{LEAST_BEST:.0%}" if kind is SUCCESS else f"{LEAST_BEST:g}"
         least = "" if not kind.is_comparable else f", where that is at least {least}"
         caption += f" Bold: the best{best}{least}; †: its interval reaches the best. Neither is a test."
-    known = [k for k in range(len(header)) if any(row[k].text != NOT_KNOWN for row in rows)]
-    header, rows = [header[k] for k in known], [[row[k] for k in known] for row in rows]
-    details = {entry.detail for row in rows for entry in row}
+    table = Table.of(f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", caption, rows)
+    known = [k for k in range(len(table.header)) if any(row[k].text != NOT_KNOWN for row in table.rows)]
+    header, entries = [table.header[k] for k in known], [[row[k] for k in known] for row in table.rows]
+    details = {entry.detail for row in entries for entry in row}
     if ROUNDED in details:
         caption += f" {ROUNDED}: both ends of the interval round to the number."
     if NO_INTERVAL in details:
         caption += " No interval: all resamples of so few seeds give this number, which says nothing about other seeds."
+    names = [name for name in ranking(comparison, phase) if name in phase.coverage]
     caption += _scoring_note(comparison, names) + _finished_note(comparison, names)
-    return Table(f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", caption, header, rows)
+    return replace(table, caption=caption, header=header, rows=entries)
 
 
 def _scoring_note(comparison: Comparison, names: Collection[str]) -> str:
@@ -446,33 +461,32 @@ def _scoring_note(comparison: Comparison, names: Collection[str]) -> str:
 
 def _finished_note(comparison: Comparison, names: Collection[str]) -> str:
     """Return, after a space, which methods have runs that did not finish, and what the mark means."""
-    tallies = {method.title: method.tally() for method in map(comparison.methods.__getitem__, names)}
-    found = {title: tally for title, tally in tallies.items() if not tally.is_complete}
-    if not found:
+    counts, mark = [], ""
+    for method in (comparison.methods[name] for name in names):
+        tally = method.tally()
+        if tally.failed:
+            mark = "‡: runs failed. "
+        if not tally.is_complete:
+            counts.append(f"{method.title} {tally}{f' ({tally.failed} failed)' if tally.failed else ''}")
+    if not counts:
         return ""
-    counts = "; ".join(f"{title} {t}{f' ({t.failed} failed)' if t.failed else ''}" for title, t in found.items())
-    mark = "‡: runs failed. " if any(tally.failed for tally in found.values()) else ""
-    return f" {mark}Finished runs: {counts}; a method is not bold where runs are missing."
+    return f" {mark}Finished runs: {'; '.join(counts)}; a method is not bold where runs are missing."
 
 
 def _scores(
-    cells: Mapping[str, Cell],
-    names: Sequence[str],
-    kind: Kind,
-    metric: str = "mean",
-    beside: Sequence[str] = ("mean",),
-) -> list[TableEntry]:
+    cells: Mapping[str, Cell], kind: Kind, metric: str = "mean", beside: Sequence[str] = ("mean",)
+) -> dict[str, TableEntry]:
     """Return the scores of methods at one place, those that are compared with one another.
 
     :param beside: the metrics that are shown there, with equally many decimals.
     """
-    found = {name: cell.estimates.get(metric) for name, cell in cells.items()}
     digits = digits_of(kind, (cell.estimates.get(each) for cell in cells.values() for each in beside))
+    found = {name: cell.estimates.get(metric) for name, cell in cells.items()}
     best = max((estimate.point for estimate in found.values() if estimate is not None), default=0.0)
-    return [
-        score_entry(found.get(name), kind, digits, best, name not in cells or cells[name].tally.is_complete)
-        for name in names
-    ]
+    return {
+        name: score_entry(estimate, kind, digits, best, cells[name].tally.is_complete)
+        for name, estimate in found.items()
+    }
 
 
 def _mean_entry(mean: float, detail: str) -> TableEntry:
@@ -498,19 +512,16 @@ def _three_digits(value: float) -> str:
 
 def to_csv(table: Table) -> str:
     """Return a table as CSV, its numbers unrounded, scores as fractions, intervals in two further columns."""
-    columns: list[list[Any]] = []
+    columns: dict[str, list[Any]] = {}
     for name, entries in zip(table.header, zip(*table.rows, strict=True), strict=True):
         texts = ["" if entry.text == NOT_KNOWN else entry.text for entry in entries]
-        values = [text if e.value is None else e.value for e, text in zip(entries, texts, strict=True)]
-        columns.append([name, *values])
+        columns[name] = [text if e.value is None else e.value for e, text in zip(entries, texts, strict=True)]
         if any(entry.interval for entry in entries):
-            ends = [entry.interval or (None, None) for entry in entries]
-            columns += [[f"{name} low", *(low for low, _ in ends)], [f"{name} high", *(high for _, high in ends)]]
+            for k, end in enumerate(("low", "high")):
+                columns[f"{name} {end}"] = [entry.interval[k] if entry.interval else None for entry in entries]
         elif any(entry.detail for entry in entries):
-            columns.append([f"{name} detail", *(entry.detail for entry in entries)])
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(zip(*columns, strict=True))
-    return buffer.getvalue()
+            columns[f"{name} detail"] = [entry.detail for entry in entries]
+    return str(pd.DataFrame(columns, dtype=object).to_csv(index=False))
 
 
 def to_markdown(table: Table) -> str:
@@ -537,10 +548,9 @@ def to_latex(table: Table, width: str = "page") -> str:
     place = "table" if width == "column" else "table*"
     longest = [max(len(entry.plain) for entry in column) for column in zip(*table.rows, strict=True)]
     types = "".join("p{4cm}" if letters > _LONG else "l" if k == 0 else "c" for k, letters in enumerate(longest))
-    header, *rows = (
-        " & ".join(row) + r" \\"
-        for row in (map(latex, table.header), *([_latex_cell(e, len(row) > _MANY) for e in row] for row in table.rows))
-    )
+    is_wide = len(table.header) > _MANY
+    lines = [map(latex, table.header), *([_latex_cell(entry, is_wide) for entry in row] for row in table.rows)]
+    header, *rows = (" & ".join(cells) + r" \\" for cells in lines)
     body = "\n".join(rows)
     return rf"""% \usepackage{{adjustbox,booktabs}}; with \usepackage[T1]{{fontenc}} also lmodern, else T1 sets bitmaps
 \begin{{{place}}}

@@ -14,7 +14,7 @@ from zoo.report.compute import compare
 from zoo.report.inputs import Inputs, collect
 from zoo.report.page.report import Content
 from zoo.report.significance import decide
-from zoo.runs.read import RunTables
+from zoo.runs.read import EVALUATION_COLUMNS, RunTables
 from zoo.runs.scores import RETURN, SUCCESS
 
 SCENE = [f"scene-play-singletask-task{k}-v0" for k in range(1, 6)]
@@ -92,9 +92,8 @@ def comparison_of_scene(scores, kind=SUCCESS, **methods):
 def runs_table(problems=()):
     columns = ["run", "state", "method", "label", "environment", "departures", "settings", "problem", "replaced_by"]
     rows = [[path, "done", "qam", "qam", SCENE[0], (), {}, why, None] for path, why in problems]
-    return RunTables(
-        pd.DataFrame(rows, columns=columns).assign(success_return=None, dataset_fingerprint=None, code=None), None
-    )
+    runs = pd.DataFrame(rows, columns=columns).assign(success_return=None, dataset_fingerprint=None, code=None)
+    return RunTables(runs, pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
 
 
 def collected(**options):

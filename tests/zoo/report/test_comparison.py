@@ -23,11 +23,10 @@ def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
     (found,) = compare_kinds(own_methods(["QAM"]), table[keep], NO_MEANS, reps=20)
     phase = found.phases["offline"]
     assert phase.domain_tasks["scene-play"] == [first, second]
-    curve = phase.domain_curves["scene-play"]["QAM"]
+    curve = phase.curves.query("where == 'scene-play'")
     of_second = table[(table["environment"] == second) & (table["phase"] == "offline")]
-    assert curve.mean.points == pytest.approx(of_second.groupby("step")["score"].mean().to_numpy())
-    assert curve.seeds == (6, 6)
-    assert phase.curves["QAM"].seeds == (6, 6)
+    assert curve["value"].tolist() == pytest.approx(of_second.groupby("step")["score"].mean().tolist())
+    assert set(phase.curves["seeds"]) == {6}
     assert phase.aggregates["QAM"].seeds == (3, 6)
 
 
@@ -36,9 +35,9 @@ def test_evaluation_at_step_0_begins_the_curve_and_is_no_score():
     table = evaluations(["QAM"], steps=steps)
     (found,) = compare_kinds(own_methods(["QAM"]), table, NO_MEANS, reps=20)
     (without,) = compare_kinds(own_methods(["QAM"]), table[table["step"] > 0], NO_MEANS, reps=20)
-    curve = found.phases["offline"].curves["QAM"]
-    assert curve.steps.tolist() == [0, 1000, 2000]
-    assert curve.mean.points[0] == pytest.approx(table.loc[table["step"] == 0, "score"].mean())
+    curve = found.phases["offline"].curves.query("where == 'all' and metric == 'mean'")
+    assert curve["step"].tolist() == [0, 1000, 2000]
+    assert curve["value"].iloc[0] == pytest.approx(table.loc[table["step"] == 0, "score"].mean())
     assert found.phases["offline"].aggregates == without.phases["offline"].aggregates
     assert found.phases["offline"].steps == {"QAM": 2000}
 
@@ -48,7 +47,12 @@ def test_shares_of_episodes_have_one_least_variance_whatever_counts_as_a_success
     for kind in (SUCCESS, SUCCESS_BY_RETURN):
         table = scene_runs([[1.0] * 3]).assign(kind=kind.name)
         phase = compare(own_methods(["qam"]), table, NO_MEANS, reps=20, kind=kind).phases["offline"]
-        found.append((phase.aggregates["qam"].estimates["mean"], phase.curves["qam"].mean.bounds.tolist()))
+        found.append(
+            (
+                phase.aggregates["qam"].estimates["mean"],
+                phase.curves.query("metric == 'mean'")[["low", "high"]].to_numpy().tolist(),
+            )
+        )
     assert found[0] == found[1]
     assert found[0][0].interval is not None
 

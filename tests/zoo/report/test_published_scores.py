@@ -160,8 +160,8 @@ def test_rows_of_all_files_are_read_with_their_types(tmp_path):
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        *(("environment", "pong"), ("phase", "before"), ("method", ""), ("seed", "one"), ("step", "10.5")),
-        *(("successes", "51"), ("episodes", "0"), ("return", "inf"), ("length", "long")),
+        *(("environment", "pong"), ("phase", "before"), ("method", ""), ("seed", "one")),
+        *(("successes", "51"), ("episodes", "0")),
     ],
 )
 def test_damaged_value_is_named_with_its_file_and_line(tmp_path, column, value):
@@ -184,14 +184,3 @@ def test_file_that_ends_in_the_middle_of_a_line_or_lacks_columns_is_refused(tmp_
 def test_file_that_is_no_table_is_refused(tmp_path, content):
     (tmp_path / "runs.csv").write_bytes(content)
     check_refused(tmp_path, r"runs.csv` cannot be read .*; restore the file")
-
-
-def test_evaluation_that_appears_twice_is_refused(tmp_path):
-    write(tmp_path, run_rows("qam", SCENE[0], 0), name="a.csv")
-    write(tmp_path, run_rows("qam", SCENE[0], 0)[1:], name="b.csv")
-    check_refused(tmp_path, r"b.csv`, line 2: expected one row for each evaluation of a run, got method qam")
-
-
-def test_runs_of_different_settings_are_not_one_method(tmp_path):
-    write(tmp_path, run_rows("qam", SCENE[0], 0), run_rows("qam", SCENE[0], 1, settings="b2"))
-    check_refused(tmp_path, "expected one hash of settings for the runs of a method on an environment")

@@ -74,5 +74,5 @@ def test_references_that_runs_record_serve_all_runs_on_their_environment_and_mus
     assert read_references(["Pendulum-v1=-1,0"], own) == {"Pendulum-v1": (-1.0, 0.0)}
     assert list(normalise_returns(own, read_references([], own)).evaluations["score"]) == pytest.approx([0.5, 0.5])
     write_run(tmp_path / "c", **about, seed=2, reference_scores=[-1600, -150])
-    with pytest.raises(UsageError, match="record different reference scores, -1600,-150 and -1500,-150"):
+    with pytest.raises(UsageError, match="record different reference scores"):
         read_references([], read_runs([tmp_path]))

@@ -5,11 +5,9 @@ import pytest
 from scipy import stats
 
 from tests.zoo.report.samples import comparison_of, comparison_of_returns, comparison_of_scene
-from zoo.report.comparison import Family, ranking
-from zoo.report.statistics.pairs import rank_p_values
+from zoo.report.comparison import Decision, ranking
+from zoo.report.statistics.pairs import rank_p_value
 from zoo.report.tables import pairs_table
-
-PAIR = [("x", "y")]
 
 
 @pytest.mark.parametrize("seeds", [(6, 6), (4, 9)])
@@ -17,9 +15,8 @@ def test_one_task_has_scipys_p_value_with_ties(seeds):
     random = np.random.RandomState(1)
     x, y = (random.randint(low, low + 5, size) / 10 for low, size in zip((0, 2), seeds, strict=True))
     expected = stats.mannwhitneyu(x, y, method="asymptotic", use_continuity=False).pvalue
-    assert rank_p_values({"x": {"task": x}, "y": {"task": y}}, PAIR) == pytest.approx([expected], rel=1e-12)
-    agree = {name: {"task": np.zeros(5)} for name in "xy"}
-    assert rank_p_values(agree, PAIR) == [1]  # no sign of a difference
+    assert rank_p_value({"task": x}, {"task": y}) == pytest.approx(expected, rel=1e-12)
+    assert rank_p_value({"task": np.zeros(5)}, {"task": np.zeros(5)}) == 1  # no sign of a difference
 
 
 def test_variance_over_tasks_is_that_of_every_division_of_their_runs():
@@ -35,13 +32,13 @@ def test_variance_over_tasks_is_that_of_every_division_of_their_runs():
         chance += found[0] / 2  # the first division is the true one
         variance += np.var(found) / 4
     expected = 2 * stats.norm.sf(abs(chance - 0.5) / np.sqrt(variance))
-    assert rank_p_values({"x": x, "y": y}, PAIR) == pytest.approx([expected])
+    assert rank_p_value(x, y) == pytest.approx(expected)
 
 
 def test_difference_has_scipys_welch_test_adjusted_for_all_pairs():
     comparison = comparison_of_returns(["A", "B", "C"], environments=("Pendulum-v1",))
     phase = comparison.phases["online"]
-    tests = phase.decision.family
+    p_values = phase.decision.p_values
     runs = {name: phase.scores[name]["Pendulum-v1"] for name in "ABC"}
     found = {
         pair: stats.ttest_ind(*(runs[name] for name in pair), equal_var=False).pvalue for pair in ("AB", "AC", "BC")
@@ -49,22 +46,20 @@ def test_difference_has_scipys_welch_test_adjusted_for_all_pairs():
     adjusted = 0.0
     for others, pair in zip((3, 2, 1), sorted(found, key=found.get), strict=True):
         adjusted = max(adjusted, min(1, others * found[pair]))
-        assert tests.p_values[tuple(pair)] == pytest.approx(adjusted)
-        assert tests.p_values[tuple(pair)] == tests.p_values[tuple(reversed(pair))]
+        assert p_values[tuple(pair)] == pytest.approx(adjusted)
+        assert p_values[tuple(pair)] == p_values[tuple(reversed(pair))]
 
 
 @pytest.mark.parametrize(("p_value", "is_clear"), [(0.05, True), (0.051, False)])
-def test_a_pair_is_clear_at_the_level_that_the_description_states(p_value, is_clear):
-    family = Family(None, {("A", "B"): p_value}, "a test")
-    assert family.is_clear("A", "B") == is_clear
-    assert "5%" in family.describe()
+def test_a_pair_is_clear_at_five_per_cent(p_value, is_clear):
+    assert Decision(p_values={("A", "B"): p_value}).is_clear("A", "B") == is_clear
 
 
 def test_one_seed_tests_nothing_and_two_methods_need_no_matrix():
     two = comparison_of(["A", "B"])
     assert not pairs_table(two, two.phases["offline"]).rows
     for comparison in (comparison_of(["A", "B", "C"], seeds=1), comparison_of_returns(["A", "B"], seeds=1)):
-        assert not comparison.phases["online"].decision.family.p_values
+        assert not comparison.phases["online"].decision.p_values
 
 
 def test_matrix_is_in_the_order_of_the_ranking_and_marks_what_is_clear():
@@ -78,4 +73,4 @@ def test_matrix_is_in_the_order_of_the_ranking_and_marks_what_is_clear():
     minus = "\N{MINUS SIGN}50.0"
     assert shown[0] == [("-", "", False), ("1.00", "+50.0", True), ("1.00", "+50.0", True)]
     assert [shown[1][0], shown[1][2]] == [("0.00", minus, True), ("0.50", "+0.0", False)]
-    assert comparison.phases["offline"].decision.family.p_values["good", "same"] < 1e-6
+    assert comparison.phases["offline"].decision.p_values["good", "same"] < 1e-6

@@ -6,12 +6,11 @@ Only the line below the title says when and how it was made.
 
 from __future__ import annotations
 
-import base64
 import gzip
 import hashlib
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -20,7 +19,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from zoo.report.comparison import Comparison, baseline_of
+from zoo.report.comparison import CURVE_COLUMNS, PROFILE_COLUMNS, Comparison, baseline_of, joined
 from zoo.report.cost import Costs
 from zoo.report.figures.files import FORMATS, SHEETS, file_of
 from zoo.report.figures.plots import Drawing, all_figures
@@ -29,7 +28,6 @@ from zoo.report.page.results import json_text, to_json
 from zoo.report.page.sentences import verdict_sentences, warnings
 from zoo.report.reproduction import reproduce
 from zoo.report.scores_file import scores_table
-from zoo.report.statistics.estimates import Curve
 from zoo.report.tables import (
     Table,
     aggregates_table,
@@ -49,8 +47,7 @@ from zoo.report.tables import (
     write_file,
 )
 from zoo.runs.protocol import count
-from zoo.runs.read import RunTables
-from zoo.runs.scores import KINDS, SUCCESS
+from zoo.runs.scores import SUCCESS
 
 FOLDER = Path(__file__).parent / "templates"
 _TEXTS = ("csv", "md", "tex")
@@ -58,10 +55,8 @@ _NAMES = (
     "verdict", "aggregates", "profiles", "improvement", "pairs", "seeds_needed", "sample_efficiency", "domains",
     "environments", "tasks", "heat_map", "runs", "reproduction", "differences", "cost",
 )  # fmt: skip
-_KIND_ENDS = "|".join(kind.suffix for kind in KINDS.values())
 _OF_REPORTS = re.compile(
-    rf"(tables|figures)/({'|'.join(_NAMES)})(_offline|_online|_mean|_iqm)?({_KIND_ENDS})\.(csv|md|tex|pdf|svg|png)"
-    r"|tables/aggregates_(offline|online)_[a-z]+\d*\.(csv|md|tex)|(evaluations|curves|profiles)\.csv(\.gz)?"
+    rf"(tables|figures)/({'|'.join(_NAMES)})(_\w+)?\.(csv|md|tex|pdf|svg|png)|(evaluations|curves|profiles)\.csv(\.gz)?"
 )
 """Files that this or an older report has left in a folder."""
 _PACKAGES = ("flow-rl-zoo", "rliable", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
@@ -70,10 +65,6 @@ _EVALUATION = (
     "length", "source", "run",
 )  # fmt: skip
 _LABELS = ("method", "task", "domain", "phase", "kind", "source", "run")
-CURVE_COLUMNS = ("method", "kind", "phase", "where", "metric", "step", "value", "low", "high", "seeds")
-PROFILE_COLUMNS = ("method", "kind", "phase", "tau", "fraction", "low", "high", "seeds")
-ALL_TASKS = "all"
-"""What `curves` calls the tasks that all methods with single runs have."""
 LARGEST_CSV = 10_000_000
 """The most characters of a CSV file; a larger table is compressed, to about a thirtieth."""
 
@@ -152,14 +143,19 @@ class Content:
     @cached_property
     def figures(self) -> dict[str, dict[str, bytes]]:
         """Every figure: its name -> kind of file -> content; an SVG always, since the page shows it."""
-        return {name: _files_of(drawing, (*self.formats, "svg")) for name, drawing in self.drawings.items()}
+        formats, result = dict.fromkeys((*self.formats, "svg")), {}
+        for name, drawing in self.drawings.items():
+            about = f"Methods: {', '.join(drawing.methods)}. The numbers are in the tables and CSV files of the report."
+            result[name] = {kind: file_of(drawing.figure, kind, drawing.title, about) for kind in formats}
+        return result
 
     @cached_property
     def drawings(self) -> dict[str, Drawing]:
         """Every figure as it is drawn."""
-        sheet = SHEETS[self.width]
-        found = [all_figures(comparison, self.inputs.evaluations, sheet) for comparison in self.comparisons]
-        return {name: drawing for figures in found for name, drawing in figures.items()}
+        found: dict[str, Drawing] = {}
+        for comparison in self.comparisons:
+            found |= all_figures(comparison, self.inputs.evaluations, SHEETS[self.width])
+        return found
 
 
 def write_report(folder: Path, content: Content) -> Path:
@@ -169,26 +165,26 @@ def write_report(folder: Path, content: Content) -> Path:
     none of that name.
     """
     inputs = content.inputs
-    files: dict[str, str | bytes] = {
-        f"tables/{name}.{kind}": text for name, texts in content.texts.items() for kind, text in texts.items()
-    }
-    files |= {
-        f"figures/{name}.{kind}": data
-        for name, found in content.figures.items()
-        for kind, data in found.items()
-        if kind in content.formats
-    }
-    files["scores.csv"] = csv_text(scores_table(inputs.evaluations, inputs.methods))
-    tidy = {
+    phases = [phase for comparison in content.comparisons for phase in comparison.phases.values()]
+    files: dict[str, str | bytes] = {}
+    for name, texts in content.texts.items():
+        files |= {f"tables/{name}.{kind}": text for kind, text in texts.items()}
+    for name, found in content.figures.items():
+        files |= {f"figures/{name}.{kind}": found[kind] for kind in content.formats}
+    for name, text in {
         "evaluations": content.evaluations,
-        "curves": csv_text(curves_table(content.comparisons)),
-        "profiles": csv_text(profiles_table(content.comparisons)),
-    }
-    files |= dict(csv_file(name, text) for name, text in tidy.items())
-    files["runs.csv"] = _runs_csv(inputs.own)
-    files["results.json"] = json_text(
-        to_json(content.comparisons, inputs.own.skipped(), inputs.references, content.costs)
-    )
+        "curves": csv_text(joined([phase.curves for phase in phases], CURVE_COLUMNS)),
+        "profiles": csv_text(joined([phase.profiles for phase in phases], PROFILE_COLUMNS)),
+    }.items():
+        is_large = len(text) > LARGEST_CSV
+        files[f"{name}.csv.gz" if is_large else f"{name}.csv"] = (
+            gzip.compress(text.encode(), 3, mtime=0) if is_large else text
+        )
+    files["scores.csv"] = csv_text(scores_table(inputs.evaluations, inputs.methods))
+    departures = inputs.own.runs["departures"].map("; ".join, na_action="ignore")
+    files["runs.csv"] = csv_text(inputs.own.runs.assign(departures=departures).drop(columns="settings"))
+    results = to_json(content.comparisons, inputs.own.skipped(), inputs.references, content.costs)
+    files["results.json"] = json_text(results)
     files["report.html"] = to_html(content)
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -214,8 +210,6 @@ def to_html(content: Content) -> str:
             figures={name: found["svg"].decode() for name, found in content.figures.items()},
             widths={name: drawing.figure.get_figwidth() for name, drawing in content.drawings.items()},
             files={name: {"CSV": text["csv"], "LaTeX": text["tex"]} for name, text in content.texts.items()},
-            script=script(),
-            policy=content_security_policy(),
             in_phases=in_phases,
             shown=[],
             contents=[],
@@ -247,31 +241,6 @@ def in_phases(comparison: Comparison, what: str) -> list[str]:
     return [f"{what}_{phase}{comparison.kind.suffix}" for phase in comparison.phases]
 
 
-def _files_of(drawing: Drawing, formats: Iterable[str]) -> dict[str, bytes]:
-    about = f"Methods: {', '.join(drawing.methods)}. The numbers are in the tables and the CSV files of the report."
-    return {kind: file_of(drawing.figure, kind, drawing.title, about) for kind in dict.fromkeys(formats)}
-
-
-def _runs_csv(own: RunTables) -> str:
-    departures = ["; ".join(found) if isinstance(found, tuple) else None for found in own.runs["departures"]]
-    return csv_text(own.runs.assign(departures=departures).drop(columns="settings"))
-
-
-def script() -> str:
-    """Return the script of the page."""
-    return (FOLDER / "report.js").read_text(encoding="utf-8")
-
-
-def content_security_policy() -> str:
-    """Return a policy that forbids the network, and every script but that of the page.
-
-    Styles may be inline, since a figure has some.
-    """
-    digest = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
-    allowed = f"script-src 'sha256-{digest}'; style-src 'unsafe-inline'"
-    return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
-
-
 # -- what is drawn as tidy tables: one row for each number, enough to draw every figure again ------------------------
 
 
@@ -282,52 +251,6 @@ def evaluations_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values(["method", "task", "seed", "phase", "step"], kind="stable").reset_index(drop=True)
 
 
-def curves_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """Return the points of every learning curve: those over all tasks, then those of each domain."""
-    rows = [
-        {"method": name, "kind": comparison.kind.name, "phase": phase.name, "where": where, "metric": metric}
-        | {"step": int(step)}
-        | _values(curve, k, "value")
-        | {"seeds": found.seeds[0]}
-        for comparison in comparisons
-        for phase in comparison.phases.values()
-        for where, curves in {ALL_TASKS: phase.curves, **phase.domain_curves}.items()
-        for name, found in curves.items()
-        for metric, curve in (("mean", found.mean), ("iqm", found.iqm))
-        if curve is not None
-        for k, step in enumerate(found.steps)
-    ]
-    return pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
-
-
-def profiles_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """Return the points of every performance profile: the fraction of runs whose score is above ``tau``."""
-    rows = [
-        {"method": name, "kind": comparison.kind.name, "phase": phase.name, "tau": float(tau)}
-        | _values(curve, k, "fraction")
-        | {"seeds": phase.aggregates[name].seeds[0]}
-        for comparison in comparisons
-        for phase in comparison.phases.values()
-        for name, curve in phase.profiles.items()
-        for k, tau in enumerate(phase.thresholds)
-    ]
-    return pd.DataFrame(rows, columns=list(PROFILE_COLUMNS))
-
-
 def csv_text(table: pd.DataFrame) -> str:
     """Return a table as CSV."""
     return str(table.to_csv(index=False))
-
-
-def csv_file(name: str, text: str) -> tuple[str, str | bytes]:
-    """Return the name and the content of a table's file: ``NAME.csv``, or ``NAME.csv.gz`` where that is large."""
-    if len(text) <= LARGEST_CSV:
-        return f"{name}.csv", text
-    return f"{name}.csv.gz", gzip.compress(text.encode(), compresslevel=3, mtime=0)  # the same input, the same bytes
-
-
-def _values(curve: Curve, index: int, name: str) -> dict[str, float | None]:
-    """Return one point with its bounds, which are None where the data allow none."""
-    estimate = curve.estimate(index)
-    low, high = estimate.interval or (None, None)
-    return {name: estimate.point, "low": low, "high": high}

@@ -54,7 +54,7 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
     decision = phase.decision
     chances: dict[str, dict[str, Any]] = {}
     for (x, y), improvement in sorted(phase.improvements.items()):
-        tested = {"p_value": improvement.p_value, "p_holm": decision.family.p_values.get((x, y))}
+        tested = {"p_value": improvement.p_value, "p_holm": decision.p_values.get((x, y))}
         entry = _estimate_to_json(improvement.probability) | tested
         if improvement.difference is not None:
             plan = decision.plans.get((x, y))
@@ -73,7 +73,7 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
             method: _cell_to_json(cell, kind.metrics) | {"steps": phase.steps[method]}
             for method, cell in sorted(phase.aggregates.items())
         },
-        "tests": decision.family.describe(),
+        "tests": decision.tested,
         "probability_of_improvement": chances,
         "verdict_on": decision.subject,
         "verdicts": {v.other: {"p_holm": v.p_value, "verdict": v.outcome} for v in decision.verdicts},

@@ -8,34 +8,31 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from packaging.version import Version
 
 from zoo.report.comparison import (
-    LEADS,
-    Change,
     Comparison,
     Phase,
     Standing,
     Verdict,
-    by_domain,
     by_value,
-    label_of,
     places_of,
 )
 from zoo.report.published_scores import PublishedSet
 from zoo.report.reproduction import set_differences
 from zoo.report.significance import steps_short
 from zoo.report.statistics.estimates import FEW_SEEDS, Estimate
-from zoo.report.statistics.means import FRACTION
+from zoo.report.statistics.means import FRACTION, MOST_SEEDS
 from zoo.report.survival import describe_tallies
-from zoo.report.tables import digits_of, number_entry, range_text, scored_otherwise
+from zoo.report.tables import TableEntry, digits_of, number_entry, range_text, scored_otherwise
 from zoo.runs.folder import RunFolder, UnreadableRun, short_name
 from zoo.runs.protocol import count, shortened
 from zoo.runs.read import RunTables, split_environment
-from zoo.runs.scores import SUCCESS
+from zoo.runs.scores import SUCCESS, Kind
 
 REWARDS_CHANGED = Version("1.2.0")
 """Version of OGBench since which single-task rewards come at another step (ogbench#34)."""
@@ -84,130 +81,79 @@ def _sentences(comparison: Comparison, phase: Phase) -> tuple[str, str]:
     does = "," if subject == comparison.focus or len(means) == 1 else " leads"
     text = f"{methods[subject].title}{does} {where}: "
     if subject in means:
-        text += f"{_score(comparison, means[subject], detail=True)}{' success' if kind is SUCCESS else ''}. "
-    if not decision.verdicts or decision.rival is None:
+        text += f"{_score(kind, means[subject]).plain}{' success' if kind is SUCCESS else ''}. "
+    if decision.rival is None:
         return text + ("Means without single runs decide nothing." if len(means) > 1 else ""), ""
     rival, details = _rival(comparison, phase, decision.rival)
     text += f"{_outcomes(comparison, decision.verdicts)} {rival}"
-    untested = [methods[n].title for n in means if subject in means and (subject, n) not in phase.improvements
-                and means[n].point > means[subject].point]  # fmt: skip
-    if higher := ", ".join(shortened(untested)):
-        text += f" Higher means without single runs cannot be tested: {higher}."
-    tested = f" Tested by {decision.family.describe()}." if decision.family.p_values else ""
-    return text, f"{details}{tested}{_fragility(comparison, phase)}"
+    if subject in means:
+        higher = [name for name, mean in means.items() if mean.point > means[subject].point]
+        untested = [methods[name].title for name in higher if (subject, name) not in phase.improvements]
+        if untested:
+            text += f" Higher means without single runs cannot be tested: {', '.join(shortened(untested))}."
+    return text, f"{details} Tested by {decision.tested}." if decision.tested else details
 
 
-def _score(comparison: Comparison, estimate: Estimate, detail: bool = False) -> str:
-    """Return a score as text, if wished with its interval."""
-    kind = comparison.kind
+def _score(kind: Kind, estimate: Estimate) -> TableEntry:
+    """Return a score as a table has it, success in per cent."""
     entry = number_entry(estimate, kind.scale, digits_of(kind, [estimate]))
-    return f"{entry.text}{'%' if kind is SUCCESS else ''} {entry.detail if detail else ''}".strip()
+    return replace(entry, text=f"{entry.text}%") if kind is SUCCESS else entry
 
 
 def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
-    """Return which steps an own method lacks beside its published scores, or else the best; empty if none.
-
-    Networks of another size are told too.
-    """
+    """Return which steps an own method lacks beside its published scores, or else the best; empty if none."""
     ours, means = comparison.methods[subject], {n: cell.estimates["mean"] for n, cell in phase.aggregates.items()}
     theirs = [comparison.methods[name] for name in means if not comparison.methods[name].is_own]
-    if not ours.is_own or subject not in means or not theirs:
+    if subject not in means or not theirs:
         return ""
     other = max(theirs, key=lambda method: (method.algorithm == ours.algorithm, means[method.name].point))
     if (short := steps_short(phase, ours, other)) is None:
         return ""
-    network, published = (method.protocol_on(phase.tasks[0]).get("net_arch") for method in (ours, other))
-    networks = "" if network in (None, published) else f", networks {network}"
-    scores = (
-        f"{other.title} published {_score(comparison, means[other.name])}, yours {_score(comparison, means[subject])}"
-    )
-    return f"Not comparable yet: {short[0]:,} of {short[1]:,} {phase.name} steps{networks}. {scores}."
+    published, yours = (_score(comparison.kind, means[name]).text for name in (other.name, subject))
+    steps = f"{short[0]:,} of {short[1]:,} {phase.name} steps"
+    return f"Not comparable yet: {steps}. {other.title} published {published}, yours {yours}."
 
 
 def _outcomes(comparison: Comparison, found: Sequence[Verdict]) -> str:
     """Return which methods have which outcome, as a sentence."""
-    clauses = []
-    for outcome in _WORDS:
-        if names := [comparison.methods[v.other].title for v in found if v.outcome == outcome]:
-            listed = ", ".join(shortened(names))
-            if len(names) == len(found) > 1:
-                listed = "both others" if len(names) == 2 else f"all {len(names)} others"
-            elif len(names) > 1:
-                listed = f"{len(names)} of {len(found)} ({listed})"
-            clauses.append(f"{_words(comparison, outcome)} {listed}")
+    clauses, points = [], f"{100 * comparison.resolve:g}"
+    for outcome, words in _WORDS.items():
+        names = [comparison.methods[v.other].title for v in found if v.outcome == outcome]
+        if not comparison.kind.is_comparable and outcome in (Standing.BETTER, Standing.WORSE):
+            words = f"{outcome} than"
+        if names:
+            clauses.append(f"{words.format(points=points)} {', '.join(shortened(names))}")
     verdict = f"{'; '.join(clauses)}."
     return verdict[0].upper() + verdict[1:]
 
 
-def _words(comparison: Comparison, outcome: str) -> str:
-    if not comparison.kind.is_comparable and outcome in (Standing.BETTER, Standing.WORSE):
-        return f"{outcome} than"
-    return _WORDS[outcome].format(points=f"{100 * comparison.resolve:g}")
-
-
-def _fragility(comparison: Comparison, phase: Phase) -> str:
-    """Return, after a space, what of the verdict changes where a domain is left out."""
-    changes, total = phase.decision.changes, len(by_domain(phase.tasks))
-    if changes is None:
-        return ""
-    if not changes:
-        return f" Leaving out any one of the {total} domains changes nothing that is clear."
-    domains = {change.domain for change in changes}
-    if len(changes) <= 2:
-        return f" Fragile: {'; '.join(_turn(comparison, change) for change in changes)}."
-    return (
-        f" Fragile: {len(domains)} of {total} domains, left out alone, change a word; e.g. "
-        f"{_turn(comparison, changes[0])}."
-    )
-
-
-def _turn(comparison: Comparison, change: Change) -> str:
-    other = comparison.methods[change.other].title
-    if change.after == LEADS:
-        return f"leaving out {change.domain} lets {other} lead"
-    return f"leaving out {change.domain} turns '{change.before}' against {other} into '{change.after}'"
-
-
 def _rival(comparison: Comparison, phase: Phase, rival: Verdict) -> tuple[str, str]:
     """Return how the subject compares with its rival, and details."""
-    kind, methods, pair, found = comparison.kind, comparison.methods, rival.improvement, phase.decision.verdicts
-    is_best = rival is min(found, key=lambda v: v.improvement.lead)
-    which = "" if len(found) == 1 else ", the best of them" if is_best else ", your other method"
-    against, chance = f"Against {methods[rival.other].title}", number_entry(pair.probability, 1, 2).plain
-    text = f"{against}{which}: "
-    if pair.difference is None:
-        text += f"probability of improvement {chance}."
-    else:
-        entry = number_entry(pair.difference, kind.scale, digits_of(kind, [pair.difference]))
-        sign = "+" if pair.difference.point > 0 else ""
-        text += f"{sign}{entry.plain} {'points' if kind is SUCCESS else kind.unit}."
-    record = pair.tasks
+    kind, pair, record = comparison.kind, rival.improvement, rival.improvement.tasks
+    against, chance = f"Against {comparison.methods[rival.other].title}", number_entry(pair.probability, 1, 2).plain
     details = f"{against}: probability of improvement {chance}; tasks won {record.won}, lost {record.lost}, "
     details += f"undecided {record.undecided}."
-    if rival.outcome in (Standing.UNCLEAR, Standing.UNTESTED):
-        text += _seeds_advice(comparison, phase)
-    return text, details
-
-
-def _seeds_advice(comparison: Comparison, phase: Phase) -> str:
-    """Return, after a space, how many more seeds would decide a pair that is not decided."""
-    plan = phase.decision.advice
-    if plan is not None and plan.half_width < comparison.resolve:
-        return ""  # there are as many
+    text = f"{against}: probability of improvement {chance}."
+    if pair.difference is not None:
+        entry = number_entry(pair.difference, kind.scale, digits_of(kind, [pair.difference]))
+        sign = "+" if pair.difference.point > 0 else ""
+        text = f"{against}: {sign}{entry.plain} {'points' if kind is SUCCESS else kind.unit}."
+    plan = phase.decision.plans.get((str(phase.decision.subject), rival.other))
+    if rival.outcome not in (Standing.UNCLEAR, Standing.UNTESTED):
+        return text, details
     if plan is None:
-        return f" It takes at least {FEW_SEEDS} seeds to decide that."
-    seeds = "more seeds than anyone has" if plan.seeds is None else f"about {plan.seeds:,} seeds"
-    return f" It takes {seeds} of each to resolve {100 * comparison.resolve:g} points."
+        text += f" It takes at least {FEW_SEEDS} seeds to decide that."
+    elif plan.half_width >= comparison.resolve:  # else there are enough
+        seeds = f"more than {MOST_SEEDS:,}" if plan.seeds is None else f"about {plan.seeds:,}"
+        text += f" It takes {seeds} seeds of each to resolve {100 * comparison.resolve:g} points."
+    return text, details
 
 
 # -- what a reader must know before believing a number ---------------------------------------------------------------
 
 
 def warnings(
-    comparisons: Sequence[Comparison],
-    own: RunTables,
-    sets: Sequence[PublishedSet] = (),
-    failed: str = "last",
+    comparisons: Sequence[Comparison], own: RunTables, sets: Sequence[PublishedSet] = (), failed: str = "last"
 ) -> list[str]:
     """Return sentences on what a reader must know before believing a number.
 
@@ -215,50 +161,39 @@ def warnings(
     :param failed: what failed runs count for, see `zoo.report.survival.failed_scores`.
     """
     methods, skipped = comparisons[0].methods, own.skipped()
-    apart = _differences_from_sets(comparisons, sets)
+    places = {name: _shown_tasks(comparisons, name) for name in methods}
     shown = own.runs[own.runs["problem"].isna() & own.runs["method"].isin(list(methods))]
-    shown = shown[shown["environment"].isin({task for name in methods for task in _shown_tasks(comparisons, name)})]
-    few = f"{len(skipped)} of {len(own.runs)} run folders did not finish, or do not count"
-    return [
-        *(f"{name} was not run as {published} was: {what}." for (name, published), what in apart.items()),
-        *([f"{few}; each is listed with its reason."] if skipped else []),
-        *describe_tallies({name: method.tally() for name, method in methods.items()}, failed),
-        *_rewards_of_other_versions(shown, sets),
-        *(
-            f"{published.name}: means only, since single runs are not published. So its methods have no IQM, profile, "
-            "curve, probability of improvement or verdict here."
-            for published in sets
-            if published.runs is None
-        ),
-        *_departures(comparisons, {name for name, _ in apart}),
-        *_told_apart(shown),
-        *(
-            f"{name}: runs were trained by {len(codes)} versions of the algorithm's file."
-            for name, codes in shown.dropna(subset="code").groupby("method")["code"].unique().items()
-            if len(codes) > 1
-        ),
-        *(
-            f"Scoring of {', '.join(shortened(names))}: {scoring}. Other scores are those of the last evaluation."
-            for scoring, names in scored_otherwise(comparisons[0]).items()
-        ),
-        *(
-            f"{phase.name}{comparison.kind.title}: {sentence}"
-            for comparison in comparisons
-            for phase in comparison.phases.values()
-            for sentence in _warnings_of_phase(comparison, phase, {name for name, _ in apart})
-        ),
-        *_warnings_of_seeds(comparisons),
+    shown = shown[shown["environment"].isin({task for tasks in places.values() for task in tasks})]
+    apart = _differences_from_sets(comparisons, sets)
+    told = {name for name, _ in apart}
+    found = [f"{name} was not run as {published} was: {what}." for (name, published), what in apart.items()]
+    if skipped:
+        few = f"{len(skipped)} of {len(own.runs)} run folders did not finish, or do not count"
+        found.append(f"{few}; each is listed with its reason.")
+    found += describe_tallies({name: method.tally() for name, method in methods.items()}, failed)
+    found += _rewards_of_other_versions(shown, sets)
+    found += [
+        f"{published.name}: means only, since single runs are not published. So its methods have no IQM, profile, "
+        "curve, probability of improvement or verdict here."
+        for published in sets
+        if published.runs is None
     ]
-
-
-def _departures(comparisons: Sequence[Comparison], told: Collection[str]) -> Iterator[str]:
-    """Yield where own methods depart from the protocol of their profiles, unless how they were run is told already."""
-    for name, method in comparisons[0].methods.items():
-        if name in told:
-            continue
-        departures = {task: method.departures.get(task, ()) for task in _shown_tasks(comparisons, name)}
-        if any(departures.values()):
-            yield f"{name} departs from the protocol of its profile: {_gathered(departures)}."
+    for name, method in methods.items():
+        departures = {task: method.departures.get(task, ()) for task in places[name]}
+        if name not in told and any(departures.values()):
+            found.append(f"{name} departs from the protocol of its profile: {_gathered(departures)}.")
+    found += _told_apart(shown)
+    for name, codes in shown.dropna(subset="code").groupby("method")["code"].nunique().items():
+        if codes > 1:
+            found.append(f"{name}: runs were trained by {codes} versions of the algorithm's file.")
+    for scoring, names in scored_otherwise(comparisons[0]).items():
+        text = f"Scoring of {', '.join(shortened(names))}: {scoring}"
+        found.append(f"{text}. Other scores are those of the last evaluation.")
+    for comparison in comparisons:
+        for phase in comparison.phases.values():
+            sentences = _warnings_of_phase(comparison, phase, told)
+            found += [f"{phase.name}{comparison.kind.title}: {sentence}" for sentence in sentences]
+    return [*found, *_warnings_of_seeds(comparisons)]
 
 
 def _warnings_of_phase(comparison: Comparison, phase: Phase, told: Collection[str]) -> Iterator[str]:
@@ -267,17 +202,15 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase, told: Collection[st
     :param told: methods of which it is told already that they were run otherwise.
     """
     for name in phase.strays:
-        kept = label_of(phase.tasks, phase.suite)
         has = f"{name} has only {_listed(phase.coverage[name])}"
-        yield f"{has}; aggregates leave it out, so that the others keep their {kept}."
+        yield f"{has}; aggregates leave it out, so that the others keep their {phase.tasks_label}."
     if not phase.tasks:
         who = shortened(f"{name} has {_listed(tasks)}" for name, tasks in sorted(phase.coverage.items()))
         yield f"no aggregate is possible, because no environment was run by all methods: {'; '.join(who)}."
     elif phase.left_out:
-        what = "aggregates" if phase.aggregates else "probabilities of improvement"
         lacking = by_value({task: tuple(names) for task, names in phase.left_out.items()})
         missing = "; ".join(f"{_listed(tasks)} ({', '.join(shortened(names))})" for names, tasks in lacking.items())
-        yield f"{what} leave out tasks that some methods lack: {missing}."
+        yield f"aggregates leave out tasks that some methods lack: {missing}."
     without = [name for name in sorted(phase.coverage) if name not in (*phase.aggregates, *phase.strays)]
     if phase.aggregates and without:
         why = "published are means of whole domains, not of single tasks"
@@ -295,8 +228,6 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase, told: Collection[st
     if len(by_steps) > 1:
         found = "; ".join(f"{text} ({', '.join(shortened(names))})" for text, names in by_steps.items())
         yield f"methods were scored at different steps: {found}."
-    if phase.uneven_seeds:
-        yield f"unequal numbers of seeds between tasks: {', '.join(phase.uneven_seeds)}."
 
 
 def _told_apart(runs: pd.DataFrame) -> Iterator[str]:
@@ -332,16 +263,14 @@ def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Yield which methods have too few seeds."""
     seeds: dict[str, int] = {}
     for phase in (phase for comparison in comparisons for phase in comparison.phases.values()):
-        places = [phase.aggregates] if phase.aggregates else list(phase.per_task.values())
-        for name, cell in (item for place in places for item in place.items()):
-            if comparisons[0].methods[name].is_own or cell.estimates["mean"].interval is not None:
-                seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
-    if one := [name for name, number in seeds.items() if number == 1]:
-        yield f"One seed gives no interval: {', '.join(one)}."
-    if few := [f"{name} ({number})" for name, number in seeds.items() if 1 < number < FEW_SEEDS]:
+        for cells in [phase.aggregates] if phase.aggregates else phase.per_task.values():
+            for name, cell in cells.items():
+                if comparisons[0].methods[name].is_own or cell.estimates["mean"].interval is not None:
+                    seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
+    if few := [f"{name} ({number})" for name, number in seeds.items() if number < FEW_SEEDS]:
         yield (
-            f"Fewer than {FEW_SEEDS} seeds: {', '.join(few)}. Means have t-intervals; bootstrap intervals (IQM, "
-            "median, profiles, probabilities) are too narrow."
+            f"Fewer than {FEW_SEEDS} seeds: {', '.join(few)}. Means have t-intervals, with one seed none; bootstrap "
+            "intervals (IQM, median, profiles, probabilities) are too narrow."
         )
 
 

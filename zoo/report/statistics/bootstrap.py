@@ -103,13 +103,7 @@ def performance_profile(scores: Scores, thresholds: Array, reps: int) -> Curve:
         ranks = [np.searchsorted(np.sort(block, axis=None), thresholds, side="right") / block.size for block in drawn]
         return 1 - np.average(ranks, axis=0, weights=[block.shape[1] for block in drawn])
 
-    if len(blocks) > 1 or len(blocks[0]) < 2:
-        return estimated(blocks, above, reps)
-    with seeded():
-        points, bounds = library.create_performance_profile(
-            {"": blocks[0]}, thresholds, custom_profile_func=lambda drawn, _: above(drawn), reps=reps
-        )
-    return Curve(points[""], bounds[""], "bootstrap")
+    return estimated(blocks, above, reps)
 
 
 def estimated(blocks: list[NDArray[Any]], function: Function, reps: int, fewest: int = 2) -> Curve:

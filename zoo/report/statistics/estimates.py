@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
@@ -59,6 +60,12 @@ class Curve:
             return Estimate(float(self.points[index]))
         low, high = self.bounds[:, index]
         return with_width(float(self.points[index]), float(low), float(high), self.kind)
+
+    def table(self) -> pd.DataFrame:
+        """Return the points, ``value``, with their intervals from ``low`` to ``high``, NaN where there is none."""
+        found = [self.estimate(k) for k in range(len(self.points))]
+        ends = [estimate.interval or (math.nan, math.nan) for estimate in found]
+        return pd.DataFrame(ends, columns=["low", "high"]).assign(value=self.points)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ These cover the truth more often than the bootstrap at any number of seeds (``be
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -131,64 +132,42 @@ class SeedPlan:
 
 
 def plan_seeds(
-    spreads: Mapping[str, Spread], pairs: Sequence[tuple[str, str]], resolve: float
+    spreads: Mapping[str, Spread], pairs: Iterable[tuple[str, str]], resolve: float
 ) -> dict[tuple[str, str], SeedPlan | None]:
     """Return the plan of each pair of methods; None where nothing says how runs vary: a task has one, or all agree.
 
     It assumes that runs of every task vary as those that there are, that both methods get the same number of seeds on
     each of these tasks, and Welch-Satterthwaite's t-interval, whose quantile depends on that number.
 
+    :param spreads: of every method, or of none where scores share no scale.
     :param resolve: what half the width of the interval must stay below, in the units of the scores.
     """
-    if not pairs or not spreads:
-        return {}
-    variances, seeds = pair_spreads(spreads, pairs)
-    total = variances.sum(axis=0)
-    widths = welch_half_width(variances, seeds)
+    return {(x, y): _plan(spreads[x], spreads[y], resolve) for x, y in pairs if spreads}
+
+
+def _plan(x: Spread, y: Spread, resolve: float) -> SeedPlan | None:
+    variances = np.append(x.variances, y.variances) / len(x.variances) ** 2
+    seeds = np.append(x.seeds, y.seeds)
+    half_width = float(welch_half_width(variances[:, None], seeds)[0])
+    if not half_width > 0:
+        return None
     # Satterthwaite's degrees of freedom of the sum of variances itself: how well it is known.
-    divisor = (variances**2 / np.maximum(seeds - 1, 1)).sum(axis=0)
-    freedom = np.divide(total**2, divisor, out=np.ones_like(total), where=divisor > 0)
-    ends = [freedom / (2 * special.gammaincinv(freedom / 2, end / 100)) for end in reversed(PERCENTILES)]
-    low, needed, high = (_seeds_needed(variances * scale, resolve) for scale in (ends[0], 1.0, ends[1]))
-    return {
-        pair: None if not widths[k] > 0 else SeedPlan(float(widths[k]), needed[k], (low[k], high[k]))
-        for k, pair in enumerate(pairs)
-    }
+    freedom = variances.sum() ** 2 / (variances**2 / np.maximum(seeds - 1, 1)).sum()
+    low, high = (freedom / special.chdtri(freedom, end / 100) for end in PERCENTILES)
+    interval = (_seeds_needed(low * variances, resolve), _seeds_needed(high * variances, resolve))
+    return SeedPlan(half_width, _seeds_needed(variances, resolve), interval)
 
 
-def with_typical_spread(spreads: Mapping[str, Spread]) -> dict[str, Spread]:
-    """Return spreads in which a task with one run varies as that of the other methods does, or else as other tasks do.
+def _seeds_needed(variances: Array, resolve: float) -> int | None:
+    """Return the least number of seeds, at least 2, with a half width below `resolve`; None above `MOST_SEEDS`.
 
-    It is for a plan only; where no method has several runs of a task, variances stay NaN.
+    :param variances: of one run, weighted, shape (parts,).
     """
-    known = np.array([spread.variances for spread in spreads.values()])
-    counts = np.maximum((~np.isnan(known)).sum(axis=0), 1)
-    of_tasks = np.where(np.isnan(known).all(axis=0), np.nan, np.nansum(known, axis=0) / counts)
-    whole = of_tasks[~np.isnan(of_tasks)]
-    typical = np.where(np.isnan(of_tasks), whole.mean() if len(whole) else np.nan, of_tasks)
-    return {
-        name: Spread(np.where(np.isnan(spread.variances), typical, spread.variances), spread.seeds)
-        for name, spread in spreads.items()
-    }
+    total = variances.sum()
+    ratio = total**2 / (variances**2).sum()
 
+    def is_enough(seeds: int) -> bool:
+        return bool(t_quantile((seeds - 1) * ratio) * np.sqrt(total / seeds) < resolve)
 
-def _seeds_needed(variances: Array, resolve: float) -> list[int | None]:
-    """Return the least number n >= 2 of seeds with a half width below `resolve`, by bisection.
-
-    :param variances: of one run, weighted, shape (parts, K).
-    """
-    total, squares = variances.sum(axis=0), (variances**2).sum(axis=0)
-    ratio = np.divide(total**2, squares, out=np.ones_like(total), where=squares > 0)
-    total, ratio = np.nan_to_num(total), np.nan_to_num(ratio, nan=1.0)
-
-    def is_enough(seeds: Array) -> np.ndarray:
-        quantile = t_quantile((seeds - 1) * ratio)
-        return np.asarray(quantile * np.sqrt(total / seeds) < resolve)
-
-    low, high = np.ones_like(total), np.full_like(total, MOST_SEEDS)
-    possible = is_enough(high)
-    while (high - low > 1).any():
-        middle = np.floor((low + high) / 2)
-        enough = is_enough(np.maximum(middle, 2))
-        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-    return [int(max(seeds, 2)) if fits else None for seeds, fits in zip(high, possible, strict=True)]
+    found = bisect_left(range(MOST_SEEDS + 1), True, lo=2, key=is_enough)
+    return found if found <= MOST_SEEDS else None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import combinations, product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import special, stats
 
 from zoo.report.statistics.bootstrap import estimated
 from zoo.report.statistics.estimates import (
@@ -47,7 +47,9 @@ def improvements(
     away = np.array([means[x] - means[y] for x, y in pairs]).T  # (tasks, pairs)
     variances, seeds = pair_spreads(spreads, pairs)
     half, tasks, largest = welch_half_width(variances, seeds), len(away), limits[1] - limits[0]
-    p_values = welch_p_values(away.mean(axis=0), variances, seeds) if with_difference else rank_p_values(scores, pairs)
+    p_values = welch_p_values(away.mean(axis=0), variances, seeds)
+    if not with_difference:
+        p_values = np.array([rank_p_value(scores[x], scores[y]) for x, y in pairs])
     parts = (variances * tasks**2).reshape(2, -1), seeds.reshape(2, -1)
     is_decided = holm(welch_p_values(away.ravel(), *parts).reshape(away.shape)) <= SIGNIFICANT
     chance, result = probabilities(scores, reps), {}
@@ -115,23 +117,19 @@ def chances(counts: Counts) -> Array:
     return np.asarray((shares @ below.swapaxes(1, 2)).mean(axis=0))
 
 
-def rank_p_values(scores: Mapping[str, Scores], pairs: Sequence[tuple[str, str]]) -> Array:
-    """Return the two-sided p value of each pair of methods that their runs score alike; NaN where a task has one run.
+def rank_p_value(x: Scores, y: Scores) -> float:
+    """Return the two-sided p value of runs of two methods scoring alike; NaN where a task has one run.
 
     It is the Wilcoxon-Mann-Whitney test with ties, summed over tasks that count equally: P(X > Y) minus one half, over
     its standard deviation where every division of a task's runs into two groups is equally likely. Unlike the bootstrap
     it takes no variance from the few seeds that there are. The normal distribution stands in for the exact one.
     """
-    counts = tally(*rank_codes(scores))
-    sizes, cubes = counts.sum(axis=2), (counts**3).sum(axis=2)
-    mixed = counts**2 @ counts.swapaxes(1, 2)
-    total = sizes[:, :, None] + sizes[:, None, :]
-    ties = cubes[:, :, None] + cubes[:, None, :] + 3 * (mixed + mixed.swapaxes(1, 2)) - total
-    variances = (total + 1 - ties / (total * (total - 1))) / (12 * sizes[:, :, None] * sizes[:, None, :])
-    spread = np.sqrt(variances.sum(axis=0)) / len(counts)
-    away = np.abs(chances(counts) - 0.5)
-    found = 2 * special.ndtr(-np.divide(away, spread, out=np.zeros_like(away), where=spread > 0))
-    is_alone = (sizes < 2).any(axis=0)
-    found[is_alone | is_alone[:, None]] = np.nan
-    names = sorted(scores)
-    return np.array([found[names.index(x), names.index(y)] for x, y in pairs])
+    away, variance = 0.0, 0.0
+    for task, runs in x.items():
+        ours, theirs = len(runs), len(y[task])
+        if min(ours, theirs) < 2:
+            return math.nan
+        ranks = stats.rankdata(np.append(runs, y[task]))
+        away += (ranks[:ours].mean() - (ours + 1) / 2) / theirs - 0.5
+        variance += ranks.var(ddof=1) / ((ours + theirs) * ours * theirs)
+    return 2 * special.ndtr(-abs(away) / math.sqrt(variance)) if variance else 1.0

@@ -1,11 +1,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
 from tests.zoo.report.samples import (
     NO_MEANS,
+    SCENE,
     comparison_of,
     comparison_of_returns,
     evaluations,
@@ -13,7 +15,7 @@ from tests.zoo.report.samples import (
     returns,
     runs_with_an_online_starter,
 )
-from zoo.report.comparison import ComparedMethod, ranking
+from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, ranking
 from zoo.report.compute import compare
 from zoo.report.figures.files import SHADE, file_of
 from zoo.report.figures.plots import all_figures
@@ -112,8 +114,8 @@ def test_offline_phase_is_shaded_and_the_online_curve_goes_on_from_it():
     ax = axes_of(comparison, "sample_efficiency_mean")
     (line,) = ax.lines
     assert list(line.get_xdata()) == [1000, 2000, 3000]
-    means = [100 * phase.curves["QAM"].mean.points for phase in comparison.phases.values()]
-    assert list(line.get_ydata()) == pytest.approx(np.concatenate(means))
+    curves = [phase.curves.query("where == 'all' and metric == 'mean'") for phase in comparison.phases.values()]
+    assert list(line.get_ydata()) == pytest.approx([100 * value for curve in curves for value in curve["value"]])
     (offline,) = ax.patches
     assert offline.get_width() == 2000
     assert to_hex(offline.get_facecolor()) == SHADE[0]
@@ -146,15 +148,15 @@ def test_heat_map_has_the_mean_of_each_method_on_each_task():
         [cells[name].estimates["mean"].point if name in cells else np.nan for name in ranking(comparison)]
         for cells in comparison.phases["offline"].per_task.values()
     ]
-    assert np.allclose(shades_of(ax), means, equal_nan=True)
+    assert np.allclose(shades_of(ax), 100 * np.array(means), equal_nan=True)
     assert labels(ax.texts)[:2] == [f"{100 * value:.0f}" for value in means[0][:2]]
 
 
 def test_colours_of_returns_lie_between_the_worst_and_the_best_method_of_a_task():
     ax = axes_of(comparison_of_returns(["A", "B", "C"]), "heat_map_online")
-    shades = shades_of(ax)  # methods by tasks
-    assert shades.min(axis=0).tolist() == [0, 0]
-    assert shades.max(axis=0).tolist() == [1, 1]
+    shades = shades_of(ax)  # tasks by methods
+    assert shades.min(axis=1).tolist() == [0, 0]
+    assert shades.max(axis=1).tolist() == [1, 1]
 
 
 def test_runs_are_drawn_one_by_one_if_they_are_own_and_numpy_goes_on_as_before():
@@ -168,3 +170,11 @@ def test_runs_are_drawn_one_by_one_if_they_are_own_and_numpy_goes_on_as_before()
     assert np.random.rand() == expected
     assert sum(len(points.get_offsets()) for points in ax.collections) == 3 * 2 * 6  # methods, tasks, seeds
     assert set(labels(ax.get_yticklabels())) == {"B", "C", "D"}
+
+
+def test_published_means_alone_are_drawn_without_a_panel_of_iqms():
+    means = pd.DataFrame(
+        [[name, "offline", 9, f"{SCENE[0]}", "scene-play", 0.4, 0.1, 3] for name in "AB"], columns=MEAN_COLUMNS
+    )
+    comparison = compare(own_methods("AB"), NO_RUNS, means, reps=10)
+    assert len(figures_of(comparison)["aggregates_offline"].axes) == 1

@@ -1,6 +1,4 @@
-import base64
 import hashlib
-import json
 import re
 import tomllib
 from dataclasses import replace
@@ -14,14 +12,11 @@ from zoo.report.comparison import ComparedMethod
 from zoo.report.figures.files import FORMATS
 from zoo.report.figures.plots import all_figures
 from zoo.report.page import report
-from zoo.report.page.report import FOLDER, content_security_policy, script
+from zoo.report.page.report import FOLDER
 from zoo.report.published_scores import load_set
 from zoo.report.significance import decide
 
-
-def files_of(page):
-    """Return the texts of tables that a page's script copies."""
-    return json.loads(re.search(r'id="files">(.*?)</script>', page, flags=re.DOTALL)[1])
+SCRIPT = (FOLDER / "report.js").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +55,7 @@ def test_report_is_one_page_with_tables_and_figures_beside_it(folder):
 
 
 def test_page_needs_nothing_from_outside(page):
-    assert not re.search(r'<[^>]*(src|href)="(?!#)', page.replace(script(), ""))
+    assert not re.search(r'<[^>]*(src|href)="(?!#)', page.replace(SCRIPT, ""))
     assert "@import" not in page
     assert "url(" not in page[: page.index("</style>")]
     assert page.count("<script") == page.count("</script>") == 2
@@ -132,7 +127,6 @@ def test_names_from_run_folders_stay_inside_the_data_and_add_no_markup_to_the_pa
     page = report.to_html(content_of(runs, problems=[("logs/<i>", "<u>")], baseline=names[0]))
     text = re.search(r'<script type="application/json" id="files">(.*?)</script>', page, flags=re.DOTALL)[1]
     assert not set("<>&'\u2028") & set(text)
-    assert r"a\u2028b" in files_of(page)["tasks_offline"]["CSV"]
     assert page.count("<script") == page.count("</script>") == 2
     assert "alert(1)" in page
     assert not re.search("<[iu]>", page)
@@ -146,12 +140,5 @@ def test_wheel_has_every_file_of_the_page():
     assert {path for path in FOLDER.rglob("*") if path.is_file()} <= included
 
 
-def test_policy_allows_the_script_of_the_page_alone():
-    policy = content_security_policy()
-    digest = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
-    assert re.search(r"script-src ([^;]*);", policy)[1] == f"'sha256-{digest}'"
-    assert policy.startswith("default-src 'none';")
-
-
 def test_script_can_stand_in_a_page():
-    assert not re.search(r"</script|<!--|\r|innerHTML|eval\(", script(), flags=re.IGNORECASE)
+    assert not re.search(r"</script|<!--|\r|innerHTML|eval\(", SCRIPT, flags=re.IGNORECASE)

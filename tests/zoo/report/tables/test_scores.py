@@ -49,7 +49,8 @@ def test_bold_is_the_best_and_a_dagger_reaches_it(content):
         name: Cell({"mean": Estimate(mean, (0.7, high), "bootstrap")}, 1, (6, 6))
         for name, (mean, high, *_) in expected.items()
     }
-    phase = replace(phase, domains={"scene-play": cells}, domain_tasks={"scene-play": SCENE[:1]}, aggregates=cells)
+    coverage = dict.fromkeys(cells, SCENE[:1])
+    phase = replace(phase, domains={"scene-play": cells}, domain_tasks={"scene-play": SCENE[:1]}, coverage=coverage)
     comparison = replace(content.comparisons[0], methods=own_methods(cells), phases={"offline": phase})
     for row in tables.domains_table(comparison, phase).rows:
         assert (row[1].is_bold, "†" in row[1].text) == expected[row[0].text][2:], row[0].text
