@@ -110,14 +110,3 @@ def test_actions_of_every_part_are_checked_when_the_dataset_is_loaded(tmp_path):
     with pytest.raises(ValueError, match=r"1-observations\.npy cannot be used: .* row 31, coordinate 1"):
         model.load_dataset(toy_shards(tmp_path, first, second))
     assert_same_batches(before, model.replay_buffer.batch_of(all_rows(model.replay_buffer)))
-
-
-def test_action_range_scales_parts_like_a_dataset_in_memory(tmp_path):
-    dataset = toy_dataset()
-    dataset["actions"] = dataset["actions"] * 3
-    models = [model_in(WIDE) for _ in range(2)]
-    models[0].load_dataset(dataset, action_range=(-3, 3))
-    models[1].load_dataset(toy_shards(tmp_path, dataset), action_range=(-3, 3))
-    assert torch.equal(*(model.replay_buffer.actions[:60] for model in models))
-    with pytest.raises(ValueError, match=r"must lie in \[-2, 2\], got "):
-        models[1].load_dataset(toy_shards(tmp_path, dataset), action_range=(-2, 2))

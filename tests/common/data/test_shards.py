@@ -104,14 +104,6 @@ def test_a_part_that_ends_within_a_trajectory_is_refused(tmp_path):
         empty_buffer().load_dataset(Shards([module.Shard(part.files, transitions=30, trajectories=2)]))
 
 
-@pytest.mark.parametrize("lengths", [(24, 6), (6, 24)])
-def test_a_part_whose_trajectories_are_shorter_than_a_chunk_is_refused_before_its_turn(tmp_path, lengths):
-    dataset = toy_shards(tmp_path, *(toy_dataset(24, length=length, observations=1, actions=1) for length in lengths))
-    message = r"`horizon_length` = 12 transitions must .* got 0 of 24 rows .* 4 trajectories, the longest of 6 trans"
-    with pytest.raises(ValueError, match=message):
-        empty_buffer(horizon_length=12).load_dataset(dataset)
-
-
 def test_a_failure_of_the_background_reading_is_not_lost(tmp_path):
     buffer = empty_buffer()
     buffer.load_dataset(toy_shards(tmp_path, *parts(12, 12, 12)))

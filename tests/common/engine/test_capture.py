@@ -140,7 +140,7 @@ def test_pretraining_and_what_follows_are_recorded_apart(captured):
     for each in (replayed, plain):
         infos = [set(each.trainer.update(16)) for _ in range(12)]
         assert [("td_loss" in info) for info in infos] == [False] * 6 + [True] * 6
-    assert len(replayed.trainer.recorder.steps) == 2
+    assert len(replayed.trainer.recorder.recordings) == 2
     assert_same(replayed, plain)
 
 
@@ -156,12 +156,12 @@ def test_a_new_generator_is_recorded_anew_and_recordings_are_dropped_when_parame
     model, found = captured(), []
     for _ in range(strategies.WARM_UP + 2):
         model.trainer.update(16)
-    found.append(len(model.trainer.recorder.steps))
+    found.append(len(model.trainer.recorder.recordings))
     model.set_random_seed(123)
     model.trainer.update(16)
-    found.append(len(model.trainer.recorder.steps))
+    found.append(len(model.trainer.recorder.recordings))
     model.set_parameters(model.get_parameters())
-    assert [*found, len(model.trainer.recorder.steps)] == [1, 2, 0]
+    assert [*found, len(model.trainer.recorder.recordings)] == [1, 2, 0]
 
 
 def test_a_step_that_cannot_be_recorded_is_taken_plainly_the_reason_is_said_and_no_other_model_is_recorded(
