@@ -164,7 +164,7 @@ def test_recorded_updates_anneal_and_renew_priorities_as_plain_ones(captured):
         found, wanted = replayed.trainer.update(16), plain.trainer.update(16)
         torch.testing.assert_close(found["bc_flow_loss"], wanted["bc_flow_loss"], rtol=1e-4, atol=1e-6)
     assert found["bc_flow_loss"].item() == 0
-    assert all(step._replay for step in recorder.steps.values())
+    assert all(each.replay for each in recorder.recordings.values())
     assert_close(replayed, plain)
     torch.testing.assert_close(priorities_of(replayed), priorities_of(plain), rtol=1e-4, atol=1e-6)
 

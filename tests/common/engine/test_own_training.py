@@ -209,7 +209,7 @@ def test_replayed_updates_follow_the_rates_of_all_groups(captured, rounding):
     for model in (replayed, plain):
         model.trainer.rounds_step_size = rounding
         model.learn_offline(24)
-    assert any(step._replay for step in replayed.trainer.recorder.steps.values())
+    assert any(each.replay for each in replayed.trainer.recorder.recordings.values())
     assert_close(replayed, plain)
 
 
