@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from agents.common.data.arrays import ActionRange, Shape, Transitions, prepare
-from agents.common.validation import integer
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,6 @@ class Shards:
     parts: Sequence[Shard]
     replace_interval: int = 1000
     sparse: bool = False
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        integer("replace_interval", self.replace_interval, at_least=1)
-        if not self.parts:
-            raise ValueError("`parts` must hold at least one shard, got none; give the files of a dataset")
 
     def describe(self) -> str:
         """Return how large the dataset is, in one line."""
