@@ -9,9 +9,8 @@ from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
     lean_adjoint,
-    memoryless_end,
+    memoryless_rollout,
     memoryless_sigmas,
-    memoryless_states,
     step_times,
     terminal_adjoint,
 )
@@ -73,9 +72,8 @@ class QAM(ResidualFineTuning):
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
         s, guide = batch.observations, nets.critic_target if self.target_gradient else nets.frozen.critic
         prior = self.prior(nets).at(s)
-        states = memoryless_states(self.policy(nets).at(s), noise["am_x0"], noise["am_eps"])
-        velocities = prior(states, step_times(self.flow_steps, states))
-        end = memoryless_end(states, velocities[:, -1])  # the last step follows the prior, without noise
+        policy = self.policy(nets).at(s)
+        states, velocities, end = memoryless_rollout(policy, prior, noise["am_x0"], noise["am_eps"])
         end_adjoint = terminal_adjoint(lambda actions: guide(s, actions).mean(1), end, self.clip_adjoint)
         end_adjoint = self.inverse_temperature * end_adjoint
         info |= adjoint_statistics(end_adjoint)

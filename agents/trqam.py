@@ -7,9 +7,8 @@ from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
     lean_adjoint,
-    memoryless_end,
+    memoryless_rollout,
     memoryless_sigmas,
-    memoryless_states,
     path_kl,
     step_times,
     terminal_adjoint,
@@ -59,9 +58,8 @@ class TRQAM(TrustRegion):
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
         prior = self.prior(nets).at(batch.observations)
-        states = memoryless_states(nets.fine_tuned.at(batch.observations), noise["am_x0"], noise["am_eps"])
-        velocities = prior(states, step_times(self.flow_steps, states))
-        end = memoryless_end(states, velocities[:, -1])
+        policy = nets.fine_tuned.at(batch.observations)
+        states, velocities, end = memoryless_rollout(policy, prior, noise["am_x0"], noise["am_eps"])
         guide = nets.critic_target if self.target_gradient else nets.frozen.critic
         end_adjoint = terminal_adjoint(lambda a: guide(batch.observations, a).mean(1), end, self.clip_adjoint)
         info |= adjoint_statistics(end_adjoint)

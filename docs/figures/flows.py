@@ -20,7 +20,7 @@ FOLDER = Path(__file__).resolve().parent
 if __package__ in (None, ""):  # run as a file: let `import agents` find the package
     sys.path[0] = str(FOLDER.parents[1])
 
-from agents.common.maths.adjoint import lean_adjoint, memoryless_end, memoryless_sigmas, memoryless_states  # noqa: E402
+from agents.common.maths.adjoint import lean_adjoint, memoryless_rollout, memoryless_sigmas  # noqa: E402
 from agents.common.maths.flow import integrate_flow  # noqa: E402
 
 MEANS, DEVIATION, WEIGHTS = torch.tensor([-0.8, 0.7]), 0.18, torch.tensor([0.7, 0.3])
@@ -94,8 +94,7 @@ def draw() -> mpl.figure.Figure:
 def draw_rollout(axis: Axes, behaviour: Callable[..., Tensor], fine_tuned: Callable[..., Tensor]) -> None:
     """Draw memoryless rollouts of the fine-tuned flow, and at some states what the adjoint adds to the velocity."""
     x_0, noise = torch.linspace(-1.5, 1.5, 6).view(1, 6, 1), torch.randn(1, STEPS, 6, 1)
-    states = memoryless_states(fine_tuned, x_0, noise)
-    end = memoryless_end(states, behaviour(states[:, -1], 1 - 1 / STEPS))
+    states, _, end = memoryless_rollout(fine_tuned, behaviour, x_0, noise)
     states = torch.cat([states, end.unsqueeze(1)], 1)
     adjoints = lean_adjoint(behaviour, states[:, :-1], torch.full((1, 6, 1), -SLOPE))
     change = -(memoryless_sigmas(STEPS, states).square() / 2 * adjoints)[0, ..., 0]

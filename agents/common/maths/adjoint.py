@@ -58,28 +58,23 @@ def memoryless_step(x: Tensor, velocity: Tensor, noise: Tensor, step: int, flow_
     return (kept * x).add(velocity, alpha=2 * h).add(noise, alpha=scale)
 
 
-def memoryless_states(fine_tuned: Velocity, x_0: Tensor, noise: Tensor) -> Tensor:
-    r"""Simulate the fine-tuned flow's memoryless SDE but for its last step, see :func:`memoryless_end`.
+def memoryless_rollout(fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+    """Simulate the fine-tuned flow's memoryless SDE, whose last step follows the base flow without noise.
 
     :param fine_tuned: v_f.
+    :param base: v_beta.
     :param x_0: standard normal start, (S, B, D).
     :param noise: standard normal step noise, (S, K, B, D); the last step's is not used.
-    :return: states x_0..x_{K-1}, (S, K, B, D).
+    :return: states x_0..x_{K-1} and the base's velocities there, (S, K, B, D) each, and the end x_K, (S, B, D).
     """
     flow_steps = noise.shape[1]
-    states = [x_0]
+    h = 1.0 / flow_steps
+    way = [x_0]
     for i in range(flow_steps - 1):
-        velocity = fine_tuned(states[-1], i * (1.0 / flow_steps))
-        states.append(memoryless_step(states[-1], velocity, noise[:, i], i, flow_steps))
-    return torch.stack(states, 1)
-
-
-def memoryless_end(states: Tensor, base: Tensor) -> Tensor:
-    """Return the last state x_K, (S, B, D), of a memoryless rollout with ``states`` x_0..x_{K-1}, (S, K, B, D).
-
-    It follows the base flow without noise: ``base`` is v_beta at x_{K-1}, (S, B, D).
-    """
-    return torch.add(states[:, -1], base, alpha=1.0 / states.shape[1])
+        way.append(memoryless_step(way[-1], fine_tuned(way[-1], i * h), noise[:, i], i, flow_steps))
+    states = torch.stack(way, 1)
+    velocities = base(states, step_times(flow_steps, states))
+    return states, velocities, torch.add(states[:, -1], velocities[:, -1], alpha=h)
 
 
 def terminal_adjoint(value: Callable[[Tensor], Tensor], x: Tensor, clip: bool = True) -> Tensor:

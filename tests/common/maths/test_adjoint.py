@@ -8,10 +8,9 @@ from torch.testing import assert_close
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     lean_adjoint,
-    memoryless_end,
+    memoryless_rollout,
     memoryless_sigma,
     memoryless_sigmas,
-    memoryless_states,
     terminal_adjoint,
 )
 from tests.common.closed_forms import Gaussian
@@ -47,8 +46,7 @@ def test_noise_scales_follow_the_memoryless_schedule():
 
 def test_rollout_without_noise_follows_the_golden_trace():
     x_0 = torch.ones(1, 1, 1, dtype=torch.float64)
-    states = memoryless_states(GOLDEN, x_0, torch.zeros(1, 10, 1, 1, dtype=torch.float64))
-    end = memoryless_end(states, GOLDEN(states[:, -1], 0.9))
+    states, _, end = memoryless_rollout(GOLDEN, GOLDEN, x_0, torch.zeros(1, 10, 1, 1, dtype=torch.float64))
     assert_allclose([*states.flatten(), end.item()], ROLLOUT, atol=SIX_DECIMALS)
 
 
