@@ -26,7 +26,7 @@ from stable_baselines3.common.save_util import json_to_data
 from stable_baselines3.common.utils import get_device
 from torch import Tensor
 
-from agents.common.files import DamagedFile, atomic_path, damage_named, regular_file, safe
+from agents.common.files import DamagedFile, atomic_path, damage_named, safe
 from agents.common.validation import UntrustedError
 from agents.registry import BUILT_IN, name_of
 
@@ -142,7 +142,7 @@ def _read_whole(source: Source) -> tuple[str, bytes, dict[str, bytes]]:
     """Return the name of a file, what it holds, and its members, compared with their checksum."""
     if isinstance(source, str | Path):
         name = str(source)
-        content = regular_file(Path(source)).read_bytes()
+        content = Path(source).read_bytes()
     else:
         name, content = str(getattr(source, "name", "the file")), source.read()
     with damage_named(name), zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -225,7 +225,7 @@ def find_model(path: str | Path) -> Path:
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
-        return regular_file(path)
+        return path
     final = path / f"{path.name.rpartition('_')[0]}.zip"
     checkpoints = [checkpoint / "model.zip" for checkpoint in find_checkpoints(path / "checkpoint")]
     for candidate in (path.with_name(f"{path.name}.zip"), final, *checkpoints, path / "best_model.zip"):
@@ -237,7 +237,7 @@ def find_model(path: str | Path) -> Path:
 def read_attributes(path: Path) -> dict[str, Any]:
     """Return the attributes in a saved model's JSON without building anything; objects are described by strings."""
     try:
-        with damage_named(str(path)), zipfile.ZipFile(regular_file(path)) as archive:
+        with damage_named(str(path)), zipfile.ZipFile(path) as archive:
             text = archive.read(ATTRIBUTES)
     except (OSError, DamagedFile) as error:
         problem = error.problem if isinstance(error, DamagedFile) else error
@@ -334,7 +334,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
 def _opened(path: Path) -> Any:
     """Open a file of tensors."""
     try:
-        return safe_open(regular_file(path), framework="pt")
+        return safe_open(path, framework="pt")
     except SafetensorError as error:
         raise DamagedFile(str(path), f"it is no file of tensors as `save_policy` writes it: {error}") from error
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents.common.files import DamagedFile, regular_file
+from agents.common.files import DamagedFile
 from agents.common.files.npz import read_npz
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
@@ -286,7 +286,7 @@ def read_texts(paths: Sequence[Path], columns: Sequence[str], remedy: str = REST
     tables = {}
     for path in paths:
         try:
-            text = regular_file(path).read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
             table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, index_col=False).fillna("")
             if missing := [name for name in columns if name not in table]:
                 raise ValueError(f"it lacks {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""Files that are read only if they are regular files, appear whole or not at all, and have checksums."""
+"""Files that appear whole or not at all, checksums, and errors that name a damaged file."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import uuid
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES)
 
 
 class DamagedFile(ValueError):
@@ -50,39 +47,9 @@ def damage_named(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         # damage can send a reader to a position before the beginning: EINVAL
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.EISDIR):
             raise
         raise DamagedFile(name, " ".join(str(error).split()) or type(error).__name__) from error
-
-
-def may_be_sound(error: BaseException) -> bool:
-    """Return whether what stopped the reading of a file says nothing against the file.
-
-    :param error: what was raised.
-    :return: True where storage or memory failed, False where the content is wrong or missing.
-    """
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, MemoryError) or "can't allocate memory" in str(found):
-            return True
-        if isinstance(found, OSError) and not isinstance(found, (FileNotFoundError, NotADirectoryError)):
-            return found.errno is not None  # libraries raise their own errors as OSError too, without a number
-        found = found.__cause__
-    return False
-
-
-def regular_file(path: Path) -> Path:
-    """Return the path of a file; a pipe would be waited for, and some devices never end.
-
-    :param path: of the file.
-    :return: the same path, for whoever opens it.
-    :raises DamagedFile: if it is a folder, pipe or device, or a link to one.
-    :raises OSError: if there is no such file.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):
-        got = "a folder" if path.is_dir() else "a pipe or device"
-        raise DamagedFile(str(path), f"it is not a regular file but {got}", "check the path")
-    return path
 
 
 def read_text(path: Path) -> str:
@@ -90,11 +57,11 @@ def read_text(path: Path) -> str:
 
     :param path: of the file.
     :return: its text, which is UTF-8.
-    :raises DamagedFile: if it is not text, or is a folder, pipe or device.
+    :raises DamagedFile: if it is not text, or is a folder.
     :raises OSError: if there is no such file, or it may not be read.
     """
     with damage_named(str(path)):
-        return regular_file(path).read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
 
 
 class WriteError(OSError):
@@ -149,32 +116,27 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder and what is in it, so that it disappears at once; of a link to one, the link alone.
+    """Remove a folder and what is in it, so that it disappears at once.
 
     :param folder: the folder.
     """
     temporary = _temporary_path(folder)
-    with naming(folder):
-        os.rename(folder, temporary)
-        if temporary.is_symlink():
-            temporary.unlink()
-        else:
-            shutil.rmtree(temporary)
+    os.rename(folder, temporary)
+    shutil.rmtree(temporary)
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or folder is on disk; storage that does not do that for folders is warned of.
+    """Wait until a file or folder is on disk; some storage cannot do that for folders.
 
     :param path: of the file or folder.
-    :raises OSError: if that fails; it names the file.
+    :raises OSError: if a file cannot be synced; it names the file.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if not path.is_dir() or error.errno not in _NOT_SUPPORTED:
+        if not path.is_dir():
             raise OSError(error.errno, error.strerror, str(path)) from error
-        warnings.warn(f"the storage of {path} cannot wait until names of files are on disk", stacklevel=2)
     finally:
         os.close(handle)
 
@@ -186,16 +148,14 @@ def _temporary_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name the file in what is raised while it is written, and what to do where it is a full disk or a lost folder.
+    """Name the file that a full disk keeps from being written, and say what to do.
 
     :param path: of the file or folder that is to appear.
     :yields: nothing.
-    :raises WriteError: if there is no room for the file, or its folder is gone.
+    :raises WriteError: if there is no room for the file.
     """
     try:
         yield
-    except WriteError:
-        raise
     except Exception as error:
         found: BaseException | None = error
         while found is not None:  # libraries raise errors of their own from that of the system
@@ -205,11 +165,6 @@ def naming(path: Path) -> Iterator[None]:
                     "the last checkpoint (--resume)"
                 ) from error
             found = found.__cause__ or found.__context__
-        if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
-            raise WriteError(
-                f"{path.name} could not be written: its folder {path.parent} is gone; it was deleted or moved while it "
-                "was in use, and what is not saved elsewhere is lost"
-            ) from error
         raise
 
 
@@ -222,7 +177,7 @@ def digest_of(path: Path) -> str:
     :param path: the file.
     :return: 64 hexadecimal digits.
     """
-    with regular_file(path).open("rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -12,7 +12,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.common.files import damage_named, regular_file
+from agents.common.files import damage_named
 
 Source: TypeAlias = str | os.PathLike[str] | IO[bytes]
 Header: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]
@@ -61,7 +61,7 @@ def read_npz_headers(file: Source) -> dict[str, Header]:
 def _members(file: Source) -> Iterator[tuple[zipfile.ZipFile, dict[str, str]]]:
     """Open an archive and yield it with its members by the names of their arrays."""
     with contextlib.ExitStack() as stack:
-        raw = stack.enter_context(regular_file(Path(file)).open("rb")) if isinstance(file, str | os.PathLike) else file
+        raw = stack.enter_context(Path(file).open("rb")) if isinstance(file, str | os.PathLike) else file
         stack.enter_context(damage_named(str(getattr(raw, "name", "the file"))))
         archive = stack.enter_context(zipfile.ZipFile(raw))
         yield archive, {member.removesuffix(".npy"): member for member in archive.namelist()}

@@ -30,7 +30,7 @@ from stable_baselines3.common.utils import (
 from torch import Tensor
 
 from agents.common.data.buffer import SequenceReplayBuffer, read_buffer, write_buffer
-from agents.common.files import regular_file, safe
+from agents.common.files import safe
 from agents.common.method import Method
 from agents.common.model_file import (
     ATTRIBUTES,
@@ -269,8 +269,6 @@ class StoredModel(OffPolicyAlgorithm):
         :param truncate_last_traj: of hindsight replay, which there is none of here.
         :raises ValueError: if it is damaged, or something else such as a pickle; the model keeps its buffer then.
         """
-        if isinstance(path, str | Path) and Path(path).exists():
-            regular_file(Path(path))
         file = open_path(path, "r", self.verbose, suffix="npz")
         try:
             self.replay_buffer = read_buffer(file, str(getattr(file, "name", "the file")))

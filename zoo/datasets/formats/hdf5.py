@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from agents.common.data.arrays import KNOWN_ARRAYS, Transitions, doubt_of_limits
-from agents.common.files import regular_file
 from agents.common.validation import unknown_name_message
 from zoo.datasets.formats.base import (
     Array,
@@ -50,7 +49,7 @@ def import_extra(package: str, what: str) -> Any:
 def opened(path: Path) -> Iterator[Stored]:
     """Open a file and yield its arrays; links are not followed. Whatever is wrong with it becomes a UsageError."""
     h5py, found = import_extra("h5py", f"reading {path}"), Stored()
-    with faults_named(path, "HDF5"), h5py.File(regular_file(path), "r") as file:
+    with faults_named(path, "HDF5"), h5py.File(path, "r") as file:
         file.visititems(lambda name, part: found.update({name: part} if isinstance(part, h5py.Dataset) else {}))
         yield found
 
@@ -91,7 +90,7 @@ def robomimic_environment(path: Path) -> tuple[str | None, str | None]:
     found: list[str | None] = []
     if not path.stat().st_size:  # which cannot be mapped
         return None, None
-    with regular_file(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for name in (b"env_name", b"env_version"):
             match = re.search(rb'"%s": ?"([\w.]{1,40})"' % name, content)
             found.append(None if match is None else match[1].decode("ascii"))

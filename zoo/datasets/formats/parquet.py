@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from agents.common.data.arrays import Transitions
-from agents.common.files import regular_file
 from zoo.datasets.formats.base import (
     COLUMNS,
     Array,
@@ -68,7 +67,7 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
 
 def _read_file(file: Path, columns: Mapping[str, str]) -> Iterator[Arrays]:
     """Yield the columns of one file, some rows at a time."""
-    source = import_extra("pyarrow.parquet", f"reading {file}").ParquetFile(regular_file(file))
+    source = import_extra("pyarrow.parquet", f"reading {file}").ParquetFile(file)
     chosen = _choose(file, source.schema_arrow.names, columns)
     for batch in source.iter_batches(_BATCH_ROWS, columns=sorted(set(chosen.values())), use_threads=False):
         yield {name: _as_array(file, column, batch.column(column)) for name, column in chosen.items()}
