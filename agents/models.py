@@ -14,8 +14,8 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from agents import registry
 from agents.common.files.safe import imported_class, path_of
 from agents.common.method import Method
-from agents.common.model_file import algorithm_of, find_model, read_attributes
-from agents.common.sb3.arguments import Arguments, SharedSetting
+from agents.common.model_file import find_model, read_attributes
+from agents.common.sb3.arguments import Arguments
 from agents.common.sb3.model import FlowQLearning, GymEnv
 from agents.common.settings import signature_of
 
@@ -60,7 +60,6 @@ def model_class(method: type[Method]) -> type[FlowQLearning]:
         text = f"{inspect.getdoc(method) or ''}\n\n{method.documentation()}\n{Arguments.documentation()}"
         is_built_in = registry.name_of(method) in registry.BUILT_IN
         attributes = {
-            **{name: SharedSetting(name) for name in method.declared()},
             "method_class": method,
             "__doc__": text,
             "__module__": "agents" if is_built_in else method.__module__,
@@ -97,7 +96,8 @@ def load(
         trusted.
     """
     file = find_model(path)
-    name = algorithm_of(file)
+    saved = read_attributes(file)
+    name = saved.get("algorithm_id")
     if name is None:
         raise ValueError(
             f"{file} does not say which algorithm it is of, as those of Stable-Baselines3 do not; "
@@ -107,8 +107,8 @@ def load(
         found = registry.find_named_by_file(name, file, trust=trust)
     except KeyError as error:
         raise ValueError(f"{file} is a model of `{name}`, which is not there: {error.args[0]}") from error
-    algorithm, saved = model_class(found.method), read_attributes(file).get("class", "")
-    own: Any = imported_class(str(saved), (algorithm,))
-    if own is None and saved not in ("", path_of(algorithm)):
-        warnings.warn(f"{file} is of the class {saved}, which is not imported; it becomes one of {name}", stacklevel=2)
+    algorithm, kind = model_class(found.method), saved.get("class", "")
+    own: Any = imported_class(kind, (algorithm,))
+    if own is None and kind not in ("", path_of(algorithm)):
+        warnings.warn(f"{file} is of the class {kind}, which is not imported; it becomes one of {name}", stacklevel=2)
     return (own or algorithm).load(file, env, device, trust=trust, **kwargs)

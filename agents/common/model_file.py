@@ -9,18 +9,19 @@ that a stranger's model can be looked at and played without a risk.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
 import re
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from stable_baselines3.common.save_util import json_to_data
 from stable_baselines3.common.utils import get_device
@@ -46,35 +47,66 @@ Source: TypeAlias = str | Path | io.BufferedIOBase | IO[bytes]
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A saved model that was read and checked whole, before anything is made of it.
+    """A saved model that was read whole and compared with its checksum, before anything is made of it.
 
     :param name: of the file.
     :param content: the archive.
     :param members: what is in it, by name.
-    :param attributes: the model's attributes by name.
-    :param left_out: names of attributes that could not be written, and what they were.
-    :param names: of all attributes in the file, those that the caller replaces too.
     """
 
     name: str
     content: bytes
     members: dict[str, bytes]
-    attributes: dict[str, Any]
-    left_out: dict[str, str]
-    names: list[str]
 
-    def open(self) -> io.BytesIO:
-        """Return the archive as an open file."""
-        return io.BytesIO(self.content)
+    def attributes(self, trust: bool = False, given: Collection[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return the attributes of the model, without running anything of the file.
+
+        :param trust: whether code is accepted, as files of SB3's classes hold it.
+        :param given: names of attributes that the caller replaces; they may hold anything.
+        :return: values by name; and what the attributes were that could not be written, by name.
+        :raises UntrustedError: if the file holds code and is not trusted.
+        :raises ValueError: if a value cannot be read.
+        """
+        found: dict[str, Any] = {}
+        pickled, left_out = {}, {}
+        for key, value in json.loads(self.members[ATTRIBUTES]).items():
+            if key in given:
+                continue
+            if isinstance(value, dict) and PICKLED in value:
+                pickled[key] = value
+            elif isinstance(value, dict) and LEFT_OUT in value:
+                left_out[key] = value[LEFT_OUT]
+            else:
+                found[key] = self._value(key) if key + VALUE in self.members else value
+        if pickled and not trust:
+            raise UntrustedError(
+                f"{self.name} holds code that would run on loading, as files of Stable-Baselines3 do; if you trust its "
+                "author, say `trust=True`, or --trust on the command line"
+            )
+        return found | json_to_data(json.dumps(pickled)), left_out
+
+    def _value(self, key: str) -> Any:
+        try:
+            return safe.load(self.members[key + VALUE])
+        except ValueError as error:
+            raise ValueError(
+                f"{self.name} cannot be used: `{key}`: {error}; if it is a class of your own, import its module first, "
+                "or give the attribute in `custom_objects`"
+            ) from error
 
     def parameters(self, device: torch.device | str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the state dicts, and what SB3 calls variables: tensors that are in none.
+        """Return the state dicts, and what SB3 calls variables: tensors that are in none. Neither holds code.
 
         :param device: where to.
         :return: both by name.
-        :raises ValueError: if they are not tensors.
+        :raises DamagedFile: if they are not tensors.
         """
-        return _load_tensors(self.members, device, self.name)
+        found, device = {}, get_device(device)
+        with damage_named(self.name):
+            for member, content in self.members.items():
+                if member.endswith(TENSORS):
+                    found[member.removesuffix(TENSORS)] = safe.load(content, device=device)
+        return found, found.pop("pytorch_variables", None) or {}
 
 
 def write_archive(members: Mapping[str, bytes], tensors: Mapping[str, Any]) -> bytes:
@@ -97,112 +129,27 @@ def write_archive(members: Mapping[str, bytes], tensors: Mapping[str, Any]) -> b
     return content + hashlib.sha256(content).hexdigest().encode()
 
 
-def read_model_file(source: Source, trust: bool = False, given: Collection[str] = ()) -> ModelFile:
-    """Read a saved model, without running anything of it.
+def read_model_file(source: Source) -> ModelFile:
+    """Read a saved model and compare it with its checksum.
 
     :param source: path or open file.
-    :param trust: whether a file with code, of SB3's classes, is accepted.
-    :param given: names of attributes that the caller replaces; they may hold anything.
     :return: what it holds.
     :raises FileNotFoundError: if there is no such file.
-    :raises UntrustedError: if it holds code and is not trusted.
-    :raises ValueError: if it is damaged, of an earlier version or no saved model.
+    :raises DamagedFile: if it is damaged or no saved model.
     """
-    name, content, members = _read_whole(source)
-    every = parse_attributes(members.get(ATTRIBUTES, b""), name)
-    found = {key: value for key, value in every.items() if key not in given}
-    mappings = {key: value for key, value in found.items() if isinstance(value, dict)}
-    pickled = {key: value for key, value in mappings.items() if PICKLED in value}
-    left_out = {key: value[LEFT_OUT] for key, value in mappings.items() if LEFT_OUT in value}
-    if pickled and not trust:
-        raise UntrustedError(
-            f"{name} holds code that would run on loading, as files of Stable-Baselines3 do; if you trust its author, "
-            "say `trust=True`, or --trust on the command line"
-        )
-    attributes = {key: value for key, value in found.items() if key not in left_out and key not in pickled}
-    attributes |= json_to_data(json.dumps(pickled))
-    for key in attributes:
-        if key + VALUE in members:
-            attributes[key] = _value(members[key + VALUE], key, name)
-    return ModelFile(name, content, members, attributes, left_out, list(every))
-
-
-def _value(content: bytes, key: str, name: str) -> Any:
-    """Return the value of an attribute."""
-    try:
-        return safe.load(content)
-    except ValueError as error:
-        raise ValueError(
-            f"{name} cannot be used: `{key}`: {error}; if it is a class of your own, import its module first, or give "
-            "the attribute in `custom_objects`"
-        ) from error
-
-
-def _read_whole(source: Source) -> tuple[str, bytes, dict[str, bytes]]:
-    """Return the name of a file, what it holds, and its members, compared with their checksum."""
     if isinstance(source, str | Path):
-        name = str(source)
-        content = Path(source).read_bytes()
+        name, content = str(source), Path(source).read_bytes()
     else:
         name, content = str(getattr(source, "name", "the file")), source.read()
     with damage_named(name), zipfile.ZipFile(io.BytesIO(content)) as archive:
         found = hashlib.sha256(content[:-_DIGITS]).hexdigest().encode()
-        if archive.comment.startswith(CHECKSUM) and content[-_DIGITS:] != found:
+        has_checksum = archive.comment.startswith(CHECKSUM)
+        if has_checksum and content[-_DIGITS:] != found:
             raise DamagedFile(name, "its SHA-256 is not that of what was written")
         members = {member: archive.read(member) for member in archive.namelist()}
-    written_here = any(member.endswith(VALUE) for member in members)
-    if written_here and not archive.comment.startswith(CHECKSUM):
-        raise DamagedFile(name, "its checksum is missing")
-    if not written_here and b'":object:"' in members.get(ATTRIBUTES, b""):
-        raise ValueError(
-            f"{name} was saved by version 1.0.0rc1 or before, whose files this version does not read; load it with "
-            "`pip install flow-rl-zoo==1.0.0rc1`, or train the model again"
-        )
-    return name, content, members
-
-
-def _load_tensors(
-    members: Mapping[str, bytes], device: torch.device | str, name: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    found: dict[str, Any] = {}
-    for member in (each for each in members if each.endswith(TENSORS)):
-        try:
-            found[member.removesuffix(TENSORS)] = safe.load(io.BytesIO(members[member]), device=get_device(device))
-        except ValueError as error:
-            raise ValueError(f"{name} cannot be read: {member} holds no tensors, or more: {error}") from error
-    variables = found.pop("pytorch_variables", None)
-    return found, dict(variables or {})
-
-
-def read_parameters(source: Source, device: torch.device | str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the tensors of a saved model of any kind; they never hold code.
-
-    :param source: path or open file.
-    :param device: where to.
-    :return: see :meth:`ModelFile.parameters`.
-    :raises ValueError: if it is damaged or no saved model.
-    """
-    name, _, members = _read_whole(source)
-    return _load_tensors(members, device, name)
-
-
-def parse_attributes(text: bytes, name: str) -> dict[str, Any]:
-    """Return a model's attributes as JSON has them.
-
-    :param text: JSON.
-    :param name: of the file, for messages.
-    :return: plain values by name.
-    :raises ValueError: if it is something else.
-    """
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"expected a saved model (.zip), got {name}, whose attributes cannot be read: {error}"
-        ) from error
-    if not isinstance(found, dict):
-        raise ValueError(f"expected a saved model (.zip), got {name}, whose `{ATTRIBUTES}` is not a mapping")
-    return found
+        if not has_checksum and PICKLED.encode() not in members[ATTRIBUTES]:  # nor is it one of SB3's
+            raise DamagedFile(name, "its checksum is missing")
+    return ModelFile(name, content, members)
 
 
 # -- where saved models are, and which algorithm they belong to
@@ -224,7 +171,7 @@ def find_model(path: str | Path) -> Path:
     A folder gives its final model, else that of the newest checkpoint, else the best so far.
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
+    if path.is_file():
         return path
     final = path / f"{path.name.rpartition('_')[0]}.zip"
     checkpoints = [checkpoint / "model.zip" for checkpoint in find_checkpoints(path / "checkpoint")]
@@ -236,15 +183,8 @@ def find_model(path: str | Path) -> Path:
 
 def read_attributes(path: Path) -> dict[str, Any]:
     """Return the attributes in a saved model's JSON without building anything; objects are described by strings."""
-    try:
-        with damage_named(str(path)), zipfile.ZipFile(path) as archive:
-            text = archive.read(ATTRIBUTES)
-    except (OSError, DamagedFile) as error:
-        problem = error.problem if isinstance(error, DamagedFile) else error
-        raise ValueError(
-            f"expected a saved model (.zip), got {path}, which cannot be read as one: {problem}"
-        ) from error
-    return parse_attributes(text, str(path))
+    with damage_named(str(path)), zipfile.ZipFile(path) as archive:
+        return dict(json.loads(archive.read(ATTRIBUTES)))
 
 
 def algorithm_of(path: Path) -> str | None:
@@ -297,23 +237,29 @@ def write_policy(
         temporary.write_bytes(save(own, header))  # its own way to write keeps a file from all others
 
 
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """Open the file of a policy and yield it with its texts; whatever is wrong with it names the file."""
+    with damage_named(str(path)), safe_open(path, framework="pt") as file:
+        header = dict(file.metadata() or {})
+        if header.get("format") != FORMAT:
+            raise DamagedFile(str(path), f"expected a policy as `save_policy` writes it, got {header.get('format')!r}")
+        yield file, header
+
+
 def read_policy(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the description and the tensors in the file of a policy.
 
     :param path: what :func:`write_policy` wrote.
     :return: both.
     :raises FileNotFoundError: if there is no such file.
-    :raises ValueError: if it is damaged, or something else.
+    :raises DamagedFile: if it is damaged, or something else.
     """
-    with _opened(Path(path)) as file:
-        header = _header_of(file, path)
+    with _opened(path) as (file, header):
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
-    if _digest_of(tensors) != header["sha256"]:
-        raise DamagedFile(str(path), "its SHA-256 is not that of what was written")
-    try:
+        if _digest_of(tensors) != header["sha256"]:
+            raise DamagedFile(str(path), "its SHA-256 is not that of what was written")
         return safe.load(base64.b64decode(header["policy"])), tensors
-    except ValueError as error:
-        raise DamagedFile(str(path), f"what it says about its policy cannot be read: {error}") from error
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
@@ -321,32 +267,10 @@ def read_about(path: str | Path) -> dict[str, Any]:
 
     :param path: of the file.
     :return: by name.
-    :raises ValueError: as :func:`read_policy` does.
+    :raises DamagedFile: as :func:`read_policy` does.
     """
-    with _opened(Path(path)) as file:
-        text = _header_of(file, path)["about"]
-    try:
-        return dict(json.loads(text))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise DamagedFile(str(path), f"what it says about its policy is no mapping: {error}") from error
-
-
-def _opened(path: Path) -> Any:
-    """Open a file of tensors."""
-    try:
-        return safe_open(path, framework="pt")
-    except SafetensorError as error:
-        raise DamagedFile(str(path), f"it is no file of tensors as `save_policy` writes it: {error}") from error
-
-
-def _header_of(file: Any, path: str | Path) -> dict[str, str]:
-    """Return the texts in a file, which must be a policy."""
-    header = dict(file.metadata() or {})
-    if header.get("format") != FORMAT or not header.keys() >= {"policy", "sha256", "about"}:
-        raise ValueError(
-            f"expected a policy as `save_policy` writes it, got {path}, whose format is {header.get('format')!r}"
-        )
-    return header
+    with _opened(path) as (_, header):
+        return dict(json.loads(header["about"]))
 
 
 def _digest_of(tensors: Mapping[str, Tensor]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import NoneType, UnionType
 from typing import (
     Any,
@@ -289,12 +290,12 @@ class Declared:
         """Refuse values that are right by themselves and do not fit together; raise ValueError."""
 
     @classmethod
+    @cache
     def declared(cls) -> dict[str, Setting]:
         """Return all settings by name, those of base classes first."""
-        if any(not hasattr(declaration, "type") for declaration in cls._declared.values()):
-            types = get_type_hints(cls)
-            for name, declaration in cls._declared.items():
-                declaration.type = types[name]
+        types = get_type_hints(cls)
+        for name, declaration in cls._declared.items():
+            declaration.type = types[name]
         return cls._declared
 
     @classmethod

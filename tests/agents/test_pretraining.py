@@ -171,13 +171,13 @@ def test_one_seed_serves_all_stacked_ones_and_several_their_own(tmp_path):
     two, path = saved(tmp_path, seeds=[3, 4])
     model.load_pretrained_actor(path)
     assert is_equal(model.policy.nets.fine_tuned, two.policy.nets.behaviour)
-    with pytest.raises(ValueError, match="expected 1 or 3 replicas, got 2"):
+    with pytest.raises(ValueError, match=r"of shape \(3, .*, got \(2, "):
         tiny_model("qam", seeds=[1, 2, 3]).load_pretrained_actor(path)
 
 
 MISFITS = [
-    ({"net_arch": [16, 8]}, r"expected `mlp.weights.1` of shape \[1, 16, 16\], got \[1, 16, 8\]"),
-    ({"actor_layer_norm": True}, r"expected `mlp.norm_scales.0` of shape None, got \[1, 16\]"),
+    ({"net_arch": [16, 8]}, r"expected `mlp.weights.1` of shape \(1, 16, 16\), got \(1, 16, 8\)"),
+    ({"actor_layer_norm": True}, r"expected `mlp.norm_scales.0` of shape None, got \(1, 16\)"),
     ({"horizon_length": 2}, "expected actions in a chunk 3, got 2"),
     ({"action_chunking": False}, "expected actions in a chunk 3, got 1"),
     ({"policy_kwargs": {"activation_fn": nn.ReLU}}, "expected activation None, got ReLU"),
@@ -198,7 +198,7 @@ def test_a_flow_that_does_not_fit_is_refused_and_changes_nothing(tmp_path, setti
 def test_observation_statistics_must_be_those_of_the_source(tmp_path):
     _, path = saved(tmp_path, observation_scale=2.0)
     model = tiny_model("qam", observation_scale=2.0)
-    with pytest.raises(ValueError, match="observation statistics"):
+    with pytest.raises(ValueError, match="`observation_mean`: load the dataset"):
         model.load_pretrained_actor(path)
     model.load_dataset(toy_dataset())
     model.load_pretrained_actor(path)

@@ -80,7 +80,7 @@ def test_models_of_sb3s_algorithms_are_saved_without_code_too(tmp_path, algorith
     model = algorithm("MlpPolicy", SpacesEnv(4, 2), seeds=[1], net_arch=[8], learning_starts=5, batch_size=4)
     model.learn(12)
     model.save(tmp_path / "model.zip")
-    assert "verbose" in read_model_file(tmp_path / "model.zip").attributes
+    assert "verbose" in read_model_file(tmp_path / "model.zip").attributes()[0]
     loaded = algorithm.load(tmp_path / "model.zip", env=SpacesEnv(4, 2))
     assert_same(loaded.policy.state_dict(), model.policy.state_dict())
     loaded.learn(8)
@@ -123,7 +123,7 @@ def test_code_among_the_tensors_is_not_run(tmp_path):
     content = io.BytesIO()
     torch.save({"a": Trap()}, content)
     path = rewrite(saved(tmp_path), {"policy.pth": content.getvalue()})
-    with pytest.raises(ValueError, match=r"model\.zip cannot be read: policy\.pth holds no tensors, or more"):
+    with pytest.raises(ValueError, match=r"model\.zip cannot be read: .*more than it may use"):
         agents.load(path)
     assert ran == []
 
@@ -139,14 +139,6 @@ def test_a_model_names_no_class_that_is_not_imported_and_no_module_to_import(tmp
     with pytest.raises(ValueError, match=r"antigravity:Fly.*import antigravity first.*`trust=True`"):
         agents.load(rewrite(saved(tmp_path), algorithm_id="antigravity:Fly"))
     assert "antigravity" not in sys.modules
-
-
-def test_a_model_of_the_first_release_candidate_is_refused_with_the_version_that_reads_it(tmp_path):
-    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
-        space = {":object:": "gymnasium.spaces.box:Box", "attributes": {}}
-        archive.writestr("data", json.dumps({"observation_space": space, "algorithm_id": "qam"}, indent=4))
-    with pytest.raises(ValueError, match=r"flow-rl-zoo==1\.0\.0rc1"):
-        agents.load(tmp_path / "model.zip")
 
 
 def test_a_function_is_left_out_and_asked_for(tmp_path):
@@ -215,6 +207,6 @@ def test_a_policy_is_saved_by_itself_without_code(tmp_path):
     assert_same(loaded.state_dict(), policy.state_dict())
     assert loaded.method.settings() == policy.method.settings()
     torch.save({"state_dict": {}, "data": Trap()}, tmp_path / "old.pt")
-    with pytest.raises(ValueError, match=r"old\.pt.*no file of tensors"):
+    with pytest.raises(ValueError, match=r"old\.pt cannot be read"):
         type(policy).load(str(tmp_path / "old.pt"))
     assert ran == []

@@ -51,8 +51,6 @@ def test_a_model_of_a_class_of_ones_own_is_loaded_as_that_or_told_of(tmp_path, m
 def test_an_attribute_that_no_such_model_has_is_refused_on_loading(fql, name, closest):
     with pytest.raises(TypeError, match=rf"FQL\.load\(\) got '{name}', which no such model has; closest: {closest}"):
         agents.load(fql, **{name: 1})
-    with pytest.warns(UserWarning, match=rf"got '{name}', which no such model has; .*; it is left out"):
-        agents.load(fql, custom_objects={name: 1})
     assert agents.load(fql, gamma=0.5).replay_buffer.gamma == 0.5
 
 
@@ -80,5 +78,5 @@ def test_an_agent_of_ones_own_is_loaded_by_its_module(tmp_path, monkeypatch):
 
 def test_a_file_that_is_not_a_model_is_refused(tmp_path):
     (tmp_path / "model.zip").write_text("not a zip")
-    with pytest.raises(ValueError, match=r"expected a saved model \(\.zip\), got .*model\.zip, which cannot be read"):
+    with pytest.raises(ValueError, match=r"model\.zip cannot be read: File is not a zip file"):
         agents.load(tmp_path / "model.zip")

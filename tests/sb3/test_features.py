@@ -56,7 +56,7 @@ def test_a_pretrained_actor_brings_its_extractor(tmp_path):
     source.save(tmp_path / "actor.zip")
     model.load_pretrained_actor(tmp_path / "actor.zip")
     assert_same(dict(model.policy.nets["fine_tuned"].state_dict()), dict(source.policy.nets["behaviour"].state_dict()))
-    with pytest.raises(ValueError, match=r"expected `features_extractor.* of shape None, got \["):
+    with pytest.raises(ValueError, match=r"expected `features_extractor.* of shape None, got \("):
         plain.load_pretrained_actor(tmp_path / "actor.zip")
 
 

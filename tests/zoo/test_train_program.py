@@ -99,7 +99,7 @@ REFUSED = {
     "--pretrained-actor CLONE --pretraining-steps 3": "got 3 steps of it too; set --pretraining-",
     "--pretrained-actor CLONE -i x.zip": "`--pretrained-actor` and `--trained-agent` both say",
     "--pretrained-actor CLONE/config.yml": "which cannot be read as one: File is not a zip file",
-    "--pretrained-actor CLONE -params net_arch=[16,8]": "expected `mlp.biases.1` of shape [1, 8], got [1, 16]",
+    "--pretrained-actor CLONE -params net_arch=[16,8]": "expected `mlp.biases.1` of shape (1, 8), got (1, 16)",
     "--pretrained-actor CLONE --algo rebrac": "ReBRAC has no behaviour flow to pretrain",
     "--pretrained-actor CLONE --algo sac --offline-steps 0": "`sac` has no behaviour flow to start",
     "--env Pendulum-v1 --offline-steps 0 --online-steps 5 --pretraining-steps 3": "no dataset to",

@@ -148,13 +148,17 @@ def load_pending(model: ModelT, checkpoint: Path) -> ModelT:
 def _restore_model(model: OffPolicyAlgorithm, path: Path) -> None:
     """Put the parameters, optimisers and counts of a saved model into a model; refuse one of other spaces."""
     saved = read_model_file(path)
-    observations, actions = saved.attributes["observation_space"], saved.attributes["action_space"]
-    check_for_correct_spaces(model, observations, actions)  # type: ignore[arg-type]  # it has them, as environments do
+    attributes, _ = saved.attributes()
+    check_for_correct_spaces(
+        model,  # type: ignore[arg-type]  # it has them, as environments do
+        attributes["observation_space"],
+        attributes["action_space"],
+    )
     parameters, variables = saved.parameters(model.device)
     model.set_parameters(parameters, device=model.device)
     for name, value in variables.items():
         recursive_setattr(model, f"{name}.data", value.data)
-    for name, value in saved.attributes.items():
+    for name, value in attributes.items():
         if name not in OF_THE_PROCESS:
             setattr(model, name, value)
     if hasattr(model, "trainer"):

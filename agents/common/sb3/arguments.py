@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -140,31 +139,3 @@ def no_behaviour_message(algorithm: str) -> str:
         f"{algorithm} has no behaviour flow to pretrain; leave pretraining out (`pretraining_steps` = 0), or take an "
         "algorithm that clones the data with a flow, such as QAM"
     )
-
-
-class SharedSetting:
-    """A setting as an attribute of a model: read from its method, and changed there.
-
-    :param name: of the setting.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, model: Any, owner: type) -> Any:
-        """Return its value."""
-        return self if model is None else getattr(model.method, self.name)
-
-    def __set__(self, model: Any, value: Any) -> None:
-        """Change it for acting and training alike; what the constructor refuses is refused, and stays as it is."""
-        method = model.method
-        changed = copy.copy(method)
-        setattr(changed, self.name, value)
-        if getattr(changed, self.name) == getattr(method, self.name):
-            return
-        if type(method).__init__ is Declared.__init__:
-            changed.check_together()
-        else:  # it may derive from settings
-            changed = type(method)(**changed.settings())
-        vars(method).update(vars(changed), changes=method.changes + 1)
-        model._setting_changed(self.name)

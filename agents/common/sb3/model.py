@@ -31,7 +31,7 @@ from agents.common.method import Info, Method
 from agents.common.nets.heads import CriticEnsemble
 from agents.common.nets.specs import NetworkSpec, find_behaviour
 from agents.common.replicas import Diverged, PerReplica, find_divergence
-from agents.common.sb3.arguments import SharedSetting, read_arguments
+from agents.common.sb3.arguments import read_arguments
 from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
 from agents.common.sb3.environments import UnsupportedSpaceError as UnsupportedSpaceError
@@ -39,6 +39,7 @@ from agents.common.sb3.environments import check_spaces, copy_observations, refu
 from agents.common.sb3.first_update import check_first_update, require_sampler, require_table
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.stored_model import File, StoredModel, load_behaviour
+from agents.common.settings import Declared
 from agents.common.streams import seeds_of_replicas
 from agents.common.validation import integer
 from agents.registry import name_of
@@ -67,7 +68,7 @@ class FlowQLearning(StoredModel):
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = POLICIES
-    method_class: ClassVar[type[Method]]
+    method_class: ClassVar[type[Method]] = Method
     unsaved = (*StoredModel.unsaved, "method", "trainer", "n_steps", "_chunk_state", "_last_info", "_told")
     method: Method
     policy: FlowPolicy
@@ -84,7 +85,7 @@ class FlowQLearning(StoredModel):
             name
             for name in vars(cls)
             if (callable(getattr(Method, name, None)) and not name.startswith("_"))
-            or isinstance(getattr(super(cls, cls), name, None), SharedSetting)
+            or name in cls.method_class.declared()
         ]
         if misplaced:
             raise TypeError(
@@ -123,16 +124,28 @@ class FlowQLearning(StoredModel):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.method, name)
 
-    def _setting_changed(self, name: str) -> None:
-        """Update what was derived from a setting that has changed."""
-        if "trainer" not in vars(self):
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Change a setting of the method for acting and training alike; keep anything else as an attribute."""
+        if name not in self.method_class.declared():
+            super().__setattr__(name, value)
             return
-        self.lr_schedule = Rate(self.method.learning_rate)
-        self._convert_train_freq()
-        if self.replay_buffer is not None:
-            self._prepare_buffer(self.replay_buffer)
-        if name in ("compile", "pretraining_steps"):
-            self.trainer.prepare()
+        method = self.method
+        changed = copy.copy(method)
+        setattr(changed, name, value)  # refuses what the constructor refuses
+        if getattr(changed, name) == getattr(method, name):
+            return
+        if type(method).__init__ is Declared.__init__:
+            changed.check_together()
+        else:  # it may derive from settings
+            changed = type(method)(**changed.settings())
+        vars(method).update(vars(changed), changes=method.changes + 1)
+        if "trainer" in vars(self):
+            self.lr_schedule = Rate(method.learning_rate)
+            self._convert_train_freq()
+            if self.replay_buffer is not None:
+                self._prepare_buffer(self.replay_buffer)
+            if name in ("compile", "pretraining_steps"):
+                self.trainer.prepare()
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 
@@ -441,7 +454,7 @@ class FlowQLearning(StoredModel):
             warnings.warn(
                 "`balanced_sampling` has no dataset, so all batches are online; call `load_dataset`", stacklevel=2
             )
-        name: Any = tb_log_name
+        name: Any = tb_log_name  # a text in SB3
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     def require_statistics(self) -> None:
@@ -477,7 +490,14 @@ class FlowQLearning(StoredModel):
             self._chunk_state = None
             if buffer is not None:
                 buffer.end_episodes()
-        prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        prepared = super()._setup_learn(
+            total_timesteps,
+            callback,
+            reset_num_timesteps
+            or (begins and self.num_timesteps == 0),  # a new model has a folder of events of its own
+            tb_log_name or type(self).__name__,
+            progress_bar,
+        )
         if not begins and type(noise) is type(self.action_noise):
             self.action_noise = noise  # SB3 resets it even in the middle of an episode
         return prepared

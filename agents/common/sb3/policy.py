@@ -18,7 +18,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
-from agents.common.files import DamagedFile
+from agents.common.files import damage_named
 from agents.common.method import Method, Noise
 from agents.common.model_file import read_policy, write_policy
 from agents.common.nets.fast import float32_products
@@ -424,33 +424,11 @@ class FlowPolicy(BasePolicy):
         write_policy(path, self.describe(), tensors, about or {})
 
     def describe(self) -> dict[str, Any]:
-        """Return what makes an equal policy but for its parameters; :meth:`build` makes it."""
+        """Return what makes an equal policy but for its parameters; :meth:`load` makes it."""
         parameters = self._get_constructor_parameters()
         about = {"method": name_of(type(self.method)), "settings": self.method.settings()}
         kept = {name: parameters[name] for name in parameters if name not in ("method", "lr_schedule")}
         return about | kept
-
-    @classmethod
-    def build(cls, description: Mapping[str, Any], name: str, trust: bool = False) -> Self:
-        """Return a policy with new parameters.
-
-        :param description: what :meth:`describe` returned.
-        :param name: of the file that it is from, for messages.
-        :param trust: whether it may name a module to import.
-        :return: the policy.
-        :raises ValueError: if it is something else, or of an algorithm that is not imported.
-        """
-        about = dict(description)
-        algorithm = str(about.get("method"))
-        try:
-            found = find_named_by_file(algorithm, name, trust=trust)
-        except KeyError as error:
-            raise ValueError(f"{name} is a policy of `{algorithm}`, which is not there: {error.args[0]}") from error
-        try:
-            settings = dict(about.pop("settings"))
-            return cls(lr_schedule=lambda _: 0.0, **about | {"method": found.method(**settings).finish()})
-        except (KeyError, TypeError, AttributeError, RuntimeError, MemoryError) as error:  # e.g. too large networks
-            raise ValueError(f"{name} describes a policy that cannot be built: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "auto", *, trust: bool = False) -> Self:
@@ -464,34 +442,21 @@ class FlowPolicy(BasePolicy):
         :raises ValueError: if it is damaged, something else, or of an algorithm that is not there or must be trusted.
         """
         description, tensors = read_policy(path)
-        cls._require_shapes(description, tensors, str(path), trust)
-        policy = cls.build(description, str(path), trust)
-        kept = {_network_of(name) for name in tensors}
-        if set(policy.nets) - kept:
-            del policy.optimizer
-            policy.nets = Networks({name: network for name, network in policy.nets.items() if name in kept})
-        own = {name: value for name, value in policy.state_dict().items() if name.startswith(_LAST_EXTRACTOR)}
+        algorithm, settings = description.pop("method"), description.pop("settings")
         try:
+            found = find_named_by_file(algorithm, path, trust=trust)
+        except KeyError as error:
+            raise ValueError(f"{path} is a policy of `{algorithm}`, which is not there: {error.args[0]}") from error
+        with damage_named(str(path)):
+            method = found.method(**settings).finish()
+            policy = cls(lr_schedule=cls._dummy_schedule, method=method, **description)
+            kept = {_network_of(name) for name in tensors}
+            if set(policy.nets) - kept:
+                del policy.optimizer
+                policy.nets = Networks({name: network for name, network in policy.nets.items() if name in kept})
+            own = {name: value for name, value in policy.state_dict().items() if name.startswith(_LAST_EXTRACTOR)}
             policy.load_state_dict(own | tensors)
-        except RuntimeError as error:
-            raise DamagedFile(str(path), f"its tensors are not those of its settings: {error}") from error
         return policy.to(device=get_device(device))
-
-    @classmethod
-    def _require_shapes(
-        cls, description: Mapping[str, Any], tensors: Mapping[str, Tensor], name: str, trust: bool
-    ) -> None:
-        """Refuse tensors that are not those of the settings before networks of a size that settings decide are made."""
-        try:
-            with torch.device("meta"):  # shapes without memory
-                expected = cls.build(description, name, trust).state_dict()
-        except ValueError as error:
-            if isinstance(error.__cause__, RuntimeError):  # somebody's own network looks at its values
-                return
-            raise
-        other = [key for key, value in tensors.items() if key not in expected or expected[key].shape != value.shape]
-        if other:
-            raise DamagedFile(name, f"its tensors are not those of its settings: `{other[0]}` differs")
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """Return what makes an equal policy."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from io import BufferedIOBase
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,18 +15,10 @@ import stable_baselines3
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import open_path, recursive_getattr
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
-from stable_baselines3.common.utils import (
-    configure_logger,
-    get_device,
-    get_latest_run_id,
-    get_system_info,
-    set_random_seed,
-)
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.utils import get_device, get_system_info, set_random_seed
 from torch import Tensor
 
 from agents.common.data.buffer import SequenceReplayBuffer, read_buffer, write_buffer
@@ -38,7 +30,6 @@ from agents.common.model_file import (
     VALUE,
     find_model,
     read_model_file,
-    read_parameters,
     require_algorithm,
     write_archive,
 )
@@ -51,7 +42,7 @@ from agents.common.validation import closest_names
 MISFITS = 3
 """Differences between two networks that a message names."""
 
-File = str | Path | BufferedIOBase
+File = str | Path | io.BufferedIOBase
 
 
 class StoredModel(OffPolicyAlgorithm):
@@ -59,7 +50,7 @@ class StoredModel(OffPolicyAlgorithm):
 
     method: Method
     """What is learnt and how; baselines have none."""
-    unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "_other_action_spaces", "_event_folders")
+    unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "_other_action_spaces")
     """Attributes that are not saved: they follow from others, or checkpoints keep them."""
     replay_buffer: SequenceReplayBuffer | None
     _other_action_spaces: Sequence[spaces.Space[Any]] = ()
@@ -98,33 +89,6 @@ class StoredModel(OffPolicyAlgorithm):
         own = range(n_envs // len(self.action_spaces))
         return np.array([space.sample() for space in self.action_spaces for _ in own])
 
-    def _setup_learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        reset_num_timesteps: bool = True,
-        tb_log_name: str | None = None,
-        progress_bar: bool = False,
-    ) -> tuple[int, BaseCallback]:
-        """Prepare a phase; its name in TensorBoard is that of the class unless one is given.
-
-        A phase goes on in this model's own folder. SB3 takes the newest of the name, which may be another model's.
-        """
-        has_logger, name = self._custom_logger, tb_log_name or type(self).__name__
-        if not has_logger and self.tensorboard_log is not None:
-            folders, begins = vars(self).setdefault("_event_folders", {}), reset_num_timesteps or not self.num_timesteps
-            if name in folders and not begins:
-                self._logger = configure(folders[name], ["tensorboard", *["stdout"] * (self.verbose >= 1)])
-            else:
-                begins = begins or not get_latest_run_id(self.tensorboard_log, name)
-                self._logger = configure_logger(self.verbose, self.tensorboard_log, name, begins)
-                folders[name] = self._logger.dir
-            self._custom_logger = True  # else SB3 opens another one
-        try:
-            return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, name, progress_bar)
-        finally:
-            self._custom_logger = has_logger
-
     def save(self, path: File, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """Save the model as a zip archive in SB3's layout, with its checksum.
 
@@ -139,24 +103,22 @@ class StoredModel(OffPolicyAlgorithm):
         left_out |= {name.partition(".")[0] for name in (*names, *variables)}
         settings = self.method.settings() if "method" in vars(self) else {}
         attributes = {name: value for name, value in (vars(self) | settings).items() if name not in left_out}
-        attributes["class"] = safe.path_of(type(self))  # no setting can have that name
-        values = {}
+        members = {
+            "_stable_baselines3_version": stable_baselines3.__version__.encode(),
+            "system_info.txt": get_system_info(print_info=False)[1].encode(),
+        }
         for name, value in attributes.items():
             if value is None or type(value) in (bool, int, float, str):
                 continue
             try:
-                values[name + VALUE] = safe.dumps(value)
+                members[name + VALUE] = safe.dumps(value)
                 attributes[name] = str(value)  # for people
             except TypeError as error:
                 what = f"`{name}` is {error}"
                 warnings.warn(f"a saved model holds no code, so `{name}` is left out: {what}", stacklevel=2)
                 attributes[name] = {LEFT_OUT: what}
-        members = {
-            ATTRIBUTES: json.dumps(attributes, indent=1).encode(),
-            **values,
-            "_stable_baselines3_version": stable_baselines3.__version__.encode(),
-            "system_info.txt": get_system_info(print_info=False)[1].encode(),
-        }
+        attributes["class"] = safe.path_of(type(self))  # no setting can have that name
+        members[ATTRIBUTES] = json.dumps(attributes, indent=1).encode()
         kept = {name: recursive_getattr(self, name) for name in variables}
         content = write_archive(members, {"pytorch_variables": kept, **self.get_parameters()})
         file = open_path(path, "w", verbose=0, suffix="zip")
@@ -182,7 +144,7 @@ class StoredModel(OffPolicyAlgorithm):
         :param path: what :meth:`save` wrote, or the folder of a run.
         :param env: environment to go on with.
         :param device: where to.
-        :param custom_objects: stands for saved attributes; a name that is none of them is warned of.
+        :param custom_objects: stands for saved attributes.
         :param print_system_info: whether to print versions, of then and now.
         :param force_reset: whether training begins with a reset.
         :param trust: whether a file may run code on loading, as those of SB3's own classes do.
@@ -192,30 +154,27 @@ class StoredModel(OffPolicyAlgorithm):
         :raises TypeError: for an attribute that the model has not; the closest are named.
         :raises ValueError: if it is damaged, holds code and is not trusted, or is the model of another algorithm.
         """
-        given = dict(custom_objects or {})
         file = find_model(path) if isinstance(path, str | Path) else path
         if isinstance(file, Path):
             require_algorithm(file, cls)
-        saved = read_model_file(file, trust, given)
-        for name in {*given, *kwargs} - {*saved.names}:
-            if not hasattr(cls, name):
-                closest = ", ".join(closest_names(name, saved.names))
-                told = f"{cls.__name__}.load() got '{name}', which no such model has; closest: {closest}"
-                if name in kwargs:
-                    raise TypeError(told)
-                warnings.warn(f"{told}; it is left out, as in Stable-Baselines3", stacklevel=2)
-        missing = {name: what for name, what in saved.left_out.items() if name not in kwargs}
+        saved, given = read_model_file(file), dict(custom_objects or {})
+        attributes, left_out = saved.attributes(trust, given)
+        known = attributes | left_out | given
+        if unknown := [name for name in kwargs if name not in known and not hasattr(cls, name)]:
+            closest = ", ".join(closest_names(unknown[0], known))
+            raise TypeError(f"{cls.__name__}.load() got '{unknown[0]}', which no such model has; closest: {closest}")
+        missing = {name: what for name, what in left_out.items() if name not in kwargs}
         if missing:
             raise ValueError(
                 f"a saved model holds no code, so {file} lacks what was {'; '.join(missing.values())}; give it in "
                 f"`custom_objects` under its name: {', '.join(missing)}"
             )
-        saved.parameters("cpu")  # what is damaged is refused by name before SB3 reads it again
+        saved.parameters("cpu")  # code among the tensors is refused before SB3 reads them
         return super().load(
-            saved.open(),
+            io.BytesIO(saved.content),
             env,
             get_device(device),
-            {**saved.attributes, **given},
+            attributes | given,
             print_system_info,
             force_reset,
             **kwargs,
@@ -227,27 +186,16 @@ class StoredModel(OffPolicyAlgorithm):
         :param load_path_or_dict: a saved model, which is checked before anything changes, or state dicts by name.
         :param exact_match: whether nothing may be missing.
         :param device: where to.
-        :raises RuntimeError: if a policy lacks parameters and nothing may be missing, as PyTorch does.
-        :raises ValueError: if it is damaged, an optimiser's state lacks a part, or other networks have options of their
-            own in it.
+        :raises ValueError: if the file is damaged, or other networks have options of their own in it.
         """
-        if not isinstance(load_path_or_dict, dict):
-            is_path = isinstance(load_path_or_dict, str | Path)
-            file = find_model(load_path_or_dict) if is_path else load_path_or_dict
-            load_path_or_dict, _ = read_parameters(file, device)
-        policy = load_path_or_dict.get("policy")
-        if exact_match and policy is not None and (lacking := sorted(self.policy.state_dict().keys() - policy.keys())):
-            raise RuntimeError(
-                f"`policy` must hold all parameters of this model, got none of {', '.join(lacking[:MISFITS])}; give "
-                "that of an equal model, or `exact_match=False`"
-            )
-        for name in self._get_torch_save_params()[0]:
-            if name in load_path_or_dict and isinstance(recursive_getattr(self, name), torch.optim.Optimizer):
-                _require_whole(name, load_path_or_dict[name])
-        if state := load_path_or_dict.get("policy.optimizer"):
+        parameters = load_path_or_dict
+        if not isinstance(parameters, dict):
+            file = find_model(parameters) if isinstance(parameters, str | Path) else parameters
+            parameters, _ = read_model_file(file).parameters(device)
+        if state := parameters.get("policy.optimizer"):
             groups = _with_own_options(self.policy.optimizer.param_groups, state["param_groups"])
-            load_path_or_dict = {**load_path_or_dict, "policy.optimizer": {**state, "param_groups": groups}}
-        super().set_parameters(load_path_or_dict, exact_match, device)
+            parameters = {**parameters, "policy.optimizer": {**state, "param_groups": groups}}
+        super().set_parameters(parameters, exact_match, device)
 
     def save_replay_buffer(self, path: File) -> None:
         """Save the replay buffer, dataset and online transitions, as arrays.
@@ -279,33 +227,19 @@ class StoredModel(OffPolicyAlgorithm):
         self.replay_buffer.device = self.device  # as SB3 says it, although one that is not there stands for the CPU
 
 
-def _require_whole(name: str, state: Any) -> None:
-    """Refuse an optimiser's state that lacks the parts which PyTorch reads."""
-    try:
-        is_whole = "state" in state and all({"params", "lr"} <= {*group} for group in state["param_groups"])
-    except (KeyError, TypeError):
-        is_whole = False
-    if not is_whole:
-        raise ValueError(
-            f"`{name}` must be the `state_dict()` of an optimiser, with `state` and `param_groups`, got "
-            f"{type(state).__name__} without them; give it whole, or "
-            'load the parameters alone: `set_parameters({"policy": ...}, exact_match=False)`'
-        )
-
-
 def _with_own_options(own: list[dict[str, Any]], saved: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the saved groups of an optimiser with what the settings here say of them; refuse other groups."""
     ours, theirs = ([group.get("network", "all others") for group in groups] for groups in (own, saved))
     if ours != theirs:
         raise ValueError(
-            f"the optimiser's state must be of the networks that have options of their own here (`per_network`), "
-            f"{', '.join(ours)}; got {', '.join(theirs)}; give both models the same, or load the parameters alone: "
-            '`set_parameters({"policy": ...}, exact_match=False)`'
+            f"the optimiser's state must have the groups {', '.join(ours)} (`per_network`), got {', '.join(theirs)}; "
+            'give both models the same, or load the parameters alone: `set_parameters({"policy": ...}, '
+            "exact_match=False)`"
         )
     return [{**mine, "params": each["params"], "lr": each["lr"]} for mine, each in zip(own, saved, strict=True)]
 
 
-def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path | BufferedIOBase) -> None:
+def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path | io.BufferedIOBase) -> None:
     """Copy a saved model's behaviour flow into the policy's; see :meth:`FlowQLearning.load_pretrained_actor`.
 
     ``behaviour`` names the policy's flow, None if it has none. A policy that scales observations must have their
@@ -320,7 +254,7 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path |
         )
     path = find_model(path) if isinstance(path, str | Path) else path
     file = read_model_file(path)
-    saved, (parameters, _) = file.attributes, file.parameters(policy.device)
+    (saved, _), (parameters, _) = file.attributes(), file.parameters(policy.device)
     flow = saved.get("behaviour_flow")
     if flow is None:
         raise ValueError(
@@ -333,20 +267,21 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path |
     wanted = _meaning(policy.method.settings(), policy.action_space, policy.activation_fn)
     got = _meaning(saved, saved["action_space"], saved["policy_kwargs"].get("activation_fn"))
     wrong = [f"expected {name} {value}, got {got[name]}" for name, value in wanted.items() if got[name] != value]
-    if wrong := [*wrong, *dict.fromkeys(_misfits(own, found))]:
+    for name in sorted({*own, *found}):
+        mine, theirs = (tuple(each[name].shape) if name in each else None for each in (own, found))
+        if mine is None or theirs not in (mine, (1, *mine[1:])):  # one replica of the source serves all of ours
+            wrong.append(f"expected `{name}` of shape {mine}, got {theirs}")
+    for name in ("observation_mean", "observation_factor"):
+        mean_or_factor = policy.state_dict()[name]
+        if not torch.allclose(mean_or_factor, state[name].to(policy.device), rtol=1e-5, atol=1e-6):
+            wrong.append(f"got another `{name}`: load the dataset that it was trained on first")
+    if wrong:
         raise ValueError(
             f"the behaviour flow of {path} does not fit: {'; '.join(wrong[:MISFITS])}; give both models the same "
             "settings"
         )
-    for name in ("observation_mean", "observation_factor"):
-        mine = policy.state_dict()[name]
-        if not torch.allclose(mine, state[name].to(mine.device), rtol=1e-5, atol=1e-6):
-            raise ValueError(
-                f"the behaviour flow of {path} does not fit: expected the observation statistics of this model's "
-                f"dataset, got others (`{name}` differs); load the dataset that it was trained on first"
-            )
     with torch.no_grad():
-        for name, value in own.items():  # one replica of the source serves all of ours
+        for name, value in own.items():
             value.copy_(found[name])
     start_from_behaviour(policy.nets, method.networks())
 
@@ -360,13 +295,3 @@ def _meaning(settings: Mapping[str, Any], actions: Any, activation: Any) -> dict
         "activation": None if activation is None else activation.__name__,
         "observation scale": settings["observation_scale"],
     }
-
-
-def _misfits(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Iterator[str]:
-    """Yield what keeps parameters and buffers from being copied into our own, whose first axis may be of replicas."""
-    for name in {**own, **found}:
-        wanted, got = (list(state[name].shape) if name in state else None for state in (own, found))
-        if wanted is None or got is None or wanted[1:] != got[1:]:
-            yield f"expected `{name}` of shape {wanted}, got {got}"
-        elif wanted and got[0] not in (1, wanted[0]):
-            yield f"expected 1 or {wanted[0]} replicas, got {got[0]}"
