@@ -35,8 +35,7 @@ def test_every_algorithm_passes_without_a_word(id, settings):
     method = agents.get(id).method(**settings)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        trial = check_first_update(method, *SPACES)
-    assert not any(trial.policy.own_layers.values())
+        check_first_update(method, *SPACES)
 
 
 @pytest.mark.parametrize(

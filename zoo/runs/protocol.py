@@ -60,14 +60,11 @@ def setting_differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> l
     return result + ([f"{count(missing, 'setting')} not recorded"] if missing else [])
 
 
-def describe_layers(value: Any, own: str = "") -> str | None:
+def describe_layers(value: Any) -> str | None:
     """Return layer widths in short, e.g. ``512x4``; None where nothing is stated.
 
     :param value: a list of widths, a mapping of such lists, or None.
-    :param own: the networks that have layers of their own, ``own`` for all and ``own actor`` for one.
     """
-    if own:
-        return own if own == "own" else f"{describe_layers(value)}, {own}"
     if value is None:
         return None
     if isinstance(value, Mapping):

@@ -201,7 +201,7 @@ def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, A
         "sparse": bool(record.settings.get("sparse")),
         "dataset_size": dataset.get("size"),
         "dataset_fingerprint": str(dataset["fingerprint"])[:8] if dataset.get("fingerprint") else None,
-        "net_arch": describe_layers(record.settings.get("net_arch"), (record.agent or {}).get("layers", "")),
+        "net_arch": describe_layers(record.settings.get("net_arch")),
         "pretraining_steps": run.pretraining_steps or int(actor.get("updates") or 0),
         "pretrained_actor": bool(actor),
         "score": run.score,

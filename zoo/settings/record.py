@@ -138,8 +138,8 @@ class Data(TypedDict, total=False):
     reference_scores: list[float]
 
 
-Agent = TypedDict("Agent", {"class": str, "code": str, "package": str, "layers": str}, total=False)
-"""An algorithm that is not built in, a hash of its file, and layers of networks that have their own."""
+Agent = TypedDict("Agent", {"class": str, "code": str, "package": str}, total=False)
+"""An algorithm that is not built in, and a hash of its file."""
 
 
 _NOTE = {"role": "note"}
