@@ -37,7 +37,7 @@ NEARLY = 0.85
 Losses = Mapping[str, Tensor]
 
 
-class Finding(NamedTuple):
+class Habit(NamedTuple):
     """One bad habit.
 
     :param kind: ``device``, ``noise``, ``pure``, ``masks``, ``gradients``, ``networks``, ``replicas`` or
@@ -49,7 +49,7 @@ class Finding(NamedTuple):
     text: str
 
 
-def find_habits(method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> list[Finding]:
+def find_habits(method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> list[Habit]:
     """Try an algorithm's hooks as an update and a plan will use them.
 
     :param method: the algorithm; it stays as it is.
@@ -67,7 +67,7 @@ def find_habits(method: Method, observation_space: spaces.Space[Any], action_spa
     found += find_undeclared_networks(trial.method, trial.nets, losses, again)
     if trial.method.changes != changes:
         found.append(
-            Finding("pure", "an update changes a setting, which is the user's; keep state in a network's buffer")
+            Habit("pure", "an update changes a setting, which is the user's; keep state in a network's buffer")
         )
     # losses that draw or keep something of their own differ with every call: nothing is told from how they change
     if not {finding.kind for finding in watch.findings} & {"noise", "pure"}:
@@ -127,7 +127,7 @@ class Watch(TorchFunctionMode):
 
     def __init__(self, inputs: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.findings: list[Finding] = []
+        self.findings: list[Habit] = []
         self._inputs: dict[str, tuple[Tensor, Tensor, int]] = {}  # the tensor; its values and version when it was added
         self.add(inputs)
 
@@ -143,7 +143,7 @@ class Watch(TorchFunctionMode):
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
         for name, (tensor, value, version) in self._inputs.items():
             if tensor._version == version and not torch.equal(tensor, value):
-                self.findings.append(Finding("pure", f"an update changes `{name}` by its `.data`; make a new tensor"))
+                self.findings.append(Habit("pure", f"an update changes `{name}` by its `.data`; make a new tensor"))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, state = kwargs or {}, torch.get_rng_state()
@@ -167,7 +167,7 @@ class Watch(TorchFunctionMode):
 
     def _note(self, kind: str, what: str) -> None:
         """Note a finding at the line that is being run, once."""
-        finding = Finding(kind, f"{_place()} {what}")
+        finding = Habit(kind, f"{_place()} {what}")
         if finding not in self.findings and len(self.findings) < MOST_FINDINGS:
             self.findings.append(finding)
 
@@ -186,7 +186,7 @@ def _place() -> str:
 # -- what the losses depend on ----------------------------------------------------------------------------------------
 
 
-def find_misled_gradients(method: Method, nets: Networks, losses: Losses) -> Iterator[Finding]:
+def find_misled_gradients(method: Method, nets: Networks, losses: Losses) -> Iterator[Habit]:
     """Yield a finding for each loss that trains other networks than it says.
 
     A loss trains one network, or those that :attr:`Method.trains` names.
@@ -206,16 +206,16 @@ def find_misled_gradients(method: Method, nets: Networks, losses: Losses) -> Ite
         shown = ", ".join(f"`{net}`" for net in sorted(trained)) or "no network"
         if declared is not None and trained != set(declared):
             meant = ", ".join(f"`{net}`" for net in sorted(declared))
-            yield Finding("gradients", f"`losses`: loss `{name}` trains {shown}, but `trains` declares {meant}")
+            yield Habit("gradients", f"`losses`: loss `{name}` trains {shown}, but `trains` declares {meant}")
         elif declared is None and len(trained) > 1:
-            yield Finding(
+            yield Habit(
                 "gradients",
                 f"`losses`: loss `{name}` trains {shown} at once; take networks that only give a signal from "
                 f"`nets.frozen`, e.g. `nets.frozen.critic(...)`, or name all of them in `trains` if that is meant",
             )
 
 
-def find_undeclared_networks(method: Method, nets: Networks, losses: Losses, again: Losses) -> Iterator[Finding]:
+def find_undeclared_networks(method: Method, nets: Networks, losses: Losses, again: Losses) -> Iterator[Habit]:
     """Yield a finding for each module or parameter that `networks` does not know of.
 
     :param method: the algorithm.
@@ -229,11 +229,11 @@ def find_undeclared_networks(method: Method, nets: Networks, losses: Losses, aga
     # what holds no tensor, e.g. `nn.MSELoss()`, has nothing to lose
     held = {name: m for name, m in vars(method).items() if isinstance(m, nn.Module) and m.state_dict()}
     for name, module in held.items():
-        yield Finding("networks", f"`self.{name}` is a {type(module).__name__} that is not in `networks`: {told}")
+        yield Habit("networks", f"`self.{name}` is a {type(module).__name__} that is not in `networks`: {told}")
     known = {id(p) for p in nets.parameters()} | {id(p) for module in held.values() for p in module.parameters()}
     for leaf in {*_leaves(losses)} & {*_leaves(again)}:
         if id(leaf) not in known:
-            yield Finding(
+            yield Habit(
                 "networks",
                 f"`losses`: the losses depend on a parameter of shape {tuple(leaf.shape)} of no network in `networks`: "
                 f"{told}",
@@ -257,7 +257,7 @@ def _leaves(losses: Losses) -> Iterator[Tensor]:
 # -- what the losses change with --------------------------------------------------------------------------------------
 
 
-def find_hidden_state(losses: Losses, again: Losses) -> Iterator[Finding]:
+def find_hidden_state(losses: Losses, again: Losses) -> Iterator[Habit]:
     """Yield a finding for each loss that is another one when it is computed again.
 
     :param losses: name -> (S,).
@@ -266,14 +266,14 @@ def find_hidden_state(losses: Losses, again: Losses) -> Iterator[Finding]:
     """
     for name, loss in losses.items():
         if name not in again or not torch.allclose(again[name], loss, rtol=0, atol=0, equal_nan=True):
-            yield Finding(
+            yield Habit(
                 "pure",
                 f"`losses`: loss `{name}` is another number when it is computed again from the same input; let it "
                 "depend on nothing but settings, batch, noise, targets and networks",
             )
 
 
-def find_lost_state(method: Method, hook: str, before: Mapping[str, str]) -> Iterator[Finding]:
+def find_lost_state(method: Method, hook: str, before: Mapping[str, str]) -> Iterator[Habit]:
     """Yield a finding for each attribute that a hook has changed and that no file of a model holds.
 
     :param method: the algorithm, after the hook was called.
@@ -284,14 +284,14 @@ def find_lost_state(method: Method, hook: str, before: Mapping[str, str]) -> Ite
     for name, value in vars(method).items():
         is_derived = isinstance(inspect.getattr_static(type(method), name, None), functools.cached_property)
         if not is_derived and name not in {*method.declared(), "changes"} and before.get(name) != repr(value):
-            yield Finding(
+            yield Habit(
                 "pure",
                 f"`{hook}` keeps state in `self.{name}`, which is lost when a model is saved or resumed; keep it in a "
                 "network's buffer (docs/register.md#state-of-your-own)",
             )
 
 
-def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Finding]:
+def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Habit]:
     """Yield a finding for each loss that counts sequences across a trajectory's end.
 
     :param trial: the algorithm, its batch and its noise.
@@ -309,14 +309,14 @@ def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Finding]:
     found = [_losses(trial, Batch(**values), noise) for values in (nowhere, nowhere | other)]
     for name in losses:
         if name not in method.unmasked_losses and not torch.equal(found[0][name], found[1][name]):
-            yield Finding(
+            yield Habit(
                 "masks",
                 f"`losses`: loss `{name}` counts sequences that cross a trajectory's end, whose `batch.valid` is 0; "
                 f"multiply its weight by `batch.valid`, or name it in `unmasked_losses` if that is meant",
             )
 
 
-def find_mixed_seeds(trial: Trial, losses: Losses) -> Iterator[Finding]:
+def find_mixed_seeds(trial: Trial, losses: Losses) -> Iterator[Habit]:
     """Yield a finding for each loss of a seed that changes with the rows of another, e.g. where shapes broadcast.
 
     :param trial: the algorithm, its batch and its noise.
@@ -327,7 +327,7 @@ def find_mixed_seeds(trial: Trial, losses: Losses) -> Iterator[Finding]:
     other = batch.map(lambda rows: torch.cat([rows[:1], rows[1:] * 0.5]) if rows.is_floating_point() else rows)
     for name, loss in _losses(trial, other, noise).items():
         if not torch.equal(loss[0], losses[name][0]):
-            yield Finding(
+            yield Habit(
                 "replicas",
                 f"`losses`: loss `{name}` of a seed changes with the rows of another; keep the leading axis S of every "
                 "tensor, and take means over every axis but that",
@@ -337,13 +337,13 @@ def find_mixed_seeds(trial: Trial, losses: Losses) -> Iterator[Finding]:
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 
-def find_unread_settings(method: type[Method]) -> Iterator[Finding]:
+def find_unread_settings(method: type[Method]) -> Iterator[Habit]:
     """Yield a finding for each setting of the algorithm's own, or misspelt hook, that its code does not name.
 
     :param method: the algorithm; its code is its class, its bases, and the functions of their files.
     :yields: a finding for each.
     """
-    code = [each for attribute in dir(method) for each in _definitions(method, attribute)]
+    code = [value for each in method.__mro__ for value in vars(each).values()]
     files = [sys.modules.get(each.__module__) for each in method.__mro__ if issubclass(each, Method)]
     code += [
         value
@@ -355,22 +355,13 @@ def find_unread_settings(method: type[Method]) -> Iterator[Finding]:
     hooks = [name for name in dir(Method) if name[0] != "_"]
     for name in sorted({*dir(method)} - {*dir(Method)} - method.declared().keys() - named):
         for hook in difflib.get_close_matches(name, hooks, 1, NEARLY):
-            yield Finding("settings", f"nothing reads `{name}`, which is nearly `{hook}`; rename it if that is meant")
+            yield Habit("settings", f"nothing reads `{name}`, which is nearly `{hook}`; rename it if that is meant")
     for name in method.declared():
         if name not in Method.declared() and name not in named:
-            yield Finding(
+            yield Habit(
                 "settings",
                 f"nothing reads the setting `{name}`, so it changes nothing; use `self.{name}` in a hook, or remove it",
             )
-
-
-def _definitions(method: type[Method], attribute: str) -> Iterator[Any]:
-    """Give what an attribute is, and what it is in the bases that its code calls."""
-    for each in method.__mro__:
-        if attribute in vars(each):
-            yield vars(each)[attribute]
-            if "super" not in _names_in(vars(each)[attribute]):
-                return
 
 
 def _names_in(attribute: Any) -> Iterator[str]:

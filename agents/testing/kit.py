@@ -5,6 +5,7 @@ A check takes the :class:`Subject`, returns what was measured, and raises :class
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import math
@@ -43,10 +44,8 @@ from agents.testing.subject import (
     SIZES,
     SLOPE,
     STATES,
-    Differs,
     NotApplicable,
     Subject,
-    Unknown,
     Violation,
     make_batch,
     make_noise,
@@ -63,23 +62,15 @@ TRIES = 3
 """Different weights and batches with which numbers must differ before an algorithm is blamed."""
 
 
-def in_every_try(check: Callable[[Subject, int], str]) -> Callable[[Subject], str]:
+def in_some_try(check: Callable[[Subject, int], str]) -> Callable[[Subject], str]:
     """Return a check that fails only where it fails with every weights and batch, by the number of the try."""
 
     @wraps(check)
     def repeated(subject: Subject) -> str:
-        first: Differs | None = None
-        for number in range(TRIES):
-            try:
-                found = check(subject, number)
-            except Differs as failure:
-                first = first or failure
-                continue
-            if first is None:
-                return found
-            raise Unknown(f"{first}; with other weights and another batch it holds: {found}")
-        assert first is not None
-        raise first
+        for number in range(TRIES - 1):
+            with contextlib.suppress(Violation):
+                return check(subject, number)
+        return check(subject, TRIES - 1)
 
     return repeated
 
@@ -176,7 +167,7 @@ def check_bounds(subject: Subject) -> str:
 # -- the same however it is run ---------------------------------------------------------------------------------------
 
 
-@in_every_try
+@in_some_try
 def check_replicas(subject: Subject, number: int) -> str:
     """Check that several seeds at once start, learn and act as each alone."""
     without("replicas")(subject)
@@ -194,7 +185,7 @@ def check_replicas(subject: Subject, number: int) -> str:
             difference = (expected[what][k : k + 1] - value).abs().max().item()
             # more than another order of summation explains
             if not difference <= TOLERANCE * max(value.abs().max().item(), 1.0 if what.startswith("`") else 1e-3):
-                raise Differs(
+                raise Violation(
                     f"{what} of seed {seed} differ by {difference:.2g} from a run of that seed alone; take means over "
                     "every axis but the first"
                 )
@@ -222,7 +213,7 @@ def _measure(model: FlowQLearning, batch: Batch, noise: Tensors, acting: Tensors
         return found | {"the actions": model.method.act(batch.observations, acting, model.policy.nets)}
 
 
-@in_every_try
+@in_some_try
 def check_low_precision(subject: Subject, number: int) -> str:
     """Check that bfloat16 products change the gradient little."""
     norms = []
@@ -236,17 +227,17 @@ def check_low_precision(subject: Subject, number: int) -> str:
             raise Violation(f"`{wrong[0]}` is not finite with `precision={precision}`")
         norms.append(info["grad_norm"].item())
     if norms[0] == norms[1] == 0:
-        raise Differs("the gradient is zero, so nothing is known of its precision")
+        raise Violation("the gradient is zero, so nothing is known of its precision")
     change = abs(norms[1] / norms[0] - 1) if norms[0] else math.inf
     if not change <= BF16_TOLERANCE:
-        raise Differs(
+        raise Violation(
             f"the gradient's norm changes by {change:.0%} in bfloat16, expected at most {BF16_TOLERANCE:.0%}; keep "
             "differences of large numbers, exponentials and sums out of the networks' products"
         )
     return f"the gradient's norm changes by {change:.2%}"
 
 
-@in_every_try
+@in_some_try
 def check_compiled(subject: Subject, number: int) -> str:
     """Check that compiled updates are those of plain execution."""
     if not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")):
@@ -254,9 +245,7 @@ def check_compiled(subject: Subject, number: int) -> str:
     infos = []
     for choice in ("off", "on"):
         model = subject.make_model(compile=choice, seeds=[number])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            infos.append(model.trainer.update_on(make_batch(model, number), make_noise(model, number)))
+        infos.append(model.trainer.update_on(make_batch(model, number), make_noise(model, number)))
         why = model.trainer.mode.reason  # PyTorch 2.11 and 2.12 name what makes the actions differentiable
         if choice == "on" and ("autograd.grad" in why or "requires_grad_" in why):
             raise NotApplicable("losses that call `torch.autograd.grad` run plainly; `torch.func.grad` can be compiled")
@@ -268,7 +257,7 @@ def check_compiled(subject: Subject, number: int) -> str:
     for name, plain in infos[0].items():
         difference = (infos[1][name] - plain).abs().max().item()
         if not (difference <= 1e-3 * max(plain.abs().max().item(), 1.0) or math.isnan(plain.max().item())):
-            raise Differs(f"`{name}` is {infos[1][name].tolist()} compiled and {plain.tolist()} plainly")
+            raise Violation(f"`{name}` is {infos[1][name].tolist()} compiled and {plain.tolist()} plainly")
     return "losses and gradient's norm, to 0.001"
 
 
@@ -285,7 +274,7 @@ SAMPLES = 256
 # -- learning ---------------------------------------------------------------------------------------------------------
 
 
-@in_every_try
+@in_some_try
 def check_values(subject: Subject, number: int) -> str:
     """Check the values that are learnt of a constant reward, of a reward one step later, and of two actions."""
     model = subject.learnt(number)
@@ -296,13 +285,13 @@ def check_values(subject: Subject, number: int) -> str:
     rewards = {CONSTANT: "1 and the end", FIRST: f"0 and then 1, with gamma {GAMMA}", SECOND: "1 and the end"}
     for state, value in values.items():
         if not abs(value - wanted[state]) <= VALUE_MARGIN:
-            raise Differs(
+            raise Violation(
                 f"`score` gives {value:.2f} where the rewards are {rewards[state]}, expected {wanted[state]} +- "
                 f"{VALUE_MARGIN}; look at the TD target and its discount, and at the target networks"
             )
     low, high = _rate(model, CHOICE, [-0.5, 0.5])
     if not abs((high - low) / SLOPE - 1) <= SLOPE_MARGIN:
-        raise Differs(
+        raise Violation(
             f"`score` differs by {high - low:.1f} between two actions whose rewards differ by {SLOPE:.0f}; the critic "
             "does not see the batch's actions, or its loss is masked or weighted away"
         )
@@ -310,14 +299,14 @@ def check_values(subject: Subject, number: int) -> str:
     return f"{shown} (1, {GAMMA}, 1 +- {VALUE_MARGIN}); two actions differ by {high - low:.1f} ({SLOPE:.0f})"
 
 
-@in_every_try
+@in_some_try
 def check_actions(subject: Subject, number: int) -> str:
     """Check that better actions are preferred, or, where no value is learnt, that both modes of the data are cloned."""
     model = subject.learnt(number)
     if subject.rates_actions:
         mean = _sample(model, CHOICE).mean()
         if not mean >= LEAST_IMPROVEMENT:
-            raise Differs(
+            raise Violation(
                 f"the mean action is {mean:.2f} where the reward is {SLOPE:.0f} times the action and that of the data "
                 f"is 0, expected at least {LEAST_IMPROVEMENT}; look at the sign and weight of the loss that climbs the "
                 "critic. If the default settings are meant to stay this close to the data, check with others"
@@ -326,7 +315,7 @@ def check_actions(subject: Subject, number: int) -> str:
     actions = _sample(model, CONSTANT)
     shares = [(actions * sign > MODE / 2).mean() for sign in (-1, 1)]
     if not min(shares) >= LEAST_SHARE:
-        raise Differs(
+        raise Violation(
             f"of the sampled actions {shares[0]:.0%} and {shares[1]:.0%} are near the two modes of the data, expected "
             f"at least {LEAST_SHARE:.0%} each; a flow clones both, a mean lies between them"
         )
@@ -461,7 +450,7 @@ def _trained_twice(subject: Subject, phase: str, folder: Path) -> tuple[FlowQLea
 
 # -- all checks -------------------------------------------------------------------------------------------------------
 
-State = Literal["holds", "fails", "fails by design", "unknown", "does not apply", "skipped", "not tried"]
+State = Literal["holds", "fails", "fails by design", "does not apply", "skipped", "not tried"]
 PAGE = "docs/register.md"
 
 
@@ -491,7 +480,7 @@ class Outcome:
     """What became of a check.
 
     :param check: the check.
-    :param state: whether it holds; what was neither shown to hold nor to fail is unknown.
+    :param state: whether it holds.
     :param detail: what was measured, or why it does not hold, and what to do.
     """
 
@@ -572,8 +561,6 @@ def try_check(check: Check, subject: Subject) -> Outcome:
             return Outcome(check, "holds", check.run(subject))
     except NotApplicable as reason:
         return Outcome(check, "does not apply", str(reason))
-    except Unknown as tried:
-        return Outcome(check, "unknown", str(tried))
     except (Violation, AgentError) as error:
         if check.name in subject.method.fails_by_design:
             return Outcome(check, "fails by design", f"{subject.method.fails_by_design[check.name]}: {error}")

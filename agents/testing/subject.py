@@ -19,7 +19,7 @@ from agents.common.method import Method
 from agents.common.sb3.first_update import random_batch
 from agents.common.sb3.model import FlowQLearning
 from agents.models import model_class
-from agents.testing.habits import Finding, find_habits
+from agents.testing.habits import Habit, find_habits
 
 STATES = 4
 CONSTANT, FIRST, SECOND, CHOICE = range(STATES)
@@ -159,14 +159,6 @@ class Violation(Exception):
     """What a check asks for does not hold; the message says what was found and what to do."""
 
 
-class Differs(Violation):
-    """Numbers are not what is asked for with these weights and this batch, which rounding or chance may explain."""
-
-
-class Unknown(Exception):
-    """A check has shown neither that it holds nor that it does not; the message says what was tried."""
-
-
 class NotApplicable(Exception):
     """A check has nothing to ask of this algorithm; the message says why."""
 
@@ -221,7 +213,7 @@ class Subject:
         return "; ".join(found)
 
     @cached_property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[Habit]:
         """Bad habits of the hooks with chunks, found before any training."""
         return find_habits(*self.example(horizon_length=5))
 
