@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     )
     from agents.common.frames import FrameStack as FrameStack
     from agents.common.method import Method as Method
-    from agents.common.sb3.arguments import Arguments
+    from agents.common.sb3.constructor import Arguments
     from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder
     from agents.common.sb3.exporting import export_onnx as export_onnx
     from agents.common.sb3.model import FlowQLearning

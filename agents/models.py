@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +15,10 @@ from agents import registry
 from agents.common.files.safe import imported_class, path_of
 from agents.common.method import Method
 from agents.common.model_file import find_model, read_attributes
-from agents.common.sb3.arguments import Arguments
+from agents.common.sb3.constructor import Arguments
 from agents.common.sb3.model import FlowQLearning, GymEnv
 from agents.common.settings import signature_of
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An algorithm.
-
-    :param id: name on the command line and of its YAML file.
-    :param algorithm: class of its models.
-    :param method: what it is; None for an algorithm that is not one of flow policies.
-    :param paper: where it is from.
-    :param published_name: the name in the papers' tables.
-    """
-
-    id: str
-    algorithm: type[Any]
-    method: type[Method] | None
-    paper: str
-    published_name: str
-
+from agents.registry import Entry
 
 _models: dict[type[Method], type[FlowQLearning]] = {}
 
@@ -77,7 +59,7 @@ def get(id: str) -> Entry:
     :raises KeyError: if there is no such algorithm; the message names the closest.
     """
     found = registry.find(id)
-    return Entry(found.id, model_class(found.method), found.method, found.paper, found.published_name)
+    return replace(found, algorithm=model_class(found.method))
 
 
 def load(

@@ -55,17 +55,26 @@ MethodT = TypeVar("MethodT", bound="type[Method]")
 
 
 @dataclass(frozen=True)
-class Registered:
-    """What the registry knows of an algorithm; see :func:`register`."""
+class Entry:
+    """An algorithm; see :func:`register`.
+
+    :param id: name on the command line and of its YAML file.
+    :param method: what it is, a subclass of :class:`~agents.Method`; None for one of Stable-Baselines3's.
+    :param paper: where it is from.
+    :param published_name: the name in the papers' tables.
+    :param when: when to use it, in one sentence.
+    :param algorithm: class of its models; :func:`agents.get` gives it.
+    """
 
     id: str
-    method: type[Method]
+    method: Any
     paper: str
     published_name: str
     when: str = ""
+    algorithm: Any = None
 
 
-_entries: dict[str, Registered] = {}
+_entries: dict[str, Entry] = {}
 
 
 def register(id: str, *, paper: str, published_name: str, when: str = "") -> Callable[[MethodT], MethodT]:
@@ -94,7 +103,7 @@ def register(id: str, *, paper: str, published_name: str, when: str = "") -> Cal
             owner = f"{BUILT_IN[ALIASES[id]]}, as an alias"
         if owner != mine:
             raise ValueError(f"algorithm id `{id}` is taken by {owner}; register {mine} by another, e.g. `my_{id}`")
-        _entries[id] = Registered(id, method, paper, published_name, when)
+        _entries[id] = Entry(id, method, paper, published_name, when)
         return method
 
     return decorate
@@ -126,7 +135,7 @@ def algorithm_ids() -> list[str]:
     return sorted({*BUILT_IN, *_plugins(), *_entries})
 
 
-def find(id: str) -> Registered:
+def find(id: str) -> Entry:
     """Return the entry of an algorithm, importing it if needed.
 
     :param id: an id, an alias, or ``"package.module:Class"`` for your own registered class.
@@ -168,7 +177,7 @@ def describe(id: str) -> dict[str, str]:
     return said | {"summary": (docstring or "").strip().partition("\n")[0]}
 
 
-def find_named_by_file(name: str, file: object, package: str | None = None, *, trust: bool = False) -> Registered:
+def find_named_by_file(name: str, file: object, package: str | None = None, *, trust: bool = False) -> Entry:
     """Return the entry of an algorithm that a file names; its author does not choose what is imported.
 
     :param name: what :func:`name_of` returned.
@@ -205,7 +214,7 @@ def import_named(module: str) -> ModuleType:
     return importlib.import_module(module)
 
 
-def _by_path(path: str) -> Registered:
+def _by_path(path: str) -> Entry:
     """Import a module and return the entry of one of its classes."""
     module, _, name = path.partition(":")
     try:
@@ -217,11 +226,7 @@ def _by_path(path: str) -> Registered:
     for entry in _entries.values():
         if entry.method is method:
             return entry
-    if getattr(sys.modules[module], "__file__", None) is None:  # a folder is a package without a file to Python
-        raise KeyError(f"`{path}`: {module} is a folder in {os.getcwd()}; go into it, and give the same name")
-    mine = [_path_of(e.method) for e in _entries.values() if e.method.__module__ == module]
-    known = f"; registered there: {', '.join(mine)}" if mine else ""
-    raise KeyError(f"`{path}` is not a registered algorithm; decorate the class with `agents.register(...)`{known}")
+    raise KeyError(f"`{path}` is not a registered algorithm; decorate the class with `agents.register(...)`")
 
 
 def _path_of(method: type[Any]) -> str:

@@ -264,7 +264,7 @@ class CrossQ(Baseline, sb3_contrib.CrossQ):
 BASELINES: dict[str, type[Baseline]] = {"sac": SAC, "td3": TD3, "tqc": TQC, "crossq": CrossQ}
 
 
-def find_algorithm(id: str) -> models.Entry:
+def find_algorithm(id: str) -> registry.Entry:
     """Return the entry of an algorithm of this zoo, or of one of SB3's.
 
     :param id: an id, an alias or ``"module:Class"``.
@@ -272,7 +272,7 @@ def find_algorithm(id: str) -> models.Entry:
     """
     if id in BASELINES:
         name, paper = SB3[id]
-        return models.Entry(id, BASELINES[id], None, paper, name)
+        return registry.Entry(id, None, paper, name, algorithm=BASELINES[id])
     require_algorithm(id)
     try:
         entry = models.get(id)
@@ -285,7 +285,7 @@ def find_algorithm(id: str) -> models.Entry:
     return entry
 
 
-def find_named_by_file(name: str, file: object, package: str | None = None, *, trust: bool = False) -> models.Entry:
+def find_named_by_file(name: str, file: object, package: str | None = None, *, trust: bool = False) -> registry.Entry:
     """Return the entry of an algorithm that a file names; see :func:`agents.registry.find_named_by_file`.
 
     :raises UsageError: if there is none, or only an import that the user has not allowed would find it.

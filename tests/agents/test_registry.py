@@ -60,8 +60,6 @@ def test_the_page_on_registering_is_true(own_module):
 def test_a_class_that_is_not_registered_is_refused():
     with pytest.raises(KeyError, match="is not a registered algorithm"):
         agents.get("agents.common.method:Method")
-    with pytest.raises(KeyError, match="results is a folder in"):
-        agents.get("results:Method")
 
 
 @pytest.mark.parametrize(

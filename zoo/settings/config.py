@@ -8,11 +8,11 @@ from typing import Any
 
 from agents.common.common_settings import CommonSettings
 from agents.common.method import Method
-from agents.common.sb3.arguments import read_arguments
+from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.environments import available_device
 from agents.common.settings import Setting
 from agents.common.validation import unknown_name_message
-from agents.models import Entry
+from agents.registry import Entry
 from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError, as_usage_error
 from zoo.settings.layers import DEFAULT_PROFILE, ENTRY_NOTES, Layer, merge, parse_overrides, read_layers

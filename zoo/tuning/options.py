@@ -22,7 +22,7 @@ from agents.common.method import Method
 from agents.common.settings import Choice, Range, Search, Setting
 from agents.common.streams import Purpose, seed_for
 from agents.common.validation import unknown_name_message
-from agents.models import Entry
+from agents.registry import Entry
 from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError, as_usage_error
 from zoo.runs.folder import file_name_of

@@ -19,7 +19,7 @@ from agents.common.method import Method
 from agents.common.nets.fast import device_type, make_mlp
 from agents.common.nets.heads import ReplicatedExtractor
 from agents.common.nets.mlp import fill_uniform
-from agents.common.sb3.arguments import SETTINGS_OF_POLICY
+from agents.common.sb3.constructor import SETTINGS_OF_POLICY
 from agents.common.sb3.policy import FlowPolicy
 
 

@@ -52,15 +52,12 @@ def available_device(device: torch.device | str) -> torch.device:
     :return: the device.
     :raises ValueError: if the name is not a device, or PyTorch cannot compute on it here.
     """
-    chosen = get_device(device)
-    wanted = torch.device(device) if device != "auto" else chosen
-    if wanted.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"`device` is {device!r}, but PyTorch finds no CUDA device here; use `device='cpu'` or 'auto'")
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"`device` is {device!r}, but PyTorch finds {torch.cuda.device_count()} CUDA devices here")
-    if wanted.type not in ("cpu", "cuda"):
+    chosen = get_device(device) if device == "auto" else torch.device(device)
+    if chosen.type == "cuda" and (chosen.index or 0) >= (found := torch.cuda.device_count()):
+        raise ValueError(f"`device` is {device!r}, but PyTorch finds {found} CUDA devices here; use 'cpu' or 'auto'")
+    if chosen.type not in ("cpu", "cuda"):
         try:
-            torch.zeros(1, device=wanted).cpu()
+            torch.zeros(1, device=chosen).cpu()
         except (RuntimeError, NotImplementedError, AssertionError) as error:
             raise ValueError(f"`device` is {device!r}, on which PyTorch cannot compute here: {error}") from error
     return chosen

@@ -40,7 +40,7 @@ CHECKED_IMAGES = 100
 _TRACED_ROWS = 61  # a size that no other axis is likely to have, so that nothing else is taken for the rows
 
 
-class Sampler(nn.Module):
+class ExportedPolicy(nn.Module):
     """A policy as a function of tensors: raw observations and noise in, chunks in the environment's units out.
 
     :param policy: of one replica.
@@ -101,22 +101,20 @@ def export_onnx(
     :raises ValueError: if the policy has several replicas.
     :raises ArithmeticError: if the file's actions are not the policy's.
     """
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        try:
+    try:
+        for name in ("onnx", "onnxscript", "onnxruntime"):
             importlib.import_module(name)
-        except ImportError as reason:
-            raise ImportError(
-                f"exporting needs {name}; install it with `pip install onnx onnxscript onnxruntime`"
-            ) from reason
+    except ImportError as reason:
+        raise ImportError(f"exporting needs {name}; `pip install onnx onnxscript onnxruntime`") from reason
     if policy.num_replicas != 1:
         raise ValueError(
             f"expected a policy of one replica, got {policy.num_replicas}; export `model.replica(k).policy` of each"
         )
     plain = _in_float32(policy)
-    graph = _convert(Sampler(plain))
+    graph = _convert(ExportedPolicy(plain))
     error = _largest_error(graph, plain)
     if seed is not None:
-        graph = _convert(Sampler(plain, draws_noise=True))
+        graph = _convert(ExportedPolicy(plain, draws_noise=True))
         _seed_noise(graph, seed)
     graph.metadata_props.add(key="flow_rl_zoo", value=json.dumps(_describe(plain, seed) | {"about": dict(about or {})}))
     with atomic_path(Path(path)) as temporary:
@@ -175,7 +173,7 @@ def _random(part: Part, rows: int, generator: torch.Generator) -> Tensor:
     return values.movedim(1, -1).contiguous() if part.is_image else values.long()
 
 
-def _convert(sampler: Sampler) -> Any:
+def _convert(sampler: ExportedPolicy) -> Any:
     """Return a sampler as an ONNX model in which the number of rows is free."""
     inputs = _inputs(sampler.policy, _TRACED_ROWS)
     names = list(_observation_inputs(sampler.policy.layout) if sampler.draws_noise else inputs)
@@ -187,7 +185,8 @@ def _convert(sampler: Sampler) -> Any:
         decomposition_table=dict(torch._decomp.core_aten_decompositions()),
     )
     rows = torch.export.Dim("N", min=1)
-    with warnings.catch_warnings(), _quiet():
+    logging.disable(logging.WARNING)  # the converter tells of packages that it does not need
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the converter's own use of what is deprecated
         program = torch.onnx.export(
             record(*values),
@@ -199,19 +198,9 @@ def _convert(sampler: Sampler) -> Any:
             dynamic_shapes=tuple({0: rows} for _ in names),
             verbose=False,
         )
+    logging.disable(logging.NOTSET)
     assert program is not None
     return program.model_proto
-
-
-class _quiet:
-    """Silence what the converter logs of packages that it does not need."""
-
-    def __enter__(self) -> None:
-        self.before = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-
-    def __exit__(self, *_: object) -> None:
-        logging.disable(self.before)
 
 
 def _seed_noise(graph: Any, seed: int) -> None:

@@ -31,7 +31,7 @@ from agents.common.method import Info, Method
 from agents.common.nets.heads import CriticEnsemble
 from agents.common.nets.specs import NetworkSpec, find_behaviour
 from agents.common.replicas import Diverged, PerReplica, find_divergence
-from agents.common.sb3.arguments import read_arguments
+from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
 from agents.common.sb3.environments import UnsupportedSpaceError as UnsupportedSpaceError
@@ -45,10 +45,8 @@ from agents.common.validation import integer
 from agents.registry import name_of
 
 SETTINGS_OF_SB3 = [name for name, declared in Method.declared().items() if not declared.kw_only]
-ARGUMENTS_OF_SB3 = (
-    "action_noise", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "policy_kwargs",
-    "stats_window_size", "tensorboard_log", "verbose", "device",
-)  # fmt: skip
+OWN_ARGUMENTS = {"n_steps", "seed", "seeds", "method", "_init_setup_model"}
+"""Those that SB3 does not get as they are."""
 
 
 class FlowQLearning(StoredModel):
@@ -61,7 +59,7 @@ class FlowQLearning(StoredModel):
         subclass of ``FlowPolicy``.
     :param env: environment, its Gymnasium id, or None when loading. Bounded Box actions.
     :param positional: settings in SB3's order, from ``learning_rate`` on.
-    :param named: settings of the method and :class:`~agents.common.sb3.arguments.Arguments`.
+    :param named: settings of the method and :class:`~agents.common.sb3.constructor.Arguments`.
     :raises UnsupportedSpaceError: for Tuple and other observations, or actions that are not a bounded Box.
     :raises TypeError: for an argument that is not known; the message names the closest.
     :raises ValueError: for a setting out of range, or pretraining where the algorithm has no behaviour flow.
@@ -105,7 +103,7 @@ class FlowQLearning(StoredModel):
             policy,
             env,  # type: ignore[arg-type]
             **{name: getattr(self.method, name) for name in SETTINGS_OF_SB3},
-            **{name: getattr(arguments, name) for name in ARGUMENTS_OF_SB3},
+            **{name: value for name, value in arguments.settings().items() if name not in OWN_ARGUMENTS},
             support_multi_env=True,
             seed=arguments.seed if arguments.seeds is None else arguments.seeds[0],
             sde_support=False,

@@ -34,7 +34,7 @@ from agents.common.model_file import (
     write_archive,
 )
 from agents.common.nets.specs import start_from_behaviour
-from agents.common.sb3.arguments import no_behaviour_message
+from agents.common.sb3.constructor import no_behaviour_message
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for
 from agents.common.validation import closest_names
