@@ -40,8 +40,7 @@ Losses = Mapping[str, Tensor]
 class Habit(NamedTuple):
     """One bad habit.
 
-    :param kind: ``device``, ``noise``, ``pure``, ``masks``, ``gradients``, ``networks``, ``replicas`` or
-        ``settings``.
+    :param kind: ``device``, ``noise``, ``pure``, ``masks``, ``gradients``, ``networks`` or ``settings``.
     :param text: where it is, what it is and what to do.
     """
 
@@ -71,13 +70,10 @@ def find_habits(method: Method, observation_space: spaces.Space[Any], action_spa
         )
     # losses that draw or keep something of their own differ with every call: nothing is told from how they change
     if not {finding.kind for finding in watch.findings} & {"noise", "pure"}:
-        found += list(find_hidden_state(losses, again)) or [
-            *find_unmasked(trial, losses),
-            *find_mixed_seeds(trial, losses),
-        ]
+        found += list(find_hidden_state(losses, again)) or list(find_unmasked(trial, losses))
     for hook, inputs in (("after_update", (trial.nets, trial.info)), ("before_online", (trial.nets,))):
         before = {name: repr(value) for name, value in vars(trial.method).items()}
-        with calling(trial.method, hook, trial.nets):
+        with calling(trial.method, hook):
             getattr(trial.method, hook)(*inputs)
         found += find_lost_state(trial.method, hook, before)
     return found
@@ -313,24 +309,6 @@ def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Habit]:
                 "masks",
                 f"`losses`: loss `{name}` counts sequences that cross a trajectory's end, whose `batch.valid` is 0; "
                 f"multiply its weight by `batch.valid`, or name it in `unmasked_losses` if that is meant",
-            )
-
-
-def find_mixed_seeds(trial: Trial, losses: Losses) -> Iterator[Habit]:
-    """Yield a finding for each loss of a seed that changes with the rows of another, e.g. where shapes broadcast.
-
-    :param trial: the algorithm, its batch and its noise.
-    :param losses: name -> (S,).
-    :yields: a finding for each.
-    """
-    batch, noise = trial.copies()
-    other = batch.map(lambda rows: torch.cat([rows[:1], rows[1:] * 0.5]) if rows.is_floating_point() else rows)
-    for name, loss in _losses(trial, other, noise).items():
-        if not torch.equal(loss[0], losses[name][0]):
-            yield Habit(
-                "replicas",
-                f"`losses`: loss `{name}` of a seed changes with the rows of another; keep the leading axis S of every "
-                "tensor, and take means over every axis but that",
             )
 
 

@@ -170,7 +170,6 @@ def check_bounds(subject: Subject) -> str:
 @in_some_try
 def check_replicas(subject: Subject, number: int) -> str:
     """Check that several seeds at once start, learn and act as each alone."""
-    without("replicas")(subject)
     seeds = [3 + 2 * number, 4 + 2 * number]
     together = subject.make_model(seeds=seeds)
     batch, noise = make_batch(together, number), make_noise(together, number)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.utils import get_device
@@ -63,39 +64,23 @@ def available_device(device: torch.device | str) -> torch.device:
     return chosen
 
 
-def refuse_bad_values(values: dict[str, Any], step: int) -> None:
+def refuse_bad_values(values: Mapping[str, NDArray[Any]], step: int) -> None:
     """Raise where environments returned what is not finite in float32, before anything learns from it.
 
-    :param values: arrays (n_envs, ...) by name, of Dict observations a mapping of them, or lists of one each.
+    :param values: arrays by name.
     :param step: of the model, for the message.
     :raises ValueError: for the first such value.
     """
-    for name, value in _leaves(values):
-        rows = np.asarray(value)
-        if rows.dtype.kind != "f":
-            continue
-        with np.errstate(over="ignore"):
-            is_good = np.isfinite(rows.astype(np.float32, copy=False))
-        if not is_good.all():
-            environment, *place = np.argwhere(~is_good)[0].tolist()
+    for name, array in values.items():
+        bad = array[~np.isfinite(array)]
+        if bad.size:
             raise ValueError(
-                f"environments must return values that are finite in float32, got {name}{place or ''} = "
-                f"{rows[environment, *place]} from environment {environment} at step {step}; this is a fault of the "
-                "environment, not of training"
+                f"environments must return values that are finite in float32, got {name} = {bad[0]} at step {step}; "
+                "this is a fault of the environment, not of training"
             )
 
 
-def _leaves(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield arrays by name, the parts of Dict observations one by one."""
-    for name, value in values.items():
-        rows = value if isinstance(value, list) else [value]
-        if rows and isinstance(rows[0], dict):
-            yield from ((f"{name} `{key}`", [row[key] for row in rows]) for key in rows[0])
-        else:
-            yield name, value
-
-
-class CopiedObservations(gymnasium.Wrapper[Any, Any, Any, Any]):
+class CopiedObservations(gymnasium.ObservationWrapper[Any, Any, Any]):
     """Return observations that stay as they are while the environment writes into its own array.
 
     SB3 keeps the last observation of an episode, without a copy, over the reset that follows.
@@ -106,23 +91,13 @@ class CopiedObservations(gymnasium.Wrapper[Any, Any, Any, Any]):
     copies_observations = True
     """What a wrapper says that does so already; no other one is put around it."""
 
-    def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode.
+    def observation(self, observation: Any) -> Any:
+        """Return a copy.
 
-        :param how: seed and options.
-        :return: the first observation, and the info.
+        :param observation: of the environment.
+        :return: the copy.
         """
-        observation, info = self.env.reset(**how)
-        return copy.deepcopy(observation), info
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Take a step.
-
-        :param action: the action.
-        :return: observation, reward, whether the episode terminated and whether it was cut off, and the info.
-        """
-        observation, *rest = self.env.step(action)
-        return copy.deepcopy(observation), *rest
+        return copy.deepcopy(observation)
 
 
 def copy_observations(env: VecEnv) -> VecEnv:

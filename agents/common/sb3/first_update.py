@@ -7,7 +7,6 @@ its own tiny networks for two replicas on the CPU; it changes neither the model 
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
@@ -102,15 +101,15 @@ class Trial:
         require_table(self.method, "noise", Draw)
         require_table(self.method, "loss_weights", Real)
         require_sampler(self.method)
-        with calling(self.method, "noise", self.nets):
+        with calling(self.method, "noise"):
             self.noise = self.draw(self.method.update_noise())
         self.batch = random_batch(policy, ROWS, self.generator)
         self.info: dict[str, Tensor] = {}  # of the update
 
     def draw(self, table: Mapping[str, Draw]) -> dict[str, Tensor]:
-        """Draw a table of noise; asking it for an unknown name is an error that lists the known ones."""
+        """Draw a table of noise."""
         sizes = self.method.noise_sizes(REPLICAS, ROWS, self.policy.chunk_size, self.policy.layout.size)
-        return _Named("noise", {name: draw(sizes, self.generator, "cpu") for name, draw in table.items()})
+        return {name: draw(sizes, self.generator, "cpu") for name, draw in table.items()}
 
     def copies(self) -> tuple[Batch, dict[str, Tensor]]:
         """Return copies of the batch and its noise, which hooks may spoil."""
@@ -123,17 +122,17 @@ def _check_acting(trial: Trial) -> None:
     policy.set_training_mode(False)
     observations = torch.randn(REPLICAS, ROWS, policy.observation_mean.numel(), generator=trial.generator)
     table = actor.action_noise_table()
-    with calling(trial.method, "action_noise_table", trial.nets):
+    with calling(trial.method, "action_noise_table"):
         for name, draw in table.items():
             if "B" not in draw.axes:
                 _fail(f"must give the draw `{name}` the axis B (rows), got the axes {draw.axes!r}")
-    with calling(trial.method, "act", trial.nets), torch.no_grad():
+    with calling(trial.method, "act"), torch.no_grad():
         actions = actor.act(observations, trial.draw(table), policy.nets)
         _require_tensor(
             "actions", actions, (REPLICAS, ROWS, policy.chunk_size), "(S, N, D): replicas, rows, flattened chunk"
         )
     if actor.best_of_n > 1:
-        with calling(trial.method, "score", trial.nets), torch.no_grad():
+        with calling(trial.method, "score"), torch.no_grad():
             scores = actor.score(observations, actions, policy.nets)
             _require_tensor("scores", scores, (REPLICAS, ROWS), "(S, N): replicas, rows")
     policy.set_training_mode(True)
@@ -142,12 +141,12 @@ def _check_acting(trial: Trial) -> None:
 def _check_update(trial: Trial) -> None:
     """Check targets, losses, their weights and priorities."""
     (batch, noise), method, nets, info = trial.copies(), trial.method, trial.nets, dict[str, Any]()
-    with calling(trial.method, "targets", trial.nets), torch.no_grad():
-        targets = method.targets(batch, _Named("noise", noise), nets, info)
+    with calling(trial.method, "targets"), torch.no_grad():
+        targets = method.targets(batch, noise, nets, info)
         if not isinstance(targets, Mapping):
             _fail(f"must return a dict of name -> tensor, got {_describe(targets)}")
-    with calling(trial.method, "losses", trial.nets):
-        losses = method.losses(batch, _Named("target", targets), _Named("noise", noise), nets, info)
+    with calling(trial.method, "losses"):
+        losses = method.losses(batch, targets, noise, nets, info)
         if not isinstance(losses, Mapping) or not losses:
             _fail(f"must return a dict of name -> loss, got {_describe(losses)}")
         for name, loss in losses.items():
@@ -160,12 +159,12 @@ def _check_update(trial: Trial) -> None:
     info |= {f"{name}_loss": loss for name, loss in losses.items()}
     info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS))
     trial.info = {name: value.detach() for name, value in info.items()}
-    with calling(trial.method, "loss_weights", trial.nets):
+    with calling(trial.method, "loss_weights"):
         for name in method.loss_weights():
             if name not in losses:
                 _fail(f"names an {unknown_name_message('loss', name, losses)}")
     if type(method).priorities is not Method.priorities:
-        with calling(trial.method, "priorities", trial.nets), torch.no_grad():
+        with calling(trial.method, "priorities"), torch.no_grad():
             found = method.priorities(batch, noise, nets)
             _require_tensor("priorities", found, (REPLICAS, ROWS), "(S, B): replicas, rows")
             low, high = found.aminmax()
@@ -218,27 +217,15 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
     )
 
 
-class _Named(dict[str, Any]):
-    """A table whose error for an unknown name lists the known ones; ``kind`` says what it holds."""
-
-    def __init__(self, kind: str, values: Mapping[str, Any]) -> None:
-        super().__init__(values)
-        self.kind = kind
-
-    def __missing__(self, name: str) -> NoReturn:
-        _fail(f"asks for an {unknown_name_message(self.kind, name, self)}; there are: {', '.join(self) or 'none'}")
-
-
 # -- messages ---------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def calling(method: Method, hook: str, nets: Any = None) -> Iterator[None]:
+def calling(method: Method, hook: str) -> Iterator[None]:
     """Make every failure inside the block name the algorithm and its hook.
 
     :param method: the algorithm.
     :param hook: name of the hook that is called.
-    :param nets: the networks that it may ask for.
     """
     name = f"{type(method).__name__}.{hook}"
     try:
@@ -248,22 +235,7 @@ def calling(method: Method, hook: str, nets: Any = None) -> Iterator[None]:
     except NotImplementedError as error:
         raise AgentError(f"{name} {error or 'is not implemented'}") from error
     except Exception as error:
-        raise AgentError(f"{name} failed: {_explain(hook, error, dict(nets.items()) if nets else {})}") from error
-
-
-def _explain(hook: str, error: Exception, nets: Mapping[str, Any]) -> str:
-    """Return an exception in words, with what is known about its cause."""
-    told = f"{type(error).__name__}: {error}"
-    missing = None
-    if isinstance(error, AttributeError) and "'Networks' object" in str(error):
-        missing = str(error).rpartition("attribute ")[2].strip("'")
-    elif isinstance(error, KeyError) and error.args and isinstance(error.args[0], str) and error.args[0] not in nets:
-        missing = error.args[0]
-    if missing is not None and nets:
-        return f"it asks for an {unknown_name_message('network', missing, nets)}; there are: {', '.join(nets)}"
-    if isinstance(error, TypeError) and "argument" in str(error):
-        return f"{told}; its signature is {hook}{inspect.signature(getattr(Method, hook))}"
-    return told
+        raise AgentError(f"{name} failed: {type(error).__name__}: {error}") from error
 
 
 def _require_tensor(what: str, value: Any, shape: tuple[int, ...], meaning: str) -> None:

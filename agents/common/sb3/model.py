@@ -555,7 +555,10 @@ class FlowQLearning(StoredModel):
     ) -> None:
         """Store the transition, and remember which chunks end with their episode; refuse one that is not finite."""
         last = [info["terminal_observation"] for info in infos if "terminal_observation" in info]
-        refuse_bad_values({"observation": new_obs, "reward": reward, "last observation": last}, self.num_timesteps)
+        with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite
+            rows = np.concatenate([self.policy.layout.rows(seen) for seen in (new_obs, *last)])
+            values = {"observation": rows, "reward": reward.astype(np.float32)}
+        refuse_bad_values(values, self.num_timesteps)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._last_episode_starts = np.array(dones, dtype=bool)
 

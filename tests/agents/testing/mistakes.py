@@ -31,7 +31,7 @@ MISTAKES = {
     ),
     "missing S": Mistake(
         "q.mean(1, keepdim=True)", "q.mean()", "replicas",
-        r"`losses`: loss `bc` of a seed changes with the rows of another; keep the leading axis S", False,
+        r"of seed \d+ differ by .* from a run of that seed alone; take means over every axis but the first", False,
     ),
     "in-place change": Mistake(
         WEIGHT, 'weight = targets["weight"].mul_(batch.valid)', "purity",
