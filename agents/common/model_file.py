@@ -110,7 +110,7 @@ class ModelFile:
 
 
 def write_archive(members: Mapping[str, bytes], tensors: Mapping[str, Any]) -> bytes:
-    """Return an archive with its checksum. Members have no dates: a zip archive has none before 1980.
+    """Return an archive with its checksum.
 
     :param members: content by name.
     :param tensors: state dicts by name.

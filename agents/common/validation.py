@@ -49,10 +49,7 @@ def number(
     bounds = describe_bounds(above, at_least, at_most, below)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number{bounds}, got {value!r} of type {type(value).__name__}")
-    try:
-        result = float(value)
-    except OverflowError:  # a whole number of hundreds of digits
-        result = math.inf
+    result = float(value)
     inside = (
         math.isfinite(result)
         and (above is None or result > above)

@@ -360,9 +360,6 @@ def _train(subject: Subject, **settings: Any) -> int:
     wrong += [f"info[{name!r}]" for name, value in model._last_info.items() if not value.isfinite().all()]
     if wrong:
         raise Violation(f"`{wrong[0]}` is not finite after {model._n_updates} updates with {settings}")
-    wanted = model.policy.action_size * model.policy.chunk_length
-    if model.policy.chunk_size != wanted:
-        raise Violation(f"a plan holds {model.policy.chunk_size} numbers with {settings}, expected {wanted}")
     _plan(model)
     return int(model._n_updates)
 

@@ -1,7 +1,5 @@
 """A flow policy behaves as users of Stable-Baselines3 expect of an off-policy algorithm; SB3's tools are unmodified."""
 
-import time
-
 import numpy as np
 import pytest
 import stable_baselines3
@@ -163,7 +161,8 @@ def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp
     assert_same(parameters_of(target), parameters_of(source))
     with pytest.raises(ValueError, match="nonsense"):
         target.set_parameters({**source.get_parameters(), "nonsense": {}})
-    parts = {name: dict(list(state.items())[:-1]) for name, state in source.get_parameters().items()}
+    parts = source.get_parameters()
+    parts["policy"].popitem()
     with pytest.raises(RuntimeError, match="Missing key"):
         target.set_parameters(parts)
     target.policy = torch.compile(target.policy)
@@ -262,16 +261,6 @@ def test_a_loaded_model_goes_on_in_the_newest_folder_and_one_that_begins_again_g
     assert len(list((tmp_path / "logs" / "QAM_1").iterdir())) == 2
     model.learn(2)
     assert sorted(folder.name for folder in (tmp_path / "logs").iterdir()) == ["QAM_1", "QAM_2"]
-
-
-@pytest.mark.parametrize("year", [1970, 2200])
-def test_a_model_is_saved_whatever_the_clock_says(year, tmp_path, monkeypatch):
-    model = tiny_model()
-    monkeypatch.setattr(time, "localtime", lambda *_: time.struct_time((year, 1, 1, 0, 0, 0, 0, 1, 0)))
-    model.save(tmp_path / "model")
-    model.save_replay_buffer(tmp_path / "buffer")
-    again = agents.QAM.load(tmp_path / "model", device="cpu")
-    assert_same(parameters_of(again), parameters_of(model))
 
 
 class OwnArrayEnv(SpacesEnv):

@@ -22,7 +22,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import recursive_setattr
 from stable_baselines3.common.utils import check_for_correct_spaces
 
-from agents.common.files import atomic_folder, discard, read_manifest, safe, verify, write_manifest
+from agents.common.files import atomic_folder, discard, read_manifest, safe, write_manifest
 from agents.common.model_file import find_checkpoints, read_model_file
 
 FORMAT = 8
@@ -121,7 +121,6 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
             f"{checkpoint} was written by another version of this library (checkpoint format {found}, expected "
             f"{FORMAT}), which this one cannot continue bit for bit; finish the run with that version, or train again"
         )
-    verify(checkpoint)
     state = safe.load(checkpoint / STATE)
     _restore_model(model, checkpoint / MODEL)
     assert model.replay_buffer is not None

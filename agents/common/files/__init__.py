@@ -192,29 +192,22 @@ def write_manifest(folder: Path, **more: Any) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return what :func:`write_manifest` wrote, without looking at the files.
+    """Compare the files of a folder with their checksums, and return what :func:`write_manifest` kept beside them.
 
     :param folder: the folder.
     :return: the values, with ``files``.
-    :raises DamagedFile: if there is no manifest, or it is damaged itself.
+    :raises DamagedFile: if there is no manifest, or if a file is missing or differs; the message names it.
     """
     path = folder / MANIFEST
-    try:
-        found = json.loads(read_text(path))
-        return {**found, "files": dict(found["files"])}
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-        raise DamagedFile(str(path), f"it holds no checksums ({error!r})") from error
-
-
-def verify(folder: Path) -> None:
-    """Compare the files of a folder with their checksums.
-
-    :param folder: the folder.
-    :raises DamagedFile: if one is missing or differs; the message names it.
-    """
-    for name, digest in read_manifest(folder)["files"].items():
+    with damage_named(str(path)):
+        if not path.exists():
+            raise DamagedFile(str(path), "it is missing")
+        found = dict(json.loads(read_text(path)))
+        files = dict(found["files"])
+    for name, digest in files.items():
         path = folder / name
         if not path.is_file():
             raise DamagedFile(str(path), "it is missing")
         if digest_of(path) != digest:
             raise DamagedFile(str(path), "its SHA-256 is not that of what was written")
+    return found

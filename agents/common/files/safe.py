@@ -152,18 +152,17 @@ def load(
         raise ValueError(f"it holds no values, or needs more than it may use: {problem}") from error
 
 
-def dumps(value: Any, classes: Collection[Any] = (), pickler: type[Pickler] = Pickler) -> bytes:
+def dumps(value: Any, classes: Collection[Any] = ()) -> bytes:
     """Return what :func:`save` writes, after reading it.
 
     :param value: the value.
     :param classes: further classes whose objects it may hold.
-    :param pickler: says how objects are written.
     :return: the content of the file.
     :raises TypeError: if it cannot be written, or could not be read.
     """
     file = io.BytesIO()
     try:
-        save(value, file, pickler)
+        save(value, file)
         load(file.getvalue(), classes)
     except (pickle.PicklingError, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"a {path_of(type(value))}, which is neither a plain value nor an array ({error})") from error

@@ -233,5 +233,5 @@ def test_a_loaded_optimiser_keeps_the_options_of_this_models_settings():
     model, other = (rlpd(critic={"weight_decay": decay}) for decay in (0.5, 0.1))
     model.set_parameters(other.get_parameters())
     assert [group["weight_decay"] for group in model.policy.optimizer.param_groups] == [0, 0.5]
-    with pytest.raises(ValueError, match=r"\(`per_network`\), all others, critic; got all others, actor"):
+    with pytest.raises(ValueError, match=r"all others, critic .*, got all others, actor"):
         model.set_parameters(rlpd(actor={"weight_decay": 0.1}).get_parameters())
