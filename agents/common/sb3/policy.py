@@ -224,30 +224,23 @@ class FlowPolicy(BasePolicy):
 
     def replica(self, index: int) -> FlowPolicy:
         """Return one replica, 0..S-1, as a separate policy with its parameters and optimiser state."""
-        if not 0 <= index < self.num_replicas:
-            raise IndexError(
-                f"`index` must be from 0 to {self.num_replicas - 1} with {self.num_replicas} replicas, got {index}"
-            )
-        parameters = self._get_constructor_parameters() | {
-            "method": copy.copy(self.method),
-            "seeds": [self.seeds[index]],
-        }
-        single = type(self)(**parameters)
-        state, own = self.state_dict(), slice(index, index + 1)
-        for name in state if self.num_replicas > 1 else ():  # a lone replica's extractor may have no axis S
+        parameters = self._get_constructor_parameters()
+        parameters |= {"method": copy.copy(self.method), "seeds": [self.seeds[index]]}
+        single = type(self)(**parameters).to(self.device)
+        is_stacked = self.num_replicas > 1  # a lone replica's extractor may have no axis S
+
+        def of_one(value: Tensor) -> Tensor:
+            return (value[index : index + 1] if is_stacked and value.ndim else value).clone()
+
+        state = self.state_dict()
+        for name, value in state.items():
             if name.startswith(("nets.", "features_extractor.")):
-                state[name] = state[name][own]
+                state[name] = of_one(value)
         single.load_state_dict(state)
-        single.to(self.device)
         steps = self.optimizer.state_dict()
-        moments = {
-            key: {
-                name: (value[own] if self.num_replicas > 1 and value.ndim else value).clone()
-                for name, value in values.items()
-            }
-            for key, values in steps["state"].items()
-        }
-        single.optimizer.load_state_dict({**steps, "state": moments})
+        for key, moments in steps["state"].items():
+            steps["state"][key] = {name: of_one(value) for name, value in moments.items()}
+        single.optimizer.load_state_dict(steps)
         return single
 
     # -- acting -------------------------------------------------------------------------------------------------------
@@ -311,15 +304,10 @@ class FlowPolicy(BasePolicy):
                 "`model.replica(k)` to act with one of them"
             )
         grouped = np.ones((replicas, rows // replicas), dtype=bool) if due is None else due.reshape(replicas, -1)
-        wanted = [torch.as_tensor(row) for row in grouped]
-        drawn = [
-            self.draw_action_noise(int(row.sum()), generator)
-            for row, generator in zip(wanted, self.generators, strict=True)
-        ]
-        noise = {name: draw.new_zeros(*grouped.shape, *draw.shape[1:]) for name, draw in drawn[0].items()}
-        for replica, (row, draws_of_one) in enumerate(zip(wanted, drawn, strict=True)):
-            for name, draw in draws_of_one.items():
-                noise[name][replica, row] = draw
+        noise: dict[str, Tensor] = {}
+        for replica, (row, generator) in enumerate(zip(torch.as_tensor(grouped), self.generators, strict=True)):
+            for name, draw in self.draw_action_noise(int(row.sum()), generator).items():
+                noise.setdefault(name, draw.new_zeros(*grouped.shape, *draw.shape[1:]))[replica, row] = draw
         if deterministic:
             draws, flow_steps = self.method.candidate_noise(), self.method.flow_steps
             noise = {name: torch.full_like(draw, draws[name].centre(flow_steps)) for name, draw in noise.items()}
