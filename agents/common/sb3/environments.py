@@ -130,16 +130,11 @@ def require_own_environments(replicas: int, env: VecEnv | None, action_noise: Ac
             f"{replicas} replicas need a multiple of {replicas} environments online, got {env.num_envs}; "
             f"make the model with as many, e.g. `make_vec_env(..., n_envs={replicas})`"
         )
-    if replicas == 1:
-        return
     normalizer = unwrap_vec_normalize(env) if env is not None else None
-    if normalizer is not None and normalizer.training:
+    shares_statistics = normalizer is not None and normalizer.training
+    if replicas > 1 and (shares_statistics or action_noise is not None):
         raise ValueError(
-            f"`VecNormalize` takes its statistics from the environments of all {replicas} replicas together, so a "
-            "seed would learn otherwise than alone; freeze it (`env.training = False`), or train one seed at a time"
-        )
-    if action_noise is not None:
-        raise ValueError(
-            f"{replicas} replicas would draw from one `action_noise`, so a seed would act otherwise than alone; train "
-            "one seed at a time"
+            f"{replicas} replicas would share the statistics of `VecNormalize` or the stream of `action_noise`, so a "
+            "seed would learn otherwise than alone; freeze the one (`env.training = False`), leave out the other, or "
+            "train one seed at a time"
         )

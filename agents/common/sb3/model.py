@@ -25,7 +25,6 @@ from agents.common.common_settings import Rate
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
-from agents.common.data.storage import Placement
 from agents.common.engine.trainer import Trainer
 from agents.common.method import Info, Method
 from agents.common.nets.heads import CriticEnsemble
@@ -67,7 +66,7 @@ class FlowQLearning(StoredModel):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = POLICIES
     method_class: ClassVar[type[Method]] = Method
-    unsaved = (*StoredModel.unsaved, "method", "trainer", "n_steps", "_chunk_state", "_last_info", "_told")
+    unsaved = (*StoredModel.unsaved, "method", "trainer", "n_steps", "_chunk_state", "_last_info")
     method: Method
     policy: FlowPolicy
     replay_buffer: SequenceReplayBuffer | None
@@ -190,7 +189,6 @@ class FlowQLearning(StoredModel):
         self.trainer = Trainer(self, self.policy.seeds)
         self._chunk_state = None
         self._last_info = {}
-        self._told: Placement | None = None
 
     def _settings_of_buffer(self) -> dict[str, Any]:
         """Return the buffer arguments that follow from this model's settings."""
@@ -311,7 +309,7 @@ class FlowQLearning(StoredModel):
         assert self.replay_buffer is not None
         self.replay_buffer.load_dataset(dataset, action_range)
         if self.verbose >= 1:
-            print(self.replay_buffer.dataset_description)
+            print(f"{self.replay_buffer.dataset_description}\n{self.replay_buffer.placement.text}")
         self._take_statistics()
 
     def _take_statistics(self) -> None:
@@ -480,9 +478,6 @@ class FlowQLearning(StoredModel):
         """Prepare a phase; where it begins with a reset, the stored trajectories end and no chunk goes on."""
         self.trainer.prepare()
         buffer, noise = self.replay_buffer, copy.deepcopy(self.action_noise)
-        if self.verbose >= 1 and buffer is not None and self._told != buffer.placement:
-            self._told = buffer.placement
-            print(self._told.text)
         begins = reset_num_timesteps or self._last_obs is None
         if begins:
             self._chunk_state = None

@@ -36,7 +36,7 @@ def test_each_check_of_a_marked_agent_is_a_test(pytester, own_agents):
     assert "test_cloning[values] SKIPPED" in output
     assert "it learns no value" in output
     assert "test_without_mark[bounds] ERROR" in output
-    assert "test_without_mark[bounds] uses `agent_check`; mark the test with the algorithm, by its id" in output
+    assert "`agent_check` needs the mark `@pytest.mark.agent(" in output
     assert "test_unknown[bounds] ERROR" in output
     assert "unknown algorithm `fqll`; closest: fql" in output
     (failure,) = re.findall(r"_ test_broken\[bounds\] _+\n(.*?)\n[_=]", output, flags=re.DOTALL)
