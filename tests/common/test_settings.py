@@ -45,7 +45,6 @@ def test_a_subclass_changes_a_default_and_inherits_the_rest():
         ({"weight": "3"}, TypeError, r"`weight` must be a number > 0 and <= 10, got '3' of type str"),
         ({"weight": True}, TypeError, r"`weight` must be a number > 0 and <= 10, got True of type bool"),
         ({"weight": float("nan")}, ValueError, r"`weight` must be a finite number > 0 and <= 10, got nan"),
-        ({"weight": 10**400}, ValueError, r"`weight` must be a finite number > 0 and <= 10, got 10"),
         ({"steps": 0}, ValueError, r"`steps` must be an int >= 1, got 0"),
         ({"steps": 2.5}, TypeError, r"`steps` must be an int >= 1, got 2.5"),
         ({"bound": -1.0}, ValueError, r"`bound` must be a finite number > 0, got -1.0"),

@@ -28,8 +28,6 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from torch import nn
 
 NUMBERS_AND_TEXTS = "biufcUS"  # kinds of NumPy's dtypes whose bytes are the values
-MOVED = {"agents.common.sb3.image_policies": "agents.common.sb3.encoders"}
-"""Modules by the names that files of earlier commits know, and where their classes are now."""
 _NAMED = (BasePolicy, BaseBuffer, nn.Module, torch.optim.Optimizer, np.generic)
 
 
@@ -50,7 +48,7 @@ def imported_class(path: str, bases: Collection[type]) -> type | None:
     :return: the class; None if there is no such class in the modules of this process.
     """
     module, _, name = path.partition(":")
-    found: Any = sys.modules.get(MOVED.get(module, module))
+    found: Any = sys.modules.get(module)
     for part in name.split("."):
         found = vars(found).get(part) if hasattr(found, "__dict__") else None
     return found if isinstance(found, type) and issubclass(found, tuple(bases)) else None
