@@ -114,10 +114,7 @@ def check_noise(subject: Subject) -> str:
             method.priorities(batch, training, nets)
     told = [f"`act` does not use the draw `{name}`; remove it from `action_noise_table`" for name in acting.unread()]
     for name in training.unread():
-        where = "`noise`"
-        if name.startswith("td_"):
-            where = "`update_noise`: return only `self.noise()` there if no loss needs a next action"
-        told.append(f"no loss depends on the draw `{name}`; remove it from {where}")
+        told.append(f"no loss depends on the draw `{name}`; remove it from `noise`, or from `update_noise`")
     if told:
         raise Violation("; ".join(told))
     return f"used: {', '.join((*acting, *training))}"
@@ -279,14 +276,18 @@ def check_values(subject: Subject, number: int) -> str:
     model = subject.learnt(number)
     if not subject.rates_actions:
         raise NotApplicable("it declares no critic and rates no actions, so it learns no value")
-    values = {state: _rate(model, state, [-MODE, MODE]).mean() for state in (CONSTANT, FIRST, SECOND)}
-    wanted = {CONSTANT: 1.0, FIRST: GAMMA, SECOND: 1.0}
-    rewards = {CONSTANT: "1 and the end", FIRST: f"0 and then 1, with gamma {GAMMA}", SECOND: "1 and the end"}
-    for state, value in values.items():
-        if not abs(value - wanted[state]) <= VALUE_MARGIN:
+    shown = []
+    for state, wanted, rewards in (
+        (CONSTANT, 1.0, "1 and the end"),
+        (FIRST, GAMMA, f"0 and then 1, with gamma {GAMMA}"),
+        (SECOND, 1.0, "1 and the end"),
+    ):
+        value = _rate(model, state, [-MODE, MODE]).mean()
+        shown.append(f"{value:.2f}")
+        if not abs(value - wanted) <= VALUE_MARGIN:
             raise Violation(
-                f"`score` gives {value:.2f} where the rewards are {rewards[state]}, expected {wanted[state]} +- "
-                f"{VALUE_MARGIN}; look at the TD target and its discount, and at the target networks"
+                f"`score` gives {value:.2f} where the rewards are {rewards}, expected {wanted} +- {VALUE_MARGIN}; look "
+                "at the TD target and its discount, and at the target networks"
             )
     low, high = _rate(model, CHOICE, [-0.5, 0.5])
     if not abs((high - low) / SLOPE - 1) <= SLOPE_MARGIN:
@@ -294,8 +295,7 @@ def check_values(subject: Subject, number: int) -> str:
             f"`score` differs by {high - low:.1f} between two actions whose rewards differ by {SLOPE:.0f}; the critic "
             "does not see the batch's actions, or its loss is masked or weighted away"
         )
-    shown = ", ".join(f"{value:.2f}" for value in values.values())
-    return f"{shown} (1, {GAMMA}, 1 +- {VALUE_MARGIN}); two actions differ by {high - low:.1f} ({SLOPE:.0f})"
+    return f"{', '.join(shown)} (1, {GAMMA}, 1 +- {VALUE_MARGIN}); two actions differ by {high - low:.1f} ({SLOPE:.0f})"
 
 
 @in_some_try
