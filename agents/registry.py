@@ -217,12 +217,7 @@ def import_named(module: str) -> ModuleType:
 def _by_path(path: str) -> Entry:
     """Import a module and return the entry of one of its classes."""
     module, _, name = path.partition(":")
-    try:
-        method = getattr(import_named(module), name, None)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # the module is there, and something that it imports is not
-        raise KeyError(f"`{path}`: there is no module `{error.name}` in {os.getcwd()} or on the Python path") from error
+    method = getattr(import_named(module), name, None)
     for entry in _entries.values():
         if entry.method is method:
             return entry
