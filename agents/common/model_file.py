@@ -132,13 +132,14 @@ def write_archive(members: Mapping[str, bytes], tensors: Mapping[str, Any]) -> b
 def read_model_file(source: Source) -> ModelFile:
     """Read a saved model and compare it with its checksum.
 
-    :param source: path or open file.
+    :param source: a path, see :func:`find_model`, or an open file.
     :return: what it holds.
     :raises FileNotFoundError: if there is no such file.
     :raises DamagedFile: if it is damaged or no saved model.
     """
     if isinstance(source, str | Path):
-        name, content = str(source), Path(source).read_bytes()
+        path = find_model(source)
+        name, content = str(path), path.read_bytes()
     else:
         name, content = str(getattr(source, "name", "the file")), source.read()
     with damage_named(name), zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -28,7 +28,6 @@ from agents.common.model_file import (
     ATTRIBUTES,
     LEFT_OUT,
     VALUE,
-    find_model,
     read_model_file,
     require_algorithm,
     write_archive,
@@ -154,10 +153,9 @@ class StoredModel(OffPolicyAlgorithm):
         :raises TypeError: for an attribute that the model has not; the closest are named.
         :raises ValueError: if it is damaged, holds code and is not trusted, or is the model of another algorithm.
         """
-        file = find_model(path) if isinstance(path, str | Path) else path
-        if isinstance(file, Path):
-            require_algorithm(file, cls)
-        saved, given = read_model_file(file), dict(custom_objects or {})
+        saved, given = read_model_file(path), dict(custom_objects or {})
+        if isinstance(path, str | Path):
+            require_algorithm(Path(saved.name), cls)
         attributes, left_out = saved.attributes(trust, given)
         known = attributes | left_out | given
         if unknown := [name for name in kwargs if name not in known and not hasattr(cls, name)]:
@@ -166,8 +164,8 @@ class StoredModel(OffPolicyAlgorithm):
         missing = {name: what for name, what in left_out.items() if name not in kwargs}
         if missing:
             raise ValueError(
-                f"a saved model holds no code, so {file} lacks what was {'; '.join(missing.values())}; give it in "
-                f"`custom_objects` under its name: {', '.join(missing)}"
+                f"a saved model holds no code, so {saved.name} lacks what was {'; '.join(missing.values())}; give it "
+                f"in `custom_objects` under its name: {', '.join(missing)}"
             )
         saved.parameters("cpu")  # code among the tensors is refused before SB3 reads them
         return super().load(
@@ -190,8 +188,7 @@ class StoredModel(OffPolicyAlgorithm):
         """
         parameters = load_path_or_dict
         if not isinstance(parameters, dict):
-            file = find_model(parameters) if isinstance(parameters, str | Path) else parameters
-            parameters, _ = read_model_file(file).parameters(device)
+            parameters, _ = read_model_file(parameters).parameters(device)
         if state := parameters.get("policy.optimizer"):
             groups = _with_own_options(self.policy.optimizer.param_groups, state["param_groups"])
             parameters = {**parameters, "policy.optimizer": {**state, "param_groups": groups}}
@@ -252,13 +249,12 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path |
         raise ValueError(
             f"a pretrained actor takes the place of `pretraining_steps`, got {method.pretraining_steps}; set them to 0"
         )
-    path = find_model(path) if isinstance(path, str | Path) else path
     file = read_model_file(path)
     (saved, _), (parameters, _) = file.attributes(), file.parameters(policy.device)
     flow = saved.get("behaviour_flow")
     if flow is None:
         raise ValueError(
-            f"a pretrained actor must be a saved model with a behaviour flow, got {path} without one; "
+            f"a pretrained actor must be a saved model with a behaviour flow, got {file.name} without one; "
             "train one with e.g. `bc`"
         )
     state: Mapping[str, Tensor] = parameters["policy"]
@@ -277,7 +273,7 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path |
             wrong.append(f"got another `{name}`: load the dataset that it was trained on first")
     if wrong:
         raise ValueError(
-            f"the behaviour flow of {path} does not fit: {'; '.join(wrong[:MISFITS])}; give both models the same "
+            f"the behaviour flow of {file.name} does not fit: {'; '.join(wrong[:MISFITS])}; give both models the same "
             "settings"
         )
     with torch.no_grad():
