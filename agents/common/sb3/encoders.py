@@ -110,15 +110,13 @@ ENCODERS: dict[str, dict[str, Any]] = {
 class CnnFlowPolicy(FlowPolicy):
     """A policy of images: each network sees them through SB3's ``NatureCNN``, unless another extractor is given."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **{"features_extractor_class": NatureCNN, **named})
+    own_extractor = NatureCNN
 
 
 class MultiInputFlowPolicy(FlowPolicy):
     """A policy of Dict observations: each network sees them through SB3's ``CombinedExtractor`` or a given one."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **{"features_extractor_class": CombinedExtractor, **named})
+    own_extractor = CombinedExtractor
 
 
 POLICIES: dict[str, type[BasePolicy]] = {

@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -61,6 +61,8 @@ class FlowPolicy(BasePolicy):
     optimizer: torch.optim.Optimizer
     observation_mean: Tensor
     observation_factor: Tensor
+    own_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
+    """The features extractor where none is given."""
     keeps_statistics = False
     """Whether its statistics came with its parameters, so that no dataset replaces them."""
 
@@ -73,7 +75,7 @@ class FlowPolicy(BasePolicy):
         seeds: Sequence[int] | None = None,
         activation_fn: type[nn.Module] | None = None,
         normalize_images: bool = True,
-        features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         features_extractor_kwargs: dict[str, Any] | None = None,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -85,7 +87,7 @@ class FlowPolicy(BasePolicy):
         super().__init__(
             observation_space,
             action_space,
-            features_extractor_class=features_extractor_class,
+            features_extractor_class=features_extractor_class or self.own_extractor,
             features_extractor_kwargs=features_extractor_kwargs,
             normalize_images=normalize_images,
             optimizer_class=optimizer_class,
