@@ -22,7 +22,7 @@ FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$`])\$([^$`]+)\$", flags=re.DOTALL)
 
 def test_every_program_is_described_with_its_flags_and_sub_commands():
     text = "\n".join(directives.programs())
-    assert ".. option:: --eval-episodes N\n\n   episodes per evaluation\n" in text
+    assert ".. option:: --eval-episodes EVAL_EPISODES\n\n   episodes per evaluation\n" in text
     assert "\nzoo dataset check\n-----------------\n" in text
     assert re.findall(r"^zoo ([\w-]+)\n=+$", text, flags=re.MULTILINE) == list(PROGRAMS)
 
