@@ -17,8 +17,8 @@ from OpenGL import GL
 from zoo.errors import Interrupted, UsageError
 from zoo.watching.video import LAST_SECONDS
 
-SPEED = 30
-"""Pictures in a second, at most."""
+SPEED = 60
+"""Pictures in a second, at most; making one takes its time too."""
 
 
 @contextlib.contextmanager
@@ -39,22 +39,26 @@ class _Window:
 
     def __init__(self, title: str) -> None:
         self._handle: Any = None
-        self._title, self._until = title, 0.0  # until that time the picture that is shown stays
+        self._title = title
 
     def show(self, picture: np.ndarray, is_last: bool = False) -> None:
-        """Show a picture when the one before it has been shown for long enough."""
+        """Show a picture for a while.
+
+        :raises Interrupted: if the user has closed the window or pressed Esc or q.
+        """
         previous = glfw.get_current_context()
         if self._handle is None:
             self._handle = self._open(picture.shape[1], picture.shape[0])
-        self._wait()
         glfw.make_context_current(self._handle)
         _draw(np.ascontiguousarray(picture), glfw.get_framebuffer_size(self._handle))
         glfw.swap_buffers(self._handle)
         glfw.make_context_current(previous)
-        self._until = time.monotonic() + (LAST_SECONDS if is_last else 1 / SPEED)
-        self._answer_user()
-        if is_last:
-            self._wait()  # the next picture may be long in coming, or never come
+        end = time.monotonic() + (LAST_SECONDS if is_last else 1 / SPEED)
+        while (left := end - time.monotonic()) > 0:
+            glfw.wait_events_timeout(left)
+            keys = [glfw.get_key(self._handle, key) for key in (glfw.KEY_ESCAPE, glfw.KEY_Q)]
+            if glfw.window_should_close(self._handle) or glfw.PRESS in keys:
+                raise Interrupted("the window was closed before all episodes were over")
 
     def close(self) -> None:
         """Close the window; GLFW goes on, since MuJoCo may have contexts of it."""
@@ -70,20 +74,8 @@ class _Window:
         if handle is None:
             raise UsageError("no window can be opened on this screen; record with --video FILE, or add --no-render")
         glfw.make_context_current(handle)
-        glfw.swap_interval(0)  # this class keeps the time
+        glfw.swap_interval(0)  # `show` keeps the time
         return handle
-
-    def _wait(self) -> None:
-        while (left := self._until - time.monotonic()) > 0:
-            glfw.wait_events_timeout(left)
-            self._answer_user()
-
-    def _answer_user(self) -> None:
-        """Raise Interrupted if the user has closed the window or pressed Esc or q."""
-        glfw.poll_events()
-        keys = (glfw.get_key(self._handle, key) for key in (glfw.KEY_ESCAPE, glfw.KEY_Q))
-        if glfw.window_should_close(self._handle) or glfw.PRESS in keys:
-            raise Interrupted("the window was closed before all episodes were over")
 
 
 def _draw(pixels: np.ndarray, size: tuple[int, int]) -> None:
