@@ -81,8 +81,8 @@ def _compare(args: argparse.Namespace, agent: Agent, score: Score, differs: bool
         kind, (low, high) = score.kind, args.interval
         least, most = KINDS[kind].limits
         if not least <= low <= high <= most:
-            limits = " of fractions from 0 to 1" if kind == "success" else ""
-            raise UsageError(f"`--interval` must be an interval{limits}, the lower end first, got {low:g} {high:g}")
+            limits = f"from {least:g} to {most:g}, the lower first"
+            raise UsageError(f"`--interval` must be two numbers {limits}, got {low:g} {high:g}")
     elif agent.stated is not None:
         kind, low, high = agent.stated.kind, agent.stated.low, agent.stated.high
     else:

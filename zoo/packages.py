@@ -22,9 +22,8 @@ def import_optional(module: str, title: str, needed_by: str, install: str, other
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        _raise_unless_missing(error, module)
         how = f"install it with `pip install {shlex.quote(install)}`"
-        raise UsageError(f"{needed_by} needs {title}; {how}{otherwise}") from error
+        raise UsageError(f"{needed_by} needs {title}; {how}{otherwise} ({error})") from error
 
 
 def require_optuna(needed_by: str) -> None:
@@ -40,11 +39,4 @@ def import_environments(package: str) -> None:
     try:
         import_named(package)
     except ModuleNotFoundError as error:
-        _raise_unless_missing(error, package)
         raise UsageError(f"`--gym-packages` must name packages that Python finds, got {package!r}: {error}") from error
-
-
-def _raise_unless_missing(error: ModuleNotFoundError, module: str) -> None:
-    """Raise an error again if it is about another package, one that the module itself imports."""
-    if (error.name or "").partition(".")[0] != module.partition(".")[0]:
-        raise error

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,7 @@ from zoo.algorithms import algorithm_ids
 from zoo.baselines import find_algorithm, settings_of
 from zoo.cli import PROGRAMS, main, run_program, signals_deferred
 from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, STOP_SIGNALS, UsageError
-from zoo.packages import import_environments, import_optional
+from zoo.packages import import_environments
 from zoo.terminal.parser import module_of, whole_number
 
 
@@ -63,20 +62,6 @@ def test_what_is_not_a_whole_number_is_refused(text):
     assert [whole_number(good) for good in ("7", "-1", "1e5", "100_000")] == [7, -1, 100_000, 100_000]
     with pytest.raises(argparse.ArgumentTypeError, match=r"expected a whole number .* got "):
         whole_number(text)
-
-
-def actions_of(parser):
-    for action in parser._actions:
-        yield action
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                yield from actions_of(command)
-
-
-def test_every_number_and_path_of_a_command_line_has_bounds():
-    parsers = [importlib.import_module(f"zoo.{module_of(name)}").make_parser() for name in PROGRAMS]
-    unbounded = (int, float, Path, whole_number)
-    assert [action.dest for parser in parsers for action in actions_of(parser) if action.type in unbounded] == []
 
 
 def test_the_version_and_what_there_is_can_be_asked_for(capsys):
@@ -222,21 +207,6 @@ def test_json_is_for_other_programs(call, monkeypatch):
     assert call(list_agents.main, "list", "--json") == (piped, "")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert call(list_agents.main, "list") == ({}, said)
-
-
-@pytest.fixture
-def broken(tmp_path, monkeypatch):
-    """Return the name of a package that is there, and imports one that is not."""
-    (tmp_path / "broken_package.py").write_text("import no_such_package")
-    monkeypatch.syspath_prepend(tmp_path)
-    return "broken_package"
-
-
-def test_a_package_that_misses_another_one_is_not_called_missing(broken):
-    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
-        import_optional(broken, "Broken", "this test", "broken")
-    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
-        import_environments(broken)
 
 
 def test_a_package_of_environments_that_is_not_found_is_named():

@@ -14,12 +14,10 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 
 from agents.common.streams import Purpose, seed_for, torch_generator
-from agents.common.validation import integer
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.playing.episodes import UNREPORTED, EpisodeResults
 from zoo.playing.pool import Ending, EnvPool, Spaces
 from zoo.processes.serving import Hook, keep_waiting
-from zoo.settings.record import checked_episodes
 from zoo.terminal.messages import log
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
@@ -67,10 +65,8 @@ class Evaluator:
     def __init__(
         self, env_id: str | EnvSpec, *, episodes: int, n_envs: int, seed: int, env_kwargs: dict[str, Any] | None = None
     ) -> None:
-        self.episodes = checked_episodes("episodes", episodes)
-        self.n_envs = integer("n_envs", n_envs, at_least=1)
-        self.seed = integer("seed", seed, at_least=0)
-        self.episode_seeds = seeds_of_starts(self.seed, self.episodes)
+        self.episodes, self.n_envs, self.seed = episodes, n_envs, seed
+        self.episode_seeds = seeds_of_starts(seed, episodes)
         self._env_kwargs = dict(env_kwargs or {})
         self._spec = find_spec(env_id, **self._env_kwargs)
         if self._spec.max_episode_steps is None:
