@@ -117,14 +117,15 @@ def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain
         look("fql", "scene-play", State.DONE, seconds=20.0, size=400),
         look("fql", "cube-single-play", State.DONE, seconds=99.0, size=600),
         look("fql", "scene-play", State.WAITING, seeds=4),
+        look("fql", "scene-play", State.INTERRUPTED, size=300),
     ]
     found = forecast(looks)
-    assert found.seconds == pytest.approx(40.0)
-    assert found.measured == 1
-    assert found.left == 1
-    assert found.disk_bytes == 4 * 250
+    assert found.seconds == pytest.approx(40.0 + 20.0)
+    assert found.measured == 2
+    assert found.left == 2
+    assert found.disk_bytes == 4 * 250 + 2 * 250 - 300
     trials = {"fql": 9.0}  # which says less
-    assert forecast(looks, trials=trials).seconds == pytest.approx(40.0)
+    assert forecast(looks, trials=trials).seconds == pytest.approx(60.0)
 
 
 def test_what_was_never_tried_has_no_estimate_and_what_is_done_costs_nothing():
