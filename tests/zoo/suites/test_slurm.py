@@ -35,7 +35,8 @@ def test_a_suite_survives_the_death_of_a_node_whose_processes_do_not_die(
     is_suspended, cluster, project, reference,
     monkeypatch,
 ):  # fmt: skip
-    with project.started(*WORKERS, environment=cluster.environment) as driver:
+    # all jobs at once, so that the one of the dead node waits for no other
+    with project.started("--launcher", "slurm", "--workers", str(JOBS), environment=cluster.environment) as driver:
         first = project.wait_for_training(lambda holder: cluster.trains("n1", holder["run"]))
         project.update_takes(2.0)  # so that it does not come to the end before Slurm starts its job again
         old = cluster.kill_daemons("n1")
@@ -43,7 +44,7 @@ def test_a_suite_survives_the_death_of_a_node_whose_processes_do_not_die(
         for pid in old if is_suspended else ():
             os.kill(pid, signal.SIGSTOP)
         logs = project.logs / ".jobs" / "slurm"
-        wait_for(lambda: any("waiting for process" in log.read_text() for log in logs.glob("*.err")), 200)
+        wait_for(lambda: any("waiting for process" in log.read_text() for log in logs.glob("*.err")), 300)
         for pid in old if is_suspended else ():
             os.kill(pid, signal.SIGCONT)
         project.update_takes(0.0)
