@@ -125,26 +125,17 @@ class ServingProcess:
         self._start()
 
     def _start(self) -> None:
-        """Start the process, which owes the first answer at once.
-
-        :raises WorkerError: if the system does not allow it.
-        """
+        """Start the process, which owes the first answer at once."""
         self._owed, self._has_hung, self._quiet = 1, False, 0.0
-        try:
-            self._connection, theirs = self._context.Pipe()
-            build = CloudpickleWrapper(self._build)  # type: ignore[type-var]
-            arguments = (theirs, {**os.environ, **self._variables}, build, self._method, self._first)
-            self._process = self._context.Process(target=_serve, args=arguments, daemon=self._is_daemon)  # type: ignore[attr-defined]
-            if not self._variables:
-                start_server()
-            with _environment_of_children(self._variables, self._imports_main):
-                self._process.start()
-            theirs.close()
-        except (OSError, EOFError) as error:  # EOFError: the server that processes are forked from could not
-            raise WorkerError(
-                f"no {self._what} process of `{self._name}` could be started ({str(error) or 'none could be forked'}); "
-                "raise the system's limits (`ulimit -u` and `ulimit -n`), or use fewer: --n-eval-envs, --n-envs"
-            ) from error
+        self._connection, theirs = self._context.Pipe()
+        build = CloudpickleWrapper(self._build)  # type: ignore[type-var]
+        arguments = (theirs, {**os.environ, **self._variables}, build, self._method, self._first)
+        self._process = self._context.Process(target=_serve, args=arguments, daemon=self._is_daemon)  # type: ignore[attr-defined]
+        if not self._variables:
+            start_server()
+        with _environment_of_children(self._variables, self._imports_main):
+            self._process.start()
+        theirs.close()
 
     def replace(self, error: WorkerLost, purpose: str) -> None:
         """Replace a lost process by a new one, which builds the object again and owes the first answer.
@@ -231,7 +222,7 @@ class ServingProcess:
         self._owed -= 1
         self._quiet = 0.0
         if isinstance(answer, WorkerError):
-            raise WorkerError(f"an {self._what} of `{self._name}` failed in its process:\n{answer}")
+            raise WorkerError(f"the {self._what} of `{self._name}` failed in its process:\n{answer}")
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -250,13 +241,11 @@ class ServingProcess:
         if self._process.is_alive():
             self._process.kill()
             self._process.join(CLOSE_SECONDS)
-        with contextlib.suppress(ValueError):  # a process that waits for a broken disk cannot even be killed
-            self._process.close()
+        self._process.close()
 
     def _explain_death(self) -> WorkerLost:
         """Return the exception for a process that is gone, or that hung."""
-        article = "an" if self._what[0] in "aeiou" else "a"
-        process = f"{article} {self._what} process of `{self._name}`"
+        process = f"the {self._what} process of `{self._name}`"
         if self._has_hung:
             return WorkerLost(f"{process} hung: it gave no answer for {self._quiet:.0f} s")
         self._process.join(CLOSE_SECONDS)

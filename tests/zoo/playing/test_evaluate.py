@@ -169,10 +169,10 @@ def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process():
 @pytest.mark.parametrize(
     ("failure", "message"),
     [
-        ("raise", "an environment of `Toy-v0` failed in its process:(?s:.*)ArithmeticError: the toy broke"),
-        ("os._exit", "an environment process of `Toy-v0` ended with exit code 0 "),
-        ("SIGKILL", "an environment process of `Toy-v0` was killed by signal 9 .* use fewer of them"),
-        ("SIGSTOP", "an environment process of `Toy-v0` hung"),
+        ("raise", "the environment of `Toy-v0` failed in its process:(?s:.*)ArithmeticError: the toy broke"),
+        ("os._exit", "the environment process of `Toy-v0` ended with exit code 0 "),
+        ("SIGKILL", "the environment process of `Toy-v0` was killed by signal 9 .* use fewer of them"),
+        ("SIGSTOP", "the environment process of `Toy-v0` hung"),
     ],
 )
 @pytest.mark.parametrize("cores", [1, 3])

@@ -1,8 +1,6 @@
 """Processes: what fails in them, and how long one may take to answer."""
 
 import contextlib
-import errno
-import multiprocessing.process
 import subprocess
 import sys
 import time
@@ -11,18 +9,8 @@ import pytest
 
 from tests.zoo.envs.toys import TOY
 from zoo.processes import serving
-from zoo.processes.serving import ServingProcess, WorkerError, WorkerLost
+from zoo.processes.serving import ServingProcess, WorkerLost
 from zoo.train import main
-
-
-@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), EOFError()])
-def test_a_process_that_cannot_be_started_says_which_limits_to_raise(monkeypatch, error):
-    def refuse(self):
-        raise error
-
-    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
-    with pytest.raises(WorkerError, match="ulimit -u"):
-        ServingProcess(dict, "get", what="mapping", name="a")
 
 
 def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
