@@ -33,7 +33,7 @@ from zoo.datasets.load import Dataset
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
 from zoo.terminal.parser import parse_seeds
-from zoo.training.arguments import make_parser
+from zoo.training.flags import make_parser
 from zoo.training.start import RunRequest, load_data, make_evaluator, read_request
 
 SET_BY_CREATE = {"ob_dims", "action_dim", "ac_action_dim"}

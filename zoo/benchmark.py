@@ -22,13 +22,12 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 from zoo.cli import run_program
 from zoo.envs.rendering import prepare_pictures
 from zoo.errors import DONE, FAILED, UsageError
+from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, THREADS, ZERO_OR_MORE, Parser, a_path, add_verbose
 
 if TYPE_CHECKING:
     from zoo.suites.jobs import Job, Look
     from zoo.suites.suite import Run, Suite
-
-LAUNCHERS = ("local", "slurm", "ray")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +50,7 @@ def make_parser() -> Parser:
     what.add_argument("--no-measure", action="store_true", help="--dry-run without trying how fast algorithms are")
     what.add_argument("--retries", type=ZERO_OR_MORE, default=2, help="how often to try a failed job again")
     where = parser.add_argument_group("where")
-    where.add_argument("--launcher", choices=LAUNCHERS, default="local", help="what runs the jobs")
+    where.add_argument("--launcher", choices=("local", "slurm", "ray"), default="local", help="what runs the jobs")
     where.add_argument(
         "--workers",
         type=COUNT,
@@ -95,17 +94,16 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.suites.kept import find_kept, write_scores
     from zoo.terminal.tables import as_shown
 
-    folder, wanted = args.log_folder, set(map(str, runs))  # there may be thousands
+    folder = args.log_folder
     machine = ["--device", args.device, "--num-threads", str(args.num_threads)]
     machine += ["--precision", args.precision] if args.precision else []
     machine += ["--compile", args.compile] if args.compile else []
     jobs = make_jobs(suite, runs, folder, machine)  # every run is checked
     kept = find_kept(jobs, args.scores) if args.scores else set()
-    rest = [run for run in suite.runs() if str(run) not in wanted]
-    looks, others = look_at(jobs, kept), look_at(make_jobs(suite, rest, folder, machine, is_wanted=False))
-    tell_of_other_code([(look.run, look.job.code) for look in looks if look.run])
+    looks = look_at(jobs, kept)
+    tell_of_other_code([(look.run, look.job.config.code) for look in looks if look.run])
     if args.dry_run:
-        expected = forecast(looks, others, {} if args.no_measure else try_algorithms(looks, others))
+        expected = forecast(looks, {} if args.no_measure else try_algorithms(looks))
         show(looks, args.workers, expected)
         return as_shown(summary(looks, expected), f"zoo benchmark {shlex.quote(str(args.suite))}")
     if args.scores:
@@ -113,13 +111,13 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     try:
         if any(not look.state.is_final for look in looks):
             check_log_folder(folder)
-            _say(describe(looks, args.workers, forecast(looks, others)))
+            log.info("%s", describe(looks, args.workers, forecast(looks)))
             _launch([look.job for look in looks if not look.state.is_final], folder, args)
     finally:  # a suite of many nights is stopped many times: what is finished is worth keeping
         looks = look_at(jobs, kept)
         if args.scores:
             write_scores(looks, args.scores)
-    expected = forecast(looks, others)
+    expected = forecast(looks)
     show(looks, args.workers, expected)
     if any(not look.state.is_final for look in looks):
         args.exit_code = FAILED  # what is left, and why, has been said
@@ -147,14 +145,14 @@ def _launch(jobs: Sequence[Job], folder: Path, args: argparse.Namespace) -> None
     """Train jobs, as the only program that does so in a log folder."""
     from zoo.processes.locks import Lock
     from zoo.suites.jobs import JOBS, follow
-    from zoo.suites.task import Task, run_locally
+    from zoo.suites.task import JobTask, run_locally
 
     lock = Lock(folder / "suite.lock")
     if not lock.take():
         raise UsageError(
             f"the jobs in {folder} are being trained by {lock.describe_holder()}; wait for its end, or stop it"
         )
-    tasks, watch = [Task(job, args.retries) for job in jobs], partial(follow, jobs)
+    tasks, watch = [JobTask(job, args.retries) for job in jobs], partial(follow, jobs)
     with lock:
         if args.launcher == "local":
             run_locally(tasks, args.workers, args.device, watch)
@@ -171,14 +169,13 @@ def _launch(jobs: Sequence[Job], folder: Path, args: argparse.Namespace) -> None
 def _report(suite: Suite, looks: Sequence[Look], args: argparse.Namespace) -> dict[str, Any]:
     """Compare the runs of the suite that are there, once one has finished; return where the report is."""
     from zoo import compare
-    from zoo.runs.protocol import count
     from zoo.suites.jobs import State
 
     if args.no_report or all(look.state is not State.DONE for look in looks):
         return {"log_folder": str(args.log_folder)}
     kept = sum(look.state is State.KEPT for look in looks)
     if kept:
-        _say(f"the report leaves out {count(kept, 'job')} of which only the scores are here, in {args.scores}")
+        log.info("the report leaves out the jobs of which only the scores are here, in %s: %d", args.scores, kept)
     paths = [folder.path for look in looks if look.run is not None for folder in look.run.folders]
     output = args.output or args.log_folder / "report"
     words = ["--published", *suite.published] if suite.published else []
@@ -187,13 +184,6 @@ def _report(suite: Suite, looks: Sequence[Look], args: argparse.Namespace) -> di
     named = {look.job.run.label or look.job.run.algo: look.job.run.label or look.job.algo for look in looks}
     request.suite_focus = named.get(suite.focus, "")
     return {"log_folder": str(args.log_folder), **compare.run(request)}
-
-
-def _say(text: str) -> None:
-    from zoo.terminal.messages import log
-
-    for line in text.splitlines():
-        log.info("%s", line)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from zoo.cli import as_program, signals_deferred
 from zoo.envs.rendering import prepare_pictures
 from zoo.errors import UsageError
 from zoo.packages import require_optuna
-from zoo.training.arguments import make_parser
+from zoo.training.flags import make_parser
 
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:

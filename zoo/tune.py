@@ -18,7 +18,7 @@ from zoo.cli import as_program, signals_deferred
 from zoo.envs.rendering import prepare_pictures
 from zoo.packages import require_optuna
 from zoo.terminal.parser import AMOUNT, COUNT, ZERO_OR_MORE, Parser
-from zoo.training import arguments as training
+from zoo.training import flags
 from zoo.tuning import TUNING_SEED
 
 
@@ -29,7 +29,7 @@ def _tune(args: argparse.Namespace) -> dict[str, Any]:
     with signals_deferred():
         from zoo.tuning.study import tune
 
-    rest = training.make_parser().parse_args(["--algo", args.algo, "--env", args.env])  # flags that trials leave alone
+    rest = flags.make_parser().parse_args(["--algo", args.algo, "--env", args.env])  # flags that trials leave alone
     return tune(argparse.Namespace(**{**vars(rest), **vars(args)}))
 
 
@@ -68,10 +68,10 @@ def make_parser() -> Parser:
         metavar="DATABASE",
         help="SQLite file of the study, or the URL of another database (default: LOG-FOLDER/studies/NAME/study.db)",
     )
-    training.add_task(parser, seed=TUNING_SEED)
-    training.add_data(parser, storage="--buffer-storage")
-    training.add_protocol(parser, eval_seed=TUNING_SEED)
-    training.add_output(parser)
+    flags.add_task(parser, seed=TUNING_SEED)
+    flags.add_data(parser, storage="--buffer-storage")
+    flags.add_protocol(parser, eval_seed=TUNING_SEED)
+    flags.add_output(parser)
     return parser
 
 

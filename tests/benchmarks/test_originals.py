@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import originals, reference_ranks
-from zoo.training.arguments import make_parser
+from zoo.training.flags import make_parser
 from zoo.training.start import read_request
 
 

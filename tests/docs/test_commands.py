@@ -77,7 +77,7 @@ def complaint(words, is_part):
     if words[0] == "python":
         source = (ROOT / words[1]).read_text()
         imported = [f"benchmarks/{name}.py" for name in re.findall(r"from benchmarks(?:\.| import )(\w+)", source)]
-        source += "".join((ROOT / name).read_text() for name in ("zoo/training/arguments.py", *imported))
+        source += "".join((ROOT / name).read_text() for name in ("zoo/training/flags.py", *imported))
         return ", ".join(flag for flag in words[2:] if flag.startswith("--") and f'"{flag}"' not in source)
     return "" if words[0] in SYSTEM else "no such program"
 

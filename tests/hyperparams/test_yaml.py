@@ -10,7 +10,6 @@ from agents.fql import FQL
 from zoo.algorithms import algorithm_ids
 from zoo.datasets.names import DATASETS
 from zoo.envs import tasks
-from zoo.errors import UsageError
 from zoo.settings.config import PROTOCOL_SETTINGS, known_settings, load_config
 from zoo.settings.layers import (
     DEFAULT_PROFILE,
@@ -226,10 +225,3 @@ def test_trqams_protocol_is_the_same_for_all_of_its_algorithms(algo):
             "sparse": False,
         }
         assert {name: config.settings[name] for name in expected} == expected, domain
-
-
-def test_an_unknown_setting_in_a_file_names_the_closest(tmp_path):
-    path = tmp_path / "mine.yml"
-    path.write_text("default: {inverse_temprature: 3}\n")
-    with pytest.raises(UsageError, match="closest: inverse_temperature"):
-        load_config("qam", "any", conf=path)

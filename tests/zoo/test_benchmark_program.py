@@ -125,7 +125,7 @@ def check_kept_scores(run, folder):
     file.write_bytes(b"\n".join(kept) + b"\n")
     assert run(*elsewhere, "--dry-run", "--no-measure").result["waiting"] == 1
     for damage, message in (
-        ((last, b",".join(last.split(b",")[:6])), "expected whole lines"),
+        ((last, b",".join(last.split(b",")[:6])), "expected a whole line"),
         ((pd.read_csv(file)["settings"][0].encode(), b"0123456789ab"), "settings that runs have now"),
     ):
         file.write_bytes(before.replace(*damage))

@@ -15,7 +15,7 @@ from tests.zoo.outcomes import config_of
 from zoo.compare import main as compare
 from zoo.export import main as export
 from zoo.train import main
-from zoo.training.arguments import make_parser
+from zoo.training.flags import make_parser
 from zoo.training.start import read_request
 
 TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2", "gamma=0.5"]
@@ -101,7 +101,6 @@ def test_a_killed_run_ends_as_one_that_never_was_and_is_exported(tmp_path, progr
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        ("--env Pendulum-v1", "`--no-env` takes the place of `--env`"),
         ("--online-steps 5", "nothing to play in"),
         ("--reference-scores 0,1", "nothing to play in"),
         ("--dataset auto", "needs data of your own"),

@@ -51,7 +51,7 @@ def test_a_run_leaves_everything_in_its_folder(finished):
     assert config["seed"] == 3
     assert config["seeds"] == [3, 4]
     assert (small := "dataset of 2,000 transitions instead of 1,000,000") in config["departures"]
-    assert f"{small}, a departure" in log_of(finished)
+    assert f"warning: {small}" in log_of(finished)
     assert config["settings"]["horizon_length"] == 2
     assert config["settings"]["tau"] == 0.005
     assert config["dataset"]["size"] == 2000
@@ -83,9 +83,8 @@ def test_the_same_seeds_give_the_same_runs_and_the_result_is_one_line_of_json(da
 REFUSED = {
     "--env scene-play-singletask-task9-v0": "closest: scene-play-singletask-task",
     "--algo qamm": "unknown algorithm `qamm`; closest: qam",
-    "--seed -1 --seeds 1 0-3": "`--seeds` expects different seeds",
-    "--seed -1 --seeds 3-1 5": "`--seeds` expects numbers or ranges such as 0-11, got '3-1'",
-    "--seeds 4 5": "`--seeds` and `--seed` both name seeds, got --seed 3 too; leave one of them out",
+    "--seeds 1 0-3": "`--seeds` expects different seeds",
+    "--seeds 3-1 5": "`--seeds` expects numbers or ranges such as 0-11, got '3-1'",
     "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
     "-params rho": "expects key=value",
     "--device xpu": "`device` is 'xpu', on which PyTorch cannot compute here",
@@ -94,10 +93,9 @@ REFUSED = {
     "-f /proc/nowhere --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (
         "the online phase will make no update: `learning_starts` is 5"
     ),
-    "-tags a": "`--wandb-tags` needs --track, which is not given",
+    "-tags a": "flags of Weights & Biases need --track",
     "--track": "`--track` needs Weights & Biases; install it with `pip install wandb`",
     "--pretrained-actor CLONE --pretraining-steps 3": "got 3 steps of it too; set --pretraining-",
-    "--pretrained-actor CLONE -i x.zip": "`--pretrained-actor` and `--trained-agent` both say",
     "--pretrained-actor CLONE/config.yml": "which cannot be read as one: File is not a zip file",
     "--pretrained-actor CLONE -params net_arch=[16,8]": "expected `mlp.biases.1` of shape (1, 8), got (1, 16)",
     "--pretrained-actor CLONE --algo rebrac": "ReBRAC has no behaviour flow to pretrain",
@@ -115,10 +113,24 @@ def test_what_is_wrong_or_does_not_go_together_is_refused_before_any_work(
     data, tmp_path, clone, refusal, monkeypatch, words
 ):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    base = arguments(data, tmp_path)
+    base = arguments(data, tmp_path, seeds=() if "--seeds" in words else ("--seed", "3"))
     if "sac" in words:
         base = base[: base.index("-params")]
     assert REFUSED[words] in refusal(main, *base, *words.replace("CLONE", str(clone)).split())
+
+
+@pytest.mark.parametrize(
+    ("words", "other"),
+    [
+        ("--env a --seed 4 --seeds 5", "--seed"),
+        ("--env a --pretrained-actor a -i b", "--pretrained-actor"),
+        ("--env a --no-env", "--env"),
+    ],
+)
+def test_flags_of_which_one_takes_the_place_of_the_other_are_refused_together(capsys, words, other):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--algo", "qam", *words.split()])
+    assert f"not allowed with argument {other};" in capsys.readouterr().err
 
 
 def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(programs, data, tmp_path):
@@ -200,7 +212,7 @@ def test_what_fails_before_training_fails_the_run(data, tmp_path, monkeypatch):
 def test_a_finished_run_is_named_and_not_built_again(data, tmp_path, call, monkeypatch):
     words = [*arguments(data, tmp_path, verbose=1), "--resume"]
     first, errors = call(main, *words)
-    assert "no unfinished run matches: there is no run of this algorithm and environment; starting a new " in errors
+    assert "there is no unfinished run of this algorithm and environment; starting a new run" in errors
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
 
     def build(*_, **__):

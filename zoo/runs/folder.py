@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import datetime
-import fcntl
 import io
 import json
 import os
@@ -19,15 +17,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents.common.files import DamagedFile, atomic_folder, atomic_path, read_text
+from agents.common.files import DamagedFile, atomic_path, read_text
 from agents.common.files.npz import read_npz
 from zoo.errors import CannotResume, EnvironmentFault, Interrupted, UsageError
 from zoo.playing.episodes import PARTLY_REPORTED, EpisodeResults
 from zoo.processes.locks import HOST, Lock
 from zoo.processes.versions import command_line
 from zoo.settings.layers import dump_yaml, load_yaml
-from zoo.settings.record import MOST_COUNT, RunRecord, require_types
-from zoo.terminal.messages import log
+from zoo.settings.record import RunRecord
 
 PHASES = ("offline", "online")
 """Names of the values 0 and 1 of ``phase``."""
@@ -45,9 +42,6 @@ SHOWN_STATES = (*STATES, DEAD)
 WHAT_TO_DO = "its process is gone; --resume continues it"
 SILENT_FOR = datetime.timedelta(days=1)
 """Age of the status at which a run of another host counts as dead."""
-_LONGEST_PROBLEM = 300
-_COUNTS = ("seed", "offline_step", "online_step", "pretraining_step")
-_INDEX_COLUMNS = ("run", "env", "seed", "label", "started", "command")
 PROGRESS = {
     "steps": ("time/total_timesteps",),
     "seconds": ("time/time_elapsed",),
@@ -58,7 +52,7 @@ PROGRESS = {
 
 
 class UnreadableRun(UsageError):
-    """A file of a run folder is missing or damaged, or holds nonsense.
+    """A file of a run folder is missing or damaged.
 
     :param problem: what is wrong with it, to follow its name.
     """
@@ -75,9 +69,9 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UnreadableRun(path, "is missing") from error
-    except (OSError, ValueError, UsageError, RecursionError) as error:  # the last: JSON that is nested too deeply
+    except (OSError, TypeError, ValueError, UsageError) as error:
         problem = error.problem if isinstance(error, DamagedFile) else str(error)
-        raise UnreadableRun(path, f"cannot be read: {shorten(problem, _LONGEST_PROBLEM, placeholder='...')}") from error
+        raise UnreadableRun(path, f"cannot be read: {shorten(problem, 300, placeholder='...')}") from error
 
 
 class RunFolder:
@@ -104,17 +98,16 @@ class RunFolder:
     def create(cls, log_folder: Path, algo: str, env: str, seed: int) -> RunFolder:
         """Make and lock the folder with the next free number; runs that start together never share one."""
         parent = log_folder / algo
-        check_log_folder(parent)
         number = 1 + max(numbered_folders(parent, env), default=0)
         while True:
             folder = cls(parent / f"{file_name_of(env)}_{number}")
             try:
-                with atomic_folder(folder.path) as temporary:
-                    cls(temporary).write_status("running", seed, 0, 0)
+                folder.path.mkdir(parents=True)
             except FileExistsError:
                 number += 1
             else:
                 folder.lock.take()  # nobody else wants it: nothing says yet what the run is
+                folder.write_status("running", seed, 0, 0)
                 return folder
 
     # -- status.json --------------------------------------------------------------------------------------------------
@@ -124,20 +117,16 @@ class RunFolder:
         assert state in STATES
         status = {"state": state, "seed": seed, "offline_step": offline_step, "online_step": online_step}
         where = {"host": HOST} if state == "running" else {}
-        self._write(self.status, json.dumps({**status, "updated": _now(), **where, **more}) + "\n")
+        self._write(self.status, json.dumps({**status, **more, "updated": _now(), **where}) + "\n")
 
     def read_status(self) -> dict[str, Any]:
         """Return what ``status.json`` says; its ``state`` is one of `STATES`.
 
-        :raises UnreadableRun: if it cannot be read, has no such state, or holds what no run writes.
+        :raises UnreadableRun: if it cannot be read, or has no such state.
         """
         status = self._read_mapping(self.status, json.loads)
         if status.get("state") not in STATES:
             raise UnreadableRun(self.status, f"has no state out of {', '.join(STATES)}")
-        try:
-            require_types(status, dict.fromkeys(_COUNTS, int))
-        except ValueError as error:
-            raise UnreadableRun(self.status, str(error)) from error
         return status
 
     # -- config.yml and what else is known before training ------------------------------------------------------------
@@ -149,12 +138,11 @@ class RunFolder:
     def read_config(self) -> RunRecord:
         """Return what the run is.
 
-        :raises UnreadableRun: if ``config.yml`` cannot be read, lacks what every run has, or holds what no run writes.
+        :raises UnreadableRun: if ``config.yml`` cannot be read, lacks what every run has, or has a wrong value.
         """
-        try:
-            return RunRecord.read(self._read_mapping(self.config, lambda text: load_yaml(text, "it")))
-        except (TypeError, ValueError) as error:
-            raise UnreadableRun(self.config, shorten(str(error), _LONGEST_PROBLEM, placeholder="...")) from error
+        content = self._read_mapping(self.config, lambda text: load_yaml(text, "it"))
+        with _reading(self.config):
+            return RunRecord.read(content)
 
     def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
         """Record the parsed arguments, the command line, and what software and data are used."""
@@ -174,20 +162,10 @@ class RunFolder:
             temporary.write_text(text, encoding="utf-8")
 
     def _read_mapping(self, path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-        """Return what a text file holds, under the names of today; empty if that is not a mapping."""
+        """Return what a text file holds; empty if that is not a mapping."""
         with _reading(path):
             content = parse(read_text(path))
         return content if isinstance(content, dict) else {}
-
-    def enter_in_index(self, seed: int, label: str) -> None:
-        """Append a row about the run to ``runs.csv`` next to its folder; runs that start together lose none."""
-        with open(self.path.parent / "runs.csv", "a", newline="", encoding="utf-8") as file:
-            with contextlib.suppress(OSError):  # not all storage has locks
-                fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
-            writer = csv.writer(file)
-            if os.fstat(file.fileno()).st_size == 0:
-                writer.writerow(_INDEX_COLUMNS)
-            writer.writerow((self.path.name, self.env, seed, label, _now(), command_line()))
 
     # -- tracking.json ------------------------------------------------------------------------------------------------
 
@@ -212,14 +190,12 @@ class RunFolder:
 
         :return: the arrays of `zoo.runs.folder.COLUMNS`, and ``successes`` if the file has them; row t of each is an
             evaluation.
-        :raises UnreadableRun: if the file is missing, damaged, or holds what no evaluation gives.
+        :raises UnreadableRun: if the file is missing or damaged.
         """
         with _reading(self.evaluations):
             arrays = read_npz(self.evaluations, (*COLUMNS, "successes"))
         if missing := [name for name in COLUMNS if name not in arrays]:
             raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
-        if problem := _find_bad_evaluations(arrays):
-            raise UnreadableRun(self.evaluations, f"does not fit together: {problem}")
         return arrays
 
     # -- progress.csv -------------------------------------------------------------------------------------------------
@@ -230,25 +206,14 @@ class RunFolder:
         Steps count from the beginning of pretraining, seconds from the beginning of a phase, or from where a process
         continued it. A last line that is not whole is left out. A run that logged no time has no rows.
 
-        :raises UnreadableRun: if the file is missing, damaged, or holds what no run writes.
+        :raises UnreadableRun: if the file is missing or damaged.
         """
         with _reading(self.progress):
             text = read_text(self.progress)
-            source = io.StringIO(text[: text.rfind("\n") + 1])
-            wanted = {name for names in PROGRESS.values() for name in names}
-            table = pd.read_csv(
-                source, usecols=wanted.__contains__, dtype=float, index_col=False, float_precision="round_trip"
-            )
-        found = {name: table.reindex(columns=list(names)).bfill(axis=1).iloc[:, 0] for name, names in PROGRESS.items()}
-        rows = pd.DataFrame(found).dropna(subset="seconds")  # the others are evaluations
-        if ((rows < 0) | (rows > MOST_COUNT)).any(axis=None):
-            raise UnreadableRun(self.progress, f"has numbers that are not from 0 to {MOST_COUNT:,}")
-        for name in ("steps", "updates"):
-            known = rows[name].dropna()
-            if not known.is_monotonic_increasing or (known % 1).any():
-                raise UnreadableRun(self.progress, f"has {name} that decrease or are not whole numbers")
-        if rows["steps"].isna().any():
-            raise UnreadableRun(self.progress, "lacks steps in some rows")
+            table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
+            columns = {name: table.reindex(columns=list(names)).astype(float) for name, names in PROGRESS.items()}
+        rows = pd.DataFrame({name: column.bfill(axis=1).iloc[:, 0] for name, column in columns.items()})
+        rows = rows.dropna(subset="seconds")  # the others are evaluations
         return {name: column.to_numpy() for name, column in rows.items()}
 
 
@@ -279,38 +244,7 @@ def with_evaluation(
         return {name: values[None] for name, values in row.items()}
     if row.keys() != history.keys():
         raise EnvironmentFault(PARTLY_REPORTED)
-    last = history["phase"][-1], history["timesteps"][-1]
-    if (phase, timesteps) <= last:
-        raise ValueError(
-            f"an evaluation must come after the last one (phase {last[0]}, step {last[1]}), got phase {phase}, step "
-            f"{timesteps}"
-        )
     return {name: np.concatenate([history[name], values[None]]) for name, values in row.items()}
-
-
-def _find_bad_evaluations(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """Return what is wrong with the arrays of ``evaluations.npz``, or None."""
-    first = "successes" if "successes" in arrays else "results"
-    shape = arrays[first].shape
-    if len(shape) != 2 or 0 in shape:
-        return f"{first} have shape {shape} instead of (evaluations, episodes)"
-    for name, array in arrays.items():
-        if array.dtype.kind not in "biuf":
-            return f"{name} are not numbers but {array.dtype}"
-        if array.shape != (shape[:1] if name in ("timesteps", "phase") else shape):
-            return f"{name} have shape {array.shape} beside {first} {shape}"
-    steps, phase = arrays["timesteps"], arrays["phase"]
-    if steps.dtype.kind == "b" or not ((steps >= 0) & (steps <= MOST_COUNT) & (steps % 1 == 0)).all():
-        return f"timesteps are not whole numbers from 0 to {MOST_COUNT:,}"
-    if first == "successes" and not np.isin(arrays["successes"], (0, 1)).all():
-        return "successes are not all 0 or 1"
-    if first == "results" and not np.isfinite(arrays["results"]).all():
-        return "results are not all finite, and there are no successes to score the run by"
-    if not np.isin(phase, (OFFLINE, ONLINE)).all() or (np.diff(phase.astype(int)) < 0).any():
-        return "phase is not 0 and then 1"
-    if (np.diff(steps.astype(int)) < 0).any():
-        return "timesteps decrease"
-    return None
 
 
 def file_name_of(env: str) -> str:
@@ -370,11 +304,10 @@ def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--l
 
 
 @contextlib.contextmanager
-def ending_recorded(folders: Sequence[RunFolder], seeds: Sequence[int]) -> Iterator[None]:
+def ending_recorded(folders: Sequence[RunFolder]) -> Iterator[None]:
     """Record in the status of runs how they end, if an exception ends them here.
 
     :param folders: the run folders; more may be appended meanwhile.
-    :param seeds: one for each folder that there will be.
     """
     try:
         yield
@@ -382,19 +315,11 @@ def ending_recorded(folders: Sequence[RunFolder], seeds: Sequence[int]) -> Itera
         raise  # the runs are to stay as they are
     except BaseException as error:
         ending = "interrupted" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "failed"
-        for folder, seed in zip(folders, seeds, strict=False):
-            status: dict[str, Any] = {"offline_step": 0, "online_step": 0}
-            with contextlib.suppress(UnreadableRun):
-                status |= folder.read_status()
-            if status.get("state") in ("done", "failed"):
-                continue  # it had ended before
-            status |= {"state": ending, "seed": seed, "reason": describe_error(error)}
-            try:
-                folder.write_status(
-                    **{name: value for name, value in status.items() if name not in ("updated", "host")}
-                )
-            except OSError as another:  # often for the same reason; the first error says more
-                log.warning("%s", another)
+        for folder in folders:
+            with contextlib.suppress(OSError, UnreadableRun):  # often for the same reason; the first error says more
+                status = folder.read_status()
+                if status["state"] not in ("done", "failed"):  # it had ended before
+                    folder.write_status(**status | {"state": ending, "reason": describe_error(error)})
         raise
 
 
@@ -406,25 +331,17 @@ def describe_error(error: BaseException) -> str:
 def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
     """Return a run's state: the one in its ``status.json``, or ``dead`` if its process is gone and could not say so.
 
-    A run that says ``running`` is dead if nobody holds the lock of its first seed and its status was written on this
-    host. Locks need not reach other hosts, and copies of a folder have none. So a run of another host, or of an older
-    version that recorded no host, counts as dead only when its status is more than a day old. Where locks cannot be
-    tested the status is believed.
+    A run that says ``running`` is dead if nobody holds its lock and its status was written on this host. Locks need not
+    reach other hosts, and copies of a folder have none. So a run of another host counts as dead only when its status is
+    more than a day old. Where locks cannot be tested the status is believed.
 
     :param status: what ``status.json`` says.
     """
     state = str(status["state"])
     if state != "running":
         return state
-    try:
-        names = folder.read_config().folders
-    except UnreadableRun:
-        names = None
-    first = RunFolder(folder.path.with_name(names[0])) if names else folder
-    age = datetime.timedelta(0)
-    with contextlib.suppress(TypeError, ValueError):  # it does not say
-        age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(str(status.get("updated")))
-    is_gone = first.lock.is_held() is False and (status.get("host") == HOST or age > SILENT_FOR)
+    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(status["updated"])
+    is_gone = folder.lock.is_held() is False and (status.get("host") == HOST or age > SILENT_FOR)
     return DEAD if is_gone else state
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from itertools import count as numbers
 from string import ascii_lowercase
 from typing import Any
@@ -51,13 +52,10 @@ def protocol_differences(phase: str, ours: Mapping[str, Any], theirs: Mapping[st
 def setting_differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
     """Return where two sets of `describe_settings` differ, e.g. ``["gamma 0.5 against 0.99"]``.
 
-    Settings that one of them does not state, as older runs do not state newer settings, are counted at the end.
+    Settings that ours does not state, as older runs do not state newer settings, are not compared.
     """
-    both = [name for name in sorted(ours) if name in theirs]
-    result = [f"{name} {ours[name]} against {theirs[name]}" for name in both if not _equal(ours[name], theirs[name])]
-    result += [f"{name} {ours[name]} against none" for name in sorted(ours.keys() - theirs.keys())]
-    missing = len(theirs.keys() - ours.keys())
-    return result + ([f"{count(missing, 'setting')} not recorded"] if missing else [])
+    names = [name for name in sorted(ours) if ours[name] != theirs.get(name)]
+    return [f"{name} {ours[name]} against {theirs.get(name, 'none')}" for name in names]
 
 
 def describe_layers(value: Any) -> str | None:
@@ -92,14 +90,6 @@ def shortened(phrases: Iterable[str], most: int = 6) -> list[str]:
     return [*phrases[:most], f"and {more} more"] if more > 1 else phrases
 
 
-def _equal(a: str, b: str) -> bool:
-    """Return whether two settings are the same: 1 and 1.0 are."""
-    try:
-        return a == b or float(a.replace(",", "")) == float(b.replace(",", ""))
-    except ValueError:
-        return False
-
-
 # -- names of methods -------------------------------------------------------------------------------------------------
 
 
@@ -109,16 +99,15 @@ LONGEST_DIFFERENCE = 28
 _SAME_ON_ALL_TASKS = ("algorithm", "profile", "offline_steps", "online_steps", "eval_episodes")
 _SAME_FOR_RETURNS = ("algorithm", "profile")  # each environment has a scale, and a usual number of steps, of its own
 
-Variant = tuple[Hashable, ...]
+Variant = tuple[str, ...]
 
 
 def name_methods(runs: pd.DataFrame) -> pd.Series:
     """Return the method of each run: its label, and in short what sets it apart from others of that label.
 
-    Finished runs decide which methods a label has. A run that failed or goes on belongs to the method whose settings it
-    has; it renames no other. If no finished run has its settings, it belongs to a further method.
+    If all finished runs of a label have the same settings, they keep the label as it is.
 
-    :param runs: the table of `zoo.runs.read.RunTables`; its column ``problem`` is None for finished runs.
+    :param runs: the table of `zoo.runs.read.RunTables`; its column ``problem`` is missing for finished runs.
     """
     methods = runs["label"].copy()
     kinds = runs["kind"].fillna(runs.groupby("environment")["kind"].transform("first"))
@@ -126,19 +115,15 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
     for (label, has_returns), group in runs[runs["label"].notna()].groupby(["label", kinds.isin(OWN_SCALE)]):
         same = _SAME_FOR_RETURNS if has_returns else _SAME_ON_ALL_TASKS
         text = _texts(group)
-        finished = group.index[group["problem"].isna()]
-        alike = _find_alike(group, text, finished, same)
-        others = [run for run in group.index.difference(finished) if run not in alike]
-        for part in (finished, pd.Index(others)):
-            if part.empty:
-                continue
-            apart, variants = _variants(text.loc[part], group.loc[part, "environment"], same)
-            is_alone = part is finished or finished.empty
-            names = _names(str(label), apart, sorted(set(variants)), taken, is_alone)
-            methods.loc[part] = [names[variant] for variant in variants]
-            taken |= set(names.values())
-        for run, other in alike.items():
-            methods[run] = methods[other]
+        apart = _find_apart(text, group["environment"], same)
+        variants: list[Variant] = [tuple(row) for row in text[apart].to_numpy()]
+        finished = {variant for variant, is_done in zip(variants, group["problem"].isna(), strict=True) if is_done}
+        names = {}
+        if len(finished or set(variants)) == 1:
+            names[min(finished or variants)] = str(label)
+        names |= _names(str(label), apart, sorted(set(variants) - set(names)), taken)
+        taken |= set(names.values())
+        methods.loc[group.index] = [names[variant] for variant in variants]
     return methods
 
 
@@ -182,55 +167,33 @@ def _as_text(value: Any) -> str:
     return show(int(value)) if whole else show(value)
 
 
-def _find_alike(
-    group: pd.DataFrame, text: pd.DataFrame, finished: pd.Index, same: Sequence[str]
-) -> dict[Hashable, Hashable]:
-    """Return run that is not finished -> a finished one with its settings.
-
-    They agree in everything on the same environment; where no run has finished there, in what is the same on all.
-    """
-    places = group["environment"]
-    rows = dict(zip(text.index, zip(places, text.itertuples(index=False, name=None), strict=True), strict=True))
-    shared = dict(zip(text.index, text[list(same)].itertuples(index=False, name=None), strict=True))
-    by_row = {rows[run]: run for run in finished}
-    by_shared = {shared[run]: run for run in finished}
-    known = set(places[finished])
-    found = {
-        run: by_row.get(rows[run]) if places[run] in known else by_shared.get(shared[run])
-        for run in group.index.difference(finished)
-    }
-    return {run: other for run, other in found.items() if other is not None}
-
-
-def _variants(text: pd.DataFrame, environments: pd.Series, same: Sequence[str]) -> tuple[list[str], list[Variant]]:
-    """Return the fields that set runs apart, and the values of each run in them.
+def _find_apart(text: pd.DataFrame, environments: pd.Series, same: Collection[str]) -> list[str]:
+    """Return the fields that set runs apart.
 
     A field that divides the runs no further than those before it is left out.
+
+    :param same: fields that must be the same on all environments.
     """
     apart: list[str] = []
     for field in text.columns:
         differs = (text.groupby(environments)[field].nunique() > 1).any()
         differs = differs or (field in same and text[field].nunique() > 1)
-        if differs and _parts(text, [*apart, field]) > _parts(text, apart):
+        if differs and (not apart or _count_rows(text[[*apart, field]]) > _count_rows(text[apart])):
             apart.append(field)
-    return apart, [tuple(row) for row in text[apart].to_numpy()]
+    return apart
 
 
-def _parts(text: pd.DataFrame, fields: Sequence[str]) -> int:
-    return len(text[list(fields)].drop_duplicates()) if fields else 1
+def _count_rows(text: pd.DataFrame) -> int:
+    return len(text.drop_duplicates())
 
 
-def _names(
-    label: str, apart: Sequence[str], variants: Sequence[Variant], taken: Collection[str], is_alone: bool
-) -> dict[Variant, str]:
-    """Return the names of the methods of a label: what differs where that is short, else letters."""
-    if len(variants) == 1 and is_alone:
-        return {variants[0]: label}
-    names = [f"{apart[0]}={variant[0]}" for variant in variants] if len(apart) == 1 else []
-    if names and max(map(len, names)) <= LONGEST_DIFFERENCE:
-        found = {variant: f"{label} ({name})" for variant, name in zip(variants, names, strict=True)}
-        if not set(found.values()) & set(taken):
-            return found
-    letters = (f"{label} {ascii_lowercase[n] if n < len(ascii_lowercase) else n + 1}" for n in numbers())
-    letters = (name for name in letters if name not in taken)
-    return {variant: next(letters) for variant in variants}
+def _names(label: str, apart: Sequence[str], variants: Sequence[Variant], taken: Collection[str]) -> dict[Variant, str]:
+    """Return the names of variants of a label: what differs where that is short, else letters."""
+    if len(apart) == 1:
+        differences = [f"{apart[0]}={variant[0]}" for variant in variants]
+        names = [f"{label} ({difference})" for difference in differences]
+        if all(len(difference) <= LONGEST_DIFFERENCE for difference in differences) and not set(names) & set(taken):
+            return dict(zip(variants, names, strict=True))
+    endings = chain(ascii_lowercase, numbers(len(ascii_lowercase) + 1))
+    free = (name for name in (f"{label} {ending}" for ending in endings) if name not in taken)
+    return dict(zip(variants, free, strict=False))

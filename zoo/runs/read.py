@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -44,9 +43,6 @@ _RUN_COLUMNS = (
     "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "code", "problem",
     "replaced_by",
 )  # fmt: skip
-
-
-_PHASE_NAMES = np.array(PHASES, dtype=object)
 
 
 @dataclass(frozen=True)
@@ -118,60 +114,48 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
     return RunTables(runs, _join(runs, evaluations))
 
 
-def _join(runs: pd.DataFrame, evaluations: Sequence[Mapping[str, Any] | None]) -> pd.DataFrame:
+def _join(runs: pd.DataFrame, evaluations: Sequence[pd.DataFrame | None]) -> pd.DataFrame:
     """Return the evaluations of runs as one table, columns `EVALUATION_COLUMNS`.
 
     :param runs: the rows of `RunTables`.
     :param evaluations: what `_tabulate` returned for each of them, or None.
     """
-    tables = [table for table in evaluations if table is not None]
+    tables = [
+        table.assign(**{name: row[name] for name in _OF_RUNS})
+        for (_, row), table in zip(runs.iterrows(), evaluations, strict=True)
+        if table is not None
+    ]
     if not tables:
         return pd.DataFrame(columns=list(EVALUATION_COLUMNS))
-    columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-    columns["successes"] = pd.array(columns["successes"], dtype="Int64")
-    length = [0 if table is None else len(table["step"]) for table in evaluations]
-    of_runs = {name: np.repeat(runs[name].to_numpy(), length) for name in _OF_RUNS}
-    return pd.DataFrame(columns | of_runs | {"source": "own", "carried": False}, columns=list(EVALUATION_COLUMNS))
+    found = pd.concat(tables, ignore_index=True).assign(source="own", carried=False)
+    return found.astype({"successes": "Int64"})[list(EVALUATION_COLUMNS)]
 
 
-def _read_run(folder: RunFolder) -> tuple[dict[str, Any], Mapping[str, np.ndarray] | None]:
+def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
     """Return a run's row, and its evaluations if they can be read."""
     row: dict[str, Any] = {"run": str(folder.path), "state": "unknown"}
     try:
         status = folder.read_status()
-        row |= _describe_status(folder, status) | describe_config(folder.read_config(), status)
+        row |= {name: status[name] for name in ("offline_step", "online_step")}
+        row |= {"state": state_now(folder, status), "updated": datetime.datetime.fromisoformat(status["updated"])}
+        row |= describe_config(folder.read_config(), status)
         unfinished = row["state"] != "done"
         if unfinished and not folder.evaluations.exists():
             table = None
         else:
             table = _tabulate(folder)
             kind = SUCCESS if row["success_return"] is None else SUCCESS_BY_RETURN
-            if np.isnan(table["successes"]).all():
+            if table["successes"].isna().all():
                 kind = VALUE if row["score"] == "value" else RETURN
             row["kind"] = kind.name
             if kind is VALUE:  # nothing was played
-                table |= dict.fromkeys(("return", "length"), np.full(len(table["score"]), np.nan))
+                table[["return", "length"]] = np.nan
     except UnreadableRun as error:
         return row | {"problem": error.reason}, None
-    except OSError as error:  # e.g. a folder that is removed meanwhile
-        return row | {"problem": f"cannot be read: {error.strerror}"}, None
     if unfinished:
-        reason = WHAT_TO_DO if row["state"] == DEAD else " ".join(str(status.get("reason") or "").split())
+        reason = WHAT_TO_DO if row["state"] == DEAD else " ".join(status.get("reason", "").split())
         row["problem"] = f"{row['state']}: {_progress(row, status)}" + (f"; {reason}" if reason else "")
-    elif table is not None and (missing := _find_missing_evaluation(row, table)):
-        return row | {"problem": missing}, None
     return row, table
-
-
-def _describe_status(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of a run that ``status.json`` gives."""
-    try:
-        written = datetime.datetime.fromisoformat(str(status.get("updated")))
-    except ValueError:
-        written = datetime.datetime.fromtimestamp(folder.status.stat().st_mtime, datetime.UTC)
-    updated = written.replace(tzinfo=written.tzinfo or datetime.UTC).astimezone(datetime.UTC)
-    steps = {name: int(status.get(name) or 0) for name in ("offline_step", "online_step")}
-    return {"state": state_now(folder, status), "updated": updated, **steps}
 
 
 def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,16 +177,16 @@ def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, A
         "environment": environment,
         "domain": domain,
         "task": task,
-        "seed": record.seed if status.get("seed") is None else status["seed"],
+        "seed": status["seed"],
         "profile": record.profile,
         "offline_steps": run.offline_steps,
         "online_steps": run.online_steps,
         "eval_episodes": run.eval_episodes,
         "sparse": bool(record.settings.get("sparse")),
         "dataset_size": dataset.get("size"),
-        "dataset_fingerprint": str(dataset["fingerprint"])[:8] if dataset.get("fingerprint") else None,
+        "dataset_fingerprint": dataset.get("fingerprint", "")[:8] or None,
         "net_arch": describe_layers(record.settings.get("net_arch")),
-        "pretraining_steps": run.pretraining_steps or int(actor.get("updates") or 0),
+        "pretraining_steps": run.pretraining_steps or actor.get("updates", 0),
         "pretrained_actor": bool(actor),
         "score": run.score,
         "success_return": run.success_return,
@@ -214,38 +198,29 @@ def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _tabulate(folder: RunFolder) -> dict[str, np.ndarray]:
-    """Return a run's evaluations as columns, scored by success where it was recorded, else by the return.
+def _tabulate(folder: RunFolder) -> pd.DataFrame:
+    """Return a run's evaluations, scored by success where it was recorded, else by the return.
 
     Their number of successes is NaN where it was not recorded.
     """
     arrays = folder.read_evaluations()
     average, episodes = arrays["results"].mean(axis=1), arrays["results"].shape[1]
-    total = arrays["successes"].sum(axis=1) if "successes" in arrays else np.full(len(average), np.nan)
-    return {
-        "phase": _PHASE_NAMES[arrays["phase"].astype(int)],
-        "step": arrays["timesteps"].astype(int),
-        "successes": total.astype(float),
-        "episodes": np.full(len(average), episodes),
-        "score": total / episodes if "successes" in arrays else average,
-        "return": average,
-        "length": arrays["ep_lengths"].mean(axis=1),
-    }
-
-
-def _find_missing_evaluation(row: Mapping[str, Any], evaluations: Mapping[str, np.ndarray]) -> str | None:
-    """Return which phase of a finished run lacks an evaluation at its end."""
-    ends = {"offline": row["offline_steps"], "online": row["offline_steps"] + row["online_steps"]}
-    for phase, wanted in ends.items():
-        steps = evaluations["step"][evaluations["phase"] == phase]
-        if row[f"{phase}_steps"] and steps.max(initial=-1) < wanted:
-            got = f"{steps.max():,}" if len(steps) else "none"
-            return f"its last {phase} evaluation is at step {got}, expected {wanted:,}"
-    return None
+    successes = arrays["successes"].sum(axis=1) if "successes" in arrays else np.nan
+    return pd.DataFrame(
+        {
+            "phase": [PHASES[phase] for phase in arrays["phase"]],
+            "step": arrays["timesteps"],
+            "successes": successes,
+            "episodes": episodes,
+            "score": successes / episodes if "successes" in arrays else average,
+            "return": average,
+            "length": arrays["ep_lengths"].mean(axis=1),
+        }
+    )
 
 
 def _progress(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
-    pretraining_step = int(status.get("pretraining_step") or 0)
+    pretraining_step = status.get("pretraining_step", 0)
     if pretraining_step < row["pretraining_steps"] and not row["pretrained_actor"]:
         return f"at pretraining step {pretraining_step:,} of {row['pretraining_steps']:,}"
     offline = f"at offline step {row['offline_step']:,} of {show(row['offline_steps'])}"
@@ -270,7 +245,7 @@ def _mark_duplicates(runs: pd.DataFrame) -> None:
 # -- how long training has taken ---------------------------------------------------------------------------------------
 
 
-_LONGEST_NAME, _UNKNOWN = 80, "not recorded"
+_UNKNOWN = "not recorded"
 
 
 @dataclass(frozen=True)
@@ -342,9 +317,5 @@ def _describe_machine(folder: RunFolder) -> str:
         versions = folder.read_versions()
     except UnreadableRun:
         return _UNKNOWN  # the times are as good as with it, and no other machine has this name
-    device, processor = (versions.get(name) for name in ("device", "processor"))
-    if device == "cpu":
-        device = f"cpu, {processor if isinstance(processor, str) else 'processor not recorded'}"
-    if not isinstance(device, str):
-        return _UNKNOWN
-    return shorten(device, _LONGEST_NAME, placeholder=" ...")
+    device = versions.get("device") or _UNKNOWN
+    return f"cpu, {versions.get('processor') or 'processor not recorded'}" if device == "cpu" else device

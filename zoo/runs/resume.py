@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,14 @@ from zoo.runs.protocol import shortened
 from zoo.settings.record import RunRecord
 from zoo.terminal.messages import log
 
-NAMED_DIFFERENCES = 10
-
 
 @dataclass(frozen=True)
 class StoredRun:
     """A run as its folders describe it.
 
-    :param folders: one for each replica, as is what ``status.json`` says.
+    :param folders: one for each replica.
     :param record: that of the first replica.
+    :param statuses: what ``status.json`` says, of each replica.
     """
 
     folders: list[RunFolder]
@@ -48,8 +46,8 @@ class StoredRun:
 
     def __str__(self) -> str:
         """Return folders and seeds."""
-        seeds = f"seed{'s' * (len(self.seeds) > 1)} {', '.join(map(str, self.seeds))}"
-        return f"{', '.join(str(folder.path) for folder in self.folders)} ({seeds})"
+        paths = ", ".join(str(folder.path) for folder in self.folders)
+        return f"{paths} (seed {', '.join(map(str, self.seeds))})"
 
 
 def choose(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]) -> StoredRun | None:
@@ -62,31 +60,26 @@ def choose(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[
     return min(same, key=lambda run: run.is_done) if same else None
 
 
-def describe_nearest(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]) -> str:
-    """Return how the run differs that differs in the fewest settings, an unfinished one if possible."""
-    if not runs:
-        return ": there is no run of this algorithm and environment"
+def nearest(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun], *besides: str) -> str:
+    """Return which run differs in the fewest settings, and how.
+
+    :param besides: roles of entries that are not compared, as for :meth:`RunRecord.identity`.
+    """
     found = []
-    for run in [run for run in runs if not run.is_done] or runs:
-        there, now = ({"seed": own[0] if len(own) == 1 else own} for own in (run.seeds, seeds or run.seeds))
-        found.append((differences(run.record.identity() | there, {**settings, **now}), run))
-    named, nearest = min(found, key=lambda pair: len(pair[0]))
-    where = f"{nearest.folders[0].path}{' (finished)' * nearest.is_done}"
-    return f"; the nearest, {where}, differs in {'; '.join(shortened(named, NAMED_DIFFERENCES))}"
+    for run in runs:
+        there, now = {"seeds": run.seeds}, {"seeds": seeds or run.seeds}
+        found.append((differences(run.record.identity(*besides) | there, {**settings, **now}), run.folders[0].path))
+    named, path = min(found, key=lambda pair: len(pair[0]))
+    return f"{path} differs in {'; '.join(shortened(named))}"
 
 
 def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return how two sets of settings with dotted names differ, one phrase for each setting."""
     found = []
     for name in dict.fromkeys([*there, *now]):
-        if name in there and name in now and there[name] == now[name]:
-            continue
-        before, after = (
-            "none" if side.get(name, "") is None else str(side.get(name, "not set")) for side in (there, now)
-        )
-        if name.endswith("fingerprint"):
-            before, after = before[:8], after[:8]
-        found.append(f"{name.removeprefix('settings.')}: {before} there, {after} now")
+        before, after = there.get(name, "not set"), now.get(name, "not set")
+        if before != after:
+            found.append(f"{name.removeprefix('settings.')}: {before} there, {after} now")
     return found
 
 
@@ -98,33 +91,33 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
     settings = record.identity()
     runs, lost = stored_runs(log_folder, record.algo, record.env)
     run = choose(settings, seeds, runs)
-    for folder, error in lost:
-        log.warning("%s has checkpoints, but it cannot be read: %s", folder.path, error)
     if run is None and lost:
         raise UsageError(
-            f"--resume: {lost[0][0].path} has checkpoints and may be the run to resume, but it cannot be read "
-            f"({lost[0][1]}); put back a copy of that file, or move the folder away to start a new run"
+            f"--resume: {lost[0]}; its folder has checkpoints and may be the run to resume: put back a copy of the "
+            "file, or move the folder away to start a new run"
         )
     if run is None:
-        has_state = any(not each.is_done for each in runs)
-        level, nearest = logging.WARNING if has_state else logging.INFO, describe_nearest(settings, seeds, runs)
-        log.log(level, "no unfinished run matches%s; starting a new run", nearest)
+        unfinished = [each for each in runs if not each.is_done]
+        if unfinished:
+            log.warning("no unfinished run matches: %s; starting a new run", nearest(settings, seeds, unfinished))
+        else:
+            log.info("there is no unfinished run of this algorithm and environment; starting a new run")
         return None
     tell_of_other_code([(run, record.code)])
     if run.is_done:
         log.info("%s has already finished with these settings; leave out --resume to train again", run)
-    else:
-        lock = run.folders[0].lock
-        if not lock.take():
+        return run
+    for folder in run.folders:
+        if not folder.lock.take():
             raise UsageError(
-                f"{run.folders[0].path} is being trained by {lock.describe_holder()}; wait for its end, or stop it, "
+                f"{folder.path} is being trained by {folder.lock.describe_holder()}; wait for its end, or stop it, "
                 "before --resume"
             )
-        _tell_of_other_versions(run.folders[0])
-        where = "the start, because it has no checkpoint yet"
-        if checkpoints := find_checkpoints(run.folders[0].checkpoints):
-            where = describe_step(run, int(checkpoints[0].name.removeprefix("step_").partition(".")[0]))
-        log.info("resuming %s from %s", run, where)
+    _tell_of_other_versions(run.folders[0])
+    where = "the start, because it has no checkpoint yet"
+    if checkpoints := find_checkpoints(run.folders[0].checkpoints):
+        where = describe_step(run, int(checkpoints[0].name.removeprefix("step_").partition(".")[0]))
+    log.info("resuming %s from %s", run, where)
     return run
 
 
@@ -138,72 +131,44 @@ def tell_of_other_code(found: Sequence[tuple[StoredRun, str | None]]) -> None:
 
 def _tell_of_other_versions(folder: RunFolder) -> None:
     """Warn where a run goes on with other software than before, which may change numbers."""
-    try:
-        there = folder.read_versions().get("packages")
-    except UnreadableRun:
-        return
-    now = describe_versions("", None)["packages"]
-    found = [
-        f"{name} {there.get(name)} there, {version} now"
-        for name, version in now.items()
-        if isinstance(there, dict) and there.get(name) != version
-    ]
-    if found:
-        log.warning("the run goes on with other software, so it may differ in its last bits: %s", "; ".join(found))
+    with contextlib.suppress(UnreadableRun):
+        there, now = folder.read_versions()["packages"], describe_versions("", None)["packages"]
+        if found := differences(there, now):
+            log.warning("the run goes on with other software, so it may differ in its last bits: %s", "; ".join(found))
 
 
-def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun], list[tuple[RunFolder, UnreadableRun]]]:
+def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun], list[UnreadableRun]]:
     """Return an algorithm's runs on an environment, newest first; several seeds trained at once are one run.
 
-    :return: the runs; and the folders with checkpoints of which nothing says what they are, and why.
+    :return: the runs; and why others cannot be read that have checkpoints.
     """
-    found, lost, configs = [], [], {}
-    paths = [path for _, path in sorted(numbered_folders(log_folder / algo, env).items(), reverse=True)]
-    for path in paths:
-        with contextlib.suppress(UnreadableRun):
-            configs[path] = RunFolder(path).read_config()
-    for path in paths:
+    found, lost = [], []
+    for _, path in sorted(numbered_folders(log_folder / algo, env).items(), reverse=True):
         folder = RunFolder(path)
         try:
-            record = configs.get(path) or folder.read_config()
-            folders = _find_together(folder, record, configs)
+            record = folder.read_config()
             if record.seed == record.all_seeds[0]:
+                folders = [RunFolder(path.with_name(name)) for name in record.folders or [path.name]]
                 found.append(StoredRun(folders, record, [each.read_status() for each in folders]))
         except UnreadableRun as error:
             if find_checkpoints(folder.checkpoints):
-                lost.append((folder, error))
+                lost.append(error)
     return found, lost
-
-
-def _find_together(folder: RunFolder, record: RunRecord, configs: Mapping[Path, RunRecord]) -> list[RunFolder]:
-    """Return the folders of all seeds that are trained together.
-
-    :raises UnreadableRun: if one of them is not where it was.
-    """
-    folders = [RunFolder(folder.path.with_name(name)) for name in record.folders or [folder.path.name]]
-    for each, seed in zip(folders, record.all_seeds, strict=True):
-        there = configs.get(each.path)
-        if there is None or (there.seed, there.folders) != (seed, record.folders):
-            raise UnreadableRun(
-                folder.config, f"names {each.path.name} as the folder of seed {seed}, which is gone or another run's"
-            )
-    return folders
 
 
 def result_of_done(run: StoredRun) -> dict[str, Any]:
     """Return what a finished run printed when it ended, except for its speed, and ``already_done``."""
-    results, scoring = [], Scoring.of_run(run.record)
+    results = []
     for folder, seed, status in zip(run.folders, run.seeds, run.statuses, strict=True):
+        failure, history = None, {}
         if status["state"] == "failed":
             failure = {name: status.get(name) for name in ("reason", "step")}
-            results.append(result_of_failed(folder, seed, failure))
         else:
-            history = {}
             try:
                 history = folder.read_evaluations()
             except UnreadableRun as error:
                 log.warning("%s", error)
-            results.append(result_of(folder, seed, history, scoring))
+        results.append(result_of(folder, seed, history, Scoring.of_run(run.record), failure))
     joint = joint_result(run.record.algo, run.record.env, None, results)
     return {**joint, "already_done": True}
 
@@ -221,28 +186,27 @@ def describe_step(run: StoredRun, step: int) -> str:
 # -- the result of a run that a program prints ------------------------------------------------------------------------
 
 
-def result_of(folder: RunFolder, seed: int, history: Evaluations, scoring: Scoring = REPORTED) -> dict[str, Any]:
+def result_of(
+    folder: RunFolder, seed: int, history: Evaluations, scoring: Scoring, failure: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """Return the result of one finished run: success and return of its last evaluation, None where there is none.
 
     :param scoring: adds the normalised return where it knows the returns of a random and an expert policy.
+    :param failure: reason and step of a replica that failed while others continued.
     """
     result = {"run": str(folder.path), "seed": seed, "success": None, "return": None, "episodes": 0, "steps": None}
+    if failure is not None:
+        return {**result, "steps": failure["step"], **failure}
     if history:
         last = {name: values[-1] for name, values in history.items()}
-        if "successes" in last:
-            result["success"] = float(last["successes"].mean())
         mean = float(last["results"].mean())
         result["value_estimate" if scoring.score == "value" else "return"] = mean
-        if "successes" not in last and scoring.reference_scores is not None:
+        if "successes" in last:
+            result["success"] = float(last["successes"].mean())
+        elif scoring.reference_scores is not None:
             result["normalised_return"] = scoring.normalised(mean)
         result["episodes"], result["steps"] = len(last["results"]), int(last["timesteps"])
     return result | ({"learning_curve": str(folder.learning_curve)} if folder.learning_curve.exists() else {})
-
-
-def result_of_failed(folder: RunFolder, seed: int, failure: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the result of a replica that failed while others continued; a failure is reason and step."""
-    head = {"run": str(folder.path), "seed": seed, "success": None, "return": None, "steps": failure.get("step")}
-    return {**head, **failure}
 
 
 def joint_result(
@@ -263,24 +227,17 @@ def describe_evaluation(
     """
     played = np.flatnonzero(results.played).tolist()
     returns, lengths = results.returns[played], results.lengths[played]
-    if results.estimates:
-        told = "; ".join(
-            f"seed {seeds[replica]}: {results.returns[replica].mean():.2f} "
-            f"[{results.estimates['low'][replica]:.2f}, {results.estimates['high'][replica]:.2f}]"
-            for replica in played
-        )
-        own = " [".join(f"{results.estimates[name][0]:.2f}" for name in ("behaviour", "behaviour_low"))
-        text = f"value estimate of {told}, of the behaviour {own}, {results.estimates['behaviour_high'][0]:.2f}]"
-        return f"evaluation at step {step} ({phase}): {text}, from {returns.shape[1]} held-out trajectories"
-    name, scores, digits = "mean return", returns, ".2f"
+    name, scores, digits = "value estimate" if results.estimates else "mean return", returns, ".2f"
     if results.successes is not None:
         name, scores, digits = scoring.success, results.successes[played], ".1%"
-    text = f"{name} {scores.mean():{digits}} over {returns.shape[1]} episodes"
+    text = f"evaluation at step {step} ({phase}): {name} {scores.mean():{digits}} over {returns.shape[1]} episodes"
     if len(seeds) > 1:
         each = (f"seed {seeds[replica]}: {own.mean():{digits}}" for replica, own in zip(played, scores, strict=True))
         text += f" ({', '.join(each)})"
+    if results.estimates:
+        return f"{text}, of the behaviour {results.estimates['behaviour'][0]:.2f}"
     if results.successes is not None:
         text += f", mean return {returns.mean():.2f}"
     elif scoring.reference_scores is not None:
         text += f", normalised return {scoring.normalised(float(returns.mean())):.1%}"
-    return f"evaluation at step {step} ({phase}): {text}, mean length {lengths.mean():.1f}"
+    return f"{text}, mean length {lengths.mean():.1f}"

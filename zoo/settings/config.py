@@ -15,7 +15,15 @@ from agents.common.validation import unknown_name_message
 from agents.registry import Entry
 from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError, as_usage_error
-from zoo.settings.layers import DEFAULT_PROFILE, ENTRY_NOTES, Layer, merge, parse_overrides, read_layers
+from zoo.settings.layers import (
+    DEFAULT_PROFILE,
+    ENTRY_NOTES,
+    Entries,
+    merge,
+    parse_overrides,
+    read_layers,
+    shared_profile,
+)  # fmt: skip
 from zoo.settings.record import RunRecord, RunSettings
 
 PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_role("protocol"))
@@ -52,17 +60,18 @@ def load_config(
         raise UsageError(f"`--quick` has steps and nets of its own, got `--profile {profile}` with it; leave out one")
     known = known_settings(entry)
     wanted = [name for name in ("default", *groups, domain, env) if name is not None]
-    shipped, given = read_layers(entry.id, profile, conf)
-    layers = _entries(shipped, wanted, known)
+    shipped, given = read_layers(entry.id, profile, conf, known)
+    layers = _entries(shipped, wanted)
     protocol = _merged(entry.id, layers, known)
     if quick:
-        layers += _entries(shipped, ["quick", *(f"{group}-quick" for group in groups)], known)
+        layers += _entries(shipped, ["quick", *(f"{group}-quick" for group in groups)])
         wanted.append("quick")
-    own = _entries(given, wanted, known)
-    if given and not own:
-        ours = ", ".join(f"`{name}`" for name in wanted)
-        found = ", ".join(f"`{name}`" for layer in given for name in layer.entries) or "none"
-        raise UsageError(f"{conf} must have an entry for this run, one of {ours}; it has {found}")
+    own = _entries(given, wanted)
+    if conf is not None and not own:
+        found = [name for entries in given.values() for name in entries]
+        raise UsageError(
+            f"{conf} must have an entry for this run, one of {', '.join(wanted)}; it has {', '.join(found) or 'none'}"
+        )
     layers += own
     if trial is not None:
         layers.append((trial["settings"], trial["source"]))
@@ -73,10 +82,10 @@ def load_config(
     if domain is not None:
         defaults = {name: found.default for name, found in known.items() if found}
         departures = find_departures({**run.settings(), **settings}, defaults | protocol)
-        published = [layer.entries.get(name, {}).get("dataset") for layer in shipped for name in wanted]
-        of_scores = [name for name in published if name is not None][-1:]  # where the environment's name says another
-        if of_scores and dataset not in (None, *of_scores):
-            departures.append(f"dataset {dataset} instead of {of_scores[0]}")
+        said = [shared_profile(name).get(domain, {}) for name in (DEFAULT_PROFILE, profile)]
+        of_scores = merge(*said).get("dataset", dataset)
+        if dataset not in (None, of_scores):  # the environment's name says another
+            departures.append(f"dataset {dataset} instead of {of_scores}")
     return RunRecord(entry.id, env, profile, run, settings, method, [source for _, source in layers], departures)
 
 
@@ -91,25 +100,21 @@ def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> l
     Online steps after a protocol that has none are a further phase, and not a departure.
     """
     return [
-        f"{name} {_in_words(values[name])} instead of {_in_words(protocol[name])}"
+        f"{name} {values[name]} instead of {protocol[name]}"
         for name in PROTOCOL_SETTINGS
         if name in values and values[name] != protocol[name] and not (name == "online_steps" and protocol[name] == 0)
     ]
 
 
-def _entries(
-    layers: Sequence[Layer], names: Sequence[str], known: Mapping[str, Any]
-) -> list[tuple[dict[str, Any], str]]:
+def _entries(layers: Mapping[str, Entries], names: Sequence[str]) -> list[tuple[dict[str, Any], str]]:
     """Return the settings of some entries, layer by layer, and where they are from."""
     found = []
-    for layer in layers:
+    for origin, entries in layers.items():
         for name in names:
-            if name in layer.entries:
-                values = dict(layer.entries[name])
+            if name in entries:
+                values = dict(entries[name])
                 notes = "; ".join(str(values.pop(note)) for note in ENTRY_NOTES if note in values)
-                if layer.shared:
-                    values = {key: value for key, value in values.items() if key in known}
-                found.append((values, f"{layer.origin} {name}" + (f" ({notes})" if notes else "")))
+                found.append((values, f"{origin} {name}" + (f" ({notes})" if notes else "")))
     return found
 
 
@@ -145,12 +150,3 @@ def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSet
         method, _ = read_arguments(entry.method, (), own)
     extra = {"policy_kwargs": own["policy_kwargs"]} if "policy_kwargs" in own else {}
     return run, method, {**method.settings(), **extra}
-
-
-def _in_words(value: Any) -> str:
-    """Return a protocol's value as text."""
-    if value is None:
-        return "all"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -8,41 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+import hyperparams
 from agents.common.files import DamagedFile, read_text
 from zoo.errors import UsageError
 
+FOLDER = Path(hyperparams.__path__[0])
 DEFAULT_PROFILE = "qam"
 """The profile of a run that names none: the protocol of the QAM paper."""
 PROFILES = "profiles"
 """The one name in a settings file that is not an entry: below it are the entries of each profile."""
 ENTRY_NOTES = ("source", "status")
-_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-_MOST_DEPTH = 64
-_FAULTS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What PyYAML raises for text that is not valid, or whose tags do not fit their values."""
 
 Entries = dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Entries of one origin.
-
-    :param entries: entry name -> settings.
-    :param origin: where they are from, for ``config.yml``.
-    :param shared: whether they speak to all algorithms, some of which lack a setting.
-    """
-
-    entries: Entries
-    origin: str
-    shared: bool = False
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -50,19 +32,11 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """Return a mapping; refuse one that gives a name twice, of which YAML would forget the first."""
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
-                raise ValueError(f"it says `{key.value}` twice in one mapping; give each name once")
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        names = [str(key.value) for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"it says `{name}` twice in one mapping; give each name once")
         return super().construct_mapping(node, deep)
-
-    def construct_scalar(self, node: Any) -> Any:
-        """Return a value's text; refuse a number that YAML 1.1 reads in another base than its writer."""
-        if node.tag in _NUMBERS and re.fullmatch(r"[-+]?0[0-7_]+|.*:.*", node.value):
-            what = f"{node.value} is a number of base {60 if ':' in node.value else 8} there"
-            raise ValueError(f"{what}; write it in decimal, or in quotes if it is a text")
-        return super().construct_scalar(node)
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
@@ -84,14 +58,9 @@ def load_yaml(text: str, name: str) -> Any:
     :raises UsageError: if it is not valid.
     """
     try:
-        depth = 0  # libyaml's loader calls itself at each level, without a limit
-        for event in yaml.parse(text, Loader=_Loader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _MOST_DEPTH:
-                raise ValueError(f"it has more than {_MOST_DEPTH} levels")
         return yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
-    except _FAULTS as error:
-        raise UsageError(f"{name} must be valid YAML: {str(error) or type(error).__name__}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(f"{name} must be valid YAML: {error}") from error
 
 
 def dump_yaml(values: Any) -> str:
@@ -144,35 +113,27 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
 
     :return: profile -> entry name -> settings, the default profile first; empty for an algorithm that has no file.
     """
-    if path is None:
-        origin, resource = f"hyperparams/{algo}.yml", files("hyperparams") / f"{algo}.yml"
-        text = resource.read_text(encoding="utf-8") if resource.is_file() else "{}"
-    else:
-        origin, text = str(path), read_yaml_text(Path(path), "`-conf`")
-    content = load_yaml(text, origin)
+    file = FOLDER / f"{algo}.yml" if path is None else Path(path)
+    content = {} if path is None and not file.exists() else read_yaml(file, "`-conf`")
     own = content.pop(PROFILES, {}) if isinstance(content, dict) else {}
     profiles = {DEFAULT_PROFILE: content, **(own if isinstance(own, dict) else {PROFILES: own})}
     for name, entries in profiles.items():
         if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-            what = origin if name == DEFAULT_PROFILE else f"profile `{name}` in {origin}"
-            raise UsageError(f"{what} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`")
+            raise UsageError(f"{file} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`: see `{name}`")
     if DEFAULT_PROFILE in own:
-        raise UsageError(
-            f"profile `{DEFAULT_PROFILE}` is what stands outside `{PROFILES}`, got it inside in {origin}; move it out"
-        )
+        raise UsageError(f"profile `{DEFAULT_PROFILE}` is what stands outside `{PROFILES}`; move it out in {file}")
     return profiles
 
 
 def shared_profile(name: str) -> Entries:
     """Return what a profile says to all algorithms: entry name -> settings."""
-    resource = files("hyperparams") / PROFILES / f"{name}.yml"
-    return dict(load_yaml(resource.read_text(encoding="utf-8"), f"{name}.yml")) if resource.is_file() else {}
+    file = FOLDER / PROFILES / f"{name}.yml"
+    return dict(read_yaml(file, "a profile")) if file.exists() else {}
 
 
 def shared_profiles() -> list[str]:
     """Return the names of the profiles that speak to all algorithms, the default one first."""
-    found = (Path(resource.name) for resource in (files("hyperparams") / PROFILES).iterdir())
-    names = {path.stem for path in found if path.suffix == ".yml"}
+    names = {file.stem for file in (FOLDER / PROFILES).glob("*.yml")}
     return [DEFAULT_PROFILE, *sorted(names - {DEFAULT_PROFILE})]
 
 
@@ -198,28 +159,31 @@ def describe_profiles(algo: str, known: Collection[str]) -> dict[str, Entries]:
     return found
 
 
-def read_layers(algo: str, profile: str, conf: str | Path | None) -> tuple[list[Layer], list[Layer]]:
+def read_layers(
+    algo: str, profile: str, conf: str | Path | None, known: Collection[str]
+) -> tuple[dict[str, Entries], dict[str, Entries]]:
     """Read the entries that may apply to an algorithm in a profile.
 
     :param profile: its entries lie over the algorithm's own; the default one lies below them.
     :param conf: a file of the user's, over everything that is shipped.
-    :return: what is shipped, the profile and the algorithm's own file; and what is in the user's. Lowest precedence
-        first.
+    :param known: the algorithm's settings; what a profile says to all algorithms about others is left out.
+    :return: origin -> entries, lowest precedence first: of what is shipped, and of the user's file.
     :raises UsageError: if there is no such profile, or a file cannot be read.
     """
     own, given = read_profiles(algo), {} if conf is None else read_profiles(algo, conf)
     if profile not in own.keys() | given.keys() and not shared_profile(profile):
         names = dict.fromkeys([*shared_profiles(), *own, *given])
         raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(names)}")
-    shipped, of_user = [], []
+    shipped, of_user = {}, {}
     for name in dict.fromkeys([DEFAULT_PROFILE, profile]):
         below = "" if name == DEFAULT_PROFILE else f" {PROFILES}.{name}"
-        shipped += [
-            Layer(shared_profile(name), f"hyperparams/{PROFILES}/{name}.yml", shared=True),
-            Layer(own.get(name, {}), f"hyperparams/{algo}.yml{below}"),
-        ]
-        of_user.append(Layer(given.get(name, {}), f"{conf}{below}"))
-    return shipped, of_user if conf is not None else []
+        shipped[f"hyperparams/{PROFILES}/{name}.yml"] = {
+            entry: {key: value for key, value in values.items() if key in known or key in ENTRY_NOTES}
+            for entry, values in shared_profile(name).items()
+        }
+        shipped[f"hyperparams/{algo}.yml{below}"] = own.get(name, {})
+        of_user[f"{conf}{below}"] = given.get(name, {})
+    return shipped, of_user
 
 
 def read_yaml_text(path: Path, name: str) -> str:

@@ -10,7 +10,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -24,19 +24,17 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.sb3.model import FlowQLearning
-from zoo.datasets.files import progress_bar
 from zoo.errors import UsageError
 from zoo.processes.locks import Lock
-from zoo.runs.folder import PHASES, UnreadableRun, file_name_of
-from zoo.runs.protocol import count, shortened
+from zoo.runs.folder import file_name_of
 from zoo.runs.read import read_speed
-from zoo.runs.resume import StoredRun, describe_step, differences, stored_runs
-from zoo.runs.scores import SUCCESS
+from zoo.runs.resume import StoredRun, describe_step, nearest, stored_runs
 from zoo.settings.layers import flatten
+from zoo.settings.record import RunRecord
 from zoo.suites.suite import Run, Suite
-from zoo.terminal.messages import log, say_once
+from zoo.terminal.messages import log
 from zoo.terminal.tables import print_table, terminal
-from zoo.training.arguments import make_parser
+from zoo.training.flags import make_parser
 from zoo.training.start import describe_run, make_model, read_request
 
 MOST_LETTERS = 60
@@ -70,20 +68,29 @@ class Job:
     """One start of the training program.
 
     :param words: its command line.
-    :param settings: what a run folder's settings must be, with dotted names, to be of this job.
-    :param steps: gradient steps and environment steps of a replica, all phases together.
-    :param ends: the step of the last evaluation of each phase.
-    :param code: hash of the algorithm's file, if it is not built in.
+    :param config: what its run folders must say.
     """
 
     run: Run
     log_folder: Path
     words: tuple[str, ...]
-    algo: str
-    settings: Mapping[str, Any] = field(repr=False)
-    steps: int = 0
-    ends: Mapping[str, int] = field(default_factory=dict)
-    code: str | None = None
+    config: RunRecord = field(repr=False)
+
+    @property
+    def algo(self) -> str:
+        """Id of its algorithm, which its suite may call otherwise."""
+        return self.config.algo
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a run folder's settings must be, with dotted names, to be of this job."""
+        return self.config.identity(*NOT_COMPARED)
+
+    @property
+    def steps(self) -> int:
+        """Gradient steps and environment steps of a replica, all phases together."""
+        run = self.config.run
+        return run.pretraining_steps + run.offline_steps + run.online_steps
 
     @property
     def name(self) -> str:
@@ -114,17 +121,16 @@ class Job:
     def ended(self) -> dict[str, Any]:
         """Return what `record` says: ``outcome``, ``reason``, ``exit_code`` and ``seconds``, if there is one."""
         try:
-            found = json.loads(self.record.read_text(encoding="utf-8"))
-            return {**found, "seconds": float(found["seconds"])}
+            return dict(json.loads(self.record.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            say_once(f"{self.record} is damaged ({error}); the attempts that it recorded do not count")
-            return {}
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{self.record} is damaged ({error}); remove it, and its attempts do not count") from error
 
     def find(self) -> StoredRun | None:
         """Return its newest run, one that has reached its end if possible; None if it has not started."""
-        same = [run for run in self._runs() if run.record.identity(*NOT_COMPARED) == self.settings]
+        settings = self.settings
+        same = [run for run in self._runs() if run.record.identity(*NOT_COMPARED) == settings]
         return min(same, key=lambda run: not _result(run).is_final) if same else None
 
     def state_of(self, run: StoredRun | None) -> State:
@@ -138,15 +144,8 @@ class Job:
 
     def why_due(self) -> str:
         """Return how it differs from the run of its seeds and label that is nearest to it; empty if there is none."""
-        found = [
-            (differences(run.record.identity(*NOT_COMPARED), self.settings), run.folders[0].path)
-            for run in self._runs()
-            if run.record.label == self.settings.get("label")
-        ]
-        if not found:
-            return ""
-        named, path = min(found, key=lambda pair: len(pair[0]))
-        return f"{path} differs in {'; '.join(shortened(named))}"
+        runs = [run for run in self._runs() if run.record.label == self.config.label]
+        return nearest(self.settings, None, runs, *NOT_COMPARED) if runs else ""
 
     def _runs(self) -> list[StoredRun]:
         """Return the runs of its algorithm, environment and seeds, newest first."""
@@ -154,21 +153,18 @@ class Job:
         return [run for run in runs if tuple(run.seeds) == self.run.seeds]
 
 
-def make_jobs(
-    suite: Suite, runs: Sequence[Run], log_folder: Path, machine: Sequence[str] = (), is_wanted: bool = True
-) -> list[Job]:
+def make_jobs(suite: Suite, runs: Sequence[Run], log_folder: Path, machine: Sequence[str] = ()) -> list[Job]:
     """Return a job for each run of a suite, its settings checked.
 
     :param machine: flags of the training program that change no settings, e.g. ``("--device", "cuda")``.
-    :param is_wanted: raise UsageError if a run cannot be trained here; otherwise it is left out.
+    :raises UsageError: if a run cannot be trained here.
     """
     jobs = []
     for run in runs:
         try:
             jobs.append(_make_job(suite, run, log_folder, machine))
         except UsageError as error:
-            if is_wanted:
-                raise UsageError(f"{run}: {error}") from error
+            raise UsageError(f"{run}: {error}") from error
     return jobs
 
 
@@ -183,21 +179,8 @@ def _make_job(suite: Suite, run: Run, log_folder: Path, machine: Sequence[str]) 
         words += [flag, *(f"{name}={json.dumps(value)}" for name, value in flatten(values))] if values else []
     words += [*machine, "--resume"]
     args = make_parser().parse_args(words)
-    record = describe_run(read_request(args).config, None, args)
-    ends, last = {}, 0
-    for phase in PHASES:
-        if steps := getattr(record.run, f"{phase}_steps"):
-            ends[phase] = last = last + steps
-    return Job(
-        run,
-        log_folder,
-        tuple(words),
-        record.algo,
-        record.identity(*NOT_COMPARED),
-        record.run.pretraining_steps + last,
-        ends,
-        record.code,
-    )
+    config = describe_run(read_request(args).config, None, args)
+    return Job(run, log_folder, tuple(words), replace(config, method=None))
 
 
 def digest_of(*values: Any) -> str:
@@ -264,27 +247,24 @@ class Forecast:
 
     :param left: how many jobs.
     :param seconds: of one worker; None if nothing is known.
-    :param measured: how many of the jobs left have a finished one of the same algorithm and domain to go by.
     :param disk_bytes: what the jobs left will write.
     """
 
     left: int
     seconds: float | None
-    measured: int = 0
     disk_bytes: float = 0.0
 
 
-def forecast(looks: Sequence[Look], others: Sequence[Look] = (), trials: Mapping[str, float] | None = None) -> Forecast:
+def forecast(looks: Sequence[Look], trials: Mapping[str, float] | None = None) -> Forecast:
     """Estimate what is left.
 
     The time of a job is that of finished ones of the same algorithm and domain, by steps and seeds. Where there is
     none, it is that of the algorithm's trial, then that of all.
 
-    :param others: further jobs of the suite, whose time tells too.
     :param trials: seconds per step and replica of algorithms that were tried, see :func:`try_algorithms`.
     """
     trials, left = trials or {}, [look for look in looks if not look.state.is_final]
-    done = [look for look in (*looks, *others) if look.state is State.DONE and look.seconds]
+    done = [look for look in looks if look.state is State.DONE and look.seconds]
     if left and not (done or trials):
         return Forecast(len(left), None)
     rates: dict[tuple[str, str], list[float]] = {}
@@ -297,7 +277,7 @@ def forecast(looks: Sequence[Look], others: Sequence[Look] = (), trials: Mapping
         seconds += statistics.mean(known) * _size_of_work(look)
     size = statistics.mean([look.folder_bytes / len(look.job.run.seeds) for look in done] or [0.0])
     disk = sum(max(0.0, size * len(look.job.run.seeds) - look.folder_bytes) for look in left)
-    return Forecast(len(left), seconds, sum(_kind(look) in rates for look in left), disk)
+    return Forecast(len(left), seconds, disk)
 
 
 def _kind(look: Look) -> tuple[str, str]:
@@ -331,16 +311,13 @@ def show(looks: Sequence[Look], workers: int | None, expected: Forecast) -> None
 def describe(looks: Sequence[Look], workers: int | None, expected: Forecast) -> str:
     """Return what is left in a few lines of text."""
     seeds = sum(len(look.job.run.seeds) for look in looks)
-    lines = [f"{count(len(looks), 'job')}, {count(seeds, 'run')} (one per seed); {count(expected.left, 'job')} left"]
+    lines = [f"{len(looks)} jobs, {seeds} runs (one per seed); {expected.left} jobs left"]
     if expected.left and expected.seconds is None:
         lines.append("no job has finished yet, so nothing is known of their time; --dry-run tries each algorithm")
     elif expected.seconds:
         hours = expected.seconds / 3600
         each = f", {hours / workers:.1f} h with {workers} workers" if workers and workers > 1 else ""
-        lines.append(
-            f"{hours:.1f} h of one worker{each}, and {expected.disk_bytes / 1e9:.1f} GB; {expected.measured} of "
-            f"{expected.left} by finished jobs of the same algorithm and domain"
-        )
+        lines.append(f"{hours:.1f} h of one worker{each}, and {expected.disk_bytes / 1e9:.1f} GB")
     lines += [f"{look.state}: {look.job.run}: {look.reason}" for look in looks if look.reason]
     return "\n".join(lines)
 
@@ -400,40 +377,22 @@ def follow(jobs: Sequence[Job], has_ended: Callable[[float], bool]) -> None:
 
 
 def describe_progress(run: StoredRun) -> str:
-    """Return in a few words which step a run has reached, and its last score, the mean over its seeds."""
-    speed = read_speed(run.folders[0])
-    words = [describe_step(run, 0 if speed is None else speed[0])]
-    with contextlib.suppress(UnreadableRun):  # none has been evaluated yet
-        found = [folder.read_evaluations() for folder in run.folders]
-        if all("successes" in arrays for arrays in found):
-            scores = [arrays["successes"][-1].mean() for arrays in found]
-            words.append(f"{SUCCESS.name} {sum(scores) / len(scores):.1%}")
-        else:
-            scores = [arrays["results"][-1].mean() for arrays in found]
-            words.append(f"return {sum(scores) / len(scores):.2f}")
-    return ", ".join(words)
+    """Return in a few words which step a run has reached."""
+    logged = read_speed(run.folders[0])
+    return describe_step(run, 0 if logged is None else logged[0])
 
 
 # -- how fast an algorithm trains on this machine: a short trial with empty data ----------------------------------
 
 
-def try_algorithms(looks: Sequence[Look], others: Sequence[Look] = ()) -> dict[str, float]:
-    """Try every algorithm that has jobs left and no finished one; return its seconds per step and replica.
-
-    :param looks: at the jobs that are asked about.
-    :param others: at further jobs, of which finished ones tell the time too.
-    """
-    known = {look.job.algo for look in (*looks, *others) if look.state is State.DONE and look.seconds}
+def try_algorithms(looks: Sequence[Look]) -> dict[str, float]:
+    """Try every algorithm that has jobs left and no finished one; return its seconds per step and replica."""
+    known = {look.job.algo for look in looks if look.state is State.DONE and look.seconds}
     jobs = {look.job.algo: look.job for look in looks if not look.state.is_final and look.job.algo not in known}
-    if jobs:
-        log.info("trying how fast %s train on this machine, some seconds each", count(len(jobs), "algorithm"))
-    bar = progress_bar("trying", total=len(jobs), unit=" algorithms")
     seconds = {}
-    with bar:
-        for algo, job in jobs.items():
-            bar.set_postfix_str(algo)
-            seconds[algo] = _try(job)
-            bar.update()
+    for algo, job in jobs.items():
+        log.info("trying for some seconds how fast %s trains on this machine", algo)
+        seconds[algo] = _try(job)
     return seconds
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from agents.common.files import atomic_path
 from zoo.errors import UsageError
 from zoo.processes.locks import Lock
-from zoo.report.published_scores import COLUMNS, finished_runs, read_texts
+from zoo.report.published_scores import COLUMNS, finished_runs, read_texts, refuse_rows
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs, split_environment
 from zoo.suites.jobs import Job, Look
@@ -31,7 +31,7 @@ def find_kept(jobs: Sequence[Job], folder: Path) -> set[str]:
     """
     table = _read(list(folder.glob("*.csv")))
     allowed = {(*_pair(job), job.digest) for job in jobs}
-    ends = {_pair(job): job.ends for job in jobs}
+    ends = {_pair(job): _ends(job) for job in jobs}
     for method, environment, seed, digest in table[[*_RUN, "settings"]].drop_duplicates().itertuples(index=False):
         if (method, environment) in ends and (method, environment, digest) not in allowed:
             raise UsageError(
@@ -84,14 +84,15 @@ def _read(files: Sequence[Path]) -> pd.DataFrame:
     if not files:
         return pd.DataFrame(columns=list(COLUMNS), dtype=str)
     table = read_texts(sorted(files), COLUMNS, _REMEDY)
-    is_whole = table[["method", "settings"]].ne("").all(axis=1)  # a line that ends early lacks one of them
-    is_whole &= table[["seed", "step"]].apply(lambda column: column.str.fullmatch(r"\d{1,18}")).all(axis=1)
-    if not is_whole.all():
-        path, row = is_whole.idxmin()
-        raise UsageError(
-            f"`{path}`, line {row + 2}: expected whole lines, with whole numbers for seeds and steps; {_REMEDY}"
-        )
+    refuse_rows(table, {"a whole line": table[["method", "settings"]].eq("").any(axis=1)}, _REMEDY)
     return table[list(COLUMNS)].reset_index(drop=True)
+
+
+def _ends(job: Job) -> dict[str, int]:
+    """Return the step of the last evaluation of each phase."""
+    offline, online = job.config.run.offline_steps, job.config.run.online_steps
+    ends = {"offline": offline, "online": offline + online}
+    return {phase: end for phase, end in ends.items() if getattr(job.config.run, f"{phase}_steps")}
 
 
 def _pair(job: Job) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 from zoo.errors import Interrupted, UsageError, as_usage_error
 from zoo.packages import import_optional
 from zoo.settings.layers import parse_overrides
-from zoo.suites.task import STOP_SECONDS, HasEnded, Task, python_path
+from zoo.suites.task import STOP_SECONDS, HasEnded, JobTask, python_path
 from zoo.terminal.messages import log
 
 ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")
@@ -26,7 +26,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def run_on_ray(
-    tasks: Sequence[Task],
+    tasks: Sequence[JobTask],
     workers: int | None,
     resources: Sequence[str],
     address: str | None,
@@ -85,7 +85,7 @@ def _wait(running: list[Any], seconds: float) -> list[Any]:
     return list(left)
 
 
-def run(task: Task, folder: str) -> None:
+def run(task: JobTask, folder: str) -> None:
     """Run a task on a node, in the folder of the program that has started it."""
     os.chdir(folder)
     # Ray cancels a task as if by Ctrl-C, again every two seconds

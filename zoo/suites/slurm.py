@@ -21,7 +21,7 @@ from agents.common.files import atomic_path
 from zoo.errors import Interrupted, UsageError, as_usage_error
 from zoo.packages import import_optional
 from zoo.settings.layers import parse_overrides
-from zoo.suites.task import HasEnded, Task, python_path
+from zoo.suites.task import HasEnded, JobTask, python_path
 from zoo.terminal.messages import log
 
 submitit = import_optional("submitit", "submitit", "`--launcher slurm`", "flow-rl-zoo[slurm]")
@@ -46,7 +46,7 @@ ENDED = (
 
 
 def run_on_slurm(
-    tasks: Sequence[Task],
+    tasks: Sequence[JobTask],
     workers: int | None,
     resources: Sequence[str],
     folder: Path,
@@ -68,12 +68,13 @@ def run_on_slurm(
             "start it where they are, which is usually a login node of the cluster, or use --launcher local"
         )
     executor = _make_executor(folder, parse_overrides(resources, "--resources"), workers or MOST_WORKERS)
-    there = _states() or dict[str, str]()
-    submitted = {name: job for name, job in _read(folder / SUBMITTED).items() if there.get(job, ENDED[0]) not in ENDED}
+    there, file = _states() or dict[str, str](), folder / SUBMITTED
+    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    submitted = {name: job for name, job in earlier.items() if there.get(job, ENDED[0]) not in ENDED}
     new = [task for task in tasks if task.job.name not in submitted]
     for begin in range(0, len(new), MOST_OF_AN_ARRAY):
         submitted |= _submit(executor, new[begin : begin + MOST_OF_AN_ARRAY], folder)
-        with atomic_path(folder / SUBMITTED) as temporary:
+        with atomic_path(file) as temporary:
             temporary.write_text(json.dumps(submitted) + "\n", encoding="utf-8")
     left = {submitted[task.job.name] for task in tasks}
 
@@ -100,7 +101,7 @@ def run_on_slurm(
         ) from error
 
 
-def _submit(executor: Any, tasks: Sequence[Task], folder: Path) -> dict[str, str]:
+def _submit(executor: Any, tasks: Sequence[JobTask], folder: Path) -> dict[str, str]:
     """Submit tasks as one array; return name of the job -> its id in Slurm."""
     try:
         jobs = executor.submit_array([SlurmTask(task) for task in tasks])
@@ -108,14 +109,6 @@ def _submit(executor: Any, tasks: Sequence[Task], folder: Path) -> dict[str, str
         raise UsageError(f"Slurm refuses the jobs: {str(error).strip()}; see --resources") from error
     log.info("submitted Slurm job %s, %d tasks; they log to %s", jobs[0].job_id.partition("_")[0], len(jobs), folder)
     return {task.job.name: job.job_id for task, job in zip(tasks, jobs, strict=True)}
-
-
-def _read(path: Path) -> dict[str, str]:
-    """Return what was submitted earlier; nothing where that is not known."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
 
 
 class SlurmTask:
@@ -126,7 +119,7 @@ class SlurmTask:
 
     _ended: Future[None] | None = None
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: JobTask) -> None:
         self.task = task
 
     def __call__(self) -> None:
@@ -163,10 +156,7 @@ def _make_executor(folder: Path, parameters: Mapping[str, Any], workers: int) ->
     """Return what submits jobs that run in the current folder, and find what this process finds."""
     commands, more = parameters.get("slurm_setup", []), parameters.get("slurm_additional_parameters", {})
     if not isinstance(commands, list) or not isinstance(more, Mapping):
-        raise UsageError(
-            "`slurm_setup` must be a list of commands and `slurm_additional_parameters` a mapping, got "
-            f"{commands!r} and {more!r}"
-        )
+        raise UsageError("`slurm_setup` must be a list of commands and `slurm_additional_parameters` a mapping")
     setup = [
         f"cd {shlex.quote(os.getcwd())}",
         f"export PYTHONPATH={shlex.quote(os.pathsep.join(python_path()))}",

@@ -32,7 +32,7 @@ STOP_SECONDS = 120.0
 
 
 @dataclass
-class Task:
+class JobTask:
     """Trains a job to its end, each attempt in a process of its own. It can be pickled and called on another machine.
 
     :param retries: how often the job is tried again after it has failed.
@@ -95,8 +95,7 @@ class Task:
         with atomic_path(self.job.record) as temporary:
             record = {"outcome": outcome, "reason": reason, "exit_code": child.returncode}
             temporary.write_text(json.dumps({**record, "seconds": before.get("seconds", 0.0) + seconds}) + "\n")
-        more = f": {reason}" * bool(reason) + f"; see {self.job.log}" * (outcome is State.FAILED)
-        log.info("%s: %s after %.0f s%s", outcome, self.job.run, seconds, more)
+        log.info("%s: %s after %.0f s %s; see %s", outcome, self.job.run, seconds, reason, self.job.log)
         return outcome, child.returncode
 
     def _watch(self, child: subprocess.Popen[bytes]) -> None:
@@ -136,7 +135,7 @@ HasEnded = Callable[[float], bool]
 """Waits for some seconds; returns whether all tasks have ended."""
 
 
-def run_locally(tasks: Sequence[Task], workers: int | None, device: str, follow: Callable[[HasEnded], None]) -> None:
+def run_locally(tasks: Sequence[JobTask], workers: int | None, device: str, follow: Callable[[HasEnded], None]) -> None:
     """Run tasks on this machine.
 
     :param workers: how many at once; None: one per GPU, without one a worker per core.
@@ -153,7 +152,7 @@ def run_locally(tasks: Sequence[Task], workers: int | None, device: str, follow:
     for number in range(count):
         shares.put(_share(number, count, cores, gpus))
 
-    def run(task: Task) -> None:
+    def run(task: JobTask) -> None:
         share = shares.get()
         task.cores, task.variables = share
         task()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from torch.utils.tensorboard.writer import SummaryWriter
 
 from agents.common.files import naming
 from agents.common.replicas import Diverged, PerReplica
@@ -40,9 +39,8 @@ def tracked(args: argparse.Namespace, config: RunRecord, replicas: Replicas) -> 
     :raises UsageError: if it refuses the run.
     """
     folder = replicas.folders[0]
-    exit_code = 1
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # the last line on stdout is the result
+    with contextlib.redirect_stdout(sys.stderr):  # the last line on stdout is the result
+        try:
             run = importlib.import_module("wandb").init(
                 project=args.wandb_project_name or PROJECT,
                 entity=args.wandb_entity,
@@ -54,17 +52,17 @@ def tracked(args: argparse.Namespace, config: RunRecord, replicas: Replicas) -> 
                 config=config.plain() | {"seeds": list(replicas.seeds)},
                 sync_tensorboard=True,
             )
-    except Exception as error:
-        raise UsageError(
-            f"Weights & Biases refused {folder.path.name} ({describe_error(error)}); log in with `wandb login`, set "
-            "WANDB_MODE=offline and upload later with `wandb sync`, or leave out --track"
-        ) from error
-    try:
-        yield
-        exit_code = 0
-    finally:
-        with contextlib.redirect_stdout(sys.stderr):
-            run.finish(exit_code=exit_code)
+        except Exception as error:
+            raise UsageError(
+                f"Weights & Biases refused {folder.path.name} ({describe_error(error)}); log in with `wandb login`, "
+                "set WANDB_MODE=offline and upload later with `wandb sync`, or leave out --track"
+            ) from error
+        try:
+            yield
+        except BaseException:
+            run.finish(exit_code=1)
+            raise
+        run.finish(exit_code=0)
 
 
 class Replicas:
@@ -138,16 +136,31 @@ class Replicas:
 
 
 class ProgressTable(CSVOutputFormat):
-    """SB3's CSV with the step as its first column, in every row."""
+    """SB3's CSV with the step as its first column, in every row.
+
+    :param text: what the file holds so far; the system may have kept more of it.
+    """
+
+    def __init__(self, path: Path, text: str) -> None:
+        super().__init__(str(path))
+        self.file.write(text or f"{STEP}\n")
+        self.file.flush()
+        self.keys = text.partition("\n")[0].split(self.separator) if text else [STEP]
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         """Append a row."""
-        path = Path(self.file.name)
-        with naming(path.with_name(path.name.removeprefix("."))):  # see `_reopen_csv`
-            if not self.keys:
-                self.keys = [STEP]
-                self.file.write(f"{STEP}\n")
-            super().write({**key_values, STEP: step}, key_excluded, step)
+        super().write({**key_values, STEP: step}, key_excluded, step)
+
+
+class Events(TensorBoardOutputFormat):
+    """SB3's TensorBoard events, which go on after a step.
+
+    :param step: TensorBoard drops what an earlier process wrote after it.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.writer = SummaryWriter(str(folder), purge_step=step + 1)
+        self._is_closed = False
 
 
 class ReplicaLogger(Logger):
@@ -155,33 +168,21 @@ class ReplicaLogger(Logger):
 
     Nothing more is written of a replica that has failed.
 
-    :param position: what :meth:`position` returned at a checkpoint, to continue from there; None begins new files.
+    :param tensorboard: the folder of each replica's events.
+    :param position: what :meth:`position` returned at a checkpoint, to continue from there; `BEGINNING` starts anew.
     """
 
-    def __init__(
-        self,
-        replicas: Replicas,
-        tensorboard: Sequence[Path],
-        position: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, replicas: Replicas, tensorboard: Sequence[Path], position: Mapping[str, Any]) -> None:
         self._replicas = replicas
-        files = [folder.progress for folder in replicas.folders]
-        self._events = [TensorBoardOutputFormat(str(folder)) for folder in tensorboard]
-        if position is None:
-            self._tables = [ProgressTable(str(file)) for file in files]
-        else:
-            tables = position["tables"] or [""] * len(files)
-            self._tables = [_reopen_csv(file, text) for file, text in zip(files, tables, strict=True)]
-            for events in self._events:
-                # TensorBoard drops what an earlier process wrote after this step
-                writer: Any = events.writer.file_writer
-                writer.add_event(Event(step=position["step"] + 1, file_version="brain.Event:2"))
-                writer.add_event(Event(step=position["step"] + 1, session_log=SessionLog(status=SessionLog.START)))
+        texts = position["tables"] or [""] * len(replicas.folders)
+        self._tables = [
+            ProgressTable(folder.progress, text) for folder, text in zip(replicas.folders, texts, strict=True)
+        ]
+        self._events = [Events(folder, position["step"]) for folder in tensorboard]
         super().__init__(str(replicas.folders[0].path), [*self._tables, *self._events])
-        if position is not None:
-            self.name_to_value.update(position["pending"])
-            self.name_to_count.update(position["counts"])
-            self.name_to_excluded.update(position["excluded"])
+        self.name_to_value.update(position["pending"])
+        self.name_to_count.update(position["counts"])
+        self.name_to_excluded.update(position["excluded"])
 
     def record(self, key: str, value: Any, exclude: str | tuple[str, ...] | None = None) -> None:
         """Note a value; a mean over replicas does not replace their own values."""
@@ -199,7 +200,7 @@ class ReplicaLogger(Logger):
     def write(
         self, values: Mapping[str, Any], step: int, excluded: Mapping[str, tuple[str, ...]] | None = None
     ) -> None:
-        """Write a row, apart from what is recorded.
+        """Write a row, apart from what is recorded; its step is a column of ``progress.csv``.
 
         :param excluded: name -> formats that leave the value out.
         """
@@ -209,8 +210,8 @@ class ReplicaLogger(Logger):
                 name: float(value.values[replica]) if isinstance(value, PerReplica) else value
                 for name, value in values.items()
             }
-            self._tables[replica].write(own, left_out, step)
-            with naming(Path(self._events[replica].writer.log_dir) / "events.out.tfevents"):
+            with naming(self._replicas.folders[replica].path):
+                self._tables[replica].write(own, left_out, step)
                 self._events[replica].write(own, left_out, step)
 
     def position(self, step: int) -> dict[str, Any]:
@@ -226,17 +227,6 @@ class ReplicaLogger(Logger):
 
 
 BEGINNING: dict[str, Any] = {"step": -1, "tables": None, "pending": {}, "counts": {}, "excluded": {}}
-
-
-def _reopen_csv(path: Path, text: str) -> ProgressTable:
-    """Return an open ``progress.csv`` that holds a text; a crash leaves either the old one or the new one."""
-    temporary = path.with_name(f".{path.name}")
-    output = ProgressTable(str(temporary))
-    output.file.write(text)
-    output.file.flush()
-    output.keys = text.partition("\n")[0].split(output.separator) if text else []
-    os.replace(temporary, path)  # the open file follows
-    return output
 
 
 # -- values that no healthy run has -----------------------------------------------------------------------------------

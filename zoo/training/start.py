@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import secrets
 import signal
 import time
@@ -29,19 +28,17 @@ from agents.registry import BUILT_IN, origin_of
 from zoo.baselines import find_algorithm
 from zoo.datasets.benchmarks import find_data
 from zoo.datasets.formats.base import Arrays, Reading
-from zoo.datasets.formats.read import environment_of, has_rewards, name_of, read_source
+from zoo.datasets.formats.read import has_rewards, name_of, read_source
 from zoo.datasets.load import SOURCES, Dataset, load_dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
 from zoo.datasets.own import load_own
 from zoo.datasets.shards import ShardedDataset
-from zoo.envs.lasting import find_lasting_state, find_running_statistics
 from zoo.envs.make import absent_id, find_spec, is_ogbench, make_env, register_absent
 from zoo.envs.observations import policy_name
 from zoo.envs.snapshot import ResumableEnv
-from zoo.envs.tasks import D4RL, TASKS
+from zoo.envs.tasks import TASKS
 from zoo.errors import STOP_SIGNALS, UsageError, as_usage_error
 from zoo.packages import import_environments, import_optional
-from zoo.playing.episodes import Scoring
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.held_out import HeldOutEvaluator, hold_out
 from zoo.playing.pool import count_environments
@@ -55,11 +52,10 @@ from zoo.settings.record import RunRecord, RunSettings
 from zoo.terminal.messages import FILE_ONLY, keep_in, log
 from zoo.terminal.parser import parse_seeds
 from zoo.training.callbacks import Observer, TrainingRun
-from zoo.training.logs import ReplicaLogger, Replicas, tracked
+from zoo.training.logs import BEGINNING, ReplicaLogger, Replicas, tracked
 
 CONFIG_FLAGS = (*RunSettings.declared(), *CommonSettings.with_role("machine"))
 """Flags that override a setting of the same name."""
-_GIVE_DATA = "give your own with --dataset (docs/data.md), or leave"
 
 
 @dataclass(frozen=True)
@@ -98,19 +94,18 @@ def read_request(args: argparse.Namespace) -> RunRequest:
         import_environments(package)
     seeds = None if args.seed < 0 else [args.seed]  # None: to be drawn
     if args.seeds is not None:
-        if seeds:
-            raise UsageError(
-                f"`--seeds` and `--seed` both name seeds, got --seed {args.seed} too; leave one of them out"
-            )
         seeds = parse_seeds(args.seeds, "--seeds")
     has_task = args.env in TASKS
     has_own_data = has_task if args.dataset in SOURCES else has_rewards(args.dataset)
+    has_dataset = False
     if has_task:
         find_spec(gym_id(args.env))  # refuses it if its simulator is not installed
-    has_dataset = not (has_task or args.no_env) and _is_of_ogbench(args.env, args.dataset if has_own_data else None)
+    elif not args.no_env:
+        is_known = ":" in args.env or has_own_data  # OGBench's names are those that Gymnasium need not know
+        spec = find_spec(gym_id(args.env)) if is_known else gymnasium.registry.get(args.env)
+        has_dataset = spec is None or is_ogbench(spec)
     config, env_id = read_config(args, has_dataset, has_own_data)
-    if args.trained_agent or args.pretrained_actor is not None:
-        check_start(args, config)
+    check_start(args, config)
     arrays = None
     if args.no_env:
         arrays = read_source(args.dataset, Reading(reward_from=config.run.reward_from))
@@ -124,43 +119,16 @@ def read_request(args: argparse.Namespace) -> RunRequest:
 
 def _check_flags(args: argparse.Namespace) -> None:
     """Refuse flags that contradict each other; let `--env` name the stand-in of `--no-env`."""
-    tracking = ("wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
     if args.track:
         import_optional("wandb", "Weights & Biases", "`--track`", "wandb")
-    elif given := [name for name in tracking if getattr(args, name)]:
-        flag = f"`--{given[0].replace('_', '-')}`"
-        raise UsageError(f"{flag} needs --track, which is not given; add it, or leave out {flag}")
+    elif args.wandb_project_name or args.wandb_entity or args.wandb_group or args.wandb_tags:
+        raise UsageError("the flags of Weights & Biases need --track; add it, or leave them out")
     if args.no_env:
-        if args.env is not None:
-            raise UsageError(f"`--no-env` takes the place of `--env`, got --env {args.env} too; leave out one of them")
         if args.dataset in SOURCES or not has_rewards(args.dataset):
             raise UsageError(f"`--no-env` needs data of your own, got --dataset {args.dataset}; name a file or folder")
         args.env = absent_id(name_of(args.dataset))
     elif args.spaces is not None:
         raise UsageError("`--spaces` are those of data without an environment; add --no-env, or leave it out")
-    if args.env is None:
-        raise UsageError("`--env` must name an environment; give it, or --no-env for data alone")
-
-
-def _is_of_ogbench(env: str, own: str | None) -> bool:
-    """Return whether OGBench has data of an environment.
-
-    :param own: the user's own set, which may say where an unknown environment is from.
-    """
-    if ":" not in env and own is None:
-        spec = gymnasium.registry.get(env)
-    else:
-        try:
-            spec = find_spec(gym_id(env))
-        except UsageError as error:
-            recorded = None if own is None else environment_of(own)
-            if recorded != env:
-                raise
-            raise UsageError(
-                f"{own} was recorded in `{env}`, which is not installed; install the package that registers it and "
-                "name it with --gym-packages, or give --env another environment with the same observations and actions"
-            ) from error
-    return spec is None or is_ogbench(spec)
 
 
 def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool) -> tuple[RunRecord, str]:
@@ -175,8 +143,8 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
         name = parse_env_name(args.env, gymnasium.registry)
         domain, dataset, env_id = name.domain, name.dataset, name.env_id
         groups = ("visual",) if name.spec.is_visual else ()
-    elif not has_own_data and flags.setdefault("offline_steps", 0) != 0:
-        raise UsageError(f"`{args.env}` has no dataset to train on offline; {_GIVE_DATA} --offline-steps at 0")
+    elif not has_own_data:
+        flags.setdefault("offline_steps", 0)
     config = load_config(
         args.algo,
         args.env,
@@ -191,8 +159,11 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
         flags=flags,
         device=args.device,
     )
-    if config.run.pretraining_steps and not (has_dataset or has_own_data):
-        raise UsageError(f"`{args.env}` has no dataset to pretrain on; {_GIVE_DATA} --pretraining-steps at 0")
+    if config.run.pretraining_steps + config.run.offline_steps and not (has_dataset or has_own_data):
+        raise UsageError(
+            f"`{args.env}` has no dataset to train on offline; give your own with --dataset (docs/data.md), or leave "
+            "--offline-steps and --pretraining-steps at 0"
+        )
     if (config.run.action_range, config.run.reward_from) != (None, None) and not has_own_data:
         raise UsageError(
             "`--action-range` and `--reward-from` belong to a dataset of your own; name it with --dataset, or leave "
@@ -211,14 +182,11 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
 
 
 def check_start(args: argparse.Namespace, config: RunRecord) -> None:
-    """Refuse a model or a behaviour flow to start from that is missing or does not fit, and two of them."""
-    if args.trained_agent and args.pretrained_actor is not None:
-        raise UsageError("`--pretrained-actor` and `--trained-agent` both say where to start; give one of them")
-    if args.trained_agent:
-        try:
+    """Refuse a model or a behaviour flow to start from that is missing or does not fit."""
+    if args.trained_agent is not None:
+        with as_usage_error(OSError, ValueError):
             require_algorithm(find_model(args.trained_agent), find_algorithm(config.algo).algorithm)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"`--trained-agent`: {error}") from error
+    if args.pretrained_actor is None:
         return
     if "pretraining_steps" not in config.settings:
         raise UsageError(f"`{config.algo}` has no behaviour flow to start from; leave out --pretrained-actor")
@@ -261,8 +229,6 @@ def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str
 def _train(request: RunRequest, stack: contextlib.ExitStack, observe: Observer | None) -> dict[str, Any]:
     """Train, or find that this was done already; the stack closes what is opened."""
     args, config = request.args, request.config
-    # a finished run needs none
-    evaluator = None if args.resume or args.no_env else stack.enter_context(contextlib.closing(make_evaluator(request)))
     try_hooks(request)
     data, held_out = load_data(request), None
     if args.no_env:
@@ -272,10 +238,10 @@ def _train(request: RunRequest, stack: contextlib.ExitStack, observe: Observer |
     found = find_run(args.log_folder, record, request.seeds) if args.resume else None
     if found is not None and found.is_done:
         return result_of_done(found)
-    evaluator = evaluator or stack.enter_context(contextlib.closing(make_evaluator(request, held_out)))
+    evaluator = stack.enter_context(contextlib.closing(make_evaluator(request, held_out)))
     folders = found.folders if found else []
     seeds = request.seeds or (found.seeds if found else [secrets.randbelow(100_000)])
-    stack.enter_context(ending_recorded(folders, seeds))
+    stack.enter_context(ending_recorded(folders))
     if found:
         keep_in(folder.path for folder in folders)
     model = make_model(request, seeds, data)
@@ -292,8 +258,8 @@ def _train(request: RunRequest, stack: contextlib.ExitStack, observe: Observer |
         make_folders(folders, record, seeds, model, data, args)
     replicas = Replicas(folders, seeds, stops=args.on_divergence == "stop")
     bar = args.progress if args.verbose else bool(args.progress)
-    training = TrainingRun(record, model, evaluator, replicas, Scoring.of_run(record), bar, observe)
-    position = training.restore() if found else None
+    training = TrainingRun(record, model, evaluator, replicas, bar, observe)
+    position = training.restore() if found else BEGINNING
     if args.track:
         stack.enter_context(tracked(args, config, replicas))
     below = args.tensorboard_log
@@ -308,7 +274,7 @@ def _train(request: RunRequest, stack: contextlib.ExitStack, observe: Observer |
 
 
 def make_evaluator(request: RunRequest, held_out: Dataset | None = None) -> Evaluator | HeldOutEvaluator:
-    """Start the environments of the evaluation, which build while data are read.
+    """Start the environments of the evaluation.
 
     :param held_out: the trajectories that take their place.
     """
@@ -327,13 +293,6 @@ def try_hooks(request: RunRequest) -> None:
     """
     config, method = request.config, request.config.method
     with contextlib.closing(make_env(request.env_id, **request.env_kwargs)) as env:
-        found = None
-        if config.run.online_steps and request.env_kwargs != request.eval_env_kwargs:
-            found = find_lasting_state(env, functools.partial(make_env, request.env_id, **request.env_kwargs))
-        if found and find_running_statistics(env):  # which no evaluation has
-            raise UsageError(found)
-        if found:  # a curriculum, say; evaluations have another
-            log.warning("in training, %s", found)
         policy = policy_name(env.observation_space)
         if method is None:  # SB3's own
             if policy != "MlpPolicy":
@@ -373,7 +332,7 @@ def load_data(request: RunRequest) -> Dataset | ShardedDataset | None:
         source = args.dataset
         if source in SOURCES:
             source = find_data(TASKS[config.env], args.dataset_dir, source)
-        own = load_own(
+        return load_own(
             source,
             request.env_id,
             {name: value for name, value in request.env_kwargs.items() if name != "frame_stack"},
@@ -382,13 +341,6 @@ def load_data(request: RunRequest) -> Dataset | ShardedDataset | None:
             reward_from=config.run.reward_from,
             arrays=request.arrays,
         )
-        if config.env in D4RL and config.run.score and not (own.reference_scores or config.run.reference_scores):
-            log.warning(
-                "%s has no `ref_min_score` and `ref_max_score`, so returns stay as they are; give `--reference-scores` "
-                "to compare them on D4RL's scale",
-                source,
-            )
-        return own
     return load_dataset(
         config.env,
         dataset_dir=args.dataset_dir,
@@ -469,7 +421,7 @@ def describe_run(config: RunRecord, data: Dataset | ShardedDataset | None, args:
     if config.method is not None and config.algo not in BUILT_IN:
         found["agent"] = origin_of(type(config.method))
     for name in ("pretrained_actor", "trained_agent"):
-        if getattr(args, name):
+        if getattr(args, name) is not None:
             found[name] = describe_model(getattr(args, name))
     if data is not None:
         found["dataset"] = {"name": data.path.stem, "size": data.num_transitions, "fingerprint": data.fingerprint}
@@ -478,9 +430,7 @@ def describe_run(config: RunRecord, data: Dataset | ShardedDataset | None, args:
         official = DATASETS.get(data.path.stem)
         if config.run.dataset_size is None and official and data.num_transitions < 0.99 * official.transitions:
             fewer = f"dataset of {data.num_transitions:,} transitions instead of {official.transitions:,}"
-            log.warning(
-                "%s: %s, a departure from how scores are published; make it again without a size", data.path, fewer
-            )
+            log.warning("%s", fewer)
             found["departures"] = [*config.departures, fewer]
     return replace(config, **found)
 
@@ -512,7 +462,6 @@ def make_folders(
     versions["storage"] = model.replay_buffer.placement.text
     for seed in seeds:
         folders.append(RunFolder.create(args.log_folder, record.algo, record.env, seed))
-        folders[-1].enter_in_index(seed, record.label or record.algo)
     keep_in(folder.path for folder in folders)
     if len(seeds) > 1:
         record = replace(record, seeds=seeds, folders=[folder.path.name for folder in folders])

@@ -27,9 +27,7 @@ from zoo.baselines import find_algorithm, settings_of
 from zoo.errors import UsageError, as_usage_error
 from zoo.runs.folder import file_name_of
 from zoo.settings.layers import flatten, load_yaml, parse_overrides
-from zoo.terminal.messages import log
 from zoo.training.start import RunRequest, describe_run, read_request
-from zoo.tuning import TUNING_SEED
 
 STUDIES = "studies"
 """Folder of studies in a log folder."""
@@ -96,7 +94,6 @@ class Plan:
 
 def read_plan(args: argparse.Namespace) -> Plan:
     """Return the study that a command line asks for; raise UsageError if something in it is wrong."""
-    args.seed = -1 if args.seeds else args.seed
     args.trial = None
     request = read_request(args)
     if args.n_evaluations is not None:
@@ -105,11 +102,6 @@ def read_plan(args: argparse.Namespace) -> Plan:
         run = request.config.run
         args.eval_freq = max(1, -(-(run.offline_steps + run.online_steps) // args.n_evaluations))
         request = read_request(args)
-    if min(request.seeds or [TUNING_SEED]) < TUNING_SEED:
-        log.info(
-            "seeds below %d are usually those of a report; scores of tuned settings are unbiased with other seeds only",
-            TUNING_SEED,
-        )
     entry = find_algorithm(args.algo)
     fixed = parse_overrides(args.hyperparams, "-params")
     searches = read_searches(entry, args.search, {**fixed, **dict(flatten(fixed))})
@@ -150,29 +142,17 @@ def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
 
 
 def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> dict[str, Any]:
-    """Return the parameters of a trial with the given settings, of :func:`settings_in_use`, that are in the search."""
+    """Return what a trial with the given settings has for those that are searched, as far as the search allows it."""
     params: dict[str, Any] = {}
+    known = dict(flatten(settings))
     for name, search in searches.items():
-        value = settings.get(name)
+        value = known.get(name)
         if isinstance(search, Choice):
             if value in search.values:
                 params[name] = str(value)
         elif isinstance(value, int | float) and search.low <= value <= search.high:
             params[name] = value
     return params
-
-
-def settings_in_use(algo: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the value of every setting that can be searched, also of networks that have none of their own."""
-    method = find_algorithm(algo).method
-    specs = {} if method is None else method(**settings).specs()
-    of_networks = {
-        # a bound of its own on the gradient's norm is not the same as a share in that of all
-        f"per_network.{network}.{name}": settings.get(name) if value is None and name != "max_grad_norm" else value
-        for network, spec in specs.items()
-        for name, value in spec.training.settings().items()
-    }
-    return {**of_networks, **settings}
 
 
 def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) -> dict[str, Search]:
@@ -182,12 +162,11 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
     :param fixed: settings that ``-params`` fixes, which are not searched.
     :raises UsageError: for an unknown setting, a range outside its bounds, or if nothing is left to search.
     """
-    declared = settings_of(entry.algorithm)
-    own = own_searches(declared)
+    own = settings_of(entry.algorithm)
+    declared = dict(own)
     if entry.method is not None:
-        parts = entry.method().networks()
-        of_parts = {f"per_network.{n}.{name}": found for n in parts for name, found in Training.declared().items()}
-        declared = {**declared, **of_parts}
+        for network in entry.method().networks():
+            declared |= {f"per_network.{network}.{name}": found for name, found in Training.declared().items()}
     if words:
         searches = dict(_read_word(entry, declared, word) for word in words)
         if len(searches) < len(words):
@@ -195,15 +174,11 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
         if both := sorted(searches.keys() & fixed):
             raise UsageError(f"`{both[0]}` is both searched and fixed by -params; leave out one of the two")
     else:
-        searches = {name: search for name, search in own.items() if name not in fixed}
-    if not searches and own:
-        raise UsageError(
-            f"-params fixes all that `{entry.id}` searches ({', '.join(own)}); name other settings with --search"
-        )
+        searches = {name: search for name, search in own_searches(own).items() if name not in fixed}
     if not searches:
         raise UsageError(
-            f"`{entry.id}` declares no setting to search; declare one, e.g. `weight: float = setting(default=1.0, "
-            "search=log_range(0.1, 10.0))`, or name settings, e.g. `--search learning_rate weight=0.1:10:log`"
+            f"there is no setting to search: `{entry.id}` declares none, or -params fixes all; name settings, e.g. "
+            "`--search learning_rate weight=0.1:10:log`"
         )
     return {name: _checked(declared[name], search) for name, search in searches.items()}
 
@@ -276,14 +251,9 @@ def open_storage(storage: str | Path) -> RDBStorage:
     :raises UsageError: if it cannot be read, or is something else.
     """
     warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats
-    path = Path(storage)
-    if not is_url(storage) and path.exists() and not path.is_file():
-        raise UsageError(
-            f"expected `{storage}` to be the database of a study, got what is not a regular file; choose another"
-        )
     try:
         return RDBStorage(
-            str(storage) if is_url(storage) else f"sqlite:///{path.resolve()}",
+            str(storage) if is_url(storage) else f"sqlite:///{Path(storage).resolve()}",
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=GRACE_SECONDS,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MOST_RETRIES),

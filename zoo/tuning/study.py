@@ -44,7 +44,6 @@ from zoo.tuning.options import (
     open_storage,
     params_of,
     read_plan,
-    settings_in_use,
     study_folder,
     suggest,
 )  # fmt: skip
@@ -81,32 +80,28 @@ def train_trial(plan: Plan, trial: Trial) -> float:
     trial.set_user_attr(SETTINGS, settings)
     frozen = trial.study.get_trials()[trial.number]
     first = first_attempt(frozen)
-    shown = (
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in settings.items()
-    )
-    again = "" if first is None else f" (trial {first} again)"
-    log.info("trial %d%s: %s", trial.number, again, ", ".join(shown))
+    log.info("trial %d: %s", trial.number, ", ".join(f"{name} {value}" for name, value in settings.items()))
     folder = plan.folder / f"trial_{trial.number if first is None else first}"
-    begin, reason = time.monotonic(), ""
+    folder.mkdir(parents=True, exist_ok=True)
+    reason = ""
     try:
         scores, reason = _train(plan, trial, folder, first is not None)
-    except (Interrupted, KeyboardInterrupt) as error:
-        reason = str(error) or "stopped by a signal"
-        if isinstance(error, Pruned):
-            raise optuna.TrialPruned(reason) from error
-        RetryHeartbeatStaleTrialCallback()(trial.study, frozen)
-        raise
-    except UsageError as error:
+    except Pruned as error:
         reason = str(error)
+        raise optuna.TrialPruned(reason) from error
+    except (Interrupted, KeyboardInterrupt):
+        reason = "stopped by a signal"
+        RetryHeartbeatStaleTrialCallback()(trial.study, frozen)
         raise
     except Exception as error:
         reason = describe_error(error)
+        if isinstance(error, UsageError):
+            raise
         log.log(FILE_ONLY, "%s", "".join(traceback.format_exception(error)).rstrip())
         raise TrialFailed(reason) from error
     finally:
-        trial.set_user_attr("runs", [str(run.path) for run in find_run_folders([folder] if folder.is_dir() else [])])
+        trial.set_user_attr("runs", [str(run.path) for run in find_run_folders([folder])])
         trial.set_user_attr("reason", reason)
-        trial.set_user_attr("seconds", round(time.monotonic() - begin, 1))
     trial.set_user_attr("scores", scores)
     return float(np.mean(scores))
 
@@ -117,7 +112,6 @@ def _train(plan: Plan, trial: Trial, folder: Path, resume: bool) -> tuple[list[f
     chosen = {"settings": trial.user_attrs[SETTINGS], "source": f"study {plan.name}, trial {trial.number}"}
     own = {"log_folder": folder, "trial": chosen, "resume": resume, "verbose": max(0, args["verbose"] - 1)}
     has_success = plan.request.has_success
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         with messages(own["verbose"]):
             result = train(argparse.Namespace(**{**args, **own}), Reporter(trial, plan.steps))
@@ -190,12 +184,9 @@ def tune(args: argparse.Namespace) -> dict[str, Any]:
     begin = time.monotonic()
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it would say, this program says
     plan = read_plan(args)
-    if is_url(plan.storage):
+    check_log_folder(plan.folder)
+    with Lock(plan.folder / ".lock"):  # of starts at the same moment, one makes the study
         study = open_study(plan)
-    else:
-        check_log_folder(plan.folder)
-        with Lock(plan.folder / ".lock"):  # of starts at the same moment, one makes the file
-            study = open_study(plan)
     try:
         run_trials(study, plan)
     finally:
@@ -207,10 +198,7 @@ def tune(args: argparse.Namespace) -> dict[str, Any]:
 
 def open_study(plan: Plan) -> optuna.Study:
     """Return the study, made if need be; refuse one whose trials differ in more than what is searched."""
-    if not is_url(plan.storage):
-        check_log_folder(Path(plan.storage).parent, "folder of the study", "--storage")
     storage = open_storage(plan.storage)
-    check_log_folder(plan.folder)
     if plan.name not in optuna.get_all_study_names(storage) and any(plan.folder.glob("trial_*")):
         raise UsageError(
             f"{plan.folder} has trials, but {plan.storage} does not know their study; put a copy of the database back, "
@@ -223,13 +211,7 @@ def open_study(plan: Plan) -> optuna.Study:
         raise UsageError(f"study `{plan.name}` in {plan.storage} is not one of `zoo tune`; choose another --study-name")
     if there is None:
         study.set_user_attr(DEFINITION, now)
-        config = plan.request.config
-        in_use = settings_in_use(config.algo, config.settings)
-        params = params_of(in_use, plan.searches)
-        if outside := [f"{name} is {in_use.get(name)}" for name in plan.searches if name not in params]:
-            log.info("no trial has the settings as they are without tuning: %s, outside its search", "; ".join(outside))
-        else:
-            study.enqueue_trial(params)
+        study.enqueue_trial(params_of(plan.request.config.settings, plan.searches))
     elif found := differences(there, now):
         raise UsageError(
             f"study `{plan.name}` exists and its trials differ: {'; '.join(found)}; repeat its command, or choose "
@@ -281,12 +263,9 @@ def tell(study: optuna.Study, trial: FrozenTrial) -> None:
     """Say how a trial ended."""
     reason = trial.user_attrs["reason"]
     if trial.state == TrialState.COMPLETE:
-        note = f" (diverged: {reason})" if reason else ""
-        log.info("trial %d: score %.4g%s; best %.4g", trial.number, trial.value, note, study.best_value)
-    elif trial.state == TrialState.PRUNED:
-        log.info("trial %d: pruned, %s", trial.number, reason)
+        log.info("trial %d: score %.4g, best %.4g %s", trial.number, trial.value, study.best_value, reason)
     else:
-        log.error("trial %d: failed, %s", trial.number, reason)
+        log.warning("trial %d: %s, %s", trial.number, trial.state.name.lower(), reason)
 
 
 # -- what a study has found: a table of all trials, figures, and the best settings as a file for `-conf` -------------
@@ -295,7 +274,7 @@ def tell(study: optuna.Study, trial: FrozenTrial) -> None:
 def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
     """Write the results of a study so far to its folder, print its best trials, and return what the program prints."""
     trials = study.get_trials()
-    complete = best_first([trial for trial in trials if trial.state == TrialState.COMPLETE])
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     table = tabulate(trials, plan.seeds, list(plan.searches))
     with atomic_path(plan.folder / "trials.csv") as temporary:
         table.to_csv(temporary, index=False)
@@ -310,7 +289,7 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
     }
     if not complete:
         return result
-    best = complete[0]
+    best = max(complete, key=score_of)
     write_best(best, plan)
     return result | {
         "best": {
@@ -329,16 +308,22 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
 def tabulate(trials: Sequence[FrozenTrial], seeds: Sequence[int], searched: Sequence[str]) -> pd.DataFrame:
     """Return one row for each trial: number, state, score, score of each seed, settings, seconds, reason and runs."""
     rows, retried = [], retried_numbers(trials)
+    of_seeds = [f"seed {seed}" for seed in seeds]
     for trial in trials:
         found = trial.user_attrs
         state = "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
-        scores = found.get("scores") or [None] * len(seeds)
-        own = [found.get(SETTINGS, {}).get(name) for name in searched]
-        ending = [found.get("seconds"), first_attempt(trial), found.get("reason", ""), " ".join(found.get("runs", []))]
-        state = "retried" if trial.number in retried else state
-        rows.append([trial.number, state, trial.value, *scores, *own, *ending])
-    names = ["number", "state", "score", *(f"seed {seed}" for seed in seeds), *searched]
-    return pd.DataFrame(rows, columns=[*names, "seconds", "retry_of", "reason", "runs"])
+        row = {
+            "number": trial.number,
+            "state": "retried" if trial.number in retried else state,
+            "score": trial.value,
+            "seconds": trial.duration and trial.duration.total_seconds(),
+            "retry_of": first_attempt(trial),
+            "reason": found.get("reason", ""),
+            "runs": " ".join(found.get("runs", [])),
+        }
+        rows.append({**row, **dict(zip(of_seeds, found.get("scores", ()), strict=False)), **found.get(SETTINGS, {})})
+    names = ["number", "state", "score", *of_seeds, *searched, "seconds", "retry_of", "reason", "runs"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def write_best(best: FrozenTrial, plan: Plan) -> None:
@@ -374,8 +359,6 @@ def draw_figures(study: optuna.Study, complete: Sequence[FrozenTrial], plan: Pla
         with warnings.catch_warnings(), plt.rc_context(), atomic_path(paths[-1]) as temporary:
             warnings.simplefilter("ignore")  # about trials that are left out
             axes = np.ravel(plot(study, target_name="score of the last evaluation"))
-            for ax in axes:
-                ax.tick_params(axis="x", which="minor", labelbottom=False)  # on a logarithmic axis they overlap
             axes[0].figure.savefig(temporary, format="png", dpi=200, bbox_inches="tight")
             plt.close(axes[0].figure)
     return paths
@@ -438,7 +421,7 @@ def _find_trial(study: optuna.Study, name: str, trial_id: str) -> FrozenTrial:
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if trial_id == "best" and complete:
-        return best_first(complete)[0]
+        return max(complete, key=score_of)
     for trial in trials:
         if str(trial.number) == trial_id:
             return trial
@@ -449,6 +432,7 @@ def _find_trial(study: optuna.Study, name: str, trial_id: str) -> FrozenTrial:
     )
 
 
-def best_first(complete: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return complete trials by their score, the earlier one first where scores are equal."""
-    return sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))
+def score_of(trial: FrozenTrial) -> float:
+    """Return the score of a complete trial."""
+    assert trial.value is not None
+    return trial.value

@@ -74,7 +74,7 @@ def test_training_takes_the_file_in_its_place_and_the_settings_of_the_tasks(tmp_
     config = config_of(tmp_path / "logs" / "qam" / f"{NAME}_1")
     assert config["dataset"]["name"] == "low_dim_v15"
     assert "profiles/qam.yml robomimic" in " ".join(config["sources"])
-    assert any("offline_steps 4 instead of 1,000,000" in departure for departure in config["departures"])
+    assert any("offline_steps 4 instead of 1000000" in departure for departure in config["departures"])
 
 
 # -- with robosuite ---------------------------------------------------------------------------------------------------

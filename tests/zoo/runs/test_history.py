@@ -48,12 +48,6 @@ def test_equal_histories_give_equal_bytes_on_another_day(tmp_path, monkeypatch):
     assert (tmp_path / "evaluations.npz").read_bytes() == before
 
 
-@pytest.mark.parametrize(("timesteps", "phase"), [(100, 1), (90, 1), (150, 0)])
-def test_an_evaluation_out_of_order_is_refused(timesteps, phase):
-    with pytest.raises(ValueError, match="must come after the last one"):
-        with_evaluation(history(), timesteps, phase, played())
-
-
 def test_a_damaged_file_is_refused(tmp_path):
     folder = RunFolder(tmp_path)
     folder.write_evaluations(history())

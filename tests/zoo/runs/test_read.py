@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 
 import numpy as np
 import pytest
@@ -105,37 +104,6 @@ def test_run_that_is_not_done_is_listed_with_its_progress_and_not_counted(tmp_pa
     assert reasons(read_runs([tmp_path]))["run"].startswith(state)
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"successes": np.full((3, 50), 2)}, "successes"),
-        ({"successes": None, "results": np.full((3, 50), np.nan)}, "results"),
-        ({"results": None}, "results"),
-        ({"results": np.full((3, 50), "a")}, "results"),
-        ({"ep_lengths": np.zeros((3, 2))}, "ep_lengths"),
-        ({"phase": np.array([1, 0, 1])}, "phase"),
-        ({"timesteps": np.array([3, 2, 1])}, "timesteps"),
-        ({"timesteps": np.array([1, 2, np.nan])}, "timesteps"),
-        ({"timesteps": np.array([-1, 2, 3])}, "timesteps"),
-        ({"timesteps": np.array([1, 2, 2**63], dtype=np.uint64)}, "timesteps"),
-        ({"timesteps": np.array([False, True, True])}, "timesteps"),
-    ],
-)
-def test_arrays_that_no_evaluation_gives_are_listed(tmp_path, change, named):
-    run = write_run(tmp_path / "run")
-    with np.load(run / "evaluations.npz") as file:
-        arrays = dict(file) | change
-    np.savez(run / "evaluations.npz", **{name: array for name, array in arrays.items() if array is not None})
-    (reason,) = reasons(read_runs([tmp_path])).values()
-    assert reason.startswith("evaluations.npz ")
-    assert named in reason
-
-
-def test_finished_run_without_its_last_evaluation_is_listed(tmp_path):
-    write_run(tmp_path / "run", offline_steps=4000)
-    assert reasons(read_runs([tmp_path]))["run"] == "its last offline evaluation is at step 3,000, expected 4,000"
-
-
 def test_newest_of_two_runs_of_a_seed_counts_and_the_other_is_listed(tmp_path):
     write_run(tmp_path / "old", updated="2026-11-01T00:00:00+00:00")
     write_run(tmp_path / "new", updated="2026-11-02T00:00:00+00:00")
@@ -212,84 +180,24 @@ def test_protocol_difference_names_the_field_and_both_values():
         assert bool(found) == differs
 
 
-# -- hostile folders --------------------------------------------------------------------------------------------------
-
-HOSTILE = (
-    "abc", 10**30, -1, float("nan"), None, [], {"a": {"b": [1]}}, {"x": 1, 1: "x"}, datetime.date(2026, 1, 1),
-)  # fmt: skip
-"""Values that an entry may have which the zoo did not write."""
-
-ENTRIES = (
-    *(("config.yml", name) for name in (
-        "algo", "env", "label", "seed", "seeds", "folders", "profile", "offline_steps", "online_steps",
-        "pretraining_steps", "eval_episodes", "sparse", "dataset", "dataset.size", "dataset.fingerprint", "settings",
-        "settings.net_arch", "settings.gamma", "pretrained_actor", "pretrained_actor.updates", "departures", "unknown",
-    )),
-    *(("status.json", name) for name in (
-        "state", "seed", "offline_step", "online_step", "pretraining_step", "updated", "reason", "unknown",
-    )),
-)  # fmt: skip
+# -- damaged folders --------------------------------------------------------------------------------------------------
 
 
-def change_entry(path, name, value):
-    """Replace one entry of a text file of a run."""
-    read, write = (json.loads, json.dumps) if path.suffix == ".json" else (yaml.safe_load, yaml.safe_dump)
-    content = read(path.read_text())
-    *outer, last = name.split(".")
-    inner = content
-    for part in outer:
-        inner = inner.setdefault(part, {})
-    inner[last] = str(value) if path.suffix == ".json" and isinstance(value, datetime.date) else value
-    path.write_text(write(content))
-
-
-@pytest.mark.parametrize(("file", "name"), ENTRIES)
-def test_no_value_of_any_entry_fails_the_others(tmp_path, file, name):
-    write_run(tmp_path / "good", seed=1)
-    for number, value in enumerate(HOSTILE):
-        change_entry(write_run(tmp_path / f"bad{number}", seed=2 + number) / file, name, value)
-    tables = read_runs([tmp_path])
-    assert len(tables.runs) == 1 + len(HOSTILE)
-    assert str(tmp_path / "good") in set(tables.counted()["run"])
-    merged = read_runs([tmp_path], merge_protocols=True)
-    assert set(merged.runs["run"]) == set(tables.runs["run"])
-
-
-@pytest.mark.parametrize(
-    ("file", "name", "value", "reason"),
-    [
-        ("status.json", "online_step", True, "status.json has `online_step` = True, expected a whole number >= 0"),
-        ("config.yml", "folders", ["../a"], "config.yml has `folders` = ['../a']"),
-        ("config.yml", "label", "a" * 20_000, "config.yml has `label` = 'aaaa"),
-        ("config.yml", "settings.net_arch", {"a": {"b": 1}}, "config.yml has `settings.net_arch` = {'a'"),
-        ("config.yml", "dataset.size", "abc", "config.yml has `dataset.size` = 'abc'"),
-        ("config.yml", "settings", {"a": {"b_": 1}}, "config.yml has 'a.b_' among its `settings`"),
-    ],
-)
-def test_entry_of_another_type_makes_a_run_unreadable(tmp_path, file, name, value, reason):
-    change_entry(write_run(tmp_path / "run") / file, name, value)
-    assert reasons(read_runs([tmp_path]))["run"].startswith(reason)
-
-
-NONSENSE = {
-    "bytes": "\x00\x1b\xff" * 100,
-    "deep": '{"a":' * 100_000,
-    "long": '"' + "a" * 3_000_000 + '"',
-    "other": "- 1",
-}
+@pytest.mark.parametrize(("name", "value"), [("departures", "gamma"), ("offline_steps", "many"), ("seeds", "1-2")])
+def test_entry_of_another_type_makes_a_run_unreadable(tmp_path, name, value):
+    write_run(tmp_path / "run", **{name: value})
+    reason = reasons(read_runs([tmp_path]))["run"]
+    assert reason.startswith("config.yml cannot be read: ")
+    assert f"`{name}`" in reason
 
 
 @pytest.mark.parametrize("file", ["config.yml", "status.json", "evaluations.npz"])
 def test_file_that_holds_nonsense_is_listed_and_the_others_count(tmp_path, file):
     write_run(tmp_path / "good", seed=1)
-    for name, text in NONSENSE.items():
+    for name, text in (("bytes", "\x00\x1b\xff" * 100), ("other", "- 1")):
         (write_run(tmp_path / name) / file).write_text(text, encoding="latin-1")
-    for name, make in (("folder", os.mkdir), ("pipe", os.mkfifo)):
-        path = write_run(tmp_path / name) / file
-        path.unlink()
-        make(path)
     tables = read_runs([tmp_path])
-    assert len(reasons(tables)) == len(NONSENSE) + 2
+    assert len(reasons(tables)) == 2
     assert all(reason.startswith(f"{file} ") for reason in reasons(tables).values())
     assert len(tables.counted()) == 3
 
@@ -298,7 +206,11 @@ def test_missing_parts_of_a_run_are_named(tmp_path):
     (write_run(tmp_path / "a") / "evaluations.npz").unlink()
     (write_run(tmp_path / "b") / "config.yml").write_text("- 1")
     (write_run(tmp_path / "c") / "status.json").write_text('{"state": "well"}')
+    run = write_run(tmp_path / "d")
+    with np.load(run / "evaluations.npz") as file:
+        np.savez(run / "evaluations.npz", phase=file["phase"])
     found = reasons(read_runs([tmp_path]))
     assert found["a"] == "evaluations.npz is missing"
-    assert found["b"].startswith("config.yml lacks algo, env, offline_steps")
+    assert found["b"].startswith("config.yml cannot be read: it lacks algo, env, offline_steps")
     assert found["c"].startswith("status.json has no state out of")
+    assert found["d"] == "evaluations.npz lacks timesteps, results, ep_lengths, episode_seeds"

@@ -1,6 +1,5 @@
 """Which run ``--resume`` goes on with, and what it says about it."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from zoo.errors import UsageError
 from zoo.processes.versions import describe_versions
 from zoo.runs.folder import RunFolder
-from zoo.runs.resume import StoredRun, choose, describe_nearest, differences, find_run, result_of_done, stored_runs
+from zoo.runs.resume import StoredRun, choose, differences, find_run, nearest, result_of_done, stored_runs
 from zoo.settings.record import RunRecord
 
 ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "pretraining_steps": 0, "offline_steps": 20, "online_steps": 10}
@@ -63,20 +62,19 @@ def test_the_nearest_run_differs_in_the_fewest_settings_and_is_the_newest_of_tho
     ]
     wanted = record(settings=SETTINGS | {"tau": 0.1}).identity()
     assert choose(wanted, [3], runs) is None
-    assert describe_nearest(wanted, [3], runs) == "; the nearest, b, differs in tau: 0.3 there, 0.1 now"
+    assert nearest(wanted, [3], runs[1:]) == "b differs in tau: 0.3 there, 0.1 now"
 
 
 def test_differences_are_named_with_both_values():
-    there = {"settings.gamma": 0.99, "dataset.fingerprint": "0123456789ab", "label": None, "settings.tau": 1}
-    now = {"settings.gamma": 0.995, "dataset.fingerprint": "ba9876543210", "label": "mine", "eval_seed": 0}
+    there = {"settings.gamma": 0.99, "settings.tau": 1}
+    now = {"settings.gamma": 0.995, "label": "mine", "eval_seed": 0}
     assert differences(there, now | {"settings.tau": 1}) == [
         "gamma: 0.99 there, 0.995 now",
-        "dataset.fingerprint: 01234567 there, ba987654 now",
-        "label: none there, mine now",
+        "label: not set there, mine now",
         "eval_seed: not set there, 0 now",
     ]
     run = stored("a", 0.1, 0, "running")
-    assert describe_nearest(run.record.identity(), [1, 2], [run]).endswith("seed: 0 there, [1, 2] now")
+    assert nearest(run.record.identity(), [1, 2], [run]).endswith("seeds: [0] there, [1, 2] now")
 
 
 # -- the folders ------------------------------------------------------------------------------------------------------
@@ -99,7 +97,8 @@ def test_a_stack_of_which_some_have_failed_is_finished_when_the_others_are(tmp_p
     for is_done in (False, True):
         found = find_run(tmp_path, RECORD, [5, 6])
         assert found.is_done == is_done
-        found.folders[0].lock.release()
+        for folder in found.folders:
+            folder.lock.release()
         second.write_status("done", 6, 0, 0)
 
 
@@ -111,27 +110,22 @@ def test_a_run_that_another_process_is_at_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["config.yml", "status.json"])
-def test_a_run_with_checkpoints_is_not_passed_over_in_silence(tmp_path, capsys, name):
+def test_a_run_with_checkpoints_is_not_passed_over_in_silence(tmp_path, name):
     folder = written(tmp_path, "running")
     with_checkpoint(10, folder)
     (folder.path / name).write_text("{")
-    why = re.escape(f"({folder.path / name} ")
-    with pytest.raises(UsageError, match=rf"{folder.path} has checkpoints and may be the run to resume.*{why}"):
+    with pytest.raises(UsageError, match=f"{folder.path / name} .*; its folder has checkpoints and may be the run to"):
         find_run(tmp_path, RECORD, [3])
     other = written(tmp_path, "running")
     assert names(find_run(tmp_path, RECORD, [3])) == [other.path.name]
-    assert f"warning: {folder.path} has checkpoints, but it cannot be read: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("moved", "to"), [(1, 9), (2, 9), (2, None), (1, 2)])
-def test_a_stack_of_which_folders_were_renamed_or_moved_is_refused(tmp_path, moved, to):
+@pytest.mark.parametrize("moved", [1, 2])
+def test_a_stack_of_which_a_folder_was_renamed_is_refused(tmp_path, moved):
     folders = stack(tmp_path, "done", "done")
     with_checkpoint(10, folders[0])
-    place = folders[0].path.with_name(f"some-v0_{to}" if to else "elsewhere")
-    if to == 2:
-        folders[1].path.rename(folders[0].path.with_name("some-v0_3"))
-    folders[moved - 1].path.rename(place)
-    with pytest.raises(UsageError, match=rf"names some-v0_\d as the folder of seed {4 + moved}, which is gone or"):
+    folders[moved - 1].path.rename(tmp_path / "qam" / "some-v0_9")
+    with pytest.raises(UsageError, match=rf"some-v0_{moved}/status\.json is missing"):
         find_run(tmp_path, RECORD, [5, 6])
 
 
@@ -141,7 +135,9 @@ def test_other_software_is_named(tmp_path, capsys):
     versions["packages"]["mujoco"] = "2.0"
     folder.write_origin({}, versions)
     assert find_run(tmp_path, RECORD, [3]) is not None
-    assert "goes on with other software, so it may differ in its last bits: mujoco 2.0" in capsys.readouterr().err
+    assert (
+        "goes on with other software, so it may differ in its last bits: mujoco: 2.0 there" in capsys.readouterr().err
+    )
 
 
 def test_other_code_of_an_algorithm_of_ones_own_is_told(tmp_path, capsys):

@@ -7,7 +7,7 @@ import pytest
 from zoo.settings.config import load_config
 from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import RunRecord, RunSettings
-from zoo.training.arguments import make_parser
+from zoo.training.flags import make_parser
 
 
 def test_a_setting_of_a_run_is_a_flag_with_a_meaning():

@@ -10,11 +10,12 @@ import pytest
 
 from zoo.benchmark import main
 from zoo.errors import Interrupted
+from zoo.settings.record import RunRecord
 from zoo.suites import slurm
 from zoo.suites.jobs import Job
 from zoo.suites.slurm import SlurmTask, run_on_slurm
 from zoo.suites.suite import Run
-from zoo.suites.task import ROOT, Task
+from zoo.suites.task import ROOT, JobTask
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def show(folder, *states):
 
 
 def task(number=0, folder=Path("logs")):
-    return Task(Job(Run("fql", f"some{number}-v0", (0,)), folder, (), "fql", {}), 2)
+    return JobTask(Job(Run("fql", f"some{number}-v0", (0,)), folder, (), RunRecord("fql", "some-v0")), 2)
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_what_slurm_refuses_is_bad_input(bin_folder, run):
     assert "controller is down" in run()
 
 
-class Waiting(Task):
+class Waiting(JobTask):
     """A task that waits until it is asked to stop."""
 
     def __call__(self):
@@ -152,7 +153,7 @@ def test_a_checkpoint_stops_the_task_and_returns_one_that_continues_it(monkeypat
     continued = started.checkpoint().function.task
     thread.join(10)
     assert not thread.is_alive()
-    assert continued.job == task().job
+    assert continued.job.name == task().job.name
     assert continued.is_stopping is False
     assert {signal.SIGUSR1, signal.SIGUSR2} <= started.task.blocked  # and in the processes that it starts
 

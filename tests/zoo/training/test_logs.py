@@ -6,7 +6,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from agents.common.replicas import PerReplica
 from zoo.runs.folder import RunFolder
-from zoo.training.logs import ReplicaLogger, Replicas
+from zoo.training.logs import BEGINNING, ReplicaLogger, Replicas
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def replicas(tmp_path):
     return Replicas([RunFolder.create(tmp_path, "qam", "some-v0", 3) for _ in range(2)], [3, 4])
 
 
-def logger_of(replicas, position=None):
+def logger_of(replicas, position=BEGINNING):
     return ReplicaLogger(replicas, [folder.path for folder in replicas.folders], position)
 
 

@@ -28,10 +28,7 @@ PURPOSE = "Train an algorithm on an environment's dataset, then online: one run 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("train", description=PURPOSE)
-    task = add_task(parser, needs_env=False)
-    task.add_argument(
-        "--no-env", action="store_true", help="train and judge by --dataset alone, in place of --env (docs/no_env.md)"
-    )
+    task = add_task(parser, has_no_env=True)
     task.add_argument("--spaces", type=a_path, metavar="YAML", help="with --no-env, limits of observations and actions")
     task.add_argument(
         "--study", help="tuning study whose settings to take: its name, its database, or DATABASE:NAME; see zoo tune"
@@ -65,18 +62,22 @@ def make_parser() -> Parser:
     return parser
 
 
-def add_task(parser: Parser, seed: int = -1, needs_env: bool = True) -> argparse._ArgumentGroup:
+def add_task(parser: Parser, seed: int = -1, has_no_env: bool = False) -> argparse._ArgumentGroup:
     """Add the flags of algorithm, environment, seeds, phases and settings; return their group.
 
     :param seed: the default; -1 draws one.
-    :param needs_env: whether `--env` must be given.
+    :param has_no_env: whether `--no-env` may be given in place of `--env`.
     """
     group = parser.add_argument_group("what to train")
     group.add_argument("--algo", required=True, help="algorithm id, e.g. qam")
-    group.add_argument("--env", required=needs_env, help="e.g. cube-double-play-singletask-task2-v0")
+    where = group.add_mutually_exclusive_group(required=True)
+    where.add_argument("--env", help="e.g. cube-double-play-singletask-task2-v0")
+    if has_no_env:
+        where.add_argument("--no-env", action="store_true", help="train and judge by --dataset alone (docs/no_env.md)")
     kind, drawn = (SEED_OR_ANY, "; -1 draws one") if seed < 0 else (SEED, "")
-    group.add_argument("--seed", type=kind, default=seed, help=f"seed of everything random{drawn}")
-    group.add_argument("--seeds", nargs="+", help="several seeds at once, e.g. 0-11 or 3 7 9")
+    seeds = group.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=kind, default=seed, help=f"seed of everything random{drawn}")
+    seeds.add_argument("--seeds", nargs="+", help="several seeds at once, e.g. 0-11 or 3 7 9")
     group.add_argument(
         "--profile", default=DEFAULT_PROFILE, help="protocol of the settings; `zoo agents show ALGO` lists them"
     )
@@ -91,8 +92,9 @@ def add_task(parser: Parser, seed: int = -1, needs_env: bool = True) -> argparse
         help="settings, repeatable",
     )
     group.add_argument("-conf", "--conf-file", help="YAML file that overrides the shipped settings")
-    group.add_argument("-i", "--trained-agent", default="", help="model (.zip), or folder of a run, to start from")
-    group.add_argument(
+    begin = group.add_mutually_exclusive_group()
+    begin.add_argument("-i", "--trained-agent", type=a_path, help="model (.zip), or folder of a run, to start from")
+    begin.add_argument(
         "--pretrained-actor", type=a_path, help="model (.zip), or folder of a run, whose behaviour flow to start from"
     )
     _add_run_settings(parser)
