@@ -22,7 +22,7 @@ def targets_after_step() -> None:
         apply(self, grads, info)
         self.averages = averages
         with torch.no_grad():
-            for own_rate, (online, target) in averages.items():
+            for own_rate, online, target in averages:
                 torch._foreach_lerp_(target, online, self.method.tau if own_rate is None else own_rate)
 
     trainer.Trainer.apply = faulty  # type: ignore[method-assign, assignment]
