@@ -238,8 +238,11 @@ def refuse_bad(name: str, array: Array, wanted: str, rows: Flags | None = None) 
     """Refuse an array with an entry that is not what is `wanted`, in some rows (None: in all), naming the first."""
     if wanted == FINITE and array.dtype.kind != "f":
         return
-    is_bad = _is_not_finite if wanted == FINITE else _is_no_flag
-    found = _first_bad(array, is_bad, rows)
+    is_bad: dict[str, Callable[[Array], Array]] = {
+        FINITE: lambda values: ~np.isfinite(_single(values)),
+        ZERO_OR_ONE: lambda values: (values != 0) & (values != 1),
+    }
+    found = _first_bad(array, is_bad[wanted], rows)
     if found is not None:
         value = array.reshape(len(array), -1)[found]
         raise ValueError(
@@ -259,14 +262,6 @@ def _first_bad(array: Array, is_bad: Callable[[Array], Array], rows: Flags | Non
             row, column = np.argwhere(bad)[0]
             return piece.start + int(row), int(column)
     return None
-
-
-def _is_not_finite(values: Array) -> Array:
-    return ~np.isfinite(_single(values))
-
-
-def _is_no_flag(values: Array) -> Array:
-    return (values != 0) & (values != 1)
 
 
 def _single(values: Array) -> Array:
