@@ -278,7 +278,7 @@ class TransitionStore(NStepReplayBuffer):
     def _write(self, name: str, rows: Array, values: Array) -> None:
         """Write values into rows, so that the host waits for nothing that the device does."""
         target: Tensor = getattr(self, name)
-        new = torch.from_numpy(values).to(target.dtype)
+        new = torch.tensor(values, dtype=target.dtype)
         target[sent(torch.from_numpy(rows), self._place)] = sent(new, self._place)
 
     def _mirror(self) -> None:
