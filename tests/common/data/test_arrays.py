@@ -76,19 +76,9 @@ def test_trajectory_ends_where_the_next_row_does_not_follow(piece, monkeypatch):
 # -- too few chunks ---------------------------------------------------------------------------------------------------
 
 
-SPOILED = {
-    "shuffled": shuffled,
-    "normalised": lambda dataset: dataset | {"observations": (dataset["observations"] - 0.1) / 1.3},
-    "another precision": lambda dataset: (
-        dataset | {"next_observations": dataset["next_observations"] * np.float32(1 + 1e-6)}
-    ),
-}
-
-
-@pytest.mark.parametrize("how", SPOILED)
-def test_dataset_without_whole_chunks_is_refused_with_the_likely_causes(how):
+def test_dataset_without_whole_chunks_is_refused_with_the_likely_causes():
     with pytest.raises(ValueError, match=r"`horizon_length` = 5 .*Likely causes"):
-        prepared(SPOILED[how](toy_dataset(600)), horizon_length=5)
+        prepared(shuffled(toy_dataset(600)), horizon_length=5)
 
 
 @pytest.mark.parametrize("layout", ["regular", "compact"])
