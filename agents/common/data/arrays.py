@@ -429,9 +429,8 @@ class ActionRange:
         if found is not None:
             row, column = found
             seen = actions if valid is None else actions[valid]
-            value, lowest, highest = (
-                str(np.float32(number)) for number in (actions[found], np.nanmin(seen), np.nanmax(seen))
-            )
+            extremes = actions[found], np.nanmin(seen), np.nanmax(seen)
+            value, lowest, highest = (str(_single(np.asarray(number))) for number in extremes)
             raise ValueError(
                 f"{name} must lie in [{low[column]:g}, {high[column]:g}], got {value} in row {row}, coordinate "
                 f"{column}. The actions reach from {lowest} to {highest}: if they are in other units, say which values "
