@@ -76,14 +76,6 @@ def test_an_unknown_program_names_the_closest(capsys):
     assert "unknown program `tarin`; closest: train" in capsys.readouterr().err
 
 
-def test_an_unknown_choice_names_the_closest(capsys):
-    typed = {"agents lisst": "`lisst`; closest: list", "benchmark --launcher slrm": "closest: slurm"}
-    for line, said in typed.items():
-        with pytest.raises(SystemExit, match=str(BAD_INPUT)):
-            main(line.split())
-        assert said in capsys.readouterr().err
-
-
 def failing(error):
     def body():
         raise error

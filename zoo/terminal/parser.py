@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from agents.common.validation import closest_names, unknown_name_message
+from agents.common.validation import closest_names
 from zoo.errors import BAD_INPUT, UsageError
 from zoo.terminal.messages import log
 
@@ -46,11 +46,6 @@ class Parser(argparse.ArgumentParser):
         """Exit with one line that says what is wrong."""
         log.error("%s: %s; see %s --help", self.prog, message, self.prog)
         self.exit(BAD_INPUT)
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuse what is not one of the choices by the closest of them."""
-        if action.choices is not None and value not in action.choices:
-            raise argparse.ArgumentError(action, unknown_name_message("choice", value, map(str, action.choices)))
 
 
 class _HelpFormatter(argparse.HelpFormatter):

@@ -163,8 +163,13 @@ class Film:
             )
         self._agent, (self._rows, self._columns) = agent, grid
         self._size = EXPLAINED if explain else ALONE if grid == (1, 1) else TILE
-        self._sees_pictures = observes_images(find_spec(agent.env_id), agent.env_kwargs)
-        self.stage = Stage(agent, self._rows * self._columns, _picture_size(agent, self._size))
+        spec = find_spec(agent.env_id)
+        self._sees_pictures = observes_images(spec, agent.env_kwargs)
+        camera: dict[str, Any] = {}  # what the agent sees has the size that it has learnt
+        if not self._sees_pictures:
+            size = {"width": self._size, "height": self._size}
+            camera = size if is_ogbench(spec) else {"render_mode": "rgb_array"}
+        self.stage = Stage(agent, self._rows * self._columns, camera)
         is_maze = find_maze(self.stage.envs[0]) is not None
         self._uses_map = is_maze and (explain or not has_camera)
         self._mind = Mind(agent.policy) if explain else None  # type: ignore[arg-type]  # a FlowPolicy, see above
@@ -295,11 +300,3 @@ def draws_with_mujoco(env: RepeatableEnv) -> bool:
     """Return whether MuJoCo makes an environment's pictures; others have a library of their own."""
     origins = ("ogbench.", "gymnasium.envs.mujoco", "zoo.envs.robosuite")
     return any(kind.__module__.startswith(origins) for kind in type(env.env.unwrapped).__mro__)
-
-
-def _picture_size(agent: Agent, size: int) -> dict[str, Any]:
-    """Return the arguments by which an environment makes pictures of about a given size."""
-    spec = find_spec(agent.env_id)
-    if observes_images(spec, agent.env_kwargs):
-        return {}  # what it draws is what the agent sees, of the size that it has learnt
-    return {"width": size, "height": size} if is_ogbench(spec) else {"render_mode": "rgb_array"}
