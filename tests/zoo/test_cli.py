@@ -38,14 +38,6 @@ def test_every_program_names_the_closest_flag(name, capsys):
     assert "unknown flag --hepl; closest: --help" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("called", "name"), [("zoo/dataset.py", "dataset.py"), ("/usr/bin/zoo", "zoo dataset")])
-def test_a_program_is_called_what_it_was_called_by(called, name, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", [called])
-    with pytest.raises(SystemExit, match="0"):
-        main(["dataset", "check", "-h"])
-    assert capsys.readouterr().out.startswith(f"usage: {name} check [-h]")
-
-
 def test_help_needs_no_pytorch():
     code = "import importlib, sys\nfrom contextlib import suppress\nfrom zoo.cli import PROGRAMS\n"
     code += "from zoo.terminal.parser import module_of\n"

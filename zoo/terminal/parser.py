@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +21,12 @@ MOST_SEED = 2**32 - 1
 class Parser(argparse.ArgumentParser):
     """Parses a command line: flags are written out, unknown ones name the closest, help states each default once.
 
-    :param program: a name in :data:`PROGRAMS`, shown as the user has called it; None takes ``prog`` from the options.
+    :param program: a name in :data:`PROGRAMS`; None takes ``prog`` from the options.
     """
 
     def __init__(self, program: str | None = None, **options: Any) -> None:
         if program is not None:
-            file = f"{module_of(program)}.py"
-            options["prog"] = file if Path(sys.argv[0]).name == file else f"zoo {program}"
+            options["prog"] = f"zoo {program}"
         super().__init__(**{"allow_abbrev": False, "formatter_class": _HelpFormatter, **options})
         self._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")  # two with a comma are a value too
 
