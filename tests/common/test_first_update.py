@@ -52,7 +52,7 @@ def test_every_algorithm_passes_without_a_word(id, settings):
         (changed("networks", lambda found: found | {"x": None}),
          r"^Mine\.networks must return a dict of name -> NetworkSpec; got dict"),
         (changed("noise", lambda found: {"bc_x0": found["bc_x0"]}),
-         r"^Mine\.losses failed: KeyError: 'distill_z'$"),
+         r"^Mine\.targets failed: KeyError: 'distill_z'$"),
         (changed("targets", lambda found: {"next_actions": found["next_actions"]}),
          r"^Mine\.losses failed: KeyError: 'td'$"),
         (changed("networks", lambda found: {k: v for k, v in found.items() if k != "one_step"}),

@@ -189,7 +189,8 @@ class StoredModel(OffPolicyAlgorithm):
         parameters = load_path_or_dict
         if not isinstance(parameters, dict):
             parameters, _ = read_model_file(parameters).parameters(device)
-        if state := parameters.get("policy.optimizer"):
+        state = parameters.get("policy.optimizer", {})
+        if "param_groups" in state:
             groups = _with_own_options(self.policy.optimizer.param_groups, state["param_groups"])
             parameters = {**parameters, "policy.optimizer": {**state, "param_groups": groups}}
         super().set_parameters(parameters, exact_match, device)
