@@ -213,21 +213,17 @@ def _check(args: argparse.Namespace) -> None:
     """Raise if an argument makes no sense."""
     if not (args.paths or args.published or args.scores):
         raise UsageError("expected folders of runs, --published SET or --with FILE, got none; see --help")
-    for flag, folder in (("--output", args.output), ("--json", args.json and args.json.parent)):
-        if folder:
-            _check_place(flag, folder)
-    if args.json and args.json.is_dir():
-        raise UsageError(f"`--json` must be a file, got the folder {args.json}; choose another name")
+    for flag, path in (("--output", args.output), ("--json", args.json)):
+        if path is None:
+            continue
+        folder = next(place for place in (path, *path.absolute().parents) if place.is_dir())  # not made yet
+        is_file = flag == "--json"
+        if (path.exists() and path.is_file() != is_file) or not os.access(folder, os.W_OK):
+            what = "a file" if is_file else "a folder"
+            raise UsageError(f"`{flag}` must be {what} to write to, got {path}; choose another place")
     with as_usage_error():
         number("--tolerance", args.tolerance, above=0, at_most=1)
         number("--resolve", args.resolve, above=0, at_most=100)
-
-
-def _check_place(flag: str, folder: Path) -> None:
-    """Raise if a folder cannot be made there; it is not made yet, since the comparison may still fail."""
-    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not (place.is_dir() and os.access(place, os.W_OK)):
-        raise UsageError(f"`{flag}` must be a place to write to, got {folder}; choose another folder")
 
 
 def _print_sentences(content: Content) -> None:

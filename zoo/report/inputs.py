@@ -51,10 +51,8 @@ class Inputs(Scored):
     def default_baseline(self) -> str:
         """Return the method that the first published set names, or else the first method of all."""
         for published in self.sets:
-            if published.baseline is None:
-                continue
-            for name in (published.baseline, _with_source(published.baseline, published.name)):
-                if name in self.methods and self.methods[name].source == published.name:
+            for name, method in self.methods.items():
+                if (method.source, method.algorithm) == (published.name, published.baseline):
                     return name
         return min(self.methods)
 
@@ -104,7 +102,7 @@ def collect(request: argparse.Namespace) -> Inputs:
     times = Counter([*methods, *(name for part in found.values() for name in part.methods)])
     evaluations, means = [counted], []
     for source, part in found.items():
-        names = {name: _with_source(name, source) if times[name] > 1 else name for name in part.methods}
+        names = {name: f"{name} ({source})" if times[name] > 1 else name for name in part.methods}
         renamed = part.renamed(names)
         methods |= renamed.methods
         evaluations.append(renamed.evaluations)
@@ -228,11 +226,6 @@ def _sources(paths: Sequence[Path], taken: Sequence[str]) -> dict[Path, str]:
     short = {path: path.parent.name if path.stem == "scores" else path.stem for path in map(Path.resolve, paths)}
     times = Counter([*short.values(), *taken])
     return {path: name if times[name] == 1 else str(path) for path, name in short.items()}
-
-
-def _with_source(name: str, source: str) -> str:
-    """Return the name of a published method that shares its name with another."""
-    return f"{name} ({source})"
 
 
 def _chosen(inputs: Inputs, request: argparse.Namespace) -> Inputs:

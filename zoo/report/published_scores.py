@@ -213,11 +213,11 @@ def _means_of_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the means of single runs: those of single tasks, and of the domains that a method has whole."""
     key = ["method", "phase", "environment"]
     last = runs.sort_values("step").drop_duplicates([*key, "seed"], keep="last")
-    scores = last.groupby([*key, "domain"])
+    scores = last.groupby([*key, "domain"], as_index=False)
     tasks = scores.agg(step=("step", "max"), mean=("score", "mean"), sd=("score", "std"), seeds=("score", "size"))
-    tables = [tasks.reset_index()]
-    for (method, phase, domain), part in tables[0].groupby(["method", "phase", "domain"]):
-        if set(part["environment"]) == set(tasks_of(domain)):
+    tables = [tasks]
+    for (method, phase, domain), part in tasks.groupby(["method", "phase", "domain"]):
+        if len(part) == len(tasks_of(domain)):
             row = {"method": method, "phase": phase, "step": part["step"].max(), "environment": domain}
             row |= {"mean": part["mean"].mean(), "seeds": part["seeds"].min()}
             row["sd"] = np.sqrt((part["sd"] ** 2).sum(skipna=False)) / len(part)  # seeds are not paired between tasks

@@ -1,7 +1,6 @@
 """The file of scores that one report writes and another reads, or anyone with rliable."""
 
 import io
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from zoo.errors import UsageError
 from zoo.report.compute import compare_kinds
 from zoo.report.page.report import csv_text
 from zoo.report.scores_file import COLUMNS, read_scores, scores_table
-from zoo.report.tables import aggregates_table, improvement_table, to_csv
+from zoo.report.tables import aggregates_table, to_csv
 from zoo.runs.protocol import PROTOCOL
 
 REPS = 2_000
@@ -99,12 +98,3 @@ def test_rliable_gets_the_numbers_of_the_tables_from_the_file(tmp_path):
         assert shown.loc[name, ["IQM low", "IQM high"]].tolist() == pytest.approx(
             intervals[name][:, 1].tolist(), abs=0.02
         )
-    pair = {"qam": [scores["qam"], scores["fql"]]}
-    points, intervals = library.get_interval_estimates(
-        pair, lambda *drawn: np.array([metrics.probability_of_improvement(*drawn)]), reps=200
-    )
-    found = improvement_table(replace(comparison, baseline="fql"), phase)
-    row = pd.read_csv(io.StringIO(to_csv(found)), index_col="method").loc["qam"]
-    name = "probability of improvement"
-    assert row[name] == pytest.approx(points["qam"][0])
-    assert row[[f"{name} low", f"{name} high"]].tolist() == pytest.approx(intervals["qam"][:, 0].tolist(), abs=0.06)
