@@ -92,12 +92,10 @@ def method_styles(methods: Mapping[str, ComparedMethod]) -> dict[str, Style]:
 def named_methods(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     """Return the methods that a panel tells apart: the focus, the baseline and own ones, without a focus the best ones.
 
-    :param phase: what the panel is about; None for all phases, of which the last one of each method counts.
+    :param phase: what the panel is about; None for all phases, of which the last one counts.
     """
-    names = [name for name in ranking(comparison, phase) if phase is None or name in phase.coverage]
-    if phase is None:
-        last = {n: c.estimates["mean"].point for p in comparison.phases.values() for n, c in p.aggregates.items()}
-        names.sort(key=lambda name: (name not in comparison.order, -last.get(name, 0.0)))
+    shown = phase or list(comparison.phases.values())[-1]
+    names = [name for name in ranking(comparison, shown) if phase is None or name in phase.coverage]
     special = [name for name in (comparison.focus, baseline_of(comparison)) if name in names]
     others = [name for name in names if comparison.focus not in names or comparison.methods[name].is_own]
     named = list(dict.fromkeys([*special, *others]))[:MOST_NAMED]

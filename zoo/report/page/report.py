@@ -50,7 +50,6 @@ from zoo.runs.protocol import count
 from zoo.runs.scores import SUCCESS
 
 FOLDER = Path(__file__).parent / "templates"
-_TEXTS = ("csv", "md", "tex")
 _NAMES = (
     "verdict", "aggregates", "profiles", "improvement", "pairs", "seeds_needed", "sample_efficiency", "domains",
     "environments", "tasks", "heat_map", "runs", "reproduction", "differences", "cost",
@@ -64,7 +63,6 @@ _EVALUATION = (
     "method", "environment", "domain", "seed", "phase", "step", "successes", "episodes", "kind", "score", "return",
     "length", "source", "run",
 )  # fmt: skip
-_LABELS = ("method", "task", "domain", "phase", "kind", "source", "run")
 LARGEST_CSV = 10_000_000
 """The most characters of a CSV file; a larger table is compressed, to about a thirtieth."""
 
@@ -125,8 +123,8 @@ class Content:
     def texts(self) -> dict[str, dict[str, str]]:
         """Each table as the text of a file: its name -> kind of file -> text."""
         return {
-            t.name: dict(zip(_TEXTS, (to_csv(t), to_markdown(t), to_latex(t, self.width)), strict=True))
-            for t in self.tables
+            table.name: {"csv": to_csv(table), "md": to_markdown(table), "tex": to_latex(table, self.width)}
+            for table in self.tables
         }
 
     @cached_property
@@ -247,7 +245,6 @@ def in_phases(comparison: Comparison, what: str) -> list[str]:
 def evaluations_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     """Return every evaluation of every run that counts, sorted; the environment is the task."""
     found = evaluations.reindex(columns=list(_EVALUATION)).rename(columns={"environment": "task"})
-    found = found.astype(dict.fromkeys(_LABELS, "category"))  # hundreds of thousands of rows share few texts
     return found.sort_values(["method", "task", "seed", "phase", "step"], kind="stable").reset_index(drop=True)
 
 
