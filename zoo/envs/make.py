@@ -8,7 +8,7 @@ import multiprocessing.util
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -62,7 +62,7 @@ def make_env(env_id: str | EnvSpec, *, frame_stack: int = 1, **env_kwargs: Any) 
     :param env_kwargs: passed to the environment's constructor.
     :return: the environment, with its own observation dtype and a time limit if its id has one.
     :raises UsageError: if the id is unknown, an argument is, the task has no reward of its own, a space cannot be
-        trained on, or nothing can draw the images.
+        trained on, a wrapper's statistics outlive a reset, or nothing can draw the images.
     """
     spec = find_spec(env_id, **env_kwargs)
     if observes_images(spec, env_kwargs):
@@ -73,13 +73,26 @@ def make_env(env_id: str | EnvSpec, *, frame_stack: int = 1, **env_kwargs: Any) 
         except gymnasium.error.DependencyNotInstalled as error:
             raise UsageError(f"`{spec.id}` needs a package that is not installed: {error}") from error
         except TypeError as error:
-            if not env_kwargs or "unexpected keyword argument" not in str(error):
+            if not env_kwargs:
                 raise
             raise UsageError(f"`{spec.id}` does not take these arguments, got {env_kwargs}: {error}") from error
         refuse_unfit(spec.id, env)
+        _refuse_running_statistics(spec.id, env)
         with as_usage_error():
             stacked = env if frame_stack == 1 else FrameStack(env, frame_stack)
         return RepeatableEnv(stacked, keep_info=not (is_ogbench(spec) or is_ocbench(spec)))
+
+
+def _refuse_running_statistics(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
+    """Refuse wrappers such as `NormalizeObservation`: an episode would depend on those before it."""
+    while isinstance(env, gymnasium.Wrapper):
+        if getattr(env, "update_running_mean", False):
+            raise UsageError(
+                f"an episode of `{env_id}` must not depend on those before it, got the wrapper {type(env).__name__}, "
+                "whose statistics go on; scale observations by the data (`observation_scale`), or give the wrapper "
+                "fixed statistics (`update_running_mean = False`)"
+            )
+        env = env.env
 
 
 def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
@@ -116,12 +129,6 @@ def is_ogbench(spec: EnvSpec) -> bool:
 def is_ocbench(spec: EnvSpec) -> bool:
     """Return whether an environment is one of OCBench's."""
     return isinstance(spec.entry_point, str) and spec.entry_point.startswith("ocbench.envs")
-
-
-def is_of_benchmark(spec: EnvSpec) -> bool:
-    """Return whether an environment is one of the benchmarks', as they come: tests have shown what those do."""
-    own = isinstance(spec.entry_point, str) and spec.entry_point.startswith("zoo.envs")
-    return (own or is_ogbench(spec) or is_ocbench(spec)) and not spec.additional_wrappers
 
 
 def observes_images(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> bool:
@@ -180,8 +187,8 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     action space while it resets. Here both follow the seed; without a seed they follow the environment's own
     ``np_random``, so a seeded sequence of resets is repeatable too. The global generator is left as it was found.
 
-    What cannot be trained on raises :class:`zoo.errors.EnvironmentFault` at that step: NaN and infinity in an
-    observation or a reward, numbers that float32 cannot hold, several rewards, and a success that is neither 0 nor 1.
+    What cannot be trained on raises :class:`zoo.errors.EnvironmentFault` at that step: NaN, infinity and numbers that
+    float32 cannot hold in an observation or a reward, and a success that is neither 0 nor 1.
 
     :param keep_info: whether to keep all of the environment's ``info`` or only the success.
     """
@@ -193,7 +200,6 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         raw = env.unwrapped
         # OGBench's manipulation scenes build both spaces at each access, and draw actions from them in a reset.
         self.observation_space = env.observation_space
-        self._is_vector = len(env.observation_space.shape or ()) == 1
         self._reset_actions = env.action_space
         self.action_space = copy.deepcopy(env.action_space)
         if isinstance(getattr(type(raw), "action_space", None), property):
@@ -211,7 +217,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         self._global_state = np.random.RandomState(global_seed).get_state()
         self._steps = 0
         with self._own_global_generator():
-            observation, info = self._without_exit(self.env.reset, seed=seed, options=options)
+            observation, info = self.env.reset(seed=seed, options=options)
         self._check(observation, 0.0)
         return _copied(observation), self._select(info)
 
@@ -222,54 +228,28 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Take one step with an action in the environment's own units, shape (A,)."""
         self._steps += 1
-        reward: Any
         with self._own_global_generator() if self._draws_while_stepping else contextlib.nullcontext():
-            observation, reward, terminated, truncated, info = self._without_exit(self.env.step, action)
-        if np.ndim(reward) or reward is None:
-            raise EnvironmentFault(f"a reward must be a single number, got {reward!r} from {self._where()}")
+            observation, reward, terminated, truncated, info = self.env.step(action)
         reward = float(reward)
         self._check(observation, reward)
         return _copied(observation), reward, terminated, truncated, self._select(info)
 
-    def _check(self, observation: Array, reward: float) -> None:
+    def _check(self, observation: Any, reward: float) -> None:
         """Raise EnvironmentFault if an observation is not what its space promises, or a value not finite in float32."""
-        if not self._is_vector and (broken := broken_promise(self.observation_space, observation)):
-            raise EnvironmentFault(f"{broken} from {self._where()}")
-        parts = [observation] if self._is_vector else vectors_of(observation).values()
-        # twice as fast as isfinite().all(); the square of what is too large is too large, or infinite
-        if not sum(float(np.dot(part, part)) for part in parts) + reward * reward <= LARGEST:
-            self._look_closely(observation, reward)
+        if broken := broken_promise(self.observation_space, observation):
+            raise self._fault(broken)
+        for name, values in {**vectors_of(observation), "reward": reward}.items():
+            largest = np.abs(values).max()
+            if not largest <= LARGEST:  # NaN is not, either
+                raise self._fault(f"an environment's values must be finite in float32, got {name} {largest}")
 
-    def _look_closely(self, observation: Array, reward: float) -> None:
-        """Raise EnvironmentFault for the first value that is not finite in float32, if there is one."""
-        values = {
-            f"observation{name}[{index}]": float(value)
-            for name, vector in vectors_of(observation).items()
-            for index, value in enumerate(vector)
-        } | {"reward": reward}
-        bad = {name: value for name, value in values.items() if not abs(value) <= LARGEST}
-        if bad:
-            name, value = next(iter(bad.items()))
-            more = f" ({len(bad)} values in all)" if len(bad) > 1 else ""
-            raise EnvironmentFault(
-                f"an environment's values must be finite in float32, got {name} = {value}{more} from {self._where()}"
-            )
-
-    def _without_exit(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """Call a method of the environment; an exit, which would end training as if it were done, is a fault."""
-        try:
-            return function(*arguments, **named)
-        except SystemExit as error:
-            raise EnvironmentFault(
-                f"an environment must not end the program, got SystemExit({error.code}) from {self._where()}"
-            ) from error
-
-    def _where(self) -> str:
-        """Return which environment is at fault, when, and what to do, as the end of a message."""
+    def _fault(self, text: str) -> EnvironmentFault:
+        """Return an error that says which environment is at fault, when, and what to do."""
         which = f"`{self.env.spec.id}`" if self.env.spec is not None else str(self.env.unwrapped)
-        return (
-            f"{which}{f', {self._called},' if self._called else ''} at step {self._steps} of its episode; "
-            "this is a fault of the environment: correct it, or replace such values in a wrapper"
+        called = f", {self._called}," if self._called else ""
+        return EnvironmentFault(
+            f"{text} from {which}{called} at step {self._steps} of its episode; this is a fault of the environment: "
+            "correct it, or replace such values in a wrapper"
         )
 
     def _select(self, info: dict[str, Any]) -> dict[str, Any]:
@@ -279,8 +259,8 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         kept = info if self._keep_info else {}
         if success is None:
             return kept
-        if np.ndim(success) or success not in (0, 1):
-            raise EnvironmentFault(f"`success` of an info must be 0 or 1, got {success!r} from {self._where()}")
+        if success not in (0, 1):
+            raise self._fault(f"`success` of an info must be 0 or 1, got {success!r}")
         return {**kept, "success": int(success), "is_success": bool(success)}
 
     @contextlib.contextmanager

@@ -62,28 +62,21 @@ def shape_of(space: spaces.Space[Any]) -> Any:
 def broken_promise(space: spaces.Space[Any], observation: Any) -> str | None:
     """Return in what an observation is not what its space says, as the beginning of a message; None if it is."""
     if isinstance(space, spaces.Dict):
-        missing = [key for key in space.spaces if not isinstance(observation, dict) or key not in observation]
-        if missing:
-            return f"an observation must have the parts of {space}, got none named `{missing[0]}`"
+        if not isinstance(observation, dict) or space.spaces.keys() - observation.keys():
+            return f"an observation must have the parts of {space}, got others"
         found = (broken_promise(part, observation[key]) for key, part in space.spaces.items())
-        return next((text for text in found if text), None)
-    if not is_image(space):
-        return None
+        return next(filter(None, found), None)
     there = np.asarray(observation)
-    if (there.dtype, there.shape) == (space.dtype, space.shape):
+    if not is_image(space) or (there.dtype, there.shape) == (space.dtype, space.shape):
         return None
-    return (
-        f"an image must be uint8 from 0 to 255 of shape {space.shape} as its space says, got {there.dtype} of shape "
-        f"{there.shape}"
-    )
+    return f"an image must be uint8 of shape {space.shape} as its space says, got {there.dtype} of shape {there.shape}"
 
 
 def vectors_of(observation: Any) -> dict[str, np.ndarray]:
-    """Return the parts of an observation that hold floating-point numbers, by their places in it."""
-    if isinstance(observation, dict):
-        parts = {f"[{key!r}]": np.atleast_1d(part) for key, part in observation.items()}
-        return {key: part for key, part in parts.items() if part.dtype.kind == "f"}
-    return {} if observation.ndim > 1 else {"": observation}
+    """Return the parts of an observation that hold floating-point numbers, by what messages call them."""
+    parts = observation if isinstance(observation, dict) else {"": observation}
+    named = {f"observation {key}".strip(): np.atleast_1d(part) for key, part in parts.items()}
+    return {name: part for name, part in named.items() if part.dtype.kind == "f"}
 
 
 def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import gymnasium
@@ -17,7 +16,7 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """Chaotic in its actions, so that one wrong bit of one action shows; episodes of 5 to 29 steps, drawn at reset.
 
     :param success: ``"sign"`` of the last state, or None for no such entry.
-    :param failure: what ``step`` does while the file exists: ``"raise"``, ``"exit"``, ``"os._exit"``, return
+    :param failure: what ``step`` does while the file exists: ``"raise"``, ``"os._exit"``, return
         a wrong number as its ``"observation"``, ``"reward"`` or ``"success"``, or send itself the signal of that name.
     :param failure_file: the file.
     :param wrong: the number.
@@ -65,8 +64,6 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def _fail(self):
         if self.failure == "raise":
             raise ArithmeticError("the toy broke")
-        if self.failure == "exit":
-            sys.exit(0)
         if self.failure == "os._exit":
             os._exit(0)
         os.kill(os.getpid(), getattr(signal, str(self.failure)))
