@@ -127,15 +127,16 @@ def read_transitions(request: RunRequest) -> tuple[dict[str, np.ndarray], Callab
     """Return the data that our side trains on in the originals' layout, and what standardises observations."""
     data, scale = load_data(request), request.config.settings["observation_scale"]
     assert isinstance(data, Dataset)
-    valid = data.valids > 0
-    centre, factor = (part.numpy() for part in centre_and_factor(torch.from_numpy(data.observations[valid]), scale))
+    arrays, valid = data.content.arrays, data.content.valid
+    observations = arrays["observations"]
+    centre, factor = (part.numpy() for part in centre_and_factor(torch.from_numpy(observations[valid]), scale))
 
     def see(observations: np.ndarray) -> np.ndarray:
         return ((observations - centre) * factor).astype(np.float32)
 
-    content = {name: getattr(data, name)[valid] for name in ("actions", "rewards", "masks", "terminals")}
-    after = data.observations[np.flatnonzero(valid) + 1]
-    return {"observations": see(data.observations[valid]), "next_observations": see(after), **content}, see
+    content = {name: arrays[name][valid] for name in ("actions", "rewards", "masks", "terminals")}
+    after = observations[np.flatnonzero(valid) + 1]
+    return {"observations": see(observations[valid]), "next_observations": see(after), **content}, see
 
 
 def load_original(

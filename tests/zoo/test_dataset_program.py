@@ -92,6 +92,6 @@ def test_list_info_and_check_know_every_file(call, large):
     rows = {row["name"]: row for row in call(main, "list", "--dataset-dir", large)[0]["datasets"]}
     assert not rows[NAME]["here"]
     result, _ = call(main, "check", NAME, "--dataset-dir", large, code=2)
-    assert [row for row in result["findings"] if row["severity"] == "error"] == [
-        {"file": second.name, "severity": "error", "array": "file", "message": "expected a file, got nothing"}
-    ]
+    (row,) = [row for row in result["findings"] if row["severity"] == "error"]
+    assert (row["file"], row["array"]) == (second.name, "file")
+    assert "No such file" in row["message"]

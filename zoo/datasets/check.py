@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from ogbench.relabel_utils import relabel_dataset
@@ -25,17 +25,15 @@ _CHUNK_ROWS = 250_000  # rows that are relabelled together, which bounds the mem
 ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh of them is finite
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong with a dataset.
+class DatasetError(UsageError):
+    """A dataset that cannot be trained on.
 
-    :param severity: ``"error"`` when it cannot be trained on, ``"warning"`` when it can.
     :param array: the array concerned, or ``"file"``.
     """
 
-    severity: Literal["error", "warning"]
-    array: str
-    message: str
+    def __init__(self, array: str, message: str) -> None:
+        super().__init__(message)
+        self.array = array
 
 
 def required_arrays(spec: DatasetSpec) -> dict[str, int]:
@@ -55,120 +53,109 @@ def remedy(spec: DatasetSpec, path: Path) -> str:
     return f"make it again with {' or '.join(commands)}" if commands else "remove it and get it again, or give another"
 
 
-def require_sound(findings: list[Finding], spec: DatasetSpec, path: Path) -> None:
-    """Raise UsageError if a file cannot be trained on: which array, what was expected and got, and what to do."""
-    if errors := error_messages(findings):
-        raise UsageError(f"{path} cannot be used: {'; '.join(errors)}; {remedy(spec, path)}")
+@contextlib.contextmanager
+def explained(path: Path, spec: DatasetSpec) -> Iterator[None]:
+    """Name the file in the error of a check, and say what to do."""
+    try:
+        yield
+    except DatasetError as error:
+        raise UsageError(f"{path} cannot be used: {error}; {remedy(spec, path)}") from error
 
 
-def error_messages(findings: list[Finding]) -> list[str]:
-    """Return the messages of those findings that forbid training."""
-    return [finding.message for finding in findings if finding.severity == "error"]
+@contextlib.contextmanager
+def readable() -> Iterator[None]:
+    """Turn the errors of reading a file into a DatasetError."""
+    try:
+        yield
+    except (DamagedFile, OSError) as error:
+        problem = error.problem if isinstance(error, DamagedFile) else error
+        message = f"expected a whole npz file, got one that cannot be read ({problem})"
+        raise DatasetError("file", message) from error
 
 
-def check_structure(path: Path, spec: DatasetSpec) -> list[Finding]:
+def check_headers(path: Path, spec: DatasetSpec, env: Any = None) -> None:
     """Check what a file's headers say: that it is whole, and that arrays, dtypes and lengths fit together.
 
-    Reads a few kilobytes, whatever the size of the file; ends at the first array that is wrong.
+    Reads a few kilobytes, whatever the size of the file.
+
+    :param env: an environment of the dataset, or of its states, which says the sizes of observations and actions.
+    :raises DatasetError: for the first array that is wrong.
     """
-    if not path.exists():
-        return [Finding("error", "file", "expected a file, got nothing")]
-    try:
+    with readable():
         headers = read_npz_headers(path)
-    except (DamagedFile, OSError) as error:
-        return [describe_damage(error)]
     rows = 0
     for name, axes in required_arrays(spec).items():
         if name not in headers:
-            got = ", ".join(headers) or "none"
-            return [Finding("error", name, f"expected an array `{name}`, got only {got}")]
+            raise DatasetError(name, f"expected an array `{name}`, got only {', '.join(headers) or 'none'}")
         shape, dtype = headers[name]
         kinds, what = ("u", "images as uint8 from 0 to 255") if axes == 4 else ("fiub", "numbers")
         rows = rows or (shape or (0,))[0]
         if len(shape) != axes or dtype.kind not in kinds or shape[0] != rows or rows < 2:
             wanted = f"{what} with {axes} axes and as many rows as `observations`, at least 2"
-            return [Finding("error", name, f"`{name}` must be {wanted}, got {dtype} of shape {shape}")]
-    return []
-
-
-def check_shapes(path: Path, spec: DatasetSpec, env: Any) -> list[Finding]:
-    """Check the sizes of observations and actions against an environment of the dataset, or of its states."""
-    headers = read_npz_headers(path)
-    findings = []
+            raise DatasetError(name, f"`{name}` must be {wanted}, got {dtype} of shape {shape}")
+    if env is None:
+        return
     observation, action = (space.shape for space in env_spaces(env))
-    wanted = {"observations": IMAGE_SHAPE if spec.is_visual else observation, "actions": action}
-    for array, shape in wanted.items():
-        got = headers[array][0][1:]
-        if got != shape:
-            message = f"`{array}` must have rows of shape {shape} as in the environment, got {got}"
-            findings.append(Finding("error", array, message))
-    return findings
+    sizes = {"observations": IMAGE_SHAPE if spec.is_visual else observation, "actions": action}
+    for name, size in sizes.items():
+        got = headers[name][0][1:]
+        if got != size:
+            raise DatasetError(name, f"`{name}` must have rows of shape {size} as in the environment, got {got}")
 
 
-def check_values(arrays: Mapping[str, np.ndarray]) -> list[Finding]:
+def check_values(arrays: Mapping[str, np.ndarray]) -> None:
     """Check the values: finite, actions in range, every trajectory ended and with a transition.
 
     :param arrays: arrays of the dataset, each of shape (rows, ...); ``terminals`` is 1 at the last row of each
         trajectory, else 0.
+    :raises DatasetError: for the first array that is wrong.
     """
     for name, array in arrays.items():
         try:
             refuse_bad(name, array, ZERO_OR_ONE if name == "terminals" else FINITE)
         except ValueError as error:
-            return [Finding("error", name, str(error))]
+            raise DatasetError(name, str(error)) from error
     ends = arrays["terminals"]
     shortest = np.diff(np.flatnonzero(ends), prepend=-1).min(initial=len(ends))
     if not ends[-1] or shortest < 2:
         wanted = "end with 1, and leave at least 2 rows to each trajectory"
         got = f"{ends[-1]:g} at the end, and {shortest} rows at least"
-        return [Finding("error", "terminals", f"`terminals` must {wanted}, got {got}")]
+        raise DatasetError("terminals", f"`terminals` must {wanted}, got {got}")
     low, high = np.full((2, arrays["actions"].shape[1]), [[-1.0], [1.0]])
     try:
         ActionRange(low, high).require_inside("`actions`", arrays["actions"])
     except ValueError as error:
-        return [Finding("error", "actions", str(error))]
-    return []
+        raise DatasetError("actions", str(error)) from error
 
 
-def describe_damage(error: Exception) -> Finding:
-    """Return what is wrong with a file whose reading failed."""
-    problem = error.problem if isinstance(error, DamagedFile) else error
-    return Finding("error", "file", f"expected a whole npz file, got one that cannot be read ({problem})")
+def check_dataset(path: Path, spec: DatasetSpec) -> None:
+    """Check everything about a dataset file, and warn of tasks that no state of it achieves.
+
+    :raises DatasetError: for the first thing that is wrong.
+    """
+    with contextlib.closing(make_labelling_env(spec.env_id)) as env:
+        check_headers(path, spec, env)
+    _check_tasks(read_arrays(path, spec)[1], spec)
 
 
-def check_dataset(path: Path, spec: DatasetSpec) -> list[Finding]:
-    """Check everything about a dataset file, up to the first error."""
-    findings = check_structure(path, spec)
-    if not findings:
-        with contextlib.closing(make_labelling_env(spec.env_id)) as env:
-            findings = check_shapes(path, spec, env) or check_checksum(path)[1]
-    if findings:
-        return findings
-    try:
-        arrays = read_npz(path, required_arrays(spec))
-    except (DamagedFile, OSError) as error:
-        return [describe_damage(error)]
-    findings = check_values(arrays)
-    return findings if error_messages(findings) else [*findings, *_check_tasks(arrays, spec)]
-
-
-def check_checksum(path: Path) -> tuple[str, list[Finding]]:
-    """Return the sha256 of a file, and a finding if another one was recorded beside it."""
+def check_checksum(path: Path) -> str:
+    """Return the sha256 of a file; refuse one that differs from what was recorded beside it."""
     digest, expected = digest_of(path), recorded_sha256(path)
-    if expected in (None, digest):
-        return digest, []
-    return digest, [Finding("error", "file", f"expected the recorded sha256 {expected}, got {digest}")]
+    if expected not in (None, digest):
+        raise DatasetError("file", f"expected the recorded sha256 {expected} of {path}, got {digest}; make it again")
+    return digest
 
 
-def _check_tasks(arrays: Mapping[str, np.ndarray], spec: DatasetSpec) -> list[Finding]:
-    """Find tasks that no state of the dataset achieves."""
+def _check_tasks(arrays: Mapping[str, np.ndarray], spec: DatasetSpec) -> None:
+    """Warn of tasks that no state of the dataset achieves."""
     unsolved = []
     for task, env_id in spec.task_env_ids.items():
         with contextlib.closing(make_labelling_env(env_id)) as env:
             if relabel(env_id, arrays, env)[1].all():
                 unsolved.append(str(task))
-    message = f"expected a state that achieves each task, got none for {', '.join(unsolved)}"
-    return [Finding("warning", "qpos", message)] if unsolved else []
+    if unsolved:
+        message = f"expected a state that achieves each task, got none for {', '.join(unsolved)}"
+        warnings.warn(message, stacklevel=3)
 
 
 def make_labelling_env(env_id: str) -> Any:
@@ -204,17 +191,14 @@ def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, np.ndarra
 
     :return: the sha256, which is the recorded one if there is one; arrays by name, in OGBench's compact layout, each
         of shape (rows, ...).
+    :raises DatasetError: for the first thing that is wrong.
     """
-    digest, findings = check_checksum(path)  # which brings the file into the page cache: the disk is read once
-    require_sound(findings, spec, path)
-    try:
+    digest = check_checksum(path)  # which brings the file into the page cache: the disk is read once
+    with readable():
         arrays = read_npz(path, required_arrays(spec))
-    except (DamagedFile, OSError) as error:
-        require_sound([describe_damage(error)], spec, path)
-        raise
     kinds = {"observations": np.uint8 if spec.is_visual else np.float32, "actions": np.float32, "terminals": np.float32}
     arrays |= {key: arrays[key].astype(kind, copy=False) for key, kind in kinds.items()}
-    require_sound(check_values(arrays), spec, path)
+    check_values(arrays)
     ends = arrays["terminals"]
     arrays["valids"] = 1 - ends
     arrays["terminals"] = np.minimum(ends + np.append(ends[1:], np.float32(1)), 1)

@@ -12,13 +12,14 @@ import gymnasium
 import numpy as np
 
 import agents
+from agents.common.data.arrays import Transitions
 from agents.common.frames import FrameStack, frame_space, frames_of
 from agents.common.model_file import algorithm_of, find_model
 from agents.common.streams import Purpose, seed_for, stream
 from agents.registry import import_named
 from zoo.baselines import find_named_by_file
 from zoo.datasets.files import progress_bar
-from zoo.datasets.formats.base import Array, Arrays, Episode, join
+from zoo.datasets.formats.base import Array, Episode, joined
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.observations import shape_of
 from zoo.errors import UsageError, as_usage_error
@@ -38,8 +39,8 @@ def collect(
     noise: float = 0.0,
     max_steps: int | None = None,
     trust: bool = False,
-) -> tuple[Arrays, list[float]]:
-    """Play episodes and return them as a set in the compact layout, and their returns.
+) -> tuple[Transitions, list[float]]:
+    """Play episodes and return them as a set, and their returns.
 
     :param policy: ``random``, a model's ``.zip`` or the folder of its run, or ``module:function``, which is given an
         observation and returns an action.
@@ -64,7 +65,7 @@ def collect(
                 generator = np.random.default_rng(stream(Purpose.COLLECTED_NOISE, seed, number))
                 played.append(_play(f"episode {number}", playing, act, start, generator, noise, max_steps))
                 bar.update()
-    return join(env_id, played), [float(episode.rewards.sum()) for episode in played]
+    return joined(env_id, played), [float(episode.rewards.sum()) for episode in played]
 
 
 def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool = False) -> tuple[Policy, int]:

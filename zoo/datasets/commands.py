@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from agents.common.data.arrays import Transitions
 from agents.common.files import digest_of
 from agents.common.files.npz import read_npz_headers
 from zoo.baselines import find_algorithm
 from zoo.datasets.benchmarks import describe_task, download_ocbench, find_data, generate_ocbench, generated_files
-from zoo.datasets.check import TRANSITIONS, check_dataset, check_structure, is_standard, require_sound
+from zoo.datasets.check import TRANSITIONS, DatasetError, check_dataset, check_headers, explained, is_standard
 from zoo.datasets.collect import collect as play_episodes
 from zoo.datasets.download import download_dataset
 from zoo.datasets.files import dataset_files, folder_option, recorded_sha256, shard_folder, training_files
@@ -23,7 +24,7 @@ from zoo.datasets.formats.base import Reading, write_set
 from zoo.datasets.formats.read import environment_of, read_source
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_own, parse_name, single_task_names
-from zoo.datasets.own import check_own
+from zoo.datasets.own import check_fit, spaces_for
 from zoo.datasets.shards import convert_shards
 from zoo.envs.tasks import D4RL, OCBENCH, ROBOMIMIC, TASKS
 from zoo.errors import BAD_INPUT, Interrupted, UsageError
@@ -60,7 +61,8 @@ def info(args: argparse.Namespace) -> Result:
     several = training_files(spec, args.dataset_dir) if spec.files > 1 else None
     for path in several or dataset_files(spec.name, args.dataset_dir):
         if path.exists():
-            require_sound(check_structure(path, spec), spec, path)
+            with explained(path, spec):
+                check_headers(path, spec)
             headers = read_npz_headers(path)
             arrays = {name: {"shape": list(shape), "dtype": str(dtype)} for name, (shape, dtype) in headers.items()}
             files[str(path)] = {"bytes": path.stat().st_size, "sha256": digest_of(path), "arrays": arrays}
@@ -132,8 +134,8 @@ def convert(args: argparse.Namespace) -> Result:
     if args.output is not None:
         path = _output(args)
         _find_data_of_task(args)
-        arrays = read_source(args.name, _reading(args))
-        found = {**_write(path, arrays), "recorded_in": environment_of(args.name)}
+        content = read_source(args.name, _reading(args))
+        found = {**_write(path, content), "recorded_in": environment_of(args.name)}
         return found | _next(f"zoo dataset check {path} --env {found['recorded_in'] or 'ENV'}")
     if is_own(args.name):
         raise UsageError(f"`--output` must name the file to write, e.g. `zoo dataset convert {args.name} -o my.npz`")
@@ -151,7 +153,7 @@ def collect(args: argparse.Namespace) -> Result:
     path, (env_id, env_kwargs) = _output(args), _environment(args)
     if args.algo is not None:
         find_algorithm(args.algo)  # what the user names is imported
-    arrays, returns = play_episodes(
+    content, returns = play_episodes(
         args.policy,
         env_id,
         env_kwargs,
@@ -161,7 +163,7 @@ def collect(args: argparse.Namespace) -> Result:
         max_steps=args.max_episode_steps,
         trust=args.trust,
     )
-    found = {**_write(path, arrays), "return": float(np.mean(returns)), "best_return": max(returns)}
+    found = {**_write(path, content), "return": float(np.mean(returns)), "best_return": max(returns)}
     return found | _next(f"zoo train --algo fql --env {args.env} --dataset {path}")
 
 
@@ -179,11 +181,12 @@ def check(args: argparse.Namespace) -> Result:
     if is_own(args.name):
         return _check_own(args)
     spec = parse_name(args.name).spec
-    findings = []
+    findings: list[Result] = []
     paths = training_files(spec, args.dataset_dir)
     val = dataset_files(spec.name, args.dataset_dir)[1]
     for path in [*paths, val] if val.exists() else paths:
-        findings += [{"file": path.name, **asdict(finding)} for finding in check_dataset(path, spec)]
+        with _noted(findings, file=path.name):
+            check_dataset(path, spec)
     report = _report(args, spec.name, findings)
     standard = is_standard(paths[0], spec) if report["sound"] else None
     if standard is not None:
@@ -196,9 +199,31 @@ def _check_own(args: argparse.Namespace) -> Result:
     """Check a dataset of the user's own against its environment."""
     if args.env is None:
         raise UsageError(f"`--env` must name the environment of {args.name}, e.g. --env HalfCheetah-v5; add it")
-    arrays, findings = check_own(args.name, *_environment(args), _reading(args), args.action_range)
-    report = {**_report(args, args.name, [asdict(finding) for finding in findings]), **_counts(arrays)}
+    env_id, env_kwargs = _environment(args)
+    findings: list[Result] = []
+    content = None
+    with _noted(findings):
+        spaces = spaces_for(args.name, env_id, env_kwargs)
+        content = read_source(args.name, _reading(args))
+        check_fit(args.name, content, env_id, spaces, args.action_range)
+    report = {**_report(args, args.name, findings), **(_counts(content) if content else {})}
     return report | _next(f"zoo train --algo fql --env {args.env} --dataset {args.name}" if report["sound"] else "")
+
+
+@contextlib.contextmanager
+def _noted(findings: list[Result], **place: str) -> Iterator[None]:
+    """Note warnings, and what cannot be trained on, instead of showing them.
+
+    :param place: columns of the findings.
+    """
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            yield
+        except DatasetError as error:
+            findings.append({**place, "severity": "error", "array": error.array, "message": str(error)})
+    for warning in told:
+        findings.append({**place, "severity": "warning", "array": "file", "message": str(warning.message)})
 
 
 def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]]) -> Result:
@@ -236,23 +261,22 @@ def _output(args: argparse.Namespace) -> Path:
     return path
 
 
-def _write(path: Path, arrays: dict[str, Any]) -> Result:
-    write_set(path, arrays)
-    return {"file": str(path), **_counts(arrays)}
+def _write(path: Path, content: Transitions) -> Result:
+    write_set(path, content)
+    return {"file": str(path), **_counts(content)}
 
 
-def _counts(arrays: dict[str, Any]) -> Result:
+def _counts(content: Transitions) -> Result:
     """Return how much a set holds."""
-    last = arrays["valids"] == 0
-    terminated = (arrays["masks"] == 0)[:-1] & last[1:]
-    begins = np.append(0, np.flatnonzero(last)[:-1] + 1)
-    returns = np.add.reduceat(np.where(last, 0, arrays["rewards"]), begins, dtype=np.float64)
+    ends = np.flatnonzero(content.ends)
+    rewards, masks = (content.arrays[name][content.valid] for name in ("rewards", "masks"))
+    returns = np.add.reduceat(rewards, np.append(0, ends[:-1] + 1), dtype=np.float64)
     return {
-        "trajectories": int(last.sum()),
-        "transitions": int((~last).sum()),
-        "terminated": int(terminated.sum()),
-        "observation": arrays["observations"].shape[1],
-        "action": arrays["actions"].shape[1],
+        "trajectories": len(ends),
+        "transitions": len(rewards),
+        "terminated": int((masks[ends] == 0).sum()),
+        "observation": content.arrays["observations"].shape[1],
+        "action": content.arrays["actions"].shape[1],
         "returns": {"lowest": float(returns.min()), "mean": float(returns.mean()), "highest": float(returns.max())},
     }
 

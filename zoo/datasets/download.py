@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
 from ogbench.utils import DATASET_URL
 
-from agents.common.files import DamagedFile, damage_named
-from zoo.datasets.check import check_structure, error_messages
+from agents.common.files import damage_named
+from zoo.datasets.check import DatasetError, check_headers, readable
 from zoo.datasets.files import (
     dataset_files,
     is_settled,
@@ -79,38 +79,30 @@ def download_dataset(
         for file in files:
             if existing == "replace" or not file.exists():
                 folders = [f"{source.rstrip('/')}{below}" for source in sources or SOURCES]
-                download_file(file, folders, lambda path: _find_problems(path, spec))
+                download_file(file, folders, spec)
     return train
 
 
-def download_file(file: Path, sources: Sequence[str], find_problems: Callable[[Path], list[str]]) -> None:
-    """Download a file, continuing where it stopped; it gets its place when it is complete.
+def download_file(file: Path, sources: Sequence[str], spec: DatasetSpec) -> None:
+    """Download a file, continuing where it stopped; it gets its place when it is complete and sound.
 
     :param sources: addresses of folders to try in this order.
-    :param find_problems: returns what is wrong with what has arrived; it is not kept then.
     """
     make_folder(file.parent)
     part, problems = file.with_name(f"{file.name}.part"), []
     for source in sources:
         url = f"{source}/{file.name}"
         try:
-            goes_on = _size(part) > 0  # perhaps another file than the one that is there now, which is seen in the end
             _fetch(url, part)
-            found = find_problems(part)
-            if found and goes_on:
-                part.unlink()
-                _fetch(url, part)
-                found = find_problems(part)
+            _check_whole(part, spec)
         except requests.RequestException as error:
-            reason = getattr(error.args[0], "reason", None) if error.args else None  # without the layers around it
-            text = str(reason or error)  # urllib3 puts its object in front: HTTPSConnection(host=..., port=443): ...
-            problems.append(f"{urlsplit(url).netloc}: {text.partition('): ')[2] or text}")
-            continue
-        if not found:
+            problems.append(f"{urlsplit(url).netloc}: {error}")
+        except DatasetError as error:
+            part.unlink()  # perhaps it began as another file than the one that is there now
+            problems.append(f"{url}: the downloaded file is not a valid dataset: {error}")
+        else:
             publish(part, file)
             return
-        part.unlink()
-        problems.append(f"{url}: the downloaded file is not a valid dataset: {'; '.join(found)}")
     raise DownloadError("; ".join(problems), f"try again (it continues where it stopped), or put the file at {file}")
 
 
@@ -162,13 +154,10 @@ def _transfer(url: str, part: Path) -> None:
         raise requests.ConnectionError(f"expected {total} bytes, got {_size(part)}")
 
 
-def _find_problems(path: Path, spec: DatasetSpec) -> list[str]:
-    """Test the archive's checksums and the arrays' headers."""
-    if problems := error_messages(check_structure(path, spec)):
-        return problems
-    try:
-        with damage_named(str(path)), zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (DamagedFile, OSError) as error:
-        damaged = str(error)
-    return [f"damaged data in {damaged}"] if damaged else []
+def _check_whole(path: Path, spec: DatasetSpec) -> None:
+    """Test the arrays' headers and the archive's checksums."""
+    check_headers(path, spec)
+    with readable(), damage_named(str(path)), zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise DatasetError("file", f"damaged data in {damaged}")

@@ -3,69 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agents.common.data.arrays import Transitions, compact_transitions
-from agents.common.files.npz import read_npz_headers
 from agents.common.validation import integer
-from zoo.datasets.check import check_shapes, check_structure, make_labelling_env, read_arrays, relabel, require_sound
+from zoo.datasets.check import check_headers, explained, make_labelling_env, read_arrays, relabel
 from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.files import Folder, dataset_files, folder_option, settings_sha256, shard_folder
-from zoo.datasets.formats.base import tell_memory
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name
 from zoo.datasets.shards import ShardedDataset, load_shards, shard_names
 from zoo.errors import UsageError, as_usage_error
-
-Float32Array = NDArray[np.float32]
 
 SOURCES = ("auto", "download", "generate")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Transitions of one task in OGBench's compact layout.
+    """Transitions of one task.
 
-    A trajectory s0, a0, ..., sT takes T + 1 rows; the next observation of row i is row i + 1. The last row of a
-    trajectory has no transition: ``valids`` is 0 there. ``terminals`` is 1 in the last two rows of each trajectory,
-    that is, in the row of its last transition and in the row after it.
-
-    :param observations: shape (rows, observation size), float32, or images of uint8.
-    :param actions: in [-1 + 1e-5, 1 - 1e-5], shape (rows, action size).
-    :param rewards: reward of the state before the action, shape (rows,).
-    :param masks: 0 where the task is achieved before the action, else 1, shape (rows,).
-    :param terminals: 1 where the trajectory ends after this transition, shape (rows,).
-    :param valids: 1 where the row is a transition, shape (rows,).
+    :param content: what an algorithm's ``load_dataset`` takes; rewards are those of the state before the action.
     :param fingerprint: sha256 of the file's content and of the settings.
     :param reference_scores: returns of a random and of an expert policy, where the files say them.
     """
 
     path: Path
-    observations: NDArray[Any]
-    actions: Float32Array
-    rewards: Float32Array
-    masks: Float32Array
-    terminals: Float32Array
-    valids: Float32Array
+    content: Transitions
     fingerprint: str
     reference_scores: tuple[float, float] | None = None
 
     @property
     def num_transitions(self) -> int:
-        """Number of rows that are transitions."""
-        return int(np.count_nonzero(self.valids))
-
-    @property
-    def content(self) -> Transitions:
-        """What an algorithm's ``load_dataset`` takes; its arrays were checked when they were read."""
-        return compact_transitions(vars(self))
+        """Number of transitions."""
+        return len(self.content.ends)
 
 
 def load_dataset(
@@ -100,32 +74,20 @@ def load_dataset(
 
 def _load_file(env_name: str, path: Path, size: int | None, sparse: bool) -> Dataset:
     name = parse_env_name(env_name)
-    require_sound(check_structure(path, name.spec), name.spec, path)
     with contextlib.closing(make_labelling_env(name.env_id)) as env:
-        require_sound(check_shapes(path, name.spec, env), name.spec, path)
-        if name.spec.is_visual:
-            shape, dtype = read_npz_headers(path)["observations"]
-            tell_memory(f"{path.name}, with the replay buffer,", 2 * math.prod(shape) * dtype.itemsize)
-        digest, arrays = read_arrays(path, name.spec)
-        if size is not None:
-            rows = rows_of_first_trajectories(arrays["valids"], size, path)
-            arrays = {key: array[:rows].copy() for key, array in arrays.items()}
+        with explained(path, name.spec):
+            check_headers(path, name.spec, env)
+            digest, arrays = read_arrays(path, name.spec)
         rewards, masks = relabel(name.env_id, arrays, env)
-    if masks.all():
-        warnings.warn(f"no state in {path} achieves the task of {env_name}; every reward is negative", stacklevel=3)
     if sparse:
         rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
+    content = compact_transitions({**arrays, "rewards": rewards, "masks": masks})
+    if size is not None:
+        content = first_trajectories(content, size, path)
+    if content.arrays["masks"].all():
+        warnings.warn(f"no state in {path} achieves the task of {env_name}; every reward is negative", stacklevel=3)
     settings = {"file": digest, "environment": name.env_id, "dataset_size": size, "sparse": sparse, "split": "train"}
-    return Dataset(
-        path=path,
-        observations=arrays["observations"],
-        actions=arrays["actions"],
-        rewards=rewards,
-        masks=masks,
-        terminals=arrays["terminals"],
-        valids=arrays["valids"],
-        fingerprint=settings_sha256(settings),
-    )
+    return Dataset(path, content, settings_sha256(settings))
 
 
 def _find_files(name: DatasetName, dataset_dir: Folder, dataset: str | Path, size: int | None) -> Path:
@@ -189,14 +151,13 @@ def _no_file_message(name: DatasetName, path: Path, problem: str) -> str:
     )
 
 
-def rows_of_first_trajectories(valids: Float32Array, size: int, path: Path) -> int:
-    """Return how many rows the first whole trajectories with at least ``size`` transitions have."""
-    ends = np.flatnonzero(valids == 0.0)
-    transitions = ends - np.arange(len(ends))  # up to and with each trajectory: one row of each is not a transition
+def first_trajectories(found: Transitions, size: int, path: Path) -> Transitions:
+    """Return the first whole trajectories with at least ``size`` transitions."""
+    transitions = np.flatnonzero(found.ends) + 1  # up to and with each trajectory
     last = int(np.searchsorted(transitions, size))
-    if last == len(ends):
+    if last == len(transitions):
         raise UsageError(
             f"`--dataset-size` must be at most {transitions[-1]}, the transitions in {path}, got {size}; "
             f"use fewer, or make a larger dataset: `zoo dataset generate NAME --dataset-size {size} --force`"
         )
-    return int(ends[last]) + 1
+    return found.keep(np.arange(len(transitions)) <= last)

@@ -16,7 +16,7 @@ import numpy as np
 
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import digest_of, read_text, sync
-from zoo.datasets.check import check_shapes, check_structure, read_arrays, relabel, require_sound
+from zoo.datasets.check import check_headers, explained, read_arrays, relabel
 from zoo.datasets.files import making, progress_bar, settings_sha256
 from zoo.datasets.names import DatasetSpec, parse_env_name
 from zoo.envs.make import make_raw_env
@@ -148,9 +148,8 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None = None) 
                     tasks[task] = env_id, stack.enter_context(contextlib.closing(make_raw_env(env_id)))
                 for source in (folder / f"{left}.npz" for left in names[len(done) :]):  # before any is converted
                     if find_converted(folder, source.stem, spec) is None:
-                        require_sound(
-                            check_structure(source, spec) or check_shapes(source, spec, tasks[1][1]), spec, source
-                        )
+                        with explained(source, spec):
+                            check_headers(source, spec, tasks[1][1])
                 bar = stack.enter_context(progress_bar(f"converting {folder.name}", unit=" files", total=len(names)))
             if tasks:
                 # another process may have converted it while this one waited for the lock
@@ -197,7 +196,8 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
     """Convert one file; its folder appears when it is whole."""
     source, target = folder / f"{name}.npz", folder / ARRAYS / name
     state = source.stat()
-    digest, arrays = read_arrays(source, spec)
+    with explained(source, spec):
+        digest, arrays = read_arrays(source, spec)
     valid = arrays["valids"] > 0
     temporary = target.with_name(f".{target.name}.tmp")  # the lock is held, so no other process writes a left-over one
     shutil.rmtree(temporary, ignore_errors=True)

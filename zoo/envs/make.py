@@ -18,6 +18,7 @@ import ogbench  # noqa: F401  registers its environments
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 
+from agents.common.data.arrays import Transitions
 from agents.common.frames import FrameStack
 from agents.common.streams import Purpose, stream
 from agents.common.validation import unknown_name_message
@@ -340,20 +341,22 @@ def absent_id(name: str) -> str:
 
 
 def register_absent(
-    env_id: str, arrays: Mapping[str, Array], limits: tuple[float, float] | None, spaces: Path | None = None
+    env_id: str, content: Transitions, limits: tuple[float, float] | None, spaces: Path | None = None
 ) -> None:
     """Register what stands for the environment of some data.
 
-    :param arrays: their ``observations`` and ``actions``.
+    :param content: these data.
     :param limits: the lowest and the highest action; None takes -1 and 1 if all actions are inside, else what each
         coordinate of the data reaches.
     :param spaces: a YAML file with the limits of observations and actions, which override the others.
     :raises UsageError: for images, which no policy is judged by, and for limits that do not fit the data.
     """
-    observations, actions = arrays["observations"], arrays["actions"].astype(np.float32)
+    observations, actions = content.arrays["observations"], content.arrays["actions"].astype(np.float32)
     if observations.ndim > 2:
         raise UsageError("`--no-env` judges policies by vectors, got images; train with an environment, or embed them")
-    reached: Any = limits or ((-1, 1) if np.abs(actions).max() <= 1 else (actions.min(0), actions.max(0)))
+    reached: Any = limits or (-1, 1)
+    if not limits and np.abs(actions).max() > 1:
+        reached = np.minimum(actions.min(0), 0), np.maximum(actions.max(0), 0)  # no action is one of them
     low, high = (np.full(actions.shape[1:], end, np.float32) for end in reached)
     high = np.where(high > low, high, low + 1)  # of a coordinate that never changes
     free = np.full(observations.shape[1], np.inf, np.float32)
@@ -361,7 +364,7 @@ def register_absent(
     if spaces is not None:
         bounds |= _read_spaces(spaces, {name: ends[0].shape for name, ends in bounds.items()})
     least, most = bounds["observations"]
-    if ((observations < least) | (observations > most)).any():
+    if any(((rows < least) | (rows > most)).any() for rows in (observations, content.final_observations)):
         raise UsageError(f"{spaces} must give `observations` limits that hold in the data; widen or leave them out")
     boxes = {name: Box(*ends, dtype=np.float32) for name, ends in bounds.items()}
     gymnasium.registry.pop(env_id, None)

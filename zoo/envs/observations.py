@@ -72,11 +72,11 @@ def broken_promise(space: spaces.Space[Any], observation: Any) -> str | None:
     return f"an image must be uint8 of shape {space.shape} as its space says, got {there.dtype} of shape {there.shape}"
 
 
-def vectors_of(observation: Any) -> dict[str, np.ndarray]:
+def vectors_of(observation: Any) -> dict[str, Any]:
     """Return the parts of an observation that hold floating-point numbers, by what messages call them."""
-    parts = observation if isinstance(observation, dict) else {"": observation}
-    named = {f"observation {key}".strip(): np.atleast_1d(part) for key, part in parts.items()}
-    return {name: part for name, part in named.items() if part.dtype.kind == "f"}
+    if isinstance(observation, dict):
+        return {f"observation {key}": part for key, part in observation.items() if np.asarray(part).dtype.kind == "f"}
+    return {"observation": observation} if observation.dtype.kind == "f" else {}
 
 
 def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:

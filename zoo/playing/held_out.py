@@ -20,7 +20,6 @@ from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, stream, torch_generator
-from zoo.datasets.formats.base import COMPACT
 from zoo.datasets.load import Dataset
 from zoo.errors import UsageError
 from zoo.playing.episodes import EpisodeResults
@@ -172,25 +171,15 @@ def hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
 
     :raises UsageError: for a single trajectory.
     """
-    number = _trajectory_of(data.valids)
-    if number[-1] < 1:
+    count = int(data.content.ends.sum())
+    if count == 1:
         raise UsageError(
             "`--no-env` holds out a tenth of the trajectories, at least one, and needs another to train on; got one "
             "trajectory: mark where it ends (docs/datasets.md), or give more"
         )
-    held = number % EVERY == 0
-
-    def part(rows: np.ndarray) -> Dataset:
-        arrays = {name: getattr(data, name)[rows] for name in COMPACT}
-        return replace(data, **arrays)
-
-    return part(~held), part(held)
-
-
-def _trajectory_of(valids: np.ndarray) -> np.ndarray:
-    """Return the trajectory of each row of the compact layout."""
-    number: np.ndarray = np.cumsum(np.append(0, valids[:-1] == 0))
-    return number
+    held = np.arange(count) % EVERY == 0
+    trained, judged = data.content.keep(~held), data.content.keep(held)
+    return replace(data, content=trained), replace(data, content=judged)
 
 
 class HeldOutEvaluator:
@@ -250,10 +239,9 @@ class HeldOutEvaluator:
         )  # fmt: skip
         buffer.with_steps = method.step_observations
         buffer.load_dataset(self._data.content)
-        valids = self._data.valids
-        lengths = np.bincount(_trajectory_of(valids)[valids > 0])
-        count, ends = int(lengths.sum()), lengths.cumsum()
-        starts = ends - lengths
+        ends = np.flatnonzero(self._data.content.ends) + 1
+        lengths = np.diff(ends, prepend=0)
+        count, starts = int(ends[-1]), ends - lengths
         left = ends.repeat(lengths) - np.arange(count)  # transitions from each on to the end of its trajectory
         ahead = torch.arange(chunk, device=buffer.observations.device)
         every = torch.arange(count, device=ahead.device)

@@ -19,6 +19,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from agents.common.common_settings import CommonSettings
+from agents.common.data.arrays import Transitions
 from agents.common.files import atomic_path, digest_of
 from agents.common.model_file import find_model, read_attributes, require_algorithm
 from agents.common.sb3.encoders import POLICIES, make_policy
@@ -27,7 +28,7 @@ from agents.common.sb3.model import FlowQLearning
 from agents.registry import BUILT_IN, origin_of
 from zoo.baselines import find_algorithm
 from zoo.datasets.benchmarks import find_data
-from zoo.datasets.formats.base import Arrays, Reading
+from zoo.datasets.formats.base import Reading
 from zoo.datasets.formats.read import has_rewards, name_of, read_source
 from zoo.datasets.load import SOURCES, Dataset, load_dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
@@ -64,7 +65,7 @@ class RunRequest:
 
     :param has_dataset: whether OGBench has data of the environment.
     :param has_own_data: whether its data have rewards: a set of the user's own, OCBench's, robomimic's or D4RL's.
-    :param arrays: these data, where they were read for their spaces.
+    :param content: these data, where they were read for their spaces.
     :param seeds: one for each replica; None takes any.
     :param env_kwargs: arguments of `make_env`: those of the environment's constructor, and of stacked frames.
     """
@@ -77,7 +78,7 @@ class RunRequest:
     seeds: list[int] | None
     env_kwargs: dict[str, Any]
     eval_env_kwargs: dict[str, Any]
-    arrays: Arrays | None = None
+    content: Transitions | None = None
 
     @property
     def has_success(self) -> bool:
@@ -106,15 +107,15 @@ def read_request(args: argparse.Namespace) -> RunRequest:
         has_dataset = spec is None or is_ogbench(spec)
     config, env_id = read_config(args, has_dataset, has_own_data)
     check_start(args, config)
-    arrays = None
+    content = None
     if args.no_env:
-        arrays = read_source(args.dataset, Reading(reward_from=config.run.reward_from))
-        register_absent(args.env, arrays, config.run.action_range, args.spaces)
+        content = read_source(args.dataset, Reading(reward_from=config.run.reward_from))
+        register_absent(args.env, content, config.run.action_range, args.spaces)
     env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
     stacked = {"frame_stack": k} if (k := config.settings.get("frame_stack", 1)) > 1 else {}
     kwargs = {**env_kwargs, **stacked}, {**eval_env_kwargs, **stacked}
-    return RunRequest(args, config, env_id, has_dataset, has_own_data, seeds, *kwargs, arrays)
+    return RunRequest(args, config, env_id, has_dataset, has_own_data, seeds, *kwargs, content)
 
 
 def _check_flags(args: argparse.Namespace) -> None:
@@ -339,7 +340,7 @@ def load_data(request: RunRequest) -> Dataset | ShardedDataset | None:
             size=config.run.dataset_size,
             action_range=config.run.action_range,
             reward_from=config.run.reward_from,
-            arrays=request.arrays,
+            content=request.content,
         )
     return load_dataset(
         config.env,

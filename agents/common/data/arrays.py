@@ -72,6 +72,18 @@ class Transitions:
             f"otherwise: {count - terminated:,}, of which marked nowhere: {self.broken:,}"
         )
 
+    def keep(self, chosen: Flags) -> Transitions:
+        """Return copies of some of the trajectories.
+
+        :param chosen: which, (k,).
+        :return: their transitions.
+        """
+        last = self.ends if self.valid.all() else ~self.valid
+        rows = chosen[np.cumsum(last) - last]
+        arrays = {name: array[rows] for name, array in self.arrays.items()}
+        ends = self.ends[rows[self.valid]]
+        return Transitions(arrays, self.valid[rows], ends, self.final_observations[chosen], self.broken)
+
     def write(self, tensors: Mapping[str, Tensor], action_range: ActionRange, tail: int) -> None:
         """Write all transitions as the replay buffer stores them, piece by piece.
 

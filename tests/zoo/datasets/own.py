@@ -12,8 +12,15 @@ from minari.data_collector import EpisodeBuffer
 from pyarrow import parquet
 
 from tests.zoo.envs import toys
+from zoo.datasets.formats.base import compact
+from zoo.datasets.formats.read import read_source
 
 ENV = toys.SPRING
+
+
+def read(source, reading=None):
+    """Return what is read of a set, as arrays in the compact layout."""
+    return compact(read_source(source, reading))
 
 
 def episodes(count=2, steps=20, seed=0, env=None):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
-from zoo.datasets.check import check_dataset, check_structure, check_values, relabel, remedy
+from zoo.datasets.check import DatasetError, check_dataset, check_headers, check_values, relabel, remedy
 from zoo.datasets.files import checksum_file
 from zoo.datasets.names import DATASETS
 from zoo.envs.make import make_raw_env
@@ -16,15 +16,19 @@ SPEC = DATASETS[NAME]
 ROWS = 33
 
 
-def messages(path):
-    return [finding.message for finding in check_structure(path, SPEC)]
+def refused(check, *given):
+    """Return the array that a check refuses, and what it says."""
+    with pytest.raises(DatasetError) as caught:
+        check(*given)
+    return caught.value.array, str(caught.value)
 
 
-def test_file_that_is_none_is_found(tmp_path, write_dataset):
-    assert messages(write_dataset()) == []
-    assert len(messages(tmp_path / "none.npz")) == 1
-    (tmp_path / "a.npz").write_text("<html>404 Not Found</html>")
-    (message,) = messages(tmp_path / "a.npz")
+@pytest.mark.parametrize("content", [None, "<html>404 Not Found</html>"])
+def test_file_that_is_none_is_refused(tmp_path, content):
+    if content:
+        (tmp_path / "a.npz").write_text(content)
+    array, message = refused(check_headers, tmp_path / "a.npz", SPEC)
+    assert array == "file"
     assert message.startswith("expected a whole npz file, got one that cannot be read")
 
 
@@ -37,8 +41,8 @@ def test_file_that_is_none_is_found(tmp_path, write_dataset):
         ("scene-play-v0", {}, "button_states"),
     ],
 )
-def test_array_that_headers_show_to_be_wrong_is_found(write_dataset, name, changes, array):
-    assert [finding.array for finding in check_structure(write_dataset(**changes), DATASETS[name])] == [array]
+def test_array_that_headers_show_to_be_wrong_is_refused(write_dataset, name, changes, array):
+    assert refused(check_headers, write_dataset(**changes), DATASETS[name])[0] == array
 
 
 @pytest.mark.parametrize(
@@ -51,14 +55,13 @@ def test_array_that_headers_show_to_be_wrong_is_found(write_dataset, name, chang
         ("terminals", -1, 0, "0 at the end"),
     ],
 )
-def test_value_that_is_wrong_is_found_with_its_row(array, row, value, named):
+def test_value_that_is_wrong_is_refused_with_its_row(array, row, value, named):
     arrays = small_arrays()
     arrays[array] = arrays[array].astype(np.float32)
     arrays[array][row] = value
-    (finding,) = check_values(arrays)
-    assert finding.severity == "error"
-    assert finding.array == array
-    assert named in finding.message
+    found, message = refused(check_values, arrays)
+    assert found == array
+    assert named in message
 
 
 @pytest.mark.parametrize(
@@ -80,21 +83,19 @@ def test_damaged_bytes_are_traced_to_their_array(write_dataset):
     content = bytearray(path.read_bytes())
     content[member.header_offset + 300] ^= 0xFF
     path.write_bytes(content)
-    (finding,) = check_dataset(path, SPEC)
-    assert "qpos" in finding.message
+    assert "qpos" in refused(check_dataset, path, SPEC)[1]
 
 
 def test_file_that_changed_after_its_checksum_was_written_is_found(write_dataset):
     path = write_dataset()
     checksum_file(path).write_text(f"{'0' * 64}  {path.name}\n")
-    (finding,) = check_dataset(path, SPEC)
-    assert finding.message.startswith(f"expected the recorded sha256 {'0' * 64}, got ")
+    assert refused(check_dataset, path, SPEC)[1].startswith(f"expected the recorded sha256 {'0' * 64}")
 
 
 def test_unsolved_tasks_are_a_warning(write_dataset):
-    (finding,) = check_dataset(write_dataset(), SPEC)  # data lie within x, y in [0, 8], but for three rows at (20, 20)
-    assert finding.severity == "warning"
-    assert finding.message.startswith("expected a state that achieves each task, got none for 2, ")
+    # data lie within x, y in [0, 8], but for three rows at (20, 20)
+    with pytest.warns(UserWarning, match="expected a state that achieves each task, got none for 2, "):
+        check_dataset(write_dataset(), SPEC)
 
 
 def test_relabelling_in_parts_equals_distance_to_the_goal(monkeypatch):

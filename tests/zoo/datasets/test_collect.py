@@ -12,6 +12,7 @@ from tests.zoo.datasets.own import ENV
 from tests.zoo.envs.toys import SpringEnv
 from zoo.baselines import find_algorithm
 from zoo.datasets.collect import collect
+from zoo.datasets.formats.base import compact
 from zoo.errors import UsageError
 
 HERE = "tests.zoo.datasets.test_collect"
@@ -27,7 +28,8 @@ def wrong(observation):
 
 
 def test_a_function_is_played_its_actions_clipped_and_every_observation_kept():
-    arrays, returns = collect(f"{HERE}:push", ENV, {}, episodes=2)
+    found, returns = collect(f"{HERE}:push", ENV, {}, episodes=2)
+    arrays = compact(found)
     assert arrays["observations"].shape == (42, 4)
     assert_array_equal(np.flatnonzero(arrays["valids"] == 0), [20, 41])
     assert_array_equal(arrays["actions"][0], [-1, 2])
@@ -43,7 +45,7 @@ def test_a_function_is_played_its_actions_clipped_and_every_observation_kept():
 
 @pytest.mark.parametrize("policy", ["random", f"{HERE}:push"])
 def test_the_seed_decides_a_set(policy):
-    sets = [collect(policy, ENV, {}, episodes=2, seed=seed, noise=0.1)[0] for seed in (1, 1, 2)]
+    sets = [collect(policy, ENV, {}, episodes=2, seed=seed, noise=0.1)[0].arrays for seed in (1, 1, 2)]
     for name, array in sets[0].items():
         assert_array_equal(array, sets[1][name])
     assert not np.array_equal(sets[0]["observations"], sets[2]["observations"])
@@ -52,7 +54,7 @@ def test_the_seed_decides_a_set(policy):
 def test_a_saved_model_is_played_with_its_chunks(tmp_path):
     model = agents.BC("MlpPolicy", SpringEnv(), net_arch=[4], flow_steps=1, horizon_length=3, buffer_size=4, seed=0)
     model.save(tmp_path / "model")
-    first, again = (collect(str(tmp_path / "model.zip"), ENV, {}, episodes=2)[0] for _ in range(2))
+    first, again = (collect(str(tmp_path / "model.zip"), ENV, {}, episodes=2)[0].arrays for _ in range(2))
     assert_array_equal(first["actions"], again["actions"])
     with pytest.raises(UsageError, match="choose one it was trained in"):
         collect(str(tmp_path / "model.zip"), "Pendulum-v1", {}, episodes=1)
@@ -79,8 +81,8 @@ def sac():
 
 def test_a_model_of_sb3s_own_algorithms_is_played(sac, tmp_path):
     sac.save(tmp_path / "model")
-    arrays, _ = collect(str(tmp_path / "model.zip"), ENV, {}, episodes=1)
-    assert np.isfinite(arrays["actions"]).all()
+    found, _ = collect(str(tmp_path / "model.zip"), ENV, {}, episodes=1)
+    assert np.isfinite(found.arrays["actions"]).all()
 
 
 @pytest.mark.parametrize("name", ["antigravity:Fly", "zoo.baselines:antigravity:Fly"])

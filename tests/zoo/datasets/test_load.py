@@ -39,25 +39,26 @@ def test_every_family_equals_ogbenchs_own_loader(name, tmp_path, monkeypatch):
         warnings.simplefilter("ignore")
         ours = load_dataset(name, dataset_dir=tmp_path)
         _, expected, _ = make_env_and_datasets(name, dataset_dir=tmp_path, compact_dataset=True)
-    for key in ("observations", "rewards", "masks", "terminals", "valids"):
-        assert_array_equal(getattr(ours, key), expected[key], err_msg=key)
-    assert_array_equal(ours.actions, np.clip(expected["actions"], -1 + 1e-5, 1 - 1e-5))
+    for key in ("observations", "rewards", "masks", "terminals"):
+        assert_array_equal(ours.content.arrays[key], expected[key], err_msg=key)
+    assert_array_equal(ours.content.valid, expected["valids"])
+    assert_array_equal(ours.content.arrays["actions"], np.clip(expected["actions"], -1 + 1e-5, 1 - 1e-5))
 
 
 def test_sparse_reward_is_minus_one_until_the_task_is_achieved(write_dataset, monkeypatch):
     counts = np.array([-3.0, -1.0, 0.0] * 11, np.float32)  # minus the number of sub-goals not reached yet
     monkeypatch.setattr(load, "relabel", lambda *_: (counts, np.float32(counts != 0.0)))
-    assert_array_equal(load_small(write_dataset).rewards, counts)
-    assert_array_equal(load_small(write_dataset, sparse=True).rewards, [-1.0, -1.0, 0.0] * 11)
+    assert_array_equal(load_small(write_dataset).content.arrays["rewards"], counts)
+    assert_array_equal(load_small(write_dataset, sparse=True).content.arrays["rewards"], [-1.0, -1.0, 0.0] * 11)
 
 
 @pytest.mark.parametrize(("size", "rows"), [(1, 11), (10, 11), (11, 22), (30, 33)])
 def test_dataset_size_keeps_the_first_whole_trajectories(write_dataset, size, rows):
-    dataset = load_small(write_dataset, dataset_size=size)
-    assert_array_equal(dataset.observations, small_arrays()["observations"][:rows])
-    assert dataset.terminals[-1] == 1.0
-    assert len(dataset.rewards) == rows
-    assert dataset.observations.base is None  # a view would keep all of the file in memory
+    found = load_small(write_dataset, dataset_size=size).content
+    assert_array_equal(found.arrays["observations"], small_arrays()["observations"][:rows])
+    assert found.ends[-1]
+    assert len(found.arrays["rewards"]) == rows
+    assert found.arrays["observations"].base is None  # a view would keep all of the file in memory
 
 
 def test_each_setting_and_the_content_change_the_fingerprint(write_dataset):

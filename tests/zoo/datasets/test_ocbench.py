@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from tests.zoo.datasets.own import read
 from zoo.datasets import benchmarks as sets
 from zoo.datasets.benchmarks import (
     OracleWriter,
@@ -13,7 +14,6 @@ from zoo.datasets.benchmarks import (
     generate_ocbench,
     generated_files,
 )
-from zoo.datasets.formats.read import read_source
 from zoo.envs.make import make_env
 from zoo.envs.tasks import TASKS
 from zoo.errors import UsageError
@@ -54,7 +54,7 @@ def ocbench():
 
 def test_every_transition_is_that_of_ocbenchs_loader(ocbench, tmp_path):
     path = write(tmp_path)
-    theirs, ours = ocbench.load_dataset(path), read_source(path)
+    theirs, ours = ocbench.load_dataset(path), read(path)
     steps, rows = ocbench.get_episode_offsets(theirs)
     assert_array_equal(ours["observations"], theirs["observations"])
     is_step = ours["valids"] == 1
@@ -69,7 +69,7 @@ def test_several_files_follow_one_another_without_those_for_validation(tmp_path)
     write(tmp_path, "set-000")
     write(tmp_path, "set-001", lengths=(2,))
     write(tmp_path, "set-000-val", lengths=(9,))
-    found = read_source(tmp_path)
+    found = read(tmp_path)
     assert (found["valids"] == 1).sum() == sum(LENGTHS) + 2
     assert_array_equal(found["observations"][-3:], arrays((2,))["observations"])
 
@@ -86,7 +86,7 @@ def test_several_files_follow_one_another_without_those_for_validation(tmp_path)
 def test_a_file_that_is_not_what_it_says_is_refused(tmp_path, changes, message):
     path = write(tmp_path, **changes)
     with pytest.raises(UsageError, match=message):
-        read_source(path)
+        read(path)
 
 
 # -- where the data come from ------------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def test_ocbench_reads_the_files(ocbench, tmp_path):
     generate_ocbench(TASK, files, num_episodes=2, num_workers=1)
     theirs = ocbench.load_dataset(files[0])
     assert len(ocbench.get_episode_offsets(theirs)[0]) == 3
-    assert_array_equal(read_source(files[0])["observations"], theirs["observations"])
+    assert_array_equal(read(files[0])["observations"], theirs["observations"])
 
 
 @pytest.mark.slow

@@ -42,10 +42,10 @@ def test_images_are_read_as_they_are_and_labelled_as_states(states, tmp_path):
     found = load_dataset("visual-cube-single-play-singletask-task2-v0", dataset_dir=tmp_path)
     of_states = load_dataset("cube-single-play-singletask-task2-v0", dataset=states)
     with np.load(path) as arrays:
-        assert_array_equal(found.observations, arrays["observations"])
-    assert found.observations.dtype == np.uint8
-    for name in ("actions", "rewards", "masks", "terminals", "valids"):
-        assert_array_equal(getattr(found, name), getattr(of_states, name))
+        assert_array_equal(found.content.arrays["observations"], arrays["observations"])
+    assert found.content.arrays["observations"].dtype == np.uint8
+    for name in ("actions", "rewards", "masks", "terminals"):
+        assert_array_equal(found.content.arrays[name], of_states.content.arrays[name])
 
 
 @pytest.mark.parametrize(

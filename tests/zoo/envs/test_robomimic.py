@@ -11,9 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.envs import SpacesEnv
 from tests.zoo.datasets.demonstrations import demonstration, write
+from tests.zoo.datasets.own import read
 from tests.zoo.envs.lifting import NAME, play
 from tests.zoo.outcomes import config_of
-from zoo.datasets.formats.read import read_source
 from zoo.envs.make import find_spec, make_env
 from zoo.envs.snapshot import ResumableEnv
 from zoo.envs.tasks import OBSERVATIONS
@@ -86,7 +86,7 @@ def test_replaying_a_files_actions_gives_its_observations(robosuite, tmp_path):
     for part in parts:
         assert 20 < len(part["actions"]) < 100
         assert_array_equal(part["rewards"], part["dones"])  # a lifted cube is a success and the end
-    found = read_source(write(tmp_path / "a.hdf5", parts))
+    found = read(write(tmp_path / "a.hdf5", parts))
     env, row = make_env(NAME), 0
     for seed in range(2):
         observation, _ = env.reset(seed=seed)

@@ -8,7 +8,7 @@ import itertools
 import os
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -119,73 +119,64 @@ class Episode:
     masks: Array
 
     def __post_init__(self) -> None:
-        require_continuous(self.name, self.actions)
-        require_observations(self.name, self.observations)
         steps = len(self.actions)
-        if len(self.observations) == steps:
-            raise UsageError(
-                f"{self.name}: `observations` must have {steps + 1} rows, one more than the {steps} actions, got "
-                f"{steps}: the one after the last action is missing; add it, or leave out the last action, its reward "
-                "and its flags"
-            )
-        require_rows(self.name, "observations", self.observations, steps + 1)
-        require_rows(self.name, "rewards", self.rewards, steps)
-        require_rows(self.name, "masks", self.masks, steps)
-
-
-def join(name: str, episodes: Iterable[Episode]) -> Arrays:
-    """Return all episodes as one set."""
-    episodes = list(episodes)
-    if not episodes:
-        raise UsageError(f"{name} must hold an episode with a transition, got none; give another set")
-    shapes = [(episode.observations.shape[1:], episode.actions.shape[1]) for episode in episodes]
-    for episode, got in zip(episodes, shapes, strict=True):
-        if got != shapes[0]:
-            raise UsageError(
-                f"{episode.name} must have observations of shape {shapes[0][0]} and actions of {shapes[0][1]} numbers "
-                f"like the first one, got {got[0]} and {got[1]}; keep the episodes of one environment apart from others"
-            )
-    arrays = {}
-    with np.errstate(over="ignore"):  # infinite then, which is refused
-        for key in COMPACT[:4]:
-            parts = [getattr(episode, key) for episode in episodes]
-            arrays[key] = np.concatenate(parts, dtype=_kind(parts[0]), casting="unsafe")
-    ends = np.zeros(len(arrays["actions"]), bool)
-    ends[np.cumsum([len(episode.actions) for episode in episodes]) - 1] = True
-    return arrays | _with_last_rows(arrays, ends)
-
-
-def _kind(array: Array) -> type[np.generic]:
-    """Return what an array is stored as."""
-    return np.uint8 if array.ndim == 4 else np.float32
-
-
-def _with_last_rows(arrays: Arrays, ends: Array) -> Arrays:
-    """Return all arrays but observations with a row after the last transition of each trajectory."""
-    after = np.flatnonzero(ends) + 1
-    arrays = arrays | {"terminals": ends.astype(np.float32), "valids": np.ones(len(ends), np.float32)}
-    last = {"actions": 0, "rewards": 0, "masks": 1, "terminals": 1, "valids": 0}
-    return {key: np.insert(arrays[key], after, value, axis=0) for key, value in last.items()}
+        rows = {"observations": steps + 1, "rewards": steps, "masks": steps}
+        for key, count in rows.items():
+            array = getattr(self, key)
+            if array.shape[:1] != (count,):
+                raise UsageError(
+                    f"{self.name}: `{key}` must have {count} rows for {steps} actions, got shape {array.shape}; the "
+                    "observation after the last action belongs to an episode too"
+                )
 
 
 def joined(name: str, episodes: Iterable[Episode]) -> Transitions:
     """Return the transitions of all episodes."""
-    return transitions_of(name, join(name, episodes))
+    episodes = list(episodes)
+    if not episodes:
+        raise UsageError(f"{name} must hold an episode with a transition, got none; give another set")
+    shapes = [(episode.observations.shape[1:], episode.actions.shape[1:]) for episode in episodes]
+    for episode, got in zip(episodes, shapes, strict=True):
+        if got != shapes[0]:
+            raise UsageError(
+                f"{episode.name} must have observations and actions of the shapes {shapes[0]} like the first episode, "
+                f"got {got}; keep the episodes of one environment apart from others"
+            )
+    parts = {key: [getattr(episode, key) for episode in episodes] for key in ("actions", "rewards", "masks")}
+    parts["observations"] = [episode.observations[:-1] for episode in episodes]
+    parts["next_observations"] = [episode.observations[1:] for episode in episodes]
+    arrays = {key: np.concatenate(each) for key, each in parts.items()}
+    ends = np.zeros(len(arrays["actions"]), bool)
+    ends[np.cumsum([len(episode.actions) for episode in episodes]) - 1] = True
+    terminated = arrays["masks"] == 0
+    return transitions_of(name, arrays | {"terminals": ends & terminated, "timeouts": ends & ~terminated})
 
 
 def transitions_of(name: str, arrays: Arrays) -> Transitions:
     """Return the transitions of arrays in any layout that `docs/datasets.md` describes, after saying what is odd."""
-    observations = arrays["observations"]
-    require_observations(name, observations)
-    require_continuous(name, arrays["actions"])
+    observations, actions = arrays["observations"], arrays["actions"]
+    is_vector = observations.ndim == 2 and observations.dtype.kind in "fiub"
+    is_image = observations.ndim == 4 and observations.dtype == np.uint8
+    if not (is_vector or is_image) or not observations.size:
+        raise UsageError(
+            f"{name}: `observations` must have shape (rows, size), or be images as uint8 from 0 to 255 of shape (rows, "
+            f"height, width, channels), got {observations.dtype} of shape {observations.shape}; convert them"
+        )
+    if actions.ndim != 2 or actions.dtype.kind != "f" or not actions.size:
+        raise UsageError(
+            f"{name}: `actions` must be continuous, of shape (rows, size) with at least one row, got {actions.dtype} "
+            f"of shape {actions.shape}; convert them to float32 if they are numbers of one Box"
+        )
     try:
-        size = arrays["actions"].shape[1]
-        found = read_transitions(arrays, observations.shape[1:], size, images=observations.ndim == 4)
+        found = read_transitions(arrays, observations.shape[1:], actions.shape[1], images=is_image)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} cannot be used: {error}") from error
     for note in found.warnings:
         tell(name, note)
-    return found
+    kind = np.uint8 if is_image else np.float32
+    kinds = dict.fromkeys(found.arrays, np.float32) | {"observations": kind}
+    stored = {key: np.asarray(array, kinds[key]) for key, array in found.arrays.items()}
+    return replace(found, arrays=stored, final_observations=found.final_observations.astype(kind), warnings=())
 
 
 def tell_of_successes(name: str, successes: Array) -> None:
@@ -200,13 +191,15 @@ def tell(name: str, doubt: str) -> None:
 
 
 def compact(found: Transitions) -> Arrays:
-    """Return transitions as arrays in the compact layout."""
-    arrays = {key: np.asarray(array, _kind(array)) for key, array in found.arrays.items()}
+    """Return transitions in the compact layout, with a row after the last transition of each trajectory."""
+    arrays = dict(found.arrays)
     if not found.valid.all():
         return arrays | {"valids": found.valid.astype(np.float32)}
     after = np.flatnonzero(found.ends) + 1
-    observations = np.insert(arrays["observations"], after, found.final_observations, axis=0)
-    return {"observations": observations, **_with_last_rows(arrays, found.ends)}
+    arrays |= {"terminals": found.ends.astype(np.float32), "valids": np.ones(len(found.ends), np.float32)}
+    last: dict[str, Any] = {"actions": 0, "rewards": 0, "masks": 1, "terminals": 1, "valids": 0}
+    last["observations"] = found.final_observations
+    return {key: np.insert(arrays[key], after, last[key], axis=0) for key in COMPACT}
 
 
 def digest_of_arrays(arrays: Arrays) -> str:
@@ -218,12 +211,12 @@ def digest_of_arrays(arrays: Arrays) -> str:
     return digest.hexdigest()
 
 
-def write_set(path: Path, arrays: Mapping[str, Array]) -> None:
+def write_set(path: Path, found: Transitions) -> None:
     """Write a set as an ``.npz`` file, which appears when it is whole, and its checksum beside it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            np.savez(file, allow_pickle=False, **compact(found))
         publish(temporary, path)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}; choose another place") from error
@@ -254,27 +247,6 @@ def faults_named(path: Path, kind: str, *faults: type[Exception]) -> Iterator[No
 # -- what arrays must be ----------------------------------------------------------------------------------------------
 
 
-def require_observations(name: str, observations: Array) -> None:
-    """Refuse observations that are neither vectors, shape (rows, O), nor images of uint8."""
-    shape, dtype = observations.shape, observations.dtype
-    is_vector = len(shape) == 2 and dtype.kind in "fiub"
-    if 0 in shape or not (is_vector or (len(shape) == 4 and dtype == np.uint8)):
-        raise UsageError(
-            f"{name}: `observations` must have shape (rows, size), or be images as uint8 from 0 to 255 of shape (rows, "
-            f"height, width, channels), got {dtype} of shape {shape}; convert them"
-        )
-
-
-def require_continuous(name: str, actions: Array) -> None:
-    """Refuse actions that are not real numbers, shape (rows, A)."""
-    if actions.dtype.kind != "f" or actions.ndim != 2 or 0 in actions.shape:
-        raise UsageError(
-            f"{name}: `actions` must be continuous, of shape (rows, size) with at least one row, got {actions.dtype} "
-            f"of shape {actions.shape}; choose an environment with a Box of actions, or convert them to float32 if "
-            "they are numbers of one"
-        )
-
-
 def require_keys(name: str, there: Iterable[str], needed: Iterable[str]) -> None:
     """Refuse a set that lacks arrays."""
     there, needed = list(there), list(needed)
@@ -283,16 +255,6 @@ def require_keys(name: str, there: Iterable[str], needed: Iterable[str]) -> None
         raise UsageError(
             f"{name} must have the arrays {', '.join(needed)}; missing: {', '.join(missing)}, got "
             f"{', '.join(there[:12]) or 'none'}; rename or add them (docs/data.md lists what is read){hint}"
-        )
-
-
-def require_rows(name: str, key: str, array: Array, rows: int) -> None:
-    """Refuse an array that holds no numbers, or has not so many rows; of all but observations a row is a number."""
-    shape = (rows, *(array.shape[1:] if key == "observations" else ()))
-    if array.shape != shape or array.dtype.kind not in "fiub":
-        raise UsageError(
-            f"{name}: `{key}` must be numbers of shape {shape}, like the actions, got {array.dtype} of shape "
-            f"{array.shape}; check it"
         )
 
 
@@ -350,7 +312,8 @@ def episodes_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Iter
     :param masks: 0 where the task terminates, (n,).
     """
     for key in ("observations", "rewards"):
-        require_rows(name, key, rows[key], len(rows["actions"]))
+        if rows[key].shape[:1] != rows["actions"].shape[:1]:
+            raise UsageError(f"{name}: `{key}` must have as many rows as `actions`, got shape {rows[key].shape}")
     ends = np.append(ends[:-1], True)
     log.info(
         "%s has no observation after the last action: repeated in %d trajectories, which terminate; in the others, "

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agents.common.data.arrays import Transitions
 from agents.common.files import DamagedFile
 from agents.common.files.npz import read_npz_headers
-from zoo.datasets.formats.base import Arrays, Format, Reading, compact, refuse_reading, tell_memory
+from zoo.datasets.formats.base import Format, Reading, refuse_reading, tell_memory
 from zoo.datasets.formats.hdf5 import Hdf5
 from zoo.datasets.formats.minari import MINARI, Minari, find_minari
 from zoo.datasets.formats.npz import Episodes, Npz, Ocbench, npz_files
@@ -49,8 +50,8 @@ def environment_of(source: str | Path) -> str | None:
 
 
 @as_usage_error(DamagedFile)
-def read_source(source: str | Path, reading: Reading | None = None) -> Arrays:
-    """Return a set in OGBench's compact layout, checked for what any set must be.
+def read_source(source: str | Path, reading: Reading | None = None) -> Transitions:
+    """Return a set's transitions, checked for what any set must be.
 
     Nothing in it is executed or unpickled, and no environment is made.
 
@@ -66,6 +67,6 @@ def read_source(source: str | Path, reading: Reading | None = None) -> Arrays:
         )
     reading = reading or Reading()
     refuse_reading(path, reading, found.leaves_open)
-    arrays = compact(found.read(path, reading))
-    tell_memory(str(path), sum(array.nbytes for array in arrays.values()))
-    return arrays
+    transitions = found.read(path, reading)
+    tell_memory(str(path), sum(array.nbytes for array in transitions.arrays.values()))
+    return transitions

@@ -6,10 +6,11 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from tests.zoo.datasets.demonstrations import ENV_ARGS, demonstration, write
+from tests.zoo.datasets.own import read
 from zoo.dataset import main as dataset
 from zoo.datasets.benchmarks import ROBOMIMIC_FILE, demonstrations_file, find_demonstrations
 from zoo.datasets.formats.base import COMPACT
-from zoo.datasets.formats.read import environment_of, read_source
+from zoo.datasets.formats.read import environment_of
 from zoo.envs.tasks import TASKS
 from zoo.errors import UsageError
 
@@ -38,7 +39,7 @@ def transitions(found):
 
 def test_transitions_are_those_of_q_chunking(tmp_path):
     parts = [demonstration(6, 2), demonstration(3, 1, seed=1), demonstration(4, 4, seed=2)]
-    ours, theirs = transitions(read_source(write(tmp_path / "a.hdf5", parts))), reference_transitions(parts)
+    ours, theirs = transitions(read(write(tmp_path / "a.hdf5", parts))), reference_transitions(parts)
     for name, array in theirs.items():
         assert_array_equal(ours[name], array.astype(np.float32), err_msg=name)
 
@@ -47,7 +48,7 @@ def test_transitions_are_those_of_q_chunking(tmp_path):
 def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_good(tmp_path, next_obs):
     failed = demonstration(4, 0)
     failed["dones"][-1] = 1
-    found = read_source(write(tmp_path / "a.hdf5", [failed, demonstration(3, 1)], next_obs=next_obs))
+    found = read(write(tmp_path / "a.hdf5", [failed, demonstration(3, 1)], next_obs=next_obs))
     steps = 4 if next_obs else 3  # without the state after the last step, that is the last one known
     assert_array_equal(found["valids"], [1] * steps + [0] + [1] * 3 + [0])
     assert np.flatnonzero(found["masks"] == 0).tolist() == [steps + 3]
@@ -56,12 +57,12 @@ def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_goo
 def test_successes_that_end_nothing_are_successes(tmp_path, recwarn):
     part = demonstration(4, 1)
     part["dones"][:] = 0
-    assert read_source(write(tmp_path / "a.hdf5", [part]))["masks"].all()
+    assert read(write(tmp_path / "a.hdf5", [part]))["masks"].all()
     assert not recwarn.list
 
 
 def test_what_follows_a_done_step_is_another_trajectory(tmp_path):
-    found = read_source(write(tmp_path / "a.hdf5", [demonstration(5, 2)]))
+    found = read(write(tmp_path / "a.hdf5", [demonstration(5, 2)]))
     assert_array_equal(found["valids"], [1, 1, 1, 1, 0, 1, 0])
     assert_array_equal(found["terminals"], [0, 0, 0, 1, 1, 1, 1])
     assert_array_equal(found["masks"], [1, 1, 1, 0, 1, 0, 1])
@@ -70,7 +71,7 @@ def test_what_follows_a_done_step_is_another_trajectory(tmp_path):
 
 def test_without_next_observations_the_last_one_is_repeated_after_a_success(tmp_path):
     part = demonstration(4, 1)
-    found = read_source(write(tmp_path / "a.hdf5", [part], next_obs=False))
+    found = read(write(tmp_path / "a.hdf5", [part], next_obs=False))
     assert_array_equal(found["valids"], [1, 1, 1, 1, 0])
     assert_array_equal(found["observations"][-1], part["observations"][3].astype(np.float32))
     assert_array_equal(found["masks"], [1, 1, 1, 0, 1])
@@ -92,7 +93,7 @@ def test_a_file_says_which_of_the_tasks_it_is_of(tmp_path, args, expected):
 def test_a_file_of_an_earlier_simulator_is_warned_about(tmp_path):
     path = write(tmp_path / "a.hdf5", [demonstration(4)], env_args=ENV_ARGS | {"env_version": "1.4.1"})
     with pytest.warns(UserWarning, match=r"recorded with robosuite 1\.4\.1, .* get low_dim_v15\.hdf5"):
-        read_source(path)
+        read(path)
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ def test_a_broken_file_is_refused_with_what_to_do(tmp_path, case):
     with h5py.File(path, "a") as file:
         change(file)
     with pytest.raises(UsageError) as error:
-        read_source(path)
+        read(path)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
