@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.data.arrays import Transitions, doubt_of_limits
+from agents.common.data.arrays import Transitions
 from agents.common.files import read_text
 from agents.common.validation import checked_pair
-from zoo.datasets.formats.base import Array, Episode, Format, Reading, joined, masks_of, require_keys, tell
+from zoo.datasets.formats.base import Array, Episode, Format, Reading, faults_named, joined, masks_of, require_keys
 from zoo.datasets.formats.hdf5 import Stored, groups_of, import_extra, opened, read_array
 from zoo.errors import UsageError
 
@@ -32,27 +32,19 @@ class Minari(Format):
     def read(self, path: Path, reading: Reading) -> Transitions:
         """Return the transitions."""
         if (kind := _metadata(path).get("data_format", "hdf5")) != "hdf5":
-            raise UsageError(f"{path} has the format {str(kind)[:20]!r}, expected hdf5; write it again as hdf5")
+            raise UsageError(f"{path} has the format {kind}, expected hdf5; write it again as hdf5")
         with opened(path / _FILE) as stored:
             groups = groups_of(stored, r"episode_([0-9]{1,9})/(.+)")
             order = recorded_parts(path)
             episodes = [_episode(f"{path / _FILE}, episode {k}", groups[k], order) for k in sorted(groups)]
-            truncated = "truncations"
-            cut = [
-                truncated in groups[k] and bool(read_array(str(path), groups[k], truncated)[-1:].any())
-                for k in sorted(groups)
-            ]
-        if doubt := doubt_of_limits(np.array(cut), np.array([each.masks[-1] for each in episodes]), False):
-            tell(str(path), doubt)
         return joined(str(path), episodes)
 
     def environment(self, path: Path) -> str | None:
         """Return the id of the environment that it was recorded in, if it says one; nothing is made of it."""
         try:
-            name = json.loads(_metadata(path)["env_spec"])["id"]
-        except (KeyError, TypeError, ValueError, RecursionError):
+            return str(json.loads(_metadata(path)["env_spec"])["id"])
+        except (KeyError, TypeError, ValueError):
             return None
-        return name if isinstance(name, str) and name.isprintable() and len(name) < 200 else None
 
     def references(self, path: Path) -> tuple[float, float] | None:
         """Return the returns of a random and of an expert policy, which Minari normalises by, if it says them."""
@@ -91,7 +83,7 @@ def recorded_parts(path: Path) -> list[str]:
     """Return the names of the arrays of an observation in the order of a set's space; none if it is not recorded."""
     try:
         return list(_parts("observations", json.loads(_metadata(path)["observation_space"])))
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         return []
 
 
@@ -127,10 +119,5 @@ def _episode(name: str, group: Stored, order: list[str]) -> Episode:
 def _metadata(folder: Path) -> dict[str, Any]:
     """Return what a set says about itself; its spaces and its environment are JSON in it, and stay texts."""
     path = folder / "data" / "metadata.json"
-    try:
-        found = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read: {error}; get the Minari dataset again") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{path} must hold an object, got {type(found).__name__}; get the Minari dataset again")
-    return found
+    with faults_named(path, "Minari's metadata"):
+        return dict(json.loads(read_text(path)))

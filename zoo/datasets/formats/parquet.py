@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,6 @@ from zoo.datasets.formats.base import (
 from zoo.datasets.formats.hdf5 import import_extra
 from zoo.errors import UsageError
 
-_BATCH_ROWS = 1 << 14
-
 
 class Parquet(Format):
     """A parquet file, or a folder with some below it."""
@@ -47,30 +45,29 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
     """Return the columns of a parquet file, or of all below a folder in the order of their names.
 
     :param columns: names of columns that override `COLUMNS`.
-    :return: those of `COLUMNS` that all files have, (rows, ...), and ``file``, the number of the file of each row.
+    :return: those of `COLUMNS` that the files have, (rows, ...), and ``file``, the number of the file of each row.
     """
     files = [path] if not path.is_dir() else sorted(path.rglob("*.parquet"))
-    parts = []
+    arrow, parts = import_extra("pyarrow", f"reading {path}"), []
     for number, file in enumerate(file for file in files if "meta" not in file.relative_to(path).parts):
-        arrow = import_extra("pyarrow", f"reading {file}")
         with faults_named(file, "parquet", arrow.lib.ArrowException):
-            parts += [part | {"file": np.full(len(part["actions"]), number)} for part in _read_file(file, columns)]
-    if not parts:
+            part = _read_file(file, columns)
+        parts.append(part | {"file": np.full(len(part["actions"]), number)})
+        if part.keys() != parts[0].keys():
+            missing = ", ".join(part.keys() ^ parts[0].keys())
+            raise UsageError(f"{path}: every file must have a column for {missing}, or none; add it to the others")
+    if not any(len(part["file"]) for part in parts):
         raise UsageError(f"{path} must hold an episode with a transition, got no row; give another set")
-    if missing := [name for name in COLUMNS if 0 < sum(name in part for part in parts) < len(parts)]:
-        raise UsageError(f"{path}: every file must have a column for {missing[0]}, or none; add it to the others")
-    widths = {name: {part[name].shape[1:] for part in parts} for name in parts[0]}
-    if uneven := [name for name, found in widths.items() if len(found) > 1]:
-        raise UsageError(f"{path}: `{uneven[0]}` must have one size in all rows, got {sorted(widths[uneven[0]])}")
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    with faults_named(path, "parquet"):
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _read_file(file: Path, columns: Mapping[str, str]) -> Iterator[Arrays]:
-    """Yield the columns of one file, some rows at a time."""
+def _read_file(file: Path, columns: Mapping[str, str]) -> Arrays:
+    """Return the columns of one file."""
     source = import_extra("pyarrow.parquet", f"reading {file}").ParquetFile(file)
     chosen = _choose(file, source.schema_arrow.names, columns)
-    for batch in source.iter_batches(_BATCH_ROWS, columns=sorted(set(chosen.values())), use_threads=False):
-        yield {name: _as_array(file, column, batch.column(column)) for name, column in chosen.items()}
+    table = source.read(columns=sorted(set(chosen.values())), use_threads=False)
+    return {name: _as_array(file, column, table.column(column)) for name, column in chosen.items()}
 
 
 def _choose(file: Path, there: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -91,12 +88,8 @@ def _choose(file: Path, there: Sequence[str], columns: Mapping[str, str]) -> dic
 
 def _as_array(file: Path, name: str, column: Any) -> Array:
     """Return a column of numbers or of lists of numbers, all of one length, as an array."""
-    if column.null_count:
-        raise UsageError(f"{file}: `{name}` must have a value in each row, got {column.null_count:,} nulls; fill them")
-    array: Array = column.to_numpy(zero_copy_only=False)
+    array: Array = column.to_numpy()
     if array.dtype.kind == "O" and len(array):  # lists
-        if len(sizes := {np.size(each) for each in array}) > 1:
-            raise UsageError(f"{file}: `{name}` must have lists of one length, got {sorted(sizes)[:5]}; correct them")
         array = np.stack(list(array))
     if array.dtype.kind not in "fiub":
         raise UsageError(f"{file}: `{name}` must hold numbers or lists of them, got {column.type}; name another column")
@@ -112,16 +105,12 @@ def _transitions(name: str, rows: Arrays, reading: Reading) -> Transitions:
         if rows[key].ndim == 1:
             rows[key] = rows[key][:, None]
     steps = len(rows["actions"])
-    if steps == 0:
-        raise UsageError(f"{name} must hold an episode with a transition, got no row; give another set")
     number = rows.get("episode", rows["file"])
     ends = np.append(number[1:] != number[:-1], True)
     if "frame" not in rows:  # nothing says whether an episode goes on in the next file
         ends |= np.append(rows["file"][1:] != rows["file"][:-1], True)
     if "done" in rows and "episode" not in rows:
         ends |= require_flags(name, "done", rows["done"], steps)
-    if "done" in rows and (inside := int((require_flags(name, "done", rows["done"], steps) & ~ends).sum())):
-        tell(name, f"{inside:,} rows are done, but their episodes go on; split them there if that is their end")
     _require_in_order(name, rows, ends)
     add_rewards(name, rows, reading)
     masks = rows["masks"] if reading.reward_from else 1.0 - _terminated(name, rows, ends, reading)
