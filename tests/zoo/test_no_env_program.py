@@ -60,7 +60,7 @@ def test_spaces_and_rewards_can_be_told(tmp_path):
     more = f"--reward-from success --spaces {tmp_path / 'spaces.yml'}".split()
     request = read_request(make_parser().parse_args(words(tmp_path / "logs", tmp_path / "my.npz", *more)))
     assert request.config.plain()["reward_from"] == "success"
-    assert set(request.arrays["rewards"]) == {-1, 0}
+    assert set(request.content.arrays["rewards"]) == {-1, 0}
     env = gymnasium.make(request.env_id)
     assert env.action_space == Box(np.float32([-3, -2]), 5)
     assert env.observation_space == Box(-9, 9, (4,))

@@ -95,7 +95,7 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path, call):
         ("--reference-scores -100,-1000", "must be a number and a higher one, got [-100.0, -1000.0]"),
         ("--dataset-size 1000", "at most 59"),
         ("sparse=true", "`sparse` belongs to OGBench's rewards"),
-        ("--env Pendulum-v1", "rows of shape (3,) as in Pendulum-v1, got (4,)"),
+        ("--env Pendulum-v1", "shape (3,) as in Pendulum-v1, got float32 and (4,)"),
         ("--dataset auto", "give your own with --dataset"),
         ("--offline-steps 0 --online-steps 5", "npz would not be used"),
     ],

@@ -24,7 +24,6 @@ from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset
 from zoo.envs.make import make_raw_env
 from zoo.envs.tasks import Task, import_ocbench
 from zoo.errors import UsageError
-from zoo.processes.serving import available_cores
 
 ROBOMIMIC_FILE = "low_dim_v15.hdf5"
 """robomimic's name for observations that are vectors, recorded with robosuite 1.5."""
@@ -113,15 +112,15 @@ def find_set(task: Task, dataset_dir: Folder, how: str | None = None) -> Path:
         is used; a download, which is completed if it was stopped, comes before what was generated.
     """
     folder, generated = hosted_folder(task, dataset_dir), generated_files(task, dataset_dir)
-    has_files = _has_files(folder)
+    there = folder if _has_files(folder) else generated[0]
     if how is None:
-        if has_files or generated[0].exists():
-            return folder if has_files else generated[0]
+        if there.exists():
+            return there
         raise UsageError(
             f"there is no dataset of {task.name} in {dataset_root(dataset_dir)}; make it with `zoo dataset "
             f"generate {task.name}`, or download it with `zoo dataset download {task.name}`"
         )
-    if how != "generate" and (how == "download" or has_files or not generated[0].exists()):
+    if how == "download" or (how == "auto" and (there == folder or not there.exists())):
         try:
             return download_ocbench(task, dataset_dir)
         except DownloadError as error:
@@ -180,16 +179,14 @@ def generate_ocbench(
     :param files: their paths.
     :param num_episodes: training episodes; None takes `EPISODES`. The validation file gets a tenth of them.
     """
-    episodes = EPISODES if num_episodes is None else num_episodes
-    workers = available_cores() if num_workers is None else num_workers
     import_ocbench(task.name)
     make_dataset(
         task.name,
         files,
-        episodes,
+        num_episodes or EPISODES,
         functools.partial(OracleWriter, task.name, seed),
         {"dataset": task.name, "seed": seed},
-        num_workers=workers,
+        num_workers=num_workers,
         existing=existing,
         constants={INTERVAL: np.int32(1)},
     )

@@ -86,13 +86,12 @@ def _function(word: str) -> Callable[[Array], Any]:
     """Return a function of the user's own."""
     module, _, name = word.partition(":")
     try:
-        found = functools.reduce(getattr, name.split("."), import_named(module))
+        found: Any = functools.reduce(getattr, name.split("."), import_named(module))
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(f"`{word}` must name a function as module:function, got {error}; check the names") from error
     if not callable(found):
         raise UsageError(f"`{word}` must be a function of an observation, got {type(found).__name__}")
-    result: Callable[[Array], Any] = found
-    return result
+    return found
 
 
 def _model(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> tuple[Policy, int]:

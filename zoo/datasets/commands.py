@@ -31,7 +31,7 @@ from zoo.errors import BAD_INPUT, Interrupted, UsageError
 from zoo.packages import import_environments
 from zoo.settings.layers import parse_overrides
 from zoo.terminal.messages import log
-from zoo.terminal.tables import as_shown, print_table, terminal
+from zoo.terminal.tables import as_shown, print_table
 
 Result = dict[str, Any]
 
@@ -42,8 +42,7 @@ def list_datasets(args: argparse.Namespace) -> Result:
     for spec in DATASETS.values():
         here = all(path.exists() for path in training_files(spec, args.dataset_dir))
         rows.append({**_describe(spec), "here": here})
-    left_out = ("files", "episodes") if terminal().width < 100 else ()
-    _print_table("Datasets", [{key: value for key, value in row.items() if key not in left_out} for row in rows])
+    _print_table("Datasets", rows)
     found = {"datasets": rows}
     benchmarks = {"OCBench": OCBENCH, "robomimic": ROBOMIMIC, "D4RL": D4RL}
     for title, tasks in benchmarks.items():
@@ -93,10 +92,11 @@ def generate(args: argparse.Namespace) -> Result:
                 args.name, args.dataset_dir, dataset_size=args.dataset_size, episode_steps=args.episode_steps, **how
             )
             return _describe_files(args, files)
-        for flag in ("dataset_size", "episode_steps"):
-            if getattr(args, flag) is not None:
-                text = "differ in length; give `--episodes` instead of"
-                raise UsageError(f"the episodes of {task.name} {text} `--{flag.replace('_', '-')}`")
+        if args.dataset_size or args.episode_steps:
+            raise UsageError(
+                f"the episodes of {task.name} differ in length; give `--episodes` instead of `--dataset-size` or "
+                "`--episode-steps`"
+            )
         files = generated_files(task, args.dataset_dir)
         generate_ocbench(task, files, **how)
         found = {"name": task.name, "train": str(files[0]), "val": str(files[1])}

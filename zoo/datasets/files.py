@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 from tqdm import tqdm
 
 from agents.common.files import atomic_path, digest_of, read_text, sync
-from agents.common.validation import one_of
 from zoo.datasets.names import DatasetSpec
 from zoo.errors import UsageError
 from zoo.processes.locks import Lock
@@ -82,7 +81,6 @@ def is_settled(train: Path, existing: str) -> bool:
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     :raises UsageError: if it exists and ``existing`` is ``"refuse"``.
     """
-    one_of("existing", existing, ("refuse", "keep", "replace"))
     if existing == "replace" or not train.exists():
         return False
     if existing == "refuse":

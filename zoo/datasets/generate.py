@@ -21,14 +21,12 @@ from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
 from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
 from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
-from agents.common.validation import integer
 from zoo.datasets.files import dataset_files
 from zoo.datasets.names import DATASETS, DatasetSpec, parse_name
 from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset
 from zoo.envs.make import env_spaces, make_raw_env
 from zoo.envs.rendering import VISUAL, require_pictures
-from zoo.errors import UsageError, as_usage_error
-from zoo.processes.serving import available_cores
+from zoo.errors import UsageError
 
 _DTYPES = {"terminals": np.dtype(bool), "button_states": np.dtype(np.int64)}  # the others are float32
 Array: TypeAlias = np.ndarray
@@ -58,24 +56,14 @@ def generate_dataset(
     """
     spec = parse_name(name).spec
     if not spec.is_generatable:
-        reason = (
-            f"is a folder of {spec.files} files" if spec.files > 1 else "was collected with trained expert policies"
-        )
         raise UsageError(
-            f"{spec.name} cannot be generated: it {reason}; download it with `zoo dataset download {spec.name}` "
-            "(pointmaze, cube, scene and puzzle datasets of standard size can be generated)"
+            f"{spec.name} cannot be generated: only pointmaze, cube, scene and puzzle datasets of standard size can; "
+            f"download it with `zoo dataset download {spec.name}`"
         )
     if spec.is_visual:
         require_pictures(spec.name)
-    if episode_steps is not None:
-        with as_usage_error():
-            spec = replace(spec, steps=integer("episode_steps", episode_steps, at_least=1))
-    with as_usage_error():
-        episodes = spec.episodes if num_episodes is None else integer("num_episodes", num_episodes, at_least=1)
-        if dataset_size is not None:
-            episodes = math.ceil(integer("dataset_size", dataset_size, at_least=1) / spec.steps)
-        seed = integer("seed", seed, at_least=0)
-        workers = integer("num_workers", available_cores() if num_workers is None else num_workers, at_least=1)
+    spec = replace(spec, steps=episode_steps or spec.steps)
+    episodes = math.ceil(dataset_size / spec.steps) if dataset_size else num_episodes or spec.episodes
     files = dataset_files(spec.name, dataset_dir)
     make_dataset(
         spec.name,
@@ -83,7 +71,7 @@ def generate_dataset(
         episodes,
         functools.partial(make_writer, spec.name, seed, spec.steps),
         {"dataset": spec.name, "rows": spec.steps + 1, "seed": seed, "oracle": oracle_settings(spec)},
-        num_workers=workers,
+        num_workers=num_workers,
         existing=existing,
     )
     return files

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from agents.common.data.arrays import Transitions, compact_transitions
-from agents.common.validation import integer
 from zoo.datasets.check import check_headers, explained, make_labelling_env, read_arrays, relabel
 from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.files import Folder, dataset_files, folder_option, settings_sha256, shard_folder
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name
 from zoo.datasets.shards import ShardedDataset, load_shards, shard_names
-from zoo.errors import UsageError, as_usage_error
+from zoo.errors import UsageError
 
 SOURCES = ("auto", "download", "generate")
 
@@ -63,13 +62,10 @@ def load_dataset(
     :param replace_interval: gradient steps until the next of several files takes over.
     """
     name = parse_env_name(env_name)
-    with as_usage_error():
-        size = None if dataset_size is None else integer("dataset_size", dataset_size, at_least=1)
-        integer("replace_interval", replace_interval, at_least=1)
-    path = _find_files(name, dataset_dir, dataset, size)
+    path = _find_files(name, dataset_dir, dataset, dataset_size)
     if path.is_dir():
-        return load_shards(env_name, path, size=size, sparse=sparse, replace_interval=replace_interval)
-    return _load_file(env_name, path, size, sparse)
+        return load_shards(env_name, path, size=dataset_size, sparse=sparse, replace_interval=replace_interval)
+    return _load_file(env_name, path, dataset_size, sparse)
 
 
 def _load_file(env_name: str, path: Path, size: int | None, sparse: bool) -> Dataset:

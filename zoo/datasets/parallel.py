@@ -22,7 +22,7 @@ from agents.common.files.npz import read_npz, read_npz_headers
 from agents.common.streams import Purpose, stream
 from zoo.datasets.files import SPLITS, is_settled, making, progress_bar, provenance_file, publish, settings_sha256
 from zoo.envs.make import global_numpy_seed
-from zoo.processes.serving import ServingProcess, wait_for_answers
+from zoo.processes.serving import ServingProcess, available_cores, wait_for_answers
 from zoo.processes.versions import common_kernels, describe_rounding
 from zoo.terminal.messages import log
 
@@ -84,7 +84,7 @@ def make_dataset(
     build: functools.partial[Any],
     settings: Mapping[str, Any],
     *,
-    num_workers: int,
+    num_workers: int | None,
     existing: str,
     constants: Mapping[str, np.generic] = types.MappingProxyType({}),
 ) -> None:
@@ -94,6 +94,7 @@ def make_dataset(
     :param files: their paths.
     :param build: makes what collects its episodes, in each process.
     :param settings: everything that decides what an episode holds, besides its split and number.
+    :param num_workers: processes; None takes one for each core.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     :param constants: numbers that the files hold besides the arrays of the episodes.
     """
@@ -101,7 +102,7 @@ def make_dataset(
         if is_settled(files[0], existing):
             return
         counts = {"train": episodes, "val": max(1, episodes // 10)}
-        with _worker_processes(name, build, min(num_workers, sum(counts.values()))) as workers:
+        with _worker_processes(name, build, min(num_workers or available_cores(), sum(counts.values()))) as workers:
             rounding, *_ = [worker.receive() for worker in workers]
             if not rounding["has_common_kernels"]:
                 log.warning(

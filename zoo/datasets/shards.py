@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -143,7 +143,8 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None = None) 
                 break
             shard = find_converted(folder, name, spec)
             if shard is None and not tasks:
-                stack.enter_context(_making(folder))
+                stack.enter_context(making(folder / ARRAYS))
+                (folder / ARRAYS).mkdir(exist_ok=True)
                 for task, env_id in spec.task_env_ids.items():
                     tasks[task] = env_id, stack.enter_context(contextlib.closing(make_raw_env(env_id)))
                 for source in (folder / f"{left}.npz" for left in names[len(done) :]):  # before any is converted
@@ -176,20 +177,6 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
         same = (state.st_size, state.st_mtime_ns) == (shard.bytes, shard.modified)
         return shard if same or (state.st_size == shard.bytes and digest_of(source) == shard.sha256) else None
     return shard
-
-
-@contextlib.contextmanager
-def _making(folder: Path) -> Iterator[None]:
-    """Lock a dataset while it is converted."""
-    try:
-        (folder / ARRAYS).mkdir(exist_ok=True)
-        with making(folder / ARRAYS):
-            yield
-    except PermissionError as error:
-        raise UsageError(
-            f"the files in {folder} must be converted once, which needs to write there, got {error}; convert them with "
-            "`zoo dataset convert` where it is allowed, or copy the folder"
-        ) from error
 
 
 def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> ConvertedShard:

@@ -139,17 +139,10 @@ def test_existing_dataset_is_refused_kept_or_replaced_and_fewer_episodes_are_the
         np.testing.assert_array_equal(fewer["actions"], more["actions"][:402])
 
 
-@pytest.mark.parametrize(
-    ("name", "episodes", "reason"),
-    [
-        ("antmaze-large-navigate-v0", 1, "cannot be generated: it was collected with trained expert policies"),
-        ("cube-quadruple-play-100m-v0", 1, "cannot be generated: it is a folder of 100 files"),
-        (NAME, 0, "`num_episodes` must be an int >= 1, got 0"),
-    ],
-)
-def test_what_cannot_be_generated_is_refused(tmp_path, name, episodes, reason):
-    with pytest.raises(UsageError, match=reason):
-        generate_dataset(name, tmp_path, num_episodes=episodes)
+@pytest.mark.parametrize("name", ["antmaze-large-navigate-v0", "cube-quadruple-play-100m-v0"])
+def test_what_cannot_be_generated_is_refused(tmp_path, name):
+    with pytest.raises(UsageError, match=f"{name} cannot be generated"):
+        generate_dataset(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -169,15 +169,6 @@ def test_a_broken_file_is_refused_before_any_is_converted(folder):
     assert not list((folder / ARRAYS).iterdir())
 
 
-def test_a_folder_that_cannot_be_written_to_is_refused(folder, monkeypatch):
-    def refuse(path):
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(shards, "making", refuse)
-    with pytest.raises(UsageError, match="`zoo dataset convert`"):
-        load_all(folder)
-
-
 # -- OGBench's large sets ---------------------------------------------------------------------------------------------
 
 

@@ -258,11 +258,10 @@ def require_keys(name: str, there: Iterable[str], needed: Iterable[str]) -> None
         )
 
 
-def require_flags(name: str, key: str, flags: Array, steps: int, remedy: str = "correct it") -> Array:
+def require_flags(name: str, key: str, flags: Array, steps: int) -> Array:
     """Return where flags, shape (T,), are 1; refuse anything but 0 and 1."""
     if flags.shape != (steps,) or flags.dtype.kind not in "fiub" or not np.isin(flags, (0, 1)).all():
-        got = flags[~np.isin(flags, (0, 1))][0] if flags.shape == (steps,) else flags.shape
-        raise UsageError(f"{name}: `{key}` must be 0 or 1 in each of the {steps:,} steps, got {got}; {remedy}")
+        raise UsageError(f"{name}: `{key}` must be 0 or 1 in each of the {steps:,} steps, got {flags}; correct it")
     return flags > 0
 
 

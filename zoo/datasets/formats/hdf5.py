@@ -66,18 +66,13 @@ def groups_of(stored: Stored, pattern: str) -> dict[int, Stored]:
     return found
 
 
-def read_array(name: str, stored: Stored, key: str, rows: int | None = None) -> Array:
-    """Return an array; refuse one whose numbers lie elsewhere.
-
-    :param rows: that it must have, each of some numbers.
-    """
+def read_array(name: str, stored: Stored, key: str) -> Array:
+    """Return an array; refuse one whose numbers lie elsewhere."""
     part = stored[key]
     if part.is_virtual or part.external:
         raise UsageError(f"{name}: `{key}` must lie in the file; write it again")
     if not part.shape or part.dtype.kind not in "fiub":
         raise UsageError(f"{name}: `{key}` must hold rows of numbers, got {part.dtype}; leave it out, or convert it")
-    if rows is not None and (len(part.shape), part.shape[0]) != (2, rows):
-        raise UsageError(f"{name}: `{key}` must have {rows} rows like the actions, got {part.shape}; get it again")
     array: Array = part[()]
     return array
 
@@ -125,10 +120,9 @@ def demonstration(path: Path, k: int, group: Stored) -> Iterator[Episode]:
     actions = read_array(name, group, "actions")
     steps = len(actions)
     dones = require_flags(name, "dones", read_array(name, group, "dones"), steps)
-    remedy = "dense rewards are not read, get the sparse file"
-    is_achieved = require_flags(name, "rewards", read_array(name, group, "rewards"), steps, remedy)
+    is_achieved = require_flags(name, "rewards", read_array(name, group, "rewards"), steps)
     masks = 1.0 - (dones & is_achieved)
-    seen, *after = (np.concatenate([read_array(name, group, key, steps) for key in keys], axis=1) for keys in sensors)
+    seen, *after = (np.concatenate([read_array(name, group, key) for key in keys], axis=1) for keys in sensors)
     if after or masks[-1] == 0:  # else the state after the last step is neither known nor unneeded
         seen = np.concatenate([seen, (after or [seen])[0][-1:]])
     known = len(seen) - 1

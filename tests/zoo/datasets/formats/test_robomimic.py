@@ -113,9 +113,8 @@ def replaced(name, value):
 BROKEN = {
     "no observations": (replaced("obs", None), "or raw ones; get low_dim_v15.hdf5"),
     "a sensor missing afterwards": (replaced("next_obs/object", None), "has no next_obs/object,"),
-    "short sensor": (replaced("obs/object", np.zeros((3, 10))), "`obs/object` must have 4 rows like the actions"),
-    "dense rewards": (replaced("rewards", np.full(4, 0.5)), "got 0.5; dense rewards are not read, get the sparse file"),
-    "odd dones": (replaced("dones", np.full(4, 2)), "got 2; correct it"),
+    "short sensor": (replaced("obs/object", np.zeros((3, 10))), "cannot be read as HDF5"),
+    "dense rewards": (replaced("rewards", np.full(4, 0.5)), "`rewards` must be 0 or 1 in each of the 4 steps"),
     "words as actions": (replaced("actions", np.array([b"up"] * 4)), "`actions` must hold rows of numbers, got |S2"),
 }
 
