@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -18,7 +18,6 @@ import ogbench  # noqa: F401  registers its environments
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 
-from agents.common.data.arrays import Transitions
 from agents.common.frames import FrameStack
 from agents.common.streams import Purpose, stream
 from agents.common.validation import unknown_name_message
@@ -28,6 +27,9 @@ from zoo.envs.rendering import require_pictures
 from zoo.envs.tasks import MAZES, OCBENCH, ROBOMIMIC, SCENES, import_robotics, require_simulator
 from zoo.errors import EnvironmentFault, UsageError, as_usage_error
 from zoo.settings.layers import load_yaml, read_yaml_text
+
+if TYPE_CHECKING:  # processes of environments do without PyTorch
+    from agents.common.data.arrays import Transitions
 
 LARGEST = float(np.finfo(np.float32).max)
 """What networks and replay buffers can hold."""
