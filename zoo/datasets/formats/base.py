@@ -97,8 +97,6 @@ Arrays: TypeAlias = dict[str, Array]
 
 COMPACT = ("observations", "actions", "rewards", "masks", "terminals", "valids")
 """The arrays of a set in the compact layout, as `docs/datasets.md` describes them."""
-_TELL_BYTES = 1 << 28
-_FAULTS = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -224,23 +222,18 @@ def write_set(path: Path, found: Transitions) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def tell_memory(name: str, needed: int) -> None:
-    """Say how much memory a large set takes."""
-    if needed >= _TELL_BYTES:
-        log.info("%s takes %.1f GB of memory", name, needed / 1e9)
-
-
 @contextlib.contextmanager
-def faults_named(path: Path, kind: str, *faults: type[Exception]) -> Iterator[None]:
+def faults_named(path: Path, kind: str) -> Iterator[None]:
     """Turn whatever a library raises over a damaged file into a UsageError that names it.
 
     :param kind: the format of the file.
-    :param faults: the library's own errors.
     """
     try:
         yield
-    except _FAULTS + faults as error:
-        text = " ".join(str(error).split())[:300] or type(error).__name__
+    except UsageError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(f"{path} cannot be read as {kind}: {text}; get or make the file again") from error
 
 

@@ -48,9 +48,9 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
     :return: those of `COLUMNS` that the files have, (rows, ...), and ``file``, the number of the file of each row.
     """
     files = [path] if not path.is_dir() else sorted(path.rglob("*.parquet"))
-    arrow, parts = import_extra("pyarrow", f"reading {path}"), []
+    parts: list[Arrays] = []
     for number, file in enumerate(file for file in files if "meta" not in file.relative_to(path).parts):
-        with faults_named(file, "parquet", arrow.lib.ArrowException):
+        with faults_named(file, "parquet"):
             part = _read_file(file, columns)
         parts.append(part | {"file": np.full(len(part["actions"]), number)})
         if part.keys() != parts[0].keys():

@@ -7,7 +7,7 @@ from pathlib import Path
 from agents.common.data.arrays import Transitions
 from agents.common.files import DamagedFile
 from agents.common.files.npz import read_npz_headers
-from zoo.datasets.formats.base import Format, Reading, refuse_reading, tell_memory
+from zoo.datasets.formats.base import Format, Reading, refuse_reading
 from zoo.datasets.formats.hdf5 import Hdf5
 from zoo.datasets.formats.minari import MINARI, Minari, find_minari
 from zoo.datasets.formats.npz import Episodes, Npz, Ocbench, npz_files
@@ -67,6 +67,4 @@ def read_source(source: str | Path, reading: Reading | None = None) -> Transitio
         )
     reading = reading or Reading()
     refuse_reading(path, reading, found.leaves_open)
-    transitions = found.read(path, reading)
-    tell_memory(str(path), sum(array.nbytes for array in transitions.arrays.values()))
-    return transitions
+    return found.read(path, reading)
