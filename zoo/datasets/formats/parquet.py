@@ -53,8 +53,7 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
         with faults_named(file, "parquet"):
             part = _read_file(file, columns)
         parts.append(part | {"file": np.full(len(part["actions"]), number)})
-        if part.keys() != parts[0].keys():
-            missing = ", ".join(part.keys() ^ parts[0].keys())
+        if missing := ", ".join(parts[-1].keys() ^ parts[0].keys()):
             raise UsageError(f"{path}: every file must have a column for {missing}, or none; add it to the others")
     if not any(len(part["file"]) for part in parts):
         raise UsageError(f"{path} must hold an episode with a transition, got no row; give another set")
