@@ -52,7 +52,7 @@ def test_what_is_probably_a_mistake_is_warned_of(tmp_path, case):
 
 def test_actions_in_other_units_are_refused_unless_the_range_is_said(tmp_path, recwarn):
     path = written(tmp_path, far_actions)
-    with pytest.raises(DatasetError, match="say what stands for its limits with `--action-range`"):
+    with pytest.raises(DatasetError, match="`--action-range"):
         load_own(path, ENV, {})
     load_own(path, ENV, {}, action_range=(-100.0, 100.0))
     load_own(written(tmp_path), ENV, {})
