@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -296,6 +296,14 @@ class SequenceReplayBuffer(TransitionStore):
             return observations
         found = self.layout.rows(env.normalize_obs(self.layout.observations(observations.cpu().numpy())))
         return torch.from_numpy(found).to(observations.device).view(observations.shape)
+
+    def extend(self, *columns: Any) -> None:
+        """Add transitions, given as SB3's columns; ``observations`` of a buffer have more rows than it has transitions.
+
+        :param columns: what :meth:`add` takes, each with one entry for each transition.
+        """
+        for transition in zip(*columns, strict=False):
+            self.add(*transition)
 
     @property
     def timeouts(self) -> Tensor:  # type: ignore[override]
