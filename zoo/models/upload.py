@@ -18,8 +18,7 @@ from zoo.errors import UsageError
 from zoo.models.agent import ENDING, Agent, play
 from zoo.models.hub import COMMAND, CURVE, MODEL, POLICY, VIDEO, hub_library
 from zoo.models.score import Score
-from zoo.playing.episodes import Scoring
-from zoo.runs.folder import RunFolder, UnreadableRun, numbered_folders
+from zoo.runs.folder import RunFolder
 from zoo.runs.scores import KINDS, RETURN
 from zoo.settings.layers import dump_yaml
 from zoo.terminal.messages import log
@@ -60,13 +59,9 @@ def write_upload(
     if with_model and is_policy:
         raise UsageError(f"`--with-model`: {agent.source} is a policy that only acts; leave it out, or give the run")
     config, versions = made_how(agent)
-    seeds: dict[int, Score] = {}
-    if agent.run is not None:
-        run = RunFolder(agent.run)
-        seeds = scores_of_seeds(run)
-        for name in (COMMAND, CURVE, VIDEO):
-            if (run.path / name).is_file():
-                shutil.copyfile(run.path / name, folder / name)
+    for name in (COMMAND, CURVE, VIDEO):
+        if agent.run is not None and (agent.run / name).is_file():
+            shutil.copyfile(agent.run / name, folder / name)
     score = agent.stated
     if is_policy and score is not None:
         shutil.copyfile(agent.source, folder / POLICY)
@@ -81,8 +76,7 @@ def write_upload(
     (folder / VERSIONS).write_text(json.dumps(versions, indent=1) + "\n", encoding="utf-8")
     files = {path.name for path in folder.iterdir()}
     command = (folder / COMMAND).read_text(encoding="utf-8").strip() if COMMAND in files else ""
-    seeds = {seed: each for seed, each in seeds.items() if each.kind == score.kind}
-    about_card = {"licence": licence, "chosen": chosen, "files": files, "command": command, "seeds": seeds}
+    about_card = {"licence": licence, "chosen": chosen, "files": files, "command": command}
     (folder / CARD).write_text(model_card(agent, config, versions, score, repo, **about_card), encoding="utf-8")
     for name in (CARD, SETTINGS, COMMAND):
         if (file := folder / name).is_file():
@@ -125,27 +119,12 @@ def describe_agent(
     }
 
 
-def scores_of_seeds(run: RunFolder) -> dict[int, Score]:
-    """Return the final scores of finished runs with the settings of a run, in its log folder, by seed."""
-    settings, found = run.read_config().identity(), {}
-    for path in numbered_folders(run.path.parent, run.env).values():
-        other = RunFolder(path)
-        try:
-            config = other.read_config()
-            if other.read_status()["state"] == "done" and config.identity() == settings:
-                last = {name: column[-1] for name, column in other.read_evaluations().items()}
-                found[config.seed] = Score.of(last["results"], last.get("successes"), Scoring.of_run(config))
-        except UnreadableRun as error:
-            log.warning("%s; its score is left out of the card", error)
-    return dict(sorted(found.items()))
-
-
 def model_card(
     agent: Agent, config: Mapping[str, Any], versions: Mapping[str, Any], score: Score, repo: str, **about: Any
 ) -> str:
     """Return the card, with the metadata that the hub understands.
 
-    :param about: ``licence``, ``chosen``, ``files``, ``command`` and ``seeds``, see `write_upload`.
+    :param about: ``licence``, ``chosen``, ``files`` and ``command``, see `write_upload`.
     """
     hub = hub_library()
     result = hub.EvalResult(
