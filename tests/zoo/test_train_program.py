@@ -96,7 +96,7 @@ REFUSED = {
     "-tags a": "flags of Weights & Biases need --track",
     "--track": "`--track` needs Weights & Biases; install it with `pip install wandb`",
     "--pretrained-actor CLONE --pretraining-steps 3": "got 3 steps of it too; set --pretraining-",
-    "--pretrained-actor CLONE/config.yml": "which cannot be read as one: File is not a zip file",
+    "--pretrained-actor CLONE/config.yml": "cannot be read: File is not a zip file",
     "--pretrained-actor CLONE -params net_arch=[16,8]": "expected `mlp.biases.1` of shape (1, 8), got (1, 16)",
     "--pretrained-actor CLONE --algo rebrac": "ReBRAC has no behaviour flow to pretrain",
     "--pretrained-actor CLONE --algo sac --offline-steps 0": "`sac` has no behaviour flow to start",
@@ -163,7 +163,7 @@ def test_progress_is_a_line_now_and_then(data, tmp_path, call, monkeypatch):
     monkeypatch.setattr("zoo.training.callbacks.SECONDS_BETWEEN_LINES", 0.0)
     _, errors = call(main, *arguments(data, tmp_path, steps=12, verbose=1))
     assert re.findall(r"^offline (\d+)/12, [\d.]+ steps/s", errors, re.MULTILINE) == [*map(str, range(1, 13))]
-    assert re.search(r"^offline 11/12, [\d.]+ steps/s, loss \S+, success \d+\.\d%$", errors, re.MULTILINE)
+    assert re.search(r"^offline 11/12, [\d.]+ steps/s, loss \S+$", errors, re.MULTILINE)
     assert re.search(r"^offline 12/12, [\d.]+ steps/s, loss \S+$", errors, re.MULTILINE)  # an evaluation follows
 
 

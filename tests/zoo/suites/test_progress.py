@@ -33,7 +33,7 @@ def jobs(tmp_path):
 
 
 def test_a_terminal_shows_phase_and_step_of_what_runs(jobs, monkeypatch):
-    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    console = Console(file=io.StringIO(), force_terminal=True, width=200, highlight=False)
     monkeypatch.setattr(zoo.suites.jobs, "terminal", lambda: console)
     ended = iter([False, True])
     jobs[1].lock.path.parent.mkdir()
