@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Improvement
-from zoo.report.statistics.means import Scores, SeedPlan, Spread
+from zoo.report.statistics.means import SeedPlan, Spread
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import count
 from zoo.runs.read import split_environment
@@ -218,8 +218,7 @@ class Phase:
     :param curves: the points of learning curves, columns `CURVE_COLUMNS`: those over the tasks of
         `Comparison.curves_label` (``where`` is `ALL_TASKS`), then those of each domain, over the tasks that have all
         phases of the domain.
-    :param scores: method with single runs -> task of `tasks` -> the final score of each run; without `strays`.
-    :param spreads: the same methods -> how much their runs vary; empty where aggregates are.
+    :param spreads: method with single runs, without `strays` -> how much its runs vary; empty where aggregates are.
     :param decision: what follows from these numbers, see `zoo.report.significance.decide`.
     """
 
@@ -237,7 +236,6 @@ class Phase:
     curves: pd.DataFrame
     suite: str | None = None
     strays: tuple[str, ...] = ()
-    scores: Mapping[str, Scores] = field(default_factory=dict)
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     decision: Decision = Decision()
 

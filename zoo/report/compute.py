@@ -152,7 +152,6 @@ def _compare_phase(
         profiles=profiles[list(PROFILE_COLUMNS)],
         curves=curves[list(CURVE_COLUMNS)],
         suite=suite_of(tasks) if kind is SUCCESS else None,
-        scores=common,
         spreads=spreads if is_averaged else {},
     )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.zoo.report.samples import comparison_of, comparison_of_returns, comparison_of_scene
+from tests.zoo.report.samples import comparison_of, comparison_of_returns, comparison_of_scene, returns
 from zoo.report.comparison import Decision, ranking
 from zoo.report.statistics.pairs import rank_p_value
 from zoo.report.tables import pairs_table
@@ -39,7 +39,8 @@ def test_difference_has_scipys_welch_test_adjusted_for_all_pairs():
     comparison = comparison_of_returns(["A", "B", "C"], environments=("Pendulum-v1",))
     phase = comparison.phases["online"]
     p_values = phase.decision.p_values
-    runs = {name: phase.scores[name]["Pendulum-v1"] for name in "ABC"}
+    table = returns(["A", "B", "C"], environments=("Pendulum-v1",)).query("step == 2000")
+    runs = {name: part["score"] for name, part in table.groupby("method")}
     found = {
         pair: stats.ttest_ind(*(runs[name] for name in pair), equal_var=False).pvalue for pair in ("AB", "AC", "BC")
     }
