@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from zoo import compare
 from zoo.errors import UsageError
 from zoo.report.comparison import Tally
 from zoo.report.compute import compare_kinds
+from zoo.report.figures.plots import all_figures
 from zoo.report.page.report import Content
 from zoo.report.scores_file import last_evaluations
 from zoo.report.survival import tallies
@@ -132,7 +134,8 @@ def test_zero_makes_no_sense_for_returns(tmp_path):
     assert last_evaluations(inputs.evaluations)["score"].tolist() == pytest.approx([0.6, 0.5, 0.0])
 
 
-def test_report_says_what_failed_runs_count_for(tmp_path):
+def test_report_says_what_failed_runs_count_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("zoo.report.page.report.all_figures", partial(all_figures, only="aggregates*"))
     logs, out, report = (write_survivors(tmp_path / "logs"), tmp_path / "out.json", tmp_path / "report")
     words = f"--reps 50 --failed exclude --json {out} -o {report} --format svg".split()
     assert compare.main([str(logs), *words]) == 0
