@@ -94,6 +94,15 @@ def test_short_own_runs_beside_published_ones_are_not_compared_yet():
     assert not offline(comparison).decision.p_values
 
 
+def test_own_runs_of_as_many_steps_as_published_ones_are_compared():
+    protocol = {SCENE[0]: {"offline_steps": 1000}}
+    methods = {
+        "ours": ComparedMethod("ours", "QAM", "own", protocol),
+        "QAM": ComparedMethod("QAM", "QAM", "a", protocol),
+    }
+    assert outcomes(compared({"ours": [[0.5] * 12], "QAM": [[1.0] * 12]}, **methods)) == {"QAM": "worse"}
+
+
 def test_equivalence_is_two_one_sided_welch_tests_of_the_margin():
     random = np.random.RandomState(4)
     ours, other = (mean + 0.02 * random.randn(6) for mean in (0.5, 0.6))
