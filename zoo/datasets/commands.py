@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_own, parse_name, single_task_names
 from zoo.datasets.own import check_fit, spaces_for
 from zoo.datasets.shards import convert_shards
+from zoo.envs.lasting import require_new_episodes
+from zoo.envs.make import make_env
 from zoo.envs.tasks import D4RL, OCBENCH, ROBOMIMIC, TASKS
 from zoo.errors import BAD_INPUT, Interrupted, UsageError
 from zoo.packages import import_environments
@@ -200,6 +203,9 @@ def _check_own(args: argparse.Namespace) -> Result:
     if args.env is None:
         raise UsageError(f"`--env` must name the environment of {args.name}, e.g. --env HalfCheetah-v5; add it")
     env_id, env_kwargs = _environment(args)
+    make = functools.partial(make_env, env_id, **env_kwargs)
+    with contextlib.closing(make()) as env:
+        require_new_episodes(env, make)
     findings: list[Result] = []
     content = None
     with _noted(findings):

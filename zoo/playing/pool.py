@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import RepeatableEnv, find_spec, make_env
 from zoo.envs.observations import join, stack
 from zoo.processes.serving import (
@@ -62,13 +63,17 @@ class EnvGroup:
     """The environments of one process, played one after the other.
 
     :param names: what each is called in messages, beside the environment's id.
+    :param is_first: whether to try what of an environment outlives a reset; one process does it for all.
+    :raises UsageError: if something does.
     """
 
-    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], names: Sequence[str]) -> None:
+    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], names: Sequence[str], is_first: bool = False) -> None:
         self._envs: list[RepeatableEnv] = []
         for name in names:
             self._envs.append(make_env(spec, **env_kwargs))
             self._envs[-1].be_called(name)
+        if is_first:
+            require_new_episodes(self._envs[0], functools.partial(make_env, spec, **env_kwargs))
         self._totals = [(0.0, 0)] * len(names)  # return and length of the running episode
         self.spaces: Spaces = (self._envs[0].observation_space, self._envs[0].action_space)  # type: ignore[assignment]
 
@@ -137,7 +142,7 @@ class EnvPool:
         how["preload"] = ["zoo.playing.preload", *filter(None, [entry.partition(":")[0]])]
         self._workers: list[ServingProcess] = []
         for part in parts:
-            build = functools.partial(EnvGroup, spec, env_kwargs, part)
+            build = functools.partial(EnvGroup, spec, env_kwargs, part, part is parts[0])
             self._workers.append(ServingProcess(build, "advance", what="environment", name=spec.id, **how))
         self._busy: set[int] = set()  # processes that have still to answer
         self._in_episode: set[int] = set()

@@ -6,6 +6,7 @@ Thoughts are chunks that it could play from here, how they came from noise, and 
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from agents.common.nets.views import Visit, WatchedNetworks
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from zoo.baselines import planner_of
+from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.observations import stack
 from zoo.models.agent import Agent, require_spaces
@@ -73,6 +75,7 @@ class Stage:
         self.envs = [make_env(agent.env_id, **kwargs) for _ in range(min(lanes, agent.episodes))]
         self._space = self.envs[0].observation_space
         require_spaces(agent, self._space, self.envs[0].action_space)  # type: ignore[arg-type]  # it is a box
+        require_new_episodes(self.envs[0], functools.partial(make_env, agent.env_id, **kwargs))
         self._seeds = seeds_of_starts(agent.seed, agent.episodes)
         self._stock = NoiseStock(self._planner, agent.seed, [agent.replica], agent.episodes)
         self._lanes: list[Lane] = []
