@@ -26,7 +26,12 @@ def _wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
 
 
-REQUIRED = {"train": "--algo fql", "tune": "--algo fql --env Pendulum-v1", "benchmark": "mini", "monitor": "logs"}
+REQUIRED = {
+    "train": "--algo fql --env Pendulum-v1",
+    "tune": "--algo fql --env Pendulum-v1",
+    "benchmark": "mini",
+    "monitor": "logs",
+}
 REQUIRED |= {"export": "-o a.onnx", "push-to-hub": "-orga me", "dataset": "list", "agents": "list", "published": "list"}
 
 

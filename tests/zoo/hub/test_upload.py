@@ -1,6 +1,5 @@
 """What is uploaded says how an agent was made, and nothing of the machine that trained it."""
 
-import numpy as np
 import pytest
 import yaml
 
@@ -8,7 +7,6 @@ from tests.zoo.models.conftest import ENV, model, write_run
 from zoo.models import upload
 from zoo.models.agent import agent_of_file, agent_of_run, find_trained
 from zoo.models.score import Score
-from zoo.runs.folder import RunFolder
 
 __all__ = ["model"]
 
@@ -51,15 +49,3 @@ def test_folders_of_the_machine_are_left_out(run, tmp_path):
     assert files["command.txt"].decode() == command
     assert command in files["README.md"].decode()
     assert yaml.safe_load(files["config.yml"])["pretrained_actor"]["path"] == "bc_1.zip"
-
-
-def test_scores_of_seeds_are_the_last_ones_of_finished_runs_of_the_same_settings(tmp_path, model):
-    successes = np.array([[0, 0, 0, 0], [1, 1, 1, 0]])
-    columns = {"results": -1.0 * successes, "successes": successes, "ep_lengths": successes + 1}
-    columns |= {"timesteps": np.array([10, 20]), "phase": np.zeros(2, int), "episode_seeds": 0 * successes}
-    for seed, (state, settings) in enumerate([("done", {}), ("failed", {}), ("done", {"gamma": 0.5})]):
-        run = write_run(tmp_path, model, seed, settings=settings)
-        run.write_evaluations(columns)
-        run.write_status(state, seed, 20, 0)
-    found = upload.scores_of_seeds(RunFolder(tmp_path / "qam" / f"{ENV}_1"))
-    assert {seed: score.mean for seed, score in found.items()} == {0: 0.75}
