@@ -58,11 +58,14 @@ def setting_differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> l
     return [f"{name} {ours[name]} against {theirs.get(name, 'none')}" for name in names]
 
 
-def describe_layers(value: Any) -> str | None:
+def describe_layers(value: Any, own: str = "") -> str | None:
     """Return layer widths in short, e.g. ``512x4``; None where nothing is stated.
 
     :param value: a list of widths, a mapping of such lists, or None.
+    :param own: the networks that have layers of their own, ``own`` for all and ``own actor`` for one.
     """
+    if own:
+        return own if own == "own" else f"{describe_layers(value)}, {own}"
     if value is None:
         return None
     if isinstance(value, Mapping):

@@ -185,7 +185,7 @@ def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, A
         "sparse": bool(record.settings.get("sparse")),
         "dataset_size": dataset.get("size"),
         "dataset_fingerprint": dataset.get("fingerprint", "")[:8] or None,
-        "net_arch": describe_layers(record.settings.get("net_arch")),
+        "net_arch": describe_layers(record.settings.get("net_arch"), (record.agent or {}).get("layers", "")),
         "pretraining_steps": run.pretraining_steps or actor.get("updates", 0),
         "pretrained_actor": bool(actor),
         "score": run.score,

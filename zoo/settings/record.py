@@ -106,7 +106,8 @@ class RunRecord:
     :param sources: where the values are from: one line per layer that was used.
     :param departures: where the run departs from the protocol of its profile, one phrase each.
     :param env_kwargs: words ``KEY=VALUE``, as are those of evaluation.
-    :param agent: of an algorithm that is not built in: ``class``, ``package`` and ``code``, a hash of its file.
+    :param agent: of an algorithm that is not built in: ``class``, ``package``, ``code``, a hash of its file, and
+        ``layers``, the networks whose widths are their own.
     :param pretrained_actor: path, ``updates`` and ``fingerprint`` of the model whose behaviour flow it began with.
     :param trained_agent: likewise of the model that it began with.
     :param dataset: ``name``, ``size`` and ``fingerprint`` of what it was trained on; ``reference_scores``, returns of a

@@ -464,6 +464,8 @@ def make_folders(
     for seed in seeds:
         folders.append(RunFolder.create(args.log_folder, record.algo, record.env, seed))
     keep_in(folder.path for folder in folders)
+    if isinstance(model, FlowQLearning) and (own := model.policy.own_widths):
+        record = replace(record, agent={**(record.agent or {}), "layers": own})
     if len(seeds) > 1:
         record = replace(record, seeds=seeds, folders=[folder.path.name for folder in folders])
     arguments = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}

@@ -222,6 +222,10 @@ def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
         for name in _observation_inputs(policy.layout)
     }
     described = json.loads(json.dumps(policy.describe(), default=str))
+    if own := [name for name, is_own in policy.own_layers.items() if is_own]:
+        described["own_layers"] = own
+        if policy.own_widths == "own":
+            described["settings"]["net_arch"] = "own"
     noise = {name: {"kind": draw.kind, "shape": list(inputs[name].shape[1:])} for name, draw in draws.items()}
     return {
         "format": FORMAT,

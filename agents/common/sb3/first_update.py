@@ -7,6 +7,7 @@ its own tiny networks for two replicas on the CPU; it changes neither the model 
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from agents.common.batch import Batch, Sampler
 from agents.common.method import Draw, Method
+from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.specs import NetworkSpec
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
@@ -41,7 +43,7 @@ def check_first_update(
 ) -> Trial:
     """Try an algorithm's hooks as an update and a plan will use them.
 
-    The method remembers that it was tried.
+    The method remembers that it was tried. A setting that does not act on networks of its own is warned of.
 
     :param method: the algorithm; it stays as it is.
     :param observation_space: what its networks see, a Box of one axis.
@@ -67,6 +69,17 @@ def check_first_update(
     trial = Trial(policy)
     _check_acting(trial)
     _check_update(trial)
+    name, told = type(method).__name__, "which have layers of their own (docs/register.md#networks-of-your-own)"
+    own = [f"`{network}`" for network, is_own in policy.own_layers.items() if is_own]
+    if own and method.net_arch != type(method)().net_arch:
+        warnings.warn(
+            f"{name}: `net_arch` = {method.net_arch} does not act on networks {', '.join(own)}, {told}; build them "
+            "from `n.actor_arch` or `n.critic_arch`, or leave the setting out",
+            stacklevel=3,
+        )
+    for network in policy.own_layers if method.precision == "bf16" else ():
+        if not any(isinstance(part, StackedMLP) for part in policy.nets[network].modules()):
+            warnings.warn(f"{name}: `precision` = bf16 does not act on network `{network}`, {told}", stacklevel=3)
     method.is_tried = True
     return trial
 

@@ -110,6 +110,8 @@ class FlowPolicy(BasePolicy):
         self.chunk_length = method.chunk_length
         """Number of actions that one plan holds: H, or 1 without action chunking."""
         self.chunk_size = self.action_size * self.chunk_length
+        self.own_layers: dict[str, bool] = {}
+        """Networks with layers -> whether their widths are their own, so that `net_arch` does not act on them."""
         self.register_buffer("observation_mean", torch.zeros(self.layout.size))
         self.register_buffer("observation_factor", torch.ones(self.layout.size))
         with torch.random.fork_rng(devices=[]):  # extractors draw their weights from the global generator
@@ -133,17 +135,27 @@ class FlowPolicy(BasePolicy):
         """The policy itself: acting may need any of its networks."""
         return self
 
+    @property
+    def own_widths(self) -> str:
+        """What a protocol says of widths besides `net_arch`: ``own`` of all, or ``own actor``; empty if nothing."""
+        own = [name for name, is_own in self.own_layers.items() if is_own]
+        if not own:
+            return ""
+        return "own" if len(own) == len(self.own_layers) else f"own {', '.join(own)}"
+
     def _build_networks(self) -> Networks:
         """Make all networks; replica k starts as a single run with its seed would."""
         method, features = self.method, self.features_extractor.features_dim
         specs, nets = method.networks(), Networks()
         of_actors, of_critics = get_actor_critic_arch(method.net_arch)  # type: ignore[arg-type]  # None has become the default
-        sizes = Sizes(
-            self.num_replicas, features, self.chunk_size, method.ensemble_size, method.flow_steps,
-            of_actors, of_critics, method.actor_layer_norm, method.critic_layer_norm,
-        )  # fmt: skip
         for name, spec in specs.items():
+            sizes = Sizes(
+                self.num_replicas, features, self.chunk_size, method.ensemble_size, method.flow_steps,
+                of_actors, of_critics, method.actor_layer_norm, method.critic_layer_norm,
+            )  # fmt: skip
             nets[name] = spec.build(sizes)
+            if any(p.ndim > 2 for p in nets[name].parameters()):  # matrices and kernels
+                self.own_layers[name] = not sizes.gave_widths
         if self.features_extractor_class is not FlattenExtractor or not self.layout.is_plain:
             for network in nets.values():
                 if isinstance(network, ObservingNetwork):

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import warnings
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from torch.testing import assert_close
 import agents
 from agents.common.nets.heads import Networks
 from agents.common.nets.specs import Sizes
-from agents.common.sb3.first_update import AgentError
-from agents.core import from_module
+from agents.common.sb3.first_update import AgentError, check_first_update
+from agents.core import critic, from_module, tanh_actor, temperature
 from agents.testing.habits import find_habits
 from agents.testing.kit import CHECKS, run_checks
 from tests import code_blocks
@@ -163,3 +164,59 @@ def test_constants_that_a_module_would_not_save_are_saved():
     module.register_buffer("phase", torch.rand(4), persistent=False)
     network = from_module(lambda sizes: module).build(SIZES)
     assert network.state_dict()["module.phase"].shape == (2, 4)
+
+
+# -- settings that do not act on layers of one's own ------------------------------------------------------------------
+
+
+def with_actor(actor, **more):
+    """Return an algorithm of one network, and others beside it."""
+    return type("Mine", (Imitation,), {"networks": lambda self: {"actor": actor, **more}})
+
+
+def linear(width):
+    """Return a network of ordinary modules with one hidden layer of a width that may follow from sizes."""
+
+    def made(n):
+        return nn.Sequential(nn.Linear(n.observations, width(n)), nn.Tanh(), nn.Linear(width(n), n.actions))
+
+    return from_module(made)
+
+
+FIXED, FOLLOWING = linear(lambda n: 24), linear(lambda n: n.actor_arch[0])
+
+
+def warnings_of(method, **settings):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        check_first_update(method(**settings), *SPACES)
+    return [str(each.message) for each in told]
+
+
+def test_a_width_and_a_precision_that_do_not_act_are_told_at_the_start():
+    widths, precision = warnings_of(with_actor(FIXED), net_arch=[16, 16], precision="bf16")
+    assert widths.startswith("Mine: `net_arch` = [16, 16] does not act on networks `actor`, which have layers of their")
+    assert "`n.actor_arch`" in widths
+    assert precision.startswith("Mine: `precision` = bf16 does not act on network `actor`")
+
+
+@pytest.mark.parametrize(
+    ("actor", "settings"), [(FIXED, {}), (FOLLOWING, {"net_arch": [16, 16]}), (tanh_actor(), {"net_arch": [16]})]
+)
+def test_nothing_is_told_where_no_width_is_given_or_networks_follow_it(actor, settings):
+    assert warnings_of(with_actor(actor), **settings) == []
+
+
+@pytest.mark.parametrize(
+    ("networks", "text"),
+    [
+        ((FIXED, {}), "own"),
+        ((FIXED, {"critic": critic(target=False)}), "own actor"),
+        ((FIXED, {"heat": temperature()}), "own"),  # which has no layers
+        ((FOLLOWING, {}), ""),
+    ],
+)
+def test_a_protocol_calls_layers_own_that_do_not_follow_the_setting(networks, text):
+    actor, more = networks
+    model = tiny_model(with_actor(actor, **more))
+    assert model.policy.own_widths == text
