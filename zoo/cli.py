@@ -11,10 +11,12 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from agents.common.files import DamagedFile
@@ -30,7 +32,7 @@ from zoo.errors import (
     UsageError,
     wanted_signals,
 )
-from zoo.terminal.messages import FILE_ONLY, in_words, log, messages, write_out
+from zoo.terminal.messages import FILE_ONLY, in_words, log, messages, open_standard_streams, write_out
 from zoo.terminal.parser import Parser, module_of
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
@@ -49,6 +51,23 @@ PROGRAMS = {
     "dataset": "list, generate, download, check, convert and collect datasets",
     "agents": "show algorithms and settings, check or begin one of your own",
 }
+
+
+def give_home() -> None:
+    """Give a user whom the system does not know, as containers have them, a name and a home folder of its own."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())
+    try:
+        Path.home()
+    except RuntimeError as error:
+        home = Path(tempfile.gettempdir()) / f"flow-rl-zoo-{os.getuid()}"
+        home.mkdir(mode=0o700, exist_ok=True)
+        if home.stat().st_uid != os.getuid():
+            raise UsageError(f"this user has no home folder, and {home} is another user's; set HOME") from error
+        os.environ["HOME"] = str(home)
+        log.warning("this user has no home folder; data and caches go to %s, unless HOME says where", home)
 
 
 @contextlib.contextmanager
@@ -74,13 +93,10 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
     :param verbose: 0 shows errors only, 2 or more their tracebacks too.
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
     """
+    open_standard_streams()
     for number in wanted_signals():
         if number != signal.SIGINT:  # for which Python has a handler
             signal.signal(number, _interrupt)
-    try:
-        getpass.getuser()  # PyTorch's compiler asks for the name, which the users of containers may lack
-    except (KeyError, OSError):
-        os.environ["LOGNAME"] = str(os.getuid())
     # Read when PyTorch loads. Its threads spin while they wait for each other; where another process wants the cores,
     # matrix products then take ten times as long. Spinning for some microseconds only costs 3% on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -92,6 +108,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
     with messages(verbose), warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: log.warning("%s", message)  # without the line of code
         try:
+            give_home()
             result = body()
         except (KeyboardInterrupt, Interrupted) as error:
             log.error("%s", str(error) or "stopped by a signal")
@@ -139,11 +156,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complete()
     if not words or words[0] in ("-h", "--help"):
         lines = [f"  {name:<11} {purpose}" for name, purpose in PROGRAMS.items()]
-        write_out("\n".join(["usage: zoo PROGRAM [arguments], zoo --version; programs:", *lines]))
-        return DONE if words else BAD_INPUT
+        is_told = write_out("\n".join(["usage: zoo PROGRAM [arguments], zoo --version; programs:", *lines]))
+        return BAD_INPUT if not words else DONE if is_told else FAILED
     if words == ["--version"]:
-        write_out(f"flow-rl-zoo {version('flow-rl-zoo')}")
-        return DONE
+        return DONE if write_out(f"flow-rl-zoo {version('flow-rl-zoo')}") else FAILED
     if words[0] == "list":  # what one tries first to see what there is
         words = ["agents", *words]
     if words[0] not in PROGRAMS:

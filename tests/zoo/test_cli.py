@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from zoo.baselines import find_algorithm, settings_of
 from zoo.cli import PROGRAMS, main, run_program, signals_deferred
 from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, STOP_SIGNALS, UsageError
 from zoo.packages import import_environments
-from zoo.terminal.parser import module_of, whole_number
+from zoo.terminal.parser import THREADS, module_of, whole_number
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +62,12 @@ def test_what_is_not_a_whole_number_is_refused(text):
         whole_number(text)
 
 
+def test_more_threads_than_a_process_can_start_are_refused():
+    assert [THREADS(good) for good in ("-1", "1024")] == [-1, 1024]
+    with pytest.raises(argparse.ArgumentTypeError, match="to 1024"):
+        THREADS("100000")
+
+
 def test_the_version_and_what_there_is_can_be_asked_for(capsys):
     assert main(["--version"]) == 0
     assert re.fullmatch(r"flow-rl-zoo \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
@@ -94,12 +101,48 @@ def test_why_a_program_ends_is_said_at_every_level_and_the_traceback_on_demand(c
         assert shown == "ArithmeticError: broke (run with --verbose 2 for the traceback)\n"
 
 
-def test_a_reader_that_has_gone_is_no_failure_to_speak_of():
+def test_what_standard_output_cannot_encode_is_escaped(monkeypatch):
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", output)
+    assert run_program(lambda: print("für")) == 0
+    output.flush()
+    assert output.buffer.getvalue() == b"f\\xfcr\n"
+
+
+def test_standard_output_that_takes_nothing_is_named_and_a_reader_that_has_gone_is_not():
     read, write = os.pipe()
     os.close(read)
-    with open(write, "w") as pipe:
-        command = [sys.executable, "-c", "import sys; from zoo.cli import main; sys.exit(main(['--version']))"]
-        assert subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE).stderr == b""
+    program = [sys.executable, "-c", "import sys; from zoo.cli import main; sys.exit(main())"]
+    with open("/dev/full", "w") as full, open(write, "w") as pipe:
+        for words in (["--help"], ["train", "--help"], ["--version"]):
+            for output, said in ((full, "standard output cannot be written: No space left on device\n"), (pipe, "")):
+                ended = subprocess.run([*program, *words], stdout=output, stderr=subprocess.PIPE, text=True)
+                assert ended.returncode == FAILED
+                assert ended.stderr == said
+
+
+def test_a_user_whom_the_system_does_not_know_gets_a_home(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import pwd\ndef missing(*_): raise KeyError\npwd.getpwuid = missing\n")
+    known = {name: text for name, text in os.environ.items() if name not in ("HOME", "LOGNAME", "USER")}
+    code = "from pathlib import Path; from zoo.cli import run_program; import getpass\n"
+    code += "run_program(lambda: {'home': str(Path.home()), 'user': getpass.getuser()})"
+    environment = {**known, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TMPDIR": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    home = tmp_path / f"flow-rl-zoo-{os.getuid()}"
+    assert json.loads(ended.stdout) == {"home": str(home), "user": str(os.getuid())}
+    assert f"data and caches go to {home}" in ended.stderr
+
+
+def test_a_closed_standard_stream_gives_its_number_to_no_other_file():
+    code = (
+        "import os, subprocess; from zoo.terminal.messages import log, open_standard_streams\n"
+        "open_standard_streams(); log.warning('to nobody')\n"
+        "subprocess.run(['sh', '-c', 'echo to nobody >&2'], check=True)\n"
+        "print(os.open('/dev/null', os.O_RDONLY))"
+    )
+    ended = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code], capture_output=True, text=True)
+    assert ended.stdout == "3\n"
+    assert ended.returncode == 0
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
 import logging
 import os
@@ -88,11 +89,27 @@ def _text_of(record: logging.LogRecord) -> str:
 log.addHandler(_Terminal())  # outside a program too, e.g. where a script loads a dataset
 
 
+def open_standard_streams() -> None:
+    """Open what is closed of standard input, output and error, here and in children: no other file gets its number.
+
+    Standard output escapes characters that its encoding lacks, as standard error does; it would raise.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "r" if name == "stdin" else "w")  # which gets the lowest number that is free
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def write_out(text: str) -> bool:
-    """Write a line to standard output; return False where its reader has gone, as ``head`` does."""
+    """Write a line to standard output; return False where that fails, and say why unless the reader has gone."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            log.error("standard output cannot be written: %s", error.strerror)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would be tried again at the exit
         return False
     return True

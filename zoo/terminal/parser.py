@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from agents.common.validation import closest_names
-from zoo.errors import BAD_INPUT, UsageError
-from zoo.terminal.messages import log
+from zoo.errors import BAD_INPUT, FAILED, UsageError
+from zoo.terminal.messages import log, write_out
 
 MOST_SEED = 2**32 - 1
 """The largest seed that NumPy takes."""
@@ -39,6 +39,11 @@ class Parser(argparse.ArgumentParser):
         if rest:
             self.error(f"unexpected argument {rest[0]!r}")
         return found, rest
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help, however much of it is read."""
+        if not write_out(self.format_help().rstrip()):
+            self.exit(FAILED)
 
     def error(self, message: str) -> NoReturn:
         """Exit with one line that says what is wrong."""
