@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
@@ -111,11 +112,16 @@ class Evaluator:
         """
         names = list(range(policy.num_replicas)) if replicas is None else list(replicas)
         players = range(len(names)) if active is None else sorted(active)
+        states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # the policy may draw from them
         try:
             endings = self._play(policy, names, players)
         except BaseException:
             self.close()  # its episodes are left in the middle
             raise
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.set_rng_state(states[2])
         shape = (len(names), self.episodes)
         returns, lengths, successes = np.zeros(shape), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         for job, ending in endings.items():

@@ -1,6 +1,7 @@
 import itertools
 import multiprocessing
 import os
+import random
 import signal
 from dataclasses import replace
 
@@ -144,6 +145,20 @@ def test_success_that_some_episodes_only_report_is_refused_where_it_is_the_score
         REPORTED.apply(found)
     assert Scoring(score="return").apply(found).successes is None
     assert Scoring(success_return=-4).apply(found).successes.tolist() == (found.returns >= -4).tolist()
+
+
+def test_global_generators_are_left_as_they_were():
+    class Careless(ElementwisePolicy):
+        def plan(self, observations, noise):
+            random.random(), np.random.random(), torch.rand(1)
+            return super().plan(observations, noise)
+
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = random.random(), np.random.random(), torch.rand(1)
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    with Evaluator(TOY, episodes=2, n_envs=2, seed=0) as evaluator:
+        evaluator.evaluate(Careless())
+    assert (random.random(), np.random.random(), torch.rand(1)) == expected
 
 
 @pytest.mark.parametrize(("cores", "n_envs", "processes"), [(3, 7, 3), (3, 2, 2), (1, 7, 1)])
