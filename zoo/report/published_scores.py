@@ -258,7 +258,8 @@ def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:
         & (table[counts] >= 0).all(axis=1)
         & (table["episodes"] >= table["successes"].clip(lower=1))
     )
-    refuse_rows(table, is_good, "an evaluation on a task of the set's suite")
+    bad = {"an evaluation on a task of the set's suite": ~is_good}
+    refuse_rows(table, bad | clashes(table, [*_RUN, "phase", "step"], ["settings"]))
     return table.astype(dict.fromkeys(counts, int)).reset_index(drop=True)
 
 
@@ -308,9 +309,20 @@ def read_rows(
     return texts.assign(**{name: pd.to_numeric(texts[name], errors="coerce") for name in numbers})
 
 
-def refuse_rows(table: pd.DataFrame, is_good: pd.Series, expected: str, remedy: str = RESTORE) -> None:
-    """Raise UsageError for the first row of files that is not good."""
-    if not is_good.all():
-        path, row = is_good.idxmin()
-        found = ", ".join(f"{name} {value}" for name, value in table.loc[path, row].items())
-        raise UsageError(f"`{path}`, line {row + 2}: expected {expected}, got {found}; {remedy}")
+def clashes(table: pd.DataFrame, run: Sequence[str], settings: Sequence[str]) -> dict[str, pd.Series]:
+    """Return what rows should be -> which repeat a run's evaluation, or have other settings than its method's above."""
+    place = ["method", "environment"]
+    is_other = table.duplicated(place) & ~table.duplicated([*place, *settings])
+    return {
+        "one row for each evaluation of a run": table.duplicated(run),
+        "equal settings for the runs of a method on an environment": is_other,
+    }
+
+
+def refuse_rows(table: pd.DataFrame, problems: Mapping[str, pd.Series], remedy: str = RESTORE) -> None:
+    """Raise UsageError for the first row of files with a problem: what rows should be -> which are not."""
+    for expected, is_bad in problems.items():
+        if is_bad.any():
+            path, row = is_bad.idxmax()
+            found = ", ".join(f"{name} {value}" for name, value in table.loc[path, row].items())
+            raise UsageError(f"`{path}`, line {row + 2}: expected {expected}, got {found}; {remedy}")

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod
-from zoo.report.published_scores import read_rows, refuse_rows, with_places
+from zoo.report.published_scores import clashes, read_rows, refuse_rows, with_places
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import PROTOCOL, show
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
@@ -99,7 +99,8 @@ def read_scores(path: Path, source: str) -> Scored:
         & (table[list(_COUNTS)] >= 0).all(axis=1)
         & table["score"].between(low, high)
     )
-    refuse_rows(table, is_good, f"a score of a run, of kind {', '.join(KINDS)}", _REMEDY)
+    bad = {f"a score of a run, of kind {', '.join(KINDS)}": ~is_good}
+    refuse_rows(table, bad | clashes(table, _RUN, [*PROTOCOL]), _REMEDY)
     carried = table["carried"] == "True" if "carried" in table else False
     about = {"source": source, "run": f"{path}", "carried": carried, "return": np.nan, "length": np.nan}
     table = with_places(table.assign(**about)).astype(dict.fromkeys(_COUNTS, int) | {"successes": "Int64"})

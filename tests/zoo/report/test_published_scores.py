@@ -184,3 +184,14 @@ def test_file_that_ends_in_the_middle_of_a_line_or_lacks_columns_is_refused(tmp_
 def test_file_that_is_no_table_is_refused(tmp_path, content):
     (tmp_path / "runs.csv").write_bytes(content)
     check_refused(tmp_path, r"runs.csv` cannot be read .*; restore the file")
+
+
+def test_evaluation_that_appears_twice_is_refused(tmp_path):
+    write(tmp_path, run_rows("qam", SCENE[0], 0), name="a.csv")
+    write(tmp_path, run_rows("qam", SCENE[0], 0)[1:], name="b.csv")
+    check_refused(tmp_path, r"b.csv`, line 2: expected one row for each evaluation of a run, got method qam")
+
+
+def test_runs_of_different_settings_are_not_one_method(tmp_path):
+    write(tmp_path, run_rows("qam", SCENE[0], 0), run_rows("qam", SCENE[0], 1, settings="b2"))
+    check_refused(tmp_path, "line 4: expected equal settings for the runs of a method on an environment")

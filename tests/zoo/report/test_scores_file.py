@@ -57,14 +57,20 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path, written):
 
 
 @pytest.mark.parametrize(
-    ("row", "column", "value"),
-    [(3, "phase", "later"), (0, "kind", "luck"), (1, "seed", "one"), (4, "score", "1.2"), (5, "method", "")],
+    ("row", "column", "value", "expected"),
+    [
+        *((3, "phase", "later", "a score"), (0, "kind", "luck", "a score"), (1, "seed", "one", "a score")),
+        *((4, "score", "1.2", "a score"), (5, "method", "", "a score"), (7, "seed", "0", "one row for each")),
+        (7, "net_arch", "16x2", "equal settings for the runs"),
+    ],
 )
-def test_what_is_no_score_is_refused_with_its_line(written, row, column, value):
+def test_what_is_no_score_is_refused_with_its_line(written, row, column, value, expected):
     table = pd.read_csv(written, dtype=str, keep_default_na=False)
     table.loc[row, column] = value
     table.to_csv(written, index=False)
-    with pytest.raises(UsageError, match=rf"scores\.csv`, line {row + 2}: expected a score .*; take the `scores\.csv`"):
+    with pytest.raises(
+        UsageError, match=rf"scores\.csv`, line {row + 2}: expected {expected} .*; take the `scores\.csv`"
+    ):
         read_scores(written, "theirs")
 
 
