@@ -26,7 +26,7 @@ from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.sb3.model import FlowQLearning
 from zoo.errors import UsageError
 from zoo.processes.locks import Lock
-from zoo.runs.folder import file_name_of
+from zoo.runs.folder import UnreadableRun, file_name_of
 from zoo.runs.read import read_speed
 from zoo.runs.resume import StoredRun, describe_step, nearest, stored_runs
 from zoo.settings.layers import flatten
@@ -377,9 +377,15 @@ def follow(jobs: Sequence[Job], has_ended: Callable[[float], bool]) -> None:
 
 
 def describe_progress(run: StoredRun) -> str:
-    """Return in a few words which step a run has reached."""
+    """Return in a few words which step a run has reached, and its last score, the mean over its seeds."""
     logged = read_speed(run.folders[0])
-    return describe_step(run, 0 if logged is None else logged[0])
+    words = [describe_step(run, 0 if logged is None else logged[0])]
+    with contextlib.suppress(UnreadableRun):  # none has been evaluated yet
+        found = [folder.read_evaluations() for folder in run.folders]
+        name = "successes" if all("successes" in arrays for arrays in found) else "results"
+        score = float(np.mean([arrays[name][-1].mean() for arrays in found]))
+        words.append(f"success {score:.1%}" if name == "successes" else f"return {score:.2f}")
+    return ", ".join(words)
 
 
 # -- how fast an algorithm trains on this machine: a short trial with empty data ----------------------------------

@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -28,11 +29,14 @@ def jobs(tmp_path):
             folder.write_config(RunRecord.read({**merge({}, job.settings), "seed": seed, **together}))
             folder.write_status(state, seed, 0, 0)
             folder.progress.write_text("time/total_timesteps,time/time_elapsed,time/updates_per_s\n12,3,4.0\n")
+            columns = {"timesteps": np.array([10]), "phase": np.array([0]), "results": np.zeros((1, 4))}
+            columns |= {"ep_lengths": np.ones((1, 4), int), "episode_seeds": np.arange(4)[None]}
+            folder.write_evaluations({**columns, "successes": np.array([[seed, seed, 0, 0]], bool)})
             folder.lock.release()
     return made
 
 
-def test_a_terminal_shows_phase_and_step_of_what_runs(jobs, monkeypatch):
+def test_a_terminal_shows_phase_step_and_score_of_what_runs(jobs, monkeypatch):
     console = Console(file=io.StringIO(), force_terminal=True, width=200, highlight=False)
     monkeypatch.setattr(zoo.suites.jobs, "terminal", lambda: console)
     ended = iter([False, True])
@@ -40,7 +44,7 @@ def test_a_terminal_shows_phase_and_step_of_what_runs(jobs, monkeypatch):
     with jobs[1].lock:
         follow(jobs, lambda seconds: next(ended))
     shown = console.file.getvalue()
-    assert f"bc on {MAZE}, seeds 0, 1: offline step 12 of 40" in shown
+    assert f"bc on {MAZE}, seeds 0, 1: offline step 12 of 40, success 25.0%" in shown
     assert "1 of 2 jobs are done, 1 running" in shown
 
 
