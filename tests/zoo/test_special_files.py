@@ -1,4 +1,6 @@
-"""Unusual names: an id with a namespace."""
+"""Unusual names, and a folder that goes: an id with a namespace."""
+
+import shutil
 
 import pytest
 
@@ -8,6 +10,7 @@ from zoo.compare import main as compare
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs
 from zoo.train import main
+from zoo.training import callbacks
 
 
 def words(logs, env="Toy-v0"):
@@ -29,3 +32,19 @@ def test_an_id_with_a_namespace_is_trained_resumed_and_compared(tmp_path, call):
     report = tmp_path / "report"
     assert compare([str(tmp_path / "qam"), "-o", str(report), "--reps", "50", "--format", "svg"]) == 0
     assert env in (report / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("moment", ["write_evaluations", "checkpoint"])
+def test_a_folder_that_is_deleted_under_a_run_is_named(tmp_path, monkeypatch, call, moment):
+    def deleting(original):
+        def call(*args, **kwargs):
+            shutil.rmtree(tmp_path / "logs")
+            return original(*args, **kwargs)
+
+        return call
+
+    of, name = (callbacks, "save_checkpoint") if moment == "checkpoint" else (RunFolder, moment)
+    monkeypatch.setattr(of, name, deleting(getattr(of, name)))
+    _, errors = call(main, *words(tmp_path / "logs"), "--verbose", "0", code=1)
+    assert f"its folder {tmp_path / 'logs' / 'qam' / 'Toy-v0_1'} is gone" in errors
+    assert not (tmp_path / "logs").exists()

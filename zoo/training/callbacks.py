@@ -27,7 +27,7 @@ from agents.common.engine.checkpoint import (
     set_aside,
     write_model,
 )
-from agents.common.files import atomic_path
+from agents.common.files import atomic_path, may_be_sound
 from agents.common.model_file import find_checkpoints
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
@@ -141,6 +141,11 @@ class TrainingRun(BaseCallback):
             try:
                 position = self._load(checkpoint)
             except Exception as error:  # whatever it is, the checkpoint before may still be whole
+                if may_be_sound(error):
+                    raise CannotResume(
+                        f"--resume: {checkpoint} cannot be read just now ({describe_error(error)}), and may be whole; "
+                        "start the same command again, or move it away to go on from the one before it"
+                    ) from error
                 log.warning("%s cannot be used (%s); trying the one before it", checkpoint, describe_error(error))
                 damaged.append(checkpoint)
             else:

@@ -22,7 +22,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import recursive_setattr
 from stable_baselines3.common.utils import check_for_correct_spaces
 
-from agents.common.files import atomic_folder, discard, read_manifest, safe, write_manifest
+from agents.common.files import atomic_folder, discard, naming, read_manifest, safe, write_manifest
 from agents.common.model_file import find_checkpoints, read_model_file
 
 FORMAT = 8
@@ -70,7 +70,8 @@ def save_checkpoint(
     :param more: plain values to keep beside it.
     :return: the new checkpoint's folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with naming(folder):  # a run folder that was taken away is not made again
+        folder.mkdir(exist_ok=True)
     for stale in folder.glob(".step_*"):  # left by a process that was killed while it wrote
         shutil.rmtree(stale)
     name = f"step_{model.num_timesteps:09d}"

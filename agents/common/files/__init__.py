@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OF_CONTENT = (None, errno.EINVAL, errno.EISDIR, errno.ENOENT, errno.ENOTDIR)  # libraries' own errors have no number
 
 
 class DamagedFile(ValueError):
@@ -50,6 +51,18 @@ def damage_named(name: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.EISDIR):
             raise
         raise DamagedFile(name, " ".join(str(error).split()) or type(error).__name__) from error
+
+
+def may_be_sound(error: BaseException) -> bool:
+    """Return whether storage or memory stopped the reading of a file, which says nothing against the file."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, MemoryError) or "allocate" in str(found):  # PyTorch has RuntimeErrors for that
+            return True
+        if isinstance(found, OSError) and found.errno not in _OF_CONTENT:
+            return True
+        found = found.__cause__
+    return False
 
 
 def read_text(path: Path) -> str:
@@ -148,11 +161,11 @@ def _temporary_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name the file that a full disk keeps from being written, and say what to do.
+    """Name the file that a full disk or a lost folder keeps from being written, and say what to do.
 
     :param path: of the file or folder that is to appear.
     :yields: nothing.
-    :raises WriteError: if there is no room for the file.
+    :raises WriteError: if there is no room for the file, or its folder is gone.
     """
     try:
         yield
@@ -165,6 +178,11 @@ def naming(path: Path) -> Iterator[None]:
                     "the last checkpoint (--resume)"
                 ) from error
             found = found.__cause__ or found.__context__
+        if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
+            raise WriteError(
+                f"{path.name} could not be written: its folder {path.parent} is gone; it was deleted or moved while it "
+                "was in use, and what is not saved elsewhere is lost"
+            ) from error
         raise
 
 

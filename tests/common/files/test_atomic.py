@@ -4,10 +4,19 @@ import errno
 import os
 import stat
 from contextlib import nullcontext
+from unittest.mock import Mock
 
 import pytest
 
-from agents.common.files import WriteError, atomic_folder, atomic_path
+from agents.common.files import (
+    DamagedFile,
+    WriteError,
+    atomic_folder,
+    atomic_path,
+    may_be_sound,
+    read_manifest,
+    write_manifest,
+)
 
 
 def write(path, text, then):
@@ -59,6 +68,23 @@ def test_storage_that_cannot_sync_folders_is_worked_on_and_a_file_that_cannot_be
     named = pytest.raises(OSError, match=r"Invalid argument: .*file") if is_refused is stat.S_ISREG else nullcontext()
     with named:
         write(tmp_path / "file", "text", lambda: None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ESTALE, "Stale file handle"), OSError(errno.EIO, "I/O error"), MemoryError(),
+     RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+)  # fmt: skip
+def test_a_passing_error_of_reading_says_nothing_against_a_file(tmp_path, monkeypatch, error):
+    write_manifest(tmp_path)
+    monkeypatch.setattr("agents.common.files.read_text", Mock(side_effect=error))
+    with pytest.raises((type(error), DamagedFile)) as raised:
+        read_manifest(tmp_path)
+    assert may_be_sound(raised.value)
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(DamagedFile) as damaged:
+        read_manifest(tmp_path)
+    assert not may_be_sound(damaged.value)
 
 
 def test_two_writers_of_a_file_do_not_share_a_temporary_one(tmp_path):

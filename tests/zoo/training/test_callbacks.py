@@ -1,13 +1,14 @@
 """Signals during training, and the speed that it shows."""
 
+import errno
 import os
 import signal
 from types import SimpleNamespace
 
 import pytest
 
-from zoo.errors import STOP_SIGNALS
-from zoo.training.callbacks import ProgressCallback, StopSignal
+from zoo.errors import STOP_SIGNALS, CannotResume
+from zoo.training.callbacks import ProgressCallback, StopSignal, TrainingRun
 
 
 @pytest.mark.parametrize("first", STOP_SIGNALS)
@@ -30,6 +31,21 @@ def test_nohup_keeps_a_closed_terminal_from_being_heard():
     finally:
         signal.signal(signal.SIGHUP, before)
     assert not stop.requested
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ESTALE, "Stale file handle"), MemoryError()])
+def test_a_checkpoint_that_cannot_be_read_just_now_is_not_set_aside(tmp_path, error):
+    checkpoints = [tmp_path / f"step_{step:09d}.0" for step in (10, 20)]
+    for checkpoint in checkpoints:
+        checkpoint.mkdir()
+
+    def load(checkpoint):
+        raise error
+
+    training = SimpleNamespace(replicas=SimpleNamespace(folders=[SimpleNamespace(checkpoints=tmp_path)]), _load=load)
+    with pytest.raises(CannotResume, match=r"step_000000020\.0 cannot be read just now"):
+        TrainingRun.restore(training)
+    assert sorted(tmp_path.iterdir()) == checkpoints
 
 
 def test_the_speed_of_a_phase_leaves_out_its_evaluations_and_what_was_before(monkeypatch):
