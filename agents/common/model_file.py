@@ -149,7 +149,11 @@ def read_model_file(source: Source) -> ModelFile:
             raise DamagedFile(name, "its SHA-256 is not that of what was written")
         members = {member: archive.read(member) for member in archive.namelist()}
         if not has_checksum and PICKLED.encode() not in members[ATTRIBUTES]:  # nor is it one of SB3's
-            raise DamagedFile(name, "its checksum is missing")
+            raise DamagedFile(
+                name,
+                "its checksum is missing",
+                "if version 1.0.0rc1 or before saved it, load it with `pip install flow-rl-zoo==1.0.0rc1`",
+            )
     return ModelFile(name, content, members)
 
 

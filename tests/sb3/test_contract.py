@@ -1,5 +1,7 @@
 """A flow policy behaves as users of Stable-Baselines3 expect of an off-policy algorithm; SB3's tools are unmodified."""
 
+import time
+
 import numpy as np
 import pytest
 import stable_baselines3
@@ -261,6 +263,16 @@ def test_a_loaded_model_goes_on_in_the_newest_folder_and_one_that_begins_again_g
     assert len(list((tmp_path / "logs" / "QAM_1").iterdir())) == 2
     model.learn(2)
     assert sorted(folder.name for folder in (tmp_path / "logs").iterdir()) == ["QAM_1", "QAM_2"]
+
+
+@pytest.mark.parametrize("year", [1970, 2200])
+def test_a_model_is_saved_whatever_the_clock_says(year, tmp_path, monkeypatch):
+    model = tiny_model()
+    monkeypatch.setattr(time, "localtime", lambda *_: time.struct_time((year, 1, 1, 0, 0, 0, 0, 1, 0)))
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    again = agents.QAM.load(tmp_path / "model", device="cpu")
+    assert_same(parameters_of(again), parameters_of(model))
 
 
 class OwnArrayEnv(SpacesEnv):

@@ -259,6 +259,11 @@ class Networks(NetworkViews, nn.ModuleDict):
     def follow(self, names: Sequence[str]) -> None:
         """Give networks a target network, which begins as their copy."""
         for name in names:
+            if f"{name}_target" in self:
+                raise ValueError(
+                    f"`{name}_target` is the moving average of network `{name}`, got another network of that name; "
+                    "rename it, or declare the first with `target=False`"
+                )
             self[f"{name}_target"] = copy.deepcopy(self[name]).requires_grad_(False)
         self.followed = tuple(names)
 

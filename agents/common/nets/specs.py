@@ -271,4 +271,7 @@ def _checked(module: Any) -> nn.Module:
                 f"a module must be a function of its inputs, got {type(part).__name__}: leave out statistics of "
                 "batches (use e.g. LayerNorm), random numbers, lazy layers and recurrent ones (use e.g. GRUCell)"
             )
+        for name, value in vars(part).items():
+            if isinstance(value, Tensor) and value.is_leaf:
+                raise TypeError(f"`{name}` of {type(part).__name__} would not be saved; give it to `register_buffer`")
     return module

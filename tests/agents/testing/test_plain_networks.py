@@ -46,6 +46,14 @@ def test_the_pages_agent_keeps_the_contract(method, checks):
     assert others == {name: "does not apply" for name in ("bf16",) if name in checks}, found
 
 
+class Holding(nn.Linear):
+    """Has a tensor that PyTorch would not save."""
+
+    def __init__(self):
+        super().__init__(4, 3)
+        self.scale = torch.ones(4)
+
+
 class Tied(nn.Module):
     """Two layers of one weight, a part that has two names, and a constant."""
 
@@ -114,6 +122,7 @@ def test_gradient_goes_through_the_inputs_of_a_frozen_module_only():
         (nn.Sequential(nn.Dropout(), nn.Linear(4, 3)), "got Dropout"),
         (nn.LazyLinear(3), "got LazyLinear"),
         (nn.Sequential(nn.LSTM(4, 3)), "got LSTM"),
+        (Holding(), "`scale` of Holding would not be saved; give it to `register_buffer`"),
         (lambda rows: rows, "must return a torch.nn.Module, got function"),
     ],
 )

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 import agents
 from agents.common.engine.trainer import Trainer, joint_norm
-from agents.common.nets.specs import velocity_field
+from agents.common.nets.specs import critic, velocity_field
 from tests.common.toys import step, tiny_model
 
 FOLLOWED = ("critic", "behaviour")
@@ -39,6 +39,13 @@ def test_a_network_that_no_loss_trains_stays_as_it_is(name, monkeypatch):
     step(model)
     changed = {key.split(".")[0] for key, value in networks_of(model).items() if not torch.equal(value, before[key])}
     assert changed == {"critic", "behaviour", "one_step"}
+
+
+def test_a_network_with_the_name_of_a_moving_average_is_refused(monkeypatch):
+    networks = {"critic": critic(), "critic_target": critic()}
+    monkeypatch.setattr(agents.get("bc").method, "networks", lambda method: networks)
+    with pytest.raises(ValueError, match="`critic_target`"):
+        tiny_model("bc")
 
 
 # -- clipping ---------------------------------------------------------------------------------------------------------
