@@ -13,9 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from zoo.report.comparison import LEAST_BEST, ComparedMethod, Comparison, Decision, Phase, Standing, Verdict, ranking
-from zoo.report.statistics.estimates import SIGNIFICANT, holm, welch_p_values
-from zoo.report.statistics.means import FRACTION, pair_spreads, plan_seeds
+from zoo.report.comparison import (
+    LEAST_BEST,
+    ComparedMethod,
+    Comparison,
+    Decision,
+    Phase,
+    Standing,
+    Verdict,
+    by_domain,
+    ranking,
+)
+from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, holm, welch_p_values
+from zoo.report.statistics.means import FRACTION, Spread, pair_spreads, plan_seeds
 from zoo.runs.protocol import count
 
 Pair = tuple[str, str]
@@ -31,8 +41,51 @@ _CLEAR = {
 def decide(comparison: Comparison, **choices: Any) -> Comparison:
     """Return a comparison with other fields, e.g. another focus, and what follows from them in each phase."""
     chosen = replace(comparison, **choices)
-    phases = {name: replace(phase, decision=_decision(chosen, phase)) for name, phase in chosen.phases.items()}
+    phases = {}
+    for name, phase in chosen.phases.items():
+        is_planned = chosen.kind.is_comparable
+        plans = plan_seeds(phase.spreads, sorted(phase.improvements), chosen.resolve) if is_planned else {}
+        phases[name] = replace(phase, decision=replace(_decision(chosen, phase), plans=plans))
     return replace(chosen, phases=phases)
+
+
+def changes(comparison: Comparison, phase: Phase) -> list[str]:
+    """Return what is said otherwise where one domain is left out: who leads, or an outcome that is or was clear."""
+    found, before = [], phase.decision
+    for domain, tasks in by_domain(phase.tasks).items():
+        after = _decision(comparison, _without(phase, tasks))
+        if after.subject != before.subject:
+            found.append(f"leaving out {domain} lets {comparison.methods[str(after.subject)].title} lead")
+            continue
+        outcomes = {v.other: v.outcome for v in after.verdicts}
+        found += [
+            f"leaving out {domain} turns '{v.outcome}' against {comparison.methods[v.other].title} into '{then}'"
+            for v in before.verdicts
+            if (then := outcomes[v.other]) != v.outcome and (then.is_clear or v.outcome.is_clear)
+        ]
+    return found
+
+
+def _without(phase: Phase, tasks: Sequence[str]) -> Phase:
+    """Return what decides a verdict on the other tasks of a phase: means, differences and their p values."""
+    kept = [task for task in sorted(phase.tasks) if task not in tasks]
+    is_kept, pairs = ~np.isin(sorted(phase.tasks), tasks), list(phase.improvements)
+    spreads = {name: Spread(s.variances[is_kept], s.seeds[is_kept]) for name, s in phase.spreads.items()}
+    means = {
+        n: Estimate(float(np.mean([phase.per_task[task][n].estimates["mean"].point for task in kept]))) for n in spreads
+    }
+    differences = [means[x].point - means[y].point for x, y in pairs]
+    p_values = welch_p_values(np.array(differences), *pair_spreads(spreads, pairs)).tolist()
+    return replace(
+        phase,
+        tasks=tuple(kept),
+        spreads=spreads,
+        aggregates={n: replace(phase.aggregates[n], estimates={"mean": mean}) for n, mean in means.items()},
+        improvements={
+            pair: replace(phase.improvements[pair], difference=Estimate(point), p_value=None if np.isnan(p) else p)
+            for pair, point, p in zip(pairs, differences, p_values, strict=True)
+        },
+    )
 
 
 def _decision(comparison: Comparison, phase: Phase) -> Decision:
@@ -47,9 +100,8 @@ def _decision(comparison: Comparison, phase: Phase) -> Decision:
         if pair in found:
             p_value, size = p_values.get(pair), sizes.get(pair) or sizes.get(pair[::-1], _OPEN)
             verdicts.append(Verdict(other, found[pair], p_value, _outcome(comparison, phase, pair, p_value, size)))
-    plans = plan_seeds(phase.spreads, sorted(found), comparison.resolve) if comparison.kind.is_comparable else {}
     rival = _rival(comparison, subject, verdicts)
-    return Decision(subject, p_values, _describe(comparison, phase, pairs), verdicts, rival, plans)
+    return Decision(subject, p_values, _describe(comparison, phase, pairs), verdicts, rival)
 
 
 def _tested_pairs(comparison: Comparison, phase: Phase) -> list[Pair]:

@@ -19,12 +19,13 @@ from zoo.report.comparison import (
     Phase,
     Standing,
     Verdict,
+    by_domain,
     by_value,
     places_of,
 )
 from zoo.report.published_scores import PublishedSet
 from zoo.report.reproduction import set_differences
-from zoo.report.significance import steps_short
+from zoo.report.significance import changes, steps_short
 from zoo.report.statistics.estimates import FEW_SEEDS, Estimate
 from zoo.report.statistics.means import FRACTION, MOST_SEEDS
 from zoo.report.survival import describe_tallies
@@ -91,7 +92,14 @@ def _sentences(comparison: Comparison, phase: Phase) -> tuple[str, str]:
         untested = [methods[name].title for name in higher if (subject, name) not in phase.improvements]
         if untested:
             text += f" Higher means without single runs cannot be tested: {', '.join(shortened(untested))}."
-    return text, f"{details} Tested by {decision.tested}." if decision.tested else details
+    if decision.tested:
+        details += f" Tested by {decision.tested}."
+    if len(by_domain(phase.tasks)) > 1 and phase.spreads and all(v.p_value is not None for v in decision.verdicts):
+        found = changes(comparison, phase)
+        more = f"; and {len(found) - 2} more" if len(found) > 2 else ""
+        fragile = f"Fragile: {'; '.join(found[:2])}{more}."
+        details += f" {fragile if found else 'Leaving out any one domain changes nothing that is clear.'}"
+    return text, details
 
 
 def _score(kind: Kind, estimate: Estimate) -> TableEntry:

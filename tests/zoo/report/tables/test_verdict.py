@@ -18,7 +18,7 @@ from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod
 from zoo.report.compute import compare
 from zoo.report.page.results import to_json
 from zoo.report.page.sentences import verdict_sentences
-from zoo.report.significance import decide
+from zoo.report.significance import _without, decide
 from zoo.report.statistics.estimates import Estimate
 from zoo.report.tables import aggregates_table, pairs_table, verdict_table
 from zoo.runs.read import EVALUATION_COLUMNS
@@ -171,6 +171,25 @@ def test_one_seed_decides_nothing_and_says_how_many_do():
     many = compared({"ours": [[0.7] * 12] * 5, "other": [[0.684] * 12] * 5})
     assert outcomes(many) == {"other": "unclear"}
     assert "It takes" not in verdict_sentences([many])[0][0]  # its interval is narrower already
+
+
+def test_verdict_says_what_changes_without_a_domain():
+    runs = pd.concat([evaluations([name], tasks=4) for name in ("ours", "other")])
+    is_cube, is_ours = runs["domain"].str.startswith("cube"), runs["method"] == "ours"
+    wobble = 0.01 * (runs["seed"] % 2)
+    found = []
+    for rate in (0.9, 0.5):
+        runs["score"] = np.where(is_ours & is_cube, 0.9, np.where(is_ours, rate, 0.5)) + wobble
+        comparison = decide(compare(own_methods(["other", "ours"]), runs, NO_MEANS, reps=20), focus="ours")
+        found.append(verdict_sentences([comparison])[0][1])
+    assert "Leaving out any one domain changes nothing that is clear." in found[0]
+    assert "Fragile: leaving out cube-double-play turns 'better' against other into 'unclear'." in found[1]
+    alone = compare(own_methods(["other", "ours"]), runs[~is_cube], NO_MEANS, reps=20)
+    phase, part = comparison.phases["offline"], alone.phases["offline"]
+    reduced = _without(phase, [task for task in phase.tasks if task.startswith("cube")])
+    pair, expected = (p.improvements["other", "ours"] for p in (reduced, part))
+    assert pair.p_value == pytest.approx(expected.p_value)
+    assert pair.difference.point == pytest.approx(expected.difference.point)
 
 
 def test_means_without_single_runs_decide_nothing():
