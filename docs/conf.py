@@ -50,6 +50,7 @@ html_math_renderer = "mathml"
 html_extra_path = ["assets/index.html"]  # leads from the site's root to its first page
 html_static_path = ["assets/site.css", "assets/sort.js"]
 html_css_files, html_js_files = ["site.css"], ["sort.js"]
+html_search_scorer = str(ROOT / "docs" / "assets" / "search.js")
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#1d63b8", "color-brand-content": "#1d63b8"},
     "dark_css_variables": {"color-brand-primary": "#6fb1ff", "color-brand-content": "#6fb1ff"},
