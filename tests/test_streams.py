@@ -116,9 +116,9 @@ def test_seeding_again_begins_everything_again():
 
 
 def test_an_evaluation_starts_where_no_collected_episode_does():
-    arrays, _ = collect("random", ENV, {}, episodes=30)
-    begins = np.append(0, np.flatnonzero(arrays["valids"] == 0)[:-1] + 1)
-    collected = {tuple(row) for row in arrays["observations"][begins]}
+    found, _ = collect("random", ENV, {}, episodes=30)
+    begins = np.append(0, np.flatnonzero(found.ends)[:-1] + 1)
+    collected = {tuple(row) for row in found.arrays["observations"][begins]}
     env = make_env(ENV)
     starts = {tuple(env.reset(seed=int(seed))[0].astype(np.float32)) for seed in seeds_of_starts(0, 30)}
     assert len(collected) == 30

@@ -68,7 +68,7 @@ def complaint(words, is_part):
         return f"{', '.join(missing)} is not there"
     if found := program_of(words):
         said = refusal(*found)
-        return "" if is_part and "arguments are required" in said else said
+        return "" if is_part and "required" in said else said
     if words[0] == "make":
         has_target = re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
         return "" if has_target else "the Makefile has no such target"

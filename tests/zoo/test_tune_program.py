@@ -53,7 +53,7 @@ def test_optuna_is_asked_for_by_its_install_command(monkeypatch, tmp_path, refus
         ("--search inverse_temp", "unknown setting of qam `inverse_temp`; closest: inverse_temperature"),
         ("--n-evaluations 2 --eval-freq 3", "`--n-evaluations` and `--eval-freq` both say"),
         ("--storage nosuch://a.db", "the study's database nosuch://a.db cannot be opened"),
-        ("--algo bc", "`bc` declares no setting to search; declare one"),
+        ("--algo bc", "there is no setting to search: `bc` declares none"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(words, message, tmp_path, refusal):

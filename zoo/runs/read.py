@@ -136,9 +136,9 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
     row: dict[str, Any] = {"run": str(folder.path), "state": "unknown"}
     try:
         status = folder.read_status()
+        row |= describe_config(folder.read_config(), status)
         row |= {name: status[name] for name in ("offline_step", "online_step")}
         row |= {"state": state_now(folder, status), "updated": datetime.datetime.fromisoformat(status["updated"])}
-        row |= describe_config(folder.read_config(), status)
         unfinished = row["state"] != "done"
         if unfinished and not folder.evaluations.exists():
             table = None

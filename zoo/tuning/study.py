@@ -184,6 +184,8 @@ def tune(args: argparse.Namespace) -> dict[str, Any]:
     begin = time.monotonic()
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it would say, this program says
     plan = read_plan(args)
+    if is_url(plan.storage):
+        open_storage(plan.storage)  # one that cannot be opened is refused before a folder is made
     check_log_folder(plan.folder)
     with Lock(plan.folder / ".lock"):  # of starts at the same moment, one makes the study
         study = open_study(plan)

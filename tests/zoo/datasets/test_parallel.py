@@ -115,7 +115,7 @@ def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path, kill):
 
 def test_failure_of_a_process_is_told_with_its_traceback(tmp_path, monkeypatch):
     monkeypatch.setattr(generate, "make_writer", BrokenWriter)
-    message = rf"an episode collector of `{NAME}` failed in its process:\n(?s:.*)ArithmeticError: no physics today"
+    message = rf"the episode collector of `{NAME}` failed in its process:\n(?s:.*)ArithmeticError: no physics today"
     with pytest.raises(WorkerError, match=message):
         generate_dataset(NAME, tmp_path / "data", num_episodes=5, num_workers=1)
     assert multiprocessing.active_children() == []

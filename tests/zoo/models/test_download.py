@@ -71,7 +71,7 @@ def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(hub, tmp_path)
         (lambda: described("policy", method="elsewhere.module:Agent"), "give --algo elsewhere.module:Agent"),
         (lambda: changed(sha256="0" * 64), "its SHA-256 is not that of what was written"),
         (lambda: described("about", env="this:Env-v0"), "give --env this:Env-v0"),
-        (lambda: pickle.dumps([1]), "it is no file of tensors"),
+        (lambda: pickle.dumps([1]), "cannot be read"),
     ],
 )  # fmt: skip
 def test_what_is_not_a_policy_of_this_library_is_refused(hub, capsys, content, message):
