@@ -15,10 +15,11 @@ from agents.common.data.arrays import ActionRange, Transitions, compact_transiti
 from agents.common.frames import is_image
 from zoo.datasets.check import DatasetError
 from zoo.datasets.formats.base import Reading, compact, digest_of_arrays
+from zoo.datasets.formats.minari import Minari, parts_of, recorded_parts
 from zoo.datasets.formats.read import environment_of, find_format, name_of, read_source
 from zoo.datasets.load import Dataset, first_trajectories
 from zoo.envs.make import make_env
-from zoo.errors import as_usage_error
+from zoo.errors import UsageError, as_usage_error
 
 
 def load_own(
@@ -65,7 +66,18 @@ def spaces_for(source: str | Path, env_id: str, env_kwargs: dict[str, Any]) -> t
     recorded = environment_of(source)
     if recorded is not None and recorded.rpartition(":")[2] != env_id.rpartition(":")[2]:
         warnings.warn(f"{source} was recorded in {recorded}, and --env is {env_id}", stacklevel=3)
+    path, found = find_format(source)
     with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
+        layer: Any = env
+        while isinstance(layer, gymnasium.Wrapper) and isinstance(found, Minari):
+            if isinstance(layer, gymnasium.wrappers.FlattenObservation):
+                here, there = parts_of(layer.env.observation_space), recorded_parts(path)
+                if sorted(here) == sorted(there) and here != there:
+                    raise UsageError(
+                        f"{source} has the parts of an observation in the order {', '.join(there)}, and {env_id} "
+                        f"flattens {', '.join(here)}: columns would be exchanged; give both the same observation space"
+                    )
+            layer = layer.env
         return env.observation_space, env.action_space
 
 

@@ -1,14 +1,18 @@
 """What `zoo dataset check` finds in a set that can be read: what training would refuse or warn of."""
 
 import re
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Dict
 
-from tests.zoo.datasets.own import ENV, episodes, regular
+from tests.zoo.datasets.own import ENV, episodes, regular, write_minari
 from zoo.dataset import main
 from zoo.datasets.check import DatasetError
 from zoo.datasets.own import load_own
+from zoo.errors import UsageError
 
 
 def written(folder, change=lambda arrays: None):
@@ -74,3 +78,31 @@ def test_a_check_tells_errors_and_warnings(tmp_path, call):
     ]
     assert result["transitions"] == 59
     assert call(main, *words, "--action-range=-100,100")[0]["sound"]
+
+
+class FlatEnv(gymnasium.Env[Any, Any]):
+    """Observes two vectors, z before a."""
+
+    observation_space = Dict([("z", Box(-np.inf, np.inf, (2,))), ("a", Box(-np.inf, np.inf, (2,)))])
+    action_space = Box(-2, 2, (2,), np.float32)
+
+
+def make_flat():
+    return gymnasium.wrappers.FlattenObservation(FlatEnv())
+
+
+FLAT = "Flat-v0"
+gymnasium.register(FLAT, entry_point=f"{__name__}:make_flat")
+
+
+def test_parts_in_another_order_than_the_environment_flattens_them_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    parts = episodes()
+    for part in parts:
+        part["observations"] = {"z": part["observations"][:, 2:], "a": part["observations"][:, :2]}
+    same = write_minari(tmp_path, parts, "flat/same-v0", env=FLAT, observation_space=FlatEnv.observation_space)
+    space = Dict(dict(FlatEnv.observation_space.spaces))  # which sorts its parts
+    other = write_minari(tmp_path, parts, "flat/other-v0", env=FLAT, observation_space=space)
+    assert load_own(same, FLAT, {}).num_transitions == 39
+    with pytest.raises(UsageError, match=r"order observations/a, observations/z, and Flat-v0 flattens .*/z, .*/a"):
+        load_own(other, FLAT, {})

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from agents.common.data.arrays import Transitions
@@ -87,9 +88,14 @@ def recorded_parts(path: Path) -> list[str]:
         return []
 
 
+def parts_of(space: gymnasium.Space[Any]) -> list[str]:
+    """Return the names that Minari gives the arrays of an observation, in the order of its space."""
+    return list(_parts("observations", space))
+
+
 def _parts(name: str, space: Any) -> Iterator[str]:
-    """Yield the paths of the parts of a space, as Minari writes it."""
-    inner = space.get("subspaces")
+    """Yield the paths of a space's parts; a space is one of Gymnasium's, or what Minari writes of it."""
+    inner = space.get("subspaces") if isinstance(space, dict) else getattr(space, "spaces", None)
     if inner is None:
         yield name
         return
