@@ -59,7 +59,7 @@ class Entry:
     """An algorithm; see :func:`register`.
 
     :param id: name on the command line and of its YAML file.
-    :param method: what it is, a subclass of :class:`~agents.Method`; None for one of Stable-Baselines3's.
+    :param method: what it is, a subclass of ``agents.Method``; None for one of Stable-Baselines3's.
     :param paper: where it is from.
     :param published_name: the name in the papers' tables.
     :param when: when to use it, in one sentence.
