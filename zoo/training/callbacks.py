@@ -27,7 +27,7 @@ from agents.common.engine.checkpoint import (
     set_aside,
     write_model,
 )
-from agents.common.files import WriteError, atomic_path, may_be_sound
+from agents.common.files import atomic_path, may_be_sound, naming
 from agents.common.model_file import find_checkpoints
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
@@ -344,9 +344,9 @@ class TrainingRun(BaseCallback):
         """Write a checkpoint and the status now."""
         model, pending = self.model, self.pending
         self.replicas.check(model)
-        for path in (self.replicas.folders[replica].path for replica in self.replicas.active):
-            if not path.is_dir():  # which would be made again, without what was in it
-                raise WriteError(f"the run folder {path} is gone; it was deleted or moved while the run was going on")
+        for replica in self.replicas.active:
+            with naming(self.replicas.folders[replica].status):  # a run folder that was taken away is an error now
+                self.replicas.folders[replica].path.stat()
         self._last_save = model.num_timesteps
         assert isinstance(model.logger, ReplicaLogger)
         save_checkpoint(
