@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import ctypes
 import getpass
+import glob
 import importlib
 import json
 import os
@@ -21,7 +22,10 @@ from typing import Any
 
 from agents.common.files import DamagedFile
 from agents.common.validation import unknown_name_message
-from zoo.algorithms import require_algorithm
+from agents.registry import ALIASES, BUILT_IN
+from zoo.algorithms import SB3, require_algorithm
+from zoo.datasets.names import is_own, parse_env_name
+from zoo.envs.tasks import TASKS
 from zoo.errors import (
     BAD_INPUT,
     DONE,
@@ -70,6 +74,17 @@ def give_home() -> None:
         log.warning("this user has no home folder; data and caches go to %s, unless HOME says where", home)
 
 
+def restart_in_utf8() -> None:
+    """Start the program again in Python's UTF-8 mode where the locale has another encoding of file names.
+
+    In such a locale, e.g. C with ``PYTHONUTF8=0``, TensorBoard and others fail on names that are not ASCII.
+    """
+    program = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+    is_ours = program.name == "zoo" or program.resolve().parent == Path(__file__).parent
+    if is_ours and sys.getfilesystemencoding() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 @contextlib.contextmanager
 def signals_deferred() -> Iterator[None]:
     """Let signals that ask for the end wait until the end of a ``with`` block that imports PyTorch.
@@ -93,6 +108,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
     :param verbose: 0 shows errors only, 2 or more their tracebacks too.
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
     """
+    restart_in_utf8()
     open_standard_streams()
     for number in wanted_signals():
         if number != signal.SIGINT:  # for which Python has a handler
@@ -137,16 +153,34 @@ def as_program(
     def main(arguments: Sequence[str] | None = None) -> int:
         """Run the program on the words after its name, by default those of the command line; return its exit code."""
         args = make_parser().parse_args(arguments)
-
-        def checked() -> dict[str, Any] | None:
-            if algo := getattr(args, "algo", None):
-                require_algorithm(algo)  # before PyTorch is imported, which takes seconds
-            return body(args)
-
-        code = run_program(checked, getattr(args, "verbose", 1))
+        code = run_program(lambda: body(checked(args)), getattr(args, "verbose", 1))
         return code or int(getattr(args, "exit_code", DONE))
 
     return main
+
+
+def checked(args: argparse.Namespace) -> argparse.Namespace:
+    """Return a program's arguments; refuse a misspelt algorithm or environment before PyTorch's import of seconds.
+
+    What the user's packages, datasets and algorithms say of environments is known later.
+
+    :raises UsageError: the message names the closest.
+    """
+    asked = vars(args)
+    algo, env = asked.get("algo"), asked.get("env")
+    if algo:
+        require_algorithm(algo)
+    is_ours = algo in (*BUILT_IN, *ALIASES, *SB3)
+    if not env or ":" in env or not is_ours or asked.get("gym_packages") or is_own(asked.get("dataset", "auto")):
+        return args
+    import gymnasium
+
+    import zoo.envs.make  # noqa: F401  registers environments
+
+    has_run = any(Path(asked.get("folder", "."), algo).glob(f"{glob.escape(env)}_*"))
+    if not has_run and env not in {*gymnasium.registry, *TASKS}:
+        parse_env_name(env, gymnasium.registry)
+    return args
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,10 +13,10 @@ import sys
 import pytest
 
 from tests import ROOT
-from zoo import list_agents
+from zoo import list_agents, train
 from zoo.algorithms import algorithm_ids
 from zoo.baselines import find_algorithm, settings_of
-from zoo.cli import PROGRAMS, main, run_program, signals_deferred
+from zoo.cli import PROGRAMS, checked, main, run_program, signals_deferred
 from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, STOP_SIGNALS, UsageError
 from zoo.packages import import_environments
 from zoo.terminal.parser import THREADS, module_of, whole_number
@@ -207,12 +207,18 @@ def run_lightly(*words, code):
     ("line", "closest"),
     [
         ("train --algo qamm --env Pendulum-v1", "qam"), ("list_agents check qqam", "qam"),
-        ("benchmark minni", "mini"), ("dataset info scene-pley-v0", "scene-play-v0"),
+        ("train --algo qam --env Pendulun-v1", "Pendulum-v1"), ("benchmark minni", "mini"),
+        ("dataset info scene-pley-v0", "scene-play-v0"),
     ],
 )  # fmt: skip
 def test_a_misspelt_name_is_answered_without_importing_pytorch(line, closest):
     program, *words = line.split()
     assert f"closest: {closest}" in run_lightly(f"zoo/{program}.py", *words, code=BAD_INPUT).stderr
+
+
+@pytest.mark.parametrize("more", ["--algo mine:Mine", "--gym-packages mine", "--dataset mine.npz"])
+def test_an_environment_that_something_of_the_users_may_name_is_not_refused_early(more):
+    checked(train.make_parser().parse_args(["--algo", "qam", "--env", "Mine-v0", *more.split()]))
 
 
 def test_list_names_every_algorithm_without_importing_pytorch():

@@ -1,10 +1,14 @@
 """Unusual names, and a folder that goes: an id with a namespace."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 import tests.zoo.envs.namespaced  # registers the environment
+from tests import ROOT
 from tests.zoo.test_train_program import TINY
 from zoo.compare import main as compare
 from zoo.runs.folder import RunFolder
@@ -32,6 +36,16 @@ def test_an_id_with_a_namespace_is_trained_resumed_and_compared(tmp_path, call):
     report = tmp_path / "report"
     assert compare([str(tmp_path / "qam"), "-o", str(report), "--reps", "50", "--format", "svg"]) == 0
     assert env in (report / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_unicode_folder_works_in_a_locale_that_does_not_know_it(tmp_path):
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    program = [sys.executable, "-m", "zoo.train", "--gym-packages", "tests.zoo.envs.toys"]
+    for more in ([], ["--resume"]):
+        subprocess.run([*program, *words(tmp_path / "läufe-日本"), *more], cwd=ROOT, env=environment, check=True)
+    (state,) = read_runs([tmp_path]).runs["state"]
+    assert state == "done"
 
 
 @pytest.mark.parametrize("moment", ["write_evaluations", "checkpoint"])

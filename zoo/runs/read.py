@@ -155,6 +155,8 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
     if unfinished:
         reason = WHAT_TO_DO if row["state"] == DEAD else " ".join(status.get("reason", "").split())
         row["problem"] = f"{row['state']}: {_progress(row, status)}" + (f"; {reason}" if reason else "")
+    elif table is not None and (missing := _find_missing_evaluation(row, table)):
+        return row | {"problem": missing}, None
     return row, table
 
 
@@ -217,6 +219,16 @@ def _tabulate(folder: RunFolder) -> pd.DataFrame:
             "length": arrays["ep_lengths"].mean(axis=1),
         }
     )
+
+
+def _find_missing_evaluation(row: Mapping[str, Any], evaluations: pd.DataFrame) -> str | None:
+    """Return which phase of a finished run lacks an evaluation at its end."""
+    last = evaluations.groupby("phase")["step"].max()
+    ends = {"offline": row["offline_steps"], "online": row["offline_steps"] + row["online_steps"]}
+    for phase, end in ends.items():
+        if row[f"{phase}_steps"] and last.get(phase, 0) < end:
+            return f"its last {phase} evaluation is at step {last.get(phase, 0):,}, expected {end:,}"
+    return None
 
 
 def _progress(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:

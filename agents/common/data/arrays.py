@@ -321,6 +321,12 @@ def _compact_ends(arrays: Arrays) -> Transitions:
             "in a compact dataset every trajectory ends with one row whose `valids` is 0, after a transition "
             "whose `terminals` is 1; this one does not, load it with `compact_dataset=True`"
         )
+    inside = np.flatnonzero((arrays.get("timeouts", terminals) > 0) & valid & ~followed_by_end)
+    if len(inside):
+        raise ValueError(
+            "in a compact dataset `valids` says where trajectories end, got `timeouts` = 1 inside a trajectory, in "
+            f"{len(inside):,} rows, first in row {inside[0]}; leave `timeouts` out, or correct one of the two"
+        )
     return compact_transitions(arrays)
 
 

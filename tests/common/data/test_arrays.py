@@ -73,6 +73,16 @@ def test_trajectory_ends_where_the_next_row_does_not_follow(piece, monkeypatch):
     assert buffer.batch_of(torch.tensor([[[24, 25, 26], [12, 13, 14]]])).valid.tolist() == [[0, 1]]
 
 
+def test_timeouts_that_contradict_a_compact_layout_are_refused():
+    dataset = compacted(toy_dataset(60))
+    dataset["timeouts"] = dataset["terminals"].copy()
+    assert ends_of(dataset) == [11, 23, 35, 47, 59]
+    dataset["timeouts"][[20, 30]] = 1
+    message = "`valids` says where trajectories end, got `timeouts` = 1 inside a trajectory, in 2 rows, first in row 20"
+    with pytest.raises(ValueError, match=message):
+        prepared(dataset)
+
+
 # -- too few chunks ---------------------------------------------------------------------------------------------------
 
 

@@ -104,6 +104,11 @@ def test_run_that_is_not_done_is_listed_with_its_progress_and_not_counted(tmp_pa
     assert reasons(read_runs([tmp_path]))["run"].startswith(state)
 
 
+def test_finished_run_without_its_last_evaluation_is_listed(tmp_path):
+    write_run(tmp_path / "run", offline_steps=4000)
+    assert reasons(read_runs([tmp_path]))["run"] == "its last offline evaluation is at step 3,000, expected 4,000"
+
+
 def test_newest_of_two_runs_of_a_seed_counts_and_the_other_is_listed(tmp_path):
     write_run(tmp_path / "old", updated="2026-11-01T00:00:00+00:00")
     write_run(tmp_path / "new", updated="2026-11-02T00:00:00+00:00")
