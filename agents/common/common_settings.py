@@ -118,11 +118,13 @@ def checked_frequency(name: str, value: Any) -> Any:
     :param name: of the setting, for the message.
     :param value: a number of steps, or a number and its unit.
     :return: the same.
-    :raises TypeError: if the number is not an int.
-    :raises ValueError: if it is below 1.
+    :raises ValueError: if the number is not an int of at least 1, as SB3 does.
     """
     is_pair = isinstance(value, list | tuple) and len(value) == 2
-    integer(name, value[0] if is_pair else value, at_least=1)
+    try:
+        integer(name, value[0] if is_pair else value, at_least=1)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
     return tuple(value) if isinstance(value, list) else value
 
 

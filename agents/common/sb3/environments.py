@@ -91,6 +91,15 @@ class CopiedObservations(gymnasium.ObservationWrapper[Any, Any, Any]):
     copies_observations = True
     """What a wrapper says that does so already; no other one is put around it."""
 
+    def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode; an environment whose ``reset`` takes no options is given none, as by SB3.
+
+        :param how: seed and options.
+        :return: the first observation, and the info.
+        """
+        observation, info = self.env.reset(**how)
+        return self.observation(observation), info
+
     def observation(self, observation: Any) -> Any:
         """Return a copy.
 
