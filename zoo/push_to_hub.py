@@ -77,7 +77,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         log.info("uploaded to %s", url)
         found = {"url": url}
     result = {"algo": agent.algo, "env": agent.env, "repository": repo, score.kind: score.mean}
-    return result | {"interval": [score.low, score.high], "episodes": score.episodes} | found
+    return result | {"interval": score.interval, "episodes": score.episodes} | found
 
 
 def _write(args: argparse.Namespace, agent: Agent, repo: str, folder: Path) -> Score:

@@ -308,7 +308,7 @@ def describe(agent: Agent, results: EpisodeResults, score: Score) -> dict[str, A
         "env": agent.env,
         "model": str(agent.source),
         score.kind: score.mean,
-        "interval": [score.low, score.high],
+        "interval": score.interval,
         "return": float(results.returns[0].mean()),
         "episodes": score.episodes,
         "seed": agent.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,11 @@ class Score:
         won, episodes = int(successes.sum()), len(successes)
         kind = SUCCESS if scoring.success_return is None else SUCCESS_BY_RETURN
         return cls(kind.name, won / episodes, *interval_of_successes(won, episodes), episodes)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both ends, or None for the return of one episode, whose interval is all numbers, which JSON has not."""
+        return (self.low, self.high) if math.isfinite(self.low) else None
 
     @property
     def mean_text(self) -> str:

@@ -30,7 +30,5 @@ def test_returns_have_students_interval():
 
 def test_one_return_says_nothing_about_the_next():
     score, same = Score.of(np.array([5.0]), None), Score.of(np.array([5.0, 5.0]), None)
-    assert score.low == -math.inf
-    assert score.high == math.inf
-    assert same.low == 5.0
-    assert same.high == 5.0
+    assert score.interval is None
+    assert same.interval == (5.0, 5.0)
