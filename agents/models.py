@@ -12,12 +12,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from agents import registry
-from agents.common.files.safe import imported_class, path_of
+from agents.common.files.safe import imported_class
 from agents.common.method import Method
 from agents.common.model_file import find_model, read_attributes
 from agents.common.sb3.constructor import Arguments
 from agents.common.sb3.model import FlowQLearning, GymEnv
 from agents.common.settings import signature_of
+from agents.common.validation import path_of
 from agents.registry import Entry
 
 _models: dict[type[Method], type[FlowQLearning]] = {}

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agents.common.validation import UntrustedError, unknown_name_message
+from agents.common.validation import UntrustedError, path_of, unknown_name_message
 
 if TYPE_CHECKING:
     from agents.common.method import Method
@@ -111,7 +111,7 @@ def register(id: str, *, paper: str, published_name: str, when: str = "") -> Cal
 
 def name_of(method: type[Any]) -> str:
     """Return the name by which :func:`find` finds a class, registered or not: an id or ``"package.module:Class"``."""
-    path = _path_of(method)
+    path = path_of(method)
     built_in = {f"agents.{id}:{name}": id for id, name in BUILT_IN.items()}
     return built_in.get(path) or _installed().get(path, path)
 
@@ -123,7 +123,7 @@ def origin_of(method: type[Any]) -> dict[str, str]:
     :return: ``class`` (``"package.module:Class"``), ``code`` (a hash of its file) if it has one, and, where an
         installed package offers it, ``package`` (``"name==version"``).
     """
-    path = _path_of(method)
+    path = path_of(method)
     dist = _plugins()[_installed()[path]].dist if path in _installed() else None
     file = _file_of(method)
     code = {"code": hashlib.sha256(file.read_bytes()).hexdigest()[:12]} if file else {}
@@ -189,7 +189,7 @@ def find_named_by_file(name: str, file: object, package: str | None = None, *, t
     :raises UntrustedError: if it is neither built in, nor of an installed package, nor imported already.
     """
     for entry in _entries.values():
-        if name == _path_of(entry.method):
+        if name == path_of(entry.method):
             return entry
     name = _installed().get(name, name)
     if ":" not in name or trust:
@@ -222,10 +222,6 @@ def _by_path(path: str) -> Entry:
         if entry.method is method:
             return entry
     raise KeyError(f"`{path}` is not a registered algorithm; decorate the class with `agents.register(...)`")
-
-
-def _path_of(method: type[Any]) -> str:
-    return f"{method.__module__}:{method.__qualname__}"
 
 
 def _file_of(method: type[Any]) -> Path | None:

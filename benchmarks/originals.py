@@ -29,7 +29,7 @@ from tests.parity.fixture import read_fixture
 from tests.parity.reference import COMMON_SETTINGS, OWN_FIXTURES, SETTINGS
 from zoo.cli import run_program
 from zoo.datasets.files import dataset_files
-from zoo.datasets.load import Dataset
+from zoo.datasets.formats.base import Dataset
 from zoo.envs.make import make_env
 from zoo.errors import UsageError
 from zoo.terminal.parser import parse_seeds

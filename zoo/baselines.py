@@ -23,7 +23,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from agents import models, registry
+from agents import registry
 from agents.common.common_settings import checked_frequency
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
@@ -34,6 +34,7 @@ from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.stored_model import StoredModel
 from agents.common.settings import Check, Declared, Search, Setting, choice, linear_range, log_range, setting
 from agents.common.validation import integer, number
+from agents.models import get
 from zoo.algorithms import SB3, algorithm_ids, require_algorithm
 from zoo.errors import UsageError
 
@@ -275,7 +276,7 @@ def find_algorithm(id: str) -> registry.Entry:
         return registry.Entry(id, None, paper, name, algorithm=BASELINES[id])
     require_algorithm(id)
     try:
-        entry = models.get(id)
+        entry = get(id)
     except KeyError as error:
         raise UsageError(str(error.args[0])) from error
     except Exception as error:  # whatever a module of the user's raises when it is imported

@@ -310,7 +310,8 @@ class Method(CommonSettings):
         :param nets: the networks.
         :return: (S, B, D).
         """
-        return self.sample_actions(batch.next_observations, self.next_noise(noise), nets)
+        own = {name: noise[f"td_{name}"] for name in self.action_noise_table()}
+        return self.sample_actions(batch.next_observations, own, nets)
 
     def td_targets(self, batch: Batch, noise: Noise, nets: Networks) -> Targets:
         """Sample the next actions, and return them with the TD target, which the target critics give.
@@ -323,7 +324,3 @@ class Method(CommonSettings):
         next_actions = self.next_actions(batch, noise, nets)
         next_q = nets.critic_target(batch.next_observations, next_actions)
         return {"next_actions": next_actions, "td": td_target(batch, next_q, self.rho)}
-
-    def next_noise(self, noise: Noise) -> Noise:
-        """Return the draws of the next action among all of an update, by the names that :meth:`act` asks for."""
-        return {name: noise[f"td_{name}"] for name in self.action_noise_table()}

@@ -31,6 +31,11 @@ def closest_names(name: object, choices: Iterable[str], n: int = 3) -> list[str]
     return difflib.get_close_matches(str(name), known, n=n, cutoff=0.4) or known[:n]
 
 
+def path_of(kind: type) -> str:
+    """Return the name by which a file names a class, ``"package.module:Class"``."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
 def unknown_name_message(kind: str, name: object, choices: Iterable[str]) -> str:
     """Return the message for a name that is not one of the choices; ``kind`` is what it names, e.g. "algorithm"."""
     return f"unknown {kind} `{name}`; closest: {', '.join(closest_names(name, choices))}"

@@ -13,9 +13,9 @@ import numpy as np
 from ogbench.relabel_utils import relabel_dataset
 
 from agents.common.data.arrays import FINITE, ZERO_OR_ONE, ActionRange, refuse_bad
-from agents.common.files import DamagedFile, digest_of
+from agents.common.files import DamagedFile
 from agents.common.files.npz import read_npz, read_npz_headers
-from zoo.datasets.files import dataset_files, folder_option, recorded_sha256
+from zoo.datasets.files import DatasetError, check_checksum, dataset_files, folder_option
 from zoo.datasets.names import IMAGE_SHAPE, DatasetSpec
 from zoo.envs.make import env_spaces, global_numpy_seed, make_raw_env, without_startup_noise
 from zoo.envs.rendering import VISUAL
@@ -23,17 +23,6 @@ from zoo.errors import UsageError
 
 _CHUNK_ROWS = 250_000  # rows that are relabelled together, which bounds the memory of temporary arrays
 ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh of them is finite
-
-
-class DatasetError(UsageError):
-    """A dataset that cannot be trained on.
-
-    :param array: the array concerned, or ``"file"``.
-    """
-
-    def __init__(self, array: str, message: str) -> None:
-        super().__init__(message)
-        self.array = array
 
 
 def required_arrays(spec: DatasetSpec) -> dict[str, int]:
@@ -136,14 +125,6 @@ def check_dataset(path: Path, spec: DatasetSpec) -> None:
     with contextlib.closing(make_labelling_env(spec.env_id)) as env:
         check_headers(path, spec, env)
     _check_tasks(read_arrays(path, spec)[1], spec)
-
-
-def check_checksum(path: Path) -> str:
-    """Return the sha256 of a file; refuse one that differs from what was recorded beside it."""
-    digest, expected = digest_of(path), recorded_sha256(path)
-    if expected not in (None, digest):
-        raise DatasetError("file", f"expected the recorded sha256 {expected} of {path}, got {digest}; make it again")
-    return digest
 
 
 def _check_tasks(arrays: Mapping[str, np.ndarray], spec: DatasetSpec) -> None:

@@ -17,10 +17,10 @@ from agents.common.files import digest_of
 from agents.common.files.npz import read_npz_headers
 from zoo.baselines import find_algorithm
 from zoo.datasets.benchmarks import describe_task, download_ocbench, find_data, generate_ocbench, generated_files
-from zoo.datasets.check import TRANSITIONS, DatasetError, check_dataset, check_headers, explained, is_standard
+from zoo.datasets.check import TRANSITIONS, check_dataset, check_headers, explained, is_standard
 from zoo.datasets.collect import collect as play_episodes
 from zoo.datasets.download import download_dataset
-from zoo.datasets.files import dataset_files, folder_option, recorded_sha256, shard_folder, training_files
+from zoo.datasets.files import DatasetError, dataset_files, folder_option, recorded_sha256, shard_folder, training_files
 from zoo.datasets.formats.base import Reading, write_set
 from zoo.datasets.formats.read import environment_of, read_source
 from zoo.datasets.generate import generate_dataset

@@ -12,8 +12,9 @@ import requests
 from ogbench.utils import DATASET_URL
 
 from agents.common.files import damage_named
-from zoo.datasets.check import DatasetError, check_headers, readable
+from zoo.datasets.check import check_headers, readable
 from zoo.datasets.files import (
+    DatasetError,
     dataset_files,
     is_settled,
     make_folder,

@@ -26,6 +26,17 @@ Folder: TypeAlias = str | Path | None
 """A folder of datasets; None is the default one."""
 
 
+class DatasetError(UsageError):
+    """A dataset that cannot be trained on.
+
+    :param array: the array concerned, or ``"file"``.
+    """
+
+    def __init__(self, array: str, message: str) -> None:
+        super().__init__(message)
+        self.array = array
+
+
 def dataset_files(name: str, dataset_dir: Folder = None) -> tuple[Path, Path]:
     """Return the paths of a dataset's two files.
 
@@ -120,6 +131,14 @@ def recorded_sha256(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     return words[0] if words else None
+
+
+def check_checksum(path: Path) -> str:
+    """Return the sha256 of a file; refuse one that differs from what was recorded beside it."""
+    digest, expected = digest_of(path), recorded_sha256(path)
+    if expected not in (None, digest):
+        raise DatasetError("file", f"expected the recorded sha256 {expected} of {path}, got {digest}; make it again")
+    return digest
 
 
 def settings_sha256(settings: Mapping[str, Any]) -> str:

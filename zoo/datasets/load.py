@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,32 +12,13 @@ from agents.common.data.arrays import Transitions, compact_transitions
 from zoo.datasets.check import check_headers, explained, make_labelling_env, read_arrays, relabel
 from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.files import Folder, dataset_files, folder_option, settings_sha256, shard_folder
+from zoo.datasets.formats.base import Dataset
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name
 from zoo.datasets.shards import ShardedDataset, load_shards, shard_names
 from zoo.errors import UsageError
 
 SOURCES = ("auto", "download", "generate")
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Transitions of one task.
-
-    :param content: what an algorithm's ``load_dataset`` takes; rewards are those of the state before the action.
-    :param fingerprint: sha256 of the file's content and of the settings.
-    :param reference_scores: returns of a random and of an expert policy, where the files say them.
-    """
-
-    path: Path
-    content: Transitions
-    fingerprint: str
-    reference_scores: tuple[float, float] | None = None
-
-    @property
-    def num_transitions(self) -> int:
-        """Number of transitions."""
-        return len(self.content.ends)
 
 
 def load_dataset(

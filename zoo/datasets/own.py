@@ -13,11 +13,11 @@ import numpy as np
 
 from agents.common.data.arrays import ActionRange, Transitions, compact_transitions
 from agents.common.frames import is_image
-from zoo.datasets.check import DatasetError
-from zoo.datasets.formats.base import Reading, compact, digest_of_arrays
+from zoo.datasets.files import DatasetError
+from zoo.datasets.formats.base import Dataset, Reading, compact, digest_of_arrays
 from zoo.datasets.formats.minari import Minari, parts_of, recorded_parts
 from zoo.datasets.formats.read import environment_of, find_format, name_of, read_source
-from zoo.datasets.load import Dataset, first_trajectories
+from zoo.datasets.load import first_trajectories
 from zoo.envs.make import make_env
 from zoo.errors import UsageError, as_usage_error
 

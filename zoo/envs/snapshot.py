@@ -19,6 +19,7 @@ import torch
 from gymnasium.utils import EzPickle
 
 from agents.common.files import safe
+from agents.common.validation import path_of
 
 # Objects of these packages are the same after every construction: models, meshes, cameras, windows.
 AS_BUILT = ("mujoco.", "dm_control.", "gymnasium.envs.mujoco.mujoco_rendering", "pygame", "glfw", "OpenGL")
@@ -122,7 +123,7 @@ class _DataPickler(safe.Pickler):
         if isinstance(obj, EzPickle):
             raise NotRestorableError(f"a {type(obj).__name__}, which pickles its constructor's arguments only")
         if not isinstance(obj, LEAVES) and not _is_simple(obj):
-            raise NotRestorableError(f"a {safe.path_of(type(obj))}, which is neither a plain value nor an array")
+            raise NotRestorableError(f"a {path_of(type(obj))}, which is neither a plain value nor an array")
         return found
 
 

@@ -20,7 +20,7 @@ from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, stream, torch_generator
-from zoo.datasets.load import Dataset
+from zoo.datasets.formats.base import Dataset
 from zoo.errors import UsageError
 from zoo.playing.episodes import EpisodeResults
 from zoo.processes.serving import Hook, keep_waiting

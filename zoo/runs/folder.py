@@ -116,8 +116,9 @@ class RunFolder:
         """Record how far the run is, in gradient steps offline and environment steps online."""
         assert state in STATES
         status = {"state": state, "seed": seed, "offline_step": offline_step, "online_step": online_step}
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         where = {"host": HOST} if state == "running" else {}
-        self._write(self.status, json.dumps({**status, **more, "updated": _now(), **where}) + "\n")
+        self._write(self.status, json.dumps({**status, **more, "updated": now, **where}) + "\n")
 
     def read_status(self) -> dict[str, Any]:
         """Return what ``status.json`` says; its ``state`` is one of `STATES`.
@@ -343,7 +344,3 @@ def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
     age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(status["updated"])
     is_gone = folder.lock.is_held() is False and (status.get("host") == HOST or age > SILENT_FOR)
     return DEAD if is_gone else state
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -28,9 +28,9 @@ from agents.common.sb3.model import FlowQLearning
 from agents.registry import BUILT_IN, origin_of
 from zoo.baselines import find_algorithm
 from zoo.datasets.benchmarks import find_data
-from zoo.datasets.formats.base import Reading
+from zoo.datasets.formats.base import Dataset, Reading
 from zoo.datasets.formats.read import has_rewards, name_of, read_source
-from zoo.datasets.load import SOURCES, Dataset, load_dataset
+from zoo.datasets.load import SOURCES, load_dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
 from zoo.datasets.own import load_own
 from zoo.datasets.shards import ShardedDataset
@@ -288,9 +288,9 @@ def make_evaluator(request: RunRequest, held_out: Dataset | None = None) -> Eval
 
 
 def try_hooks(request: RunRequest) -> None:
-    """Try the hooks of the algorithm before data are loaded and a folder is made.
+    """Try the hooks of an algorithm that is not built in before data are loaded and a folder is made.
 
-    One that does not take the environment's observations, or not with these settings, is refused too.
+    Any that does not take the environment's observations, or not with these settings, is refused too.
     """
     config, method = request.config, request.config.method
     with contextlib.closing(make_env(request.env_id, **request.env_kwargs)) as env:
@@ -311,7 +311,8 @@ def try_hooks(request: RunRequest) -> None:
                     POLICIES[policy], *spaces, lambda _: 0.0, method, seeds, config.settings.get("policy_kwargs")
                 )
                 seen = tried.features_space
-            check_first_update(method, seen, env.action_space)
+            if config.algo not in BUILT_IN:
+                check_first_update(method, seen, env.action_space)
 
 
 def load_data(request: RunRequest) -> Dataset | ShardedDataset | None:

@@ -27,17 +27,10 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from torch import nn
 
+from agents.common.validation import path_of
+
 NUMBERS_AND_TEXTS = "biufcUS"  # kinds of NumPy's dtypes whose bytes are the values
 _NAMED = (BasePolicy, BaseBuffer, nn.Module, torch.optim.Optimizer, np.generic)
-
-
-def path_of(kind: type) -> str:
-    """Return the name by which a class is written.
-
-    :param kind: the class.
-    :return: ``"package.module:Class"``.
-    """
-    return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def imported_class(path: str, bases: Collection[type]) -> type | None:

@@ -36,7 +36,7 @@ from agents.common.nets.specs import start_from_behaviour
 from agents.common.sb3.constructor import no_behaviour_message
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for
-from agents.common.validation import closest_names
+from agents.common.validation import closest_names, path_of
 
 MISFITS = 3
 """Differences between two networks that a message names."""
@@ -116,7 +116,7 @@ class StoredModel(OffPolicyAlgorithm):
                 what = f"`{name}` is {error}"
                 warnings.warn(f"a saved model holds no code, so `{name}` is left out: {what}", stacklevel=2)
                 attributes[name] = {LEFT_OUT: what}
-        attributes["class"] = safe.path_of(type(self))  # no setting can have that name
+        attributes["class"] = path_of(type(self))  # no setting can have that name
         members[ATTRIBUTES] = json.dumps(attributes, indent=1).encode()
         kept = {name: recursive_getattr(self, name) for name in variables}
         content = write_archive(members, {"pytorch_variables": kept, **self.get_parameters()})

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
-from zoo.datasets.check import DatasetError, check_dataset, check_headers, check_values, relabel, remedy
-from zoo.datasets.files import checksum_file
+from zoo.datasets.check import check_dataset, check_headers, check_values, relabel, remedy
+from zoo.datasets.files import DatasetError, checksum_file
 from zoo.datasets.names import DATASETS
 from zoo.envs.make import make_raw_env
 

@@ -10,7 +10,7 @@ from gymnasium.spaces import Box, Dict
 
 from tests.zoo.datasets.own import ENV, episodes, regular, write_minari
 from zoo.dataset import main
-from zoo.datasets.check import DatasetError
+from zoo.datasets.files import DatasetError
 from zoo.datasets.own import load_own
 from zoo.errors import UsageError
 

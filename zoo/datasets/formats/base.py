@@ -61,6 +61,26 @@ class Reading:
                 raise UsageError(unknown_name_message("name in `--columns`", name, COLUMNS))
 
 
+@dataclass(frozen=True)
+class Dataset:
+    """Transitions of one task.
+
+    :param content: what an algorithm's ``load_dataset`` takes; rewards are those of the state before the action.
+    :param fingerprint: sha256 of the file's content and of the settings.
+    :param reference_scores: returns of a random and of an expert policy, where the files say them.
+    """
+
+    path: Path
+    content: Transitions
+    fingerprint: str
+    reference_scores: tuple[float, float] | None = None
+
+    @property
+    def num_transitions(self) -> int:
+        """Number of transitions."""
+        return len(self.content.ends)
+
+
 class Format:
     """A way in which datasets are stored; `zoo.datasets.formats.read.FORMATS` lists one object of each."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from agents.common.data.arrays import KNOWN_ARRAYS, Transitions
 from agents.common.files import DamagedFile
 from agents.common.files.npz import read_npz, read_npz_headers
-from zoo.datasets.check import check_checksum
+from zoo.datasets.files import check_checksum
 from zoo.datasets.formats.base import (
     Arrays,
     Episode,
