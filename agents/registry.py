@@ -95,13 +95,14 @@ def register(id: str, *, paper: str, published_name: str, when: str = "") -> Cal
                 f"{method.__name__} must be a subclass of `agents.Method`, which says what an algorithm is; models are "
                 "made of it (docs/register.md)"
             )
-        mine, known = _described(method), _entries.get(id)
-        owner = _described(known.method) if known else mine
-        if id in BUILT_IN and method.__module__ != f"agents.{id}":
-            owner = f"{BUILT_IN[id]} of agents.{id}"
+        owner = ""
         if id in ALIASES:
             owner = f"{BUILT_IN[ALIASES[id]]}, as an alias"
-        if owner != mine:
+        elif id in BUILT_IN and method.__module__ != f"agents.{id}":
+            owner = f"{BUILT_IN[id]} of agents.{id}"
+        elif id in _entries:
+            owner = _described(_entries[id].method)
+        if owner and owner != (mine := _described(method)):
             raise ValueError(f"algorithm id `{id}` is taken by {owner}; register {mine} by another, e.g. `my_{id}`")
         _entries[id] = Entry(id, method, paper, published_name, when)
         return method

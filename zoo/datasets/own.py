@@ -16,7 +16,7 @@ from agents.common.frames import is_image
 from zoo.datasets.files import DatasetError
 from zoo.datasets.formats.base import Dataset, Reading, compact, digest_of_arrays
 from zoo.datasets.formats.minari import Minari, parts_of, recorded_parts
-from zoo.datasets.formats.read import environment_of, find_format, name_of, read_source
+from zoo.datasets.formats.read import find_format, name_of, read_source
 from zoo.datasets.load import first_trajectories
 from zoo.envs.make import make_env
 from zoo.errors import UsageError, as_usage_error
@@ -63,10 +63,10 @@ def load_own(
 
 def spaces_for(source: str | Path, env_id: str, env_kwargs: dict[str, Any]) -> tuple[gymnasium.Space[Any], Any]:
     """Return the observation and the action space of an environment, comparing it with where a set is from."""
-    recorded = environment_of(source)
+    path, found = find_format(source)
+    recorded = found.environment(path) if found else None
     if recorded is not None and recorded.rpartition(":")[2] != env_id.rpartition(":")[2]:
         warnings.warn(f"{source} was recorded in {recorded}, and --env is {env_id}", stacklevel=3)
-    path, found = find_format(source)
     with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
         layer: Any = env
         while isinstance(layer, gymnasium.Wrapper) and isinstance(found, Minari):

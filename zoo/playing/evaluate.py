@@ -138,7 +138,6 @@ class Evaluator:
         """
         observation_space, action_space = self.spaces
         pool = self._open_pool()
-        pool.begin_evaluation()
         jobs = deque(itertools.product(players, range(self.episodes)))
         idle = deque(range(pool.n_envs))
         job_of: dict[int, tuple[int, int]] = {}

@@ -150,11 +150,6 @@ class EnvPool:
         self._spaces: Spaces | None = None
         self._stay_at_exit = close_at_exit(self)
 
-    def begin_evaluation(self) -> None:
-        """Forget how often processes were replaced."""
-        for worker in self._workers:
-            worker.losses = 0
-
     @property
     def spaces(self) -> Spaces:
         """Observation and action space, as soon as every process has built its environments."""
@@ -191,6 +186,8 @@ class EnvPool:
         """
         asked = sorted(self._busy)
         if not asked and not self._lost:
+            for each in self._workers:
+                each.losses = 0  # they count within one evaluation, which ends here
             return None
         n_workers = len(self._workers)
         processes = [self._workers[worker] for worker in asked]

@@ -179,7 +179,7 @@ class TrainingRun(BaseCallback):
                 self.replicas.write_status(self.model, "running")  # `ending_recorded` says how it ended
             raise
         finally:
-            self.progress.close()
+            self.progress.display.stop()
 
     def _learn(self) -> None:
         """Run what is left of the phases, each with an evaluation at its end."""
@@ -404,34 +404,30 @@ class ProgressCallback(BaseCallback):
         self.steps_per_second = 0.0
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TimeRemainingColumn())
         console = Console(stderr=True, force_terminal=self.bar)
-        self._progress = Progress(*columns, console=console, transient=True, expand=True, disable=not self.bar)
+        self.display = Progress(*columns, console=console, transient=True, expand=True, disable=not self.bar)
 
     def _on_training_start(self) -> None:
         self._first = self.model.num_timesteps
         self._total = int(self.locals["total_timesteps"])
         self._begin = self._told = time.perf_counter()
         self._evaluated = self.run.seconds
-        self._task = self._progress.add_task("training", total=self._total, completed=self._first)
-        self._progress.start()
+        self._task = self.display.add_task("training", total=self._total, completed=self._first)
+        self.display.start()
 
     def _on_step(self) -> bool:
         now = time.perf_counter()
         pause = SECONDS_BETWEEN_REDRAWS if self.bar else SECONDS_BETWEEN_LINES
         if now - self._told >= pause and self.num_timesteps < self._total:  # the end has its own line
             self._told, text = now, self._describe(now)
-            self._progress.update(self._task, completed=self.num_timesteps, description=text)
+            self.display.update(self._task, completed=self.num_timesteps, description=text)
             if not self.bar:
                 log.info("%s", text)
         return True
 
     def _on_training_end(self) -> None:
-        self.close()
-        self._progress.remove_task(self._task)
+        self.display.stop()
+        self.display.remove_task(self._task)
         log.info("%s", self._describe(time.perf_counter()))
-
-    def close(self) -> None:
-        """Remove the bar, if there is one."""
-        self._progress.stop()
 
     def _describe(self, now: float) -> str:
         """Return one line about the training so far; the speed leaves out the time spent on evaluation."""

@@ -88,7 +88,7 @@ class SequenceReplayBuffer(TransitionStore):
             )
         self.sampler = sampler
         if sampler is not None and self.priorities is None:
-            self._begin_priorities()
+            self._begin_priorities(sampler)
 
     def renew_priorities(self, index: Tensor, found: Tensor) -> None:
         """Give the rows of a batch new priorities.

@@ -132,14 +132,12 @@ class TransitionStore(NStepReplayBuffer):
         rows = {name: getattr(self, name) for name in RING_TENSORS}
         return rows if self.priorities is None else rows | {"priorities": self.priorities}
 
-    def _begin_priorities(self) -> None:
+    def _begin_priorities(self, sampler: Sampler) -> None:
         """Give all rows the priorities that they have before any update."""
-        if self.sampler is None:
-            return
         self.priorities = torch.ones(self.replicas, self.capacity, device=self._place)
         if count := self.dataset_size:
             returns = returns_of_rows(self.rewards[:count], self.dones[:count])
-            self.priorities[:, :count] = self.sampler.start(returns).float()
+            self.priorities[:, :count] = sampler.start(returns).float()
 
     @property
     def shortest(self) -> int:
@@ -195,7 +193,8 @@ class TransitionStore(NStepReplayBuffer):
         self.loader = None
         self._allocate(len(found.ends), len(found.final_observations))
         found.write(self._dataset_rows(len(found.ends), len(found.final_observations)), box, self.capacity)
-        self._begin_priorities()
+        if self.sampler is not None:
+            self._begin_priorities(self.sampler)
         self.dataset_description = found.description
 
     def _dataset_rows(self, count: int, trajectories: int) -> dict[str, Tensor]:
