@@ -180,7 +180,10 @@ def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp
         target.set_parameters({**source.get_parameters(), "nonsense": {}})
     parts = {name: dict(list(state.items())[:-1]) for name, state in source.get_parameters().items()}
     with pytest.raises(RuntimeError, match="Missing key"):
-        target.set_parameters(parts)
+        target.set_parameters({**source.get_parameters(), "policy": parts["policy"]})
+    for broken in ({}, parts["policy.optimizer"], {"state": {}, "param_groups": [{"params": []}]}):
+        with pytest.raises(ValueError, match=r"`policy\.optimizer` must be the `state_dict"):
+            target.set_parameters({**source.get_parameters(), "policy.optimizer": broken})
     target.policy = torch.compile(target.policy)
     target.save(tmp_path / "model")
     assert_same(parameters_of(agents.QAM.load(tmp_path / "model", device="cpu")), parameters_of(source))
@@ -258,7 +261,10 @@ def test_hindsight_replay_is_refused():
         agents.QAM("MultiInputPolicy", goals, replay_buffer_class=stable_baselines3.HerReplayBuffer)
 
 
-def test_a_buffer_of_ones_own_draws_rows():
+def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls():
+    with pytest.raises(TypeError, match="_get_samples is never called"):
+        type("Own", (SequenceReplayBuffer,), {"_get_samples": None})
+
     class Newest(SequenceReplayBuffer):
         def draw_rows(self, shape, generator=None):
             return torch.full((*shape, 1), 7) + torch.arange(self.horizon_length)

@@ -38,6 +38,12 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
                 raise ValueError(f"it says `{name}` twice in one mapping; give each name once")
         return super().construct_mapping(node, deep)
 
+    def construct_scalar(self, node: Any) -> Any:
+        """Return a value's text; refuse a number that YAML 1.1 reads to the base 8 or 60, such as 010 and 1:30."""
+        if node.tag.endswith((":int", ":float")) and re.fullmatch(r"[-+]?0[0-7_]+|.*:.*", node.value):
+            raise ValueError(f"{node.value} is no decimal number there; write one, or put a text in quotes")
+        return super().construct_scalar(node)
+
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     """YAML's safe dumper, which quotes a text such as 3e-4."""

@@ -184,15 +184,25 @@ class StoredModel(OffPolicyAlgorithm):
         :param load_path_or_dict: a saved model, which is checked before anything changes, or state dicts by name.
         :param exact_match: whether nothing may be missing.
         :param device: where to.
-        :raises ValueError: if the file is damaged, or other networks have options of their own in it.
+        :raises ValueError: if the file is damaged, an optimiser's state lacks a part, or other networks have options of
+            their own in it.
         """
         parameters = load_path_or_dict
         if not isinstance(parameters, dict):
             parameters, _ = read_model_file(parameters).parameters(device)
-        state = parameters.get("policy.optimizer", {})
-        if "param_groups" in state:
-            groups = _with_own_options(self.policy.optimizer.param_groups, state["param_groups"])
-            parameters = {**parameters, "policy.optimizer": {**state, "param_groups": groups}}
+        if "policy.optimizer" in parameters:
+            try:
+                groups = parameters["policy.optimizer"]["param_groups"]
+                whole = {
+                    "state": parameters["policy.optimizer"]["state"],
+                    "param_groups": _with_own_options(self.policy.optimizer.param_groups, groups),
+                }
+            except KeyError as error:
+                raise ValueError(
+                    f"`policy.optimizer` must be the `state_dict()` of an optimiser, got one without {error}; give it "
+                    'whole, or load the parameters alone: `set_parameters({"policy": ...}, exact_match=False)`'
+                ) from error
+            parameters = {**parameters, "policy.optimizer": whole}
         super().set_parameters(parameters, exact_match, device)
 
     def save_replay_buffer(self, path: File) -> None:

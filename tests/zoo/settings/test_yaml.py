@@ -22,6 +22,13 @@ def test_aliases_are_understood():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("value", ["010", "-0_7", "1:30", "1:30.5"])
+def test_a_number_of_another_base_is_refused_and_a_text_of_that_look_is_none(value):
+    with pytest.raises(UsageError, match=f"{value} is no decimal number"):
+        load_yaml(f"a: [{value}]", "a test")
+    assert load_yaml(dump_yaml(value), "a test") == value
+
+
 def test_a_name_that_is_said_twice_is_refused():
     with pytest.raises(UsageError, match="says `b` twice in one mapping"):
         load_yaml("a: {b: 1, c: 1, b: 2}", "a test")
