@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.util
 import multiprocessing.util
 import re
 import tempfile
@@ -24,8 +25,9 @@ from agents.common.validation import unknown_name_message
 from agents.registry import import_named
 from zoo.envs.observations import broken_promise, refuse_unfit, vectors_of
 from zoo.envs.rendering import require_pictures
-from zoo.envs.tasks import MAZES, OCBENCH, ROBOMIMIC, SCENES, import_robotics, require_simulator
+from zoo.envs.tasks import MAZES, OCBENCH, ROBOMIMIC, ROBOTICS, SCENES, import_ocbench
 from zoo.errors import EnvironmentFault, UsageError, as_usage_error
+from zoo.packages import import_optional
 from zoo.settings.layers import load_yaml, read_yaml_text
 
 if TYPE_CHECKING:  # processes of environments do without PyTorch
@@ -122,6 +124,25 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
     if is_ogbench(spec):
         _refuse_other_than_single_task(spec, {**spec.kwargs, **env_kwargs})
     return spec
+
+
+def require_simulator(env_id: str) -> None:
+    """Register the environments of the package that simulates one, where it is optional.
+
+    :raises UsageError: if the package is not installed.
+    """
+    if env_id in OCBENCH:
+        import_ocbench(env_id)
+    elif env_id in ROBOMIMIC and importlib.util.find_spec("robosuite") is None:  # importing it takes seconds
+        install = "`pip install 'flow-rl-zoo[robomimic]'`"
+        raise UsageError(f"`{env_id}` is simulated by robosuite, which is not installed; {install}")
+    elif env_id in ROBOTICS:
+        import_robotics("gymnasium_robotics", env_id)
+
+
+def import_robotics(module: str, env_id: str) -> Any:
+    """Return a module of Gymnasium-Robotics, or raise UsageError where it is not installed."""
+    return import_optional(module, "Gymnasium-Robotics", f"`{env_id}`", "flow-rl-zoo[d4rl]")
 
 
 def is_ogbench(spec: EnvSpec) -> bool:

@@ -9,12 +9,10 @@ evaluations have 500 steps. D4RL's names are Minari's; steps and environments ar
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.errors import UsageError
 from zoo.packages import import_optional
 
 
@@ -114,25 +112,13 @@ _ANTS = [
     for size, (*_, kinds) in MAZES.items()
     for kind in kinds
 ]
+ROBOTICS = {task.env_id for task in (*_HANDS, *_ANTS)}
+"""Environments that Gymnasium-Robotics simulates."""
 D4RL = {task.name: task for task in (*_HANDS, *_ROBOTS, *_ANTS)}
 TASKS = {**OCBENCH, **ROBOMIMIC, **D4RL}
 """Tasks of other benchmarks than OGBench, by name; their data have rewards."""
 
 # -- packages ---------------------------------------------------------------------------------------------------------
-
-
-def require_simulator(env_id: str) -> None:
-    """Register the environments of the package that simulates one, where it is optional.
-
-    :raises UsageError: if the package is not installed.
-    """
-    if env_id in OCBENCH:
-        import_ocbench(env_id)
-    elif env_id in ROBOMIMIC and importlib.util.find_spec("robosuite") is None:  # importing it takes seconds
-        install = "`pip install 'flow-rl-zoo[robomimic]'`"
-        raise UsageError(f"`{env_id}` is simulated by robosuite, which is not installed; {install}")
-    elif any(env_id == task.env_id for task in (*_HANDS, *_ANTS)):
-        import_robotics("gymnasium_robotics", env_id)
 
 
 def import_ocbench(name: str, module: str = "ocbench") -> Any:
@@ -141,8 +127,3 @@ def import_ocbench(name: str, module: str = "ocbench") -> Any:
     :param name: what needs it, for the message.
     """
     return import_optional(module, "OCBench", f"`{name}`", "flow-rl-zoo[ocbench]")
-
-
-def import_robotics(module: str, env_id: str) -> Any:
-    """Return a module of Gymnasium-Robotics, or raise UsageError where it is not installed."""
-    return import_optional(module, "Gymnasium-Robotics", f"`{env_id}`", "flow-rl-zoo[d4rl]")
