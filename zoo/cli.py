@@ -177,7 +177,7 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
 
     import zoo.envs.make  # noqa: F401  registers environments
 
-    has_run = any(Path(asked.get("folder", "."), algo).glob(f"{glob.escape(env)}_*"))
+    has_run = any(Path(asked.get("folder", "."), str(algo)).glob(f"{glob.escape(env)}_*"))
     if not has_run and env not in {*gymnasium.registry, *TASKS}:
         parse_env_name(env, gymnasium.registry)
     return args
