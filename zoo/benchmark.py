@@ -23,7 +23,8 @@ from zoo.cli import run_program
 from zoo.envs.rendering import prepare_pictures
 from zoo.errors import DONE, FAILED, UsageError
 from zoo.terminal.messages import log
-from zoo.terminal.parser import COUNT, THREADS, ZERO_OR_MORE, Parser, a_path, add_verbose
+from zoo.terminal.parser import COUNT, ZERO_OR_MORE, Parser, a_path, add_verbose
+from zoo.training.flags import add_speed
 
 if TYPE_CHECKING:
     from zoo.suites.jobs import Job, Look
@@ -68,11 +69,7 @@ def make_parser() -> Parser:
         help="what a job needs: for slurm submitit's parameters, e.g. timeout_min=240 slurm_partition=gpu "
         "gpus_per_node=1; for ray num_cpus, num_gpus, memory or resources.NAME",
     )
-    how = parser.add_argument_group("how each run is trained")
-    how.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
-    how.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="matrix products (default: tf32 on CUDA)")
-    how.add_argument("--compile", choices=("auto", "on", "off"), help="compile the update (default: auto)")
-    how.add_argument("--num-threads", type=THREADS, default=-1, help="CPU threads of a run; -1: its cores")
+    add_speed(parser.add_argument_group("how each run is trained"), "CPU threads of a run; -1: its cores")
     report = parser.add_argument_group("report")
     report.add_argument("-o", "--output", type=a_path, metavar="DIR", help="its folder (default: report in -f)")
     report.add_argument("--no-report", action="store_true", help="train only")

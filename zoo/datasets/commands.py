@@ -103,7 +103,7 @@ def generate(args: argparse.Namespace) -> Result:
         files = generated_files(task, args.dataset_dir)
         generate_ocbench(task, files, **how)
         found = {"name": task.name, "train": str(files[0]), "val": str(files[1])}
-        place = "" if args.dataset_dir is None else folder_option(Path(args.dataset_dir))
+        place = folder_option(args.dataset_dir)
         return found | _next(f"zoo train --algo fql --env {task.name} --dataset generate{place}")
 
 
@@ -297,8 +297,7 @@ def _describe_files(args: argparse.Namespace, files: tuple[Path, Path]) -> Resul
 
 def _training(dataset: str, args: argparse.Namespace) -> str:
     """Return the command that trains on a dataset's first task."""
-    place = "" if args.dataset_dir is None else folder_option(Path(args.dataset_dir))
-    return f"zoo train --algo fql --env {single_task_names(dataset)[1]} --quick{place}"
+    return f"zoo train --algo fql --env {single_task_names(dataset)[1]} --quick{folder_option(args.dataset_dir)}"
 
 
 def _next(hint: str) -> Result:

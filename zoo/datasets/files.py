@@ -59,9 +59,11 @@ def training_files(spec: DatasetSpec, dataset_dir: Folder = None) -> list[Path]:
     return [shard_folder(spec.name, dataset_dir) / f"{name}.npz" for name in spec.shard_names]
 
 
-def folder_option(folder: Path) -> str:
+def folder_option(folder: Folder) -> str:
     """Return the option that a command needs to use a folder of datasets, preceded by a space; none for the default."""
-    return "" if folder == Path(DEFAULT_DATASET_DIR).expanduser() else f" --dataset-dir {shlex.quote(str(folder))}"
+    if folder is None or Path(folder) == Path(DEFAULT_DATASET_DIR).expanduser():
+        return ""
+    return f" --dataset-dir {shlex.quote(str(folder))}"
 
 
 def make_folder(folder: Path) -> None:

@@ -71,7 +71,7 @@ def spaces_for(source: str | Path, env_id: str, env_kwargs: dict[str, Any]) -> t
         layer: Any = env
         while isinstance(layer, gymnasium.Wrapper) and isinstance(found, Minari):
             if isinstance(layer, gymnasium.wrappers.FlattenObservation):
-                here, there = parts_of(layer.env.observation_space), recorded_parts(path)
+                here, there = list(parts_of(layer.env.observation_space)), recorded_parts(path)
                 if sorted(here) == sorted(there) and here != there:
                     raise UsageError(
                         f"{source} has the parts of an observation in the order {', '.join(there)}, and {env_id} "

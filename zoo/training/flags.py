@@ -172,12 +172,19 @@ def add_protocol(parser: Parser, eval_seed: int = 0) -> argparse._ArgumentGroup:
 
 def add_output(parser: Parser) -> argparse._ArgumentGroup:
     """Add the flags of device, speed, log folder and messages; return the group of the last two."""
-    group = parser.add_argument_group("speed")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    group.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="matrix products (default: tf32 on CUDA)")
-    group.add_argument("--compile", choices=("auto", "on", "off"), help="compile the update (default: auto)")
-    group.add_argument("--num-threads", type=THREADS, default=-1, help="CPU threads of PyTorch; -1: PyTorch's default")
+    add_speed(parser.add_argument_group("speed"), "CPU threads of PyTorch; -1: PyTorch's default")
     group = parser.add_argument_group("output")
     group.add_argument("-f", "--log-folder", type=a_path, default=Path("logs"), help="where run folders are made")
     add_verbose(group)
     return group
+
+
+def add_speed(group: argparse._ArgumentGroup, threads: str) -> None:
+    """Add the flags of device and speed.
+
+    :param threads: the help of ``--num-threads``.
+    """
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    group.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="matrix products (default: tf32 on CUDA)")
+    group.add_argument("--compile", choices=("auto", "on", "off"), help="compile the update (default: auto)")
+    group.add_argument("--num-threads", type=THREADS, default=-1, help=threads)

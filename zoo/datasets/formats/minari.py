@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from agents.common.data.arrays import Transitions
@@ -83,25 +82,23 @@ def find_minari(source: str) -> Path:
 def recorded_parts(path: Path) -> list[str]:
     """Return the names of the arrays of an observation in the order of a set's space; none if it is not recorded."""
     try:
-        return list(_parts("observations", json.loads(_metadata(path)["observation_space"])))
+        return list(parts_of(json.loads(_metadata(path)["observation_space"])))
     except (KeyError, TypeError, ValueError, AttributeError):
         return []
 
 
-def parts_of(space: gymnasium.Space[Any]) -> list[str]:
-    """Return the names that Minari gives the arrays of an observation, in the order of its space."""
-    return list(_parts("observations", space))
+def parts_of(space: Any, name: str = "observations") -> Iterator[str]:
+    """Yield the names that Minari gives the arrays of an observation, in the order of its space.
 
-
-def _parts(name: str, space: Any) -> Iterator[str]:
-    """Yield the paths of a space's parts; a space is one of Gymnasium's, or what Minari writes of it."""
+    :param space: one of Gymnasium's, or what Minari writes of it.
+    """
     inner = space.get("subspaces") if isinstance(space, dict) else getattr(space, "spaces", None)
     if inner is None:
         yield name
         return
     named = inner if isinstance(inner, dict) else {f"_index_{index}": part for index, part in enumerate(inner)}
     for key, part in named.items():
-        yield from _parts(f"{name}/{key}", part)
+        yield from parts_of(part, f"{name}/{key}")
 
 
 def _episode(name: str, group: Stored, order: list[str]) -> Episode:
