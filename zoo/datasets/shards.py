@@ -174,8 +174,10 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
         return None
     if source.exists():
         state = source.stat()
-        same = (state.st_size, state.st_mtime_ns) == (shard.bytes, shard.modified)
-        return shard if same or (state.st_size == shard.bytes and digest_of(source) == shard.sha256) else None
+        if state.st_size != shard.bytes:
+            return None
+        if state.st_mtime_ns != shard.modified and digest_of(source) != shard.sha256:
+            return None
     return shard
 
 

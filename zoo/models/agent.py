@@ -66,7 +66,6 @@ def list_trained(folder: Path = FOLDER) -> dict[str, list[str]]:
 
 DEFAULT_EPISODES = RunSettings().eval_episodes
 """Episodes of an evaluation in the report's protocol, for a model that does not say."""
-DEFAULT_SEED = 0
 
 
 @dataclass
@@ -93,7 +92,7 @@ class Agent:
     env: str
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     episodes: int = DEFAULT_EPISODES
-    seed: int = DEFAULT_SEED
+    seed: int = 0
     replica: int = 0
     scoring: Scoring = REPORTED
     stated: Score | None = None
@@ -232,7 +231,7 @@ def _agent_of_policy(path: Path, env: str | None, device: str, trust: bool) -> A
         env=_required(about.get("env") or env, path),
         env_kwargs=protocol.get("env_kwargs") or {},
         episodes=protocol.get("episodes") or DEFAULT_EPISODES,
-        seed=protocol.get("seed") or DEFAULT_SEED,
+        seed=protocol.get("seed") or 0,
         replica=about.get("seed") or 0,
         scoring=Scoring.read(protocol),
         stated=Score(**about["score"]) if about.get("score") else None,

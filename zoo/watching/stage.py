@@ -92,14 +92,14 @@ class Stage:
                 for episode, (env, seed) in enumerate(zip(self.envs, seeds, strict=False), start=first)
             ]
             self._lanes += playing
-            self._plan(playing)
-            yield playing
-            while not all(lane.is_over for lane in playing):
-                for lane in playing:
-                    if not lane.is_over:
-                        self._step(lane)
-                self._plan(playing)
+            active = playing
+            while active:
+                self._plan(active)
                 yield playing
+                for lane in active:
+                    self._step(lane)
+                active = [lane for lane in playing if not lane.is_over]
+            yield playing
 
     def results(self) -> EpisodeResults:
         """Return the results of all episodes, once they are over."""
@@ -124,8 +124,8 @@ class Stage:
         lane.success = self.agent.scoring.success_of(info.get("success"), lane.total)
 
     def _plan(self, lanes: Sequence[Lane]) -> None:
-        """Plan where a chunk is used up, as an evaluation does: each episode has its row of the batch."""
-        due = [lane for lane in lanes if not lane.is_over and lane.used == len(lane.chunk)]
+        """Plan where a chunk is used up, of episodes that go on: each has its row of the batch, as in an evaluation."""
+        due = [lane for lane in lanes if lane.used == len(lane.chunk)]
         if not due:
             return
         episodes = np.array([lane.episode for lane in due])
