@@ -74,17 +74,6 @@ def give_home() -> None:
         log.warning("this user has no home folder; data and caches go to %s, unless HOME says where", home)
 
 
-def restart_in_utf8() -> None:
-    """Start the program again in Python's UTF-8 mode where the locale has another encoding of file names.
-
-    In such a locale, e.g. C with ``PYTHONUTF8=0``, TensorBoard and others fail on names that are not ASCII.
-    """
-    program = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
-    is_ours = program.name == "zoo" or program.resolve().parent == Path(__file__).parent
-    if is_ours and sys.getfilesystemencoding() != "utf-8":
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
-
-
 @contextlib.contextmanager
 def signals_deferred() -> Iterator[None]:
     """Let signals that ask for the end wait until the end of a ``with`` block that imports PyTorch.
@@ -108,7 +97,11 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
     :param verbose: 0 shows errors only, 2 or more their tracebacks too.
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
     """
-    restart_in_utf8()
+    program = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+    is_ours = program.name == "zoo" or program.resolve().parent == Path(__file__).parent
+    if is_ours and sys.getfilesystemencoding() != "utf-8":
+        # in such a locale, e.g. C with PYTHONUTF8=0, TensorBoard and others fail on names that are not ASCII
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     open_standard_streams()
     for number in wanted_signals():
         if number != signal.SIGINT:  # for which Python has a handler

@@ -262,8 +262,9 @@ def test_hindsight_replay_is_refused():
 
 
 def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls():
+    own = type("Own", (SequenceReplayBuffer,), {"_get_samples": None})
     with pytest.raises(TypeError, match="_get_samples is never called"):
-        type("Own", (SequenceReplayBuffer,), {"_get_samples": None})
+        tiny_model(replay_buffer_class=own)
 
     class Newest(SequenceReplayBuffer):
         def draw_rows(self, shape, generator=None):

@@ -3,6 +3,7 @@
 import gc
 import json
 import re
+import shlex
 import shutil
 import sys
 import warnings
@@ -17,7 +18,6 @@ from agents.common.files import digest_of
 from tests.common.toys import assert_same, parameters_of
 from tests.zoo.envs import toys
 from tests.zoo.outcomes import config_of, status_of
-from zoo.processes.versions import command_line
 from zoo.train import main
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -175,7 +175,7 @@ def test_a_runs_log_has_everything_that_was_said(data, tmp_path, call):
         gc.collect()
     assert not [str(each.message) for each in left_open if str(tmp_path) in str(each.message)]
     command, said = log_of(result["run"]).split("\n", 1)
-    assert command == command_line()
+    assert command == shlex.join(sys.orig_argv)
     assert [line for line in said.splitlines() if line in errors.splitlines()] == errors.splitlines()
     assert "\nalgo: qam\n" in said
     assert len(errors.splitlines()) < 12  # the settings are in files

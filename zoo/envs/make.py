@@ -72,7 +72,7 @@ def make_env(env_id: str | EnvSpec, *, frame_stack: int = 1, **env_kwargs: Any) 
     spec = find_spec(env_id, **env_kwargs)
     if observes_images(spec, env_kwargs):
         require_pictures(spec.id)
-    with without_startup_noise(), temporary_files_removed():
+    with building():
         try:
             env = gymnasium.make(spec, disable_env_checker=True, **env_kwargs)
         except gymnasium.error.DependencyNotInstalled as error:
@@ -82,22 +82,9 @@ def make_env(env_id: str | EnvSpec, *, frame_stack: int = 1, **env_kwargs: Any) 
                 raise
             raise UsageError(f"`{spec.id}` does not take these arguments, got {env_kwargs}: {error}") from error
         refuse_unfit(spec.id, env)
-        _refuse_running_statistics(spec.id, env)
         with as_usage_error():
             stacked = env if frame_stack == 1 else FrameStack(env, frame_stack)
         return RepeatableEnv(stacked, keep_info=not (is_ogbench(spec) or is_ocbench(spec)))
-
-
-def _refuse_running_statistics(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
-    """Refuse wrappers such as `NormalizeObservation`: an episode would depend on those before it."""
-    while isinstance(env, gymnasium.Wrapper):
-        if getattr(env, "update_running_mean", False):
-            raise UsageError(
-                f"an episode of `{env_id}` must not depend on those before it, got the wrapper {type(env).__name__}, "
-                "whose statistics go on; scale observations by the data (`observation_scale`), or give the wrapper "
-                "fixed statistics (`update_running_mean = False`)"
-            )
-        env = env.env
 
 
 def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
@@ -167,22 +154,19 @@ def ignore_startup_warnings() -> None:
 
 
 @contextlib.contextmanager
-def without_startup_noise() -> Iterator[None]:
-    """Ignore these warnings in a ``with`` block."""
-    with warnings.catch_warnings():
-        ignore_startup_warnings()
-        yield
-
-
-@contextlib.contextmanager
-def temporary_files_removed() -> Iterator[None]:
-    """Remove the temporary files that an environment's construction leaves behind, such as OGBench's mazes.
+def building() -> Iterator[None]:
+    """Ignore these warnings, and remove the temporary files that a construction leaves behind, such as OGBench's mazes.
 
     They are made where multiprocessing has its own, which the program's main process removes when it ends: so nothing
     is left of a process that is killed meanwhile.
     """
     before = tempfile.tempdir
-    with tempfile.TemporaryDirectory(dir=multiprocessing.util.get_temp_dir(), ignore_cleanup_errors=True) as folder:
+    place = multiprocessing.util.get_temp_dir()
+    with (
+        warnings.catch_warnings(),
+        tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as folder,
+    ):
+        ignore_startup_warnings()
         tempfile.tempdir = folder
         try:
             yield
@@ -317,13 +301,13 @@ def _refuse_other_than_single_task(spec: EnvSpec, kwargs: dict[str, Any]) -> Non
 
 def make_raw_env(env_id: str, **settings: Any) -> Any:
     """Return an OGBench environment with Gymnasium's time limit and no rendering context."""
-    with without_startup_noise(), temporary_files_removed():
+    with building():
         return gymnasium.make(env_id, disable_env_checker=True, **settings)
 
 
 def env_spaces(env: Any) -> tuple[Any, Any]:
     """Return observation and action space; OGBench's manipulation environments build new ones at each access."""
-    with without_startup_noise():
+    with building():
         return env.observation_space, env.action_space
 
 

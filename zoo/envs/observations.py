@@ -20,7 +20,7 @@ _WHAT_FITS = "a vector, an image (uint8 from 0 to 255, shape (H, W, C) or (C, H,
 
 
 def refuse_unfit(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
-    """Raise UsageError unless observations are vectors, images or Dicts of these, and actions vectors."""
+    """Raise UsageError for spaces that cannot be trained on, and for wrappers whose statistics outlive a reset."""
     actions, observations = env.action_space, env.observation_space
     if not isinstance(actions, spaces.Box) or len(actions.shape) != 1:
         raise UsageError(
@@ -42,6 +42,14 @@ def refuse_unfit(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
                 f"{_WHAT_FITS}; convert it in a wrapper: gymnasium.wrappers.FlattenObservation makes a vector, and "
                 "`(255 * image).round().astype(np.uint8)` an image of numbers from 0 to 1"
             )
+    while isinstance(env, gymnasium.Wrapper):
+        if getattr(env, "update_running_mean", False):  # e.g. of `NormalizeObservation`
+            raise UsageError(
+                f"an episode of `{env_id}` must not depend on those before it, got the wrapper {type(env).__name__}, "
+                "whose statistics go on; scale observations by the data (`observation_scale`), or give the wrapper "
+                "fixed statistics (`update_running_mean = False`)"
+            )
+        env = env.env
 
 
 def policy_name(space: spaces.Space[Any]) -> str:

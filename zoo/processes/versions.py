@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import platform
-import shlex
 import subprocess
-import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -114,8 +112,3 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip()
-
-
-def command_line() -> str:
-    """Return the command that started the program, quoted for a shell."""
-    return shlex.join(sys.orig_argv)

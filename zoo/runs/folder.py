@@ -8,6 +8,8 @@ import io
 import json
 import os
 import secrets
+import shlex
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +24,6 @@ from agents.common.files.npz import read_npz
 from zoo.errors import CannotResume, EnvironmentFault, Interrupted, UsageError
 from zoo.playing.episodes import PARTLY_REPORTED, EpisodeResults
 from zoo.processes.locks import HOST, Lock
-from zoo.processes.versions import command_line
 from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import RunRecord
 
@@ -148,7 +149,7 @@ class RunFolder:
     def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
         """Record the parsed arguments, the command line, and what software and data are used."""
         self._write(self.path / "args.yml", dump_yaml(dict(arguments)))
-        self._write(self.path / "command.txt", command_line() + "\n")
+        self._write(self.path / "command.txt", shlex.join(sys.orig_argv) + "\n")
         self._write(self.path / VERSIONS, json.dumps(versions, indent=1) + "\n")
 
     def read_versions(self) -> dict[str, Any]:

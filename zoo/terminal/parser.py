@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,7 +28,9 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, program: str | None = None, **options: Any) -> None:
         if program is not None:
             options["prog"] = f"zoo {program}"
-        super().__init__(**{"allow_abbrev": False, "formatter_class": _HelpFormatter, **options})
+        super().__init__(
+            **{"allow_abbrev": False, "formatter_class": partial(_HelpFormatter, max_help_position=32), **options}
+        )
         self._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")  # two with a comma are a value too
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
@@ -53,9 +56,6 @@ class Parser(argparse.ArgumentParser):
 
 class _HelpFormatter(argparse.HelpFormatter):
     """States a default where it says something, and keeps the paragraphs of a description apart."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=32)
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, default = action.help or "", action.default

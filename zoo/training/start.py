@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import secrets
+import shlex
 import signal
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +46,7 @@ from zoo.playing.evaluate import Evaluator
 from zoo.playing.held_out import HeldOutEvaluator, hold_out
 from zoo.playing.pool import count_environments
 from zoo.processes.serving import start_server
-from zoo.processes.versions import command_line, describe_versions
+from zoo.processes.versions import describe_versions
 from zoo.runs.folder import RunFolder, check_log_folder, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
 from zoo.settings.config import load_config
@@ -208,7 +210,7 @@ def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str
     :param observe: called with the evaluations so far after each of them; what it raises ends the run.
     """
     begin = time.perf_counter()
-    log.log(FILE_ONLY, "%s", command_line())
+    log.log(FILE_ONLY, "%s", shlex.join(sys.orig_argv))
     request = read_request(args)
     config = request.config
     log.info("%s in %s, profile %s", config.algo, config.env, config.profile)
@@ -404,7 +406,7 @@ def _make_environments(request: RunRequest, seeds: list[int]) -> VecEnv:
     env = make_vec_env(
         make,
         n_envs=args.n_envs or (len(seeds) if is_online else 1),
-        wrapper_class=ResumableEnv,
+        wrapper_class=ResumableEnv if is_online else None,
         vec_env_cls=SubprocVecEnv if have_processes else DummyVecEnv,
     )
     for index in range(env.num_envs):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+import shlex
+import sys
 import time
 import traceback
 import warnings
@@ -25,8 +28,7 @@ from agents.common.files import atomic_path
 from agents.common.replicas import Diverged
 from zoo.baselines import find_algorithm
 from zoo.errors import Interrupted, UsageError
-from zoo.processes.locks import Lock
-from zoo.processes.versions import command_line
+from zoo.processes.locks import HOST, Lock
 from zoo.runs.folder import STUDY, Evaluations, check_log_folder, describe_error, find_run_folders
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import differences
@@ -37,6 +39,7 @@ from zoo.training.callbacks import StopSignal
 from zoo.training.start import read_request, train
 from zoo.tuning.options import (
     DATABASE,
+    MOST_RETRIES,
     STUDIES,
     Plan,
     define,
@@ -51,8 +54,8 @@ from zoo.tuning.options import (
 SECONDS_BETWEEN_LOOKS = 2.0
 FEWEST_FOR_IMPORTANCE = 8
 
-SETTINGS, DEFINITION = "settings", "definition"
-"""Names of the attribute of a trial with its settings, and of that of a study with what all of its trials share."""
+SETTINGS, PROCESS, DEFINITION = "settings", "process", "definition"
+"""Attributes of a trial: its settings, the lock of its process; and of a study: what all of its trials share."""
 
 
 first_attempt = RetryHeartbeatStaleTrialCallback.retried_trial_number
@@ -78,6 +81,7 @@ def train_trial(plan: Plan, trial: Trial) -> float:
     """
     settings = suggest(trial, plan.searches)
     trial.set_user_attr(SETTINGS, settings)
+    trial.set_user_attr(PROCESS, lock_of_this_process(plan).path.name)
     frozen = trial.study.get_trials()[trial.number]
     first = first_attempt(frozen)
     log.info("trial %d: %s", trial.number, ", ".join(f"{name} {value}" for name, value in settings.items()))
@@ -234,17 +238,17 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
     """
     end = time.monotonic() + (math.inf if plan.args.timeout is None else plan.args.timeout)
     begun = 0
-    with StopSignal() as stop:
+    with StopSignal() as stop, lock_of_this_process(plan):
         while time.monotonic() < end:
             if stop.requested:
                 raise Interrupted("stopped by a signal; the same command continues the study")
-            fail_stale_trials(study)
+            fail_dead_trials(study, plan)
             if plan.args.max_total_trials is not None:
                 known = begun_trials(study)
                 if len(known) >= plan.args.max_total_trials:
                     if all(trial.state.is_finished() for trial in known):
                         return
-                    say_once("waiting for the trials of other starts; a killed one is tried again after a minute")
+                    say_once("waiting for the trials of other starts; a killed one is tried again, in a minute at most")
                     time.sleep(SECONDS_BETWEEN_LOOKS)
                     continue
             elif begun >= plan.args.n_trials:
@@ -252,6 +256,21 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
             study.sampler = plan.make_sampler(len(begun_trials(study)))
             study.optimize(partial(train_trial, plan), n_trials=1, catch=(TrialFailed,), callbacks=[tell])
             begun += 1
+
+
+def lock_of_this_process(plan: Plan) -> Lock:
+    """Return the lock that this process has while it works on a study."""
+    return Lock(plan.folder / f".process_{HOST}_{os.getpid()}")
+
+
+def fail_dead_trials(study: optuna.Study, plan: Plan) -> None:
+    """Put trials whose processes are gone into the queue again: those of this host at once, so that they come next."""
+    fail_stale_trials(study)  # without a heartbeat for a minute
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        name = trial.user_attrs.get(PROCESS, "")
+        if name.startswith(f".process_{HOST}_") and Lock(plan.folder / name).is_held() is False:
+            study.tell(trial.number, state=TrialState.FAIL)
+            RetryHeartbeatStaleTrialCallback(MOST_RETRIES)(study, trial)
 
 
 def begun_trials(study: optuna.Study) -> list[FrozenTrial]:
@@ -336,7 +355,7 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
         "status": "tuned here",
         **merge({}, best.user_attrs[SETTINGS]),
     }
-    text = f"# {command_line()}\n" + dump_yaml({plan.request.config.env: entry})
+    text = f"# {shlex.join(sys.orig_argv)}\n" + dump_yaml({plan.request.config.env: entry})
     with atomic_path(plan.folder / "best.yml") as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -74,12 +74,6 @@ class SequenceReplayBuffer(TransitionStore):
     with_steps = False
     """Whether batches hold the states inside of chunks."""
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse SB3's hook of a buffer, which nobody would call here."""
-        super().__init_subclass__(**options)
-        if cls._get_samples is not SequenceReplayBuffer._get_samples:
-            raise TypeError(f"{cls.__name__}._get_samples is never called; override `draw_rows` or `batch_of`")
-
     # -- priorities ---------------------------------------------------------------------------------------------------
 
     def use_sampler(self, sampler: Sampler | None) -> None:

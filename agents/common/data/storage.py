@@ -46,12 +46,12 @@ def place(storage: str, device: torch.device, needed: int) -> Placement:
     left = available_memory()
     if needed > left and (in_host or device.type != "cuda"):  # parts that are never filled take no memory
         warnings.warn(
-            f"the replay buffer needs {_show(needed)} when it is full, and {_show(left)} of memory are free; use a "
-            "smaller `buffer_size` or dataset",
+            f"the replay buffer needs {needed / GIB:.2f} GiB when it is full, and {left / GIB:.2f} GiB of memory are "
+            "free; use a smaller `buffer_size` or dataset",
             stacklevel=2,
         )
     where = "in host memory" if in_host else f"on {device}"
-    text = f"replay buffer: {_show(needed)} {where}"
+    text = f"replay buffer: {needed / GIB:.2f} GiB {where}"
     return Placement(not in_host, torch.device("cpu") if in_host else device, text)
 
 
@@ -66,10 +66,6 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)
-
-
-def _show(size: int) -> str:
-    return f"{size / GIB:.2f} GiB"
 
 
 def available_memory() -> int:

@@ -25,7 +25,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from agents.common.files import atomic_folder, discard, naming, read_manifest, safe, write_manifest
 from agents.common.model_file import find_checkpoints, read_model_file
 
-FORMAT = 8
+FORMAT = 9
 """Grows when a version goes on with other numbers than the one before, or keeps its state in another way."""
 KEPT = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out

@@ -267,8 +267,12 @@ class Trainer:
         :param found: one tensor per parameter; one without a gradient stays as it is, as in PyTorch, without decay.
         :param info: gets ``grad_norm``, each replica's norm before clipping, (S,).
         """
-        pairs = zip(found, self.parameters, strict=True)
-        grads = [torch.zeros_like(p) if g is None else _laid_out(g, p) for g, p in pairs]
+        grads = []
+        for grad, parameter in zip(found, self.parameters, strict=True):
+            own = torch.zeros_like(parameter) if grad is None else grad
+            if own.stride() != parameter.stride():  # a fused optimiser walks memory and looks at no strides
+                own = torch.empty_like(parameter).copy_(own)
+            grads.append(own)
         bounds = [(self.method.max_grad_norm if own is None else own, places) for own, places in self.bounds]
         if any(bound is not None for bound, _ in bounds):
             grads = _own_memory(grads)
@@ -395,11 +399,6 @@ def _by_replica(tensors: list[Tensor], replicas: int) -> list[list[Tensor]]:
     if replicas == 1:
         return [tensors]
     return [list(own) for own in zip(*(tensor.unbind() for tensor in tensors), strict=True)]
-
-
-def _laid_out(grad: Tensor, parameter: Tensor) -> Tensor:
-    """Return a gradient with the strides of its parameter: a fused optimiser walks memory and looks at no strides."""
-    return grad if grad.stride() == parameter.stride() else torch.empty_like(parameter).copy_(grad)
 
 
 def _own_memory(grads: list[Tensor]) -> list[Tensor]:

@@ -168,6 +168,8 @@ class FlowQLearning(StoredModel):
                     f"`replay_buffer_class` must be a subclass of SequenceReplayBuffer, got {buffer_class.__name__}: "
                     "chunks need sequences of transitions"
                 )
+            if buffer_class._get_samples is not SequenceReplayBuffer._get_samples:
+                raise TypeError(f"{buffer_class.__name__}._get_samples is never called; override `draw_rows`")
             self.replay_buffer = buffer_class(
                 self.method.buffer_size,
                 self.observation_space,

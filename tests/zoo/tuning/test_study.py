@@ -15,6 +15,7 @@ import pytest
 
 from tests.zoo.tuning.fakes import ENV, near_three, scored, use_fakes, words
 from zoo.errors import Interrupted, UsageError
+from zoo.processes.locks import HOST
 from zoo.settings.config import load_config
 from zoo.train import main as train
 from zoo.training.flags import make_parser
@@ -192,12 +193,13 @@ def test_no_trial_begins_after_a_signal_between_two(objective, tmp_path, tune):
     assert states(tmp_path) == ["complete"]
 
 
-def leave_running(logs, params):
+def leave_running(logs, params, process=""):
     """Leave a trial as a killed start does: running, with a last sign of life."""
     study = study_of(logs)
     study.enqueue_trial(params)
     trial = study.ask()
     trial.suggest_float("inverse_temperature", 0.1, 100.0, log=True)
+    trial.set_user_attr("process", process)
     study._storage.record_heartbeat(trial._trial_id)
 
 
@@ -214,6 +216,15 @@ def test_a_killed_trial_is_tried_again_once_it_has_been_silent_for_long(objectiv
     again = trials(tmp_path)[-1]
     assert again.params == {"inverse_temperature": 7.0}
     assert pd.read_csv(folder(tmp_path) / "trials.csv")["retry_of"].iloc[-1] == 1
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
+def test_a_trial_whose_process_of_this_host_is_gone_comes_next(objective, tmp_path):
+    assert main(words(tmp_path, "--n-trials", "1")) == 0
+    leave_running(tmp_path, {"inverse_temperature": 7.0}, process=f".process_{HOST}_1")
+    assert main(words(tmp_path, "--n-trials", "1")) == 0
+    assert states(tmp_path) == ["complete", "retried", "complete"]
+    assert trials(tmp_path)[-1].params == {"inverse_temperature": 7.0}
 
 
 def test_a_database_that_has_lost_its_study_is_not_written_over(objective, tmp_path, tune):
