@@ -79,9 +79,9 @@ def train_trial(plan: Plan, trial: Trial) -> float:
     :raises UsageError: for bad input, which the next trial would find too.
     :raises Interrupted: after a signal; the trial is in the queue again.
     """
+    trial.set_user_attr(PROCESS, lock_of_this_process(plan).path.name)
     settings = suggest(trial, plan.searches)
     trial.set_user_attr(SETTINGS, settings)
-    trial.set_user_attr(PROCESS, lock_of_this_process(plan).path.name)
     frozen = trial.study.get_trials()[trial.number]
     first = first_attempt(frozen)
     log.info("trial %d: %s", trial.number, ", ".join(f"{name} {value}" for name, value in settings.items()))
