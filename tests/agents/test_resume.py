@@ -176,7 +176,7 @@ def test_a_checkpoint_of_another_version_is_refused_and_the_model_left_as_it_is(
     write_manifest(checkpoint, format=3)
     other = tiny_model("bc", seed=1)
     before = parameters_of(other)
-    with pytest.raises(ValueError, match="format 3, expected 8"):
+    with pytest.raises(ValueError, match="format 3, expected 9"):
         load_checkpoint(other, checkpoint)
     assert_same(before, parameters_of(other))
 
