@@ -17,7 +17,7 @@ from agents.common.files import DamagedFile
 from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.files import DatasetError, check_checksum, dataset_files, folder_option
 from zoo.datasets.names import IMAGE_SHAPE, DatasetSpec
-from zoo.envs.make import building, env_spaces, global_numpy_seed, make_raw_env
+from zoo.envs.make import env_spaces, global_numpy_seed, make_raw_env, no_startup_noise
 from zoo.envs.rendering import VISUAL
 from zoo.errors import UsageError
 
@@ -158,7 +158,7 @@ def relabel(env_id: str, arrays: Mapping[str, np.ndarray], env: Any) -> tuple[np
     for start in range(0, rows, _CHUNK_ROWS):
         part = slice(start, start + _CHUNK_ROWS)
         labels = {name: array[part] for name, array in sources.items()}
-        with building(), global_numpy_seed(0):  # mazes draw a start position from it
+        with no_startup_noise(), global_numpy_seed(0):  # mazes draw a start position from it
             relabel_dataset(env_id, env, labels)
         rewards[part], masks[part] = labels["rewards"], labels["masks"]
     return rewards, masks

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib.util
-import multiprocessing.util
 import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
+from multiprocessing import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -154,6 +154,14 @@ def ignore_startup_warnings() -> None:
 
 
 @contextlib.contextmanager
+def no_startup_noise() -> Iterator[None]:
+    """Ignore these warnings in a ``with`` block."""
+    with warnings.catch_warnings():
+        ignore_startup_warnings()
+        yield
+
+
+@contextlib.contextmanager
 def building() -> Iterator[None]:
     """Ignore these warnings, and remove the temporary files that a construction leaves behind, such as OGBench's mazes.
 
@@ -161,13 +169,8 @@ def building() -> Iterator[None]:
     is left of a process that is killed meanwhile.
     """
     before = tempfile.tempdir
-    place = multiprocessing.util.get_temp_dir()
-    with (
-        warnings.catch_warnings(),
-        tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as folder,
-    ):
-        ignore_startup_warnings()
-        tempfile.tempdir = folder
+    with no_startup_noise(), tempfile.TemporaryDirectory(dir=util.get_temp_dir(), ignore_cleanup_errors=True) as own:
+        tempfile.tempdir = own
         try:
             yield
         finally:
@@ -307,7 +310,7 @@ def make_raw_env(env_id: str, **settings: Any) -> Any:
 
 def env_spaces(env: Any) -> tuple[Any, Any]:
     """Return observation and action space; OGBench's manipulation environments build new ones at each access."""
-    with building():
+    with no_startup_noise():
         return env.observation_space, env.action_space
 
 

@@ -208,19 +208,20 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
     if missing:
         meaning = f". {WHAT_MASKS_ARE}" if "masks" in missing else ""
         raise ValueError(f"a dataset lacks the arrays {', '.join(missing)}, got {', '.join(names)}; add them{meaning}")
-    arrays = {}
-    for name in KNOWN_ARRAYS:
-        if name in found:
-            try:
-                arrays[name] = np.asarray(found[name])  # without a copy if it is an array already
-                if arrays[name].dtype.kind not in "biuf":
-                    raise TypeError(f"the dtype is {arrays[name].dtype}")
-            except (TypeError, ValueError, RuntimeError) as error:
-                raise ValueError(
-                    f"dataset array `{name}` must be an array of numbers, got a {type(found[name]).__name__} that is "
-                    f"none: {error}"
-                ) from error
-    return arrays
+    return {name: _as_array(name, found[name]) for name in KNOWN_ARRAYS if name in found}
+
+
+def _as_array(name: str, values: ArrayLike) -> Array:
+    """Return values as an array of numbers, without a copy if they are one already."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"the dtype is {array.dtype}")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"dataset array `{name}` must be an array of numbers, got a {type(values).__name__} that is none: {error}"
+        ) from error
+    return array
 
 
 def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -> dict[str, Array]:
