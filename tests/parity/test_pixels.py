@@ -1,6 +1,7 @@
 """The image encoder against recorded numbers of FQL's, which is OGBench's, and random crops against FQL's."""
 
 import json
+from functools import cache
 
 import numpy as np
 import pytest
@@ -13,9 +14,14 @@ from agents.common.observations import ObservationLayout
 from agents.common.sb3 import encoders
 from agents.common.sb3.encoders import ImpalaEncoder
 from tests.parity.reference import OWN_FIXTURES
-from tests.parity.test_networks import recorded
 
 SIZES = ("even", "odd")  # of the images' sides
+
+
+@cache
+def recorded():
+    with np.load(OWN_FIXTURES / "common" / "pixels.npz") as arrays:
+        return {key: torch.from_numpy(arrays[key]) for key in arrays.files if key != "meta"}
 
 
 def image_space(channels, *sides):
@@ -28,11 +34,7 @@ def convolutions(stage):
 
 def parameters(size, kind):
     """Return what was recorded of a kind under our names: kernels (H, W, in, out) are ours with the channels first."""
-    own = {
-        key.removeprefix(f"{size}/{kind}/"): value
-        for key, value in recorded("pixels").items()
-        if f"{size}/{kind}/" in key
-    }
+    own = {key.removeprefix(f"{size}/{kind}/"): value for key, value in recorded().items() if f"{size}/{kind}/" in key}
     found = {}
     for index, name in enumerate([name for stage in range(3) for name in convolutions(stage)]):
         found[f"weights.{index}"] = own[f"{name}/kernel"].permute(3, 2, 0, 1)[None]
@@ -45,7 +47,7 @@ def parameters(size, kind):
 
 
 def encoder_of(size):
-    images = recorded("pixels")[f"{size}/images"].movedim(-1, 1)
+    images = recorded()[f"{size}/images"].movedim(-1, 1)
     encoder = ImpalaEncoder(image_space(*images.shape[1:]), features_dim=16, widths=(4, 8, 8))
     encoder.load_state_dict(parameters(size, "params"))
     return encoder, images / 255.0
@@ -55,8 +57,8 @@ def encoder_of(size):
 def test_features_and_gradients_are_the_references(size):
     encoder, images = encoder_of(size)
     features = encoder(images)
-    assert_close(features, recorded("pixels")[f"{size}/features"], rtol=2e-5, atol=2e-6)
-    features.backward(recorded("pixels")[f"{size}/cotangent"])
+    assert_close(features, recorded()[f"{size}/features"], rtol=2e-5, atol=2e-6)
+    features.backward(recorded()[f"{size}/cotangent"])
     expected = parameters(size, "grads")
     for name, parameter in encoder.named_parameters():
         assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-5)
@@ -92,7 +94,7 @@ def test_other_observations_than_images_are_refused():
 
 
 def test_shifted_images_are_the_references_crops():
-    images, begin = recorded("pixels")["crop/images"].movedim(-1, 1), recorded("pixels")["crop/from"]
+    images, begin = recorded()["crop/images"].movedim(-1, 1), recorded()["crop/from"]
     layout = ObservationLayout(image_space(*images.shape[1:]))
     found = layout.shifted(images.flatten(1), begin[:, 0] - CROP_PIXELS, begin[:, 1] - CROP_PIXELS)
-    assert torch.equal(found.unflatten(1, images.shape[1:]), recorded("pixels")["crop/cropped"].movedim(-1, 1))
+    assert torch.equal(found.unflatten(1, images.shape[1:]), recorded()["crop/cropped"].movedim(-1, 1))
