@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,19 @@ from agents.registry import Entry
 _models: dict[type[Method], type[FlowQLearning]] = {}
 
 
+@dataclass
+class _OnDemand:
+    """An attribute of a class that is made when somebody asks for it.
+
+    :param make: makes it.
+    """
+
+    make: Callable[[], Any]
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        return self.make()
+
+
 def model_class(method: type[Method]) -> type[FlowQLearning]:
     """Return the class of models of a method, always the same one.
 
@@ -40,13 +54,14 @@ def model_class(method: type[Method]) -> type[FlowQLearning]:
                 f"setting `{found[0]}` of {method.__name__} has the name of something that every model has; rename it, "
                 f"e.g. `own_{found[0]}`"
             )
-        text = f"{inspect.getdoc(method) or ''}\n\n{method.documentation()}\n{Arguments.documentation()}"
         is_built_in = registry.name_of(method) in registry.BUILT_IN
         attributes = {
             "method_class": method,
-            "__doc__": text,
+            "__doc__": _OnDemand(
+                lambda: f"{inspect.getdoc(method) or ''}\n\n{method.documentation()}\n{Arguments.documentation()}"
+            ),
             "__module__": "agents" if is_built_in else method.__module__,
-            "__signature__": signature_of(FlowQLearning.__init__, Arguments, method),
+            "__signature__": _OnDemand(lambda: signature_of(FlowQLearning.__init__, Arguments, method)),
         }
         _models[method] = type(method.__name__, (FlowQLearning,), attributes)
     return _models[method]

@@ -51,10 +51,8 @@ def number(
     below: float | None = None,
 ) -> float:
     """Return a setting as a finite float inside a range; booleans are not numbers here."""
-    bounds = describe_bounds(above, at_least, at_most, below)
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"`{name}` must be a number{bounds}, got {value!r} of type {type(value).__name__}")
-    result = float(value)
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    result = float(value) if is_number else math.nan  # type: ignore[arg-type]
     inside = (
         math.isfinite(result)
         and (above is None or result > above)
@@ -62,9 +60,12 @@ def number(
         and (at_most is None or result <= at_most)
         and (below is None or result < below)
     )
-    if not inside:
+    if inside:
+        return result
+    bounds = describe_bounds(above, at_least, at_most, below)
+    if is_number:
         raise ValueError(f"`{name}` must be a finite number{bounds}, got {value!r}")
-    return result
+    raise TypeError(f"`{name}` must be a number{bounds}, got {value!r} of type {type(value).__name__}")
 
 
 def checked_pair(name: str, value: object) -> tuple[float, float]:
@@ -80,14 +81,12 @@ def checked_pair(name: str, value: object) -> tuple[float, float]:
 
 def integer(name: str, value: object, *, at_least: int | None = None, at_most: int | None = None) -> int:
     """Return a setting as an int inside a range; a whole float such as 1e5 is one, a boolean is not."""
-    bounds = describe_bounds(at_least=at_least, at_most=at_most)
-    whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
-    if isinstance(value, bool) or not whole:
-        raise TypeError(f"`{name}` must be an int{bounds}, got {value!r} of type {type(value).__name__}")
-    result = int(value)  # type: ignore[call-overload]  # whole, as was just seen
-    if (at_least is not None and result < at_least) or (at_most is not None and result > at_most):
-        raise ValueError(f"`{name}` must be an int{bounds}, got {value!r}")
-    return result
+    is_whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
+    is_int = is_whole and not isinstance(value, bool)
+    if is_int and (at_least is None or value >= at_least) and (at_most is None or value <= at_most):  # type: ignore[operator]
+        return int(value)  # type: ignore[call-overload]
+    message = f"`{name}` must be an int{describe_bounds(at_least=at_least, at_most=at_most)}, got {value!r}"
+    raise ValueError(message) if is_int else TypeError(f"{message} of type {type(value).__name__}")
 
 
 def boolean(name: str, value: object) -> bool:

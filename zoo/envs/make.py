@@ -28,7 +28,7 @@ from zoo.envs.rendering import require_pictures
 from zoo.envs.tasks import MAZES, OCBENCH, ROBOMIMIC, ROBOTICS, SCENES, import_ocbench
 from zoo.errors import EnvironmentFault, UsageError, as_usage_error
 from zoo.packages import import_optional
-from zoo.settings.layers import load_yaml, read_yaml_text
+from zoo.settings.layers import read_yaml
 
 if TYPE_CHECKING:  # processes of environments do without PyTorch
     from agents.common.data.arrays import Transitions
@@ -388,7 +388,7 @@ def _read_spaces(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
 
     :param shapes: of an observation and an action.
     """
-    given, found = load_yaml(read_yaml_text(path, "`--spaces`"), str(path)), {}
+    given, found = read_yaml(path, "`--spaces`"), {}
     try:
         for name, limits in given.items():
             low, high = (np.array(limits[end], np.float32) for end in ("low", "high"))

@@ -172,9 +172,9 @@ class Evaluator:
                 observations = np.zeros((len(names), self.episodes, *seen.shape[1:]), seen.dtype)
             observations[rows] = seen
             began = time.perf_counter()
-            chunks = np.asarray(policy.plan(observations, noise.offer()))[rows].astype(action_space.dtype, copy=False)
+            plans = np.asarray(policy.plan(observations, noise.take(rows)))
             plan_seconds = time.perf_counter() - began
-            noise.spend(rows)
+            chunks = plans[rows].astype(action_space.dtype, copy=False)
             bad = ~np.isfinite(chunks).all(axis=(1, 2))
             if bad.any():
                 chunks[bad] = (action_space.low + action_space.high) / 2  # idle
@@ -221,20 +221,19 @@ class NoiseStock:
             stock[replica, episode] = noise
         self._used[replica, episode] = 0
 
-    def offer(self) -> dict[str, torch.Tensor]:
-        """Return the noise of every episode's next plan: name to noise of shape (S, episodes, ...)."""
-        replicas, episodes = np.indices(self._used.shape)
-        return {key: torch.from_numpy(stock[replicas, episodes, self._used]) for key, stock in self._stock.items()}
+    def take(self, rows: Rows) -> dict[str, torch.Tensor]:
+        """Return the noise of every episode's next plan: name to noise of shape (S, episodes, ...).
 
-    def spend(self, rows: Rows) -> None:
-        """Take the next noise where a plan was made with what was offered.
-
-        :param rows: replica and episode of each plan, two arrays of the same length.
+        :param rows: replica and episode of each plan that is made with it, two arrays of the same length; the others
+            get the same noise again.
         """
+        replicas, episodes = np.indices(self._used.shape)
+        taken = {key: torch.from_numpy(stock[replicas, episodes, self._used]) for key, stock in self._stock.items()}
         self._used[rows] += 1
         used_up = self._used[rows] == NOISE_PLANS
         for replica, episode in zip(rows[0][used_up], rows[1][used_up], strict=True):
             self._fill(replica, episode)
+        return taken
 
 
 def to_rows(policy: Any, space: gymnasium.Space[Any], observations: Any) -> Array:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents.common.files import DamagedFile
+from agents.common.files import DamagedFile, read_text
 from agents.common.files.npz import read_npz
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
@@ -25,7 +25,7 @@ from zoo.runs.folder import PHASES
 from zoo.runs.protocol import describe_layers
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
 from zoo.runs.scores import SUCCESS
-from zoo.settings.layers import load_yaml, read_yaml_text
+from zoo.settings.layers import load_yaml
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
 NOT_EVALUATED = -1
@@ -229,7 +229,7 @@ def _metadata() -> dict[str, Any]:
     path = FOLDER / "sets.yml"
     if not path.exists():
         raise UsageError(f"expected the published tables in `{FOLDER}`, got no such folder; install the package again")
-    return _parsed(read_yaml_text(path, "scores"), str(path))
+    return _parsed(read_text(path), str(path))
 
 
 @cache

@@ -12,7 +12,7 @@ from agents.common.validation import checked_pair, unknown_name_message
 from zoo.errors import UsageError, as_usage_error
 from zoo.runs.read import RunTables, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE
-from zoo.settings.layers import load_yaml, read_yaml_text
+from zoo.settings.layers import load_yaml, read_yaml
 from zoo.terminal.messages import log
 
 FLAG = "--reference-scores"
@@ -48,7 +48,7 @@ def read_references(words: Sequence[str], own: RunTables) -> References:
 def _read(word: str) -> References:
     """Return the references of a word of the command line, or of the YAML file that it names."""
     if Path(word).is_file():
-        content = load_yaml(read_yaml_text(Path(word), f"`{FLAG}`"), f"`{FLAG}` {word}")
+        content = read_yaml(Path(word), f"`{FLAG}`")
     else:
         name, _, values = word.rpartition("=")
         content = {name: [load_yaml(part, f"`{word}`") for part in values.split(",")]} if name else None

@@ -192,20 +192,13 @@ def read_layers(
     return shipped, of_user
 
 
-def read_yaml_text(path: Path, name: str) -> str:
-    """Return the text of a YAML file that the user names; raise UsageError if it cannot be read.
-
-    :param name: of what it is, for the message.
-    """
-    try:
-        return read_text(path)
-    except (OSError, DamagedFile) as error:
-        raise UsageError(f"{name} must be a readable YAML file in UTF-8, got {path}: {error}") from error
-
-
 def read_yaml(path: Path, name: str) -> Any:
     """Return what a YAML file says; raise UsageError if it cannot be read or is not valid.
 
     :param name: of what it is, for the message.
     """
-    return load_yaml(read_yaml_text(path, name), str(path))
+    try:
+        text = read_text(path)
+    except (OSError, DamagedFile) as error:
+        raise UsageError(f"{name} must be a readable YAML file in UTF-8, got {path}: {error}") from error
+    return load_yaml(text, str(path))

@@ -158,7 +158,7 @@ def run_locally(tasks: Sequence[JobTask], workers: int | None, device: str, foll
         task()
         shares.put(share)
 
-    with StopSignal("stopping; every run writes a checkpoint first") as stop, ThreadPoolExecutor(count) as pool:
+    with StopSignal("stopping; every run writes a checkpoint first").heard() as stop, ThreadPoolExecutor(count) as pool:
         running = [pool.submit(run, task) for task in tasks]
 
         def has_ended(seconds: float) -> bool:

@@ -56,21 +56,25 @@ def keep_in(folders: Iterable[Path]) -> None:
         log.removeHandler(backlog)
     for folder in folders:
         file = logging.FileHandler(folder / RUN_LOG, encoding="utf-8", errors="backslashreplace")
-        file.setFormatter(_Stamped("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
+        file.setFormatter(_Text("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
         for record in said:
             file.handle(record)
         log.addHandler(file)
 
 
-class _Stamped(logging.Formatter):
-    """Puts the time in front of a message, in UTC, and says what is a warning."""
+class _Text(logging.Formatter):
+    """Says what is a warning; a time in front of a message is in UTC."""
 
     converter = staticmethod(time.gmtime)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return a message as it is written."""
-        record.message = _text_of(record)
+        if record.levelno == logging.WARNING:
+            record.message = f"warning: {record.message}"
         return super().formatMessage(record)
+
+
+_TEXT = _Text()
 
 
 class _Terminal(logging.Handler):
@@ -78,12 +82,7 @@ class _Terminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message."""
-        print(_text_of(record), file=sys.stderr, flush=True)
-
-
-def _text_of(record: logging.LogRecord) -> str:
-    text = record.getMessage()
-    return f"warning: {text}" if record.levelno == logging.WARNING else text
+        print(_TEXT.format(record), file=sys.stderr, flush=True)
 
 
 log.addHandler(_Terminal())  # outside a program too, e.g. where a script loads a dataset

@@ -6,8 +6,8 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Self
@@ -55,23 +55,23 @@ class StopSignal:
     """Turns the signals of `STOP_SIGNALS` into a request to stop, which training meets after its current step.
 
     Ctrl-C after that interrupts at once. The others do not: a cluster sends it to every process of a job, and who has
-    started this one sends it too. Use as a context manager around training.
+    started this one sends it too.
 
     :param told: what is said then.
     """
 
     told: str = "stopping after this step; press Ctrl-C again to stop immediately"
     requested: bool = False
-    _previous: dict[int, Any] = field(default_factory=dict)
 
-    def __enter__(self) -> Self:
-        for number in wanted_signals():
-            self._previous[number] = signal.signal(number, self._request)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[Self]:
+        """Listen to the signals meanwhile."""
+        previous = {number: signal.signal(number, self._request) for number in wanted_signals()}
+        try:
+            yield self
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
@@ -169,7 +169,7 @@ class TrainingRun(BaseCallback):
         :raises Interrupted: when a signal stopped the run, after its checkpoint was written.
         """
         try:
-            with self.stop:
+            with self.stop.heard():
                 self._learn()
                 self.save("running")
             results = [self._finish_replica(replica) for replica in range(len(self.replicas.folders))]

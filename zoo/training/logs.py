@@ -136,7 +136,7 @@ class Replicas:
 
 
 class ProgressTable(CSVOutputFormat):
-    """SB3's CSV with the step as its first column, in every row.
+    """SB3's CSV with the step as its first column.
 
     :param text: what the file holds so far; the system may have kept more of it.
     """
@@ -146,10 +146,6 @@ class ProgressTable(CSVOutputFormat):
         self.file.write(text or f"{STEP}\n")
         self.file.flush()
         self.keys = text.partition("\n")[0].split(self.separator) if text else [STEP]
-
-    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        """Append a row."""
-        super().write({**key_values, STEP: step}, key_excluded, step)
 
 
 class Events(TensorBoardOutputFormat):
@@ -204,7 +200,8 @@ class ReplicaLogger(Logger):
 
         :param excluded: name -> formats that leave the value out.
         """
-        left_out = {name: (excluded or {}).get(name, ("",)) for name in values}
+        values = {**values, STEP: step}
+        left_out = {name: (excluded or {}).get(name, ("",)) for name in values} | {STEP: ("tensorboard",)}
         for replica in self._replicas.active:
             own = {
                 name: float(value.values[replica]) if isinstance(value, PerReplica) else value

@@ -238,7 +238,7 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
     """
     end = time.monotonic() + (math.inf if plan.args.timeout is None else plan.args.timeout)
     begun = 0
-    with StopSignal() as stop, lock_of_this_process(plan):
+    with StopSignal().heard() as stop, lock_of_this_process(plan):
         while time.monotonic() < end:
             if stop.requested:
                 raise Interrupted("stopped by a signal; the same command continues the study")

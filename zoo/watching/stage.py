@@ -132,11 +132,10 @@ class Stage:
         seen = to_rows(self._planner, self._space, stack(self._space, [lane.observation for lane in due]))
         rows = np.zeros((1, self.agent.episodes, *seen.shape[1:]), seen.dtype)
         rows[0, episodes] = seen
-        noise = self._stock.offer()
+        noise = self._stock.take((np.zeros_like(episodes), episodes))
         chunks = np.asarray(self._planner.plan(rows, noise))[0, episodes]
         if not np.isfinite(chunks).all():
             raise ArithmeticError(f"{self.agent.source} planned an action that is NaN or infinite")
-        self._stock.spend((np.zeros_like(episodes), episodes))
         for lane, episode, chunk in zip(due, episodes, chunks, strict=True):
             lane.chunk, lane.used = chunk, 0
             lane.noise = {name: draw[0, episode] for name, draw in noise.items()}

@@ -203,11 +203,16 @@ class VelocityAt:
         return self._mlp.dense(x, first.weight, None, first.dtype) + shared
 
 
+@dataclass
 class SummedFields:
-    """The sum of two velocity fields."""
+    """The sum of two velocity fields.
 
-    def __init__(self, first: Any, second: Any) -> None:
-        self._first, self._second = first, second
+    :param first: one of them.
+    :param second: the other.
+    """
+
+    first: Any
+    second: Any
 
     def __call__(self, observations: Tensor, x: Tensor, t: Time) -> Tensor:
         """Return the velocities at x, as each field does."""
@@ -215,7 +220,7 @@ class SummedFields:
 
     def at(self, observations: Tensor) -> Velocity:
         """Fix the observations, as each field does."""
-        first, second = self._first.at(observations), self._second.at(observations)
+        first, second = self.first.at(observations), self.second.at(observations)
         return lambda x, t: first(x, t) + second(x, t)
 
 
@@ -234,11 +239,11 @@ class NetworkViews:
         return NetworkView(lambda name: nets[substitutes.get(name, name)])
 
 
+@dataclass
 class NetworkView(NetworkViews):
     """View of networks, by a function that finds what is seen under a name."""
 
-    def __init__(self, find: Callable[[str], Any]) -> None:
-        self._find = find
+    _find: Callable[[str], Any]
 
     def __getattr__(self, name: str) -> Any:
         return self._find(name)
@@ -279,15 +284,15 @@ class Networks(NetworkViews, nn.ModuleDict):
         return self
 
 
+@dataclass
 class _FrozenNetwork:
-    def __init__(self, network: Any) -> None:
-        self._network = network
+    network: Any
 
     def __call__(self, *inputs: Any) -> Any:
-        return self._network(*inputs, frozen=True)
+        return self.network(*inputs, frozen=True)
 
     def at(self, observations: Tensor) -> Any:
-        return self._network.at(observations, frozen=True)
+        return self.network.at(observations, frozen=True)
 
 
 def as_column(t: Time, like: Tensor) -> Tensor:

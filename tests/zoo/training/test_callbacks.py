@@ -14,7 +14,7 @@ from zoo.training.callbacks import ProgressCallback, StopSignal, TrainingRun
 @pytest.mark.parametrize("first", STOP_SIGNALS)
 def test_the_first_signal_asks_for_the_end_and_only_ctrl_c_after_that_interrupts(first):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what started the tests may have had it ignored
-    with StopSignal() as stop:
+    with StopSignal().heard() as stop:
         assert not stop.requested
         os.kill(os.getpid(), first)
         assert stop.requested
@@ -26,7 +26,7 @@ def test_the_first_signal_asks_for_the_end_and_only_ctrl_c_after_that_interrupts
 def test_nohup_keeps_a_closed_terminal_from_being_heard():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with StopSignal() as stop:
+        with StopSignal().heard() as stop:
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -17,7 +17,7 @@ from typing import Any
 
 from zoo.report.comparison import ComparedMethod, Comparison, Phase, baseline_of, ranking
 from zoo.report.published_scores import FOLDER
-from zoo.settings.layers import load_yaml, read_yaml_text
+from zoo.settings.layers import read_yaml
 
 SOLID = "-"
 _DASHES: dict[str, Any] = {
@@ -69,7 +69,7 @@ def spare_styles() -> list[tuple[tuple[str, str], Any]]:
 
 @cache
 def _read() -> dict[str, Any]:
-    return dict(load_yaml(read_yaml_text(FOLDER / "styles.yml", "styles"), "styles.yml"))
+    return dict(read_yaml(FOLDER / "styles.yml", "styles"))
 
 
 def method_styles(methods: Mapping[str, ComparedMethod]) -> dict[str, Style]:
