@@ -29,7 +29,6 @@ class Sequences:
     :param rows: row of every position, (N, H).
     :param rewards: discounted sums up to each position, (N, H).
     :param masks: 0 from the position on where bootstrapping stops, (N, H).
-    :param terminals: 1 from the first trajectory end on, (N, H).
     :param valid: 1 while the position belongs to the first row's trajectory, (N, H).
     :param next_rows: row that holds each position's next observation, stopping at the trajectory's end, (N, H).
     :param last_rows: row of the transition that leads there, (N, H).
@@ -38,7 +37,6 @@ class Sequences:
     rows: Tensor
     rewards: Tensor
     masks: Tensor
-    terminals: Tensor
     valid: Tensor
     next_rows: Tensor
     last_rows: Tensor
@@ -235,7 +233,7 @@ class SequenceReplayBuffer(TransitionStore):
         masks = torch.cummin(torch.where(valid > 0, self.masks[rows].float(), 1.0), -1).values
         last_valid = (valid.cumsum(-1) - 1).long()
         next_rows = torch.gather(next_row, -1, last_valid).long()
-        return Sequences(rows, rewards, masks, 1 - alive, valid, next_rows, torch.gather(rows, -1, last_valid))
+        return Sequences(rows, rewards, masks, valid, next_rows, torch.gather(rows, -1, last_valid))
 
     def batch_of(self, rows: Tensor, env: VecNormalize | None = None) -> Batch:
         """Reduce the sequences along rows (S, B, H) to what an update needs, on the device of the data."""
