@@ -108,3 +108,16 @@ def own_agents(monkeypatch):
         package = module if module.startswith("tests.") else module.partition(".")[0]
         for name in [each for each in sys.modules if each == package or each.startswith(f"{package}.")]:
             del sys.modules[name]
+
+
+@pytest.fixture
+def write_agent(own_agents, tmp_path, monkeypatch):
+    """Return what writes an agent's code into the current folder and returns its name; all is forgotten afterwards."""
+
+    def write(code, module="an_agent"):
+        (tmp_path / f"{module}.py").write_text(code)
+        return f"{module}:WeightedBC"
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return write

@@ -19,10 +19,8 @@ from zoo.settings.config import load_config
 
 
 @pytest.fixture
-def own_module(own_agents, tmp_path, monkeypatch):
-    (tmp_path / "my_agents.py").write_text(example())
-    monkeypatch.syspath_prepend(tmp_path)
-    return "my_agents:WeightedBC"
+def own_module(write_agent):
+    return write_agent(example())
 
 
 def test_the_tables_of_the_mini_benchmark_are_those_of_its_scores():
@@ -65,14 +63,13 @@ def test_a_class_that_is_not_registered_is_refused():
 @pytest.mark.parametrize(
     ("id", "owner"), [("fql", "FQL"), ("bptt", "FBRAC, as an alias"), ("taken", "First"), ("sac", "SB3's")]
 )
-def test_an_id_that_is_taken_is_refused_with_its_owner(id, owner, own_agents, tmp_path, monkeypatch):
+def test_an_id_that_is_taken_is_refused_with_its_owner(id, owner, write_agent):
     agents.register("taken", paper="", published_name="")(type("First", (QAM,), {}))
     code = "import agents\nfrom agents.qam import QAM\n"
     code += f"@agents.register({id!r}, paper='', published_name='')\nclass Mine(QAM): pass\n"
-    (tmp_path / f"my_{id}_agents.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
+    write_agent(code)
     with pytest.raises(UsageError, match=f"algorithm id `{id}` is taken by {owner}"):
-        load_config(f"my_{id}_agents:Mine", "x")
+        load_config("an_agent:Mine", "x")
 
 
 @pytest.mark.parametrize("name", ["n_steps", "n_envs", "learn", "critic", "env"])

@@ -7,23 +7,20 @@ from tests import code_blocks
 from tests.agents.testing.mistakes import example
 
 
-@pytest.fixture
-def folder(own_agents, tmp_path, monkeypatch):
-    """Return the current folder, with the page's agent and data of Pendulum that mean nothing."""
-    (tmp_path / "my_agents.py").write_text(example())
+@pytest.fixture(autouse=True)
+def _folder(write_agent):
+    """Put the page's agent, and data of Pendulum that mean nothing, into the current folder."""
+    write_agent(example(), "my_agents")
     draw, rows = np.random.default_rng(0), 400
     states = draw.normal(size=(rows + 1, 3))
     arrays = {"observations": states[:-1], "next_observations": states[1:]}
     arrays |= {"actions": draw.uniform(-2, 2, (rows, 1)), "rewards": draw.normal(size=rows), "masks": np.ones(rows)}
     ends = np.arange(rows) % 200 == 199
-    np.savez(tmp_path / "my.npz", **{name: value.astype(np.float32) for name, value in arrays.items()}, terminals=ends)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
+    np.savez("my.npz", **{name: value.astype(np.float32) for name, value in arrays.items()}, terminals=ends)
 
 
 @pytest.mark.parametrize("name", ["in_python", "by_hand"])
-def test_the_code_of_the_page_runs(name, folder):
+def test_the_code_of_the_page_runs(name):
     (code,) = code_blocks("docs/register.md", f"py\n# {name}.py")
     fewer = code.replace("(200, ", "(20, ").replace("(300, ", "(30, ")
     exec(compile(fewer, f"{name}.py", "exec"), {})

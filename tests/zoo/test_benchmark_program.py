@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 import agents
-from tests import ROOT, code_blocks
+from tests import ROOT
+from tests.agents.testing.mistakes import example
 from tests.common.toys import assert_same
 from tests.zoo.outcomes import config_of, status_of
 from tests.zoo.suites.tiny import wait_for
@@ -34,12 +35,6 @@ def write_suite(folder, data, algorithms, steps=40, **more):
     folder.mkdir(exist_ok=True)
     (folder / "suite.yml").write_text(yaml.safe_dump(content))
     return folder / "suite.yml"
-
-
-def write_agent(folder):
-    """Write the documentation's agent."""
-    (code,) = code_blocks("docs/register.md", "python")
-    (folder / "my_agents.py").write_text(code)
 
 
 def start(folder, *words):
@@ -76,7 +71,8 @@ def states(logs):
 
 @pytest.mark.slow
 def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(run, tmp_path, data):
-    write_agent(tmp_path)
+    own = tmp_path / "my_agents.py"
+    own.write_text(example())
     write_suite(tmp_path, data, ["fql", "my_agents:WeightedBC"], steps=20, focus="fql")
     result = run().result
     assert result["jobs"] == 2
@@ -89,7 +85,6 @@ def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(run, 
     again = run("--dry-run", "--no-measure").result
     assert again["done"] == 2
     assert again["hours_left"] == 0.0
-    own = tmp_path / "my_agents.py"
     own.write_text(own.read_text() + "# changed\n")
     changed = run("--no-report", "--scores", "scores")
     assert changed.code == 0

@@ -7,6 +7,7 @@ import pytest
 
 import agents
 from tests import code_blocks
+from tests.agents.testing.mistakes import example
 from zoo import list_agents
 from zoo.train import main
 
@@ -17,8 +18,7 @@ FEW += ["--env-kwargs", "max_episode_steps=10", "--device", "cpu", "-params", "n
 
 @pytest.fixture
 def folder(tmp_path):
-    (code,) = code_blocks("docs/register.md", "python")
-    (tmp_path / "my_agents.py").write_text(code)
+    (tmp_path / "my_agents.py").write_text(example())
     return tmp_path
 
 

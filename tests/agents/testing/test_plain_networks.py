@@ -1,7 +1,5 @@
 """Ordinary modules as networks: the page's agent keeps the contract, and each seed's modules learn as they do alone."""
 
-import importlib
-import sys
 import warnings
 
 import pytest
@@ -26,14 +24,11 @@ QUICK = [check.name for check in CHECKS if check.name not in SLOW]
 
 
 @pytest.fixture
-def method(own_agents, tmp_path, monkeypatch):
+def method(write_agent):
     """Return the page's agent, from a file, as the compiler needs it."""
     (code,) = code_blocks("docs/register.md", "py\n# my_plain_agent.py")
-    (tmp_path / "my_plain_agent.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "my_plain_agent", raising=False)
-    found = importlib.import_module("my_plain_agent").PlainTD3
-    return found
+    write_agent(code)
+    return agents.get("an_agent:PlainTD3").method
 
 
 @pytest.mark.few(1)

@@ -11,15 +11,6 @@ from zoo.list_agents import main
 SLOW = [check.name for check in CHECKS if check.name not in ("hooks", "bounds", "saving")]
 
 
-@pytest.fixture
-def agent(own_agents, tmp_path, monkeypatch):
-    """Return the name of an agent whose actions are out of bounds, in the current folder."""
-    (tmp_path / "unbounded.py").write_text(example().replace(".clamp(-1, 1)", ""))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    return "unbounded:WeightedBC"
-
-
 def test_everything_holds_for_a_sound_algorithm(capsys):
     assert main(["check", "bc", "--skip", *SLOW]) == 0
     output = capsys.readouterr()
@@ -31,8 +22,9 @@ def test_everything_holds_for_a_sound_algorithm(capsys):
     assert "bc conforms" in output.err
 
 
-def test_what_does_not_hold_is_shown_with_why_and_where_to_look(agent, capsys):
-    assert main(["check", agent, "--skip", *SLOW]) == 1
+def test_what_does_not_hold_is_shown_with_why_and_where_to_look(write_agent, capsys):
+    unbounded = write_agent(example().replace(".clamp(-1, 1)", ""))
+    assert main(["check", unbounded, "--skip", *SLOW]) == 1
     output = capsys.readouterr()
     found = json.loads(output.out.splitlines()[-1])
     assert [name for name, row in found["checks"].items() if row["state"] == "fails"] == ["bounds"]

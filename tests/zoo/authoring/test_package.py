@@ -11,10 +11,8 @@ import yaml
 import agents
 from agents.testing.habits import find_habits
 from agents.testing.kit import run_checks
-from tests.envs import SpacesEnv
+from tests.common.toys import SPACES
 from zoo.list_agents import main
-
-SPACES = (SpacesEnv(4, 2).observation_space, SpacesEnv(4, 2).action_space)
 
 
 @pytest.fixture
