@@ -14,7 +14,7 @@ from tests.common.elsewhere import Dispatch, emulation
 from tests.common.toys import assert_same, tiny_model, toy_batch, toy_dataset, toy_noise, toy_shards
 
 ALGORITHMS = agents.algorithm_ids()
-SEEDS = {"one seed": {}, "two seeds": {"seeds": [0, 1], "seed": None}}
+SEEDS = {"one seed": {}, "two seeds": {"seeds": [0, 1]}}
 
 
 @pytest.fixture

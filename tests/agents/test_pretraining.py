@@ -34,8 +34,16 @@ def state_of(network):
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def is_equal(first, second):
-    return all(torch.equal(p, q) for p, q in zip(first.parameters(), second.parameters(), strict=True))
+def states_of(model):
+    return {name: state_of(network) for name, network in model.policy.nets.items()}
+
+
+def assert_handed_on(id, flow, model, before):
+    """Check that a flow is where an algorithm's copies of it begin, and that its other networks are as before."""
+    own, copies = FLOWS[id]
+    for name, state in states_of(model).items():
+        if name != own:
+            assert_same(state, state_of(flow) if name in copies else before[name])
 
 
 def cloned_by_hand(flow, model, batches, noises):
@@ -58,10 +66,9 @@ def cloned_by_hand(flow, model, batches, noises):
 
 
 def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id):
-    flow, copies = FLOWS[id]
+    flow, _ = FLOWS[id]
     model = small_model(id, pretraining_steps=3)
-    nets = model.policy.nets
-    before = {name: state_of(net) for name, net in nets.items()}
+    nets, before = model.policy.nets, states_of(model)
     batches = [toy_batch(model, seed=k) for k in range(3)]
     noises = [toy_noise(model, seed=k) for k in range(3)]
     expected = cloned_by_hand(nets[flow], model, batches, noises)
@@ -73,11 +80,7 @@ def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id):
     for got, wanted in zip(nets[flow].parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(got, wanted, rtol=0, atol=1e-7)
     assert not torch.equal(nets[flow].mlp.weights[0], before[flow]["mlp.weights.0"])
-    for name in set(nets) - {flow}:
-        if name in copies:
-            assert is_equal(nets[name], nets[flow]), name
-        else:
-            assert_same(state_of(nets[name]), before[name])
+    assert_handed_on(id, nets[flow], model, before)
 
 
 @pytest.mark.few
@@ -85,9 +88,9 @@ def test_everything_that_learns_learns_after_pretraining(id):
     whole, pretrained = small_model(id), small_model(id, pretraining_steps=1)
     step(pretrained)
     for model in (whole, pretrained):
-        before = {name: state_of(net) for name, net in model.policy.nets.items()}
+        before = states_of(model)
         infos = [set(step(model, seed=k)) for k in (1, 2)]
-        after = {name: state_of(net) for name, net in model.policy.nets.items()}
+        after = states_of(model)
         moved = {n for n in before if any(not torch.equal(before[n][k], after[n][k]) for k in before[n])}
         if model is whole:
             expected = infos, moved
@@ -148,17 +151,11 @@ def saved(folder, id="bc", updates=2, **settings):
 @pytest.mark.few
 def test_a_clone_is_where_every_algorithm_can_begin(id, tmp_path):
     source, path = saved(tmp_path)
-    flow, copies = FLOWS[id]
     model = tiny_model(id, seed=5)
-    before = {name: state_of(net) for name, net in model.policy.nets.items()}
+    flow, before = model.policy.nets[FLOWS[id][0]], states_of(model)
     model.load_pretrained_actor(path)
-    assert is_equal(model.policy.nets[flow], source.policy.nets.behaviour)
-    assert not torch.equal(model.policy.nets[flow].mlp.weights[0], before[flow]["mlp.weights.0"])
-    for name in set(model.policy.nets) - {flow}:
-        if name in copies:
-            assert is_equal(model.policy.nets[name], source.policy.nets.behaviour), name
-        else:
-            assert_same(state_of(model.policy.nets[name]), before[name])
+    assert_same(state_of(flow), state_of(source.policy.nets.behaviour))
+    assert_handed_on(id, flow, model, before)
     model.learn_offline(1, dataset=toy_dataset())
 
 
@@ -167,10 +164,10 @@ def test_one_seed_serves_all_stacked_ones_and_several_their_own(tmp_path):
     model = tiny_model("qam", seeds=[7, 8])
     model.load_pretrained_actor(path)
     for replica in range(2):
-        assert is_equal(model.replica(replica).policy.nets.fine_tuned, one.policy.nets.behaviour)
+        assert_same(*map(state_of, (model.replica(replica).policy.nets.fine_tuned, one.policy.nets.behaviour)))
     two, path = saved(tmp_path, seeds=[3, 4])
     model.load_pretrained_actor(path)
-    assert is_equal(model.policy.nets.fine_tuned, two.policy.nets.behaviour)
+    assert_same(*map(state_of, (model.policy.nets.fine_tuned, two.policy.nets.behaviour)))
     with pytest.raises(ValueError, match=r"of shape \(3, .*, got \(2, "):
         tiny_model("qam", seeds=[1, 2, 3]).load_pretrained_actor(path)
 

@@ -300,7 +300,7 @@ def saved_state(model, folder):
 
 
 def test_training_leaves_a_copy_of_the_model_alone(tmp_path):
-    model = model_on(environments(2), seeds=[1, 2], seed=None)
+    model = model_on(environments(2), seeds=[1, 2])
     model.learn_offline(3)
     before = saved_state(model, tmp_path)
     copied = checkpoint.copy_model(model)
@@ -311,7 +311,7 @@ def test_training_leaves_a_copy_of_the_model_alone(tmp_path):
 
 
 def test_copying_a_model_and_taking_a_replica_of_it_draws_no_random_number():
-    model = model_on(environments(2), seeds=[1, 2], seed=None)
+    model = model_on(environments(2), seeds=[1, 2])
     before = checkpoint.random_states(model)
     checkpoint.copy_model(model).replica(1)
     after = checkpoint.random_states(model)

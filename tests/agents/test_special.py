@@ -135,7 +135,7 @@ def test_the_gradient_of_q_can_come_from_the_online_critics():
 
 
 def test_the_schedule_travels_with_a_replica():
-    single = small_model("qsm", seeds=[1, 2], seed=None, beta_schedule="cosine").replica(1)
+    single = small_model("qsm", seeds=[1, 2], beta_schedule="cosine").replica(1)
     assert single.policy.nets.schedule.table.tolist() == [NoiseSchedule(1, 3, "cosine").alpha_bars]
 
 

@@ -61,7 +61,7 @@ def saved(folder, **settings):
 def test_a_saved_model_holds_no_pickle_of_ours_and_every_attribute_is_as_it_was(tmp_path):
     noise = NormalActionNoise(np.zeros(2), np.ones(2))
     kwargs = {"optimizer_kwargs": {"eps": 1e-6}, "activation_fn": nn.ReLU}
-    model = tiny_model(env=SpacesEnv(4, 2), policy_kwargs=kwargs, action_noise=noise, seeds=[3], seed=None)
+    model = tiny_model(env=SpacesEnv(4, 2), policy_kwargs=kwargs, action_noise=noise, seeds=[3])
     model.learn(12)
     model.save(tmp_path / "model.zip")
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:

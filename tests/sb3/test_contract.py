@@ -100,7 +100,7 @@ def test_normalised_environments_train_on_original_observations():
 def test_several_seeds_share_neither_running_statistics_nor_action_noise(env, noise, named):
     """Each would learn otherwise than alone."""
     with pytest.raises(ValueError, match=named):
-        tiny_model(env=env(), action_noise=noise, seed=None, seeds=[0, 1]).learn(4)
+        tiny_model(env=env(), action_noise=noise, seeds=[0, 1]).learn(4)
 
 
 def test_offline_training_needs_statistics_that_are_known_before():

@@ -157,30 +157,25 @@ def test_an_environments_wrong_number_is_named_and_not_blamed_on_training(space,
         model.learn(9)
 
 
-# -- several seeds with our own encoder -------------------------------------------------------------------------------
+# -- random crops -----------------------------------------------------------------------------------------------------
 
 
+CROPPED = spaces.Box(0, 255, (8, 8, 3), np.uint8)
 ENCODED = {
     "features_extractor_class": agents.ImpalaEncoder,
     "features_extractor_kwargs": {"features_dim": 8, "widths": [4, 4]},
 }
-
-
-# -- random crops -----------------------------------------------------------------------------------------------------
-
-
 CHANCES = torch.tensor([0.49, 0.51])  # of two replicas, below and above one half
 PLACES = torch.tensor([[0.0, 0.5, 0.99]] * 2)  # the lowest, the middle and the highest of seven
 
 
 def cropping_model(**settings):
-    space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
-    return tiny_model(env=SampledEnv(space), policy_kwargs=ENCODED, random_crop=0.5, **settings)
+    return tiny_model(env=SampledEnv(CROPPED), policy_kwargs=ENCODED, random_crop=0.5, **settings)
 
 
 def test_images_are_shifted_with_the_probability_and_both_observations_alike():
-    model = cropping_model(seed=None, seeds=[1, 2])
-    model.load_dataset(dataset_of(spaces.Box(0, 255, (8, 8, 3), np.uint8)))
+    model = cropping_model(seeds=[1, 2])
+    model.load_dataset(dataset_of(CROPPED))
     model.replay_buffer.with_steps = True
     batch = model.replay_buffer.sample(3)
     found = model.trainer.crop_images(batch, {"crop": CHANCES, "crop_y": PLACES, "crop_x": PLACES})
@@ -202,7 +197,7 @@ def test_crops_change_training_and_follow_from_the_seed(pretraining_steps):
     for chance in (0.5, 0.5, 1.0, 1e-9):
         model = cropping_model(pretraining_steps=pretraining_steps)
         model.random_crop = chance
-        model.learn_offline(2, dataset=dataset_of(spaces.Box(0, 255, (8, 8, 3), np.uint8)))
+        model.learn_offline(2, dataset=dataset_of(CROPPED))
         found.append(parameters_of(model))
     first, again, always, never = found
     assert_same(first, again)
@@ -212,7 +207,6 @@ def test_crops_change_training_and_follow_from_the_seed(pretraining_steps):
 @pytest.mark.few
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_every_algorithm_takes_images_and_crops_them(id):
-    space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
-    model = tiny_model(id, env=SampledEnv(space), policy_kwargs=ENCODED, random_crop=0.5)
-    model.learn_offline(1, dataset=dataset_of(space))
-    assert model.predict(space.sample())[0].shape == (2,)
+    model = cropping_model(id=id)
+    model.learn_offline(1, dataset=dataset_of(CROPPED))
+    assert model.predict(CROPPED.sample())[0].shape == (2,)

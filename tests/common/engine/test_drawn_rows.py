@@ -9,13 +9,12 @@ import torch
 import agents
 from agents import core
 from agents.common.batch import Sampler, draw_by_priority, importance_weights, renew, returns_of_rows
-from agents.common.engine import strategies
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
-from agents.common.engine.strategies import Mode
 from agents.common.sb3.first_update import AgentError
 from agents.fql import FQL
 from tests.common.engine.test_capture import assert_same as assert_close
 from tests.common.engine.test_capture import captured as captured  # a fixture
+from tests.common.engine.test_capture import made_plain
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset, toy_shards
 
 
@@ -156,15 +155,12 @@ def test_priorities_go_on_from_a_checkpoint_and_a_saved_buffer_to_the_bit(tmp_pa
 
 
 def test_recorded_updates_anneal_and_renew_priorities_as_plain_ones(captured):
-    plain, replayed = made(), made()
-    plain.trainer._use(Mode(False, False, "test"))
-    recorder = replayed.trainer.recorder
-    strategies.record.model = replayed
+    plain, replayed = made_plain(Drawn), captured(Drawn)
     for _ in range(12):
         found, wanted = replayed.trainer.update(16), plain.trainer.update(16)
         torch.testing.assert_close(found["bc_flow_loss"], wanted["bc_flow_loss"], rtol=1e-4, atol=1e-6)
     assert found["bc_flow_loss"].item() == 0
-    assert all(each.replay for each in recorder.recordings.values())
+    assert all(each.replay for each in replayed.trainer.recorder.recordings.values())
     assert_close(replayed, plain)
     torch.testing.assert_close(priorities_of(replayed), priorities_of(plain), rtol=1e-4, atol=1e-6)
 

@@ -60,7 +60,7 @@ def test_the_best_model_is_loaded_on_demand(tmp_path, model):
 
 
 def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path):
-    both = maze_model(seeds=[3, 4], seed=None)
+    both = maze_model(seeds=[3, 4])
     together = {"seeds": [3, 4], "folders": [f"{ENV}_1", f"{ENV}_2"]}
     folders = [write_run(tmp_path, both.replica(k), seed, **together) for k, seed in enumerate((3, 4))]
     save_checkpoint(both, folders[0].checkpoints)
