@@ -72,23 +72,23 @@ def aggregates(scores: Mapping[str, Scores], names: Sequence[str], reps: int) ->
     :param scores: method -> task -> (runs,), or (runs, evaluations).
     :param names: of `FUNCTIONS`.
     """
-    groups: dict[tuple[tuple[int, ...], ...], list[str]] = {}
-    for method, runs in scores.items() if names else ():
-        groups.setdefault(tuple(runs[task].shape for task in sorted(runs)), []).append(method)
     result: dict[str, dict[str, Curve]] = {method: {} for method in scores}
+    if not names:
+        return result
+
+    def values(*drawn: Array) -> Array:
+        return np.concatenate([FUNCTIONS[name](*drawn).ravel() for name in names])
+
+    groups: dict[tuple[tuple[int, ...], ...], list[str]] = {}
+    for method, runs in scores.items():
+        groups.setdefault(tuple(runs[task].shape for task in sorted(runs)), []).append(method)
     for methods in groups.values():
-        blocks = blocks_of([scores[method] for method in methods])
-
-        def values(*drawn: Array) -> Array:
-            return np.concatenate([FUNCTIONS[name](*drawn).ravel() for name in names])
-
-        found = estimated(blocks, values, reps)
-        shape = (len(names), len(methods), -1)
-        points = found.points.reshape(shape)
-        bounds = None if found.bounds is None else found.bounds.reshape(2, *shape)
+        found = estimated(blocks_of([scores[method] for method in methods]), values, reps)
+        points = found.points.reshape(len(names), len(methods), -1)
+        bounds = found.bounds.reshape(2, *points.shape)
         for k, name in enumerate(names):
             for m, method in enumerate(methods):
-                result[method][name] = Curve(points[k, m], None if bounds is None else bounds[:, k, m], found.kind)
+                result[method][name] = Curve(points[k, m], bounds[:, k, m], found.kind)
     return result
 
 
@@ -109,7 +109,8 @@ def performance_profile(scores: Scores, thresholds: Array, reps: int) -> Curve:
 def estimated(blocks: list[NDArray[Any]], function: Function, reps: int, fewest: int = 2) -> Curve:
     """Return a function of blocks with its bounds; without them where a task has fewer runs than `fewest`."""
     if min(map(len, blocks)) < fewest:
-        return Curve(function(*blocks))
+        points = function(*blocks)
+        return Curve(points, np.full((2, len(points)), np.nan), "none")
     with seeded():
         scores = {"": blocks[0] if len(blocks) == 1 else blocks}
         points, bounds = library.get_interval_estimates(scores, function, reps=reps)

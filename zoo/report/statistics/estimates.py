@@ -46,20 +46,22 @@ class Curve:
     """Estimates along an axis, e.g. one for each evaluation.
 
     :param points: the estimates, shape (K,).
-    :param bounds: lower and upper bounds, shape (2, K), or None where the data allow none.
-    :param kind: how the bounds were made: ``"bootstrap"``, ``"t"`` or ``"none"``.
+    :param bounds: lower and upper bounds, shape (2, K), NaN where the data allow none.
+    :param kind: how the bounds were made: ``"bootstrap"`` or ``"t"``.
     """
 
     points: Array
-    bounds: Array | None = None
-    kind: str = "none"
+    bounds: Array
+    kind: str
 
     def estimate(self, index: int) -> Estimate:
-        """Return one point of the curve with its interval, if that has a width."""
-        if self.bounds is None:
-            return Estimate(float(self.points[index]))
-        low, high = self.bounds[:, index]
-        return with_width(float(self.points[index]), float(low), float(high), self.kind)
+        """Return one point with its interval, or without one that has no width: it would look certain."""
+        point, (low, high) = float(self.points[index]), self.bounds[:, index].tolist()
+        if math.isnan(low):
+            return Estimate(point)
+        if math.isclose(low, high):
+            return Estimate(point, kind=UNSURE)
+        return Estimate(point, (low, high), self.kind)
 
     def table(self) -> pd.DataFrame:
         """Return the points, ``value``, with their intervals from ``low`` to ``high``, NaN where there is none."""
@@ -112,16 +114,14 @@ class Improvement:
         )
 
 
-def with_width(point: float, low: float, high: float, kind: str) -> Estimate:
-    """Return a number with its interval, or without one that has no width: it would look certain."""
-    return Estimate(point, None, UNSURE) if math.isclose(low, high) else Estimate(point, (low, high), kind)
+def welch_curve(points: Array, variances: Array, seeds: NDArray[np.int64], limits: tuple[float, float]) -> Curve:
+    """Return sums of means, shape (K,), with their Welch-Satterthwaite t-intervals.
 
-
-def t_estimate(point: float, half: float, limits: tuple[float, float]) -> Estimate:
-    """Return a number with its t-interval, cut at the limits of what it can be; without one if half a width is NaN."""
-    if math.isnan(half):
-        return Estimate(point)
-    return with_width(point, max(limits[0], point - half), min(limits[1], point + half), "t")
+    :param variances: as in `welch_half_width`, like `seeds`.
+    :param limits: the least and the greatest value that a sum can have.
+    """
+    half = welch_half_width(variances, seeds)
+    return Curve(points, np.clip(np.stack([points - half, points + half]), *limits), "t")
 
 
 def welch_mean(
@@ -140,8 +140,8 @@ def welch_mean(
     :param limits: the least and the greatest value that the sum can have.
     :return: the sum; without an interval if a mean with one run has no known variance (NaN).
     """
-    half = welch_half_width(np.asarray(variances, float)[:, None], np.asarray(seeds))[0]
-    return t_estimate(float(np.sum(means)), float(half), limits)
+    total = np.sum(means, keepdims=True)
+    return welch_curve(total, np.asarray(variances, float)[:, None], np.asarray(seeds), limits).estimate(0)
 
 
 def welch_half_width(variances: Array, seeds: NDArray[np.int64]) -> Array:
@@ -181,11 +181,11 @@ def holm(p_values: Sequence[float] | Array) -> Array:
 
     At most 0.05 means significant at 5% in the family of all of them.
     """
-    values = np.nan_to_num(np.asarray(p_values, np.float64), nan=1.0)
-    order = np.argsort(values, axis=0)
-    left = np.arange(len(values), 0, -1).reshape(-1, *[1] * (values.ndim - 1))
-    stepped = np.maximum.accumulate(np.take_along_axis(values, order, axis=0) * left, axis=0)
-    return np.asarray(np.take_along_axis(np.minimum(stepped, 1), np.argsort(order, axis=0), axis=0))
+    values = np.nan_to_num(np.asarray(p_values, np.float64), nan=1.0).T  # families are along the last axis
+    order = np.argsort(values)
+    left = np.arange(values.shape[-1], 0, -1)
+    stepped = np.maximum.accumulate(np.take_along_axis(values, order, -1) * left, axis=-1)
+    return np.asarray(np.take_along_axis(np.minimum(stepped, 1), np.argsort(order), -1).T)
 
 
 def _welch(variances: Array, seeds: NDArray[np.int64]) -> tuple[Array, Array]:

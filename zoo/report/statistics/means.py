@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from zoo.report.statistics.estimates import PERCENTILES, Array, Curve, t_quantile, welch_half_width
+from zoo.report.statistics.estimates import PERCENTILES, Array, Curve, t_quantile, welch_curve, welch_half_width
 
 Scores = Mapping[str, Array]
 """Scores of one method: task -> (runs,), or (runs, evaluations) for a curve.
@@ -50,11 +50,8 @@ def mean(scores: Scores, limits: tuple[float, float] = FRACTION, episodes: Episo
     :param episodes: the number of episodes behind each success rate, see `seed_variances`.
     """
     points = np.mean([np.atleast_1d(scores[task].mean(axis=0)) for task in sorted(scores)], axis=0)
-    variances, seeds = seed_variances(scores, episodes), np.array([len(scores[task]) for task in sorted(scores)])
-    half = welch_half_width(variances / len(seeds) ** 2, seeds)
-    if np.isnan(half).any():
-        return Curve(points)
-    return Curve(points, np.clip(np.stack([points - half, points + half]), *limits), "t")
+    variances = seed_variances(scores, episodes) / len(scores) ** 2
+    return welch_curve(points, variances, _seeds(scores), limits)
 
 
 def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
@@ -67,19 +64,21 @@ def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
 
     :param episodes: task -> the number of episodes behind each of its scores; without them there is no least variance.
     """
-    return np.array([_variance(scores[task], None if episodes is None else episodes[task]) for task in sorted(scores)])
+    found = []
+    for task in sorted(scores):
+        runs = scores[task].reshape(len(scores[task]), -1)
+        variance = runs.var(axis=0, ddof=1) if len(runs) > 1 else np.full(runs.shape[1], np.nan)
+        if episodes is not None:
+            total = len(runs) * episodes[task]
+            rate = (runs.mean(axis=0) * total + 2) / (total + 4)
+            variance = np.maximum(variance, rate * (1 - rate) / episodes[task])  # NaN stays
+        found.append(variance)
+    return np.array(found)
 
 
-def _variance(runs: Array, episodes: int | None) -> Array:
-    runs = runs.reshape(len(runs), -1)
-    if len(runs) < 2:
-        return np.full(runs.shape[1], np.nan)
-    sample = runs.var(axis=0, ddof=1)
-    if episodes is None:
-        return np.asarray(sample)
-    total = len(runs) * episodes
-    rate = (runs.mean(axis=0) * total + 2) / (total + 4)
-    return np.maximum(sample, rate * (1 - rate) / episodes)
+def _seeds(scores: Scores) -> NDArray[np.int64]:
+    """Return the number of runs of each task, shape (tasks,)."""
+    return np.array([len(scores[task]) for task in sorted(scores)])
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class Spread:
     @classmethod
     def of(cls, scores: Scores, episodes: Episodes | None = None) -> Spread:
         """Return that of a method's last scores, task -> (runs,)."""
-        return cls(seed_variances(scores, episodes)[:, 0], np.array([len(scores[task]) for task in sorted(scores)]))
+        return cls(seed_variances(scores, episodes)[:, 0], _seeds(scores))
 
 
 def pair_spreads(spreads: Mapping[str, Spread], pairs: Iterable[tuple[str, str]]) -> tuple[Array, NDArray[np.int64]]:
@@ -142,13 +141,12 @@ def plan_seeds(
     :param spreads: of every method, or of none where scores share no scale.
     :param resolve: what half the width of the interval must stay below, in the units of the scores.
     """
-    return {(x, y): _plan(spreads[x], spreads[y], resolve) for x, y in pairs if spreads}
+    return {pair: _plan(*pair_spreads(spreads, [pair]), resolve) for pair in pairs if spreads}
 
 
-def _plan(x: Spread, y: Spread, resolve: float) -> SeedPlan | None:
-    variances = np.append(x.variances, y.variances) / len(x.variances) ** 2
-    seeds = np.append(x.seeds, y.seeds)
-    half_width = float(welch_half_width(variances[:, None], seeds)[0])
+def _plan(variances: Array, seeds: NDArray[np.int64], resolve: float) -> SeedPlan | None:
+    """Return the plan of a pair from what `pair_spreads` says about it."""
+    half_width = welch_half_width(variances, seeds).item()
     if not half_width > 0:
         return None
     # Satterthwaite's degrees of freedom of the sum of variances itself: how well it is known.
@@ -161,7 +159,7 @@ def _plan(x: Spread, y: Spread, resolve: float) -> SeedPlan | None:
 def _seeds_needed(variances: Array, resolve: float) -> int | None:
     """Return the least number of seeds, at least 2, with a half width below `resolve`; None above `MOST_SEEDS`.
 
-    :param variances: of one run, weighted, shape (parts,).
+    :param variances: of one run, weighted.
     """
     total = variances.sum()
     ratio = total**2 / (variances**2).sum()

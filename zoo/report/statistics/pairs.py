@@ -18,8 +18,7 @@ from zoo.report.statistics.estimates import (
     Improvement,
     Record,
     holm,
-    t_estimate,
-    welch_half_width,
+    welch_curve,
     welch_p_values,
 )
 from zoo.report.statistics.means import FRACTION, Scores, Spread, blocks_of, pair_spreads
@@ -46,27 +45,24 @@ def improvements(
     means = {name: np.array([runs[task].mean() for task in sorted(runs)]) for name, runs in scores.items()}
     away = np.array([means[x] - means[y] for x, y in pairs]).T  # (tasks, pairs)
     variances, seeds = pair_spreads(spreads, pairs)
-    half, tasks, largest = welch_half_width(variances, seeds), len(away), limits[1] - limits[0]
-    p_values = welch_p_values(away.mean(axis=0), variances, seeds)
+    largest = limits[1] - limits[0]
+    differences = welch_curve(away.mean(axis=0), variances, seeds, (-largest, largest))
+    p_values = welch_p_values(differences.points, variances, seeds)
     if not with_difference:
         p_values = np.array([rank_p_value(scores[x], scores[y]) for x, y in pairs])
-    parts = (variances * tasks**2).reshape(2, -1), seeds.reshape(2, -1)
-    is_decided = holm(welch_p_values(away.ravel(), *parts).reshape(away.shape)) <= SIGNIFICANT
+    of_tasks = welch_p_values(away.ravel(), (variances * len(away) ** 2).reshape(2, -1), seeds.reshape(2, -1))
+    decided = np.where(holm(of_tasks.reshape(away.shape)) <= SIGNIFICANT, away, 0)
     chance, result = probabilities(scores, reps), {}
-    for k, (x, y) in enumerate(pairs):
-        difference = t_estimate(float(away[:, k].mean()), float(half[k]), (-largest, largest))
-        p_value = None if np.isnan(p_values[k]) else float(p_values[k])
-        result[x, y] = Improvement(
-            chance[x, y], difference if with_difference else None, p_value, _record(away[:, k] * is_decided[:, k])
+    for k, pair in enumerate(pairs):
+        won, lost = int((decided[:, k] > 0).sum()), int((decided[:, k] < 0).sum())
+        result[pair] = Improvement(
+            chance[pair],
+            differences.estimate(k) if with_difference else None,
+            None if np.isnan(p_values[k]) else float(p_values[k]),
+            Record(won, lost, len(away) - won - lost),
         )
-        result[y, x] = result[x, y].reversed
+        result[pair[::-1]] = result[pair].reversed
     return result
-
-
-def _record(away: Array) -> Record:
-    """Return on how many tasks X is better and worse than Y, from the differences of those that are decided, else 0."""
-    won, lost = int((away > 0).sum()), int((away < 0).sum())
-    return Record(won, lost, len(away) - won - lost)
 
 
 def probabilities(scores: Mapping[str, Scores], reps: int) -> dict[tuple[str, str], Estimate]:

@@ -80,7 +80,7 @@ def test_unequal_bootstrap_has_the_right_spread():
 
 def test_one_run_gives_no_bounds():
     scores = {"x": {"t": np.array([0.5])}, "y": {"t": np.array([0.2, 0.3])}, "z": {"t": np.array([0.1, 0.9])}}
-    assert bootstrap.aggregates(scores, ["iqm"], 10)["x"]["iqm"].bounds is None
+    assert bootstrap.aggregates(scores, ["iqm"], 10)["x"]["iqm"].estimate(0).interval is None
     found = pairs.probabilities(scores, 10)
     assert found["x", "y"].interval is None
     assert found["y", "z"].interval is not None
