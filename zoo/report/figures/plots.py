@@ -1,25 +1,31 @@
-"""The figures of a comparison, as rliable proposes them: seaborn and matplotlib draw them, in the styles of the zoo."""
+"""The figures of a comparison: rliable and seaborn draw them, in the styles of the zoo.
+
+What rliable draws is repaired where its plots mislead: labels stand at their axes whatever the number of methods, an
+axis holds what it is about, and where methods are even there is a line.
+"""
 
 from __future__ import annotations
 
 import math
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
-from typing import Any
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import ArrayLike
+from rliable import plot_utils
 
 from zoo.report.comparison import (
     ALL_TASKS,
@@ -75,22 +81,19 @@ def all_figures(
     :param evaluations: of all runs that count; those of own runs are drawn one by one.
     :param only: a pattern of the names of the figures to draw.
     """
-    kind, whole = comparison.kind, _Pen(comparison, evaluations, sheet)
+    kind, whole = comparison.kind, _Pen(comparison, sheet)
     makers: dict[str, Callable[[], Drawing | None]] = {}
     for phase in comparison.phases.values():
-        for make in (_verdict, _aggregates, _profiles, _improvement, _heat_map, _runs):
-            name = make.__name__.removeprefix("_")
-            makers[f"{name}_{phase.name}"] = partial(make, replace(whole, phase=phase), phase)
+        pen = _Pen(comparison, sheet, phase)
+        for make in (_verdict, _aggregates, _profiles, _improvement, _heat_map):
+            makers[f"{make.__name__[1:]}_{phase.name}"] = partial(make, pen, phase)
+        makers[f"runs_{phase.name}"] = partial(_runs, pen, phase, evaluations)
     for metric in SHOWN_METRICS:
         makers[f"sample_efficiency_{metric}"] = partial(_sample_efficiency, whole, metric)
     makers["domains" if kind is SUCCESS else "environments"] = partial(_domains, whole)
-    result = {}
     with matplotlib.rc_context(sheet.looks):
-        for name, make_one in makers.items():
-            drawing = make_one() if fnmatchcase(name, only) else None
-            if drawing is not None:
-                result[name + kind.suffix] = drawing
-    return result
+        found = {name + kind.suffix: make() for name, make in makers.items() if fnmatchcase(name, only)}
+    return {name: drawing for name, drawing in found.items() if drawing is not None}
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,6 @@ class _Pen:
     """What the figures about one phase, or about all of them, have in common."""
 
     comparison: Comparison
-    evaluations: pd.DataFrame
     sheet: Sheet
     phase: Phase | None = None
 
@@ -135,30 +137,41 @@ class _Pen:
         """Return a title that names the phase and the kind of scores."""
         return f"{what}{', ' if self.phase else ''}{self.where}"
 
-    def empty(self, width: float, height: float, rows: int = 1, columns: int = 1, sharey: bool = False) -> Any:
+    def empty(self, width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
         """Return a figure with empty panels; sizes are in inches."""
         figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel())
+        share = columns > 1 and self.comparison.kind.is_comparable
+        return figure, list(figure.subplots(rows, columns, squeeze=False, sharey=share).ravel())
 
-    def tidy(self, ax: Axes, grid: float) -> None:
-        """Set the axes of a panel apart from it, and draw a grid as strong as is said."""
-        sns.despine(ax=ax, offset=3)
-        ax.tick_params(length=2.5, width=0.6, labelsize=self.sheet.text)  # later than `Sheet.looks` are
-        ax.grid(alpha=grid)
+    def tidy(self, ax: Axes) -> None:
+        """Undo what rliable does to an axis for a slide: large texts, and thick lines away from the panel."""
+        for side in ("left", "bottom"):
+            ax.spines[side].set(linewidth=0.6, position=("outward", 3))
+        ax.tick_params(length=2.5, width=0.6, labelsize=self.sheet.text)
+        for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
+            text.set_fontsize(self.sheet.text)
+        ax.grid(visible=True)
+        ax.set_axisbelow(True)
 
-    def tidy_rows(self, ax: Axes, names: Sequence[str], limits: tuple[float, float], grid: float) -> None:
-        """Do so for an axis with a row for each method, the first one on top."""
-        self.tidy(ax, grid)
+    def tidy_rows(self, ax: Axes, names: Sequence[str], limits: tuple[float, float]) -> None:
+        """Do so for an axis with a row for each method, the first one on top; bars of own ones are outlined."""
+        self.tidy(ax)
         ax.grid(visible=False, axis="y")
         ax.tick_params("y", length=0)
         ax.spines["left"].set_visible(False)
         ax.set(xlim=limits, ylim=(len(names) - 0.4, -0.6))
+        for point in ax.findobj(LineCollection):  # the vertical lines of estimates
+            point.set_color(INK[0])
+        for bar, name in zip(ax.patches, names, strict=False):
+            if self.comparison.methods[name].is_own:
+                bar.set(edgecolor=INK[0], linewidth=0.8)
 
     def fit_rows(self, figure: Figure, names: Sequence[str]) -> None:
         """Make a figure as high as its rows, with room for the texts around them."""
         around = max((ax.get_title() + ax.get_xlabel()).count("\n") for ax in figure.axes)
         rows = max(0.6, len(names) * self.sheet.inches(1.15 * _height(map(self.label, names))))
-        figure.set_figheight(rows + self.sheet.inches(4.5 + around))
+        figure.set_layout_engine("constrained")
+        figure.set_size_inches(self.sheet.width, rows + self.sheet.inches(4.5 + around))
 
 
 def _lines(text: str, letters: int, most: int | None = None) -> str:
@@ -190,11 +203,6 @@ class _Panel:
     scale: float = 1.0
     even: tuple[float, float] | None = None
     holds: tuple[float, ...] = ()
-
-    def table(self) -> pd.DataFrame:
-        """Return the estimates on the axis, a row each: the ``point``, and the ``low`` and ``high`` end."""
-        found = {name: (e.point, *(e.interval or (e.point, e.point))) for name, e in self.estimates.items()}
-        return self.scale * pd.DataFrame.from_dict(found, "index", columns=["point", "low", "high"])
 
 
 def _verdict(pen: _Pen, phase: Phase) -> Drawing | None:
@@ -253,28 +261,33 @@ def _aggregates(pen: _Pen, phase: Phase) -> Drawing | None:
 def _intervals(pen: _Pen, panels: Sequence[_Panel], colours: Mapping[str, str]) -> tuple[Figure, list[Axes]]:
     """Draw estimates in panels beside one another, the methods of the first panel from top to bottom."""
     names, share = list(panels[0].estimates), 0.6 / len(panels)
-    rows = np.arange(len(names))
-    figure, axes = pen.empty(pen.sheet.width, 1, columns=len(panels))
-    for ax, panel in zip(axes, panels, strict=True):
-        table = panel.table().reindex(names)
-        bars = ax.barh(
-            rows, table["high"] - table["low"], 0.6, table["low"], color=[colours[n] for n in names], alpha=0.75
-        )
-        for bar, name in zip(bars, names, strict=True):
-            if pen.comparison.methods[name].is_own:
-                bar.set(edgecolor=INK[0], linewidth=0.8)
-        ax.vlines(table["point"], rows - 0.28125, rows + 0.225, color=INK[0], alpha=0.5)
-        inside = table if len(names) == 1 and panel.even is None else table["point"]
+    points = np.full((len(panels), len(names)), math.nan)
+    ends = np.full((2, len(panels), len(names)), math.nan)
+    for k, panel in enumerate(panels):
+        for row, name in enumerate(names):
+            if name in panel.estimates:
+                estimate = panel.estimates[name]
+                points[k, row] = panel.scale * estimate.point
+                ends[:, k, row] = panel.scale * np.array(estimate.interval or (estimate.point, estimate.point))
+    figure, drawn = plot_utils.plot_interval_estimates(
+        dict(zip(names, points.T, strict=True)),
+        dict(zip(names, np.moveaxis(ends, 2, 0), strict=True)),
+        [pen.wrap(f"{pen.where}, {panel.title}", share) for panel in panels],
+        algorithms=names,
+        colors=colours,
+        xlabel="",
+    )
+    plt.close(figure)  # pyplot forgets it; the figure stays
+    axes = list(np.atleast_1d(drawn))
+    for k, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
+        inside = ends[:, k] if len(names) == 1 and panel.even is None else points[k]
         if panel.even is not None:
             inside = np.append(inside, [*panel.even, *panel.holds])
             ax.axvspan(*panel.even, color=SHADE[0], zorder=0)
             ax.axvline(float(np.mean(panel.even)), color=INK[0], linewidth=0.8, linestyle=":")
-        pen.tidy_rows(ax, names, _cut(inside, np.append(inside, table[["low", "high"]])), grid=0.25)
-        ax.set_title(pen.wrap(f"{pen.where}, {panel.title}", share))
+        pen.tidy_rows(ax, names, _cut(inside, np.append(inside, ends[:, k])))
         ax.set_xlabel("\n".join(pen.wrap(line, share) for line in panel.unit.splitlines()))
-        ax.xaxis.set_major_locator(MaxNLocator(4))
-        ax.set_yticks([])
-    axes[0].set_yticks(rows, map(pen.label, names))
+    axes[0].set_yticks(range(len(names)), map(pen.label, names))
     pen.fit_rows(figure, names)
     return figure, axes
 
@@ -297,17 +310,22 @@ def _profiles(pen: _Pen, phase: Phase) -> Drawing | None:
     names = pen.shown(table["method"])
     if not names:
         return None
+    parts = {name: table[table["method"] == name] for name in names}
+    thresholds = kind.scale * parts[names[0]]["tau"].to_numpy()
     figure, (ax,) = pen.empty(sheet.width, 0.62 * sheet.width)
-    for name in names:
-        look, part = pen.looks[name], table[table["method"] == name]
-        thresholds = kind.scale * part["tau"].to_numpy()
-        ax.plot(thresholds, part["fraction"], **look.line)
-        if look.is_named:
-            ax.fill_between(thresholds, part["low"], part["high"], color=look.colour, alpha=0.15)
-    pen.tidy(ax, grid=0.2)
-    ax.set(xlabel=f"threshold τ, {kind.unit}", ylabel="fraction of runs above τ")
+    plot_utils.plot_performance_profiles(
+        {name: part["fraction"] for name, part in parts.items()},
+        thresholds,
+        {name: (part["low"], part["high"]) for name, part in parts.items() if pen.looks[name].is_named},
+        ax=ax,
+        colors=pen.colours,
+        xlabel=f"threshold τ, {kind.unit}",
+        ylabel="fraction of runs above τ",
+    )
+    for line, name in zip(ax.lines, names, strict=True):
+        line.set(**pen.looks[name].line)
+    pen.tidy(ax)
     ax.set(xlim=(0, 100) if kind is SUCCESS else (thresholds[0], thresholds[-1]), ylim=(0, 1.02))
-    ax.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])
     ax.set_title(f"{pen.where}, {phase.tasks_label}")
     _add_legend(figure, pen, names)
     return Drawing(figure, pen.title("Performance profiles"), names)
@@ -336,8 +354,7 @@ def _domains(pen: _Pen) -> Drawing | None:
     fitting = max(1, round(sheet.wide / 2.5))
     width, columns = sheet.wide / fitting, min(len(domains), fitting)
     rows = math.ceil(len(domains) / columns)
-    share = columns > 1 and kind.is_comparable
-    figure, axes = pen.empty(width * columns, 0.75 * width * rows, rows, columns, sharey=share)
+    figure, axes = pen.empty(width * columns, 0.75 * width * rows, rows, columns)
     for ax, domain in zip(axes, domains, strict=False):
         _draw_curves(ax, pen, curves[curves["where"] == domain])
         ax.set_title(_lines(domain, int(0.95 * width / sheet.letter)))
@@ -370,16 +387,18 @@ def _draw_curves(ax: Axes, pen: _Pen, curves: pd.DataFrame) -> list[str]:
         ax.axvspan(0, border, color=SHADE[0], zorder=0)
     for name in names:
         look, part = pen.looks[name], curves[curves["method"] == name]
-        steps = part["step"].to_numpy(int)
+        steps, points = part["step"].to_numpy(int), scale * part["value"]
         if border and part["phase"].iloc[0] == PHASES[1] and steps[0] < border:
             steps = steps + border
         last = max(last, steps[-1])
-        marker = "o" if len(steps) == 1 or look.is_own else ""
-        ax.plot(steps, scale * part["value"], marker=marker, markersize=2.5, **look.line)
-        if look.is_named:
-            low, high = scale * part["low"], scale * part["high"]
-            ax.fill_between(steps, low, high, color=look.colour, alpha=0.2, linewidth=0, zorder=look.layer - 1)
-    pen.tidy(ax, grid=0.2)
+        band = (scale * part["low"], scale * part["high"]) if look.is_named else (points, points)
+        plot_utils.plot_sample_efficiency_curve(
+            steps, {name: points}, {name: band}, colors={name: look.colour}, ax=ax, xlabel="", ylabel="",
+            marker="o" if len(steps) == 1 or look.is_own else "",
+        )  # fmt: skip
+        ax.lines[-1].set(**look.line, markersize=2.5)
+        ax.collections[-1].set(zorder=look.layer - 1, linewidth=0)
+    pen.tidy(ax)
     limits = _cut(scale * curves["value"], scale * curves[["value", "low", "high"]])
     ax.set_ylim((0, 102) if pen.comparison.kind is SUCCESS else limits)
     ax.set_xlim(0, 1.01 * last)
@@ -458,30 +477,21 @@ def _heat_map(pen: _Pen, phase: Phase) -> Drawing | None:
     return Drawing(figure, pen.title("Mean of each method on each task"), names)
 
 
-def _runs(pen: _Pen, phase: Phase) -> Drawing | None:
+def _runs(pen: _Pen, phase: Phase, evaluations: pd.DataFrame) -> Drawing | None:
     """Draw the last score of each own run."""
-    kind, runs = pen.comparison.kind, pen.evaluations
-    is_shown = (runs["source"] == OWN) & (runs["kind"] == kind.name) & (runs["phase"] == phase.name)
-    last = last_evaluations(runs[is_shown])
+    kind = pen.comparison.kind
+    is_shown = (evaluations[["source", "kind", "phase"]] == [OWN, kind.name, phase.name]).all(axis=1)
+    last = last_evaluations(evaluations[is_shown])
     if last.empty or (not kind.is_comparable and last["environment"].nunique() > 1):
         return None
     names, scores = pen.shown(last["method"]), kind.scale * last["score"]
-    figure, (ax,) = pen.empty(pen.sheet.width, 1)
+    figure, (ax,) = pen.empty(1, 1)
     with seeded():  # seaborn draws the jitter from NumPy's own generator
         sns.stripplot(
-            x=scores,
-            y=last["method"],
-            hue=last["method"],
-            palette=pen.colours,
-            order=names,
-            hue_order=names,
-            size=3.5,
-            alpha=0.5,
-            jitter=0.25,
-            legend=False,
-            ax=ax,
-        )
-    pen.tidy_rows(ax, names, (-2, 102) if kind is SUCCESS else _cut(scores, scores), grid=1)
+            x=scores, y=last["method"], hue=last["method"], palette=pen.colours, order=names, hue_order=names, size=3.5,
+            alpha=0.5, jitter=0.25, legend=False, ax=ax,
+        )  # fmt: skip
+    pen.tidy_rows(ax, names, (-2, 102) if kind is SUCCESS else _cut(scores, scores))
     ax.set_yticks(range(len(names)), map(pen.label, names))
     ax.set(xlabel=kind.unit, ylabel="", title=f"{pen.where}, single runs")
     pen.fit_rows(figure, [*names, *names])

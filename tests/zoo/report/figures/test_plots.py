@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from rliable import plot_utils
 
 from tests.zoo.report.samples import (
     NO_MEANS,
@@ -63,6 +64,16 @@ def test_every_method_keeps_its_colour_in_every_figure():
         assert {line.get_color() for line in figures[name].axes[0].lines} == expected, name
     bars = [patch for ax in figures["aggregates_offline"].axes for patch in ax.patches]
     assert {to_hex(bar.get_facecolor()) for bar in bars} == expected
+
+
+def test_rliable_draws_intervals_profiles_and_curves(monkeypatch):
+    plots = {"plot_interval_estimates", "plot_performance_profiles", "plot_sample_efficiency_curve"}
+    drawn = set()
+    for name in plots:
+        plot = getattr(plot_utils, name)
+        monkeypatch.setattr(plot_utils, name, lambda *data, plot=plot, **how: drawn.add(plot) or plot(*data, **how))
+    figures_of(comparison_of(["QAM", "FQL"]))
+    assert {plot.__name__ for plot in drawn} == plots
 
 
 def test_figures_of_returns_have_the_kind_in_their_name_and_each_environment_an_axis_of_its_own():
