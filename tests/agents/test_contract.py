@@ -102,21 +102,6 @@ def test_features_are_extracted_by_each_network_for_itself(id, tmp_path):
 
 
 @pytest.mark.few
-def test_loaded_model_goes_on_learning_as_the_saved_one_does(id, tmp_path):
-    model = tiny_model(id)
-    model.learn_offline(3, dataset=toy_dataset())
-    model.save(tmp_path / "model")
-    loaded = type(model).load(tmp_path / "model", SpacesEnv(4, 2), device="cpu")
-    loaded.set_logger(model.logger)
-    loaded.replay_buffer.load_dataset(toy_dataset())
-    for each in (model, loaded):
-        each.set_random_seed(7)
-        each.learn_offline(3)
-    assert loaded.num_timesteps == model.num_timesteps == 6
-    assert_same(parameters_of(loaded), parameters_of(model))
-
-
-@pytest.mark.few
 def test_observation_statistics_are_saved(id, tmp_path):
     model = tiny_model(id, observation_scale=0.5)
     dataset = toy_dataset()
@@ -217,16 +202,6 @@ def test_a_bad_value_of_every_declared_setting_is_refused_by_name(id):
 def test_a_bad_setting_is_refused_by_name(id, setting, value):
     with pytest.raises((TypeError, ValueError), match=f"`{setting}`"):
         tiny_model(id, **{setting: value})
-
-
-@pytest.mark.few
-def test_settings_that_are_read_back_build_the_same_model(id):
-    model = tiny_model(id)
-    settings = model.settings()
-    assert set(settings) == set(type(model).method_class.declared())
-    again = type(model)("MlpPolicy", SpacesEnv(4, 2), **settings, seed=0, device="cpu")
-    assert again.settings() == settings
-    assert_same(parameters_of(again), parameters_of(model))
 
 
 # -- the shared loop, on the example of one algorithm ------------------------------------------------------------------

@@ -54,17 +54,6 @@ def outputs_of(network, inputs, **how):
     return torch.cat(out, -1) if isinstance(out, tuple) else out
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_field_at_many_flow_steps_equals_one_evaluation_a_step(replicas):
-    network = filled(VelocityField(sizes(replicas)))
-    observations, states = normals(replicas, 5, 3), normals(replicas, 4, 5, 2, seed=1)
-    times = torch.arange(4).view(-1, 1, 1) / 4
-    together = network(observations, states, times)
-    assert together.shape == (replicas, 4, 5, 2)
-    for i in range(4):
-        assert_close(together[:, i], network(observations, states[:, i], i / 4), rtol=1e-5, atol=1e-6)
-
-
 # -- gradient routing -------------------------------------------------------------------------------------------------
 
 
