@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from zoo.datasets.download import DownloadError
-from zoo.datasets.files import Folder, making
+from zoo.datasets.files import Folder, dataset_files, making
 from zoo.datasets.formats.minari import MINARI, minari_folder
 from zoo.datasets.formats.npz import INTERVAL
 from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset
@@ -39,7 +39,14 @@ def find_data(task: Task, dataset_dir: Folder = None, how: str | None = None) ->
     :raises UsageError: if there are none, and they cannot be made.
     """
     if task.benchmark == "robomimic":
-        return str(find_demonstrations(task, dataset_dir))
+        path = demonstrations_file(task, dataset_dir)
+        if not path.is_file():
+            url = f"{ROBOMIMIC_HOST}/{task.domain.replace('-', '/')}/{ROBOMIMIC_FILE}"
+            raise UsageError(
+                f"there are no demonstrations of {task.name} at {path}; people made them, so they can only be "
+                f"downloaded: `curl -L --create-dirs -o {path} {url}`, or give a file elsewhere with `--dataset PATH`"
+            )
+        return str(path)
     if task.benchmark == "OCBench":
         return str(find_set(task, dataset_dir, how))
     if how == "generate":
@@ -66,18 +73,6 @@ def demonstrations_file(task: Task, dataset_dir: Folder = None) -> Path:
     return Path(dataset_dir or "~/.robomimic").expanduser() / task.domain.replace("-", "/") / ROBOMIMIC_FILE
 
 
-def find_demonstrations(task: Task, dataset_dir: Folder = None) -> Path:
-    """Return the path of a robomimic task's file; refuse a task without, with where it comes from."""
-    path = demonstrations_file(task, dataset_dir)
-    if not path.is_file():
-        url = f"{ROBOMIMIC_HOST}/{task.domain.replace('-', '/')}/{ROBOMIMIC_FILE}"
-        raise UsageError(
-            f"there are no demonstrations of {task.name} at {path}; people made them, so they can only be downloaded: "
-            f"`curl -L --create-dirs -o {path} {url}`, or give a file elsewhere with `--dataset PATH`"
-        )
-    return path
-
-
 # -- OCBench ----------------------------------------------------------------------------------------------------------
 
 
@@ -101,8 +96,7 @@ def gpu_name(task: Task) -> str:
 
 def generated_files(task: Task, dataset_dir: Folder = None) -> tuple[Path, Path]:
     """Return the paths of a task's generated training and validation file, whether they exist or not."""
-    folder = dataset_root(dataset_dir) / "generated"
-    return folder / f"{task.name}.npz", folder / f"{task.name}-val.npz"
+    return dataset_files(task.name, dataset_root(dataset_dir) / "generated")
 
 
 def find_set(task: Task, dataset_dir: Folder, how: str | None = None) -> Path:
@@ -202,10 +196,6 @@ class OracleWriter(EpisodeWriter):
         oracles = import_ocbench(name, "ocbench.oracles")
         self._make_oracle = getattr(oracles, f"{name.partition('-')[0].capitalize()}Controller")
         self._env = make_raw_env(name)
-
-    def close(self) -> None:
-        """Close the environment."""
-        self._env.close()
 
     def play(self, reset_seed: int, action_seed: int) -> Episode | None:
         """Return the arrays of one episode; None if something left the workspace in it."""

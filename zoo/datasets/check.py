@@ -124,19 +124,15 @@ def check_dataset(path: Path, spec: DatasetSpec) -> None:
     """
     with contextlib.closing(make_labelling_env(spec.env_id)) as env:
         check_headers(path, spec, env)
-    _check_tasks(read_arrays(path, spec)[1], spec)
-
-
-def _check_tasks(arrays: Mapping[str, np.ndarray], spec: DatasetSpec) -> None:
-    """Warn of tasks that no state of the dataset achieves."""
+    _, arrays = read_arrays(path, spec)
     unsolved = []
     for task, env_id in spec.task_env_ids.items():
         with contextlib.closing(make_labelling_env(env_id)) as env:
-            if relabel(env_id, arrays, env)[1].all():
+            if relabel(arrays, env)[1].all():
                 unsolved.append(str(task))
     if unsolved:
         message = f"expected a state that achieves each task, got none for {', '.join(unsolved)}"
-        warnings.warn(message, stacklevel=3)
+        warnings.warn(message, stacklevel=2)
 
 
 def make_labelling_env(env_id: str) -> Any:
@@ -144,11 +140,11 @@ def make_labelling_env(env_id: str) -> Any:
     return make_raw_env(env_id.removeprefix(VISUAL))
 
 
-def relabel(env_id: str, arrays: Mapping[str, np.ndarray], env: Any) -> tuple[np.ndarray, np.ndarray]:
+def relabel(arrays: Mapping[str, np.ndarray], env: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the rewards and masks of a task, by OGBench's relabeller.
 
-    :param env: what :func:`make_labelling_env` returned.
     :param arrays: ``qpos`` and, where the dataset has them, ``button_states``, each of shape (rows, ...).
+    :param env: what :func:`make_labelling_env` returned.
     :return: float32 rewards (sparse -1/0 in mazes, else minus the number of unsatisfied sub-goals) and masks (0 where
         the task is achieved, else 1) of the state before each action, each of shape (rows,).
     """
@@ -159,7 +155,7 @@ def relabel(env_id: str, arrays: Mapping[str, np.ndarray], env: Any) -> tuple[np
         part = slice(start, start + _CHUNK_ROWS)
         labels = {name: array[part] for name, array in sources.items()}
         with no_startup_noise(), global_numpy_seed(0):  # mazes draw a start position from it
-            relabel_dataset(env_id, env, labels)
+            relabel_dataset(env.spec.id, env, labels)
         rewards[part], masks[part] = labels["rewards"], labels["masks"]
     return rewards, masks
 

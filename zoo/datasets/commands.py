@@ -290,7 +290,7 @@ def _counts(content: Transitions) -> Result:
 def _describe_files(args: argparse.Namespace, files: tuple[Path, Path]) -> Result:
     train, val = files
     rows = read_npz_headers(train)["observations"][0][0]
-    dataset, digest = parse_name(args.name).dataset, recorded_sha256(train)
+    dataset, digest = parse_name(args.name).spec.name, recorded_sha256(train)
     found = {"name": dataset, "train": str(train), "val": str(val), "rows": rows, "sha256": digest}
     return found | _next(_training(dataset, args))
 

@@ -52,7 +52,7 @@ def download_dataset(
     dataset_dir: str | Path | None = None,
     *,
     names: Sequence[str] | None = None,
-    sources: Sequence[str] | None = None,
+    sources: Sequence[str] = SOURCES,
     existing: str = "refuse",
 ) -> list[Path]:
     """Download a dataset's training and validation file, or its training files where it has several; return the former.
@@ -60,8 +60,7 @@ def download_dataset(
     Of several files, those that exist stay.
 
     :param names: which of several files, without ending; None takes all.
-    :param sources: addresses of folders to try in this order, which hold the folder of several files; None takes
-        `SOURCES`.
+    :param sources: addresses of folders to try in this order, which hold the folder of several files.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
     spec = parse_name(name).spec
@@ -79,7 +78,7 @@ def download_dataset(
             return train
         for file in files:
             if existing == "replace" or not file.exists():
-                folders = [f"{source.rstrip('/')}{below}" for source in sources or SOURCES]
+                folders = [f"{source.rstrip('/')}{below}" for source in sources]
                 download_file(file, folders, spec)
     return train
 
@@ -95,7 +94,11 @@ def download_file(file: Path, sources: Sequence[str], spec: DatasetSpec) -> None
         url = f"{source}/{file.name}"
         try:
             _fetch(url, part)
-            _check_whole(part, spec)
+            check_headers(part, spec)
+            with readable(), damage_named(str(part)), zipfile.ZipFile(part) as archive:
+                damaged = archive.testzip()
+            if damaged:
+                raise DatasetError("file", f"damaged data in {damaged}")
         except requests.RequestException as error:
             problems.append(f"{urlsplit(url).netloc}: {error}")
         except DatasetError as error:
@@ -153,12 +156,3 @@ def _transfer(url: str, part: Path) -> None:
                 bar.update(len(chunk))
     if total is not None and _size(part) != total:
         raise requests.ConnectionError(f"expected {total} bytes, got {_size(part)}")
-
-
-def _check_whole(path: Path, spec: DatasetSpec) -> None:
-    """Test the arrays' headers and the archive's checksums."""
-    check_headers(path, spec)
-    with readable(), damage_named(str(path)), zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged:
-        raise DatasetError("file", f"damaged data in {damaged}")

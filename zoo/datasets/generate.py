@@ -22,10 +22,10 @@ from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
 from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
 from zoo.datasets.files import dataset_files
-from zoo.datasets.names import DATASETS, DatasetSpec, parse_name
+from zoo.datasets.names import DatasetSpec, parse_name
 from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset
 from zoo.envs.make import env_spaces, make_raw_env
-from zoo.envs.rendering import VISUAL, require_pictures
+from zoo.envs.rendering import require_pictures
 from zoo.errors import UsageError
 
 _DTYPES = {"terminals": np.dtype(bool), "button_states": np.dtype(np.int64)}  # the others are float32
@@ -65,11 +65,12 @@ def generate_dataset(
     spec = replace(spec, steps=episode_steps or spec.steps)
     episodes = math.ceil(dataset_size / spec.steps) if dataset_size else num_episodes or spec.episodes
     files = dataset_files(spec.name, dataset_dir)
+    writer = MazeWriter if spec.environment.startswith("pointmaze") else ManipulationWriter
     make_dataset(
         spec.name,
         files,
         episodes,
-        functools.partial(make_writer, spec.name, seed, spec.steps),
+        functools.partial(writer, spec, seed),
         {"dataset": spec.name, "rows": spec.steps + 1, "seed": seed, "oracle": oracle_settings(spec)},
         num_workers=num_workers,
         existing=existing,
@@ -80,25 +81,14 @@ def generate_dataset(
 # -- oracles ----------------------------------------------------------------------------------------------------------
 
 
-def _family(spec: DatasetSpec) -> str:
-    """Return the environment whose oracles and settings a dataset has: the same with images and without."""
-    return spec.environment.removeprefix(VISUAL)
-
-
 def oracle_settings(spec: DatasetSpec) -> dict[str, float]:
     """Return the noise settings with which OGBench collected a dataset."""
-    if _family(spec).startswith("pointmaze"):
+    if spec.family.startswith("pointmaze"):
         return {"action_noise": 0.5}
     if spec.kind == "play":
         return {"plan_noise": 0.1, "plan_noise_smoothing": 0.5}
-    random_actions = 0.2 if _family(spec).startswith("puzzle") else 0.1
+    random_actions = 0.2 if spec.family.startswith("puzzle") else 0.1
     return {"max_action_noise": 0.1, "min_norm": 0.4, "random_action_probability": random_actions}
-
-
-def make_writer(dataset: str, seed: int, steps: int) -> EpisodeWriter:
-    """Return what collects a dataset's episodes of ``steps`` transitions each."""
-    kind = MazeWriter if dataset.startswith("pointmaze") else ManipulationWriter
-    return kind(replace(DATASETS[dataset], steps=steps), seed)
 
 
 class MazeWriter(EpisodeWriter):
@@ -174,7 +164,7 @@ class ManipulationWriter(EpisodeWriter):
         """Return the arrays of one episode; None if it is to be replaced by another."""
         self.action_space.seed(action_seed)
         observation, info = self.env.reset(seed=reset_seed)
-        stacking = _stacking_probability(_family(self.spec))
+        stacking = _stacking_probability(self.spec.family)
         noise = np.random.uniform(0.0, self.settings.get("max_action_noise", 0.0))
         oracle = self.start_oracle(observation, info)
         rows, done = [], False
@@ -188,7 +178,7 @@ class ManipulationWriter(EpisodeWriter):
                 oracle = self.start_oracle(*self.env.unwrapped.set_new_target(p_stack=stacking))
             observation = next_observation
         arrays = _to_arrays(rows)
-        return arrays if not _family(self.spec).startswith("scene") or is_healthy(arrays["qpos"]) else None
+        return arrays if not self.spec.family.startswith("scene") or is_healthy(arrays["qpos"]) else None
 
     def start_oracle(self, observation: Array, info: dict[str, Any]) -> Any:
         """Return the oracle of the current target, started."""
@@ -215,9 +205,9 @@ def _oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
     else:
         how = {"env": env, "min_norm": settings["min_norm"]}
         cube, button, drawer, window = CubeMarkovOracle, ButtonMarkovOracle, DrawerMarkovOracle, WindowMarkovOracle
-    if _family(spec).startswith("puzzle"):
+    if spec.family.startswith("puzzle"):
         return {"button": button(gripper_always_closed=True, **how)}
-    if _family(spec).startswith("cube"):
+    if spec.family.startswith("cube"):
         return {"cube": cube(**how)}
     limit = {} if is_plan else {"max_step": 100}
     return {"cube": cube(**limit, **how), "button": button(**how), "drawer": drawer(**how), "window": window(**how)}

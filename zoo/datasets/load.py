@@ -14,7 +14,7 @@ from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.files import Folder, dataset_files, folder_option, settings_sha256, shard_folder
 from zoo.datasets.formats.base import Dataset
 from zoo.datasets.generate import generate_dataset
-from zoo.datasets.names import DatasetName, DatasetSpec, parse_env_name
+from zoo.datasets.names import DatasetSpec, parse_env_name
 from zoo.datasets.shards import ShardedDataset, load_shards, shard_names
 from zoo.errors import UsageError
 
@@ -42,31 +42,32 @@ def load_dataset(
     :param replace_interval: gradient steps until the next of several files takes over.
     """
     name = parse_env_name(env_name)
-    path = _find_files(name, dataset_dir, dataset, dataset_size)
+    path = _find_files(name.spec, dataset_dir, dataset, dataset_size)
     if path.is_dir():
         return load_shards(env_name, path, size=dataset_size, sparse=sparse, replace_interval=replace_interval)
-    return _load_file(env_name, path, dataset_size, sparse)
-
-
-def _load_file(env_name: str, path: Path, size: int | None, sparse: bool) -> Dataset:
-    name = parse_env_name(env_name)
     with contextlib.closing(make_labelling_env(name.env_id)) as env:
         with explained(path, name.spec):
             check_headers(path, name.spec, env)
             digest, arrays = read_arrays(path, name.spec)
-        rewards, masks = relabel(name.env_id, arrays, env)
+        rewards, masks = relabel(arrays, env)
     if sparse:
         rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
     content = compact_transitions({**arrays, "rewards": rewards, "masks": masks})
-    if size is not None:
-        content = first_trajectories(content, size, path)
+    if dataset_size is not None:
+        content = first_trajectories(content, dataset_size, path)
     if content.arrays["masks"].all():
-        warnings.warn(f"no state in {path} achieves the task of {env_name}; every reward is negative", stacklevel=3)
-    settings = {"file": digest, "environment": name.env_id, "dataset_size": size, "sparse": sparse, "split": "train"}
+        warnings.warn(f"no state in {path} achieves the task of {env_name}; every reward is negative", stacklevel=2)
+    settings = {
+        "file": digest,
+        "environment": name.env_id,
+        "dataset_size": dataset_size,
+        "sparse": sparse,
+        "split": "train",
+    }
     return Dataset(path, content, settings_sha256(settings))
 
 
-def _find_files(name: DatasetName, dataset_dir: Folder, dataset: str | Path, size: int | None) -> Path:
+def _find_files(spec: DatasetSpec, dataset_dir: Folder, dataset: str | Path, size: int | None) -> Path:
     """Return the path of the file to read, or of the folder of files, after making them if needed."""
     if dataset not in SOURCES:
         path = Path(dataset).expanduser()
@@ -76,24 +77,30 @@ def _find_files(name: DatasetName, dataset_dir: Folder, dataset: str | Path, siz
                 f"them, got {str(dataset)!r}"
             )
         return path
-    spec = name.spec
     if spec.files > 1:
         return _find_shards(spec, dataset_dir, str(dataset), size)
-    path, _ = dataset_files(name.dataset, dataset_dir)
+    path, _ = dataset_files(spec.name, dataset_dir)
     if path.exists():
         return path
     problem = ""
     if dataset == "download" or (dataset == "auto" and spec.hosted):
         try:
-            download_dataset(name.dataset, dataset_dir, existing="keep")
+            download_dataset(spec.name, dataset_dir, existing="keep")
         except DownloadError as error:
             problem = f"the download failed: {error.problem}"
     if dataset == "generate" or (dataset == "auto" and spec.is_generatable and not path.exists()):
         if problem:
             warnings.warn(f"{problem}; generating {spec.name} with OGBench's oracle instead", stacklevel=3)
-        generate_dataset(name.dataset, dataset_dir, dataset_size=size, existing="keep")
+        generate_dataset(spec.name, dataset_dir, dataset_size=size, existing="keep")
     if not path.exists():
-        raise UsageError(_no_file_message(name, path, problem))
+        option = folder_option(path.parent)
+        generate = f"generate it with `zoo dataset generate {spec.name}{option}`"
+        elsewhere = "generate it elsewhere (OGBench needs its expert policies for it)"
+        raise UsageError(
+            f"there is no dataset {spec.name}: expected {path}. Three ways to get it: download it with `zoo dataset "
+            f"download {spec.name}{option}`; {generate if spec.is_generatable else elsewhere}; or put the file at "
+            f"{path}, or give its folder with `--dataset-dir`{f'; {problem}' if problem else ''}"
+        )
     return path
 
 
@@ -113,18 +120,6 @@ def _find_shards(spec: DatasetSpec, dataset_dir: Folder, dataset: str, size: int
                 f"{error.problem}; use fewer with `--dataset-size N`, or only what is there with `--dataset {folder}`"
             ) from error
     return folder
-
-
-def _no_file_message(name: DatasetName, path: Path, problem: str) -> str:
-    option = folder_option(path.parent)
-    generate = f"generate it with `zoo dataset generate {name.dataset}{option}`"
-    if not name.spec.is_generatable:
-        generate = "generate it elsewhere (OGBench needs its expert policies for it)"
-    return (
-        f"there is no dataset {name.dataset}: expected {path}. Three ways to get it: download it with "
-        f"`zoo dataset download {name.dataset}{option}`; {generate}; or put the file at {path}, or give its folder "
-        f"with `--dataset-dir`{f'; {problem}' if problem else ''}"
-    )
 
 
 def first_trajectories(found: Transitions, size: int, path: Path) -> Transitions:

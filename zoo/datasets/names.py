@@ -86,6 +86,11 @@ class DatasetSpec:
         return f"{self.environment}-v0"
 
     @property
+    def family(self) -> str:
+        """The environment whose oracles, tasks and settings it has: the same with images and without."""
+        return self.environment.removeprefix(VISUAL)
+
+    @property
     def is_visual(self) -> bool:
         """Whether observations are images, of the shape `IMAGE_SHAPE`."""
         return self.name.startswith(VISUAL)
@@ -110,37 +115,32 @@ class DatasetSpec:
         return [f"{self.environment}-{self.kind}-v0-{number:03d}" for number in range(self.files)]
 
     @property
+    def default_task(self) -> int:
+        """The task that OGBench 1.2 means where a name gives none."""
+        if self.family.startswith(("puzzle-3x3", "puzzle-4x4", "antsoccer")):
+            return 4
+        return 2 if self.family.startswith(("puzzle", "cube", "scene")) else 1
+
+    @property
     def is_generatable(self) -> bool:
         """Whether OGBench has a scripted oracle for it and it is one file."""
-        return self.files == 1 and self.environment.removeprefix(VISUAL).split("-")[0] in _ORACLE_FAMILIES
+        return self.files == 1 and self.family.startswith(_ORACLE_FAMILIES)
 
 
 @dataclass(frozen=True)
 class DatasetName:
     """A parsed name.
 
+    :param spec: what OGBench says about its dataset.
     :param domain: environment and kind, the key of hyperparameter files, e.g. ``"cube-double-play"``.
     :param env_id: gymnasium id of the environment, e.g. ``"cube-double-singletask-task2-v0"``.
     :param task: the task, 1 to 5, OGBench's default one where the name gives none; None in a plain dataset name.
     """
 
-    dataset: str
+    spec: DatasetSpec
     domain: str
     env_id: str
     task: int | None
-
-    @property
-    def spec(self) -> DatasetSpec:
-        """The table's row for this dataset."""
-        return DATASETS[self.dataset]
-
-
-def _default_task(environment: str) -> int:
-    """Return the task that OGBench 1.2 means where a name gives none."""
-    environment = environment.removeprefix(VISUAL)
-    if environment.startswith(("puzzle-3x3", "puzzle-4x4", "antsoccer")):
-        return 4
-    return 2 if environment.startswith(("puzzle", "cube", "scene")) else 1
 
 
 def _build_table() -> dict[str, DatasetSpec]:
@@ -234,9 +234,9 @@ def _parse(name: str) -> DatasetName | None:
         return None
     task = None
     if match["single"]:
-        task = int(match["task"] or _default_task(spec.environment))
+        task = int(match["task"] or spec.default_task)
     env_id = f"{spec.environment}{match['single'] or ''}-v0"
-    return DatasetName(spec.name, f"{spec.environment}-{spec.kind}", env_id, task)
+    return DatasetName(spec, f"{spec.environment}-{spec.kind}", env_id, task)
 
 
 def _env_names() -> list[str]:

@@ -28,7 +28,7 @@ from zoo.terminal.messages import log
 
 MOST_ATTEMPTS = 100  # far above need: few episodes are unhealthy
 
-PURPOSES = dict(zip(SPLITS, (Purpose.TRAINING_DATA, Purpose.VALIDATION_DATA), strict=True))
+PURPOSES = {"train": Purpose.TRAINING_DATA, "val": Purpose.VALIDATION_DATA}
 
 Jobs = list[tuple[str, int, Path]]
 """Split, number and file of episodes."""
@@ -101,6 +101,7 @@ def make_dataset(
     with making(files[0]):
         if is_settled(files[0], existing):
             return
+        places = dict(zip(SPLITS, files, strict=True))
         counts = {"train": episodes, "val": max(1, episodes // 10)}
         with _worker_processes(name, build, min(num_workers or available_cores(), sum(counts.values()))) as workers:
             rounding, *_ = [worker.receive() for worker in workers]
@@ -110,9 +111,7 @@ def make_dataset(
                 )
             origin = {**settings, **rounding}
             own = settings_sha256(origin)[:16]  # finished episodes of another origin do not mix in
-            parts = {
-                split: file.with_name(f"{file.name}.parts") / own for split, file in zip(SPLITS, files, strict=True)
-            }
+            parts = {split: file.with_name(f"{file.name}.parts") / own for split, file in places.items()}
             for folder in parts.values():
                 folder.mkdir(parents=True, exist_ok=True)
             jobs = [(split, k, parts[split] / f"{k:06d}.npz") for split in SPLITS for k in range(counts[split])]
@@ -122,7 +121,7 @@ def make_dataset(
                 for _ in _write(workers, missing):
                     bar.update()
         # The training file comes last: where it is, the dataset is complete.
-        for split, file in reversed(list(zip(SPLITS, files, strict=True))):
+        for split, file in reversed(places.items()):
             _join([part for which, _, part in jobs if which == split], file, constants)
             with atomic_path(provenance_file(file)) as target:
                 target.write_text(json.dumps({**origin, "episodes": counts[split]}, indent=2) + "\n", encoding="utf-8")
@@ -133,17 +132,25 @@ def make_dataset(
 @contextlib.contextmanager
 def _worker_processes(name: str, build: functools.partial[Any], count: int) -> Iterator[list[ServingProcess]]:
     """Start the processes that write episodes; each owes its rounding."""
-    options: dict[str, Any] = {"what": "episode collector", "name": name, "first": "rounding"}
-    options |= {"variables": common_kernels(), "preload": [build.func.__module__], "imports_main": False}
+    kernels = common_kernels()
     workers: list[ServingProcess] = []
     try:
         for _ in range(count):
-            workers.append(ServingProcess(build, "write", **options))
+            worker = ServingProcess(
+                build,
+                "write",
+                what="episode collector",
+                name=name,
+                preload=[build.func.__module__],
+                imports_main=False,
+                first="rounding",
+                variables=kernels,
+            )
+            workers.append(worker)
         yield workers
     finally:
         for worker in workers:
             worker.kill()  # perhaps in the middle of an episode, of which no file exists then
-        for worker in workers:
             worker.close()
 
 

@@ -16,17 +16,17 @@ import numpy as np
 
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import digest_of, read_text, sync
-from zoo.datasets.check import check_headers, explained, read_arrays, relabel
+from zoo.datasets.check import check_headers, explained, make_labelling_env, read_arrays, relabel
 from zoo.datasets.files import making, progress_bar, settings_sha256
 from zoo.datasets.names import DatasetSpec, parse_env_name
-from zoo.envs.make import make_raw_env
 from zoo.errors import UsageError
 
 FORMAT = 1  # of the converted files; raise it when they change
 ARRAYS = "arrays"  # folder of the converted files, next to the originals
 RECORD = "shard.json"
 
-Tasks = dict[int, tuple[str, Any]]
+Tasks = dict[int, Any]
+"""The environment of each task."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,18 @@ class ConvertedShard:
     ogbench: str
     format: int = FORMAT
 
-    def file(self, array: str) -> Path:
-        """Return the file of an array, e.g. ``"observations"`` or ``"rewards-task2"``."""
-        return self.folder / f"{array}.npy"
-
-    def shard(self, task: int, least: int | None = None) -> Shard:
+    def shard(self, task: int, least: int) -> Shard:
         """Return what training takes of it.
 
         :param task: whose rewards, 1 to 5.
-        :param least: take the first whole trajectories with at least this many transitions; None takes all.
+        :param least: take the first whole trajectories with at least this many transitions; all if there are fewer.
         """
-        names = {"rewards": f"rewards-task{task}", "masks": f"masks-task{task}"}
         plain = ("observations", "actions", "terminals", "final_observations")
-        files = {name: self.file(names.get(name, name)) for name in (*plain, *names)}
-        if least is None or least >= self.transitions:
+        files = {name: self.folder / f"{name}.npy" for name in plain}
+        files |= {name: self.folder / f"{name}-task{task}.npy" for name in ("rewards", "masks")}
+        if least >= self.transitions:
             return Shard(files, self.transitions, self.trajectories)
-        ends = np.flatnonzero(np.load(self.file("terminals"), mmap_mode="r")) + 1
+        ends = np.flatnonzero(np.load(files["terminals"], mmap_mode="r")) + 1
         last = int(np.searchsorted(ends, least))
         return Shard(files, int(ends[last]), last + 1)
 
@@ -74,22 +70,18 @@ class ConvertedShard:
 class ShardedDataset:
     """Transitions of one task in several files, which take turns in training.
 
+    :param content: what an algorithm's ``load_dataset`` takes.
     :param fingerprint: sha256 of all files' content and of the settings.
     """
 
     path: Path
-    shards: Shards
+    content: Shards
     fingerprint: str
 
     @property
     def num_transitions(self) -> int:
         """Number of transitions in all files."""
-        return sum(part.transitions for part in self.shards.parts)
-
-    @property
-    def content(self) -> Shards:
-        """What an algorithm's ``load_dataset`` takes."""
-        return self.shards
+        return sum(part.transitions for part in self.content.parts)
 
 
 def load_shards(
@@ -108,8 +100,11 @@ def load_shards(
         )
     if not any(shard.solved[str(task)] for shard in converted):
         warnings.warn(f"no state in {folder} achieves the task of {env_name}; every reward is negative", stacklevel=2)
-    parts = [shard.shard(task) for shard in converted[:-1]]
-    parts.append(converted[-1].shard(task, None if size is None else size - total + converted[-1].transitions))
+    left = total if size is None else size
+    parts = []
+    for shard in converted:
+        parts.append(shard.shard(task, left))
+        left -= shard.transitions
     settings = {
         "files": [shard.sha256 for shard in converted],
         "environment": name.env_id,
@@ -146,11 +141,11 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None = None) 
                 stack.enter_context(making(folder / ARRAYS))
                 (folder / ARRAYS).mkdir(exist_ok=True)
                 for task, env_id in spec.task_env_ids.items():
-                    tasks[task] = env_id, stack.enter_context(contextlib.closing(make_raw_env(env_id)))
+                    tasks[task] = stack.enter_context(contextlib.closing(make_labelling_env(env_id)))
                 for source in (folder / f"{left}.npz" for left in names[len(done) :]):  # before any is converted
                     if find_converted(folder, source.stem, spec) is None:
                         with explained(source, spec):
-                            check_headers(source, spec, tasks[1][1])
+                            check_headers(source, spec, tasks[1])
                 bar = stack.enter_context(progress_bar(f"converting {folder.name}", unit=" files", total=len(names)))
             if tasks:
                 # another process may have converted it while this one waited for the lock
@@ -199,8 +194,8 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
     np.save(temporary / "observations", observations[valid])
     del observations
     solved = {}
-    for task, (env_id, env) in tasks.items():
-        rewards, masks = relabel(env_id, arrays, env)
+    for task, env in tasks.items():
+        rewards, masks = relabel(arrays, env)
         np.save(temporary / f"rewards-task{task}", rewards[valid])
         np.save(temporary / f"masks-task{task}", masks[valid] > 0)
         solved[str(task)] = int(np.count_nonzero(masks == 0))

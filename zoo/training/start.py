@@ -144,7 +144,7 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
     groups = task.entries if task else ()
     if has_dataset:
         name = parse_env_name(args.env, gymnasium.registry)
-        domain, dataset, env_id = name.domain, name.dataset, name.env_id
+        domain, dataset, env_id = name.domain, name.spec.name, name.env_id
         groups = ("visual",) if name.spec.is_visual else ()
     elif not has_own_data:
         flags.setdefault("offline_steps", 0)

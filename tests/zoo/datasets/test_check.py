@@ -102,7 +102,7 @@ def test_relabelling_in_parts_equals_distance_to_the_goal(monkeypatch):
     monkeypatch.setattr("zoo.datasets.check._CHUNK_ROWS", 7)
     env_id = TASK_1.replace("navigate-", "")
     qpos = small_arrays()["qpos"]
-    rewards, masks = relabel(env_id, {"qpos": qpos}, make_raw_env(env_id))
+    rewards, masks = relabel({"qpos": qpos}, make_raw_env(env_id))
     is_success = np.linalg.norm(qpos - np.array([20.0, 20.0]), axis=1) <= 1.0
     np.testing.assert_array_equal(rewards, np.where(is_success, 0.0, -1.0))
     np.testing.assert_array_equal(masks, np.where(is_success, 0.0, 1.0))

@@ -1,16 +1,23 @@
 """Episodes of the scripted oracles: OGBench's format, settings and statistics; only the seed decides them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from zoo.datasets.generate import MazeWriter, make_writer
+from zoo.datasets.generate import ManipulationWriter, MazeWriter
 from zoo.datasets.names import DATASETS
 
 MANIPULATION = [
     "cube-single-noisy-v0", "cube-double-play-v0", "cube-octuple-play-v0", "scene-play-v0", "scene-noisy-v0",
     "puzzle-3x3-play-v0", "puzzle-4x6-noisy-v0",
 ]  # fmt: skip
+
+
+def make_writer(name, seed, steps):
+    kind = MazeWriter if name.startswith("pointmaze") else ManipulationWriter
+    return kind(replace(DATASETS[name], steps=steps), seed)
 
 
 @pytest.mark.few(1)

@@ -11,7 +11,7 @@ from zoo.errors import UsageError
 
 def test_single_task_name_has_dataset_domain_environment_and_task():
     name = parse_name("cube-double-play-singletask-task2-v0")
-    assert name.dataset == "cube-double-play-v0"
+    assert name.spec.name == "cube-double-play-v0"
     assert name.domain == "cube-double-play"
     assert name.env_id == "cube-double-singletask-task2-v0"
     assert name.task == 2

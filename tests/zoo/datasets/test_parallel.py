@@ -13,7 +13,7 @@ import pytest
 
 from agents.common.files import digest_of
 from tests import ROOT, needs_pinned
-from tests.zoo.datasets.writers import BrokenWriter, make_stopping
+from tests.zoo.datasets.writers import BrokenWriter, StoppingWriter
 from zoo.datasets import generate, parallel
 from zoo.datasets.check import digest_of_first
 from zoo.datasets.files import provenance_file, recorded_sha256
@@ -49,7 +49,7 @@ def test_number_of_processes_does_not_change_a_byte(whole, tmp_path):
 
 def stop_generation(folder, monkeypatch, **options):
     with monkeypatch.context() as patch:
-        patch.setattr(generate, "make_writer", make_stopping)
+        patch.setattr(generate, "MazeWriter", StoppingWriter)
         with pytest.raises(WorkerError, match="ArithmeticError: no more"):
             generate_dataset(NAME, folder, num_episodes=5, num_workers=1, **options)
 
@@ -64,7 +64,7 @@ def test_stopped_generation_goes_on_where_it_was_and_takes_no_episodes_of_anothe
     stop_generation(tmp_path, monkeypatch)
     assert folder_content(tmp_path) == {f"{NAME}.npz.parts", f"{NAME}-val.npz.parts"}
     assert len(list(tmp_path.rglob("0*.npz"))) == 3 * 3
-    monkeypatch.setattr(generate, "make_writer", make_stopping)  # three are missing, and it makes no more
+    monkeypatch.setattr(generate, "MazeWriter", StoppingWriter)  # three are missing, and it makes no more
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
     assert f"generating {NAME}: 6 episodes, 3 of them are there" in capsys.readouterr().err
     assert digests(files) == digests(whole)
@@ -114,7 +114,7 @@ def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path, kill):
 
 
 def test_failure_of_a_process_is_told_with_its_traceback(tmp_path, monkeypatch):
-    monkeypatch.setattr(generate, "make_writer", BrokenWriter)
+    monkeypatch.setattr(generate, "MazeWriter", BrokenWriter)
     message = rf"the episode collector of `{NAME}` failed in its process:\n(?s:.*)ArithmeticError: no physics today"
     with pytest.raises(WorkerError, match=message):
         generate_dataset(NAME, tmp_path / "data", num_episodes=5, num_workers=1)

@@ -75,8 +75,8 @@ def test_each_part_equals_its_file_loaded_alone(folder, settings):
 @pytest.mark.parametrize(("size", "transitions"), [(1, [10]), (31, [30, 10]), (80, [30, 50]), (100, [30, 50, 20])])
 def test_size_takes_the_first_files_and_cuts_the_last_behind_a_trajectory(folder, size, transitions):
     dataset = load_all(folder, dataset_size=size)
-    assert [part.transitions for part in dataset.shards.parts] == transitions
-    assert [part.trajectories for part in dataset.shards.parts] == [count // 10 for count in transitions]
+    assert [part.transitions for part in dataset.content.parts] == transitions
+    assert [part.trajectories for part in dataset.content.parts] == [count // 10 for count in transitions]
     assert dataset.num_transitions == sum(transitions)
     buffer = buffer_of(dataset.content)
     for updates in range(0, 3000, 1000):
@@ -105,7 +105,7 @@ def test_what_is_converted_is_not_read_again_and_its_originals_may_go(folder, mo
 def test_a_file_that_changed_is_converted_again(folder):
     load_all(folder)
     write_shard(folder, 1, episodes=7)
-    assert [part.transitions for part in load_all(folder).shards.parts] == [30, 70, 20]
+    assert [part.transitions for part in load_all(folder).content.parts] == [30, 70, 20]
 
 
 def recorded(**values):

@@ -1,9 +1,6 @@
 """Writers of episodes that fail, in a module that their processes import quickly."""
 
-from dataclasses import replace
-
 from zoo.datasets.generate import MazeWriter
-from zoo.datasets.names import DATASETS
 
 
 class StoppingWriter(MazeWriter):
@@ -18,10 +15,6 @@ class StoppingWriter(MazeWriter):
         return super().play(reset_seed, action_seed)
 
 
-def make_stopping(dataset, seed, steps):
-    return StoppingWriter(replace(DATASETS[dataset], steps=steps), seed)
-
-
 class BrokenWriter:
-    def __init__(self, dataset, seed, steps):
+    def __init__(self, spec, seed):
         raise ArithmeticError("no physics today")

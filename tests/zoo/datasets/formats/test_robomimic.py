@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 from tests.zoo.datasets.demonstrations import ENV_ARGS, demonstration, write
 from tests.zoo.datasets.own import read
 from zoo.dataset import main as dataset
-from zoo.datasets.benchmarks import ROBOMIMIC_FILE, demonstrations_file, find_demonstrations
+from zoo.datasets.benchmarks import ROBOMIMIC_FILE, demonstrations_file, find_data
 from zoo.datasets.formats.base import COMPACT
 from zoo.datasets.formats.read import environment_of
 from zoo.envs.tasks import TASKS
@@ -141,7 +141,7 @@ def test_a_file_is_where_q_chunking_looks_for_it_or_in_the_folder_that_is_given(
     assert path == tmp_path / "data" / "lift" / "mh" / ROBOMIMIC_FILE
     path.parent.mkdir(parents=True)
     write(path, [demonstration(4)])
-    assert find_demonstrations(LIFT, tmp_path / "data") == path
+    assert find_data(LIFT, tmp_path / "data") == str(path)
 
 
 @pytest.mark.parametrize("words", [["check", LIFT.name], ["convert", LIFT.name, "-o", "a.npz"]])
