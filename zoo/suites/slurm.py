@@ -68,9 +68,8 @@ def run_on_slurm(
             "start it where they are, which is usually a login node of the cluster, or use --launcher local"
         )
     executor = _make_executor(folder, parse_overrides(resources, "--resources"), workers or MOST_WORKERS)
-    there, file = _states() or dict[str, str](), folder / SUBMITTED
-    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    submitted = {name: job for name, job in earlier.items() if there.get(job, ENDED[0]) not in ENDED}
+    file = folder / SUBMITTED
+    submitted = _still_there(file) if file.exists() else {}
     new = [task for task in tasks if task.job.name not in submitted]
     for begin in range(0, len(new), MOST_OF_AN_ARRAY):
         submitted |= _submit(executor, new[begin : begin + MOST_OF_AN_ARRAY], folder)
@@ -99,6 +98,15 @@ def run_on_slurm(
             f"the Slurm jobs continue; `scancel {' '.join(arrays)}` stops them with checkpoints, and the same command "
             "again waits for them"
         ) from error
+
+
+def _still_there(file: Path) -> dict[str, str]:
+    """Return the jobs that an earlier program submitted and that Slurm still has: name of the job -> its id."""
+    states = _states()
+    if states is None:
+        raise UsageError(f"squeue must say whether the jobs of {file} still run, got no answer; try again later")
+    earlier = json.loads(file.read_text(encoding="utf-8"))
+    return {name: job for name, job in earlier.items() if states.get(job) not in (None, *ENDED)}
 
 
 def _submit(executor: Any, tasks: Sequence[JobTask], folder: Path) -> dict[str, str]:

@@ -265,8 +265,9 @@ def _checked(module: Any) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise TypeError(f"`make` must return a torch.nn.Module, got {type(module).__name__}; return the module")
     for part in module.modules():
-        does_nothing = not getattr(part, "track_running_stats", True) or getattr(part, "p", None) == 0
-        if isinstance(part, NO_FUNCTIONS) and not does_nothing:
+        keeps_none = isinstance(part, nn.modules.instancenorm._InstanceNorm) and not part.track_running_stats
+        does_nothing = getattr(part, "p", None) == 0  # dropout
+        if isinstance(part, NO_FUNCTIONS) and not (keeps_none or does_nothing):
             raise TypeError(
                 f"a module must be a function of its inputs, got {type(part).__name__}: leave out statistics of "
                 "batches (use e.g. LayerNorm), random numbers, lazy layers and recurrent ones (use e.g. GRUCell)"

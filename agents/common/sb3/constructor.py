@@ -118,7 +118,10 @@ def read_arguments(
 
 
 def _set_by_other_name(settings: dict[str, Any], name: str, other: str, value: Any, method: type[Method]) -> None:
-    """Set what another name was given for, unless a value that is not the default was given for its own name too."""
+    """Set a setting to what was given for it elsewhere; refuse a number that differs from that of its own name.
+
+    The `net_arch` of `policy_kwargs` counts before the setting of that name.
+    """
     declared = method.declared()[name]
     if other != name:
         value = integer(other, value, **declared.bounds)  # type: ignore[arg-type]

@@ -113,6 +113,7 @@ def test_gradient_goes_through_the_inputs_of_a_frozen_module_only():
     ("made", "text"),
     [
         (nn.Sequential(nn.BatchNorm1d(3)), "got BatchNorm1d: leave out statistics of batches"),
+        (nn.BatchNorm1d(3, track_running_stats=False), "got BatchNorm1d"),
         (nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3)), "got _SpectralNorm"),
         (nn.Sequential(nn.Dropout(), nn.Linear(4, 3)), "got Dropout"),
         (nn.LazyLinear(3), "got LazyLinear"),

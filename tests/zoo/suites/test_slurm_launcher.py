@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from zoo.benchmark import main
-from zoo.errors import Interrupted
+from zoo.errors import Interrupted, UsageError
 from zoo.settings.record import RunRecord
 from zoo.suites import slurm
 from zoo.suites.jobs import Job
@@ -129,6 +129,9 @@ def test_what_slurm_still_has_of_an_earlier_start_is_not_submitted_again(tmp_pat
     with pytest.raises(Interrupted, match="scancel 7 9"):
         launch(tmp_path)
     assert "--array" not in (tmp_path / "logs" / ".jobs" / "slurm" / "9_submission.sh").read_text()
+    write(bin_folder, "squeue", "exit 1")
+    with pytest.raises(UsageError, match="squeue must say"):
+        launch(tmp_path)
 
 
 def test_what_slurm_refuses_is_bad_input(bin_folder, run):
