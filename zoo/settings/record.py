@@ -77,15 +77,13 @@ class RunSettings(Declared):
     )
 
     def check_together(self) -> None:
-        """Refuse phases without data or without steps, and two kinds of score; reference scores are of returns."""
+        """Refuse phases without data or steps, and two kinds of score; reference scores mean that of returns."""
         for name in ("pretraining_steps", "offline_steps"):
             if self.offline_data == "none" and getattr(self, name):
                 raise ValueError(f"`offline_data` is none, but `{name}` = {getattr(self, name)} need data; drop one")
         if self.offline_steps + self.online_steps == 0:
             raise ValueError("`offline_steps` and `online_steps` are both 0; give one of them")
         if self.reference_scores is not None:
-            if self.score == "value":
-                raise ValueError("`reference_scores` are of returns, got `score` = value with them; leave out one")
             self.score = "return"
         if self.success_return is not None and self.score is not None:
             raise ValueError(
