@@ -6,7 +6,7 @@ kind: runs that are scored by success and runs that are scored by their return a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -304,6 +304,14 @@ def places_of(environments: Iterable[str]) -> list[str]:
     ]
 
 
+def by_place(table: pd.DataFrame, value: Callable[[pd.DataFrame], Value]) -> dict[str, dict[str, Value]]:
+    """Return method -> environment -> what a function makes of their rows."""
+    result: dict[str, dict[str, Value]] = {}
+    for (method, environment), rows in table.groupby(["method", "environment"]):
+        result.setdefault(str(method), {})[str(environment)] = value(rows)
+    return result
+
+
 def by_value(found: Mapping[Key, Value]) -> dict[Value, list[Key]]:
     """Return value -> the keys that have it."""
     result: dict[Value, list[Key]] = {}
@@ -324,7 +332,7 @@ def ranking(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     """
     names = by_score(comparison, phase)
     first = [name for name in comparison.order if name in names]
-    return first + [name for name in names if name not in first]
+    return list(dict.fromkeys([*first, *names]))
 
 
 def by_score(comparison: Comparison, phase: Phase | None = None) -> list[str]:
@@ -334,13 +342,12 @@ def by_score(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     of `Comparison.methods`.
     """
     phases = sorted(comparison.phases.values(), key=lambda found: phase is not None and found.name != phase.name)
-
-    def key(name: str) -> tuple[Any, ...]:
-        found = [(k, -p.aggregates[name].estimates["mean"].point) for k, p in enumerate(phases) if name in p.aggregates]
-        return (*found[0], name) if found else (len(phases), 0.0, "")
-
-    present = {name for phase in phases for name in phase.coverage}
-    return sorted((name for name in comparison.methods if name in present), key=key)
+    names: list[str] = []
+    for found in phases:
+        means = sorted((-cell.estimates["mean"].point, name) for name, cell in found.aggregates.items())
+        names += [name for _, name in means]
+    names += [name for name in comparison.methods if any(name in found.coverage for found in phases)]
+    return list(dict.fromkeys(names))
 
 
 def baseline_of(comparison: Comparison) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from agents.common.validation import unknown_name_message
 from zoo.errors import UsageError
-from zoo.report.comparison import MEAN_COLUMNS, OWN, ComparedMethod, joined
+from zoo.report.comparison import MEAN_COLUMNS, OWN, ComparedMethod, by_place, joined
 from zoo.report.published_scores import (
     PublishedSet,
     load_means,
@@ -153,22 +153,24 @@ def _first_skipped(own: RunTables) -> str:
 
 def _own_methods(own: RunTables, counted: pd.DataFrame) -> dict[str, ComparedMethod]:
     """Return the methods of the runs that count, with the protocol on each environment."""
-    names = published_names()
+    runs = own.runs[own.runs["run"].isin(counted["run"])]
+    algorithms = runs.groupby("method")["algorithm"].first().replace(published_names())
+    protocols = by_place(runs, lambda part: {field: _common(part[field]) for field in PROTOCOL})
+    departures = by_place(runs, lambda part: tuple(dict.fromkeys(part["departures"].explode().dropna())))
+    settings = by_place(runs, lambda part: _common_settings(part["settings"]))
     found = tallies(own)
-    result = {}
-    for name, group in own.runs[own.runs["run"].isin(counted["run"])].groupby("method"):
-        algorithm = str(group["algorithm"].iloc[0])
-        parts = {str(environment): part for environment, part in group.groupby("environment")}
-        result[str(name)] = ComparedMethod(
-            str(name),
-            names.get(algorithm, algorithm),
+    return {
+        name: ComparedMethod(
+            name,
+            algorithms[name],
             OWN,
-            {env: {field: _common(part[field]) for field in PROTOCOL} for env, part in parts.items()},
-            {env: tuple(dict.fromkeys(part["departures"].explode().dropna())) for env, part in parts.items()},
-            tallies=found[str(name)],
-            settings={env: _common_settings(part["settings"]) for env, part in parts.items()},
+            protocols[name],
+            departures[name],
+            tallies=found[name],
+            settings=settings[name],
         )
-    return result
+        for name in protocols
+    }
 
 
 def _common_settings(settings: pd.Series) -> dict[str, str]:

@@ -21,8 +21,9 @@ from agents.common.files.npz import read_npz
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
 from zoo.errors import UsageError
+from zoo.report.comparison import joined
 from zoo.runs.folder import PHASES
-from zoo.runs.protocol import describe_layers
+from zoo.runs.protocol import describe_layers, phase_ends
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
 from zoo.runs.scores import SUCCESS
 from zoo.settings.layers import load_yaml
@@ -93,13 +94,7 @@ class PublishedSet:
 
     def last_steps(self, method: str, environment: str) -> dict[str, int]:
         """Return the step at which each phase of a method's runs ends; phases that it does not have are left out."""
-        protocol = self.protocol_of(method, split_environment(environment)[1])
-        offline, online = (protocol.get(f"{phase}_steps") or 0 for phase in PHASES)
-        return {
-            phase: end
-            for phase, steps, end in zip(PHASES, (offline, online), (offline, offline + online), strict=True)
-            if steps
-        }
+        return phase_ends(self.protocol_of(method, split_environment(environment)[1]))
 
 
 def load_set(name: str, expected: Expected | None = None) -> PublishedSet:
@@ -215,14 +210,15 @@ def _means_of_runs(runs: pd.DataFrame) -> pd.DataFrame:
     last = runs.sort_values("step").drop_duplicates([*key, "seed"], keep="last")
     scores = last.groupby([*key, "domain"], as_index=False)
     tasks = scores.agg(step=("step", "max"), mean=("score", "mean"), sd=("score", "std"), seeds=("score", "size"))
-    tables = [tasks]
+    rows = []
     for (method, phase, domain), part in tasks.groupby(["method", "phase", "domain"]):
         if len(part) == len(tasks_of(domain)):
-            row = {"method": method, "phase": phase, "step": part["step"].max(), "environment": domain}
-            row |= {"mean": part["mean"].mean(), "seeds": part["seeds"].min()}
-            row["sd"] = np.sqrt((part["sd"] ** 2).sum(skipna=False)) / len(part)  # seeds are not paired between tasks
-            tables.append(pd.DataFrame([row]))
-    return pd.concat(tables).drop(columns="domain").sort_values(key, ignore_index=True)
+            step, seeds = part["step"].max(), part["seeds"].min()
+            sd = np.sqrt((part["sd"] ** 2).sum(skipna=False)) / len(part)  # seeds are not paired between tasks
+            rows.append((method, phase, domain, step, part["mean"].mean(), sd, seeds))
+    tasks = tasks.drop(columns="domain")
+    domains = pd.DataFrame(rows, columns=tasks.columns)
+    return joined([tasks, domains], tasks.columns).sort_values(key, ignore_index=True)
 
 
 def _metadata() -> dict[str, Any]:
@@ -269,13 +265,14 @@ def finished_runs(table: pd.DataFrame, last_steps: Callable[[str, str], Mapping[
     :param table: what `read_included_runs` returns.
     :param last_steps: (method, environment) -> the step at which each of its phases ends.
     """
-    reached = table.groupby([*_RUN, "phase"])["step"].max()
-    wanted = {pair: last_steps(*pair) for pair in set(zip(table["method"], table["environment"], strict=True))}
-    is_finished = [
-        all(reached.get((*run, phase), -1) >= end for phase, end in wanted[run[:2]].items())
-        for run in zip(*(table[name] for name in _RUN), strict=True)
-    ]
-    return table[np.array(is_finished, dtype=bool)]
+    reached = table.groupby([*_RUN, "phase"])["step"].max().to_dict()
+    ends = cache(last_steps)
+
+    def is_finished(method: str, environment: str, seed: int) -> bool:
+        wanted = ends(method, environment).items()
+        return all(reached.get((method, environment, seed, phase), -1) >= end for phase, end in wanted)
+
+    return table.loc[[is_finished(*run) for run in table[_RUN].itertuples(index=False)]]
 
 
 def read_texts(paths: Sequence[Path], columns: Sequence[str], remedy: str = RESTORE) -> pd.DataFrame:

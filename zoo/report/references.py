@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
 from agents.common.validation import checked_pair, unknown_name_message
 from zoo.errors import UsageError, as_usage_error
@@ -80,16 +79,14 @@ def normalise_returns(own: RunTables, references: Mapping[str, tuple[float, floa
     A normalised return is (return - random) / (expert - random): 0 for the random policy, 1 for the expert. Runs that
     are scored by success stay as they are.
     """
-    runs, evaluations = (
-        table.assign(
-            kind=table["kind"].mask(
-                (table["kind"] == RETURN.name) & table["environment"].isin(references), NORMALISED_RETURN.name
-            )
-        )
-        for table in (own.runs, own.evaluations)
-    )
-    chosen = evaluations["kind"] == NORMALISED_RETURN.name
-    pairs = np.array([references[name] for name in evaluations.loc[chosen, "environment"]]).reshape(-1, 2)
-    scores = evaluations["score"].to_numpy(float, copy=True)
-    scores[chosen] = (scores[chosen] - pairs[:, 0]) / (pairs[:, 1] - pairs[:, 0])
-    return replace(own, runs=runs, evaluations=evaluations.assign(score=scores))
+
+    def normalised(table: pd.DataFrame) -> pd.DataFrame:
+        is_chosen = (table["kind"] == RETURN.name) & table["environment"].isin(references)
+        return table.assign(kind=table["kind"].mask(is_chosen, NORMALISED_RETURN.name))
+
+    evaluations = normalised(own.evaluations)
+    pairs = pd.DataFrame(references, ["random", "expert"]).T.reindex(evaluations["environment"]).to_numpy(float)
+    scores, random, expert = evaluations["score"].astype(float), pairs[:, 0], pairs[:, 1]
+    is_chosen = evaluations["kind"] == NORMALISED_RETURN.name
+    scores = scores.mask(is_chosen, (scores - random) / (expert - random))
+    return RunTables(normalised(own.runs), evaluations.assign(score=scores))

@@ -5,7 +5,7 @@ Another report reads them with ``--with``, so that runs can be compared where on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod
+from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, by_place
 from zoo.report.published_scores import clashes, read_rows, refuse_rows, with_places
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import PROTOCOL, show
@@ -42,14 +42,15 @@ class Scored:
     def only(self, column: str, values: Iterable[str]) -> Self:
         """Return those scores that have one of some values in a column."""
         wanted = list(values)
-        tables = (table[table[column].isin(wanted)] for table in (self.evaluations, self.means))
-        return replace(self, **dict(zip(("evaluations", "means"), tables, strict=True)))
+        return self._changed(lambda table: table[table[column].isin(wanted)], self.methods)
 
     def renamed(self, names: Mapping[str, str]) -> Self:
         """Return the scores of methods under other names."""
         methods = {names[name]: replace(method, name=names[name]) for name, method in self.methods.items()}
-        evaluations, means = (with_names(table, names) for table in (self.evaluations, self.means))
-        return replace(self, methods=methods, evaluations=evaluations, means=means)
+        return self._changed(lambda table: with_names(table, names), methods)
+
+    def _changed(self, change: Callable[[pd.DataFrame], pd.DataFrame], methods: Mapping[str, ComparedMethod]) -> Self:
+        return replace(self, methods=methods, evaluations=change(self.evaluations), means=change(self.means))
 
     def restricted(self, environments: Iterable[str] | None = None) -> Self:
         """Return scores with the methods that have some, which know of their runs on some environments only."""
@@ -81,8 +82,7 @@ def scores_table(evaluations: pd.DataFrame, methods: Mapping[str, ComparedMethod
     table = last_evaluations(evaluations)
     pairs = zip(table["method"], table["environment"], strict=True)
     protocols = [methods[name].protocol_on(environment) for name, environment in pairs]
-    fields = {field: [protocol.get(field) for protocol in protocols] for field in PROTOCOL}
-    return table.assign(**{field: pd.Series(values, table.index, object) for field, values in fields.items()})
+    return table.assign(**pd.DataFrame(protocols, table.index, list(PROTOCOL), dtype=object))
 
 
 def read_scores(path: Path, source: str) -> Scored:
@@ -104,13 +104,9 @@ def read_scores(path: Path, source: str) -> Scored:
     carried = table["carried"] == "True" if "carried" in table else False
     about = {"source": source, "run": f"{path}", "carried": carried, "return": np.nan, "length": np.nan}
     table = with_places(table.assign(**about)).astype(dict.fromkeys(_COUNTS, int) | {"successes": "Int64"})
-    methods = {}
-    for name, group in table.groupby("method"):
-        protocols = {
-            str(environment): {field: _value(part[field].iloc[0]) for field in PROTOCOL}
-            for environment, part in group.groupby("environment")
-        }
-        methods[str(name)] = ComparedMethod(str(name), str(group["algorithm"].iloc[0]), source, protocols)
+    algorithms = table.groupby("method")["algorithm"].first()
+    protocols = by_place(table, lambda runs: {field: _value(runs[field].iloc[0]) for field in PROTOCOL})
+    methods = {name: ComparedMethod(name, algorithms[name], source, made) for name, made in protocols.items()}
     return Scored(methods, table[list(EVALUATION_COLUMNS)], pd.DataFrame(columns=list(MEAN_COLUMNS)))
 
 

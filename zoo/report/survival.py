@@ -6,14 +6,15 @@ finished, and a failed run keeps its last score to the end. A run that was inter
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from zoo.errors import UsageError
-from zoo.report.comparison import OWN, Tally, joined
+from zoo.report.comparison import OWN, Tally, by_place, joined
+from zoo.runs.protocol import phase_ends
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables
 from zoo.runs.scores import OWN_SCALE, SUCCESS
 
@@ -23,12 +24,10 @@ def tallies(own: RunTables) -> dict[str, dict[str, Tally]]:
 
     A run that another one of the same seed replaces is not counted.
     """
-    result: dict[str, dict[str, Tally]] = {}
     shown = own.runs[own.runs["replaced_by"].isna()]
-    for (method, environment), group in shown.groupby(["method", "environment"]):
-        finished, failed = int(group["problem"].isna().sum()), int(_has_failed(group).sum())
-        result.setdefault(str(method), {})[str(environment)] = Tally(len(group), finished, failed)
-    return result
+    return by_place(
+        shown, lambda runs: Tally(len(runs), int(runs["problem"].isna().sum()), int(_has_failed(runs).sum()))
+    )
 
 
 def failed_scores(own: RunTables, mode: str) -> pd.DataFrame:
@@ -87,10 +86,8 @@ def _has_failed(runs: pd.DataFrame) -> pd.Series:
 
 def _ends(row: Mapping[str, Any], steps: pd.DataFrame | None) -> list[tuple[str, int]]:
     """Return the (phase, step) of every evaluation that a failed run should have had."""
-    offline, online = int(row["offline_steps"]), int(row["online_steps"])
-    ends = [("offline", offline)] * bool(offline) + [("online", offline + online)] * bool(online)
-    found: Iterable[tuple[str, int]] = () if steps is None else steps.itertuples(index=False, name=None)
-    return sorted({*ends, *((str(phase), int(step)) for phase, step in found)})
+    found = () if steps is None else steps.itertuples(index=False, name=None)
+    return sorted({*phase_ends(row).items(), *found})
 
 
 def _carried(
@@ -100,15 +97,15 @@ def _carried(
     there = there.sort_values(["phase", "step"])
     if mode == "last" and not (there["step"] > 0).any():  # at step 0 nothing is trained yet
         return there.iloc[:0]
-    last = {"episodes": row["eval_episodes"], "kind": kind, "source": OWN}
+    names = ("method", "algorithm", "environment", "domain", "task", "seed", "run")
+    last = {"episodes": row["eval_episodes"], "kind": kind, "source": OWN} | {name: row[name] for name in names}
     reached = ("", -1)
     if len(there):
-        last = there.iloc[-1].to_dict()
+        last |= there.iloc[-1].to_dict()
         reached = (last["phase"], last["step"])
     if mode == "zero":
         last |= {"score": 0.0, "successes": 0 if kind == SUCCESS.name else pd.NA, "return": np.nan}
-    about = {name: row[name] for name in ("method", "algorithm", "environment", "domain", "task", "seed", "run")}
     later = [place for place in wanted if place > reached]
-    added = [{**last, **about, "phase": phase, "step": step, "carried": True} for phase, step in later]
+    added = [{**last, "phase": phase, "step": step, "carried": True} for phase, step in later]
     table = pd.DataFrame(added, columns=list(EVALUATION_COLUMNS)).astype({"successes": "Int64"})
     return joined([there, table], EVALUATION_COLUMNS)

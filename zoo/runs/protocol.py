@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from agents.common.common_settings import CommonSettings
+from zoo.runs.folder import PHASES
 from zoo.runs.scores import OWN_SCALE
 from zoo.settings.layers import flatten
 
@@ -47,6 +48,17 @@ def protocol_differences(phase: str, ours: Mapping[str, Any], theirs: Mapping[st
             continue  # the last state of each trajectory is counted or not
         result.append(f"{field} {show(a)} against {show(b)}")
     return result
+
+
+def phase_ends(protocol: Mapping[str, Any]) -> dict[str, int]:
+    """Return the step at which each phase of a run ends; phases without steps are left out."""
+    ends, end = {}, 0
+    for phase in PHASES:
+        steps = int(protocol.get(f"{phase}_steps") or 0)
+        end += steps
+        if steps:
+            ends[phase] = end
+    return ends
 
 
 def setting_differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:

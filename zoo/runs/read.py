@@ -29,7 +29,7 @@ from zoo.runs.folder import (
     find_run_folders,
     state_now,
 )
-from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, name_methods, show
+from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, name_methods, phase_ends, show
 from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE
 from zoo.settings.record import RunRecord
 
@@ -224,9 +224,8 @@ def _tabulate(folder: RunFolder) -> pd.DataFrame:
 def _find_missing_evaluation(row: Mapping[str, Any], evaluations: pd.DataFrame) -> str | None:
     """Return which phase of a finished run lacks an evaluation at its end."""
     last = evaluations.groupby("phase")["step"].max()
-    ends = {"offline": row["offline_steps"], "online": row["offline_steps"] + row["online_steps"]}
-    for phase, end in ends.items():
-        if row[f"{phase}_steps"] and last.get(phase, 0) < end:
+    for phase, end in phase_ends(row).items():
+        if last.get(phase, 0) < end:
             return f"its last {phase} evaluation is at step {last.get(phase, 0):,}, expected {end:,}"
     return None
 
