@@ -201,4 +201,4 @@ def read_yaml(path: Path, name: str) -> Any:
         text = read_text(path)
     except (OSError, DamagedFile) as error:
         raise UsageError(f"{name} must be a readable YAML file in UTF-8, got {path}: {error}") from error
-    return load_yaml(text, str(path))
+    return load_yaml(text, f"{name} {path}")
