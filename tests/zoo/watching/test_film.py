@@ -33,11 +33,11 @@ def has(image, colour):
 
 
 def test_without_a_camera_a_maze_is_a_map_with_agent_and_goal():
-    frames = shot(Film(agent_of("qam"), has_camera=False))
-    assert [is_last for _, is_last in frames] == ([False] * 12 + [True]) * 2
+    frames = shot(Film(agent_of("qam"), has_camera=False), every=4)
+    assert [is_last for _, is_last in frames] == ([False] * 3 + [True]) * 2
     assert all(frame.shape == (480 + HEAD, 480, 3) for frame, _ in frames)
     assert all(has(frame, AGENT) and has(frame, GOAL) for frame, _ in frames)
-    assert (frames[0][0] != frames[12][0]).any()
+    assert (frames[0][0] != frames[3][0]).any()
 
 
 def test_a_grid_shows_as_many_episodes_and_leaves_places_empty():
@@ -50,7 +50,7 @@ def test_a_grid_shows_as_many_episodes_and_leaves_places_empty():
     assert (alone[HEAD:, 260:] == 255).all()
 
 
-@pytest.mark.parametrize("id", ["qam", "bc", "rebrac"])
+@pytest.mark.parametrize("id", ["qam", "bc"])
 def test_thoughts_are_shown_beside_the_map(id):
     frames = shot(Film(agent_of(id, 1), explain=True, has_camera=False), every=6)
     assert {frame.shape for frame, _ in frames} == {(560 + HEAD, 2 * 560, 3)}
@@ -89,7 +89,7 @@ def thoughts_of(agent):
     return Mind(agent.policy).think(lane), lane
 
 
-@pytest.mark.parametrize("lanes", [1, 3, 9])
+@pytest.mark.parametrize("lanes", [3, 9])
 def test_step_by_step_has_the_results_of_an_evaluation(logs, lanes):
     agent = agent_of_run(find_run(logs, "qam", ENV))
     stage, moments = Stage(agent, lanes), []
