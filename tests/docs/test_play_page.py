@@ -21,7 +21,7 @@ def _logs(tmp_path, monkeypatch):
     monkeypatch.setattr(rendering, "_works", lambda name: False)
 
 
-@pytest.mark.parametrize("words", list(commands_run_by("test_a_command_of_the_page_runs").values()), ids=" ".join)
+@pytest.mark.parametrize("words", commands_run_by("test_a_command_of_the_page_runs").values(), ids=" ".join)
 def test_a_command_of_the_page_runs(words, tmp_path):
     fewer = [] if "--interval" in words else ["--episodes", "1"]
     if "--video" in words:

@@ -108,6 +108,7 @@ def test_every_entry_builds_unchanged(algo, name):
 
 AS_FQL = {"ensemble_size": 2, "batch_size": 256, "gamma": 0.99, "tau": 0.005, "horizon_length": 1}
 D4RL_STEPS, OCBENCH_STEPS = {"offline_steps": 500_000}, {"offline_steps": 2_000_000, "eval_episodes": 500}
+VISUAL = {"cube-single": 300, "cube-double": 100, "scene": 100, "puzzle-3x3": 300, "puzzle-4x4": 300}
 LOCOMOTION = {"offline_steps": 1_000_000, "score": "return"}
 
 
@@ -137,11 +138,8 @@ LOCOMOTION = {"offline_steps": 1_000_000, "score": "return"}
          {**AS_FQL, **D4RL_STEPS, "score": None, "distill_weight": 3.0, "rho": 0.0}),
         ("fql", "mujoco/hopper/medium-v0", "d4rl", "untuned",
          {**AS_FQL, **LOCOMOTION, "distill_weight": 100.0, "rho": 1.0}),
-        ("fql", "visual-cube-single-play", "qam", "published", {**AS_FQL, "distill_weight": 300, "rho": 0}),
-        ("fql", "visual-cube-double-play", "qam", "published", {**AS_FQL, "distill_weight": 100, "rho": 0}),
-        ("fql", "visual-scene-play", "qam", "published", {**AS_FQL, "distill_weight": 100, "rho": 0}),
-        ("fql", "visual-puzzle-3x3-play", "qam", "published", {**AS_FQL, "distill_weight": 300, "rho": 0}),
-        ("fql", "visual-puzzle-4x4-play", "qam", "published", {**AS_FQL, "distill_weight": 300, "rho": 0}),
+        *(("fql", f"visual-{name}-play", "qam", "published", {**AS_FQL, "distill_weight": weight, "rho": 0})
+          for name, weight in VISUAL.items()),
     ],
 )  # fmt: skip
 def test_tasks_have_the_values_of_their_authors(algo, task, profile, status, expected):

@@ -47,6 +47,13 @@ def episodes(count=2, steps=20, seed=0, env=None):
     return found
 
 
+def in_two(parts):
+    """Return episodes whose observations are a Dict of two vectors, z before a."""
+    for part in parts:
+        part["observations"] = {"z": part["observations"][:, 2:], "a": part["observations"][:, :2]}
+    return parts
+
+
 def joined(parts, name):
     return np.concatenate([part[name] for part in parts])
 

@@ -1,7 +1,5 @@
 """Downloads from a server on this machine that misbehaves in every way we know."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import hashlib

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict
 
-from tests.zoo.datasets.own import ENV, episodes, regular, write_minari
+from tests.zoo.datasets.own import ENV, episodes, in_two, regular, write_minari
 from zoo.dataset import main
 from zoo.datasets.files import DatasetError
 from zoo.datasets.own import load_own
@@ -47,7 +47,7 @@ WARNED = {
 }
 
 
-@pytest.mark.parametrize("case", list(WARNED))
+@pytest.mark.parametrize("case", WARNED)
 def test_what_is_probably_a_mistake_is_warned_of(tmp_path, case):
     change, text = WARNED[case]
     with pytest.warns(UserWarning, match=re.escape(text)):
@@ -97,9 +97,7 @@ gymnasium.register(FLAT, entry_point=f"{__name__}:make_flat")
 
 def test_parts_in_another_order_than_the_environment_flattens_them_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    parts = episodes()
-    for part in parts:
-        part["observations"] = {"z": part["observations"][:, 2:], "a": part["observations"][:, :2]}
+    parts = in_two(episodes())
     same = write_minari(tmp_path, parts, "flat/same-v0", env=FLAT, observation_space=FlatEnv.observation_space)
     space = Dict(dict(FlatEnv.observation_space.spaces))  # which sorts its parts
     other = write_minari(tmp_path, parts, "flat/other-v0", env=FLAT, observation_space=space)

@@ -119,7 +119,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("case", list(BROKEN))
+@pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_file_is_refused_with_what_to_do(tmp_path, case):
     change, message = BROKEN[case]
     path = write(tmp_path / "a.hdf5", [demonstration(4), demonstration(3)])
