@@ -1,7 +1,5 @@
 """Small environments for tests."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import gymnasium

@@ -3,8 +3,6 @@
 ``python -m tests.programs`` is that process: it reads one JSON object a line, and answers with an exit code.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import json

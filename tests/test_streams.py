@@ -1,7 +1,5 @@
 """Random streams: none is used twice, and what a replica meets depends on its own seed alone."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Replicas that train together: each makes the steps and updates that it would make alone, and can be taken out."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback

@@ -4,8 +4,6 @@ A Gaussian behaviour N(m, s^2 I) has, on the straight path from noise, the margi
 V_t = t^2 s^2 + (1-t)^2, and the velocity v(x, t) = m + c_t (x - t m) with c_t = (t s^2 - (1-t)) / V_t.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -4,8 +4,6 @@ Its tensors are of a class of their own. Every operation on them is checked and 
 compared with the CPU's.
 """
 
-from __future__ import annotations
-
 import functools
 from contextlib import contextmanager
 

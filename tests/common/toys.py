@@ -1,7 +1,5 @@
 """Small models, datasets and batches for tests; ``TESTED_COMPILE=on`` compiles their updates."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The commands of the documentation: where they are, what they say, and why some are not run."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import re

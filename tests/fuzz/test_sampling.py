@@ -1,7 +1,5 @@
 """Sampled sequences against a plain reading of what an H-step sequence is, one step after the other."""
 
-from __future__ import annotations
-
 import pickle
 import warnings
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 ``docs/parity.md`` lists the arrays.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

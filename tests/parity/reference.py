@@ -1,7 +1,5 @@
 """Our algorithms beside recorded numbers: translates the names of the reference implementations into ours."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

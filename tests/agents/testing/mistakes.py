@@ -1,7 +1,5 @@
 """Typical mistakes: each is one edit of the example in docs/register.md."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from tests import code_blocks

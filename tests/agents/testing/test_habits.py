@@ -1,7 +1,5 @@
 """Bad habits of hooks: what is found, and what is sound and is not."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import cached_property
 

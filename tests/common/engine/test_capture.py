@@ -4,8 +4,6 @@ Like a graph, the recorder runs the same operations on the same memory again, wh
 branches and tensors made outside are those of the recording.
 """
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What stands for the part of `huggingface_hub.HfApi` that uploading and downloading an agent needs."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass, field
 from fnmatch import fnmatch

@@ -1,7 +1,5 @@
 """A Slurm of two nodes on this machine, started and stopped by a test."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
