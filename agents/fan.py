@@ -46,8 +46,9 @@ from agents.core import (
 class FAN(Method):
     r"""A one-step policy is anchored to the behaviour flow in one evaluation, and critics take noise as an input.
 
-    The way from noise to action of the policy must be the flow's at a random point of it. A critic F of state, action
-    and noise holds a distribution of returns, of which the critic Q keeps an upper expectile:
+    The policy's displacement, action minus noise, is regressed on the flow's velocity at a random point between the
+    two. A critic F of state, action and noise holds a distribution of returns, of which the critic Q keeps an upper
+    expectile:
 
     .. math:: A(s, z) = \lVert \mu(s, z) - z - v(s, x_t, t)\rVert^2,\quad x_t = (1 - t) z + t \mu(s, z)
 
@@ -92,7 +93,7 @@ class FAN(Method):
         return {"noise_critic": noisy, "critic": critic(target=False), **flows}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of the next action, which are the critic's too, of the losses, and of flow matching."""
+        """Return the noise of the next action (also the critic's input), of the losses and of flow matching."""
         next_action = {"next_z": normal(), "next_t": uniform()}
         anchor = {"anchor_z": normal(), "anchor_t": uniform()}
         return {**next_action, "value_n": normal(), "bc_x0": normal(), "bc_t": uniform(), **anchor, "q_n": normal()}
@@ -115,15 +116,15 @@ class FAN(Method):
         return (actions - z - flow(interpolate(z, actions, t), t)).square()
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target, less of what is far from the flow, and what the critic without noise regresses to."""
+        """Return the TD target, less the distance to the flow, and the target of the critic without noise."""
         next_actions = self.act(batch.next_observations, {"action": noise["next_z"]}, nets)
         flow = nets.behaviour.at(batch.next_observations)
-        away = self.distance(flow, noise["next_z"], next_actions, noise["next_t"]).sum(-1)
+        penalty = self.distance(flow, noise["next_z"], next_actions, noise["next_t"]).sum(-1)
         next_q = pessimistic_value(nets.critic(batch.next_observations, next_actions), self.rho)
         noisy = torch.cat([batch.actions, noise["value_n"]], -1)
         return {
             "next_actions": next_actions,
-            "td": batch.rewards + batch.discounts * (next_q - self.critic_anchor_weight * away),
+            "td": batch.rewards + batch.discounts * (next_q - self.critic_anchor_weight * penalty),
             "value": nets.noise_critic_target(batch.observations, noisy).mean(1, keepdim=True),
         }
 

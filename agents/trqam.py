@@ -45,9 +45,9 @@ class TRQAM(TrustRegion):
 
     For equal rollouts the last loss is :math:`\lambda_e` times QAM's with inverse temperature :math:`1/\lambda_e`.
 
-    Source: Trust Region Q Adjoint Matching, arXiv 2605.27079. Differs in: nothing; the defaults are the behaviour of
-    the authors' code, in which the base goes on cloning (``freeze_base`` stops it). While pretraining, the policy that
-    acts is the behaviour flow.
+    Source: Dong et al., Trust Region Q Adjoint Matching, arXiv 2605.27079. The defaults are those of the authors' code,
+    in which the base goes on cloning (``freeze_base`` stops it). While pretraining, the policy that acts is the
+    behaviour flow.
     """
 
     target_gradient: bool = setting(

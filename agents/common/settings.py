@@ -49,7 +49,7 @@ class Range:
 
     @property
     def ends(self) -> tuple[float, ...]:
-        """Values that must be allowed if all are to be."""
+        """Values to check: where these are allowed, so are all."""
         return self.low, self.high
 
     def __str__(self) -> str:
@@ -72,7 +72,7 @@ class Choice:
 
     @property
     def ends(self) -> tuple[Any, ...]:
-        """Values that must be allowed if all are to be."""
+        """Values to check: where these are allowed, so are all."""
         return self.values
 
     def __str__(self) -> str:
@@ -150,7 +150,7 @@ class Setting:
     """Annotation as it is written."""
 
     def inherit(self, other: Setting) -> None:
-        """Take everything but the default from the declaration that this one changes the default of.
+        """Take what this declaration leaves empty from that of the base class; `kw_only` is always its.
 
         :param other: the declaration of the same setting in a base class.
         """
@@ -165,7 +165,7 @@ class Setting:
 
         :param value: what was given.
         :return: the same, numbers as their type.
-        :raises TypeError: if it has another type.
+        :raises TypeError: if an int, a float or a bool has another type.
         :raises ValueError: if it is out of range.
         """
         if self.check is not None:
@@ -188,7 +188,7 @@ class Setting:
                 f"bounds of setting `{self.name}` must be those of an int or a float, got type `{self.annotation}`; "
                 "declare one of the two, or give a `check`"
             )
-        return value  # of several types, whoever uses it knows what it may be
+        return value  # of another type, or of several: whoever uses it checks it
 
     @property
     def meaning(self) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 MOST = 2**32 - 1
-"""The largest seed and index."""
+"""The largest index, and the largest of several seeds that draw together."""
 
 
 @unique
@@ -39,8 +39,8 @@ class Purpose(IntEnum):
     ACTING = 9  # noise of actions in training, and of `predict`
     REPLICAS = 10  # seeds of replicas that all follow from one: replica
     ENVIRONMENT = 11  # what an environment draws besides its own generator; the seed is that of its reset
-    EVALUATION_START = 12  # episode
-    EVALUATION_NOISE = 13  # seed of the replica, episode
+    EVALUATION_START = 12  # episode; 0 also for features and resampled trajectories of an estimate without environment
+    EVALUATION_NOISE = 13  # seed of the replica, episode; there, repetition
     COLLECTED_START = 14  # episode
     COLLECTED_NOISE = 15  # noise added to collected actions: episode
     COLLECTED_ACTIONS = 16
@@ -48,7 +48,7 @@ class Purpose(IntEnum):
     TRIAL_SEQUENCE = 18  # quasi-random, which all trials share
     EXPORTED_NOISE = 19  # drawn inside a file: node
     PICTURED_NOISE = 20  # of thoughts in a film: episode
-    CHECKS = 21  # data that something is tried on: which
+    CHECKS = 21  # made-up data of a check: its number
 
 
 def stream(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> np.random.SeedSequence:
@@ -56,7 +56,7 @@ def stream(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> np.rand
 
     :param purpose: what it is for.
     :param seeds: the seed, or all seeds of what is drawn together.
-    :param index: numbers from 0 to `MOST`; always as many for a purpose.
+    :param index: numbers from 0 to `MOST`; each purpose has a fixed count of them.
     :return: the source, for ``numpy.random.default_rng``.
     :raises ValueError: if a seed is negative, or it or an index is too large.
     """

@@ -30,7 +30,7 @@ MODE = 0.7
 SLOPE = 30.0
 """In CHOICE the reward is SLOPE times the action."""
 EPISODES = 200
-"""Of each kind."""
+"""Rounds of episodes: each adds one of every kind, and of CHOICE two."""
 
 
 def make_dataset() -> dict[str, NDArray[np.float32]]:

@@ -171,7 +171,7 @@ def collect(args: argparse.Namespace) -> Result:
 
 
 def _find_data_of_task(args: argparse.Namespace) -> str | None:
-    """Put the path of its data in the place of a task of another benchmark than OGBench; return the task's name."""
+    """Replace a task of another benchmark than OGBench by the path of its data; return the task's name."""
     if not (task := TASKS.get(args.name)):
         return None
     args.name = find_data(task, args.dataset_dir)

@@ -76,7 +76,7 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def making(path: Path) -> Iterator[None]:
-    """Lock a file or folder while it is made, by one process at a time; create its parent where it is missing.
+    """Hold the lock of a file or folder while it is made; create its parent where it is missing.
 
     The operating system frees the lock of a process that dies, so a killed process blocks no other.
     """
@@ -89,7 +89,7 @@ def making(path: Path) -> Iterator[None]:
 
 
 def is_settled(train: Path, existing: str) -> bool:
-    """Return whether a dataset exists and stays; its training file, which is made last, shows that it is whole.
+    """Return whether a dataset is kept as it is; its training file is written last, so it shows that all is there.
 
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     :raises UsageError: if it exists and ``existing`` is ``"refuse"``.

@@ -30,7 +30,7 @@ def refuse_unfit(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
     if (actions.low >= actions.high).any():
         raise UsageError(
             f"`{env_id}` has actions with low >= high in coordinate {int(np.argmax(actions.low >= actions.high))}, "
-            "expected a range to choose from; leave out what cannot move in a wrapper"
+            "expected a range to choose from; leave out coordinates that cannot move in a wrapper"
         )
     parts = observations.spaces if isinstance(observations, spaces.Dict) else {"": observations}
     for key, part in parts.items():
@@ -68,7 +68,7 @@ def shape_of(space: spaces.Space[Any]) -> Any:
 
 
 def broken_promise(space: spaces.Space[Any], observation: Any) -> str | None:
-    """Return in what an observation is not what its space says, as the beginning of a message; None if it is."""
+    """Return how an observation differs from its space, as the beginning of a message; None if it does not."""
     if isinstance(space, spaces.Dict):
         if not isinstance(observation, dict) or space.spaces.keys() - observation.keys():
             return f"an observation must have the parts of {space}, got others"
@@ -95,7 +95,7 @@ def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
 
 
 def join(parts: Sequence[Any]) -> Any:
-    """Return what :func:`stack` returned at several times as one."""
+    """Return several results of :func:`stack` as one."""
     if isinstance(parts[0], dict):
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     return np.concatenate(parts)

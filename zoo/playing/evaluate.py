@@ -1,4 +1,4 @@
-"""Play episodes with a policy: batched, open loop within a chunk, the same numbers however many environments play."""
+"""Play episodes with a policy in batches, open loop within a chunk; the number of environments changes no result."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ EVERY = 10
 """One in so many trajectories is held out, beginning with the first."""
 MOST_TRANSITIONS = 5000  # of the held-out ones, drawn at random where there are more
 FIRST_ACTIONS = 8  # of the policy in each first state
-RATED_ROWS = 512  # of them, by the algorithm's own critic
+RATED_ROWS = 512  # transitions that the algorithm's own critic rates
 
 
 @dataclass(frozen=True)

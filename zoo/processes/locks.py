@@ -17,9 +17,9 @@ from zoo.terminal.messages import say_once
 
 HOST = socket.gethostname()
 SECONDS_TO_TRY = 0.2
-"""How long to ask for a lock: who looks whether it is held has it for an instant."""
+"""How long to try: a process that looks whether the lock is held takes it for an instant."""
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
-"""How storage answers that has no locks."""
+"""Error numbers of storage that has no locks."""
 
 
 class Lock:

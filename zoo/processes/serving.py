@@ -36,7 +36,7 @@ PATIENCE = 600.0
 """How long an environment's process may take to answer, in seconds: it may import, build or take long steps."""
 
 Hook = Callable[[], None]
-"""Called again and again while something lasts; what it raises ends that."""
+"""Called again and again during a wait; what it raises ends the wait."""
 
 
 def keep_waiting() -> None:
@@ -341,7 +341,7 @@ def start_server() -> None:
 
 @contextlib.contextmanager
 def _environment_of_children(variables: Mapping[str, str], imports_main: bool = True) -> Iterator[None]:
-    """Give environment variables to the processes that start meanwhile; they import from where this process does.
+    """Set environment variables for processes that start meanwhile; they import from where this process does.
 
     Python starts them with ``-c``, which would import from the current folder first, whatever lies there.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _REQUIRED = ("algo", "env", "offline_steps", "seed")
 _MAY_MOVE = ("dataset.name", "dataset.reference_scores", "pretrained_actor.path", "trained_agent.path")
-"""What says less than the fingerprint beside it: a file may have moved."""
+"""No part of a run's identity: a file may move, and the fingerprint beside its path identifies it."""
 
 
 def _checked_pair(name: str, value: object) -> tuple[float, float] | None:

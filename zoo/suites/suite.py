@@ -87,7 +87,7 @@ class Suite:
     focus: str = ""
 
     def runs(self) -> list[Run]:
-        """Return every run, environment by environment, so that a suite that is stopped has compared some."""
+        """Return every run, environment by environment, so that a suite that is stopped has finished some of them."""
         groups, variants = self._seed_groups(), self._variants()
         single = [(seed,) for group in groups for seed in group]  # SB3's own algorithms train no seeds together
         runs = [

@@ -89,7 +89,7 @@ log.addHandler(_Terminal())  # outside a program too, e.g. where a script loads 
 
 
 def open_standard_streams() -> None:
-    """Open what is closed of standard input, output and error, here and in children: no other file gets its number.
+    """Open closed standard streams on the null device, for children too, so that no other file gets their numbers.
 
     Standard output escapes characters that its encoding lacks, as standard error does; it would raise.
     """

@@ -144,12 +144,12 @@ def add_data(parser: Parser, storage: str = "--storage") -> None:
     )
     keywords: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE"}
     group.add_argument("--env-kwargs", **keywords, help="arguments of the environment")
-    group.add_argument("--eval-env-kwargs", **keywords, help="those of evaluation, in place of --env-kwargs")
+    group.add_argument("--eval-env-kwargs", **keywords, help="those of evaluation environments (default: --env-kwargs)")
     group.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, for their environments")
 
 
 def add_protocol(parser: Parser, eval_seed: int = 0) -> argparse._ArgumentGroup:
-    """Add the flags of evaluations and checkpoints; return their group.
+    """Add the flags of evaluation and divergence; return their group.
 
     :param eval_seed: the default.
     """

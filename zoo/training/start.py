@@ -221,7 +221,8 @@ def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str
         log.warning(
             "the online phase will make no update: `learning_starts` is %d and --online-steps %d; make "
             "`learning_starts` smaller or --online-steps larger, or leave the online phase out (--online-steps 0)",
-            *(first, online_steps),
+            first,
+            online_steps,
         )
     check_log_folder(args.log_folder)
     with contextlib.ExitStack() as stack:
@@ -322,7 +323,8 @@ def load_data(request: RunRequest) -> Dataset | ShardedDataset | None:
     config, args = request.config, request.args
     how = config.run.offline_data
     steps = config.run.pretraining_steps + config.run.offline_steps
-    needed = steps or config.settings["balanced_sampling"] if how is None else how != "none"
+    takes_data = steps > 0 or config.settings["balanced_sampling"]
+    needed = takes_data if how is None else how != "none"
     if not needed and how is None and args.dataset not in SOURCES:
         raise UsageError(
             f"`--dataset` {args.dataset} would not be used: there are no offline steps, and `{config.algo}` takes no "

@@ -293,7 +293,7 @@ def tell(study: optuna.Study, trial: FrozenTrial) -> None:
 
 
 def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
-    """Write the results of a study so far to its folder, print its best trials, and return what the program prints."""
+    """Write the results of a study so far to its folder, and return the program's result."""
     trials = study.get_trials()
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     table = tabulate(trials, plan.seeds, list(plan.searches))

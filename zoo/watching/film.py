@@ -30,7 +30,7 @@ PAPER, INK, FAINT = "#ffffff", "#21252e", "#687080"
 FLOOR, WALL = "#f1f3f6", "#3e4656"
 AGENT, GOAL, TRAIL, PLAYED = "#145ac8", "#cd283c", "#78a0e1", "#0f1217"
 ENTRANCE, EXIT = "#963cbe", "#3ca06e"
-"""Of the teleports of a maze."""
+"""Colours of the teleports of a maze."""
 VALUES = LinearSegmentedColormap.from_list("values", ["#3a60c8", "#9696a0", "#e26a14"])
 """From the lowest value to the highest."""
 LEGEND = "black: played; orange: high Q"
@@ -122,7 +122,7 @@ def draw_values(ax: Axes, values: Sequence[Array], planned: Mapping[int, float])
 ALONE, TILE, EXPLAINED = 480, 256, 560
 """Size in pixels of the picture of an episode by itself, of one among several, and of one beside thoughts."""
 HEAD = 64
-"""Height in pixels of the lines above."""
+"""Height in pixels of the title above."""
 
 
 @dataclass

@@ -29,7 +29,7 @@ from zoo.playing.episodes import EpisodeResults
 from zoo.playing.evaluate import NoiseStock, seeds_of_starts, to_rows
 
 FAN = 16
-"""Chunks that are sampled, at least."""
+"""Least number of chunks that are sampled in a state."""
 
 
 @dataclass
@@ -124,7 +124,7 @@ class Stage:
         lane.success = self.agent.scoring.success_of(info.get("success"), lane.total)
 
     def _plan(self, lanes: Sequence[Lane]) -> None:
-        """Plan where a chunk is used up, of episodes that go on: each has its row of the batch, as in an evaluation."""
+        """Plan for episodes whose chunk is used up; each has its row of the batch, as in an evaluation."""
         due = [lane for lane in lanes if lane.used == len(lane.chunk)]
         if not due:
             return

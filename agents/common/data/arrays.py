@@ -225,7 +225,7 @@ def _as_array(name: str, values: ArrayLike) -> Array:
 
 
 def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -> dict[str, Array]:
-    """Return arrays with the channels of images first; refuse shapes that fit neither together nor the environment."""
+    """Return arrays with the channels of images first; refuse shapes that do not fit each other or the environment."""
     fitting = dict(arrays)
     for name in {"observations", "next_observations"} & arrays.keys() if images else ():
         if arrays[name].dtype != np.uint8:

@@ -281,7 +281,7 @@ class TransitionStore(NStepReplayBuffer):
         target[sent(torch.from_numpy(rows), self._place)] = sent(new, self._place)
 
     def _mirror(self) -> None:
-        """Note on the host what adding a transition asks for; reading it from a device would wait for the device."""
+        """Copy to the host what adding a transition needs: reading it there would wait for the device."""
         rings, newest = self._rings(), (self.pos - 1) % self.buffer_size
         ended = rings["dones"][:, newest].cpu().numpy()
         self._running = ~ended if self.size() else np.zeros(self.n_envs, bool)

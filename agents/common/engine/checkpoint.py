@@ -26,7 +26,7 @@ from agents.common.files import atomic_folder, discard, naming, read_manifest, s
 from agents.common.model_file import find_checkpoints, read_model_file
 
 FORMAT = 9
-"""Grows when a version goes on with other numbers than the one before, or keeps its state in another way."""
+"""Raised by one when a version continues with other numbers than the one before, or stores state differently."""
 KEPT = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
 MODEL, PENDING, STATE = "model.zip", "pending.zip", "state.pt"
@@ -40,7 +40,8 @@ def copy_model(model: ModelT) -> ModelT:
     """Return a model as it is now, for :meth:`save` and acting; training of the original leaves it alone.
 
     :param model: the model in training.
-    :return: the copy: own parameters, optimisers and counts, without environments and replay buffer.
+    :return: the copy: own parameters, optimisers and counts, the original's trainer and generators, and neither
+        environments nor a replay buffer.
     """
     copied = copy.copy(model)
     own = {name: value for name, value in vars(model).items() if name not in NOT_COPIED}
@@ -70,7 +71,7 @@ def save_checkpoint(
     :param more: plain values to keep beside it.
     :return: the new checkpoint's folder.
     """
-    with naming(folder):  # a run folder that was taken away is not made again
+    with naming(folder):  # a run folder that was deleted is not made again
         folder.mkdir(exist_ok=True)
     for stale in folder.glob(".step_*"):  # left by a process that was killed while it wrote
         shutil.rmtree(stale)

@@ -118,13 +118,13 @@ class Trainer:
         buffer = self.model.replay_buffer
         if buffer.loader is not None:
             buffer.rotate_dataset(self.model._n_updates)
-        return self._take(
-            lambda: (
-                self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
-                if self.recorder is None
-                else self.recorder.update(batch_size)
-            )
-        )
+
+        def step() -> Info:  # `_take` may choose another recorder first
+            if self.recorder is not None:
+                return self.recorder.update(batch_size)
+            return self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
+
+        return self._take(step)
 
     def update_on(self, batch: Batch, noise: Noise) -> Info:
         """Take one gradient step on all networks, or while pretraining on the behaviour flow.
@@ -229,9 +229,9 @@ class Trainer:
         :param noise: all draws of the update.
         :return: the batch with other observations.
         """
-        is_done = (noise["crop"] < self.method.random_crop).unsqueeze(-1)  # (S, 1)
+        is_cropped = (noise["crop"] < self.method.random_crop).unsqueeze(-1)  # (S, 1)
         ways = 2 * CROP_PIXELS + 1
-        y, x = (((noise[name] * ways).long() - CROP_PIXELS) * is_done for name in ("crop_y", "crop_x"))
+        y, x = (((noise[name] * ways).long() - CROP_PIXELS) * is_cropped for name in ("crop_y", "crop_x"))
 
         def shifted(rows: Tensor) -> Tensor:
             inside = (..., *[None] * (rows.ndim - 3))  # of a chunk, all states are shifted as its first one
@@ -303,12 +303,12 @@ class Trainer:
         """Return which networks the coming update leaves as they are: while pretraining, all but the behaviour flow."""
         if self.pretraining:
             return frozenset(self.policy.nets) - {self.behaviour}
-        number = self.model._n_updates + 1
-        rests = frozenset(self.method.skipped_networks(number - 1))
-        return rests | {name for name, every in self.every.items() if number % every}
+        updates = self.model._n_updates
+        resting = {name for name, every in self.every.items() if (updates + 1) % every}
+        return frozenset(resting.union(self.method.skipped_networks(updates)))
 
     def _read_settings(self) -> None:
-        """Note what networks have of their own in training, if settings have changed, and set all step sizes."""
+        """Read each network's own training options again if a setting has changed, and set all step sizes."""
         if self._settings_read != self.method.changes:
             self._settings_read, self.skipped = self.method.changes, None
             self.trainings = {name: spec.training for name, spec in self.method.specs().items()}

@@ -92,7 +92,7 @@ class Pickler(pickle.Pickler):
     """Writes what the reader of ``weights_only`` knows in place of NumPy's and Python's own functions."""
 
     def reducer_override(self, obj: Any) -> Any:
-        """Return what to call with what to get a value back."""
+        """Return a function and the arguments with which it makes the value again."""
         if isinstance(obj, type) and issubclass(obj, _NAMED):
             return _class, (path_of(obj),)
         if type(obj) is np.ndarray and obj.dtype.kind in NUMBERS_AND_TEXTS:

@@ -33,7 +33,10 @@ def edit_losses(
     r"""Return the losses of an edit policy and of its temperature.
 
     :math:`L_q = -\bar Q(s, a'),\; L_{ent} = sg[\alpha]\log\pi(e),\; L_\alpha = \alpha(-sg[\log\pi(e)] - \bar H)`.
-    The entropy is that of the unscaled edit. Source: Li and Levine, arXiv 2601.14234, edit variant.
+    :math:`e` is the unscaled edit, whose entropy counts; :math:`a'` the flow's action plus the scaled edit, clipped;
+    :math:`\alpha` the temperature and :math:`\bar H` the target entropy.
+
+    Source: Li and Levine, arXiv 2601.14234, edit variant.
 
     :param batch: gives the observations.
     :param flow_actions: taken as given, (S, B, D).

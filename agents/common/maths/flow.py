@@ -45,7 +45,7 @@ def flow_matching_loss(velocity: Velocity, x_0: Tensor, x_1: Tensor, t: Tensor, 
 
 
 def times_of_sampler(t: Tensor, flow_steps: int) -> Tensor:
-    """Turn uniform draws into times of the sampler's grid, 0, 1/K, ..., 1, each as likely as the others.
+    """Turn uniform draws into ends of the sampler's steps, 0, 1/K, ..., 1, each as likely as the others.
 
     :param t: in [0, 1), any shape.
     :param flow_steps: number of steps K.

@@ -73,7 +73,7 @@ def critic(
     width: Callable[[int], int] = int,
     **training: Any,
 ) -> NetworkSpec:
-    """Return the spec of a critic ensemble; ``width`` of D says how many inputs there are beside features and time."""
+    """Return the spec of a critic ensemble; ``width`` gives, for D, the number of inputs beside features and time."""
     return NetworkSpec(lambda n: network(n, width(n.actions), time), target, **training)
 
 
@@ -233,7 +233,7 @@ class PlainNetwork(Network):
         return vmap(call, in_dims=(0, *axes), randomness="different")(held, *inputs)
 
     def _held(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield every place of a tensor once: a part that is used twice is one, a tensor of two parts has two.
+        """Yield names and tensors: a part that is used twice has one name, a tensor of two parts has two.
 
         PyTorch's own way to tie them leaves the last call's tensors in a part that has two names.
         """

@@ -89,7 +89,7 @@ class CopiedObservations(gymnasium.ObservationWrapper[Any, Any, Any]):
     """
 
     copies_observations = True
-    """What a wrapper says that does so already; no other one is put around it."""
+    """Attribute of wrappers that copy already; no other one is put around them."""
 
     def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
         """Begin an episode; an environment whose ``reset`` takes no options is given none, as by SB3.

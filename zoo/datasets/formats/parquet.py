@@ -33,7 +33,7 @@ class Parquet(Format):
     leaves_open = ("columns", "step_reward", "done", "reward_from")
 
     def matches(self, path: Path) -> bool:
-        """Return whether there is one."""
+        """Return whether it is a parquet file, or a folder that holds one."""
         return path.suffix == ".parquet" if not path.is_dir() else any(path.rglob("*.parquet"))
 
     def read(self, path: Path, reading: Reading) -> Transitions:
@@ -70,7 +70,7 @@ def _read_file(file: Path, columns: Mapping[str, str]) -> Arrays:
 
 
 def _choose(file: Path, there: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """Return what is read -> its column."""
+    """Return the column of each array."""
     chosen = {}
     for name, known in COLUMNS.items():
         wanted = (columns[name],) if name in columns else known
