@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -82,14 +83,13 @@ class TransitionReplayBuffer(SequenceReplayBuffer):
         )
 
 
+@dataclass
 class Planner:
     """Plans single steps with one of SB3's policies: its most likely actions."""
 
+    policy: BasePolicy
     chunk_length = 1
     num_replicas = 1
-
-    def __init__(self, policy: BasePolicy) -> None:
-        self.policy = policy
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Return no noise: the policy is deterministic."""

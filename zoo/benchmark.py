@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import run_program
+from zoo.cli import as_program
 from zoo.envs.rendering import prepare_pictures
 from zoo.errors import DONE, FAILED, UsageError
 from zoo.terminal.messages import log
@@ -29,15 +29,6 @@ from zoo.training.flags import add_speed
 if TYPE_CHECKING:
     from zoo.suites.jobs import Job, Look
     from zoo.suites.suite import Run, Suite
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    args = make_parser().parse_args(words)
-    args.command_line, args.exit_code = shlex.join(["zoo", "benchmark", *words]), DONE
-    code = run_program(lambda: _run(args), args.verbose)
-    return code or args.exit_code
 
 
 def make_parser() -> Parser:
@@ -80,6 +71,7 @@ def make_parser() -> Parser:
         help="write the scores of finished runs as CSV files, even when stopped; runs whose scores are there are done",
     )
     add_verbose(report)
+    parser.set_defaults(command_line="", exit_code=DONE)
     return parser
 
 
@@ -108,7 +100,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     try:
         if any(not look.state.is_final for look in looks):
             check_log_folder(folder)
-            log.info("%s", describe(looks, args.workers, forecast(looks)))
+            log.info(describe(looks, args.workers, forecast(looks)))
             _launch([look.job for look in looks if not look.state.is_final], folder, args)
     finally:  # a suite of many nights is stopped many times: what is finished is worth keeping
         looks = look_at(jobs, kept)
@@ -182,6 +174,8 @@ def _report(suite: Suite, looks: Sequence[Look], args: argparse.Namespace) -> di
     request.suite_focus = named.get(suite.focus, "")
     return {"log_folder": str(args.log_folder), **compare.run(request)}
 
+
+main = as_program(make_parser, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,6 +10,7 @@ import glob
 import importlib
 import json
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -115,22 +116,22 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the highest value that glibc takes
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
     with messages(verbose), warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: log.warning("%s", message)  # without the line of code
+        warnings.showwarning = lambda message, *_, **__: log.warning(message)  # without the line of code
         try:
             give_home()
             result = body()
         except (KeyboardInterrupt, Interrupted) as error:
-            log.error("%s", str(error) or "stopped by a signal")
+            log.error(str(error) or "stopped by a signal")
             return INTERRUPTED
         except Exception as error:
             is_known = isinstance(error, (UsageError, DamagedFile))
             trace = "".join(traceback.format_exception(error)).rstrip()
             if verbose >= 2:
-                log.error("%s", trace)
+                log.error(trace)
             elif is_known:
-                log.error("%s", error)
+                log.error(error)
             else:
-                log.log(FILE_ONLY, "%s", trace)
+                log.log(FILE_ONLY, trace)
                 log.error("%s: %s%s", type(error).__name__, error, TRACEBACK_HINT)
             return BAD_INPUT if is_known else FAILED
     if result is None:
@@ -141,11 +142,17 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
 def as_program(
     make_parser: Callable[[], Parser], body: Callable[[argparse.Namespace], dict[str, Any] | None]
 ) -> Callable[..., int]:
-    """Return the ``main`` of a program, whose body may leave an exit code of its own in its arguments."""
+    """Return the ``main`` of a program, whose body may leave an exit code of its own in its arguments.
+
+    A parser with a default of ``command_line`` has the words that were typed there.
+    """
 
     def main(arguments: Sequence[str] | None = None) -> int:
         """Run the program on the words after its name, by default those of the command line; return its exit code."""
-        args = make_parser().parse_args(arguments)
+        parser, words = make_parser(), list(sys.argv[1:] if arguments is None else arguments)
+        args = parser.parse_args(words)
+        if "command_line" in args:
+            args.command_line = f"{parser.prog} {shlex.join(words)}"
         code = run_program(lambda: body(checked(args)), getattr(args, "verbose", 1))
         return code or int(getattr(args, "exit_code", DONE))
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache, reduce
 from pathlib import Path
@@ -19,7 +17,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.validation import number
-from zoo.cli import run_program
+from zoo.cli import as_program
 from zoo.errors import UsageError, as_usage_error
 from zoo.terminal.parser import COUNT, REAL, Parser, a_path, add_reference_scores, add_verbose
 
@@ -28,16 +26,6 @@ if TYPE_CHECKING:
 
 _PRINTED = ("aggregates", "improvement", "verdict", "differences", "reproduction")
 """The tables in the terminal."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on the words after its name, by default those of the command line; return its exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    args = make_parser().parse_args(words)
-    args.command_line = shlex.join(["zoo", "compare", *words])
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small
-    os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
-    return run_program(lambda: run(args), args.verbose)
 
 
 def make_parser() -> Parser:
@@ -78,7 +66,7 @@ def make_parser() -> Parser:
     output.add_argument("--json", type=a_path, metavar="FILE", help="every number, for other programs")
     output.add_argument("--print", action="store_true", help="the main tables in the terminal")
     # What a suite's file wishes, which may have no run yet; and what imports torch, which reports do not.
-    parser.set_defaults(suite_focus="", expected=expected_settings)
+    parser.set_defaults(suite_focus="", expected=expected_settings, command_line="")
     return parser
 
 
@@ -134,6 +122,8 @@ def _add_looks(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for, and return the result to print."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small
+    os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
     from zoo.report.compute import compare_kinds
     from zoo.report.cost import read_costs
     from zoo.report.inputs import collect, read_labels, relabelled
@@ -256,6 +246,8 @@ def _print_tables(content: Content) -> None:
                 shown.add_row(*(Text(row[k].plain, "bold" if row[k].is_bold else "") for k in wanted))
             console.print(shown)
 
+
+main = as_program(make_parser, run)
 
 if __name__ == "__main__":
     sys.exit(main())

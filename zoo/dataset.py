@@ -23,7 +23,6 @@ from zoo.terminal.parser import (
     SEED,
     Parser,
     a_path,
-    add_reward_from,
     add_verbose,
     two_numbers,
 )
@@ -90,8 +89,22 @@ def _add_arguments(command: Parser, word: str) -> None:
 
 def _add_own(command: Parser, word: str) -> None:
     """Add the arguments about datasets of the user's own."""
-    if word in ("check", "convert"):
-        _add_reading(command)
+    if word in ("check", "convert"):  # what formats leave open
+        command.add_argument(
+            "--columns", nargs="+", default=[], metavar="NAME=COLUMN", help="of parquet and HDF5, e.g. rewards=cost"
+        )
+        command.add_argument(
+            "--step-reward", type=REAL, metavar="X", help="reward of each step of a dataset without any"
+        )
+        command.add_argument(
+            "--done", choices=("terminated", "truncated"), help="how episodes end where the dataset does not say"
+        )
+        command.add_argument(
+            "--reward-from",
+            choices=("success",),
+            help="take rewards from the `success` flags of a dataset of your own: -1 a step, 0 where the task is "
+            "achieved",
+        )
     if word in ("check", "collect"):
         command.add_argument(
             "--env", required=word == "collect", help="environment of a dataset of your own, e.g. HalfCheetah-v5"
@@ -112,18 +125,6 @@ def _add_own(command: Parser, word: str) -> None:
         command.add_argument("--trust", action="store_true", help=TRUST)
         command.add_argument("--noise", type=AMOUNT, default=0.0, help="of the actions, in halves of their range")
         command.add_argument("--max-episode-steps", type=COUNT, help="cut episodes off after so many steps")
-
-
-def _add_reading(command: Parser) -> None:
-    """Add what formats leave open."""
-    command.add_argument(
-        "--columns", nargs="+", default=[], metavar="NAME=COLUMN", help="of parquet and HDF5, e.g. rewards=cost"
-    )
-    command.add_argument("--step-reward", type=REAL, metavar="X", help="reward of each step of a dataset without any")
-    command.add_argument(
-        "--done", choices=("terminated", "truncated"), help="how episodes end where the dataset does not say"
-    )
-    add_reward_from(command)
 
 
 main = as_program(make_parser, _run)

@@ -89,7 +89,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         results, _ = play(agent)
         for episode, length in enumerate(results.lengths[0]):
             success = None if results.successes is None else int(results.successes[0, episode])
-            log.info("%s", episode_text(episode + 1, success, int(length), float(results.returns[0, episode])))
+            log.info(episode_text(episode + 1, success, int(length), float(results.returns[0, episode])))
     else:
         results = _show(args, agent, platform)
     score = Score.of(results.returns[0], results.successes_of(0), agent.scoring)

@@ -9,6 +9,7 @@ import argparse
 import shlex
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +57,13 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
     from zoo.report.monitoring import show_curves, show_states
     from zoo.report.references import normalise_returns, read_references
+    from zoo.runs.read import read_runs
     from zoo.terminal.tables import terminal
 
     console = terminal()
     show = show_curves if args.curve else show_states
-    own = _read(args)
+    read = partial(read_runs, args.paths, args.merge_protocols)
+    own = read()
     if args.watch is None:
         if own.runs.empty:
             places = ", ".join(map(str, args.paths))
@@ -72,14 +75,14 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
             while own.runs.empty:
                 live.update(show(own), refresh=True)
                 time.sleep(args.watch)
-                own = _read(args)
+                own = read()
             references = read_references(args.reference_scores, own)
             while True:
                 live.update(show(normalise_returns(own, references)), refresh=True)
                 if not (own.runs["state"] == "running").any():
                     break
                 time.sleep(args.watch)
-                own = _read(args)
+                own = read()
         except KeyboardInterrupt:  # the way to stop watching; the runs continue
             pass
     if not console.is_terminal:
@@ -94,12 +97,6 @@ def _left_to_print(own: RunTables, args: argparse.Namespace) -> dict[str, Any]:
     counts, paths = count_states(own), shlex.join(map(str, args.paths))
     hint = f"zoo monitor {paths} --watch" if counts.get("running") else f"zoo compare {paths} -o report/"
     return as_shown(counts, hint)
-
-
-def _read(args: argparse.Namespace) -> RunTables:
-    from zoo.runs.read import read_runs
-
-    return read_runs(args.paths, args.merge_protocols)
 
 
 main = as_program(make_parser, _run)

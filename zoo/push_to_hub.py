@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -20,10 +20,6 @@ from zoo.errors import UsageError
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, Parser, a_path
-
-if TYPE_CHECKING:
-    from zoo.models.agent import Agent
-    from zoo.models.score import Score
 
 PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings, learning curve and a model
 card. The policy is played under its run's protocol first, for the score on the card. `--from-hub` of zoo enjoy,
@@ -55,6 +51,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         from agents.common.files import atomic_folder
         from zoo.models.agent import find_agent
         from zoo.models.hub import hub_library, push, require_token
+        from zoo.models.upload import write_upload
 
     hub_library()
     if args.with_model and (args.load_last_checkpoint or args.load_checkpoint is not None):
@@ -65,33 +62,22 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         require_token()
     agent = find_agent(args)
     repo = f"{args.organization}/{args.repo_name or re.sub(r'[^A-Za-z0-9_.-]+', '-', f'{agent.algo}-{agent.env}')}"
-    if args.output is not None:
-        with atomic_folder(args.output) as folder:
-            score = _write(args, agent, repo, folder)
-        log.info("wrote %s; nothing is uploaded", args.output)
-        found = {"folder": str(args.output)}
-    else:
-        with tempfile.TemporaryDirectory() as name:
-            score = _write(args, agent, repo, Path(name))
-            url = push(Path(name), repo, args.commit_message, private=args.private)
-        log.info("uploaded to %s", url)
-        found = {"url": url}
-    result = {"algo": agent.algo, "env": agent.env, "repository": repo, score.kind: score.mean}
-    return result | {"interval": score.interval, "episodes": score.episodes} | found
-
-
-def _write(args: argparse.Namespace, agent: Agent, repo: str, folder: Path) -> Score:
-    """Write the files of an agent into a folder."""
-    from zoo.models.upload import write_upload
-
     chosen = ""
     if args.load_best:
         chosen = "the best model of its run"
     elif args.load_checkpoint is not None or args.load_last_checkpoint:
         chosen = "a checkpoint of its run"
-    return write_upload(
-        agent, folder, repo, licence=args.license, chosen=chosen, with_model=args.with_model, n_envs=args.n_eval_envs
-    )
+    how = {"licence": args.license, "chosen": chosen, "with_model": args.with_model, "n_envs": args.n_eval_envs}
+    with tempfile.TemporaryDirectory() if args.output is None else atomic_folder(args.output) as name:
+        score = write_upload(agent, Path(name), repo, **how)
+        if args.output is None:
+            found = {"url": push(Path(name), repo, args.commit_message, private=args.private)}
+            log.info("uploaded to %s", found["url"])
+    if args.output is not None:
+        found = {"folder": str(args.output)}
+        log.info("wrote %s; nothing is uploaded", args.output)
+    result = {"algo": agent.algo, "env": agent.env, "repository": repo, score.kind: score.mean}
+    return result | {"interval": score.interval, "episodes": score.episodes} | found
 
 
 main = as_program(make_parser, _run)

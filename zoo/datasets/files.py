@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from tqdm import tqdm
 
-from agents.common.files import atomic_path, digest_of, read_text, sync
+from agents.common.files import digest_of, read_text, sync, write_text
 from zoo.datasets.names import DatasetSpec
 from zoo.errors import UsageError
 from zoo.processes.locks import Lock
@@ -112,8 +112,7 @@ def publish(temporary: Path, path: Path) -> None:
     for described in (checksum_file(path), provenance_file(path)):
         described.unlink(missing_ok=True)
     os.replace(temporary, path)
-    with atomic_path(checksum_file(path)) as target:
-        target.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+    write_text(checksum_file(path), f"{digest}  {path.name}\n")
 
 
 def checksum_file(path: Path) -> Path:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.files import atomic_path
+from agents.common.files import atomic_path, write_text
 from agents.common.files.npz import read_npz, read_npz_headers
 from agents.common.streams import Purpose, stream
 from zoo.datasets.files import SPLITS, is_settled, making, progress_bar, provenance_file, publish, settings_sha256
@@ -123,8 +123,7 @@ def make_dataset(
         # The training file comes last: where it is, the dataset is complete.
         for split, file in reversed(places.items()):
             _join([part for which, _, part in jobs if which == split], file, constants)
-            with atomic_path(provenance_file(file)) as target:
-                target.write_text(json.dumps({**origin, "episodes": counts[split]}, indent=2) + "\n", encoding="utf-8")
+            write_text(provenance_file(file), json.dumps({**origin, "episodes": counts[split]}, indent=2) + "\n")
         for folder in parts.values():
             shutil.rmtree(folder.parent)
 

@@ -92,7 +92,7 @@ class Lock:
     def describe_holder(self) -> str:
         """Return in words which process took the lock last."""
         try:
-            holder = json.loads(self.path.read_text(encoding="utf-8"))
+            holder = json.loads(self.path.read_bytes())
             return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
         except (OSError, ValueError, LookupError, TypeError):
             return "another process"

@@ -18,6 +18,7 @@ import traceback
 import types
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol
 
@@ -83,6 +84,7 @@ def close_at_exit(owner: Closable) -> Callable[[], None]:
     return functools.partial(atexit.unregister, close)
 
 
+@dataclass(eq=False)
 class ServingProcess:
     """A process that builds an object and then calls one of its methods on demand.
 
@@ -100,40 +102,37 @@ class ServingProcess:
         nothing, because the server that others are forked from has imported them.
     """
 
-    def __init__(
-        self,
-        build: Callable[[], Closable],
-        method: str,
-        *,
-        what: str,
-        name: str,
-        preload: Sequence[str] = (),
-        has_children: bool = False,
-        imports_main: bool = True,
-        is_watched: bool = False,
-        first: str = "spaces",
-        variables: Mapping[str, str] = types.MappingProxyType({}),
-    ) -> None:
-        self._what, self._name = what, name
-        self._build, self._method, self._first, self._variables = build, method, first, variables
-        self._is_daemon, self._imports_main, self._is_watched = not has_children, imports_main, is_watched
+    build: Callable[[], Closable]
+    method: str
+    _: KW_ONLY
+    what: str
+    name: str
+    preload: Sequence[str] = ()
+    has_children: bool = False
+    imports_main: bool = True
+    is_watched: bool = False
+    first: str = "spaces"
+    variables: Mapping[str, str] = field(default_factory=dict)
+    losses = 0
+    """How often it was lost in the evaluation under way."""
+
+    def __post_init__(self) -> None:
         # forked from a server that has the imports, never from this process's threads
-        self._context = multiprocessing.get_context("spawn" if variables else "forkserver")
-        self._context.set_forkserver_preload(list(preload))
+        self._context = multiprocessing.get_context("spawn" if self.variables else "forkserver")
+        self._context.set_forkserver_preload(list(self.preload))
         multiprocessing.util.get_temp_dir()  # children use it too; one that is killed would leave its own behind
-        self.losses = 0  # in the evaluation under way
         self._start()
 
     def _start(self) -> None:
         """Start the process, which owes the first answer at once."""
         self._owed, self._has_hung, self._quiet = 1, False, 0.0
         self._connection, theirs = self._context.Pipe()
-        build = CloudpickleWrapper(self._build)  # type: ignore[type-var]
-        arguments = (theirs, {**os.environ, **self._variables}, build, self._method, self._first)
-        self._process = self._context.Process(target=_serve, args=arguments, daemon=self._is_daemon)  # type: ignore[attr-defined]
-        if not self._variables:
+        build = CloudpickleWrapper(self.build)  # type: ignore[type-var]
+        arguments = (theirs, {**os.environ, **self.variables}, build, self.method, self.first)
+        self._process = self._context.Process(target=_serve, args=arguments, daemon=not self.has_children)  # type: ignore[attr-defined]
+        if not self.variables:
             start_server()
-        with _environment_of_children(self._variables, self._imports_main):
+        with _environment_of_children(self.variables, self.imports_main):
             self._process.start()
         theirs.close()
 
@@ -183,7 +182,7 @@ class ServingProcess:
 
         Looks are counted and no clock is read, since the whole machine may have been suspended.
         """
-        if not self._is_watched or not self._owed or self._has_hung or self._connection.poll():
+        if not self.is_watched or not self._owed or self._has_hung or self._connection.poll():
             return
         self._quiet += LOOK_SECONDS
         if self._quiet > PATIENCE:
@@ -222,7 +221,7 @@ class ServingProcess:
         self._owed -= 1
         self._quiet = 0.0
         if isinstance(answer, WorkerError):
-            raise WorkerError(f"the {self._what} of `{self._name}` failed in its process:\n{answer}")
+            raise WorkerError(f"the {self.what} of `{self.name}` failed in its process:\n{answer}")
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -245,7 +244,7 @@ class ServingProcess:
 
     def _explain_death(self) -> WorkerLost:
         """Return the exception for a process that is gone, or that hung."""
-        process = f"the {self._what} process of `{self._name}`"
+        process = f"the {self.what} process of `{self.name}`"
         if self._has_hung:
             return WorkerLost(f"{process} hung: it gave no answer for {self._quiet:.0f} s")
         self._process.join(CLOSE_SECONDS)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents.common.files import DamagedFile, atomic_path, read_text
+from agents.common.files import DamagedFile, atomic_path, read_text, write_text
 from agents.common.files.npz import read_npz
 from zoo.errors import CannotResume, EnvironmentFault, Interrupted, UsageError
 from zoo.playing.episodes import PARTLY_REPORTED, EpisodeResults
@@ -119,7 +119,7 @@ class RunFolder:
         status = {"state": state, "seed": seed, "offline_step": offline_step, "online_step": online_step}
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         where = {"host": HOST} if state == "running" else {}
-        self._write(self.status, json.dumps({**status, **more, "updated": now, **where}) + "\n")
+        write_text(self.status, json.dumps({**status, **more, "updated": now, **where}) + "\n")
 
     def read_status(self) -> dict[str, Any]:
         """Return what ``status.json`` says; its ``state`` is one of `STATES`.
@@ -135,7 +135,7 @@ class RunFolder:
 
     def write_config(self, record: RunRecord) -> None:
         """Write what the run is, seed included."""
-        self._write(self.config, dump_yaml(record.plain()))
+        write_text(self.config, dump_yaml(record.plain()))
 
     def read_config(self) -> RunRecord:
         """Return what the run is.
@@ -148,9 +148,9 @@ class RunFolder:
 
     def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
         """Record the parsed arguments, the command line, and what software and data are used."""
-        self._write(self.path / "args.yml", dump_yaml(dict(arguments)))
-        self._write(self.path / "command.txt", shlex.join(sys.orig_argv) + "\n")
-        self._write(self.path / VERSIONS, json.dumps(versions, indent=1) + "\n")
+        write_text(self.path / "args.yml", dump_yaml(dict(arguments)))
+        write_text(self.path / "command.txt", shlex.join(sys.orig_argv) + "\n")
+        write_text(self.path / VERSIONS, json.dumps(versions, indent=1) + "\n")
 
     def read_versions(self) -> dict[str, Any]:
         """Return what software and data the run has used, as ``zoo.processes.versions.describe_versions`` gave it.
@@ -158,10 +158,6 @@ class RunFolder:
         :raises UnreadableRun: if it cannot be read.
         """
         return self._read_mapping(self.path / VERSIONS, json.loads)
-
-    def _write(self, path: Path, text: str) -> None:
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
 
     def _read_mapping(self, path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
         """Return what a text file holds; empty if that is not a mapping."""
@@ -177,7 +173,7 @@ class RunFolder:
             return str(self._read_mapping(self.tracking, json.loads)["wandb"]["id"])
         except (UnreadableRun, KeyError, TypeError):
             id = secrets.token_hex(4)
-            self._write(self.tracking, json.dumps({"wandb": {"id": id}}) + "\n")
+            write_text(self.tracking, json.dumps({"wandb": {"id": id}}) + "\n")
             return id
 
     # -- evaluations.npz ----------------------------------------------------------------------------------------------

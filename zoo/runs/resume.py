@@ -167,7 +167,7 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
             try:
                 history = folder.read_evaluations()
             except UnreadableRun as error:
-                log.warning("%s", error)
+                log.warning(error)
         results.append(result_of(folder, seed, history, Scoring.of_run(run.record), failure))
     joint = joint_result(run.record.algo, run.record.env, None, results)
     return {**joint, "already_done": True}

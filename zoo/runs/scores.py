@@ -10,6 +10,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+METRICS = {"mean": "mean", "iqm": "IQM", "median": "median", "optimality_gap": "optimality gap"}
+"""Aggregates under their names in files -> what tables call them."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -22,12 +25,12 @@ class Kind:
     """
 
     name: str
-    limits: tuple[float, float]
-    scale: float
     unit: str
     caption: str
-    is_comparable: bool
-    metrics: tuple[str, ...]
+    limits: tuple[float, float] = (0.0, 1.0)
+    scale: float = 100.0
+    is_comparable: bool = True
+    metrics: tuple[str, ...] = tuple(METRICS)
 
     @property
     def suffix(self) -> str:
@@ -47,35 +50,23 @@ class Kind:
         return max(0, 3 - math.floor(math.log10(largest))) if largest else 1
 
 
-METRICS = {"mean": "mean", "iqm": "IQM", "median": "median", "optimality_gap": "optimality gap"}
-"""Aggregates under their names in files -> what tables call them."""
-
-SUCCESS = Kind("success", (0.0, 1.0), 100.0, "success (%)", "Success in %", True, tuple(METRICS))
+SUCCESS = Kind("success", "success (%)", "Success in %")
 SUCCESS_BY_RETURN = Kind(
-    "success by return",
-    (0.0, 1.0),
-    100.0,
-    "success by return (%)",
-    "Success in % (a return of at least the run's threshold)",
-    True,
-    tuple(METRICS),
+    "success by return", "success by return (%)", "Success in % (a return of at least the run's threshold)"
 )
-RETURN = Kind("return", (-math.inf, math.inf), 1.0, "return", "Return", False, ("mean", "iqm"))
+RETURN = Kind("return", "return", "Return", (-math.inf, math.inf), 1.0, False, ("mean", "iqm"))
 NORMALISED_RETURN = Kind(
     "normalised return",
-    RETURN.limits,
-    100.0,
     "normalised return (%)",
     "Normalised return (0 is random, 100 is the expert)",
-    True,
-    tuple(METRICS),
+    RETURN.limits,
 )
 VALUE = Kind(
     "value estimate",
-    RETURN.limits,
-    1.0,
     "value estimate",
     "Discounted return as fitted Q evaluation estimates it from held-out data; nothing was played",
+    RETURN.limits,
+    1.0,
     False,
     RETURN.metrics,
 )

@@ -121,7 +121,7 @@ class Job:
     def ended(self) -> dict[str, Any]:
         """Return what `record` says: ``outcome``, ``reason``, ``exit_code`` and ``seconds``, if there is one."""
         try:
-            return dict(json.loads(self.record.read_text(encoding="utf-8")))
+            return dict(json.loads(self.record.read_bytes()))
         except FileNotFoundError:
             return {}
         except (TypeError, ValueError) as error:
@@ -372,7 +372,7 @@ def follow(jobs: Sequence[Job], has_ended: Callable[[float], bool]) -> None:
                 ]
                 live.update(Group(*running, text), refresh=True)
             elif text != told:
-                log.info("%s", text)
+                log.info(text)
             told, pause = text, max(SECONDS_BETWEEN_LOOKS, (time.monotonic() - begin) / SHARE_OF_LOOKING)
 
 

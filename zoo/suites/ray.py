@@ -111,6 +111,6 @@ def _connect(address: str | None) -> None:
         except OSError as error:
             raise UsageError(f"no Ray cluster answers at {address} ({error}); {advice}") from error
     try:
-        ray.init(address=address, runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(python_path())}})
+        ray.init(address=address, runtime_env={"env_vars": {"PYTHONPATH": python_path()}})
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UsageError(f"no connection to a Ray cluster ({address}): {error}; {advice}") from error

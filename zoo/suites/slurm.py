@@ -12,12 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from agents.common.files import atomic_path
+from agents.common.files import write_text
 from zoo.errors import Interrupted, UsageError, as_usage_error
 from zoo.packages import import_optional
 from zoo.settings.layers import parse_overrides
@@ -73,8 +73,7 @@ def run_on_slurm(
     new = [task for task in tasks if task.job.name not in submitted]
     for begin in range(0, len(new), MOST_OF_AN_ARRAY):
         submitted |= _submit(executor, new[begin : begin + MOST_OF_AN_ARRAY], folder)
-        with atomic_path(file) as temporary:
-            temporary.write_text(json.dumps(submitted) + "\n", encoding="utf-8")
+        write_text(file, json.dumps(submitted) + "\n")
     left = {submitted[task.job.name] for task in tasks}
 
     def has_ended(seconds: float) -> bool:
@@ -105,7 +104,7 @@ def _still_there(file: Path) -> dict[str, str]:
     states = _states()
     if states is None:
         raise UsageError(f"squeue must say whether the jobs of {file} still run, got no answer; try again later")
-    earlier = json.loads(file.read_text(encoding="utf-8"))
+    earlier = json.loads(file.read_bytes())
     return {name: job for name, job in earlier.items() if states.get(job) not in (None, *ENDED)}
 
 
@@ -119,16 +118,15 @@ def _submit(executor: Any, tasks: Sequence[JobTask], folder: Path) -> dict[str, 
     return {task.job.name: job.job_id for task, job in zip(tasks, jobs, strict=True)}
 
 
+@dataclass
 class SlurmTask:
     """A task in a Slurm job, called by submitit.
 
     Before a time limit, and for a preemption, submitit calls :meth:`checkpoint` and puts the job back into the queue.
     """
 
+    task: JobTask
     _ended: Future[None] | None = None
-
-    def __init__(self, task: JobTask) -> None:
-        self.task = task
 
     def __call__(self) -> None:
         """Train until the job has ended."""
@@ -167,7 +165,7 @@ def _make_executor(folder: Path, parameters: Mapping[str, Any], workers: int) ->
         raise UsageError("`slurm_setup` must be a list of commands and `slurm_additional_parameters` a mapping")
     setup = [
         f"cd {shlex.quote(os.getcwd())}",
-        f"export PYTHONPATH={shlex.quote(os.pathsep.join(python_path()))}",
+        f"export PYTHONPATH={shlex.quote(python_path())}",
         # Since Slurm 22.05, srun does not look at what sbatch was told.
         'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}"',
     ]
@@ -185,7 +183,7 @@ def _states() -> dict[str, str] | None:
     Asked of ``squeue``, since not every cluster has the accounting that ``sacct``, and with it submitit, needs.
     """
     command = ["squeue", "--user", str(os.getuid()), "--states=all", "--array", "--noheader", "--format=%F_%K %T"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = subprocess.run(command, capture_output=True, text=True)
     if found.returncode != 0:
         log.warning("no answer from squeue: %s", found.stderr.strip())
         return None

@@ -166,16 +166,15 @@ def select(runs: Sequence[Run], algorithms: Sequence[str], environments: Sequenc
     chosen = list(runs)
     for patterns, fields_of in ((algorithms, ("algo", "label")), (environments, ("env",))):
         names = {getattr(run, name) for run in runs for name in fields_of} - {""}
+        wanted: set[str] = set()
         for pattern in patterns:
-            if not fnmatch.filter(names, pattern):
+            found = fnmatch.filter(names, pattern)
+            if not found:
                 raise UsageError(unknown_name_message("algorithm or environment of the suite", pattern, names))
+            wanted.update(found)
         if patterns:
-            chosen = [run for run in chosen if any(_matches(getattr(run, name), patterns) for name in fields_of)]
+            chosen = [run for run in chosen if wanted & {getattr(run, name) for name in fields_of}]
     return chosen
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _check_keys(values: Any, known: Sequence[str], what: str) -> None:

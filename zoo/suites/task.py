@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from agents.common.files import atomic_path
+from agents.common.files import write_text
 from zoo.errors import BAD_INPUT, INTERRUPTED, TRACEBACK_HINT, Interrupted
 from zoo.processes.locks import Lock
 from zoo.suites.jobs import Job, State
@@ -92,9 +92,9 @@ class JobTask:
             told = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
         outcome, reason = self._outcome(child.returncode, told[-1].strip() if told else "")
         seconds = time.monotonic() - begin
-        with atomic_path(self.job.record) as temporary:
-            record = {"outcome": outcome, "reason": reason, "exit_code": child.returncode}
-            temporary.write_text(json.dumps({**record, "seconds": before.get("seconds", 0.0) + seconds}) + "\n")
+        record = {"outcome": outcome, "reason": reason, "exit_code": child.returncode}
+        record["seconds"] = before.get("seconds", 0.0) + seconds
+        write_text(self.job.record, json.dumps(record) + "\n")
         log.info("%s: %s after %.0f s %s; see %s", outcome, self.job.run, seconds, reason, self.job.log)
         return outcome, child.returncode
 
@@ -188,6 +188,6 @@ def _share(number: int, count: int, cores: list[int], gpus: list[str]) -> tuple[
     return own, variables
 
 
-def python_path() -> list[str]:
+def python_path() -> str:
     """Return where Python looks for modules here, apart from the current folder and its own libraries."""
-    return [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return os.pathsep.join([str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])

@@ -30,7 +30,7 @@ log.propagate = False
 @functools.cache
 def say_once(text: str) -> None:
     """Say what would otherwise be said again and again."""
-    log.warning("%s", text)
+    log.warning(text)
 
 
 @contextlib.contextmanager

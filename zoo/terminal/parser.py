@@ -117,15 +117,6 @@ def two_numbers(text: str) -> list[float]:
     return [low, high]
 
 
-def add_reward_from(command: argparse._ActionsContainer) -> None:
-    """Add the flag of rewards that a dataset has as successes."""
-    command.add_argument(
-        "--reward-from",
-        choices=("success",),
-        help="take rewards from the `success` flags of a dataset of your own: -1 a step, 0 where the task is achieved",
-    )
-
-
 def add_verbose(parser: argparse._ActionsContainer) -> None:
     """Add the flag that says how much is said."""
     parser.add_argument(

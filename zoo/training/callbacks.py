@@ -77,7 +77,7 @@ class StopSignal:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
-        log.info("%s", self.told)
+        log.info(self.told)
 
 
 @dataclass(frozen=True)
@@ -324,7 +324,7 @@ class TrainingRun(BaseCallback):
         assert isinstance(self.logger, ReplicaLogger)
         self.logger.write({f"eval/{name}": PerReplica(value) for name, value in values.items()}, steps)
         phase, seeds = PHASES[due.phase], self.replicas.seeds
-        log.info("%s", describe_evaluation(curve_step, phase, results, seeds, self.scoring))
+        log.info(describe_evaluation(curve_step, phase, results, seeds, self.scoring))
         if self.observe is not None:
             self.observe(self.histories)
 
@@ -421,13 +421,13 @@ class ProgressCallback(BaseCallback):
             self._told, text = now, self._describe(now)
             self.display.update(self._task, completed=self.num_timesteps, description=text)
             if not self.bar:
-                log.info("%s", text)
+                log.info(text)
         return True
 
     def _on_training_end(self) -> None:
         self.display.stop()
         self.display.remove_task(self._task)
-        log.info("%s", self._describe(time.perf_counter()))
+        log.info(self._describe(time.perf_counter()))
 
     def _describe(self, now: float) -> str:
         """Return one line about the training so far; the speed leaves out the time spent on evaluation."""

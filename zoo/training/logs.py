@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def tracked(args: argparse.Namespace, config: RunRecord, replicas: Replicas) -> 
                 name=f"{config.algo}_{folder.path.name}",
                 id=folder.tracking_id(),
                 resume="allow",
-                config=config.plain() | {"seeds": list(replicas.seeds)},
+                config=config.plain() | {"seeds": replicas.seeds},
                 sync_tensorboard=True,
             )
         except Exception as error:
@@ -65,6 +66,7 @@ def tracked(args: argparse.Namespace, config: RunRecord, replicas: Replicas) -> 
         run.finish(exit_code=0)
 
 
+@dataclass
 class Replicas:
     """The replicas, their run folders, and which of them have failed.
 
@@ -76,12 +78,13 @@ class Replicas:
         :func:`find_excess`; otherwise they are reported once.
     """
 
-    def __init__(self, folders: Sequence[RunFolder], seeds: Sequence[int], stops: bool = True) -> None:
-        self.folders, self.seeds, self.stops = list(folders), list(seeds), stops
-        self.failed: dict[int, dict[str, Any]] = {}  # replica -> reason and step
-        self._largest_reward = 0.0
-        self._told: set[tuple[int, str]] = set()  # replica and kind of what was reported
-        self._checked: tuple[int, int] | None = None
+    folders: Sequence[RunFolder]
+    seeds: Sequence[int]
+    stops: bool = True
+    failed: dict[int, dict[str, Any]] = field(default_factory=dict)  # replica -> reason and step
+    _told: set[tuple[int, str]] = field(default_factory=set)  # replica and kind of what was reported
+    _checked: tuple[int, int] | None = None
+    _largest_reward = 0.0
 
     @property
     def active(self) -> list[int]:

@@ -210,7 +210,7 @@ def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str
     :param observe: called with the evaluations so far after each of them; what it raises ends the run.
     """
     begin = time.perf_counter()
-    log.log(FILE_ONLY, "%s", shlex.join(sys.orig_argv))
+    log.log(FILE_ONLY, shlex.join(sys.orig_argv))
     request = read_request(args)
     config = request.config
     log.info("%s in %s, profile %s", config.algo, config.env, config.profile)
@@ -250,9 +250,9 @@ def _train(request: RunRequest, stack: contextlib.ExitStack, observe: Observer |
         keep_in(folder.path for folder in folders)
     model = make_model(request, seeds, data)
     assert model.replay_buffer is not None
-    log.info("%s", model.replay_buffer.placement.text)
+    log.info(model.replay_buffer.placement.text)
     if data is not None:
-        log.info("%s", model.replay_buffer.dataset_description)
+        log.info(model.replay_buffer.dataset_description)
     if isinstance(model, FlowQLearning):  # SB3's own algorithms come here too
         log.info("updates: %s", model.trainer.mode)
         if config.run.online_steps:
@@ -436,7 +436,7 @@ def describe_run(config: RunRecord, data: Dataset | ShardedDataset | None, args:
         official = DATASETS.get(data.path.stem)
         if config.run.dataset_size is None and official and data.num_transitions < 0.99 * official.transitions:
             fewer = f"dataset of {data.num_transitions:,} transitions instead of {official.transitions:,}"
-            log.warning("%s", fewer)
+            log.warning(fewer)
             found["departures"] = [*config.departures, fewer]
     return replace(config, **found)
 
@@ -477,6 +477,6 @@ def make_folders(
     for seed, folder in zip(seeds, folders, strict=True):
         folder.write_origin(arguments, versions)
         folder.write_config(replace(record, seed=seed))
-    log.log(FILE_ONLY, "%s", dump_yaml(record.plain()).rstrip())
+    log.log(FILE_ONLY, dump_yaml(record.plain()).rstrip())
     places = ", ".join(f"{folder.path} (seed {seed})" for seed, folder in zip(seeds, folders, strict=True))
     log.info("run folder%s, with all settings in config.yml: %s", "s" * (len(folders) > 1), places)

@@ -87,7 +87,7 @@ class Plan:
         if self.args.pruner == "none":
             return NopPruner()
         if self.args.pruner == "halving":
-            return SuccessiveHalvingPruner(min_resource=1, reduction_factor=4, min_early_stopping_rate=0)
+            return SuccessiveHalvingPruner(min_resource=1)
         evaluations = self.steps // self.request.config.run.eval_freq
         return MedianPruner(n_startup_trials=self.args.n_startup_trials, n_warmup_steps=evaluations // 3)
 
@@ -110,7 +110,7 @@ def read_plan(args: argparse.Namespace) -> Plan:
         raise UsageError(
             f"`--study-name` names a folder, without `/`, `:` or a leading dot, got {name!r}; choose another"
         )
-    folder = study_folder(args.log_folder.resolve(), name)
+    folder = args.log_folder.resolve() / STUDIES / name
     storage = args.study_storage or str(folder / DATABASE)
     storage = storage if is_url(storage) else str(Path(storage).resolve())
     return Plan(args, request, searches, define(request, searches), name, storage, folder)
@@ -235,17 +235,12 @@ def _checked(setting: Setting, search: Search) -> Search:
 # -- where a study is kept: in a database that any number of starts of ``zoo tune`` share, through Optuna -------------
 
 
-def study_folder(log_folder: Path, name: str) -> Path:
-    """Return the folder of a study's trials and results."""
-    return log_folder / STUDIES / name
-
-
-def is_url(storage: str | Path) -> bool:
+def is_url(storage: str) -> bool:
     """Return whether a storage is the URL of a database rather than the path of a SQLite file."""
-    return "://" in str(storage)
+    return "://" in storage
 
 
-def open_storage(storage: str | Path) -> RDBStorage:
+def open_storage(storage: str) -> RDBStorage:
     """Open a study's database: the path of a SQLite file, made if it is missing, or a URL that SQLAlchemy knows.
 
     :raises UsageError: if it cannot be read, or is something else.
@@ -253,7 +248,7 @@ def open_storage(storage: str | Path) -> RDBStorage:
     warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats
     try:
         return RDBStorage(
-            str(storage) if is_url(storage) else f"sqlite:///{Path(storage).resolve()}",
+            storage if is_url(storage) else f"sqlite:///{Path(storage).resolve()}",
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=GRACE_SECONDS,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MOST_RETRIES),

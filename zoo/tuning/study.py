@@ -11,6 +11,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
-from agents.common.files import atomic_path
+from agents.common.files import atomic_path, write_text
 from agents.common.replicas import Diverged
 from zoo.baselines import find_algorithm
 from zoo.errors import Interrupted, UsageError
@@ -47,7 +48,6 @@ from zoo.tuning.options import (
     open_storage,
     params_of,
     read_plan,
-    study_folder,
     suggest,
 )  # fmt: skip
 
@@ -101,7 +101,7 @@ def train_trial(plan: Plan, trial: Trial) -> float:
         reason = describe_error(error)
         if isinstance(error, UsageError):
             raise
-        log.log(FILE_ONLY, "%s", "".join(traceback.format_exception(error)).rstrip())
+        log.log(FILE_ONLY, "".join(traceback.format_exception(error)).rstrip())
         raise TrialFailed(reason) from error
     finally:
         trial.set_user_attr("runs", [str(run.path) for run in find_run_folders([folder])])
@@ -124,6 +124,7 @@ def _train(plan: Plan, trial: Trial, folder: Path, resume: bool) -> tuple[list[f
     return scores_of_result(result, has_success)
 
 
+@dataclass
 class Reporter:
     """Reports every evaluation of a run to its study, and ends the run where the study's pruner says so.
 
@@ -131,20 +132,21 @@ class Reporter:
     continues from a checkpoint has its earlier evaluations reported too.
     """
 
-    def __init__(self, trial: Trial, steps: int) -> None:
-        self._trial, self._steps, self._reported = trial, steps, 0
+    trial: Trial
+    steps: int
+    reported: int = 0
 
     def __call__(self, histories: Sequence[Evaluations]) -> None:
         """Report the evaluations that are new."""
         steps = max((each.get("timesteps", np.empty(0)) for each in histories), key=len)
         trained = np.flatnonzero(steps)
-        if len(trained) == self._reported:
+        if len(trained) == self.reported:
             return
-        for number, row in enumerate(trained[self._reported :], start=self._reported + 1):
+        for number, row in enumerate(trained[self.reported :], start=self.reported + 1):
             score = float(np.mean(scores_of(histories, row)))
-            self._trial.report(score, number)
-        self._reported = len(trained)
-        if steps[-1] < self._steps and self._trial.should_prune():
+            self.trial.report(score, number)
+        self.reported = len(trained)
+        if steps[-1] < self.steps and self.trial.should_prune():
             raise Pruned(f"score {score:.4g} in evaluation {len(trained)}, at step {steps[-1]}")
 
 
@@ -223,8 +225,7 @@ def open_study(plan: Plan) -> optuna.Study:
             f"study `{plan.name}` exists and its trials differ: {'; '.join(found)}; repeat its command, or choose "
             "another --study-name"
         )
-    with atomic_path(plan.folder / STUDY) as temporary:
-        temporary.write_text(dump_yaml({"study": plan.name, **now}), encoding="utf-8")
+    write_text(plan.folder / STUDY, dump_yaml({"study": plan.name, **now}))
     return study
 
 
@@ -356,8 +357,7 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
         **merge({}, best.user_attrs[SETTINGS]),
     }
     text = f"# {shlex.join(sys.orig_argv)}\n" + dump_yaml({plan.request.config.env: entry})
-    with atomic_path(plan.folder / "best.yml") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(plan.folder / "best.yml", text)
 
 
 def _finite(value: float | None) -> float | None:
@@ -423,7 +423,7 @@ def _find_study(study: str, log_folder: Path) -> tuple[str, str]:
     before, _, after = study.rpartition(":")
     storage, name = (before, after) if before and "/" not in after else (study, "")
     if not is_url(storage) and not Path(storage).is_file():
-        storage, name = str(study_folder(log_folder, study) / DATABASE), study
+        storage, name = str(log_folder / STUDIES / study / DATABASE), study
     names = (
         sorted(optuna.get_all_study_names(open_storage(storage))) if is_url(storage) or Path(storage).is_file() else []
     )

@@ -207,7 +207,7 @@ class Film:
         if lane.is_over:
             if lane.success is not None:
                 self._wins.append(lane.success)
-            log.info("%s", episode_text(lane.episode + 1, lane.success, lane.length, lane.total))
+            log.info(episode_text(lane.episode + 1, lane.success, lane.length, lane.total))
         elif self._mind is not None:
             self._think(self._mind, lane, diary)
 

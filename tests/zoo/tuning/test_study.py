@@ -30,7 +30,7 @@ def folder(logs):
 
 
 def study_of(logs):
-    return optuna.load_study(study_name="s", storage=open_storage(folder(logs) / "study.db"))
+    return optuna.load_study(study_name="s", storage=open_storage(str(folder(logs) / "study.db")))
 
 
 def trials(logs):
