@@ -27,7 +27,7 @@ ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh 
 
 def required_arrays(spec: DatasetSpec) -> dict[str, int]:
     """Return the arrays of OGBench's files that are used, and how many axes each has."""
-    buttons = {"button_states": 2} if spec.environment.startswith(("scene", "puzzle")) else {}
+    buttons = {"button_states": 2} if spec.family.startswith(("scene", "puzzle")) else {}
     return {"observations": 4 if spec.is_visual else 2, "actions": 2, "terminals": 1, "qpos": 2, **buttons}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
-from zoo.datasets.check import check_dataset, check_headers, check_values, relabel, remedy
+from zoo.datasets.check import check_dataset, check_headers, check_values, relabel, remedy, required_arrays
 from zoo.datasets.files import DatasetError, checksum_file
 from zoo.datasets.names import DATASETS
 from zoo.envs.make import make_raw_env
@@ -43,6 +43,11 @@ def test_file_that_is_none_is_refused(tmp_path, content):
 )
 def test_array_that_headers_show_to_be_wrong_is_refused(write_dataset, name, changes, array):
     assert refused(check_headers, write_dataset(**changes), DATASETS[name])[0] == array
+
+
+@pytest.mark.parametrize("name", ["scene-play-v0", "visual-scene-play-v0", "visual-puzzle-3x3-noisy-v0"])
+def test_states_of_buttons_which_label_the_tasks_are_required_with_images_too(name):
+    assert required_arrays(DATASETS[name])["button_states"] == 2
 
 
 @pytest.mark.parametrize(
