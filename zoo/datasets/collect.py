@@ -70,7 +70,7 @@ def collect(
     return joined(env_id, played), [float(episode.rewards.sum()) for episode in played]
 
 
-def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool = False) -> tuple[Policy, int]:
+def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> tuple[Policy, int]:
     """Return the policy that a word names, and the number of frames that it sees."""
     space = env.action_space
     assert isinstance(space, gymnasium.spaces.Box)
@@ -79,21 +79,16 @@ def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool 
         low, high = (np.nan_to_num(bound, posinf=1.0, neginf=-1.0) for bound in (space.low, space.high))
         return lambda observation, begins: generator.uniform(low, high), 1
     if ":" in word and not Path(word).exists():
-        function = _function(word)
+        module, _, name = word.partition(":")
+        try:
+            function: Any = functools.reduce(getattr, name.split("."), import_named(module))
+        except (ImportError, AttributeError, ValueError) as error:
+            what = f"`{word}` must name a function as module:function, got {error}; check the names"
+            raise UsageError(what) from error
+        if not callable(function):
+            raise UsageError(f"`{word}` must be a function of an observation, got {type(function).__name__}")
         return lambda observation, begins: function(observation), 1
     return _model(word, env, seed, trust)
-
-
-def _function(word: str) -> Callable[[Array], Any]:
-    """Return a function of the user's own."""
-    module, _, name = word.partition(":")
-    try:
-        found: Any = functools.reduce(getattr, name.split("."), import_named(module))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"`{word}` must name a function as module:function, got {error}; check the names") from error
-    if not callable(found):
-        raise UsageError(f"`{word}` must be a function of an observation, got {type(found).__name__}")
-    return found
 
 
 def _model(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> tuple[Policy, int]:

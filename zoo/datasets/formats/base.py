@@ -210,13 +210,19 @@ def tell(name: str, doubt: str) -> None:
 
 def compact(found: Transitions) -> Arrays:
     """Return transitions in the compact layout, with a row after the last transition of each trajectory."""
-    arrays = dict(found.arrays)
+    arrays = {**found.arrays, "valids": found.valid.astype(np.float32)}
     if not found.valid.all():
-        return arrays | {"valids": found.valid.astype(np.float32)}
+        return arrays
+    arrays["terminals"] = found.ends.astype(np.float32)
     after = np.flatnonzero(found.ends) + 1
-    arrays |= {"terminals": found.ends.astype(np.float32), "valids": np.ones(len(found.ends), np.float32)}
-    last: dict[str, Any] = {"actions": 0, "rewards": 0, "masks": 1, "terminals": 1, "valids": 0}
-    last["observations"] = found.final_observations
+    last: dict[str, Any] = {
+        "observations": found.final_observations,
+        "actions": 0,
+        "rewards": 0,
+        "masks": 1,
+        "terminals": 1,
+        "valids": 0,
+    }
     return {key: np.insert(arrays[key], after, last[key], axis=0) for key in COMPACT}
 
 
@@ -330,7 +336,8 @@ def episodes_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Iter
     log.info(
         "%s has no observation after the last action: repeated in %d trajectories, which terminate; in the others, "
         "which were cut off, the last transition is dropped",
-        *(name, int((ends & (masks == 0)).sum())),
+        name,
+        int((ends & (masks == 0)).sum()),
     )
     for begin, end in itertools.pairwise([0, *(np.flatnonzero(ends) + 1)]):
         observations = rows["observations"][begin:end]

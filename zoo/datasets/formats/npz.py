@@ -119,22 +119,18 @@ def _ocbench_episodes(files: Sequence[Path]) -> Iterator[Episode]:
     for file in files:
         arrays = read_npz(file, OCBENCH_ARRAYS)
         require_keys(str(file), arrays, OCBENCH_ARRAYS)
-        _require_every_observation(file, arrays[INTERVAL])
+        interval = arrays[INTERVAL]
+        if interval.shape != () or interval.dtype.kind not in "iu" or interval != 1:
+            raise UsageError(
+                f"{file} has `{INTERVAL}` {interval.tolist()}, expected 1: it leaves observations out between others; "
+                "give a set that has all of them"
+            )
         for number, (begin, end) in enumerate(itertools.pairwise(_boundaries(file, arrays))):
             yield Episode(
                 f"{file}, episode {number}",
                 arrays["observations"][begin + number : end + number + 1],
                 *(arrays[key][begin:end] for key in ("actions", "rewards", "masks")),
             )
-
-
-def _require_every_observation(file: Path, interval: np.ndarray) -> None:
-    """Refuse a set that leaves observations out."""
-    if interval.shape != () or interval.dtype.kind not in "iu" or interval != 1:
-        raise UsageError(
-            f"{file} has `{INTERVAL}` {interval.tolist()}, expected 1: it leaves observations out between others; "
-            "give a set that has all of them"
-        )
 
 
 def _boundaries(file: Path, arrays: Arrays) -> np.ndarray:
@@ -144,10 +140,10 @@ def _boundaries(file: Path, arrays: Arrays) -> np.ndarray:
     if steps and not terminals[-1]:
         raise UsageError(f"{file}: `terminals` must be 1 at the last action; correct it")
     begins = np.append(0, np.flatnonzero(terminals) + 1)
-    rows = len(arrays["observations"])
-    if rows != steps + len(begins) - 1:
+    rows, episodes = len(arrays["observations"]), len(begins) - 1
+    if rows != steps + episodes:
         raise UsageError(
-            f"{file}: `observations` must have {steps + len(begins) - 1:,} rows, one for each of the {steps:,} actions "
-            f"and one after each of the {len(begins) - 1:,} episodes, got {rows:,}; get or make the set again"
+            f"{file}: `observations` must have {steps + episodes:,} rows, one for each of the {steps:,} actions and "
+            f"one after each of the {episodes:,} episodes, got {rows:,}; get or make the set again"
         )
     return begins

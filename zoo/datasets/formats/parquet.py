@@ -38,7 +38,20 @@ class Parquet(Format):
 
     def read(self, path: Path, reading: Reading) -> Transitions:
         """Return the transitions."""
-        return _transitions(str(path), _read_rows(path, reading.columns), reading)
+        name, rows = str(path), _read_rows(path, reading.columns)
+        for key in ("observations", "actions"):
+            if rows[key].ndim == 1:
+                rows[key] = rows[key][:, None]
+        number = rows.get("episode", rows["file"])
+        ends = np.append(number[1:] != number[:-1], True)
+        if "frame" not in rows:  # nothing says whether an episode goes on in the next file
+            ends |= np.append(rows["file"][1:] != rows["file"][:-1], True)
+        if "done" in rows and "episode" not in rows:
+            ends |= require_flags(name, "done", rows["done"], len(ends))
+        _require_in_order(name, rows, ends)
+        add_rewards(name, rows, reading)
+        masks = rows["masks"] if reading.reward_from else 1.0 - _terminated(name, rows, ends, reading)
+        return joined(name, episodes_of_rows(name, rows, ends, masks))
 
 
 def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
@@ -51,7 +64,10 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
     parts: list[Arrays] = []
     for number, file in enumerate(file for file in files if "meta" not in file.relative_to(path).parts):
         with faults_named(file, "parquet"):
-            part = _read_file(file, columns)
+            source = import_extra("pyarrow.parquet", f"reading {file}").ParquetFile(file)
+            chosen = _choose(file, source.schema_arrow.names, columns)
+            table = source.read(columns=sorted(set(chosen.values())), use_threads=False)
+            part = {name: _as_array(file, column, table.column(column)) for name, column in chosen.items()}
         parts.append(part | {"file": np.full(len(part["actions"]), number)})
         if missing := ", ".join(parts[-1].keys() ^ parts[0].keys()):
             raise UsageError(f"{path}: every file must have a column for {missing}, or none; add it to the others")
@@ -59,14 +75,6 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
         raise UsageError(f"{path} must hold an episode with a transition, got no row; give another set")
     with faults_named(path, "parquet"):
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _read_file(file: Path, columns: Mapping[str, str]) -> Arrays:
-    """Return the columns of one file."""
-    source = import_extra("pyarrow.parquet", f"reading {file}").ParquetFile(file)
-    chosen = _choose(file, source.schema_arrow.names, columns)
-    table = source.read(columns=sorted(set(chosen.values())), use_threads=False)
-    return {name: _as_array(file, column, table.column(column)) for name, column in chosen.items()}
 
 
 def _choose(file: Path, there: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -98,24 +106,6 @@ def _as_array(file: Path, name: str, column: Any) -> Array:
 # -- episodes ---------------------------------------------------------------------------------------------------------
 
 
-def _transitions(name: str, rows: Arrays, reading: Reading) -> Transitions:
-    """Return the transitions of rows of episodes."""
-    for key in ("observations", "actions"):
-        if rows[key].ndim == 1:
-            rows[key] = rows[key][:, None]
-    steps = len(rows["actions"])
-    number = rows.get("episode", rows["file"])
-    ends = np.append(number[1:] != number[:-1], True)
-    if "frame" not in rows:  # nothing says whether an episode goes on in the next file
-        ends |= np.append(rows["file"][1:] != rows["file"][:-1], True)
-    if "done" in rows and "episode" not in rows:
-        ends |= require_flags(name, "done", rows["done"], steps)
-    _require_in_order(name, rows, ends)
-    add_rewards(name, rows, reading)
-    masks = rows["masks"] if reading.reward_from else 1.0 - _terminated(name, rows, ends, reading)
-    return joined(name, episodes_of_rows(name, rows, ends, masks))
-
-
 def _require_in_order(name: str, rows: Arrays, ends: Array) -> None:
     """Refuse episodes that are mixed or have gaps."""
     begins = np.flatnonzero(np.append(True, ends[:-1]))
@@ -144,19 +134,15 @@ def _terminated(name: str, rows: Arrays, ends: Array, reading: Reading) -> Array
             f"{name} does not say why its episodes end; add `--done terminated` if the task ends them, so that nothing "
             "comes after, or `--done truncated` if the recording was only cut off"
         )
-    if "terminated" in rows and (flags[~ends] > 0).any():
-        row = int(np.argmax((flags > 0) & ~ends))
-        raise UsageError(f"{name}: an episode goes on after it has terminated in row {row}; split it there")
-    if "terminated" not in rows:
-        _check_successes(name, flags > 0, ends)
-    return (flags > 0) & ends
-
-
-def _check_successes(name: str, successes: Array, ends: Array) -> None:
-    """Say what is odd about successes, which end episodes here."""
-    tell_of_successes(name, successes)
+    flags = flags > 0
+    if "terminated" in rows:
+        if flags[~ends].any():
+            row = int(np.argmax(flags & ~ends))
+            raise UsageError(f"{name}: an episode goes on after it has terminated in row {row}; split it there")
+        return flags & ends
+    tell_of_successes(name, flags)
     episode = np.cumsum(ends) - ends
-    lost = np.setdiff1d(episode[successes], episode[successes & ends])
+    lost = np.setdiff1d(episode[flags], episode[flags & ends])
     if len(lost):
         tell(
             name,
@@ -164,3 +150,4 @@ def _check_successes(name: str, successes: Array, ends: Array) -> None:
             "cut off there, and their successes are left out; end them at the success, or name the column of another "
             "flag with `--columns terminated=NAME`",
         )
+    return flags & ends
