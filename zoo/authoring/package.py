@@ -42,7 +42,10 @@ def write_package(name: str, like: str | None, parent: Path) -> dict[str, Any]:
     :param parent: where the folder is made.
     :raises UsageError: if the name cannot be used, there is no such algorithm, or the folder exists.
     """
-    _refuse_bad_name(name)
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
+        raise UsageError(f"the name must be lower case with underscores, e.g. `my_agent`, got {name!r}")
+    if name in (*algorithm_ids(), *ALIASES) or importlib.util.find_spec(name) is not None:
+        raise UsageError(f"`{name}` is the name of an algorithm or a module; choose another name, e.g. `my_{name}`")
     folder = parent / name
     if folder.exists():
         raise UsageError(f"{folder} exists, and nothing is overwritten; choose another name or --folder")
@@ -51,32 +54,19 @@ def write_package(name: str, like: str | None, parent: Path) -> dict[str, Any]:
     class_name = "".join(part.capitalize() for part in name.split("_"))
     body, settings = (None, WEIGHTED) if like is None else _start_from(like, name, class_name)
     values = {"name": name, "class_name": class_name, "settings": settings, "body": body, "like": like}
-    with atomic_folder(folder) as temporary:
-        for path, template in FILES.items():
-            text = _templates().get_template(template).render(values)
-            (temporary / path.format(name=name)).write_text(text, encoding="utf-8")
-    files = [path.format(name=name) for path in FILES]
-    return {"folder": str(folder), "files": files, "algo": f"{name}:{class_name}"}
-
-
-def _refuse_bad_name(name: str) -> None:
-    """Refuse what is not a name of a new module and a new algorithm."""
-    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
-        raise UsageError(f"the name must be lower case with underscores, e.g. `my_agent`, got {name!r}")
-    if name in (*algorithm_ids(), *ALIASES) or importlib.util.find_spec(name) is not None:
-        raise UsageError(f"`{name}` is the name of an algorithm or a module; choose another name, e.g. `my_{name}`")
-
-
-def _templates() -> jinja2.Environment:
-    environment = jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.globals["explain"] = explain
-    return environment
+    files = {path.format(name=name): template for path, template in FILES.items()}
+    with atomic_folder(folder) as temporary:
+        for file, template in files.items():
+            text = templates.get_template(template).render(values, explain=explain)
+            (temporary / file).write_text(text, encoding="utf-8")
+    return {"folder": str(folder), "files": list(files), "algo": f"{name}:{class_name}"}
 
 
 def explain(hook: str) -> str:
@@ -96,12 +86,7 @@ def _start_from(like: str, name: str, class_name: str) -> tuple[str, dict[str, A
     method = find(id).method
     shared = Method.declared()
     own = {key: found.default for key, found in method.declared().items() if key not in shared}
-    source = Path(inspect.getsourcefile(method) or "").read_text(encoding="utf-8")
-    return _renamed(source, method.__name__, name, class_name), own
-
-
-def _renamed(source: str, old: str, name: str, class_name: str) -> str:
-    """Return an algorithm's source with another id and class name, and comments before its hooks."""
+    source, old = Path(inspect.getsourcefile(method) or "").read_text(encoding="utf-8"), method.__name__
     lines = source.splitlines()
     (found,) = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == old)
     for node in ast.walk(found):
@@ -114,4 +99,4 @@ def _renamed(source: str, old: str, name: str, class_name: str) -> str:
             lines.insert(node.lineno - 1, explain(node.name))
     decorator = f'@register("{name}", paper="", published_name="{class_name}")'
     lines[min(node.lineno for node in found.decorator_list) - 1 : found.lineno - 1] = [decorator]
-    return "\n".join(lines[1:]) + "\n"  # without the old module's docstring
+    return "\n".join(lines[1:]) + "\n", own  # without the old module's docstring

@@ -57,7 +57,7 @@ def collect(
             )
         if max_steps is None and (env.spec is None or env.spec.max_episode_steps is None):
             raise UsageError(f"`{env_id}` has no time limit, so an episode may never end; add --max-episode-steps")
-        require_new_episodes(env, functools.partial(make_env, env_id, **env_kwargs))
+        require_new_episodes(env, lambda: make_env(env_id, **env_kwargs))
         act, frames = make_policy(policy, env, seed, trust)
         playing = env if frames == 1 else FrameStack(env, frames)
         played = []

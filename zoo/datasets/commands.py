@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -203,9 +202,8 @@ def _check_own(args: argparse.Namespace) -> Result:
     if args.env is None:
         raise UsageError(f"`--env` must name the environment of {args.name}, e.g. --env HalfCheetah-v5; add it")
     env_id, env_kwargs = _environment(args)
-    make = functools.partial(make_env, env_id, **env_kwargs)
-    with contextlib.closing(make()) as env:
-        require_new_episodes(env, make)
+    with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
+        require_new_episodes(env, lambda: make_env(env_id, **env_kwargs))
     findings: list[Result] = []
     content = None
     with _noted(findings):

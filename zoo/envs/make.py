@@ -109,7 +109,14 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
             known = [*gymnasium.registry, *OCBENCH]
             raise UsageError(f"{unknown_name_message('environment', env_id, known)} ({error})") from error
     if is_ogbench(spec):
-        _refuse_other_than_single_task(spec, {**spec.kwargs, **env_kwargs})
+        kwargs = {**spec.kwargs, **env_kwargs}
+        if kwargs.get("reward_task_id") is None and kwargs.get("mode") != "data_collection":
+            prefix = spec.id.rpartition("-v")[0] + "-singletask"
+            tasks = sorted(name for name in gymnasium.registry if name.startswith(prefix))
+            raise UsageError(
+                f"`{spec.id}` is a goal-conditioned task without a reward of its own; "
+                f"use one of its single tasks: {', '.join(tasks)}"
+            )
     return spec
 
 
@@ -134,12 +141,12 @@ def import_robotics(module: str, env_id: str) -> Any:
 
 def is_ogbench(spec: EnvSpec) -> bool:
     """Return whether an environment is one of OGBench's mazes or manipulation scenes."""
-    return isinstance(spec.entry_point, str) and spec.entry_point.startswith(OGBENCH_ROBOTS)
+    return str(spec.entry_point).startswith(OGBENCH_ROBOTS)
 
 
 def is_ocbench(spec: EnvSpec) -> bool:
     """Return whether an environment is one of OCBench's."""
-    return isinstance(spec.entry_point, str) and spec.entry_point.startswith("ocbench.envs")
+    return str(spec.entry_point).startswith("ocbench.envs")
 
 
 def observes_images(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> bool:
@@ -291,17 +298,6 @@ def _copied(observation: Any) -> Any:
     return copy.deepcopy(observation) if isinstance(observation, dict) else np.array(observation)
 
 
-def _refuse_other_than_single_task(spec: EnvSpec, kwargs: dict[str, Any]) -> None:
-    """Refuse OGBench's goal-conditioned environments by name, before anything is built."""
-    if kwargs.get("reward_task_id") is None and kwargs.get("mode") != "data_collection":
-        prefix = spec.id.rpartition("-v")[0] + "-singletask"
-        tasks = sorted(name for name in gymnasium.registry if name.startswith(prefix))
-        raise UsageError(
-            f"`{spec.id}` is a goal-conditioned task without a reward of its own; "
-            f"use one of its single tasks: {', '.join(tasks)}"
-        )
-
-
 def make_raw_env(env_id: str, **settings: Any) -> Any:
     """Return an OGBench environment with Gymnasium's time limit and no rendering context."""
     with building():
@@ -330,12 +326,11 @@ class AbsentEnv(gymnasium.Env[Array, Array]):
 
     def __init__(self, observations: Box, actions: Box) -> None:
         self.observation_space, self.action_space = observations, actions
-        self._first = np.zeros(observations.shape, observations.dtype)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Array, dict[str, Any]]:
         """Return an observation of zeros, which SB3 asks for before any training."""
         super().reset(seed=seed)
-        return self._first.copy(), {}
+        return np.zeros(self.observation_space.shape or (), np.float32), {}
 
     def step(self, action: Array) -> NoReturn:
         """Refuse.

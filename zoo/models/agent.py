@@ -160,7 +160,10 @@ def agent_of_run(
     :raises UsageError: if the folder or its model cannot be read, or there is no such model.
     """
     config = RunFolder(path).read_config()
-    file, index = _find_file(path, name, step, config)
+    if step is None:
+        file, index = _find_file(path, name), None
+    else:
+        file, index = _find_checkpoint(path, step, config)
     own = config.agent or {}
     algo = config.algo if config.algo in algorithm_ids() else own.get("class", config.algo)
     entry = find_named_by_file(algo, path, own.get("package"), trust=trust)
@@ -190,7 +193,22 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
     if not path.exists():
         raise UsageError(f"expected a saved model, a policy or the folder of a run, got {path}, which does not exist")
     if path.suffix == ENDING:
-        return _agent_of_policy(path, env, device, trust)
+        with as_usage_error(ValueError, OSError):
+            loaded, about = FlowPolicy.load(path, device, trust=trust), read_about(path)
+        protocol = about.get("protocol") or {}
+        return Agent(
+            algo=find_named_by_file(name_of(type(loaded.method)), path).id,
+            policy=loaded,
+            source=path,
+            env=_required(about.get("env") or env, path),
+            env_kwargs=protocol.get("env_kwargs") or {},
+            episodes=protocol.get("episodes") or DEFAULT_EPISODES,
+            seed=protocol.get("seed") or 0,
+            replica=about.get("seed") or 0,
+            scoring=Scoring.read(protocol),
+            stated=Score(**about["score"]) if about.get("score") else None,
+            trust=trust,
+        )
     with as_usage_error(ValueError, OSError):
         algo = algorithm_of(path)
     if algo is None:
@@ -219,49 +237,30 @@ def find_run(logs: Path, algo: str, env: str, number: int = 0) -> Path:
     return found[number or max(found)]
 
 
-def _agent_of_policy(path: Path, env: str | None, device: str, trust: bool) -> Agent:
-    """Return the agent in a file that :meth:`FlowPolicy.save` wrote."""
-    with as_usage_error(ValueError, OSError):
-        policy, about = FlowPolicy.load(path, device, trust=trust), read_about(path)
-    protocol = about.get("protocol") or {}
-    return Agent(
-        algo=find_named_by_file(name_of(type(policy.method)), path).id,
-        policy=policy,
-        source=path,
-        env=_required(about.get("env") or env, path),
-        env_kwargs=protocol.get("env_kwargs") or {},
-        episodes=protocol.get("episodes") or DEFAULT_EPISODES,
-        seed=protocol.get("seed") or 0,
-        replica=about.get("seed") or 0,
-        scoring=Scoring.read(protocol),
-        stated=Score(**about["score"]) if about.get("score") else None,
-        trust=trust,
-    )
-
-
 def _required(env: str | None, path: Path) -> str:
     if env is None:
         raise UsageError(f"{path} does not say in which environment it plays; give --env")
     return env
 
 
-def _find_file(path: Path, name: str | None, step: int | None, config: RunRecord) -> tuple[Path, int | None]:
-    """Return the file of a run's model, and which of its replicas is the run's; None where there is one."""
-    if step is not None:
-        return _find_checkpoint(path, step, config)
+def _find_file(path: Path, name: str | None) -> Path:
+    """Return the file of a run's model."""
     if name is not None:
         file = path / name
         if not file.is_file():
             raise UsageError(f"`--load-best` needs {file}, which does not exist; leave it out for the final model")
-        return file, None
+        return file
     try:
-        return RunFolder(path).model if RunFolder(path).model.is_file() else find_model(path), None
+        return RunFolder(path).model if RunFolder(path).model.is_file() else find_model(path)
     except FileNotFoundError as error:
         raise UsageError(f"{error}; it may not have been trained far enough") from error
 
 
 def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, int | None]:
-    """Return the model of a checkpoint, which has the replicas of all seeds and is in the folder of the first."""
+    """Return the model of a checkpoint, and which of its replicas is the run's; None where there is one.
+
+    It has the replicas of all seeds, and is in the folder of the first.
+    """
     folders = config.folders or [path.name]
     index = folders.index(path.name) if len(folders) > 1 else None
     checkpoints = find_checkpoints(path.with_name(folders[0]) / "checkpoint")  # step_N, or step_N.something

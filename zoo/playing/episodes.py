@@ -66,8 +66,7 @@ class Scoring:
     def of_run(cls, record: RunRecord) -> Scoring:
         """Return what a run is scored by."""
         references = record.run.reference_scores or (record.dataset or {}).get("reference_scores")
-        both = (references[0], references[1]) if references else None
-        return cls(record.run.score, record.run.success_return, both)
+        return cls(record.run.score, record.run.success_return, tuple(references) if references else None)
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Scoring:

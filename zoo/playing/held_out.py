@@ -67,11 +67,6 @@ class ValueEstimate:
     low: float
     high: float
 
-    @property
-    def mean(self) -> float:
-        """The policy's value: the mean over first states."""
-        return float(self.values.mean())
-
 
 def fitted_q_evaluation(
     data: EvaluationData,
@@ -221,7 +216,7 @@ class HeldOutEvaluator:
         estimates = {
             "low": low,
             "high": high,
-            "behaviour": np.full(len(names), rows.behaviour.mean),
+            "behaviour": np.full(len(names), rows.behaviour.values.mean()),
             "behaviour_low": np.full(len(names), rows.behaviour.low),
             "behaviour_high": np.full(len(names), rows.behaviour.high),
         }

@@ -73,7 +73,7 @@ class EnvGroup:
             self._envs.append(make_env(spec, **env_kwargs))
             self._envs[-1].be_called(name)
         if is_first:
-            require_new_episodes(self._envs[0], functools.partial(make_env, spec, **env_kwargs))
+            require_new_episodes(self._envs[0], lambda: make_env(spec, **env_kwargs))
         self._totals = [(0.0, 0)] * len(names)  # return and length of the running episode
         self.spaces: Spaces = (self._envs[0].observation_space, self._envs[0].action_space)  # type: ignore[assignment]
 
@@ -246,6 +246,5 @@ def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episod
     A message and a plan cost about as much as several steps of a maze. Mazes are cheap to build, so there are enough of
     them to share these costs; a manipulation scene takes seconds and 170 MB, so there are two for a core, or eight.
     """
-    entry_point = find_spec(env_id, **env_kwargs).entry_point
-    maze = isinstance(entry_point, str) and entry_point.startswith("ogbench.locomaze")
-    return min(MOST_MAZES if maze else max(FEWEST_SCENES, 2 * available_cores()), episodes)
+    is_maze = str(find_spec(env_id, **env_kwargs).entry_point).startswith("ogbench.locomaze")
+    return min(MOST_MAZES if is_maze else max(FEWEST_SCENES, 2 * available_cores()), episodes)

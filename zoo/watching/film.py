@@ -209,20 +209,16 @@ class Film:
                 self._wins.append(lane.success)
             log.info(episode_text(lane.episode + 1, lane.success, lane.length, lane.total))
         elif self._mind is not None:
-            self._think(self._mind, lane, diary)
-
-    def _think(self, mind: Mind, lane: Lane, diary: Diary) -> None:
-        """Add what the policy thinks now."""
-        thoughts = mind.think(lane)
-        if thoughts.values is not None:
-            diary.values.append(thoughts.values)
-        if lane.has_new_chunk:
-            diary.thoughts = thoughts
+            thoughts = self._mind.think(lane)
             if thoughts.values is not None:
-                diary.planned[lane.length] = float(thoughts.values[thoughts.played])
-            if self._imagination is not None:
-                diary.paths = self._imagination.paths(lane.env, thoughts.chunks)
-                self._reach = max(self._reach, float(np.abs(diary.paths - diary.paths[:, :1]).max()))
+                diary.values.append(thoughts.values)
+            if lane.has_new_chunk:
+                diary.thoughts = thoughts
+                if thoughts.values is not None:
+                    diary.planned[lane.length] = float(thoughts.values[thoughts.played])
+                if self._imagination is not None:
+                    diary.paths = self._imagination.paths(lane.env, thoughts.chunks)
+                    self._reach = max(self._reach, float(np.abs(diary.paths - diary.paths[:, :1]).max()))
 
     def _picture(self, lanes: Sequence[Lane]) -> Array:
         """Return the picture of a moment: a scene for each lane, or one beside what the policy thinks in it."""

@@ -6,7 +6,6 @@ Thoughts are chunks that it could play from here, how they came from noise, and 
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from agents.common.nets.fast import float32_products
-from agents.common.nets.views import Visit, WatchedNetworks
+from agents.common.nets.views import WatchedNetworks
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from zoo.baselines import planner_of
@@ -75,7 +74,7 @@ class Stage:
         self.envs = [make_env(agent.env_id, **kwargs) for _ in range(min(lanes, agent.episodes))]
         self._space = self.envs[0].observation_space
         require_spaces(agent, self._space, self.envs[0].action_space)  # type: ignore[arg-type]  # it is a box
-        require_new_episodes(self.envs[0], functools.partial(make_env, agent.env_id, **kwargs))
+        require_new_episodes(self.envs[0], lambda: make_env(agent.env_id, **kwargs))
         self._seeds = seeds_of_starts(agent.seed, agent.episodes)
         self._stock = NoiseStock(self._planner, agent.seed, [agent.replica], agent.episodes)
         self._lanes: list[Lane] = []
@@ -186,7 +185,12 @@ class Mind:
             actions = self._method.act(seen, placed, watched).clamp(-1, 1)  # type: ignore[arg-type]
             values = policy.method.score(seen, actions, policy.nets)[0] if policy.method.rates_actions else None
         of_first = slice(policy.action_size)
-        stages = [visit.x[0, :, of_first] for visit in _on_the_way(watched.visits, actions)]
+        stages, times = [], set()
+        for visit in watched.visits:  # once for each time: several networks may be asked at the same state
+            time = None if visit.t is None else float(torch.as_tensor(visit.t).flatten()[0])
+            if visit.x.shape == actions.shape and time not in times:
+                times.add(time)
+                stages.append(visit.x[0, :, of_first])
         candidates = policy.method.best_of_n
         return Thoughts(
             chunks=policy.in_units(actions[0].cpu().numpy()),
@@ -212,16 +216,6 @@ class Mind:
         return found
 
 
-def _on_the_way(visits: list[Visit], actions: Tensor) -> Iterator[Visit]:
-    """Yield the states that chunks pass, once for each time: several networks may be asked at the same state."""
-    seen = set()
-    for visit in visits:
-        time = None if visit.t is None else float(torch.as_tensor(visit.t).flatten()[0])
-        if visit.x.shape == actions.shape and time not in seen:
-            seen.add(time)
-            yield visit
-
-
 class Imagination:
     """A copy of a maze's simulator, in which chunks are played that the agent only thinks of."""
 
@@ -236,12 +230,13 @@ class Imagination:
         """
         there: Any = env.env.unwrapped
         here: Any = self._env.env.unwrapped
-        state = np.empty(mujoco.mj_stateSize(there.model, mujoco.mjtState.mjSTATE_INTEGRATION))
-        mujoco.mj_getState(there.model, there.data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+        kind = mujoco.mjtState.mjSTATE_INTEGRATION
+        state = np.empty(mujoco.mj_stateSize(there.model, kind))
+        mujoco.mj_getState(there.model, there.data, state, kind)
         paths = np.empty((len(chunks), chunks.shape[1] + 1, 2))
         with global_numpy_seed(0):  # teleports are drawn from it
             for path, chunk in zip(paths, chunks, strict=True):
-                mujoco.mj_setState(here.model, here.data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+                mujoco.mj_setState(here.model, here.data, state, kind)
                 mujoco.mj_forward(here.model, here.data)
                 path[0] = here.get_xy()
                 for step, action in enumerate(chunk, start=1):

@@ -25,64 +25,49 @@ SPEED = 60
 def open_window(title: str) -> Iterator[Callable[[np.ndarray, bool], None]]:
     """Yield a function that shows a picture, for longer if it is the last of an episode.
 
-    The function raises Interrupted once the user has closed the window.
+    The window is opened with the first picture, in its size. The function raises Interrupted once the user has closed
+    the window or pressed Esc or q. GLFW goes on when the window is closed, since MuJoCo draws through it too, in a
+    context of its own, which is current again after each picture.
     """
-    with contextlib.closing(_Window(title)) as window:
-        yield window.show
+    handle: Any = None
 
-
-class _Window:
-    """A window that is opened with the first picture, in its size.
-
-    MuJoCo draws through GLFW too, in a context of its own, which is current again after each picture.
-    """
-
-    def __init__(self, title: str) -> None:
-        self._handle: Any = None
-        self._title = title
-
-    def show(self, picture: np.ndarray, is_last: bool = False) -> None:
-        """Show a picture for a while.
-
-        :raises Interrupted: if the user has closed the window or pressed Esc or q.
-        """
+    def show(picture: np.ndarray, is_last: bool = False) -> None:
+        nonlocal handle
         previous = glfw.get_current_context()
-        if self._handle is None:
-            self._handle = self._open(picture.shape[1], picture.shape[0])
-        glfw.make_context_current(self._handle)
-        _draw(np.ascontiguousarray(picture), glfw.get_framebuffer_size(self._handle))
-        glfw.swap_buffers(self._handle)
+        height, width, _ = picture.shape
+        if handle is None:
+            handle = _open(title, width, height)
+        glfw.make_context_current(handle)
+        size = glfw.get_framebuffer_size(handle)
+        GL.glViewport(0, 0, *size)
+        GL.glPixelStorei(GL.GL_UNPACK_ALIGNMENT, 1)
+        GL.glRasterPos2f(-1, 1)  # its first row is the uppermost one
+        GL.glPixelZoom(size[0] / width, -size[1] / height)
+        GL.glDrawPixels(width, height, GL.GL_RGB, GL.GL_UNSIGNED_BYTE, np.ascontiguousarray(picture))
+        glfw.swap_buffers(handle)
         glfw.make_context_current(previous)
         end = time.monotonic() + (LAST_SECONDS if is_last else 1 / SPEED)
         while (left := end - time.monotonic()) > 0:
             glfw.wait_events_timeout(left)
-            keys = [glfw.get_key(self._handle, key) for key in (glfw.KEY_ESCAPE, glfw.KEY_Q)]
-            if glfw.window_should_close(self._handle) or glfw.PRESS in keys:
+            keys = [glfw.get_key(handle, key) for key in (glfw.KEY_ESCAPE, glfw.KEY_Q)]
+            if glfw.window_should_close(handle) or glfw.PRESS in keys:
                 raise Interrupted("the window was closed before all episodes were over")
 
-    def close(self) -> None:
-        """Close the window; GLFW goes on, since MuJoCo may have contexts of it."""
-        if self._handle is not None:
-            glfw.destroy_window(self._handle)
-
-    def _open(self, width: int, height: int) -> object:
-        """Return the handle of a new window."""
-        glfw.init()
-        glfw.default_window_hints()  # MuJoCo's windows are invisible
-        glfw.window_hint(glfw.RESIZABLE, glfw.FALSE)
-        handle = glfw.create_window(width, height, self._title, None, None)
-        if handle is None:
-            raise UsageError("no window can be opened on this screen; record with --video FILE, or add --no-render")
-        glfw.make_context_current(handle)
-        glfw.swap_interval(0)  # `show` keeps the time
-        return handle
+    try:
+        yield show
+    finally:
+        if handle is not None:
+            glfw.destroy_window(handle)
 
 
-def _draw(pixels: np.ndarray, size: tuple[int, int]) -> None:
-    """Fill the current framebuffer, of some width and height, with a picture of bytes, (height, width, 3)."""
-    height, width, _ = pixels.shape
-    GL.glViewport(0, 0, *size)
-    GL.glPixelStorei(GL.GL_UNPACK_ALIGNMENT, 1)
-    GL.glRasterPos2f(-1, 1)  # its first row is the uppermost one
-    GL.glPixelZoom(size[0] / width, -size[1] / height)
-    GL.glDrawPixels(width, height, GL.GL_RGB, GL.GL_UNSIGNED_BYTE, pixels)
+def _open(title: str, width: int, height: int) -> object:
+    """Return the handle of a new window."""
+    glfw.init()
+    glfw.default_window_hints()  # MuJoCo's windows are invisible
+    glfw.window_hint(glfw.RESIZABLE, glfw.FALSE)
+    handle = glfw.create_window(width, height, title, None, None)
+    if handle is None:
+        raise UsageError("no window can be opened on this screen; record with --video FILE, or add --no-render")
+    glfw.make_context_current(handle)
+    glfw.swap_interval(0)  # `show` keeps the time
+    return handle

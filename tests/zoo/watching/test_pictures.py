@@ -113,6 +113,7 @@ def test_without_ffmpeg_a_gif_is_offered(tmp_path, monkeypatch):
 
 
 PROGRAM = """
+import inspect
 import sys
 from types import SimpleNamespace
 import numpy as np
@@ -127,7 +128,7 @@ with open_window("a picture") as show:
         sys.exit("no window")
     print("shown", flush=True)
     sys.stdin.readline()
-    glfw.set_window_should_close(show.__self__._handle, True)
+    glfw.set_window_should_close(inspect.getclosurevars(show).nonlocals["handle"], True)
     try:
         show(picture, False)
     except Interrupted as error:
