@@ -25,24 +25,15 @@ def states(tmp_path_factory):
     return generate_dataset(STATES, folder, num_episodes=2, episode_steps=7, num_workers=1)[0]
 
 
-def with_images(states, folder, images=None):
-    """Write the file with images in place of its states."""
-    with np.load(states) as found:
-        arrays = dict(found)
-    if images is None:
-        images = np.random.default_rng(0).integers(256, size=(len(arrays["actions"]), 64, 64, 3), dtype=np.uint8)
-    np.savez(folder / f"{IMAGES}.npz", **{**arrays, "observations": images})
-    return folder / f"{IMAGES}.npz"
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:no state in")
 def test_images_are_read_as_they_are_and_labelled_as_states(states, tmp_path):
-    path = with_images(states, tmp_path)
+    images = np.random.default_rng(0).integers(256, size=(16, 64, 64, 3), dtype=np.uint8)
+    with np.load(states) as arrays:
+        np.savez(tmp_path / f"{IMAGES}.npz", **{**arrays, "observations": images})
     found = load_dataset("visual-cube-single-play-singletask-task2-v0", dataset_dir=tmp_path)
     of_states = load_dataset("cube-single-play-singletask-task2-v0", dataset=states)
-    with np.load(path) as arrays:
-        assert_array_equal(found.content.arrays["observations"], arrays["observations"])
+    assert_array_equal(found.content.arrays["observations"], images)
     assert found.content.arrays["observations"].dtype == np.uint8
     for name in ("actions", "rewards", "masks", "terminals"):
         assert_array_equal(found.content.arrays[name], of_states.content.arrays[name])
@@ -55,8 +46,10 @@ def test_images_are_read_as_they_are_and_labelled_as_states(states, tmp_path):
         (np.zeros((16, 3, 64, 64), np.uint8), "must have rows of shape (64, 64, 3) as in the environment, got (3, 64,"),
     ],
 )
-def test_other_images_are_refused_by_their_headers(states, tmp_path, images, message):
-    with_images(states, tmp_path, images)
+def test_other_images_are_refused_by_their_headers(tmp_path, images, message):
+    sizes = {"actions": 5, "qpos": 21, "qvel": 20}
+    arrays = {name: np.zeros((16, size), np.float32) for name, size in sizes.items()}
+    np.savez(tmp_path / f"{IMAGES}.npz", **arrays, observations=images, terminals=np.zeros(16, bool))
     with pytest.raises(UsageError) as refused:
         load_dataset("visual-cube-single-play-singletask-task2-v0", dataset_dir=tmp_path)
     assert message in str(refused.value)
