@@ -137,12 +137,6 @@ def test_returns_are_normalised_by_what_the_data_say(minari, tmp_path, call):
     assert again["normalised_return"] == found["normalised_return"]
 
 
-def test_references_given_stand_in_for_those_that_the_data_lack(minari, tmp_path, call):
-    record(minari, HOPPER, ref_min_score=1.0)
-    found, _ = call(main, *d4rl_words(tmp_path, HOPPER), "--reference-scores", "-20,3230")
-    assert "normalised_return" in found
-
-
 def test_data_that_are_not_there_name_the_command_that_gets_them(minari, tmp_path, refusal, monkeypatch):
     def no_internet(name):
         raise ConnectionError("no route to host")
