@@ -303,5 +303,5 @@ def find_named_by_file(name: str, file: object, package: str | None = None, *, t
 
 def settings_of(algorithm: type[Any]) -> dict[str, Setting]:
     """Return what is declared of an algorithm's settings, by their names."""
-    found: dict[str, Setting] = (algorithm if issubclass(algorithm, Baseline) else algorithm.method_class).declared()
+    found: dict[str, Setting] = getattr(algorithm, "method_class", algorithm).declared()
     return found

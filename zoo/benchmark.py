@@ -165,11 +165,10 @@ def _report(suite: Suite, looks: Sequence[Look], args: argparse.Namespace) -> di
     kept = sum(look.state is State.KEPT for look in looks)
     if kept:
         log.info("the report leaves out the jobs of which only the scores are here, in %s: %d", args.scores, kept)
-    paths = [folder.path for look in looks if look.run is not None for folder in look.run.folders]
-    output = args.output or args.log_folder / "report"
-    words = ["--published", *suite.published] if suite.published else []
-    request = compare.make_parser().parse_args([*words, "-o", str(output)])
-    request.paths, request.command_line = paths, args.command_line
+    request = compare.make_parser().parse_args([])
+    request.paths = [folder.path for look in looks if look.run is not None for folder in look.run.folders]
+    request.published, request.command_line = suite.published, args.command_line
+    request.output = args.output or args.log_folder / "report"
     named = {look.job.run.label or look.job.run.algo: look.job.run.label or look.job.algo for look in looks}
     request.suite_focus = named.get(suite.focus, "")
     return {"log_folder": str(args.log_folder), **compare.run(request)}

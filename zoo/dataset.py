@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         parse_name(args.name)  # a misspelt name is refused before the simulators are imported
     if args.command == "generate":  # what draws is chosen before MuJoCo is imported
         prepare_pictures(args.name)
-    commands = importlib.import_module("zoo.datasets.commands")
+    from zoo.datasets import commands
+
     result: dict[str, Any] = getattr(commands, "list_datasets" if args.command == "list" else args.command)(args)
     return result
 

@@ -47,8 +47,7 @@ def common_kernels() -> dict[str, str]:
 
 def _avx512_features() -> list[str]:
     """Return the names of NumPy's groups of AVX-512 instructions, which change with its versions."""
-    dispatched: list[str] = _multiarray_umath.__cpu_dispatch__
-    return [name for name in dispatched if "AVX512" in name or name == "X86_V4"]
+    return [name for name in _multiarray_umath.__cpu_dispatch__ if "AVX512" in name or name == "X86_V4"]
 
 
 def describe_rounding(packages: Iterable[str]) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def describe_rounding(packages: Iterable[str]) -> dict[str, Any]:
     :param packages: packages whose versions count too, besides Python and NumPy.
     :return: ``has_common_kernels`` says whether the process has those of :func:`common_kernels`.
     """
-    features: dict[str, bool] = _multiarray_umath.__cpu_features__
+    features = _multiarray_umath.__cpu_features__
     kernel, has_avx512 = _blas_kernel(), any(features[name] for name in _avx512_features())
     return {
         "processor": processor(),

@@ -113,7 +113,10 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
                 f"{folder.path} is being trained by {folder.lock.describe_holder()}; wait for its end, or stop it, "
                 "before --resume"
             )
-    _tell_of_other_versions(run.folders[0])
+    with contextlib.suppress(UnreadableRun):
+        there, now = run.folders[0].read_versions()["packages"], describe_versions("", None)["packages"]
+        if found := differences(there, now):
+            log.warning("the run goes on with other software, so it may differ in its last bits: %s", "; ".join(found))
     where = "the start, because it has no checkpoint yet"
     if checkpoints := find_checkpoints(run.folders[0].checkpoints):
         where = describe_step(run, int(checkpoints[0].name.removeprefix("step_").partition(".")[0]))
@@ -127,14 +130,6 @@ def tell_of_other_code(found: Sequence[tuple[StoredRun, str | None]]) -> None:
     if other:
         began = "began with another version of the algorithm's file, and count as runs of this one"
         log.warning("%s: %s; move them away to train anew", ", ".join(shortened(other)), began)
-
-
-def _tell_of_other_versions(folder: RunFolder) -> None:
-    """Warn where a run goes on with other software than before, which may change numbers."""
-    with contextlib.suppress(UnreadableRun):
-        there, now = folder.read_versions()["packages"], describe_versions("", None)["packages"]
-        if found := differences(there, now):
-            log.warning("the run goes on with other software, so it may differ in its last bits: %s", "; ".join(found))
 
 
 def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun], list[UnreadableRun]]:

@@ -395,28 +395,23 @@ def try_algorithms(looks: Sequence[Look]) -> dict[str, float]:
     """Try every algorithm that has jobs left and no finished one; return its seconds per step and replica."""
     known = {look.job.algo for look in looks if look.state is State.DONE and look.seconds}
     jobs = {look.job.algo: look.job for look in looks if not look.state.is_final and look.job.algo not in known}
-    seconds = {}
+    found = {}
     for algo, job in jobs.items():
         log.info("trying for some seconds how fast %s trains on this machine", algo)
-        seconds[algo] = _try(job)
-    return seconds
-
-
-def _try(job: Job) -> float:
-    """Train a job's model on empty data for a moment; return the seconds per step and replica."""
-    request = read_request(make_parser().parse_args(job.words))
-    model = make_model(request, list(job.run.seeds), None)
-    model.load_dataset(_empty_dataset(model))
-    # in the phase that the algorithm has
-    train = model.learn_offline if isinstance(model, FlowQLearning) else partial(model.learn, reset_num_timesteps=False)
-    train(2)  # warms up
-    steps, begin = 0, time.perf_counter()
-    while time.perf_counter() - begin < TRIAL_SECONDS:
-        train(more := max(1, steps))
-        steps += more
-    seconds = time.perf_counter() - begin
-    model.get_env().close()  # type: ignore[union-attr]
-    return seconds / steps / len(job.run.seeds)
+        request = read_request(make_parser().parse_args(job.words))
+        model = make_model(request, list(job.run.seeds), None)
+        model.load_dataset(_empty_dataset(model))
+        online = partial(model.learn, reset_num_timesteps=False)
+        train = model.learn_offline if isinstance(model, FlowQLearning) else online  # the phase that it has
+        train(2)  # warms up
+        steps, begin = 0, time.perf_counter()
+        while time.perf_counter() - begin < TRIAL_SECONDS:
+            train(more := max(1, steps))
+            steps += more
+        seconds = time.perf_counter() - begin
+        model.get_env().close()  # type: ignore[union-attr]
+        found[algo] = seconds / steps / len(job.run.seeds)
+    return found
 
 
 def _empty_dataset(model: OffPolicyAlgorithm) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ from zoo.errors import UsageError
 from zoo.processes.locks import Lock
 from zoo.report.published_scores import COLUMNS, finished_runs, read_texts, refuse_rows
 from zoo.runs.folder import RunFolder
+from zoo.runs.protocol import phase_ends
 from zoo.runs.read import read_runs, split_environment
 from zoo.suites.jobs import Job, Look
 
@@ -31,7 +32,7 @@ def find_kept(jobs: Sequence[Job], folder: Path) -> set[str]:
     """
     table = _read(list(folder.glob("*.csv")))
     allowed = {(*_pair(job), job.digest) for job in jobs}
-    ends = {_pair(job): _ends(job) for job in jobs}
+    ends = {_pair(job): phase_ends(job.config.run.settings()) for job in jobs}
     for method, environment, seed, digest in table[[*_RUN, "settings"]].drop_duplicates().itertuples(index=False):
         if (method, environment) in ends and (method, environment, digest) not in allowed:
             raise UsageError(
@@ -86,13 +87,6 @@ def _read(files: Sequence[Path]) -> pd.DataFrame:
     table = read_texts(sorted(files), COLUMNS, _REMEDY)
     refuse_rows(table, {"a whole line": table[["method", "settings"]].eq("").any(axis=1)}, _REMEDY)
     return table[list(COLUMNS)].reset_index(drop=True)
-
-
-def _ends(job: Job) -> dict[str, int]:
-    """Return the step of the last evaluation of each phase."""
-    offline, online = job.config.run.offline_steps, job.config.run.online_steps
-    ends = {"offline": offline, "online": offline + online}
-    return {phase: end for phase, end in ends.items() if getattr(job.config.run, f"{phase}_steps")}
 
 
 def _pair(job: Job) -> tuple[str, str]:

@@ -241,11 +241,12 @@ class TrainingRun(BaseCallback):
         self._between_steps()
 
     def _on_step(self) -> bool:
-        if self.step // self.config.run.eval_freq > max(self.last_step, 0) // self.config.run.eval_freq:
+        run = self.config.run
+        if self.step // run.eval_freq > max(self.last_step, 0) // run.eval_freq:
             with contextlib.suppress(Abandoned):  # the run ends as soon as a checkpoint is possible
                 self.evaluate()
         before, self._last_look = self._last_look, self.model.num_timesteps
-        if self._last_look // self.config.run.log_interval > before // self.config.run.log_interval:
+        if self._last_look // run.log_interval > before // run.log_interval:
             self.replicas.check(self.model)  # the log waits for the device anyway
         if self.phase == OFFLINE:
             self._between_steps()
@@ -345,8 +346,9 @@ class TrainingRun(BaseCallback):
         model, pending = self.model, self.pending
         self.replicas.check(model)
         for replica in self.replicas.active:
-            with naming(self.replicas.folders[replica].status):  # a run folder that was taken away is an error now
-                self.replicas.folders[replica].path.stat()
+            folder = self.replicas.folders[replica]
+            with naming(folder.status):  # a run folder that was taken away is an error now
+                folder.path.stat()
         self._last_save = model.num_timesteps
         assert isinstance(model.logger, ReplicaLogger)
         save_checkpoint(

@@ -116,7 +116,7 @@ def read_request(args: argparse.Namespace) -> RunRequest:
     env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
     stacked = {"frame_stack": k} if (k := config.settings.get("frame_stack", 1)) > 1 else {}
-    kwargs = {**env_kwargs, **stacked}, {**eval_env_kwargs, **stacked}
+    kwargs = env_kwargs | stacked, eval_env_kwargs | stacked
     return RunRequest(args, config, env_id, has_dataset, has_own_data, seeds, *kwargs, content)
 
 
@@ -162,24 +162,23 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
         flags=flags,
         device=args.device,
     )
-    if config.run.pretraining_steps + config.run.offline_steps and not (has_dataset or has_own_data):
+    run = config.run
+    if run.pretraining_steps + run.offline_steps and not (has_dataset or has_own_data):
         raise UsageError(
             f"`{args.env}` has no dataset to train on offline; give your own with --dataset (docs/data.md), or leave "
             "--offline-steps and --pretraining-steps at 0"
         )
-    if (config.run.action_range, config.run.reward_from) != (None, None) and not has_own_data:
+    if (run.action_range, run.reward_from) != (None, None) and not has_own_data:
         raise UsageError(
             "`--action-range` and `--reward-from` belong to a dataset of your own; name it with --dataset, or leave "
             "them out"
         )
-    if args.no_env and (
-        config.run.online_steps or config.run.score != "value" or config.run.success_return is not None
-    ):
+    if args.no_env and (run.online_steps or run.score != "value" or run.success_return is not None):
         raise UsageError(
             "`--no-env` has nothing to play in: set --online-steps to 0, and leave out --success-return and "
             "--reference-scores"
         )
-    if config.run.score == "value" and not args.no_env:
+    if run.score == "value" and not args.no_env:
         raise UsageError("`score` = value is that of data alone; add --no-env, or leave it out")
     return config, env_id
 
@@ -320,9 +319,9 @@ def try_hooks(request: RunRequest) -> None:
 
 def load_data(request: RunRequest) -> Dataset | ShardedDataset | None:
     """Return the dataset, made first if need be; None for a run that needs none, or whose environment has none."""
-    config, args = request.config, request.args
-    how = config.run.offline_data
-    steps = config.run.pretraining_steps + config.run.offline_steps
+    config, run, args = request.config, request.config.run, request.args
+    how = run.offline_data
+    steps = run.pretraining_steps + run.offline_steps
     takes_data = steps > 0 or config.settings["balanced_sampling"]
     needed = takes_data if how is None else how != "none"
     if not needed and how is None and args.dataset not in SOURCES:
@@ -342,18 +341,18 @@ def load_data(request: RunRequest) -> Dataset | ShardedDataset | None:
             source,
             request.env_id,
             {name: value for name, value in request.env_kwargs.items() if name != "frame_stack"},
-            size=config.run.dataset_size,
-            action_range=config.run.action_range,
-            reward_from=config.run.reward_from,
+            size=run.dataset_size,
+            action_range=run.action_range,
+            reward_from=run.reward_from,
             content=request.content,
         )
     return load_dataset(
         config.env,
         dataset_dir=args.dataset_dir,
         dataset=args.dataset,
-        dataset_size=config.run.dataset_size,
+        dataset_size=run.dataset_size,
         sparse=config.settings["sparse"],
-        replace_interval=config.run.dataset_replace_interval,
+        replace_interval=run.dataset_replace_interval,
     )
 
 
