@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Improvement
+from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Improvement, Pair
 from zoo.report.statistics.means import SeedPlan, Spread
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import count
@@ -142,6 +142,10 @@ class ComparedMethod:
         return self.source == OWN
 
 
+Methods = Mapping[str, ComparedMethod]
+"""Name -> method."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One method on some tasks.
@@ -185,11 +189,11 @@ class Decision:
     """
 
     subject: str | None = None
-    p_values: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    p_values: Mapping[Pair, float] = field(default_factory=dict)
     tested: str = ""
     verdicts: Sequence[Verdict] = ()
     rival: Verdict | None = None
-    plans: Mapping[tuple[str, str], SeedPlan | None] = field(default_factory=dict)
+    plans: Mapping[Pair, SeedPlan | None] = field(default_factory=dict)
 
     def is_clear(self, x: str, y: str) -> bool:
         """Return whether two methods are clearly different; never where that is not tested."""
@@ -228,7 +232,7 @@ class Phase:
     tasks: tuple[str, ...]
     left_out: Mapping[str, list[str]]
     aggregates: Mapping[str, Cell]
-    improvements: Mapping[tuple[str, str], Improvement]
+    improvements: Mapping[Pair, Improvement]
     domains: Mapping[str, Mapping[str, Cell]]
     domain_tasks: Mapping[str, list[str]]
     per_task: Mapping[str, Mapping[str, Cell]]
@@ -272,7 +276,7 @@ class Comparison:
     """
 
     kind: Kind
-    methods: Mapping[str, ComparedMethod]
+    methods: Methods
     phases: Mapping[str, Phase]
     reps: int
     curves_label: str = ""
@@ -282,10 +286,15 @@ class Comparison:
     resolve: float = 0.03
 
 
+def phases_of(comparisons: Iterable[Comparison]) -> list[Phase]:
+    """Return the phases of all comparisons."""
+    return [phase for comparison in comparisons for phase in comparison.phases.values()]
+
+
 def joined(tables: Sequence[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
     """Return the rows of several tables, or an empty table."""
     filled = [table for table in tables if len(table)]
-    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(columns))
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns)
 
 
 def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:
@@ -308,7 +317,7 @@ def by_place(table: pd.DataFrame, value: Callable[[pd.DataFrame], Value]) -> dic
     """Return method -> environment -> what a function makes of their rows."""
     result: dict[str, dict[str, Value]] = {}
     for (method, environment), rows in table.groupby(["method", "environment"]):
-        result.setdefault(str(method), {})[str(environment)] = value(rows)
+        result.setdefault(method, {})[environment] = value(rows)
     return result
 
 

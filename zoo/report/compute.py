@@ -20,8 +20,8 @@ from zoo.report.comparison import (
     MEAN_COLUMNS,
     PROFILE_COLUMNS,
     Cell,
-    ComparedMethod,
     Comparison,
+    Methods,
     Phase,
     by_domain,
     by_place,
@@ -43,7 +43,7 @@ CURVE_REPS = 2_000
 
 
 def compare_kinds(
-    methods: Mapping[str, ComparedMethod],
+    methods: Methods,
     evaluations: pd.DataFrame,
     means: pd.DataFrame,
     reps: int,
@@ -53,19 +53,19 @@ def compare_kinds(
 
     Published means are success rates. Raises UsageError if there is nothing to compare.
     """
-    tables = {kind: evaluations[evaluations["kind"] == kind.name] for kind in KINDS.values()}
-    found = [
-        compare(methods, table, means if kind is SUCCESS else means.iloc[:0], reps, curves, kind)
-        for kind, table in tables.items()
-        if len(table) or (kind is SUCCESS and len(means))
-    ]
+    found = []
+    for kind in KINDS.values():
+        table = evaluations[evaluations["kind"] == kind.name]
+        known = means if kind is SUCCESS else means.iloc[:0]
+        if len(table) or len(known):
+            found.append(compare(methods, table, known, reps, curves, kind))
     if not found:
         raise UsageError("expected runs with evaluations, got none; see which runs were skipped and why")
     return found
 
 
 def compare(
-    methods: Mapping[str, ComparedMethod],
+    methods: Methods,
     evaluations: pd.DataFrame,
     means: pd.DataFrame,
     reps: int,
@@ -164,7 +164,7 @@ class _Scores:
 
     runs: pd.DataFrame
     means: pd.DataFrame
-    methods: Mapping[str, ComparedMethod]
+    methods: Methods
     kind: Kind
     reps: int
 
@@ -181,7 +181,7 @@ class _Scores:
     @cached_property
     def published(self) -> dict[str, pd.DataFrame]:
         """Method -> its published means, a row for each task or domain."""
-        return {str(name): rows.set_index("environment") for name, rows in self.means.groupby("method", sort=False)}
+        return {name: rows.set_index("environment") for name, rows in self.means.groupby("method", sort=False)}
 
     def coverage(self) -> dict[str, list[str]]:
         """Return the tasks of each method.
@@ -199,7 +199,7 @@ class _Scores:
         """Return the least and the largest step of each method's scores."""
         last = joined([table[["method", "step"]] for table in (last_evaluations(self.runs), self.means)], MEAN_COLUMNS)
         steps = last.groupby("method")["step"].agg(["min", "max"])
-        return {str(method): (int(low), int(high)) for method, low, high in steps.itertuples()}
+        return {method: (int(low), int(high)) for method, low, high in steps.itertuples()}
 
     def domain_tasks(self) -> dict[str, list[str]]:
         """Return domain -> the tasks of it that were run; where scores are no success, each task is one.
@@ -276,7 +276,7 @@ class _Scores:
             if not table.shape[1] or not set(tasks) <= set(table.index.get_level_values("environment")):
                 continue
             scores = {task: table.loc[task].to_numpy() for task in tasks}
-            found = {"mean": mean(scores, self.kind.limits, self.episodes.get(str(name)))}
+            found = {"mean": mean(scores, self.kind.limits, self.episodes.get(name))}
             if "iqm" in metrics:
                 found |= aggregates({"": scores}, ["iqm"], min(self.reps, CURVE_REPS))[""]
             about = {"method": name, "where": where, "step": table.columns, "seeds": min(map(len, scores.values()))}
@@ -284,7 +284,7 @@ class _Scores:
         return parts
 
 
-def _find_strays(coverage: Mapping[str, Sequence[str]], methods: Mapping[str, ComparedMethod]) -> tuple[str, ...]:
+def _find_strays(coverage: Mapping[str, Sequence[str]], methods: Methods) -> tuple[str, ...]:
     """Return the own methods that have less than half as many tasks as the median method.
 
     They are left out if they would take tasks from at least two others.
@@ -308,11 +308,11 @@ def _can_average(tasks: Sequence[str], kind: Kind) -> bool:
     return len(tasks) == 1 or (kind.is_comparable and len(tasks) > 0)
 
 
-def _curve_tasks(evaluations: pd.DataFrame, methods: Mapping[str, ComparedMethod]) -> tuple[str, ...]:
+def _curve_tasks(evaluations: pd.DataFrame, methods: Methods) -> tuple[str, ...]:
     """Return the tasks that all methods with single runs have in all their phases; strays are left out."""
     found = []
     for _, runs in evaluations.groupby("phase"):
-        coverage = {str(method): sorted(set(part["environment"])) for method, part in runs.groupby("method")}
+        coverage = {method: sorted(set(part["environment"])) for method, part in runs.groupby("method")}
         strays = _find_strays(coverage, methods)
         found += [tasks for method, tasks in coverage.items() if method not in strays]
     return _shared(found)

@@ -187,9 +187,9 @@ def _common(values: pd.Series) -> Any:
 
 def _read_published(published: PublishedSet) -> Scored:
     """Return the scores of a set."""
-    runs, means = load_runs(published), pd.DataFrame(columns=list(MEAN_COLUMNS))
+    runs, means = load_runs(published), pd.DataFrame(columns=MEAN_COLUMNS)
     if runs is None:
-        runs, means = pd.DataFrame(columns=list(EVALUATION_COLUMNS)), load_means(published)
+        runs, means = pd.DataFrame(columns=EVALUATION_COLUMNS), load_means(published)
         means["domain"] = [split_environment(name)[1] for name in means["environment"]]
         log.info("%s: means without intervals (single runs are not published)", published.name)
     domains = sorted({*runs["domain"], *means["domain"]})

@@ -40,20 +40,29 @@ def count_states(own: RunTables) -> dict[str, int]:
 
 def _state_table(own: RunTables) -> Table:
     """Return the states of runs, their steps, the time left, and their scores at the last step that all reached."""
-    kinds = [kind for kind in KINDS.values() if (own.evaluations["kind"] == kind.name).any()] or [SUCCESS]
+    kinds = [kind for name, kind in KINDS.items() if name in set(own.evaluations["kind"])] or [SUCCESS]
     header = ["method", "environment", "runs", "step", "left", *map(_heading, kinds), "at"]
     shown = empty_table("", header, whole=["environment"])
     for (method, environment), runs in own.runs.groupby(["method", "environment"]):
         counts = runs["state"].value_counts()
-        states = ", ".join(f"{counts[state]} {state}" for state in SHOWN_STATES if state in counts)
+        states = [f"{counts[state]} {state}" for state in SHOWN_STATES if state in counts]
         counted = runs.loc[runs["replaced_by"].isna(), "run"]
         scores = own.evaluations[own.evaluations["run"].isin(counted)]
         reached = scores.groupby("step")["run"].nunique()
         at = reached.index[reached == len(counted)].max()  # NaN where there is no such step
         last = scores[scores["step"] == at].groupby("kind")["score"].mean()
-        means = [_shown(last[kind.name], kind, abs(last[kind.name])) if kind.name in last else "-" for kind in kinds]
-        row = (str(method), short_name(environment), states, *_progress(runs, scores), *means, _short(at))
-        shown.add_row(*row)
+        means = ["-"] * len(kinds)
+        for k, kind in enumerate(kinds):
+            if kind.name in last:
+                means[k] = _shown(last[kind.name], kind, last[kind.name])
+        shown.add_row(
+            method,
+            short_name(environment),
+            ", ".join(states),
+            *_progress(runs, scores),
+            *means,
+            _short(at),
+        )
     return shown
 
 
@@ -64,8 +73,9 @@ def _progress(runs: pd.DataFrame, scores: pd.DataFrame) -> tuple[str, str]:
     """
     running = runs[runs["state"] == "running"]
     evaluated = scores.groupby("run")["step"].max()
-    records = (runs if running.empty else running).to_dict("records")
-    found = [_progress_of(run, int(evaluated.get(run["run"], 0))) for run in records]
+    found = []
+    for run in (runs if running.empty else running).to_dict("records"):
+        found.append(_progress_of(run, int(evaluated.get(run["run"], 0))))
     step, end, _ = max(found, key=lambda progress: progress[1] - progress[0])
     slowest = np.max([seconds for _, _, seconds in found])  # NaN if one is
     left = "-" if np.isnan(slowest) else str(timedelta(seconds=round(slowest)))
@@ -88,10 +98,11 @@ def _progress_of(run: Mapping[Hashable, Any], evaluated: int) -> tuple[int, int,
 
 def _short(steps: float) -> str:
     """Return a number of steps with three digits, e.g. ``1.25M``."""
-    for size, unit in ((1_000_000, "M"), (1_000, "k")):
-        if steps >= 0.9995 * size:  # which three digits round to the next unit
-            return f"{steps / size:.3g}{unit}"
-    return "-" if np.isnan(steps) else str(int(steps))
+    if np.isnan(steps):
+        return "-"
+    if steps < 999.5:  # what three digits round to the next unit has that
+        return str(int(steps))
+    return f"{steps / 1e6:.3g}M" if steps >= 999_500 else f"{steps / 1e3:.3g}k"
 
 
 def _curve_tables(own: RunTables) -> Iterator[Table]:
@@ -112,10 +123,15 @@ def _curve_tables(own: RunTables) -> Iterator[Table]:
             last = part.iloc[-1]
             limits = kind.limits if kind is SUCCESS else tuple(ranges.loc[environment])
             phases = part.groupby("phase")["score"]  # offline before online
-            bars = "|".join(_sparkline(scores, *limits) for _, scores in phases)
-            score = _shown(last["score"], kind, max(map(abs, limits)))
-            row = (str(method), short_name(environment), str(seed), bars, f"{last['step']:,}", score, states[run])
-            shown.add_row(*row)
+            shown.add_row(
+                method,
+                short_name(environment),
+                str(seed),
+                "|".join(_sparkline(scores, *limits) for _, scores in phases),
+                f"{last['step']:,}",
+                _shown(last["score"], kind, *limits),
+                states[run],
+            )
         yield shown
 
 
@@ -123,21 +139,21 @@ def _problems(runs: pd.DataFrame) -> Iterator[Text]:
     """Yield a line for each of the first runs that failed, are dead or cannot be read, unless another replaces them."""
     has_ended = runs["state"].isin(["failed", DEAD, "unknown"])
     found = runs[has_ended & runs["problem"].notna() & runs["replaced_by"].isna()]
-    for run, problem in zip(found["run"].head(_MOST_PROBLEMS), found["problem"], strict=False):
-        yield Text(f"! {run}: {problem}")
+    for row in found.head(_MOST_PROBLEMS).itertuples():
+        yield Text(f"! {row.run}: {row.problem}")
 
 
 def _heading(kind: Kind) -> str:
     return "%" if kind is SUCCESS else kind.name
 
 
-def _shown(score: float, kind: Kind, largest: float) -> str:
-    """Return a score beside others of which the largest is given."""
-    return f"{kind.scale * score:,.{kind.digits([largest])}f}"
+def _shown(score: float, kind: Kind, *others: float) -> str:
+    """Return a score with the digits that it and the others beside it need."""
+    return f"{kind.scale * score:,.{kind.digits(others)}f}"
 
 
 def _sparkline(scores: pd.Series, low: float, high: float) -> str:
     """Return scores between two limits as a line of blocks."""
     blocks = "▁▂▃▄▅▆▇█"
-    heights = np.asarray((scores - low) / ((high - low) or 1.0))
-    return "".join(blocks[min(int(height * len(blocks)), len(blocks) - 1)] for height in heights)
+    heights = len(blocks) * (scores - low) / ((high - low) or 1.0)
+    return "".join(blocks[min(int(height), len(blocks) - 1)] for height in heights)

@@ -115,11 +115,6 @@ def set_names() -> list[str]:
     return list(_metadata()["sets"])
 
 
-def suite_names() -> list[str]:
-    """Return the names of all suites of tasks."""
-    return list(_metadata()["suites"])
-
-
 def suite_tasks(name: str) -> tuple[str, ...]:
     """Return the environments of a suite, sorted; raises UsageError if there is no such suite."""
     suites = _metadata()["suites"]
@@ -130,7 +125,7 @@ def suite_tasks(name: str) -> tuple[str, ...]:
 
 def suite_of(tasks: Collection[str]) -> str | None:
     """Return the suite that consists of some tasks, or None."""
-    return next((name for name in suite_names() if set(suite_tasks(name)) == set(tasks)), None)
+    return next((name for name in _metadata()["suites"] if set(suite_tasks(name)) == set(tasks)), None)
 
 
 def published_names() -> dict[str, str]:
@@ -200,7 +195,7 @@ def _described(published: PublishedSet, table: pd.DataFrame) -> pd.DataFrame:
 
 def with_places(table: pd.DataFrame) -> pd.DataFrame:
     """Return scores with the full name of each environment, its domain and its task."""
-    places = [split_environment(str(name)) for name in table["environment"]]
+    places = [split_environment(name) for name in table["environment"]]
     return table.assign(**pd.DataFrame(places, table.index, ["environment", "domain", "task"]))
 
 

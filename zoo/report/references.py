@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -60,7 +60,7 @@ def _read(word: str) -> References:
         }
 
 
-def _recorded(own: RunTables, given: Mapping[str, tuple[float, float]]) -> References:
+def _recorded(own: RunTables, given: References) -> References:
     """Return the references that runs record, of environments without a given one."""
     result: References = {}
     is_known = own.runs["reference_scores"].notna() & (own.runs["kind"] == RETURN.name)
@@ -69,11 +69,11 @@ def _recorded(own: RunTables, given: Mapping[str, tuple[float, float]]) -> Refer
         pairs = sorted({(float(random), float(expert)) for random, expert in found})
         if len(pairs) > 1:
             raise UsageError(f"runs on `{name}` record different reference scores, {pairs}; give `{FLAG}` for it")
-        result[str(name)] = pairs[0]
+        result[name] = pairs[0]
     return result
 
 
-def normalise_returns(own: RunTables, references: Mapping[str, tuple[float, float]]) -> RunTables:
+def normalise_returns(own: RunTables, references: References) -> RunTables:
     """Return the same runs, their returns normalised where there is a reference.
 
     A normalised return is (return - random) / (expert - random): 0 for the random policy, 1 for the expert. Runs that

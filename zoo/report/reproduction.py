@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from zoo.report.comparison import OWN, ComparedMethod, Tally
+from zoo.report.comparison import OWN, ComparedMethod, Methods, Tally
 from zoo.report.compute import episodes_of, final_scores
 from zoo.report.published_scores import PublishedSet, load_means, published_names, tasks_of
 from zoo.report.statistics.estimates import Estimate, welch_mean
@@ -47,7 +47,7 @@ class Reproduction:
 
 
 def reproduce(
-    methods: Mapping[str, ComparedMethod],
+    methods: Methods,
     evaluations: pd.DataFrame,
     sets: Sequence[PublishedSet],
     tolerance: float,

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, by_place
+from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, by_place
 from zoo.report.published_scores import clashes, read_rows, refuse_rows, with_places
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import PROTOCOL, show
@@ -35,7 +35,7 @@ class Scored:
     :param means: of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
     """
 
-    methods: Mapping[str, ComparedMethod]
+    methods: Methods
     evaluations: pd.DataFrame
     means: pd.DataFrame
 
@@ -49,7 +49,7 @@ class Scored:
         methods = {names[name]: replace(method, name=names[name]) for name, method in self.methods.items()}
         return self._changed(lambda table: with_names(table, names), methods)
 
-    def _changed(self, change: Callable[[pd.DataFrame], pd.DataFrame], methods: Mapping[str, ComparedMethod]) -> Self:
+    def _changed(self, change: Callable[[pd.DataFrame], pd.DataFrame], methods: Methods) -> Self:
         return replace(self, methods=methods, evaluations=change(self.evaluations), means=change(self.means))
 
     def restricted(self, environments: Iterable[str] | None = None) -> Self:
@@ -77,7 +77,7 @@ def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
     return evaluations.sort_values([*_RUN, "step"]).drop_duplicates(_RUN, keep="last")
 
 
-def scores_table(evaluations: pd.DataFrame, methods: Mapping[str, ComparedMethod]) -> pd.DataFrame:
+def scores_table(evaluations: pd.DataFrame, methods: Methods) -> pd.DataFrame:
     """Return what the file holds: the last evaluations with the protocol of each."""
     table = last_evaluations(evaluations)
     pairs = zip(table["method"], table["environment"], strict=True)
@@ -107,7 +107,7 @@ def read_scores(path: Path, source: str) -> Scored:
     algorithms = table.groupby("method")["algorithm"].first()
     protocols = by_place(table, lambda runs: {field: _value(runs[field].iloc[0]) for field in PROTOCOL})
     methods = {name: ComparedMethod(name, algorithms[name], source, made) for name, made in protocols.items()}
-    return Scored(methods, table[list(EVALUATION_COLUMNS)], pd.DataFrame(columns=list(MEAN_COLUMNS)))
+    return Scored(methods, table[list(EVALUATION_COLUMNS)], pd.DataFrame(columns=MEAN_COLUMNS))
 
 
 def _value(text: str) -> Any:

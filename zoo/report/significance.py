@@ -24,11 +24,10 @@ from zoo.report.comparison import (
     by_domain,
     ranking,
 )
-from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, holm, welch_p_values
+from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Pair, holm, welch_p_values
 from zoo.report.statistics.means import FRACTION, Spread, pair_spreads, plan_seeds
 from zoo.runs.protocol import count
 
-Pair = tuple[str, str]
 _SMALLER, _LARGER, _OPEN = "smaller", "larger", "open"
 _CLEAR = {
     _LARGER: (Standing.WORSE, Standing.BETTER),
@@ -71,35 +70,32 @@ def _without(phase: Phase, tasks: Sequence[str]) -> Phase:
     kept = [task for task in sorted(phase.tasks) if task not in tasks]
     is_kept, pairs = ~np.isin(sorted(phase.tasks), tasks), list(phase.improvements)
     spreads = {name: Spread(s.variances[is_kept], s.seeds[is_kept]) for name, s in phase.spreads.items()}
-    means = {
-        n: Estimate(float(np.mean([phase.per_task[task][n].estimates["mean"].point for task in kept]))) for n in spreads
-    }
-    differences = [means[x].point - means[y].point for x, y in pairs]
+    means, aggregates, improvements = {}, {}, {}
+    for name in spreads:
+        means[name] = float(np.mean([phase.per_task[task][name].estimates["mean"].point for task in kept]))
+        aggregates[name] = replace(phase.aggregates[name], estimates={"mean": Estimate(means[name])})
+    differences = [means[x] - means[y] for x, y in pairs]
     p_values = welch_p_values(np.array(differences), *pair_spreads(spreads, pairs)).tolist()
-    return replace(
-        phase,
-        tasks=tuple(kept),
-        spreads=spreads,
-        aggregates={n: replace(phase.aggregates[n], estimates={"mean": mean}) for n, mean in means.items()},
-        improvements={
-            pair: replace(phase.improvements[pair], difference=Estimate(point), p_value=None if np.isnan(p) else p)
-            for pair, point, p in zip(pairs, differences, p_values, strict=True)
-        },
-    )
+    for pair, point, p in zip(pairs, differences, p_values, strict=True):
+        p_value = None if np.isnan(p) else p
+        improvements[pair] = replace(phase.improvements[pair], difference=Estimate(point), p_value=p_value)
+    return replace(phase, tasks=tuple(kept), spreads=spreads, aggregates=aggregates, improvements=improvements)
 
 
 def _decision(comparison: Comparison, phase: Phase) -> Decision:
     found, subject = phase.improvements, _subject(comparison, phase)
     pairs = _tested_pairs(comparison, phase)
-    p_values, sizes = {}, _sizes(comparison, phase, pairs)
-    for pair, p_value in zip(pairs, holm(np.array([found[pair].p_value for pair in pairs])).tolist(), strict=True):
-        p_values[pair] = p_values[pair[::-1]] = p_value
-    verdicts = []
+    p_values, sizes, verdicts = {}, {}, []
+    adjusted = holm(np.array([found[pair].p_value for pair in pairs])).tolist()
+    for (x, y), p_value, size in zip(pairs, adjusted, _sizes(comparison, phase, pairs), strict=True):
+        p_values[x, y] = p_values[y, x] = p_value
+        sizes[x, y] = sizes[y, x] = size
     for other in ranking(comparison, phase):
         pair = (str(subject), other)
         if pair in found:
-            p_value, size = p_values.get(pair), sizes.get(pair) or sizes.get(pair[::-1], _OPEN)
-            verdicts.append(Verdict(other, found[pair], p_value, _outcome(comparison, phase, pair, p_value, size)))
+            p_value = p_values.get(pair)
+            outcome = _outcome(comparison, phase, pair, p_value, sizes.get(pair, _OPEN))
+            verdicts.append(Verdict(other, found[pair], p_value, outcome))
     rival = _rival(comparison, subject, verdicts)
     return Decision(subject, p_values, _describe(comparison, phase, pairs), verdicts, rival)
 
@@ -128,18 +124,18 @@ def _describe(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> st
     return f"{test}, 5% after Holm's correction for the {count(len(pairs), 'comparison')} {of}"
 
 
-def _sizes(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> dict[Pair, str]:
-    """Return how the difference of each pair compares with the one that matters; empty where scores have no scale.
+def _sizes(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> list[str]:
+    """Return how the difference of each pair compares with the one that matters: open where scores have no scale.
 
     Smaller: two one-sided Welch tests. Larger: the two-sided test of what the difference exceeds the margin by.
     """
     if not (comparison.kind.is_comparable and phase.spreads and pairs):
-        return {}
+        return [_OPEN] * len(pairs)
     room = np.array([comparison.resolve - abs(phase.improvements[pair].lead) for pair in pairs])
     p_values = welch_p_values(room, *pair_spreads(phase.spreads, pairs))
     is_smaller = holm(np.where(room > 0, p_values / 2, 1)) <= SIGNIFICANT
     is_larger = holm(np.where(room < 0, p_values, 1)) <= SIGNIFICANT
-    return dict(zip(pairs, np.select([is_smaller, is_larger], [_SMALLER, _LARGER], _OPEN).tolist(), strict=True))
+    return np.select([is_smaller, is_larger], [_SMALLER, _LARGER], _OPEN).tolist()
 
 
 def steps_short(phase: Phase, first: ComparedMethod, second: ComparedMethod) -> tuple[int, int] | None:

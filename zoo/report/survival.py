@@ -42,7 +42,7 @@ def failed_scores(own: RunTables, mode: str) -> pd.DataFrame:
     """
     failed = own.runs[own.runs["replaced_by"].isna() & _has_failed(own.runs)]
     if mode == "exclude" or failed.empty:
-        return pd.DataFrame(columns=list(EVALUATION_COLUMNS))
+        return pd.DataFrame(columns=EVALUATION_COLUMNS)
     kinds = own.runs.groupby("environment")["kind"].first()
     grids = own.counted().groupby(["method", "environment"])
     parts = []
@@ -107,5 +107,5 @@ def _carried(
         last |= {"score": 0.0, "successes": 0 if kind == SUCCESS.name else pd.NA, "return": np.nan}
     later = [place for place in wanted if place > reached]
     added = [{**last, "phase": phase, "step": step, "carried": True} for phase, step in later]
-    table = pd.DataFrame(added, columns=list(EVALUATION_COLUMNS)).astype({"successes": "Int64"})
+    table = pd.DataFrame(added, columns=EVALUATION_COLUMNS).astype({"successes": "Int64"})
     return joined([there, table], EVALUATION_COLUMNS)

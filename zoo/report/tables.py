@@ -28,7 +28,7 @@ from zoo.report.comparison import (
 )
 from zoo.report.cost import Costs
 from zoo.report.reproduction import Reproduction
-from zoo.report.statistics.estimates import UNSURE, Estimate
+from zoo.report.statistics.estimates import UNSURE, Estimate, Range
 from zoo.report.statistics.means import MOST_SEEDS
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import PROTOCOL, count, shortened, show, what_differs
@@ -39,6 +39,7 @@ NOT_KNOWN, ROUNDED = "-", "\N{EN DASH}"
 """An entry that is not known, and the detail of an estimate whose interval rounds to the number itself."""
 NO_INTERVAL = "(no interval)"
 """The detail of an estimate whose resamples all agree."""
+_NOT_STATED = "not stated"
 SHOWN_METRICS = ("mean", "iqm")
 """The aggregates that tables show; the median and the optimality gap are in the JSON only."""
 _MARKDOWN = str.maketrans({"|": r"\|", "<": "&lt;"})  # HTML would be part of the page that Markdown becomes
@@ -72,12 +73,19 @@ class TableEntry:
     detail: str = ""
     is_bold: bool = False
     value: Any = None
-    interval: tuple[float, float] | None = None
+    interval: Range | None = None
 
     @property
     def plain(self) -> str:
         """The entry on one line."""
         return f"{self.text} {self.detail}".strip()
+
+    @property
+    def written(self) -> Any:
+        """What stands in the CSV file."""
+        if self.value is not None:
+            return self.value
+        return "" if self.text == NOT_KNOWN else self.text
 
 
 Row = Mapping[str, Any]
@@ -354,28 +362,30 @@ def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table
 
 def protocol_table(comparison: Comparison) -> Table:
     """Return how each score was made, one row for each protocol; fields that nobody states are left out."""
-    made = by_value({
-        (name, where): (name, tuple(map(protocol.get, PROTOCOL)))
-        for name, method in comparison.methods.items()
-        for where, protocol in method.protocols.items()
-    })  # fmt: skip
-    merged = by_value({
-        key: (comparison.methods[key[0]].source, ", ".join(places_of(where for _, where in places)), key[1])
-        for key, places in made.items()
-    })  # fmt: skip
-    values = {field: {protocol[k] for _, _, protocol in merged} for k, field in enumerate(PROTOCOL)}
-    alike = [field for field, found in values.items() if len(merged) > 1 and len(found) == 1 and found != {None}]
-    shared = ", ".join(f"{field.replace('_', ' ')} {show(*values[field])}" for field in alike)
+    headings = [field.replace("_", " ") for field in PROTOCOL]
+    merged: dict[tuple[str, str, tuple[Any, ...]], list[str]] = {}
+    for name, method in comparison.methods.items():
+        made = {where: tuple(protocol.get(field) for field in PROTOCOL) for where, protocol in method.protocols.items()}
+        for protocol, places in by_value(made).items():
+            merged.setdefault((method.source, ", ".join(places_of(places)), protocol), []).append(name)
     rows = []
-    for (source, where, protocol), keys in sorted(merged.items(), key=lambda item: (item[0][:2], item[1][0][0])):
-        names = [name for name, _ in keys]
+    for (source, where, protocol), names in sorted(merged.items(), key=lambda item: (item[0][:2], item[1][0])):
         methods = TableEntry(", ".join(shortened(names)), value=", ".join(names))
         row: dict[str, Any] = {"source": source, "methods": methods, "where": where}
-        for field, value in zip(PROTOCOL, protocol, strict=True):
-            if field not in alike and values[field] != {None}:
-                text = "not stated" if value is None else show(value)
-                row[field.replace("_", " ")] = TableEntry(text, value=value)
+        for heading, value in zip(headings, protocol, strict=True):
+            row[heading] = TableEntry(_NOT_STATED if value is None else show(value), value=value)
         rows.append(row)
+    alike = []
+    for heading in headings:
+        texts = {row[heading].text for row in rows}
+        is_stated = texts != {_NOT_STATED}
+        if is_stated and (len(rows) < 2 or len(texts) > 1):
+            continue
+        if is_stated:
+            alike.append(f"{heading} {texts.pop()}")
+        for row in rows:
+            del row[heading]
+    shared = ", ".join(alike)
     caption = f"How each score was made.{f' All: {shared}.' if shared else ''}"
     return Table.of("protocol", "Protocol", caption + _scoring_note(comparison, comparison.methods), rows)
 
@@ -514,11 +524,10 @@ def to_csv(table: Table) -> str:
     """Return a table as CSV, its numbers unrounded, scores as fractions, intervals in two further columns."""
     columns: dict[str, list[Any]] = {}
     for name, entries in zip(table.header, zip(*table.rows, strict=True), strict=True):
-        texts = ["" if entry.text == NOT_KNOWN else entry.text for entry in entries]
-        columns[name] = [text if e.value is None else e.value for e, text in zip(entries, texts, strict=True)]
+        columns[name] = [entry.written for entry in entries]
         if any(entry.interval for entry in entries):
             for k, end in enumerate(("low", "high")):
-                columns[f"{name} {end}"] = [entry.interval[k] if entry.interval else None for entry in entries]
+                columns[f"{name} {end}"] = [entry.interval and entry.interval[k] for entry in entries]
         elif any(entry.detail for entry in entries):
             columns[f"{name} detail"] = [entry.detail for entry in entries]
     return str(pd.DataFrame(columns, dtype=object).to_csv(index=False))

@@ -89,11 +89,8 @@ SHEETS = {
 
 def scale_colours() -> list[Colours]:
     """Return the colours of a map of scores, from the lowest to the highest."""
-    return _blended(("#f5f8fa", "#1f242c"), ("#0b4f8a", "#5fb0f5"))
-
-
-def _blended(*colours: Colours) -> list[Colours]:
-    light, dark = (sns.blend_palette(paper, _SHADES).as_hex() for paper in zip(*colours, strict=True))
+    light = sns.blend_palette(["#f5f8fa", "#0b4f8a"], _SHADES).as_hex()
+    dark = sns.blend_palette(["#1f242c", "#5fb0f5"], _SHADES).as_hex()
     return list(zip(light, dark, strict=True))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
 
@@ -51,7 +51,7 @@ from zoo.report.figures.files import (
 from zoo.report.figures.styles import MUTED, Style, panel_styles
 from zoo.report.scores_file import last_evaluations
 from zoo.report.statistics.bootstrap import seeded
-from zoo.report.statistics.estimates import Estimate, Improvement
+from zoo.report.statistics.estimates import Estimate, Improvement, Range
 from zoo.report.statistics.means import FRACTION
 from zoo.report.tables import SHOWN_METRICS
 from zoo.runs.folder import PHASES, short_name
@@ -81,13 +81,12 @@ def all_figures(
     :param evaluations: of all runs that count; those of own runs are drawn one by one.
     :param only: a pattern of the names of the figures to draw.
     """
-    kind, whole = comparison.kind, _Pen(comparison, sheet)
+    kind, whole = comparison.kind, _Pen(comparison, evaluations, sheet)
     makers: dict[str, Callable[[], Drawing | None]] = {}
     for phase in comparison.phases.values():
-        pen = _Pen(comparison, sheet, phase)
-        for make in (_verdict, _aggregates, _profiles, _improvement, _heat_map):
-            makers[f"{make.__name__[1:]}_{phase.name}"] = partial(make, pen, phase)
-        makers[f"runs_{phase.name}"] = partial(_runs, pen, phase, evaluations)
+        for make in (_verdict, _aggregates, _profiles, _improvement, _heat_map, _runs):
+            name = f"{make.__name__.removeprefix('_')}_{phase.name}"
+            makers[name] = partial(make, replace(whole, phase=phase), phase)
     for metric in SHOWN_METRICS:
         makers[f"sample_efficiency_{metric}"] = partial(_sample_efficiency, whole, metric)
     makers["domains" if kind is SUCCESS else "environments"] = partial(_domains, whole)
@@ -101,6 +100,7 @@ class _Pen:
     """What the figures about one phase, or about all of them, have in common."""
 
     comparison: Comparison
+    evaluations: pd.DataFrame
     sheet: Sheet
     phase: Phase | None = None
 
@@ -145,15 +145,14 @@ class _Pen:
 
     def tidy(self, ax: Axes) -> None:
         """Undo what rliable does to an axis for a slide: large texts, and thick lines away from the panel."""
-        for side in ("left", "bottom"):
-            ax.spines[side].set(linewidth=0.6, position=("outward", 3))
+        ax.spines[:].set_linewidth(0.6)
+        sns.despine(ax=ax, offset=3)
         ax.tick_params(length=2.5, width=0.6, labelsize=self.sheet.text)
         for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
             text.set_fontsize(self.sheet.text)
         ax.grid(visible=True)
-        ax.set_axisbelow(True)
 
-    def tidy_rows(self, ax: Axes, names: Sequence[str], limits: tuple[float, float]) -> None:
+    def tidy_rows(self, ax: Axes, names: Sequence[str], limits: Range) -> None:
         """Do so for an axis with a row for each method, the first one on top; bars of own ones are outlined."""
         self.tidy(ax)
         ax.grid(visible=False, axis="y")
@@ -201,8 +200,13 @@ class _Panel:
     unit: str
     estimates: Mapping[str, Estimate]
     scale: float = 1.0
-    even: tuple[float, float] | None = None
+    even: Range | None = None
     holds: tuple[float, ...] = ()
+
+    def table(self) -> pd.DataFrame:
+        """Return the estimates on the axis, a row each: the ``point``, and the ``low`` and ``high`` end."""
+        found = {name: (e.point, *(e.interval or (e.point, e.point))) for name, e in self.estimates.items()}
+        return self.scale * pd.DataFrame.from_dict(found, "index", columns=["point", "low", "high"])
 
 
 def _verdict(pen: _Pen, phase: Phase) -> Drawing | None:
@@ -261,17 +265,10 @@ def _aggregates(pen: _Pen, phase: Phase) -> Drawing | None:
 def _intervals(pen: _Pen, panels: Sequence[_Panel], colours: Mapping[str, str]) -> tuple[Figure, list[Axes]]:
     """Draw estimates in panels beside one another, the methods of the first panel from top to bottom."""
     names, share = list(panels[0].estimates), 0.6 / len(panels)
-    points = np.full((len(panels), len(names)), math.nan)
-    ends = np.full((2, len(panels), len(names)), math.nan)
-    for k, panel in enumerate(panels):
-        for row, name in enumerate(names):
-            if name in panel.estimates:
-                estimate = panel.estimates[name]
-                points[k, row] = panel.scale * estimate.point
-                ends[:, k, row] = panel.scale * np.array(estimate.interval or (estimate.point, estimate.point))
+    tables = [panel.table().reindex(names) for panel in panels]
     figure, drawn = plot_utils.plot_interval_estimates(
-        dict(zip(names, points.T, strict=True)),
-        dict(zip(names, np.moveaxis(ends, 2, 0), strict=True)),
+        {name: [table.loc[name, "point"] for table in tables] for name in names},
+        {name: np.array([table.loc[name, ["low", "high"]] for table in tables]).T for name in names},
         [pen.wrap(f"{pen.where}, {panel.title}", share) for panel in panels],
         algorithms=names,
         colors=colours,
@@ -279,20 +276,20 @@ def _intervals(pen: _Pen, panels: Sequence[_Panel], colours: Mapping[str, str]) 
     )
     plt.close(figure)  # pyplot forgets it; the figure stays
     axes = list(np.atleast_1d(drawn))
-    for k, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
-        inside = ends[:, k] if len(names) == 1 and panel.even is None else points[k]
+    for ax, panel, table in zip(axes, panels, tables, strict=True):
+        inside = table if len(names) == 1 and panel.even is None else table["point"]
         if panel.even is not None:
             inside = np.append(inside, [*panel.even, *panel.holds])
             ax.axvspan(*panel.even, color=SHADE[0], zorder=0)
             ax.axvline(float(np.mean(panel.even)), color=INK[0], linewidth=0.8, linestyle=":")
-        pen.tidy_rows(ax, names, _cut(inside, np.append(inside, ends[:, k])))
+        pen.tidy_rows(ax, names, _cut(inside, np.append(inside, table)))
         ax.set_xlabel("\n".join(pen.wrap(line, share) for line in panel.unit.splitlines()))
     axes[0].set_yticks(range(len(names)), map(pen.label, names))
     pen.fit_rows(figure, names)
     return figure, axes
 
 
-def _cut(inside: ArrayLike, ends: ArrayLike) -> tuple[float, float]:
+def _cut(inside: ArrayLike, ends: ArrayLike) -> Range:
     """Return the limits of an axis with all values `inside`, and the `ends` of intervals that are not far from them."""
     low, high = np.nanmin(inside), np.nanmax(inside)
     span = high - low or 0.1 * abs(high) or 1.0
@@ -306,17 +303,17 @@ def _cut(inside: ArrayLike, ends: ArrayLike) -> tuple[float, float]:
 
 def _profiles(pen: _Pen, phase: Phase) -> Drawing | None:
     """Draw the performance profiles."""
-    kind, sheet, table = pen.comparison.kind, pen.sheet, phase.profiles
-    names = pen.shown(table["method"])
+    kind, sheet = pen.comparison.kind, pen.sheet
+    parts = dict(iter(phase.profiles.groupby("method")))
+    names = pen.shown(parts)
     if not names:
         return None
-    parts = {name: table[table["method"] == name] for name in names}
     thresholds = kind.scale * parts[names[0]]["tau"].to_numpy()
     figure, (ax,) = pen.empty(sheet.width, 0.62 * sheet.width)
     plot_utils.plot_performance_profiles(
-        {name: part["fraction"] for name, part in parts.items()},
+        {name: parts[name]["fraction"] for name in names},
         thresholds,
-        {name: (part["low"], part["high"]) for name, part in parts.items() if pen.looks[name].is_named},
+        {name: (parts[name]["low"], parts[name]["high"]) for name in names if pen.looks[name].is_named},
         ax=ax,
         colors=pen.colours,
         xlabel=f"threshold τ, {kind.unit}",
@@ -393,9 +390,15 @@ def _draw_curves(ax: Axes, pen: _Pen, curves: pd.DataFrame) -> list[str]:
         last = max(last, steps[-1])
         band = (scale * part["low"], scale * part["high"]) if look.is_named else (points, points)
         plot_utils.plot_sample_efficiency_curve(
-            steps, {name: points}, {name: band}, colors={name: look.colour}, ax=ax, xlabel="", ylabel="",
+            steps,
+            {name: points},
+            {name: band},
+            colors={name: look.colour},
+            xlabel="",
+            ylabel="",
+            ax=ax,
             marker="o" if len(steps) == 1 or look.is_own else "",
-        )  # fmt: skip
+        )
         ax.lines[-1].set(**look.line, markersize=2.5)
         ax.collections[-1].set(zorder=look.layer - 1, linewidth=0)
     pen.tidy(ax)
@@ -477,20 +480,29 @@ def _heat_map(pen: _Pen, phase: Phase) -> Drawing | None:
     return Drawing(figure, pen.title("Mean of each method on each task"), names)
 
 
-def _runs(pen: _Pen, phase: Phase, evaluations: pd.DataFrame) -> Drawing | None:
+def _runs(pen: _Pen, phase: Phase) -> Drawing | None:
     """Draw the last score of each own run."""
-    kind = pen.comparison.kind
-    is_shown = (evaluations[["source", "kind", "phase"]] == [OWN, kind.name, phase.name]).all(axis=1)
-    last = last_evaluations(evaluations[is_shown])
+    kind, runs = pen.comparison.kind, pen.evaluations
+    is_shown = (runs["source"] == OWN) & (runs["kind"] == kind.name) & (runs["phase"] == phase.name)
+    last = last_evaluations(runs[is_shown])
     if last.empty or (not kind.is_comparable and last["environment"].nunique() > 1):
         return None
     names, scores = pen.shown(last["method"]), kind.scale * last["score"]
     figure, (ax,) = pen.empty(1, 1)
     with seeded():  # seaborn draws the jitter from NumPy's own generator
         sns.stripplot(
-            x=scores, y=last["method"], hue=last["method"], palette=pen.colours, order=names, hue_order=names, size=3.5,
-            alpha=0.5, jitter=0.25, legend=False, ax=ax,
-        )  # fmt: skip
+            x=scores,
+            y=last["method"],
+            hue=last["method"],
+            palette=pen.colours,
+            order=names,
+            hue_order=names,
+            size=3.5,
+            alpha=0.5,
+            jitter=0.25,
+            legend=False,
+            ax=ax,
+        )
     pen.tidy_rows(ax, names, (-2, 102) if kind is SUCCESS else _cut(scores, scores))
     ax.set_yticks(range(len(names)), map(pen.label, names))
     ax.set(xlabel=kind.unit, ylabel="", title=f"{pen.where}, single runs")

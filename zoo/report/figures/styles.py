@@ -9,13 +9,12 @@ methods in their styles, the others thin and grey.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import cycle
 from typing import Any
 
-from zoo.report.comparison import ComparedMethod, Comparison, Phase, baseline_of, ranking
+from zoo.report.comparison import Comparison, Methods, Phase, baseline_of, ranking
 from zoo.report.published_scores import FOLDER
 from zoo.settings.layers import read_yaml
 
@@ -72,7 +71,7 @@ def _read() -> dict[str, Any]:
     return dict(read_yaml(FOLDER / "styles.yml", "styles"))
 
 
-def method_styles(methods: Mapping[str, ComparedMethod]) -> dict[str, Style]:
+def method_styles(methods: Methods) -> dict[str, Style]:
     """Return the style of each method of a comparison where it is named.
 
     Own and published runs of one algorithm share its style, so that they meet in a figure. Further variants of it, and
@@ -83,7 +82,8 @@ def method_styles(methods: Mapping[str, ComparedMethod]) -> dict[str, Style]:
     result = {}
     for name, method in sorted(methods.items()):
         key = (method.algorithm, method.is_own)
-        colours, dash = fixed[method.algorithm] if method.algorithm in fixed and key not in taken else next(spare)
+        is_first = method.algorithm in fixed and key not in taken
+        colours, dash = fixed[method.algorithm] if is_first else next(spare)
         taken.add(key)
         result[name] = Style(colours[0], dash, method.is_own)
     return result
@@ -109,6 +109,9 @@ def panel_styles(comparison: Comparison, phase: Phase | None = None) -> dict[str
 
     :param phase: as in `named_methods`.
     """
-    looks, named = method_styles(comparison.methods), named_methods(comparison, phase)
-    grey: dict[str, Any] = {"colour": MUTED[0], "dash": SOLID, "is_named": False}
-    return {name: looks[name] if name in named else replace(looks[name], **grey) for name in ranking(comparison, phase)}
+    looks, named, result = method_styles(comparison.methods), named_methods(comparison, phase), {}
+    for name in ranking(comparison, phase):
+        result[name] = looks[name]
+        if name not in named:
+            result[name] = replace(looks[name], colour=MUTED[0], dash=SOLID, is_named=False)
+    return result

@@ -19,7 +19,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from zoo.report.comparison import CURVE_COLUMNS, PROFILE_COLUMNS, Comparison, baseline_of, joined
+from zoo.report.comparison import CURVE_COLUMNS, PROFILE_COLUMNS, Comparison, baseline_of, joined, phases_of
 from zoo.report.cost import Costs
 from zoo.report.figures.files import FORMATS, SHEETS, file_of
 from zoo.report.figures.plots import Drawing, all_figures
@@ -129,8 +129,9 @@ class Content:
 
     @cached_property
     def evaluations(self) -> str:
-        """The evaluations of all runs that count, as CSV."""
-        return csv_text(evaluations_table(self.inputs.evaluations))
+        """The evaluations of all runs that count, as CSV; the environment is the task."""
+        found = self.inputs.evaluations.reindex(columns=_EVALUATION).rename(columns={"environment": "task"})
+        return csv_text(found.sort_values(["method", "task", "seed", "phase", "step"], kind="stable"))
 
     @property
     def provenance(self) -> str:
@@ -162,8 +163,8 @@ def write_report(folder: Path, content: Content) -> Path:
     Everything is made before anything is written. Files of an older report are replaced, or removed where this one has
     none of that name.
     """
-    inputs = content.inputs
-    phases = [phase for comparison in content.comparisons for phase in comparison.phases.values()]
+    inputs, own = content.inputs, content.inputs.own
+    phases = phases_of(content.comparisons)
     files: dict[str, str | bytes] = {}
     for name, texts in content.texts.items():
         files |= {f"tables/{name}.{kind}": text for kind, text in texts.items()}
@@ -174,15 +175,14 @@ def write_report(folder: Path, content: Content) -> Path:
         "curves": csv_text(joined([phase.curves for phase in phases], CURVE_COLUMNS)),
         "profiles": csv_text(joined([phase.profiles for phase in phases], PROFILE_COLUMNS)),
     }.items():
-        is_large = len(text) > LARGEST_CSV
-        files[f"{name}.csv.gz" if is_large else f"{name}.csv"] = (
-            gzip.compress(text.encode(), 3, mtime=0) if is_large else text
-        )
+        if len(text) > LARGEST_CSV:
+            files[f"{name}.csv.gz"] = gzip.compress(text.encode(), 3, mtime=0)
+        else:
+            files[f"{name}.csv"] = text
     files["scores.csv"] = csv_text(scores_table(inputs.evaluations, inputs.methods))
-    departures = inputs.own.runs["departures"].map("; ".join, na_action="ignore")
-    files["runs.csv"] = csv_text(inputs.own.runs.assign(departures=departures).drop(columns="settings"))
-    results = to_json(content.comparisons, inputs.own.skipped(), inputs.references, content.costs)
-    files["results.json"] = json_text(results)
+    departures = own.runs["departures"].map("; ".join, na_action="ignore")
+    files["runs.csv"] = csv_text(own.runs.assign(departures=departures).drop(columns="settings"))
+    files["results.json"] = json_text(to_json(content.comparisons, own.skipped(), inputs.references, content.costs))
     files["report.html"] = to_html(content)
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -237,15 +237,6 @@ def _templates() -> jinja2.Environment:
 def in_phases(comparison: Comparison, what: str) -> list[str]:
     """Return the names of a table, or of a figure, about each phase."""
     return [f"{what}_{phase}{comparison.kind.suffix}" for phase in comparison.phases]
-
-
-# -- what is drawn as tidy tables: one row for each number, enough to draw every figure again ------------------------
-
-
-def evaluations_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Return every evaluation of every run that counts, sorted; the environment is the task."""
-    found = evaluations.reindex(columns=list(_EVALUATION)).rename(columns={"environment": "task"})
-    return found.sort_values(["method", "task", "seed", "phase", "step"], kind="stable").reset_index(drop=True)
 
 
 def csv_text(table: pd.DataFrame) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, Tally
 from zoo.report.cost import Costs
+from zoo.report.references import References
 from zoo.report.statistics.estimates import Estimate
 from zoo.runs.folder import PHASES
 from zoo.runs.scores import SUCCESS
@@ -17,7 +18,7 @@ from zoo.runs.scores import SUCCESS
 def to_json(
     comparisons: Sequence[Comparison],
     skipped: list[dict[str, str]],
-    references: Mapping[str, tuple[float, float]] | None = None,
+    references: References | None = None,
     costs: Costs | None = None,
 ) -> dict[str, Any]:
     """Return comparisons as plain values; success rates are fractions, returns are as they are.

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from packaging.version import Version
@@ -21,6 +22,7 @@ from zoo.report.comparison import (
     Verdict,
     by_domain,
     by_value,
+    phases_of,
     places_of,
 )
 from zoo.report.published_scores import PublishedSet
@@ -213,11 +215,11 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase, told: Collection[st
         has = f"{name} has only {_listed(phase.coverage[name])}"
         yield f"{has}; aggregates leave it out, so that the others keep their {phase.tasks_label}."
     if not phase.tasks:
-        who = shortened(f"{name} has {_listed(tasks)}" for name, tasks in sorted(phase.coverage.items()))
+        who = shortened(f"{name} has {_listed(has)}" for name, has in sorted(phase.coverage.items()))
         yield f"no aggregate is possible, because no environment was run by all methods: {'; '.join(who)}."
     elif phase.left_out:
         lacking = by_value({task: tuple(names) for task, names in phase.left_out.items()})
-        missing = "; ".join(f"{_listed(tasks)} ({', '.join(shortened(names))})" for names, tasks in lacking.items())
+        missing = _with_methods((_listed(tasks), names) for names, tasks in lacking.items())
         yield f"aggregates leave out tasks that some methods lack: {missing}."
     without = [name for name in sorted(phase.coverage) if name not in (*phase.aggregates, *phase.strays)]
     if phase.aggregates and without:
@@ -234,8 +236,7 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase, told: Collection[st
         )
     by_steps = by_value({name: range_text(steps) for name, steps in phase.step_ranges.items() if name not in told})
     if len(by_steps) > 1:
-        found = "; ".join(f"{text} ({', '.join(shortened(names))})" for text, names in by_steps.items())
-        yield f"methods were scored at different steps: {found}."
+        yield f"methods were scored at different steps: {_with_methods(by_steps.items())}."
 
 
 def _told_apart(runs: pd.DataFrame) -> Iterator[str]:
@@ -244,19 +245,20 @@ def _told_apart(runs: pd.DataFrame) -> Iterator[str]:
     for column, what in _NOT_ALIKE.items():
         known = runs.assign(played=played).dropna(subset=column).sort_values(["environment", column, "method"])
         for environment, part in known.groupby("environment"):
-            found = {value: shortened(names.unique()) for value, names in part.groupby(column)["method"]}
+            found = part.groupby(column)["method"].unique()
             if len(found) > 1:
-                texts = "; ".join(f"{value} ({', '.join(names)})" for value, names in found.items())
-                yield f"{short_name(str(environment))}: runs {what}: {texts}. That alone may set their scores apart."
+                texts = _with_methods(found.items())
+                yield f"{short_name(environment)}: runs {what}: {texts}. That alone may set their scores apart."
 
 
 def _rewards_of_other_versions(runs: pd.DataFrame, sets: Sequence[PublishedSet]) -> list[str]:
     """Return whether scores stand side by side whose rewards came at different steps of an episode."""
-    found = {(published.name, published.ogbench): None for published in sets}
+    found = [(published.name, published.ogbench) for published in sets]
     for name, run in sorted(zip(runs["method"], runs["run"], strict=True)):
         with contextlib.suppress(UnreadableRun):  # old runs may have none
-            found[name, (RunFolder(Path(run)).read_versions().get("packages") or {}).get("ogbench")] = None
-    known = [(name, Version(version)) for name, version in found if version]
+            packages = RunFolder(Path(run)).read_versions().get("packages") or {}
+            found.append((name, packages.get("ogbench")))
+    known = [(name, Version(version)) for name, version in dict.fromkeys(found) if version]
     before = [f"{name} ({version})" for name, version in known if version < REWARDS_CHANGED]
     since = [f"{name} ({version})" for name, version in known if version >= REWARDS_CHANGED]
     if not before or not since:
@@ -270,7 +272,7 @@ def _rewards_of_other_versions(runs: pd.DataFrame, sets: Sequence[PublishedSet])
 def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Yield which methods have too few seeds."""
     seeds: dict[str, int] = {}
-    for phase in (phase for comparison in comparisons for phase in comparison.phases.values()):
+    for phase in phases_of(comparisons):
         for cells in [phase.aggregates] if phase.aggregates else phase.per_task.values():
             for name, cell in cells.items():
                 if comparisons[0].methods[name].is_own or cell.estimates["mean"].interval is not None:
@@ -302,19 +304,29 @@ def _differences_from_sets(
 
 def _shown_tasks(comparisons: Sequence[Comparison], name: str) -> list[str]:
     """Return the environments on which a method has scores."""
-    phases = [phase for comparison in comparisons for phase in comparison.phases.values()]
-    return sorted({task for phase in phases for task, cells in phase.per_task.items() if name in cells})
+    found = set()
+    for phase in phases_of(comparisons):
+        found |= {task for task, cells in phase.per_task.items() if name in cells}
+    return sorted(found)
 
 
 def _gathered(phrases: Mapping[str, Sequence[str]]) -> str:
     """Return the phrases of environments, each once, with the environments that it is about."""
-    every = dict.fromkeys(phrase for found in phrases.values() for phrase in found)
-    where = {phrase: tuple(place for place, found in phrases.items() if phrase in found) for phrase in every}
-    everywhere = f"all {len(phrases)} environments"
-    return "; ".join(
-        f"{', '.join(shortened(found, 12))} ({everywhere if 1 < len(places) == len(phrases) else _listed(places)})"
-        for places, found in by_value(where).items()
-    )
+    where: dict[str, tuple[str, ...]] = {}
+    for place, found in phrases.items():
+        for phrase in found:
+            where[phrase] = (*where.get(phrase, ()), place)
+    texts = []
+    for places, alike in by_value(where).items():
+        is_everywhere = 1 < len(places) == len(phrases)
+        listed = f"all {len(phrases)} environments" if is_everywhere else _listed(places)
+        texts.append(f"{', '.join(shortened(alike, 12))} ({listed})")
+    return "; ".join(texts)
+
+
+def _with_methods(found: Iterable[tuple[Any, Iterable[str]]]) -> str:
+    """Return things, each with the methods that it is about."""
+    return "; ".join(f"{what} ({', '.join(shortened(names))})" for what, names in found)
 
 
 def _listed(environments: Iterable[str]) -> str:

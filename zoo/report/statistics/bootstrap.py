@@ -45,8 +45,9 @@ def interquartile_mean(*blocks: Array) -> Array:
     cells = np.concatenate([block.reshape(-1, *block.shape[2:]) for block in blocks])
     if len(blocks) == 1:
         cut = len(cells) // 4
-        return np.asarray(np.partition(cells, (cut, len(cells) - cut - 1), axis=0)[cut : len(cells) - cut].mean(axis=0))
-    weights = np.concatenate([np.full(block.shape[0] * block.shape[1], 1 / block.shape[0]) for block in blocks])
+        last = len(cells) - cut
+        return np.asarray(np.partition(cells, (cut, last - 1), axis=0)[cut:last].mean(axis=0))
+    weights = np.concatenate([np.full(block[..., 0, 0].size, 1 / len(block)) for block in blocks])
     order = np.argsort(cells, axis=0)
     part = weights[order] / weights.sum()
     end = np.cumsum(part, axis=0)
@@ -100,8 +101,12 @@ def performance_profile(scores: Scores, thresholds: Array, reps: int) -> Curve:
     blocks = [block[:, :, 0, 0] for block in blocks_of([scores])]
 
     def above(*drawn: Array) -> Array:
-        ranks = [np.searchsorted(np.sort(block, axis=None), thresholds, side="right") / block.size for block in drawn]
-        return 1 - np.average(ranks, axis=0, weights=[block.shape[1] for block in drawn])
+        at_most, tasks = [], []
+        for block in drawn:
+            runs = np.sort(block, axis=None)
+            at_most.append(np.searchsorted(runs, thresholds, side="right") / len(runs))
+            tasks.append(block.shape[1])
+        return 1 - np.average(at_most, axis=0, weights=tasks)
 
     return estimated(blocks, above, reps)
 

@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from scipy import special
 
 Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
+Pair = tuple[str, str]
+"""The names of two methods, X and Y."""
+Range = tuple[float, float]
+"""The lower and the upper end."""
 
 PERCENTILES = (2.5, 97.5)
 SIGNIFICANT = 0.05
@@ -32,7 +37,7 @@ class Estimate:
     """
 
     point: float
-    interval: tuple[float, float] | None = None
+    interval: Range | None = None
     kind: str = "none"
 
     def taken_from(self, whole: float) -> Estimate:
@@ -114,7 +119,7 @@ class Improvement:
         )
 
 
-def welch_curve(points: Array, variances: Array, seeds: NDArray[np.int64], limits: tuple[float, float]) -> Curve:
+def welch_curve(points: Array, variances: Array, seeds: Counts, limits: Range) -> Curve:
     """Return sums of means, shape (K,), with their Welch-Satterthwaite t-intervals.
 
     :param variances: as in `welch_half_width`, like `seeds`.
@@ -128,7 +133,7 @@ def welch_mean(
     means: Sequence[float],
     variances: Sequence[float],
     seeds: Sequence[int],
-    limits: tuple[float, float] = (-math.inf, math.inf),
+    limits: Range = (-math.inf, math.inf),
 ) -> Estimate:
     """Return the average of independent means with its Welch-Satterthwaite t-interval.
 
@@ -144,7 +149,7 @@ def welch_mean(
     return welch_curve(total, np.asarray(variances, float)[:, None], np.asarray(seeds), limits).estimate(0)
 
 
-def welch_half_width(variances: Array, seeds: NDArray[np.int64]) -> Array:
+def welch_half_width(variances: Array, seeds: Counts) -> Array:
     """Return half the width of the 95% t-interval of a sum of means: (parts, K) variances of one run -> (K,).
 
     :param seeds: how many runs each mean is the average of, shape (parts,) or (parts, K).
@@ -161,7 +166,7 @@ def t_quantile(freedom: Array) -> Array:
     return np.asarray(special.stdtrit(freedom, PERCENTILES[1] / 100))  # importing `scipy.stats` takes half a second
 
 
-def welch_p_values(sums: Array, variances: Array, seeds: NDArray[np.int64]) -> Array:
+def welch_p_values(sums: Array, variances: Array, seeds: Counts) -> Array:
     """Return the two-sided p value of each sum of means being zero; NaN where a variance is, or all of them are zero.
 
     Runs that agree exactly, where nothing bounds their variance, say nothing about other seeds.
@@ -188,7 +193,7 @@ def holm(p_values: Sequence[float] | Array) -> Array:
     return np.asarray(np.take_along_axis(np.minimum(stepped, 1), np.argsort(order), -1).T)
 
 
-def _welch(variances: Array, seeds: NDArray[np.int64]) -> tuple[Array, Array]:
+def _welch(variances: Array, seeds: Counts) -> tuple[Array, Array]:
     """Return the standard error and the degrees of freedom of a sum of means (Welch-Satterthwaite)."""
     seeds = seeds.reshape(len(seeds), -1)
     parts = variances / seeds

@@ -14,7 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from zoo.report.statistics.estimates import PERCENTILES, Array, Curve, t_quantile, welch_curve, welch_half_width
+from zoo.report.statistics.estimates import (
+    PERCENTILES,
+    Array,
+    Counts,
+    Curve,
+    Pair,
+    Range,
+    t_quantile,
+    welch_curve,
+    welch_half_width,
+)
 
 Scores = Mapping[str, Array]
 """Scores of one method: task -> (runs,), or (runs, evaluations) for a curve.
@@ -34,16 +44,15 @@ def blocks_of(methods: Sequence[Mapping[str, NDArray[Any]]]) -> list[NDArray[Any
 
     :return: arrays of shape (runs, tasks, methods, evaluations), tasks in alphabetical order.
     """
-    tasks: dict[int, list[str]] = {}
+    blocks: dict[int, list[NDArray[Any]]] = {}
     for task in sorted(methods[0]):
-        tasks.setdefault(len(methods[0][task]), []).append(task)
-    return [
-        np.stack([np.stack([scores[task].reshape(runs, -1) for task in names], axis=1) for scores in methods], axis=2)
-        for runs, names in tasks.items()
-    ]
+        runs = len(methods[0][task])
+        side_by_side = np.stack([scores[task].reshape(runs, -1) for scores in methods], axis=1)
+        blocks.setdefault(runs, []).append(side_by_side)
+    return [np.stack(tasks, axis=1) for tasks in blocks.values()]
 
 
-def mean(scores: Scores, limits: tuple[float, float] = FRACTION, episodes: Episodes | None = None) -> Curve:
+def mean(scores: Scores, limits: Range = FRACTION, episodes: Episodes | None = None) -> Curve:
     """Return the mean over tasks of the means over runs, at every evaluation, with point-wise bounds.
 
     :param limits: the lowest and highest possible score, infinite where there is none.
@@ -76,7 +85,7 @@ def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
     return np.array(found)
 
 
-def _seeds(scores: Scores) -> NDArray[np.int64]:
+def _seeds(scores: Scores) -> Counts:
     """Return the number of runs of each task, shape (tasks,)."""
     return np.array([len(scores[task]) for task in sorted(scores)])
 
@@ -90,7 +99,7 @@ class Spread:
     """
 
     variances: Array
-    seeds: NDArray[np.int64]
+    seeds: Counts
 
     @classmethod
     def of(cls, scores: Scores, episodes: Episodes | None = None) -> Spread:
@@ -98,16 +107,18 @@ class Spread:
         return cls(seed_variances(scores, episodes)[:, 0], _seeds(scores))
 
 
-def pair_spreads(spreads: Mapping[str, Spread], pairs: Iterable[tuple[str, str]]) -> tuple[Array, NDArray[np.int64]]:
+def pair_spreads(spreads: Mapping[str, Spread], pairs: Iterable[Pair]) -> tuple[Array, Counts]:
     """Return what the difference of means of each pair (X, Y) is made of: the tasks of X, then those of Y.
 
     :return: variances of one run, multiplied by the squared weight of its task, and numbers of runs, both of shape
         (2 tasks, pairs).
     """
-    both = [(spreads[x], spreads[y]) for x, y in pairs]
-    variances = np.array([[*x.variances, *y.variances] for x, y in both]).T
-    seeds = np.array([[*x.seeds, *y.seeds] for x, y in both]).T
-    return variances / (len(variances) / 2) ** 2, seeds
+    variances, seeds = [], []
+    for x, y in pairs:
+        variances.append([*spreads[x].variances, *spreads[y].variances])
+        seeds.append([*spreads[x].seeds, *spreads[y].seeds])
+    tasks = len(variances[0]) / 2
+    return np.array(variances).T / tasks**2, np.array(seeds).T
 
 
 # -- how many seeds it takes to resolve a difference of means, planned from the variance that was seen ----------------
@@ -130,9 +141,7 @@ class SeedPlan:
     interval: tuple[int | None, int | None]
 
 
-def plan_seeds(
-    spreads: Mapping[str, Spread], pairs: Iterable[tuple[str, str]], resolve: float
-) -> dict[tuple[str, str], SeedPlan | None]:
+def plan_seeds(spreads: Mapping[str, Spread], pairs: Iterable[Pair], resolve: float) -> dict[Pair, SeedPlan | None]:
     """Return the plan of each pair of methods; None where nothing says how runs vary: a task has one, or all agree.
 
     It assumes that runs of every task vary as those that there are, that both methods get the same number of seeds on
@@ -144,7 +153,7 @@ def plan_seeds(
     return {pair: _plan(*pair_spreads(spreads, [pair]), resolve) for pair in pairs if spreads}
 
 
-def _plan(variances: Array, seeds: NDArray[np.int64], resolve: float) -> SeedPlan | None:
+def _plan(variances: Array, seeds: Counts, resolve: float) -> SeedPlan | None:
     """Return the plan of a pair from what `pair_spreads` says about it."""
     half_width = welch_half_width(variances, seeds).item()
     if not half_width > 0:

@@ -7,15 +7,17 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations, product
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special, stats
 
 from zoo.report.statistics.bootstrap import estimated
 from zoo.report.statistics.estimates import (
     SIGNIFICANT,
     Array,
+    Counts,
     Estimate,
     Improvement,
+    Pair,
+    Range,
     Record,
     holm,
     welch_curve,
@@ -23,16 +25,14 @@ from zoo.report.statistics.estimates import (
 )
 from zoo.report.statistics.means import FRACTION, Scores, Spread, blocks_of, pair_spreads
 
-Counts = NDArray[np.int64]
-
 
 def improvements(
     scores: Mapping[str, Scores],
     spreads: Mapping[str, Spread],
     reps: int,
-    limits: tuple[float, float] = FRACTION,
+    limits: Range = FRACTION,
     with_difference: bool = True,
-) -> dict[tuple[str, str], Improvement]:
+) -> dict[Pair, Improvement]:
     """Return how X compares with Y, for all ordered pairs of methods.
 
     :param scores: method -> task -> (runs,); all methods have the same tasks.
@@ -65,7 +65,7 @@ def improvements(
     return result
 
 
-def probabilities(scores: Mapping[str, Scores], reps: int) -> dict[tuple[str, str], Estimate]:
+def probabilities(scores: Mapping[str, Scores], reps: int) -> dict[Pair, Estimate]:
     """Return P(X > Y), ties counted half, averaged over tasks, for every ordered pair of methods with the same tasks.
 
     It is `rliable.metrics.probability_of_improvement`, for all pairs at once. Methods are resampled independently: run
