@@ -20,7 +20,7 @@ from zoo.datasets.download import DownloadError
 from zoo.datasets.files import Folder, dataset_files, making
 from zoo.datasets.formats.minari import MINARI, minari_folder
 from zoo.datasets.formats.npz import INTERVAL
-from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset
+from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset, to_arrays
 from zoo.envs.make import make_raw_env
 from zoo.envs.tasks import Task, import_ocbench
 from zoo.errors import UsageError
@@ -156,7 +156,6 @@ def _has_files(folder: Path) -> bool:
 
 
 EPISODES = 1000  # as in OCBench's script
-_DTYPES = {"terminals": np.dtype(bool)}  # the others are float32
 
 
 def generate_ocbench(
@@ -203,16 +202,14 @@ class OracleWriter(EpisodeWriter):
         oracle = self._make_oracle(env=self._env)
         oracle.reset(observation, info)
         observations = [observation]
-        rows: dict[str, list[object]] = {"actions": [], "rewards": [], "masks": [], "terminals": []}
+        rows = []
         is_over = False
         while not is_over:
             action = np.clip(oracle.select_action(observation, info), -1.0, 1.0).astype(np.float32)
             observation, reward, terminated, truncated, info = self._env.step(action)
             is_over = terminated or truncated
             observations.append(observation)
-            for name, value in zip(rows, (action, reward, 1.0 - terminated, is_over), strict=True):
-                rows[name].append(value)
+            rows.append({"actions": action, "rewards": float(reward), "masks": 1.0 - terminated, "terminals": is_over})
             if not info["healthy"]:
                 return None
-        found = {"observations": observations, **rows}
-        return {name: np.array(values, _DTYPES.get(name, np.float32)) for name, values in found.items()}
+        return {"observations": np.array(observations, np.float32), **to_arrays(rows)}

@@ -23,12 +23,11 @@ from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
 from zoo.datasets.files import dataset_files
 from zoo.datasets.names import DatasetSpec, parse_name
-from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset
+from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset, to_arrays
 from zoo.envs.make import env_spaces, make_raw_env
 from zoo.envs.rendering import require_pictures
 from zoo.errors import UsageError
 
-_DTYPES = {"terminals": np.dtype(bool), "button_states": np.dtype(np.int64)}  # the others are float32
 Array: TypeAlias = np.ndarray
 
 
@@ -118,7 +117,7 @@ class MazeWriter(EpisodeWriter):
                 self.env.unwrapped.set_goal(self.sample_junction())
             rows.append(_row(observation, action, done, info))
             observation = next_observation
-        return _to_arrays(rows)
+        return to_arrays(rows)
 
     def sample_junction(self) -> tuple[int, int]:
         """Return a random cell that is not in a straight corridor."""
@@ -177,7 +176,7 @@ class ManipulationWriter(EpisodeWriter):
                 # The new target changes what the oracle looks for, not the state: `info` above stays the step's own.
                 oracle = self.start_oracle(*self.env.unwrapped.set_new_target(p_stack=stacking))
             observation = next_observation
-        arrays = _to_arrays(rows)
+        arrays = to_arrays(rows)
         return arrays if not self.spec.family.startswith("scene") or is_healthy(arrays["qpos"]) else None
 
     def start_oracle(self, observation: Array, info: dict[str, Any]) -> Any:
@@ -259,9 +258,3 @@ def _row(observation: Array, action: Array, done: bool, info: dict[str, Any]) ->
     if "prev_button_states" in info:
         row["button_states"] = info["prev_button_states"]
     return row
-
-
-def _to_arrays(rows: list[dict[str, Any]]) -> Episode:
-    """Stack rows into arrays of OGBench's dtypes."""
-    kinds = _DTYPES | ({"observations": np.dtype(np.uint8)} if rows[0]["observations"].dtype == np.uint8 else {})
-    return {key: np.array([row[key] for row in rows], kinds.get(key, np.float32)) for key in rows[0]}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ def load_own(
     env_kwargs: dict[str, Any],
     *,
     size: int | None = None,
-    action_range: Sequence[float] | None = None,
+    action_range: tuple[float, float] | None = None,
     reward_from: str | None = None,
     content: Transitions | None = None,
 ) -> Dataset:
@@ -86,7 +85,7 @@ def check_fit(
     content: Transitions,
     env_id: str,
     spaces: tuple[gymnasium.Space[Any], Any],
-    action_range: Sequence[float] | None,
+    action_range: tuple[float, float] | None,
 ) -> None:
     """Refuse a set that cannot be trained on in an environment; warn of one that is useless for more than cloning.
 
@@ -117,8 +116,7 @@ def check_fit(
                 f"and {got}",
             )
     with as_usage_error():
-        box: Any = action_range
-        limits = ActionRange.of(spaces[1], box)
+        limits = ActionRange.of(spaces[1], action_range)
     try:
         limits.require_inside("`actions`", arrays["actions"], valid)
     except ValueError as error:

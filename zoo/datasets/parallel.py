@@ -35,6 +35,12 @@ Jobs = list[tuple[str, int, Path]]
 Episode = dict[str, np.ndarray]
 
 
+def to_arrays(rows: Sequence[Mapping[str, Any]]) -> Episode:
+    """Stack rows into arrays as in the benchmarks' files: floating-point numbers become float32, the others stay."""
+    arrays = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+    return {key: array.astype(np.float32) if array.dtype.kind == "f" else array for key, array in arrays.items()}
+
+
 class EpisodeWriter:
     """Collects episodes of a dataset, each into a file: one seed, one episode, bit for bit."""
 

@@ -194,21 +194,19 @@ class HeldOutEvaluator:
     def close(self) -> None:
         """Do nothing: there is no process to end."""
 
-    def evaluate(
-        self, policy: Any, replicas: Sequence[int] | None = None, active: Collection[int] | None = None
-    ) -> EpisodeResults:
+    def evaluate(self, policy: Any, replicas: Sequence[int], active: Collection[int] | None = None) -> EpisodeResults:
         """Estimate the value of every replica's policy, a `FlowPolicy`, and that of the behaviour.
 
         An episode of the results is a held-out trajectory, and its return the estimate for its first state.
         """
-        names = list(range(policy.num_replicas)) if replicas is None else list(replicas)
         rows = self._rows = self._rows or self._read(policy)
-        played = np.isin(np.arange(len(names)), range(len(names)) if active is None else sorted(active))
-        after = self._actions(policy, names, rows.batch.next_observations, 1)
-        first = self._actions(policy, names, rows.first, FIRST_ACTIONS)
+        count = len(replicas)
+        played = np.isin(np.arange(count), range(count) if active is None else sorted(active))
+        after = self._actions(policy, replicas, rows.batch.next_observations, 1)
+        first = self._actions(policy, replicas, rows.first, FIRST_ACTIONS)
         played &= np.isfinite(after).all((1, 2, 3)) & np.isfinite(first).all((1, 2, 3))
-        values = np.zeros((len(names), len(rows.lengths)))
-        low, high = np.zeros(len(names)), np.zeros(len(names))
+        values = np.zeros((count, len(rows.lengths)))
+        low, high = np.zeros((2, count))
         for replica in np.flatnonzero(played):
             self.check_in()
             found = self._fit(rows.transitions, after[replica, 0], rows.first, first[replica])
@@ -216,12 +214,12 @@ class HeldOutEvaluator:
         estimates = {
             "low": low,
             "high": high,
-            "behaviour": np.full(len(names), rows.behaviour.values.mean()),
-            "behaviour_low": np.full(len(names), rows.behaviour.low),
-            "behaviour_high": np.full(len(names), rows.behaviour.high),
+            "behaviour": np.full(count, rows.behaviour.values.mean()),
+            "behaviour_low": np.full(count, rows.behaviour.low),
+            "behaviour_high": np.full(count, rows.behaviour.high),
         }
         estimates |= self._critics_values(policy, rows.batch)
-        lengths = np.tile(rows.lengths, (len(names), 1)) * played[:, None]
+        lengths = np.tile(rows.lengths, (count, 1)) * played[:, None]
         return EpisodeResults(None, values, lengths, np.arange(len(rows.lengths), dtype=np.uint32), played, estimates)
 
     def _read(self, policy: FlowPolicy) -> HeldOutRows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,19 +56,19 @@ class Episodes(Format):
 
     def read(self, path: Path, reading: Reading) -> Transitions:
         """Return the transitions."""
-        return joined(str(path), self._episodes(npz_files(path), reading))
-
-    def _episodes(self, files: Sequence[Path], reading: Reading) -> Iterator[Episode]:
-        for path in files:
-            arrays = _read(path, _EPISODE_ARRAYS, reading)
+        episodes = []
+        for file in npz_files(path):
+            arrays = _read(file, _EPISODE_ARRAYS, reading)
             if "masks" not in arrays:
                 if "terminated" not in arrays:
                     raise UsageError(
-                        f"{path} must have `terminated`, 1 if the task ended the episode and 0 if it was cut off, or "
+                        f"{file} must have `terminated`, 1 if the task ended the episode and 0 if it was cut off, or "
                         "`masks`; add it"
                     )
-                arrays["masks"] = masks_of(str(path), arrays["terminated"], len(arrays["actions"]))
-            yield Episode(str(path), *(arrays[name] for name in ("observations", "actions", "rewards", "masks")))
+                arrays["masks"] = masks_of(str(file), arrays["terminated"], len(arrays["actions"]))
+            parts = (arrays[name] for name in ("observations", "actions", "rewards", "masks"))
+            episodes.append(Episode(str(file), *parts))
+        return joined(str(path), episodes)
 
 
 def npz_files(path: Path) -> list[Path]:
@@ -106,31 +106,24 @@ class Ocbench(Format):
 
     def read(self, path: Path, reading: Reading) -> Transitions:
         """Return the transitions."""
-        files = npz_files(path)
-        for file in files:
+        episodes = []
+        for file in npz_files(path):
             check_checksum(file)
-        found = joined(str(path), _ocbench_episodes(files))
+            arrays = read_npz(file, OCBENCH_ARRAYS)
+            require_keys(str(file), arrays, OCBENCH_ARRAYS)
+            interval = arrays[INTERVAL]
+            if interval.shape != () or interval.dtype.kind not in "iu" or interval != 1:
+                raise UsageError(
+                    f"{file} has `{INTERVAL}` {interval.tolist()}, expected 1: it leaves observations out between "
+                    "others; give a set that has all of them"
+                )
+            for number, (begin, end) in enumerate(itertools.pairwise(_boundaries(file, arrays))):
+                observations = arrays["observations"][begin + number : end + number + 1]
+                others = (arrays[key][begin:end] for key in ("actions", "rewards", "masks"))
+                episodes.append(Episode(f"{file}, episode {number}", observations, *others))
+        found = joined(str(path), episodes)
         tell_of_successes(str(path), found.arrays["masks"] == 0)
         return found
-
-
-def _ocbench_episodes(files: Sequence[Path]) -> Iterator[Episode]:
-    """Yield the episodes of all files."""
-    for file in files:
-        arrays = read_npz(file, OCBENCH_ARRAYS)
-        require_keys(str(file), arrays, OCBENCH_ARRAYS)
-        interval = arrays[INTERVAL]
-        if interval.shape != () or interval.dtype.kind not in "iu" or interval != 1:
-            raise UsageError(
-                f"{file} has `{INTERVAL}` {interval.tolist()}, expected 1: it leaves observations out between others; "
-                "give a set that has all of them"
-            )
-        for number, (begin, end) in enumerate(itertools.pairwise(_boundaries(file, arrays))):
-            yield Episode(
-                f"{file}, episode {number}",
-                arrays["observations"][begin + number : end + number + 1],
-                *(arrays[key][begin:end] for key in ("actions", "rewards", "masks")),
-            )
 
 
 def _boundaries(file: Path, arrays: Arrays) -> np.ndarray:
