@@ -44,7 +44,8 @@ def make_dataset() -> dict[str, NDArray[np.float32]]:
     rows: list[tuple[int, float, float, int, bool]] = []  # state, action, reward, next state, whether it goes on
     for episode in range(EPISODES):
         mode = MODE if episode % 2 else -MODE
-        choice, other = draw.uniform(0, 1), draw.uniform(-1, 1)
+        choice = draw.uniform(0, 1)
+        other = draw.uniform(-1, 1)
         rows += [
             (CONSTANT, mode, 1.0, CONSTANT, False),
             (FIRST, other, 0.0, SECOND, True),
@@ -99,7 +100,8 @@ class ProbeEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     def __init__(self, actions: int = 2) -> None:
         self.observation_space = spaces.Box(-np.inf, np.inf, (STATES,), np.float32)
         # not [-1, 1], so that an action in the wrong units shows
-        low, high = np.linspace(-3, -1, actions), np.linspace(2, 5, actions)
+        low = np.linspace(-3, -1, actions)
+        high = np.linspace(2, 5, actions)
         self.action_space = spaces.Box(low.astype(np.float32), high.astype(np.float32))
         self.elapsed = 0
 
@@ -171,7 +173,8 @@ class Subject:
     """
 
     def __init__(self, method: type[Method], settings: Mapping[str, Any]) -> None:
-        self.method, self.settings = method, dict(settings)
+        self.method = method
+        self.settings = dict(settings)
         self.learnt = cache(self._learn)
         """A model after it has learnt from the dataset of known values, by the seed of its weights and batches."""
 
@@ -252,8 +255,6 @@ def make_noise(model: FlowQLearning, seed: int = 0, acting: bool = False) -> dic
     :param acting: whether to draw what :meth:`Method.act` asks for.
     :return: name -> draw.
     """
-    sizes = model.method.noise_sizes(model.policy.num_replicas, ROWS, model.policy.chunk_size, model.policy.layout.size)
     method = model.method
     table = method.action_noise_table() if acting else method.update_noise() | method.crop_noise()
-    generator = torch.Generator().manual_seed(seed)
-    return {name: draw(sizes, generator, "cpu") for name, draw in table.items()}
+    return model.policy.draw_noise(table, ROWS, torch.Generator().manual_seed(seed))

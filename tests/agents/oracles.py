@@ -167,8 +167,6 @@ def learn_bandit(model, behaviour, steps, rows=256, **exact):
 
 def bandit_actions(model, rows=20_000):
     """Sample the learnt policy, (rows, D)."""
-    sizes = model.noise_sizes(1, rows, model.policy.chunk_size, model.policy.layout.size)
-    generator = torch.Generator().manual_seed(7)
-    noise = {name: draw(sizes, generator, "cpu") for name, draw in model.candidate_noise().items()}
+    noise = model.policy.draw_noise(model.candidate_noise(), rows, torch.Generator().manual_seed(7))
     with torch.no_grad():
         return model.sample_actions(torch.zeros(1, rows, 1), noise, model.policy.nets)[0]

@@ -100,9 +100,7 @@ def toy_batch(model: FlowQLearning, rows: int = 16, seed: int = 0) -> Batch:
 
 def toy_noise(model: FlowQLearning, rows: int = 16, seed: int = 0) -> dict[str, Tensor]:
     """Return all draws of one update."""
-    sizes = model.noise_sizes(model.policy.num_replicas, rows, model.policy.chunk_size, model.policy.layout.size)
-    generator = torch.Generator().manual_seed(seed)
-    return {name: draw(sizes, generator, "cpu") for name, draw in model.update_noise().items()}
+    return model.policy.draw_noise(model.update_noise(), rows, torch.Generator().manual_seed(seed))
 
 
 def step(model: FlowQLearning, seed: int = 0) -> dict[str, Tensor]:

@@ -292,9 +292,8 @@ class HeldOutEvaluator:
         batch = batch.map(lambda tensor: tensor[:, :RATED_ROWS].expand(count, *tensor[0, :RATED_ROWS].shape))
         seen = batch.with_observations(policy.preprocess).observations
         generator = torch_generator(Purpose.EVALUATION_NOISE, self._seed, 0, FIRST_ACTIONS)
-        sizes = method.noise_sizes(count, batch.rewards.shape[1], policy.chunk_size, policy.layout.size)
-        draws = method.candidate_noise().items()
-        noise = {name: draw(sizes, generator, "cpu").to(policy.device) for name, draw in draws}
+        drawn = policy.draw_noise(method.candidate_noise(), batch.rewards.shape[1], generator)
+        noise = {name: draw.to(policy.device) for name, draw in drawn.items()}
         with torch.no_grad():
             mine = method.sample_actions(seen, noise, nets).clamp(-1, 1)
             found = {

@@ -194,7 +194,8 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
         names = list(read_npz_headers(path))
         found: Mapping[str, ArrayLike] = read_npz(path, KNOWN_ARRAYS)
     elif isinstance(dataset, Mapping):
-        names, found = list(dataset), dataset
+        names = list(dataset)
+        found = dataset
     else:
         raise TypeError(
             f"a dataset must be a mapping of names to arrays, the path of an .npz file or `Shards`, got "
@@ -250,11 +251,13 @@ def refuse_bad(name: str, array: Array, wanted: str, rows: Flags | None = None) 
     """Refuse an array with an entry that is not what is `wanted`, in some rows (None: in all), naming the first."""
     if wanted == FINITE and array.dtype.kind != "f":
         return
-    is_bad: dict[str, Callable[[Array], Array]] = {
-        FINITE: lambda values: ~np.isfinite(_single(values)),
-        ZERO_OR_ONE: lambda values: (values != 0) & (values != 1),
-    }
-    found = _first_bad(array, is_bad[wanted], rows)
+
+    def is_bad(values: Array) -> Array:
+        if wanted == FINITE:
+            return ~np.isfinite(_single(values))
+        return (values != 0) & (values != 1)
+
+    found = _first_bad(array, is_bad, rows)
     if found is not None:
         value = array.reshape(len(array), -1)[found]
         raise ValueError(
@@ -314,7 +317,8 @@ def doubt_of_limits(timeouts: Array, masks: Array, is_derived: bool) -> str:
 
 def _compact_ends(arrays: Arrays) -> Transitions:
     """Read the ends of OGBench's compact layout from `valids`."""
-    valid, terminals = arrays["valids"] > 0, arrays["terminals"] > 0
+    valid = arrays["valids"] > 0
+    terminals = arrays["terminals"] > 0
     followed_by_end = np.append(~valid[1:], False)
     if not valid[0] or valid[-1] or not np.array_equal(valid & terminals, followed_by_end):
         raise ValueError(
@@ -348,7 +352,8 @@ def _regular_ends(arrays: Arrays) -> Transitions:
         marked |= arrays["timeouts"] > 0
     marked[-1] = True
     ends = marked.copy()
-    after, before = arrays["next_observations"][:-1], arrays["observations"][1:]
+    after = arrays["next_observations"][:-1]
+    before = arrays["observations"][1:]
     for piece in pieces(len(before)):
         differs = _single(after[piece]) != _single(before[piece])  # in single precision, as both are stored
         ends[piece] |= differs.reshape(len(differs), -1).any(1)
@@ -359,7 +364,8 @@ def _regular_ends(arrays: Arrays) -> Transitions:
 def _require_chunks(found: Transitions, horizon_length: int) -> None:
     """Refuse data in which less than a hundredth of the rows begin a chunk that stays inside its trajectory."""
     lengths = np.diff(np.flatnonzero(found.ends), prepend=-1)
-    rows, starts = len(found.ends), int(np.maximum(lengths - horizon_length + 1, 0).sum())
+    rows = len(found.ends)
+    starts = int(np.maximum(lengths - horizon_length + 1, 0).sum())
     if horizon_length > 1 and starts < LEAST_SHARE * rows:
         raise ValueError(
             f"a chunk of `horizon_length` = {horizon_length} transitions must stay inside one trajectory, got "

@@ -170,7 +170,7 @@ class SequenceReplayBuffer(TransitionStore):
         """
         total = self._require_starts()
         # float64: a float32 draw has 2^24 values, too coarse for large datasets
-        draw = torch.rand(shape, dtype=torch.float64, device=self.observations.device, generator=generator)
+        draw = torch.rand(shape, dtype=torch.float64, device=self._place, generator=generator)
         offline = self._segments()[0][1]
         if not self.balanced or offline in (0, total):
             return self._rows_of((draw * total).long())
@@ -217,7 +217,8 @@ class SequenceReplayBuffer(TransitionStore):
         :return: every position's values.
         """
         horizon = rows.shape[-1]
-        next_row, ends = self.next_row[rows], self.dones[rows]
+        next_row = self.next_row[rows]
+        ends = self.dones[rows]
         if self.shorten_returns:
             in_ring = rows - self._rings_begin
             is_newest = (in_ring >= 0) & (in_ring % self.buffer_size == (self.pos - 1) % self.buffer_size)
@@ -238,11 +239,13 @@ class SequenceReplayBuffer(TransitionStore):
     def batch_of(self, rows: Tensor, env: VecNormalize | None = None) -> Batch:
         """Reduce the sequences along rows (S, B, H) to what an update needs, on the device of the data."""
         found = self.sequences(rows, env)
-        steps, inside = {}, slice(self.horizon_length if self.action_chunking else 1)
+        steps = {}
+        inside = slice(self.horizon_length if self.action_chunking else 1)
         length: int | Tensor = self.horizon_length
         valid = found.valid[..., -1]
         if self.shorten_returns:
-            length, valid = found.valid.sum(-1), torch.ones_like(valid)
+            length = found.valid.sum(-1)
+            valid = torch.ones_like(valid)
         if self.with_steps:
             after = self._seen_at(found.next_rows[..., inside], found.last_rows[..., inside])
             steps["step_observations"] = self._normalised(self._seen_at(rows[..., inside]), env)
@@ -282,7 +285,8 @@ class SequenceReplayBuffer(TransitionStore):
         self, sampler: Sampler, shape: tuple[int, int], generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """Draw start positions, counted through the segments, and return them with their weights, each (S, B)."""
-        total, priorities = self._require_starts(), self.priorities
+        total = self._require_starts()
+        priorities = self.priorities
         assert priorities is not None
         every = torch.arange(total, device=self._place).expand(self.replicas, -1)
         draw = torch.rand(shape, dtype=torch.float64, device=self._place, generator=generator)
@@ -339,7 +343,8 @@ def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
         raise DamagedFile(name, f"expected a saved replay buffer, got one without {', '.join(missing)}")
     try:
         found = safe.load(arrays.pop(DESCRIPTION).tobytes(), _INSTANCES)
-        cls, state = found["class"], dict(found["state"])
+        cls = found["class"]
+        state = dict(found["state"])
         if not issubclass(cls, SequenceReplayBuffer):
             raise TypeError(f"it is of the class {cls}")
     except (TypeError, ValueError, KeyError) as error:

@@ -95,7 +95,7 @@ class ShardLoader:
         self.shards, self.action_range, self.tail = shards, action_range, tail
         self.active: int | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="next-shard")
-        self._coming: tuple[int, Future[dict[str, Tensor]] | None] = (0, None)
+        self._coming: dict[int, Future[dict[str, Tensor]]] = {}  # the next part by its index
 
     def load(self, index: int) -> dict[str, Tensor]:
         """Return a part as the buffer stores it, and begin to read the next one.
@@ -103,12 +103,10 @@ class ShardLoader:
         :param index: of the part.
         :return: the tensors that :meth:`Transitions.write` fills.
         """
-        expected, coming = self._coming
-        found = coming.result() if expected == index and coming is not None else self._read(index)
+        found = self._coming[index].result() if index in self._coming else self._read(index)
+        self.active = index
         following = (index + 1) % len(self.shards.parts)
-        self.active, self._coming = index, (following, None)
-        if following != index:
-            self._coming = following, self._thread.submit(self._read, following)
+        self._coming = {} if following == index else {following: self._thread.submit(self._read, following)}
         return found
 
     def _read(self, index: int) -> dict[str, Tensor]:

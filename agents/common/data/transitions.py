@@ -97,8 +97,13 @@ class TransitionStore(NStepReplayBuffer):
         self.optimize_memory_usage = optimize_memory_usage
         self.handle_timeout_termination = handle_timeout_termination
         self.horizon_length = self.n_steps = horizon_length  # the latter is SB3's name
-        self.gamma, self.action_chunking, self.replicas, self.balanced = gamma, action_chunking, replicas, balanced
-        self.sparse, self.storage, self.shorten_returns = sparse, storage, shorten_returns
+        self.gamma = gamma
+        self.action_chunking = action_chunking
+        self.replicas = replicas
+        self.balanced = balanced
+        self.sparse = sparse
+        self.storage = storage
+        self.shorten_returns = shorten_returns
         self.loader: ShardLoader | None = None  # of a dataset of several parts
         self._allocate(0, 0)
 
@@ -124,7 +129,8 @@ class TransitionStore(NStepReplayBuffer):
             # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
             setattr(self, name, torch.zeros(shapes[name], dtype=kind, device=self.placement.device))
         self.next_row[dataset_rows:] = torch.arange(self._online_tail, self._online_tail + online)
-        self.pos, self.full = 0, False
+        self.pos = 0
+        self.full = False
         self._mirror()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -191,8 +197,9 @@ class TransitionStore(NStepReplayBuffer):
         for note in found.warnings:
             warnings.warn(note, stacklevel=3)
         self.loader = None
-        self._allocate(len(found.ends), len(found.final_observations))
-        found.write(self._dataset_rows(len(found.ends), len(found.final_observations)), box, self.capacity)
+        sizes = len(found.ends), len(found.final_observations)
+        self._allocate(*sizes)
+        found.write(self._dataset_rows(*sizes), box, self.capacity)
         if self.sampler is not None:
             self._begin_priorities(self.sampler)
         self.dataset_description = found.description
@@ -234,7 +241,8 @@ class TransitionStore(NStepReplayBuffer):
         """
         rewards = np.asarray(reward, dtype=np.float32).reshape(self.n_envs)
         dones = np.asarray(done, dtype=bool).reshape(self.n_envs)
-        seen, after = self.layout.rows(obs), self.layout.rows(next_obs)[:, -self.stored.size :]
+        seen = self.layout.rows(obs)
+        after = self.layout.rows(next_obs)[:, -self.stored.size :]
         before = seen[:, -self.stored.size :]
         actions = np.asarray(action, dtype=np.float32).reshape(self.n_envs, -1)
         if self.sparse:
@@ -242,7 +250,13 @@ class TransitionStore(NStepReplayBuffer):
                 raise ValueError(f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off")
             rewards = -(rewards != 0).astype(np.float32)
         continues = self._running & (self._newest == before).all(1)
-        self._require_first_frames(seen[~continues])
+        frames = seen[~continues].reshape(-1, self.frame_stack, self.stored.size)
+        if (frames != frames[:, :1]).any():  # those before the last are not stored
+            raise ValueError(
+                f"with `frame_stack` = {self.frame_stack} an episode must begin with its first frame "
+                f"{self.frame_stack} times, got different ones; wrap the environment in "
+                f"`agents.FrameStack(env, {self.frame_stack})`"
+            )
         self._end(self._running & ~continues)  # transitions of another trajectory are added
         truncated = [self.handle_timeout_termination and info.get("TimeLimit.truncated", False) for info in infos]
         row = np.arange(self.n_envs) * self.buffer_size + self.pos
@@ -252,20 +266,12 @@ class TransitionStore(NStepReplayBuffer):
         for name, values in {"observations": before, **new}.items():
             self._write(name, self._rings_begin + row, values)
         self._write("observations", self._online_tail + row, after)
-        self._running, self._newest = ~dones, after.copy()
+        self._running = ~dones
+        self._newest = after.copy()
         self.pos += 1
         if self.pos == self.buffer_size:
-            self.full, self.pos = True, 0
-
-    def _require_first_frames(self, observations: Array) -> None:
-        """Refuse episodes that begin with different frames: those before the last are not stored."""
-        frames = observations.reshape(-1, self.frame_stack, self.stored.size)
-        if (frames != frames[:, :1]).any():
-            raise ValueError(
-                f"with `frame_stack` = {self.frame_stack} an episode must begin with its first frame "
-                f"{self.frame_stack} times, got different ones; wrap the environment in "
-                f"`agents.FrameStack(env, {self.frame_stack})`"
-            )
+            self.full = True
+            self.pos = 0
 
     def _end(self, environments: Flags) -> None:
         """End the trajectories of some environments at their newest transitions."""
@@ -282,7 +288,8 @@ class TransitionStore(NStepReplayBuffer):
 
     def _mirror(self) -> None:
         """Copy to the host what adding a transition needs: reading it there would wait for the device."""
-        rings, newest = self._rings(), (self.pos - 1) % self.buffer_size
+        rings = self._rings()
+        newest = (self.pos - 1) % self.buffer_size
         ended = rings["dones"][:, newest].cpu().numpy()
         self._running = ~ended if self.size() else np.zeros(self.n_envs, bool)
         self._newest = rings["next_observations"][:, newest].cpu().numpy().copy()
@@ -333,7 +340,8 @@ class TransitionStore(NStepReplayBuffer):
             ring[:, : rows.shape[1]] = rows.to(self._place)
         if self.priorities is not None:
             self.priorities.copy_(state["priorities"])
-        self.pos, self.full = state["pos"], state["full"]
+        self.pos = state["pos"]
+        self.full = state["full"]
         self._mirror()
 
     def _rings(self) -> dict[str, Tensor]:

@@ -46,8 +46,7 @@ def copy_model(model: ModelT) -> ModelT:
     copied = copy.copy(model)
     own = {name: value for name, value in vars(model).items() if name not in NOT_COPIED}
     shared = {id(generator): generator for generator in _generators(model).values()}
-    vars(copied).update(copy.deepcopy(own, shared))
-    vars(copied).update(env=None, replay_buffer=None, _vec_normalize_env=None)
+    vars(copied).update(copy.deepcopy(own, shared), env=None, replay_buffer=None, _vec_normalize_env=None)
     return copied
 
 
@@ -80,7 +79,8 @@ def save_checkpoint(
     assert model.replay_buffer is not None
     with atomic_folder(final) as temporary:
         write_model(model, temporary / MODEL)
-        if pending is not None and _progress(pending) != _progress(model):  # else it is the model itself
+        now = model.num_timesteps, model._n_updates
+        if pending is not None and (pending.num_timesteps, pending._n_updates) != now:  # else it is the model itself
             write_model(pending, temporary / PENDING)
         state = {
             # an environment may put anything into its infos: what could not be read is refused now
@@ -104,8 +104,7 @@ def set_aside(checkpoint: Path) -> Path:
     :param checkpoint: its folder.
     :return: its new path.
     """
-    aside = checkpoint.with_name(f"damaged_{checkpoint.name}")
-    return checkpoint.rename(aside)
+    return checkpoint.rename(checkpoint.with_name(f"damaged_{checkpoint.name}"))
 
 
 def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, Any]:
@@ -174,11 +173,6 @@ def write_model(model: OffPolicyAlgorithm, path: Path) -> None:
     """
     with path.open("wb") as file:
         model.save(file)
-
-
-def _progress(model: OffPolicyAlgorithm) -> tuple[int, int]:
-    """Return the counts that tell whether a model has changed."""
-    return model.num_timesteps, model._n_updates
 
 
 def random_states(model: OffPolicyAlgorithm) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def record(
         index = before.device_index
         drawn_from = [*generators, torch.cuda.default_generators[index]]  # a graph takes the default one along
         states = [generator.get_state() for generator in drawn_from]
-        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+        graph = torch.cuda.CUDAGraph()
+        pool = torch.cuda.graph_pool_handle()
         for generator in generators:
             graph.register_generator_state(generator)
         cause: BaseException | None = None
@@ -80,7 +81,10 @@ def record(
                 torch._C._cuda_endAllocateToPool(index, pool)
                 torch._C._cuda_releasePool(index, pool)  # a graph does so only if it was recorded to the end
             for generator, state in zip(drawn_from, states, strict=True):
-                _replace_state(generator, state)
+                # a state of its own: the old one still counts as being recorded, and raises at every draw
+                fresh = torch.Generator(generator.device)
+                fresh.set_state(state)
+                generator.graphsafe_set_state(fresh.graphsafe_get_state())
             cause = cause or error
             if isinstance(cause, Exception):
                 raise RuntimeError(str(cause)) from cause
@@ -99,13 +103,6 @@ def _without_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _replace_state(generator: torch.Generator, state: torch.Tensor) -> None:
-    """Give a generator a state of its own: the old one still counts as being recorded, and raises at every draw."""
-    fresh = torch.Generator(generator.device)
-    fresh.set_state(state)
-    generator.graphsafe_set_state(fresh.graphsafe_get_state())
 
 
 Evaluate = Callable[[Batch, Noise], tuple[Tensor, Info]]

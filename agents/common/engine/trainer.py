@@ -56,7 +56,9 @@ class Trainer:
     """Whether the coming update trains the behaviour flow alone; kept, since compiled losses would watch the counts."""
 
     def __init__(self, model: Any, seeds: Sequence[int]) -> None:
-        self.model, self.policy, self.device = model, model.policy, model.device
+        self.model = model
+        self.policy = model.policy
+        self.device = model.device
         self.method: Method = self.policy.method
         self.optimizer: torch.optim.Optimizer = self.policy.optimizer
         self.behaviour = find_behaviour(self.method.networks())
@@ -88,8 +90,7 @@ class Trainer:
             mode = replace(mode, captured=False, reason=f"an earlier recording failed: {shortened(failures[0])}")
         self._use(mode)
         if mode.captured and not all(group.get("fused") for group in self.optimizer.param_groups):
-            name = type(self.optimizer).__name__
-            self.give_up("captured", f"{name} is not fused Adam; its step may need the host")
+            self.give_up("captured", f"{type(self.optimizer).__name__} is not fused Adam; its step may need the host")
 
     def _use(self, mode: Mode) -> None:
         self.mode = mode
@@ -137,7 +138,9 @@ class Trainer:
 
     def _take(self, step: Callable[[], Info]) -> Info:
         """Take a step, and do what comes before and after it: mode, step sizes, hooks, copies and the count."""
-        model, method, networks = self.model, self.method, self.policy.nets
+        model = self.model
+        method = self.method
+        networks = self.policy.nets
         if model._n_updates == COMPILE_AFTER_UPDATES and method.compile == "auto" and not self.mode.compiled:
             mode = choose_mode(method, self.device, model._n_updates)
             self._use(replace(mode, captured=self.mode.captured))  # what failed before is not tried again
@@ -171,10 +174,9 @@ class Trainer:
         :param batch_size: B.
         :return: every draw of ``method.update_noise()`` (while pretraining, of cloning) and of crops by name.
         """
-        policy = self.policy
-        sizes = self.method.noise_sizes(policy.num_replicas, batch_size, policy.chunk_size, policy.layout.size)
-        draws = (CLONING_NOISE if self.pretraining else self.method.update_noise()) | self.method.crop_noise()
-        return {name: draw(sizes, self.generator, self.device) for name, draw in draws.items()}
+        table = (CLONING_NOISE if self.pretraining else self.method.update_noise()) | self.method.crop_noise()
+        noise: dict[str, Tensor] = self.policy.draw_noise(table, batch_size, self.generator)
+        return noise
 
     def step(self, batch: Batch, noise: Noise) -> Info:
         """Evaluate the losses, clip their gradient, and move parameters and target networks.
@@ -206,7 +208,8 @@ class Trainer:
         :return: the weighted total of every replica with its graph, (S,), and losses and diagnostics without.
         """
         info: Info = {}
-        method, nets = self.method, self.policy.nets
+        method = self.method
+        nets = self.policy.nets
         if method.random_crop:
             batch = self.crop_images(batch, noise)
         if self.pretraining:
@@ -310,7 +313,8 @@ class Trainer:
     def _read_settings(self) -> None:
         """Read each network's own training options again if a setting has changed, and set all step sizes."""
         if self._settings_read != self.method.changes:
-            self._settings_read, self.skipped = self.method.changes, None
+            self._settings_read = self.method.changes
+            self.skipped = None
             self.trainings = {name: spec.training for name, spec in self.method.specs().items()}
             self.every = {name: own.train_every for name, own in self.trainings.items()}
             self.every |= {f"{name}_target": own.target_every for name, own in self.trainings.items()}

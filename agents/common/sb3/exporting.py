@@ -52,7 +52,8 @@ class ExportedPolicy(nn.Module):
 
     def __init__(self, policy: FlowPolicy, draws_noise: bool = False) -> None:
         super().__init__()
-        self.policy, self.draws_noise = policy, draws_noise
+        self.policy = policy
+        self.draws_noise = draws_noise
         self.draws = policy.method.candidate_noise()
         low, high = (torch.as_tensor(np.float32(end)) for end in (policy.action_space.low, policy.action_space.high))
         self.register_buffer("low", low)
@@ -65,7 +66,8 @@ class ExportedPolicy(nn.Module):
             noise in the order of the names in :attr:`draws`, unless it is drawn inside.
         :return: (N, H, *action shape).
         """
-        policy, method = self.policy, self.policy.method
+        policy = self.policy
+        method = policy.method
         parts = len(policy.layout.parts)
         observations, noise = _as_rows(policy.layout, inputs[:parts]), inputs[parts:]
         if self.draws_noise:
@@ -216,7 +218,7 @@ def _seed_noise(graph: Any, seed: int) -> None:
 def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
     """Return what the file says about itself."""
     box = policy.action_space
-    inputs, draws = _inputs(policy, 1), policy.method.candidate_noise()
+    inputs = _inputs(policy, 1)
     observations = {
         name: {"dtype": str(inputs[name].dtype).removeprefix("torch."), "shape": list(inputs[name].shape[1:])}
         for name in _observation_inputs(policy.layout)
@@ -226,7 +228,10 @@ def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
         described["own_layers"] = own
         if policy.own_widths == "own":
             described["settings"]["net_arch"] = "own"
-    noise = {name: {"kind": draw.kind, "shape": list(inputs[name].shape[1:])} for name, draw in draws.items()}
+    noise = {
+        name: {"kind": draw.kind, "shape": list(inputs[name].shape[1:])}
+        for name, draw in policy.method.candidate_noise().items()
+    }
     return {
         "format": FORMAT,
         "algorithm": name_of(type(policy.method)),

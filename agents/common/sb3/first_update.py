@@ -69,7 +69,8 @@ def check_first_update(
     trial = Trial(policy)
     _check_acting(trial)
     _check_update(trial)
-    name, told = type(method).__name__, "which have layers of their own (docs/register.md#networks-of-your-own)"
+    name = type(method).__name__
+    told = "which have layers of their own (docs/register.md#networks-of-your-own)"
     own = [f"`{network}`" for network, is_own in policy.own_layers.items() if is_own]
     if own and method.net_arch != type(method)().net_arch:
         warnings.warn(
@@ -100,20 +101,17 @@ class Trial:
     """An algorithm with tiny networks for two replicas on the CPU, a batch and its noise."""
 
     def __init__(self, policy: FlowPolicy) -> None:
-        self.policy, self.method, self.nets = policy, policy.method, policy.nets
+        self.policy = policy
+        self.method = method = policy.method
+        self.nets = policy.nets
         self.generator = torch_generator(Purpose.CHECKS, 0, 0)
-        require_table(self.method, "noise", Draw)
-        require_table(self.method, "loss_weights", Real)
-        require_sampler(self.method)
-        with calling(self.method, "noise"):
-            self.noise = self.draw(self.method.update_noise())
+        require_table(method, "noise", Draw)
+        require_table(method, "loss_weights", Real)
+        require_sampler(method)
+        with calling(method, "noise"):
+            self.noise = policy.draw_noise(method.update_noise(), ROWS, self.generator)
         self.batch = random_batch(policy, ROWS, self.generator)
         self.info: dict[str, Tensor] = {}  # of the update
-
-    def draw(self, table: Mapping[str, Draw]) -> dict[str, Tensor]:
-        """Draw a table of noise."""
-        sizes = self.method.noise_sizes(REPLICAS, ROWS, self.policy.chunk_size, self.policy.layout.size)
-        return {name: draw(sizes, self.generator, "cpu") for name, draw in table.items()}
 
     def copies(self) -> tuple[Batch, dict[str, Tensor]]:
         """Return copies of the batch and its noise, which hooks may spoil."""
@@ -122,34 +120,38 @@ class Trial:
 
 def _check_acting(trial: Trial) -> None:
     """Check the sampler and the score."""
-    policy, actor = trial.policy, trial.method
+    policy = trial.policy
+    method = trial.method
     policy.set_training_mode(False)
     observations = torch.randn(REPLICAS, ROWS, policy.observation_mean.numel(), generator=trial.generator)
-    table = actor.action_noise_table()
-    with calling(trial.method, "action_noise_table"):
+    table = method.action_noise_table()
+    with calling(method, "action_noise_table"):
         for name, draw in table.items():
             if "B" not in draw.axes:
                 _fail(f"must give the draw `{name}` the axis B (rows), got the axes {draw.axes!r}")
-    with calling(trial.method, "act"), torch.no_grad():
-        actions = actor.act(observations, trial.draw(table), policy.nets)
+    with calling(method, "act"), torch.no_grad():
+        actions = method.act(observations, policy.draw_noise(table, ROWS, trial.generator), policy.nets)
         _require_tensor(
             "actions", actions, (REPLICAS, ROWS, policy.chunk_size), "(S, N, D): replicas, rows, flattened chunk"
         )
-    if actor.best_of_n > 1:
-        with calling(trial.method, "score"), torch.no_grad():
-            scores = actor.score(observations, actions, policy.nets)
+    if method.best_of_n > 1:
+        with calling(method, "score"), torch.no_grad():
+            scores = method.score(observations, actions, policy.nets)
             _require_tensor("scores", scores, (REPLICAS, ROWS), "(S, N): replicas, rows")
     policy.set_training_mode(True)
 
 
 def _check_update(trial: Trial) -> None:
     """Check targets, losses, their weights and priorities."""
-    (batch, noise), method, nets, info = trial.copies(), trial.method, trial.nets, dict[str, Any]()
-    with calling(trial.method, "targets"), torch.no_grad():
+    batch, noise = trial.copies()
+    method = trial.method
+    nets = trial.nets
+    info: dict[str, Any] = {}
+    with calling(method, "targets"), torch.no_grad():
         targets = method.targets(batch, noise, nets, info)
         if not isinstance(targets, Mapping):
             _fail(f"must return a dict of name -> tensor, got {_describe(targets)}")
-    with calling(trial.method, "losses"):
+    with calling(method, "losses"):
         losses = method.losses(batch, targets, noise, nets, info)
         if not isinstance(losses, Mapping) or not losses:
             _fail(f"must return a dict of name -> loss, got {_describe(losses)}")
@@ -163,12 +165,12 @@ def _check_update(trial: Trial) -> None:
     info |= {f"{name}_loss": loss for name, loss in losses.items()}
     info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS))
     trial.info = {name: value.detach() for name, value in info.items()}
-    with calling(trial.method, "loss_weights"):
+    with calling(method, "loss_weights"):
         for name in method.loss_weights():
             if name not in losses:
                 _fail(f"names an {unknown_name_message('loss', name, losses)}")
     if type(method).priorities is not Method.priorities:
-        with calling(trial.method, "priorities"), torch.no_grad():
+        with calling(method, "priorities"), torch.no_grad():
             found = method.priorities(batch, noise, nets)
             _require_tensor("priorities", found, (REPLICAS, ROWS), "(S, B): replicas, rows")
             low, high = found.aminmax()

@@ -215,7 +215,8 @@ class FlowQLearning(StoredModel):
         before = self.replay_buffer
         super().load_replay_buffer(path, truncate_last_traj)
         assert self.replay_buffer is not None
-        got, wanted = vars(self.replay_buffer), self._settings_of_buffer() | {"action_space": self.action_space}
+        got = vars(self.replay_buffer)
+        wanted = self._settings_of_buffer() | {"action_space": self.action_space}
         names = ("gamma", "horizon_length", "action_chunking", "shorten_returns", "balanced")
         drawn = {name: wanted.pop(name) for name in names}
         wrong = [f"`{name}` = {got[name]}, expected {value}" for name, value in wanted.items() if got[name] != value]
@@ -253,12 +254,15 @@ class FlowQLearning(StoredModel):
         single = copy.copy(self)
         single.policy = self.policy.replica(index)
         single.method = single.policy.method
-        single.seeds, single.seed = list(single.policy.seeds), single.policy.seeds[0]
+        single.seeds = list(single.policy.seeds)
+        single.seed = single.seeds[0]
         single.trainer = Trainer(single, single.seeds)
-        single.action_space, single._other_action_spaces = self.action_spaces[index], ()
+        single.action_space = self.action_spaces[index]
+        single._other_action_spaces = ()
         # what follows is of all replicas
         single.replay_buffer = single._last_obs = single._chunk_state = single.ep_info_buffer = None
-        single.ep_success_buffer, single._last_info = None, {}
+        single.ep_success_buffer = None
+        single._last_info = {}
         return single
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
@@ -317,16 +321,18 @@ class FlowQLearning(StoredModel):
     def _take_statistics(self) -> None:
         """Scale observations by the statistics of the dataset from now on, unless networks know them by others."""
         assert self.replay_buffer is not None
-        rows, known = self.replay_buffer.observations[: self.replay_buffer.dataset_size], self.policy.keeps_statistics
+        rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
+        known = self.policy.keeps_statistics
         if self.method.observation_scale is not None and len(rows) and not (known or self._n_updates):
             self.policy.set_observation_statistics(rows, self.method.observation_scale)
 
     def _check_first_update(self) -> None:
         """Try the shapes of the hooks once, before any training; tests have tried those of built-in algorithms."""
         if not self.method.is_tried and name_of(type(self.method)) not in BUILT_IN:
-            kept = {name: value for name, value in self.policy_kwargs.items() if name == "activation_fn"}
-            policy_class: Any = self.policy_class
-            check_first_update(self.method, self.policy.features_space, self.action_space, policy_class, **kept)
+            policy = self.policy
+            check_first_update(
+                self.method, policy.features_space, self.action_space, type(policy), activation_fn=policy.activation_fn
+            )
 
     def load_pretrained_actor(self, path: str | Path | BufferedIOBase) -> None:
         """Begin with the behaviour flow of a saved model, of this or another algorithm, in place of pretraining.
@@ -376,8 +382,10 @@ class FlowQLearning(StoredModel):
                 "VecNormalize takes its statistics from environment steps, and there are none in offline training; set "
                 "`observation_scale`, which takes them from the dataset, or freeze known ones: `env.training = False`"
             )
-        total, callback = self._setup_learn(gradient_steps, callback, reset_num_timesteps, tb_log_name, progress_bar)
-        total_timesteps = total  # SB3's progress bar reads this name from the locals
+        # SB3's progress bar reads `total_timesteps` from the locals
+        total_timesteps, callback = self._setup_learn(
+            gradient_steps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
         self._is_online = False
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
@@ -515,7 +523,9 @@ class FlowQLearning(StoredModel):
         """Continue each environment's chunk; draw uniform actions while a model without an offline phase warms up."""
         assert self._last_obs is not None
         if self._n_updates == 0 and self.num_timesteps < learning_starts:
-            actions, self._chunk_state = self._draw_uniform_actions(n_envs), None
+            own = range(n_envs // len(self.action_spaces))  # each replica's actions from its own space
+            actions = np.array([space.sample() for space in self.action_spaces for _ in own])
+            self._chunk_state = None
         else:
             actions, self._chunk_state = self.predict(
                 self._last_obs, self._chunk_state, self._last_episode_starts, deterministic=False

@@ -19,7 +19,7 @@ from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
 from agents.common.files import damage_named
-from agents.common.method import Method, Noise
+from agents.common.method import Draw, Method, Noise
 from agents.common.model_file import read_policy, write_policy
 from agents.common.nets.fast import float32_products
 from agents.common.nets.heads import Networks, ObservingNetwork, ReplicatedExtractor
@@ -94,7 +94,8 @@ class FlowPolicy(BasePolicy):
             optimizer_kwargs=optimizer_kwargs,
             squash_output=True,
         )
-        self.method, self.layout = method, ObservationLayout(observation_space, normalize_images)
+        self.method = method
+        self.layout = ObservationLayout(observation_space, normalize_images)
         if method.observation_scale is not None and not self.layout.is_plain:
             raise ValueError(
                 f"`observation_scale` is for vectors of numbers, got observations in {observation_space}; give None "
@@ -145,8 +146,10 @@ class FlowPolicy(BasePolicy):
 
     def _build_networks(self) -> Networks:
         """Make all networks; replica k starts as a single run with its seed would."""
-        method, features = self.method, self.features_extractor.features_dim
-        specs, nets = method.networks(), Networks()
+        method = self.method
+        features = self.features_extractor.features_dim
+        specs = method.networks()
+        nets = Networks()
         of_actors, of_critics = get_actor_critic_arch(method.net_arch)  # type: ignore[arg-type]  # None has become the default
         for name, spec in specs.items():
             sizes = Sizes(
@@ -259,6 +262,11 @@ class FlowPolicy(BasePolicy):
 
     # -- acting -------------------------------------------------------------------------------------------------------
 
+    def draw_noise(self, table: Mapping[str, Draw], rows: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw a table for ``rows`` rows of every replica, on the generator's device: name -> (S, *axes)."""
+        sizes = self.method.noise_sizes(self.num_replicas, rows, self.chunk_size, self.layout.size)
+        return {name: draw(sizes, generator, generator.device) for name, draw in table.items()}
+
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw the noise of ``rows`` plans of one replica from its CPU generator: name -> (rows, ...)."""
         sizes = self.method.noise_sizes(1, rows, self.chunk_size, self.layout.size)
@@ -311,7 +319,8 @@ class FlowPolicy(BasePolicy):
 
         Each replica draws from its own generator.
         """
-        rows, replicas = len(observations), self.num_replicas
+        rows = len(observations)
+        replicas = self.num_replicas
         if rows % replicas:
             raise ValueError(
                 f"{replicas} replicas expect a multiple of {replicas} observations, got {rows}; use "
@@ -323,7 +332,8 @@ class FlowPolicy(BasePolicy):
             for name, draw in self.draw_action_noise(int(row.sum()), generator).items():
                 noise.setdefault(name, draw.new_zeros(*grouped.shape, *draw.shape[1:]))[replica, row] = draw
         if deterministic:
-            draws, flow_steps = self.method.candidate_noise(), self.method.flow_steps
+            draws = self.method.candidate_noise()
+            flow_steps = self.method.flow_steps
             noise = {name: torch.full_like(draw, draws[name].centre(flow_steps)) for name, draw in noise.items()}
         flat = observations.reshape(replicas, rows // replicas, -1)
         return self.plan(flat, noise).reshape(rows, self.chunk_length, *self.action_space.shape)
@@ -374,7 +384,8 @@ class FlowPolicy(BasePolicy):
             return np.zeros(shape, dtype=self.action_space.dtype), np.full(rows, self.chunk_length)
         if not isinstance(state, tuple) or [np.shape(part) for part in state] != [shape, (rows,)]:
             raise ValueError(f"`state` must be None or what `predict` returned for the same {rows} observations")
-        chunks, used = state[0].copy(), state[1].copy()
+        chunks = state[0].copy()
+        used = state[1].copy()
         if episode_start is not None:
             used[np.asarray(episode_start, dtype=bool)] = self.chunk_length
         return chunks, used
@@ -415,10 +426,9 @@ class FlowPolicy(BasePolicy):
 
     def describe(self) -> dict[str, Any]:
         """Return what makes an equal policy but for its parameters; :meth:`load` makes it."""
-        parameters = self._get_constructor_parameters()
-        about = {"method": name_of(type(self.method)), "settings": self.method.settings()}
-        kept = {name: parameters[name] for name in parameters if name not in ("method", "lr_schedule")}
-        return about | kept
+        kept = self._get_constructor_parameters()
+        del kept["method"], kept["lr_schedule"]
+        return {"method": name_of(type(self.method)), "settings": self.method.settings(), **kept}
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "auto", *, trust: bool = False) -> Self:
@@ -432,7 +442,8 @@ class FlowPolicy(BasePolicy):
         :raises ValueError: if it is damaged, something else, or of an algorithm that is not there or must be trusted.
         """
         description, tensors = read_policy(path)
-        algorithm, settings = description.pop("method"), description.pop("settings")
+        algorithm = description.pop("method")
+        settings = description.pop("settings")
         try:
             found = find_named_by_file(algorithm, path, trust=trust)
         except KeyError as error:

@@ -10,11 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import stable_baselines3
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import open_path, recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv
@@ -83,11 +81,6 @@ class StoredModel(OffPolicyAlgorithm):
             self.env.seed(starts[0])  # for vector environments with a method of their own
             self.env.unwrapped._seeds = starts  # SB3 gives neighbours consecutive seeds, which other runs have too
 
-    def _draw_uniform_actions(self, n_envs: int) -> NDArray[Any]:
-        """Draw an action for each environment from the space of its replica, (N, A)."""
-        own = range(n_envs // len(self.action_spaces))
-        return np.array([space.sample() for space in self.action_spaces for _ in own])
-
     def save(self, path: File, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """Save the model as a zip archive in SB3's layout, with its checksum.
 
@@ -153,7 +146,8 @@ class StoredModel(OffPolicyAlgorithm):
         :raises TypeError: for an attribute that the model has not; the closest are named.
         :raises ValueError: if it is damaged, holds code and is not trusted, or is the model of another algorithm.
         """
-        saved, given = read_model_file(path), dict(custom_objects or {})
+        saved = read_model_file(path)
+        given = dict(custom_objects or {})
         if isinstance(path, str | Path):
             require_algorithm(Path(saved.name), cls)
         attributes, left_out = saved.attributes(trust, given)
@@ -269,9 +263,10 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path |
             "train one with e.g. `bc`"
         )
     state: Mapping[str, Tensor] = parameters["policy"]
-    prefix, own = f"nets.{flow}.", policy.nets[behaviour].state_dict()
+    prefix = f"nets.{flow}."
+    own = policy.nets[behaviour].state_dict()
     found = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    wanted = _meaning(policy.method.settings(), policy.action_space, policy.activation_fn)
+    wanted = _meaning(method.settings(), policy.action_space, policy.activation_fn)
     got = _meaning(saved, saved["action_space"], saved["policy_kwargs"].get("activation_fn"))
     wrong = [f"expected {name} {value}, got {got[name]}" for name, value in wanted.items() if got[name] != value]
     for name in sorted({*own, *found}):
