@@ -4,8 +4,6 @@ They train online. The dataset is loaded into their replay buffer first (``prelo
 (``balanced``), or is not used (``none``).
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -186,7 +184,8 @@ class Baseline(StoredModel):
             if name not in NOT_SETTINGS:
                 meaning = " ".join(meanings.get(name, "").split())
                 declared = Setting(parameter.default, doc=meaning, check=CHECKS.get(name), search=SEARCHES.get(name))
-                declared.name, declared.type = name, Any
+                declared.name = name
+                declared.type = Any
                 declared.annotation = inspect.formatannotation(parameter.annotation)
                 found[name] = declared
         return found | OwnSettings.declared()

@@ -141,7 +141,8 @@ def _launch(jobs: Sequence[Job], folder: Path, args: argparse.Namespace) -> None
         raise UsageError(
             f"the jobs in {folder} are being trained by {lock.describe_holder()}; wait for its end, or stop it"
         )
-    tasks, watch = [JobTask(job, args.retries) for job in jobs], partial(follow, jobs)
+    tasks = [JobTask(job, args.retries) for job in jobs]
+    watch = partial(follow, jobs)
     with lock:
         if args.launcher == "local":
             run_locally(tasks, args.workers, args.device, watch)
@@ -167,7 +168,8 @@ def _report(suite: Suite, looks: Sequence[Look], args: argparse.Namespace) -> di
         log.info("the report leaves out the jobs of which only the scores are here, in %s: %d", args.scores, kept)
     request = compare.make_parser().parse_args([])
     request.paths = [folder.path for look in looks if look.run is not None for folder in look.run.folders]
-    request.published, request.command_line = suite.published, args.command_line
+    request.published = suite.published
+    request.command_line = args.command_line
     request.output = args.output or args.log_folder / "report"
     named = {look.job.run.label or look.job.run.algo: look.job.run.label or look.job.algo for look in looks}
     request.suite_focus = named.get(suite.focus, "")

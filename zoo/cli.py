@@ -1,7 +1,5 @@
 """What every program shares: dispatch, exit codes, error text and the last line of JSON."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import ctypes
@@ -149,7 +147,8 @@ def as_program(
 
     def main(arguments: Sequence[str] | None = None) -> int:
         """Run the program on the words after its name, by default those of the command line; return its exit code."""
-        parser, words = make_parser(), list(sys.argv[1:] if arguments is None else arguments)
+        parser = make_parser()
+        words = list(sys.argv[1:] if arguments is None else arguments)
         args = parser.parse_args(words)
         if "command_line" in args:
             args.command_line = f"{parser.prog} {shlex.join(words)}"
@@ -167,7 +166,8 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
     :raises UsageError: the message names the closest.
     """
     asked = vars(args)
-    algo, env = asked.get("algo"), asked.get("env")
+    algo = asked.get("algo")
+    env = asked.get("env")
     if algo:
         require_algorithm(algo)
     is_ours = algo in (*BUILT_IN, *ALIASES, *SB3)

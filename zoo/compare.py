@@ -147,7 +147,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
         for comparison in compare_kinds(inputs.methods, inputs.evaluations, inputs.means, args.reps, bool(args.output))
     ]
-    skipped, costs = inputs.own.skipped(), read_costs(inputs) if args.json or args.output else None
+    skipped = inputs.own.skipped()
+    costs = read_costs(inputs) if args.json or args.output else None
     result: dict[str, Any] = {"methods": len(inputs.methods), "runs": len(inputs.own.runs), "skipped": len(skipped)}
     if args.json:
         write_file(args.json, json_text(to_json(found, skipped, inputs.references, costs)))
@@ -186,7 +187,8 @@ def expected_settings(published: str, environment: str, profile: str | None) -> 
     from zoo.settings.layers import DEFAULT_PROFILE, merge, shared_profile
 
     ids = {name: algorithm for algorithm, name in published_names().items()}
-    domain, profile = split_environment(environment)[1], profile or DEFAULT_PROFILE
+    domain = split_environment(environment)[1]
+    profile = profile or DEFAULT_PROFILE
     if published not in ids:
         layers = [
             shared_profile(name).get(entry, {}) for name in (DEFAULT_PROFILE, profile) for entry in ("default", domain)

@@ -1,7 +1,5 @@
 """List, describe, generate, download, check, convert and collect datasets: ``python zoo/dataset.py COMMAND ...``."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

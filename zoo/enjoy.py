@@ -129,9 +129,11 @@ def _show(args: argparse.Namespace, agent: Agent, platform: str | None) -> Episo
         if args.video is None:
             from zoo.watching.window import open_window
 
-            target, every = open_window(f"{agent.algo} in {agent.env}"), 1
+            target = open_window(f"{agent.algo} in {agent.env}")
+            every = 1
         else:
-            target, every = open_video(args.video), STEPS_BETWEEN[args.video.suffix]
+            target = open_video(args.video)
+            every = STEPS_BETWEEN[args.video.suffix]
         with as_usage_error(DependencyNotInstalled), target as add:
             for picture, is_last in film.pictures(args.every or every):
                 add(picture, is_last)

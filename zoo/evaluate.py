@@ -78,13 +78,16 @@ def _compare(args: argparse.Namespace, agent: Agent, score: Score, differs: bool
     from zoo.runs.scores import KINDS
 
     if args.interval is not None:
-        kind, (low, high) = score.kind, args.interval
+        kind = score.kind
+        low, high = args.interval
         least, most = KINDS[kind].limits
         if not least <= low <= high <= most:
             limits = f"from {least:g} to {most:g}, the lower first"
             raise UsageError(f"`--interval` must be two numbers {limits}, got {low:g} {high:g}")
     elif agent.stated is not None:
-        kind, low, high = agent.stated.kind, agent.stated.low, agent.stated.high
+        kind = agent.stated.kind
+        low = agent.stated.low
+        high = agent.stated.high
     else:
         return {}
     stated = interval_text(kind, low, high)

@@ -3,8 +3,6 @@
 ``python zoo/export.py --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained -o policy.onnx``
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

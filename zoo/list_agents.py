@@ -1,7 +1,5 @@
 """Show which algorithms exist and their settings, check one of your own, or write a package to start from."""
 
-from __future__ import annotations
-
 import argparse
 import inspect
 import json
@@ -81,7 +79,8 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     log.info(
         "%d checks of %s; compiling takes about half a minute (`--skip compiled`)", len(CHECKS), entry.published_name
     )
-    rows, begin = {}, time.process_time()
+    rows = {}
+    begin = time.process_time()
     for outcome in run_checks(entry.method, settings, args.skip):
         rows[outcome.check.name] = {
             "state": outcome.state,
@@ -140,7 +139,8 @@ def print_outcomes(found: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Print what checks of an algorithm have found as a table, failures with where to look."""
     from zoo.terminal.tables import print_table, terminal
 
-    rows, failed = [], []
+    rows = []
+    failed = []
     for name, row in found["checks"].items():
         text = row["detail"]
         if row["state"] == "fails":
@@ -157,7 +157,8 @@ def print_algorithms(found: Mapping[str, Any], args: argparse.Namespace) -> None
     """Print what `describe_algorithms` returns: what to start with, all algorithms in a table, what to do next."""
     from zoo.terminal.tables import print_table, terminal
 
-    console, algorithms = terminal(), found["algorithms"]
+    console = terminal()
+    algorithms = found["algorithms"]
     console.print(start_text(algorithms, "{id}") + "\n")
     texts = {"when to use it": "when"}
     if console.width >= WIDE:

@@ -94,7 +94,8 @@ def _left_to_print(own: RunTables, args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.monitoring import count_states
     from zoo.terminal.tables import as_shown
 
-    counts, paths = count_states(own), shlex.join(map(str, args.paths))
+    counts = count_states(own)
+    paths = shlex.join(map(str, args.paths))
     hint = f"zoo monitor {paths} --watch" if counts.get("running") else f"zoo compare {paths} -o report/"
     return as_shown(counts, hint)
 

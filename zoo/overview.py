@@ -5,8 +5,6 @@ scores, and ``update_work.csv``, which ``benchmarks/throughput.py --work`` count
 imported.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Packages that are imported only where a user asks for them: optional ones, and those with own environments."""
 
-from __future__ import annotations
-
 import importlib
 import shlex
 from typing import Any

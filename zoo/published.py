@@ -1,7 +1,5 @@
 """Published scores that come with the zoo: ``python zoo/published.py list``."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
@@ -29,7 +27,8 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.published_scores import load_means, load_set, set_names
     from zoo.terminal.tables import as_shown, print_table
 
-    result, rows = [], []
+    result = []
+    rows = []
     for name in set_names():
         published = load_set(name)
         entry = {"set": name, "suite": published.suite, "methods": load_means(published)["method"].nunique()}

@@ -3,8 +3,6 @@
 ``python zoo/push_to_hub.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 -f logs -orga my-name``
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

@@ -1,7 +1,5 @@
 """Train an algorithm on an environment's dataset, then online: one run folder per seed."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -4,8 +4,6 @@ The score of a trial is that of its last evaluation, never the best one, and the
 evaluation episodes are others than those of a report: compare methods with new seeds and the default --eval-seed.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

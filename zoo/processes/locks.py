@@ -1,7 +1,5 @@
 """Locks that only one process has at a time, and that the system frees when their owner ends, however it ends."""
 
-from __future__ import annotations
-
 import datetime
 import errno
 import fcntl

@@ -1,7 +1,5 @@
 """Run an object in a child process and call its methods; the child ends with the process that started it."""
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import functools
@@ -125,7 +123,9 @@ class ServingProcess:
 
     def _start(self) -> None:
         """Start the process, which owes the first answer at once."""
-        self._owed, self._has_hung, self._quiet = 1, False, 0.0
+        self._owed = 1
+        self._has_hung = False
+        self._quiet = 0.0
         self._connection, theirs = self._context.Pipe()
         build = CloudpickleWrapper(self.build)  # type: ignore[type-var]
         arguments = (theirs, {**os.environ, **self.variables}, build, self.method, self.first)
@@ -156,7 +156,8 @@ class ServingProcess:
         :param check_in: called while the process is slow to take the arguments.
         :raises WorkerLost: if the process is gone, or hangs.
         """
-        content, failures = ForkingPickler.dumps(arguments), list[OSError]()
+        content = ForkingPickler.dumps(arguments)
+        failures = list[OSError]()
         self._owed += 1
 
         def write() -> None:

@@ -4,8 +4,6 @@ OpenBLAS and NumPy choose their kernels by the processor, and kernels of differe
 read an environment variable when they are imported, so only a new process can have other kernels.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import platform
@@ -57,7 +55,8 @@ def describe_rounding(packages: Iterable[str]) -> dict[str, Any]:
     :return: ``has_common_kernels`` says whether the process has those of :func:`common_kernels`.
     """
     features = _multiarray_umath.__cpu_features__
-    kernel, has_avx512 = _blas_kernel(), any(features[name] for name in _avx512_features())
+    kernel = _blas_kernel()
+    has_avx512 = any(features[name] for name in _avx512_features())
     return {
         "processor": processor(),
         "c_library": " ".join(platform.libc_ver()),

@@ -1,7 +1,5 @@
 """How a run was made: the fields of its protocol, its settings, where two runs differ, and what methods are called."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from itertools import count as numbers
@@ -41,7 +39,8 @@ def protocol_differences(phase: str, ours: Mapping[str, Any], theirs: Mapping[st
     """
     result = []
     for field in PROTOCOL:
-        a, b = ours.get(field), theirs.get(field)
+        a = ours.get(field)
+        b = theirs.get(field)
         if a is None or b is None or a == b or (phase == "offline" and field == "online_steps"):
             continue
         if field == "dataset_size" and isinstance(a, int) and abs(a - b) <= 0.01 * b:
@@ -52,7 +51,8 @@ def protocol_differences(phase: str, ours: Mapping[str, Any], theirs: Mapping[st
 
 def phase_ends(protocol: Mapping[str, Any]) -> dict[str, int]:
     """Return the step at which each phase of a run ends; phases without steps are left out."""
-    ends, end = {}, 0
+    ends = {}
+    end = 0
     for phase in PHASES:
         steps = int(protocol.get(f"{phase}_steps") or 0)
         end += steps

@@ -4,8 +4,6 @@
 be counted stays in the table with the reason: it is unfinished, unreadable, or an older run of the same seed.
 """
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -107,7 +105,8 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
     :param merge_protocols: put runs of a label in one row, whatever their protocol.
     """
     found = [_read_run(folder) for folder in find_run_folders(paths)]
-    rows, evaluations = [row for row, _ in found], [arrays for _, arrays in found]
+    rows = [row for row, _ in found]
+    evaluations = [arrays for _, arrays in found]
     runs = pd.DataFrame(rows, columns=list(_RUN_COLUMNS)).astype({"problem": object, "replaced_by": object})
     runs["method"] = runs["label"] if merge_protocols else name_methods(runs)
     _mark_duplicates(runs)
@@ -163,7 +162,9 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
 def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a run that ``config.yml`` gives."""
     environment, domain, task = split_environment(record.env)
-    run, dataset, actor = record.run, record.dataset or {}, record.pretrained_actor or {}
+    run = record.run
+    dataset = record.dataset or {}
+    actor = record.pretrained_actor or {}
     besides: dict[str, Any] = {
         "offline_data": run.offline_data,
         "env_kwargs": record.env_kwargs,
@@ -206,7 +207,8 @@ def _tabulate(folder: RunFolder) -> pd.DataFrame:
     Their number of successes is NaN where it was not recorded.
     """
     arrays = folder.read_evaluations()
-    average, episodes = arrays["results"].mean(axis=1), arrays["results"].shape[1]
+    average = arrays["results"].mean(axis=1)
+    episodes = arrays["results"].shape[1]
     successes = arrays["successes"].sum(axis=1) if "successes" in arrays else np.nan
     return pd.DataFrame(
         {
@@ -296,7 +298,8 @@ def read_times(folder: RunFolder) -> Times:
     if not len(rows["steps"]):
         raise UnreadableRun(folder.progress, "has no row with the time")
     seconds = add_up(rows["seconds"])
-    updates, speed = rows["updates"], None
+    updates = rows["updates"]
+    speed = None
     known = np.flatnonzero(~np.isnan(updates))
     if len(known) and seconds[known[-1]] > seconds[known[0]]:
         speed = float(np.ptp(updates[known]) / np.ptp(seconds[known]))

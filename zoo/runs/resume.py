@@ -1,7 +1,5 @@
 """What ``--resume`` finds and restores: a run to resume, one that is done already, or none, and why."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +65,8 @@ def nearest(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence
     """
     found = []
     for run in runs:
-        there, now = {"seeds": run.seeds}, {"seeds": seeds or run.seeds}
+        there = {"seeds": run.seeds}
+        now = {"seeds": seeds or run.seeds}
         found.append((differences(run.record.identity(*besides) | there, {**settings, **now}), run.folders[0].path))
     named, path = min(found, key=lambda pair: len(pair[0]))
     return f"{path} differs in {'; '.join(shortened(named))}"
@@ -77,7 +76,8 @@ def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return how two sets of settings with dotted names differ, one phrase for each setting."""
     found = []
     for name in dict.fromkeys([*there, *now]):
-        before, after = there.get(name, "not set"), now.get(name, "not set")
+        before = there.get(name, "not set")
+        after = now.get(name, "not set")
         if before != after:
             found.append(f"{name.removeprefix('settings.')}: {before} there, {after} now")
     return found
@@ -114,7 +114,8 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
                 "before --resume"
             )
     with contextlib.suppress(UnreadableRun):
-        there, now = run.folders[0].read_versions()["packages"], describe_versions("", None)["packages"]
+        there = run.folders[0].read_versions()["packages"]
+        now = describe_versions("", None)["packages"]
         if found := differences(there, now):
             log.warning("the run goes on with other software, so it may differ in its last bits: %s", "; ".join(found))
     where = "the start, because it has no checkpoint yet"
@@ -137,7 +138,8 @@ def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun],
 
     :return: the runs; and why others cannot be read that have checkpoints.
     """
-    found, lost = [], []
+    found = []
+    lost = []
     for _, path in sorted(numbered_folders(log_folder / algo, env).items(), reverse=True):
         folder = RunFolder(path)
         try:
@@ -155,7 +157,8 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
     """Return what a finished run printed when it ended, except for its speed, and ``already_done``."""
     results = []
     for folder, seed, status in zip(run.folders, run.seeds, run.statuses, strict=True):
-        failure, history = None, {}
+        failure = None
+        history = {}
         if status["state"] == "failed":
             failure = {name: status.get(name) for name in ("reason", "step")}
         else:
@@ -200,7 +203,8 @@ def result_of(
             result["success"] = float(last["successes"].mean())
         elif scoring.reference_scores is not None:
             result["normalised_return"] = scoring.normalised(mean)
-        result["episodes"], result["steps"] = len(last["results"]), int(last["timesteps"])
+        result["episodes"] = len(last["results"])
+        result["steps"] = int(last["timesteps"])
     return result | ({"learning_curve": str(folder.learning_curve)} if folder.learning_curve.exists() else {})
 
 
@@ -221,10 +225,15 @@ def describe_evaluation(
     Several seeds have the mean over all of them, and the score of each.
     """
     played = np.flatnonzero(results.played).tolist()
-    returns, lengths = results.returns[played], results.lengths[played]
-    name, scores, digits = "value estimate" if results.estimates else "mean return", returns, ".2f"
+    returns = results.returns[played]
+    lengths = results.lengths[played]
+    name = "value estimate" if results.estimates else "mean return"
+    scores = returns
+    digits = ".2f"
     if results.successes is not None:
-        name, scores, digits = scoring.success, results.successes[played], ".1%"
+        name = scoring.success
+        scores = results.successes[played]
+        digits = ".1%"
     text = f"evaluation at step {step} ({phase}): {name} {scores.mean():{digits}} over {returns.shape[1]} episodes"
     if len(seeds) > 1:
         each = (f"seed {seeds[replica]}: {own.mean():{digits}}" for replica, own in zip(played, scores, strict=True))

@@ -4,8 +4,6 @@ A run is scored by its success where its environment knows success, and by its r
 to be. Success may also be a return above a threshold. Scores of two kinds never meet in one column, figure or average.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass

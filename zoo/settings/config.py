@@ -1,7 +1,5 @@
 """Typed settings of a run: layers merged, checked, and compared with the benchmark's protocol."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

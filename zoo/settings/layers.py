@@ -4,8 +4,6 @@ A profile is a benchmark's protocol. What it says to every algorithm (``hyperpar
 once; an algorithm's file (``hyperparams/<algo>.yml``) holds the algorithm's own settings.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -150,7 +148,8 @@ def describe_profiles(algo: str, known: Collection[str]) -> dict[str, Entries]:
         algorithm's own entries; in another one what lies over them. What it says to all in a domain is left out where
         the algorithm's own ``default`` lies over it.
     """
-    shown, found = {*known, *ENTRY_NOTES, "dataset"}, {}
+    shown = {*known, *ENTRY_NOTES, "dataset"}
+    found = {}
     for name, own in read_profiles(algo).items():
         hidden = own.get("default", {}).keys() - set(ENTRY_NOTES)
         found[name] = {
@@ -176,11 +175,13 @@ def read_layers(
     :return: origin -> entries, lowest precedence first: of what is shipped, and of the user's file.
     :raises UsageError: if there is no such profile, or a file cannot be read.
     """
-    own, given = read_profiles(algo), {} if conf is None else read_profiles(algo, conf)
+    own = read_profiles(algo)
+    given = {} if conf is None else read_profiles(algo, conf)
     if profile not in own.keys() | given.keys() and not shared_profile(profile):
         names = dict.fromkeys([*shared_profiles(), *own, *given])
         raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(names)}")
-    shipped, of_user = {}, {}
+    shipped = {}
+    of_user = {}
     for name in dict.fromkeys([DEFAULT_PROFILE, profile]):
         below = "" if name == DEFAULT_PROFILE else f" {PROFILES}.{name}"
         shipped[f"hyperparams/{PROFILES}/{name}.yml"] = {

@@ -1,7 +1,5 @@
 """Suites: many runs said in one file, trained by workers on any machine, reported together."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from agents.common.validation import unknown_name_message

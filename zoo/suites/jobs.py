@@ -1,7 +1,5 @@
 """A job: one start of the training program for a suite; what has become of the jobs, and what is left will cost."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -229,7 +227,8 @@ def look_at(jobs: Iterable[Job], kept: Collection[str] = ()) -> list[Look]:
     """
     looks = []
     for job in jobs:
-        run, ended = job.find(), job.ended()
+        run = job.find()
+        ended = job.ended()
         state = job.state_of(run)
         if job.name in kept and not state.is_final:
             state = State.KEPT
@@ -263,7 +262,8 @@ def forecast(looks: Sequence[Look], trials: Mapping[str, float] | None = None) -
 
     :param trials: seconds per step and replica of algorithms that were tried, see :func:`try_algorithms`.
     """
-    trials, left = trials or {}, [look for look in looks if not look.state.is_final]
+    trials = trials or {}
+    left = [look for look in looks if not look.state.is_final]
     done = [look for look in looks if look.state is State.DONE and look.seconds]
     if left and not (done or trials):
         return Forecast(len(left), None)
@@ -351,7 +351,9 @@ def follow(jobs: Sequence[Job], has_ended: Callable[[float], bool]) -> None:
 
     :param has_ended: waits for some seconds; returns whether all tasks have ended.
     """
-    left, told, pause = list(jobs), "", 0.0
+    left = list(jobs)
+    told = ""
+    pause = 0.0
     console = terminal()
     with (
         Live(console=console, auto_refresh=False, transient=True)
@@ -373,7 +375,8 @@ def follow(jobs: Sequence[Job], has_ended: Callable[[float], bool]) -> None:
                 live.update(Group(*running, text), refresh=True)
             elif text != told:
                 log.info(text)
-            told, pause = text, max(SECONDS_BETWEEN_LOOKS, (time.monotonic() - begin) / SHARE_OF_LOOKING)
+            told = text
+            pause = max(SECONDS_BETWEEN_LOOKS, (time.monotonic() - begin) / SHARE_OF_LOOKING)
 
 
 def describe_progress(run: StoredRun) -> str:
@@ -404,7 +407,8 @@ def try_algorithms(looks: Sequence[Look]) -> dict[str, float]:
         online = partial(model.learn, reset_num_timesteps=False)
         train = model.learn_offline if isinstance(model, FlowQLearning) else online  # the phase that it has
         train(2)  # warms up
-        steps, begin = 0, time.perf_counter()
+        steps = 0
+        begin = time.perf_counter()
         while time.perf_counter() - begin < TRIAL_SECONDS:
             train(more := max(1, steps))
             steps += more

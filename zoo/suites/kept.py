@@ -3,8 +3,6 @@
 They also stand for the runs: where run folders are not, e.g. on another machine, a job whose scores are kept is done.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,7 +69,8 @@ def _write(method: str, rows: pd.DataFrame, folder: Path) -> Path:
     path = folder / f"{method.replace('/', '_').replace(' ', '_')}.csv"
     # read back, since rows that stay keep the very texts that they have
     text = io.StringIO(rows.to_csv(index=False, float_format="%.6g"))
-    new, kept = pd.read_csv(text, dtype=str, keep_default_na=False), _read([path] if path.exists() else [])
+    new = pd.read_csv(text, dtype=str, keep_default_na=False)
+    kept = _read([path] if path.exists() else [])
     others = kept[~pd.MultiIndex.from_frame(kept[_RUN]).isin(pd.MultiIndex.from_frame(new[_RUN]))]
     both = pd.concat([others, new], ignore_index=True)
     order = both.astype({"seed": int, "step": int}).sort_values(["environment", "seed", "phase", "step"]).index

@@ -44,7 +44,9 @@ def run_on_ray(
     with as_usage_error():  # Ray names what it does not know
         start = ray.remote(**{**options, **parse_overrides(resources, "--resources")})(run)
     _connect(address)
-    waiting, running, most = list(tasks), list[Any](), workers or len(tasks)
+    waiting = list(tasks)
+    running = list[Any]()
+    most = workers or len(tasks)
 
     def has_ended(seconds: float) -> bool:
         end = time.monotonic() + seconds

@@ -1,7 +1,5 @@
 """Jobs as an array of Slurm jobs, submitted with submitit."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex
@@ -160,7 +158,8 @@ class SlurmTask:
 
 def _make_executor(folder: Path, parameters: Mapping[str, Any], workers: int) -> Any:
     """Return what submits jobs that run in the current folder, and find what this process finds."""
-    commands, more = parameters.get("slurm_setup", []), parameters.get("slurm_additional_parameters", {})
+    commands = parameters.get("slurm_setup", [])
+    more = parameters.get("slurm_additional_parameters", {})
     if not isinstance(commands, list) or not isinstance(more, Mapping):
         raise UsageError("`slurm_setup` must be a list of commands and `slurm_additional_parameters` a mapping")
     setup = [

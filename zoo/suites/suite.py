@@ -1,7 +1,5 @@
 """A suite: algorithms x environments x seeds in one file, and the runs that this means."""
 
-from __future__ import annotations
-
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -88,7 +86,8 @@ class Suite:
 
     def runs(self) -> list[Run]:
         """Return every run, environment by environment, so that a suite that is stopped has finished some of them."""
-        groups, variants = self._seed_groups(), self._variants()
+        groups = self._seed_groups()
+        variants = self._variants()
         single = [(seed,) for group in groups for seed in group]  # SB3's own algorithms train no seeds together
         runs = [
             Run(algo, env, group, label, merge({}, self.params))

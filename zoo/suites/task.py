@@ -1,7 +1,5 @@
 """What trains one job, on this machine or another: starts of the training program until it has reached its end."""
 
-from __future__ import annotations
-
 import json
 import os
 import queue
@@ -74,7 +72,8 @@ class JobTask:
 
         :param lock: of the job, which the training process has too, in case that this one is killed.
         """
-        begin, before = time.monotonic(), self.job.ended()
+        begin = time.monotonic()
+        before = self.job.ended()
         with self.job.log.open("a+b") as file:
             start = file.seek(0, os.SEEK_END)
             child = subprocess.Popen(

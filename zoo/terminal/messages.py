@@ -1,7 +1,5 @@
 """What a program says, on standard error and in the ``run.log`` of the runs that it trains."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import io
@@ -36,7 +34,8 @@ def say_once(text: str) -> None:
 @contextlib.contextmanager
 def messages(verbose: int) -> Iterator[None]:
     """Show messages on standard error (errors only where ``verbose`` is 0), and keep them for the logs of runs."""
-    level, handlers = log.level, log.handlers
+    level = log.level
+    handlers = log.handlers
     log.setLevel(FILE_ONLY)
     log.handlers = [_Terminal(logging.INFO if verbose else logging.ERROR), BufferingHandler(sys.maxsize)]
     try:

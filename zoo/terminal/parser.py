@@ -1,7 +1,5 @@
 """Command lines: how they are parsed, and what their help looks like."""
 
-from __future__ import annotations
-
 import argparse
 import math
 import re
@@ -58,7 +56,8 @@ class _HelpFormatter(argparse.HelpFormatter):
     """States a default where it says something, and keeps the paragraphs of a description apart."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        text, default = action.help or "", action.default
+        text = action.help or ""
+        default = action.default
         if default is False or default in (None, "", [], argparse.SUPPRESS) or "(default:" in text:
             return text
         return f"{text} (default: %(default)s)"
@@ -95,9 +94,14 @@ class Number:
         return int(value) if self.is_whole else value
 
 
-COUNT, ZERO_OR_MORE, THREADS, whole_number = Number(1), Number(0), Number(-1, 1024), Number()
-SEED, SEED_OR_ANY = Number(0, MOST_SEED), Number(-1, MOST_SEED)
-AMOUNT, REAL = Number(0, is_whole=False), Number(is_whole=False)
+COUNT = Number(1)
+ZERO_OR_MORE = Number(0)
+THREADS = Number(-1, 1024)
+whole_number = Number()
+SEED = Number(0, MOST_SEED)
+SEED_OR_ANY = Number(-1, MOST_SEED)
+AMOUNT = Number(0, is_whole=False)
+REAL = Number(is_whole=False)
 """Types of the arguments of all programs; -1 threads are PyTorch's default."""
 
 

@@ -1,7 +1,5 @@
 """Tables in the terminal, on standard error: standard output is for the result."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """A run of the training program: its phases, and what happens meanwhile: evaluation, checkpoints, progress, stop."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import sys
@@ -115,9 +113,14 @@ class TrainingRun(BaseCallback):
         observe: Observer | None,
     ) -> None:
         super().__init__()
-        self.config, self.identity, self.scoring = config, config.identity(), Scoring.of_run(config)
-        self.evaluator, self.replicas, self.observe = evaluator, replicas, observe
-        self.stop, self.progress = StopSignal(), ProgressCallback(self, bar)
+        self.config = config
+        self.identity = config.identity()
+        self.scoring = Scoring.of_run(config)
+        self.evaluator = evaluator
+        self.replicas = replicas
+        self.observe = observe
+        self.stop = StopSignal()
+        self.progress = ProgressCallback(self, bar)
         self.updates_per_second: float | None = None
         evaluator.check_in = self._check_in
         self.histories: list[Evaluations] = [{} for _ in replicas.folders]
@@ -183,7 +186,8 @@ class TrainingRun(BaseCallback):
 
     def _learn(self) -> None:
         """Run what is left of the phases, each with an evaluation at its end."""
-        run, model = self.config.run, self.model
+        run = self.config.run
+        model = self.model
         gradient_steps = run.pretraining_steps + run.offline_steps
         callbacks = [self, self.progress]
         try:
@@ -214,7 +218,9 @@ class TrainingRun(BaseCallback):
 
     def _finish_replica(self, replica: int) -> dict[str, Any]:
         """Write the final model and the learning curve of a replica that has not failed; return its result."""
-        folder, seed, history = self.replicas.folders[replica], self.replicas.seeds[replica], self.histories[replica]
+        folder = self.replicas.folders[replica]
+        seed = self.replicas.seeds[replica]
+        history = self.histories[replica]
         failure = self.replicas.failed.get(replica)
         if failure is None:
             save_model(self.model.replica(replica), folder.model)
@@ -245,7 +251,8 @@ class TrainingRun(BaseCallback):
         if self.step // run.eval_freq > max(self.last_step, 0) // run.eval_freq:
             with contextlib.suppress(Abandoned):  # the run ends as soon as a checkpoint is possible
                 self.evaluate()
-        before, self._last_look = self._last_look, self.model.num_timesteps
+        before = self._last_look
+        self._last_look = self.model.num_timesteps
         if self._last_look // run.log_interval > before // run.log_interval:
             self.replicas.check(self.model)  # the log waits for the device anyway
         if self.phase == OFFLINE:
@@ -299,13 +306,17 @@ class TrainingRun(BaseCallback):
 
     def _record(self, due: PendingEvaluation, results: EpisodeResults) -> None:
         """Write the results of each replica, and its model if that is its best; end the runs of diverged replicas."""
-        model, steps, successes, lost = due.model, due.model.num_timesteps, results.successes, []
+        model = due.model
+        steps = model.num_timesteps
+        successes = results.successes
+        lost = []
         curve_step = steps - model.pretraining_steps
         for replica in due.active:
             if not results.played[replica]:
                 lost.append(replica)
                 continue
-            folder, history = self.replicas.folders[replica], self.histories[replica]
+            folder = self.replicas.folders[replica]
+            history = self.histories[replica]
             self.histories[replica] = with_evaluation(history, curve_step, due.phase, results, replica)
             folder.write_evaluations(self.histories[replica])
             success = 0.0 if successes is None else float(successes[replica].mean())
@@ -324,7 +335,8 @@ class TrainingRun(BaseCallback):
             values |= {"mean_reward": results.returns.mean(axis=1), "mean_ep_length": results.lengths.mean(axis=1)}
         assert isinstance(self.logger, ReplicaLogger)
         self.logger.write({f"eval/{name}": PerReplica(value) for name, value in values.items()}, steps)
-        phase, seeds = PHASES[due.phase], self.replicas.seeds
+        phase = PHASES[due.phase]
+        seeds = self.replicas.seeds
         log.info(describe_evaluation(curve_step, phase, results, seeds, self.scoring))
         if self.observe is not None:
             self.observe(self.histories)
@@ -343,7 +355,8 @@ class TrainingRun(BaseCallback):
 
     def save(self, state: str) -> None:
         """Write a checkpoint and the status now."""
-        model, pending = self.model, self.pending
+        model = self.model
+        pending = self.pending
         self.replicas.check(model)
         for replica in self.replicas.active:
             folder = self.replicas.folders[replica]
@@ -385,7 +398,8 @@ class TrainingRun(BaseCallback):
             if history:
                 folder.write_evaluations(history)
         state = kept["evaluation"]
-        self.last_step, self.best = state["last_step"], [tuple(score) for score in state["best"]]
+        self.last_step = state["last_step"]
+        self.best = [tuple(score) for score in state["best"]]
         if state["pending"] is not None:
             self.pending = PendingEvaluation(load_pending(self.model, checkpoint), **state["pending"])
         return dict(kept["log"])
@@ -420,7 +434,8 @@ class ProgressCallback(BaseCallback):
         now = time.perf_counter()
         pause = SECONDS_BETWEEN_REDRAWS if self.bar else SECONDS_BETWEEN_LINES
         if now - self._told >= pause and self.num_timesteps < self._total:  # the end has its own line
-            self._told, text = now, self._describe(now)
+            self._told = now
+            text = self._describe(now)
             self.display.update(self._task, completed=self.num_timesteps, description=text)
             if not self.bar:
                 log.info(text)
@@ -438,7 +453,8 @@ class ProgressCallback(BaseCallback):
         phase = PHASES[self.run.phase]
         before = self.model.pretraining_steps
         if self._total <= before:
-            phase, before = "pretraining", 0
+            phase = "pretraining"
+            before = 0
         parts = [
             f"{phase} {self.num_timesteps - before}/{self._total - before}",
             f"{self.steps_per_second:.1f} steps/s",
@@ -459,19 +475,23 @@ def plot_learning_curve(history: Evaluations, path: Path, title: str) -> None:
     """Write a PNG of success (or the return, where there is no success) against steps, the online phase shaded."""
     figure = Figure(figsize=(6.4, 4.0))
     axes = figure.add_axes((0.14, 0.13, 0.82, 0.78))  # finding a layout would draw it twice
-    steps, results = history["timesteps"], history["results"]
+    steps = history["timesteps"]
+    results = history["results"]
     if "behaviour" in history:
-        values, what = results.mean(axis=1), "value estimate (fitted Q evaluation)"
+        values = results.mean(axis=1)
+        what = "value estimate (fitted Q evaluation)"
         band = np.stack([history["low"], history["high"]], axis=1)
         axes.plot(steps, history["behaviour"], color="0.4", linestyle="--", label="behaviour of the data")
         axes.legend()
     elif "successes" in history:
         wins = history["successes"]
-        values, what = 100 * wins.mean(axis=1), "success (%)"
+        values = 100 * wins.mean(axis=1)
+        what = "success (%)"
         band = 100 * np.array([interval_of_successes(int(row.sum()), row.size) for row in wins])
         axes.set_ylim(0, 100)
     else:
-        values, what = results.mean(axis=1), "mean return"
+        values = results.mean(axis=1)
+        what = "mean return"
         band = np.array([interval_of_mean(row) for row in results])
     axes.plot(steps, values, marker="o", clip_on=False, zorder=3)
     axes.fill_between(steps, *np.where(np.isfinite(band), band, np.nan).T, alpha=0.2, linewidth=0)

@@ -1,7 +1,5 @@
 """The command line of the training program."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from types import UnionType

@@ -97,7 +97,8 @@ class Replicas:
         if self._checked == (step, model._n_updates):
             return
         self._checked = step, model._n_updates
-        found, values = model.find_divergence(), model.last_values()
+        found = model.find_divergence()
+        values = model.last_values()
         if values and model.replay_buffer is not None:
             low, high = model.replay_buffer.rewards.aminmax()  # of rows without a transition it is 0
             self._largest_reward = max(self._largest_reward, -float(low), float(high))
@@ -132,9 +133,11 @@ class Replicas:
     ) -> None:
         """Write the status of runs, by default of those that have not failed."""
         pretrained = min(model.offline_steps, model.pretraining_steps)
-        offline, online = model.offline_steps - pretrained, model.num_timesteps - model.offline_steps
+        offline = model.offline_steps - pretrained
+        online = model.num_timesteps - model.offline_steps
         for replica in self.active if replicas is None else replicas:
-            folder, seed = self.folders[replica], self.seeds[replica]
+            folder = self.folders[replica]
+            seed = self.seeds[replica]
             folder.write_status(state, seed, offline, online, pretraining_step=pretrained, **more)
 
 

@@ -1,7 +1,5 @@
 """The training program: from a command line to the result of its run."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import secrets
@@ -139,12 +137,16 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
     flags = {name: getattr(args, name) for name in CONFIG_FLAGS if getattr(args, name) is not None}
     if args.no_env:
         flags |= {"score": "value", "online_steps": flags.get("online_steps", 0)}
-    domain, dataset, env_id = None, None, gym_id(args.env)
+    domain = None
+    dataset = None
+    env_id = gym_id(args.env)
     task = TASKS.get(args.env)
     groups = task.entries if task else ()
     if has_dataset:
         name = parse_env_name(args.env, gymnasium.registry)
-        domain, dataset, env_id = name.domain, name.spec.name, name.env_id
+        domain = name.domain
+        dataset = name.spec.name
+        env_id = name.env_id
         groups = ("visual",) if name.spec.is_visual else ()
     elif not has_own_data:
         flags.setdefault("offline_steps", 0)
@@ -215,7 +217,8 @@ def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str
     log.info("%s in %s, profile %s", config.algo, config.env, config.profile)
     if config.departures:
         log.info("settings differ from protocol `%s`: %s", config.profile, "; ".join(config.departures))
-    online_steps, first = config.run.online_steps, config.settings["learning_starts"]
+    online_steps = config.run.online_steps
+    first = config.settings["learning_starts"]
     if 0 < online_steps <= first:
         log.warning(
             "the online phase will make no update: `learning_starts` is %d and --online-steps %d; make "
@@ -231,9 +234,11 @@ def train(args: argparse.Namespace, observe: Observer | None = None) -> dict[str
 
 def _train(request: RunRequest, stack: contextlib.ExitStack, observe: Observer | None) -> dict[str, Any]:
     """Train, or find that this was done already; the stack closes what is opened."""
-    args, config = request.args, request.config
+    args = request.args
+    config = request.config
     try_hooks(request)
-    data, held_out = load_data(request), None
+    data = load_data(request)
+    held_out = None
     if args.no_env:
         assert isinstance(data, Dataset)
         data, held_out = hold_out(data)
@@ -283,7 +288,9 @@ def make_evaluator(request: RunRequest, held_out: Dataset | None = None) -> Eval
     """
     if held_out is not None:
         return HeldOutEvaluator(held_out, gamma=request.config.settings["gamma"], seed=request.args.eval_seed)
-    args, env_id, env_kwargs = request.args, request.env_id, request.eval_env_kwargs
+    args = request.args
+    env_id = request.env_id
+    env_kwargs = request.eval_env_kwargs
     episodes = request.config.run.eval_episodes
     count = args.n_eval_envs or count_environments(env_id, env_kwargs, episodes)
     return Evaluator(env_id, episodes=episodes, n_envs=count, seed=args.eval_seed, env_kwargs=env_kwargs)
@@ -294,7 +301,8 @@ def try_hooks(request: RunRequest) -> None:
 
     Any that does not take the environment's observations, or not with these settings, is refused too.
     """
-    config, method = request.config, request.config.method
+    config = request.config
+    method = config.method
     with contextlib.closing(make_env(request.env_id, **request.env_kwargs)) as env:
         policy = policy_name(env.observation_space)
         if method is None:  # SB3's own
@@ -307,7 +315,8 @@ def try_hooks(request: RunRequest) -> None:
         with as_usage_error(AgentError, NotImplementedError, TypeError, ValueError):
             seen: Space[Any] = env.observation_space
             if policy != "MlpPolicy" or not isinstance(seen, Box) or method.encoder is not None or method.random_crop:
-                wrapped, seeds = FlowQLearning._wrap_env(env), request.seeds or [0]
+                wrapped = FlowQLearning._wrap_env(env)
+                seeds = request.seeds or [0]
                 spaces = wrapped.observation_space, wrapped.action_space
                 tried = make_policy(
                     POLICIES[policy], *spaces, lambda _: 0.0, method, seeds, config.settings.get("policy_kwargs")
@@ -319,7 +328,9 @@ def try_hooks(request: RunRequest) -> None:
 
 def load_data(request: RunRequest) -> Dataset | ShardedDataset | None:
     """Return the dataset, made first if need be; None for a run that needs none, or whose environment has none."""
-    config, run, args = request.config, request.config.run, request.args
+    config = request.config
+    run = config.run
+    args = request.args
     how = run.offline_data
     steps = run.pretraining_steps + run.offline_steps
     takes_data = steps > 0 or config.settings["balanced_sampling"]
@@ -358,7 +369,8 @@ def load_data(request: RunRequest) -> Dataset | ShardedDataset | None:
 
 def make_model(request: RunRequest, seeds: list[int], data: Dataset | ShardedDataset | None) -> FlowQLearning:
     """Return the run's model, with its environments and data loaded."""
-    config, args = request.config, request.args
+    config = request.config
+    args = request.args
     settings = config.settings
     if config.method is not None:
         settings = {"method": config.method, "policy_kwargs": settings.get("policy_kwargs")}
@@ -388,7 +400,8 @@ def make_model(request: RunRequest, seeds: list[int], data: Dataset | ShardedDat
 
 def _make_environments(request: RunRequest, seeds: list[int]) -> VecEnv:
     """Return the training environments, the same number for each replica."""
-    args, is_online = request.args, request.config.run.online_steps > 0
+    args = request.args
+    is_online = request.config.run.online_steps > 0
     have_processes = args.vec_env == "subproc"
     if is_online and args.n_envs and args.n_envs % len(seeds):
         raise UsageError(

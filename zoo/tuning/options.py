@@ -1,7 +1,5 @@
 """What the command line of ``tune.py`` asks for, and which settings it searches where, checked before any work."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import warnings
@@ -212,7 +210,8 @@ def _read_search(name: str, text: str) -> Search:
         if text.lstrip().startswith("["):
             return Choice(tuple(load_yaml(text, f"`--search {name}`")))
         words = text.split(":")
-        bounds, scale = [load_yaml(word, f"`--search {name}`") for word in words[:2]], words[2:]
+        bounds = [load_yaml(word, f"`--search {name}`") for word in words[:2]]
+        scale = words[2:]
         is_right = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds)
         if len(bounds) < 2 or not is_right or scale not in ([], ["log"], ["linear"]):
             raise UsageError(f"`--search {name}=` expects low:high, low:high:log or [a,b,c], got {text!r}")

@@ -1,7 +1,5 @@
 """A study: Optuna proposes settings, each trial is a training run, and several starts may share one study."""
 
-from __future__ import annotations
-
 import argparse
 import math
 import os
@@ -214,7 +212,8 @@ def open_study(plan: Plan) -> optuna.Study:
         )
     study = optuna.create_study(storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True)
     study.pruner = plan.make_pruner()
-    there, now = study.user_attrs.get(DEFINITION), plan.definition
+    there = study.user_attrs.get(DEFINITION)
+    now = plan.definition
     if there is None and study.get_trials(deepcopy=False):
         raise UsageError(f"study `{plan.name}` in {plan.storage} is not one of `zoo tune`; choose another --study-name")
     if there is None:
@@ -329,7 +328,8 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
 
 def tabulate(trials: Sequence[FrozenTrial], seeds: Sequence[int], searched: Sequence[str]) -> pd.DataFrame:
     """Return one row for each trial: number, state, score, score of each seed, settings, seconds, reason and runs."""
-    rows, retried = [], retried_numbers(trials)
+    rows = []
+    retried = retried_numbers(trials)
     of_seeds = [f"seed {seed}" for seed in seeds]
     for trial in trials:
         found = trial.user_attrs
@@ -412,7 +412,8 @@ def read_trial(study: str, trial_id: str, log_folder: Path, algo: str) -> dict[s
 
 def tell_of_other_settings(args: argparse.Namespace) -> None:
     """Warn where a run that begins with a trial's settings is not as the trials of its study were."""
-    there, now = args.trial.pop("shared"), define(read_request(args), args.trial["settings"])
+    there = args.trial.pop("shared")
+    now = define(read_request(args), args.trial["settings"])
     here = {**now, **{name: there.get(name) for name in ("seeds", "search", "eval_seed", "eval_freq")}}
     if found := shortened(differences(there, here)):
         log.warning("the settings of %s were tuned otherwise: %s", args.trial["source"], "; ".join(found))
@@ -423,7 +424,8 @@ def _find_study(study: str, log_folder: Path) -> tuple[str, str]:
     before, _, after = study.rpartition(":")
     storage, name = (before, after) if before and "/" not in after else (study, "")
     if not is_url(storage) and not Path(storage).is_file():
-        storage, name = str(log_folder / STUDIES / study / DATABASE), study
+        storage = str(log_folder / STUDIES / study / DATABASE)
+        name = study
     names = (
         sorted(optuna.get_all_study_names(open_storage(storage))) if is_url(storage) or Path(storage).is_file() else []
     )
