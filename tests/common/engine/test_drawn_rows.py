@@ -127,7 +127,7 @@ def test_an_update_renews_the_priorities_of_its_rows_alone():
 
 
 def test_online_transitions_begin_with_the_highest_priority_of_their_replica():
-    model = made()
+    model = made(seeds=[3, 4])
     model.learn_offline(3)
     buffer, wanted = model.replay_buffer, torch.zeros(2, 200)
     wanted[:, 0] = priorities_of(model).amax(1)
