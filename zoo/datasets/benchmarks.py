@@ -56,7 +56,7 @@ def find_data(task: Task, dataset_dir: Folder = None, how: str | None = None) ->
     return f"{MINARI}{task.name}" if dataset_dir is None else str(Path(dataset_dir).expanduser() / task.name)
 
 
-def describe_task(task: Task, dataset_dir: Folder = None) -> dict[str, Any]:
+def describe_task(task: Task, dataset_dir: Folder) -> dict[str, Any]:
     """Return what is known about a task's data, for a table."""
     if task.benchmark == "D4RL":
         return {"name": task.name, "here": minari_folder(task.name).is_dir()}
@@ -76,7 +76,7 @@ def demonstrations_file(task: Task, dataset_dir: Folder = None) -> Path:
 # -- OCBench ----------------------------------------------------------------------------------------------------------
 
 
-def dataset_root(dataset_dir: Folder = None) -> Path:
+def dataset_root(dataset_dir: Folder) -> Path:
     """Return the folder of all datasets: where OCBench itself looks for them, unless another is given."""
     if dataset_dir is not None:
         return Path(dataset_dir).expanduser()
@@ -84,7 +84,7 @@ def dataset_root(dataset_dir: Folder = None) -> Path:
     return Path(cache).expanduser() / "ocbench" / "datasets"
 
 
-def hosted_folder(task: Task, dataset_dir: Folder = None) -> Path:
+def hosted_folder(task: Task, dataset_dir: Folder) -> Path:
     """Return the folder of a task's downloaded files, which tasks on GPUs share, whether it exists or not."""
     return dataset_root(dataset_dir) / ("lite" if "-lite" in task.name else "full") / gpu_name(task)
 
@@ -94,7 +94,7 @@ def gpu_name(task: Task) -> str:
     return task.name.replace("-cpu", "", 1)
 
 
-def generated_files(task: Task, dataset_dir: Folder = None) -> tuple[Path, Path]:
+def generated_files(task: Task, dataset_dir: Folder) -> tuple[Path, Path]:
     """Return the paths of a task's generated training and validation file, whether they exist or not."""
     return dataset_files(task.name, dataset_root(dataset_dir) / "generated")
 

@@ -15,6 +15,7 @@ from agents.common.files import damage_named
 from zoo.datasets.check import check_headers, readable
 from zoo.datasets.files import (
     DatasetError,
+    Folder,
     dataset_files,
     is_settled,
     make_folder,
@@ -49,7 +50,7 @@ class DownloadError(UsageError):
 
 def download_dataset(
     name: str,
-    dataset_dir: str | Path | None = None,
+    dataset_dir: Folder = None,
     *,
     names: Sequence[str] | None = None,
     sources: Sequence[str] = SOURCES,

@@ -47,12 +47,12 @@ def dataset_files(name: str, dataset_dir: Folder = None) -> tuple[Path, Path]:
     return folder / f"{name}.npz", folder / f"{name}-val.npz"
 
 
-def shard_folder(name: str, dataset_dir: Folder = None) -> Path:
+def shard_folder(name: str, dataset_dir: Folder) -> Path:
     """Return the folder of a dataset of several files, whether it exists or not."""
     return dataset_files(name, dataset_dir)[0].with_suffix("")
 
 
-def training_files(spec: DatasetSpec, dataset_dir: Folder = None) -> list[Path]:
+def training_files(spec: DatasetSpec, dataset_dir: Folder) -> list[Path]:
     """Return the paths of a dataset's training files, one or several, in order, whether they exist or not."""
     if spec.files == 1:
         return [dataset_files(spec.name, dataset_dir)[0]]

@@ -21,7 +21,7 @@ from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
 from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
 from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
-from zoo.datasets.files import dataset_files
+from zoo.datasets.files import Folder, dataset_files
 from zoo.datasets.names import DatasetSpec, parse_name
 from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset, to_arrays
 from zoo.envs.make import env_spaces, make_raw_env
@@ -29,11 +29,19 @@ from zoo.envs.rendering import require_pictures
 from zoo.errors import UsageError
 
 Array: TypeAlias = np.ndarray
+STACKING = {
+    "cube-single": (0.0, 0.0),
+    "cube-double": (0.0, 0.25),
+    "cube-triple": (0.05, 0.35),
+    "cube-quadruple": (0.1, 0.5),
+    "cube-octuple": (0.0, 0.35),
+}
+"""Range of the probability, drawn for each episode, that a cube is put on another one; elsewhere it is 0.5."""
 
 
 def generate_dataset(
     name: str,
-    dataset_dir: str | Path | None = None,
+    dataset_dir: Folder = None,
     *,
     num_episodes: int | None = None,
     dataset_size: int | None = None,
@@ -163,7 +171,7 @@ class ManipulationWriter(EpisodeWriter):
         """Return the arrays of one episode; None if it is to be replaced by another."""
         self.action_space.seed(action_seed)
         observation, info = self.env.reset(seed=reset_seed)
-        stacking = _stacking_probability(self.spec.family)
+        stacking = float(np.random.uniform(*STACKING.get(self.spec.family, (0.5, 0.5))))
         noise = np.random.uniform(0.0, self.settings.get("max_action_noise", 0.0))
         oracle = self.start_oracle(observation, info)
         rows, done = [], False
@@ -210,18 +218,6 @@ def _oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
         return {"cube": cube(**how)}
     limit = {} if is_plan else {"max_step": 100}
     return {"cube": cube(**limit, **how), "button": button(**how), "drawer": drawer(**how), "window": window(**how)}
-
-
-def _stacking_probability(environment: str) -> float:
-    """Draw the probability, for one episode, that a cube is put on another one."""
-    ranges = {
-        "cube-single": (0.0, 0.0),
-        "cube-double": (0.0, 0.25),
-        "cube-triple": (0.05, 0.35),
-        "cube-quadruple": (0.1, 0.5),
-        "cube-octuple": (0.0, 0.35),
-    }
-    return float(np.random.uniform(*ranges.get(environment, (0.5, 0.5))))
 
 
 def _maze_cells(maze_map: Array) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

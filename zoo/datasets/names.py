@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agents.common.validation import unknown_name_message
@@ -145,12 +145,7 @@ class DatasetName:
 
 def _build_table() -> dict[str, DatasetSpec]:
     specs = []
-    visual = tuple(
-        (" ".join(VISUAL + each for each in environments.split()), kinds, size, steps)
-        for environments, kinds, size, steps in _STANDARD
-        if environments.startswith(_VISUAL_FAMILIES)
-    )
-    tables = (_STANDARD, "", True), (_GENERATED_ONLY, "", False), (_LARGE, "-100m", True), (visual, "", True)
+    tables = (_STANDARD, "", True), (_GENERATED_ONLY, "", False), (_LARGE, "-100m", True)
     for rows, suffix, hosted in tables:
         for environments, kinds, size, steps in rows:
             episodes, files = (1000, size) if suffix else (size, 1)
@@ -159,7 +154,12 @@ def _build_table() -> dict[str, DatasetSpec]:
                 for environment in environments.split()
                 for kind in kinds.split()
             ]
-    return {spec.name: spec for spec in specs}
+    visual = [
+        replace(spec, name=VISUAL + spec.name, environment=VISUAL + spec.environment)
+        for spec in specs
+        if spec.hosted and spec.files == 1 and spec.environment.startswith(_VISUAL_FAMILIES)
+    ]
+    return {spec.name: spec for spec in specs + visual}
 
 
 DATASETS = _build_table()

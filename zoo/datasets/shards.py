@@ -122,7 +122,7 @@ def shard_names(folder: Path) -> list[str]:
     return sorted(originals | {path.parent.name for path in folder.glob(f"{ARRAYS}/*/{RECORD}")})
 
 
-def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None = None) -> list[ConvertedShard]:
+def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list[ConvertedShard]:
     """Convert the files of a dataset that are not converted yet, one at a time; a file that is done stays done.
 
     :param size: convert only the first files with at least this many transitions; None converts all.

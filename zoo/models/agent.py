@@ -40,14 +40,14 @@ ENDING = ".safetensors"
 FOLDER = Path(str(files("zoo") / "trained"))
 
 
-def find_trained(algo: str, env: str, folder: Path = FOLDER) -> Path:
+def find_trained(algo: str, env: str) -> Path:
     """Return the file of a trained agent.
 
     :raises UsageError: if there is none; the message says which there are.
     """
-    file = folder / algo / f"{file_name_of(env)}{ENDING}"
+    file = FOLDER / algo / f"{file_name_of(env)}{ENDING}"
     if not file.is_file():
-        found = list_trained(folder)
+        found = list_trained()
         if algo not in found:
             raise UsageError(f"{unknown_name_message('trained algorithm', algo, found)}; docs/trained.md lists them")
         raise UsageError(f"{algo} was trained on {', '.join(found[algo])}; got {env}")

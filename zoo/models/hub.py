@@ -68,7 +68,7 @@ def require_token() -> None:
         raise UsageError(f"uploading to the hub needs a token that may write; {LOG_IN}; `-o DIR` uploads nothing")
 
 
-def push(folder: Path, repo: str, message: str, private: bool = False) -> str:
+def push(folder: Path, repo: str, message: str, private: bool) -> str:
     """Upload the files of a folder in one commit, into a new repository where there is none; return its address.
 
     What an earlier upload has left of files that this one lacks is deleted; other files stay.

@@ -76,8 +76,10 @@ def write_upload(
     (folder / VERSIONS).write_text(json.dumps(versions, indent=1) + "\n", encoding="utf-8")
     files = {path.name for path in folder.iterdir()}
     command = (folder / COMMAND).read_text(encoding="utf-8").strip() if COMMAND in files else ""
-    about_card = {"licence": licence, "chosen": chosen, "files": files, "command": command}
-    (folder / CARD).write_text(model_card(agent, config, versions, score, repo, **about_card), encoding="utf-8")
+    card = model_card(
+        agent, config, versions, score, repo, licence=licence, chosen=chosen, files=files, command=command
+    )
+    (folder / CARD).write_text(card, encoding="utf-8")
     for name in (CARD, SETTINGS, COMMAND):
         if (file := folder / name).is_file():
             file.write_text(_FOLDERS.sub("", file.read_text(encoding="utf-8")), encoding="utf-8")

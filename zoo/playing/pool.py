@@ -25,7 +25,6 @@ from zoo.processes.serving import (
     available_cores,
     close_all,
     close_at_exit,
-    keep_waiting,
     wait_for_answers,
 )
 
@@ -67,7 +66,7 @@ class EnvGroup:
     :raises UsageError: if something does.
     """
 
-    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], names: Sequence[str], is_first: bool = False) -> None:
+    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], names: Sequence[str], is_first: bool) -> None:
         self._envs: list[RepeatableEnv] = []
         for name in names:
             self._envs.append(make_env(spec, **env_kwargs))
@@ -129,7 +128,7 @@ class EnvPool:
     :param check_in: called again and again while something lasts; what it raises ends that.
     """
 
-    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], n_envs: int, check_in: Hook = keep_waiting) -> None:
+    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], n_envs: int, check_in: Hook) -> None:
         self.n_envs = n_envs
         n_workers = min(n_envs, available_cores())
         names = [f"evaluation environment {number}" for number in range(n_envs)]
