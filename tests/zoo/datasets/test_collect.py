@@ -49,6 +49,7 @@ def test_the_seed_decides_a_set(policy):
     for name, array in sets[0].items():
         assert_array_equal(array, sets[1][name])
     assert not np.array_equal(sets[0]["observations"], sets[2]["observations"])
+    assert not np.array_equal(*np.split(sets[0]["actions"], 2))  # of the two episodes
 
 
 def test_a_saved_model_is_played_with_its_chunks(tmp_path):
