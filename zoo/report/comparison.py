@@ -160,6 +160,11 @@ class Cell:
     seeds: tuple[int, int]
     tally: Tally = Tally()
 
+    @property
+    def mean(self) -> Estimate:
+        """The mean, which every method has."""
+        return self.estimates["mean"]
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -244,15 +249,14 @@ class Phase:
     decision: Decision = Decision()
 
     @property
+    def means(self) -> dict[str, float]:
+        """Method -> its mean over `tasks`."""
+        return {name: cell.mean.point for name, cell in self.aggregates.items()}
+
+    @property
     def steps(self) -> dict[str, int | None]:
         """Method -> the step of its scores, or None where its tasks differ."""
         return {name: low if low == high else None for name, (low, high) in self.step_ranges.items()}
-
-    @property
-    def common_step(self) -> int | None:
-        """The step at which all scores were measured, or None where methods differ."""
-        steps = set(self.steps.values())
-        return steps.pop() if len(steps) == 1 else None
 
     @property
     def tasks_label(self) -> str:
@@ -353,8 +357,7 @@ def by_score(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     phases = sorted(comparison.phases.values(), key=lambda found: phase is not None and found.name != phase.name)
     names: list[str] = []
     for found in phases:
-        means = sorted((-cell.estimates["mean"].point, name) for name, cell in found.aggregates.items())
-        names += [name for _, name in means]
+        names += [name for _, name in sorted((-mean, name) for name, mean in found.means.items())]
     names += [name for name in comparison.methods if any(name in found.coverage for found in phases)]
     return list(dict.fromkeys(names))
 

@@ -17,7 +17,6 @@ from zoo.errors import UsageError
 from zoo.report.comparison import (
     ALL_TASKS,
     CURVE_COLUMNS,
-    MEAN_COLUMNS,
     PROFILE_COLUMNS,
     Cell,
     Comparison,
@@ -122,6 +121,9 @@ def _compare_phase(name: str, found: _Scores, curve_tasks: Sequence[str] | None,
     common = found.having(tasks, strays)
     spreads = {method: Spread.of(scores, found.episodes.get(method)) for method, scores in common.items()}
     domain_tasks = found.domain_tasks()
+    domains = {}
+    if kind is SUCCESS:
+        domains = {place: found.cells(inside, ("mean", "iqm")) for place, inside in domain_tasks.items()}
     per_task = {task: found.cells([task], ("mean",)) for task in sorted(set().union(*coverage.values()))}
     profiles: list[pd.DataFrame] = []
     curves: list[pd.DataFrame] = []
@@ -142,9 +144,7 @@ def _compare_phase(name: str, found: _Scores, curve_tasks: Sequence[str] | None,
         strays=strays,
         aggregates=found.cells(tasks, kind.metrics, strays) if is_averaged else {},
         improvements=improvements(common, spreads, found.reps, kind.limits, with_difference=is_averaged),
-        domains={place: found.cells(inside, ("mean", "iqm")) for place, inside in domain_tasks.items()}
-        if kind is SUCCESS
-        else {},
+        domains=domains,
         domain_tasks=domain_tasks,
         per_task={task: cells for task, cells in per_task.items() if cells},
         profiles=joined(profiles, PROFILE_COLUMNS).assign(**about)[list(PROFILE_COLUMNS)],
@@ -191,13 +191,17 @@ class _Scores:
         result = {method: sorted(tasks) for method, tasks in self.single.items()}
         known = {*self.runs["environment"], *self.means["environment"]}
         for method, rows in self.published.items():
-            tasks = {task for place in rows.index for task in known.intersection(tasks_of(place)) or tasks_of(place)}
+            tasks: set[str] = set()
+            for place in rows.index:
+                inside = tasks_of(place)
+                tasks |= known.intersection(inside) or set(inside)
             result[method] = sorted(tasks)
         return result
 
     def step_ranges(self) -> dict[str, tuple[int, int]]:
         """Return the least and the largest step of each method's scores."""
-        last = joined([table[["method", "step"]] for table in (last_evaluations(self.runs), self.means)], MEAN_COLUMNS)
+        columns = ["method", "step"]
+        last = joined([last_evaluations(self.runs)[columns], self.means[columns]], columns)
         steps = last.groupby("method")["step"].agg(["min", "max"])
         return {method: (int(low), int(high)) for method, low, high in steps.itertuples()}
 
@@ -248,11 +252,12 @@ class _Scores:
         domains = sorted(by_domain(tasks))
         result = {}
         for method, rows in self.published.items():
-            places = tasks if set(tasks) <= set(rows.index) else domains
-            is_whole = places is tasks or len(tasks) == NUM_TASKS * len(domains)
+            has_tasks = set(tasks) <= set(rows.index)
+            places = [*tasks] if has_tasks else domains
+            is_whole = has_tasks or len(tasks) == NUM_TASKS * len(domains)
             if tasks and is_whole and set(places) <= set(rows.index):
-                means, seeds = rows.loc[[*places], "mean"], rows.loc[[*places], "seeds"]
-                estimates = {"mean": Estimate(float(np.mean(means.to_numpy(float))))}
+                means, seeds = rows.loc[places, "mean"].to_numpy(float), rows.loc[places, "seeds"]
+                estimates = {"mean": Estimate(float(np.mean(means)))}
                 result[method] = Cell(estimates, len(tasks), (int(seeds.min()), int(seeds.max())))
         return result
 

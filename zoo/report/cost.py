@@ -40,12 +40,10 @@ class Costs:
         ``total_hours``.
         """
         for (method, machine, replicas), runs in self.runs.groupby(["method", "machine", "seeds_at_once"]):
-            known = {
-                name: runs[name].agg(["median", "min", "max"]).to_dict() if runs[name].notna().any() else None
-                for name in NUMBERS
-            }
+            known = runs[[*NUMBERS]].agg(["median", "min", "max"]).to_dict()
+            found = {name: known[name] if runs[name].notna().any() else None for name in NUMBERS}
             total = float(runs["hours_per_seed"].sum())
-            yield (method, machine, int(replicas)), {"runs": len(runs), **known, "total_hours": total}
+            yield (method, machine, int(replicas)), {"runs": len(runs), **found, "total_hours": total}
 
 
 def read_costs(inputs: Inputs) -> Costs:

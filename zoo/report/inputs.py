@@ -225,7 +225,9 @@ def _describe_uncovered(sources: Sequence[str], own: pd.DataFrame) -> str:
 
 def _sources(paths: Sequence[Path], taken: Sequence[str]) -> dict[Path, str]:
     """Return what tables call each file of scores: its folder or name, or its path where that is taken."""
-    short = {path: path.parent.name if path.stem == "scores" else path.stem for path in map(Path.resolve, paths)}
+    short = {}
+    for path in map(Path.resolve, paths):
+        short[path] = path.parent.name if path.stem == "scores" else path.stem
     times = Counter([*short.values(), *taken])
     return {path: name if times[name] == 1 else str(path) for path, name in short.items()}
 

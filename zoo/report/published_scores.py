@@ -157,8 +157,11 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
     """
     if published.runs is None:
         return None
-    is_counts = published.runs.suffix == ".npz"
-    return _described(published, _counted_runs(published) if is_counts else published.included)
+    table = _counted_runs(published) if published.runs.suffix == ".npz" else published.included
+    score = table["successes"] / table["episodes"]
+    about = {"source": published.name, "run": published.name, "kind": SUCCESS.name, "carried": False}
+    table = with_places(table.assign(algorithm=table["method"], score=score, **about))
+    return table[[name for name in EVALUATION_COLUMNS if name in table]]
 
 
 def _counted_runs(published: PublishedSet) -> pd.DataFrame:
@@ -183,14 +186,6 @@ def _counted_runs(published: PublishedSet) -> pd.DataFrame:
         "episodes": published.protocol["eval_episodes"],
     }
     return pd.DataFrame(columns)
-
-
-def _described(published: PublishedSet, table: pd.DataFrame) -> pd.DataFrame:
-    """Return counts of runs with the other columns of `zoo.runs.read.EVALUATION_COLUMNS` that a set can have."""
-    score = table["successes"] / table["episodes"]
-    about = {"source": published.name, "run": published.name, "kind": SUCCESS.name, "carried": False}
-    table = with_places(table.assign(algorithm=table["method"], score=score, **about))
-    return table[[name for name in EVALUATION_COLUMNS if name in table]]
 
 
 def with_places(table: pd.DataFrame) -> pd.DataFrame:

@@ -72,7 +72,7 @@ def _without(phase: Phase, tasks: Sequence[str]) -> Phase:
     spreads = {name: Spread(s.variances[is_kept], s.seeds[is_kept]) for name, s in phase.spreads.items()}
     means, aggregates, improvements = {}, {}, {}
     for name in spreads:
-        means[name] = float(np.mean([phase.per_task[task][name].estimates["mean"].point for task in kept]))
+        means[name] = np.mean([phase.per_task[task][name].mean.point for task in kept]).item()
         aggregates[name] = replace(phase.aggregates[name], estimates={"mean": Estimate(means[name])})
     differences = [means[x] - means[y] for x, y in pairs]
     p_values = welch_p_values(np.array(differences), *pair_spreads(spreads, pairs)).tolist()
@@ -157,8 +157,8 @@ def _subject(comparison: Comparison, phase: Phase) -> str | None:
         return comparison.focus
 
     def score(name: str) -> float:
-        if name in phase.aggregates:
-            return phase.aggregates[name].estimates["mean"].point
+        if name in phase.means:
+            return phase.means[name]
         return sum(pair.probability.point for (x, _), pair in phase.improvements.items() if x == name)
 
     return max(compared, key=score, default=None)
@@ -170,7 +170,7 @@ def _outcome(comparison: Comparison, phase: Phase, pair: Pair, p_value: float | 
         return Standing.NOT_COMPARABLE
     if p_value is None:
         return Standing.UNTESTED
-    means = [phase.aggregates[name].estimates["mean"].point for name in pair if name in phase.aggregates]
+    means = [phase.means[name] for name in pair if name in phase.means]
     if comparison.kind.limits == FRACTION and means:
         if max(means) < LEAST_BEST:
             return Standing.BOTH_FAIL

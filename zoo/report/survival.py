@@ -6,7 +6,7 @@ finished, and a failed run keeps its last score to the end. A run that was inter
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,23 +40,25 @@ def failed_scores(own: RunTables, mode: str) -> pd.DataFrame:
     :param mode: what they count for: ``last``, ``zero`` or ``exclude``.
     :raises UsageError: if zero is asked for where a return cannot be compared with it.
     """
-    failed = own.runs[own.runs["replaced_by"].isna() & _has_failed(own.runs)]
+    usual = own.runs.groupby("environment")["kind"].transform("first").fillna(SUCCESS.name)
+    runs = own.runs.assign(kind=own.runs["kind"].fillna(usual))
+    failed = runs[runs["replaced_by"].isna() & _has_failed(runs)]
     if mode == "exclude" or failed.empty:
         return pd.DataFrame(columns=EVALUATION_COLUMNS)
-    kinds = own.runs.groupby("environment")["kind"].first()
-    grids = own.counted().groupby(["method", "environment"])
-    parts = []
+    counted, parts = own.counted(), []
     for row in failed.to_dict("records"):
-        kind = kinds.get(row["environment"]) if pd.isna(row["kind"]) else row["kind"]
-        if mode == "zero" and kind in OWN_SCALE:
+        if mode == "zero" and row["kind"] in OWN_SCALE:
             raise UsageError(
                 f"`--failed zero` needs scores with a zero, got returns of {row['environment']}; give "
                 "--reference-scores for it, or --failed last"
             )
         there = own.evaluations[own.evaluations["run"] == row["run"]]
-        key = (row["method"], row["environment"])
-        steps = grids.get_group(key)[["phase", "step"]] if key in grids.groups else None
-        parts.append(_carried(row, there, _ends(row, steps), mode, SUCCESS.name if pd.isna(kind) else str(kind)))
+        is_alike = (counted["method"] == row["method"]) & (counted["environment"] == row["environment"])
+        wanted = {
+            *phase_ends(row).items(),
+            *counted.loc[is_alike, ["phase", "step"]].itertuples(index=False, name=None),
+        }
+        parts.append(_carried(row, there, sorted(wanted), mode))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -84,27 +86,24 @@ def _has_failed(runs: pd.DataFrame) -> pd.Series:
     return runs["problem"].notna() & (runs["state"] == "failed")
 
 
-def _ends(row: Mapping[str, Any], steps: pd.DataFrame | None) -> list[tuple[str, int]]:
-    """Return the (phase, step) of every evaluation that a failed run should have had."""
-    found = () if steps is None else steps.itertuples(index=False, name=None)
-    return sorted({*phase_ends(row).items(), *found})
-
-
 def _carried(
-    row: Mapping[str, Any], there: pd.DataFrame, wanted: list[tuple[str, int]], mode: str, kind: str
+    row: Mapping[Hashable, Any], there: pd.DataFrame, wanted: list[tuple[str, int]], mode: str
 ) -> pd.DataFrame:
-    """Return a failed run's evaluations, and rows in place of those that it never reached."""
+    """Return a failed run's evaluations, and rows in place of those that it never reached.
+
+    :param wanted: phase and step of every evaluation that the run should have had.
+    """
     there = there.sort_values(["phase", "step"])
     if mode == "last" and not (there["step"] > 0).any():  # at step 0 nothing is trained yet
         return there.iloc[:0]
-    names = ("method", "algorithm", "environment", "domain", "task", "seed", "run")
-    last = {"episodes": row["eval_episodes"], "kind": kind, "source": OWN} | {name: row[name] for name in names}
+    names = ("method", "algorithm", "environment", "domain", "task", "seed", "run", "kind")
+    last = {"episodes": row["eval_episodes"], "source": OWN} | {name: row[name] for name in names}
     reached = ("", -1)
     if len(there):
         last |= there.iloc[-1].to_dict()
         reached = (last["phase"], last["step"])
     if mode == "zero":
-        last |= {"score": 0.0, "successes": 0 if kind == SUCCESS.name else pd.NA, "return": np.nan}
+        last |= {"score": 0.0, "successes": 0 if last["kind"] == SUCCESS.name else pd.NA, "return": np.nan}
     later = [place for place in wanted if place > reached]
     added = [{**last, "phase": phase, "step": step, "carried": True} for phase, step in later]
     table = pd.DataFrame(added, columns=EVALUATION_COLUMNS).astype({"successes": "Int64"})

@@ -18,7 +18,6 @@ from agents.common.files import atomic_path
 from zoo.report.comparison import (
     LEAST_BEST,
     Cell,
-    ComparedMethod,
     Comparison,
     Phase,
     baseline_of,
@@ -112,9 +111,9 @@ class Table:
         return cls(name, title, caption, list(rows[0]) if rows else [], entries)
 
 
-def method_entry(method: ComparedMethod) -> TableEntry:
+def method_entry(comparison: Comparison, name: str) -> TableEntry:
     """Return the name of a method, marked if runs failed."""
-    return TableEntry(method.title, value=method.name)
+    return TableEntry(comparison.methods[name].title, value=name)
 
 
 def digits_of(kind: Kind, estimates: Iterable[Estimate | None]) -> int:
@@ -178,7 +177,7 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
         pair = v.improvement
         p_text = NOT_KNOWN if v.p_value is None else "< 0.001" if v.p_value < 0.001 else f"{v.p_value:.3f}"
         rows.append({
-            "against": method_entry(comparison.methods[v.other]),
+            "against": method_entry(comparison, v.other),
             "difference of means": number_entry(pair.difference, kind.scale, digits),
             "p value (Holm)": TableEntry(p_text, value=v.p_value),
             "probability of improvement": number_entry(pair.probability, 1, 2),
@@ -210,7 +209,7 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
     for name in (name for name in ranking(comparison, phase) if name in cells):
         tally = cells[name].tally
         rows.append({
-            "method": method_entry(comparison.methods[name]),
+            "method": method_entry(comparison, name),
             **{metric: column[name] for metric, column in columns.items()},
             "seeds": range_text(cells[name].seeds),
             "finished": None if tally.is_complete else str(tally),
@@ -230,7 +229,7 @@ def improvement_table(comparison: Comparison, phase: Phase) -> Table:
     digits = digits_of(kind, (pair.difference for pair in pairs.values()))
     rows = [
         {
-            "method": method_entry(comparison.methods[name]),
+            "method": method_entry(comparison, name),
             "probability of improvement": number_entry(pair.probability, 1, 2),
             "difference of means": number_entry(pair.difference, kind.scale, digits),
         }
@@ -252,7 +251,7 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
     }
     rows = [
         {
-            "method": method_entry(comparison.methods[name]),
+            "method": method_entry(comparison, name),
             **{heading: column.get(name) for heading, column in columns.items()},
         }
         for name in ranking(comparison, phase)
@@ -283,7 +282,7 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
     digits = digits_of(kind, (pair.difference for pair in phase.improvements.values()))
     rows = []
     for x in names:
-        row: dict[str, Any] = {"method": method_entry(comparison.methods[x])}
+        row: dict[str, Any] = {"method": method_entry(comparison, x)}
         for y in names:
             entry, pair = None, phase.improvements.get((x, y))
             if pair is not None:
@@ -321,7 +320,7 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
             half = TableEntry(f"{100 * plan.half_width:.1f}", value=plan.half_width)
             needed = TableEntry(text, f"[{low}, {high}]", value=plan.seeds)
         rows.append({
-            "method": method_entry(comparison.methods[method]),
+            "method": method_entry(comparison, method),
             "seeds": range_text((int(spread.seeds.min()), int(spread.seeds.max()))),
             "half width (points)": half,
             f"seeds to resolve {points:g} points": needed,
@@ -396,7 +395,7 @@ def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
     rows = []
     for (method, machine, replicas), found in sorted(costs.groups(), key=lambda group: order.index(group[0][0])):
         rows.append({
-            "method": method_entry(comparisons[0].methods[method]),
+            "method": method_entry(comparisons[0], method),
             "machine": machine,
             "seeds at once": str(replicas),
             "runs": f"{found['runs']:,}",
@@ -530,7 +529,7 @@ def to_csv(table: Table) -> str:
                 columns[f"{name} {end}"] = [entry.interval and entry.interval[k] for entry in entries]
         elif any(entry.detail for entry in entries):
             columns[f"{name} detail"] = [entry.detail for entry in entries]
-    return str(pd.DataFrame(columns, dtype=object).to_csv(index=False))
+    return pd.DataFrame(columns, dtype=object).to_csv(index=False)
 
 
 def to_markdown(table: Table) -> str:

@@ -124,9 +124,9 @@ class _Pen:
         about = self.comparison.methods[method]
         return _lines(about.name, self.sheet.letters - len(about.mark), most_lines) + about.mark
 
-    def wrap(self, text: str, share: float) -> str:
-        """Return a text in lines that take a share of a figure's width."""
-        return _lines(text, int(share * self.sheet.width / self.sheet.letter))
+    def wrap(self, text: str, width: float) -> str:
+        """Return a text in lines of at most some inches."""
+        return _lines(text, int(width / self.sheet.letter))
 
     @property
     def where(self) -> str:
@@ -264,12 +264,12 @@ def _aggregates(pen: _Pen, phase: Phase) -> Drawing | None:
 
 def _intervals(pen: _Pen, panels: Sequence[_Panel], colours: Mapping[str, str]) -> tuple[Figure, list[Axes]]:
     """Draw estimates in panels beside one another, the methods of the first panel from top to bottom."""
-    names, share = list(panels[0].estimates), 0.6 / len(panels)
+    names, width = list(panels[0].estimates), 0.6 / len(panels) * pen.sheet.width
     tables = [panel.table().reindex(names) for panel in panels]
     figure, drawn = plot_utils.plot_interval_estimates(
         {name: [table.loc[name, "point"] for table in tables] for name in names},
         {name: np.array([table.loc[name, ["low", "high"]] for table in tables]).T for name in names},
-        [pen.wrap(f"{pen.where}, {panel.title}", share) for panel in panels],
+        [pen.wrap(f"{pen.where}, {panel.title}", width) for panel in panels],
         algorithms=names,
         colors=colours,
         xlabel="",
@@ -283,7 +283,7 @@ def _intervals(pen: _Pen, panels: Sequence[_Panel], colours: Mapping[str, str]) 
             ax.axvspan(*panel.even, color=SHADE[0], zorder=0)
             ax.axvline(float(np.mean(panel.even)), color=INK[0], linewidth=0.8, linestyle=":")
         pen.tidy_rows(ax, names, _cut(inside, np.append(inside, table)))
-        ax.set_xlabel("\n".join(pen.wrap(line, share) for line in panel.unit.splitlines()))
+        ax.set_xlabel("\n".join(pen.wrap(line, width) for line in panel.unit.splitlines()))
     axes[0].set_yticks(range(len(names)), map(pen.label, names))
     pen.fit_rows(figure, names)
     return figure, axes
@@ -295,7 +295,7 @@ def _cut(inside: ArrayLike, ends: ArrayLike) -> Range:
     span = high - low or 0.1 * abs(high) or 1.0
     low, high = max(np.nanmin(ends), low - span / 2), min(np.nanmax(ends), high + span / 2)
     margin = 0.05 * (high - low or span)
-    return float(low - margin), float(high + margin)
+    return low - margin, high + margin
 
 
 # -- curves -----------------------------------------------------------------------------------------------------------
@@ -331,7 +331,8 @@ def _profiles(pen: _Pen, phase: Phase) -> Drawing | None:
 def _sample_efficiency(pen: _Pen, metric: str) -> Drawing | None:
     """Draw the learning curves over all tasks."""
     comparison, sheet = pen.comparison, pen.sheet
-    curves = _curves_of(comparison, metric, ALL_TASKS)
+    curves = _curves_of(comparison, metric)
+    curves = curves[curves["where"] == ALL_TASKS]
     if curves.empty:
         return None
     figure, (ax,) = pen.empty(sheet.width, 0.62 * sheet.width)
@@ -345,7 +346,8 @@ def _sample_efficiency(pen: _Pen, metric: str) -> Drawing | None:
 def _domains(pen: _Pen) -> Drawing | None:
     """Draw the learning curves over the tasks of each domain."""
     kind, sheet, curves = pen.comparison.kind, pen.sheet, _curves_of(pen.comparison, "mean")
-    domains = sorted(set(curves["where"]) - {ALL_TASKS})
+    curves = curves[curves["where"] != ALL_TASKS]
+    domains = sorted(set(curves["where"]))
     if not domains:
         return None
     fitting = max(1, round(sheet.wide / 2.5))
@@ -354,22 +356,21 @@ def _domains(pen: _Pen) -> Drawing | None:
     figure, axes = pen.empty(width * columns, 0.75 * width * rows, rows, columns)
     for ax, domain in zip(axes, domains, strict=False):
         _draw_curves(ax, pen, curves[curves["where"] == domain])
-        ax.set_title(_lines(domain, int(0.95 * width / sheet.letter)))
+        ax.set_title(pen.wrap(domain, 0.95 * width))
         ax.set_ylabel(kind.unit)
         ax.label_outer()
     for ax in axes[len(domains) :]:
         figure.delaxes(ax)
-    ordered = pen.shown(curves.loc[curves["where"] != ALL_TASKS, "method"])
+    ordered = pen.shown(curves["method"])
     _add_legend(figure, pen, ordered)
     what = "domain" if kind is SUCCESS else "environment"
     return Drawing(figure, pen.title(f"Learning curves of each {what}"), ordered)
 
 
-def _curves_of(comparison: Comparison, metric: str, where: str | None = None) -> pd.DataFrame:
-    """Return the points of the learning curves of all phases, at one place or at all of them."""
+def _curves_of(comparison: Comparison, metric: str) -> pd.DataFrame:
+    """Return the points of the learning curves of all phases."""
     curves = joined([phase.curves for phase in comparison.phases.values()], CURVE_COLUMNS)
-    curves = curves[curves["metric"] == metric]
-    return curves if where is None else curves[curves["where"] == where]
+    return curves[curves["metric"] == metric]
 
 
 def _draw_curves(ax: Axes, pen: _Pen, curves: pd.DataFrame) -> list[str]:
@@ -447,7 +448,7 @@ def _heat_map(pen: _Pen, phase: Phase) -> Drawing | None:
         return None
     rows = {}
     for task, cells in phase.per_task.items():
-        rows[short_name(task)] = {name: kind.scale * cell.estimates["mean"].point for name, cell in cells.items()}
+        rows[short_name(task)] = {name: kind.scale * cell.mean.point for name, cell in cells.items()}
     means = shades = pd.DataFrame.from_dict(rows, "index").reindex(columns=names)
     if not kind.is_comparable:
         low, high = means.min(axis=1), means.max(axis=1)

@@ -103,15 +103,11 @@ class Content:
         """Every table of the report, in the order of the page."""
         inputs = self.inputs
         found = [differences_table(inputs.own, inputs.methods)]
+        makers = (aggregates_table, improvement_table, domains_table, tasks_table, pairs_table, seeds_needed_table)
         for comparison in self.comparisons:
             found += [verdict_table(comparison, phase) for phase in comparison.phases.values()]
             for phase in comparison.phases.values():
-                found.append(aggregates_table(comparison, phase))
-                found.append(improvement_table(comparison, phase))
-                found.append(domains_table(comparison, phase))
-                found.append(tasks_table(comparison, phase))
-                found.append(pairs_table(comparison, phase))
-                found.append(seeds_needed_table(comparison, phase))
+                found += [make(comparison, phase) for make in makers]
             if comparison.kind is SUCCESS:
                 reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance)
                 found.append(reproduction_table(reproduced, self.tolerance))
@@ -241,4 +237,4 @@ def in_phases(comparison: Comparison, what: str) -> list[str]:
 
 def csv_text(table: pd.DataFrame) -> str:
     """Return a table as CSV."""
-    return str(table.to_csv(index=False))
+    return table.to_csv(index=False)

@@ -25,20 +25,24 @@ def to_json(
 
     There is one entry for each phase of success rates (None where nothing was evaluated), ``repetitions``, ``methods``
     and ``skipped``. Where there are scores of other kinds, the same phases are under ``return`` and
-    ``normalised_return``, beside the ``reference_scores``. ``cost`` has what own methods cost.
+    ``normalised_return``, beside the ``reference_scores``. ``cost`` has what own methods cost, by machine and number of
+    seeds at once.
     """
     by_kind = {found.kind: {name: _phase_to_json(found, name) for name in PHASES} for found in comparisons}
     methods = {
         name: {"algorithm": m.algorithm, "source": m.source} | _tally_to_json(m.tally())
         for name, m in comparisons[0].methods.items()
     }
+    cost: dict[str, Any] = {}
+    for (method, machine, replicas), found in costs.groups() if costs else ():
+        cost.setdefault(method, []).append({"machine": machine, "seeds_at_once": replicas} | found)
     result = by_kind.get(SUCCESS) or dict.fromkeys(PHASES)
     result |= {"repetitions": comparisons[0].reps, "focus": comparisons[0].focus}
     result |= {"methods": methods, "skipped": skipped}
-    result |= {"resolve": comparisons[0].resolve, "cost": _costs_to_json(costs)}
+    result |= {"resolve": comparisons[0].resolve, "cost": cost}
     result |= {kind.suffix.removeprefix("_"): phases for kind, phases in by_kind.items() if kind is not SUCCESS}
     if references:
-        result["reference_scores"] = {environment: list(pair) for environment, pair in references.items()}
+        result["reference_scores"] = references
     return result
 
 
@@ -52,7 +56,7 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
     phase, kind = comparison.phases.get(name), comparison.kind
     if phase is None:
         return None
-    decision = phase.decision
+    decision, steps = phase.decision, set(phase.steps.values())
     chances: dict[str, dict[str, Any]] = {}
     for (x, y), improvement in sorted(phase.improvements.items()):
         tested = {"p_value": improvement.p_value, "p_holm": decision.p_values.get((x, y))}
@@ -65,11 +69,11 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         entry["tasks"] = asdict(improvement.tasks)
         chances.setdefault(x, {})[y] = entry
     return {
-        "steps": phase.common_step,
-        "common_tasks": list(phase.tasks),
+        "steps": steps.pop() if len(steps) == 1 else None,
+        "common_tasks": phase.tasks,
         "suite": phase.suite,
-        "left_out_tasks": dict(phase.left_out),
-        "stray_methods": list(phase.strays),
+        "left_out_tasks": phase.left_out,
+        "stray_methods": phase.strays,
         "aggregates": {
             method: _cell_to_json(cell, kind.metrics) | {"steps": phase.steps[method]}
             for method, cell in sorted(phase.aggregates.items())
@@ -85,8 +89,8 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         "tasks": {
             task: {
                 method: {
-                    "mean": cell.estimates["mean"].point,
-                    "ci95": _estimate_to_json(cell.estimates["mean"])["ci95"],
+                    "mean": cell.mean.point,
+                    "ci95": cell.mean.interval,
                     "seeds": cell.seeds[0],
                     **_tally_to_json(cell.tally),
                 }
@@ -95,14 +99,6 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
             for task, cells in phase.per_task.items()
         },
     }
-
-
-def _costs_to_json(costs: Costs | None) -> dict[str, Any]:
-    """Return method -> what it cost on each machine, with each number of seeds at once."""
-    result: dict[str, Any] = {}
-    for (method, machine, replicas), found in costs.groups() if costs else ():
-        result.setdefault(method, []).append({"machine": machine, "seeds_at_once": replicas} | found)
-    return result
 
 
 def _cell_to_json(cell: Cell, metrics: Sequence[str]) -> dict[str, Any]:
@@ -122,5 +118,4 @@ def _estimate_to_json(estimate: Estimate | None) -> dict[str, Any]:
     """Return an estimate as plain values; None where it is not known."""
     if estimate is None:
         return {"point": None, "ci95": None, "interval": "none"}
-    interval = None if estimate.interval is None else list(estimate.interval)
-    return {"point": estimate.point, "ci95": interval, "interval": estimate.kind}
+    return {"point": estimate.point, "ci95": estimate.interval, "interval": estimate.kind}

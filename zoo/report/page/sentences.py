@@ -73,24 +73,23 @@ def verdict_sentences(comparisons: Sequence[Comparison]) -> list[tuple[str, str]
 
 def _sentences(comparison: Comparison, phase: Phase) -> tuple[str, str]:
     """Return the verdict of one phase in words, and what it rests on: nothing where nothing can be compared."""
-    kind, methods, decision = comparison.kind, comparison.methods, phase.decision
-    means = {name: cell.estimates["mean"] for name, cell in phase.aggregates.items()}
-    subject = decision.subject or max(sorted(means), key=lambda name: means[name].point)
+    kind, methods, decision, means = comparison.kind, comparison.methods, phase.decision, phase.means
+    subject = decision.subject or max(sorted(means), key=lambda name: means[name])
     where = f"{phase.name}{kind.title}, {count(len(phase.tasks), 'task')}"
-    if kind.limits == FRACTION and len(means) > 1 and not any(mean.point for mean in means.values()):
+    if kind.limits == FRACTION and len(means) > 1 and not any(means.values()):
         return f"No method succeeds {where}.", ""
     if lacking := _not_comparable(comparison, phase, subject):
         return lacking, ""
     does = "," if subject == comparison.focus or len(means) == 1 else " leads"
     text = f"{methods[subject].title}{does} {where}: "
     if subject in means:
-        text += f"{_score(kind, means[subject]).plain}{' success' if kind is SUCCESS else ''}. "
+        text += f"{_score(kind, phase.aggregates[subject].mean).plain}{' success' if kind is SUCCESS else ''}. "
     if decision.rival is None:
         return text + ("Means without single runs decide nothing." if len(means) > 1 else ""), ""
     rival, details = _rival(comparison, phase, decision.rival)
     text += f"{_outcomes(comparison, decision.verdicts)} {rival}"
     if subject in means:
-        higher = [name for name, mean in means.items() if mean.point > means[subject].point]
+        higher = [name for name, mean in means.items() if mean > means[subject]]
         untested = [methods[name].title for name in higher if (subject, name) not in phase.improvements]
         if untested:
             text += f" Higher means without single runs cannot be tested: {', '.join(shortened(untested))}."
@@ -112,14 +111,14 @@ def _score(kind: Kind, estimate: Estimate) -> TableEntry:
 
 def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
     """Return which steps an own method lacks beside its published scores, or else the best; empty if none."""
-    ours, means = comparison.methods[subject], {n: cell.estimates["mean"] for n, cell in phase.aggregates.items()}
-    theirs = [comparison.methods[name] for name in means if not comparison.methods[name].is_own]
-    if subject not in means or not theirs:
+    ours, cells = comparison.methods[subject], phase.aggregates
+    theirs = [comparison.methods[name] for name in cells if not comparison.methods[name].is_own]
+    if subject not in cells or not theirs:
         return ""
-    other = max(theirs, key=lambda method: (method.algorithm == ours.algorithm, means[method.name].point))
+    other = max(theirs, key=lambda method: (method.algorithm == ours.algorithm, cells[method.name].mean.point))
     if (short := steps_short(phase, ours, other)) is None:
         return ""
-    published, yours = (_score(comparison.kind, means[name]).text for name in (other.name, subject))
+    published, yours = (_score(comparison.kind, cells[name].mean).text for name in (other.name, subject))
     steps = f"{short[0]:,} of {short[1]:,} {phase.name} steps"
     return f"Not comparable yet: {steps}. {other.title} published {published}, yours {yours}."
 
@@ -275,7 +274,7 @@ def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
     for phase in phases_of(comparisons):
         for cells in [phase.aggregates] if phase.aggregates else phase.per_task.values():
             for name, cell in cells.items():
-                if comparisons[0].methods[name].is_own or cell.estimates["mean"].interval is not None:
+                if comparisons[0].methods[name].is_own or cell.mean.interval is not None:
                     seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
     if few := [f"{name} ({number})" for name, number in seeds.items() if number < FEW_SEEDS]:
         yield (

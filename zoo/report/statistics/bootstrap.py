@@ -46,13 +46,13 @@ def interquartile_mean(*blocks: Array) -> Array:
     if len(blocks) == 1:
         cut = len(cells) // 4
         last = len(cells) - cut
-        return np.asarray(np.partition(cells, (cut, last - 1), axis=0)[cut:last].mean(axis=0))
+        return np.partition(cells, (cut, last - 1), axis=0)[cut:last].mean(axis=0)
     weights = np.concatenate([np.full(block[..., 0, 0].size, 1 / len(block)) for block in blocks])
     order = np.argsort(cells, axis=0)
     part = weights[order] / weights.sum()
     end = np.cumsum(part, axis=0)
     kept = np.clip(end, 0.25, 0.75) - np.clip(end - part, 0.25, 0.75)
-    return np.asarray(2 * (kept * np.take_along_axis(cells, order, axis=0)).sum(axis=0))
+    return 2 * (kept * np.take_along_axis(cells, order, axis=0)).sum(axis=0)
 
 
 def median(*blocks: Array) -> Array:

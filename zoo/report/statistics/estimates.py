@@ -155,7 +155,7 @@ def welch_half_width(variances: Array, seeds: Counts) -> Array:
     :param seeds: how many runs each mean is the average of, shape (parts,) or (parts, K).
     """
     error, freedom = _welch(variances, seeds)
-    return np.asarray(t_quantile(freedom) * error)
+    return t_quantile(freedom) * error
 
 
 def t_quantile(freedom: Array) -> Array:
@@ -163,7 +163,7 @@ def t_quantile(freedom: Array) -> Array:
 
     :param freedom: degrees of freedom.
     """
-    return np.asarray(special.stdtrit(freedom, PERCENTILES[1] / 100))  # importing `scipy.stats` takes half a second
+    return special.stdtrit(freedom, PERCENTILES[1] / 100)
 
 
 def welch_p_values(sums: Array, variances: Array, seeds: Counts) -> Array:
@@ -178,7 +178,7 @@ def welch_p_values(sums: Array, variances: Array, seeds: Counts) -> Array:
     """
     error, freedom = _welch(variances, seeds)
     found = np.divide(np.abs(sums), error, out=np.full_like(error, np.nan), where=error != 0)
-    return np.asarray(2 * special.stdtr(freedom, -found))
+    return 2 * special.stdtr(freedom, -found)
 
 
 def holm(p_values: Sequence[float] | Array) -> Array:
@@ -190,7 +190,7 @@ def holm(p_values: Sequence[float] | Array) -> Array:
     order = np.argsort(values)
     left = np.arange(values.shape[-1], 0, -1)
     stepped = np.maximum.accumulate(np.take_along_axis(values, order, -1) * left, axis=-1)
-    return np.asarray(np.take_along_axis(np.minimum(stepped, 1), np.argsort(order), -1).T)
+    return np.take_along_axis(np.minimum(stepped, 1), np.argsort(order), -1).T
 
 
 def _welch(variances: Array, seeds: Counts) -> tuple[Array, Array]:

@@ -110,7 +110,7 @@ def chances(counts: Counts) -> Array:
     """Return P(X > Y), ties counted half, averaged over tasks, shape (methods, methods)."""
     shares = counts / counts.sum(axis=2, keepdims=True)
     below = shares.cumsum(axis=2) - shares / 2
-    return np.asarray((shares @ below.swapaxes(1, 2)).mean(axis=0))
+    return (shares @ below.swapaxes(1, 2)).mean(axis=0)
 
 
 def rank_p_value(x: Scores, y: Scores) -> float:
