@@ -85,8 +85,10 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
     folder = args.log_folder
     machine = ["--device", args.device, "--num-threads", str(args.num_threads)]
-    machine += ["--precision", args.precision] if args.precision else []
-    machine += ["--compile", args.compile] if args.compile else []
+    if args.precision:
+        machine += ["--precision", args.precision]
+    if args.compile:
+        machine += ["--compile", args.compile]
     jobs = make_jobs(suite, runs, folder, machine)  # every run is checked
     kept = find_kept(jobs, args.scores) if args.scores else set()
     looks = look_at(jobs, kept)

@@ -17,7 +17,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 
 from zoo.cli import as_program, signals_deferred
 from zoo.envs.rendering import WHAT_TO_INSTALL, choose_platform, prepare_pictures, why_no_window
-from zoo.errors import UsageError
+from zoo.errors import UsageError, as_usage_error
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, SEED, Parser, a_path
@@ -115,7 +115,6 @@ def _show(args: argparse.Namespace, agent: Agent, platform: str | None) -> Episo
     """Play step by step, in a window or into a video."""
     from gymnasium.error import DependencyNotInstalled
 
-    from zoo.errors import as_usage_error
     from zoo.watching.film import Film, draws_with_mujoco, find_maze
     from zoo.watching.video import STEPS_BETWEEN, open_video
 

@@ -131,8 +131,10 @@ def describe_algorithm(algo: str) -> dict[str, Any]:
 
 def print_package(found: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Say what was written."""
-    what = found["folder"], ", ".join(found["files"]), found["folder"], found["algo"]
-    log.info("wrote %s: %s\nnext: cd %s && zoo agents check %s", *what)
+    folder = found["folder"]
+    log.info(
+        "wrote %s: %s\nnext: cd %s && zoo agents check %s", folder, ", ".join(found["files"]), folder, found["algo"]
+    )
 
 
 def print_outcomes(found: Mapping[str, Any], args: argparse.Namespace) -> None:

@@ -116,10 +116,18 @@ class RunFolder:
     def write_status(self, state: str, seed: int, offline_step: int, online_step: int, **more: Any) -> None:
         """Record how far the run is, in gradient steps offline and environment steps online."""
         assert state in STATES
-        status = {"state": state, "seed": seed, "offline_step": offline_step, "online_step": online_step}
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        where = {"host": HOST} if state == "running" else {}
-        write_text(self.status, json.dumps({**status, **more, "updated": now, **where}) + "\n")
+        status = {
+            "state": state,
+            "seed": seed,
+            "offline_step": offline_step,
+            "online_step": online_step,
+            **more,
+            "updated": now,
+        }
+        if state == "running":
+            status["host"] = HOST
+        write_text(self.status, json.dumps(status) + "\n")
 
     def read_status(self) -> dict[str, Any]:
         """Return what ``status.json`` says; its ``state`` is one of `STATES`.

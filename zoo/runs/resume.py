@@ -205,7 +205,9 @@ def result_of(
             result["normalised_return"] = scoring.normalised(mean)
         result["episodes"] = len(last["results"])
         result["steps"] = int(last["timesteps"])
-    return result | ({"learning_curve": str(folder.learning_curve)} if folder.learning_curve.exists() else {})
+    if folder.learning_curve.exists():
+        result["learning_curve"] = str(folder.learning_curve)
+    return result
 
 
 def joint_result(

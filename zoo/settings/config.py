@@ -146,5 +146,7 @@ def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSet
         if entry.method is None:
             return run, None, entry.algorithm.checked(own)
         method, _ = read_arguments(entry.method, (), own)
-    extra = {"policy_kwargs": own["policy_kwargs"]} if "policy_kwargs" in own else {}
-    return run, method, {**method.settings(), **extra}
+    settings = method.settings()
+    if "policy_kwargs" in own:
+        settings["policy_kwargs"] = own["policy_kwargs"]
+    return run, method, settings

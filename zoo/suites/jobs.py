@@ -169,12 +169,16 @@ def make_jobs(suite: Suite, runs: Sequence[Run], log_folder: Path, machine: Sequ
 def _make_job(suite: Suite, run: Run, log_folder: Path, machine: Sequence[str]) -> Job:
     words = ["--algo", run.algo, "--env", run.env, "--seeds", *map(str, run.seeds), "-f", str(log_folder)]
     words += ["--quick"] if suite.quick else ["--profile", suite.profile]
-    words += ["--label", run.label] if run.label else []
+    if run.label:
+        words += ["--label", run.label]
     words += ["--dataset", suite.dataset]
-    words += ["--dataset-dir", suite.dataset_dir] if suite.dataset_dir else []
-    words += ["--gym-packages", *suite.gym_packages] if suite.gym_packages else []
+    if suite.dataset_dir:
+        words += ["--dataset-dir", suite.dataset_dir]
+    if suite.gym_packages:
+        words += ["--gym-packages", *suite.gym_packages]
     for flag, values in (("--env-kwargs", suite.env_kwargs), ("-params", run.params)):
-        words += [flag, *(f"{name}={json.dumps(value)}" for name, value in flatten(values))] if values else []
+        if values:
+            words += [flag, *(f"{name}={json.dumps(value)}" for name, value in flatten(values))]
     words += [*machine, "--resume"]
     args = make_parser().parse_args(words)
     config = describe_run(read_request(args).config, None, args)

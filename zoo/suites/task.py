@@ -123,7 +123,7 @@ class JobTask:
         reason = told.removesuffix(TRACEBACK_HINT)
         if code <= 0:
             how = f"killed by signal {-code}" if code else "ended with exit code 0 before the run was done"
-            reason = how + (f" after: {reason}" if reason else "")
+            reason = f"{how} after: {reason}" if reason else how
         return (state if state is State.DIVERGED else State.FAILED), reason
 
 

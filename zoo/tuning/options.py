@@ -110,7 +110,8 @@ def read_plan(args: argparse.Namespace) -> Plan:
         )
     folder = args.log_folder.resolve() / STUDIES / name
     storage = args.study_storage or str(folder / DATABASE)
-    storage = storage if is_url(storage) else str(Path(storage).resolve())
+    if not is_url(storage):
+        storage = str(Path(storage).resolve())
     return Plan(args, request, searches, define(request, searches), name, storage, folder)
 
 
