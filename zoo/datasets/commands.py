@@ -304,9 +304,8 @@ def _next(hint: str) -> Result:
 
 
 def _print_table(title: str, rows: list[dict[str, Any]], wrapped: Sequence[str] = ()) -> None:
-    """Print rows as a table, or that there are none."""
-    header = list(rows[0]) if rows else ["none"]
-    print_table(title, header, [[_cell(value) for value in row.values()] for row in rows], wrapped)
+    """Print rows, one at least, as a table."""
+    print_table(title, list(rows[0]), [[_cell(value) for value in row.values()] for row in rows], wrapped)
 
 
 def _cell(value: Any) -> str:

@@ -77,7 +77,7 @@ class EnvGroup:
         self.spaces: Spaces = (self._envs[0].observation_space, self._envs[0].action_space)  # type: ignore[assignment]
 
     def advance(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> Progress:
-        """Play a chunk in each environment named, and begin episodes in others.
+        """Play a chunk open loop in each environment named, and begin episodes in others.
 
         :param chunks: their actions, shape (len(numbers), H, A); what an episode's end leaves of a chunk is dropped.
         :param openings: environment to the reset seed of the episode that it begins.
@@ -85,11 +85,16 @@ class EnvGroup:
         observations: dict[int, Any] = {}
         endings: dict[int, Ending] = {}
         for number, chunk in zip(numbers, chunks, strict=True):
-            observation, ending = self._play(number, chunk)
-            if ending is None:
-                observations[number] = observation
+            total, length = self._totals[number]
+            for action in chunk:
+                observation, reward, terminated, truncated, info = self._envs[number].step(action)
+                total, length = total + reward, length + 1
+                if terminated or truncated:
+                    endings[number] = Ending(total, length, info.get("success"))
+                    break
             else:
-                endings[number] = ending
+                observations[number] = observation
+            self._totals[number] = (total, length)
         for number, seed in openings.items():
             observations[number], _ = self._envs[number].reset(seed=seed)
             self._totals[number] = (0.0, 0)
@@ -99,20 +104,6 @@ class EnvGroup:
         """Close the environments."""
         for env in self._envs:
             env.close()
-
-    def _play(self, number: int, chunk: np.ndarray) -> tuple[Any, Ending | None]:
-        """Execute one chunk open loop and return the last observation and, if the episode ended, its result."""
-        env = self._envs[number]
-        total, length = self._totals[number]
-        ending = None
-        for action in chunk:
-            observation, reward, terminated, truncated, info = env.step(action)
-            total, length = total + float(reward), length + 1
-            if terminated or truncated:
-                ending = Ending(total, length, info.get("success"))
-                break
-        self._totals[number] = (total, length)
-        return observation, ending
 
 
 class EnvPool:
