@@ -63,10 +63,13 @@ def _ocbench_tasks() -> list[Task]:
     for environment, count, steps, lite_steps in _OCBENCH:
         family, dash, kind = environment.partition("-")
         for variant, most in (("cpu", steps), ("cpu-lite", lite_steps)):
+            if most is None:
+                continue
             entries = ("ocbench", "ocbench-lite") if variant == "cpu-lite" else ("ocbench",)
             domain = f"{family}-{variant}{dash}{kind}"
-            names = [f"{domain}-task{number}-v0" for number in range(1, count + 1) if most is not None]
-            tasks += [Task("OCBench", name, domain, name, most, entries) for name in names]
+            for number in range(1, count + 1):
+                name = f"{domain}-task{number}-v0"
+                tasks.append(Task("OCBench", name, domain, name, most, entries))
     return tasks
 
 

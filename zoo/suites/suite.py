@@ -99,9 +99,8 @@ class Suite:
             _check_keys(override, ("algorithms", "environments", "params"), "an override of the suite")
             patterns = [override.get(name, "*") for name in ("algorithms", "environments")]
             chosen = select(runs, *(pattern if isinstance(pattern, list) else [pattern] for pattern in patterns))
-            names = set(map(str, chosen))
             for number, run in enumerate(runs):
-                if str(run) in names:
+                if run in chosen:
                     runs[number] = replace(run, params=merge(run.params, override.get("params", {})))
         own = {label or algo: params for algo, label, params in variants}
         return [replace(run, params=merge(run.params, own[run.label or run.algo])) for run in runs]

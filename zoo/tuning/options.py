@@ -1,6 +1,7 @@
 """What the command line of ``tune.py`` asks for, and which settings it searches where, checked before any work."""
 
 import argparse
+import math
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -98,7 +99,7 @@ def read_plan(args: argparse.Namespace) -> Plan:
         if args.eval_freq is not None:
             raise UsageError("`--n-evaluations` and `--eval-freq` both say when to evaluate; give one of them")
         run = request.config.run
-        args.eval_freq = max(1, -(-(run.offline_steps + run.online_steps) // args.n_evaluations))
+        args.eval_freq = math.ceil((run.offline_steps + run.online_steps) / args.n_evaluations)
         request = read_request(args)
     entry = find_algorithm(args.algo)
     fixed = parse_overrides(args.hyperparams, "-params")
