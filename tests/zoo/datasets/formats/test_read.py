@@ -29,7 +29,7 @@ from tests.zoo.datasets.own import (
     write_npz,
     write_parquet,
 )
-from zoo.datasets.formats.base import COMPACT, Reading, compact, write_set
+from zoo.datasets.formats.base import COMPACT, Reading, compact, episodes_of_rows, write_set
 from zoo.datasets.formats.read import environment_of, read_source
 from zoo.datasets.own import load_own
 from zoo.errors import UsageError
@@ -393,6 +393,12 @@ def test_a_set_of_another_environment_is_told_of(tmp_path):
     name = write_minari(tmp_path, episodes(), env="Pendulum-v1")
     with pytest.warns(UserWarning, match="was recorded in Pendulum-v1"):
         load_own(name, ENV, {})
+
+
+def test_rows_after_the_last_marked_end_are_a_trajectory_too():
+    rows = {"observations": np.zeros((7, 1)), "actions": np.zeros((7, 1)), "rewards": np.zeros(7)}
+    found = episodes_of_rows("set", rows, np.arange(7) == 2, np.ones(7))
+    assert [len(each.actions) for each in found] == [2, 3]
 
 
 @pytest.mark.parametrize("name", ["nothing.npz", "a.txt", "empty"])
