@@ -58,24 +58,26 @@ def find_habits(method: Method, observation_space: spaces.Space[Any], action_spa
     :raises AgentError: if a hook is missing, fails, or returns another type, name or shape than promised.
     """
     trial = check_first_update(type(method)(**method.settings()), observation_space, action_space)
-    changes = trial.method.changes
+    tiny = trial.method
+    nets = trial.nets
+    changes = tiny.changes
     watch, losses = _watched_update(trial)
-    found = [*watch.findings, *find_misled_gradients(trial.method, trial.nets, losses)]
+    found = [*watch.findings, *find_misled_gradients(tiny, nets, losses)]
     again = _losses(trial, *trial.copies())
     found += find_unread_settings(type(method))
-    found += find_undeclared_networks(trial.method, trial.nets, losses, again)
-    if trial.method.changes != changes:
+    found += find_undeclared_networks(tiny, nets, losses, again)
+    if tiny.changes != changes:
         found.append(
             Habit("pure", "an update changes a setting, which is the user's; keep state in a network's buffer")
         )
     # losses that draw or keep something of their own differ with every call: nothing is told from how they change
     if not {finding.kind for finding in watch.findings} & {"noise", "pure"}:
         found += list(find_hidden_state(losses, again)) or list(find_unmasked(trial, losses))
-    for hook, inputs in (("after_update", (trial.nets, trial.info)), ("before_online", (trial.nets,))):
-        before = {name: repr(value) for name, value in vars(trial.method).items()}
-        with calling(trial.method, hook):
-            getattr(trial.method, hook)(*inputs)
-        found += find_lost_state(trial.method, hook, before)
+    for hook, inputs in (("after_update", (nets, trial.info)), ("before_online", (nets,))):
+        before = {name: repr(value) for name, value in vars(tiny).items()}
+        with calling(tiny, hook):
+            getattr(tiny, hook)(*inputs)
+        found += find_lost_state(tiny, hook, before)
     return found
 
 
@@ -88,8 +90,15 @@ def _losses(trial: Trial, batch: Batch, noise: Noise) -> Losses:
 
 def _watched_update(trial: Trial) -> tuple[Watch, Losses]:
     """Return what was seen during an update, and its losses."""
-    method, nets, (batch, noise) = trial.method, trial.nets, trial.copies()
-    with Watch(named_inputs(batch, noise, nets)) as watch:
+    method = trial.method
+    nets = trial.nets
+    batch, noise = trial.copies()
+    # what `targets` and `losses` must leave as it is, by the name that their author knows
+    inputs = {f"batch.{name}": tensor for name, tensor in batch.tensors().items()}
+    inputs |= {f'noise["{name}"]': tensor for name, tensor in noise.items()}
+    for tensors in (nets.named_parameters(), nets.named_buffers()):
+        inputs |= {f"nets.{name}": tensor for name, tensor in tensors}
+    with Watch(inputs) as watch:
         with torch.no_grad():
             targets = method.targets(batch, noise, nets, {})
         watch.add({f'targets["{name}"]': value for name, value in targets.items()})
@@ -98,21 +107,6 @@ def _watched_update(trial: Trial) -> tuple[Watch, Losses]:
             with torch.no_grad():
                 method.priorities(batch, noise, nets)
     return watch, losses
-
-
-def named_inputs(batch: Batch, noise: Noise, nets: Networks) -> dict[str, Tensor]:
-    """Return every tensor that `targets` and `losses` must leave as it is, by the name that its author knows.
-
-    :param batch: the batch.
-    :param noise: the draws.
-    :param nets: the networks.
-    :return: name -> tensor.
-    """
-    found = {f"batch.{name}": tensor for name, tensor in batch.tensors().items()}
-    found |= {f'noise["{name}"]': tensor for name, tensor in noise.items()}
-    for tensors in (nets.named_parameters(), nets.named_buffers()):
-        found |= {f"nets.{name}": tensor for name, tensor in tensors}
-    return found
 
 
 class Watch(TorchFunctionMode):
@@ -142,7 +136,8 @@ class Watch(TorchFunctionMode):
                 self.findings.append(Habit("pure", f"an update changes `{name}` by its `.data`; make a new tensor"))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs, state = kwargs or {}, torch.get_rng_state()
+        kwargs = kwargs or {}
+        state = torch.get_rng_state()
         versions = {name: tensor._version for name, (tensor, *_) in self._inputs.items()}
         found = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
@@ -294,7 +289,8 @@ def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Habit]:
     :param losses: name -> (S,).
     :yields: a finding for each.
     """
-    method, (batch, noise) = trial.method, trial.copies()
+    method = trial.method
+    batch, noise = trial.copies()
     if method.horizon_length == 1:
         return
     nothing = {name: torch.zeros_like(getattr(batch, name)) for name in ("valid", "steps_valid")}

@@ -142,7 +142,8 @@ class Noted(UserDict[str, Tensor]):
 def check_bounds(subject: Subject) -> str:
     """Check that `act` keeps to [-1, 1], and the model to the action box of its environment."""
     model = subject.make_model()
-    batch, widest = make_batch(model), 0.0
+    batch = make_batch(model)
+    widest = 0.0
     kinds = {name: draw.kind for name, draw in model.method.action_noise_table().items()}
     for scale in (1.0, 10.0):
         noise = make_noise(model, acting=True)
@@ -169,14 +170,21 @@ def check_replicas(subject: Subject, number: int) -> str:
     """Check that several seeds at once start, learn and act as each alone."""
     seeds = [3 + 2 * number, 4 + 2 * number]
     together = subject.make_model(seeds=seeds)
-    batch, noise = make_batch(together, number), make_noise(together, number)
+    stacked = together.policy.nets.state_dict()
+    batch = make_batch(together, number)
+    noise = make_noise(together, number)
     acting = make_noise(together, number + 1, acting=True)
     expected = _measure(together, batch, noise, acting)
     for k, seed in enumerate(seeds):
         alone = subject.make_model(seeds=[seed])
         own = [{name: draw[k : k + 1] for name, draw in draws.items()} for draws in (noise, acting)]
         mine = batch.map(lambda tensor, k=k: tensor[k : k + 1])  # type: ignore[misc]  # a default is no argument
-        _compare_start(together, alone, k, seed)
+        for name, value in alone.policy.nets.state_dict().items():
+            if stacked[name].shape[:1] != (2,) or not torch.equal(stacked[name][k : k + 1], value):
+                raise Violation(
+                    f"`{name}` of seed {seed} does not start as in a run of that seed alone; give every parameter the "
+                    "leading axis S and draw it in `initialise(replica, generator)`"
+                )
         for what, value in _measure(alone, mine, *own).items():
             difference = (expected[what][k : k + 1] - value).abs().max().item()
             least = 1.0 if what.startswith("`") else 1e-3  # of logged values; gradients and actions are smaller
@@ -186,16 +194,6 @@ def check_replicas(subject: Subject, number: int) -> str:
                     "every axis but the first"
                 )
     return f"losses, gradients and actions of two seeds, to {TOLERANCE:g}"
-
-
-def _compare_start(together: FlowQLearning, alone: FlowQLearning, k: int, seed: int) -> None:
-    stacked = together.policy.nets.state_dict()
-    for name, value in alone.policy.nets.state_dict().items():
-        if stacked[name].shape[:1] != (2,) or not torch.equal(stacked[name][k : k + 1], value):
-            raise Violation(
-                f"`{name}` of seed {seed} does not start as in a run of that seed alone; give every parameter the "
-                "leading axis S and draw it in `initialise(replica, generator)`"
-            )
 
 
 def _measure(model: FlowQLearning, batch: Batch, noise: Tensors, acting: Tensors) -> dict[str, Tensor]:
@@ -341,27 +339,26 @@ OFFLINE, MOST_PHASES, ONLINE = 3, 10, 16
 
 def check_phases(subject: Subject) -> str:
     """Check training offline, then online, with single actions, chunks of five, and returns of five steps only."""
-    return subject.tried(lambda **settings: f"{_train(subject, **settings)} updates", *SIZES)
 
+    def train(**settings: Any) -> str:
+        model = subject.make_model(**settings)
+        start = copy.deepcopy(model.policy.state_dict())
+        model.load_dataset(make_trajectories(model.action_space))
+        for _ in range(MOST_PHASES):  # networks may be trained at every N-th update only
+            model.learn_offline(OFFLINE)
+            if first_difference(start, model):
+                break
+        else:
+            raise Violation(f"{model._n_updates} updates offline with {settings} changed no network")
+        model.learn(ONLINE, reset_num_timesteps=False)
+        wrong = [name for name, value in model.policy.state_dict().items() if not value.isfinite().all()]
+        wrong += [f"info[{name!r}]" for name, value in model._last_info.items() if not value.isfinite().all()]
+        if wrong:
+            raise Violation(f"`{wrong[0]}` is not finite after {model._n_updates} updates with {settings}")
+        _plan(model)
+        return f"{model._n_updates} updates"
 
-def _train(subject: Subject, **settings: Any) -> int:
-    """Train a model in both phases; return the number of updates."""
-    model = subject.make_model(**settings)
-    start = copy.deepcopy(model.policy.state_dict())
-    model.load_dataset(make_trajectories(model.action_space))
-    for _ in range(MOST_PHASES):  # networks may be trained at every N-th update only
-        model.learn_offline(OFFLINE)
-        if first_difference(start, model):
-            break
-    else:
-        raise Violation(f"{model._n_updates} updates offline with {settings} changed no network")
-    model.learn(ONLINE, reset_num_timesteps=False)
-    wrong = [name for name, value in model.policy.state_dict().items() if not value.isfinite().all()]
-    wrong += [f"info[{name!r}]" for name, value in model._last_info.items() if not value.isfinite().all()]
-    if wrong:
-        raise Violation(f"`{wrong[0]}` is not finite after {model._n_updates} updates with {settings}")
-    _plan(model)
-    return int(model._n_updates)
+    return subject.tried(train, *SIZES)
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -378,10 +375,10 @@ def check_saving(subject: Subject) -> str:
     model = subject.make_model()
     model.learn_offline(3, dataset=make_trajectories(model.action_space))
     with tempfile.TemporaryDirectory() as folder:
-        model.save(Path(folder) / "model")
-        model.policy.save(str(Path(folder) / "policy"))
-        loaded = type(model).load(Path(folder) / "model", device="cpu")
-        policy = type(model.policy).load(str(Path(folder) / "policy"), device="cpu")
+        model.save(f"{folder}/model")
+        model.policy.save(f"{folder}/policy")
+        loaded = type(model).load(f"{folder}/model", device="cpu")
+        policy = type(model.policy).load(f"{folder}/policy", device="cpu")
     if loaded.settings() != model.settings():
         raise Violation("a loaded model has other settings than the saved one")
     if name := first_difference(model.policy.state_dict(), loaded):
@@ -532,7 +529,8 @@ def run_checks(
     :raises ValueError: if a name is not one of a check.
     """
     require_names([*skip, *method.fails_by_design])
-    subject, broken = Subject(method, settings or {}), False
+    subject = Subject(method, settings or {})
+    broken = False
     for check in CHECKS:
         if check.name in skip:
             yield Outcome(check, "skipped", "")
@@ -562,13 +560,13 @@ def try_check(check: Check, subject: Subject) -> Outcome:
             return Outcome(check, "fails by design", f"{subject.method.fails_by_design[check.name]}: {error}")
         return Outcome(check, "fails", f"{error}{_line_of(error, subject.method)}")
     except Exception as error:
-        told = f"{type(error).__name__}: {error}"
-        return Outcome(check, "fails", f"{told}{_line_of(error, subject.method)}")
+        return Outcome(check, "fails", f"{type(error).__name__}: {error}{_line_of(error, subject.method)}")
 
 
 def _line_of(error: BaseException, method: type[Method]) -> str:
     """Return the innermost line of the author's file that an error, or its cause, passed through; or nothing."""
-    file, found = inspect.getsourcefile(method), ""
+    file = inspect.getsourcefile(method)
+    found = ""
     cause: BaseException | None = error
     while cause is not None:
         lines = [frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename == file]

@@ -72,7 +72,9 @@ def make_trajectories(actions: Any) -> dict[str, NDArray[np.float32]]:
     :param actions: the action box, as a model has it.
     :return: array name -> array.
     """
-    draw, count, length = np.random.default_rng(1), 8, 12  # trajectories, and the transitions of each
+    draw = np.random.default_rng(1)
+    count = 8  # trajectories
+    length = 12  # transitions of each
     states = draw.standard_normal((count, length + 1, STATES)).astype(np.float32)
     ends = np.zeros((count, length), np.float32)
     ends[:, -1] = 1

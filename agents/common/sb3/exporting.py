@@ -116,8 +116,13 @@ def export_onnx(
     graph = _convert(ExportedPolicy(plain))
     error = _largest_error(graph, plain)
     if seed is not None:
+        import onnx
+
         graph = _convert(ExportedPolicy(plain, draws_noise=True))
-        _seed_noise(graph, seed)
+        drawing = [node for node in graph.graph.node if node.op_type.startswith("Random")]
+        for number, node in enumerate(drawing):
+            own = seed_for(Purpose.EXPORTED_NOISE, seed, number) >> 8  # to 24 bits, which the format's float32 holds
+            node.attribute.append(onnx.helper.make_attribute("seed", float(own)))
     graph.metadata_props.add(key="flow_rl_zoo", value=json.dumps(_describe(plain, seed) | {"about": dict(about or {})}))
     with atomic_path(Path(path)) as temporary:
         temporary.write_bytes(graph.SerializeToString())
@@ -203,16 +208,6 @@ def _convert(sampler: ExportedPolicy) -> Any:
     logging.disable(logging.NOTSET)
     assert program is not None
     return program.model_proto
-
-
-def _seed_noise(graph: Any, seed: int) -> None:
-    """Give every node that draws random numbers a seed of its own."""
-    import onnx
-
-    nodes = [node for node in graph.graph.node if node.op_type.startswith("Random")]
-    for number, node in enumerate(nodes):
-        own = seed_for(Purpose.EXPORTED_NOISE, seed, number) >> 8  # to 24 bits, which the format's float32 holds
-        node.attribute.append(onnx.helper.make_attribute("seed", float(own)))
 
 
 def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:

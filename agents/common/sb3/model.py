@@ -157,7 +157,8 @@ class FlowQLearning(StoredModel):
         own = self.method.settings()  # SB3's `load` sets them as attributes of the model; move them to the method
         if loaded := {name: vars(self).pop(name) for name in own if name in vars(self)}:
             self.method = type(self.method)(**own | loaded)  # made again: its constructor may derive from settings
-        check_spaces(self.observation_space, self.action_space)
+        spaces = self.observation_space, self.action_space
+        check_spaces(*spaces)
         self.lr_schedule = Rate(self.method.learning_rate)
         given = self.seeds or (None if self.seed is None else [self.seed])
         self._seed_everything(given)
@@ -181,11 +182,9 @@ class FlowQLearning(StoredModel):
                 **self.replay_buffer_kwargs,
             )
             self._prepare_buffer(self.replay_buffer)
-        spaces = self.observation_space, self.action_space
-        policy = make_policy(
+        self.policy = make_policy(
             self.policy_class, *spaces, self.lr_schedule, self.method.finish(), given, self.policy_kwargs
-        )
-        self.policy = policy.to(self.device)
+        ).to(self.device)
         self._convert_train_freq()
         self.n_steps = self.method.horizon_length if self.method.shorten_returns else 1
         self.trainer = Trainer(self, self.policy.seeds)
@@ -487,7 +486,8 @@ class FlowQLearning(StoredModel):
     ) -> tuple[int, BaseCallback]:
         """Prepare a phase; where it begins with a reset, the stored trajectories end and no chunk goes on."""
         self.trainer.prepare()
-        buffer, noise = self.replay_buffer, copy.deepcopy(self.action_noise)
+        buffer = self.replay_buffer
+        noise = copy.deepcopy(self.action_noise)
         begins = reset_num_timesteps or self._last_obs is None
         if begins:
             self._chunk_state = None
@@ -576,10 +576,9 @@ class FlowQLearning(StoredModel):
 
         :return: replica -> what is not finite, in words.
         """
-        replicas = self.policy.num_replicas
         groups = {"total_loss is": [self._last_info["total_loss"]] if self._last_info else []}
         for name, net in self.policy.nets.items():
-            groups[f"parameters of {name} are"] = [p.reshape(replicas, -1) for p in net.parameters()]
+            groups[f"parameters of {name} are"] = [p.reshape(self.policy.num_replicas, -1) for p in net.parameters()]
         return find_divergence(groups)
 
     def last_values(self) -> dict[str, PerReplica]:

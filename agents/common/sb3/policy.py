@@ -123,7 +123,7 @@ class FlowPolicy(BasePolicy):
         self.generators = [torch.Generator() for _ in self.seeds]
         self.set_random_seed(self.seeds)
         one_pass = {"fused": True} if optimizer_class in (torch.optim.Adam, torch.optim.AdamW) else {}
-        arguments = {**one_pass, **self.optimizer_kwargs}
+        arguments = one_pass | self.optimizer_kwargs
         self.optimizer = optimizer_class(self._groups(), lr=lr_schedule(1), **arguments)  # type: ignore[call-arg]
 
     @property
@@ -200,7 +200,8 @@ class FlowPolicy(BasePolicy):
 
     def _groups(self) -> list[dict[str, Any]]:
         """Return what is trained as groups of the optimiser: one of all, and one of each network with own options."""
-        shared, own = [], []
+        shared = []
+        own = []
         specs = self.method.specs()
         for name, network in self.nets.items():
             trained = [p for p in network.parameters() if p.requires_grad]
@@ -241,8 +242,8 @@ class FlowPolicy(BasePolicy):
 
     def replica(self, index: int) -> FlowPolicy:
         """Return one replica, 0..S-1, as a separate policy with its parameters and optimiser state."""
-        parameters = self._get_constructor_parameters()
-        parameters |= {"method": copy.copy(self.method), "seeds": [self.seeds[index]]}
+        own = {"method": copy.copy(self.method), "seeds": [self.seeds[index]]}
+        parameters = self._get_constructor_parameters() | own
         single = type(self)(**parameters).to(self.device)
         is_stacked = self.num_replicas > 1  # a lone replica's extractor may have no axis S
 

@@ -255,7 +255,8 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path |
             f"a pretrained actor takes the place of `pretraining_steps`, got {method.pretraining_steps}; set them to 0"
         )
     file = read_model_file(path)
-    (saved, _), (parameters, _) = file.attributes(), file.parameters(policy.device)
+    saved, _ = file.attributes()
+    parameters, _ = file.parameters(policy.device)
     flow = saved.get("behaviour_flow")
     if flow is None:
         raise ValueError(
@@ -274,8 +275,7 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path |
         if mine is None or theirs not in (mine, (1, *mine[1:])):  # one replica of the source serves all of ours
             wrong.append(f"expected `{name}` of shape {mine}, got {theirs}")
     for name in ("observation_mean", "observation_factor"):
-        mean_or_factor = policy.state_dict()[name]
-        if not torch.allclose(mean_or_factor, state[name].to(policy.device), rtol=1e-5, atol=1e-6):
+        if not torch.allclose(getattr(policy, name), state[name].to(policy.device), rtol=1e-5, atol=1e-6):
             wrong.append(f"got another `{name}`: load the dataset that it was trained on first")
     if wrong:
         raise ValueError(
