@@ -105,8 +105,11 @@ def check_noise(subject: Subject) -> str:
     """Check that every declared draw is read, and that nothing else is random."""
     without("noise")(subject)
     model = subject.make_model()
-    method, nets, batch = model.method, model.policy.nets, make_batch(model)
-    acting, training = (Noted(make_noise(model, acting=acting)) for acting in (True, False))
+    method = model.method
+    nets = model.policy.nets
+    batch = make_batch(model)
+    acting = Noted(make_noise(model, acting=True))
+    training = Noted(make_noise(model))
     model.trainer.losses(batch, training)
     with torch.no_grad():
         method.act(batch.observations, acting, nets)

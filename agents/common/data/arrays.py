@@ -95,7 +95,8 @@ class Transitions:
         done = 0
         for piece in pieces(len(self.valid)):
             valid = self.valid[piece]
-            first, done = done, done + int(valid.sum())
+            first = done
+            done += int(valid.sum())
             for name in ("observations", "rewards", "masks"):
                 _copy(self.arrays[name][piece][valid], tensors[name][first:done])
             _copy(action_range.scaled(self.arrays["actions"][piece][valid]), tensors["actions"][first:done])

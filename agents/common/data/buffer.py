@@ -100,19 +100,25 @@ class SequenceReplayBuffer(TransitionStore):
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
-    def _seen_at(self, rows: Tensor, after: Tensor | None = None) -> Tensor:
+    def _seen_at(self, rows: Tensor, env: VecNormalize | None, after: Tensor | None = None) -> Tensor:
         """Return observations with all of their frames, (..., O).
 
         :param rows: where the newest frame of each is stored, (...).
+        :param env: normalises them, if given.
         :param after: the transition that leads to each, for next observations: their rows may begin no transition.
         :return: observations as networks see them.
         """
         if self.frame_stack == 1:
-            return self.observations[rows]
-        newest_first = [rows] if after is None else [rows, after]
-        while len(newest_first) < self.frame_stack:
-            newest_first.append(self._before(newest_first[-1]))
-        return self.observations[torch.stack(newest_first[::-1], -1)].flatten(-2)
+            seen = self.observations[rows]
+        else:
+            newest_first = [rows] if after is None else [rows, after]
+            while len(newest_first) < self.frame_stack:
+                newest_first.append(self._before(newest_first[-1]))
+            seen = self.observations[torch.stack(newest_first[::-1], -1)].flatten(-2)
+        if env is None:
+            return seen
+        normalised = self.layout.rows(env.normalize_obs(self.layout.observations(seen.cpu().numpy())))
+        return torch.from_numpy(normalised).to(seen.device).view(seen.shape)
 
     def _before(self, rows: Tensor) -> Tensor:
         """Return the row of each transition's predecessor in its trajectory, and of a first transition its own."""
@@ -247,15 +253,15 @@ class SequenceReplayBuffer(TransitionStore):
             length = found.valid.sum(-1)
             valid = torch.ones_like(valid)
         if self.with_steps:
-            after = self._seen_at(found.next_rows[..., inside], found.last_rows[..., inside])
-            steps["step_observations"] = self._normalised(self._seen_at(rows[..., inside]), env)
-            steps["step_next_observations"] = self._normalised(after, env)
+            steps["step_observations"] = self._seen_at(rows[..., inside], env)
+            last_rows = found.last_rows[..., inside]
+            steps["step_next_observations"] = self._seen_at(found.next_rows[..., inside], env, last_rows)
         return Batch(
-            observations=self._normalised(self._seen_at(rows[..., 0]), env),
+            observations=self._seen_at(rows[..., 0], env),
             actions=self.actions[rows[..., inside]].flatten(-2),
             rewards=found.rewards[..., -1],
             discounts=self.gamma**length * found.masks[..., -1],
-            next_observations=self._normalised(self._seen_at(found.next_rows[..., -1], found.last_rows[..., -1]), env),
+            next_observations=self._seen_at(found.next_rows[..., -1], env, found.last_rows[..., -1]),
             valid=valid,
             steps_valid=found.valid[..., inside],
             **steps,
@@ -273,31 +279,21 @@ class SequenceReplayBuffer(TransitionStore):
         :raises ValueError: if there are fewer than H transitions.
         """
         more: dict[str, Tensor] = {}
+        shape = self.replicas, batch_size
         if self.sampler is None:
-            rows = self.draw_rows((self.replicas, batch_size), generator)
+            rows = self.draw_rows(shape, generator)
         else:
-            starts, more["weight"] = self._draw_by_priority(self.sampler, (self.replicas, batch_size), generator)
-            more["index"], rows = self._rows_of(starts, 1).squeeze(-1), self._rows_of(starts)
+            total = self._require_starts()
+            assert self.priorities is not None
+            every = torch.arange(total, device=self._place).expand(self.replicas, -1)
+            priorities = self.priorities.gather(1, self._rows_of(every, 1).squeeze(-1))
+            draw = torch.rand(shape, dtype=torch.float64, device=self._place, generator=generator)
+            starts, chances = draw_by_priority(priorities, draw)
+            rows = self._rows_of(starts)
+            more["index"] = rows[..., 0]
+            more["weight"] = importance_weights(chances, total, self.sampler.correction)
         batch = replace(self.batch_of(rows, env), **more)
         return batch if self.placement.on_device else batch.map(lambda value: sent(value, self.device))
-
-    def _draw_by_priority(
-        self, sampler: Sampler, shape: tuple[int, int], generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        """Draw start positions, counted through the segments, and return them with their weights, each (S, B)."""
-        total = self._require_starts()
-        priorities = self.priorities
-        assert priorities is not None
-        every = torch.arange(total, device=self._place).expand(self.replicas, -1)
-        draw = torch.rand(shape, dtype=torch.float64, device=self._place, generator=generator)
-        starts, chances = draw_by_priority(priorities.gather(1, self._rows_of(every, 1).squeeze(-1)), draw)
-        return starts, importance_weights(chances, total, sampler.correction)
-
-    def _normalised(self, observations: Tensor, env: VecNormalize | None) -> Tensor:
-        if env is None:
-            return observations
-        found = self.layout.rows(env.normalize_obs(self.layout.observations(observations.cpu().numpy())))
-        return torch.from_numpy(found).to(observations.device).view(observations.shape)
 
     def extend(self, *columns: Any) -> None:
         """Add transitions, given as SB3's columns; ``observations`` of a buffer have more rows than it has transitions.

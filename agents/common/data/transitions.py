@@ -301,7 +301,8 @@ class TransitionStore(NStepReplayBuffer):
 
     def to(self, device: torch.device | str) -> None:
         """Move to another training device; an unavailable one stands for the CPU, as in SB3."""
-        before, self.device = self.device, get_device(device)
+        before = self.device
+        self.device = get_device(device)
         if before == self.device and self._place.type == self.placement.device.type:
             return
         tensors = self.tensors()

@@ -128,7 +128,17 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
     model.replay_buffer.restore_online_state(state["buffer"])  # type: ignore[attr-defined]
     vars(model).update(safe.load(state["in_flight"]))
     _restore_environments(model, state["environments"])
-    restore_random_states(model, state["random"])  # last: making environments draws from the global generators
+    states = state["random"]  # last: making environments draws from the global generators
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and model.device.type == "cuda":
+        torch.cuda.set_rng_state_all(states["cuda"])
+    drawn_from = getattr(model, "action_spaces", [model.action_space])
+    for space, drawn in zip(drawn_from, states["actions"], strict=True):
+        space.np_random.bit_generator.state = drawn
+    for name, generator in _generators(model).items():
+        generator.set_state(states["own"][name])
     return dict(state["more"])
 
 
@@ -190,24 +200,6 @@ def random_states(model: OffPolicyAlgorithm) -> dict[str, Any]:
         "actions": [space.np_random.bit_generator.state for space in drawn_from],
         "own": {name: generator.get_state() for name, generator in _generators(model).items()},
     }
-
-
-def restore_random_states(model: OffPolicyAlgorithm, states: Mapping[str, Any]) -> None:
-    """Put every generator back.
-
-    :param model: the model.
-    :param states: what :func:`random_states` returned.
-    """
-    drawn_from = getattr(model, "action_spaces", [model.action_space])
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
-    torch.set_rng_state(states["torch"])
-    if states["cuda"] and model.device.type == "cuda":
-        torch.cuda.set_rng_state_all(states["cuda"])
-    for space, state in zip(drawn_from, states["actions"], strict=True):
-        space.np_random.bit_generator.state = state
-    for name, generator in _generators(model).items():
-        generator.set_state(states["own"][name])
 
 
 def _generators(model: OffPolicyAlgorithm) -> dict[str, torch.Generator]:

@@ -27,7 +27,9 @@ class DamagedFile(ValueError):
 
     def __init__(self, file: str, problem: str, remedy: str = "get or make the file again") -> None:
         super().__init__(file, problem, remedy)
-        self.file, self.problem, self.remedy = file, problem, remedy
+        self.file = file
+        self.problem = problem
+        self.remedy = remedy
 
     def __str__(self) -> str:
         return f"{self.file} cannot be read: {self.problem}; {self.remedy}"

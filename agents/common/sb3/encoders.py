@@ -51,14 +51,17 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
         super().__init__(observation_space, features_dim)
         if not is_image_space(observation_space, normalized_image=True):
             raise ValueError(f"`ImpalaEncoder` expects images (C, H, W), got observations in {observation_space}")
-        self.replicas, self.blocks = replicas, blocks
+        self.replicas = replicas
+        self.blocks = blocks
         channels, *sides = observation_space.shape
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
         for width in widths:
             for inputs in [channels, *[width] * (2 * blocks)]:
                 self.weights.append(nn.Parameter(torch.zeros(replicas, width, inputs, 3, 3)))
                 self.biases.append(nn.Parameter(torch.zeros(replicas, width)))
-            channels, sides = width, [-(-side // 2) for side in sides]
+            channels = width
+            sides = [-(-side // 2) for side in sides]
         self.mlp = make_mlp((replicas,), [channels * math.prod(sides), features_dim], activate_final=True)
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
-import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.utils import get_device
@@ -62,22 +59,6 @@ def available_device(device: torch.device | str) -> torch.device:
         except (RuntimeError, NotImplementedError, AssertionError) as error:
             raise ValueError(f"`device` is {device!r}, on which PyTorch cannot compute here: {error}") from error
     return chosen
-
-
-def refuse_bad_values(values: Mapping[str, NDArray[Any]], step: int) -> None:
-    """Raise where environments returned what is not finite in float32, before anything learns from it.
-
-    :param values: arrays by name.
-    :param step: of the model, for the message.
-    :raises ValueError: for the first such value.
-    """
-    for name, array in values.items():
-        bad = array[~np.isfinite(array)]
-        if bad.size:
-            raise ValueError(
-                f"environments must return values that are finite in float32, got {name} = {bad[0]} at step {step}; "
-                "this is a fault of the environment, not of training"
-            )
 
 
 class CopiedObservations(gymnasium.ObservationWrapper[Any, Any, Any]):

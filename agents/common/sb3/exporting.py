@@ -55,7 +55,8 @@ class ExportedPolicy(nn.Module):
         self.policy = policy
         self.draws_noise = draws_noise
         self.draws = policy.method.candidate_noise()
-        low, high = (torch.as_tensor(np.float32(end)) for end in (policy.action_space.low, policy.action_space.high))
+        low = torch.as_tensor(np.float32(policy.action_space.low))
+        high = torch.as_tensor(np.float32(policy.action_space.high))
         self.register_buffer("low", low)
         self.register_buffer("span", high - low)
 
@@ -69,7 +70,8 @@ class ExportedPolicy(nn.Module):
         policy = self.policy
         method = policy.method
         parts = len(policy.layout.parts)
-        observations, noise = _as_rows(policy.layout, inputs[:parts]), inputs[parts:]
+        observations = _as_rows(policy.layout, inputs[:parts])
+        noise = inputs[parts:]
         if self.draws_noise:
             sizes = method.noise_sizes(1, observations.shape[0], policy.chunk_size, policy.layout.size)
             placed = {name: _draw(draw, sizes) for name, draw in self.draws.items()}

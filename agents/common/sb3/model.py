@@ -34,7 +34,7 @@ from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
 from agents.common.sb3.environments import UnsupportedSpaceError as UnsupportedSpaceError
-from agents.common.sb3.environments import check_spaces, copy_observations, refuse_bad_values, require_own_environments
+from agents.common.sb3.environments import check_spaces, copy_observations, require_own_environments
 from agents.common.sb3.first_update import check_first_update, require_sampler, require_table
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.stored_model import File, StoredModel, load_behaviour
@@ -565,7 +565,13 @@ class FlowQLearning(StoredModel):
         with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite
             rows = np.concatenate([self.policy.layout.rows(seen) for seen in (new_obs, *last)])
             values = {"observation": rows, "reward": reward.astype(np.float32)}
-        refuse_bad_values(values, self.num_timesteps)
+        for name, array in values.items():
+            bad = array[~np.isfinite(array)]
+            if bad.size:
+                raise ValueError(
+                    f"environments must return values that are finite in float32, got {name} = {bad[0]} at step "
+                    f"{self.num_timesteps}; this is a fault of the environment, not of training"
+                )
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._last_episode_starts = np.array(dones, dtype=bool)
 

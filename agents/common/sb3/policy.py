@@ -304,14 +304,12 @@ class FlowPolicy(BasePolicy):
         shape = (*actions.shape[:-1], self.chunk_length, *self.action_space.shape)
         return np.asarray(self.unscale_action(actions.reshape(shape)), dtype=self.action_space.dtype)
 
-    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        """Plan and return the first action, scaled to [-1, 1]."""
+    def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        """Return the first planned action of each observation, (N, A), scaled to [-1, 1]."""
         chunks = self._plan_rows(self.layout.rows(observation), deterministic)
         return torch.as_tensor(self.scale_action(chunks[:, 0]), dtype=torch.float32, device=self.device)
 
-    def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        """Return the first planned action of each observation, (N, A), scaled to [-1, 1]."""
-        return self._predict(observation, deterministic)
+    _predict = forward  # SB3 acts by it
 
     def _plan_rows(
         self, observations: NDArray[Any], deterministic: bool, due: NDArray[np.bool_] | None = None
