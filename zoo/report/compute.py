@@ -77,7 +77,8 @@ def compare(
     :param means: published means of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
     :param curves: also compute profiles and learning curves.
     """
-    curve_tasks, passing = _curve_tasks(evaluations, methods), set()
+    curve_tasks = _curve_tasks(evaluations, methods)
+    passing = set()
     if kind is SUCCESS:
         passing = _passing_tasks(evaluations)
     phases = {}
@@ -110,7 +111,8 @@ def _compare_phase(name: str, found: _Scores, curve_tasks: Sequence[str] | None,
     :param curve_tasks: what learning curves are over; None for no curves and profiles.
     :param passing: tasks that the learning curves of their domain leave out.
     """
-    kind, coverage = found.kind, found.coverage()
+    kind = found.kind
+    coverage = found.coverage()
     strays = _find_strays(coverage, found.methods)
     kept = {method: has for method, has in coverage.items() if method not in strays}
     tasks = _shared(kept.values())
@@ -124,7 +126,10 @@ def _compare_phase(name: str, found: _Scores, curve_tasks: Sequence[str] | None,
     domains = {}
     if kind is SUCCESS:
         domains = {place: found.cells(inside, ("mean", "iqm")) for place, inside in domain_tasks.items()}
-    per_task = {task: found.cells([task], ("mean",)) for task in sorted(set().union(*coverage.values()))}
+    per_task = {}
+    for task in sorted(set().union(*coverage.values())):
+        if cells := found.cells([task], ("mean",)):
+            per_task[task] = cells
     profiles: list[pd.DataFrame] = []
     curves: list[pd.DataFrame] = []
     if curve_tasks is not None:
@@ -146,7 +151,7 @@ def _compare_phase(name: str, found: _Scores, curve_tasks: Sequence[str] | None,
         improvements=improvements(common, spreads, found.reps, kind.limits, with_difference=is_averaged),
         domains=domains,
         domain_tasks=domain_tasks,
-        per_task={task: cells for task, cells in per_task.items() if cells},
+        per_task=per_task,
         profiles=joined(profiles, PROFILE_COLUMNS).assign(**about)[list(PROFILE_COLUMNS)],
         curves=joined(curves, CURVE_COLUMNS).assign(**about)[list(CURVE_COLUMNS)],
         suite=suite_of(tasks) if kind is SUCCESS else None,
@@ -232,7 +237,8 @@ class _Scores:
 
     def cells(self, tasks: Sequence[str], metrics: Sequence[str], without: Collection[str] = ()) -> dict[str, Cell]:
         """Return the averages over some tasks of each method that has all of them, published means last."""
-        having, limits = self.having(tasks, without), self.kind.limits
+        having = self.having(tasks, without)
+        limits = self.kind.limits
         found = aggregates(having, [metric for metric in metrics if metric in FUNCTIONS], self.reps)
         result = {}
         for name, scores in having.items():
@@ -244,7 +250,8 @@ class _Scores:
                 gap = mean(at_most_1, (limits[0], 1.0), episodes).estimate(0).taken_from(1)
                 estimates["optimality_gap"] = gap
             seeds = [len(runs) for runs in scores.values()]
-            result[name] = Cell(estimates, len(tasks), (min(seeds), max(seeds)), self.methods[name].tally(tasks))
+            tally = self.methods[name].tally(tasks)
+            result[name] = Cell(estimates, len(tasks), (min(seeds), max(seeds)), tally)
         return result | self._published_cells(tasks)
 
     def _published_cells(self, tasks: Sequence[str]) -> dict[str, Cell]:
@@ -256,14 +263,16 @@ class _Scores:
             places = [*tasks] if has_tasks else domains
             is_whole = has_tasks or len(tasks) == NUM_TASKS * len(domains)
             if tasks and is_whole and set(places) <= set(rows.index):
-                means, seeds = rows.loc[places, "mean"].to_numpy(float), rows.loc[places, "seeds"]
+                means = rows.loc[places, "mean"].to_numpy(float)
+                seeds = rows.loc[places, "seeds"]
                 estimates = {"mean": Estimate(float(np.mean(means)))}
                 result[method] = Cell(estimates, len(tasks), (int(seeds.min()), int(seeds.max())))
         return result
 
     def profiles(self, averaged: Mapping[str, Scores]) -> list[pd.DataFrame]:
         """Return the performance profiles of methods, `PROFILE_COLUMNS` without kind and phase."""
-        thresholds, parts = _thresholds(self.runs, averaged, self.kind), []
+        thresholds = _thresholds(self.runs, averaged, self.kind)
+        parts = []
         for name, scores in averaged.items():
             table = performance_profile(scores, thresholds, min(self.reps, CURVE_REPS)).table()
             about = {"method": name, "tau": thresholds, "seeds": min(map(len, scores.values()))}
@@ -295,8 +304,12 @@ def _find_strays(coverage: Mapping[str, Sequence[str]], methods: Methods) -> tup
     They are left out if they would take tasks from at least two others.
     """
     typical = np.median([len(tasks) for tasks in coverage.values()])
-    few = [name for name, tasks in sorted(coverage.items()) if methods[name].is_own and len(tasks) < typical / 2]
-    others = {name: tasks for name, tasks in coverage.items() if name not in few}
+    few, others = [], {}
+    for name, tasks in sorted(coverage.items()):
+        if methods[name].is_own and len(tasks) < typical / 2:
+            few.append(name)
+        else:
+            others[name] = tasks
     if len(others) < 2 or len(_shared(others.values())) <= len(_shared(coverage.values())):
         return ()
     return tuple(few)
@@ -338,6 +351,7 @@ def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: Kind) ->
     if not scores:
         return np.empty(0)
     found = np.concatenate([values for by_task in scores.values() for values in by_task.values()])
-    low, high = found.min(), found.max()
+    low = found.min()
+    high = found.max()
     margin = 0.02 * (high - low or abs(high) or 1.0)
     return np.linspace(low - margin, high + margin, 201)

@@ -48,7 +48,9 @@ class Costs:
 
 def read_costs(inputs: Inputs) -> Costs:
     """Return the times of the own runs that finished and count."""
-    runs, rows, unknown = inputs.own.runs, list[tuple[Any, ...]](), dict[str, str]()
+    runs = inputs.own.runs
+    rows = list[tuple[Any, ...]]()
+    unknown = dict[str, str]()
     counted = runs[runs["problem"].isna() & runs["run"].isin(inputs.evaluations["run"])]
     for method, run in zip(counted["method"], counted["run"], strict=True):
         try:

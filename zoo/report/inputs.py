@@ -100,14 +100,16 @@ def collect(request: argparse.Namespace) -> Inputs:
             log.info("%s", uncovered)
     methods = _own_methods(own, counted)
     times = Counter([*methods, *(name for part in found.values() for name in part.methods)])
-    evaluations, means = [counted], []
+    evaluations = [counted]
+    means = []
     for source, part in found.items():
         names = {name: f"{name} ({source})" if times[name] > 1 else name for name in part.methods}
         renamed = part.renamed(names)
         methods |= renamed.methods
         evaluations.append(renamed.evaluations)
         means.append(renamed.means)
-    table, means_table = joined(evaluations, EVALUATION_COLUMNS), joined(means, MEAN_COLUMNS)
+    table = joined(evaluations, EVALUATION_COLUMNS)
+    means_table = joined(means, MEAN_COLUMNS)
     return _chosen(Inputs(methods, table, means_table, own, sets, references, request.failed, uncovered), request)
 
 
@@ -187,9 +189,11 @@ def _common(values: pd.Series) -> Any:
 
 def _read_published(published: PublishedSet) -> Scored:
     """Return the scores of a set."""
-    runs, means = load_runs(published), pd.DataFrame(columns=MEAN_COLUMNS)
+    runs = load_runs(published)
+    means = pd.DataFrame(columns=MEAN_COLUMNS)
     if runs is None:
-        runs, means = pd.DataFrame(columns=EVALUATION_COLUMNS), load_means(published)
+        runs = pd.DataFrame(columns=EVALUATION_COLUMNS)
+        means = load_means(published)
         means["domain"] = [split_environment(name)[1] for name in means["environment"]]
         log.info("%s: means without intervals (single runs are not published)", published.name)
     domains = sorted({*runs["domain"], *means["domain"]})
@@ -238,7 +242,8 @@ def _chosen(inputs: Inputs, request: argparse.Namespace) -> Inputs:
     for name in [*request.methods, *request.order, *filter(None, asked.values())]:
         if name not in inputs.methods:
             raise UsageError(unknown_name_message("method", name, inputs.methods))
-    chosen, wanted = inputs, None
+    chosen = inputs
+    wanted = None
     if request.methods:
         chosen = chosen.only("method", request.methods)
     if request.envs:
@@ -250,7 +255,8 @@ def _chosen(inputs: Inputs, request: argparse.Namespace) -> Inputs:
     if request.paths and len(own):
         # A phase that no own run has reached says nothing about own runs.
         phases = set(own.loc[own["kind"] == SUCCESS.name, "phase"])
-        table, means = chosen.evaluations, chosen.means
+        table = chosen.evaluations
+        means = chosen.means
         table = table[table["phase"].isin(phases) | (table["kind"] != SUCCESS.name)]
         chosen = replace(chosen, evaluations=table, means=means[means["phase"].isin(phases)])
     chosen = chosen.restricted(wanted)

@@ -35,7 +35,7 @@ def show_curves(own: RunTables) -> RenderableType:
 
 def count_states(own: RunTables) -> dict[str, int]:
     """Return the number of runs, and of those in each state."""
-    return {"runs": len(own.runs)} | {str(state): int(n) for state, n in own.runs["state"].value_counts().items()}
+    return {"runs": len(own.runs)} | own.runs["state"].value_counts().to_dict()
 
 
 def _state_table(own: RunTables) -> Table:

@@ -81,8 +81,8 @@ class PublishedSet:
         """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None where the source does not say."""
         own = dict(self.methods.get(method, {}))
         there = own.pop("domains", {}).get(domain, {})
-        protocol = {**self.protocol, **self.domains.get(domain, {}), **own, **there}
-        return {**protocol, "net_arch": describe_layers(protocol.get("net_arch"))}
+        protocol = self.protocol | self.domains.get(domain, {}) | own | there
+        return protocol | {"net_arch": describe_layers(protocol.get("net_arch"))}
 
     @cached_property
     def included(self) -> pd.DataFrame:
@@ -203,7 +203,8 @@ def _means_of_runs(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (method, phase, domain), part in tasks.groupby(["method", "phase", "domain"]):
         if len(part) == len(tasks_of(domain)):
-            step, seeds = part["step"].max(), part["seeds"].min()
+            step = part["step"].max()
+            seeds = part["seeds"].min()
             sd = np.sqrt((part["sd"] ** 2).sum(skipna=False)) / len(part)  # seeds are not paired between tasks
             rows.append((method, phase, domain, step, part["mean"].mean(), sd, seeds))
     tasks = tasks.drop(columns="domain")

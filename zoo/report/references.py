@@ -86,7 +86,9 @@ def normalise_returns(own: RunTables, references: References) -> RunTables:
 
     evaluations = normalised(own.evaluations)
     pairs = pd.DataFrame(references, ["random", "expert"]).T.reindex(evaluations["environment"]).to_numpy(float)
-    scores, random, expert = evaluations["score"].astype(float), pairs[:, 0], pairs[:, 1]
+    scores = evaluations["score"].astype(float)
+    random = pairs[:, 0]
+    expert = pairs[:, 1]
     is_chosen = evaluations["kind"] == NORMALISED_RETURN.name
     scores = scores.mask(is_chosen, (scores - random) / (expert - random))
     return RunTables(normalised(own.runs), evaluations.assign(score=scores))

@@ -66,7 +66,8 @@ def reproduce(
     tables = [(published, load_means(published)) for published in sets]
     for phase in PHASES:
         there = runs[runs["phase"] == phase]
-        own, played = final_scores(there), episodes_of(there)
+        own = final_scores(there)
+        played = episodes_of(there)
         for published, table in tables:
             for name, scores in own.items():
                 is_same = (table["phase"] == phase) & (table["method"] == methods[name].algorithm)
@@ -100,7 +101,8 @@ def _places(scores: Scores, means: pd.DataFrame) -> dict[str, list[str]]:
 
 def _compared(scores: Scores, published: pd.DataFrame, episodes: Episodes) -> dict[str, Any]:
     """Return the numbers of a `Reproduction`, from the runs of each task and from the published rows."""
-    spread, rows = Spread.of(scores, episodes), len(published)
+    spread = Spread.of(scores, episodes)
+    rows = len(published)
     means = np.array([scores[task].mean() for task in sorted(scores)])
     difference = welch_mean(
         [*means / len(means), *-published["mean"] / rows],

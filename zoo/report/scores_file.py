@@ -92,12 +92,13 @@ def read_scores(path: Path, source: str) -> Scored:
     :raises UsageError: if a column is missing, or a row is no score of a run; the text names the file and the line.
     """
     table = read_rows([path], (*COLUMNS, *PROTOCOL), (*_COUNTS, "successes", "score"), _REMEDY)
-    low, high = (table["kind"].map({name: kind.limits[k] for name, kind in KINDS.items()}) for k in (0, 1))
+    lowest = {name: kind.limits[0] for name, kind in KINDS.items()}
+    highest = {name: kind.limits[1] for name, kind in KINDS.items()}
     is_good = (
         (table[["method", "environment"]] != "").all(axis=1)
         & table["phase"].isin(PHASES)
         & (table[list(_COUNTS)] >= 0).all(axis=1)
-        & table["score"].between(low, high)
+        & table["score"].between(table["kind"].map(lowest), table["kind"].map(highest))
     )
     bad = {f"a score of a run, of kind {', '.join(KINDS)}": ~is_good}
     refuse_rows(table, bad | clashes(table, _RUN, [*PROTOCOL]), _REMEDY)

@@ -50,7 +50,8 @@ def decide(comparison: Comparison, **choices: Any) -> Comparison:
 
 def changes(comparison: Comparison, phase: Phase) -> list[str]:
     """Return what is said otherwise where one domain is left out: who leads, or an outcome that is or was clear."""
-    found, before = [], phase.decision
+    found = []
+    before = phase.decision
     for domain, tasks in by_domain(phase.tasks).items():
         after = _decision(comparison, _without(phase, tasks))
         if after.subject != before.subject:
@@ -68,9 +69,12 @@ def changes(comparison: Comparison, phase: Phase) -> list[str]:
 def _without(phase: Phase, tasks: Sequence[str]) -> Phase:
     """Return what decides a verdict on the other tasks of a phase: means, differences and their p values."""
     kept = [task for task in sorted(phase.tasks) if task not in tasks]
-    is_kept, pairs = ~np.isin(sorted(phase.tasks), tasks), list(phase.improvements)
+    is_kept = ~np.isin(sorted(phase.tasks), tasks)
+    pairs = list(phase.improvements)
     spreads = {name: Spread(s.variances[is_kept], s.seeds[is_kept]) for name, s in phase.spreads.items()}
-    means, aggregates, improvements = {}, {}, {}
+    means = {}
+    aggregates = {}
+    improvements = {}
     for name in spreads:
         means[name] = np.mean([phase.per_task[task][name].mean.point for task in kept]).item()
         aggregates[name] = replace(phase.aggregates[name], estimates={"mean": Estimate(means[name])})
@@ -83,9 +87,12 @@ def _without(phase: Phase, tasks: Sequence[str]) -> Phase:
 
 
 def _decision(comparison: Comparison, phase: Phase) -> Decision:
-    found, subject = phase.improvements, _subject(comparison, phase)
+    found = phase.improvements
+    subject = _subject(comparison, phase)
     pairs = _tested_pairs(comparison, phase)
-    p_values, sizes, verdicts = {}, {}, []
+    p_values = {}
+    sizes = {}
+    verdicts = []
     adjusted = holm(np.array([found[pair].p_value for pair in pairs])).tolist()
     for (x, y), p_value, size in zip(pairs, adjusted, _sizes(comparison, phase, pairs), strict=True):
         p_values[x, y] = p_values[y, x] = p_value
@@ -102,7 +109,9 @@ def _decision(comparison: Comparison, phase: Phase) -> Decision:
 
 def _tested_pairs(comparison: Comparison, phase: Phase) -> list[Pair]:
     """Return the pairs that the tests of a phase are about: those with the focus, or else all, each once."""
-    found, methods, focus = phase.improvements, comparison.methods, comparison.focus
+    found = phase.improvements
+    methods = comparison.methods
+    focus = comparison.focus
     has_focus = any(x == focus for x, _ in found)
     return [
         (x, y)

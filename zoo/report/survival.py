@@ -24,10 +24,12 @@ def tallies(own: RunTables) -> dict[str, dict[str, Tally]]:
 
     A run that another one of the same seed replaces is not counted.
     """
-    shown = own.runs[own.runs["replaced_by"].isna()]
-    return by_place(
-        shown, lambda runs: Tally(len(runs), int(runs["problem"].isna().sum()), int(_has_failed(runs).sum()))
-    )
+
+    def tally(runs: pd.DataFrame) -> Tally:
+        finished = int(runs["problem"].isna().sum())
+        return Tally(len(runs), finished, int(_has_failed(runs).sum()))
+
+    return by_place(own.runs[own.runs["replaced_by"].isna()], tally)
 
 
 def failed_scores(own: RunTables, mode: str) -> pd.DataFrame:
@@ -45,7 +47,8 @@ def failed_scores(own: RunTables, mode: str) -> pd.DataFrame:
     failed = runs[runs["replaced_by"].isna() & _has_failed(runs)]
     if mode == "exclude" or failed.empty:
         return pd.DataFrame(columns=EVALUATION_COLUMNS)
-    counted, parts = own.counted(), []
+    counted = own.counted()
+    parts = []
     for row in failed.to_dict("records"):
         if mode == "zero" and row["kind"] in OWN_SCALE:
             raise UsageError(

@@ -170,7 +170,8 @@ def range_text(ends: tuple[int, int]) -> str:
 
 def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     """Return how the subject of a phase compares with each other method; without rows where nothing is compared."""
-    kind, decision = comparison.kind, phase.decision
+    kind = comparison.kind
+    decision = phase.decision
     digits = digits_of(kind, (v.improvement.difference for v in decision.verdicts))
     rows = []
     for v in decision.verdicts:
@@ -191,7 +192,8 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     if decision.tested:
         caption += f"Verdict and p value: {decision.tested}. "
     if decision.tested and kind.is_comparable:
-        points, least = f"{100 * comparison.resolve:g} points", f"{LEAST_BEST:.0%}"
+        points = f"{100 * comparison.resolve:g} points"
+        least = f"{LEAST_BEST:.0%}"
         caption += (
             f"Better, worse: beyond chance by more than {points}; slightly ahead, behind: by less; ahead, behind: by "
             f"more or less. Equal: surely less than {points} apart. Both fail or solve: means below {least} or above "
@@ -203,7 +205,9 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
 
 def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the aggregates of methods in one phase; without rows where nothing can be averaged."""
-    kind, cells, label = comparison.kind, phase.aggregates, phase.tasks_label
+    kind = comparison.kind
+    cells = phase.aggregates
+    label = phase.tasks_label
     columns = {METRICS[metric]: _scores(cells, kind, metric, SHOWN_METRICS) for metric in SHOWN_METRICS}
     rows = []
     for name in (name for name in ranking(comparison, phase) if name in cells):
@@ -223,7 +227,8 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
 
 def improvement_table(comparison: Comparison, phase: Phase) -> Table:
     """Return how each method compares with the baseline; without rows where that has no single runs."""
-    kind, baseline = comparison.kind, baseline_of(comparison)
+    kind = comparison.kind
+    baseline = baseline_of(comparison)
     names = [name for name in ranking(comparison, phase) if (name, baseline) in phase.improvements]
     pairs = {name: phase.improvements[name, baseline] for name in names}
     digits = digits_of(kind, (pair.difference for pair in pairs.values()))
@@ -249,21 +254,19 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
         f"{domain} ({len(phase.domain_tasks[domain])})": _scores(cells, comparison.kind)
         for domain, cells in sorted(phase.domains.items())
     }
-    rows = [
-        {
-            "method": method_entry(comparison, name),
-            **{heading: column.get(name) for heading, column in columns.items()},
-        }
-        for name in ranking(comparison, phase)
-        if any(name in column for column in columns.values())
-    ]
+    rows = []
+    for name in ranking(comparison, phase):
+        if any(name in column for column in columns.values()):
+            row: dict[str, Any] = {"method": method_entry(comparison, name)}
+            rows.append(row | {heading: column.get(name) for heading, column in columns.items()})
     caption = "Success in %, mean over the tasks of a domain (their number in brackets); -: not all of them were run."
     return _phase_table("domains", "Domains", comparison, phase, caption, rows, best=" in the column")
 
 
 def tasks_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the mean of each method on each task; the page leaves out the intervals of success rates."""
-    kind, titles = comparison.kind, {name: comparison.methods[name].title for name in ranking(comparison, phase)}
+    kind = comparison.kind
+    titles = {name: comparison.methods[name].title for name in ranking(comparison, phase)}
     rows = []
     for task, cells in phase.per_task.items():
         scores = _scores(cells, kind)
@@ -276,7 +279,8 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
 
 def pairs_table(comparison: Comparison, phase: Phase) -> Table:
     """Return P(row > column) and the difference of means of every pair; without rows below three methods."""
-    kind, decision = comparison.kind, phase.decision
+    kind = comparison.kind
+    decision = phase.decision
     names = [name for name in ranking(comparison, phase) if any(name in pair for pair in phase.improvements)]
     names = names if len(names) > 2 else []  # two are one pair, which the table of improvements has already
     digits = digits_of(kind, (pair.difference for pair in phase.improvements.values()))
@@ -284,9 +288,11 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
     for x in names:
         row: dict[str, Any] = {"method": method_entry(comparison, x)}
         for y in names:
-            entry, pair = None, phase.improvements.get((x, y))
+            entry = None
+            pair = phase.improvements.get((x, y))
             if pair is not None:
-                chance, difference = pair.probability.point, ""
+                chance = pair.probability.point
+                difference = ""
                 if pair.difference is not None:
                     difference = with_minus(f"{kind.scale * pair.difference.point:+z,.{digits}f}")
                 entry = TableEntry(f"{chance:.2f}", difference, decision.is_clear(x, y), chance)
@@ -306,14 +312,17 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
 
     It has no rows where scores share no scale.
     """
-    kind, points = comparison.kind, 100 * comparison.resolve
+    kind = comparison.kind
+    points = 100 * comparison.resolve
     baseline = comparison.focus if comparison.focus and comparison.focus in phase.spreads else baseline_of(comparison)
     rows = []
     for method in ranking(comparison, phase):
         if (method, baseline) not in phase.decision.plans:
             continue
-        plan, spread = phase.decision.plans[method, baseline], phase.spreads[method]
-        half, needed = TableEntry(NOT_KNOWN), TableEntry("unknown")
+        plan = phase.decision.plans[method, baseline]
+        spread = phase.spreads[method]
+        half = TableEntry(NOT_KNOWN)
+        needed = TableEntry("unknown")
         if plan is not None:
             counts = (plan.seeds, *plan.interval)
             text, low, high = (f"more than {MOST_SEEDS:,}" if n is None else f"{n:,}" for n in counts)
@@ -426,9 +435,10 @@ def differences_table(own: RunTables, methods: Collection[str]) -> Table:
     return Table.of("differences", "What differs", caption, rows)
 
 
-def scored_otherwise(comparison: Comparison) -> dict[str, list[str]]:
-    """Return way of scoring -> methods, for scores that may not be those of the last evaluation."""
-    return by_value({name: method.scoring for name, method in comparison.methods.items() if method.scoring is not None})
+def scored_otherwise(comparison: Comparison, names: Collection[str]) -> dict[str, list[str]]:
+    """Return way of scoring -> methods among some, for scores that may not be those of the last evaluation."""
+    scoring = {name: method.scoring for name, method in comparison.methods.items() if name in names and method.scoring}
+    return by_value(scoring)
 
 
 def _phase_table(
@@ -451,7 +461,8 @@ def _phase_table(
         caption += f" Bold: the best{best}{least}; †: its interval reaches the best. Neither is a test."
     table = Table.of(f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", caption, rows)
     known = [k for k in range(len(table.header)) if any(row[k].text != NOT_KNOWN for row in table.rows)]
-    header, entries = [table.header[k] for k in known], [[row[k] for k in known] for row in table.rows]
+    header = [table.header[k] for k in known]
+    entries = [[row[k] for k in known] for row in table.rows]
     details = {entry.detail for row in entries for entry in row}
     if ROUNDED in details:
         caption += f" {ROUNDED}: both ends of the interval round to the number."
@@ -464,19 +475,22 @@ def _phase_table(
 
 def _scoring_note(comparison: Comparison, names: Collection[str]) -> str:
     """Return, after a space, how methods were scored whose scores may not be those of the last evaluation."""
-    notes = {scoring: [n for n in found if n in names] for scoring, found in scored_otherwise(comparison).items()}
-    return "".join(f" Scoring of {', '.join(shown)}: {scoring}." for scoring, shown in notes.items() if shown)
+    found = scored_otherwise(comparison, names).items()
+    return "".join(f" Scoring of {', '.join(shown)}: {scoring}." for scoring, shown in found)
 
 
 def _finished_note(comparison: Comparison, names: Collection[str]) -> str:
     """Return, after a space, which methods have runs that did not finish, and what the mark means."""
-    counts, mark = [], ""
-    for method in (comparison.methods[name] for name in names):
+    counts = []
+    mark = ""
+    for name in names:
+        method = comparison.methods[name]
         tally = method.tally()
-        if tally.failed:
+        failed = f" ({tally.failed} failed)" if tally.failed else ""
+        if failed:
             mark = "‡: runs failed. "
         if not tally.is_complete:
-            counts.append(f"{method.title} {tally}{f' ({tally.failed} failed)' if tally.failed else ''}")
+            counts.append(f"{method.title} {tally}{failed}")
     if not counts:
         return ""
     return f" {mark}Finished runs: {'; '.join(counts)}; a method is not bold where runs are missing."
@@ -506,8 +520,10 @@ def _range_entry(values: Mapping[str, float] | None) -> TableEntry:
     """Return a median with the range that it is from."""
     if values is None:
         return TableEntry(NOT_KNOWN)
-    low, high = _three_digits(values["min"]), _three_digits(values["max"])
-    detail, ends = "" if low == high else f"[{low}, {high}]", (values["min"], values["max"])
+    low = _three_digits(values["min"])
+    high = _three_digits(values["max"])
+    detail = "" if low == high else f"[{low}, {high}]"
+    ends = (values["min"], values["max"])
     return TableEntry(_three_digits(values["median"]), detail, value=values["median"], interval=ends)
 
 
@@ -536,7 +552,8 @@ def to_markdown(table: Table) -> str:
     """Return a table in Markdown."""
 
     def cell(entry: TableEntry) -> str:
-        text, detail = _markdown(entry.text), _markdown(entry.detail)
+        text = _markdown(entry.text)
+        detail = _markdown(entry.detail)
         return f"**{text}** {detail}".strip() if entry.is_bold else f"{text} {detail}".strip()
 
     rows = [

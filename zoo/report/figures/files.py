@@ -67,7 +67,7 @@ class Sheet:
         sizes = ("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize")
         ticks = {f"{axis}tick.major.{what}": size for axis in "xy" for what, size in (("size", 2.5), ("width", 0.6))}
         legend = {"legend.fontsize": self.text, "legend.frameon": False, "axes.linewidth": 0.6, "grid.linewidth": 0.5}
-        return {**sns.axes_style("ticks"), **_LOOKS, **dict.fromkeys(sizes, self.text), **ticks, **legend}
+        return sns.axes_style("ticks") | _LOOKS | dict.fromkeys(sizes, self.text) | ticks | legend
 
     @property
     def letter(self) -> float:

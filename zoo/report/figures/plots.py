@@ -81,7 +81,8 @@ def all_figures(
     :param evaluations: of all runs that count; those of own runs are drawn one by one.
     :param only: a pattern of the names of the figures to draw.
     """
-    kind, whole = comparison.kind, _Pen(comparison, evaluations, sheet)
+    kind = comparison.kind
+    whole = _Pen(comparison, evaluations, sheet)
     makers: dict[str, Callable[[], Drawing | None]] = {}
     for phase in comparison.phases.values():
         for make in (_verdict, _aggregates, _profiles, _improvement, _heat_map, _runs):
@@ -205,8 +206,11 @@ class _Panel:
 
     def table(self) -> pd.DataFrame:
         """Return the estimates on the axis, a row each: the ``point``, and the ``low`` and ``high`` end."""
-        found = {name: (e.point, *(e.interval or (e.point, e.point))) for name, e in self.estimates.items()}
-        return self.scale * pd.DataFrame.from_dict(found, "index", columns=["point", "low", "high"])
+        rows = {}
+        for name, estimate in self.estimates.items():
+            low, high = estimate.interval or (estimate.point, estimate.point)
+            rows[name] = (estimate.point, low, high)
+        return self.scale * pd.DataFrame.from_dict(rows, "index", columns=["point", "low", "high"])
 
 
 def _verdict(pen: _Pen, phase: Phase) -> Drawing | None:
@@ -249,7 +253,8 @@ def _ahead(pen: _Pen, pairs: Mapping[str, Improvement], title: str) -> list[_Pan
 
 def _aggregates(pen: _Pen, phase: Phase) -> Drawing | None:
     """Draw the mean and the IQM of each method; published means have no IQM."""
-    kind, cells = pen.comparison.kind, phase.aggregates
+    kind = pen.comparison.kind
+    cells = phase.aggregates
     names = [name for name in ranking(pen.comparison, phase) if name in cells]
     panels = []
     for metric in SHOWN_METRICS:
@@ -264,7 +269,8 @@ def _aggregates(pen: _Pen, phase: Phase) -> Drawing | None:
 
 def _intervals(pen: _Pen, panels: Sequence[_Panel], colours: Mapping[str, str]) -> tuple[Figure, list[Axes]]:
     """Draw estimates in panels beside one another, the methods of the first panel from top to bottom."""
-    names, width = list(panels[0].estimates), 0.6 / len(panels) * pen.sheet.width
+    names = list(panels[0].estimates)
+    width = 0.6 / len(panels) * pen.sheet.width
     tables = [panel.table().reindex(names) for panel in panels]
     figure, drawn = plot_utils.plot_interval_estimates(
         {name: [table.loc[name, "point"] for table in tables] for name in names},
@@ -291,9 +297,11 @@ def _intervals(pen: _Pen, panels: Sequence[_Panel], colours: Mapping[str, str]) 
 
 def _cut(inside: ArrayLike, ends: ArrayLike) -> Range:
     """Return the limits of an axis with all values `inside`, and the `ends` of intervals that are not far from them."""
-    low, high = np.nanmin(inside), np.nanmax(inside)
+    low = np.nanmin(inside)
+    high = np.nanmax(inside)
     span = high - low or 0.1 * abs(high) or 1.0
-    low, high = max(np.nanmin(ends), low - span / 2), min(np.nanmax(ends), high + span / 2)
+    low = max(np.nanmin(ends), low - span / 2)
+    high = min(np.nanmax(ends), high + span / 2)
     margin = 0.05 * (high - low or span)
     return low - margin, high + margin
 
@@ -303,7 +311,8 @@ def _cut(inside: ArrayLike, ends: ArrayLike) -> Range:
 
 def _profiles(pen: _Pen, phase: Phase) -> Drawing | None:
     """Draw the performance profiles."""
-    kind, sheet = pen.comparison.kind, pen.sheet
+    kind = pen.comparison.kind
+    sheet = pen.sheet
     parts = dict(iter(phase.profiles.groupby("method")))
     names = pen.shown(parts)
     if not names:
@@ -322,7 +331,8 @@ def _profiles(pen: _Pen, phase: Phase) -> Drawing | None:
     for line, name in zip(ax.lines, names, strict=True):
         line.set(**pen.looks[name].line)
     pen.tidy(ax)
-    ax.set(xlim=(0, 100) if kind is SUCCESS else (thresholds[0], thresholds[-1]), ylim=(0, 1.02))
+    ax.set_xlim((0, 100) if kind is SUCCESS else (thresholds[0], thresholds[-1]))
+    ax.set_ylim(0, 1.02)
     ax.set_title(f"{pen.where}, {phase.tasks_label}")
     _add_legend(figure, pen, names)
     return Drawing(figure, pen.title("Performance profiles"), names)
@@ -330,7 +340,8 @@ def _profiles(pen: _Pen, phase: Phase) -> Drawing | None:
 
 def _sample_efficiency(pen: _Pen, metric: str) -> Drawing | None:
     """Draw the learning curves over all tasks."""
-    comparison, sheet = pen.comparison, pen.sheet
+    comparison = pen.comparison
+    sheet = pen.sheet
     curves = _curves_of(comparison, metric)
     curves = curves[curves["where"] == ALL_TASKS]
     if curves.empty:
@@ -345,13 +356,16 @@ def _sample_efficiency(pen: _Pen, metric: str) -> Drawing | None:
 
 def _domains(pen: _Pen) -> Drawing | None:
     """Draw the learning curves over the tasks of each domain."""
-    kind, sheet, curves = pen.comparison.kind, pen.sheet, _curves_of(pen.comparison, "mean")
+    kind = pen.comparison.kind
+    sheet = pen.sheet
+    curves = _curves_of(pen.comparison, "mean")
     curves = curves[curves["where"] != ALL_TASKS]
     domains = sorted(set(curves["where"]))
     if not domains:
         return None
     fitting = max(1, round(sheet.wide / 2.5))
-    width, columns = sheet.wide / fitting, min(len(domains), fitting)
+    width = sheet.wide / fitting
+    columns = min(len(domains), fitting)
     rows = math.ceil(len(domains) / columns)
     figure, axes = pen.empty(width * columns, 0.75 * width * rows, rows, columns)
     for ax, domain in zip(axes, domains, strict=False):
@@ -379,13 +393,17 @@ def _draw_curves(ax: Axes, pen: _Pen, curves: pd.DataFrame) -> list[str]:
     A method that starts online begins where the others go online. A band much wider than the curves are apart is cut by
     the axis.
     """
-    scale, border, names = pen.comparison.kind.scale, _end_of_offline(curves), pen.shown(curves["method"])
+    scale = pen.comparison.kind.scale
+    border = _end_of_offline(curves)
+    names = pen.shown(curves["method"])
     last = 0
     if border:
         ax.axvspan(0, border, color=SHADE[0], zorder=0)
     for name in names:
-        look, part = pen.looks[name], curves[curves["method"] == name]
-        steps, points = part["step"].to_numpy(int), scale * part["value"]
+        look = pen.looks[name]
+        part = curves[curves["method"] == name]
+        steps = part["step"].to_numpy(int)
+        points = scale * part["value"]
         if border and part["phase"].iloc[0] == PHASES[1] and steps[0] < border:
             steps = steps + border
         last = max(last, steps[-1])
@@ -419,7 +437,9 @@ def _end_of_offline(curves: pd.DataFrame) -> int | None:
 
 def _add_legend(figure: Figure, pen: _Pen, methods: Collection[str]) -> None:
     """Name the methods that are told apart below all panels, and say how many others there are."""
-    sheet, handles, labels = pen.sheet, [], []
+    sheet = pen.sheet
+    handles = []
+    labels = []
     for name in methods:
         look = pen.looks[name]
         if look.is_named:
@@ -443,7 +463,9 @@ def _heat_map(pen: _Pen, phase: Phase) -> Drawing | None:
 
     Returns have no common scale, so a colour there lies between those of the worst and the best method of a task.
     """
-    kind, sheet, names = pen.comparison.kind, pen.sheet, pen.shown(phase.coverage)
+    kind = pen.comparison.kind
+    sheet = pen.sheet
+    names = pen.shown(phase.coverage)
     if len(phase.per_task) < 2:
         return None
     rows = {}
@@ -451,13 +473,15 @@ def _heat_map(pen: _Pen, phase: Phase) -> Drawing | None:
         rows[short_name(task)] = {name: kind.scale * cell.mean.point for name, cell in cells.items()}
     means = shades = pd.DataFrame.from_dict(rows, "index").reindex(columns=names)
     if not kind.is_comparable:
-        low, high = means.min(axis=1), means.max(axis=1)
+        low = means.min(axis=1)
+        high = means.max(axis=1)
         shades = means.sub(low, axis=0).div(np.maximum(high - low, 1e-9), axis=0)
     labels = [pen.label(name, 1) for name in names]
     width = sheet.letter * (max(map(len, rows)) + _CELL * len(names) + 3)
     height = sheet.letter * max(map(len, labels)) + sheet.inches(3 + 1.2 * len(rows))
     figure, (ax,) = pen.empty(min(sheet.wide, max(width, 0.75 * sheet.width)), height)
-    has_room, is_rate = width <= sheet.wide, kind.limits == FRACTION
+    has_room = width <= sheet.wide
+    is_rate = kind.limits == FRACTION
     sns.heatmap(
         shades,
         ax=ax,
@@ -483,12 +507,14 @@ def _heat_map(pen: _Pen, phase: Phase) -> Drawing | None:
 
 def _runs(pen: _Pen, phase: Phase) -> Drawing | None:
     """Draw the last score of each own run."""
-    kind, runs = pen.comparison.kind, pen.evaluations
+    kind = pen.comparison.kind
+    runs = pen.evaluations
     is_shown = (runs["source"] == OWN) & (runs["kind"] == kind.name) & (runs["phase"] == phase.name)
     last = last_evaluations(runs[is_shown])
     if last.empty or (not kind.is_comparable and last["environment"].nunique() > 1):
         return None
-    names, scores = pen.shown(last["method"]), kind.scale * last["score"]
+    names = pen.shown(last["method"])
+    scores = kind.scale * last["score"]
     figure, (ax,) = pen.empty(1, 1)
     with seeded():  # seaborn draws the jitter from NumPy's own generator
         sns.stripplot(

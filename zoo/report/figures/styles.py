@@ -77,7 +77,8 @@ def method_styles(methods: Methods) -> dict[str, Style]:
     Own and published runs of one algorithm share its style, so that they meet in a figure. Further variants of it, and
     algorithms without a fixed style, take spare ones in alphabetical order, never the colour of another algorithm.
     """
-    fixed, spare = algorithm_styles(), cycle(spare_styles())
+    fixed = algorithm_styles()
+    spare = cycle(spare_styles())
     taken: set[tuple[str, bool]] = set()
     result = {}
     for name, method in sorted(methods.items()):
@@ -109,7 +110,9 @@ def panel_styles(comparison: Comparison, phase: Phase | None = None) -> dict[str
 
     :param phase: as in `named_methods`.
     """
-    looks, named, result = method_styles(comparison.methods), named_methods(comparison, phase), {}
+    looks = method_styles(comparison.methods)
+    named = named_methods(comparison, phase)
+    result = {}
     for name in ranking(comparison, phase):
         result[name] = looks[name]
         if name not in named:

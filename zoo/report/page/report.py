@@ -138,7 +138,8 @@ class Content:
     @cached_property
     def figures(self) -> dict[str, dict[str, bytes]]:
         """Every figure: its name -> kind of file -> content; an SVG always, since the page shows it."""
-        formats, result = dict.fromkeys((*self.formats, "svg")), {}
+        formats = dict.fromkeys((*self.formats, "svg"))
+        result = {}
         for name, drawing in self.drawings.items():
             about = f"Methods: {', '.join(drawing.methods)}. The numbers are in the tables and CSV files of the report."
             result[name] = {kind: file_of(drawing.figure, kind, drawing.title, about) for kind in formats}
@@ -159,7 +160,8 @@ def write_report(folder: Path, content: Content) -> Path:
     Everything is made before anything is written. Files of an older report are replaced, or removed where this one has
     none of that name.
     """
-    inputs, own = content.inputs, content.inputs.own
+    inputs = content.inputs
+    own = inputs.own
     phases = phases_of(content.comparisons)
     files: dict[str, str | bytes] = {}
     for name, texts in content.texts.items():
@@ -193,7 +195,8 @@ def write_report(folder: Path, content: Content) -> Path:
 
 def to_html(content: Content) -> str:
     """Return the page with everything inside."""
-    methods, inputs = content.comparisons[0].methods, content.inputs
+    methods = content.comparisons[0].methods
+    inputs = content.inputs
     return (
         _templates()
         .get_template("report.html")

@@ -53,10 +53,12 @@ def json_text(results: Mapping[str, Any]) -> str:
 
 def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
     """Return one phase as plain values; None where nothing was evaluated."""
-    phase, kind = comparison.phases.get(name), comparison.kind
+    phase = comparison.phases.get(name)
+    kind = comparison.kind
     if phase is None:
         return None
-    decision, steps = phase.decision, set(phase.steps.values())
+    decision = phase.decision
+    steps = set(phase.steps.values())
     chances: dict[str, dict[str, Any]] = {}
     for (x, y), improvement in sorted(phase.improvements.items()):
         tested = {"p_value": improvement.p_value, "p_holm": decision.p_values.get((x, y))}
@@ -104,9 +106,8 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
 def _cell_to_json(cell: Cell, metrics: Sequence[str]) -> dict[str, Any]:
     """Return estimates with the numbers of tasks and seeds that they are from."""
     estimates = {metric: _estimate_to_json(cell.estimates.get(metric)) for metric in metrics}
-    return {**estimates, "tasks": cell.tasks, "seeds": cell.seeds[0], "most_seeds": cell.seeds[1]} | (
-        _tally_to_json(cell.tally)
-    )
+    about = {"tasks": cell.tasks, "seeds": cell.seeds[0], "most_seeds": cell.seeds[1]}
+    return estimates | about | _tally_to_json(cell.tally)
 
 
 def _tally_to_json(tally: Tally) -> dict[str, int]:

@@ -73,7 +73,10 @@ def verdict_sentences(comparisons: Sequence[Comparison]) -> list[tuple[str, str]
 
 def _sentences(comparison: Comparison, phase: Phase) -> tuple[str, str]:
     """Return the verdict of one phase in words, and what it rests on: nothing where nothing can be compared."""
-    kind, methods, decision, means = comparison.kind, comparison.methods, phase.decision, phase.means
+    kind = comparison.kind
+    methods = comparison.methods
+    decision = phase.decision
+    means = phase.means
     subject = decision.subject or max(sorted(means), key=lambda name: means[name])
     where = f"{phase.name}{kind.title}, {count(len(phase.tasks), 'task')}"
     if kind.limits == FRACTION and len(means) > 1 and not any(means.values()):
@@ -111,7 +114,8 @@ def _score(kind: Kind, estimate: Estimate) -> TableEntry:
 
 def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
     """Return which steps an own method lacks beside its published scores, or else the best; empty if none."""
-    ours, cells = comparison.methods[subject], phase.aggregates
+    ours = comparison.methods[subject]
+    cells = phase.aggregates
     theirs = [comparison.methods[name] for name in cells if not comparison.methods[name].is_own]
     if subject not in cells or not theirs:
         return ""
@@ -125,7 +129,8 @@ def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
 
 def _outcomes(comparison: Comparison, found: Sequence[Verdict]) -> str:
     """Return which methods have which outcome, as a sentence."""
-    clauses, points = [], f"{100 * comparison.resolve:g}"
+    clauses = []
+    points = f"{100 * comparison.resolve:g}"
     for outcome, words in _WORDS.items():
         names = [comparison.methods[v.other].title for v in found if v.outcome == outcome]
         if not comparison.kind.is_comparable and outcome in (Standing.BETTER, Standing.WORSE):
@@ -138,8 +143,11 @@ def _outcomes(comparison: Comparison, found: Sequence[Verdict]) -> str:
 
 def _rival(comparison: Comparison, phase: Phase, rival: Verdict) -> tuple[str, str]:
     """Return how the subject compares with its rival, and details."""
-    kind, pair, record = comparison.kind, rival.improvement, rival.improvement.tasks
-    against, chance = f"Against {comparison.methods[rival.other].title}", number_entry(pair.probability, 1, 2).plain
+    kind = comparison.kind
+    pair = rival.improvement
+    record = rival.improvement.tasks
+    against = f"Against {comparison.methods[rival.other].title}"
+    chance = number_entry(pair.probability, 1, 2).plain
     details = f"{against}: probability of improvement {chance}; tasks won {record.won}, lost {record.lost}, "
     details += f"undecided {record.undecided}."
     text = f"{against}: probability of improvement {chance}."
@@ -169,7 +177,8 @@ def warnings(
     :param sets: the published sets that were asked for.
     :param failed: what failed runs count for, see `zoo.report.survival.failed_scores`.
     """
-    methods, skipped = comparisons[0].methods, own.skipped()
+    methods = comparisons[0].methods
+    skipped = own.skipped()
     places = {name: _shown_tasks(comparisons, name) for name in methods}
     shown = own.runs[own.runs["problem"].isna() & own.runs["method"].isin(list(methods))]
     shown = shown[shown["environment"].isin({task for tasks in places.values() for task in tasks})]
@@ -195,7 +204,7 @@ def warnings(
     for name, codes in shown.dropna(subset="code").groupby("method")["code"].nunique().items():
         if codes > 1:
             found.append(f"{name}: runs were trained by {codes} versions of the algorithm's file.")
-    for scoring, names in scored_otherwise(comparisons[0]).items():
+    for scoring, names in scored_otherwise(comparisons[0], methods).items():
         text = f"Scoring of {', '.join(shortened(names))}: {scoring}"
         found.append(f"{text}. Other scores are those of the last evaluation.")
     for comparison in comparisons:

@@ -101,7 +101,8 @@ def performance_profile(scores: Scores, thresholds: Array, reps: int) -> Curve:
     blocks = [block[:, :, 0, 0] for block in blocks_of([scores])]
 
     def above(*drawn: Array) -> Array:
-        at_most, tasks = [], []
+        at_most = []
+        tasks = []
         for block in drawn:
             runs = np.sort(block, axis=None)
             at_most.append(np.searchsorted(runs, thresholds, side="right") / len(runs))

@@ -113,7 +113,8 @@ def pair_spreads(spreads: Mapping[str, Spread], pairs: Iterable[Pair]) -> tuple[
     :return: variances of one run, multiplied by the squared weight of its task, and numbers of runs, both of shape
         (2 tasks, pairs).
     """
-    variances, seeds = [], []
+    variances = []
+    seeds = []
     for x, y in pairs:
         variances.append([*spreads[x].variances, *spreads[y].variances])
         seeds.append([*spreads[x].seeds, *spreads[y].seeds])

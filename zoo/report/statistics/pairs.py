@@ -52,9 +52,11 @@ def improvements(
         p_values = np.array([rank_p_value(scores[x], scores[y]) for x, y in pairs])
     of_tasks = welch_p_values(away.ravel(), (variances * len(away) ** 2).reshape(2, -1), seeds.reshape(2, -1))
     decided = np.where(holm(of_tasks.reshape(away.shape)) <= SIGNIFICANT, away, 0)
-    chance, result = probabilities(scores, reps), {}
+    chance = probabilities(scores, reps)
+    result = {}
     for k, pair in enumerate(pairs):
-        won, lost = int((decided[:, k] > 0).sum()), int((decided[:, k] < 0).sum())
+        won = int((decided[:, k] > 0).sum())
+        lost = int((decided[:, k] < 0).sum())
         result[pair] = Improvement(
             chance[pair],
             differences.estimate(k) if with_difference else None,
@@ -88,7 +90,8 @@ def rank_codes(scores: Mapping[str, Scores]) -> tuple[list[Counts], tuple[int, i
     :return: blocks of every method in alphabetical order, each (runs, tasks, 1, 1), and the numbers of tasks, methods
         and ranks.
     """
-    methods, tasks = sorted(scores), sorted(next(iter(scores.values())))
+    methods = sorted(scores)
+    tasks = sorted(next(iter(scores.values())))
     levels = {task: np.unique(np.concatenate([scores[method][task] for method in methods])) for task in tasks}
     shape = (len(tasks), len(methods), max(map(len, levels.values())))
     blocks = []
@@ -120,9 +123,11 @@ def rank_p_value(x: Scores, y: Scores) -> float:
     its standard deviation where every division of a task's runs into two groups is equally likely. Unlike the bootstrap
     it takes no variance from the few seeds that there are. The normal distribution stands in for the exact one.
     """
-    away, variance = 0.0, 0.0
+    away = 0.0
+    variance = 0.0
     for task, runs in x.items():
-        ours, theirs = len(runs), len(y[task])
+        ours = len(runs)
+        theirs = len(y[task])
         if min(ours, theirs) < 2:
             return math.nan
         ranks = stats.rankdata(np.append(runs, y[task]))
