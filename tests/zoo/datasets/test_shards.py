@@ -72,7 +72,9 @@ def test_each_part_equals_its_file_loaded_alone(folder, settings):
             assert torch.equal(getattr(together.batch_of(rows), key), value), (number, key)
 
 
-@pytest.mark.parametrize(("size", "transitions"), [(1, [10]), (31, [30, 10]), (80, [30, 50]), (100, [30, 50, 20])])
+@pytest.mark.parametrize(
+    ("size", "transitions"), [(1, [10]), (31, [30, 10]), (40, [30, 10]), (80, [30, 50]), (100, [30, 50, 20])]
+)
 def test_size_takes_the_first_files_and_cuts_the_last_behind_a_trajectory(folder, size, transitions):
     dataset = load_all(folder, dataset_size=size)
     assert [part.transitions for part in dataset.content.parts] == transitions
