@@ -252,13 +252,7 @@ def refuse_bad(name: str, array: Array, wanted: str, rows: Flags | None = None) 
     """Refuse an array with an entry that is not what is `wanted`, in some rows (None: in all), naming the first."""
     if wanted == FINITE and array.dtype.kind != "f":
         return
-
-    def is_bad(values: Array) -> Array:
-        if wanted == FINITE:
-            return ~np.isfinite(_single(values))
-        return (values != 0) & (values != 1)
-
-    found = _first_bad(array, is_bad, rows)
+    found = _first_bad(array, _BAD[wanted], rows)
     if found is not None:
         value = array.reshape(len(array), -1)[found]
         raise ValueError(
@@ -286,6 +280,12 @@ def _single(values: Array) -> Array:
         return values
     with np.errstate(over="ignore"):
         return np.asarray(values, dtype=np.float32)
+
+
+_BAD: dict[str, Callable[[Array], Array]] = {
+    FINITE: lambda values: ~np.isfinite(_single(values)),
+    ZERO_OR_ONE: lambda values: (values != 0) & (values != 1),
+}
 
 
 def doubt_of_limits(timeouts: Array, masks: Array, is_derived: bool) -> str:
