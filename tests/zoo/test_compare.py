@@ -233,15 +233,15 @@ def test_returns_of_several_environments_are_not_averaged(logs, report, compared
 
 def test_reference_scores_put_returns_on_one_scale(tmp_path, logs, report, compared):
     write_return_runs(logs, "sac", Hopper=-850.0, HalfCheetah=2975.0)
-    (tmp_path / "references.yml").write_text("HalfCheetah-v5: [0, 6000]\n")
+    (tmp_path / "references.yml").write_text("HalfCheetah-v5: [0, 1500]\n")
     words = ["--reference-scores", "Hopper-v5=-1500,-150", tmp_path / "references.yml", "-o", report]
     out = compared(logs, *words)
-    assert out["reference_scores"] == {"Hopper-v5": [-1500.0, -150.0], "HalfCheetah-v5": [0.0, 6000.0]}
+    assert out["reference_scores"] == {"Hopper-v5": [-1500.0, -150.0], "HalfCheetah-v5": [0.0, 1500.0]}
     assert "return" not in out
     sac = out["normalised_return"]["online"]["aggregates"]["sac"]
-    assert sac["mean"]["point"] == pytest.approx((675 / 1350 + 3000 / 6000) / 2)
+    assert sac["mean"]["point"] == pytest.approx((675 / 1350 + 3000 / 1500) / 2)
     assert sac["tasks"] == 2
-    assert sac["optimality_gap"]["point"] == pytest.approx(0.5)
+    assert sac["optimality_gap"]["point"] == pytest.approx(0.25)  # a score of 2 misses nothing
     assert (report / "tables" / "aggregates_online_normalised_return.md").exists()
     assert "<li>Hopper-v5: random -1,500, expert -150</li>" in (report / "report.html").read_text()
 

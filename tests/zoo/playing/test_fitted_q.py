@@ -53,6 +53,15 @@ def test_values_of_a_chain_are_those_of_the_closed_form(right):
     assert found.low - 0.25 <= exact_value(right) <= found.high + 0.25
 
 
+def test_each_first_state_has_the_values_of_its_own_actions():
+    rng = np.random.default_rng(0)
+    data = chain(rng, 200)
+    first = np.tile(np.eye(STATES)[[0, STATES - 2]], (100, 1))  # four steps from the end, and one
+    found = fitted_q_evaluation(data, np.ones((len(data.states), 1)), first, np.ones((2, 200, 1)), rng)
+    assert found.values[::2] == pytest.approx(exact_value(1.0), abs=0.25)
+    assert found.values[1::2] == pytest.approx(-1.0, abs=0.25)
+
+
 def test_the_interval_is_wider_where_there_are_fewer_trajectories():
     rng, widths = np.random.default_rng(0), []
     for count in (5, 80):

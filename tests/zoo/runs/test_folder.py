@@ -5,12 +5,14 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.zoo.outcomes import status_of
 from zoo.errors import CannotResume, Interrupted
-from zoo.runs.folder import SILENT_FOR, RunFolder, ending_recorded, state_now
+from zoo.runs.folder import COLUMNS, SILENT_FOR, RunFolder, ending_recorded, state_now
 from zoo.runs.read import read_runs
 from zoo.settings.record import RunRecord
 
@@ -105,3 +107,18 @@ def test_a_run_of_another_host_is_dead_only_when_it_has_been_silent_for_long(tmp
     old = datetime.datetime.now(datetime.UTC) - SILENT_FOR - datetime.timedelta(minutes=1)
     change_status(folder, updated=old.isoformat())
     assert state(folder) == "dead"
+
+
+def test_evaluations_that_cannot_be_written_whole_leave_the_old_ones(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    history = dict.fromkeys(COLUMNS, np.zeros((1, 2)))
+    folder.write_evaluations(history)
+
+    def breaks(path, **arrays):
+        Path(path).write_bytes(b"half")
+        raise OSError("no space")
+
+    monkeypatch.setattr(np, "savez", breaks)
+    with pytest.raises(OSError, match="no space"):
+        folder.write_evaluations(history)
+    assert folder.read_evaluations().keys() == history.keys()
