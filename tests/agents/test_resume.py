@@ -241,7 +241,7 @@ def trace(env, actions):
         "scene-singletask-task4-v0",  # has locks
         "pointmaze-teleport-singletask-task1-v0",  # draws exits
         "Pendulum-v1",
-        "Hopper-v5",
+        "Ant-v5",  # rewards read where the torso was
         "pointmaze-medium-singletask-task1-v0",
         "antmaze-medium-singletask-task1-v0",
         "humanoidmaze-medium-singletask-task1-v0",

@@ -227,6 +227,15 @@ def test_a_trial_whose_process_of_this_host_is_gone_comes_next(objective, tmp_pa
     assert trials(tmp_path)[-1].params == {"inverse_temperature": 7.0}
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
+def test_a_trial_that_was_killed_too_often_is_not_tried_again(objective, tmp_path, monkeypatch):
+    monkeypatch.setattr("zoo.tuning.study.MOST_RETRIES", 0)
+    assert main(words(tmp_path, "--n-trials", "1")) == 0
+    leave_running(tmp_path, {"inverse_temperature": 7.0}, process=f".process_{HOST}_1")
+    assert main(words(tmp_path, "--n-trials", "1")) == 0
+    assert trials(tmp_path)[-1].params != {"inverse_temperature": 7.0}
+
+
 def test_a_database_that_has_lost_its_study_is_not_written_over(objective, tmp_path, tune):
     assert main(words(tmp_path, "--n-trials", "1")) == 0
     (folder(tmp_path) / "study.db").unlink()
