@@ -58,6 +58,7 @@ def test_a_file_without_an_entry_for_the_run_is_refused(tmp_path):
 
 PROFILE_FILE = """
 default: {rho: 0.1}
+ocbench: {rho: 0.15}
 scene-play: {rho: 0.2}
 profiles:
   mine:
@@ -71,10 +72,10 @@ def test_a_profile_lies_over_default_and_domain_and_under_overrides(tmp_path):
     path.write_text(PROFILE_FILE)
 
     def rho(domain, profile, *params):
-        config = load_config("qam", "x", domain, conf=path, profile=profile, params=params)
+        config = load_config("qam", "x", domain, groups=["ocbench"], conf=path, profile=profile, params=params)
         return float(config.settings["rho"])
 
-    assert [rho(domain, "qam") for domain in (None, "scene-play")] == [0.1, 0.2]
+    assert [rho(domain, "qam") for domain in (None, "scene-play")] == [0.15, 0.2]
     assert [rho(domain, "mine") for domain in (None, "scene-play")] == [0.3, 0.4]
     assert rho("scene-play", "mine", "rho=0.6") == 0.6
 
