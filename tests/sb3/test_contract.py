@@ -182,7 +182,7 @@ def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp
     with pytest.raises(RuntimeError, match="Missing key"):
         target.set_parameters({**source.get_parameters(), "policy": parts["policy"]})
     for broken in ({}, parts["policy.optimizer"], {"state": {}, "param_groups": [{"params": []}]}):
-        with pytest.raises(ValueError, match=r"`policy\.optimizer` must be the `state_dict"):
+        with pytest.raises(RuntimeError, match=r"`policy\.optimizer` must be the `state_dict"):
             target.set_parameters({**source.get_parameters(), "policy.optimizer": broken})
     target.policy = torch.compile(target.policy)
     target.save(tmp_path / "model")

@@ -178,8 +178,8 @@ class StoredModel(OffPolicyAlgorithm):
         :param load_path_or_dict: a saved model, which is checked before anything changes, or state dicts by name.
         :param exact_match: whether nothing may be missing.
         :param device: where to.
-        :raises ValueError: if the file is damaged, an optimiser's state lacks a part, or other networks have options of
-            their own in it.
+        :raises RuntimeError: if a state dict lacks a part, as in PyTorch.
+        :raises ValueError: if the file is damaged, or other networks have options of their own in an optimiser's state.
         """
         parameters = load_path_or_dict
         if not isinstance(parameters, dict):
@@ -192,7 +192,7 @@ class StoredModel(OffPolicyAlgorithm):
                     "param_groups": _with_own_options(self.policy.optimizer.param_groups, groups),
                 }
             except KeyError as error:
-                raise ValueError(
+                raise RuntimeError(
                     f"`policy.optimizer` must be the `state_dict()` of an optimiser, got one without {error}; give it "
                     'whole, or load the parameters alone: `set_parameters({"policy": ...}, exact_match=False)`'
                 ) from error
