@@ -264,7 +264,7 @@ class FlowPolicy(BasePolicy):
     # -- acting -------------------------------------------------------------------------------------------------------
 
     def draw_noise(self, table: Mapping[str, Draw], rows: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw a table for ``rows`` rows of every replica, on the generator's device: name -> (S, *axes)."""
+        """Draw a table for ``rows`` rows of every replica, on the generator's device: name -> (S, ...)."""
         sizes = self.method.noise_sizes(self.num_replicas, rows, self.chunk_size, self.layout.size)
         return {name: draw(sizes, generator, generator.device) for name, draw in table.items()}
 
