@@ -241,7 +241,8 @@ class ServingProcess:
         if self._process.is_alive():
             self._process.kill()
             self._process.join(CLOSE_SECONDS)
-        self._process.close()
+        with contextlib.suppress(ValueError):  # a busy system is still ending it
+            self._process.close()
 
     def _explain_death(self) -> WorkerLost:
         """Return the exception for a process that is gone, or that hung."""
