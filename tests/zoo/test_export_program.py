@@ -15,6 +15,7 @@ TRAINED = f"export --algo sqam --env {MAZE} --trained".split()
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
+@pytest.mark.slow
 def test_a_trained_agent_plays_without_pytorch(tmp_path, call, monkeypatch, capsys):
     file = tmp_path / "policy.onnx"
     result, _ = call(main, *TRAINED, "-o", file, code=DONE)

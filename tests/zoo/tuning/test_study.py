@@ -203,6 +203,7 @@ def leave_running(logs, params, process=""):
     study._storage.record_heartbeat(trial._trial_id)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
 def test_a_killed_trial_is_tried_again_once_it_has_been_silent_for_long(objective, tmp_path, monkeypatch):
     assert main(words(tmp_path, "--n-trials", "1")) == 0
