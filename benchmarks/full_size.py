@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 
 from agents.common.files import atomic_path
-from zoo.cli import run_program
-from zoo.errors import UsageError
 from zoo.report.published_scores import load_runs, load_set, published_names
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs
+from zoo.terminal.cli import run_program
+from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import Parser
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"

@@ -22,8 +22,8 @@ from benchmarks.gpu_parts import results as kept
 from benchmarks.gpu_parts.correct import correctness_parts, describe_environment
 from benchmarks.gpu_parts.part import Options, OutOfTime, Part, Runner
 from benchmarks.gpu_parts.speed import WarmUps, speed_parts
-from zoo.cli import run_program
-from zoo.errors import DONE, FAILED, INTERRUPTED, UsageError
+from zoo.terminal.cli import run_program
+from zoo.terminal.errors import DONE, FAILED, INTERRUPTED, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser
 from zoo.terminal.tables import print_table

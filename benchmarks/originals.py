@@ -27,11 +27,11 @@ from agents.common.observations import centre_and_factor
 from benchmarks import reference_ranks as ranks
 from tests.parity.fixture import read_fixture
 from tests.parity.reference import COMMON_SETTINGS, OWN_FIXTURES, SETTINGS
-from zoo.cli import run_program
 from zoo.datasets.files import dataset_files
 from zoo.datasets.formats.base import Dataset
 from zoo.envs.make import make_env
-from zoo.errors import UsageError
+from zoo.terminal.cli import run_program
+from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import parse_seeds
 from zoo.training.flags import make_parser
 from zoo.training.start import RunRequest, load_data, make_evaluator, read_request

@@ -24,11 +24,11 @@ from benchmarks.rank_table import (
     describe_fresh,
     describe_tasks,
 )
-from zoo.cli import run_program
 from zoo.datasets.files import dataset_files
-from zoo.errors import UsageError
 from zoo.runs.read import read_runs
 from zoo.settings.layers import read_profiles, shared_profile
+from zoo.terminal.cli import run_program
+from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import Parser, parse_seeds
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli import run_program
-from zoo.errors import UsageError
 from zoo.processes.versions import processor
+from zoo.terminal.cli import run_program
+from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import Parser, whole_number
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
-from zoo.cli import PROGRAMS
+from zoo.algorithms.overview import describe_algorithms
 from zoo.list_agents import describe_algorithm, readable_type
-from zoo.overview import describe_algorithms
+from zoo.terminal.cli import PROGRAMS
 from zoo.terminal.parser import Parser, module_of
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,8 +21,8 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
 
 import pandas as pd  # noqa: E402
 
+from zoo.algorithms.overview import NUMBERS, SCORES, cells_of, describe_algorithms, in_order, start_text  # noqa: E402
 from zoo.compare import make_parser  # noqa: E402
-from zoo.overview import NUMBERS, SCORES, cells_of, describe_algorithms, in_order, start_text  # noqa: E402
 from zoo.report.compute import episodes_of, final_scores  # noqa: E402
 from zoo.report.inputs import Inputs, collect  # noqa: E402
 from zoo.report.published_scores import (  # noqa: E402

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 import agents
 from agents.common.streams import Purpose, seed_for, seeds_of_replicas, torch_generator
 from tests.zoo.datasets.own import ENV
-from zoo.baselines import find_algorithm
+from zoo.algorithms.baselines import find_algorithm
 from zoo.datasets.collect import collect
 from zoo.envs.make import make_env
 from zoo.playing.evaluate import seeds_of_starts

@@ -25,15 +25,16 @@ LAYERS = (
     "agents.models",
     "agents.testing",
     "agents",
-    "zoo.errors zoo.terminal zoo.processes zoo.packages",
+    "zoo.terminal zoo.processes",
     "zoo.algorithms",
-    "zoo.settings zoo.baselines",
+    "zoo.settings",
     "zoo.datasets zoo.envs",
+    "zoo.terminal.cli",
     "zoo.playing",
     "zoo.runs",
     "zoo.models",
     "zoo.training zoo.report zoo.watching",
-    "zoo.authoring zoo.tuning zoo.suites",
+    "zoo.tuning zoo.suites",
     "zoo",
 )
 """Modules and packages, lowest first; a module belongs where its longest prefix stands (``agents.*`` are the algorithm
@@ -76,7 +77,7 @@ def layer_of(module):
 
 
 def is_program(module):
-    return module.count(".") == 1 and layer_of(module) == len(LAYERS) - 1
+    return module == "zoo.terminal.cli" or (module.count(".") == 1 and layer_of(module) == len(LAYERS) - 1)
 
 
 @PACKAGES

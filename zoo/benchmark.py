@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import as_program
 from zoo.envs.rendering import prepare_pictures
-from zoo.errors import DONE, FAILED, UsageError
+from zoo.terminal.cli import as_program
+from zoo.terminal.errors import DONE, FAILED, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, ZERO_OR_MORE, Parser, a_path, add_verbose
 from zoo.training.flags import add_speed

@@ -17,8 +17,8 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.validation import number
-from zoo.cli import as_program
-from zoo.errors import UsageError, as_usage_error
+from zoo.terminal.cli import as_program
+from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.parser import COUNT, REAL, Parser, a_path, add_reference_scores, add_verbose
 
 if TYPE_CHECKING:

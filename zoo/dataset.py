@@ -8,11 +8,11 @@ from typing import Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import as_program
 from zoo.datasets.names import parse_name
 from zoo.envs.rendering import prepare_pictures
 from zoo.envs.tasks import TASKS
 from zoo.models.agent_flags import TRUST
+from zoo.terminal.cli import as_program
 from zoo.terminal.parser import (
     AMOUNT,
     COUNT,

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import as_program, signals_deferred
 from zoo.envs.rendering import WHAT_TO_INSTALL, choose_platform, prepare_pictures, why_no_window
-from zoo.errors import UsageError, as_usage_error
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
+from zoo.terminal.cli import as_program, signals_deferred
+from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, SEED, Parser, a_path
 

@@ -13,9 +13,9 @@ from typing import Any
 if not __package__:  # run as a file: let `import agents` find the package, not this file
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import as_program
-from zoo.errors import DONE, FAILED, UsageError, as_usage_error
-from zoo.overview import NUMBERS, cells_of, describe_algorithms, in_order, kind_of, start_text
+from zoo.algorithms.overview import NUMBERS, cells_of, describe_algorithms, in_order, kind_of, start_text
+from zoo.terminal.cli import as_program
+from zoo.terminal.errors import DONE, FAILED, UsageError, as_usage_error
 from zoo.terminal.messages import log, write_out
 from zoo.terminal.parser import Parser, a_path
 
@@ -65,7 +65,7 @@ def make_parser() -> Parser:
 def _check(args: argparse.Namespace) -> dict[str, Any]:
     """Check an algorithm; the exit code says whether everything holds."""
     from agents.testing.kit import CHECKS, require_names, run_checks
-    from zoo.baselines import find_algorithm
+    from zoo.algorithms.baselines import find_algorithm
     from zoo.settings.layers import parse_overrides
 
     entry = find_algorithm(args.algo)
@@ -97,14 +97,14 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
 
 def _new(args: argparse.Namespace) -> dict[str, Any]:
     """Write a package."""
-    from zoo.authoring.package import write_package
+    from zoo.algorithms.authoring.package import write_package
 
     return write_package(args.name, args.like, args.folder)
 
 
 def describe_algorithm(algo: str) -> dict[str, Any]:
     """Return what an algorithm is, its settings with type, default and meaning, and its profiles with their entries."""
-    from zoo.baselines import find_algorithm, settings_of
+    from zoo.algorithms.baselines import find_algorithm, settings_of
     from zoo.settings.config import known_settings
     from zoo.settings.layers import describe_profiles
 

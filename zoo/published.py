@@ -8,7 +8,7 @@ from typing import Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import as_program
+from zoo.terminal.cli import as_program
 from zoo.terminal.parser import Parser, add_verbose
 
 

@@ -13,9 +13,9 @@ from typing import Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import as_program, signals_deferred
-from zoo.errors import UsageError
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
+from zoo.terminal.cli import as_program, signals_deferred
+from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, Parser, a_path
 

@@ -8,10 +8,10 @@ from typing import Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import as_program, signals_deferred
+from zoo.algorithms.packages import require_optuna
 from zoo.envs.rendering import prepare_pictures
-from zoo.errors import UsageError
-from zoo.packages import require_optuna
+from zoo.terminal.cli import as_program, signals_deferred
+from zoo.terminal.errors import UsageError
 from zoo.training.flags import make_parser
 
 

@@ -12,9 +12,9 @@ from typing import Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.cli import as_program, signals_deferred
+from zoo.algorithms.packages import require_optuna
 from zoo.envs.rendering import prepare_pictures
-from zoo.packages import require_optuna
+from zoo.terminal.cli import as_program, signals_deferred
 from zoo.terminal.parser import AMOUNT, COUNT, ZERO_OR_MORE, Parser
 from zoo.training import flags
 from zoo.tuning import TUNING_SEED

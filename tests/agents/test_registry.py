@@ -14,8 +14,8 @@ from agents.registry import origin_of
 from docs import make_tables
 from tests.agents.testing.mistakes import example
 from tests.common.toys import tiny_model
-from zoo.errors import UsageError
 from zoo.settings.config import load_config
+from zoo.terminal.errors import UsageError
 
 
 @pytest.fixture

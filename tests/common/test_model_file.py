@@ -18,7 +18,7 @@ from agents.common.model_file import read_model_file, write_archive
 from agents.common.sb3.model import FlowQLearning
 from agents.common.validation import UntrustedError
 from tests.common.toys import SpacesEnv, assert_same, parameters_of, tiny_model, toy_dataset
-from zoo import baselines
+from zoo.algorithms import baselines
 
 ran = []
 

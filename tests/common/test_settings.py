@@ -11,8 +11,8 @@ import pytest
 import agents
 from agents.common.settings import Declared, choice, log_range, setting
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
-from zoo.algorithms import algorithm_ids
-from zoo.baselines import find_algorithm, settings_of
+from zoo.algorithms.baselines import find_algorithm, settings_of
+from zoo.algorithms.catalogue import algorithm_ids
 
 Word = Literal["one", "two"]
 

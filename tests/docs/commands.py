@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests import ROOT
-from zoo.cli import PROGRAMS, main
+from zoo.terminal.cli import PROGRAMS, main
 from zoo.terminal.parser import module_of
 
 FENCE = re.compile(r"^ *```(\w*)\s*$", flags=re.MULTILINE)

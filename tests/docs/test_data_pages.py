@@ -76,7 +76,7 @@ def test_every_command_for_ogbenchs_images_works(tmp_path):
     for line, words in commands_run_by("test_every_command_for_ogbenchs_images_works").items():
         more = {"train": [*VISUAL, *TINY, "buffer_size=100"], "compare": ["--reps", "50"]}.get(words[1], [])
         small = [*with_values(words[1:], {"--episode-steps": "12"}), *more]
-        program = [sys.executable, "-c", "import sys, zoo.cli; sys.exit(zoo.cli.main())", *small]
+        program = [sys.executable, "-c", "import sys, zoo.terminal.cli; sys.exit(zoo.terminal.cli.main())", *small]
         ended = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
         assert ended.returncode == 0, (line, ended.stderr)
         results.append(json.loads(ended.stdout.splitlines()[-1]))

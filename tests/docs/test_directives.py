@@ -13,7 +13,7 @@ from agents.registry import BUILT_IN
 from docs import directives
 from docs.mathml import tex2mathml
 from tests.docs.commands import ROOT, pages
-from zoo.cli import PROGRAMS
+from zoo.terminal.cli import PROGRAMS
 
 OTHERS = {"--agent", "--gpus", "--horizon", "--ogbench", "--online", "--sparse"}
 """Flags of other projects' programs."""

@@ -7,7 +7,7 @@ import pytest
 
 import agents
 from agents.fql import FQL
-from zoo.algorithms import algorithm_ids
+from zoo.algorithms.catalogue import algorithm_ids
 from zoo.datasets.names import DATASETS
 from zoo.envs import tasks
 from zoo.settings.config import PROTOCOL_SETTINGS, known_settings, load_config

@@ -11,12 +11,12 @@ from tests.envs import SpacesEnv
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.outcomes import config_of, status_of
 from tests.zoo.test_train_program import ENV, EVALUATIONS
-from zoo import baselines
-from zoo.baselines import BASELINES, settings_of
+from zoo.algorithms import baselines
+from zoo.algorithms.baselines import BASELINES, settings_of
 from zoo.envs.snapshot import ResumableEnv
-from zoo.errors import UsageError
 from zoo.settings.config import load_config
 from zoo.settings.layers import DEFAULT_PROFILE, read_profiles
+from zoo.terminal.errors import UsageError
 from zoo.train import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")

@@ -14,11 +14,11 @@ import pytest
 
 from tests import ROOT
 from zoo import list_agents, train
-from zoo.algorithms import algorithm_ids
-from zoo.baselines import find_algorithm, settings_of
-from zoo.cli import PROGRAMS, checked, main, run_program, signals_deferred
-from zoo.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, STOP_SIGNALS, UsageError
-from zoo.packages import import_environments
+from zoo.algorithms.baselines import find_algorithm, settings_of
+from zoo.algorithms.catalogue import algorithm_ids
+from zoo.algorithms.packages import import_environments
+from zoo.terminal.cli import PROGRAMS, checked, main, run_program, signals_deferred
+from zoo.terminal.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, STOP_SIGNALS, UsageError
 from zoo.terminal.parser import THREADS, module_of, whole_number
 
 
@@ -45,7 +45,7 @@ def test_every_program_names_the_closest_flag(name, capsys):
 
 
 def test_help_needs_no_pytorch():
-    code = "import importlib, sys\nfrom contextlib import suppress\nfrom zoo.cli import PROGRAMS\n"
+    code = "import importlib, sys\nfrom contextlib import suppress\nfrom zoo.terminal.cli import PROGRAMS\n"
     code += "from zoo.terminal.parser import module_of\n"
     code += "for name in PROGRAMS:\n    with suppress(SystemExit):\n"
     code += "        importlib.import_module(f'zoo.{module_of(name)}').main(['-h'])\n"
@@ -112,7 +112,7 @@ def test_what_standard_output_cannot_encode_is_escaped(monkeypatch):
 def test_standard_output_that_takes_nothing_is_named_and_a_reader_that_has_gone_is_not():
     read, write = os.pipe()
     os.close(read)
-    program = [sys.executable, "-c", "import sys; from zoo.cli import main; sys.exit(main())"]
+    program = [sys.executable, "-c", "import sys; from zoo.terminal.cli import main; sys.exit(main())"]
     with open("/dev/full", "w") as full, open(write, "w") as pipe:
         for words in (["--help"], ["train", "--help"], ["--version"]):
             for output, said in ((full, "standard output cannot be written: No space left on device\n"), (pipe, "")):
@@ -124,7 +124,7 @@ def test_standard_output_that_takes_nothing_is_named_and_a_reader_that_has_gone_
 def test_a_user_whom_the_system_does_not_know_gets_a_home(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import pwd\ndef missing(*_): raise KeyError\npwd.getpwuid = missing\n")
     known = {name: text for name, text in os.environ.items() if name not in ("HOME", "LOGNAME", "USER")}
-    code = "from pathlib import Path; from zoo.cli import run_program; import getpass\n"
+    code = "from pathlib import Path; from zoo.terminal.cli import run_program; import getpass\n"
     code += "run_program(lambda: {'home': str(Path.home()), 'user': getpass.getuser()})"
     environment = {**known, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TMPDIR": str(tmp_path)}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -174,7 +174,7 @@ def complete(tmp_path):
             "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1",
             "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_SHELL": "bash", "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
         }  # fmt: skip
-        code = "import sys; sys.argv = ['zoo']; from zoo.cli import main; main()"
+        code = "import sys; sys.argv = ['zoo']; from zoo.terminal.cli import main; main()"
         subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **asked, "PYTHONPATH": str(ROOT)}, check=True
         )

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from tests import ROOT
-from zoo.cli import main
-from zoo.errors import DONE
+from zoo.terminal.cli import main
+from zoo.terminal.errors import DONE
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
 TRAINED = f"export --algo sqam --env {MAZE} --trained".split()

@@ -1,7 +1,7 @@
 """The table of all algorithms: its numbers are those of committed scores, and its advice follows from them."""
 
 from docs import make_tables
-from zoo.overview import FOLDER, START_WITH, describe_algorithms
+from zoo.algorithms.overview import FOLDER, START_WITH, describe_algorithms
 
 
 def test_committed_numbers_and_the_table_are_those_of_the_sets():

@@ -23,7 +23,7 @@ from zoo.datasets.formats.npz import INTERVAL
 from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset, to_arrays
 from zoo.envs.make import make_raw_env
 from zoo.envs.tasks import Task, import_ocbench
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 ROBOMIMIC_FILE = "low_dim_v15.hdf5"
 """robomimic's name for observations that are vectors, recorded with robosuite 1.5."""

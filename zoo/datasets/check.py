@@ -19,7 +19,7 @@ from zoo.datasets.files import DatasetError, check_checksum, dataset_files, fold
 from zoo.datasets.names import IMAGE_SHAPE, DatasetSpec
 from zoo.envs.make import env_spaces, global_numpy_seed, make_raw_env, no_startup_noise
 from zoo.envs.rendering import VISUAL
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 _CHUNK_ROWS = 250_000  # rows that are relabelled together, which bounds the memory of temporary arrays
 ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh of them is finite

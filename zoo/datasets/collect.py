@@ -17,13 +17,13 @@ from agents.common.frames import FrameStack, frame_space, frames_of
 from agents.common.model_file import algorithm_of, find_model
 from agents.common.streams import Purpose, seed_for, stream
 from agents.registry import import_named
-from zoo.baselines import find_named_by_file
+from zoo.algorithms.baselines import find_named_by_file
 from zoo.datasets.files import progress_bar
 from zoo.datasets.formats.base import Array, Episode, joined
 from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.observations import shape_of
-from zoo.errors import UsageError, as_usage_error
+from zoo.terminal.errors import UsageError, as_usage_error
 
 RANDOM = "random"
 Policy = Callable[[Array, bool], Any]

@@ -14,7 +14,8 @@ import numpy as np
 from agents.common.data.arrays import Transitions
 from agents.common.files import digest_of
 from agents.common.files.npz import read_npz_headers
-from zoo.baselines import find_algorithm
+from zoo.algorithms.baselines import find_algorithm
+from zoo.algorithms.packages import import_environments
 from zoo.datasets.benchmarks import describe_task, download_ocbench, find_data, generate_ocbench, generated_files
 from zoo.datasets.check import TRANSITIONS, check_dataset, check_headers, explained, is_standard
 from zoo.datasets.collect import collect as play_episodes
@@ -29,9 +30,8 @@ from zoo.datasets.shards import convert_shards
 from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import make_env
 from zoo.envs.tasks import D4RL, OCBENCH, ROBOMIMIC, TASKS
-from zoo.errors import BAD_INPUT, Interrupted, UsageError
-from zoo.packages import import_environments
 from zoo.settings.layers import parse_overrides
+from zoo.terminal.errors import BAD_INPUT, Interrupted, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.tables import as_shown, print_table
 

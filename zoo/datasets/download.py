@@ -26,7 +26,7 @@ from zoo.datasets.files import (
     training_files,
 )
 from zoo.datasets.names import DatasetSpec, parse_name
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 MIRROR_URL = "https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/main"
 SOURCES = (DATASET_URL, MIRROR_URL)

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from agents.common.files import digest_of, read_text, sync, write_text
 from zoo.datasets.names import DatasetSpec
-from zoo.errors import UsageError
 from zoo.processes.locks import Lock
+from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
 DEFAULT_DATASET_DIR = "~/.ogbench/data"  # OGBench's own default, so that both find each other's files

@@ -26,7 +26,7 @@ from zoo.datasets.names import DatasetSpec, parse_name
 from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset, to_arrays
 from zoo.envs.make import env_spaces, make_raw_env
 from zoo.envs.rendering import require_pictures
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 Array: TypeAlias = np.ndarray
 STACKING = {

@@ -16,7 +16,7 @@ from zoo.datasets.formats.base import Dataset
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetSpec, parse_env_name
 from zoo.datasets.shards import ShardedDataset, load_shards, shard_names
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 SOURCES = ("auto", "download", "generate")
 

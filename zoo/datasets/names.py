@@ -14,7 +14,7 @@ from pathlib import Path
 from agents.common.validation import unknown_name_message
 from zoo.envs.rendering import VISUAL
 from zoo.envs.tasks import TASKS
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 NUM_TASKS = 5  # every OGBench environment below has tasks 1 to 5
 

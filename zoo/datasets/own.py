@@ -18,7 +18,7 @@ from zoo.datasets.formats.minari import Minari, parts_of, recorded_parts
 from zoo.datasets.formats.read import find_format, name_of, read_source
 from zoo.datasets.load import first_trajectories
 from zoo.envs.make import make_env
-from zoo.errors import UsageError, as_usage_error
+from zoo.terminal.errors import UsageError, as_usage_error
 
 
 def load_own(

@@ -11,7 +11,7 @@ import numpy as np
 
 from agents.common.streams import Purpose, seed_for, stream
 from zoo.envs.make import RepeatableEnv, is_ocbench, is_ogbench
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
 MOST_STEPS, MOST_EPISODES, SECONDS = 1000, 10, 0.3

@@ -23,12 +23,12 @@ from agents.common.frames import FrameStack
 from agents.common.streams import Purpose, stream
 from agents.common.validation import unknown_name_message
 from agents.registry import import_named
+from zoo.algorithms.packages import import_optional
 from zoo.envs.observations import broken_promise, refuse_unfit, vectors_of
 from zoo.envs.rendering import require_pictures
 from zoo.envs.tasks import MAZES, OCBENCH, ROBOMIMIC, ROBOTICS, SCENES, import_ocbench
-from zoo.errors import EnvironmentFault, UsageError, as_usage_error
-from zoo.packages import import_optional
 from zoo.settings.layers import read_yaml
+from zoo.terminal.errors import EnvironmentFault, UsageError, as_usage_error
 
 if TYPE_CHECKING:  # processes of environments do without PyTorch
     from agents.common.data.arrays import Transitions
@@ -205,8 +205,8 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     action space while it resets. Here both follow the seed; without a seed they follow the environment's own
     ``np_random``, so a seeded sequence of resets is repeatable too. The global generator is left as it was found.
 
-    What cannot be trained on raises :class:`zoo.errors.EnvironmentFault` at that step: NaN, infinity and numbers that
-    float32 cannot hold in an observation or a reward, and a success that is neither 0 nor 1.
+    What cannot be trained on raises :class:`zoo.terminal.errors.EnvironmentFault` at that step: NaN, infinity and
+    numbers that float32 cannot hold in an observation or a reward, and a success that is neither 0 nor 1.
 
     :param keep_info: whether to keep all of the environment's ``info`` or only the success.
     """

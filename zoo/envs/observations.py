@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from agents.common.frames import channel_axis, is_image
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 CHOICES = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 _WHAT_FITS = "a vector, an image (uint8 from 0 to 255, shape (H, W, C) or (C, H, W)), or a Dict of these and choices"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 VARIABLE = "MUJOCO_GL"
 PLATFORMS = {

@@ -13,7 +13,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.packages import import_optional
+from zoo.algorithms.packages import import_optional
 
 
 @dataclass(frozen=True)

@@ -18,21 +18,21 @@ from agents.common.model_file import algorithm_of, find_checkpoints, find_model,
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES, name_of
-from zoo.algorithms import algorithm_ids
-from zoo.baselines import find_algorithm, find_named_by_file, planner_of
+from zoo.algorithms.baselines import find_algorithm, find_named_by_file, planner_of
+from zoo.algorithms.catalogue import algorithm_ids
+from zoo.algorithms.packages import import_environments
 from zoo.datasets.names import gym_id
 from zoo.envs.make import find_spec
 from zoo.envs.observations import shape_of
-from zoo.errors import UsageError, as_usage_error
 from zoo.models.hub import download_policy
 from zoo.models.score import Score
-from zoo.packages import import_environments
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.pool import count_environments
 from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
 from zoo.settings.layers import parse_overrides
 from zoo.settings.record import RunRecord, RunSettings
+from zoo.terminal.errors import UsageError, as_usage_error
 
 # -- trained agents ---------------------------------------------------------------------------------------------------
 

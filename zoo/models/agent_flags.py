@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import THREADS, ZERO_OR_MORE, a_path, add_verbose
 
 TRUST = "trust the author of the files: they may name modules to import, and run code, as those of SB3 do"

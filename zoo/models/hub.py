@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import UsageError
-from zoo.packages import import_optional
+from zoo.algorithms.packages import import_optional
+from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"

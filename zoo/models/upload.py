@@ -14,13 +14,13 @@ from typing import Any
 from agents.common.model_file import read_about
 from agents.common.sb3.policy import FlowPolicy
 from agents.registry import find
-from zoo.errors import UsageError
 from zoo.models.agent import ENDING, Agent, play
 from zoo.models.hub import COMMAND, CURVE, MODEL, POLICY, VIDEO, hub_library
 from zoo.models.score import Score
 from zoo.runs.folder import RunFolder
 from zoo.runs.scores import KINDS, RETURN
 from zoo.settings.layers import dump_yaml
+from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
 LIBRARY = "flow-rl-zoo"

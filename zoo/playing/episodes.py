@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from zoo.errors import EnvironmentFault
 from zoo.settings.record import RunRecord
+from zoo.terminal.errors import EnvironmentFault
 
 UNREPORTED = -1
 """The success of an episode whose last step says none, though others do."""

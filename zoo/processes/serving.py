@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from zoo.errors import STOP_SIGNALS, EnvironmentFault, UsageError
+from zoo.terminal.errors import STOP_SIGNALS, EnvironmentFault, UsageError
 from zoo.terminal.messages import log
 
 CLOSE_SECONDS = 2.0  # a process in the middle of its work gets this long to end by itself

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from zoo.datasets.names import NUM_TASKS
-from zoo.errors import UsageError
 from zoo.report.comparison import (
     ALL_TASKS,
     CURVE_COLUMNS,
@@ -36,6 +35,7 @@ from zoo.report.statistics.means import FRACTION, Episodes, Scores, Spread, mean
 from zoo.report.statistics.pairs import improvements
 from zoo.runs.folder import PHASES
 from zoo.runs.scores import KINDS, SUCCESS, Kind
+from zoo.terminal.errors import UsageError
 
 CURVE_REPS = 2_000
 """The most repetitions for the bounds of curves and profiles, of which the eye sees no more."""

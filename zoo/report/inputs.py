@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 
 from agents.common.validation import unknown_name_message
-from zoo.errors import UsageError
 from zoo.report.comparison import MEAN_COLUMNS, OWN, ComparedMethod, by_place, joined
 from zoo.report.published_scores import (
     PublishedSet,
@@ -30,6 +29,7 @@ from zoo.report.survival import failed_scores, tallies
 from zoo.runs.protocol import PROTOCOL, show
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, SUCCESS
+from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
 

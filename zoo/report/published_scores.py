@@ -20,13 +20,13 @@ from agents.common.files import DamagedFile, read_text
 from agents.common.files.npz import read_npz
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
-from zoo.errors import UsageError
 from zoo.report.comparison import joined
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import describe_layers, phase_ends
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
 from zoo.runs.scores import SUCCESS
 from zoo.settings.layers import load_yaml
+from zoo.terminal.errors import UsageError
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
 NOT_EVALUATED = -1

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from agents.common.validation import checked_pair, unknown_name_message
-from zoo.errors import UsageError, as_usage_error
 from zoo.runs.read import RunTables, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE
 from zoo.settings.layers import load_yaml, read_yaml
+from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 
 FLAG = "--reference-scores"

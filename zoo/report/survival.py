@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zoo.errors import UsageError
 from zoo.report.comparison import OWN, Tally, by_place, joined
 from zoo.runs.protocol import phase_ends
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables
 from zoo.runs.scores import OWN_SCALE, SUCCESS
+from zoo.terminal.errors import UsageError
 
 
 def tallies(own: RunTables) -> dict[str, dict[str, Tally]]:

@@ -16,7 +16,6 @@ import pandas as pd
 
 from zoo.datasets.names import parse_env_name
 from zoo.envs.tasks import D4RL, OCBENCH
-from zoo.errors import UsageError
 from zoo.playing.episodes import Scoring
 from zoo.runs.folder import (
     DEAD,
@@ -30,6 +29,7 @@ from zoo.runs.folder import (
 from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, name_methods, phase_ends, show
 from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE
 from zoo.settings.record import RunRecord
+from zoo.terminal.errors import UsageError
 
 EVALUATION_COLUMNS = (
     "method", "algorithm", "source", "environment", "domain", "task", "seed", "phase", "step", "successes", "episodes",

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from agents.common.model_file import find_checkpoints
-from zoo.errors import UsageError
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.processes.versions import describe_versions
 from zoo.runs.folder import Evaluations, RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.protocol import shortened
 from zoo.settings.record import RunRecord
+from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
 

@@ -11,8 +11,7 @@ from agents.common.sb3.environments import available_device
 from agents.common.settings import Setting
 from agents.common.validation import unknown_name_message
 from agents.registry import Entry
-from zoo.baselines import find_algorithm, settings_of
-from zoo.errors import UsageError, as_usage_error
+from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.settings.layers import (
     DEFAULT_PROFILE,
     ENTRY_NOTES,
@@ -23,6 +22,7 @@ from zoo.settings.layers import (
     shared_profile,
 )  # fmt: skip
 from zoo.settings.record import RunRecord, RunSettings
+from zoo.terminal.errors import UsageError, as_usage_error
 
 PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_role("protocol"))
 """What a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""

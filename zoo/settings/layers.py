@@ -13,7 +13,7 @@ import yaml
 
 import hyperparams
 from agents.common.files import DamagedFile, read_text
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 FOLDER = Path(hyperparams.__path__[0])
 DEFAULT_PROFILE = "qam"

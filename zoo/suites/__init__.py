@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from agents.common.validation import unknown_name_message
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 SHIPPED = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
 

@@ -22,7 +22,6 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.sb3.model import FlowQLearning
-from zoo.errors import UsageError
 from zoo.processes.locks import Lock
 from zoo.runs.folder import UnreadableRun, file_name_of
 from zoo.runs.read import read_speed
@@ -30,6 +29,7 @@ from zoo.runs.resume import StoredRun, describe_step, nearest, stored_runs
 from zoo.settings.layers import flatten
 from zoo.settings.record import RunRecord
 from zoo.suites.suite import Run, Suite
+from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.tables import print_table, terminal
 from zoo.training.flags import make_parser

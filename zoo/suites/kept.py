@@ -10,13 +10,13 @@ from pathlib import Path
 import pandas as pd
 
 from agents.common.files import atomic_path
-from zoo.errors import UsageError
 from zoo.processes.locks import Lock
 from zoo.report.published_scores import COLUMNS, finished_runs, read_texts, refuse_rows
 from zoo.runs.folder import RunFolder
 from zoo.runs.protocol import phase_ends
 from zoo.runs.read import read_runs, split_environment
 from zoo.suites.jobs import Job, Look
+from zoo.terminal.errors import UsageError
 
 _RUN = ["method", "environment", "seed"]
 _REMEDY = "restore the file, or name another folder"

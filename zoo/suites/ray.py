@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
-from zoo.errors import Interrupted, UsageError, as_usage_error
-from zoo.packages import import_optional
+from zoo.algorithms.packages import import_optional
 from zoo.settings.layers import parse_overrides
 from zoo.suites.task import STOP_SECONDS, HasEnded, JobTask, python_path
+from zoo.terminal.errors import Interrupted, UsageError, as_usage_error
 from zoo.terminal.messages import log
 
 ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")

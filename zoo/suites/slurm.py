@@ -16,10 +16,10 @@ from types import FrameType
 from typing import Any
 
 from agents.common.files import write_text
-from zoo.errors import Interrupted, UsageError, as_usage_error
-from zoo.packages import import_optional
+from zoo.algorithms.packages import import_optional
 from zoo.settings.layers import parse_overrides
 from zoo.suites.task import HasEnded, JobTask, python_path
+from zoo.terminal.errors import Interrupted, UsageError, as_usage_error
 from zoo.terminal.messages import log
 
 submitit = import_optional("submitit", "submitit", "`--launcher slurm`", "flow-rl-zoo[slurm]")

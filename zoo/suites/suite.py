@@ -8,12 +8,12 @@ from typing import Any
 
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES
-from zoo.baselines import Baseline, find_algorithm
+from zoo.algorithms.baselines import Baseline, find_algorithm
 from zoo.datasets.names import DATASETS, single_task_names
 from zoo.envs.tasks import TASKS
-from zoo.errors import UsageError
 from zoo.report.published_scores import load_set
 from zoo.settings.layers import DEFAULT_PROFILE, merge, read_yaml
+from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import parse_seeds
 
 ALL = "all"

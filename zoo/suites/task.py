@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 from agents.common.files import write_text
-from zoo.errors import BAD_INPUT, INTERRUPTED, TRACEBACK_HINT, Interrupted
 from zoo.processes.locks import Lock
 from zoo.suites.jobs import Job, State
+from zoo.terminal.errors import BAD_INPUT, INTERRUPTED, TRACEBACK_HINT, Interrupted
 from zoo.terminal.messages import log
 from zoo.training.callbacks import StopSignal
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from agents.common.validation import closest_names
-from zoo.errors import BAD_INPUT, FAILED, UsageError
+from zoo.terminal.errors import BAD_INPUT, FAILED, UsageError
 from zoo.terminal.messages import log, write_out
 
 MOST_SEED = 2**32 - 1

@@ -29,8 +29,7 @@ from agents.common.files import atomic_path, may_be_sound, naming
 from agents.common.model_file import find_checkpoints
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
-from zoo.baselines import planner_of
-from zoo.errors import Abandoned, CannotResume, Interrupted, UsageError, wanted_signals
+from zoo.algorithms.baselines import planner_of
 from zoo.playing.episodes import EpisodeResults, Scoring, interval_of_mean, interval_of_successes
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.held_out import HeldOutEvaluator
@@ -39,6 +38,7 @@ from zoo.runs.folder import OFFLINE, ONLINE, PHASES, Evaluations, describe_error
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import describe_evaluation, differences, joint_result, result_of
 from zoo.settings.record import RunRecord
+from zoo.terminal.errors import Abandoned, CannotResume, Interrupted, UsageError, wanted_signals
 from zoo.terminal.messages import log
 from zoo.training.logs import BEGINNING, ReplicaLogger, Replicas
 

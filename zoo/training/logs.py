@@ -22,9 +22,9 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from agents.common.files import naming
 from agents.common.replicas import Diverged, PerReplica
 from agents.common.sb3.model import FlowQLearning
-from zoo.errors import UsageError
 from zoo.runs.folder import RunFolder, describe_error
 from zoo.settings.record import RunRecord
+from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
 STEP = "time/total_timesteps"

@@ -26,7 +26,8 @@ from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.model import FlowQLearning
 from agents.registry import BUILT_IN, origin_of
-from zoo.baselines import find_algorithm
+from zoo.algorithms.baselines import find_algorithm
+from zoo.algorithms.packages import import_environments, import_optional
 from zoo.datasets.benchmarks import find_data
 from zoo.datasets.formats.base import Dataset, Reading
 from zoo.datasets.formats.read import has_rewards, name_of, read_source
@@ -38,8 +39,6 @@ from zoo.envs.make import absent_id, find_spec, is_ogbench, make_env, register_a
 from zoo.envs.observations import policy_name
 from zoo.envs.snapshot import ResumableEnv
 from zoo.envs.tasks import TASKS
-from zoo.errors import STOP_SIGNALS, UsageError, as_usage_error
-from zoo.packages import import_environments, import_optional
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.held_out import HeldOutEvaluator, hold_out
 from zoo.playing.pool import count_environments
@@ -50,6 +49,7 @@ from zoo.runs.resume import find_run, result_of_done
 from zoo.settings.config import load_config
 from zoo.settings.layers import dump_yaml, parse_overrides
 from zoo.settings.record import RunRecord, RunSettings
+from zoo.terminal.errors import STOP_SIGNALS, UsageError, as_usage_error
 from zoo.terminal.messages import FILE_ONLY, keep_in, log
 from zoo.terminal.parser import parse_seeds
 from zoo.training.callbacks import Observer, TrainingRun

@@ -22,10 +22,10 @@ from agents.common.settings import Choice, Range, Search, Setting
 from agents.common.streams import Purpose, seed_for
 from agents.common.validation import unknown_name_message
 from agents.registry import Entry
-from zoo.baselines import find_algorithm, settings_of
-from zoo.errors import UsageError, as_usage_error
+from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.runs.folder import file_name_of
 from zoo.settings.layers import flatten, load_yaml, parse_overrides
+from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.training.start import RunRequest, describe_run, read_request
 
 STUDIES = "studies"

@@ -25,14 +25,14 @@ from optuna.visualization.matplotlib import plot_optimization_history, plot_para
 
 from agents.common.files import atomic_path, write_text
 from agents.common.replicas import Diverged
-from zoo.baselines import find_algorithm
-from zoo.errors import Interrupted, UsageError
+from zoo.algorithms.baselines import find_algorithm
 from zoo.processes.locks import HOST, Lock
 from zoo.runs.folder import STUDY, Evaluations, check_log_folder, describe_error, find_run_folders
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import differences
 from zoo.runs.scores import RETURN, SUCCESS
 from zoo.settings.layers import dump_yaml, merge
+from zoo.terminal.errors import Interrupted, UsageError
 from zoo.terminal.messages import FILE_ONLY, log, messages, say_once
 from zoo.training.callbacks import StopSignal
 from zoo.training.start import read_request, train

@@ -18,9 +18,9 @@ from matplotlib.patches import Circle
 from agents.common.sb3.policy import FlowPolicy
 from zoo.envs.make import RepeatableEnv, find_spec, is_ogbench, observes_images
 from zoo.envs.rendering import prepare_drawing
-from zoo.errors import UsageError
 from zoo.models.agent import Agent, episode_text
 from zoo.runs.folder import short_name
+from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 from zoo.watching.stage import Imagination, Lane, Mind, Stage, Thoughts
 

@@ -19,7 +19,7 @@ from agents.common.nets.fast import float32_products
 from agents.common.nets.views import WatchedNetworks
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
-from zoo.baselines import planner_of
+from zoo.algorithms.baselines import planner_of
 from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.observations import stack

@@ -10,8 +10,8 @@ import imageio.v2 as imageio
 import numpy as np
 
 from agents.common.files import atomic_path
-from zoo.errors import UsageError
-from zoo.packages import import_optional
+from zoo.algorithms.packages import import_optional
+from zoo.terminal.errors import UsageError
 
 SPEEDS = {".mp4": 30, ".gif": 20}
 """Endings of files -> pictures in a second."""

@@ -14,7 +14,7 @@ import glfw
 import numpy as np
 from OpenGL import GL
 
-from zoo.errors import Interrupted, UsageError
+from zoo.terminal.errors import Interrupted, UsageError
 from zoo.watching.video import LAST_SECONDS
 
 SPEED = 60

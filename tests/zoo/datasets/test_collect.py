@@ -10,10 +10,10 @@ import agents
 from agents.common.streams import Purpose, seed_for
 from tests.zoo.datasets.own import ENV
 from tests.zoo.envs.toys import SpringEnv
-from zoo.baselines import find_algorithm
+from zoo.algorithms.baselines import find_algorithm
 from zoo.datasets.collect import collect
 from zoo.datasets.formats.base import compact
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 HERE = "tests.zoo.datasets.test_collect"
 NO_POLICY = 3.0
@@ -86,7 +86,7 @@ def test_a_model_of_sb3s_own_algorithms_is_played(sac, tmp_path):
     assert np.isfinite(found.arrays["actions"]).all()
 
 
-@pytest.mark.parametrize("name", ["antigravity:Fly", "zoo.baselines:antigravity:Fly"])
+@pytest.mark.parametrize("name", ["antigravity:Fly", "zoo.algorithms.baselines:antigravity:Fly"])
 def test_a_model_does_not_choose_a_module_to_import(name, sac, tmp_path):
     sac.algorithm_id = name
     sac.save(tmp_path / "model")

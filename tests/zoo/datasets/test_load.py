@@ -12,7 +12,7 @@ from zoo.datasets import load
 from zoo.datasets.download import DownloadError
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.load import load_dataset
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 TASK_2 = TASK_1.replace("task1", "task2")
 FAMILIES = [

@@ -6,7 +6,7 @@ import pytest
 
 from zoo.datasets.check import make_labelling_env
 from zoo.datasets.names import DATASETS, parse_env_name, parse_name, single_task_names
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 
 def test_single_task_name_has_dataset_domain_environment_and_task():

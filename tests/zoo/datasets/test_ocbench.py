@@ -16,7 +16,7 @@ from zoo.datasets.benchmarks import (
 )
 from zoo.envs.make import make_env
 from zoo.envs.tasks import TASKS
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 LENGTHS = (3, 1, 4)
 

@@ -12,7 +12,7 @@ from tests.zoo.datasets.own import ENV, episodes, in_two, regular, write_minari
 from zoo.dataset import main
 from zoo.datasets.files import DatasetError
 from zoo.datasets.own import load_own
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 
 def written(folder, change=lambda arrays: None):

@@ -19,9 +19,9 @@ from zoo.datasets.check import digest_of_first
 from zoo.datasets.files import provenance_file, recorded_sha256
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.parallel import EpisodeWriter
-from zoo.errors import UsageError
 from zoo.processes.serving import WorkerError
 from zoo.processes.versions import common_kernels
+from zoo.terminal.errors import UsageError
 
 NAME = "pointmaze-medium-stitch-v0"  # 200 transitions an episode
 

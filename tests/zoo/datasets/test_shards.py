@@ -14,7 +14,7 @@ from zoo.datasets.download import DownloadError
 from zoo.datasets.load import load_dataset
 from zoo.datasets.names import DATASETS
 from zoo.datasets.shards import ARRAYS, ShardedDataset, find_converted, shard_names
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 SPEC = DATASETS[NAME]
 LARGE = "humanoidmaze-giant-navigate-100m-v0"

@@ -13,7 +13,7 @@ from tests import ROOT
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.load import load_dataset
 from zoo.envs.rendering import PLATFORMS, VARIABLE, _works
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 STATES, IMAGES = "cube-single-play-v0", "visual-cube-single-play-v0"
 

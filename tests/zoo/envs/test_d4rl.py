@@ -6,8 +6,8 @@ import pytest
 from zoo.datasets.names import gym_id, parse_name
 from zoo.envs.make import make_env
 from zoo.envs.tasks import D4RL
-from zoo.errors import UsageError
 from zoo.runs.read import split_environment
+from zoo.terminal.errors import UsageError
 
 
 def test_there_are_the_21_tasks_of_gfp_and_six_mazes():

@@ -17,9 +17,9 @@ from zoo.dataset import main
 from zoo.datasets.collect import collect
 from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import RepeatableEnv
-from zoo.errors import UsageError
 from zoo.models.agent import Agent
 from zoo.playing.evaluate import Evaluator
+from zoo.terminal.errors import UsageError
 from zoo.watching.stage import Stage
 
 CHANGING = "tests.zoo.envs.test_lasting:Changing-v0"

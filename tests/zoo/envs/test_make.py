@@ -10,7 +10,7 @@ from stable_baselines3.common.env_checker import check_env
 
 from tests.zoo.envs import toys
 from zoo.envs.make import make_env, make_raw_env
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 POINTMAZE = "pointmaze-medium-singletask-task1-v0"
 CUBE = "cube-single-singletask-task1-v0"

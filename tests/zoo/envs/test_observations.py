@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 from tests.envs import PicturesEnv, space_env_of
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.observations import join, policy_name, refuse_unfit, shape_of, stack
-from zoo.errors import EnvironmentFault, UsageError
+from zoo.terminal.errors import EnvironmentFault, UsageError
 
 ENV = "tests.envs:Pictures-v0"
 IMAGE = spaces.Box(0, 255, (16, 16, 3), np.uint8)

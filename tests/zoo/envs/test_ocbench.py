@@ -11,8 +11,8 @@ from zoo.datasets.names import parse_env_name, parse_name
 from zoo.envs.make import find_spec, is_ocbench, make_env
 from zoo.envs.snapshot import ResumableEnv
 from zoo.envs.tasks import OCBENCH
-from zoo.errors import UsageError
 from zoo.runs.read import split_environment
+from zoo.terminal.errors import UsageError
 
 NAME = "block-cpu-lite-double-task2-v0"
 

@@ -8,7 +8,7 @@ import pytest
 
 from zoo.envs import rendering
 from zoo.envs.rendering import PLATFORMS, VARIABLE, choose_platform, prepare_pictures, why_no_window
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 
 @pytest.fixture(autouse=True)

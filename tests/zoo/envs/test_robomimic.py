@@ -17,7 +17,7 @@ from tests.zoo.outcomes import config_of
 from zoo.envs.make import find_spec, make_env
 from zoo.envs.snapshot import ResumableEnv
 from zoo.envs.tasks import OBSERVATIONS
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 from zoo.train import main as train
 
 INSTALL = "pip install 'flow-rl-zoo[robomimic]'"

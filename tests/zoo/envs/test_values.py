@@ -9,7 +9,7 @@ from tests.zoo.envs.toys import TOY
 from tests.zoo.outcomes import status_of
 from tests.zoo.test_train_program import TINY
 from zoo.envs.make import make_env
-from zoo.errors import EnvironmentFault
+from zoo.terminal.errors import EnvironmentFault
 from zoo.train import main
 
 FAULTS = [

@@ -11,10 +11,10 @@ import torch
 from agents.common.engine.checkpoint import save_checkpoint
 from tests.zoo.models.conftest import ENV, STEPS, maze_model, write_run
 from zoo.envs.make import make_env
-from zoo.errors import UsageError
 from zoo.models.agent import agent_of_file, agent_of_run, find_agent, find_run, play
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.models.score import Score
+from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import Parser
 from zoo.watching.stage import Stage
 

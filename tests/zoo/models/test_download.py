@@ -12,12 +12,12 @@ from safetensors.torch import load, save
 from agents.common.files import safe
 from tests.zoo.hub.stand_in import Repository
 from tests.zoo.models.conftest import ENV
-from zoo.errors import UsageError
 from zoo.evaluate import main
 from zoo.models.agent import agent_of_file, find_trained
 from zoo.models.hub import download_policy
 from zoo.models.upload import describe_agent
 from zoo.playing.episodes import Scoring
+from zoo.terminal.errors import UsageError
 
 POLICY = "policy.safetensors"
 

@@ -7,9 +7,9 @@ import agents
 from agents.common.model_file import read_about
 from agents.registry import BUILT_IN
 from tests import ROOT
-from zoo.errors import UsageError
 from zoo.models.agent import FOLDER, agent_of_file, find_trained, list_trained, play, with_protocol
 from zoo.models.score import Score
+from zoo.terminal.errors import UsageError
 
 MEDIUM, LARGE = (f"pointmaze-{size}-navigate-singletask-task1-v0" for size in ("medium", "large"))
 FILES = sorted(FOLDER.glob("*/*.safetensors"))

@@ -14,12 +14,12 @@ from agents.common.streams import Purpose, torch_generator
 from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from zoo.envs.make import find_spec, make_env
-from zoo.errors import EnvironmentFault, UsageError
 from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import NOISE_PLANS, Evaluator, seeds_of_starts
 from zoo.processes import serving
 from zoo.processes.serving import WorkerError
 from zoo.runs.resume import describe_evaluation
+from zoo.terminal.errors import EnvironmentFault, UsageError
 
 TOY = "Toy-v0"
 EPISODES = 6

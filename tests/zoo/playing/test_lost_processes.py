@@ -9,10 +9,10 @@ import pytest
 
 from tests.zoo.conftest import pretend_cores
 from tests.zoo.playing.test_evaluate import TOY, NetworkPolicy, assert_same, children
-from zoo.errors import Abandoned
 from zoo.playing.evaluate import Evaluator
 from zoo.processes import serving
 from zoo.processes.serving import WorkerError
+from zoo.terminal.errors import Abandoned
 
 SIGNALS = [signal.SIGKILL, signal.SIGSTOP]
 

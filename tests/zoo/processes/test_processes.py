@@ -21,7 +21,7 @@ def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
     program.write_text(
         "from zoo.processes.serving import ServingProcess\n"
         "process = ServingProcess(\n"
-        "    dict, '__contains__', what='mapping', name='a', preload=['zoo.errors', 'random'], imports_main=False)\n"
+        "    dict, '__contains__', what='mapping', name='a', preload=['zoo', 'random'], imports_main=False)\n"
         "process.receive(); process.send('x'); assert process.receive() is False; process.close()\n"
     )
     subprocess.run([sys.executable, program], cwd=folder, check=True)

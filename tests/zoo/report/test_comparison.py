@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import NO_MEANS, SCENE, content_of, evaluations, own_methods, runs_table, scene_runs
-from zoo.errors import UsageError
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, baseline_of, ranking
 from zoo.report.compute import compare, compare_kinds
 from zoo.report.figures.styles import method_styles
 from zoo.report.inputs import read_labels, relabelled
 from zoo.report.page.sentences import warnings
 from zoo.runs.scores import SUCCESS, SUCCESS_BY_RETURN
+from zoo.terminal.errors import UsageError
 
 
 def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():

@@ -7,10 +7,10 @@ import yaml
 
 from tests import code_blocks
 from tests.zoo.report.samples import SCENE, run_rows, write_small
-from zoo.errors import UsageError
 from zoo.report import published_scores as published
 from zoo.report.published_scores import COLUMNS, read_included_runs
 from zoo.runs.read import EVALUATION_COLUMNS
+from zoo.terminal.errors import UsageError
 
 
 @functools.cache

@@ -1,9 +1,9 @@
 import pytest
 
 from tests.zoo.runs.test_read import ENV, write_run
-from zoo.errors import UsageError
 from zoo.report.references import normalise_returns, read_references
 from zoo.runs.read import read_runs
+from zoo.terminal.errors import UsageError
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import pytest
 from tests.zoo.report.samples import SCENE, collected
 from tests.zoo.runs.test_read import write_run
 from zoo import compare
-from zoo.errors import UsageError
 from zoo.report.comparison import Tally
 from zoo.report.compute import compare_kinds
 from zoo.report.figures.plots import all_figures
@@ -20,6 +19,7 @@ from zoo.report.scores_file import last_evaluations
 from zoo.report.survival import tallies
 from zoo.report.tables import to_latex
 from zoo.runs.read import read_runs
+from zoo.terminal.errors import UsageError
 
 
 def write_method(folder, algo, ends, failed=(), **config):

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tests.zoo.outcomes import status_of
-from zoo.errors import CannotResume, Interrupted
 from zoo.runs.folder import COLUMNS, SILENT_FOR, RunFolder, ending_recorded, state_now
 from zoo.runs.read import read_runs
 from zoo.settings.record import RunRecord
+from zoo.terminal.errors import CannotResume, Interrupted
 
 
 def test_runs_that_start_together_never_share_a_folder(tmp_path):

@@ -5,11 +5,11 @@ import time
 import numpy as np
 import pytest
 
-from zoo.errors import EnvironmentFault
 from zoo.playing.episodes import EpisodeResults
 from zoo.runs.folder import RunFolder, UnreadableRun, with_evaluation
 from zoo.runs.resume import describe_evaluation
 from zoo.runs.scores import RETURN
+from zoo.terminal.errors import EnvironmentFault
 
 
 def played(offset=0, episodes=4, with_success=True):

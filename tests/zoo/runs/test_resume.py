@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from zoo.errors import UsageError
 from zoo.processes.versions import describe_versions
 from zoo.runs.folder import RunFolder
 from zoo.runs.resume import StoredRun, choose, differences, find_run, nearest, result_of_done, stored_runs
 from zoo.settings.record import RunRecord
+from zoo.terminal.errors import UsageError
 
 ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "pretraining_steps": 0, "offline_steps": 20, "online_steps": 10}
 SETTINGS = {"gamma": 0.9, "net_arch": [16, 16]}

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from zoo.errors import UsageError
 from zoo.settings.config import load_config
 from zoo.settings.layers import load_yaml, parse_overrides
+from zoo.terminal.errors import UsageError
 from zoo.training.flags import make_parser
 from zoo.training.start import read_request
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from zoo.errors import UsageError
 from zoo.settings.layers import dump_yaml, load_yaml
+from zoo.terminal.errors import UsageError
 
 
 def test_values_come_back_as_they_were_written():

@@ -10,7 +10,7 @@ import pytest
 
 from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, descendants, log_of
 from zoo.benchmark import main
-from zoo.errors import BAD_INPUT
+from zoo.terminal.errors import BAD_INPUT
 
 pytestmark = [
     pytest.mark.slow,

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from zoo.benchmark import main
-from zoo.errors import Interrupted, UsageError
 from zoo.settings.record import RunRecord
 from zoo.suites import slurm
 from zoo.suites.jobs import Job
 from zoo.suites.slurm import SlurmTask, run_on_slurm
 from zoo.suites.suite import Run
 from zoo.suites.task import ROOT, JobTask
+from zoo.terminal.errors import Interrupted, UsageError
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from zoo.errors import UsageError
 from zoo.settings.record import RunRecord, RunSettings
 from zoo.suites import SHIPPED, find_suite
 from zoo.suites.jobs import Job, Look, State, describe, forecast, summary
 from zoo.suites.suite import Run, Suite, read_suite, select
+from zoo.terminal.errors import UsageError
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
 

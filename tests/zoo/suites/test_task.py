@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import pytest
 
 from tests.zoo.suites.tiny import wait_for
-from zoo.errors import Interrupted, UsageError
 from zoo.processes.locks import Lock
 from zoo.runs.folder import RunFolder
 from zoo.runs.resume import StoredRun
@@ -21,6 +20,7 @@ from zoo.suites import task as task_module
 from zoo.suites.jobs import Job
 from zoo.suites.suite import Run
 from zoo.suites.task import JobTask, run_locally
+from zoo.terminal.errors import Interrupted, UsageError
 
 FAKE = """
 import os, signal, sys, time

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from zoo.errors import STOP_SIGNALS, CannotResume
+from zoo.terminal.errors import STOP_SIGNALS, CannotResume
 from zoo.training.callbacks import ProgressCallback, StopSignal, TrainingRun
 
 

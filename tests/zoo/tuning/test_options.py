@@ -7,9 +7,9 @@ import pytest
 
 import agents
 from agents.common.settings import Choice, Range, linear_range, log_range
-from zoo.algorithms import algorithm_ids
-from zoo.baselines import find_algorithm, settings_of
-from zoo.errors import UsageError
+from zoo.algorithms.baselines import find_algorithm, settings_of
+from zoo.algorithms.catalogue import algorithm_ids
+from zoo.terminal.errors import UsageError
 from zoo.tuning.options import own_searches, params_of, read_searches, suggest
 
 

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 from tests.zoo.tuning.fakes import ENV, near_three, scored, use_fakes, words
-from zoo.errors import Interrupted, UsageError
 from zoo.processes.locks import HOST
 from zoo.settings.config import load_config
+from zoo.terminal.errors import Interrupted, UsageError
 from zoo.train import main as train
 from zoo.training.flags import make_parser
 from zoo.tune import main

@@ -6,7 +6,7 @@ import numpy as np
 import optuna
 import pytest
 
-from zoo.errors import Interrupted
+from zoo.terminal.errors import Interrupted
 from zoo.tuning.study import Pruned, Reporter, scores_of_result
 
 

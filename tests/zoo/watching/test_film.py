@@ -10,12 +10,12 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal, assert_equal
 
 from tests.zoo.models.conftest import ENV, STEPS, maze_model
-from zoo.baselines import SAC
+from zoo.algorithms.baselines import SAC
 from zoo.datasets.names import gym_id
 from zoo.envs.make import make_env
 from zoo.envs.rendering import prepare_drawing
-from zoo.errors import UsageError
 from zoo.models.agent import Agent, agent_of_run, find_run, play
+from zoo.terminal.errors import UsageError
 from zoo.watching.film import AGENT, ENTRANCE, EXIT, GOAL, HEAD, Film, find_maze
 from zoo.watching.stage import FAN, Imagination, Mind, Stage
 

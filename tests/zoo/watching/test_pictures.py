@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 
 from tests import ROOT
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 from zoo.watching import film as pictures
 from zoo.watching.stage import Thoughts
 from zoo.watching.video import check_video, open_video
@@ -117,7 +117,7 @@ import inspect
 import sys
 from types import SimpleNamespace
 import numpy as np
-from zoo.errors import Interrupted, UsageError
+from zoo.terminal.errors import Interrupted, UsageError
 from zoo.watching.window import glfw, open_window
 
 picture = np.full((120, 150, 3), (255, 0, 0), np.uint8)

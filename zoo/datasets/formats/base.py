@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from agents.common.data.arrays import Transitions, read_transitions
 from agents.common.validation import unknown_name_message
 from zoo.datasets.files import publish
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {

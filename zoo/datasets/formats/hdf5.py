@@ -15,6 +15,7 @@ import numpy as np
 
 from agents.common.data.arrays import KNOWN_ARRAYS, Transitions, doubt_of_limits
 from agents.common.validation import unknown_name_message
+from zoo.algorithms.packages import import_optional
 from zoo.datasets.formats.base import (
     Array,
     Arrays,
@@ -33,8 +34,7 @@ from zoo.datasets.formats.base import (
     transitions_of,
 )
 from zoo.envs.tasks import OBSERVATIONS, SCENES
-from zoo.errors import UsageError, as_usage_error
-from zoo.packages import import_optional
+from zoo.terminal.errors import UsageError, as_usage_error
 
 Stored: TypeAlias = dict[str, Any]
 """Arrays of an HDF5 file by their paths in it, unread."""

@@ -15,7 +15,7 @@ from agents.common.files import read_text
 from agents.common.validation import checked_pair
 from zoo.datasets.formats.base import Array, Episode, Format, Reading, faults_named, joined, masks_of, require_keys
 from zoo.datasets.formats.hdf5 import Stored, groups_of, import_extra, opened, read_array
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 MINARI = "minari:"
 _FILE = Path("data", "main_data.hdf5")

@@ -25,7 +25,7 @@ from zoo.datasets.formats.base import (
     tell_of_successes,
     transitions_of,
 )
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 _EPISODE_ARRAYS = ("observations", "actions", "rewards", "terminated", "masks")
 

@@ -24,7 +24,7 @@ from zoo.datasets.formats.base import (
     tell_of_successes,
 )
 from zoo.datasets.formats.hdf5 import import_extra
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 
 class Parquet(Format):

@@ -12,7 +12,7 @@ from zoo.datasets.formats.hdf5 import Hdf5
 from zoo.datasets.formats.minari import MINARI, Minari, find_minari
 from zoo.datasets.formats.npz import Episodes, Npz, Ocbench, npz_files
 from zoo.datasets.formats.parquet import Parquet
-from zoo.errors import UsageError, as_usage_error
+from zoo.terminal.errors import UsageError, as_usage_error
 
 FORMATS: tuple[Format, ...] = (Ocbench(), Npz(), Minari(), Parquet(), Hdf5(), Episodes())
 """All formats; the first that matches reads a set."""

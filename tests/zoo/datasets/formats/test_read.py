@@ -32,7 +32,7 @@ from tests.zoo.datasets.own import (
 from zoo.datasets.formats.base import COMPACT, Reading, compact, episodes_of_rows, write_set
 from zoo.datasets.formats.read import environment_of, read_source
 from zoo.datasets.own import load_own
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from zoo.datasets.benchmarks import ROBOMIMIC_FILE, demonstrations_file, find_da
 from zoo.datasets.formats.base import COMPACT
 from zoo.datasets.formats.read import environment_of
 from zoo.envs.tasks import TASKS
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 LIFT = TASKS["lift-mh-low_dim"]
 

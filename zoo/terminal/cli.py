@@ -22,10 +22,10 @@ from typing import Any
 from agents.common.files import DamagedFile
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES, BUILT_IN
-from zoo.algorithms import SB3, require_algorithm
+from zoo.algorithms.catalogue import SB3, require_algorithm
 from zoo.datasets.names import is_own, parse_env_name
 from zoo.envs.tasks import TASKS
-from zoo.errors import (
+from zoo.terminal.errors import (
     BAD_INPUT,
     DONE,
     FAILED,
@@ -97,7 +97,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
     """
     program = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
-    is_ours = program.name == "zoo" or program.resolve().parent == Path(__file__).parent
+    is_ours = program.name == "zoo" or program.resolve().parent == Path(__file__).parents[1]
     if is_ours and sys.getfilesystemencoding() != "utf-8":
         # in such a locale, e.g. C with PYTHONUTF8=0, TensorBoard and others fail on names that are not ASCII
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])

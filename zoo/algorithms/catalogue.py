@@ -2,7 +2,7 @@
 
 from agents import registry
 from agents.common.validation import unknown_name_message
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 SB3 = {
     "sac": ("SAC", "Soft Actor-Critic, Haarnoja et al., arXiv 1801.01290"),

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from agents.registry import ALIASES, describe
-from zoo.algorithms import SB3, algorithm_ids
+from zoo.algorithms.catalogue import SB3, algorithm_ids
 
-FOLDER = Path(__file__).resolve().parents[1] / "results" / "published"
+FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
 START_WITH = {"offline": "sqam", "offline to online": "fql", "online": "rlpd", "yardstick": "bc"}
 """What you train for -> what to start with."""
 SCORES = ("offline", "online", "mini")

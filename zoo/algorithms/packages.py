@@ -5,7 +5,7 @@ import shlex
 from typing import Any
 
 from agents.registry import import_named
-from zoo.errors import UsageError
+from zoo.terminal.errors import UsageError
 
 
 def import_optional(module: str, title: str, needed_by: str, install: str, otherwise: str = "") -> Any:

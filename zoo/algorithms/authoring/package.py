@@ -17,8 +17,8 @@ from agents.common.files import atomic_folder
 from agents.common.method import Method
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES, BUILT_IN, find
-from zoo.algorithms import algorithm_ids
-from zoo.errors import UsageError
+from zoo.algorithms.catalogue import algorithm_ids
+from zoo.terminal.errors import UsageError
 
 FILES = {
     "{name}.py": "agent.py.jinja",

@@ -34,8 +34,8 @@ from agents.common.sb3.stored_model import StoredModel
 from agents.common.settings import Check, Declared, Search, Setting, choice, linear_range, log_range, setting
 from agents.common.validation import integer, number
 from agents.models import get
-from zoo.algorithms import SB3, algorithm_ids, require_algorithm
-from zoo.errors import UsageError
+from zoo.algorithms.catalogue import SB3, algorithm_ids, require_algorithm
+from zoo.terminal.errors import UsageError
 
 # constructor arguments that are not settings of the method, or that mean another way to store data
 NOT_SETTINGS = {
