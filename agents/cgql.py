@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.nets.heads import Time, Velocity
+from agents.common.nets.networks import Time, Velocity
 from agents.core import (
     Batch,
     Draw,

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from agents.common.nets.heads import Velocity
+from agents.common.nets.networks import Velocity
 from agents.core import (
     Batch,
     Draw,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from agents.common.maths.flow import times_of_sampler
-from agents.common.nets.heads import Time
+from agents.common.nets.networks import Time
 from agents.core import (
     Batch,
     Draw,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
-from agents.common.nets.heads import tanh_gaussian_log_prob
+from agents.common.nets.networks import tanh_gaussian_log_prob
 from agents.core import (
     Batch,
     Draw,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
 from agents.common.maths.flow import times_of_sampler
-from agents.common.nets.heads import Velocity
+from agents.common.nets.networks import Velocity
 from agents.core import (
     Batch,
     Draw,

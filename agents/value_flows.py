@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from agents.common.nets.heads import CriticEnsemble, Velocity
+from agents.common.nets.networks import CriticEnsemble, Velocity
 from agents.core import (
     Batch,
     Draw,

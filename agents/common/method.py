@@ -12,7 +12,7 @@ from torch import Tensor
 from agents.common.batch import Batch, Sampler
 from agents.common.common_settings import CommonSettings
 from agents.common.maths.critic import pick_best, td_target
-from agents.common.nets.heads import Networks
+from agents.common.nets.networks import Networks
 from agents.common.nets.specs import NetworkSpec
 from agents.common.nets.views import RepeatedObservations
 from agents.common.validation import unknown_name_message

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from agents.common.batch import Batch
 from agents.common.method import Method, Noise
-from agents.common.nets.heads import Networks
+from agents.common.nets.networks import Networks
 from agents.common.sb3.first_update import Trial, calling, check_first_update
 
 LIBRARY = (Path(__file__).parents[1] / "common", Path(__file__).parent)

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from numpy.testing import assert_allclose, assert_array_equal
 
 import agents
-from agents.common.nets.heads import ObservingNetwork
+from agents.common.nets.networks import ObservingNetwork
 from agents.common.sb3.environments import UnsupportedSpaceError
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for

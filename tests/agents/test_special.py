@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from agents.common.maths.critic import action_gradient
 from agents.common.maths.denoising import NoiseSchedule
 from agents.common.maths.flow import integrate_flow
-from agents.common.nets.heads import Sizes, TanhActor
+from agents.common.nets.networks import Sizes, TanhActor
 from tests.agents.oracles import Field, Quadratic, bare, networks, rows_of, small_model, weights
 from tests.common.toys import step, toy_batch, toy_noise
 

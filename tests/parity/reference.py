@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import agents
 from agents.common.batch import Batch
-from agents.common.nets.heads import NoisePredictor
+from agents.common.nets.networks import NoisePredictor
 from agents.common.sb3.model import FlowQLearning
 from tests.envs import SpacesEnv
 from tests.parity.fixture import Fixture, find_fixtures

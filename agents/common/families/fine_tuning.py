@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.common.nets.heads import SummedFields
+from agents.common.nets.networks import SummedFields
 from agents.common.nets.specs import multiplier
 from agents.core import (
     Draw,

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from agents.common.maths.critic import action_gradient
-from agents.common.nets.heads import Velocity, VelocityAt
+from agents.common.nets.networks import Velocity, VelocityAt
 
 
 def memoryless_sigma(step: int, flow_steps: int) -> float:

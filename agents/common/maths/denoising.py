@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from agents.common.nets.heads import Network, Velocity
+from agents.common.nets.networks import Network, Velocity
 
 
 def noise_schedule(kind: str, steps: int) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from agents.common.batch import Batch
-from agents.common.nets.heads import Networks, tanh_gaussian_sample
+from agents.common.nets.networks import Networks, tanh_gaussian_sample
 
 
 def edited(edit: Any, observations: Tensor, flow_actions: Tensor, noise: Tensor, edit_scale: float) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from agents.common.batch import Batch
-from agents.common.nets.heads import Velocity
+from agents.common.nets.networks import Velocity
 
 
 def interpolate(x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:

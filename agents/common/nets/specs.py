@@ -16,7 +16,7 @@ from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_map
 
 from agents.common.common_settings import Training
-from agents.common.nets.heads import (
+from agents.common.nets.networks import (
     CriticEnsemble,
     Multiplier,
     Network,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from agents.common.nets.heads import Features, Networks, NetworkViews, NoisePredictor, Time, Velocity, VelocityField
+from agents.common.nets.networks import Features, Networks, NetworkViews, NoisePredictor, Time, Velocity, VelocityField
 
 
 class EncodingNetworks(NetworkViews):

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from agents.common.method import Method
 from agents.common.nets.fast import device_type, make_mlp
-from agents.common.nets.heads import ReplicatedExtractor
 from agents.common.nets.mlp import fill_uniform
+from agents.common.nets.networks import ReplicatedExtractor
 from agents.common.sb3.constructor import SETTINGS_OF_POLICY
 from agents.common.sb3.policy import FlowPolicy
 

@@ -27,7 +27,7 @@ from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
 from agents.common.engine.trainer import Trainer
 from agents.common.method import Info, Method
-from agents.common.nets.heads import CriticEnsemble
+from agents.common.nets.networks import CriticEnsemble
 from agents.common.nets.specs import NetworkSpec, find_behaviour
 from agents.common.replicas import Diverged, PerReplica, find_divergence
 from agents.common.sb3.constructor import read_arguments

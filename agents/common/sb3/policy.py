@@ -22,8 +22,8 @@ from agents.common.files import damage_named
 from agents.common.method import Draw, Method, Noise
 from agents.common.model_file import read_policy, write_policy
 from agents.common.nets.fast import float32_products
-from agents.common.nets.heads import Networks, ObservingNetwork, ReplicatedExtractor
 from agents.common.nets.mlp import StackedMLP
+from agents.common.nets.networks import Networks, ObservingNetwork, ReplicatedExtractor
 from agents.common.nets.specs import Sizes
 from agents.common.nets.views import WatchedNetworks
 from agents.common.observations import ObservationLayout, centre_and_factor

@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import agents
-from agents.common.nets.heads import Networks
+from agents.common.nets.networks import Networks
 from agents.common.nets.specs import Sizes
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.core import critic, from_module, tanh_actor, temperature

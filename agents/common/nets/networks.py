@@ -86,7 +86,7 @@ class ObservingNetwork(Network):
     """A network whose first input is observations, optionally through a features extractor of its own.
 
     The extractor is SB3's: rows ``(N, *observation shape)`` to features (N, F). Its parameters, if it has any, have no
-    axis S, and S is 1, unless it is a :class:`~agents.common.nets.heads.ReplicatedExtractor`.
+    axis S, and S is 1, unless it is a :class:`~agents.common.nets.networks.ReplicatedExtractor`.
     """
 
     def __init__(self) -> None:

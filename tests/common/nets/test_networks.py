@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from agents.common.nets.heads import (
+from agents.common.nets.networks import (
     CriticEnsemble,
     NoisePredictor,
     Sizes,
