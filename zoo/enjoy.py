@@ -24,7 +24,7 @@ from zoo.terminal.parser import COUNT, SEED, Parser, a_path
 
 if TYPE_CHECKING:
     from zoo.models.agent import Agent
-    from zoo.playing.episodes import EpisodeResults
+    from zoo.runs.episodes import EpisodeResults
 
 PURPOSE = """Watch an agent play in the environment of its run, with the chunks and the protocol of its run. The first
 episodes are those of the run's evaluations.

@@ -26,9 +26,9 @@ from zoo.envs.make import find_spec
 from zoo.envs.observations import shape_of
 from zoo.models.hub import download_policy
 from zoo.models.score import Score
-from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.pool import count_environments
+from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
 from zoo.settings.layers import parse_overrides
 from zoo.settings.record import RunRecord, RunSettings
@@ -94,7 +94,7 @@ class Agent:
     episodes: int = DEFAULT_EPISODES
     seed: int = 0
     replica: int = 0
-    scoring: Scoring = REPORTED
+    scoring: ScoringRule = REPORTED
     stated: Score | None = None
     run: Path | None = None
     trust: bool = False
@@ -178,7 +178,7 @@ def agent_of_run(
             episodes=config.run.eval_episodes,
             seed=config.eval_seed,
             replica=config.seed,
-            scoring=Scoring.of_run(config),
+            scoring=ScoringRule.of_run(config),
             run=path,
             trust=trust,
         )
@@ -205,7 +205,7 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
             episodes=protocol.get("episodes") or DEFAULT_EPISODES,
             seed=protocol.get("seed") or 0,
             replica=about.get("seed") or 0,
-            scoring=Scoring.read(protocol),
+            scoring=ScoringRule.read(protocol),
             stated=Score(**about["score"]) if about.get("score") else None,
             trust=trust,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.playing.episodes import REPORTED, Scoring, interval_of_mean, interval_of_successes
+from zoo.runs.episodes import REPORTED, ScoringRule, interval_of_mean, interval_of_successes
 from zoo.runs.scores import KINDS, RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE
 
 
@@ -29,7 +29,7 @@ class Score:
     episodes: int
 
     @classmethod
-    def of(cls, returns: np.ndarray, successes: np.ndarray | None, scoring: Scoring = REPORTED) -> Score:
+    def of(cls, returns: np.ndarray, successes: np.ndarray | None, scoring: ScoringRule = REPORTED) -> Score:
         """Return the score of one agent in an evaluation.
 
         :param returns: of its episodes, shape (episodes,).

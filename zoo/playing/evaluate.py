@@ -16,9 +16,9 @@ from gymnasium.envs.registration import EnvSpec
 
 from agents.common.streams import Purpose, seed_for, torch_generator
 from zoo.envs.make import find_spec, is_ogbench
-from zoo.playing.episodes import UNREPORTED, EpisodeResults
 from zoo.playing.pool import Ending, EnvPool, Spaces
 from zoo.processes.serving import Hook, keep_waiting
+from zoo.runs.episodes import UNREPORTED, EpisodeResults
 from zoo.terminal.messages import log
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed

@@ -21,8 +21,8 @@ from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, stream, torch_generator
 from zoo.datasets.formats.base import Dataset
-from zoo.playing.episodes import EpisodeResults
 from zoo.processes.serving import Hook, keep_waiting
+from zoo.runs.episodes import EpisodeResults
 from zoo.terminal.errors import UsageError
 
 Array = NDArray[np.floating]

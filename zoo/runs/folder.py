@@ -21,8 +21,8 @@ import pandas as pd
 
 from agents.common.files import DamagedFile, atomic_path, read_text, write_text
 from agents.common.files.npz import read_npz
-from zoo.playing.episodes import PARTLY_REPORTED, EpisodeResults
 from zoo.processes.locks import HOST, Lock
+from zoo.runs.episodes import PARTLY_REPORTED, EpisodeResults
 from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume, EnvironmentFault, Interrupted, UsageError

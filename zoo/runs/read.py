@@ -16,7 +16,7 @@ import pandas as pd
 
 from zoo.datasets.names import parse_env_name
 from zoo.envs.tasks import D4RL, OCBENCH
-from zoo.playing.episodes import Scoring
+from zoo.runs.episodes import ScoringRule
 from zoo.runs.folder import (
     DEAD,
     PHASES,
@@ -194,7 +194,7 @@ def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, A
         "score": run.score,
         "success_return": run.success_return,
         "action_range": None if run.action_range is None else str(list(run.action_range)),
-        "reference_scores": Scoring.of_run(record).reference_scores,
+        "reference_scores": ScoringRule.of_run(record).reference_scores,
         "departures": tuple(record.departures),
         "settings": describe_settings(record.settings | {name: value for name, value in besides.items() if value}),
         "code": record.code,

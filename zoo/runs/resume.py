@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from agents.common.model_file import find_checkpoints
-from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.processes.versions import describe_versions
+from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import Evaluations, RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.protocol import shortened
 from zoo.settings.record import RunRecord
@@ -166,7 +166,7 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
                 history = folder.read_evaluations()
             except UnreadableRun as error:
                 log.warning(error)
-        results.append(result_of(folder, seed, history, Scoring.of_run(run.record), failure))
+        results.append(result_of(folder, seed, history, ScoringRule.of_run(run.record), failure))
     joint = joint_result(run.record.algo, run.record.env, None, results)
     return {**joint, "already_done": True}
 
@@ -185,7 +185,7 @@ def describe_step(run: StoredRun, step: int) -> str:
 
 
 def result_of(
-    folder: RunFolder, seed: int, history: Evaluations, scoring: Scoring, failure: Mapping[str, Any] | None
+    folder: RunFolder, seed: int, history: Evaluations, scoring: ScoringRule, failure: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Return the result of one finished run: success and return of its last evaluation, None where there is none.
 
@@ -220,7 +220,7 @@ def joint_result(
 
 
 def describe_evaluation(
-    step: int, phase: str, results: EpisodeResults, seeds: Sequence[int], scoring: Scoring = REPORTED
+    step: int, phase: str, results: EpisodeResults, seeds: Sequence[int], scoring: ScoringRule = REPORTED
 ) -> str:
     """Return an evaluation in one line: success where it is the score, mean return and mean length.
 

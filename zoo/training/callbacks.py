@@ -30,10 +30,10 @@ from agents.common.model_file import find_checkpoints
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
 from zoo.algorithms.baselines import planner_of
-from zoo.playing.episodes import EpisodeResults, Scoring, interval_of_mean, interval_of_successes
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.held_out import HeldOutEvaluator
 from zoo.processes.serving import WorkerError
+from zoo.runs.episodes import EpisodeResults, ScoringRule, interval_of_mean, interval_of_successes
 from zoo.runs.folder import OFFLINE, ONLINE, PHASES, Evaluations, describe_error, short_name, with_evaluation
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import describe_evaluation, differences, joint_result, result_of
@@ -115,7 +115,7 @@ class TrainingRun(BaseCallback):
         super().__init__()
         self.config = config
         self.identity = config.identity()
-        self.scoring = Scoring.of_run(config)
+        self.scoring = ScoringRule.of_run(config)
         self.evaluator = evaluator
         self.replicas = replicas
         self.observe = observe

@@ -24,8 +24,8 @@ from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.observations import stack
 from zoo.models.agent import Agent, require_spaces
-from zoo.playing.episodes import EpisodeResults
 from zoo.playing.evaluate import NoiseStock, seeds_of_starts, to_rows
+from zoo.runs.episodes import EpisodeResults
 
 FAN = 16
 """Least number of chunks that are sampled in a state."""

@@ -16,7 +16,7 @@ from zoo.evaluate import main
 from zoo.models.agent import agent_of_file, find_trained
 from zoo.models.hub import download_policy
 from zoo.models.upload import describe_agent
-from zoo.playing.episodes import Scoring
+from zoo.runs.episodes import ScoringRule
 from zoo.terminal.errors import UsageError
 
 POLICY = "policy.safetensors"
@@ -83,7 +83,7 @@ def test_what_is_not_a_policy_of_this_library_is_refused(hub, capsys, content, m
 
 def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path):
     agent = agent_of_file(find_trained("bc", ENV), None, "cpu")
-    scored = replace(agent, scoring=Scoring(success_return=-5.0, reference_scores=(0.0, 1.0)))
+    scored = replace(agent, scoring=ScoringRule(success_return=-5.0, reference_scores=(0.0, 1.0)))
     agent.policy.save(tmp_path / POLICY, agent.policy.acting_networks(), describe_agent(scored, {}, {}))
     assert agent_of_file(tmp_path / POLICY, None, "cpu").scoring == scored.scoring
 

@@ -14,10 +14,10 @@ from agents.common.streams import Purpose, torch_generator
 from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from zoo.envs.make import find_spec, make_env
-from zoo.playing.episodes import REPORTED, EpisodeResults, Scoring
 from zoo.playing.evaluate import NOISE_PLANS, Evaluator, seeds_of_starts
 from zoo.processes import serving
 from zoo.processes.serving import WorkerError
+from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.resume import describe_evaluation
 from zoo.terminal.errors import EnvironmentFault, UsageError
 
@@ -143,8 +143,8 @@ def test_success_that_some_episodes_only_report_is_refused_where_it_is_the_score
     assert 0 < found.successes.clip(0).sum() < 4
     with pytest.raises(EnvironmentFault, match="success at the last step of every episode or of none"):
         REPORTED.apply(found)
-    assert Scoring(score="return").apply(found).successes is None
-    assert Scoring(success_return=-4).apply(found).successes.tolist() == (found.returns >= -4).tolist()
+    assert ScoringRule(score="return").apply(found).successes is None
+    assert ScoringRule(success_return=-4).apply(found).successes.tolist() == (found.returns >= -4).tolist()
 
 
 def test_global_generators_are_left_as_they_were():
@@ -283,14 +283,14 @@ def results(successes):
 
 @pytest.mark.parametrize("reported", [None, np.array([[1, 0, 0]])])
 def test_a_threshold_counts_returns_of_at_least_it(reported):
-    found = Scoring(success_return=2.0).apply(results(reported))
+    found = ScoringRule(success_return=2.0).apply(results(reported))
     assert found.successes.tolist() == [[0, 1, 1]]
-    text = describe_evaluation(5, "offline", found, [0], Scoring(success_return=2.0))
+    text = describe_evaluation(5, "offline", found, [0], ScoringRule(success_return=2.0))
     assert "success (return >= 2) 66.7% over 3 episodes" in text
 
 
 def test_the_return_is_the_score_where_asked_for_and_normalised_by_references():
-    scoring = Scoring("return", reference_scores=(0.0, 4.0))
+    scoring = ScoringRule("return", reference_scores=(0.0, 4.0))
     found = scoring.apply(results(np.array([[1, 0, 0]])))
     assert found.successes is None
     assert scoring.normalised(3.0) == 0.75

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from zoo.playing.episodes import EpisodeResults
+from zoo.runs.episodes import EpisodeResults
 from zoo.runs.folder import RunFolder, UnreadableRun, with_evaluation
 from zoo.runs.resume import describe_evaluation
 from zoo.runs.scores import RETURN

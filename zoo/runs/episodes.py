@@ -49,7 +49,7 @@ class EpisodeResults:
 
 
 @dataclass(frozen=True)
-class Scoring:
+class ScoringRule:
     """How played episodes are scored.
 
     :param score: ``"return"``, or ``"value"``, an estimate from data without an environment; None is success where the
@@ -63,13 +63,13 @@ class Scoring:
     reference_scores: tuple[float, float] | None = None
 
     @classmethod
-    def of_run(cls, record: RunRecord) -> Scoring:
+    def of_run(cls, record: RunRecord) -> ScoringRule:
         """Return what a run is scored by."""
         references = record.run.reference_scores or (record.dataset or {}).get("reference_scores")
         return cls(record.run.score, record.run.success_return, tuple(references) if references else None)
 
     @classmethod
-    def read(cls, content: Mapping[str, Any]) -> Scoring:
+    def read(cls, content: Mapping[str, Any]) -> ScoringRule:
         """Return what :meth:`plain` returned."""
         references = content.get("reference_scores")
         return cls(content.get("score"), content.get("success_return"), tuple(references) if references else None)
@@ -110,7 +110,7 @@ class Scoring:
         return "success" if self.success_return is None else f"success (return >= {self.success_return:g})"
 
 
-REPORTED = Scoring()
+REPORTED = ScoringRule()
 """Success as the environment reports it, else the return."""
 
 
