@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 import agents
 from agents.common.streams import Purpose, seed_for, seeds_of_replicas, torch_generator
-from tests.zoo.datasets.own import ENV
+from tests.zoo.datasets.samples import ENV
 from zoo.algorithms.baselines import find_algorithm
 from zoo.datasets.collect import collect
 from zoo.envs.make import make_env

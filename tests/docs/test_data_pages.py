@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.docs.commands import ROOT, commands_run_by, run_all, with_values
-from tests.zoo.datasets.own import episodes, joined, write_d4rl, write_minari, write_parquet
+from tests.zoo.datasets.samples import episodes, joined, write_d4rl, write_minari, write_parquet
 from zoo.envs.rendering import PLATFORMS, VARIABLE, _works
 
 TINY = ["-params", "net_arch=[16,16]", "flow_steps=2", "batch_size=8", "horizon_length=2", "buffer_size=1000"]

@@ -10,7 +10,7 @@ from gymnasium.spaces import Box
 
 import agents
 from tests.common.toys import assert_same
-from tests.zoo.datasets.own import episodes, regular, write_npz
+from tests.zoo.datasets.samples import episodes, regular, write_npz
 from tests.zoo.outcomes import config_of
 from zoo.compare import main as compare
 from zoo.export import main as export

@@ -8,7 +8,7 @@ import pytest
 
 import agents
 from tests.zoo.datasets.d4rl import record
-from tests.zoo.datasets.own import ENV, WRITERS, episodes, write_minari, write_npz
+from tests.zoo.datasets.samples import ENV, WRITERS, episodes, write_minari, write_npz
 from tests.zoo.outcomes import config_of
 from tests.zoo.test_train_program import TINY
 from zoo.compare import main as compare

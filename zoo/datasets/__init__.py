@@ -1,1 +1,1 @@
-"""Reading, downloading, generating and checking OGBench datasets."""
+"""ReadOptions, downloading, generating and checking OGBench datasets."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from zoo.datasets.download import DownloadError
-from zoo.datasets.files import Folder, dataset_files, making
+from zoo.datasets.files import Folder, dataset_files, locked_for_writing
 from zoo.datasets.formats.minari import MINARI, minari_folder
 from zoo.datasets.formats.npz import INTERVAL
 from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset, to_arrays
@@ -141,7 +141,7 @@ def download_ocbench(
     :param replace: remove the files that are there first.
     """
     library, folder = import_ocbench(task.name, "ocbench.dataset_utils"), hosted_folder(task, dataset_dir)
-    with making(folder), contextlib.redirect_stdout(sys.stderr):
+    with locked_for_writing(folder), contextlib.redirect_stdout(sys.stderr):
         for path in folder.glob("*.npz") if replace else ():
             path.unlink()
         try:

@@ -19,13 +19,13 @@ from zoo.algorithms.packages import import_environments
 from zoo.datasets.benchmarks import describe_task, download_ocbench, find_data, generate_ocbench, generated_files
 from zoo.datasets.check import TRANSITIONS, check_dataset, check_headers, explained, is_standard
 from zoo.datasets.collect import collect as play_episodes
+from zoo.datasets.custom import check_fit, spaces_for
 from zoo.datasets.download import download_dataset
 from zoo.datasets.files import DatasetError, dataset_files, folder_option, recorded_sha256, shard_folder, training_files
-from zoo.datasets.formats.base import Reading, write_set
+from zoo.datasets.formats.base import ReadOptions, write_set
 from zoo.datasets.formats.read import environment_of, read_source
 from zoo.datasets.generate import generate_dataset
-from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_own, parse_name, single_task_names
-from zoo.datasets.own import check_fit, spaces_for
+from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_custom, parse_name, single_task_names
 from zoo.datasets.shards import convert_shards
 from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import make_env
@@ -139,7 +139,7 @@ def convert(args: argparse.Namespace) -> Result:
         content = read_source(args.name, _reading(args))
         found = {**_write(path, content), "recorded_in": environment_of(args.name)}
         return found | _next(f"zoo dataset check {path} --env {found['recorded_in'] or 'ENV'}")
-    if is_own(args.name):
+    if is_custom(args.name):
         raise UsageError(f"`--output` must name the file to write, e.g. `zoo dataset convert {args.name} -o my.npz`")
     spec = parse_name(args.name).spec
     if spec.files == 1:
@@ -180,7 +180,7 @@ def _find_data_of_task(args: argparse.Namespace) -> str | None:
 def check(args: argparse.Namespace) -> Result:
     """Check a dataset's files; report everything that is broken instead of raising the first error."""
     args.env = _find_data_of_task(args) or args.env
-    if is_own(args.name):
+    if is_custom(args.name):
         return _check_own(args)
     spec = parse_name(args.name).spec
     findings: list[Result] = []
@@ -246,11 +246,11 @@ def _environment(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     return gym_id(args.env), parse_overrides(args.env_kwargs, "--env-kwargs")
 
 
-def _reading(args: argparse.Namespace) -> Reading:
+def _reading(args: argparse.Namespace) -> ReadOptions:
     columns = dict(word.partition("=")[::2] for word in args.columns)
     if "" in columns.values():
         raise UsageError(f"`--columns` expects NAME=COLUMN, e.g. rewards=cost, got {' '.join(args.columns)!r}")
-    return Reading(columns, args.step_reward, args.done, args.reward_from)
+    return ReadOptions(columns, args.step_reward, args.done, args.reward_from)
 
 
 def _output(args: argparse.Namespace) -> Path:

@@ -17,11 +17,11 @@ from zoo.datasets.files import (
     DatasetError,
     Folder,
     dataset_files,
-    is_settled,
+    keep_existing,
+    locked_for_writing,
     make_folder,
-    making,
+    move_into_place,
     progress_bar,
-    publish,
     shard_folder,
     training_files,
 )
@@ -74,8 +74,8 @@ def download_dataset(
     place, files, below = shard_folder(spec.name, dataset_dir), train, f"/{spec.name}"
     if spec.files == 1:  # the training file comes last: where it is, the dataset is complete
         place, files, below = train[0], [dataset_files(spec.name, dataset_dir)[1], *train], ""
-    with making(place):
-        if all(path.exists() for path in train) and is_settled(train[-1], existing):
+    with locked_for_writing(place):
+        if all(path.exists() for path in train) and keep_existing(train[-1], existing):
             return train
         for file in files:
             if existing == "replace" or not file.exists():
@@ -106,7 +106,7 @@ def download_file(file: Path, sources: Sequence[str], spec: DatasetSpec) -> None
             part.unlink()  # perhaps it began as another file than the one that is there now
             problems.append(f"{url}: the downloaded file is not a valid dataset: {error}")
         else:
-            publish(part, file)
+            move_into_place(part, file)
             return
     raise DownloadError("; ".join(problems), f"try again (it continues where it stopped), or put the file at {file}")
 

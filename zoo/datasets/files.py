@@ -75,7 +75,7 @@ def make_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def making(path: Path) -> Iterator[None]:
+def locked_for_writing(path: Path) -> Iterator[None]:
     """Hold the lock of a file or folder while it is made; create its parent where it is missing.
 
     The operating system frees the lock of a process that dies, so a killed process blocks no other.
@@ -88,7 +88,7 @@ def making(path: Path) -> Iterator[None]:
         yield
 
 
-def is_settled(train: Path, existing: str) -> bool:
+def keep_existing(train: Path, existing: str) -> bool:
     """Return whether a dataset is kept as it is; its training file is written last, so it shows that all is there.
 
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
@@ -101,7 +101,7 @@ def is_settled(train: Path, existing: str) -> bool:
     return True
 
 
-def publish(temporary: Path, path: Path) -> None:
+def move_into_place(temporary: Path, path: Path) -> None:
     """Move a finished dataset file to its place and write its checksum next to it.
 
     The old checksum and provenance go first and the new checksum comes last, so a crash leaves a file without

@@ -210,7 +210,7 @@ def _unknown(kind: str, name: str, known: list[str]) -> UsageError:
     return UsageError(unknown_name_message(kind, name, [*known, *TASKS]))
 
 
-def is_own(name: str) -> bool:
+def is_custom(name: str) -> bool:
     """Return whether a name is that of a dataset of the user's own, and not of OGBench's."""
     path = Path(name)
     return name.startswith("minari:") or (

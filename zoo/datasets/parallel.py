@@ -20,7 +20,15 @@ import numpy as np
 from agents.common.files import atomic_path, write_text
 from agents.common.files.npz import read_npz, read_npz_headers
 from agents.common.streams import Purpose, stream
-from zoo.datasets.files import SPLITS, is_settled, making, progress_bar, provenance_file, publish, settings_sha256
+from zoo.datasets.files import (
+    SPLITS,
+    keep_existing,
+    locked_for_writing,
+    move_into_place,
+    progress_bar,
+    provenance_file,
+    settings_sha256,
+)
 from zoo.envs.make import global_numpy_seed
 from zoo.processes.serving import ServingProcess, available_cores, wait_for_answers
 from zoo.processes.versions import common_kernels, describe_rounding
@@ -104,8 +112,8 @@ def make_dataset(
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     :param constants: numbers that the files hold besides the arrays of the episodes.
     """
-    with making(files[0]):
-        if is_settled(files[0], existing):
+    with locked_for_writing(files[0]):
+        if keep_existing(files[0], existing):
             return
         places = dict(zip(SPLITS, files, strict=True))
         counts = {"train": episodes, "val": max(1, episodes // 10)}
@@ -182,4 +190,4 @@ def _join(parts: Sequence[Path], file: Path, constants: Mapping[str, np.generic]
     arrays = {key: np.concatenate([read_npz(part, [key])[key] for part in parts]) for key in names}
     with temporary.open("wb") as target:
         np.savez_compressed(target, allow_pickle=False, **arrays, **constants)
-    publish(temporary, file)
+    move_into_place(temporary, file)

@@ -17,7 +17,7 @@ import numpy as np
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import digest_of, read_text, sync
 from zoo.datasets.check import check_headers, explained, make_labelling_env, read_arrays, relabel
-from zoo.datasets.files import making, progress_bar, settings_sha256
+from zoo.datasets.files import locked_for_writing, progress_bar, settings_sha256
 from zoo.datasets.names import DatasetSpec, parse_env_name
 from zoo.terminal.errors import UsageError
 
@@ -138,7 +138,7 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list
                 break
             shard = find_converted(folder, name, spec)
             if shard is None and not tasks:
-                stack.enter_context(making(folder / ARRAYS))
+                stack.enter_context(locked_for_writing(folder / ARRAYS))
                 (folder / ARRAYS).mkdir(exist_ok=True)
                 for task, env_id in spec.task_env_ids.items():
                     tasks[task] = stack.enter_context(contextlib.closing(make_labelling_env(env_id)))

@@ -23,7 +23,7 @@ from agents.common.files import DamagedFile
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES, BUILT_IN
 from zoo.algorithms.catalogue import SB3, require_algorithm
-from zoo.datasets.names import is_own, parse_env_name
+from zoo.datasets.names import is_custom, parse_env_name
 from zoo.envs.tasks import TASKS
 from zoo.terminal.errors import (
     BAD_INPUT,
@@ -171,7 +171,7 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
     if algo:
         require_algorithm(algo)
     is_ours = algo in (*BUILT_IN, *ALIASES, *SB3)
-    if not env or ":" in env or not is_ours or asked.get("gym_packages") or is_own(asked.get("dataset", "auto")):
+    if not env or ":" in env or not is_ours or asked.get("gym_packages") or is_custom(asked.get("dataset", "auto")):
         return args
     import gymnasium
 

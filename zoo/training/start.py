@@ -29,11 +29,11 @@ from agents.registry import BUILT_IN, origin_of
 from zoo.algorithms.baselines import find_algorithm
 from zoo.algorithms.packages import import_environments, import_optional
 from zoo.datasets.benchmarks import find_data
-from zoo.datasets.formats.base import Dataset, Reading
+from zoo.datasets.custom import load_custom
+from zoo.datasets.formats.base import Dataset, ReadOptions
 from zoo.datasets.formats.read import has_rewards, name_of, read_source
 from zoo.datasets.load import SOURCES, load_dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
-from zoo.datasets.own import load_own
 from zoo.datasets.shards import ShardedDataset
 from zoo.envs.make import absent_id, find_spec, is_ogbench, make_env, register_absent
 from zoo.envs.observations import policy_name
@@ -109,7 +109,7 @@ def read_request(args: argparse.Namespace) -> RunRequest:
     check_start(args, config)
     content = None
     if args.no_env:
-        content = read_source(args.dataset, Reading(reward_from=config.run.reward_from))
+        content = read_source(args.dataset, ReadOptions(reward_from=config.run.reward_from))
         register_absent(args.env, content, config.run.action_range, args.spaces)
     env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
@@ -348,7 +348,7 @@ def load_data(request: RunRequest) -> Dataset | ShardedDataset | None:
         source = args.dataset
         if source in SOURCES:
             source = find_data(TASKS[config.env], args.dataset_dir, source)
-        return load_own(
+        return load_custom(
             source,
             request.env_id,
             {name: value for name, value in request.env_kwargs.items() if name != "frame_stack"},

@@ -3,7 +3,7 @@
 import gymnasium
 import numpy as np
 
-from tests.zoo.datasets.own import episodes, write_minari
+from tests.zoo.datasets.samples import episodes, write_minari
 from zoo.envs.tasks import TASKS
 
 

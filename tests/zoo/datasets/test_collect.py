@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 
 import agents
 from agents.common.streams import Purpose, seed_for
-from tests.zoo.datasets.own import ENV
+from tests.zoo.datasets.samples import ENV
 from tests.zoo.envs.toys import SpringEnv
 from zoo.algorithms.baselines import find_algorithm
 from zoo.datasets.collect import collect

@@ -2,7 +2,7 @@
 
 import threading
 
-from zoo.datasets.files import making
+from zoo.datasets.files import locked_for_writing
 
 
 def test_second_maker_waits_for_the_first(tmp_path, capsys):
@@ -11,10 +11,10 @@ def test_second_maker_waits_for_the_first(tmp_path, capsys):
 
     def second():
         started.set()
-        with making(tmp_path / "a.npz"):
+        with locked_for_writing(tmp_path / "a.npz"):
             order.append("second")
 
-    with making(tmp_path / "a.npz"):
+    with locked_for_writing(tmp_path / "a.npz"):
         thread = threading.Thread(target=second)
         thread.start()
         started.wait()

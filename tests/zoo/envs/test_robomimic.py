@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.envs import SpacesEnv
 from tests.zoo.datasets.demonstrations import demonstration, write
-from tests.zoo.datasets.own import read
+from tests.zoo.datasets.samples import read
 from tests.zoo.envs.lifting import NAME, play
 from tests.zoo.outcomes import config_of
 from zoo.envs.make import find_spec, make_env

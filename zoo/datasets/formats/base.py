@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from agents.common.data.arrays import Transitions, read_transitions
 from agents.common.validation import unknown_name_message
-from zoo.datasets.files import publish
+from zoo.datasets.files import move_into_place
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
@@ -35,7 +35,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """What a format leaves open.
 
     :param columns: what is read -> its name in the files, see `COLUMNS`.
@@ -84,14 +84,14 @@ class Dataset:
 class Format:
     """A way in which datasets are stored; `zoo.datasets.formats.read.FORMATS` lists one object of each."""
 
-    leaves_open: Collection[str] = ()
-    """Which fields of a `Reading` say something that its files do not."""
+    supported: Collection[str] = ()
+    """Which fields of a `ReadOptions` say something that its files do not."""
 
     def matches(self, path: Path) -> bool:
         """Return whether a file or folder looks like one of this format; nothing of its content is trusted."""
         raise NotImplementedError
 
-    def read(self, path: Path, reading: Reading) -> Transitions:
+    def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions; raise UsageError if they cannot be read or trained on, with what to do."""
         raise NotImplementedError
 
@@ -104,9 +104,9 @@ class Format:
         return None
 
 
-def refuse_reading(path: Path, reading: Reading, leaves_open: Collection[str] = ()) -> None:
+def reject_options(path: Path, options: ReadOptions, supported: Collection[str] = ()) -> None:
     """Refuse options for what a format does not leave open."""
-    given = [name for name, value in vars(reading).items() if value not in (None, {}) and name not in leaves_open]
+    given = [name for name, value in vars(options).items() if value not in (None, {}) and name not in supported]
     if given:
         flags = " and ".join(f"`--{name.replace('_', '-')}`" for name in given)
         raise UsageError(f"{path} is in a format whose arrays have fixed names and meanings; leave out {flags}")
@@ -190,20 +190,20 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} cannot be used: {error}") from error
     for note in found.warnings:
-        tell(name, note)
+        warn(name, note)
     kind = np.uint8 if is_image else np.float32
     kinds = dict.fromkeys(found.arrays, np.float32) | {"observations": kind}
     stored = {key: np.asarray(array, kinds[key]) for key, array in found.arrays.items()}
     return replace(found, arrays=stored, final_observations=found.final_observations.astype(kind), warnings=())
 
 
-def tell_of_successes(name: str, successes: Array) -> None:
+def warn_without_success(name: str, successes: Array) -> None:
     """Warn of a set in which no step achieves the task."""
     if not successes.any():
-        tell(name, "no step achieves the task, so that nothing but cloning can be learnt; give data with successes")
+        warn(name, "no step achieves the task, so that nothing but cloning can be learnt; give data with successes")
 
 
-def tell(name: str, doubt: str) -> None:
+def warn(name: str, doubt: str) -> None:
     """Warn of something in a set."""
     warnings.warn(f"{name}: {doubt}", stacklevel=3)
 
@@ -241,7 +241,7 @@ def write_set(path: Path, found: Transitions) -> None:
     try:
         with temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **compact(found))
-        publish(temporary, path)
+        move_into_place(temporary, path)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}; choose another place") from error
     finally:
@@ -249,7 +249,7 @@ def write_set(path: Path, found: Transitions) -> None:
 
 
 @contextlib.contextmanager
-def faults_named(path: Path, kind: str) -> Iterator[None]:
+def explaining_damage(path: Path, kind: str) -> Iterator[None]:
     """Turn whatever a library raises over a damaged file into a UsageError that names it.
 
     :param kind: the format of the file.
@@ -300,23 +300,23 @@ def masks_of(name: str, terminated: Array, steps: int) -> Array:
 # -- steps without the observation after an episode's last action, as D4RL and LeRobot write them ---------------------
 
 
-def add_rewards(name: str, rows: Arrays, reading: Reading) -> None:
+def add_rewards(name: str, rows: Arrays, options: ReadOptions) -> None:
     """Give each step the same reward where there is none; or take rewards and masks from its success."""
-    if reading.reward_from is not None:
+    if options.reward_from is not None:
         require_keys(name, rows, ("success",))
         success = require_flags(name, "success", rows.pop("success"), len(rows["actions"]))
         rows |= {"rewards": success - np.float32(1), "masks": np.float32(1) - success}
         return
     if "rewards" in rows:
-        if reading.step_reward is not None:
+        if options.step_reward is not None:
             raise UsageError(f"{name} has rewards; leave out `--step-reward`")
         return
-    if reading.step_reward is None:
+    if options.step_reward is None:
         raise UsageError(
             f"{name} has no rewards; name their column with `--columns rewards=NAME`, give each step the same one with "
             "`--step-reward -1`, or take them from successes with `--reward-from success`"
         )
-    rows["rewards"] = np.full(len(rows["actions"]), reading.step_reward, np.float32)
+    rows["rewards"] = np.full(len(rows["actions"]), options.step_reward, np.float32)
 
 
 def episodes_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Iterator[Episode]:

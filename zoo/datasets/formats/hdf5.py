@@ -21,17 +21,17 @@ from zoo.datasets.formats.base import (
     Arrays,
     Episode,
     Format,
-    Reading,
+    ReadOptions,
     add_rewards,
     episodes_of_rows,
-    faults_named,
+    explaining_damage,
     joined,
-    refuse_reading,
+    reject_options,
     require_flags,
     require_keys,
-    tell,
-    tell_of_successes,
     transitions_of,
+    warn,
+    warn_without_success,
 )
 from zoo.envs.tasks import OBSERVATIONS, SCENES
 from zoo.terminal.errors import UsageError, as_usage_error
@@ -49,7 +49,7 @@ def import_extra(package: str, what: str) -> Any:
 def opened(path: Path) -> Iterator[Stored]:
     """Open a file and yield its arrays; links are not followed. Whatever is wrong with it becomes a UsageError."""
     h5py, found = import_extra("h5py", f"reading {path}"), Stored()
-    with faults_named(path, "HDF5"), h5py.File(path, "r") as file:
+    with explaining_damage(path, "HDF5"), h5py.File(path, "r") as file:
         file.visititems(lambda name, part: found.update({name: part} if isinstance(part, h5py.Dataset) else {}))
         yield found
 
@@ -137,44 +137,44 @@ SUFFIXES = (".hdf5", ".h5")
 class Hdf5(Format):
     """An HDF5 file of one of the two."""
 
-    leaves_open = ("columns", "step_reward", "done", "reward_from")
+    supported = ("columns", "step_reward", "done", "reward_from")
 
     def matches(self, path: Path) -> bool:
         """Return whether it has the ending of an HDF5 file."""
         return path.suffix in SUFFIXES
 
-    def read(self, path: Path, reading: Reading) -> Transitions:
+    def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
         with opened(path) as stored:
             if groups := groups_of(stored, r"data/demo_([0-9]{1,9})/(.+)"):
-                refuse_reading(path, reading)
+                reject_options(path, options)
                 warn_of_earlier_simulator(path)
                 episodes = [each for k in sorted(groups) for each in demonstration(path, k, groups[k])]
-                tell_of_successes(str(path), np.array([(each.rewards == 0).any() for each in episodes]))
+                warn_without_success(str(path), np.array([(each.rewards == 0).any() for each in episodes]))
                 return joined(str(path), episodes)
-            names = {*KNOWN_ARRAYS, *reading.columns.values(), reading.reward_from}
+            names = {*KNOWN_ARRAYS, *options.columns.values(), options.reward_from}
             arrays = {name: read_array(str(path), stored, name) for name in stored if name in names}
-        return _of_d4rl(str(path), arrays, reading)
+        return _of_d4rl(str(path), arrays, options)
 
     def environment(self, path: Path) -> str | None:
         """Return the name of the task that demonstrations are of."""
         return robomimic_environment(path)[0] if path.is_file() else None
 
 
-def _of_d4rl(name: str, arrays: Arrays, reading: Reading) -> Transitions:
+def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:
     """Return the transitions of D4RL's arrays."""
-    for key, column in reading.columns.items():
+    for key, column in options.columns.items():
         if column not in arrays:
             raise UsageError(unknown_name_message("array", column, arrays))
         arrays[{"terminated": "terminals"}.get(key, key)] = arrays.pop(column)
-    arrays = {key: array for key, array in arrays.items() if key in (*KNOWN_ARRAYS, reading.reward_from)}
+    arrays = {key: array for key, array in arrays.items() if key in (*KNOWN_ARRAYS, options.reward_from)}
     require_keys(name, arrays, ("observations", "actions", "terminals"))
-    add_rewards(name, arrays, reading)
-    if reading.done is not None:
+    add_rewards(name, arrays, options)
+    if options.done is not None:
         if "timeouts" in arrays:
             raise UsageError(f"{name} has `timeouts`, which say where trajectories were cut off; leave out `--done`")
         ended, none = arrays["terminals"], np.zeros(len(arrays["terminals"]), bool)
-        arrays["terminals"], arrays["timeouts"] = (ended, none) if reading.done == "terminated" else (none, ended)
+        arrays["terminals"], arrays["timeouts"] = (ended, none) if options.done == "terminated" else (none, ended)
     if "next_observations" in arrays and len(arrays["next_observations"]) == len(arrays["observations"]):
         arrays.setdefault("timeouts", np.zeros(len(arrays["actions"]), bool))
         return transitions_of(name, arrays)
@@ -191,5 +191,5 @@ def _of_d4rl(name: str, arrays: Arrays, reading: Reading) -> Transitions:
     masks = np.asarray(flags.get("masks", ~flags["terminals"]), np.float32)
     with as_usage_error():
         if doubt := doubt_of_limits(flags["timeouts"], masks, "masks" not in flags):
-            tell(name, doubt)
+            warn(name, doubt)
     return joined(name, episodes_of_rows(name, arrays, flags["terminals"] | flags["timeouts"], masks))

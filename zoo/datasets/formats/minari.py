@@ -13,7 +13,16 @@ import numpy as np
 from agents.common.data.arrays import Transitions
 from agents.common.files import read_text
 from agents.common.validation import checked_pair
-from zoo.datasets.formats.base import Array, Episode, Format, Reading, faults_named, joined, masks_of, require_keys
+from zoo.datasets.formats.base import (
+    Array,
+    Episode,
+    Format,
+    ReadOptions,
+    explaining_damage,
+    joined,
+    masks_of,
+    require_keys,
+)
 from zoo.datasets.formats.hdf5 import Stored, groups_of, import_extra, opened, read_array
 from zoo.terminal.errors import UsageError
 
@@ -29,7 +38,7 @@ class Minari(Format):
         """Return whether it is the folder of a set."""
         return (path / "data" / "metadata.json").is_file()
 
-    def read(self, path: Path, reading: Reading) -> Transitions:
+    def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
         if (kind := _metadata(path).get("data_format", "hdf5")) != "hdf5":
             raise UsageError(f"{path} has the format {kind}, expected hdf5; write it again as hdf5")
@@ -122,5 +131,5 @@ def _episode(name: str, group: Stored, order: list[str]) -> Episode:
 def _metadata(folder: Path) -> dict[str, Any]:
     """Return what a set says about itself; its spaces and its environment are JSON in it, and stay texts."""
     path = folder / "data" / "metadata.json"
-    with faults_named(path, "Minari's metadata"):
+    with explaining_damage(path, "Minari's metadata"):
         return dict(json.loads(read_text(path)))

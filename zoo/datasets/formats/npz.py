@@ -16,14 +16,14 @@ from zoo.datasets.formats.base import (
     Arrays,
     Episode,
     Format,
-    Reading,
+    ReadOptions,
     add_rewards,
     joined,
     masks_of,
     require_flags,
     require_keys,
-    tell_of_successes,
     transitions_of,
+    warn_without_success,
 )
 from zoo.terminal.errors import UsageError
 
@@ -33,32 +33,32 @@ _EPISODE_ARRAYS = ("observations", "actions", "rewards", "terminated", "masks")
 class Npz(Format):
     """Arrays in any layout that `docs/datasets.md` describes."""
 
-    leaves_open = ("reward_from",)
+    supported = ("reward_from",)
 
     def matches(self, path: Path) -> bool:
         """Return whether it is an npz file."""
         return path.suffix == ".npz" and not path.is_dir()
 
-    def read(self, path: Path, reading: Reading) -> Transitions:
+    def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
         check_checksum(path)
-        return transitions_of(str(path), _read(path, KNOWN_ARRAYS, reading))
+        return transitions_of(str(path), _read(path, KNOWN_ARRAYS, options))
 
 
 class Episodes(Format):
     """A folder of npz files, one for each episode."""
 
-    leaves_open = ("reward_from",)
+    supported = ("reward_from",)
 
     def matches(self, path: Path) -> bool:
         """Return whether it is a folder with such files."""
         return path.is_dir() and bool(npz_files(path))
 
-    def read(self, path: Path, reading: Reading) -> Transitions:
+    def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
         episodes = []
         for file in npz_files(path):
-            arrays = _read(file, _EPISODE_ARRAYS, reading)
+            arrays = _read(file, _EPISODE_ARRAYS, options)
             if "masks" not in arrays:
                 if "terminated" not in arrays:
                     raise UsageError(
@@ -78,11 +78,11 @@ def npz_files(path: Path) -> list[Path]:
     return sorted(file for file in path.glob("*.npz") if not file.stem.endswith("-val"))
 
 
-def _read(path: Path, names: Sequence[str], reading: Reading) -> Arrays:
-    source = reading.reward_from or "rewards"
+def _read(path: Path, names: Sequence[str], options: ReadOptions) -> Arrays:
+    source = options.reward_from or "rewards"
     require_keys(str(path), read_npz_headers(path), ("observations", "actions", source))
     arrays = read_npz(path, {*names, source})
-    add_rewards(str(path), arrays, reading)
+    add_rewards(str(path), arrays, options)
     return arrays
 
 
@@ -104,7 +104,7 @@ class Ocbench(Format):
         except (DamagedFile, OSError):
             return False  # the reader of other files says what is wrong
 
-    def read(self, path: Path, reading: Reading) -> Transitions:
+    def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
         episodes = []
         for file in npz_files(path):
@@ -122,7 +122,7 @@ class Ocbench(Format):
                 others = (arrays[key][begin:end] for key in ("actions", "rewards", "masks"))
                 episodes.append(Episode(f"{file}, episode {number}", observations, *others))
         found = joined(str(path), episodes)
-        tell_of_successes(str(path), found.arrays["masks"] == 0)
+        warn_without_success(str(path), found.arrays["masks"] == 0)
         return found
 
 

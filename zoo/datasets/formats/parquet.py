@@ -14,14 +14,14 @@ from zoo.datasets.formats.base import (
     Array,
     Arrays,
     Format,
-    Reading,
+    ReadOptions,
     add_rewards,
     episodes_of_rows,
-    faults_named,
+    explaining_damage,
     joined,
     require_flags,
-    tell,
-    tell_of_successes,
+    warn,
+    warn_without_success,
 )
 from zoo.datasets.formats.hdf5 import import_extra
 from zoo.terminal.errors import UsageError
@@ -30,15 +30,15 @@ from zoo.terminal.errors import UsageError
 class Parquet(Format):
     """A parquet file, or a folder with some below it."""
 
-    leaves_open = ("columns", "step_reward", "done", "reward_from")
+    supported = ("columns", "step_reward", "done", "reward_from")
 
     def matches(self, path: Path) -> bool:
         """Return whether it is a parquet file, or a folder that holds one."""
         return path.suffix == ".parquet" if not path.is_dir() else any(path.rglob("*.parquet"))
 
-    def read(self, path: Path, reading: Reading) -> Transitions:
+    def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
-        name, rows = str(path), _read_rows(path, reading.columns)
+        name, rows = str(path), _read_rows(path, options.columns)
         for key in ("observations", "actions"):
             if rows[key].ndim == 1:
                 rows[key] = rows[key][:, None]
@@ -49,8 +49,8 @@ class Parquet(Format):
         if "done" in rows and "episode" not in rows:
             ends |= require_flags(name, "done", rows["done"], len(ends))
         _require_in_order(name, rows, ends)
-        add_rewards(name, rows, reading)
-        masks = rows["masks"] if reading.reward_from else 1.0 - _terminated(name, rows, ends, reading)
+        add_rewards(name, rows, options)
+        masks = rows["masks"] if options.reward_from else 1.0 - _terminated(name, rows, ends, options)
         return joined(name, episodes_of_rows(name, rows, ends, masks))
 
 
@@ -63,7 +63,7 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
     files = [path] if not path.is_dir() else sorted(path.rglob("*.parquet"))
     parts: list[Arrays] = []
     for number, file in enumerate(file for file in files if "meta" not in file.relative_to(path).parts):
-        with faults_named(file, "parquet"):
+        with explaining_damage(file, "parquet"):
             source = import_extra("pyarrow.parquet", f"reading {file}").ParquetFile(file)
             chosen = _choose(file, source.schema_arrow.names, columns)
             table = source.read(columns=sorted(set(chosen.values())), use_threads=False)
@@ -73,7 +73,7 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
             raise UsageError(f"{path}: every file must have a column for {missing}, or none; add it to the others")
     if not any(len(part["file"]) for part in parts):
         raise UsageError(f"{path} must hold an episode with a transition, got no row; give another set")
-    with faults_named(path, "parquet"):
+    with explaining_damage(path, "parquet"):
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -124,10 +124,10 @@ def _require_in_order(name: str, rows: Arrays, ends: Array) -> None:
             )
 
 
-def _terminated(name: str, rows: Arrays, ends: Array, reading: Reading) -> Array:
+def _terminated(name: str, rows: Arrays, ends: Array, options: ReadOptions) -> Array:
     """Return where an episode ends because its task did."""
-    if reading.done is not None:
-        return ends if reading.done == "terminated" else np.zeros_like(ends)
+    if options.done is not None:
+        return ends if options.done == "terminated" else np.zeros_like(ends)
     flags = rows.get("terminated", rows.get("success"))
     if flags is None:
         raise UsageError(
@@ -140,11 +140,11 @@ def _terminated(name: str, rows: Arrays, ends: Array, reading: Reading) -> Array
             row = int(np.argmax(flags & ~ends))
             raise UsageError(f"{name}: an episode goes on after it has terminated in row {row}; split it there")
         return flags & ends
-    tell_of_successes(name, flags)
+    warn_without_success(name, flags)
     episode = np.cumsum(ends) - ends
     lost = np.setdiff1d(episode[flags], episode[flags & ends])
     if len(lost):
-        tell(
+        warn(
             name,
             f"{len(lost):,} of {int(ends.sum()):,} episodes succeed before their last row and not in it: they count as "
             "cut off there, and their successes are left out; end them at the success, or name the column of another "

@@ -7,7 +7,7 @@ from pathlib import Path
 from agents.common.data.arrays import Transitions
 from agents.common.files import DamagedFile
 from agents.common.files.npz import read_npz_headers
-from zoo.datasets.formats.base import Format, Reading, refuse_reading
+from zoo.datasets.formats.base import Format, ReadOptions, reject_options
 from zoo.datasets.formats.hdf5 import Hdf5
 from zoo.datasets.formats.minari import MINARI, Minari, find_minari
 from zoo.datasets.formats.npz import Episodes, Npz, Ocbench, npz_files
@@ -50,7 +50,7 @@ def environment_of(source: str | Path) -> str | None:
 
 
 @as_usage_error(DamagedFile)
-def read_source(source: str | Path, reading: Reading | None = None) -> Transitions:
+def read_source(source: str | Path, options: ReadOptions | None = None) -> Transitions:
     """Return a set's transitions, checked for what any set must be.
 
     Nothing in it is executed or unpickled, and no environment is made.
@@ -65,6 +65,6 @@ def read_source(source: str | Path, reading: Reading | None = None) -> Transitio
             f"a dataset must be an .npz, .hdf5 or .parquet file, a folder of such files or `{MINARI}ID`, got {path}; "
             "save arrays with `np.savez(path, **arrays)`"
         )
-    reading = reading or Reading()
-    refuse_reading(path, reading, found.leaves_open)
-    return found.read(path, reading)
+    options = options or ReadOptions()
+    reject_options(path, options, found.supported)
+    return found.read(path, options)

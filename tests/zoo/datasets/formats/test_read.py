@@ -15,7 +15,7 @@ from minari.serialization import serialize_space
 from numpy.testing import assert_array_equal
 from pyarrow import parquet
 
-from tests.zoo.datasets.own import (
+from tests.zoo.datasets.samples import (
     ENV,
     WRITERS,
     episodes,
@@ -29,9 +29,9 @@ from tests.zoo.datasets.own import (
     write_npz,
     write_parquet,
 )
-from zoo.datasets.formats.base import COMPACT, Reading, compact, episodes_of_rows, write_set
+from zoo.datasets.custom import load_custom
+from zoo.datasets.formats.base import COMPACT, ReadOptions, compact, episodes_of_rows, write_set
 from zoo.datasets.formats.read import environment_of, read_source
-from zoo.datasets.own import load_own
 from zoo.terminal.errors import UsageError
 
 
@@ -43,7 +43,7 @@ def _minari_root(tmp_path, monkeypatch):
 def refusal(source, **reading):
     """Return what is said about a set; one sentence."""
     with pytest.raises(UsageError) as error:
-        read(source, Reading(**reading))
+        read(source, ReadOptions(**reading))
     text = str(error.value)
     assert "\n" not in text
     return text
@@ -92,7 +92,7 @@ def test_d4rl_with_next_observations_loses_no_transition(tmp_path):
 def test_a_converted_set_reads_back_the_same_and_has_the_same_fingerprint(tmp_path, kind):
     source = WRITERS[kind](tmp_path, episodes())
     write_set(tmp_path / "converted.npz", read_source(source))
-    before, after = (load_own(path, ENV, {}) for path in (source, tmp_path / "converted.npz"))
+    before, after = (load_custom(path, ENV, {}) for path in (source, tmp_path / "converted.npz"))
     assert before.fingerprint == after.fingerprint
     assert_array_equal(compact(before.content)["observations"], compact(after.content)["observations"])
     assert (tmp_path / "converted.npz.sha256").is_file()
@@ -112,7 +112,7 @@ def test_what_formats_leave_open_can_be_given(tmp_path):
     assert "`--columns observations=NAME`" in refusal(tmp_path / "a.parquet")
     assert "`--step-reward -1`" in refusal(tmp_path / "a.parquet", columns=columns, done="terminated")
     assert "`--done truncated`" in refusal(tmp_path / "a.parquet", columns=columns, step_reward=-1)
-    found = read(tmp_path / "a.parquet", Reading(columns, -1.0, "truncated"))
+    found = read(tmp_path / "a.parquet", ReadOptions(columns, -1.0, "truncated"))
     assert (found["rewards"][:-1] == -1).all()
     assert (found["masks"] == 1).all()
     assert len(found["valids"]) == 19
@@ -129,7 +129,7 @@ def test_successes_become_rewards_and_ends_of_the_task(tmp_path, kind):
     source = WRITERS[kind](tmp_path, parts)
     assert "`--reward-from success`" in refusal(source)
     assert "leave out `--step-reward` and `--done`" in refusal(source, reward_from="success", step_reward=0.0)
-    found = load_own(source, ENV, {}, reward_from="success")
+    found = load_custom(source, ENV, {}, reward_from="success")
     success = np.concatenate([part["success"] for part in parts])[: found.num_transitions]
     assert_array_equal(found.content.arrays["rewards"], np.where(success, 0, -1))
     assert_array_equal(found.content.arrays["masks"], ~success)
@@ -153,7 +153,7 @@ def test_terminals_that_mark_every_end_end_as_is_said(tmp_path, done):
         file["terminals"][len(parts[0]["actions"]) - 1 :: len(parts[1]["actions"])] = True
         del file["timeouts"]
     assert "or `--done` if `terminals` marks every end" in refusal(path)
-    found = read(path, Reading(done=done))
+    found = read(path, ReadOptions(done=done))
     assert np.flatnonzero(found["masks"] == 0).tolist() == ([18, 39] if done == "terminated" else [])
     assert int((found["valids"] == 0).sum()) == 2
 
@@ -165,7 +165,7 @@ def test_what_a_format_does_not_leave_open_cannot_be_given(tmp_path, kind):
 
 def test_dataset_size_keeps_whole_trajectories_and_changes_the_fingerprint(tmp_path):
     path = write_npz(tmp_path, episodes(3))
-    whole, part = load_own(path, ENV, {}), load_own(path, ENV, {}, size=20)
+    whole, part = load_custom(path, ENV, {}), load_custom(path, ENV, {}, size=20)
     assert whole.num_transitions == 59
     assert part.num_transitions == 39
     assert whole.fingerprint != part.fingerprint
@@ -377,7 +377,7 @@ def test_references_are_two_different_finite_numbers_of_a_minari_set(tmp_path, l
     name = write_minari(tmp_path, episodes())
     path, metadata = metadata_of(tmp_path)
     path.write_text(json.dumps(metadata | {"ref_min_score": low, "ref_max_score": high}))
-    assert load_own(name, ENV, {}).reference_scores == expected
+    assert load_custom(name, ENV, {}).reference_scores == expected
 
 
 def test_a_minari_set_that_is_not_there_says_how_to_get_it(monkeypatch):
@@ -392,7 +392,7 @@ def test_a_minari_set_that_is_not_there_says_how_to_get_it(monkeypatch):
 def test_a_set_of_another_environment_is_told_of(tmp_path):
     name = write_minari(tmp_path, episodes(), env="Pendulum-v1")
     with pytest.warns(UserWarning, match="was recorded in Pendulum-v1"):
-        load_own(name, ENV, {})
+        load_custom(name, ENV, {})
 
 
 def test_rows_after_the_last_marked_end_are_a_trajectory_too():

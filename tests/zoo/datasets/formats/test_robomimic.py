@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from tests.zoo.datasets.demonstrations import ENV_ARGS, demonstration, write
-from tests.zoo.datasets.own import read
+from tests.zoo.datasets.samples import read
 from zoo.dataset import main as dataset
 from zoo.datasets.benchmarks import ROBOMIMIC_FILE, demonstrations_file, find_data
 from zoo.datasets.formats.base import COMPACT

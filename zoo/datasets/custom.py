@@ -13,7 +13,7 @@ import numpy as np
 from agents.common.data.arrays import ActionRange, Transitions, compact_transitions
 from agents.common.frames import is_image
 from zoo.datasets.files import DatasetError
-from zoo.datasets.formats.base import Dataset, Reading, compact, digest_of_arrays
+from zoo.datasets.formats.base import Dataset, ReadOptions, compact, digest_of_arrays
 from zoo.datasets.formats.minari import Minari, parts_of, recorded_parts
 from zoo.datasets.formats.read import find_format, name_of, read_source
 from zoo.datasets.load import first_trajectories
@@ -21,7 +21,7 @@ from zoo.envs.make import make_env
 from zoo.terminal.errors import UsageError, as_usage_error
 
 
-def load_own(
+def load_custom(
     source: str | Path,
     env_id: str,
     env_kwargs: dict[str, Any],
@@ -41,7 +41,7 @@ def load_own(
     :param content: the set, where it was read before.
     """
     spaces = spaces_for(source, env_id, env_kwargs)
-    content = content or read_source(source, Reading(reward_from=reward_from))
+    content = content or read_source(source, ReadOptions(reward_from=reward_from))
     if size is not None:
         content = first_trajectories(content, size, Path(name_of(source)))
     check_fit(source, content, env_id, spaces, action_range)

@@ -18,9 +18,9 @@ from zoo.datasets.formats.read import read_source
 ENV = toys.SPRING
 
 
-def read(source, reading=None):
+def read(source, options=None):
     """Return what is read of a set, as arrays in the compact layout."""
-    return compact(read_source(source, reading))
+    return compact(read_source(source, options))
 
 
 def episodes(count=2, steps=20, seed=0, env=None):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict
 
-from tests.zoo.datasets.own import ENV, episodes, in_two, regular, write_minari
+from tests.zoo.datasets.samples import ENV, episodes, in_two, regular, write_minari
 from zoo.dataset import main
+from zoo.datasets.custom import load_custom
 from zoo.datasets.files import DatasetError
-from zoo.datasets.own import load_own
 from zoo.terminal.errors import UsageError
 
 
@@ -51,21 +51,21 @@ WARNED = {
 def test_what_is_probably_a_mistake_is_warned_of(tmp_path, case):
     change, text = WARNED[case]
     with pytest.warns(UserWarning, match=re.escape(text)):
-        load_own(written(tmp_path, change), ENV, {})
+        load_custom(written(tmp_path, change), ENV, {})
 
 
 def test_actions_in_other_units_are_refused_unless_the_range_is_said(tmp_path, recwarn):
     path = written(tmp_path, far_actions)
     with pytest.raises(DatasetError, match="`--action-range"):
-        load_own(path, ENV, {})
-    load_own(path, ENV, {}, action_range=(-100.0, 100.0))
-    load_own(written(tmp_path), ENV, {})
+        load_custom(path, ENV, {})
+    load_custom(path, ENV, {}, action_range=(-100.0, 100.0))
+    load_custom(written(tmp_path), ENV, {})
     assert not recwarn.list
 
 
 def test_a_set_of_another_size_is_refused(tmp_path):
     with pytest.raises(DatasetError, match=r"`observations` must have rows of .* as in Pendulum-v1") as caught:
-        load_own(written(tmp_path), "Pendulum-v1", {})
+        load_custom(written(tmp_path), "Pendulum-v1", {})
     assert caught.value.array == "observations"
 
 
@@ -101,6 +101,6 @@ def test_parts_in_another_order_than_the_environment_flattens_them_are_refused(t
     same = write_minari(tmp_path, parts, "flat/same-v0", env=FLAT, observation_space=FlatEnv.observation_space)
     space = Dict(dict(FlatEnv.observation_space.spaces))  # which sorts its parts
     other = write_minari(tmp_path, parts, "flat/other-v0", env=FLAT, observation_space=space)
-    assert load_own(same, FLAT, {}).num_transitions == 39
+    assert load_custom(same, FLAT, {}).num_transitions == 39
     with pytest.raises(UsageError, match=r"order observations/a, observations/z, and Flat-v0 flattens .*/z, .*/a"):
-        load_own(other, FLAT, {})
+        load_custom(other, FLAT, {})
