@@ -6,6 +6,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+SIDE = 36  # NatureCNN takes no smaller images
+IMAGE = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
+MIXED = spaces.Dict({"image": IMAGE, "choice": spaces.Discrete(3), "vector": spaces.Box(-1, 1, (2,), np.float32)})
+
 
 class SpacesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """Has spaces and otherwise does as little as an environment can: fixed-length episodes of random observations."""

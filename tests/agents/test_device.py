@@ -9,7 +9,7 @@ import torch
 import agents
 from agents.common.batch import Batch
 from agents.fql import FQL
-from tests.common.data.test_buffer import Recorder, empty_buffer
+from tests.common.data.helpers import Recorder, empty_buffer
 from tests.common.elsewhere import Dispatch, emulation
 from tests.common.toys import assert_same, tiny_model, toy_batch, toy_dataset, toy_noise, toy_shards
 

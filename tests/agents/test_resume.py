@@ -1,7 +1,6 @@
 """Checkpoints: training that goes on from one, in a new model and new environments, differs in no bit."""
 
 import os
-import random
 import re
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
@@ -21,31 +19,13 @@ from agents.common.engine import checkpoint
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.files import DamagedFile, write_manifest
 from agents.common.model_file import find_checkpoints
+from tests.agents.helpers import SaveAt, environments, forget_all_randomness
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.zoo.envs.toys import ToyEnv
 from zoo.envs.make import make_env
 from zoo.envs.snapshot import ResumableEnv
 
 STEPS = 40
-
-
-class SaveAt(BaseCallback):
-    """Writes one checkpoint between steps, and stops training behind it if asked to."""
-
-    def __init__(self, step, folder, stop=False):
-        super().__init__()
-        self.step, self.folder, self.stop = step, folder, stop
-
-    def _on_rollout_start(self):
-        if self.model.num_timesteps == self.step:
-            save_checkpoint(self.model, self.folder, note="kept")
-
-    def _on_step(self):
-        return not (self.stop and find_checkpoints(self.folder))
-
-
-def environments(count=1, **more):
-    return make_vec_env(ToyEnv, n_envs=count, seed=0, wrapper_class=ResumableEnv, **more)
 
 
 def model_on(env, **settings):
@@ -68,12 +48,6 @@ def finished(folder, *, resume, envs=1, make=environments, offline=4, **settings
     other = model_on(make(envs), **settings)
     assert load_checkpoint(other, find_checkpoints(folder)[0]) == {"note": "kept"}
     return other.learn(offline + STEPS - other.num_timesteps, reset_num_timesteps=False)
-
-
-def forget_all_randomness():
-    random.seed(11)
-    np.random.seed(12)
-    torch.manual_seed(13)
 
 
 def assert_same_training(first, second):

@@ -11,7 +11,7 @@ from scipy import stats
 from benchmarks import reference_ranks
 from benchmarks.rank_table import COLUMNS, compare_sides
 from benchmarks.reference_ranks import OURS, PAGE, add_runs
-from tests.zoo.runs.test_read import write_run
+from tests.zoo.runs.helpers import write_run
 
 
 def scores(algorithms, seed, seeds=8):

@@ -14,8 +14,7 @@ from agents.common.sb3 import exporting
 from agents.common.sb3.exporting import export_onnx, run_onnx
 from agents.common.streams import Purpose, seed_for
 from tests.common.toys import tiny_model
-from tests.envs import space_env_of
-from tests.sb3.test_images_and_dicts import IMAGE, MIXED
+from tests.envs import IMAGE, MIXED, space_env_of
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.docs.commands import FENCE, ROOT, blocks, inline_commands, pages, program_of
-from tests.zoo.runs.test_read import write_run
+from tests.zoo.runs.helpers import write_run
 from zoo import compare
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import parse_env_name

@@ -7,8 +7,7 @@ import pytest
 import yaml
 
 from tests.docs.commands import run_all
-from tests.zoo.envs.lifting import NAME, record
-from tests.zoo.envs.test_robomimic import INSTALL
+from tests.zoo.envs.lifting import INSTALL, NAME, record
 from zoo.datasets.benchmarks import ROBOMIMIC_FILE
 
 TINY = "-params net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 buffer_size=1000 learning_starts=1"

@@ -13,7 +13,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from agents.common.data.buffer import SequenceReplayBuffer
-from tests.common.data.test_buffer import all_rows
+from tests.common.data.helpers import all_rows
 
 ENDINGS = ("terminated", "truncated", "jump")
 """How a trajectory ends: by the task, by a time limit, or because other transitions follow."""

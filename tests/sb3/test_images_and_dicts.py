@@ -13,10 +13,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import agents
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
+from tests.envs import IMAGE, MIXED
 
-SIDE = 36  # NatureCNN takes no smaller images
-IMAGE = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
-MIXED = spaces.Dict({"image": IMAGE, "choice": spaces.Discrete(3), "vector": spaces.Box(-1, 1, (2,), np.float32)})
 SPACES = {
     "image": ("CnnPolicy", IMAGE),
     "flat image": ("MlpPolicy", spaces.Box(0, 255, (4, 4, 3), np.uint8)),

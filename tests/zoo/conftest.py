@@ -57,7 +57,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="session")
 def runs(data, tmp_path_factory):
     """Return the logs of a run of two seeds, 3 and 4, trained at once; nobody may change them."""
-    from tests.zoo.test_train_program import OF_RUNS, arguments
+    from tests.zoo.helpers import OF_RUNS, arguments
     from zoo.train import main
 
     logs = tmp_path_factory.mktemp("runs")
@@ -68,7 +68,7 @@ def runs(data, tmp_path_factory):
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory):
     """Return a folder with a dataset of three files of a few trajectories, not all of one size."""
-    from tests.zoo.datasets.test_shards import write_shard
+    from tests.zoo.datasets.helpers import write_shard
 
     folder = tmp_path_factory.mktemp("shards")
     for number, episodes in enumerate((4, 3, 4)):

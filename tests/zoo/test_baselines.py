@@ -9,8 +9,8 @@ from stable_baselines3.common.logger import configure
 from tests.common.toys import assert_same, toy_dataset, toy_shards
 from tests.envs import SpacesEnv
 from tests.zoo.envs.toys import ToyEnv
+from tests.zoo.helpers import ENV, EVALUATIONS
 from tests.zoo.outcomes import config_of, status_of
-from tests.zoo.test_train_program import ENV, EVALUATIONS
 from zoo.algorithms import baselines
 from zoo.algorithms.baselines import BASELINES, settings_of
 from zoo.envs.snapshot import ResumableEnv
@@ -76,7 +76,7 @@ def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
 def test_a_baseline_resumes_to_the_last_bit(tmp_path):
     from agents.common.engine.checkpoint import load_checkpoint
     from agents.common.model_file import find_checkpoints
-    from tests.agents.test_resume import SaveAt, forget_all_randomness
+    from tests.agents.helpers import SaveAt, forget_all_randomness
 
     def made():
         env = make_vec_env(ToyEnv, n_envs=1, seed=0, wrapper_class=ResumableEnv)

@@ -18,7 +18,7 @@ from tests.zoo.report.samples import (
     write_set,
     write_small,
 )
-from tests.zoo.runs.test_read import write_run
+from tests.zoo.runs.helpers import write_run
 from zoo import compare
 from zoo.report.compute import compare_kinds
 from zoo.report.figures.plots import all_figures

@@ -12,8 +12,8 @@ from PIL import Image
 
 from tests import ROOT
 from tests.common.toys import tiny_model
+from tests.zoo.helpers import arguments
 from tests.zoo.models.conftest import ENV, STEPS, maze_model
-from tests.zoo.test_train_program import arguments
 from zoo import evaluate, train
 from zoo.enjoy import main
 from zoo.envs import rendering

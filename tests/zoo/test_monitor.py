@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tests.zoo.outcomes import status_of
-from tests.zoo.runs.test_read import write_run
+from tests.zoo.runs.helpers import write_run
 from zoo import monitor
 
 RETURNS = {"algo": "sac", "env": "Pendulum-v1", "offline": (), "has_success": False}

@@ -9,8 +9,8 @@ import pytest
 import agents
 from tests.zoo.datasets.d4rl import record
 from tests.zoo.datasets.samples import ENV, WRITERS, episodes, write_minari, write_npz
+from tests.zoo.helpers import TINY
 from tests.zoo.outcomes import config_of
-from tests.zoo.test_train_program import TINY
 from zoo.compare import main as compare
 from zoo.dataset import main as dataset
 from zoo.train import main

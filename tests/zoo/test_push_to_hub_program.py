@@ -10,9 +10,9 @@ import yaml
 
 import agents
 from tests.common.toys import assert_same
+from tests.zoo.helpers import ENV
 from tests.zoo.hub.stand_in import URL
 from tests.zoo.models.conftest import STEPS, maze_model
-from tests.zoo.test_train_program import ENV
 from zoo import enjoy, evaluate, export
 from zoo.models.agent import find_trained, play
 from zoo.push_to_hub import main

@@ -9,10 +9,8 @@ import pytest
 
 import agents
 from agents.common.model_file import find_checkpoints
-from tests.common.toys import assert_same, parameters_of
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
-from tests.zoo.outcomes import status_of
-from tests.zoo.test_train_program import arguments
+from tests.zoo.helpers import arguments, assert_same_run, end_of, evaluations, folder_of, progress_of
 from zoo.playing.evaluate import Evaluator
 from zoo.train import main
 
@@ -65,38 +63,6 @@ def whole(run, tmp_path_factory):
     return made
 
 
-def folder_of(logs, number=1):
-    return logs / "qam" / f"{ENV}_{number}"
-
-
-def evaluations(logs):
-    with np.load(folder_of(logs) / "evaluations.npz") as found:
-        return dict(found)
-
-
-def end_of(logs, number=1):
-    status = status_of(folder_of(logs, number))
-    return status["state"], status["offline_step"], status["online_step"]
-
-
-def assert_same_run(logs, reference, number=1):
-    """Check final and best parameters, evaluations and the end of two runs."""
-    found, expected = folder_of(logs, number), folder_of(reference, number)
-    assert (found / "evaluations.npz").read_bytes() == (expected / "evaluations.npz").read_bytes()
-    for name in (f"{ENV}.zip", "best_model.zip"):
-        models = (agents.QAM.load(folder / name, device="cpu") for folder in (found, expected))
-        assert_same(*map(parameters_of, models))
-    assert end_of(logs, number) == end_of(reference, number)
-    assert end_of(logs, number)[0] == "done"
-
-
-def log_of(logs, number=1):
-    """Return the log without what depends on the time of day, columns sorted."""
-    table = pd.read_csv(folder_of(logs, number) / "progress.csv")
-    clock = [name for name in table if name in ("time/fps", "time/time_elapsed", "time/updates_per_s")]
-    return table.drop(columns=clock).sort_index(axis=1)
-
-
 def test_the_reference_run_has_both_phases_on_one_axis(whole):
     assert evaluations(whole("plain"))["phase"].tolist() == [0] * 3 + [1] * 7
     assert end_of(whole("plain")) == ("done", OFFLINE, ONLINE)
@@ -139,7 +105,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(run, whole, tmp_path, kind, k
     for number in (1, 2) if kind == "stacked" else (1,):
         assert_same_run(tmp_path, expected, number)
     assert len(list(tmp_path.glob("qam/*/status.json"))) == len(list(expected.glob("qam/*/status.json")))
-    pd.testing.assert_frame_equal(log_of(tmp_path), log_of(expected))
+    pd.testing.assert_frame_equal(progress_of(tmp_path), progress_of(expected))
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 
 import tests.zoo.envs.namespaced  # registers the environment
 from tests import ROOT
-from tests.zoo.test_train_program import TINY
+from tests.zoo.helpers import TINY
 from zoo.compare import main as compare
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs

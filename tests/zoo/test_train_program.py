@@ -17,20 +17,11 @@ import agents
 from agents.common.files import digest_of
 from tests.common.toys import assert_same, parameters_of
 from tests.zoo.envs import toys
+from tests.zoo.helpers import ENV, OF_RUNS, TINY, arguments
 from tests.zoo.outcomes import config_of, status_of
 from zoo.train import main
 
-ENV = "pointmaze-medium-navigate-singletask-task1-v0"
-TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2", "buffer_size=1000"]
-EVALUATIONS = ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1"]
-OF_RUNS = ["--eval-seed", "5", "--save-freq", "10"]  # of the fixture `runs`
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
-
-
-def arguments(data, logs, *more, steps=20, seeds=("--seed", "3"), verbose=0):
-    words = [*f"--algo qam --env {ENV} --dataset-dir {data} -f {logs}".split(), *seeds]
-    words += [*f"--verbose {verbose} --offline-steps {steps}".split(), *EVALUATIONS]
-    return [*words, "--env-kwargs", "max_episode_steps=30", "--log-interval", "5", "-params", *TINY, *more]
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from tests import ROOT
+from tests.zoo.helpers import ENV, TINY
 from tests.zoo.outcomes import config_of, status_of
 from tests.zoo.suites.tiny import wait_for
-from tests.zoo.test_train_program import ENV, TINY
 from zoo.runs.read import read_runs
 from zoo.train import main as train
 from zoo.tune import main

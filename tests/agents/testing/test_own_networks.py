@@ -9,13 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-import agents
-from tests.agents.testing.mistakes import own_network
+from tests.agents.testing.helpers import PAGE, Imitation
 from tests.common.toys import tiny_model, toy_batch
 
 UPDATES = 150
-PAGE = {}
-exec(own_network(), PAGE)  # the page's code
 
 
 class Transposed(PAGE["Actor"]):
@@ -26,28 +23,6 @@ class Transposed(PAGE["Actor"]):
         for name in ("first", "last"):
             weight = getattr(self, name)
             setattr(self, name, nn.Parameter(weight.detach().mT.contiguous().mT))
-
-
-class Imitation(agents.Method):
-    """Regress to the batch's actions with one network."""
-
-    network: type[nn.Module] = PAGE["Actor"]
-
-    def networks(self):
-        return {"actor": PAGE["NetworkSpec"](lambda n: self.network(n.replicas, n.observations, n.actions, 64))}
-
-    def noise(self):
-        return {}
-
-    def act(self, observations, noise, nets):
-        return nets.actor(observations)
-
-    def targets(self, *given):
-        return {}
-
-    def losses(self, batch, targets, noise, nets, info):
-        error = (nets.actor(batch.observations) - batch.actions).square().mean(2)
-        return {"error": (error * batch.valid).mean(1)}
 
 
 @pytest.mark.parametrize("network", [PAGE["Actor"], Transposed])

@@ -15,7 +15,7 @@ from agents.core import critic, from_module, tanh_actor, temperature
 from agents.testing.habits import find_habits
 from agents.testing.kit import CHECKS, run_checks
 from tests import code_blocks
-from tests.agents.testing.test_own_networks import Imitation
+from tests.agents.testing.helpers import Imitation
 from tests.common.toys import SPACES, tiny_model
 
 SIZES = Sizes(2, 4, 3, 2, 5, [8], [8], False, False)

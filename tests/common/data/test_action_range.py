@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from agents.common.data import arrays as module
 from agents.common.data.arrays import ROUNDING, ActionRange
-from tests.common.data.test_buffer import all_rows, assert_same_batches
+from tests.common.data.helpers import all_rows, assert_same_batches
 from tests.common.toys import tiny_model, toy_dataset, toy_shards
 from tests.envs import space_env_of
 

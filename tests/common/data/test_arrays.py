@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 
 from agents.common.data import arrays as module
 from agents.common.data.arrays import ActionRange, prepare
-from tests.common.data.test_buffer import compacted, empty_buffer, loaded_buffer
+from tests.common.data.helpers import compacted, empty_buffer, loaded_buffer
 from tests.common.toys import tiny_model, toy_dataset
 
 

@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import VecTransposeImage
 import agents
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.frames import FrameStack
-from tests.common.data.test_buffer import compacted
+from tests.common.data.helpers import compacted
 from tests.common.toys import TINY
 from tests.envs import PicturesEnv
 

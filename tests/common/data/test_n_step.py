@@ -6,7 +6,7 @@ from stable_baselines3.common.buffers import NStepReplayBuffer
 from torch.testing import assert_close
 
 import agents
-from tests.common.data.test_buffer import all_rows, empty_buffer
+from tests.common.data.helpers import all_rows, empty_buffer
 from tests.common.toys import TINY
 from tests.envs import SpacesEnv
 

@@ -9,8 +9,8 @@ import torch
 from agents.common.data import shards as module
 from agents.common.data.shards import Shards
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
-from tests.agents.test_resume import environments
-from tests.common.data.test_buffer import (
+from tests.agents.helpers import environments
+from tests.common.data.helpers import (
     Recorder,
     all_rows,
     assert_same_batches,

@@ -5,7 +5,7 @@ import torch
 
 from agents.common.data import storage
 from agents.common.data.storage import GIB, place
-from tests.common.data.test_buffer import Recorder, assert_same_batches, loaded_buffer
+from tests.common.data.helpers import Recorder, assert_same_batches, loaded_buffer
 from tests.common.toys import toy_dataset
 
 

@@ -12,9 +12,8 @@ from agents.common.batch import Sampler, draw_by_priority, importance_weights, r
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.sb3.first_update import AgentError
 from agents.fql import FQL
-from tests.common.engine.test_capture import assert_same as assert_close
-from tests.common.engine.test_capture import captured as captured  # a fixture
-from tests.common.engine.test_capture import made_plain
+from tests.common.engine.helpers import assert_same as assert_close
+from tests.common.engine.helpers import made_plain
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset, toy_shards
 
 

@@ -9,9 +9,8 @@ from agents.common.common_settings import Rate
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.engine.trainer import joint_norm
 from agents.common.nets.specs import critic, tanh_actor, temperature
-from tests.common.engine.test_capture import assert_same as assert_close
-from tests.common.engine.test_capture import captured as captured  # a fixture
-from tests.common.engine.test_capture import made_plain
+from tests.common.engine.helpers import assert_same as assert_close
+from tests.common.engine.helpers import made_plain
 from tests.common.toys import assert_same, parameters_of, step, tiny_model, toy_batch, toy_dataset, toy_noise
 
 OWN = {

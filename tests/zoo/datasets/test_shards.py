@@ -8,7 +8,8 @@ import torch
 from gymnasium import spaces
 
 from agents.common.data.buffer import SequenceReplayBuffer
-from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
+from tests.zoo.datasets.conftest import NAME, TASK_1
+from tests.zoo.datasets.helpers import write_shard
 from zoo.datasets import load, shards
 from zoo.datasets.download import DownloadError
 from zoo.datasets.load import load_dataset
@@ -21,17 +22,6 @@ LARGE = "humanoidmaze-giant-navigate-100m-v0"
 LARGE_TASK = "humanoidmaze-giant-navigate-100m-singletask-task1-v0"
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
-
-
-def write_shard(folder, number, episodes=3):
-    """Write one file of a dataset; its first state, and no other, is at the goal of task 1."""
-    folder.mkdir(exist_ok=True)
-    arrays = small_arrays(episodes)
-    draw = np.random.default_rng(number)
-    arrays["observations"] = draw.standard_normal(arrays["observations"].shape).astype(np.float32)
-    path = folder / f"{NAME}-{number:03d}.npz"
-    np.savez_compressed(path, **arrays)
-    return path
 
 
 @pytest.fixture

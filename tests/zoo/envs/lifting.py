@@ -8,6 +8,7 @@ from tests.zoo.datasets.demonstrations import write
 from zoo.envs.make import make_env
 
 NAME = "lift-mh-low_dim"
+INSTALL = "pip install 'flow-rl-zoo[robomimic]'"
 
 
 class Lifting:

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tests.envs import SpacesEnv
 from tests.zoo.datasets.demonstrations import demonstration, write
 from tests.zoo.datasets.samples import read
-from tests.zoo.envs.lifting import NAME, play
+from tests.zoo.envs.lifting import INSTALL, NAME, play
 from tests.zoo.outcomes import config_of
 from zoo.envs.make import find_spec, make_env
 from zoo.envs.snapshot import ResumableEnv
@@ -20,7 +20,6 @@ from zoo.envs.tasks import OBSERVATIONS
 from zoo.terminal.errors import UsageError
 from zoo.train import main as train
 
-INSTALL = "pip install 'flow-rl-zoo[robomimic]'"
 TINY = "net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 horizon_length=2 buffer_size=1000"
 
 

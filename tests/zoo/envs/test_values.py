@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.zoo.envs.toys import TOY
+from tests.zoo.helpers import TINY
 from tests.zoo.outcomes import status_of
-from tests.zoo.test_train_program import TINY
 from zoo.envs.make import make_env
 from zoo.terminal.errors import EnvironmentFault
 from zoo.train import main

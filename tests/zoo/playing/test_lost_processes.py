@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.zoo.conftest import pretend_cores
-from tests.zoo.playing.test_evaluate import TOY, NetworkPolicy, assert_same, children
+from tests.zoo.playing.helpers import TOY, NetworkPolicy, assert_same, children
 from zoo.playing.evaluate import Evaluator
 from zoo.processes import serving
 from zoo.processes.serving import WorkerError

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from tests.zoo.runs.test_read import write_run
+from tests.zoo.runs.helpers import write_run
 from zoo.compare import make_parser
 from zoo.report import published_scores as published
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod

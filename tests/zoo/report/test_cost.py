@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tests.zoo.report.samples import collected
-from tests.zoo.runs.test_read import PROGRESS, write_run
+from tests.zoo.runs.helpers import PROGRESS, write_run
 from zoo.report.compute import compare_kinds
 from zoo.report.cost import read_costs
 from zoo.report.page.results import json_text, to_json

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.zoo.runs.test_read import ENV, write_run
+from tests.zoo.runs.helpers import ENV, write_run
 from zoo.report.references import normalise_returns, read_references
 from zoo.runs.read import read_runs
 from zoo.terminal.errors import UsageError

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import SCENE, collected
-from tests.zoo.runs.test_read import write_run
+from tests.zoo.runs.helpers import write_run
 from zoo import compare
 from zoo.report.comparison import Tally
 from zoo.report.compute import compare_kinds

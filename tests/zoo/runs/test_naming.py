@@ -1,6 +1,6 @@
 """Names of methods, and which runs share one."""
 
-from tests.zoo.runs.test_read import CUBE, write_run
+from tests.zoo.runs.helpers import CUBE, write_run
 from zoo.report.tables import differences_table
 from zoo.runs.protocol import what_differs
 from zoo.runs.read import read_runs

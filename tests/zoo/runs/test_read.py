@@ -1,75 +1,14 @@
 """Reading run folders back. `write_run` makes folders as ``train.py`` leaves them."""
 
-import datetime
 import json
 
 import numpy as np
 import pytest
-import yaml
 
 from tests.zoo.outcomes import status_of
+from tests.zoo.runs.helpers import CUBE, write_run
 from zoo.runs.protocol import protocol_differences
 from zoo.runs.read import read_runs, split_environment
-
-ENV, CUBE = "scene-play-singletask-task1-v0", "cube-double-play-singletask-task1-v0"
-
-
-PROGRESS = "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates\n"
-
-
-def write_run(
-    folder,
-    *,
-    algo="qam",
-    env=ENV,
-    seed=0,
-    offline=(10, 20, 30),
-    online=(),
-    episodes=50,
-    every=1000,
-    state="done",
-    updated="2026-11-01T00:00:00+00:00",
-    settings=None,
-    has_success=True,
-    hours=2.0,
-    device="NVIDIA H200",
-    **config,
-):
-    """Write a run with the given numbers of successes, or mean returns without success, at its evaluations."""
-    folder.mkdir(parents=True)
-    counts = [*offline, *online]
-    successes = np.arange(episodes) < np.array(counts)[:, None]
-    steps = every * np.arange(1, len(counts) + 1)
-    arrays = {
-        "timesteps": steps,
-        "phase": np.repeat([0, 1], [len(offline), len(online)]),
-        "results": np.where(successes, -10.0, -100.0),
-        "ep_lengths": np.full(successes.shape, 200),
-        "successes": successes,
-        "episode_seeds": np.arange(episodes) + np.zeros((len(counts), 1), int),
-    }
-    if not has_success:
-        del arrays["successes"]
-        arrays["results"] = np.array(counts)[:, None] + np.linspace(-1, 1, episodes)
-    np.savez(folder / "evaluations.npz", **arrays)
-    values = {
-        "algo": algo, "env": env, "seed": seed, "offline_steps": every * len(offline),
-        "online_steps": every * len(online), "eval_episodes": episodes, "sparse": True,
-        "dataset": {"name": "scene-play-v0", "size": 1_000_000, "fingerprint": "0123456789abcdef"},
-        "settings": {"net_arch": [512, 512, 512, 512], "gamma": 0.99, **(settings or {})}, **config,
-    }  # fmt: skip
-    values["settings"].setdefault("sparse", values["sparse"])  # the record says it twice
-    (folder / "config.yml").write_text(yaml.safe_dump(values))
-    if state == "running":  # nobody holds the lock; an older status would be that of a dead run
-        updated = datetime.datetime.now(datetime.UTC).isoformat()
-    status = {"state": state, "seed": seed, "offline_step": int(steps[-1]), "online_step": 0, "updated": updated}
-    (folder / "status.json").write_text(json.dumps(status))
-    logged = np.arange(every // 2, steps[-1] + 1, every // 2)
-    seconds = 3600 * hours * logged / steps[-1]
-    rows = zip(logged, seconds, logged / seconds, logged, strict=True)
-    (folder / "progress.csv").write_text(PROGRESS + "".join(f"{','.join(map(str, row))}\n" for row in rows))
-    (folder / "versions.json").write_text(json.dumps({"device": device}))
-    return folder
 
 
 def reasons(tables):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.zoo.runs.test_read import write_run
+from tests.zoo.runs.helpers import write_run
 from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.read import add_up, read_speed, read_times
 

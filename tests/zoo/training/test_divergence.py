@@ -15,9 +15,8 @@ from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
 from agents.qam import QAM
 from tests.zoo.envs.toys import ToyEnv
+from tests.zoo.helpers import ENV, TINY, assert_same_run, folder_of, progress_of
 from tests.zoo.outcomes import status_of
-from tests.zoo.test_resume_program import assert_same_run, folder_of, log_of
-from tests.zoo.test_train_program import ENV, TINY
 from zoo.processes.locks import Lock
 from zoo.train import main
 from zoo.training.logs import STOP, TELL, find_excess
@@ -67,7 +66,7 @@ def assert_untouched(logs, healthy, *numbers):
     """Check that runs are those of an undisturbed training, also in their logs but for what depends on all replicas."""
     for number in numbers:
         assert_same_run(logs, healthy, number)
-        tables = (log_of(each, number).drop(columns="time/episodes") for each in (logs, healthy))
+        tables = (progress_of(each, number).drop(columns="time/episodes") for each in (logs, healthy))
         order = ["time/total_timesteps", "eval/mean_reward"]
         pd.testing.assert_frame_equal(*(table.sort_values(order, ignore_index=True) for table in tables))
 

@@ -8,8 +8,8 @@ import types
 import pytest
 
 from tests import ROOT
+from tests.zoo.helpers import ENV, arguments
 from tests.zoo.outcomes import status_of
-from tests.zoo.test_train_program import ENV, arguments
 from zoo.runs.folder import RunFolder
 from zoo.train import main
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import NO_MEANS, SCENE, collected, content_of, evaluations, runs_table, scene_runs
-from tests.zoo.runs.test_read import write_run
+from tests.zoo.runs.helpers import write_run
 from zoo.report.comparison import ComparedMethod
 from zoo.report.compute import compare, compare_kinds
 from zoo.report.page.sentences import warnings

@@ -1,0 +1,38 @@
+"""Training that stops and goes on."""
+
+import random
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+
+from agents.common.engine.checkpoint import save_checkpoint
+from agents.common.model_file import find_checkpoints
+from tests.zoo.envs.toys import ToyEnv
+from zoo.envs.snapshot import ResumableEnv
+
+
+class SaveAt(BaseCallback):
+    """Writes one checkpoint between steps, and stops training behind it if asked to."""
+
+    def __init__(self, step, folder, stop=False):
+        super().__init__()
+        self.step, self.folder, self.stop = step, folder, stop
+
+    def _on_rollout_start(self):
+        if self.model.num_timesteps == self.step:
+            save_checkpoint(self.model, self.folder, note="kept")
+
+    def _on_step(self):
+        return not (self.stop and find_checkpoints(self.folder))
+
+
+def environments(count=1, **more):
+    return make_vec_env(ToyEnv, n_envs=count, seed=0, wrapper_class=ResumableEnv, **more)
+
+
+def forget_all_randomness():
+    random.seed(11)
+    np.random.seed(12)
+    torch.manual_seed(13)

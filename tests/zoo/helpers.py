@@ -1,0 +1,51 @@
+"""Command lines of small runs, and their folders afterwards."""
+
+import numpy as np
+import pandas as pd
+
+import agents
+from tests.common.toys import assert_same, parameters_of
+from tests.zoo.outcomes import status_of
+
+ENV = "pointmaze-medium-navigate-singletask-task1-v0"
+TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2", "buffer_size=1000"]
+EVALUATIONS = ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1"]
+OF_RUNS = ["--eval-seed", "5", "--save-freq", "10"]  # of the fixture `runs`
+
+
+def arguments(data, logs, *more, steps=20, seeds=("--seed", "3"), verbose=0):
+    words = [*f"--algo qam --env {ENV} --dataset-dir {data} -f {logs}".split(), *seeds]
+    words += [*f"--verbose {verbose} --offline-steps {steps}".split(), *EVALUATIONS]
+    return [*words, "--env-kwargs", "max_episode_steps=30", "--log-interval", "5", "-params", *TINY, *more]
+
+
+def folder_of(logs, number=1):
+    return logs / "qam" / f"{ENV}_{number}"
+
+
+def evaluations(logs):
+    with np.load(folder_of(logs) / "evaluations.npz") as found:
+        return dict(found)
+
+
+def end_of(logs, number=1):
+    status = status_of(folder_of(logs, number))
+    return status["state"], status["offline_step"], status["online_step"]
+
+
+def assert_same_run(logs, reference, number=1):
+    """Check final and best parameters, evaluations and the end of two runs."""
+    found, expected = folder_of(logs, number), folder_of(reference, number)
+    assert (found / "evaluations.npz").read_bytes() == (expected / "evaluations.npz").read_bytes()
+    for name in (f"{ENV}.zip", "best_model.zip"):
+        models = (agents.QAM.load(folder / name, device="cpu") for folder in (found, expected))
+        assert_same(*map(parameters_of, models))
+    assert end_of(logs, number) == end_of(reference, number)
+    assert end_of(logs, number)[0] == "done"
+
+
+def progress_of(logs, number=1):
+    """Return a run's log without the columns that depend on the clock."""
+    table = pd.read_csv(folder_of(logs, number) / "progress.csv")
+    clock = [name for name in table if name in ("time/fps", "time/time_elapsed", "time/updates_per_s")]
+    return table.drop(columns=clock).sort_index(axis=1)

@@ -1,0 +1,59 @@
+"""Policies that play toys, and comparisons of their episodes."""
+
+import itertools
+import multiprocessing
+
+import numpy as np
+import torch
+from numpy.testing import assert_array_equal
+
+TOY = "Toy-v0"
+
+
+class ElementwisePolicy:
+    """Plans without matrix products, so a row's actions have the same bits in a batch of any shape."""
+
+    def __init__(self, num_replicas=1, chunk_length=3):
+        self.num_replicas, self.chunk_length = num_replicas, chunk_length
+        self.batches: list[np.ndarray] = []
+
+    def draw_action_noise(self, rows, generator):
+        return {"noise": torch.rand(rows, self.chunk_length, 2, generator=generator)}
+
+    def plan(self, observations, noise):
+        self.batches.append(observations.copy())
+        return plan_rows(observations, noise["noise"].numpy())
+
+
+def plan_rows(observations, noise):
+    return np.clip(np.sin(3 * observations[..., None, :2]) * noise, -1, 1).astype(np.float32)
+
+
+class NetworkPolicy(ElementwisePolicy):
+    """A real network: matrix products of the whole batch."""
+
+    def __init__(self, num_replicas, observation_size, chunk_length=3):
+        super().__init__(num_replicas, chunk_length)
+        generator = torch.Generator().manual_seed(0)
+        sizes = [observation_size + 2 * chunk_length, 64, 64, 2 * chunk_length]
+        self.weights = [
+            torch.randn(num_replicas, fan_in, fan_out, generator=generator) / fan_in**0.5
+            for fan_in, fan_out in itertools.pairwise(sizes)
+        ]
+
+    def plan(self, observations, noise):
+        x = torch.cat([torch.as_tensor(observations, dtype=torch.float32), noise["noise"].flatten(2)], -1)
+        for weight in self.weights:
+            x = torch.tanh(torch.bmm(x, weight))
+        return x.unflatten(-1, (self.chunk_length, 2)).numpy()
+
+
+def assert_same(first, second):
+    assert_array_equal(first.returns, second.returns)
+    assert_array_equal(first.lengths, second.lengths)
+    assert_array_equal(first.successes, second.successes)
+    assert_array_equal(first.seeds, second.seeds)
+
+
+def children():
+    return {process.pid for process in multiprocessing.active_children()}
