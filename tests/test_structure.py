@@ -1,44 +1,19 @@
 """How the house is built: imports point down and never in a circle, and nothing grows too large to read."""
 
 import ast
+import re
 from functools import cache
 
 import pytest
 
-from tests import ROOT
+from tests import ROOT, code_blocks
 
 MOST_LINES = {ast.Module: 650, ast.FunctionDef: 60, ast.AsyncFunctionDef: 60}
 
-LAYERS = (
-    "agents.common.files agents.common.validation agents.common.replicas agents.common.batch",
-    "agents.common.frames agents.common.observations agents.common.settings agents.common.streams",
-    "agents.common.common_settings agents.common.nets",
-    "agents.common.maths",
-    "agents.common.method",
-    "agents.registry agents.core",
-    "agents.common.families",
-    "agents.*",
-    "agents.common.data",
-    "agents.common.model_file",
-    "agents.common.engine",
-    "agents.common.sb3",
-    "agents.models",
-    "agents.testing",
-    "agents",
-    "zoo.terminal zoo.processes",
-    "zoo.algorithms",
-    "zoo.settings",
-    "zoo.datasets zoo.envs",
-    "zoo.terminal.cli",
-    "zoo.runs",
-    "zoo.playing",
-    "zoo.models",
-    "zoo.training zoo.report zoo.watching",
-    "zoo.tuning zoo.suites",
-    "zoo",
-)
-"""Modules and packages, lowest first; a module belongs where its longest prefix stands (``agents.*`` are the algorithm
-files, which know nothing of what trains them). Imports point down.
+DRAWING = code_blocks("docs/architecture.md", "text")[0]
+LAYERS = [re.split(r"\s{2,}", line)[0] for line in reversed(DRAWING.splitlines())]
+"""Modules and packages, lowest first. A module belongs where its longest prefix stands; ``agents.*`` are the algorithm
+files, which do not import what trains them.
 """
 
 PACKAGES = pytest.mark.parametrize("package", ["agents", "zoo"])
@@ -90,6 +65,11 @@ def test_no_modules_import_each_other_in_a_circle(package):
             name: imports & left.keys() for name, imports in left.items() if imports & left.keys() and name in needed
         }
     assert not left, f"in a circle, or between two: {sorted(left)}"
+
+
+def test_layers_name_only_modules_that_exist():
+    names = set(" ".join(LAYERS).split()) - {"agents.*"}
+    assert names <= modules().keys()
 
 
 @PACKAGES
