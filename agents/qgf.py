@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -95,6 +95,12 @@ class QGF(Method):
         """Return the draws of flow matching: an update samples no next action."""
         return self.noise()
 
+    def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:
+        """Return the loss of cloning at the times of the sampler."""
+        t = times_of_sampler(noise["bc_t"], self.flow_steps)
+        weight = batch.valid if self.mask_cloning else torch.ones_like(batch.valid)
+        return flow_matching_loss(flow.at(batch.observations), noise["bc_x0"], batch.actions, t, weight)
+
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the behaviour flow, steered by the target critics."""
         behaviour = nets.behaviour.at(observations)
@@ -129,10 +135,8 @@ class QGF(Method):
         """Return the expectile and TD losses, and flow matching at the times of the sampler."""
         q, value = nets.critic(batch.observations, batch.actions), nets.value(batch.observations)
         info |= {**q_statistics(q), "v_mean": value.mean(1)}
-        flow, t = nets.behaviour.at(batch.observations), times_of_sampler(noise["bc_t"], self.flow_steps)
-        weight = batch.valid if self.mask_cloning else torch.ones_like(batch.valid)
         return {
             "value": (batch.valid * expectile_loss(targets["value"] - value, self.expectile)).mean(1),
             "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": flow_matching_loss(flow, noise["bc_x0"], batch.actions, t, weight),
+            "bc_flow": self.pretraining_loss(nets.behaviour, batch, noise),
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -93,6 +95,17 @@ class RQL(Method):
         """Return the weight of cloning."""
         return {"bc_flow": self.bc_weight}
 
+    def masked_cloning_loss(self, velocity: Tensor, batch: Batch, noise: Noise) -> Tensor:
+        """Return the loss (S,) of velocities (S, B, D); of a chunk that crosses an end, the part before it counts."""
+        error = velocity - (batch.actions - noise["bc_x0"])
+        return (batch.action_valid * error.square()).mean((1, 2))
+
+    def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:
+        """Return the loss of cloning, masked as in :meth:`losses`."""
+        t = noise["bc_t"].unsqueeze(-1)
+        x_t = interpolate(noise["bc_x0"], batch.actions, t)
+        return self.masked_cloning_loss(flow(batch.observations, x_t, t), batch, noise)
+
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the moving average of the flow."""
         return integrate_flow(nets.flow_target.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
@@ -126,16 +139,15 @@ class RQL(Method):
     def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
         """Return the expectile loss of the value, cloning, and the climb of one step of the flow."""
         q = nets.critic(batch.observations, targets["partial"], targets["time"])
-        t, x_0 = noise["bc_t"].unsqueeze(-1), noise["bc_x0"]
-        x_t = interpolate(x_0, batch.actions, t)
+        t = noise["bc_t"].unsqueeze(-1)
+        x_t = interpolate(noise["bc_x0"], batch.actions, t)
         velocity = nets.flow(batch.observations, x_t, t)
         step = (1 - t).clamp(max=1 / self.flow_steps)
         climbed = nets.frozen.critic(batch.observations, x_t + step * velocity, t + step).mean(1)
         info |= {**q_statistics(q), "climb_q_mean": climbed.mean(1)}
         value_losses = expectile_loss(targets["td"].unsqueeze(1) - q, self.expectile)
-        cloning = (velocity - (batch.actions - x_0)).square()
         return {
             "td": (batch.valid.unsqueeze(1) * value_losses).mean((1, 2)),
-            "bc_flow": (batch.action_valid * cloning).mean((1, 2)),
+            "bc_flow": self.masked_cloning_loss(velocity, batch, noise),
             "q": -(batch.valid * climbed).mean(1),
         }

@@ -12,6 +12,7 @@ from torch import Tensor
 from agents.common.batch import Batch, Sampler
 from agents.common.common_settings import CommonSettings
 from agents.common.maths.critic import pick_best, td_target
+from agents.common.maths.flow import cloning_loss
 from agents.common.nets.networks import Networks
 from agents.common.nets.specs import NetworkSpec
 from agents.common.nets.views import RepeatedObservations
@@ -180,6 +181,16 @@ class Method(CommonSettings):
     def loss_weights(self) -> dict[str, float]:
         """Return the weights of the losses; those not named weigh 1."""
         return {}
+
+    def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:
+        """Compute the loss of cloning, which pretraining minimises alone and unweighted.
+
+        :param flow: the behaviour flow.
+        :param batch: the batch.
+        :param noise: ``bc_x0``, standard normal (S, B, D), and ``bc_t``, uniform (S, B).
+        :return: (S,).
+        """
+        return cloning_loss(flow, batch, noise)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate candidate actions for best-of-n: the online critics' plain mean.

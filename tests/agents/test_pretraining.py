@@ -1,6 +1,7 @@
 """Pretraining of every algorithm that has a behaviour flow: cloning, copies, counts, and flows of saved models."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 import agents
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
+from agents.qgf import QGF
 from tests.agents.oracles import small_model
 from tests.common.toys import assert_same, parameters_of, step, tiny_model, toy_batch, toy_dataset, toy_noise
 
@@ -52,10 +54,14 @@ def cloned_by_hand(flow, model, batches, noises):
     optimizer = torch.optim.Adam(flow.parameters(), lr=model.learning_rate)
     for batch, noise in zip(batches, noises, strict=True):
         t = noise["bc_t"][..., None]
+        weight = batch.valid
+        if isinstance(model.method, QGF):  # clones at the times of its sampler, across ends too
+            t = (t * (model.flow_steps + 1)).floor() / model.flow_steps
+            weight = torch.ones_like(batch.valid)
         velocity = flow(batch.observations, (1 - t) * noise["bc_x0"] + t * batch.actions, t)
         errors = (velocity - (batch.actions - noise["bc_x0"])) ** 2
         optimizer.zero_grad()
-        (errors.mean(2) * batch.valid).mean().backward()
+        (errors.mean(2) * weight).mean().backward()
         if model.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(flow.parameters(), model.max_grad_norm)
         optimizer.step()
@@ -81,6 +87,22 @@ def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id):
         torch.testing.assert_close(got, wanted, rtol=0, atol=1e-7)
     assert not torch.equal(nets[flow].mlp.weights[0], before[flow]["mlp.weights.0"])
     assert_handed_on(id, nets[flow], model, before)
+
+
+@pytest.mark.parametrize("id", ["rql", "qgf", "fql"])
+def test_pretraining_minimises_the_cloning_loss_of_training_without_its_weight(id):
+    weight = {"bc_weight": 0.0} if id == "rql" else {}
+    pretrained, trained = tiny_model(id, pretraining_steps=1, **weight), tiny_model(id)
+    noise = toy_noise(trained)
+    batch = toy_batch(trained)
+    # the second half of each chunk in the fourth row lies after the end of a trajectory
+    steps_valid = torch.ones_like(batch.actions[..., :3])
+    steps_valid[:, 3, 1:] = 0
+    batch = replace(batch, steps_valid=steps_valid)
+    start = parameters_of(pretrained)
+    losses = [model.trainer.update_on(batch, noise)["bc_flow_loss"] for model in (pretrained, trained)]
+    assert torch.equal(*losses)
+    assert any(not torch.equal(start[name], value) for name, value in parameters_of(pretrained).items())
 
 
 @pytest.mark.few

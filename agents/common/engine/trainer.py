@@ -25,7 +25,6 @@ from agents.common.engine.strategies import (
     shortened,
     with_own_code,
 )
-from agents.common.maths.flow import cloning_loss
 from agents.common.method import Info, Method, Noise, normal, uniform
 from agents.common.nets.fast import float32_products
 from agents.common.nets.specs import find_behaviour, start_from_behaviour
@@ -213,14 +212,13 @@ class Trainer:
         if method.random_crop:
             batch = self.crop_images(batch, noise)
         if self.pretraining:
-            losses = {"bc_flow": cloning_loss(nets[self.behaviour], batch, noise)}
+            losses, weights = {"bc_flow": method.pretraining_loss(nets[self.behaviour], batch, noise)}, {}
         else:
             if self.has_extractors:
                 nets = RememberedFeatures(nets)
             with torch.no_grad():
                 targets = method.targets(batch, noise, nets, info)
-            losses = method.losses(batch, targets, noise, nets, info)
-        weights = method.loss_weights()
+            losses, weights = method.losses(batch, targets, noise, nets, info), method.loss_weights()
         total = torch.stack([loss * weights[name] if name in weights else loss for name, loss in losses.items()]).sum(0)
         info |= {f"{name}_loss": loss for name, loss in losses.items()} | {"total_loss": total}
         return total, {name: value.detach() for name, value in info.items()}
