@@ -60,9 +60,9 @@ class Draw:
         """
         shape = [sizes["S"], *({**sizes, **self.sizes}[letter] for letter in self.axes)]
         if self.kind == "normal":
-            return torch.randn(shape, generator=generator, device=device)
+            return torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
         if self.kind == "uniform":
-            return torch.rand(shape, generator=generator, device=device)
+            return torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
         return torch.randint(1, sizes["K"] + 1, shape, generator=generator, device=device).float()
 
     def centre(self, flow_steps: int) -> float:

@@ -113,13 +113,13 @@ class ShardLoader:
         found = self.shards.part(index)
         rows, size = found.arrays["observations"].shape
         tensors = {
-            "observations": torch.empty(rows, size),
-            "actions": torch.empty(found.arrays["actions"].shape),
-            "rewards": torch.empty(rows),
+            "observations": torch.empty(rows, size, dtype=torch.float32),
+            "actions": torch.empty(found.arrays["actions"].shape, dtype=torch.float32),
+            "rewards": torch.empty(rows, dtype=torch.float32),
             "masks": torch.empty(rows, dtype=torch.bool),
             "dones": torch.empty(rows, dtype=torch.bool),
             "next_row": torch.empty(rows, dtype=torch.int32),
-            "final_observations": torch.empty(len(found.final_observations), size),
+            "final_observations": torch.empty(len(found.final_observations), size, dtype=torch.float32),
         }
         found.write(tensors, self.action_range, self.tail)
         return tensors

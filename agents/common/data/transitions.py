@@ -122,7 +122,7 @@ class TransitionStore(NStepReplayBuffer):
         shapes["observations"] = self._online_tail + online, self.stored.size
         shapes["actions"] = self.capacity, self.action_dim
         for name in RING_TENSORS:
-            setattr(self, name, torch.empty(0))  # free the old tensors first
+            setattr(self, name, torch.empty(0, dtype=torch.float32))  # free the old tensors first
         needed = sum(math.prod(shapes[name]) * kind.itemsize for name, kind in kinds.items())
         self.placement = place(self.storage, self.device, needed)
         for name, kind in kinds.items():

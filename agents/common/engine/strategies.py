@@ -224,7 +224,8 @@ class Recorder:
         self.trainer = trainer
         self.is_recording = False
         self.recordings: dict[Hashable, Recording] = {}
-        self._rates = [torch.tensor(0.0, device=trainer.device) for _ in trainer.optimizer.param_groups]
+        rate = torch.zeros((), dtype=torch.float32, device=trainer.device)
+        self._rates = [rate.clone() for _ in trainer.optimizer.param_groups]
 
     def update(self, batch_size: int) -> Info:
         """Draw a batch and noise and take one gradient step.

@@ -64,7 +64,7 @@ class Trainer:
         self.has_extractors = any(getattr(net, "features_extractor", None) for net in self.policy.nets.values())
         self.renews = type(self.method).priorities is not Method.priorities
         self.rounds_step_size = self.device.type == "cuda"
-        self.number = torch.zeros(self.policy.num_replicas, device=self.device)
+        self.number = torch.zeros(self.policy.num_replicas, dtype=torch.float32, device=self.device)
         """Number of updates so far, which the batch passes on to the method."""
         self.skipped: frozenset[str] | None = None
         self._settings_read = -1
@@ -277,7 +277,7 @@ class Trainer:
         bounds = [(self.method.max_grad_norm if own is None else own, places) for own, places in self.bounds]
         if any(bound is not None for bound, _ in bounds):
             grads = _own_memory(grads)
-        norms = [] if grads else [torch.zeros(self.policy.num_replicas, device=self.device)]
+        norms = [] if grads else [torch.zeros(self.policy.num_replicas, dtype=torch.float32, device=self.device)]
         for bound, places in bounds:
             part = [grads[place] for place in places]
             norms.append(joint_norm(part, self.policy.num_replicas))

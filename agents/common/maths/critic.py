@@ -58,7 +58,7 @@ def expectile_loss(error: Tensor, expectile: float) -> Tensor:
     :param expectile: kappa in (0, 1); 0.5 is half the square.
     :return: same shape.
     """
-    return torch.where(error < 0, 1 - expectile, expectile) * error.square()
+    return torch.where(error < 0, 1 - expectile, expectile).to(error.dtype) * error.square()
 
 
 def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tensor:

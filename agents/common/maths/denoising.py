@@ -35,7 +35,7 @@ def noise_schedule(kind: str, steps: int) -> Tensor:
         betas = (1 - curve[1:] / curve[:-1]).clamp(0, 0.999)
     else:
         betas = torch.linspace(1e-4, 2e-2, steps, dtype=torch.float64, device=cpu)
-    return torch.cat([torch.zeros(1, device=cpu), betas.float()])
+    return torch.cat([torch.zeros(1, dtype=torch.float32, device=cpu), betas.float()])
 
 
 class NoiseSchedule(Network):

@@ -135,8 +135,9 @@ def _draw(draw: Draw, sizes: Mapping[str, int]) -> Tensor:
     """Return what a draw returns, by functions without a generator, which the converter knows."""
     shape = [1, *({**sizes, **draw.sizes}[axis] for axis in draw.axes)]
     if draw.kind == "normal":
-        return torch.randn(shape)
-    return torch.rand(shape) if draw.kind == "uniform" else torch.floor(torch.rand(shape) * sizes["K"]) + 1
+        return torch.randn(shape, dtype=torch.float32)
+    drawn = torch.rand(shape, dtype=torch.float32)
+    return drawn if draw.kind == "uniform" else torch.floor(drawn * sizes["K"]) + 1
 
 
 def _in_float32(policy: FlowPolicy) -> FlowPolicy:
@@ -175,7 +176,7 @@ def _inputs(policy: FlowPolicy, rows: int, draw: int = 0) -> dict[str, Tensor]:
 def _random(part: Part, rows: int, generator: torch.Generator) -> Tensor:
     """Return random values of a part of an observation, (N, ...)."""
     if isinstance(part.space, spaces.Box) and not part.is_image:
-        return torch.randn(rows, *part.space.shape, generator=generator)
+        return torch.randn(rows, *part.space.shape, generator=generator, dtype=torch.float32)
     space = copy.deepcopy(part.space)
     space.seed(int(torch.randint(2**31, (), generator=generator)))
     values = torch.as_tensor(np.stack([space.sample() for _ in range(rows)]))

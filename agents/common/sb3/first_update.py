@@ -123,7 +123,8 @@ def _check_acting(trial: Trial) -> None:
     policy = trial.policy
     method = trial.method
     policy.set_training_mode(False)
-    observations = torch.randn(REPLICAS, ROWS, policy.observation_mean.numel(), generator=trial.generator)
+    shape = REPLICAS, ROWS, policy.observation_mean.numel()
+    observations = torch.randn(shape, generator=trial.generator, dtype=torch.float32)
     table = method.action_noise_table()
     with calling(method, "action_noise_table"):
         for name, draw in table.items():
@@ -163,7 +164,7 @@ def _check_update(trial: Trial) -> None:
         if not any(loss.requires_grad for loss in losses.values()):
             _fail("must return losses with a gradient, got none that depends on a network's parameters")
     info |= {f"{name}_loss": loss for name, loss in losses.items()}
-    info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS))
+    info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS, dtype=torch.float32))
     trial.info = {name: value.detach() for name, value in info.items()}
     with calling(method, "loss_weights"):
         for name in method.loss_weights():
@@ -200,7 +201,7 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
     :param generator: of the numbers.
     :return: the batch.
     """
-    normals = functools.partial(torch.randn, policy.num_replicas, rows, generator=generator)
+    normals = functools.partial(torch.randn, policy.num_replicas, rows, generator=generator, dtype=torch.float32)
     size = policy.observation_mean.numel()
     valid = (torch.arange(rows) % 8 != 3).float().repeat(policy.num_replicas, 1)
     more: dict[str, Tensor] = {}
@@ -218,7 +219,7 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
         next_observations=normals(size),
         valid=valid,
         steps_valid=valid.unsqueeze(-1),
-        updates=torch.full((policy.num_replicas,), 3.0),
+        updates=torch.full((policy.num_replicas,), 3.0, dtype=torch.float32),
         **more,
     )
 

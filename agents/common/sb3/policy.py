@@ -24,6 +24,7 @@ from agents.common.model_file import read_policy, write_policy
 from agents.common.nets.fast import float32_products
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.networks import Networks, ObservingNetwork, ReplicatedExtractor
+from agents.common.nets.precision import float32_by_default
 from agents.common.nets.specs import Sizes
 from agents.common.nets.views import WatchedNetworks
 from agents.common.observations import ObservationLayout, centre_and_factor
@@ -113,9 +114,10 @@ class FlowPolicy(BasePolicy):
         self.chunk_size = self.action_size * self.chunk_length
         self.own_layers: dict[str, bool] = {}
         """Networks with layers -> whether their widths are their own, so that `net_arch` does not act on them."""
-        self.register_buffer("observation_mean", torch.zeros(self.layout.size))
-        self.register_buffer("observation_factor", torch.ones(self.layout.size))
-        with torch.random.fork_rng(devices=[]):  # extractors draw their weights from the global generator
+        self.register_buffer("observation_mean", torch.zeros(self.layout.size, dtype=torch.float32))
+        self.register_buffer("observation_factor", torch.ones(self.layout.size, dtype=torch.float32))
+        # extractors draw their weights from the global generator, in the default precision
+        with float32_by_default(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(torch_seed(Purpose.EXTRACTOR, self.seeds[0]))
             self.features_extractor = self.make_features_extractor()
             self.nets = self._build_networks()

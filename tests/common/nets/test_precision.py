@@ -1,0 +1,45 @@
+"""Precisions that the process has set PyTorch to."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from agents.core import from_module
+from agents.fql import FQL
+from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
+
+
+class WithModule(FQL):
+    """FQL whose critic is an ordinary module, which PyTorch makes in its default precision."""
+
+    def networks(self):
+        class Critic(nn.Module):
+            def __init__(self, sizes):
+                super().__init__()
+                self.layer = nn.Linear(sizes.observations + sizes.actions, sizes.ensemble)
+
+            def forward(self, observations, actions):
+                return self.layer(torch.cat([observations, actions], -1)).mT
+
+        return super().networks() | {"critic": from_module(Critic, target=True)}
+
+
+@pytest.fixture
+def set_default_dtype():
+    """Return PyTorch's setter; the default is float32 again afterwards."""
+    yield torch.set_default_dtype
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("method", ["qam", "ifql", "dac", "meanflowql", "sqam", WithModule])
+def test_training_and_acting_do_not_depend_on_the_default_dtype(method, set_default_dtype):
+    outcomes = []
+    for default in (torch.float32, torch.float64):
+        set_default_dtype(default)
+        model = tiny_model(method)
+        model.learn_offline(2, dataset=toy_dataset())
+        model.learn(14)
+        action, _ = model.predict(np.zeros(4, np.float32))
+        outcomes.append(parameters_of(model) | {"action": torch.from_numpy(action)})
+    assert_same(*outcomes)
