@@ -20,9 +20,9 @@ from agents.registry import import_named
 from zoo.algorithms.baselines import find_named_by_file
 from zoo.datasets.files import progress_bar
 from zoo.datasets.formats.base import Array, Episode, joined
-from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.observations import shape_of
+from zoo.envs.probe import probe
 from zoo.terminal.errors import UsageError, as_usage_error
 
 RANDOM = "random"
@@ -57,7 +57,7 @@ def collect(
             )
         if max_steps is None and (env.spec is None or env.spec.max_episode_steps is None):
             raise UsageError(f"`{env_id}` has no time limit, so an episode may never end; add --max-episode-steps")
-        require_new_episodes(env, lambda: make_env(env_id, **env_kwargs))
+        probe(env, lambda: make_env(env_id, **env_kwargs))
         act, frames = make_policy(policy, env, seed, trust)
         playing = env if frames == 1 else FrameStack(env, frames)
         played = []

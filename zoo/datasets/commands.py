@@ -27,8 +27,8 @@ from zoo.datasets.formats.read import environment_of, read_source
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_custom, parse_name, single_task_names
 from zoo.datasets.shards import convert_shards
-from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import make_env
+from zoo.envs.probe import probe
 from zoo.envs.tasks import D4RL, OCBENCH, ROBOMIMIC, TASKS
 from zoo.settings.layers import parse_overrides
 from zoo.terminal.errors import BAD_INPUT, Interrupted, UsageError
@@ -203,7 +203,7 @@ def _check_own(args: argparse.Namespace) -> Result:
         raise UsageError(f"`--env` must name the environment of {args.name}, e.g. --env HalfCheetah-v5; add it")
     env_id, env_kwargs = _environment(args)
     with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
-        require_new_episodes(env, lambda: make_env(env_id, **env_kwargs))
+        probe(env, lambda: make_env(env_id, **env_kwargs))
     findings: list[Result] = []
     content = None
     with _noted(findings):

@@ -24,17 +24,23 @@ from agents.common.streams import Purpose, stream
 from agents.common.validation import unknown_name_message
 from agents.registry import import_named
 from zoo.algorithms.packages import import_optional
-from zoo.envs.observations import broken_promise, refuse_unfit, vectors_of
+from zoo.envs.border import (
+    ReturnError,
+    check_spaces,
+    read_observation,
+    read_reward,
+    read_success,
+    unpack_reset,
+    unpack_step,
+)
 from zoo.envs.rendering import require_pictures
 from zoo.envs.tasks import MAZES, OCBENCH, ROBOMIMIC, ROBOTICS, SCENES, import_ocbench
 from zoo.settings.layers import read_yaml
-from zoo.terminal.errors import EnvironmentFault, UsageError, as_usage_error
+from zoo.terminal.errors import EnvironmentApiFault, EnvironmentFault, UsageError, as_usage_error
 
 if TYPE_CHECKING:  # processes of environments do without PyTorch
     from agents.common.data.arrays import Transitions
 
-LARGEST = float(np.finfo(np.float32).max)
-"""What networks and replay buffers can hold."""
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 Array: TypeAlias = np.ndarray
 
@@ -81,7 +87,7 @@ def make_env(env_id: str | EnvSpec, *, frame_stack: int = 1, **env_kwargs: Any) 
             if not env_kwargs:
                 raise
             raise UsageError(f"`{spec.id}` does not take these arguments, got {env_kwargs}: {error}") from error
-        refuse_unfit(spec.id, env)
+        check_spaces(spec.id, env)
         with as_usage_error():
             stacked = env if frame_stack == 1 else FrameStack(env, frame_stack)
         return RepeatableEnv(stacked, keep_info=not (is_ogbench(spec) or is_ocbench(spec)))
@@ -205,8 +211,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     action space while it resets. Here both follow the seed; without a seed they follow the environment's own
     ``np_random``, so a seeded sequence of resets is repeatable too. The global generator is left as it was found.
 
-    What cannot be trained on raises :class:`zoo.terminal.errors.EnvironmentFault` at that step: NaN, infinity and
-    numbers that float32 cannot hold in an observation or a reward, and a success that is neither 0 nor 1.
+    What it returns passes `zoo.envs.border`; what does not raises :class:`zoo.terminal.errors.EnvironmentFault`.
 
     :param keep_info: whether to keep all of the environment's ``info`` or only the success.
     """
@@ -235,51 +240,45 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         self._global_state = np.random.RandomState(global_seed).get_state()
         self._steps = 0
         with self._own_global_generator():
-            observation, info = self.env.reset(seed=seed, options=options)
-        self._check(observation, 0.0)
-        return _copied(observation), self._select(info)
+            result = self.env.reset(seed=seed, options=options)
+        try:
+            observation, info = unpack_reset(result)
+            return read_observation(self.observation_space, observation), self._select(info)
+        except ReturnError as error:
+            raise self._fault(error) from error
 
-    def be_called(self, name: str) -> None:
-        """Take a name for messages, e.g. ``training environment 3``."""
+    def set_name(self, name: str) -> None:
+        """Set the name for messages, e.g. ``training environment 3``."""
         self._called = name
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Take one step with an action in the environment's own units, shape (A,)."""
         self._steps += 1
         with self._own_global_generator() if self._draws_while_stepping else contextlib.nullcontext():
-            observation, reward, terminated, truncated, info = self.env.step(action)
-        reward = float(reward)
-        self._check(observation, reward)
-        return _copied(observation), reward, terminated, truncated, self._select(info)
+            result = self.env.step(action)
+        try:
+            observation, reward, terminated, truncated, info = unpack_step(result)
+            observation = read_observation(self.observation_space, observation)
+            return observation, read_reward(reward), terminated, truncated, self._select(info)
+        except ReturnError as error:
+            raise self._fault(error) from error
 
-    def _check(self, observation: Any, reward: float) -> None:
-        """Raise EnvironmentFault if an observation is not what its space promises, or a value not finite in float32."""
-        if broken := broken_promise(self.observation_space, observation):
-            raise self._fault(broken)
-        for name, values in {**vectors_of(observation), "reward": reward}.items():
-            largest = np.abs(values).max()
-            if not largest <= LARGEST:  # NaN is not, either
-                raise self._fault(f"an environment's values must be finite in float32, got {name} {largest}")
-
-    def _fault(self, text: str) -> EnvironmentFault:
+    def _fault(self, error: ReturnError) -> EnvironmentFault:
         """Return an error that says which environment is at fault, when, and what to do."""
-        which = f"`{self.env.spec.id}`" if self.env.spec is not None else str(self.env.unwrapped)
         called = f", {self._called}," if self._called else ""
-        return EnvironmentFault(
-            f"{text} from {which}{called} at step {self._steps} of its episode; this is a fault of the environment: "
-            "correct it, or replace such values in a wrapper"
+        kind = EnvironmentApiFault if error.is_form else EnvironmentFault
+        return kind(
+            f"{error} from `{name_of(self.env)}`{called} at step {self._steps} of its episode; this is a fault of the "
+            f"environment: correct it, or {error.remedy}"
         )
 
     def _select(self, info: dict[str, Any]) -> dict[str, Any]:
         """Return the part of an info that is kept, with success under both names."""
-        success = info.get("success")
-        success = info.get("is_success") if success is None else success
+        success = read_success(info)
         kept = info if self._keep_info else {}
         if success is None:
             return kept
-        if success not in (0, 1):
-            raise self._fault(f"`success` of an info must be 0 or 1, got {success!r}")
-        return {**kept, "success": int(success), "is_success": bool(success)}
+        return {**kept, "success": success, "is_success": bool(success)}
 
     @contextlib.contextmanager
     def _own_global_generator(self) -> Iterator[None]:
@@ -293,9 +292,9 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
             np.random.set_state(outside)
 
 
-def _copied(observation: Any) -> Any:
-    """Return an observation that stays as it is when an environment goes on writing into its own."""
-    return copy.deepcopy(observation) if isinstance(observation, dict) else np.array(observation)
+def name_of(env: gymnasium.Env[Any, Any]) -> str:
+    """Return the id of an environment; of one that is not registered its text."""
+    return str(env.unwrapped) if env.spec is None else env.spec.id
 
 
 def make_raw_env(env_id: str, **settings: Any) -> Any:

@@ -15,9 +15,9 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import RepeatableEnv, find_spec, make_env
 from zoo.envs.observations import join, stack
+from zoo.envs.probe import probe
 from zoo.processes.serving import (
     Hook,
     ServingProcess,
@@ -70,9 +70,9 @@ class EnvGroup:
         self._envs: list[RepeatableEnv] = []
         for name in names:
             self._envs.append(make_env(spec, **env_kwargs))
-            self._envs[-1].be_called(name)
+            self._envs[-1].set_name(name)
         if is_first:
-            require_new_episodes(self._envs[0], lambda: make_env(spec, **env_kwargs))
+            probe(self._envs[0], lambda: make_env(spec, **env_kwargs))
         self._totals = [(0.0, 0)] * len(names)  # return and length of the running episode
         self.spaces: Spaces = (self._envs[0].observation_space, self._envs[0].action_space)  # type: ignore[assignment]
 

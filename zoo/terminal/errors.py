@@ -39,6 +39,10 @@ class EnvironmentFault(Exception):
     """An environment returned what cannot be trained on, e.g. NaN; the message says which one, when and what."""
 
 
+class EnvironmentApiFault(EnvironmentFault):
+    """An environment returned another type or shape than Gymnasium's API asks for, whatever its actions."""
+
+
 @contextlib.contextmanager
 def as_usage_error(*kinds: type[Exception]) -> Iterator[None]:
     """Turn exceptions of some kinds, by default those of bad values, into a UsageError of the same text."""

@@ -424,7 +424,7 @@ def _make_environments(request: RunRequest, seeds: list[int]) -> VecEnv:
         vec_env_cls=SubprocVecEnv if have_processes else DummyVecEnv,
     )
     for index in range(env.num_envs):
-        env.env_method("be_called", f"training environment {index}", indices=[index])
+        env.env_method("set_name", f"training environment {index}", indices=[index])
     return env
 
 

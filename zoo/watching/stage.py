@@ -20,9 +20,9 @@ from agents.common.nets.views import WatchedNetworks
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from zoo.algorithms.baselines import planner_of
-from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.observations import stack
+from zoo.envs.probe import probe
 from zoo.models.agent import Agent, require_spaces
 from zoo.playing.evaluate import NoiseStock, seeds_of_starts, to_rows
 from zoo.runs.episodes import EpisodeResults
@@ -74,7 +74,7 @@ class Stage:
         self.envs = [make_env(agent.env_id, **kwargs) for _ in range(min(lanes, agent.episodes))]
         self._space = self.envs[0].observation_space
         require_spaces(agent, self._space, self.envs[0].action_space)  # type: ignore[arg-type]  # it is a box
-        require_new_episodes(self.envs[0], lambda: make_env(agent.env_id, **kwargs))
+        probe(self.envs[0], lambda: make_env(agent.env_id, **kwargs))
         self._seeds = seeds_of_starts(agent.seed, agent.episodes)
         self._stock = NoiseStock(self._planner, agent.seed, [agent.replica], agent.episodes)
         self._lanes: list[Lane] = []

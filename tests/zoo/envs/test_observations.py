@@ -6,8 +6,9 @@ from gymnasium import spaces
 from numpy.testing import assert_array_equal
 
 from tests.envs import PicturesEnv, space_env_of
+from zoo.envs.border import check_spaces
 from zoo.envs.make import RepeatableEnv, make_env
-from zoo.envs.observations import join, policy_name, refuse_unfit, shape_of, stack
+from zoo.envs.observations import join, policy_name, shape_of, stack
 from zoo.terminal.errors import EnvironmentFault, UsageError
 
 ENV = "tests.envs:Pictures-v0"
@@ -19,7 +20,7 @@ MIXED = spaces.Dict({"image": IMAGE, "vector": VECTOR, "choice": spaces.Discrete
 @pytest.mark.parametrize(("space", "name"), [(VECTOR, "MlpPolicy"), (IMAGE, "CnnPolicy"), (MIXED, "MultiInputPolicy")])
 def test_the_policy_follows_from_the_observations(space, name):
     assert policy_name(space) == name
-    refuse_unfit("Any-v0", space_env_of(space))
+    check_spaces("Any-v0", space_env_of(space))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_the_policy_follows_from_the_observations(space, name):
 )
 def test_other_observations_are_refused_with_a_way_on(space, message):
     with pytest.raises(UsageError, match=message):
-        refuse_unfit("Any-v0", space_env_of(space))
+        check_spaces("Any-v0", space_env_of(space))
 
 
 def test_observations_are_stacked_and_joined_by_their_parts():
@@ -73,7 +74,7 @@ def test_a_dict_that_breaks_its_promise_is_the_environments_fault(parts, message
 def test_frames_are_stacked_with_a_repeatable_reset():
     first, second = (make_env(ENV, frame_stack=3) for _ in range(2))
     for env in (first, second):
-        env.be_called("env")
+        env.set_name("env")
     assert_array_equal(first.reset(seed=4)[0], second.reset(seed=4)[0])
     assert first.observation_space.shape == (16, 16, 9)
     with pytest.raises(UsageError, match="frames are stacked of images"):

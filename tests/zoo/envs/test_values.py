@@ -27,7 +27,7 @@ def message(found, environment, step):
 @pytest.mark.parametrize(("failure", "wrong", "found"), FAULTS)
 def test_a_value_that_cannot_be_trained_on_is_named_at_its_step(tmp_path, failure, wrong, found):
     env = make_env(TOY, failure=failure, failure_file=str(tmp_path / "fail"), wrong=wrong)
-    env.be_called("the toy")
+    env.set_name("the toy")
     env.reset(seed=1)
     for _ in range(2):
         env.step(np.zeros(2, np.float32))

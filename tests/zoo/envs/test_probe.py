@@ -15,14 +15,14 @@ from tests.zoo.envs import toys
 from tests.zoo.envs.toys import SpringEnv
 from zoo.dataset import main
 from zoo.datasets.collect import collect
-from zoo.envs.lasting import require_new_episodes
 from zoo.envs.make import RepeatableEnv
+from zoo.envs.probe import probe
 from zoo.models.agent import Agent
 from zoo.playing.evaluate import Evaluator
 from zoo.terminal.errors import UsageError
 from zoo.watching.stage import Stage
 
-CHANGING = "tests.zoo.envs.test_lasting:Changing-v0"
+CHANGING = "tests.zoo.envs.test_probe:Changing-v0"
 
 
 class Spring(SpringEnv):
@@ -83,7 +83,7 @@ def require(make):
     def repeatable():
         return RepeatableEnv(TimeLimit(make(), 20), keep_info=True)
 
-    require_new_episodes(repeatable(), repeatable)
+    probe(repeatable(), repeatable)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_what_changes_from_episode_to_episode_is_refused(make, text):
 )
 def test_what_no_episode_depends_on_is_left_alone(make, caplog):
     require(make)
-    assert not caplog.messages
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("change", ["entropy", "global"])

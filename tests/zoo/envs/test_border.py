@@ -1,0 +1,166 @@
+"""What environments may return: other types and shapes are refused by name before work, and at the step itself."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
+
+from tests.zoo.envs.toys import SpringEnv
+from zoo.envs.border import check_spaces, read_observation
+from zoo.envs.make import RepeatableEnv, make_env
+from zoo.envs.probe import probe
+from zoo.terminal.errors import EnvironmentApiFault, EnvironmentFault, UsageError
+
+INTEGERS = spaces.Box(0, 100, (2,), np.int64)
+BYTES = spaces.Box(0, 255, (2,), np.uint8)
+FLOATS = spaces.Box(-1, 1, (2,), np.float32)
+
+
+class OddSpring(SpringEnv):
+    """A spring that returns something else than Gymnasium's API asks for.
+
+    :param change: replaces the five values of a step.
+    """
+
+    def __init__(self, change):
+        self.change = change
+
+    def step(self, action):
+        return self.change(*super().step(action))
+
+
+class OldSpring(SpringEnv):
+    """A spring whose resets return the observation alone."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0]
+
+
+class SeedlessSpring(SpringEnv):
+    """A spring of the old API."""
+
+    def reset(self):
+        return super().reset()[0]
+
+
+def behind_border(env):
+    return RepeatableEnv(TimeLimit(env, 20), keep_info=True)
+
+
+def try_out(make: Any) -> None:
+    probe(behind_border(make()), lambda: behind_border(make()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda o, r, e, t, i: (o, r, e, i), r"must return \(observation, reward, .*got 4 values"),
+        (
+            lambda o, r, e, t, i: (o, np.array([r]), e, t, i),
+            r"one number, got float64 of shape \(1,\) ",
+        ),
+        (lambda o, r, e, t, i: (o, None, e, t, i), "one number, got None"),
+        (lambda o, r, e, t, i: (o, r, None, t, i), "`terminated` must be True or False, got None"),
+        (lambda o, r, e, t, i: (o, r, e, np.array([t]), i), "`truncated` must be True or False, got bool of shape"),
+        (lambda o, r, e, t, i: (o, r, e, t, None), "an info must be a dict, got None"),
+        (lambda o, r, e, t, i: (o, r, e, t, {"success": np.array([1])}), r"must be 0 or 1, got int64 of shape \(1,\)"),
+        (lambda o, r, e, t, i: (list(o), r, e, t, i), r"float64 of shape \(4,\).*, got an object of type list"),
+        (lambda o, r, e, t, i: (o[:2], r, e, t, i), r"float64 of shape \(4,\).*, got float64 of shape \(2,\)"),
+    ],
+)
+def test_another_form_of_a_step_is_refused_before_work_with_what_mends_it(change, message):
+    with pytest.raises(
+        UsageError, match=f"(?s){message}.*: correct it, or [a-z]+|{message}.*; correct the environment, or [a-z]+"
+    ):
+        try_out(lambda: OddSpring(change))
+
+
+def test_another_form_of_a_reset_is_refused_before_work():
+    with pytest.raises(UsageError, match=r"`reset` must return \(observation, info\), got float64 of shape \(4,\)"):
+        try_out(OldSpring)
+    with pytest.raises(UsageError, match=r"must have `reset\(self, \*, seed=None, options=None\)`, got `reset\(\)`"):
+        check_spaces("Old-v0", SeedlessSpring())
+
+
+def test_numbers_that_random_actions_lead_to_are_no_reason_to_refuse():
+    try_out(lambda: OddSpring(lambda o, r, e, t, i: (o, np.nan, e, t, i)))
+
+
+def test_a_departure_from_gymnasiums_api_is_warned_of(caplog):
+    class Unseeded(SpringEnv):
+        def reset(self, *, seed=None, options=None):
+            return super().reset(seed=0)
+
+    try_out(Unseeded)
+    assert "departs from Gymnasium's API: Most likely the environment reset function does not call" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("space", "observation"),
+    [
+        (INTEGERS, np.array([2.5, 1.0])),
+        (BYTES, np.array([300, 1])),
+        (BYTES, np.array([1.0, 2.0], np.float32)),
+        (FLOATS, np.array(["a", "b"])),
+        (FLOATS, np.zeros(3, np.float32)),
+        (FLOATS, [0.0, 1.0]),
+        (spaces.Dict({"a": INTEGERS}), {"a": np.array([0.5, 1.0])}),
+        (spaces.Dict({"a": spaces.Discrete(3, start=3)}), {"a": 1}),
+        (spaces.Dict({"a": spaces.Discrete(3)}), {"a": 1.0}),
+        (spaces.Dict({"a": spaces.MultiBinary(2)}), {"a": np.array([0, 2], np.int8)}),
+    ],
+)
+def test_an_observation_that_its_space_cannot_hold_is_refused(space, observation):
+    with pytest.raises(ValueError, match=r"must be .*, got "):
+        read_observation(space, observation)
+
+
+@pytest.mark.parametrize(
+    ("space", "observation"),
+    [
+        (INTEGERS, np.array([2, 1], np.int32)),
+        (FLOATS, np.array([0.25, 1])),
+        (FLOATS, np.array([0, 1])),
+        (spaces.Discrete(3, start=3), 4),
+        (spaces.MultiDiscrete([2, 3]), np.array([1, 2])),
+    ],
+)
+def test_what_passes_has_the_dtype_of_its_space_and_is_a_copy(space, observation):
+    read = read_observation(space, observation)
+    assert read.dtype == space.dtype
+    np.testing.assert_array_equal(read, observation)
+    assert not np.shares_memory(read, np.asarray(observation))
+
+
+def test_a_step_of_another_dtype_is_the_environments_fault_in_the_middle_of_work():
+    class Counter(gymnasium.Env[Any, Any]):
+        observation_space = INTEGERS
+        action_space = FLOATS
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return np.zeros(2, np.int64), {}
+
+        def step(self, action):
+            return np.full(2, 0.5), 0.0, False, False, {}
+
+    env = behind_border(Counter())
+    env.set_name("training environment 3")
+    env.reset(seed=0)
+    with pytest.raises(
+        EnvironmentApiFault, match=r"got float64 of shape \(2,\) from .*training environment 3, at step 1"
+    ):
+        env.step(np.zeros(2, np.float32))
+    assert issubclass(EnvironmentApiFault, EnvironmentFault)  # programs report both
+
+
+def test_an_environment_returns_what_it_did_behind_the_border():
+    bare, env = gymnasium.make("Pendulum-v1"), make_env("Pendulum-v1")
+    np.testing.assert_array_equal(env.reset(seed=3)[0], bare.reset(seed=3)[0])
+    for action in np.linspace(-2, 2, 5, dtype=np.float32):
+        expected, actual = bare.step(action[None]), env.step(action[None])
+        np.testing.assert_array_equal(actual[0], expected[0])
+        assert actual[1:] == expected[1:]

@@ -1,0 +1,234 @@
+"""What an environment may return: the one border between environments and all that uses them.
+
+:func:`zoo.envs.make.make_env` puts every environment behind it, for training, evaluation, collection, the checks of
+data and playback alike, and `zoo.envs.probe` tries an environment before work begins. What passes has the dtypes and
+shapes of its spaces.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from agents.common.frames import is_image
+from zoo.terminal.errors import UsageError
+
+CHOICES = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+LARGEST = float(np.finfo(np.float32).max)
+"""What networks and replay buffers can hold."""
+RESET_FORM = "`reset` must return (observation, info)"
+STEP_FORM = "`step` must return (observation, reward, terminated, truncated, info)"
+OLD_API = "wrap an environment of the old Gym API in shimmy's `GymV21CompatibilityV0`"
+_SUPPORTED = "a vector, an image (uint8 from 0 to 255, shape (H, W, C) or (C, H, W)), or a Dict of these and choices"
+
+
+class ReturnError(ValueError):
+    """An environment returned what it must not.
+
+    :param problem: what was expected, and what was got.
+    :param remedy: the wrapper that mends it.
+    :param is_form: whether any action leads to it, as another type or shape does; NaN may come from wild actions only.
+    """
+
+    def __init__(self, problem: str, remedy: str, is_form: bool = True) -> None:
+        super().__init__(problem)
+        self.remedy, self.is_form = remedy, is_form
+
+
+# -- before the first step --------------------------------------------------------------------------------------------
+
+
+def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
+    """Refuse spaces that cannot be trained on, wrappers whose statistics outlive a reset, and resets without a seed.
+
+    :raises UsageError: for the first of these.
+    """
+    actions, observations = env.action_space, env.observation_space
+    if not isinstance(actions, spaces.Box) or len(actions.shape) != 1:
+        raise UsageError(
+            f"`{env_id}` has the action space {_describe(actions)}, expected a one-dimensional Box; choose an "
+            "environment with continuous actions"
+        )
+    if (actions.low >= actions.high).any():
+        raise UsageError(
+            f"`{env_id}` has actions with low >= high in coordinate {int(np.argmax(actions.low >= actions.high))}, "
+            "expected a range to choose from; leave out coordinates that cannot move in a wrapper"
+        )
+    parts = observations.spaces if isinstance(observations, spaces.Dict) else {"": observations}
+    for key, part in parts.items():
+        if is_image(part) or (isinstance(part, spaces.Box) and len(part.shape) == 1):
+            continue
+        if not key or not isinstance(part, CHOICES):
+            of_key = f" for `{key}`" if key else ""
+            raise UsageError(
+                f"`{env_id}` has the observation space {_describe(part)}{of_key}, expected {_SUPPORTED}; convert it in "
+                "a wrapper: gymnasium.wrappers.FlattenObservation makes a vector, and "
+                "`(255 * image).round().astype(np.uint8)` an image of numbers from 0 to 1"
+            )
+    layer = env
+    while isinstance(layer, gymnasium.Wrapper):
+        if getattr(layer, "update_running_mean", False):  # e.g. of `NormalizeObservation`
+            raise UsageError(
+                f"an episode of `{env_id}` must not depend on those before it, got the wrapper {type(layer).__name__}, "
+                "whose statistics go on; scale observations by the data (`observation_scale`), or give the wrapper "
+                "fixed statistics (`update_running_mean = False`)"
+            )
+        layer = layer.env
+    parameters = inspect.signature(layer.reset).parameters.values()
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    if not takes_any and not {"seed", "options"} <= {parameter.name for parameter in parameters}:
+        raise UsageError(
+            f"`{env_id}` must have `reset(self, *, seed=None, options=None)`, got "
+            f"`reset{inspect.signature(layer.reset)}`; add the arguments and call `super().reset(seed=seed)`, or "
+            f"{OLD_API}"
+        )
+
+
+def _describe(space: spaces.Space[Any]) -> str:
+    if isinstance(space, spaces.Box):
+        return f"Box{space.shape} of {space.dtype}" if len(space.shape) > 1 else f"Box{space.shape}"
+    return f"{type(space).__name__}{space.shape}" if space.shape is not None else type(space).__name__
+
+
+# -- at every step ----------------------------------------------------------------------------------------------------
+
+
+def unpack_reset(result: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the observation and the info that a reset returned.
+
+    :raises ReturnError: if it returned anything else.
+    """
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise ReturnError(f"{RESET_FORM}, got {_form(result)}", OLD_API)
+    observation, info = result
+    return observation, _read_info(info)
+
+
+def unpack_step(result: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    """Return the five values that a step returned, the reward as a float and both ends as booleans.
+
+    :raises ReturnError: if it returned anything else.
+    """
+    if not isinstance(result, tuple) or len(result) != 5:
+        raise ReturnError(f"{STEP_FORM}, got {_form(result)}", OLD_API)
+    observation, reward, terminated, truncated, info = result
+    if not _is_number(reward):
+        raise ReturnError(
+            f"a reward must be one number, got {_form(reward)}",
+            "wrap it: `gymnasium.wrappers.TransformReward(env, lambda reward: np.asarray(reward).item())`",
+        )
+    return (
+        observation,
+        float(reward),
+        _read_flag("terminated", terminated),
+        _read_flag("truncated", truncated),
+        _read_info(info),
+    )
+
+
+def read_observation(space: spaces.Space[Any], observation: Any, name: str = "observation") -> Any:
+    """Return a copy of an observation in the dtype of its space, which stays as it is when the environment goes on.
+
+    A space of floating-point numbers takes numbers of any type, since networks compute in float32; other spaces take
+    what converts to their dtype without loss.
+
+    :param name: what messages call it.
+    :raises ReturnError: for another type or shape, a choice that does not exist, or a number that float32 cannot hold.
+    """
+    if isinstance(space, spaces.Dict):
+        if not isinstance(observation, dict) or space.spaces.keys() - observation.keys():
+            raise ReturnError(
+                f"an observation must have the parts of {space}, got {_form(observation)}",
+                "convert it in a `gymnasium.ObservationWrapper`",
+            )
+        return {key: read_observation(part, observation[key], f"{name} {key}") for key, part in space.spaces.items()}
+    is_floating = space.dtype is not None and space.dtype.kind == "f"
+    array = np.asarray(observation)
+    has_dtype = array.dtype.kind in "fiub" if is_floating else np.can_cast(array.dtype, space.dtype)
+    has_type = isinstance(observation, np.ndarray) or not isinstance(space, spaces.Box)
+    if not has_type or not has_dtype or array.shape != space.shape:
+        noun = "an image" if is_image(space) else f"{name} of {type(space).__name__}{space.shape}"
+        raise ReturnError(
+            f"{noun} must be {space.dtype} of shape {space.shape} as its space says, got {_form(observation)}",
+            "convert it: `gymnasium.wrappers.DtypeObservation` changes the dtype of a space and what it holds, "
+            "`gymnasium.wrappers.TransformObservation` anything",
+        )
+    if array.dtype.kind == "f":
+        _require_finite(name, np.abs(array).max(initial=0))
+    elif not isinstance(space, spaces.Box) and not space.contains(array):
+        raise ReturnError(
+            f"{name} must be one of {space}, got {array.tolist()}",
+            "number the choices as the space does in a `gymnasium.ObservationWrapper`",
+        )
+    return array.astype(space.dtype)
+
+
+def read_reward(reward: float) -> float:
+    """Return a reward; refuse one that float32 cannot hold.
+
+    :raises ReturnError: for NaN, infinity and larger numbers.
+    """
+    _require_finite("reward", abs(reward))
+    return reward
+
+
+def read_success(info: dict[str, Any]) -> int | None:
+    """Return the success of an info, ``success`` or SB3's ``is_success``; None where it says none.
+
+    :raises ReturnError: if it is neither 0 nor 1.
+    """
+    success = info.get("success")
+    if success is None:
+        success = info.get("is_success")
+    if success is None:
+        return None
+    if not _is_number(success) or success not in (0, 1):
+        raise ReturnError(
+            f"`success` of an info must be 0 or 1, got {_form(success)}",
+            "set `info['success'] = int(...)` in a wrapper",
+            is_form=not _is_number(success),
+        )
+    return int(success)
+
+
+def _require_finite(name: str, magnitude: float) -> None:
+    if not magnitude <= LARGEST:  # NaN is not, either
+        raise ReturnError(
+            f"an environment's values must be finite in float32, got {name} {magnitude}",
+            "replace such values in a wrapper",
+            is_form=False,
+        )
+
+
+def _read_info(info: Any) -> dict[str, Any]:
+    if not isinstance(info, dict):
+        raise ReturnError(f"an info must be a dict, got {_form(info)}", "return a dict in a wrapper")
+    return info
+
+
+def _read_flag(name: str, flag: Any) -> bool:
+    if not _is_number(flag) or flag not in (0, 1):
+        raise ReturnError(f"`{name}` must be True or False, got {_form(flag)}", "return `bool(...)` in a wrapper")
+    return bool(flag)
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is one real number; an array of one number is not."""
+    if isinstance(value, np.ndarray):
+        return value.shape == () and value.dtype.kind in "fiub"
+    return isinstance(value, int | float | np.bool_ | np.integer | np.floating)
+
+
+def _form(value: Any) -> str:
+    """Return what a value is, for messages: its type, and of arrays and tuples their shape."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    if isinstance(value, tuple):
+        return f"{len(value)} values ({', '.join(type(item).__name__ for item in value)})"
+    if isinstance(value, dict):
+        return f"a dict with {', '.join(map(str, value)) or 'nothing'}"
+    return repr(value) if _is_number(value) or value is None else f"an object of type {type(value).__name__}"
