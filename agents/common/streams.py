@@ -36,7 +36,7 @@ class Purpose(IntEnum):
     GLOBALS = 6  # Python's, NumPy's and PyTorch's global generators, of all seeds together
     TRAINING_START = 7  # first reset of a training environment: its number among those of its replica
     WARM_UP = 8  # uniform actions
-    ACTING = 9  # noise of actions in training, and of `predict`
+    ACTING = 9  # noise of actions in training
     REPLICAS = 10  # seeds of replicas that all follow from one: replica
     ENVIRONMENT = 11  # what an environment draws besides its own generator; the seed is that of its reset
     EVALUATION_START = 12  # episode; 0 also for features and resampled trajectories of an estimate without environment
@@ -49,6 +49,7 @@ class Purpose(IntEnum):
     EXPORTED_NOISE = 19  # drawn inside a file: node
     PICTURED_NOISE = 20  # of thoughts in a film: episode
     CHECKS = 21  # made-up data of a check: its number
+    PREDICTION = 22  # noise of `predict`, which is outside of training
 
 
 def stream(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> np.random.SeedSequence:

@@ -24,7 +24,8 @@ def observations(rows=4, size=4, seed=0):
 @pytest.fixture
 def numbered(monkeypatch):
     """Return a policy whose n-th plan holds the actions n.0, n.1, n.2, and the numbers of rows of its plans."""
-    policy, planned = policy_of(), []
+    box = spaces.Box(-10, 10, (2,), np.float32)
+    policy, planned = policy_of(env=space_env_of(spaces.Box(-np.inf, np.inf, (4,), np.float32), box)), []
 
     def plan(rows, noise):
         planned.append(rows.shape[1])

@@ -6,8 +6,9 @@ import torch
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 
+from agents.common.actions import unscaled_actions
 from tests.common.toys import assert_same, toy_dataset, toy_shards
-from tests.envs import SpacesEnv
+from tests.envs import IntegerEnv, SpacesEnv
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.helpers import ENV, EVALUATIONS
 from tests.zoo.outcomes import config_of, status_of
@@ -28,6 +29,15 @@ def small(id="sac", env=None, **settings):
     model = algorithm("MlpPolicy", env or SpacesEnv(4, 2), seeds=[0], **{**arguments, **settings})
     model.set_logger(configure(None, []))
     return model
+
+
+def test_a_baseline_stores_the_integers_that_were_played():
+    env = IntegerEnv()
+    model = small(env=env, noise_std=0.3)
+    model.learn(20)
+    assert all(action.dtype == np.int64 for action in env.played)
+    stored = model.replay_buffer.actions[:20].numpy()
+    np.testing.assert_allclose(unscaled_actions(stored, env.action_space), np.array(env.played), atol=1e-5)
 
 
 @pytest.mark.parametrize("id", BASELINES)

@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 
 import agents
+from agents.common.actions import action_bounds, holds_integers, played_actions
 from agents.common.data.arrays import Transitions
 from agents.common.frames import FrameStack, frame_space, frames_of
 from agents.common.model_file import algorithm_of, find_model
@@ -76,6 +77,8 @@ def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool)
     assert isinstance(space, gymnasium.spaces.Box)
     if word == RANDOM:
         generator = np.random.default_rng(stream(Purpose.COLLECTED_ACTIONS, seed))
+        if holds_integers(space):
+            return lambda observation, begins: generator.integers(space.low, space.high, endpoint=True), 1
         low, high = (np.nan_to_num(bound, posinf=1.0, neginf=-1.0) for bound in (space.low, space.high))
         return lambda observation, begins: generator.uniform(low, high), 1
     if ":" in word and not Path(word).exists():
@@ -126,6 +129,7 @@ def _play(
     """Play one episode."""
     space = env.action_space
     assert isinstance(space, gymnasium.spaces.Box)
+    low, high = action_bounds(space)
     observations, actions, rewards = [env.reset(seed=seed)[0]], list[Array](), list[float]()
     is_over = False
     while not is_over:
@@ -136,9 +140,10 @@ def _play(
                 f"{len(actions)}; correct it"
             )
         if noise:
-            action = action + noise * generator.standard_normal(space.shape) * (space.high - space.low) / 2
-        actions.append(np.clip(action, space.low, space.high).astype(np.float32))
-        observation, reward, terminated, truncated, _ = env.step(actions[-1].astype(space.dtype))
+            action = action + noise * generator.standard_normal(space.shape) * (high - low) / 2
+        played = played_actions(np.clip(action, space.low, space.high).astype(np.float32), space)
+        actions.append(played.astype(np.float32))
+        observation, reward, terminated, truncated, _ = env.step(played)
         observations.append(observation)
         rewards.append(reward)
         is_over = terminated or truncated or len(actions) == most

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
 
+from agents.common.actions import action_bounds, played_actions
 from agents.common.streams import Purpose, seed_for, torch_generator
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.playing.pool import Ending, EnvPool, Spaces
@@ -174,15 +175,16 @@ class Evaluator:
             began = time.perf_counter()
             plans = np.asarray(policy.plan(observations, noise.take(rows)))
             plan_seconds = time.perf_counter() - began
-            chunks = plans[rows].astype(action_space.dtype, copy=False)
+            chunks = plans[rows]
             bad = ~np.isfinite(chunks).all(axis=(1, 2))
             if bad.any():
-                chunks[bad] = (action_space.low + action_space.high) / 2  # idle
+                chunks[bad] = np.mean(action_bounds(action_space), axis=0)  # idle
                 diverged |= set(rows[0][bad].tolist())
                 jobs = deque(job for job in jobs if job[0] not in diverged)
                 if diverged.issuperset(players):
                     self.close()  # no replica is left; their episodes are in the middle
                     return {}
+            chunks = played_actions(chunks, action_space)
 
     def _open_pool(self) -> EnvPool:
         """Return the environments, which begin to be built at the first call."""

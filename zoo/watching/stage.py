@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.common.actions import played_actions
 from agents.common.nets.fast import float32_products
 from agents.common.nets.views import WatchedNetworks
 from agents.common.sb3.policy import FlowPolicy
@@ -73,7 +74,8 @@ class Stage:
         self.agent, self._planner = agent, planner_of(agent.policy)
         self.envs = [make_env(agent.env_id, **kwargs) for _ in range(min(lanes, agent.episodes))]
         self._space = self.envs[0].observation_space
-        require_spaces(agent, self._space, self.envs[0].action_space)  # type: ignore[arg-type]  # it is a box
+        self._action_space: Any = self.envs[0].action_space
+        require_spaces(agent, self._space, self._action_space)
         probe(self.envs[0], lambda: make_env(agent.env_id, **kwargs))
         self._seeds = seeds_of_starts(agent.seed, agent.episodes)
         self._stock = NoiseStock(self._planner, agent.seed, [agent.replica], agent.episodes)
@@ -136,7 +138,7 @@ class Stage:
         if not np.isfinite(chunks).all():
             raise ArithmeticError(f"{self.agent.source} planned an action that is NaN or infinite")
         for lane, episode, chunk in zip(due, episodes, chunks, strict=True):
-            lane.chunk, lane.used = chunk, 0
+            lane.chunk, lane.used = played_actions(chunk, self._action_space), 0
             lane.noise = {name: draw[0, episode] for name, draw in noise.items()}
 
 

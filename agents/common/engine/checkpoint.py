@@ -138,7 +138,8 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
     for space, drawn in zip(drawn_from, states["actions"], strict=True):
         space.np_random.bit_generator.state = drawn
     for name, generator in _generators(model).items():
-        generator.set_state(states["own"][name])
+        if name in states["own"]:  # checkpoints of 1.0.0 know no stream of predictions, which training does not read
+            generator.set_state(states["own"][name])
     return dict(state["more"])
 
 

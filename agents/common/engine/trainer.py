@@ -368,8 +368,11 @@ class Trainer:
 
     def generators(self) -> dict[str, torch.Generator]:
         """Return the generators that training draws from, besides the global ones."""
-        acting = {f"acting {replica}": generator for replica, generator in enumerate(self.policy.generators)}
-        return {"training": self.generator, "batches": self.host_generator, **acting}
+        generators = {"training": self.generator, "batches": self.host_generator}
+        for replica in range(self.policy.num_replicas):
+            generators[f"acting {replica}"] = self.policy.generators[replica]
+            generators[f"prediction {replica}"] = self.policy.prediction_generators[replica]
+        return generators
 
 
 def joint_norm(grads: list[Tensor], replicas: int) -> Tensor:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from agents.common.actions import action_bounds, holds_integers, played_actions
 from agents.common.files import atomic_path
 from agents.common.method import Draw
 from agents.common.nets.fast import evaluate_plainly
@@ -55,8 +56,7 @@ class ExportedPolicy(nn.Module):
         self.policy = policy
         self.draws_noise = draws_noise
         self.draws = policy.method.candidate_noise()
-        low = torch.as_tensor(np.float32(policy.action_space.low))
-        high = torch.as_tensor(np.float32(policy.action_space.high))
+        low, high = (torch.as_tensor(np.float32(bound)) for bound in action_bounds(policy.action_space))
         self.register_buffer("low", low)
         self.register_buffer("span", high - low)
 
@@ -81,7 +81,8 @@ class ExportedPolicy(nn.Module):
         scaled = method.sample_actions(rows, placed, policy.nets)[0].clamp(-1, 1)
         chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
         ends = self.low + self.span * (chunks + 1) / 2
-        return torch.maximum(torch.minimum(ends, self.low + self.span), self.low)
+        actions = torch.maximum(torch.minimum(ends, self.low + self.span), self.low)
+        return actions.round() if holds_integers(policy.action_space) else actions
 
 
 def export_onnx(
@@ -252,8 +253,10 @@ def _largest_error(graph: Any, policy: FlowPolicy) -> float:
     found = run_onnx(graph.SerializeToString(), {name: inputs[name].numpy() for name in names})
     rows = _as_rows(layout, [inputs.pop(name) for name in _observation_inputs(layout)])
     wanted = policy.plan(rows[None].numpy(), {name: value[None] for name, value in inputs.items()})[0]
-    box = policy.action_space
-    error = float(np.max(np.abs(found - wanted) / (box.high - box.low)))
+    low, high = action_bounds(policy.action_space)
+    if holds_integers(policy.action_space):
+        wanted = played_actions(wanted, policy.action_space)
+    error = float(np.max(np.abs(found - wanted) / (high - low)))
     if not error <= TOLERANCE:
         raise ArithmeticError(
             f"expected the file's actions within {TOLERANCE:g} of PyTorch's over {checked} observations, got "

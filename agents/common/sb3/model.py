@@ -21,6 +21,7 @@ from stable_baselines3.common.type_aliases import GymEnv as GymEnv
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.common.actions import stored_as_played
 from agents.common.common_settings import Rate
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
@@ -527,8 +528,9 @@ class FlowQLearning(StoredModel):
             actions = np.array([space.sample() for space in self.action_spaces for _ in own])
             self._chunk_state = None
         else:
-            actions, self._chunk_state = self.predict(
-                self._last_obs, self._chunk_state, self._last_episode_starts, deterministic=False
+            rows, _ = self.policy.read_observations(self._last_obs)
+            actions, self._chunk_state = self.policy.next_actions(
+                rows, self._chunk_state, self._last_episode_starts, self.policy.generators
             )
             actions = self._without_diverged(actions)
         # SB3 will count a step of every environment; the steps of a replica are those in its own environments
@@ -536,7 +538,8 @@ class FlowQLearning(StoredModel):
         scaled = self.policy.scale_action(actions)
         if action_noise is not None:
             scaled = np.clip(scaled + action_noise(), -1, 1)
-        return self.policy.unscale_action(scaled), scaled
+        executed = self.policy.unscale_action(scaled)
+        return stored_as_played(executed, scaled, self.action_space)
 
     def _without_diverged(self, actions: NDArray[Any]) -> NDArray[Any]:
         """Replace actions that are not finite by the middle of the action space: no simulator gets a NaN."""

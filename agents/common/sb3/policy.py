@@ -13,11 +13,13 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import maybe_transpose
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.utils import get_device, is_vectorized_observation
 from torch import Tensor, nn
 
+from agents.common.actions import holds_integers, played_actions, scaled_actions, unscaled_actions
 from agents.common.files import damage_named
 from agents.common.method import Draw, Method, Noise
 from agents.common.model_file import read_policy, write_policy
@@ -62,6 +64,10 @@ class FlowPolicy(BasePolicy):
     optimizer: torch.optim.Optimizer
     observation_mean: Tensor
     observation_factor: Tensor
+    generators: list[torch.Generator]
+    """Of the noise of actions in training, one for each replica."""
+    prediction_generators: list[torch.Generator]
+    """Of the noise of :meth:`predict`, one for each replica."""
     own_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
     """The features extractor where none is given."""
     keeps_statistics = False
@@ -121,8 +127,6 @@ class FlowPolicy(BasePolicy):
             torch.default_generator.manual_seed(torch_seed(Purpose.EXTRACTOR, self.seeds[0]))
             self.features_extractor = self.make_features_extractor()
             self.nets = self._build_networks()
-        # acting noise, drawn on the CPU whatever the device; what one replica draws does not depend on the others
-        self.generators = [torch.Generator() for _ in self.seeds]
         self.set_random_seed(self.seeds)
         one_pass = {"fused": True} if optimizer_class in (torch.optim.Adam, torch.optim.AdamW) else {}
         arguments = one_pass | self.optimizer_kwargs
@@ -222,10 +226,11 @@ class FlowPolicy(BasePolicy):
         return [{"params": shared}, *own] if shared else own
 
     def set_random_seed(self, seed: int | Sequence[int]) -> None:
-        """Seed the noise of :meth:`predict` with one seed for each replica, or with one that theirs follow from."""
+        """Seed the noise of actions with one seed for each replica, or with one that theirs follow from."""
         seeds = seed if isinstance(seed, Sequence) else seeds_of_replicas(seed, self.num_replicas)
-        for generator, own in zip(self.generators, seeds, strict=True):
-            generator.manual_seed(torch_seed(Purpose.ACTING, own))
+        # drawn on the CPU whatever the device; what one replica draws does not depend on the others
+        self.generators = [torch_generator(Purpose.ACTING, own) for own in seeds]
+        self.prediction_generators = [torch_generator(Purpose.PREDICTION, own) for own in seeds]
 
     def set_observation_statistics(self, observations: Tensor, scale: float | Literal["range"]) -> None:
         """Centre observations and scale each coordinate from now on, by the statistics of these, (N, O).
@@ -302,42 +307,25 @@ class FlowPolicy(BasePolicy):
             return self.method.sample_actions(self.preprocess(rows), placed, nets)
 
     def in_units(self, actions: NDArray[Any]) -> NDArray[Any]:
-        """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A)."""
+        """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A).
+
+        Where the environment takes integers, they are numbers that :func:`played_actions` rounds.
+        """
         shape = (*actions.shape[:-1], self.chunk_length, *self.action_space.shape)
-        return np.asarray(self.unscale_action(actions.reshape(shape)), dtype=self.action_space.dtype)
+        return np.asarray(self.unscale_action(actions.reshape(shape)), dtype=self._planned_dtype)
+
+    @property
+    def _planned_dtype(self) -> np.dtype[Any]:
+        """The dtype of planned actions: a NaN must be seen before actions are made integers."""
+        return np.dtype(np.float64) if holds_integers(self.action_space) else self.action_space.dtype
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         """Return the first planned action of each observation, (N, A), scaled to [-1, 1]."""
-        chunks = self._plan_rows(self.layout.rows(observation), deterministic)
+        generators = None if deterministic else self.prediction_generators
+        chunks = self._plan_rows(self.layout.rows(observation), generators)
         return torch.as_tensor(self.scale_action(chunks[:, 0]), dtype=torch.float32, device=self.device)
 
     _predict = forward  # SB3 acts by it
-
-    def _plan_rows(
-        self, observations: NDArray[Any], deterministic: bool, due: NDArray[np.bool_] | None = None
-    ) -> NDArray[Any]:
-        """Plan chunks (N, H, A) for rows (N, O) that are grouped by replica; only rows that are due use up noise.
-
-        Each replica draws from its own generator.
-        """
-        rows = len(observations)
-        replicas = self.num_replicas
-        if rows % replicas:
-            raise ValueError(
-                f"{replicas} replicas expect a multiple of {replicas} observations, got {rows}; use "
-                "`model.replica(k)` to act with one of them"
-            )
-        grouped = np.ones((replicas, rows // replicas), dtype=bool) if due is None else due.reshape(replicas, -1)
-        noise: dict[str, Tensor] = {}
-        for replica, (row, generator) in enumerate(zip(torch.as_tensor(grouped), self.generators, strict=True)):
-            for name, draw in self.draw_action_noise(int(row.sum()), generator).items():
-                noise.setdefault(name, draw.new_zeros(*grouped.shape, *draw.shape[1:]))[replica, row] = draw
-        if deterministic:
-            draws = self.method.candidate_noise()
-            flow_steps = self.method.flow_steps
-            noise = {name: torch.full_like(draw, draws[name].centre(flow_steps)) for name, draw in noise.items()}
-        flat = observations.reshape(replicas, rows // replicas, -1)
-        return self.plan(flat, noise).reshape(rows, self.chunk_length, *self.action_space.shape)
 
     def predict(
         self,
@@ -348,6 +336,8 @@ class FlowPolicy(BasePolicy):
     ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
         """Return the next action of each observation's chunk, planning a new chunk where there is none.
 
+        The noise is of streams of its own, so that training is the same with and without callbacks that predict.
+
         :param observation: one observation, or a batch (N, O).
         :param state: what the previous call returned; None to plan again.
         :param episode_start: where an episode has just begun, (N,): the old chunk is dropped there.
@@ -355,26 +345,96 @@ class FlowPolicy(BasePolicy):
         :return: actions in the environment's units, and the state for the next call (None when H is 1).
         :raises ValueError: if an observation has the wrong shape or is a (observation, info) pair.
         """
-        if self.chunk_length == 1:
-            return super().predict(observation, state, episode_start, deterministic)
-        self.set_training_mode(False)
         if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
             raise ValueError(
                 "expected an observation, got a tuple: Gymnasium's `env.reset()` returns (observation, info); "
                 "pass the first element. You are probably mixing Gym API with SB3 VecEnv API"
             )
-        found, vectorised = self.obs_to_tensor(observation)
-        rows = self.layout.rows(found)
+        rows, is_batch = self.read_observations(observation)
+        generators = None if deterministic else self.prediction_generators
+        planned, state = self.next_actions(rows, state, episode_start, generators)
+        actions = played_actions(planned, self.action_space)
+        return (actions if is_batch else actions[0]), state
+
+    def read_observations(self, observation: NDArray[Any] | dict[str, NDArray[Any]]) -> tuple[NDArray[Any], bool]:
+        """Return observations as rows (N, O), and whether they are a batch; one alone is a row.
+
+        :raises ValueError: if an observation has the wrong shape.
+        """
+        named = observation if isinstance(observation, dict) else {"": observation}
+        is_batch = False
+        values = {}
+        for part in self.layout.parts:
+            value = np.asarray(named[part.key])
+            values[part.key] = maybe_transpose(value, part.space)  # the channels of images come first
+            is_batch |= is_vectorized_observation(values[part.key], part.space)
+        return self.layout.rows(values if isinstance(observation, dict) else values[""]), is_batch
+
+    def next_actions(
+        self,
+        rows: NDArray[Any],
+        state: tuple[NDArray[Any], ...] | None,
+        episode_start: NDArray[Any] | None,
+        generators: Sequence[torch.Generator] | None,
+    ) -> tuple[NDArray[Any], ChunkState | None]:
+        """Return the next planned action of each row's chunk, planning a new chunk where there is none.
+
+        :param rows: of :attr:`layout`, (N, O), grouped by replica.
+        :param state: what the previous call returned; None to plan again.
+        :param episode_start: where an episode has just begun, (N,).
+        :param generators: of the noise, one for each replica; None plans from the centre of each draw.
+        :return: actions in the environment's units, (N, A), and the state for the next call (None when H is 1).
+        """
+        if self.chunk_length == 1:
+            return self._plan_rows(rows, generators)[:, 0], None
         chunks, used = self._continued(len(rows), state, episode_start)
         due = used >= self.chunk_length
         if due.any():
             if self.num_replicas == 1:
-                chunks[due] = self._plan_rows(rows[due], deterministic)
-            else:  # each needs the same number of rows, so all are planned
-                chunks[due] = self._plan_rows(rows, deterministic, due)[due]
+                chunks[due] = self._plan_rows(rows[due], generators)
+            else:  # replicas that are planned together need the same number of rows
+                chunks[due] = self._plan_rows(rows, generators, due)[due]
             used[due] = 0
-        actions = chunks[np.arange(len(rows)), used]
-        return (actions if vectorised else actions[0]), (chunks, used + 1)
+        return chunks[np.arange(len(rows)), used], (chunks, used + 1)
+
+    def _plan_rows(
+        self,
+        rows: NDArray[Any],
+        generators: Sequence[torch.Generator] | None,
+        due: NDArray[np.bool_] | None = None,
+    ) -> NDArray[Any]:
+        """Plan chunks (N, H, A) for rows (N, O) that are grouped by replica; only rows that are due use up noise."""
+        replicas = self.num_replicas
+        if len(rows) % replicas:
+            raise ValueError(
+                f"{replicas} replicas expect a multiple of {replicas} observations, got {len(rows)}; use "
+                "`model.replica(k)` to act with one of them"
+            )
+        grouped = rows.reshape(replicas, len(rows) // replicas, -1)
+        if generators is None:
+            noise = self._centre_noise(grouped.shape[1])
+        else:
+            is_due = np.ones(grouped.shape[:2], dtype=bool) if due is None else due.reshape(replicas, -1)
+            noise = self._draw_due_noise(torch.as_tensor(is_due), generators)
+        return self.plan(grouped, noise).reshape(len(rows), self.chunk_length, *self.action_space.shape)
+
+    def _draw_due_noise(self, is_due: Tensor, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
+        """Draw the noise of the rows that are due, (S, N), zeros for the others; each replica from its generator."""
+        noise: dict[str, Tensor] = {}
+        for replica, (row, generator) in enumerate(zip(is_due, generators, strict=True)):
+            for name, draw in self.draw_action_noise(int(row.sum()), generator).items():
+                noise.setdefault(name, draw.new_zeros(*is_due.shape, *draw.shape[1:]))[replica, row] = draw
+        return noise
+
+    def _centre_noise(self, rows: int) -> dict[str, Tensor]:
+        """Return what stands for the noise of a deterministic plan: name -> (S, rows, ...)."""
+        sizes = self.method.noise_sizes(self.num_replicas, rows, self.chunk_size, self.layout.size)
+        noise = {}
+        for name, draw in self.method.candidate_noise().items():
+            others = draw.axes.replace("B", "")
+            shape = [self.num_replicas, rows, *({**sizes, **draw.sizes}[axis] for axis in others)]
+            noise[name] = torch.full(shape, draw.centre(self.method.flow_steps))
+        return noise
 
     def _continued(
         self, rows: int, state: tuple[NDArray[Any], ...] | None, episode_start: NDArray[Any] | None
@@ -382,7 +442,7 @@ class FlowPolicy(BasePolicy):
         """Return copies of the chunks in flight and how much of each is used; used up where a plan is due."""
         shape = (rows, self.chunk_length, *self.action_space.shape)
         if state is None:
-            return np.zeros(shape, dtype=self.action_space.dtype), np.full(rows, self.chunk_length)
+            return np.zeros(shape, dtype=self._planned_dtype), np.full(rows, self.chunk_length)
         if not isinstance(state, tuple) or [np.shape(part) for part in state] != [shape, (rows,)]:
             raise ValueError(f"`state` must be None or what `predict` returned for the same {rows} observations")
         chunks = state[0].copy()
@@ -391,10 +451,13 @@ class FlowPolicy(BasePolicy):
             used[np.asarray(episode_start, dtype=bool)] = self.chunk_length
         return chunks, used
 
+    def scale_action(self, action: NDArray[Any]) -> NDArray[Any]:
+        """Return actions in the environment's units, (..., A), scaled to [-1, 1]."""
+        return scaled_actions(action, self.action_space)
+
     def unscale_action(self, scaled_action: NDArray[Any]) -> NDArray[Any]:
-        """Return actions, (..., A), in the environment's units, clipped to its box because scaling rounds."""
-        box = self.action_space
-        return np.clip(super().unscale_action(scaled_action), box.low, box.high)
+        """Return actions, (..., A), in the environment's units, clipped to its box."""
+        return unscaled_actions(scaled_action, self.action_space)
 
     # -- saving -------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from numpy.testing import assert_array_equal
 
 import agents
 from agents.common.streams import Purpose, seed_for
+from tests import envs  # noqa: F401  registers an environment of integers
 from tests.zoo.datasets.samples import ENV
 from tests.zoo.envs.toys import SpringEnv
 from zoo.algorithms.baselines import find_algorithm
@@ -41,6 +42,18 @@ def test_a_function_is_played_its_actions_clipped_and_every_observation_kept():
     assert_array_equal(arrays["observations"][1], after.astype(np.float32))
     assert arrays["rewards"][0] == np.float32(reward)
     assert returns[0] == pytest.approx(arrays["rewards"][:20].sum(), rel=1e-5)
+
+
+def nearly(observation):
+    return [9.51, 0.49]
+
+
+def test_integers_are_stored_as_they_are_played():
+    episodes, returns = collect(f"{HERE}:nearly", "Integer-v0", {}, episodes=1)
+    assert_array_equal(episodes.arrays["actions"][0], [10, 0])
+    assert returns == [200.0]
+    at_random, _ = collect("random", "Integer-v0", {}, episodes=20)
+    assert set(at_random.arrays["actions"].flat) == set(range(11))
 
 
 @pytest.mark.parametrize("policy", ["random", f"{HERE}:push"])

@@ -9,6 +9,7 @@ import torch
 from numpy.testing import assert_array_equal
 
 from agents.common.streams import Purpose, torch_generator
+from tests import envs  # noqa: F401  registers an environment of integers
 from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from tests.zoo.playing.helpers import TOY, ElementwisePolicy, NetworkPolicy, assert_same, children, plan_rows
@@ -94,6 +95,16 @@ def test_success_that_some_episodes_only_report_is_refused_where_it_is_the_score
         REPORTED.apply(found)
     assert ScoringRule(score="return").apply(found).successes is None
     assert ScoringRule(success_return=-4).apply(found).successes.tolist() == (found.returns >= -4).tolist()
+
+
+class NearlyTen(ElementwisePolicy):
+    def plan(self, observations, noise):
+        return np.full((*observations.shape[:2], self.chunk_length, 2), [9.6, 0.4])
+
+
+def test_integers_are_rounded_before_they_are_played():
+    with Evaluator("Integer-v0", episodes=1, n_envs=1, seed=0) as evaluator:
+        assert evaluator.evaluate(NearlyTen()).returns.tolist() == [[200.0]]
 
 
 def test_global_generators_are_left_as_they_were():

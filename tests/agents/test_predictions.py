@@ -1,0 +1,49 @@
+"""Training has the same bits with and without callbacks that predict."""
+
+import numpy as np
+import pytest
+from gymnasium.wrappers import TimeLimit
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.monitor import Monitor
+
+from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
+from tests.envs import SpacesEnv
+
+
+class Predicting(BaseCallback):
+    """Asks the model for an action at every step."""
+
+    def __init__(self, deterministic):
+        super().__init__()
+        self.deterministic = deterministic
+
+    def _on_step(self):
+        self.model.predict(np.zeros(4, np.float32), deterministic=self.deterministic)
+        return True
+
+
+def evaluating(deterministic):
+    env = Monitor(TimeLimit(SpacesEnv(4, 2), 5))
+    return EvalCallback(env, n_eval_episodes=1, eval_freq=7, deterministic=deterministic, verbose=0)
+
+
+def trained(callback=None, **settings):
+    model = tiny_model(**settings)
+    model.learn_offline(3, callback, toy_dataset())
+    return parameters_of(model.learn(30, callback, reset_num_timesteps=False))
+
+
+@pytest.mark.parametrize("horizon_length", [1, 3])
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("callback", [Predicting, evaluating])
+def test_a_callback_that_predicts_changes_no_parameter(callback, deterministic, horizon_length):
+    settings = {"horizon_length": horizon_length, "best_of_n": 2}
+    assert_same(trained(callback(deterministic), **settings), trained(**settings))
+
+
+def test_predictions_follow_the_seed_and_are_not_those_of_training():
+    first, second = tiny_model(), tiny_model()
+    observations = np.zeros((2, 4), np.float32)
+    np.testing.assert_array_equal(first.predict(observations)[0], second.predict(observations)[0])
+    in_training, _ = first.policy.next_actions(observations, None, None, second.policy.generators)
+    assert not np.allclose(in_training, second.predict(observations)[0])
