@@ -14,6 +14,7 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import Trial
+from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from agents.common.common_settings import Training
@@ -33,6 +34,8 @@ STUDIES = "studies"
 DATABASE = "study.db"
 HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 60
 """How often a running trial says that it is alive, and after how long a silence it counts as killed."""
+LOCK_SECONDS = 60.0
+"""How long to wait for a SQLite file that another start is writing; SQLite's own 5 s are short for a slow disk."""
 MOST_RETRIES = 5
 """How often a killed trial is tried again: its settings may be what kills it."""
 
@@ -247,9 +250,16 @@ def open_storage(storage: str) -> RDBStorage:
     :raises UsageError: if it cannot be read, or is something else.
     """
     warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats
+    options = {}
+    url = storage
+    if not is_url(storage):
+        # Quotes what means something in a URL (`?`, `%`) and in Optuna's templates of URLs (`{`).
+        url = URL.create("sqlite", database=str(Path(storage).resolve())).render_as_string()
+        options = {"connect_args": {"timeout": LOCK_SECONDS}}
     try:
         return RDBStorage(
-            storage if is_url(storage) else f"sqlite:///{Path(storage).resolve()}",
+            url,
+            options,
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=GRACE_SECONDS,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MOST_RETRIES),

@@ -422,7 +422,7 @@ def tell_of_other_settings(args: argparse.Namespace) -> None:
 def _find_study(study: str, log_folder: Path) -> tuple[str, str]:
     """Return the database and the name of a study."""
     before, _, after = study.rpartition(":")
-    storage, name = (before, after) if before and "/" not in after else (study, "")
+    storage, name = (before, after) if before and "/" not in after and not Path(study).is_file() else (study, "")
     if not is_url(storage) and not Path(storage).is_file():
         storage = str(log_folder / STUDIES / study / DATABASE)
         name = study

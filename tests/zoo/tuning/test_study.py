@@ -1,10 +1,12 @@
 """How a study goes on, with functions in place of training runs."""
 
+import contextlib
 import functools
 import os
 import re
 import shutil
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
@@ -253,6 +255,25 @@ def test_a_file_of_another_kind_is_refused_and_left_as_it_is(objective, tmp_path
     assert file.read_text() == content
 
 
+@pytest.mark.parametrize("name", ["s?a=1", "p%41", "b{x}", "a 'b' \"c\"", "Größe #1"])
+def test_a_study_is_kept_under_its_own_name_whatever_letters_that_has(objective, tmp_path, tune, name):
+    command = [*words(tmp_path, "--n-trials", "1"), "--study-name", name]
+    tune(*command)
+    assert tune(*command)[0]["trials"] == {"complete": 2}
+    assert list(tmp_path.rglob("*.db")) == [tmp_path / "studies" / name / "study.db"]
+    assert read_trial(name, "0", tmp_path, "qam")["source"].startswith(f"study {name}, trial 0")
+
+
+def test_a_locked_database_is_named_with_what_to_do(objective, tmp_path, tune, monkeypatch):
+    monkeypatch.setattr(options, "LOCK_SECONDS", 0.01)
+    file = tmp_path / "study.db"
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        _, errors = tune(*words(tmp_path, "--storage", str(file)), code=2)
+    assert "study.db cannot be opened" in errors
+    assert "database is locked" in errors
+
+
 # -- training with the settings of a trial -----------------------------------------------------------------------------
 
 
@@ -288,9 +309,12 @@ def test_what_a_run_changes_besides_its_seeds_is_told_where_it_begins_with_a_tri
         assert bool(said) == bool(message)
 
 
-def test_a_study_is_named_by_its_file_too(logs):
+def test_a_study_is_named_by_its_file_too(logs, tmp_path, monkeypatch):
     file = str(logs / "studies" / "s" / "study.db")
-    for study in (file, f"{file}:s"):
+    other = tmp_path / "a:b.db"
+    shutil.copy(file, other)
+    monkeypatch.chdir(tmp_path)
+    for study in (file, f"{file}:s", other.name, f"{other.name}:s"):
         assert read_trial(study, "0", Path("elsewhere"), "qam")["settings"] == {"inverse_temperature": 0.3}
 
 
