@@ -84,9 +84,14 @@ class JobTask:
                 pass_fds=lock.descriptors,
                 start_new_session=True,  # Ctrl-C is for the program that started this, which asks once
             )
-            if self.cores:
-                os.sched_setaffinity(child.pid, self.cores)
-            self._watch(child)
+            try:
+                if self.cores:
+                    os.sched_setaffinity(child.pid, self.cores)
+                self._watch(child)
+            finally:
+                if child.poll() is None:  # nobody would wait for it any more, and it would train beside the next attempt
+                    child.kill()
+                    child.wait()
             file.seek(start)
             told = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
         outcome, reason = self._outcome(child.returncode, told[-1].strip() if told else "")
@@ -154,8 +159,10 @@ def run_locally(tasks: Sequence[JobTask], workers: int | None, device: str, foll
     def run(task: JobTask) -> None:
         share = shares.get()
         task.cores, task.variables = share
-        task()
-        shares.put(share)
+        try:
+            task()
+        finally:  # a task that raises must not keep its share: the next one waits for it
+            shares.put(share)
 
     with StopSignal("stopping; every run writes a checkpoint first").heard() as stop, ThreadPoolExecutor(count) as pool:
         running = [pool.submit(run, task) for task in tasks]
@@ -169,7 +176,13 @@ def run_locally(tasks: Sequence[JobTask], workers: int | None, device: str, foll
                     return False
             return True
 
-        follow(has_ended)
+        try:
+            follow(has_ended)
+        except BaseException:
+            # The pool waits for its tasks, also those that have not begun. Nobody would pass on a signal meanwhile.
+            for task in tasks:
+                task.stop()
+            raise
     for future in running:
         future.result()
     if stop.requested:

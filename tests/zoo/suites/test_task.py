@@ -191,3 +191,53 @@ def test_a_signal_stops_what_runs_here_with_checkpoints(tmp_path):
         run_locally(tasks, 1, "cpu", follow)
     assert starts(tmp_path) == 1
     assert tasks[0].job.ended()["outcome"] == "interrupted"
+
+
+@dataclass
+class RaisingTask(JobTask):
+    """A task that fails before it has started anything, as on a full disk."""
+
+    def __call__(self):
+        raise OSError("no space left on device")
+
+
+def wait_for_all(has_ended):
+    while not has_ended(0.1):
+        pass
+
+
+def test_a_task_that_raises_leaves_its_share_to_the_next_and_is_named_at_the_end(tmp_path):
+    job = make_task(tmp_path, "done").job
+    tasks = [RaisingTask(job, 0), make_task(tmp_path, "done")]
+    with pytest.raises(OSError, match="no space left"):
+        run_locally(tasks, 1, "cpu", wait_for_all)
+    assert tasks[1].job.ended()["outcome"] == "done"
+
+
+def test_jobs_are_stopped_with_checkpoints_where_their_state_cannot_be_shown(tmp_path):
+    tasks = [make_task(tmp_path, "waits"), make_task(tmp_path, "done")]
+
+    def follow(has_ended):
+        wait_for((tmp_path / "logs" / "ready").exists, pause=0.02)
+        raise UsageError("a record is damaged")
+
+    with pytest.raises(UsageError, match="damaged"):
+        run_locally(tasks, 1, "cpu", follow)
+    assert starts(tmp_path) == 1
+    assert tasks[0].job.ended()["outcome"] == "interrupted"
+
+
+def test_a_training_process_that_cannot_be_watched_is_ended(tmp_path, monkeypatch):
+    task = make_task(tmp_path, "waits")
+    task.cores = [0]
+    started = []
+
+    def refuse(pid, cores):
+        started.append(pid)
+        raise OSError("a core is gone")
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    with pytest.raises(OSError, match="a core is gone"):
+        task()
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
