@@ -1,5 +1,6 @@
 """What trains one job, on this machine or another: starts of the training program until it has reached its end."""
 
+import contextlib
 import json
 import os
 import queue
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,7 +90,7 @@ class JobTask:
                     os.sched_setaffinity(child.pid, self.cores)
                 self._watch(child)
             finally:
-                if child.poll() is None:  # nobody would wait for it any more, and it would train beside the next attempt
+                if child.poll() is None:  # unwatched, it would train beside the next attempt
                     child.kill()
                     child.wait()
             file.seek(start)
@@ -135,6 +136,8 @@ class JobTask:
 # -- on this machine, several at once ------------------------------------------------------------------------------
 
 
+Share = tuple[list[int], dict[str, str]]
+"""Cores of a worker, and environment variables of what it starts."""
 HasEnded = Callable[[float], bool]
 """Waits for some seconds; returns whether all tasks have ended."""
 
@@ -147,14 +150,9 @@ def run_locally(tasks: Sequence[JobTask], workers: int | None, device: str, foll
     :param follow: tells how far the jobs are, until all tasks have ended.
     :raises Interrupted: when a signal asked for the end; every run has written a checkpoint then.
     """
-    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    there = 0 if device == "cpu" else torch.cuda.device_count()
-    gpus = visible[:there] or [str(number) for number in range(there)]
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    count = min(workers or len(gpus) or len(cores) or 1, len(tasks))
-    shares: queue.SimpleQueue[tuple[list[int], dict[str, str]]] = queue.SimpleQueue()
-    for number in range(count):
-        shares.put(_share(number, count, cores, gpus))
+    shares: queue.SimpleQueue[Share] = queue.SimpleQueue()
+    for share in _share_machine(workers, len(tasks), device):
+        shares.put(share)
 
     def run(task: JobTask) -> None:
         share = shares.get()
@@ -164,7 +162,8 @@ def run_locally(tasks: Sequence[JobTask], workers: int | None, device: str, foll
         finally:  # a task that raises must not keep its share: the next one waits for it
             shares.put(share)
 
-    with StopSignal("stopping; every run writes a checkpoint first").heard() as stop, ThreadPoolExecutor(count) as pool:
+    stop_signal = StopSignal("stopping; every run writes a checkpoint first")
+    with stop_signal.heard() as stop, ThreadPoolExecutor(shares.qsize()) as pool, _stopped_by_error(tasks):
         running = [pool.submit(run, task) for task in tasks]
 
         def has_ended(seconds: float) -> bool:
@@ -176,28 +175,46 @@ def run_locally(tasks: Sequence[JobTask], workers: int | None, device: str, foll
                     return False
             return True
 
-        try:
-            follow(has_ended)
-        except BaseException:
-            # The pool waits for its tasks, also those that have not begun. Nobody would pass on a signal meanwhile.
-            for task in tasks:
-                task.stop()
-            raise
+        follow(has_ended)
     for future in running:
         future.result()
     if stop.requested:
         raise Interrupted("stopped by a signal; start the same command again to continue")
 
 
-def _share(number: int, count: int, cores: list[int], gpus: list[str]) -> tuple[list[int], dict[str, str]]:
-    """Return a worker's share of the machine: whole cores, and environment variables that name them and a GPU."""
-    own = cores[number * len(cores) // count : (number + 1) * len(cores) // count]
-    if not own and cores:  # more workers than cores
-        own = [cores[number % len(cores)]]
-    variables = {"OMP_NUM_THREADS": str(len(own))} if own else {}
-    if gpus:
-        variables["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
-    return own, variables
+@contextlib.contextmanager
+def _stopped_by_error(tasks: Sequence[JobTask]) -> Iterator[None]:
+    """Stop tasks if the block raises: their pool waits for all of them, and nobody would pass on a signal meanwhile."""
+    try:
+        yield
+    except BaseException:
+        for task in tasks:
+            task.stop()
+        raise
+
+
+def _share_machine(workers: int | None, tasks: int, device: str) -> list[Share]:
+    """Return each worker's share of the machine: whole cores, and environment variables that name them and a GPU.
+
+    :param workers: how many; None: one per GPU, without one a worker per core. There are never more than tasks.
+    """
+    names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    present = 0 if device == "cpu" else torch.cuda.device_count()
+    gpus = [name for name in names if name][:present] or [str(number) for number in range(present)]
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    count = min(workers or len(gpus) or len(cores) or 1, tasks)
+    shares = []
+    for number in range(count):
+        core_share = cores[number * len(cores) // count : (number + 1) * len(cores) // count]
+        if cores and not core_share:  # more workers than cores
+            core_share = [cores[number % len(cores)]]
+        variables = {}
+        if core_share:
+            variables["OMP_NUM_THREADS"] = str(len(core_share))
+        if gpus:
+            variables["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+        shares.append((core_share, variables))
+    return shares
 
 
 def python_path() -> str:
