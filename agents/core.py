@@ -5,7 +5,7 @@ An algorithm of your own needs no other import of this package (docs/register.md
 
 from __future__ import annotations
 
-from agents.common.batch import Batch, Sampler, prioritised, return_weighted
+from agents.common.batch import Batch
 from agents.common.maths.critic import (
     action_gradient,
     expectile_loss,
@@ -33,10 +33,9 @@ from agents.common.settings import choice, linear_range, log_range, setting
 from agents.registry import register
 
 __all__ = [
-    "Batch", "Draw", "Info", "Losses", "Method", "NetworkSpec", "Networks", "Noise", "Sampler", "Targets",
-    "action_gradient", "choice", "cloning_loss", "critic", "expectile_loss", "flow_matching_loss", "from_module",
-    "integers", "integrate_flow", "interpolate", "linear_range", "log_range", "noise_predictor", "normal",
-    "pessimistic_value", "prioritised", "q_statistics", "register", "return_weighted", "setting", "state_value",
-    "tanh_actor", "tanh_gaussian", "tanh_gaussian_sample", "td_loss", "td_target", "temperature", "uniform",
-    "velocity_field",
+    "Batch", "Draw", "Info", "Losses", "Method", "NetworkSpec", "Networks", "Noise", "Targets", "action_gradient",
+    "choice", "cloning_loss", "critic", "expectile_loss", "flow_matching_loss", "from_module", "integers",
+    "integrate_flow", "interpolate", "linear_range", "log_range", "noise_predictor", "normal", "pessimistic_value",
+    "q_statistics", "register", "setting", "state_value", "tanh_actor", "tanh_gaussian", "tanh_gaussian_sample",
+    "td_loss", "td_target", "temperature", "uniform", "velocity_field",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from agents.common.batch import Batch, Sampler
+from agents.common.batch import Batch
 from agents.common.common_settings import CommonSettings
 from agents.common.maths.critic import pick_best, td_target
 from agents.common.maths.flow import cloning_loss
@@ -211,20 +211,6 @@ class Method(CommonSettings):
         :return: names.
         """
         return frozenset()
-
-    def row_sampler(self) -> Sampler | None:
-        """Return how rows are drawn, e.g. ``prioritised()``; None: uniformly. ``batch.weight`` is there with one."""
-        return None
-
-    def priorities(self, batch: Batch, noise: Noise, nets: Networks) -> Tensor:
-        """Return new priorities of a batch's rows after its update; no gradient is recorded here.
-
-        :param batch: the batch.
-        :param noise: all draws of the update.
-        :param nets: the networks.
-        :return: each >= 0, (S, B).
-        """
-        raise NotImplementedError("rows keep the priorities that they begin with")
 
     def after_update(self, nets: Networks, info: Info) -> None:
         """Update state that is not trained by gradient, e.g. a multiplier.

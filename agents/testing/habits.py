@@ -103,9 +103,6 @@ def _watched_update(trial: Trial) -> tuple[Watch, Losses]:
             targets = method.targets(batch, noise, nets, {})
         watch.add({f'targets["{name}"]': value for name, value in targets.items()})
         losses = method.losses(batch, targets, noise, nets, {})
-        if type(method).priorities is not Method.priorities:
-            with torch.no_grad():
-                method.priorities(batch, noise, nets)
     return watch, losses
 
 

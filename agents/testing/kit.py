@@ -113,8 +113,6 @@ def check_noise(subject: Subject) -> str:
     model.trainer.losses(batch, training)
     with torch.no_grad():
         method.act(batch.observations, acting, nets)
-        if type(method).priorities is not Method.priorities:
-            method.priorities(batch, training, nets)
     told = [f"`act` does not use the draw `{name}`; remove it from `action_noise_table`" for name in acting.unread()]
     for name in training.unread():
         told.append(f"no loss depends on the draw `{name}`; remove it from `noise`, or from `update_noise`")

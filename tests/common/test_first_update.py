@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import agents
-from agents.common.batch import return_weighted
 from agents.common.method import normal
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.fql import FQL
@@ -62,8 +61,6 @@ def test_every_algorithm_passes_without_a_word(id, settings):
          r"^Mine\.loss_weights names an unknown loss `distil`; closest: distill"),
         ({"action_noise_table": lambda self: {"action": normal("D")}},
          r"^Mine\.action_noise_table must give the draw `action` the axis B \(rows\), got the axes 'D'$"),
-        ({"row_sampler": lambda self: return_weighted(0.0)},
-         r"^Mine\.row_sampler failed: ValueError: `temperature` must be a finite number > 0, got 0\.0$"),
     ],
 )  # fmt: skip
 def test_a_hook_that_breaks_its_contract_is_named(hooks, message):

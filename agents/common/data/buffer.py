@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from agents.common.batch import Batch, Sampler, draw_by_priority, importance_weights, renew
+from agents.common.batch import Batch
 from agents.common.data.arrays import ActionRange
 from agents.common.data.shards import Shard, Shards
 from agents.common.data.storage import Placement, sent
@@ -71,32 +71,6 @@ class SequenceReplayBuffer(TransitionStore):
 
     with_steps = False
     """Whether batches hold the states inside of chunks."""
-
-    # -- priorities ---------------------------------------------------------------------------------------------------
-
-    def use_sampler(self, sampler: Sampler | None) -> None:
-        """Draw rows with a sampler from now on; priorities that there are, e.g. of a loaded buffer, go on.
-
-        :param sampler: the sampler; None draws uniformly.
-        :raises ValueError: with balanced batches.
-        """
-        if sampler is not None and self.balanced:
-            raise ValueError(
-                "a sampler draws from dataset and online transitions alike; set `balanced_sampling` to False"
-            )
-        self.sampler = sampler
-        if sampler is not None and self.priorities is None:
-            self._begin_priorities(sampler)
-
-    def renew_priorities(self, index: Tensor, found: Tensor) -> None:
-        """Give the rows of a batch new priorities.
-
-        :param index: the batch's, (S, B).
-        :param found: each >= 0, (S, B).
-        """
-        assert self.priorities is not None
-        assert self.sampler is not None
-        renew(self.priorities, index.to(self._place), found.to(self._place), self.sampler)
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
@@ -278,21 +252,7 @@ class SequenceReplayBuffer(TransitionStore):
         :return: the batch on the training device, leading axes (S, B).
         :raises ValueError: if there are fewer than H transitions.
         """
-        more: dict[str, Tensor] = {}
-        shape = self.replicas, batch_size
-        if self.sampler is None:
-            rows = self.draw_rows(shape, generator)
-        else:
-            total = self._require_starts()
-            assert self.priorities is not None
-            every = torch.arange(total, device=self._place).expand(self.replicas, -1)
-            priorities = self.priorities.gather(1, self._rows_of(every, 1).squeeze(-1))
-            draw = torch.rand(shape, dtype=torch.float64, device=self._place, generator=generator)
-            starts, chances = draw_by_priority(priorities, draw)
-            rows = self._rows_of(starts)
-            more["index"] = rows[..., 0]
-            more["weight"] = importance_weights(chances, total, self.sampler.correction)
-        batch = replace(self.batch_of(rows, env), **more)
+        batch = self.batch_of(self.draw_rows((self.replicas, batch_size), generator), env)
         return batch if self.placement.on_device else batch.map(lambda value: sent(value, self.device))
 
     def extend(self, *columns: Any) -> None:

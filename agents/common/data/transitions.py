@@ -20,7 +20,6 @@ from stable_baselines3.common.buffers import BaseBuffer, NStepReplayBuffer
 from stable_baselines3.common.utils import get_device
 from torch import Tensor
 
-from agents.common.batch import Sampler, returns_of_rows
 from agents.common.data.arrays import ActionRange, Array, ArraySource, Flags, Shape, prepare
 from agents.common.data.shards import ShardLoader, Shards
 from agents.common.data.storage import place, sent
@@ -35,7 +34,7 @@ RING_TENSORS = {
     "dones": torch.bool,  # of trajectories
     "next_row": torch.int32,
 }
-NOT_PICKLED = {"_running", "_newest", "layout", "stored", "sampler"}
+NOT_PICKLED = {"_running", "_newest", "layout", "stored"}
 """What follows from the rest, or is a function that the model sets again."""
 
 
@@ -45,8 +44,6 @@ class TransitionStore(NStepReplayBuffer):
     dataset_description: str = "no dataset"
     frame_stack: int = 1
     shorten_returns: bool = False
-    sampler: Sampler | None = None
-    """How rows are drawn; None: uniformly."""
     layout: ObservationLayout
     """Of observations as networks see them."""
     stored: ObservationLayout
@@ -60,8 +57,6 @@ class TransitionStore(NStepReplayBuffer):
     dones: Tensor  # type: ignore[assignment]
     """Where trajectories end."""
     next_row: Tensor
-    priorities: Tensor | None = None
-    """Of each row, for each replica, (S, rows), where there is a sampler."""
     _running: Flags
     """Whether each environment's newest transition is in an episode that goes on, (n_envs,), on the host."""
     _newest: Array
@@ -135,15 +130,7 @@ class TransitionStore(NStepReplayBuffer):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors with a row for each transition, by name."""
-        rows = {name: getattr(self, name) for name in RING_TENSORS}
-        return rows if self.priorities is None else rows | {"priorities": self.priorities}
-
-    def _begin_priorities(self, sampler: Sampler) -> None:
-        """Give all rows the priorities that they have before any update."""
-        self.priorities = torch.ones(self.replicas, self.capacity, device=self._place)
-        if count := self.dataset_size:
-            returns = returns_of_rows(self.rewards[:count], self.dones[:count])
-            self.priorities[:, :count] = sampler.start(returns).float()
+        return {name: getattr(self, name) for name in RING_TENSORS}
 
     @property
     def shortest(self) -> int:
@@ -178,8 +165,6 @@ class TransitionStore(NStepReplayBuffer):
         images = self.stored.dtype == torch.uint8
         shape = self.stored.row_shape
         if isinstance(dataset, Shards):
-            if self.sampler is not None:
-                raise ValueError("a dataset of several parts replaces the rows that a sampler prefers; load one part")
             if images:
                 raise ValueError("a dataset of several parts must hold vectors, got images; load them as one dataset")
             dataset.check(shape, box, self.shortest)
@@ -200,8 +185,6 @@ class TransitionStore(NStepReplayBuffer):
         sizes = len(found.ends), len(found.final_observations)
         self._allocate(*sizes)
         found.write(self._dataset_rows(*sizes), box, self.capacity)
-        if self.sampler is not None:
-            self._begin_priorities(self.sampler)
         self.dataset_description = found.description
 
     def _dataset_rows(self, count: int, trajectories: int) -> dict[str, Tensor]:
@@ -261,8 +244,6 @@ class TransitionStore(NStepReplayBuffer):
         truncated = [self.handle_timeout_termination and info.get("TimeLimit.truncated", False) for info in infos]
         row = np.arange(self.n_envs) * self.buffer_size + self.pos
         new = {"actions": actions, "rewards": rewards, "masks": ~dones | np.array(truncated, bool), "dones": dones}
-        if self.priorities is not None:  # none has a higher one
-            self.priorities[:, torch.from_numpy(self._rings_begin + row)] = self.priorities.amax(1, keepdim=True)
         for name, values in {"observations": before, **new}.items():
             self._write(name, self._rings_begin + row, values)
         self._write("observations", self._online_tail + row, after)
@@ -318,6 +299,7 @@ class TransitionStore(NStepReplayBuffer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        vars(self).pop("priorities", None)  # of release 1.0, which could draw rows by priority
         self._make_layouts()
         if self.loader is not None:
             shards, action_range, active = state["loader"]
@@ -329,18 +311,15 @@ class TransitionStore(NStepReplayBuffer):
     # -- what a checkpoint holds --------------------------------------------------------------------------------------
 
     def online_state(self) -> dict[str, Any]:
-        """Return the online transitions, and the priorities of all rows, as tensors on the CPU and plain values."""
+        """Return the online transitions as tensors on the CPU and plain values."""
         rings = {name: ring[:, : self.size()].cpu().clone() for name, ring in self._rings().items()}
-        priorities = None if self.priorities is None else self.priorities.cpu().clone()
-        return {"rings": rings, "priorities": priorities, "pos": self.pos, "full": self.full}
+        return {"rings": rings, "pos": self.pos, "full": self.full}
 
     def restore_online_state(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`online_state` returned in a buffer of the same sizes and with the same dataset."""
         for name, ring in self._rings().items():
             rows = state["rings"][name]
             ring[:, : rows.shape[1]] = rows.to(self._place)
-        if self.priorities is not None:
-            self.priorities.copy_(state["priorities"])
         self.pos = state["pos"]
         self.full = state["full"]
         self._mirror()

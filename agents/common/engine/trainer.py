@@ -62,7 +62,6 @@ class Trainer:
         self.optimizer: torch.optim.Optimizer = self.policy.optimizer
         self.behaviour = find_behaviour(self.method.networks())
         self.has_extractors = any(getattr(net, "features_extractor", None) for net in self.policy.nets.values())
-        self.renews = type(self.method).priorities is not Method.priorities
         self.rounds_step_size = self.device.type == "cuda"
         self.number = torch.zeros(self.policy.num_replicas, dtype=torch.float32, device=self.device)
         """Number of updates so far, which the batch passes on to the method."""
@@ -193,10 +192,6 @@ class Trainer:
         with float32_products(*products):
             info, found = self.differentiate(batch, noise)
         self.apply(found, info)
-        if batch.index is not None and self.renews and not self.pretraining:
-            with torch.no_grad(), float32_products(*products):
-                priorities = method.priorities(batch, noise, self.policy.nets)
-            self.model.replay_buffer.renew_priorities(batch.index, priorities)
         return info
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Tensor, Info]:

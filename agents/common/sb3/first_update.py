@@ -18,7 +18,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor
 
-from agents.common.batch import Batch, Sampler
+from agents.common.batch import Batch
 from agents.common.method import Draw, Method
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.specs import NetworkSpec
@@ -107,7 +107,6 @@ class Trial:
         self.generator = torch_generator(Purpose.CHECKS, 0, 0)
         require_table(method, "noise", Draw)
         require_table(method, "loss_weights", Real)
-        require_sampler(method)
         with calling(method, "noise"):
             self.noise = policy.draw_noise(method.update_noise(), ROWS, self.generator)
         self.batch = random_batch(policy, ROWS, self.generator)
@@ -143,7 +142,7 @@ def _check_acting(trial: Trial) -> None:
 
 
 def _check_update(trial: Trial) -> None:
-    """Check targets, losses, their weights and priorities."""
+    """Check targets, losses and their weights."""
     batch, noise = trial.copies()
     method = trial.method
     nets = trial.nets
@@ -170,24 +169,6 @@ def _check_update(trial: Trial) -> None:
         for name in method.loss_weights():
             if name not in losses:
                 _fail(f"names an {unknown_name_message('loss', name, losses)}")
-    if type(method).priorities is not Method.priorities:
-        with calling(method, "priorities"), torch.no_grad():
-            found = method.priorities(batch, noise, nets)
-            _require_tensor("priorities", found, (REPLICAS, ROWS), "(S, B): replicas, rows")
-            low, high = found.aminmax()
-            if not 0 <= low <= high < torch.inf:
-                _fail(f"must give finite priorities >= 0, got numbers from {low:.3g} to {high:.3g}; take e.g. `.abs()`")
-
-
-def require_sampler(method: Method) -> Sampler | None:
-    """Return how the algorithm draws rows, refusing anything but a sampler or None."""
-    with calling(method, "row_sampler"):
-        sampler = method.row_sampler()
-        if sampler is not None and not isinstance(sampler, Sampler):
-            _fail(f"must return a Sampler, e.g. prioritised(), or None; got {_describe(sampler)}")
-        if sampler and sampler.start is Sampler.start and type(method).priorities is Method.priorities:
-            _fail("draws by what `priorities` returns, which is not defined; define it, or return None here")
-    return sampler
 
 
 # -- made-up input ----------------------------------------------------------------------------------------------------
@@ -205,9 +186,6 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
     size = policy.observation_mean.numel()
     valid = (torch.arange(rows) % 8 != 3).float().repeat(policy.num_replicas, 1)
     more: dict[str, Tensor] = {}
-    if policy.method.row_sampler() is not None:
-        places = (torch.arange(rows) % WIDTH).expand(policy.num_replicas, -1)
-        more |= {"index": places, "weight": (1 + places) / WIDTH}
     if policy.method.step_observations:
         steps = policy.chunk_length
         more |= {name: normals(steps, size) for name in ("step_observations", "step_next_observations")}

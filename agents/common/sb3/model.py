@@ -36,7 +36,7 @@ from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
 from agents.common.sb3.environments import UnsupportedSpaceError as UnsupportedSpaceError
 from agents.common.sb3.environments import check_spaces, copy_observations, require_own_environments
-from agents.common.sb3.first_update import check_first_update, require_sampler, require_table
+from agents.common.sb3.first_update import check_first_update, require_table
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.stored_model import File, StoredModel, load_behaviour
 from agents.common.settings import Declared
@@ -202,7 +202,6 @@ class FlowQLearning(StoredModel):
     def _prepare_buffer(self, buffer: SequenceReplayBuffer) -> None:
         """Let a buffer draw what the algorithm asks for."""
         buffer.with_steps = self.method.step_observations
-        buffer.use_sampler(require_sampler(self.method))
 
     def load_replay_buffer(self, path: File, truncate_last_traj: bool = True) -> None:
         """Load a replay buffer, dataset and online transitions, to the model's device.

@@ -42,8 +42,7 @@ class TapeRecorder:
     def __call__(self, step, device, generators):
         policy, generators = self.model.policy, list(self.model.trainer.generators().values())
         moments = [value for values in policy.optimizer.state.values() for value in values.values()]
-        priorities = self.model.replay_buffer.priorities
-        kept = [*policy.parameters(), *policy.buffers(), *moments, *([] if priorities is None else [priorities])]
+        kept = [*policy.parameters(), *policy.buffers(), *moments]
         before, random = [tensor.clone() for tensor in kept], [generator.get_state() for generator in generators]
         with Tape() as tape:
             info = step()
