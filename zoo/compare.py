@@ -19,6 +19,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 from agents.common.validation import number
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError, as_usage_error
+from zoo.terminal.messages import standard_output
 from zoo.terminal.parser import COUNT, REAL, Parser, a_path, add_reference_scores, add_verbose
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             result["report"] = str(write_report(args.output, content))
         if args.print or not (args.json or args.output):
             _print_tables(content)
-        elif sys.stdout.isatty():
+        elif standard_output().isatty():
             _print_sentences(content)
     return result
 
@@ -223,7 +224,7 @@ def _print_sentences(content: Content) -> None:
     from rich.console import Console
 
     for text in [" ".join(both).strip() for both in content.verdicts] + [f"! {text}" for text in content.warnings]:
-        Console().print(text, markup=False, highlight=False)
+        Console(file=standard_output()).print(text, markup=False, highlight=False)
 
 
 def _print_tables(content: Content) -> None:
@@ -237,7 +238,7 @@ def _print_tables(content: Content) -> None:
     from zoo.terminal.tables import empty_table
 
     averaged = {t.name.removeprefix("aggregates") for t in content.tables if t.name.startswith("aggregates")}
-    console = Console(markup=False)
+    console = Console(file=standard_output(), markup=False)
     _print_sentences(content)
     for table in content.tables:
         kind = table.name.split("_")[0]

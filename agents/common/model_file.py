@@ -166,8 +166,17 @@ def find_checkpoints(folder: Path) -> list[Path]:
     :param folder: where they are; it need not exist.
     :return: their folders.
     """
-    found = [path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{9,}\.\d+", path.name)]
-    return sorted(found, key=lambda path: [int(part) for part in path.name[5:].split(".")], reverse=True)
+    checkpoints = [path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{9,}\.\d+", path.name)]
+    return sorted(checkpoints, key=lambda path: (step_of(path), int(path.suffix[1:])), reverse=True)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step at which a checkpoint was written.
+
+    :param checkpoint: one of those that :func:`find_checkpoints` returns.
+    :return: gradient steps offline and environment steps online, from the beginning of the run.
+    """
+    return int(checkpoint.stem.removeprefix("step_"))
 
 
 def find_model(path: str | Path) -> Path:

@@ -263,51 +263,25 @@ def test_a_snapshot_that_names_a_class_of_something_else_is_not_restored():
     assert "Unsupported global" in str(ResumableEnv(ToyEnv()).restore(state))
 
 
-# -- a copy of the model ----------------------------------------------------------------------------------------------
+# -- where checkpoints are ---------------------------------------------------------------------------------------------
 
 
-def saved_state(model, folder):
-    model.save(folder / "saved.zip")
-    loaded = type(model).load(folder / "saved.zip", device="cpu")
-    moments = {f"moment {k}": v["exp_avg"] for k, v in loaded.policy.optimizer.state_dict()["state"].items()}
-    return {**loaded.policy.state_dict(), **moments, "steps": torch.tensor(loaded.num_timesteps)}
-
-
-def test_training_leaves_a_copy_of_the_model_alone(tmp_path):
-    model = model_on(environments(2), seeds=[1, 2])
-    model.learn_offline(3)
-    before = saved_state(model, tmp_path)
-    copied = checkpoint.copy_model(model)
-    model.learn_offline(3)
-    model.learn(20, reset_num_timesteps=False)
-    assert_same(saved_state(copied, tmp_path), before)
-    assert not torch.equal(saved_state(model, tmp_path)["moment 0"], before["moment 0"])
-
-
-def test_copying_a_model_and_taking_a_replica_of_it_draws_no_random_number():
-    model = model_on(environments(2), seeds=[1, 2])
-    before = checkpoint.random_states(model)
-    checkpoint.copy_model(model).replica(1)
-    after = checkpoint.random_states(model)
-    assert before["python"] == after["python"]
-    np.testing.assert_equal(after["numpy"], before["numpy"])
-    assert torch.equal(before["torch"], after["torch"])
-    assert_same(before["own"], after["own"])
-
-
-@pytest.mark.parametrize("later", [0, 3], ids=["the model itself", "an earlier model"])
-def test_a_checkpoint_keeps_the_model_that_something_is_still_done_with(tmp_path, later):
+def test_a_run_that_is_stopped_again_and_again_at_one_step_saves_each_time(tmp_path):
     model = model_on(environments())
     model.learn_offline(2)
-    pending = checkpoint.copy_model(model)
-    expected = saved_state(pending, tmp_path)
-    model.learn_offline(later)
-    written = save_checkpoint(model, tmp_path / "checkpoints", pending)
-    assert (written / "pending.zip").exists() == (later > 0)
-    resumed = model_on(environments())
-    load_checkpoint(resumed, written)
-    assert_same(saved_state(checkpoint.load_pending(resumed, written), tmp_path), expected)
-    assert resumed.num_timesteps == 2 + later
+    for number in range(12):
+        assert save_checkpoint(model, tmp_path / "checkpoints").name == f"step_000000002.{number}"
+    newest, before = find_checkpoints(tmp_path / "checkpoints")
+    assert (newest.suffix, before.suffix) == (".11", ".10")
+
+
+def test_a_checkpoint_replaces_none_that_was_set_aside(tmp_path):
+    model = model_on(environments())
+    damaged = [checkpoint.set_aside(save_checkpoint(model, tmp_path / "checkpoints")) for _ in range(2)]
+    assert [path.name for path in damaged] == ["damaged_step_000000000.0", "damaged_step_000000000.1"]
+
+
+# -- compiled ----------------------------------------------------------------------------------------------------------
 
 
 COMPILED = """

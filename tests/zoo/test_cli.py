@@ -17,8 +17,9 @@ from zoo import list_agents, train
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.algorithms.packages import import_environments
-from zoo.terminal.cli import PROGRAMS, checked, main, run_program, signals_deferred
+from zoo.terminal.cli import PROGRAMS, checked, give_home, main, run_program, signals_deferred
 from zoo.terminal.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, STOP_SIGNALS, UsageError
+from zoo.terminal.messages import write_out
 from zoo.terminal.parser import THREADS, module_of, whole_number
 
 
@@ -60,6 +61,15 @@ def test_what_is_not_a_whole_number_is_refused(text):
     assert [whole_number(good) for good in ("7", "-1", "1e5", "100_000")] == [7, -1, 100_000, 100_000]
     with pytest.raises(argparse.ArgumentTypeError, match=r"expected a whole number .* got "):
         whole_number(text)
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    words = ["--algo", "qam", "--env", "Pendulum-v1", "--log-folder=~/logs", "-tb", "~/tb", "-conf", "~/mine.yml"]
+    args = train.make_parser().parse_args(words)
+    assert [str(args.log_folder), str(args.tensorboard_log), str(args.conf_file)] == [
+        "/home/me/logs", "/home/me/tb", "/home/me/mine.yml",
+    ]  # fmt: skip
 
 
 def test_more_threads_than_a_process_can_start_are_refused():
@@ -104,7 +114,7 @@ def test_why_a_program_ends_is_said_at_every_level_and_the_traceback_on_demand(c
 def test_what_standard_output_cannot_encode_is_escaped(monkeypatch):
     output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", output)
-    assert run_program(lambda: print("für")) == 0
+    assert run_program(lambda: write_out("für") and None) == 0
     output.flush()
     assert output.buffer.getvalue() == b"f\\xfcr\n"
 
@@ -131,6 +141,36 @@ def test_a_user_whom_the_system_does_not_know_gets_a_home(tmp_path):
     home = tmp_path / f"flow-rl-zoo-{os.getuid()}"
     assert json.loads(ended.stdout) == {"home": str(home), "user": str(os.getuid())}
     assert f"data and caches go to {home}" in ended.stderr
+
+
+@pytest.mark.parametrize("kind", ["open to others", "link", "file"])
+def test_a_home_that_somebody_else_may_have_prepared_is_refused(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("pathlib.Path.home", failing(RuntimeError("no home")))
+    home = tmp_path / f"flow-rl-zoo-{os.getuid()}"
+    if kind == "link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        home.symlink_to(tmp_path / "elsewhere")
+    elif kind == "open to others":
+        home.mkdir()
+        home.chmod(0o777)
+    else:
+        home.touch(mode=0o700)
+    with pytest.raises(UsageError, match="must be a folder that only this user can use"):
+        give_home()
+
+
+def test_standard_output_is_for_the_result_whatever_else_is_printed():
+    code = (
+        "import os, subprocess, sys; from zoo.terminal.cli import run_program\n"
+        "def body():\n"
+        "    print('by an environment'); os.write(1, b'from C\\n'); subprocess.run(['echo', 'by a child'])\n"
+        "    return {'steps': 3}\n"
+        "sys.exit(run_program(body))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(ended.stdout) == {"steps": 3}
+    assert sorted(ended.stderr.splitlines()) == ["by a child", "by an environment", "from C"]
 
 
 def test_a_closed_standard_stream_gives_its_number_to_no_other_file():

@@ -75,6 +75,7 @@ REFUSED = {
     "--env scene-play-singletask-task9-v0": "closest: scene-play-singletask-task",
     "--algo qamm": "unknown algorithm `qamm`; closest: qam",
     "--seeds 1 0-3": "`--seeds` expects different seeds",
+    "--seeds 0-4000000000": "`--seeds` expects at most 1000 seeds, got 0-4000000000",
     "--seeds 3-1 5": "`--seeds` expects numbers or ranges such as 0-11, got '3-1'",
     "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
     "-params rho": "expects key=value",

@@ -14,7 +14,7 @@ import torch
 from stable_baselines3.common.policies import BasePolicy
 
 from agents.common.frames import frames_of
-from agents.common.model_file import algorithm_of, find_checkpoints, find_model, read_about
+from agents.common.model_file import algorithm_of, find_checkpoints, find_model, read_about, step_of
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES, name_of
@@ -263,8 +263,8 @@ def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, in
     """
     folders = config.folders or [path.name]
     index = folders.index(path.name) if len(folders) > 1 else None
-    checkpoints = find_checkpoints(path.with_name(folders[0]) / "checkpoint")  # step_N, or step_N.something
-    found = {int(each.name.removeprefix("step_").partition(".")[0]): each / "model.zip" for each in checkpoints}
+    checkpoints = find_checkpoints(path.with_name(folders[0]) / "checkpoint")
+    found = {step_of(each): each / "model.zip" for each in reversed(checkpoints)}
     if step == -1:
         step = max(found, default=step)
     if step not in found:

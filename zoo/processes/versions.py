@@ -6,6 +6,7 @@ read an environment variable when they are imported, so only a new process can h
 
 import contextlib
 import ctypes
+import os
 import platform
 import subprocess
 from collections.abc import Iterable
@@ -102,11 +103,20 @@ def describe_versions(device: str, dataset_fingerprint: str | None) -> dict[str,
 
 
 def git_commit() -> str | None:
-    """Return the commit that the zoo runs from, followed by ``-dirty`` if files differ; None outside a checkout."""
-    root = Path(__file__).resolve().parent
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """Return the commit of the zoo's own checkout, with ``-dirty`` if files differ; None for an installed package."""
+    root = Path(__file__).resolve().parents[2]  # of zoo/processes/versions.py
+    # within a hook, git's variables name the repository of the hook
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def ask(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True, env=variables
+        ).stdout.strip()
+
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        if Path(ask("rev-parse", "--show-toplevel")) != root:  # a repository around an installed package
+            return None
+        return ask("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.model_file import find_checkpoints
+from agents.common.model_file import find_checkpoints, step_of
 from zoo.processes.versions import describe_versions
 from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import Evaluations, RunFolder, UnreadableRun, numbered_folders
@@ -120,7 +120,7 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
             log.warning("the run goes on with other software, so it may differ in its last bits: %s", "; ".join(found))
     where = "the start, because it has no checkpoint yet"
     if checkpoints := find_checkpoints(run.folders[0].checkpoints):
-        where = describe_step(run, int(checkpoints[0].name.removeprefix("step_").partition(".")[0]))
+        where = describe_step(run, step_of(checkpoints[0]))
     log.info("resuming %s from %s", run, where)
     return run
 

@@ -4,10 +4,11 @@ A profile is a benchmark's protocol. What it says to every algorithm (``hyperpar
 once; an algorithm's file (``hyperparams/<algo>.yml``) holds the algorithm's own settings.
 """
 
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -26,7 +27,15 @@ Entries = dict[str, dict[str, Any]]
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML's safe loader, which reads 3e-4 as a number, and 1e5 as the integer it is."""
+    """YAML's safe loader with the booleans of YAML 1.2, which reads 3e-4 as a number and 1e5 as the integer it is.
+
+    YAML 1.1 takes yes, no, on, off for booleans and 2024-01-01 for a date: they are texts here.
+    """
+
+    yaml_implicit_resolvers: ClassVar = {
+        letter: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":timestamp"))]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """Return a mapping; refuse one that gives a name twice, of which YAML would forget the first."""
@@ -37,10 +46,21 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return super().construct_mapping(node, deep)
 
     def construct_scalar(self, node: Any) -> Any:
-        """Return a value's text; refuse a number that YAML 1.1 reads to the base 8 or 60, such as 010 and 1:30."""
-        if node.tag.endswith((":int", ":float")) and re.fullmatch(r"[-+]?0[0-7_]+|.*:.*", node.value):
+        """Return a value's text; refuse a number that YAML 1.1 reads to the base 8 or 60, or that is too large.
+
+        Such are 010, 1:30 and 12e4567: more often an identifier than a number.
+        """
+        is_number = node.tag.endswith((":int", ":float", "!exponent"))
+        if is_number and re.fullmatch(r"[-+]?0[0-7_]+|.*:.*", node.value):
             raise ValueError(f"{node.value} is no decimal number there; write one, or put a text in quotes")
+        if is_number and re.search(r"[eE][-+]?\d", node.value) and math.isinf(float(node.value)):
+            raise ValueError(f"{node.value} is too large for a number; put a text in quotes: '{node.value}'")
         return super().construct_scalar(node)
+
+    def construct_exponent(self, node: Any) -> int | float:
+        """Return a number such as 3e-4; a whole one is an integer."""
+        value = float(self.construct_scalar(node))
+        return int(value) if value.is_integer() and abs(value) < 1e15 else value
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
@@ -49,10 +69,10 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
 
 for _each in (_Loader, _Dumper):
     _each.add_implicit_resolver("!exponent", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
-_Loader.add_constructor(
-    "!exponent",
-    lambda _, node: int(value) if (value := float(node.value)).is_integer() and abs(value) < 1e15 else value,
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
+_Loader.add_constructor("!exponent", _Loader.construct_exponent)
 
 
 def load_yaml(text: str, name: str) -> Any:
@@ -93,7 +113,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """
     merged = dict(base)
     for name, value in over.items():
-        if "." in str(name):
+        if isinstance(name, str) and "." in name:
             name, _, rest = name.partition(".")
             value = {rest: value}
         if isinstance(value, Mapping):

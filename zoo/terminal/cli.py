@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import signal
+import stat
 import sys
 import tempfile
 import traceback
@@ -35,7 +36,7 @@ from zoo.terminal.errors import (
     UsageError,
     wanted_signals,
 )
-from zoo.terminal.messages import FILE_ONLY, in_words, log, messages, open_standard_streams, write_out
+from zoo.terminal.messages import FILE_ONLY, in_words, log, messages, open_standard_streams, output_reserved, write_out
 from zoo.terminal.parser import Parser, module_of
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
@@ -66,9 +67,15 @@ def give_home() -> None:
         Path.home()
     except RuntimeError as error:
         home = Path(tempfile.gettempdir()) / f"flow-rl-zoo-{os.getuid()}"
-        home.mkdir(mode=0o700, exist_ok=True)
-        if home.stat().st_uid != os.getuid():
-            raise UsageError(f"this user has no home folder, and {home} is another user's; set HOME") from error
+        with contextlib.suppress(FileExistsError):
+            home.mkdir(mode=0o700)
+        # Anybody can guess the name and make it first, also as a link: `lstat` follows none.
+        status = home.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+            raise UsageError(
+                f"this user has no home folder, and {home} must be a folder that only this user can use; remove it, or "
+                "set HOME"
+            ) from error
         os.environ["HOME"] = str(home)
         log.warning("this user has no home folder; data and caches go to %s, unless HOME says where", home)
 
@@ -117,7 +124,8 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
         warnings.showwarning = lambda message, *_, **__: log.warning(message)  # without the line of code
         try:
             give_home()
-            result = body()
+            with output_reserved():
+                result = body()
         except (KeyboardInterrupt, Interrupted) as error:
             log.error(str(error) or "stopped by a signal")
             return INTERRUPTED

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from logging.handlers import BufferingHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -101,14 +101,48 @@ def open_standard_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+_reserved_output: TextIO | None = None
+
+
+def standard_output() -> TextIO:
+    """Return the stream of a program's result, whatever `print` writes to just now."""
+    return _reserved_output or sys.stdout
+
+
+@contextlib.contextmanager
+def output_reserved() -> Iterator[None]:
+    """Keep standard output for the result: what anything else prints meanwhile goes to standard error.
+
+    Environments print, also in child processes and from C; who reads the result expects one line of JSON.
+    """
+    global _reserved_output
+    output = sys.stdout
+    output.flush()
+    descriptor = os.dup(1)
+    os.dup2(2, 1)
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(open(descriptor, "w", encoding=output.encoding, errors=output.errors))
+        stack.callback(os.dup2, descriptor, 1)
+        # a test or a notebook may have put a stream in memory there
+        _reserved_output = stream if output is sys.__stdout__ else output
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                yield
+        finally:
+            _reserved_output = None
+            with contextlib.suppress(OSError):  # `write_out` has said why
+                stream.flush()
+
+
 def write_out(text: str) -> bool:
     """Write a line to standard output; return False where that fails, and say why unless the reader has gone."""
+    output = standard_output()
     try:
-        print(text, flush=True)
+        print(text, file=output, flush=True)
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             log.error("standard output cannot be written: %s", error.strerror)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would be tried again at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())  # what is left would be tried again at the exit
         return False
     return True
 

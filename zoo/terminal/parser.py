@@ -15,6 +15,8 @@ from zoo.terminal.messages import log, write_out
 
 MOST_SEED = 2**32 - 1
 """The largest seed that NumPy takes."""
+MAX_SEEDS = 1000
+"""How many seeds one command line may name; more is a slip of the keyboard."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -106,10 +108,13 @@ REAL = Number(is_whole=False)
 
 
 def a_path(text: str) -> Path:
-    """Read a path; no text at all would be the current folder."""
+    """Read a path, `~` standing for the home folder; no text at all would be the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("expected a path, e.g. `.` for the current folder, got ''")
-    return Path(text)
+    try:
+        return Path(text).expanduser()  # a shell leaves `~` as it is in quotes and behind `=`
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"no home folder is known for {text!r}; write the path out") from None
 
 
 def two_numbers(text: str) -> list[float]:
@@ -155,12 +160,14 @@ def parse_seeds(words: Sequence[str], name: str) -> list[int]:
     for word in words:
         first, dash, last = word.partition("-")
         try:
-            wanted = range(int(first), int(last if dash else first) + 1)
+            numbers = range(int(first), int(last if dash else first) + 1)
         except ValueError:
-            wanted = range(0)
-        if not wanted:
+            numbers = range(0)
+        if not numbers:
             raise UsageError(f"`{name}` expects numbers or ranges such as 0-11, got {word!r}")
-        seeds += wanted
+        if len(seeds) + len(numbers) > MAX_SEEDS:  # before the list is made: 0-4000000000 would fill the memory
+            raise UsageError(f"`{name}` expects at most {MAX_SEEDS} seeds, got {' '.join(words)}")
+        seeds += numbers
     if not seeds or len(set(seeds)) < len(seeds) or max(seeds) > MOST_SEED:
         raise UsageError(f"`{name}` expects different seeds <= {MOST_SEED}, got {' '.join(words)}")
     return seeds

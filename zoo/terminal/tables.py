@@ -1,12 +1,13 @@
 """Tables in the terminal, on standard error: standard output is for the result."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+
+from zoo.terminal.messages import standard_output
 
 
 def terminal() -> Console:
@@ -16,7 +17,7 @@ def terminal() -> Console:
 
 def as_shown(result: dict[str, Any], hint: str = "") -> dict[str, Any]:
     """Return what is left to print of a result that tables show: a pipe gets all of it, a person what to do next."""
-    if not sys.stdout.isatty():
+    if not standard_output().isatty():
         return result
     return {"next": hint} if hint else {}
 

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Self
@@ -15,16 +15,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
-from agents.common.engine.checkpoint import (
-    copy_model,
-    load_checkpoint,
-    load_pending,
-    save_checkpoint,
-    set_aside,
-    write_model,
-)
+from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint, set_aside, write_model
 from agents.common.files import atomic_path, may_be_sound, naming
 from agents.common.model_file import find_checkpoints
 from agents.common.replicas import PerReplica
@@ -80,9 +72,8 @@ class StopSignal:
 
 @dataclass(frozen=True)
 class PendingEvaluation:
-    """An evaluation that is due, with the model as it was then."""
+    """An evaluation that is due and was not made yet, e.g. because the run was asked to stop."""
 
-    model: FlowQLearning
     phase: int
     active: list[int]
 
@@ -90,11 +81,13 @@ class PendingEvaluation:
 class TrainingRun(BaseCallback):
     """A run: its phases, and in each step what is due: evaluations, best models, checkpoints, status, and its end.
 
-    A checkpoint is written between steps, where nothing is half done: after an offline update, and online before the
-    environments are stepped (within a step, when SB3 calls the callbacks, the transition is not stored yet).
+    Evaluations, best models and checkpoints of a step all have the weights after its updates. They are made between
+    steps: offline after an update, online before a rollout, whose predecessor's updates follow its last step. (Within a
+    rollout, when SB3 calls `_on_step`, the transition is not stored and the updates are not made yet.) So an evaluation
+    that becomes due within a rollout of several steps is made, and recorded, at the rollout's last step.
 
-    An evaluation that lasts when the run is asked to stop is abandoned: it stays pending, and the next process makes it
-    again with the model as it was, which may have finished its step until the checkpoint.
+    An evaluation that lasts when the run is asked to stop is abandoned. It stays pending in the checkpoint, and the
+    next process makes it again.
 
     :param config: what the run is, as its ``config.yml`` says.
     :param bar: as for `ProgressCallback`.
@@ -129,7 +122,6 @@ class TrainingRun(BaseCallback):
         self.seconds = 0.0  # of all evaluations
         self.pending: PendingEvaluation | None = None
         self.last_step = -1  # of the last evaluation
-        self._may_abandon = True
         self._last_save = self._last_look = 0
         self.init_callback(model)  # it acts outside of `learn` too
 
@@ -234,36 +226,31 @@ class TrainingRun(BaseCallback):
         return self.model.num_timesteps - self.model.pretraining_steps
 
     def _check_in(self) -> None:
-        """Raise Abandoned if the run is to stop and its checkpoint can be written without the evaluation's results."""
-        if self._may_abandon and self.stop.requested:
+        """Raise Abandoned if the run is to stop."""
+        if self.stop.requested:
             raise Abandoned
 
     def _on_rollout_start(self) -> None:
-        # no evaluation is abandoned in a rollout in which two may be due: a checkpoint has room for one
-        frequency, unit = self.model.train_freq  # type: ignore[misc]
-        self._may_abandon = (
-            unit == TrainFrequencyUnit.STEP and frequency * self.model.n_envs <= self.config.run.eval_freq
-        )
         self._between_steps()
 
     def _on_step(self) -> bool:
-        run = self.config.run
-        if self.step // run.eval_freq > max(self.last_step, 0) // run.eval_freq:
-            with contextlib.suppress(Abandoned):  # the run ends as soon as a checkpoint is possible
-                self.evaluate()
-        before = self._last_look
+        previous = self._last_look
         self._last_look = self.model.num_timesteps
-        if self._last_look // run.log_interval > before // run.log_interval:
+        if self._last_look // self.config.run.log_interval > previous // self.config.run.log_interval:
             self.replicas.check(self.model)  # the log waits for the device anyway
         if self.phase == OFFLINE:
             self._between_steps()
         return True
 
     def _between_steps(self) -> None:
-        """Save if it is time to, or if the run is to stop."""
+        """Evaluate and save if it is time to; end the run if it is to stop."""
+        run = self.config.run
+        if self.step // run.eval_freq > max(self.last_step, 0) // run.eval_freq:
+            with contextlib.suppress(Abandoned):  # pending now, and in the checkpoint that is written next
+                self.evaluate()
         if self.stop.requested:
             self.stop_run()
-        if self.model.num_timesteps // self.config.run.save_freq > self._last_save // self.config.run.save_freq:
+        if self.model.num_timesteps // run.save_freq > self._last_save // run.save_freq:
             self.save("running")
 
     def finish_phase(self) -> None:
@@ -271,7 +258,6 @@ class TrainingRun(BaseCallback):
 
         :raises Abandoned: if the run is to stop first.
         """
-        self._may_abandon = True
         if self.last_step != self.step:
             self.evaluate()
 
@@ -281,32 +267,29 @@ class TrainingRun(BaseCallback):
         :raises Abandoned: if the run is to stop; the evaluation is pending then.
         """
         self.replicas.check(self.model)
-        self.last_step = self.step
-        self.pending = PendingEvaluation(self.model, self.phase, self.replicas.active)
+        self.pending = PendingEvaluation(self.phase, self.replicas.active)
         self.evaluate_pending()
 
     def evaluate_pending(self) -> None:
         """Make the pending evaluation, if there is one, and record its results.
 
-        :raises Abandoned: if the run is to stop; the evaluation stays pending, with a copy of its model.
+        :raises Abandoned: if the run is to stop; the evaluation stays pending.
         """
         if (due := self.pending) is None:
             return
+        self.last_step = self.step
         begin = time.perf_counter()
         try:
             self._check_in()
-            results = self.evaluator.evaluate(planner_of(due.model.policy), self.replicas.seeds, due.active)
+            results = self.evaluator.evaluate(planner_of(self.model.policy), self.replicas.seeds, due.active)
             self.pending = None
             self._record(due, self.scoring.apply(results))
-        except Abandoned:
-            self.pending = replace(due, model=copy_model(due.model))
-            raise
         finally:
             self.seconds += time.perf_counter() - begin
 
     def _record(self, due: PendingEvaluation, results: EpisodeResults) -> None:
         """Write the results of each replica, and its model if that is its best; end the runs of diverged replicas."""
-        model = due.model
+        model = self.model
         steps = model.num_timesteps
         successes = results.successes
         lost = []
@@ -367,7 +350,6 @@ class TrainingRun(BaseCallback):
         save_checkpoint(
             model,
             self.replicas.folders[0].checkpoints,
-            None if pending is None else pending.model,
             failed=dict(self.replicas.failed),
             evaluation={
                 "last_step": self.last_step,
@@ -401,7 +383,7 @@ class TrainingRun(BaseCallback):
         self.last_step = state["last_step"]
         self.best = [tuple(score) for score in state["best"]]
         if state["pending"] is not None:
-            self.pending = PendingEvaluation(load_pending(self.model, checkpoint), **state["pending"])
+            self.pending = PendingEvaluation(**state["pending"])
         return dict(kept["log"])
 
 

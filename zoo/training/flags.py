@@ -42,7 +42,9 @@ def make_parser() -> Parser:
     protocol = add_protocol(parser)
     protocol.add_argument("--save-replay-buffer", action="store_true", help="save the replay buffer at the end")
     output = add_output(parser)
-    output.add_argument("-tb", "--tensorboard-log", help="folder of TensorBoard events (default: the run folder)")
+    output.add_argument(
+        "-tb", "--tensorboard-log", type=a_path, help="folder of TensorBoard's events (default: the run's)"
+    )
     output.add_argument("-P", "--progress", action="store_true", default=None, help="progress bar, terminal or not")
     output.add_argument("--label", help="name of this run's row in a comparison (default: the algorithm)")
     output.add_argument(
@@ -89,7 +91,7 @@ def add_task(parser: Parser, seed: int = -1, has_no_env: bool = False) -> argpar
         default=[],
         help="settings, repeatable",
     )
-    group.add_argument("-conf", "--conf-file", help="YAML file that overrides the shipped settings")
+    group.add_argument("-conf", "--conf-file", type=a_path, help="YAML file that overrides the shipped settings")
     begin = group.add_mutually_exclusive_group()
     begin.add_argument("-i", "--trained-agent", type=a_path, help="model (.zip), or folder of a run, to start from")
     begin.add_argument(

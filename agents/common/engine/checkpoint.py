@@ -8,13 +8,12 @@ is found before anything is restored.
 
 from __future__ import annotations
 
-import copy
 import random
 import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,44 +28,21 @@ FORMAT = 9
 """Raised by one when a version continues with other numbers than the one before, or stores state differently."""
 KEPT = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
-MODEL, PENDING, STATE = "model.zip", "pending.zip", "state.pt"
-NOT_COPIED = {"env", "replay_buffer", "_vec_normalize_env", "_logger", "trainer", "_last_info"}
+MODEL, STATE = "model.zip", "state.pt"
 OF_THE_PROCESS = {"observation_space", "action_space", "verbose", "tensorboard_log", "n_envs"}  # not taken from a file
-
-ModelT = TypeVar("ModelT", bound=OffPolicyAlgorithm)
-
-
-def copy_model(model: ModelT) -> ModelT:
-    """Return a model as it is now, for :meth:`save` and acting; training of the original leaves it alone.
-
-    :param model: the model in training.
-    :return: the copy: own parameters, optimisers and counts, the original's trainer and generators, and neither
-        environments nor a replay buffer.
-    """
-    copied = copy.copy(model)
-    own = {name: value for name, value in vars(model).items() if name not in NOT_COPIED}
-    shared = {id(generator): generator for generator in _generators(model).values()}
-    vars(copied).update(copy.deepcopy(own, shared), env=None, replay_buffer=None, _vec_normalize_env=None)
-    return copied
 
 
 class OtherVersionError(ValueError):
     """A checkpoint is of another version, which this one would not go on with bit for bit."""
 
 
-def save_checkpoint(
-    model: OffPolicyAlgorithm,
-    folder: Path,
-    pending: OffPolicyAlgorithm | None = None,
-    **more: Any,
-) -> Path:
+def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, **more: Any) -> Path:
     """Write the state of a training run below a folder, named by the step.
 
     Call it between steps: after an offline update, or at the start of a rollout.
 
     :param model: the model in training.
     :param folder: where the run's checkpoints are.
-    :param pending: a copy of the model as it was earlier, e.g. one that is still being evaluated.
     :param more: plain values to keep beside it.
     :return: the new checkpoint's folder.
     """
@@ -75,13 +51,13 @@ def save_checkpoint(
     for stale in folder.glob(".step_*"):  # left by a process that was killed while it wrote
         shutil.rmtree(stale)
     name = f"step_{model.num_timesteps:09d}"
-    final = folder / f"{name}.{len(list(folder.glob(f'{name}.*')))}"
+    # A run that is stopped again and again before its next step saves at the same one. Only the newest numbers remain,
+    # and those that were set aside as damaged keep theirs, so counting files would give a number twice.
+    numbers = [int(path.suffix[1:]) for path in folder.glob(f"*{name}.*")]
+    final = folder / f"{name}.{max(numbers, default=-1) + 1}"
     assert model.replay_buffer is not None
     with atomic_folder(final) as temporary:
         write_model(model, temporary / MODEL)
-        now = model.num_timesteps, model._n_updates
-        if pending is not None and (pending.num_timesteps, pending._n_updates) != now:  # else it is the model itself
-            write_model(pending, temporary / PENDING)
         state = {
             # an environment may put anything into its infos: what could not be read is refused now
             "in_flight": safe.dumps({name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)}),
@@ -141,19 +117,6 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
         if name in states["own"]:  # checkpoints of 1.0.0 know no stream of predictions, which training does not read
             generator.set_state(states["own"][name])
     return dict(state["more"])
-
-
-def load_pending(model: ModelT, checkpoint: Path) -> ModelT:
-    """Return the copy that was given to :func:`save_checkpoint` as ``pending``.
-
-    :param model: the model, after :func:`load_checkpoint`; it stays as it is.
-    :param checkpoint: the same folder.
-    :return: the copy.
-    """
-    pending = copy_model(model)
-    if (checkpoint / PENDING).exists():
-        _restore_model(pending, checkpoint / PENDING)
-    return pending
 
 
 def _restore_model(model: OffPolicyAlgorithm, path: Path) -> None:

@@ -1,5 +1,7 @@
 """YAML: values come back, and what is not valid is refused."""
 
+import re
+
 import pytest
 
 from zoo.settings.layers import dump_yaml, load_yaml
@@ -29,6 +31,23 @@ def test_a_number_of_another_base_is_refused_and_a_text_of_that_look_is_none(val
     assert load_yaml(dump_yaml(value), "a test") == value
 
 
+@pytest.mark.parametrize("word", ["no", "Yes", "on", "off", "y", "2024-01-01", "2024-01-01T10:00:00Z", "12e", "e5"])
+def test_a_word_that_another_yaml_reads_as_something_else_is_a_text(word):
+    assert load_yaml(f"{word}: [{word}]", "a test") == {word: [word]}
+    assert load_yaml(dump_yaml([word]), "a test") == [word]
+
+
+@pytest.mark.parametrize("value", ["12e4567", "-1.5e+999"])
+def test_a_number_beyond_all_bounds_is_refused_and_a_text_of_that_look_is_none(value):
+    with pytest.raises(UsageError, match=re.escape(f"put a text in quotes: '{value}'")):
+        load_yaml(f"a: {value}", "a test")
+    assert load_yaml(f"'{value}'", "a test") == load_yaml(dump_yaml(value), "a test") == value
+
+
+def test_infinity_and_booleans_are_written_out():
+    assert load_yaml("[.inf, true, FALSE, 1.5e3]", "a test") == [float("inf"), True, False, 1500]
+
+
 def test_a_name_that_is_said_twice_is_refused():
     with pytest.raises(UsageError, match="says `b` twice in one mapping"):
         load_yaml("a: {b: 1, c: 1, b: 2}", "a test")
@@ -37,7 +56,7 @@ def test_a_name_that_is_said_twice_is_refused():
 @pytest.mark.parametrize(
     "text",
     [
-        "a: [1", "\ta: 1", "--- 1\n--- 2", "*unknown", "{[1]: 2}", "2001-99-99", "!!python/object/apply:os.abort []",
+        "a: [1", "\ta: 1", "--- 1\n--- 2", "*unknown", "{[1]: 2}", "!!python/object/apply:os.abort []",
     ],
 )  # fmt: skip
 def test_whatever_is_not_valid_is_told_as_such(text):

@@ -1,0 +1,44 @@
+"""What is recorded of the software that made a run."""
+
+import subprocess
+
+import pytest
+
+from zoo.processes import versions
+from zoo.processes.versions import git_commit
+
+
+def commit_in(folder):
+    """Make a repository with one commit; return its hash."""
+    author = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "."], [*author, "commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Let the zoo be installed somewhere else, without a repository."""
+    module = tmp_path / "repository" / "site-packages" / "zoo" / "processes" / "versions.py"
+    module.parent.mkdir(parents=True)
+    module.touch()
+    monkeypatch.setattr(versions, "__file__", str(module))
+    return module.parents[1]
+
+
+def test_the_commit_is_that_of_the_zoos_own_checkout(package, monkeypatch, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = commit_in(tmp_path / "other")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))  # as in a hook of that repository
+    assert git_commit() is None
+    monkeypatch.delenv("GIT_DIR")
+    own = commit_in(package.parent)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    assert git_commit() == own != other
+    (package / "processes" / "versions.py").write_text("changed")
+    assert git_commit() == f"{own}-dirty"
+
+
+def test_the_commit_of_a_repository_around_an_installed_package_is_not_recorded(package):
+    commit_in(package.parents[1])
+    assert git_commit() is None
