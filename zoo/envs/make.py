@@ -9,7 +9,6 @@ import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from multiprocessing import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -35,6 +34,7 @@ from zoo.envs.border import (
 )
 from zoo.envs.rendering import require_pictures
 from zoo.envs.tasks import MAZES, OCBENCH, ROBOMIMIC, ROBOTICS, SCENES, import_ocbench
+from zoo.processes.serving import temp_folder
 from zoo.settings.layers import read_yaml
 from zoo.terminal.errors import EnvironmentApiFault, EnvironmentFault, UsageError, as_usage_error
 
@@ -182,7 +182,7 @@ def building() -> Iterator[None]:
     is left of a process that is killed meanwhile.
     """
     before = tempfile.tempdir
-    with no_startup_noise(), tempfile.TemporaryDirectory(dir=util.get_temp_dir(), ignore_cleanup_errors=True) as own:
+    with no_startup_noise(), tempfile.TemporaryDirectory(dir=temp_folder(), ignore_cleanup_errors=True) as own:
         tempfile.tempdir = own
         try:
             yield

@@ -170,7 +170,9 @@ class Evaluator:
             rows: Rows = tuple(np.array([job_of[number] for number in running]).T)  # replicas and episodes
             seen = to_rows(policy, observation_space, progress.observations)
             if observations is None:
-                observations = np.zeros((len(names), self.episodes, *seen.shape[1:]), seen.dtype)
+                # rows that are not due are planned for too, so they hold an observation that there is: in some spaces
+                # zeros are none
+                observations = np.broadcast_to(seen[0], (len(names), self.episodes, *seen.shape[1:])).copy()
             observations[rows] = seen
             began = time.perf_counter()
             plans = np.asarray(policy.plan(observations, noise.take(rows)))

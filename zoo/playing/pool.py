@@ -28,8 +28,10 @@ from zoo.processes.serving import (
     wait_for_answers,
 )
 
-MOST_MAZES = 64
-FEWEST_SCENES = 8
+MAX_MAZES = 64
+MIN_SCENES = 8
+SIMULATORS = ("gymnasium", "gymnasium_robotics", "ocbench", "ogbench", "zoo")
+"""Packages whose modules are imported before processes are forked."""
 
 Spaces = tuple[gymnasium.Space[Any], gymnasium.spaces.Box]
 
@@ -58,6 +60,19 @@ class Progress:
     lost: list[int] = field(default_factory=list)
 
 
+def modules_to_preload(entry_point: str) -> list[str]:
+    """Return what the server imports before it forks the processes of environments.
+
+    Only modules that start no threads and make no random generators when they are imported: a fork would copy the
+    generators, so that all processes draw the same numbers, and would lose the threads. Others are imported after it.
+
+    :param entry_point: of the environment.
+    """
+    module = entry_point.partition(":")[0]
+    is_safe = module.partition(".")[0] in SIMULATORS
+    return ["zoo.playing.preload", *([module] if is_safe else [])]
+
+
 class EnvGroup:
     """The environments of one process, played one after the other.
 
@@ -67,6 +82,7 @@ class EnvGroup:
     """
 
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], names: Sequence[str], is_first: bool) -> None:
+        np.random.seed()  # all processes have been forked with the same global generator
         self._envs: list[RepeatableEnv] = []
         for name in names:
             self._envs.append(make_env(spec, **env_kwargs))
@@ -129,7 +145,7 @@ class EnvPool:
         entry = spec.entry_point if isinstance(spec.entry_point, str) else ""
         # a script without `if __name__ == "__main__"` is not run again, unless it is where the environment is defined
         how: dict[str, Any] = {"imports_main": entry.startswith("__main__:"), "is_watched": True}
-        how["preload"] = ["zoo.playing.preload", *filter(None, [entry.partition(":")[0]])]
+        how["preload"] = modules_to_preload(entry)
         self._workers: list[ServingProcess] = []
         for part in parts:
             build = functools.partial(EnvGroup, spec, env_kwargs, part, part is parts[0])
@@ -237,4 +253,4 @@ def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episod
     them to share these costs; a manipulation scene takes seconds and 170 MB, so there are two for a core, or eight.
     """
     is_maze = str(find_spec(env_id, **env_kwargs).entry_point).startswith("ogbench.locomaze")
-    return min(MOST_MAZES if is_maze else max(FEWEST_SCENES, 2 * available_cores()), episodes)
+    return min(MAX_MAZES if is_maze else max(MIN_SCENES, 2 * available_cores()), episodes)

@@ -10,6 +10,7 @@ import multiprocessing.util
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -28,6 +29,8 @@ from zoo.terminal.messages import log
 CLOSE_SECONDS = 2.0  # a process in the middle of its work gets this long to end by itself
 MOST_RESTARTS = 2  # of a process in an evaluation
 PIPE_BYTES = 8192  # every pipe holds this much, so that sending it does not wait for the other side
+
+MAX_TEMP_PATH = 70  # a socket's path has 103 letters on macOS and 107 on Linux; multiprocessing adds 32
 
 LOOK_SECONDS = 0.25
 """Whoever waits for a process looks this often whether it is alive."""
@@ -56,6 +59,26 @@ class Closable(Protocol):
     def close(self) -> None:
         """End what the object has started."""
         ...
+
+
+def temp_folder() -> str:
+    """Return multiprocessing's temporary folder, which it removes when the main process ends.
+
+    :raises UsageError: if ``TMPDIR`` is too long for a socket's path, and there is no ``/tmp``.
+    """
+    if len(tempfile.gettempdir()) <= MAX_TEMP_PATH:
+        return multiprocessing.util.get_temp_dir()
+    configured = tempfile.tempdir
+    tempfile.tempdir = "/tmp"
+    try:
+        return multiprocessing.util.get_temp_dir()
+    except OSError as error:
+        raise UsageError(
+            f"`TMPDIR` must be at most {MAX_TEMP_PATH} letters long, as it holds the sockets of processes, got "
+            f"{configured}; set a shorter one"
+        ) from error
+    finally:
+        tempfile.tempdir = configured
 
 
 def available_cores() -> int:
@@ -118,7 +141,7 @@ class ServingProcess:
         # forked from a server that has the imports, never from this process's threads
         self._context = multiprocessing.get_context("spawn" if self.variables else "forkserver")
         self._context.set_forkserver_preload(list(self.preload))
-        multiprocessing.util.get_temp_dir()  # children use it too; one that is killed would leave its own behind
+        temp_folder()  # children use it too; one that is killed would leave its own behind
         self._start()
 
     def _start(self) -> None:
@@ -336,6 +359,7 @@ def _end_with_parent() -> None:
 
 def start_server() -> None:
     """Start the server that processes are forked from, unless it runs."""
+    temp_folder()
     with _environment_of_children({}):
         multiprocessing.forkserver.ensure_running()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 import torch
 from gymnasium import Env
 from gymnasium.spaces import Box, Space
@@ -413,6 +414,7 @@ def _make_environments(request: RunRequest, seeds: list[int]) -> VecEnv:
         if have_processes:
             for number in {*STOP_SIGNALS} - {signal.SIGTERM}:  # by which Python ends them with the program
                 signal.signal(number, signal.SIG_IGN)
+            np.random.seed()  # all processes have been forked with the same global generator
         return make_env(request.env_id, **request.env_kwargs)
 
     if have_processes:

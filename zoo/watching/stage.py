@@ -131,7 +131,8 @@ class Stage:
             return
         episodes = np.array([lane.episode for lane in due])
         seen = to_rows(self._planner, self._space, stack(self._space, [lane.observation for lane in due]))
-        rows = np.zeros((1, self.agent.episodes, *seen.shape[1:]), seen.dtype)
+        # rows that are not due hold an observation that there is: in some spaces zeros are none
+        rows = np.broadcast_to(seen[0], (1, self.agent.episodes, *seen.shape[1:])).copy()
         rows[0, episodes] = seen
         noise = self._stock.take((np.zeros_like(episodes), episodes))
         chunks = np.asarray(self._planner.plan(rows, noise))[0, episodes]

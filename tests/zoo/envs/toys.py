@@ -104,6 +104,23 @@ class OdometerEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return self.driven, -1.0, arrived, False, {"is_success": True} if arrived else {}
 
 
+class ChoiceEnv(gymnasium.Env[dict, np.ndarray]):
+    """Shows one of three choices, of which the first has the number 3, beside a vector."""
+
+    observation_space = spaces.Dict({"choice": spaces.Discrete(3, start=3), "place": spaces.Box(-1, 1, (2,))})
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._observe(), {}
+
+    def step(self, action):
+        return self._observe(), float(action.sum()), False, False, {}
+
+    def _observe(self):
+        return {"choice": self.np_random.integers(3, 6), "place": self.np_random.uniform(-1, 1, 2)}
+
+
 def normalized(is_frozen=False):
     """Return the spring with running statistics, which the episodes before decide, or with fixed ones."""
     env = gymnasium.wrappers.NormalizeObservation(SpringEnv())
@@ -111,6 +128,7 @@ def normalized(is_frozen=False):
     return env
 
 
+gymnasium.register("Choice-v0", entry_point="tests.zoo.envs.toys:ChoiceEnv", max_episode_steps=3)
 gymnasium.register("Normalized-v0", entry_point="tests.zoo.envs.toys:normalized", max_episode_steps=20)
 gymnasium.register("Odometer-v0", entry_point="tests.zoo.envs.toys:OdometerEnv", max_episode_steps=5)
 gymnasium.register("Spring-v0", entry_point="tests.zoo.envs.toys:SpringEnv", max_episode_steps=20)

@@ -1,20 +1,28 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
 
+import agents
 from agents.common.streams import Purpose, torch_generator
-from tests import envs  # noqa: F401  registers an environment of integers
+from tests import (
+    ROOT,
+    envs,  # noqa: F401  registers an environment of integers
+)
 from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from tests.zoo.playing.helpers import TOY, ElementwisePolicy, NetworkPolicy, assert_same, children, plan_rows
 from zoo.envs.make import find_spec, make_env
 from zoo.playing.evaluate import NOISE_PLANS, Evaluator, seeds_of_starts
+from zoo.playing.pool import modules_to_preload
 from zoo.processes import serving
 from zoo.processes.serving import WorkerError
 from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
@@ -74,6 +82,63 @@ def test_results_are_those_of_a_plain_loop_over_episodes(here, chunk_length):
 def test_results_have_the_same_bits_in_one_and_in_several_environments(here, anywhere):
     policy = NetworkPolicy(num_replicas=2, observation_size=3)
     assert_same(here.evaluate(policy), anywhere.evaluate(policy))
+
+
+def test_choices_whose_first_number_is_not_zero_are_played_by_more_episodes_than_environments():
+    env = gymnasium.make("Choice-v0")
+    policy = agents.BC("MultiInputPolicy", env, net_arch=[4], buffer_size=4, seed=0).policy
+    totals = []
+    for n_envs in (1, 3):
+        with Evaluator("Choice-v0", episodes=3, n_envs=n_envs, seed=0) as evaluator:
+            totals.append(evaluator.evaluate(policy).returns)
+    assert_array_equal(*totals)
+
+
+def test_only_modules_that_may_be_forked_are_imported_before_the_fork():
+    assert modules_to_preload("ogbench.locomaze.maze:MazeEnv") == ["zoo.playing.preload", "ogbench.locomaze.maze"]
+    for entry_point in ("my_package.envs:Mine", "__main__:Mine", "gymnasium_of_mine:Mine", ""):
+        assert modules_to_preload(entry_point) == ["zoo.playing.preload"]
+
+
+SHARING = """
+import concurrent.futures
+import gymnasium, numpy as np
+POOL = concurrent.futures.ThreadPoolExecutor(1)
+POOL.submit(int).result()
+GENERATOR = np.random.default_rng()
+
+class Sharing(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    first = True
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        draw = POOL.submit(np.random.random).result(10) + GENERATOR.random()
+        return np.zeros(1, np.float32), draw, True, False, {}
+
+gymnasium.register("Sharing-v0", entry_point="sharing:Sharing", max_episode_steps=3)
+"""
+PLAY = """
+import os
+os.sched_getaffinity = lambda _: {0, 1}
+import sharing
+from tests.zoo.playing.helpers import ElementwisePolicy
+from zoo.playing.evaluate import Evaluator
+with Evaluator("Sharing-v0", episodes=8, n_envs=2, seed=0) as evaluator:
+    assert len(set(evaluator.evaluate(ElementwisePolicy()).returns.flat)) == 8
+"""
+
+
+@pytest.mark.slow
+def test_threads_and_generators_of_an_environments_module_belong_to_each_process(tmp_path):
+    (tmp_path / "sharing.py").write_text(SHARING)
+    (tmp_path / "play.py").write_text(PLAY)
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    subprocess.run([sys.executable, tmp_path / "play.py"], env={**os.environ, "PYTHONPATH": paths}, check=True)
 
 
 def test_a_replica_alone_plays_as_in_the_stack(here):

@@ -1,12 +1,14 @@
 """Processes: what fails in them, and how long one may take to answer."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
 
 import pytest
 
+from tests import ROOT
 from tests.zoo.envs.toys import TOY
 from zoo.processes import serving
 from zoo.processes.serving import ServingProcess, WorkerLost
@@ -25,6 +27,19 @@ def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
         "process.receive(); process.send('x'); assert process.receive() is False; process.close()\n"
     )
     subprocess.run([sys.executable, program], cwd=folder, check=True)
+
+
+def test_processes_start_where_the_temporary_folder_has_too_long_a_path_for_a_socket(tmp_path):
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    code = (
+        "from zoo.processes.serving import ServingProcess\n"
+        "process = ServingProcess(dict, 'get', what='mapping', name='a', imports_main=False)\n"
+        "process.receive(); process.close()\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list(folder.iterdir()) == []
 
 
 class Sleeper:
