@@ -110,6 +110,7 @@ def _add_own(command: Parser, word: str) -> None:
         command.add_argument("--env-kwargs", nargs="+", default=[], metavar="KEY=VALUE", help="its arguments")
         command.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, for their environments")
     if word == "check":
+        command.add_argument("--no-env", action="store_true", help="check the data alone: there is no environment")
         command.add_argument(
             "--action-range", type=two_numbers, metavar="LOW,HIGH", help="what stands for the limits of its actions"
         )

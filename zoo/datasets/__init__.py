@@ -1,1 +1,1 @@
-"""ReadOptions, downloading, generating and checking OGBench datasets."""
+"""Reading, downloading, generating and checking OGBench datasets."""

@@ -170,9 +170,13 @@ def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, np.ndarra
         of shape (rows, ...).
     :raises DatasetError: for the first thing that is wrong.
     """
-    digest = check_checksum(path)  # which brings the file into the page cache: the disk is read once
     with readable():
+        before = path.stat()
+        digest = check_checksum(path)  # which brings the file into the page cache: the disk is read once
         arrays = read_npz(path, required_arrays(spec))
+        after = path.stat()
+    if (before.st_mtime_ns, before.st_size, before.st_ino) != (after.st_mtime_ns, after.st_size, after.st_ino):
+        raise DatasetError("file", "the file must stay as it is while it is read, got one that changed; start again")
     kinds = {"observations": np.uint8 if spec.is_visual else np.float32, "actions": np.float32, "terminals": np.float32}
     arrays |= {key: arrays[key].astype(kind, copy=False) for key, kind in kinds.items()}
     check_values(arrays)

@@ -59,6 +59,10 @@ def collect(
         if max_steps is None and (env.spec is None or env.spec.max_episode_steps is None):
             raise UsageError(f"`{env_id}` has no time limit, so an episode may never end; add --max-episode-steps")
         probe(env, lambda: make_env(env_id, **env_kwargs))
+        if noise and not np.isfinite(env.action_space.high - env.action_space.low).all():
+            raise UsageError(
+                f"`--noise` is in halves of the range of actions, and `{env_id}` has {env.action_space}; leave it out"
+            )
         act, frames = make_policy(policy, env, seed, trust)
         playing = env if frames == 1 else FrameStack(env, frames)
         played = []
@@ -90,7 +94,15 @@ def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool)
             raise UsageError(what) from error
         if not callable(function):
             raise UsageError(f"`{word}` must be a function of an observation, got {type(function).__name__}")
-        return lambda observation, begins: function(observation), 1
+
+        def act(observation: Array, begins: bool) -> Any:
+            try:
+                return function(observation)
+            except Exception as error:
+                problem = f"{type(error).__name__}: {error}"
+                raise UsageError(f"`{word}` must return an action for an observation, got {problem}") from error
+
+        return act, 1
     return _model(word, env, seed, trust)
 
 
@@ -102,10 +114,16 @@ def _model(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> t
             agents.load(file, device="cpu")  # refuses it, and says how to load it
         model: Any = find_named_by_file(str(algo), file, trust=trust).algorithm.load(file, device="cpu", trust=trust)
     frames = frames_of(model)
-    for role in ("observation_space", "action_space"):
-        there, here = getattr(model, role), getattr(env, role)
-        if shape_of(there if role == "action_space" else frame_space(there, frames)) != shape_of(here):
-            raise UsageError(f"{word} has the {role} {there}, and the environment {here}; choose one it was trained in")
+    fits = {
+        "observation_space": shape_of(frame_space(model.observation_space, frames)) == shape_of(env.observation_space),
+        "action_space": model.action_space == env.action_space,  # other limits would scale its actions
+    }
+    for role, is_same in fits.items():
+        if not is_same:
+            raise UsageError(
+                f"{word} has the {role} {getattr(model, role)}, and the environment {getattr(env, role)}; choose one "
+                "it was trained in"
+            )
     model.set_random_seed(seed_for(Purpose.COLLECTED_ACTIONS, seed))
     state: Any = None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
+import shlex
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,15 +21,15 @@ from zoo.algorithms.packages import import_environments
 from zoo.datasets.benchmarks import describe_task, download_ocbench, find_data, generate_ocbench, generated_files
 from zoo.datasets.check import TRANSITIONS, check_dataset, check_headers, explained, is_standard
 from zoo.datasets.collect import collect as play_episodes
-from zoo.datasets.custom import check_fit, spaces_for
+from zoo.datasets.custom import check_fit, spaces_for, warn_of_constant_rewards
 from zoo.datasets.download import download_dataset
 from zoo.datasets.files import DatasetError, dataset_files, folder_option, recorded_sha256, shard_folder, training_files
 from zoo.datasets.formats.base import ReadOptions, write_set
-from zoo.datasets.formats.read import environment_of, read_source
+from zoo.datasets.formats.read import environment_of, name_of, read_source
 from zoo.datasets.generate import generate_dataset
-from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_custom, parse_name, single_task_names
+from zoo.datasets.names import DATASETS, DatasetSpec, extension, gym_id, is_custom, parse_name, single_task_names
 from zoo.datasets.shards import convert_shards
-from zoo.envs.make import make_env
+from zoo.envs.make import absent_id, make_env, register_absent
 from zoo.envs.probe import probe
 from zoo.envs.tasks import D4RL, OCBENCH, ROBOMIMIC, TASKS
 from zoo.settings.layers import parse_overrides
@@ -36,6 +38,9 @@ from zoo.terminal.messages import log
 from zoo.terminal.tables import as_shown, print_table
 
 Result = dict[str, Any]
+CUSTOM_FLAGS = (
+    "columns", "step_reward", "done", "reward_from", "env", "no_env", "env_kwargs", "gym_packages", "action_range",
+)  # fmt: skip
 
 
 def list_datasets(args: argparse.Namespace) -> Result:
@@ -136,12 +141,14 @@ def convert(args: argparse.Namespace) -> Result:
     if args.output is not None:
         path = _output(args)
         _find_data_of_task(args)
-        content = read_source(args.name, _reading(args))
+        content = read_source(args.name, _options(args))
         found = {**_write(path, content), "recorded_in": environment_of(args.name)}
-        return found | _next(f"zoo dataset check {path} --env {found['recorded_in'] or 'ENV'}")
+        return found | _next(_command("dataset", "check", path, "--env", found["recorded_in"] or "ENV"))
     if is_custom(args.name):
-        raise UsageError(f"`--output` must name the file to write, e.g. `zoo dataset convert {args.name} -o my.npz`")
+        command = _command("dataset", "convert", args.name, "-o", "my.npz")
+        raise UsageError(f"`--output` must name the file to write, e.g. `{command}`")
     spec = parse_name(args.name).spec
+    _reject_flags_of_custom(args)
     if spec.files == 1:
         raise UsageError(f"{spec.name} is one file, which is read as it is; only datasets of several are converted")
     with _told_how_to_go_on("converted files"):
@@ -166,7 +173,7 @@ def collect(args: argparse.Namespace) -> Result:
         trust=args.trust,
     )
     found = {**_write(path, content), "return": float(np.mean(returns)), "best_return": max(returns)}
-    return found | _next(f"zoo train --algo fql --env {args.env} --dataset {path}")
+    return found | _next(_command("train", "--algo", "fql", *_flags(args, "env"), "--dataset", path))
 
 
 def _find_data_of_task(args: argparse.Namespace) -> str | None:
@@ -179,10 +186,13 @@ def _find_data_of_task(args: argparse.Namespace) -> str | None:
 
 def check(args: argparse.Namespace) -> Result:
     """Check a dataset's files; report everything that is broken instead of raising the first error."""
-    args.env = _find_data_of_task(args) or args.env
+    task = _find_data_of_task(args)
+    if task is not None and not args.no_env:
+        args.env = task
     if is_custom(args.name):
-        return _check_own(args)
+        return _check_custom(args)
     spec = parse_name(args.name).spec
+    _reject_flags_of_custom(args)
     findings: list[Result] = []
     paths = training_files(spec, args.dataset_dir)
     val = dataset_files(spec.name, args.dataset_dir)[1]
@@ -197,21 +207,70 @@ def check(args: argparse.Namespace) -> Result:
     return {"standard": standard, **report, **_next(_training(spec.name, args) if report["sound"] else "")}
 
 
-def _check_own(args: argparse.Namespace) -> Result:
-    """Check a dataset of the user's own against its environment."""
-    if args.env is None:
-        raise UsageError(f"`--env` must name the environment of {args.name}, e.g. --env HalfCheetah-v5; add it")
-    env_id, env_kwargs = _environment(args)
-    with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
-        probe(env, lambda: make_env(env_id, **env_kwargs))
+def _reject_flags_of_custom(args: argparse.Namespace) -> None:
+    """Refuse flags that one of OGBench's datasets has no use for."""
+    flags = [word for word in _flags(args, *CUSTOM_FLAGS) if word.startswith("--")]
+    if flags:
+        raise UsageError(
+            f"{' '.join(flags)} belong to a dataset of your own, got OGBench's {args.name}; leave them out"
+        )
+
+
+def _check_custom(args: argparse.Namespace) -> Result:
+    """Check a dataset of the user's own, against its environment if there is one."""
+    if (args.env is None) != args.no_env:
+        raise UsageError(
+            f"`--env` must name the environment of {args.name}, e.g. --env HalfCheetah-v5, or `--no-env` say that it "
+            "has none; give one of the two"
+        )
+    env_id, env_kwargs = ("", {}) if args.no_env else _environment(args)
+    if env_id:
+        with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
+            probe(env, lambda: make_env(env_id, **env_kwargs))
     findings: list[Result] = []
     content = None
     with _noted(findings):
-        spaces = spaces_for(args.name, env_id, env_kwargs)
-        content = read_source(args.name, _reading(args))
-        check_fit(args.name, content, env_id, spaces, args.action_range)
+        if env_id:
+            spaces = spaces_for(args.name, env_id, env_kwargs)
+            content = read_source(args.name, _options(args))
+            check_fit(args.name, content, env_id, spaces, args.action_range)
+        else:
+            content = read_source(args.name, _options(args))
+            warn_of_constant_rewards(args.name, content)
+            register_absent(absent_id(name_of(args.name)), content, args.action_range)
     report = {**_report(args, args.name, findings), **(_counts(content) if content else {})}
-    return report | _next(f"zoo train --algo fql --env {args.env} --dataset {args.name}" if report["sound"] else "")
+    return report | _next(_training_of_custom(args) if report["sound"] else "")
+
+
+def _training_of_custom(args: argparse.Namespace) -> str:
+    """Return the command that trains on a dataset that was checked, or that makes one that training reads."""
+    options = _flags(args, "columns", "step_reward", "done")
+    if options:
+        return _command("dataset", "convert", args.name, "-o", "my.npz", *options, *_flags(args, "reward_from"))
+    flags = _flags(args, "env", "no_env", "env_kwargs", "gym_packages", "action_range", "reward_from")
+    return _command("train", "--algo", "fql", "--dataset", args.name, *flags)
+
+
+def _flags(args: argparse.Namespace, *names: str) -> list[str]:
+    """Return the words of the flags that were given, of those with some names."""
+    words = []
+    for name in names:
+        value = getattr(args, name, None)
+        flag = f"--{name.replace('_', '-')}"
+        if name == "action_range" and value:
+            words.append(f"{flag}={value[0]:g},{value[1]:g}")  # one word: it may begin with a minus
+        elif isinstance(value, list) and value:
+            words += [flag, *value]
+        elif value is True:
+            words.append(flag)
+        elif value not in (None, False, []):
+            words += [flag, str(value)]
+    return words
+
+
+def _command(*words: object) -> str:
+    """Return a command of ``zoo`` as a shell takes it."""
+    return shlex.join(["zoo", *map(str, words)])
 
 
 @contextlib.contextmanager
@@ -246,22 +305,27 @@ def _environment(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     return gym_id(args.env), parse_overrides(args.env_kwargs, "--env-kwargs")
 
 
-def _reading(args: argparse.Namespace) -> ReadOptions:
+def _options(args: argparse.Namespace) -> ReadOptions:
+    """Return the options of reading that were given."""
     columns = dict(word.partition("=")[::2] for word in args.columns)
-    if "" in columns.values():
-        raise UsageError(f"`--columns` expects NAME=COLUMN, e.g. rewards=cost, got {' '.join(args.columns)!r}")
+    if "" in columns.values() or len(columns) < len(args.columns):
+        raise UsageError(
+            f"`--columns` expects NAME=COLUMN with each name once, e.g. rewards=cost, got {' '.join(args.columns)!r}"
+        )
     return ReadOptions(columns, args.step_reward, args.done, args.reward_from)
 
 
 def _output(args: argparse.Namespace) -> Path:
     """Return the file to write, which must not be there."""
     path: Path = args.output.expanduser()
-    if path.suffix != ".npz":
+    if extension(path) != ".npz" or path.is_dir():
         raise UsageError(f"`--output` must name an .npz file, got {path}")
     if path.exists() and not args.force:
         raise UsageError(f"expected no file at {path} yet; add `--force` to replace it, or choose another")
-    if not path.parent.is_dir():
-        raise UsageError(f"`--output` must be in a folder that exists, got {path}; make the folder first")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(
+            f"`--output` must be in a folder that exists and can be written to, got {path}; choose another"
+        )
     return path
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from numpy.typing import NDArray
 
-from agents.common.data.arrays import ActionRange, Transitions, compact_transitions
+from agents.common.data.arrays import ActionRange, Array, Transitions, compact_transitions, pieces
 from agents.common.frames import is_image
 from zoo.datasets.files import DatasetError
 from zoo.datasets.formats.base import Dataset, ReadOptions, compact, digest_of_arrays
@@ -19,6 +20,9 @@ from zoo.datasets.formats.read import find_format, name_of, read_source
 from zoo.datasets.load import first_trajectories
 from zoo.envs.make import make_env
 from zoo.terminal.errors import UsageError, as_usage_error
+
+OUTSIDE = 1e-3
+"""How far observations may lie outside a space of real numbers without a warning, as a share of its limits above 1."""
 
 
 def load_custom(
@@ -84,7 +88,7 @@ def check_fit(
     source: str | Path,
     content: Transitions,
     env_id: str,
-    spaces: tuple[gymnasium.Space[Any], Any],
+    spaces: tuple[Any, Any],
     action_range: tuple[float, float] | None,
 ) -> None:
     """Refuse a set that cannot be trained on in an environment; warn of one that is useless for more than cloning.
@@ -95,14 +99,7 @@ def check_fit(
     :raises DatasetError: for the first array that does not fit.
     """
     arrays, valid = content.arrays, content.valid
-    rewards = arrays["rewards"][valid]
-    if (rewards == rewards[0]).all():
-        ends = int((arrays["masks"][valid] == 0).sum())
-        warnings.warn(
-            f"{source}: every reward is {rewards[0]:g}, and {ends:,} steps end the task (`masks` = 0); if those are no "
-            "successes, there is nothing but cloning to learn",
-            stacklevel=3,
-        )
+    warn_of_constant_rewards(source, content)
     if isinstance(spaces[0], gymnasium.spaces.Dict):
         what = f"`observations` must be a Dict as in {env_id}, which no file holds; load it in Python (docs/pixels.md)"
         raise DatasetError("observations", what)
@@ -115,9 +112,63 @@ def check_fit(
                 f"{source}: `{key}` must have rows of {space.dtype} and shape {shape} as in {env_id}, got {dtype} "
                 f"and {got}",
             )
+    if not is_image(spaces[0]):
+        for rows in (arrays["observations"], content.final_observations):
+            _check_values(source, "observations", rows, spaces[0])
+    if action_range is None:
+        _check_values(source, "actions", arrays["actions"], spaces[1], valid)
     with as_usage_error():
         limits = ActionRange.of(spaces[1], action_range)
     try:
         limits.require_inside("`actions`", arrays["actions"], valid)
     except ValueError as error:
         raise DatasetError("actions", f"{source}: {error}") from error
+
+
+def warn_of_constant_rewards(source: str | Path, content: Transitions) -> None:
+    """Warn of a dataset whose rewards are all the same."""
+    rewards = content.arrays["rewards"][content.valid]
+    if (rewards == rewards[0]).all():
+        ends = int((content.arrays["masks"][content.valid] == 0).sum())
+        warnings.warn(
+            f"{source}: every reward is {rewards[0]:g}, and {ends:,} steps end the task (`masks` = 0); if those are no "
+            "successes, there is nothing but cloning to learn",
+            stacklevel=3,
+        )
+
+
+def _check_values(
+    source: str | Path, key: str, values: Array, space: gymnasium.spaces.Box, valid: NDArray[np.bool_] | None = None
+) -> None:
+    """Refuse values that a space of integers does not hold; warn of observations outside a space of real numbers.
+
+    :param values: the array `key`, (rows, size).
+    :param valid: which rows count, (rows,); None: all.
+    """
+    is_integer = space.dtype.kind in "iub"
+    if key == "actions" and not is_integer:
+        return  # `ActionRange` checks their limits, and clips what rounding puts outside
+    margin = 0.0 if is_integer else OUTSIDE * np.maximum(1.0, np.abs(space.high.astype(np.float64)))
+    for piece in pieces(len(values)):
+        part = values[piece]
+        is_wrong = (part < space.low - margin) | (part > space.high + margin)
+        if is_integer:
+            is_wrong |= part != np.round(part)
+        if valid is not None:
+            is_wrong &= valid[piece, None]
+        if not is_wrong.any():
+            continue
+        row, column = np.argwhere(is_wrong)[0]
+        limits = f"from {space.low[column]:g} to {space.high[column]:g}"
+        got = f"got {part[row, column]:g} in row {piece.start + row}, coordinate {column}"
+        if is_integer:
+            raise DatasetError(
+                key,
+                f"{source}: `{key}` must be integers {limits} as in the environment, whose space is of {space.dtype}, "
+                f"{got}; store what the environment returned or played, or give it a space of floats",
+            )
+        warnings.warn(
+            f"{source}: `{key}` lie {limits} in the environment, {got}; if they are in other units, convert them",
+            stacklevel=4,
+        )
+        return

@@ -22,6 +22,8 @@ from zoo.terminal.messages import log
 
 DEFAULT_DATASET_DIR = "~/.ogbench/data"  # OGBench's own default, so that both find each other's files
 SPLITS = ("train", "val")
+ARRAYS = "arrays"
+"""The folder of the converted arrays of a dataset of several files, beside these."""
 Folder: TypeAlias = str | Path | None
 """A folder of datasets; None is the default one."""
 

@@ -210,20 +210,31 @@ def _unknown(kind: str, name: str, known: list[str]) -> UsageError:
     return UsageError(unknown_name_message(kind, name, [*known, *TASKS]))
 
 
+def extension(path: Path) -> str:
+    """Return the extension of a path in lower case, e.g. ``".npz"`` of ``D.NPZ``."""
+    return path.suffix.lower()
+
+
 def is_custom(name: str) -> bool:
-    """Return whether a name is that of a dataset of the user's own, and not of OGBench's."""
+    """Return whether a name is the path of a dataset or a Minari id, and not the name of one of OGBench's datasets."""
     path = Path(name)
-    return name.startswith("minari:") or (
-        name not in DATASETS and (path.suffix in (".npz", ".hdf5", ".h5", ".parquet") or path.exists())
+    return name not in DATASETS and (
+        name.startswith("minari:") or len(path.parts) > 1 or bool(path.suffix) or path.exists()
     )
+
+
+def is_single_task(name: str) -> bool:
+    """Return whether a name is that of a single-task environment of OGBench."""
+    parts = _parse(name)
+    return parts is not None and parts.task is not None
 
 
 def gym_id(name: str) -> str:
     """Return the Gymnasium id of an environment, given its name here: OGBench's and D4RL's datasets are part of it."""
     if name in TASKS:
         return TASKS[name].env_id
-    found = _parse(name)
-    return name if found is None or found.task is None else found.env_id
+    parts = _parse(name)
+    return name if parts is None or parts.task is None else parts.env_id
 
 
 def _parse(name: str) -> DatasetName | None:

@@ -17,12 +17,11 @@ import numpy as np
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import digest_of, read_text, sync
 from zoo.datasets.check import check_headers, explained, make_labelling_env, read_arrays, relabel
-from zoo.datasets.files import locked_for_writing, progress_bar, settings_sha256
+from zoo.datasets.files import ARRAYS, locked_for_writing, progress_bar, settings_sha256
 from zoo.datasets.names import DatasetSpec, parse_env_name
 from zoo.terminal.errors import UsageError
 
 FORMAT = 1  # of the converted files; raise it when they change
-ARRAYS = "arrays"  # folder of the converted files, next to the originals
 RECORD = "shard.json"
 
 Tasks = dict[int, Any]

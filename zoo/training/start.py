@@ -98,7 +98,7 @@ def read_request(args: argparse.Namespace) -> RunRequest:
     if args.seeds is not None:
         seeds = parse_seeds(args.seeds, "--seeds")
     has_task = args.env in TASKS
-    has_own_data = has_task if args.dataset in SOURCES else has_rewards(args.dataset)
+    has_own_data = has_task if args.dataset in SOURCES else has_rewards(args.dataset, args.env)
     has_dataset = False
     if has_task:
         find_spec(gym_id(args.env))  # refuses it if its simulator is not installed
@@ -127,7 +127,9 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise UsageError("the flags of Weights & Biases need --track; add it, or leave them out")
     if args.no_env:
         if args.dataset in SOURCES or not has_rewards(args.dataset):
-            raise UsageError(f"`--no-env` needs data of your own, got --dataset {args.dataset}; name a file or folder")
+            raise UsageError(
+                f"`--no-env` needs data of your own with rewards, got --dataset {args.dataset}; name a file or folder"
+            )
         args.env = absent_id(name_of(args.dataset))
     elif args.spaces is not None:
         raise UsageError("`--spaces` are those of data without an environment; add --no-env, or leave it out")
@@ -167,6 +169,11 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
     )
     run = config.run
     if run.pretraining_steps + run.offline_steps and not (has_dataset or has_own_data):
+        if args.dataset not in SOURCES:
+            raise UsageError(
+                f"{args.dataset} has no rewards, and `{args.env}` is no task of OGBench, which would give them to its "
+                "states; add `rewards` to it, or choose such a task"
+            )
         raise UsageError(
             f"`{args.env}` has no dataset to train on offline; give your own with --dataset (docs/data.md), or leave "
             "--offline-steps and --pretraining-steps at 0"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
+from zoo.datasets import check
 from zoo.datasets.check import check_dataset, check_headers, check_values, relabel, remedy, required_arrays
 from zoo.datasets.files import DatasetError, checksum_file
 from zoo.datasets.names import DATASETS
@@ -16,10 +17,10 @@ SPEC = DATASETS[NAME]
 ROWS = 33
 
 
-def refused(check, *given):
+def refused(function, *given):
     """Return the array that a check refuses, and what it says."""
     with pytest.raises(DatasetError) as caught:
-        check(*given)
+        function(*given)
     return caught.value.array, str(caught.value)
 
 
@@ -43,6 +44,19 @@ def test_file_that_is_none_is_refused(tmp_path, content):
 )
 def test_array_that_headers_show_to_be_wrong_is_refused(write_dataset, name, changes, array):
     assert refused(check_headers, write_dataset(**changes), DATASETS[name])[0] == array
+
+
+def test_a_file_that_is_written_to_while_it_is_read_is_refused(write_dataset, monkeypatch):
+    path = write_dataset()
+
+    def digest_before_another_write(file):
+        write_dataset(qvel=np.ones((ROWS, 2), np.float32))
+        return "0" * 64
+
+    monkeypatch.setattr(check, "check_checksum", digest_before_another_write)
+    array, message = refused(check.read_arrays, path, SPEC)
+    assert array == "file"
+    assert "got one that changed" in message
 
 
 @pytest.mark.parametrize("name", ["scene-play-v0", "visual-scene-play-v0", "visual-puzzle-3x3-noisy-v0"])

@@ -4,6 +4,8 @@ import sys
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
+from gymnasium.wrappers import RescaleAction
 from numpy.testing import assert_array_equal
 
 import agents
@@ -74,9 +76,23 @@ def test_a_saved_model_is_played_with_its_chunks(tmp_path):
         collect(str(tmp_path / "model.zip"), "Pendulum-v1", {}, episodes=1)
 
 
+def test_a_model_of_other_action_limits_is_refused(tmp_path):
+    model = agents.BC("MlpPolicy", RescaleAction(SpringEnv(), -1, 1), net_arch=[4], flow_steps=1, buffer_size=4, seed=0)
+    model.save(tmp_path / "model")
+    with pytest.raises(UsageError, match=r"action_space Box\(-1.0, 1.0.*Box\(-2.0, 2.0.*choose one it was trained in"):
+        collect(str(tmp_path / "model.zip"), ENV, {}, episodes=1)
+
+
+def test_noise_on_actions_without_limits_is_refused(monkeypatch):
+    monkeypatch.setattr(SpringEnv, "action_space", Box(-np.inf, np.inf, (2,)))
+    with pytest.raises(UsageError, match="`--noise` is in halves of the range of actions"):
+        collect("random", ENV, {}, episodes=1, noise=0.1)
+
+
 @pytest.mark.parametrize(
     ("policy", "text"),
     [
+        ("json:loads", "`json:loads` must return an action for an observation, got TypeError: the JSON object must"),
         (f"{HERE}:wrong", "must return a finite action of shape"),
         (f"{HERE}:nothing", "must name a function as module:function"),
         (f"{HERE}:NO_POLICY", "must be a function of an observation, got float"),

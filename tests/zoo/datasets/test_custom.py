@@ -9,9 +9,11 @@ import pytest
 from gymnasium.spaces import Box, Dict
 
 from tests.zoo.datasets.samples import ENV, episodes, in_two, regular, write_minari
+from tests.zoo.envs.toys import SpringEnv
 from zoo.dataset import main
-from zoo.datasets.custom import load_custom
+from zoo.datasets.custom import check_fit, load_custom
 from zoo.datasets.files import DatasetError
+from zoo.datasets.formats.read import read_source
 from zoo.terminal.errors import UsageError
 
 
@@ -104,3 +106,97 @@ def test_parts_in_another_order_than_the_environment_flattens_them_are_refused(t
     assert load_custom(same, FLAT, {}).num_transitions == 39
     with pytest.raises(UsageError, match=r"order observations/a, observations/z, and Flat-v0 flattens .*/z, .*/a"):
         load_custom(other, FLAT, {})
+
+
+class WholeEnv(SpringEnv):
+    """Observes and takes integers."""
+
+    observation_space = Box(0, 255, (4,), np.uint8)
+    action_space = Box(0, 10, (2,), np.int64)
+
+
+WHOLE = "Whole-v0"
+gymnasium.register(WHOLE, entry_point=f"{__name__}:WholeEnv")
+
+
+def to_integers(arrays):
+    steps = np.arange(len(arrays["actions"]))[:, None]
+    for later, name in enumerate(("observations", "next_observations")):
+        arrays[name] = np.arange(4)[None] + steps + later
+    arrays["actions"] = np.tile(np.array([9.0, 1.0]), (len(arrays["actions"]), 1))
+
+
+NOT_INTEGERS = {
+    "fractions observed": ("observations", 2.506, "observations"),
+    "more than a byte observed": ("observations", 256, "observations"),
+    "fractions played": ("actions", 9.51, "actions"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_INTEGERS)
+def test_values_that_a_space_of_integers_does_not_hold_are_refused(tmp_path, case):
+    name, value, array = NOT_INTEGERS[case]
+    spaces = WholeEnv.observation_space, WholeEnv.action_space
+    check_fit("a", read_source(written(tmp_path, to_integers)), WHOLE, spaces, None)
+
+    def change(arrays):
+        to_integers(arrays)
+        arrays[name] = arrays[name].astype(float)
+        arrays[name][3, 1] = value
+
+    with pytest.raises(
+        DatasetError, match=f"must be integers from 0 to .*, got {value} in row 3, coordinate 1"
+    ) as caught:
+        check_fit("a", read_source(written(tmp_path, change)), WHOLE, spaces, None)
+    assert caught.value.array == array
+
+
+def test_observations_outside_of_their_space_are_warned_of(tmp_path):
+    spaces = Box(-1.0, 1.0, (4,)), SpringEnv.action_space
+    with pytest.warns(UserWarning, match="`observations` lie from -1 to 1 in the environment, got .* other units"):
+        check_fit("a", read_source(written(tmp_path)), ENV, spaces, None)
+
+
+def test_a_set_is_checked_without_an_environment(tmp_path, call, refusal):
+    result, _ = call(main, "check", written(tmp_path, constant), "--no-env", "--action-range=-2,2")
+    assert result["sound"]
+    assert [row["severity"] for row in result["findings"]] == ["warning"]
+    assert "`--no-env` say that it has none; give one of the two" in refusal(main, "check", written(tmp_path))
+    assert "give one of the two" in refusal(main, "check", written(tmp_path), "--no-env", "--env", ENV)
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (
+            ["--env", ENV, "--action-range=-5,5"],
+            f"zoo train --algo fql --dataset {{path}} --env {ENV} --action-range=-5,5",
+        ),
+        (["--no-env"], "zoo train --algo fql --dataset {path} --no-env"),
+    ],
+)
+def test_the_command_that_follows_a_check_has_its_flags_and_can_be_copied(
+    tmp_path, monkeypatch, capsys, words, command
+):
+    folder = tmp_path / "my logs"
+    folder.mkdir()
+    path = written(folder)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["check", str(path), *words]) == 0
+    assert command.format(path=f"'{path}'") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["check", "cube-double-play-v0", "--env", ENV], "--env belong to a dataset of your own"),
+        (["check", "a.hdf5", "--env", ENV, "--columns", "rewards=a", "rewards=b"], "with each name once"),
+        (["convert", "a.npz", "-o", "{folder}"], "`--output` must name an .npz file"),
+        (["convert", "a.npz", "-o", "{folder}/none/a.npz"], "in a folder that exists and can be written to"),
+        (["check", "nothing.csv", "--env", ENV], "expected a dataset at nothing.csv, got nothing"),
+    ],
+)
+def test_flags_that_nothing_reads_and_places_that_cannot_be_written_are_refused(tmp_path, refusal, words, text):
+    folder = tmp_path / "folder.npz"
+    folder.mkdir()
+    assert text in refusal(main, *(word.format(folder=folder) for word in words))

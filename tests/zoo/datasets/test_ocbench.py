@@ -141,6 +141,26 @@ def test_ocbench_downloads_to_its_own_place_and_says_so_beside_the_result(hosted
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("error", [OSError("no route to host"), KeyboardInterrupt()])
+def test_files_stay_until_those_that_replace_them_are_complete(hosted, tmp_path, monkeypatch, error):
+    folder = download_ocbench(TASK, tmp_path)
+    content = {path.name: path.read_bytes() for path in folder.glob("*.npz")}
+
+    def fail(env_name, root, count):
+        (root / FOLDER).mkdir(parents=True)
+        write(root / FOLDER, "set-000", lengths=(9,))
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ocbench.dataset_utils.download_datasets", fail)
+        with pytest.raises((UsageError, KeyboardInterrupt)):
+            download_ocbench(TASK, tmp_path, replace=True)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.npz")} == content
+    download_ocbench(TASK, tmp_path, num_files=1, replace=True)
+    assert [path.name for path in folder.glob("*.npz")] == hosted[:1]
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_without_hosted_data_they_are_generated(hosted, generated, tmp_path):
     hosted.clear()
     with pytest.warns(UserWarning, match="the download failed: No released dataset .*generating block-cpu-lite-single"):

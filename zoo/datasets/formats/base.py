@@ -34,6 +34,13 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 """What is read of rows -> the names of its column, the first that is there."""
 
 
+OF_CONVERT = ": a flag of `zoo dataset convert`, which writes an npz file to train on"
+"""What a message adds to flags that training does not have."""
+
+LARGEST_STEP = 1e-3
+"""Of the range of a coordinate of observations: how coarse single precision may be there."""
+
+
 @dataclass(frozen=True)
 class ReadOptions:
     """What a format leaves open.
@@ -149,10 +156,15 @@ class Episode:
 
 
 def joined(name: str, episodes: Iterable[Episode]) -> Transitions:
-    """Return the transitions of all episodes."""
-    episodes = list(episodes)
+    """Return the transitions of all episodes; those without any are left out with a warning."""
+    recorded = list(episodes)
+    episodes = [episode for episode in recorded if len(episode.actions)]
     if not episodes:
-        raise UsageError(f"{name} must hold an episode with a transition, got none; give another set")
+        raise UsageError(f"{name} must hold an episode with a transition, got none; give another dataset")
+    if len(episodes) < len(recorded):
+        warn(
+            name, f"{len(recorded) - len(episodes):,} of {len(recorded):,} episodes have no transition and are left out"
+        )
     shapes = [(episode.observations.shape[1:], episode.actions.shape[1:]) for episode in episodes]
     for episode, got in zip(episodes, shapes, strict=True):
         if got != shapes[0]:
@@ -185,6 +197,8 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
             f"{name}: `actions` must be continuous, of shape (rows, size) with at least one row, got {actions.dtype} "
             f"of shape {actions.shape}; convert them to float32 if they are numbers of one Box"
         )
+    if is_vector:
+        _warn_of_lost_digits(name, observations)
     try:
         found = read_transitions(arrays, observations.shape[1:], actions.shape[1], images=is_image)
     except (TypeError, ValueError) as error:
@@ -195,6 +209,25 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
     kinds = dict.fromkeys(found.arrays, np.float32) | {"observations": kind}
     stored = {key: np.asarray(array, kinds[key]) for key, array in found.arrays.items()}
     return replace(found, arrays=stored, final_observations=found.final_observations.astype(kind), warnings=())
+
+
+def _warn_of_lost_digits(name: str, observations: Array) -> None:
+    """Warn of coordinates whose changes get lost in single precision, e.g. times since 1970.
+
+    :param observations: (rows, O).
+    """
+    low, high = observations.min(0).astype(np.float64), observations.max(0).astype(np.float64)
+    largest = np.maximum(np.abs(low), np.abs(high))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused elsewhere
+        lost = np.flatnonzero(np.spacing(largest.astype(np.float32)) > LARGEST_STEP * (high - low))
+    lost = lost[low[lost] < high[lost]]
+    if lost.size:
+        k = int(lost[0])
+        warn(
+            name,
+            f"`observations` reach from {low[k]:.10g} to {high[k]:.10g} in coordinate {k}, where single precision, in "
+            "which they are trained on, cannot tell close values apart; subtract an offset",
+        )
 
 
 def warn_without_success(name: str, successes: Array) -> None:
@@ -279,14 +312,18 @@ def require_keys(name: str, there: Iterable[str], needed: Iterable[str]) -> None
 
 def require_flags(name: str, key: str, flags: Array, steps: int) -> Array:
     """Return where flags, shape (T,), are 1; refuse anything but 0 and 1."""
-    if flags.shape != (steps,) or flags.dtype.kind not in "fiub" or not np.isin(flags, (0, 1)).all():
-        raise UsageError(f"{name}: `{key}` must be 0 or 1 in each of the {steps:,} steps, got {flags}; correct it")
-    return flags > 0
+    if flags.shape != (steps,) or flags.dtype.kind not in "fiub":
+        got = f"{flags.dtype} of shape {flags.shape}"
+    elif (wrong := np.flatnonzero(~np.isin(flags, (0, 1)))).size:
+        got = f"{flags[wrong[0]]} in row {wrong[0]}"
+    else:
+        return flags > 0
+    raise UsageError(f"{name}: `{key}` must be 0 or 1 in each of the {steps:,} steps, got {got}; correct it")
 
 
 def masks_of(name: str, terminated: Array, steps: int) -> Array:
     """Return an episode's masks, given whether it terminated: one flag, or one for each step, shape (T,)."""
-    if terminated.size == 1:
+    if terminated.size == 1 and steps:
         terminated = np.append(np.zeros(steps - 1, terminated.dtype), terminated.reshape(-1))
     ends = require_flags(name, "terminated", terminated, steps)
     if ends[:-1].any():
@@ -314,7 +351,7 @@ def add_rewards(name: str, rows: Arrays, options: ReadOptions) -> None:
     if options.step_reward is None:
         raise UsageError(
             f"{name} has no rewards; name their column with `--columns rewards=NAME`, give each step the same one with "
-            "`--step-reward -1`, or take them from successes with `--reward-from success`"
+            f"`--step-reward -1`, or take them from successes with `--reward-from success`{OF_CONVERT}"
         )
     rows["rewards"] = np.full(len(rows["actions"]), options.step_reward, np.float32)
 
@@ -329,6 +366,8 @@ def episodes_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Iter
     :param ends: where a trajectory ends, (n,).
     :param masks: 0 where the task terminates, (n,).
     """
+    if not rows["actions"].size:
+        raise UsageError(f"{name} must hold an episode with a transition, got none; give another dataset")
     for key in ("observations", "rewards"):
         if rows[key].shape[:1] != rows["actions"].shape[:1]:
             raise UsageError(f"{name}: `{key}` must have as many rows as `actions`, got shape {rows[key].shape}")

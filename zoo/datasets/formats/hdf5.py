@@ -17,6 +17,7 @@ from agents.common.data.arrays import KNOWN_ARRAYS, Transitions, doubt_of_limits
 from agents.common.validation import unknown_name_message
 from zoo.algorithms.packages import import_optional
 from zoo.datasets.formats.base import (
+    OF_CONVERT,
     Array,
     Arrays,
     Episode,
@@ -33,6 +34,7 @@ from zoo.datasets.formats.base import (
     warn,
     warn_without_success,
 )
+from zoo.datasets.names import extension
 from zoo.envs.tasks import OBSERVATIONS, SCENES
 from zoo.terminal.errors import UsageError, as_usage_error
 
@@ -131,9 +133,6 @@ def demonstration(path: Path, k: int, group: Stored) -> Iterator[Episode]:
         yield Episode(name, seen[part.start : part.stop + 1], actions[part], is_achieved[part] - 1.0, masks[part])
 
 
-SUFFIXES = (".hdf5", ".h5")
-
-
 class Hdf5(Format):
     """An HDF5 file of one of the two."""
 
@@ -141,7 +140,7 @@ class Hdf5(Format):
 
     def matches(self, path: Path) -> bool:
         """Return whether it has the ending of an HDF5 file."""
-        return path.suffix in SUFFIXES
+        return extension(path) in (".hdf5", ".h5") and not path.is_dir()
 
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
@@ -163,11 +162,13 @@ class Hdf5(Format):
 
 def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:
     """Return the transitions of D4RL's arrays."""
+    named = {}
     for key, column in options.columns.items():
         if column not in arrays:
             raise UsageError(unknown_name_message("array", column, arrays))
-        arrays[{"terminated": "terminals"}.get(key, key)] = arrays.pop(column)
-    arrays = {key: array for key, array in arrays.items() if key in (*KNOWN_ARRAYS, options.reward_from)}
+        named[{"terminated": "terminals"}.get(key, key)] = arrays[column]
+    unnamed = arrays.keys() - options.columns.values()
+    arrays = {key: arrays[key] for key in unnamed & {*KNOWN_ARRAYS, options.reward_from}} | named
     require_keys(name, arrays, ("observations", "actions", "terminals"))
     add_rewards(name, arrays, options)
     if options.done is not None:
@@ -182,6 +183,7 @@ def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:
         raise UsageError(
             f"{name} must have `timeouts`, 1 where a trajectory was cut off, or `next_observations`: without them "
             "trajectories run into one another; add one of them, or `--done` if `terminals` marks every end"
+            f"{OF_CONVERT}"
         )
     flags = {
         key: require_flags(name, key, arrays[key], len(arrays["actions"]))

@@ -22,12 +22,15 @@ from zoo.datasets.formats.base import (
     joined,
     masks_of,
     require_keys,
+    warn,
 )
 from zoo.datasets.formats.hdf5 import Stored, groups_of, import_extra, opened, read_array
 from zoo.terminal.errors import UsageError
 
 MINARI = "minari:"
 _FILE = Path("data", "main_data.hdf5")
+PEN_OF_100_STEPS = (96.262799, 3076.8331017826877)
+"""Returns of a random and of an expert policy with the pen in D4RL (``d4rl/infos.py``), of episodes of 100 steps."""
 _ARRAYS = ("observations", "actions", "rewards", "terminations")
 
 
@@ -46,6 +49,14 @@ class Minari(Format):
             groups = groups_of(stored, r"episode_([0-9]{1,9})/(.+)")
             order = recorded_parts(path)
             episodes = [_episode(f"{path / _FILE}, episode {k}", groups[k], order) for k in sorted(groups)]
+        low_and_high = self.references(path)
+        if low_and_high is not None and np.allclose(low_and_high, PEN_OF_100_STEPS):
+            warn(
+                str(path),
+                "its reference scores are those of D4RL's pen, whose episodes have 100 steps, and AdroitHandPen-v1 has "
+                "200 (github.com/Farama-Foundation/Minari/issues/303), so normalised scores are about twice as high; "
+                "give others with `--reference-scores RANDOM,EXPERT`, or compare returns",
+            )
         return joined(str(path), episodes)
 
     def environment(self, path: Path) -> str | None:

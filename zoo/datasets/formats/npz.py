@@ -25,6 +25,7 @@ from zoo.datasets.formats.base import (
     transitions_of,
     warn_without_success,
 )
+from zoo.datasets.names import extension
 from zoo.terminal.errors import UsageError
 
 _EPISODE_ARRAYS = ("observations", "actions", "rewards", "terminated", "masks")
@@ -37,7 +38,7 @@ class Npz(Format):
 
     def matches(self, path: Path) -> bool:
         """Return whether it is an npz file."""
-        return path.suffix == ".npz" and not path.is_dir()
+        return extension(path) == ".npz" and not path.is_dir()
 
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
@@ -72,18 +73,24 @@ class Episodes(Format):
 
 
 def npz_files(path: Path) -> list[Path]:
-    """Return the npz files of a folder, except those for validation; or a file, if it is one."""
-    if not path.is_dir():
-        return [path] * (path.suffix == ".npz")
-    return sorted(file for file in path.glob("*.npz") if not file.stem.endswith("-val"))
+    """Return the npz files of a folder, without hidden ones and those for validation; or the path of one such file."""
+    candidates = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = [file for file in candidates if extension(file) == ".npz" and not file.is_dir()]
+    return [file for file in files if not (file.name.startswith(".") or file.stem.endswith("-val"))]
 
 
 def _read(path: Path, names: Sequence[str], options: ReadOptions) -> Arrays:
     source = options.reward_from or "rewards"
     require_keys(str(path), read_npz_headers(path), ("observations", "actions", source))
     arrays = read_npz(path, {*names, source})
+    _require_rows(path, arrays)
     add_rewards(str(path), arrays, options)
     return arrays
+
+
+def _require_rows(path: Path, arrays: Arrays) -> None:
+    if not arrays["actions"].ndim:
+        raise UsageError(f"{path}: `actions` must have a row for each step, got the number {arrays['actions']}")
 
 
 # -- OCBench's files --------------------------------------------------------------------------------------------------
@@ -111,6 +118,7 @@ class Ocbench(Format):
             check_checksum(file)
             arrays = read_npz(file, OCBENCH_ARRAYS)
             require_keys(str(file), arrays, OCBENCH_ARRAYS)
+            _require_rows(file, arrays)
             interval = arrays[INTERVAL]
             if interval.shape != () or interval.dtype.kind not in "iu" or interval != 1:
                 raise UsageError(

@@ -11,6 +11,7 @@ import numpy as np
 from agents.common.data.arrays import Transitions
 from zoo.datasets.formats.base import (
     COLUMNS,
+    OF_CONVERT,
     Array,
     Arrays,
     Format,
@@ -24,6 +25,7 @@ from zoo.datasets.formats.base import (
     warn_without_success,
 )
 from zoo.datasets.formats.hdf5 import import_extra
+from zoo.datasets.names import extension
 from zoo.terminal.errors import UsageError
 
 
@@ -34,11 +36,12 @@ class Parquet(Format):
 
     def matches(self, path: Path) -> bool:
         """Return whether it is a parquet file, or a folder that holds one."""
-        return path.suffix == ".parquet" if not path.is_dir() else any(path.rglob("*.parquet"))
+        return bool(_parquet_files(path))
 
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
-        name, rows = str(path), _read_rows(path, options.columns)
+        name = str(path)
+        rows = _read_rows(path, options.columns)
         for key in ("observations", "actions"):
             if rows[key].ndim == 1:
                 rows[key] = rows[key][:, None]
@@ -54,52 +57,81 @@ class Parquet(Format):
         return joined(name, episodes_of_rows(name, rows, ends, masks))
 
 
+def _parquet_files(path: Path) -> list[Path]:
+    """Return the parquet files below a folder by name, but for hidden ones and metadata; or the path of one file."""
+    if not path.is_dir():
+        return [path] if extension(path) == ".parquet" else []
+    files = []
+    for file in sorted(path.rglob("*")):
+        parts = file.relative_to(path).parts
+        is_data = "meta" not in parts and not any(part.startswith((".", "_")) for part in parts)
+        if is_data and extension(file) == ".parquet" and file.is_file():
+            files.append(file)
+    return files
+
+
 def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
     """Return the columns of a parquet file, or of all below a folder in the order of their names.
 
     :param columns: names of columns that override `COLUMNS`.
     :return: those of `COLUMNS` that the files have, (rows, ...), and ``file``, the number of the file of each row.
     """
-    files = [path] if not path.is_dir() else sorted(path.rglob("*.parquet"))
     parts: list[Arrays] = []
-    for number, file in enumerate(file for file in files if "meta" not in file.relative_to(path).parts):
+    for number, file in enumerate(_parquet_files(path)):
+        arrow = import_extra("pyarrow.dataset", f"reading {file}")
         with explaining_damage(file, "parquet"):
-            source = import_extra("pyarrow.parquet", f"reading {file}").ParquetFile(file)
-            chosen = _choose(file, source.schema_arrow.names, columns)
-            table = source.read(columns=sorted(set(chosen.values())), use_threads=False)
+            source = arrow.dataset(file, format="parquet")
+            chosen = _choose(file, source.schema.names, columns)
+            table = source.to_table(columns=sorted(set(chosen.values())), use_threads=False)
             part = {name: _as_array(file, column, table.column(column)) for name, column in chosen.items()}
-        parts.append(part | {"file": np.full(len(part["actions"]), number)})
+        parts.append(part | {"file": np.full(len(table), number)})
         if missing := ", ".join(parts[-1].keys() ^ parts[0].keys()):
             raise UsageError(f"{path}: every file must have a column for {missing}, or none; add it to the others")
     if not any(len(part["file"]) for part in parts):
-        raise UsageError(f"{path} must hold an episode with a transition, got no row; give another set")
+        raise UsageError(f"{path} must hold an episode with a transition, got no row; give another dataset")
     with explaining_damage(path, "parquet"):
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _choose(file: Path, there: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """Return the column of each array."""
+def _choose(file: Path, names: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the column of each array.
+
+    :param names: of the file's columns.
+    :param columns: names of columns that override `COLUMNS`.
+    """
     chosen = {}
-    for name, known in COLUMNS.items():
-        wanted = (columns[name],) if name in columns else known
-        found = [column for column in wanted if column in there]
-        if found:
-            chosen[name] = found[0]
+    for name, usual in COLUMNS.items():
+        candidates = (columns[name],) if name in columns else usual
+        column = next((column for column in candidates if column in names), None)
+        if column is not None:
+            chosen[name] = column
         elif name in columns or name in ("observations", "actions"):
             raise UsageError(
-                f"{file} must have a column `{wanted[0]}` for {name}, got {', '.join(there)[:300]}; name it with "
-                f"`--columns {name}=NAME`"
+                f"{file} must have a column `{candidates[0]}` for {name}, got {', '.join(names)[:300]}; name it with "
+                f"`--columns {name}=NAME`{OF_CONVERT}"
             )
     return chosen
 
 
 def _as_array(file: Path, name: str, column: Any) -> Array:
     """Return a column of numbers or of lists of numbers, all of one length, as an array."""
-    array: Array = column.to_numpy()
-    if array.dtype.kind == "O" and len(array):  # lists
-        array = np.stack(list(array))
+    arrow = import_extra("pyarrow", f"reading {file}")
+    compute = import_extra("pyarrow.compute", f"reading {file}")
+    kind = column.type
+    if column.null_count:
+        raise UsageError(f"{file}: `{name}` must have a value in each row, got none in {column.null_count:,}; add them")
+    if arrow.types.is_list(kind) or arrow.types.is_large_list(kind) or arrow.types.is_fixed_size_list(kind):
+        lengths = compute.unique(compute.list_value_length(column)).to_pylist()
+        if len(lengths) > 1:
+            raise UsageError(
+                f"{file}: `{name}` must hold lists of one length, got {min(lengths)} to {max(lengths)} numbers; name "
+                "another column"
+            )
+        array: Array = compute.list_flatten(column).to_numpy().reshape(len(column), *lengths)
+    else:
+        array = column.to_numpy()
     if array.dtype.kind not in "fiub":
-        raise UsageError(f"{file}: `{name}` must hold numbers or lists of them, got {column.type}; name another column")
+        raise UsageError(f"{file}: `{name}` must hold numbers or lists of them, got {kind}; name another column")
     return array
 
 
@@ -128,14 +160,14 @@ def _terminated(name: str, rows: Arrays, ends: Array, options: ReadOptions) -> A
     """Return where an episode ends because its task did."""
     if options.done is not None:
         return ends if options.done == "terminated" else np.zeros_like(ends)
-    flags = rows.get("terminated", rows.get("success"))
-    if flags is None:
+    key = next((key for key in ("terminated", "success") if key in rows), None)
+    if key is None:
         raise UsageError(
             f"{name} does not say why its episodes end; add `--done terminated` if the task ends them, so that nothing "
-            "comes after, or `--done truncated` if the recording was only cut off"
+            f"comes after, or `--done truncated` if the recording was only cut off{OF_CONVERT}"
         )
-    flags = flags > 0
-    if "terminated" in rows:
+    flags = require_flags(name, key, rows[key], len(ends))
+    if key == "terminated":
         if flags[~ends].any():
             row = int(np.argmax(flags & ~ends))
             raise UsageError(f"{name}: an episode goes on after it has terminated in row {row}; split it there")

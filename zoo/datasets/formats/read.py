@@ -7,11 +7,13 @@ from pathlib import Path
 from agents.common.data.arrays import Transitions
 from agents.common.files import DamagedFile
 from agents.common.files.npz import read_npz_headers
-from zoo.datasets.formats.base import Format, ReadOptions, reject_options
+from zoo.datasets.files import ARRAYS
+from zoo.datasets.formats.base import Format, ReadOptions, reject_options, warn
 from zoo.datasets.formats.hdf5 import Hdf5
 from zoo.datasets.formats.minari import MINARI, Minari, find_minari
 from zoo.datasets.formats.npz import Episodes, Npz, Ocbench, npz_files
 from zoo.datasets.formats.parquet import Parquet
+from zoo.datasets.names import is_single_task
 from zoo.terminal.errors import UsageError, as_usage_error
 
 FORMATS: tuple[Format, ...] = (Ocbench(), Npz(), Minari(), Parquet(), Hdf5(), Episodes())
@@ -24,17 +26,46 @@ def find_format(source: str | Path) -> tuple[Path, Format | None]:
     return path, next((each for each in FORMATS if each.matches(path)), None)
 
 
-def has_rewards(source: str | Path) -> bool:
-    """Return whether a set has rewards of its own; OGBench's files have none, since they serve several tasks."""
+def require_format(source: str | Path) -> tuple[Path, Format]:
+    """Return where a dataset is, and its format.
+
+    :raises UsageError: if there is nothing, or nothing that can be read.
+    """
+    path, found = find_format(source)
+    if not path.exists():
+        raise UsageError(
+            f"expected a dataset at {path}, got nothing; check the path, or give `{MINARI}ID`, or, for a task of a "
+            "benchmark, auto, download or generate"
+        )
+    if found is None:
+        content = ""
+        if path.is_dir():
+            extensions = sorted({file.suffix for file in path.iterdir() if file.suffix})
+            content = f" with {', '.join(extensions[:9]) or 'no'} files"
+        raise UsageError(
+            "a dataset must be an .npz, .hdf5 or .parquet file, a folder of .npz or .parquet files or "
+            f"`{MINARI}ID`, got {path}{content}; save arrays with `np.savez(path, **arrays)`, a table with "
+            "`pandas.read_csv(file).to_parquet(path)`"
+        )
+    return path, found
+
+
+@as_usage_error(DamagedFile, OSError)
+def has_rewards(source: str | Path, env: str = "") -> bool:
+    """Return whether a dataset has rewards; OGBench's files have none, since they serve several tasks.
+
+    :param env: in a task of OGBench, the rewards are those of the task, whatever else is in a file of its states.
+    :raises UsageError: if there is no dataset, or its file is damaged.
+    """
     if str(source).startswith(MINARI):
         return True
-    path, found = find_format(source)
+    if (Path(source).expanduser() / ARRAYS).is_dir():  # converted from OGBench's files, which may be gone since
+        return False
+    path, found = require_format(source)
     if not isinstance(found, Npz | Episodes):
-        return found is not None and (isinstance(found, Hdf5) or path.exists())
-    try:
-        return "qpos" not in read_npz_headers(npz_files(path)[0])
-    except (DamagedFile, OSError):
-        return False  # OGBench's own check says more
+        return True
+    names = read_npz_headers(npz_files(path)[0])
+    return "qpos" not in names or ("rewards" in names and not is_single_task(env))
 
 
 def name_of(source: str | Path) -> str:
@@ -49,7 +80,7 @@ def environment_of(source: str | Path) -> str | None:
     return None if found is None else found.environment(path)
 
 
-@as_usage_error(DamagedFile)
+@as_usage_error(DamagedFile, OSError)
 def read_source(source: str | Path, options: ReadOptions | None = None) -> Transitions:
     """Return a set's transitions, checked for what any set must be.
 
@@ -57,14 +88,9 @@ def read_source(source: str | Path, options: ReadOptions | None = None) -> Trans
 
     :raises UsageError: if it cannot be read or trained on, with what to do.
     """
-    path, found = find_format(source)
-    if not path.exists():
-        raise UsageError(f"expected a dataset at {path}, got nothing; check the path, or give `{MINARI}ID`")
-    if found is None:
-        raise UsageError(
-            f"a dataset must be an .npz, .hdf5 or .parquet file, a folder of such files or `{MINARI}ID`, got {path}; "
-            "save arrays with `np.savez(path, **arrays)`"
-        )
+    path, found = require_format(source)
+    if isinstance(found, Parquet) and npz_files(path):
+        warn(str(path), "its .npz files are not read beside its .parquet files; keep them in folders apart")
     options = options or ReadOptions()
     reject_options(path, options, found.supported)
     return found.read(path, options)

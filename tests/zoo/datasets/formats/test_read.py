@@ -31,7 +31,8 @@ from tests.zoo.datasets.samples import (
 )
 from zoo.datasets.custom import load_custom
 from zoo.datasets.formats.base import COMPACT, ReadOptions, compact, episodes_of_rows, write_set
-from zoo.datasets.formats.read import environment_of, read_source
+from zoo.datasets.formats.read import environment_of, has_rewards, read_source
+from zoo.datasets.names import is_custom
 from zoo.terminal.errors import UsageError
 
 
@@ -86,6 +87,115 @@ def test_d4rl_with_next_observations_loses_no_transition(tmp_path):
     own = read(write_npz(tmp_path, parts))
     for name in COMPACT:
         assert_array_equal(found[name], own[name])
+
+
+@pytest.mark.parametrize("kind", ["npz", "parquet", "d4rl"])
+def test_the_case_of_an_extension_does_not_matter(tmp_path, kind):
+    source = WRITERS[kind](tmp_path, episodes())
+    files = [source] if source.is_file() else sorted(source.rglob("*.parquet"))
+    expected = read(source)
+    for file in files:
+        file.rename(file.with_suffix(file.suffix.upper()))
+    if source in files:
+        source = source.with_suffix(source.suffix.upper())
+    assert is_custom(str(source))
+    assert has_rewards(source)
+    for name, array in read(source).items():
+        assert_array_equal(array, expected[name])
+
+
+def test_hidden_files_are_not_read(tmp_path):
+    folder = write_folder(tmp_path, episodes())
+    expected = read(folder)
+    (folder / "._000.npz").write_bytes(b"what macOS leaves")
+    (folder / "001.npz.d").mkdir()
+    (folder / "folder.npz").mkdir()
+    assert_array_equal(read(folder)["observations"], expected["observations"])
+    robot = write_parquet(tmp_path, episodes())
+    (robot / "data" / "._a.parquet").write_bytes(b"the same")
+    assert len(read(robot)["valids"]) == 40
+
+
+@pytest.mark.parametrize("kind", ["folder", "minari"])
+def test_an_episode_without_a_step_is_left_out_with_a_warning(tmp_path, kind):
+    parts = episodes()
+    parts.insert(1, {name: array[:0] for name, array in parts[0].items()} | {"observations": np.zeros((1, 4))})
+    expected = read(write_npz(tmp_path, episodes()))
+    if kind == "minari":
+        source = write_minari(tmp_path, [parts[0], parts[0], parts[2]])
+        with h5py.File(tmp_path / "spring" / "random-v0" / "data" / "main_data.hdf5", "a") as file:
+            for name in ("observations", "actions", "rewards", "terminations", "truncations"):
+                rows = file[f"episode_1/{name}"][: int(name == "observations")]
+                del file[f"episode_1/{name}"]
+                file[f"episode_1/{name}"] = rows
+    else:
+        source = write_folder(tmp_path, parts)
+    with pytest.warns(UserWarning, match="1 of 3 episodes have no transition and are left out"):
+        found = read(source)
+    for name, array in expected.items():
+        assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("kind", ["npz", "folder", "parquet", "d4rl"])
+def test_a_dataset_without_a_step_is_refused(tmp_path, kind):
+    source = WRITERS[kind](tmp_path, episodes())
+    if kind == "npz":
+        np.savez(source, **{name: array[:0] for name, array in regular(episodes()).items()})
+    elif kind == "d4rl":
+        with h5py.File(source, "a") as file:
+            for name in ("observations", "actions", "rewards", "terminals", "timeouts"):
+                del file[name]
+                file[name] = regular(episodes())[name][:0]
+    elif kind == "folder":
+        for file in source.iterdir():
+            empty = {name: array[:0] for name, array in episodes()[0].items()}
+            np.savez(file, **empty | {"observations": np.zeros((1, 4))})
+    else:
+        for file in source.rglob("*.parquet"):
+            parquet.write_table(parquet.read_table(file).slice(0, 0), file)
+    text = refusal(source)
+    assert "must hold an episode with a transition" in text or "got float64 of shape (0, 4)" in text
+
+
+def test_changes_that_single_precision_loses_are_warned_of(tmp_path):
+    arrays = regular(episodes())
+    arrays["observations"][:, 2] = 1.7e9 + np.arange(39) / 50  # the time since 1970, in seconds
+    arrays["next_observations"] = np.roll(arrays["observations"], -1, axis=0)
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.warns(UserWarning, match=r"from 1700000000 to 170000000\d in coordinate 2.*subtract an offset"):
+        read(tmp_path / "a.npz")
+
+
+def test_a_csv_file_is_told_how_it_becomes_a_dataset(tmp_path):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "a.csv").touch()
+    for source in (tmp_path / "logs", tmp_path / "logs" / "a.csv"):
+        text = refusal(source)
+        assert "`pandas.read_csv(file).to_parquet(path)`" in text
+        with pytest.raises(UsageError, match="a dataset must be"):
+            has_rewards(source)
+    assert "logs with .csv files" in refusal(tmp_path / "logs")
+
+
+def test_npz_files_beside_parquet_files_are_told_of(tmp_path):
+    robot = write_parquet(tmp_path, episodes())
+    np.savez(robot / "episode.npz", **episodes()[0])
+    with pytest.warns(UserWarning, match=".npz files are not read beside its .parquet files"):
+        read(robot)
+
+
+def test_states_of_ogbench_get_the_rewards_of_a_task_and_others_keep_their_own(tmp_path):
+    np.savez(tmp_path / "a.npz", qpos=np.zeros(39), **regular(episodes()))
+    assert has_rewards(tmp_path / "a.npz", ENV)
+    assert not has_rewards(tmp_path / "a.npz", "cube-double-play-singletask-task2-v0")
+    np.savez(tmp_path / "b.npz", qpos=np.zeros(39), **without(regular(episodes()), "rewards"))
+    assert not has_rewards(tmp_path / "b.npz", ENV)
+
+
+def test_a_damaged_file_is_said_to_be_damaged_before_any_work(tmp_path):
+    (tmp_path / "a.npz").touch()
+    with pytest.raises(UsageError, match=r"a\.npz cannot be read: File is not a zip file"):
+        has_rewards(tmp_path / "a.npz", ENV)
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -345,6 +455,40 @@ def test_masks_of_an_hdf5_file_count_where_terminals_mark_every_end(tmp_path):
     found = read(path)
     assert np.flatnonzero(found["masks"] == 0).tolist() == [3, 18]
     assert np.flatnonzero(found["valids"] == 0).tolist() == [19, 39]
+
+
+COLUMNS = {
+    "null": ("next.reward", [None, *[1.0] * 38], "`next.reward` must have a value in each row, got none in 1"),
+    "text": ("next.reward", ["a"] * 39, "`next.reward` must hold numbers or lists of them, got string"),
+    "fractions": ("next.success", [0.5] * 39, "`success` must be 0 or 1 in each of the 39 steps, got 0.5 in row 0"),
+    "ragged": ("action", [[1.0] * (2 + row % 2) for row in range(39)], "lists of one length, got 2 to 3"),
+}
+
+
+@pytest.mark.parametrize("case", COLUMNS)
+def test_a_column_that_is_not_what_it_should_be_is_refused_by_name(tmp_path, case):
+    name, column, text = COLUMNS[case]
+    table = parquet.read_table(write_parquet(tmp_path, episodes()))
+    changed = table.drop_columns(name).append_column(name, pyarrow.array(column))
+    parquet.write_table(changed, tmp_path / "a.parquet")
+    assert text in refusal(tmp_path / "a.parquet")
+
+
+def test_a_column_may_serve_twice(tmp_path):
+    path = write_d4rl(tmp_path, episodes())
+    arrays = read(path, ReadOptions({"rewards": "terminals", "terminated": "terminals"}))
+    assert np.flatnonzero(arrays["rewards"]).tolist() == [18]
+    assert "closest: actions" in refusal(path, columns={"rewards": "cost"})
+
+
+@pytest.mark.parametrize(("low", "high"), [(96.262799, 3076.8331017826877), (192.0, 6000.0)])
+def test_reference_scores_of_shorter_episodes_are_told_of(tmp_path, recwarn, low, high):
+    name = write_minari(tmp_path, episodes())
+    path, metadata = metadata_of(tmp_path)
+    path.write_text(json.dumps(metadata | {"ref_min_score": low, "ref_max_score": high}))
+    read(name)
+    told = [str(warning.message) for warning in recwarn if "whose episodes have 100 steps" in str(warning.message)]
+    assert len(told) == (low < 100)
 
 
 def change_success(folder, change):
