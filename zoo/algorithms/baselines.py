@@ -96,7 +96,9 @@ class Planner:
 
     def plan(self, observations: NDArray[Any], noise: Mapping[str, torch.Tensor]) -> NDArray[Any]:
         """Return the next action in every row, (1, N, 1, A), for observations (1, N, O)."""
-        actions, _ = self.policy.predict(observations[0], deterministic=True)
+        normalization = getattr(self.policy, "normalization", None)
+        seen = observations[0] if normalization is None else normalization.observations(observations[0])
+        actions, _ = self.policy.predict(seen, deterministic=True)
         return actions[None, :, None]
 
 

@@ -127,9 +127,12 @@ def _model(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> t
     model.set_random_seed(seed_for(Purpose.COLLECTED_ACTIONS, seed))
     state: Any = None
 
+    normalization = model.normalization
+
     def act(observation: Array, begins: bool) -> Array:
         nonlocal state
-        action, state = model.predict(observation, None if begins else state, np.array([begins]), deterministic=False)
+        seen = observation if normalization is None else normalization.observations(observation)
+        action, state = model.predict(seen, None if begins else state, np.array([begins]), deterministic=False)
         return action
 
     return act, frames

@@ -169,9 +169,11 @@ def agent_of_run(
     entry = find_named_by_file(algo, path, own.get("package"), trust=trust)
     with as_usage_error(ValueError, TypeError, OSError):
         model = entry.algorithm.load(file, device=device, trust=trust)
+        policy = model.policy if index is None else model.policy.replica(index)
+        policy.normalization = model.normalization  # evaluations play in environments that are not normalised
         return Agent(
             algo=entry.id,
-            policy=model.policy if index is None else model.policy.replica(index),
+            policy=policy,
             source=file,
             env=config.env,
             env_kwargs=parse_overrides(config.eval_env_kwargs or config.env_kwargs or [], "--env-kwargs"),
@@ -217,8 +219,9 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
         return agent_of_run(path.parent, device, name=path.name, trust=trust)
     entry = find_named_by_file(algo, path, trust=trust)
     with as_usage_error(ValueError, TypeError, OSError):
-        policy = entry.algorithm.load(path, device=device, trust=trust).policy
-    return Agent(algo=entry.id, policy=policy, source=path, env=_required(env, path))
+        model = entry.algorithm.load(path, device=device, trust=trust)
+    model.policy.normalization = model.normalization
+    return Agent(algo=entry.id, policy=model.policy, source=path, env=_required(env, path))
 
 
 def find_run(logs: Path, algo: str, env: str, number: int = 0) -> Path:

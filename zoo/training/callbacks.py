@@ -19,6 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint, set_aside, write_model
 from agents.common.files import atomic_path, may_be_sound, naming
 from agents.common.model_file import find_checkpoints
+from agents.common.normalization import raw_observations
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowQLearning
 from zoo.algorithms.baselines import planner_of
@@ -281,7 +282,8 @@ class TrainingRun(BaseCallback):
         begin = time.perf_counter()
         try:
             self._check_in()
-            results = self.evaluator.evaluate(planner_of(self.model.policy), self.replicas.seeds, due.active)
+            with raw_observations(self.model) as policy:  # the evaluation's environments are not normalised
+                results = self.evaluator.evaluate(planner_of(policy), self.replicas.seeds, due.active)
             self.pending = None
             self._record(due, self.scoring.apply(results))
         finally:

@@ -181,7 +181,7 @@ class Mind:
         count = len(next(iter(noise.values())))
         row = policy.layout.rows(stack(lane.env.observation_space, [lane.observation]))
         rows = torch.as_tensor(np.repeat(row, count, 0)[None], dtype=policy.layout.dtype)
-        seen = policy.preprocess(rows.to(policy.device))
+        seen = policy.preprocess_raw(rows.to(policy.device))
         placed = self._method.with_rows_in_place({name: draw[None].to(policy.device) for name, draw in noise.items()})
         watched = WatchedNetworks(policy.nets)
         with torch.no_grad(), float32_products(policy.method.precision, policy.device):

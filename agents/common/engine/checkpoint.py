@@ -23,6 +23,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 
 from agents.common.files import atomic_folder, discard, naming, read_manifest, safe, write_manifest
 from agents.common.model_file import find_checkpoints, read_model_file
+from agents.common.normalization import Normalization
 
 FORMAT = 9
 """Raised by one when a version continues with other numbers than the one before, or stores state differently."""
@@ -194,8 +195,11 @@ def _restore_environments(model: OffPolicyAlgorithm, saved: Mapping[str, Any] | 
     env = model.get_env()
     if env is None:
         return
-    first = env.reset()  # uses up the seeds that were set when it was made
     normalize = model.get_vec_normalize_env()
+    statistics = getattr(model, "_saved_normalization", None)
+    if normalize is not None and statistics is not None:  # they are known even where the environments' state is not
+        Normalization(**statistics).copy_to(normalize)
+    first = env.reset()  # uses up the seeds that were set when it was made
     if saved is None:
         _begin_episodes(model, first)
         return

@@ -77,7 +77,7 @@ class ExportedPolicy(nn.Module):
             placed = {name: _draw(draw, sizes) for name, draw in self.draws.items()}
         else:
             placed = method.with_rows_in_place({k: v[None] for k, v in zip(self.draws, noise, strict=True)})
-        rows = policy.preprocess(observations[None])
+        rows = policy.preprocess_raw(observations[None])
         scaled = method.sample_actions(rows, placed, policy.nets)[0].clamp(-1, 1)
         chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
         ends = self.low + self.span * (chunks + 1) / 2
@@ -223,6 +223,7 @@ def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
         for name in _observation_inputs(policy.layout)
     }
     described = json.loads(json.dumps(policy.describe(), default=str))
+    described.pop("normalization", None)  # the graph does it
     if own := [name for name, is_own in policy.own_layers.items() if is_own]:
         described["own_layers"] = own
         if policy.own_widths == "own":

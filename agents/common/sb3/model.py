@@ -30,6 +30,7 @@ from agents.common.engine.trainer import Trainer
 from agents.common.method import Info, Method
 from agents.common.nets.networks import CriticEnsemble
 from agents.common.nets.specs import NetworkSpec, find_behaviour
+from agents.common.normalization import raw_observations
 from agents.common.replicas import Diverged, PerReplica, find_divergence
 from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.encoders import POLICIES, make_policy
@@ -270,10 +271,13 @@ class FlowQLearning(StoredModel):
     def save_policy(self, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
         """Save the policy in a small file without a critic's copies, optimiser and counters: `agents.load_policy` acts.
 
+        It takes raw observations, also where the model's environment is in a `VecNormalize`.
+
         :param path: file, usually with the ending ``.safetensors``.
         :param about: what else is to be said about it, e.g. its environment and score: values that JSON takes.
         """
-        self.policy.save(path, self.policy.acting_networks(), about)
+        with raw_observations(self) as policy:
+            policy.save(path, policy.acting_networks(), about)
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
@@ -538,7 +542,7 @@ class FlowQLearning(StoredModel):
         if action_noise is not None:
             scaled = np.clip(scaled + action_noise(), -1, 1)
         executed = self.policy.unscale_action(scaled)
-        return stored_as_played(executed, scaled, self.action_space)
+        return stored_as_played(executed, scaled, self.policy.action_space)
 
     def _without_diverged(self, actions: NDArray[Any]) -> NDArray[Any]:
         """Replace actions that are not finite by the middle of the action space: no simulator gets a NaN."""

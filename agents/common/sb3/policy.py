@@ -29,6 +29,7 @@ from agents.common.nets.networks import Networks, ObservingNetwork, ReplicatedEx
 from agents.common.nets.precision import float32_by_default
 from agents.common.nets.specs import Sizes
 from agents.common.nets.views import WatchedNetworks
+from agents.common.normalization import Normalization
 from agents.common.observations import ObservationLayout, centre_and_factor
 from agents.common.streams import Purpose, seeds_of_replicas, torch_generator, torch_seed
 from agents.registry import find_named_by_file, name_of
@@ -70,6 +71,8 @@ class FlowPolicy(BasePolicy):
     """Of the noise of :meth:`predict`, one for each replica."""
     own_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
     """The features extractor where none is given."""
+    normalization: Normalization | None = None
+    """Statistics of `VecNormalize` where the policy applies them itself, because no environment does."""
     keeps_statistics = False
     """Whether its statistics came with its parameters, so that no dataset replaces them."""
 
@@ -247,11 +250,20 @@ class FlowPolicy(BasePolicy):
             return observations
         return (observations - self.observation_mean) * self.observation_factor
 
+    def preprocess_raw(self, observations: Tensor) -> Tensor:
+        """Return observations as :meth:`plan` gets them, (..., O), as the networks see them."""
+        if self.normalization is not None:
+            # in float64, as VecNormalize does it
+            mean, std, clip = (column.to(self.device) for column in self.normalization.columns(self.layout))
+            observations = ((observations - mean) / std).clamp(-clip, clip).to(self.layout.dtype)
+        return self.preprocess(observations)
+
     def replica(self, index: int) -> FlowPolicy:
         """Return one replica, 0..S-1, as a separate policy with its parameters and optimiser state."""
         own = {"method": copy.copy(self.method), "seeds": [self.seeds[index]]}
         parameters = self._get_constructor_parameters() | own
         single = type(self)(**parameters).to(self.device)
+        single.normalization = self.normalization
         is_stacked = self.num_replicas > 1  # a lone replica's extractor may have no axis S
 
         def of_one(value: Tensor) -> Tensor:
@@ -304,7 +316,7 @@ class FlowPolicy(BasePolicy):
         placed = self.method.with_rows_in_place({name: draw.to(self.device) for name, draw in noise.items()})
         rows = torch.as_tensor(observations, dtype=self.layout.dtype, device=self.device)
         with torch.no_grad(), float32_products(self.method.precision, self.device):
-            return self.method.sample_actions(self.preprocess(rows), placed, nets)
+            return self.method.sample_actions(self.preprocess_raw(rows), placed, nets)
 
     def in_units(self, actions: NDArray[Any]) -> NDArray[Any]:
         """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A).
@@ -471,7 +483,7 @@ class FlowPolicy(BasePolicy):
         actions = self.sample(rows.numpy(), noise, watched)
         if self.method.rates_actions:
             with torch.no_grad():
-                self.method.score(self.preprocess(rows.to(self.device)), actions, watched)
+                self.method.score(self.preprocess_raw(rows.to(self.device)), actions, watched)
         return watched.used
 
     def save(
@@ -492,6 +504,8 @@ class FlowPolicy(BasePolicy):
         """Return what makes an equal policy but for its parameters; :meth:`load` makes it."""
         kept = self._get_constructor_parameters()
         del kept["method"], kept["lr_schedule"]
+        if self.normalization is not None:
+            kept["normalization"] = vars(self.normalization)
         return {"method": name_of(type(self.method)), "settings": self.method.settings(), **kept}
 
     @classmethod
@@ -508,6 +522,7 @@ class FlowPolicy(BasePolicy):
         description, tensors = read_policy(path)
         algorithm = description.pop("method")
         settings = description.pop("settings")
+        normalization = description.pop("normalization", None)
         try:
             found = find_named_by_file(algorithm, path, trust=trust)
         except KeyError as error:
@@ -521,6 +536,7 @@ class FlowPolicy(BasePolicy):
                 policy.nets = Networks({name: network for name, network in policy.nets.items() if name in kept})
             own = {name: value for name, value in policy.state_dict().items() if name.startswith(_LAST_EXTRACTOR)}
             policy.load_state_dict(own | tensors)
+            policy.normalization = None if normalization is None else Normalization(**normalization)
         return policy.to(device=get_device(device))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from agents.common.model_file import (
     write_archive,
 )
 from agents.common.nets.specs import start_from_behaviour
+from agents.common.normalization import Normalization, normalized_as_saved
 from agents.common.sb3.constructor import no_behaviour_message
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for
@@ -50,12 +51,35 @@ class StoredModel(OffPolicyAlgorithm):
     unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "_other_action_spaces")
     """Attributes that are not saved: they follow from others, or checkpoints keep them."""
     replay_buffer: SequenceReplayBuffer | None
+    _saved_normalization: dict[str, Any] | None = None
+    """Fields of the :class:`Normalization` that a file or a checkpoint holds."""
     _other_action_spaces: Sequence[spaces.Space[Any]] = ()
 
     @property
     def action_spaces(self) -> list[spaces.Space[Any]]:
         """The action space of each replica, from which its uniform actions are drawn; the first is the model's."""
         return [self.action_space, *self._other_action_spaces]
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """Statistics of the model's `VecNormalize`, else those that it was saved with; None without any.
+
+        ``model.predict`` takes what the model's environment returns. Where there is none,
+        ``model.predict(model.normalization.observations(observation))`` acts as in training.
+        """
+        if self._vec_normalize_env is not None:
+            return Normalization.of(self._vec_normalize_env)
+        return None if self._saved_normalization is None else Normalization(**self._saved_normalization)
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """Go on with an environment; one that is not normalised is, if the model was saved with statistics.
+
+        :param env: with as many environments as the model has.
+        :param force_reset: whether training begins with a reset.
+        """
+        if self._saved_normalization is not None:
+            env = normalized_as_saved(self._wrap_env(env), Normalization(**self._saved_normalization))
+        super().set_env(env, force_reset)
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed Python, NumPy, PyTorch, the action space and the environments' next reset.
@@ -94,7 +118,10 @@ class StoredModel(OffPolicyAlgorithm):
         left_out = {*(exclude or ()), *self._excluded_save_params(), *self.unsaved} - {*(include or ())}
         left_out |= {name.partition(".")[0] for name in (*names, *variables)}
         settings = self.method.settings() if "method" in vars(self) else {}
-        attributes = {name: value for name, value in (vars(self) | settings).items() if name not in left_out}
+        attributes = vars(self) | settings
+        if self.normalization is not None:
+            attributes["_saved_normalization"] = vars(self.normalization)
+        attributes = {name: value for name, value in attributes.items() if name not in left_out}
         members = {
             "_stable_baselines3_version": stable_baselines3.__version__.encode(),
             "system_info.txt": get_system_info(print_info=False)[1].encode(),
@@ -134,7 +161,8 @@ class StoredModel(OffPolicyAlgorithm):
         """Load a model; as in SB3, a device that is not there stands for the CPU.
 
         :param path: what :meth:`save` wrote, or the folder of a run.
-        :param env: environment to go on with.
+        :param env: environment to go on with. Where the model was trained in a `VecNormalize`, it is normalised by the
+            saved statistics, unless it is in a `VecNormalize` that has statistics of its own.
         :param device: where to.
         :param custom_objects: stands for saved attributes.
         :param print_system_info: whether to print versions, of then and now.
@@ -161,6 +189,8 @@ class StoredModel(OffPolicyAlgorithm):
                 f"a saved model holds no code, so {saved.name} lacks what was {'; '.join(missing.values())}; give it "
                 f"in `custom_objects` under its name: {', '.join(missing)}"
             )
+        if env is not None and (values := attributes.get("_saved_normalization")) is not None:
+            env = normalized_as_saved(cls._wrap_env(env), Normalization(**values))
         saved.parameters("cpu")  # code among the tensors is refused before SB3 reads them
         return super().load(
             io.BytesIO(saved.content),

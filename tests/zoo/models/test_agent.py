@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 
 from agents.common.engine.checkpoint import save_checkpoint
 from tests.zoo.models.conftest import ENV, STEPS, maze_model, write_run
+from zoo.algorithms.baselines import find_algorithm, planner_of
 from zoo.envs.make import make_env
 from zoo.models.agent import agent_of_file, agent_of_run, find_agent, find_run, play
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
@@ -129,6 +132,20 @@ def somebodys(own_agents, tmp_path, monkeypatch):
     write_run(tmp_path / "logs", maze_model(), env=f"{MODULE}:Somebodys-v0")
     maze_model("bc").save_policy(tmp_path / "policy.safetensors", {"env": f"{MODULE}:Somebodys-v0"})
     return tmp_path / "logs"
+
+
+@pytest.mark.parametrize("id", ["fql", "sac"])
+def test_an_agent_of_a_normalised_environment_takes_raw_observations(id, tmp_path):
+    env = VecNormalize(make_vec_env("Pendulum-v1"))
+    small = {"net_arch": [8], "buffer_size": 50, "learning_starts": 5, "batch_size": 4, "device": "cpu", "seeds": [0]}
+    model = find_algorithm(id).algorithm("MlpPolicy", env, **small, **({} if id == "sac" else {"horizon_length": 1}))
+    model.learn(20).save(tmp_path / "model.zip")
+    agent = agent_of_file(tmp_path / "model.zip", "Pendulum-v1")
+    raw = np.array([[0.5, 0.1, 7.0]], np.float32)
+    planner = planner_of(agent.policy)
+    noise = {name: draw[None] * 0 for name, draw in planner.draw_action_noise(1, torch.Generator()).items()}
+    played = planner.plan(raw[None], noise)[0, :, 0]
+    np.testing.assert_allclose(played, model.predict(env.normalize_obs(raw), deterministic=True)[0], atol=1e-6)
 
 
 def chosen(*words):

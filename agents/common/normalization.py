@@ -1,0 +1,164 @@
+"""Statistics of Stable-Baselines3's `VecNormalize`, kept with a model, and action noise by name.
+
+A model that trains in a normalised environment saves the statistics as plain values. ``load(path, env)`` normalises the
+environment by them, and a policy that is saved for acting applies them itself. A program that trains with normalised
+environments or with action noise makes them here:
+
+    env = normalized_env(vec_env, {"norm_reward": False}, gamma=model_settings["gamma"])
+    model = agents.FQL("MlpPolicy", env, action_noise=named_action_noise("normal", 0.1, env.action_space))
+    with raw_observations(model) as policy:  # an evaluation in environments that are not normalised
+        policy.plan(observations, noise)
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+from torch import Tensor
+
+from agents.common.observations import ObservationLayout
+from agents.common.validation import boolean, closest_names, number, one_of
+
+NOISES: dict[str, type[NormalActionNoise | OrnsteinUhlenbeckActionNoise]] = {
+    "normal": NormalActionNoise,
+    "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise,
+}
+"""RL Zoo's names of SB3's action noise."""
+OPTIONS = ("norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon", "norm_obs_keys")
+"""Arguments of `VecNormalize` besides its environment and ``training``."""
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What `VecNormalize` does to observations and rewards; the fields have its names."""
+
+    obs_rms: RunningMeanStd | dict[str, RunningMeanStd] | None
+    ret_rms: RunningMeanStd
+    norm_obs: bool
+    norm_reward: bool
+    clip_obs: float
+    clip_reward: float
+    gamma: float
+    epsilon: float
+    norm_obs_keys: list[str] | None
+
+    @classmethod
+    def of(cls, env: VecNormalize) -> Self:
+        """Return a copy of an environment's present statistics and options."""
+        options = {name: getattr(env, name) for name in OPTIONS}
+        statistics = env.obs_rms if env.norm_obs else None, env.ret_rms
+        return cls(*copy.deepcopy(statistics), **copy.deepcopy(options))
+
+    def around(self, env: VecEnv) -> VecNormalize:
+        """Return an environment that is normalised by these statistics, which it goes on to gather."""
+        normalized = VecNormalize(env, **{name: getattr(self, name) for name in OPTIONS})
+        self.copy_to(normalized)
+        return normalized
+
+    def copy_to(self, env: VecNormalize) -> None:
+        """Give an environment these statistics; its options stay."""
+        if self.norm_obs and env.norm_obs:
+            env.obs_rms = copy.deepcopy(self.obs_rms)  # type: ignore[arg-type]  # SB3 declares a dict
+        env.ret_rms = copy.deepcopy(self.ret_rms)
+
+    def observations(self, observations: Any) -> Any:
+        """Return observations of the environment, by name in a Dict space, as `VecNormalize` returns them."""
+        if isinstance(observations, dict):
+            return {key: self._normalized(key, values) for key, values in observations.items()}
+        return self._normalized("", observations)
+
+    def _normalized(self, key: str, values: NDArray[Any]) -> NDArray[Any]:
+        """Return one part of an observation; in a Dict space it has a name."""
+        mean, std, clip = self._scale_of(key)
+        return values if np.isinf(clip) else np.clip((values - mean) / std, -clip, clip).astype(np.float32)
+
+    def _scale_of(self, key: str) -> tuple[Any, Any, float]:
+        """Return mean, standard deviation and clip of one part; 0, 1 and infinity where it is not normalised."""
+        statistics: Any = self.obs_rms
+        if isinstance(statistics, dict):
+            statistics = statistics.get(key)
+        if statistics is None:
+            return 0.0, 1.0, np.inf
+        return statistics.mean, np.sqrt(statistics.var + self.epsilon), self.clip_obs
+
+    def columns(self, layout: ObservationLayout) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean, standard deviation and clip of each column of a layout's rows, (O,) each, in float64."""
+        columns: tuple[list[Any], ...] = [], [], []
+        for part in layout.parts:
+            size = int(np.prod(part.shape))
+            for column, value in zip(columns, self._scale_of(part.key), strict=True):
+                column.append(np.broadcast_to(np.ravel(value), size))
+        mean, std, clip = (torch.as_tensor(np.concatenate(column), dtype=torch.float64) for column in columns)
+        return mean, std, clip
+
+
+def normalized_env(env: VecEnv, normalize: bool | Mapping[str, Any], gamma: float) -> VecEnv:
+    """Return an environment that is normalised as RL Zoo's setting `normalize` says.
+
+    :param env: of any number of environments.
+    :param normalize: False for none, True for observations and rewards, or options of `VecNormalize`.
+    :param gamma: discount of the algorithm, with which returns are gathered; an option of that name comes first.
+    :return: the environment, inside a `VecNormalize` unless there is none to be.
+    :raises TypeError: for another type, or an unknown option; the closest are named.
+    """
+    if not isinstance(normalize, Mapping):
+        return VecNormalize(env, gamma=gamma) if boolean("normalize", normalize) else env
+    for name in normalize:
+        if name not in OPTIONS:
+            closest = ", ".join(closest_names(name, OPTIONS))
+            raise TypeError(f"`normalize` must hold options of VecNormalize, got `{name}`; closest: {closest}")
+    return VecNormalize(env, **{"gamma": gamma, **normalize})
+
+
+def named_action_noise(noise_type: str, noise_std: float, action_space: spaces.Box) -> ActionNoise:
+    """Return SB3's noise on executed actions, which are scaled to [-1, 1].
+
+    :param noise_type: ``normal`` or ``ornstein-uhlenbeck``, as RL Zoo's setting.
+    :param noise_std: its standard deviation, > 0.
+    :param action_space: of one environment; a model draws for each of several.
+    :return: the noise, with mean 0, for the argument `action_noise` of a model.
+    :raises ValueError: for another name or number.
+    """
+    kind = NOISES[one_of("noise_type", noise_type, NOISES)]
+    sigma = np.full(action_space.shape, number("noise_std", noise_std, above=0))
+    return kind(mean=np.zeros(action_space.shape), sigma=sigma)
+
+
+def normalized_as_saved(env: VecEnv, saved: Normalization) -> VecEnv:
+    """Return an environment that goes on with the statistics of a saved model.
+
+    One that is in a `VecNormalize` stays in it, and keeps the statistics that it has gathered or was given.
+    """
+    normalizer = unwrap_vec_normalize(env)
+    if normalizer is None:
+        return saved.around(env)
+    if normalizer.ret_rms.count < 1:  # it begins with 1e-4 and counts steps
+        saved.copy_to(normalizer)
+    return env
+
+
+@contextmanager
+def raw_observations(model: Any) -> Iterator[Any]:
+    """Yield the policy of a model, which takes raw observations inside the block.
+
+    :param model: a model of :class:`~agents.common.sb3.stored_model.StoredModel`, with or without `VecNormalize`.
+    :yields: its policy.
+    """
+    policy = model.policy
+    before = getattr(policy, "normalization", None)
+    policy.normalization = model.normalization
+    try:
+        yield policy
+    finally:
+        policy.normalization = before
