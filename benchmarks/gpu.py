@@ -1,183 +1,229 @@
-"""Check a GPU and measure it: are all numbers those of plain updates, and how fast are they.
+"""Check a GPU, then measure it, in one command of at most nine minutes (`--minutes`).
 
-One command takes at most nine minutes (`--minutes`). What it found is in `benchmarks/results/<GPU>.json` after each
-part, and in a page beside it; `--resume` goes on with the parts that are not done. `--device cpu --small` tries the
-logic without a GPU: what needs one is skipped, and said to be.
+The tests marked `gpu` come first: captured and compiled updates must equal plain ones. Updates a second, kernels and
+memory at the papers' sizes follow. The tables go to `benchmarks/results/<GPU>.md`. `--device cpu --small` runs the same
+program without a GPU, where those tests are skipped.
+
+Exit codes: 1 a test failed, 3 the time was too short for all, 4 updates are not captured or below a floor.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 if __package__ in (None, ""):  # run as a file from anywhere
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from agents.common.validation import unknown_name_message
-from benchmarks.gpu_parts import results as kept
-from benchmarks.gpu_parts.correct import correctness_parts, describe_environment
-from benchmarks.gpu_parts.part import Options, OutOfTime, Part, Runner
-from benchmarks.gpu_parts.speed import WarmUps, speed_parts
+import torch
+
+from benchmarks.rank_table import markdown
+from zoo.processes.serving import available_cores
+from zoo.processes.versions import describe_versions, processor
 from zoo.terminal.cli import run_program
 from zoo.terminal.errors import DONE, FAILED, INTERRUPTED, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser
-from zoo.terminal.tables import print_table
 
-RESULTS = Path(__file__).resolve().parent / "results"
-ENVIRONMENT = Part("environment", "where it is measured", describe_environment, seconds=90)
-RESERVE = 15.0  # seconds for the end of the program
-COMPILING_SHARE = 0.5  # of the time, after which compiling beforehand gives way to measuring
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ("tests/common/engine/test_on_cuda.py", "tests/parity/test_algorithms.py")
+"""The most important first: where the time is short, the last tests are not reached."""
+TEST_SHARE = 0.55  # of the time; the rest is for the measurements
+RESERVE = 15.0  # seconds in which the program must end after its last measurement
+BELOW_FLOOR = 4
+SETTINGS = (
+    ("qam", 1, "tf32"), ("qam", 12, "tf32"), ("fql", 1, "tf32"), ("fql", 12, "tf32"),
+    ("qam", 1, "bf16"), ("qam", 12, "bf16"),
+)  # fmt: skip
+"""Algorithm, seeds trained at once and precision of each measurement, in this order."""
+FLOOR_GPU = "H200"
+FLOORS = {("qam", 1, "tf32"): 450, ("qam", 12, "tf32"): 1_350, ("qam", 1, "bf16"): 600, ("qam", 12, "bf16"): 1_800}
+"""Least updates a second of all seeds together on this GPU: `benchmarks/results/notebook.md` says why."""
+SMALL = ["--compile", "off", "--observations", "4", "--actions", "2", "--batch", "16"]
+SMALL += ["-params", "net_arch=[16,16]", "flow_steps=2"]
+HEAD = ["algorithm", "seeds", "precision", "updates/s", "of all seeds", "floor", "kernels", "memory, GiB", "mode"]
+TEXT = """# {device}
+
+Written by `python benchmarks/gpu.py`, commit `{commit}`, PyTorch {torch}. {sizes} Floors hold on an NVIDIA {gpu}.
+
+{tests}
+
+{speeds}
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
+    """Run the program and return its exit code.
 
     :param arguments: the words after the program's name; None takes them from the command line.
-    :return: exit code: 1 if anything is not as it should be, 3 if parts are left for `--resume`.
     """
     args = make_parser().parse_args(arguments)
-    args.exit_code = DONE
+    results: list[dict[str, Any]] = []
 
     def body() -> dict[str, Any]:
-        result = run(args)
-        args.exit_code = FAILED if result["problems"] else INTERRUPTED if result["left"] else DONE
-        return result
+        results.append(check(args))
+        return results[0]
 
-    return run_program(body) or int(args.exit_code)
+    return run_program(body) or int(results[0]["exit_code"])
 
 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ..., or cpu to try the logic")
-    parser.add_argument("--small", action="store_true", help="tiny sizes; their results have a file of their own")
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ..., or cpu")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to try the program")
     parser.add_argument("--minutes", type=float, default=9.0, help="most that the command takes")
-    parser.add_argument("--resume", action="store_true", help="go on with the parts that are not done")
-    parser.add_argument("--parts", nargs="+", metavar="PART", help="do only these, again if need be; --list names them")
-    parser.add_argument("--list", action="store_true", help="print the parts and do nothing")
-    parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="folder of the JSON file and the page")
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the page")
     return parser
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Do the parts that fit into the time, and return the result to print.
+def check(args: argparse.Namespace) -> dict[str, Any]:
+    """Run the tests, measure speeds, write the page, and return the result to print.
 
     :param args: parsed arguments.
-    :raises UsageError: for arguments that make no sense, or if there is no such device.
+    :raises UsageError: if the device or the folder of the page is missing.
     """
     begin = time.monotonic()
-    options = Options(args.device, args.small)
-    # first those that decide whether the speeds count
-    parts = choose([*correctness_parts(), *speed_parts(options)], args.parts)
-    if args.list:
-        for part in parts:
-            print(f"{part.name:<28} {part.promise}", file=sys.stderr)
-        return {"parts": len(parts), "left": [], "problems": []}
+    deadline = begin + 60 * args.minutes - RESERVE
+    name = device_name(args.device)
     if not args.output.is_dir():
         raise UsageError(f"`--output` must be a folder, got {args.output}; make it first")
-    with Runner(options) as runner:
-        environment = runner.run(ENVIRONMENT, ENVIRONMENT.seconds)
-        if environment["state"] != "holds":
-            raise UsageError(environment["detail"])
-        name = environment["device"]
-        path = kept.results_path(args.output, name, args.small)
-        goes_on = path.exists() and (args.resume or args.parts is not None)
-        results = kept.read(path) if goes_on else {"parts": {}}
-        machine = {key: value for key, value in environment.items() if key not in ("state", "detail", "seconds")}
-        results |= {"device_name": name, "small": args.small, "environment": machine}
-        todo = [part for part in parts if args.parts is not None or part.name not in results["parts"]]
-
-        def note(part: Part, outcome: dict[str, Any]) -> None:
-            results["parts"][part.name] = {**outcome, "commit": environment["git_commit"]}
-            kept.write(path, results)
-            log.info("%s: %s (%s)", part.name, outcome["detail"], outcome["state"])
-
-        kept.write(path, results)
-        left = do(todo, runner, note, begin, begin + 60 * args.minutes - RESERVE)
-    return conclude(path, results, left)
-
-
-def choose(parts: Sequence[Part], names: Sequence[str] | None) -> list[Part]:
-    """Return the parts with some names.
-
-    :param parts: all of them.
-    :param names: of those that are wanted; None: all.
-    :raises UsageError: if there is no such part.
-    """
-    known = [part.name for part in parts]
-    for name in names or ():
-        if name not in known:
-            raise UsageError(f"{unknown_name_message('part', name, known)}; --list names them")
-    return [part for part in parts if names is None or part.name in names]
-
-
-def do(
-    parts: Sequence[Part],
-    runner: Runner,
-    note: Callable[[Part, dict[str, Any]], None],
-    begin: float,
-    end: float,
-) -> list[str]:
-    """Run parts one after the other, and return the names of those for which there was no time.
-
-    A part is begun if there is time for it; the first one is begun in any case.
-
-    :param parts: what to do.
-    :param runner: runs them.
-    :param note: takes each outcome.
-    :param begin: when the program began, by `time.monotonic`.
-    :param end: when it must have ended.
-    """
-    left, any_begun = [part.name for part in parts], False
-    with WarmUps(parts) as warm_ups:
-        runner.check_in = warm_ups.look
-        for part in parts:
-            if part.warm_up:  # it measures time, so nothing runs beside it
-                warm_ups.wait(begin + COMPILING_SHARE * (end - begin))
-            needed = part.seconds_warm if part.name in warm_ups.done else part.seconds
-            room = end - time.monotonic()
-            if any_begun and needed > room:
-                break
-            any_begun = True
-            try:
-                outcome = runner.run(part, min(part.seconds, room))
-            except OutOfTime:
-                if part.seconds > room:
-                    break
-                outcome = {"state": "failed", "detail": f"took longer than {part.seconds:g} s", "seconds": part.seconds}
-            note(part, outcome)
-            left.remove(part.name)
-    return left
-
-
-def conclude(path: Path, results: kept.Results, left: Sequence[str]) -> dict[str, Any]:
-    """Print the table, what is wrong and what is left, and return the result to print.
-
-    :param path: of the JSON file.
-    :param results: all that was found.
-    :param left: names of the parts that are not done.
-    """
-    parts = results["parts"]
-    rows = [(name, outcome["state"], outcome["detail"]) for name, outcome in parts.items()]
-    print_table(results["device_name"], ("part", "outcome", "found"), rows, wrapped=("found",))
-    wrong = kept.problems(results)
-    for text in wrong:
+    with contextlib.ExitStack() as stack:
+        # Compiling takes about a minute a setting, so it happens beside the tests, whose time does not matter.
+        # What these processes compile stays in the compiler's cache.
+        warm_ups = [stack.enter_context(running(throughput_words(setting, args, 0.1))) for setting in SETTINGS]
+        test_deadline = begin + TEST_SHARE * (deadline - begin)
+        tests, code = run_tests(test_deadline)
+        for process in warm_ups:
+            wait(process, test_deadline)
+    measurements = [measure(setting, args, deadline) for setting in SETTINGS]
+    rows = [row for row in measurements if row is not None]
+    problems = [text for row in rows for text in speed_problems(row, name, args)]
+    missing = [setting for setting, row in zip(SETTINGS, measurements, strict=True) if row is None]
+    for setting in missing:
+        log.warning("no time was left to measure %s with %d seed(s) in %s", *setting)
+    for text in problems:
         log.error("%s", text)
-    skipped = [name for name, outcome in parts.items() if outcome["state"] == "skipped"]
-    if skipped:
-        log.warning("%d parts were skipped, so nothing is known of them: %s", len(skipped), ", ".join(skipped))
-    if not kept.are_floors_judged(results):
-        log.warning("speeds are compared with floors on an NVIDIA %s only, at full size", kept.REFERENCE_GPU)
-    if left:
-        log.warning("%d parts are left: %s; run the command again with --resume", len(left), ", ".join(left))
-    held = sum(outcome["state"] == "holds" for outcome in parts.values())
-    counts = {"held": held, "skipped": len(skipped)}
-    return {"device": results["device_name"], **counts, "problems": wrong, "left": list(left), "results": str(path)}
+    path = args.output / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}{'-small' if args.small else ''}.md"
+    path.write_text(page(name, tests, rows, args), encoding="utf-8")
+    if code == DONE and problems:
+        code = BELOW_FLOOR
+    if code == DONE and missing:
+        code = INTERRUPTED
+    return {"device": name, "tests": tests[-1], "problems": problems, "results": str(path), "exit_code": code}
+
+
+def device_name(device: str) -> str:
+    """Return the name of a device, or refuse one that is missing."""
+    if not device.startswith("cuda"):
+        return processor() or device
+    if not torch.cuda.is_available():
+        raise UsageError("PyTorch finds no CUDA device; `--device cpu --small` tries the program without one")
+    return torch.cuda.get_device_name(device)
+
+
+@contextlib.contextmanager
+def running(words: Sequence[str], output: IO[str] | int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[str]]:
+    """Run Python with some words in the repository's folder, and kill it with all its children at the end."""
+    command = [sys.executable, *words]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # pytest and the compiler have processes of their own
+        process.wait()
+
+
+def wait(process: subprocess.Popen[str], deadline: float) -> int | None:
+    """Return a process's exit code, or None if it has not ended by a deadline of `time.monotonic`."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(max(0.0, deadline - time.monotonic()))
+    return None
+
+
+def run_tests(deadline: float) -> tuple[list[str], int]:
+    """Run the tests marked `gpu`; return pytest's lines on failures, its summary as the last, and an exit code."""
+    workers = max(1, min(8, available_cores() // 2))
+    words = ["-m", "pytest", "-m", "gpu", "-q", "--tb=short", "--numprocesses", str(workers), *TESTS]
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output, running(words, output) as process:
+        code = wait(process, deadline)
+        output.seek(0)
+        text = output.read()
+    if code:
+        log.error("%s", text)
+    lines = [line for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if code is None:
+        return [*lines, "the tests did not end in their time"], FAILED if lines else INTERRUPTED
+    return [*lines, text.strip().rpartition("\n")[2]], FAILED if code else DONE
+
+
+def throughput_words(setting: tuple[str, int, str], args: argparse.Namespace, seconds: float) -> list[str]:
+    """Return the words with which Python runs the throughput benchmark of a setting."""
+    algo, seeds, precision = setting
+    words = [str(ROOT / "benchmarks" / "throughput.py"), "--algo", algo, "--seeds", str(seeds)]
+    words += ["--precision", precision, "--device", args.device, "--seconds", str(seconds)]
+    return words + SMALL if args.small else words
+
+
+def measure(setting: tuple[str, int, str], args: argparse.Namespace, deadline: float) -> dict[str, Any] | None:
+    """Return what the throughput benchmark measures with a setting, or None if there is no time for it.
+
+    :raises RuntimeError: if the benchmark fails.
+    """
+    words = throughput_words(setting, args, 0.05 if args.small else 5.0)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output, running(words, output) as process:
+        code = wait(process, deadline)
+        output.seek(0)
+        text = output.read()
+    if code:
+        raise RuntimeError(f"`python {' '.join(words)}` ended with exit code {code}:\n{text}")
+    return None if code is None else json.loads(text.splitlines()[-1])
+
+
+def speed_problems(row: dict[str, Any], name: str, args: argparse.Namespace) -> Iterator[str]:
+    """Give what is wrong with a measurement, in words."""
+    setting = (row["algo"], row["seeds"], row["precision"])
+    label = f"{row['algo']} with {row['seeds']} seed(s) in {row['precision']}"
+    if row["device"] == "cuda" and not row["mode"].startswith("compiled and captured"):
+        yield f"{label}: updates are {row['mode']}, expected compiled and captured ones"
+    floor = FLOORS.get(setting, 0)
+    if FLOOR_GPU in name and not args.small and row["seed_updates_per_s"] < floor:
+        yield f"{label}: {row['seed_updates_per_s']:,.0f} updates/s of all seeds, expected at least {floor:,}"
+
+
+def page(name: str, tests: list[str], rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> str:
+    """Return the page of a device."""
+    cells = []
+    for row in rows:
+        setting = (row["algo"], row["seeds"], row["precision"])
+        speeds = [f"{row['updates_per_s']:,.0f}", f"{row['seed_updates_per_s']:,.0f}", f"{FLOORS.get(setting, '')}"]
+        peak = row["peak_memory_bytes"]
+        memory = "" if peak is None else f"{peak / 2**30:.1f}"
+        kernels = row["kernels_per_update"] or ""
+        cells.append([*map(str, setting), *speeds, str(kernels), memory, row["mode"].partition(" (")[0]])
+    return TEXT.format(
+        device=name,
+        commit=describe_versions(name, None)["git_commit"],
+        torch=torch.__version__,
+        sizes="Sizes are tiny, so speeds say nothing." if args.small else "Sizes are the papers' for cube-double.",
+        gpu=FLOOR_GPU,
+        tests="\n".join(f"- {line}" for line in tests),
+        speeds=markdown(HEAD, cells),
+    )
 
 
 if __name__ == "__main__":

@@ -1,38 +1,49 @@
-"""The check of a GPU as a program: its process, and how it ends on a CPU."""
+"""The check of a GPU as a program, on a CPU."""
 
 import pytest
 
 from benchmarks import gpu
-from benchmarks.gpu_parts import results as kept
-from benchmarks.gpu_parts.part import Options, OutOfTime, Part, Runner
-from tests.benchmarks import gpu_toys as toys
-
-CPU = Options("cpu", small=True)
 
 
-def part(name, run=toys.hold, **more):
-    return Part(name, "a promise", run, **{"seconds": 10, **more})
+def test_on_a_cpu_all_speeds_are_measured_and_the_tests_are_skipped(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(gpu, "TESTS", gpu.TESTS[:1])
+    monkeypatch.setattr(gpu, "SETTINGS", (("fql", 2, "bf16"), ("qam", 1, "tf32")))
+    assert gpu.main(["--device", "cpu", "--small", "-o", str(tmp_path)]) == 0
+    text = next(tmp_path.glob("*-small.md")).read_text()
+    assert "skipped" in text
+    assert "| fql | 2 | bf16 |" in text
+    assert "| qam | 1 | tf32 |" in text
 
 
-def test_parts_share_a_process_until_one_of_them_spoils_it():
-    with Runner(CPU) as runner:
-        first, second = (runner.run(part("a"), 60) for _ in range(2))
-        assert first["process"] == second["process"]
-        with pytest.raises(OutOfTime):
-            runner.run(part("b", toys.hang), 0.5)
-        died = runner.run(part("c", toys.die), 60)
-        assert died["state"] == "failed"
-        assert "exit code 5" in died["detail"]
-        third = runner.run(part("d", spoils=True), 60)
-        fourth = runner.run(part("e"), 60)
-        assert len({first["process"], third["process"], fourth["process"]}) == 3
+@pytest.mark.parametrize(
+    ("code", "text", "expected"),
+    [
+        (0, "3 passed", 0),
+        (1, "FAILED a.py\n1 failed", 1),
+        (None, "..", 3),
+        (None, "FAILED a.py", 1),
+    ],
+)
+def test_the_exit_code_says_whether_tests_failed_or_had_no_time(code, text, expected, monkeypatch):
+    def run(words, output):
+        output.write(text)
+        return gpu.contextlib.nullcontext()
+
+    monkeypatch.setattr(gpu, "running", run)
+    monkeypatch.setattr(gpu, "wait", lambda process, deadline: code)
+    lines, exit_code = gpu.run_tests(0.0)
+    assert exit_code == expected
+    assert [line for line in lines if line.startswith("FAILED")] == text.splitlines()[:1] * (expected == 1)
 
 
-def test_on_a_cpu_the_whole_command_holds_or_is_skipped(tmp_path, capsys):
-    words = f"--device cpu --small -o {tmp_path}".split()
-    names = ["contract qam", "parity", "capture x1", "speed qam x1 tf32"]
-    assert gpu.main([*words, "--parts", *names]) == 0
-    found = kept.read(next(tmp_path.glob("*-small.json")))
-    assert [outcome["state"] for outcome in found["parts"].values()] == ["skipped", "holds", "skipped", "measured"]
-    assert found["parts"]["speed qam x1 tf32"]["speed"]["updates_per_s"] > 0
-    assert "speeds are compared with floors on an NVIDIA H200 only" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("speed", "mode", "message"),
+    [
+        (449, "compiled and captured", "at least 450"),
+        (900, "captured (why)", "expected compiled"),
+    ],
+)
+def test_slow_and_plain_updates_are_named(speed, mode, message):
+    row = {"algo": "qam", "seeds": 1, "precision": "tf32", "device": "cuda", "mode": mode, "seed_updates_per_s": speed}
+    (problem,) = gpu.speed_problems(row, "NVIDIA H200", gpu.make_parser().parse_args([]))
+    assert message in problem

@@ -48,22 +48,9 @@ def test_numbers_in_the_way_of_cuda_equal_the_reference(fixture, as_on_cuda):
     check(fixture, OurAgents())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("id", agents.algorithm_ids())
-def test_compiled_updates_equal_the_reference(id):
-    path = next((path for path in fixture_paths() if load(path).id == id), None)
-    if path is None:
-        pytest.skip(f"`{id}` has no recorded numbers")
-    check_compiled(load(path))
-
-
 @pytest.mark.gpu
-@pytest.mark.parametrize("compile", ["off", "on"])
-def test_updates_on_cuda_equal_the_reference(fixture, compile):
-    if compile == "on":
-        check_compiled(fixture, "cuda")
-    else:
-        check(fixture, OurAgents("cuda"), of="update")
+def test_updates_on_cuda_equal_the_reference(fixture):
+    check(fixture, OurAgents("cuda"), of="update")
 
 
 class Remembering(OurAgents):
@@ -74,15 +61,17 @@ class Remembering(OurAgents):
         return super().update(agent, batch, noise)
 
 
-def check_compiled(fixture, device="cpu"):
-    """Compare compiled updates, and make sure that something is compiled, and all of it.
-
-    A compiler that is switched off, or has failed, raises nothing.
-    """
-    adapter = Remembering(device, compile="on")
+@pytest.mark.slow
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_compiled_updates_equal_the_reference(id):
+    path = next((path for path in fixture_paths() if load(path).id == id), None)
+    if path is None:
+        pytest.skip(f"`{id}` has no recorded numbers")
+    adapter = Remembering(compile="on")
     torch._dynamo.reset()
     counters.clear()
-    check(fixture, adapter, of="update")
+    check(load(path), adapter, of="update")
+    # a compiler that is switched off, or has failed, raises nothing
     assert counters["stats"]["unique_graphs"] > 0
     assert not counters["graph_break"]
     assert adapter.updated.model.trainer.mode.compiled

@@ -19,15 +19,6 @@ from tests.common.toys import parameters_of, step, toy_batch, toy_dataset, toy_n
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-@pytest.mark.parametrize("id", ["qam", "trqam", "sqam", "rebrac", "cgql_linex", "dac", "rlpd", "bc"])
-def test_replayed_updates_are_those_that_would_have_been_run(id, captured):
-    replayed, plain = captured(id), made_plain(id)
-    for _ in range(10):
-        replayed.trainer.update(16)
-        plain.trainer.update(16)
-    assert_same(replayed, plain)
-
-
 def assert_falls_back(model, plain, warning):
     """Check that a model says why it goes on plainly, once, and that its updates are those of a plain one."""
     with pytest.warns(UserWarning, match=warning):
@@ -236,55 +227,3 @@ def test_every_model_of_a_process_is_compiled(compile_with):
     model.trainer.prepare()  # another phase of the same model
     model.trainer.update(16)
     assert len(graphs) == 10
-
-
-# -- on a device ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("id", ["qam", "trqam", "fql", "rebrac"])
-@pytest.mark.parametrize("wish", ["auto", "on"])
-def test_on_cuda_recorded_updates_equal_plain_ones(id, wish):
-    models = [made(id, device="cuda", compile=mode) for mode in (wish, "off")]
-    for model in models:
-        for _ in range(10):
-            model.trainer.update(16)
-    assert models[0].trainer.mode.captured
-    first, second = map(parameters_of, models)
-    torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.gpu
-def test_on_cuda_a_recording_that_fails_leaves_a_working_model(monkeypatch):
-    strategies.failures.clear()
-    model, plain = (made(device="cuda", compile=wish) for wish in ("auto", "off"))
-    draw = model.trainer.draw_noise
-
-    def wait(size):
-        noise = draw(size)
-        if torch.cuda.is_current_stream_capturing():
-            noise["bc_t"].sum().item()
-        return noise
-
-    monkeypatch.setattr(model.trainer, "draw_noise", wait)
-    for _ in range(strategies.WARM_UP):
-        model.trainer.update(16)
-    with pytest.warns(UserWarning, match="updates are not captured"):
-        model.trainer.update(16)
-    assert torch.cuda.current_stream() == torch.cuda.default_stream()
-    torch.rand(1, device="cuda")
-    for _ in range(strategies.WARM_UP + 1):
-        plain.trainer.update(16)
-    assert_equal(parameters_of(model), parameters_of(plain))
-
-
-@pytest.mark.gpu
-def test_on_cuda_where_a_recording_begins_changes_no_bit():
-    models = [made(device="cuda", compile="auto", learning_rate=1e-3 / 3) for _ in range(2)]
-    for update in range(12):
-        if update in (6, 8):
-            models[0].trainer.prepare()
-        for model in models:
-            model.trainer.update(16)
-    assert all(model.trainer.mode.captured for model in models)
-    assert_equal(*map(parameters_of, models))

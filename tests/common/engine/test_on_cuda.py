@@ -1,0 +1,129 @@
+"""Captured and compiled updates equal plain ones. `make gpu-check` runs these on a GPU.
+
+Without one, a recorder of operations on the CPU stands for the CUDA graph where that is possible.
+"""
+
+import pytest
+import torch
+
+import agents
+from agents.common.engine import strategies
+from tests.common.engine.helpers import made, made_plain
+from tests.common.toys import assert_same, parameters_of
+
+ROWS = 16
+UPDATES = strategies.WARM_UP + 7
+TOLERANCES = {"cpu": {"rtol": 1e-4, "atol": 2e-6}, "cuda": {"rtol": 1e-3, "atol": 1e-4}}
+"""Of parameters after these updates: a step is 3e-4, and a GPU adds up in another order."""
+
+
+def update(model, count=UPDATES):
+    """Update a model and return what the last update reports."""
+    for _ in range(count):
+        info = model.trainer.update(ROWS)
+    return info
+
+
+def assert_close(model, plain):
+    assert model.trainer.mode.captured
+    torch.testing.assert_close(parameters_of(model), parameters_of(plain), **TOLERANCES[model.device.type])
+
+
+def pair_on_cuda(id="qam", compile="auto", **settings):
+    """Return a model whose updates are captured, and a plain one that is otherwise alike."""
+    strategies.failures.clear()
+    return [made(id, device="cuda", compile=wish, **settings) for wish in (compile, "off")]
+
+
+@pytest.fixture(params=["stand-in", pytest.param("cuda", marks=pytest.mark.gpu)])
+def make_pair(request):
+    """Return `pair_on_cuda`, or its like on the CPU."""
+    if request.param == "cuda":
+        return pair_on_cuda
+    captured = request.getfixturevalue("captured")
+    return lambda id="qam", **settings: [captured(id, **settings), made_plain(id, **settings)]
+
+
+@pytest.mark.few
+@pytest.mark.parametrize("seeds", [[0], [0, 1]], ids=["one seed", "two seeds"])
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_captured_offline_updates_equal_plain_ones_and_report_on_the_device(id, seeds, make_pair):
+    captured, plain = make_pair(id, seeds=seeds, seed=None)
+    for model in (captured, plain):
+        assert {value.device for value in update(model).values()} == {model.device}
+    assert_close(captured, plain)
+
+
+@pytest.mark.few
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_captured_online_updates_equal_plain_ones(id, make_pair):
+    captured, plain = make_pair(id, learning_starts=4)
+    for model in (captured, plain):
+        model.learn(24)
+    assert_close(captured, plain)
+
+
+def test_captured_updates_with_batches_from_host_memory_equal_plain_ones(make_pair):
+    captured, plain = make_pair(replay_buffer_kwargs={"storage": "host"})
+    update(captured)
+    update(plain)
+    assert_close(captured, plain)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("seeds", [1, 12])
+def test_a_replayed_update_never_waits_for_the_device_and_draws_a_new_batch(seeds):
+    model, _ = pair_on_cuda(seeds=list(range(seeds)), seed=None)
+    update(model)
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        losses = [update(model, 1)["td_loss"].clone() for _ in range(4)]
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    assert len({loss.sum().item() for loss in losses}) == 4
+
+
+@pytest.mark.gpu
+def test_a_capture_that_fails_leaves_a_working_model(monkeypatch):
+    model, plain = pair_on_cuda()
+    draw_noise = model.trainer.draw_noise
+
+    def wait_for_device(size):
+        noise = draw_noise(size)
+        if torch.cuda.is_current_stream_capturing():
+            noise["bc_t"].sum().item()
+        return noise
+
+    monkeypatch.setattr(model.trainer, "draw_noise", wait_for_device)
+    update(model, strategies.WARM_UP)
+    with pytest.warns(UserWarning, match="updates are not captured"):
+        update(model, 1)
+    strategies.failures.clear()
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    torch.rand(1, device="cuda")  # raises while the default generator counts as captured
+    update(plain, strategies.WARM_UP + 1)
+    assert_same(parameters_of(model), parameters_of(plain))
+
+
+@pytest.mark.gpu
+def test_where_a_capture_begins_changes_no_bit():
+    models = [pair_on_cuda(learning_rate=1e-3 / 3)[0] for _ in range(2)]
+    for number in range(12):
+        if number in (6, 8):
+            models[0].trainer.prepare()
+        for model in models:
+            update(model, 1)
+    assert all(model.trainer.mode.captured for model in models)
+    assert_same(*map(parameters_of, models))
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.parametrize("id", agents.algorithm_ids())
+def test_compiled_updates_equal_plain_ones(id):
+    compiled, plain = pair_on_cuda(id, compile="on")
+    update(compiled)
+    update(plain)
+    assert compiled.trainer.mode.compiled
+    assert_close(compiled, plain)
