@@ -36,7 +36,7 @@ HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 60
 """How often a running trial says that it is alive, and after how long a silence it counts as killed."""
 LOCK_SECONDS = 60.0
 """How long to wait for a SQLite file that another start is writing; SQLite's own 5 s are short for a slow disk."""
-MOST_RETRIES = 5
+MAX_RETRIES = 5
 """How often a killed trial is tried again: its settings may be what kills it."""
 
 
@@ -262,7 +262,7 @@ def open_storage(storage: str) -> RDBStorage:
             options,
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=GRACE_SECONDS,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MOST_RETRIES),
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_RETRIES),
         )
     except (SQLAlchemyError, ImportError, RuntimeError, AssertionError) as error:
         raise UsageError(

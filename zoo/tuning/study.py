@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 import shlex
 import sys
 import time
@@ -18,15 +17,17 @@ import numpy as np
 import optuna
 import pandas as pd
 from matplotlib import pyplot as plt
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.study import MaxTrialsCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
 from agents.common.files import atomic_path, write_text
 from agents.common.replicas import Diverged
 from zoo.algorithms.baselines import find_algorithm
-from zoo.processes.locks import HOST, Lock
+from zoo.processes.locks import Lock
 from zoo.runs.folder import STUDY, Evaluations, check_log_folder, describe_error, find_run_folders
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import differences
@@ -36,9 +37,9 @@ from zoo.terminal.errors import Interrupted, UsageError
 from zoo.terminal.messages import FILE_ONLY, log, messages, say_once
 from zoo.training.callbacks import StopSignal
 from zoo.training.start import read_request, train
+from zoo.tuning import options
 from zoo.tuning.options import (
     DATABASE,
-    MOST_RETRIES,
     STUDIES,
     Plan,
     define,
@@ -49,11 +50,14 @@ from zoo.tuning.options import (
     suggest,
 )  # fmt: skip
 
-SECONDS_BETWEEN_LOOKS = 2.0
+POLL_SECONDS = 2.0
 FEWEST_FOR_IMPORTANCE = 8
+STOPPED = "stopped by a signal"
+"""Reason of a trial that is to be continued."""
+CONTINUE = "stopped by a signal; the same command continues the study"
 
-SETTINGS, PROCESS, DEFINITION = "settings", "process", "definition"
-"""Attributes of a trial: its settings, the lock of its process; and of a study: what all of its trials share."""
+SETTINGS, DEFINITION = "settings", "definition"
+"""Attributes of a trial: its settings; and of a study: what all of its trials share."""
 
 
 first_attempt = RetryHeartbeatStaleTrialCallback.retried_trial_number
@@ -64,48 +68,80 @@ class Pruned(Interrupted):
     """A trial was ended early because it does worse than others did; its run ends as ``interrupted``."""
 
 
+class TrialTaken(Interrupted):
+    """Another start repeats the trial, whose heartbeat was late; its run ends as ``interrupted``."""
+
+
 class TrialFailed(Exception):
     """Training failed in a way that other settings may not; the study goes on."""
 
 
-def train_trial(plan: Plan, trial: Trial) -> float:
-    """Train the settings that Optuna proposes, or continue the trial that this one repeats.
+class TrialStopped(Exception):
+    """A signal has ended the trial, which is to be continued."""
 
-    :return: mean score over the seeds in the last evaluation.
-    :raises optuna.TrialPruned: if the pruner ended it.
-    :raises TrialFailed: if training failed.
-    :raises UsageError: for bad input, which the next trial would find too.
-    :raises Interrupted: after a signal; the trial is in the queue again.
+
+@dataclass
+class TrialTrainer:
+    """The objective of a study: trains the settings that Optuna proposes, or continues the trial that is repeated.
+
+    :param stop: what a signal asks for.
+    :param begun: how many trials have begun, each start of a repetition too.
+    :param number: of the last one.
     """
-    trial.set_user_attr(PROCESS, lock_of_this_process(plan).path.name)
-    settings = suggest(trial, plan.searches)
-    trial.set_user_attr(SETTINGS, settings)
-    frozen = trial.study.get_trials()[trial.number]
-    first = first_attempt(frozen)
-    log.info("trial %d: %s", trial.number, ", ".join(f"{name} {value}" for name, value in settings.items()))
-    folder = plan.folder / f"trial_{trial.number if first is None else first}"
-    folder.mkdir(parents=True, exist_ok=True)
-    reason = ""
-    try:
-        scores, reason = _train(plan, trial, folder, first is not None)
-    except Pruned as error:
-        reason = str(error)
-        raise optuna.TrialPruned(reason) from error
-    except (Interrupted, KeyboardInterrupt):
-        reason = "stopped by a signal"
-        RetryHeartbeatStaleTrialCallback()(trial.study, frozen)
-        raise
-    except Exception as error:
-        reason = describe_error(error)
-        if isinstance(error, UsageError):
+
+    plan: Plan
+    stop: StopSignal
+    begun: int = 0
+    number: int = -1
+
+    def __call__(self, trial: Trial) -> float:
+        """Return the mean score over the seeds in the last evaluation.
+
+        :raises optuna.TrialPruned: if the pruner ended the trial.
+        :raises TrialFailed: if training failed.
+        :raises TrialStopped: after a signal.
+        :raises UsageError: for bad input, which the next trial would find too.
+        """
+        self.begun += 1
+        self.number = trial.number
+        settings = suggest(trial, self.plan.searches)
+        trial.set_user_attr(SETTINGS, settings)
+        log.info("trial %d: %s", trial.number, ", ".join(f"{name} {value}" for name, value in settings.items()))
+        first = first_attempt(trial.study.get_trials(deepcopy=False)[trial.number])
+        folder = self.plan.folder / f"trial_{trial.number if first is None else first}"
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = ""
+        try:
+            self._wait_for_runs(folder)
+            scores, reason = _train(self.plan, trial, folder, first is not None)
+        except Pruned as error:
+            reason = str(error)
+            raise optuna.TrialPruned(reason) from error
+        except TrialTaken:
             raise
-        log.log(FILE_ONLY, "".join(traceback.format_exception(error)).rstrip())
-        raise TrialFailed(reason) from error
-    finally:
-        trial.set_user_attr("runs", [str(run.path) for run in find_run_folders([folder])])
-        trial.set_user_attr("reason", reason)
-    trial.set_user_attr("scores", scores)
-    return float(np.mean(scores))
+        except (Interrupted, KeyboardInterrupt) as error:
+            self.stop.requested = True  # the training has heard the signal in place of this program
+            reason = STOPPED
+            raise TrialStopped(reason) from error
+        except Exception as error:
+            reason = describe_error(error)
+            if isinstance(error, UsageError):
+                raise
+            log.log(FILE_ONLY, "".join(traceback.format_exception(error)).rstrip())
+            raise TrialFailed(reason) from error
+        finally:
+            trial.set_user_attr("runs", [str(run.path) for run in find_run_folders([folder])])
+            trial.set_user_attr("reason", reason)
+        trial.set_user_attr("scores", scores)
+        return float(np.mean(scores))
+
+    def _wait_for_runs(self, folder: Path) -> None:
+        """Wait while a process that counts as killed, but was only suspended, still trains the runs of a trial."""
+        while held := [run for run in find_run_folders([folder]) if run.lock.is_held()]:
+            if self.stop.requested:
+                raise Interrupted(STOPPED)
+            say_once(f"{held[0].path} is still being trained by {held[0].lock.describe_holder()}; waiting")
+            time.sleep(POLL_SECONDS)
 
 
 def _train(plan: Plan, trial: Trial, folder: Path, resume: bool) -> tuple[list[float], str]:
@@ -142,7 +178,10 @@ class Reporter:
             return
         for number, row in enumerate(trained[self.reported :], start=self.reported + 1):
             score = float(np.mean(scores_of(histories, row)))
-            self.trial.report(score, number)
+            try:
+                self.trial.report(score, number)
+            except UpdateFinishedTrialError as error:
+                raise TrialTaken(f"another start repeats trial {self.trial.number}") from error
         self.reported = len(trained)
         if steps[-1] < self.steps and self.trial.should_prune():
             raise Pruned(f"score {score:.4g} in evaluation {len(trained)}, at step {steps[-1]}")
@@ -231,46 +270,87 @@ def open_study(plan: Plan) -> optuna.Study:
 def run_trials(study: optuna.Study, plan: Plan) -> None:
     """Run trials one after the other until there are enough, or time is up.
 
-    With a total, wait for the trials that other starts run: a killed one is tried again here.
+    With a total, wait for the trials that other starts run: a killed one is repeated here.
 
     :raises UsageError: if a trial finds its settings, data or environment wrong.
     :raises Interrupted: after a signal; the trial in training is in the queue again.
     """
-    end = time.monotonic() + (math.inf if plan.args.timeout is None else plan.args.timeout)
-    begun = 0
-    with StopSignal().heard() as stop, lock_of_this_process(plan):
-        while time.monotonic() < end:
+    deadline = time.monotonic() + (math.inf if plan.args.timeout is None else plan.args.timeout)
+    total = plan.args.max_total_trials
+    with StopSignal().heard() as stop:
+        trainer = TrialTrainer(plan, stop)
+        wait_for_killed_trials(study, stop)
+        while time.monotonic() < deadline:
             if stop.requested:
-                raise Interrupted("stopped by a signal; the same command continues the study")
-            fail_dead_trials(study, plan)
-            if plan.args.max_total_trials is not None:
-                known = begun_trials(study)
-                if len(known) >= plan.args.max_total_trials:
-                    if all(trial.state.is_finished() for trial in known):
-                        return
-                    say_once("waiting for the trials of other starts; a killed one is tried again, in a minute at most")
-                    time.sleep(SECONDS_BETWEEN_LOOKS)
-                    continue
-            elif begun >= plan.args.n_trials:
+                raise Interrupted(CONTINUE)
+            left = plan.args.n_trials - trainer.begun
+            if total is not None:
+                left = total - len(begun_trials(study))
+            if left > 0:
+                optimize(study, trainer, left, deadline)
+            elif total is None or not has_running_trials(study):
                 return
-            study.sampler = plan.make_sampler(len(begun_trials(study)))
-            study.optimize(partial(train_trial, plan), n_trials=1, catch=(TrialFailed,), callbacks=[tell])
-            begun += 1
+            else:
+                say_once("waiting for the trials of other starts; a killed one is repeated, in a minute at most")
+                time.sleep(POLL_SECONDS)
+                fail_stale_trials(study)
 
 
-def lock_of_this_process(plan: Plan) -> Lock:
-    """Return the lock that this process has while it works on a study."""
-    return Lock(plan.folder / f".process_{HOST}_{os.getpid()}")
+def optimize(study: optuna.Study, trainer: TrialTrainer, n_trials: int, deadline: float) -> None:
+    """Run some trials, fewer if other starts begin some of the study's total meanwhile."""
+    plan = trainer.plan
+
+    def prepare_next(study: optuna.Study, trial: FrozenTrial | None = None) -> None:
+        study.sampler = plan.make_sampler(len(begun_trials(study)))
+
+    callbacks: list[Callable[[optuna.Study, FrozenTrial], None]] = [partial(finish_trial, trainer.stop), prepare_next]
+    if plan.args.max_total_trials is not None:
+        repeated = len(retried_numbers(study.get_trials(deepcopy=False)))
+        callbacks.append(MaxTrialsCallback(plan.args.max_total_trials + repeated, states=None))
+    timeout = None if math.isinf(deadline) else deadline - time.monotonic()
+    prepare_next(study)
+    try:
+        study.optimize(trainer, n_trials, timeout, catch=(TrialFailed, TrialStopped), callbacks=callbacks)
+    except ValueError:
+        # Optuna takes no result of a trial that has ended: its heartbeat was late, as after a suspension of the
+        # machine, and another start repeats it.
+        if trainer.number not in retried_numbers(study.get_trials(deepcopy=False)):
+            raise
+        log.warning("trial %d: another start repeats it, since its heartbeat was late", trainer.number)
 
 
-def fail_dead_trials(study: optuna.Study, plan: Plan) -> None:
-    """Put trials whose processes are gone into the queue again: those of this host at once, so that they come next."""
-    fail_stale_trials(study)  # without a heartbeat for a minute
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        name = trial.user_attrs.get(PROCESS, "")
-        if name.startswith(f".process_{HOST}_") and Lock(plan.folder / name).is_held() is False:
-            study.tell(trial.number, state=TrialState.FAIL)
-            RetryHeartbeatStaleTrialCallback(MOST_RETRIES)(study, trial)
+def finish_trial(stop: StopSignal, study: optuna.Study, trial: FrozenTrial) -> None:
+    """Log how a trial ended; after a signal, put a trial that it has stopped into the queue again and end the call."""
+    reason = trial.user_attrs["reason"]
+    if reason == STOPPED:
+        # Optuna has recorded the end of this attempt, which works once only, so no other start repeats it too.
+        del trial.user_attrs["reason"]
+        RetryHeartbeatStaleTrialCallback()(study, trial)
+    elif trial.state == TrialState.COMPLETE:
+        log.info("trial %d: score %.4g, best %.4g %s", trial.number, trial.value, study.best_value, reason)
+    else:
+        log.warning("trial %d: %s, %s", trial.number, trial.state.name.lower(), reason)
+    if stop.requested:
+        raise Interrupted(CONTINUE)
+
+
+def wait_for_killed_trials(study: optuna.Study, stop: StopSignal) -> None:
+    """Wait until the trials that were running before this call have ended, or are known to be alive.
+
+    A trial of a start that was killed is then the first to be repeated, so the trials after it are proposed as if
+    nothing had happened.
+    """
+    end = time.monotonic() + options.GRACE_SECONDS + 2  # the database's clock counts whole seconds
+    fail_stale_trials(study)
+    while has_running_trials(study) and time.monotonic() < end and not stop.requested:
+        say_once("waiting for a minute at most: trials are running, and one whose process was killed is to come first")
+        time.sleep(POLL_SECONDS)
+        fail_stale_trials(study)
+
+
+def has_running_trials(study: optuna.Study) -> bool:
+    """Return whether a start is running a trial, as far as is known."""
+    return bool(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
 
 def begun_trials(study: optuna.Study) -> list[FrozenTrial]:
@@ -280,23 +360,13 @@ def begun_trials(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in found if trial.state != TrialState.WAITING and trial.number not in retried]
 
 
-def tell(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Say how a trial ended."""
-    reason = trial.user_attrs["reason"]
-    if trial.state == TrialState.COMPLETE:
-        log.info("trial %d: score %.4g, best %.4g %s", trial.number, trial.value, study.best_value, reason)
-    else:
-        log.warning("trial %d: %s, %s", trial.number, trial.state.name.lower(), reason)
-
-
 # -- what a study has found: a table of all trials, figures, and the best settings as a file for `-conf` -------------
 
 
 def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
     """Write the results of a study so far to its folder, and return the program's result."""
-    trials = study.get_trials()
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    table = tabulate(trials, plan.seeds, list(plan.searches))
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    table = tabulate(study, plan.seeds, list(plan.searches))
     with atomic_path(plan.folder / "trials.csv") as temporary:
         table.to_csv(temporary, index=False)
     result: dict[str, Any] = {
@@ -326,26 +396,32 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
     }
 
 
-def tabulate(trials: Sequence[FrozenTrial], seeds: Sequence[int], searched: Sequence[str]) -> pd.DataFrame:
+def tabulate(study: optuna.Study, seeds: Sequence[int], searched: Sequence[str]) -> pd.DataFrame:
     """Return one row for each trial: number, state, score, score of each seed, settings, seconds, reason and runs."""
-    rows = []
-    retried = retried_numbers(trials)
-    of_seeds = [f"seed {seed}" for seed in seeds]
-    for trial in trials:
-        found = trial.user_attrs
-        state = "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
-        row = {
-            "number": trial.number,
-            "state": "retried" if trial.number in retried else state,
-            "score": trial.value,
-            "seconds": trial.duration and trial.duration.total_seconds(),
-            "retry_of": first_attempt(trial),
-            "reason": found.get("reason", ""),
-            "runs": " ".join(found.get("runs", [])),
-        }
-        rows.append({**row, **dict(zip(of_seeds, found.get("scores", ()), strict=False)), **found.get(SETTINGS, {})})
-    names = ["number", "state", "score", *of_seeds, *searched, "seconds", "retry_of", "reason", "runs"]
-    return pd.DataFrame(rows, columns=names)
+    columns = {
+        "number": "number",
+        "state": "state",
+        "value": "score",
+        "duration": "seconds",
+        "system_attrs_failed_trial": "retry_of",
+        "user_attrs_reason": "reason",
+        "user_attrs_runs": "runs",
+        "user_attrs_scores": "scores",
+        f"user_attrs_{SETTINGS}": SETTINGS,
+    }
+    # Optuna leaves out the columns of attributes that no trial has.
+    table = study.trials_dataframe().reindex(columns=list(columns)).rename(columns=columns)
+    lists = table[["runs", "scores", SETTINGS]].astype(object)
+    table["state"] = table["state"].str.lower().replace("fail", "failed")
+    table.loc[table["number"].isin(retried_numbers(study.trials)), "state"] = "retried"
+    table["seconds"] = pd.to_timedelta(table["seconds"]).dt.total_seconds()
+    table["runs"] = lists["runs"].str.join(" ")
+    names = [f"seed {seed}" for seed in seeds]
+    for index, name in enumerate(names):
+        table[name] = lists["scores"].str.get(index)
+    for name in searched:
+        table[name] = lists[SETTINGS].str.get(name)
+    return table[["number", "state", "score", *names, *searched, "seconds", "retry_of", "reason", "runs"]]
 
 
 def write_best(best: FrozenTrial, plan: Plan) -> None:

@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import sqlite3
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from tests.zoo.tuning.fakes import ENV, near_three, scored, use_fakes, words
-from zoo.processes.locks import HOST
+from zoo.runs.folder import RunFolder, find_run_folders
 from zoo.settings.config import load_config
 from zoo.terminal.errors import Interrupted, UsageError
 from zoo.train import main as train
@@ -24,7 +24,7 @@ from zoo.training.flags import make_parser
 from zoo.tune import main
 from zoo.tuning import options
 from zoo.tuning.options import open_storage
-from zoo.tuning.study import Pruned, read_trial, tell_of_other_settings
+from zoo.tuning.study import Pruned, first_attempt, read_trial, tell_of_other_settings
 
 
 def folder(logs):
@@ -195,48 +195,102 @@ def test_no_trial_begins_after_a_signal_between_two(objective, tmp_path, tune):
     assert states(tmp_path) == ["complete"]
 
 
-def leave_running(logs, params, process=""):
-    """Leave a trial as a killed start does: running, with a last sign of life."""
-    study = study_of(logs)
-    study.enqueue_trial(params)
-    trial = study.ask()
-    trial.suggest_float("inverse_temperature", 0.1, 100.0, log=True)
-    trial.set_user_attr("process", process)
-    study._storage.record_heartbeat(trial._trial_id)
+class Killed(BaseException):
+    """Ends a call as a kill does: nothing is recorded of its trial."""
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
-def test_a_killed_trial_is_tried_again_once_it_has_been_silent_for_long(objective, tmp_path, monkeypatch):
-    assert main(words(tmp_path, "--n-trials", "1")) == 0
-    leave_running(tmp_path, {"inverse_temperature": 7.0})
-    assert main(words(tmp_path, "--n-trials", "1")) == 0
-    assert states(tmp_path) == ["complete", "running", "complete"]
+@pytest.fixture
+def short_grace(monkeypatch):
+    """Let a trial count as killed after a second without a heartbeat."""
     monkeypatch.setattr(options, "GRACE_SECONDS", 1)
-    time.sleep(2.1)
-    assert main(words(tmp_path, "--max-total-trials", "3")) == 0
-    assert states(tmp_path) == ["complete", "retried", "complete", "complete"]
-    again = trials(tmp_path)[-1]
-    assert again.params == {"inverse_temperature": 7.0}
-    assert pd.read_csv(folder(tmp_path) / "trials.csv")["retry_of"].iloc[-1] == 1
 
 
-@pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
-def test_a_trial_whose_process_of_this_host_is_gone_comes_next(objective, tmp_path):
-    assert main(words(tmp_path, "--n-trials", "1")) == 0
-    leave_running(tmp_path, {"inverse_temperature": 7.0}, process=f".process_{HOST}_1")
-    assert main(words(tmp_path, "--n-trials", "1")) == 0
-    assert states(tmp_path) == ["complete", "retried", "complete"]
-    assert trials(tmp_path)[-1].params == {"inverse_temperature": 7.0}
+def kill_in(number):
+    """Return an objective that is killed in a trial."""
+
+    def train(args):
+        if args.trial["source"].endswith(f"trial {number}"):
+            raise Killed
+        return near_three(args)
+
+    return train
 
 
-@pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
-def test_a_trial_that_was_killed_too_often_is_not_tried_again(objective, tmp_path, monkeypatch):
-    monkeypatch.setattr("zoo.tuning.study.MOST_RETRIES", 0)
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("random", marks=pytest.mark.slow)])
+def test_a_study_that_was_killed_twice_ends_as_an_undisturbed_one(objective, tmp_path, tune, short_grace, sampler):
+    command = f"--max-total-trials 6 --sampler {sampler} --n-startup-trials 2".split()
+    tune(*words(tmp_path / "whole", *command))
+    for number in (2, 5):  # the repetition of trial 2 is trial 3
+        objective(kill_in(number))
+        with pytest.raises(Killed):
+            main(words(tmp_path / "killed", *command))
+    objective(near_three)
+    result, _ = tune(*words(tmp_path / "killed", *command))
+    assert result["trials"] == {"complete": 6, "retried": 2}
+    complete = [trial for trial in trials(tmp_path / "killed") if trial.value is not None]
+    whole = trials(tmp_path / "whole")
+    assert [(trial.params, trial.value) for trial in complete] == [(trial.params, trial.value) for trial in whole]
+    table = pd.read_csv(folder(tmp_path / "killed") / "trials.csv").set_index("number")
+    assert table["retry_of"].dropna().to_dict() == {3: 2, 6: 5}
+
+
+def test_a_trial_that_was_killed_too_often_is_not_tried_again(objective, tmp_path, monkeypatch, short_grace):
+    monkeypatch.setattr(options, "MAX_RETRIES", 0)
+    objective(kill_in(0))
+    with pytest.raises(Killed):
+        main(words(tmp_path, "--n-trials", "1"))
+    objective(near_three)
     assert main(words(tmp_path, "--n-trials", "1")) == 0
-    leave_running(tmp_path, {"inverse_temperature": 7.0}, process=f".process_{HOST}_1")
-    assert main(words(tmp_path, "--n-trials", "1")) == 0
-    assert trials(tmp_path)[-1].params != {"inverse_temperature": 7.0}
+    first, second = trials(tmp_path)
+    assert first.params != second.params
+
+
+def take_over(logs):
+    """Let another start count a trial as killed, and put it into the queue again."""
+    study = study_of(logs)
+    trial = study.trials[-1]
+    study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    optuna.storages.RetryHeartbeatStaleTrialCallback()(study, trial)
+
+
+def test_a_trial_that_another_start_has_taken_over_ends_and_the_call_goes_on(objective, tmp_path, tune):
+    def suspended(args):
+        if args.trial["source"].endswith("trial 0"):
+            take_over(tmp_path)
+        return near_three(args)
+
+    objective(suspended)
+    result, errors = tune(*words(tmp_path, "--max-total-trials", "2"))
+    assert result["trials"] == {"retried": 1, "complete": 2}
+    assert "trial 0: another start repeats it" in errors
+    assert [trial.number for trial in trials(tmp_path) if first_attempt(trial) == 0] == [1]
+
+
+def test_a_stopped_trial_that_another_start_has_taken_over_is_repeated_once(objective, tmp_path, tune):
+    def stop(args):
+        take_over(tmp_path)
+        raise Interrupted("stopped by a signal")
+
+    objective(stop)
+    tune(*words(tmp_path, "--n-trials", "1"), code=3)
+    assert states(tmp_path) == ["retried", "waiting"]
+
+
+def test_a_repeated_trial_waits_for_a_process_that_was_only_suspended(objective, tmp_path, tune, monkeypatch):
+    monkeypatch.setattr("zoo.tuning.study.POLL_SECONDS", 0.05)
+
+    def stop(args):
+        run = RunFolder.create(args.log_folder, "qam", ENV, 7)
+        threading.Timer(1.0, run.lock.release).start()
+        raise Interrupted("stopped by a signal")
+
+    objective(stop)
+    tune(*words(tmp_path, "--n-trials", "1"), code=3)
+    (run,) = find_run_folders([folder(tmp_path)])
+    objective(lambda args: near_three(args) if not run.lock.is_held() else scored(0.0))
+    result, errors = tune(*words(tmp_path, "--n-trials", "1"))
+    assert result["best"]["score"] > 0
+    assert "is still being trained by process" in errors
 
 
 def test_a_database_that_has_lost_its_study_is_not_written_over(objective, tmp_path, tune):

@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from zoo.terminal.errors import Interrupted
-from zoo.tuning.study import Pruned, Reporter, scores_of_result
+from zoo.tuning.study import Pruned, Reporter, TrialTaken, scores_of_result
 
 
 def history(successes, returns=None):
@@ -65,3 +65,11 @@ def test_a_run_that_does_worse_than_others_did_is_ended_as_interrupted(study):
         watch([history([0.0, 0.0])])
     assert isinstance(ending.value, Interrupted)
     Reporter(study.ask(), steps=20)([history([0.0, 0.0])])  # its last evaluation
+
+
+def test_a_run_whose_trial_another_start_repeats_is_ended_as_interrupted(study):
+    watch = Reporter(study.ask(), steps=30)
+    study.tell(1, state=optuna.trial.TrialState.FAIL)
+    with pytest.raises(TrialTaken, match="another start repeats trial 1"):
+        watch([history([0.0])])
+    assert issubclass(TrialTaken, Interrupted)
