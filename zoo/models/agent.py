@@ -30,6 +30,7 @@ from zoo.playing.evaluate import Evaluator
 from zoo.playing.pool import count_environments
 from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
+from zoo.runs.scores import SUCCESS
 from zoo.settings.layers import parse_overrides
 from zoo.settings.record import RunRecord, RunSettings
 from zoo.terminal.errors import UsageError, as_usage_error
@@ -147,7 +148,10 @@ def find_agent(args: argparse.Namespace) -> Agent:
         raise UsageError(f"`--algo` must be that of {agent.source}, which is of {agent.algo}, got {algo}; leave it out")
     if args.env in (None, agent.env):
         return agent
-    return replace(agent, env=args.env, stated=None, run=None)  # no score is stated there
+    scoring = agent.scoring
+    if scoring.score == "success":  # the other environment may report none
+        scoring = replace(scoring, score=None)
+    return replace(agent, env=args.env, scoring=scoring, stated=None, run=None)  # no score is stated there
 
 
 def agent_of_run(
@@ -159,7 +163,11 @@ def agent_of_run(
     :param step: of the checkpoint to take instead; -1 takes the last.
     :raises UsageError: if the folder or its model cannot be read, or there is no such model.
     """
-    config = RunFolder(path).read_config()
+    folder = RunFolder(path)
+    config = folder.read_config()
+    scoring = ScoringRule.of_run(config)
+    if folder.has_successes():
+        scoring = scoring.with_success()
     if step is None:
         file, index = _find_file(path, name), None
     else:
@@ -180,7 +188,7 @@ def agent_of_run(
             episodes=config.run.eval_episodes,
             seed=config.eval_seed,
             replica=config.seed,
-            scoring=ScoringRule.of_run(config),
+            scoring=scoring,
             run=path,
             trust=trust,
         )
@@ -198,6 +206,10 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
         with as_usage_error(ValueError, OSError):
             loaded, about = FlowPolicy.load(path, device, trust=trust), read_about(path)
         protocol = about.get("protocol") or {}
+        scoring = ScoringRule.read(protocol)
+        stated = Score(**about["score"]) if about.get("score") else None
+        if stated is not None and stated.kind == SUCCESS.name:
+            scoring = scoring.with_success()
         return Agent(
             algo=find_named_by_file(name_of(type(loaded.method)), path).id,
             policy=loaded,
@@ -207,8 +219,8 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
             episodes=protocol.get("episodes") or DEFAULT_EPISODES,
             seed=protocol.get("seed") or 0,
             replica=about.get("seed") or 0,
-            scoring=ScoringRule.read(protocol),
-            stated=Score(**about["score"]) if about.get("score") else None,
+            scoring=scoring,
+            stated=stated,
             trust=trust,
         )
     with as_usage_error(ValueError, OSError):

@@ -124,13 +124,25 @@ class Evaluator:
             np.random.set_state(states[1])
             torch.set_rng_state(states[2])
         shape = (len(names), self.episodes)
-        returns, lengths, successes = np.zeros(shape), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        returns = np.zeros(shape)
+        lengths = np.zeros(shape, np.int64)
+        successes = np.zeros(shape, np.int64)
+        any_successes = np.zeros(shape, np.int64)
         for job, ending in endings.items():
-            returns[job], lengths[job] = ending.episode_return, ending.length
+            returns[job] = ending.episode_return
+            lengths[job] = ending.length
             successes[job] = UNREPORTED if ending.success is None else ending.success
-        is_known = not endings or any(ending.success is not None for ending in endings.values())
-        played = np.all(lengths > 0, axis=1)
-        return EpisodeResults(successes if is_known else None, returns, lengths, self.episode_seeds, played)
+            any_successes[job] = UNREPORTED if ending.any_success is None else ending.any_success
+        is_silent = all(ending.success is None for ending in endings.values())
+        never_reports = all(ending.any_success is None for ending in endings.values())
+        return EpisodeResults(
+            successes=None if is_silent else successes,
+            returns=returns,
+            lengths=lengths,
+            seeds=self.episode_seeds,
+            played=np.all(lengths > 0, axis=1),
+            any_successes=None if never_reports else any_successes,
+        )
 
     def _play(self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]) -> dict[tuple[int, int], Ending]:
         """Play all (replica, episode) jobs; any environment takes the next one when it is free.

@@ -37,11 +37,16 @@ Spaces = tuple[gymnasium.Space[Any], gymnasium.spaces.Box]
 
 
 class Ending(NamedTuple):
-    """The result of a finished episode; ``success`` is that of its last step, or None."""
+    """The result of a finished episode.
+
+    :param success: that of its last step, or None where the environment reports none.
+    :param any_success: the same of any of its steps.
+    """
 
     episode_return: float
     length: int
     success: int | None
+    any_success: int | None
 
 
 @dataclass
@@ -89,7 +94,8 @@ class EnvGroup:
             self._envs[-1].set_name(name)
         if is_first:
             probe(self._envs[0], lambda: make_env(spec, **env_kwargs))
-        self._totals = [(0.0, 0)] * len(names)  # return and length of the running episode
+        # of the running episode: its return, its length, and whether any step was a success
+        self._totals: list[tuple[float, int, int | None]] = [(0.0, 0, None)] * len(names)
         self.spaces: Spaces = (self._envs[0].observation_space, self._envs[0].action_space)  # type: ignore[assignment]
 
     def advance(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> Progress:
@@ -101,19 +107,21 @@ class EnvGroup:
         observations: dict[int, Any] = {}
         endings: dict[int, Ending] = {}
         for number, chunk in zip(numbers, chunks, strict=True):
-            total, length = self._totals[number]
+            total, length, any_success = self._totals[number]
             for action in chunk:
                 observation, reward, terminated, truncated, info = self._envs[number].step(action)
                 total, length = total + reward, length + 1
+                success = info.get("success")
+                any_success = at_any_step(any_success, success)
                 if terminated or truncated:
-                    endings[number] = Ending(total, length, info.get("success"))
+                    endings[number] = Ending(total, length, success, any_success)
                     break
             else:
                 observations[number] = observation
-            self._totals[number] = (total, length)
+            self._totals[number] = (total, length, any_success)
         for number, seed in openings.items():
             observations[number], _ = self._envs[number].reset(seed=seed)
-            self._totals[number] = (0.0, 0)
+            self._totals[number] = (0.0, 0, None)
         return Progress(list(observations), stack(self.spaces[0], list(observations.values())), endings)
 
     def close(self) -> None:
@@ -244,6 +252,17 @@ class EnvPool:
         close_all(self._workers)
         self._workers = []
         self._stay_at_exit()
+
+
+def at_any_step(earlier: int | None, success: int | None) -> int | None:
+    """Return whether any step was a success, None while none has reported any.
+
+    :param earlier: the same of the steps before.
+    :param success: what this step reports.
+    """
+    if earlier is None or success is None:
+        return success if earlier is None else earlier
+    return max(earlier, success)
 
 
 def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episodes: int) -> int:

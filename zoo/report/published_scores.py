@@ -22,7 +22,7 @@ from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
 from zoo.report.comparison import joined
 from zoo.runs.folder import PHASES
-from zoo.runs.protocol import describe_layers, phase_ends
+from zoo.runs.protocol import SUCCESS_AT_END, describe_layers, phase_ends
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
 from zoo.runs.scores import SUCCESS
 from zoo.settings.layers import load_yaml
@@ -81,7 +81,7 @@ class PublishedSet:
         """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None where the source does not say."""
         own = dict(self.methods.get(method, {}))
         there = own.pop("domains", {}).get(domain, {})
-        protocol = self.protocol | self.domains.get(domain, {}) | own | there
+        protocol = {"success_at": SUCCESS_AT_END} | self.protocol | self.domains.get(domain, {}) | own | there
         return protocol | {"net_arch": describe_layers(protocol.get("net_arch"))}
 
     @cached_property

@@ -16,12 +16,14 @@ import pandas as pd
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, by_place
 from zoo.report.published_scores import clashes, read_rows, refuse_rows, with_places
 from zoo.runs.folder import PHASES
-from zoo.runs.protocol import PROTOCOL, show
+from zoo.runs.protocol import PROTOCOL, SUCCESS_AT_END, show
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
 from zoo.runs.scores import KINDS
 
 COLUMNS = ("method", "algorithm", "environment", "seed", "phase", "step", "successes", "episodes", "kind", "score")
 """What a file must have, beside the fields of `zoo.runs.protocol.PROTOCOL`."""
+_ADDED = {"success_at": SUCCESS_AT_END}
+"""Columns that files of older releases lack -> what their scores were made with."""
 _RUN = ["method", "environment", "seed", "phase"]
 _COUNTS = ("seed", "step", "episodes")
 _REMEDY = "take the `scores.csv` that `zoo compare -o` writes, unchanged"
@@ -91,7 +93,9 @@ def read_scores(path: Path, source: str) -> Scored:
     :param source: what tables call it.
     :raises UsageError: if a column is missing, or a row is no score of a run; the text names the file and the line.
     """
-    table = read_rows([path], (*COLUMNS, *PROTOCOL), (*_COUNTS, "successes", "score"), _REMEDY)
+    required = [name for name in (*COLUMNS, *PROTOCOL) if name not in _ADDED]
+    table = read_rows([path], required, (*_COUNTS, "successes", "score"), _REMEDY)
+    table = table.assign(**{name: value for name, value in _ADDED.items() if name not in table})
     lowest = {name: kind.limits[0] for name, kind in KINDS.items()}
     highest = {name: kind.limits[1] for name, kind in KINDS.items()}
     is_good = (

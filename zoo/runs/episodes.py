@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -11,22 +11,17 @@ import numpy as np
 from scipy import stats
 
 from zoo.settings.record import RunRecord
-from zoo.terminal.errors import EnvironmentFault
 
 UNREPORTED = -1
-"""The success of an episode whose last step says none, though others do."""
-PARTLY_REPORTED = (
-    "an environment must report success at the last step of every episode or of none, got it for some only; report 0 "
-    "in the others in a wrapper, or score by the return with --score return"
-)
+"""The success of an episode in which the environment reported none."""
 
 
 @dataclass(frozen=True)
 class EpisodeResults:
     """What S replicas did in the same episodes.
 
-    :param successes: success (0 or 1, or `UNREPORTED`) of each episode's last step, shape (S, episodes); None where the
-        environment does not know success.
+    :param successes: success of each episode's last step, 0, 1 or `UNREPORTED`, shape (S, episodes); None where no
+        episode reported any. After `ScoringRule.apply`: the success that counts, 0 or 1, or None for another score.
     :param returns: undiscounted sums of rewards, shape (S, episodes).
     :param lengths: environment steps, shape (S, episodes).
     :param seeds: reset seeds, shape (episodes,).
@@ -34,6 +29,7 @@ class EpisodeResults:
         NaN or infinity, has zeros in its rows.
     :param estimates: without an environment, what else is known of each replica by name, (S,); `returns` are value
         estimates for the first states of held-out trajectories then.
+    :param any_successes: as `successes`, of any step of an episode.
     """
 
     successes: np.ndarray | None
@@ -42,60 +38,98 @@ class EpisodeResults:
     seeds: np.ndarray
     played: np.ndarray
     estimates: Mapping[str, np.ndarray] = field(default_factory=dict)
+    any_successes: np.ndarray | None = None
 
     def successes_of(self, replica: int) -> np.ndarray | None:
-        """Return the success of a replica's episodes, or None where the environment does not know success."""
+        """Return the success of a replica's episodes, or None where the score is another."""
         return None if self.successes is None else self.successes[replica]
+
+
+def as_reported(successes: Sequence[int | None]) -> np.ndarray | None:
+    """Return what the episodes of one replica reported as in `EpisodeResults`, shape (1, episodes), or None."""
+    if all(success is None for success in successes):
+        return None
+    return np.array([[UNREPORTED if success is None else success for success in successes]], np.int64)
 
 
 @dataclass(frozen=True)
 class ScoringRule:
     """How played episodes are scored.
 
-    :param score: ``"return"``, or ``"value"``, an estimate from data without an environment; None is success where the
-        environment reports it, else the return.
+    Many environments put ``success`` into an info only when it is true. So success is the score of an environment as
+    soon as one of its episodes reports any, and an episode that reports none is a failure there.
+
+    :param score: ``"success"``; ``"return"``; ``"value"``, an estimate from data without an environment; None is
+        success where the environment reports it, else the return.
     :param success_return: the return from which an episode is a success.
+    :param success_at: ``"any"`` for success at any step of an episode; None for its last step.
     :param reference_scores: returns of a random and of an expert policy.
     """
 
     score: str | None = None
     success_return: float | None = None
+    success_at: str | None = None
     reference_scores: tuple[float, float] | None = None
 
     @classmethod
     def of_run(cls, record: RunRecord) -> ScoringRule:
         """Return what a run is scored by."""
-        references = record.run.reference_scores or (record.dataset or {}).get("reference_scores")
-        return cls(record.run.score, record.run.success_return, tuple(references) if references else None)
+        run = record.run
+        references = run.reference_scores or (record.dataset or {}).get("reference_scores")
+        return cls(run.score, run.success_return, run.success_at, tuple(references) if references else None)
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> ScoringRule:
         """Return what :meth:`plain` returned."""
         references = content.get("reference_scores")
-        return cls(content.get("score"), content.get("success_return"), tuple(references) if references else None)
+        return cls(
+            content.get("score"),
+            content.get("success_return"),
+            content.get("success_at"),
+            tuple(references) if references else None,
+        )
 
     def plain(self) -> dict[str, Any]:
         """Return what differs from :data:`REPORTED` as plain values."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    def apply(self, results: EpisodeResults) -> EpisodeResults:
-        """Return results with the successes that count: none of them where the return is the score.
+    @property
+    def follows_environment(self) -> bool:
+        """Whether the environment decides between success and return, by what it reports."""
+        return self.score is None and self.success_return is None
 
-        :raises EnvironmentFault: if an environment reports the success of some episodes only, and it is the score.
+    def with_success(self) -> ScoringRule:
+        """Return this rule for an environment that is known to report success."""
+        return replace(self, score="success") if self.follows_environment else self
+
+    def apply(self, results: EpisodeResults, is_reported: bool = False) -> EpisodeResults:
+        """Return results with the successes that count: None where another score does.
+
+        :param is_reported: whether the environment has reported success in other episodes.
         """
-        if self.score is not None:
+        if self.score in ("return", "value"):
             return replace(results, successes=None)
-        if self.success_return is None:
-            if results.successes is not None and (results.successes == UNREPORTED).any():
-                raise EnvironmentFault(PARTLY_REPORTED)
+        if self.success_return is not None:
+            return replace(results, successes=(results.returns >= self.success_return).astype(np.int64))
+        successes = results.any_successes if self.success_at == "any" else results.successes
+        if successes is None and not (is_reported or self.score == "success"):
             return results
-        return replace(results, successes=(results.returns >= self.success_return).astype(np.int64))
+        if successes is None:
+            return replace(results, successes=np.zeros(results.returns.shape, np.int64))
+        return replace(results, successes=np.where(successes == UNREPORTED, 0, successes))
 
-    def success_of(self, reported: int | None, episode_return: float) -> int | None:
-        """Return whether one episode is a success, as :meth:`apply` does for many."""
-        if self.score is not None:
+    def success_of(self, at_end: int | None, at_any: int | None, episode_return: float) -> int | None:
+        """Return whether one episode is a success, None where nothing says so or the score is another.
+
+        :param at_end: the success that its last step reports, if any.
+        :param at_any: the same of any of its steps.
+        """
+        if self.score in ("return", "value"):
             return None
-        return reported if self.success_return is None else int(episode_return >= self.success_return)
+        if self.success_return is not None:
+            return int(episode_return >= self.success_return)
+        success = at_any if self.success_at == "any" else at_end
+        return 0 if success is None and self.score == "success" else success
 
     def normalised(self, episode_return: float) -> float | None:
         """Return where a return lies between those of a random and of an expert policy, if these are known."""
@@ -107,7 +141,9 @@ class ScoringRule:
     @property
     def success(self) -> str:
         """What success is called in a line of text."""
-        return "success" if self.success_return is None else f"success (return >= {self.success_return:g})"
+        if self.success_return is not None:
+            return f"success (return >= {self.success_return:g})"
+        return "success at any step" if self.success_at == "any" else "success"
 
 
 REPORTED = ScoringRule()

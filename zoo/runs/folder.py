@@ -22,10 +22,10 @@ import pandas as pd
 from agents.common.files import DamagedFile, atomic_path, read_text, write_text
 from agents.common.files.npz import read_npz
 from zoo.processes.locks import HOST, Lock
-from zoo.runs.episodes import PARTLY_REPORTED, EpisodeResults
+from zoo.runs.episodes import EpisodeResults
 from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import RunRecord
-from zoo.terminal.errors import CannotResume, EnvironmentFault, Interrupted, UsageError
+from zoo.terminal.errors import CannotResume, Interrupted, UsageError
 
 PHASES = ("offline", "online")
 """Names of the values 0 and 1 of ``phase``."""
@@ -204,6 +204,13 @@ class RunFolder:
             raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
         return arrays
 
+    def has_successes(self) -> bool:
+        """Return whether the run was scored by success; False where its evaluations cannot be read."""
+        try:
+            return "successes" in self.read_evaluations()
+        except UnreadableRun:
+            return False
+
     # -- progress.csv -------------------------------------------------------------------------------------------------
 
     def read_progress(self) -> dict[str, np.ndarray]:
@@ -229,11 +236,12 @@ def with_evaluation(
     """Return the evaluations of one seed and another one, in the columns of Stable-Baselines3's ``EvalCallback``.
 
     Row t of every array is one evaluation: ``timesteps`` (T,), ``phase`` (T,) 0 offline or 1 online, and per episode
-    ``results`` (returns), ``ep_lengths``, ``episode_seeds`` and, where the environment knows success, ``successes``,
-    each (T, episodes).
+    ``results`` (returns), ``ep_lengths``, ``episode_seeds`` and, once success is the score, ``successes``, each
+    (T, episodes).
 
     :param history: the earlier ones; empty before the first.
     :param timesteps: when it was made: gradient steps since the end of pretraining, then environment steps on top.
+    :param results: as `zoo.runs.episodes.ScoringRule.apply` returns them.
     :param replica: whose episodes to keep, from 0 to S - 1.
     """
     row = {
@@ -248,8 +256,9 @@ def with_evaluation(
         row["successes"] = results.successes[replica]
     if not history:
         return {name: values[None] for name, values in row.items()}
-    if row.keys() != history.keys():
-        raise EnvironmentFault(PARTLY_REPORTED)
+    if "successes" in row and "successes" not in history:
+        # the environment reports success only when it is true, so the episodes until now were failures
+        history = {**history, "successes": np.zeros(history["results"].shape, np.int64)}
     return {name: np.concatenate([history[name], values[None]]) for name, values in row.items()}
 
 

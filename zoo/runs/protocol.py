@@ -15,13 +15,16 @@ from zoo.settings.layers import flatten
 
 PROTOCOL = (
     "profile", "offline_steps", "online_steps", "eval_episodes", "sparse", "dataset_size", "dataset_fingerprint",
-    "net_arch", "pretraining_steps", "pretrained_actor", "success_return", "action_range",
+    "net_arch", "pretraining_steps", "pretrained_actor", "success_return", "success_at",
+    "action_range",
 )  # fmt: skip
 """What must agree before two runs of an algorithm may share a row.
 
 Runs that began with a saved behaviour flow are set apart from others and by its number of updates, but not by the
 file, since each seed may have its own.
 """
+SUCCESS_AT_END = "end"
+"""What ``success_at`` says of runs whose episodes succeed or fail at their last step, as they do unless it is set."""
 
 _NOT_SHOWN = {*PROTOCOL} & CommonSettings.declared().keys() | {*CommonSettings.with_role("machine")}
 
@@ -124,11 +127,11 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
 
     :param runs: the table of `zoo.runs.read.RunTables`; its column ``problem`` is missing for finished runs.
     """
-    methods = runs["label"].copy()
-    kinds = runs["kind"].fillna(runs.groupby("environment")["kind"].transform("first"))
-    taken = set(runs["label"].dropna())
-    for (label, has_returns), group in runs[runs["label"].notna()].groupby(["label", kinds.isin(OWN_SCALE)]):
-        same = _SAME_FOR_RETURNS if has_returns else _SAME_ON_ALL_TASKS
+    methods = labels_by_kind(runs)
+    taken = set(methods.dropna())
+    has_returns = kinds_of(runs).isin(OWN_SCALE)
+    for (label, is_return), group in runs[runs["label"].notna()].groupby([methods, has_returns]):
+        same = _SAME_FOR_RETURNS if is_return else _SAME_ON_ALL_TASKS
         text = _texts(group)
         apart = _find_apart(text, group["environment"], same)
         variants: list[Variant] = [tuple(row) for row in text[apart].to_numpy()]
@@ -140,6 +143,25 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
         taken |= set(names.values())
         methods.loc[group.index] = [names[variant] for variant in variants]
     return methods
+
+
+def labels_by_kind(runs: pd.DataFrame) -> pd.Series:
+    """Return the label of each run, with another ending for returns where a label also has success.
+
+    Scores of two kinds never meet in a method on an environment.
+    """
+    labels = runs["label"].copy()
+    has_returns = kinds_of(runs).isin(OWN_SCALE)
+    for _, group in runs[runs["label"].notna()].groupby("label"):
+        is_return = has_returns[group.index]
+        if (is_return.groupby(group["environment"]).nunique() > 1).any():
+            labels[is_return[is_return].index] += " (by return)"
+    return labels
+
+
+def kinds_of(runs: pd.DataFrame) -> pd.Series:
+    """Return the kind of each run's scores; without evaluations, that of other runs on its environment."""
+    return runs["kind"].fillna(runs.groupby("environment")["kind"].transform("first"))
 
 
 def what_differs(runs: pd.DataFrame, methods: Collection[str]) -> dict[str, dict[str, str]]:
@@ -169,10 +191,10 @@ def what_differs(runs: pd.DataFrame, methods: Collection[str]) -> dict[str, dict
 
 
 def _texts(group: pd.DataFrame) -> pd.DataFrame:
-    """Return the algorithm, every field of `PROTOCOL` and every setting of runs as text."""
+    """Return the algorithm, every field of `PROTOCOL`, every setting and the kind of scores of runs as text."""
     settings = pd.DataFrame(list(group["settings"]), index=group.index)
     settings = settings.rename(columns={field: f"{field}_" for field in group})
-    table = pd.concat([group[["algorithm", *PROTOCOL]], settings], axis=1)
+    table = pd.concat([group[["algorithm", *PROTOCOL]], settings, kinds_of(group).rename("kind")], axis=1)
     return table.astype(object).where(table.notna(), None).map(_as_text)
 
 

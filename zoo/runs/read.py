@@ -26,7 +26,17 @@ from zoo.runs.folder import (
     find_run_folders,
     state_now,
 )
-from zoo.runs.protocol import PROTOCOL, describe_layers, describe_settings, name_methods, phase_ends, show
+from zoo.runs.protocol import (
+    PROTOCOL,
+    SUCCESS_AT_END,
+    describe_layers,
+    describe_settings,
+    kinds_of,
+    labels_by_kind,
+    name_methods,
+    phase_ends,
+    show,
+)
 from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import UsageError
@@ -39,7 +49,7 @@ _OF_RUNS = ("run", "method", "algorithm", "environment", "domain", "task", "seed
 _RUN_COLUMNS = (
     "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
     "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "code", "problem",
-    "replaced_by",
+    "replaced_by", "never_reported",
 )  # fmt: skip
 
 
@@ -51,8 +61,9 @@ class RunTables:
         ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``, ``updated``, the
         fields of `PROTOCOL`, ``reference_scores`` (returns of a random and an expert policy, or None),
         ``departures`` (from the protocol of its profile, texts), ``settings`` (flat, as a
-        mapping), ``code`` (hash of the algorithm's file, or None), ``problem`` (why the run does not count, or None)
-        and ``replaced_by`` (the run that stands for its method, environment and seed instead, or None).
+        mapping), ``code`` (hash of the algorithm's file, or None), ``problem`` (why the run does not count, or None),
+        ``replaced_by`` (the run that stands for its method, environment and seed instead, or None) and
+        ``never_reported`` (whether it counts as without success because only others on its environment report any).
     :param evaluations: one row an evaluation of a readable run, columns `EVALUATION_COLUMNS`.
     """
 
@@ -104,13 +115,34 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
 
     :param merge_protocols: put runs of a label in one row, whatever their protocol.
     """
-    found = [_read_run(folder) for folder in find_run_folders(paths)]
-    rows = [row for row, _ in found]
-    evaluations = [arrays for _, arrays in found]
+    rows = []
+    tables = []
+    for folder in find_run_folders(paths):
+        row, table = _read_run(folder)
+        rows.append(row)
+        tables.append(table)
+    _decide_kinds(rows, tables)
     runs = pd.DataFrame(rows, columns=list(_RUN_COLUMNS)).astype({"problem": object, "replaced_by": object})
-    runs["method"] = runs["label"] if merge_protocols else name_methods(runs)
+    kinds = kinds_of(runs)
+    runs.loc[kinds.notna() & (kinds != SUCCESS.name), "success_at"] = None  # these have no success to take at a step
+    runs["method"] = labels_by_kind(runs) if merge_protocols else name_methods(runs)
     _mark_duplicates(runs)
-    return RunTables(runs, _join(runs, evaluations))
+    return RunTables(runs, _join(runs, tables))
+
+
+def _decide_kinds(rows: Sequence[dict[str, Any]], tables: Sequence[pd.DataFrame | None]) -> None:
+    """Score runs by success where any run on their environment has reported success: then theirs never did.
+
+    Many environments put ``success`` into an info only when it is true, so a run that never succeeds reports none.
+    """
+    reporting = {row["environment"] for row in rows if row.get("kind") == SUCCESS.name}
+    for row, table in zip(rows, tables, strict=True):
+        if table is not None and row["follows_environment"] and row["kind"] == RETURN.name:
+            row["never_reported"] = row["environment"] in reporting
+            if row["never_reported"]:
+                row["kind"] = SUCCESS.name
+                table["successes"] = 0
+                table["score"] = 0.0
 
 
 def _join(runs: pd.DataFrame, evaluations: Sequence[pd.DataFrame | None]) -> pd.DataFrame:
@@ -163,6 +195,7 @@ def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, A
     """Return the columns of a run that ``config.yml`` gives."""
     environment, domain, task = split_environment(record.env)
     run = record.run
+    rule = ScoringRule.of_run(record)
     dataset = record.dataset or {}
     actor = record.pretrained_actor or {}
     besides: dict[str, Any] = {
@@ -192,9 +225,11 @@ def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, A
         "pretraining_steps": run.pretraining_steps or actor.get("updates", 0),
         "pretrained_actor": bool(actor),
         "score": run.score,
+        "follows_environment": rule.follows_environment,
         "success_return": run.success_return,
+        "success_at": run.success_at or SUCCESS_AT_END,
         "action_range": None if run.action_range is None else str(list(run.action_range)),
-        "reference_scores": ScoringRule.of_run(record).reference_scores,
+        "reference_scores": rule.reference_scores,
         "departures": tuple(record.departures),
         "settings": describe_settings(record.settings | {name: value for name, value in besides.items() if value}),
         "code": record.code,

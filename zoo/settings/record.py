@@ -54,12 +54,18 @@ class RunSettings(Declared):
         default=None,
         doc="what online training does with the dataset: in front of the buffer, half of every batch, nothing",
     )
-    score: Literal["return", "value"] | None = setting(
+    score: Literal["success", "return", "value"] | None = setting(
         default=None,
-        doc="what an episode is scored by, instead of the success that the environment reports; value is for --no-env",
+        doc="what an episode is scored by (default: success once the environment has reported any, else the return); "
+        "value is for --no-env",
     )
     success_return: float | None = setting(
         default=None, doc="the return from which an episode counts as a success, whatever the environment says"
+    )
+    success_at: Literal["any"] | None = setting(
+        default=None,
+        role="protocol",
+        doc="any: an episode is a success if any of its steps reports one (default: its last step)",
     )
     reference_scores: tuple[float, float] | None = setting(
         default=None,
@@ -84,11 +90,18 @@ class RunSettings(Declared):
         if self.offline_steps + self.online_steps == 0:
             raise ValueError("`offline_steps` and `online_steps` are both 0; give one of them")
         if self.reference_scores is not None:
+            if self.score == "success":
+                raise ValueError("`reference_scores` normalise returns, but `score` = success; give one of the two")
             self.score = "return"
         if self.success_return is not None and self.score is not None:
             raise ValueError(
                 "`success_return` scores episodes by success, and `score` = return or `reference_scores` by their "
                 "return; give one of the two"
+            )
+        if self.success_at is not None and (self.success_return is not None or self.score in ("return", "value")):
+            raise ValueError(
+                "`success_at` says which steps count of the success that an environment reports, but the score is "
+                "another one; give one of the two"
             )
 
 

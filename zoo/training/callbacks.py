@@ -285,7 +285,8 @@ class TrainingRun(BaseCallback):
             with raw_observations(self.model) as policy:  # the evaluation's environments are not normalised
                 results = self.evaluator.evaluate(planner_of(policy), self.replicas.seeds, due.active)
             self.pending = None
-            self._record(due, self.scoring.apply(results))
+            is_reported = any("successes" in history for history in self.histories)
+            self._record(due, self.scoring.apply(results, is_reported))
         finally:
             self.seconds += time.perf_counter() - begin
 

@@ -83,10 +83,11 @@ class RunRequest:
 
     @property
     def has_success(self) -> bool:
-        """Whether its score is known to be success: the environments of the benchmarks report it."""
+        """Whether its score is known to be success before it starts: the environments of the benchmarks report it."""
         run = self.config.run
-        is_reported = self.has_dataset or self.config.env in TASKS
-        return run.score is None and (is_reported or run.success_return is not None)
+        if run.score is not None:
+            return run.score == "success"
+        return run.success_return is not None or self.has_dataset or self.config.env in TASKS
 
 
 def read_request(args: argparse.Namespace) -> RunRequest:

@@ -1,13 +1,14 @@
 """A study: Optuna proposes settings, each trial is a training run, and several starts may share one study."""
 
 import argparse
+import contextlib
 import math
 import shlex
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -56,6 +57,8 @@ STOPPED = "stopped by a signal"
 """Reason of a trial that is to be continued."""
 CONTINUE = "stopped by a signal; the same command continues the study"
 
+SCORED_BY = "scored_by"
+"""Attribute of a trial: what its evaluations are scored by, success or return."""
 SETTINGS, DEFINITION = "settings", "definition"
 """Attributes of a trial: its settings; and of a study: what all of its trials share."""
 
@@ -149,13 +152,24 @@ def _train(plan: Plan, trial: Trial, folder: Path, resume: bool) -> tuple[list[f
     args = vars(plan.args)
     chosen = {"settings": trial.user_attrs[SETTINGS], "source": f"study {plan.name}, trial {trial.number}"}
     own = {"log_folder": folder, "trial": chosen, "resume": resume, "verbose": max(0, args["verbose"] - 1)}
-    has_success = plan.request.has_success
+    reporter = Reporter(trial, plan.steps, plan.request.has_success or SUCCESS.name in scored_by(trial.study))
     try:
         with messages(own["verbose"]):
-            result = train(argparse.Namespace(**{**args, **own}), Reporter(trial, plan.steps))
+            result = train(argparse.Namespace(**{**args, **own}), reporter)
     except Diverged as error:
-        return [worst_score(has_success)] * len(plan.seeds), str(error)
-    return scores_of_result(result, has_success)
+        return [worst_score(reporter.has_success)] * len(plan.seeds), str(error)
+    runs = result.get("runs", [result])
+    reporter.require_one_score(any(run["success"] is not None for run in runs))
+    return scores_of_runs(runs, reporter.has_success)
+
+
+def scored_by(study: optuna.Study) -> dict[str, int]:
+    """Return what the trials of a study were scored by, success or return -> the first trial of them."""
+    numbers: dict[str, int] = {}
+    for trial in study.get_trials(deepcopy=False):
+        if SCORED_BY in trial.user_attrs:
+            numbers.setdefault(trial.user_attrs[SCORED_BY], trial.number)
+    return numbers
 
 
 @dataclass
@@ -164,37 +178,70 @@ class Reporter:
 
     Evaluations are numbered from 1. The one of step 0 tells nothing of the training and is not reported. A run that
     continues from a checkpoint has its earlier evaluations reported too.
+
+    :param has_success: whether the score is known to be success, also while no episode reports any.
     """
 
     trial: Trial
     steps: int
+    has_success: bool
     reported: int = 0
 
     def __call__(self, histories: Sequence[Evaluations]) -> None:
         """Report the evaluations that are new."""
+        self.require_one_score(any("successes" in history for history in histories))
         steps = max((each.get("timesteps", np.empty(0)) for each in histories), key=len)
         trained = np.flatnonzero(steps)
         if len(trained) == self.reported:
             return
         for number, row in enumerate(trained[self.reported :], start=self.reported + 1):
-            score = float(np.mean(scores_of(histories, row)))
-            try:
+            score = float(np.mean(scores_of(histories, row, self.has_success)))
+            with self._raising_if_taken():
                 self.trial.report(score, number)
-            except UpdateFinishedTrialError as error:
-                raise TrialTaken(f"another start repeats trial {self.trial.number}") from error
         self.reported = len(trained)
         if steps[-1] < self.steps and self.trial.should_prune():
             raise Pruned(f"score {score:.4g} in evaluation {len(trained)}, at step {steps[-1]}")
 
+    def require_one_score(self, is_reported: bool) -> None:
+        """Record what the trial is scored by.
 
-def scores_of(histories: Sequence[Evaluations], row: int) -> list[float]:
-    """Return the scores of replicas in an evaluation: success, or the return where success is not known.
+        :param is_reported: whether its episodes have reported success.
+        :raises UsageError: if earlier evaluations or trials of the study had another score.
+        """
+        self.has_success = self.has_success or is_reported
+        name = SUCCESS.name if self.has_success else RETURN.name
+        earlier = {kind: number for kind, number in scored_by(self.trial.study).items() if kind != name}
+        with self._raising_if_taken():
+            self.trial.set_user_attr(SCORED_BY, name)
+        if earlier:
+            (kind, number), *_ = earlier.items()
+            raise UsageError(
+                f"the trials of a study must have one score, got {name} in trial {self.trial.number} and {kind} in "
+                f"trial {number}, where no episode had reported a success yet; start another study with --score "
+                "success, which counts such episodes as failures, or with --score return"
+            )
 
-    A replica without that evaluation has diverged, and has the worst possible score.
+    @contextlib.contextmanager
+    def _raising_if_taken(self) -> Iterator[None]:
+        """Raise TrialTaken if the study has given the trial to another start meanwhile."""
+        try:
+            yield
+        except UpdateFinishedTrialError as error:
+            raise TrialTaken(f"another start repeats trial {self.trial.number}") from error
+
+
+def scores_of(histories: Sequence[Evaluations], row: int, has_success: bool) -> list[float]:
+    """Return the scores of replicas in an evaluation: success, or the return.
+
+    A replica without that evaluation has diverged, and has the worst possible score. One whose episodes have reported
+    no success has none.
     """
-    name = "successes" if any("successes" in each for each in histories) else "results"
-    worst = worst_score(name == "successes")
-    return [float(each[name][row].mean()) if len(each.get(name, ())) > row else worst for each in histories]
+    name = "successes" if has_success else "results"
+    scores = []
+    for history in histories:
+        values = history.get(name, ())
+        scores.append(float(values[row].mean()) if len(values) > row else worst_score(has_success))
+    return scores
 
 
 def worst_score(has_success: bool) -> float:
@@ -202,15 +249,17 @@ def worst_score(has_success: bool) -> float:
     return (SUCCESS if has_success else RETURN).limits[0]
 
 
-def scores_of_result(result: dict[str, Any], has_success: bool) -> tuple[list[float], str]:
-    """Return the scores of the last evaluation in a training program's result, and why seeds diverged."""
-    runs = result.get("runs", [result])
-    has_success = has_success or any(run["success"] is not None for run in runs)
+def scores_of_runs(runs: Sequence[Mapping[str, Any]], has_success: bool) -> tuple[list[float], str]:
+    """Return the scores of the last evaluation in the results of runs, and why seeds diverged."""
     diverged = [run for run in runs if "reason" in run]
-    scores = [
-        worst_score(has_success) if "reason" in run else float(run["success" if has_success else "return"])
-        for run in runs
-    ]
+    scores = []
+    for run in runs:
+        if "reason" in run:
+            scores.append(worst_score(has_success))
+        elif has_success:
+            scores.append(float(run["success"] or 0.0))  # None where no episode has reported any
+        else:
+            scores.append(float(run["return"]))
     return scores, "; ".join(f"seed {run['seed']}: {run['reason']}" for run in diverged)
 
 

@@ -26,7 +26,8 @@ from zoo.envs.observations import stack
 from zoo.envs.probe import probe
 from zoo.models.agent import Agent, require_spaces
 from zoo.playing.evaluate import NoiseStock, seeds_of_starts, to_rows
-from zoo.runs.episodes import EpisodeResults
+from zoo.playing.pool import at_any_step
+from zoo.runs.episodes import EpisodeResults, as_reported
 
 FAN = 16
 """Least number of chunks that are sampled in a state."""
@@ -41,6 +42,8 @@ class Lane:
     :param chunk: the actions that are being played, (H, A).
     :param used: how many of them were played.
     :param noise: of the plan that gave the chunk: name -> (...).
+    :param reported: the success that the last step reported, if any, and `any_reported` any step until now.
+    :param success: whether it is one until now, by the agent's rule.
     """
 
     env: RepeatableEnv
@@ -51,6 +54,8 @@ class Lane:
     noise: dict[str, torch.Tensor] = field(default_factory=dict)
     length: int = 0
     total: float = 0.0
+    reported: int | None = None
+    any_reported: int | None = None
     success: int | None = None
     is_over: bool = False
 
@@ -104,14 +109,15 @@ class Stage:
 
     def results(self) -> EpisodeResults:
         """Return the results of all episodes, once they are over."""
-        wins = [lane.success for lane in self._lanes]
-        return EpisodeResults(
-            successes=None if None in wins else np.array([wins], np.int64),
+        results = EpisodeResults(
+            successes=as_reported([lane.reported for lane in self._lanes]),
             returns=np.array([[lane.total for lane in self._lanes]]),
             lengths=np.array([[lane.length for lane in self._lanes]]),
             seeds=self._seeds,
             played=np.array([True]),
+            any_successes=as_reported([lane.any_reported for lane in self._lanes]),
         )
+        return self.agent.scoring.apply(results)
 
     def close(self) -> None:
         """Close the environments."""
@@ -122,7 +128,9 @@ class Stage:
         lane.observation, reward, terminated, truncated, info = lane.env.step(lane.chunk[lane.used])
         lane.used, lane.length, lane.total = lane.used + 1, lane.length + 1, lane.total + reward
         lane.is_over = terminated or truncated
-        lane.success = self.agent.scoring.success_of(info.get("success"), lane.total)
+        lane.reported = info.get("success")
+        lane.any_reported = at_any_step(lane.any_reported, lane.reported)
+        lane.success = self.agent.scoring.success_of(lane.reported, lane.any_reported, lane.total)
 
     def _plan(self, lanes: Sequence[Lane]) -> None:
         """Plan for episodes whose chunk is used up; each has its row of the batch, as in an evaluation."""

@@ -25,9 +25,9 @@ from zoo.playing.evaluate import NOISE_PLANS, Evaluator, seeds_of_starts
 from zoo.playing.pool import modules_to_preload
 from zoo.processes import serving
 from zoo.processes.serving import WorkerError
-from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
+from zoo.runs.episodes import REPORTED, UNREPORTED, EpisodeResults, ScoringRule
 from zoo.runs.resume import describe_evaluation
-from zoo.terminal.errors import EnvironmentFault, UsageError
+from zoo.terminal.errors import UsageError
 
 EPISODES = 6
 
@@ -152,14 +152,38 @@ def test_an_environment_without_success_gives_none():
         assert evaluator.evaluate(ElementwisePolicy()).successes is None
 
 
-def test_success_that_some_episodes_only_report_is_refused_where_it_is_the_score():
+def test_an_episode_without_a_success_is_a_failure_where_another_reports_one():
     with Evaluator("Odometer-v0", episodes=4, n_envs=1, seed=0) as evaluator:
-        found = evaluator.evaluate(ElementwisePolicy())
-    assert 0 < found.successes.clip(0).sum() < 4
-    with pytest.raises(EnvironmentFault, match="success at the last step of every episode or of none"):
-        REPORTED.apply(found)
-    assert ScoringRule(score="return").apply(found).successes is None
-    assert ScoringRule(success_return=-4).apply(found).successes.tolist() == (found.returns >= -4).tolist()
+        results = evaluator.evaluate(ElementwisePolicy())
+    reported = results.successes == 1
+    assert 0 < reported.sum() < 4
+    assert (results.successes[~reported] == UNREPORTED).all()
+    assert_array_equal(REPORTED.apply(results).successes, reported)
+    assert ScoringRule(score="return").apply(results).successes is None
+    assert ScoringRule(success_return=-4).apply(results).successes.tolist() == (results.returns >= -4).tolist()
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_reported", "successes"),
+    [
+        (REPORTED, False, None),
+        (REPORTED, True, [[0, 0, 0]]),  # earlier episodes, or those of other seeds, have reported one
+        (ScoringRule(score="success"), False, [[0, 0, 0]]),
+        (ScoringRule(score="return"), True, None),
+    ],
+)
+def test_episodes_that_report_no_success_are_failures_where_it_is_known_that_some_do(rule, is_reported, successes):
+    counted = rule.apply(results(None), is_reported).successes
+    assert (None if counted is None else counted.tolist()) == successes
+
+
+def test_success_at_any_step_counts_where_a_run_says_so():
+    with Evaluator(TOY, episodes=6, n_envs=2, seed=0) as evaluator:
+        results = evaluator.evaluate(ElementwisePolicy())
+    at_end = REPORTED.apply(results).successes
+    at_any = ScoringRule(success_at="any").apply(results).successes
+    assert (at_any >= at_end).all()
+    assert at_any.sum() > at_end.sum()
 
 
 class NearlyTen(ElementwisePolicy):

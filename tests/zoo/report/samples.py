@@ -92,7 +92,9 @@ def comparison_of_scene(scores, kind=SUCCESS, **methods):
 def runs_table(problems=()):
     columns = ["run", "state", "method", "label", "environment", "departures", "settings", "problem", "replaced_by"]
     rows = [[path, "done", "qam", "qam", SCENE[0], (), {}, why, None] for path, why in problems]
-    runs = pd.DataFrame(rows, columns=columns).assign(success_return=None, dataset_fingerprint=None, code=None)
+    runs = pd.DataFrame(rows, columns=columns).assign(
+        success_return=None, dataset_fingerprint=None, code=None, never_reported=False
+    )
     return RunTables(runs, pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
 
 

@@ -122,7 +122,7 @@ def test_run_that_failed_offline_counts_online_too(tmp_path):
 
 
 def test_zero_makes_no_sense_for_returns(tmp_path):
-    more = {"env": "Pendulum-v1", "offline": (), "has_success": False}
+    more = {"env": "Pendulum-v1", "offline": (), "has_success": False, "score": "return"}
     write_run(tmp_path / "a", online=(-9.0, -5.0), **more)
     write_run(tmp_path / "b", seed=1, online=(-9.0,), online_steps=2000, state="failed", **more)
     write_run(tmp_path / "0", algo="fql", env="Pendulum-v1")  # scored by success

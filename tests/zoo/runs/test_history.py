@@ -9,7 +9,6 @@ from zoo.runs.episodes import EpisodeResults
 from zoo.runs.folder import RunFolder, UnreadableRun, with_evaluation
 from zoo.runs.resume import describe_evaluation
 from zoo.runs.scores import RETURN
-from zoo.terminal.errors import EnvironmentFault
 
 
 def played(offset=0, episodes=4, with_success=True):
@@ -30,12 +29,11 @@ def history():
     return with_evaluation(result, 100, 1, played(2), replica=1)
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_evaluations_report_success_all_or_none(first):
-    result = with_evaluation({}, 50, 0, played(with_success=first))
-    assert ("successes" in result) == first
-    with pytest.raises(EnvironmentFault, match="of every episode or of none"):
-        with_evaluation(result, 100, 0, played(with_success=not first))
+def test_evaluations_before_the_first_reported_success_are_failures():
+    history = with_evaluation({}, 50, 0, played(with_success=False))
+    assert "successes" not in history
+    history = with_evaluation(history, 100, 0, played())
+    assert history["successes"].tolist() == [[0, 0, 0, 0], [0, 1, 0, 1]]
 
 
 def test_equal_histories_give_equal_bytes_on_another_day(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.zoo.outcomes import status_of
-from tests.zoo.runs.helpers import CUBE, write_run
+from tests.zoo.runs.helpers import CUBE, ENV, write_run
 from zoo.runs.protocol import protocol_differences
 from zoo.runs.read import read_runs, split_environment
 
@@ -158,3 +158,30 @@ def test_missing_parts_of_a_run_are_named(tmp_path):
     assert found["b"].startswith("config.yml cannot be read: it lacks algo, env, offline_steps")
     assert found["c"].startswith("status.json has no state out of")
     assert found["d"] == "evaluations.npz lacks timesteps, results, ep_lengths, episode_seeds"
+
+
+def test_runs_that_never_report_a_success_have_none_where_others_on_their_environment_do(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / f"wins_{seed}", seed=seed, offline=(50,), has_success=True)
+    for seed in (2, 3):
+        write_run(tmp_path / f"loses_{seed}", seed=seed, offline=(10.0,), has_success=False)
+    write_run(tmp_path / "elsewhere", env=CUBE, offline=(10.0,), has_success=False)
+    tables = read_runs([tmp_path])
+    scores = tables.counted().set_index(["environment", "seed"])["score"]
+    assert scores[ENV].to_dict() == {0: 1.0, 1: 1.0, 2: 0.0, 3: 0.0}
+    assert scores[CUBE, 0] == 10.0
+    assert tables.runs.set_index("seed").loc[[2, 3], "never_reported"].all()
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_scores_of_two_kinds_on_an_environment_are_two_methods(tmp_path, merge):
+    write_run(tmp_path / "a", offline=(50,))
+    write_run(tmp_path / "b", seed=1, offline=(10.0,), has_success=False, score="return")
+    counted = read_runs([tmp_path], merge_protocols=merge).counted()
+    assert counted.set_index("method")["kind"].to_dict() == {"qam": "success", "qam (by return)": "return"}
+
+
+def test_success_at_any_step_is_another_protocol(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", seed=1, success_at="any")
+    assert methods(read_runs([tmp_path])) == ["qam (success_at=any)", "qam (success_at=end)"]

@@ -6,8 +6,8 @@ import numpy as np
 import optuna
 import pytest
 
-from zoo.terminal.errors import Interrupted
-from zoo.tuning.study import Pruned, Reporter, TrialTaken, scores_of_result
+from zoo.terminal.errors import Interrupted, UsageError
+from zoo.tuning.study import Pruned, Reporter, TrialTaken, scored_by, scores_of_runs
 
 
 def history(successes, returns=None):
@@ -45,13 +45,13 @@ def study():
 def test_the_score_is_the_mean_over_the_seeds_and_a_diverged_one_is_the_worst(kind, values, score):
     runs = [{"seed": seed, "success": None, "return": None, kind: value} for seed, value in enumerate(values)]
     runs = [run if run[kind] is not None else {**run, "reason": "NaN"} for run in runs]
-    scores, _ = scores_of_result({"runs": runs}, kind == "success")
+    scores, _ = scores_of_runs(runs, kind == "success")
     assert np.mean(scores) == score
 
 
 def test_every_evaluation_but_that_before_the_first_update_is_reported_once_under_its_number(study):
     arrays = [history(successes) for successes in ([0.0, 1.0, 1.0], [0.0, 0.0, 1.0])]
-    watch = Reporter(study.ask(), steps=30)
+    watch = Reporter(study.ask(), steps=30, has_success=True)
     for rows, reported in ((1, {}), (2, {1: 0.5}), (3, {1: 0.5, 2: 1.0})):
         known = [{name: column[:rows] for name, column in each.items()} for each in arrays]
         watch([each | {"timesteps": each["timesteps"] - 10} for each in known])
@@ -59,17 +59,30 @@ def test_every_evaluation_but_that_before_the_first_update_is_reported_once_unde
 
 
 def test_a_run_that_does_worse_than_others_did_is_ended_as_interrupted(study):
-    watch = Reporter(study.ask(), steps=30)
+    watch = Reporter(study.ask(), steps=30, has_success=True)
     watch([history([0.0])])
     with pytest.raises(Pruned, match="evaluation 2") as ending:
         watch([history([0.0, 0.0])])
     assert isinstance(ending.value, Interrupted)
-    Reporter(study.ask(), steps=20)([history([0.0, 0.0])])  # its last evaluation
+    Reporter(study.ask(), steps=20, has_success=True)([history([0.0, 0.0])])  # its last evaluation
 
 
 def test_a_run_whose_trial_another_start_repeats_is_ended_as_interrupted(study):
-    watch = Reporter(study.ask(), steps=30)
+    watch = Reporter(study.ask(), steps=30, has_success=True)
     study.tell(1, state=optuna.trial.TrialState.FAIL)
     with pytest.raises(TrialTaken, match="another start repeats trial 1"):
         watch([history([0.0])])
     assert issubclass(TrialTaken, Interrupted)
+
+
+def test_a_study_that_was_scored_by_the_return_refuses_success(study):
+    Reporter(study.ask(), steps=20, has_success=False)([history([], returns=[10.0, 10.0])])
+    with pytest.raises(UsageError, match=r"success in trial 2 and return in trial 1.* --score success"):
+        Reporter(study.ask(), steps=20, has_success=False)([history([1.0, 1.0])])
+
+
+def test_a_trial_that_never_reports_success_has_none_in_a_study_that_is_scored_by_it(study):
+    Reporter(study.ask(), steps=20, has_success=False)([history([1.0, 1.0])])
+    trial = study.ask()
+    Reporter(trial, steps=20, has_success="success" in scored_by(study))([history([], returns=[10.0, 10.0])])
+    assert study.trials[-1].intermediate_values == {1: 0.0, 2: 0.0}

@@ -200,6 +200,7 @@ def warnings(
         departures = {task: method.departures.get(task, ()) for task in places[name]}
         if name not in told and any(departures.values()):
             found.append(f"{name} departs from the protocol of its profile: {_gathered(departures)}.")
+    found += _never_reported(shown)
     found += _told_apart(shown)
     for name, codes in shown.dropna(subset="code").groupby("method")["code"].nunique().items():
         if codes > 1:
@@ -245,6 +246,18 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase, told: Collection[st
     by_steps = by_value({name: range_text(steps) for name, steps in phase.step_ranges.items() if name not in told})
     if len(by_steps) > 1:
         yield f"methods were scored at different steps: {_with_methods(by_steps.items())}."
+
+
+def _never_reported(runs: pd.DataFrame) -> Iterator[str]:
+    """Yield which runs have no success because only others report any on their environment."""
+    silent = runs[runs["never_reported"].eq(True)]
+    for environment, group in silent.groupby("environment"):
+        by_method = group.groupby("method")["seed"].agg(lambda seeds: ", ".join(f"{seed:g}" for seed in sorted(seeds)))
+        texts = shortened(f"{name} (seeds {seeds})" for name, seeds in by_method.items())
+        yield (
+            f"{short_name(environment)}: no episode of {'; '.join(texts)} reported a success, while others did; each "
+            "counts as a failure."
+        )
 
 
 def _told_apart(runs: pd.DataFrame) -> Iterator[str]:
