@@ -106,51 +106,21 @@ def test_every_entry_builds_unchanged(algo, name):
     assert {key: effective[key] for key in entry} == entry
 
 
-AS_FQL = {"ensemble_size": 2, "batch_size": 256, "gamma": 0.99, "tau": 0.005, "horizon_length": 1}
-D4RL_STEPS, OCBENCH_STEPS = {"offline_steps": 500_000}, {"offline_steps": 2_000_000, "eval_episodes": 500}
-VISUAL = {"cube-single": 300, "cube-double": 100, "scene": 100, "puzzle-3x3": 300, "puzzle-4x4": 300}
-LOCOMOTION = {"offline_steps": 1_000_000, "score": "return"}
-
-
-@pytest.mark.parametrize(
-    ("algo", "task", "profile", "status", "expected"),
-    [
-        ("qam", "puzzle-4x4-play", "qam", "published",
-         {"inverse_temperature": 30.0, "sparse": True, "horizon_length": 5, "gamma": 0.99}),
-        ("qam", "antmaze-giant-navigate", "qam", "published",
-         {"inverse_temperature": 3.0, "horizon_length": 1, "gamma": 0.995, "rho": 0.5}),
-        ("qam", "humanoidmaze-large-navigate", "qam", "published",
-         {"inverse_temperature": 3.0, "horizon_length": 1, "rho": 0.0, "gamma": 0.995}),
-        ("qam", "cube-double-play", "qam", "published",
-         {"inverse_temperature": 1.0, "sparse": False, "ensemble_size": 10, "flow_steps": 10}),
-        ("trqam", "cube-triple-play", "trqam", "", {"kl_budget": 0.5}),
-        ("trqam", "scene-play", "trqam", "", {"kl_budget": 1.0}),
-        ("sqam", "cube-double-play", "trqam", "", {"kl_budget": 0.5, "gap_penalty": 0.0}),
-        ("sqam", "cube-triple-play", "trqam", "", {"kl_budget": 0.5, "gap_penalty": 0.3}),
-        ("fql", "block-cpu-single-task1-v0", "qam", "", {**OCBENCH_STEPS, "horizon_length": 25, "score": None}),
-        ("fql", "block-cpu-lite-single-task1-v0", "qam", "", {**OCBENCH_STEPS, "horizon_length": 3, "score": None}),
-        ("fql", "bowling-cpu-task1-v0", "qam", "", {**OCBENCH_STEPS, "horizon_length": 25, "score": "return"}),
-        ("fql", "D4RL/pen/expert-v2", "d4rl", "published",
-         {**AS_FQL, **D4RL_STEPS, "score": "return", "distill_weight": 3000.0, "rho": 1.0}),
-        ("fql", "D4RL/hammer/cloned-v2", "d4rl", "published",
-         {**AS_FQL, **D4RL_STEPS, "score": "return", "distill_weight": 10_000.0, "rho": 1.0}),
-        ("fql", "D4RL/antmaze/large-play-v1", "d4rl", "untuned",
-         {**AS_FQL, **D4RL_STEPS, "score": None, "distill_weight": 3.0, "rho": 0.0}),
-        ("fql", "mujoco/hopper/medium-v0", "d4rl", "untuned",
-         {**AS_FQL, **LOCOMOTION, "distill_weight": 100.0, "rho": 1.0}),
-        *(("fql", f"visual-{name}-play", "qam", "published", {**AS_FQL, "distill_weight": weight, "rho": 0})
-          for name, weight in VISUAL.items()),
-    ],
-)  # fmt: skip
-def test_tasks_have_the_values_of_their_authors(algo, task, profile, status, expected):
-    name, domain, groups = f"{task}-singletask-task1-v0", task, ("visual",) if task.startswith("visual") else ()
-    if known := tasks.OCBENCH.get(task) or tasks.D4RL.get(task):
-        name, domain, groups = task, known.domain, known.entries
-    config = load_config(algo, name, domain, groups=groups, profile=profile)
-    found = {**vars(config.run), **config.settings}
-    assert {key: found[key] for key in expected} == expected
-    assert status in config.sources[-1]
-    assert config.departures == []
+@pytest.mark.parametrize(("profile", "suite"), [(DEFAULT_PROFILE, tasks.OCBENCH), ("d4rl", tasks.D4RL)])
+def test_entries_of_a_task_lie_over_those_of_its_domain_its_groups_and_the_default(profile, suite):
+    files = [shared_profile(DEFAULT_PROFILE), read_profiles("fql")[DEFAULT_PROFILE]]
+    if profile != DEFAULT_PROFILE:
+        files += [shared_profile(profile), read_profiles("fql")[profile]]
+    for task in suite.values():
+        expected = {}
+        for name in ("default", *task.entries, task.domain, task.name):
+            for file in files:
+                expected |= file.get(name, {})
+        config = load_config("fql", task.name, task.domain, groups=task.entries, profile=profile)
+        effective = {**vars(config.run), **config.settings}
+        shared = expected.keys() & effective.keys()  # a profile also has settings of other algorithms
+        assert {key: effective[key] for key in shared} == {key: expected[key] for key in shared}, task.name
+        assert config.departures == []
 
 
 # -- profiles ---------------------------------------------------------------------------------------------------------
