@@ -17,6 +17,7 @@ import agents
 from agents.common.files import digest_of
 from tests.common.toys import assert_same, parameters_of
 from tests.zoo.envs import toys
+from tests.zoo.envs.toys import SpringEnv
 from tests.zoo.helpers import ENV, OF_RUNS, TINY, arguments
 from tests.zoo.outcomes import config_of, status_of
 from zoo.train import main
@@ -263,6 +264,14 @@ def test_a_run_resumes_with_the_same_model_to_begin_with_only(data, tmp_path, cl
         shutil.copy(clone / f"{name}.zip", tmp_path / "start.zip")
         _, errors = call(main, *words)
         assert ("has already finished with these settings" in errors) == is_same
+
+
+def test_a_run_begins_with_no_model_of_other_action_limits(tmp_path, refusal):
+    agents.BC("MlpPolicy", SpringEnv(), net_arch=[16, 16], buffer_size=4).save(tmp_path / "start.zip")
+    words = f"--algo bc --env Spring-v0 --offline-steps 0 --online-steps 9 -f {tmp_path} --seed 1 --env-kwargs limit=4"
+    errors = refusal(main, *words.split(), "--trained-agent", tmp_path / "start.zip", "-params", "net_arch=[16,16]")
+    assert "was trained with actions from -2 to 2 in coordinate 0, got -4 to 4 in Spring-v0" in errors
+    assert not (tmp_path / "bc").exists()
 
 
 def test_where_the_data_live_is_said_and_recorded(shards, tmp_path, call):

@@ -21,8 +21,8 @@ from agents.registry import import_named
 from zoo.algorithms.baselines import find_named_by_file
 from zoo.datasets.files import progress_bar
 from zoo.datasets.formats.base import Array, Episode, joined
-from zoo.envs.make import RepeatableEnv, make_env
-from zoo.envs.observations import shape_of
+from zoo.envs.border import check_same_spaces
+from zoo.envs.make import RepeatableEnv, make_env, name_of
 from zoo.envs.probe import probe
 from zoo.terminal.errors import UsageError, as_usage_error
 
@@ -114,16 +114,8 @@ def _model(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> t
             agents.load(file, device="cpu")  # refuses it, and says how to load it
         model: Any = find_named_by_file(str(algo), file, trust=trust).algorithm.load(file, device="cpu", trust=trust)
     frames = frames_of(model)
-    fits = {
-        "observation_space": shape_of(frame_space(model.observation_space, frames)) == shape_of(env.observation_space),
-        "action_space": model.action_space == env.action_space,  # other limits would scale its actions
-    }
-    for role, is_same in fits.items():
-        if not is_same:
-            raise UsageError(
-                f"{word} has the {role} {getattr(model, role)}, and the environment {getattr(env, role)}; choose one "
-                "it was trained in"
-            )
+    trained = frame_space(model.observation_space, frames), model.action_space
+    check_same_spaces(word, trained, name_of(env), (env.observation_space, env.action_space))
     model.set_random_seed(seed_for(Purpose.COLLECTED_ACTIONS, seed))
     state: Any = None
 

@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from agents.common.frames import is_image
+from agents.common.frames import channel_axis, is_image
 from zoo.terminal.errors import UsageError
 
 CHOICES = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
@@ -88,10 +88,59 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
         )
 
 
+def check_same_spaces(
+    source: object,
+    trained: tuple[spaces.Space[Any], spaces.Space[Any]],
+    env_id: str,
+    played: tuple[spaces.Space[Any], spaces.Space[Any]],
+) -> None:
+    """Refuse a model that was trained with other observations or action limits than it is to play with.
+
+    A policy scales its actions to the limits that it was trained with, so in others it would play other actions.
+
+    :param source: the model's file, for the message.
+    :param trained: observation and action space of the model.
+    :param played: those of the environment.
+    :raises UsageError: if one of them differs.
+    """
+    for noun, own_space, env_space in zip(("observations", "actions"), trained, played, strict=True):
+        if _signature(own_space) != _signature(env_space):
+            raise UsageError(
+                f"{source} was trained with {noun} {_describe(own_space)}, got {_describe(env_space)} in {env_id}; "
+                "give the environment that it was trained in"
+            )
+    own_actions, env_actions = trained[1], played[1]
+    assert isinstance(own_actions, spaces.Box)
+    assert isinstance(env_actions, spaces.Box)
+    for end in ("low", "high"):
+        own_ends, env_ends = getattr(own_actions, end), getattr(env_actions, end)
+        differs = ~np.isclose(own_ends, env_ends)
+        if differs.any():
+            index = int(np.argmax(differs))
+            raise UsageError(
+                f"{source} was trained with actions from {own_actions.low[index]:g} to {own_actions.high[index]:g} in "
+                f"coordinate {index}, got {env_actions.low[index]:g} to {env_actions.high[index]:g} in {env_id}; give "
+                "the environment that it was trained in, or wrap this one in gymnasium.wrappers.RescaleAction"
+            )
+
+
+def _signature(space: spaces.Space[Any]) -> Any:
+    """Return what a model's networks know of a space: shapes and choices; images have their channels first."""
+    if isinstance(space, spaces.Dict):
+        return {key: _signature(part) for key, part in space.spaces.items()}
+    if not isinstance(space, spaces.Box):
+        return space
+    if is_image(space) and channel_axis(space.shape) == -1:
+        return (space.shape[-1], *space.shape[:-1])
+    return space.shape
+
+
 def _describe(space: spaces.Space[Any]) -> str:
-    if isinstance(space, spaces.Box):
-        return f"Box{space.shape} of {space.dtype}" if len(space.shape) > 1 else f"Box{space.shape}"
-    return f"{type(space).__name__}{space.shape}" if space.shape is not None else type(space).__name__
+    if isinstance(space, spaces.Dict):
+        return f"Dict({', '.join(f'{key}: {_describe(part)}' for key, part in space.spaces.items())})"
+    if not isinstance(space, spaces.Box):
+        return str(space)
+    return f"Box{space.shape} of {space.dtype}" if len(space.shape) > 1 else f"Box{space.shape}"
 
 
 # -- at every step ----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from agents.common.frames import channel_axis, is_image
+from agents.common.frames import is_image
 
 
 def policy_name(space: spaces.Space[Any]) -> str:
@@ -19,14 +19,6 @@ def policy_name(space: spaces.Space[Any]) -> str:
     if isinstance(space, spaces.Dict):
         return "MultiInputPolicy"
     return "CnnPolicy" if is_image(space) else "MlpPolicy"
-
-
-def shape_of(space: spaces.Space[Any]) -> Any:
-    """Return the shape of observations, by name in a Dict space; of images with the channels first, as in a model."""
-    if isinstance(space, spaces.Dict):
-        return {key: shape_of(part) for key, part in space.spaces.items()}
-    shape: Any = space.shape
-    return (shape[-1], *shape[:-1]) if is_image(space) and channel_axis(shape) == -1 else shape
 
 
 def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:

@@ -22,8 +22,8 @@ from zoo.algorithms.baselines import find_algorithm, find_named_by_file, planner
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.algorithms.packages import import_environments
 from zoo.datasets.names import gym_id
+from zoo.envs.border import check_same_spaces
 from zoo.envs.make import find_spec
-from zoo.envs.observations import shape_of
 from zoo.models.hub import download_policy
 from zoo.models.score import Score
 from zoo.playing.evaluate import Evaluator
@@ -104,6 +104,11 @@ class Agent:
         frames = frames_of(self.policy)
         if frames > 1:
             self.env_kwargs = {**self.env_kwargs, "frame_stack": frames}
+
+    @property
+    def spaces(self) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
+        """Observation and action space that the policy was trained with."""
+        return self.policy.observation_space, self.policy.action_space
 
     @property
     def env_id(self) -> str:
@@ -306,7 +311,7 @@ def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score
     with Evaluator(
         agent.env_id, episodes=agent.episodes, n_envs=count, seed=agent.seed, env_kwargs=agent.env_kwargs
     ) as evaluator:
-        require_spaces(agent, *evaluator.spaces)
+        check_same_spaces(agent.source, agent.spaces, agent.env, evaluator.spaces)
         results = evaluator.evaluate(planner_of(agent.policy), [agent.replica])
     if not results.played[0]:
         raise ArithmeticError(f"{agent.source} planned an action that is NaN or infinite")
@@ -335,14 +340,3 @@ def episode_text(number: int, success: int | None, length: int, total: float) ->
     """
     ending = "" if success is None else "success, " if success else "failure, "
     return f"episode {number}: {ending}{length} steps, return {total:.1f}"
-
-
-def require_spaces(agent: Agent, observations: gymnasium.Space[Any], actions: gymnasium.spaces.Box) -> None:
-    """Refuse an environment that is not the agent's."""
-    own = shape_of(agent.policy.observation_space), agent.policy.action_space.shape
-    there = shape_of(observations), actions.shape
-    if own != there:
-        raise UsageError(
-            f"{agent.source} expects observations and actions of shape {own[0]} and {own[1]}, got {agent.env} with "
-            f"{there[0]} and {there[1]}; give the environment that it was trained in"
-        )

@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from agents.common.common_settings import CommonSettings
 from agents.common.data.arrays import Transitions
 from agents.common.files import atomic_path, digest_of
-from agents.common.model_file import find_model, read_attributes, require_algorithm
+from agents.common.model_file import find_model, read_attributes, read_model_file, require_algorithm
 from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.model import FlowQLearning
@@ -36,6 +36,7 @@ from zoo.datasets.formats.read import has_rewards, name_of, read_source
 from zoo.datasets.load import SOURCES, load_dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
 from zoo.datasets.shards import ShardedDataset
+from zoo.envs.border import check_same_spaces
 from zoo.envs.make import absent_id, find_spec, is_ogbench, make_env, register_absent
 from zoo.envs.observations import policy_name
 from zoo.envs.snapshot import ResumableEnv
@@ -314,6 +315,12 @@ def try_hooks(request: RunRequest) -> None:
     method = config.method
     with contextlib.closing(make_env(request.env_id, **request.env_kwargs)) as env:
         policy = policy_name(env.observation_space)
+        if request.args.trained_agent is not None:
+            with as_usage_error(OSError, ValueError):
+                saved, _ = read_model_file(request.args.trained_agent).attributes()
+            trained = saved["observation_space"], saved["action_space"]
+            spaces = env.observation_space, env.action_space
+            check_same_spaces(request.args.trained_agent, trained, request.env_id, spaces)
         if method is None:  # SB3's own
             if policy != "MlpPolicy":
                 raise UsageError(

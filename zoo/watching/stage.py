@@ -21,10 +21,11 @@ from agents.common.nets.views import WatchedNetworks
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from zoo.algorithms.baselines import planner_of
+from zoo.envs.border import check_same_spaces
 from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.observations import stack
 from zoo.envs.probe import probe
-from zoo.models.agent import Agent, require_spaces
+from zoo.models.agent import Agent
 from zoo.playing.evaluate import NoiseStock, seeds_of_starts, to_rows
 from zoo.playing.pool import at_any_step
 from zoo.runs.episodes import EpisodeResults, as_reported
@@ -80,7 +81,7 @@ class Stage:
         self.envs = [make_env(agent.env_id, **kwargs) for _ in range(min(lanes, agent.episodes))]
         self._space = self.envs[0].observation_space
         self._action_space: Any = self.envs[0].action_space
-        require_spaces(agent, self._space, self._action_space)
+        check_same_spaces(agent.source, agent.spaces, agent.env, (self._space, self._action_space))
         probe(self.envs[0], lambda: make_env(agent.env_id, **kwargs))
         self._seeds = seeds_of_starts(agent.seed, agent.episodes)
         self._stock = NoiseStock(self._planner, agent.seed, [agent.replica], agent.episodes)

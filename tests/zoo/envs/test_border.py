@@ -10,7 +10,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 
 from tests.zoo.envs.toys import SpringEnv
-from zoo.envs.border import check_spaces, read_observation
+from zoo.envs.border import check_same_spaces, check_spaces, read_observation
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.probe import probe
 from zoo.terminal.errors import EnvironmentApiFault, EnvironmentFault, UsageError
@@ -166,3 +166,31 @@ def test_an_environment_returns_what_it_did_behind_the_border():
         expected, actual = bare.step(action[None]), env.step(action[None])
         np.testing.assert_array_equal(actual[0], expected[0])
         assert actual[1:] == expected[1:]
+
+
+# -- the spaces of a model --------------------------------------------------------------------------------------------
+
+IMAGE_LAST, IMAGE_FIRST = (spaces.Box(0, 255, shape, np.uint8) for shape in ((16, 16, 3), (3, 16, 16)))
+LIMITED = spaces.Box(np.array([-1, -1], np.float32), np.array([1, 10], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("trained", "played", "message"),
+    [
+        ((FLOATS, FLOATS), (FLOATS, LIMITED), "from -1 to 1 in coordinate 1, got -1 to 10 in Mine-v0; .*RescaleAction"),
+        ((FLOATS, FLOATS), (spaces.Box(-1, 1, (3,)), FLOATS), r"observations Box\(2,\), got Box\(3,\) in Mine-v0"),
+        (
+            (spaces.Dict({"a": spaces.Discrete(3)}), FLOATS),
+            (spaces.Dict({"a": spaces.Discrete(3, start=1)}), FLOATS),
+            r"observations Dict\(a: Discrete\(3\)\), got Dict\(a: Discrete\(3, start=1\)\)",
+        ),
+    ],
+)
+def test_a_model_is_played_with_the_spaces_that_it_was_trained_with_only(trained, played, message):
+    with pytest.raises(UsageError, match=f"model.zip was trained with .*{message}"):
+        check_same_spaces("model.zip", trained, "Mine-v0", played)
+    check_same_spaces("model.zip", trained, "Mine-v0", trained)
+
+
+def test_a_model_has_its_channels_first_wherever_the_environment_has_them():
+    check_same_spaces("model.zip", (IMAGE_FIRST, FLOATS), "Mine-v0", (IMAGE_LAST, FLOATS))

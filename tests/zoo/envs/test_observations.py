@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 from tests.envs import PicturesEnv, space_env_of
 from zoo.envs.border import check_spaces
 from zoo.envs.make import RepeatableEnv, make_env
-from zoo.envs.observations import join, policy_name, shape_of, stack
+from zoo.envs.observations import join, policy_name, stack
 from zoo.terminal.errors import EnvironmentFault, UsageError
 
 ENV = "tests.envs:Pictures-v0"
@@ -28,9 +28,9 @@ def test_the_policy_follows_from_the_observations(space, name):
     [
         (spaces.Box(0, 100, (16, 16, 3), np.uint8), r"of uint8, expected .*uint8 from 0 to 255"),
         (spaces.Box(0, 255, (16, 16), np.uint8), r"Box\(16, 16\) of uint8, expected .* shape \(H, W, C\)"),
-        (spaces.Discrete(3), r"the observation space Discrete\(\), expected a vector"),
-        (spaces.Dict({"a": spaces.Tuple([VECTOR])}), "the observation space Tuple for `a`, expected a vector"),
-        (spaces.Dict({"a": spaces.Dict({"b": VECTOR})}), "the observation space Dict for `a`"),
+        (spaces.Discrete(3), r"the observation space Discrete\(3\), expected a vector"),
+        (spaces.Dict({"a": spaces.Tuple([VECTOR])}), r"the observation space Tuple\(.*\) for `a`, expected a vector"),
+        (spaces.Dict({"a": spaces.Dict({"b": VECTOR})}), r"the observation space Dict\(b: Box\(2,\)\) for `a`"),
     ],
 )
 def test_other_observations_are_refused_with_a_way_on(space, message):
@@ -46,12 +46,6 @@ def test_observations_are_stacked_and_joined_by_their_parts():
     assert_array_equal(found["image"], [each["image"] for each in seen])
     assert_array_equal(found["choice"], [each["choice"] for each in seen])
     assert stack(IMAGE, []).shape == (0, 16, 16, 3)
-
-
-def test_an_image_has_the_same_shape_wherever_its_channels_are():
-    assert shape_of(IMAGE) == shape_of(spaces.Box(0, 255, (3, 16, 16), np.uint8)) == (3, 16, 16)
-    assert shape_of(MIXED) == {"choice": (), "image": (3, 16, 16), "vector": (2,)}
-    assert shape_of(VECTOR) == (2,)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,10 @@ class SpringEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float64)
     action_space = spaces.Box(-2.0, 2.0, (2,), np.float32)
 
+    def __init__(self, limit=None):
+        if limit is not None:
+            self.action_space = spaces.Box(-limit, limit, (2,), np.float32)
+
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.position, self.speed = self.np_random.uniform(2.0, 4.0, 2), np.zeros(2)

@@ -4,17 +4,20 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
+import agents
 from agents.common.engine.checkpoint import save_checkpoint
+from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from tests.zoo.models.conftest import ENV, STEPS, maze_model, write_run
 from zoo.algorithms.baselines import find_algorithm, planner_of
 from zoo.envs.make import make_env
-from zoo.models.agent import agent_of_file, agent_of_run, find_agent, find_run, play
+from zoo.models.agent import Agent, agent_of_file, agent_of_run, find_agent, find_run, play
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.models.score import Score
 from zoo.terminal.errors import UsageError
@@ -221,8 +224,16 @@ def agent(logs):
 def test_an_agent_plays_no_other_spaces(agent):
     moved = replace(agent, env="Pendulum-v1", env_kwargs={})
     for start in (play, Stage):
-        with pytest.raises(UsageError, match="got Pendulum-v1 with"):
+        with pytest.raises(UsageError, match=r"got .* in Pendulum-v1"):
             start(moved)
+
+
+def test_an_agent_plays_with_no_other_action_limits():
+    policy = agents.BC("MlpPolicy", gymnasium.make("Spring-v0"), net_arch=[4], buffer_size=4, seed=0).policy
+    wider = Agent("bc", policy, Path("model.zip"), "Spring-v0", {"limit": 4.0}, episodes=1)
+    for start in (play, Stage):
+        with pytest.raises(UsageError, match="actions from -2 to 2 in coordinate 0, got -4 to 4"):
+            start(wider)
 
 
 def test_an_agent_that_plans_nan_has_no_score(agent, policy_file):
