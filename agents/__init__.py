@@ -7,6 +7,7 @@ package costs nothing. ``agents.Method`` and ``agents.setting`` are what an algo
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if (Path(__file__).parent / "run.py").exists():  # a file of openai-agents, whos
         "overwrites the other's. Run `pip uninstall openai-agents flow-rl-zoo`, then install one of them here, and the "
         "other in another virtual environment"
     )
+
+if sys.platform not in ("linux", "darwin"):
+    raise ImportError(f"flow-rl-zoo runs on Linux and macOS, got {sys.platform}; on Windows use WSL 2")
 
 from agents.registry import BUILT_IN, algorithm_ids, register
 

@@ -118,6 +118,10 @@ class Method(CommonSettings):
     """Losses that are meant to count what ``batch.valid`` leaves out."""
     trains: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Loss -> the networks that it trains; a loss that is not named trains one network."""
+    _without_positional = (
+        "it says what an algorithm is, and a model is another class: `agents.QAM` of `agents.qam.QAM`, or in general "
+        "`agents.get(id).algorithm`"
+    )
     fails_by_design: ClassVar[Mapping[str, str]] = {}
     """Checks of the conformance kit that the algorithm fails as it is meant to -> the reason."""
     step_observations: ClassVar[bool] = False

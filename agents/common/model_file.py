@@ -27,7 +27,7 @@ from stable_baselines3.common.save_util import json_to_data
 from stable_baselines3.common.utils import get_device
 from torch import Tensor
 
-from agents.common.files import DamagedFile, atomic_path, damage_named, safe
+from agents.common.files import DamagedFile, atomic_path, raising_damaged_file, safe
 from agents.common.validation import UntrustedError
 from agents.registry import BUILT_IN, name_of
 
@@ -102,7 +102,7 @@ class ModelFile:
         :raises DamagedFile: if they are not tensors.
         """
         found, device = {}, get_device(device)
-        with damage_named(self.name):
+        with raising_damaged_file(self.name):
             for member, content in self.members.items():
                 if member.endswith(TENSORS):
                     found[member.removesuffix(TENSORS)] = safe.load(content, device=device)
@@ -142,7 +142,7 @@ def read_model_file(source: Source) -> ModelFile:
         name, content = str(path), path.read_bytes()
     else:
         name, content = str(getattr(source, "name", "the file")), source.read()
-    with damage_named(name), zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with raising_damaged_file(name), zipfile.ZipFile(io.BytesIO(content)) as archive:
         found = hashlib.sha256(content[:-_DIGITS]).hexdigest().encode()
         has_checksum = archive.comment.startswith(CHECKSUM)
         if has_checksum and content[-_DIGITS:] != found:
@@ -197,7 +197,7 @@ def find_model(path: str | Path) -> Path:
 
 def read_attributes(path: Path) -> dict[str, Any]:
     """Return the attributes in a saved model's JSON without building anything; objects are described by strings."""
-    with damage_named(str(path)), zipfile.ZipFile(path) as archive:
+    with raising_damaged_file(str(path)), zipfile.ZipFile(path) as archive:
         return dict(json.loads(archive.read(ATTRIBUTES)))
 
 
@@ -254,7 +254,7 @@ def write_policy(
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
     """Open the file of a policy and yield it with its texts; whatever is wrong with it names the file."""
-    with damage_named(str(path)), safe_open(path, framework="pt") as file:
+    with raising_damaged_file(str(path)), safe_open(path, framework="pt") as file:
         header = dict(file.metadata() or {})
         if header.get("format") != FORMAT:
             raise DamagedFile(str(path), f"expected a policy as `save_policy` writes it, got {header.get('format')!r}")

@@ -13,6 +13,8 @@ from stable_baselines3.common.preprocessing import get_obs_shape, is_image_space
 from torch import Tensor
 from torch.nn import functional as F
 
+ROUNDING = 2.0**-22
+"""Two units in the last place of a float32, relative to its size."""
 PARTS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 
 
@@ -176,14 +178,23 @@ def centre_and_factor(observations: Tensor, scale: float | Literal["range"]) -> 
 
     :param observations: (N, O).
     :param scale: their standard deviation after scaling; with ``"range"`` they then reach from -1 to 1.
-    :return: both of shape (O,); a coordinate that never changes has the factor 1.
+    :return: both of shape (O,); a coordinate that never changes, or by rounding errors only, has the factor 1.
     """
+    low, high = torch.aminmax(observations, dim=0)
+    largest = torch.maximum(low.abs(), high.abs())
     if scale == "range":
-        low, high = torch.aminmax(observations, dim=0)
-        spread, centre, wanted = (high - low) / 2, (low + high) / 2, 1.0
+        spread, centre, target = high / 2 - low / 2, low / 2 + high / 2, 1.0
     else:
-        (spread, centre), wanted = torch.std_mean(observations, dim=0, correction=0), scale
-    return centre, torch.where(spread > 1e-6, wanted / spread.clamp(min=1e-6), 1.0)
+        spread, centre = torch.std_mean(observations, dim=0, correction=0)
+        target = scale
+        # squares of very small and very large numbers are zero and infinite in float32
+        extreme = ((largest < 1e-15) | (largest > 1e15)).nonzero().flatten()
+        if len(extreme):
+            precise = torch.std_mean(observations[:, extreme].double(), dim=0, correction=0)
+            spread[extreme], centre[extreme] = (statistic.to(spread.dtype) for statistic in precise)
+    # a spread of a unit in the last place is rounding; a factor beyond 1e30 would be infinite at once
+    changes = spread > (ROUNDING * largest).clamp(min=1e-30)
+    return centre, torch.where(changes, target / torch.where(changes, spread, 1.0), 1.0)
 
 
 def channels_first(images: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -255,6 +255,8 @@ class Declared:
     changes = 0
     """How often a setting was assigned: what was derived from settings is out of date when it has grown."""
     _is_finished = False
+    _without_positional: ClassVar[str] = "give settings by their names"
+    """What to do in place of arguments without a name."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Collect the settings of the class and of its bases, those of the bases first."""
@@ -280,7 +282,12 @@ class Declared:
                 declaration.inherit(inherited[name])
         cls._declared = {**inherited, **own}
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, *unnamed: Any, **values: Any) -> None:
+        if unnamed:
+            raise TypeError(
+                f"{type(self).__module__}.{type(self).__name__}() takes settings by name only, got {unnamed[0]!r}; "
+                f"{self._without_positional}"
+            )
         self.refuse_unknown(values.keys())
         for name, declaration in self.declared().items():
             setattr(self, name, values.get(name, declaration.default))

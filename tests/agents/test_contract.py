@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import agents
 from agents.common.nets.networks import ObservingNetwork
-from agents.common.sb3.environments import UnsupportedSpaceError
+from agents.common.sb3.environments import UnsupportedSpaceError, available_device
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
@@ -147,6 +147,16 @@ UNSUPPORTED = {
         spaces.Box(-np.inf, np.inf, (2,)),
         "bounded Box actions, got Box(-inf, inf, (2,)",
     ),
+    "coordinate without a width": (
+        OBSERVATIONS,
+        spaces.Box(np.array([-1, 0.5]), np.array([1, 0.5]), dtype=np.float64),
+        "got [0.5, 0.5] in coordinate 1",
+    ),
+    "limits of float32": (
+        OBSERVATIONS,
+        spaces.Box(np.finfo(np.float32).min, np.finfo(np.float32).max, (2,)),
+        "got [-3.40282e+38, 3.40282e+38] in coordinate 0",
+    ),
 }
 
 
@@ -270,3 +280,12 @@ def test_chunk_is_dropped_when_the_episode_ends_during_collection(plans):
 def test_device_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="`device`"):
         tiny_model(device="cuda")
+
+
+def test_a_device_without_float64_is_refused(monkeypatch):
+    def fail(*args, dtype, **kwargs):
+        raise TypeError(f"the MPS framework does not support {dtype}")
+
+    monkeypatch.setattr(torch, "zeros", fail)
+    with pytest.raises(ValueError, match=r"cannot compute in float64 here: the MPS .*; use 'cpu'"):
+        available_device("mps")

@@ -85,7 +85,7 @@ def texts_in(path):
         ({"sha256": ""}, "its SHA-256 is not that"),
         ({"policy": "["}, r"policy\.safetensors cannot be read"),
         ({"method": "os:system"}, "of `os:system`"),
-        ({"settings": {"flow_stepz": 3}}, r"policy\.safetensors cannot be read: .*'flow_stepz'"),
+        ({"settings": {"flow_stepz": 3}}, r"policy\.safetensors is a policy of another version of QAM, .*'flow_stepz'"),
         ({"settings": {"net_arch": [4]}}, r"policy\.safetensors cannot be read: .*size mismatch"),
     ],
 )

@@ -1,6 +1,7 @@
 """An exported policy plans as PyTorch does, says what it is, and is refused where it cannot."""
 
 import json
+import logging
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -103,3 +104,17 @@ def test_a_file_that_plans_otherwise_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(ArithmeticError, match="within 1e-05 of PyTorch's over 1000 observations"):
         export_onnx(tiny_model("rebrac").policy, tmp_path / "policy.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_converter_leaves_logging_as_it_was(monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    logging.disable(logging.DEBUG)
+    try:
+        with pytest.raises(RuntimeError, match="no such operator"):
+            export_onnx(tiny_model().policy, "policy.onnx")
+        assert logging.root.manager.disable == logging.DEBUG
+    finally:
+        logging.disable(logging.NOTSET)

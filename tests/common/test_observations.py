@@ -7,7 +7,7 @@ from gymnasium import spaces
 from numpy.testing import assert_array_equal
 from stable_baselines3.common.preprocessing import preprocess_obs
 
-from agents.common.observations import ObservationLayout
+from agents.common.observations import ObservationLayout, centre_and_factor
 
 IMAGE = spaces.Box(0, 255, (3, 4, 5), np.uint8)
 SPACES = {
@@ -94,3 +94,20 @@ def test_a_part_that_is_missing_or_has_another_shape_is_named():
         layout.with_rows({"observations": {key: seen[key] for key in ("image", "choice")}})
     with pytest.raises(ValueError, match=r"`vector` with the shape \(n, \*\(2,\)\), got \(6, 3\)"):
         layout.with_rows({"observations": {**seen, "vector": np.zeros((6, 3))}})
+
+
+@pytest.mark.parametrize("scale", [1.0, "range"])
+@pytest.mark.parametrize("size", [1e-25, 1e-8, 1.0, 1e6, 1e25])
+def test_a_coordinate_is_scaled_whatever_its_size(size, scale):
+    values = size * torch.tensor([[1.0], [2.0], [4.0]])
+    centre, factor = centre_and_factor(values, scale)
+    scaled = (values - centre) * factor
+    spread = (scaled.max() - scaled.min()) / 2 if scale == "range" else scaled.std(correction=0)
+    assert spread.item() == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, "range"])
+def test_rounding_errors_are_not_scaled_up(scale):
+    value = np.float32(123.456)
+    values = torch.tensor([[value, 0.0], [np.nextafter(value, np.float32(200)), 0.0]])
+    assert centre_and_factor(values, scale)[1].tolist() == [1, 1]

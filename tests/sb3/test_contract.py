@@ -1,6 +1,7 @@
 """A flow policy behaves as users of Stable-Baselines3 expect of an off-policy algorithm; SB3's tools are unmodified."""
 
 import time
+from collections import deque
 
 import numpy as np
 import pytest
@@ -17,16 +18,20 @@ from stable_baselines3.common.callbacks import (
 )
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise, VectorizedActionNoise
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from stable_baselines3.sac.policies import SACPolicy
 
 import agents
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.nets.mlp import StackedMLP
+from agents.qam import QAM
 from tests.common.toys import TINY, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv, space_env_of
+from zoo.algorithms.baselines import find_algorithm
 
 SEEN, HALF = spaces.Box(-np.inf, np.inf, (4,), np.float32), spaces.Box(-0.5, 0.5, (2,), np.float32)
 
@@ -149,6 +154,77 @@ def test_policies_of_other_kinds_are_refused():
     for policy in ("MlpLstmPolicy", SACPolicy, None):
         with pytest.raises(ValueError, match="`policy` must be one of"):
             agents.FQL(policy, SpacesEnv(4, 2))
+
+
+@pytest.mark.parametrize(("name", "optimizer"), [("relu", "adamw"), ("torch.nn.ReLU", "torch.optim.AdamW")])
+def test_classes_of_the_policy_may_be_named(name, optimizer):
+    model = tiny_model(policy_kwargs={"activation_fn": name, "optimizer_class": optimizer})
+    assert model.policy_kwargs == {"activation_fn": torch.nn.ReLU, "optimizer_class": torch.optim.AdamW}
+    assert isinstance(model.policy.optimizer, torch.optim.AdamW)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        ({"activation_fn": "rellu"}, ValueError, "`policy_kwargs.activation_fn` must name .* closest: ReLU"),
+        ({"activation_fn": "os.system"}, ValueError, "got 'os.system'"),
+        ({"optimizer_class": "adamm"}, ValueError, "`policy_kwargs.optimizer_class` .* closest: Adam"),
+        ({"optimizer_class": torch.nn.ReLU}, TypeError, "must be a subclass of Optimizer"),
+        ({"features_extractor_class": "NatureCNN"}, TypeError, "must be a subclass of BaseFeaturesExtractor"),
+        ("dict(activation_fn=nn.ReLU)", TypeError, "`policy_kwargs` must be a mapping of names to values"),
+    ],
+)
+def test_a_name_of_no_class_is_refused(kwargs, error, message):
+    with pytest.raises(error, match=message):
+        tiny_model(policy_kwargs=kwargs)
+
+
+class WinningEnv(SpacesEnv):
+    """Ends after two steps, and reports success only when it is true: at the end of every fourth episode."""
+
+    episodes = 0
+
+    def reset(self, **kwargs):
+        self.episodes += 1
+        return super().reset(**kwargs)
+
+    def step(self, action):
+        observation, reward, *_ = super().step(action)
+        is_over = self.elapsed == 2
+        info = {"is_success": True} if is_over and self.episodes % 4 == 2 else {}
+        return observation, reward, is_over, False, info
+
+
+@pytest.mark.parametrize("id", ["qam", "sac"])
+def test_an_episode_that_does_not_report_success_is_none_where_another_does(id):
+    model = find_algorithm(id).algorithm(
+        "MlpPolicy", WinningEnv(4, 2), learning_starts=50, buffer_size=50, device="cpu"
+    )
+    model.set_logger(configure(None, []))
+    model.learn(16)
+    model.dump_logs()
+    assert model.ep_success_buffer == deque([False, True, False, False, False, True, False, False])
+    assert safe_mean(model.ep_success_buffer) == 0.25
+
+
+def test_replicas_have_the_success_of_their_own_episodes():
+    env = make_vec_env(lambda: WinningEnv(4, 2), n_envs=2)
+    env.envs[1].unwrapped.episodes = 1
+    model = tiny_model(env=env, seeds=[0, 1], learning_starts=50)
+    model.learn(8)
+    model._record_episodes()
+    assert model.logger.name_to_value["rollout/success_rate"].values.tolist() == [0.25, 0.25]
+
+
+def test_an_environment_without_success_has_no_success_rate():
+    assert not tiny_model(env=SpacesEnv(4, 2, 2), learning_starts=50).learn(8).ep_success_buffer
+
+
+def test_a_method_called_like_a_model_says_what_to_call():
+    with pytest.raises(
+        TypeError, match=r"agents\.qam\.QAM\(\) takes settings by name only, got 'MlpPolicy'; .* `agents\.QAM`"
+    ):
+        QAM("MlpPolicy", SpacesEnv(4, 2))
 
 
 def test_an_activation_with_parameters_is_refused():

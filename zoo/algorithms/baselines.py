@@ -29,6 +29,7 @@ from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
 from agents.common.replicas import PerReplica, find_divergence
+from agents.common.sb3.constructor import with_named_classes
 from agents.common.sb3.environments import available_device, copy_observations
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.stored_model import StoredModel
@@ -148,6 +149,7 @@ class Baseline(StoredModel):
         self._recorded = self.checked(settings)
         settings = {name: self._recorded[name] for name in settings}
         own = OwnSettings(**{name: settings.pop(name) for name in OwnSettings.declared() if name in settings})
+        widths = {} if own.net_arch is None else {"net_arch": own.net_arch}
         self.algorithm_id = registry.name_of(type(self))  # a saved model says whose it is
         self._last_info: dict[str, torch.Tensor] = {}
         super().__init__(
@@ -161,7 +163,7 @@ class Baseline(StoredModel):
                 "balanced": own.balanced_sampling,
                 **(replay_buffer_kwargs or {}),
             },
-            policy_kwargs={**({} if own.net_arch is None else {"net_arch": own.net_arch}), **(policy_kwargs or {})},
+            policy_kwargs=widths | (with_named_classes("policy_kwargs", policy_kwargs) or {}),
             seed=None if seeds is None else seeds[0],
             verbose=verbose,
             device=available_device(device),

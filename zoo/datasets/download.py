@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import requests
 from ogbench.utils import DATASET_URL
 
-from agents.common.files import damage_named
+from agents.common.files import raising_damaged_file
 from zoo.datasets.check import check_headers, readable
 from zoo.datasets.files import (
     DatasetError,
@@ -96,7 +96,7 @@ def download_file(file: Path, sources: Sequence[str], spec: DatasetSpec) -> None
         try:
             _fetch(url, part)
             check_headers(part, spec)
-            with readable(), damage_named(str(part)), zipfile.ZipFile(part) as archive:
+            with readable(), raising_damaged_file(str(part)), zipfile.ZipFile(part) as archive:
                 damaged = archive.testzip()
             if damaged:
                 raise DatasetError("file", f"damaged data in {damaged}")

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint, set_aside, write_model
-from agents.common.files import atomic_path, may_be_sound, naming
+from agents.common.files import atomic_path, is_transient, naming
 from agents.common.model_file import find_checkpoints
 from agents.common.normalization import raw_observations
 from agents.common.replicas import PerReplica
@@ -137,7 +137,7 @@ class TrainingRun(BaseCallback):
             try:
                 position = self._load(checkpoint)
             except Exception as error:  # whatever it is, the checkpoint before may still be whole
-                if may_be_sound(error):
+                if is_transient(error):
                     raise CannotResume(
                         f"--resume: {checkpoint} cannot be read just now ({describe_error(error)}), and may be whole; "
                         "start the same command again, or move it away to go on from the one before it"

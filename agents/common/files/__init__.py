@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_OF_CONTENT = (None, errno.EINVAL, errno.EISDIR, errno.ENOENT, errno.ENOTDIR)  # libraries' own errors have no number
+_OF_PATHS = (errno.ENOENT, errno.ENOTDIR)
 
 
 class DamagedFile(ValueError):
@@ -36,34 +36,37 @@ class DamagedFile(ValueError):
 
 
 @contextlib.contextmanager
-def damage_named(name: str) -> Iterator[None]:
+def raising_damaged_file(name: str) -> Iterator[None]:
     """Turn whatever a library raises over a damaged file into `DamagedFile`.
 
     :param name: of the file.
     :yields: nothing.
     :raises DamagedFile: if the content is at fault.
     :raises OSError: if storage is.
+    :raises MemoryError: if there is too little memory to read it.
     """
     try:
         yield
     except DamagedFile:
         raise
     except Exception as error:
-        # damage can send a reader to a position before the beginning: EINVAL
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.EISDIR):
+        if isinstance(error, OSError) and (is_transient(error) or error.errno in _OF_PATHS):
             raise
+        if is_transient(error):
+            raise MemoryError(f"{name} could not be read, memory ran out: {error}; free some and try again") from error
         raise DamagedFile(name, " ".join(str(error).split()) or type(error).__name__) from error
 
 
-def may_be_sound(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Return whether storage or memory stopped the reading of a file, which says nothing against the file."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, MemoryError) or "allocate" in str(found):  # PyTorch has RuntimeErrors for that
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError) or "allocate" in str(cause):  # PyTorch has RuntimeErrors for that
             return True
-        if isinstance(found, OSError) and found.errno not in _OF_CONTENT:
+        # damage can send a reader to a position before the beginning: EINVAL
+        if isinstance(cause, OSError) and cause.errno not in (None, errno.EINVAL, errno.EISDIR, *_OF_PATHS):
             return True
-        found = found.__cause__
+        cause = cause.__cause__
     return False
 
 
@@ -75,7 +78,7 @@ def read_text(path: Path) -> str:
     :raises DamagedFile: if it is not text, or is a folder.
     :raises OSError: if there is no such file, or it may not be read.
     """
-    with damage_named(str(path)):
+    with raising_damaged_file(str(path)):
         return path.read_text(encoding="utf-8")
 
 
@@ -229,7 +232,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     :raises DamagedFile: if there is no manifest, or if a file is missing or differs; the message names it.
     """
     path = folder / MANIFEST
-    with damage_named(str(path)):
+    with raising_damaged_file(str(path)):
         if not path.exists():
             raise DamagedFile(str(path), "it is missing")
         found = dict(json.loads(read_text(path)))

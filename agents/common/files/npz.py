@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import zipfile
 from collections.abc import Collection, Iterator
@@ -12,7 +13,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.common.files import damage_named
+from agents.common.files import raising_damaged_file
 
 Source: TypeAlias = str | os.PathLike[str] | IO[bytes]
 Header: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]
@@ -34,9 +35,13 @@ def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, ND
         for name, member in members.items():
             if names is None or name in names:
                 with archive.open(member) as content:
+                    shape, dtype = _read_header(content)
+                    size = archive.getinfo(member).file_size - content.tell()
+                    if not dtype.hasobject and size != math.prod(shape) * dtype.itemsize:  # before memory is taken
+                        raise ValueError(f"`{member}` has {size} bytes, and its header says {dtype} of shape {shape}")
+                    content.seek(0)
                     arrays[name] = np.lib.format.read_array(content, allow_pickle=False)
-                    if content.read(1):  # `zipfile` compares the checksum at the end
-                        raise ValueError(f"`{member}` has more bytes than its header says")
+                    content.read(1)  # `zipfile` compares the checksum at the end
     return arrays
 
 
@@ -52,9 +57,13 @@ def read_npz_headers(file: Source) -> dict[str, Header]:
     with _members(file) as (archive, members):
         for name, member in members.items():
             with archive.open(member) as content:
-                shape, _, dtype = _HEADER_READERS[np.lib.format.read_magic(content)](content)
-            headers[name] = shape, dtype
+                headers[name] = _read_header(content)
     return headers
+
+
+def _read_header(content: IO[bytes]) -> Header:
+    shape, _, dtype = _HEADER_READERS[np.lib.format.read_magic(content)](content)
+    return shape, dtype
 
 
 @contextlib.contextmanager
@@ -62,6 +71,6 @@ def _members(file: Source) -> Iterator[tuple[zipfile.ZipFile, dict[str, str]]]:
     """Open an archive and yield it with its members by the names of their arrays."""
     with contextlib.ExitStack() as stack:
         raw = stack.enter_context(Path(file).open("rb")) if isinstance(file, str | os.PathLike) else file
-        stack.enter_context(damage_named(str(getattr(raw, "name", "the file"))))
+        stack.enter_context(raising_damaged_file(str(getattr(raw, "name", "the file"))))
         archive = stack.enter_context(zipfile.ZipFile(raw))
         yield archive, {member.removesuffix(".npy"): member for member in archive.namelist()}

@@ -27,6 +27,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from torch import nn
 
+from agents.common.files import is_transient
 from agents.common.validation import path_of
 
 NUMBERS_AND_TEXTS = "biufcUS"  # kinds of NumPy's dtypes whose bytes are the values
@@ -136,7 +137,7 @@ def load(
             source = io.BytesIO(file) if isinstance(file, bytes) else file
             return torch.load(source, map_location=device, weights_only=True)
     except Exception as error:  # a damaged file raises nearly anything
-        if isinstance(error, OSError) and error.errno is not None:
+        if is_transient(error) or (isinstance(error, OSError) and error.errno is not None):
             raise
         told = str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0]  # the rest is advice
         problem = " ".join(told.split()) or type(error).__name__

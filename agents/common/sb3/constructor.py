@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
 
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.method import Method
@@ -15,7 +17,7 @@ from agents.common.sb3.environments import available_device
 from agents.common.sb3.first_update import require_table
 from agents.common.settings import Declared, required, setting
 from agents.common.streams import MOST
-from agents.common.validation import integer
+from agents.common.validation import closest_names, integer
 
 if TYPE_CHECKING:  # names that only annotations need
     from stable_baselines3.common.type_aliases import GymEnv
@@ -36,6 +38,57 @@ SETTINGS_OF_POLICY = {
     "actor_layer_norm": "actor_layer_norm",
     "critic_layer_norm": "critic_layer_norm",
 }
+
+
+ACTIVATIONS = {
+    name.lower(): getattr(nn, name)
+    for name in (
+        "CELU", "ELU", "GELU", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid", "Mish", "ReLU", "ReLU6", "SELU",
+        "Sigmoid", "SiLU", "Softplus", "Softsign", "Tanh", "Tanhshrink",
+    )
+}  # fmt: skip
+OPTIMIZERS = {
+    name.lower(): getattr(torch.optim, name)
+    for name in ("Adadelta", "Adagrad", "Adam", "Adamax", "AdamW", "ASGD", "NAdam", "RAdam", "RMSprop", "SGD")
+}
+CLASSES_OF_POLICY: dict[str, tuple[type, dict[str, type]]] = {
+    "activation_fn": (nn.Module, ACTIVATIONS),
+    "optimizer_class": (torch.optim.Optimizer, OPTIMIZERS),
+    "features_extractor_class": (BaseFeaturesExtractor, {}),
+}
+"""Arguments of a policy that are classes -> what they derive from, and those that a text may name."""
+
+
+def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
+    """Return `policy_kwargs` with classes in place of their names, e.g. of ``relu`` or ``torch.nn.ReLU``.
+
+    Files and command lines hold names, which are looked up in a table: nothing is evaluated or imported.
+
+    :param name: of the argument, for messages.
+    :param value: arguments of a policy, or None.
+    :return: the same with classes.
+    :raises TypeError: if it is not a mapping, or one of those arguments neither a class nor a text.
+    :raises ValueError: for an unknown name; the closest are named.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise TypeError(f"`{name}` must be a mapping of names to values, got {value!r}")
+    arguments = dict(value)
+    for argument in CLASSES_OF_POLICY.keys() & arguments.keys():
+        base, classes = CLASSES_OF_POLICY[argument]
+        given = arguments[argument]
+        label = f"`{name}.{argument}`"
+        if isinstance(given, str) and classes:
+            short_name = given.rpartition(".")[2].lower()
+            if short_name not in classes:
+                closest = ", ".join(classes[name].__name__ for name in closest_names(short_name, classes))
+                raise ValueError(f"{label} must name a class of PyTorch, got {given!r}; closest: {closest}")
+            arguments[argument] = classes[short_name]
+        elif given is not None and not (isinstance(given, type) and issubclass(given, base)):
+            names = f", or the name of one, e.g. {next(iter(classes))}" if classes else "; give it in Python"
+            raise TypeError(f"{label} must be a subclass of {base.__name__}{names}, got {given!r}")
+    return arguments
 
 
 class Arguments(Declared):
@@ -61,8 +114,9 @@ class Arguments(Declared):
     optimize_memory_usage: bool = setting(default=False, doc="Accepted for SB3, without effect.")
     policy_kwargs: dict[str, Any] | None = setting(
         default=None,
+        check=with_named_classes,
         doc="Arguments of the policy. In it SB3's `net_arch` and `n_critics` are the settings `net_arch` and "
-        "`ensemble_size`.",
+        "`ensemble_size`; `activation_fn` and `optimizer_class` may be names such as `relu` and `adamw`.",
     )
     stats_window_size: int = setting(default=100, doc="Episodes over which rollout statistics are averaged.")
     tensorboard_log: str | None = setting(default=None, doc="Folder of TensorBoard events, or None.")

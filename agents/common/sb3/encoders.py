@@ -19,7 +19,7 @@ from agents.common.method import Method
 from agents.common.nets.fast import device_type, make_mlp
 from agents.common.nets.mlp import fill_uniform
 from agents.common.nets.networks import ReplicatedExtractor
-from agents.common.sb3.constructor import SETTINGS_OF_POLICY
+from agents.common.sb3.constructor import SETTINGS_OF_POLICY, with_named_classes
 from agents.common.sb3.policy import FlowPolicy
 
 
@@ -151,7 +151,8 @@ def make_policy(
     :return: the policy.
     :raises ValueError: if both `encoder` and a features extractor are given.
     """
-    given = {name: value for name, value in (policy_kwargs or {}).items() if name not in SETTINGS_OF_POLICY}
+    arguments = with_named_classes("policy_kwargs", policy_kwargs) or {}
+    given = {name: value for name, value in arguments.items() if name not in SETTINGS_OF_POLICY}
     if method.encoder is not None:
         if "features_extractor_class" in given:
             raise ValueError(

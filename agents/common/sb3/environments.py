@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import gymnasium
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
@@ -13,6 +14,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
+from agents.common.actions import action_bounds
 from agents.common.observations import PARTS
 
 
@@ -24,7 +26,7 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
     """Refuse spaces that flow policies are not built for, by name.
 
     :param observations: must be a Box, Discrete, MultiDiscrete or MultiBinary space, or a Dict of such spaces.
-    :param actions: must be a bounded Box.
+    :param actions: must be a bounded Box, each of whose coordinates has a width.
     :raises UnsupportedSpaceError: if they are not.
     """
     parts = list(observations.spaces.values()) if isinstance(observations, spaces.Dict) else [observations]
@@ -41,6 +43,17 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
             f"flow policies support bounded Box actions, got {actions}; "
             "use an environment with continuous actions between finite bounds"
         )
+    low, high = (bound.astype(np.float32) for bound in action_bounds(actions))
+    with np.errstate(over="ignore"):
+        widths = (high - low).ravel()
+    unscalable = np.flatnonzero(~((widths > 0) & np.isfinite(widths)))
+    if unscalable.size:
+        place = unscalable[0]
+        raise UnsupportedSpaceError(
+            "flow policies scale actions to [-1, 1], so low < high and high - low must hold in float32, got "
+            f"[{low.ravel()[place]:g}, {high.ravel()[place]:g}] in coordinate {place} of {actions}; with a "
+            "gymnasium.ActionWrapper, leave out a coordinate that never changes, and give real limits to one without"
+        )
 
 
 def available_device(device: torch.device | str) -> torch.device:
@@ -55,9 +68,12 @@ def available_device(device: torch.device | str) -> torch.device:
         raise ValueError(f"`device` is {device!r}, but PyTorch finds {found} CUDA devices here; use 'cpu' or 'auto'")
     if chosen.type not in ("cpu", "cuda"):
         try:
-            torch.zeros(1, device=chosen).cpu()
-        except (RuntimeError, NotImplementedError, AssertionError) as error:
-            raise ValueError(f"`device` is {device!r}, on which PyTorch cannot compute here: {error}") from error
+            torch.zeros(1, dtype=torch.float64, device=chosen).cpu()  # rows of large datasets are drawn in float64
+        except (RuntimeError, NotImplementedError, AssertionError, TypeError) as error:
+            raise ValueError(
+                f"`device` is {device!r}, on which PyTorch cannot compute in float64 here: {error}; use 'cpu', or "
+                "'cuda' where there is one"
+            ) from error
     return chosen
 
 

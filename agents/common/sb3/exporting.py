@@ -6,12 +6,13 @@ same way. One file holds the whole way from raw observations to a chunk of actio
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
 import json
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,9 +197,7 @@ def _convert(sampler: ExportedPolicy) -> Any:
         decomposition_table=dict(torch._decomp.core_aten_decompositions()),
     )
     rows = torch.export.Dim("N", min=1)
-    logging.disable(logging.WARNING)  # the converter tells of packages that it does not need
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the converter's own use of what is deprecated
+    with _quiet_converter():
         program = torch.onnx.export(
             record(*values),
             values,
@@ -209,9 +208,21 @@ def _convert(sampler: ExportedPolicy) -> Any:
             dynamic_shapes=tuple({0: rows} for _ in names),
             verbose=False,
         )
-    logging.disable(logging.NOTSET)
     assert program is not None
     return program.model_proto
+
+
+@contextlib.contextmanager
+def _quiet_converter() -> Iterator[None]:
+    """Silence the converter, which names packages that it does not need, and uses what is deprecated."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:

@@ -612,11 +612,13 @@ class FlowQLearning(StoredModel):
 
     def _record_episodes(self) -> None:
         """Record how each replica's last episodes went; a logger that knows replicas prefers it to SB3's mean."""
-        for name, key in (("ep_rew_mean", "r"), ("ep_len_mean", "l"), ("success_rate", "success")):
+        keys = {"ep_rew_mean": "r", "ep_len_mean": "l"}
+        if self._reports_success:
+            keys["success_rate"] = "success"
+        for name, key in keys.items():
             values: list[list[float]] = [[] for _ in range(self.policy.num_replicas)]
             for episode in self.ep_info_buffer or ():
-                if episode.get(key) is not None:
-                    values[episode["replica"]].append(float(episode[key]))
+                values[episode["replica"]].append(float(episode.get(key) or 0))
             if any(values):
                 means = [float(np.mean(own)) if own else float("nan") for own in values]
                 self.logger.record(f"rollout/{name}", PerReplica(means))
@@ -643,5 +645,4 @@ class FlowQLearning(StoredModel):
         for index, info in enumerate(infos):
             if "episode" in info:
                 info["episode"]["replica"] = index * self.policy.num_replicas // len(infos)
-                info["episode"]["success"] = info.get("is_success")
         super()._update_info_buffer(infos, dones)

@@ -20,7 +20,7 @@ from stable_baselines3.common.utils import get_device, is_vectorized_observation
 from torch import Tensor, nn
 
 from agents.common.actions import holds_integers, played_actions, scaled_actions, unscaled_actions
-from agents.common.files import damage_named
+from agents.common.files import raising_damaged_file
 from agents.common.method import Draw, Method, Noise
 from agents.common.model_file import read_policy, write_policy
 from agents.common.nets.fast import float32_products
@@ -527,8 +527,14 @@ class FlowPolicy(BasePolicy):
             found = find_named_by_file(algorithm, path, trust=trust)
         except KeyError as error:
             raise ValueError(f"{path} is a policy of `{algorithm}`, which is not there: {error.args[0]}") from error
-        with damage_named(str(path)):
+        try:
             method = found.method(**settings).finish()
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is a policy of another version of {found.method.__name__}, whose settings this one does not "
+                f"take: {error}; load it with the version that saved it"
+            ) from error
+        with raising_damaged_file(str(path)):
             policy = cls(lr_schedule=cls._dummy_schedule, method=method, **description)
             kept = {_network_of(name) for name in tensors}
             if set(policy.nets) - kept:

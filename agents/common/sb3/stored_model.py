@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 import stable_baselines3
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import open_path, recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv
@@ -54,6 +55,8 @@ class StoredModel(OffPolicyAlgorithm):
     _saved_normalization: dict[str, Any] | None = None
     """Fields of the :class:`Normalization` that a file or a checkpoint holds."""
     _other_action_spaces: Sequence[spaces.Space[Any]] = ()
+    _reports_success = False
+    """Whether an episode's end has said so far whether it was a success."""
 
     @property
     def action_spaces(self) -> list[spaces.Space[Any]]:
@@ -104,6 +107,20 @@ class StoredModel(OffPolicyAlgorithm):
             ]
             self.env.seed(starts[0])  # for vector environments with a method of their own
             self.env.unwrapped._seeds = starts  # SB3 gives neighbours consecutive seeds, which other runs have too
+
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
+        """Remember finished episodes; one that says nothing of success is none where another one says it."""
+        finished = [info for info in infos if "episode" in info]
+        for info in finished:
+            info["episode"]["success"] = info.get("is_success")
+            self._reports_success |= "is_success" in info
+        super()._update_info_buffer(infos, dones)
+        if finished and self._reports_success:
+            # many environments report success only when it is true, and SB3 counts only what is reported
+            assert self.ep_info_buffer is not None
+            assert self.ep_success_buffer is not None
+            self.ep_success_buffer.clear()
+            self.ep_success_buffer.extend(bool(episode.get("success")) for episode in self.ep_info_buffer)
 
     def save(self, path: File, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
         """Save the model as a zip archive in SB3's layout, with its checksum.

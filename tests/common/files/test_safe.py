@@ -5,6 +5,7 @@ import random
 import sys
 from collections import deque
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -86,3 +87,10 @@ def test_a_class_is_found_only_if_it_is_imported_and_what_its_place_asks_for(pat
     with pytest.raises(ValueError, match=f"needs the class `{path}`"):
         safe.load(file.getvalue())
     assert "antigravity" not in sys.modules
+
+
+def test_too_little_memory_says_nothing_against_a_file(monkeypatch):
+    content = safe.dumps(1)
+    monkeypatch.setattr(torch, "load", Mock(side_effect=RuntimeError("can't allocate memory")))
+    with pytest.raises(RuntimeError, match="allocate"):
+        safe.load(content)
