@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.envs.rendering import prepare_pictures
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import DONE, FAILED, UsageError
 from zoo.terminal.messages import log
@@ -27,7 +26,8 @@ from zoo.terminal.parser import COUNT, ZERO_OR_MORE, Parser, a_path, add_verbose
 from zoo.training.flags import add_speed
 
 if TYPE_CHECKING:
-    from zoo.suites.jobs import Job, Look
+    from zoo.suites.jobs import Job
+    from zoo.suites.store import JobStatus, JobStore
     from zoo.suites.suite import Run, Suite
 
 
@@ -39,7 +39,8 @@ def make_parser() -> Parser:
     what.add_argument("--algos", nargs="+", default=[], metavar="PATTERN", help="only these algorithms or labels")
     what.add_argument("--envs", nargs="+", default=[], metavar="PATTERN", help="only these environments")
     what.add_argument("--dry-run", action="store_true", help="show what is done and left, and what it will cost")
-    what.add_argument("--no-measure", action="store_true", help="--dry-run without trying how fast algorithms are")
+    # Of release 1.0, whose --dry-run measured how fast algorithms train.
+    what.add_argument("--no-measure", action="store_true", help=argparse.SUPPRESS)
     what.add_argument("--retries", type=ZERO_OR_MORE, default=2, help="how often to try a failed job again")
     where = parser.add_argument_group("where")
     where.add_argument("--launcher", choices=("local", "slurm", "ray"), default="local", help="what runs the jobs")
@@ -79,72 +80,82 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     suite, runs = _read_suite(args)
     from zoo.runs.folder import check_log_folder  # after it, since some of them import MuJoCo
     from zoo.runs.resume import tell_of_other_code
-    from zoo.suites.jobs import describe, forecast, look_at, make_jobs, show, summary, try_algorithms
-    from zoo.suites.kept import find_kept, write_scores
+    from zoo.suites.jobs import make_jobs
+    from zoo.suites.progress import describe, forecast, print_states, summary
+    from zoo.suites.saved_scores import find_saved, write_scores
+    from zoo.suites.store import JobStore
     from zoo.terminal.tables import as_shown
 
-    folder = args.log_folder
     machine = ["--device", args.device, "--num-threads", str(args.num_threads)]
     if args.precision:
         machine += ["--precision", args.precision]
     if args.compile:
         machine += ["--compile", args.compile]
-    jobs = make_jobs(suite, runs, folder, machine)  # every run is checked
-    kept = find_kept(jobs, args.scores) if args.scores else set()
-    looks = look_at(jobs, kept)
-    tell_of_other_code([(look.run, look.job.config.code) for look in looks if look.run])
+    jobs = make_jobs(suite, runs, args.log_folder, machine)  # every run is checked
+    saved = find_saved(jobs, args.scores) if args.scores else frozenset()
+    store = JobStore(args.log_folder, saved)
+    statuses = store.statuses(jobs)
+    tell_of_other_code([(status.run, status.job.config.code) for status in statuses if status.run])
     if args.dry_run:
-        expected = forecast(looks, {} if args.no_measure else try_algorithms(looks))
-        show(looks, args.workers, expected)
-        return as_shown(summary(looks, expected), f"zoo benchmark {shlex.quote(str(args.suite))}")
+        expected = forecast(statuses)
+        print_states(statuses, args.workers, expected)
+        return as_shown(summary(statuses, expected), _command_to_train(args))
     if args.scores:
         check_log_folder(args.scores, "folder of scores", "--scores")
+    left = [status.job for status in statuses if not status.state.is_final]
     try:
-        if any(not look.state.is_final for look in looks):
-            check_log_folder(folder)
-            log.info(describe(looks, args.workers, forecast(looks)))
-            _launch([look.job for look in looks if not look.state.is_final], folder, args)
+        if left:
+            check_log_folder(args.log_folder)
+            log.info(describe(statuses, args.workers, forecast(statuses)))
+            _launch(left, store, args)
     finally:  # a suite of many nights is stopped many times: what is finished is worth keeping
-        looks = look_at(jobs, kept)
+        statuses = store.statuses(jobs)
         if args.scores:
-            write_scores(looks, args.scores)
-    expected = forecast(looks)
-    show(looks, args.workers, expected)
-    if any(not look.state.is_final for look in looks):
+            write_scores(statuses, args.scores)
+    expected = forecast(statuses)
+    print_states(statuses, args.workers, expected)
+    hint = ""
+    if expected.jobs:
         args.exit_code = FAILED  # what is left, and why, has been said
-    hint = "the same command, which trains what is left" if args.exit_code else ""
-    return _report(suite, looks, args) | as_shown(summary(looks, expected), hint)
+        hint = _command_to_train(args)
+    return _report(suite, statuses, args) | as_shown(summary(statuses, expected), hint)
+
+
+def _command_to_train(args: argparse.Namespace) -> str:
+    """Return the command line that was typed, without the flags that keep it from training."""
+    words = shlex.split(args.command_line)
+    return shlex.join(word for word in words if word not in ("--dry-run", "--no-measure"))
 
 
 def _read_suite(args: argparse.Namespace) -> tuple[Suite, list[Run]]:
-    """Return the suite that the command line names, and those of its runs that are wanted; settle the log folder."""
+    """Return the suite that the command line names, and its runs that match the patterns; settle the log folder."""
     from zoo.suites import find_suite
 
     file = find_suite(args.suite)  # a misspelt name is refused before the algorithms are imported
     from zoo.suites.suite import read_suite, select
 
     suite = read_suite(file)
-    if args.dry_run and not args.no_measure:  # makes environments
-        prepare_pictures(*suite.environments)
     args.log_folder = (args.log_folder or Path("logs") / file.stem).resolve()
     if args.dataset_dir:
         suite = replace(suite, dataset_dir=args.dataset_dir)
     return suite, select(suite.runs(), args.algos, args.envs)
 
 
-def _launch(jobs: Sequence[Job], folder: Path, args: argparse.Namespace) -> None:
+def _launch(jobs: Sequence[Job], store: JobStore, args: argparse.Namespace) -> None:
     """Train jobs, as the only program that does so in a log folder."""
     from zoo.processes.locks import Lock
-    from zoo.suites.jobs import JOBS, follow
+    from zoo.suites.progress import follow
+    from zoo.suites.store import JOBS
     from zoo.suites.task import JobTask, run_locally
 
+    folder = store.log_folder
     lock = Lock(folder / "suite.lock")
     if not lock.take():
         raise UsageError(
             f"the jobs in {folder} are being trained by {lock.describe_holder()}; wait for its end, or stop it"
         )
-    tasks = [JobTask(job, args.retries) for job in jobs]
-    watch = partial(follow, jobs)
+    tasks = [JobTask(job, store, args.retries) for job in jobs]
+    watch = partial(follow, store, jobs)
     with lock:
         if args.launcher == "local":
             run_locally(tasks, args.workers, args.device, watch)
@@ -158,23 +169,26 @@ def _launch(jobs: Sequence[Job], folder: Path, args: argparse.Namespace) -> None
             run_on_ray(tasks, args.workers, args.resources, args.ray_address, watch)
 
 
-def _report(suite: Suite, looks: Sequence[Look], args: argparse.Namespace) -> dict[str, Any]:
+def _report(suite: Suite, statuses: Sequence[JobStatus], args: argparse.Namespace) -> dict[str, Any]:
     """Compare the runs of the suite that are there, once one has finished; return where the report is."""
     from zoo import compare
-    from zoo.suites.jobs import State
+    from zoo.suites.store import State
 
-    if args.no_report or all(look.state is not State.DONE for look in looks):
+    states = [status.state for status in statuses]
+    if args.no_report or State.DONE not in states:
         return {"log_folder": str(args.log_folder)}
-    kept = sum(look.state is State.KEPT for look in looks)
-    if kept:
-        log.info("the report leaves out the jobs of which only the scores are here, in %s: %d", args.scores, kept)
+    if State.KEPT in states:
+        count = states.count(State.KEPT)
+        log.info("the report leaves out the jobs of which only the scores are here, in %s: %d", args.scores, count)
     request = compare.make_parser().parse_args([])
-    request.paths = [folder.path for look in looks if look.run is not None for folder in look.run.folders]
+    request.paths = [folder.path for status in statuses if status.run for folder in status.run.folders]
     request.published = suite.published
     request.command_line = args.command_line
     request.output = args.output or args.log_folder / "report"
-    named = {look.job.run.label or look.job.run.algo: look.job.run.label or look.job.algo for look in looks}
-    request.suite_focus = named.get(suite.focus, "")
+    rows = {}
+    for status in statuses:
+        rows[status.job.run.label or status.job.run.algo] = status.job.method
+    request.suite_focus = rows.get(suite.focus, "")
     return {"log_folder": str(args.log_folder), **compare.run(request)}
 
 

@@ -20,7 +20,6 @@ from tests.zoo.runs.helpers import write_run
 from zoo import compare
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import parse_env_name
-from zoo.suites import jobs
 
 BLOCKS = blocks()
 INLINE = set(inline_commands())
@@ -38,7 +37,7 @@ SMALLER = {
     "zoo.tune": [*RUNS, "--n-evaluations", "1", "--max-total-trials", "1"],
     "zoo.compare": ["--reps", "50"],
     "zoo.enjoy": ["--episodes", "1"],
-    "zoo.benchmark": ["--dry-run", "--no-measure"],
+    "zoo.benchmark": ["--dry-run"],
 }
 """What makes commands quick: program -> flags that are added; later ones win."""
 
@@ -146,7 +145,6 @@ def sandbox(tmp_path, monkeypatch):
 @pytest.mark.few(len(QUICK))
 @pytest.mark.parametrize("page", RUN)
 def test_its_commands_run(page, sandbox, data, monkeypatch):
-    monkeypatch.setattr(jobs, "TRIAL_SECONDS", 1e-4)
     monkeypatch.setattr("zoo.report.page.report.all_figures", lambda *about: {})  # most of the work
     for block in BLOCKS:
         if block.page == page and not block.mark:

@@ -27,7 +27,7 @@ def describe_algorithms() -> dict[str, Any]:
     benchmark; ``work`` is the number of operations of an update, where that of BC is 1. What is not known is None.
     """
     scores = _read("overview")
-    work = {id: float(row["gflop"]) for id, row in _read("update_work").items()}
+    work = update_operations()
     found: dict[str, dict[str, Any]] = {}
     for id in algorithm_ids():
         numbers = scores.get(id, {})
@@ -45,6 +45,11 @@ def describe_algorithms() -> dict[str, Any]:
             "work": round(work[id] / work["bc"], 1) if id in work else None,
         }
     return {"start_with": START_WITH, "algorithms": found}
+
+
+def update_operations() -> dict[str, float]:
+    """Return algorithm -> operations of an update at the papers' sizes, in units of 10^9, where they were counted."""
+    return {id: float(row["gflop"]) for id, row in _read("update_work").items()}
 
 
 def kind_of(id: str) -> str:

@@ -19,10 +19,10 @@ from zoo.terminal.messages import log
 ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")
 from ray.exceptions import RayError, TaskCancelledError  # noqa: E402  only where Ray is
 
-MOST_RETRIES = 100
+MAX_RETRIES = 100
 """How often Ray starts a task again after its node or process has died."""
 CONNECT_SECONDS = 5.0
-SECONDS_BETWEEN_LOOKS = 0.5
+POLL_SECONDS = 0.5
 
 
 def run_on_ray(
@@ -40,7 +40,7 @@ def run_on_ray(
     :param follow: tells how far the jobs are, until all tasks have ended.
     :raises Interrupted: when a signal asked for the end; every run has written a checkpoint then.
     """
-    options = {"max_retries": MOST_RETRIES, "scheduling_strategy": "SPREAD"}
+    options = {"max_retries": MAX_RETRIES, "scheduling_strategy": "SPREAD"}
     with as_usage_error():  # Ray names what it does not know
         start = ray.remote(**{**options, **parse_overrides(resources, "--resources")})(run)
     _connect(address)
@@ -53,7 +53,7 @@ def run_on_ray(
         while waiting or running:
             while waiting and len(running) < most:
                 running.append(start.remote(waiting.pop(0), os.getcwd()))
-            running[:] = _wait(running, SECONDS_BETWEEN_LOOKS)
+            running[:] = _wait(running, POLL_SECONDS)
             if time.monotonic() > end:
                 return False
         return True
@@ -65,7 +65,7 @@ def run_on_ray(
         for task in running:
             ray.cancel(task)
         end = time.monotonic() + STOP_SECONDS
-        while (running := _wait(running, SECONDS_BETWEEN_LOOKS)) and time.monotonic() < end:
+        while (running := _wait(running, POLL_SECONDS)) and time.monotonic() < end:
             pass
         if running:
             log.warning("%d jobs have not stopped within %.0f s; Ray ends them now", len(running), STOP_SECONDS)
@@ -95,7 +95,7 @@ def run(task: JobTask, folder: str) -> None:
     try:
         with ThreadPoolExecutor(1) as pool:
             ended = pool.submit(task)
-            while wait([ended], SECONDS_BETWEEN_LOOKS).not_done:
+            while wait([ended], POLL_SECONDS).not_done:
                 pass  # unlike a signal, a cancellation does not end a wait
     finally:
         signal.signal(signal.SIGINT, previous)

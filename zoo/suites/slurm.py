@@ -27,13 +27,13 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError  # noqa: E
 
 DEFAULTS: Mapping[str, Any] = {"timeout_min": 240, "slurm_signal_delay_s": 180, "name": "zoo"}
 """Parameters of submitit, over its own: a job of 5 minutes, which gets 90 s for a checkpoint."""
-MOST_TIMEOUTS = 1000
+MAX_TIMEOUTS = 1000
 """How often a job that reaches its time limit continues in another one; every time it has written a checkpoint."""
 SECONDS_TO_BE_KILLED = 600.0
 """How long a task that Slurm has sent SIGTERM, and that has stopped, waits for its end."""
-MOST_WORKERS = 100
+DEFAULT_WORKERS = 100
 """Jobs at once where the user has not said how many."""
-MOST_OF_AN_ARRAY = 1000
+MAX_ARRAY_SIZE = 1000
 """Slurm refuses larger arrays unless its administrator allows them."""
 SUBMITTED = "submitted.json"
 ENDED = (
@@ -65,12 +65,12 @@ def run_on_slurm(
             "`--launcher slurm` starts jobs with Slurm's commands, but `sbatch` and `srun` are not on the PATH; "
             "start it where they are, which is usually a login node of the cluster, or use --launcher local"
         )
-    executor = _make_executor(folder, parse_overrides(resources, "--resources"), workers or MOST_WORKERS)
+    executor = _make_executor(folder, parse_overrides(resources, "--resources"), workers or DEFAULT_WORKERS)
     file = folder / SUBMITTED
     submitted = _still_there(file) if file.exists() else {}
     new = [task for task in tasks if task.job.name not in submitted]
-    for begin in range(0, len(new), MOST_OF_AN_ARRAY):
-        submitted |= _submit(executor, new[begin : begin + MOST_OF_AN_ARRAY], folder)
+    for begin in range(0, len(new), MAX_ARRAY_SIZE):
+        submitted |= _submit(executor, new[begin : begin + MAX_ARRAY_SIZE], folder)
         write_text(file, json.dumps(submitted) + "\n")
     left = {submitted[task.job.name] for task in tasks}
 
@@ -170,7 +170,7 @@ def _make_executor(folder: Path, parameters: Mapping[str, Any], workers: int) ->
     ]
     wanted = {**DEFAULTS, "slurm_array_parallelism": workers, **parameters}
     wanted |= {"slurm_setup": [*setup, *commands], "slurm_additional_parameters": {"requeue": True, **more}}
-    executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=MOST_TIMEOUTS)
+    executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=MAX_TIMEOUTS)
     with as_usage_error(AssertionError, TypeError, ValueError, NameError):
         executor.update_parameters(**wanted)
     return executor

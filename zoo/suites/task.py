@@ -1,7 +1,6 @@
 """What trains one job, on this machine or another: starts of the training program until it has reached its end."""
 
 import contextlib
-import json
 import os
 import queue
 import signal
@@ -15,17 +14,17 @@ from pathlib import Path
 
 import torch
 
-from agents.common.files import write_text
 from zoo.processes.locks import Lock
-from zoo.suites.jobs import Job, State
+from zoo.suites.jobs import Job
+from zoo.suites.store import Attempt, JobStore, State
 from zoo.terminal.errors import BAD_INPUT, INTERRUPTED, TRACEBACK_HINT, Interrupted
 from zoo.terminal.messages import log
 from zoo.training.callbacks import StopSignal
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / "zoo" / "train.py"
-SECONDS_BETWEEN_LOOKS = 0.2
-SECONDS_BETWEEN_ROUNDS = 5.0
+POLL_SECONDS = 0.2
+LOCK_POLL_SECONDS = 5.0
 STOP_SECONDS = 120.0
 """How long a training process has for its checkpoint after it was asked to stop."""
 
@@ -34,12 +33,14 @@ STOP_SECONDS = 120.0
 class JobTask:
     """Trains a job to its end, each attempt in a process of its own. It can be pickled and called on another machine.
 
+    :param store: of the suite's jobs.
     :param retries: how often the job is tried again after it has failed.
     :param variables: environment variables of the training processes.
     :param cores: processor cores of the training processes; empty: all.
     """
 
     job: Job
+    store: JobStore
     retries: int
     variables: Mapping[str, str] = field(default_factory=dict)
     cores: Sequence[int] = ()
@@ -48,34 +49,34 @@ class JobTask:
 
     def __call__(self) -> None:
         """Train until the job has ended, has failed too often or for good, or :meth:`stop` is called."""
-        lock = self.job.lock
+        lock = self.store.lock(self.job)
         lock.path.parent.mkdir(parents=True, exist_ok=True)
         if not lock.take():
-            log.info("waiting for %s, or what it has started, which trains %s", lock.describe_holder(), self.job.run)
+            log.info("%s is already being trained by %s; waiting", self.job.run, lock.describe_holder())
             while not lock.take():
                 if self.is_stopping:
                     return
-                time.sleep(SECONDS_BETWEEN_ROUNDS)
+                time.sleep(LOCK_POLL_SECONDS)
         with lock:
             for _ in range(1 + self.retries):
-                if self.is_stopping or self.job.state_of(self.job.find()).is_final:
+                if self.is_stopping or self.store.state(self.job).is_final:
                     return
-                outcome, code = self._train(lock)
-                if outcome is not State.FAILED or code == BAD_INPUT:
+                attempt = self._train(lock)
+                if attempt.outcome != State.FAILED or attempt.exit_code == BAD_INPUT:
                     return
 
     def stop(self) -> None:
         """Ask for the end: what is being trained writes a checkpoint first. Returns at once."""
         self.is_stopping = True
 
-    def _train(self, lock: Lock) -> tuple[State, int]:
-        """Train once, record how that ended, and return it with the exit code.
+    def _train(self, lock: Lock) -> Attempt:
+        """Train once; record and return how that ended.
 
         :param lock: of the job, which the training process has too, in case that this one is killed.
         """
         begin = time.monotonic()
-        before = self.job.ended()
-        with self.job.log.open("a+b") as file:
+        log_file = self.store.log(self.job)
+        with log_file.open("a+b") as file:
             start = file.seek(0, os.SEEK_END)
             child = subprocess.Popen(
                 [sys.executable, str(TRAIN), *self.job.words],
@@ -94,19 +95,20 @@ class JobTask:
                     child.kill()
                     child.wait()
             file.seek(start)
-            told = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-        outcome, reason = self._outcome(child.returncode, told[-1].strip() if told else "")
+            lines = file.read().decode(errors="replace").split("\n")
+        messages = [line.strip() for line in lines if line.strip()]
+        outcome, reason = self._outcome(child.returncode, messages[-1] if messages else "")
         seconds = time.monotonic() - begin
-        record = {"outcome": outcome, "reason": reason, "exit_code": child.returncode}
-        record["seconds"] = before.get("seconds", 0.0) + seconds
-        write_text(self.job.record, json.dumps(record) + "\n")
-        log.info("%s: %s after %.0f s %s; see %s", outcome, self.job.run, seconds, reason, self.job.log)
-        return outcome, child.returncode
+        total = self.store.attempt(self.job).seconds + seconds
+        attempt = Attempt(outcome, reason, child.returncode, total)
+        self.store.write_attempt(self.job, attempt)
+        log.info("%s: %s after %.0f s %s; see %s", outcome, self.job.run, seconds, reason, log_file)
+        return attempt
 
     def _watch(self, child: subprocess.Popen[bytes]) -> None:
         """Wait for the end of a training process, which gets time for its checkpoint when the task is to stop."""
         while child.poll() is None:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(POLL_SECONDS)
             if self.is_stopping:
                 child.terminate()
                 try:
@@ -116,21 +118,34 @@ class JobTask:
                     child.kill()
                     child.wait()
 
-    def _outcome(self, code: int, told: str) -> tuple[State, str]:
-        """Return how a training process has ended, and why if it was not as wanted.
+    def _outcome(self, code: int, message: str) -> tuple[State, str]:
+        """Return how a training process has ended, and why if the job is not done.
 
-        :param told: its last message.
+        :param message: the last one of the process.
         """
-        state = self.job.state_of(self.job.find())
-        if state is State.DONE:
-            return state, ""
+        status = self.store.status(self.job)
+        if status.state is State.DONE:
+            return State.DONE, ""
         if code == INTERRUPTED or (self.is_stopping and code in (-signal.SIGTERM, -signal.SIGKILL)):
             return State.INTERRUPTED, "stopped by a signal"
-        reason = told.removesuffix(TRACEBACK_HINT)
-        if code <= 0:
-            how = f"killed by signal {-code}" if code else "ended with exit code 0 before the run was done"
-            reason = f"{how} after: {reason}" if reason else how
-        return (state if state is State.DIVERGED else State.FAILED), reason
+        reason = message.removesuffix(TRACEBACK_HINT)
+        if code < 0:
+            reason = _after(f"killed by signal {-code}", reason)
+        if code == 0:
+            reason = _after("ended with exit code 0 before the run was done", reason)
+        if code == 0 and status.run is None:
+            # Settings files may have changed since the suite was read: the process has trained another run then.
+            closest = self.store.closest_run(self.job) or "there is no run folder"
+            reason = f"ended with exit code 0, but {closest}; start the suite again, which reads its settings anew"
+        if status.state is State.DIVERGED:
+            return State.DIVERGED, reason
+        return State.FAILED, reason
+
+
+def _after(ending: str, message: str) -> str:
+    if not message:
+        return ending
+    return f"{ending} after: {message}"
 
 
 # -- on this machine, several at once ------------------------------------------------------------------------------
@@ -168,7 +183,7 @@ def run_locally(tasks: Sequence[JobTask], workers: int | None, device: str, foll
 
         def has_ended(seconds: float) -> bool:
             end = time.monotonic() + seconds
-            while wait(running, SECONDS_BETWEEN_LOOKS).not_done:
+            while wait(running, POLL_SECONDS).not_done:
                 for task in tasks if stop.requested else ():
                     task.stop()
                 if time.monotonic() > end:

@@ -7,14 +7,21 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-import zoo.suites.jobs
+import zoo.suites.progress
 from zoo.runs.folder import RunFolder
 from zoo.settings.layers import merge
 from zoo.settings.record import RunRecord
-from zoo.suites.jobs import follow, make_jobs
+from zoo.suites.jobs import make_jobs
+from zoo.suites.progress import follow
+from zoo.suites.store import JobStore, State
 from zoo.suites.suite import Suite
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
+
+
+@pytest.fixture
+def store(tmp_path):
+    return JobStore(tmp_path)
 
 
 @pytest.fixture
@@ -36,26 +43,30 @@ def jobs(tmp_path):
     return made
 
 
-def test_a_terminal_shows_phase_step_and_score_of_what_runs(jobs, monkeypatch):
+def test_a_terminal_shows_phase_step_and_score_of_what_runs(jobs, store, monkeypatch):
     console = Console(file=io.StringIO(), force_terminal=True, width=200, highlight=False)
-    monkeypatch.setattr(zoo.suites.jobs, "terminal", lambda: console)
+    monkeypatch.setattr(zoo.suites.progress, "terminal", lambda: console)
     ended = iter([False, True])
-    jobs[1].lock.path.parent.mkdir()
-    with jobs[1].lock:
-        follow(jobs, lambda seconds: next(ended))
+    lock = store.lock(jobs[1])
+    lock.path.parent.mkdir()
+    with lock:
+        follow(store, jobs, lambda seconds: next(ended))
     shown = console.file.getvalue()
     assert f"bc on {MAZE}, seeds 0, 1: offline step 12 of 40, success 25.0%" in shown
     assert "1 of 2 jobs are done, 1 running" in shown
 
 
-def test_elsewhere_a_line_says_what_has_changed(jobs, caplog):
+def test_elsewhere_a_line_says_what_has_changed(jobs, store, caplog):
     ended = iter([False, False, True])
-    follow(jobs, lambda seconds: next(ended))
+    follow(store, jobs, lambda seconds: next(ended))
     assert caplog.text.count("1 of 2 jobs are done, 1 interrupted") == 1
 
 
-def test_a_job_that_is_due_again_says_which_setting_has_changed(jobs):
+def test_a_job_that_is_due_again_says_which_setting_has_changed(jobs, store):
     job = jobs[0]
     before = job.config.settings
     changed = replace(job, config=replace(job.config, settings={**before, "gamma": 0.5}))
-    assert changed.why_due() == f"{job.find().folders[0].path} differs in gamma: {before['gamma']} there, 0.5 now"
+    status = store.status(changed)
+    assert status.state is State.WAITING
+    run = store.status(job).run
+    assert status.reason == f"{run.folders[0].path} differs in gamma: {before['gamma']} there, 0.5 now"

@@ -44,7 +44,9 @@ def test_a_suite_survives_the_death_of_a_node_whose_processes_do_not_die(
         for pid in old if is_suspended else ():
             os.kill(pid, signal.SIGSTOP)
         logs = project.logs / ".jobs" / "slurm"
-        wait_for(lambda: any("waiting for process" in log.read_text() for log in logs.glob("*.err")), 300)
+        wait_for(
+            lambda: any("is already being trained by process" in log.read_text() for log in logs.glob("*.err")), 300
+        )
         for pid in old if is_suspended else ():
             os.kill(pid, signal.SIGCONT)
         project.update_takes(0.0)

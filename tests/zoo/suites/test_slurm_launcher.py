@@ -13,6 +13,7 @@ from zoo.settings.record import RunRecord
 from zoo.suites import slurm
 from zoo.suites.jobs import Job
 from zoo.suites.slurm import SlurmTask, run_on_slurm
+from zoo.suites.store import JobStore
 from zoo.suites.suite import Run
 from zoo.suites.task import ROOT, JobTask
 from zoo.terminal.errors import Interrupted, UsageError
@@ -43,7 +44,7 @@ def show(folder, *states):
 
 
 def task(number=0, folder=Path("logs")):
-    return JobTask(Job(Run("fql", f"some{number}-v0", (0,)), folder, (), RunRecord("fql", "some-v0")), 2)
+    return JobTask(Job(Run("fql", f"some{number}-v0", (0,)), (), RunRecord("fql", "some-v0")), JobStore(folder), 2)
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ class Waiting(JobTask):
 
 def test_a_checkpoint_stops_the_task_and_returns_one_that_continues_it(monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
-    started = SlurmTask(Waiting(task().job, 1))
+    started = SlurmTask(Waiting(task().job, JobStore(Path("logs")), 1))
     thread = threading.Thread(target=started)
     thread.start()
     continued = started.checkpoint().function.task
@@ -166,7 +167,7 @@ def test_sigterm_stops_the_task_which_then_waits_for_its_end(monkeypatch):
     handler = signal.getsignal(signal.SIGTERM)
     try:
         threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
-        called = SlurmTask(Waiting(task().job, 1))
+        called = SlurmTask(Waiting(task().job, JobStore(Path("logs")), 1))
         called()
     finally:
         signal.signal(signal.SIGTERM, handler)

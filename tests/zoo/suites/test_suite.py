@@ -1,13 +1,19 @@
 """What a suite's file means, what is refused in it, and how far its runs are."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
 
+from zoo.algorithms.overview import update_operations
+from zoo.runs.folder import RunFolder
+from zoo.runs.resume import StoredRun
 from zoo.settings.record import RunRecord, RunSettings
 from zoo.suites import SHIPPED, find_suite
-from zoo.suites.jobs import Job, Look, State, describe, forecast, summary
+from zoo.suites.jobs import Job
+from zoo.suites.progress import describe, forecast, summary
+from zoo.suites.store import JobStatus, State
 from zoo.suites.suite import Run, Suite, read_suite, select
 from zoo.terminal.errors import UsageError
 
@@ -106,49 +112,64 @@ def test_runs_are_selected_by_patterns():
         select(suite.runs(), ["dsrl"], [])
 
 
-def look(algo, env, state, seconds=0.0, size=0, seeds=2, reason=""):
-    run = Run(algo, f"{env}-singletask-task1-v0", tuple(range(seeds)))
-    config = RunRecord(algo, run.env, run=RunSettings(offline_steps=1_000))
-    return Look(Job(run, Path("logs"), (), config), state, seconds, size, reason)
+@pytest.fixture
+def status(tmp_path):
+    """Return what makes the status of a job whose run folder has some size."""
+
+    def make(algo, env, state, seconds=0.0, size=0, seeds=2, reason=""):
+        run = Run(algo, f"{env}-singletask-task1-v0", tuple(range(seeds)))
+        config = RunRecord(algo, run.env, run=RunSettings(offline_steps=1_000))
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        (folder / "model").write_bytes(bytes(size))
+        return JobStatus(Job(run, (), config), state, StoredRun([RunFolder(folder)], config, []), seconds, reason)
+
+    return make
 
 
-def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain():
-    looks = [
-        look("fql", "scene-play", State.DIVERGED, seconds=1.0),  # before its last step
-        look("fql", "scene-play", State.DONE, seconds=20.0, size=400),
-        look("fql", "cube-single-play", State.DONE, seconds=99.0, size=600),
-        look("fql", "scene-play", State.WAITING, seeds=4),
-        look("fql", "scene-play", State.INTERRUPTED, size=300),
+def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain(status):
+    statuses = [
+        status("fql", "scene-play", State.DIVERGED, seconds=1.0),  # before its last step
+        status("fql", "scene-play", State.DONE, seconds=20.0, size=400),
+        status("fql", "cube-single-play", State.DONE, seconds=99.0, size=600),
+        status("fql", "scene-play", State.WAITING, seeds=4),
+        status("fql", "scene-play", State.INTERRUPTED, size=300),
     ]
-    found = forecast(looks)
-    assert found.seconds == pytest.approx(40.0 + 20.0)
-    assert found.left == 2
-    assert found.disk_bytes == 4 * 250 + 2 * 250 - 300
-    trials = {"fql": 9.0}  # which says less
-    assert forecast(looks, trials=trials).seconds == pytest.approx(60.0)
+    expected = forecast(statuses)
+    assert expected.seconds == pytest.approx(40.0 + 20.0)
+    assert expected.jobs == 2
+    assert expected.disk_bytes == 4 * 250 + 2 * 250 - 300
 
 
-def test_what_was_never_tried_has_no_estimate_and_what_is_done_costs_nothing():
-    left, done = look("qam", "scene-play", State.WAITING), look("qam", "scene-play", State.DIVERGED)
+def test_an_algorithm_without_a_finished_job_takes_as_long_as_its_operations_say(status):
+    done = status("fql", "scene-play", State.DONE, seconds=20.0)
+    operations = update_operations()
+    for algo in ("qam", "bc"):
+        expected = forecast([done, status(algo, "cube-single-play", State.WAITING)])
+        assert expected.seconds == pytest.approx(20.0 * operations[algo] / operations["fql"])
+    assert forecast([done, status("sac", "scene-play", State.WAITING)]).seconds > 0  # the table lacks it
+
+
+def test_the_time_of_a_suite_without_a_finished_job_is_unknown_and_a_finished_suite_costs_nothing(status):
+    left, done = status("qam", "scene-play", State.WAITING), status("qam", "scene-play", State.DIVERGED)
     assert summary([left], forecast([left]))["hours_left"] is None
-    assert "nothing is known of their time" in describe([left], None, forecast([left]))
-    found = summary([done], forecast([done]))
-    assert found["hours_left"] == 0.0
-    assert found["gigabytes_left"] == 0.0
+    assert "the remaining time is unknown" in describe([left], None, forecast([left]))
+    result = summary([done], forecast([done]))
+    assert result["hours_left"] == 0.0
+    assert result["gigabytes_left"] == 0.0
 
 
-def test_failures_are_named_with_their_reason_and_counted():
-    looks = [
-        look("qam", "scene-play", State.FAILED, reason="no luck"),
-        look("fql", "scene-play", State.DIVERGED, reason="training diverged: NaN"),
-        look("bc", "scene-play", State.DONE, seconds=3_600.0, size=10**9),
+def test_failures_are_named_with_their_reason_and_counted(status):
+    statuses = [
+        status("qam", "scene-play", State.FAILED, reason="no luck"),
+        status("fql", "scene-play", State.DIVERGED, reason="training diverged: NaN"),
+        status("qam", "scene-play", State.DONE, seconds=3_600.0, size=10**6),
     ]
-    found = summary(looks, forecast(looks))
-    assert found["failed"] == 1
-    assert found["diverged"] == 1
-    assert found["done"] == 1
-    assert found["runs"] == 6
-    assert [problem["reason"] for problem in found["problems"]] == ["no luck", "training diverged: NaN"]
-    text = describe(looks, 4, forecast(looks))
+    result = summary(statuses, forecast(statuses))
+    assert result["failed"] == 1
+    assert result["diverged"] == 1
+    assert result["done"] == 1
+    assert result["runs"] == 6
+    assert [problem["reason"] for problem in result["problems"]] == ["no luck", "training diverged: NaN"]
+    text = describe(statuses, 4, forecast(statuses))
     assert "failed: qam on scene-play-singletask-task1-v0, seeds 0, 1: no luck" in text
-    assert "1.0 h of one worker, 0.2 h with 4 workers, and 1.0 GB" in text
+    assert "1.0 h of one worker, 0.2 h with 4 workers, and 0.0 GB" in text

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -18,6 +18,7 @@ from zoo.runs.resume import StoredRun
 from zoo.settings.record import RunRecord
 from zoo.suites import task as task_module
 from zoo.suites.jobs import Job
+from zoo.suites.store import JOBS, Attempt, JobStore
 from zoo.suites.suite import Run
 from zoo.suites.task import JobTask, run_locally
 from zoo.terminal.errors import Interrupted, UsageError
@@ -49,29 +50,31 @@ sys.exit(code)
 """
 
 
-@dataclass(frozen=True)
-class FakeJob(Job):
-    """A job whose training program is `FAKE`, and which is done once that has said so."""
+class FakeStore(JobStore):
+    """A store whose jobs are trained by `FAKE`, and are done once that has said so."""
 
-    def find(self):
-        run = RunFolder(self.log_folder)
-        return StoredRun(
-            [run], RunRecord("qam", "some-v0"), [{"state": "done" if (run.path / "done").exists() else "interrupted"}]
-        )
+    def _runs(self, job):
+        state = "done" if (self.log_folder / "done").exists() else "interrupted"
+        return [StoredRun([RunFolder(self.log_folder)], job.config, [{"state": state}])]
 
 
 @pytest.fixture(autouse=True)
 def fake_training(tmp_path, monkeypatch):
     (tmp_path / "fake.py").write_text(FAKE)
     monkeypatch.setattr(task_module, "TRAIN", tmp_path / "fake.py")
-    monkeypatch.setattr(task_module, "SECONDS_BETWEEN_LOOKS", 0.02)
-    monkeypatch.setattr(task_module, "SECONDS_BETWEEN_ROUNDS", 0.05)
+    monkeypatch.setattr(task_module, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(task_module, "LOCK_POLL_SECONDS", 0.05)
 
 
 def make_task(tmp_path, outcome):
     logs = tmp_path / "logs"
     logs.mkdir(exist_ok=True)
-    return JobTask(FakeJob(Run("fql", "some-v0", (0,)), logs, (str(logs), outcome), RunRecord("fql", "some-v0")), 2)
+    job = Job(Run("fql", "some-v0", (0,)), (str(logs), outcome), RunRecord("fql", "some-v0"))
+    return JobTask(job, FakeStore(logs), 2)
+
+
+def attempt_of(task):
+    return task.store.attempt(task.job)
 
 
 def starts(tmp_path):
@@ -80,30 +83,31 @@ def starts(tmp_path):
 
 def test_a_job_is_trained_once_on_whatever_machine_and_a_record_says_how_that_ended(tmp_path):
     task = pickle.loads(pickle.dumps(make_task(tmp_path, "done")))
-    task.job.record.parent.mkdir()
-    task.job.record.write_text('{"outcome": "failed", "seconds": 100.0}')
+    (tmp_path / "logs" / JOBS).mkdir()
+    task.store.write_attempt(task.job, Attempt("failed", seconds=100.0))
     task()
     task()  # nothing is left
     assert starts(tmp_path) == 1
-    ended = task.job.ended()
-    assert ended["outcome"] == "done"
-    assert ended["exit_code"] == 0
-    assert ended["seconds"] > 100  # of all attempts
-    assert task.job.log.read_text() == "the reason\n"
+    attempt = attempt_of(task)
+    assert attempt.outcome == "done"
+    assert attempt.exit_code == 0
+    assert attempt.seconds > 100  # of all attempts
+    assert task.store.log(task.job).read_text() == "the reason\n"
 
 
 def test_a_damaged_record_is_named(tmp_path):
-    job = make_task(tmp_path, "done").job
-    job.record.parent.mkdir()
-    job.record.write_text('{"outcome"')
-    with pytest.raises(UsageError, match=rf"{job.record} is damaged"):
-        job.ended()
+    task = make_task(tmp_path, "done")
+    file = tmp_path / "logs" / JOBS / f"{task.job.name}.json"
+    file.parent.mkdir()
+    file.write_text('{"outcome"')
+    with pytest.raises(UsageError, match=rf"{file} is damaged"):
+        attempt_of(task)
 
 
 def test_what_a_job_prints_does_not_keep_a_task(tmp_path):
     task = make_task(tmp_path, "prints")
     task()
-    assert task.job.ended()["outcome"] == "done"
+    assert attempt_of(task).outcome == "done"
 
 
 @pytest.mark.parametrize(("outcome", "times"), [("fails", 3), ("killed", 3), ("quits", 3), ("refused", 1), ("once", 2)])
@@ -111,10 +115,10 @@ def test_what_failed_is_tried_again_up_to_the_limit_and_bad_input_never(tmp_path
     task = make_task(tmp_path, outcome)
     task()
     assert starts(tmp_path) == times
-    ended = task.job.ended()
-    assert ended["outcome"] == ("done" if outcome == "once" else "failed")
+    attempt = attempt_of(task)
+    assert attempt.outcome == ("done" if outcome == "once" else "failed")
     reasons = {"killed": "killed by signal 9", "quits": "ended with exit code 0 before the run was done", "once": ""}
-    assert ended["reason"] == reasons.get(outcome, "the reason")
+    assert attempt.reason == reasons.get(outcome, "the reason")
     assert caplog.text.count("; see ") == times
 
 
@@ -125,10 +129,11 @@ def begin(task):
 
 def test_what_another_process_trains_is_waited_for(tmp_path, caplog):
     task = make_task(tmp_path, "done")
-    task.job.lock.path.parent.mkdir()
-    with task.job.lock:
+    lock = task.store.lock(task.job)
+    lock.path.parent.mkdir()
+    with lock:
         ended = begin(task)
-        wait_for(lambda: "waiting for process" in caplog.text, pause=0.02)
+        wait_for(lambda: "is already being trained by process" in caplog.text, pause=0.02)
         assert not (tmp_path / "logs" / "starts").exists()
     ended.result(30)
     assert starts(tmp_path) == 1
@@ -156,9 +161,9 @@ def test_a_task_that_is_stopped_lets_its_run_write_a_checkpoint_or_kills_it(tmp_
     wait_for((tmp_path / "logs" / "ready").exists, pause=0.02)
     task.stop()
     ended.result(30)
-    end = task.job.ended()
-    assert end["outcome"] == "interrupted"
-    assert end["exit_code"] == (3 if outcome == "waits" else -9)
+    attempt = attempt_of(task)
+    assert attempt.outcome == "interrupted"
+    assert attempt.exit_code == (3 if outcome == "waits" else -9)
 
 
 def test_a_training_process_gets_its_share_of_the_machine_and_the_lock_of_its_job(tmp_path):
@@ -175,7 +180,7 @@ def test_a_training_process_gets_its_share_of_the_machine_and_the_lock_of_its_jo
     seen = json.loads((tmp_path / "logs" / "done").read_text())
     assert seen["cores"] == [core]
     assert seen["gpu"] == "3"
-    assert str(task.job.lock.path.resolve()) in seen["open"]
+    assert str(task.store.lock(task.job).path.resolve()) in seen["open"]
 
 
 def test_a_signal_stops_what_runs_here_with_checkpoints(tmp_path):
@@ -190,7 +195,7 @@ def test_a_signal_stops_what_runs_here_with_checkpoints(tmp_path):
     with pytest.raises(Interrupted):
         run_locally(tasks, 1, "cpu", follow)
     assert starts(tmp_path) == 1
-    assert tasks[0].job.ended()["outcome"] == "interrupted"
+    assert attempt_of(tasks[0]).outcome == "interrupted"
 
 
 @dataclass
@@ -207,11 +212,11 @@ def wait_for_all(has_ended):
 
 
 def test_a_task_that_raises_leaves_its_share_to_the_next_and_is_named_at_the_end(tmp_path):
-    job = make_task(tmp_path, "done").job
-    tasks = [RaisingTask(job, 0), make_task(tmp_path, "done")]
+    task = make_task(tmp_path, "done")
+    tasks = [RaisingTask(task.job, task.store, 0), task]
     with pytest.raises(OSError, match="no space left"):
         run_locally(tasks, 1, "cpu", wait_for_all)
-    assert tasks[1].job.ended()["outcome"] == "done"
+    assert attempt_of(tasks[1]).outcome == "done"
 
 
 def test_jobs_are_stopped_with_checkpoints_where_their_state_cannot_be_shown(tmp_path):
@@ -224,7 +229,7 @@ def test_jobs_are_stopped_with_checkpoints_where_their_state_cannot_be_shown(tmp
     with pytest.raises(UsageError, match="damaged"):
         run_locally(tasks, 1, "cpu", follow)
     assert starts(tmp_path) == 1
-    assert tasks[0].job.ended()["outcome"] == "interrupted"
+    assert attempt_of(tasks[0]).outcome == "interrupted"
 
 
 def test_a_training_process_that_cannot_be_watched_is_ended(tmp_path, monkeypatch):
@@ -241,3 +246,21 @@ def test_a_training_process_that_cannot_be_watched_is_ended(tmp_path, monkeypatc
         task()
     with pytest.raises(ProcessLookupError):
         os.kill(started[0], 0)
+
+
+class EditedStore(FakeStore):
+    """A store whose run folders are of settings that a file had later."""
+
+    def _runs(self, job):
+        config = replace(job.config, settings={"gamma": 0.5})
+        return [StoredRun([RunFolder(self.log_folder)], config, [{"state": "done"}])]
+
+
+def test_a_job_whose_settings_file_was_edited_meanwhile_fails_with_the_difference(tmp_path):
+    task = make_task(tmp_path, "done")
+    job = replace(task.job, config=replace(task.job.config, settings={"gamma": 0.99}))
+    task = JobTask(job, EditedStore(tmp_path / "logs"), 0)
+    task()
+    attempt = attempt_of(task)
+    assert attempt.outcome == "failed"
+    assert "differs in gamma: 0.5 there, 0.99 now; start the suite again" in attempt.reason

@@ -15,21 +15,22 @@ from zoo.report.published_scores import COLUMNS, finished_runs, read_texts, refu
 from zoo.runs.folder import RunFolder
 from zoo.runs.protocol import phase_ends
 from zoo.runs.read import read_runs, split_environment
-from zoo.suites.jobs import Job, Look
+from zoo.suites.jobs import Job
+from zoo.suites.store import JobStatus
 from zoo.terminal.errors import UsageError
 
 _RUN = ["method", "environment", "seed"]
 _REMEDY = "restore the file, or name another folder"
 
 
-def find_kept(jobs: Sequence[Job], folder: Path) -> set[str]:
+def find_saved(jobs: Sequence[Job], folder: Path) -> frozenset[str]:
     """Return the names of the jobs whose scores, of every seed up to the end of each phase, are in a folder.
 
     :param folder: of files that `write_scores` made; it need not exist.
     :raises UsageError: if a file is damaged, or has runs of these methods on these tasks with other settings.
     """
     table = _read(list(folder.glob("*.csv")))
-    allowed = {(*_pair(job), job.digest) for job in jobs}
+    allowed = {(*_pair(job), job.settings_hash) for job in jobs}
     ends = {_pair(job): phase_ends(job.config.run.settings()) for job in jobs}
     for method, environment, seed, digest in table[[*_RUN, "settings"]].drop_duplicates().itertuples(index=False):
         if (method, environment) in ends and (method, environment, digest) not in allowed:
@@ -39,22 +40,23 @@ def find_kept(jobs: Sequence[Job], folder: Path) -> set[str]:
             )
     finished = finished_runs(table.astype({"step": int}), lambda *pair: ends.get(pair, {}))
     whole = set(zip(*(finished[name] for name in (*_RUN, "settings")), strict=True))
-    return {
-        job.name for job in jobs if whole.issuperset((*_pair(job), str(seed), job.digest) for seed in job.run.seeds)
-    }
+    names = set()
+    for job in jobs:
+        if whole.issuperset((*_pair(job), str(seed), job.settings_hash) for seed in job.run.seeds):
+            names.add(job.name)
+    return frozenset(names)
 
 
-def write_scores(looks: Sequence[Look], folder: Path) -> list[Path]:
+def write_scores(statuses: Sequence[JobStatus], folder: Path) -> list[Path]:
     """Write one CSV file for each method, with a row for each evaluation of its finished runs; return the files.
 
-    :param folder: what is there of other runs stays.
+    :param folder: rows of other runs stay there.
     """
-    settings = {
-        str(folder.path): look.job.digest
-        for look in looks
-        if look.run is not None and look.state.is_final
-        for folder in look.run.folders
-    }
+    settings = {}
+    for status in statuses:
+        if status.run is not None and status.state.is_final:
+            for run_folder in status.run.folders:
+                settings[str(run_folder.path)] = status.job.settings_hash
     if not settings:
         return []
     evaluations = read_runs([Path(path) for path in settings], merge_protocols=True).counted()
@@ -90,7 +92,7 @@ def _read(files: Sequence[Path]) -> pd.DataFrame:
 
 def _pair(job: Job) -> tuple[str, str]:
     """Return the method and the environment under which a job's scores are kept."""
-    return job.run.label or job.algo, split_environment(job.run.env)[0]
+    return job.method, split_environment(job.run.env)[0]
 
 
 def _stamps(run: str, settings: str) -> dict[str, str]:

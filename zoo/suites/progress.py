@@ -1,0 +1,201 @@
+"""How far a suite is: its states, what is left will cost, and a line for each job that runs."""
+
+import contextlib
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Group
+from rich.live import Live
+
+from zoo.algorithms.overview import update_operations
+from zoo.runs.folder import UnreadableRun
+from zoo.runs.read import read_speed
+from zoo.runs.resume import StoredRun, describe_step
+from zoo.suites.jobs import Job
+from zoo.suites.store import PROBLEMS, JobStatus, JobStore, State
+from zoo.terminal.messages import log
+from zoo.terminal.tables import print_table, terminal
+
+POLL_SECONDS = 5.0
+MAX_READING_SHARE = 0.1
+"""How much of its time a program may spend on reading run folders: of a large suite on slow storage, a long time."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is left to do.
+
+    :param jobs: how many jobs are left.
+    :param seconds: of one worker; None where no finished job tells.
+    :param disk_bytes: what the jobs left will write.
+    """
+
+    jobs: int
+    seconds: float | None
+    disk_bytes: float = 0.0
+
+
+def forecast(statuses: Sequence[JobStatus]) -> Forecast:
+    """Estimate what is left, by finished jobs.
+
+    A job takes as long as finished ones of its method and domain, by steps and seeds. Where there is none, it takes as
+    long as all finished ones, by the published operations of an update too.
+    """
+    left = [status for status in statuses if not status.state.is_final]
+    done = [status for status in statuses if status.state is State.DONE and status.seconds]
+    if not left:
+        return Forecast(0, 0.0)
+    if not done:
+        return Forecast(len(left), None)
+    rates: dict[tuple[str, str], list[float]] = {}
+    per_operation = []
+    operations = update_operations()
+    typical = statistics.median(operations.values())  # of an algorithm that the table lacks
+    for status in done:
+        rate = status.seconds / status.job.work
+        rates.setdefault(_method_and_domain(status.job), []).append(rate)
+        per_operation.append(rate / operations.get(status.job.algo, typical))
+    seconds = 0.0
+    for status in left:
+        by_operations = [statistics.mean(per_operation) * operations.get(status.job.algo, typical)]
+        seconds += statistics.mean(rates.get(_method_and_domain(status.job), by_operations)) * status.job.work
+    size = statistics.mean([_size(status.run) / len(status.job.run.seeds) for status in done])
+    disk = 0.0
+    for status in left:
+        disk += max(0.0, size * len(status.job.run.seeds) - _size(status.run))
+    return Forecast(len(left), seconds, disk)
+
+
+def _method_and_domain(job: Job) -> tuple[str, str]:
+    return job.method, job.run.env.partition("-singletask")[0]
+
+
+def _size(run: StoredRun | None) -> int:
+    """Return the size of a run's files, leaving out those that disappear meanwhile."""
+    total = 0
+    for folder in run.folders if run else ():
+        for path in folder.path.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                total += path.stat().st_size
+    return total
+
+
+def print_states(statuses: Sequence[JobStatus], workers: int | None, expected: Forecast) -> None:
+    """Print how far the suite is, and what failed."""
+    by_method: dict[str, Counter[State]] = {}
+    for status in statuses:
+        by_method.setdefault(status.job.method, Counter())[status.state] += 1
+    by_method["all"] = Counter(status.state for status in statuses)
+    rows = []
+    for method, counts in by_method.items():
+        rows.append((method, *(str(counts[state] or "") for state in State)))
+    print_table("Jobs", ("method", *State), rows)
+    terminal().print(describe(statuses, workers, expected))
+
+
+def describe(statuses: Sequence[JobStatus], workers: int | None, expected: Forecast) -> str:
+    """Return what is left in a few lines of text."""
+    lines = [f"{len(statuses)} jobs, {_count_runs(statuses)} runs (one per seed); {expected.jobs} jobs left"]
+    if expected.seconds is None:
+        lines.append("the remaining time is unknown until a job has finished")
+    elif expected.jobs:
+        hours = expected.seconds / 3600
+        text = f"{hours:.1f} h of one worker"
+        if workers and workers > 1:
+            text += f", {hours / workers:.1f} h with {workers} workers"
+        lines.append(f"{text}, and {expected.disk_bytes / 1e9:.1f} GB")
+    for status in statuses:
+        if status.reason:
+            lines.append(f"{status.state}: {status.job.run}: {status.reason}")
+    return "\n".join(lines)
+
+
+def summary(statuses: Sequence[JobStatus], expected: Forecast) -> dict[str, Any]:
+    """Return the same for other programs."""
+    counts = Counter(status.state for status in statuses)
+    problems = []
+    for status in statuses:
+        if status.state in PROBLEMS:
+            problems.append({"job": str(status.job.run), "state": str(status.state), "reason": status.reason})
+    hours = gigabytes = None
+    if expected.seconds is not None:
+        hours = round(expected.seconds / 3600, 2)
+        gigabytes = round(expected.disk_bytes / 1e9, 2)
+    return {
+        "jobs": len(statuses),
+        "runs": _count_runs(statuses),
+        **{str(state): counts[state] for state in State},
+        "hours_left": hours,
+        "gigabytes_left": gigabytes,
+        "problems": problems,
+    }
+
+
+def _count_runs(statuses: Sequence[JobStatus]) -> int:
+    return sum(len(status.job.run.seeds) for status in statuses)
+
+
+# -- while the jobs are trained ---------------------------------------------------------------------------------------
+
+
+def follow(store: JobStore, jobs: Sequence[Job], has_ended: Callable[[float], bool]) -> None:
+    """Say how far jobs are until their tasks have ended: in a terminal again and again, elsewhere what has changed.
+
+    :param has_ended: waits for some seconds; returns whether all tasks have ended.
+    """
+    left = list(jobs)
+    last_text = ""
+    pause = 0.0
+    console = terminal()
+    with contextlib.ExitStack() as stack:
+        live = None
+        if console.is_terminal:
+            live = stack.enter_context(Live(console=console, auto_refresh=False, transient=True))
+        while not has_ended(pause):
+            begin = time.monotonic()
+            statuses = [status for status in store.statuses(left) if not status.state.is_final]
+            left = [status.job for status in statuses]
+            text = _count_states(statuses, len(jobs))
+            if live is not None:
+                running = []
+                for status in statuses:
+                    if status.run and status.state is State.RUNNING:
+                        running.append(f"{status.job.run}: {describe_progress(status.run)}")
+                live.update(Group(*running, text), refresh=True)
+            elif text != last_text:
+                log.info(text)
+            last_text = text
+            pause = max(POLL_SECONDS, (time.monotonic() - begin) / MAX_READING_SHARE)
+
+
+def _count_states(left: Sequence[JobStatus], jobs: int) -> str:
+    """Return how many jobs are done, and how many of the others are in each state."""
+    counts = Counter(status.state for status in left)
+    words = [f"{jobs - len(left)} of {jobs} jobs are done"]
+    for state in State:
+        if counts[state]:
+            words.append(f"{counts[state]} {state}")
+    return ", ".join(words)
+
+
+def describe_progress(run: StoredRun) -> str:
+    """Return in a few words which step a run has reached, and its last score, the mean over its seeds."""
+    logged = read_speed(run.folders[0])
+    words = [describe_step(run, 0 if logged is None else logged[0])]
+    with contextlib.suppress(UnreadableRun):  # none has been evaluated yet
+        histories = [folder.read_evaluations() for folder in run.folders]
+        if all("successes" in history for history in histories):
+            words.append(f"success {_mean_of_last(histories, 'successes'):.1%}")
+        else:
+            words.append(f"return {_mean_of_last(histories, 'results'):.2f}")
+    return ", ".join(words)
+
+
+def _mean_of_last(histories: Sequence[dict[str, np.ndarray]], name: str) -> float:
+    """Return the mean of the last evaluation over episodes and seeds."""
+    return float(np.mean([history[name][-1].mean() for history in histories]))
