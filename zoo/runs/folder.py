@@ -23,6 +23,7 @@ from agents.common.files import DamagedFile, atomic_path, read_text, write_text
 from agents.common.files.npz import read_npz
 from zoo.processes.locks import HOST, Lock
 from zoo.runs.episodes import EpisodeResults
+from zoo.settings.config import read_record
 from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume, Interrupted, UsageError
@@ -152,7 +153,7 @@ class RunFolder:
         """
         content = self._read_mapping(self.config, lambda text: load_yaml(text, "it"))
         with _reading(self.config):
-            return RunRecord.read(content)
+            return read_record(content)
 
     def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
         """Record the parsed arguments, the command line, and what software and data are used."""

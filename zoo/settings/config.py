@@ -1,6 +1,7 @@
 """Typed settings of a run: layers merged, checked, and compared with the benchmark's protocol."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from agents.common.settings import Setting
 from agents.common.validation import unknown_name_message
 from agents.registry import Entry
 from zoo.algorithms.baselines import find_algorithm, settings_of
+from zoo.algorithms.catalogue import algorithm_ids
+from zoo.settings import release_1_0
 from zoo.settings.layers import (
     DEFAULT_PROFILE,
     ENTRY_NOTES,
@@ -90,6 +93,50 @@ def load_config(
 def known_settings(entry: Entry) -> dict[str, Setting | None]:
     """Return what settings files and ``-params`` may give an algorithm: its own declarations, and the run's."""
     return {**settings_of(entry.algorithm), **RunSettings.declared(), "policy_kwargs": None}
+
+
+def declared_settings(algo: str) -> dict[str, Setting]:
+    """Return what an algorithm declares of its settings; nothing for a class that a file alone may not import."""
+    if algo not in algorithm_ids():
+        return {}
+    try:
+        return settings_of(find_algorithm(algo).algorithm)
+    except UsageError:  # an installed package whose import fails; its runs can be read all the same
+        return {}
+
+
+def read_record(content: Mapping[str, Any]) -> RunRecord:
+    """Return the run that a ``config.yml`` describes.
+
+    A setting that the file does not name came with a later release. The run had its default, since nothing else was
+    there; so a run of any release is equal to the same run of today.
+
+    :raises TypeError: if an entry has another type.
+    :raises ValueError: if it lacks what every run has, or a setting is out of range.
+    """
+    record = RunRecord.read(content)
+    defaults = {name: declared.default for name, declared in declared_settings(record.algo).items()}
+    return replace(record, settings=defaults | record.settings)
+
+
+def lasting_identity(record: RunRecord, *besides: str, stored: Collection[str] = ()) -> dict[str, Any]:
+    """Return :meth:`RunRecord.identity` as an earlier release would have: without later settings at their defaults.
+
+    Such an identity can be hashed, or compared with a stored one.
+
+    :param besides: roles of entries that are left out too.
+    :param stored: names of a stored identity, which remain too; those of release 1.0 always remain.
+    """
+    defaults = {name: declared.default for name, declared in declared_settings(record.algo).items()}
+    default_identity = RunRecord(record.algo, record.env, settings=defaults).identity(*besides)
+    old_names = {f"settings.{name}" for name in release_1_0.settings_of(record.algo)} | {*release_1_0.ENTRIES.split()}
+    lasting = {}
+    for name, value in record.identity(*besides).items():
+        entry, *below = name.split(".")
+        setting = ".".join([entry, *below[:1]]) if entry == "settings" else entry
+        if setting in old_names or name in stored or value != default_identity.get(name):
+            lasting[name] = value
+    return lasting
 
 
 def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:

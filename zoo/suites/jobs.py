@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.runs.folder import file_name_of
+from zoo.settings.config import lasting_identity
 from zoo.settings.layers import flatten
 from zoo.settings.record import RunRecord
 from zoo.suites.suite import Run, Suite
@@ -60,12 +61,18 @@ class Job:
     def name(self) -> str:
         """A name that no other job in the log folder has, fit for a file."""
         method = re.sub(r"[^\w.-]", "_", self.method).encode()[:MAX_METHOD_BYTES].decode(errors="ignore")
-        return f"{method}-{file_name_of(self.run.env)}-{hash_values(self.settings, self.run.seeds)}"
+        digest = hash_values(lasting_identity(self.config, *NOT_COMPARED), self.run.seeds)
+        return f"{method}-{file_name_of(self.run.env)}-{digest}"
 
     @property
     def settings_hash(self) -> str:
-        """A hash of the settings and of how many seeds are trained together, equal for all seeds."""
-        return hash_values(self.settings, len(self.run.seeds))
+        """A hash of the settings and of how many seeds are trained together, equal for all seeds and releases."""
+        return hash_values(lasting_identity(self.config, *NOT_COMPARED), len(self.run.seeds))
+
+    @property
+    def settings_hashes(self) -> set[str]:
+        """`settings_hash`, and that of release 1.0 for an algorithm of which it is not known what it had then."""
+        return {self.settings_hash, hash_values(self.settings, len(self.run.seeds))}
 
 
 def make_jobs(suite: Suite, runs: Sequence[Run], log_folder: Path, machine: Sequence[str] = ()) -> list[Job]:

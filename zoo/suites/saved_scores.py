@@ -30,7 +30,7 @@ def find_saved(jobs: Sequence[Job], folder: Path) -> frozenset[str]:
     :raises UsageError: if a file is damaged, or has runs of these methods on these tasks with other settings.
     """
     table = _read(list(folder.glob("*.csv")))
-    allowed = {(*_pair(job), job.settings_hash) for job in jobs}
+    allowed = {(*_pair(job), settings_hash) for job in jobs for settings_hash in job.settings_hashes}
     ends = {_pair(job): phase_ends(job.config.run.settings()) for job in jobs}
     for method, environment, seed, digest in table[[*_RUN, "settings"]].drop_duplicates().itertuples(index=False):
         if (method, environment) in ends and (method, environment, digest) not in allowed:
@@ -42,8 +42,9 @@ def find_saved(jobs: Sequence[Job], folder: Path) -> frozenset[str]:
     whole = set(zip(*(finished[name] for name in (*_RUN, "settings")), strict=True))
     names = set()
     for job in jobs:
-        if whole.issuperset((*_pair(job), str(seed), job.settings_hash) for seed in job.run.seeds):
-            names.add(job.name)
+        for settings_hash in job.settings_hashes:
+            if whole.issuperset((*_pair(job), str(seed), settings_hash) for seed in job.run.seeds):
+                names.add(job.name)
     return frozenset(names)
 
 

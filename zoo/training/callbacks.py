@@ -30,6 +30,7 @@ from zoo.runs.episodes import EpisodeResults, ScoringRule, interval_of_mean, int
 from zoo.runs.folder import OFFLINE, ONLINE, PHASES, Evaluations, describe_error, short_name, with_evaluation
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import describe_evaluation, differences, joint_result, result_of
+from zoo.settings.config import lasting_identity
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import Abandoned, CannotResume, Interrupted, UsageError, wanted_signals
 from zoo.terminal.messages import log
@@ -108,7 +109,6 @@ class TrainingRun(BaseCallback):
     ) -> None:
         super().__init__()
         self.config = config
-        self.identity = config.identity()
         self.scoring = ScoringRule.of_run(config)
         self.evaluator = evaluator
         self.replicas = replicas
@@ -361,7 +361,7 @@ class TrainingRun(BaseCallback):
             },
             log=model.logger.position(model.num_timesteps),
             histories=list(self.histories),
-            config=self.identity,
+            config=self.config.identity(),
         )
         self.replicas.write_status(model, state)
 
@@ -372,7 +372,8 @@ class TrainingRun(BaseCallback):
         """
         kept = load_checkpoint(self.model, checkpoint)
         self._last_save = self._last_look = self.model.num_timesteps
-        if changed := differences(kept["config"], self.identity):
+        stored = kept["config"]
+        if changed := differences(stored, lasting_identity(self.config, stored=stored)):
             raise UsageError(
                 f"{self.replicas.folders[0].config} was changed after the run began: {'; '.join(shortened(changed))} "
                 "(there: in the checkpoint); put the file back, or train a new run"

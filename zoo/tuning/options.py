@@ -25,6 +25,7 @@ from agents.common.validation import unknown_name_message
 from agents.registry import Entry
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.runs.folder import file_name_of
+from zoo.settings.config import lasting_identity
 from zoo.settings.layers import flatten, load_yaml, parse_overrides
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.training.start import RunRequest, describe_run, read_request
@@ -121,7 +122,7 @@ def read_plan(args: argparse.Namespace) -> Plan:
 
 def define(request: RunRequest, searches: Mapping[str, Any]) -> dict[str, Any]:
     """Return what all trials of a study share: two calls must agree in it to work on one study."""
-    record = describe_run(request.config, None, request.args).identity("machine", "output")
+    record = lasting_identity(describe_run(request.config, None, request.args), "machine", "output")
     shared = {name: value for name, value in record.items() if name.removeprefix("settings.") not in searches}
     found = {name: str(search) for name, search in searches.items()}
     return {**shared, "seeds": request.seeds, "search": found, "dataset": request.args.dataset}

@@ -7,7 +7,7 @@ import pytest
 from zoo.processes.versions import describe_versions
 from zoo.runs.folder import RunFolder
 from zoo.runs.resume import StoredRun, choose, differences, find_run, nearest, result_of_done, stored_runs
-from zoo.settings.record import RunRecord
+from zoo.settings.config import read_record
 from zoo.terminal.errors import UsageError
 
 ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "pretraining_steps": 0, "offline_steps": 20, "online_steps": 10}
@@ -15,7 +15,7 @@ SETTINGS = {"gamma": 0.9, "net_arch": [16, 16]}
 
 
 def record(**entries):
-    return RunRecord.read({**ENTRIES, "settings": SETTINGS, **entries})
+    return read_record({**ENTRIES, "settings": SETTINGS, **entries})
 
 
 RECORD = record()
