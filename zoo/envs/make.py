@@ -385,7 +385,10 @@ def _read_spaces(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
     given, found = read_yaml(path, "`--spaces`"), {}
     try:
         for name, limits in given.items():
-            low, high = (np.array(limits[end], np.float32) for end in ("low", "high"))
+            bounds = [np.array(limits[end]) for end in ("low", "high")]
+            if any(bound.dtype.kind not in "iuf" for bound in bounds):  # YAML reads `no` and `off` as False
+                raise TypeError
+            low, high = (bound.astype(np.float32) for bound in bounds)
             if not ({low.shape, high.shape} <= {(), shapes[name]} and (low < high).all()):
                 raise ValueError
             found[name] = np.broadcast_to(low, shapes[name]), np.broadcast_to(high, shapes[name])

@@ -56,6 +56,23 @@ def opened(path: Path) -> Iterator[Stored]:
         yield found
 
 
+def require_no_links(path: Path) -> None:
+    """Refuse a file that points to others or to its own entries, for libraries that follow where it points."""
+    h5py = import_extra("h5py", f"reading {path}")
+
+    def outside(name: str, link: Any) -> str | None:
+        """Return the name of an entry that does not lie in the file, which ends the visit."""
+        if not isinstance(link, h5py.HardLink):
+            return name
+        entry = file[name]
+        return name if isinstance(entry, h5py.Dataset) and (entry.is_virtual or entry.external) else None
+
+    with explaining_damage(path, "HDF5"), h5py.File(path, "r") as file:
+        name = file.visititems_links(outside)
+    if name is not None:
+        raise UsageError(f"{path}: `{name}` must lie in the file, got a link; write it again")
+
+
 def groups_of(stored: Stored, pattern: str) -> dict[int, Stored]:
     """Return the arrays of numbered groups, by number and name.
 

@@ -1,4 +1,4 @@
-"""Read Minari's datasets: a folder with HDF5, or the id of one that is on the disk or can be downloaded."""
+"""Read Minari's datasets: a folder, or the id of one that is on the disk or can be downloaded."""
 
 from __future__ import annotations
 
@@ -24,31 +24,45 @@ from zoo.datasets.formats.base import (
     require_keys,
     warn,
 )
-from zoo.datasets.formats.hdf5 import Stored, groups_of, import_extra, opened, read_array
+from zoo.datasets.formats.hdf5 import groups_of, import_extra, opened, require_no_links
 from zoo.terminal.errors import UsageError
 
 MINARI = "minari:"
-_FILE = Path("data", "main_data.hdf5")
 PEN_OF_100_STEPS = (96.262799, 3076.8331017826877)
 """Returns of a random and of an expert policy with the pen in D4RL (``d4rl/infos.py``), of episodes of 100 steps."""
 _ARRAYS = ("observations", "actions", "rewards", "terminations")
 
 
 class Minari(Format):
-    """A Minari set. Its environment is never made, and none of its own classes: arrays of an HDF5 file are read."""
+    """A Minari dataset in any format that Minari reads. Its environment is never made."""
 
     def matches(self, path: Path) -> bool:
-        """Return whether it is the folder of a set."""
+        """Return whether it is the folder of a dataset."""
         return (path / "data" / "metadata.json").is_file()
 
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
-        if (kind := _metadata(path).get("data_format", "hdf5")) != "hdf5":
-            raise UsageError(f"{path} has the format {kind}, expected hdf5; write it again as hdf5")
-        with opened(path / _FILE) as stored:
-            groups = groups_of(stored, r"episode_([0-9]{1,9})/(.+)")
-            order = recorded_parts(path)
-            episodes = [_episode(f"{path / _FILE}, episode {k}", groups[k], order) for k in sorted(groups)]
+        metadata = _metadata(path)
+        order = recorded_parts(path)
+        if not order or not isinstance(
+            metadata.get("action_space"), str
+        ):  # for which Minari would make the environment
+            raise UsageError(f"{path} must record the spaces of observations and actions; write it again with Minari")
+        minari = import_extra("minari", f"reading {path}")
+        data = path / "data"
+        if metadata.get("data_format") == "hdf5":
+            num_episodes = _check_hdf5(data / "main_data.hdf5", order)
+        else:
+            num_episodes = sum(folder.is_dir() for folder in data.iterdir())
+        with explaining_damage(path, "a Minari dataset"):
+            dataset = minari.MinariDataset(data)
+            if dataset.total_episodes != num_episodes:
+                raise ValueError(f"its metadata have {dataset.total_episodes:,} episodes, got {num_episodes:,}")
+            episodes = [_episode(f"{path}, episode {part.id}", part, order) for part in dataset.iterate_episodes()]
+            # Minari's reader of Arrow files takes one batch of rows for an episode: a long one would lose its end.
+            steps = sum(len(episode.actions) for episode in episodes)
+            if steps != dataset.total_steps:
+                raise ValueError(f"its metadata have {dataset.total_steps:,} steps, got {steps:,}")
         low_and_high = self.references(path)
         if low_and_high is not None and np.allclose(low_and_high, PEN_OF_100_STEPS):
             warn(
@@ -76,16 +90,21 @@ class Minari(Format):
 
 
 def minari_folder(name: str) -> Path:
-    """Return where Minari keeps a set, whether it is there or not."""
+    """Return where Minari keeps a dataset, whether it is there or not."""
     return Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser() / name
 
 
 def find_minari(source: str) -> Path:
-    """Return the folder of a set that is named by its id; it is downloaded where it is missing."""
+    """Return the folder of a dataset that is named by its id; it is downloaded where it is missing."""
     name = source.removeprefix(MINARI)
     folder = minari_folder(name)
     if ".." in Path(name).parts or not name or Path(name).is_absolute():
         raise UsageError(f"`{MINARI}` must be followed by the id of a Minari dataset, got {name!r}")
+    if (folder / "data").is_dir() and not (folder / "data" / "metadata.json").is_file():
+        raise UsageError(
+            f"{folder} has no data/metadata.json, as after a download that was stopped; remove the folder, so that it "
+            "is downloaded again"
+        )
     if not (folder / "data").is_dir():
         minari = import_extra("minari", f"downloading {source}")
         try:
@@ -100,7 +119,7 @@ def find_minari(source: str) -> Path:
 
 
 def recorded_parts(path: Path) -> list[str]:
-    """Return the names of the arrays of an observation in the order of a set's space; none if it is not recorded."""
+    """Return the names of the arrays of an observation in the order of a dataset's space; none if it has no space."""
     try:
         return list(parts_of(json.loads(_metadata(path)["observation_space"])))
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -121,26 +140,46 @@ def parts_of(space: Any, name: str = "observations") -> Iterator[str]:
         yield from parts_of(part, f"{name}/{key}")
 
 
-def _episode(name: str, group: Stored, order: list[str]) -> Episode:
-    seen = [key for key in group if key.partition("/")[0] == "observations"]
-    require_keys(name, [*group, *["observations"] * bool(seen)], _ARRAYS)
-    if len(seen) > 1:
-        if set(seen) != set(order):
-            raise UsageError(
-                f"{name}: `observations` must have the parts of the recorded space, which says their order, "
-                f"{', '.join(order) or 'none'}; got {', '.join(sorted(seen))}; write the dataset again with its space"
-            )
-        seen = order
-    parts: list[Array] = [read_array(name, group, key) for key in seen]
-    if parts[1:] and any(part.ndim != 2 for part in parts):
+def _check_hdf5(file: Path, order: list[str]) -> int:
+    """Return the number of episodes; refuse links, which Minari would follow, and an episode that lacks an array.
+
+    :param order: the names of the arrays of an observation.
+    """
+    with opened(file) as stored:
+        groups = groups_of(stored, r"episode_([0-9]{1,9})/(.+)")
+        for number, group in groups.items():
+            name = f"{file}, episode {number}"
+            parts = [key for key in group if key.partition("/")[0] == "observations"]
+            require_keys(name, [*group, *["observations"] * bool(parts)], _ARRAYS)
+            if set(parts) != set(order):
+                raise UsageError(
+                    f"{name}: `observations` must have the parts of the recorded space, which says their order, "
+                    f"{', '.join(order)}; got {', '.join(sorted(parts))}; write the dataset again with its space"
+                )
+    require_no_links(file)
+    return len(groups)
+
+
+def _episode(name: str, part: Any, order: list[str]) -> Episode:
+    """Return one of Minari's episodes.
+
+    :param order: the names of the arrays of an observation. Gymnasium sorts the keys of a Dict that is read back, so
+        only these keep the order in which the environment flattened it.
+    """
+    parts: list[Array] = []
+    for key in order:
+        values = part.observations
+        for step in key.split("/")[1:]:
+            values = values[int(step.removeprefix("_index_"))] if isinstance(values, tuple) else values[step]
+        parts.append(np.asarray(values))
+    if parts[1:] and any(values.ndim != 2 for values in parts):
         raise UsageError(f"{name}: `observations` must be vectors, got a Dict of others; flatten them")
-    actions, rewards, terminated = (read_array(name, group, key) for key in _ARRAYS[1:])
-    masks = masks_of(name, terminated, len(actions))
-    return Episode(name, np.concatenate(parts, axis=-1), actions, rewards, masks)
+    masks = masks_of(name, np.asarray(part.terminations), len(part.actions))
+    return Episode(name, np.concatenate(parts, axis=-1), part.actions, part.rewards, masks)
 
 
 def _metadata(folder: Path) -> dict[str, Any]:
-    """Return what a set says about itself; its spaces and its environment are JSON in it, and stay texts."""
+    """Return what a dataset says about itself; its spaces and its environment are JSON in it, and stay texts."""
     path = folder / "data" / "metadata.json"
     with explaining_damage(path, "Minari's metadata"):
         return dict(json.loads(read_text(path)))
