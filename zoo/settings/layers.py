@@ -146,13 +146,20 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
             raise UsageError(f"{file} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`: see `{name}`")
     if DEFAULT_PROFILE in own:
         raise UsageError(f"profile `{DEFAULT_PROFILE}` is what stands outside `{PROFILES}`; move it out in {file}")
-    return profiles
+    return {name: _with_notes(entries) for name, entries in profiles.items()}
+
+
+def _with_notes(entries: Entries) -> Entries:
+    """Return entries, each with the source and the status of ``default`` where it names none."""
+    default = entries.get("default", {})
+    notes = {note: default[note] for note in ENTRY_NOTES if note in default}
+    return {name: notes | entry for name, entry in entries.items()}
 
 
 def shared_profile(name: str) -> Entries:
     """Return what a profile says to all algorithms: entry name -> settings."""
     file = FOLDER / PROFILES / f"{name}.yml"
-    return dict(read_yaml(file, "a profile")) if file.exists() else {}
+    return _with_notes(read_yaml(file, "a profile")) if file.exists() else {}
 
 
 def shared_profiles() -> list[str]:
