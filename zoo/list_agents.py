@@ -4,6 +4,7 @@ import argparse
 import inspect
 import json
 import re
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -54,7 +55,6 @@ def make_parser() -> Parser:
     check.set_defaults(run=_check, show=print_outcomes)
     new = commands.add_parser("new", help="write a package with an algorithm to start from")
     new.add_argument("name", help="of the package and the algorithm, e.g. my_agent")
-    new.add_argument("--like", metavar="ALGO", help="start from the hooks of a built-in algorithm, e.g. fql")
     new.add_argument("--folder", type=a_path, default=Path(), help="where the package's folder is made")
     new.set_defaults(run=_new, show=print_package)
     for command in commands.choices.values():
@@ -99,7 +99,7 @@ def _new(args: argparse.Namespace) -> dict[str, Any]:
     """Write a package."""
     from zoo.algorithms.authoring.package import write_package
 
-    return write_package(args.name, args.like, args.folder)
+    return write_package(args.name, args.folder)
 
 
 def describe_algorithm(algo: str) -> dict[str, Any]:
@@ -132,9 +132,8 @@ def describe_algorithm(algo: str) -> dict[str, Any]:
 def print_package(found: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Say what was written."""
     folder = found["folder"]
-    log.info(
-        "wrote %s: %s\nnext: cd %s && zoo agents check %s", folder, ", ".join(found["files"]), folder, found["algo"]
-    )
+    check = f"cd {shlex.quote(folder)} && zoo agents check {found['algo']}"
+    log.info("wrote %s: %s\nnext: %s", folder, ", ".join(found["files"]), check)
 
 
 def print_outcomes(found: Mapping[str, Any], args: argparse.Namespace) -> None:
@@ -152,7 +151,10 @@ def print_outcomes(found: Mapping[str, Any], args: argparse.Namespace) -> None:
     title = f"{found['algo']} fails: {', '.join(failed)}" if failed else f"{found['algo']} conforms"
     print_table(title, ("check", "outcome", "found"), rows, wrapped=("found",))
     if not failed:
-        terminal().print(f"next: zoo train --algo {args.algo} --env ENV --quick")
+        words = ["zoo", "train", "--algo", args.algo, "--env", "ENV", "--quick"]
+        if args.hyperparams:
+            words += ["-params", *args.hyperparams]
+        terminal().print(f"next: {shlex.join(words)}", soft_wrap=True)
 
 
 def print_algorithms(found: Mapping[str, Any], args: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ SLOW = [check.name for check in CHECKS if check.name not in ("hooks", "bounds", 
 
 
 def test_everything_holds_for_a_sound_algorithm(capsys):
-    assert main(["check", "bc", "--skip", *SLOW]) == 0
+    assert main(["check", "bc", "--skip", *SLOW, "-params", "net_arch=[8, 8]", "flow_steps=2"]) == 0
     output = capsys.readouterr()
     found = json.loads(output.out.splitlines()[-1])
     assert found["algo"] == "bc"
@@ -20,6 +20,7 @@ def test_everything_holds_for_a_sound_algorithm(capsys):
     assert list(found["checks"]) == [check.name for check in CHECKS]
     assert {name for name, row in found["checks"].items() if row["state"] == "skipped"} == set(SLOW)
     assert "bc conforms" in output.err
+    assert "next: zoo train --algo bc --env ENV --quick -params 'net_arch=[8, 8]' flow_steps=2\n" in output.err
 
 
 def test_what_does_not_hold_is_shown_with_why_and_where_to_look(write_agent, capsys):

@@ -6,12 +6,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 
-import agents
-from agents.testing.habits import find_habits
 from agents.testing.kit import run_checks
-from tests.common.toys import SPACES
 from zoo.list_agents import main
 
 
@@ -42,18 +38,6 @@ def test_a_package_has_a_sound_agent_settings_a_test_and_an_entry_point(make):
     assert "zoo train --algo zoo_test_agent -conf zoo_test_agent.yml" in (folder / "README.md").read_text()
 
 
-@pytest.mark.parametrize("like", agents.algorithm_ids())
-def test_a_package_starts_from_the_hooks_of_any_algorithm(make, like):
-    folder, method = make(f"my_{like}", "--like", like)
-    assert method.__module__ == f"my_{like}"
-    assert find_habits(method(), *SPACES) == []
-    original = agents.get(like).method
-    settings = yaml.safe_load((folder / f"my_{like}.yml").read_text())["default"]
-    own = set(original.declared()) - set(agents.Method.declared())
-    assert set(settings) == {"source", "status"} | own
-    assert agents.registry.find(f"my_{like}:{method.__name__}").paper == ""
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -62,7 +46,6 @@ def test_a_package_starts_from_the_hooks_of_any_algorithm(make, like):
         ("lambda", "lower case"),
         ("qam", "my_qam"),
         ("json", "my_json"),
-        ("my_agent --like fqll", "closest: fql"),
         ("my_agent --folder nowhere", "nowhere"),
     ],
 )
@@ -71,6 +54,14 @@ def test_what_cannot_be_written_is_refused_before_anything_is(words, message, tm
     assert main(f"new {words}".split()) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_next_command_works_in_a_folder_with_a_space(tmp_path, capsys):
+    parent = tmp_path / "my agents"
+    parent.mkdir()
+    assert main(["new", "zoo_test_spaced", "--folder", str(parent)]) == 0
+    command = f"cd '{parent / 'zoo_test_spaced'}' && zoo agents check zoo_test_spaced:ZooTestSpaced"
+    assert command in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten(tmp_path, capsys):
