@@ -1,6 +1,6 @@
-"""Check the built site: its links to itself lead somewhere, its pictures are there, and every page has a way back.
+"""Check the built site for broken internal links, missing pictures, and pages without a link back to the documentation.
 
-``make docs`` runs it. Sphinx checks the links that it makes; this sees those of raw HTML and of reports too.
+``make docs`` runs it. Sphinx checks only the links that it makes; raw HTML and reports have others.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 OTHER_ANCHORS = {"reports", "_modules"}
-"""Folders of pages whose anchors a script makes, or that Sphinx does not always find the right line of code for."""
+"""Folders whose anchors are not checked: a script makes them, or Sphinx points at lines of code that moved."""
 
 
 class Page(HTMLParser):
@@ -25,18 +25,20 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep addresses and anchors."""
-        found = {name: value or "" for name, value in attrs}
-        self.links += [found[name] for name in ("href", "src") if name in found]
-        self.anchors |= {found[name] for name in ("id", "name") if name in found}
+        """Collect the tag's addresses and anchors."""
+        for name, value in attrs:
+            if name in ("href", "src"):
+                self.links.append(value or "")
+            elif name in ("id", "name"):
+                self.anchors.add(value or "")
 
 
 def problems(site: Path) -> Iterator[str]:
-    """Give every link of a site that leads nowhere, and every page that does not lead to the site's pages."""
+    """Yield every broken link of a site, and every page without a link to a page in ``docs/``."""
     pages = {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
-    places = {page.resolve() for page in (site / "docs").rglob("*.html")}
+    docs = {path.resolve() for path in (site / "docs").rglob("*.html")}
     for path, page in pages.items():
-        if not places & {(path.parent / unquote(urlsplit(link).path)).resolve() for link in page.links}:
+        if not docs & {(path.parent / unquote(urlsplit(link).path)).resolve() for link in page.links}:
             yield f"{path.relative_to(site.resolve())}: no link leads to a page in docs/"
         for link in page.links:
             parts = urlsplit(link)
@@ -52,6 +54,6 @@ def problems(site: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    found = list(problems(Path(sys.argv[1])))
-    print("\n".join([*found, f"{len(found)} problems"]))
-    sys.exit(bool(found))
+    broken = list(problems(Path(sys.argv[1])))
+    print("\n".join([*broken, f"{len(broken)} problems"]))
+    sys.exit(bool(broken))

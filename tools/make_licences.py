@@ -1,6 +1,6 @@
-"""Write requirements/licences.csv: the licence of every locked package, as its own metadata state it.
+"""Write requirements/licences.csv: the licence of every locked package, from its metadata.
 
-``make lock`` runs it after the lock files are made. pip looks the metadata up without installing anything.
+``make lock`` runs it after the lock files are made. pip downloads the metadata without installing anything.
 """
 
 from __future__ import annotations
@@ -49,22 +49,22 @@ def look_up(lock: Path, python: str) -> list[Mapping[str, Any]]:
         python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--dry-run",
         "--ignore-installed", "--no-deps", "--use-feature=fast-deps", "--report", "-",
     ]  # fmt: skip
-    # without the hashes, pip reads metadata alone where it can, instead of whole packages
-    # of the versions of a package for several Pythons, the newest
-    names = {each.name: f"{each.name}=={each.version}" for each in read_lock(lock)}.values()
-    text = subprocess.run([*command, *names], check=True, stdout=subprocess.PIPE, text=True).stdout
+    # Without hashes, pip downloads metadata alone where it can, instead of whole packages. Where several Pythons have
+    # a version of a package each, the last one is the newest.
+    requirements = {package.name: f"{package.name}=={package.version}" for package in read_lock(lock)}
+    text = subprocess.run([*command, *requirements.values()], check=True, stdout=subprocess.PIPE, text=True).stdout
     return [package["metadata"] for package in json.loads(text)["install"]]
 
 
 def licence_of(metadata: Mapping[str, Any]) -> str:
-    """Return a package's licence in SPDX's words where they are known: those of the metadata, or of a classifier."""
+    """Return a package's licence from its metadata or classifiers, as an SPDX expression where we know its spelling."""
     name = normalised(metadata["name"])
     stated = [metadata.get("license_expression"), _first_line(metadata.get("license"))]
     stated += [text.rpartition(" :: ")[2] for text in metadata.get("classifier", ()) if text.startswith("License :: ")]
-    words = [text for text in stated if text and text not in ("OSI Approved", "UNKNOWN", "Dual License")]
-    known = [SPELLINGS.get(text.lower(), text) for text in words]
-    allowed = [text for text in known if parts_of(text) <= ALLOWED]
-    return STATED_ELSEWHERE.get(name) or (allowed or known or ["not stated"])[0]
+    texts = [text for text in stated if text and text not in ("OSI Approved", "UNKNOWN", "Dual License")]
+    licences = [SPELLINGS.get(text.lower(), text) for text in texts]
+    allowed = [licence for licence in licences if parts_of(licence) <= ALLOWED]
+    return STATED_ELSEWHERE.get(name) or (allowed or licences or ["not stated"])[0]
 
 
 def _first_line(text: str | None) -> str | None:
@@ -77,9 +77,12 @@ def parts_of(expression: str) -> set[str]:
 
 
 def rows(packages: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the rows of the table."""
-    found = {normalised(each["name"]): f"{each['version'].partition('+')[0]},{licence_of(each)}" for each in packages}
-    return [f"{name},{rest}" for name, rest in sorted(found.items())]
+    """Return the rows of the table, one a package, sorted by name."""
+    licences = {}
+    for metadata in packages:
+        version = metadata["version"].partition("+")[0]  # `+cpu` is a build of the same version
+        licences[normalised(metadata["name"])] = f"{version},{licence_of(metadata)}"
+    return [f"{name},{text}" for name, text in sorted(licences.items())]
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ ABOUT = {
     "torch-cpu": "PyTorch's CPU build, which is smaller and not in the package index; known for Python 3.11 only.",
 }
 CPU_BUILD = {"version": "2.13.0", "hash": "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"}
-"""The file ``torch-<version>+cpu-cp311-cp311-manylinux_2_28_x86_64.whl``; `uv` cannot look it up in the index."""
+"""Of ``torch-<version>+cpu-cp311-cp311-manylinux_2_28_x86_64.whl``, which is not in the index that `uv` reads."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +38,25 @@ class Locked:
 
 
 def normalised(name: str) -> str:
-    """Return a package's name as all spellings of it are compared."""
+    """Return a package's name in the form in which its spellings are equal (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def read_lock(path: Path) -> list[Locked]:
-    """Return the packages of a lock file; raise ValueError for a line that is none."""
+    """Return the packages of a lock file; raise ValueError for a line of another form."""
     text = re.sub(r"^#.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    found = []
+    packages = []
     for block in text.replace("\\\n", " ").splitlines():
         match = re.fullmatch(r"([A-Za-z0-9._-]+)==(\S+)(?: ; [^-]+)?((?: +--hash=sha256:[0-9a-f]{64})+)", block)
         if match is None:
             raise ValueError(f"{path.name}: expected `name==version --hash=sha256:...`, got {block[:80]!r}")
         hashes = tuple(re.findall(r"sha256:([0-9a-f]{64})", match[3]))
-        found.append(Locked(normalised(match[1]), match[2], hashes))
-    return found
+        packages.append(Locked(normalised(match[1]), match[2], hashes))
+    return packages
 
 
 def read_pins(path: Path) -> set[tuple[str, str]]:
-    """Return the packages of a file of constraints with their versions; Pythons may have one each."""
+    """Return the names and versions of a constraints file; a package may have another version for each Python."""
     pins = re.findall(r"^([\w.-]+)==([^\s;]+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {(normalised(name), version) for name, version in pins}
 
@@ -90,15 +90,15 @@ def cpu_build(torch: str) -> str:
 
 
 def main(uv: str) -> None:
-    """Write the files."""
-    found: dict[str, list[str]] = {name: [] for name in ABOUT}
+    """Write the lock files."""
+    requirements: dict[str, list[str]] = {name: [] for name in ABOUT}
     for block in compile_all(uv):
         name = block.partition("==")[0]
-        found[file_of(name)].append(block)
+        requirements[file_of(name)].append(block)
         if name == "torch":
-            found["torch-cpu"].append(cpu_build(block))
+            requirements["torch-cpu"].append(cpu_build(block))
     FOLDER.mkdir(exist_ok=True)
-    for name, blocks in found.items():
+    for name, blocks in requirements.items():
         head = f"# {ABOUT[name]}\n# Written by `make lock` from constraints.txt; do not edit.\n"
         (FOLDER / f"{name}.lock").write_text(head + "\n".join(blocks) + "\n")
 

@@ -22,7 +22,7 @@ from zoo.report.published_scores import FOLDER, NOT_EVALUATED
 from zoo.runs.read import split_environment
 
 SHA256 = "fd57d0f811af0613a69c42c95e369ba2151344b9975683a73d2d2ae4166f98a9"
-"""Of the file that the authors of QAM released: exp_data/qam-exp-data.pkl of github.com/ColinQiyangLi/qam."""
+"""Checksum of the file that the authors of QAM released: exp_data/qam-exp-data.pkl of github.com/ColinQiyangLi/qam."""
 _NAMES = {"ndarray": np.ndarray, "dtype": np.dtype, "_reconstruct": np.empty(0).__reduce__()[0]}
 EPISODES, LAST_STEP, EVALUATED_EVERY = 50, 1_500_000, 50_000
 
@@ -30,9 +30,9 @@ EPISODES, LAST_STEP, EVALUATED_EVERY = 50, 1_500_000, 50_000
 def main(file: Path, name: str = "qam2026") -> None:
     """Check the authors' file and write its counts; raises ValueError if it is another file."""
     data = file.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if name == "qam2026" and found != SHA256:
-        raise ValueError(f"expected the file with SHA-256 {SHA256}, got {found}; nothing was read from it")
+    digest = hashlib.sha256(data).hexdigest()
+    if name == "qam2026" and digest != SHA256:
+        raise ValueError(f"expected the file with SHA-256 {SHA256}, got {digest}; nothing was read from it")
     arrays = convert(read_arrays(data))
     if name != "qam2026":
         require_means(arrays, pd.read_csv(FOLDER / f"{name}.csv"))
@@ -40,17 +40,17 @@ def main(file: Path, name: str = "qam2026") -> None:
 
 
 class _Reader(pickle.Unpickler):
-    """Refuses every name but those of which NumPy makes arrays: a pickle is a program."""
+    """Refuses every global but those that build NumPy arrays, since unpickling runs code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what one of these names stands for."""
+        """Return an allowed global."""
         if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and name in _NAMES:
             return _NAMES[name]
         raise ValueError(f"expected a pickle of arrays, got one that asks for `{module}.{name}`")
 
 
 def read_arrays(data: bytes) -> dict[tuple[str, ...], np.ndarray]:
-    """Return a pickled dict from tuples of strings to arrays of numbers; refuse one that holds something else."""
+    """Return a pickled dict from tuples of strings to numeric arrays; refuse any other content."""
     content = _Reader(io.BytesIO(data)).load()
     if not all(isinstance(array, np.ndarray) and array.dtype.kind in "fiu" for array in content.values()):
         raise ValueError("expected a pickle of arrays of numbers, got something else in it")
@@ -73,11 +73,11 @@ def require_means(arrays: dict[str, np.ndarray], means: pd.DataFrame) -> None:
 def convert(content: dict[tuple[str, ...], np.ndarray]) -> dict[str, np.ndarray]:
     """Return success counts of the single tasks, (methods, environments, steps, seeds), -1 where not evaluated.
 
-    Rows of the authors' arrays are evaluations at equal distance up to the last step; a method that starts online has
-    fewer, and one before the first step is left out.
+    Rows of the authors' arrays are evaluations `EVALUATED_EVERY` steps apart, up to the last step. A method that starts
+    online has fewer rows. An evaluation at step 0 is left out.
     """
-    most = LAST_STEP // EVALUATED_EVERY
-    tasks = {key: array[-most:] for key, array in content.items() if "-singletask-" in key[0]}
+    evaluations = LAST_STEP // EVALUATED_EVERY
+    tasks = {key: array[-evaluations:] for key, array in content.items() if "-singletask-" in key[0]}
     environments = sorted({key[0] for key in tasks})
     methods = sorted({key[1] for key in tasks})
     rows = max(len(array) for array in tasks.values())

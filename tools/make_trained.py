@@ -1,12 +1,13 @@
 """Make the trained agents that come with the package, and docs/trained.md, from finished runs of the mini benchmark.
 
-``python tools/make_trained.py logs/mini``. Which run stands for an algorithm and a task is fixed here, before any score
-is looked at: that of the first seed, at the end of its training.
+``python tools/make_trained.py logs/mini``. The run of an algorithm and task is chosen without its score: that of the
+first seed, at the end of its training.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -31,20 +32,21 @@ MOST_BYTES, MOST_BYTES_IN_ALL = 300_000, 20_000_000
 
 
 def find_runs(logs: Path) -> dict[tuple[str, str], Path]:
-    """Return the run that stands for each algorithm and task by the rule: algorithm and task -> folder."""
-    found: dict[tuple[str, str], Path] = {}
+    """Return the run that stands for each algorithm and task: (algorithm, task) -> folder."""
+    runs: dict[tuple[str, str], Path] = {}
     for folder in find_run_folders([logs]):
         if folder.read_status()["state"] != "done":
             continue
         config = folder.read_config()
-        wanted = config.seed == SEED and config.profile == PROFILE and not config.label
-        if wanted and config.algo in BUILT_IN and config.env in TASKS:
-            found[config.algo, config.env] = folder.path  # the newest, should there be several
-    return found
+        if config.seed != SEED or config.profile != PROFILE or config.label:
+            continue
+        if config.algo in BUILT_IN and config.env in TASKS:
+            runs[config.algo, config.env] = folder.path  # the newest, should there be several
+    return runs
 
 
 def make_agent(run: Path, target: Path) -> Score:
-    """Write the trained agent of a run, with the score that the written file itself has under the protocol."""
+    """Write the trained agent of a run, with the score of the written file under the protocol."""
     trained, config = agent_of_run(run), RunFolder(run).read_config()
     assert isinstance(trained.policy, FlowPolicy)
     about = describe_agent(trained, config.plain(), RunFolder(run).read_versions())
@@ -65,26 +67,32 @@ def make_agent(run: Path, target: Path) -> Score:
 def write_page(folder: Path, page: Path) -> None:
     """Write the table of the trained agents' scores into its page, between the two marks."""
     text = page.read_text(encoding="utf-8")
-    head, _, rest = text.partition("<!-- table -->\n")
-    _, _, tail = rest.partition("<!-- end of the table -->")
-    page.write_text(f"{head}<!-- table -->\n{table(folder)}<!-- end of the table -->{tail}", encoding="utf-8")
+    marked = re.compile("(?<=<!-- table -->\n).*?(?=<!-- end of the table -->)", re.DOTALL)
+    page.write_text(marked.sub(lambda _: table(folder), text), encoding="utf-8")
 
 
 def table(folder: Path) -> str:
     """Return the table: one row an algorithm, in the registry's order."""
-    found = list_trained(folder)
+    trained = list_trained(folder)
     heads = [task.removesuffix("-v0").replace("-navigate-singletask-", " ").replace("-", " ") for task in TASKS]
     lines = [f"| algorithm | {' | '.join(heads)} | size |", "|---|" + "---|" * (len(heads) + 1)]
-    for algo in (each for each in BUILT_IN if each in found):
-        files = [folder / algo / f"{file_name_of(task)}{ENDING}" for task in TASKS]
-        there = [file for file in files if file.exists()]
-        cells = [_cell(file) if file.exists() else "" for file in files]
-        size = max(file.stat().st_size for file in there) / 1000
+    for algo in BUILT_IN:
+        if algo not in trained:
+            continue
+        cells, sizes = [], []
+        for task in TASKS:
+            file = folder / algo / f"{file_name_of(task)}{ENDING}"
+            cells.append(_cell(file))
+            sizes.append(file.stat().st_size if file.exists() else 0)
+        size = max(sizes) / 1000
         lines.append(f"| {find(algo).published_name} (`{algo}`) | {' | '.join(cells)} | {size:.0f} kB |")
     return "\n".join(lines) + "\n"
 
 
 def _cell(file: Path) -> str:
+    """Return the score of a file, or an empty text for a task without a trained agent."""
+    if not file.exists():
+        return ""
     score = Score(**read_about(file)["score"])
     return f"{100 * score.mean:.0f} {score.interval_text}"
 
