@@ -27,7 +27,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 SET = "qam2026"
 KEY = ["method", "environment", "seed", "step"]
 COLUMNS = [*KEY, "successes", "episodes", "hours", "precision", "processor", "commit", "dataset"]
-"""A score and what made it: hours of the updates until then at the run's median speed, and what the run folder says."""
+"""A score and its origin: hours of updates until then at the run's median speed, and what the run folder records."""
 TEXT = """# Early scores at the papers' size
 
 Networks, data sizes and settings of the QAM paper, for as long as one can afford, beside the seeds that its
@@ -83,12 +83,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         scores.to_csv(temporary, index=False)
     published = load_runs(load_set(SET))
     assert published is not None
-    lines, inside = compare(scores, published)
+    lines, are_inside = compare(scores, published)
     with atomic_path(path.with_suffix(".md")) as temporary:
         seeds = published["seed"].nunique()
         text = TEXT.format(set=SET, seeds=seeds, more=seeds + 1)
         temporary.write_text(text + "\n".join(lines) + "\n" + footnote(scores), encoding="utf-8")
-    return {"results": str(path), "scores": len(inside), "inside": sum(inside)}
+    return {"results": str(path), "scores": len(are_inside), "inside": sum(are_inside)}
 
 
 def read_scores(folder: Path) -> pd.DataFrame:
@@ -97,18 +97,18 @@ def read_scores(folder: Path) -> pd.DataFrame:
     :param folder: where run folders are.
     """
     table = read_runs([folder]).evaluations
-    made = {}
+    origins = {}
     for path in table["run"].unique():
         run = RunFolder(Path(path))
         versions, progress = run.read_versions(), run.read_progress()
-        made[path] = {
+        origins[path] = {
             "speed": float(np.nanmedian(progress["speed"])),
             "precision": run.read_config().settings["precision"],
             "processor": versions["processor"],
             "commit": str(versions["git_commit"])[:12],
             "dataset": versions["dataset_fingerprint"],
         }
-    table = table[table["step"] > 0].join(pd.DataFrame(made).T, on="run")
+    table = table[table["step"] > 0].join(pd.DataFrame(origins).T, on="run")
     table["hours"] = (table["step"] / table["speed"].astype(float) / 3600).round(1)
     return table[COLUMNS]
 
@@ -119,33 +119,31 @@ def compare(scores: pd.DataFrame, published: pd.DataFrame) -> tuple[list[str], l
     :param scores: columns `COLUMNS`; what the authors did not publish stands alone.
     :param published: of the authors' single runs.
     """
-    theirs = published.groupby(["method", "environment", "step"])["score"].agg(["min", "mean", "max"])
+    ranges = published.groupby(["method", "environment", "step"])["score"].agg(["min", "mean", "max"])
     names = published_names()
     lines = ["| method | task | updates | seed | success | published mean | published seeds | inside | hours |"]
     lines.append("|" + "---|" * 9)
-    inside = []
+    are_inside = []
     for row in scores.itertuples():
         method = names.get(row.method, row.method)
-        own, beside = row.successes / row.episodes, ["", "", ""]
-        if (key := (method, row.environment, row.step)) in theirs.index:
-            least, mean, greatest = theirs.loc[key]
-            inside.append(bool(least <= own <= greatest))
-            beside = [
-                f"{100 * mean:.0f}",
-                f"{100 * least:.0f} to {100 * greatest:.0f}",
-                "yes" if inside[-1] else "**no**",
-            ]
-        cells = [method, row.environment, f"{row.step:,}", row.seed, f"{100 * own:.0f}", *beside, row.hours]
+        score, published_cells = row.successes / row.episodes, ["", "", ""]
+        key = (method, row.environment, row.step)
+        if key in ranges.index:
+            low, mean, high = ranges.loc[key]
+            are_inside.append(bool(low <= score <= high))
+            verdict = "yes" if are_inside[-1] else "**no**"
+            published_cells = [f"{100 * mean:.0f}", f"{100 * low:.0f} to {100 * high:.0f}", verdict]
+        cells = [method, row.environment, f"{row.step:,}", row.seed, f"{100 * score:.0f}", *published_cells, row.hours]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return lines, inside
+    return lines, are_inside
 
 
 def footnote(scores: pd.DataFrame) -> str:
-    """Return what made the scores, in a sentence for each way."""
-    ways = scores.groupby(["processor", "precision", "commit", "dataset"]).size().index
+    """Return a list of the processors, precisions, commits and datasets behind the scores."""
+    origins = scores.groupby(["processor", "precision", "commit", "dataset"]).size().index
     texts = [
         f"- {processor}, {precision}, commit `{commit}`, data with SHA-256 `{dataset}`."
-        for processor, precision, commit, dataset in ways
+        for processor, precision, commit, dataset in origins
     ]
     return "\nMade by:\n\n" + "\n".join(texts) + "\n"
 

@@ -62,11 +62,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     trained = []
     for part in note["code"]:
         checkout = Path(checkouts.get(part["repository"].rpartition("/")[2], ""))
-        wanted = [pair for pair in missing if pair[0] in part["rows"] and checkout.name]
-        if wanted:
+        pairs = [pair for pair in missing if pair[0] in part["rows"] and checkout.name]
+        if pairs:
             ranks.require_data(dataset_files(ranks.DATASET, args.dataset_dir)[0])
             require_commit(checkout, part["commit"])
-        for label, task in wanted:
+        for label, task in pairs:
             scores = ranks.add_scores(scores, train(label, task, checkout, args))
             ranks.write_scores(scores, args.reference)
             trained.append(f"{label} task{task}")
@@ -81,18 +81,19 @@ def require_commit(checkout: Path, commit: str) -> None:
 
 @contextmanager
 def imported(checkout: Path, *names: str) -> Iterator[list[ModuleType]]:
-    """Import modules of a checkout, whose packages have names that ours have too; ours come back at the end."""
+    """Import modules of a checkout, whose package names clash with ours; ours are put back at the end."""
 
-    def taken() -> dict[str, ModuleType]:
-        return {name: sys.modules.pop(name) for name in [*sys.modules] if name.split(".")[0] in ("agents", "utils")}
+    def pop_modules() -> dict[str, ModuleType]:
+        clashes = [name for name in sys.modules if name.split(".")[0] in ("agents", "utils")]
+        return {name: sys.modules.pop(name) for name in clashes}
 
-    ours = taken()
+    ours = pop_modules()
     sys.path.insert(0, str(checkout))
     try:
         yield [importlib.import_module(name) for name in names]
     finally:
         sys.path.remove(str(checkout))
-        taken()
+        pop_modules()
         sys.modules.update(ours)
 
 
@@ -113,13 +114,14 @@ def train(label: str, task: int, checkout: Path, args: argparse.Namespace) -> li
             if batches[0]:
                 agents.update({key: np.stack([batch[key] for batch in batches]) for key in batches[0]}, step)
             if step in entry.checkpoints:
-                found = evaluator.evaluate(agents, seeds)
-                assert found.successes is not None
-                parts = zip(seeds, found.played, found.successes, found.lengths, strict=True)
-                for seed, played, successes, lengths in parts:
-                    score = [int(successes.sum()), len(lengths), round(float(lengths.mean()), 2), 0]
-                    lost = [0, len(lengths), float(ranks.EPISODE_STEPS), 1]
-                    rows.append([label, task, seed, step, *(score if played else lost)])
+                results = evaluator.evaluate(agents, seeds)
+                assert results.successes is not None
+                replicas = zip(seeds, results.played, results.successes, results.lengths, strict=True)
+                for seed, played, successes, lengths in replicas:
+                    score = [0, len(lengths), float(ranks.EPISODE_STEPS), 1]  # of an agent that became NaN
+                    if played:
+                        score = [int(successes.sum()), len(lengths), round(float(lengths.mean()), 2), 0]
+                    rows.append([label, task, seed, step, *score])
     return rows
 
 
@@ -135,8 +137,8 @@ def read_transitions(request: RunRequest) -> tuple[dict[str, np.ndarray], Callab
         return ((observations - centre) * factor).astype(np.float32)
 
     content = {name: arrays[name][valid] for name in ("actions", "rewards", "masks", "terminals")}
-    after = observations[np.flatnonzero(valid) + 1]
-    return {"observations": see(observations[valid]), "next_observations": see(after), **content}, see
+    next_observations = observations[np.flatnonzero(valid) + 1]
+    return {"observations": see(observations[valid]), "next_observations": see(next_observations), **content}, see
 
 
 def load_original(
@@ -155,22 +157,26 @@ def load_original(
 
 
 def original_settings(algo: str, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the name of an original and our settings under its names; what is its alone is as in `tests/parity`.
+    """Return the name of an original, and our settings under its names; settings that we lack are as in `tests/parity`.
 
     :param settings: ours, all of them.
     """
-    recorded = read_fixture(OWN_FIXTURES / "open" / f"{'trqam' if algo == 'bc' else algo}.npz").config
-    names = {**COMMON_SETTINGS, **SETTINGS["trqam" if algo == "bc" else algo]}
-    found = {key: value for key, value in recorded.items() if key not in SET_BY_CREATE}
-    for key, translation in names.items():
-        if translation is None or key not in found:
+    is_cloning = algo == "bc"
+    original = "trqam" if is_cloning else algo
+    recorded = read_fixture(OWN_FIXTURES / "open" / f"{original}.npz").config
+    config = {key: value for key, value in recorded.items() if key not in SET_BY_CREATE}
+    for key, translation in {**COMMON_SETTINGS, **SETTINGS[original]}.items():
+        if translation is None or key not in config:
             continue
         name, values = translation if isinstance(translation, tuple) else (translation, {})
-        if name in settings or algo != "bc":
-            found[key] = {ours: theirs for theirs, ours in values.items()}.get(settings[name], settings[name])
+        if name in settings or not is_cloning:
+            translated = {ours: original for original, ours in values.items()}
+            config[key] = translated.get(settings[name], settings[name])
     sizes = tuple(settings["net_arch"])
-    found |= {"actor_hidden_dims": sizes, "value_hidden_dims": sizes} | (CLONING if algo == "bc" else {})
-    return str(found["agent_name"]), found
+    config |= {"actor_hidden_dims": sizes, "value_hidden_dims": sizes}
+    if is_cloning:
+        config |= CLONING
+    return str(config["agent_name"]), config
 
 
 class Agents:
@@ -221,7 +227,7 @@ class Agents:
 
 
 class Offline:
-    """Draws the batches of one seed, whose draws are those of NumPy's global generator after `np.random.seed`."""
+    """Draws the batches of one seed as the authors' loop does: from NumPy's global generator after `np.random.seed`."""
 
     def __init__(self, seed: int, dataset: Any, settings: Mapping[str, Any]) -> None:
         self.seed, self.dataset, self.settings = seed, dataset, settings
@@ -239,12 +245,12 @@ class Offline:
         return self._sample(self.dataset, self.settings["batch_size"])
 
     def _sample(self, source: Any, size: int) -> dict[str, np.ndarray]:
-        found = source.sample_sequence(size, self.settings["horizon_length"], self.settings["gamma"])
-        return {key: np.asarray(array, np.float32) for key, array in found.items()}
+        sequences = source.sample_sequence(size, self.settings["horizon_length"], self.settings["gamma"])
+        return {key: np.asarray(array, np.float32) for key, array in sequences.items()}
 
 
 class Online(Offline):
-    """Plays in an environment of its own too; half of a batch is from the dataset, the other half from what it saw."""
+    """Also plays in an environment: half of a batch is from the dataset, the other half from its own transitions."""
 
     def __init__(
         self, seed: int, dataset: Any, settings: Mapping[str, Any], *, request: RunRequest, see: Any, buffer: Any
@@ -258,14 +264,24 @@ class Online(Offline):
         trains = step >= self.settings["learning_starts"]
         if not self.queue and trains:
             keys = torch.tensor([[[self.seed, step]]]).expand(agents.num_replicas, 1, 2)
-            seen = np.broadcast_to(self.observation, (agents.num_replicas, 1, *self.observation.shape))
-            self.queue = list(agents.plan(seen, {"key": keys})[index, 0])
+            observations = np.broadcast_to(self.observation, (agents.num_replicas, 1, *self.observation.shape))
+            self.queue = list(agents.plan(observations, {"key": keys})[index, 0])
         action = self.queue.pop(0) if self.queue else np.random.uniform(-1, 1, self.env.action_space.shape)
-        after, reward, terminated, truncated, _ = self.env.step(action.astype(np.float32))
-        over = terminated or truncated
-        both = {"observations": self.see(self.observation), "next_observations": self.see(after), "actions": action}
-        self.replay.add_transition({**both, "rewards": reward, "masks": 1.0 - terminated, "terminals": float(over)})
-        self.observation, self.queue = (self.env.reset()[0], []) if over else (after, self.queue)
+        next_observation, reward, terminated, truncated, _ = self.env.step(action.astype(np.float32))
+        done = terminated or truncated
+        self.replay.add_transition(
+            {
+                "observations": self.see(self.observation),
+                "next_observations": self.see(next_observation),
+                "actions": action,
+                "rewards": reward,
+                "masks": 1.0 - terminated,
+                "terminals": float(done),
+            }
+        )
+        self.observation = next_observation
+        if done:
+            self.observation, self.queue = self.env.reset()[0], []
         if not trains:
             return {}
         halves = [self._sample(source, self.settings["batch_size"] // 2) for source in (self.dataset, self.replay)]

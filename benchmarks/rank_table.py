@@ -12,7 +12,7 @@ from scipy import stats
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 COLUMNS = ["algorithm", "task", "seed", "step", "successes", "episodes", "mean_length", "diverged"]
-"""Of a table of scores: one row is one evaluation of one seed."""
+"""Columns of a table of scores, in which one row is one evaluation of one seed."""
 CELLS = 6
 """Evaluations of one seed of one algorithm: two tasks, three checkpoints."""
 STEPS = (700, 1_400, 2_100)
@@ -29,15 +29,15 @@ Sides = Sequence[pd.DataFrame]
 def seed_means(scores: pd.DataFrame, algorithms: Sequence[str], cells: int = CELLS) -> pd.DataFrame:
     """Return one observation a seed: mean ``success`` in percent and mean episode ``length`` over some algorithms.
 
-    Algorithms share random numbers by seed, so that a seed counts once. Where an algorithm lacks a seed, the others'
-    deviations stand for it: the mean of what is returned is the mean of the algorithms' means, and its variance is
-    that of the mean clustered by seed. Seeds that lack an evaluation of an algorithm are left out of it.
+    Algorithms share random numbers by seed, so a seed counts once. Where an algorithm lacks a seed, the deviations of
+    the other algorithms stand in for it: the mean over seeds is the mean of the algorithms' means, and its variance is
+    clustered by seed. A seed that lacks an evaluation of an algorithm is left out of that algorithm.
 
     :param scores: table with `COLUMNS`.
     :param cells: evaluations of one seed of one algorithm.
     """
-    own = scores.assign(success=100 * scores["successes"] / scores["episodes"], length=scores["mean_length"])
-    groups = [own[own["algorithm"] == name].groupby("seed")[["success", "length"]] for name in algorithms]
+    scores = scores.assign(success=100 * scores["successes"] / scores["episodes"], length=scores["mean_length"])
+    groups = [scores[scores["algorithm"] == name].groupby("seed")[["success", "length"]] for name in algorithms]
     tables = [group.mean()[group.size() == cells] for group in groups]
     deviations = pd.concat([(table - table.mean()) / len(table) for table in tables]).groupby("seed").sum()
     centre = pd.concat([table.mean() for table in tables], axis=1).mean(axis=1)
@@ -45,24 +45,24 @@ def seed_means(scores: pd.DataFrame, algorithms: Sequence[str], cells: int = CEL
     return means.round(9)  # equal scores stay equal ranks
 
 
-def compare(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Any] | None:
+def compare(ours: pd.DataFrame, originals: pd.DataFrame) -> dict[str, Any] | None:
     """Compare the seeds of two sides by Welch's t and by ranks; return None if a side has fewer than two seeds.
 
     :param ours: as `seed_means` returned them.
-    :param theirs: likewise.
-    :return: ``ours, theirs`` (mean success), ``success, length`` (difference, low and high end of its interval),
+    :param originals: likewise.
+    :return: ``ours, originals`` (mean success), ``success, length`` (difference, low and high end of its interval),
         ``seeds``, ``p`` (Mann-Whitney, success), and ``spread`` (pooled standard deviation of success).
     """
-    if min(len(ours), len(theirs)) < 2:
+    if min(len(ours), len(originals)) < 2:
         return None
-    found: dict[str, Any] = {"seeds": (len(ours), len(theirs))}
+    comparison: dict[str, Any] = {"seeds": (len(ours), len(originals))}
     for score in ("success", "length"):
-        both = CompareMeans(DescrStatsW(ours[score]), DescrStatsW(theirs[score]))
-        interval = both.tconfint_diff(alpha=1 - LEVEL, usevar="unequal")
-        found[score] = (ours[score].mean() - theirs[score].mean(), *interval)
-    ours, theirs = ours["success"], theirs["success"]
-    found |= {"ours": ours.mean(), "theirs": theirs.mean(), "p": stats.mannwhitneyu(ours, theirs).pvalue}
-    return found | {"spread": np.sqrt((ours.var() + theirs.var()) / 2)}
+        means = CompareMeans(DescrStatsW(ours[score]), DescrStatsW(originals[score]))
+        interval = means.tconfint_diff(alpha=1 - LEVEL, usevar="unequal")
+        comparison[score] = (ours[score].mean() - originals[score].mean(), *interval)
+    ours, originals = ours["success"], originals["success"]
+    comparison |= {"ours": ours.mean(), "originals": originals.mean(), "p": stats.mannwhitneyu(ours, originals).pvalue}
+    return comparison | {"spread": np.sqrt((ours.var() + originals.var()) / 2)}
 
 
 def compare_sides(sides: Sides, algorithms: Sequence[str], originals: Sequence[str] = ()) -> dict[str, Any] | None:
@@ -78,16 +78,22 @@ def describe_fresh(sides: Sides, algorithms: Sequence[str], family: Sequence[str
 
     :param family: algorithms whose originals share weights, batches and noise, so that their signs count once.
     """
-    rows = {name: found for name in algorithms if (found := compare_sides(sides, [name]))}
+    comparisons = {name: compare_sides(sides, [name]) for name in algorithms}
+    rows = {name: comparison for name, comparison in comparisons.items() if comparison}
     pooled = compare_sides(sides, list(rows)) if rows else None
     if pooled is None:
         return "No row has both sides yet."
-    table = describe_rows(
-        {**rows, f"**all {len(rows)}**": {**pooled, "p": None}}
-    )  # ranks need one number a seed and row
-    groups = [[name for name in family if name in rows], *([name] for name in rows if name not in family)]
-    differences = [found["success"][0] for names in groups if names and (found := compare_sides(sides, names))]
-    signs = [difference > 0 for difference in differences if difference]  # a sign test leaves ties out
+    pooled["p"] = None  # ranks need one number a seed and row
+    table = describe_rows({**rows, f"**all {len(rows)}**": pooled})
+    groups = [[name] for name in rows if name not in family]
+    shared = [name for name in family if name in rows]
+    if shared:
+        groups.append(shared)
+    signs = []
+    for names in groups:
+        comparison = compare_sides(sides, names)
+        if comparison and comparison["success"][0]:  # a sign test leaves ties out
+            signs.append(comparison["success"][0] > 0)
     apart = [name for name, row in rows.items() if row["success"][1] > 0 or row["success"][2] < 0]
     text = [
         f"- **All {len(rows)} together**: {_interval(pooled['success'])} points. A seed counts once, because rows "
@@ -106,19 +112,19 @@ def describe_fresh(sides: Sides, algorithms: Sequence[str], family: Sequence[str
 def describe_rows(rows: dict[str, dict[str, Any]]) -> str:
     """Return a table of differences.
 
-    :param rows: name -> what `compare_sides` found.
+    :param rows: name -> result of `compare_sides`.
     """
     head = ["algorithm", "seeds, ours / original", *_HEAD, *(f"within {margin}" for margin in MARGINS), *_TAIL]
-    lines = [
-        [name, "{} / {}".format(*row["seeds"]), *_means(row), *_verdicts(row), *_others(row)]
-        for name, row in rows.items()
-    ]
+    lines = []
+    for name, row in rows.items():
+        seeds = "{} / {}".format(*row["seeds"])
+        lines.append([name, seeds, *_means(row), *_verdicts(row), *_length_and_p(row)])
     return markdown(head, lines)
 
 
 def describe_control(sides: Sides, algorithms: Sequence[str]) -> str:
     """Return how often the same interval tells our algorithm from the original of another one."""
-    pairs = [compare_sides(sides, [one], [other]) for one, other in permutations(algorithms, 2)]
+    pairs = [compare_sides(sides, [ours], [original]) for ours, original in permutations(algorithms, 2)]
     apart = sum(pair["success"][1] > 0 or pair["success"][2] < 0 for pair in pairs if pair)
     return (
         f"- **Control**: of the {len(pairs)} pairs of our algorithm and the original of another one, {apart} have an "
@@ -142,12 +148,15 @@ def describe_tasks(sides: Sides, algorithms: Sequence[str]) -> str:
     """Return the table of each task: mean success at every checkpoint, ours / original, and the difference."""
     rows = []
     for name, task in product(algorithms, sorted({task for scores in sides for task in scores["task"]})):
-        own = [scores[(scores["algorithm"] == name) & (scores["task"] == task)] for scores in sides]
-        found = compare(*(seed_means(scores, [name], len(STEPS)) for scores in own))
-        if found:
-            means = pd.concat([100 * (s["successes"] / s["episodes"]).groupby(s["step"]).mean() for s in own], axis=1)
-            cells = ["{:.0f} / {:.0f}".format(*pair) for pair in means.to_numpy()]
-            rows.append([name, str(task), "{} / {}".format(*found["seeds"]), *cells, _interval(found["success"])])
+        tables = [scores[(scores["algorithm"] == name) & (scores["task"] == task)] for scores in sides]
+        comparison = compare(*(seed_means(table, [name], len(STEPS)) for table in tables))
+        if comparison is None:
+            continue
+        fractions = [(table["successes"] / table["episodes"]).groupby(table["step"]).mean() for table in tables]
+        means = 100 * pd.concat(fractions, axis=1)
+        cells = ["{:.0f} / {:.0f}".format(*pair) for pair in means.to_numpy()]
+        seeds = "{} / {}".format(*comparison["seeds"])
+        rows.append([name, str(task), seeds, *cells, _interval(comparison["success"])])
     head = ["algorithm", "task", "seeds, ours / original", *(f"after {step:,}" for step in STEPS), _HEAD[-1]]
     return markdown(head, rows)
 
@@ -159,8 +168,9 @@ def describe_earlier(rows: Mapping[str, tuple[str, str, Sides, str]]) -> str:
     """
     lines = []
     for name, (settings, file, sides, original) in rows.items():
-        if row := compare_sides(sides, [name], [original]):
-            lines.append([name, settings, file, *_means(row), _verdicts(row)[0], *_others(row)])
+        row = compare_sides(sides, [name], [original])
+        if row:
+            lines.append([name, settings, file, *_means(row), _verdicts(row)[0], *_length_and_p(row)])
     return markdown(["algorithm", "own settings", "file", *_HEAD, f"within {MARGINS[0]}", *_TAIL], lines)
 
 
@@ -169,10 +179,10 @@ _TAIL = ["difference in length", "p (ranks)"]
 
 
 def _means(row: Mapping[str, Any]) -> list[str]:
-    return [f"{row['ours']:.1f}", f"{row['theirs']:.1f}", _interval(row["success"])]
+    return [f"{row['ours']:.1f}", f"{row['originals']:.1f}", _interval(row["success"])]
 
 
-def _others(row: Mapping[str, Any]) -> list[str]:
+def _length_and_p(row: Mapping[str, Any]) -> list[str]:
     return [_interval(row["length"], 0), "" if row["p"] is None else _number(row["p"])]
 
 
@@ -181,9 +191,12 @@ def _verdicts(row: Mapping[str, Any]) -> list[str]:
     _, low, high = row["success"]
     if np.isnan(low):
         return ["not tested"] * len(MARGINS)
-    needed = [seeds_for_equivalence(row["spread"], margin) for margin in MARGINS]
-    inside = [-margin < low and high < margin for margin in MARGINS]
-    return ["yes" if shown else f"not shown ({count} seeds)" for shown, count in zip(inside, needed, strict=True)]
+    verdicts = []
+    for margin in MARGINS:
+        is_equivalent = -margin < low and high < margin
+        count = seeds_for_equivalence(row["spread"], margin)
+        verdicts.append("yes" if is_equivalent else f"not shown ({count} seeds)")
+    return verdicts
 
 
 def seeds_for_equivalence(spread: float, margin: float) -> int:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class Entry:
 
     @property
     def all_params(self) -> dict[str, Any]:
-        """What the training program is given."""
+        """All settings of the training program."""
         last = self.checkpoints[-1]
         steps = {f"{self.phase}_steps": last, "eval_freq": self.checkpoints[0], "save_freq": last}
         return {**steps, "eval_at_start": False, **PARAMS, **self.params}
@@ -113,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser(description: str | None) -> Parser:
-    """Return a parser of what both sides' programs are told."""
+    """Return a parser of the arguments that both sides' programs share."""
     parser = Parser(description=description)
     parser.add_argument(
         "--only", nargs="+", choices=TRAINED, default=list(TRAINED), help="rows to train (default: all)"
@@ -150,23 +151,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def find_missing(scores: pd.DataFrame, args: argparse.Namespace) -> list[tuple[str, int]]:
-    """Return the wanted pairs of label and task of which a seed lacks an evaluation."""
-    found = scores.groupby(["algorithm", "task", "seed"]).size().to_dict()
+    """Return the requested pairs of label and task in which a seed lacks an evaluation."""
+    counts = scores.groupby(["algorithm", "task", "seed"]).size().to_dict()
     seeds = parse_seeds(args.seeds, "--seeds")
-    return [
-        (label, task)
-        for label in args.only
-        for task in args.tasks
-        if any(found.get((label, task, seed), 0) < len(TRAINED[label].checkpoints) for seed in seeds)
-    ]
+    missing = []
+    for label, task in product(args.only, args.tasks):
+        if min(counts.get((label, task, seed), 0) for seed in seeds) < len(TRAINED[label].checkpoints):
+            missing.append((label, task))
+    return missing
 
 
 def require_data(path: Path) -> None:
     """Refuse data other than those that the originals were trained on: another file moves scores by many points."""
-    found = f"one of {digest_of(path)}" if path.is_file() else "no such file"
-    if found != f"one of {DATA_SHA256}":
+    digest = digest_of(path) if path.is_file() else "no such file"
+    if digest != DATA_SHA256:
         raise UsageError(
-            f"expected {path} to be the file that both sides train on, SHA-256 {DATA_SHA256}, got {found}; make it "
+            f"expected {path} to be the file that both sides train on, SHA-256 {DATA_SHA256}, got {digest}; make it "
             f"with `{RECIPE}` (OGBench 1.2.2, MuJoCo 4.0.0, NumPy 2.4.6)"
         )
 
@@ -204,9 +204,9 @@ def write_scores(scores: pd.DataFrame, path: Path) -> None:
 
 def add_scores(scores: pd.DataFrame, rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
     """Return a table of scores with new rows, which replace earlier ones of the same seed."""
-    added = pd.DataFrame(rows, columns=COLUMNS)
-    both = pd.concat([scores, added]) if len(scores) and len(added) else scores if len(scores) else added
-    return both.drop_duplicates(COLUMNS[:4], keep="last").reset_index(drop=True)
+    tables = [table for table in (scores, pd.DataFrame(rows, columns=COLUMNS)) if len(table)]
+    merged = pd.concat(tables) if tables else scores  # pandas warns of empty tables
+    return merged.drop_duplicates(COLUMNS[:4], keep="last").reset_index(drop=True)
 
 
 def add_runs(scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -222,11 +222,12 @@ def add_runs(scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
         ended = pd.isna(run["problem"]) or "training diverged" in run["problem"]
         if not ended or run["label"] not in TRAINED:
             continue
-        found = tables.evaluations[tables.evaluations["run"] == run["run"]].set_index("step")
+        evaluations = tables.evaluations[tables.evaluations["run"] == run["run"]].set_index("step")
         for step in TRAINED[run["label"]].checkpoints:
-            lost = [0, run["eval_episodes"], float(EPISODE_STEPS), 1]
-            at = found.loc[step] if step in found.index else None
-            score = lost if at is None else [at["successes"], at["episodes"], round(at["length"], 2), 0]
+            score = [0, run["eval_episodes"], float(EPISODE_STEPS), 1]
+            if step in evaluations.index:
+                row = evaluations.loc[step]
+                score = [row["successes"], row["episodes"], round(row["length"], 2), 0]
             rows.append([run["label"], int(run["task"].removeprefix("task")), int(run["seed"]), step, *score])
     return add_scores(scores, rows)
 
@@ -241,8 +242,8 @@ def describe(sides: Sides, args: argparse.Namespace) -> str:
     shared = [f"`{name} {value}`" for name, value in sorted(quick.items()) if name not in _NOT_SHOWN]
     parts = [f"Settings of both sides: {', '.join(shared)}.", "## Fresh seeds", describe_fresh(fresh, NAMED, NAMED[:3])]
     parts += ["Each task, mean success in percent at each checkpoint, ours / original:", describe_tasks(fresh, NAMED)]
-    others = [name for name in ENTRIES if name not in NAMED]
-    parts += ["Other algorithms, on the first ten of these seeds:", describe_fresh(fresh, others, _ALIKE)]
+    unnamed = [name for name in ENTRIES if name not in NAMED]
+    parts += ["Other algorithms, on the first ten of these seeds:", describe_fresh(fresh, unnamed, _ALIKE)]
     parts += ["## Earlier draws", describe_earlier(earlier_rows(old, args.scores.parent / "earlier"))]
     return "\n\n".join(parts) + "\n"
 
@@ -252,13 +253,16 @@ def earlier_rows(sides: Sides, folder: Path) -> dict[str, tuple[str, str, Sides,
 
     :param folder: has the scores of the earlier file.
     """
-    before = [read_scores(folder / name) for name in ("ours.csv", "originals.csv")]
+    earlier = [read_scores(folder / name) for name in ("ours.csv", "originals.csv")]
     rows = {}
     for label, entry in TRAINED.items():
-        original = entry.algo if entry.fault else label
-        now = all(name in set(scores["algorithm"]) for name, scores in zip((label, original), sides, strict=True))
-        settings = f"fault: {entry.fault}" if entry.fault else own_settings(entry)
-        rows[label] = (settings, "this" if now else "earlier", sides if now else before, original)
+        original, settings = label, own_settings(entry)
+        if entry.fault:
+            original, settings = entry.algo, f"fault: {entry.fault}"
+        if label in set(sides[0]["algorithm"]) and original in set(sides[1]["algorithm"]):
+            rows[label] = (settings, "this", sides, original)
+        else:
+            rows[label] = (settings, "earlier", earlier, original)
     return rows
 
 
@@ -271,15 +275,14 @@ _NOT_SHOWN = {
 def own_settings(entry: Entry) -> str:
     """Return a row's own settings, as text."""
     quick = read_profiles(entry.algo)["qam"].get("quick", {})
-    own = {name: value for name, value in quick.items() if name not in _NOT_SHOWN} | dict(entry.params)
-    return ", ".join(f"{name} {value:g}" for name, value in own.items())
+    shown = {name: value for name, value in quick.items() if name not in _NOT_SHOWN} | dict(entry.params)
+    return ", ".join(f"{name} {value:g}" for name, value in shown.items())
 
 
 def replace_tables(page: str, text: str) -> str:
     """Return a page with a new text between the marks; both are added to a page without them."""
-    before, _, rest = page.partition(BEGIN)
-    after = rest.partition(END)[2]
-    return f"{before.rstrip()}\n\n{BEGIN}\n\n{text}\n{END}\n\n{after.lstrip()}".lstrip()
+    head, tail = page.partition(BEGIN)[0], page.partition(END)[2]
+    return f"{head.rstrip()}\n\n{BEGIN}\n\n{text}\n{END}\n\n{tail.lstrip()}".lstrip()
 
 
 if __name__ == "__main__":

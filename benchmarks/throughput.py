@@ -6,7 +6,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,8 +112,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "fraction_of_peak_range": [min(fractions), max(fractions)],
         "seconds_to_first_update": first,
         "peak_memory_bytes": torch.cuda.max_memory_allocated(model.device) if cuda else None,
-        "kernels_per_update": None if kernels is None else sum(kernel.count for kernel in kernels),
-        "kernels": None if kernels is None else [vars(kernel) for kernel in kernels[:LONGEST]],
+        "kernels_per_update": kernels and sum(kernel.count for kernel in kernels),
+        "kernels": kernels and [vars(kernel) for kernel in kernels[:LONGEST]],
     }
 
 
@@ -121,13 +121,13 @@ def write_work(args: argparse.Namespace) -> dict[str, Any]:
     """Write how many GFLOP an update of each algorithm takes, by its default settings, as CSV."""
     import agents
 
-    found = {}
+    gflop = {}
     for id in agents.algorithm_ids():
         args.algo = id
-        found[id] = count_flop(make_model(args), args.batch) / 1e9
-    rows = "".join(f"{id},{gflop:.3f}\n" for id, gflop in found.items())
+        gflop[id] = count_flop(make_model(args), args.batch) / 1e9
+    rows = "".join(f"{id},{count:.3f}\n" for id, count in gflop.items())
     args.work.write_text(f"algorithm,gflop\n{rows}", encoding="utf-8")
-    return {"gflop": found, "work": str(args.work)}
+    return {"gflop": gflop, "work": str(args.work)}
 
 
 def make_model(args: argparse.Namespace) -> FlowQLearning:
@@ -160,13 +160,13 @@ def make_model(args: argparse.Namespace) -> FlowQLearning:
         raise UsageError(str(error)) from error
     rng, rows = np.random.default_rng(0), 2_000 if images else 100_000
     if images:
-        seen = rng.integers(0, 256, (rows, *images.shape), np.uint8)
+        observations = rng.integers(0, 256, (rows, *images.shape), np.uint8)
     else:
-        seen = rng.standard_normal((rows, args.observations), dtype=np.float32)
+        observations = rng.standard_normal((rows, args.observations), dtype=np.float32)
     model.load_dataset(
         {
-            "observations": seen,
-            "next_observations": np.roll(seen, -1, axis=0),
+            "observations": observations,
+            "next_observations": np.roll(observations, -1, axis=0),
             "actions": rng.uniform(-1, 1, (rows, args.actions)).astype(np.float32),
             "rewards": np.full(rows, -1, np.float32),
             "masks": np.ones(rows, np.float32),
@@ -177,23 +177,22 @@ def make_model(args: argparse.Namespace) -> FlowQLearning:
 
 
 def count_flop(model: FlowQLearning, batch: int) -> int:
-    """Return the matrix products' floating-point operations of one update, counted while it runs once.
+    """Run one update, and return the floating-point operations of its matrix products.
 
-    What an update skips or evaluates once for two uses is not counted twice: this is the work that is done. It follows
-    from the networks' sizes.
+    An operation whose result is used twice counts once. The number follows from the networks' sizes.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import flop_registry
 
-    def linear(x: torch.Tensor, weight: torch.Tensor, *others: Any, **named: Any) -> int:
+    def linear(x: torch.Tensor, weight: torch.Tensor, *args: Any, **kwargs: Any) -> int:
         return 2 * x.shape[0] * weight.numel()
 
     formulas = dict(flop_registry)
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         formulas[torch.ops.mkldnn._linear_pointwise] = linear
 
-    class Counter(TorchDispatchMode):  # PyTorch's own also hooks modules, which gradients inside of losses do not bear
+    class Counter(TorchDispatchMode):  # PyTorch's FlopCounterMode hooks modules, which breaks gradients inside losses
         total = 0
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -206,22 +205,21 @@ def count_flop(model: FlowQLearning, batch: int) -> int:
             self.total += formula(*args, **kwargs, out_val=result)
             return result
 
-    # the counter sees what PyTorch runs itself, not what it compiled
+    # a dispatch mode does not see operations inside compiled code
     with torch.compiler.set_stance("force_eager"), Counter() as counter:
         model.trainer.update_on(model.trainer.draw_batch(batch), model.trainer.draw_noise(batch))
     return counter.total
 
 
 def time_rounds(model: FlowQLearning, batch: int, precision: str, seconds: float) -> list[tuple[float, float]]:
-    """Return updates per second and the rate of matrix products, in turn, of several rounds after a warm-up.
+    """Return updates a second and the rate of matrix products in each of several rounds, after a warm-up.
 
-    A machine's speed wanders; in one round both see the same of it.
+    Both are measured in turn, since a machine's speed changes from minute to minute.
 
     :param model: the algorithm.
     :param batch: B.
     :param precision: of the products.
-    :param seconds: of updates in all.
-    :return: the two speeds of every round.
+    :param seconds: of updates in all rounds together.
     """
 
     def time_updates(count: int) -> float:
@@ -231,16 +229,17 @@ def time_rounds(model: FlowQLearning, batch: int, precision: str, seconds: float
         wait_for(model.device)
         return time.perf_counter() - begin
 
-    time_updates(5)  # on CUDA updates are recorded in the fourth
-    per_round = max(1, int(seconds / ROUNDS / time_updates(1)))
-    of_products = min(0.3, seconds / ROUNDS)
-    return [
-        (per_round / time_updates(per_round), matmul_rate(model.device, precision, of_products)) for _ in range(ROUNDS)
-    ]
+    time_updates(5)  # on CUDA the fourth update is captured
+    count = max(1, int(seconds / ROUNDS / time_updates(1)))
+    rounds = []
+    for _ in range(ROUNDS):
+        speed = count / time_updates(count)
+        rounds.append((speed, matmul_rate(model.device, precision, min(0.3, seconds / ROUNDS))))
+    return rounds
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a GPU has done what it was asked for."""
+    """Wait for a GPU's queue of work."""
     import torch
 
     if device.type == "cuda":
@@ -248,12 +247,11 @@ def wait_for(device: torch.device) -> None:
 
 
 def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
-    """Return the rate of large matrix products, one after the other, by the fastest of PyTorch's backends.
+    """Return floating-point operations a second of large matrix products, by the fastest of PyTorch's backends.
 
-    :param device: where.
+    :param device: where they are computed.
     :param precision: of the products.
     :param seconds: how long each backend is measured.
-    :return: floating-point operations a second.
     """
     import torch
 
@@ -271,18 +269,19 @@ def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
         for product in products:
             product()
             wait_for(device)
-            begin, count = time.perf_counter(), 0
-            while (passed := time.perf_counter() - begin) < seconds:
+            begin, count, elapsed = time.perf_counter(), 0, 0.0
+            while elapsed < seconds:
                 product()
                 wait_for(device)
                 count += 1
-            best = max(best, 2 * size**3 * count / passed)
+                elapsed = time.perf_counter() - begin
+            best = max(best, 2 * size**3 * count / elapsed)
     return best
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """What an update spends in one CUDA kernel.
+    """Launches and time of one CUDA kernel in an update.
 
     :param name: as the profiler gives it.
     :param count: how often it is launched.
@@ -296,27 +295,17 @@ class Kernel:
 
 def profile_kernels(model: FlowQLearning, batch: int) -> list[Kernel]:
     """Return the CUDA kernels of one update, copies and fills included, the longest first."""
+    from torch.autograd import DeviceType  # type: ignore[attr-defined]
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CUDA]) as found:
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         model.trainer.update(batch)
         wait_for(model.device)
-    return kernels_of(found.key_averages())
-
-
-def kernels_of(events: Iterable[Any]) -> list[Kernel]:
-    """Return the kernels among a profiler's events, the longest first.
-
-    :param events: averages by name.
-    """
-    from torch.autograd import DeviceType  # type: ignore[attr-defined]
-
-    found = [
-        Kernel(event.key, event.count, event.self_device_time_total)
-        for event in events
-        if event.device_type == DeviceType.CUDA
-    ]
-    return sorted(found, key=lambda kernel: -kernel.microseconds)
+    kernels = []
+    for event in profiler.key_averages():
+        if event.device_type == DeviceType.CUDA:
+            kernels.append(Kernel(event.key, event.count, event.self_device_time_total))
+    return sorted(kernels, key=lambda kernel: -kernel.microseconds)
 
 
 if __name__ == "__main__":

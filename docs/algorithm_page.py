@@ -1,4 +1,4 @@
-"""Add to the page of an algorithm what data say about it: recording, scores and ranks, settings, commands, BibTeX."""
+"""Add generated sections to the page of an algorithm: recording, scores and ranks, settings, commands, BibTeX."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SUITES = {"qam2026": "ogbench50_qam", "trqam2026": "trqam", "mini": "mini"}
 REFERENCE = re.compile(
     r"(?:[\w ]+: )?(?:(?P<authors>[A-Z]\. [^:]+): )?(?P<title>.+), arXiv (?P<id>[\d.]+), (?:\w+ )?(?P<year>\d{4}).*"
 )
-"""An entry of a page's citations, maybe after what it is cited for."""
+"""An entry of a page's citations; `Data: ` or the like may stand before it."""
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -51,14 +51,14 @@ def at_a_glance(id: str) -> Iterator[str]:
     for path in sorted((ROOT / "docs/figures/play").glob(f"{id}_on_*.gif")):
         yield from (f".. figure:: /{path.relative_to(ROOT)}", "   :width: 480", "")
         yield from (f"   A :doc:`trained agent </docs/trained>`: {path.stem.replace('_', ' ')}.", "")
-    sets = [each for each in set_names() if name in means(each).index.unique("method")]
+    sets = [set_name for set_name in set_names() if name in means(set_name).index.unique("method")]
     if sets:
         yield from (f"Mean success in percent. On the strips from 0 to 100, {name} is the dot, others are ticks.", "")
         yield from (".. role:: strip(raw)", "   :format: html", "")
     else:
         yield from ("No set of published scores has it, and it is not part of :doc:`/docs/mini` yet.", "")
-    for each in sets:
-        yield from scores(each, name, id)
+    for set_name in sets:
+        yield from scores(set_name, name, id)
     yield from (f"Settings: :doc:`its own and those of its profiles </docs/reference/settings/{id}>`.", "")
 
 
@@ -66,20 +66,27 @@ def settings(id: str) -> Iterator[str]:
     """Give the table of the settings that an algorithm declares itself."""
     method, shared = agents.get(id).method, agents.Method.declared()
     assert method is not None
-    own = [name for name, declared in method.declared().items() if shared.get(name) is not declared]
-    found = described()[id]["settings"]
-    rows = [(code(name), code(found[name]["default"]), escaped(found[name]["meaning"])) for name in own]
-    yield from table([("setting", "default", "meaning"), *rows], "") if rows else ()
+    names = [name for name, declared in method.declared().items() if shared.get(name) is not declared]
+    described_settings = described()[id]["settings"]
+    rows = [("setting", "default", "meaning")]
+    for name in names:
+        row = described_settings[name]
+        rows.append((code(name), code(row["default"]), escaped(row["meaning"])))
+    if names:
+        yield from table(rows, "")
 
 
 def scores(set_name: str, name: str, id: str) -> Iterator[str]:
     """Give a method's success in each domain of a set, its rank, and the command that trains the runs again."""
     published, scores = load_set(set_name), means(set_name)
-    own = {phase: scores.loc[phase] for phase in PHASES if (phase, name) in scores.index}
-    rows = [(", ".join((published.about["reference"], str(published.about["date"])[:4])), *own)]
+    phases = {phase: scores.loc[phase] for phase in PHASES if (phase, name) in scores.index}
+    rows = [(", ".join((published.about["reference"], str(published.about["date"])[:4])), *phases)]
     for column in scores:
-        rows.append((column, *(entry(of_phase[column], name) for of_phase in own.values())))
-    ranks = [f"{found['mean'].rank(ascending=False)[name]:.0f} of {len(found)} {phase}" for phase, found in own.items()]
+        rows.append((column, *(entry(of_phase[column], name) for of_phase in phases.values())))
+    ranks = []
+    for phase, of_phase in phases.items():
+        rank = of_phase["mean"].rank(ascending=False)[name]
+        ranks.append(f"{rank:.0f} of {len(of_phase)} {phase}")
     yield from (f".. rubric:: {published.about['title']}", "", *table(rows, ""))
     if len(scores) > 1:
         yield from (f"Rank by the mean: {', '.join(ranks)}.", "")
@@ -92,7 +99,7 @@ def scores(set_name: str, name: str, id: str) -> Iterator[str]:
 def entry(scores: pd.Series, name: str) -> str:
     """Return a method's score, and a strip on which it is a dot and the others are ticks."""
     score = f"{100 * scores[name]:.0f}"
-    ticks = "".join(f"M{100 * other:.0f} 2v8" for other in scores.drop(name))
+    ticks = "".join(f"M{100 * value:.0f} 2v8" for value in scores.drop(name))
     drawing = f'<svg class="strip" viewBox="-5 0 110 12" aria-hidden="true"><path d="M0 6H100{ticks}"/>'
     return f':strip:`{drawing}<circle cx="{score}" cy="6" r="4"/></svg>` {score}'
 
@@ -103,9 +110,11 @@ def means(set_name: str) -> pd.DataFrame:
 
     :return: phases and methods as index.
     """
-    found = load_means(load_set(set_name))
-    domains = found[~found["environment"].str.contains("-singletask-")]
-    scores = (domains if len(domains) else found).pivot(index=["phase", "method"], columns="environment", values="mean")
+    table = load_means(load_set(set_name))
+    domains = table[~table["environment"].str.contains("-singletask-")]
+    if len(domains):
+        table = domains
+    scores = table.pivot(index=["phase", "method"], columns="environment", values="mean")
     scores.columns = [
         re.sub("-navigate|-play|-v0$", "", name).replace("-singletask-task", ", task ") for name in scores
     ]
@@ -116,10 +125,10 @@ def means(set_name: str) -> pd.DataFrame:
 def bibtex(text: str) -> Iterator[str]:
     """Give an entry for each paper in the citations of a page."""
     yield from (".. code-block:: bibtex", "")
-    for index, found in enumerate(references(text)):
+    for index, reference in enumerate(references(text)):
         if index:
             yield ""
-        for line in entry_of(found):
+        for line in entry_of(reference):
             yield f"   {line}"
 
 
@@ -130,14 +139,15 @@ def references(text: str) -> Sequence[re.Match[str]]:
     return [match for part in parts if (match := REFERENCE.fullmatch(part))]
 
 
-def entry_of(found: re.Match[str]) -> Iterator[str]:
+def entry_of(reference: re.Match[str]) -> Iterator[str]:
     """Give the lines of a paper's entry."""
-    authors = re.sub(r",? et al\.", ", others", found["authors"] or "").split(", ")
+    authors = re.sub(r",? et al\.", ", others", reference["authors"] or "").split(", ")
     surname = re.sub(r"^(?:[A-Z]\.[ -]?)+", "", authors[0])
-    word = found["title"].split()[0]
-    key = re.sub(r"\W", "", f"{surname or word}{found['year']}{word}").lower()
+    word = reference["title"].split()[0]
+    key = re.sub(r"\W", "", f"{surname or word}{reference['year']}{word}").lower()
     yield f"@misc{{{key},"
-    yield f"  title = {{{{{found['title']}}}}},"
-    if found["authors"]:
+    yield f"  title = {{{{{reference['title']}}}}},"
+    if reference["authors"]:
         yield f"  author = {{{' and '.join(authors)}}},"
-    yield from (f"  year = {{{found['year']}}},", f"  eprint = {{{found['id']}}},", "  archivePrefix = {arXiv},", "}")
+    yield from (f"  year = {{{reference['year']}}},", f"  eprint = {{{reference['id']}}},")
+    yield from ("  archivePrefix = {arXiv},", "}")

@@ -28,13 +28,13 @@ from zoo.terminal.parser import Parser, module_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ROOT / "docs" / "reference" / "settings"
-"""Folder of the pages that are written; git ignores it."""
+"""Folder of the generated pages; git ignores it."""
 COMMON = "all"
-"""What stands for an algorithm in the names of settings that all algorithms share."""
+"""Stands for the algorithm in the names of settings that all algorithms share."""
 LONG = 30
-"""Characters from which a cell of a table is a text, and code in it may be broken into lines."""
+"""Characters above which a cell of a table is a text, and code in it may break into lines."""
 ONE_BACKTICK = r"(?<![:`])`([^`]+)`(?!`)"
-"""Code as texts for a terminal have it, and not a role such as :math:."""
+"""Inline code in texts for a terminal, but not a role such as :math:."""
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -48,10 +48,10 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 class Generated(SphinxDirective):
-    """Shows lines of reStructuredText that are made when the page is read."""
+    """Insert reStructuredText that is generated when the page is read."""
 
     def run(self) -> list[nodes.Node]:
-        """Return what the lines say."""
+        """Return the nodes of the generated lines."""
         return self.parse_text_to_nodes("\n".join(LINES[self.name]()), allow_section_headings=True)
 
 
@@ -74,20 +74,21 @@ def program(parser: Parser, name: str) -> Iterator[str]:
             yield from (f".. rubric:: {escaped((group.title or '').capitalize())}", "")
         for action in flags:
             yield from option(parser, action)
-        for word, command in (pair for each in commands for pair in each.choices.items()):
-            purpose = next(choice.help for choice in commands[0]._choices_actions if choice.dest == word)
-            yield from heading(f"{name} {word}", "-")
-            command.description = f"{purpose[:1].upper()}{purpose[1:]}."
-            yield from program(command, f"{name} {word}")
+        for action in commands:
+            purposes = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            for word, command in action.choices.items():
+                yield from heading(f"{name} {word}", "-")
+                command.description = f"{purposes[word][:1].upper()}{purposes[word][1:]}."
+                yield from program(command, f"{name} {word}")
 
 
 def is_shown(action: argparse.Action) -> bool:
-    """Return whether a flag is in the help; ``--help`` itself needs no words."""
+    """Return whether a flag is in the reference: all but ``--help`` and hidden ones."""
     return action.help != argparse.SUPPRESS and not isinstance(action, argparse._HelpAction)
 
 
 def option(parser: Parser, action: argparse.Action) -> Iterator[str]:
-    """Give one flag or argument: how it is written, and its line of help with the default."""
+    """Give one flag or argument: its spellings, and its help with the default."""
     formatter = parser._get_formatter()
     metavar = formatter._get_default_metavar_for_optional(action)
     value = "" if action.nargs == 0 else f" {formatter._format_args(action, metavar)}"
@@ -102,9 +103,9 @@ def settings() -> Iterator[str]:
     places = defaultdict(list)
     for name in common_settings():
         places[name].append(f":setting:`all <{COMMON}.{name}>`")
-    for id, found in described().items():
+    for id, algorithm in described().items():
         for name in own_settings(id):
-            places[name].append(f":setting:`{found['published_name']} <{id}.{name}>`")
+            places[name].append(f":setting:`{algorithm['published_name']} <{id}.{name}>`")
     for name in sorted(places):
         yield from (code(name), f"   {', '.join(places[name])}", "")
     yield from heading("Settings of all algorithms", "=")
@@ -113,7 +114,7 @@ def settings() -> Iterator[str]:
 
 
 def write_settings(_: Sphinx) -> None:
-    """Write the page of each algorithm's settings, where it is not there as it is to be."""
+    """Write the page of each algorithm's settings, unless it is unchanged: Sphinx reads again what was written."""
     SETTINGS.mkdir(exist_ok=True)
     for id in described():
         path, text = SETTINGS / f"{id}.rst", "\n".join(settings_page(id))
@@ -123,42 +124,43 @@ def write_settings(_: Sphinx) -> None:
 
 def settings_page(id: str) -> Iterator[str]:
     """Give the page of an algorithm: the settings that are its own or have another default, and its profiles."""
-    found = described()[id]
-    yield from heading(f"Settings of {found['published_name']}", "#")
-    page = f":doc:`Its page </docs/algorithms/{id}>`. " if (ROOT / f"docs/algorithms/{id}.md").exists() else ""
-    yield from (f"{page}Id: ``{id}``. Paper: {escaped(found['paper'])}.", "")
-    if not is_baseline(found):
+    algorithm = described()[id]
+    yield from heading(f"Settings of {algorithm['published_name']}", "#")
+    page = ""
+    if (ROOT / f"docs/algorithms/{id}.md").exists():
+        page = f":doc:`Its page </docs/algorithms/{id}>`. "
+    yield from (f"{page}Id: ``{id}``. Paper: {escaped(algorithm['paper'])}.", "")
+    if not is_baseline(algorithm):
         yield from ("It also has :doc:`the settings of all algorithms </docs/reference/settings>`.", "")
     yield from setting_entries(id, own_settings(id))
-    for profile, entries in found["profiles"].items():
+    for profile, entries in algorithm["profiles"].items():
         yield from heading(f"``--profile {profile}``", "=")
         yield from profile_table(entries)
 
 
 @cache
 def described() -> dict[str, dict[str, Any]]:
-    """Return what each algorithm is, by its id."""
+    """Return the description of each algorithm by its id."""
     return {id: describe_algorithm(id) for id in describe_algorithms()["algorithms"]}
 
 
 @cache
 def common_settings() -> dict[str, Any]:
     """Return the settings that have the same default and meaning in all algorithms but SB3's."""
-    first, *others = (found["settings"] for found in described().values() if not is_baseline(found))
-    return {name: row for name, row in first.items() if all(other.get(name) == row for other in others)}
+    tables = [algorithm["settings"] for algorithm in described().values() if not is_baseline(algorithm)]
+    return {name: row for name, row in tables[0].items() if all(table.get(name) == row for table in tables)}
 
 
 def own_settings(id: str) -> dict[str, Any]:
     """Return an algorithm's settings without the common ones."""
-    found = described()[id]
-    return {
-        name: row for name, row in found["settings"].items() if is_baseline(found) or common_settings().get(name) != row
-    }
+    algorithm = described()[id]
+    shared = {} if is_baseline(algorithm) else common_settings()
+    return {name: row for name, row in algorithm["settings"].items() if shared.get(name) != row}
 
 
-def is_baseline(found: Mapping[str, Any]) -> bool:
+def is_baseline(algorithm: Mapping[str, Any]) -> bool:
     """Return whether a described algorithm is one of SB3's."""
-    return bool(found["kind"].startswith("SB3"))
+    return bool(algorithm["kind"].startswith("SB3"))
 
 
 def setting_entries(owner: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -184,8 +186,9 @@ def profile_table(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
     lines = [("entry", "settings", *ENTRY_NOTES)]
     for entry, values in entries.items():
-        own = ", ".join(code(f"{key}={value}") for key, value in values.items() if key not in ENTRY_NOTES)
-        lines.append((code(entry), own, *(escaped(str(values.get(note, ""))) for note in ENTRY_NOTES)))
+        texts = [code(f"{key}={value}") for key, value in values.items() if key not in ENTRY_NOTES]
+        notes = [escaped(str(values.get(note, ""))) for note in ENTRY_NOTES]
+        lines.append((code(entry), ", ".join(texts), *notes))
     return table(lines, "")
 
 
@@ -198,19 +201,19 @@ def table(rows: list[tuple[str, ...]], title: str) -> Iterator[str]:
 
 
 def label_cells(_: Sphinx, document: nodes.document) -> None:
-    """Write the head of its column into each cell of a table of texts, which a narrow window shows as cards.
+    """Repeat the heading of its column in each cell of a table of texts, which narrow windows show as cards.
 
-    Long code in tables, such as commands, is marked too, since it may be broken into lines.
+    Long code in tables, such as a command, is marked too: the style sheet lets it break into lines.
     """
-    for found in document.findall(nodes.table):
-        for literal in found.findall(nodes.literal):
+    for table in document.findall(nodes.table):
+        for literal in table.findall(nodes.literal):
             literal["classes"] += ["long"] * (len(literal.astext()) > LONG)
-        (head,) = found.findall(nodes.thead)
+        (head,) = table.findall(nodes.thead)
         titles = [cell.astext() for cell in head.findall(nodes.entry)]
-        (body,) = found.findall(nodes.tbody)
+        (body,) = table.findall(nodes.tbody)
         cells = list(body.findall(nodes.entry))
-        if max(len(cell.astext()) for cell in cells) > LONG and not any(found.findall(nodes.raw)):
-            found["classes"].append("cards")
+        if max(len(cell.astext()) for cell in cells) > LONG and not any(table.findall(nodes.raw)):
+            table["classes"].append("cards")
             for index, cell in enumerate(cells):
                 title = titles[index % len(titles)]
                 if cell.astext() and title and index % len(titles):
@@ -218,13 +221,13 @@ def label_cells(_: Sphinx, document: nodes.document) -> None:
 
 
 def videos() -> Iterator[str]:
-    """Give every recording in ``docs/figures/play``, with its file's name as what it shows."""
-    found = sorted((ROOT / "docs/figures/play").glob("*.gif"))
-    if not found:
+    """Give every recording in ``docs/figures/play``, with the name of its file as the caption."""
+    paths = sorted((ROOT / "docs/figures/play").glob("*.gif"))
+    if not paths:
         yield "There are none yet."
-    for path in found:
-        shown = path.stem.replace("_", " ")
-        yield from (f".. figure:: /{path.relative_to(ROOT)}", f"   :alt: {shown}", "", f"   {escaped(shown)}", "")
+    for path in paths:
+        caption = path.stem.replace("_", " ")
+        yield from (f".. figure:: /{path.relative_to(ROOT)}", f"   :alt: {caption}", "", f"   {escaped(caption)}", "")
 
 
 def heading(text: str, line: str) -> tuple[str, ...]:
@@ -233,16 +236,16 @@ def heading(text: str, line: str) -> tuple[str, ...]:
 
 
 def code(value: object) -> str:
-    """Return a value in the type of code."""
+    """Return a value as inline code."""
     return f"``{value}``" if str(value) else ""
 
 
 def escaped(text: str) -> str:
-    """Return text of which reStructuredText takes no character as a mark, except code in backticks."""
+    """Escape the marks of reStructuredText in a text, except code in backticks."""
     text = re.sub(r"([*|\\])", r"\\\1", " ".join(text.split()))
     text = re.sub(r"(\w)_(?!\w)", r"\1\\_", text)
     return re.sub(ONE_BACKTICK, r"``\1``", text)
 
 
 LINES = {"programs": programs, "settings": settings, "videos": videos}
-"""Name of a directive -> what gives its lines."""
+"""Name of a directive -> function that yields its lines."""

@@ -39,9 +39,9 @@ def drawn(published: str) -> dict[str, bytes]:
     (comparison,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, reps=1, curves=False)
     comparison = decide(comparison, baseline=inputs.default_baseline())
     name = SHOWN[published]
-    found = all_figures(comparison, inputs.evaluations, only=name)[name]
-    about = f"Methods: {', '.join(found.methods)}."
-    return {f"{published}_{name}.svg": file_of(found.figure, "svg", found.title, about)}
+    plot = all_figures(comparison, inputs.evaluations, only=name)[name]
+    about = f"Methods: {', '.join(plot.methods)}."
+    return {f"{published}_{name}.svg": file_of(plot.figure, "svg", plot.title, about)}
 
 
 def fidelity() -> bytes:
@@ -49,17 +49,16 @@ def fidelity() -> bytes:
     page = (ROOT / "results" / "reference_ranks.md").read_text(encoding="utf-8")
     fresh = page.partition("## Fresh seeds\n")[2].strip().partition("\n\n")[0]
     row = re.compile(r"^\| \**([\w ]+?)\** \|.*? \| ([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\] \|", re.MULTILINE)
-    found = (
-        pd.DataFrame(row.findall(fresh), columns=["name", "difference", "low", "high"]).set_index("name").astype(float)
-    )
+    table = pd.DataFrame(row.findall(fresh), columns=["name", "difference", "low", "high"])
+    rows = table.set_index("name").astype(float)
     with matplotlib.rc_context(SHEETS["page"].looks):
-        figure = Figure((4.6, 0.6 + 0.24 * len(found)), layout="constrained")
-        ax, places = figure.subplots(), range(len(found))[::-1]
+        figure = Figure((4.6, 0.6 + 0.24 * len(rows)), layout="constrained")
+        ax, places = figure.subplots(), range(len(rows))[::-1]
         ax.axvspan(-10, 10, color=SHADE[0], zorder=0)
         ax.axvline(0, color=INK[0], linewidth=0.8, linestyle=":")
-        ax.hlines(places, found["low"], found["high"], color=BETTER_COLOURS[0], linewidth=3)
-        ax.plot(found["difference"], places, "o", color=BETTER_COLOURS[0])
-        ax.set_yticks(places, found.index)
+        ax.hlines(places, rows["low"], rows["high"], color=BETTER_COLOURS[0], linewidth=3)
+        ax.plot(rows["difference"], places, "o", color=BETTER_COLOURS[0])
+        ax.set_yticks(places, rows.index)
         ax.set_xlabel("success, ours minus the authors' code (points)")
     about = "Band: within 10 points. The numbers are in results/reference_ranks.md."
     return file_of(figure, "svg", "Ours beside the authors' code", about)

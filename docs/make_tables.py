@@ -73,27 +73,30 @@ COMPARED = ("qam2026", "trqam2026", "rql2026")
 
 
 def overview() -> str:
-    """Return what `zoo agents list` reads: each algorithm's mean success in percent.
+    """Return the table that `zoo agents list` reads: each algorithm's mean success in percent.
 
-    It is that of the first set that has the algorithm, and that of the mini benchmark.
+    Columns are the success in the first set that has the algorithm, and in the mini benchmark.
     """
     scores = {name: _final_means(name) for name in (*COMPARED, "mini")}
     rows = []
     for id, name in published_names().items():
-        source = next((each for each in COMPARED if name in scores[each].index), "")
+        source = next((set_name for set_name in COMPARED if name in scores[set_name].index), "")
         published = scores[source].loc[name] if source else pd.Series()
-        mini = scores["mini"].loc[name].dropna() if name in scores["mini"].index else []
-        rows.append([id, source, *map(published.get, PHASES), *list(mini)[-1:]])
+        mini = []
+        if name in scores["mini"].index:
+            mini = list(scores["mini"].loc[name].dropna())[-1:]  # of its last phase
+        rows.append([id, source, *map(published.get, PHASES), *mini])
     table = pd.DataFrame(rows, columns=["algorithm", "source", *SCORES]).sort_values("algorithm")
     return str(table.to_csv(index=False, float_format="%.1f", lineterminator="\n"))
 
 
 def _final_means(set_name: str) -> pd.DataFrame:
     """Return the mean success in percent of each method (rows) at the end of each phase, over domains if there are."""
-    found = load_means(load_set(set_name))
-    domains = found[~found["environment"].str.contains("-singletask-")]
-    used = domains if len(domains) else found
-    return 100 * used.pivot_table(index="method", columns="phase", values="mean").reindex(columns=PHASES)
+    table = load_means(load_set(set_name))
+    domains = table[~table["environment"].str.contains("-singletask-")]
+    if len(domains):
+        table = domains
+    return 100 * table.pivot_table(index="method", columns="phase", values="mean").reindex(columns=PHASES)
 
 
 def choosing() -> str:
@@ -120,13 +123,13 @@ def mini_table() -> str:
     Online methods have their success at the end of their online steps. Where runs of a column are missing, it says so.
     """
     means = {name: _mini_means(pattern) for name, pattern in MINI_COLUMNS.items()}
-    whole, mazes = (_mini_means(pattern) for pattern in ("*", "pointmaze-*"))
-    order = sorted(_mini().methods, key=lambda name: (-_mean(whole, name), -_mean(mazes, name), name))
+    tasks, mazes = _mini_means("*"), _mini_means("pointmaze-*")
+    order = sorted(_mini().methods, key=lambda name: (-_mean(tasks, name), -_mean(mazes, name), name))
     lines = [f"| method | {' | '.join(MINI_COLUMNS)} |", f"|{'---|' * (len(MINI_COLUMNS) + 1)}"]
     for name in order:
-        texts = [
-            number_entry(found[name], SUCCESS.scale, 0).plain if name in found else "to do" for found in means.values()
-        ]
+        texts = []
+        for column in means.values():
+            texts.append(number_entry(column[name], SUCCESS.scale, 0).plain if name in column else "to do")
         lines.append(f"| {name} | {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"
 
@@ -155,10 +158,10 @@ def rank_correlations() -> pd.DataFrame:
     for name, pattern in RANKED.items():
         tasks = {task for task in last["environment"] if fnmatchcase(task, pattern)}
         scores[f"mini, {name}"] = _mean_by_method(last[last["environment"].isin(tasks)])[0]
-    found = pd.DataFrame(scores).reindex(final.index)
+    table = pd.DataFrame(scores).reindex(final.index)
     columns = {"16 methods": list(final.index), "six methods": SIX}
     table = pd.DataFrame(
-        {name: found.loc[methods].corrwith(final, method="spearman") for name, methods in columns.items()}
+        {name: table.loc[methods].corrwith(final, method="spearman") for name, methods in columns.items()}
     )
     return table.assign(**{"the best domain": [*best[list(EARLY)], *[math.nan] * len(RANKED)]})
 
@@ -171,11 +174,11 @@ def _mean_by_method(scores: pd.DataFrame) -> pd.DataFrame:
 
 def ranks_table() -> str:
     """Return the table of rank correlations."""
-    found = rank_correlations()
-    texts = found.map(lambda value: "" if math.isnan(value) else f"{value:.2f}")
+    correlations = rank_correlations()
+    texts = correlations.map(lambda value: "" if math.isnan(value) else f"{value:.2f}")
     lines = [f"| {name} | {' | '.join(row)} |" for name, row in texts.iterrows()]
-    head = f"| scores | rank correlation of {' | of '.join(found.columns)} |"
-    return "\n".join([head, f"|{'---|' * (1 + len(found.columns))}", *lines]) + "\n"
+    head = f"| scores | rank correlation of {' | of '.join(texts.columns)} |"
+    return "\n".join([head, f"|{'---|' * (1 + len(texts.columns))}", *lines]) + "\n"
 
 
 @cache
@@ -189,14 +192,14 @@ def _mini_means(pattern: str) -> Mapping[str, Estimate]:
     tasks = [task for task in suite_tasks("mini") if fnmatchcase(task, pattern)]
     scores = _mini().evaluations
     scores = scores[scores["environment"].isin(tasks)]
-    found = {}
+    means = {}
     for phase in PHASES:
         runs = scores[scores["phase"] == phase]
         episodes = episodes_of(runs)
         for name, by_task in final_scores(runs).items():
             if len(by_task) == len(tasks):
-                found[name] = statistics.mean(by_task, episodes=episodes[name]).estimate(0)
-    return found
+                means[name] = statistics.mean(by_task, episodes=episodes[name]).estimate(0)
+    return means
 
 
 def _mean(means: Mapping[str, Estimate], name: str) -> float:

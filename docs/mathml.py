@@ -34,9 +34,9 @@ def visit_block(writer: Any, node: nodes.math_block) -> None:
 
 def _converted(node: nodes.Element, as_block: bool) -> str:
     try:
-        found = str(tex2mathml(node.astext(), as_block=as_block))
-        # the bar that closes a squared norm stands alone in its element and would be sized without what it closes
-        return re.sub(r"<mo([^>]*)>‖</mo>", r'<mo\1 stretchy="false">‖</mo>', found)
+        mathml = str(tex2mathml(node.astext(), as_block=as_block))
+        # The closing bar of a squared norm is alone in its element, so a browser would stretch it to the wrong height.
+        return re.sub(r"<mo([^>]*)>‖</mo>", r'<mo\1 stretchy="false">‖</mo>', mathml)
     except MathError as error:
         log.warning("formula %r: %s", node.astext(), error, location=node)
         return ""
