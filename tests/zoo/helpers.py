@@ -47,5 +47,7 @@ def assert_same_run(logs, reference, number=1):
 def progress_of(logs, number=1):
     """Return a run's log without the columns that depend on the clock."""
     table = pd.read_csv(folder_of(logs, number) / "progress.csv")
-    clock = [name for name in table if name in ("time/fps", "time/time_elapsed", "time/updates_per_s")]
+    clock = [
+        name for name in table if name in ("time/fps", "time/time_elapsed", "time/total_seconds", "time/updates_per_s")
+    ]
     return table.drop(columns=clock).sort_index(axis=1)

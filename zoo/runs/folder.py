@@ -44,9 +44,13 @@ SHOWN_STATES = (*STATES, DEAD)
 WHAT_TO_DO = "its process is gone; --resume continues it"
 SILENT_FOR = datetime.timedelta(days=1)
 """Age of the status at which a run of another host counts as dead."""
+TOTAL_SECONDS = "time/total_seconds"
+"""Column of ``progress.csv``: seconds of training since the beginning of the run, over all phases and processes."""
 PROGRESS = {
     "steps": ("time/total_timesteps",),
     "seconds": ("time/time_elapsed",),
+    "total_seconds": (TOTAL_SECONDS,),
+    "fps": ("time/fps",),
     "updates": ("train/n_updates",),
     "speed": ("time/updates_per_s", "time/fps"),
 }
@@ -133,11 +137,20 @@ class RunFolder:
     def read_status(self) -> dict[str, Any]:
         """Return what ``status.json`` says; its ``state`` is one of `STATES`.
 
-        :raises UnreadableRun: if it cannot be read, or has no such state.
+        :raises UnreadableRun: if it cannot be read, or lacks what every status has.
         """
         status = self._read_mapping(self.status, json.loads)
         if status.get("state") not in STATES:
             raise UnreadableRun(self.status, f"has no state out of {', '.join(STATES)}")
+        for name in ("seed", "offline_step", "online_step", "pretraining_step"):
+            value = status.get(name, 0 if name == "pretraining_step" else None)
+            if type(value) is not int:  # for isinstance, `True` is an int
+                raise UnreadableRun(self.status, f"must have a whole number as `{name}`, got {value!r}")
+        if not isinstance(status.get("reason", ""), str):
+            raise UnreadableRun(self.status, f"must have a text as `reason`, got {status['reason']!r}")
+        with _reading(self.status):
+            if datetime.datetime.fromisoformat(status.get("updated", "")).tzinfo is None:
+                raise ValueError(f"`updated` must have a time zone, got {status['updated']}")
         return status
 
     # -- config.yml and what else is known before training ------------------------------------------------------------
@@ -203,6 +216,18 @@ class RunFolder:
             arrays = read_npz(self.evaluations, (*COLUMNS, "successes"))
         if missing := [name for name in COLUMNS if name not in arrays]:
             raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
+        shape = arrays["results"].shape
+        if len(shape) != 2 or 0 in shape:
+            raise UnreadableRun(self.evaluations, f"must have `results` of (evaluations, episodes), got {shape}")
+        for name, values in arrays.items():
+            expected = shape[:1] if name in ("timesteps", "phase") else shape
+            if values.shape != expected or values.dtype.kind not in "biuf":
+                raise UnreadableRun(
+                    self.evaluations,
+                    f"must have numbers of shape {expected} as `{name}`, got {values.dtype} of shape {values.shape}",
+                )
+        if not np.isin(arrays["phase"], (OFFLINE, ONLINE)).all():
+            raise UnreadableRun(self.evaluations, f"must have 0 or 1 as `phase`, got {np.unique(arrays['phase'])}")
         return arrays
 
     def has_successes(self) -> bool:
@@ -283,21 +308,28 @@ def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
 def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:
     """Return every run folder at or below some paths, sorted, each once.
 
-    The trials of a study are not results: they are found only where its folder, or one inside it, is among the paths.
+    Symbolic links are followed. A folder that several paths lead to is taken by the first of them. The trials of a
+    study are not results: they are found only where its folder, or one inside it, is among the paths.
     """
-    found: set[Path] = set()
+    run_folders: list[Path] = []
+    visited: set[Path] = set()
     for path in paths:
         if not path.is_dir():
             raise UsageError(f"expected a folder of runs, got `{path}`, which is not one; check the path")
-        for folder, folders, files in os.walk(path):
-            if STUDY in files and Path(folder) != path:
+        for name, folders, files in os.walk(path, followlinks=True):
+            folder = Path(name)
+            is_study = STUDY in files and folder != path
+            if is_study or folder.resolve() in visited:  # a link may lead back to a folder above it
                 folders.clear()
                 continue
+            visited.add(folder.resolve())
             if "status.json" in files or "evaluations.npz" in files:
-                found.add(Path(folder))
+                run_folders.append(folder)
                 folders.clear()  # checkpoints and the like below a run are not runs
-            folders[:] = [name for name in folders if not name.startswith(".")]  # those are being made
-    return [RunFolder(path) for path in sorted(found)]
+            # those with a dot are being made; what is no link comes first, and gives a folder its name
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            folders.sort(key=lambda name: (folder / name).is_symlink())
+    return [RunFolder(path) for path in sorted(run_folders)]
 
 
 def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--log-folder") -> None:

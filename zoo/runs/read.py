@@ -23,6 +23,7 @@ from zoo.runs.folder import (
     WHAT_TO_DO,
     RunFolder,
     UnreadableRun,
+    describe_error,
     find_run_folders,
     state_now,
 )
@@ -100,7 +101,8 @@ def split_environment(name: str) -> tuple[str, str, str]:
     try:
         parsed = parse_env_name(name)
     except UsageError:
-        return name, name, ""
+        id = name.rpartition(":")[2]  # the module before it only registers the environment
+        return id, id, ""
     task = f"task{parsed.task}"
     return f"{parsed.domain}-singletask-{task}-v0", parsed.domain, task
 
@@ -183,6 +185,8 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
                 table[["return", "length"]] = np.nan
     except UnreadableRun as error:
         return row | {"problem": error.reason}, None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # of a value that no release writes
+        return row | {"problem": f"cannot be understood ({describe_error(error)})"}, None
     if unfinished:
         reason = WHAT_TO_DO if row["state"] == DEAD else " ".join(status.get("reason", "").split())
         row["problem"] = f"{row['state']}: {_progress(row, status)}" + (f"; {reason}" if reason else "")
@@ -332,7 +336,7 @@ def read_times(folder: RunFolder) -> Times:
     rows = folder.read_progress()
     if not len(rows["steps"]):
         raise UnreadableRun(folder.progress, "has no row with the time")
-    seconds = add_up(rows["seconds"])
+    seconds = cumulative_seconds(rows)
     updates = rows["updates"]
     speed = None
     known = np.flatnonzero(~np.isnan(updates))
@@ -354,10 +358,23 @@ def read_speed(folder: RunFolder) -> tuple[int, float] | None:
     return (int(rows["steps"][known[-1]]), float(rows["speed"][known[-1]])) if len(known) else None
 
 
-def add_up(seconds: np.ndarray) -> np.ndarray:
-    """Return the seconds since the beginning of the run; those of a log begin anew with each phase and process."""
-    before = np.concatenate([[0.0], seconds[:-1]])
-    return seconds + np.cumsum(np.where(seconds < before, before, 0.0))
+def cumulative_seconds(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the seconds since the beginning of the run, shape (rows,).
+
+    Logs of older releases lack them. Their clock begins anew with each phase and process, which shows where it goes
+    back, where the column of online speeds begins, and where another release goes on.
+
+    :param rows: what `RunFolder.read_progress` returns.
+    """
+    total = rows["total_seconds"]
+    if not np.isnan(total).any():
+        return total
+    seconds = rows["seconds"]
+    begins = seconds[1:] < seconds[:-1]
+    for column in (total, rows["fps"]):
+        begins |= np.isnan(column[:-1]) & ~np.isnan(column[1:])
+    ended = np.concatenate([[0.0], np.where(begins, seconds[:-1], 0.0)])  # seconds of the parts before
+    return seconds + np.cumsum(ended)
 
 
 def _describe_machine(folder: RunFolder) -> str:
@@ -367,4 +384,4 @@ def _describe_machine(folder: RunFolder) -> str:
     except UnreadableRun:
         return _UNKNOWN  # the times are as good as with it, and no other machine has this name
     device = versions.get("device") or _UNKNOWN
-    return f"cpu, {versions.get('processor') or 'processor not recorded'}" if device == "cpu" else device
+    return f"cpu, {versions.get('processor') or 'processor not recorded'}" if device == "cpu" else str(device)

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import importlib
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +23,14 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from agents.common.files import naming
 from agents.common.replicas import Diverged, PerReplica
 from agents.common.sb3.model import FlowQLearning
-from zoo.runs.folder import RunFolder, describe_error
+from zoo.runs.folder import TOTAL_SECONDS, RunFolder, describe_error
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
 STEP = "time/total_timesteps"
+ELAPSED = "time/time_elapsed"
+"""Seconds of a phase in one process, as SB3 has them."""
 PROJECT = "flow-rl-zoo"
 
 
@@ -181,6 +184,7 @@ class ReplicaLogger(Logger):
             ProgressTable(folder.progress, text) for folder, text in zip(replicas.folders, texts, strict=True)
         ]
         self._events = [Events(folder, position["step"]) for folder in tensorboard]
+        self._begin = time.monotonic() - position.get("seconds", 0.0)  # checkpoints of 1.0 have none
         super().__init__(str(replicas.folders[0].path), [*self._tables, *self._events])
         self.name_to_value.update(position["pending"])
         self.name_to_count.update(position["counts"])
@@ -207,7 +211,11 @@ class ReplicaLogger(Logger):
         :param excluded: name -> formats that leave the value out.
         """
         values = {**values, STEP: step}
-        left_out = {name: (excluded or {}).get(name, ("",)) for name in values} | {STEP: ("tensorboard",)}
+        excluded = dict(excluded or {})
+        if ELAPSED in values:  # its clock begins anew in each phase and process
+            values[TOTAL_SECONDS] = round(time.monotonic() - self._begin, 1)
+            excluded[TOTAL_SECONDS] = ("tensorboard",)
+        left_out = {name: excluded.get(name, ("",)) for name in values} | {STEP: ("tensorboard",)}
         for replica in self._replicas.active:
             own = {
                 name: float(value.values[replica]) if isinstance(value, PerReplica) else value
@@ -226,10 +234,25 @@ class ReplicaLogger(Logger):
         for table in self._tables:
             table.file.seek(0)  # reading it whole puts the position at its end again
         tables = [table.file.read() for table in self._tables]
-        return {"step": step, "pending": pending, "counts": counts, "excluded": excluded, "tables": tables}
+        seconds = time.monotonic() - self._begin
+        return {
+            "step": step,
+            "pending": pending,
+            "counts": counts,
+            "excluded": excluded,
+            "tables": tables,
+            "seconds": seconds,
+        }
 
 
-BEGINNING: dict[str, Any] = {"step": -1, "tables": None, "pending": {}, "counts": {}, "excluded": {}}
+BEGINNING: dict[str, Any] = {
+    "step": -1,
+    "tables": None,
+    "pending": {},
+    "counts": {},
+    "excluded": {},
+    "seconds": 0.0,
+}
 
 
 # -- values that no healthy run has -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.zoo.outcomes import status_of
-from zoo.runs.folder import COLUMNS, SILENT_FOR, RunFolder, ending_recorded, state_now
+from zoo.runs.folder import COLUMNS, SILENT_FOR, RunFolder, ending_recorded, find_run_folders, state_now
 from zoo.runs.read import read_runs
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume, Interrupted
@@ -111,7 +111,7 @@ def test_a_run_of_another_host_is_dead_only_when_it_has_been_silent_for_long(tmp
 
 def test_evaluations_that_cannot_be_written_whole_leave_the_old_ones(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path)
-    history = dict.fromkeys(COLUMNS, np.zeros((1, 2)))
+    history = dict.fromkeys(COLUMNS, np.zeros((1, 2))) | dict.fromkeys(("timesteps", "phase"), np.zeros(1, int))
     folder.write_evaluations(history)
 
     def breaks(path, **arrays):
@@ -122,3 +122,15 @@ def test_evaluations_that_cannot_be_written_whole_leave_the_old_ones(tmp_path, m
     with pytest.raises(OSError, match="no space"):
         folder.write_evaluations(history)
     assert folder.read_evaluations().keys() == history.keys()
+
+
+def test_linked_run_folders_are_found_and_each_real_one_once(tmp_path):
+    elsewhere = new_run(tmp_path / "elsewhere").path
+    logs = tmp_path / "logs"
+    own = new_run(logs).path
+    (logs / "linked").symlink_to(elsewhere)
+    (logs / "again").symlink_to(elsewhere)
+    (logs / "a_loop").symlink_to(logs)
+    (logs / "0_own").symlink_to(own)
+    assert [folder.path for folder in find_run_folders([logs])] == [logs / "again", own]
+    assert len(find_run_folders([logs, tmp_path])) == 2

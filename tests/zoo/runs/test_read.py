@@ -109,6 +109,7 @@ def test_unfinished_run_says_how_far_its_pretraining_is(tmp_path):
         ("puzzle-4x4-play-singletask-v0", "puzzle-4x4-play-singletask-task4-v0"),
         ("cube-quadruple-play-100m-singletask-task3-v0", "cube-quadruple-play-singletask-task3-v0"),
         ("Pendulum-v1", "Pendulum-v1"),
+        ("myenvs:my/Point-v0", "my/Point-v0"),
     ],
 )
 def test_names_of_one_task_meet(name, expected):
@@ -185,3 +186,39 @@ def test_success_at_any_step_is_another_protocol(tmp_path):
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", seed=1, success_at="any")
     assert methods(read_runs([tmp_path])) == ["qam (success_at=any)", "qam (success_at=end)"]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ({}, "status.json must have a whole number as `seed`, got None"),
+        ({"seed": 0, "offline_step": "1", "online_step": 0}, "status.json must have a whole number as `offline_step`"),
+        (
+            {"seed": 0, "offline_step": 1, "online_step": 0, "updated": "2026-11-01T00:00:00"},
+            "status.json cannot be read: `updated` must have a time zone",
+        ),
+    ],
+)
+def test_one_bad_folder_is_skipped_with_its_reason(tmp_path, status, reason):
+    write_run(tmp_path / "good")
+    bad = write_run(tmp_path / "bad", seed=1)
+    (bad / "status.json").write_text(json.dumps({"state": "done"} | status))
+    tables = read_runs([tmp_path])
+    assert len(tables.counted()) == 3
+    assert reasons(tables)["bad"].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("results", np.zeros(3), "must have `results` of"),
+        ("successes", np.full((3, 50), "yes"), "must have numbers of shape (3, 50) as `successes`, got <U3"),
+        ("phase", np.full(3, 7), "must have 0 or 1 as `phase`, got [7]"),
+    ],
+)
+def test_evaluations_of_another_form_are_named(tmp_path, name, values, reason):
+    bad = write_run(tmp_path / "bad")
+    with np.load(bad / "evaluations.npz") as file:
+        arrays = dict(file)
+    np.savez(bad / "evaluations.npz", **arrays | {name: values})
+    assert reasons(read_runs([tmp_path]))["bad"].startswith(f"evaluations.npz {reason}")

@@ -2,12 +2,11 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from tests.zoo.runs.helpers import write_run
 from zoo.runs.folder import RunFolder, UnreadableRun
-from zoo.runs.read import add_up, read_speed, read_times
+from zoo.runs.read import read_speed, read_times
 
 SPEED_HEADER = "time/total_timesteps,time/time_elapsed,time/updates_per_s,time/fps\n"
 OFFLINE = "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates,eval/success_rate\n"
@@ -31,8 +30,21 @@ def test_rows_without_a_time_are_evaluations(tmp_path):
     assert times.machine == "NVIDIA H200"
 
 
-def test_the_parts_of_an_interrupted_run_add_up():
-    assert add_up(np.array([10.0, 20, 10, 20])).tolist() == [10, 20, 30, 40]
+def test_the_parts_of_an_interrupted_run_of_an_older_release_add_up(tmp_path):
+    text = OFFLINE + "100,10,10.0,100,\n200,20,10.0,200,\n300,10,10.0,300,\n400,20,10.0,400,\n"
+    assert read_times(run_with(tmp_path / "a", text)).seconds.tolist() == [10, 20, 30, 40]
+
+
+def test_a_slower_phase_after_a_faster_one_adds_up_though_its_clock_never_goes_back(tmp_path):
+    text = SPEED_HEADER + "1000,7,99.5,\n1500,15,,33\n2000,30,,33\n"
+    assert read_times(run_with(tmp_path / "a", text)).seconds.tolist() == [7, 22, 37]
+
+
+def test_the_seconds_of_the_whole_run_count_where_they_are_logged(tmp_path):
+    text = "time/total_timesteps,time/time_elapsed,time/total_seconds\n100,6,6.0\n200,6,12.0\n"
+    times = read_times(run_with(tmp_path / "a", text))
+    assert times.seconds.tolist() == [6, 12]
+    assert times.hours == pytest.approx(12 / 3600)
 
 
 def test_online_speed_has_another_name_and_the_phase_its_own_clock(tmp_path):

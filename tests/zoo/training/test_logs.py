@@ -71,3 +71,19 @@ def test_all_logs_go_on_from_the_same_position(replicas):
     assert first["train/loss"].tolist() == [1, 2, 8]
     assert second["train/loss"].tolist() == [-1, -2, -8]
     assert first["time/fps"].tolist()[2] == 9
+
+
+def test_the_seconds_of_the_run_go_on_after_a_resume(replicas, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    logger = logger_of(replicas)
+    now[0] += 7
+    logger.record("time/time_elapsed", 7)
+    logger.dump(1)
+    position = logger.position(1)
+    now[0] = 5.0  # another process, whose clock begins anew
+    resumed = logger_of(replicas, position)
+    now[0] += 6
+    resumed.record("time/time_elapsed", 6)
+    resumed.dump(2)
+    assert tables(replicas)[0]["time/total_seconds"].tolist() == [7.0, 13.0]

@@ -31,6 +31,7 @@ from zoo.report.comparison import (
     ALL_TASKS,
     CURVE_COLUMNS,
     OWN,
+    ComparedMethod,
     Comparison,
     Phase,
     Standing,
@@ -404,7 +405,7 @@ def _draw_curves(ax: Axes, pen: _Pen, curves: pd.DataFrame) -> list[str]:
         part = curves[curves["method"] == name]
         steps = part["step"].to_numpy(int)
         points = scale * part["value"]
-        if border and part["phase"].iloc[0] == PHASES[1] and steps[0] < border:
+        if border and _counts_online_steps_alone(pen.comparison.methods[name], part, border):
             steps = steps + border
         last = max(last, steps[-1])
         band = (scale * part["low"], scale * part["high"]) if look.is_named else (points, points)
@@ -427,6 +428,22 @@ def _draw_curves(ax: Axes, pen: _Pen, curves: pd.DataFrame) -> list[str]:
     ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
     return names
+
+
+def _counts_online_steps_alone(method: ComparedMethod, curve: pd.DataFrame, border: int) -> bool:
+    """Return whether the steps of a method's curve begin with 0 at the end of the other methods' offline phase.
+
+    Those of a method without an offline phase do, unless who published them put them behind that phase.
+
+    :param border: the last offline step of the other methods.
+    """
+    if (curve["phase"] == PHASES[0]).any():
+        return False
+    planned = [protocol.get("online_steps") for protocol in method.protocols.values()]
+    longest = max((steps for steps in planned if isinstance(steps, int)), default=0)
+    if longest:
+        return bool(curve["step"].max() <= longest)
+    return bool(curve["step"].min() < border)
 
 
 def _end_of_offline(curves: pd.DataFrame) -> int | None:

@@ -17,24 +17,35 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from arch.bootstrap import IIDBootstrap
+from arch.bootstrap import IIDBootstrap, IndependentSamplesBootstrap
 from numpy.typing import NDArray
 from rliable import library, metrics
 
 from zoo.report.statistics.estimates import Array, Curve
 from zoo.report.statistics.means import Scores, blocks_of
 
-# rliable 1.2 passes `random_state=None`, which arch 8 would take for scores
-_initialise: Callable[..., None] = IIDBootstrap.__init__
+
+class _WithoutRandomState(IIDBootstrap):
+    """Drops the `random_state=None` that rliable 1.2 passes on, which arch 8 would take for scores."""
+
+    def __init__(self, *scores: Any, random_state: None = None) -> None:
+        super().__init__(*scores)
 
 
-def _without_random_state(bootstrap: Any, *scores: Any, random_state: Any = None, **named: Any) -> None:
-    if random_state is not None:  # of somebody else, who shares this process
-        named["random_state"] = random_state
-    _initialise(bootstrap, *scores, **named)
+class _IndependentWithoutRandomState(IndependentSamplesBootstrap):
+    """The same for blocks that are resampled independently."""
+
+    def __init__(self, *scores: Any, random_state: None = None) -> None:
+        super().__init__(*scores)
 
 
-IIDBootstrap.__init__ = _without_random_state  # type: ignore[assignment, method-assign]
+class _OneBlock(library.StratifiedBootstrap, _WithoutRandomState):  # type: ignore[misc]  # rliable has no types
+    """rliable's resamples of one block; Python calls the second parent where rliable calls arch."""
+
+
+class _SeveralBlocks(library.StratifiedIndependentBootstrap, _IndependentWithoutRandomState):  # type: ignore[misc]
+    """rliable's resamples of several blocks."""
+
 
 Function = Callable[..., Array]
 """Blocks, each (runs, tasks, ...), to one number for each entry of the further axes."""
@@ -118,9 +129,9 @@ def estimated(blocks: list[NDArray[Any]], function: Function, reps: int, fewest:
         points = function(*blocks)
         return Curve(points, np.full((2, len(points)), np.nan), "none")
     with seeded():
-        scores = {"": blocks[0] if len(blocks) == 1 else blocks}
-        points, bounds = library.get_interval_estimates(scores, function, reps=reps)
-    return Curve(points[""], bounds[""], "bootstrap")
+        bootstrap = _OneBlock(blocks[0]) if len(blocks) == 1 else _SeveralBlocks(*blocks)
+        bounds = bootstrap.conf_int(function, reps=reps, method="percentile")
+    return Curve(function(*blocks), bounds, "bootstrap")
 
 
 @contextmanager

@@ -142,6 +142,24 @@ def test_axis_holds_a_method_that_starts_online_where_the_others_end(figure):
     assert 3000 <= ax.get_xlim()[1] < 3100
 
 
+@pytest.mark.parametrize(
+    ("online_steps", "steps", "drawn"),
+    [
+        (4000, [2000, 4000], [4000, 6000]),  # its own, none of which is before the end of the others' offline phase
+        (2000, [3000, 4000], [3000, 4000]),  # published behind the others' offline phase
+    ],
+)
+def test_steps_of_a_method_that_starts_online_are_moved_where_they_are_its_own(online_steps, steps, drawn):
+    qam = evaluations(["QAM"], steps=((2000, "offline"), (4000, "online")))
+    rlpd = evaluations(["RLPD"], steps=[(step, "online") for step in steps])
+    methods = own_methods(("QAM", "RLPD"))
+    methods["RLPD"] = replace(methods["RLPD"], protocols={SCENE[0]: {"online_steps": online_steps}})
+    comparison = compare(methods, pd.concat([qam, rlpd]), NO_MEANS, reps=20)
+    ax = axes_of(comparison, "sample_efficiency_mean")
+    starter = method_styles(methods)["RLPD"].colour
+    assert [list(line.get_xdata()) for line in ax.lines if line.get_color() == starter] == [drawn]
+
+
 def shades_of(ax):
     """Return the numbers behind the colours of a map, NaN where there is none."""
     return np.ma.filled(ax.collections[0].get_array(), np.nan)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from arch.bootstrap import IIDBootstrap, IndependentSamplesBootstrap
 from rliable import library, metrics
 
 from tests.zoo.report.samples import by_task, scores_of
@@ -91,3 +92,8 @@ def test_numpys_generator_is_left_alone():
     before = np.random.get_state()[1].copy()
     bootstrap.aggregates({"x": by_task(scores_of(5, 2))}, ["iqm"], 10)
     assert (np.random.get_state()[1] == before).all()
+
+
+def test_the_bootstrap_of_arch_stays_as_it_is_for_the_rest_of_the_process():
+    assert IIDBootstrap.__init__.__module__ == "arch.bootstrap.base"
+    assert IndependentSamplesBootstrap.__init__.__module__ == "arch.bootstrap.base"
