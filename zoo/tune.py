@@ -58,7 +58,11 @@ def make_parser() -> Parser:
     group.add_argument(
         "--n-startup-trials", type=ZERO_OR_MORE, default=10, help="trials before tpe and the median pruner begin"
     )
-    group.add_argument("--n-evaluations", type=COUNT, help="evaluations of each trial (default: as --eval-freq says)")
+    group.add_argument(
+        "--n-evaluations",
+        type=COUNT,
+        help="evaluations of each trial, phase ends included (default: by --eval-freq)",
+    )
     group.add_argument("--study-name", help="name of the study, which is continued if it exists (default: ALGO_ENV)")
     group.add_argument(
         "--storage",

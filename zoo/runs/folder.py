@@ -192,11 +192,46 @@ class RunFolder:
     def tracking_id(self) -> str:
         """Return the run's id at Weights & Biases, which is made and kept at the first call."""
         try:
-            return str(self._read_mapping(self.tracking, json.loads)["wandb"]["id"])
-        except (UnreadableRun, KeyError, TypeError):
+            return str(self._read_tracking()["wandb"]["id"])
+        except (KeyError, TypeError):
             id = secrets.token_hex(4)
-            write_text(self.tracking, json.dumps({"wandb": {"id": id}}) + "\n")
+            self._add_tracking(wandb={"id": id})
             return id
+
+    def events_folder(self, parent: Path | None, algo: str, is_resumed: bool) -> Path:
+        """Return the folder of the run's TensorBoard events, which no other run gets.
+
+        Runs of several log folders may have the same algorithm, environment and number.
+
+        :param parent: a folder that runs share; None: the run folder itself.
+        :param is_resumed: whether it goes on. A run of release 1.0 did not record its folder, which is the first.
+        """
+        if parent is None:
+            return self.path
+        recorded = self._read_tracking().get("tensorboard")
+        if isinstance(recorded, str) and Path(recorded).parent == parent.absolute():
+            return Path(recorded)
+        folder = parent.absolute() / f"{algo}_{self.path.name}"
+        number = 1
+        while True:
+            try:
+                folder.mkdir(parents=True, exist_ok=is_resumed)
+                break
+            except FileExistsError:
+                number += 1
+                folder = folder.with_name(f"{algo}_{self.path.name}_{number}")
+        self._add_tracking(tensorboard=str(folder))
+        return folder
+
+    def _read_tracking(self) -> dict[str, Any]:
+        """Return what ``tracking.json`` says; empty without one."""
+        try:
+            return self._read_mapping(self.tracking, json.loads)
+        except UnreadableRun:
+            return {}
+
+    def _add_tracking(self, **entries: Any) -> None:
+        write_text(self.tracking, json.dumps(self._read_tracking() | entries) + "\n")
 
     # -- evaluations.npz ----------------------------------------------------------------------------------------------
 

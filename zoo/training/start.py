@@ -280,8 +280,7 @@ def _train(request: RunRequest, stack: contextlib.ExitStack, observe: Observer |
     position = training.restore() if found else BEGINNING
     if args.track:
         stack.enter_context(tracked(args, config, replicas))
-    below = args.tensorboard_log
-    events = [Path(below) / f"{config.algo}_{folder.path.name}" if below else folder.path for folder in folders]
+    events = [folder.events_folder(args.tensorboard_log, config.algo, bool(found)) for folder in folders]
     model.set_logger(stack.enter_context(contextlib.closing(ReplicaLogger(replicas, events, position))))
     result = training.run()
     if args.save_replay_buffer:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
@@ -28,6 +29,7 @@ from zoo.runs.folder import file_name_of
 from zoo.settings.config import lasting_identity
 from zoo.settings.layers import flatten, load_yaml, parse_overrides
 from zoo.terminal.errors import UsageError, as_usage_error
+from zoo.terminal.messages import log
 from zoo.training.start import RunRequest, describe_run, read_request
 
 STUDIES = "studies"
@@ -103,7 +105,7 @@ def read_plan(args: argparse.Namespace) -> Plan:
         if args.eval_freq is not None:
             raise UsageError("`--n-evaluations` and `--eval-freq` both say when to evaluate; give one of them")
         run = request.config.run
-        args.eval_freq = math.ceil((run.offline_steps + run.online_steps) / args.n_evaluations)
+        args.eval_freq = steps_between(args.n_evaluations, run.offline_steps, run.online_steps)
         request = read_request(args)
     entry = find_algorithm(args.algo)
     fixed = parse_overrides(args.hyperparams, "-params")
@@ -118,6 +120,24 @@ def read_plan(args: argparse.Namespace) -> Plan:
     if not is_url(storage):
         storage = str(Path(storage).resolve())
     return Plan(args, request, searches, define(request, searches), name, storage, folder)
+
+
+def steps_between(evaluations: int, offline_steps: int, online_steps: int) -> int:
+    """Return the steps between evaluations that give a trial that number of them, or nearly so with a warning.
+
+    Each phase ends with an evaluation too.
+    """
+    steps = offline_steps + online_steps
+    intervals = np.arange(math.ceil(steps / evaluations), steps + 1)
+    counts = steps // intervals + (steps % intervals > 0)
+    if offline_steps and online_steps:
+        counts += offline_steps % intervals > 0
+    nearest = np.argmin(np.abs(counts - evaluations))
+    if counts[nearest] != evaluations:
+        log.warning(
+            "each trial has %d evaluations instead of %d, since each phase ends with one", counts[nearest], evaluations
+        )
+    return int(intervals[nearest])
 
 
 def define(request: RunRequest, searches: Mapping[str, Any]) -> dict[str, Any]:

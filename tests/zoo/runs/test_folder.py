@@ -134,3 +134,28 @@ def test_linked_run_folders_are_found_and_each_real_one_once(tmp_path):
     (logs / "0_own").symlink_to(own)
     assert [folder.path for folder in find_run_folders([logs])] == [logs / "again", own]
     assert len(find_run_folders([logs, tmp_path])) == 2
+
+
+def test_runs_of_two_log_folders_have_their_own_folders_of_events(tmp_path):
+    events = tmp_path / "events"
+    runs = [RunFolder.create(tmp_path / logs, "qam", "env-v0", 0) for logs in ("a", "b", "c")]
+    folders = [run.events_folder(events, "qam", is_resumed=False) for run in runs]
+    assert folders == [events / "qam_env-v0_1", events / "qam_env-v0_1_2", events / "qam_env-v0_1_3"]
+    again = [RunFolder(run.path).events_folder(events, "qam", is_resumed=True) for run in runs]
+    assert again == folders
+    elsewhere = runs[1].events_folder(tmp_path / "other", "qam", is_resumed=True)
+    assert elsewhere == tmp_path / "other" / "qam_env-v0_1"
+
+
+def test_a_run_keeps_its_id_at_weights_and_biases_beside_its_folder_of_events(tmp_path):
+    run = RunFolder.create(tmp_path / "logs", "qam", "env-v0", 0)
+    id = run.tracking_id()
+    folder = run.events_folder(tmp_path / "events", "qam", is_resumed=False)
+    assert RunFolder(run.path).tracking_id() == id
+    assert RunFolder(run.path).events_folder(tmp_path / "events", "qam", is_resumed=True) == folder
+
+
+def test_a_resumed_run_of_release_1_0_goes_on_in_its_folder_of_events(tmp_path):
+    run = RunFolder.create(tmp_path / "logs", "qam", "env-v0", 0)
+    (tmp_path / "events" / "qam_env-v0_1").mkdir(parents=True)
+    assert run.events_folder(tmp_path / "events", "qam", is_resumed=True) == tmp_path / "events" / "qam_env-v0_1"

@@ -10,7 +10,7 @@ from agents.common.settings import Choice, Range, linear_range, log_range
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.terminal.errors import UsageError
-from zoo.tuning.options import own_searches, params_of, read_searches, suggest
+from zoo.tuning.options import own_searches, params_of, read_searches, steps_between, suggest
 
 
 def read(*words, algo="qam", fixed=()):
@@ -103,3 +103,15 @@ def test_an_own_agent_is_tuned_by_what_it_declares():
         weight: float = agents.setting(default=1.0, above=0, search=agents.log_range(0.1, 10.0), doc="Weight.")
 
     assert own_searches(Mine.declared()) == {"weight": log_range(0.1, 10.0)}
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "offline", "online", "expected"),
+    [(3, 100, 100, 3), (2, 100, 100, 2), (5, 1_000_000, 500_000, 5), (4, 90, 0, 4), (1, 0, 12, 1), (1, 100, 100, 2)],
+)
+def test_a_trial_has_as_many_evaluations_as_it_is_to_have(evaluations, offline, online, expected, caplog):
+    """A trial of two phases has at least two, which is said."""
+    interval = steps_between(evaluations, offline, online)
+    steps = {*range(interval, offline + online + 1, interval), offline + online} | ({offline} if offline else set())
+    assert len(steps) == expected
+    assert ("evaluations instead of 1" in caplog.text) == (expected != evaluations)
