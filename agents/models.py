@@ -17,12 +17,12 @@ from agents.common.files.safe import imported_class
 from agents.common.method import Method
 from agents.common.model_file import find_model, read_attributes
 from agents.common.sb3.constructor import Arguments
-from agents.common.sb3.model import FlowQLearning, GymEnv
+from agents.common.sb3.model import FlowAlgorithm, GymEnv
 from agents.common.settings import signature_of
 from agents.common.validation import path_of
 from agents.registry import Entry
 
-_models: dict[type[Method], type[FlowQLearning]] = {}
+_models: dict[type[Method], type[FlowAlgorithm]] = {}
 
 
 @dataclass
@@ -38,17 +38,17 @@ class _OnDemand:
         return self.make()
 
 
-def model_class(method: type[Method]) -> type[FlowQLearning]:
+def model_class(method: type[Method]) -> type[FlowAlgorithm]:
     """Return the class of models of a method, always the same one.
 
     :param method: the method.
-    :return: a subclass of :class:`FlowQLearning` of the method's name, documented with its settings.
+    :return: a subclass of :class:`FlowAlgorithm` of the method's name, documented with its settings.
     :raises ValueError: if a setting has the name of something that every model has.
     """
     if method not in _models:
-        makers = BaseAlgorithm.__init__, OffPolicyAlgorithm.__init__, FlowQLearning.__init__, FlowQLearning._setup_model
+        makers = BaseAlgorithm.__init__, OffPolicyAlgorithm.__init__, FlowAlgorithm.__init__, FlowAlgorithm._setup_model
         assigned = {name for maker in makers for name in maker.__code__.co_names}
-        taken = {*dir(FlowQLearning), *Arguments.declared(), *assigned} - Method.declared().keys()
+        taken = {*dir(FlowAlgorithm), *Arguments.declared(), *assigned} - Method.declared().keys()
         if found := [name for name in method.declared() if name in taken]:
             raise ValueError(
                 f"setting `{found[0]}` of {method.__name__} has the name of something that every model has; rename it, "
@@ -61,9 +61,9 @@ def model_class(method: type[Method]) -> type[FlowQLearning]:
                 lambda: f"{inspect.getdoc(method) or ''}\n\n{method.documentation()}\n{Arguments.documentation()}"
             ),
             "__module__": "agents" if is_built_in else method.__module__,
-            "__signature__": _OnDemand(lambda: signature_of(FlowQLearning.__init__, Arguments, method)),
+            "__signature__": _OnDemand(lambda: signature_of(FlowAlgorithm.__init__, Arguments, method)),
         }
-        _models[method] = type(method.__name__, (FlowQLearning,), attributes)
+        _models[method] = type(method.__name__, (FlowAlgorithm,), attributes)
     return _models[method]
 
 
@@ -80,7 +80,7 @@ def get(id: str) -> Entry:
 
 def load(
     path: str | Path, env: GymEnv | None = None, device: str = "auto", *, trust: bool = False, **kwargs: Any
-) -> FlowQLearning:
+) -> FlowAlgorithm:
     """Load a saved model of any algorithm; the file knows whose it is.
 
     :param path: what ``save`` wrote, or the folder of a run.

@@ -19,7 +19,7 @@ from zoo.terminal.parser import Parser, whole_number
 if TYPE_CHECKING:
     import torch
 
-    from agents.common.sb3.model import FlowQLearning
+    from agents.common.sb3.model import FlowAlgorithm
 
 ROUNDS = 5
 LONGEST = 12  # kernels of an update that are listed
@@ -130,7 +130,7 @@ def write_work(args: argparse.Namespace) -> dict[str, Any]:
     return {"gflop": gflop, "work": str(args.work)}
 
 
-def make_model(args: argparse.Namespace) -> FlowQLearning:
+def make_model(args: argparse.Namespace) -> FlowAlgorithm:
     """Return the algorithm with a random dataset of trajectories of 200 steps."""
     import gymnasium
     import numpy as np
@@ -176,7 +176,7 @@ def make_model(args: argparse.Namespace) -> FlowQLearning:
     return model
 
 
-def count_flop(model: FlowQLearning, batch: int) -> int:
+def count_flop(model: FlowAlgorithm, batch: int) -> int:
     """Run one update, and return the floating-point operations of its matrix products.
 
     An operation whose result is used twice counts once. The number follows from the networks' sizes.
@@ -211,7 +211,7 @@ def count_flop(model: FlowQLearning, batch: int) -> int:
     return counter.total
 
 
-def time_rounds(model: FlowQLearning, batch: int, precision: str, seconds: float) -> list[tuple[float, float]]:
+def time_rounds(model: FlowAlgorithm, batch: int, precision: str, seconds: float) -> list[tuple[float, float]]:
     """Return updates a second and the rate of matrix products in each of several rounds, after a warm-up.
 
     Both are measured in turn, since a machine's speed changes from minute to minute.
@@ -293,7 +293,7 @@ class Kernel:
     microseconds: float
 
 
-def profile_kernels(model: FlowQLearning, batch: int) -> list[Kernel]:
+def profile_kernels(model: FlowAlgorithm, batch: int) -> list[Kernel]:
     """Return the CUDA kernels of one update, copies and fills included, the longest first."""
     from torch.autograd import DeviceType  # type: ignore[attr-defined]
     from torch.profiler import ProfilerActivity, profile

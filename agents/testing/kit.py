@@ -32,7 +32,7 @@ from agents.common.method import Method
 from agents.common.model_file import find_checkpoints
 from agents.common.nets.mlp import StackedMLP
 from agents.common.sb3.first_update import AgentError, check_first_update
-from agents.common.sb3.model import FlowQLearning
+from agents.common.sb3.model import FlowAlgorithm
 from agents.common.validation import unknown_name_message
 from agents.testing.subject import (
     CHOICE,
@@ -197,7 +197,7 @@ def check_replicas(subject: Subject, number: int) -> str:
     return f"losses, gradients and actions of two seeds, to {TOLERANCE:g}"
 
 
-def _measure(model: FlowQLearning, batch: Batch, noise: Tensors, acting: Tensors) -> dict[str, Tensor]:
+def _measure(model: FlowAlgorithm, batch: Batch, noise: Tensors, acting: Tensors) -> dict[str, Tensor]:
     """Return losses and diagnostics, the gradients that are there, and actions, by what messages call them."""
     total, info = model.trainer.losses(batch, noise)
     trained = {name: p for name, p in model.policy.nets.named_parameters() if p.requires_grad}
@@ -320,13 +320,13 @@ def check_actions(subject: Subject, number: int) -> str:
     return f"{shares[0]:.0%} and {shares[1]:.0%} near the two modes of the data (at least {LEAST_SHARE:.0%})"
 
 
-def _rate(model: FlowQLearning, state: int, actions: list[float]) -> NDArray[Any]:
+def _rate(model: FlowAlgorithm, state: int, actions: list[float]) -> NDArray[Any]:
     observations = torch.eye(STATES)[state].expand(1, len(actions), STATES)
     with torch.no_grad():
         return model.method.score(observations, torch.tensor(actions).view(1, -1, 1), model.policy.nets)[0].numpy()
 
 
-def _sample(model: FlowQLearning, state: int) -> NDArray[Any]:
+def _sample(model: FlowAlgorithm, state: int) -> NDArray[Any]:
     """Return sampled actions in [-1, 1]."""
     model.policy.set_random_seed(0)
     observations = np.eye(STATES, dtype=np.float32)[[state] * SAMPLES]
@@ -365,7 +365,7 @@ def check_phases(subject: Subject) -> str:
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def first_difference(tensors: Tensors, model: FlowQLearning) -> str | None:
+def first_difference(tensors: Tensors, model: FlowAlgorithm) -> str | None:
     """Return the name of the first tensor of a model's policy that differs in a bit from that of the same name."""
     there = model.policy.state_dict()
     return next((name for name in tensors if not torch.equal(tensors[name], there[name])), None)
@@ -416,15 +416,15 @@ def check_resuming(subject: Subject) -> str:
     return "offline and online, to the last bit"
 
 
-def _trained_twice(subject: Subject, phase: str, folder: Path) -> tuple[FlowQLearning, FlowQLearning]:
+def _trained_twice(subject: Subject, phase: str, folder: Path) -> tuple[FlowAlgorithm, FlowAlgorithm]:
     """Return a model that trained on after a checkpoint, and another one that went on from it."""
 
-    def begin() -> FlowQLearning:
+    def begin() -> FlowAlgorithm:
         model = subject.make_model()
         model.load_dataset(make_trajectories(model.action_space))
         return model
 
-    def go_on(model: FlowQLearning) -> FlowQLearning:
+    def go_on(model: FlowAlgorithm) -> FlowAlgorithm:
         if phase == "offline":
             return model.learn_offline(3)
         return model.learn(8, reset_num_timesteps=False)

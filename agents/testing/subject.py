@@ -17,7 +17,7 @@ from torch import Tensor
 from agents.common.batch import Batch
 from agents.common.method import Method
 from agents.common.sb3.first_update import random_batch
-from agents.common.sb3.model import FlowQLearning
+from agents.common.sb3.model import FlowAlgorithm
 from agents.models import model_class
 from agents.testing.habits import Habit, find_habits
 
@@ -180,7 +180,7 @@ class Subject:
         self.learnt = cache(self._learn)
         """A model after it has learnt from the dataset of known values, by the seed of its weights and batches."""
 
-    def make_model(self, actions: int = 2, seeds: list[int] | None = None, **settings: Any) -> FlowQLearning:
+    def make_model(self, actions: int = 2, seeds: list[int] | None = None, **settings: Any) -> FlowAlgorithm:
         """Return a small model on the CPU that writes no logs.
 
         :param actions: number of actions of its environment.
@@ -231,7 +231,7 @@ class Subject:
         env = ProbeEnv()
         return self.method(**{**TINY, **settings, **self.settings}), env.observation_space, env.action_space
 
-    def _learn(self, seed: int) -> FlowQLearning:
+    def _learn(self, seed: int) -> FlowAlgorithm:
         model = self.make_model(actions=1, seeds=[seed], **LEARNING)
         low, high = model.action_space.low, model.action_space.high  # type: ignore[attr-defined]
         dataset = make_dataset()
@@ -239,7 +239,7 @@ class Subject:
         return model.learn_offline(UPDATES, dataset=dataset)
 
 
-def make_batch(model: FlowQLearning, seed: int = 0) -> Batch:
+def make_batch(model: FlowAlgorithm, seed: int = 0) -> Batch:
     """Return a random batch of a model's sizes.
 
     :param model: the model.
@@ -249,7 +249,7 @@ def make_batch(model: FlowQLearning, seed: int = 0) -> Batch:
     return random_batch(model.policy, ROWS, torch.Generator().manual_seed(seed))
 
 
-def make_noise(model: FlowQLearning, seed: int = 0, acting: bool = False) -> dict[str, Tensor]:
+def make_noise(model: FlowAlgorithm, seed: int = 0, acting: bool = False) -> dict[str, Tensor]:
     """Return all draws of one update, or of one choice of actions.
 
     :param model: the model.

@@ -100,3 +100,9 @@ def test_a_setting_beside_a_method_that_has_it_is_refused():
     for name in ("gamma", "n_steps"):
         with pytest.raises(TypeError, match=f"`{name}` is a setting of `method`, which was given too"):
             agents.QAM("MlpPolicy", None, method=QAM(), **{name: 1}, _init_setup_model=False)
+
+
+def test_the_models_class_has_its_old_name_too():
+    from agents.common.sb3 import model
+
+    assert model.FlowQLearning is model.FlowAlgorithm

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import agents
 from agents.common.files import safe
-from agents.common.sb3.model import FlowQLearning
+from agents.common.sb3.model import FlowAlgorithm
 from tests.common.toys import tiny_model
 
 
@@ -62,7 +62,7 @@ def test_only_networks_that_act_and_rate_actions_are_kept(id, settings, networks
     assert hasattr(loaded, "optimizer") == (id == "bc")  # of which all networks act
 
 
-@pytest.mark.parametrize("save", [FlowQLearning.save_policy, lambda model, path: model.policy.save(path)])
+@pytest.mark.parametrize("save", [FlowAlgorithm.save_policy, lambda model, path: model.policy.save(path)])
 def test_a_flipped_bit_is_found(save, tmp_path):
     path = tmp_path / "policy.safetensors"
     save(tiny_model(), path)

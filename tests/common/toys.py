@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import agents
 from agents.common.batch import Batch
 from agents.common.data.shards import Shard, Shards
-from agents.common.sb3.model import FlowQLearning
+from agents.common.sb3.model import FlowAlgorithm
 from agents.models import model_class
 from tests.envs import SpacesEnv
 
@@ -51,7 +51,7 @@ class NormedFeatures(BaseFeaturesExtractor):
 
 def tiny_model(
     id: str | type[agents.Method] = "qam", env: Any = None, *, policy: str = "MlpPolicy", **settings: Any
-) -> FlowQLearning:
+) -> FlowAlgorithm:
     """Return an algorithm (or a method's model) with tiny networks, 4 observations and 2 actions; it writes no logs."""
     kind = agents.get(id).algorithm if isinstance(id, str) else model_class(id)
     model = kind(policy, env or SpacesEnv(4, 2), **{**TINY, **settings})
@@ -78,7 +78,7 @@ def toy_dataset(
     }
 
 
-def toy_batch(model: FlowQLearning, rows: int = 16, seed: int = 0) -> Batch:
+def toy_batch(model: FlowAlgorithm, rows: int = 16, seed: int = 0) -> Batch:
     """Return a random batch of the model's sizes, different for every replica; one row in eight is not valid."""
     generator = torch.Generator().manual_seed(seed)
     replicas, size = model.policy.num_replicas, int(np.prod(model.observation_space.shape or ()))
@@ -98,12 +98,12 @@ def toy_batch(model: FlowQLearning, rows: int = 16, seed: int = 0) -> Batch:
     )
 
 
-def toy_noise(model: FlowQLearning, rows: int = 16, seed: int = 0) -> dict[str, Tensor]:
+def toy_noise(model: FlowAlgorithm, rows: int = 16, seed: int = 0) -> dict[str, Tensor]:
     """Return all draws of one update."""
     return model.policy.draw_noise(model.update_noise(), rows, torch.Generator().manual_seed(seed))
 
 
-def step(model: FlowQLearning, seed: int = 0) -> dict[str, Tensor]:
+def step(model: FlowAlgorithm, seed: int = 0) -> dict[str, Tensor]:
     """Take one update with a random batch, and return its information."""
     return model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=100 + seed))
 
@@ -122,7 +122,7 @@ def normals(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def parameters_of(model: FlowQLearning) -> dict[str, Tensor]:
+def parameters_of(model: FlowAlgorithm) -> dict[str, Tensor]:
     """Return copies of all parameters and buffers of the policy."""
     return {name: value.detach().clone() for name, value in model.policy.state_dict().items()}
 

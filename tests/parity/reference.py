@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import agents
 from agents.common.batch import Batch
 from agents.common.nets.networks import NoisePredictor
-from agents.common.sb3.model import FlowQLearning
+from agents.common.sb3.model import FlowAlgorithm
 from tests.envs import SpacesEnv
 from tests.parity.fixture import Fixture, find_fixtures
 
@@ -218,7 +218,7 @@ Arrays = Mapping[str, np.ndarray]
 class Agent:
     """One of our models with the fixture that says what its settings and parameters are called."""
 
-    model: FlowQLearning
+    model: FlowAlgorithm
     fixture: Fixture
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:

@@ -113,9 +113,9 @@ def test_a_pruned_run_is_interrupted_and_never_counts(data, tmp_path, call, monk
 @pytest.mark.slow
 @pytest.mark.parametrize("diverged", [["NaN"], ["NaN", "NaN"]])
 def test_a_diverged_replica_counts_as_no_success(diverged, data, tmp_path, call, monkeypatch):
-    from agents.common.sb3.model import FlowQLearning
+    from agents.common.sb3.model import FlowAlgorithm
 
-    monkeypatch.setattr(FlowQLearning, "find_divergence", lambda _: dict(enumerate(diverged)))
+    monkeypatch.setattr(FlowAlgorithm, "find_divergence", lambda _: dict(enumerate(diverged)))
     result, _ = call(main, *arguments(data, tmp_path, "--n-trials", "1"))
     assert result["best"]["score"] == 0.0
     assert "seed 4 failed: training diverged: NaN" in (Path(result["best"]["runs"][0]) / "run.log").read_text()

@@ -21,7 +21,7 @@ from agents.common.files import atomic_path, is_transient, naming
 from agents.common.model_file import find_checkpoints
 from agents.common.normalization import raw_observations
 from agents.common.replicas import PerReplica
-from agents.common.sb3.model import FlowQLearning
+from agents.common.sb3.model import FlowAlgorithm
 from zoo.algorithms.baselines import planner_of
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.held_out import HeldOutEvaluator
@@ -96,12 +96,12 @@ class TrainingRun(BaseCallback):
     :param observe: called with the histories of all replicas after each evaluation; what it raises ends the run.
     """
 
-    model: FlowQLearning
+    model: FlowAlgorithm
 
     def __init__(
         self,
         config: RunRecord,
-        model: FlowQLearning,
+        model: FlowAlgorithm,
         evaluator: Evaluator | HeldOutEvaluator,
         replicas: Replicas,
         bar: bool | None,
@@ -397,7 +397,7 @@ class ProgressCallback(BaseCallback):
     :param bar: True draws the bar, False prints lines, None decides by the terminal.
     """
 
-    model: FlowQLearning
+    model: FlowAlgorithm
 
     def __init__(self, run: TrainingRun, bar: bool | None) -> None:
         super().__init__()
@@ -451,7 +451,7 @@ class ProgressCallback(BaseCallback):
         return ", ".join(parts)
 
 
-def save_model(model: FlowQLearning, path: Path) -> None:
+def save_model(model: FlowAlgorithm, path: Path) -> None:
     """Save a model whole or not at all."""
     with atomic_path(path) as temporary:
         write_model(model, temporary)

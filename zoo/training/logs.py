@@ -22,7 +22,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from agents.common.files import naming
 from agents.common.replicas import Diverged, PerReplica
-from agents.common.sb3.model import FlowQLearning
+from agents.common.sb3.model import FlowAlgorithm
 from zoo.runs.folder import TOTAL_SECONDS, RunFolder, describe_error
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import UsageError
@@ -94,7 +94,7 @@ class Replicas:
         """Which replicas have not failed."""
         return [replica for replica in range(len(self.folders)) if replica not in self.failed]
 
-    def check(self, model: FlowQLearning) -> None:
+    def check(self, model: FlowAlgorithm) -> None:
         """Look for replicas that have diverged, at most once a step; waits for the device."""
         step = model.num_timesteps
         if self._checked == (step, model._n_updates):
@@ -116,7 +116,7 @@ class Replicas:
         if found:
             self.fail(model, {replica: f"{what} at step {step}" for replica, what in found.items()})
 
-    def fail(self, model: FlowQLearning, reasons: Mapping[int, str]) -> None:
+    def fail(self, model: FlowAlgorithm, reasons: Mapping[int, str]) -> None:
         """End the runs of replicas that have not ended yet; raise Diverged if no replica is left.
 
         :param reasons: replica -> what was found, and at which step.
@@ -132,7 +132,7 @@ class Replicas:
             raise Diverged(f"all replicas have diverged ({told}); a smaller `learning_rate` may help")
 
     def write_status(
-        self, model: FlowQLearning, state: str, replicas: Sequence[int] | None = None, **more: object
+        self, model: FlowAlgorithm, state: str, replicas: Sequence[int] | None = None, **more: object
     ) -> None:
         """Write the status of runs, by default of those that have not failed."""
         pretrained = min(model.offline_steps, model.pretraining_steps)

@@ -25,7 +25,7 @@ from agents.common.files import atomic_path, digest_of
 from agents.common.model_file import find_model, read_attributes, read_model_file, require_algorithm
 from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.first_update import AgentError, check_first_update
-from agents.common.sb3.model import FlowQLearning
+from agents.common.sb3.model import FlowAlgorithm
 from agents.registry import BUILT_IN, origin_of
 from zoo.algorithms.baselines import find_algorithm
 from zoo.algorithms.packages import import_environments, import_optional
@@ -267,7 +267,7 @@ def _train(request: RunRequest, stack: contextlib.ExitStack, observe: Observer |
     log.info(model.replay_buffer.placement.text)
     if data is not None:
         log.info(model.replay_buffer.dataset_description)
-    if isinstance(model, FlowQLearning):  # SB3's own algorithms come here too
+    if isinstance(model, FlowAlgorithm):  # SB3's own algorithms come here too
         log.info("updates: %s", model.trainer.mode)
         if config.run.online_steps:
             with as_usage_error(ValueError):
@@ -330,7 +330,7 @@ def try_hooks(request: RunRequest) -> None:
         with as_usage_error(AgentError, NotImplementedError, TypeError, ValueError):
             seen: Space[Any] = env.observation_space
             if policy != "MlpPolicy" or not isinstance(seen, Box) or method.encoder is not None or method.random_crop:
-                wrapped = FlowQLearning._wrap_env(env)
+                wrapped = FlowAlgorithm._wrap_env(env)
                 seeds = request.seeds or [0]
                 spaces = wrapped.observation_space, wrapped.action_space
                 tried = make_policy(
@@ -382,7 +382,7 @@ def load_data(request: RunRequest) -> Dataset | ShardedDataset | None:
     )
 
 
-def make_model(request: RunRequest, seeds: list[int], data: Dataset | ShardedDataset | None) -> FlowQLearning:
+def make_model(request: RunRequest, seeds: list[int], data: Dataset | ShardedDataset | None) -> FlowAlgorithm:
     """Return the run's model, with its environments and data loaded."""
     config = request.config
     args = request.args
@@ -481,7 +481,7 @@ def make_folders(
     folders: list[RunFolder],
     record: RunRecord,
     seeds: list[int],
-    model: FlowQLearning,
+    model: FlowAlgorithm,
     data: Dataset | ShardedDataset | None,
     args: argparse.Namespace,
 ) -> None:
@@ -497,7 +497,7 @@ def make_folders(
     for seed in seeds:
         folders.append(RunFolder.create(args.log_folder, record.algo, record.env, seed))
     keep_in(folder.path for folder in folders)
-    if isinstance(model, FlowQLearning) and (own := model.policy.own_widths):
+    if isinstance(model, FlowAlgorithm) and (own := model.policy.own_widths):
         record = replace(record, agent={**(record.agent or {}), "layers": own})
     if len(seeds) > 1:
         record = replace(record, seeds=seeds, folders=[folder.path.name for folder in folders])

@@ -50,7 +50,7 @@ OWN_ARGUMENTS = {"n_steps", "seed", "seeds", "method", "_init_setup_model"}
 """Those that SB3 does not get as they are."""
 
 
-class FlowQLearning(StoredModel):
+class FlowAlgorithm(StoredModel):
     """Off-policy learning of flow policies from a dataset, from an environment, or from both in turn.
 
     What is learnt, and how, is in ``method``; its settings are attributes of the model too. One that is changed acts
@@ -646,3 +646,7 @@ class FlowQLearning(StoredModel):
             if "episode" in info:
                 info["episode"]["replica"] = index * self.policy.num_replicas // len(infos)
         super()._update_info_buffer(infos, dones)
+
+
+FlowQLearning = FlowAlgorithm
+"""The name of the class in release 1.0, before there were algorithms without Q."""

@@ -289,7 +289,7 @@ def _with_own_options(own: list[dict[str, Any]], saved: list[dict[str, Any]]) ->
 
 
 def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path | io.BufferedIOBase) -> None:
-    """Copy a saved model's behaviour flow into the policy's; see :meth:`FlowQLearning.load_pretrained_actor`.
+    """Copy a saved model's behaviour flow into the policy's; see :meth:`FlowAlgorithm.load_pretrained_actor`.
 
     ``behaviour`` names the policy's flow, None if it has none. A policy that scales observations must have their
     statistics already.

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from agents.common.engine.strategies import Mode
-from agents.common.sb3.model import FlowQLearning
+from agents.common.sb3.model import FlowAlgorithm
 from tests.common.toys import parameters_of, tiny_model, toy_dataset
 
 
@@ -37,7 +37,7 @@ class Tape(TorchDispatchMode):
 class TapeRecorder:
     """Stands for the recording of a CUDA graph: what recording runs here is undone."""
 
-    model: FlowQLearning
+    model: FlowAlgorithm
 
     def __call__(self, step, device, generators):
         policy, generators = self.model.policy, list(self.model.trainer.generators().values())

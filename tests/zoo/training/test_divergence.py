@@ -12,7 +12,7 @@ import agents
 from agents.common.engine.trainer import Trainer
 from agents.common.model_file import find_checkpoints
 from agents.common.replicas import PerReplica
-from agents.common.sb3.model import FlowQLearning
+from agents.common.sb3.model import FlowAlgorithm
 from agents.qam import QAM
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.helpers import ENV, TINY, assert_same_run, folder_of, progress_of
@@ -222,7 +222,7 @@ def test_a_resumed_run_remembers_who_has_failed(data, tmp_path, healthy, monkeyp
     before = status_of(folder_of(tmp_path))
     assert before["state"] == "failed"
     assert before["step"] == 10
-    monkeypatch.setattr(FlowQLearning, "find_divergence", lambda self: {})  # nobody looks again
+    monkeypatch.setattr(FlowAlgorithm, "find_divergence", lambda self: {})  # nobody looks again
     assert main(words) == 0
     assert status_of(folder_of(tmp_path)) == before
     assert not (folder_of(tmp_path) / f"{ENV}.zip").exists()
