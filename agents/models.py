@@ -15,7 +15,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from agents import registry
 from agents.common.files.safe import imported_class
 from agents.common.method import Method
-from agents.common.model_file import find_model, read_attributes
+from agents.common.model_file import read_model_file
 from agents.common.sb3.constructor import Arguments
 from agents.common.sb3.model import FlowAlgorithm, GymEnv
 from agents.common.settings import signature_of
@@ -93,9 +93,9 @@ def load(
     :raises ValueError: if the file does not say whose it is, its algorithm is not there, or it is damaged or must be
         trusted.
     """
-    file = find_model(path)
-    saved = read_attributes(file)
-    name = saved.get("algorithm_id")
+    saved = read_model_file(path)
+    file = saved.name
+    name = saved.algorithm_id
     if name is None:
         raise ValueError(
             f"{file} does not say which algorithm it is of, as those of Stable-Baselines3 do not; "
@@ -105,8 +105,8 @@ def load(
         found = registry.find_named_by_file(name, file, trust=trust)
     except KeyError as error:
         raise ValueError(f"{file} is a model of `{name}`, which is not there: {error.args[0]}") from error
-    algorithm, kind = model_class(found.method), saved.get("class", "")
+    algorithm, kind = model_class(found.method), saved.described.get("class", "")
     own: Any = imported_class(kind, (algorithm,))
     if own is None and kind not in ("", path_of(algorithm)):
         warnings.warn(f"{file} is of the class {kind}, which is not imported; it becomes one of {name}", stacklevel=2)
-    return (own or algorithm).load(file, env, device, trust=trust, **kwargs)
+    return (own or algorithm).load(saved, env, device, trust=trust, **kwargs)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -50,13 +51,25 @@ class ModelFile:
     """A saved model that was read whole and compared with its checksum, before anything is made of it.
 
     :param name: of the file.
-    :param content: the archive.
-    :param members: what is in it, by name.
+    :param members: what is in the archive, by name.
     """
 
     name: str
-    content: bytes
     members: dict[str, bytes]
+
+    @functools.cached_property
+    def described(self) -> dict[str, Any]:
+        """The attributes in the archive's JSON, in which objects are described by texts."""
+        return dict(json.loads(self.members[ATTRIBUTES]))
+
+    @property
+    def algorithm_id(self) -> str | None:
+        """The algorithm as :func:`agents.get` takes it; None for a file that does not say."""
+        return _algorithm_in(self.described)
+
+    def require_algorithm(self, algorithm: type[Any]) -> None:
+        """Refuse a model of another algorithm; see :func:`require_algorithm`."""
+        require_algorithm(self.name, self.algorithm_id, algorithm)
 
     def attributes(self, trust: bool = False, given: Collection[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
         """Return the attributes of the model, without running anything of the file.
@@ -69,7 +82,7 @@ class ModelFile:
         """
         found: dict[str, Any] = {}
         pickled, left_out = {}, {}
-        for key, value in json.loads(self.members[ATTRIBUTES]).items():
+        for key, value in self.described.items():
             if key in given:
                 continue
             if isinstance(value, dict) and PICKLED in value:
@@ -154,7 +167,7 @@ def read_model_file(source: Source) -> ModelFile:
                 "its checksum is missing",
                 "if version 1.0.0rc1 or before saved it, load it with `pip install flow-rl-zoo==1.0.0rc1`",
             )
-    return ModelFile(name, content, members)
+    return ModelFile(name, members)
 
 
 # -- where saved models are, and which algorithm they belong to
@@ -203,23 +216,29 @@ def read_attributes(path: Path) -> dict[str, Any]:
 
 def algorithm_of(path: Path) -> str | None:
     """Return the algorithm of a saved model as :func:`agents.get` takes it; None for a file that does not say."""
-    found = read_attributes(path).get("algorithm_id")
-    return found if isinstance(found, str) else None
+    return _algorithm_in(read_attributes(path))
 
 
-def require_algorithm(path: Path, algorithm: type[Any]) -> None:
+def _algorithm_in(attributes: Mapping[str, Any]) -> str | None:
+    id = attributes.get("algorithm_id")
+    return id if isinstance(id, str) else None
+
+
+def require_algorithm(file: str | Path, saved: str | None, algorithm: type[Any]) -> None:
     """Refuse a model of another algorithm; a file that does not name its algorithm passes.
 
-    ``algorithm`` is the method or the class of its models, and may be a subclass of the one that saved the file.
+    :param file: for the message.
+    :param saved: what :func:`algorithm_of` returns of it.
+    :param algorithm: the method or the class of its models, perhaps a subclass of the one that saved the file.
+    :raises ValueError: if it is another one.
     """
-    saved = algorithm_of(path)
     if saved is None:
         return
     algorithm = getattr(algorithm, "method_class", algorithm)
-    known = {name_of(cls) for cls in algorithm.__mro__} | {cls.__qualname__ for cls in algorithm.__mro__}
-    if saved not in known and saved.rpartition(":")[2] not in known:
+    names = {name_of(cls) for cls in algorithm.__mro__} | {cls.__qualname__ for cls in algorithm.__mro__}
+    if saved not in names and saved.rpartition(":")[2] not in names:
         raise ValueError(
-            f"{path} is a model of {BUILT_IN.get(saved, saved)}, expected one of {algorithm.__name__}; "
+            f"{file} is a model of {BUILT_IN.get(saved, saved)}, expected one of {algorithm.__name__}; "
             "`agents.load(path)` loads any"
         )
 

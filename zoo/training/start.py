@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from agents.common.common_settings import CommonSettings
 from agents.common.data.arrays import Transitions
 from agents.common.files import atomic_path, digest_of
-from agents.common.model_file import find_model, read_attributes, read_model_file, require_algorithm
+from agents.common.model_file import algorithm_of, find_model, read_attributes, read_model_file, require_algorithm
 from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.model import FlowAlgorithm
@@ -199,7 +199,8 @@ def check_start(args: argparse.Namespace, config: RunRecord) -> None:
     """Refuse a model or a behaviour flow to start from that is missing or does not fit."""
     if args.trained_agent is not None:
         with as_usage_error(OSError, ValueError):
-            require_algorithm(find_model(args.trained_agent), find_algorithm(config.algo).algorithm)
+            file = find_model(args.trained_agent)
+            require_algorithm(file, algorithm_of(file), find_algorithm(config.algo).algorithm)
     if args.pretrained_actor is None:
         return
     if "pretraining_steps" not in config.settings:

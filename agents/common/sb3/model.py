@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 import warnings
 from collections.abc import Mapping
 from io import BufferedIOBase
@@ -27,17 +26,18 @@ from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
 from agents.common.engine.trainer import Trainer
-from agents.common.method import Info, Method
+from agents.common.method import Method
 from agents.common.nets.networks import CriticEnsemble
 from agents.common.nets.specs import NetworkSpec, find_behaviour
 from agents.common.normalization import raw_observations
-from agents.common.replicas import Diverged, PerReplica, find_divergence
+from agents.common.replicas import Diverged
 from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
 from agents.common.sb3.environments import UnsupportedSpaceError as UnsupportedSpaceError
 from agents.common.sb3.environments import check_spaces, copy_observations, require_own_environments
 from agents.common.sb3.first_update import check_first_update, require_table
+from agents.common.sb3.logged_model import LoggedModel
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.stored_model import File, StoredModel, load_behaviour
 from agents.common.settings import Declared
@@ -50,7 +50,7 @@ OWN_ARGUMENTS = {"n_steps", "seed", "seeds", "method", "_init_setup_model"}
 """Those that SB3 does not get as they are."""
 
 
-class FlowAlgorithm(StoredModel):
+class FlowAlgorithm(LoggedModel):
     """Off-policy learning of flow policies from a dataset, from an environment, or from both in turn.
 
     What is learnt, and how, is in ``method``; its settings are attributes of the model too. One that is changed acts
@@ -75,7 +75,6 @@ class FlowAlgorithm(StoredModel):
     trainer: Trainer
     """Takes the gradient steps."""
     _chunk_state: tuple[NDArray[Any], ...] | None
-    _last_info: Info
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuse hooks and settings of a method: a model does not read its own."""
@@ -580,72 +579,6 @@ class FlowAlgorithm(StoredModel):
                 )
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._last_episode_starts = np.array(dones, dtype=bool)
-
-    # -- logging ------------------------------------------------------------------------------------------------------
-
-    def find_divergence(self) -> dict[int, str]:
-        """Return the replicas whose last loss or whose parameters are NaN or infinite; waits for the device.
-
-        :return: replica -> what is not finite, in words.
-        """
-        groups = {"total_loss is": [self._last_info["total_loss"]] if self._last_info else []}
-        for name, net in self.policy.nets.items():
-            groups[f"parameters of {name} are"] = [p.reshape(self.policy.num_replicas, -1) for p in net.parameters()]
-        return find_divergence(groups)
-
-    def last_values(self) -> dict[str, PerReplica]:
-        """Return losses and diagnostics of the last update by name; waits for the device.
-
-        :return: name -> one value for each replica.
-        """
-        if not self._last_info:
-            return {}
-        rows = torch.stack([value.detach().float() for value in self._last_info.values()]).cpu().numpy()
-        return {name: PerReplica(row) for name, row in zip(self._last_info, rows, strict=True)}
-
-    def dump_logs(self) -> None:
-        """Write the log of the online phase."""
-        self._record_info()
-        if self.policy.num_replicas > 1:
-            self._record_episodes()
-        super().dump_logs()
-
-    def _record_episodes(self) -> None:
-        """Record how each replica's last episodes went; a logger that knows replicas prefers it to SB3's mean."""
-        keys = {"ep_rew_mean": "r", "ep_len_mean": "l"}
-        if self._reports_success:
-            keys["success_rate"] = "success"
-        for name, key in keys.items():
-            values: list[list[float]] = [[] for _ in range(self.policy.num_replicas)]
-            for episode in self.ep_info_buffer or ():
-                values[episode["replica"]].append(float(episode.get(key) or 0))
-            if any(values):
-                means = [float(np.mean(own)) if own else float("nan") for own in values]
-                self.logger.record(f"rollout/{name}", PerReplica(means))
-
-    def _dump_offline_logs(self) -> None:
-        self._record_info()
-        seconds = max(time.time_ns() - self.start_time, 1) / 1e9
-        self.logger.record("time/updates_per_s", (self.num_timesteps - self._num_timesteps_at_start) / seconds)
-        self.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self.logger.dump(self.num_timesteps)
-
-    def _record_info(self) -> None:
-        """Hand the last update's losses and diagnostics to the logger; the only place that waits for the device."""
-        for name, value in self.last_values().items():
-            self.logger.record(f"train/{name}", value)
-        for group in self.policy.optimizer.param_groups:
-            of_one = f"_{group['network']}" if "network" in group else ""
-            self.logger.record(f"train/learning_rate{of_one}", group["lr"])
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-
-    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
-        """Remember finished episodes, and which replica they were played for."""
-        for index, info in enumerate(infos):
-            if "episode" in info:
-                info["episode"]["replica"] = index * self.policy.num_replicas // len(infos)
-        super()._update_info_buffer(infos, dones)
 
 
 FlowQLearning = FlowAlgorithm

@@ -15,9 +15,15 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.save_util import open_path, recursive_getattr
+from stable_baselines3.common.save_util import open_path, recursive_getattr, recursive_setattr
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.utils import get_device, get_system_info, set_random_seed
+from stable_baselines3.common.utils import (
+    check_for_correct_spaces,
+    get_device,
+    get_system_info,
+    set_random_seed,
+)
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from agents.common.data.buffer import SequenceReplayBuffer, read_buffer, write_buffer
@@ -27,8 +33,8 @@ from agents.common.model_file import (
     ATTRIBUTES,
     LEFT_OUT,
     VALUE,
+    ModelFile,
     read_model_file,
-    require_algorithm,
     write_archive,
 )
 from agents.common.nets.specs import start_from_behaviour
@@ -165,7 +171,7 @@ class StoredModel(OffPolicyAlgorithm):
     @classmethod
     def load(
         cls,
-        path: File,
+        path: File | ModelFile,
         env: GymEnv | None = None,
         device: torch.device | str = "auto",
         custom_objects: dict[str, Any] | None = None,
@@ -177,7 +183,7 @@ class StoredModel(OffPolicyAlgorithm):
     ) -> Self:
         """Load a model; as in SB3, a device that is not there stands for the CPU.
 
-        :param path: what :meth:`save` wrote, or the folder of a run.
+        :param path: what :meth:`save` wrote, the folder of a run, or a file that was read already.
         :param env: environment to go on with. Where the model was trained in a `VecNormalize`, it is normalised by the
             saved statistics, unless it is in a `VecNormalize` that has statistics of its own.
         :param device: where to.
@@ -191,33 +197,47 @@ class StoredModel(OffPolicyAlgorithm):
         :raises TypeError: for an attribute that the model has not; the closest are named.
         :raises ValueError: if it is damaged, holds code and is not trusted, or is the model of another algorithm.
         """
-        saved = read_model_file(path)
-        given = dict(custom_objects or {})
-        if isinstance(path, str | Path):
-            require_algorithm(Path(saved.name), cls)
-        attributes, left_out = saved.attributes(trust, given)
-        known = attributes | left_out | given
-        if unknown := [name for name in kwargs if name not in known and not hasattr(cls, name)]:
-            closest = ", ".join(closest_names(unknown[0], known))
-            raise TypeError(f"{cls.__name__}.load() got '{unknown[0]}', which no such model has; closest: {closest}")
-        missing = {name: what for name, what in left_out.items() if name not in kwargs}
+        saved = path if isinstance(path, ModelFile) else read_model_file(path)
+        if isinstance(path, str | Path | ModelFile):
+            saved.require_algorithm(cls)
+        replaced = dict(custom_objects or {})
+        attributes, left_out = saved.attributes(trust, replaced)
+        attributes |= replaced
+        _refuse_replacements(cls, kwargs, {**attributes, **left_out})
+        missing = {name: what for name, what in left_out.items() if name not in {**replaced, **kwargs}}
         if missing:
             raise ValueError(
                 f"a saved model holds no code, so {saved.name} lacks what was {'; '.join(missing.values())}; give it "
                 f"in `custom_objects` under its name: {', '.join(missing)}"
             )
-        if env is not None and (values := attributes.get("_saved_normalization")) is not None:
-            env = normalized_as_saved(cls._wrap_env(env), Normalization(**values))
-        saved.parameters("cpu")  # code among the tensors is refused before SB3 reads them
-        return super().load(
-            io.BytesIO(saved.content),
-            env,
-            get_device(device),
-            attributes | given,
-            print_system_info,
-            force_reset,
-            **kwargs,
-        )
+        device = get_device(device)
+        parameters, variables = saved.parameters(device)
+        if print_system_info:
+            print(saved.members["system_info.txt"].decode())
+            get_system_info()
+        if env is not None:
+            env = cls._environment_to_go_on_with(env, attributes)
+            if force_reset:
+                attributes["_last_obs"] = None
+        # as in SB3's `load`, which opens the archive and reads its tensors once more
+        model = cls(attributes["policy_class"], env, device=device, _init_setup_model=False)  # type: ignore
+        vars(model).update(attributes | kwargs)
+        model._setup_model()
+        model.set_parameters(parameters, exact_match=True, device=device)
+        for name, value in variables.items():
+            if value is not None:  # e.g. an entropy coefficient that is not tuned
+                recursive_setattr(model, f"{name}.data", value.data)
+        return model
+
+    @classmethod
+    def _environment_to_go_on_with(cls, env: GymEnv, attributes: dict[str, Any]) -> VecEnv:
+        """Return the environment for a model of these attributes; refuse one of other spaces."""
+        wrapped = cls._wrap_env(env)
+        if (values := attributes.get("_saved_normalization")) is not None:
+            wrapped = normalized_as_saved(wrapped, Normalization(**values))
+        check_for_correct_spaces(wrapped, attributes["observation_space"], attributes["action_space"])
+        attributes["n_envs"] = wrapped.num_envs
+        return wrapped
 
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto") -> None:
         """Load parameters and optimiser state; see Stable-Baselines3. Weight decays and the like stay this model's.
@@ -274,6 +294,20 @@ class StoredModel(OffPolicyAlgorithm):
                 file.close()
         self.replay_buffer.to(self.device)
         self.replay_buffer.device = self.device  # as SB3 says it, although one that is not there stands for the CPU
+
+
+def _refuse_replacements(cls: type[Any], replacements: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    """Refuse a name that is neither an attribute of a saved model nor of its class, and other `policy_kwargs`."""
+    saved_kwargs = saved.get("policy_kwargs")
+    if replacements.get("policy_kwargs", saved_kwargs) != saved_kwargs:
+        raise ValueError(
+            f"`policy_kwargs` of a saved model cannot be changed from {saved_kwargs} to "
+            f"{replacements['policy_kwargs']}; make a new model with them"
+        )
+    for name in replacements:
+        if name not in saved and not hasattr(cls, name):
+            closest = ", ".join(closest_names(name, saved))
+            raise TypeError(f"{cls.__name__}.load() got '{name}', which no such model has; closest: {closest}")
 
 
 def _with_own_options(own: list[dict[str, Any]], saved: list[dict[str, Any]]) -> list[dict[str, Any]]:

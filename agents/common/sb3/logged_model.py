@@ -1,0 +1,87 @@
+"""What a model logs: losses and diagnostics of the last update, and how the last episodes of each replica went."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agents.common.method import Info
+from agents.common.replicas import PerReplica, find_divergence
+from agents.common.sb3.policy import FlowPolicy
+from agents.common.sb3.stored_model import StoredModel
+
+
+class LoggedModel(StoredModel):
+    """The part of a model that writes to SB3's logger; only here does training wait for the device."""
+
+    policy: FlowPolicy
+    _last_info: Info
+    """Losses and diagnostics of the last update, each (S,), on the device."""
+
+    def find_divergence(self) -> dict[int, str]:
+        """Return the replicas whose last loss or whose parameters are NaN or infinite; waits for the device.
+
+        :return: replica -> what is not finite, in words.
+        """
+        groups = {"total_loss is": [self._last_info["total_loss"]] if self._last_info else []}
+        for name, net in self.policy.nets.items():
+            groups[f"parameters of {name} are"] = [p.reshape(self.policy.num_replicas, -1) for p in net.parameters()]
+        return find_divergence(groups)
+
+    def last_values(self) -> dict[str, PerReplica]:
+        """Return losses and diagnostics of the last update by name; waits for the device.
+
+        :return: name -> one value for each replica.
+        """
+        if not self._last_info:
+            return {}
+        rows = torch.stack([value.detach().float() for value in self._last_info.values()]).cpu().numpy()
+        return {name: PerReplica(row) for name, row in zip(self._last_info, rows, strict=True)}
+
+    def dump_logs(self) -> None:
+        """Write the log of the online phase."""
+        self._record_info()
+        if self.policy.num_replicas > 1:
+            self._record_episodes()
+        super().dump_logs()
+
+    def _record_episodes(self) -> None:
+        """Record how each replica's last episodes went; a logger that knows replicas prefers it to SB3's mean."""
+        keys = {"ep_rew_mean": "r", "ep_len_mean": "l"}
+        if self._reports_success:
+            keys["success_rate"] = "success"
+        for name, key in keys.items():
+            values: list[list[float]] = [[] for _ in range(self.policy.num_replicas)]
+            for episode in self.ep_info_buffer or ():
+                values[episode["replica"]].append(float(episode.get(key) or 0))
+            if any(values):
+                means = [float(np.mean(own)) if own else float("nan") for own in values]
+                self.logger.record(f"rollout/{name}", PerReplica(means))
+
+    def _dump_offline_logs(self) -> None:
+        self._record_info()
+        seconds = max(time.time_ns() - self.start_time, 1) / 1e9
+        self.logger.record("time/updates_per_s", (self.num_timesteps - self._num_timesteps_at_start) / seconds)
+        self.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(self.num_timesteps)
+
+    def _record_info(self) -> None:
+        """Hand the last update's losses and diagnostics to the logger; the only place that waits for the device."""
+        for name, value in self.last_values().items():
+            self.logger.record(f"train/{name}", value)
+        for group in self.policy.optimizer.param_groups:
+            of_one = f"_{group['network']}" if "network" in group else ""
+            self.logger.record(f"train/learning_rate{of_one}", group["lr"])
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
+        """Remember finished episodes, and which replica they were played for."""
+        for index, info in enumerate(infos):
+            if "episode" in info:
+                info["episode"]["replica"] = index * self.policy.num_replicas // len(infos)
+        super()._update_info_buffer(infos, dones)
