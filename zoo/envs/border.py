@@ -195,9 +195,8 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
                 "convert it in a `gymnasium.ObservationWrapper`",
             )
         return {key: read_observation(part, observation[key], f"{name} {key}") for key, part in space.spaces.items()}
-    is_floating = space.dtype is not None and space.dtype.kind == "f"
-    array = np.asarray(observation)
-    has_dtype = array.dtype.kind in "fiub" if is_floating else np.can_cast(array.dtype, space.dtype)
+    array, dtype = np.asarray(observation), np.dtype(space.dtype)
+    has_dtype = array.dtype.kind in "fiub" if dtype.kind == "f" else np.can_cast(array.dtype, dtype)
     has_type = isinstance(observation, np.ndarray) or not isinstance(space, spaces.Box)
     if not has_type or not has_dtype or array.shape != space.shape:
         noun = "an image" if is_image(space) else f"{name} of {type(space).__name__}{space.shape}"
@@ -213,7 +212,7 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
             f"{name} must be one of {space}, got {array.tolist()}",
             "number the choices as the space does in a `gymnasium.ObservationWrapper`",
         )
-    return array.astype(space.dtype)
+    return array.astype(dtype)
 
 
 def read_reward(reward: float) -> float:

@@ -36,6 +36,7 @@ from zoo.envs.rendering import require_pictures
 from zoo.envs.tasks import MAZES, OCBENCH, ROBOMIMIC, ROBOTICS, SCENES, import_ocbench
 from zoo.processes.serving import temp_folder
 from zoo.settings.layers import read_yaml
+from zoo.settings.wrappers import Wrappers, named_wrappers
 from zoo.terminal.errors import EnvironmentApiFault, EnvironmentFault, UsageError, as_usage_error
 
 if TYPE_CHECKING:  # processes of environments do without PyTorch
@@ -62,13 +63,16 @@ for _name, _scene in SCENES.items():  # robosuite is imported when one is built
     )
 
 
-def make_env(env_id: str | EnvSpec, *, frame_stack: int = 1, **env_kwargs: Any) -> RepeatableEnv:
+def make_env(
+    env_id: str | EnvSpec, *, env_wrapper: Wrappers = (), frame_stack: int = 1, **env_kwargs: Any
+) -> RepeatableEnv:
     """Return an environment whose every random number follows from the seed given to ``reset``.
 
     ``info`` has ``success`` (0 or 1) and SB3's ``is_success`` wherever the environment knows success; of the own
     entries of OGBench and OCBench nothing else is kept, since they are a hundred times the size of the observation.
 
     :param env_id: Gymnasium id (``cube-double-singletask-task2-v0``, ``Pendulum-v1``, ``my_package:Mine-v0``) or spec.
+    :param env_wrapper: wrappers around it, see `zoo.settings.wrappers`.
     :param frame_stack: images of which an observation is a stack, see :class:`agents.FrameStack`.
     :param env_kwargs: passed to the environment's constructor.
     :return: the environment, with its own observation dtype and a time limit if its id has one.
@@ -87,10 +91,32 @@ def make_env(env_id: str | EnvSpec, *, frame_stack: int = 1, **env_kwargs: Any) 
             if not env_kwargs:
                 raise
             raise UsageError(f"`{spec.id}` does not take these arguments, got {env_kwargs}: {error}") from error
+        env = wrap(env, env_wrapper)
         check_spaces(spec.id, env)
         with as_usage_error():
             stacked = env if frame_stack == 1 else FrameStack(env, frame_stack)
         return RepeatableEnv(stacked, keep_info=not (is_ogbench(spec) or is_ocbench(spec)))
+
+
+def wrap(env: gymnasium.Env[Any, Any], wrappers: Wrappers) -> gymnasium.Env[Any, Any]:
+    """Return an environment inside wrappers, whose modules are imported.
+
+    :raises UsageError: if there is no such wrapper, or it does not take the environment or its arguments.
+    """
+    for module, class_name, kwargs in named_wrappers(wrappers):
+        path = f"{module}:{class_name}"
+        try:
+            wrapper = getattr(import_named(module), class_name)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(f"`env_wrapper` must name classes that Python finds, got {path}: {error}") from error
+        # a class of another kind could do anything with the environment
+        if not isinstance(wrapper, type) or not issubclass(wrapper, gymnasium.Wrapper):
+            raise UsageError(f"`env_wrapper` must name subclasses of gymnasium.Wrapper, got {path}")
+        try:
+            env = wrapper(env, **kwargs)
+        except (TypeError, ValueError, AssertionError, AttributeError) as error:
+            raise UsageError(f"{path} does not take {env} with the arguments {dict(kwargs)}: {error}") from error
+    return env
 
 
 def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:

@@ -35,8 +35,7 @@ def probe(env: RepeatableEnv, make: Callable[[], RepeatableEnv]) -> None:
     :param make: makes another one.
     :raises UsageError: if it does.
     """
-    spec = env.spec
-    if spec is not None and not spec.additional_wrappers and (is_ogbench(spec) or is_ocbench(spec)):
+    if is_benchmarks_own(env):
         return
     try:
         require_independent_episodes(env, make)
@@ -48,6 +47,14 @@ def probe(env: RepeatableEnv, make: Callable[[], RepeatableEnv]) -> None:
         require_api(env)
     else:
         warn_of_departures(env)
+
+
+def is_benchmarks_own(env: RepeatableEnv) -> bool:
+    """Return whether an environment is OGBench's or OCBench's, in no wrappers but those of this library."""
+    spec = env.spec
+    if spec is None or not (is_ogbench(spec) or is_ocbench(spec)):
+        return False
+    return all(wrapper.entry_point.startswith(("agents.", "zoo.")) for wrapper in spec.additional_wrappers)
 
 
 def require_api(env: RepeatableEnv) -> None:

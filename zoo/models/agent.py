@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
@@ -33,6 +34,7 @@ from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
 from zoo.runs.scores import SUCCESS
 from zoo.settings.layers import parse_overrides
 from zoo.settings.record import RunRecord, RunSettings
+from zoo.settings.wrappers import named_wrappers
 from zoo.terminal.errors import UsageError, as_usage_error
 
 # -- trained agents ---------------------------------------------------------------------------------------------------
@@ -77,7 +79,7 @@ class Agent:
     :param policy: plans the actions.
     :param source: file that it was loaded from.
     :param env: name of the environment, as runs have it.
-    :param env_kwargs: arguments of the environment; the policy's stacked frames are added.
+    :param env_kwargs: arguments of `zoo.envs.make.make_env`; the policy's stacked frames are added.
     :param episodes: of an evaluation.
     :param seed: decides the starts and the noise.
     :param replica: the number that stands for it in its noise; the seed that it was trained with.
@@ -114,15 +116,20 @@ class Agent:
     def env_id(self) -> str:
         """Gymnasium's id of the environment.
 
-        :raises UsageError: if it would import a module that only a file names.
+        :raises UsageError: if its environment or its wrappers would import a module that only a file names.
         """
-        module = self.env.rpartition(":")[0]
+        self._require_imported(self.env.rpartition(":")[0], f"`{self.env}`", f"--env {self.env}")
+        for module, class_name, _ in named_wrappers(self.env_kwargs.get("env_wrapper", ())):
+            self._require_imported(module, f"the wrapper {module}:{class_name}", f"--gym-packages {module}")
+        return gym_id(self.env)
+
+    def _require_imported(self, module: str, noun: str, flag: str) -> None:
+        """Refuse to import a module that only a file names."""
         if module and module not in sys.modules and not self.trust:
             raise UsageError(
-                f"{self.source} plays in `{self.env}`, which a file may not choose to import: give --env {self.env}, "
-                f"from the folder that holds {module.partition('.')[0]}, or, if you trust its author, --trust"
+                f"{self.source} plays in {noun}, which a file cannot select to import: give {flag}, from the folder "
+                f"that holds {module.partition('.')[0]}, or, if you trust its author, --trust"
             )
-        return gym_id(self.env)
 
 
 def find_agent(args: argparse.Namespace) -> Agent:
@@ -173,6 +180,9 @@ def agent_of_run(
     scoring = ScoringRule.of_run(config)
     if folder.has_successes():
         scoring = scoring.with_success()
+    env_kwargs = parse_overrides(config.eval_env_kwargs or config.env_kwargs or [], "--env-kwargs")
+    if config.run.env_wrapper:
+        env_kwargs["env_wrapper"] = config.run.env_wrapper
     if step is None:
         file, index = _find_file(path, name), None
     else:
@@ -189,7 +199,7 @@ def agent_of_run(
             policy=policy,
             source=file,
             env=config.env,
-            env_kwargs=parse_overrides(config.eval_env_kwargs or config.env_kwargs or [], "--env-kwargs"),
+            env_kwargs=env_kwargs,
             episodes=config.run.eval_episodes,
             seed=config.eval_seed,
             replica=config.seed,
@@ -211,6 +221,8 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
         with as_usage_error(ValueError, OSError):
             loaded, about = FlowPolicy.load(path, device, trust=trust), read_about(path)
         protocol = about.get("protocol") or {}
+        if not trust:
+            require_plain_arguments(path, protocol.get("env_kwargs") or {})
         scoring = ScoringRule.read(protocol)
         stated = Score(**about["score"]) if about.get("score") else None
         if stated is not None and stated.kind == SUCCESS.name:
@@ -239,6 +251,30 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
         model = entry.algorithm.load(path, device=device, trust=trust)
     model.policy.normalization = model.normalization
     return Agent(algo=entry.id, policy=model.policy, source=path, env=_required(env, path))
+
+
+def require_plain_arguments(path: Path, env_kwargs: object) -> None:
+    """Refuse what a file may not pass to the constructors of an environment and its wrappers: places and modules.
+
+    :raises UsageError: if it is not a mapping of names to numbers, booleans and words, or lists and mappings of these.
+    """
+    if not isinstance(env_kwargs, dict):
+        raise UsageError(f"`env_kwargs` of {path} must be a mapping of names to values, got {env_kwargs!r}")
+    arguments = dict(env_kwargs)
+    wrappers = arguments.pop("env_wrapper", ())
+    with as_usage_error(TypeError):
+        pending = [arguments, *(kwargs for _, _, kwargs in named_wrappers(wrappers))]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+        elif isinstance(value, str) and not re.fullmatch(r"[\w .+-]*", value):
+            raise UsageError(
+                f"{path} passes {value!r} to the environment, and a file cannot select files or modules; if you trust "
+                "its author, add --trust"
+            )
 
 
 def find_run(logs: Path, algo: str, env: str, number: int = 0) -> Path:

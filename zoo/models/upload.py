@@ -26,8 +26,8 @@ from zoo.terminal.messages import log
 LIBRARY = "flow-rl-zoo"
 TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
 CARD, SETTINGS, VERSIONS = "README.md", "config.yml", "versions.json"
-_FOLDERS = re.compile(r"(?<![\w./:])/(?:[^/\s]+/)+")
-"""The folders of an absolute path, which tell of a machine and a user."""
+_FOLDERS = re.compile(r"(?<![\w./:])/(?=[^\s/])(?:[^/\n]*/)+")
+"""The folders of an absolute path; their names may have spaces."""
 _KEPT_SETTINGS = ("profile", "pretraining_steps", "offline_steps", "online_steps", "sparse", "dataset")
 
 
@@ -59,6 +59,7 @@ def write_upload(
     if with_model and is_policy:
         raise UsageError(f"`--with-model`: {agent.source} is a policy that only acts; leave it out, or give the run")
     config, versions = made_how(agent)
+    config = without_folders(config)
     for name in (COMMAND, CURVE, VIDEO):
         if agent.run is not None and (agent.run / name).is_file():
             shutil.copyfile(agent.run / name, folder / name)
@@ -75,15 +76,25 @@ def write_upload(
     (folder / SETTINGS).write_text(dump_yaml(config), encoding="utf-8")
     (folder / VERSIONS).write_text(json.dumps(versions, indent=1) + "\n", encoding="utf-8")
     files = {path.name for path in folder.iterdir()}
-    command = (folder / COMMAND).read_text(encoding="utf-8").strip() if COMMAND in files else ""
+    command = ""
+    if COMMAND in files:
+        words = shlex.split((folder / COMMAND).read_text(encoding="utf-8"))
+        command = shlex.join(without_folders(words))
+        (folder / COMMAND).write_text(command + "\n", encoding="utf-8")
     card = model_card(
         agent, config, versions, score, repo, licence=licence, chosen=chosen, files=files, command=command
     )
     (folder / CARD).write_text(card, encoding="utf-8")
-    for name in (CARD, SETTINGS, COMMAND):
-        if (file := folder / name).is_file():
-            file.write_text(_FOLDERS.sub("", file.read_text(encoding="utf-8")), encoding="utf-8")
     return score
+
+
+def without_folders(value: Any) -> Any:
+    """Return plain values whose texts name files without their folders, which tell of a machine and a user."""
+    if isinstance(value, dict):
+        return {name: without_folders(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [without_folders(item) for item in value]
+    return _FOLDERS.sub("", value) if isinstance(value, str) else value
 
 
 def made_how(agent: Agent) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -158,6 +169,7 @@ def model_card(
         metadata,
         str(TEMPLATE),
         agent=agent,
+        env_kwargs=without_folders(agent.env_kwargs),
         config=config,
         score=score,
         unit=KINDS[score.kind].unit,

@@ -10,6 +10,7 @@ from agents.common.common_settings import CommonSettings
 from agents.common.settings import Declared, setting
 from agents.common.validation import checked_pair
 from zoo.settings.layers import DEFAULT_PROFILE, flatten
+from zoo.settings.wrappers import checked_wrappers
 
 if TYPE_CHECKING:
     from agents.common.method import Method
@@ -71,6 +72,11 @@ class RunSettings(Declared):
         default=None,
         check=_checked_pair,
         doc="returns of a random and of an expert policy: scores are returns, which comparisons normalise by them",
+    )
+    env_wrapper: list[Any] | None = setting(
+        default=None,
+        check=checked_wrappers,
+        doc="wrappers around the environment, module:Class or {module:Class: {argument: value}}, the innermost first",
     )
     action_range: tuple[float, float] | None = setting(
         default=None,

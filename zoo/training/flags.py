@@ -5,7 +5,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from zoo.settings.layers import DEFAULT_PROFILE
+from zoo.settings.layers import DEFAULT_PROFILE, load_yaml
 from zoo.settings.record import RunSettings
 from zoo.terminal.parser import (
     COUNT,
@@ -113,6 +113,8 @@ def _add_run_settings(parser: Parser) -> None:
             how = {"type": Number(int(declared.bounds.get("at_least", 1)))}
         elif get_origin(kind) is Literal:
             how = {"choices": get_args(kind)}
+        elif get_origin(kind) is list:
+            how = {"nargs": "+", "type": lambda text: load_yaml(text, "a wrapper"), "metavar": "WRAPPER"}
         elif get_origin(kind) is tuple:
             how = {"type": two_numbers, "metavar": "LOW,HIGH"}
         group.add_argument(f"--{name.replace('_', '-')}", **how, help=declared.doc)

@@ -69,7 +69,7 @@ class RunRequest:
     :param has_own_data: whether its data have rewards: a set of the user's own, OCBench's, robomimic's or D4RL's.
     :param content: these data, where they were read for their spaces.
     :param seeds: one for each replica; None takes any.
-    :param env_kwargs: arguments of `make_env`: those of the environment's constructor, and of stacked frames.
+    :param env_kwargs: arguments of `make_env`: its constructor's, wrappers and stacked frames.
     """
 
     args: argparse.Namespace
@@ -116,8 +116,12 @@ def read_request(args: argparse.Namespace) -> RunRequest:
         register_absent(args.env, content, config.run.action_range, args.spaces)
     env_kwargs = parse_overrides(args.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(args.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
-    stacked = {"frame_stack": k} if (k := config.settings.get("frame_stack", 1)) > 1 else {}
-    kwargs = env_kwargs | stacked, eval_env_kwargs | stacked
+    wrapping = {}
+    if config.settings.get("frame_stack", 1) > 1:
+        wrapping["frame_stack"] = config.settings["frame_stack"]
+    if config.run.env_wrapper:
+        wrapping["env_wrapper"] = config.run.env_wrapper
+    kwargs = env_kwargs | wrapping, eval_env_kwargs | wrapping
     return RunRequest(args, config, env_id, has_dataset, has_own_data, seeds, *kwargs, content)
 
 

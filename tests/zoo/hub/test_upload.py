@@ -15,7 +15,7 @@ __all__ = ["model"]
 def run(tmp_path, model, monkeypatch):
     """Return a run, which is not played for its score."""
     monkeypatch.setattr(upload, "play", lambda agent, n_envs: (None, Score("success", 0.5, 0.2, 0.8, 4)))
-    run = write_run(tmp_path, model, pretrained_actor={"path": "/home/me/logs/bc_1.zip", "updates": 1})
+    run = write_run(tmp_path, model, pretrained_actor={"path": "/home/Jane Doe/logs/bc_1.zip", "updates": 1})
     (run.path / "versions.json").write_text('{"packages": {"torch": "2"}, "git_commit": "abc-dirty"}')
     return run
 
@@ -42,10 +42,10 @@ def test_a_video_in_the_run_folder_is_uploaded(run, tmp_path):
 
 
 def test_folders_of_the_machine_are_left_out(run, tmp_path):
-    words = "--algo qam -f '/home/me/logs' --dataset=/data/a.npz --track https://a.b/c/d"
+    words = "--algo qam -f '/home/Jane Doe/the logs' --dataset=/data/a.npz --track https://a.b/c/d"
     (run.path / "command.txt").write_text(f"/home/me/.venv/bin/python /home/me/.venv/bin/zoo train {words}")
     files = uploaded(agent_of_run(run.path, "cpu"), tmp_path / "files")
-    command = "python zoo train --algo qam -f 'logs' --dataset=a.npz --track https://a.b/c/d"
-    assert files["command.txt"].decode() == command
+    command = "python zoo train --algo qam -f 'the logs' --dataset=a.npz --track https://a.b/c/d"
+    assert files["command.txt"].decode() == f"{command}\n"
     assert command in files["README.md"].decode()
     assert yaml.safe_load(files["config.yml"])["pretrained_actor"]["path"] == "bc_1.zip"

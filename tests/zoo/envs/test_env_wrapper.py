@@ -1,0 +1,125 @@
+"""Wrappers by name: what a run puts around its environments is played again by its models."""
+
+import json
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+from tests.zoo.outcomes import config_of
+from zoo import evaluate
+from zoo.envs.make import make_env
+from zoo.models.agent import agent_of_file, agent_of_run, play, require_plain_arguments
+from zoo.settings.wrappers import checked_wrappers
+from zoo.terminal.errors import UsageError
+from zoo.train import main
+
+HALVED = "tests.zoo.envs.test_env_wrapper:Halved"
+RESCALED = {"gymnasium.wrappers:RescaleAction": {"min_action": -1, "max_action": 1}}
+
+
+class Halved(gymnasium.RewardWrapper):
+    """Divides rewards."""
+
+    def __init__(self, env, by=2):
+        super().__init__(env)
+        self.by = by
+
+    def reward(self, reward):
+        return reward / self.by
+
+
+def test_wrappers_are_put_around_an_environment_the_first_innermost():
+    bare = make_env("Spring-v0")
+    env = make_env("Spring-v0", env_wrapper=[HALVED, {HALVED: {"by": 3}}, RESCALED])
+    assert env.action_space == gymnasium.spaces.Box(-1, 1, (2,))
+    rewards = []
+    for one, action in ((bare, [2, -2]), (env, [1, -1])):
+        one.reset(seed=3)
+        rewards.append(one.step(np.array(action, np.float32))[1])
+    assert rewards[0] == pytest.approx(6 * rewards[1])
+
+
+@pytest.mark.parametrize(
+    ("value", "checked"),
+    [
+        ("gymnasium.wrappers.ClipAction", ["gymnasium.wrappers:ClipAction"]),
+        ([HALVED, {HALVED: {"by": 3}}, {HALVED: None}], [HALVED, {HALVED: {"by": 3}}, HALVED]),
+        ([], None),
+    ],
+)
+def test_wrappers_are_recorded_in_one_form(value, checked):
+    assert checked_wrappers("env_wrapper", value) == checked
+
+
+@pytest.mark.parametrize(
+    ("wrappers", "message"),
+    [
+        ("nowhere_at_all:Wrapper", "must name classes that Python finds"),
+        ("gymnasium.wrappers:Nothing", "must name classes that Python finds"),
+        ("subprocess:Popen", "must name subclasses of gymnasium.Wrapper"),
+        ([{HALVED: {"speed": 1}}], "does not take .* with the arguments"),
+    ],
+)
+def test_wrappers_that_cannot_be_made_are_refused(wrappers, message):
+    with pytest.raises(UsageError, match=message):
+        make_env("Spring-v0", env_wrapper=wrappers)
+
+
+@pytest.mark.parametrize("value", ["Wrapper", [3], {HALVED: {"by": 3}}, [{HALVED: 3}]])
+def test_what_names_no_wrapper_is_refused(value):
+    with pytest.raises(TypeError, match="`env_wrapper` must"):
+        checked_wrappers("env_wrapper", value)
+
+
+def test_a_run_plays_in_its_wrappers_and_so_do_its_models(tmp_path, call):
+    words = f"--algo bc --env Spring-v0 --offline-steps 0 --online-steps 20 -f {tmp_path} --seed 1 --eval-episodes 2"
+    wrappers = [f"{HALVED}: {{by: 4}}", json.dumps(RESCALED)]
+    assert main([*words.split(), "--verbose", "0", "--env-wrapper", *wrappers, "-params", "net_arch=[8]"]) == 0
+    folder = tmp_path / "bc" / "Spring-v0_1"
+    assert config_of(folder)["env_wrapper"] == [{HALVED: {"by": 4}}, RESCALED]
+    with np.load(folder / "evaluations.npz") as evaluations:
+        recorded = evaluations["results"][-1]
+    agent = agent_of_run(folder, "cpu")
+    np.testing.assert_array_equal(play(agent)[0].returns[0], recorded)
+    about = {"env": "Spring-v0", "protocol": {"env_kwargs": agent.env_kwargs, "episodes": 2}, "seed": 1}
+    agent.policy.save(tmp_path / "policy.safetensors", agent.policy.acting_networks(), about)
+    found, _ = call(evaluate.main, tmp_path / "policy.safetensors")
+    assert found["return"] == recorded.mean()
+
+
+def test_a_file_selects_no_package_to_import(tmp_path):
+    agent = agent_of_file(save_policy(tmp_path, {"env_wrapper": ["not_imported:Wrapper"]}), None, "cpu")
+    with pytest.raises(UsageError, match=r"wrapper not_imported:Wrapper, which a file cannot select .*--gym-packages"):
+        play(agent)
+
+
+@pytest.mark.parametrize(
+    "env_kwargs",
+    [
+        {"xml_file": "/etc/passwd"},
+        {"names": ["../x"]},
+        {"class": "os:system"},
+        {"env_wrapper": [{"gymnasium.wrappers:RecordVideo": {"video_folder": "~/x"}}]},
+        [1],
+    ],
+)
+def test_a_file_passes_no_places_to_constructors(tmp_path, env_kwargs):
+    path = save_policy(tmp_path, env_kwargs)
+    with pytest.raises(UsageError, match=r"policy\.safetensors"):
+        agent_of_file(path, None, "cpu")
+
+
+def test_plain_arguments_of_a_file_are_passed():
+    plain = {"maze": "U_MAZE-v1", "limit": 2.0, "goals": [[1, 2], None], "env_wrapper": [RESCALED]}
+    require_plain_arguments(Path("policy.safetensors"), plain)
+
+
+def save_policy(folder, env_kwargs):
+    """Write a policy whose file says where it plays."""
+    from tests.zoo.models.conftest import maze_model
+
+    about = {"env": "Spring-v0", "protocol": {"env_kwargs": env_kwargs}}
+    maze_model("bc", seed=3).save_policy(folder / "policy.safetensors", about)
+    return folder / "policy.safetensors"
