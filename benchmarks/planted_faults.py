@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,22 +16,23 @@ from zoo import train
 
 def targets_after_step() -> None:
     """Move the target networks towards the weights from after the step, not from before it."""
-    apply = trainer.Trainer.apply
+    apply = trainer.Trainer.apply_gradients
 
-    def faulty(self: trainer.Trainer, grads: Sequence[Tensor | None], info: Info) -> None:
-        averages, self.averages = self.averages, []
-        apply(self, grads, info)
-        self.averages = averages
+    def faulty(self: trainer.Trainer, gradients: Sequence[Tensor | None], info: Info) -> None:
+        plan = self.plan
+        self.plan = replace(plan, polyak_pairs=[])
+        apply(self, gradients, info)
+        self.plan = plan
         with torch.no_grad():
-            for own_rate, online, target in averages:
-                torch._foreach_lerp_(target, online, self.method.tau if own_rate is None else own_rate)
+            for weight, online, target in plan.polyak_pairs:
+                torch._foreach_lerp_(target, online, weight)
 
-    trainer.Trainer.apply = faulty  # type: ignore[method-assign, assignment]
+    trainer.Trainer.apply_gradients = faulty  # type: ignore[method-assign]
 
 
 def no_clipping() -> None:
     """Take the gradient as it is."""
-    trainer.scale = lambda grads, factor: None
+    trainer.scale = lambda gradients, factor: None
 
 
 FAULTS: dict[str, Callable[[], None]] = {"targets_after_step": targets_after_step, "no_clipping": no_clipping}

@@ -70,7 +70,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """
     import torch
 
-    from agents.common.engine.strategies import COMPILE_AFTER_UPDATES
+    from agents.common.engine.execution import COMPILE_AFTER_UPDATES
 
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)

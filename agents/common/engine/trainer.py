@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.common_settings import Rate
-from agents.common.engine.strategies import (
+from agents.common.engine.execution import (
     COMPILE_AFTER_UPDATES,
     Evaluate,
+    GraphCache,
     Mode,
-    Recorder,
     choose_mode,
     compiled,
-    failures,
-    optimiser_told,
-    shortened,
-    with_own_code,
+    first_lines,
+    remove_unloadable_library,
 )
 from agents.common.method import Info, Method, Noise, normal, uniform
 from agents.common.nets.fast import float32_products
@@ -38,6 +35,24 @@ CROP_PIXELS = 3
 """By how many pixels random crops shift images at most, as in FQL's implementation."""
 
 
+@dataclass(frozen=True)
+class UpdatePlan:
+    """What an update trains, which depends on the networks that it skips.
+
+    :param skipped: names of the networks that stay as they are.
+    :param parameters: what the gradient is taken of, in the optimiser's order.
+    :param clip_groups: bound on the norm of a group of gradients (None: no bound), and their places in ``parameters``.
+    :param polyak_pairs: weight of the new value, online parameters, and the target parameters that follow them.
+    :param buffers: buffers of online networks and those of their targets, e.g. the statistics of batch normalisation.
+    """
+
+    skipped: frozenset[str]
+    parameters: list[Tensor]
+    clip_groups: list[tuple[float | None, list[int]]]
+    polyak_pairs: list[tuple[float, list[Tensor], list[Tensor]]]
+    buffers: list[tuple[Tensor, Tensor]]
+
+
 class Trainer:
     """Takes a model's gradient steps; none waits for the device or branches on values.
 
@@ -49,10 +64,13 @@ class Trainer:
     """How updates are run at present, and why."""
     evaluate: Evaluate
     """The losses, plain or compiled."""
-    recorder: Recorder | None
-    """Replays whole updates, drawing included, where they are recorded."""
+    graphs: GraphCache | None
+    """Replays whole updates, drawing included, where they are captured."""
+    plan: UpdatePlan
+    """What the coming update trains."""
     pretraining: bool
-    """Whether the coming update trains the behaviour flow alone; kept, since compiled losses would watch the counts."""
+    """Whether the coming update trains the behaviour flow alone; an attribute, since compiled losses would watch the
+    count of updates."""
 
     def __init__(self, model: Any, seeds: Sequence[int]) -> None:
         self.model = model
@@ -62,16 +80,17 @@ class Trainer:
         self.optimizer: torch.optim.Optimizer = self.policy.optimizer
         self.behaviour = find_behaviour(self.method.networks())
         self.has_extractors = any(getattr(net, "features_extractor", None) for net in self.policy.nets.values())
-        self.rounds_step_size = self.device.type == "cuda"
-        self.number = torch.zeros(self.policy.num_replicas, dtype=torch.float32, device=self.device)
-        """Number of updates so far, which the batch passes on to the method."""
-        self.skipped: frozenset[str] | None = None
+        self.update_count = torch.zeros(self.policy.num_replicas, dtype=torch.float32, device=self.device)
+        """Number of updates so far, which a batch hands to the method."""
+        self.capture_failure: str | None = None
+        """Why an update of this model could not be captured: there is no second attempt."""
+        self.keeps_rates_on_device = self.device.type == "cuda"
+        """Whether learning rates are tensors, which a captured step reads, and not numbers, which it would repeat."""
         self._settings_read = -1
-        self._own_losses = with_own_code(self.losses)
         self.seed(seeds)
         self.prepare()
         self._read_settings()
-        self.select(self.skipped_networks())
+        self._choose_plan()
 
     def seed(self, seeds: Sequence[int]) -> None:
         """Begin the random numbers of batches and noise again."""
@@ -81,28 +100,43 @@ class Trainer:
     # -- how updates are run ------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Choose how the coming updates are run; what was compiled or recorded before is dropped."""
+        """Choose how the coming updates are run; what was compiled or captured before is dropped."""
         self.pretraining = self.model._n_updates < self.method.pretraining_steps
+        self._prepare_optimizer()
         mode = choose_mode(self.method, self.device, self.model._n_updates)
-        if mode.captured and failures:
-            mode = replace(mode, captured=False, reason=f"an earlier recording failed: {shortened(failures[0])}")
+        if mode.captured and self.capture_failure is not None:
+            mode = replace(mode, captured=False, reason=f"capturing failed before: {self.capture_failure}")
         self._use(mode)
         if mode.captured and not all(group.get("fused") for group in self.optimizer.param_groups):
-            self.give_up("captured", f"{type(self.optimizer).__name__} is not fused Adam; its step may need the host")
+            self.fall_back("captured", f"{type(self.optimizer).__name__} is not fused Adam; its step may need the host")
+
+    def _prepare_optimizer(self) -> None:
+        """Let a fused optimiser be captured where learning rates are on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = float(group["lr"])  # a file may hold a tensor of another device
+            if not group.get("fused"):
+                continue
+            group["capturable"] = self.keeps_rates_on_device
+            if self.keeps_rates_on_device:
+                group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=self.device)
+        # PyTorch would warn of a capturable optimiser at the updates before a capture
+        self.optimizer._warned_capturable_if_run_uncaptured = True
 
     def _use(self, mode: Mode) -> None:
         self.mode = mode
-        self.evaluate = compiled(self._own_losses) if mode.compiled else self.losses
-        self.recorder = Recorder(self) if mode.captured else None
+        self.evaluate = compiled(self.losses) if mode.compiled else self.losses
+        self.graphs = GraphCache(self) if mode.captured else None
 
-    def give_up(self, what: str, why: str) -> None:
+    def fall_back(self, what: str, why: str) -> None:
         """Go on without compiling or capturing, and say so once.
 
         :param what: ``"compiled"`` or ``"captured"``.
         :param why: the reason.
         """
-        reason = f"not {what}: {shortened(why)}"
+        reason = f"not {what}: {first_lines(why)}"
         warnings.warn(f"updates are {reason}; continuing without it", stacklevel=2)
+        if what == "captured":
+            self.capture_failure = first_lines(why)
         mode = self.mode
         self._use(Mode(mode.compiled and what != "compiled", mode.captured and what != "captured", reason))
 
@@ -117,43 +151,48 @@ class Trainer:
         buffer = self.model.replay_buffer
         if buffer.loader is not None:
             buffer.rotate_dataset(self.model._n_updates)
-
-        def step() -> Info:  # `_take` may choose another recorder first
-            if self.recorder is not None:
-                return self.recorder.update(batch_size)
-            return self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
-
-        return self._take(step)
+        self._before_update()
+        if self.graphs is None:
+            info = self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
+        else:
+            info = self.graphs.update(batch_size)
+        self._after_update(info)
+        return info
 
     def update_on(self, batch: Batch, noise: Noise) -> Info:
-        """Take one gradient step on all networks, or while pretraining on the behaviour flow.
+        """Take one gradient step on a given batch, whatever the mode.
 
         :param batch: the batch, observations as the networks see them.
         :param noise: all draws of the update.
         :return: losses and diagnostics, each (S,), on the device.
         """
-        return self._take(lambda: self.step(batch, noise))
+        self._before_update()
+        info = self.step(batch, noise)
+        self._after_update(info)
+        return info
 
-    def _take(self, step: Callable[[], Info]) -> Info:
-        """Take a step, and do what comes before and after it: mode, step sizes, hooks, copies and the count."""
+    def _before_update(self) -> None:
+        """Bring mode, settings, learning rates and plan up to date."""
         model = self.model
-        method = self.method
-        networks = self.policy.nets
-        if model._n_updates == COMPILE_AFTER_UPDATES and method.compile == "auto" and not self.mode.compiled:
-            mode = choose_mode(method, self.device, model._n_updates)
+        if model._n_updates == COMPILE_AFTER_UPDATES and self.method.compile == "auto" and not self.mode.compiled:
+            mode = choose_mode(self.method, self.device, model._n_updates)
             self._use(replace(mode, captured=self.mode.captured))  # what failed before is not tried again
             if mode.compiled and model.verbose >= 1:
                 print("The coming updates are compiled, which takes about a minute.", flush=True)
-        self.number.fill_(model._n_updates)
+        self.update_count.fill_(model._n_updates)
         self._read_settings()
-        info = step()
+        self._set_learning_rates()
+        self._choose_plan()
+
+    def _after_update(self, info: Info) -> None:
+        """Call the method's hook, or hand the pretrained flow on, and count the update."""
+        model = self.model
         if self.pretraining:
-            start_from_behaviour(networks, method.networks())
+            start_from_behaviour(self.policy.nets, self.method.networks())
         else:
-            method.after_update(networks, info)
+            self.method.after_update(self.policy.nets, info)
         model._n_updates += 1
-        self.pretraining = model._n_updates < method.pretraining_steps
-        return info
+        self.pretraining = model._n_updates < self.method.pretraining_steps
 
     def draw_batch(self, batch_size: int) -> Batch:
         """Sample a batch.
@@ -172,26 +211,23 @@ class Trainer:
         :param batch_size: B.
         :return: every draw of ``method.update_noise()`` (while pretraining, of cloning) and of crops by name.
         """
-        table = (CLONING_NOISE if self.pretraining else self.method.update_noise()) | self.method.crop_noise()
-        noise: dict[str, Tensor] = self.policy.draw_noise(table, batch_size, self.generator)
+        table = CLONING_NOISE if self.pretraining else self.method.update_noise()
+        noise: dict[str, Tensor] = self.policy.draw_noise(table | self.method.crop_noise(), batch_size, self.generator)
         return noise
 
     def step(self, batch: Batch, noise: Noise) -> Info:
-        """Evaluate the losses, clip their gradient, and move parameters and target networks.
+        """Take one gradient step: losses, clipped gradients, target networks, parameters.
 
         :param batch: the batch, observations as the networks see them.
         :param noise: all draws of the update.
         :return: losses and diagnostics, each (S,).
         """
-        method = self.method
         if not self.policy.training:  # acting switches dropout and batch statistics off
             self.policy.set_training_mode(True)
-        self.select(self.skipped_networks())
-        batch = replace(batch, updates=self.number)
-        products = method.precision, self.device
-        with float32_products(*products):
-            info, found = self.differentiate(batch, noise)
-        self.apply(found, info)
+        batch = replace(batch, updates=self.update_count)
+        with float32_products(self.method.precision, self.device):
+            info, gradients = self.compute_gradients(batch, noise)
+        self.apply_gradients(gradients, info)
         return info
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
@@ -226,16 +262,16 @@ class Trainer:
         :return: the batch with other observations.
         """
         is_cropped = (noise["crop"] < self.method.random_crop).unsqueeze(-1)  # (S, 1)
-        ways = 2 * CROP_PIXELS + 1
-        y, x = (((noise[name] * ways).long() - CROP_PIXELS) * is_cropped for name in ("crop_y", "crop_x"))
+        positions = 2 * CROP_PIXELS + 1
+        y, x = (((noise[name] * positions).long() - CROP_PIXELS) * is_cropped for name in ("crop_y", "crop_x"))
 
-        def shifted(rows: Tensor) -> Tensor:
-            inside = (..., *[None] * (rows.ndim - 3))  # of a chunk, all states are shifted as its first one
-            return self.policy.layout.shifted(rows, y[inside], x[inside])
+        def shift(rows: Tensor) -> Tensor:
+            over_steps = (..., *[None] * (rows.ndim - 3))  # all states of a chunk are shifted as its first one
+            return self.policy.layout.shifted(rows, y[over_steps], x[over_steps])
 
-        return batch.with_observations(shifted)
+        return batch.with_observations(shift)
 
-    def differentiate(self, batch: Batch, noise: Noise) -> tuple[Info, Sequence[Tensor | None]]:
+    def compute_gradients(self, batch: Batch, noise: Noise) -> tuple[Info, Sequence[Tensor | None]]:
         """Return diagnostics, and the gradient of the total loss; None for parameters that no loss depends on.
 
         :param batch: the batch.
@@ -244,54 +280,46 @@ class Trainer:
         """
         try:
             total, info = self.evaluate(batch, noise)
-            if not self.parameters:  # all networks wait for a later update
+            parameters = self.plan.parameters
+            if not parameters:  # all networks wait for a later update
                 return info, []
-            return info, torch.autograd.grad(total, self.parameters, torch.ones_like(total), allow_unused=True)
+            return info, torch.autograd.grad(total, parameters, torch.ones_like(total), allow_unused=True)
         except Exception as error:  # if the losses themselves raised it, they raise it again uncompiled
-            if not self.mode.compiled or self._is_recording:  # the compiler is done before recording begins
+            if not self.mode.compiled or self._is_capturing:  # the compiler is done before a capture begins
                 raise
-            self.give_up("compiled", f"{type(error).__name__}: {error}")
-            return self.differentiate(batch, noise)
+            text = f"{type(error).__name__}: {error}"
+            if library := remove_unloadable_library(text):
+                warnings.warn(f"{library} could not be loaded and is compiled again", stacklevel=2)
+            else:
+                self.fall_back("compiled", text)
+            return self.compute_gradients(batch, noise)
 
     @property
-    def _is_recording(self) -> bool:
-        return self.recorder is not None and self.recorder.is_recording
+    def _is_capturing(self) -> bool:
+        return self.graphs is not None and self.graphs.is_capturing
 
-    def apply(self, found: Sequence[Tensor | None], info: Info) -> None:
-        """Clip the gradient, move the targets towards the weights from before the step, and take the step.
+    def apply_gradients(self, gradients: Sequence[Tensor | None], info: Info) -> None:
+        """Clip gradients, move the targets towards the weights from before the step, and take the step.
 
-        :param found: one tensor per parameter; one without a gradient stays as it is, as in PyTorch, without decay.
+        :param gradients: one tensor per parameter; without one it stays as it is, as in PyTorch, without weight decay.
         :param info: gets ``grad_norm``, each replica's norm before clipping, (S,).
         """
-        grads = []
-        for grad, parameter in zip(found, self.parameters, strict=True):
-            own = torch.zeros_like(parameter) if grad is None else grad
-            if own.stride() != parameter.stride():  # a fused optimiser walks memory and looks at no strides
-                own = torch.empty_like(parameter).copy_(own)
-            grads.append(own)
-        bounds = [(self.method.max_grad_norm if own is None else own, places) for own, places in self.bounds]
-        if any(bound is not None for bound, _ in bounds):
-            grads = _own_memory(grads)
-        norms = [] if grads else [torch.zeros(self.policy.num_replicas, dtype=torch.float32, device=self.device)]
-        for bound, places in bounds:
-            part = [grads[place] for place in places]
-            norms.append(joint_norm(part, self.policy.num_replicas))
-            if bound is not None:
-                scale(part, (bound / norms[-1]).clamp(max=1.0))
-        info["grad_norm"] = norms[0] if len(norms) == 1 else torch.stack(norms).norm(dim=0)
+        plan = self.plan
+        clipped = [lay_out(gradient, p) for gradient, p in zip(gradients, plan.parameters, strict=True)]
+        if any(bound is not None for bound, _ in plan.clip_groups):
+            clipped = unshare_memory(clipped)
+        if clipped:
+            info["grad_norm"] = clip_gradients(clipped, plan.clip_groups, self.policy.num_replicas)
+        else:
+            info["grad_norm"] = torch.zeros_like(self.update_count)
         with torch.no_grad():
-            for own_rate, online, target in self.averages:
-                torch._foreach_lerp_(target, online, self.method.tau if own_rate is None else own_rate)
-            for online_one, target_one in self.statistics:
-                target_one.copy_(online_one)
-        for parameter, grad, given in zip(self.parameters, grads, found, strict=True):
-            parameter.grad = None if given is None else grad
-        if not self.rounds_step_size or self._is_recording:
-            self.optimizer.step()
-            return
-        # a recording reads the step size in float32; other updates round it too, so that all have the same bits
-        with optimiser_told(self.optimizer, [float(np.float32(group["lr"])) for group in self.optimizer.param_groups]):
-            self.optimizer.step()
+            for weight, online, target in plan.polyak_pairs:
+                torch._foreach_lerp_(target, online, weight)
+            for buffer, target_buffer in plan.buffers:
+                target_buffer.copy_(buffer)
+        for parameter, gradient, clipped_gradient in zip(plan.parameters, gradients, clipped, strict=True):
+            parameter.grad = None if gradient is None else clipped_gradient
+        self.optimizer.step()
 
     # -- what an update reads and moves -------------------------------------------------------------------------------
 
@@ -300,61 +328,86 @@ class Trainer:
         if self.pretraining:
             return frozenset(self.policy.nets) - {self.behaviour}
         updates = self.model._n_updates
-        resting = {name for name, every in self.every.items() if (updates + 1) % every}
+        resting = {name for name, interval in self.update_intervals.items() if (updates + 1) % interval}
         return frozenset(resting.union(self.method.skipped_networks(updates)))
 
     def _read_settings(self) -> None:
-        """Read each network's own training options again if a setting has changed, and set all step sizes."""
-        if self._settings_read != self.method.changes:
-            self._settings_read = self.method.changes
-            self.skipped = None
-            self.trainings = {name: spec.training for name, spec in self.method.specs().items()}
-            self.every = {name: own.train_every for name, own in self.trainings.items()}
-            self.every |= {f"{name}_target": own.target_every for name, own in self.trainings.items()}
-            for group in self.optimizer.param_groups:
-                if "network" in group:
-                    group.update(self.trainings[group["network"]].options())
-            rates = {name: own.learning_rate for name, own in self.trainings.items()}
-            self.own_rates = {name: Rate(rate) for name, rate in rates.items() if rate is not None}
-        for group in self.optimizer.param_groups:
-            rate: Rate = self.own_rates.get(group.get("network", ""), self.model.lr_schedule)
-            group["lr"] = rate(self.model._current_progress_remaining, self.model._n_updates)
-
-    def select(self, skipped: frozenset[str]) -> None:
-        """Choose what the next step moves.
-
-        :param skipped: names of the networks that stay as they are.
-        """
-        if skipped == self.skipped:
+        """Read what each network has of its own in training again if a setting has changed."""
+        if self._settings_read == self.method.changes:
             return
+        self._settings_read = self.method.changes
+        self.trainings = {name: spec.training for name, spec in self.method.specs().items()}
+        self.update_intervals = {name: training.train_every for name, training in self.trainings.items()}
+        self.update_intervals |= {f"{name}_target": training.target_every for name, training in self.trainings.items()}
+        for group in self.optimizer.param_groups:
+            if "network" in group:
+                options = self.trainings[group["network"]].options()
+                options.pop("lr", None)  # set before every update
+                group.update(options)
+        rates = {name: training.learning_rate for name, training in self.trainings.items()}
+        self.schedules = {name: Rate(rate) for name, rate in rates.items() if rate is not None}
+        self.plans: dict[frozenset[str], UpdatePlan] = {}
+
+    def _set_learning_rates(self) -> None:
+        """Set the learning rate of every group for the coming update."""
+        for group in self.optimizer.param_groups:
+            schedule: Rate = self.schedules.get(group.get("network", ""), self.model.lr_schedule)
+            rate = schedule(self.model._current_progress_remaining, self.model._n_updates)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def _choose_plan(self) -> None:
+        """Choose the plan of the coming update."""
+        skipped = self.skipped_networks()
+        if skipped not in self.plans:
+            self.plans[skipped] = self._make_plan(skipped)
+        if self.plans[skipped] is not getattr(self, "plan", None):
+            self.plan = self.plans[skipped]
+            self.optimizer.zero_grad()  # the optimiser leaves a parameter without gradient, and its moments, alone
+
+    def _make_plan(self, skipped: frozenset[str]) -> UpdatePlan:
+        """Return the plan of updates that skip some networks.
+
+        :param skipped: their names.
+        :raises ValueError: if one is unknown.
+        """
         nets = self.policy.nets
         for name in skipped - set(nets):
             raise ValueError(f"`skipped_networks` names an {unknown_name_message('network', name, nets)}")
-        still = {id(p) for name in skipped for p in nets[name].parameters()}
-        every = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.parameters = [p for p in every if id(p) not in still]
-        for parameter in every:
-            parameter.grad = None  # the optimiser leaves a parameter without gradient, and its moments, alone
-        following = [pair for pair in nets.targets() if all(id(q) not in still for q in pair[1].parameters())]
-        own_rates = {id(nets[name]): own.tau for name, own in self.trainings.items()}
-        # weight of the moving averages, None for the setting's; what they follow, and they themselves
-        self.averages = [(own_rates[id(one)], list(one.parameters()), list(its.parameters())) for one, its in following]
-        bounded = {name: own.max_grad_norm for name, own in self.trainings.items() if own.max_grad_norm is not None}
-        owners = {id(p): name for name in bounded for p in nets[name].parameters()}
+        fixed = {id(p) for name in skipped for p in nets[name].parameters()}
+        trained = [p for group in self.optimizer.param_groups for p in group["params"] if id(p) not in fixed]
+        polyak_pairs = []
+        buffers: list[tuple[Tensor, Tensor]] = []
+        for name in nets.followed:
+            if f"{name}_target" in skipped:
+                continue
+            online, target = nets[name], nets[f"{name}_target"]
+            tau = self.trainings[name].tau
+            weight = self.method.tau if tau is None else tau
+            polyak_pairs.append((weight, list(online.parameters()), list(target.parameters())))
+            buffers += zip(online.buffers(), target.buffers(), strict=True)
+        return UpdatePlan(skipped, trained, self._clip_groups(trained), polyak_pairs, buffers)
+
+    def _clip_groups(self, parameters: list[Tensor]) -> list[tuple[float | None, list[int]]]:
+        """Return the groups of parameters: one of each network with a bound of its own, and one of all others."""
+        owners: dict[int, str] = {}
+        for name, training in self.trainings.items():
+            if training.max_grad_norm is not None:
+                owners |= dict.fromkeys(map(id, self.policy.nets[name].parameters()), name)
         places: dict[str, list[int]] = {}
-        for place, parameter in enumerate(self.parameters):
+        for place, parameter in enumerate(parameters):
             places.setdefault(owners.get(id(parameter), ""), []).append(place)
-        # bound on a norm, None for the setting's, and the places of the gradients that the norm is of
-        self.bounds = [(bounded.get(name), own) for name, own in places.items()]
-        # statistics that a features extractor gathers, e.g. those of batch normalisation
-        self.statistics = [pair for one, its in following for pair in zip(one.buffers(), its.buffers(), strict=True)]
-        self.skipped = skipped
+        bounds = {name: training.max_grad_norm for name, training in self.trainings.items()}
+        bounds[""] = self.method.max_grad_norm
+        return [(bounds[name], group) for name, group in places.items()]
 
     def batch_source(self) -> Hashable:
-        """Return what drawing a batch reads, where that is on the device and stays as it is between updates.
+        """Return a cache key if batches can be drawn inside a CUDA graph, else None.
 
-        :return: a key that changes with it, or None where the host takes part: while online transitions come in, where
-            an environment's statistics normalise them, or where the buffer is in the host's memory.
+        :return: a key that changes with what drawing reads; None where the host takes part: while online transitions
+            come in, where an environment's statistics normalise them, or where the buffer is in the host's memory.
         """
         buffer = self.model.replay_buffer
         if buffer.size() or not buffer.placement.on_device or self.model._vec_normalize_env is not None:
@@ -363,50 +416,75 @@ class Trainer:
 
     def generators(self) -> dict[str, torch.Generator]:
         """Return the generators that training draws from, besides the global ones."""
-        generators = {"training": self.generator, "batches": self.host_generator}
-        for replica in range(self.policy.num_replicas):
-            generators[f"acting {replica}"] = self.policy.generators[replica]
-            generators[f"prediction {replica}"] = self.policy.prediction_generators[replica]
-        return generators
+        acting = {f"acting {replica}": generator for replica, generator in enumerate(self.policy.generators)}
+        return {"training": self.generator, "batches": self.host_generator, **acting}
 
 
-def joint_norm(grads: list[Tensor], replicas: int) -> Tensor:
+def lay_out(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    """Return a gradient with the memory layout of its parameter, zeros for None."""
+    if gradient is None:
+        return torch.zeros_like(parameter)
+    if gradient.stride() == parameter.stride():
+        return gradient
+    # a fused optimiser walks through memory and reads no strides
+    return torch.empty_like(parameter).copy_(gradient)
+
+
+def unshare_memory(gradients: list[Tensor]) -> list[Tensor]:
+    """Return gradients that can be scaled in place: autograd may return one tensor for two parameters."""
+    storages: set[int] = set()
+    unshared = []
+    for gradient in gradients:
+        storage = gradient.untyped_storage()._cdata
+        unshared.append(gradient.clone() if storage in storages else gradient)
+        storages.add(storage)
+    return unshared
+
+
+def clip_gradients(gradients: list[Tensor], groups: Sequence[tuple[float | None, list[int]]], replicas: int) -> Tensor:
+    """Clip the gradients of each group jointly, in place.
+
+    :param gradients: tensors (S, ...), or of any shape where S is 1; none shares memory with another.
+    :param groups: bound on a group's norm (None: no bound), and the places of its gradients; at least one.
+    :param replicas: S.
+    :return: each replica's norm over all groups before clipping, (S,).
+    """
+    norms = []
+    for bound, places in groups:
+        group = [gradients[place] for place in places]
+        norms.append(joint_norm(group, replicas))
+        if bound is not None:
+            scale(group, (bound / norms[-1]).clamp(max=1.0))
+    return norms[0] if len(norms) == 1 else torch.stack(norms).norm(dim=0)
+
+
+def joint_norm(gradients: list[Tensor], replicas: int) -> Tensor:
     """Return the L2 norm of each replica's whole gradient.
 
-    :param grads: tensors (S, ...), or of any shape where S is 1.
+    :param gradients: tensors (S, ...), or of any shape where S is 1.
     :param replicas: S.
     :return: (S,).
     """
     if replicas == 1:
-        return torch.nn.utils.get_total_norm(grads).view(1)
-    parts = [part for own in _by_replica(grads, replicas) for part in own]
-    return torch.stack(torch._foreach_norm(parts)).view(replicas, -1).norm(dim=1)
+        return torch.nn.utils.get_total_norm(gradients).view(1)
+    slices = [part for replica in _by_replica(gradients, replicas) for part in replica]
+    return torch.stack(torch._foreach_norm(slices)).view(replicas, -1).norm(dim=1)
 
 
-def scale(grads: list[Tensor], factor: Tensor) -> None:
+def scale(gradients: list[Tensor], factor: Tensor) -> None:
     """Multiply each replica's whole gradient by a factor, in place.
 
-    :param grads: tensors (S, ...), or of any shape where S is 1; none shares memory with another.
+    :param gradients: tensors (S, ...), or of any shape where S is 1; none shares memory with another.
     :param factor: (S,).
     """
     # one kernel takes many tensors, but only one factor
-    for own, number in zip(_by_replica(grads, len(factor)), factor.unbind(), strict=True):
-        torch._foreach_mul_(own, number)
+    for slices, number in zip(_by_replica(gradients, len(factor)), factor.unbind(), strict=True):
+        torch._foreach_mul_(slices, number)
 
 
 def _by_replica(tensors: list[Tensor], replicas: int) -> list[list[Tensor]]:
-    """Return each replica's part of tensors (S, ...)."""
+    """Return each replica's slices of tensors (S, ...)."""
     if replicas == 1:
         return [tensors]
-    return [list(own) for own in zip(*(tensor.unbind() for tensor in tensors), strict=True)]
-
-
-def _own_memory(grads: list[Tensor]) -> list[Tensor]:
-    """Return gradients that may be changed in place; as they come, one tensor may be that of two parameters."""
-    seen: set[int] = set()
-    own = []
-    for grad in grads:
-        memory = grad.untyped_storage()._cdata
-        own.append(grad.clone() if memory in seen else grad)
-        seen.add(memory)
-    return own
+    slices = (tensor.unbind() for tensor in tensors)
+    return [list(of_replica) for of_replica in zip(*slices, strict=True)]

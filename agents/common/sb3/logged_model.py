@@ -76,7 +76,7 @@ class LoggedModel(StoredModel):
             self.logger.record(f"train/{name}", value)
         for group in self.policy.optimizer.param_groups:
             of_one = f"_{group['network']}" if "network" in group else ""
-            self.logger.record(f"train/learning_rate{of_one}", group["lr"])
+            self.logger.record(f"train/learning_rate{of_one}", float(group["lr"]))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from agents.common.engine import strategies, trainer
-from agents.common.engine.strategies import Mode
+from agents.common.engine import execution, trainer
+from agents.common.engine.execution import Mode
 from tests.common.engine.helpers import TapeRecorder, made
 
 
@@ -11,13 +11,14 @@ from tests.common.engine.helpers import TapeRecorder, made
 def captured(monkeypatch):
     """Return a function that makes a model whose updates are captured by the recorder of operations."""
     recorder = TapeRecorder()
-    monkeypatch.setattr(strategies, "record", recorder)
-    monkeypatch.setattr(strategies, "run_aside", lambda step, device: step())
-    strategies.failures.clear()
+    monkeypatch.setattr(execution, "capture", recorder)
+    monkeypatch.setattr(execution, "run_on_side_stream", lambda step, device: step())
     monkeypatch.setattr(trainer, "choose_mode", lambda *arguments: Mode(False, True, "test"))
 
     def make(id="qam", **settings):
-        recorder.model = made(id, **settings)
-        return recorder.model
+        recorder.model = model = made(id, **settings)
+        model.trainer.keeps_rates_on_device = True  # as on CUDA
+        model.trainer.prepare()
+        return model
 
     return make

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from agents.common.engine.strategies import Mode
+from agents.common.engine.execution import Mode
 from agents.common.sb3.model import FlowAlgorithm
 from tests.common.toys import parameters_of, tiny_model, toy_dataset
 

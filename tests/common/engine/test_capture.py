@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch._dynamo.backends.common import aot_autograd
 
-from agents.common.engine import strategies, trainer
-from agents.common.engine.strategies import Mode, choose_mode
+from agents.common.engine import execution, trainer
+from agents.common.engine.execution import Mode, choose_mode
 from tests.common.engine.helpers import assert_same, made, made_plain
 from tests.common.toys import assert_same as assert_equal
 from tests.common.toys import parameters_of, step, toy_batch, toy_dataset, toy_noise
@@ -33,7 +33,6 @@ def test_where_a_recording_begins_changes_no_bit(captured):
     found = []
     for beginnings in ((0,), (0, 6, 8)):  # as when a run is stopped after 6 and after 8 updates
         model = captured(learning_rate=1e-3 / 3)
-        model.trainer.rounds_step_size = True  # as on CUDA
         for update in range(12):
             if update in beginnings:
                 model.trainer.prepare()
@@ -47,7 +46,7 @@ def test_pretraining_and_what_follows_are_recorded_apart(captured):
     for each in (replayed, plain):
         infos = [set(each.trainer.update(16)) for _ in range(12)]
         assert [("td_loss" in info) for info in infos] == [False] * 6 + [True] * 6
-    assert len(replayed.trainer.recorder.recordings) == 2
+    assert len(replayed.trainer.graphs.updates) == 2
     assert_same(replayed, plain)
 
 
@@ -55,38 +54,81 @@ def test_online_batches_are_drawn_outside_and_handed_in(captured):
     model, plain = captured(learning_starts=4), made_plain(learning_starts=4)
     for each in (model, plain):
         each.learn(30)
-    assert model._n_updates == plain._n_updates > strategies.WARM_UP
+    assert model._n_updates == plain._n_updates > execution.WARMUP_STEPS
     assert_same(model, plain)
 
 
 def test_a_new_generator_is_recorded_anew_and_recordings_are_dropped_when_parameters_are_loaded(captured):
     model, found = captured(), []
-    for _ in range(strategies.WARM_UP + 2):
+    for _ in range(execution.WARMUP_STEPS + 2):
         model.trainer.update(16)
-    found.append(len(model.trainer.recorder.recordings))
+    found.append(len(model.trainer.graphs.updates))
     model.set_random_seed(123)
     model.trainer.update(16)
-    found.append(len(model.trainer.recorder.recordings))
+    found.append(len(model.trainer.graphs.updates))
     model.set_parameters(model.get_parameters())
-    assert [*found, len(model.trainer.recorder.recordings)] == [1, 2, 0]
+    assert [*found, len(model.trainer.graphs.updates)] == [1, 2, 0]
 
 
-def test_a_step_that_cannot_be_recorded_is_taken_plainly_the_reason_is_said_and_no_other_model_is_recorded(
+def test_every_generator_is_captured_by_itself_although_the_ids_of_generators_come_again(captured):
+    model = captured()
+    for seed in range(execution.MAX_GRAPHS):
+        model.trainer.seed([seed])
+        model.trainer.update(16)
+    assert len(model.trainer.graphs.updates) == execution.MAX_GRAPHS
+
+
+def test_of_more_kinds_of_updates_than_graphs_some_are_replayed_and_the_others_named_once(captured, monkeypatch):
+    monkeypatch.setattr(execution, "IDLE_UPDATES", 10)
+    model, plain = captured(), made_plain()
+    sizes = [8, 9, 10, 11, 12, 13]
+
+    def update(trained):
+        for size in sizes * 6:
+            trained.trainer.update(size)
+
+    update(plain)
+    with pytest.warns(UserWarning, match="10 updates were not captured.* than 4 kinds") as warned:
+        update(model)
+    assert len(warned) == 1
+    updates = model.trainer.graphs.updates
+    assert {key[0]: update.replay is not None for key, update in updates.items()} == dict.fromkeys(sizes[:4], True)
+    assert_same(model, plain)
+
+
+def test_a_setting_that_changes_at_each_update_is_said_to_prevent_capture(captured, monkeypatch):
+    monkeypatch.setattr(execution, "IDLE_UPDATES", 10)
+    model = captured("bc")
+
+    def update_with_changes():
+        for update in range(40):
+            model.tau = 0.01 + update / 100
+            model.trainer.update(16)
+
+    with pytest.warns(UserWarning, match="10 updates were not captured") as warned:
+        update_with_changes()
+    assert len(warned) == 1
+    for _ in range(20):  # unused graphs make room
+        model.trainer.update(16)
+    assert any(update.replay for update in model.trainer.graphs.updates.values())
+
+
+def test_a_step_that_cannot_be_captured_is_taken_plainly_the_reason_is_said_and_other_models_are_captured(
     captured, monkeypatch
 ):
     def fail(*arguments):
         raise RuntimeError("operation not permitted when stream is capturing\n  Why: a copy\nmore")
 
     model, plain, reason = captured(), made_plain(), "operation not permitted when stream is capturing Why: a copy"
-    monkeypatch.setattr(strategies, "record", fail)
+    monkeypatch.setattr(execution, "capture", fail)
     for each in (model, plain):
-        for _ in range(strategies.WARM_UP):
+        for _ in range(execution.WARMUP_STEPS):
             each.trainer.update(16)
     assert_falls_back(model, plain, f"not captured: {reason}; cont")
     assert not model.trainer.mode.captured
-    second = captured()
-    second.trainer.prepare()
-    assert second.trainer.mode == Mode(False, False, f"an earlier recording failed: {reason}")
+    model.trainer.prepare()
+    assert model.trainer.mode == Mode(False, False, f"capturing failed before: {reason}")
+    assert captured().trainer.mode.captured
 
 
 def test_only_a_fused_adam_is_recorded(captured):
@@ -114,7 +156,7 @@ def test_only_a_fused_adam_is_recorded(captured):
     ],
 )
 def test_device_and_number_of_updates_decide(wish, device, updates, by_onednn, compiled, captured, monkeypatch):
-    monkeypatch.setattr(strategies, "onednn_is_faster", lambda: by_onednn)
+    monkeypatch.setattr(execution, "onednn_is_faster", lambda: by_onednn)
     wish, _, precision = wish.partition(" ")
     mode = choose_mode(SimpleNamespace(compile=wish, precision=precision), device, updates)
     assert mode.compiled == compiled
@@ -136,9 +178,9 @@ def compiled_from_the_fourth(monkeypatch):
 
         return call
 
-    for module in (strategies, trainer):
+    for module in (execution, trainer):
         monkeypatch.setattr(module, "COMPILE_AFTER_UPDATES", 3)
-    monkeypatch.setattr(strategies, "onednn_is_faster", lambda: False)
+    monkeypatch.setattr(execution, "onednn_is_faster", lambda: False)
     monkeypatch.setattr(torch, "compile", compile_)
     return calls
 
@@ -220,7 +262,7 @@ def test_every_model_of_a_process_is_compiled(compile_with):
 
     compile_with(backend)
     for count in range(1, 11):  # eight is where the compiler stops for a piece of code, without a word
-        model = made("bc", compile="on")
+        model = made("bc", compile="on", net_arch=[count])
         model.trainer.update(16)
         assert model.trainer.mode.compiled
         assert len(graphs) == count

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from agents.common.engine.execution import remove_unloadable_library
 from tests import ROOT
 
 TRAIN = """
@@ -17,9 +18,27 @@ assert model.trainer.mode.compiled
 
 
 @pytest.mark.slow
-def test_what_a_killed_compilation_left_is_compiled_again(tmp_path):
-    known = {**os.environ, "PYTHONPATH": str(ROOT), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+def test_what_a_killed_compilation_left_is_compiled_again_and_other_libraries_stay(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    other = tmp_path / "aa" / "of_another_process.so"
     for _ in range(2):
-        subprocess.run([sys.executable, "-c", TRAIN], env=known, check=True)
-        for library in tmp_path.glob("*/*.main.so"):
+        subprocess.run([sys.executable, "-c", TRAIN], env=environment, check=True)
+        for library in sorted(tmp_path.glob("*/*.main.so"))[:2]:
             os.truncate(library, 100)
+        other.parent.mkdir(exist_ok=True)
+        other.touch()
+    assert other.exists()
+
+
+def test_only_the_library_that_an_error_names_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    damaged, whole = tmp_path / "ab" / "cabc.main.so", tmp_path / "cd" / "ccde.main.so"
+    for library in (damaged, whole):
+        library.parent.mkdir()
+        library.touch()
+    error = f"InductorError: ImportError: {damaged}: file too short"
+    assert remove_unloadable_library(error) == damaged
+    assert not damaged.exists()
+    assert whole.exists()
+    assert remove_unloadable_library(error) is None
+    assert remove_unloadable_library("ImportError: /usr/lib/libgomp.so: file too short") is None

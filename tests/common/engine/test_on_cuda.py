@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import agents
-from agents.common.engine import strategies
+from agents.common.engine import execution
 from tests.common.engine.helpers import made, made_plain
 from tests.common.toys import assert_same, parameters_of
 
 ROWS = 16
-UPDATES = strategies.WARM_UP + 7
+UPDATES = execution.WARMUP_STEPS + 7
 TOLERANCES = {"cpu": {"rtol": 1e-4, "atol": 2e-6}, "cuda": {"rtol": 1e-3, "atol": 1e-4}}
 """Of parameters after these updates: a step is 3e-4, and a GPU adds up in another order."""
 
@@ -31,7 +31,6 @@ def assert_close(model, plain):
 
 def pair_on_cuda(id="qam", compile="auto", **settings):
     """Return a model whose updates are captured, and a plain one that is otherwise alike."""
-    strategies.failures.clear()
     return [made(id, device="cuda", compile=wish, **settings) for wish in (compile, "off")]
 
 
@@ -96,13 +95,12 @@ def test_a_capture_that_fails_leaves_a_working_model(monkeypatch):
         return noise
 
     monkeypatch.setattr(model.trainer, "draw_noise", wait_for_device)
-    update(model, strategies.WARM_UP)
+    update(model, execution.WARMUP_STEPS)
     with pytest.warns(UserWarning, match="updates are not captured"):
         update(model, 1)
-    strategies.failures.clear()
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
     torch.rand(1, device="cuda")  # raises while the default generator counts as captured
-    update(plain, strategies.WARM_UP + 1)
+    update(plain, execution.WARMUP_STEPS + 1)
     assert_same(parameters_of(model), parameters_of(plain))
 
 

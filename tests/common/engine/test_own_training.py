@@ -107,13 +107,13 @@ def test_a_network_with_its_own_bound_is_clipped_alone():
     model = tiny_model("rlpd", seeds=[1, 2], max_grad_norm=1.0, per_network={"actor": {"max_grad_norm": 0.25}})
     update = model.trainer
     info = {}
-    update.apply([torch.ones_like(parameter) for parameter in update.parameters], info)
+    update.apply_gradients([torch.ones_like(parameter) for parameter in update.plan.parameters], info)
     nets = model.policy.nets
     norms = {name: joint_norm([p.grad for p in nets[name].parameters()], 2) for name in ("critic", "actor")}
     alone = nets.temperature.log_value.grad.abs()
     torch.testing.assert_close(norms["actor"], torch.full((2,), 0.25))
     torch.testing.assert_close((norms["critic"].square() + alone.square()).sqrt(), torch.ones(2))
-    count = sum(p.numel() for p in update.parameters) / 2
+    count = sum(p.numel() for p in update.plan.parameters) / 2
     torch.testing.assert_close(info["grad_norm"], torch.full((2,), count**0.5))
 
 
@@ -202,13 +202,11 @@ def test_stacked_seeds_learn_as_each_alone():
     ]
 
 
-@pytest.mark.parametrize("rounding", [False, True])
-def test_replayed_updates_follow_the_rates_of_all_groups(captured, rounding):
+def test_replayed_updates_follow_the_rates_of_all_groups(captured):
     replayed, plain = captured("rlpd", per_network=OWN), made_plain("rlpd", per_network=OWN)
     for model in (replayed, plain):
-        model.trainer.rounds_step_size = rounding
         model.learn_offline(24)
-    assert any(each.replay for each in replayed.trainer.recorder.recordings.values())
+    assert any(each.replay for each in replayed.trainer.graphs.updates.values())
     assert_close(replayed, plain)
 
 

@@ -59,11 +59,11 @@ def test_joint_norm_runs_over_all_tensors_of_each_replica_and_those_without_an_a
 
 def test_gradients_that_share_memory_are_not_scaled_twice():
     model = tiny_model(max_grad_norm=1e-3)
-    parameters, one = model.trainer.parameters, torch.ones(1)
+    parameters, one = model.trainer.plan.parameters, torch.ones(1)
     of_shape = {parameter.shape: torch.ones_like(parameter) for parameter in parameters}
     factor = 1e-3 / math.sqrt(sum(parameter.numel() for parameter in parameters))
     for given in ([one.expand_as(p) for p in parameters], [of_shape[p.shape] for p in parameters]):
-        model.trainer.apply(given, {})
+        model.trainer.apply_gradients(given, {})
         for parameter in parameters:
             assert_close(parameter.grad, torch.full_like(parameter, factor))
     assert one.item() == 1
@@ -76,11 +76,11 @@ def test_gradients_that_share_memory_are_not_scaled_twice():
 def test_gradient_is_clipped_jointly_and_separately_for_each_replica(bound, norms, expected):
     model = tiny_model(seeds=list(range(len(norms))), max_grad_norm=bound)
     update, info = Trainer(model, 0), {}
-    grads = [torch.ones_like(parameter) for parameter in update.parameters]
+    grads = [torch.ones_like(parameter) for parameter in update.plan.parameters]
     factors = torch.tensor(norms) / joint_norm(grads, len(norms))
-    update.apply([grad * factors.view(-1, *[1] * (grad.ndim - 1)) for grad in grads], info)
+    update.apply_gradients([grad * factors.view(-1, *[1] * (grad.ndim - 1)) for grad in grads], info)
     assert_close(info["grad_norm"], torch.tensor(norms))
-    seen = [parameter.grad for parameter in update.parameters]
+    seen = [parameter.grad for parameter in update.plan.parameters]
     assert_close(joint_norm(seen, len(norms)), torch.tensor(expected))
 
 

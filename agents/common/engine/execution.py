@@ -1,0 +1,324 @@
+"""Fast execution of updates: compiled losses, and on CUDA whole updates that are captured once and replayed.
+
+The losses are compiled as soon as the number of updates repays that. A captured update, which draws its own batch and
+noise, is one launch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import re
+import textwrap
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.common.batch import Batch
+from agents.common.method import Info, Method, Noise
+from agents.common.nets.fast import onednn_is_faster
+
+WARMUP_STEPS = 3  # libraries and the optimiser allocate memory in their first steps, which a capture forbids
+MAX_GRAPHS = 4  # each keeps the memory of all that it replays
+IDLE_UPDATES = 100  # a graph that was not used for so long makes room for another
+
+REASON_LINES, REASON_CHARACTERS = 2, 500  # of an error that updates go on after
+COMPILE_AFTER_UPDATES = 5_000  # of a model: training is long then, and compiling takes about a minute
+NO_LIMIT = 2**31 - 1
+
+
+# -- the mode ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How updates are run.
+
+    :param compiled: whether the losses are compiled.
+    :param captured: whether updates are replayed from a CUDA graph.
+    :param reason: why, for the log.
+    """
+
+    compiled: bool
+    captured: bool
+    reason: str
+
+    def __str__(self) -> str:
+        """Return the mode in words."""
+        words = [word for word, used in (("compiled", self.compiled), ("captured", self.captured)) if used]
+        return f"{' and '.join(words) or 'eager'} ({self.reason})"
+
+
+def choose_mode(method: Method, device: torch.device, updates: int) -> Mode:
+    """Choose how updates are run, by a rule: a measurement would let equal runs on one machine differ.
+
+    A model's first updates are not compiled, and how many of them there are does not depend on how training is split
+    into phases and runs: short training needs no compiler, and long training that is resumed gives the same bits.
+
+    :param method: its settings `compile` and `precision` count; products of bf16 are PyTorch's own, which the compiler
+        uses too.
+    :param device: where the networks are.
+    :param updates: number of updates that the model has taken.
+    :return: the mode.
+    """
+    cuda = device.type == "cuda"
+    if method.compile == "off":
+        return Mode(False, False, "`compile` is off")
+    if method.compile == "on":
+        return Mode(True, cuda, "`compile` is on")
+    if device.type not in ("cpu", "cuda"):
+        return Mode(False, False, f"compiling is not supported on a {device.type.upper()}")
+    if not cuda and method.precision != "bf16" and onednn_is_faster():
+        return Mode(False, False, "oneDNN is faster on this processor, and the compiler cannot use it")
+    if updates < COMPILE_AFTER_UPDATES:
+        return Mode(False, cuda, f"compiled after {COMPILE_AFTER_UPDATES:,} updates, which takes about a minute")
+    return Mode(True, cuda, f"more than {COMPILE_AFTER_UPDATES:,} updates")
+
+
+def first_lines(text: str) -> str:
+    """Return the beginning of an error's text; the compiler's second line often is the first that explains."""
+    lines = " ".join(text.split("\n")[:REASON_LINES])
+    return textwrap.shorten(lines, REASON_CHARACTERS, placeholder="...") or "no reason given"
+
+
+# -- compiling --------------------------------------------------------------------------------------------------------
+
+Evaluate = Callable[[Batch, Noise], tuple[Tensor, Info]]
+
+
+def compiled(losses: Evaluate) -> Evaluate:
+    """Return losses that are compiled at their first evaluation.
+
+    :param losses: of one model.
+    :return: the same function.
+    """
+    # the compiler counts over all models of the process how often it has compiled these losses, and gives up at eight
+    without_limit = torch._dynamo.config.patch(recompile_limit=NO_LIMIT, accumulated_recompile_limit=NO_LIMIT)
+
+    @functools.cache
+    def compile_once() -> Evaluate:
+        return torch.compile(losses, dynamic=False, fullgraph=True)
+
+    def evaluate(batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
+        with without_limit:
+            return compile_once()(batch, noise)
+
+    return evaluate
+
+
+def remove_unloadable_library(error: str) -> Path | None:
+    """Remove the library that an error says cannot be loaded, from the compiler's cache on disk and in memory.
+
+    A killed process may leave an unfinished library there, which PyTorch takes for whole. The others stay: other
+    processes use them.
+
+    :param error: its text.
+    :return: the library; None if the error names none, or it is gone already.
+    """
+    from torch._inductor.runtime.cache_dir_utils import cache_dir  # imports of seconds, which only compiling needs
+    from torch._inductor.utils import clear_caches
+
+    match = re.search(rf"ImportError: ({re.escape(cache_dir())}.+?\.so)\b", error)
+    if match is None:
+        return None
+    library = Path(match[1])
+    if not library.exists():
+        return None
+    library.unlink(missing_ok=True)
+    clear_caches()
+    return library
+
+
+# -- capturing --------------------------------------------------------------------------------------------------------
+
+
+def run_on_side_stream(step: Callable[[], Info], device: torch.device) -> Info:
+    """Run a step on a stream of its own, as CUDA requires before a capture."""
+    with torch.cuda.device(device):
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            info = step()
+        torch.cuda.current_stream(device).wait_stream(side)
+    return info
+
+
+def capture(
+    step: Callable[[], Info], device: torch.device, generators: Sequence[torch.Generator]
+) -> tuple[Callable[[], None], Info]:
+    """Capture a step in a CUDA graph, without running it.
+
+    :param step: the step.
+    :param device: where it runs.
+    :param generators: CUDA generators that it draws from.
+    :raises RuntimeError: if the step cannot be captured; its cause is what the step raised. Stream, allocator and
+        generators are then as they were before, so that the step can be run plainly.
+    :return: function that runs the step, and the tensors that it then fills.
+    """
+    with torch.cuda.device(device), _without_collection():
+        stream = torch.cuda.current_stream(device)
+        index = stream.device_index
+        all_generators = [*generators, torch.cuda.default_generators[index]]  # a graph takes the default one along
+        states = [generator.get_state() for generator in all_generators]
+        graph = torch.cuda.CUDAGraph()
+        pool = torch.cuda.graph_pool_handle()
+        for generator in generators:
+            graph.register_generator_state(generator)
+        cause: BaseException | None = None
+        try:
+            # other threads may use the device meanwhile; `graph`'s default stream is on the first device used
+            with torch.cuda.graph(
+                graph, pool=pool, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"
+            ):
+                try:
+                    info = step()
+                except BaseException as error:
+                    cause = error  # ending the capture raises another error, which hides this one
+                    raise
+        except BaseException as error:
+            torch.cuda.set_stream(stream)
+            with contextlib.suppress(RuntimeError):  # the allocator has left the pool, if the capture got that far
+                torch._C._cuda_endAllocateToPool(index, pool)
+                torch._C._cuda_releasePool(index, pool)  # a graph does so only if it was captured to the end
+            for generator, state in zip(all_generators, states, strict=True):
+                # a state of its own: the old one still counts as being captured, and raises at every draw
+                fresh = torch.Generator(generator.device)
+                fresh.set_state(state)
+                generator.graphsafe_set_state(fresh.graphsafe_get_state())
+            cause = cause or error
+            if isinstance(cause, Exception):
+                raise RuntimeError(str(cause)) from cause
+            raise cause from None  # Ctrl-C
+    return graph.replay, info
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Collect garbage now and not inside: another graph's memory must not be freed during a capture."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@dataclass
+class CapturedUpdate:
+    """One kind of update, which is run a few times, then captured, then replayed.
+
+    :param batch: tensors that a batch is copied into; None if the update draws its batch itself.
+    :param last_used: number of the update that used it last.
+    :param warmups: how often it was run before its capture.
+    :param replay: runs it once it is captured.
+    :param info: the tensors that a replay fills.
+    """
+
+    batch: Batch | None
+    last_used: int
+    warmups: int = 0
+    replay: Callable[[], None] | None = None
+    info: Info = field(default_factory=dict)
+
+
+class GraphCache:
+    """Runs whole updates, drawing included, and captures each kind of them once.
+
+    A replay repeats the operations of its capture on the same memory. What changes between updates is therefore read
+    from tensors that stay where they are; what changes otherwise is part of the key of a captured update.
+
+    :param trainer: a :class:`~agents.common.engine.trainer.Trainer`.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+        self.is_capturing = False
+        self.updates: dict[Hashable, CapturedUpdate] = {}
+        self.calls = 0
+        self.uncaptured = 0
+        """Number of updates that found no room."""
+
+    def update(self, batch_size: int) -> Info:
+        """Draw a batch and noise and take one gradient step.
+
+        Warm-up steps are ordinary updates, and a capture runs nothing, so every call takes exactly one step. After an
+        update that cannot be captured, the trainer falls back to plain ones.
+
+        :param batch_size: B.
+        :return: losses and diagnostics, each (S,); the next update may write into the same tensors.
+        """
+        trainer = self.trainer
+        source = trainer.batch_source()
+        batch = trainer.draw_batch(batch_size) if source is None else None
+        # the generator itself, because a graph draws from the one that it was captured with, and an id may come again
+        key = batch_size, source, trainer.plan.skipped, trainer.pretraining, trainer.generator, trainer.method.changes
+        captured = self._find(key, batch)
+        static = batch if captured is None else captured.batch
+
+        def step() -> Info:
+            # losses may call `requires_grad_` on a batch; the tensors that batches are copied into stay as they are
+            drawn = trainer.draw_batch(batch_size) if static is None else static.map(Tensor.detach)
+            info: Info = trainer.step(drawn, trainer.draw_noise(batch_size))
+            return info
+
+        if captured is None:
+            return step()
+        if captured.replay is None and captured.warmups < WARMUP_STEPS:
+            captured.warmups += 1
+            return run_on_side_stream(step, trainer.device)
+        if captured.replay is None:
+            try:
+                captured.replay, captured.info = self._capture(step)
+            except RuntimeError as error:
+                trainer.fall_back("captured", str(error))
+                return step()
+        captured.replay()
+        return captured.info
+
+    def _find(self, key: Hashable, batch: Batch | None) -> CapturedUpdate | None:
+        """Return the captured update of a key, filled with the batch; None if there is no room for a new one."""
+        self.calls += 1
+        if key not in self.updates:
+            if len(self.updates) == MAX_GRAPHS and not self._make_room():
+                return None
+            static = None if batch is None else batch.map(Tensor.clone)
+            self.updates[key] = CapturedUpdate(static, self.calls)
+        captured = self.updates[key]
+        captured.last_used = self.calls
+        if batch is not None:
+            for name, tensor in batch.tensors().items():
+                getattr(captured.batch, name).copy_(tensor)
+        return captured
+
+    def _make_room(self) -> bool:
+        """Drop the captured update that was not used for longest; where all are in use, say once that it is slow."""
+        oldest = min(self.updates, key=lambda key: self.updates[key].last_used)
+        if self.calls - self.updates[oldest].last_used > IDLE_UPDATES:
+            del self.updates[oldest]
+            return True
+        self.uncaptured += 1
+        if self.uncaptured == IDLE_UPDATES:
+            warnings.warn(
+                f"{IDLE_UPDATES} updates were not captured, and took longer for it, because updates take turns in more "
+                f"than {MAX_GRAPHS} kinds; set settings, batch sizes and generators before training, and rest networks "
+                "in fewer combinations",
+                stacklevel=4,
+            )
+        return False
+
+    def _capture(self, step: Callable[[], Info]) -> tuple[Callable[[], None], Info]:
+        trainer = self.trainer
+        generators = [generator for generator in trainer.generators().values() if generator.device.type == "cuda"]
+        self.is_capturing = True
+        try:
+            return capture(step, trainer.device, generators)
+        finally:
+            self.is_capturing = False
