@@ -1,6 +1,7 @@
 """A suite: algorithms x environments x seeds in one file, and the runs that this means."""
 
 import fnmatch
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import parse_seeds
 
 ALL = "all"
-KINDS: Mapping[str, tuple[type, str]] = {
+KEY_TYPES: Mapping[str, tuple[type, str]] = {
     **dict.fromkeys(("algorithms", "environments", "overrides", "gym_packages", "published"), (list, "a list")),
     **dict.fromkeys(("title", "profile", "dataset", "dataset_dir", "focus"), (str, "text")),
     "quick": (bool, "true or false"),
@@ -41,8 +42,22 @@ class Run:
 
     def __str__(self) -> str:
         """Return what is trained, in a few words."""
-        seeds = ", ".join(map(str, self.seeds))
-        return f"{self.label or self.algo} on {self.env}, seed{'s' * (len(self.seeds) > 1)} {seeds}"
+        noun = "seeds" if len(self.seeds) > 1 else "seed"
+        return f"{self.label or self.algo} on {self.env}, {noun} {', '.join(map(str, self.seeds))}"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An algorithm of a suite, with the settings and the name that make it a method."""
+
+    algo: str
+    label: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Name by which the suite's file calls it."""
+        return self.label or self.algo
 
 
 @dataclass(frozen=True)
@@ -86,70 +101,85 @@ class Suite:
 
     def runs(self) -> list[Run]:
         """Return every run, environment by environment, so that a suite that is stopped has finished some of them."""
-        groups = self._seed_groups()
         variants = self._variants()
-        single = [(seed,) for group in groups for seed in group]  # SB3's own algorithms train no seeds together
-        runs = [
-            Run(algo, env, group, label, merge({}, self.params))
-            for env in self._environments()
-            for algo, label, _ in variants
-            for group in (single if issubclass(find_algorithm(algo).algorithm, Baseline) else groups)
-        ]
+        runs = []
+        for env in self._environments():
+            for variant in variants:
+                for seeds in self._seed_groups(variant.algo):
+                    runs.append(Run(variant.algo, env, seeds, variant.label, merge({}, self.params)))
         for override in self.overrides:
-            _check_keys(override, ("algorithms", "environments", "params"), "an override of the suite")
-            patterns = [override.get(name, "*") for name in ("algorithms", "environments")]
-            chosen = select(runs, *(pattern if isinstance(pattern, list) else [pattern] for pattern in patterns))
-            for number, run in enumerate(runs):
-                if run in chosen:
-                    runs[number] = replace(run, params=merge(run.params, override.get("params", {})))
-        own = {label or algo: params for algo, label, params in variants}
-        return [replace(run, params=merge(run.params, own[run.label or run.algo])) for run in runs]
+            runs = _with_override(runs, override)
+        # A variant's settings lie over all overrides: they are what makes it another method.
+        params = {variant.name: variant.params for variant in variants}
+        return [replace(run, params=merge(run.params, params[run.label or run.algo])) for run in runs]
 
-    def _seed_groups(self) -> list[tuple[int, ...]]:
+    def _seed_groups(self, algo: str) -> list[tuple[int, ...]]:
+        """Return the seeds that an algorithm trains together; SB3's algorithms train none together."""
         words = self.seeds if isinstance(self.seeds, list | tuple) else [self.seeds]
         seeds = parse_seeds([str(word) for word in words], "seeds")
         size = len(seeds) if self.seeds_at_once == ALL else self.seeds_at_once
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise UsageError(f"`seeds_at_once` must be a number of seeds or `{ALL}`, got {size!r}")
+        if issubclass(find_algorithm(algo).algorithm, Baseline):
+            size = 1
         return [tuple(seeds[first : first + size]) for first in range(0, len(seeds), size)]
 
     def _environments(self) -> list[str]:
         """Return the environments, those of each domain in place of it."""
-        found: dict[str, None] = {}
+        environments: list[str] = []
         for name in self.environments:
             tasks = [task.name for task in TASKS.values() if task.domain == name]
             if f"{name}-v0" in DATASETS:
                 tasks = single_task_names(f"{name}-v0")[1:]
-            found |= dict.fromkeys(tasks or [name])
-        return list(found)
+            environments += tasks or [name]
+        return list(dict.fromkeys(environments))
 
-    def _variants(self) -> list[tuple[str, str, Mapping[str, Any]]]:
-        """Return id, label and own settings of each algorithm."""
-        found = []
-        for entry in self.algorithms:
-            values: Mapping[str, Any] = {"algo": entry} if isinstance(entry, str) else entry
-            _check_keys(values, ("algo", "label", "params"), "an algorithm of the suite")
-            if "algo" not in values:
-                raise UsageError(f"an algorithm of the suite must be an id or have `algo`, got {entry!r}")
-            found.append((values["algo"], str(values.get("label", "")), values.get("params", {})))
-        names = [label or algo for algo, label, _ in found]
-        ids = [ALIASES.get(name, name) for name in names]
-        twice = sorted({id for id in ids if ids.count(id) > 1})
-        if twice:
-            raise UsageError(f"algorithms of a suite must have different names, got {twice[0]} twice; give a `label`")
+    def _variants(self) -> list[Variant]:
+        """Return the methods of the suite; refuse two of one name, and a focus that is none of them."""
+        variants = [_read_variant(entry) for entry in self.algorithms]
+        names = [variant.name for variant in variants]
+        counts = Counter(ALIASES.get(name, name) for name in names)
+        name, count = counts.most_common(1)[0]
+        if count > 1:
+            raise UsageError(f"algorithms of a suite must have different names, got {name} twice; give a `label`")
         if self.focus and self.focus not in names:
             raise UsageError(unknown_name_message("algorithm of the suite as its `focus`", self.focus, names))
-        return found
+        return variants
+
+
+def _read_variant(entry: Any) -> Variant:
+    """Return what an entry of a suite's algorithms means."""
+    if isinstance(entry, str):
+        return Variant(entry)
+    _check_keys(entry, ("algo", "label", "params"), "an algorithm of the suite")
+    if "algo" not in entry:
+        raise UsageError(f"an algorithm of the suite must be an id or have `algo`, got {entry!r}")
+    return Variant(entry["algo"], str(entry.get("label", "")), entry.get("params", {}))
+
+
+def _with_override(runs: Sequence[Run], override: Mapping[str, Any]) -> list[Run]:
+    """Return runs in which those that an override matches have its settings."""
+    _check_keys(override, ("algorithms", "environments", "params"), "an override of the suite")
+    patterns = []
+    for name in ("algorithms", "environments"):
+        value = override.get(name, [])
+        patterns.append(value if isinstance(value, list) else [value])
+    matching = _matching(runs, *patterns)
+    params = override.get("params", {})
+    changed = []
+    for run, matches in zip(runs, matching, strict=True):
+        changed.append(replace(run, params=merge(run.params, params)) if matches else run)
+    return changed
 
 
 def read_suite(path: Path) -> Suite:
     """Read a suite's file; raise UsageError if a name, type or value in it is wrong."""
     content = read_yaml(path, "a suite")
-    _check_keys(content, [each.name for each in fields(Suite)], f"the suite {path}")
+    _check_keys(content, [field.name for field in fields(Suite)], f"the suite {path}")
     for name in ("algorithms", "environments", "seeds"):
         if content.get(name) in (None, []):
             raise UsageError(f"the suite {path} lacks `{name}`")
-    for name, (kind, noun) in KINDS.items():
+    for name, (kind, noun) in KEY_TYPES.items():
         if not isinstance(content.get(name, kind()), kind):
             raise UsageError(f"`{name}` of the suite {path} must be {noun}, got {content[name]!r}")
     if content.get("quick") and "profile" in content:
@@ -160,27 +190,39 @@ def read_suite(path: Path) -> Suite:
 
 
 def select(runs: Sequence[Run], algorithms: Sequence[str], environments: Sequence[str]) -> list[Run]:
-    """Return the runs whose algorithm and environment match one of some patterns; no patterns match all."""
-    chosen = list(runs)
-    for patterns, fields_of in ((algorithms, ("algo", "label")), (environments, ("env",))):
-        names = {getattr(run, name) for run in runs for name in fields_of} - {""}
-        wanted: set[str] = set()
-        for pattern in patterns:
-            found = fnmatch.filter(names, pattern)
-            if not found:
-                raise UsageError(unknown_name_message("algorithm or environment of the suite", pattern, names))
-            wanted.update(found)
-        if patterns:
-            chosen = [run for run in chosen if wanted & {getattr(run, name) for name in fields_of}]
-    return chosen
+    """Return the runs whose algorithm or label, and environment, match one of some patterns; no patterns match all."""
+    matching = _matching(runs, algorithms, environments)
+    return [run for run, matches in zip(runs, matching, strict=True) if matches]
 
 
-def _check_keys(values: Any, known: Sequence[str], what: str) -> None:
+def _matching(runs: Sequence[Run], algorithms: Sequence[str], environments: Sequence[str]) -> list[bool]:
+    """Return for each run whether it matches the patterns; refuse a pattern that matches none."""
+    methods = {name for run in runs for name in (run.algo, run.label)} - {""}
+    allowed_methods = _expand(algorithms, methods)
+    allowed_envs = _expand(environments, {run.env for run in runs})
+    return [bool(allowed_methods & {run.algo, run.label}) and run.env in allowed_envs for run in runs]
+
+
+def _expand(patterns: Sequence[str], names: set[str]) -> set[str]:
+    """Return the names that match one of some patterns; all of them without a pattern."""
+    if not patterns:
+        return names
+    matching: set[str] = set()
+    for pattern in patterns:
+        # A label may hold brackets, which stand for a set of letters in a pattern.
+        matches = [pattern] if pattern in names else fnmatch.filter(names, pattern)
+        if not matches:
+            raise UsageError(unknown_name_message("algorithm or environment of the suite", pattern, names))
+        matching.update(matches)
+    return matching
+
+
+def _check_keys(values: Any, keys: Sequence[str], noun: str) -> None:
     """Refuse what is no mapping or has other keys, and settings that are no mapping."""
     if not isinstance(values, Mapping):
-        raise UsageError(f"{what} must be a mapping, got {values!r}")
+        raise UsageError(f"{noun} must be a mapping, got {values!r}")
     for key, value in values.items():
-        if key not in known:
-            raise UsageError(unknown_name_message(f"key of {what}", str(key), known))
+        if key not in keys:
+            raise UsageError(unknown_name_message(f"key of {noun}", str(key), keys))
         if key in ("params", "env_kwargs") and not isinstance(value, Mapping):
-            raise UsageError(f"`{key}` of {what} must be a mapping, got {value!r}")
+            raise UsageError(f"`{key}` of {noun} must be a mapping, got {value!r}")

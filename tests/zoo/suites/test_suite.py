@@ -108,6 +108,8 @@ def test_a_shipped_suite_is_found_by_its_name_and_a_wrong_name_has_its_closest()
 def test_runs_are_selected_by_patterns():
     suite = Suite(["fql", {"algo": "qam", "label": "QAM hot"}], [MAZE, "scene-play-singletask-task2-v0"], 0)
     assert [run.env for run in select(suite.runs(), ["QAM*"], ["scene-*"])] == ["scene-play-singletask-task2-v0"]
+    labelled = Suite(["fql", {"algo": "fql", "label": "FQL [big]"}], [MAZE], 0)
+    assert [run.label for run in select(labelled.runs(), ["FQL [big]"], [])] == ["FQL [big]"]
     with pytest.raises(UsageError, match="`dsrl`"):
         select(suite.runs(), ["dsrl"], [])
 
