@@ -46,12 +46,12 @@ def run_on_ray(
     _connect(address)
     waiting = list(tasks)
     running = list[Any]()
-    most = workers or len(tasks)
+    capacity = workers or len(tasks)
 
     def has_ended(seconds: float) -> bool:
         end = time.monotonic() + seconds
         while waiting or running:
-            while waiting and len(running) < most:
+            while waiting and len(running) < capacity:
                 running.append(start.remote(waiting.pop(0), os.getcwd()))
             running[:] = _wait(running, POLL_SECONDS)
             if time.monotonic() > end:
@@ -75,7 +75,7 @@ def run_on_ray(
 
 
 def _wait(running: list[Any], seconds: float) -> list[Any]:
-    """Return the tasks that have not ended after some seconds, or when one has; say what went wrong with others."""
+    """Return the tasks that still run after some seconds, or when one has ended; log the errors of those that ended."""
     ended, left = ray.wait(running, timeout=seconds)
     for task in ended:
         try:

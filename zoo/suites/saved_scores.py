@@ -39,11 +39,12 @@ def find_saved(jobs: Sequence[Job], folder: Path) -> frozenset[str]:
                 f"{method} on {environment}, seed {seed} ({digest}); move the file away, or name another folder"
             )
     finished = finished_runs(table.astype({"step": int}), lambda *pair: ends.get(pair, {}))
-    whole = set(zip(*(finished[name] for name in (*_RUN, "settings")), strict=True))
+    finished_seeds = set(finished[[*_RUN, "settings"]].itertuples(index=False, name=None))
     names = set()
     for job in jobs:
         for settings_hash in job.settings_hashes:
-            if whole.issuperset((*_pair(job), str(seed), settings_hash) for seed in job.run.seeds):
+            seeds = {(*_pair(job), str(seed), settings_hash) for seed in job.run.seeds}
+            if seeds <= finished_seeds:
                 names.add(job.name)
     return frozenset(names)
 
@@ -69,16 +70,18 @@ def write_scores(statuses: Sequence[JobStatus], folder: Path) -> list[Path]:
 
 
 def _write(method: str, rows: pd.DataFrame, folder: Path) -> Path:
+    """Write the evaluations of a method beside those of its other runs; return the file."""
     path = folder / f"{method.replace('/', '_').replace(' ', '_')}.csv"
-    # read back, since rows that stay keep the very texts that they have
+    # As text: rows that stay must keep the very characters that they have, whatever pandas would make of a number.
     text = io.StringIO(rows.to_csv(index=False, float_format="%.6g"))
-    new = pd.read_csv(text, dtype=str, keep_default_na=False)
-    kept = _read([path] if path.exists() else [])
-    others = kept[~pd.MultiIndex.from_frame(kept[_RUN]).isin(pd.MultiIndex.from_frame(new[_RUN]))]
-    both = pd.concat([others, new], ignore_index=True)
-    order = both.astype({"seed": int, "step": int}).sort_values(["environment", "seed", "phase", "step"]).index
+    new_rows = pd.read_csv(text, dtype=str, keep_default_na=False)
+    stored = _read([path] if path.exists() else [])
+    is_replaced = pd.MultiIndex.from_frame(stored[_RUN]).isin(pd.MultiIndex.from_frame(new_rows[_RUN]))
+    table = pd.concat([stored[~is_replaced], new_rows], ignore_index=True)
+    numbers = table.astype({"seed": int, "step": int})
+    order = numbers.sort_values(["environment", "seed", "phase", "step"]).index
     with atomic_path(path) as temporary:
-        both.loc[order].to_csv(temporary, index=False)
+        table.loc[order].to_csv(temporary, index=False)
     return path
 
 

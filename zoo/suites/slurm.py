@@ -67,10 +67,10 @@ def run_on_slurm(
         )
     executor = _make_executor(folder, parse_overrides(resources, "--resources"), workers or DEFAULT_WORKERS)
     file = folder / SUBMITTED
-    submitted = _still_there(file) if file.exists() else {}
-    new = [task for task in tasks if task.job.name not in submitted]
-    for begin in range(0, len(new), MAX_ARRAY_SIZE):
-        submitted |= _submit(executor, new[begin : begin + MAX_ARRAY_SIZE], folder)
+    submitted = _queued_jobs(file)
+    new_tasks = [task for task in tasks if task.job.name not in submitted]
+    for begin in range(0, len(new_tasks), MAX_ARRAY_SIZE):
+        submitted |= _submit(executor, new_tasks[begin : begin + MAX_ARRAY_SIZE], folder)
         write_text(file, json.dumps(submitted) + "\n")
     left = {submitted[task.job.name] for task in tasks}
 
@@ -97,13 +97,20 @@ def run_on_slurm(
         ) from error
 
 
-def _still_there(file: Path) -> dict[str, str]:
+def _queued_jobs(file: Path) -> dict[str, str]:
     """Return the jobs that an earlier program submitted and that Slurm still has: name of the job -> its id."""
+    if not file.exists():
+        return {}
     states = _states()
     if states is None:
         raise UsageError(f"squeue must say whether the jobs of {file} still run, got no answer; try again later")
-    earlier = json.loads(file.read_bytes())
-    return {name: job for name, job in earlier.items() if states.get(job) not in (None, *ENDED)}
+    try:
+        earlier = dict(json.loads(file.read_bytes()))
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{file} is damaged ({error}); stop the Slurm jobs of this suite, if there are any, and remove the file"
+        ) from error
+    return {name: job for name, job in earlier.items() if states.get(job, "COMPLETED") not in ENDED}
 
 
 def _submit(executor: Any, tasks: Sequence[JobTask], folder: Path) -> dict[str, str]:
@@ -157,10 +164,15 @@ class SlurmTask:
 
 
 def _make_executor(folder: Path, parameters: Mapping[str, Any], workers: int) -> Any:
-    """Return what submits jobs that run in the current folder, and find what this process finds."""
+    """Return submitit's executor for jobs that run in the current folder and import the modules of this process.
+
+    :raises UsageError: for parameters that submitit does not know, or a folder whose name Slurm would change.
+    """
+    if "%" in str(folder):
+        raise UsageError(f"Slurm replaces `%` in names of files, got the log folder {folder}; choose another with -f")
     commands = parameters.get("slurm_setup", [])
-    more = parameters.get("slurm_additional_parameters", {})
-    if not isinstance(commands, list) or not isinstance(more, Mapping):
+    additional = parameters.get("slurm_additional_parameters", {})
+    if not isinstance(commands, list) or not isinstance(additional, Mapping):
         raise UsageError("`slurm_setup` must be a list of commands and `slurm_additional_parameters` a mapping")
     setup = [
         f"cd {shlex.quote(os.getcwd())}",
@@ -168,11 +180,16 @@ def _make_executor(folder: Path, parameters: Mapping[str, Any], workers: int) ->
         # Since Slurm 22.05, srun does not look at what sbatch was told.
         'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}"',
     ]
-    wanted = {**DEFAULTS, "slurm_array_parallelism": workers, **parameters}
-    wanted |= {"slurm_setup": [*setup, *commands], "slurm_additional_parameters": {"requeue": True, **more}}
+    parameters = {
+        **DEFAULTS,
+        "slurm_array_parallelism": workers,
+        **parameters,
+        "slurm_setup": [*setup, *commands],
+        "slurm_additional_parameters": {"requeue": True, **additional},
+    }
     executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=MAX_TIMEOUTS)
     with as_usage_error(AssertionError, TypeError, ValueError, NameError):
-        executor.update_parameters(**wanted)
+        executor.update_parameters(**parameters)
     return executor
 
 
@@ -182,9 +199,12 @@ def _states() -> dict[str, str] | None:
     Asked of ``squeue``, since not every cluster has the accounting that ``sacct``, and with it submitit, needs.
     """
     command = ["squeue", "--user", str(os.getuid()), "--states=all", "--array", "--noheader", "--format=%F_%K %T"]
-    found = subprocess.run(command, capture_output=True, text=True)
-    if found.returncode != 0:
-        log.warning("no answer from squeue: %s", found.stderr.strip())
+    answer = subprocess.run(command, capture_output=True, text=True)
+    if answer.returncode != 0:
+        log.warning("no answer from squeue: %s", answer.stderr.strip())
         return None
-    pairs = [line.split() for line in found.stdout.splitlines()]
-    return {job.removesuffix("_N/A"): state for job, state in pairs}
+    states = {}
+    for line in answer.stdout.splitlines():
+        job, state = line.split()
+        states[job.removesuffix("_N/A")] = state
+    return states

@@ -135,6 +135,18 @@ def test_what_slurm_still_has_of_an_earlier_start_is_not_submitted_again(tmp_pat
         launch(tmp_path)
 
 
+def test_a_damaged_list_of_submitted_jobs_is_named(tmp_path, bin_folder):
+    file = tmp_path / "logs" / ".jobs" / "slurm" / "submitted.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"fql-some0-v0')
+    with pytest.raises(UsageError, match=r"submitted\.json is damaged"):
+        launch(tmp_path)
+
+
+def test_a_log_folder_whose_name_slurm_would_change_is_refused(tmp_path, bin_folder, run):
+    assert "Slurm replaces `%` in names of files" in run("-f", tmp_path / "p%41")
+
+
 def test_what_slurm_refuses_is_bad_input(bin_folder, run):
     write(bin_folder, "sbatch", "echo 'controller is down' >&2; exit 1")
     assert "controller is down" in run()

@@ -264,3 +264,12 @@ def test_a_job_whose_settings_file_was_edited_meanwhile_fails_with_the_differenc
     attempt = attempt_of(task)
     assert attempt.outcome == "failed"
     assert "differs in gamma: 0.5 there, 0.99 now; start the suite again" in attempt.reason
+
+
+def test_the_files_of_a_job_have_names_that_a_file_system_takes(tmp_path):
+    job = make_task(tmp_path, "done").job
+    named = replace(job, run=replace(job.run, env=f"module:ns/{'E' * 100}-v0", label="方法 '?" * 30))
+    log_file = JobStore(tmp_path).log(named)
+    log_file.parent.mkdir()
+    log_file.touch()
+    assert named.name.startswith("方法____方法____")
