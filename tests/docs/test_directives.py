@@ -11,7 +11,7 @@ pytest.importorskip("sphinx")
 import agents.core
 from agents.registry import BUILT_IN
 from docs import directives
-from docs.mathml import tex2mathml
+from docs.mathml import to_mathml
 from tests.docs.commands import ROOT, pages
 from zoo.terminal.cli import PROGRAMS
 
@@ -74,6 +74,21 @@ def test_every_formula_can_be_shown():
     for path in pages():
         text = re.sub(r"^ *```.*?^ *```|`[^`]*`", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
         for block, inline in FORMULA.findall(text) if "docs" in path.parts else ():
-            assert "<math" in tex2mathml(block or inline, as_block=bool(block)), path
+            mathml = to_mathml(block or inline, as_block=bool(block))
+            assert not re.search(r"<mfrac[^>]*>(<mn>\d+</mn>)?<mo", mathml), f"{path}: a fraction of an operator"
+            for group in re.findall(r"<munderover>.*?</munderover>", mathml):
+                assert not re.search(r"<mo[^>]*>(\u02c9|~|\u02c6)</mo></munderover>", group), (
+                    f"{path}: an index under its letter"
+                )
             found += 1
     assert found > 100
+
+
+def test_an_accented_letter_keeps_its_index_beside_it():
+    mathml = to_mathml(r"\bar x_t", as_block=False)
+    assert "<munderover>" not in mathml
+    assert re.search(r"<msub><mover[^>]*><mi>x</mi>.*</mover><mi>t</mi></msub>", mathml)
+
+
+def test_two_digits_after_a_fraction_are_its_two_parts():
+    assert "<mn>1</mn><mn>2</mn></mfrac>" in to_mathml(r"\tfrac12 + \sigma", as_block=False)
