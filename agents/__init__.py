@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         cgql_linex,
         cgql_mse,
         dac,
+        driftql,
         dsrl,
         fan,
         fawac,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         fql,
         gfp,
         ifql,
+        iql,
         meanflowql,
         qam,
         qam_e,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     )
     from agents.common.frames import FrameStack as FrameStack
     from agents.common.method import Method as Method
+    from agents.common.nets.pretrained import PretrainedFlow as PretrainedFlow
     from agents.common.sb3.constructor import Arguments
     from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder
     from agents.common.sb3.exporting import export_onnx as export_onnx
@@ -79,6 +82,8 @@ if TYPE_CHECKING:
 
     class DAC(FlowAlgorithm, dac.DAC, Arguments): ...
 
+    class DriftQL(FlowAlgorithm, driftql.DriftQL, Arguments): ...
+
     class DSRL(FlowAlgorithm, dsrl.DSRL, Arguments): ...
 
     class FAN(FlowAlgorithm, fan.FAN, Arguments): ...
@@ -94,6 +99,8 @@ if TYPE_CHECKING:
     class GFP(FlowAlgorithm, gfp.GFP, Arguments): ...
 
     class IFQL(FlowAlgorithm, ifql.IFQL, Arguments): ...
+
+    class IQL(FlowAlgorithm, iql.IQL, Arguments): ...
 
     class MeanFlowQL(FlowAlgorithm, meanflowql.MeanFlowQL, Arguments): ...
 
@@ -122,8 +129,8 @@ if TYPE_CHECKING:
 
 __version__ = "1.0.0"
 __all__ = [
-    "FrameStack", "ImpalaEncoder", "Method", "algorithm_ids", "choice", "export_onnx", "get", "linear_range", "load",
-    "load_policy", "log_range", "register", "setting",
+    "FrameStack", "ImpalaEncoder", "Method", "PretrainedFlow", "algorithm_ids", "choice", "export_onnx", "get",
+    "linear_range", "load", "load_policy", "log_range", "register", "setting",
     *BUILT_IN.values(),
 ]  # fmt: skip
 
@@ -131,6 +138,7 @@ _LOCATIONS = {
     "FrameStack": "agents.common.frames",
     "ImpalaEncoder": "agents.common.sb3.encoders",
     "Method": "agents.common.method",
+    "PretrainedFlow": "agents.common.nets.pretrained",
     "choice": "agents.common.settings",
     "export_onnx": "agents.common.sb3.exporting",
     "get": "agents.models",

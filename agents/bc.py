@@ -50,6 +50,8 @@ class BC(Method):
     straight path. Differs in: the condition is the observation; sequences that cross a trajectory end are left out.
     """
 
+    trains_behaviour = True
+
     best_of_n: int = setting(default=1, check=_one, doc="1: there is no critic to choose with.")
 
     def networks(self) -> dict[str, NetworkSpec]:

@@ -22,6 +22,7 @@ from agents.common.nets.specs import (
     NetworkSpec,
     critic,
     from_module,
+    gaussian_mean,
     noise_predictor,
     state_value,
     tanh_actor,
@@ -34,8 +35,8 @@ from agents.registry import register
 
 __all__ = [
     "Batch", "Draw", "Info", "Losses", "Method", "NetworkSpec", "Networks", "Noise", "Targets", "action_gradient",
-    "choice", "cloning_loss", "critic", "expectile_loss", "flow_matching_loss", "from_module", "integers",
-    "integrate_flow", "interpolate", "linear_range", "log_range", "noise_predictor", "normal", "pessimistic_value",
-    "q_statistics", "register", "setting", "state_value", "tanh_actor", "tanh_gaussian", "tanh_gaussian_sample",
-    "td_loss", "td_target", "temperature", "uniform", "velocity_field",
+    "choice", "cloning_loss", "critic", "expectile_loss", "flow_matching_loss", "from_module", "gaussian_mean",
+    "integers", "integrate_flow", "interpolate", "linear_range", "log_range", "noise_predictor", "normal",
+    "pessimistic_value", "q_statistics", "register", "setting", "state_value", "tanh_actor", "tanh_gaussian",
+    "tanh_gaussian_sample", "td_loss", "td_target", "temperature", "uniform", "velocity_field",
 ]  # fmt: skip

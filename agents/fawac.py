@@ -46,6 +46,8 @@ class FAWAC(Method):
     weights are not normalised, so that the flow's effective learning rate varies with the state and the temperature.
     """
 
+    trains_behaviour = True
+
     inverse_temperature: float = setting(
         default=10.0,
         reference="inv_temp",

@@ -43,6 +43,8 @@ class FBRAC(Method):
     actor-critic; this form is the one compared in arXiv 2601.14234. Differs in: nothing from the latter.
     """
 
+    trains_behaviour = True
+
     bc_weight: float = setting(
         default=100.0,
         reference="alpha",

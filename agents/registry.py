@@ -46,6 +46,8 @@ BUILT_IN = {
     "fan": "FAN",
     "value_flows": "ValueFlows",
     "gfp": "GFP",
+    "driftql": "DriftQL",
+    "iql": "IQL",
     "bc": "BC",
 }
 ALIASES: dict[str, str] = {"bptt": "fbrac", "guidance": "cgql"}

@@ -58,6 +58,8 @@ class RQL(Method):
     output.
     """
 
+    trains_behaviour = True
+
     expectile: float = setting(
         default=0.5, above=0, below=1, search=linear_range(0.5, 0.95), doc="Kappa of the value's loss."
     )

@@ -14,6 +14,7 @@ from agents.common.common_settings import CommonSettings
 from agents.common.maths.critic import pick_best, td_target
 from agents.common.maths.flow import cloning_loss
 from agents.common.nets.networks import Networks
+from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.nets.specs import NetworkSpec
 from agents.common.nets.views import RepeatedObservations
 from agents.common.validation import unknown_name_message
@@ -126,6 +127,10 @@ class Method(CommonSettings):
     """Checks of the conformance kit that the algorithm fails as it is meant to -> the reason."""
     step_observations: ClassVar[bool] = False
     """Whether batches hold the states inside of chunks, ``batch.step_observations`` and those after them."""
+    pretrained: PretrainedFlow | None = None
+    """A policy that was trained elsewhere, in place of the behaviour flow."""
+    trains_behaviour: ClassVar[bool] = False
+    """Whether the behaviour flow is the policy itself, which more than cloning trains."""
     is_tried = False
     """Whether its hooks have been tried, as they are once before training."""
 
@@ -239,6 +244,8 @@ class Method(CommonSettings):
         :raises ValueError: for an unknown network, or a value out of range.
         """
         specs = dict(self.networks())
+        if self.pretrained is not None:
+            specs = self.pretrained.in_place_of(specs)
         for name, own in (self.per_network or {}).items():
             if name not in specs:
                 raise ValueError(unknown_name_message(f"network of {type(self).__name__}", name, specs))

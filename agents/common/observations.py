@@ -87,6 +87,11 @@ class ObservationLayout:
         found = {part.key: rows[..., part.columns].reshape(-1, *part.shape) for part in self.parts}
         return found if isinstance(self.space, spaces.Dict) else found[""]
 
+    def split(self, rows: Tensor) -> Any:
+        """Return rows (..., O) as the environment's observations, (..., *shape), by name in a Dict space."""
+        parts = {part.key: rows[..., part.columns].unflatten(-1, part.shape) for part in self.parts}
+        return parts if isinstance(self.space, spaces.Dict) else parts[""]
+
     def blank(self, *shape: int) -> Tensor:
         """Return rows of zeros, (*shape, O), in which each choice is the first of its space."""
         rows = torch.zeros(*shape, self.size, dtype=self.dtype)

@@ -36,8 +36,9 @@ class Fixture:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The original's settings, under its own names."""
-        return dict(self.meta["config"])
+        """The original's settings, under its own names; one without chunks plans single actions."""
+        single_actions = {"horizon_length": 1, "action_chunking": True}
+        return {**single_actions, **self.meta["config"]}
 
     @property
     def sizes(self) -> dict[str, Any]:

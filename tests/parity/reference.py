@@ -154,6 +154,25 @@ SETTINGS: dict[str, dict[str, Translation]] = {
         "denoise_steps": "flow_steps",
         "q_aggregation": MEAN_OR_MINIMUM,
     },
+    "driftql": {
+        **same("kernel"),
+        **unused("layer_norm", "encoder", "drift_batch_size", "drift_eps", "q_agg_actor"),
+        "alpha": "drift_weight",
+        "dim_scale": "scale_distances",
+        "drift_eta": "drift_step",
+        "drift_ngen": "drift_samples",
+        "drift_normalize": "normalize_drift",
+        "drift_temp": "drift_temperature",
+        "noise_dim": "noise_size",
+        "normalize_q_loss": "normalize_q",
+        "q_agg": MEAN_OR_MINIMUM,
+    },
+    "iql": {
+        **same("actor_loss", "expectile"),
+        **unused("layer_norm", "encoder"),
+        "alpha": "actor_weight",
+        "const_std": ("sample_std", {True: 1.0}),  # actions are recorded with this noise
+    },
     "rql": {
         **same("expectile"),
         **unused("q_agg"),
@@ -183,6 +202,7 @@ MODULES: dict[str, dict[str, str]] = {
     "value_flows": {"critic_flow": "critic", "actor_flow": "behaviour"},
     "fan": {"critic": "noise_critic", "critic_z": "critic"},
     "qgf": {"policy": "behaviour"},
+    "driftql": {"actor_bc_drift": "policy"},
     "rql": {"value": "critic", "actor": "flow"},
 }
 """The reference's modules -> ours, where they are neither of one name nor among those that several algorithms share."""
@@ -193,7 +213,7 @@ SHARED_MODULES = {
     "actor_onestep_flow": "one_step",
 }
 LOSSES = {"alpha": "temperature"}  # the reference's loss names -> ours, where they differ
-WEIGHTED = {("rebrac", "bc"), ("rlpd", "bc")}  # losses that the reference records with their weight
+WEIGHTED = {("rebrac", "bc"), ("rlpd", "bc"), ("iql", "td")}  # losses that the reference records with their weight
 DIAGNOSTICS = {"path_kl"}  # recorded beside the losses, but in no total: logged without our suffix
 # recorded intermediates -> entries of our `targets`
 INTERMEDIATES = {

@@ -140,9 +140,9 @@ class StateValue(ObservingNetwork):
 class VelocityField(ObservingNetwork):
     """v(s, x, t), or a one-step map mu(s, z) without ``time``: t is one more input, unscaled."""
 
-    def __init__(self, sizes: Sizes, time: bool = True) -> None:
+    def __init__(self, sizes: Sizes, time: bool = True, noise_size: int | None = None) -> None:
         super().__init__()
-        self.split = [sizes.observations, sizes.actions, *[1] * time]
+        self.split = [sizes.observations, noise_size or sizes.actions, *[1] * time]
         widths = [sum(self.split), *sizes.actor_arch, sizes.actions]
         self.mlp = make_mlp((sizes.replicas,), widths, sizes.actor_layer_norm)
 
@@ -321,8 +321,8 @@ class TanhGaussian(ObservingNetwork):
         return self.mean(hidden, frozen), self.log_std(hidden, frozen).clamp(LOG_STD_MIN, LOG_STD_MAX)
 
 
-class TanhActor(ObservingNetwork):
-    """Deterministic policy: trunk with activated last layer, a head with small initial weights, tanh.
+class GaussianMean(ObservingNetwork):
+    """Mean of a Gaussian policy: trunk with activated last layer, and a head with small initial weights.
 
     The head's initial weights are uniform, of variance ``head_scale`` over the mean of the fans.
     """
@@ -341,8 +341,16 @@ class TanhActor(ObservingNetwork):
         fill_uniform(self.mean.weights[0], replica, self.head_bound, generator)
 
     def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
+        """Return the mean actions, (S, N, D)."""
+        return self.mean(self.trunk(self.features(observations, frozen), frozen), frozen)
+
+
+class TanhActor(GaussianMean):
+    """Deterministic policy: the same, squashed by tanh."""
+
+    def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
         """Return the actions, (S, N, D) in (-1, 1)."""
-        return self.mean(self.trunk(self.features(observations, frozen), frozen), frozen).tanh()
+        return super().forward(observations, frozen).tanh()
 
 
 class Multiplier(Network):

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 from agents.common.common_settings import Training
 from agents.common.nets.networks import (
     CriticEnsemble,
+    GaussianMean,
     Multiplier,
     Network,
     Networks,
@@ -35,8 +36,8 @@ from agents.common.nets.networks import (
 )
 
 __all__ = [
-    "NetworkSpec", "Networks", "Role", "Sizes", "critic", "from_module", "multiplier", "noise_predictor",
-    "state_value", "tanh_actor", "tanh_gaussian", "temperature", "velocity_field",
+    "NetworkSpec", "Networks", "Role", "Sizes", "critic", "from_module", "gaussian_mean", "multiplier",
+    "noise_predictor", "state_value", "tanh_actor", "tanh_gaussian", "temperature", "velocity_field",
 ]  # fmt: skip
 
 Role = Literal["behaviour", "copy", "residual"]
@@ -61,6 +62,10 @@ class NetworkSpec:
         if not target and (self.training.tau, self.training.target_every) != (None, 1):
             raise ValueError("`tau` and `target_every` are of a target, and this network has none; leave them out")
 
+    def built_by(self, build: Callable[[Sizes], Network]) -> NetworkSpec:
+        """Return the same part of the algorithm as another network."""
+        return NetworkSpec(build, self.target, self.role, **self.training.settings())
+
     def trained_with(self, own: Mapping[str, Any]) -> NetworkSpec:
         """Return the same network, trained otherwise."""
         return NetworkSpec(self.build, self.target, self.role, **{**self.training.settings(), **own})
@@ -82,9 +87,15 @@ def state_value(target: bool = False, **training: Any) -> NetworkSpec:
     return NetworkSpec(StateValue, target, **training)
 
 
-def velocity_field(target: bool = False, time: bool = True, role: Role | None = None, **training: Any) -> NetworkSpec:
-    """Return the spec of a velocity field, or of a one-step map without ``time``."""
-    return NetworkSpec(lambda n: VelocityField(n, time), target, role, **training)
+def velocity_field(
+    target: bool = False,
+    time: bool = True,
+    role: Role | None = None,
+    noise_size: int | None = None,
+    **training: Any,
+) -> NetworkSpec:
+    """Return the spec of a velocity field, or of a one-step map without ``time``; ``noise_size`` None is D."""
+    return NetworkSpec(lambda n: VelocityField(n, time, noise_size), target, role, **training)
 
 
 def noise_predictor(time_features: int = 64, **training: Any) -> NetworkSpec:
@@ -100,6 +111,11 @@ def tanh_gaussian(given_action: bool = False, **training: Any) -> NetworkSpec:
 def tanh_actor(target: bool = False, head_scale: float = 0.01, **training: Any) -> NetworkSpec:
     """Return the spec of a deterministic tanh policy; ``head_scale`` is the variance scale of its last layer."""
     return NetworkSpec(lambda n: TanhActor(n, head_scale), target, **training)
+
+
+def gaussian_mean(head_scale: float = 0.01, **training: Any) -> NetworkSpec:
+    """Return the spec of a Gaussian policy's mean; ``head_scale`` is the variance scale of its last layer."""
+    return NetworkSpec(lambda n: GaussianMean(n, head_scale), **training)
 
 
 def multiplier(initial: float, budget: float) -> NetworkSpec:

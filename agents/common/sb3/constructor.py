@@ -12,6 +12,7 @@ from torch import nn
 
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.method import Method
+from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.nets.specs import NetworkSpec, find_behaviour
 from agents.common.sb3.environments import available_device
 from agents.common.sb3.first_update import require_table
@@ -126,6 +127,11 @@ class Arguments(Declared):
         default=None, check=_seeds, doc="One seed per replica, trained at once; None trains one replica with `seed`."
     )
     method: Method | None = setting(default=None, doc="The algorithm with its settings, instead of settings.")
+    behaviour: PretrainedFlow | None = setting(
+        default=None,
+        doc="A flow or diffusion policy that was trained elsewhere, in place of the behaviour flow; see "
+        "`agents.PretrainedFlow`.",
+    )
     device: torch.device | str = setting(
         default="auto", check=lambda _, value: available_device(value), doc='`"auto"`, `"cpu"`, `"cuda"`...'
     )

@@ -39,6 +39,7 @@ from agents.common.sb3.environments import check_spaces, copy_observations, requ
 from agents.common.sb3.first_update import check_first_update, require_table
 from agents.common.sb3.logged_model import LoggedModel
 from agents.common.sb3.policy import FlowPolicy
+from agents.common.sb3.pretrained import check_fit, check_outputs, check_samples
 from agents.common.sb3.stored_model import File, StoredModel, load_behaviour
 from agents.common.settings import Declared
 from agents.common.streams import seeds_of_replicas
@@ -46,7 +47,7 @@ from agents.common.validation import integer
 from agents.registry import BUILT_IN, name_of
 
 SETTINGS_OF_SB3 = [name for name, declared in Method.declared().items() if not declared.kw_only]
-OWN_ARGUMENTS = {"n_steps", "seed", "seeds", "method", "_init_setup_model"}
+OWN_ARGUMENTS = {"n_steps", "seed", "seeds", "method", "behaviour", "_init_setup_model"}
 """Those that SB3 does not get as they are."""
 
 
@@ -112,6 +113,7 @@ class FlowAlgorithm(LoggedModel):
         self.algorithm_id = name_of(self.method_class)  # a saved model says whose it is
         self.offline_steps = 0  # gradient steps taken in learn_offline
         self._is_online = False  # whether the last phase was, or is, an online one
+        self.behaviour = arguments.behaviour
         self.behaviour_flow = find_behaviour(require_table(self.method, "networks", NetworkSpec))
         if arguments._init_setup_model:
             self._setup_model()
@@ -183,9 +185,14 @@ class FlowAlgorithm(LoggedModel):
                 **self.replay_buffer_kwargs,
             )
             self._prepare_buffer(self.replay_buffer)
+        if self.behaviour is not None:
+            check_fit(self.behaviour, self.method, self.behaviour_flow)
+            self.method.pretrained = self.behaviour
         self.policy = make_policy(
             self.policy_class, *spaces, self.lr_schedule, self.method.finish(), given, self.policy_kwargs
         ).to(self.device)
+        if self.behaviour is not None:
+            check_outputs(self.policy)
         self._convert_train_freq()
         self.n_steps = self.method.horizon_length if self.method.shorten_returns else 1
         self.trainer = Trainer(self, self.policy.seeds)
@@ -319,6 +326,8 @@ class FlowAlgorithm(LoggedModel):
         if self.verbose >= 1:
             print(f"{self.replay_buffer.dataset_description}\n{self.replay_buffer.placement.text}")
         self._take_statistics()
+        if self.behaviour is not None:
+            check_samples(self.policy, self.replay_buffer)
 
     def _take_statistics(self) -> None:
         """Scale observations by the statistics of the dataset from now on, unless networks know them by others."""

@@ -27,6 +27,7 @@ from agents.common.nets.fast import float32_products
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.networks import Networks, ObservingNetwork, ReplicatedExtractor
 from agents.common.nets.precision import float32_by_default
+from agents.common.nets.pretrained import PretrainedNetwork
 from agents.common.nets.specs import Sizes
 from agents.common.nets.views import WatchedNetworks
 from agents.common.normalization import Normalization
@@ -157,7 +158,7 @@ class FlowPolicy(BasePolicy):
         """Make all networks; replica k starts as a single run with its seed would."""
         method = self.method
         features = self.features_extractor.features_dim
-        specs = method.networks()
+        specs = method.specs()
         nets = Networks()
         of_actors, of_critics = get_actor_critic_arch(method.net_arch)  # type: ignore[arg-type]  # None has become the default
         for name, spec in specs.items():
@@ -168,11 +169,7 @@ class FlowPolicy(BasePolicy):
             nets[name] = spec.build(sizes)
             if any(p.ndim > 2 for p in nets[name].parameters()):  # matrices and kernels
                 self.own_layers[name] = not sizes.gave_widths
-        if self.features_extractor_class is not FlattenExtractor or not self.layout.is_plain:
-            for network in nets.values():
-                if isinstance(network, ObservingNetwork):
-                    self.features_extractor = self.make_features_extractor()  # the last one's, at the end
-                    network.extract_with(self.features_extractor, self.layout.prepared)
+        self._connect_observations(nets)
         self._initialise(nets)
         nets.follow([name for name, spec in specs.items() if spec.target])
         for name, module in nets.named_modules():
@@ -181,6 +178,16 @@ class FlowPolicy(BasePolicy):
                 if self.activation_fn is not None and ".features_extractor." not in name:
                     module.activation = self.activation_fn()
         return nets.train()
+
+    def _connect_observations(self, nets: Networks) -> None:
+        """Give each network that sees observations what it makes of rows: an extractor of its own, where one is."""
+        has_extractor = self.features_extractor_class is not FlattenExtractor or not self.layout.is_plain
+        for network in nets.values():
+            if isinstance(network, PretrainedNetwork):
+                network.field.read_rows = self.layout.split
+            elif has_extractor and isinstance(network, ObservingNetwork):
+                self.features_extractor = self.make_features_extractor()  # the last one's, at the end
+                network.extract_with(self.features_extractor, self.layout.prepared)
 
     def _initialise(self, nets: Networks) -> None:
         """Draw the weights of every replica from a generator of its own."""
@@ -495,6 +502,11 @@ class FlowPolicy(BasePolicy):
         :param networks: names of those to keep, e.g. :meth:`acting_networks`; None keeps all.
         :param about: what else is to be said about it, e.g. its environment and score: values that JSON takes.
         """
+        if self.method.pretrained is not None:
+            raise ValueError(
+                "a policy's file holds networks of this library alone, got `behaviour`, a module of your own; save the "
+                "model (`model.save`), or export it (`agents.export_onnx`)"
+            )
         kept = self.nets if networks is None else networks
         state = {name: value for name, value in self.state_dict().items() if not name.startswith(_LAST_EXTRACTOR)}
         tensors = {name: value for name, value in state.items() if _network_of(name) in {None, *kept}}

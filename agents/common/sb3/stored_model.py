@@ -37,6 +37,7 @@ from agents.common.model_file import (
     read_model_file,
     write_archive,
 )
+from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.nets.specs import start_from_behaviour
 from agents.common.normalization import Normalization, normalized_as_saved
 from agents.common.sb3.constructor import no_behaviour_message
@@ -151,6 +152,9 @@ class StoredModel(OffPolicyAlgorithm):
         }
         for name, value in attributes.items():
             if value is None or type(value) in (bool, int, float, str):
+                continue
+            if isinstance(value, PretrainedFlow):  # code; its weights are those of the policy's networks
+                attributes[name] = {LEFT_OUT: f"`{name}`, the network of a policy that was trained elsewhere"}
                 continue
             try:
                 members[name + VALUE] = safe.dumps(value)

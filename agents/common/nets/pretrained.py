@@ -1,0 +1,262 @@
+r"""Flow and diffusion policies that were trained elsewhere, as velocity fields from noise (t = 0) to actions (t = 1).
+
+Every Gaussian path is the straight one up to scale and time. A point of a diffusion, :math:`a m + s\epsilon`, is the
+point :math:`x = (a m + s\epsilon)/(a + s)` of the straight path at :math:`\tau = a/(a + s)`, where the velocity is
+:math:`m - \epsilon`. Source: Lipman et al., Flow Matching Guide and Code, arXiv 2412.06264.
+
+If the module's actions are :math:`m = c\,y + d` of the zoo's actions y in [-1, 1], then the point of our path at t is,
+times :math:`\kappa = \tau c + 1 - \tau` and plus :math:`\tau d`, the point of the module's straight path at
+:math:`\tau = t/(t + c(1 - t))`, with the same noise.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from agents.common.nets.networks import Sizes, Time, Velocity, as_column
+from agents.common.nets.specs import NetworkSpec, PlainNetwork
+
+Prediction = Literal["velocity", "noise", "sample"]
+Call = Callable[[nn.Module, Any, Tensor, Tensor], Tensor]
+
+
+def call_module(module: nn.Module, observations: Any, x: Tensor, times: Tensor) -> Tensor:
+    """Call a module as ``module(observations, x, times)``."""
+    prediction: Tensor = module(observations, x, times)
+    return prediction
+
+
+@dataclass(frozen=True)
+class PretrainedFlow:
+    """A flow or diffusion policy that was trained elsewhere, to be the behaviour flow of an algorithm.
+
+    :param module: the policy's network; it must be a function of its inputs.
+    :param call: calls it: ``(module, observations, x, times) -> prediction``. x has shape (N, D), or (N, H, A) with
+        ``action_shape``; times (N,) are the module's own: its flow time, or the index of a row of ``alpha_bar``, which
+        may lie between two rows. The prediction has the shape of x.
+    :param predicts: the velocity of a flow, or the noise or the clean sample of a diffusion.
+    :param noise_at: time at which the module's flow is noise: 0, or 1, where its velocity points from action to noise.
+    :param alpha_bar: cumulative products of a diffusion's schedule, the least noisy first; None for a flow.
+    :param action_shape: (H, A) for a module whose actions have two axes; None for one with flat chunks.
+    :param action_scale: c > 0 in ``module's action = c * action + action_shift``, of actions in [-1, 1].
+    :param action_shift: d, a number, (A,) or (H, A).
+    :param train: whether the behaviour flow goes on cloning the data; frozen otherwise.
+    :raises TypeError: if the module is no `torch.nn.Module`, or ``call`` cannot be called.
+    :raises ValueError: for conventions that contradict each other.
+    """
+
+    module: nn.Module
+    call: Call = call_module
+    predicts: Prediction = "velocity"
+    noise_at: float = 0.0
+    alpha_bar: Sequence[float] | None = None
+    action_shape: tuple[int, int] | None = None
+    action_scale: float = 1.0
+    action_shift: ArrayLike = 0.0
+    train: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.module, nn.Module):
+            raise TypeError(f"`module` must be a torch.nn.Module, got {type(self.module).__name__}")
+        if not callable(self.call):
+            raise TypeError(f"`call` must be a function (module, observations, x, times), got {self.call!r}")
+        if self.predicts not in ("velocity", "noise", "sample"):
+            raise ValueError(f"`predicts` must be 'velocity', 'noise' or 'sample', got {self.predicts!r}")
+        if self.noise_at not in (0, 1):
+            raise ValueError(
+                f"`noise_at` must be 0 or 1, the time at which the flow is noise, got {self.noise_at!r}; let `call` "
+                "convert a time that runs over another range"
+            )
+        if (self.predicts == "velocity") != (self.alpha_bar is None):
+            needed = "belongs to a diffusion" if self.predicts == "velocity" else f"is needed for {self.predicts!r}"
+            raise ValueError(f"`alpha_bar` {needed}, got predicts={self.predicts!r} and alpha_bar={self.alpha_bar!r}")
+        if self.alpha_bar is not None:
+            _check_schedule(self.alpha_bar)
+        if np.ndim(self.action_scale) or not self.action_scale > 0:
+            raise ValueError(
+                f"`action_scale` must be one positive number, got {self.action_scale!r}; where coordinates have scales "
+                "of their own, wrap the environment in gymnasium.wrappers.RescaleAction, so that its box is the "
+                "module's"
+            )
+        if not np.isfinite(np.asarray(self.action_shift, float)).all():
+            raise ValueError(f"`action_shift` must be finite, got {self.action_shift!r}")
+
+    def velocity_field(self) -> PretrainedField:
+        """Return a copy of the module as a velocity field of our convention."""
+        return PretrainedField(self)
+
+    def in_place_of(self, specs: Mapping[str, NetworkSpec]) -> dict[str, NetworkSpec]:
+        """Return an algorithm's networks with this flow as the behaviour, and as the copy that begins equal to it."""
+        replaced = dict(specs)
+        for name, spec in specs.items():
+            if spec.role in ("behaviour", "copy"):
+                is_trained = self.train or spec.role == "copy"
+                replaced[name] = spec.built_by(self._builder(is_trained))
+        return replaced
+
+    def _builder(self, is_trained: bool) -> Callable[[Sizes], PretrainedNetwork]:
+        return lambda sizes: PretrainedNetwork(self, sizes.replicas, is_trained)
+
+
+def _check_schedule(alpha_bar: Sequence[float]) -> None:
+    """Refuse a table that is not that of a diffusion, the least noisy step first."""
+    table = np.asarray(alpha_bar, np.float64)
+    if table.ndim != 1 or len(table) < 2:
+        raise ValueError(f"`alpha_bar` must be a list of at least two numbers, got shape {table.shape}")
+    if not (np.all(table > 0) and np.all(table < 1)):
+        raise ValueError(
+            f"`alpha_bar` must lie between 0 and 1, got {table.min():g} to {table.max():g}; give the cumulative "
+            "products of 1 - beta (`scheduler.alphas_cumprod`)"
+        )
+    if not np.all(np.diff(table) < 0):
+        raise ValueError(
+            "`alpha_bar` must fall from step to step, the least noisy first, got a table that rises at step "
+            f"{int(np.argmax(np.diff(table) >= 0)) + 1}; turn it round, or give the cumulative products"
+        )
+
+
+class PretrainedField(nn.Module):
+    """The velocity field of a pretrained module: rows (N, O) and (N, D) with times (N, 1) to velocities (N, D).
+
+    The actions may have an axis before the rows, (K, N, D): states of the same observations at several times.
+    ``read_rows`` turns rows into the observations that the module knows, such as a Dict.
+    """
+
+    shift: Tensor
+    signal: Tensor
+    noise_scale: Tensor
+    table_times: Tensor
+
+    def __init__(self, flow: PretrainedFlow) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(flow.module)
+        self.call = flow.call
+        self.read_rows: Callable[[Tensor], Any] = lambda rows: rows
+        self.predicts = flow.predicts
+        self.noise_at = flow.noise_at
+        self.action_shape = flow.action_shape
+        self.scale = float(flow.action_scale)
+        shift = torch.as_tensor(np.asarray(flow.action_shift, np.float32))
+        self.register_buffer("shift", shift.expand(flow.action_shape).flatten() if flow.action_shape else shift)
+        self.is_scaled = self.scale != 1 or bool((shift != 0).any())
+        # noisiest step first, so that times rise from noise to actions
+        alpha_bar = torch.as_tensor(flow.alpha_bar if flow.alpha_bar is not None else [], dtype=torch.float64).flip(0)
+        signal = alpha_bar.sqrt()
+        noise_scale = (1 - alpha_bar).sqrt()
+        self.register_buffer("signal", signal.float())
+        self.register_buffer("noise_scale", noise_scale.float())
+        self.register_buffer("table_times", (signal / (signal + noise_scale)).float())
+
+    def forward(self, observations: Any, x: Tensor, t: Tensor) -> Tensor:
+        """Return the velocities at x, (N, D) or (K, N, D), for times that broadcast to (N, 1) or (K, N, 1)."""
+        observations = self.read_rows(observations)
+        shape = x.shape
+        t = t.expand(*shape[:-1], 1)
+        if x.ndim == 3:
+            observations = _repeat_rows(observations, shape[0])
+            x = x.flatten(0, 1)
+            t = t.flatten(0, 1)
+        tau = t / (t + self.scale * (1 - t)) if self.is_scaled else t
+        factor = tau * self.scale + 1 - tau
+        point = factor * x + tau * self.shift if self.is_scaled else x
+        if self.predicts == "velocity":
+            velocity = self._flow_velocity(observations, point, tau)
+            action = point + (1 - tau) * velocity
+            noise = point - tau * velocity
+        else:
+            action, noise = self._denoise(observations, point, tau)
+            velocity = action - noise
+        if self.is_scaled:
+            velocity = (action - self.shift) / self.scale - noise
+        return velocity.reshape(shape)
+
+    def _flow_velocity(self, observations: Any, x: Tensor, tau: Tensor) -> Tensor:
+        """Return the velocity from noise to action, whichever way the module's time runs."""
+        if self.noise_at == 0:
+            return self._predict(observations, x, tau)
+        return -self._predict(observations, x, 1 - tau)
+
+    def _denoise(self, observations: Any, x: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the action and the noise that a diffusion sees in points of the straight path."""
+        # a prediction of noise says nothing about the action where there is no signal: begin at the noisiest step
+        tau = tau.clamp(self.table_times[0], self.table_times[-1])
+        last = len(self.table_times) - 1
+        upper = torch.searchsorted(self.table_times, tau.contiguous()).clamp(1, last)
+        lower = upper - 1
+        left = self.table_times[lower]
+        share = (tau - left) / (self.table_times[upper] - left)
+        index = last - (lower + share)  # of the module's table, whose first step is the least noisy
+        # a^2 + s^2 = 1 and a / (a + s) = tau
+        size = (tau.square() + (1 - tau).square()).rsqrt()
+        signal = tau * size
+        noise_scale = (1 - tau) * size
+        point = x * size
+        prediction = self._predict(observations, point, index)
+        if self.predicts == "noise":
+            return (point - noise_scale * prediction) / signal, prediction
+        return prediction, (point - signal * prediction) / noise_scale
+
+    def _predict(self, observations: Any, x: Tensor, times: Tensor) -> Tensor:
+        """Call the module in its own shapes and dtype; return (N, D) in that of x."""
+        parameter = next(self.module.parameters(), x)
+        actions = x if self.action_shape is None else x.unflatten(-1, self.action_shape)
+        prediction = self.call(self.module, observations, actions.to(parameter.dtype), times.squeeze(-1))
+        if not isinstance(prediction, Tensor):
+            raise TypeError(
+                f"`call` must return one tensor, got {type(prediction).__name__}; let it choose the {self.predicts}"
+            )
+        if prediction.shape != actions.shape:
+            raise ValueError(
+                f"`call` must return the shape of x, {tuple(actions.shape)}, got {tuple(prediction.shape)}; do "
+                "`action_shape` and `horizon_length` fit the module?"
+            )
+        return prediction.to(x.dtype).reshape(x.shape)
+
+
+class PretrainedNetwork(PlainNetwork):
+    """The velocity field of every replica, each of which begins with the weights of the pretrained module.
+
+    :param flow: the pretrained policy.
+    :param replicas: S.
+    :param is_trained: whether its parameters are trained, of those that require gradients in the module.
+    """
+
+    def __init__(self, flow: PretrainedFlow, replicas: int, is_trained: bool) -> None:
+        super().__init__(flow.velocity_field, replicas)
+        if not is_trained:
+            self.requires_grad_(False)
+
+    @property
+    def field(self) -> PretrainedField:
+        """The velocity field, whose parameters are those of all replicas."""
+        field: PretrainedField = self.module  # type: ignore[assignment]
+        return field
+
+    def at(self, observations: Tensor, frozen: bool = False) -> Velocity:
+        """Fix the observations, (S, N, O): (x, t) -> velocity, both (S, N, D) or (S, K, N, D)."""
+
+        def velocity(x: Tensor, t: Time) -> Tensor:
+            velocities: Tensor = self(observations, x, as_column(t, x), frozen=frozen)
+            return velocities
+
+        return velocity
+
+    def forward(self, *inputs: Any, frozen: bool = False) -> Any:
+        """Return the velocities for (observations, x, t): x is (S, N, D), or (S, K, N, D) for K states of every row."""
+        observations, x, t = inputs
+        return super().forward(observations, x, as_column(t, x), frozen=frozen)
+
+
+def _repeat_rows(observations: Any, times: int) -> Any:
+    """Repeat rows, or those of each part of a Dict, as often as there are states of each."""
+    if isinstance(observations, dict):
+        return {key: _repeat_rows(part, times) for key, part in observations.items()}
+    return observations.repeat(times, *[1] * (observations.ndim - 1))

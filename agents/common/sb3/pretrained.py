@@ -1,0 +1,147 @@
+"""Checks of a flow that was trained elsewhere, before any training: whether it fits, is a flow, and knows the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.maths.flow import integrate_flow
+from agents.common.method import Method
+from agents.common.nets.pretrained import PretrainedFlow, PretrainedNetwork
+from agents.common.sb3.constructor import no_behaviour_message
+from agents.common.sb3.policy import FlowPolicy
+from agents.common.streams import Purpose, torch_generator
+
+ROWS = 256
+"""Transitions of the dataset whose actions are compared with samples."""
+
+
+def check_fit(flow: PretrainedFlow, method: Method, behaviour: str | None) -> None:
+    """Refuse a pretrained flow that the algorithm and its settings cannot take.
+
+    :param flow: the pretrained flow.
+    :param method: the algorithm.
+    :param behaviour: name of its behaviour flow; None if it has none.
+    :raises ValueError: for the first reason.
+    """
+    if not isinstance(flow, PretrainedFlow):
+        raise TypeError(f"`behaviour` must be an `agents.PretrainedFlow`, got {type(flow).__name__}")
+    if behaviour is None:
+        raise ValueError(no_behaviour_message(type(method).__name__))
+    if method.pretraining_steps:
+        raise ValueError(
+            f"`behaviour` takes the place of `pretraining_steps`, got {method.pretraining_steps} of them; set them to 0"
+        )
+    if method.trains_behaviour and not flow.train:
+        raise ValueError(
+            f"{type(method).__name__} has one flow, which it trains, got a frozen one; give `PretrainedFlow(..., "
+            "train=True)`, or take an algorithm that fine-tunes a copy, such as QAM or TRQAM"
+        )
+    if method.observation_scale is not None:
+        raise ValueError(
+            f"`behaviour` gets observations as the environment returns them, got `observation_scale` = "
+            f"{method.observation_scale}; set it to None (-params observation_scale=null)"
+        )
+    if flow.action_shape is not None and flow.action_shape[0] != method.chunk_length:
+        raise ValueError(
+            f"`behaviour` plans chunks of {flow.action_shape[0]} actions, got chunks of {method.chunk_length}; set "
+            f"`horizon_length` = {flow.action_shape[0]}"
+        )
+
+
+def check_outputs(policy: FlowPolicy) -> None:
+    """Call a policy's pretrained flow twice; refuse one that is no differentiable function of its inputs.
+
+    :param policy: with the flow among its networks.
+    :raises TypeError: if it returns anything but a tensor.
+    :raises ValueError: if it fails, or returns another shape, NaN, other numbers each time or no gradient.
+    """
+    field = _pretrained(policy).field
+    size = policy.chunk_size
+    observations = policy.layout.blank(2).to(policy.device)
+    gradient: Tensor | None = None
+    with torch.enable_grad():
+        x = torch.linspace(-1, 1, 2 * size, device=policy.device).view(2, size).requires_grad_()
+        times = torch.full((2, 1), 0.5, device=policy.device)
+        try:
+            velocities = [_first_replica(policy, observations, x, times) for _ in range(2)]
+        except (TypeError, ValueError):
+            raise
+        except Exception as error:
+            raise ValueError(
+                f"`behaviour` failed at x of shape {_shape_of_actions(field, x)}, observations "
+                f"{_describe(field.read_rows(observations))} and times of shape (2,): {type(error).__name__}: {error}; "
+                "let `call` give the module what it takes"
+            ) from error
+        first, second = velocities
+        if not torch.isfinite(first).all():
+            raise ValueError("`behaviour` must return finite numbers, got NaN or infinity in the middle of its path")
+        if not torch.equal(first, second):
+            raise ValueError(
+                "`behaviour` must be a function of its inputs, got other numbers at a second call; switch off what is "
+                "random in it, e.g. dropout (p = 0)"
+            )
+        if first.requires_grad:
+            (gradient,) = torch.autograd.grad(first.sum(), x, allow_unused=True)
+    if gradient is None or not gradient.any():
+        raise ValueError(
+            "`behaviour` must pass gradients to x, got none; leave out `torch.no_grad`, `detach` and rounding"
+        )
+
+
+def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
+    """Compare samples of a policy's pretrained flow in states of the dataset with the dataset's actions and with noise.
+
+    :param policy: with the flow among its networks.
+    :param buffer: with the dataset.
+    :raises ValueError: if samples are not nearer to the data than noise is.
+    """
+    generator = torch_generator(Purpose.CHECKS, 0, 3, device=policy.device if buffer.placement.on_device else "cpu")
+    batch = buffer.sample(ROWS, None, generator)
+    noise = torch.randn(batch.actions.shape, generator=torch_generator(Purpose.CHECKS, 0, 4)).to(policy.device)
+    with torch.no_grad():
+        velocity = _pretrained(policy).at(batch.observations)
+        samples = integrate_flow(velocity, noise, policy.method.flow_steps)
+    of_samples = _error(samples, batch.actions, batch.valid)
+    of_noise = _error(noise, batch.actions, batch.valid)
+    if not of_samples < of_noise:
+        raise ValueError(
+            f"samples of `behaviour` must be nearer to the data's actions than noise is, got a root mean square of "
+            f"{of_samples:.2f} from samples and {of_noise:.2f} from noise; is `noise_at` right, and are `action_scale` "
+            "and `action_shift` those between actions in [-1, 1] and the module's?"
+        )
+
+
+def _error(samples: Tensor, actions: Tensor, valid: Tensor) -> float:
+    """Return the root mean square difference in valid rows; (S, B, D), (S, B, D) and (S, B)."""
+    squares = (samples - actions).square().mean(-1)
+    return float(((valid * squares).sum() / valid.sum().clamp(min=1)).sqrt())
+
+
+def _pretrained(policy: FlowPolicy) -> PretrainedNetwork:
+    """Return the network of a policy that stands for the behaviour flow."""
+    networks = [network for network in policy.nets.values() if isinstance(network, PretrainedNetwork)]
+    return networks[0]
+
+
+def _first_replica(policy: FlowPolicy, observations: Tensor, x: Tensor, times: Tensor) -> Tensor:
+    """Return the velocities of the first replica, (N, D)."""
+    replicas = policy.num_replicas
+    velocities = _pretrained(policy)(
+        observations.expand(replicas, -1, -1), x.expand(replicas, -1, -1), times.expand(replicas, -1, -1)
+    )
+    first: Tensor = velocities[0]
+    return first
+
+
+def _shape_of_actions(field: Any, x: Tensor) -> tuple[int, ...]:
+    return tuple(x.shape) if field.action_shape is None else (len(x), *field.action_shape)
+
+
+def _describe(observations: Any) -> str:
+    if isinstance(observations, dict):
+        return ", ".join(f"`{key}` {tuple(part.shape)}" for key, part in observations.items())
+    return f"of shape {tuple(observations.shape)}"

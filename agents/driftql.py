@@ -1,0 +1,160 @@
+"""DriftQL: drift Q-learning, a one-step policy that drifts towards the data and away from its own samples."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from agents.common.common_settings import OF_NETWORKS
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    choice,
+    critic,
+    log_range,
+    normal,
+    q_statistics,
+    register,
+    setting,
+    td_loss,
+    velocity_field,
+)
+
+SELF_DISTANCE = 1e6  # so that a sample has no weight in its own repulsion
+SMALLEST = 1e-12  # under square roots, whose slope is infinite at 0
+SMALLEST_Q = 1e-6
+
+
+@register(
+    "driftql",
+    paper="Drift Q-Learning (arXiv 2606.00350)",
+    published_name="DriftQL",
+    when="One network and one stage of training: cloning without a flow's time.",
+)
+class DriftQL(Method):
+    r"""A one-step policy moves along a drift, to the data action and away from its own samples, and climbs the critics.
+
+    .. math:: L = L_{TD} + w\,\mathbb{E}\lVert x_i - \mathrm{clip}(x_i + \eta\,\Delta_i)\rVert^2 / D
+        - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,\mu(s, z)), \qquad
+        \Delta_i = (a - x_i) - \sum_{j \ne i} k_{ij}\,(x_j - x_i)
+
+    The n samples :math:`x_i` of a state come from the policy itself; :math:`k_{ij}` is a softmax over the other samples
+    of :math:`-d_{ij}/\tau` (Laplace) or :math:`-d_{ij}^2/2\tau^2` (Gaussian), and d is the distance over
+    :math:`\sqrt D`. Only the policy acts.
+
+    Source: Drift Q-Learning, arXiv 2606.00350, and the authors' code (github.com/DT6A/driftql, ``agents/driftql.py``).
+    Differs in: action chunks; the drift is of all rows of a batch; a state has one data action, so attraction has no
+    kernel.
+    """
+
+    drift_weight: float = setting(
+        default=10.0, reference="alpha", above=0, search=log_range(1.0, 3000.0), doc="Weight w of the drift."
+    )
+    drift_samples: int = setting(default=32, reference="drift_ngen", at_least=2, doc="Samples n of each state.")
+    drift_temperature: float = setting(
+        default=0.2, reference="drift_temp", above=0, search=log_range(0.02, 1.0), doc="Width tau of the kernel."
+    )
+    drift_step: float = setting(default=1.0, reference="drift_eta", above=0, doc="Step size eta along the drift.")
+    kernel: Literal["laplace", "gaussian"] = setting(default="laplace", search=choice("laplace", "gaussian"))
+    scale_distances: bool = setting(default=True, reference="dim_scale", doc="Divide distances by the root of D.")
+    normalize_drift: bool = setting(
+        default=False, reference="drift_normalize", doc="Divide a state's drift by its root mean square."
+    )
+    normalize_q: bool = setting(
+        default=False, reference="normalize_q_loss", doc="Divide the Q term by the mean size of Q in the batch."
+    )
+    noise_size: int | None = setting(
+        default=None,
+        reference="noise_dim",
+        at_least=1,
+        fixed=OF_NETWORKS,
+        doc="Numbers of noise that the policy sees; None: as many as its actions.",
+    )
+    ensemble_size: int = setting(default=2)
+    rho: float = setting(default=1.0, reference="q_agg", search=choice(0.0, 1.0))
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics and the one-step policy."""
+        return {"critic": critic(), "policy": velocity_field(time=False, noise_size=self.noise_size)}
+
+    def policy_noise(self, axes: str = "B", **sizes: int) -> Draw:
+        """Return a draw that the policy maps to actions."""
+        if self.noise_size is None:
+            return normal(f"{axes}D", **sizes)
+        return normal(f"{axes}Z", Z=self.noise_size, **sizes)
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the noise of the drifting samples and of the Q term."""
+        return {"drift_z": self.policy_noise("BM", M=self.drift_samples), "q_z": self.policy_noise()}
+
+    def action_noise_table(self) -> dict[str, Draw]:
+        """Return the policy's noise."""
+        return {"action": self.policy_noise()}
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weight of the drift."""
+        return {"drift": self.drift_weight}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Map noise to actions in one step."""
+        return nets.policy(observations, noise["action"]).clamp(-1, 1)
+
+    def repulsion(self, samples: Tensor) -> Tensor:
+        """Return where the other samples pull each sample, the mean of their displacements weighted by the kernel.
+
+        :param samples: (S, B, M, D).
+        :return: (S, B, M, D).
+        """
+        count, size = samples.shape[-2:]
+        square = samples.square().sum(-1)
+        inner = samples @ samples.mT
+        distance = ((square.unsqueeze(-1) + square.unsqueeze(-2) - 2 * inner).clamp(min=0) + SMALLEST).sqrt()
+        itself = torch.eye(count, dtype=torch.bool, device=samples.device)
+        distance = distance.masked_fill(itself, SELF_DISTANCE)
+        if self.scale_distances:
+            distance = distance / size**0.5
+        if self.kernel == "laplace":
+            closeness = -distance / self.drift_temperature
+        else:
+            closeness = -distance.square() / (2 * self.drift_temperature**2)
+        return closeness.softmax(-1) @ samples - samples
+
+    def drift(self, samples: Tensor, actions: Tensor) -> Tensor:
+        """Return the drift of a state's samples: attraction to its data action minus repulsion among themselves.
+
+        :param samples: (S, B, M, D).
+        :param actions: of the data, (S, B, D).
+        :return: (S, B, M, D).
+        """
+        drift = actions.unsqueeze(2) - samples - self.repulsion(samples)
+        if self.normalize_drift:
+            mean_square = drift.square().mean((2, 3), keepdim=True)
+            drift = drift / (mean_square + SMALLEST).sqrt()
+        return drift
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return the TD and drift losses, and the Q term."""
+        q = nets.critic(batch.observations, batch.actions)
+        policy = nets.policy.at(batch.observations)
+        samples = policy(noise["drift_z"].movedim(2, 1)).movedim(1, 2).clamp(-1, 1)  # (S, B, M, D)
+        drift = self.drift(samples.detach(), batch.actions.clamp(-1, 1))
+        goals = (samples.detach() + self.drift_step * drift).clamp(-1, 1)
+        value = nets.frozen.critic(batch.observations, policy(noise["q_z"]).clamp(-1, 1)).mean(1)
+        q_term = -value.mean(-1)
+        if self.normalize_q:
+            q_term = q_term / (value.detach().abs().mean(-1) + SMALLEST_Q)
+        info |= {**q_statistics(q), "drift_norm": drift.norm(dim=-1).mean((1, 2))}
+        return {
+            "td": td_loss(q, targets["td"], batch.valid),
+            "drift": (batch.valid * (samples - goals).square().mean((2, 3))).mean(-1),
+            "q": q_term,
+        }

@@ -1,0 +1,122 @@
+"""IQL: implicit Q-learning with a Gaussian policy."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor
+
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    choice,
+    critic,
+    expectile_loss,
+    gaussian_mean,
+    linear_range,
+    log_range,
+    normal,
+    pessimistic_value,
+    q_statistics,
+    register,
+    setting,
+    state_value,
+    td_loss,
+)
+
+LARGEST_WEIGHT = 100.0
+
+
+@register(
+    "iql",
+    paper="Offline Reinforcement Learning with Implicit Q-Learning (Kostrikov, Nair and Levine, arXiv 2110.06169)",
+    published_name="IQL",
+    when="The yardstick without a flow that every table has: values of data actions alone.",
+)
+class IQL(Method):
+    r"""Values are learnt from data actions alone; a Gaussian policy clones the data, weighted by the advantage.
+
+    .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \sum_j \mathbb{E}\,(Q_j(s, a) - R - \gamma^H M V(s'))^2
+        - \mathbb{E}\,\min(e^{\alpha A}, 100)\,\log\pi(a|s), \qquad u = Q'_{min}(s, a) - V(s),\quad A = Q_{min} - V
+
+    The standard deviation is 1. With ``actor_loss="ddpgbc"`` the mean climbs Q, divided by its mean size, and clones
+    the data with the weight alpha.
+
+    Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169; as in Flow Q-Learning, arXiv 2502.02538,
+    whose code is github.com/seohongpark/fql (``agents/iql.py``). Differs in: action chunks; the mean is played, in
+    collection too, where that code adds noise of ``sample_std`` 1.
+    """
+
+    expectile: float = setting(default=0.9, above=0, below=1, search=linear_range(0.5, 0.99), doc="Kappa.")
+    actor_loss: Literal["awr", "ddpgbc"] = setting(default="awr", search=choice("awr", "ddpgbc"))
+    actor_weight: float = setting(
+        default=10.0,
+        reference="alpha",
+        at_least=0,
+        search=log_range(0.1, 100.0),
+        doc="Alpha: of the advantage with AWR, of cloning with DDPG+BC.",
+    )
+    sample_std: float = setting(default=0.0, at_least=0, doc="Standard deviation of played actions around the mean.")
+    ensemble_size: int = setting(default=2)
+    rho: float = setting(default=1.0, doc="Pessimism; 1 with two critics is their minimum.")
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return state value, critics and the policy's mean."""
+        return {"value": state_value(), "critic": critic(), "actor": gaussian_mean()}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return nothing: an update draws nothing."""
+        return {}
+
+    update_noise = noise  # no next action
+
+    def action_noise_table(self) -> dict[str, Draw]:
+        """Return the noise around the mean."""
+        return {"action": normal()}
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weight of the TD loss, a sum over the critics."""
+        return {"td": float(self.ensemble_size)}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Return the mean with noise."""
+        return (nets.actor(observations) + self.sample_std * noise["action"]).clamp(-1, 1)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the critics' target from V at the next state, V's from the target critics, and the advantage."""
+        values = nets.value(batch.observations)
+        q = nets.critic(batch.observations, batch.actions)
+        target_q = nets.critic_target(batch.observations, batch.actions)
+        return {
+            "td": batch.rewards + batch.discounts * nets.value(batch.next_observations),
+            "value": pessimistic_value(target_q, self.rho),
+            "advantage": pessimistic_value(q, self.rho) - values,
+        }
+
+    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+        """Return the expectile and TD losses, and the actor's."""
+        q = nets.critic(batch.observations, batch.actions)
+        value = nets.value(batch.observations)
+        mean = nets.actor(batch.observations)
+        log_prob = -0.5 * ((mean - batch.actions).square().sum(-1) + mean.shape[-1] * math.log(2 * math.pi))
+        if self.actor_loss == "awr":
+            weight = (self.actor_weight * targets["advantage"]).exp().clamp(max=LARGEST_WEIGHT)
+            actor = -(batch.valid * weight * log_prob).mean(-1)
+        else:
+            policy_q = pessimistic_value(nets.frozen.critic(batch.observations, mean.clamp(-1, 1)), self.rho)
+            climb = policy_q.mean(-1) / policy_q.detach().abs().mean(-1)
+            actor = -climb - self.actor_weight * (batch.valid * log_prob).mean(-1)
+        info |= {**q_statistics(q), "v_mean": value.mean(1), "advantage": targets["advantage"].mean(1)}
+        return {
+            "value": (batch.valid * expectile_loss(targets["value"] - value, self.expectile)).mean(-1),
+            "td": td_loss(q, targets["td"], batch.valid),
+            "actor": actor,
+        }

@@ -1,0 +1,153 @@
+"""Flows and diffusions that were trained elsewhere, as velocity fields: conventions, scales and refusals."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from agents.common.nets.pretrained import PretrainedFlow
+
+MEAN, STD = 0.3, 0.4
+"""Of actions y in [-1, 1], which are normal; so every velocity has a closed form."""
+ALPHA_BAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+
+
+def exact_velocity(x, t, mean=MEAN, std=STD):
+    """Return E[action - noise | x] on the straight path from N(0, 1) to N(mean, std^2)."""
+    variance = (t * std) ** 2 + (1 - t) ** 2
+    centred = x - t * mean
+    action = mean + t * std**2 / variance * centred
+    noise = (1 - t) / variance * centred
+    return action - noise
+
+
+class Denoiser(nn.Module):
+    """Exact prediction of a diffusion's noise or sample for normal actions."""
+
+    def __init__(self, predicts, mean=MEAN, std=STD):
+        super().__init__()
+        self.predicts, self.mean, self.std = predicts, mean, std
+
+    def forward(self, observations, x, index):
+        log_alpha = torch.as_tensor(np.log(ALPHA_BAR), dtype=torch.float32)
+        low = index.long().clamp(0, len(ALPHA_BAR) - 2)
+        share = index - low
+        signal = (0.5 * torch.lerp(log_alpha[low], log_alpha[low + 1], share)).exp().unsqueeze(-1)
+        noise_variance = 1 - signal**2
+        centred = x - signal * self.mean
+        variance = (signal * self.std) ** 2 + noise_variance
+        if self.predicts == "noise":
+            return noise_variance.sqrt() / variance * centred
+        return self.mean + signal * self.std**2 / variance * centred
+
+
+class ExactFlow(nn.Module):
+    def __init__(self, mean=MEAN, std=STD, reversed_time=False):
+        super().__init__()
+        self.mean, self.std, self.reversed_time = mean, std, reversed_time
+
+    def forward(self, observations, x, times):
+        t = times.reshape(-1, *[1] * (x.ndim - 1))
+        if self.reversed_time:
+            return -exact_velocity(x, 1 - t, self.mean, self.std)
+        return exact_velocity(x, t, self.mean, self.std)
+
+
+@pytest.fixture
+def points():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 6, generator=generator)
+    t = 0.05 + 0.9 * torch.rand(64, 1, generator=generator)
+    return torch.zeros(64, 3), x, t
+
+
+def test_a_flow_of_our_convention_is_taken_as_it_is(points):
+    observations, x, t = points
+    field = PretrainedFlow(ExactFlow()).velocity_field()
+    assert torch.equal(field(observations, x, t), exact_velocity(x, t))
+
+
+def test_a_flow_from_action_to_noise_is_turned_round(points):
+    observations, x, t = points
+    field = PretrainedFlow(ExactFlow(reversed_time=True), noise_at=1.0).velocity_field()
+    torch.testing.assert_close(field(observations, x, t), exact_velocity(x, t))
+
+
+@pytest.mark.parametrize("predicts", ["noise", "sample"])
+def test_a_diffusion_gives_the_velocity_of_the_straight_path(predicts, points):
+    observations, x, t = points
+    field = PretrainedFlow(Denoiser(predicts), predicts=predicts, alpha_bar=ALPHA_BAR).velocity_field()
+    # the table's steps are apart: a velocity between two of them is interpolated
+    torch.testing.assert_close(field(observations, x, t), exact_velocity(x, t), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("predicts", ["noise", "sample"])
+def test_samples_of_a_diffusion_have_the_moments_of_its_data(predicts):
+    field = PretrainedFlow(Denoiser(predicts), predicts=predicts, alpha_bar=ALPHA_BAR).velocity_field()
+    x = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(0))
+    steps = 100
+    for step in range(steps):
+        x = x + field(torch.zeros(len(x), 1), x, torch.full((1, 1), step / steps)) / steps
+    assert abs(float(x.mean()) - MEAN) < 0.02
+    assert abs(float(x.std()) - STD) < 0.02
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(2.5, 0.0), (1.0, -0.7), (0.4, 1.2)])
+@pytest.mark.parametrize("predicts", ["velocity", "noise"])
+def test_actions_in_units_of_the_module_are_converted(scale, shift, predicts, points):
+    observations, x, t = points
+    mean, std = scale * MEAN + shift, scale * STD
+    table = None if predicts == "velocity" else ALPHA_BAR
+    module = ExactFlow(mean, std) if predicts == "velocity" else Denoiser(predicts, mean, std)
+    flow = PretrainedFlow(module, predicts=predicts, alpha_bar=table, action_scale=scale, action_shift=shift)
+    tolerance = 1e-5 if predicts == "velocity" else 5e-3
+    velocity = flow.velocity_field()(observations, x, t)
+    torch.testing.assert_close(velocity, exact_velocity(x, t), rtol=tolerance, atol=tolerance)
+
+
+def test_chunks_reach_the_module_in_its_own_shape():
+    shapes = []
+
+    def call(module, observations, x, times):
+        shapes.append((tuple(observations.shape), tuple(x.shape), tuple(times.shape)))
+        return module(x)
+
+    field = PretrainedFlow(nn.Linear(2, 2), call, action_shape=(3, 2)).velocity_field()
+    states = torch.randn(4, 5, 6)  # K states of N rows
+    velocities = field(torch.zeros(5, 7), states, torch.zeros(4, 1, 1))
+    assert shapes == [((20, 7), (20, 3, 2), (20,))]
+    assert velocities.shape == states.shape
+    one = field(torch.zeros(5, 7), states[2], torch.zeros(1))
+    torch.testing.assert_close(velocities[2], one)
+
+
+def test_a_module_of_lower_precision_stays_as_it_is():
+    field = PretrainedFlow(nn.Linear(2, 2).bfloat16(), lambda m, o, x, t: m(x)).velocity_field()
+    velocity = field(torch.zeros(3, 1), torch.randn(3, 2), torch.zeros(1, 1))
+    assert field.module.weight.dtype == torch.bfloat16
+    assert velocity.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"noise_at": 0.5}, "`noise_at` must be 0 or 1"),
+        ({"predicts": "score"}, "`predicts` must be"),
+        ({"predicts": "noise"}, "`alpha_bar` is needed for 'noise'"),
+        ({"alpha_bar": [0.9, 0.5]}, "`alpha_bar` belongs to a diffusion"),
+        ({"predicts": "noise", "alpha_bar": [0.5, 0.9]}, "must fall from step to step"),
+        ({"predicts": "noise", "alpha_bar": [1.0, 0.5]}, "must lie between 0 and 1"),
+        ({"predicts": "noise", "alpha_bar": [0.5]}, "at least two numbers"),
+        ({"action_scale": 0.0}, "one positive number"),
+        ({"action_scale": np.ones(2)}, "RescaleAction"),
+        ({"action_shift": np.nan}, "`action_shift` must be finite"),
+    ],
+)
+def test_conventions_that_cannot_be_are_refused(arguments, text):
+    with pytest.raises(ValueError, match=text):
+        PretrainedFlow(nn.Linear(2, 2), **arguments)
+
+
+def test_something_else_than_a_module_is_refused():
+    with pytest.raises(TypeError, match=r"`module` must be a torch\.nn\.Module, got function"):
+        PretrainedFlow(lambda o, x, t: x)
