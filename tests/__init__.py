@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 def needs_pinned(*packages):
     """Skip a test whose numbers hold for the pinned versions of some packages where others are installed."""
     pins = (ROOT / "constraints.txt").read_text().split()
-    others = [name for name in packages if f"{name}=={version(name)}" not in pins]
-    return pytest.mark.skipif(bool(others), reason=f"needs the pinned version of {', '.join(others)}")
+    mismatches = [name for name in packages if f"{name}=={version(name)}" not in pins]
+    return pytest.mark.skipif(bool(mismatches), reason=f"needs the pinned version of {', '.join(mismatches)}")
 
 
 def code_blocks(page, fence):

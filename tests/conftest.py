@@ -72,8 +72,8 @@ def _show_the_gpu(request, monkeypatch):
 @pytest.fixture(scope="session")
 def programs():
     """Return what starts programs quickly: a process that has imported everything, from which they are forked."""
-    with Programs() as found:
-        yield found
+    with Programs() as server:
+        yield server
 
 
 @pytest.fixture
@@ -101,12 +101,12 @@ def own_agents(monkeypatch):
         registry.find(id)
     monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     monkeypatch.setattr(sys, "path", list(sys.path))  # the current folder may be added
-    before = set(registry._entries)
+    ids = set(registry._entries)
     yield
-    for id in set(registry._entries) - before:
+    for id in set(registry._entries) - ids:
         module = registry._entries[id].method.__module__
         package = module if module.startswith("tests.") else module.partition(".")[0]
-        for name in [each for each in sys.modules if each == package or each.startswith(f"{package}.")]:
+        for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
             del sys.modules[name]
 
 

@@ -40,13 +40,13 @@ def drawn(positions):
 
 def moved(position, action):
     """Return where a step leads; what would enter a wall is left out, row and column each by itself."""
-    found = position.copy()
+    target = position.copy()
     for axis in (0, 1):
-        there = found.copy()
-        there[axis] += STEP * np.clip(action[axis], -1, 1)
-        if not WALLS[tuple(there.astype(int))]:
-            found = there
-    return found
+        candidate = target.copy()
+        candidate[axis] += STEP * np.clip(action[axis], -1, 1)
+        if not WALLS[tuple(candidate.astype(int))]:
+            target = candidate
+    return target
 
 
 def is_at_goal(position):
@@ -83,13 +83,13 @@ def wandering(trajectories, length=50, seed=0):
                 direction = draw.uniform(-1, 1, 2)
             action[step] = np.clip(direction + 0.2 * draw.standard_normal(2), -1, 1)
             position[step + 1] = moved(position[step], action[step])
-    images = np.stack([drawn(own) for own in positions])
+    images = np.stack([drawn(path) for path in positions])
     rows = trajectories * length
     return {
         "observations": images[:, :-1].reshape(rows, *images.shape[2:]),
         "next_observations": images[:, 1:].reshape(rows, *images.shape[2:]),
         "actions": actions.reshape(rows, 2),
         "rewards": np.full(rows, -1, np.float32),
-        "masks": np.array([not is_at_goal(place) for own in positions for place in own[1:]], np.float32),
+        "masks": np.array([not is_at_goal(place) for path in positions for place in path[1:]], np.float32),
         "terminals": np.tile(np.arange(length) == length - 1, trajectories).astype(np.float32),
     }

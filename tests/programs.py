@@ -117,8 +117,8 @@ def run_forked(job):
                 os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), number)
             if job["kill"] is not None:
                 kill_at(*job["kill"])
-            for name, most in job["limits"].items():
-                resource.setrlimit(getattr(resource, name), (most, most))
+            for name, limit in job["limits"].items():
+                resource.setrlimit(getattr(resource, name), (limit, limit))
             code = importlib.import_module(f"zoo.{job['program']}").main(job["arguments"])
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1

@@ -22,6 +22,6 @@ def test_a_mixture_of_the_two_is_refused_with_the_way_on(tmp_path, ours_last, co
     (tmp_path / "agents" / "run.py").touch()
     if not ours_last:
         (tmp_path / "agents" / "__init__.py").write_text("import openai_of_theirs")
-    said = error_of(code, tmp_path)
-    assert said.startswith("ImportError: expected the package `agents` of flow-rl-zoo")
-    assert "pip uninstall openai-agents flow-rl-zoo" in said
+    message = error_of(code, tmp_path)
+    assert message.startswith("ImportError: expected the package `agents` of flow-rl-zoo")
+    assert "pip uninstall openai-agents flow-rl-zoo" in message

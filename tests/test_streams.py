@@ -28,9 +28,9 @@ def test_no_two_purposes_seeds_or_indices_share_a_stream():
         for seeds in [*SEEDS, (0, 0), (0, 1), (1, 0), (4, 0), (0, 4), (0, 0, 0), (3, 7)]
     ]
     assert len({seed_for(*key) for key in keys}) == len(keys)
-    some = keys[::7]
-    draws = {torch.rand((), dtype=torch.float64, generator=torch_generator(*key)).item() for key in some}
-    assert len(draws) == len(some)
+    sample = keys[::7]
+    draws = {torch.rand((), dtype=torch.float64, generator=torch_generator(*key)).item() for key in sample}
+    assert len(draws) == len(sample)
 
 
 @pytest.mark.parametrize("bad", [{"seeds": -1}, {"seeds": [3, 2**32]}, {"index": 2**32}])
@@ -52,40 +52,40 @@ class Witness(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self):
         super().__init__(gymnasium.make("Pendulum-v1", max_episode_steps=5))
-        self.seen: list[list[float]] = []
+        self.record: list[list[float]] = []
 
-    def reset(self, **how):
+    def reset(self, **options):
         """Note the first observation."""
-        observation, info = self.env.reset(**how)
-        self.seen.append(observation.tolist())
+        observation, info = self.env.reset(**options)
+        self.record.append(observation.tolist())
         return observation, info
 
     def step(self, action):
         """Note the action."""
-        self.seen.append(np.round(action, 5).tolist())
+        self.record.append(np.round(action, 5).tolist())
         return self.env.step(action)
 
 
-def witnesses(seeds, each, id="fql", **more):
+def witnesses(seeds, envs_per_seed, id="fql", **settings):
     """Train online without updates, uniform actions first, and return what each environment saw."""
-    envs = [Witness() for _ in range(each * len(seeds))]
+    envs = [Witness() for _ in range(envs_per_seed * len(seeds))]
     kind = find_algorithm(id).algorithm
-    model = kind("MlpPolicy", DummyVecEnv([lambda env=env: env for env in envs]), seeds=seeds, **TINY | more)
-    model.learn(48 if id == "sac" else 16 * each)
-    return [env.seen for env in envs]
+    model = kind("MlpPolicy", DummyVecEnv([lambda env=env: env for env in envs]), seeds=seeds, **TINY | settings)
+    model.learn(48 if id == "sac" else 16 * envs_per_seed)
+    return [env.record for env in envs]
 
 
-@pytest.mark.parametrize("each", [1, 2, 3])
-def test_a_replica_starts_warms_up_and_acts_as_a_run_of_its_seed_alone(each):
-    together, alone = witnesses([3, 7], each), witnesses([7], each)
-    assert together[each:] == alone
-    assert len({str(seen[place]) for seen in together for place in (0, 1, -1)}) == 3 * len(together)
+@pytest.mark.parametrize("envs_per_seed", [1, 2, 3])
+def test_a_replica_starts_warms_up_and_acts_as_a_run_of_its_seed_alone(envs_per_seed):
+    together, alone = witnesses([3, 7], envs_per_seed), witnesses([7], envs_per_seed)
+    assert together[envs_per_seed:] == alone
+    assert len({str(record[place]) for record in together for place in (0, 1, -1)}) == 3 * len(together)
 
 
 @pytest.mark.parametrize("id", ["fql", "sac"])
 def test_neighbouring_seeds_share_no_environments(id):
     runs = [witnesses([seed], 3, id, learning_starts=100) for seed in (3, 4)]
-    assert len({str(seen[0]) for run in runs for seen in run}) == 6
+    assert len({str(record[0]) for run in runs for record in run}) == 6
 
 
 def test_batches_and_noise_follow_from_all_seeds():
@@ -99,24 +99,24 @@ def test_batches_and_noise_follow_from_all_seeds():
 
 def test_seeding_again_begins_everything_again():
     model = agents.get("fql").algorithm("MlpPolicy", DummyVecEnv([Witness] * 2), seeds=[3, 7], **TINY)
-    seen = []
+    draws = []
     for seed in (5, 5, 6):
         model.set_random_seed(seed)
         model._last_obs = model.env.reset()
         warm = [space.sample() for space in model.action_spaces]
-        seen.append([*model._last_obs, *warm, *model.predict(model._last_obs)[0], [np.random.uniform()]])
-    assert str(seen[0]) == str(seen[1])
-    assert all(str(first) != str(other) for first, other in zip(seen[0], seen[2], strict=True))
-    assert str(seen[0][0]) != str(seen[0][1])
+        draws.append([*model._last_obs, *warm, *model.predict(model._last_obs)[0], [np.random.uniform()]])
+    assert str(draws[0]) == str(draws[1])
+    assert all(str(first) != str(third) for first, third in zip(draws[0], draws[2], strict=True))
+    assert str(draws[0][0]) != str(draws[0][1])
 
 
 # -- data and evaluation ----------------------------------------------------------------------------------------------
 
 
 def test_an_evaluation_starts_where_no_collected_episode_does():
-    found, _ = collect("random", ENV, {}, episodes=30)
-    begins = np.append(0, np.flatnonzero(found.ends)[:-1] + 1)
-    collected = {tuple(row) for row in found.arrays["observations"][begins]}
+    dataset, _ = collect("random", ENV, {}, episodes=30)
+    begins = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
+    collected = {tuple(row) for row in dataset.arrays["observations"][begins]}
     env = make_env(ENV)
     starts = {tuple(env.reset(seed=int(seed))[0].astype(np.float32)) for seed in seeds_of_starts(0, 30)}
     assert len(collected) == 30

@@ -22,25 +22,25 @@ PACKAGES = pytest.mark.parametrize("package", ["agents", "zoo"])
 @cache
 def modules():
     """Return every module of the two packages by its name: all nodes of its syntax tree."""
-    found = {}
+    trees = {}
     for path in sorted([*ROOT.glob("agents/**/*.py"), *ROOT.glob("zoo/**/*.py")]):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        found[name.removesuffix(".__init__")] = list(ast.walk(ast.parse(path.read_text())))
-    return found
+        trees[name.removesuffix(".__init__")] = list(ast.walk(ast.parse(path.read_text())))
+    return trees
 
 
 @cache
 def imported_by(module):
     """Return the modules of the two packages that a module imports anywhere: in functions and for types too."""
-    found = set()
+    names = set()
     for node in modules()[module]:
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
-                found.add(name if name in modules() else str(node.module))
-    return {name for name in found if name in modules()}
+                names.add(name if name in modules() else str(node.module))
+    return {name for name in names if name in modules()}
 
 
 def layer_of(module):
@@ -75,11 +75,11 @@ def test_layers_name_only_modules_that_exist():
 @PACKAGES
 def test_imports_point_down(package):
     arrows = [
-        f"{name} -> {other}"
+        f"{name} -> {target}"
         for name in modules()
         if name.split(".")[0] == package
-        for other in sorted(imported_by(name))
-        if layer_of(other) > layer_of(name)
+        for target in sorted(imported_by(name))
+        if layer_of(target) > layer_of(name)
     ]
     assert not arrows
 
@@ -100,14 +100,14 @@ OWN_STREAMS = (
 
 @PACKAGES
 def test_random_streams_have_one_source(package):
-    others = {
+    foreign = {
         f"{name}: {node.attr}"
         for name, nodes in modules().items()
         if name.split(".")[0] == package and not name.startswith(OWN_STREAMS)
         for node in nodes
         if isinstance(node, ast.Attribute) and node.attr in GENERATORS
     }
-    assert not others, f"take a seed from agents.common.streams: {sorted(others)}"
+    assert not foreign, f"take a seed from agents.common.streams: {sorted(foreign)}"
 
 
 def large_parts(package):
@@ -135,11 +135,11 @@ def test_only_a_report_waits_for_its_packages(program):
     texts = {name: [ast.unparse(n) for n in modules()[name] if isinstance(n, ast.Import | ast.ImportFrom)]
              for name in reached}  # fmt: skip
     slow = ("rliable", "arch", "statsmodels", "seaborn")  # seconds of imports
-    assert not {text for found in texts.values() for text in found if text.split()[1].split(".")[0] in slow}
+    assert not {text for imports in texts.values() for text in imports if text.split()[1].split(".")[0] in slow}
 
 
 def test_only_programs_import_inside_functions():
-    found = {
+    imports = {
         (name, ast.unparse(node).split()[1])
         for name, nodes in modules().items()
         if name.startswith("zoo.") and not is_program(name)
@@ -148,7 +148,7 @@ def test_only_programs_import_inside_functions():
         for node in ast.walk(function)
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
-    assert not found
+    assert not imports
 
 
 def test_no_test_imports_from_another():

@@ -65,19 +65,19 @@ def test_a_format_is_one_class_in_one_list(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(read, "FORMATS", (Lines(), *read.FORMATS))
     np.savetxt(tmp_path / "set.txt", np.linspace(-1, 1, 100).reshape(20, 5))
     assert main(f"dataset check {tmp_path / 'set.txt'} --env Pendulum-v1".split()) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["sound"]
-    assert found["trajectories"] == 1
-    assert found["transitions"] == 19
+    result = json.loads(capsys.readouterr().out)
+    assert result["sound"]
+    assert result["trajectories"] == 1
+    assert result["transitions"] == 19
 
 
 def test_a_column_is_a_heading_and_an_entry_of_one_table(monkeypatch):
     def with_column(*arguments):
-        table = made(*arguments)
+        table = make_table(*arguments)
         rows = [[*row, TableEntry("seven", value=7)] for row in table.rows]
         return replace(table, header=[*table.header, "lucky"], rows=rows)
 
-    made = report.aggregates_table
+    make_table = report.aggregates_table
     monkeypatch.setattr(report, "aggregates_table", with_column)
     monkeypatch.setattr(report, "all_figures", lambda *about: {})  # most of the work
     content = content_of(evaluations(["QAM", "FQL"]))

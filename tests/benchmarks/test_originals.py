@@ -12,14 +12,14 @@ def test_originals_get_our_settings_under_their_names(label):
     args = reference_ranks.make_parser(None).parse_args([])
     words = reference_ranks.commands(label, 1, args)[0][2:]
     settings = read_request(make_parser().parse_args(words)).config.settings
-    name, found = originals.original_settings(reference_ranks.ENTRIES[label].algo, settings)
-    assert found["actor_hidden_dims"] == (64, 64)
-    assert found["discount"] == 0.995
-    assert found["horizon_length"] == 10
-    assert found["lr"] == 1e-3
-    assert found["tau"] == 0.02
-    assert found["num_qs"] == (4 if label.endswith("_4_critics") or label == "rlpd" else 2)
-    own = {"qam_e": ("edit_scale", 0.1), "dac": ("clip_sampler_before", True), "bc": ("bc_only", True)}
-    own |= {"qsm": ("clip_sampler_before", False), "cgql_linex": ("mode", "linex"), "fedit": ("edit_scale", 0.9)}
-    key, value = own.get(label, ("agent_name", name))
-    assert found[key] == value
+    name, config = originals.original_settings(reference_ranks.ENTRIES[label].algo, settings)
+    assert config["actor_hidden_dims"] == (64, 64)
+    assert config["discount"] == 0.995
+    assert config["horizon_length"] == 10
+    assert config["lr"] == 1e-3
+    assert config["tau"] == 0.02
+    assert config["num_qs"] == (4 if label.endswith("_4_critics") or label == "rlpd" else 2)
+    special = {"qam_e": ("edit_scale", 0.1), "dac": ("clip_sampler_before", True), "bc": ("bc_only", True)}
+    special |= {"qsm": ("clip_sampler_before", False), "cgql_linex": ("mode", "linex"), "fedit": ("edit_scale", 0.9)}
+    key, value = special.get(label, ("agent_name", name))
+    assert config[key] == value

@@ -30,11 +30,11 @@ def scores(algorithms, seed, seeds=8):
 
 def test_the_difference_of_seed_means_has_welchs_interval():
     sides = [scores(["qam"], 0), scores(["qam"], 1, seeds=5)]
-    found = compare_sides(sides, ["qam"])
+    comparison = compare_sides(sides, ["qam"])
     means = [100 * side.groupby("seed")["successes"].mean() / 20 for side in sides]
     interval = stats.ttest_ind(*means, equal_var=False).confidence_interval(0.9)
-    assert found["seeds"] == (8, 5)
-    assert found["success"] == pytest.approx((means[0].mean() - means[1].mean(), interval.low, interval.high))
+    assert comparison["seeds"] == (8, 5)
+    assert comparison["success"] == pytest.approx((means[0].mean() - means[1].mean(), interval.low, interval.high))
 
 
 def own_run(folder, name, seed, **changes):
@@ -50,8 +50,8 @@ def test_finished_runs_become_scores_and_diverged_ones_have_none_where_they_did_
     status = json.loads((diverged / "status.json").read_text())
     (diverged / "status.json").write_text(json.dumps({**status, "reason": "training diverged: loss is NaN"}))
     own_run(tmp_path, "unfinished", 5, state="interrupted")
-    found = add_runs(pd.DataFrame(columns=COLUMNS), tmp_path)
-    assert found.to_numpy().tolist() == [
+    comparison = add_runs(pd.DataFrame(columns=COLUMNS), tmp_path)
+    assert comparison.to_numpy().tolist() == [
         ["fql", 5, 4, 700, 2, 20, 200.0, 0],
         ["fql", 5, 4, 1_400, 10, 20, 200.0, 0],
         ["fql", 5, 4, 2_100, 20, 20, 200.0, 0],

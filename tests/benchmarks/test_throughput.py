@@ -33,8 +33,8 @@ def test_operations_are_those_of_the_networks_sizes(onednn, capsys, monkeypatch)
     monkeypatch.setattr(fast, "ONEDNN_WORK", 0)
     _, result, _ = run(capsys, "--algo", "bc")
     # cloning: one forward pass, the weights' gradients, and those of the inputs of all layers but the first
-    first, others = (4 + 6) * 32, 32 * 32 + 32 * 6
-    assert result["flop_per_update"] == 2 * 64 * (2 * first + 3 * others)
+    first, remaining_layers = (4 + 6) * 32, 32 * 32 + 32 * 6
+    assert result["flop_per_update"] == 2 * 64 * (2 * first + 3 * remaining_layers)
 
 
 @pytest.mark.parametrize("id", ["bc", "qgf"])

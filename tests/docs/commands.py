@@ -1,4 +1,4 @@
-"""The commands of the documentation: where they are, what they say, and why some are not run."""
+"""The commands of the documentation: their pages, words, and the reasons why some are not run."""
 
 import importlib
 import json
@@ -37,30 +37,31 @@ class Block:
 
 def pages():
     """Return every page of the site that can have commands, and the README."""
-    found = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
-    found += [path for folder in ("docs", *MEASUREMENTS) for path in sorted((ROOT / folder).rglob("*.md"))]
-    return [path for path in found if "_build" not in path.parts]
+    paths = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+    paths += [path for folder in ("docs", *MEASUREMENTS) for path in sorted((ROOT / folder).rglob("*.md"))]
+    return [path for path in paths if "_build" not in path.parts]
 
 
 def blocks():
     """Return the blocks of commands of all pages, in their order."""
-    found = []
+    all_blocks = []
     for path in pages():
         page = str(path.relative_to(ROOT))
         for match in BLOCK.finditer(path.read_text()):
             mark, reason = match["mark"] or "", match["reason"] or ""
             if page.startswith(MEASUREMENTS):
                 mark, reason = "not run", "a measurement takes hours"
-            found.append(Block(page, mark, reason, tuple(words_of(match["code"]))))
-    return found
+            all_blocks.append(Block(page, mark, reason, tuple(words_of(match["code"]))))
+    return all_blocks
 
 
 def words_of(code):
     """Give the words of each command, with variables of the block in their places."""
     variables = {}
     for line in code.replace("\\\n", " ").splitlines():
-        if match := re.fullmatch(r'(\w+)="(.*)"', line):
-            variables[match[1]] = match[2]
+        assignment = re.fullmatch(r'(\w+)="(.*)"', line)
+        if assignment:
+            variables[assignment[1]] = assignment[2]
             continue
         for name, value in variables.items():
             line = line.replace(f"${name}", value)
@@ -82,21 +83,24 @@ def inline_commands():
 
 
 def commands_run_by(test):
-    """Return the words of each command that a test is said to run, by the command, in the order of its page."""
-    ours = [block for block in blocks() if block.reason.partition("::")[2] == test]
-    return {shlex.join(words): list(words) for block in ours for words in block.commands}
+    """Return the words of each command whose page names a test that runs it, by the command, in the page's order."""
+    commands = {}
+    for block in blocks():
+        if block.reason.partition("::")[2] == test:
+            commands |= {shlex.join(words): list(words) for words in block.commands}
+    return commands
 
 
 def with_values(words, values):
     """Return the words of a command with other values after some flags, and with the user's folder in place of ~."""
-    found = [values.get(before, word) for before, word in zip(["", *words], words, strict=False)]
-    return [str(Path(word).expanduser()) if word.startswith("~") else word for word in found]
+    replaced = [values.get(flag, word) for flag, word in zip(["", *words], words, strict=False)]
+    return [str(Path(word).expanduser()) if word.startswith("~") else word for word in replaced]
 
 
 def run_all(test, capsys, smaller, values=None):
-    """Run the commands that a test is said to run, and return what each prints last, by the command.
+    """Run the commands of pages that name a test, and return what each prints last, by the command.
 
-    :param smaller: returns more words for a command's words, which make it quick.
+    :param smaller: returns the words that make a command quick.
     :param values: other values after some flags.
     """
     results = {}
@@ -108,10 +112,11 @@ def run_all(test, capsys, smaller, values=None):
 
 def program_of(words):
     """Return the module of the program that a command calls, and its arguments; None if it is not one of ours."""
-    if words[0] == "zoo" and words[1] in PROGRAMS:
-        name, rest = module_of(words[1]), words[2:]
-    elif words[0] == "python" and (match := re.fullmatch(r"zoo/(\w+)\.py", words[1])):
-        name, rest = match[1], words[2:]
+    file = re.fullmatch(r"zoo/(\w+)\.py", words[1]) if words[0] == "python" else None
+    if file:
+        name = file[1]
+    elif words[0] == "zoo" and words[1] in PROGRAMS:
+        name = module_of(words[1])
     else:
         return None
-    return importlib.import_module(f"zoo.{name}"), list(rest)
+    return importlib.import_module(f"zoo.{name}"), list(words[2:])

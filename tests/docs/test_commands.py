@@ -65,9 +65,10 @@ def complaint(words, is_part):
     missing = [name for name in named if not (ROOT / name).exists()]
     if missing:
         return f"{', '.join(missing)} is not there"
-    if found := program_of(words):
-        said = refusal(*found)
-        return "" if is_part and "required" in said else said
+    program_and_arguments = program_of(words)
+    if program_and_arguments:
+        message = refusal(*program_and_arguments)
+        return "" if is_part and "required" in message else message
     if words[0] == "make":
         has_target = re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
         return "" if has_target else "the Makefile has no such target"
@@ -83,12 +84,12 @@ def complaint(words, is_part):
 
 def refusal(program, arguments):
     """Return what a program's parser says against arguments, empty if it takes them."""
-    said = io.StringIO()
+    errors = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
             program.make_parser().parse_args(arguments)
     except SystemExit:  # of --help too, which says nothing against them
-        return said.getvalue()
+        return errors.getvalue()
     return ""
 
 
@@ -157,29 +158,28 @@ def run(block, data):
         if words[0] == "cd":
             os.chdir(words[1])
             continue
-        found = program_of(words)
-        assert found is not None, f"{block.page}: {' '.join(words)}"
-        program, arguments = found
+        assert program_of(words), f"{block.page}: {' '.join(words)}"
+        program, arguments = program_of(words)
         code = program.main(smaller(program.__name__, arguments, data))
         assert code == 0, f"{block.page}: {' '.join(words)}"
 
 
 def smaller(program, arguments, data):
     """Return the arguments that make a command quick."""
-    more = () if "--dry-run" in arguments else SMALLER.get(program, ())  # a plan is made as a user gets it
-    found = [*arguments, *more]
+    extra = () if "--dry-run" in arguments else SMALLER.get(program, ())  # a plan is made as a user gets it
+    words = [*arguments, *extra]
     if program in ("zoo.train", "zoo.tune"):
         prepare(arguments[arguments.index("--env") + 1], data)
-        found = ["--pretraining-steps", "0", *found, "--dataset-dir", str(data)]
+        words = ["--pretraining-steps", "0", *words, "--dataset-dir", str(data)]
     if program == "zoo.compare" and "--with" in arguments:  # what another report wrote
         assert compare.main(["logs/", "-o", "theirs", "--reps", "50"]) == 0
     if program == "zoo.enjoy" and "--video" in arguments:
-        found += ["--every", "50"]
+        words += ["--every", "50"]
     if program == "zoo.dataset" and arguments[0] == "generate":
-        found += f"--episodes 1 --num-workers 1 --dataset-dir {data / 'generated'}".split()
+        words += f"--episodes 1 --num-workers 1 --dataset-dir {data / 'generated'}".split()
     if program == "zoo.list_agents" and arguments[0] == "check":
-        found += ["--skip", "compiled", "bf16", "values", "actions"]
-    return found
+        words += ["--skip", "compiled", "bf16", "values", "actions"]
+    return words
 
 
 def prepare(env, data):

@@ -74,8 +74,8 @@ def test_every_command_for_ogbenchs_images_works(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE} | fixed
     results = []
     for line, words in commands_run_by("test_every_command_for_ogbenchs_images_works").items():
-        more = {"train": [*VISUAL, *TINY, "buffer_size=100"], "compare": ["--reps", "50"]}.get(words[1], [])
-        small = [*with_values(words[1:], {"--episode-steps": "12"}), *more]
+        extra = {"train": [*VISUAL, *TINY, "buffer_size=100"], "compare": ["--reps", "50"]}.get(words[1], [])
+        small = [*with_values(words[1:], {"--episode-steps": "12"}), *extra]
         program = [sys.executable, "-c", "import sys, zoo.terminal.cli; sys.exit(zoo.terminal.cli.main())", *small]
         ended = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
         assert ended.returncode == 0, (line, ended.stderr)
@@ -86,6 +86,6 @@ def test_every_command_for_ogbenchs_images_works(tmp_path):
     assert trained["return"] == resumed["return"] == evaluated["return"] == watched["return"]
     assert (tmp_path / "cube.gif").stat().st_size > 0
     config = yaml.safe_load((tmp_path / trained["run"] / "config.yml").read_text())
-    found = [config["settings"][name] for name in ("encoder", "frame_stack", "random_crop")]
-    assert found == ["impala_debug", 3, 0.5]  # the encoder is that of `--quick`
+    values = [config["settings"][name] for name in ("encoder", "frame_stack", "random_crop")]
+    assert values == ["impala_debug", 3, 0.5]  # the encoder is that of `--quick`
     assert any("untuned" in source for source in config["sources"])

@@ -15,7 +15,7 @@ from docs.mathml import to_mathml
 from tests.docs.commands import ROOT, pages
 from zoo.terminal.cli import PROGRAMS
 
-OTHERS = {"--agent", "--gpus", "--horizon", "--ogbench", "--online", "--sparse"}
+FOREIGN_FLAGS = {"--agent", "--gpus", "--horizon", "--ogbench", "--online", "--sparse"}
 """Flags of other projects' programs."""
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$`])\$([^$`]+)\$", flags=re.DOTALL)
 
@@ -30,18 +30,18 @@ def test_every_program_is_described_with_its_flags_and_sub_commands():
 @pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
 def test_every_flag_that_a_page_names_is_one(path):
     if path.name != "CHANGELOG.md":
-        known = set(re.findall(r"--[a-z][a-z-]+", "\n".join(directives.programs()))) | OTHERS
+        flags = set(re.findall(r"--[a-z][a-z-]+", "\n".join(directives.programs()))) | FOREIGN_FLAGS
         text = re.sub(r"^ *```.*?^ *```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
-        assert set(re.findall(r"`(--[a-z][a-z-]+)", text)) <= known
+        assert set(re.findall(r"`(--[a-z][a-z-]+)", text)) <= flags
 
 
 def test_every_setting_of_an_algorithm_is_on_its_page_or_in_the_common_list():
     common = "\n".join(directives.settings())
     assert set(agents.algorithm_ids()) <= set(directives.described())
-    for id, found in directives.described().items():
+    for id, algorithm in directives.described().items():
         page = "\n".join(directives.settings_page(id))
         assert id != "trqam" or ".. setting:: trqam.gamma = 0.995" in page  # it differs from the common one
-        for name in found["settings"]:
+        for name in algorithm["settings"]:
             assert f".. setting:: {id}.{name} = " in page or f".. setting:: all.{name} = " in common, f"{name} of {id}"
 
 
@@ -56,9 +56,9 @@ def test_the_reference_lists_the_public_names_and_describes_them(module):
     )
     assert set(re.findall(r"\w+", listed)) == names
     for name in names:
-        found = getattr(module, name)
-        if inspect.isfunction(found) or inspect.isclass(found):  # not the aliases of types
-            places = {found.__module__, f"{found.__module__}.{name}", f"{module.__name__}.{name}", f"agents.{name}"}
+        value = getattr(module, name)
+        if inspect.isfunction(value) or inspect.isclass(value):  # not the aliases of types
+            places = {value.__module__, f"{value.__module__}.{name}", f"{module.__name__}.{name}", f"agents.{name}"}
             assert places & described, f"{module.__name__}.{name} is on no page of docs/reference/api"
 
 
@@ -70,7 +70,7 @@ def test_everything_that_the_reference_documents_is_there():
 
 
 def test_every_formula_can_be_shown():
-    found = 0
+    count = 0
     for path in pages():
         text = re.sub(r"^ *```.*?^ *```|`[^`]*`", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
         for block, inline in FORMULA.findall(text) if "docs" in path.parts else ():
@@ -80,8 +80,8 @@ def test_every_formula_can_be_shown():
                 assert not re.search(r"<mo[^>]*>(\u02c9|~|\u02c6)</mo></munderover>", group), (
                     f"{path}: an index under its letter"
                 )
-            found += 1
-    assert found > 100
+            count += 1
+    assert count > 100
 
 
 def test_an_accented_letter_keeps_its_index_beside_it():

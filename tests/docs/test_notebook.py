@@ -33,8 +33,10 @@ def test_the_notebook_runs_in_ten_cells_and_shows_what_it_says(tmp_path, monkeyp
     nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     outputs = [output.get("data", {}) for cell in code for output in cell.outputs]
-    assert sum("image/png" in each for each in outputs) == 3
-    results = [ast.literal_eval(each["text/plain"]) for each in outputs if "text/plain" in each and len(each) == 1]
-    _, reached, again = results
+    assert sum("image/png" in output for output in outputs) == 3
+    results = [
+        ast.literal_eval(output["text/plain"]) for output in outputs if "text/plain" in output and len(output) == 1
+    ]
+    _, reached, score = results
     assert reached["QAM"] >= 4 > 2 >= reached["BC"]
-    assert again in (0.0, 1.0)
+    assert score in (0.0, 1.0)

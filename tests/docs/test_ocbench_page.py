@@ -22,9 +22,9 @@ def place(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_every_command_of_ocbenchs_page_works(place, capsys):
-    more = {"train": ["--n-eval-envs", "1", *TINY.split()], "compare": ["--reps", "50"]}
+    extra = {"train": ["--n-eval-envs", "1", *TINY.split()], "compare": ["--reps", "50"]}
     name = "test_every_command_of_ocbenchs_page_works"
-    results = run_all(name, capsys, lambda words: more.get(words[1], []), SMALL)
+    results = run_all(name, capsys, lambda words: extra.get(words[1], []), SMALL)
     assert len({word for line in results for word in line.split() if word in OCBENCH}) == 3
     trained = {line: result for line, result in results.items() if line.startswith("zoo train")}
     assert len(trained) == 4

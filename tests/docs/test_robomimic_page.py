@@ -27,10 +27,10 @@ def place(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_every_command_of_robomimics_page_works(place, capsys):
-    more = {"compare": ["--reps", "50"], "evaluate": ["--episodes", "1", "--n-eval-envs", "1"]}
+    extra = {"compare": ["--reps", "50"], "evaluate": ["--episodes", "1", "--n-eval-envs", "1"]}
 
     def smaller(words):
-        return SMALL[0 if "trqam" in words else 2 :] if words[1] == "train" else more.get(words[1], [])
+        return SMALL[0 if "trqam" in words else 2 :] if words[1] == "train" else extra.get(words[1], [])
 
     name = "test_every_command_of_robomimics_page_works"
     results = run_all(name, capsys, smaller, {"--online-steps": "6"})

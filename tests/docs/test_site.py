@@ -15,7 +15,7 @@ PAGES = {
     "docs/train_e": "Train-E\n=======\n\nA part.\n",
     "docs/train": "Train: how\n==========\n\nThe whole.\n",
 }
-LOOK = """
+LIST_RESULTS = """
 const listed = () => [...document.querySelectorAll("ul.search a")].map(link => link.getAttribute("href"));
 const look = () => document.querySelector(".search-summary")?.innerText ? done(listed()) : setTimeout(look, 20)
 """
@@ -29,9 +29,9 @@ def site(tmp_path_factory):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.rst").write_text(f":orphan:\n\n{text}")
     scorer = str(ROOT / "docs" / "assets" / "search.js")
-    how = {"root_doc": "docs/index", "html_search_scorer": scorer, "html_theme": "basic"}
+    options = {"root_doc": "docs/index", "html_search_scorer": scorer, "html_theme": "basic"}
     out = folder / "out"
-    Sphinx(str(folder), None, str(out), str(folder / "doctrees"), "html", how, status=None, warning=None).build()
+    Sphinx(str(folder), None, str(out), str(folder / "doctrees"), "html", options, status=None, warning=None).build()
     return out
 
 
@@ -39,13 +39,13 @@ def site(tmp_path_factory):
 @pytest.mark.skipif(browser.PROGRAM is None, reason="no Chromium here; `apt install chromium` brings one")
 def test_search_lists_pages_for_users_first_and_of_these_the_one_that_is_named(site, tmp_path):
     with browser.chromium(tmp_path) as page:
-        found = {}
+        results = {}
         for words in ("gpu", "train"):
             page.open(f"{(site / 'search.html').as_uri()}?q={words}")
-            found[words] = page.evaluate(f"new Promise(done => {{ {LOOK}; look(); }})")
-    assert found["gpu"][0] == "docs/container.html"
-    assert found["gpu"][-1].startswith("benchmarks/notebook.html")
-    assert found["train"][0] == "docs/train.html"
+            results[words] = page.evaluate(f"new Promise(done => {{ {LIST_RESULTS}; look(); }})")
+    assert results["gpu"][0] == "docs/container.html"
+    assert results["gpu"][-1].startswith("benchmarks/notebook.html")
+    assert results["train"][0] == "docs/train.html"
 
 
 def test_a_page_without_a_way_back_is_named(tmp_path):

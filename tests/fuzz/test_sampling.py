@@ -1,9 +1,9 @@
 """Sampled sequences against a plain reading of what an H-step sequence is, one step after the other."""
 
+import itertools
 import pickle
 import warnings
 from dataclasses import dataclass, replace
-from itertools import count
 
 import numpy as np
 import pytest
@@ -23,11 +23,11 @@ ENDINGS = ("terminated", "truncated", "jump")
 class Step:
     """One transition; observations and actions are numbers that occur once."""
 
-    before: float
+    observation: float
     action: float
     reward: float
     mask: float
-    after: float
+    next_observation: float
     is_last: bool
 
 
@@ -56,25 +56,32 @@ class Case:
 
 def sequence(stream, start, case):
     """Return (observation, actions, return, discount, next observation, valid) of the sequence from a position."""
-    total, mask, inside, length = 0.0, 1.0, True, 0
-    after = stream[start].after
+    total, mask, in_trajectory, length = 0.0, 1.0, True, 0
+    next_observation = stream[start].next_observation
     for step in stream[start : start + case.horizon]:
-        if inside:
+        if in_trajectory:
             total += case.gamma**length * step.reward
             mask = min(mask, step.mask)
-            after = step.after
+            next_observation = step.next_observation
             length += 1
-        is_valid = inside
-        inside = inside and not (step.is_last or (case.shortens and step.mask == 0))
+        is_valid = in_trajectory
+        in_trajectory = in_trajectory and not (step.is_last or (case.shortens and step.mask == 0))
     if not case.shortens:
         length = case.horizon
     actions = [step.action for step in stream[start : start + (case.horizon if case.chunked else 1)]]
-    return (stream[start].before, *actions, total, case.gamma**length * mask, after, float(is_valid or case.shortens))
+    return (
+        stream[start].observation,
+        *actions,
+        total,
+        case.gamma**length * mask,
+        next_observation,
+        float(is_valid or case.shortens),
+    )
 
 
 def sequences(stream, case):
-    least = 1 if case.shortens else case.horizon
-    return [sequence(stream, start, case) for start in range(len(stream) - least + 1)]
+    min_length = 1 if case.shortens else case.horizon
+    return [sequence(stream, start, case) for start in range(len(stream) - min_length + 1)]
 
 
 def expected(case, streams):
@@ -84,17 +91,19 @@ def expected(case, streams):
     unless the two are kept apart.
     """
     dataset = [step for trajectory in case.dataset for step in trajectory]
-    kept = [stream[-case.size :] for stream in streams]
+    rings = [stream[-case.size :] for stream in streams]
     is_full = len(streams[0]) >= case.size
-    each = case.envs // case.replicas
-    found = []
+    envs_per_replica = case.envs // case.replicas
+    parts = []
     for replica in range(case.replicas):
-        own = kept[replica * each : (replica + 1) * each]
-        front = dataset
+        begin = replica * envs_per_replica
+        streams = rings[begin : begin + envs_per_replica]
+        offline = dataset
         if case.replicas == 1 and not case.balanced and not is_full:
-            front, own = dataset + own[0], own[1:]
-        found.append((sequences(front, case), [each for stream in own for each in sequences(stream, case)]))
-    return found
+            offline, streams = dataset + streams[0], streams[1:]
+        online = [sequences(stream, case) for stream in streams]
+        parts.append((sequences(offline, case), [*itertools.chain(*online)]))
+    return parts
 
 
 # -- random cases -----------------------------------------------------------------------------------------------------
@@ -109,28 +118,28 @@ def trajectories(draw, horizon):
     if not lengths:
         return []
     lengths.append(draw(st.integers(horizon, horizon + 4)))
-    found, ids = [], count(1)
+    dataset, ids = [], itertools.count(1)
     for length in draw(st.permutations(lengths)):
         steps = []
-        before = next(ids)
+        observation = next(ids)
         for k in range(length):
-            after, mask, reward = next(ids), draw(st.sampled_from([1.0, 1.0, 0.0])), draw(SMALL)
-            steps.append(Step(before, before / 1000, reward, mask, after, k == length - 1))
-            before = after
-        found.append(steps)
-    return found
+            next_observation, mask, reward = next(ids), draw(st.sampled_from([1.0, 1.0, 0.0])), draw(SMALL)
+            steps.append(Step(observation, observation / 1000, reward, mask, next_observation, k == length - 1))
+            observation = next_observation
+        dataset.append(steps)
+    return dataset
 
 
 @st.composite
 def cases(draw):
     horizon = draw(st.integers(1, 5))
-    replicas, each = draw(st.sampled_from([(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (3, 1)]))
-    envs = replicas * each
-    ways = st.tuples(SMALL, st.sampled_from(["goes on", "goes on", "goes on", *ENDINGS]))
+    replicas, envs_per_replica = draw(st.sampled_from([(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (3, 1)]))
+    envs = replicas * envs_per_replica
+    outcomes = st.tuples(SMALL, st.sampled_from(["goes on", "goes on", "goes on", *ENDINGS]))
     size = draw(st.integers(1, 2 * horizon))
     steps = draw(st.integers(0, 3 * size))  # which often overwrites what came first
     shortens = draw(st.booleans())
-    moves = st.one_of(*3 * [st.lists(ways, min_size=envs, max_size=envs)], st.just([(0.0, "restart")]))
+    moves = st.one_of(*3 * [st.lists(outcomes, min_size=envs, max_size=envs)], st.just([(0.0, "restart")]))
     return Case(
         horizon=horizon,
         gamma=draw(st.sampled_from([0.5, 0.9, 0.99, 1.0])),
@@ -165,11 +174,11 @@ def arrays(case):
         for step in steps:
             is_marked = step.is_last and case.layout in ("regular", "compact")
             append(
-                observations=[step.before], actions=[step.action], rewards=step.reward, masks=step.mask,
-                terminals=is_marked, next_observations=[step.after], timeouts=step.is_last, valids=1,
+                observations=[step.observation], actions=[step.action], rewards=step.reward, masks=step.mask,
+                terminals=is_marked, next_observations=[step.next_observation], timeouts=step.is_last, valids=1,
             )  # fmt: skip
         if case.layout == "compact":  # one more row, of which only the observation may be read
-            append(observations=[steps[-1].after], actions=[0.5], rewards=7, masks=0, terminals=1, valids=0)
+            append(observations=[steps[-1].next_observation], actions=[0.5], rewards=7, masks=0, terminals=1, valids=0)
     return {name: np.asarray(values, np.float32) for name, values in rows.items()}
 
 
@@ -200,27 +209,34 @@ def buffer_of(case):
 def play(case, buffer):
     """Add the online transitions to a buffer, and return the stream of each environment."""
     streams = [[] for _ in range(case.envs)]
-    ids = count(10_000)
+    ids = itertools.count(10_000)
     current = [float(next(ids)) for _ in range(case.envs)]
-    for number, ways in enumerate(case.online):
-        if ways == [(0.0, "restart")]:
+    for number, outcomes in enumerate(case.online):
+        if outcomes == [(0.0, "restart")]:
             buffer.end_episodes()
             streams = [[*stream[:-1], replace(stream[-1], is_last=True)] if stream else [] for stream in streams]
             current = [float(next(ids)) for _ in range(case.envs)]
             continue
-        dones = [way in ("terminated", "truncated") for _, way in ways]
-        following = [float(next(ids)) for _ in ways]
+        dones = [outcome in ("terminated", "truncated") for _, outcome in outcomes]
+        next_values = [float(next(ids)) for _ in outcomes]
         actions = [(number * case.envs + e) / 1000 for e in range(case.envs)]
-        infos = [{"TimeLimit.truncated": way == "truncated"} for _, way in ways]
-        column = np.array([current, following, actions], np.float32)[..., None]
-        rewards = np.array([reward for reward, _ in ways], np.float32)
+        infos = [{"TimeLimit.truncated": outcome == "truncated"} for _, outcome in outcomes]
+        column = np.array([current, next_values, actions], np.float32)[..., None]
+        rewards = np.array([reward for reward, _ in outcomes], np.float32)
         buffer.add(column[0], column[1], column[2], rewards, np.array(dones), infos)
-        for e, (reward, way) in enumerate(ways):
-            ends_value = way == "terminated" or (way == "truncated" and not case.bootstraps_timeouts)
-            kept = -float(reward != 0) if case.sparse else reward
-            step = Step(current[e], float(column[2, e, 0]), kept, float(not ends_value), following[e], way in ENDINGS)
+        for e, (reward, outcome) in enumerate(outcomes):
+            ends_value = outcome == "terminated" or (outcome == "truncated" and not case.bootstraps_timeouts)
+            stored_reward = -float(reward != 0) if case.sparse else reward
+            step = Step(
+                current[e],
+                float(column[2, e, 0]),
+                stored_reward,
+                float(not ends_value),
+                next_values[e],
+                outcome in ENDINGS,
+            )
             streams[e].append(step)
-            current[e] = float(next(ids)) if way in ENDINGS else following[e]
+            current[e] = float(next(ids)) if outcome in ENDINGS else next_values[e]
     return streams
 
 
@@ -232,9 +248,9 @@ def rows_of(batch, replica):
     return [tuple(row) for row in torch.cat(columns, -1)[replica].tolist()]
 
 
-def assert_same(found, wanted):
+def assert_same(rows, expected):
     """Compare sequences, in any order: the first observation names one."""
-    np.testing.assert_allclose(sorted(found), sorted(wanted), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(sorted(rows), sorted(expected), rtol=1e-5, atol=1e-5)
 
 
 # -- the tests --------------------------------------------------------------------------------------------------------
@@ -265,8 +281,8 @@ def test_sampled_batches_hold_such_sequences_and_balanced_ones_half_of_each(case
     batch = buffer.sample(size, generator=torch.Generator().manual_seed(seed))
     for replica, (offline, online) in enumerate(parts):
         rows = rows_of(batch, replica)
-        known = {row[0]: row for row in offline + online}
-        assert_same(rows, [known[row[0]] for row in rows])
+        by_observation = {row[0]: row for row in offline + online}
+        assert_same(rows, [by_observation[row[0]] for row in rows])
         if case.balanced and offline and online:
             is_offline = [row[0] in {first for first, *_ in offline} for row in rows]
             assert is_offline == [True] * (size // 2) + [False] * (size - size // 2)
@@ -280,6 +296,6 @@ def test_a_buffer_samples_the_same_after_it_was_stored_in_either_way(case):
     restored.restore_online_state(buffer.online_state())
     copies = [restored, pickle.loads(pickle.dumps(buffer))]
     for copy in copies if buffer.count_starts() else ():
-        batches = [each.sample(5, generator=torch.Generator().manual_seed(0)) for each in (buffer, copy)]
+        batches = [source.sample(5, generator=torch.Generator().manual_seed(0)) for source in (buffer, copy)]
         for name, value in batches[0].tensors().items():
             assert torch.equal(value, getattr(batches[1], name)), name

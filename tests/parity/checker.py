@@ -32,12 +32,12 @@ TOLERANCES = {
 """Float32, at least five times the error of an independent implementation; ``docs/parity.md`` says what is measured."""
 STEPS, STEPS_WITH_PARAMETERS = (1, 2, 3), (1, 3)
 TARGET = "target_"
-"""What the name of a moving average begins with: module ``target_x`` follows module ``x``."""
+"""Prefix of a target network: module ``target_x`` follows module ``x``."""
 LOSS_FLOOR = 0.01
 RELIABLE = 1e-3
 """Adam divides by the gradient's own size, so entries with a tiny gradient carry amplified rounding."""
 OFF = 0.02
-"""Share of the learning rate from which on a parameter is off."""
+"""A parameter is off if its error is larger than this share of the learning rate."""
 
 Measured = tuple[str, str, float, str]
 """A quantity, the name of its tolerance, its error, and where it differs most."""
@@ -50,7 +50,7 @@ class Row:
     quantity: str
     error: float
     tolerance: float
-    found: str
+    location: str
 
     @property
     def holds(self) -> bool:
@@ -73,7 +73,7 @@ def compare(fixture: Fixture, ours: OurAgents, tolerances: Mapping[str, float] |
     """
     limits = {**TOLERANCES, **fixture.meta.get("tolerances", {}), **(tolerances or {})}
     check = _Check(fixture, ours)
-    rows = [Row(quantity, error, limits[kind], found) for quantity, kind, error, found in check.all()]
+    rows = [Row(quantity, error, limits[kind], location) for quantity, kind, error, location in check.all()]
     optional = [*fixture.below("out/"), *check.states]
     return Comparison(rows, [name for name in optional if name not in check.compared])
 
@@ -99,35 +99,33 @@ class _Check:
     def new(self) -> Agent:
         return self.ours.create(self.fixture)
 
-    def intermediates(self, got: Mapping[str, Any]) -> Iterator[Measured]:
-        """Compare what the losses are made of, as far as it is given."""
-        self.compared |= got.keys()
-        for name, value in got.items():
+    def intermediates(self, values: Mapping[str, Any]) -> Iterator[Measured]:
+        """Compare intermediate values of the losses, as far as both sides have them."""
+        self.compared |= values.keys()
+        for name, value in values.items():
             yield name, "intermediate", *_measure(value, self.fixture[f"out/{name}"], 1.0, name)
 
-    def losses(self, got: Mapping[str, Any]) -> Iterator[Measured]:
+    def losses(self, losses: Mapping[str, Any]) -> Iterator[Measured]:
         """Compare every loss of the first update, the total last."""
         for name, recorded in sorted(self.fixture.losses.items(), key=lambda item: item[0] == "total"):
-            yield f"loss {name}", "loss", *_measure(got[name], recorded, LOSS_FLOOR, name)
+            yield f"loss {name}", "loss", *_measure(losses[name], recorded, LOSS_FLOOR, name)
 
-    def gradients(self, got: Mapping[str, Any]) -> Iterator[Measured]:
+    def gradients(self, ours: Mapping[str, Any]) -> Iterator[Measured]:
         """Compare the gradient module by module, and its norm; a path that is left out has no gradient."""
         recorded = self.fixture.below("grad/")
-        assert got.keys() <= recorded.keys()
-        found = {path: to_array(got.get(path, np.zeros_like(array))) for path, array in recorded.items()}
+        assert ours.keys() <= recorded.keys()
+        zeros = {path: np.zeros_like(array) for path, array in recorded.items()}
+        gradients = {path: to_array(ours.get(path, zeros[path])) for path in recorded}
         modules: dict[str, tuple[float, str]] = {}
         for path, expected in recorded.items():
             module = path.partition("/")[0]
-            modules[module] = max(modules.get(module, (0.0, "")), _measure(found[path], expected, 0.0, path))
+            modules[module] = max(modules.get(module, (0.0, "")), _measure(gradients[path], expected, 0.0, path))
         for module, measured in modules.items():
             yield f"gradient of {module}", "gradient", *measured
         self.compared.add("grad_global_norm")
-        norm = np.sqrt(sum(np.square(array, dtype=np.float64).sum() for array in found.values()))
-        yield (
-            "norm of the gradient",
-            "gradient_norm",
-            *_measure(norm, self.fixture["out/grad_global_norm"], 0.0, "the norm"),
-        )
+        norm = np.sqrt(sum(np.square(array, dtype=np.float64).sum() for array in gradients.values()))
+        measured = _measure(norm, self.fixture["out/grad_global_norm"], 0.0, "the norm")
+        yield "norm of the gradient", "gradient_norm", *measured
 
     def updates(self) -> Iterator[Measured]:
         """Compare total loss, parameters and state over three updates."""
@@ -137,22 +135,25 @@ class _Check:
             measured = _measure(total, np.asarray(self.fixture.total(step)), LOSS_FLOOR, "the total")
             yield f"total at update {step}", "total", *measured
             if step in STEPS_WITH_PARAMETERS:
-                found = {path: to_array(value) for path, value in parameters.items()}
+                parameters_after = {path: to_array(value) for path, value in parameters.items()}
                 recorded = self.fixture.below(f"params_after_{step}/")
-                errors = {path: np.abs(found[path] - recorded[path]) for path in recorded}
-                yield from self._parameters(step, found, errors, earlier)
+                errors = {path: np.abs(parameters_after[path] - recorded[path]) for path in recorded}
+                yield from self._parameters(step, parameters_after, errors, earlier)
                 earlier = errors
             yield from self._states(step, agent)
 
     def _parameters(
-        self, step: int, found: Mapping[str, Array], errors: Mapping[str, Array], earlier: Mapping[str, Array]
+        self,
+        step: int,
+        arrays: Mapping[str, Array],
+        errors: Mapping[str, Array],
+        earlier: Mapping[str, Array],
     ) -> Iterator[Measured]:
         """Compare all parameters.
 
-        Trained ones with a reliable gradient are compared each, of the others how many are off. A moving average may be
-        off by what it took over from a parameter that is off: Adam turns a gradient that is nothing but rounding into a
-        whole step, in either direction, and an average takes tau of such errors after the first and the second update
-        (not recorded, as large as the first's or the third's).
+        Trained parameters with a reliable gradient are compared one by one; of the rest, the share that is off. Adam
+        turns a gradient that is pure rounding into a whole step in either direction. A target network takes over tau
+        of such an error in each update; that of the second is not recorded, and counts as large as the first or third.
         """
         rate, tau = float(self.fixture.meta["adam"]["lr"]), float(self.fixture.config["tau"])
         trained, averages, off, count = {}, {}, 0, 0
@@ -166,33 +167,34 @@ class _Check:
             trained[path] = error * (gradient > RELIABLE * gradient.max())
             off += int((error > OFF * rate).sum())
             count += error.size
-        after = f"after {step} update{'s' * (step > 1)}"
+        label = f"after {step} update{'s' * (step > 1)}"
         for quantity, kind, group in (("parameters", "parameter", trained), ("targets", f"target_{step}", averages)):
             if group:
                 path = max(group, key=lambda path: _largest(group[path]))
-                differs = _explain(found[path], self.fixture[f"params_after_{step}/{path}"])
-                yield f"{quantity} {after}", kind, _largest(group[path]), f"`{path}` {differs}"
-        yield f"share off {after}", "parameter_share", off / count, f"{off} of {count} by over {OFF:.0%} of the rate"
+                differs = _explain(arrays[path], self.fixture[f"params_after_{step}/{path}"])
+                yield f"{quantity} {label}", kind, _largest(group[path]), f"`{path}` {differs}"
+        yield f"share off {label}", "parameter_share", off / count, f"{off} of {count} by over {OFF:.0%} of the rate"
 
     def _states(self, step: int, agent: Agent) -> Iterator[Measured]:
         """Compare the optimiser's state and multipliers, as far as they are recorded."""
         kinds: dict[str, tuple[float, str]] = {}
         for name, value in self.ours.state(agent).items():
-            kind, _, rest = name.partition("/")
+            kind, _, path = name.partition("/")
             self.compared.add(name)
-            if (key := f"{kind}_after_{step}/{rest}") in self.fixture:
+            key = f"{kind}_after_{step}/{path}"
+            if key in self.fixture:
                 measured = _measure(value, self.fixture[key], 0.0 if kind == "adam" else None, name)
                 kinds[kind] = max(kinds.get(kind, (0.0, "")), measured)
         for kind, measured in kinds.items():
             yield f"{kind} after {step} update{'s' * (step > 1)}", kind, *measured
 
 
-def _measure(got: Any, expected: Array, floor: float | None, name: str) -> tuple[float, str]:
+def _measure(value: Any, expected: Array, floor: float | None, name: str) -> tuple[float, str]:
     """Return the error of numbers, relative to the largest recorded one and at least to a floor, and where it is.
 
     Without a floor, the error is absolute.
     """
-    value = to_array(got).astype(np.float64)
+    value = to_array(value).astype(np.float64)
     assert value.shape == expected.shape, f"`{name}` has shape {value.shape}, recorded is {expected.shape}"
     error = _largest(np.abs(value - expected))
     scale = 1.0 if floor is None else max(_largest(np.abs(expected)), floor)
@@ -200,10 +202,10 @@ def _measure(got: Any, expected: Array, floor: float | None, name: str) -> tuple
     return relative, f"`{name}` {_explain(value, expected)}"
 
 
-def _explain(got: Array, expected: Array) -> str:
+def _explain(values: Array, expected: Array) -> str:
     """Say where numbers differ most from the recorded ones."""
-    index = np.unravel_index(int(np.abs(got - expected).argmax()), got.shape)
-    return f"at {tuple(map(int, index))} is {got[index]:.6g}, recorded is {expected[index]:.6g}"
+    index = np.unravel_index(int(np.abs(values - expected).argmax()), values.shape)
+    return f"at {tuple(map(int, index))} is {values[index]:.6g}, recorded is {expected[index]:.6g}"
 
 
 def _largest(values: Array) -> float:

@@ -58,8 +58,10 @@ class Fixture:
     @property
     def losses(self) -> dict[str, Array]:
         """The losses of the first update, by name; a form with ``_masked`` after its name replaces the other."""
-        found = self.below("loss/")
-        return {name: found.get(f"{name}_masked", loss) for name, loss in found.items() if not name.endswith("_masked")}
+        losses = self.below("loss/")
+        return {
+            name: losses.get(f"{name}_masked", loss) for name, loss in losses.items() if not name.endswith("_masked")
+        }
 
     def noise(self, step: int) -> dict[str, Array]:
         """Return every random draw of update 1, 2 or 3, by role."""

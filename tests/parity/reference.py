@@ -245,8 +245,8 @@ class Agent:
         """Yield (reference path, our parameter)."""
         for path in self.fixture.parameters:
             module, _, below = path.partition("/")
-            theirs = module.removeprefix("target_")
-            name = {**SHARED_MODULES, **MODULES.get(self.fixture.id, {})}.get(theirs, theirs)
+            online_module = module.removeprefix("target_")
+            name = {**SHARED_MODULES, **MODULES.get(self.fixture.id, {})}.get(online_module, online_module)
             name += "_target" if module.startswith("target_") else ""
             yield path, find_parameter(self.model.policy.nets[name], below)
 
@@ -295,12 +295,12 @@ class OurAgents:
 
     def losses(self, agent: Agent, batch: Arrays, noise: Arrays) -> dict[str, Tensor]:
         total, info = agent.model.trainer.losses(agent.batch(batch), agent.tensors(noise))
-        found = {"total": total[0]}
+        losses = {"total": total[0]}
         for name in agent.fixture.losses.keys() - {"total"}:
             ours = LOSSES.get(name, name)
             weight = agent.model.loss_weights()[ours] if (agent.fixture.id, name) in WEIGHTED else 1.0
-            found[name] = weight * info[ours if ours in DIAGNOSTICS else f"{ours}_loss"][0]
-        return found
+            losses[name] = weight * info[ours if ours in DIAGNOSTICS else f"{ours}_loss"][0]
+        return losses
 
     def intermediates(self, agent: Agent, batch: Arrays, noise: Arrays) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -331,8 +331,8 @@ class OurAgents:
 
     def sample(self, agent: Agent, observations: np.ndarray, noise: Arrays) -> Tensor:
         with torch.no_grad():
-            seen = agent.tensors({"observations": observations})["observations"]
-            return agent.model.sample_actions(seen, agent.tensors(noise), agent.model.policy.nets)[0]
+            inputs = agent.tensors({"observations": observations})["observations"]
+            return agent.model.sample_actions(inputs, agent.tensors(noise), agent.model.policy.nets)[0]
 
 
 def our_settings(fixture: Fixture) -> dict[str, Any]:

@@ -19,23 +19,23 @@ load = cache(read_fixture)
 
 @pytest.fixture(params=fixture_paths(), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def fixture(request):
-    found = load(request.param)
-    if found.id not in agents.algorithm_ids():
-        pytest.skip(f"algorithm `{found.id}` is not built yet")
-    return found
+    recorded = load(request.param)
+    if recorded.id not in agents.algorithm_ids():
+        pytest.skip(f"algorithm `{recorded.id}` is not built yet")
+    return recorded
 
 
 def check(fixture, adapter, of=""):
     """Compare, and fail with every quantity that does not hold, of those with a word in their name."""
-    found = compare(fixture, adapter, TOLERANCES.get(fixture.id))
-    assert not [row for row in found.rows if of in row.quantity and not row.holds]
-    return found
+    comparison = compare(fixture, adapter, TOLERANCES.get(fixture.id))
+    assert not [row for row in comparison.rows if of in row.quantity and not row.holds]
+    return comparison
 
 
 def test_numbers_equal_the_reference(fixture):
-    found = check(fixture, OurAgents())
-    assert "td_target" not in found.not_compared
-    assert not [name for name in found.not_compared if name.startswith(("adam/", "dual/"))]
+    comparison = check(fixture, OurAgents())
+    assert "td_target" not in comparison.not_compared
+    assert not [name for name in comparison.not_compared if name.startswith(("adam/", "dual/"))]
 
 
 @pytest.mark.few

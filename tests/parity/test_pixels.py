@@ -34,16 +34,18 @@ def convolutions(stage):
 
 def parameters(size, kind):
     """Return what was recorded of a kind under our names: kernels (H, W, in, out) are ours with the channels first."""
-    own = {key.removeprefix(f"{size}/{kind}/"): value for key, value in recorded().items() if f"{size}/{kind}/" in key}
-    found = {}
+    arrays = {
+        key.removeprefix(f"{size}/{kind}/"): value for key, value in recorded().items() if f"{size}/{kind}/" in key
+    }
+    named = {}
     for index, name in enumerate([name for stage in range(3) for name in convolutions(stage)]):
-        found[f"weights.{index}"] = own[f"{name}/kernel"].permute(3, 2, 0, 1)[None]
-        found[f"biases.{index}"] = own[f"{name}/bias"][None]
-    kernel = own["MLP_0/Dense_0/kernel"]  # its rows are (H, W, C), ours (C, H, W)
+        named[f"weights.{index}"] = arrays[f"{name}/kernel"].permute(3, 2, 0, 1)[None]
+        named[f"biases.{index}"] = arrays[f"{name}/bias"][None]
+    kernel = arrays["MLP_0/Dense_0/kernel"]  # its rows are (H, W, C), ours (C, H, W)
     sides = [2, 2]  # after three halvings
-    found["mlp.weights.0"] = kernel.unflatten(0, (*sides, -1)).permute(2, 0, 1, 3).flatten(0, 2)[None]
-    found["mlp.biases.0"] = own["MLP_0/Dense_0/bias"][None]
-    return found
+    named["mlp.weights.0"] = kernel.unflatten(0, (*sides, -1)).permute(2, 0, 1, 3).flatten(0, 2)[None]
+    named["mlp.biases.0"] = arrays["MLP_0/Dense_0/bias"][None]
+    return named
 
 
 def encoder_of(size):
@@ -68,24 +70,24 @@ def test_the_defaults_are_impala_small():
     with np.load(OWN_FIXTURES / "common" / "pixels.npz") as arrays:
         shapes = json.loads(str(arrays["meta"]))["impala_small"]
     encoder = ImpalaEncoder(image_space(9, 64, 64))
-    own = sorted(parameter[0].numel() for parameter in encoder.parameters())
-    assert own == sorted(int(np.prod(shape)) for shape in shapes.values())
+    sizes = sorted(parameter[0].numel() for parameter in encoder.parameters())
+    assert sizes == sorted(int(np.prod(shape)) for shape in shapes.values())
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])  # one after the other, or as groups of one convolution
 def test_replicas_are_encoders_side_by_side(device, monkeypatch):
     monkeypatch.setattr(encoders, "device_type", lambda _: device)
     space, generator = image_space(3, 16, 16), torch.Generator().manual_seed(0)
-    both = ImpalaEncoder(space, features_dim=16, widths=(4, 8), replicas=2)
+    stacked = ImpalaEncoder(space, features_dim=16, widths=(4, 8), replicas=2)
     for replica in range(2):
-        both.initialise(replica, generator)
+        stacked.initialise(replica, generator)
     images = torch.rand(2, 5, 3, 16, 16, generator=generator)
-    found = both(images.flatten(0, 1)).unflatten(0, (2, 5))
+    features = stacked(images.flatten(0, 1)).unflatten(0, (2, 5))
     for replica in range(2):
         single = ImpalaEncoder(space, features_dim=16, widths=(4, 8))
-        single.load_state_dict({name: value[replica : replica + 1] for name, value in both.state_dict().items()})
-        assert_close(found[replica], single(images[replica]), rtol=1e-5, atol=1e-6)
-    assert not torch.allclose(found[0], both(images.flip(0).flatten(0, 1)).unflatten(0, (2, 5))[1])
+        single.load_state_dict({name: value[replica : replica + 1] for name, value in stacked.state_dict().items()})
+        assert_close(features[replica], single(images[replica]), rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(features[0], stacked(images.flip(0).flatten(0, 1)).unflatten(0, (2, 5))[1])
 
 
 def test_other_observations_than_images_are_refused():
@@ -96,5 +98,5 @@ def test_other_observations_than_images_are_refused():
 def test_shifted_images_are_the_references_crops():
     images, begin = recorded()["crop/images"].movedim(-1, 1), recorded()["crop/from"]
     layout = ObservationLayout(image_space(*images.shape[1:]))
-    found = layout.shifted(images.flatten(1), begin[:, 0] - CROP_PIXELS, begin[:, 1] - CROP_PIXELS)
-    assert torch.equal(found.unflatten(1, images.shape[1:]), recorded()["crop/cropped"].movedim(-1, 1))
+    shifted = layout.shifted(images.flatten(1), begin[:, 0] - CROP_PIXELS, begin[:, 1] - CROP_PIXELS)
+    assert torch.equal(shifted.unflatten(1, images.shape[1:]), recorded()["crop/cropped"].movedim(-1, 1))

@@ -14,8 +14,8 @@ def table():
 
 def test_the_table_has_every_locked_package_in_its_version():
     locked = [package for name in ("build", "dev", "torch-cuda") for package in read_lock(FOLDER / f"{name}.lock")]
-    found = {name: version for name, (version, _) in table().items()}
-    assert found == {package.name: package.version for package in locked}, "run `make lock`"
+    versions = {name: version for name, (version, _) in table().items()}
+    assert versions == {package.name: package.version for package in locked}, "run `make lock`"
 
 
 def test_every_licence_is_allowed():

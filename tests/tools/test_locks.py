@@ -11,15 +11,19 @@ from tools.make_locks import ABOUT, FOLDER, ROOT, normalised, read_lock, read_pi
 LOCKS = pytest.mark.parametrize("name", sorted(ABOUT))
 
 
-def wanted(*extras):
-    """Return what the project needs with some extras."""
+def requirements_of(*extras):
+    """Return the project's requirements with some extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    texts = [*project["dependencies"], *(text for extra in extras for text in project["optional-dependencies"][extra])]
-    found = [Requirement(text) for text in texts]
-    own = [each for each in found if each.name == project["name"]]
-    return [each for each in found if each not in own] + [
-        each for parent in own for extra in parent.extras for each in wanted(extra)
-    ]
+    texts = list(project["dependencies"])
+    for extra in extras:
+        texts += project["optional-dependencies"][extra]
+    requirements = []
+    for requirement in map(Requirement, texts):
+        if requirement.name == project["name"]:  # an extra may be made of others
+            requirements += requirements_of(*requirement.extras)
+        else:
+            requirements.append(requirement)
+    return requirements
 
 
 def locked():
@@ -38,7 +42,7 @@ def test_versions_are_those_of_the_constraints(name):
 
 def test_everything_that_development_needs_is_locked():
     versions = locked()
-    for requirement in wanted("dev"):
+    for requirement in requirements_of("dev"):
         assert requirement.specifier.contains(versions[normalised(requirement.name)]), f"{requirement}: run `make lock`"
 
 
