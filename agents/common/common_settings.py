@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
-from agents.common.settings import Declared, choice, linear_range, log_range, setting
+from agents.common.settings import Configurable, choice, linear_range, log_range, setting
 from agents.common.validation import integer, number
 
 DECAYS: dict[str, Callable[[float, float], float]] = {
@@ -24,7 +24,7 @@ OPTIMIZERS: dict[str | None, dict[str, Any]] = {
 """Name -> what `torch.optim.Adam` is told to be it, with the weight decay that PyTorch gives it."""
 
 
-class Rate:
+class LearningRateSchedule:
     """A step size as a pure function of how far training is, so that it is resumed without a state of its own.
 
     :param value: a number > 0; ``"lin_1e-3"`` or ``"cos_1e-3"``, which fall to 0 along a line or half a cosine;
@@ -64,14 +64,14 @@ def checked_rate(name: str, value: Any) -> Any:
     """Check a learning rate; return it as it was given, so that a run's settings read as they were written.
 
     :param name: of the setting.
-    :param value: see :class:`Rate`.
+    :param value: see :class:`LearningRateSchedule`.
     :return: the same.
     """
-    Rate(value)
+    LearningRateSchedule(value)
     return value
 
 
-class Training(Declared):
+class NetworkOptions(Configurable):
     """What a network may have of its own in training; None is what all networks have."""
 
     learning_rate: float | str | Callable[[float], float] | None = setting(
@@ -98,7 +98,9 @@ class Training(Declared):
         options = dict(OPTIMIZERS[self.optimizer])
         if self.weight_decay is not None:
             options["weight_decay"] = self.weight_decay
-        return options if self.learning_rate is None else {**options, "lr": Rate(self.learning_rate)(1.0)}
+        if self.learning_rate is not None:
+            options["lr"] = LearningRateSchedule(self.learning_rate)(1.0)
+        return options
 
 
 OF_NETWORKS = "networks are built with it"
@@ -146,7 +148,7 @@ def _observation_scale(name: str, value: Any) -> float | str | None:
     return value if value is None or isinstance(value, str) else number(name, value, above=0)
 
 
-class CommonSettings(Declared):
+class CommonSettings(Configurable):
     """What every algorithm can be set to, and what these settings must keep to together."""
 
     learning_rate: float | str | Callable[[float], float] = setting(
@@ -252,7 +254,7 @@ class CommonSettings(Declared):
         check=_per_network,
         fixed="the optimiser is built with it",
         doc="What networks have of their own in training, over what their algorithm declares: network -> "
-        f"{', '.join(f'`{name}`' for name in Training.declared())}.",
+        f"{', '.join(f'`{name}`' for name in NetworkOptions.declared())}.",
     )
     net_arch: list[int] | dict[str, list[int]] | None = setting(
         default=None,

@@ -131,7 +131,7 @@ class Method(CommonSettings):
     """A policy that was trained elsewhere, in place of the behaviour flow."""
     trains_behaviour: ClassVar[bool] = False
     """Whether the behaviour flow is the policy itself, which more than cloning trains."""
-    is_tried = False
+    hooks_checked = False
     """Whether its hooks have been tried, as they are once before training."""
 
     # -- what an algorithm defines ------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from stable_baselines3.common.save_util import json_to_data
 from stable_baselines3.common.utils import get_device
 from torch import Tensor
 
-from agents.common.files import DamagedFile, atomic_path, raising_damaged_file, safe
+from agents.common.files import DamagedFileError, atomic_path, raising_damaged_file, safe
 from agents.common.validation import UntrustedError
 from agents.registry import BUILT_IN, name_of
 
@@ -112,7 +112,7 @@ class ModelFile:
 
         :param device: where to.
         :return: both by name.
-        :raises DamagedFile: if they are not tensors.
+        :raises DamagedFileError: if they are not tensors.
         """
         found, device = {}, get_device(device)
         with raising_damaged_file(self.name):
@@ -148,7 +148,7 @@ def read_model_file(source: Source) -> ModelFile:
     :param source: a path, see :func:`find_model`, or an open file.
     :return: what it holds.
     :raises FileNotFoundError: if there is no such file.
-    :raises DamagedFile: if it is damaged or no saved model.
+    :raises DamagedFileError: if it is damaged or no saved model.
     """
     if isinstance(source, str | Path):
         path = find_model(source)
@@ -159,10 +159,10 @@ def read_model_file(source: Source) -> ModelFile:
         found = hashlib.sha256(content[:-_DIGITS]).hexdigest().encode()
         has_checksum = archive.comment.startswith(CHECKSUM)
         if has_checksum and content[-_DIGITS:] != found:
-            raise DamagedFile(name, "its SHA-256 is not that of what was written")
+            raise DamagedFileError(name, "its SHA-256 is not that of what was written")
         members = {member: archive.read(member) for member in archive.namelist()}
         if not has_checksum and PICKLED.encode() not in members[ATTRIBUTES]:  # nor is it one of SB3's
-            raise DamagedFile(
+            raise DamagedFileError(
                 name,
                 "its checksum is missing",
                 "if version 1.0.0rc1 or before saved it, load it with `pip install flow-rl-zoo==1.0.0rc1`",
@@ -276,7 +276,8 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
     with raising_damaged_file(str(path)), safe_open(path, framework="pt") as file:
         header = dict(file.metadata() or {})
         if header.get("format") != FORMAT:
-            raise DamagedFile(str(path), f"expected a policy as `save_policy` writes it, got {header.get('format')!r}")
+            problem = f"expected a policy as `save_policy` writes it, got {header.get('format')!r}"
+            raise DamagedFileError(str(path), problem)
         yield file, header
 
 
@@ -286,12 +287,12 @@ def read_policy(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     :param path: what :func:`write_policy` wrote.
     :return: both.
     :raises FileNotFoundError: if there is no such file.
-    :raises DamagedFile: if it is damaged, or something else.
+    :raises DamagedFileError: if it is damaged, or something else.
     """
     with _opened(path) as (file, header):
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
         if _digest_of(tensors) != header["sha256"]:
-            raise DamagedFile(str(path), "its SHA-256 is not that of what was written")
+            raise DamagedFileError(str(path), "its SHA-256 is not that of what was written")
         return safe.load(base64.b64decode(header["policy"])), tensors
 
 
@@ -300,7 +301,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
 
     :param path: of the file.
     :return: by name.
-    :raises DamagedFile: as :func:`read_policy` does.
+    :raises DamagedFileError: as :func:`read_policy` does.
     """
     with _opened(path) as (_, header):
         return dict(json.loads(header["about"]))

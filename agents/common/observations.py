@@ -18,7 +18,7 @@ ROUNDING = 2.0**-22
 PARTS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 
 
-class Part(NamedTuple):
+class SpaceSlice(NamedTuple):
     """One space of an observation, and which columns of a row hold it.
 
     :param key: its name in a Dict space; empty where the observation is this space alone.
@@ -46,13 +46,13 @@ class ObservationLayout:
 
     def __init__(self, space: spaces.Space[Any], normalize_images: bool = True) -> None:
         self.space, self.normalize_images = space, normalize_images
-        self.parts: list[Part] = []
+        self.parts: list[SpaceSlice] = []
         self.size = 0
         leaves: dict[str, Any] = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
         for key, part in leaves.items():
             shape: Any = get_obs_shape(part)
             columns = slice(self.size, self.size + int(np.prod(shape)))
-            self.parts.append(Part(key, part, shape, columns, is_image_space(part)))
+            self.parts.append(SpaceSlice(key, part, shape, columns, is_image_space(part)))
             self.size = columns.stop
         only_images = all(part.is_image for part in self.parts)
         self.dtype = torch.uint8 if only_images else torch.float32
@@ -65,7 +65,7 @@ class ObservationLayout:
         """Shape of one observation in a dataset's array: its own, or (O,) where a Dict is made a row."""
         return (self.size,) if isinstance(self.space, spaces.Dict) else self.parts[0].shape
 
-    def rows(self, observations: Any) -> NDArray[Any]:
+    def flatten(self, observations: Any) -> NDArray[Any]:
         """Return observations as rows.
 
         :param observations: arrays or tensors (N, ...), by name in a Dict space; the channels of images first or last.
@@ -92,7 +92,7 @@ class ObservationLayout:
         parts = {part.key: rows[..., part.columns].unflatten(-1, part.shape) for part in self.parts}
         return parts if isinstance(self.space, spaces.Dict) else parts[""]
 
-    def blank(self, *shape: int) -> Tensor:
+    def zeros(self, *shape: int) -> Tensor:
         """Return rows of zeros, (*shape, O), in which each choice is the first of its space."""
         rows = torch.zeros(*shape, self.size, dtype=self.dtype)
         for part in self.parts:
@@ -100,7 +100,7 @@ class ObservationLayout:
                 rows[..., part.columns] = torch.as_tensor(part.space.start, dtype=self.dtype)
         return rows
 
-    def prepared(self, rows: Tensor) -> Any:
+    def to_extractor_input(self, rows: Tensor) -> Any:
         """Return rows as SB3's features extractors take them: images in [0, 1], choices one-hot, all in float32.
 
         :param rows: (N, O).
@@ -109,7 +109,7 @@ class ObservationLayout:
         found = {part.key: self._prepare(part, rows[:, part.columns]) for part in self.parts}
         return found if isinstance(self.space, spaces.Dict) else found[""]
 
-    def _prepare(self, part: Part, values: Tensor) -> Tensor:
+    def _prepare(self, part: SpaceSlice, values: Tensor) -> Tensor:
         if isinstance(part.space, spaces.Box):
             numbers = values.float().unflatten(-1, part.shape)
             return numbers / 255.0 if self.normalize_images and part.is_image else numbers
@@ -165,10 +165,10 @@ class ObservationLayout:
             if isinstance(self.space, spaces.Dict) and isinstance(dataset.get(name), Mapping):
                 for part in self.parts:
                     self._require_part(name, part, np.asarray(dataset[name].get(part.key)))
-                found[name] = self.rows(dataset[name])
+                found[name] = self.flatten(dataset[name])
         return found
 
-    def _require_part(self, name: str, part: Part, array: NDArray[Any]) -> None:
+    def _require_part(self, name: str, part: SpaceSlice, array: NDArray[Any]) -> None:
         """Refuse a part of a dataset's observations that is missing or has another shape."""
         got = channels_first(array, part.shape).shape if part.is_image else array.shape
         if not got or got[1:] not in (part.shape, part.space.shape):

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 
-class Diverged(FloatingPointError):
+class DivergedError(FloatingPointError):
     """All replicas have diverged: losses, parameters or planned actions of each are NaN or infinite."""
 
 

@@ -244,7 +244,7 @@ def required(*, alias: str, kw_only: bool = False) -> Any:
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(setting, required))
-class Declared:
+class Configurable:
     """A class whose settings are declared as attributes; every assignment to one is checked.
 
     :param values: settings by name; the others have their defaults.
@@ -254,7 +254,7 @@ class Declared:
     _declared: ClassVar[dict[str, Setting]] = {}
     changes = 0
     """How often a setting was assigned: what was derived from settings is out of date when it has grown."""
-    _is_finished = False
+    _is_locked = False
     _without_positional: ClassVar[str] = "give settings by their names"
     """What to do in place of arguments without a name."""
 
@@ -273,7 +273,7 @@ class Declared:
         for name, declaration in own.items():
             if name not in cls.__annotations__:
                 raise TypeError(f"setting `{name}` of {cls.__name__} needs a type, e.g. `{name}: float = setting(...)`")
-            if hasattr(Declared, name) or any(callable(getattr(base, name, None)) for base in cls.__bases__):
+            if hasattr(Configurable, name) or any(callable(getattr(base, name, None)) for base in cls.__bases__):
                 raise TypeError(f"setting `{name}` of {cls.__name__} has the name of something else there; rename it")
             written = cls.__annotations__[name]
             declaration.annotation = written if isinstance(written, str) else inspect.formatannotation(written)
@@ -329,7 +329,7 @@ class Declared:
         if name in self._declared:
             declaration = self.declared()[name]
             value = declaration.checked(value)
-            if self._is_finished and declaration.fixed and value != getattr(self, name):
+            if self._is_locked and declaration.fixed and value != getattr(self, name):
                 raise ValueError(
                     f"`{name}` of a finished model cannot be changed from {getattr(self, name)!r} to {value!r}: "
                     f"{declaration.fixed}; make a new model with it"
@@ -337,9 +337,9 @@ class Declared:
             vars(self)["changes"] = self.changes + 1
         super().__setattr__(name, value)
 
-    def finish(self) -> Self:
+    def lock(self) -> Self:
         """Refuse changes of fixed settings from now on; return the object."""
-        self._is_finished = True
+        self._is_locked = True
         return self
 
     def settings(self) -> dict[str, Any]:
@@ -352,7 +352,7 @@ class Declared:
         return "\n".join(f":param {name}: {found.meaning}" for name, found in cls.declared().items())
 
 
-def signature_of(constructor: Callable[..., Any], *parts: type[Declared]) -> inspect.Signature:
+def signature_of(constructor: Callable[..., Any], *parts: type[Configurable]) -> inspect.Signature:
     """Return the signature of a constructor that takes the settings of some classes.
 
     :param constructor: gives the arguments before them.

@@ -16,7 +16,7 @@ from agents.common.validation import integer
 if TYPE_CHECKING:
     import torch
 
-MOST = 2**32 - 1
+MAX_SEED = 2**32 - 1
 """The largest index, and the largest of several seeds that draw together."""
 
 
@@ -57,13 +57,13 @@ def stream(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> np.rand
 
     :param purpose: what it is for.
     :param seeds: the seed, or all seeds of what is drawn together.
-    :param index: numbers from 0 to `MOST`; each purpose has a fixed count of them.
+    :param index: numbers from 0 to `MAX_SEED`; each purpose has a fixed count of them.
     :return: the source, for ``numpy.random.default_rng``.
     :raises ValueError: if a seed is negative, or it or an index is too large.
     """
     first, *others = seeds if isinstance(seeds, Sequence) else [seeds]
-    checked = [integer("seed", number, at_least=0, at_most=MOST) for number in (*index, *others)]
-    first = integer("seed", first, at_least=0, at_most=MOST if others else None)
+    checked = [integer("seed", number, at_least=0, at_most=MAX_SEED) for number in (*index, *others)]
+    first = integer("seed", first, at_least=0, at_most=MAX_SEED if others else None)
     # a seed alone has its four words to itself; the number of others keeps them apart from purpose and index
     entropy = [first, 0, 0, len(others), *others] if others else first
     return np.random.SeedSequence(entropy, spawn_key=(purpose, *checked[: len(index)]))

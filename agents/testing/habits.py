@@ -25,7 +25,7 @@ from agents.common.nets.networks import Networks
 from agents.common.sb3.first_update import Trial, calling, check_first_update
 
 LIBRARY = (Path(__file__).parents[1] / "common", Path(__file__).parent)
-WAITING = {
+SYNCHRONISING_OPS = {
     "item", "tolist", "numpy", "cpu", "__array__", "__bool__", "__float__", "__int__", "__index__", "is_nonzero",
     "nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount", "equal", "allclose",
 }  # fmt: skip
@@ -37,7 +37,7 @@ NEARLY = 0.85
 Losses = Mapping[str, Tensor]
 
 
-class Habit(NamedTuple):
+class Finding(NamedTuple):
     """One bad habit.
 
     :param kind: ``device``, ``noise``, ``pure``, ``masks``, ``gradients``, ``networks`` or ``settings``.
@@ -48,7 +48,7 @@ class Habit(NamedTuple):
     text: str
 
 
-def find_habits(method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> list[Habit]:
+def find_habits(method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> list[Finding]:
     """Try an algorithm's hooks as an update and a plan will use them.
 
     :param method: the algorithm; it stays as it is.
@@ -68,7 +68,7 @@ def find_habits(method: Method, observation_space: spaces.Space[Any], action_spa
     found += find_undeclared_networks(tiny, nets, losses, again)
     if tiny.changes != changes:
         found.append(
-            Habit("pure", "an update changes a setting, which is the user's; keep state in a network's buffer")
+            Finding("pure", "an update changes a setting, which is the user's; keep state in a network's buffer")
         )
     # losses that draw or keep something of their own differ with every call: nothing is told from how they change
     if not {finding.kind for finding in watch.findings} & {"noise", "pure"}:
@@ -114,7 +114,7 @@ class Watch(TorchFunctionMode):
 
     def __init__(self, inputs: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.findings: list[Habit] = []
+        self.findings: list[Finding] = []
         self._inputs: dict[str, tuple[Tensor, Tensor, int]] = {}  # the tensor; its values and version when it was added
         self.add(inputs)
 
@@ -130,7 +130,7 @@ class Watch(TorchFunctionMode):
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
         for name, (tensor, value, version) in self._inputs.items():
             if tensor._version == version and not torch.equal(tensor, value):
-                self.findings.append(Habit("pure", f"an update changes `{name}` by its `.data`; make a new tensor"))
+                self.findings.append(Finding("pure", f"an update changes `{name}` by its `.data`; make a new tensor"))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -141,7 +141,7 @@ class Watch(TorchFunctionMode):
         index = args[1] if name == "__getitem__" else ()
         parts = index if isinstance(index, tuple) else (index,)
         # how many entries a mask selects is known on the device
-        if name in WAITING or any(isinstance(part, Tensor) and part.dtype == torch.bool for part in parts):
+        if name in SYNCHRONISING_OPS or any(isinstance(part, Tensor) and part.dtype == torch.bool for part in parts):
             self._note(
                 "device",
                 "waits for the device (`.item()`, `float(...)`, `if` on a tensor, a mask as index); stay with tensors",
@@ -155,7 +155,7 @@ class Watch(TorchFunctionMode):
 
     def _note(self, kind: str, what: str) -> None:
         """Note a finding at the line that is being run, once."""
-        finding = Habit(kind, f"{_place()} {what}")
+        finding = Finding(kind, f"{_place()} {what}")
         if finding not in self.findings and len(self.findings) < MOST_FINDINGS:
             self.findings.append(finding)
 
@@ -174,7 +174,7 @@ def _place() -> str:
 # -- what the losses depend on ----------------------------------------------------------------------------------------
 
 
-def find_misled_gradients(method: Method, nets: Networks, losses: Losses) -> Iterator[Habit]:
+def find_misled_gradients(method: Method, nets: Networks, losses: Losses) -> Iterator[Finding]:
     """Yield a finding for each loss that trains other networks than it says.
 
     A loss trains one network, or those that :attr:`Method.trains` names.
@@ -194,16 +194,16 @@ def find_misled_gradients(method: Method, nets: Networks, losses: Losses) -> Ite
         shown = ", ".join(f"`{net}`" for net in sorted(trained)) or "no network"
         if declared is not None and trained != set(declared):
             meant = ", ".join(f"`{net}`" for net in sorted(declared))
-            yield Habit("gradients", f"`losses`: loss `{name}` trains {shown}, but `trains` declares {meant}")
+            yield Finding("gradients", f"`losses`: loss `{name}` trains {shown}, but `trains` declares {meant}")
         elif declared is None and len(trained) > 1:
-            yield Habit(
+            yield Finding(
                 "gradients",
                 f"`losses`: loss `{name}` trains {shown} at once; take networks that only give a signal from "
                 f"`nets.frozen`, e.g. `nets.frozen.critic(...)`, or name all of them in `trains` if that is meant",
             )
 
 
-def find_undeclared_networks(method: Method, nets: Networks, losses: Losses, again: Losses) -> Iterator[Habit]:
+def find_undeclared_networks(method: Method, nets: Networks, losses: Losses, again: Losses) -> Iterator[Finding]:
     """Yield a finding for each module or parameter that `networks` does not know of.
 
     :param method: the algorithm.
@@ -217,11 +217,11 @@ def find_undeclared_networks(method: Method, nets: Networks, losses: Losses, aga
     # what holds no tensor, e.g. `nn.MSELoss()`, has nothing to lose
     held = {name: m for name, m in vars(method).items() if isinstance(m, nn.Module) and m.state_dict()}
     for name, module in held.items():
-        yield Habit("networks", f"`self.{name}` is a {type(module).__name__} that is not in `networks`: {told}")
+        yield Finding("networks", f"`self.{name}` is a {type(module).__name__} that is not in `networks`: {told}")
     known = {id(p) for p in nets.parameters()} | {id(p) for module in held.values() for p in module.parameters()}
     for leaf in {*_leaves(losses)} & {*_leaves(again)}:
         if id(leaf) not in known:
-            yield Habit(
+            yield Finding(
                 "networks",
                 f"`losses`: the losses depend on a parameter of shape {tuple(leaf.shape)} of no network in `networks`: "
                 f"{told}",
@@ -245,7 +245,7 @@ def _leaves(losses: Losses) -> Iterator[Tensor]:
 # -- what the losses change with --------------------------------------------------------------------------------------
 
 
-def find_hidden_state(losses: Losses, again: Losses) -> Iterator[Habit]:
+def find_hidden_state(losses: Losses, again: Losses) -> Iterator[Finding]:
     """Yield a finding for each loss that is another one when it is computed again.
 
     :param losses: name -> (S,).
@@ -254,14 +254,14 @@ def find_hidden_state(losses: Losses, again: Losses) -> Iterator[Habit]:
     """
     for name, loss in losses.items():
         if name not in again or not torch.allclose(again[name], loss, rtol=0, atol=0, equal_nan=True):
-            yield Habit(
+            yield Finding(
                 "pure",
                 f"`losses`: loss `{name}` is another number when it is computed again from the same input; let it "
                 "depend on nothing but settings, batch, noise, targets and networks",
             )
 
 
-def find_lost_state(method: Method, hook: str, before: Mapping[str, str]) -> Iterator[Habit]:
+def find_lost_state(method: Method, hook: str, before: Mapping[str, str]) -> Iterator[Finding]:
     """Yield a finding for each attribute that a hook has changed and that no file of a model holds.
 
     :param method: the algorithm, after the hook was called.
@@ -272,14 +272,14 @@ def find_lost_state(method: Method, hook: str, before: Mapping[str, str]) -> Ite
     for name, value in vars(method).items():
         is_derived = isinstance(inspect.getattr_static(type(method), name, None), functools.cached_property)
         if not is_derived and name not in {*method.declared(), "changes"} and before.get(name) != repr(value):
-            yield Habit(
+            yield Finding(
                 "pure",
                 f"`{hook}` keeps state in `self.{name}`, which is lost when a model is saved or resumed; keep it in a "
                 "network's buffer (docs/register.md#state-of-your-own)",
             )
 
 
-def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Habit]:
+def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Finding]:
     """Yield a finding for each loss that counts sequences across a trajectory's end.
 
     :param trial: the algorithm, its batch and its noise.
@@ -298,7 +298,7 @@ def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Habit]:
     found = [_losses(trial, Batch(**values), noise) for values in (nowhere, nowhere | other)]
     for name in losses:
         if name not in method.unmasked_losses and not torch.equal(found[0][name], found[1][name]):
-            yield Habit(
+            yield Finding(
                 "masks",
                 f"`losses`: loss `{name}` counts sequences that cross a trajectory's end, whose `batch.valid` is 0; "
                 f"multiply its weight by `batch.valid`, or name it in `unmasked_losses` if that is meant",
@@ -308,7 +308,7 @@ def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Habit]:
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 
-def find_unread_settings(method: type[Method]) -> Iterator[Habit]:
+def find_unread_settings(method: type[Method]) -> Iterator[Finding]:
     """Yield a finding for each setting of the algorithm's own, or misspelt hook, that its code does not name.
 
     :param method: the algorithm; its code is its class, its bases, and the functions of their files.
@@ -326,10 +326,10 @@ def find_unread_settings(method: type[Method]) -> Iterator[Habit]:
     hooks = [name for name in dir(Method) if name[0] != "_"]
     for name in sorted({*dir(method)} - {*dir(Method)} - method.declared().keys() - named):
         for hook in difflib.get_close_matches(name, hooks, 1, NEARLY):
-            yield Habit("settings", f"nothing reads `{name}`, which is nearly `{hook}`; rename it if that is meant")
+            yield Finding("settings", f"nothing reads `{name}`, which is nearly `{hook}`; rename it if that is meant")
     for name in method.declared():
         if name not in Method.declared() and name not in named:
-            yield Habit(
+            yield Finding(
                 "settings",
                 f"nothing reads the setting `{name}`, so it changes nothing; use `self.{name}` in a hook, or remove it",
             )

@@ -1,6 +1,6 @@
 """The conformance kit: what training, saving and reporting need of an algorithm, tried one by one.
 
-A check takes the :class:`Subject`, returns what was measured, and raises :class:`Violation` where it does not hold.
+A check takes the :class:`Subject`, returns what it measured, and raises :class:`ViolationError` if it fails.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from agents.testing.subject import (
     STATES,
     NotApplicable,
     Subject,
-    Violation,
+    ViolationError,
     make_batch,
     make_noise,
     make_trajectories,
@@ -68,7 +68,7 @@ def in_some_try(check: Callable[[Subject, int], str]) -> Callable[[Subject], str
     @wraps(check)
     def repeated(subject: Subject) -> str:
         for number in range(TRIES - 1):
-            with contextlib.suppress(Violation):
+            with contextlib.suppress(ViolationError):
                 return check(subject, number)
         return check(subject, TRIES - 1)
 
@@ -95,7 +95,7 @@ def without(kind: str) -> Callable[[Subject], str]:
     def check(subject: Subject) -> str:
         found = [finding.text for finding in subject.findings if finding.kind == kind]
         if found:
-            raise Violation("; ".join(found))
+            raise ViolationError("; ".join(found))
         return "nothing was found in an update on a made-up batch"
 
     return check
@@ -108,8 +108,8 @@ def check_noise(subject: Subject) -> str:
     method = model.method
     nets = model.policy.nets
     batch = make_batch(model)
-    acting = Noted(make_noise(model, acting=True))
-    training = Noted(make_noise(model))
+    acting = RecordedDraws(make_noise(model, acting=True))
+    training = RecordedDraws(make_noise(model))
     model.trainer.losses(batch, training)
     with torch.no_grad():
         method.act(batch.observations, acting, nets)
@@ -117,11 +117,11 @@ def check_noise(subject: Subject) -> str:
     for name in training.unread():
         told.append(f"no loss depends on the draw `{name}`; remove it from `noise`, or from `update_noise`")
     if told:
-        raise Violation("; ".join(told))
+        raise ViolationError("; ".join(told))
     return f"used: {', '.join((*acting, *training))}"
 
 
-class Noted(UserDict[str, Tensor]):
+class RecordedDraws(UserDict[str, Tensor]):
     """Draws by name, which notes what is read of them; who takes several at once reads all."""
 
     def __init__(self, draws: Mapping[str, Tensor]) -> None:
@@ -152,14 +152,14 @@ def check_bounds(subject: Subject) -> str:
         with torch.no_grad():
             actions = model.method.act(scale * batch.observations, noise, model.policy.nets)
         if not actions.isfinite().all():
-            raise Violation(f"`act` returns actions that are not finite for inputs of size {scale:g}")
+            raise ViolationError(f"`act` returns actions that are not finite for inputs of size {scale:g}")
         widest = max(widest, actions.abs().max().item())
     if widest > 1 + 1e-5:
-        raise Violation(f"`act` returns actions up to {widest:.3g}, expected [-1, 1]; end it with `.clamp(-1, 1)`")
+        raise ViolationError(f"`act` returns actions up to {widest:.3g}, expected [-1, 1]; end it with `.clamp(-1, 1)`")
     seen = batch.observations[0].numpy()
     played, _ = model.predict(seen)
     if not all(model.action_space.contains(action) for action in played):
-        raise Violation("`predict` returns actions outside the environment's action box")
+        raise ViolationError("`predict` returns actions outside the environment's action box")
     return f"largest action {widest:.3g}, also for inputs ten times as large"
 
 
@@ -182,7 +182,7 @@ def check_replicas(subject: Subject, number: int) -> str:
         mine = batch.map(lambda tensor, k=k: tensor[k : k + 1])  # type: ignore[misc]  # a default is no argument
         for name, value in alone.policy.nets.state_dict().items():
             if stacked[name].shape[:1] != (2,) or not torch.equal(stacked[name][k : k + 1], value):
-                raise Violation(
+                raise ViolationError(
                     f"`{name}` of seed {seed} does not start as in a run of that seed alone; give every parameter the "
                     "leading axis S and draw it in `initialise(replica, generator)`"
                 )
@@ -190,7 +190,7 @@ def check_replicas(subject: Subject, number: int) -> str:
             difference = (expected[what][k : k + 1] - value).abs().max().item()
             least = 1.0 if what.startswith("`") else 1e-3  # of logged values; gradients and actions are smaller
             if not difference <= TOLERANCE * max(value.abs().max().item(), least):  # more than another order of sums
-                raise Violation(
+                raise ViolationError(
                     f"{what} of seed {seed} differ by {difference:.2g} from a run of that seed alone; take means over "
                     "every axis but the first"
                 )
@@ -219,13 +219,13 @@ def check_low_precision(subject: Subject, number: int) -> str:
         info = model.trainer.update_on(make_batch(model, number), make_noise(model, number))
         wrong = [name for name, value in info.items() if not value.isfinite().all()]
         if wrong:
-            raise Violation(f"`{wrong[0]}` is not finite with `precision={precision}`")
+            raise ViolationError(f"`{wrong[0]}` is not finite with `precision={precision}`")
         norms.append(info["grad_norm"].item())
     if norms[0] == norms[1] == 0:
-        raise Violation("the gradient is zero, so nothing is known of its precision")
+        raise ViolationError("the gradient is zero, so nothing is known of its precision")
     change = abs(norms[1] / norms[0] - 1) if norms[0] else math.inf
     if not change <= BF16_TOLERANCE:
-        raise Violation(
+        raise ViolationError(
             f"the gradient's norm changes by {change:.0%} in bfloat16, expected at most {BF16_TOLERANCE:.0%}; keep "
             "differences of large numbers, exponentials and sums out of the networks' products"
         )
@@ -245,14 +245,14 @@ def check_compiled(subject: Subject, number: int) -> str:
         if choice == "on" and ("autograd.grad" in why or "requires_grad_" in why):
             raise NotApplicable("losses that call `torch.autograd.grad` run plainly; `torch.func.grad` can be compiled")
         if choice == "on" and not model.trainer.mode.compiled:
-            raise Violation(
+            raise ViolationError(
                 f"the losses cannot be compiled: {model.trainer.mode.reason}; stay with tensor operations and Python "
                 "that does not depend on values"
             )
     for name, plain in infos[0].items():
         difference = (infos[1][name] - plain).abs().max().item()
         if not (difference <= 1e-3 * max(plain.abs().max().item(), 1.0) or math.isnan(plain.max().item())):
-            raise Violation(f"`{name}` is {infos[1][name].tolist()} compiled and {plain.tolist()} plainly")
+            raise ViolationError(f"`{name}` is {infos[1][name].tolist()} compiled and {plain.tolist()} plainly")
     return "losses and gradient's norm, to 0.001"
 
 
@@ -262,7 +262,7 @@ SLOPE_MARGIN = 0.2
 """Of the difference that an action makes, relative."""
 LEAST_IMPROVEMENT = 0.08
 """Of the mean action over the data's, 0, where the reward is SLOPE times the action."""
-LEAST_SHARE = 0.2
+MIN_CHUNK_FRACTION = 0.2
 """Of the sampled actions near each of two modes."""
 SAMPLES = 256
 
@@ -284,13 +284,13 @@ def check_values(subject: Subject, number: int) -> str:
         value = _rate(model, state, [-MODE, MODE]).mean()
         shown.append(f"{value:.2f}")
         if not abs(value - wanted) <= VALUE_MARGIN:
-            raise Violation(
+            raise ViolationError(
                 f"`score` gives {value:.2f} where the rewards are {rewards}, expected {wanted} +- {VALUE_MARGIN}; look "
                 "at the TD target and its discount, and at the target networks"
             )
     low, high = _rate(model, CHOICE, [-0.5, 0.5])
     if not abs((high - low) / SLOPE - 1) <= SLOPE_MARGIN:
-        raise Violation(
+        raise ViolationError(
             f"`score` differs by {high - low:.1f} between two actions whose rewards differ by {SLOPE:.0f}; the critic "
             "does not see the batch's actions, or its loss is masked or weighted away"
         )
@@ -304,7 +304,7 @@ def check_actions(subject: Subject, number: int) -> str:
     if subject.rates_actions:
         mean = _sample(model, CHOICE).mean()
         if not mean >= LEAST_IMPROVEMENT:
-            raise Violation(
+            raise ViolationError(
                 f"the mean action is {mean:.2f} where the reward is {SLOPE:.0f} times the action and that of the data "
                 f"is 0, expected at least {LEAST_IMPROVEMENT}; look at the sign and weight of the loss that climbs the "
                 "critic. If the default settings are meant to stay this close to the data, check with others"
@@ -312,12 +312,12 @@ def check_actions(subject: Subject, number: int) -> str:
         return f"mean action {mean:.2f}, of the data 0 (at least {LEAST_IMPROVEMENT})"
     actions = _sample(model, CONSTANT)
     shares = [(actions * sign > MODE / 2).mean() for sign in (-1, 1)]
-    if not min(shares) >= LEAST_SHARE:
-        raise Violation(
+    if not min(shares) >= MIN_CHUNK_FRACTION:
+        raise ViolationError(
             f"of the sampled actions {shares[0]:.0%} and {shares[1]:.0%} are near the two modes of the data, expected "
-            f"at least {LEAST_SHARE:.0%} each; a flow clones both, a mean lies between them"
+            f"at least {MIN_CHUNK_FRACTION:.0%} each; a flow clones both, a mean lies between them"
         )
-    return f"{shares[0]:.0%} and {shares[1]:.0%} near the two modes of the data (at least {LEAST_SHARE:.0%})"
+    return f"{shares[0]:.0%} and {shares[1]:.0%} near the two modes of the data (at least {MIN_CHUNK_FRACTION:.0%})"
 
 
 def _rate(model: FlowAlgorithm, state: int, actions: list[float]) -> NDArray[Any]:
@@ -350,12 +350,12 @@ def check_phases(subject: Subject) -> str:
             if first_difference(start, model):
                 break
         else:
-            raise Violation(f"{model._n_updates} updates offline with {settings} changed no network")
+            raise ViolationError(f"{model._n_updates} updates offline with {settings} changed no network")
         model.learn(ONLINE, reset_num_timesteps=False)
         wrong = [name for name, value in model.policy.state_dict().items() if not value.isfinite().all()]
         wrong += [f"info[{name!r}]" for name, value in model._last_info.items() if not value.isfinite().all()]
         if wrong:
-            raise Violation(f"`{wrong[0]}` is not finite after {model._n_updates} updates with {settings}")
+            raise ViolationError(f"`{wrong[0]}` is not finite after {model._n_updates} updates with {settings}")
         _plan(model)
         return f"{model._n_updates} updates"
 
@@ -381,13 +381,13 @@ def check_saving(subject: Subject) -> str:
         loaded = type(model).load(f"{folder}/model", device="cpu")
         policy = type(model.policy).load(f"{folder}/policy", device="cpu")
     if loaded.settings() != model.settings():
-        raise Violation("a loaded model has other settings than the saved one")
+        raise ViolationError("a loaded model has other settings than the saved one")
     if name := first_difference(model.policy.state_dict(), loaded):
-        raise Violation(f"`{name}` of a loaded model differs from that of the saved one")
+        raise ViolationError(f"`{name}` of a loaded model differs from that of the saved one")
     wanted = _plan(model)
     for what, other in (("model", loaded), ("policy", policy)):
         if not np.array_equal(wanted, _plan(other)):
-            raise Violation(
+            raise ViolationError(
                 f"a loaded {what} plans other actions than the saved one; `act` may depend on nothing but settings, "
                 "its draws and the networks of `networks`"
             )
@@ -399,7 +399,7 @@ def _plan(model: Any) -> NDArray[Any]:
     seen = np.random.default_rng(0).standard_normal((6, STATES)).astype(np.float32)
     actions, _ = model.predict(seen, deterministic=True)
     if actions.shape != (6, *model.action_space.shape) or not np.isfinite(actions).all():
-        raise Violation(f"`predict` returns actions of shape {actions.shape} that are not all finite")
+        raise ViolationError(f"`predict` returns actions of shape {actions.shape} that are not all finite")
     return np.asarray(actions)
 
 
@@ -409,7 +409,7 @@ def check_resuming(subject: Subject) -> str:
         for phase in ("offline", "online"):
             whole, parts = _trained_twice(subject, phase, Path(folder) / phase)
             if name := first_difference(whole.policy.state_dict(), parts):
-                raise Violation(
+                raise ViolationError(
                     f"`{name}` differs after training that went on from a checkpoint {phase}; keep state in networks "
                     "or their buffers, and take random numbers from `noise`"
                 )
@@ -556,7 +556,7 @@ def try_check(check: Check, subject: Subject) -> Outcome:
             return Outcome(check, "holds", check.run(subject))
     except NotApplicable as reason:
         return Outcome(check, "does not apply", str(reason))
-    except (Violation, AgentError) as error:
+    except (ViolationError, AgentError) as error:
         if check.name in subject.method.fails_by_design:
             return Outcome(check, "fails by design", f"{subject.method.fails_by_design[check.name]}: {error}")
         return Outcome(check, "fails", f"{error}{_line_of(error, subject.method)}")

@@ -19,7 +19,7 @@ from agents.common.method import Method
 from agents.common.sb3.first_update import random_batch
 from agents.common.sb3.model import FlowAlgorithm
 from agents.models import model_class
-from agents.testing.habits import Habit, find_habits
+from agents.testing.habits import Finding, find_habits
 
 STATES = 4
 CONSTANT, FIRST, SECOND, CHOICE = range(STATES)
@@ -159,7 +159,7 @@ SIZES = ({"horizon_length": 5}, {"horizon_length": 1}, {"horizon_length": 5, "ac
 """Chunks of five actions, single actions, and single actions with returns of five steps."""
 
 
-class Violation(Exception):
+class ViolationError(Exception):
     """What a check asks for does not hold; the message says what was found and what to do."""
 
 
@@ -218,7 +218,7 @@ class Subject:
         return "; ".join(found)
 
     @cached_property
-    def findings(self) -> list[Habit]:
+    def findings(self) -> list[Finding]:
         """Bad habits of the hooks with chunks, found before any training."""
         return find_habits(*self.example(horizon_length=5))
 

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 from agents.common import files
 from agents.common.engine import checkpoint
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
-from agents.common.files import DamagedFile, write_manifest
+from agents.common.files import DamagedFileError, write_manifest
 from agents.common.model_file import find_checkpoints
 from tests.agents.helpers import SaveAt, environments, forget_all_randomness
 from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
@@ -186,12 +186,12 @@ def test_a_checkpoint_that_differs_in_a_bit_is_refused_and_the_model_left_as_it_
     for position in range(0, len(content), max(len(content) // 7, 1)):
         content[position] ^= 4
         (saved / name).write_bytes(content)
-        with pytest.raises(DamagedFile, match="cannot be read: "):
+        with pytest.raises(DamagedFileError, match="cannot be read: "):
             load_checkpoint(model, saved)
         content[position] ^= 4
     assert_same(before, parameters_of(model))
     (saved / name).unlink()
-    with pytest.raises(DamagedFile, match=rf"{name} cannot be read"):
+    with pytest.raises(DamagedFileError, match=rf"{name} cannot be read"):
         load_checkpoint(model, saved)
 
 

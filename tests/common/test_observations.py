@@ -56,7 +56,7 @@ def test_extractors_get_what_sb3_gives_them(name, normalize_images):
         expected = torch.from_numpy(np.stack([spaces.flatten(space, each) for each in rows_of(seen)])).float()
     else:
         expected = preprocess_obs(tensors or torch.from_numpy(seen), space, normalize_images)
-    found = layout.prepared(torch.from_numpy(layout.rows(seen)))
+    found = layout.to_extractor_input(torch.from_numpy(layout.flatten(seen)))
     assert torch.equal(flattened(found), flattened(expected))
     if isinstance(space, spaces.Box):
         assert found.shape == expected.shape
@@ -65,7 +65,7 @@ def test_extractors_get_what_sb3_gives_them(name, normalize_images):
 @pytest.mark.parametrize("name", SPACES)
 def test_rows_become_the_same_observations_again(name):
     layout, seen = ObservationLayout(SPACES[name]), sampled(SPACES[name])
-    rows = layout.rows(seen)
+    rows = layout.flatten(seen)
     assert rows.shape == (6, layout.size)
     again = layout.observations(rows.reshape(2, 3, -1))
     for key in seen if isinstance(seen, dict) else [None]:
@@ -76,7 +76,7 @@ def test_rows_become_the_same_observations_again(name):
 @pytest.mark.parametrize(("name", "dtype"), [("image", np.uint8), ("images", np.uint8), ("all", np.float32)])
 def test_only_images_alone_stay_uint8(name, dtype):
     layout = ObservationLayout(SPACES[name])
-    assert layout.rows(sampled(SPACES[name])).dtype == dtype
+    assert layout.flatten(sampled(SPACES[name])).dtype == dtype
     assert layout.dtype == torch.from_numpy(np.zeros(1, dtype)).dtype
 
 
@@ -84,8 +84,8 @@ def test_a_datasets_dicts_become_rows_with_channels_first():
     layout, seen = ObservationLayout(SPACES["all"]), sampled(SPACES["all"])
     last = {**seen, "image": np.moveaxis(seen["image"], 1, -1)}
     found = layout.with_rows({"observations": last, "next_observations": seen, "rewards": np.zeros(6)})
-    assert_array_equal(found["observations"], layout.rows(seen))
-    assert_array_equal(found["next_observations"], layout.rows(seen))
+    assert_array_equal(found["observations"], layout.flatten(seen))
+    assert_array_equal(found["next_observations"], layout.flatten(seen))
 
 
 def test_a_part_that_is_missing_or_has_another_shape_is_named():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import agents
-from agents.common.settings import Declared, choice, log_range, setting
+from agents.common.settings import Configurable, choice, log_range, setting
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.algorithms.catalogue import algorithm_ids
@@ -17,7 +17,7 @@ from zoo.algorithms.catalogue import algorithm_ids
 Word = Literal["one", "two"]
 
 
-class Base(Declared):
+class Base(Configurable):
     weight: float = setting(default=2.0, above=0, at_most=10, doc="Weight of the loss.")
     steps: int = setting(default=3, at_least=1, fixed="tables have that size", doc="Steps.")
     bound: float | None = setting(default=None, above=0, doc="Bound.")
@@ -76,7 +76,7 @@ def test_a_declaration_that_would_not_act_is_refused():
 def test_a_fixed_setting_can_be_changed_until_the_object_is_finished():
     found = Base()
     found.steps = 7
-    found.finish()
+    found.lock()
     found.steps = 7  # no change
     found.weight = 1.0
     with pytest.raises(
@@ -159,7 +159,7 @@ def test_changed_settings_are_saved(tmp_path):
 # -- where tuning looks for a value -----------------------------------------------------------------------------------
 
 
-class Searched(Declared):
+class Searched(Configurable):
     weight: float = setting(default=2.0, above=0, search=log_range(0.1, 10.0), doc="Weight.")
     count: int = setting(default=1, at_least=1, search=choice(1, 4), doc="Count.")
 

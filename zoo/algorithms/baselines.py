@@ -33,7 +33,7 @@ from agents.common.sb3.constructor import with_named_classes
 from agents.common.sb3.environments import available_device, copy_observations
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.stored_model import StoredModel
-from agents.common.settings import Check, Declared, Search, Setting, choice, linear_range, log_range, setting
+from agents.common.settings import Check, Configurable, Search, Setting, choice, linear_range, log_range, setting
 from agents.common.validation import integer, number
 from agents.models import get
 from zoo.algorithms.catalogue import SB3, algorithm_ids, require_algorithm
@@ -108,7 +108,7 @@ def planner_of(policy: BasePolicy) -> FlowPolicy | Planner:
     return policy if isinstance(policy, FlowPolicy) else Planner(policy)
 
 
-class OwnSettings(Declared):
+class OwnSettings(Configurable):
     """Settings that these algorithms have here and not in SB3."""
 
     net_arch: list[int] | dict[str, list[int]] | None = setting(default=None, doc="Hidden widths; None takes SB3's.")

@@ -13,7 +13,7 @@ import numpy as np
 from ogbench.relabel_utils import relabel_dataset
 
 from agents.common.data.arrays import FINITE, ZERO_OR_ONE, ActionRange, refuse_bad
-from agents.common.files import DamagedFile
+from agents.common.files import DamagedFileError
 from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.files import DatasetError, check_checksum, dataset_files, folder_option
 from zoo.datasets.names import IMAGE_SHAPE, DatasetSpec
@@ -56,8 +56,8 @@ def readable() -> Iterator[None]:
     """Turn the errors of reading a file into a DatasetError."""
     try:
         yield
-    except (DamagedFile, OSError) as error:
-        problem = error.problem if isinstance(error, DamagedFile) else error
+    except (DamagedFileError, OSError) as error:
+        problem = error.problem if isinstance(error, DamagedFileError) else error
         message = f"expected a whole npz file, got one that cannot be read ({problem})"
         raise DatasetError("file", message) from error
 

@@ -259,5 +259,5 @@ def to_rows(policy: Any, space: gymnasium.Space[Any], observations: Any) -> Arra
     :param space: of the environment's observations.
     """
     is_vector = isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1
-    rows: Array = observations if is_vector else policy.layout.rows(observations)
+    rows: Array = observations if is_vector else policy.layout.flatten(observations)
     return rows

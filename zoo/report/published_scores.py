@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents.common.files import DamagedFile, read_text
+from agents.common.files import DamagedFileError, read_text
 from agents.common.files.npz import read_npz
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
@@ -171,7 +171,7 @@ def _counted_runs(published: PublishedSet) -> pd.DataFrame:
     try:
         arrays = read_npz(published.runs, names)
         methods, environments, steps, successes = (arrays[name] for name in names)
-    except (OSError, DamagedFile, KeyError) as error:
+    except (OSError, DamagedFileError, KeyError) as error:
         raise UsageError(f"`{published.runs}` cannot be read ({error}); install the package again") from error
     where = np.nonzero(successes != NOT_EVALUATED)
     method, environment, step, seed = where

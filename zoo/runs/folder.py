@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents.common.files import DamagedFile, atomic_path, read_text, write_text
+from agents.common.files import DamagedFileError, atomic_path, read_text, write_text
 from agents.common.files.npz import read_npz
 from zoo.processes.locks import HOST, Lock
 from zoo.runs.episodes import EpisodeResults
@@ -76,7 +76,7 @@ def _reading(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise UnreadableRun(path, "is missing") from error
     except (OSError, TypeError, ValueError, UsageError) as error:
-        problem = error.problem if isinstance(error, DamagedFile) else str(error)
+        problem = error.problem if isinstance(error, DamagedFileError) else str(error)
         raise UnreadableRun(path, f"cannot be read: {shorten(problem, 300, placeholder='...')}") from error
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import yaml
 
 import hyperparams
-from agents.common.files import DamagedFile, read_text
+from agents.common.files import DamagedFileError, read_text
 from zoo.terminal.errors import UsageError
 
 FOLDER = Path(hyperparams.__path__[0])
@@ -227,6 +227,6 @@ def read_yaml(path: Path, name: str) -> Any:
     """
     try:
         text = read_text(path)
-    except (OSError, DamagedFile) as error:
+    except (OSError, DamagedFileError) as error:
         raise UsageError(f"{name} must be a readable YAML file in UTF-8, got {path}: {error}") from error
     return load_yaml(text, f"{name} {path}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from agents.common.common_settings import CommonSettings
-from agents.common.settings import Declared, setting
+from agents.common.settings import Configurable, setting
 from agents.common.validation import checked_pair
 from zoo.settings.layers import DEFAULT_PROFILE, flatten
 from zoo.settings.wrappers import checked_wrappers
@@ -25,7 +25,7 @@ def _checked_pair(name: str, value: object) -> tuple[float, float] | None:
     return None if value is None else checked_pair(name, value)
 
 
-class RunSettings(Declared):
+class RunSettings(Configurable):
     """What a run does, besides the algorithm's own settings; each is a flag of the training program too."""
 
     pretraining_steps: int = setting(

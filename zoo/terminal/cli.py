@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from agents.common.files import DamagedFile
+from agents.common.files import DamagedFileError
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES, BUILT_IN
 from zoo.algorithms.catalogue import SB3, require_algorithm
@@ -130,7 +130,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
             log.error(str(error) or "stopped by a signal")
             return INTERRUPTED
         except Exception as error:
-            is_known = isinstance(error, (UsageError, DamagedFile))
+            is_known = isinstance(error, (UsageError, DamagedFileError))
             trace = "".join(traceback.format_exception(error)).rstrip()
             if verbose >= 2:
                 log.error(trace)

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint, set_aside, write_model
-from agents.common.files import atomic_path, is_transient, naming
+from agents.common.files import atomic_path, explaining_write_errors, is_transient
 from agents.common.model_file import find_checkpoints
 from agents.common.normalization import raw_observations
 from agents.common.replicas import PerReplica
@@ -346,7 +346,7 @@ class TrainingRun(BaseCallback):
         self.replicas.check(model)
         for replica in self.replicas.active:
             folder = self.replicas.folders[replica]
-            with naming(folder.status):  # a run folder that was taken away is an error now
+            with explaining_write_errors(folder.status):  # a run folder that was taken away is an error now
                 folder.path.stat()
         self._last_save = model.num_timesteps
         assert isinstance(model.logger, ReplicaLogger)

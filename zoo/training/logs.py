@@ -20,8 +20,8 @@ import numpy as np
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from agents.common.files import naming
-from agents.common.replicas import Diverged, PerReplica
+from agents.common.files import explaining_write_errors
+from agents.common.replicas import DivergedError, PerReplica
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.runs.folder import TOTAL_SECONDS, RunFolder, describe_error
 from zoo.settings.record import RunRecord
@@ -117,7 +117,7 @@ class Replicas:
             self.fail(model, {replica: f"{what} at step {step}" for replica, what in found.items()})
 
     def fail(self, model: FlowAlgorithm, reasons: Mapping[int, str]) -> None:
-        """End the runs of replicas that have not ended yet; raise Diverged if no replica is left.
+        """End the runs of replicas that have not ended yet; raise DivergedError if no replica is left.
 
         :param reasons: replica -> what was found, and at which step.
         """
@@ -129,7 +129,7 @@ class Replicas:
             log.error("seed %s failed: %s", self.seeds[replica], reason)
         if not self.active:
             told = "; ".join(f"seed {self.seeds[k]}: {failure['reason']}" for k, failure in self.failed.items())
-            raise Diverged(f"all replicas have diverged ({told}); a smaller `learning_rate` may help")
+            raise DivergedError(f"all replicas have diverged ({told}); a smaller `learning_rate` may help")
 
     def write_status(
         self, model: FlowAlgorithm, state: str, replicas: Sequence[int] | None = None, **more: object
@@ -221,7 +221,7 @@ class ReplicaLogger(Logger):
                 name: float(value.values[replica]) if isinstance(value, PerReplica) else value
                 for name, value in values.items()
             }
-            with naming(self._replicas.folders[replica].path):
+            with explaining_write_errors(self._replicas.folders[replica].path):
                 self._tables[replica].write(own, left_out, step)
                 self._events[replica].write(own, left_out, step)
 

@@ -18,7 +18,7 @@ from optuna.trial import Trial
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from agents.common.common_settings import Training
+from agents.common.common_settings import NetworkOptions
 from agents.common.method import Method
 from agents.common.settings import Choice, Range, Search, Setting
 from agents.common.streams import Purpose, seed_for
@@ -190,7 +190,7 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
     declared = dict(own)
     if entry.method is not None:
         for network in entry.method().networks():
-            declared |= {f"per_network.{network}.{name}": found for name, found in Training.declared().items()}
+            declared |= {f"per_network.{network}.{name}": found for name, found in NetworkOptions.declared().items()}
     if words:
         searches = dict(_read_word(entry, declared, word) for word in words)
         if len(searches) < len(words):

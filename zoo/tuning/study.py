@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
 from agents.common.files import atomic_path, write_text
-from agents.common.replicas import Diverged
+from agents.common.replicas import DivergedError
 from zoo.algorithms.baselines import find_algorithm
 from zoo.processes.locks import Lock
 from zoo.runs.folder import STUDY, Evaluations, check_log_folder, describe_error, find_run_folders
@@ -156,7 +156,7 @@ def _train(plan: Plan, trial: Trial, folder: Path, resume: bool) -> tuple[list[f
     try:
         with messages(own["verbose"]):
             result = train(argparse.Namespace(**{**args, **own}), reporter)
-    except Diverged as error:
+    except DivergedError as error:
         return [worst_score(reporter.has_success)] * len(plan.seeds), str(error)
     runs = result.get("runs", [result])
     reporter.require_one_score(any(run["success"] is not None for run in runs))

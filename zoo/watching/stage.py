@@ -188,7 +188,7 @@ class Mind:
         """Return what the policy thinks in the state of a lane."""
         policy, noise = self._policy, self._noise(lane)
         count = len(next(iter(noise.values())))
-        row = policy.layout.rows(stack(lane.env.observation_space, [lane.observation]))
+        row = policy.layout.flatten(stack(lane.env.observation_space, [lane.observation]))
         rows = torch.as_tensor(np.repeat(row, count, 0)[None], dtype=policy.layout.dtype)
         seen = policy.preprocess_raw(rows.to(policy.device))
         placed = self._method.with_rows_in_place({name: draw[None].to(policy.device) for name, draw in noise.items()})
@@ -205,7 +205,7 @@ class Mind:
                 stages.append(visit.x[0, :, of_first])
         candidates = policy.method.best_of_n
         return Thoughts(
-            chunks=policy.in_units(actions[0].cpu().numpy()),
+            chunks=policy.unscale_chunks(actions[0].cpu().numpy()),
             stages=[stage.cpu().numpy() for stage in [*stages, actions[0, :, of_first]]],
             values=None if values is None else values.cpu().numpy(),
             played=0 if values is None else int(values[:candidates].argmax()),

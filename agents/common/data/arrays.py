@@ -34,7 +34,7 @@ ZERO_OR_ONE, FINITE = "0 or 1", "finite numbers"
 
 ROUNDING = 1e-5  # an action this far outside its box, in halves of the box's width, is a rounding error and is clipped
 PIECE_ROWS = 1 << 16  # rows that are looked at together, so that temporary arrays stay small
-LEAST_SHARE = 0.01  # of the rows must begin a chunk that stays inside its trajectory
+MIN_CHUNK_FRACTION = 0.01  # of the rows must begin a chunk that stays inside its trajectory
 
 WHAT_MASKS_ARE = (
     "`terminals` is 1 where a trajectory ends for any reason; `masks` is 0 where the task terminates, so that the "
@@ -175,7 +175,7 @@ def read_transitions(dataset: ArraySource, obs_shape: Shape, action_size: int, i
         refuse_bad("next_observations", arrays["next_observations"], FINITE, found.ends)
     refuse_bad("masks", arrays["masks"], ZERO_OR_ONE, found.valid)
     notes = [_broken_message(found)] if found.broken else []
-    if "timeouts" in arrays and (doubt := doubt_of_limits(arrays["timeouts"], arrays["masks"], is_derived)):
+    if "timeouts" in arrays and (doubt := check_timeouts(arrays["timeouts"], arrays["masks"], is_derived)):
         notes.append(doubt)
     return replace(found, arrays={name: arrays[name] for name in STORED_ARRAYS}, warnings=tuple(notes))
 
@@ -288,7 +288,7 @@ _BAD: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def doubt_of_limits(timeouts: Array, masks: Array, is_derived: bool) -> str:
+def check_timeouts(timeouts: Array, masks: Array, is_derived: bool) -> str:
     """Return a warning about time limits at which the task is said to terminate; empty if there are none.
 
     :param timeouts: 1 where a trajectory ends at a time limit, (n,).
@@ -367,7 +367,7 @@ def _require_chunks(found: Transitions, horizon_length: int) -> None:
     lengths = np.diff(np.flatnonzero(found.ends), prepend=-1)
     rows = len(found.ends)
     starts = int(np.maximum(lengths - horizon_length + 1, 0).sum())
-    if horizon_length > 1 and starts < LEAST_SHARE * rows:
+    if horizon_length > 1 and starts < MIN_CHUNK_FRACTION * rows:
         raise ValueError(
             f"a chunk of `horizon_length` = {horizon_length} transitions must stay inside one trajectory, got "
             f"{starts:,} of {rows:,} rows that begin such a chunk: there are {len(lengths):,} trajectories, the "

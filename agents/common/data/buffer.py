@@ -15,7 +15,7 @@ from agents.common.data.arrays import ActionRange
 from agents.common.data.shards import Shard, Shards
 from agents.common.data.storage import Placement, sent
 from agents.common.data.transitions import RING_TENSORS, TransitionStore
-from agents.common.files import DamagedFile, safe
+from agents.common.files import DamagedFileError, safe
 from agents.common.files.npz import read_npz
 
 DESCRIPTION = "description"
@@ -91,7 +91,7 @@ class SequenceReplayBuffer(TransitionStore):
             seen = self.observations[torch.stack(newest_first[::-1], -1)].flatten(-2)
         if env is None:
             return seen
-        normalised = self.layout.rows(env.normalize_obs(self.layout.observations(seen.cpu().numpy())))
+        normalised = self.layout.flatten(env.normalize_obs(self.layout.observations(seen.cpu().numpy())))
         return torch.from_numpy(normalised).to(seen.device).view(seen.shape)
 
     def _before(self, rows: Tensor) -> Tensor:
@@ -296,7 +296,7 @@ def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
     arrays = read_npz(file)
     missing = [each for each in (DESCRIPTION, *RING_TENSORS) if each not in arrays]
     if missing:
-        raise DamagedFile(name, f"expected a saved replay buffer, got one without {', '.join(missing)}")
+        raise DamagedFileError(name, f"expected a saved replay buffer, got one without {', '.join(missing)}")
     try:
         found = safe.load(arrays.pop(DESCRIPTION).tobytes(), _INSTANCES)
         cls = found["class"]
@@ -304,7 +304,7 @@ def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
         if not issubclass(cls, SequenceReplayBuffer):
             raise TypeError(f"it is of the class {cls}")
     except (TypeError, ValueError, KeyError) as error:
-        raise DamagedFile(name, f"expected a saved replay buffer, got another description: {error}") from error
+        raise DamagedFileError(name, f"expected a saved replay buffer, got another description: {error}") from error
     buffer: SequenceReplayBuffer = object.__new__(cls)
     buffer.__setstate__(state | {each: torch.from_numpy(array) for each, array in arrays.items()})
     return buffer

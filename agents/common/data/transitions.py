@@ -224,8 +224,8 @@ class TransitionStore(NStepReplayBuffer):
         """
         rewards = np.asarray(reward, dtype=np.float32).reshape(self.n_envs)
         dones = np.asarray(done, dtype=bool).reshape(self.n_envs)
-        seen = self.layout.rows(obs)
-        after = self.layout.rows(next_obs)[:, -self.stored.size :]
+        seen = self.layout.flatten(obs)
+        after = self.layout.flatten(next_obs)[:, -self.stored.size :]
         before = seen[:, -self.stored.size :]
         actions = np.asarray(action, dtype=np.float32).reshape(self.n_envs, -1)
         if self.sparse:

@@ -21,7 +21,14 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import recursive_setattr
 from stable_baselines3.common.utils import check_for_correct_spaces
 
-from agents.common.files import atomic_folder, discard, naming, read_manifest, safe, write_manifest
+from agents.common.files import (
+    atomic_folder,
+    explaining_write_errors,
+    read_manifest,
+    remove_folder,
+    safe,
+    write_manifest,
+)
 from agents.common.model_file import find_checkpoints, read_model_file
 from agents.common.normalization import Normalization
 
@@ -47,7 +54,7 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, **more: Any) -> Pat
     :param more: plain values to keep beside it.
     :return: the new checkpoint's folder.
     """
-    with naming(folder):  # a run folder that was deleted is not made again
+    with explaining_write_errors(folder):  # a run folder that was deleted is not made again
         folder.mkdir(exist_ok=True)
     for stale in folder.glob(".step_*"):  # left by a process that was killed while it wrote
         shutil.rmtree(stale)
@@ -71,7 +78,7 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, **more: Any) -> Pat
             safe.save(state, file)
         write_manifest(temporary, format=FORMAT)
     for old in find_checkpoints(folder)[KEPT:]:
-        discard(old)
+        remove_folder(old)
     return final
 
 
@@ -91,7 +98,7 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
     :param checkpoint: a folder that :func:`save_checkpoint` returned.
     :return: what was kept beside it.
     :raises OtherVersionError: if it was written by another version.
-    :raises DamagedFile: if a file is missing or damaged; the model is then as it was.
+    :raises DamagedFileError: if a file is missing or damaged; the model is then as it was.
     """
     found = read_manifest(checkpoint).get("format")
     if found != FORMAT:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from agents.common.batch import Batch
-from agents.common.common_settings import Rate
+from agents.common.common_settings import LearningRateSchedule
 from agents.common.engine.execution import (
     COMPILE_AFTER_UPDATES,
     Evaluate,
@@ -345,13 +345,13 @@ class Trainer:
                 options.pop("lr", None)  # set before every update
                 group.update(options)
         rates = {name: training.learning_rate for name, training in self.trainings.items()}
-        self.schedules = {name: Rate(rate) for name, rate in rates.items() if rate is not None}
+        self.schedules = {name: LearningRateSchedule(rate) for name, rate in rates.items() if rate is not None}
         self.plans: dict[frozenset[str], UpdatePlan] = {}
 
     def _set_learning_rates(self) -> None:
         """Set the learning rate of every group for the coming update."""
         for group in self.optimizer.param_groups:
-            schedule: Rate = self.schedules.get(group.get("network", ""), self.model.lr_schedule)
+            schedule: LearningRateSchedule = self.schedules.get(group.get("network", ""), self.model.lr_schedule)
             rate = schedule(self.model._current_progress_remaining, self.model._n_updates)
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)

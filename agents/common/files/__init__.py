@@ -17,7 +17,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _OF_PATHS = (errno.ENOENT, errno.ENOTDIR)
 
 
-class DamagedFile(ValueError):
+class DamagedFileError(ValueError):
     """A file is damaged, or is not what its place asks for.
 
     :param file: its path, or what else names it.
@@ -37,24 +37,24 @@ class DamagedFile(ValueError):
 
 @contextlib.contextmanager
 def raising_damaged_file(name: str) -> Iterator[None]:
-    """Turn whatever a library raises over a damaged file into `DamagedFile`.
+    """Turn whatever a library raises over a damaged file into `DamagedFileError`.
 
     :param name: of the file.
     :yields: nothing.
-    :raises DamagedFile: if the content is at fault.
+    :raises DamagedFileError: if the content is at fault.
     :raises OSError: if storage is.
     :raises MemoryError: if there is too little memory to read it.
     """
     try:
         yield
-    except DamagedFile:
+    except DamagedFileError:
         raise
     except Exception as error:
         if isinstance(error, OSError) and (is_transient(error) or error.errno in _OF_PATHS):
             raise
         if is_transient(error):
             raise MemoryError(f"{name} could not be read, memory ran out: {error}; free some and try again") from error
-        raise DamagedFile(name, " ".join(str(error).split()) or type(error).__name__) from error
+        raise DamagedFileError(name, " ".join(str(error).split()) or type(error).__name__) from error
 
 
 def is_transient(error: BaseException) -> bool:
@@ -75,7 +75,7 @@ def read_text(path: Path) -> str:
 
     :param path: of the file.
     :return: its text, which is UTF-8.
-    :raises DamagedFile: if it is not text, or is a folder.
+    :raises DamagedFileError: if it is not text, or is a folder.
     :raises OSError: if there is no such file, or it may not be read.
     """
     with raising_damaged_file(str(path)):
@@ -95,7 +95,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     temporary = _temporary_path(path)
     try:
-        with naming(path):
+        with explaining_write_errors(path):
             yield temporary
             sync(temporary)
             os.replace(temporary, path)
@@ -126,7 +126,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     temporary = _temporary_path(path)
     try:
-        with naming(path):
+        with explaining_write_errors(path):
             temporary.mkdir()
             yield temporary
             for file in temporary.iterdir():
@@ -143,7 +143,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def discard(folder: Path) -> None:
+def remove_folder(folder: Path) -> None:
     """Remove a folder and what is in it, so that it disappears at once.
 
     :param folder: the folder.
@@ -175,7 +175,7 @@ def _temporary_path(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
+def explaining_write_errors(path: Path) -> Iterator[None]:
     """Name the file that a full disk or a lost folder keeps from being written, and say what to do.
 
     :param path: of the file or folder that is to appear.
@@ -229,18 +229,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     :param folder: the folder.
     :return: the values, with ``files``.
-    :raises DamagedFile: if there is no manifest, or if a file is missing or differs; the message names it.
+    :raises DamagedFileError: if there is no manifest, or if a file is missing or differs; the message names it.
     """
     path = folder / MANIFEST
     with raising_damaged_file(str(path)):
         if not path.exists():
-            raise DamagedFile(str(path), "it is missing")
+            raise DamagedFileError(str(path), "it is missing")
         found = dict(json.loads(read_text(path)))
         files = dict(found["files"])
     for name, digest in files.items():
         path = folder / name
         if not path.is_file():
-            raise DamagedFile(str(path), "it is missing")
+            raise DamagedFileError(str(path), "it is missing")
         if digest_of(path) != digest:
-            raise DamagedFile(str(path), "its SHA-256 is not that of what was written")
+            raise DamagedFileError(str(path), "its SHA-256 is not that of what was written")
     return found

@@ -27,7 +27,7 @@ def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, ND
     :param file: its path, or an open binary file, which stays open.
     :param names: the arrays to read, of which some may be missing; None for all.
     :return: writable arrays by name.
-    :raises DamagedFile: if it is damaged or holds Python objects.
+    :raises DamagedFileError: if it is damaged or holds Python objects.
     :raises OSError: if there is no such file, or it may not be read.
     """
     arrays = {}
@@ -50,7 +50,7 @@ def read_npz_headers(file: Source) -> dict[str, Header]:
 
     :param file: its path, or an open binary file, which stays open.
     :return: shape and dtype by name.
-    :raises DamagedFile: if the file or a header is damaged.
+    :raises DamagedFileError: if the file or a header is damaged.
     :raises OSError: if there is no such file, or it may not be read.
     """
     headers = {}

@@ -2,7 +2,7 @@
 
 Each function here returns the spec of one network. ``target``: it has a target copy; ``time``: the flow time is an
 input; ``role``: its part in pretraining; ``training``: what it has of its own, see
-:class:`~agents.common.common_settings.Training`, e.g. ``critic(learning_rate="cos_1e-3", tau=0.01)``.
+:class:`~agents.common.common_settings.NetworkOptions`, e.g. ``critic(learning_rate="cos_1e-3", tau=0.01)``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_map
 
-from agents.common.common_settings import Training
+from agents.common.common_settings import NetworkOptions
 from agents.common.nets.networks import (
     CriticEnsemble,
     GaussianMean,
@@ -50,7 +50,7 @@ class NetworkSpec:
     :param target: whether it has an exponential moving average, named with ``_target``.
     :param role: its part in pretraining: the ``behaviour`` flow is cloned from the data, a ``copy`` starts equal to it,
         and a ``residual``, which is added to it, at zero; None has no part.
-    :param training: what it has of its own, see :class:`~agents.common.common_settings.Training`.
+    :param training: what it has of its own, see :class:`~agents.common.common_settings.NetworkOptions`.
     :raises TypeError: for an unknown name or a value of another type.
     :raises ValueError: for a value out of range, or one of a target where there is none.
     """
@@ -58,7 +58,7 @@ class NetworkSpec:
     def __init__(
         self, build: Callable[[Sizes], Network], target: bool = False, role: Role | None = None, **training: Any
     ) -> None:
-        self.build, self.target, self.role, self.training = build, target, role, Training(**training)
+        self.build, self.target, self.role, self.training = build, target, role, NetworkOptions(**training)
         if not target and (self.training.tau, self.training.target_every) != (None, 1):
             raise ValueError("`tau` and `target_every` are of a target, and this network has none; leave them out")
 

@@ -16,8 +16,8 @@ from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.nets.specs import NetworkSpec, find_behaviour
 from agents.common.sb3.environments import available_device
 from agents.common.sb3.first_update import require_table
-from agents.common.settings import Declared, required, setting
-from agents.common.streams import MOST
+from agents.common.settings import Configurable, required, setting
+from agents.common.streams import MAX_SEED
 from agents.common.validation import closest_names, integer
 
 if TYPE_CHECKING:  # names that only annotations need
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # names that only annotations need
 def _seeds(name: str, value: Any) -> list[int] | None:
     if value is not None and not len(value):
         raise ValueError(f"`{name}` must hold at least one seed, got none; use None for one run with `seed`")
-    return None if value is None else [integer(name, each, at_least=0, at_most=MOST) for each in value]
+    return None if value is None else [integer(name, each, at_least=0, at_most=MAX_SEED) for each in value]
 
 
 # arguments of a policy that are settings of the method here -> their names
@@ -92,7 +92,7 @@ def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
     return arguments
 
 
-class Arguments(Declared):
+class Arguments(Configurable):
     """Constructor arguments that are not settings of the method."""
 
     if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Arguments(Declared):
     stats_window_size: int = setting(default=100, doc="Episodes over which rollout statistics are averaged.")
     tensorboard_log: str | None = setting(default=None, doc="Folder of TensorBoard events, or None.")
     verbose: int = setting(default=0, doc="0 silent, 1 info, 2 debug.")
-    seed: int | None = setting(default=None, at_least=0, at_most=MOST, doc="Seed of everything random, or None.")
+    seed: int | None = setting(default=None, at_least=0, at_most=MAX_SEED, doc="Seed of everything random, or None.")
     seeds: Sequence[int] | None = setting(
         default=None, check=_seeds, doc="One seed per replica, trained at once; None trains one replica with `seed`."
     )

@@ -28,7 +28,7 @@ from agents.common.files import atomic_path
 from agents.common.method import Draw
 from agents.common.nets.fast import evaluate_plainly
 from agents.common.nets.mlp import StackedMLP
-from agents.common.observations import ObservationLayout, Part
+from agents.common.observations import ObservationLayout, SpaceSlice
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for, torch_generator
 from agents.registry import name_of
@@ -153,7 +153,7 @@ def _in_float32(policy: FlowPolicy) -> FlowPolicy:
     return plain.requires_grad_(False)
 
 
-def _observation_inputs(layout: ObservationLayout) -> dict[str, Part]:
+def _observation_inputs(layout: ObservationLayout) -> dict[str, SpaceSlice]:
     """Return the parts of an observation by the names of the inputs."""
     return {f"{OBSERVATIONS}.{part.key}" if part.key else OBSERVATIONS: part for part in layout.parts}
 
@@ -175,7 +175,7 @@ def _inputs(policy: FlowPolicy, rows: int, draw: int = 0) -> dict[str, Tensor]:
     return {**observations, **policy.draw_action_noise(rows, generator)}
 
 
-def _random(part: Part, rows: int, generator: torch.Generator) -> Tensor:
+def _random(part: SpaceSlice, rows: int, generator: torch.Generator) -> Tensor:
     """Return random values of a part of an observation, (N, ...)."""
     if isinstance(part.space, spaces.Box) and not part.is_image:
         return torch.randn(rows, *part.space.shape, generator=generator, dtype=torch.float32)

@@ -81,7 +81,7 @@ def check_first_update(
     for network in policy.own_layers if method.precision == "bf16" else ():
         if not any(isinstance(part, StackedMLP) for part in policy.nets[network].modules()):
             warnings.warn(f"{name}: `precision` = bf16 does not act on network `{network}`, {told}", stacklevel=3)
-    method.is_tried = True
+    method.hooks_checked = True
     return trial
 
 

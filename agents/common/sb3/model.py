@@ -21,7 +21,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.common.actions import stored_as_played
-from agents.common.common_settings import Rate
+from agents.common.common_settings import LearningRateSchedule
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
@@ -30,7 +30,7 @@ from agents.common.method import Method
 from agents.common.nets.networks import CriticEnsemble
 from agents.common.nets.specs import NetworkSpec, find_behaviour
 from agents.common.normalization import raw_observations
-from agents.common.replicas import Diverged
+from agents.common.replicas import DivergedError
 from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
@@ -41,7 +41,7 @@ from agents.common.sb3.logged_model import LoggedModel
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.pretrained import check_fit, check_outputs, check_samples
 from agents.common.sb3.stored_model import File, StoredModel, load_behaviour
-from agents.common.settings import Declared
+from agents.common.settings import Configurable
 from agents.common.streams import seeds_of_replicas
 from agents.common.validation import integer
 from agents.registry import BUILT_IN, name_of
@@ -134,13 +134,13 @@ class FlowAlgorithm(LoggedModel):
         setattr(changed, name, value)  # refuses what the constructor refuses
         if getattr(changed, name) == getattr(method, name):
             return
-        if type(method).__init__ is Declared.__init__:
+        if type(method).__init__ is Configurable.__init__:
             changed.check_together()
         else:  # it may derive from settings
             changed = type(method)(**changed.settings())
         vars(method).update(vars(changed), changes=method.changes + 1)
         if "trainer" in vars(self):
-            self.lr_schedule = Rate(method.learning_rate)
+            self.lr_schedule = LearningRateSchedule(method.learning_rate)
             self._convert_train_freq()
             if self.replay_buffer is not None:
                 self._prepare_buffer(self.replay_buffer)
@@ -162,7 +162,7 @@ class FlowAlgorithm(LoggedModel):
             self.method = type(self.method)(**own | loaded)  # made again: its constructor may derive from settings
         spaces = self.observation_space, self.action_space
         check_spaces(*spaces)
-        self.lr_schedule = Rate(self.method.learning_rate)
+        self.lr_schedule = LearningRateSchedule(self.method.learning_rate)
         given = self.seeds or (None if self.seed is None else [self.seed])
         self._seed_everything(given)
         if self.replay_buffer is None:
@@ -189,7 +189,7 @@ class FlowAlgorithm(LoggedModel):
             check_fit(self.behaviour, self.method, self.behaviour_flow)
             self.method.pretrained = self.behaviour
         self.policy = make_policy(
-            self.policy_class, *spaces, self.lr_schedule, self.method.finish(), given, self.policy_kwargs
+            self.policy_class, *spaces, self.lr_schedule, self.method.lock(), given, self.policy_kwargs
         ).to(self.device)
         if self.behaviour is not None:
             check_outputs(self.policy)
@@ -339,7 +339,7 @@ class FlowAlgorithm(LoggedModel):
 
     def _check_first_update(self) -> None:
         """Try the shapes of the hooks once, before any training; tests have tried those of built-in algorithms."""
-        if not self.method.is_tried and name_of(type(self.method)) not in BUILT_IN:
+        if not self.method.hooks_checked and name_of(type(self.method)) not in BUILT_IN:
             policy = self.policy
             check_first_update(
                 self.method, policy.features_space, self.action_space, type(policy), activation_fn=policy.activation_fn
@@ -558,7 +558,7 @@ class FlowAlgorithm(LoggedModel):
         if finite.all():
             return actions
         if not finite.any():
-            raise Diverged(
+            raise DivergedError(
                 f"planned actions must be finite, got NaN or infinity in every environment at step "
                 f"{self.num_timesteps}; training diverged, a smaller `learning_rate` may help"
             )
@@ -577,7 +577,7 @@ class FlowAlgorithm(LoggedModel):
         """Store the transition, and remember which chunks end with their episode; refuse one that is not finite."""
         last = [info["terminal_observation"] for info in infos if "terminal_observation" in info]
         with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite
-            rows = np.concatenate([self.policy.layout.rows(seen) for seen in (new_obs, *last)])
+            rows = np.concatenate([self.policy.layout.flatten(seen) for seen in (new_obs, *last)])
             values = {"observation": rows, "reward": reward.astype(np.float32)}
         for name, array in values.items():
             bad = array[~np.isfinite(array)]

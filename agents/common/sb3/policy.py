@@ -187,7 +187,7 @@ class FlowPolicy(BasePolicy):
                 network.field.read_rows = self.layout.split
             elif has_extractor and isinstance(network, ObservingNetwork):
                 self.features_extractor = self.make_features_extractor()  # the last one's, at the end
-                network.extract_with(self.features_extractor, self.layout.prepared)
+                network.extract_with(self.features_extractor, self.layout.to_extractor_input)
 
     def _initialise(self, nets: Networks) -> None:
         """Draw the weights of every replica from a generator of its own."""
@@ -310,7 +310,7 @@ class FlowPolicy(BasePolicy):
         if self.training:
             self.set_training_mode(False)
         actions = self.sample(observations, noise, self.nets).clamp(-1, 1).cpu().numpy()
-        return self.in_units(actions)
+        return self.unscale_chunks(actions)
 
     def sample(self, observations: NDArray[Any], noise: Noise, nets: Any) -> Tensor:
         """Sample one chunk for every observation with the given networks, e.g. a view that records what they do.
@@ -325,7 +325,7 @@ class FlowPolicy(BasePolicy):
         with torch.no_grad(), float32_products(self.method.precision, self.device):
             return self.method.sample_actions(self.preprocess_raw(rows), placed, nets)
 
-    def in_units(self, actions: NDArray[Any]) -> NDArray[Any]:
+    def unscale_chunks(self, actions: NDArray[Any]) -> NDArray[Any]:
         """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A).
 
         Where the environment takes integers, they are numbers that :func:`played_actions` rounds.
@@ -341,7 +341,7 @@ class FlowPolicy(BasePolicy):
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         """Return the first planned action of each observation, (N, A), scaled to [-1, 1]."""
         generators = None if deterministic else self.prediction_generators
-        chunks = self._plan_rows(self.layout.rows(observation), generators)
+        chunks = self._plan_rows(self.layout.flatten(observation), generators)
         return torch.as_tensor(self.scale_action(chunks[:, 0]), dtype=torch.float32, device=self.device)
 
     _predict = forward  # SB3 acts by it
@@ -387,7 +387,7 @@ class FlowPolicy(BasePolicy):
             value = np.asarray(named[part.key])
             values[part.key] = maybe_transpose(value, part.space)  # the channels of images come first
             is_batch |= is_vectorized_observation(values[part.key], part.space)
-        return self.layout.rows(values if isinstance(observation, dict) else values[""]), is_batch
+        return self.layout.flatten(values if isinstance(observation, dict) else values[""]), is_batch
 
     def next_actions(
         self,
@@ -486,7 +486,7 @@ class FlowPolicy(BasePolicy):
         watched: Any = WatchedNetworks(self.nets)
         drawn = self.draw_action_noise(1, torch.Generator())
         noise = {name: draw.expand(self.num_replicas, *draw.shape) for name, draw in drawn.items()}
-        rows = self.layout.blank(self.num_replicas, 1)
+        rows = self.layout.zeros(self.num_replicas, 1)
         actions = self.sample(rows.numpy(), noise, watched)
         if self.method.rates_actions:
             with torch.no_grad():
@@ -540,7 +540,7 @@ class FlowPolicy(BasePolicy):
         except KeyError as error:
             raise ValueError(f"{path} is a policy of `{algorithm}`, which is not there: {error.args[0]}") from error
         try:
-            method = found.method(**settings).finish()
+            method = found.method(**settings).lock()
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} is a policy of another version of {found.method.__name__}, whose settings this one does not "

@@ -45,7 +45,7 @@ from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for
 from agents.common.validation import closest_names, path_of
 
-MISFITS = 3
+MAX_MISMATCHES = 3
 """Differences between two networks that a message names."""
 
 File = str | Path | io.BufferedIOBase
@@ -352,8 +352,8 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path |
     prefix = f"nets.{flow}."
     own = policy.nets[behaviour].state_dict()
     found = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    wanted = _meaning(method.settings(), policy.action_space, policy.activation_fn)
-    got = _meaning(saved, saved["action_space"], saved["policy_kwargs"].get("activation_fn"))
+    wanted = _compatibility(method.settings(), policy.action_space, policy.activation_fn)
+    got = _compatibility(saved, saved["action_space"], saved["policy_kwargs"].get("activation_fn"))
     wrong = [f"expected {name} {value}, got {got[name]}" for name, value in wanted.items() if got[name] != value]
     for name in sorted({*own, *found}):
         mine, theirs = (tuple(each[name].shape) if name in each else None for each in (own, found))
@@ -364,8 +364,8 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path |
             wrong.append(f"got another `{name}`: load the dataset that it was trained on first")
     if wrong:
         raise ValueError(
-            f"the behaviour flow of {file.name} does not fit: {'; '.join(wrong[:MISFITS])}; give both models the same "
-            "settings"
+            f"the behaviour flow of {file.name} does not fit: {'; '.join(wrong[:MAX_MISMATCHES])}; give both models "
+            "the same settings"
         )
     with torch.no_grad():
         for name, value in own.items():
@@ -373,7 +373,7 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path |
     start_from_behaviour(policy.nets, method.networks())
 
 
-def _meaning(settings: Mapping[str, Any], actions: Any, activation: Any) -> dict[str, Any]:
+def _compatibility(settings: Mapping[str, Any], actions: Any, activation: Any) -> dict[str, Any]:
     """Return what must be equal for equal parameters to mean the same."""
     return {
         "actions in a chunk": settings["horizon_length"] if settings["action_chunking"] else 1,

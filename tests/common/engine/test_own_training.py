@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from agents.common.common_settings import Rate
+from agents.common.common_settings import LearningRateSchedule
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.engine.trainer import joint_norm
 from agents.common.nets.specs import critic, tanh_actor, temperature
@@ -43,13 +43,13 @@ def test_rates_are_those_of_torchs_schedulers():
     }
     for text, make in makers.items():
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.02)
-        scheduler, rate = make(optimizer), Rate(text)
+        scheduler, rate = make(optimizer), LearningRateSchedule(text)
         for update in range(steps):
             assert rate(1 - update / steps, update) == pytest.approx(scheduler.get_last_lr()[0]), (text, update)
             optimizer.step()
             scheduler.step()
-    assert Rate("warmup_4_cos_0.02")(0.5, 1) == pytest.approx(0.02 / 2 / 2)
-    assert Rate(lambda remaining: remaining / 4)(0.5) == 0.125
+    assert LearningRateSchedule("warmup_4_cos_0.02")(0.5, 1) == pytest.approx(0.02 / 2 / 2)
+    assert LearningRateSchedule(lambda remaining: remaining / 4)(0.5) == 0.125
 
 
 @pytest.mark.parametrize("text", ["fast", "lin_", "cos1e-3", "warmup_1e-3", "cos_lin_1e-3", "warmup_x_1e-3", "lin_1e"])

@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from agents.common.files import (
-    DamagedFile,
+    DamagedFileError,
     WriteError,
     atomic_folder,
     atomic_path,
@@ -84,7 +84,7 @@ def test_a_passing_error_of_reading_says_nothing_against_a_file(tmp_path, monkey
         read_manifest(tmp_path)
     assert is_transient(raised.value)
     (tmp_path / "manifest.json").unlink()
-    with pytest.raises(DamagedFile) as damaged:
+    with pytest.raises(DamagedFileError) as damaged:
         read_manifest(tmp_path)
     assert not is_transient(damaged.value)
 

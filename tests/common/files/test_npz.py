@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from agents.common.files import DamagedFile
+from agents.common.files import DamagedFileError
 from agents.common.files.npz import read_npz, read_npz_headers
 
 
@@ -32,7 +32,7 @@ def test_only_the_arrays_that_are_asked_for_are_read_or_their_headers_alone(tmp_
     np.savez(tmp_path / "a.npz", a=np.ones((2, 3), np.float32), b=np.array([{}], dtype=object))
     assert list(read_npz(tmp_path / "a.npz", ["a", "c"])) == ["a"]
     assert read_npz_headers(tmp_path / "a.npz") == {"a": ((2, 3), np.float32), "b": ((1,), object)}
-    with pytest.raises(DamagedFile, match="Object arrays cannot be loaded"):
+    with pytest.raises(DamagedFileError, match="Object arrays cannot be loaded"):
         read_npz(tmp_path / "a.npz")
 
 
@@ -46,19 +46,19 @@ def test_no_flipped_bit_is_read_as_other_content_and_no_cut_file_at_all(tmp_path
         path.write_bytes(flipped)
         try:
             found = read_npz(path)
-        except DamagedFile:
+        except DamagedFileError:
             continue
         if "a" in found and not np.array_equal(found["a"], array):
             silent.append(position)
     assert silent == []
     for length in range(0, len(content), 3):
         path.write_bytes(content[:length])
-        with pytest.raises(DamagedFile, match=r"a\.npz cannot be read: "):
+        with pytest.raises(DamagedFileError, match=r"a\.npz cannot be read: "):
             read_npz(path)
 
 
 def test_error_survives_the_way_between_processes():
-    error = DamagedFile("a.npz", "it is bad", "make it again")
+    error = DamagedFileError("a.npz", "it is bad", "make it again")
     assert str(pickle.loads(pickle.dumps(error))) == str(error) == "a.npz cannot be read: it is bad; make it again"
 
 
@@ -67,5 +67,5 @@ def test_a_header_that_promises_more_than_the_file_has_takes_no_memory(tmp_path)
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive, archive.open("a.npy", "w") as member:
         np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (1 << 50,)})
         member.write(huge.tobytes())
-    with pytest.raises(DamagedFile, match="has 8 bytes, and its header says float64 of shape"):
+    with pytest.raises(DamagedFileError, match="has 8 bytes, and its header says float64 of shape"):
         read_npz(tmp_path / "a.npz")

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from agents.common.data.arrays import KNOWN_ARRAYS, Transitions, doubt_of_limits
+from agents.common.data.arrays import KNOWN_ARRAYS, Transitions, check_timeouts
 from agents.common.validation import unknown_name_message
 from zoo.algorithms.packages import import_optional
 from zoo.datasets.formats.base import (
@@ -209,6 +209,6 @@ def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:
     }
     masks = np.asarray(flags.get("masks", ~flags["terminals"]), np.float32)
     with as_usage_error():
-        if doubt := doubt_of_limits(flags["timeouts"], masks, "masks" not in flags):
+        if doubt := check_timeouts(flags["timeouts"], masks, "masks" not in flags):
             warn(name, doubt)
     return joined(name, episodes_of_rows(name, arrays, flags["terminals"] | flags["timeouts"], masks))

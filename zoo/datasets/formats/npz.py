@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.common.data.arrays import KNOWN_ARRAYS, Transitions
-from agents.common.files import DamagedFile
+from agents.common.files import DamagedFileError
 from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.files import check_checksum
 from zoo.datasets.formats.base import (
@@ -108,7 +108,7 @@ class Ocbench(Format):
         files = npz_files(path)
         try:
             return bool(files) and INTERVAL in read_npz_headers(files[0])
-        except (DamagedFile, OSError):
+        except (DamagedFileError, OSError):
             return False  # the reader of other files says what is wrong
 
     def read(self, path: Path, options: ReadOptions) -> Transitions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from agents.common.data.arrays import Transitions
-from agents.common.files import DamagedFile
+from agents.common.files import DamagedFileError
 from agents.common.files.npz import read_npz_headers
 from zoo.datasets.files import ARRAYS
 from zoo.datasets.formats.base import Format, ReadOptions, reject_options, warn
@@ -50,7 +50,7 @@ def require_format(source: str | Path) -> tuple[Path, Format]:
     return path, found
 
 
-@as_usage_error(DamagedFile, OSError)
+@as_usage_error(DamagedFileError, OSError)
 def has_rewards(source: str | Path, env: str = "") -> bool:
     """Return whether a dataset has rewards; OGBench's files have none, since they serve several tasks.
 
@@ -80,7 +80,7 @@ def environment_of(source: str | Path) -> str | None:
     return None if found is None else found.environment(path)
 
 
-@as_usage_error(DamagedFile, OSError)
+@as_usage_error(DamagedFileError, OSError)
 def read_source(source: str | Path, options: ReadOptions | None = None) -> Transitions:
     """Return a set's transitions, checked for what any set must be.
 
