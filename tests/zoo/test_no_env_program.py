@@ -30,26 +30,47 @@ def words(logs, data, *more):
 
 
 @pytest.mark.usefixtures("figures_on_demand")
-def test_a_run_has_value_estimates_of_a_kind_of_their_own(tmp_path, call):
+def test_a_run_has_critic_values_of_a_kind_of_their_own(tmp_path, call):
     data, logs = write_npz(tmp_path, episodes(12)), tmp_path / "logs"
     result, _ = call(main, *words(logs, data))
     assert result["success"] is None
     assert result["return"] is None
     folder = Path(result["run"])
     config = config_of(folder)
-    assert config["score"] == "value"
+    assert config["score"] == "critic"
     assert config["dataset"]["size"] == 200  # of 12 trajectories two are held out
     with np.load(folder / "evaluations.npz") as found:
         assert found["results"].shape == (2, 2)
-        assert result["value_estimate"] == found["results"][-1].mean()
-        assert {"low", "high", "behaviour", "behaviour_low", "behaviour_high", "q_data", "q_policy"} < set(found)
-        assert np.isfinite(found["q_data"]).all()
+        assert result["critic_value"] == found["results"][-1].mean()
+        assert {"held_out_loss", "held_out_td_loss", "q_data", "q_policy"} < set(found)
+        for name in ("held_out_loss", "q_data", "q_policy"):
+            assert np.isfinite(found[name]).all()
     limits = agents.load(folder, device="cpu").action_space
     assert limits.high.max() <= 2
-    assert compare(f"{logs} -o {tmp_path / 'report'} --json {tmp_path / 'a.json'} --reps 50".split()) == 0
-    scores = pd.read_csv(tmp_path / "report" / "scores.csv")
-    assert set(scores["kind"]) == {"value estimate"}
+    scores = compared(tmp_path, logs)
+    assert set(scores["kind"]) == {"critic value"}
     assert scores[["successes", "return", "length"]].isna().all(axis=None)
+    # releases until 1.0 wrote the estimates of fitted Q evaluation
+    text = (folder / "config.yml").read_text()
+    (folder / "config.yml").write_text(text.replace("score: critic", "score: value"))
+    with np.load(folder / "evaluations.npz") as evaluations:
+        bounds = {name: np.zeros(2) for name in ("low", "high", "behaviour", "behaviour_low", "behaviour_high")}
+        np.savez(folder / "evaluations.npz", **evaluations, **bounds)
+    assert set(compared(tmp_path, logs)["kind"]) == {"value estimate"}
+
+
+def compared(folder, logs):
+    """Return the scores that a comparison writes."""
+    assert compare(f"{logs} -o {folder / 'report'} --json {folder / 'a.json'} --reps 50".split()) == 0
+    return pd.read_csv(folder / "report" / "scores.csv")
+
+
+def test_an_algorithm_without_a_critic_is_scored_by_its_loss(tmp_path, call):
+    data, logs = write_npz(tmp_path, episodes(12)), tmp_path / "logs"
+    settings = [word for word in TINY if not word.startswith("ensemble")]
+    result, _ = call(main, *words(logs, data, "--algo", "bc")[: -len(TINY)], *settings)
+    assert config_of(result["run"])["score"] == "loss"
+    assert result["negative_loss"] < 0
 
 
 def test_spaces_and_rewards_can_be_told(tmp_path):
@@ -102,8 +123,8 @@ def test_a_killed_run_ends_as_one_that_never_was_and_is_exported(tmp_path, progr
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        ("--online-steps 5", "nothing to play in"),
-        ("--reference-scores 0,1", "nothing to play in"),
+        ("--online-steps 5", "cannot train online or evaluate"),
+        ("--reference-scores 0,1", "cannot train online or evaluate"),
         ("--dataset auto", "needs data of your own"),
     ],
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.runs.episodes import REPORTED, ScoringRule, interval_of_mean, interval_of_successes
-from zoo.runs.scores import KINDS, RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE
+from zoo.runs.scores import KINDS, RETURN, SUCCESS, SUCCESS_BY_RETURN, WITHOUT_ENV
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Score:
         :param scoring: what the episodes were scored by.
         """
         if successes is None:
-            kind = VALUE if scoring.score == "value" else RETURN
+            kind = WITHOUT_ENV.get(scoring.score or "", RETURN)
             return cls(kind.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
         won, episodes = int(successes.sum()), len(successes)
         kind = SUCCESS if scoring.success_return is None else SUCCESS_BY_RETURN

@@ -9,7 +9,7 @@ import pandas as pd
 
 from agents.common.validation import checked_pair, unknown_name_message
 from zoo.runs.read import RunTables, split_environment
-from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE
+from zoo.runs.scores import NORMALISED_RETURN, RETURN
 from zoo.settings.layers import load_yaml, read_yaml
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
@@ -29,8 +29,7 @@ def read_references(words: Sequence[str], own: RunTables) -> References:
 
     :param words: ``ENV=RANDOM,EXPERT``, or names of YAML files of ``env: [random, expert]``; later words win.
     """
-    others = (SUCCESS.name, SUCCESS_BY_RETURN.name, VALUE.name)
-    is_known = ~own.runs["kind"].isin(others) & own.runs["environment"].notna()
+    is_known = own.runs["kind"].isin((RETURN.name, NORMALISED_RETURN.name)) & own.runs["environment"].notna()
     known = set(own.runs.loc[is_known, "environment"])
     result: References = {}
     for word in words:

@@ -59,7 +59,8 @@ class ScoringRule:
     Many environments put ``success`` into an info only when it is true. So success is the score of an environment as
     soon as one of its episodes reports any, and an episode that reports none is a failure there.
 
-    :param score: ``"success"``; ``"return"``; ``"value"``, an estimate from data without an environment; None is
+    :param score: ``"success"``; ``"return"``; a key of
+        `zoo.runs.scores.WITHOUT_ENV`, of data without an environment; None is
         success where the environment reports it, else the return.
     :param success_return: the return from which an episode is a success.
     :param success_at: ``"any"`` for success at any step of an episode; None for its last step.
@@ -107,7 +108,7 @@ class ScoringRule:
 
         :param is_reported: whether the environment has reported success in other episodes.
         """
-        if self.score in ("return", "value"):
+        if self.score not in (None, "success"):
             return replace(results, successes=None)
         if self.success_return is not None:
             return replace(results, successes=(results.returns >= self.success_return).astype(np.int64))
@@ -124,7 +125,7 @@ class ScoringRule:
         :param at_end: the success that its last step reports, if any.
         :param at_any: the same of any of its steps.
         """
-        if self.score in ("return", "value"):
+        if self.score not in (None, "success"):
             return None
         if self.success_return is not None:
             return int(episode_return >= self.success_return)

@@ -38,7 +38,7 @@ from zoo.runs.protocol import (
     phase_ends,
     show,
 )
-from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, VALUE
+from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, WITHOUT_ENV
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import UsageError
 
@@ -179,9 +179,9 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
             table = _tabulate(folder)
             kind = SUCCESS if row["success_return"] is None else SUCCESS_BY_RETURN
             if table["successes"].isna().all():
-                kind = VALUE if row["score"] == "value" else RETURN
+                kind = WITHOUT_ENV.get(row["score"], RETURN)
             row["kind"] = kind.name
-            if kind is VALUE:  # nothing was played
+            if row["score"] in WITHOUT_ENV:  # nothing was played
                 table[["return", "length"]] = np.nan
     except UnreadableRun as error:
         return row | {"problem": error.reason}, None

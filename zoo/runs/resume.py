@@ -13,6 +13,7 @@ from zoo.processes.versions import describe_versions
 from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import Evaluations, RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.protocol import shortened
+from zoo.runs.scores import WITHOUT_ENV
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
@@ -198,7 +199,7 @@ def result_of(
     if history:
         last = {name: values[-1] for name, values in history.items()}
         mean = float(last["results"].mean())
-        result["value_estimate" if scoring.score == "value" else "return"] = mean
+        result[name_of_mean(scoring)] = mean
         if "successes" in last:
             result["success"] = float(last["successes"].mean())
         elif scoring.reference_scores is not None:
@@ -208,6 +209,12 @@ def result_of(
     if folder.learning_curve.exists():
         result["learning_curve"] = str(folder.learning_curve)
     return result
+
+
+def name_of_mean(scoring: ScoringRule) -> str:
+    """Return what files and logs call the mean of an evaluation's results."""
+    kind = WITHOUT_ENV.get(scoring.score or "")
+    return "return" if kind is None else kind.name.replace(" ", "_")
 
 
 def joint_result(
@@ -229,7 +236,7 @@ def describe_evaluation(
     played = np.flatnonzero(results.played).tolist()
     returns = results.returns[played]
     lengths = results.lengths[played]
-    name = "value estimate" if results.estimates else "mean return"
+    name = WITHOUT_ENV[scoring.score or ""].name if results.estimates else "mean return"
     scores = returns
     digits = ".2f"
     if results.successes is not None:
@@ -241,7 +248,7 @@ def describe_evaluation(
         each = (f"seed {seeds[replica]}: {own.mean():{digits}}" for replica, own in zip(played, scores, strict=True))
         text += f" ({', '.join(each)})"
     if results.estimates:
-        return f"{text}, of the behaviour {results.estimates['behaviour'][0]:.2f}"
+        return f"{text}, held-out loss {results.estimates['held_out_loss'][played].mean():.4g}"
     if results.successes is not None:
         text += f", mean return {returns.mean():.2f}"
     elif scoring.reference_scores is not None:

@@ -6,7 +6,7 @@ to be. Success may also be a return above a threshold. Scores of two kinds never
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 METRICS = {"mean": "mean", "iqm": "IQM", "median": "median", "optimality_gap": "optimality gap"}
 """Aggregates under their names in files -> what tables call them."""
@@ -68,7 +68,22 @@ VALUE = Kind(
     False,
     RETURN.metrics,
 )
-KINDS = {kind.name: kind for kind in (SUCCESS, SUCCESS_BY_RETURN, RETURN, NORMALISED_RETURN, VALUE)}
+CRITIC_VALUE = replace(
+    VALUE,
+    name="critic value",
+    unit="critic value",
+    caption="What the algorithm's own critic expects of the policy in held-out trajectories; nothing was played",
+)
+NEGATIVE_LOSS = replace(
+    VALUE,
+    name="negative loss",
+    unit="negative loss",
+    caption="Minus the algorithm's loss on held-out trajectories; nothing was played",
+)
+WITHOUT_ENV = {"value": VALUE, "critic": CRITIC_VALUE, "loss": NEGATIVE_LOSS}
+"""The setting ``score`` of runs without an environment -> its kind; releases until 1.0 wrote ``value``."""
+_ALL = (SUCCESS, SUCCESS_BY_RETURN, RETURN, NORMALISED_RETURN, *WITHOUT_ENV.values())
+KINDS = {kind.name: kind for kind in _ALL}
 """All kinds, in the order of a report."""
 OWN_SCALE = [kind.name for kind in KINDS.values() if not kind.is_comparable]
 """Names of the kinds whose scores mean something in their environment alone."""

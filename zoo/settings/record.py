@@ -55,7 +55,7 @@ class RunSettings(Configurable):
         default=None,
         doc="what online training does with the dataset: in front of the buffer, half of every batch, nothing",
     )
-    score: Literal["success", "return", "value"] | None = setting(
+    score: Literal["success", "return", "value", "critic", "loss"] | None = setting(
         default=None,
         doc="what an episode is scored by (default: success once the environment has reported any, else the return); "
         "value is for --no-env",
@@ -104,7 +104,7 @@ class RunSettings(Configurable):
                 "`success_return` scores episodes by success, and `score` = return or `reference_scores` by their "
                 "return; give one of the two"
             )
-        if self.success_at is not None and (self.success_return is not None or self.score in ("return", "value")):
+        if self.success_at is not None and (self.success_return is not None or self.score not in (None, "success")):
             raise ValueError(
                 "`success_at` says which steps count of the success that an environment reports, but the score is "
                 "another one; give one of the two"

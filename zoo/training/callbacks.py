@@ -29,7 +29,7 @@ from zoo.processes.serving import WorkerError
 from zoo.runs.episodes import EpisodeResults, ScoringRule, interval_of_mean, interval_of_successes
 from zoo.runs.folder import OFFLINE, ONLINE, PHASES, Evaluations, describe_error, short_name, with_evaluation
 from zoo.runs.protocol import shortened
-from zoo.runs.resume import describe_evaluation, differences, joint_result, result_of
+from zoo.runs.resume import describe_evaluation, differences, joint_result, name_of_mean, result_of
 from zoo.settings.config import lasting_identity
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import Abandoned, CannotResume, Interrupted, UsageError, wanted_signals
@@ -316,7 +316,7 @@ class TrainingRun(BaseCallback):
             self.replicas.fail(self.model, dict.fromkeys(lost, reason))
         values = {} if successes is None else {"success_rate": successes.mean(axis=1)}
         if results.estimates:
-            values |= {"value_estimate": results.returns.mean(axis=1), **results.estimates}
+            values |= {name_of_mean(self.scoring): results.returns.mean(axis=1), **results.estimates}
         else:
             values |= {"mean_reward": results.returns.mean(axis=1), "mean_ep_length": results.lengths.mean(axis=1)}
         assert isinstance(self.logger, ReplicaLogger)
@@ -463,13 +463,7 @@ def plot_learning_curve(history: Evaluations, path: Path, title: str) -> None:
     axes = figure.add_axes((0.14, 0.13, 0.82, 0.78))  # finding a layout would draw it twice
     steps = history["timesteps"]
     results = history["results"]
-    if "behaviour" in history:
-        values = results.mean(axis=1)
-        what = "value estimate (fitted Q evaluation)"
-        band = np.stack([history["low"], history["high"]], axis=1)
-        axes.plot(steps, history["behaviour"], color="0.4", linestyle="--", label="behaviour of the data")
-        axes.legend()
-    elif "successes" in history:
+    if "successes" in history:
         wins = history["successes"]
         values = 100 * wins.mean(axis=1)
         what = "success (%)"
@@ -478,6 +472,8 @@ def plot_learning_curve(history: Evaluations, path: Path, title: str) -> None:
     else:
         values = results.mean(axis=1)
         what = "mean return"
+        if "held_out_loss" in history:
+            what = "critic value" if "q_policy" in history else "negative loss"
         band = np.array([interval_of_mean(row) for row in results])
     axes.plot(steps, values, marker="o", clip_on=False, zorder=3)
     axes.fill_between(steps, *np.where(np.isfinite(band), band, np.nan).T, alpha=0.2, linewidth=0)

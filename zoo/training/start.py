@@ -48,6 +48,7 @@ from zoo.processes.serving import start_server
 from zoo.processes.versions import describe_versions
 from zoo.runs.folder import RunFolder, check_log_folder, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
+from zoo.runs.scores import WITHOUT_ENV
 from zoo.settings.config import load_config
 from zoo.settings.layers import dump_yaml, parse_overrides
 from zoo.settings.record import RunRecord, RunSettings
@@ -145,7 +146,7 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
     """Return the checked configuration, and the Gymnasium id of the environment."""
     flags = {name: getattr(args, name) for name in CONFIG_FLAGS if getattr(args, name) is not None}
     if args.no_env:
-        flags |= {"score": "value", "online_steps": flags.get("online_steps", 0)}
+        flags.setdefault("online_steps", 0)
     domain = None
     dataset = None
     env_id = gym_id(args.env)
@@ -189,13 +190,15 @@ def read_config(args: argparse.Namespace, has_dataset: bool, has_own_data: bool)
             "`--action-range` and `--reward-from` belong to a dataset of your own; name it with --dataset, or leave "
             "them out"
         )
-    if args.no_env and (run.online_steps or run.score != "value" or run.success_return is not None):
-        raise UsageError(
-            "`--no-env` has nothing to play in: set --online-steps to 0, and leave out --success-return and "
-            "--reference-scores"
-        )
-    if run.score == "value" and not args.no_env:
-        raise UsageError("`score` = value is that of data alone; add --no-env, or leave it out")
+    if args.no_env:
+        if run.online_steps or run.score is not None or run.success_return is not None:
+            raise UsageError(
+                "`--no-env` cannot train online or evaluate: set --online-steps to 0, and leave out --score, "
+                "--success-return and --reference-scores"
+            )
+        run.score = "critic" if config.method is not None and config.method.rates_actions else "loss"
+    elif run.score in WITHOUT_ENV:
+        raise UsageError(f"`score` = {run.score} is that of data alone; add --no-env, or leave it out")
     return config, env_id
 
 
@@ -301,7 +304,7 @@ def make_evaluator(request: RunRequest, held_out: Dataset | None = None) -> Eval
     :param held_out: the trajectories that take their place.
     """
     if held_out is not None:
-        return HeldOutEvaluator(held_out, gamma=request.config.settings["gamma"], seed=request.args.eval_seed)
+        return HeldOutEvaluator(held_out, seed=request.args.eval_seed)
     args = request.args
     env_id = request.env_id
     env_kwargs = request.eval_env_kwargs
