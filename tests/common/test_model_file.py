@@ -218,3 +218,9 @@ def test_a_policy_is_saved_by_itself_without_code(tmp_path):
     with pytest.raises(ValueError, match=r"old\.pt cannot be read"):
         type(policy).load(str(tmp_path / "old.pt"))
     assert ran == []
+
+
+def test_a_custom_object_replaces_an_attribute_and_adds_none(tmp_path):
+    model = agents.load(saved(tmp_path), custom_objects={"learning_rate": 2e-5, "dummy": 1.0})
+    assert model.learning_rate == 2e-5
+    assert not hasattr(model, "dummy")

@@ -204,7 +204,8 @@ class StoredModel(OffPolicyAlgorithm):
         saved = path if isinstance(path, ModelFile) else read_model_file(path)
         if isinstance(path, str | Path | ModelFile):
             saved.require_algorithm(cls)
-        replaced = dict(custom_objects or {})
+        # as in SB3, an attribute that the file has not is not added
+        replaced = {name: value for name, value in (custom_objects or {}).items() if name in saved.described}
         attributes, left_out = saved.attributes(trust, replaced)
         attributes |= replaced
         _refuse_replacements(cls, kwargs, {**attributes, **left_out})
