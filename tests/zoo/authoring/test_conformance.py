@@ -14,11 +14,11 @@ SLOW = [check.name for check in CHECKS if check.name not in ("hooks", "bounds", 
 def test_everything_holds_for_a_sound_algorithm(capsys):
     assert main(["check", "bc", "--skip", *SLOW, "-params", "net_arch=[8, 8]", "flow_steps=2"]) == 0
     output = capsys.readouterr()
-    found = json.loads(output.out.splitlines()[-1])
-    assert found["algo"] == "bc"
-    assert found["holds"]
-    assert list(found["checks"]) == [check.name for check in CHECKS]
-    assert {name for name, row in found["checks"].items() if row["state"] == "skipped"} == set(SLOW)
+    result = json.loads(output.out.splitlines()[-1])
+    assert result["algo"] == "bc"
+    assert result["holds"]
+    assert list(result["checks"]) == [check.name for check in CHECKS]
+    assert {name for name, row in result["checks"].items() if row["state"] == "skipped"} == set(SLOW)
     assert "bc conforms" in output.err
     assert "next: zoo train --algo bc --env ENV --quick -params 'net_arch=[8, 8]' flow_steps=2\n" in output.err
 
@@ -27,8 +27,8 @@ def test_what_does_not_hold_is_shown_with_why_and_where_to_look(write_agent, cap
     unbounded = write_agent(example().replace(".clamp(-1, 1)", ""))
     assert main(["check", unbounded, "--skip", *SLOW]) == 1
     output = capsys.readouterr()
-    found = json.loads(output.out.splitlines()[-1])
-    assert [name for name, row in found["checks"].items() if row["state"] == "fails"] == ["bounds"]
+    result = json.loads(output.out.splitlines()[-1])
+    assert [name for name, row in result["checks"].items() if row["state"] == "fails"] == ["bounds"]
     shown = " ".join(output.err.split())
     assert "weighted_bc fails: bounds" in shown
     assert "actions keep to their bounds: `act` returns actions up to" in shown

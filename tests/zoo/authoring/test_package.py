@@ -29,8 +29,8 @@ def make(own_agents, tmp_path, monkeypatch, capsys):
 
 def test_a_package_has_a_sound_agent_settings_a_test_and_an_entry_point(make):
     folder, method = make("zoo_test_agent")
-    found = list(run_checks(method, skip=["compiled", "values", "actions"]))
-    assert {outcome.check.name: outcome.detail for outcome in found if outcome.state not in ("holds", "skipped")} == {}
+    outcomes = list(run_checks(method, skip=["compiled", "values", "actions"]))
+    assert [outcome for outcome in outcomes if outcome.state not in ("holds", "skipped")] == []
     project = tomllib.loads((folder / "pyproject.toml").read_text())
     assert project["project"]["name"] == "zoo-test-agent"
     assert project["project"]["entry-points"]["flow_rl_zoo.agents"] == {"zoo_test_agent": "zoo_test_agent:ZooTestAgent"}
@@ -65,8 +65,8 @@ def test_the_next_command_works_in_a_folder_with_a_space(tmp_path, capsys):
 
 
 def test_nothing_is_overwritten(tmp_path, capsys):
-    taken = tmp_path / "zoo_test_taken"
-    taken.mkdir()
+    existing = tmp_path / "zoo_test_taken"
+    existing.mkdir()
     assert main(f"new zoo_test_taken --folder {tmp_path}".split()) == 2
-    assert f"{taken} exists, and nothing is overwritten" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == [taken]
+    assert f"{existing} exists, and nothing is overwritten" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [existing]

@@ -49,10 +49,11 @@ def environment(tmp_path):
         path = ROOT / name
         shutil.copytree(path, source / name) if path.is_dir() else shutil.copy(path, source / name)
     offline = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    found = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "VIRTUAL"))}
-    found |= offline | {"PATH": f"{venv / 'bin'}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    run(["pip", "install", "-q", "--no-deps", "--ignore-installed", str(source)], tmp_path, found)
-    return found
+    ours = ("PYTHON", "PYTEST", "VIRTUAL")
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    variables |= offline | {"PATH": f"{venv / 'bin'}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    run(["pip", "install", "-q", "--no-deps", "--ignore-installed", str(source)], tmp_path, variables)
+    return variables
 
 
 def run(words, folder, environment, code=0):
@@ -84,7 +85,7 @@ def interrupt(words, folder, environment):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_page_works_word_by_word_in_a_fresh_environment(tmp_path, environment):
-    folder, said = tmp_path / "work", {}
+    folder, outputs = tmp_path / "work", {}
     folder.mkdir()
     for words in commands():
         if words[0] == "cd":
@@ -95,12 +96,12 @@ def test_the_page_works_word_by_word_in_a_fresh_environment(tmp_path, environmen
             if words[:2] == ["zoo", "benchmark"]:
                 (suite,) = re.findall(r"```yaml\n(title.*?)```", PAGE.read_text(), flags=re.DOTALL)
                 (folder / words[2]).write_text(suite + SUITE)
-            said[" ".join(words[:2])] = run(words, folder, environment)
+            outputs[" ".join(words[:2])] = run(words, folder, environment)
     runs = sorted((folder / "logs" / "my_agent").glob("pointmaze-*"))
     assert [status_of(path)["offline_step"] for path in runs] == [60, 60, 60]
-    assert " passed" in said["pytest -k"]
-    assert json.loads(said["zoo benchmark"].splitlines()[-1])["done"] == 2
-    assert json.loads(said["zoo compare"].splitlines()[-1])["runs"] == 3
+    assert " passed" in outputs["pytest -k"]
+    assert json.loads(outputs["zoo benchmark"].splitlines()[-1])["done"] == 2
+    assert json.loads(outputs["zoo compare"].splitlines()[-1])["runs"] == 3
     assert (
         folder / "logs" / "studies" / "my_agent_pointmaze-medium-navigate-singletask-task1-v0" / "best.yml"
     ).exists()

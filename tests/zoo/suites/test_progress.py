@@ -28,8 +28,8 @@ def store(tmp_path):
 def jobs(tmp_path):
     """Return a job that is done, and one that this process trains, of two seeds."""
     suite = Suite(["fql", "bc"], [MAZE], "0-1", quick=True, params={"offline_steps": 40})
-    made = make_jobs(suite, suite.runs(), tmp_path)
-    for job, state in zip(made, ("done", "running"), strict=True):
+    jobs = make_jobs(suite, suite.runs(), tmp_path)
+    for job, state in zip(jobs, ("done", "running"), strict=True):
         for seed in (0, 1):
             folder = RunFolder.create(tmp_path, job.algo, MAZE, seed)
             together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
@@ -40,7 +40,7 @@ def jobs(tmp_path):
             columns |= {"ep_lengths": np.ones((1, 4), int), "episode_seeds": np.arange(4)[None]}
             folder.write_evaluations({**columns, "successes": np.array([[seed, seed, 0, 0]], bool)})
             folder.lock.release()
-    return made
+    return jobs
 
 
 def test_a_terminal_shows_phase_step_and_score_of_what_runs(jobs, store, monkeypatch):
@@ -64,9 +64,9 @@ def test_elsewhere_a_line_says_what_has_changed(jobs, store, caplog):
 
 def test_a_job_that_is_due_again_says_which_setting_has_changed(jobs, store):
     job = jobs[0]
-    before = job.config.settings
-    changed = replace(job, config=replace(job.config, settings={**before, "gamma": 0.5}))
+    settings = job.config.settings
+    changed = replace(job, config=replace(job.config, settings={**settings, "gamma": 0.5}))
     status = store.status(changed)
     assert status.state is State.WAITING
     run = store.status(job).run
-    assert status.reason == f"{run.folders[0].path} differs in gamma: {before['gamma']} there, 0.5 now"
+    assert status.reason == f"{run.folders[0].path} differs in gamma: {settings['gamma']} there, 0.5 now"

@@ -66,6 +66,6 @@ def test_a_signal_leads_to_a_checkpoint_and_back_to_the_queue_and_a_killed_drive
     wait_for(lambda: any(record["outcome"] == "interrupted" for record in project.records()), 60, "for a checkpoint")
     with project.started(*WORKERS, environment=cluster.environment) as driver:
         assert project.finish(driver, 400)["done"] == JOBS
-    assert "submitted Slurm job 2" not in project.said()
+    assert "submitted Slurm job 2" not in project.messages()
     assert "resuming" in log_of(first["run"])
     assert_equal_runs(project, reference, monkeypatch)

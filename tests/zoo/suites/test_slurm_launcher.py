@@ -88,8 +88,8 @@ def test_a_wrong_resource_is_refused(bin_folder, run, word):
 def test_jobs_run_in_this_folder_with_these_modules_and_what_was_asked_for(tmp_path, bin_folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/my modules")
     monkeypatch.chdir(tmp_path)
-    more = "slurm_additional_parameters={reservation: mine}"
-    launch(tmp_path, "slurm_partition=gpu", "slurm_setup=[module load cuda]", "timeout_min=30", more)
+    additional = "slurm_additional_parameters={reservation: mine}"
+    launch(tmp_path, "slurm_partition=gpu", "slurm_setup=[module load cuda]", "timeout_min=30", additional)
     lines = (tmp_path / "logs" / ".jobs" / "slurm" / "7_submission.sh").read_text().splitlines()
     for flag in ("partition=gpu", "time=30", "reservation=mine", "requeue", "signal=USR2@180", "array=0-1%2"):
         assert f"#SBATCH --{flag}" in lines
@@ -117,9 +117,9 @@ def test_a_job_counts_until_slurm_says_that_it_has_ended_or_does_not_know_it(
     with contextlib.nullcontext() if is_over else pytest.raises(Interrupted, match="scancel 7"):
         launch(tmp_path)
     assert not (bin_folder / "cancelled").exists()
-    said = capsys.readouterr().err
-    assert ("unable to contact slurm controller" in said) == (states is None)
-    assert ("has ended as FAILED" in said) == ("FAILED" in (states or ""))
+    messages = capsys.readouterr().err
+    assert ("unable to contact slurm controller" in messages) == (states is None)
+    assert ("has ended as FAILED" in messages) == ("FAILED" in (states or ""))
 
 
 def test_what_slurm_still_has_of_an_earlier_start_is_not_submitted_again(tmp_path, bin_folder):

@@ -169,18 +169,18 @@ def test_a_task_that_is_stopped_lets_its_run_write_a_checkpoint_or_kills_it(tmp_
 def test_a_training_process_gets_its_share_of_the_machine_and_the_lock_of_its_job(tmp_path):
     (tmp_path / "fake.py").write_text(
         "import json, os, sys; from pathlib import Path\n"
-        "seen = {'cores': sorted(os.sched_getaffinity(0)), 'gpu': os.environ['CUDA_VISIBLE_DEVICES']}\n"
-        "seen['open'] = [os.path.realpath(file) for file in Path('/proc/self/fd').iterdir()]\n"
-        "(Path(sys.argv[1]) / 'done').write_text(json.dumps(seen))\n"
+        "share = {'cores': sorted(os.sched_getaffinity(0)), 'gpu': os.environ['CUDA_VISIBLE_DEVICES']}\n"
+        "share['open'] = [os.path.realpath(file) for file in Path('/proc/self/fd').iterdir()]\n"
+        "(Path(sys.argv[1]) / 'done').write_text(json.dumps(share))\n"
     )
     task = make_task(tmp_path, "done")
     core = min(os.sched_getaffinity(0))
     task.cores, task.variables = [core], {"CUDA_VISIBLE_DEVICES": "3"}
     task()
-    seen = json.loads((tmp_path / "logs" / "done").read_text())
-    assert seen["cores"] == [core]
-    assert seen["gpu"] == "3"
-    assert str(task.store.lock(task.job).path.resolve()) in seen["open"]
+    share = json.loads((tmp_path / "logs" / "done").read_text())
+    assert share["cores"] == [core]
+    assert share["gpu"] == "3"
+    assert str(task.store.lock(task.job).path.resolve()) in share["open"]
 
 
 def test_a_signal_stops_what_runs_here_with_checkpoints(tmp_path):

@@ -62,13 +62,13 @@ class Project:
 
     @contextmanager
     def started(self, *words, environment=None):
-        """Start the benchmark program; what it says lies in ``said``. It ends with the block."""
+        """Start the benchmark program, whose messages go to a file. It ends with the block."""
         command = [sys.executable, str(ROOT / "zoo" / "benchmark.py"), "suite.yml", "-f", str(self.logs), *words]
         command += ["--no-report", "--device", "cpu", "--num-threads", "1"]
         variables = {**os.environ, **(environment or {}), "OMP_NUM_THREADS": "1"}
-        with (self.folder / "said").open("a") as said:
+        with (self.folder / "messages").open("a") as messages:
             driver = subprocess.Popen(
-                command, cwd=self.folder, env=variables, stdout=subprocess.PIPE, stderr=said, text=True
+                command, cwd=self.folder, env=variables, stdout=subprocess.PIPE, stderr=messages, text=True
             )
         try:
             yield driver
@@ -76,13 +76,13 @@ class Project:
             driver.kill()
             driver.wait()
 
-    def said(self):
-        return (self.folder / "said").read_text()
+    def messages(self):
+        return (self.folder / "messages").read_text()
 
     def finish(self, driver, seconds):
         """Wait for the program's end, and return what it has printed."""
         output, _ = driver.communicate(timeout=seconds)
-        assert driver.returncode == 0, self.said()
+        assert driver.returncode == 0, self.messages()
         return json.loads(output.splitlines()[-1])
 
     def training(self):
@@ -96,23 +96,29 @@ class Project:
 
     def wait_for_training(self, is_meant=lambda holder: True):
         """Return who trains a run, which may be restricted, that is past its first checkpoint and evaluation."""
-        found = []
+        holders = []
 
         def is_past():
-            found.extend(one for one in self.training() if "step 50" in log_of(one["run"]) and is_meant(one))
-            return bool(found)
+            for holder in self.training():
+                if "step 50" in log_of(holder["run"]) and is_meant(holder):
+                    holders.append(holder)
+            return bool(holders)
 
         wait_for(is_past, 240, "for an evaluation")
-        return found[0]
+        return holders[0]
 
     def wait_for_another_life(self, first):
         """Wait until another process trains a run."""
-        wait_for(lambda: any(one["run"] == first["run"] and one != first for one in self.training()), 200)
 
-    def assert_unchanged_since(self, before):
+        def is_alive():
+            return any(holder["run"] == first["run"] and holder != first for holder in self.training())
+
+        wait_for(is_alive, 200)
+
+    def assert_unchanged_since(self, fingerprints):
         """Check after a while that no file of the run folders is another."""
         time.sleep(3)
-        assert self.fingerprints() == before
+        assert self.fingerprints() == fingerprints
 
     def update_takes(self, seconds):
         """Change how long an update takes, of every run from now on."""
@@ -151,11 +157,11 @@ def assert_equal_runs(project, reference, monkeypatch):
         assert_same(*(model.policy.state_dict() for model in models))
 
 
-def wait_for(condition, seconds=30, what="", pause=0.2):
+def wait_for(condition, seconds=30, purpose="", pause=0.2):
     """Wait until something holds."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"waited in vain {what}"
+        assert time.monotonic() < end, f"waited in vain {purpose}"
         time.sleep(pause)
 
 
@@ -164,10 +170,11 @@ def descendants(pid):
     children = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue  # it has just ended
-    found = [pid]
-    for each in found:
-        found += children.get(each, [])
-    return found[1:]
+        children.setdefault(parent, []).append(int(stat.parent.name))
+    below = [pid]
+    for process in below:
+        below += children.get(process, [])
+    return below[1:]
