@@ -46,28 +46,33 @@ def forecast(statuses: Sequence[JobStatus]) -> Forecast:
     A job takes as long as finished ones of its method and domain, by steps and seeds. Where there is none, it takes as
     long as all finished ones, by the published operations of an update too.
     """
-    left = [status for status in statuses if not status.state.is_final]
-    done = [status for status in statuses if status.state is State.DONE and status.seconds]
+    left = []
+    done = []
+    for status in statuses:
+        if not status.state.is_final:
+            left.append(status)
+        elif status.state is State.DONE and status.seconds:
+            done.append(status)
     if not left:
         return Forecast(0, 0.0)
     if not done:
         return Forecast(len(left), None)
-    rates: dict[tuple[str, str], list[float]] = {}
-    per_operation = []
     operations = update_operations()
     typical = statistics.median(operations.values())  # of an algorithm that the table lacks
+    rates: dict[tuple[str, str], list[float]] = {}
+    per_operation = []
+    sizes = []
     for status in done:
         rate = status.seconds / status.job.work
         rates.setdefault(_method_and_domain(status.job), []).append(rate)
         per_operation.append(rate / operations.get(status.job.algo, typical))
-    seconds = 0.0
+        sizes.append(_size(status.run) / len(status.job.run.seeds))
+    seconds = disk = 0.0
     for status in left:
-        by_operations = [statistics.mean(per_operation) * operations.get(status.job.algo, typical)]
-        seconds += statistics.mean(rates.get(_method_and_domain(status.job), by_operations)) * status.job.work
-    size = statistics.mean([_size(status.run) / len(status.job.run.seeds) for status in done])
-    disk = 0.0
-    for status in left:
-        disk += max(0.0, size * len(status.job.run.seeds) - _size(status.run))
+        by_operations = statistics.mean(per_operation) * operations.get(status.job.algo, typical)
+        known_rates = rates.get(_method_and_domain(status.job), [by_operations])
+        seconds += statistics.mean(known_rates) * status.job.work
+        disk += max(0.0, statistics.mean(sizes) * len(status.job.run.seeds) - _size(status.run))
     return Forecast(len(left), seconds, disk)
 
 
@@ -78,7 +83,9 @@ def _method_and_domain(job: Job) -> tuple[str, str]:
 def _size(run: StoredRun | None) -> int:
     """Return the size of a run's files, leaving out those that disappear meanwhile."""
     total = 0
-    for folder in run.folders if run else ():
+    if run is None:
+        return total
+    for folder in run.folders:
         for path in folder.path.rglob("*"):
             with contextlib.suppress(FileNotFoundError):
                 total += path.stat().st_size
@@ -90,9 +97,8 @@ def print_states(statuses: Sequence[JobStatus], workers: int | None, expected: F
     by_method: dict[str, Counter[State]] = {}
     for status in statuses:
         by_method.setdefault(status.job.method, Counter())[status.state] += 1
-    by_method["all"] = Counter(status.state for status in statuses)
     rows = []
-    for method, counts in by_method.items():
+    for method, counts in [*by_method.items(), ("all", count_states(statuses))]:
         rows.append((method, *(str(counts[state] or "") for state in State)))
     print_table("Jobs", ("method", *State), rows)
     terminal().print(describe(statuses, workers, expected))
@@ -117,7 +123,7 @@ def describe(statuses: Sequence[JobStatus], workers: int | None, expected: Forec
 
 def summary(statuses: Sequence[JobStatus], expected: Forecast) -> dict[str, Any]:
     """Return the same for other programs."""
-    counts = Counter(status.state for status in statuses)
+    counts = count_states(statuses)
     problems = []
     for status in statuses:
         if status.state in PROBLEMS:
@@ -134,6 +140,11 @@ def summary(statuses: Sequence[JobStatus], expected: Forecast) -> dict[str, Any]
         "gigabytes_left": gigabytes,
         "problems": problems,
     }
+
+
+def count_states(statuses: Sequence[JobStatus]) -> Counter[State]:
+    """Return how many jobs are in each state."""
+    return Counter(status.state for status in statuses)
 
 
 def _count_runs(statuses: Sequence[JobStatus]) -> int:
@@ -160,7 +171,7 @@ def follow(store: JobStore, jobs: Sequence[Job], has_ended: Callable[[float], bo
             begin = time.monotonic()
             statuses = [status for status in store.statuses(left) if not status.state.is_final]
             left = [status.job for status in statuses]
-            text = _count_states(statuses, len(jobs))
+            text = _describe_states(statuses, len(jobs))
             if live is not None:
                 running = []
                 for status in statuses:
@@ -173,9 +184,9 @@ def follow(store: JobStore, jobs: Sequence[Job], has_ended: Callable[[float], bo
             pause = max(POLL_SECONDS, (time.monotonic() - begin) / MAX_READING_SHARE)
 
 
-def _count_states(left: Sequence[JobStatus], jobs: int) -> str:
+def _describe_states(left: Sequence[JobStatus], jobs: int) -> str:
     """Return how many jobs are done, and how many of the others are in each state."""
-    counts = Counter(status.state for status in left)
+    counts = count_states(left)
     words = [f"{jobs - len(left)} of {jobs} jobs are done"]
     for state in State:
         if counts[state]:
@@ -185,8 +196,8 @@ def _count_states(left: Sequence[JobStatus], jobs: int) -> str:
 
 def describe_progress(run: StoredRun) -> str:
     """Return in a few words which step a run has reached, and its last score, the mean over its seeds."""
-    logged = read_speed(run.folders[0])
-    words = [describe_step(run, 0 if logged is None else logged[0])]
+    step, _ = read_speed(run.folders[0]) or (0, 0.0)
+    words = [describe_step(run, step)]
     with contextlib.suppress(UnreadableRun):  # none has been evaluated yet
         histories = [folder.read_evaluations() for folder in run.folders]
         if all("successes" in history for history in histories):

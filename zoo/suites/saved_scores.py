@@ -30,8 +30,12 @@ def find_saved(jobs: Sequence[Job], folder: Path) -> frozenset[str]:
     :raises UsageError: if a file is damaged, or has runs of these methods on these tasks with other settings.
     """
     table = _read(list(folder.glob("*.csv")))
-    allowed = {(*_pair(job), settings_hash) for job in jobs for settings_hash in job.settings_hashes}
-    ends = {_pair(job): phase_ends(job.config.run.settings()) for job in jobs}
+    allowed = set()
+    ends = {}
+    for job in jobs:
+        ends[_pair(job)] = phase_ends(job.config.run.settings())
+        for settings_hash in job.settings_hashes:
+            allowed.add((*_pair(job), settings_hash))
     for method, environment, seed, digest in table[[*_RUN, "settings"]].drop_duplicates().itertuples(index=False):
         if (method, environment) in ends and (method, environment, digest) not in allowed:
             raise UsageError(
@@ -54,16 +58,15 @@ def write_scores(statuses: Sequence[JobStatus], folder: Path) -> list[Path]:
 
     :param folder: rows of other runs stay there.
     """
-    settings = {}
+    stamps = {}
     for status in statuses:
         if status.run is not None and status.state.is_final:
             for run_folder in status.run.folders:
-                settings[str(run_folder.path)] = status.job.settings_hash
-    if not settings:
+                stamps[str(run_folder.path)] = _stamps(run_folder, status.job.settings_hash)
+    if not stamps:
         return []
-    evaluations = read_runs([Path(path) for path in settings], merge_protocols=True).counted()
-    stamps = pd.DataFrame([_stamps(path, digest) for path, digest in settings.items()], index=list(settings))
-    table = evaluations.join(stamps, on="run")[list(COLUMNS)]
+    evaluations = read_runs(list(map(Path, stamps)), merge_protocols=True).counted()
+    table = evaluations.join(pd.DataFrame.from_dict(stamps, orient="index"), on="run")[list(COLUMNS)]
     folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder / ".lock"):  # another start may add rows at the same time
         return [_write(str(method), rows, folder) for method, rows in table.groupby("method")]
@@ -99,14 +102,15 @@ def _pair(job: Job) -> tuple[str, str]:
     return job.method, split_environment(job.run.env)[0]
 
 
-def _stamps(run: str, settings: str) -> dict[str, str]:
-    """Return what made a run, by the last five of `COLUMNS`."""
-    versions = RunFolder(Path(run)).read_versions()
+def _stamps(folder: RunFolder, settings: str) -> dict[str, str]:
+    """Return the settings, code and data of a run, by the last five of `COLUMNS`."""
+    versions = folder.read_versions()
     commit, *dirty = str(versions.get("git_commit") or "unknown").split("-")
     packages = versions.get("packages") or {}
     return {
         "settings": settings,
         "commit": "-".join([commit[:12], *dirty]),
-        **{name: str(packages.get(name) or "") for name in ("ogbench", "mujoco")},
+        "ogbench": str(packages.get("ogbench") or ""),
+        "mujoco": str(packages.get("mujoco") or ""),
         "dataset": str(versions.get("dataset_fingerprint") or ""),
     }

@@ -119,7 +119,7 @@ class JobStore:
 
     def statuses(self, jobs: Iterable[Job]) -> list[JobStatus]:
         """Return the status of each job."""
-        return [self.status(job) for job in jobs]
+        return list(map(self.status, jobs))
 
     def closest_run(self, job: Job) -> str:
         """Return which run of a job's seeds and label is most like it, and how that differs; empty if there is none."""
@@ -137,7 +137,9 @@ class JobStore:
             return State.RUNNING
         if attempt.outcome == State.FAILED:
             return State.FAILED
-        return State.WAITING if run is None else State.INTERRUPTED
+        if run is None:
+            return State.WAITING
+        return State.INTERRUPTED
 
     def _attempt_file(self, job: Job) -> Path:
         return self.log_folder / JOBS / f"{job.name}.json"
@@ -157,7 +159,9 @@ def _newest_run(job: Job, runs: list[StoredRun]) -> StoredRun | None:
 
 def _closest_run(job: Job, runs: list[StoredRun]) -> str:
     runs = [run for run in runs if run.record.label == job.config.label]
-    return nearest(job.settings, None, runs, *NOT_COMPARED) if runs else ""
+    if not runs:
+        return ""
+    return nearest(job.settings, None, runs, *NOT_COMPARED)
 
 
 def _has_diverged(run: StoredRun) -> bool:

@@ -2,10 +2,10 @@
 
 import fnmatch
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES
@@ -115,9 +115,13 @@ class Suite:
 
     def _seed_groups(self, algo: str) -> list[tuple[int, ...]]:
         """Return the seeds that an algorithm trains together; SB3's algorithms train none together."""
-        words = self.seeds if isinstance(self.seeds, list | tuple) else [self.seeds]
-        seeds = parse_seeds([str(word) for word in words], "seeds")
-        size = len(seeds) if self.seeds_at_once == ALL else self.seeds_at_once
+        words: Any = self.seeds
+        if not isinstance(words, list | tuple):
+            words = [words]
+        seeds = parse_seeds(list(map(str, words)), "seeds")
+        size = self.seeds_at_once
+        if size == ALL:
+            size = len(seeds)
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise UsageError(f"`seeds_at_once` must be a number of seeds or `{ALL}`, got {size!r}")
         if issubclass(find_algorithm(algo).algorithm, Baseline):
@@ -136,7 +140,7 @@ class Suite:
 
     def _variants(self) -> list[Variant]:
         """Return the methods of the suite; refuse two of one name, and a focus that is none of them."""
-        variants = [_read_variant(entry) for entry in self.algorithms]
+        variants = list(map(_read_variant, self.algorithms))
         names = [variant.name for variant in variants]
         counts = Counter(ALIASES.get(name, name) for name in names)
         name, count = counts.most_common(1)[0]
@@ -163,12 +167,15 @@ def _with_override(runs: Sequence[Run], override: Mapping[str, Any]) -> list[Run
     patterns = []
     for name in ("algorithms", "environments"):
         value = override.get(name, [])
-        patterns.append(value if isinstance(value, list) else [value])
-    matching = _matching(runs, *patterns)
-    params = override.get("params", {})
+        if not isinstance(value, list):
+            value = [value]
+        patterns.append(value)
+    run_filter = RunFilter.make(runs, *patterns)
     changed = []
-    for run, matches in zip(runs, matching, strict=True):
-        changed.append(replace(run, params=merge(run.params, params)) if matches else run)
+    for run in runs:
+        if run_filter.matches(run):
+            run = replace(run, params=merge(run.params, override.get("params", {})))
+        changed.append(run)
     return changed
 
 
@@ -189,18 +196,32 @@ def read_suite(path: Path) -> Suite:
     return Suite(**content)
 
 
-def select(runs: Sequence[Run], algorithms: Sequence[str], environments: Sequence[str]) -> list[Run]:
-    """Return the runs whose algorithm or label, and environment, match one of some patterns; no patterns match all."""
-    matching = _matching(runs, algorithms, environments)
-    return [run for run, matches in zip(runs, matching, strict=True) if matches]
+@dataclass(frozen=True)
+class RunFilter:
+    """The methods and environments that some patterns match.
 
+    :param methods: ids and labels.
+    """
 
-def _matching(runs: Sequence[Run], algorithms: Sequence[str], environments: Sequence[str]) -> list[bool]:
-    """Return for each run whether it matches the patterns; refuse a pattern that matches none."""
-    methods = {name for run in runs for name in (run.algo, run.label)} - {""}
-    allowed_methods = _expand(algorithms, methods)
-    allowed_envs = _expand(environments, {run.env for run in runs})
-    return [bool(allowed_methods & {run.algo, run.label}) and run.env in allowed_envs for run in runs]
+    methods: Collection[str]
+    environments: Collection[str]
+
+    @classmethod
+    def make(cls, runs: Sequence[Run], methods: Sequence[str], environments: Sequence[str]) -> Self:
+        """Expand patterns to names of runs; no patterns match all.
+
+        :raises UsageError: if a pattern matches none of the runs.
+        """
+        known_methods: set[str] = set()
+        known_environments: set[str] = set()
+        for run in runs:
+            known_methods |= {run.algo, run.label} - {""}
+            known_environments.add(run.env)
+        return cls(_expand(methods, known_methods), _expand(environments, known_environments))
+
+    def matches(self, run: Run) -> bool:
+        """Return whether a run is of one of the methods on one of the environments."""
+        return run.env in self.environments and (run.algo in self.methods or run.label in self.methods)
 
 
 def _expand(patterns: Sequence[str], names: set[str]) -> set[str]:
@@ -210,11 +231,16 @@ def _expand(patterns: Sequence[str], names: set[str]) -> set[str]:
     matching: set[str] = set()
     for pattern in patterns:
         # A label may hold brackets, which stand for a set of letters in a pattern.
-        matches = [pattern] if pattern in names else fnmatch.filter(names, pattern)
+        matches = names & {pattern} or fnmatch.filter(names, pattern)
         if not matches:
             raise UsageError(unknown_name_message("algorithm or environment of the suite", pattern, names))
         matching.update(matches)
     return matching
+
+
+def select(runs: Sequence[Run], algorithms: Sequence[str], environments: Sequence[str]) -> list[Run]:
+    """Return the runs whose algorithm or label, and environment, match one of some patterns; no patterns match all."""
+    return list(filter(RunFilter.make(runs, algorithms, environments).matches, runs))
 
 
 def _check_keys(values: Any, keys: Sequence[str], noun: str) -> None:

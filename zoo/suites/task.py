@@ -95,9 +95,8 @@ class JobTask:
                     child.kill()
                     child.wait()
             file.seek(start)
-            lines = file.read().decode(errors="replace").split("\n")
-        messages = [line.strip() for line in lines if line.strip()]
-        outcome, reason = self._outcome(child.returncode, messages[-1] if messages else "")
+            lines = file.read().decode(errors="replace").rstrip().splitlines() or [""]
+        outcome, reason = self._outcome(child.returncode, lines[-1].strip())
         seconds = time.monotonic() - begin
         total = self.store.attempt(self.job).seconds + seconds
         attempt = Attempt(outcome, reason, child.returncode, total)
@@ -184,8 +183,8 @@ def run_locally(tasks: Sequence[JobTask], workers: int | None, device: str, foll
         def has_ended(seconds: float) -> bool:
             end = time.monotonic() + seconds
             while wait(running, POLL_SECONDS).not_done:
-                for task in tasks if stop.requested else ():
-                    task.stop()
+                if stop.requested:
+                    _stop(tasks)
                 if time.monotonic() > end:
                     return False
             return True
@@ -203,9 +202,13 @@ def _stopped_by_error(tasks: Sequence[JobTask]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for task in tasks:
-            task.stop()
+        _stop(tasks)
         raise
+
+
+def _stop(tasks: Sequence[JobTask]) -> None:
+    for task in tasks:
+        task.stop()
 
 
 def _share_machine(workers: int | None, tasks: int, device: str) -> list[Share]:
@@ -213,10 +216,14 @@ def _share_machine(workers: int | None, tasks: int, device: str) -> list[Share]:
 
     :param workers: how many; None: one per GPU, without one a worker per core. There are never more than tasks.
     """
-    names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
-    present = 0 if device == "cpu" else torch.cuda.device_count()
-    gpus = [name for name in names if name][:present] or [str(number) for number in range(present)]
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    gpus: list[str] = []
+    if device != "cpu":
+        gpus = list(map(str, range(torch.cuda.device_count())))
+        names = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "").split(",")
+        gpus = list(filter(None, names))[: len(gpus)] or gpus
+    cores: list[int] = []
+    if hasattr(os, "sched_getaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
     count = min(workers or len(gpus) or len(cores) or 1, tasks)
     shares = []
     for number in range(count):
