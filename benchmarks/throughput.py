@@ -255,17 +255,18 @@ def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
     """
     import torch
 
-    from agents.common.nets.fast import float32_products, multiplies_bfloat16
+    from agents.common.nets.onednn import supports_bf16
+    from agents.common.nets.precision import matmul_precision
 
     size = 8192 if device.type == "cuda" else 1024
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     products = [lambda: a @ b]
     has_onednn = device.type == "cpu" and torch.backends.mkldnn.is_available()
-    if has_onednn and (precision != "bf16" or multiplies_bfloat16()):
+    if has_onednn and (precision != "bf16" or supports_bf16()):
         products.append(lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""))
     best = 0.0
-    with float32_products(precision, device):
+    with matmul_precision(precision, device):
         for product in products:
             product()
             wait_for(device)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from agents import registry
-from agents.common.nets import fast
+from agents.common.nets import fast, mlp, onednn
 from tests.programs import Programs
 
 FEW = {"qam", "fql", "rebrac", "dsrl"}
@@ -76,21 +76,21 @@ def programs():
         yield server
 
 
-@pytest.fixture
-def onednn(monkeypatch):
+@pytest.fixture(name="onednn")
+def onednn_everywhere(monkeypatch):
     """Send every product that can go there to oneDNN, whatever the processor and the size."""
     if not torch.backends.mkldnn.is_available():
         pytest.skip("needs oneDNN")
-    monkeypatch.setattr(fast, "onednn_is_faster", lambda of_weights=False: True)
+    monkeypatch.setattr(onednn, "is_faster", lambda of_weights=False: True)
     monkeypatch.setattr(fast, "SMALLEST_MATRIX", 0)
-    monkeypatch.setattr(fast, "ONEDNN_WORK", 0)
-    monkeypatch.setattr(fast, "ONEDNN_ROWS", 0)
+    monkeypatch.setattr(onednn, "WORK", 0)
+    monkeypatch.setattr(onednn, "ROWS", 0)
 
 
 @pytest.fixture
 def as_on_cuda(monkeypatch):
     """Evaluate networks on the CPU in the way that is chosen on CUDA."""
-    monkeypatch.setattr(fast, "device_type", lambda x: "cuda")
+    monkeypatch.setattr(mlp, "device_type", lambda x: "cuda")
     monkeypatch.setattr(fast, "SMALLEST_MATRIX", 0)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from agents import registry
-from agents.common.nets import fast
+from agents.common.nets import onednn
 from benchmarks import throughput
 from tests import ROOT
 
@@ -25,12 +25,12 @@ def run(capsys, *words):
     return code, json.loads(out.splitlines()[-1]) if out.strip() else {}, err
 
 
-@pytest.mark.parametrize("onednn", [False, True])
-def test_operations_are_those_of_the_networks_sizes(onednn, capsys, monkeypatch):
-    if onednn and not torch.backends.mkldnn.is_available():
+@pytest.mark.parametrize("by_onednn", [False, True])
+def test_operations_are_those_of_the_networks_sizes(by_onednn, capsys, monkeypatch):
+    if by_onednn and not torch.backends.mkldnn.is_available():
         pytest.skip("needs oneDNN")
-    monkeypatch.setattr(fast, "onednn_is_faster", lambda of_weights=False: onednn)
-    monkeypatch.setattr(fast, "ONEDNN_WORK", 0)
+    monkeypatch.setattr(onednn, "is_faster", lambda of_weights=False: by_onednn)
+    monkeypatch.setattr(onednn, "WORK", 0)
     _, result, _ = run(capsys, "--algo", "bc")
     # cloning: one forward pass, the weights' gradients, and those of the inputs of all layers but the first
     first, remaining_layers = (4 + 6) * 32, 32 * 32 + 32 * 6

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
-from agents.common.nets.fast import float32_products
+from agents.common.nets.precision import matmul_precision
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from zoo.datasets.formats.base import Dataset
@@ -68,7 +68,7 @@ class HeldOutEvaluator:
         method, nets, count = policy.method, policy.nets, len(replicas)
         policy.set_training_mode(False)
         batch, first_states = self._read(policy)
-        with float32_products(method.precision, policy.device):
+        with matmul_precision(method.precision, policy.device):
             estimates = held_out_losses(policy, batch, self._draw(policy, method.update_noise(), ROWS))
             scores = -estimates["held_out_loss"][:, None]
             if method.rates_actions:

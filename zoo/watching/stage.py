@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from agents.common.actions import played_actions
-from agents.common.nets.fast import float32_products
+from agents.common.nets.precision import matmul_precision
 from agents.common.nets.views import WatchedNetworks
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
@@ -193,16 +193,16 @@ class Mind:
         seen = policy.preprocess_raw(rows.to(policy.device))
         placed = self._method.with_rows_in_place({name: draw[None].to(policy.device) for name, draw in noise.items()})
         watched = WatchedNetworks(policy.nets)
-        with torch.no_grad(), float32_products(policy.method.precision, policy.device):
+        with torch.no_grad(), matmul_precision(policy.method.precision, policy.device):
             actions = self._method.act(seen, placed, watched).clamp(-1, 1)  # type: ignore[arg-type]
             values = policy.method.score(seen, actions, policy.nets)[0] if policy.method.rates_actions else None
         of_first = slice(policy.action_size)
         stages, times = [], set()
-        for visit in watched.visits:  # once for each time: several networks may be asked at the same state
-            time = None if visit.t is None else float(torch.as_tensor(visit.t).flatten()[0])
-            if visit.x.shape == actions.shape and time not in times:
+        for evaluation in watched.evaluations:  # once for each time: several networks may be asked at the same state
+            time = None if evaluation.t is None else float(torch.as_tensor(evaluation.t).flatten()[0])
+            if evaluation.x.shape == actions.shape and time not in times:
                 times.add(time)
-                stages.append(visit.x[0, :, of_first])
+                stages.append(evaluation.x[0, :, of_first])
         candidates = policy.method.best_of_n
         return Thoughts(
             chunks=policy.unscale_chunks(actions[0].cpu().numpy()),

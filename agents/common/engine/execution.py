@@ -22,7 +22,7 @@ from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.method import Info, Method, Noise
-from agents.common.nets.fast import onednn_is_faster
+from agents.common.nets import onednn
 
 WARMUP_STEPS = 3  # libraries and the optimiser allocate memory in their first steps, which a capture forbids
 MAX_GRAPHS = 4  # each keeps the memory of all that it replays
@@ -74,7 +74,7 @@ def choose_mode(method: Method, device: torch.device, updates: int) -> Mode:
         return Mode(True, cuda, "`compile` is on")
     if device.type not in ("cpu", "cuda"):
         return Mode(False, False, f"compiling is not supported on a {device.type.upper()}")
-    if not cuda and method.precision != "bf16" and onednn_is_faster():
+    if not cuda and method.precision != "bf16" and onednn.is_faster():
         return Mode(False, False, "oneDNN is faster on this processor, and the compiler cannot use it")
     if updates < COMPILE_AFTER_UPDATES:
         return Mode(False, cuda, f"compiled after {COMPILE_AFTER_UPDATES:,} updates, which takes about a minute")

@@ -23,7 +23,7 @@ from agents.common.engine.execution import (
     remove_unloadable_library,
 )
 from agents.common.method import Info, Method, Noise, normal, uniform
-from agents.common.nets.fast import float32_products
+from agents.common.nets.precision import matmul_precision
 from agents.common.nets.specs import find_behaviour, start_from_behaviour
 from agents.common.nets.views import RememberedFeatures
 from agents.common.streams import Purpose, torch_generator
@@ -225,7 +225,7 @@ class Trainer:
         if not self.policy.training:  # acting switches dropout and batch statistics off
             self.policy.set_training_mode(True)
         batch = replace(batch, updates=self.update_count)
-        with float32_products(self.method.precision, self.device):
+        with matmul_precision(self.method.precision, self.device):
             info, gradients = self.compute_gradients(batch, noise)
         self.apply_gradients(gradients, info)
         return info
@@ -380,7 +380,7 @@ class Trainer:
         trained = [p for group in self.optimizer.param_groups for p in group["params"] if id(p) not in fixed]
         polyak_pairs = []
         buffers: list[tuple[Tensor, Tensor]] = []
-        for name in nets.followed:
+        for name in nets.with_target:
             if f"{name}_target" in skipped:
                 continue
             online, target = nets[name], nets[f"{name}_target"]

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from agents.common.maths.critic import action_gradient
-from agents.common.nets.networks import Velocity, VelocityAt
+from agents.common.nets.networks import ConditionedVelocity, Velocity
 
 
 def memoryless_sigma(step: int, flow_steps: int) -> float:
@@ -124,8 +124,8 @@ def velocity_pull_back(velocity: Velocity, states: Tensor, times: Tensor) -> Cal
     :param times: of the states, (K, 1, 1).
     :return: function of a state's index and a vector a, (S, B, D), that returns (S, B, D).
     """
-    if isinstance(velocity, VelocityAt):
-        return velocity.linearise(states, times)
+    if isinstance(velocity, ConditionedVelocity):
+        return velocity.vjp_at_points(states, times)
 
     def pull_back(step: int, vector: Tensor) -> Tensor:
         with torch.enable_grad():

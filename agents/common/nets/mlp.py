@@ -38,7 +38,7 @@ class Layer(NamedTuple):
     norm_scale: Tensor | None = None
     norm_bias: Tensor | None = None
 
-    def finish(self, product: Tensor) -> Tensor:
+    def epilogue(self, product: Tensor) -> Tensor:
         """Apply activation and LayerNorm to the product, bias included, ``(*stack, ..., out)``."""
         x = product if self.activation is None else self.activation(product)
         if self.norm_scale is None or self.norm_bias is None:
@@ -51,7 +51,7 @@ class Layer(NamedTuple):
         return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), scale)
 
 
-def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
+def batched_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """Multiply rows by stacked matrices.
 
     :param x: ``(*stack, ..., in)``.
@@ -62,17 +62,22 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dt
     """
     if x.ndim > weight.ndim:  # several row axes: fold them into one
         lead = weight.ndim - 2
-        return dense(x.flatten(lead, -2), weight, bias, dtype).unflatten(lead, x.shape[lead:-1])
+        return batched_linear(x.flatten(lead, -2), weight, bias, dtype).unflatten(lead, x.shape[lead:-1])
     factors = dtype or weight.dtype
     product = torch.matmul(x.to(factors), weight.to(factors)).to(weight.dtype)
     return product if bias is None else product + bias.unsqueeze(-2)
 
 
-def evaluate(layers: Sequence[Layer], x: Tensor, product: Callable[..., Tensor] = dense) -> Tensor:
-    """Evaluate layers one after the other on x, ``(*stack, ..., in)``; ``product`` multiplies as :func:`dense` does."""
+def evaluate(layers: Sequence[Layer], x: Tensor, product: Callable[..., Tensor] = batched_linear) -> Tensor:
+    """Evaluate layers one after the other on x, ``(*stack, ..., in)``; ``product`` is a :func:`batched_linear`."""
     for layer in layers:
-        x = layer.finish(product(x, layer.weight, layer.bias, layer.dtype))
+        x = layer.epilogue(product(x, layer.weight, layer.bias, layer.dtype))
     return x
+
+
+def device_type(x: Tensor) -> str:
+    """Return where a tensor is, ``cpu`` or ``cuda``: this decides how networks are evaluated."""
+    return x.device.type
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -105,7 +110,7 @@ class StackedMLP(nn.Module):
         self.activated = len(widths) - 1 if activate_final else len(widths) - 2
         self.activation = activation or gelu
         # `fast.make_mlp` sets faster ones
-        self.dense = dense
+        self.batched_linear = batched_linear
         self.evaluate: Callable[[Sequence[Layer], Tensor], Tensor] = evaluate
         pairs = list(itertools.pairwise(widths))
         self.weights = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, i, o)) for i, o in pairs)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from agents.common.nets.fast import linearise, make_mlp, push_forward
+from agents.common.nets.fast import make_mlp, push_forward, vjp_at_points
 from agents.common.nets.mlp import Layer, StackedMLP, fill_uniform, maybe_detach
 
 Time = Tensor | float
@@ -150,38 +150,40 @@ class VelocityField(ObservingNetwork):
         """Return the velocities (or actions) at x, (S, N, D), or (S, K, N, D) for K states of every row."""
         return self.at(observations, frozen)(x, t)
 
-    def at(self, observations: Tensor, frozen: bool = False) -> VelocityAt:
+    def at(self, observations: Tensor, frozen: bool = False) -> ConditionedVelocity:
         """Fix the observations, whose share of the first layer is computed once for a chain: (x, t) -> velocity."""
-        return VelocityAt(self, self.features(observations, frozen), frozen)
+        return ConditionedVelocity(self, self.features(observations, frozen), frozen)
 
 
-class VelocityAt:
+class ConditionedVelocity:
     """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, N, D) or (S, K, N, D)."""
 
     def __init__(self, field: VelocityField, observations: Tensor, frozen: bool) -> None:
         self._mlp = field.mlp
         first, *others = field.mlp.layers(frozen)
         of_observation, of_x, *self._of_time = first.weight.split(field.split, dim=-2)
-        self._shared = self._mlp.dense(observations, of_observation, first.bias, first.dtype)
+        self._shared = self._mlp.batched_linear(observations, of_observation, first.bias, first.dtype)
         self._layers = [first._replace(weight=of_x), *others]  # the first layer's weight is that of x
 
     def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
         """Return the velocities at x; ``t`` is None for a one-step map."""
         first, *others = self._layers
-        return self._mlp.evaluate(others, first.finish(self._product(first, x, t)))
+        return self._mlp.evaluate(others, first.epilogue(self._product(first, x, t)))
 
-    def linearise(self, x: Tensor, t: Time) -> Callable[[int, Tensor], Tensor]:
+    def vjp_at_points(self, x: Tensor, t: Time) -> Callable[[int, Tensor], Tensor]:
         """Evaluate the field at K points of every row at once, for vector-Jacobian products in x there.
 
         :param x: (S, K, N, D).
         :param t: times, broadcastable to (S, K, N, 1).
         :return: function of a point's index and a cotangent (S, N, D) that returns the product, (S, N, D).
         """
-        first, dense = self._layers[0], self._mlp.dense
-        to_first, back = linearise(self._layers, self._product(first, x, t)), first.weight.detach().transpose(-2, -1)
+        first = self._layers[0]
+        to_first = vjp_at_points(self._layers, self._product(first, x, t))
+        transposed = first.weight.detach().transpose(-2, -1)
 
         def pull_back(point: int, cotangent: Tensor) -> Tensor:
-            return dense(to_first(point, cotangent), back, None, first.dtype).to(cotangent.dtype)
+            product = self._mlp.batched_linear(to_first(point, cotangent), transposed, None, first.dtype)
+            return product.to(cotangent.dtype)
 
         return pull_back
 
@@ -189,7 +191,7 @@ class VelocityAt:
         """Return the derivative along a way on which x moves by ``along`` (S, N, D) while t moves by 1; no gradient."""
         first = self._layers[0]
         with torch.no_grad():
-            tangent = self._mlp.dense(along, first.weight, None, first.dtype) + self._of_time[0]
+            tangent = self._mlp.batched_linear(along, first.weight, None, first.dtype) + self._of_time[0]
             return push_forward(self._layers, self._product(first, x, t), tangent)
 
     def _product(self, first: Layer, x: Tensor, t: Time | None) -> Tensor:
@@ -200,7 +202,7 @@ class VelocityAt:
             shared = torch.addcmul(shared, t, of_time[0])
         elif t:
             shared = torch.add(shared, of_time[0], alpha=t)
-        return self._mlp.dense(x, first.weight, None, first.dtype) + shared
+        return self._mlp.batched_linear(x, first.weight, None, first.dtype) + shared
 
 
 @dataclass
@@ -254,14 +256,14 @@ class NetworkView(NetworkViews):
 class Networks(NetworkViews, nn.ModuleDict):
     """An algorithm's networks by name: ``nets.critic``, ``nets.critic_target``, ``nets.frozen.critic``."""
 
-    followed: tuple[str, ...] = ()
+    with_target: tuple[str, ...] = ()
     """Names of the networks that have a target network."""
 
     if TYPE_CHECKING:  # each network is called in its own way
 
         def __getattr__(self, name: str) -> Any: ...
 
-    def follow(self, names: Sequence[str]) -> None:
+    def add_targets(self, names: Sequence[str]) -> None:
         """Give networks a target network, which begins as their copy."""
         for name in names:
             if f"{name}_target" in self:
@@ -270,11 +272,11 @@ class Networks(NetworkViews, nn.ModuleDict):
                     "rename it, or declare the first with `target=False`"
                 )
             self[f"{name}_target"] = copy.deepcopy(self[name]).requires_grad_(False)
-        self.followed = tuple(names)
+        self.with_target = tuple(names)
 
     def targets(self) -> list[tuple[nn.Module, nn.Module]]:
         """Return the pairs (network, its target network)."""
-        return [(self[name], self[f"{name}_target"]) for name in self.followed]
+        return [(self[name], self[f"{name}_target"]) for name in self.with_target]
 
     def train(self, mode: bool = True) -> Self:
         """Set PyTorch's training mode, except in target networks, which are always in evaluation mode."""
@@ -397,13 +399,13 @@ class NoisePredictor(ObservingNetwork):
         """Fix the observations, as :meth:`VelocityField.at` does: (x, t) -> noise."""
         first, *others = self.mlp.layers(frozen)
         of_x, of_observation, of_time = first.weight.split(self.split, dim=-2)
-        dense = self.mlp.dense
-        shared = dense(self.features(observations, frozen), of_observation, first.bias, first.dtype)
+        multiply = self.mlp.batched_linear
+        shared = multiply(self.features(observations, frozen), of_observation, first.bias, first.dtype)
 
         def predict(x: Tensor, t: Time) -> Tensor:
             embedded = self._embed(t, x, frozen)
-            product = dense(x, of_x, None, first.dtype) + dense(embedded, of_time, None, first.dtype) + shared
-            return self.mlp.evaluate(others, first.finish(product))
+            product = multiply(x, of_x, None, first.dtype) + multiply(embedded, of_time, None, first.dtype) + shared
+            return self.mlp.evaluate(others, first.epilogue(product))
 
         return predict
 

@@ -20,3 +20,31 @@ def float32_by_default() -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(outside)
+
+
+@contextmanager
+def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Let float32 products and convolutions take TF32 where a model's precision allows it, and not elsewhere.
+
+    PyTorch has one switch of each for the process; that of convolutions is on by default. With ``bf16`` the layers that
+    stay in float32 take TF32 too. On a CPU the switches are left alone.
+
+    :param precision: ``fp32``, ``tf32`` or ``bf16``.
+    :param device: where the model is.
+    """
+    outside = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    inside = ("highest", False) if precision == "fp32" else ("high", True)
+    if device.type == "cpu" or inside == outside:
+        yield
+        return
+    _switch(*inside)
+    try:
+        yield
+    finally:
+        _switch(*outside)
+
+
+def _switch(matmul: str, tf32_convolutions: bool) -> None:
+    """Set PyTorch's switches, which are those of the whole process."""
+    torch.set_float32_matmul_precision(matmul)
+    torch.backends.cudnn.allow_tf32 = tf32_convolutions

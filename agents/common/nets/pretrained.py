@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from agents.common.nets.networks import Sizes, Time, Velocity, as_column
-from agents.common.nets.specs import NetworkSpec, PlainNetwork
+from agents.common.nets.specs import NetworkSpec, VmappedModule
 
 Prediction = Literal["velocity", "noise", "sample"]
 Call = Callable[[nn.Module, Any, Tensor, Tensor], Tensor]
@@ -221,7 +221,7 @@ class PretrainedField(nn.Module):
         return prediction.to(x.dtype).reshape(x.shape)
 
 
-class PretrainedNetwork(PlainNetwork):
+class PretrainedNetwork(VmappedModule):
     """The velocity field of every replica, each of which begins with the weights of the pretrained module.
 
     :param flow: the pretrained policy.

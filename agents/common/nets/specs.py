@@ -142,7 +142,7 @@ def from_module(
     :param training: what it has of its own.
     :return: the spec.
     """
-    kind = PlainObserver if observes else PlainNetwork
+    kind = VmappedObserver if observes else VmappedModule
     return NetworkSpec(lambda n: kind(lambda: make(n), n.replicas), target, **training)
 
 
@@ -181,7 +181,7 @@ def _copy(source: torch.nn.Module, copy: torch.nn.Module) -> None:
         own.copy_(other)
 
 
-NO_FUNCTIONS = (
+STATEFUL_MODULES = (
     nn.modules.batchnorm._NormBase,
     nn.utils.parametrizations._SpectralNorm,
     nn.modules.dropout._DropoutNd,
@@ -192,7 +192,7 @@ NO_FUNCTIONS = (
 """Parts of modules that are no functions of their inputs, or that PyTorch cannot call for several seeds at once."""
 
 
-class PlainNetwork(Network):
+class VmappedModule(Network):
     """S ordinary modules that know nothing of replicas: each sees its own rows, (N, ...), and draws its own weights.
 
     The first module made holds the parameters and buffers of all, with the leading axis S.
@@ -258,7 +258,7 @@ class PlainNetwork(Network):
                 yield from named(path, recurse=False, remove_duplicate=False)
 
 
-class PlainObserver(PlainNetwork, ObservingNetwork):
+class VmappedObserver(VmappedModule, ObservingNetwork):
     """The same, whose first input is observations, or what a features extractor makes of them."""
 
     def forward(self, *inputs: Any, frozen: bool = False) -> Any:
@@ -283,7 +283,7 @@ def _checked(module: Any) -> nn.Module:
     for part in module.modules():
         keeps_none = isinstance(part, nn.modules.instancenorm._InstanceNorm) and not part.track_running_stats
         does_nothing = getattr(part, "p", None) == 0  # dropout
-        if isinstance(part, NO_FUNCTIONS) and not (keeps_none or does_nothing):
+        if isinstance(part, STATEFUL_MODULES) and not (keeps_none or does_nothing):
             raise TypeError(
                 f"a module must be a function of its inputs, got {type(part).__name__}: leave out statistics of "
                 "batches (use e.g. LayerNorm), random numbers, lazy layers and recurrent ones (use e.g. GRUCell)"

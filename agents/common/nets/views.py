@@ -104,7 +104,7 @@ def _is_function(extractor: nn.Module) -> bool:
     return not any(part.training and isinstance(part, changing) for part in extractor.modules())
 
 
-class Visit(NamedTuple):
+class Evaluation(NamedTuple):
     """A state at which a velocity field, a noise predictor or a one-step map was evaluated.
 
     :param network: its name.
@@ -127,7 +127,7 @@ class WatchedNetworks(NetworkViews):
         self._nets = nets
         self.used: set[str] = set()
         """Names of the networks that were asked for."""
-        self.visits: list[Visit] = []
+        self.evaluations: list[Evaluation] = []
         """In the order of the evaluations; the same state may come several times."""
 
     def __getattr__(self, name: str) -> Any:
@@ -135,14 +135,14 @@ class WatchedNetworks(NetworkViews):
             self.used |= set(self._nets)
             return getattr(self._nets, name)
         self.used.add(name)
-        return _WatchedNetwork(name, self._nets[name], self.visits)
+        return _WatchedNetwork(name, self._nets[name], self.evaluations)
 
     __getitem__ = __getattr__
 
 
 class _WatchedNetwork:
-    def __init__(self, name: str, network: Any, visits: list[Visit]) -> None:
-        self._name, self._network, self._visits = name, network, visits
+    def __init__(self, name: str, network: Any, evaluations: list[Evaluation]) -> None:
+        self._name, self._network, self._evaluations = name, network, evaluations
         self._is_flow = isinstance(network, VelocityField | NoisePredictor)
 
     def __call__(self, *inputs: Any, **how: Any) -> Any:
@@ -161,7 +161,7 @@ class _WatchedNetwork:
         return evaluate
 
     def _note(self, x: Tensor, t: Time | None = None) -> None:
-        self._visits.append(Visit(self._name, x.detach(), t))
+        self._evaluations.append(Evaluation(self._name, x.detach(), t))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._network, name)

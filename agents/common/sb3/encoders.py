@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agents.common.method import Method
-from agents.common.nets.fast import device_type, make_mlp
-from agents.common.nets.mlp import fill_uniform
+from agents.common.nets.fast import make_mlp
+from agents.common.nets.mlp import device_type, fill_uniform
 from agents.common.nets.networks import ReplicatedExtractor
 from agents.common.sb3.constructor import SETTINGS_OF_POLICY, with_named_classes
 from agents.common.sb3.policy import FlowPolicy

@@ -26,7 +26,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from agents.common.actions import action_bounds, holds_integers, played_actions
 from agents.common.files import atomic_path
 from agents.common.method import Draw
-from agents.common.nets.fast import evaluate_plainly
+from agents.common.nets.fast import use_reference_kernels
 from agents.common.nets.mlp import StackedMLP
 from agents.common.observations import ObservationLayout, SpaceSlice
 from agents.common.sb3.policy import FlowPolicy
@@ -149,7 +149,7 @@ def _in_float32(policy: FlowPolicy) -> FlowPolicy:
     for network in plain.modules():
         if isinstance(network, StackedMLP):
             network.matmul_dtype = None
-            evaluate_plainly(network)
+            use_reference_kernels(network)
     return plain.requires_grad_(False)
 
 

@@ -23,10 +23,9 @@ from agents.common.actions import holds_integers, played_actions, scaled_actions
 from agents.common.files import raising_damaged_file
 from agents.common.method import Draw, Method, Noise
 from agents.common.model_file import read_policy, write_policy
-from agents.common.nets.fast import float32_products
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.networks import Networks, ObservingNetwork, ReplicatedExtractor
-from agents.common.nets.precision import float32_by_default
+from agents.common.nets.precision import float32_by_default, matmul_precision
 from agents.common.nets.pretrained import PretrainedNetwork
 from agents.common.nets.specs import Sizes
 from agents.common.nets.views import WatchedNetworks
@@ -171,7 +170,7 @@ class FlowPolicy(BasePolicy):
                 self.own_layers[name] = not sizes.gave_widths
         self._connect_observations(nets)
         self._initialise(nets)
-        nets.follow([name for name, spec in specs.items() if spec.target])
+        nets.add_targets([name for name, spec in specs.items() if spec.target])
         for name, module in nets.named_modules():
             if isinstance(module, StackedMLP):
                 module.matmul_dtype = torch.bfloat16 if method.precision == "bf16" else None
@@ -322,7 +321,7 @@ class FlowPolicy(BasePolicy):
         """
         placed = self.method.with_rows_in_place({name: draw.to(self.device) for name, draw in noise.items()})
         rows = torch.as_tensor(observations, dtype=self.layout.dtype, device=self.device)
-        with torch.no_grad(), float32_products(self.method.precision, self.device):
+        with torch.no_grad(), matmul_precision(self.method.precision, self.device):
             return self.method.sample_actions(self.preprocess_raw(rows), placed, nets)
 
     def unscale_chunks(self, actions: NDArray[Any]) -> NDArray[Any]:

@@ -156,7 +156,7 @@ def test_only_a_fused_adam_is_recorded(captured):
     ],
 )
 def test_device_and_number_of_updates_decide(wish, device, updates, by_onednn, compiled, captured, monkeypatch):
-    monkeypatch.setattr(execution, "onednn_is_faster", lambda: by_onednn)
+    monkeypatch.setattr(execution.onednn, "is_faster", lambda: by_onednn)
     wish, _, precision = wish.partition(" ")
     mode = choose_mode(SimpleNamespace(compile=wish, precision=precision), device, updates)
     assert mode.compiled == compiled
@@ -180,7 +180,7 @@ def compiled_from_the_fourth(monkeypatch):
 
     for module in (execution, trainer):
         monkeypatch.setattr(module, "COMPILE_AFTER_UPDATES", 3)
-    monkeypatch.setattr(execution, "onednn_is_faster", lambda: False)
+    monkeypatch.setattr(execution.onednn, "is_faster", lambda: False)
     monkeypatch.setattr(torch, "compile", compile_)
     return calls
 

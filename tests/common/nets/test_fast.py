@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from agents.common.nets import fast, mlp
-from agents.common.nets.fast import evaluate, gelu, linearise
+from agents.common.nets import mlp, onednn
+from agents.common.nets.fast import evaluate, gelu, vjp_at_points
 from agents.common.nets.mlp import Layer
 from tests.common.toys import normals
 
@@ -19,7 +19,7 @@ from tests.common.toys import normals
 @pytest.fixture
 def mkl(monkeypatch):
     """Send no product to oneDNN."""
-    monkeypatch.setattr(fast, "onednn_is_faster", lambda of_weights=False: False)
+    monkeypatch.setattr(onednn, "is_faster", lambda of_weights=False: False)
 
 
 def stacked(stack, widths, norm=False, dtype=None):
@@ -74,16 +74,17 @@ def test_every_member_is_evaluated_on_its_own_rows(stack, way, norm, request):
 @pytest.mark.parametrize("activation", [gelu, F.mish])
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("stack", [(1,), (1, 1), (2, 3)])
-def test_gradients_by_onednn_are_those_of_plain_evaluation(stack, norm, activation, monkeypatch, onednn):
+def test_gradients_by_onednn_are_those_of_plain_evaluation(stack, norm, activation, monkeypatch, request):
+    request.getfixturevalue("onednn")
     own = with_activation(stacked(stack, [5, 16, 12, 2], norm), activation)
     x = normals(stack[0], *[1] * (len(stack) - 1), 4, 40, 5, seed=7).requires_grad_()
     wanted = [x, *parameters(own)]
-    product = Mock(wraps=fast._recorded_onednn)
-    monkeypatch.setattr(fast, "_recorded_onednn", product)
+    product = Mock(wraps=onednn.recorded_linear)
+    monkeypatch.setattr(onednn, "recorded_linear", product)
     plain = torch.autograd.grad(mlp.evaluate(own, x).square().sum(), wanted)
     assert not product.called
     for of_weights in (False, True):
-        monkeypatch.setattr(fast, "onednn_is_faster", lambda of_weights=False, w=of_weights: w or not of_weights)
+        monkeypatch.setattr(onednn, "is_faster", lambda of_weights=False, w=of_weights: w or not of_weights)
         found = torch.autograd.grad(evaluate(own, x).square().sum(), wanted)
         assert_close(found, plain, rtol=1e-4, atol=1e-4)
     assert product.call_count == 2 * 3 * math.prod(stack)
@@ -176,7 +177,7 @@ def test_pull_back_is_the_transposed_jacobian_at_its_point(replicas, activation,
     own = with_activation(stacked((replicas,), [5, 16, 12, 3], norm), activation)
     first, cotangent = normals(replicas, 4, 40, 16, seed=5), normals(replicas, 40, 3, seed=6)
     with torch.no_grad():
-        got = linearise(own, first)(2, cotangent)
+        got = vjp_at_points(own, first)(2, cotangent)
     at = first[:, 2].clone().requires_grad_()
-    output = evaluate(own[1:], own[0].finish(at))
+    output = evaluate(own[1:], own[0].epilogue(at))
     assert_close(got, torch.autograd.grad(output, at, cotangent)[0], rtol=1e-4, atol=1e-5)

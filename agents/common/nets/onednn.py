@@ -1,0 +1,134 @@
+"""Products of oneDNN, where that library is faster than the one that PyTorch uses.
+
+What it gains is measured in `benchmarks/results/history/network_evaluation.md`.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from agents.common.nets import mlp
+
+ROWS = 32  # fewer rows gain nothing
+WORK = 1 << 24  # multiplications; smaller products gain less than the call costs
+
+
+@functools.cache
+def processor() -> tuple[str, int]:
+    """Return the processor's maker and family as Linux reports them, or ``("", 0)``.
+
+    Decisions based on them are the same in every run; with a measurement at the start, a run's numbers would depend on
+    how busy the machine was.
+    """
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return "", 0
+    found = dict(re.findall(r"^(vendor_id|cpu family)\s*: (.*)$", text, re.MULTILINE))
+    return found.get("vendor_id", ""), int(found.get("cpu family", 0))
+
+
+def is_faster(of_weights: bool = False) -> bool:
+    """Return whether oneDNN's products are faster than MKL's; ``of_weights``: those that give a weight's gradient.
+
+    On AMD processors MKL does not use AVX-512. Up to Zen 4 (family 25) that costs a tenth to a third of its speed, but
+    nothing in the gradient of a weight; since Zen 5 it halves the speed of every product.
+    """
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    vendor, family = processor()
+    return vendor == "AuthenticAMD" and (family >= 26 or not of_weights)
+
+
+def is_transformed(x: Tensor) -> bool:
+    """Return whether `torch.func` is at work (`grad`, `vmap`, ...), or a derivative is carried forwards (`jvp`).
+
+    Operations of our own, and oneDNN's, would refuse the one and silently drop the other.
+    """
+    return torch._C._are_functorch_transforms_active() or forward_ad.unpack_dual(x).tangent is not None
+
+
+@functools.cache
+def supports_bf16() -> bool:
+    """Return whether oneDNN has products in bfloat16 for this processor: on AMD since Zen 4."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def is_preferred(x: Tensor, weight: Tensor, dtype: torch.dtype | None = None) -> bool:
+    """Return whether oneDNN should multiply, member by member: where it is faster, given enough rows and work.
+
+    ``dtype`` is that of the factors, None for the weight's.
+    """
+    if torch.compiler.is_compiling() or mlp.device_type(x) != "cpu":
+        return False
+    rows = x.shape[weight.ndim - 2 : -1].numel()
+    return (
+        is_faster()
+        and not is_transformed(x)
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and ((dtype or weight.dtype) == torch.float32 or supports_bf16())
+        and rows >= ROWS
+        and rows * weight.shape[-2:].numel() >= WORK
+    )
+
+
+def batched_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    """Multiply rows by stacked matrices as :func:`agents.common.nets.mlp.batched_linear` does, one by oneDNN."""
+    if weight.shape[:-2].numel() == 1 and not torch.is_grad_enabled() and is_preferred(x, weight, dtype):
+        return linear(x, weight, bias, dtype)
+    return mlp.batched_linear(x, weight, bias, dtype)
+
+
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None = None, with_gelu: bool = False
+) -> Tensor:
+    """Multiply rows by one matrix, in one pass with the bias and with GELU; no gradient is recorded."""
+    factors = dtype or weight.dtype
+    rows, matrix = x.flatten(0, -2).to(factors), weight.flatten(0, -2).t().to(factors)
+    product = _linear(rows, matrix, None if bias is None else bias.flatten().to(factors), with_gelu)
+    return product.view(*weight.shape[:-2], *x.shape[weight.ndim - 2 : -1], weight.shape[-1]).to(weight.dtype)
+
+
+def _linear(rows: Tensor, matrix: Tensor, bias: Tensor | None = None, with_gelu: bool = False) -> Tensor:
+    """Return rows (N, in) times a matrix (out, in)."""
+    name, form = ("gelu", "tanh") if with_gelu else ("none", "")
+    return torch.ops.mkldnn._linear_pointwise(rows, matrix, bias, name, [], form)
+
+
+class _RecordedProduct(torch.autograd.Function):
+    """One matrix's product with gradients by oneDNN: rows (1, N, in), weight (1, in, out) and bias (1, out).
+
+    Where gradients are to be differentiated again (``create_graph``), they are PyTorch's products, which record that.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return batched_linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (x, weight), (of_x, of_weight, of_bias) = ctx.saved_tensors, ctx.needs_input_grad
+        gradient = gradient.contiguous()
+        by_onednn = is_faster(of_weights=True) and not torch.is_grad_enabled()
+        rows, cotangent = x[0].t(), gradient[0]
+        return (
+            batched_linear(gradient, weight.transpose(-2, -1)) if of_x else None,
+            (_linear(rows, cotangent.t()) if by_onednn else rows @ cotangent).unsqueeze(0) if of_weight else None,
+            gradient.sum(1) if of_bias else None,
+        )
+
+
+def recorded_linear(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Multiply rows by one matrix so that the gradients are computed by oneDNN too; ``dtype`` is None."""
+    stack = weight.shape[:-2]
+    rows = x.reshape(1, -1, x.shape[-1])
+    product: Tensor = _RecordedProduct.apply(rows, weight.flatten(0, -3), bias.flatten(0, -2))  # type: ignore[no-untyped-call]
+    return product.view(*stack, *x.shape[len(stack) : -1], -1)
