@@ -222,6 +222,12 @@ class CommonSettings(Configurable):
         fixed=OF_NETWORKS,
         doc="Plan all H actions at once; without, H is only the length of the return.",
     )
+    played_actions: int | None = setting(
+        default=None,
+        at_least=1,
+        doc="Actions of a chunk that are played before the next one is planned, in training, evaluation and `predict`; "
+        "None plays all H.",
+    )
     shorten_returns: bool = setting(
         default=False,
         fixed=OF_BUFFER,
@@ -332,7 +338,7 @@ class CommonSettings(Configurable):
     )
 
     def check_together(self) -> None:
-        """Refuse odd batches of two halves, and shorter returns of chunks."""
+        """Refuse odd batches of two halves, shorter returns of chunks, and playing more actions than are planned."""
         if self.balanced_sampling and self.batch_size % 2:
             raise ValueError(
                 f"`batch_size` must be even with `balanced_sampling`, got {self.batch_size}; use an even number"
@@ -342,6 +348,17 @@ class CommonSettings(Configurable):
                 f"`shorten_returns` is for single actions, got chunks of {self.chunk_length}, which cannot be shorter; "
                 "set `action_chunking` to False too"
             )
+
+        if self.played_actions is not None and self.played_actions > self.chunk_length:
+            raise ValueError(
+                f"`played_actions` must be at most the {self.chunk_length} actions of a chunk, got "
+                f"{self.played_actions}; leave it out to play all, or plan more (`horizon_length`)"
+            )
+
+    @property
+    def played_length(self) -> int:
+        """Number of actions of a plan that are played before the next one."""
+        return self.chunk_length if self.played_actions is None else self.played_actions
 
     @property
     def chunk_length(self) -> int:

@@ -49,6 +49,39 @@ def test_plan_is_played_open_loop_and_renewed_every_horizon(numbered):
     assert planned == [4, 4, 4]
 
 
+def test_fewer_actions_of_a_plan_are_played_where_played_actions_says_so(numbered):
+    policy, _ = numbered
+    policy.method.played_actions = 2
+    state, played = None, []
+    for step in range(5):
+        actions, state = policy.predict(observations(seed=step), state, np.full(4, step == 0))
+        played.append(round(float(actions[0, 0]), 1))
+    assert played == [1.0, 1.1, 2.0, 2.1, 3.0]
+    policy.method.played_actions = 1
+    actions, state = policy.predict(observations(), state, np.full(4, False))
+    assert (round(float(actions[0, 0]), 1), state) == (4.0, None)
+
+
+def test_more_actions_than_a_plan_holds_are_refused():
+    with pytest.raises(ValueError, match="`played_actions` must be at most the 3 actions of a chunk, got 4"):
+        policy_of(played_actions=4)
+    with pytest.raises(ValueError, match="at most the 1 actions"):
+        policy_of(played_actions=2, action_chunking=False)
+
+
+def test_training_plans_again_after_the_played_actions():
+    plans = []
+    for played in (None, 1):
+        model = tiny_model(played_actions=played, learning_starts=0)
+        plan = model.policy.plan
+        model.policy.plan = lambda *inputs, plan=plan: plans.append(1) or plan(*inputs)
+        model._n_updates = 1  # so that it plans instead of drawing uniform actions
+        model.learn(6)
+        plans.append(0)
+    numbers = "".join(map(str, plans)).split("0")
+    assert [len(number) for number in numbers] == [2, 6, 0]
+
+
 def test_start_of_an_episode_drops_the_chunk_of_that_row_only(numbered):
     policy, planned = numbered
     _, state = policy.predict(observations())

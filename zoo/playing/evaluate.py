@@ -32,7 +32,7 @@ class ChunkPolicy(Protocol):
 
     @property
     def chunk_length(self) -> int:
-        """H, the actions in a plan."""
+        """H, the actions in a plan; a policy with an attribute ``played_length`` plays only so many of them."""
 
     @property
     def num_replicas(self) -> int:
@@ -159,7 +159,8 @@ class Evaluator:
         noise = NoiseStock(policy, self.seed, names, self.episodes)
         observations: Array | None = None  # (S, episodes, O), the last that was seen of each episode
         running: list[int] = []
-        chunks = np.empty((0, policy.chunk_length, *action_space.shape), action_space.dtype)
+        played = played_length(policy)
+        chunks = np.empty((0, played, *action_space.shape), action_space.dtype)
         plan_seconds = 0.0
         while True:
             self.check_in()
@@ -189,7 +190,7 @@ class Evaluator:
             began = time.perf_counter()
             plans = np.asarray(policy.plan(observations, noise.take(rows)))
             plan_seconds = time.perf_counter() - began
-            chunks = plans[rows]
+            chunks = plans[rows][:, :played]
             bad = ~np.isfinite(chunks).all(axis=(1, 2))
             if bad.any():
                 chunks[bad] = np.mean(action_bounds(action_space), axis=0)  # idle
@@ -205,6 +206,12 @@ class Evaluator:
         if self._pool is None:
             self._pool = EnvPool(self._spec, self._env_kwargs, self.n_envs, lambda: self.check_in())
         return self._pool
+
+
+def played_length(policy: ChunkPolicy) -> int:
+    """Return how many actions of a plan are played before the next one."""
+    length: int = getattr(policy, "played_length", policy.chunk_length)
+    return length
 
 
 def seeds_of_starts(seed: int, episodes: int) -> Array:

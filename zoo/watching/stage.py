@@ -26,7 +26,7 @@ from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.observations import stack
 from zoo.envs.probe import probe
 from zoo.models.agent import Agent
-from zoo.playing.evaluate import NoiseStock, seeds_of_starts, to_rows
+from zoo.playing.evaluate import NoiseStock, played_length, seeds_of_starts, to_rows
 from zoo.playing.pool import at_any_step
 from zoo.runs.episodes import EpisodeResults, as_reported
 
@@ -144,7 +144,8 @@ class Stage:
         rows = np.broadcast_to(seen[0], (1, self.agent.episodes, *seen.shape[1:])).copy()
         rows[0, episodes] = seen
         noise = self._stock.take((np.zeros_like(episodes), episodes))
-        chunks = np.asarray(self._planner.plan(rows, noise))[0, episodes]
+        plans = np.asarray(self._planner.plan(rows, noise))
+        chunks = plans[0, episodes, : played_length(self._planner)]
         if not np.isfinite(chunks).all():
             raise ArithmeticError(f"{self.agent.source} planned an action that is NaN or infinite")
         for lane, episode, chunk in zip(due, episodes, chunks, strict=True):

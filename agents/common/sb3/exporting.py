@@ -248,6 +248,7 @@ def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
         "algorithm": name_of(type(policy.method)),
         "policy": described,
         "chunk_length": policy.chunk_length,
+        "played_actions": policy.played_length,
         "observations": observations,
         "action_low": box.low.tolist(),
         "action_high": box.high.tolist(),

@@ -141,6 +141,11 @@ class FlowPolicy(BasePolicy):
         return spaces.Box(-1, 1, (self.features_extractor.features_dim,))
 
     @property
+    def played_length(self) -> int:
+        """Number of actions of a plan that are played before the next one."""
+        return self.method.played_length
+
+    @property
     def actor(self) -> FlowPolicy:
         """The policy itself: acting may need any of its networks."""
         return self
@@ -401,12 +406,13 @@ class FlowPolicy(BasePolicy):
         :param state: what the previous call returned; None to plan again.
         :param episode_start: where an episode has just begun, (N,).
         :param generators: of the noise, one for each replica; None plans from the centre of each draw.
-        :return: actions in the environment's units, (N, A), and the state for the next call (None when H is 1).
+        :return: actions in the environment's units, (N, A), and the state for the next call (None where each action is
+            planned anew).
         """
-        if self.chunk_length == 1:
+        if self.played_length == 1:
             return self._plan_rows(rows, generators)[:, 0], None
         chunks, used = self._continued(len(rows), state, episode_start)
-        due = used >= self.chunk_length
+        due = used >= self.played_length
         if due.any():
             if self.num_replicas == 1:
                 chunks[due] = self._plan_rows(rows[due], generators)

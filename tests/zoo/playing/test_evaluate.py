@@ -79,6 +79,18 @@ def test_results_are_those_of_a_plain_loop_over_episodes(here, chunk_length):
         assert_array_equal(results.successes[replica], successes)
 
 
+def test_a_policy_that_plays_fewer_actions_than_it_plans_plans_more_often(here):
+    class Replanning(ElementwisePolicy):
+        played_length = 1
+
+    single = here.evaluate(ElementwisePolicy(chunk_length=1))
+    policy = Replanning(chunk_length=3)
+    policy.draw_action_noise = lambda rows, generator: {
+        "noise": torch.rand(rows, 1, 2, generator=generator).expand(rows, 3, 2)
+    }
+    assert_same(here.evaluate(policy), single)
+
+
 def test_results_have_the_same_bits_in_one_and_in_several_environments(here, anywhere):
     policy = NetworkPolicy(num_replicas=2, observation_size=3)
     assert_same(here.evaluate(policy), anywhere.evaluate(policy))
