@@ -24,6 +24,7 @@ from zoo.terminal.parser import COUNT, REAL, Parser, a_path, add_reference_score
 
 if TYPE_CHECKING:
     from zoo.report.page.report import Content
+    from zoo.report.tables import Table
 
 _PRINTED = ("aggregates", "improvement", "verdict", "differences", "reproduction")
 """The tables in the terminal."""
@@ -133,6 +134,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.tables import write_file
 
     _check(args)
+    if args.output:
+        from zoo.report.page.report import refuse_foreign_files
+
+        refuse_foreign_files(args.output)
     inputs = collect(args)
     baseline = args.baseline or inputs.default_baseline()
     focus = None if args.no_focus else args.focus or inputs.default_focus(baseline, args.suite_focus)
@@ -244,10 +249,26 @@ def _print_tables(content: Content) -> None:
         kind = table.name.split("_")[0]
         if kind in _PRINTED or (kind == "tasks" and table.name.removeprefix("tasks") not in averaged):
             wanted = [k for k, name in enumerate(table.header) if (kind, name) != ("reproduction", "protocol")]
-            shown = empty_table(table.title, [table.header[k] for k in wanted], whole=["environment", "where"])
+            whole = _whole_columns(table, console.width)
+            shown = empty_table(table.title, [table.header[k] for k in wanted], whole)
             for row in table.rows:
                 shown.add_row(*(Text(row[k].plain, "bold" if row[k].is_bold else "") for k in wanted))
             console.print(shown)
+
+
+def _whole_columns(table: Table, width: int) -> list[str]:
+    """Return the columns whose text is not to be broken: those of numbers if names have room beside them, else names.
+
+    :param width: of the terminal.
+    """
+    numbers = []
+    letters = 0
+    for name, entries in zip(table.header, zip(*table.rows, strict=True), strict=True):
+        texts = [entry.plain for entry in entries]
+        if not any(character.isalpha() for text in texts for character in text):
+            numbers.append(name)
+            letters += max(len(text) for text in (name, *texts)) + 1
+    return numbers if letters <= width / 2 else ["environment", "where"]
 
 
 main = as_program(make_parser, run)

@@ -1,10 +1,14 @@
+import io
 import json
 
 import pytest
+from rich.console import Console
 
 from tests.zoo.outcomes import status_of
 from tests.zoo.runs.helpers import write_run
 from zoo import monitor
+from zoo.report.monitoring import show_states
+from zoo.runs.read import read_runs
 
 RETURNS = {"algo": "sac", "env": "Pendulum-v1", "offline": (), "has_success": False}
 
@@ -126,3 +130,15 @@ def test_bad_input_is_refused_with_exit_code_2(tmp_path, refusal, folder, messag
     write_run(tmp_path / "runs" / "a")
     (tmp_path / "empty").mkdir()
     assert message.format(tmp_path / folder) in refusal(monitor.main, tmp_path / folder)
+
+
+def test_numbers_are_whole_in_a_narrow_terminal(tmp_path):
+    long = {"env": "humanoidmaze-giant-navigate-singletask-task1-v0", "label": "a_method_with_a_long_name"}
+    write_run(tmp_path / "a", every=1_250_000, **long)
+    write_run(tmp_path / "b", seed=1, state="failed", every=1_250_000, **long)
+    write_run(tmp_path / "c", seed=2, state="running", every=1_250_000, hours=100, offline_steps=5_000_000, **long)
+    write_run(tmp_path / "d", **RETURNS | {"online": (-12_345.0,)})
+    console = Console(width=80, file=io.StringIO())
+    console.print(show_states(read_runs([tmp_path])))
+    words = console.file.getvalue().split()
+    assert {"3.75M/5M", "9:20:00", "-12,345"} <= set(words)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.runs.episodes import REPORTED, ScoringRule, interval_of_mean, interval_of_successes
-from zoo.runs.scores import KINDS, RETURN, SUCCESS, SUCCESS_BY_RETURN, WITHOUT_ENV
+from zoo.runs.scores import KINDS, RETURN, SUCCESS, SUCCESS_BY_RETURN, WITHOUT_ENV, spread_digits
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Score:
     @property
     def mean_text(self) -> str:
         """The mean as it is shown, in percent for success."""
-        return _shown(self.kind, self.mean)
+        return f"{KINDS[self.kind].scale * self.mean:.{_digits(self.kind, self.mean, self.low, self.high)}f}"
 
     @property
     def interval_text(self) -> str:
@@ -66,10 +66,12 @@ class Score:
 
 
 def interval_text(kind: str, low: float, high: float) -> str:
-    """Return an interval of scores in words."""
-    return f"[{_shown(kind, low)}, {_shown(kind, high)}]"
+    """Return an interval of scores in words, in percent for success."""
+    scale = KINDS[kind].scale
+    digits = _digits(kind, low, high)
+    return f"[{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
 
 
-def _shown(kind: str, value: float) -> str:
-    """Return a score as it is shown: success in percent, as in a report."""
-    return f"{KINDS[kind].scale * value:.1f}"
+def _digits(kind: str, *scores: float) -> int:
+    """Return how many decimals scores side by side are shown with, at least one."""
+    return 1 if KINDS[kind].is_comparable else max(1, spread_digits(scores))

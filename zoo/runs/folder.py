@@ -255,14 +255,18 @@ class RunFolder:
         if len(shape) != 2 or 0 in shape:
             raise UnreadableRun(self.evaluations, f"must have `results` of (evaluations, episodes), got {shape}")
         for name, values in arrays.items():
-            expected = shape[:1] if name in ("timesteps", "phase") else shape
-            if values.shape != expected or values.dtype.kind not in "biuf":
+            is_of_evaluation = name in ("timesteps", "phase")
+            expected = shape[:1] if is_of_evaluation else shape
+            kinds = "iu" if is_of_evaluation else "biuf"
+            if values.shape != expected or values.dtype.kind not in kinds or not np.isfinite(values).all():
                 raise UnreadableRun(
                     self.evaluations,
-                    f"must have numbers of shape {expected} as `{name}`, got {values.dtype} of shape {values.shape}",
+                    f"must have finite numbers of shape {expected} as `{name}`, got {values.dtype} of shape "
+                    f"{values.shape}",
                 )
-        if not np.isin(arrays["phase"], (OFFLINE, ONLINE)).all():
-            raise UnreadableRun(self.evaluations, f"must have 0 or 1 as `phase`, got {np.unique(arrays['phase'])}")
+        for name in {"phase", "successes"} & arrays.keys():
+            if not np.isin(arrays[name], (0, 1)).all():
+                raise UnreadableRun(self.evaluations, f"must have 0 or 1 as `{name}`, got {np.unique(arrays[name])}")
         return arrays
 
     def has_successes(self) -> bool:

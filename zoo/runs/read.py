@@ -170,6 +170,8 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
     try:
         status = folder.read_status()
         row |= describe_config(folder.read_config(), status)
+        if odd := [name for name in PROTOCOL if isinstance(row[name], list | dict)]:
+            raise TypeError(f"`{odd[0]}` is {row[odd[0]]!r}")
         row |= {name: status[name] for name in ("offline_step", "online_step")}
         row |= {"state": state_now(folder, status), "updated": datetime.datetime.fromisoformat(status["updated"])}
         unfinished = row["state"] != "done"

@@ -41,11 +41,32 @@ class Kind:
         return "" if self is SUCCESS else f", {self.name}"
 
     def digits(self, scores: Iterable[float]) -> int:
-        """Return how many decimals to show: four significant digits of the largest return, one of a percentage."""
+        """Return how many decimals to show of scores side by side.
+
+        A percentage has one; returns have four significant digits of the largest, and more where that is not enough to
+        tell them apart.
+        """
         if self.is_comparable:
             return 1
-        largest = max(map(abs, scores), default=0.0)
-        return max(0, 3 - math.floor(math.log10(largest))) if largest else 1
+        finite = [score for score in scores if math.isfinite(score)]
+        largest = max(map(abs, finite), default=0.0)
+        if not largest:
+            return 1
+        return max(0, 3 - math.floor(math.log10(largest)), spread_digits(finite))
+
+
+def spread_digits(scores: Iterable[float]) -> int:
+    """Return with how many decimals two digits differ between the lowest and the highest of some scores.
+
+    Equal scores have two significant digits. NaN and infinity do not count.
+    """
+    finite = [score for score in scores if math.isfinite(score)]
+    if not finite:
+        return 0
+    lowest = min(finite)
+    highest = max(finite)
+    spread = highest - lowest if not math.isclose(highest, lowest) else abs(highest)
+    return max(0, 1 - math.floor(math.log10(spread))) if spread else 0
 
 
 SUCCESS = Kind("success", "success (%)", "Success in %")

@@ -32,3 +32,11 @@ def test_one_return_says_nothing_about_the_next():
     score, same = Score.of(np.array([5.0]), None), Score.of(np.array([5.0, 5.0]), None)
     assert score.interval is None
     assert same.interval == (5.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("returns", "text"),
+    [([0.021, 0.025], "return 0.023 [-0.002, 0.048]"), ([-344.0, -250.0], "return -297.0 [-894.2, 300.2]")],
+)
+def test_returns_have_the_decimals_that_their_interval_needs(returns, text):
+    assert Score.of(np.array(returns), None).text == text

@@ -212,7 +212,8 @@ def test_one_bad_folder_is_skipped_with_its_reason(tmp_path, status, reason):
     ("name", "values", "reason"),
     [
         ("results", np.zeros(3), "must have `results` of"),
-        ("successes", np.full((3, 50), "yes"), "must have numbers of shape (3, 50) as `successes`, got <U3"),
+        ("successes", np.full((3, 50), "yes"), "must have finite numbers of shape (3, 50) as `successes`, got <U3"),
+        ("timesteps", np.full(3, np.nan), "must have finite numbers of shape (3,) as `timesteps`, got float64"),
         ("phase", np.full(3, 7), "must have 0 or 1 as `phase`, got [7]"),
     ],
 )

@@ -56,7 +56,7 @@ from zoo.report.statistics.estimates import Estimate, Improvement, Range
 from zoo.report.statistics.means import FRACTION
 from zoo.report.tables import SHOWN_METRICS
 from zoo.runs.folder import PHASES, short_name
-from zoo.runs.scores import METRICS, SUCCESS
+from zoo.runs.scores import METRICS, SUCCESS, Kind, spread_digits
 
 _CELL = 5  # letters for which a cell of a map has room
 
@@ -508,8 +508,8 @@ def _heat_map(pen: _Pen, phase: Phase) -> Drawing | None:
         linewidths=0.4,
         xticklabels=labels,
         yticklabels=True,
-        annot=means if has_room else None,
-        fmt=",.0f",
+        annot=_cell_texts(means, kind) if has_room else None,
+        fmt="",
         annot_kws={"size": 0.9 * sheet.text},
         cbar=not has_room,
         cbar_kws={"location": "bottom", "shrink": 0.5},
@@ -520,6 +520,19 @@ def _heat_map(pen: _Pen, phase: Phase) -> Drawing | None:
     ax.tick_params("y", rotation=0, length=0)
     ax.set_title(f"{phase.name}, {kind.unit}")
     return Drawing(figure, pen.title("Mean of each method on each task"), names)
+
+
+def _cell_texts(means: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+    """Return the texts of a map's cells, with the decimals that tell the methods apart.
+
+    Scores on one scale have equally many everywhere, others those of their row.
+    """
+    texts = means.astype(object)
+    for task in means.index:
+        side_by_side = means if kind.is_comparable else means.loc[[task]]
+        digits = spread_digits(side_by_side.to_numpy().ravel())
+        texts.loc[task] = [f"{mean:,.{digits}f}" for mean in means.loc[task]]
+    return texts.where(means.notna(), "")
 
 
 def _runs(pen: _Pen, phase: Phase) -> Drawing | None:

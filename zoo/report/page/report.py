@@ -46,8 +46,9 @@ from zoo.report.tables import (
     verdict_table,
     write_file,
 )
-from zoo.runs.protocol import count
+from zoo.runs.protocol import count, shortened
 from zoo.runs.scores import SUCCESS
+from zoo.terminal.errors import UsageError
 
 FOLDER = Path(__file__).parent / "templates"
 _NAMES = (
@@ -57,7 +58,10 @@ _NAMES = (
 _OF_REPORTS = re.compile(
     rf"(tables|figures)/({'|'.join(_NAMES)})(_\w+)?\.(csv|md|tex|pdf|svg|png)|(evaluations|curves|profiles)\.csv(\.gz)?"
 )
-"""Files that this or an older report has left in a folder."""
+"""Tables, figures and data of this or an older report."""
+_OTHERS = ("report.html", "results.json", "runs.csv", "scores.csv")
+LIST = ".report_files"
+"""File with the names of the files of a report, a line each: what the next one may replace or remove."""
 _PACKAGES = ("flow-rl-zoo", "rliable", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
 _EVALUATION = (
     "method", "environment", "domain", "seed", "phase", "step", "successes", "episodes", "kind", "score", "return",
@@ -154,12 +158,49 @@ class Content:
         return found
 
 
+def files_of_report(folder: Path) -> set[str]:
+    """Return the names of the files in a folder that an earlier report has written.
+
+    Reports of older releases have no `LIST`: all files with names of theirs are, if the page is among them.
+    """
+    if (folder / LIST).is_file():
+        listed = set((folder / LIST).read_text(encoding="utf-8").splitlines())
+        return {name for name in listed if _is_name_of_report(name)}  # never a path to anywhere else
+    return _lookalikes(folder) if (folder / "results.json").is_file() and (folder / "report.html").is_file() else set()
+
+
+def refuse_foreign_files(folder: Path) -> None:
+    """Refuse a folder with files that a report would replace or remove, and that no report has written.
+
+    :raises UsageError: if there are any; says which.
+    """
+    if foreign := sorted(_lookalikes(folder) - files_of_report(folder)):
+        raise UsageError(
+            f"`--output` must be a new folder or that of an earlier report, got {folder}, whose "
+            f"{', '.join(shortened(foreign, 3))} no report has written; choose another folder, or move them away"
+        )
+
+
+def _lookalikes(folder: Path) -> set[str]:
+    """Return the names of the files in a folder that are called like those of a report."""
+    paths = [*folder.glob("*"), *folder.glob("tables/*"), *folder.glob("figures/*")]
+    names = (path.relative_to(folder).as_posix() for path in paths if path.is_file())
+    return {name for name in names if _is_name_of_report(name)}
+
+
+def _is_name_of_report(name: str) -> bool:
+    return name in _OTHERS or _OF_REPORTS.fullmatch(name) is not None
+
+
 def write_report(folder: Path, content: Content) -> Path:
     """Write ``report.html``, tables, figures, CSV files of runs and curves, and ``results.json``; return the page.
 
     Everything is made before anything is written. Files of an older report are replaced, or removed where this one has
     none of that name.
+
+    :raises UsageError: if a file that no report has written is in the way.
     """
+    refuse_foreign_files(folder)
     inputs = content.inputs
     own = inputs.own
     phases = phases_of(content.comparisons)
@@ -184,12 +225,14 @@ def write_report(folder: Path, content: Content) -> Path:
     files["report.html"] = to_html(content)
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    outdated = files_of_report(folder) - files.keys()
+    # the list comes first: a report that is interrupted while it is written may be replaced by the next one
+    write_file(folder / LIST, "\n".join(sorted({*files, *outdated})))
     for name, data in files.items():
         write_file(folder / name, data)
-    for path in [*folder.glob("*.csv*"), *folder.glob("tables/*"), *folder.glob("figures/*")]:
-        name = path.relative_to(folder).as_posix()
-        if name not in files and _OF_REPORTS.fullmatch(name):
-            path.unlink()
+    for name in outdated:
+        (folder / name).unlink(missing_ok=True)
+    write_file(folder / LIST, "\n".join(sorted(files)))
     return folder / "report.html"
 
 

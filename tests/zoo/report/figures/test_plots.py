@@ -79,7 +79,7 @@ def test_rliable_draws_intervals_profiles_and_curves(monkeypatch):
 def test_figures_of_returns_have_the_kind_in_their_name_and_each_environment_an_axis_of_its_own():
     figures = figures_of(comparison_of_returns(["SAC", "TD3"]))
     assert set(figures) == {
-        "verdict_online_return", "improvement_online_return", "heat_map_online_return", "environments_return"
+        "verdict_online_return", "improvement_online_return", "heat_map_online", "environments_return"
     }  # fmt: skip
     cheetah, pendulum = figures["environments_return"].axes
     assert cheetah.get_ylim()[0] > 0 > pendulum.get_ylim()[1]
@@ -207,3 +207,13 @@ def test_published_means_alone_are_drawn_without_a_panel_of_iqms():
     )
     comparison = compare(own_methods("AB"), NO_RUNS, means, reps=10)
     assert len(figures_of(comparison)["aggregates_offline"].axes) == 1
+
+
+def test_heat_map_tells_small_returns_apart():
+    table = returns(["A", "B"], environments=("Pendulum-v1", "HalfCheetah-v5"))
+    small = table["environment"] == "Pendulum-v1"
+    table.loc[small, "score"] = np.where(table.loc[small, "method"] == "A", 0.25, 0.75)
+    comparison = compare(own_methods(["A", "B"]), table, NO_MEANS, reps=20, kind=RETURN)
+    texts = labels(axes_of(comparison, "heat_map_online").texts)
+    assert {"0.25", "0.75"} < set(texts)
+    assert all("." not in text for text in set(texts) - {"0.25", "0.75"})

@@ -15,6 +15,7 @@ from zoo.report.page import report
 from zoo.report.page.report import FOLDER
 from zoo.report.published_scores import load_set
 from zoo.report.significance import decide
+from zoo.terminal.errors import UsageError
 
 SCRIPT = (FOLDER / "report.js").read_text()
 
@@ -41,6 +42,24 @@ def folder(content, tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(folder):
     return (folder / "report.html").read_text()
+
+
+def test_files_that_no_report_has_written_are_neither_replaced_nor_removed(content, tmp_path, draw):
+    """Folders of papers have files with such names, too."""
+    draw("none")
+    content = replace(content)  # its figures are drawn once
+    for name in ("scores.csv", "figures/runs_online.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=r"figures/runs_online\.png, scores\.csv no report has written"):
+        report.write_report(tmp_path, content)
+    assert not (tmp_path / "report.html").exists()
+    (tmp_path / "scores.csv").unlink()
+    (tmp_path / "figures/runs_online.png").rename(tmp_path / "figures/mine.png")
+    report.write_report(tmp_path, content)
+    (tmp_path / "figures/runs_online.png").write_text("mine")
+    with pytest.raises(UsageError, match="runs_online"):
+        report.write_report(tmp_path, content)
 
 
 def test_report_is_one_page_with_tables_and_figures_beside_it(folder):
