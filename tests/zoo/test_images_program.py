@@ -103,5 +103,5 @@ def test_settings_of_images_are_refused_for_vectors(tmp_path, refusal, setting, 
 
 def test_an_environment_that_breaks_its_promise_is_at_fault(tmp_path, call):
     more = ("--online-steps", "5", "--env-kwargs", "fault=float")
-    _, errors = call(main, *words(tmp_path, None, *more, params=tuple(OF_IMAGES)), code=1)
+    _, errors = call(main, *words(tmp_path, None, *more, params=tuple(OF_IMAGES)), code=2)
     assert "an image must be uint8 of shape (16, 16, 3)" in errors
