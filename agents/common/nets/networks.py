@@ -42,14 +42,6 @@ class Sizes:
     critic_arch: list[int]  # hidden widths of critics and values
     actor_layer_norm: bool  # whether velocity fields are normalised
     critic_layer_norm: bool  # whether critics and values are normalised
-    gave_widths = False
-    """Whether a network has asked for hidden widths."""
-
-    def __getattribute__(self, name: str) -> Any:
-        """Note that hidden widths are asked for."""
-        if name in ("actor_arch", "critic_arch"):
-            self.gave_widths = True
-        return super().__getattribute__(name)
 
 
 class Network(nn.Module):

@@ -50,15 +50,25 @@ class NetworkSpec:
     :param target: whether it has an exponential moving average, named with ``_target``.
     :param role: its part in pretraining: the ``behaviour`` flow is cloned from the data, a ``copy`` starts equal to it,
         and a ``residual``, which is added to it, at zero; None has no part.
+    :param follows_net_arch: whether its hidden widths are those of the setting `net_arch`.
     :param training: what it has of its own, see :class:`~agents.common.common_settings.NetworkOptions`.
     :raises TypeError: for an unknown name or a value of another type.
     :raises ValueError: for a value out of range, or one of a target where there is none.
     """
 
     def __init__(
-        self, build: Callable[[Sizes], Network], target: bool = False, role: Role | None = None, **training: Any
+        self,
+        build: Callable[[Sizes], Network],
+        target: bool = False,
+        role: Role | None = None,
+        follows_net_arch: bool = False,
+        **training: Any,
     ) -> None:
-        self.build, self.target, self.role, self.training = build, target, role, NetworkOptions(**training)
+        self.build = build
+        self.target = target
+        self.role = role
+        self.follows_net_arch = follows_net_arch
+        self.training = NetworkOptions(**training)
         if not target and (self.training.tau, self.training.target_every) != (None, 1):
             raise ValueError("`tau` and `target_every` are of a target, and this network has none; leave them out")
 
@@ -68,7 +78,8 @@ class NetworkSpec:
 
     def trained_with(self, own: Mapping[str, Any]) -> NetworkSpec:
         """Return the same network, trained otherwise."""
-        return NetworkSpec(self.build, self.target, self.role, **{**self.training.settings(), **own})
+        training = {**self.training.settings(), **own}
+        return NetworkSpec(self.build, self.target, self.role, self.follows_net_arch, **training)
 
 
 def critic(
@@ -79,12 +90,12 @@ def critic(
     **training: Any,
 ) -> NetworkSpec:
     """Return the spec of a critic ensemble; ``width`` gives, for D, the number of inputs beside features and time."""
-    return NetworkSpec(lambda n: network(n, width(n.actions), time), target, **training)
+    return NetworkSpec(lambda n: network(n, width(n.actions), time), target, follows_net_arch=True, **training)
 
 
 def state_value(target: bool = False, **training: Any) -> NetworkSpec:
     """Return the spec of a state value."""
-    return NetworkSpec(StateValue, target, **training)
+    return NetworkSpec(StateValue, target, follows_net_arch=True, **training)
 
 
 def velocity_field(
@@ -95,27 +106,27 @@ def velocity_field(
     **training: Any,
 ) -> NetworkSpec:
     """Return the spec of a velocity field, or of a one-step map without ``time``; ``noise_size`` None is D."""
-    return NetworkSpec(lambda n: VelocityField(n, time, noise_size), target, role, **training)
+    return NetworkSpec(lambda n: VelocityField(n, time, noise_size), target, role, follows_net_arch=True, **training)
 
 
 def noise_predictor(time_features: int = 64, **training: Any) -> NetworkSpec:
     """Return the spec of a diffusion policy's noise prediction, with Fourier features of the step."""
-    return NetworkSpec(lambda n: NoisePredictor(n, time_features), **training)
+    return NetworkSpec(lambda n: NoisePredictor(n, time_features), follows_net_arch=True, **training)
 
 
 def tanh_gaussian(given_action: bool = False, **training: Any) -> NetworkSpec:
     """Return the spec of a squashed Gaussian policy; an edit policy also sees the given action."""
-    return NetworkSpec(lambda n: TanhGaussian(n, given_action), **training)
+    return NetworkSpec(lambda n: TanhGaussian(n, given_action), follows_net_arch=True, **training)
 
 
 def tanh_actor(target: bool = False, head_scale: float = 0.01, **training: Any) -> NetworkSpec:
     """Return the spec of a deterministic tanh policy; ``head_scale`` is the variance scale of its last layer."""
-    return NetworkSpec(lambda n: TanhActor(n, head_scale), target, **training)
+    return NetworkSpec(lambda n: TanhActor(n, head_scale), target, follows_net_arch=True, **training)
 
 
 def gaussian_mean(head_scale: float = 0.01, **training: Any) -> NetworkSpec:
     """Return the spec of a Gaussian policy's mean; ``head_scale`` is the variance scale of its last layer."""
-    return NetworkSpec(lambda n: GaussianMean(n, head_scale), **training)
+    return NetworkSpec(lambda n: GaussianMean(n, head_scale), follows_net_arch=True, **training)
 
 
 def multiplier(initial: float, budget: float) -> NetworkSpec:
@@ -132,6 +143,7 @@ def from_module(
     make: Callable[[Sizes], nn.Module],
     observes: bool = True,
     target: bool = False,
+    follows_net_arch: bool = False,
     **training: Any,
 ) -> NetworkSpec:
     """Return the spec of a network that is an ordinary module of one replica.
@@ -139,11 +151,14 @@ def from_module(
     :param make: makes the module from the sizes; it maps rows (N, ...) to rows.
     :param observes: whether its first input is observations.
     :param target: whether it has an exponential moving average.
+    :param follows_net_arch: whether ``make`` takes hidden widths from ``actor_arch`` or ``critic_arch`` of the sizes.
     :param training: what it has of its own.
     :return: the spec.
     """
     kind = VmappedObserver if observes else VmappedModule
-    return NetworkSpec(lambda n: kind(lambda: make(n), n.replicas), target, **training)
+    return NetworkSpec(
+        lambda n: kind(lambda: make(n), n.replicas), target, follows_net_arch=follows_net_arch, **training
+    )
 
 
 def find_behaviour(specs: Mapping[str, NetworkSpec]) -> str | None:

@@ -75,7 +75,7 @@ def check_first_update(
     if own and method.net_arch != type(method)().net_arch:
         warnings.warn(
             f"{name}: `net_arch` = {method.net_arch} does not act on networks {', '.join(own)}, {told}; build them "
-            "from `n.actor_arch` or `n.critic_arch`, or leave the setting out",
+            "from `n.actor_arch` or `n.critic_arch` and declare `follows_net_arch=True`, or leave the setting out",
             stacklevel=3,
         )
     for network in policy.own_layers if method.precision == "bf16" else ():

@@ -165,14 +165,14 @@ class FlowPolicy(BasePolicy):
         specs = method.specs()
         nets = Networks()
         of_actors, of_critics = get_actor_critic_arch(method.net_arch)  # type: ignore[arg-type]  # None has become the default
+        sizes = Sizes(
+            self.num_replicas, features, self.chunk_size, method.ensemble_size, method.flow_steps,
+            of_actors, of_critics, method.actor_layer_norm, method.critic_layer_norm,
+        )  # fmt: skip
         for name, spec in specs.items():
-            sizes = Sizes(
-                self.num_replicas, features, self.chunk_size, method.ensemble_size, method.flow_steps,
-                of_actors, of_critics, method.actor_layer_norm, method.critic_layer_norm,
-            )  # fmt: skip
             nets[name] = spec.build(sizes)
             if any(p.ndim > 2 for p in nets[name].parameters()):  # matrices and kernels
-                self.own_layers[name] = not sizes.gave_widths
+                self.own_layers[name] = not spec.follows_net_arch
         self._connect_observations(nets)
         self._initialise(nets)
         nets.add_targets([name for name, spec in specs.items() if spec.target])

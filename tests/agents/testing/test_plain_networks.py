@@ -179,16 +179,16 @@ def with_actor(actor, **more):
     return type("Mine", (Imitation,), {"networks": lambda self: {"actor": actor, **more}})
 
 
-def linear(width):
+def linear(width, **declared):
     """Return a network of ordinary modules with one hidden layer of a width that may follow from sizes."""
 
     def made(n):
         return nn.Sequential(nn.Linear(n.observations, width(n)), nn.Tanh(), nn.Linear(width(n), n.actions))
 
-    return from_module(made)
+    return from_module(made, **declared)
 
 
-FIXED, FOLLOWING = linear(lambda n: 24), linear(lambda n: n.actor_arch[0])
+FIXED, FOLLOWING = linear(lambda n: 24), linear(lambda n: n.actor_arch[0], follows_net_arch=True)
 
 
 def warnings_of(method, **settings):
