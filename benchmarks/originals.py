@@ -33,8 +33,8 @@ from zoo.envs.make import make_env
 from zoo.terminal.cli import run_program
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import parse_seeds
-from zoo.training.flags import make_parser
-from zoo.training.start import RunRequest, load_data, make_evaluator, read_request
+from zoo.training.plan import RunPlan, plan_run
+from zoo.training.start import make_evaluator
 
 SET_BY_CREATE = {"ob_dims", "action_dim", "ac_action_dim"}
 CLONING = {"bc_only": True, "clip_grad": False}  # of TRQAM's agent: the row `bc`
@@ -100,15 +100,14 @@ def imported(checkout: Path, *names: str) -> Iterator[list[ModuleType]]:
 def train(label: str, task: int, checkout: Path, args: argparse.Namespace) -> list[list[Any]]:
     """Train all seeds of one row on one task, and return its rows of scores."""
     entry, seeds = ranks.ENTRIES[label], parse_seeds(args.seeds, "--seeds")
-    words = [*ranks.commands(label, task, args)[0][2:]]
-    request = read_request(make_parser().parse_args(words))
-    settings = request.config.settings
-    content, see = read_transitions(request)
+    plan = plan_run(ranks.requests(label, task, args)[0])
+    settings = plan.config.settings
+    content, see = read_transitions(plan)
     agent, dataset, buffer = load_original(checkout, entry.algo, content, settings)
     agents, rows = Agents([agent(seed) for seed in seeds], see), []
-    phase = partial(Online, request=request, see=see, buffer=buffer) if entry.phase == "online" else Offline
+    phase = partial(Online, plan=plan, see=see, buffer=buffer) if entry.phase == "online" else Offline
     learners = [phase(seed, dataset, settings) for seed in seeds]
-    with closing(make_evaluator(request)) as evaluator:
+    with closing(make_evaluator(plan)) as evaluator:
         for step in range(1, entry.checkpoints[-1] + 1):
             batches = [learner.advance(step, agents, index) for index, learner in enumerate(learners)]
             if batches[0]:
@@ -125,9 +124,11 @@ def train(label: str, task: int, checkout: Path, args: argparse.Namespace) -> li
     return rows
 
 
-def read_transitions(request: RunRequest) -> tuple[dict[str, np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+def read_transitions(plan: RunPlan) -> tuple[dict[str, np.ndarray], Callable[[np.ndarray], np.ndarray]]:
     """Return the data that our side trains on in the originals' layout, and what standardises observations."""
-    data, scale = load_data(request), request.config.settings["observation_scale"]
+    with closing(make_env(plan.env_id, **plan.env_kwargs)) as env:
+        data = plan.load_data(env)
+    scale = plan.config.settings["observation_scale"]
     assert isinstance(data, Dataset)
     arrays, valid = data.content.arrays, data.content.valid
     observations = arrays["observations"]
@@ -252,12 +253,10 @@ class Offline:
 class Online(Offline):
     """Also plays in an environment: half of a batch is from the dataset, the other half from its own transitions."""
 
-    def __init__(
-        self, seed: int, dataset: Any, settings: Mapping[str, Any], *, request: RunRequest, see: Any, buffer: Any
-    ):
+    def __init__(self, seed: int, dataset: Any, settings: Mapping[str, Any], *, plan: RunPlan, see: Any, buffer: Any):
         super().__init__(seed, dataset, settings)
-        self.env, self.see, self.queue = make_env(request.env_id, **request.env_kwargs), see, list[np.ndarray]()
-        self.replay = buffer.create(dataset.sample(0, idxs=0), size=request.config.run.online_steps)
+        self.env, self.see, self.queue = make_env(plan.env_id, **plan.env_kwargs), see, list[np.ndarray]()
+        self.replay = buffer.create(dataset.sample(0, idxs=0), size=plan.config.run.online_steps)
         self.observation, _ = self.env.reset(seed=seed)
 
     def _advance(self, step: int, agents: Agents, index: int) -> dict[str, np.ndarray]:

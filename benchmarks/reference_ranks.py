@@ -6,7 +6,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from zoo.settings.layers import read_profiles, shared_profile
 from zoo.terminal.cli import run_program
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import Parser, parse_seeds
+from zoo.training.request import TrainRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV = "pointmaze-medium-navigate-singletask-task{}-v0"
@@ -171,21 +172,36 @@ def require_data(path: Path) -> None:
         )
 
 
-def commands(label: str, task: int, args: argparse.Namespace) -> list[list[str]]:
-    """Return the commands that train all seeds of one row on one task.
+def requests(label: str, task: int, args: argparse.Namespace) -> list[TrainRequest]:
+    """Return the runs that train all seeds of one row on one task.
 
     Offline all seeds train at once. Online each trains alone, as in the version that made the committed scores.
     """
     entry = TRAINED[label]
-    program = ["benchmarks/planted_faults.py", entry.fault] if entry.fault else ["zoo/train.py"]
-    words = [sys.executable, str(ROOT / program[0]), *program[1:], "--algo", entry.algo, "--env", ENV.format(task)]
-    words += ["--quick", "--resume", "--num-threads", "1", "--verbose", "0", "-f", str(args.log_folder)]
-    words += ["--dataset-dir", args.dataset_dir] if args.dataset_dir else []
-    words += [] if label == entry.algo else ["--label", label]
-    at_once = [["--seeds", *args.seeds]]
-    one_by_one = [["--seed", str(seed)] for seed in parse_seeds(args.seeds, "--seeds")]
-    params = [f"{name}={value}" for name, value in entry.all_params.items()]
-    return [[*words, *seeds, "-params", *params] for seeds in (at_once if entry.phase == "offline" else one_by_one)]
+    seeds = parse_seeds(args.seeds, "--seeds")
+    request = TrainRequest(
+        algo=entry.algo,
+        env=ENV.format(task),
+        quick=True,
+        resume=True,
+        num_threads=1,
+        verbose=0,
+        log_folder=args.log_folder,
+        dataset_dir=args.dataset_dir,
+        label=None if label == entry.algo else label,
+        hyperparams=[f"{name}={value}" for name, value in entry.all_params.items()],
+    )
+    if entry.phase == "offline":
+        return [replace(request, seeds=tuple(seeds))]
+    return [replace(request, seeds=(seed,)) for seed in seeds]
+
+
+def commands(label: str, task: int, args: argparse.Namespace) -> list[list[str]]:
+    """Return the commands that train all seeds of one row on one task."""
+    fault = TRAINED[label].fault
+    program = ["benchmarks/planted_faults.py", fault] if fault else ["zoo/train.py"]
+    start = [sys.executable, str(ROOT / program[0]), *program[1:]]
+    return [[*start, *request.command_line()] for request in requests(label, task, args)]
 
 
 def read_scores(path: Path) -> pd.DataFrame:

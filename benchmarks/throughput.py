@@ -135,7 +135,7 @@ def make_model(args: argparse.Namespace) -> FlowAlgorithm:
     import gymnasium
     import numpy as np
 
-    from zoo.settings.config import load_config
+    from zoo.settings.config import Overrides, load_config
 
     vectors = gymnasium.spaces.Box(-np.inf, np.inf, (args.observations,), np.float32)
     images = args.image and gymnasium.spaces.Box(0, 255, (args.image[1], *args.image[:1] * 2), np.uint8)
@@ -145,7 +145,9 @@ def make_model(args: argparse.Namespace) -> FlowAlgorithm:
         action_space = gymnasium.spaces.Box(-1, 1, (args.actions,), np.float32)
 
     config = load_config(
-        args.algo, "", params=args.params, flags={"precision": args.precision, "compile": args.compile}
+        args.algo,
+        "",
+        overrides=Overrides(params=args.params, flags={"precision": args.precision, "compile": args.compile}),
     )
     import agents
     from agents import models

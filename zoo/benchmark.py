@@ -86,11 +86,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.suites.store import JobStore
     from zoo.terminal.tables import as_shown
 
-    machine = ["--device", args.device, "--num-threads", str(args.num_threads)]
-    if args.precision:
-        machine += ["--precision", args.precision]
-    if args.compile:
-        machine += ["--compile", args.compile]
+    machine = {name: getattr(args, name) for name in ("device", "num_threads", "precision", "compile")}
     jobs = make_jobs(suite, runs, args.log_folder, machine)  # every run is checked
     saved = find_saved(jobs, args.scores) if args.scores else frozenset()
     store = JobStore(args.log_folder, saved)

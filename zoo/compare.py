@@ -189,7 +189,7 @@ def expected_settings(published: str, environment: str, profile: str | None) -> 
     from zoo.report.published_scores import published_names
     from zoo.runs.protocol import describe_settings
     from zoo.runs.read import split_environment
-    from zoo.settings.config import load_config
+    from zoo.settings.config import Benchmark, Overrides, load_config
     from zoo.settings.layers import DEFAULT_PROFILE, merge, shared_profile
 
     ids = {name: algorithm for algorithm, name in published_names().items()}
@@ -201,7 +201,7 @@ def expected_settings(published: str, environment: str, profile: str | None) -> 
         ]
         return describe_settings(reduce(merge, layers))
     try:
-        config = load_config(ids[published], environment, domain, profile=profile)
+        config = load_config(ids[published], environment, Benchmark(domain), Overrides(profile))
     except UsageError:
         return None
     return describe_settings(config.settings)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +12,24 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 from zoo.algorithms.packages import require_optuna
 from zoo.envs.rendering import prepare_pictures
 from zoo.terminal.cli import as_program, signals_deferred
-from zoo.terminal.errors import UsageError
-from zoo.training.flags import make_parser
+from zoo.training.flags import make_parser, read_request
 
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for; PyTorch is imported only here."""
-    prepare_pictures(args.env)
+    request = read_request(args)
+    prepare_pictures(request.env)
     with signals_deferred():
         from zoo.training.start import train
 
-    if args.study is None and args.trial_id is None:
-        return train(args)
-    if args.study is None or args.trial_id is None:
-        raise UsageError("`--study` and `--trial-id` belong together, got one of them; add the other, e.g. best")
-    require_optuna("--study")
-    from zoo.tuning.study import read_trial, tell_of_other_settings
+    if request.study is not None and request.trial_id is not None:
+        require_optuna("--study")
+        from zoo.tuning.study import read_trial, warn_if_settings_differ
 
-    args.trial = read_trial(args.study, args.trial_id, args.log_folder, args.algo)
-    tell_of_other_settings(args)
-    return train(args)
+        trial = read_trial(request.study, request.trial_id, request.log_folder, request.algo)
+        request = replace(request, trial=trial)
+        warn_if_settings_differ(request, trial)
+    return train(request)
 
 
 main = as_program(make_parser, _train)

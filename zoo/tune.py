@@ -6,6 +6,7 @@ evaluation episodes are others than those of a report: compare methods with new 
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ def _tune(args: argparse.Namespace) -> dict[str, Any]:
     require_optuna("zoo tune")
     prepare_pictures(args.env)
     with signals_deferred():
+        from zoo.tuning.options import StudyRequest
         from zoo.tuning.study import tune
 
-    rest = flags.make_parser().parse_args(["--algo", args.algo, "--env", args.env])  # flags that trials leave alone
-    return tune(argparse.Namespace(**{**vars(rest), **vars(args)}))
+    names = {each.name for each in fields(StudyRequest)} & {*vars(args)} - {"run"}
+    return tune(StudyRequest(run=flags.read_request(args), **{name: getattr(args, name) for name in names}))
 
 
 def make_parser() -> Parser:

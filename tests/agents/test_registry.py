@@ -14,7 +14,7 @@ from agents.registry import origin_of
 from docs import make_tables
 from tests.agents.testing.mistakes import example
 from tests.common.toys import tiny_model
-from zoo.settings.config import load_config
+from zoo.settings.config import Overrides, load_config
 from zoo.terminal.errors import UsageError
 
 
@@ -51,7 +51,7 @@ def test_the_page_on_registering_is_true(own_module):
     entry = agents.get(own_module)
     assert entry.id == "weighted_bc"
     assert "beta" in entry.method.declared()
-    config = load_config(own_module, "any", params=["beta=2", "net_arch=[16]", "offline_steps=1"])
+    config = load_config(own_module, "any", overrides=Overrides(params=["beta=2", "net_arch=[16]", "offline_steps=1"]))
     assert config.settings["beta"] == 2.0
 
 

@@ -3,15 +3,13 @@
 import pytest
 
 from benchmarks import originals, reference_ranks
-from zoo.training.flags import make_parser
-from zoo.training.start import read_request
+from zoo.training.plan import plan_run
 
 
 @pytest.mark.parametrize("label", reference_ranks.ENTRIES)
 def test_originals_get_our_settings_under_their_names(label):
     args = reference_ranks.make_parser(None).parse_args([])
-    words = reference_ranks.commands(label, 1, args)[0][2:]
-    settings = read_request(make_parser().parse_args(words)).config.settings
+    settings = plan_run(reference_ranks.requests(label, 1, args)[0]).config.settings
     name, config = originals.original_settings(reference_ranks.ENTRIES[label].algo, settings)
     assert config["actor_hidden_dims"] == (64, 64)
     assert config["discount"] == 0.995

@@ -10,7 +10,7 @@ from agents.fql import FQL
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.datasets.names import DATASETS
 from zoo.envs import tasks
-from zoo.settings.config import PROTOCOL_SETTINGS, known_settings, load_config
+from zoo.settings.config import PROTOCOL_SETTINGS, Benchmark, Overrides, known_settings, load_config
 from zoo.settings.layers import (
     DEFAULT_PROFILE,
     ENTRY_NOTES,
@@ -67,7 +67,7 @@ def test_the_protocol_is_declared_once_and_not_in_the_files_of_algorithms(algo):
 
 @cache
 def protocol_of(algo, domain, profile=DEFAULT_PROFILE):
-    config = load_config(algo, f"{domain}-singletask-task1-v0", domain, profile=profile)
+    config = load_config(algo, f"{domain}-singletask-task1-v0", Benchmark(domain), Overrides(profile=profile))
     values = {**vars(config.run), **config.settings}
     return {name: values[name] for name in PROTOCOL_SETTINGS if name in values}
 
@@ -100,7 +100,7 @@ def test_an_agent_of_ones_own_gets_the_protocol(own_agent):
 @pytest.mark.parametrize(("algo", "name"), ENTRIES)
 def test_every_entry_builds_unchanged(algo, name):
     entry = copy.deepcopy(read_profiles(algo)[DEFAULT_PROFILE][name])
-    config = load_config(algo, name, name if name in DOMAINS else None, quick=name == "quick")
+    config = load_config(algo, name, Benchmark(name if name in DOMAINS else None), Overrides(quick=name == "quick"))
     assert read_profiles(algo)[DEFAULT_PROFILE][name] == entry
     effective = {**vars(config.run), **config.settings, **{key: entry[key] for key in ENTRY_NOTES}}
     assert {key: effective[key] for key in entry} == entry
@@ -116,7 +116,7 @@ def test_entries_of_a_task_lie_over_those_of_its_domain_its_groups_and_the_defau
         for name in ("default", *task.entries, task.domain, task.name):
             for file in files:
                 expected |= file.get(name, {})
-        config = load_config("fql", task.name, task.domain, groups=task.entries, profile=profile)
+        config = load_config("fql", task.name, Benchmark(task.domain, task.entries), Overrides(profile=profile))
         effective = {**vars(config.run), **config.settings}
         shared = expected.keys() & effective.keys()  # a profile also has settings of other algorithms
         assert {key: effective[key] for key in shared} == {key: expected[key] for key in shared}, task.name
@@ -136,7 +136,7 @@ def test_every_entry_is_reachable_and_names_its_source_and_status(origin, name, 
 @pytest.mark.parametrize("task", tasks.ROBOMIMIC.values(), ids=tasks.ROBOMIMIC)
 def test_the_tasks_of_robomimic_have_the_protocols_of_q_chunking_and_trqam(task):
     ours, theirs = (
-        load_config("trqam", task.name, task.domain, groups=task.entries, profile=profile)
+        load_config("trqam", task.name, Benchmark(task.domain, task.entries), Overrides(profile=profile))
         for profile in (DEFAULT_PROFILE, "trqam")
     )
     shared = {"horizon_length": 5, "batch_size": 256, "net_arch": [512] * 4, "rho": 0.5}
@@ -151,7 +151,7 @@ def test_the_tasks_of_robomimic_have_the_protocols_of_q_chunking_and_trqam(task)
 @pytest.mark.parametrize("algo", agents.algorithm_ids())
 def test_images_have_the_protocol_of_fql(algo):
     domain = "visual-cube-single-play"
-    config = load_config(algo, f"{domain}-singletask-task1-v0", domain, groups=("visual",))
+    config = load_config(algo, f"{domain}-singletask-task1-v0", Benchmark(domain, ("visual",)))
     run, settings = config.run, config.settings
     assert run.offline_steps == (0 if algo == "rlpd" else 500_000)
     assert run.eval_episodes == 50
@@ -167,7 +167,7 @@ def test_images_have_the_protocol_of_fql(algo):
 def test_every_entry_of_a_profile_is_in_effect(algo, profile):
     entries = describe_profiles(algo, known_settings(agents.get(algo)))[profile]
     for domain in set(entries) - {"default"}:
-        config = load_config(algo, f"{domain}-singletask-v0", domain, profile=profile)
+        config = load_config(algo, f"{domain}-singletask-v0", Benchmark(domain), Overrides(profile=profile))
         effective = {**vars(config.run), **config.settings}
         expected = {
             k: v for k, v in {**entries["default"], **entries[domain]}.items() if k not in (*ENTRY_NOTES, "dataset")
@@ -180,7 +180,7 @@ def test_every_entry_of_a_profile_is_in_effect(algo, profile):
 def test_trqams_protocol_is_the_same_for_all_of_its_algorithms(algo):
     steps = {"bc": (0, 300_000)}.get(algo, (300_000, 1_000_000))
     for domain in sorted(PAPER_DOMAINS):
-        config = load_config(algo, f"{domain}-singletask-task1-v0", domain, profile="trqam")
+        config = load_config(algo, f"{domain}-singletask-task1-v0", Benchmark(domain), Overrides(profile="trqam"))
         humanoid, large = domain.startswith("humanoid"), domain in LARGE
         assert (config.run.pretraining_steps, config.run.offline_steps) == steps
         assert config.run.dataset_size == LARGE.get(domain)

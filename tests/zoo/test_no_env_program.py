@@ -15,8 +15,8 @@ from tests.zoo.outcomes import config_of
 from zoo.compare import main as compare
 from zoo.export import main as export
 from zoo.train import main
-from zoo.training.flags import make_parser
-from zoo.training.start import read_request
+from zoo.training.flags import make_parser, read_request
+from zoo.training.plan import plan_run
 
 TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2", "gamma=0.5"]
 
@@ -79,10 +79,10 @@ def test_spaces_and_rewards_can_be_told(tmp_path):
     np.savez(tmp_path / "my.npz", **arrays, success=arrays["terminals"])
     (tmp_path / "spaces.yml").write_text("actions: {low: [-3, -2], high: 5}\nobservations: {low: -9, high: 9}")
     more = f"--reward-from success --spaces {tmp_path / 'spaces.yml'}".split()
-    request = read_request(make_parser().parse_args(words(tmp_path / "logs", tmp_path / "my.npz", *more)))
-    assert request.config.plain()["reward_from"] == "success"
-    assert set(request.content.arrays["rewards"]) == {-1, 0}
-    env = gymnasium.make(request.env_id)
+    plan = plan_run(read_request(make_parser().parse_args(words(tmp_path / "logs", tmp_path / "my.npz", *more))))
+    assert plan.config.plain()["reward_from"] == "success"
+    assert set(plan.source.content.arrays["rewards"]) == {-1, 0}
+    env = gymnasium.make(plan.env_id)
     assert env.action_space == Box(np.float32([-3, -2]), 5)
     assert env.observation_space == Box(-9, 9, (4,))
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.common.data.arrays import ActionRange, Array, Transitions, compact_transitions, pieces
-from agents.common.frames import is_image
+from agents.common.frames import FrameStack, is_image
 from zoo.datasets.files import DatasetError
 from zoo.datasets.formats.base import Dataset, ReadOptions, compact, digest_of_arrays
 from zoo.datasets.formats.minari import Minari, parts_of, recorded_parts
@@ -34,6 +34,7 @@ def load_custom(
     action_range: tuple[float, float] | None = None,
     reward_from: str | None = None,
     content: Transitions | None = None,
+    env: gymnasium.Env[Any, Any] | None = None,
 ) -> Dataset:
     """Return a set of one's own; refuse one that does not fit the environment.
 
@@ -43,8 +44,9 @@ def load_custom(
         are in the environment's units.
     :param reward_from: ``success`` takes rewards from the set's successes: -1 a step, and 0 where the task is achieved.
     :param content: the set, where it was read before.
+    :param env: the environment, where it was built before.
     """
-    spaces = spaces_for(source, env_id, env_kwargs)
+    spaces = spaces_for(source, env_id, env_kwargs, env)
     content = content or read_source(source, ReadOptions(reward_from=reward_from))
     if size is not None:
         content = first_trajectories(content, size, Path(name_of(source)))
@@ -64,24 +66,34 @@ def load_custom(
     )
 
 
-def spaces_for(source: str | Path, env_id: str, env_kwargs: dict[str, Any]) -> tuple[gymnasium.Space[Any], Any]:
-    """Return the observation and the action space of an environment, comparing it with where a set is from."""
+def spaces_for(
+    source: str | Path, env_id: str, env_kwargs: dict[str, Any], env: gymnasium.Env[Any, Any] | None = None
+) -> tuple[gymnasium.Space[Any], Any]:
+    """Return the observation and the action space of an environment, comparing it with where a set is from.
+
+    :param env: the environment, where it was built before; data hold single images, which it may stack.
+    """
     path, found = find_format(source)
     recorded = found.environment(path) if found else None
     if recorded is not None and recorded.rpartition(":")[2] != env_id.rpartition(":")[2]:
         warnings.warn(f"{source} was recorded in {recorded}, and --env is {env_id}", stacklevel=3)
-    with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
-        layer: Any = env
-        while isinstance(layer, gymnasium.Wrapper) and isinstance(found, Minari):
-            if isinstance(layer, gymnasium.wrappers.FlattenObservation):
-                here, there = list(parts_of(layer.env.observation_space)), recorded_parts(path)
-                if sorted(here) == sorted(there) and here != there:
-                    raise UsageError(
-                        f"{source} has the parts of an observation in the order {', '.join(there)}, and {env_id} "
-                        f"flattens {', '.join(here)}: columns would be exchanged; give both the same observation space"
-                    )
-            layer = layer.env
-        return env.observation_space, env.action_space
+    if env is None:
+        with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
+            return spaces_for(source, env_id, env_kwargs, env)
+    observations = env.observation_space
+    layer: Any = env
+    while isinstance(layer, gymnasium.Wrapper):
+        if isinstance(layer, FrameStack):
+            observations = layer.env.observation_space
+        if isinstance(layer, gymnasium.wrappers.FlattenObservation) and isinstance(found, Minari):
+            here, there = list(parts_of(layer.env.observation_space)), recorded_parts(path)
+            if sorted(here) == sorted(there) and here != there:
+                raise UsageError(
+                    f"{source} has the parts of an observation in the order {', '.join(there)}, and {env_id} "
+                    f"flattens {', '.join(here)}: columns would be exchanged; give both the same observation space"
+                )
+        layer = layer.env
+    return observations, env.action_space
 
 
 def check_fit(

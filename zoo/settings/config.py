@@ -1,7 +1,7 @@
 """Typed settings of a run: layers merged, checked, and compared with the benchmark's protocol."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,63 +31,90 @@ PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_ro
 """What a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""
 
 
+@dataclass(frozen=True)
+class Benchmark:
+    """What a benchmark says of an environment.
+
+    :param domain: the environment's domain, e.g. ``"cube-double-play"``; None: no benchmark knows the environment.
+    :param groups: entries that hold for several domains, e.g. ``["ocbench"]``; that of the domain overrides them. For
+        quick settings, ``ocbench-quick`` lies over ``quick``.
+    :param dataset: the one that belongs to the environment's name.
+    """
+
+    domain: str | None = None
+    groups: Sequence[str] = ()
+    dataset: str | None = None
+
+
+NO_BENCHMARK = Benchmark()
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """Settings that a tuning study has chosen.
+
+    :param source: the study, the trial and its score, in words.
+    :param shared: what all trials of the study have in common, with dotted names.
+    """
+
+    settings: Mapping[str, Any]
+    source: str
+    shared: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a user asks for over the shipped settings, the later field over the earlier.
+
+    :param conf: a YAML file of the same form as the shipped ones.
+    :param params: words ``KEY=VALUE``.
+    :param flags: settings from command-line flags.
+    """
+
+    profile: str = DEFAULT_PROFILE
+    quick: bool = False
+    conf: str | Path | None = None
+    trial: TrialSettings | None = None
+    params: Sequence[str] = ()
+    flags: Mapping[str, Any] = field(default_factory=dict)
+
+
 def load_config(
     algo: str,
     env: str,
-    domain: str | None = None,
-    *,
-    groups: Sequence[str] = (),
-    dataset: str | None = None,
-    profile: str = DEFAULT_PROFILE,
-    quick: bool = False,
-    conf: str | Path | None = None,
-    trial: Mapping[str, Any] | None = None,
-    params: Sequence[str] = (),
-    flags: Mapping[str, Any] | None = None,
+    benchmark: Benchmark = NO_BENCHMARK,
+    overrides: Overrides | None = None,
     device: str = "cpu",
 ) -> RunRecord:
     """Merge the layers of settings and check the result, without an environment.
 
-    :param domain: the environment's domain, e.g. ``"cube-double-play"``; None: no benchmark knows the environment.
-    :param groups: entries that hold for several domains, e.g. ``["ocbench"]``; that of the domain overrides them. With
-        `quick`, ``ocbench-quick`` lies over ``quick``.
-    :param conf: a YAML file of the same form that overrides the shipped one.
-    :param trial: ``settings`` that a study has chosen, and their ``source``; they override the files.
-    :param flags: settings from command-line flags; they override everything.
+    :param device: decides the default precision.
     :raises UsageError: for an unknown algorithm, profile or setting, or a value of the wrong type or range.
     """
-    entry = find_algorithm(algo)
-    if quick and profile != DEFAULT_PROFILE:
-        raise UsageError(f"`--quick` has steps and nets of its own, got `--profile {profile}` with it; leave out one")
-    known = known_settings(entry)
-    wanted = [name for name in ("default", *groups, domain, env) if name is not None]
-    shipped, given = read_layers(entry.id, profile, conf, known)
-    layers = _entries(shipped, wanted)
-    protocol = _merged(entry.id, layers, known)
-    if quick:
-        layers += _entries(shipped, ["quick", *(f"{group}-quick" for group in groups)])
-        wanted.append("quick")
-    own = _entries(given, wanted)
-    if conf is not None and not own:
-        found = [name for entries in given.values() for name in entries]
+    overrides = overrides or Overrides()
+    if overrides.quick and overrides.profile != DEFAULT_PROFILE:
         raise UsageError(
-            f"{conf} must have an entry for this run, one of {', '.join(wanted)}; it has {', '.join(found) or 'none'}"
+            f"`--quick` sets its own steps and networks, got `--profile {overrides.profile}` with it; leave out one"
         )
-    layers += own
-    if trial is not None:
-        layers.append((trial["settings"], trial["source"]))
-    layers += [(parse_overrides([text]), f"-params {text}") for text in params]
-    values = _merged(entry.id, [*layers, (flags or {}, "")], known)
+    entry = find_algorithm(algo)
+    known = known_settings(entry)
+    shipped, of_user = read_layers(entry.id, overrides.profile, overrides.conf, known)
+    names = [name for name in ("default", *benchmark.groups, benchmark.domain, env) if name is not None]
+    layers = _entries(shipped, names)
+    protocol = _merged(entry.id, layers, known)
+    if overrides.quick:
+        layers += _entries(shipped, ["quick", *(f"{group}-quick" for group in benchmark.groups)])
+        names.append("quick")
+    layers += _user_layers(of_user, names, overrides)
+    values = _merged(entry.id, [*layers, (overrides.flags, "")], known)
     run, method, settings = _check(entry, values, device)
     departures = []
-    if domain is not None:
-        defaults = {name: found.default for name, found in known.items() if found}
+    if benchmark.domain is not None:
+        defaults = {name: declared.default for name, declared in known.items() if declared}
         departures = find_departures({**run.settings(), **settings}, defaults | protocol)
-        said = [shared_profile(name).get(domain, {}) for name in (DEFAULT_PROFILE, profile)]
-        of_scores = merge(*said).get("dataset", dataset)
-        if dataset not in (None, of_scores):  # the environment's name says another
-            departures.append(f"dataset {dataset} instead of {of_scores}")
-    return RunRecord(entry.id, env, profile, run, settings, method, [source for _, source in layers], departures)
+        departures += _find_other_dataset(benchmark, overrides.profile)
+    sources = [source for _, source in layers]
+    return RunRecord(entry.id, env, overrides.profile, run, settings, method, sources, departures)
 
 
 def known_settings(entry: Entry) -> dict[str, Setting | None]:
@@ -151,7 +178,37 @@ def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> l
     ]
 
 
-def _entries(layers: Mapping[str, Entries], names: Sequence[str]) -> list[tuple[dict[str, Any], str]]:
+def _user_layers(
+    of_user: Mapping[str, Entries], names: Sequence[str], overrides: Overrides
+) -> list[tuple[Mapping[str, Any], str]]:
+    """Return the user's settings apart from flags, and where they are from.
+
+    :param of_user: entries of the user's file.
+    :raises UsageError: if the file has no entry for the run.
+    """
+    layers: list[tuple[Mapping[str, Any], str]] = [*_entries(of_user, names)]
+    if overrides.conf is not None and not layers:
+        existing = [name for entries in of_user.values() for name in entries]
+        raise UsageError(
+            f"{overrides.conf} must have an entry for this run, one of {', '.join(names)}; it has "
+            f"{', '.join(existing) or 'none'}"
+        )
+    if overrides.trial is not None:
+        layers.append((overrides.trial.settings, overrides.trial.source))
+    layers += [(parse_overrides([text]), f"-params {text}") for text in overrides.params]
+    return layers
+
+
+def _find_other_dataset(benchmark: Benchmark, profile: str) -> list[str]:
+    """Return a departure where the environment's name says another dataset than the profile."""
+    entries = [shared_profile(name).get(benchmark.domain, {}) for name in (DEFAULT_PROFILE, profile)]
+    expected = merge(*entries).get("dataset", benchmark.dataset)
+    if benchmark.dataset in (None, expected):
+        return []
+    return [f"dataset {benchmark.dataset} instead of {expected}"]
+
+
+def _entries(layers: Mapping[str, Entries], names: Sequence[str]) -> list[tuple[Mapping[str, Any], str]]:
     """Return the settings of some entries, layer by layer, and where they are from."""
     found = []
     for origin, entries in layers.items():

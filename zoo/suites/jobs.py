@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from zoo.settings.layers import flatten
 from zoo.settings.record import RunRecord
 from zoo.suites.suite import Run, Suite
 from zoo.terminal.errors import UsageError
-from zoo.training.flags import make_parser
-from zoo.training.start import describe_run, read_request
+from zoo.training.plan import plan_run
+from zoo.training.request import TrainRequest
 
 MAX_METHOD_BYTES = 60
 """Of a job's name, which names files: file systems take 255 bytes, and an environment's id may be long too."""
@@ -75,41 +75,46 @@ class Job:
         return {self.settings_hash, hash_values(self.settings, len(self.run.seeds))}
 
 
-def make_jobs(suite: Suite, runs: Sequence[Run], log_folder: Path, machine: Sequence[str] = ()) -> list[Job]:
+def make_jobs(
+    suite: Suite, runs: Sequence[Run], log_folder: Path, machine: Mapping[str, Any] | None = None
+) -> list[Job]:
     """Return a job for each run of a suite, its settings checked.
 
-    :param machine: flags of the training program that change no settings, e.g. ``("--device", "cuda")``.
+    :param machine: fields of the training request that change no settings, e.g. ``{"device": "cuda"}``.
     :raises UsageError: if a run cannot be trained here.
     """
     jobs = []
     for run in runs:
         try:
-            jobs.append(_make_job(suite, run, log_folder, machine))
+            jobs.append(_make_job(suite, run, log_folder, machine or {}))
         except UsageError as error:
             raise UsageError(f"{run}: {error}") from error
     return jobs
 
 
-def _make_job(suite: Suite, run: Run, log_folder: Path, machine: Sequence[str]) -> Job:
-    words = ["--algo", run.algo, "--env", run.env, "--seeds", *map(str, run.seeds), "-f", str(log_folder)]
-    if suite.quick:
-        words += ["--quick"]
-    else:
-        words += ["--profile", suite.profile]
-    if run.label:
-        words += ["--label", run.label]
-    words += ["--dataset", suite.dataset]
-    if suite.dataset_dir:
-        words += ["--dataset-dir", suite.dataset_dir]
-    if suite.gym_packages:
-        words += ["--gym-packages", *suite.gym_packages]
-    for flag, values in (("--env-kwargs", suite.env_kwargs), ("-params", run.params)):
-        if values:
-            words += [flag, *(f"{name}={json.dumps(value)}" for name, value in flatten(values))]
-    words += [*machine, "--resume"]
-    args = make_parser().parse_args(words)
-    config = describe_run(read_request(args).config, None, args)
-    return Job(run, tuple(words), replace(config, method=None))
+def _make_job(suite: Suite, run: Run, log_folder: Path, machine: Mapping[str, Any]) -> Job:
+    request = TrainRequest(
+        algo=run.algo,
+        env=run.env,
+        seeds=tuple(run.seeds),
+        quick=suite.quick,
+        profile=suite.profile,
+        label=run.label or None,
+        hyperparams=_as_words(run.params),
+        dataset=suite.dataset,
+        dataset_dir=suite.dataset_dir or None,
+        env_kwargs=_as_words(suite.env_kwargs),
+        gym_packages=tuple(suite.gym_packages),
+        log_folder=log_folder,
+        resume=True,
+        **machine,
+    )
+    return Job(run, tuple(request.command_line()), replace(plan_run(request).describe(), method=None))
+
+
+def _as_words(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return settings as a flag takes them, ``KEY=VALUE``."""
+    return tuple(f"{name}={json.dumps(value)}" for name, value in flatten(values))
 
 
 def hash_values(*values: Any) -> str:

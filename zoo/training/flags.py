@@ -1,12 +1,15 @@
 """The command line of the training program."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from zoo.algorithms.packages import import_optional
 from zoo.settings.layers import DEFAULT_PROFILE, load_yaml
 from zoo.settings.record import RunSettings
+from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import (
     COUNT,
     REAL,
@@ -17,9 +20,12 @@ from zoo.terminal.parser import (
     Parser,
     a_path,
     add_verbose,
+    parse_seeds,
     two_numbers,
 )
+from zoo.training.request import TrainRequest
 
+_PLAIN_FIELDS = [each.name for each in fields(TrainRequest) if each.name not in ("seeds", "run", "trial")]
 PURPOSE = "Train an algorithm on an environment's dataset, then online: one run folder per seed."
 
 
@@ -58,8 +64,42 @@ def make_parser() -> Parser:
     output.add_argument("--wandb-group", help="group of Weights & Biases")
     output.add_argument("--wandb-entity", help="entity of Weights & Biases")
     output.add_argument("-tags", "--wandb-tags", nargs="+", default=[], help="tags of Weights & Biases")
-    parser.set_defaults(trial=None)  # settings of a tuning trial, which the program reads where --study asks for them
     return parser
+
+
+def read_request(args: argparse.Namespace) -> TrainRequest:
+    """Return the run that a command line asks for; flags that a program does not have keep their defaults.
+
+    :raises UsageError: if flags contradict each other.
+    """
+    values = vars(args)
+    given = {name: value for name, value in values.items() if value is not None}
+    request = TrainRequest(
+        seeds=_read_seeds(args),
+        run={name: given[name] for name in RunSettings.declared() if name in given},
+        **{name: _frozen(given[name]) for name in _PLAIN_FIELDS if name in given},
+    )
+    if request.track:
+        import_optional("wandb", "Weights & Biases", "`--track`", "wandb")
+    elif request.wandb_project_name or request.wandb_entity or request.wandb_group or request.wandb_tags:
+        raise UsageError("the flags of Weights & Biases need --track; add it, or leave them out")
+    if request.spaces is not None and not request.no_env:
+        raise UsageError("`--spaces` are those of data without an environment; add --no-env, or leave it out")
+    if (request.study is None) != (request.trial_id is None):
+        raise UsageError("`--study` and `--trial-id` belong together, got one of them; add the other, e.g. best")
+    return request
+
+
+def _read_seeds(args: argparse.Namespace) -> tuple[int, ...] | None:
+    """Return the seeds that are given; None where one is to be drawn."""
+    if args.seeds is not None:
+        return tuple(parse_seeds(args.seeds, "--seeds"))
+    return None if args.seed < 0 else (args.seed,)
+
+
+def _frozen(value: Any) -> Any:
+    """Return a value of a flag; words as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def add_task(parser: Parser, seed: int = -1, has_no_env: bool = False) -> argparse._ArgumentGroup:

@@ -6,10 +6,8 @@ row; Weights & Biases follows the events on demand.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +25,7 @@ from zoo.runs.folder import TOTAL_SECONDS, RunFolder, describe_error
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
+from zoo.training.request import TrainRequest
 
 STEP = "time/total_timesteps"
 ELAPSED = "time/time_elapsed"
@@ -35,7 +34,7 @@ PROJECT = "flow-rl-zoo"
 
 
 @contextlib.contextmanager
-def tracked(args: argparse.Namespace, config: RunRecord, replicas: Replicas) -> Iterator[None]:
+def tracked(request: TrainRequest, config: RunRecord, replicas: Replicas) -> Iterator[None]:
     """Let Weights & Biases follow the TensorBoard events that a `with` block writes.
 
     A resumed run goes on in its run there.
@@ -43,30 +42,29 @@ def tracked(args: argparse.Namespace, config: RunRecord, replicas: Replicas) -> 
     :raises UsageError: if it refuses the run.
     """
     folder = replicas.folders[0]
-    with contextlib.redirect_stdout(sys.stderr):  # the last line on stdout is the result
-        try:
-            run = importlib.import_module("wandb").init(
-                project=args.wandb_project_name or PROJECT,
-                entity=args.wandb_entity,
-                group=args.wandb_group,
-                tags=args.wandb_tags,
-                name=f"{config.algo}_{folder.path.name}",
-                id=folder.tracking_id(),
-                resume="allow",
-                config=config.plain() | {"seeds": replicas.seeds},
-                sync_tensorboard=True,
-            )
-        except Exception as error:
-            raise UsageError(
-                f"Weights & Biases refused {folder.path.name} ({describe_error(error)}); log in with `wandb login`, "
-                "set WANDB_MODE=offline and upload later with `wandb sync`, or leave out --track"
-            ) from error
-        try:
-            yield
-        except BaseException:
-            run.finish(exit_code=1)
-            raise
-        run.finish(exit_code=0)
+    try:
+        run = importlib.import_module("wandb").init(
+            project=request.wandb_project_name or PROJECT,
+            entity=request.wandb_entity,
+            group=request.wandb_group,
+            tags=list(request.wandb_tags),
+            name=f"{config.algo}_{folder.path.name}",
+            id=folder.tracking_id(),
+            resume="allow",
+            config=config.plain() | {"seeds": replicas.seeds},
+            sync_tensorboard=True,
+        )
+    except Exception as error:
+        raise UsageError(
+            f"Weights & Biases refused {folder.path.name} ({describe_error(error)}); log in with `wandb login`, "
+            "set WANDB_MODE=offline and upload later with `wandb sync`, or leave out --track"
+        ) from error
+    try:
+        yield
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
+    run.finish(exit_code=0)
 
 
 @dataclass

@@ -1,11 +1,10 @@
 """What the command line of ``tune.py`` asks for, and which settings it searches where, checked before any work."""
 
-import argparse
 import math
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,8 @@ from zoo.settings.config import lasting_identity
 from zoo.settings.layers import flatten, load_yaml, parse_overrides
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
-from zoo.training.start import RunRequest, describe_run, read_request
+from zoo.training.plan import RunPlan, plan_run
+from zoo.training.request import TrainRequest
 
 STUDIES = "studies"
 """Folder of studies in a log folder."""
@@ -43,18 +43,38 @@ MAX_RETRIES = 5
 """How often a killed trial is tried again: its settings may be what kills it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class StudyRequest:
+    """A study as the flags of ``zoo tune`` ask for it; each field is the flag of its name.
+
+    :param run: its training runs, without the settings of a trial.
+    """
+
+    run: TrainRequest
+    search: Sequence[str] = ()
+    n_trials: int = 100
+    max_total_trials: int | None = None
+    timeout: float | None = None
+    sampler: str = "tpe"
+    pruner: str = "median"
+    n_startup_trials: int = 10
+    n_evaluations: int | None = None
+    study_name: str | None = None
+    study_storage: str | None = None
+
+
 @dataclass(frozen=True)
 class Plan:
     """A study that is asked for.
 
-    :param args: the command line: of the study, and of its training runs without the settings of a trial.
-    :param request: the run that it asks for.
+    :param request: what is asked for.
+    :param run: its training runs, without the settings of a trial.
     :param searches: where to look for the value of each setting that is searched, by name.
     :param definition: what all trials of the study share, with dotted names.
     """
 
-    args: argparse.Namespace
-    request: RunRequest
+    request: StudyRequest
+    run: RunPlan
     searches: Mapping[str, Search]
     definition: dict[str, Any]
     name: str
@@ -64,13 +84,13 @@ class Plan:
     @property
     def seeds(self) -> list[int]:
         """Seeds of the replicas of every trial."""
-        assert self.request.seeds is not None
-        return self.request.seeds
+        assert self.request.run.seeds is not None
+        return list(self.request.run.seeds)
 
     @property
     def steps(self) -> int:
         """Steps of every trial on its learning curve."""
-        return self.request.config.run.offline_steps + self.request.config.run.online_steps
+        return self.run.config.run.offline_steps + self.run.config.run.online_steps
 
     def make_sampler(self, number: int) -> BaseSampler:
         """Return the sampler that proposes a trial.
@@ -79,47 +99,47 @@ class Plan:
             study whose trials were killed proposes what an undisturbed one does.
         """
         seed = seed_for(Purpose.TRIALS, self.seeds, number)
-        if self.args.sampler == "random":
+        if self.request.sampler == "random":
             return RandomSampler(seed)
-        if self.args.sampler == "qmc":  # one sequence, whose position is kept with the study
+        if self.request.sampler == "qmc":  # one sequence, whose position is kept with the study
             return QMCSampler(
                 seed=seed_for(Purpose.TRIAL_SEQUENCE, self.seeds), scramble=True, warn_independent_sampling=False
             )
-        return TPESampler(seed=seed, n_startup_trials=self.args.n_startup_trials, constant_liar=True)
+        return TPESampler(seed=seed, n_startup_trials=self.request.n_startup_trials, constant_liar=True)
 
     def make_pruner(self) -> BasePruner:
         """Return what decides, after each evaluation, whether a trial goes on."""
-        if self.args.pruner == "none":
+        if self.request.pruner == "none":
             return NopPruner()
-        if self.args.pruner == "halving":
+        if self.request.pruner == "halving":
             return SuccessiveHalvingPruner(min_resource=1)
-        evaluations = self.steps // self.request.config.run.eval_freq
-        return MedianPruner(n_startup_trials=self.args.n_startup_trials, n_warmup_steps=evaluations // 3)
+        evaluations = self.steps // self.run.config.run.eval_freq
+        return MedianPruner(n_startup_trials=self.request.n_startup_trials, n_warmup_steps=evaluations // 3)
 
 
-def read_plan(args: argparse.Namespace) -> Plan:
-    """Return the study that a command line asks for; raise UsageError if something in it is wrong."""
-    args.trial = None
-    request = read_request(args)
-    if args.n_evaluations is not None:
-        if args.eval_freq is not None:
+def plan_study(request: StudyRequest) -> Plan:
+    """Return the study that is asked for; raise UsageError if something in it is wrong."""
+    run = plan_run(request.run)
+    if request.n_evaluations is not None:
+        if "eval_freq" in request.run.run:
             raise UsageError("`--n-evaluations` and `--eval-freq` both say when to evaluate; give one of them")
-        run = request.config.run
-        args.eval_freq = steps_between(args.n_evaluations, run.offline_steps, run.online_steps)
-        request = read_request(args)
-    entry = find_algorithm(args.algo)
-    fixed = parse_overrides(args.hyperparams, "-params")
-    searches = read_searches(entry, args.search, {**fixed, **dict(flatten(fixed))})
-    name = args.study_name or f"{entry.id}_{file_name_of(args.env)}"
+        steps = run.config.run
+        interval = steps_between(request.n_evaluations, steps.offline_steps, steps.online_steps)
+        request = replace(request, run=replace(request.run, run={**request.run.run, "eval_freq": interval}))
+        run = plan_run(request.run)
+    entry = find_algorithm(request.run.algo)
+    fixed = parse_overrides(request.run.hyperparams, "-params")
+    searches = read_searches(entry, request.search, {**fixed, **dict(flatten(fixed))})
+    name = request.study_name or f"{entry.id}_{file_name_of(request.run.env)}"
     if not re.fullmatch(r"[^/:.][^/:]*", name):
         raise UsageError(
             f"`--study-name` names a folder, without `/`, `:` or a leading dot, got {name!r}; choose another"
         )
-    folder = args.log_folder.resolve() / STUDIES / name
-    storage = args.study_storage or str(folder / DATABASE)
+    folder = request.run.log_folder.resolve() / STUDIES / name
+    storage = request.study_storage or str(folder / DATABASE)
     if not is_url(storage):
         storage = str(Path(storage).resolve())
-    return Plan(args, request, searches, define(request, searches), name, storage, folder)
+    return Plan(request, run, searches, define(run, searches), name, storage, folder)
 
 
 def steps_between(evaluations: int, offline_steps: int, online_steps: int) -> int:
@@ -140,12 +160,13 @@ def steps_between(evaluations: int, offline_steps: int, online_steps: int) -> in
     return int(intervals[nearest])
 
 
-def define(request: RunRequest, searches: Mapping[str, Any]) -> dict[str, Any]:
+def define(run: RunPlan, searches: Mapping[str, Any]) -> dict[str, Any]:
     """Return what all trials of a study share: two calls must agree in it to work on one study."""
-    record = lasting_identity(describe_run(request.config, None, request.args), "machine", "output")
+    record = lasting_identity(run.describe(), "machine", "output")
     shared = {name: value for name, value in record.items() if name.removeprefix("settings.") not in searches}
-    found = {name: str(search) for name, search in searches.items()}
-    return {**shared, "seeds": request.seeds, "search": found, "dataset": request.args.dataset}
+    seeds = None if run.request.seeds is None else list(run.request.seeds)
+    search = {name: str(search) for name, search in searches.items()}
+    return {**shared, "seeds": seeds, "search": search, "dataset": run.request.dataset}
 
 
 # -- where to search --------------------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """A study: Optuna proposes settings, each trial is a training run, and several starts may share one study."""
 
-import argparse
 import contextlib
 import math
 import shlex
@@ -9,7 +8,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,21 +32,25 @@ from zoo.runs.folder import STUDY, Evaluations, check_log_folder, describe_error
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import differences
 from zoo.runs.scores import RETURN, SUCCESS
+from zoo.settings.config import TrialSettings
 from zoo.settings.layers import dump_yaml, merge
 from zoo.terminal.errors import Interrupted, UsageError
 from zoo.terminal.messages import FILE_ONLY, log, messages, say_once
 from zoo.training.callbacks import StopSignal
-from zoo.training.start import read_request, train
+from zoo.training.plan import plan_run
+from zoo.training.request import TrainRequest
+from zoo.training.start import train
 from zoo.tuning import options
 from zoo.tuning.options import (
     DATABASE,
     STUDIES,
     Plan,
+    StudyRequest,
     define,
     is_url,
     open_storage,
     params_of,
-    read_plan,
+    plan_study,
     suggest,
 )  # fmt: skip
 
@@ -149,13 +152,13 @@ class TrialTrainer:
 
 def _train(plan: Plan, trial: Trial, folder: Path, resume: bool) -> tuple[list[float], str]:
     """Return the scores of a trial's seeds, and which of them diverged."""
-    args = vars(plan.args)
-    chosen = {"settings": trial.user_attrs[SETTINGS], "source": f"study {plan.name}, trial {trial.number}"}
-    own = {"log_folder": folder, "trial": chosen, "resume": resume, "verbose": max(0, args["verbose"] - 1)}
-    reporter = Reporter(trial, plan.steps, plan.request.has_success or SUCCESS.name in scored_by(trial.study))
+    chosen = TrialSettings(trial.user_attrs[SETTINGS], f"study {plan.name}, trial {trial.number}")
+    verbose = max(0, plan.request.run.verbose - 1)
+    request = replace(plan.request.run, log_folder=folder, trial=chosen, resume=resume, verbose=verbose)
+    reporter = Reporter(trial, plan.steps, plan.run.has_success or SUCCESS.name in scored_by(trial.study))
     try:
-        with messages(own["verbose"]):
-            result = train(argparse.Namespace(**{**args, **own}), reporter)
+        with messages(verbose):
+            result = train(request, reporter)
     except DivergedError as error:
         return [worst_score(reporter.has_success)] * len(plan.seeds), str(error)
     runs = result.get("runs", [result])
@@ -271,11 +274,11 @@ def retried_numbers(trials: Sequence[FrozenTrial]) -> set[int]:
 # -- a study ---------------------------------------------------------------------------------------------------------
 
 
-def tune(args: argparse.Namespace) -> dict[str, Any]:
-    """Do what the command line asks for, and return the result to print."""
+def tune(request: StudyRequest) -> dict[str, Any]:
+    """Run the trials of a study, and return the result to print."""
     begin = time.monotonic()
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it would say, this program says
-    plan = read_plan(args)
+    plan = plan_study(request)
     if is_url(plan.storage):
         open_storage(plan.storage)  # one that cannot be opened is refused before a folder is made
     check_log_folder(plan.folder)
@@ -306,7 +309,7 @@ def open_study(plan: Plan) -> optuna.Study:
         raise UsageError(f"study `{plan.name}` in {plan.storage} is not one of `zoo tune`; choose another --study-name")
     if there is None:
         study.set_user_attr(DEFINITION, now)
-        study.enqueue_trial(params_of(plan.request.config.settings, plan.searches))
+        study.enqueue_trial(params_of(plan.run.config.settings, plan.searches))
     elif found := differences(there, now):
         raise UsageError(
             f"study `{plan.name}` exists and its trials differ: {'; '.join(found)}; repeat its command, or choose "
@@ -324,15 +327,15 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
     :raises UsageError: if a trial finds its settings, data or environment wrong.
     :raises Interrupted: after a signal; the trial in training is in the queue again.
     """
-    deadline = time.monotonic() + (math.inf if plan.args.timeout is None else plan.args.timeout)
-    total = plan.args.max_total_trials
+    deadline = time.monotonic() + (math.inf if plan.request.timeout is None else plan.request.timeout)
+    total = plan.request.max_total_trials
     with StopSignal().heard() as stop:
         trainer = TrialTrainer(plan, stop)
         wait_for_killed_trials(study, stop)
         while time.monotonic() < deadline:
             if stop.requested:
                 raise Interrupted(CONTINUE)
-            left = plan.args.n_trials - trainer.begun
+            left = plan.request.n_trials - trainer.begun
             if total is not None:
                 left = total - len(begun_trials(study))
             if left > 0:
@@ -353,9 +356,9 @@ def optimize(study: optuna.Study, trainer: TrialTrainer, n_trials: int, deadline
         study.sampler = plan.make_sampler(len(begun_trials(study)))
 
     callbacks: list[Callable[[optuna.Study, FrozenTrial], None]] = [partial(finish_trial, trainer.stop), prepare_next]
-    if plan.args.max_total_trials is not None:
+    if plan.request.max_total_trials is not None:
         repeated = len(retried_numbers(study.get_trials(deepcopy=False)))
-        callbacks.append(MaxTrialsCallback(plan.args.max_total_trials + repeated, states=None))
+        callbacks.append(MaxTrialsCallback(plan.request.max_total_trials + repeated, states=None))
     timeout = None if math.isinf(deadline) else deadline - time.monotonic()
     prepare_next(study)
     try:
@@ -422,8 +425,8 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
         "study": plan.name,
         "storage": plan.storage,
         "folder": str(plan.folder),
-        "algo": plan.request.config.algo,
-        "env": plan.request.config.env,
+        "algo": plan.run.config.algo,
+        "env": plan.run.config.env,
         "trials": table["state"].value_counts().to_dict(),
         "best": None,
     }
@@ -481,7 +484,7 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
         "status": "tuned here",
         **merge({}, best.user_attrs[SETTINGS]),
     }
-    text = f"# {shlex.join(sys.orig_argv)}\n" + dump_yaml({plan.request.config.env: entry})
+    text = f"# {shlex.join(sys.orig_argv)}\n" + dump_yaml({plan.run.config.env: entry})
     write_text(plan.folder / "best.yml", text)
 
 
@@ -513,13 +516,12 @@ def draw_figures(study: optuna.Study, complete: Sequence[FrozenTrial], plan: Pla
 # -- a trial of a study that another run begins with -----------------------------------------------------------------
 
 
-def read_trial(study: str, trial_id: str, log_folder: Path, algo: str) -> dict[str, Any]:
+def read_trial(study: str, trial_id: str, log_folder: Path, algo: str) -> TrialSettings:
     """Return the settings of a trial, and where they are from.
 
     :param study: name of a study below the log folder, its database, or ``DATABASE:NAME``.
     :param trial_id: its number, or ``"best"``.
     :param algo: which algorithm the settings are for.
-    :return: ``settings``, ``source`` and ``shared``, what all trials of the study had in common.
     :raises UsageError: if there is no such study or trial, or it is another algorithm's; says what there is.
     """
     storage, name = _find_study(study, log_folder)
@@ -532,16 +534,15 @@ def read_trial(study: str, trial_id: str, log_folder: Path, algo: str) -> dict[s
     trial = _find_trial(found, name, trial_id)
     score = f"score {trial.value:.4g}" if trial.state == TrialState.COMPLETE else "pruned"
     source = f"study {name}, trial {trial.number} ({score})"
-    return {"settings": trial.user_attrs[SETTINGS], "source": source, "shared": found.user_attrs[DEFINITION]}
+    return TrialSettings(trial.user_attrs[SETTINGS], source, found.user_attrs[DEFINITION])
 
 
-def tell_of_other_settings(args: argparse.Namespace) -> None:
+def warn_if_settings_differ(request: TrainRequest, trial: TrialSettings) -> None:
     """Warn where a run that begins with a trial's settings is not as the trials of its study were."""
-    there = args.trial.pop("shared")
-    now = define(read_request(args), args.trial["settings"])
-    here = {**now, **{name: there.get(name) for name in ("seeds", "search", "eval_seed", "eval_freq")}}
-    if found := shortened(differences(there, here)):
-        log.warning("the settings of %s were tuned otherwise: %s", args.trial["source"], "; ".join(found))
+    now = define(plan_run(request), trial.settings)
+    expected = {name: trial.shared.get(name) for name in ("seeds", "search", "eval_seed", "eval_freq")}
+    if found := shortened(differences(trial.shared, {**now, **expected})):
+        log.warning("the settings of %s were tuned otherwise: %s", trial.source, "; ".join(found))
 
 
 def _find_study(study: str, log_folder: Path) -> tuple[str, str]:

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from zoo.settings.config import load_config
+from zoo.settings.config import Benchmark, Overrides, TrialSettings, load_config
 from zoo.settings.layers import load_yaml, parse_overrides
 from zoo.terminal.errors import UsageError
-from zoo.training.flags import make_parser
-from zoo.training.start import read_request
+from zoo.training.flags import make_parser, read_request
+from zoo.training.plan import plan_run
 
 
 @pytest.mark.parametrize(
@@ -45,15 +45,17 @@ def test_each_layer_wins_over_the_one_before(tmp_path):
         ({"quick": True, "conf": path, "params": ["flow_steps=8"], "flags": {"flow_steps": 9}}, 9),
     ]
     for arguments, expected in chain:
-        assert load_config("qam", env, "scene-play", **arguments).settings["flow_steps"] == expected
+        assert (
+            load_config("qam", env, Benchmark("scene-play"), Overrides(**arguments)).settings["flow_steps"] == expected
+        )
 
 
 def test_a_file_without_an_entry_for_the_run_is_refused(tmp_path):
     path = tmp_path / "mine.yml"
     path.write_text("scene-plaiy: {rho: 0.2}\nquick: {rho: 0.1}\n")
     with pytest.raises(UsageError, match=r"an entry for this run, one of default, scene-play, x; it has scene-plaiy"):
-        load_config("qam", "x", "scene-play", conf=path)
-    assert load_config("qam", "x", "scene-play", conf=path, quick=True).settings["rho"] == 0.1
+        load_config("qam", "x", Benchmark("scene-play"), Overrides(conf=path))
+    assert load_config("qam", "x", Benchmark("scene-play"), Overrides(conf=path, quick=True)).settings["rho"] == 0.1
 
 
 PROFILE_FILE = """
@@ -72,7 +74,9 @@ def test_a_profile_lies_over_default_and_domain_and_under_overrides(tmp_path):
     path.write_text(PROFILE_FILE)
 
     def rho(domain, profile, *params):
-        config = load_config("qam", "x", domain, groups=["ocbench"], conf=path, profile=profile, params=params)
+        config = load_config(
+            "qam", "x", Benchmark(domain, ["ocbench"]), Overrides(conf=path, profile=profile, params=params)
+        )
         return float(config.settings["rho"])
 
     assert [rho(domain, "qam") for domain in (None, "scene-play")] == [0.15, 0.2]
@@ -83,14 +87,14 @@ def test_a_profile_lies_over_default_and_domain_and_under_overrides(tmp_path):
 def test_a_profile_of_a_file_lies_over_the_shipped_one(tmp_path):
     path = tmp_path / "mine.yml"
     path.write_text("profiles: {trqam: {default: {kl_budget: 2.0}}}\n")
-    shipped = load_config("trqam", "x", "scene-play", profile="trqam")
-    ours = load_config("trqam", "x", "scene-play", profile="trqam", conf=path)
+    shipped = load_config("trqam", "x", Benchmark("scene-play"), Overrides(profile="trqam"))
+    ours = load_config("trqam", "x", Benchmark("scene-play"), Overrides(profile="trqam", conf=path))
     assert ours.settings == {**shipped.settings, "kl_budget": 2.0}
     assert ours.run.settings() == shipped.run.settings()
 
 
 def test_the_profile_and_its_sources_are_recorded():
-    config = load_config("qam", "x", "cube-double-play", profile="trqam")
+    config = load_config("qam", "x", Benchmark("cube-double-play"), Overrides(profile="trqam"))
     assert config.profile == "trqam"
     assert config.sources[0].startswith("hyperparams/profiles/qam.yml default (")
     assert config.sources[-1].startswith("hyperparams/qam.yml profiles.trqam default (")
@@ -98,14 +102,14 @@ def test_the_profile_and_its_sources_are_recorded():
 
 def test_a_profile_that_the_algorithm_does_not_have_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"`qam` has no profile `trqm`; it has: qam, d4rl, mini, trqam$"):
-        load_config("qam", "x", profile="trqm")
+        load_config("qam", "x", overrides=Overrides(profile="trqm"))
     assert (
-        load_config("fawac", "x", profile="trqam").run.pretraining_steps == 300_000
+        load_config("fawac", "x", overrides=Overrides(profile="trqam")).run.pretraining_steps == 300_000
     )  # every algorithm has the shared ones
     path = tmp_path / "mine.yml"
     path.write_text(PROFILE_FILE)
     with pytest.raises(UsageError, match=r"`qam` has no profile `yours`; it has: qam, d4rl, mini, trqam, mine$"):
-        load_config("qam", "x", profile="yours", conf=path)
+        load_config("qam", "x", overrides=Overrides(profile="yours", conf=path))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +130,7 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(tmp_path):
 )
 def test_a_bad_value_is_refused_with_its_name(word, message):
     with pytest.raises(UsageError) as error:
-        load_config("qam", "x", params=[word])
+        load_config("qam", "x", overrides=Overrides(params=[word]))
     assert message in str(error.value)
 
 
@@ -134,35 +138,38 @@ def test_what_one_network_has_of_its_own_is_merged_and_recorded_where_it_is_give
     path = tmp_path / "mine.yml"
     path.write_text("default: {per_network: {critic: {learning_rate: 3e-4, tau: 0.1}, behaviour: {train_every: 2}}}")
     params = ["learning_rate=cos_1e-3", "per_network.critic.learning_rate=lin_1e-3"]
-    record = load_config("qam", "x", conf=path, params=params).plain()["settings"]
+    record = load_config("qam", "x", overrides=Overrides(conf=path, params=params)).plain()["settings"]
     assert record["learning_rate"] == "cos_1e-3"
     assert record["per_network"] == {
         "critic": {"learning_rate": "lin_1e-3", "tau": 0.1},
         "behaviour": {"train_every": 2},
     }
-    trial = {"settings": {"per_network.critic.tau": 0.3}, "source": "trial 1"}
-    assert load_config("qam", "x", conf=path, trial=trial).settings["per_network"]["critic"]["tau"] == 0.3
+    trial = TrialSettings({"per_network.critic.tau": 0.3}, "trial 1")
+    assert (
+        load_config("qam", "x", overrides=Overrides(conf=path, trial=trial)).settings["per_network"]["critic"]["tau"]
+        == 0.3
+    )
 
 
 @pytest.mark.parametrize("name", ["alpha", "fql_alpha"])
 def test_a_name_of_the_paper_is_answered_with_the_setting_that_it_stands_for(name):
     algo, setting = ("fql", "distill_weight") if name == "alpha" else ("qam_f", "distill_weight")
     with pytest.raises(UsageError, match=f"unknown setting of {algo} `{name}`; closest: {setting}$"):
-        load_config(algo, "x", params=[f"{name}=10"])
+        load_config(algo, "x", overrides=Overrides(params=[f"{name}=10"]))
 
 
 def test_a_file_that_is_no_mapping_of_entries_is_refused(tmp_path):
     path = tmp_path / "flat.yml"
     path.write_text("rho: 0.5\n")
     with pytest.raises(UsageError, match="must map entry names to settings"):
-        load_config("qam", "x", conf=path)
+        load_config("qam", "x", overrides=Overrides(conf=path))
 
 
 # -- the benchmark's protocol -----------------------------------------------------------------------------------------
 
 
 def departures(algo="qam", domain="scene-play", **given):
-    return load_config(algo, "x", domain, **given).departures
+    return load_config(algo, "x", Benchmark(domain), Overrides(**given)).departures
 
 
 def test_a_run_of_the_protocol_departs_from_nothing():
@@ -194,4 +201,4 @@ def test_a_gpu_takes_tf32_where_no_precision_is_given(words, expected, monkeypat
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     args = make_parser().parse_args(f"--algo fql --env scene-play-singletask-task1-v0 {words}".split())
-    assert read_request(args).config.settings["precision"] == expected
+    assert plan_run(read_request(args)).config.settings["precision"] == expected

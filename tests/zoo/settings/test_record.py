@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from zoo.settings.config import load_config
+from zoo.settings.config import Overrides, load_config
 from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import RunRecord, RunSettings
 from zoo.training.flags import make_parser
@@ -19,7 +19,9 @@ ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "offline_steps": 20, "set
 
 
 def test_what_is_written_is_what_is_read():
-    found = load_config("qam", "some-v0", params=["reference_scores=[0,1]", "train_freq=[2,episode]"])
+    found = load_config(
+        "qam", "some-v0", overrides=Overrides(params=["reference_scores=[0,1]", "train_freq=[2,episode]"])
+    )
     record = dataclasses.replace(found, seed=3, label="mine", dataset={"name": "d", "size": 9, "fingerprint": "01"})
     again = RunRecord.read(load_yaml(dump_yaml(record.plain()), "a record"))
     assert again.plain() == record.plain()

@@ -9,7 +9,7 @@ def use_fakes(monkeypatch, with_figures=False):
     """Make all trials functions; return what sets the function for those from now on."""
 
     def use(function):
-        monkeypatch.setattr(study, "train", lambda args, observe: function(args))
+        monkeypatch.setattr(study, "train", lambda request, observe: function(request))
 
     if not with_figures:  # drawing takes longer than all the rest
         monkeypatch.setattr(study, "draw_figures", lambda *about: [])
@@ -22,9 +22,9 @@ def scored(*scores):
     return {"runs": [{"seed": 7 + index, "success": score, "return": 0.0} for index, score in enumerate(scores)]}
 
 
-def near_three(args):
+def near_three(request):
     """Score two replicas by how near the inverse temperature is to 3."""
-    score = 1 / (1 + abs(args.trial["settings"]["inverse_temperature"] - 3.0))
+    score = 1 / (1 + abs(request.trial.settings["inverse_temperature"] - 3.0))
     return scored(score, score / 2)
 
 

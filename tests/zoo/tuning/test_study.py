@@ -8,6 +8,7 @@ import shutil
 import signal
 import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,14 @@ import pytest
 
 from tests.zoo.tuning.fakes import ENV, near_three, scored, use_fakes, words
 from zoo.runs.folder import RunFolder, find_run_folders
-from zoo.settings.config import load_config
+from zoo.settings.config import Benchmark, Overrides, TrialSettings, load_config
 from zoo.terminal.errors import Interrupted, UsageError
 from zoo.train import main as train
-from zoo.training.flags import make_parser
+from zoo.training.flags import make_parser, read_request
 from zoo.tune import main
 from zoo.tuning import options
 from zoo.tuning.options import open_storage
-from zoo.tuning.study import Pruned, first_attempt, read_trial, tell_of_other_settings
+from zoo.tuning.study import Pruned, first_attempt, read_trial, warn_if_settings_differ
 
 
 def folder(logs):
@@ -60,7 +61,7 @@ def test_the_total_counts_the_trials_of_all_calls_and_what_one_draws_depends_on_
         result, _ = tune(*words(again, "--n-trials", "1", *more))
         assert result["trials"] == {"complete": count}
     assert [trial.params for trial in trials(once)] == [trial.params for trial in trials(again)]
-    assert trials(once)[0].user_attrs["settings"] == {"inverse_temperature": 0.3}
+    assert trials(once)[0].user_attrs.settings == {"inverse_temperature": 0.3}
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
@@ -80,7 +81,7 @@ def test_the_results_are_a_table_a_settings_file_and_figures(tmp_path, tune, mon
     assert table["score"].idxmax() == best["trial"]
     assert np.allclose(table["seed 7"] / 2, table["seed 8"])
     assert set(table["flow_steps"]) == {2, 5}
-    config = load_config("qam", ENV, "pointmaze-medium-navigate", conf=result["best_conf"])
+    config = load_config("qam", ENV, Benchmark("pointmaze-medium-navigate"), Overrides(conf=result["best_conf"]))
     assert config.settings["per_network"]["critic"]["tau"] == best["settings"].pop("per_network.critic.tau")
     assert {name: config.settings[name] for name in best["settings"]} == best["settings"]
     assert "tuned here" in config.sources[-1]
@@ -94,15 +95,14 @@ def test_the_training_runs_get_what_the_command_line_says(objective, tmp_path):
     more = ("--quick", "--n-evaluations", "4", "--offline-steps", "1000", "--n-trials", "1", "--eval-episodes", "3")
     assert main(words(tmp_path, *more, "-params", "rho=0.1")) == 0
     args = runs[0]
-    assert args.seeds == ["7", "8"]
+    assert args.seeds == (7, 8)
     assert args.eval_seed == 1_000_000
     assert args.quick
-    assert args.eval_freq == 250
-    assert args.eval_episodes == 3
-    assert args.hyperparams == ["rho=0.1"]
+    assert args.run == {"offline_steps": 1000, "eval_freq": 250, "eval_episodes": 3}
+    assert args.hyperparams == ("rho=0.1",)
     assert args.storage == "auto"
     assert args.resume is False
-    assert args.trial == {"settings": {"inverse_temperature": 3.0}, "source": "study s, trial 0"}
+    assert args.trial == TrialSettings({"inverse_temperature": 3.0}, "study s, trial 0")
     assert args.log_folder == folder(tmp_path) / "trial_0"
 
 
@@ -111,14 +111,14 @@ def test_seeds_are_apart_from_those_of_a_report(objective, tmp_path, tune):
     objective(lambda args: runs.append(args) or scored(0.5))
     arguments = f"--algo qam --env {ENV} -f {tmp_path} --n-trials 1".split()
     result, _ = tune(*arguments)
-    assert runs[0].seed == runs[0].eval_seed == 1_000_000
+    assert (runs[0].seeds, runs[0].eval_seed) == ((1_000_000,), 1_000_000)
     assert result["study"] == f"qam_{ENV}"
     assert result["best"]["seeds"] == [1_000_000]
 
 
 def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(objective, tmp_path, tune):
     def fail_first(args):
-        number = args.trial["source"][-1]
+        number = args.trial.source[-1]
         if number == "0":
             raise RuntimeError("no memory")
         if number == "1":
@@ -209,7 +209,7 @@ def kill_in(number):
     """Return an objective that is killed in a trial."""
 
     def train(args):
-        if args.trial["source"].endswith(f"trial {number}"):
+        if args.trial.source.endswith(f"trial {number}"):
             raise Killed
         return near_three(args)
 
@@ -255,7 +255,7 @@ def take_over(logs):
 
 def test_a_trial_that_another_start_has_taken_over_ends_and_the_call_goes_on(objective, tmp_path, tune):
     def suspended(args):
-        if args.trial["source"].endswith("trial 0"):
+        if args.trial.source.endswith("trial 0"):
             take_over(tmp_path)
         return near_three(args)
 
@@ -315,7 +315,7 @@ def test_a_study_is_kept_under_its_own_name_whatever_letters_that_has(objective,
     tune(*command)
     assert tune(*command)[0]["trials"] == {"complete": 2}
     assert list(tmp_path.rglob("*.db")) == [tmp_path / "studies" / name / "study.db"]
-    assert read_trial(name, "0", tmp_path, "qam")["source"].startswith(f"study {name}, trial 0")
+    assert read_trial(name, "0", tmp_path, "qam").source.startswith(f"study {name}, trial 0")
 
 
 def test_a_locked_database_is_named_with_what_to_do(objective, tmp_path, tune, monkeypatch):
@@ -343,11 +343,11 @@ def logs(tmp_path_factory):
 
 def test_a_trial_is_found_by_number_and_the_best_by_its_score(logs):
     first = read_trial("s", "0", logs, "qam")
-    assert first["settings"] == {"inverse_temperature": 0.3}
-    assert first["source"].startswith("study s, trial 0 (score 0.")
-    scores = [read_trial("s", str(number), logs, "qam")["source"] for number in range(4)]
+    assert first.settings == {"inverse_temperature": 0.3}
+    assert first.source.startswith("study s, trial 0 (score 0.")
+    scores = [read_trial("s", str(number), logs, "qam").source for number in range(4)]
     best = max(scores, key=lambda text: float(text.split("score ")[1].rstrip(")")))
-    assert read_trial("s", "best", logs, "qam")["source"] == best
+    assert read_trial("s", "best", logs, "qam").source == best
 
 
 def test_what_a_run_changes_besides_its_seeds_is_told_where_it_begins_with_a_trial(logs, capsys):
@@ -356,9 +356,9 @@ def test_what_a_run_changes_besides_its_seeds_is_told_where_it_begins_with_a_tri
         "settings of study s, trial .* were tuned otherwise: offline_steps: 1000000 there, 5 now; env_kwargs: not set"
     )
     for more, message in ([], ""), (["--offline-steps", "5", "--env-kwargs", "k=1"], told):
-        args = make_parser().parse_args([*words, *more])
-        args.trial = read_trial("s", "best", logs, "qam")
-        tell_of_other_settings(args)
+        trial = read_trial("s", "best", logs, "qam")
+        request = replace(read_request(make_parser().parse_args([*words, *more])), trial=trial)
+        warn_if_settings_differ(request, trial)
         assert re.search(message, said := capsys.readouterr().err)
         assert bool(said) == bool(message)
 
@@ -369,7 +369,7 @@ def test_a_study_is_named_by_its_file_too(logs, tmp_path, monkeypatch):
     shutil.copy(file, other)
     monkeypatch.chdir(tmp_path)
     for study in (file, f"{file}:s", other.name, f"{other.name}:s"):
-        assert read_trial(study, "0", Path("elsewhere"), "qam")["settings"] == {"inverse_temperature": 0.3}
+        assert read_trial(study, "0", Path("elsewhere"), "qam").settings == {"inverse_temperature": 0.3}
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ def test_a_database_of_several_studies_asks_for_one(logs, objective, tmp_path):
     assert main([*words(tmp_path, "--n-trials", "1", "--storage", str(file)), "--study-name", "t"]) == 0
     with pytest.raises(UsageError, match="s, t"):
         read_trial(str(file), "0", tmp_path, "qam")
-    assert read_trial(f"{file}:t", "0", tmp_path, "qam")["source"].startswith("study t, trial 0")
+    assert read_trial(f"{file}:t", "0", tmp_path, "qam").source.startswith("study t, trial 0")
 
 
 def test_study_and_trial_belong_together(capsys):
